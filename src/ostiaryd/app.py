@@ -1,4 +1,4 @@
-"""The whole server: every route with its scope, and every background loop."""
+"""The whole server: the list of every route with its scope, and the list of every background loop."""
 
 from __future__ import annotations
 
@@ -145,19 +145,21 @@ from ostiaryd.watch.flows import certificates
 log = logging.getLogger("ostiary")
 KEEP_MESSAGES = 3_600_000_000  # microseconds
 QUIET_GARBAGE = 10_000
-"""Number of new objects above which `collect_garbage` runs while the event loop is quiet; under load `serve.GARBAGE`
-applies.
+"""Number of new objects from which `collect_garbage` runs while the event loop is quiet; under load the limit is
+`serve.GARBAGE`.
 """
 QUIET_SHARE = 0.25
-"""Largest part of the time that a quiet event loop uses. A flood leaves moments without a waiting request, but opens
-thousands of connections, whose objects take 0.2 s to search.
+"""Maximum share of the time that the event loop may use to count as quiet. During a flood there are moments without a
+waiting request, but thousands of new connections, whose objects take 0.2 s to search.
 """
 
 Gate = Callable[[Call], Awaitable[Caller | None]]
 
 
 class OpenApi:
-    """The OpenAPI document of this server as bytes, and its entity tag; both are generated at the first request."""
+    """The OpenAPI document of this server as bytes, and its entity tag (ETag). Both are generated at the
+    first request.
+    """
 
     def __init__(self, world: World) -> None:
         document = openapi.describe_routes(ROUTES, world.config, version=metadata.version("ostiary"))
@@ -166,9 +168,9 @@ class OpenApi:
 
 
 async def show_openapi(call: Call) -> Reply:
-    """Return this document, in OpenAPI 3.1.
+    """Return the OpenAPI 3.1 document of this server.
 
-    With `If-None-Match` of the present document the answer is 304.
+    If `If-None-Match` names the present document, the response is 304.
     """
     document = call.world.keep(OpenApi)
     headers = [(b"etag", document.etag), (b"cache-control", b"public, max-age=300")]
@@ -182,8 +184,8 @@ CIBA_ROUTES = tuple(
     replace(route, protocol=wire_errors.OAUTH, errors=(*wire_oauth.GRANT_ERRORS, *route.errors))
     for route in wire_ciba.ROUTES
 )
-"""The OAuth routes of `approvals`. Wire modules do not import from other packages, so the OAuth protocol is
-added here.
+"""The OAuth routes of the package `approvals`, with the OAuth protocol. Wire modules do not import from other packages,
+so the OAuth protocol is added here.
 """
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/openapi.json", show_openapi, "", answers={200: dict[str, Any], 304: None}),
@@ -262,9 +264,9 @@ ROUTES: tuple[Route, ...] = (
     *wire_connected_accounts.ROUTES,
     *wire_account_pages.ROUTES,
     *wire_aws.ROUTES,
-    *wire_vault.ROUTES,  # behind `/v1/traces` and `/v1/logs`, since they match every path below /v1
+    *wire_vault.ROUTES,  # after `/v1/traces` and `/v1/logs`, because these routes match every path below /v1
 )
-"""Every route of the server. If two match a request, the first one responds."""
+"""Every route of the server. If several match a request, the first one responds."""
 
 
 class Application(Starlette):
@@ -288,14 +290,16 @@ def build_app(world: World) -> Application:
     forms = {route.path: route.protocol.render for route in ROUTES if route.protocol.refuses_methods}
 
     async def failed(request: Request, error: Exception) -> Response:
-        """Return 500 for an error outside of an endpoint, or during the response; uvicorn logs the error."""
+        """Return the response 500 for an error outside of an endpoint, or while a response is sent; uvicorn logs the
+        error.
+        """
         id, answer = request_id_of(request.headers.raw, world), render_admin(Failed())
         log.error("%s %s failed (%s)", request.method, request.url.path, id)
         return Response(answer.body, 500, {"x-request-id": id}, answer.media_type)
 
     async def nothing_here(request: Request, error: Exception) -> Response:
-        """Return 404 in the form of the admin API, or 405 in the form of the route; `Allow` lists the methods
-        of the route (RFC 9110 section 15.5.6).
+        """Return the response 404 in the form of the administration API, or 405 in the form of the route's protocol;
+        `Allow` lists the methods of the route (RFC 9110 section 15.5.6).
         """
         compared = router.list_routes(request.scope["path"])
         ways = [route for route in compared if route.matches(request.scope)[0] != Match.NONE]
@@ -304,7 +308,7 @@ def build_app(world: World) -> Application:
         if not allowed:
             return JSONResponse({"error": "not_found", "message": "not found"}, 404, headers=headers)
         render = forms.get(ways[0].path, render_admin)
-        answer = render(MethodNotAllowed(f"{request.method} is not allowed here"))
+        answer = render(MethodNotAllowed(f"{request.method} is not allowed at this path"))
         return Response(answer.body, 405, headers | {"allow": ", ".join(allowed)}, answer.media_type)
 
     handlers = {404: nothing_here, 405: nothing_here, Exception: failed}
@@ -314,7 +318,7 @@ def build_app(world: World) -> Application:
 
 
 def _endpoint(world: World, route: Route) -> Endpoint:
-    """Return the endpoint of a route: its gate, its position in the queue of the writer, and its limits."""
+    """Return the endpoint of a route, with its gate, the lane of its jobs, and its limits."""
     scope, wire, facts = route.scope, route.wire, facts_of(route)
     is_admitted = route.stops or route.method == "GET" or scope in (ADMIN, READ, APPROVE)
     check: Gate | None = None
@@ -363,8 +367,8 @@ def _confirming(gate: Gate | None) -> Gate:
 
 
 def _checking(route: RouteFacts, *, allows_pep: bool = False) -> Gate:
-    """Return a check of the caller that does not spend the proof: the gate spends it after a large body, or the
-    act does.
+    """Return a check of the caller that does not mark the proof as used. The gate does that after a large body, or the
+    act of the route does.
     """
 
     async def check(call: Call) -> None:
@@ -382,10 +386,9 @@ def _checking(route: RouteFacts, *, allows_pep: bool = False) -> Gate:
 def _queueing(
     gate: Gate | Callable[[Call], Awaitable[None]] | None, *, is_admitted: bool, wants: Lane = Lane.ORDINARY
 ) -> Gate:
-    """Return a gate that first puts the request into the queue of the writer.
+    """Return a gate that first determines the lane and the client of the request's jobs in the writer's line.
 
-    Unless `is_admitted`, a client with a request in the queue is refused while the queue is crowded
-    (`check_admission`).
+    Unless `is_admitted`, a client with a waiting job is refused while the line is crowded (`check_admission`).
     """
 
     async def queue(call: Call) -> Caller | None:
@@ -415,10 +418,11 @@ def _gate(
         try:
             caller = call.caller = await wire_access.authenticate_access(
                 call, allows_pep=allows_pep, spends_in_act=spends_in_act
-            )  # whom a refusal names from here on
+            )  # entries of refusals name this caller from here on
             caller = _authorize(call, caller, route, call.world.db.read())
         except Refused as refusal:
-            if not (refusal.is_challenge or isinstance(refusal, Unavailable)):  # then nothing was looked at
+            # a challenge, or an unavailable part: no credentials were checked, so the refusal is not recorded
+            if not (refusal.is_challenge or isinstance(refusal, Unavailable)):
                 await _record(call, refusal)
             raise
         return caller
@@ -427,8 +431,8 @@ def _gate(
 
 
 def _authorize(call: Call, caller: Caller, route: RouteFacts, reader: Reader) -> Caller:
-    """Return an authenticated caller who may use a route. Role policies decide for a person, the scopes of the
-    token for any other caller. Raises InsufficientScope, Forbidden.
+    """Check that an authenticated caller may use a route, and return the caller with the scopes that apply. Role
+    policies decide for a person, the scopes of the token for any other caller. Raises InsufficientScope, Forbidden.
     """
     if caller.kind == "person":
         return policy.authorize_person(reader, caller, route, now=call.world.now(), acr=caller.acr or KEY)
@@ -437,15 +441,15 @@ def _authorize(call: Call, caller: Caller, route: RouteFacts, reader: Reader) ->
 
 
 def _proving(wire: Wire, route: RouteFacts, *, allows_pep: bool = False, is_reporter: bool = False) -> Wire:
-    """Return the wire function for a route that authenticates its caller in its act.
+    """Return the wire function for a route that authenticates its caller inside its act.
 
-    `is_reporter`: the caller asks about other parties, and its entries name the caller as the reporter.
+    `is_reporter`: the caller asks about other parties, so its entries name the caller as reporter.
     """
     answer = _in_one_act(wire)
 
     async def run(call: Call) -> Reply:
         def prove(act: Act) -> Caller:
-            act.entry.network = call.network or None  # kept on the entry of a caller that proves nothing
+            act.entry.network = call.network or None  # stays in the entry if the caller fails to authenticate
             caller = wire_access.authenticate_in_act(call, act, allows_pep=allows_pep)
             if is_reporter:
                 act.entry.network = None
@@ -459,9 +463,9 @@ def _proving(wire: Wire, route: RouteFacts, *, allows_pep: bool = False, is_repo
 
 
 def _in_one_act(wire: Wire) -> Wire:
-    """Return the wire function for a route whose act authenticates the caller, or spends the proof.
+    """Return the wire function for a route whose act authenticates the caller, or marks the proof as used.
 
-    An earlier refusal is recorded, and is shown to an authenticated caller only.
+    A refusal before the act is recorded, and is shown only to an authenticated caller.
     """
 
     async def run(call: Call) -> Reply:
@@ -479,7 +483,7 @@ def _in_one_act(wire: Wire) -> Wire:
 
 
 def _rechecking(wire: Wire, route: RouteFacts) -> Wire:
-    """Return the wire function of a stream that ends before its next part if the caller has lost the right."""
+    """Return the wire function of a stream, which ends before its next part if the caller has lost the right."""
 
     async def run(call: Call) -> Reply:
         answer = await wire(call)
@@ -505,7 +509,7 @@ async def _recheck(call: Call, route: RouteFacts, body: AsyncGenerator[bytes, No
 
 
 async def _record(call: Call, refusal: Refused) -> None:
-    """Record the refusal of a request at its gate."""
+    """Record in the ledger that the gate of a route refused a request."""
     with suppress(Refused):
         await _leave(call, refusal)
 
@@ -525,8 +529,8 @@ def _refuse(call: Call, refusal: Refused, act: Act) -> None:
 def _every(
     seconds: float, work: Callable[[World], Awaitable[Any]], *, lane: Lane = Lane.ORDINARY
 ) -> Callable[[World], Coroutine[Any, Any, None]]:
-    """Return a loop that runs `work` every `seconds`. If a round fails, the failure is logged and the loop
-    continues. The writes of `work` queue in `lane`.
+    """Return a loop that runs `work` every `seconds`. If `work` fails, the failure is logged and the loop continues.
+    The jobs of `work` wait in `lane`.
     """
 
     name = f"{work.__module__.split('.')[1]}.{work.__name__}"
@@ -540,7 +544,8 @@ def _every(
             try:
                 await work(world)
             except Exception as error:
-                if isinstance(error, Unavailable):  # it says what is wrong, and a round may fail so every second
+                # without a traceback: the message states the defect, and a round may fail every second
+                if isinstance(error, Unavailable):
                     log.warning("the loop `%s` failed a round: %s", name, error)
                 else:
                     log.exception("the loop `%s` failed a round", name)
@@ -552,8 +557,8 @@ def _every(
 
 
 async def forget_messages(world: World) -> None:
-    """Delete messages of the outbox after `KEEP_MESSAGES`: by then every guard has applied them or gets them in
-    a snapshot, and every stream has sent them.
+    """Delete messages of the outbox that are older than `KEEP_MESSAGES`. By then guards have received them, or get
+    their content in a snapshot, and streams have sent them.
     """
     for topic in ("feed", bundles.TOPIC):
         await world.writer.submit(lambda tx, topic=topic: outbox.prune(tx, topic, before=tx.now - KEEP_MESSAGES))  # type: ignore[misc]
@@ -567,17 +572,19 @@ async def watch_and_respond(world: World) -> None:
 
 
 async def keep_reserve(world: World) -> None:
-    """Build the reserve on the disk again if there is space."""
+    """Restore the reserve of disk space if there is enough space."""
     await world.writer.rebuild()
 
 
 async def move_log(world: World) -> None:
-    """Move committed pages to the database file, so that neither a commit nor a stop waits for the move."""
+    """Move committed pages from SQLite's log to the database file, so that neither a commit nor a stop has to wait for
+    this.
+    """
     await world.writer.move_log()
 
 
 async def collect_garbage(world: World) -> None:
-    """Search new objects for cycles while the event loop is quiet, since a search delays every request."""
+    """Search new objects for reference cycles while the event loop is quiet, because a search delays every request."""
     is_quiet = world.keep(LoopUse).take_share() <= QUIET_SHARE and not world.writer.waiting
     if is_quiet and gc.get_count()[0] > QUIET_GARBAGE:
         gc.collect(1)

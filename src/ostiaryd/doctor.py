@@ -1,7 +1,7 @@
-"""The doctor: each line is an experiment that runs now, on the running server, with its real parts.
+"""The doctor: a list of experiments that run now, on the running server, with its real parts.
 
-An experiment returns its observation, or raises `Refused` with the defect. All experiments together leave one entry and
-one message to the guards, which ends a task that never existed.
+An experiment returns its observation, or raises `Refused` with the defect. One run of the doctor leaves one entry, and
+one message to guards, which ends a task that never existed.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ from ostiaryd.watch.flows import threats
 from ostiaryd.watch.flows.certificates import examine_certificates
 
 NEWEST = 10_000
-"""Number of newest entries whose bytes are hashed again; the tree above all entries is always recomputed."""
+"""Number of the newest entries whose bytes are hashed again. The tree of hashes above all entries is
+always recomputed.
+"""
 MAX_LAG_S = 2.0
 """Maximum time in which a connected guard must apply a change, in seconds."""
 ENDS_SOON_S = 14 * 86_400
@@ -60,14 +62,14 @@ _SEE_LOG = "the server's log may say more"
 
 
 class Unprotected(Refused):
-    """A checked part works, but with less protection than possible."""
+    """A part works, but with less protection than is possible."""
 
     code = "unprotected"
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of the result. `state`: ok, weak or fail."""
+    """A line of the result. `state` is ok, weak or fail."""
 
     name: str
     state: str
@@ -77,19 +79,19 @@ class Line:
 
 
 class DoctorBody(TypedDict):
-    """The line of each experiment, in order."""
+    """The lines of the result, one for each experiment, in order."""
 
     lines: list[Line]
 
 
 async def doctor(call: Call) -> Reply:
-    """Run every experiment, in order; with `deep`, also the experiments that read everything."""
+    """Run every experiment, in order. With `deep`, the experiments that read everything run too."""
     is_deep = call.query_one("deep") == "true"
     return reply({"lines": await examine(call.world, caller=call.caller, request=call.request_id, is_deep=is_deep)})
 
 
 async def examine(world: World, *, caller: Caller, request: str | None = None, is_deep: bool = False) -> list[Line]:
-    """Run the experiments in order; return a line for each."""
+    """Run the experiments in order, and return one line for each."""
     visit = _Visit(world, caller, request)
     lines = [await _perform("record", visit.record), await _perform("guards", visit.guards)]
     for name, usual in EXPERIMENTS:
@@ -113,13 +115,13 @@ async def _perform(name: str, experiment: Callable[[], Awaitable[str]]) -> Line:
 
 @dataclass(slots=True)
 class _Visit:
-    """The act of a run of `doctor`, which sends guards a message without effect, to measure the delay."""
+    """The act of one run of the doctor. It sends guards a message without effect, whose delay is measured."""
 
     world: World
     caller: Caller
     request: str | None
     committed: tuple[int, int] | None = None
-    """the number of the message, and the time at which it was durable"""
+    """Number of the message in the feed, and the time at which it was durable; None before."""
 
     async def record(self) -> str:
         def visit(act: ledger.Act) -> int:
@@ -159,7 +161,7 @@ def _say_missing(guard: MissingGuard) -> str:
 
 
 def _reading(read: Callable[[World, Reader], str]) -> Callable[[World], Awaitable[str]]:
-    """An experiment that reads much, in a reader thread and one snapshot."""
+    """Return an experiment that runs `read` in a reader thread on one snapshot, because it reads many rows."""
     return lambda world: world.db.scan(lambda reader: read(world, reader))
 
 
@@ -192,7 +194,7 @@ async def _data_folder(world: World) -> str:
 
 
 async def _hsm(world: World) -> str:
-    """Sign with each key of an authority in the HSM."""
+    """Sign with each key of an authority in the HSM, and return the observation."""
     if (hsm := world.keys.hsm) is None:
         return "no HSM is configured: the keys of the certificate authorities are in the database, encrypted"
     count = await world.db.scan(lambda reader: check_hsm(reader, hsm, keys=world.keys))
@@ -200,7 +202,7 @@ async def _hsm(world: World) -> str:
 
 
 def _certificates(world: World, reader: Reader) -> str:
-    """Report neglected certificates, and certificates of the server itself that end soon."""
+    """Return the observation on certificates: neglected ones, and certificates of the server itself that end soon."""
     figures, now, days = examine_certificates(reader, world), world.now(), world.config.certificate_warning_days
     wrong = [one.name for one in figures.own if one.ends_soon(now=now, days=days)]
     if ended := [one.name for one in figures.own if one.not_after <= now]:
@@ -214,7 +216,7 @@ def _certificates(world: World, reader: Reader) -> str:
 
 
 async def _public_url(world: World) -> str:
-    """Check that tokens and proofs are sent over TLS, with a certificate that has not ended."""
+    """Check that tokens and proofs are sent over TLS, with a certificate that has not expired."""
     url = urlsplit(world.config.public_url)
     if world.config.tls_cert:
         check_certificate(Path(world.config.tls_cert), world.now())
@@ -226,7 +228,9 @@ async def _public_url(world: World) -> str:
 
 
 def check_certificate(path: Path, now: int) -> None:
-    """Check the dates of a certificate. Raises Conflict after its end, Unprotected shortly before it."""
+    """Check the validity period of the certificate in a file. Raises Conflict after its end, Unprotected shortly before
+    it.
+    """
     hint = "replace the file with the new certificate: the server loads it automatically"
     try:
         ends = expiry(path)
@@ -240,7 +244,7 @@ def check_certificate(path: Path, now: int) -> None:
 
 
 def _keys(world: World, reader: Reader) -> str:
-    """Decrypt every sealed key again, sign with the active keys, and verify with the published JWKS."""
+    """Decrypt every stored key again, sign with the active keys, and verify with the published JWKS."""
     fresh = Keyring(world.keys.root)
     load_keys(fresh, reader)
     signed = 0
@@ -272,7 +276,7 @@ def _peps(world: World, reader: Reader) -> str:
 
 
 def _secrets(world: World, reader: Reader) -> str:
-    """Decrypt the wrapping keys again, unless the secrets are sealed."""
+    """Decrypt the keys of the secret store again, unless the secrets are sealed."""
     status = secrets.read_status(reader)
     if status.is_sealed:
         words = "the secrets are sealed: no value can be read or written"
@@ -282,7 +286,7 @@ def _secrets(world: World, reader: Reader) -> str:
 
 
 def _words(world: World, reader: Reader) -> str:
-    """Report the agents that may state the words of their persons: an agent under an attacker's control could
+    """Report the agents that may state the words of their persons, because a manipulated agent could
     state any words.
     """
     if names := registry.speakers(reader):
@@ -371,7 +375,7 @@ def _threats(world: World, reader: Reader) -> str:
 
 
 async def _queues(world: World) -> str:
-    """Check the lengths of the queues in memory and at guards. Webhooks and signal streams have their own lines."""
+    """Check the lengths of the queues in memory and at guards. Webhooks and signal streams have separate lines."""
     acts, streams = world.writer.waiting, world.keep(Streams)
     problems = [f"acts waiting to be written: {acts}"] if acts >= MAX_ACTS else []
     if problems := problems + streams.troubles():
@@ -417,7 +421,7 @@ EXPERIMENTS: tuple[tuple[str, Callable[[World], Awaitable[str]]], ...] = (
 )
 
 DEEP = {"state": state.check_deeply, "pages": pages.check_pages_deeply}
-"""Experiments that read the whole ledger and database, in place of those with the same name."""
+"""Experiments that read the whole ledger and database. Each replaces the experiment with the same name."""
 
 ROUTES = (
     Route(

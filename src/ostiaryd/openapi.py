@@ -1,7 +1,8 @@
 """The OpenAPI 3.1 document of the server, generated from its routes.
 
-Request and response schemas come from the types that the wires parse and render; refusals come from the function that
-renders them in each protocol. Examples are composed from `EXAMPLES` by member name: a name has one example.
+Request and response schemas come from the types that the wire functions parse and render; refusals come from the
+function that renders them in each protocol. Examples are composed from `EXAMPLES`, which has one example for each
+member name.
 """
 
 from __future__ import annotations
@@ -64,7 +65,9 @@ EXAMPLES: Schema = {
     "url": "https://hooks.example.com/ostiary",
     "why": "the key was published by mistake",
 }
-"""Example of each member by name. A member of another type than the example gets an example by its type."""
+"""Example for each member name. If the type of a member differs from that of the example, an example for its type is
+used.
+"""
 
 DPOP, API_KEY, SETS = "dpop", "pepKey", "transmitter"
 SECURITY_SCHEMES: Schema = {
@@ -108,7 +111,8 @@ def describe_routes(routes: Iterable[Route], config: Config, *, version: str) ->
     examples = _Examples(components)
     paths: dict[str, Schema] = {}
     for route in routes:
-        if route.method == "LIST":  # OpenAPI 3.1 has no word for it; `GET ?list=true` is the same operation
+        # OpenAPI 3.1 cannot describe the method LIST; `GET ?list=true` is the same operation
+        if route.method == "LIST":
             continue
         path = re.sub(r":\w+}", "}", route.path)
         paths.setdefault(path, {})[route.method.lower()] = _describe_route(route, describe, examples)
@@ -142,10 +146,10 @@ def describe_routes(routes: Iterable[Route], config: Config, *, version: str) ->
 
 
 def _make_portable(schema: Any) -> None:
-    """Change a schema of msgspec in place, so that other tools read it alike.
+    """Change a schema of msgspec in place, so that other tools interpret it in the same way.
 
     Patterns of JSON Schema are those of ECMA-262, which has no `\\A` and `\\Z`. Each array gets an object as `items`,
-    which some tools require; `maxItems` bounds arrays whose items differ by position.
+    which some tools require. Arrays whose items differ by position get `maxItems`.
     """
     for member in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
         _make_portable(member)
@@ -158,7 +162,7 @@ def _make_portable(schema: Any) -> None:
 
 
 def _types(route: Route) -> Iterator[Any]:
-    """Yield every type that the document needs for the route."""
+    """Yield every type for which the document needs a schema because of the route."""
     contents = [route.body, *route.answers.values(), route.protocol.error, *(one.type for one in route.query)]
     for one in contents:
         kind = one.type if isinstance(one, Content) else one
@@ -169,9 +173,7 @@ def _types(route: Route) -> Iterator[Any]:
 
 
 def _describe_page(page: PageBody, row: Schema) -> Schema:
-    """Return the schema of a page. In place of a row that is too long, a page has `cut`, the names of the
-    omitted members.
-    """
+    """Return the schema of a page of rows. A page whose rows are cut has `cut`, the names of the omitted members."""
     cut = {"type": "object", "required": ["cut"], "properties": {"cut": {"type": "array", "items": {"type": "string"}}}}
     return {
         "type": "object",
@@ -252,8 +254,8 @@ def _responses(route: Route, describe: Describe, examples: _Examples) -> Schema:
 
 
 def _add_refusal(response: Schema, refusal: Refused, protocol: RouteProtocol, describe: Describe) -> None:
-    """Add a refusal to a response: the schema of its form, and the refusal as an example. A response that is a
-    page in HTML has neither.
+    """Add a refusal to a response: the schema of its form, and the refusal as an example. For an HTML page, add
+    neither.
     """
     answer = protocol.render(refusal)
     assert isinstance(answer.body, bytes)
@@ -265,14 +267,14 @@ def _add_refusal(response: Schema, refusal: Refused, protocol: RouteProtocol, de
         return
     schema = describe(protocol.error)
     media = content.setdefault(answer.media_type, {"schema": schema, "examples": {}})
-    if "example" in media:  # the status is that of an answer too
+    if "example" in media:  # a successful response has the same status
         both = {"anyOf": [media["schema"], schema]}
         media = content[answer.media_type] = {"schema": both, "examples": {"answer": {"value": media["example"]}}}
     media["examples"].setdefault(refusal.code, {"value": msgspec.json.decode(answer.body)})
 
 
 def _share_responses(paths: dict[str, Schema]) -> Schema:
-    """Replace each response that several operations have by a reference; return the shared responses by name."""
+    """Replace each response that several operations have by a reference, and return these responses by name."""
     users: dict[bytes, list[tuple[Schema, str]]] = {}
     for operations in paths.values():
         for operation in operations.values():
@@ -319,13 +321,13 @@ def _media(content: Content, describe: Describe, examples: _Examples) -> Schema:
 
 
 class _Examples:
-    """Generates examples of schemas."""
+    """Generates examples for schemas."""
 
     def __init__(self, components: Schema) -> None:
         self._components = components
 
     def of(self, schema: Schema, name: str = "", depth: int = 0) -> Any:
-        """Return a value that the schema accepts: the example by member name, otherwise a value by type."""
+        """Return a value that the schema accepts: the example for the member name, or else a value of the type."""
         if "$ref" in schema:
             return self.of(self._components[schema["$ref"].rpartition("/")[2]], name, depth)
         if "examples" in schema:
@@ -368,8 +370,8 @@ class _Examples:
         return None if "null" in kinds or schema else {}
 
     def _best(self, options: list[Schema], name: str) -> Schema:
-        """Return the option with the same type as the example of that name; without such an option, the first
-        that is not null.
+        """Return the first of the options whose type is that of the example for this name; if there is none, the first
+        option that is not null.
         """
         kind = None if isinstance(EXAMPLES.get(name), dict) else _TYPE_NAMES.get(type(EXAMPLES.get(name)))
         some = [one for one in options if one.get("type") != "null"] or options

@@ -38,11 +38,11 @@ from ostiaryd.tokens.flows import end_all_consents
 from ostiaryd.trust.flows import end_all_logins
 
 EPOCH_STEP = 1_000_000
-"""Number by which epochs are raised, above any epoch of the lost part."""
+"""Number by which epochs are raised, which is higher than any epoch in the lost part can be."""
 WHY = "recovery from a lost history"
 MAX_NOTE_FILE = 1 << 20
 BATCH = 500
-"""Number of messages from a spool folder that are read for one act."""
+"""Number of messages from a spool folder that one act handles."""
 
 
 def recover(
@@ -96,7 +96,8 @@ async def _recover(
 
 
 async def examine_file(world: World, path: Path) -> None:
-    """Compare the checkpoints in a file or a folder with the database; a lost head leads to recovery.
+    """Compare the checkpoints in a file or a folder with the database. If the database lacks a head, the server enters
+    recovery.
 
     Raises Invalid if there is no checkpoint of this log.
     """
@@ -127,7 +128,9 @@ def _notes(content: bytes) -> Iterator[bytes]:
 
 
 async def replay_spool(world: World, folder: Path) -> Delivered:
-    """Compare the heads that the guards of a spool folder have received, and replay the lost stops that they stored."""
+    """Compare the heads that the guards of a spool folder have received with the database, and apply the lost stops
+    that the guards stored; return the numbers of both.
+    """
     replayed = unverified = count = 0
     files = _stop_files(folder)
     announcing = [line for file in files if file.suffix == ".stops" for line in _announcements(file)]
@@ -151,7 +154,9 @@ async def replay_spool(world: World, folder: Path) -> Delivered:
 
 
 def _announcements(file: Path) -> Iterator[bytes]:
-    """Yield the messages that announce new keys of the feed, which the database may have lost."""
+    """Yield the messages in a file that announce new keys of the feed, because the database may have lost
+    these keys.
+    """
     for line in file.read_bytes().splitlines():
         with suppress(Refused):
             if announced_keys(unverified_message(line)) is not None:
@@ -159,7 +164,7 @@ def _announcements(file: Path) -> Iterator[bytes]:
 
 
 def _stop_files(folder: Path) -> list[Path]:
-    """Return the files in which guards store stops, below the `spool_dir` of guards or the folder of one
+    """Return the files in which guards store stops: below the `spool_dir` of guards, or below the folder of one
     resource in it.
     """
     paths = {*folder.iterdir(), *folder.glob("*/*")}
@@ -167,14 +172,14 @@ def _stop_files(folder: Path) -> list[Path]:
 
 
 def end_recovery(act: Act, confirm: list[str] | None, confirm_all: int | None) -> str:
-    """End the recovery: begin a new history, in which nothing that was issued before is valid. Return the id of the
-    history.
+    """End the recovery: begin a new history, in which nothing that was issued before is valid, and return its id.
 
-    Raises Conflict if there is no recovery, if the number of agents differs, or if no administrator would be left.
+    Raises Conflict if there is no recovery, if `confirm_all` is not the number of active agents, or if no administrator
+    would be left.
     """
     lost = ledger.list_losses(act.tx)
     if not lost:
-        raise Conflict("the server is not in recovery", hint="nothing is known to be missing")
+        raise Conflict("the server is not in recovery", hint="no part of the history is known to be missing")
     active = registry.list_active_agents(act.tx)
     confirmed = _confirmed(act, active, confirm, confirm_all)
     suspended = [name for id, name in active if id not in confirmed]
@@ -203,10 +208,13 @@ def end_recovery(act: Act, confirm: list[str] | None, confirm_all: int | None) -
 def _confirmed(
     act: Act, active: list[tuple[AgentId, str]], confirm: list[str] | None, confirm_all: int | None
 ) -> set[AgentId]:
-    """Return the agents that remain active. Raises NotFound, Conflict."""
+    """Return the agents that stay active after the recovery. Raises NotFound, Conflict."""
     if confirm_all is not None:
         if confirm_all != len(active):
-            raise Conflict(f"{len(active)} agents are active, not {confirm_all}", hint="list them: ostiary agent list")
+            raise Conflict(
+                f"{len(active)} agents are active; `--confirm-all` says {confirm_all}",
+                hint="list them: ostiary agent list",
+            )
         confirmed = {id for id, _ in active}
     else:
         agents = [registry.find_agent(act.tx, name) for name in confirm or ()]
@@ -214,12 +222,17 @@ def _confirmed(
             raise Conflict(f"`{stopped[0]}` is not active", hint="resume it after the recovery, if it should be")
         confirmed = {agent.agent_id for agent in agents}
     if not any(ADMIN in registry.find_agent(act.tx, id).scopes for id in confirmed):
-        raise Conflict("no administrator is confirmed, so agents could not be resumed", hint="--confirm NAME of one")
+        raise Conflict(
+            "no administrator is confirmed, so agents could not be resumed",
+            hint="confirm an administrator with --confirm NAME",
+        )
     return confirmed
 
 
 def describe(world: World, reader: Reader) -> dict[str, Any]:
-    """Return the known missing parts, the replayed stops, and the active agents."""
+    """Return a description of the recovery: the parts that are known to be missing, the replayed stops, and the active
+    agents.
+    """
     return {
         "recovery": bool(ledger.list_losses(reader)),
         "history": ledger.present_history(reader),
@@ -231,7 +244,7 @@ def describe(world: World, reader: Reader) -> dict[str, Any]:
 
 
 def _lines(report: dict[str, Any]) -> Iterator[str]:
-    """Return the description as text for people."""
+    """Yield the lines of the description, for people."""
     if not report["recovery"]:
         yield f"no recovery: history {report['history']}, {report['entries']} entries, nothing is known to be missing"
     for loss in report["lost"]:

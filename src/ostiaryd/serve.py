@@ -125,7 +125,9 @@ def _address(sock: socket.socket) -> str:
 
 
 def _bind(config: Config, address: str, *, listener: str) -> socket.socket:
-    """Return a socket of an address. `listener` is the member of `server.json` with the URL of the last start."""
+    """Return a listening socket for an address. `listener` is the member of `server.json` with the URL at the last
+    start.
+    """
     host, _, port_text = address.rpartition(":")
     if not host or not port_text.isdigit() or int(port_text) > 65535:
         raise Invalid(f"`{address}` is not HOST:PORT", code="usage")
@@ -138,21 +140,21 @@ def _bind(config: Config, address: str, *, listener: str) -> socket.socket:
     except OSError as error:
         sock.close()
         is_taken = error.errno == errno.EADDRINUSE
-        hint = f"stop the program that listens on {host}:{port}" if is_taken else "name another address"
+        hint = f"stop the program that listens on {host}:{port}" if is_taken else "use another address"
         raise Unavailable(f"cannot listen on {host}:{port}: {error.strerror}", hint=hint) from None
     return sock
 
 
 MAX_REFUSALS = 16
-"""Maximum number of refused handshakes whose entries wait to be written; further refusals are not recorded."""
+"""Maximum number of refused handshakes that wait to be recorded. Further refusals are not recorded."""
 GARBAGE = 2_000_000
-"""Number of new objects that start a garbage collection even under load: a collection takes 0.3 to 1 µs per object. A
+"""Number of new objects from which garbage is collected even under load. A collection takes 0.3 to 1 µs per object. A
 flood at the limit of connections makes 500,000.
 """
 
 
 def _port_of_last_start(config: Config, listener: str) -> int:
-    """Return the port of a listener at the last start, which the issuer names; 0 for a first start."""
+    """Return the port of a listener at the last start, because the issuer contains it; 0 at the first start."""
     try:
         last = json.loads((config.folder / "server.json").read_text("utf-8"))
     except FileNotFoundError:
@@ -175,7 +177,7 @@ async def _run(config: Config, sockets: list[socket.socket], *, starter_policies
         await certs.renew_tls(world)
         server = _Server(world, setup)
         gc.collect()
-        gc.freeze()  # the objects of the start stay: searching them again would delay requests
+        gc.freeze()  # objects of the start are kept forever; searching them again would delay requests
         gc.set_threshold(GARBAGE)
         loops = [asyncio.create_task(loop(world)) for loop in application.LOOPS]
         try:
@@ -186,7 +188,7 @@ async def _run(config: Config, sockets: list[socket.socket], *, starter_policies
             for task in loops:
                 task.cancel()
             await asyncio.gather(*loops, return_exceptions=True)
-        if world.db.loss is not None:  # the last error of the process says why no request was answered
+        if world.db.loss is not None:  # the last error of the process is the reason why no request was answered
             raise world.db.loss
 
 
@@ -207,7 +209,7 @@ class _ServerState(uvicorn.server.ServerState):
     """The state of uvicorn, with the server's time in the `Date` of each response.
 
     uvicorn sets `Date` once per second by the wall clock. A client that is refused just after the time was confirmed
-    would then adjust its clock by a time that is no longer valid.
+    would then adjust its clock by a wrong time.
     """
 
     def __init__(self, now: Callable[[], int]) -> None:
@@ -230,7 +232,7 @@ class _ServerState(uvicorn.server.ServerState):
 
 
 class _Server(uvicorn.Server):
-    """The uvicorn server, which prints `ready` when it accepts requests."""
+    """The uvicorn server. It prints `ready` when it accepts requests."""
 
     def __init__(self, world: World, setup: str | None) -> None:
         self._setup = setup
@@ -259,14 +261,14 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """End with exit code 0 on SIGINT and SIGTERM; uvicorn would end by the signal."""
+        """End with exit code 0 on SIGINT and SIGTERM. Without this, uvicorn would end the process by the signal."""
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, self.handle_exit, number, None)
         yield
 
     async def on_tick(self, counter: int) -> bool:
-        """Close idle connections if more than three quarters of the descriptors are in use, and connections of
-        slow senders.
+        """Close idle connections if more than three quarters of the descriptors are in use, and close connections of
+        clients that send too slowly.
         """
         opened = cast(Iterable[Protocol], self.server_state.connections)
         for one in descriptors.idle(opened, most=self._most_connections):
@@ -278,7 +280,7 @@ class _Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup([])  # uvicorn listens to none of them
+        await super().startup([])  # uvicorn itself listens on none of the sockets
         config, db = self._world.config, self._world.db
         certificates = [self._open_certificate(None)]
         if config.mtls_listen:
@@ -302,7 +304,7 @@ class _Server(uvicorn.Server):
         print("\n".join([f"ready {url}", *_describe(config, url, self._setup)]), flush=True)
 
     def _open_certificate(self, admitted: Admitted | None) -> Certificate | None:
-        """Return the certificate of a listener; None without TLS. Raises Invalid."""
+        """Return the TLS certificate of a listener; None without TLS. Raises Invalid."""
         config = self._world.config
         if config.tls == "auto":
             files = certs.tls_files(config)

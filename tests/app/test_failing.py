@@ -54,7 +54,7 @@ async def test_a_failure_has_the_form_of_its_protocol(
     assert f"{method} {path} failed (id-7)" in caplog.text, "the log says which request it was"
 
 
-BUSY = "too many requests of this client wait to be written"
+BUSY = "too many requests of this client are waiting for the database"
 BUSY_FORMS: dict[str, Any] = {
     "/token": {"error": "temporarily_unavailable", "error_description": f"{BUSY}; try again later"},
     "/access/v1/evaluation": BUSY,

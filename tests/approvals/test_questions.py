@@ -215,7 +215,7 @@ async def test_a_yes_dies_with_its_agent_and_its_task(world: World, bank: Bank, 
 # To what a yes is bound
 
 OTHERS: dict[str, Args] = {
-    "another value": {"to": "eva"},
+    "differs from the stated value": {"to": "eva"},
     "another case": {"to": "Ann"},
     "white space": {"to": "ann "},
     "a normal form": {"to": "a\u0301nn"},

@@ -14,6 +14,7 @@ LINES = 500
 """Review a longer file: does it hold several ideas? Length alone is no reason to split a file."""
 LONGER: dict[str, str] = {
     "src/ostiary/asgi.py": "one request at a guard, from its credentials to the last byte of its answer",
+    "src/ostiaryd/ground/http/edge.py": "a request and a reply as values, with the endpoint between them",
     "src/ostiaryd/ground/http/protocol.py": "one connection, from its first byte to its last answer",
     "src/ostiaryd/app.py": "every route and every background loop of the server in one list",
     "src/ostiaryd/certs/flows/acme.py": "the life of an ACME order, from its account to its certificate",
@@ -22,6 +23,8 @@ LONGER: dict[str, str] = {
     "src/ostiaryd/ground/http/grpc.py": "one gRPC connection, from its preface to its last frame",
     "src/ostiaryd/ground/config.py": "every setting of the server in one list",
     "src/ostiaryd/ground/database/writer.py": "one batch of acts, from the line to the answers",
+    "src/ostiaryd/tokens/flows/grants.py": "one grant, from its authorization code to its last refresh token",
+    "src/ostiaryd/trust/model/clients.py": "one client: the members of its metadata, each with its check",
     "src/ostiaryd/secrets/wire_aws.py": "the actions of AWS Secrets Manager, which share one form of a request",
     "src/ostiaryd/secrets/engines/pki.py": "the requests to a mount of certificates, which share one form of answer",
     "src/ostiaryd/secrets/wire_vault.py": "the requests of the Vault API, which share one form of answer and refusal",

@@ -123,7 +123,7 @@ def is_refused(hsm: Hsm) -> bool:
     with pytest.raises(Unavailable, match="cannot be used") as refused:
         hsm.check()
     assert "PinIncorrect" not in refused.value.message
-    return "the PIN in hsm_pin_file was refused" in refused.value.message
+    return "the HSM refused the PIN in hsm_pin_file" in refused.value.message
 
 
 async def test_a_wrong_pin_is_sent_once_so_that_the_token_is_not_locked(world: World, token: SoftHsm) -> None:
@@ -185,7 +185,7 @@ async def test_a_database_with_keys_in_an_hsm_needs_it(config: Config, clock: Cl
     async with open_world(replace(config, **token.settings), now=clock) as world:
         for one in token.session().get_objects():
             one.destroy()
-        with pytest.raises(NotFound, match="does not have the key"):
+        with pytest.raises(NotFound, match="does not contain the key"):
             await issue(world, agent="bot")
 
 

@@ -121,7 +121,7 @@ async def test_an_authority_above_that_is_trusted_as_well_does_not_hide_who_hold
     else:
         _, other = await register_other(tls)
         await tls.register({"tls_client_auth_san_uri": name}, agent="other")
-        assert await tls.refuse(made, "not of this client", client_id=other)
+        assert await tls.refuse(made, "issued to another client", client_id=other)
 
 
 # --- the server's own certificate

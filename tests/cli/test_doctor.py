@@ -426,7 +426,7 @@ def test_disk_space_on_the_limit_and_on_both_its_sides(tmp_path: Path) -> None:
     assert "are free" in check_space(tmp_path, spare=0)
     with pytest.raises(Exception, match="are free") as refused:
         check_space(tmp_path, spare=free * 2)
-    assert "make room" in refused.value.hint  # type: ignore[attr-defined]
+    assert "free some space" in refused.value.hint  # type: ignore[attr-defined]
 
 
 class Careless(BaseHTTPRequestHandler):

@@ -114,7 +114,7 @@ def test_a_start_without_the_database_or_the_root_key_is_refused(tmp_path: Path,
         live_server.owner()
     data = tmp_path / "data"
     broken, tried = 0, 0
-    for name, words in (("ostiary.db", "is missing, although this data folder was in use"), ("root.key", "root key")):
+    for name, words in (("ostiary.db", "is missing, but this data folder was already used"), ("root.key", "root key")):
         (data / name).rename(tmp_path / name)
         start = subprocess.run(
             [COMMAND, "serve", "--data-dir", data, "--listen", "127.0.0.1:0"],

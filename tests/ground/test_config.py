@@ -42,7 +42,7 @@ def test_a_file_that_is_none_is_an_error(tmp_path: Path) -> None:
 def test_without_a_data_folder_it_is_said_how_to_name_one() -> None:
     with pytest.raises(Invalid, match="data folder is not set") as refusal:
         load_config(environ={})
-    assert refusal.value.hint == "give --data-dir DIR"
+    assert refusal.value.hint == "set it with --data-dir DIR"
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ async def test_a_new_server_takes_compatible_assertions_and_an_older_one_stays_s
 
 async def test_who_listens_off_this_machine_says_the_first_time_which_url_others_use(tmp_path: Path) -> None:
     listening = Config(data_dir=str(tmp_path / "data"), listen="0.0.0.0:8700")
-    with pytest.raises(Invalid, match="public URL `http://0.0.0.0:8700` is not of this machine") as refused:
+    with pytest.raises(Invalid, match="public URL `http://0.0.0.0:8700` names another machine") as refused:
         async with open_world(listening):
             pass
     assert "--public-url" in refused.value.hint

@@ -164,7 +164,7 @@ def test_a_root_key_has_32_bytes(size: int, good: bool) -> None:
     if good:
         RootKey(b"k" * size, source="test")
     else:
-        with pytest.raises(Invalid, match="bytes, not 32"):
+        with pytest.raises(Invalid, match="bytes instead of 32"):
             RootKey(b"k" * size, source="test")
 
 

@@ -235,7 +235,7 @@ async def test_without_pidfds_of_the_kernel_too(
     with inherited(listener, tmp_path) as (connection, pid, _):
         other = take_id(pid)
         try:
-            with pytest.raises(PeerGone, match="too young"), peer_of(connection, none_waited_at=none_waited_at):
+            with pytest.raises(PeerGone, match="started too late"), peer_of(connection, none_waited_at=none_waited_at):
                 pass
         finally:
             other.kill()
@@ -249,7 +249,7 @@ async def test_without_pidfds_of_the_kernel_an_older_process_is_told(
     assert not gives_pidfd()
     began = boot_clock()
     with connected(listener) as (connection, process):
-        with pytest.raises(PeerGone, match="too young"), peer_of(connection, none_waited_at=began):
+        with pytest.raises(PeerGone, match="started too late"), peer_of(connection, none_waited_at=began):
             pass
         await asyncio.sleep(0.02)  # two ticks of the clock by which the kernel dates processes
         with peer_of(connection, none_waited_at=boot_clock()) as peer:

@@ -143,7 +143,7 @@ async def test_nothing_is_said_to_a_server_without_tls_or_with_the_name_of_anoth
             await tell(world)
             after = now_of(world, made)
             assert (after.delivered, after.attempts) == (0, 1)
-            assert after.failed.startswith("the mail server is not reached")
+            assert after.failed.startswith("the mail server cannot be reached")
         assert stripped.heard == other.heard == []
         assert stripped.logins == other.logins == []
 

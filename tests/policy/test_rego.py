@@ -134,7 +134,7 @@ WRONG = {
     "no name": ({"levels.rego": "package ostiary.Levels\npermit := true"}, "is no name of a policy"),
     "the root": ({"levels.rego": "package ostiary\npermit := true"}, "is no name of a policy"),
     "ours": ({"levels.rego": "package ostiary_answers\npermit := true"}, "is reserved for the server"),
-    "neither rule": ({"levels.rego": HEAD + "allow := true"}, "has neither `permit` nor `forbid`"),
+    "neither rule": ({"levels.rego": HEAD + "allow := true"}, "defines neither `permit` nor `forbid`"),
     "a mode that is none": ({"levels.rego": PERMITS + 'mode := "wach"'}, "sets `mode` twice"),
     "two modes": ({"levels.rego": PERMITS + 'mode := "watch"\nmode := "watch"'}, "sets `mode` twice"),
     "a Cedar policy of that name": (
@@ -160,7 +160,10 @@ WRONG = {
     "data that is none": ({"levels.rego": PERMITS, "x.data.json": "["}, "x.data.json: not JSON"),
     "data without a name": ({"levels.rego": PERMITS, "X.data.json": "{}"}, "is not a lower-case word of Rego"),
     "data in our place": ({"levels.rego": PERMITS, "ostiary.data.json": "{}"}, "is not a lower-case word of Rego"),
-    "data alone": ({"x.data.json": "{}", "a.cedar": CEDAR_PERMITS}, "no package of the set is a policy"),
+    "only on the question and the data": (
+        {"x.data.json": "{}", "a.cedar": CEDAR_PERMITS},
+        "no package of the set is a policy",
+    ),
     "a remote without OPA": ({"x.opa.toml": 'path = "a/b"'}, "none is configured"),
     "a remote path": ({"x.opa.toml": 'path = "../secrets"'}, "x.opa.toml: "),
     "a failing test": (
@@ -199,7 +202,7 @@ USES = (
 def test_built_ins_that_see_more_than_the_question_and_the_data_are_refused(engine: Confined, builtin: str) -> None:
     first, *rest = builtin.split(".")
     quoted = first + "".join(f'["{part}"]' for part in rest)
-    error = f"levels.rego: `{builtin}` is refused: a policy sees the question and the data alone"
+    error = f"levels.rego: `{builtin}` is refused: a policy may depend only on the question and the data"
     for use in USES:
         program = read_program("hash", {"levels.rego": HEAD + use.format(builtin, quoted)})
         answer = engine.ask(msgspec.json.encode({"program": program}), within_s=PATIENCE_S)
@@ -436,7 +439,7 @@ def test_a_policy_that_allocates_too_much_is_ended_for_it(engine: Confined) -> N
     rule = "permit if count([x | some x in numbers.range(1, 900000000)]) > 0"
     program = read_program("hash", {"levels.rego": HEAD + rule})
     engine.ask(msgspec.json.encode({"program": program}), within_s=PATIENCE_S)
-    with pytest.raises(Exceeded, match="too deep, or out of memory"):
+    with pytest.raises(Exceeded, match="nested too deeply, or memory is exhausted"):
         engine.ask(b'{"hash":"hash","question":{}}', within_s=PATIENCE_S)
 
 

@@ -47,9 +47,9 @@ async def test_a_key_that_somebody_has_or_had_is_nobody_elses(world: World) -> N
     await run_act(world, lambda a: flows.create_resource(a, name="files", uri="https://files.example/", jwk=guard))
     for jwk in (first, second, guard):
         for name in ("bot", "other"):
-            with pytest.raises(Conflict, match="registered already"):
+            with pytest.raises(Conflict, match="already registered"):
                 await run_act(world, lambda a, n=name, j=jwk: flows.add_key(a, n, j))  # type: ignore[misc]
-    with pytest.raises(Conflict, match="registered already"):
+    with pytest.raises(Conflict, match="already registered"):
         await run_act(world, lambda a: flows.create_resource(a, name="mail", uri="https://mail.example/", jwk=first))
 
 

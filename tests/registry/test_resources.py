@@ -60,7 +60,7 @@ async def test_a_name_a_uri_and_a_key_belong_to_one_resource(world: World) -> No
     for taken in ({"name": "files", "uri": "https://other.example"}, {"name": "other", "uri": URI}):
         with pytest.raises(Conflict):
             await files(world, **taken)
-    with pytest.raises(Conflict, match="registered already"):
+    with pytest.raises(Conflict, match="already registered"):
         await files(world, name="other", uri="https://other.example", jwk=jwk)
     assert (await files(world, name="other", uri=URI + "/")).name == "other"
 

@@ -204,7 +204,7 @@ def test_a_heartbeat_is_a_second_to_a_day() -> None:
     for seconds in (0, -1, MAX_HEARTBEAT_S + 1):
         with pytest.raises(Invalid):
             check_heartbeat(seconds, ends_with_last=False)
-    with pytest.raises(Invalid, match="the last holder by heartbeats"):
+    with pytest.raises(Invalid, match="the server knows the last holder"):
         check_heartbeat(None, ends_with_last=True)
 
 

@@ -69,7 +69,7 @@ async def test_a_child_that_asks_for_more_than_is_left_does_not_begin(world: Wor
     await register_agent(world)
     top = await begin(world, PAY)
     await spend(world, top, amount="50.00")
-    with pytest.raises(InvalidBudget, match=r"200\.00 left, not 200\.01"):
+    with pytest.raises(InvalidBudget, match=r"200\.00 left, less than 200\.01"):
         await begin(world, {**PAY, "limit": "200.01"}, under=top)
     assert left(world, top) == ["200.00"]
     with pytest.raises(InvalidBudget, match="decimal places"):

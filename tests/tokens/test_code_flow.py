@@ -131,7 +131,7 @@ async def test_policies_say_which_clients_may_act_for_a_person(world: World, flo
     flow.browser.left_to = ""
     assert (await flow.open()).status == 403
     assert flow.browser.left_to == "", "the person reads the page before they go back"
-    assert "No role of yours lets this client act for you" in flow.browser.text
+    assert "None of your roles permits this client to act for you" in flow.browser.text
     assert "An administrator grants roles" in flow.browser.text
     [back] = re.findall(r'href="(https://app.example/callback[^"]+)"', flow.browser.text)
     answer = dict(parse_qsl(urlsplit(unescape(back)).query))

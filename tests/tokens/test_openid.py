@@ -535,7 +535,7 @@ async def test_a_document_that_changed_after_the_consent_is_asked_about_again(wo
     flow.browser.left_to = ""
     await flow.open(redirect_uri="https://elsewhere.example/callback")
     assert "It has changed its name, keys or redirect addresses since you agreed." in flow.browser.text
-    assert "It sends the answer to elsewhere.example, another host than app.example." in flow.browser.text
+    assert "It sends the answer to elsewhere.example, which is not app.example." in flow.browser.text
 
 
 async def test_a_name_that_looks_like_that_of_a_known_application_is_pointed_out(world: World, app: ASGIApp) -> None:

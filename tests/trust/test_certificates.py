@@ -155,7 +155,7 @@ async def test_an_intermediate_authority_comes_with_the_certificate_or_is_an_anc
     await act(tls.world, "anchor.remove", lambda act: flows.remove_anchor(act, "company"))
     assert (await tls.ask(alone)).status == 200, "an anchor need not be a root"
     await act(tls.world, "anchor.remove", lambda act: flows.remove_anchor(act, "below"))
-    assert await tls.refuse(made, "not with that certificate")
+    assert await tls.refuse(made, "does not authenticate the client")
 
 
 async def test_an_expired_authority_signs_nothing(tls: TlsClient) -> None:
@@ -168,7 +168,7 @@ async def test_an_expired_authority_signs_nothing(tls: TlsClient) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"usages": [SERVER]}, "not for clients"),
+        ({"usages": [SERVER]}, "does not allow client authentication"),
         ({"kind": "RSA-1024"}, "weak key"),
         ({"kind": "P-192"}, "weak key"),
     ],
@@ -199,20 +199,20 @@ async def test_a_self_signed_certificate_authenticates_if_it_is_registered(tls: 
     await tls.register(None, made)
     answer = await tls.ask(made)
     assert claims_of(answer.json["access_token"])["cnf"] == {"x5t#S256": made.shown.thumbprint}
-    assert await tls.refuse(other, "not with that certificate")
-    assert await tls.refuse(tls.issue(), "not with that certificate")
+    assert await tls.refuse(other, "does not authenticate the client")
+    assert await tls.refuse(tls.issue(), "does not authenticate the client")
     await tls.register(None, other)
-    assert await tls.refuse(made, "not with that certificate")
+    assert await tls.refuse(made, "does not authenticate the client")
     assert (await tls.ask(other)).status == 200
 
 
 async def test_without_a_certificate_or_a_registration_nothing_is_authenticated(tls: TlsClient) -> None:
-    assert await tls.refuse(tls.issue(), "there is no such client, or not with that certificate")
+    assert await tls.refuse(tls.issue(), "unknown client, or this certificate does not authenticate the client")
     await tls.register()
     assert await tls.refuse(None, "did not authenticate")
-    assert await tls.refuse(tls.issue(), "there is no such client", client_id="ag_" + "0" * 32)
+    assert await tls.refuse(tls.issue(), "unknown client", client_id="ag_" + "0" * 32)
     assert await tls.refuse(tls.issue(), "did not authenticate", client_id="")
-    assert await tls.refuse(tls.issue(), "there is no such client", client_id="x" * 300)
+    assert await tls.refuse(tls.issue(), "unknown client", client_id="x" * 300)
 
 
 @pytest.mark.parametrize("verb", [Verb.SUSPEND, Verb.QUARANTINE, Verb.DECOMMISSION])
@@ -384,7 +384,7 @@ async def test_a_new_subject_and_its_removal_revoke_the_tokens(tls: TlsClient) -
     token = await api_token(tls, made)
     await act(tls.world, "agent.mutual_tls", lambda act: flows.remove_certificate_client(act, "reader"))
     assert (await use(tls, token, made)).status == 401
-    assert await tls.refuse(made, "not with that certificate")
+    assert await tls.refuse(made, "does not authenticate the client")
 
 
 async def test_a_revoked_key_ends_the_tokens_of_its_certificate(tls: TlsClient) -> None:
@@ -430,7 +430,7 @@ async def test_registered_certificates_are_the_clients_own(tls: TlsClient) -> No
     for made, words in (
         (issued, "not signed by its own key"),
         (expired, "expired"),
-        (named, "name of a trust anchor"),
+        (named, "same subject as a trust anchor"),
         (self_signed(kind="RSA-1024", at=tls.now), "weak key"),
     ):
         with pytest.raises(InvalidCertificate, match=words):
@@ -446,7 +446,7 @@ async def test_registered_certificates_are_the_clients_own(tls: TlsClient) -> No
     with pytest.raises(InvalidCertificate, match=f"at most {MAX_CERTIFICATES}"):
         await tls.register(None, *several)
     other, _ = await register_other(tls)
-    with pytest.raises(Conflict, match="registered already"):
+    with pytest.raises(Conflict, match="already registered"):
         await tls.register(None, several[1], agent=other)
 
 
@@ -456,9 +456,9 @@ async def test_trust_anchors_are_authorities(tls: TlsClient) -> None:
 
     with pytest.raises(InvalidCertificate, match="not that of an authority"):
         await add(tls.issue().pem)
-    with pytest.raises(InvalidCertificate, match="not exactly one"):
+    with pytest.raises(InvalidCertificate, match="not contain exactly one"):
         await add(tls.authority.pem * 2)
-    with pytest.raises(InvalidCertificate, match="not exactly one"):
+    with pytest.raises(InvalidCertificate, match="not contain exactly one"):
         await add(ssl.DER_cert_to_PEM_cert(of_unknown_version(TestAuthority("CN=y", at=tls.now).certificate)))
     with pytest.raises(Conflict, match="already"):
         await add(tls.authority.pem)

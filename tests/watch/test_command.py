@@ -55,7 +55,7 @@ def test_what_an_agent_does_is_noticed_explained_and_replayed(live_server: Serve
 def test_what_is_no_finding_is_said(live_server: ServerFixture) -> None:
     ran = run("watch", "explain", "fi_none", "--data-dir", str(live_server.server.folder))
     assert ran.code == 1
-    assert "there is no such finding" in ran.err
+    assert "there is no finding with this id" in ran.err
     assert run("watch", "findings", "--limit", "1001", "--data-dir", str(live_server.server.folder)).code == 0, (
         "two pages"
     )

@@ -212,7 +212,7 @@ def test_a_hostile_list_makes_nobody_suspicious_who_uses_us_and_not_half_the_wor
 
 @pytest.mark.parametrize("body", [b"", b"# nothing\n", b"<html>\n<title>busy</title>\n</html>", b"com\norg\n"])
 def test_a_list_that_names_nothing_is_refused(body: bytes) -> None:
-    with pytest.raises(Invalid, match="no usable value"):
+    with pytest.raises(Invalid, match="no value that can be checked"):
         parse_list("plain", body, now=NOW, spared=SPARED)
 
 

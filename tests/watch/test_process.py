@@ -91,7 +91,7 @@ async def test_a_process_that_hangs_or_is_dead_is_noticed_and_goes_on(
         await looked_at(world, watch)
         assert (
             await watch.examine()
-            == f"{len(detectors())} detectors have looked at entry {size(world) - 1}, and know 1 agents"
+            == f"{len(detectors())} detectors have examined entry {size(world) - 1}, and know 1 agents"
         )
         for number in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C reaches it as well
             os.kill(watch.state.pid, number)
@@ -101,7 +101,7 @@ async def test_a_process_that_hangs_or_is_dead_is_noticed_and_goes_on(
             await watch.examine()
         os.kill(watch.state.pid, signal.SIGCONT)
         await looked_at(world, watch)
-        assert "have looked" in await watch.examine()
+        assert "have examined" in await watch.examine()
         assert watch.state.starts == 1
     await calls(world, bot.agent_id, 1)
     with pytest.raises(Conflict, match="their process is ended"):
@@ -133,7 +133,7 @@ async def test_a_response_that_fails_loses_no_finding_and_the_doctor_says_so(wor
         await eventually_async(lambda: found(world))
         assert risks.get(world.db.read(), bot.agent_id).points(world.now()) > 0
         await looked_at(world, watch)
-        with pytest.raises(Conflict, match="no response was made to a finding: entry .*ValueError: no"):
+        with pytest.raises(Conflict, match="the response to a finding failed: entry .*ValueError: no"):
             await watch.examine()
 
 
@@ -146,9 +146,9 @@ async def test_of_two_servers_of_a_database_one_has_the_detectors_and_the_other_
             second = other.keep(Watch)
             task = asyncio.create_task(flows.watch(other, then=flows.nothing))
             await eventually_async(lambda: second.state.phase == "standby")
-            assert await second.examine() == "another server of this database has them at work"
+            assert await second.examine() == "the detectors run at another server of this database"
             clock.advance(MAX_UNSAVED_S + 1)
-            with pytest.raises(Conflict, match="another process runs the detectors"):
+            with pytest.raises(Conflict, match="another server's process runs the detectors"):
                 await second.examine()
             await calls(world, bot.agent_id, 11, outcome="deny")
             await looked_at(world, first)

@@ -120,7 +120,7 @@ async def test_who_says_that_it_went_to_what_is_on_a_threat_list_is_noticed(worl
     events = [reading.read(n, body) for n, body in log.search(world.db.read(), {"action": "telemetry.http"}, limit=9)]
     detector = detectors()["threat_list"]
     (found,) = detector.notice(Batch(events, [1, 1], [1, 1]), zeros(detector, agents=2, peers=2))  # type: ignore[arg-type]
-    assert (found.points, found.says) == (70, "it says itself that it went to what is on the threat list `evil`")
+    assert (found.points, found.says) == (70, "reported in its own telemetry a value on the threat list `evil`")
     await act(world, "threats.remove", lambda act: threats.remove(act, "evil"))
     assert lists.load(world.db.read()) == {}
     await send(world, export({"url.full": "https://evil.example/"}))

@@ -172,8 +172,8 @@ async def test_a_test_finds_a_list_that_would_be_too_long(world: World) -> None:
     [
         (500, b"evil.example", "the remote server answers 500"),
         (302, b"evil.example", "the remote server answers 302"),
-        (200, b"<html>", "contains no usable value"),
-        (200, b"", "no usable value"),
+        (200, b"<html>", "contains no value that can be checked"),
+        (200, b"", "no value that can be checked"),
         (200, b"#" * (MAX_LIST_BYTES + 1), "more than"),
         (200, b"\xff", "not UTF-8"),
     ],
@@ -363,7 +363,7 @@ async def test_events_say_that_their_network_is_on_a_list_and_the_detector_tells
     ]
     (found,) = detector.notice(Batch(events, [1, 1], [1, 1]), zeros(detector, agents=2, peers=2))
     assert (found.row, found.points, found.score) == (0, 70, 2 * detector.THRESHOLD)
-    assert found.says == "where it came from is on the threat list `evil`"
+    assert found.says == "acted from a network on the threat list `evil`"
 
 
 def test_a_list_at_a_guard_is_what_the_feed_says_of_it() -> None:

@@ -39,7 +39,7 @@ export type AccountEnd = {
   forget?: boolean;
 };
 
-/** The subject of an account at the provider, and the person that it is linked to. */
+/** An account, by its subject at the provider, and the person to whom it is linked. */
 export type AccountLink = {
   person: string;
   sub: string;
@@ -116,7 +116,7 @@ export type ActivityBody = {
   waiting: number;
 };
 
-/** An agent, as lists show it. */
+/** An agent as in lists. */
 export type AgentBody = {
   agent_id: string;
   client_id: string;
@@ -141,7 +141,7 @@ export type AgentBody = {
   state: string;
 };
 
-/** Members to change. `expires_in: null` removes the end; `deputy` goes with `owner`. */
+/** Members of an agent to change. `expires_in: null` removes the end. `deputy` can only be sent with `owner`. */
 export type AgentChange = {
   scopes?: string[];
   undeclared?: boolean;
@@ -153,7 +153,7 @@ export type AgentChange = {
   deputy?: string | null;
 };
 
-/** The redirect URIs of an agent, and the URL at which the agent receives notices of logouts. */
+/** The redirect URIs of an agent, and the URL at which the agent receives logout tokens. */
 export type AgentClient = {
   redirect_uris: string[];
   post_logout_redirect_uris?: string[];
@@ -169,7 +169,7 @@ export type AgentCountsBody = {
   total: number;
 };
 
-/** An agent with its newest keys; with `more_keys` there are older ones, which its `/keys` lists. */
+/** An agent with its newest keys. If `more_keys` is true, the path `/keys` of the agent lists the older keys. */
 export type AgentDetail = {
   agent_id: string;
   client_id: string;
@@ -214,7 +214,7 @@ export type AgentKeyRotation = {
   overlap_s?: number;
 };
 
-/** An agent in the table; times in seconds since the epoch, `risk` 0 to 100 points. */
+/** An agent in the table. Times are in seconds since the epoch; `risk` is 0 to 100 points. */
 export type AgentTableRow = {
   agent_id: string;
   created_at: number | null;
@@ -248,7 +248,7 @@ export type Allowance = {
   limits: unknown[];
 };
 
-/** The daily budgets of an agent, and their rest of today. */
+/** The daily budgets of an agent, with the units that are left today. */
 export type AllowanceBody = {
   budgets: Balance[];
 };
@@ -261,7 +261,7 @@ export type Amount = {
   argument: string;
 };
 
-/** A trust anchor; `thumbprint` is its `x5t#S256`, times are seconds since the epoch. */
+/** A trust anchor. `thumbprint` is its `x5t#S256`; times are in seconds since the epoch. */
 export type AnchorRow = {
   added_at: number;
   is_own: boolean;
@@ -272,8 +272,8 @@ export type AnchorRow = {
 };
 
 /**
- * The test of a trust anchor. `failed`: why it cannot sign certificates of clients now; `clients`: the number of
- * agents that authenticate by a subject in a certificate of any trust anchor.
+ * The result of the test of a trust anchor. `failed`: why the anchor cannot sign certificates of clients now.
+ * `clients`: the number of agents that authenticate by a subject in a certificate of any trust anchor.
  */
 export type AnchorTest = {
   certificate: TriedCertificate | null;
@@ -283,7 +283,10 @@ export type AnchorTest = {
   not_after: number;
 };
 
-/** A certificate of a client in PEM, with its chain, and the agent that would authenticate; both may be empty. */
+/**
+ * A client certificate in PEM with its chain, to try against a trust anchor, and the agent that would authenticate
+ * with it. Both may be empty.
+ */
 export type AnchorTrial = {
   certificate?: string;
   agent?: string;
@@ -316,7 +319,7 @@ export type AnsweredIncident = {
   why: string | null;
 };
 
-/** The state after each answer: denials first, then approvals, both in the order of the request. */
+/** The state after each answer: first the denials, then the approvals, each in the order of the request. */
 export type AnswersBody = {
   answers: Record<string, unknown>[];
 };
@@ -349,7 +352,7 @@ export type ApprovalAnswers = {
   covers?: "call" | "task" | null;
 };
 
-/** State of an approval request. Times are seconds since the epoch. */
+/** The state of an approval request. Times are in seconds since the epoch. */
 export type ApprovalBody = {
   agent: string;
   answered_at: number | null;
@@ -370,8 +373,8 @@ export type ApprovalBody = {
 };
 
 /**
- * An approval request with all facts that a person needs to answer it. An answer can narrow `uses`, `at_most` and
- * `lines` (of a plan).
+ * An approval request with all facts that a person needs to answer it. In an answer, the person can lower `uses` and
+ * `at_most`, and strike lines of a plan.
  */
 export type ApprovalDetail = {
   agent: string;
@@ -531,8 +534,8 @@ export type BackendsBody = {
 };
 
 /**
- * The state of a budget for people, in the units of its limit. Units that are neither left nor spent are at guards, or
- * with tasks under this one.
+ * The state of a budget for people, in the units of its limit. Units that are neither left nor spent were drawn by
+ * guards or by tasks under this one.
  */
 export type Balance = {
   id: string;
@@ -576,12 +579,12 @@ export type BearerBody = {
   bearer: BearerExemption[];
 };
 
-/** Classes of registration whose clients get bearer tokens for a resource, which are not bound to a key. */
+/** Classes of registration whose clients may use bearer tokens at a resource. */
 export type BearerClassesBody = {
   bearer: ("document" | "dynamic")[];
 };
 
-/** A resource for which an agent gets tokens that are not bound to a key. */
+/** A resource at which an agent may use tokens that are bound to no key. */
 export type BearerExemption = {
   resource: string;
   since: number;
@@ -756,7 +759,7 @@ export type CheckpointBody = {
   size: number;
 };
 
-/** An OAuth client. `digest` changes with its name, its redirect URIs or its keys. */
+/** An OAuth client. `digest` changes if its name, its redirect URIs or its keys change. */
 export type ClientBody = {
   backchannel_logout_uri: string;
   changed_at: number;
@@ -793,10 +796,16 @@ export type ClientSecretsBody = {
   secrets: ClientSecret[];
 };
 
-/** State of a client: `pending` waits for a person's approval, `active` may act, a person `stopped` it. */
+/**
+ * State of a client. `pending`: an administrator must approve the client. `active`: the client may act. `stopped`: an
+ * administrator stopped the client.
+ */
 export type ClientState = "active" | "pending" | "stopped";
 
-/** State of the clock: times in seconds since the epoch, difference in seconds. */
+/**
+ * State of the clock. `time` (server time) and `wall` (wall clock) are in seconds since the epoch. `difference_s` is
+ * in seconds.
+ */
 export type ClockBody = {
   difference_s: number;
   is_granting: boolean;
@@ -821,7 +830,10 @@ export type Configuration = {
   min_verification_interval?: number;
 };
 
-/** A confirmation of the wall clock. `wall`: the time that the operator confirms, as `GET /api/v1/clock` shows it. */
+/**
+ * The confirmation of the wall clock. `wall` is the time that the operator confirms, in seconds, as `GET
+ * /api/v1/clock` shows it.
+ */
 export type Confirmation = {
   wall: number;
 };
@@ -843,7 +855,10 @@ export type ConnectedAccountBody = {
   state: string;
 };
 
-/** A consent; times in seconds since the epoch. `resource` is a URI, empty for the identity of the person alone. */
+/**
+ * A consent; times in seconds since the epoch. `resource` is a URI, or empty if the consent covers only scopes of
+ * OpenID Connect.
+ */
 export type ConsentBody = {
   agent: string;
   authorization_details: Record<string, unknown>[];
@@ -938,7 +953,7 @@ export type DistrustedBody = {
   stream_ended: boolean;
 };
 
-/** The line of each experiment, in order. */
+/** The lines of the result, one for each experiment, in order. */
 export type DoctorBody = {
   lines: Line[];
 };
@@ -955,7 +970,7 @@ export type Drawn = {
   left: Record<string, number>;
 };
 
-/** An elevation. Times are seconds since the epoch. */
+/** An elevation. Times are in seconds since the epoch. */
 export type ElevationBody = {
   agent: string;
   approval: string | null;
@@ -1024,7 +1039,7 @@ export type EntryBody = {
   index: number;
 };
 
-/** A refusal of the administration API: a stable code, the error, and the next step. */
+/** A refusal of the administration API: a stable code, the error message, and the next step. */
 export type ErrorBody = {
   error: string;
   hint?: string;
@@ -1049,7 +1064,7 @@ export type FeedKeySet = {
   keys: Record<string, unknown>[];
 };
 
-/** A finding, with a person's judgement if there is one. Times are seconds since the epoch. */
+/** A finding, with the person's verdict if there is one. Times are in seconds since the epoch. */
 export type FindingBody = {
   agent: string | null;
   at: number;
@@ -1109,7 +1124,7 @@ export type GivenBack = {
   closed: string[];
 };
 
-/** A rule by which members of `group` at the provider get a role or join a team; exactly one of both is set. */
+/** A rule of a provider: members of `group` get `role` or join `team`. Exactly one of the two is set. */
 export type GroupRule = {
   group: string;
   role?: string;
@@ -1158,7 +1173,7 @@ export type HolderBody = {
   since: number;
 };
 
-/** A live holding of an agent, such as a token or a lease. Times are seconds since the epoch. */
+/** A live holding of an agent, such as a token or a lease. Times are in seconds since the epoch. */
 export type HoldingBody = {
   audience: string | null;
   expires_at: number;
@@ -1168,8 +1183,8 @@ export type HoldingBody = {
 };
 
 /**
- * A page of the live holdings of an agent, and the numbers of holdings that a stop would end, by kind, those of
- * everyone to whom the agent delegated included.
+ * A page of the live holdings of an agent, and the number of holdings that a stop of the agent would end, by kind,
+ * including those of all agents to which it delegated.
  */
 export type HoldingsBody = {
   ends: Record<string, number>;
@@ -1277,7 +1292,7 @@ export type IntrospectionBody = {
   token_type?: "Bearer" | "DPoP";
 };
 
-/** Lifetime in seconds, and number of registrations, of an initial access token. */
+/** Lifetime of an initial access token in seconds, and the number of clients that can register with it. */
 export type Invitation = {
   ttl?: number;
   uses?: number;
@@ -1425,7 +1440,7 @@ export type LiftBody = {
   seq: number;
 };
 
-/** A line of the result. `state`: ok, weak or fail. */
+/** A line of the result. `state` is ok, weak or fail. */
 export type Line = {
   name: string;
   state: string;
@@ -1445,7 +1460,7 @@ export type LinkBody = {
   sub: string;
 };
 
-/** The state of a process that answers. */
+/** The state of a process that responds. */
 export type LiveBody = {
   status: "live";
 };
@@ -1472,7 +1487,10 @@ export type MissingGuardsBody = {
 
 export type Mode = "enforce" | "watch";
 
-/** An agent after a change of its state; `seq` in the feed and `committed_at` (microseconds) locate the change. */
+/**
+ * An agent after a change of its state. The change has the number `seq` in the feed, and was committed at
+ * `committed_at` (microseconds).
+ */
 export type MovedAgent = {
   agent_id: string;
   client_id: string;
@@ -1503,7 +1521,10 @@ export type MovedAgent = {
   undo: string;
 };
 
-/** The method of an agent: exactly one subject (RFC 8705 section 2.1.2), or self-signed certificates in PEM. */
+/**
+ * The method by which an agent authenticates by certificate: exactly one subject (RFC 8705 section 2.1.2), or self-
+ * signed certificates in PEM.
+ */
 export type MutualTls = {
   tls_client_auth_subject_dn?: string;
   tls_client_auth_san_dns?: string;
@@ -1514,7 +1535,10 @@ export type MutualTls = {
   tls_client_certificate_bound_access_tokens?: boolean;
 };
 
-/** The method of an agent; `subject` has one member of RFC 8705 section 2.1.2, or is empty for registered certificates. */
+/**
+ * The method by which an agent authenticates by certificate. `subject` has one member of RFC 8705 section 2.1.2, or is
+ * empty for registered certificates.
+ */
 export type MutualTlsBody = {
   agent_id: string;
   certificates: CertificateRow[];
@@ -1619,7 +1643,7 @@ export type NewBackend = {
   credentials?: Record<string, string>;
 };
 
-/** A catalogue to set. `proposed`: the server's own proposal, not confirmed by a person. */
+/** A catalogue to set. `proposed`: the server proposed the catalogue, and no person has confirmed it. */
 export type NewCatalogue = {
   catalogue: Record<string, unknown>;
   proposed?: boolean;
@@ -1715,7 +1739,7 @@ export type NewPep = {
   days?: number;
 };
 
-/** `jwk`: the public key with which the person answers questions. */
+/** A person to register. `jwk` is the public key with which the person answers approval requests. */
 export type NewPerson = {
   name: string;
   email?: string | null;
@@ -1728,10 +1752,10 @@ export type NewPersonKey = {
 };
 
 /**
- * An OpenID provider, of which all members except name, issuer and client id have defaults, also by preset; or a SAML
- * 2.0 identity provider, by its metadata. `mfa` and `phishing_resistant`: values of `acr` and `amr` that are accepted
- * as two factors and as phishing resistant. `require`: claims that an account must have. `accounts`: `create` creates
- * an account at the first login.
+ * A login provider to add: an OpenID provider, whose members except name, issuer and client id have defaults (from
+ * `preset`, if it is set); or a SAML 2.0 identity provider, described by its metadata. `mfa` and `phishing_resistant`:
+ * values of `acr` and `amr` that are accepted as two factors and as phishing resistant. `require`: claims that an
+ * account must have. `accounts`: `create` creates an account at the first login.
  */
 export type NewProvider = {
   name: string;
@@ -1826,7 +1850,7 @@ export type NewSet = {
   loses?: string[];
 };
 
-/** A request for a setup link. `hours`: lifetime of the link in hours. */
+/** A request for a setup link. `hours` is the lifetime of the link in hours. */
 export type NewSetupLink = {
   hours?: number;
 };
@@ -2021,7 +2045,7 @@ export type PepsBody = {
   peps: PepBody[];
 };
 
-/** A person who can be accountable for agents. */
+/** A person, who can own agents. */
 export type PersonBody = {
   created_at: number | null;
   deputy: string | null;
@@ -2041,7 +2065,7 @@ export type PersonKeyBody = {
   revoked_at: number | null;
 };
 
-/** A person with the new state. */
+/** A person's id, name and new state. */
 export type PersonStateBody = {
   name: string;
   person_id: string;
@@ -2065,7 +2089,7 @@ export type Plan = {
   left_out: string[];
 };
 
-/** The approval request for a plan; null where it would save no question. */
+/** The approval request for a plan; null if the plan would have fewer than two lines. */
 export type PlanQuestion = {
   question: ApprovalBody | null;
 };
@@ -2130,7 +2154,7 @@ export type ProblemBody = {
   type: string;
 };
 
-/** A permission that people's answers suggest. */
+/** A policy permission that the answers of persons suggest. */
 export type Proposal = {
   agent: string;
   agent_id: string;
@@ -2147,12 +2171,12 @@ export type Proposal = {
   words: string;
 };
 
-/** The proposals for an agent. */
+/** The proposals of policies for an agent. */
 export type ProposalsBody = {
   proposals: Proposal[];
 };
 
-/** A login provider. `redirect_uri` is the URI to register at the provider; `login_url` begins a login. */
+/** A login provider. `redirect_uri` must be registered at the provider; a login begins at `login_url`. */
 export type ProviderBody = {
   accounts: string;
   client_id: string;
@@ -2173,7 +2197,7 @@ export type ProviderBody = {
   rules: GroupRule[];
 };
 
-/** Settings to change; other settings stay. `client_secret` replaces the secret. */
+/** Settings of a login provider to change. Members that are left out do not change. */
 export type ProviderChanges = {
   client_secret?: string;
   label?: string | null;
@@ -2204,7 +2228,7 @@ export type ProxyDestinations = {
   destinations: ProxyDestination[];
 };
 
-/** The remains of a deleted task in the ledger. */
+/** The description of a deleted task, from its entries in the ledger. */
 export type PrunedTask = {
   agent: string | null;
   agent_id: string | null;
@@ -2262,7 +2286,7 @@ export type Question = {
   context?: Record<string, unknown> | null;
 };
 
-/** `ok`, or the defect, per check. */
+/** The result of each check: `ok` or the defect. */
 export type ReadyBody = {
   checks: Record<string, string>;
   status: "not ready" | "ready";
@@ -2310,7 +2334,7 @@ export type RecordedReason = {
   message?: string;
 };
 
-/** A client. `digest` changes with its name, its redirect URIs or its keys; people then have to consent again. */
+/** An OAuth client. `digest` changes with its name, its redirect URIs or its keys; people then have to consent again. */
 export type RegisteredClientBody = {
   changed_at: number;
   client_id: string;
@@ -2327,7 +2351,7 @@ export type RegisteredClientBody = {
   used_at: number | null;
 };
 
-/** A registered client (RFC 7591 section 3.2.1): these members, and all registered metadata. */
+/** A registered client (RFC 7591 section 3.2.1): the members below and all registered metadata of the client. */
 export type RegistrationBody = {
   application_type: string;
   client_id: string;
@@ -2382,13 +2406,13 @@ export type Report = {
   records: (CallRecord | UndecidedRecord | ResultRecord)[];
 };
 
-/** The state of an access request; `result` tells how to evaluate an approved request again. */
+/** The state of an access request. `result` states how to evaluate an approved request again. */
 export type RequestBody = {
   result?: Record<string, unknown>;
   task: RequestTask;
 };
 
-/** An access request that is under way or answered. */
+/** An access request that is in progress or answered. */
 export type RequestTask = {
   expires_at: string;
   id: string;
@@ -2504,7 +2528,10 @@ export type Revocation = {
   reason?: RevocationReason;
 };
 
-/** Numbers of ended objects by kind; `seq` in the feed and `committed_at` (microseconds) locate the change. */
+/**
+ * The number of ended objects by kind. The change has the number `seq` in the feed, and was committed at
+ * `committed_at` (microseconds).
+ */
 export type RevocationBody = {
   committed_at: number;
   revoked: Record<string, number>;
@@ -2593,7 +2620,7 @@ export type RotationPath = {
   path: string;
 };
 
-/** A refusal as `google.rpc.Status`. */
+/** A refusal in the form `google.rpc.Status`. */
 export type RpcStatus = {
   code: number;
   message: string;
@@ -2764,7 +2791,7 @@ export type SetupLinkBody = {
   url: string;
 };
 
-/** The new signing key. */
+/** The use, the algorithm and the key id of the new signing key. */
 export type SigningKeyBody = {
   alg: string;
   kid: string;
@@ -2883,7 +2910,7 @@ export type SubjectSearch = {
   options?: SearchOptions;
 };
 
-/** Section "Access Request Submission"; unknown members are ignored. */
+/** A submitted access request (section "Access Request Submission"). Unknown members are ignored. */
 export type Submission = {
   subject: Thing;
   resource: Thing;
@@ -2907,7 +2934,7 @@ export type SubscriptionBody = {
   subscription_id: string;
 };
 
-/** `why`: the reason, which the ledger records. */
+/** The reason for the suspension, which the ledger records. */
 export type Suspension = {
   why?: string;
 };
@@ -2927,7 +2954,7 @@ export type SyncOrder = {
   dry_run?: boolean;
 };
 
-/** A task, as lists show it. Times are seconds since the epoch. */
+/** A task as in lists. Times are in seconds since the epoch. */
 export type TaskBody = {
   agent: string;
   agent_id: string;
@@ -2968,7 +2995,7 @@ export type TaskDetail = {
   task_id: string;
 };
 
-/** An entry of the ledger about a task, in brief. */
+/** A short form of an entry of the ledger about a task. */
 export type TaskEvent = {
   action: string;
   at: number;
@@ -2976,7 +3003,7 @@ export type TaskEvent = {
   outcome: string;
 };
 
-/** A team that can be accountable for agents. */
+/** A team, which can own agents. */
 export type TeamBody = {
   created_at: number | null;
   deputy: string | null;
@@ -3025,8 +3052,8 @@ export type ThreatListBody = {
 };
 
 /**
- * The change by a fetch of the list at this moment; nothing is stored. `failed`: why the server would not take the
- * content; the numbers are then null.
+ * The change that a fetch of the list would make at this moment; nothing is stored. If `failed` (the reason why the
+ * server would not accept the content) is set, the numbers are null.
  */
 export type ThreatListTest = {
   count: number | null;
@@ -3133,7 +3160,7 @@ export type ToolUse = {
   untrusted: number;
 };
 
-/** The certificate that was tried; `refused` says why it would not be accepted. */
+/** The certificate that was tried. `refused` is the reason why the server would not accept it; empty if it would. */
 export type TriedCertificate = {
   refused: string | null;
   subject: string;
@@ -3233,7 +3260,7 @@ export type WaitingBody = {
   words: string[];
 };
 
-/** The state of the detectors. */
+/** The state of the detectors of this server. */
 export type WatchBody = {
   agents: number;
   behind: number;
@@ -3599,14 +3626,14 @@ export interface Operations {
     body: undefined;
     answer: string;
   };
-  /** Register an agent; with a `jwk` the agent is active at once. */
+  /** Register an agent. With a `jwk` the agent is active immediately. */
   "POST /api/v1/agents": {
     path: {};
     query: {};
     body: NewAgent;
     answer: AgentDetail;
   };
-  /** List agents in the order of their registration; each query parameter narrows the list. */
+  /** List agents in the order of their registration; each query parameter filters the list. */
   "GET /api/v1/agents": {
     path: {};
     query: {
@@ -3688,7 +3715,7 @@ export interface Operations {
     body: undefined;
     answer: EmptyBody;
   };
-  /** List the resources for which an agent may have bearer tokens. */
+  /** List the resources at which an agent may use bearer tokens. */
   "GET /api/v1/agents/{name}/bearer": {
     path: {
       name: string;
@@ -3697,7 +3724,7 @@ export interface Operations {
     body: undefined;
     answer: BearerBody;
   };
-  /** Allow bearer tokens of an agent for a resource, whose guards then accept them. */
+  /** Allow an agent to use bearer tokens at a resource; its guards then accept them. */
   "PUT /api/v1/agents/{name}/bearer/{resource}": {
     path: {
       name: string;
@@ -3707,7 +3734,7 @@ export interface Operations {
     body: undefined;
     answer: BearerBody;
   };
-  /** Forbid bearer tokens of an agent for a resource, and revoke its bearer tokens. */
+  /** Forbid an agent to use bearer tokens at a resource, and revoke its bearer tokens for the resource. */
   "DELETE /api/v1/agents/{name}/bearer/{resource}": {
     path: {
       name: string;
@@ -3726,7 +3753,7 @@ export interface Operations {
     body: undefined;
     answer: BehaviourBody;
   };
-  /** Set the daily budgets of an agent; today's use still counts. */
+  /** Set the daily budgets of an agent. Units that were used today still count. */
   "PUT /api/v1/agents/{name}/budget": {
     path: {
       name: string;
@@ -3735,7 +3762,7 @@ export interface Operations {
     body: Allowance;
     answer: AllowanceBody;
   };
-  /** Show the daily budgets of an agent and their rest of today. */
+  /** Show the daily budgets of an agent, with the units that are left today. */
   "GET /api/v1/agents/{name}/budget": {
     path: {
       name: string;
@@ -3753,7 +3780,7 @@ export interface Operations {
     body: undefined;
     answer: ClientBody;
   };
-  /** Let an agent send people to the authorization endpoint, and set the redirect URIs to which people return. */
+  /** Set the redirect URIs of an agent, so that it can send people to the authorization endpoint. */
   "PUT /api/v1/agents/{name}/client": {
     path: {
       name: string;
@@ -3789,7 +3816,7 @@ export interface Operations {
     body: undefined;
     answer: EligibleBody;
   };
-  /** Set the scopes that an agent may request temporarily; elevations beyond them end. */
+  /** Set the scopes that an agent may request temporarily. Elevations with other scopes end. */
   "PUT /api/v1/agents/{name}/eligible": {
     path: {
       name: string;
@@ -3798,7 +3825,7 @@ export interface Operations {
     body: Eligible;
     answer: EligibleBody;
   };
-  /** List the live holdings of an agent, the last to end first, and count the holdings that a stop would end. */
+  /** List the live holdings of an agent, and count the holdings that a stop of the agent would end. */
   "GET /api/v1/agents/{name}/holdings": {
     path: {
       name: string;
@@ -3810,7 +3837,7 @@ export interface Operations {
     body: undefined;
     answer: HoldingsBody;
   };
-  /** Create a join token, which enrols the first key of a pending agent once. */
+  /** Create a join token, with which a workload registers the first key of a pending agent. */
   "POST /api/v1/agents/{name}/join-token": {
     path: {
       name: string;
@@ -3819,7 +3846,7 @@ export interface Operations {
     body: NewJoinToken;
     answer: JoinTokenBody;
   };
-  /** List the keys of an agent, oldest first, revoked keys too. */
+  /** List the keys of an agent, the oldest first, including revoked keys. */
   "GET /api/v1/agents/{name}/keys": {
     path: {
       name: string;
@@ -3894,7 +3921,7 @@ export interface Operations {
     body: undefined;
     answer: EmptyBody;
   };
-  /** List permissions that people's answers suggest for an agent, each with its approvals. */
+  /** List policies that people's answers suggest for an agent, each with the approvals behind it. */
   "GET /api/v1/agents/{name}/proposals": {
     path: {
       name: string;
@@ -3930,7 +3957,7 @@ export interface Operations {
     body: StateChange;
     answer: MovedAgent;
   };
-  /** Create a client secret for an agent that may have bearer tokens. */
+  /** Create a client secret for an agent with a bearer exemption. */
   "POST /api/v1/agents/{name}/secrets": {
     path: {
       name: string;
@@ -3967,7 +3994,7 @@ export interface Operations {
     body: StateChange;
     answer: MovedAgent;
   };
-  /** List approval requests, newest first; agents see their own. */
+  /** List approval requests, the newest first. Agents see only their own. */
   "GET /api/v1/approvals": {
     path: {};
     query: {
@@ -3986,7 +4013,7 @@ export interface Operations {
       next: string | null;
     };
   };
-  /** Answer several approval requests, each in its own act. */
+  /** Answer several approval requests, each in a separate act. */
   "POST /api/v1/approvals/answers": {
     path: {};
     query: {};
@@ -4203,14 +4230,14 @@ export interface Operations {
     body: Revocation;
     answer: CertificateBody;
   };
-  /** Create an initial access token, with which clients register even if registration is closed. */
+  /** Create an initial access token. A client with this token can register even if registration is closed. */
   "POST /api/v1/client-invitations": {
     path: {};
     query: {};
     body: Invitation;
     answer: InvitationBody;
   };
-  /** List the OAuth clients, agents included; `state` selects one state. */
+  /** List the OAuth clients, including agents. The parameter `state` selects clients in one state. */
   "GET /api/v1/clients": {
     path: {};
     query: {
@@ -4229,7 +4256,7 @@ export interface Operations {
       next: string | null;
     };
   };
-  /** Show an OAuth client by the id of its record. */
+  /** Show an OAuth client by its record id. */
   "GET /api/v1/clients/{id}": {
     path: {
       id: string;
@@ -4265,14 +4292,14 @@ export interface Operations {
     body: undefined;
     answer: RegisteredClientBody;
   };
-  /** Show server time, the wall clock, and whether the server grants requests. */
+  /** Show server time, the wall clock, their difference, and whether the server grants requests. */
   "GET /api/v1/clock": {
     path: {};
     query: {};
     body: undefined;
     answer: ClockBody;
   };
-  /** Confirm that the wall clock is right after a jump. */
+  /** Confirm, after a jump, that the wall clock is right. */
   "POST /api/v1/clock/accept": {
     path: {};
     query: {};
@@ -4351,7 +4378,7 @@ export interface Operations {
     body: Question;
     answer: EvaluationResponse;
   };
-  /** Run every experiment, in order; with `deep`, also the experiments that read everything. */
+  /** Run every experiment, in order. With `deep`, the experiments that read everything run too. */
   "GET /api/v1/doctor": {
     path: {};
     query: {
@@ -4367,7 +4394,7 @@ export interface Operations {
     body: ElevationRequest;
     answer: ApprovalBody;
   };
-  /** List elevations, newest first: an agent's own, or all for callers that may read everything. */
+  /** List elevations, the newest first. An agent sees only its own; callers that may read everything see all. */
   "GET /api/v1/elevations": {
     path: {};
     query: {
@@ -4625,7 +4652,7 @@ export interface Operations {
     body: undefined;
     answer: EmptyBody;
   };
-  /** Rotate a signing key; `/jwks` shows the old key until its last signature expires. */
+  /** Replace a signing key with a new key. `/jwks` lists the old key until the last token that it signed expires. */
   "POST /api/v1/keys/rotate": {
     path: {};
     query: {};
@@ -4713,7 +4740,7 @@ export interface Operations {
     body: undefined;
     answer: ProviderBody;
   };
-  /** Change the settings of a login provider; roles and teams follow new rules at the next login of a person. */
+  /** Change the settings of a login provider. Changed rules take effect for a person at the person's next login. */
   "PATCH /api/v1/login-providers/{name}": {
     path: {
       name: string;
@@ -4722,7 +4749,7 @@ export interface Operations {
     body: ProviderChanges;
     answer: ProviderBody;
   };
-  /** Remove a login provider: its logins are refused, and its sessions and the roles from its rules end. */
+  /** Remove a login provider. Logins by it are refused, its sessions end, and the roles that its rules gave end. */
   "DELETE /api/v1/login-providers/{name}": {
     path: {
       name: string;
@@ -4760,7 +4787,7 @@ export interface Operations {
     body: NewLink;
     answer: AccountLink;
   };
-  /** Unlink an account at a provider from its person; its next login creates another person, or is refused. */
+  /** Remove the link between an account at a provider and its person. */
   "POST /api/v1/login-providers/{name}/accounts/unlink": {
     path: {
       name: string;
@@ -4776,7 +4803,7 @@ export interface Operations {
     body: undefined;
     answer: OverviewBody;
   };
-  /** Register a static PEP with an API key for the AuthZEN endpoints. */
+  /** Register a static PEP, and return an API key for the AuthZEN endpoints. */
   "POST /api/v1/peps": {
     path: {};
     query: {};
@@ -4799,7 +4826,7 @@ export interface Operations {
     body: undefined;
     answer: PepBody;
   };
-  /** Revoke a PEP and its API keys on all servers at once. */
+  /** Revoke a PEP and its API keys. All servers of the database refuse them at once. */
   "POST /api/v1/peps/{name}/revoke": {
     path: {
       name: string;
@@ -4808,7 +4835,7 @@ export interface Operations {
     body: undefined;
     answer: PepBody;
   };
-  /** Issue another API key of a PEP; the older key expires after the overlap. */
+  /** Issue a new API key of a PEP. The older key expires after the overlap. */
   "POST /api/v1/peps/{name}/rotate": {
     path: {
       name: string;
@@ -4851,7 +4878,7 @@ export interface Operations {
     body: undefined;
     answer: PersonBody;
   };
-  /** Set the deputy, who becomes the owner when this person leaves. */
+  /** Set the deputy, who becomes the owner of the person's agents when this person leaves. */
   "PUT /api/v1/persons/{name}/deputy": {
     path: {
       name: string;
@@ -4860,7 +4887,7 @@ export interface Operations {
     body: Deputy;
     answer: PersonBody;
   };
-  /** Issue a setup link, with which a person sets up a passkey or a password. */
+  /** Create a setup link, with which a person registers a passkey or a password. */
   "POST /api/v1/persons/{name}/invite": {
     path: {
       name: string;
@@ -4869,7 +4896,7 @@ export interface Operations {
     body: NewSetupLink;
     answer: SetupLinkBody;
   };
-  /** List the keys of a person, oldest first, revoked keys too. */
+  /** List the keys of a person, the oldest first, including revoked keys. */
   "GET /api/v1/persons/{name}/keys": {
     path: {
       name: string;
@@ -4935,7 +4962,7 @@ export interface Operations {
     body: Suspension;
     answer: PersonStateBody;
   };
-  /** Return a person who left: the person can be accountable for agents again. */
+  /** Make a person who left active again, so that the person can own agents. */
   "POST /api/v1/persons/{name}/return": {
     path: {
       name: string;
@@ -5083,7 +5110,7 @@ export interface Operations {
     body: undefined;
     answer: EmptyBody;
   };
-  /** Register a protected resource, with the key of its guard and a catalogue if there are any. */
+  /** Register a protected resource, optionally with the key of its guard and a catalogue. */
   "POST /api/v1/resources": {
     path: {};
     query: {};
@@ -5117,7 +5144,7 @@ export interface Operations {
     body: undefined;
     answer: ResourceDetail;
   };
-  /** List the classes of clients that may have bearer tokens for a resource. */
+  /** List the classes of registration whose clients may use bearer tokens at a resource. */
   "GET /api/v1/resources/{name}/bearer": {
     path: {
       name: string;
@@ -5126,7 +5153,7 @@ export interface Operations {
     body: undefined;
     answer: BearerClassesBody;
   };
-  /** Allow bearer tokens for a resource to clients that no administrator registered, by their class of registration. */
+  /** Allow all clients of a class of registration to use bearer tokens at a resource. */
   "PUT /api/v1/resources/{name}/bearer/{registration}": {
     path: {
       name: string;
@@ -5136,7 +5163,7 @@ export interface Operations {
     body: undefined;
     answer: BearerClassesBody;
   };
-  /** Forbid bearer tokens for a resource to a class of clients, and revoke the tokens that they have. */
+  /** Forbid a class of registration to use bearer tokens at a resource, and revoke its bearer tokens there. */
   "DELETE /api/v1/resources/{name}/bearer/{registration}": {
     path: {
       name: string;
@@ -5146,7 +5173,7 @@ export interface Operations {
     body: undefined;
     answer: BearerClassesBody;
   };
-  /** Replace the catalogue: in the form of Ostiary, or the results of the list methods of MCP. */
+  /** Replace the catalogue of a resource. */
   "PUT /api/v1/resources/{name}/catalogue": {
     path: {
       name: string;
@@ -5155,7 +5182,7 @@ export interface Operations {
     body: NewCatalogue;
     answer: ResourceBody;
   };
-  /** Set the data classes that every tool of the resource handles, besides its own. */
+  /** Set the data classes that every tool of the resource handles, in addition to the tool's own. */
   "PUT /api/v1/resources/{name}/data-classes": {
     path: {
       name: string;
@@ -5173,7 +5200,7 @@ export interface Operations {
     body: undefined;
     answer: FlowsBody;
   };
-  /** Replace the key of the guard; the previous key is refused at once. */
+  /** Replace the key of a resource's guard. The previous key is refused immediately. */
   "PUT /api/v1/resources/{name}/key": {
     path: {
       name: string;
@@ -5191,7 +5218,7 @@ export interface Operations {
     body: NewMode;
     answer: ResourceBody;
   };
-  /** Revoke an agent, a task, a token, a key or an owner with everything derived. */
+  /** Revoke an agent, a task, a token, a key or an owner, with everything derived from it. */
   "POST /api/v1/revoke": {
     path: {};
     query: {};
@@ -5572,7 +5599,7 @@ export interface Operations {
     body: NewTask;
     answer: TaskDetail;
   };
-  /** List declared tasks, newest first: the caller's own, or all tasks for callers that may read everything. */
+  /** List declared tasks, the newest first: the caller's own, or all tasks for callers that may read everything. */
   "GET /api/v1/tasks": {
     path: {};
     query: {
@@ -5592,7 +5619,7 @@ export interface Operations {
       next: string | null;
     };
   };
-  /** Show a task. A task that was deleted after its end has the state `pruned`, as the ledger describes it. */
+  /** Show a task. A task that was deleted after its end is shown from the ledger, with the state `pruned`. */
   "GET /api/v1/tasks/{id}": {
     path: {
       id: string;
@@ -5601,7 +5628,7 @@ export interface Operations {
     body: undefined;
     answer: TaskDetail | PrunedTask;
   };
-  /** List the open approval requests of a task, in plain words and in full. */
+  /** List the open approval requests of a task, each in full, with one text for all of them. */
   "GET /api/v1/tasks/{id}/approvals": {
     path: {
       id: string;
@@ -5628,7 +5655,7 @@ export interface Operations {
     body: End;
     answer: TaskDetail;
   };
-  /** Hold an own task that has a heartbeat; send `beat` before the heartbeat elapses. */
+  /** Hold one of the agent's own tasks that has a heartbeat. Then send `beat` within each heartbeat interval. */
   "POST /api/v1/tasks/{id}/hold": {
     path: {
       id: string;
@@ -5637,7 +5664,7 @@ export interface Operations {
     body: Hold;
     answer: TaskDetail;
   };
-  /** Leave a held task; if the task was declared so, the last holder ends it. */
+  /** Leave a held task. If the task has `ends_with_last`, it ends when its last holder leaves. */
   "POST /api/v1/tasks/{id}/leave": {
     path: {
       id: string;
@@ -5664,7 +5691,7 @@ export interface Operations {
     body: Renewal;
     answer: TaskDetail;
   };
-  /** List a task with all tasks under it; no task comes before its parent. */
+  /** List a task with all tasks under it. A parent comes before its children. */
   "GET /api/v1/tasks/{id}/tree": {
     path: {
       id: string;
@@ -5718,7 +5745,7 @@ export interface Operations {
     body: undefined;
     answer: TeamBody;
   };
-  /** Set the deputy, who becomes the owner when the team has no members left. */
+  /** Set the deputy, who becomes the owner of the team's agents when the team has no members left. */
   "PUT /api/v1/teams/{name}/deputy": {
     path: {
       name: string;
@@ -5747,7 +5774,7 @@ export interface Operations {
     body: undefined;
     answer: TeamBody;
   };
-  /** Add a threat list by URL or as text; guards check its hosts and indicators before each call. */
+  /** Add a threat list by URL or as text; guards check calls against the values of the list. */
   "POST /api/v1/threat-lists": {
     path: {};
     query: {};
@@ -5772,7 +5799,7 @@ export interface Operations {
       next: string | null;
     };
   };
-  /** Remove a threat list; its entries are no longer checked. */
+  /** Remove a threat list; guards no longer check its values. */
   "DELETE /api/v1/threat-lists/{name}": {
     path: {
       name: string;
@@ -5797,14 +5824,14 @@ export interface Operations {
     body: undefined;
     answer: AnchorsBody;
   };
-  /** Trust an authority to sign the certificates of clients. */
+  /** Add a trust anchor: an authority that may sign the certificates of clients. */
   "POST /api/v1/trust-anchors": {
     path: {};
     query: {};
     body: NewAnchor;
     answer: AnchorRow;
   };
-  /** Stop trusting an authority: clients with its certificates get no further tokens. */
+  /** Remove a trust anchor: clients with certificates of the authority get no further tokens. */
   "DELETE /api/v1/trust-anchors/{name}": {
     path: {
       name: string;
@@ -5813,7 +5840,7 @@ export interface Operations {
     body: undefined;
     answer: AnchorsBody;
   };
-  /** Check a trust anchor now, and whether it would accept a certificate; nothing changes. */
+  /** Check a trust anchor, and whether the server would accept a certificate by it; nothing is changed. */
   "POST /api/v1/trust-anchors/{name}/test": {
     path: {
       name: string;
@@ -5970,7 +5997,7 @@ export interface Operations {
     body: undefined;
     answer: WorkloadBody;
   };
-  /** Exchange a join token and the proof of a key for an identity. */
+  /** Register the first key of an agent with a join token and a proof of the key, and return the agent's identity. */
   "POST /enrol": {
     path: {};
     query: {};
@@ -6082,7 +6109,7 @@ export interface Operations {
     body: undefined;
     answer: LiveBody;
   };
-  /** Send the browser to a SAML identity provider. */
+  /** Redirect the browser to a SAML identity provider. */
   "GET /login/saml/{provider}": {
     path: {
       provider: string;
@@ -6097,7 +6124,7 @@ export interface Operations {
     body: undefined;
     answer: undefined;
   };
-  /** Send the browser to an OpenID provider. */
+  /** Redirect the browser to an OpenID provider. */
   "GET /login/with/{provider}": {
     path: {
       provider: string;
@@ -6112,14 +6139,14 @@ export interface Operations {
     body: undefined;
     answer: undefined;
   };
-  /** Return this document, in OpenAPI 3.1. */
+  /** Return the OpenAPI 3.1 document of this server. */
   "GET /openapi.json": {
     path: {};
     query: {};
     body: undefined;
     answer: Record<string, unknown> | undefined;
   };
-  /** Return 200 if every check passes, else 503. */
+  /** Return 200 if every check passes, otherwise 503. */
   "GET /readyz": {
     path: {};
     query: {};

@@ -1,13 +1,13 @@
-"""A question to a person, and its states.
+"""An approval request, and its states.
 
     open --enough approvals--> approved --the call--> spent
       |--denial--> denied                |--date, revoke--> lapsed
       |--date--> expired
       |--requester--> cancelled
 
-An approval is spent by its one call, or lapses at its date, or with the agent or the task of the request. Only a person
-may answer, authenticated by a key, who is accountable for the agent or named by the asking policy, and who is not in
-the chain of the request.
+An approval is spent by its one call, or lapses at its end, or when the agent or the task of the request ends. Only a
+person may answer, authenticated by a key, who is accountable for the agent or named by the asking policy, and who is
+not in the chain of the request.
 """
 
 from __future__ import annotations
@@ -31,29 +31,29 @@ from ostiaryd.registry.model import AgentId, Caller, PersonId, check_text
 ApprovalId = NewType("ApprovalId", str)
 MAX_REASON = 500
 MAX_STATED = 256
-"""maximum length of a value that a person is asked to state, without spaces"""
+"""Maximum length of a value that a person must state, in characters without spaces."""
 UNTRUSTED = frozenset({"outside", "nowhere"})
-"""origins of values that come neither from the person nor from a record"""
+"""Origins of values that come neither from the person nor from a record."""
 OBJECT = Kind.OBJECT
 STATED = (Kind.ACCOUNT, Kind.ADDRESS, Kind.PRINCIPAL, OBJECT, Kind.AMOUNT)
-"""kinds of arguments whose value a person can be asked to state, the first choice first"""
+"""Kinds of arguments whose value a person can be asked to state, in the order of preference."""
 MAX_OPEN_OF_AGENT = 20
 MAX_OPEN_OF_TASK = 5
 MAX_DENIED_OF_TOOL = 2
-"""maximum number of denied questions about a tool in one task: repeated questions with small variations tire a
-person
+"""Number of denied approval requests about a tool in one task from which further ones are refused, because many similar
+requests tire a person.
 """
 MAX_ASKED = 60
-"""maximum number of questions of one agent in an hour, however they were answered"""
+"""Maximum number of approval requests of one agent in an hour, with any answers."""
 MAX_USES = 20
-"""maximum number of further calls that an approval covers, and of each line of a plan"""
+"""Maximum number of further calls that an approval covers, and of calls for each line of a plan."""
 HOUR = 3_600_000_000
 BLANK = "\u115f\u1160\u2800\u3164\uffa0"
-"""Invisible letters."""
+"""Characters that count as letters but are invisible."""
 PLAN = "plan"
-"""the kind of a question about the probable calls of a task"""
+"""Kind of an approval request about the probable calls of a task."""
 ELEVATE = "elevate"
-"""the kind of a question about an elevation"""
+"""Kind of an approval request about an elevation."""
 
 
 class State(StrEnum):
@@ -72,23 +72,23 @@ class Says(StrEnum):
 
 
 class Why(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The reason that an asking policy gives, in the words of the policy."""
+    """The reason of a policy that asks for approval, in the words of the policy."""
 
     policy: str
     message: str = ""
     approvers: tuple[str, ...] = ()
-    """names of the approvers; empty: the persons accountable for the agent"""
+    """Names of the approvers; empty for the persons accountable for the agent."""
 
 
 class Link(msgspec.Struct, frozen=True):
-    """An agent through which the question came, and its task."""
+    """An agent in the delegation chain of the request, and its task."""
 
     agent: str
     task: str
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A line of a plan: calls of one tool with one counterpart. `arguments`: recipients, objects and amounts."""
+    """A line of a plan: calls of one tool with one counterpart. `arguments` are recipients, objects and amounts."""
 
     resource: str
     tool: str
@@ -96,12 +96,12 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     arguments: dict[str, Any]
     extent: Extent
     times: int
-    """the number of similar calls of the agent that were approved in earlier tasks"""
+    """Number of similar calls of the agent that were approved in earlier tasks."""
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The content of a question, fixed when it is asked: the values to which an approval is bound, and information for
-    the decision. Only the extent of an approval shrinks afterwards (`narrow`).
+    """The content of an approval request, which does not change: the values to which an approval is bound, and
+    information for the decision. Only an answer can reduce the extent of the approval (`narrow`).
 
     `hidden`: arguments that are shown to no person; `outgoing`: arguments that leave as text; `foreign`: links and
     addresses in that text that come neither from the person nor from their records; `origins`: the origins of
@@ -116,33 +116,35 @@ class About(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     origins: dict[str, str] = {}
     foreign: dict[str, list[str]] = {}
     warnings: list[str] = []
-    """warnings from the context that a person must see (`ostiary.provenance.extent`)"""
+    """Warnings from the context that a person must see (`ostiary.provenance.extent`)."""
     effect: str = ""
     is_dangerous: bool = False
-    """no value of the call comes from the person or from a record: all are from untrusted content or chosen by
-    the agent
+    """True if no value of the call comes from the person or from a record: all come from untrusted content or were
+    chosen by the agent.
     """
     must_state: str = ""
-    """name or dotted path of the argument whose value a person must state in order to approve (`choose_stated`);
-    empty: none
+    """Name or dotted path of the argument whose value a person must state in order to approve (`choose_stated`); empty
+    for none.
     """
     extent: Extent | None = None
-    """the further calls that an approval may cover; None: no further calls"""
+    """The further calls to which an approval may extend; None for none."""
     uses: int = MAX_USES
-    """number of further calls that an approval may cover, and of each line of a plan"""
+    """Maximum number of further calls that an approval covers, and of calls for each line of a plan."""
     lines: list[Line] = []
     """the lines of a plan"""
     policy: str = ""
     reasons: list[Why] = []
     chain: list[Link] = []
     person: str | None = None
-    """the person on whose behalf the agent acts"""
+    """The person on whose behalf the agent acts; None for none."""
     sole: str | None = None
-    """the only person who may approve; None: any approver"""
+    """The only person who may approve; None if any approver may."""
 
     @property
     def covers_task(self) -> bool:
-        """Return whether an approval covers similar calls by default: not if the call pays, destroys or administers."""
+        """Return whether an approval covers similar calls by default. It does not if the call pays, destroys or
+        administers.
+        """
         return self.extent is not None and self.effect not in GRAVE
 
     @property
@@ -152,13 +154,13 @@ class About(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def policies(self) -> list[str]:
-        """Return the names of the asking policies."""
+        """Return the names of the policies that ask for approval."""
         return [why.policy for why in self.reasons]
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
-    """A question, its digest, and its state. `digest` is the digest of the call to which an approval is bound.
-    Times in microseconds; `until` is the end of the approval.
+    """An approval request, with its digest and its state. `digest` is the digest of the call to which an approval is
+    bound. `until` is the end of the approval. Times are in microseconds.
     """
 
     approval_id: ApprovalId
@@ -170,19 +172,21 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     state: State
     about: About
     times: int
-    """the number of times the question was asked: a repeated request waits for the same answer"""
+    """Number of times that the agent sent this request. A repeated request waits for the same answer."""
     asked_at: int
     last_at: int
     ends_at: int
     answered_at: int | None = None
     until: int | None = None
     is_held: bool = False
-    """the approval has not been ended before its date"""
+    """True if the approval was not ended before its end."""
     spent_at: int | None = None
     spent_for: str | None = None
 
     def state_at(self, now: int) -> State:
-        """Return the state at `now`: an approval ends at its date without an act."""
+        """Return the state at `now` (microseconds). An approval request expires, and an approval lapses, without an
+        act.
+        """
         if self.state is State.OPEN and now >= self.ends_at:
             return State.EXPIRED
         if self.state is not State.APPROVED:
@@ -193,20 +197,20 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def tool(self) -> str:
-        """Return resource and tool, such as `bank/pay`; empty for a question that is not about a tool."""
+        """Return resource and tool, such as `bank/pay`; empty if the request is not about a tool."""
         return f"{self.about.resource}/{self.about.tool}" if self.about.tool else ""
 
     @property
     def requesters(self) -> frozenset[str]:
-        """Return all agents of the chain of the request."""
+        """Return the ids of all agents in the delegation chain of the request."""
         return frozenset((self.agent, *(link.agent for link in self.about.chain)))
 
 
 class Narrowing(msgspec.Struct, frozen=True, kw_only=True):
     """The parts of a request that a person leaves out of an approval.
 
-    `strike`: lines of a plan, from 1, that are not approved. `uses`: number of further calls, and of calls of each line
-    of a plan. `at_most`: largest amounts of further calls, or largest `minutes` of an elevation.
+    `strike`: numbers of the lines of a plan that are not approved, from 1. `uses`: maximum number of further calls, and
+    of calls for each line of a plan. `at_most`: maximum amounts of further calls, or maximum `minutes` of an elevation.
     """
 
     strike: frozenset[int] = frozenset()
@@ -223,11 +227,11 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     jkt: str | None
     at: int
     covers: bool = False
-    """the approval extends to similar calls"""
+    """True if the approval extends to similar calls."""
 
 
 class Cover(msgspec.Struct, frozen=True, kw_only=True):
-    """An approval that covers similar calls; `line`: its line in a plan."""
+    """A cover: the extension of an approval to similar calls. `line` is the number of its line in a plan."""
 
     approval_id: str
     line: int
@@ -236,12 +240,14 @@ class Cover(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_may_answer(question: Question, caller: Caller) -> PersonId:
-    """Return the person. Raises Forbidden for agents, for parties of the request, and for a person who may not
-    answer.
+    """Return the id of the person who answers. Raises Forbidden if the caller is not a person, is an agent in the chain
+    of the request, or is not the only person who may answer.
     """
     if caller.id in question.requesters:
         raise Forbidden(
-            "an agent in the delegation chain cannot approve its own request", hint="a person must", code="own_chain"
+            "an agent in the delegation chain cannot approve its own request",
+            hint="a person must answer",
+            code="own_chain",
         )
     if caller.kind != "person":
         raise Forbidden(
@@ -267,10 +273,11 @@ def check_open(question: Question, *, now: int) -> None:
 
 
 def check_alone(question: Question) -> None:
-    """Check that an approval may be given together with others. Raises Forbidden for a dangerous call."""
+    """Check that an approval request may be answered together with others. Raises Forbidden for a dangerous call."""
     if question.about.is_dangerous:
         raise Forbidden(
-            "untrusted content or the agent chose all values of this call, so it is not approved together with others",
+            "all values of this call come from untrusted content or from the agent; it cannot be approved "
+            "together with others",
             hint="check the values, then approve the request alone",
             code="approve_alone",
         )
@@ -282,7 +289,8 @@ def choose_stated(tool: Tool, arguments: Mapping[str, Any], origins: Mapping[str
 
     A dangerous call that pays, destroys or administers needs a stated value: that of its first recipient, or else of
     its first object, or else of its first amount, if the value is a number or a short text (`find_stated`). An argument
-    that the catalogue does not declare counts last: an agent could add an argument with a value that is easy to state.
+    that the catalogue does not declare is considered last, because an agent could add an argument with a value that is
+    easy to state.
     """
     kinds = tool.argument_kinds
     trusts = {origin for path, origin in origins.items() if kinds.get(path) not in (Kind.TEXT, Kind.TIME)}
@@ -298,8 +306,8 @@ def find_stated(arguments: Mapping[str, Any], path: str) -> str | float | None:
     """Return the value at a name or dotted path that a person can be asked to state; None if there is none.
 
     The value is a number, or a text of at most MAX_STATED characters besides spaces, also as the only element of a list
-    or an object. A text with an invisible character counts as well: such a character must not save a call from its
-    question.
+    or an object. A text with an invisible character is accepted too, so that such a character does not remove the need
+    to state the value.
     """
     value = value_at(arguments, path)
     while isinstance(value, list | dict) and len(value) == 1:
@@ -310,7 +318,9 @@ def find_stated(arguments: Mapping[str, Any], path: str) -> str | float | None:
 
 
 def check_stated(question: Question, value: str | None) -> None:
-    """Check that an approval states the value of the call, if the request requires that. Raises Forbidden."""
+    """Check that an approval states the value of the argument `must_state`, if the approval request has one. Raises
+    Forbidden.
+    """
     name, argument = question.about.must_state, question.about.stated
     if argument is None:
         return
@@ -322,15 +332,15 @@ def check_stated(question: Question, value: str | None) -> None:
         )
     if not is_stated(value, argument):
         raise Forbidden(
-            f"the call has another value of `{name}`",
-            hint="check the value; if it is right, deny the request",
+            f"the value of `{name}` in the call differs from the stated value",
+            hint="check the value; if your value is right, deny the request",
             code="value_differs",
         )
 
 
 def is_stated(value: str, argument: str | float) -> bool:
-    """Return whether `value`, which a person stated, is that of the call's argument. Spaces and case do not matter
-    in a text; letters that only look alike differ, also the Kelvin sign and K. A number may be written with its digits
+    """Return whether `value`, which a person stated, equals the argument of the call. Spaces and case in a text are
+    ignored, but letters that only look alike are different (also the Kelvin sign and K). The digits of a number may be
     grouped.
     """
     value = _bare(value)
@@ -346,7 +356,7 @@ def _bare(text: str) -> str:
 
 
 def find_limits(question: Question) -> dict[str, str]:
-    """Return the limits that a person can lower in an approval: amounts of further calls, or minutes of an
+    """Return the limits that a person can lower in an answer, by name: amounts of further calls, or minutes of an
     elevation.
     """
     if question.kind == ELEVATE:
@@ -355,9 +365,11 @@ def find_limits(question: Question) -> dict[str, str]:
 
 
 def narrow(question: Question, narrowing: Narrowing, *, covers: bool) -> Question:
-    """Return the question with the limits of an approval lowered. Raises Invalid for a change that lowers nothing.
+    """Return the approval request with the limits lowered as the answer states. Raises Invalid for a change that raises
+    a limit or has no effect.
 
-    `covers`: the approval extends to further calls. Struck lines are checked here and keep their numbers.
+    `covers`: the approval extends to further calls. Struck lines are only checked here, so that the other lines keep
+    their numbers.
     """
     about, limits = question.about, find_limits(question)
     if not narrowing.strike <= set(range(1, len(about.lines) + 1)):
@@ -366,20 +378,25 @@ def narrow(question: Question, narrowing: Narrowing, *, covers: bool) -> Questio
             hint=f"ostiary approvals show {question.approval_id}",
         )
     if about.lines and len(narrowing.strike) == len(about.lines):
-        raise Invalid("all lines are struck", hint="deny the request")
+        raise Invalid("all lines are in `strike`", hint="deny the request")
     if narrowing.uses is not None:
         if not covers and not about.lines:
-            raise Invalid("an approval of one call has no `uses`", hint="leave out `uses`, or set `covers` to `task`")
+            raise Invalid(
+                "`uses` is set, but the approval covers only one call",
+                hint="leave out `uses`, or set `covers` to `task`",
+            )
         if not 1 <= narrowing.uses <= about.uses:
-            raise Invalid(f"`uses` is 1 to {about.uses}", hint="an answer can only narrow the request")
+            raise Invalid(f"`uses` must be 1 to {about.uses}", hint="an answer can only narrow the request")
         about = replace(about, uses=narrowing.uses)
     for name, value in narrowing.at_most.items():
         if name not in limits or not (covers or question.kind == ELEVATE):
-            hint = "`at_most` of the request has the limits; set `covers` to `task` for those of further calls"
+            hint = (
+                "`at_most` of the approval request lists the limits; for those of further calls, set `covers` to `task`"
+            )
             raise Invalid(f"this approval has no limit `{name[:64]}`", hint=hint)
         least = 1 if question.kind == ELEVATE else 0
         if not least <= Decimal(value) <= Decimal(limits[name]) or (least and not value.isdecimal()):
-            raise Invalid(f"`{name}` is {least} to {limits[name]}", hint="an answer can only narrow the request")
+            raise Invalid(f"`{name}` must be {least} to {limits[name]}", hint="an answer can only narrow the request")
     if question.kind == ELEVATE:
         minutes = {name: int(value) for name, value in narrowing.at_most.items()}
         about = replace(about, arguments=about.arguments | minutes)
@@ -389,13 +406,13 @@ def narrow(question: Question, narrowing: Narrowing, *, covers: bool) -> Questio
 
 
 def check_reason(text: str) -> str:
-    """Check the reason of an answer, and return it. Raises Invalid."""
+    """Return the reason of an answer after checking it. Raises Invalid."""
     return check_text(text, of="reason", limit=MAX_REASON)
 
 
 def settled(question: Question, before: list[Answer], answer: Answer) -> State:
-    """Return the state after an answer: one denial is enough; if two approvals are needed, two persons must
-    give them.
+    """Return the state of an approval request after an answer. One denial suffices. If two approvals are needed, two
+    persons must give them.
     """
     if answer.says is Says.DENY:
         return State.DENIED

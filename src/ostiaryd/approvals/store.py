@@ -1,4 +1,6 @@
-"""Stored questions and answers. Whether an approval was used is read from the holdings and from the spent policies."""
+"""Stored approval requests and answers. Whether an approval was used is read from the holdings and from the table of
+spent approvals.
+"""
 
 from __future__ import annotations
 
@@ -82,14 +84,14 @@ _END_COVERS = sql("delete from approval_cover where task = :task and counterpart
 _SUBMITTED = sql("select approval_id, body from submitted where key = :key")
 _INSERT_SUBMITTED = sql("insert into submitted (key, body, approval_id) values (:key, :body, :id)")
 _LAST = "ap_~"
-"""an id that sorts after every other"""
+"""An id that sorts after all other ids."""
 _decode = json_decoder(About)
 _decode_extent = json_decoder(Extent)
 _encode = msgspec.json.Encoder().encode
 
 
 def insert(tx: Tx, question: Question) -> None:
-    """Insert a question."""
+    """Store a new approval request."""
     tx.run(
         _INSERT,
         id=question.approval_id,
@@ -106,57 +108,59 @@ def insert(tx: Tx, question: Question) -> None:
 
 
 def get(reader: Reader, id: str) -> Question | None:
-    """Return the question with this id."""
+    """Return the approval request with this id; None if there is none."""
     row = reader.one(_GET, id=id)
     return None if row is None else _question(row)
 
 
 def latest(reader: Reader, digest: str) -> Question | None:
-    """Return the last question about a call with that digest."""
+    """Return the last approval request about a call with this digest; None if there is none."""
     row = reader.one(_LATEST, digest=digest)
     return None if row is None else _question(row)
 
 
 def page(reader: Reader, *, agent: str, is_open: bool, now: int, page: Page) -> list[Question]:
-    """Return a page of questions, the newest first: of one agent, or of all if `agent` is empty."""
+    """Return a page of approval requests, the newest first: of one agent, or of all agents if `agent` is empty; with
+    `is_open`, only requests that are open at `now`.
+    """
     rows = reader.all(_LIST, after=page.after or _LAST, agent=agent, is_open=int(is_open), now=now, limit=page.limit)
     return [_question(row) for row in rows]
 
 
 def note_again(tx: Tx, id: str) -> None:
-    """Count a repeated request."""
+    """Count a repeated approval request."""
     tx.run(_AGAIN, id=id, now=tx.now)
 
 
 def settle(tx: Tx, id: str, state: State) -> bool:
-    """Store the state of an open question. Return whether it was open."""
+    """Store the state of an approval request that is open. Return whether it was open."""
     return tx.run(_SETTLE, id=id, state=state.value, now=tx.now) == 1
 
 
 def replace_about(tx: Tx, id: str, about: About) -> None:
-    """Store the narrower content of an open question."""
+    """Replace the content of an open approval request by the narrowed content."""
     tx.run(_REPLACE_ABOUT, id=id, asked=_encode(about).decode())
 
 
 def cancel_all(tx: Tx) -> int:
-    """Cancel every open question; return their number."""
+    """Cancel every open approval request; return their number."""
     return tx.run(_CANCEL_ALL, now=tx.now)
 
 
 def count_open(reader: Reader, *, agent: str, task: str, now: int) -> tuple[int, int]:
-    """Return the numbers of open questions of the agent, and of the task."""
+    """Return two numbers of open approval requests: of the agent, and of the task."""
     return _count(reader.one(_OPEN_OF_AGENT, agent=agent, now=now)), _count(
         reader.one(_OPEN_OF_TASK, task=task, now=now)
     )
 
 
 def count_all_open(reader: Reader, *, now: int) -> int:
-    """Return the number of open questions."""
+    """Return the number of open approval requests."""
     return _count(reader.one(_ALL_OPEN, now=now))
 
 
 def count_since(reader: Reader, agent: str, since: int) -> int:
-    """Return the number of questions that the agent has asked since that time, however they were answered."""
+    """Return the number of approval requests of an agent since `since` (microseconds), with any answers."""
     return _count(reader.one(_ASKED_SINCE, agent=agent, since=since))
 
 
@@ -166,12 +170,14 @@ def _count(row: Row | None) -> int:
 
 
 def due(reader: Reader, *, now: int, limit: int) -> list[str]:
-    """Return open questions whose date has passed."""
+    """Return the ids of open approval requests that have expired."""
     return [row[0] for row in reader.all(_DUE, now=now, limit=limit)]
 
 
 def forget(tx: Tx, *, before: int, limit: int) -> int:
-    """Delete settled questions that ended before that time, with their answers and covers; return their number."""
+    """Delete settled approval requests that ended before `before` (microseconds), with their answers and covers; return
+    their number.
+    """
     return [tx.run(statement, before=before, limit=limit) for statement in _FORGET][-1]
 
 
@@ -190,7 +196,7 @@ def insert_answer(tx: Tx, id: str, answer: Answer) -> None:
 
 
 def answers(reader: Reader, id: str) -> list[Answer]:
-    """Return the answers to a question."""
+    """Return the answers to an approval request."""
     return [
         Answer(person=person, says=Says(says), reason=reason, jkt=jkt, at=at, covers=bool(covers))
         for person, says, reason, jkt, at, covers in reader.all(_ANSWERS, id=id)
@@ -198,18 +204,18 @@ def answers(reader: Reader, id: str) -> list[Answer]:
 
 
 def waiting(reader: Reader, task: str, *, now: int) -> list[Question]:
-    """Return open questions of a task, the oldest first."""
+    """Return open approval requests of a task, the oldest first."""
     return [_question(row) for row in reader.all(_WAITING, task=task, now=now, limit=MAX_OPEN_OF_TASK)]
 
 
 def calls_since(reader: Reader, agent: str, *, since: int, limit: int) -> list[Question]:
-    """Return questions about calls that an agent has asked since that time, the newest first."""
+    """Return approval requests about calls of an agent since `since` (microseconds), the newest first."""
     return [_question(row) for row in reader.all(_CALLS_SINCE, agent=agent, since=since, limit=limit)]
 
 
 def count_denied(reader: Reader, agent: str, *, top: str, tool: str, after: int) -> int:
-    """Return the number of denied questions of the agent about the tool, in that task and its parts, that end
-    after that time.
+    """Return the number of denied approval requests of an agent about a tool, in the task `top` and the tasks under it,
+    that end after `after` (microseconds).
     """
     return _count(reader.one(_DENIED_OF_TOOL, agent=agent, top=top, tool=tool, after=after))
 
@@ -228,7 +234,7 @@ def insert_cover(tx: Tx, id: str, line: int, *, task: str, extent: Extent, uses:
 
 
 def covers(reader: Reader, *, task: str, counterpart: str) -> list[Cover]:
-    """Return the usable covers of the task for the counterpart."""
+    """Return the covers of a task for a counterpart that have not ended and have uses left."""
     return [
         Cover(approval_id=id, line=line, extent=_decode_extent(extent), is_planned=kind == PLAN)
         for id, line, extent, kind in reader.all(_COVERS, task=task, counterpart=counterpart)
@@ -246,13 +252,15 @@ def end_covers(tx: Tx, *, task: str, counterpart: str) -> None:
 
 
 def submitted(reader: Reader, key: str) -> tuple[str, str] | None:
-    """Return the question submitted with that key, and the digest of its request."""
+    """Return the approval request that was submitted with this idempotency key, as (id, digest of the body); None if
+    there is none.
+    """
     row = reader.one(_SUBMITTED, key=key)
     return None if row is None else (row[0], row[1])
 
 
 def insert_submitted(tx: Tx, key: str, *, body: str, id: str) -> None:
-    """Store the key of a submitted request."""
+    """Store the idempotency key of a submitted request."""
     tx.run(_INSERT_SUBMITTED, key=key, body=body, id=id)
 
 

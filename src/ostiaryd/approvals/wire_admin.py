@@ -1,7 +1,7 @@
-"""Questions to persons as JSON under /api/v1. Times are seconds since the epoch.
+"""Approval requests as JSON under /api/v1. Times are in seconds since the epoch.
 
-Persons who have a key, and callers who may read everything, see all questions. An agent sees the state of its own.
-Answers are taken from persons only.
+Persons with a key, and callers that may read everything, see all approval requests. An agent sees the state of its own.
+Only persons can answer.
 """
 
 from __future__ import annotations
@@ -29,15 +29,17 @@ from ostiaryd.registry.model import APPROVE, READ, SELF
 class ApprovalAnswer(msgspec.Struct, forbid_unknown_fields=True):
     reason: str
     covers: Literal["call", "task"] | None = None
-    """extent of an approval: this call, or similar calls of the task; by default as the question proposes"""
+    """Extent of an approval: this call, or similar calls of the task. By default, as the approval request proposes."""
     strike: list[int] = []
-    """lines of a plan, from 1, that are not approved"""
+    """Numbers of lines of a plan that are not approved, from 1."""
     uses: Annotated[int, Meta(ge=1, le=MAX_USES)] | None = None
-    """number of further calls, and of each line of a plan; by default as the question has"""
+    """Maximum number of further calls, and of calls for each line of a plan. By default, as the approval request
+    states.
+    """
     at_most: dict[str, Annotated[str, Meta(pattern=r"\A(0|[1-9][0-9]{0,23})(\.[0-9]{1,12})?\Z")]] = {}
-    """lower limits by the names in `at_most` of the question"""
+    """Lower limits, by the names in `at_most` of the approval request."""
     value: Annotated[str, Meta(max_length=MAX_STATED)] | None = None
-    """the value of the argument `must_state`, if the request has one; for an approval"""
+    """Value of the argument `must_state`, which an approval must state if the approval request has this member."""
 
 
 class ApprovalAnswers(msgspec.Struct, forbid_unknown_fields=True):
@@ -48,7 +50,7 @@ class ApprovalAnswers(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class RefusedAnswer(TypedDict):
-    """An answer that was refused."""
+    """An answer that the server refused."""
 
     approval_id: str
     error: str
@@ -56,25 +58,25 @@ class RefusedAnswer(TypedDict):
 
 
 class AnswersBody(TypedDict):
-    """The state after each answer: denials first, then approvals, both in the order of the request."""
+    """The state after each answer: first the denials, then the approvals, each in the order of the request."""
 
     answers: list[dict[str, Any]]
 
 
 class PlanQuestion(TypedDict):
-    """The approval request for a plan; null where it would save no question."""
+    """The approval request for a plan; null if the plan would have fewer than two lines."""
 
     question: ApprovalBody | None
 
 
 class ProposalsBody(TypedDict):
-    """The proposals for an agent."""
+    """The proposals of policies for an agent."""
 
     proposals: list[Proposal]
 
 
 async def list_approvals(call: Call) -> Reply:
-    """List approval requests, newest first; agents see their own."""
+    """List approval requests, the newest first. Agents see only their own."""
     state, now, by = call.query_one("state") or "all", call.world.now(), call.caller
     if state not in ("open", "all"):
         raise Invalid("`state` is `open` or `all`")
@@ -102,7 +104,7 @@ async def show_approval(call: Call) -> Reply:
 
 
 def answer(says: Says) -> Wire:
-    """Return the route function that answers a question by `says`."""
+    """Return the wire function that answers an approval request by `says`."""
 
     async def wire(call: Call) -> Reply:
         id, body, world = call.params["id"], call.json(ApprovalAnswer), call.world
@@ -128,14 +130,14 @@ def answer(says: Says) -> Wire:
 
 
 async def answer_all(call: Call) -> Reply:
-    """Answer several approval requests, each in its own act.
+    """Answer several approval requests, each in a separate act.
 
-    A dangerous call is not approved together with others (`approve_alone`).
+    A dangerous call cannot be approved together with others (`approve_alone`).
     """
     body, world = call.json(ApprovalAnswers), call.world
     ids = [*body.approve, *body.deny]
     if not 1 <= len(ids) <= MAX_OPEN_OF_AGENT or len(set(ids)) < len(ids):
-        raise Invalid(f"1 to {MAX_OPEN_OF_AGENT} approval requests can be answered at once, each of them once")
+        raise Invalid(f"send 1 to {MAX_OPEN_OF_AGENT} different approval requests")
 
     def run(id: str, says: Says) -> Callable[[Act], ApprovalBody]:
         covers = body.covers if says is Says.APPROVE else None
@@ -165,7 +167,7 @@ async def answer_all(call: Call) -> Reply:
 
 
 async def show_waiting(call: Call) -> Reply:
-    """List the open approval requests of a task, in plain words and in full."""
+    """List the open approval requests of a task, each in full, with one text for all of them."""
     task, now = call.params["id"], call.world.now()
     if not flows.may_see_all(call.caller):
         raise Forbidden(
@@ -179,7 +181,7 @@ async def show_waiting(call: Call) -> Reply:
 async def ask_plan(call: Call) -> Reply:
     """Request approval for the probable calls of the task.
 
-    The status is 202 with the approval request, or 200 without one if it would save no question.
+    The status is 202 with the approval request, or 200 without one if the plan would have fewer than two lines.
     """
     world = call.world
 
@@ -192,7 +194,7 @@ async def ask_plan(call: Call) -> Reply:
 
 
 async def propose(call: Call) -> Reply:
-    """List permissions that people's answers suggest for an agent, each with its approvals."""
+    """List policies that people's answers suggest for an agent, each with the approvals behind it."""
     now, world = call.world.now(), call.world
     name = call.params["name"]
     proposals = await world.db.scan(lambda reader: flows.propose(reader, name, now=now, config=world.config))

@@ -30,7 +30,9 @@ from ostiaryd.tokens.model import (
 NOT_OFFERED = ("request", "login_hint_token", "id_token_hint", "user_code", "client_notification_token")
 MAX_EXPIRY = 10**9
 _SECONDS = re.compile(r"[0-9]{1,12}")
-"""A number of seconds with few digits, since Python refuses to read integers of over 4,300 digits."""
+"""Pattern of a number of seconds, limited to 12 digits because Python refuses to parse integers of more than 4,300
+digits.
+"""
 
 
 class BackchannelForm(TypedDict):
@@ -57,7 +59,7 @@ class BackchannelBody(TypedDict):
 
 
 async def bc_authorize(call: Call) -> Reply:
-    """Start a backchannel authentication: a person is asked (CIBA section 7)."""
+    """Start a backchannel authentication: create an approval request for a person (CIBA section 7)."""
     form = read_form(call.form())
     for name in NOT_OFFERED:
         if name in form:

@@ -27,7 +27,7 @@ from ostiaryd.tasks.model import Elevation, Task
 class Eligible(msgspec.Struct, forbid_unknown_fields=True):
     scopes: list[str]
     undeclared: bool = False
-    """permit scopes that no resource declares"""
+    """True if the scopes may contain scopes that no resource declares."""
 
 
 class EligibleBody(TypedDict):
@@ -40,8 +40,8 @@ class EligibleBody(TypedDict):
 async def request_elevation(call: Call) -> Reply:
     """Request temporary additional scopes, as an agent.
 
-    The status is 201 with the task of the elevation, or 202 with the approval request that waits. The same
-    request again, without more words, returns the present state.
+    The status is 201 with the task of the elevation, or 202 with the approval request that waits. If the agent sends
+    the same request again, the response has the present state.
     """
     requested = call.json(flows.ElevationRequest)
 
@@ -59,7 +59,7 @@ async def request_elevation(call: Call) -> Reply:
 
 
 async def list_elevations(call: Call) -> Reply:
-    """List elevations, newest first: an agent's own, or all for callers that may read everything."""
+    """List elevations, the newest first. An agent sees only its own; callers that may read everything see all."""
     now, by = call.world.now(), call.caller
 
     def read(reader: Reader, page: Page) -> list[Elevation]:
@@ -87,7 +87,7 @@ async def show_eligible(call: Call) -> Reply:
 
 
 async def set_eligible(call: Call) -> Reply:
-    """Set the scopes that an agent may request temporarily; elevations beyond them end."""
+    """Set the scopes that an agent may request temporarily. Elevations with other scopes end."""
     body = call.json(Eligible)
 
     def allow(act: Act) -> tuple[Agent, frozenset[str]]:

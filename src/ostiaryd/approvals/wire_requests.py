@@ -1,7 +1,7 @@
 """AuthZEN Access Request and Approval Profile (draft 1): the Access Request Endpoint, task status, cancellation.
 
-A request is tied to its denial by the `binding_token`; the server decides again whether a person may be asked. A
-repeated request about the same call is the same task, and so is every request with the same `Idempotency-Key`. Not
+The `binding_token` connects a request to its denial; the server then evaluates again whether a person may be asked. A
+repeated request about the same call gets the same task, and so is every request with the same `Idempotency-Key`. Not
 implemented of the draft: requests for several items, callbacks, forms. The client evaluates an approved request again
 with `context.approval`, which spends the approval.
 """
@@ -30,7 +30,7 @@ REQUESTS = "/access/v1/requests"
 POLL_S = 5
 SECOND = 1_000_000
 MAX_KEY = 255
-"""characters of an `Idempotency-Key`"""
+"""Maximum length of an `Idempotency-Key`, in characters."""
 STATUS = {
     State.OPEN: "pending",
     State.APPROVED: "approved",
@@ -40,7 +40,7 @@ STATUS = {
     State.LAPSED: "expired",
     State.CANCELLED: "cancelled",
 }
-"""Section "Status Mapping Obligation"."""
+"""Status of the draft for each state of an approval request (section "Status Mapping Obligation")."""
 PROBLEM = "urn:openid:authzen:access-request:error:"
 PROBLEMS: dict[type[Refused], tuple[str, int]] = {
     flows.NotRequestable: ("not_requestable", 400),
@@ -50,7 +50,9 @@ PROBLEMS: dict[type[Refused], tuple[str, int]] = {
     flows.Duplicate: ("duplicate_request", 409),
     Conflict: ("invalid_task_state", 409),
 }
-"""Section "Error Responses"; every other refusal has the type `about:blank`."""
+"""Problem type and HTTP status of each refusal (section "Error Responses"). Any other refusal has the type
+`about:blank`.
+"""
 
 
 class Problem(TypedDict):
@@ -68,7 +70,7 @@ class Denied(msgspec.Struct, frozen=True):
 
 
 class Submission(msgspec.Struct, frozen=True):
-    """Section "Access Request Submission"; unknown members are ignored."""
+    """A submitted access request (section "Access Request Submission"). Unknown members are ignored."""
 
     subject: Thing
     resource: Thing
@@ -78,7 +80,7 @@ class Submission(msgspec.Struct, frozen=True):
 
 
 class RequestTask(TypedDict):
-    """An access request that is under way or answered."""
+    """An access request that is in progress or answered."""
 
     id: str
     status: Literal["pending", "approved", "denied", "expired", "cancelled"]
@@ -88,7 +90,7 @@ class RequestTask(TypedDict):
 
 
 class RequestBody(TypedDict):
-    """The state of an access request; `result` tells how to evaluate an approved request again."""
+    """The state of an access request. `result` states how to evaluate an approved request again."""
 
     task: RequestTask
     result: NotRequired[dict[str, Any]]
@@ -97,7 +99,7 @@ class RequestBody(TypedDict):
 async def submit(call: Call) -> Reply:
     """Submit an access request for a denied evaluation.
 
-    An unused approval of the same request answers it at once.
+    If there is an unused approval of the same request, the response has it immediately.
     """
     sent = call.json(Submission)
     question = Asked(sent.subject, sent.action, sent.resource, sent.context)
@@ -146,7 +148,7 @@ async def cancel(call: Call) -> Reply:
 
 
 def render(refusal: Refused) -> Reply:
-    """Problem details (RFC 9457)."""
+    """Return the response for a refusal, as problem details (RFC 9457)."""
     kind = next((PROBLEMS[kind] for kind in type(refusal).__mro__ if kind in PROBLEMS), None)
     name, code = kind or ("", status_of(refusal))
     body = {
@@ -161,8 +163,8 @@ def render(refusal: Refused) -> Reply:
 
 
 def _idempotency_key(call: Call) -> str | None:
-    """Return the digest under which the key of this caller is stored; keys of other callers differ.
-    Raises Malformed.
+    """Return the digest under which the idempotency key of this caller is stored; None without a key. The digest
+    includes the caller, so keys of different callers never collide. Raises Malformed.
     """
     key = call.header(b"idempotency-key")
     if key is None:

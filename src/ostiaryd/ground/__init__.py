@@ -1,1 +1,1 @@
-"""The infrastructure of every package: database and writer, clock, keys, outbox, ids, configuration, HTTP."""
+"""Infrastructure that every package uses: database and writer, clock, keys, outbox, ids, configuration, HTTP."""

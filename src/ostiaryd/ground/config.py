@@ -1,6 +1,8 @@
-"""Configuration: one TOML file plus environment, into one frozen value. An unknown key is an error.
+"""Configuration: reads one TOML file, the environment and the command line into one frozen value. An unknown key is an
+error.
 
-`OSTIARY_<KEY>` overrides the file, the command line overrides both. The reference page is generated from `Config`.
+`OSTIARY_<KEY>` in the environment overrides the file; the command line overrides both. The reference page is generated
+from `Config`.
 """
 
 from __future__ import annotations
@@ -31,10 +33,12 @@ _DOMAIN = re.compile(r"(?=.{1,253}\Z)[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*")
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The settings of the server. Names of times end in their unit."""
+    """The settings of the server. The name of each setting that is a time ends in its unit."""
 
     data_dir: Annotated[str, Meta(description="Folder of the root key, the default database and admin.json")]
-    listen: Annotated[str, Meta(description="HOST:PORT to listen on; port 0 takes a free one")] = "127.0.0.1:8700"
+    listen: Annotated[str, Meta(description="HOST:PORT to listen on; with port 0, the system chooses a free port")] = (
+        "127.0.0.1:8700"
+    )
     database: Annotated[
         str, Meta(description="sqlite:///PATH or postgresql://...; empty: ostiary.db in the data folder")
     ] = ""
@@ -55,8 +59,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     tls: Annotated[
         Literal["", "auto"],
         Meta(
-            description="`auto`: the TLS certificate is one of this server's own authority, and renewed at two thirds"
-            " of its life; clients trust `ca.pem` in the data folder. Empty: none, or that of `tls_cert`"
+            description="`auto`: the TLS certificate is issued by this server's own authority, and renewed at "
+            "two thirds of its lifetime; clients must trust `ca.pem` in the data folder. Empty: the "
+            "certificate in `tls_cert`, or no TLS"
         ),
     ] = ""
     tls_cert: Annotated[
@@ -66,8 +71,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     mtls_listen: Annotated[
         str,
         Meta(
-            description="HOST:PORT of a second listener, which asks clients for certificates (mutual TLS, RFC 8705); it"
-            " uses the TLS certificate of the first one. Empty: none"
+            description="HOST:PORT of a second listener, which asks clients for certificates (mutual TLS, RFC "
+            "8705); it uses the same TLS certificate as the first listener. Empty: no second listener"
         ),
     ] = ""
     mtls_url: Annotated[
@@ -78,11 +83,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         ),
     ] = ""
     workload_socket: Annotated[
-        str, Meta(description="Path of the Unix socket of the SPIFFE Workload API; empty: it is not served")
+        str, Meta(description="Path of the Unix socket of the SPIFFE Workload API; empty: no Workload API")
     ] = ""
     resources: Annotated[
         Literal["any", "registered"],
-        Meta(description="Resources that a token may name: any https resource, or registered resources only"),
+        Meta(
+            description="Resources for which a token can be requested: any https resource, or registered resources only"
+        ),
     ] = "any"
     token_alg: Annotated[Literal["ES256", "RS256", "EdDSA"], Meta(description="Algorithm that signs access tokens")] = (
         "ES256"
@@ -164,14 +171,16 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Meta(
             ge=0,
             le=90,
-            description="Days before its expiry in which a certificate without a renewal is a finding, and only in the"
-            " last sixth of its life; 0: expiry is no finding",
+            description="Days before its expiry from which a certificate without a renewal is a finding, but "
+            "only in the last sixth of its lifetime; 0: never",
         ),
     ] = 14
     replay_days: Annotated[
         int,
         Meta(
-            ge=0, le=3650, description="Days for which the facts of a decision are kept, for what-if; 0: none are kept"
+            ge=0,
+            le=3650,
+            description="Days for which the facts of a decision are stored, for what-if; 0: they are not stored",
         ),
     ] = 30
     task_history_days: Annotated[
@@ -205,7 +214,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Meta(
             ge=16,
             le=65_536,
-            description="Maximum connections of unauthenticated callers from one address; in total 16 times as many",
+            description="Maximum number of connections of unauthenticated callers from one address; the maximum "
+            "for all addresses together is 16 times as many",
         ),
     ] = 256
     feed_heartbeat_ms: Annotated[
@@ -213,7 +223,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ] = 1000
 
     question_lifetime_s: Annotated[
-        int, Meta(ge=30, le=604_800, description="Time that an approval request waits for an answer, in seconds")
+        int,
+        Meta(ge=30, le=604_800, description="Maximum time that an approval request waits for an answer, in seconds"),
     ] = 3600
     approval_lifetime_s: Annotated[int, Meta(ge=30, le=86_400, description="Lifetime of an approval, in seconds")] = 900
     approvals_to_propose: Annotated[
@@ -221,8 +232,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Meta(
             ge=2,
             le=100,
-            description="Number of approvals (in different tasks, or days of a standing task) of one counterpart of a"
-            " tool after which Ostiary proposes a policy without the question",
+            description="Number of approvals for one counterpart of a tool (in different tasks, or on different "
+            "days of a standing task) after which Ostiary proposes a policy that permits such calls "
+            "without approval",
         ),
     ] = 5
     approvers: Annotated[
@@ -237,8 +249,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Meta(
             ge=0,
             le=100,
-            description="Percentage of the active agents against which playbooks may act within an hour without a"
-            " person's review; at least one agent; 0: none",
+            description="Maximum percentage of the active agents against which playbooks may act within an hour "
+            "without a person's review; at least one agent; 0: none",
         ),
     ] = 10
     halt_percent: Annotated[
@@ -246,9 +258,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Meta(
             ge=0,
             le=100,
-            description="Percentage of the active agents that playbooks may stop (`freeze`, `quarantine`, `revoke`)"
-            " within a day without a person's review; at least one agent; 0: none. Above it, playbooks only narrow"
-            " agents to reading",
+            description="Maximum percentage of the active agents that playbooks may stop (`freeze`, "
+            "`quarantine`, `revoke`) within a day without a person's review; at least one agent; 0: "
+            "none. Above this percentage, playbooks only restrict agents to reading",
         ),
     ] = 5
     opa_url: Annotated[
@@ -262,9 +274,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Meta(
             ge=0,
             le=1000,
-            description="Number of tasks in 10,000 (of an agent, and of all agents) in which statistical detectors may"
-            " narrow an agent by mistake without a person; 0: they only inform. Certain evidence acts independently of"
-            " this setting",
+            description="Number of tasks in 10,000 (of each agent, and of all agents together) in which "
+            "statistical detectors may restrict an agent by mistake without a person; 0: they only "
+            "inform. Certain evidence has an effect independently of this setting",
         ),
     ] = 5
 
@@ -278,22 +290,24 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     private_hosts: Annotated[
         str,
         Meta(
-            description="Hosts without public addresses that URLs of the API (webhooks, streams, issuers, threat lists)"
-            " may name, separated by spaces; metadata services stay denied"
+            description="Hosts with addresses that are not public which URLs in API requests (webhooks, streams, "
+            "issuers, threat lists) may name, separated by spaces; metadata services of clouds are "
+            "always denied"
         ),
     ] = ""
     ca_file: Annotated[
         str,
         Meta(
-            description="PEM file of certificate authorities that are trusted beside those of the system where metadata"
-            " documents and keys of clients are fetched, and where secrets of back ends are read"
+            description="PEM file of certificate authorities that the server trusts, in addition to those of the "
+            "system, when it fetches metadata documents and keys of clients, and when it reads "
+            "secrets of back ends"
         ),
     ] = ""
     acme_networks: Annotated[
         str,
         Meta(
-            description="Private networks in which the validation of ACME challenges may visit hosts, separated by"
-            " spaces; public addresses are always open, metadata services never"
+            description="Private networks whose hosts the validation of ACME challenges may visit, separated by "
+            "spaces; public addresses are always permitted, metadata services of clouds never"
         ),
     ] = ""
     acme_resolvers: Annotated[
@@ -306,8 +320,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     acme_caa_domains: Annotated[
         str,
         Meta(
-            description="Domain names by which CAA records (RFC 8659) permit this authority, separated by spaces;"
-            " empty: CAA records are not looked at"
+            description="Domain names by which CAA records (RFC 8659) permit this authority, separated by "
+            "spaces; empty: CAA records are not checked"
         ),
     ] = ""
     acme_http_port: Annotated[
@@ -326,9 +340,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     secret_backends: Annotated[
         str,
         Meta(
-            description="Existing stores whose secrets agents may read, and IAM and STS of AWS:"
-            " https://HOST[:PORT], an absolute folder, or env:PREFIX_ (variables of the server), separated by spaces;"
-            " empty: none"
+            description="Existing stores whose secrets agents may read, and the IAM and STS endpoints of AWS: "
+            "https://HOST[:PORT], an absolute folder, or env:PREFIX_ (variables of the server), "
+            "separated by spaces; empty: none"
         ),
     ] = ""
     rotation_commands: Annotated[
@@ -368,7 +382,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def mtls_base(self) -> str:
-        """Return the URL at which clients with certificates reach the server; empty if it is the public URL."""
+        """Return the URL at which clients with certificates reach the server; empty if that is the public URL."""
         if self.mtls_url or not self.mtls_listen:
             return self.mtls_url
         public = urlsplit(self.public_url)
@@ -377,12 +391,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def own_url(self) -> str:
-        """The URL of the listener, which is the public URL if none is configured."""
+        """Return the URL of the listener, which is used as public URL if none is configured."""
         return f"{'https' if self.has_tls else 'http'}://{self.listen}"
 
     @property
     def has_tls(self) -> bool:
-        """Return whether the listener uses TLS."""
+        """Return whether the listener on `listen` uses TLS."""
         return bool(self.tls_cert or self.tls)
 
     @property
@@ -392,17 +406,19 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Return all data classes."""
+        """Return all data classes: the standard classes and those in `data_classes`."""
         return all_classes(self.data_classes)
 
     @property
     def all_approvers(self) -> tuple[str, ...]:
-        """Return the persons and teams that may answer all questions."""
+        """Return the persons and teams in `approvers`, who may answer the approval requests of every agent."""
         return tuple(self.approvers.split())
 
     @property
     def private(self) -> frozenset[str]:
-        """Return the hosts that other parties may name in URLs although their addresses are not public."""
+        """Return the hosts in `private_hosts`, which other parties may name in URLs although their addresses are not
+        public.
+        """
         return frozenset(self.private_hosts.split())
 
     @property
@@ -424,7 +440,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 def load_config(file: Path | None = None, *, environ: dict[str, str] | None = None, **options: Any) -> Config:
-    """Read the file, the environment and the command line; each overrides the one before. Raises Invalid."""
+    """Return the configuration from the file, the environment and the command line (`options`). Each of them overrides
+    the ones before. Raises Invalid.
+    """
     values: dict[str, Any] = {}
     if file is not None:
         try:
@@ -437,7 +455,7 @@ def load_config(file: Path | None = None, *, environ: dict[str, str] | None = No
             values[field] = value
     values |= {name: value for name, value in options.items() if value is not None}
     if "data_dir" not in values:
-        raise Invalid("the data folder is not set", hint="give --data-dir DIR", code="usage")
+        raise Invalid("the data folder is not set", hint="set it with --data-dir DIR", code="usage")
     try:
         return _checked(convert(values, Config, strict=False))
     except msgspec.ValidationError as error:
@@ -445,12 +463,12 @@ def load_config(file: Path | None = None, *, environ: dict[str, str] | None = No
 
 
 def read_environment(prefix: str) -> dict[str, str]:
-    """Return the variables of the environment that begin with a prefix, without the prefix."""
+    """Return the environment variables whose names begin with `prefix`, with the prefix removed from the names."""
     return {name.removeprefix(prefix): value for name, value in os.environ.items() if name.startswith(prefix)}
 
 
 def read_places(file: str) -> Places:
-    """Return the places in the configured file; none without a file. Raises Invalid."""
+    """Return the places of networks in the configured file; none if `file` is empty. Raises Invalid."""
     if not file:
         return Places({})
     try:
@@ -461,7 +479,7 @@ def read_places(file: str) -> Places:
 
 
 def read_statement_issuers(file: str) -> dict[str, object]:
-    """Return the JWK Set of each trusted issuer of software statements, not parsed. Raises `Invalid`."""
+    """Return the JWK Set of each trusted issuer of software statements, not parsed, by issuer. Raises `Invalid`."""
     if not file:
         return {}
     try:
@@ -469,17 +487,21 @@ def read_statement_issuers(file: str) -> dict[str, object]:
     except (OSError, Malformed) as error:
         raise Invalid(f"cannot read the issuers of software statements {file}: {error}") from error
     if not isinstance(issuers, dict):
-        raise Invalid(f"the issuers of software statements {file} are no JSON object")
+        raise Invalid(f"the issuers of software statements {file} are not a JSON object")
     return issuers
 
 
 def read_certificate_profiles(file: str) -> dict[str, Any]:
-    """Return the profiles of certificates, not checked; none without a file. Raises `Invalid`."""
+    """Return the certificate profiles in the configured file, not checked; none if `file` is empty.
+    Raises `Invalid`.
+    """
     return _read_toml(file, of="the profiles of certificates")
 
 
 def read_rotation_commands(file: str) -> dict[str, Any]:
-    """Return the commands that rotate secrets, not checked; none without a file. Raises `Invalid`."""
+    """Return the commands that rotate secrets from the configured file, not checked; none if `file` is empty. Raises
+    `Invalid`.
+    """
     return _read_toml(file, of="the commands that rotate secrets")
 
 
@@ -510,7 +532,7 @@ def _checked(config: Config) -> Config:
     if bool(config.tls_cert) != bool(config.tls_key):
         raise Invalid("set both tls_cert and tls_key, or none")
     if config.tls and config.tls_cert:
-        raise Invalid('tls = "auto" and tls_cert exclude each other')
+        raise Invalid('set either tls = "auto" or tls_cert, not both')
     if config.mtls_listen and not config.has_tls:
         raise Invalid("mtls_listen needs a TLS certificate", hint='set tls_cert and tls_key, or tls = "auto"')
     if config.mtls_url and not config.mtls_url.startswith("https://"):
@@ -523,26 +545,31 @@ def _checked(config: Config) -> Config:
     if bool(config.mail_user) != bool(config.mail_password):
         raise Invalid("set both mail_user and mail_password, or none")
     if wrong := [name for name in config.classes if not is_class(name)]:
-        raise Invalid(f"data_classes: {wrong[0][:64]!a} is not lower-case letters, digits, `.`, `_` and `-`")
+        raise Invalid(f"data_classes: {wrong[0][:64]!a} may contain only lower-case letters, digits, `.`, `_` and `-`")
     if len(config.data_classes.split()) > MAX_CLASSES:
         raise Invalid(f"data_classes: more than {MAX_CLASSES} classes")
     if config.trust_domain and not _TRUST_DOMAIN.fullmatch(config.trust_domain):
-        raise Invalid(f"trust domain `{config.trust_domain}` is not lower-case letters, digits, `.`, `-` and `_`")
+        raise Invalid(
+            f"the trust domain `{config.trust_domain}` may contain only lower-case letters, digits, `.`, `-` and `_`"
+        )
     for url in filter(None, (config.public_url, config.mtls_url)):
         check_public_url(url)
     return config
 
 
 def check_public_url(public_url: str) -> str:
-    """Return the public URL, which is the issuer. Raises Invalid."""
+    """Return the public URL after checking it. The public URL is also the issuer identifier. Raises Invalid."""
     url = urlsplit(public_url)
     if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment or url.username:
         raise Invalid(f"public URL `{public_url}` must be http(s)://HOST[:PORT][/PATH]")
     if url.scheme == "http" and url.hostname not in ("127.0.0.1", "localhost", "::1"):
         raise Invalid(
-            f"public URL `{public_url}` is not of this machine, so it must be https",
-            hint="put TLS in front, and name that URL: --public-url",
+            f"the public URL `{public_url}` names another machine with http; it must be https",
+            hint="run a TLS proxy in front of the server, and set --public-url to its https URL",
         )
     if public_url.endswith("/"):
-        raise Invalid("the public URL must not end in a slash", hint="issuers are compared letter by letter")
+        raise Invalid(
+            "the public URL must not end in a slash",
+            hint="remove the slash: issuers are compared character by character",
+        )
     return public_url

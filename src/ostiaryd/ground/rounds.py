@@ -1,4 +1,6 @@
-"""The rounds of background loops: when each loop ended its last round, and its error; and the use of the event loop."""
+"""The rounds of background loops: the end and the error of each loop's last round. Also measures the use of the event
+loop.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +11,15 @@ from ostiary.protocol.errors import Conflict
 from ostiaryd.ground.world import World
 
 MAX_LATE_S = 10
-"""Maximum delay of a round, in seconds."""
+"""Maximum delay of a round before the loop counts as late, in seconds."""
 SECOND = 1_000_000
 
 
 @dataclass(slots=True)
 class Round:
-    """The last round of a background loop, or its start: the time of its end (microseconds), and its error."""
+    """The last round of a background loop, or its start: the time of its end (microseconds), and its error (None
+    without one).
+    """
 
     every_s: float
     at: int
@@ -24,36 +28,42 @@ class Round:
 
 @dataclass(slots=True)
 class Rounds:
-    """The last round of each background loop; lives on the event loop."""
+    """The last round of each background loop. Use it only on the event loop."""
 
     world: World
     last: dict[str, Round] = field(default_factory=dict)
 
     def note(self, loop: str, *, every_s: float, error: BaseException | None = None) -> None:
-        """Record a round of a loop."""
+        """Record that a loop with the interval `every_s` has ended a round, and the error of the round."""
         message = "" if error is None else f"{type(error).__name__}: {error}"[:200]
         self.last[loop] = Round(every_s, self.world.now(), message)
 
     def examine(self) -> str:
-        """Return in words whether every loop makes its rounds. Raises Conflict if one does not."""
+        """Return a description of the loops for `doctor`. Raises Conflict if a loop is late or its last
+        round failed.
+        """
         now = self.world.now()
         if failed := [f"{name} ({round.error})" for name, round in self.last.items() if round.error]:
             raise Conflict(f"the last round of {', '.join(failed)} failed", hint="see the server's log")
         if late := [name for name, one in self.last.items() if now - one.at > (one.every_s + MAX_LATE_S) * SECOND]:
-            raise Conflict(f"more than {MAX_LATE_S} s late: {', '.join(late)}", hint="restart the server")
+            raise Conflict(
+                f"background loops are more than {MAX_LATE_S} s late: {', '.join(late)}", hint="restart the server"
+            )
         return f"{len(self.last)} background loops are on time"
 
 
 @dataclass(slots=True)
 class LoopUse:
-    """The use of the event loop, in processor time of its thread; lives on the event loop."""
+    """Measures the use of the event loop, by the processor time of its thread. Use it only on the event loop."""
 
     world: World
     used_s: float = 0.0
     at_s: float = 0.0
 
     def take_share(self) -> float:
-        """Return the part of the time since the last call, or since the start of the machine, that was used."""
+        """Return the share of the elapsed time since the last call (since the start of the machine at the first call)
+        in which the event loop used the processor, from 0 to 1.
+        """
         before_s, since_s = self.used_s, self.at_s
         self.used_s, self.at_s = time.thread_time(), time.perf_counter()
         return (self.used_s - before_s) / (self.at_s - since_s)

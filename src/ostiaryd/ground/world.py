@@ -1,4 +1,6 @@
-"""The world in which every flow runs: configuration, clock, random numbers, database, keys, writer."""
+"""The world: the object with everything that a flow needs: configuration, clock, random numbers, database, keys,
+writer.
+"""
 
 from __future__ import annotations
 
@@ -47,8 +49,8 @@ class World:
     _rooms: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def keep(self, make: Callable[[World], T]) -> T:
-        """Return an object that a package keeps in memory for this world; make it at first use. Call
-        on the event loop.
+        """Return the object that `make` created at its first use, which a package keeps in memory for this world. Call
+        it on the event loop.
         """
         if make not in self._rooms:
             self._rooms[make] = make(self)
@@ -56,13 +58,13 @@ class World:
         return kept
 
     async def close_rooms(self) -> None:
-        """Close the kept objects that need it, also without a database."""
+        """Close the kept objects that have to be closed. This also works without a database."""
         for kept in self._rooms.values():
             if (close := getattr(kept, "close", None)) is not None:
                 try:
                     await close()
                 except Unavailable as error:
-                    log.warning("at the end, %s could not write: %s", type(kept).__name__, error.message)
+                    log.warning("%s could not write at the end of the server: %s", type(kept).__name__, error.message)
 
 
 @asynccontextmanager
@@ -74,21 +76,26 @@ async def open_world(
     random: Callable[[int], bytes] = os.urandom,
     create: bool = True,
 ) -> AsyncIterator[World]:
-    """Open everything in order: database, schema, root key, clock, fixed settings, keys, writer. Closes it at the end.
+    """Open, in this order, database, schema, root key, clock, fixed settings, keys and writer, and yield the world.
+    Close everything at the end.
 
-    `config` may leave the trust domain and the public URL open; the values of the first start are filled in, and
-    anything else than that is refused. `now` is the wall clock; a clock other than the system's is its own boot clock
-    unless `boot` is given. Raises Conflict for a data folder that was in use if its database or root key is gone.
-    Without `create` any other data folder is refused with NotFound, and a server may use the folder meanwhile.
+    If `config` leaves out the trust domain or the public URL, the values of the first start are used; different values
+    are refused. `now` is the wall clock; if it is not the system's clock, it also serves as boot clock unless `boot` is
+    given. Raises Conflict if the data folder was used before and its database or root key is missing. Without `create`,
+    raises NotFound if the folder was not used before, and a server may use the folder at the same time.
     """
     if boot is None:
         boot = Boot(id=boot_id()) if now is wall_clock else Boot(now, "given")
     is_used = start.was_in_use(config.folder)
     if not (is_used or create):
-        raise NotFound(f"no server has used the data folder {config.folder}", hint="name the server's --data-dir")
+        raise NotFound(
+            f"no server has used the data folder {config.folder}",
+            hint="set --data-dir to the data folder of the server",
+        )
     config.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     db = Database(config.database_url, timeout_s=config.database_timeout_ms / 1000, is_shared=not create)
-    reserve = Reserve(config.folder) if db.is_sqlite else None  # first: on a full disk the rest finds room through it
+    # first, because on a full disk the following steps need the freed space
+    reserve = Reserve(config.folder) if db.is_sqlite else None
     try:
         if is_used:
             start.check_file(db)
@@ -123,7 +130,9 @@ async def open_world(
 
 
 def _first_start(tx: Tx, config: Config, *, root_keys: Callable[[], None]) -> Config:
-    """Create the settings that the first start fixes; return the configuration with them."""
+    """Store the settings that the first start fixes, if they are not stored yet; return the configuration with the
+    fixed values.
+    """
     row = tx.one(_ANY_KEY)
     if row is not None and row[0] == 0:
         root_keys()
@@ -137,15 +146,15 @@ def _first_start(tx: Tx, config: Config, *, root_keys: Callable[[], None]) -> Co
             ("public_url", config.public_url, config.own_url),
         )
     }
-    if is_first:  # which may be that of where it listens
+    if is_first:  # the default is the listen address
         check_public_url(fixed["public_url"])
     assertions = _first_default(tx, "client_assertions", new="compatible", old="strict", is_first=is_first)
     return msgspec.structs.replace(config, **fixed, client_assertions=config.client_assertions or assertions)
 
 
 def _first_default(tx: Tx, name: str, *, new: str, old: str, is_first: bool) -> str:
-    """Return the default of a setting that the first start stored; `old` for a server that is older than the
-    setting.
+    """Return the default of a setting, as the first start stored it. If the server was first started before the setting
+    existed, return `old`.
     """
     if (row := tx.one(_GET, name=name)) is not None:
         return str(row[0])
@@ -162,7 +171,7 @@ def _fix(tx: Tx, name: str, configured: str, default: str) -> str:
     value: str = row[0]
     if configured and configured != value:
         raise Conflict(
-            f"`{name}` is `{value}` since the first start and cannot become `{configured}`",
-            hint="tokens and identities carry it; begin with a new data folder instead",
+            f"`{name}` was fixed to `{value}` at the first start and cannot be changed to `{configured}`",
+            hint="tokens and identities contain the value; to change it, start a new server with a new data folder",
         )
     return value

@@ -1,7 +1,7 @@
-"""Tasks as JSON under /api/v1, and the one revocation. Times are seconds since the epoch.
+"""Tasks and revocation as JSON under /api/v1. Times are in seconds since the epoch.
 
-An agent renews, ends and sees its own tasks and those under them; so do its owner and administrators.
-`policy.wire_tasks` starts tasks.
+An agent, its owner and administrators can see, renew and end the agent's tasks and the tasks under them. Tasks are
+started by `policy.wire_tasks`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ class AccessRevocation(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class RevocationBody(TypedDict):
-    """Numbers of ended objects by kind; `seq` in the feed and `committed_at` (microseconds) locate the change."""
+    """The number of ended objects by kind. The change has the number `seq` in the feed, and was committed at
+    `committed_at` (microseconds).
+    """
 
     revoked: dict[str, int]
     seq: int
@@ -50,21 +52,21 @@ class RevocationBody(TypedDict):
 
 
 async def list_tasks(call: Call) -> Reply:
-    """List declared tasks, newest first: the caller's own, or all tasks for callers that may read everything.
+    """List declared tasks, the newest first: the caller's own, or all tasks for callers that may read everything.
 
-    `state=live` lists live tasks alone, of all agents.
+    `state=live` lists only live tasks, of all agents.
     """
     agent, state, now = call.query_one("agent"), call.query_one("state"), call.world.now()
     if state not in (None, "live"):
         raise Invalid("`state` can only be `live`")
     if state and agent:
-        raise Invalid("`state` cannot go with `agent`", hint="leave one of them out")
+        raise Invalid("`state` cannot be combined with `agent`", hint="leave one of them out")
 
     def read(reader: Reader, page: Page) -> list[Task]:
         chosen = flows.may_list(reader, agent, by=call.caller)
         if state and chosen is not None:
             raise Forbidden(
-                "only callers that may read everything list the live tasks of all agents", hint="name one `agent`"
+                "only callers that may read everything list the live tasks of all agents", hint="name an `agent`"
             )
         return store.live_page(reader, page) if state else store.page(reader, agent=chosen, page=page)
 
@@ -78,9 +80,9 @@ async def list_tasks(call: Call) -> Reply:
 
 
 async def show_task(call: Call) -> Reply:
-    """Show a task. A task that was deleted after its end has the state `pruned`, as the ledger describes it.
+    """Show a task. A task that was deleted after its end is shown from the ledger, with the state `pruned`.
 
-    `task_history_days` sets when ended tasks are deleted.
+    The setting `task_history_days` determines when ended tasks are deleted.
     """
     id, by, now = call.params["id"], call.caller, call.world.now()
     reader = call.world.db.read()
@@ -91,7 +93,7 @@ async def show_task(call: Call) -> Reply:
 
 
 async def show_tree(call: Call) -> Reply:
-    """List a task with all tasks under it; no task comes before its parent."""
+    """List a task with all tasks under it. A parent comes before its children."""
     now = call.world.now()
 
     def read(reader: Reader, page: Page) -> list[Task]:
@@ -121,11 +123,11 @@ async def end_task(call: Call) -> Reply:
 
 
 async def revoke(call: Call) -> Reply:
-    """Revoke an agent, a task, a token, a key or an owner with everything derived.
+    """Revoke an agent, a task, a token, a key or an owner, with everything derived from it.
 
-    From the number `seq` of the feed on, a guard denies all of it. `committed_at` (microseconds) is when the change was
-    durable. `state` is the state of the object now; `undo` is the command that undoes the revocation, empty if there is
-    none.
+    A guard that has received the number `seq` of the feed denies all of these. The change was committed at
+    `committed_at` (microseconds). `state` is the present state of the object; `undo` is the command that undoes the
+    revocation, empty if there is none.
     """
     order = call.json(AccessRevocation)
 
@@ -147,8 +149,8 @@ ROUTES = (
         errors=(NOT_FOUND,),
         answers={200: PageBody("tasks", TaskBody)},
         query=(
-            Query("agent", "Name or id of the agent."),
-            Query("state", "`live`: live tasks of all agents alone.", Literal["live"]),
+            Query("agent", "Name or id of the agent whose tasks are listed."),
+            Query("state", "`live`: list only live tasks, of all agents.", Literal["live"]),
             *PAGE,
         ),
     ),

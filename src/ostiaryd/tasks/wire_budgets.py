@@ -17,24 +17,24 @@ from ostiaryd.tasks.model.budget import Balance
 
 class Allowance(msgspec.Struct, forbid_unknown_fields=True):
     limits: list[Any]
-    """the daily limits, in place of all earlier ones; an empty list removes them"""
+    """The daily limits, which replace all earlier ones. An empty list removes them."""
 
 
 class AllowanceBody(TypedDict):
-    """The daily budgets of an agent, and their rest of today."""
+    """The daily budgets of an agent, with the units that are left today."""
 
     budgets: list[Balance]
 
 
 async def set_allowance(call: Call) -> Reply:
-    """Set the daily budgets of an agent; today's use still counts."""
+    """Set the daily budgets of an agent. Units that were used today still count."""
     limits = parse_limits(call.json(Allowance).limits, classes=call.world.config.classes)
     await registry.act_as(call, "agent.budget", lambda act: flows.set_allowance(act, call.params["name"], limits))
     return _show(call)
 
 
 async def show_allowance(call: Call) -> Reply:
-    """Show the daily budgets of an agent and their rest of today."""
+    """Show the daily budgets of an agent, with the units that are left today."""
     return _show(call)
 
 

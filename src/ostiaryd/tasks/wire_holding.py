@@ -23,11 +23,11 @@ class Hold(msgspec.Struct, forbid_unknown_fields=True):
 class Leave(msgspec.Struct, forbid_unknown_fields=True):
     holder: str
     outcome: Literal["done", "failed", "cancelled"] = "done"
-    """outcome of the task, if this is its last holder"""
+    """Outcome of the task if this is its last holder."""
 
 
 async def hold_task(call: Call) -> Reply:
-    """Hold an own task that has a heartbeat; send `beat` before the heartbeat elapses."""
+    """Hold one of the agent's own tasks that has a heartbeat. Then send `beat` within each heartbeat interval."""
     holder, id = call.json(Hold).holder, call.params["id"]
     task = await registry.act_as(call, "task.hold", lambda act: flows.hold(act, id, holder, by=call.caller))
     return reply(flows.show(call.world.db.read(), task, now=call.world.now()))
@@ -41,7 +41,7 @@ async def beat_task(call: Call) -> Reply:
 
 
 async def leave_task(call: Call) -> Reply:
-    """Leave a held task; if the task was declared so, the last holder ends it."""
+    """Leave a held task. If the task has `ends_with_last`, it ends when its last holder leaves."""
     left, id = call.json(Leave), call.params["id"]
     task = await registry.act_as(
         call, "task.leave", lambda act: flows.leave(act, id, left.holder, State(left.outcome), by=call.caller)

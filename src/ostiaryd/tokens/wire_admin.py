@@ -20,7 +20,7 @@ class SigningKeyRotation(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class SigningKeyBody(TypedDict):
-    """The new signing key."""
+    """The use, the algorithm and the key id of the new signing key."""
 
     use: str
     alg: str
@@ -28,7 +28,7 @@ class SigningKeyBody(TypedDict):
 
 
 async def rotate_key(call: Call) -> Reply:
-    """Rotate a signing key; `/jwks` shows the old key until its last signature expires."""
+    """Replace a signing key with a new key. `/jwks` lists the old key until the last token that it signed expires."""
     rotation = call.json(SigningKeyRotation)
     kid = await act_as(call, "keys.rotate", lambda act: flows.rotate_key(act, use=rotation.use, alg=rotation.alg))
     load_keys(call.world.keys, call.world.db.read())

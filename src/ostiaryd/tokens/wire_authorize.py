@@ -1,8 +1,8 @@
 """GET and POST /authorize, POST /par, and the consent page: RFC 6749 section 4.1, RFC 9126, RFC 9207, and OpenID
 Connect Core 1.0 section 3.1.2.
 
-Before client and redirect URI are known to belong together, a refusal is a page for the person; after that it goes to
-the redirect URI.
+Until the server has checked that the redirect URI is registered for the client, a refusal is shown to the person;
+afterwards it is sent to the redirect URI.
 """
 
 from __future__ import annotations
@@ -117,9 +117,10 @@ async def _refuse(call: Call, client_id: str, refusal: Refused) -> NoReturn:
 
 async def _begin(call: Call, client: OAuthClient, parameters: Parameters, address: ReturnAddress) -> Reply:
     if client.metadata.require_pushed_authorization_requests:
-        raise InvalidRequest("this client pushes its authorization requests", hint="POST the parameters to `/par`")
+        raise InvalidRequest("this client must push its authorization requests", hint="POST the parameters to `/par`")
     request = _parse(call, client, parameters, address)
-    return await _proceed(call, client, request, "", call.world.now() + 1)  # no login so far is one for this request
+    # requested in the future: no earlier login counts as made for this request
+    return await _proceed(call, client, request, "", call.world.now() + 1)
 
 
 async def push(call: Call) -> Reply:
@@ -127,7 +128,10 @@ async def push(call: Call) -> Reply:
     form = call.form()
     values = read_form({name: value for name, value in form.items() if name not in ("resource",)})
     if "request_uri" in values:
-        raise InvalidRequest("`request_uri` cannot be pushed", hint="leave it out (RFC 9126 section 2.1)")
+        raise InvalidRequest(
+            "`request_uri` cannot be a parameter of a pushed request",
+            hint="leave `request_uri` out (RFC 9126 section 2.1)",
+        )
     sender = await read_sender(call, values)
     client, config = sender.client, call.world.config
 
@@ -149,10 +153,11 @@ async def push(call: Call) -> Reply:
 async def _proceed(
     call: Call, client: OAuthClient, request: AuthorizationRequest, request_uri: str, since: int
 ) -> Reply:
-    """Perform the next step of a valid request: the response if no question is open, otherwise the login page or the
-    consent page.
+    """Respond to a valid authorization request: with a code if the person need not sign in or consent, otherwise with
+    the login page or the consent page.
 
-    The response is made in one act, which checks everything.
+    `since` is the time of the request in microseconds; only a later login satisfies a demand for a new login. The code
+    is issued in one act, which repeats all checks.
     """
     world = call.world
     session = await sessions.session_of(call)
@@ -172,11 +177,12 @@ async def _proceed(
     if not request_uri:
         network = call.network
         request_uri = await world.writer.submit(lambda tx: flow.store_request(tx, request, network=network or "?"))
-    if session is None and call.method == "POST":  # a form of another site comes without the cookie: `SameSite=Lax`
+    # the browser may have left out the cookie (`SameSite=Lax`) because another site sent this form
+    if session is None and call.method == "POST":
         return see_other(call, _path_of(request, request_uri))
     if session is None or assurance is None:
         return _to_login(call, request, request_uri)
-    if step is Step.CODE:  # the consent was given in another window a moment ago
+    if step is Step.CODE:  # the person consented in another window a moment ago
         return see_other(call, _path_of(request, request_uri))
     return _consent_page(call, client, request, offer, session, request_uri)
 
@@ -198,7 +204,7 @@ def _path_of(request: AuthorizationRequest, request_uri: str) -> str:
 
 
 async def decide(call: Call) -> Reply:
-    """Receive the answer of a person on a consent page, and respond at the redirect URI."""
+    """Receive the person's answer on a consent page, and respond at the redirect URI."""
     session = await sessions.session_of(call)
     form = sessions.read_form(call, session)
     assert session is not None, "a form without a session is refused"
@@ -214,7 +220,9 @@ async def decide(call: Call) -> Reply:
 async def _decide(
     call: Call, client: OAuthClient, stored: StoredRequest, session: Session, form: Mapping[str, str]
 ) -> Reply:
-    """Record the answer of a person; if the session no longer suffices, ask to sign in again."""
+    """Record the person's answer on a consent page, and return the response. If the login of the session no longer
+    satisfies the request, redirect to the login page.
+    """
     request, request_uri, reader, now = (
         stored.request,
         form.get("request_uri", ""),
@@ -226,7 +234,7 @@ async def _decide(
             call, session, "authorization.deny", lambda act: flow.deny(act, request, session, request_uri=request_uri)
         )
         denied = Forbidden("the person denied the request", code="access_denied")
-        denied.is_recorded = True  # as `authorization.deny`
+        denied.is_recorded = True  # recorded above by the act `authorization.deny`
         raise denied
     offer = flow.make_offer(reader, request, client, now=now, config=call.world.config)
     step, assurance = flow.choose_step(reader, request, offer, client, session, requested_at=stored.created_at, now=now)
@@ -295,18 +303,20 @@ async def _answering(
     prompt: Collection[str] = (),
     is_form: bool = False,
 ) -> Reply:
-    """Await the work of a request; a refusal goes to the redirect URI (RFC 6749 section 4.1.2.1).
+    """Await the response to an authorization request. If `work` raises a refusal, record it and send it to the redirect
+    URI (RFC 6749 section 4.1.2.1).
 
-    A page that leads to the redirect URI comes first in two cases: if a person can remedy the refusal, and if neither
-    an administrator nor a person has approved the client. Otherwise, anyone could register a client and send people
-    through this server to any site (RFC 9700 section 4.11.2). A loopback URI leads to no site.
+    In two cases the person first sees a page with a link to the redirect URI: if the person can remedy the refusal, and
+    if neither an administrator nor a person has approved the client. Without that page, anyone could register a client
+    and redirect people through this server to any site (RFC 9700 section 4.11.2). For a loopback redirect URI the page
+    is not needed.
     """
     try:
         try:
             return await work
         except Refused as refusal:
             await _refuse(call, client.client_id, refusal)
-    except (ForgedForm, SessionEnded, InvalidClient):  # a client that was stopped meanwhile gets no answer
+    except (ForgedForm, SessionEnded, InvalidClient):  # an error about the client itself is not sent to the client
         raise
     except Refused as refusal:
         error, description = describe_error(refusal)
@@ -346,7 +356,9 @@ def _origin(address: ReturnAddress) -> str:
 
 
 def _answer(call: Call, address: ReturnAddress, parameters: Mapping[str, str], *, is_form: bool = False) -> Reply:
-    """Return the response of an authorization request, with `state` and `iss` (RFC 9207)."""
+    """Return the response to an authorization request, with `state` and `iss` (RFC 9207), as redirect or as form that
+    posts itself.
+    """
     answer = render_answer(address, parameters, issuer=call.world.config.issuer)
     if address.response_mode == "form_post":
         action, origins = address.redirect_uri, [_origin(address)]
@@ -362,28 +374,32 @@ def _answer(call: Call, address: ReturnAddress, parameters: Mapping[str, str], *
 PARAMETERS = (
     Query("client_id", "The client.", is_required=True),
     Query("response_type", "`code`."),
-    Query("redirect_uri", "Where the answer goes: a registered URI; the port of a loopback address may differ."),
-    Query("request_uri", "Reference to a pushed request (RFC 9126); then no other parameter but `client_id` counts."),
+    Query(
+        "redirect_uri", "URI that receives the response: a registered URI; the port of a loopback address may differ."
+    ),
+    Query(
+        "request_uri", "Reference to a pushed request (RFC 9126); all other parameters except `client_id` are ignored."
+    ),
     Query("scope", "Scopes of one resource, and `openid`, `profile`, `email`, `offline_access`."),
-    Query("state", "Value that the answer repeats."),
+    Query("state", "Value that the response repeats."),
     Query("code_challenge", "SHA-256 of the code verifier in base64url (RFC 7636)."),
     Query("code_challenge_method", "`S256`."),
-    Query("resource", "URI of the resource (RFC 8707)."),
-    Query("authorization_details", "Bounds (RFC 9396)."),
+    Query("resource", "URI of the resource for which the access token is requested (RFC 8707)."),
+    Query("authorization_details", "Requested bounds (RFC 9396)."),
     Query("nonce", "Value that the ID token repeats."),
-    Query("prompt", "`none`, or `login`, `consent`, `select_account`."),
-    Query("max_age", "How old the login may be, in seconds."),
-    Query("acr_values", "Levels of assurance that are enough (RFC 9470)."),
-    Query("claims", "Single claims (OpenID Connect Core 1.0 section 5.5)."),
-    Query("login_hint", "Name of the person."),
-    Query("id_token_hint", "ID token of the person."),
+    Query("prompt", "`none`, or a list of `login`, `consent`, `select_account`."),
+    Query("max_age", "Maximum age of the login, in seconds."),
+    Query("acr_values", "Acceptable levels of assurance (RFC 9470)."),
+    Query("claims", "Requested individual claims (OpenID Connect Core 1.0 section 5.5)."),
+    Query("login_hint", "Name of the person who should sign in."),
+    Query("id_token_hint", "Earlier ID token of the person who should sign in."),
     Query("response_mode", "`query` or `form_post`."),
-    Query("dpop_jkt", "Thumbprint of the key that must redeem the code (RFC 9449 section 10)."),
+    Query("dpop_jkt", "Thumbprint of the DPoP key with which the client must redeem the code (RFC 9449 section 10)."),
 )
 PAGE_ERRORS: tuple[Refused, ...] = (
     InvalidRequest("`redirect_uri` is not registered for this client"),
     InvalidClient("the client is not known"),
-    Forbidden("no role of yours lets this client act for you", code="role_required"),
+    Forbidden("none of your roles permits this client to act for you", code="role_required"),
 )
 ROUTES = (
     Route(

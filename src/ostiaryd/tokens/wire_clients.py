@@ -20,7 +20,7 @@ from ostiaryd.trust.model.clients import ClientState, OAuthClient
 
 
 class Invitation(msgspec.Struct, forbid_unknown_fields=True):
-    """Lifetime in seconds, and number of registrations, of an initial access token."""
+    """Lifetime of an initial access token in seconds, and the number of clients that can register with it."""
 
     ttl: int = 86_400
     uses: int = 1
@@ -36,7 +36,9 @@ class InvitationBody(TypedDict):
 
 
 class RegisteredClientBody(TypedDict):
-    """A client. `digest` changes with its name, its redirect URIs or its keys; people then have to consent again."""
+    """An OAuth client. `digest` changes with its name, its redirect URIs or its keys; people then have to consent
+    again.
+    """
 
     id: str
     client_id: str
@@ -54,7 +56,7 @@ class RegisteredClientBody(TypedDict):
 
 
 async def list_clients(call: Call) -> Reply:
-    """List the OAuth clients, agents included; `state` selects one state."""
+    """List the OAuth clients, including agents. The parameter `state` selects clients in one state."""
     state = call.query_one("state") or ""
     if state not in ("", *ClientState):
         raise Invalid(f"`state` must be one of {', '.join(ClientState)}")
@@ -68,7 +70,7 @@ async def list_clients(call: Call) -> Reply:
 
 
 async def show_client(call: Call) -> Reply:
-    """Show an OAuth client by the id of its record."""
+    """Show an OAuth client by its record id."""
     return reply(_show(trust.find_client(call.world.db.read(), call.params["id"])))
 
 
@@ -91,7 +93,8 @@ async def stop(call: Call) -> Reply:
 async def delete(call: Call) -> Reply:
     """Delete a client, and end the consents to it with their tokens.
 
-    A client with a metadata document is added again with its next request; stop such a client instead.
+    A client that is identified by a metadata document is added again at its next request. To exclude such a client,
+    stop it.
     """
 
     def run(act: Act) -> None:
@@ -104,7 +107,7 @@ async def delete(call: Call) -> Reply:
 
 
 async def invite(call: Call) -> Reply:
-    """Create an initial access token, with which clients register even if registration is closed.
+    """Create an initial access token. A client with this token can register even if registration is closed.
 
     Only this response shows the token.
     """
@@ -150,7 +153,7 @@ ROUTES = (
         list_clients,
         READ,
         answers={200: PageBody("clients", RegisteredClientBody)},
-        query=(Query("state", "State of the clients.", ClientState), *PAGE),
+        query=(Query("state", "State in which the listed clients are.", ClientState), *PAGE),
     ),
     Route("GET", "/api/v1/clients/{id}", show_client, READ, answers={200: RegisteredClientBody}),
     Route("POST", "/api/v1/clients/{id}/approve", approve, ADMIN, answers={200: RegisteredClientBody}),

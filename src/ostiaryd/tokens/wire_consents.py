@@ -21,7 +21,9 @@ from ostiaryd.trust.flows.sessions import ForgedForm
 
 
 class ConsentBody(TypedDict):
-    """A consent; times in seconds since the epoch. `resource` is a URI, empty for the identity of the person alone."""
+    """A consent; times in seconds since the epoch. `resource` is a URI, or empty if the consent covers only scopes of
+    OpenID Connect.
+    """
 
     consent_id: str
     client_id: str
@@ -63,7 +65,7 @@ async def withdraw_consent(call: Call) -> Reply:
 
 
 async def show_mine(call: Call) -> Reply:
-    """Show the consents of the person who is signed in; otherwise show the login page first."""
+    """Show the consents of the person who is signed in. Without a session, redirect to the login page."""
     if (url := sessions.find_page_host(call)) is not None:
         return redirect(url)
     session = await sessions.session_of(call)
@@ -124,7 +126,7 @@ ROUTES = (
         "/api/v1/consents",
         list_consents,
         READ,
-        query=(*PAGE, Query("person", "Name or id of the person.")),
+        query=(*PAGE, Query("person", "Name or id of the person whose consents are listed.")),
         errors=(NOT_FOUND,),
         answers={200: PageBody("consents", ConsentBody)},
     ),

@@ -90,15 +90,17 @@ async def device_authorization(call: Call) -> Reply:
 
 
 def _take_room(call: Call) -> None:
-    """Count a request of a caller that no administrator registered. Raises Unavailable above the limit."""
+    """Count a request of a caller that no administrator registered, against the limit of the caller's network. Raises
+    Unavailable above the limit.
+    """
     bucket = call.world.keep(DeviceBuckets).of(call.network)
     if not bucket.has(COST):
-        raise Unavailable("too many devices from this network", hint=f"try again in {bucket.after_s(COST)} s")
+        raise Unavailable("too many device requests from this network", hint=f"try again in {bucket.after_s(COST)} s")
     bucket.take(COST)
 
 
 async def show_device(call: Call) -> Reply:
-    """Show the page on which a person types the code of a device; otherwise show the login page first."""
+    """Show the page on which a person types the code of a device. Without a session, redirect to the login page."""
     if (url := sessions.find_page_host(call)) is not None:
         return redirect(url)
     code = call.query_one("user_code") or ""
@@ -122,7 +124,9 @@ async def enter_code(call: Call) -> Reply:
 
 
 async def _find_device(call: Call, session: Session, unverified_code: str) -> Device:
-    """Return the device of a code, and count a wrong code (RFC 8628 section 5.1). Raises NotFound, LoginThrottled."""
+    """Return the device request with a user code. A wrong code counts against the attempts of the session (RFC 8628
+    section 5.1). Raises NotFound, LoginThrottled.
+    """
     slots = [
         logins.slot_of(call.world.keys, CODE, f"device {session.person}"),
         logins.slot_of(call.world.keys, NETWORK, call.network),
@@ -136,7 +140,9 @@ async def _find_device(call: Call, session: Session, unverified_code: str) -> De
 
 
 async def _ask(call: Call, session: Session, device: Device) -> Reply:
-    """Show the consent page of a device, after a new login if the request demands one."""
+    """Show the consent page of a device request. If the request demands a new login, redirect to the login
+    page first.
+    """
     reader, now, client = (
         call.world.db.read(),
         call.world.now(),
@@ -187,7 +193,9 @@ async def _answer(call: Call, session: Session, device: Device, form: Mapping[st
     offer = flow.make_offer(reader, request, client, now=now, config=call.world.config)
     _, assurance = flow.choose_step(reader, request, offer, client, session, requested_at=device.created_at, now=now)
     if assurance is None:
-        raise ForgedForm("the session no longer suffices", hint="open /device again and sign in")
+        raise ForgedForm(
+            "the login of this session no longer satisfies the request", hint="open /device again and sign in"
+        )
     choice = read_choice(form)
 
     def run(act: Act) -> str:

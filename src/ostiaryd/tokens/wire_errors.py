@@ -103,24 +103,25 @@ ERRORS: dict[type[Refused], tuple[str, int]] = {
     InRecovery: ("", 503),
     Refused: ("invalid_request", 400),
 }
-"""OAuth error code of each class of refusals; the nearest class in the ancestry applies, and "" stands for the
-refusal's own code.
+"""Refusal class: OAuth error code and HTTP status. For a class that is not listed, its nearest base class applies. An
+empty error code stands for the refusal's own `code`.
 
 RFC 6749 section 5.2, RFC 6750 3.1, RFC 8707 2, RFC 9396 5, RFC 9449 5, 7.1 and 8, RFC 9470 5, CIBA 11 and 13.
 """
 
-_UNSPEAKABLE = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")  # what `error_description` cannot say: RFC 6749 5.2
+# `error_description` allows no other characters (RFC 6749 section 5.2)
+_UNSPEAKABLE = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
 
 
 def describe_error(refusal: Refused) -> tuple[str, str]:
-    """Return `error` and `error_description` of a refusal; the hint is part of the description."""
+    """Return `error` and `error_description` of a refusal. The description includes the hint."""
     error, _ = next(ERRORS[kind] for kind in type(refusal).__mro__ if kind in ERRORS)
     words = f"{refusal.message}; {refusal.hint}" if refusal.hint else refusal.message
     return error or refusal.code, _UNSPEAKABLE.sub("'", words)
 
 
 def render_oauth(refusal: Refused) -> Reply:
-    """Return a refusal as `{"error", "error_description"}`."""
+    """Return the JSON response `{"error", "error_description"}` for a refusal, with the HTTP status of `ERRORS`."""
     _, status = next(ERRORS[kind] for kind in type(refusal).__mro__ if kind in ERRORS)
     error, description = describe_error(refusal)
     headers = [NO_STORE]

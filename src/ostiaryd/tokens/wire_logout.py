@@ -1,8 +1,8 @@
 """GET and POST /logout: OpenID Connect RP-Initiated Logout 1.0.
 
-A person has to confirm first, unless `id_token_hint` shows that the request is about the session of this browser.
-Browsers leave the session cookie out of a form from another site (`SameSite=Lax`), and send it with the navigation that
-follows: such a request continues by GET.
+A person has to confirm first, unless `id_token_hint` shows that the request is about the session of this browser. If
+another site sends the form, browsers leave out the session cookie (`SameSite=Lax`) but send it with a following GET.
+The server therefore redirects such a POST to GET.
 
 Anyone can register a client with a `post_logout_redirect_uri`. A request with that URI is therefore refused without a
 valid hint or a person who has consented to the client (no open redirect).
@@ -32,8 +32,8 @@ from ostiaryd.trust.model.sessions import Session
 
 
 class LogoutRequest(NamedTuple):
-    """A logout request: the URI of the page that follows (empty for none), the session and the person of the
-    hint, and the fields that repeat the request in a form.
+    """A logout request. `url` is the URI to which the person returns (empty for none), `client`, `session` and `person`
+    come from `id_token_hint`, and `fields` are the parameters that the confirmation form repeats.
     """
 
     url: str = ""
@@ -91,7 +91,9 @@ def _done(call: Call, request: LogoutRequest) -> Reply:
 
 
 async def _parse(call: Call, form: Mapping[str, str]) -> LogoutRequest:
-    """Return a valid logout request. Raises InvalidRequest, which must not be answered at the URI of the request."""
+    """Return a valid logout request. Raises InvalidRequest. Do not redirect that error: the URI of the request is not
+    trusted.
+    """
     claims: dict[str, object] = {}
     if hint := form.get("id_token_hint"):
         try:
@@ -110,7 +112,9 @@ async def _parse(call: Call, form: Mapping[str, str]) -> LogoutRequest:
     if uri and not client.has_logout_uri(uri):
         raise InvalidRequest("`post_logout_redirect_uri` is not registered for this client")
     if uri and not claims and client.is_unknown:
-        raise InvalidRequest("`post_logout_redirect_uri` of a client that no person agreed to needs `id_token_hint`")
+        raise InvalidRequest(
+            "`id_token_hint` is missing; a client without a consent needs it for `post_logout_redirect_uri`"
+        )
     fields = {name: form[name] for name in ("post_logout_redirect_uri", "state") if name in form}
     if uri and "state" in form:
         uri += ("&" if "?" in uri else "?") + urlencode({"state": form["state"]})
@@ -119,10 +123,10 @@ async def _parse(call: Call, form: Mapping[str, str]) -> LogoutRequest:
 
 
 QUERY = (
-    Query("id_token_hint", "ID token of the person who leaves."),
+    Query("id_token_hint", "ID token of the person who logs out."),
     Query("client_id", "The client."),
-    Query("post_logout_redirect_uri", "Where the person goes afterwards: a registered URI."),
-    Query("state", "Value that is added to that URI."),
+    Query("post_logout_redirect_uri", "URI to which the person returns afterwards, registered for the client."),
+    Query("state", "Value that the server adds to `post_logout_redirect_uri`."),
 )
 _ERRORS = (
     InvalidRequest("`post_logout_redirect_uri` is not registered for this client"),

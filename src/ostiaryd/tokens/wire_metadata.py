@@ -27,8 +27,8 @@ SCOPES = [*API_SCOPES, *sorted(SCOPE_ALIASES)]
 def server_metadata(config: Config) -> dict[str, Any]:
     """Return the metadata of RFC 8414 section 2.
 
-    No member is an empty list: section 3.2 forbids them. `scopes_supported` is absent, because resources publish their
-    scopes and clients of MCP request every published scope.
+    No member is an empty list: section 3.2 forbids them. `scopes_supported` is absent, because MCP clients would
+    request every listed scope; each resource publishes its own scopes.
     """
     issuer = config.issuer
     methods = ["private_key_jwt", *(CERTIFICATE_METHODS if config.offers_mtls else ())]
@@ -83,13 +83,14 @@ _ALIASES = {
     "backchannel_authentication_endpoint": "/bc-authorize",
     "userinfo_endpoint": "/userinfo",
 }
-"""Endpoints that accept client certificates."""
+"""Name in the metadata and path of each endpoint that accepts client certificates."""
 
 
 def _registration(config: Config) -> dict[str, Any]:
-    """Return the metadata about clients that no administrator registered.
+    """Return the metadata about client registration without an administrator.
 
-    If registration is closed, clients with an initial access token can still register; they know the endpoint already.
+    If registration is closed, `registration_endpoint` is left out: clients with an initial access token know the
+    endpoint already.
     """
     endpoint = {} if config.client_registration == "closed" else {"registration_endpoint": f"{config.issuer}/register"}
     return endpoint | {"client_id_metadata_document_supported": config.client_documents != "closed"}

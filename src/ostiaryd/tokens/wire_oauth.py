@@ -175,8 +175,8 @@ def _answer(
 
 
 async def _redeem(call: Call, form: Form, *, authorization: str | None, unverified_proof: str | None) -> Reply:
-    """Return the token of a request that a person has approved (CIBA section 10.1, mode poll). The poll is
-    recorded even while the request is pending.
+    """Return the response to a token request with `auth_req_id`: a token if the person has approved (CIBA section 10.1,
+    mode poll). If the request is still pending, record the poll and raise the refusal.
     """
     client = credentials(form, authorization, call.certificate)
     id, world = required(form, "auth_req_id"), call.world
@@ -201,7 +201,9 @@ async def _redeem(call: Call, form: Form, *, authorization: str | None, unverifi
 
 
 async def read_sender(call: Call, form: Form) -> Sender:
-    """Return the client that a form names, with its record. Raises InvalidClient, InvalidRequest."""
+    """Return the registered client that a form names, and the unverified credentials of the request. Raises
+    InvalidClient, InvalidRequest.
+    """
     unverified = credentials(form, call.header(b"authorization"), call.certificate)
     client = await trust.resolve_client(
         call.world, trust.claimed_client_id(unverified), network=call.network, request_id=call.request_id
@@ -212,7 +214,7 @@ async def read_sender(call: Call, form: Form) -> Sender:
 
 
 async def _grant(call: Call, form: Form) -> Reply:
-    """Issue the tokens of an authorization code, a refresh token or a device code. A reused code or refresh token
+    """Return the tokens for an authorization code, a refresh token or a device code. A reused code or refresh token
     revokes its grant (RFC 6749 section 4.1.2, RFC 9700 section 4.14.2).
     """
     world, kind = call.world, form["grant_type"]
@@ -298,8 +300,8 @@ async def revoke(call: Call) -> Reply:
 
 
 def _asker(call: Call, form: Form) -> Callable[[Act], Asker]:
-    """Return the authentication of the caller for the flow: an access token in the Authorization header, or an
-    assertion.
+    """Return a function that authenticates the caller inside an act: by the access token in the Authorization header,
+    or by a client assertion.
     """
     config = call.world.config
     authorization = call.header(b"authorization")
@@ -316,14 +318,16 @@ def _asker(call: Call, form: Form) -> Callable[[Act], Asker]:
 
 
 async def _client_asker(call: Call, form: Form) -> Callable[[Act], Asker] | None:
-    """Return the authentication of a client that no administrator registered; None for every other caller."""
+    """Return a function that authenticates, inside an act, a client that no administrator registered; None for every
+    other caller.
+    """
     authorization = call.header(b"authorization")
     if "client_id" not in form and "client_assertion" not in form:
         return None
     unverified = credentials(form, authorization, call.certificate)
     try:
         client_id = trust.claimed_client_id(unverified)
-    except InvalidClient:  # the act refuses it too, and leaves the entry
+    except InvalidClient:  # no error here: the act refuses the client too, and records the refusal
         return None
     client = trust.find_oauth_client(call.world.db.read(), client_id)
     if client is None or client.kind is ClientKind.AGENT:
@@ -333,8 +337,8 @@ async def _client_asker(call: Call, form: Form) -> Callable[[Act], Asker] | None
 
 
 async def _with_challenge(call: Call, acting: Awaitable[T]) -> T:
-    """Await a flow. If the flow refuses the access token of the request, respond as a resource does (RFC 9449
-    section 7.1).
+    """Return the result of `acting`. If it refuses the access token of the request, respond with a DPoP or Bearer
+    challenge, as a resource does (RFC 9449 section 7.1).
     """
     try:
         return await acting
@@ -348,7 +352,7 @@ def _check_grant_type(form: Form) -> None:
     if "grant_type" not in form:
         raise InvalidRequest("`grant_type` is missing")
     if form["grant_type"] != CLIENT_CREDENTIALS:
-        raise UnsupportedGrantType("this grant type is not offered", hint=" or ".join(GRANT_TYPES))
+        raise UnsupportedGrantType("the server does not support this `grant_type`", hint=" or ".join(GRANT_TYPES))
 
 
 def _parse_grant(form: Form, client: Credentials, *, unverified_proof: str | None, config: Config) -> Grant:
@@ -373,7 +377,10 @@ def _parse_exchange(form: Form, client: Credentials, *, unverified_proof: str | 
         if form.get(name, ACCESS_TOKEN) != ACCESS_TOKEN:
             raise InvalidRequest(f"`{name}` is not supported", hint=ACCESS_TOKEN)
     if "task" in form:
-        raise InvalidRequest("the task is that of the subject token", hint=f"`task` goes with {CLIENT_CREDENTIALS}")
+        raise InvalidRequest(
+            "leave out `task`: the new token has the task of the subject token",
+            hint=f"`task` can only be sent with the grant type {CLIENT_CREDENTIALS}",
+        )
     return Exchange(
         credentials=client,
         unverified_proof=unverified_proof,
@@ -392,7 +399,9 @@ _GRANTS: dict[str, tuple[str, str, Callable[..., Granted]]] = {
     REFRESH_TOKEN: ("refresh_token", "token.refresh", flows.refresh),
     DEVICE_CODE: ("device_code", "token.device", flows.redeem_device),
 }
-"""Grant types on a person's consent, each with the parameter of its secret, its action, and its flow."""
+"""Grant types on a person's consent: the form parameter with the code or token, the action in the ledger, and the flow
+that issues the tokens.
+"""
 
 CLIENT_ERRORS: tuple[Refused, ...] = (
     InvalidClient("the client is unknown, or its assertion is not valid"),
@@ -403,11 +412,11 @@ GRANT_ERRORS: tuple[Refused, ...] = (
     *CLIENT_ERRORS,
     InvalidGrant("the subject token is not valid"),
     UnauthorizedClient("the agent is suspended"),
-    UnsupportedGrantType("this grant type is not offered", hint=" or ".join(GRANT_TYPES)),
+    UnsupportedGrantType("the server does not support this `grant_type`", hint=" or ".join(GRANT_TYPES)),
     claims.InvalidScope("no scope `files:read`"),
     InvalidTarget("a token is for one resource", hint="send one request for each"),
     bounds.InvalidDetails("`authorization_details` is not a list"),
-    Unmet("no key of this strength", hint="register a second key"),
+    Unmet("no registered key of the client reaches this level", hint="register a second key"),
     Pending("the person has not answered"),
     SlowDown("the person has not answered", hint="wait 5 seconds more between two polls"),
     ExpiredToken("the request has expired"),

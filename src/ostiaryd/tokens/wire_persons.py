@@ -15,13 +15,13 @@ from ostiaryd.tokens import flows
 
 
 class Suspension(msgspec.Struct, forbid_unknown_fields=True):
-    """`why`: the reason, which the ledger records."""
+    """The reason for the suspension, which the ledger records."""
 
     why: str = ""
 
 
 class PersonStateBody(TypedDict):
-    """A person with the new state."""
+    """A person's id, name and new state."""
 
     person_id: str
     name: str

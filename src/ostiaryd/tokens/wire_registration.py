@@ -35,7 +35,7 @@ class RegistrationBuckets(Buckets):
 
 
 class RegistrationBody(TypedDict):
-    """A registered client (RFC 7591 section 3.2.1): these members, and all registered metadata."""
+    """A registered client (RFC 7591 section 3.2.1): the members below and all registered metadata of the client."""
 
     client_id: str
     client_id_issued_at: int
@@ -52,8 +52,8 @@ class RegistrationBody(TypedDict):
 async def register(call: Call) -> Reply:
     """Register a client (RFC 7591 section 3).
 
-    The body is the metadata of the client, and the response has the registered metadata. Send an initial access token
-    as `Authorization: Bearer`.
+    The body is the metadata of the client, and the response has the registered metadata. If registration is closed,
+    send an initial access token as `Authorization: Bearer`.
     """
     unverified, world = _members(call), call.world
     bucket = world.keep(RegistrationBuckets).of(call.network)
@@ -108,7 +108,9 @@ async def delete(call: Call) -> Reply:
 
 
 def _members(call: Call) -> dict[str, Any]:
-    """Return the metadata in the body. Raises InvalidClientMetadata, UnsupportedMediaType."""
+    """Return the client metadata in the request body, a JSON object. Raises InvalidClientMetadata,
+    UnsupportedMediaType.
+    """
     call.expect("application/json")
     try:
         unverified = call.parse_json()
@@ -122,7 +124,9 @@ def _members(call: Call) -> dict[str, Any]:
 
 
 def _bearer(call: Call) -> str | None:
-    """Return the token in the Authorization header. Raises InvalidRegistrationToken for another scheme."""
+    """Return the Bearer token in the Authorization header; None without the header. Raises InvalidRegistrationToken for
+    another scheme.
+    """
     if (authorization := call.header(b"authorization")) is None:
         return None
     scheme, _, token = authorization.partition(" ")
@@ -146,7 +150,9 @@ def _answer(call: Call, client: OAuthClient, access_token: str, *, status: int =
 
 
 def render_registration(refusal: Refused) -> Reply:
-    """Return an OAuth error, with a challenge if the token is not valid (RFC 7592 section 2, RFC 6750 section 3)."""
+    """Return an OAuth error response for a refusal of the registration endpoint. If the registration token is not
+    valid, add a Bearer challenge (RFC 7592 section 2, RFC 6750 section 3).
+    """
     answer = render_oauth(refusal)
     if isinstance(refusal, InvalidRegistrationToken):
         answer.headers.append((b"www-authenticate", b'Bearer error="invalid_token"'))
@@ -156,7 +162,7 @@ def render_registration(refusal: Refused) -> Reply:
 REGISTRATION = RouteProtocol("Client registration", render_registration, OAuthError)
 _route = partial(Route, scope="", protocol=REGISTRATION, is_cross_origin=True)
 _INVALID = (
-    InvalidClientMetadata("`jwks` and `jwks_uri` exclude each other (RFC 7591 section 2)"),
+    InvalidClientMetadata("`jwks` and `jwks_uri` cannot be used together (RFC 7591 section 2)"),
     InvalidRedirectUri("`redirect_uris` is missing"),
     InvalidSoftwareStatement("the software statement has expired"),
     UnapprovedSoftwareStatement("the issuer of the software statement is not trusted"),

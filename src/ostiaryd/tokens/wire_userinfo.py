@@ -39,7 +39,8 @@ async def userinfo(call: Call) -> Reply:
         )
     except (Unauthenticated, InsufficientScope, dpop.InvalidProof, NonceNeeded) as refusal:
         call.answer_headers += challenge(refusal, resource=config.issuer + USERINFO)
-        if isinstance(refusal, (dpop.InvalidProof, NonceNeeded)):  # as a resource answers (RFC 9449 section 7.1)
+        # respond with a challenge, as a resource does (RFC 9449 section 7.1)
+        if isinstance(refusal, (dpop.InvalidProof, NonceNeeded)):
             raise AccessRefused(refusal.message, hint=refusal.hint, code=refusal.code) from None
         raise
     nonce = [] if next_nonce is None else [(b"dpop-nonce", next_nonce.encode())]

@@ -22,11 +22,11 @@ from ostiaryd.trust.model import PEP_KEY_PREFIX, InsufficientScope, Spend, chall
 async def authenticate_access(
     call: Call, *, audience: str | None = None, allows_pep: bool = False, spends_in_act: bool = False
 ) -> Caller:
-    """Return the caller of a request, by a token for `audience` (the admin API by default) and a DPoP proof, or by a
-    session.
+    """Authenticate the caller of a request by an access token for `audience` (by default the admin API) with a DPoP
+    proof, or by a browser session, and return the caller.
 
-    The proof is marked as used now, or with `spends_in_act` by the act of the request (`Call.prove`). With
-    `allows_pep`, the API key of a static PEP is accepted as well. A session is accepted only for the admin API. Raises
+    The proof is marked as used now, or, with `spends_in_act`, later by the act of the request (`Call.prove`). With
+    `allows_pep`, the API key of a static PEP is accepted too. A session is accepted only for the admin API. Raises
     AccessRefused, InvalidProof, NonceNeeded, Unauthenticated, Malformed. The response to an error gets its
     `WWW-Authenticate`; any response gets a `DPoP-Nonce` if a new nonce is needed.
     """
@@ -63,8 +63,8 @@ async def authenticate_access(
 
 
 def check_access(call: Call, *, allows_pep: bool = False) -> Caller:
-    """Return the caller of the admin API without marking the proof as used, and queue the request under the caller's
-    name.
+    """Authenticate the caller of a request to the admin API without marking the proof as used, and return the caller.
+    The request is then queued under the caller's name.
 
     Raises the errors of `authenticate_access`.
     """
@@ -91,7 +91,7 @@ def check_access(call: Call, *, allows_pep: bool = False) -> Caller:
 
 
 def check_in_force(call: Call, reader: Reader) -> None:
-    """Check that the session or the token of an authenticated caller is still valid, during a long response.
+    """Check, in the course of a long response, that the session or the token of its caller is still valid.
 
     Raises AccessRefused, Unauthenticated.
     """
@@ -105,7 +105,8 @@ def check_in_force(call: Call, reader: Reader) -> None:
 
 
 def authenticate_in_act(call: Call, act: Act, *, allows_pep: bool = False) -> Caller:
-    """Return the caller of a request within its act: one transaction and one fsync, for frequent requests.
+    """Authenticate the caller of a request inside its act, and return the caller. Authentication and work then share
+    one transaction and one fsync.
 
     Raises the errors of `authenticate_access`.
     """
@@ -140,8 +141,8 @@ def _spend_in_act(call: Call, proof: Spend, act: Act) -> Caller:
 
 
 def _session_caller(call: Call, reader: Reader, *, now: int) -> Caller | None:
-    """Return the person of the browser session of a request without an Authorization header; None for any other
-    request.
+    """Return the person of the browser session as caller, for a request without an Authorization header; None if there
+    is no session or the header is set.
 
     The request must come from a page of this server (`Origin`, `Sec-Fetch-Site`); only a GET may omit `Origin`. Raises
     ForgedForm.
@@ -154,7 +155,7 @@ def _session_caller(call: Call, reader: Reader, *, now: int) -> Caller | None:
     origin = call.header(b"origin")
     is_own = call.method == "GET" if origin is None else origin in own_origins(call.world.config)
     if not is_own or (call.header(b"sec-fetch-site") or "same-origin") != "same-origin":
-        raise ForgedForm("the request was sent from another site", hint="use a page of this server, or a token")
+        raise ForgedForm("another site sent the request", hint="use a page of this server, or an access token")
     person = registry.find_person(reader, session.person)
     return Caller(
         kind="person", id=person.person_id, name=person.name, owner=None, scopes=frozenset({APPROVE}), acr=session.acr
@@ -162,7 +163,7 @@ def _session_caller(call: Call, reader: Reader, *, now: int) -> Caller | None:
 
 
 def _pep_key(call: Call) -> str | None:
-    """Return the API key of a static PEP in the request; None for any other credential."""
+    """Return the API key of a static PEP in the Authorization header; None if the header has another credential."""
     scheme, _, value = (call.header(b"authorization") or "").partition(" ")
     value = value.strip(" ")
     return value if scheme.lower() == "bearer" and value.startswith(PEP_KEY_PREFIX) else None
@@ -174,7 +175,7 @@ def _queue_as(call: Call, caller: Caller) -> None:
 
 
 def _challenge(call: Call, refusal: Refused, resource: str) -> None:
-    """Add the headers that tell the client how to authenticate to the response of a refusal."""
+    """Add the challenge headers, which tell the client how to authenticate, to the response for a refusal."""
     call.answer_headers += challenge(refusal, resource=resource)
 
 
@@ -187,7 +188,9 @@ def _welcome(call: Call, access: flows.Access) -> Caller:
 def require_scope(call: Call, caller: Caller, scope: str) -> None:
     """Check that the caller has a scope. Raises InsufficientScope, with a challenge that names the scope."""
     if scope not in ("", SELF) and scope not in caller.scopes:
-        refusal = InsufficientScope(f"this needs the scope `{scope}`", hint="ask for a token that has it")
+        refusal = InsufficientScope(
+            f"the access token lacks the scope `{scope}`", hint="request a token with this scope"
+        )
         call.answer_headers += challenge(refusal, resource=call.world.config.api, scope=scope)
         raise refusal
 

@@ -1,7 +1,7 @@
 """The account page: the person's sessions, passkeys, password, authenticator app and recovery codes.
 
-A change needs proofs of the last ten minutes, and two factors if the account has two. `/login` asks for the missing
-proof.
+For a change, the person must have authenticated in the last ten minutes, with two factors if the account has
+credentials for two. If not, the person is redirected to `/login`.
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ Signed = Callable[[Call, Session], Awaitable[Reply]]
 
 
 def _signed_in(wire: Signed) -> Callable[[Call], Awaitable[Reply]]:
-    """Return a wire that runs `wire` if the person is signed in, and redirects any other browser to the login page."""
+    """Return a wire function that runs `wire` with the session, and redirects a browser without a session to the login
+    page.
+    """
 
     async def run(call: Call) -> Reply:
         if call.method == "GET" and (url := find_page_host(call)) is not None:
@@ -71,8 +73,8 @@ def _signed_in(wire: Signed) -> Callable[[Call], Awaitable[Reply]]:
 
 
 def _recently(wire: Signed) -> Callable[[Call], Awaitable[Reply]]:
-    """Return a wire that runs `wire` if the person has proofs of the last ten minutes, with two factors if the
-    account has two.
+    """Return a wire function that runs `wire` if the person authenticated in the last ten minutes (with two factors if
+    the account has credentials for two), and otherwise redirects to `/login`.
     """
 
     async def run(call: Call, session: Session) -> Reply:
@@ -91,7 +93,7 @@ async def _show_account(call: Call, session: Session) -> Reply:
 
 
 async def _end_sessions(call: Call, session: Session) -> Reply:
-    """End one session of the person, or all except the current one."""
+    """End one session of the person, or all sessions except the current one."""
     id = read_form(call, session).get("session")
 
     def run(act: Act) -> None:
@@ -214,7 +216,7 @@ async def _renew_codes(call: Call, session: Session) -> Reply:
 
 
 def _gain(act: Act, call: Call, session: Session, proof: Proof) -> NewSession:
-    """Continue a session with an additional proof, under a new cookie."""
+    """Add a proof to a session, which continues under a new cookie; return the session with the cookie."""
     return begin_session(
         act,
         person=session.person,
@@ -227,7 +229,7 @@ def _gain(act: Act, call: Call, session: Session, proof: Proof) -> NewSession:
 
 
 async def _change(call: Call, session: Session, action: str, flow: Callable[[Act], Any]) -> Reply:
-    """Run a change of the account, then show the account page."""
+    """Run a change of the account in an act, then show the account page."""
     try:
         await act_as_person(call, session, action, flow)
     except (Conflict, NotFound) as refusal:

@@ -1,4 +1,6 @@
-"""Join tokens, bearer exemptions and client secrets for administrators, and `/enrol` for workloads without a key."""
+"""Join tokens, bearer exemptions and client secrets for administrators. Also `/enrol`, where a workload without a
+registered key redeems a join token.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ class NewJoinToken(msgspec.Struct, forbid_unknown_fields=True):
 
 class SecretRequest(msgspec.Struct, forbid_unknown_fields=True):
     ttl: int = DEFAULT_LIFETIME_S
-    """lifetime in seconds"""
+    """Lifetime of the client secret, in seconds."""
 
 
 class Enrolment(msgspec.Struct, forbid_unknown_fields=True):
@@ -53,7 +55,7 @@ class EnrolledBody(TypedDict):
 
 
 class BearerExemption(TypedDict):
-    """A resource for which an agent gets tokens that are not bound to a key."""
+    """A resource at which an agent may use tokens that are bound to no key."""
 
     resource: str
     uri: str
@@ -90,9 +92,9 @@ class ClientSecretsBody(TypedDict):
 
 
 async def create_join_token(call: Call) -> Reply:
-    """Create a join token, which enrols the first key of a pending agent once.
+    """Create a join token, with which a workload registers the first key of a pending agent.
 
-    The token is shown here only.
+    Only this response shows the token.
     """
     ttl = call.json(NewJoinToken).ttl
     made = await act_as(
@@ -103,7 +105,7 @@ async def create_join_token(call: Call) -> Reply:
 
 
 async def enrol(call: Call) -> Reply:
-    """Exchange a join token and the proof of a key for an identity."""
+    """Register the first key of an agent with a join token and a proof of the key, and return the agent's identity."""
     request = call.json(Enrolment)
     issuer = call.world.config.issuer
     key = await act(
@@ -118,7 +120,7 @@ async def enrol(call: Call) -> Reply:
 
 
 async def show_bearer(call: Call) -> Reply:
-    """List the resources for which an agent may have bearer tokens."""
+    """List the resources at which an agent may use bearer tokens."""
     exemptions = flows.exemptions(call.world.db.read(), call.params["name"])
     shown: list[BearerExemption] = [
         {"resource": one.resource, "uri": one.uri, "since": one.since // SECOND} for one in exemptions
@@ -127,23 +129,23 @@ async def show_bearer(call: Call) -> Reply:
 
 
 async def allow_bearer(call: Call) -> Reply:
-    """Allow bearer tokens of an agent for a resource, whose guards then accept them."""
+    """Allow an agent to use bearer tokens at a resource; its guards then accept them."""
     agent, resource = call.params["name"], call.params["resource"]
     await act_as(call, "bearer.allow", lambda act: flows.allow_bearer(act, agent, resource))
     return await show_bearer(call)
 
 
 async def forbid_bearer(call: Call) -> Reply:
-    """Forbid bearer tokens of an agent for a resource, and revoke its bearer tokens."""
+    """Forbid an agent to use bearer tokens at a resource, and revoke its bearer tokens for the resource."""
     agent, resource = call.params["name"], call.params["resource"]
     await act_as(call, "bearer.forbid", lambda act: flows.forbid_bearer(act, agent, resource))
     return await show_bearer(call)
 
 
 async def create_secret(call: Call) -> Reply:
-    """Create a client secret for an agent that may have bearer tokens.
+    """Create a client secret for an agent with a bearer exemption.
 
-    The secret is shown here only.
+    Only this response shows the secret.
     """
     ttl = call.json(SecretRequest).ttl
     made = await act_as(
@@ -176,28 +178,28 @@ async def revoke_secret(call: Call) -> Reply:
 
 
 class BearerClassesBody(TypedDict):
-    """Classes of registration whose clients get bearer tokens for a resource, which are not bound to a key."""
+    """Classes of registration whose clients may use bearer tokens at a resource."""
 
     bearer: list[flows.BearerClass]
 
 
 def _class_of(call: Call) -> flows.BearerClass:
-    """Return the class in the path. Raises NotFound."""
+    """Return the class of registration in the path. Raises NotFound."""
     for name in get_args(flows.BearerClass):
         if call.params["registration"] == name:
             return cast(flows.BearerClass, name)
-    raise NotFound("class of registration not found", hint="document or dynamic")
+    raise NotFound("class of registration not found", hint="use document or dynamic")
 
 
 async def show_bearer_classes(call: Call) -> Reply:
-    """List the classes of clients that may have bearer tokens for a resource."""
+    """List the classes of registration whose clients may use bearer tokens at a resource."""
     return reply({"bearer": flows.exempt_classes(call.world.db.read(), call.params["name"])})
 
 
 async def allow_bearer_class(call: Call) -> Reply:
-    """Allow bearer tokens for a resource to clients that no administrator registered, by their class of registration.
+    """Allow all clients of a class of registration to use bearer tokens at a resource.
 
-    `document` are clients with a metadata document, `dynamic` are self-registered clients.
+    `document` are clients with a metadata document, `dynamic` are clients that registered at `/register`.
     """
     resource, registration = call.params["name"], _class_of(call)
     await act_as(call, "bearer.allow", lambda act: flows.allow_bearer_class(act, resource, registration))
@@ -205,7 +207,7 @@ async def allow_bearer_class(call: Call) -> Reply:
 
 
 async def forbid_bearer_class(call: Call) -> Reply:
-    """Forbid bearer tokens for a resource to a class of clients, and revoke the tokens that they have."""
+    """Forbid a class of registration to use bearer tokens at a resource, and revoke its bearer tokens there."""
     resource, registration = call.params["name"], _class_of(call)
     await act_as(call, "bearer.forbid", lambda act: flows.forbid_bearer_class(act, resource, registration))
     return await show_bearer_classes(call)

@@ -23,14 +23,18 @@ class NewAnchor(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class AnchorTrial(msgspec.Struct, forbid_unknown_fields=True):
-    """A certificate of a client in PEM, with its chain, and the agent that would authenticate; both may be empty."""
+    """A client certificate in PEM with its chain, to try against a trust anchor, and the agent that would authenticate
+    with it. Both may be empty.
+    """
 
     certificate: str = ""
     agent: str = ""
 
 
 class MutualTls(msgspec.Struct, forbid_unknown_fields=True):
-    """The method of an agent: exactly one subject (RFC 8705 section 2.1.2), or self-signed certificates in PEM."""
+    """The method by which an agent authenticates by certificate: exactly one subject (RFC 8705 section 2.1.2), or
+    self-signed certificates in PEM.
+    """
 
     tls_client_auth_subject_dn: str = ""
     tls_client_auth_san_dns: str = ""
@@ -42,7 +46,7 @@ class MutualTls(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class AnchorRow(TypedDict):
-    """A trust anchor; `thumbprint` is its `x5t#S256`, times are seconds since the epoch."""
+    """A trust anchor. `thumbprint` is its `x5t#S256`; times are in seconds since the epoch."""
 
     name: str
     thumbprint: str
@@ -53,15 +57,15 @@ class AnchorRow(TypedDict):
 
 
 class TriedCertificate(TypedDict):
-    """The certificate that was tried; `refused` says why it would not be accepted."""
+    """The certificate that was tried. `refused` is the reason why the server would not accept it; empty if it would."""
 
     subject: str
     refused: str | None
 
 
 class AnchorTest(TypedDict):
-    """The test of a trust anchor. `failed`: why it cannot sign certificates of clients now; `clients`: the number of
-    agents that authenticate by a subject in a certificate of any trust anchor.
+    """The result of the test of a trust anchor. `failed`: why the anchor cannot sign certificates of clients now.
+    `clients`: the number of agents that authenticate by a subject in a certificate of any trust anchor.
     """
 
     name: str
@@ -86,8 +90,8 @@ class CertificateRow(TypedDict):
 
 
 class MutualTlsBody(TypedDict):
-    """The method of an agent; `subject` has one member of RFC 8705 section 2.1.2, or is empty for registered
-    certificates.
+    """The method by which an agent authenticates by certificate. `subject` has one member of RFC 8705 section 2.1.2, or
+    is empty for registered certificates.
     """
 
     agent_id: str
@@ -105,22 +109,22 @@ async def list_anchors(call: Call) -> Reply:
 
 
 async def add_anchor(call: Call) -> Reply:
-    """Trust an authority to sign the certificates of clients."""
+    """Add a trust anchor: an authority that may sign the certificates of clients."""
     new = call.json(NewAnchor)
     anchor = await act_as(call, "anchor.add", lambda act: flows.add_anchor(act, new.name, new.certificate))
     return reply(_render(anchor), status=201)
 
 
 async def remove_anchor(call: Call) -> Reply:
-    """Stop trusting an authority: clients with its certificates get no further tokens."""
+    """Remove a trust anchor: clients with certificates of the authority get no further tokens."""
     await act_as(call, "anchor.remove", lambda act: flows.remove_anchor(act, call.params["name"]))
     return await list_anchors(call)
 
 
 async def try_anchor(call: Call) -> Reply:
-    """Check a trust anchor now, and whether it would accept a certificate; nothing changes.
+    """Check a trust anchor, and whether the server would accept a certificate by it; nothing is changed.
 
-    With `agent`, the whole authentication of that agent by the certificate is checked, without the handshake.
+    With `agent`, the whole authentication of that agent by the certificate is checked, except the TLS handshake.
     """
     trial, name = call.json(AnchorTrial), call.params["name"]
     examined = await act_as(

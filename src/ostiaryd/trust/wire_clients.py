@@ -16,7 +16,7 @@ from ostiaryd.trust.model.clients import OAuthClient
 
 
 class AgentClient(msgspec.Struct, forbid_unknown_fields=True):
-    """The redirect URIs of an agent, and the URL at which the agent receives notices of logouts."""
+    """The redirect URIs of an agent, and the URL at which the agent receives logout tokens."""
 
     redirect_uris: list[str]
     post_logout_redirect_uris: list[str] = []
@@ -24,7 +24,7 @@ class AgentClient(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ClientBody(TypedDict):
-    """An OAuth client. `digest` changes with its name, its redirect URIs or its keys."""
+    """An OAuth client. `digest` changes if its name, its redirect URIs or its keys change."""
 
     id: str
     client_id: str
@@ -42,7 +42,7 @@ class ClientBody(TypedDict):
 
 
 async def set_agent_client(call: Call) -> Reply:
-    """Let an agent send people to the authorization endpoint, and set the redirect URIs to which people return."""
+    """Set the redirect URIs of an agent, so that it can send people to the authorization endpoint."""
     new, name = call.json(AgentClient), call.params["name"]
     await act_as(
         call,

@@ -1,4 +1,4 @@
-"""The clock of the server under /api/v1/clock. Times are seconds since the epoch."""
+"""The clock of the server under /api/v1/clock. Times are in seconds since the epoch."""
 
 from __future__ import annotations
 
@@ -17,26 +17,28 @@ from ostiaryd.trust.flows.clock import ClockBody
 from ostiaryd.trust.model import SECOND
 
 MAX_WALL_S = 1 << 40
-"""Maximum time, in seconds since the epoch. JSON can spell infinity, as `1e999`."""
+"""Maximum time that a request may state, in seconds since the epoch, because a JSON number such as `1e999` is parsed as
+infinity.
+"""
 
 
 class Confirmation(msgspec.Struct, forbid_unknown_fields=True):
-    """A confirmation of the wall clock. `wall`: the time that the operator confirms, as `GET /api/v1/clock`
-    shows it.
+    """The confirmation of the wall clock. `wall` is the time that the operator confirms, in seconds, as `GET
+    /api/v1/clock` shows it.
     """
 
     wall: Annotated[float, Meta(ge=0, le=MAX_WALL_S)]
 
 
 async def show_clock(call: Call) -> Reply:
-    """Show server time, the wall clock, and whether the server grants requests."""
+    """Show server time, the wall clock, their difference, and whether the server grants requests."""
     return reply(flows.show_clock(call.world.now), headers=[NO_STORE])
 
 
 async def accept_clock(call: Call) -> Reply:
-    """Confirm that the wall clock is right after a jump.
+    """Confirm, after a jump, that the wall clock is right.
 
-    For persons with a key and for administrators.
+    Only persons with a key and administrators can do this.
     """
     if not {ADMIN, APPROVE} & call.caller.scopes:
         raise Forbidden("only a person with a key or an administrator can confirm the clock")

@@ -1,8 +1,7 @@
-"""Common parts of logins by OpenID Connect and by SAML: the attempt of a browser, and the session at the end.
+"""Common parts of logins by OpenID Connect and by SAML: start and end of a login attempt, and the session that results.
 
-An attempt is stored, encrypted, in a `__Host-` cookie of the browser that began it; the server stores nothing of the
-attempt. The response of a provider is accepted only with that cookie, so an attacker cannot finish a login in another
-browser (login CSRF).
+An attempt is stored only in an encrypted `__Host-` cookie of the browser that began the attempt. The response of a
+provider is accepted only with that cookie, so an attacker cannot finish a login in another browser (login CSRF).
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ MAX_LOGINS_OF_NETWORK = 4
 
 
 class ProviderLogins:
-    """Logins by identity providers that are in progress in this server: at most `MAX_LOGINS`, and
+    """Counts the logins by identity providers that are in progress in this process: at most `MAX_LOGINS` in total, and
     `MAX_LOGINS_OF_NETWORK` from each network.
     """
 
@@ -44,9 +43,7 @@ class ProviderLogins:
 
     @asynccontextmanager
     async def taking(self, call: Call) -> AsyncIterator[None]:
-        """Reserve a place for the login of a browser. Raises Unavailable if all places, or all places of the
-        network, are taken.
-        """
+        """Count a login as in progress while the context lasts. Raises Unavailable at one of the limits."""
         network = call.network
         if self._of_network.total() >= MAX_LOGINS or self._of_network[network] >= MAX_LOGINS_OF_NETWORK:
             raise Unavailable("too many logins are in progress", hint="try again in a moment", code="busy")
@@ -55,12 +52,12 @@ class ProviderLogins:
             yield
         finally:
             self._of_network[network] -= 1
-            self._of_network += Counter()  # drops networks without any
+            self._of_network += Counter()  # remove networks whose count is 0
 
 
 class Begun(NamedTuple):
-    """A login attempt, the headers that set its cookie, the requirements of the login, and the `acr` values to
-    request.
+    """A login attempt that has begun: the attempt, the headers that set its cookie, the requirements of the login, and
+    the `acr` values to request from the provider.
     """
 
     attempt: Attempt
@@ -70,21 +67,23 @@ class Begun(NamedTuple):
 
 
 def find_provider_of(call: Call, protocol: str) -> Provider:
-    """Return the provider that the path names, if the provider uses that protocol. Raises NotFound."""
+    """Return the provider in the path, if it uses `protocol` (`oidc` or `saml`). Raises NotFound."""
     provider = flows.find_provider(call.world.db.read(), call.params["provider"])
     if provider.protocol != protocol:
-        raise NotFound("there is no such login", hint="begin at the login page")
+        raise NotFound("there is no login provider with this name and protocol", hint="start again at the login page")
     return provider
 
 
 def callback_uri(config: Config, provider: Provider) -> str:
-    """Return the redirect URI of this server at an OpenID provider, or its assertion consumer service for SAML."""
+    """Return the URL to which a provider sends its response: the redirect URI for OpenID Connect, the assertion
+    consumer service for SAML.
+    """
     kind = "callback" if provider.protocol == "oidc" else "saml"
     return f"{page_url(config)}/login/{kind}/{provider.name}"
 
 
 def begin_attempt(call: Call, provider: Provider) -> Begun:
-    """Begin a login attempt with the parameters of `/login`. Raises Invalid."""
+    """Return a new login attempt, with the requirements in the parameters of `/login`. Raises Invalid."""
     world, demand = call.world, parse_demand(call.query_one)
     attempt = Attempt(
         provider=provider.provider_id,
@@ -105,7 +104,7 @@ def begin_attempt(call: Call, provider: Provider) -> Begun:
 
 
 def end_attempt(call: Call, provider: Provider) -> Attempt:
-    """Return the attempt that the browser began at that provider. Raises ProviderRefused."""
+    """Return the attempt that the browser began at this provider, from its cookie. Raises ProviderRefused."""
     secret = call.world.keys.derive("login attempt")
     return open_attempt(
         one_cookie(call, PROVIDER_COOKIE), provider=provider.provider_id, secret=secret, now=call.world.now()
@@ -113,7 +112,9 @@ def end_attempt(call: Call, provider: Provider) -> Attempt:
 
 
 async def leave_refusal(call: Call, provider: Provider, refusal: ProviderRefused) -> None:
-    """Record the entry of a refused login, within the budget for strangers, and raise the refusal."""
+    """Record a refused login in the ledger, as far as the limit for unauthenticated callers allows, and raise the
+    refusal.
+    """
 
     def refuse(act: Act) -> None:
         registry.note(act, object=provider.provider_id, provider=provider.name)
@@ -128,20 +129,20 @@ async def log_in_identity(
     """Admit a person whom a provider has authenticated, begin a session, and redirect to `return_to`. Raises
     ProviderRefused.
 
-    If the provider had to authenticate the person again, its response must state that it did. `spend`: a proof to mark
-    as used; a proof that was used before is refused.
+    If the provider had to authenticate the person again, its response must state that it did. `spend` is the assertion
+    of the provider, which is marked as used, and refused if it was used before.
     """
     world, replaces = call.world, await session_of(call)
     at = identity.authenticated_at
 
     def run(act: Act) -> NewSession:
         if spend is not None and not flows.spend_answer(act, spend):
-            raise ProviderRefused("the answer was used before", hint="start the login again", code="replayed")
+            raise ProviderRefused("the response was used before", hint="start the login again", code="replayed")
         person = flows.admit(act, provider.provider_id, identity)
         if attempt.asked_again and (at is None or at < attempt.began_at - LEEWAY):
             raise ProviderRefused(
-                "the identity provider does not say that you proved yourself again",
-                hint="the answer must have `auth_time`; ask the provider's administrator",
+                "the identity provider does not state that you authenticated again",
+                hint="the response must contain `auth_time`; ask the provider's administrator",
                 code="not_asked_again",
             )
         acr, amr = assurance_of(provider, identity)
@@ -161,8 +162,8 @@ async def log_in_identity(
 
 
 def _cookie(value: str, provider: Provider, *, age_s: int = ATTEMPT_LIFETIME // SECOND) -> tuple[bytes, bytes]:
-    """Return the header that sets the cookie of an attempt. For SAML it has `SameSite=None`, since the response
-    is a POST from another site.
+    """Return the header that sets the cookie of an attempt. For SAML the cookie has `SameSite=None`, because the
+    provider's response is a POST from another site.
     """
     same_site = "Lax" if provider.protocol == "oidc" else "None"
     parts = (f"{PROVIDER_COOKIE}={value}", "Path=/", f"Max-Age={age_s}", "Secure", "HttpOnly", f"SameSite={same_site}")

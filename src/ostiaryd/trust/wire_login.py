@@ -89,7 +89,7 @@ async def show_login(call: Call) -> Reply:
 
 
 async def log_in_with_password(call: Call) -> Reply:
-    """Log in with name and password; redirect to the page for the code of the authenticator app, or to `return_to`."""
+    """Log in with name and password. Redirect to the page for the code of the authenticator app, or to `return_to`."""
     session, form = await session_of(call), {}
     try:
         form = dict(read_form(call, read_login(call)))
@@ -141,7 +141,7 @@ async def log_in_with_code(call: Call) -> Reply:
 
 
 async def log_in_with_passkey(call: Call) -> Reply:
-    """Log in with a passkey, which identifies its person."""
+    """Log in with a passkey. The passkey identifies the person."""
     login, session = read_login(call), await session_of(call)
     form = read_form(call, login)
     assert login is not None, "a form without a login cookie is refused"
@@ -160,7 +160,10 @@ async def log_in_with_passkey(call: Call) -> Reply:
 
 
 async def show_done(call: Call) -> Reply:
-    """Show the page that continues after a login, by a navigation that no longer belongs to the form."""
+    """Show a page that leads to the target of a login by a link.
+
+    The content security policy of a form forbids a redirect to another origin.
+    """
     url = base_path(call.world.config) + parse_demand(call.query_one).return_to
     return continue_page(call, url, title="You are signed in")
 
@@ -212,8 +215,8 @@ async def set_up_passkey(call: Call) -> Reply:
 
 
 async def _set_up(call: Call, code: str, prove: Callable[[Act], Proof], *, return_to: str) -> Reply:
-    """Use a setup link in the act that stores the first proof, end all earlier sessions, log in, and redirect
-    to `return_to`.
+    """Use a setup link, and store the first credential with `prove`, in one act. Then end all earlier sessions of the
+    person, log in, and redirect to `return_to`.
     """
     previous = await session_of(call)
 
@@ -236,27 +239,29 @@ async def _set_up(call: Call, code: str, prove: Callable[[Act], Proof], *, retur
 
 
 def _find_invited(call: Call, unverified_code: str) -> Person:
-    """Return the person that a setup link belongs to. Raises NotFound."""
+    """Return the person to whom a setup link belongs. Raises NotFound."""
     reader = call.world.db.read()
     return registry.find_person(reader, find_setup_link(reader, unverified_code, now=call.world.now()))
 
 
 def _base(session: Session | None, person: str, demand: Demand) -> tuple[Proof, ...]:
-    """Return the earlier proofs that a login adds to: the proofs of the person's session in this browser; none
-    if the person must authenticate again.
+    """Return the proofs to which a login adds further proofs: those of the person's session in this browser; none if
+    the person must authenticate again.
     """
     return () if session is None or session.person != person or demand.is_new else session.proofs
 
 
 def _pending(call: Call, login: Login) -> tuple[Proof, ...]:
-    """Return the proofs that were given before the code, if the newest is at most `PROOF_LIFETIME_S` old; else none."""
+    """Return the proofs that the person gave before the code, if the newest is at most `PROOF_LIFETIME_S` old;
+    otherwise none.
+    """
     fresh = fresh_proofs(login.proofs, now=call.world.now(), max_age=PROOF_LIFETIME_S)
     return login.proofs if fresh else ()
 
 
 def _needs_code(call: Call, person: str, base: Sequence[Proof], proofs: Sequence[Proof], demand: Demand) -> bool:
-    """Return whether a code must follow the password: always without an earlier second proof; otherwise only if
-    the requirements are not met without it.
+    """Return whether a code must follow the password. It must, if the person has given no second proof before;
+    otherwise only if the requirements are not met without a code.
     """
     if not has_totp(call.world.db.read(), person):
         return False
@@ -334,7 +339,9 @@ def _code_page(call: Call, login: Login, id: str, demand: Demand, *, refusal: Re
 
 
 def _status(refusal: Refused | None) -> tuple[int, Headers]:
-    """Return the HTTP status of a page with this refusal, and the header `Retry-After` during a wait."""
+    """Return the HTTP status of a page that shows this refusal (200 for None), and the header `Retry-After` while
+    logins have to wait.
+    """
     if isinstance(refusal, LoginThrottled):
         return 429, [(b"retry-after", b"%d" % refusal.after_s)]
     return 200 if refusal is None else status_of(refusal), []
@@ -359,7 +366,9 @@ def _setup_page(call: Call, code: str, person: Person, *, return_to: str, refusa
 
 
 def _kept(call: Call) -> tuple[Login, Headers]:
-    """Return the login cookie of the browser, or a new login cookie with the headers that set it."""
+    """Return the login of the browser's login cookie; if there is none, a new login with the headers that set the
+    cookie.
+    """
     if (login := read_login(call)) is not None:
         return login, []
     made = new_login(call)
@@ -367,8 +376,8 @@ def _kept(call: Call) -> tuple[Login, Headers]:
 
 
 def lead_on(call: Call, return_to: str, new: NewSession, *, headers: Headers | None = None) -> Reply:
-    """Redirect after a login. `/authorize` may lead to another origin, which the policy of a form does not
-    allow, so it is reached through `/login/done`.
+    """Redirect to `return_to` after a login, and set the session cookie. `/authorize` may redirect to another origin,
+    which the content security policy of a form forbids, so that path is reached through `/login/done`.
     """
     if return_to.startswith("/authorize"):
         return_to = f"/login/done?{urlencode({'return_to': return_to})}"
@@ -377,11 +386,11 @@ def lead_on(call: Call, return_to: str, new: NewSession, *, headers: Headers | N
 
 
 DEMAND = (
-    Query("return_to", "Path of this server where the login leads to."),
-    Query("acr_values", "Levels of assurance that are enough, with spaces between."),
-    Query("max_age", "How old a proof may be, in seconds."),
-    Query("prompt", "`login`: prove again, whatever session there is."),
-    Query("login_hint", "Name of the person."),
+    Query("return_to", "Path of this server to which the login leads."),
+    Query("acr_values", "Acceptable levels of assurance, separated by spaces."),
+    Query("max_age", "Maximum age of the login, in seconds."),
+    Query("prompt", "`login`: authenticate again, even if there is a session."),
+    Query("login_hint", "Name of the person who should sign in."),
 )
 REFUSED = {403: HTML_BODY, 429: HTML_BODY}
 ROUTES = (
@@ -407,7 +416,7 @@ ROUTES = (
         protocol=PAGES,
         query=(
             Query("code", "Code of the setup link."),
-            Query("return_to", "Path of this server where the setup leads to."),
+            Query("return_to", "Path of this server to which the setup leads."),
         ),
         answers={200: HTML_BODY, 303: None},
         errors=(NOT_FOUND,),

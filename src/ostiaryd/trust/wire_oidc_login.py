@@ -1,11 +1,12 @@
-"""Login by an OpenID provider: the browser goes there and comes back with a code (OpenID Connect Core 1.0 section 3.1).
+"""Login by an OpenID provider: the browser is redirected to the provider and returns with a code (OpenID Connect Core
+1.0 section 3.1).
 
     GET /login/with/{provider}      303 to the provider, with the attempt in a cookie
-    GET /login/callback/{provider}  the answer: code, ID token, claims, session; then 303 to where the login leads
+    GET /login/callback/{provider}  the response: code, ID token, claims, session; then 303 to the target of the login
 
-Each provider has a redirect URI of its own (RFC 9700 section 4.4.2). Everything that the server fetches goes through
-the SSRF-safe fetcher, in one of the places of `ProviderLogins`. Discovery documents are kept for an hour, key sets as
-`ground/outbound/jwks.py` says.
+Each provider has a redirect URI of its own (RFC 9700 section 4.4.2). All requests of the server to a provider are
+protected against SSRF, and count in `ProviderLogins`. Discovery documents are kept for an hour, key sets by the rules
+of `ground/outbound/jwks.py`.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ ASSERTION_S = 60
 
 
 class KeptMetadata(NamedTuple):
-    """A discovery document, and the time at which it was fetched, in microseconds."""
+    """A discovery document, and the time at which the server fetched it, in microseconds."""
 
     metadata: ProviderMetadata
     at: int
@@ -96,7 +97,7 @@ class OpenIdProviders:
 
 
 async def fetch_metadata(world: World, issuer: str) -> ProviderMetadata:
-    """Return the discovery document of an issuer, after a check of its URLs. Raises Unavailable, Invalid."""
+    """Fetch the discovery document of an issuer, check its URLs, and return it. Raises Unavailable, Invalid."""
     private = world.config.private
     headers = {"accept": "application/json"}
     answer = await request(
@@ -116,9 +117,10 @@ async def fetch_metadata(world: World, issuer: str) -> ProviderMetadata:
 
 
 async def begin_login(call: Call) -> Reply:
-    """Send the browser to an OpenID provider.
+    """Redirect the browser to an OpenID provider.
 
-    `return_to`, `prompt`, `max_age`, `acr_values` and `login_hint` are those of `/login`.
+    The parameters `return_to`, `prompt`, `max_age`, `acr_values` and `login_hint` have the meaning that they have at
+    `/login`.
     """
     provider, settings = _find(call)
     world = call.world
@@ -138,10 +140,11 @@ async def begin_login(call: Call) -> Reply:
 
 
 async def finish_login(call: Call) -> Reply:
-    """Take the answer of an OpenID provider, and begin a session.
+    """Receive the response of an OpenID provider, and begin a session.
 
-    1. The answer belongs to the attempt of this browser. 2. The provider exchanges the code for an ID token. 3. The
-    token is valid. 4. The rest of the claims comes from userinfo where the settings say so. 5. The person is admitted.
+    1. The response belongs to the attempt of this browser. 2. The provider exchanges the code for an ID token. 3. The
+    token is valid. 4. Further claims come from userinfo, if the settings of the provider demand it. 5. The person is
+    admitted.
     """
     provider, settings = _find(call)
     try:
@@ -168,10 +171,12 @@ def _find(call: Call) -> tuple[Provider, OidcSettings]:
 
 
 def _parameters(call: Call) -> dict[str, str]:
-    """Return the parameters of the response, each of which may occur once (RFC 6749 section 3.1)."""
+    """Return the parameters of the provider's response. Raises ProviderRefused for a parameter that occurs twice (RFC
+    6749 section 3.1).
+    """
     values = parse_form(call.query.encode("latin-1"))
     if any(len(sent) > 1 for sent in values.values()):
-        raise ProviderRefused("a parameter of the answer was sent twice", hint="start the login again")
+        raise ProviderRefused("a parameter of the response was sent twice", hint="start the login again")
     return {name: sent[0] for name, sent in values.items()}
 
 
@@ -183,7 +188,9 @@ async def _redeem(
     attempt: Attempt,
     code: str,
 ) -> TokenAnswer:
-    """Exchange the code for tokens (Core 3.1.3.1, RFC 7636 section 4.5). Raises ProviderRefused, Unavailable."""
+    """Exchange the code for tokens at the provider, and return its response (Core 3.1.3.1, RFC 7636 section 4.5).
+    Raises ProviderRefused, Unavailable.
+    """
     form = {
         "grant_type": "authorization_code",
         "code": code,
@@ -193,7 +200,8 @@ async def _redeem(
     headers = {"content-type": "application/x-www-form-urlencoded", "accept": "application/json"}
     match settings.authentication:
         case "client_secret_basic":
-            pair = f"{quote_plus(settings.client_id)}:{quote_plus(_secret(world, provider))}"  # RFC 6749 section 2.3.1
+            # both parts are form-encoded (RFC 6749 section 2.3.1)
+            pair = f"{quote_plus(settings.client_id)}:{quote_plus(_secret(world, provider))}"
             headers["authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
         case "client_secret_post":
             form |= {"client_id": settings.client_id, "client_secret": _secret(world, provider)}
@@ -220,7 +228,7 @@ async def _redeem(
     try:
         return convert(canonical.parse(answer.body, max_bytes=MAX_ANSWER), TokenAnswer)
     except (Malformed, msgspec.ValidationError):
-        raise ProviderRefused("the identity provider's answer is no token response") from None
+        raise ProviderRefused("the identity provider's response is not a token response") from None
 
 
 def _secret(world: World, provider: Provider) -> str:
@@ -252,7 +260,9 @@ async def _verify(
     attempt: Attempt,
     answer: TokenAnswer,
 ) -> dict[str, Any]:
-    """Return the claims of the ID token. For an unknown key, the key set is fetched again, at most once a minute."""
+    """Verify the ID token, and return its claims. If its key is unknown, the key set is fetched again, at most once a
+    minute.
+    """
 
     async def check(within: int) -> dict[str, Any]:
         return check_id_token(
@@ -284,8 +294,8 @@ async def _with_userinfo(
     claims: dict[str, Any],
     answer: TokenAnswer,
 ) -> dict[str, Any]:
-    """Return the claims together with the userinfo claims of the same `sub` (Core 5.3); the claims of the ID
-    token take precedence.
+    """Return the claims of the ID token, with the claims of userinfo added if both have the same `sub` (Core 5.3).
+    Claims of the ID token take precedence. Raises ProviderRefused, Unavailable.
     """
     has_groups = not provider.group_claim or read_groups(claims, provider.group_claim) is not None
     has_required = all(name in claims for name in settings.required_claims)
@@ -304,10 +314,10 @@ async def _with_userinfo(
         parsed = None
     if answered.status != 200 or not isinstance(parsed, dict):
         raise Unavailable(
-            f"userinfo of the identity provider answers {answered.status}, or no JSON object",
+            f"userinfo of the identity provider answers {answered.status}, or its body is not a JSON object",
             hint="try again; if this repeats, compare the scopes of the login provider",
         )
-    if parsed.get("sub") != claims["sub"]:  # Core 5.3.2: a token of another person
+    if parsed.get("sub") != claims["sub"]:  # the access token belongs to another person (Core 5.3.2)
         raise ProviderRefused("userinfo is about another person", hint="start the login again", code="mixed_up")
     return {**parsed, **claims}
 
@@ -327,15 +337,15 @@ def _identify(provider: Provider, claims: dict[str, Any]) -> Identity:
 
 
 DEMANDS = (
-    Query("return_to", "Where the login leads to."),
-    Query("prompt", "`login`: the person proves themselves again."),
-    Query("max_age", "Seconds since the person proved themselves.", int),
+    Query("return_to", "Path of this server to which the login leads."),
+    Query("prompt", "`login`: the person must authenticate again."),
+    Query("max_age", "Maximum age of the login, in seconds.", int),
     Query("acr_values", "Demanded levels of assurance."),
     Query("login_hint", "Name of the person at the provider."),
 )
 ERRORS = (
     NOT_FOUND,
-    ProviderRefused("the answer belongs to another login", hint="start the login again"),
+    ProviderRefused("the response belongs to another login", hint="start the login again"),
     Unavailable("the identity provider answers 500", hint="try again later"),
 )
 ROUTES = (
@@ -359,7 +369,7 @@ ROUTES = (
             Query("code", "The code of the provider."),
             Query("state", "The state of the login."),
             Query("iss", "The issuer (RFC 9207)."),
-            Query("error", "Why the provider refused the login."),
+            Query("error", "Error code of the provider's refusal."),
         ),
         answers={303: None, 200: Content(media_types=("text/html",))},
         errors=ERRORS,

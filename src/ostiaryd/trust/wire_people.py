@@ -1,6 +1,6 @@
-"""Logins of people for administrators: setup links, ways to sign in, and sessions to list and end.
+"""Logins of people, for administrators: setup links, ways to sign in, and sessions.
 
-Times are seconds since the epoch.
+Times are in seconds since the epoch.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ostiaryd.trust.model.sessions import Session
 
 
 class NewSetupLink(msgspec.Struct, forbid_unknown_fields=True):
-    """A request for a setup link. `hours`: lifetime of the link in hours."""
+    """A request for a setup link. `hours` is the lifetime of the link in hours."""
 
     hours: int = DEFAULT_HOURS
 
@@ -83,9 +83,9 @@ class EndedSessionsBody(TypedDict):
 
 
 async def invite_person(call: Call) -> Reply:
-    """Issue a setup link, with which a person sets up a passkey or a password.
+    """Create a setup link, with which a person registers a passkey or a password.
 
-    The link replaces every earlier one of the person.
+    The link replaces every earlier setup link of the person.
     """
     new = call.json(NewSetupLink)
     config = call.world.config
@@ -125,7 +125,7 @@ async def show_person_login(call: Call) -> Reply:
 async def reset_person_login(call: Call) -> Reply:
     """Remove every passkey, password, authenticator app and setup link of a person, and end every session.
 
-    The person signs in again after a new invitation.
+    To sign in again, the person needs a new setup link.
     """
     ended = await act_as(call, "person.reset_login", lambda act: credentials.reset(act, call.params["name"]))
     return reply(EndedSessionsBody(ended=ended))

@@ -68,9 +68,9 @@ class PepsBody(TypedDict):
 
 
 async def create_pep(call: Call) -> Reply:
-    """Register a static PEP with an API key for the AuthZEN endpoints.
+    """Register a static PEP, and return an API key for the AuthZEN endpoints.
 
-    The key is shown here only.
+    Only this response shows the key.
     """
     new = call.json(NewPep)
     made = await act_as(
@@ -80,7 +80,7 @@ async def create_pep(call: Call) -> Reply:
 
 
 async def rotate_pep(call: Call) -> Reply:
-    """Issue another API key of a PEP; the older key expires after the overlap."""
+    """Issue a new API key of a PEP. The older key expires after the overlap."""
     request = call.json(PepKeyRotation)
     made = await act_as(
         call,
@@ -91,7 +91,7 @@ async def rotate_pep(call: Call) -> Reply:
 
 
 async def revoke_pep(call: Call) -> Reply:
-    """Revoke a PEP and its API keys on all servers at once."""
+    """Revoke a PEP and its API keys. All servers of the database refuse them at once."""
     await act_as(call, "pep.revoke", lambda act: flows.revoke_pep(act, call.params["name"]))
     return await show_pep(call)
 

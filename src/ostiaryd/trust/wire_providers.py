@@ -35,8 +35,8 @@ from ostiaryd.trust.wire_saml_login import entity_id_of, read_idp_metadata
 
 
 class NewProvider(msgspec.Struct, forbid_unknown_fields=True):
-    """An OpenID provider, of which all members except name, issuer and client id have defaults, also by preset; or a
-    SAML 2.0 identity provider, by its metadata.
+    """A login provider to add: an OpenID provider, whose members except name, issuer and client id have defaults (from
+    `preset`, if it is set); or a SAML 2.0 identity provider, described by its metadata.
 
     `mfa` and `phishing_resistant`: values of `acr` and `amr` that are accepted as two factors and as phishing
     resistant. `require`: claims that an account must have. `accounts`: `create` creates an account at the first login.
@@ -61,7 +61,7 @@ class NewProvider(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ProviderChanges(msgspec.Struct, forbid_unknown_fields=True):
-    """Settings to change; other settings stay. `client_secret` replaces the secret."""
+    """Settings of a login provider to change. Members that are left out do not change."""
 
     client_secret: str = ""
     label: str | None = None
@@ -73,7 +73,7 @@ class ProviderChanges(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ProviderBody(TypedDict):
-    """A login provider. `redirect_uri` is the URI to register at the provider; `login_url` begins a login."""
+    """A login provider. `redirect_uri` must be registered at the provider; a login begins at `login_url`."""
 
     provider_id: str
     name: str
@@ -101,7 +101,7 @@ class ProvidersBody(TypedDict):
 
 
 class AccountLink(TypedDict):
-    """The subject of an account at the provider, and the person that it is linked to."""
+    """An account, by its subject at the provider, and the person to whom it is linked."""
 
     sub: str
     person: str
@@ -119,8 +119,8 @@ class OldLink(msgspec.Struct, forbid_unknown_fields=True):
 async def add_provider(call: Call) -> Reply:
     """Let persons log in by an OpenID provider or a SAML identity provider.
 
-    The discovery document and the keys of an OpenID provider are fetched now, so that a wrong issuer is refused at
-    once.
+    The discovery document and the keys of an OpenID provider are fetched during this request, so that a wrong issuer is
+    refused.
     """
     new, world = call.json(NewProvider), call.world
     if new.saml_metadata:
@@ -134,7 +134,7 @@ async def add_provider(call: Call) -> Reply:
     if method.startswith("client_secret") and not new.client_secret:
         raise Invalid(f"`{method}` needs a client secret", hint="--client-secret-file FILE")
     if new.client_secret and not method.startswith("client_secret"):
-        raise Invalid(f"`{method}` takes no client secret", hint="leave out the client secret")
+        raise Invalid(f"`{method}` cannot be used with a client secret", hint="leave out the client secret")
     made = Provider(
         provider_id=new_id("lp", now=world.now(), random=world.random),
         name=new.name,
@@ -166,7 +166,10 @@ async def add_provider(call: Call) -> Reply:
 async def _saml_provider(world: World, new: NewProvider) -> Provider:
     """Return the SAML provider that a metadata document describes. Raises Invalid, Malformed, Conflict."""
     if new.issuer or new.client_id or new.client_secret or new.preset:
-        raise Invalid("a SAML provider has no issuer, client or preset", hint="`saml_metadata` has all of it")
+        raise Invalid(
+            "a SAML provider cannot have an issuer, client or preset",
+            hint="leave them out: `saml_metadata` contains all settings",
+        )
     idp = await read_idp_metadata(world, new.saml_metadata)
     check_named(idp.sso_url, of="the single sign-on service", private=world.config.private)
     return Provider(
@@ -198,7 +201,7 @@ async def show_provider(call: Call) -> Reply:
 
 
 async def change_provider(call: Call) -> Reply:
-    """Change the settings of a login provider; roles and teams follow new rules at the next login of a person."""
+    """Change the settings of a login provider. Changed rules take effect for a person at the person's next login."""
     body = call.json(ProviderChanges)
     changes: dict[str, Any] = {
         name: value
@@ -214,9 +217,9 @@ async def change_provider(call: Call) -> Reply:
 
 
 async def remove_provider(call: Call) -> Reply:
-    """Remove a login provider: its logins are refused, and its sessions and the roles from its rules end.
+    """Remove a login provider. Logins by it are refused, its sessions end, and the roles that its rules gave end.
 
-    Accounts and their links are kept; if a provider with the same issuer is added, they apply again.
+    The links of its accounts are kept, and are used again if a provider with the same issuer is added.
     """
     await act_as(call, "provider.remove", lambda act: flows.remove_provider(act, call.params["name"]))
     return reply({})
@@ -244,7 +247,10 @@ async def link_account(call: Call) -> Reply:
 
 
 async def unlink_account(call: Call) -> Reply:
-    """Unlink an account at a provider from its person; its next login creates another person, or is refused."""
+    """Remove the link between an account at a provider and its person.
+
+    The next login by the account creates another person, or is refused, as the provider's settings state.
+    """
     body = call.json(OldLink)
     await act_as(call, "provider.unlink", lambda act: flows.unlink_account(act, call.params["name"], body.sub))
     return reply({})
@@ -257,7 +263,7 @@ async def _check_reachable(world: World, issuer: str) -> None:
         await fetch_keys(metadata.jwks_uri, private=world.config.private)
     except Unavailable as error:
         raise Invalid(
-            f"the provider cannot be used: {error.message}",
+            f"the login provider cannot be used: {error.message}",
             hint=error.hint or "check that the issuer is exactly as the provider states it",
             code=error.code,
         ) from None

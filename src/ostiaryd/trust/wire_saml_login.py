@@ -4,7 +4,8 @@
     POST /login/saml/{provider}           the response (HTTP-POST): the assertion consumer service
     GET  /login/saml/{provider}/metadata  the metadata of this service provider; its URL is the entity id
 
-XML is parsed in a confined process, and only for a browser with an attempt, whose response names it (`RelayState`).
+XML is parsed in a confined process, and only if the browser has an attempt and `RelayState` of the response belongs to
+it.
 """
 
 from __future__ import annotations
@@ -48,32 +49,33 @@ TARGET = "ostiaryd.trust.engines.saml:answer"
 
 
 class SamlParser(Parser):
-    """The confined process of this server that reads the XML of identity providers."""
+    """The confined process that parses the XML of identity providers for this server."""
 
     def __init__(self, _: World) -> None:
         super().__init__(TARGET, of="the XML of the identity provider")
 
 
 def entity_id_of(config: Config, provider: Provider) -> str:
-    """Return the entity id of this service provider at an identity provider: the URL of its metadata."""
+    """Return the entity id of this server as a service provider at an identity provider: the URL of its metadata."""
     return f"{callback_uri(config, provider)}/metadata"
 
 
 async def read_idp_metadata(world: World, xml: str) -> IdpMetadata:
-    """Return the identity provider that a metadata document describes. Raises Malformed, Invalid; Conflict if
-    the SAML library is not installed.
+    """Parse the metadata document of an identity provider, and return its content. Raises Malformed, Invalid; Conflict
+    if the SAML library is not installed.
     """
     if find_spec("signxml") is None:
-        raise Conflict("SAML needs a library that is not installed", hint='pip install "ostiary[saml]"')
+        raise Conflict("the SAML library is not installed", hint='pip install "ostiary[saml]"')
     idp = decode_answer(await world.keep(SamlParser).parse(encode(ReadMetadata(xml.encode()))))
     assert isinstance(idp, IdpMetadata)
     return idp
 
 
 async def begin_login(call: Call) -> Reply:
-    """Send the browser to a SAML identity provider.
+    """Redirect the browser to a SAML identity provider.
 
-    `return_to`, `prompt`, `max_age`, `acr_values` and `login_hint` are those of `/login`.
+    The parameters `return_to`, `prompt`, `max_age`, `acr_values` and `login_hint` have the meaning that they have at
+    `/login`.
     """
     provider, settings = _find(call)
     begun = begin_attempt(call, provider)
@@ -88,7 +90,7 @@ async def begin_login(call: Call) -> Reply:
 
 
 async def finish_login(call: Call) -> Reply:
-    """Read the response of a SAML identity provider, and begin a session."""
+    """Receive the response of a SAML identity provider, and begin a session."""
     provider, settings = _find(call)
     world = call.world
     try:

@@ -22,7 +22,7 @@ DAY = 86_400 * SECOND
 
 
 class WatchBody(TypedDict):
-    """The state of the detectors."""
+    """The state of the detectors of this server."""
 
     phase: str
     pid: int | None
@@ -39,7 +39,7 @@ class WatchBody(TypedDict):
 
 
 class FindingBody(TypedDict):
-    """A finding, with a person's judgement if there is one. Times are seconds since the epoch."""
+    """A finding, with the person's verdict if there is one. Times are in seconds since the epoch."""
 
     finding_id: str
     at: int
@@ -100,7 +100,7 @@ async def list_findings(call: Call) -> Reply:
     if state not in ("open", "all"):
         raise Invalid("`state` is `open` or `all`")
     if call.query_one("before") is not None:
-        raise Invalid("`before` is now `after`", hint="give the `next` of the page before")
+        raise Invalid("`before` was renamed to `after`", hint="give the `next` of the page before")
 
     def read(reader: Reader, page: Page) -> list[Finding]:
         before = page.after or "~"
@@ -126,7 +126,7 @@ async def explain_finding(call: Call) -> Reply:
         subjects = filter(None, (finding.agent, finding.task))
         return {
             **render(finding),
-            "about": about or "a guard noticed it before the call",
+            "about": about or "a guard made the observation before the call ran",
             "rests_on": [{"index": index, **msgspec.json.decode(body)} for index, body in bodies if body is not None],
             "risk": {subject: registry.get_risk(reader, subject).points(now) for subject in subjects},
         }
@@ -135,7 +135,7 @@ async def explain_finding(call: Call) -> Reply:
 
 
 def render(finding: Finding) -> FindingBody:
-    """Return a finding in the form of the API."""
+    """Return a finding in the JSON form of the API."""
     judgement = finding.judgement
     return {
         "finding_id": finding.finding_id,
@@ -168,8 +168,12 @@ ROUTES = (
         errors=(NOT_FOUND,),
         answers={200: PageBody("findings", FindingBody)},
         query=(
-            Query("agent", "Name or id of the agent."),
-            Query("state", "`open` for findings that no person has judged; `all` by default.", Literal["open", "all"]),
+            Query("agent", "Name or id of the agent whose findings are listed."),
+            Query(
+                "state",
+                "`open` for findings without a person's verdict; the default `all` lists all findings.",
+                Literal["open", "all"],
+            ),
             *PAGE,
         ),
     ),

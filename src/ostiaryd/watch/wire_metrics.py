@@ -1,4 +1,4 @@
-"""Metrics of certificates in the OpenMetrics text format 1.0, which Prometheus reads."""
+"""Metrics about certificates in the OpenMetrics text format 1.0, which Prometheus reads."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Telemetry of agents: OTLP/HTTP (`/v1/traces`, `/v1/logs`), authenticated as the agent.
 
-An exporter that cannot prove a key sends to `ostiary telemetry`, which proves it. The telemetry of each agent is
-limited, in memory. A refusal (429) is not recorded, so that a flood does not fill the ledger. An agent that continues
-to flood causes an entry, which a detector reports.
+An exporter that cannot prove a key sends to `ostiary telemetry`, which proves it. The rate of each agent's telemetry is
+limited, by a count in memory. A refusal for this reason (429) is not recorded, so that a flood does not fill the
+ledger. If an agent continues to flood the server, the server writes an entry, which the detector `flood` reports.
 """
 
 from __future__ import annotations
@@ -27,32 +27,32 @@ from ostiaryd.watch.model.telemetry import FLOOD, MAX_EVENTS, Activity, Done, co
 from ostiaryd.watch.store import threats as lists
 
 BURST = 6000
-"""maximum number of records that an agent may send at once"""
+"""Maximum number of records that an agent may send at once."""
 PER_SECOND = 60
 RECORD_BYTES = 500
-"""Size of a record for the limit, in bytes: a larger export counts as more records than it has."""
+"""Number of bytes of an export that count as one record for the rate limit, if the export is large."""
 LEAST = 60
-"""minimum number of records that an export counts as"""
+"""Minimum number of records that each export counts as."""
 TYPES: dict[str, Encoding] = {"application/x-protobuf": "protobuf", "application/json": "json"}
 _GRPC = {400: 3, 401: 16, 403: 7, 413: 8, 415: 3, 422: 3, 429: 8, 503: 14}
-"""codes of google.rpc by HTTP status"""
+"""Code of google.rpc.Status by HTTP status."""
 
 
 class RpcStatus(TypedDict):
-    """A refusal as `google.rpc.Status`."""
+    """A refusal in the form `google.rpc.Status`."""
 
     code: int
     message: str
 
 
 class Buckets(buckets.Buckets):
-    """The remaining number of records that each agent may send."""
+    """The rate limits of all agents: how many records each agent may still send."""
 
     burst, per_second = BURST, PER_SECOND
 
 
 class Lists:
-    """The threat lists in memory. Use it only on the event loop."""
+    """The threat lists, cached in memory. Use it only on the event loop."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -60,7 +60,7 @@ class Lists:
         self._threats: Threats = {}
 
     async def current(self) -> Threats:
-        """Return the present threat lists; after a change, read them again."""
+        """Return the present threat lists. If a list has changed, read the lists again first."""
         version = lists.version(self._world.db.read())
         if version != self._version:
             self._threats = await self._world.db.scan(lists.load)
@@ -69,25 +69,31 @@ class Lists:
 
 
 async def take_traces(call: Call) -> Reply:
-    """Receive spans of an agent (OTLP/HTTP), as statements of the agent about itself."""
+    """Receive spans of an agent (OTLP/HTTP). They are recorded as the agent's own report."""
     return await _answered(call, "traces")
 
 
 async def take_logs(call: Call) -> Reply:
-    """Receive log records of an agent (OTLP/HTTP)."""
+    """Receive log records of an agent (OTLP/HTTP). They are recorded as the agent's own report."""
     return await _answered(call, "logs")
 
 
 async def _answered(call: Call, signal: Signal) -> Reply:
-    """Return the response in the encoding of the request, also for a refusal (OTLP/HTTP)."""
+    """Return the response to an export, in the encoding of the request. A refusal has the same encoding (OTLP/HTTP)."""
     media_type = (call.header(b"content-type") or "").partition(";")[0].strip().lower()
     if (encoding := TYPES.get(media_type)) is None:
-        raise UnsupportedMediaType(f"the content type is `{media_type[:100]}`", hint=f"send {' or '.join(TYPES)}")
+        raise UnsupportedMediaType(
+            f"the content type is `{media_type[:100]}`", hint=f"send the content type {' or '.join(TYPES)}"
+        )
     try:
         rejected = await _take(call, signal, encoding)
     except Refused as refusal:
         return render(refusal, encoding)
-    why = f"at most {MAX_RECORDS} records and {MAX_EVENTS} kinds of them in one export" if rejected else ""
+    why = (
+        f"the server accepts at most {MAX_RECORDS} records and {MAX_EVENTS} kinds of acts in one export"
+        if rejected
+        else ""
+    )
     return Reply(200, answer(signal, encoding, rejected=rejected, why=why), media_type)
 
 
@@ -110,8 +116,8 @@ async def _take(call: Call, signal: Signal, encoding: Encoding) -> int:
 
 
 def _read(signal: Signal, encoding: Encoding, body: bytes, threats: Threats) -> tuple[int, int, dict[Activity, Done]]:
-    """Return the number of records, the number of rejected records, and the counted activities. Takes up to
-    half a second.
+    """Return the number of records, the number of rejected records, and the counted acts of an export. Takes up to half
+    a second.
     """
 
     def look(text: str) -> tuple[str, int] | None:
@@ -124,20 +130,26 @@ def _read(signal: Signal, encoding: Encoding, body: bytes, threats: Threats) -> 
 
 
 async def _refuse(call: Call, bucket: Bucket) -> None:
-    """Refuse the export. Raises TooMuch. An agent with many refusals causes an entry, which detectors read."""
+    """Refuse an export above the rate limit: raises TooMuch. If many exports of the agent were refused, first write an
+    entry, which the detector `flood` reports.
+    """
     if bucket.refuse():
         await act_as(call, FLOOD, partial(flows.flood, refused=bucket.refused))
     why = f"this is more telemetry than {PER_SECOND} records a second"
-    raise TooMuch(why, after_s=bucket.after_s(LEAST), hint="sample, and batch")
+    raise TooMuch(why, after_s=bucket.after_s(LEAST), hint="send a sample of the records, in fewer exports")
 
 
 def _inflated(call: Call) -> bytes:
-    """Return the body, decompressed if it is gzip. Raises UnsupportedMediaType, Malformed, TooLarge."""
+    """Return the body of the request, decompressed if the content encoding is gzip. Raises UnsupportedMediaType,
+    Malformed, TooLarge.
+    """
     how, most = (call.header(b"content-encoding") or "identity").strip().lower(), call.world.config.max_request_bytes
     if how == "identity":
         return call.body
     if how != "gzip":
-        raise UnsupportedMediaType(f"the content encoding is `{how[:100]}`", hint="send gzip or none")
+        raise UnsupportedMediaType(
+            f"the content encoding is `{how[:100]}`", hint="use the content encoding gzip or none"
+        )
     inflating = zlib.decompressobj(wbits=31)
     try:
         body = inflating.decompress(call.body, most + 1)
@@ -151,7 +163,9 @@ def _inflated(call: Call) -> bytes:
 
 
 def render(refusal: Refused, encoding: Encoding = "json") -> Reply:
-    """Render a refusal as google.rpc.Status; in JSON if the body was not read yet."""
+    """Return the response for a refusal, as google.rpc.Status. The default encoding is for refusals before the body was
+    read.
+    """
     code = 429 if isinstance(refusal, TooMuch) else status_of(refusal)
     headers = [(b"retry-after", str(refusal.after_s).encode())] if isinstance(refusal, TooMuch) else []
     media_type = next(name for name, one in TYPES.items() if one == encoding)
@@ -168,7 +182,9 @@ ROUTES = (
         "/v1/traces",
         take_traces,
         SELF,
-        errors=(TooMuch("more telemetry than 60 records a second", hint="sample, and batch"),),
+        errors=(
+            TooMuch("more telemetry than 60 records a second", hint="send a sample of the records, in fewer exports"),
+        ),
         is_large=True,
         protocol=OTLP,
         body=OTLP_BODY,
@@ -179,7 +195,9 @@ ROUTES = (
         "/v1/logs",
         take_logs,
         SELF,
-        errors=(TooMuch("more telemetry than 60 records a second", hint="sample, and batch"),),
+        errors=(
+            TooMuch("more telemetry than 60 records a second", hint="send a sample of the records, in fewer exports"),
+        ),
         is_large=True,
         protocol=OTLP,
         body=OTLP_BODY,

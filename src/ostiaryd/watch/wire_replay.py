@@ -1,6 +1,6 @@
-"""`ostiary watch replay`: runs the detectors over recorded entries, without a server and without changes.
+"""`ostiary watch replay`: runs the detectors over exported entries, without a server and without changes.
 
-Facts of the server are missing: the peers and the models of agents, and the catalogues of tools.
+Without a server some facts are unknown: the peers and the models of agents, and the catalogues of tools.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def replay(file: Path, /, *, narrow_budget: int = 5, session: Annotated[Any, Par
         narrow_budget: Tasks in 10,000 that statistical detectors may narrow by mistake.
     """
     if not can_detect():
-        raise Unavailable("the detectors need numpy, which is not installed", hint=INSTALL)
+        raise Unavailable("numpy is not installed; the detectors need numpy", hint=INSTALL)
     from ostiaryd.watch.model.detector import detectors
     from ostiaryd.watch.model.watcher import Watcher
 
@@ -89,11 +89,11 @@ def _print(value: dict[str, Any]) -> None:
     for one in value["findings"]:
         text = f"{one['detector']} ({one['points']}): {one['says']} ({one['agent'] or 'no agent'})"
         print(f"entry {one['entry']}: {_plain(text)}")
-    print(", ".join(f"{count} {name}" for name, count in value["by_detector"].items()) or "nothing was noticed")
+    print(", ".join(f"{count} {name}" for name, count in value["by_detector"].items()) or "no findings")
 
 
 def _plain(text: str) -> str:
-    """Return the text with escapes for characters that would move the cursor or hide text: third parties choose
+    """Return the text with control characters and invisible characters escaped: third parties choose
     names in entries.
     """
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -1,7 +1,7 @@
 """Threat lists for administrators, as JSON under /api/v1, and the loop that fetches them again.
 
-A list is fetched by GET, once an hour, from the URL that an administrator set: public addresses only, unless the
-configuration names the host (`private_hosts`). If a fetch or the parser fails, the list does not change.
+A list is fetched by GET, once an hour, from the URL that an administrator set. The URL must lead to a public address,
+unless the configuration lists its host in `private_hosts`. If a fetch or the parser fails, the list does not change.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class ThreatListBody(TypedDict):
 
 
 class ThreatListTest(TypedDict):
-    """The change by a fetch of the list at this moment; nothing is stored. `failed`: why the server would not take the
-    content; the numbers are then null.
+    """The change that a fetch of the list would make at this moment; nothing is stored. If `failed` (the reason why the
+    server would not accept the content) is set, the numbers are null.
     """
 
     name: str
@@ -73,7 +73,7 @@ class ThreatListTest(TypedDict):
 
 
 async def add_list(call: Call) -> Reply:
-    """Add a threat list by URL or as text; guards check its hosts and indicators before each call."""
+    """Add a threat list by URL or as text; guards check calls against the values of the list."""
     new, world = call.json(NewList), call.world
     if bool(new.url) == bool(new.text):
         raise Invalid("a threat list needs either a URL or a text")
@@ -105,7 +105,7 @@ async def list_lists(call: Call) -> Reply:
 
 
 async def remove_list(call: Call) -> Reply:
-    """Remove a threat list; its entries are no longer checked."""
+    """Remove a threat list; guards no longer check its values."""
     await act_as(call, "threats.remove", lambda act: flows.remove(act, call.params["name"]))
     return reply({})
 
@@ -132,7 +132,9 @@ async def refresh_due(world: World) -> None:
 
 
 async def fetch(world: World, source: ThreatSource) -> None:
-    """Fetch a list and store its content, or the failure, unless another process fetches the list."""
+    """Fetch a threat list, and store its content or the failure. If another process fetches the list at the moment, do
+    nothing.
+    """
     if not await world.writer.submit(lambda tx: flows.begin(tx, source)):
         return
     try:
@@ -147,7 +149,7 @@ async def fetch(world: World, source: ThreatSource) -> None:
 
 
 async def _fetch_listed(world: World, source: ThreatSource) -> Listed:
-    """Fetch a list and parse it. Raises Unavailable, Invalid."""
+    """Fetch and parse a threat list; return its content. Raises Unavailable, Invalid."""
     answer = await request(
         "GET", source.url, headers={}, within_s=FETCH_S, max_bytes=MAX_LIST_BYTES, private=_private(world)
     )
@@ -157,7 +159,9 @@ async def _fetch_listed(world: World, source: ThreatSource) -> Listed:
 
 
 async def _parse(world: World, form: Form, body: bytes) -> Listed:
-    """Parse a list in a separate process. Raises Invalid, and Unavailable above a limit of time or memory."""
+    """Parse a threat list in a confined process. Raises Invalid, and Unavailable if the process exceeds its time or
+    memory.
+    """
     unread = lists.Unread(form, body, world.now(), flows.spared(world.config))
     with closing(Confined(READER, nice=NICE)) as reader:
         return lists.parse_answer(await asyncio.to_thread(reader.ask, lists.ask(unread), within_s=PARSE_S))

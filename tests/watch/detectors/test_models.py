@@ -49,9 +49,9 @@ def alike() -> Held:
     ("how", "says"),
     [
         ({"size": 16_000}, "larger answers"),
-        ({"effects": ("read", "read", "destroy")}, "more that destroys, pays or administers"),
-        ({"effects": ("read", "read", "send")}, "more that sends or shares"),
-        ({"effects": ("read", "write", "write")}, "more that writes or changes"),
+        ({"effects": ("read", "read", "destroy")}, "more calls that destroy, pay or administer"),
+        ({"effects": ("read", "read", "send")}, "more calls that send or share"),
+        ({"effects": ("read", "write", "write")}, "more calls that write or change"),
         ({"size": 2000}, None),
         ({}, None),
     ],

@@ -91,7 +91,7 @@ def test_a_detour_through_where_nobody_knows_hides_no_journey() -> None:
     held = Held(impossible_travel)
     held.see([event(HOUR, network=HOME, place=FRANKFURT), event(HOUR + 60, network="192.0.2.0/24")])
     [(_, found)] = held.see([event(HOUR + 20 * MINUTE, network=AWAY, place=SYDNEY)])
-    assert found.says == "16484 km in 20 minutes, to where neither it nor its peers are at home"
+    assert found.says == "16484 km in 20 minutes, to a place where neither the agent nor its peers work"
 
 
 def test_where_three_peers_are_work_has_moved_to() -> None:

@@ -80,7 +80,7 @@ def test_answers_that_are_many_times_as_large_as_the_tool_gives_to_peers_are_not
     at = 10 * DAY + 9 * HOUR
     assert not settled.would_find([event(at + n, bytes=8000) for n in range(20)]), "eight times is nothing"
     [*_, (_, found)] = settled.copy().see(event(at + n, bytes=64_000) for n in range(3))
-    assert found.says == "answers that are many times as large as the same tools give to its peers"
+    assert found.says == "answers many times larger than the same tools return to peers of the agent"
     unknown = [event(at + n, bytes=64_000, tool="files/new") for n in range(3)]
     assert not settled.would_find(unknown), "of a tool that nobody used nothing is usual"
 

@@ -1,4 +1,4 @@
-"""Operations on questions: one function per verb, each within the caller's act."""
+"""Operations on approval requests: one function per verb, each within the caller's act."""
 
 from ostiaryd.approvals.flows.answer import answer, cancel, expire, expire_due, forget
 from ostiaryd.approvals.flows.ask import ask

@@ -1,4 +1,6 @@
-"""Answers: a person approves or denies a question; with the last needed approval, the call may pass once."""
+"""Answers of persons: a person approves or denies an approval request. After the last needed approval, the call may
+pass once.
+"""
 
 from __future__ import annotations
 
@@ -35,10 +37,12 @@ from ostiaryd.tokens import flows as tokens
 
 DAY = 86_400_000_000
 LONGEST_YES_DAYS = 2
-"""Maximum life of an approval after the end of its question (the upper limit of `approval_lifetime_s` is a day)."""
+"""Maximum number of days for which an approval is valid after the end of its approval request, rounded up (the maximum
+of `approval_lifetime_s` is a day).
+"""
 FORGOTTEN_AT_ONCE = 1000
 WHOLE = Narrowing()
-"""An approval of the whole request."""
+"""The narrowing that leaves nothing out: the approval covers the whole request."""
 
 
 def answer(
@@ -77,7 +81,10 @@ def answer(
     check_open(question, now=act.now)
     task = tasks.live(act.tx, question.task, now=act.now)
     if says is Says.DENY and narrowing != WHOLE:
-        raise Invalid("a denial is for the whole request", hint="approve the parts that may run")
+        raise Invalid(
+            "leave out `strike`, `uses` and `at_most`: a denial is for the whole request",
+            hint="approve, and leave out the parts that must not run",
+        )
     if says is Says.APPROVE:
         if is_listed:
             check_alone(question)
@@ -87,7 +94,9 @@ def answer(
     before = store.answers(act.tx, id)
     if any(one.person == person for one in before):
         raise Conflict(
-            "you have already answered this approval request", hint="another person must", code="answered_already"
+            "you have already answered this approval request",
+            hint="another person must answer",
+            code="answered_already",
         )
     if narrowing != WHOLE:
         question = narrow(question, narrowing, covers=covering)
@@ -116,13 +125,13 @@ def answer(
         )
         begun = begin_covers(act, question, [*before, new_answer], narrowing.strike)
         registry.note(act, object=id, until=until, covers="task" if begun else "call")
-    elif question.about.extent is not None:  # this denial is newer than the approval of similar calls
+    elif question.about.extent is not None:  # a denial that is newer than the approval of similar calls
         store.end_covers(act.tx, task=question.task, counterpart=question.about.extent.counterpart)
     return find_question(act, id)
 
 
 def expire(act: Act, id: str) -> None:
-    """Expire a question at its date. Raises NotFound, and Conflict before the date."""
+    """Mark an approval request as expired. Raises NotFound, and Conflict if it has not expired."""
     question = find_question(act, id)
     _note(act, question)
     if question.state is not State.OPEN or act.now < question.ends_at:
@@ -131,7 +140,7 @@ def expire(act: Act, id: str) -> None:
 
 
 def cancel(act: Act, id: str) -> Question:
-    """Cancel an open question. Raises NotFound, and Conflict for a settled one."""
+    """Cancel an open approval request, and return it. Raises NotFound, and Conflict if it is not open."""
     question = find_question(act, id)
     _note(act, question)
     check_open(question, now=act.now)
@@ -140,7 +149,7 @@ def cancel(act: Act, id: str) -> Question:
 
 
 async def expire_due(world: World, *, limit: int = 100) -> int:
-    """Settle questions whose date has passed, each in its own act; return their number."""
+    """Mark expired approval requests as expired, each in a separate act, at most `limit`; return their number."""
     now = world.now()
     due = await world.db.scan(lambda reader: store.due(reader, now=now, limit=limit))
     return await registry.act_on_each(world, "approval.expire", expire, due)
@@ -155,7 +164,7 @@ async def forget(world: World) -> int:
 
 
 def _note(act: Act, question: Question, **detail: Any) -> None:
-    """Name in the entry the agent of the question and the person who answered."""
+    """Record in the entry the agent of an approval request and the person who answered."""
     entry = act.entry
     if entry.agent is None:
         entry.agent, entry.task = question.agent, question.task

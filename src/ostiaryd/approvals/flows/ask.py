@@ -1,4 +1,4 @@
-"""Questions for a person's approval. A repeated request gets the same question."""
+"""Creates approval requests. A repeated request for the same call returns the same approval request."""
 
 from __future__ import annotations
 
@@ -26,11 +26,12 @@ SECOND = 1_000_000
 
 
 def ask(act: Act, *, kind: str, task: Task, digest: str, needs: Needs, about: About, config: Config) -> Question:
-    """Return the question about exactly this request: an open one, a valid approval, or a new question.
+    """Return the approval request with this digest if it is open or approved; otherwise create and return a new one.
 
-    `digest` is the digest of the request, to which an approval is bound. Raises Forbidden if the request was denied
-    (`approval_denied`) or its approval spent (`approval_spent`), both until their date; if persons denied this tool to
-    the task (`approval_denied`); and if there are too many questions (`too_many_questions`).
+    `digest` is the digest of the exact call, to which an approval is bound. Raises Forbidden if a person denied the
+    call (`approval_denied`) or its approval was spent (`approval_spent`), both until the end of that approval request;
+    if persons denied this tool to the task (`approval_denied`); and if there are too many questions
+    (`too_many_questions`).
     """
     latest = store.latest(act.tx, digest)
     if latest is not None:
@@ -40,7 +41,8 @@ def ask(act: Act, *, kind: str, task: Task, digest: str, needs: Needs, about: Ab
             return latest
         if latest.state_at(act.now) is State.OPEN:
             store.note_again(act.tx, latest.approval_id)
-            act.entry.action = "approval.again"  # not the action of a new question, so that no second alert is sent
+            # another action than that of a new approval request, so that no second alert is sent
+            act.entry.action = "approval.again"
             registry.note(act, object=latest.approval_id, times=latest.times + 1)
             return latest
     ends = act.now + config.question_lifetime_s * SECOND
@@ -66,15 +68,15 @@ def ask(act: Act, *, kind: str, task: Task, digest: str, needs: Needs, about: Ab
 
 
 def check_not_again(question: Question, *, now: int) -> None:
-    """Refuse a repeated request during a denial or after its approval was spent. Raises Forbidden.
+    """Refuse a call that a person denied, or whose approval was spent. Raises Forbidden.
 
-    A denial holds until the date of the question, and an approval is valid for one call until its own date; a
-    repetition meanwhile is a retry and asks no person.
+    Until the end of the approval request or of the approval, such a repetition counts as a retry, and no person is
+    asked again.
     """
     state, id = question.state_at(now), question.approval_id
     if state is State.DENIED and now < question.ends_at:
         raise Forbidden(
-            f"a person denied the approval request ({id})", hint="do something else", code="approval_denied"
+            f"a person denied the approval request ({id})", hint="continue without this call", code="approval_denied"
         )
     if state is State.SPENT and question.until is not None and now < question.until:
         raise Forbidden(
@@ -83,8 +85,8 @@ def check_not_again(question: Question, *, now: int) -> None:
 
 
 def _check_room(act: Act, task: Task) -> None:
-    """Check the number of open approval requests of an agent and a task, so that no person is flooded. Raises
-    Forbidden.
+    """Check that the agent and the task do not have too many open approval requests, so that persons are not flooded.
+    Raises Forbidden.
     """
     of_agent, of_task = store.count_open(act.tx, agent=task.agent, task=task.task_id, now=act.now)
     hint, code = "wait for the answers", "too_many_questions"
@@ -95,16 +97,17 @@ def _check_room(act: Act, task: Task) -> None:
     if store.count_since(act.tx, task.agent, act.now - HOUR) >= MAX_ASKED:
         raise Forbidden(
             f"this agent has made {MAX_ASKED} approval requests within an hour",
-            hint="ask again when the oldest of them is more than an hour old",
+            hint="send the request again when the oldest of them is more than an hour old",
             code=code,
         )
 
 
 def _check_denied(act: Act, made: Question, task: Task) -> None:
-    """Refuse a question about a tool that persons have denied twice in the task. Raises Forbidden.
+    """Refuse an approval request about a tool for which persons denied two approval requests of this task. Raises
+    Forbidden.
 
-    Varying a value, or asking in one part of the task after another, must not wear a person down. In a standing task,
-    which has no end, the rule holds until the dates of these questions.
+    Otherwise an agent could tire persons by many requests with slightly different values, or from several parts of a
+    task. In a standing task, which has no end, a denial counts until the end of its approval request.
     """
     if made.kind != CALL.id:
         return

@@ -1,5 +1,5 @@
-"""Backchannel authentication (CIBA section 7): a client asks for the approval of a named person, which this
-person alone can give.
+"""Backchannel authentication (CIBA section 7): a client requests the approval of a named person, and only this person
+can give it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ MAX_MESSAGE = 200
 
 
 class Backchannel(msgspec.Struct, frozen=True, kw_only=True):
-    """A parsed authentication request, in which nothing is proved yet."""
+    """The parsed parameters of an authentication request. Nothing in the request has been verified."""
 
     credentials: Credentials
     login_hint: str
@@ -51,7 +51,8 @@ class Backchannel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def begin_backchannel(act: Act, request: Backchannel, *, config: Config) -> tuple[str, int]:
-    """Return the `auth_req_id`, and its remaining life in seconds. A repeated request gets the same question.
+    """Begin a backchannel request: return its `auth_req_id`, and its remaining lifetime in seconds. A repeated request
+    gets the same approval request.
 
     Raises InvalidClient, UnauthorizedClient, InvalidRequest, InvalidScope, InvalidTarget, InvalidDetails, TaskTooLarge,
     UnknownUser, InvalidBindingMessage, BackchannelDenied.
@@ -62,7 +63,9 @@ def begin_backchannel(act: Act, request: Backchannel, *, config: Config) -> tupl
     person = _person(act, request.login_hint)
     act.entry.person = person.person_id
     if len(request.message) > MAX_MESSAGE or not request.message.isprintable():
-        raise InvalidBindingMessage(f"`binding_message` is at most {MAX_MESSAGE} characters that can be shown")
+        raise InvalidBindingMessage(
+            f"`binding_message` must have at most {MAX_MESSAGE} characters, all of them visible"
+        )
     scopes = parse_scope(request.scope) - {OPENID}
     if not scopes:
         raise InvalidRequest("`scope` contains no scope that a person could approve", hint="such as `files:read`")
@@ -107,10 +110,10 @@ def begin_backchannel(act: Act, request: Backchannel, *, config: Config) -> tupl
 
 
 def _person(act: Act, hint: str) -> Person:
-    """Return the person with this name or id. Raises UnknownUser, with the same text for every person that
-    cannot answer.
+    """Return the active person with this name or id. Raises UnknownUser, with the same message for an unknown person
+    and for a person without a way to answer.
     """
     person = registry.get_person(act.tx, hint[:256])
     if person is None or not person.is_active:
-        raise UnknownUser("`login_hint` names no active person", hint="send the name or the id of a person")
+        raise UnknownUser("`login_hint` does not name an active person", hint="send the name or the id of a person")
     return person

@@ -1,4 +1,4 @@
-"""Calls at guards that need an approval: the question about a call, and its spent approval, in one act."""
+"""Approval requests about calls at guards: create the approval request, or spend its approval, in one act."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from ostiaryd.tasks.model import Task
 def ask_about_call(
     act: Act, request: approval.ApprovalRequest, *, resource_id: str, config: Config
 ) -> tuple[str, bool]:
-    """Return the id of the approval request about a call, and whether this request spends the approval: then the call
-    may pass, once.
+    """Return the id of the approval request about a call, and true if its approval is spent by this function, so that
+    the call may pass once.
 
     1. The token is live and for this resource, its task is live, the tool is known, and the asking policies are in the
     server's policy set. 2. Arguments that may not be shown are hidden. 3. An approval of exactly this call is spent, or
-    a covering approval is used; otherwise a question is asked. A request with the same number (`request.call`) is about
-    the same call, until the date of the approval. Raises Forbidden (also `approval_mismatch`, and as `ask` does),
-    NotFound, Conflict, Malformed.
+    a covering approval is used; otherwise an approval request is created. A request with the same number
+    (`request.call`) is about the same call, until the end of the approval. Raises Forbidden (also `approval_mismatch`,
+    and as `ask` does), NotFound, Conflict, Malformed.
     """
     resource = registry.find_resource(act.tx, resource_id)
     entry = act.entry
@@ -113,9 +113,10 @@ def _covered(
     is_mentioned: bool,
     config: Config,
 ) -> str | None:
-    """Return the approval that covers the call; None without one. `latest`: the last question about this call.
+    """Return the id of an approval that covers similar calls, this call among them; None if there is none. `latest` is
+    the last approval request about exactly this call.
 
-    Raises Forbidden if that question was denied, or its approval was spent: the request is then a retry.
+    Raises Forbidden if `latest` was denied or its approval was spent, because the request is then a retry.
     """
     if extent is None:
         return None
@@ -130,7 +131,7 @@ def _covered(
 
 
 def task_of_token(reader: Reader, token: str, resource: Resource, *, now: int) -> Task:
-    """Return the live task of a live token for this resource, as the task of the token's holder. Raises Forbidden.
+    """Return the live task of a live token for this resource, with its delegation chain. Raises Forbidden.
 
     If the token came by token exchange, the chain includes the holders of all exchanged tokens.
     """
@@ -148,12 +149,12 @@ def task_of_token(reader: Reader, token: str, resource: Resource, *, now: int) -
 
 
 def asking(ours: Policies, policy_names: Iterable[str]) -> tuple[Needs, list[Why]]:
-    """Return the number of needed approvals, and the reasons of the asking policies, by the server's policy
-    set. Raises Forbidden.
+    """Return the number of needed approvals and the reasons of the policies that ask for approval, as the server's
+    policy set states them. Raises Forbidden if a policy does not ask.
     """
     names = sorted(set(policy_names))
     if unknown := [name for name in names if name not in ours.asks]:
-        raise Forbidden(f"policy {unknown[0][:64]!a} asks no person", code="foreign_question")
+        raise Forbidden(f"the policy {unknown[0][:64]!a} does not ask for approval", code="foreign_question")
     needs: Needs = "two" if any(ours.asks[name] == "two" for name in names) else "person"
     return needs, [Why(name, ours.reasons.get(name, ""), ours.approvers.get(name, ())) for name in names]
 
@@ -172,7 +173,9 @@ def describe(
     warnings: Iterable[str] = (),
     extent: Extent | None = None,
 ) -> About:
-    """Return the description of a call for a person, with the outgoing text apart."""
+    """Return the description of a call for the person who answers. Arguments that leave the system as text are listed
+    separately.
+    """
     is_dangerous, must_state = choose_stated(ready.tool, arguments, origins)
     texts = {path.partition(".")[0] for path, kind in ready.tool.argument_kinds.items() if kind is Kind.TEXT}
     return About(
@@ -196,15 +199,19 @@ def describe(
 
 
 def _parted(request: approval.ApprovalRequest, ready: ReadyTool, task: Task) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the arguments that may be shown, and the digests of the others, by the server's catalogue."""
+    """Return two parts of the arguments, as the server's catalogue classifies them: values that may be shown, and
+    digests of the others. Raises Malformed.
+    """
     if both := request.arguments.keys() & request.secrets.keys():
-        raise Forbidden(f"argument {min(both)[:64]!a} is in `arguments` and in `secrets`", code="foreign_question")
+        raise Forbidden(
+            f"the argument {min(both)[:64]!a} is both in `arguments` and in `secrets`", code="foreign_question"
+        )
     shown, more = approval.part(request.arguments, ready.secrets, task=task.task_id)
     return shown, dict(request.secrets) | more
 
 
 def _check_meant(act: Act, id: str, digest: str) -> None:
-    """Check that the approval that the agent named is for this call and unspent. Raises NotFound, Forbidden."""
+    """Check that the approval that the agent named is for this call and is not spent. Raises NotFound, Forbidden."""
     question = find_question(act, id)
     if question.digest != digest:
         raise Forbidden(

@@ -1,4 +1,4 @@
-"""Covers: an approval may extend to calls with the same effect and the same counterpart during the task.
+"""Covers: a cover extends an approval to further calls of the task with the same effect and the same counterpart.
 
 A cover ends with its task, with the key of an approver, when an approver may no longer answer, when a person denies a
 similar call, when the active policies change, and when its uses are exhausted. Only a declared task with a memory has
@@ -36,8 +36,9 @@ def measure(
     arguments: dict[str, object],
     secrets: dict[str, str],
 ) -> tuple[Extent | None, bool]:
-    """Return the extent of a call, None if an approval can only be for that call, and whether untrusted content
-    mentions a value that identifies its object. Raises Malformed.
+    """Return the extent of a call (the calls to which an approval of it may extend), None if an approval can only be
+    for this one call; and true if untrusted content mentions a value that identifies the object of the call. Raises
+    Malformed.
     """
     if task.memory is None or task.task_id == standing_id(task.agent) or not ours.covers.issuperset(request.policies):
         return None, False
@@ -58,8 +59,8 @@ def measure(
 
 
 def use_cover(act: Act, task: Task, extent: Extent, *, policy: str, is_mentioned: bool, config: Config) -> str | None:
-    """Use a cover of that call once; return its approval, or None without a cover. `policy`: the hash of the
-    active set; a cover counts only under the set under which it was given.
+    """Use a cover for a call once, and return the id of its approval; None if there is no cover. `policy` is the hash
+    of the active policy set; a cover is valid only with the set that was active when it was given.
     """
     for cover in store.covers(act.tx, task=task.task_id, counterpart=extent.counterpart):
         mentioned = is_mentioned and not cover.is_planned
@@ -70,8 +71,8 @@ def use_cover(act: Act, task: Task, extent: Extent, *, policy: str, is_mentioned
 
 
 def _stands(act: Act, id: str, policy: str, config: Config) -> bool:
-    """Return whether the approval was given under these policies, and each approver may still answer and still has the
-    signing key.
+    """Return whether a cover is still valid: the approval was given under these policies, and each approver may still
+    answer and still has the key that signed.
     """
     reader = act.tx
     question = store.get(reader, id)
@@ -88,8 +89,8 @@ def _stands(act: Act, id: str, policy: str, config: Config) -> bool:
 
 
 def read_covers(about: About, covers: str | None) -> bool:
-    """Return whether an approval covers similar calls, as the person chose: `task`, `call`, or None without a
-    choice. Raises Invalid.
+    """Return true if the person approves similar calls (`task`), false for this call only (`call`). Without a choice
+    (None), the default of the approval request applies. Raises Invalid.
     """
     if covers == "task" and about.extent is None:
         raise Invalid("an approval of this call covers one call only", hint="leave `covers` out")
@@ -97,8 +98,8 @@ def read_covers(about: About, covers: str | None) -> bool:
 
 
 def begin_covers(act: Act, question: Question, answers: list[Answer], strike: Collection[int]) -> bool:
-    """Begin the covers of an approval, if all approvers extended it; for a plan, of each line not in `strike`. Return
-    whether any cover began.
+    """Begin the covers of an approval if all approvers extended it to similar calls; for a plan, a cover for each line
+    that is not in `strike`. Return whether any cover began.
     """
     about = question.about
     extents = []

@@ -46,11 +46,11 @@ class ElevationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 def request(
     act: Act, requested: ElevationRequest, *, by: Caller, config: Config
 ) -> tuple[Task | None, Question | None]:
-    """Return the task of the elevation, or the open question about it.
+    """Return the task of the elevation if it is granted, or else the open approval request.
 
     1. The caller is an agent, for itself. 2. It is eligible for the scopes. 3. The policies permit, refuse or ask. 4. A
-    needed approval exists and is spent by this request, or is asked for. 5. The task begins, and ends at its date.
-    Raises Invalid, Forbidden (`no_agent`, `not_eligible`, `access_denied`, and as `ask` does), Conflict,
+    needed approval exists and is spent by this request, or an approval request is created. 5. The task begins, with an
+    end. Raises Invalid, Forbidden (`no_agent`, `not_eligible`, `access_denied`, and as `ask` does), Conflict,
     RemotePoliciesNeeded.
     """
     if by.kind != "agent":
@@ -67,7 +67,7 @@ def request(
         first = reasons_of(verdict, ours)[0]
         raise Forbidden(first.message, hint=first.hint, code="access_denied")
     if not verdict.allowed:
-        act.entry.leave()  # answers of persons are not verdicts that what-if could compare
+        act.entry.leave()  # what-if cannot compare the answers of persons
     asking = verdict.policies if verdict.because == "approval_needed" else ()
     needs: Needs = "two" if requested.break_glass else asks_of(verdict, ours) or "person"
     digest = act.entry.digest = canonical.digest(
@@ -125,7 +125,9 @@ def _check(act: Act, requested: ElevationRequest, agent: Agent) -> frozenset[str
 
 
 def _granted(act: Act, question: Question) -> Task | None:
-    """Return the live elevation for which the approval was spent, for an agent that missed the first response."""
+    """Return the live elevation for which the approval was already spent, for an agent that did not receive the first
+    response; None if there is none.
+    """
     if question.spent_for is None or (task := tasks.get_task(act.tx, question.spent_for)) is None:
         return None
     registry.note(act, object=task.task_id, again=True)
@@ -135,7 +137,9 @@ def _granted(act: Act, question: Question) -> Task | None:
 def _grant(
     act: Act, agent: Agent, requested: ElevationRequest, scopes: frozenset[str], question: Question | None
 ) -> Task:
-    """Begin the elevation, with its approval if there is a question; the approval may be for fewer minutes."""
+    """Begin and return the task of the elevation. If `question` (the approval request) is given, spend its approval,
+    which may be for fewer minutes.
+    """
     approval = None if question is None else question.approval_id
     minutes = requested.minutes if question is None else question.about.arguments["minutes"]
     task = tasks.elevate(
@@ -161,7 +165,7 @@ def _people(reader: Reader, approval: str) -> list[str]:
 
 
 class ElevationBody(TypedDict):
-    """An elevation. Times are seconds since the epoch."""
+    """An elevation. Times are in seconds since the epoch."""
 
     task_id: str
     agent: str
@@ -176,7 +180,7 @@ class ElevationBody(TypedDict):
 
 
 def show_elevation(reader: Reader, elevation: Elevation, *, now: int) -> ElevationBody:
-    """Return an elevation. Times are seconds since the epoch."""
+    """Return an elevation in the JSON form of the API."""
     task = tasks.find_task(reader, elevation.task)
     people = [] if elevation.approval is None else _people(reader, elevation.approval)
     return {
@@ -194,7 +198,7 @@ def show_elevation(reader: Reader, elevation: Elevation, *, now: int) -> Elevati
 
 
 def broken_glass(reader: Reader, *, now: int) -> list[str]:
-    """Return a description of emergency access in use."""
+    """Return a text for each break-glass access in use."""
     emergencies = [
         show_elevation(reader, one, now=now) for one in tasks.list_emergency_elevations(reader, now=now, limit=5)
     ]

@@ -1,8 +1,8 @@
 """Past approvals: calls of one tool with one counterpart that people approved, and did not deny.
 
 A plan offers them again at the start of a task, and a policy is proposed for calls that are always approved. Neither
-extends beyond the tool and the counterpart, whatever an agent asks and however tired the persons are: a single denial
-among the requests of that time excludes the counterpart.
+extends beyond the tool and the counterpart. A single denial among the considered requests excludes the counterpart, so
+that an agent gains nothing by tiring persons.
 """
 
 from __future__ import annotations
@@ -25,12 +25,14 @@ from ostiaryd.tasks.model import standing_id
 
 DAY = 86_400_000_000
 MAX_LOOKED_AT = 500
-"""questions of an agent, the newest"""
+"""Maximum number of approval requests of an agent that are considered, the newest first."""
 
 
 @dataclass(slots=True)
 class Agreed:
-    """Calls of one tool with one counterpart that people agreed to. `amounts`: the largest of each argument."""
+    """Calls of one tool with one counterpart that people approved. `amounts` has the largest approved amount of each
+    argument.
+    """
 
     resource: str
     ready: ReadyTool
@@ -38,9 +40,9 @@ class Agreed:
     amounts: dict[str, str]
     policies: set[str] = field(default_factory=set)
     approvals: list[str] = field(default_factory=list)
-    """the newest first"""
+    """Ids of the approvals, the newest first."""
     occasions: set[tuple[str, int]] = field(default_factory=set)
-    """tasks; of the standing task, days"""
+    """The different tasks in which people approved; for the standing task, the different days."""
 
 
 def agreed(reader: Reader, agent: AgentId, *, since: int) -> list[Agreed]:
@@ -78,5 +80,5 @@ def _occasion(question: Question) -> tuple[str, int]:
 def _tool(reader: Reader, resource: str, tool: str) -> ReadyTool | None:
     try:
         return policies.ready_tool(reader, registry.find_resource(reader, resource), tool)
-    except NotFound:  # the resource or the tool was deleted since
+    except NotFound:  # the resource or the tool was deleted in the meantime
         return None

@@ -1,7 +1,8 @@
-"""A question at the start of a task about all calls that would otherwise need an approval each.
+"""A plan request: one approval request at the start of a task for all calls that would otherwise need one each.
 
-Its lines are calls that people agreed to in earlier tasks of the agent, if the task plans their tool, or its words have
-their counterpart. A line that no policy would ask about is left out, and fewer than two lines save no question.
+Its lines are calls that people approved in earlier tasks of the agent, if the plan of the task contains their tool, or
+the words of the task contain their counterpart. Calls for which no policy asks for approval are left out. With fewer
+than two lines there is no plan request.
 """
 
 from __future__ import annotations
@@ -25,22 +26,29 @@ from ostiaryd.tasks.model import Task
 
 MIN_LINES, MAX_LINES = 2, 8
 MIN_OCCASIONS = 2
-"""Approvals that a line needs: a single one may be a mistake, and an attack must not gain from it again."""
+"""Minimum number of earlier approvals for a line: a single approval may be a mistake, from which an attack must not
+profit.
+"""
 
 
 def ask_plan(act: Act, task_id: str, *, by: Caller, config: Config) -> Question | None:
-    """Return the question about the plan of a task, for its agent or an administrator; None if it would save no
-    question. Raises NotFound, Forbidden (a task of another agent, an ended task, and as `ask` does).
+    """Return the plan request of a task; None if it would have fewer than two lines. The caller must be the agent or an
+    administrator. Raises NotFound, Forbidden (a task of another agent, an ended task, and as `ask` does).
     """
     task = tasks.live(act.tx, task_id, now=act.now)
     registry.note(act, object=task.task_id)
     act.entry.agent, act.entry.task = task.agent, task.task_id
     if not by.is_admin and by.id != task.agent:
-        raise Forbidden("this is another agent's task", hint="agents ask about their own tasks", code="not_your_task")
+        raise Forbidden(
+            "the task belongs to another agent",
+            hint="an agent can request the plan only of its own tasks",
+            code="not_your_task",
+        )
     ours = policies.active_policies(act.tx)
     lines = [] if task.memory is None else _lines(act, task, ours, config)
     if len(lines) < MIN_LINES:
-        act.entry.action = "approval.plan"  # not the action of a new question, so that no alert is sent
+        # another action than that of a new approval request, so that no alert is sent
+        act.entry.action = "approval.plan"
         registry.note(act, object=task.task_id, lines=len(lines))
         return None
     about = About(
@@ -78,7 +86,9 @@ def _lines(act: Act, task: Task, ours: Policies, config: Config) -> list[Line]:
 
 
 def _extent(task: Task, one: Agreed, answers: list[str]) -> Extent | None:
-    """Return the extent of an approved line: None unless every policy lets one person approve for the counterpart."""
+    """Return the extent to which a line of a plan applies. Return None unless each policy that asks accepts the
+    approval of one person for the counterpart.
+    """
     return extent_of(
         one.ready.tool,
         one.named | one.amounts,
@@ -94,8 +104,8 @@ def _extent(task: Task, one: Agreed, answers: list[str]) -> Extent | None:
 
 
 def _is_likely(memory: Memory, one: Agreed, planned: set[str]) -> bool:
-    """Return whether the task will probably make such a call and cause a question: the person's words contain a part of
-    it.
+    """Return whether the task will probably make such a call: its plan contains the tool, or the person's words contain
+    a part of the call.
     """
     origins = {of_value(memory, kind, value) for _, kind, value in identifying(one.ready.tool, one.named)}
     is_planned = one.ready.uid.id in planned

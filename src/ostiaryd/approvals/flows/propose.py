@@ -1,4 +1,4 @@
-"""Proposed policies, for calls that persons always approve; only a person activates a policy.
+"""Proposals of policies that permit calls which persons have always approved. Only a person can activate a policy.
 
 A proposal covers exactly the tool and the counterpart, with the largest approved amount as its limit, and names the
 approvals that support it. Repeated questions within a task add no support.
@@ -18,7 +18,7 @@ from ostiaryd.registry.model import Agent
 
 
 class Proposal(TypedDict):
-    """A permission that people's answers suggest."""
+    """A policy permission that the answers of persons suggest."""
 
     agent: str
     agent_id: str
@@ -36,7 +36,7 @@ class Proposal(TypedDict):
 
 
 def propose(reader: Reader, agent: str, *, now: int, config: Config) -> list[Proposal]:
-    """Return the calls that could be allowed to an agent (name or id) without an approval. Raises NotFound."""
+    """Return the proposals for an agent (name or id). Raises NotFound."""
     agent_row = registry.find_agent(reader, agent)
     since = now - config.replay_days * DAY
     return [

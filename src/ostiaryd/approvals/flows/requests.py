@@ -31,7 +31,9 @@ class Duplicate(Conflict):
 
 
 def find_submitted(act: Act, key: str, *, body: str) -> Question | None:
-    """Return the question that was submitted with that key. Raises Duplicate if its body had another digest."""
+    """Return the approval request that was submitted with this idempotency key; None if there is none. Raises Duplicate
+    if the key was used for a request with another body.
+    """
     earlier = store.submitted(act.tx, key)
     if earlier is None:
         return None
@@ -44,7 +46,7 @@ def find_submitted(act: Act, key: str, *, body: str) -> Question | None:
 
 
 def ask_about_question(act: Act, question: Asked, *, remote: RemoteAnswers | None, config: Config) -> Question:
-    """Return the question about a denied request that lacks only an approval.
+    """Return the approval request about a denied evaluation that lacks only an approval.
 
     Raises NotRequestable, Malformed for a request that is too long for a person to read, and as `ask` does.
     """

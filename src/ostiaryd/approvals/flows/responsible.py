@@ -1,5 +1,5 @@
-"""The persons who may answer a question: the approvers that each asking policy names, or else those accountable for the
-agent; and persons whom role policies permit to answer its questions.
+"""The persons who may answer an approval request: the approvers that each policy names, or, if a policy names none, the
+persons accountable for the agent; and persons whom role policies permit to answer.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from ostiaryd.registry.model import PersonId
 def list_answerable(
     reader: Reader, ids: Iterable[str], person: PersonId, *, everything: tuple[str, ...], now: int
 ) -> list[Question]:
-    """Return those of the questions that are open and that a person may answer."""
+    """Return those of the approval requests `ids` that are open and that a person may answer. `everything` names the
+    persons and teams that may answer all approval requests.
+    """
     questions = (store.get(reader, id) for id in ids)
     return [
         one
@@ -32,7 +34,7 @@ def list_answerable(
 def is_responsible(
     reader: Reader, question: Question, person: PersonId, *, everything: tuple[str, ...], now: int
 ) -> bool:
-    """Return whether a person may still answer the question."""
+    """Return whether a person may still answer an approval request."""
     try:
         check_responsible(reader, question, person, everything=everything, now=now)
     except Forbidden:
@@ -43,7 +45,7 @@ def is_responsible(
 def check_responsible(
     reader: Reader, question: Question, person: PersonId, *, everything: tuple[str, ...], now: int
 ) -> None:
-    """Check that the person is responsible for the agent. Raises Forbidden (`not_your_agent`)."""
+    """Check that a person may answer an approval request. Raises Forbidden (`not_your_agent`)."""
     about = question.about
     if person == about.sole or _is_among(reader, person, everything):
         return
@@ -53,14 +55,16 @@ def check_responsible(
         if not (_is_among(reader, person, why.approvers) if why.approvers else is_theirs):
             if policy.may_answer(reader, person, agent, now=now):
                 return
-            may = ", ".join(why.approvers) or f"who is accountable for `{agent.name}`, or for whom it acts"
+            may = ", ".join(why.approvers) or (
+                f"only a person who is accountable for `{agent.name}`, or for whom it acts, can answer"
+            )
             raise Forbidden(
                 "the approval request is for other people", hint=f"responsible: {may}", code="not_your_agent"
             )
 
 
 def _is_among(reader: Reader, person: PersonId, names: Iterable[str]) -> bool:
-    """Return whether the person is one of these persons, or a member of one of these teams."""
+    """Return whether the person is named in `names`, or is a member of a team that is."""
     approvers = (registry.get_owner(reader, name) for name in names)
     return any(
         one is not None and (one.id == person or registry.is_member(reader, one.id, person)) for one in approvers

@@ -1,4 +1,4 @@
-"""The view of a question: complete for persons who may answer, the state for the requester."""
+"""The views of an approval request: complete for persons who may answer, only the state for the requester."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from ostiaryd.tasks.model import standing_id
 
 SECOND = 1_000_000
 BEFORE = 20
-"""number of earlier entries of the agent that are shown"""
+"""Number of earlier entries of the agent that are shown with an approval request."""
 
 
 def may_see_all(by: Caller) -> bool:
-    """Return whether the caller may see every question: a person who answers questions, and a caller that may
-    read everything.
+    """Return whether the caller may see every approval request: a person who can answer, or a caller that may read
+    everything.
     """
     return by.may_read or (by.kind == "person" and APPROVE in by.scopes)
 
 
 def may_see(reader: Reader, id: str, *, by: Caller) -> Question:
-    """Return a question for its requesters, and for a caller that may see every question. Raises NotFound."""
+    """Return an approval request if the caller is one of its requesters or may see every one. Raises NotFound."""
     question = store.get(reader, id)
     if question is None or not (may_see_all(by) or by.id in question.requesters):
         raise NotFound("approval not found", code="unknown_approval")
@@ -42,7 +42,7 @@ def may_see(reader: Reader, id: str, *, by: Caller) -> Question:
 
 
 class ApprovalBody(TypedDict):
-    """State of an approval request. Times are seconds since the epoch."""
+    """The state of an approval request. Times are in seconds since the epoch."""
 
     approval_id: str
     state: str
@@ -63,8 +63,8 @@ class ApprovalBody(TypedDict):
 
 
 class ApprovalDetail(ApprovalBody):
-    """An approval request with all facts that a person needs to answer it. An answer can narrow `uses`, `at_most` and
-    `lines` (of a plan).
+    """An approval request with all facts that a person needs to answer it. In an answer, the person can lower `uses`
+    and `at_most`, and strike lines of a plan.
     """
 
     words: list[str]
@@ -156,7 +156,9 @@ def show(reader: Reader, question: Question, *, now: int) -> ApprovalDetail:
 
 
 def _holding(question: Question, *, now: int) -> Callable[[Any], Any]:
-    """Return the function that leaves the value that a person must state out of a value, while the request is open."""
+    """Return a function that removes the value that a person must state from any value; after the request is settled, a
+    function that changes nothing.
+    """
     stated = question.about.stated
     return _whole if stated is None or question.state_at(now) is not State.OPEN else partial(hold_back, stated=stated)
 
@@ -166,7 +168,9 @@ def _whole(value: Any) -> Any:
 
 
 def _hold_back(about: About, hold: Callable[[Any], Any]) -> About:
-    """Return a description without a value in each part that an agent can influence, names of arguments included."""
+    """Return a description in which `hold` was applied to each part that an agent can influence, including names of
+    arguments.
+    """
     extent = about.extent
     return replace(
         about,
@@ -180,7 +184,7 @@ def _hold_back(about: About, hold: Callable[[Any], Any]) -> About:
 
 
 def show_waiting(reader: Reader, task: str, *, now: int) -> WaitingBody:
-    """Return the open questions of a task, the oldest first, and a text of all of them in plain words."""
+    """Return the open approval requests of a task, the oldest first, and one text that describes all of them."""
     questions = store.waiting(reader, task, now=now)
     shown = [show(reader, question, now=now) for question in questions]
     words = [f"{len(shown)} questions of one task wait." if len(shown) != 1 else "1 question of the task waits."]
@@ -191,7 +195,9 @@ def show_waiting(reader: Reader, task: str, *, now: int) -> WaitingBody:
 
 
 def _requester(reader: Reader, question: Question, hold: Callable[[Any], Any]) -> dict[str, Any]:
-    """Return the agent that asks, the party for which it acts, and the purpose."""
+    """Return the requesting agent, the party on whose behalf it acts, and the purpose. `hold` is applied
+    to the texts.
+    """
     agent = registry.find_agent(reader, question.agent)
     return {
         "agent": agent.name,
@@ -220,8 +226,8 @@ def _purpose(reader: Reader, task: str) -> str:
 
 
 def _flood(reader: Reader, question: Question, *, now: int) -> dict[str, int]:
-    """Return a warning with the number of questions of this agent lately: many questions tire persons, and may
-    be an attack.
+    """Return the number of recent approval requests of this agent if it is so high that the person should be warned,
+    otherwise an empty dict: many requests tire persons, and may be an attack.
     """
     of_agent, of_task = store.count_open(reader, agent=question.agent, task=question.task, now=now)
     count = store.count_since(reader, question.agent, now - HOUR)

@@ -1,8 +1,8 @@
 """An approval request in plain words: the call, the agent, the origin of each value, the reasons, and the calls that an
 approval covers.
 
-A text that an agent can influence is shown as JSON on one line, with each invisible character spelled out, so that no
-value looks like a line of the page.
+A text that an agent can influence is shown as JSON on one line, with invisible characters escaped, so that no value
+looks like a line of the page.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from ostiaryd.approvals.model import BLANK, PLAN, About, Line, Question, is_stated
 
 MAX_SHOWN = 200
-"""characters shown of a value; `arguments` has the whole value"""
+"""Maximum number of characters of a value that are shown; `arguments` contains the whole value."""
 EFFECTS = {
     "read": "read with",
     "write": "write with",
@@ -39,7 +39,7 @@ DANGEROUS = "DANGER: neither the person nor a record states a value of this call
 SOURCE = "take the value from a source that you trust, not from the agent"
 HELD_BACK = "(not shown: state this value to approve)"
 WHOLE_WORD = 6
-"""number of letters from which a value is held back inside a longer word too"""
+"""Minimum number of letters of a value that is removed even if it is a part of a longer word."""
 WARNINGS = {
     "mentioned": "untrusted content mentions this value, too",
     "over_plan": "the amount is larger than what the person said",
@@ -51,7 +51,7 @@ WARNINGS = {
 
 
 def word(question: Question, *, agent: str, owner: str | None) -> list[str]:
-    """Return the question as lines of plain words."""
+    """Return an approval request as lines in plain words."""
     about = question.about
     lines = [f"Agent {agent!a} of {owner or 'nobody'!a} {_wants(question)}."]
     lines += [DANGEROUS] if about.is_dangerous else []
@@ -68,8 +68,8 @@ def word(question: Question, *, agent: str, owner: str | None) -> list[str]:
 
 
 def hold_back(value: Any, stated: str | float) -> Any:
-    """Return a value with HELD_BACK in each place of the value that a person must state, also in names, and in any
-    spacing, punctuation and case.
+    """Return a value in which each occurrence of `stated`, the value that a person must state, is replaced by
+    HELD_BACK, including occurrences in names and occurrences with other spaces, punctuation or case.
 
     An agent could otherwise write the value into another argument, for a person to copy.
     """
@@ -104,7 +104,9 @@ def _hold_back_text(text: str, stated: str) -> str:
 
 
 def _hold_back_number(text: str, stated: float) -> str:
-    """Hold back a number by its digits, in any grouping; digits behind the last group are decimal places."""
+    """Return a text in which a number is replaced by HELD_BACK, recognised by its digits in any grouping. Digits after
+    the last group count as decimal places.
+    """
     whole, _, decimals = f"{abs(Decimal(str(stated))):f}".partition(".")
     pattern = r"(?<!\d)(?<!\d[.,])" + r"[.,'’\s_]*+".join(whole) + r"(?:[.,]\d++)*+(?!\d)"
 
@@ -116,14 +118,14 @@ def _hold_back_number(text: str, stated: float) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a value on one line, with each invisible character spelled out."""
+    """Return a value on one line, with invisible characters escaped."""
     text = json.dumps(value, ensure_ascii=False)
     text = "".join(c if c.isprintable() and c not in BLANK else ascii(c)[1:-1] for c in text)
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}.. ({len(text)} characters)"
 
 
 def word_line(line: Line) -> str:
-    """Return a line of a plan in words."""
+    """Return a line of a plan as text."""
     arguments = [f"{name} = {shown(value)}" for name, value in line.arguments.items()]
     arguments += [f"{name} up to {amount}" for name, amount in line.extent.amounts.items()]
     times = "once" if line.times == 1 else f"{line.times} times"

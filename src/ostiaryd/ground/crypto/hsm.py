@@ -1,7 +1,9 @@
-"""Private keys in a hardware security module (HSM), by PKCS #11: made and used there, never read.
+"""Private keys in a hardware security module (HSM), by PKCS #11: keys are generated and used in the HSM, and cannot be
+read from it.
 
-A key is known by its `CKA_ID` in hexadecimal digits. The builders of `cryptography` take the keys of this module like
-keys in memory. One session serves all threads, one operation at a time. After a failure, the HSM is opened again.
+A key is identified by its `CKA_ID` in hexadecimal digits. The builders of `cryptography` accept the key objects of this
+module like keys in memory. All threads share one session, for one operation at a time. After a failure, the HSM is
+opened again.
 """
 
 from __future__ import annotations
@@ -26,16 +28,18 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 LABEL = "ostiary"
-"""label of all keys that a server makes"""
+"""Label of all keys that the server generates in an HSM."""
 ID_BITS = 128
 AGAIN_S = 1.0
-"""seconds after a failure during which the HSM is not tried again"""
+"""Time after a failure of the HSM during which no operation is tried, in seconds."""
 _CURVES = {"P-256": "secp256r1", "P-384": "secp384r1", "Ed25519": "1.3.101.112"}
 _RSA_HASHES = {"sha256": "SHA256_RSA_PKCS", "sha384": "SHA384_RSA_PKCS", "sha512": "SHA512_RSA_PKCS"}
 
 
 class Hsm:
-    """A token of a PKCS #11 library. `module` is the path of the library, `pin_file` has the PIN of the user."""
+    """A token of an HSM, used by a PKCS #11 library. `module` is the path of the library; `pin_file` is the file with
+    the PIN of the user.
+    """
 
     def __init__(self, module: str, token: str, pin_file: Path) -> None:
         self.token = token
@@ -47,7 +51,9 @@ class Hsm:
         self._away_until = 0.0
 
     def generate(self, key_type: str) -> HsmKey:
-        """Make a key of a type such as `P-256`, which cannot leave the HSM. Raises Invalid, Unavailable."""
+        """Generate a key of a type such as `P-256` that cannot leave the HSM, and return it. Raises Invalid,
+        Unavailable.
+        """
 
         def generate(session: Session) -> HsmKey:
             id = bytes(session.generate_random(ID_BITS))
@@ -56,7 +62,7 @@ class Hsm:
         return self._run(generate)
 
     def find(self, key_id: str) -> HsmKey:
-        """Return a key. Raises NotFound, Unavailable."""
+        """Return the key with this id. Raises NotFound, Unavailable."""
         from pkcs11 import ObjectClass
 
         if key_id not in self._keys:
@@ -65,7 +71,7 @@ class Hsm:
         return self._keys[key_id]
 
     def destroy(self, key_id: str) -> None:
-        """Delete a key, which may be deleted already. Raises Unavailable."""
+        """Delete the key with this id. Do nothing if there is none. Raises Unavailable."""
 
         def destroy(session: Session) -> None:
             self._keys.pop(key_id, None)
@@ -76,11 +82,11 @@ class Hsm:
         self._run(destroy)
 
     def check(self) -> None:
-        """Check that the HSM answers. Raises Unavailable."""
+        """Check that the HSM responds. Raises Unavailable."""
         self._run(lambda session: session.generate_random(ID_BITS))
 
     def sign(self, key_id: str, text: bytes, mechanism: Mechanism) -> bytes:
-        """Return a signature in the form of PKCS #11. Raises NotFound, Unavailable."""
+        """Return the signature of `text` by a key, in the raw form of PKCS #11. Raises NotFound, Unavailable."""
         from pkcs11 import ObjectClass
 
         def sign(session: Session) -> bytes:
@@ -91,12 +97,14 @@ class Hsm:
         return self._run(sign)
 
     def close(self) -> None:
-        """End the session."""
+        """Close the session with the HSM."""
         with self._lock:
             self._end_session()
 
     def _run(self, operation: Callable[[Session], T]) -> T:
-        """Run an operation in the session; if that fails, run it again in a new session."""
+        """Return the result of an operation in the session. If the operation fails, open a new session and repeat it
+        once. Raises NotFound, Unavailable.
+        """
         from pkcs11.exceptions import NoSuchKey, PinIncorrect, PKCS11Error
 
         with self._lock:
@@ -109,13 +117,13 @@ class Hsm:
                             raise
                         self._end_session()
                 if time.monotonic() < self._away_until:
-                    raise self._unavailable("it was away a moment ago")
+                    raise self._unavailable(f"the HSM failed less than {AGAIN_S:g} s ago")
                 self._session = self._open()
                 return operation(self._session)
             except NoSuchKey:
                 raise NotFound(
-                    f"the token `{self.token}` does not have the key, or has it twice",
-                    hint="restore the token that this database was used with",
+                    f"the token `{self.token}` does not contain the key, or contains it twice",
+                    hint="restore the HSM token that belongs to this database",
                     code="no_hsm_key",
                 ) from None
             except PKCS11Error as error:
@@ -132,16 +140,19 @@ class Hsm:
         )
 
     def _open(self) -> Session:
-        """Open a session. A PIN that was refused is not sent again, since a token locks itself after some attempts."""
+        """Open a session and return it. If the HSM has refused a PIN, do not send the same PIN again, because a token
+        locks itself after several wrong PINs. Raises Unavailable.
+        """
         import pkcs11
 
         pin = self._read_pin()
         if pin == self._refused_pin:
             raise pkcs11.exceptions.PKCS11Error(
-                "the PIN in hsm_pin_file was refused, and is sent again after the file has changed"
+                "the HSM refused the PIN in hsm_pin_file; the server tries again after the file has changed"
             )
         library = pkcs11.lib(self._module)
-        library.reinitialize()  # a library sees a token that came back only then
+        # without this call, the library does not see a token that was removed and inserted again
+        library.reinitialize()
         session: Session = library.get_token(token_label=self.token).open(rw=True, user_pin=pin)
         return session
 
@@ -158,12 +169,14 @@ class Hsm:
 
         session, self._session, self._private = self._session, None, {}
         if session is not None:
-            with suppress(PKCS11Error):  # it ended with the connection
+            with suppress(PKCS11Error):  # the session has ended with the connection
                 session.close()
 
 
 def open_hsm(module: str, token: str, pin_file: str) -> Hsm | None:
-    """Return the configured HSM, which is opened at its first use; None without one. Raises Unavailable."""
+    """Return the HSM with these settings, which is opened at the first operation; None if `module` is empty. Raises
+    Unavailable.
+    """
     if not module:
         return None
     try:
@@ -195,11 +208,14 @@ def _generate(session: Session, key_type: str, id: bytes) -> PublicKey:
     elif key_type.startswith("RSA-"):
         public, made = session.generate_keypair(KeyType.RSA, int(key_type.removeprefix("RSA-")), **options)
     else:
-        raise Invalid(f"an HSM makes no keys of the type {key_type[:32]!a}", hint=f"{', '.join(_CURVES)}, or RSA-BITS")
+        raise Invalid(
+            f"the server cannot generate keys of the type {key_type[:32]!a} in an HSM",
+            hint=f"{', '.join(_CURVES)}, or RSA-BITS",
+        )
     if not made[Attribute.NEVER_EXTRACTABLE] or not made[Attribute.ALWAYS_SENSITIVE]:
         made.destroy()
         public.destroy()
-        raise Conflict("the HSM does not keep private keys to itself", hint="use another token")
+        raise Conflict("the HSM would allow the private key to be read", hint="use another token")
     return public
 
 
@@ -220,7 +236,7 @@ def _find(session: Session, kind: ObjectClass, key_id: str) -> Any:
 
 
 def _wrap(hsm: Hsm, key_id: str, public: PublicKey) -> HsmKey:
-    """Return a key of the HSM in the form of a private key of `cryptography`."""
+    """Return the key of the HSM with this id and public key as a private key object of `cryptography`."""
     from pkcs11 import Attribute, KeyType
     from pkcs11.util.ec import encode_ec_public_key
     from pkcs11.util.rsa import encode_rsa_public_key
@@ -240,10 +256,10 @@ def _wrap(hsm: Hsm, key_id: str, public: PublicKey) -> HsmKey:
 
 
 class _Unreadable:
-    """The operations on private keys that a key in an HSM refuses."""
+    """The operations of private key objects that a key in an HSM cannot perform: each raises an error."""
 
     def _refuse(self, *_: object, **__: object) -> NoReturn:
-        raise TypeError("the private key is in an HSM, which only signs with it")
+        raise TypeError("the private key is in an HSM and can only sign")
 
     private_bytes = private_bytes_raw = private_numbers = exchange = decrypt = __copy__ = __deepcopy__ = _refuse
 
@@ -260,12 +276,12 @@ class HsmEcKey(_Unreadable, ec.EllipticCurvePrivateKey):
 
     @property
     def curve(self) -> ec.EllipticCurve:
-        """The curve of the key."""
+        """Return the curve of the key."""
         return self._public.curve
 
     @property
     def key_size(self) -> int:
-        """The length of the key in bits."""
+        """Return the length of the key in bits."""
         return self._public.key_size
 
     def sign(self, data: Any, signature_algorithm: ec.EllipticCurveSignatureAlgorithm) -> bytes:
@@ -308,7 +324,7 @@ class HsmRsaKey(_Unreadable, rsa.RSAPrivateKey):
 
     @property
     def key_size(self) -> int:
-        """The length of the key in bits."""
+        """Return the length of the key in bits."""
         return self._public.key_size
 
     def sign(self, data: Any, padding: Any, algorithm: Any) -> bytes:

@@ -1,8 +1,8 @@
-"""The server's private keys: sealed under a root key at rest, opened in memory, rotated with overlap.
+"""The server's private keys: stored encrypted under a root key, decrypted in memory, and replaced with an overlap.
 
-A key has a use (`token`, `ledger`, `feed`, `nonce`) and a state: `active` signs, `retired` only verifies. Of each use
-and algorithm exactly one is active. Sealing is AES-256-GCM with the key's id, use and algorithm as associated data, so
-a sealed key cannot be moved to another row.
+A key has a use (`token`, `ledger`, `feed`, `nonce`) and a state: `active` signs, `retired` only verifies. For each use
+and algorithm, exactly one key is active. Keys are encrypted by AES-256-GCM with id, use and algorithm as associated
+data, so an encrypted key is useless in another row.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ from ostiaryd.ground.crypto.hsm import Hsm
 from ostiaryd.ground.crypto.signatures import Signatures
 
 USES: dict[str, tuple[str, ...]] = {"token": ("ES256", "RS256", "EdDSA"), "ledger": ("EdDSA",), "feed": ("EdDSA",)}
-SECRET_ALG = "secret"  # the `alg` of rows that hold raw bytes instead of a JWK
+SECRET_ALG = "secret"  # value of `alg` in rows that contain secret bytes instead of a JWK
 
 
 class Verified:
-    """A cache of the claims of verified access tokens, each with the `kid` of its key, by the digest of the token.
+    """A cache of verified access tokens: for the digest of a token, its claims and the `kid` of its key.
 
-    Holds the tokens that were added or read last, so that most repeated tokens need no second verification.
+    The cache keeps the tokens that were added or used most recently, so that most repeated tokens are not verified
+    again.
     """
 
     MOST = 8192
@@ -45,7 +46,7 @@ class Verified:
         self._keep(hash_token(token), (kid, claims))
 
     def get(self, unverified_token: str) -> tuple[str, AccessClaims] | None:
-        """Return the `kid` and the claims of a token, if the cache has it."""
+        """Return the `kid` and the claims of a token if the cache contains the token; otherwise None."""
         if len(unverified_token) > jose.MAX_TOKEN_BYTES or not unverified_token.isascii():
             return None
         digest = hash_token(unverified_token)
@@ -60,35 +61,35 @@ class Verified:
 
 
 class RootKey:
-    """The key that encrypts all other keys. `source` says where it came from, for `doctor`."""
+    """The key that encrypts all other keys. `source` describes where the key was loaded from."""
 
     def __init__(self, key: bytes, *, source: str) -> None:
         if len(key) != 32:
-            hint = "restore it from a backup; only for a new server: `openssl rand -base64 32` makes one"
-            raise Invalid(f"the root key has {len(key)} bytes, not 32", hint=hint)
+            hint = "restore it from a backup; for a new server, `openssl rand -base64 32` generates one"
+            raise Invalid(f"the root key has {len(key)} bytes instead of 32", hint=hint)
         self._aead = AESGCM(key)
         self.source = source
 
     def seal(self, plain: bytes, *, context: bytes, random: Callable[[int], bytes]) -> bytes:
-        """Return `plain`, encrypted and bound to `context`."""
+        """Return `plain` encrypted with the root key. `context` must be the same at decryption."""
         nonce = random(12)
         return nonce + self._aead.encrypt(nonce, plain, context)
 
     def open(self, sealed: bytes, *, context: bytes) -> bytes:
-        """Return the plain text. Raises Conflict if another root key or another context was used."""
+        """Return the decrypted text. Raises Conflict if it was encrypted with another root key or another `context`."""
         try:
             return self._aead.decrypt(sealed[:12], sealed[12:], context)
         except InvalidTag:
             raise Conflict(
-                "a server key does not open under this root key",
-                hint="restore the root key that this database was made with",
+                "this root key cannot decrypt a stored key",
+                hint="restore the root key that belongs to this database",
             ) from None
 
 
 def load_root_key(folder: Path, *, random: Callable[[int], bytes], create: bool) -> RootKey:
     """Load `OSTIARY_ROOT_KEY` (base64) if set, otherwise `root.key` in the data folder (0600).
 
-    `create`: make a missing `root.key`, which is right only if nothing is encrypted yet. Raises Conflict, Invalid,
+    `create`: if `root.key` is missing, create it. Use this only if nothing is encrypted yet. Raises Conflict, Invalid,
     Unavailable.
     """
     if (text := os.environ.get("OSTIARY_ROOT_KEY")) is not None:
@@ -98,8 +99,9 @@ def load_root_key(folder: Path, *, random: Callable[[int], bytes], create: bool)
         if not path.exists():
             if not create:
                 raise Conflict(
-                    f"the root key {path} is missing, and the server's keys in the database are sealed with it",
-                    hint="restore root.key from a backup, or set OSTIARY_ROOT_KEY; a new key would open nothing",
+                    f"the root key {path} is missing, but the keys in the database are encrypted with it",
+                    hint="restore root.key from a backup, or set OSTIARY_ROOT_KEY; a new root key could not "
+                    "decrypt the stored keys",
                 )
             _write_durably(path, base64.b64encode(random(32)) + b"\n")
         if path.stat().st_mode & 0o077:
@@ -110,7 +112,7 @@ def load_root_key(folder: Path, *, random: Callable[[int], bytes], create: bool)
 
 
 def _write_durably(path: Path, content: bytes) -> None:
-    """Write a file so that after a power failure it is complete on the disk, or missing."""
+    """Write a file so that, after a power failure, the disk contains either the complete file or no file."""
     partial = path.with_name(f"{path.name}.partial")
     partial.unlink(missing_ok=True)
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -127,8 +129,8 @@ def _write_durably(path: Path, content: bytes) -> None:
 
 
 def old_root_key() -> RootKey | None:
-    """Return the previous root key in `OSTIARY_ROOT_KEY_OLD` (base64), which is being replaced; None if it is
-    not set.
+    """Return the root key that is being replaced, from `OSTIARY_ROOT_KEY_OLD` (base64); None if the variable is not
+    set.
     """
     text = os.environ.get("OSTIARY_ROOT_KEY_OLD")
     return None if text is None else RootKey(_decode(text, of="OSTIARY_ROOT_KEY_OLD"), source="environment")
@@ -142,7 +144,7 @@ def _decode(text: str | bytes, *, of: str | Path) -> bytes:
 
 
 class Keyring:
-    """The opened keys, and the HSM whose keys are never opened. Every stored key verifies.
+    """The decrypted keys of the server, and the HSM. All stored keys can verify; only active keys sign.
 
     Call `open` again after a rotation.
     """
@@ -157,8 +159,8 @@ class Keyring:
         self._derived: dict[str, bytes] = {}
 
     def open(self, rows: Iterable[Sequence[Any]]) -> None:
-        """Replace the keys by those of `rows`: kid, use, alg, state, encrypted key. Raises Conflict under
-        another root key.
+        """Replace all keys by the decrypted keys of `rows`. Each row is kid, use, alg, state, encrypted key. Raises
+        Conflict if another root key encrypted them.
         """
         active: dict[tuple[str, str], jose.PrivateKey] = {}
         public: dict[str, dict[str, jose.PublicKey]] = {use: {} for use in USES}
@@ -177,44 +179,46 @@ class Keyring:
 
     @property
     def is_loaded(self) -> bool:
-        """Return whether every use has a key that signs."""
+        """Return whether there is an active key for every use."""
         return all((use, alg) in self._active for use, algs in USES.items() for alg in algs)
 
     def refuse_tokens(self) -> None:
-        """Refuse every token until the keys are read again."""
+        """Make every token be refused until `open` is called again."""
         self._public["token"] = {}
 
     @property
     def refuses_tokens(self) -> bool:
-        """Return whether every token is refused until the keys are read again."""
+        """Return whether every token is refused until `open` is called again."""
         return not self._public["token"]
 
     def signer(self, use: str, alg: str = "EdDSA") -> jose.PrivateKey:
-        """Return the key that signs for this use."""
+        """Return the active key for this use and algorithm."""
         return self._active[use, alg]
 
     def public(self, use: str) -> dict[str, jose.PublicKey]:
-        """Return every key of this use that may still verify, by kid."""
+        """Return all public keys of this use, active and retired, by kid."""
         return self._public[use]
 
     def find(self, use: str, kid: str) -> jose.PublicKey:
-        """Return a key that may still verify. Raises NotFound."""
+        """Return the public key with this kid, active or retired. Raises NotFound."""
         try:
             return self._public[use][kid]
         except KeyError:
             raise NotFound("no such key", code="unknown_kid") from None
 
     def secret(self, use: str) -> bytes:
-        """Return 32 secret bytes for this use."""
+        """Return the secret of this use, 32 bytes."""
         return self._secrets[use]
 
     def derive(self, purpose: str) -> bytes:
-        """Return 32 secret bytes for a purpose; they stay the same when the root key changes."""
+        """Return 32 secret bytes for a purpose, derived from a stored key. They do not change when the root key is
+        replaced.
+        """
         if purpose not in self._derived:
             self._derived[purpose] = hmac.digest(self.secret("nonce"), b"ostiary " + purpose.encode(), "sha256")
         return self._derived[purpose]
 
 
 def seal_context(kid: str, use: str, alg: str) -> bytes:
-    """Return the associated data that binds a sealed key to its row."""
+    """Return the associated data with which a key is encrypted, so that it can be decrypted only in its row."""
     return f"ostiary server key|{kid}|{use}|{alg}".encode()

@@ -1,8 +1,8 @@
-"""Signatures that were verified before the act that relies on them.
+"""A cache of verified signatures, for verification before the act that relies on them.
 
-The cache holds mathematical facts: this key made this signature of this text, or did not. No change of a key's state
-makes such a fact untrue. The act itself decides which key must have signed, from the keys that are valid at its time; a
-result for another key has no effect there.
+A result states that a key did or did not make a signature of a text; later changes of the key's state do not affect
+this. The act decides which key must have signed, from the keys that are valid at the time of the act. A cached result
+for another key is not used.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import NamedTuple
 from ostiary.protocol.jose import InvalidToken, PublicKey
 
 MOST = 4096
-"""minimum number of results, and of keys, that are remembered; the maximum is twice as large"""
+"""Minimum number of cached results and of cached keys; the maximum is twice as large."""
 
 
 class Signed(NamedTuple):
-    """A text and its unverified signature by a key."""
+    """A text, its unverified signature, and the key that should have made the signature."""
 
     key: PublicKey
     unverified_signature: bytes
@@ -24,11 +24,11 @@ class Signed(NamedTuple):
 
     @property
     def name(self) -> tuple[str, str, bytes, bytes]:
-        """Return the key of the result in the cache."""
+        """Return the value under which the result is cached: key, signature and text."""
         return self.key.thumbprint, self.key.alg, self.unverified_signature, self.text
 
     def verify(self) -> InvalidToken | None:
-        """Return None for a valid signature, otherwise the error that `PublicKey.verify` raises."""
+        """Verify the signature. Return None if it is valid, otherwise the error that `PublicKey.verify` raises."""
         try:
             self.key.verify(self.unverified_signature, self.text)
         except InvalidToken as error:
@@ -37,7 +37,9 @@ class Signed(NamedTuple):
 
 
 class Signatures:
-    """Results of verifications, each used once, and the keys with which clients have authenticated lately."""
+    """The cache: results of verifications, each used at most once, and the keys with which clients have authenticated
+    recently.
+    """
 
     def __init__(self) -> None:
         self._new: dict[tuple[str, str, bytes, bytes], InvalidToken | None] = {}
@@ -45,14 +47,14 @@ class Signatures:
         self._keys: dict[str, PublicKey] = {}
 
     def add(self, signed: Signed, error: InvalidToken | None) -> None:
-        """Remember a result until it is used, or until MOST newer results have come."""
+        """Store a result until it is used, or until `MOST` newer results are stored."""
         if len(self._new) >= MOST:
             self._old, self._new = self._new, {}
         self._new[signed.name] = error
 
     def check(self, key: PublicKey, signature: bytes, text: bytes) -> None:
-        """Raise InvalidToken if `key` did not make the signature. Consumes the remembered result, or verifies
-        without one.
+        """Check that `key` made the signature of the text, by the cached result, which is then removed, or else by
+        verification. Raises InvalidToken.
         """
         if not self._new and not self._old:
             return key.verify(signature, text)
@@ -65,11 +67,13 @@ class Signatures:
         return key.verify(signature, text)
 
     def learn(self, key: PublicKey) -> None:
-        """Remember a key with which a client has authenticated."""
+        """Store a key with which a client has authenticated, for `key`."""
         if len(self._keys) >= 2 * MOST:
             self._keys = {}
         self._keys[key.kid] = key
 
     def key(self, kid: object) -> PublicKey | None:
-        """Return the key that was last remembered under that `kid`: a guess at the signer, never a proof."""
+        """Return the newest stored key with this `kid`; None if there is none. The key is only a guess at the signer:
+        the caller must check that it belongs to the client.
+        """
         return self._keys.get(kid) if isinstance(kid, str) else None

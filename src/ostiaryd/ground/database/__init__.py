@@ -2,9 +2,10 @@
 
 A statement is written once with `:name` parameters in the subset that SQLite and PostgreSQL share (text, bigint, bytea;
 `on conflict`, `returning`, CTEs, window functions; JSON as text; booleans as 0 and 1; time as bigint microseconds).
-Only the two connection classes differ between the databases. Rows are plain tuples.
+Only the connection classes differ between the databases. Rows are tuples.
 
-Point reads run on the caller's thread (about 4 microseconds in SQLite); a read that may scan goes to a reader thread.
+Reads of single rows by key run on the caller's thread (about 4 microseconds in SQLite). A read that may examine many
+rows must run in a reader thread.
 """
 
 from ostiaryd.ground.database.connection import (

@@ -1,4 +1,4 @@
-"""The connections of both databases, behind one interface."""
+"""The connections to SQLite and PostgreSQL, with one interface."""
 
 from __future__ import annotations
 
@@ -16,44 +16,45 @@ from ostiaryd.ground.database.statement import Sql
 
 BUSY_TIMEOUT, DO_NOT_WAIT = "pragma busy_timeout=10000", "pragma busy_timeout=0"
 LONG_LOG, LONGEST_LOG = 8_000, 16_000
-"""Lengths of SQLite's log, in pages. A long log begins anew: most pages are written again and again before they move to
-the database. At the second length, a commit moves all pages.
+"""Two lengths of SQLite's write-ahead log, in pages. From the first length on, the next commit empties the log after
+`move_log` has moved most pages. From the second length on, a commit moves all pages to the database file.
 """
 MOVE_AT = "pragma wal_autocheckpoint={}"
 PRAGMAS = (
     BUSY_TIMEOUT,
     "pragma journal_mode=wal",
-    "pragma synchronous=full",  # the log is synced before a commit returns, and so before any response
+    # a commit returns only after the log is synced to the disk, and responses are sent after that
+    "pragma synchronous=full",
     "pragma foreign_keys=on",
     "pragma cache_size=-65536",
-    "pragma temp_store=memory",  # what a savepoint may have to restore: in a file it costs a write for each page
+    "pragma temp_store=memory",  # pages to restore for a savepoint; in a file, each would cost a write
     MOVE_AT.format(LONGEST_LOG),
 )
 
 
 class DatabaseUnavailable(Unavailable):
-    """The database does not answer, or cannot work now. Nothing was changed."""
+    """The database does not answer, or cannot execute statements now. Nothing was changed."""
 
     code = "database_unavailable"
 
 
 class OutcomeUnknown(DatabaseUnavailable):
-    """The connection was lost during a commit: whether the change took place is not known."""
+    """The connection was lost during a commit, and it is unknown whether the change took place."""
 
     code = "outcome_unknown"
 
 
 class DatabaseConnection(Protocol):
-    """The operations in which the two drivers differ."""
+    """The interface of a database connection, which each of the two drivers implements."""
 
     @property
     def losses(self) -> int:
-        """Return how often the connection was lost and replaced: a new connection may reach another server."""
+        """Return how often the connection was lost and replaced. After a replacement, the server may be another one."""
         ...
 
     def has_committed(self) -> bool:
-        """Return whether the commit that raised OutcomeUnknown took place. Raises OutcomeUnknown if that cannot
-        be found out.
+        """Return whether the commit that raised OutcomeUnknown took place. Raises OutcomeUnknown if this cannot be
+        determined.
         """
         ...
 
@@ -66,7 +67,7 @@ class DatabaseConnection(Protocol):
         ...
 
     def queue(self, statement: Sql) -> None:
-        """Execute a statement without parameters and results, at the latest before the next statement."""
+        """Execute a statement without parameters and results now or together with the next statement."""
         ...
 
     def script(self, text: str) -> None:
@@ -74,15 +75,15 @@ class DatabaseConnection(Protocol):
         ...
 
     def begin(self, *, write: bool) -> None:
-        """Begin a transaction. `write`: the transaction takes the lock of the writer."""
+        """Begin a transaction. If `write`, it first waits for the lock of the writer, which only one process holds."""
         ...
 
     def commit(self) -> None:
-        """Commit the transaction. Raises OutcomeUnknown if the connection is lost meanwhile."""
+        """Commit the transaction. Raises OutcomeUnknown if the connection is lost during the commit."""
         ...
 
     def rollback(self) -> None:
-        """Roll the transaction back; do nothing outside a transaction."""
+        """Roll back the transaction. Outside a transaction, do nothing."""
         ...
 
     def close(self) -> None:
@@ -90,12 +91,14 @@ class DatabaseConnection(Protocol):
         ...
 
     def is_alone(self) -> bool:
-        """Return whether no other connection committed between the last two write transactions."""
+        """Return true if no other connection has committed between the last two write transactions of
+        this connection.
+        """
         ...
 
     def take(self, lock: int) -> bool:
-        """Return whether this connection has that lock now, exclusively among all processes, until it is closed
-        or its process dies.
+        """Try to take the lock with this number for this connection, exclusively among all processes; return whether it
+        has the lock. The lock is held until the connection is closed or the process ends.
         """
         ...
 
@@ -110,10 +113,10 @@ class SqliteConnection:
         is_shared: bool = False,
         on_loss: Callable[[LostDatabase], None] = lambda _: None,
     ) -> None:
-        """Open a database file; a missing one is an error, unless `create`. Raises Unavailable.
+        """Open a database file. If it does not exist, create it if `create`, otherwise raise Unavailable.
 
-        `on_loss` is called if a file is lost while the connection writes. `is_shared`: another process may write to the
-        file, so its changes are no loss.
+        `on_loss` is called if a file of the database is replaced while the connection writes. `is_shared`: another
+        process may write to the file, so its changes do not count as a loss.
         """
         uri = f"{Path(path).absolute().as_uri()}?mode={'rwc' if create else 'rw'}"
         try:
@@ -130,9 +133,9 @@ class SqliteConnection:
             ) from error
         self._path, self._uri, self._locks = path, uri, list[int]()
         self._is_log_long = False
-        """true if the next commit moves the remaining pages of the log"""
+        """True if the next commit must move the remaining pages of the log to the database file."""
         self._writes = False
-        """true if a write transaction is open"""
+        """True while a write transaction is open."""
         self._waits = True
         self._version, self._is_alone = 0, False
         if read_only:
@@ -147,7 +150,7 @@ class SqliteConnection:
         self._raw.executemany(statement.sqlite, rows)
 
     def queue(self, statement: Sql) -> None:
-        """Execute a statement at once: a call within the process costs no round trip."""
+        """Execute a statement now: queueing would not save time, because SQLite runs in this process."""
         self._raw.execute(statement.sqlite)
 
     def script(self, text: str) -> None:
@@ -157,14 +160,14 @@ class SqliteConnection:
                 self._raw.execute(part)
 
     def begin(self, *, write: bool) -> None:
-        """Begin a transaction; a write transaction checks the files first."""
+        """Begin a transaction. Before a write transaction, check the files of the database."""
         self._wait(True)
         self._raw.execute("begin immediate" if write else "begin")
         if write:
             self._check_files()
 
     def begin_now(self) -> bool:
-        """Begin a write transaction without waiting; return False while another process writes."""
+        """Begin a write transaction without waiting. Return false if another process is writing."""
         self._wait(False)
         try:
             self._raw.execute("begin immediate")
@@ -176,7 +179,9 @@ class SqliteConnection:
         return True
 
     def _check_files(self) -> None:
-        """Check whether other connections have written, and that the paths still name the opened files."""
+        """Store whether other connections have written since the last check, and check that the paths still name the
+        opened files. Raises LostDatabase.
+        """
         (version,) = self._raw.execute("pragma data_version").fetchone()
         self._is_alone, self._version = version == self._version, version
         self._writes = True
@@ -188,11 +193,15 @@ class SqliteConnection:
             self._waits = waits
 
     def is_alone(self) -> bool:
-        """Return whether no other connection committed between the last two write transactions."""
+        """Return true if no other connection has committed between the last two write transactions of
+        this connection.
+        """
         return self._is_alone
 
     def take(self, lock: int) -> bool:
-        """Lock a file beside the database, since locks within the database end with a transaction."""
+        """Try to lock a file beside the database; return whether this connection has the lock. SQLite's own locks would
+        end with the transaction.
+        """
         file = os.open(f"{self._path}.lock{lock}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -203,7 +212,9 @@ class SqliteConnection:
         return True
 
     def commit(self) -> None:
-        """Commit. Raises LostDatabase if a file was lost: the commit is lost with it."""
+        """Commit the transaction. Raises LostDatabase if a file of the database was replaced; the commit is then lost
+        too.
+        """
         with self._files.committing():
             if is_long := self._is_log_long:
                 self._raw.execute(MOVE_AT.format(1))
@@ -214,8 +225,8 @@ class SqliteConnection:
                 self._raw.execute(MOVE_AT.format(LONGEST_LOG))
 
     def move_log(self) -> None:
-        """Move committed pages from the log to the database, in any thread, while this connection writes. If the log is
-        long, the next commit moves the few remaining pages, and the log begins anew. Raises LostDatabase,
+        """Move committed pages from the log to the database file. This can run in any thread while the connection
+        writes. If the log is long, the next commit moves the remaining pages and empties the log. Raises LostDatabase,
         DatabaseUnavailable.
         """
         try:
@@ -224,10 +235,12 @@ class SqliteConnection:
                     _, pages, _ = mover.execute("pragma wal_checkpoint(passive)").fetchone()
                     self._is_log_long = pages >= LONG_LOG
         except sqlite3.DatabaseError as error:
-            raise DatabaseUnavailable(f"pages stay in the log of {self._path}: {error}") from error
+            raise DatabaseUnavailable(
+                f"cannot move pages from the log of {self._path} to the database: {error}"
+            ) from error
 
     def rollback(self) -> None:
-        """Roll the open transaction back, if there is one, and check the files after a write transaction."""
+        """Roll back the open transaction, if there is one. After a write transaction, also check the files."""
         if self._raw.in_transaction:
             self._raw.execute("rollback")
         if self._writes:
@@ -240,7 +253,7 @@ class SqliteConnection:
         return 0
 
     def has_committed(self) -> bool:
-        """Raise AssertionError: a connection to a file cannot be lost, so every commit has an answer."""
+        """Raise AssertionError: SQLite always reports the outcome of a commit."""
         raise AssertionError("SQLite always answers a commit")
 
     def close(self) -> None:

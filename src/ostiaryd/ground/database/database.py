@@ -1,4 +1,4 @@
-"""The database: opens connections, and lends readers."""
+"""The database: opens connections, and provides one reader per thread."""
 
 from __future__ import annotations
 
@@ -24,14 +24,20 @@ log = logging.getLogger("ostiary")
 READER_THREADS = 4
 TIMEOUT_S = 2.0
 ON_LOOP, OFF_LOOP = 1, 6
-"""After how many times the timeout a wait for PostgreSQL ends: statements off the event loop may take longer."""
+"""Factors of the timeout after which a statement on PostgreSQL is given up: on the event loop, and in other threads,
+where statements may take longer.
+"""
 
 
 class Database:
-    """A database by its URL: sqlite:///PATH or postgresql://HOST/NAME.
+    """A database by its URL: sqlite:
 
-    `timeout_s`: maximum time without an answer of PostgreSQL. `is_shared`: a server may write to a SQLite file
-    meanwhile.
+    /PATH or postgresql:
+
+    HOST/NAME.
+
+    `timeout_s` is the maximum time that PostgreSQL may take to answer, in seconds. `is_shared`: a server may write to
+    the SQLite file at the same time.
     """
 
     def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S, is_shared: bool = False) -> None:
@@ -42,12 +48,15 @@ class Database:
                 f"unknown database `{urlsplit(url).scheme}`", hint="use sqlite:///PATH or postgresql://HOST/NAME"
             )
         self.loss: StorageFailed | None = None
-        """the reason why reads are refused: a file of the database was lost, or is damaged too much"""
+        """Reason for which all reads are refused: a file of the database was replaced, or is damaged. None while reads
+        work.
+        """
         self.is_suspect = False
-        """a request met a damaged page since the last check"""
+        """True if a request has met a damaged page since the last check of the database."""
         self._server: PostgresServer | None = None
         if not self.is_sqlite:
-            from ostiaryd.ground.database.postgres_server import PostgresServer  # psycopg is an extra
+            # imported only here: psycopg is installed by the extra `postgres`
+            from ostiaryd.ground.database.postgres_server import PostgresServer
 
             self._server = PostgresServer(url, timeout_s=timeout_s)
         self._local = threading.local()
@@ -56,38 +65,46 @@ class Database:
 
     @property
     def path(self) -> Path:
-        """The file of a SQLite database."""
+        """Return the path of the SQLite database file."""
         return Path(unquote(self.url.removeprefix("sqlite:///")))
 
     @property
     def is_up(self) -> bool:
-        """Return False from the loss of PostgreSQL until the connection is restored and every check has passed."""
+        """Return false from a loss of the PostgreSQL connection until it is restored and every check has passed;
+        otherwise true.
+        """
         return self._server is None or self._server.is_up
 
     def check_after_loss(self, check: Callable[[Reader], None]) -> None:
-        """Run `check` after each loss of PostgreSQL, before any other read or write.
+        """Register a function that runs after each loss of the PostgreSQL connection, before any other read or write.
 
-        The new connection may reach an older replica. Checks run in order, in the thread of the monitor. If a check
-        raises, the database stays down and the checks run again.
+        The new connection may lead to a replica that lags. Checks run in the order of their registration, in the
+        monitor thread. If a check raises, the database stays down and the checks run again.
         """
         if self._server is not None:
             self._server.checks.append(check)
 
     def watch(self) -> None:
-        """Keep PostgreSQL connected from now on."""
+        """Start to monitor PostgreSQL, and reconnect after each loss."""
         if self._server is not None:
             self._server.watch()
 
     def connect(self, *, read_only: bool = False, create: bool = False) -> DatabaseConnection:
-        """Return a new connection. `create`: make a missing SQLite file, only for `migrate`. Raises Unavailable."""
+        """Open and return a new connection. `create` (only for `migrate`): create the SQLite file if it does not exist.
+        Raises Unavailable.
+        """
         return self._connect(times=OFF_LOOP, read_only=read_only, create=create)
 
     def read(self) -> Reader:
-        """Return a reader for this thread: each statement sees the newest commit. Raises StorageFailed after a loss."""
+        """Return the reader of this thread. Each statement sees the newest commit. Raises StorageFailed if the database
+        is lost or damaged.
+        """
         return self._reader(times=ON_LOOP)
 
     def _reader(self, *, times: int) -> Reader:
-        """Return the reader of this thread, with waits of at most `times` the timeout. Raises StorageFailed."""
+        """Return the reader of this thread, whose waits end after `times` the timeout. Raises StorageFailed if the
+        database is lost or damaged.
+        """
         if self.loss is not None:
             raise type(self.loss)(self.loss.message)
         reader: Reader | None = getattr(self._local, "reader", None)
@@ -107,7 +124,9 @@ class Database:
         return self._server.connect(times=times, holds_lock=not read_only)
 
     async def scan(self, read: Callable[[Reader], T]) -> T:
-        """Run a read that may scan, in a reader thread and one snapshot."""
+        """Run `read` in a reader thread on one snapshot of the database, and return its result. Use it for reads that
+        examine many rows.
+        """
         return await asyncio.get_running_loop().run_in_executor(self._pool, self._scan, read)
 
     def _scan(self, read: Callable[[Reader], T]) -> T:
@@ -119,9 +138,9 @@ class Database:
             reader._connection.rollback()
 
     def give_up(self, loss: StorageFailed) -> None:
-        """Refuse every further read until a restart."""
+        """Refuse every further read until the server is restarted, because of this loss."""
         self.loss = loss
-        log.critical("%s; nothing is acknowledged any more: %s", loss.message, loss.hint)
+        log.critical("%s; the server acknowledges nothing from now on: %s", loss.message, loss.hint)
 
     def close(self) -> None:
         """Close all connections."""

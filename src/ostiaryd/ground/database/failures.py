@@ -1,4 +1,6 @@
-"""Exceptions of the SQLite driver that mean a failed storage, rather than an error of the program."""
+"""Determines which exceptions of the SQLite driver mean that the storage failed, in contrast to an error of the
+program.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ _FAILED = frozenset(
 
 
 class StorageFailed(Unavailable):
-    """The database's files could not be read or written. Nothing changed."""
+    """The files of the database could not be read or written. Nothing was changed."""
 
     code = "storage_failed"
 
@@ -40,14 +42,16 @@ class DamagedDatabase(StorageFailed):
 def storage_failure(error: BaseException | None) -> StorageFailed | None:
     """Return the storage failure behind a driver's exception or its cause; None for other exceptions.
 
-    SQLite may roll back a transaction without a request (sqlite.org/lang_transaction.html, section 3), so the last
-    exception may only say that a savepoint is gone.
+    SQLite may roll back a transaction without a command (sqlite.org/lang_transaction.html, section 3), so the last
+    exception may only state that a savepoint does not exist.
     """
     while error is not None:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF if isinstance(error, sqlite3.Error) else 0
         if code in _DAMAGED:
             return DamagedDatabase(f"the database is damaged: {error}")
         if code in _FAILED:
-            return StorageFailed(f"the database's files failed: {error}", hint="look at the disk, and the server's log")
+            return StorageFailed(
+                f"the database's files failed: {error}", hint="check the disk, and the log of the server"
+            )
         error = error.__context__
     return None

@@ -1,10 +1,10 @@
-"""The files of an open SQLite database, compared with the files that their paths name now.
+"""Detects that files of an open SQLite database were replaced or changed by another program.
 
 SQLite keeps its files open by descriptor: it continues to write to a file that was deleted, renamed or replaced, and
 does not notice a file that was truncated or overwritten in place. A commit into such a file is lost at the next start,
 so the writer checks the files before each batch, before its commit, and again before the responses. Each check costs
-three stat(2) calls and reads nothing. A log that is truncated in place within the commit itself, about a millisecond,
-is not noticed.
+three stat(2) calls and reads nothing. One change is not noticed: a log that is truncated in place during the commit
+itself, about a millisecond.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ostiaryd.ground.database.failures import StorageFailed
 
 
 class LostDatabase(StorageFailed):
-    """A file of the database was replaced, or changed by another program."""
+    """A file of the database was replaced, or another program changed it."""
 
     code = "database_lost"
 
@@ -27,16 +27,17 @@ class LostDatabase(StorageFailed):
 
 
 class DatabaseFiles:
-    """The database, its write-ahead log and the log's index, as one connection has opened and last seen them.
+    """The files of one connection (database, write-ahead log, index of the log), with the state in which the connection
+    has last seen them.
 
-    While no other process writes, size and modification time change in the connection's own commits alone, and those of
-    the database while pages are moved to it (`moving`). A loss is final: commits in between may be lost even if the
-    files come back.
+    If no other process writes, their size and time of modification change only by commits of the connection, and, for
+    the database, while pages are moved to it (`moving`). A loss is final: even if the files come back, commits in
+    between may be missing.
     """
 
     def __init__(self, path: str, *, is_shared: bool = False, on_loss: Callable[[LostDatabase], None]) -> None:
-        """Note the state of the files, right after the database is opened. `is_shared`: another process writes,
-        or has written.
+        """Record the state of the files. Call this immediately after the database is opened. `is_shared`: another
+        process writes to the database, or has written.
         """
         self._on_loss, self._loss = on_loss, ""
         real = os.path.realpath(path)
@@ -47,11 +48,11 @@ class DatabaseFiles:
 
     @contextmanager
     def moving(self) -> Iterator[bool]:
-        """Let another thread move pages from the log to the database in this block: only then may the database change
-        between two commits. Raises LostDatabase.
+        """Permit another thread to move pages from the log to the database in this block; otherwise a change of the
+        database between two commits counts as a loss. Raises LostDatabase.
 
-        False: the database has changed since the last commit, so nothing may move. The next batch decides whether
-        another process has committed, or the database is lost.
+        Yields false if the database has changed since the last commit: then nothing may be moved. The next batch
+        determines whether another process has committed or the database is lost.
         """
         with self._mutex:
             before, now = self._seen[0], self._look()[0]
@@ -65,9 +66,9 @@ class DatabaseFiles:
                     self._seen[0] = self._look()[0]
 
     def check_begun(self, *, is_alone: bool) -> None:
-        """Check the files before a batch writes. `is_alone`: no other connection has committed since the last batch.
+        """Check the files before a batch writes. Raises LostDatabase.
 
-        Raises LostDatabase.
+        `is_alone`: no other connection has committed since the last batch.
         """
         with self._mutex:
             states = self._look()
@@ -78,7 +79,7 @@ class DatabaseFiles:
 
     @contextmanager
     def committing(self) -> Iterator[None]:
-        """Check the files before the commit in this block, and again before it is acknowledged. Raises LostDatabase.
+        """Check the files before the block, which commits, and again after the block. Raises LostDatabase.
 
         Before the commit only the log may have grown, by pages that did not fit into memory.
         """
@@ -93,7 +94,7 @@ class DatabaseFiles:
         """Check the files after a rollback: a part of the transaction may be in the log, without a commit. Raises
         LostDatabase.
 
-        After a loss there is no file to compare.
+        After a loss, nothing is checked.
         """
         if not self._loss:
             with self._mutex:
@@ -113,11 +114,11 @@ class DatabaseFiles:
 
     def _check_log(self, states: list[os.stat_result]) -> None:
         if not self._is_shared and states[1].st_size < self._seen[1].st_size:
-            raise self._lost(f"{self._paths[1]} was cut while the server runs")
+            raise self._lost(f"{self._paths[1]} was truncated while the server runs")
 
     def _look(self) -> list[os.stat_result]:
-        """Check that the paths name the opened files, and that the database has not become shorter; return
-        their state.
+        """Return the present state of the files, after checking that the paths name the opened files and that the
+        database has not become shorter. Raises LostDatabase.
         """
         if self._loss:
             raise LostDatabase(self._loss)
@@ -126,12 +127,12 @@ class DatabaseFiles:
             try:
                 states.append(os.stat(path))
             except OSError as error:
-                raise self._lost(f"{path} is gone while the server runs: {error.strerror}") from None
+                raise self._lost(f"{path} does not exist any more while the server runs: {error.strerror}") from None
         for path, before, now in zip(self._paths, self._seen, states, strict=False):
             if (before.st_dev, before.st_ino) != (now.st_dev, now.st_ino):
                 raise self._lost(f"{path} was replaced while the server runs")
         if states[0].st_size < self._seen[0].st_size:
-            raise self._lost(f"{self._paths[0]} was cut while the server runs")
+            raise self._lost(f"{self._paths[0]} was truncated while the server runs")
         return states
 
     def _lost(self, message: str) -> LostDatabase:

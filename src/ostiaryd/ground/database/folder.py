@@ -1,7 +1,8 @@
-"""The data folder of a server, and the lock that lets one server at a time use it.
+"""The data folder of a server, and the lock that ensures that only one server uses the folder.
 
-The lock is an flock(2) on the folder itself: it cannot be deleted apart from the folder, and the kernel releases it
-when the process dies, however it dies. The descriptor is not inherited (PEP 446), so no child process keeps it.
+The lock is an flock(2) on the folder itself, so nothing but the folder can be deleted to remove it, and the kernel
+releases it when the process ends. Child processes do not inherit the descriptor (PEP 446), so they do not hold the
+lock.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from ostiary.protocol.errors import Conflict, Unavailable
 
 SPARE_BYTES = 256 << 20
 HOLDER = "server.pid"
-"""File in the data folder that names the process; only the lock shows whether the process runs."""
+"""Name of the file in the data folder that names the process of the server. Only the lock shows whether that process
+still runs.
+"""
 
 
 class Holder(msgspec.Struct, frozen=True):
@@ -42,9 +45,9 @@ _decode_holder = json_decoder(Holder)
 
 @contextmanager
 def lock_folder(folder: Path, *, now: int) -> Iterator[None]:
-    """Hold the lock of a data folder, which is created if it is missing.
+    """Hold the lock of a data folder in the block. A missing folder is created.
 
-    Raises Conflict if another server holds the lock, Unavailable if the folder cannot be locked.
+    ~
     """
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -79,7 +82,7 @@ def _lock(descriptor: int, folder: Path) -> None:
 
 
 def _holder(folder: Path) -> str:
-    """Return a description of the process that holds the lock, which may not have written its file yet."""
+    """Return a description of the process that holds the lock, for an error message."""
     try:
         return str(_decode_holder((folder / HOLDER).read_bytes()))
     except (OSError, msgspec.DecodeError):
@@ -87,13 +90,11 @@ def _holder(folder: Path) -> str:
 
 
 def check_space(folder: Path, *, spare: int = SPARE_BYTES) -> str:
-    """Check the free space of the data folder, and return it in words. Raises Conflict if less than `spare`
-    bytes are free.
-    """
+    """Return the free space of the data folder as text. Raises Conflict if less than `spare` bytes are free."""
     free = shutil.disk_usage(folder).free
     if free < spare:
         raise Conflict(
             f"{free >> 20} MiB are free on the disk of {folder}, less than {spare >> 20} MiB",
-            hint="make room: an act that cannot be recorded is refused",
+            hint="free some space: the server refuses an act that it cannot record",
         )
     return f"{free >> 30} GiB are free"

@@ -1,10 +1,10 @@
-"""Guarded rows: the rows on which decisions rest, each with a digest of its columns.
+"""Guarded rows: rows on which decisions depend. Entries of the ledger contain digests of them.
 
-A store that writes a guarded row calls `tx.touch(kind, key)`; the entry of the act then holds the digest of the row as
-it is after the batch. A row whose digest is not the one in the newest entry that names it was changed behind the
-server's back (docs/adr/0041-state-against-the-ledger.md).
+A store function that writes a guarded row calls `tx.touch(kind, key)`. The entry of the act then contains the digest of
+the row after the batch. If the digest of a row differs from the newest entry that names the row, the row was changed
+without the server (docs/adr/0041-state-against-the-ledger.md).
 
-Columns that change without an act are left out: heartbeats, counters, the end of a restriction.
+Columns that change without an act are left out of the digest: heartbeats, counters, the end of a restriction.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from ostiary.protocol.jose import b64u
 from ostiaryd.ground.database import Reader, Row, sql
 
 DIGEST_BYTES = 12
-"""Length of a digest: a second row with the same 96 bits cannot be found."""
+"""Length of a digest, in bytes. With 96 bits, it is infeasible to find another row with the same digest."""
 GONE = ""
-"""The digest of a missing row."""
+"""Digest of a row that does not exist."""
 ENDED = "."
-"""Suffix of the digest of a row that has ended for good, which need not be remembered for long. The expiry of a
-token follows, in microseconds since the epoch: the row of a revoked token may be deleted only after that.
+"""Suffix of the digest of a row that has ended finally, which therefore need not be remembered for long. For a token,
+its expiry follows (microseconds): the row of a revoked token may be deleted only after that time.
 """
 _AT_ONCE = 64
 
 
 class Guarded(NamedTuple):
-    """The guarded columns of a table. `key` is an expression; `ended` is 1 for a row that has ended for good,
-    or the time of its expiry.
+    """The guarded columns of a table. `key` is the SQL expression of a row's key. `ended` is an SQL expression: 0 for a
+    row in force, 1 for a row that has ended finally, or the time of its expiry in microseconds.
     """
 
     table: str
     key: str
     columns: str
     agent: str = "''"
-    """the agent whose access the row determines"""
+    """SQL expression for the id of the agent whose access the row determines; empty text for none."""
     ended: str = "0"
     is_listed: bool = True
-    """true if an entry names every row of the table; if not, only named rows are compared"""
+    """True if entries of the ledger name every row of the table. If false, only rows that entries name are compared."""
 
 
 GUARDED: dict[str, Guarded] = {
@@ -136,28 +136,28 @@ _BY_PAGE = {
 
 class GuardedRow(NamedTuple):
     name: str
-    """Kind and key, as in entries: `agent ag_...`"""
+    """Kind and key of the row, as entries name it: `agent ag_...`."""
     digest: str
     agent: str
 
 
 def row_name(kind: str, key: str) -> str:
-    """Return the name of a row in entries."""
+    """Return the name of a row in entries: kind and key."""
     return f"{kind} {key}"
 
 
 def has_ended(digest: str) -> bool:
-    """Return whether the digest is that of an ended row."""
+    """Return whether a digest belongs to a row that has ended finally."""
     return ENDED in digest
 
 
 def expiry(digest: str) -> int:
-    """Return when the row expires, in microseconds since the epoch; 0 if its digest does not contain it."""
+    """Return the expiry in the digest of a row, in microseconds; 0 if the digest contains none."""
     return int(digest.partition(ENDED)[2] or 0)
 
 
 def digests(reader: Reader, names: Iterable[str]) -> dict[str, str]:
-    """Return the present digests of these rows by name; `GONE` for missing rows."""
+    """Return the present digest of each of these rows, by name; `GONE` for a row that does not exist."""
     current = dict.fromkeys(names, GONE)
     by_kind: dict[str, list[str]] = {}
     for name in current:
@@ -171,15 +171,18 @@ def digests(reader: Reader, names: Iterable[str]) -> dict[str, str]:
 
 
 def page(reader: Reader, kind: str, *, after: str, limit: int) -> tuple[list[GuardedRow], str]:
-    """Return rows of a kind after the key `after`, in the order of the database, and the key of the last of them."""
+    """Return at most `limit` rows of a kind whose keys are after `after`, in the order of the database, and the key of
+    the last returned row.
+    """
     rows = reader.all(_BY_PAGE[kind], after=after, limit=limit)
     return [_read(kind, row) for row in rows], rows[-1][0] if rows else after
 
 
 def _chunks(keys: list[str]) -> Iterator[list[str]]:
-    """Yield a single key alone, more keys in chunks of `_AT_ONCE`; copies of the last key fill up the last chunk.
+    """Yield the keys in chunks of `_AT_ONCE`, the last chunk filled up with copies of its last key. A single key is
+    yielded alone.
 
-    Each kind of row therefore needs two statements.
+    By this, each kind of row needs only two statements.
     """
     if len(keys) == 1:
         yield keys

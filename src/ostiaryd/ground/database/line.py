@@ -1,8 +1,8 @@
-"""The line before the writer: two lanes, and in each lane a fair share for every client.
+"""The queue before the writer, called the line: two lanes, and in each lane a fair share for every client.
 
-Jobs of the lane `STOP` overtake all others. Within a lane, proven callers and networks of unproven callers take turns;
-within a network, the clients that its requests name take turns; the jobs of one client keep their order. A client
-that sends more than its share makes only its own line longer.
+Jobs of the lane `STOP` run before all others. Within a lane, authenticated callers and networks of unauthenticated
+callers take turns. Within a network, the clients that its requests name take turns. The jobs of one client keep their
+order. A client that sends more than its share makes only its own line longer.
 
 The jobs of a request queue by its `Priority`, which the gate of its route sets for the task that serves the request. A
 job without a priority belongs to the server itself.
@@ -23,7 +23,9 @@ import msgspec
 
 T = TypeVar("T")
 Client = tuple[str, str]
-"""A share of the lane (the id of a proven caller, or a network), and the named client within the share, if any."""
+"""A share of the lane (the id of an authenticated caller, or a network), and the client within the network that the
+request names (empty for none).
+"""
 
 
 class Lane(IntEnum):
@@ -34,8 +36,9 @@ class Lane(IntEnum):
 class Priority(msgspec.Struct):
     """The lane and the limits of the jobs of one request.
 
-    `expires`: a job that waits longer than `LONGEST_WAIT` is refused. `wants`: the lane of the request once its caller
-    is proved. `is_essential`: the job may use the reserve of a full disk, because stopping or reading depends on it.
+    `expires`: a job is refused if it has waited for `LONGEST_WAIT`. `wants`: the lane of the request after its caller
+    has authenticated. `is_essential`: the job may use the reserve of a full disk, because it stops something or is
+    needed for reading.
     """
 
     client: Client = ("", "")
@@ -46,18 +49,18 @@ class Priority(msgspec.Struct):
 
     @property
     def uses_reserve(self) -> bool:
-        """Return whether the jobs run while the disk is full."""
+        """Return whether the jobs may run while the disk is full."""
         return self.is_essential or self.lane is Lane.STOP
 
 
 SERVER = Priority(("server", ""))
-"""The priority of the server's own jobs: they share one turn, and never expire."""
+"""Priority of the server's own jobs: all of them share one turn, and they never expire."""
 priority: ContextVar[Priority] = ContextVar("priority", default=SERVER)
 
 
 @contextmanager
 def overtaking() -> Iterator[None]:
-    """Queue the jobs that this task submits within the block in the lane `STOP`, as jobs of the server."""
+    """Put the jobs that this task submits in the block into the lane `STOP`, as jobs of the server."""
     before = priority.set(Priority(SERVER.client, lane=Lane.STOP))
     try:
         yield
@@ -66,12 +69,14 @@ def overtaking() -> Iterator[None]:
 
 
 class FairQueue(Generic[T]):
-    """A queue that is first in, first out for one client; clients take turns within a share, and shares take turns."""
+    """A queue in which the items of one client keep their order, clients take turns within a share, and shares take
+    turns.
+    """
 
     def __init__(self) -> None:
         self._shares: OrderedDict[str, OrderedDict[str, deque[T]]] = OrderedDict()
         self.count = 0
-        """number of waiting items"""
+        """Number of waiting items."""
 
     def __len__(self) -> int:
         return self.count
@@ -80,7 +85,7 @@ class FairQueue(Generic[T]):
         return chain.from_iterable(items for names in self._shares.values() for items in names.values())
 
     def push(self, client: Client, item: T) -> None:
-        """Queue an item of a client."""
+        """Add an item of a client to the queue."""
         share, name = client
         if (names := self._shares.get(share)) is None:
             names = self._shares[share] = OrderedDict()
@@ -90,7 +95,7 @@ class FairQueue(Generic[T]):
         self.count += 1
 
     def pop(self) -> T | None:
-        """Take the next item; None if the queue is empty."""
+        """Remove and return the next item; None if the queue is empty."""
         if not self.count:
             return None
         share, names = self._shares.popitem(last=False)
@@ -104,7 +109,7 @@ class FairQueue(Generic[T]):
         return item
 
     def pop_of_largest(self) -> T | None:
-        """Take the oldest item of the share with the most items; None if the queue is empty."""
+        """Remove and return the oldest item of the share with the most items; None if the queue is empty."""
         if not self.count:
             return None
         share = max(self._shares, key=lambda one: sum(map(len, self._shares[one].values())))
@@ -112,18 +117,18 @@ class FairQueue(Generic[T]):
         return self.pop()
 
     def first(self, client: Client) -> T | None:
-        """Return the oldest item of `client`; None if it has none."""
+        """Return the oldest item of a client; None if it has none."""
         names = self._shares.get(client[0])
         items = None if names is None else names.get(client[1])
         return items[0] if items else None
 
     def remove(self, matches: Callable[[T], bool]) -> list[T]:
-        """Remove and return every item that matches."""
+        """Remove and return all items for which `matches` is true."""
         removed: list[T] = []
         for share, names in list(self._shares.items()):
             for name, items in list(names.items()):
                 kept: deque[T] = deque()
-                for item in items:  # called once for each item, since the result may change with time
+                for item in items:  # exactly once per item: the result may depend on the time
                     (removed if matches(item) else kept).append(item)
                 self.count -= len(items) - len(kept)
                 if kept:
@@ -136,8 +141,8 @@ class FairQueue(Generic[T]):
 
 
 class Line(Generic[T]):
-    """A queue with two lanes. Thread-safe: on PostgreSQL, the writer's thread takes the jobs that the event
-    loop adds.
+    """The queue before the writer, with two lanes. Thread-safe: on PostgreSQL, the writer's thread takes jobs while the
+    event loop adds jobs.
     """
 
     def __init__(self) -> None:
@@ -157,7 +162,7 @@ class Line(Generic[T]):
             self._lanes[lane].push(client, item)
 
     def pop(self, last: Lane = Lane.ORDINARY) -> T | None:
-        """Take the next item of the lanes up to `last`; None if they are empty."""
+        """Remove and return the next item of the lanes up to `last`; None if these lanes are empty."""
         with self._mutex:
             for queue in self._lanes[: last + 1]:
                 if queue.count:
@@ -170,11 +175,11 @@ class Line(Generic[T]):
             return any(queue.count for queue in self._lanes[: last + 1])
 
     def first(self, lane: Lane, client: Client) -> T | None:
-        """Return the oldest item of `client` in `lane`; None if it has none."""
+        """Return the oldest item of a client in a lane; None if it has none."""
         with self._mutex:
             return self._lanes[lane].first(client)
 
     def remove(self, matches: Callable[[T], bool]) -> list[T]:
-        """Remove and return every item of either lane that matches."""
+        """Remove and return all items of both lanes for which `matches` is true."""
         with self._mutex:
             return [item for queue in self._lanes for item in queue.remove(matches)]

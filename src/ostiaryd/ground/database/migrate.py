@@ -1,8 +1,8 @@
 """Forward migrations: numbered `.sql` files, applied once, in order, each with its checksum.
 
-The files are written in PostgreSQL's types; `{strict}` and `{keyed}` end a table (SQLite: STRICT, and WITHOUT ROWID for
-tables that are read by a text key). A file that was applied and then edited, or a database that is newer than the
-program, is refused.
+The files are written in PostgreSQL's types; each table definition ends in `{strict}` or `{keyed}`, which stand for the
+SQLite options STRICT, and STRICT, WITHOUT ROWID for tables with a text key. `migrate` refuses a file that was edited
+after it was applied, and a database that is newer than the program.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _TYPES = {"bigint": "integer", "bytea": "blob"}
 
 @cache
 def scripts() -> tuple[tuple[int, str, str], ...]:
-    """Return every migration that ships: (number, name, text), in order. The files are read once."""
+    """Return all migrations of this version in order, as (number, name, text). The files are read once."""
     folder = files("ostiaryd.ground.database") / "migrations"
     scripts_found = [
         (int(file.name[:4]), file.name[5:-4], file.read_text("utf-8"))
@@ -38,7 +38,7 @@ def scripts() -> tuple[tuple[int, str, str], ...]:
 
 
 def render(text: str, *, is_sqlite: bool) -> str:
-    """Return the text in the dialect of the database."""
+    """Return the text of a migration in the SQL dialect of the database."""
     if not is_sqlite:
         return text.replace(") {strict};", ");").replace(") {keyed};", ");")
     text = re.sub(r"\b(bigint|bytea)\b", lambda match: _TYPES[match[1]], text)
@@ -46,9 +46,9 @@ def render(text: str, *, is_sqlite: bool) -> str:
 
 
 def migrate(db: Database, *, now: int, create: bool = True) -> list[str]:
-    """Bring the schema up to date in one transaction; return the names of the applied migrations.
+    """Apply the missing migrations in one transaction, and return their names.
 
-    Without `create`, a database without a schema is refused. Raises Conflict.
+    Without `create`, a database without tables is refused. Raises Conflict.
     """
     connection = db.connect(create=create)
     try:
@@ -57,8 +57,8 @@ def migrate(db: Database, *, now: int, create: bool = True) -> list[str]:
         applied = {number: (name, checksum) for number, name, checksum in Reader(connection).all(_APPLIED)}
         if not applied and not create:
             raise Conflict(
-                "the database is empty, although this data folder was in use",
-                hint="restore the database from a backup; to begin anew, use another, empty --data-dir",
+                "the database is empty, but this data folder was already used",
+                hint="restore the database from a backup; to start a new server, use another, empty --data-dir",
             )
         shipped = scripts()
         fresh = [script for script in shipped if not _is_applied(script, applied)]

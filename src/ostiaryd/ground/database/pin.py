@@ -30,7 +30,9 @@ _DIGEST_BYTES = 32
 
 
 class InRecovery(Unavailable):
-    """The database has lost a part of its history. Nothing is granted until an operator has run `ostiary recover`."""
+    """The database has lost a part of its history. The server grants nothing until an operator has run `ostiary
+    recover`.
+    """
 
     code = "recovery"
 
@@ -39,50 +41,55 @@ class InRecovery(Unavailable):
 
 
 class Head(NamedTuple):
-    """The ledger at one size: the log (`key`, its public key), its history, the number of entries, and the root."""
+    """The state of the ledger at one size: the log (its public key, `key`), its history, the number of entries, and the
+    root hash.
+    """
 
     key: bytes
     history: str
-    """32 hexadecimal digits; empty in a checkpoint that is older than history ids"""
+    """32 hexadecimal digits; empty in a checkpoint from before history ids existed."""
     size: int
     root: bytes
 
 
 class HistoryLost(InRecovery):
-    """The database does not have the head that this server, a guard or a client has seen."""
+    """The database lacks a head of the ledger that this server, a guard or a client has seen."""
 
     missing: Head | None = None
 
     @classmethod
     def of(cls, head: Head) -> HistoryLost:
-        """Return the error for a head that was seen before."""
-        lost = cls(f"the database does not have the ledger's head of {head.size} entries that was seen before")
+        """Return the error for a head that was seen before and is missing now."""
+        lost = cls(f"the database lacks the ledger's head of {head.size} entries, which was seen before")
         lost.missing = head
         return lost
 
 
 class Pin:
-    """The pinned head, and the loss that this process has detected. `write` is called in the writer's thread."""
+    """The pinned head of the ledger, and whether this process has detected a loss. `write` is called in the writer's
+    thread.
+    """
 
     def __init__(self, folder: Path | None = None) -> None:
-        """Open the pin of a data folder; without a folder the head is kept in memory alone."""
+        """Open the pin of a data folder. Without a folder, keep the head only in memory."""
         self._file, content = -1, b""
         if folder is not None:
             self._file = os.open(folder / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             content = os.pread(self._file, 2 * SLOT_BYTES, 0)
-            if not content:  # takes its place on the disk, so that a full disk does not stop a later write
+            if not content:  # allocates the space now, so that a full disk does not prevent a later write
                 os.pwrite(self._file, bytes(2 * SLOT_BYTES), 0)
         self._sequence, self.head = _newest(content)
         self.is_checked = self.head is None
-        """true if the database has shown this head since it was opened or reconnected"""
+        """True if the database was found to contain the pinned head since it was opened or reconnected."""
         self.is_lost = False
-        """true if the server is in recovery; the pin then keeps the missing head"""
+        """True if the server is in recovery. The pin then keeps the head that is missing."""
 
     def check(self, history: str, size: int, root: bytes, has: Callable[[Head], bool]) -> None:
-        """Compare the database's head, before anything is added, with the pin. Raises HistoryLost.
+        """Compare the head of the database with the pin, before the batch adds entries. Raises HistoryLost if the
+        pinned head is missing.
 
-        The comparison is cheap, since the head is mostly that of this server's last commit. `has` reads the tree to
-        find the pinned head: after a start, a new connection or the end of a history, not for each batch.
+        Usually both heads are equal, which costs nothing. Otherwise `has` reads the tree to find the pinned head: after
+        a start, after a new connection, or after the end of a history.
         """
         if self.is_lost or (head := self.head) is None:
             return
@@ -94,23 +101,25 @@ class Pin:
         self.is_checked = True
 
     def require_check(self) -> None:
-        """Make the next batch compare the whole head: a new connection may lead to another copy of the database."""
+        """Make the next batch check the pinned head again, because a new connection may lead to another copy of the
+        database.
+        """
         self.is_checked = self.head is None
 
     def write(self, head: Head) -> None:
-        """Store the head that was just committed. In recovery, the missing head stays."""
+        """Store the head that was just committed. In recovery, keep the missing head instead."""
         if not self.is_lost:
             self.replace(head)
 
     def replace(self, head: Head) -> None:
-        """Store that head, whatever was pinned before: at the end of a recovery."""
+        """Store a head regardless of the pinned head, at the end of a recovery."""
         self._sequence += 1
         self.head = head
         if self._file >= 0:
             os.pwrite(self._file, _render(self._sequence, head), self._sequence % 2 * SLOT_BYTES)
 
     def sync(self) -> None:
-        """Flush the file to the disk."""
+        """Flush the file to the disk with fsync."""
         if self._file >= 0:
             os.fdatasync(self._file)
 
@@ -123,7 +132,9 @@ class Pin:
 
 
 def read_pin(folder: Path) -> Head | None:
-    """Return the pinned head of a data folder; None before the first entry. Raises Conflict if no slot is complete."""
+    """Return the pinned head of a data folder; None if nothing was pinned yet. Raises Conflict if no slot of the file
+    is complete.
+    """
     try:
         return _newest((folder / NAME).read_bytes())[1]
     except FileNotFoundError:
@@ -136,7 +147,7 @@ def _render(sequence: int, head: Head) -> bytes:
 
 
 def _newest(content: bytes) -> tuple[int, Head | None]:
-    """Return sequence number and head of the newest complete slot; (0, None) before the first write. Raises
+    """Return the sequence number and the head of the newest complete slot; (0, None) if nothing was written yet. Raises
     Conflict.
     """
     if not any(content):
@@ -146,7 +157,7 @@ def _newest(content: bytes) -> tuple[int, Head | None]:
     if not whole:
         raise Conflict(
             f"the file {NAME} in the data folder is damaged",
-            hint="restore the folder, or remove the file if the database is known to be complete",
+            hint="restore the data folder, or remove the file if you know that the database is complete",
         )
     return max(whole)
 

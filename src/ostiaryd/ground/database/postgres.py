@@ -1,7 +1,7 @@
-"""The PostgreSQL driver (psycopg 3): every wait is bounded, and a connection that was lost is replaced.
+"""The PostgreSQL driver (psycopg 3): every wait has a limit, and a lost connection is replaced.
 
-Limits on the server's side (`statement_timeout`, `lock_timeout`, `idle_in_transaction_session_timeout`) end the work of
-a client that is frozen. Limits on the client's side end the wait for a server that is silent.
+Limits on the server (`statement_timeout`, `lock_timeout`, `idle_in_transaction_session_timeout`) end the work of a
+client that hangs. Limits on the client end the wait for a server that does not answer.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from ostiaryd.ground.database.postgres_server import BoundedConnection, PostgresServer
 
 FROZEN_TIMES, STATEMENT_TIMES = 2, 5
-"""The time that a frozen writer may block others, and that a statement may take, as multiples of the timeout."""
+"""Multiples of the timeout: for how long a writer that hangs may block other processes, and for how long a statement
+may run.
+"""
 _NUMBER = """insert into writer_commit (connection, number, at)
     values ('{connection}', {number}, extract(epoch from now()))
     on conflict (connection) do update set number = excluded.number, at = excluded.at"""
@@ -31,19 +33,20 @@ _LAST = "select number from writer_commit where connection = %(connection)s"
 _FORGET_OLD = """delete from writer_commit
     where at < extract(epoch from now()) - 86400 and number < (select max(number) from writer_commit)"""
 READ_ONLY = "25006"
-"""SQLSTATE read_only_sql_transaction: the server has become a replica."""
+"""SQLSTATE read_only_sql_transaction: the server is now a read-only replica."""
 
 
 class PostgresConnection:
-    """A connection, replaced after a loss. Writers of all processes are put in one order by an advisory lock.
+    """A connection that is replaced after a loss. An advisory lock ensures that only one process writes at a time.
 
-    Each commit is numbered in a row that this connection has in `writer_commit`: so a connection can tell whether
-    another one has committed since, and whether its own commit took place although the answer was lost.
+    Each commit writes its number to a row of `writer_commit` that belongs to this connection. By these numbers, the
+    connection can determine whether another one has committed since, and whether its own commit took place if the
+    answer was lost.
     """
 
     WRITER_LOCK = 0x0571A12
     LOCKS = 0x0571A13
-    """the first of two numbers that name every other lock"""
+    """The first of the two numbers of each advisory lock of `take`."""
 
     def __init__(self, server: PostgresServer, *, times: int, holds_lock: bool) -> None:
         self._server, self.times, self.holds_lock = server, times, holds_lock
@@ -53,21 +56,21 @@ class PostgresConnection:
         self._in_transaction, self._may_write, self._has_written = False, True, False
         self._name = secrets.token_hex(8)
         self._number, self._pending = -1, -1
-        """the newest known commit, and the own commit whose outcome is unknown"""
+        """Number of the newest known commit, and number of the own commit whose outcome is unknown; -1 for none."""
         self._newest: int | None = None
-        """the newest commit before the present transaction, once read"""
+        """Number of the newest commit before the present transaction; None until it is read."""
         self._queue: list[str] = []
-        """statements without parameters that are sent together with the next one of that kind"""
+        """Statements without parameters that wait, to be sent together with the next one."""
         self.round_trips = 0
-        """round trips of this connection; tests and benchmarks count them"""
+        """Number of round trips to the server, which tests and benchmarks read."""
 
     @property
     def losses(self) -> int:
-        """The number of times the server was lost."""
+        """Return how often the server was lost so far."""
         return self._server.losses
 
     def prepare(self, raw: BoundedConnection, loss: int) -> None:
-        """Store the replacement connection for the next use. The monitor thread calls this."""
+        """Store the replacement of this connection for the next use. Called by the monitor thread."""
         unused, self._fresh = self._fresh, (raw, loss)
         if unused is not None:
             unused[0].close()
@@ -81,11 +84,13 @@ class PostgresConnection:
         self._has_written |= statement.writes
         try:
             text = statement.postgres
-            return self._execute(text, params if params or "%" in text else None)  # with parameters, %% stands for %
+            # psycopg replaces %% by % only if it gets parameters
+            return self._execute(text, params if params or "%" in text else None)
         except DatabaseUnavailable:
             raise
         except Exception:
-            # The statement was not sent, so the transaction stands: a NUL from one caller fails no act of another.
+            # The statement was not sent, so the transaction continues: a NUL character from one caller does not fail
+            # the acts of other callers.
             if any(isinstance(value, str) and "\0" in value for value in params.values()):
                 raise Malformed("a text contains a null character") from None
             raise
@@ -104,11 +109,11 @@ class PostgresConnection:
             raise
 
     def queue(self, statement: Sql) -> None:
-        """Queue a statement without parameters; it is sent with the next one, in the same round trip."""
+        """Queue a statement without parameters, which is sent in one round trip together with the next one."""
         self._queue.append(statement.postgres)
 
     def script(self, text: str) -> None:
-        """Run statements that may take long, such as migrations."""
+        """Execute the statements of a migration, without a time limit."""
         self._has_written = True
         raw = self._current()
         raw.limit_s = 0.0
@@ -121,7 +126,9 @@ class PostgresConnection:
             raw.limit_s = self.times * self._server.timeout_s
 
     def begin(self, *, write: bool) -> None:
-        """Begin a transaction with the next statement. `write`: the transaction waits for the lock of the writer."""
+        """Begin a transaction, in the same round trip as the next statement. If `write`, it waits for the lock of the
+        writer.
+        """
         self._current()
         self._in_transaction, self._may_write, self._has_written = True, write, False
         self._newest = None
@@ -131,11 +138,12 @@ class PostgresConnection:
             self._queue.append("begin isolation level repeatable read, read only")
 
     def commit(self) -> None:
-        """Number the commit if anything was written, then commit.
+        """Commit the transaction. If anything was written, first store the number of this commit.
 
-        Raises OutcomeUnknown if the connection is lost before the answer and something was written.
+        Raises OutcomeUnknown if something was written and the connection is lost before the answer.
 
-        PostgreSQL turns `commit` into a rollback, without an error, if a statement has failed: numbering fails then.
+        If a statement has failed, PostgreSQL turns `commit` into a rollback without an error; in this case storing the
+        number fails.
         """
         if not self._has_written:
             self._execute("commit")
@@ -148,20 +156,21 @@ class PostgresConnection:
         self._pending = self._newest + 1
         self._queue.append(_NUMBER.format(connection=self._name, number=self._pending))
         try:
-            self._execute("commit")  # if numbering fails, PostgreSQL leaves out the rest of what was sent with it
+            # if storing the number fails, PostgreSQL does not execute the commit that was sent with it
+            self._execute("commit")
         except DatabaseUnavailable:
             raise OutcomeUnknown(
                 "the connection to the database was lost during the commit",
-                hint="look whether the change took place before you repeat the request",
+                hint="check whether the change took place before you repeat the request",
             ) from None
         self._number = self._pending
         self._end()
 
     def has_committed(self) -> bool:
-        """Return whether the commit that raised OutcomeUnknown took place. Raises OutcomeUnknown if that cannot be
-        found out.
+        """Return whether the commit that raised OutcomeUnknown took place. Raises OutcomeUnknown if this cannot be
+        determined.
 
-        The check holds the writer's lock, so a transaction that PostgreSQL still had in progress has ended.
+        The check takes the lock of the writer, so the transaction in question has ended in PostgreSQL.
         """
         until = time.monotonic() + STATEMENT_TIMES * self._server.timeout_s
         while self._server.wait_up(within_s=until - time.monotonic()):
@@ -173,12 +182,12 @@ class PostgresConnection:
             finally:
                 self.rollback()
         raise OutcomeUnknown(
-            "the connection to the database was lost during the commit, and does not come back",
-            hint="look whether the change took place before you repeat the request",
+            "the connection to the database was lost during the commit, and cannot be restored",
+            hint="check whether the change took place before you repeat the request",
         )
 
     def rollback(self) -> None:
-        """End the transaction without effect. PostgreSQL itself does that when it loses a connection."""
+        """End the transaction without effect. If the connection is lost, PostgreSQL does this itself."""
         was_in_transaction = self._in_transaction
         has_begun = not any(text.startswith("begin") for text in self._queue)
         self._end()
@@ -199,7 +208,7 @@ class PostgresConnection:
             fresh[0].close()
 
     def is_alone(self) -> bool:
-        """Return whether no other server committed between the last two write transactions."""
+        """Return true if no other server has committed between the last two write transactions of this connection."""
         newest = self._ask_newest()
         was, self._number = self._number, newest
         return was == newest
@@ -210,12 +219,16 @@ class PostgresConnection:
         return self._newest
 
     def take(self, lock: int) -> bool:
-        """Return whether this connection has that lock, exclusively among all processes."""
+        """Try to take the lock with this number for this connection, exclusively among all processes; return whether it
+        has the lock.
+        """
         (is_ours,) = self._execute(f"select pg_try_advisory_lock({self.LOCKS}, {lock})").fetchone() or (False,)
         return bool(is_ours)
 
     def _execute(self, text: str, params: dict[str, Any] | None = None) -> Any:
-        """Execute a statement after the queued ones: in the same round trip if it has no parameters."""
+        """Execute a statement after the queued statements, and return the cursor. Without parameters, all are sent in
+        one round trip.
+        """
         raw = self._current()
         if params is None:
             text, self._queue = "; ".join([*self._queue, text]), []
@@ -227,7 +240,7 @@ class PostgresConnection:
         except psycopg.Error as error:
             self._check_lost(error)
             raise
-        while cursor.nextset():  # to the result of the last
+        while cursor.nextset():  # go to the result of the last statement
             continue
         return cursor
 
@@ -242,7 +255,9 @@ class PostgresConnection:
         return self._raw
 
     def _renew(self) -> None:
-        """Replace the connection after a loss. Raises DatabaseUnavailable in a transaction, or while it is down."""
+        """Replace the connection if it was lost. Raises DatabaseUnavailable if a transaction was open, or if the
+        database is down.
+        """
         server = self._server
         if self._in_transaction or not server.is_up:
             raise DatabaseUnavailable("the database is not reachable", hint="try again in a moment")
@@ -258,11 +273,13 @@ class PostgresConnection:
         (self._raw, self.loss), self._number = fresh, -1
 
     def _check_lost(self, error: psycopg.Error) -> None:
-        """Raise DatabaseUnavailable for an error of the server or of the way to it, not of the statement."""
+        """Raise DatabaseUnavailable if the error comes from the server or the connection, and not from
+        the statement.
+        """
         if self._raw.closed or (error.sqlstate == READ_ONLY and self._may_write):
             self._server.note_loss(self.loss)
             raise DatabaseUnavailable("the connection to the database was lost", hint="try again in a moment") from None
         if isinstance(error, psycopg.OperationalError):
             raise DatabaseUnavailable(
-                f"the database cannot do that now ({error.sqlstate})", hint="try again in a moment"
+                f"the database cannot execute this now ({error.sqlstate})", hint="try again in a moment"
             ) from None

@@ -1,9 +1,9 @@
-"""PostgreSQL as one process sees it: up, or down.
+"""The state of PostgreSQL for all connections of this process: up or down.
 
 If one connection is lost or a wait exceeds its limit, the database counts as down: transactions in progress end, and
-every call raises `DatabaseUnavailable` at once. A monitor thread connects anew with back-off, runs the checks that were
-registered, opens the replacement of each connection, and then declares the database up. So no connection is opened on
-the event loop, and none still talks to a server from before a failover.
+every call raises `DatabaseUnavailable` immediately. A monitor thread reconnects with back-off, runs the registered
+checks, opens a replacement for each connection, and then sets the state to up. Therefore no connection is opened on the
+event loop, and no connection leads to a server from before a failover.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from ostiaryd.ground.database.transaction import Reader
 T = TypeVar("T")
 log = logging.getLogger("ostiary")
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 0.5
-"""Pauses between attempts to connect; doubled after each failure."""
+"""First and maximum pause between two attempts to connect, in seconds. The pause doubles after each failure."""
 CONNECT_S = 2
-"""The shortest limit that libpq offers for connecting, in seconds."""
+"""Time limit for connecting, in seconds: the minimum that libpq accepts."""
 
 
 class Silent(psycopg.OperationalError):
@@ -35,7 +35,9 @@ class Silent(psycopg.OperationalError):
 
 
 class BoundedConnection(psycopg.Connection[Any]):
-    """A connection whose waits end after `limit_s`, or at once when `is_current` says that the database is down."""
+    """A connection whose waits end after `limit_s` seconds, or immediately when `is_current` returns false because the
+    database is down.
+    """
 
     limit_s = 0.0
     is_current: Callable[[], bool] = staticmethod(lambda: True)
@@ -67,17 +69,20 @@ class BoundedConnection(psycopg.Connection[Any]):
 
 
 class PostgresServer:
-    """The database as this process sees it. Thread-safe.
+    """The state of PostgreSQL and its connections in this process. Thread-safe.
 
-    `timeout_s` is how long PostgreSQL may be silent before the database counts as down. After a loss, `checks` run on a
-    new connection before the database counts as up, in the monitor thread; if a check raises, the monitor tries again.
+    `timeout_s` is the time without an answer after which the database counts as down, in seconds. After a loss,
+    `checks` run on a new connection, in the monitor thread, before the database counts as up. If a check raises, the
+    monitor starts again.
     """
 
     def __init__(self, url: str, *, timeout_s: float) -> None:
         self._url, self.timeout_s = url, timeout_s
         self.checks: list[Callable[[Reader], None]] = []
         self.losses = 0
-        """Number of times that the database was lost. A connection is valid as long as this does not change."""
+        """Number of losses of the database so far. A connection is valid while this number is the same as when it was
+        opened.
+        """
         self._is_up = threading.Event()
         self._is_up.set()
         self._lock = threading.Lock()
@@ -87,20 +92,20 @@ class PostgresServer:
 
     @property
     def frozen_ms(self) -> int:
-        """The time that a writer which is frozen in its transaction blocks others, in milliseconds."""
+        """Return for how long a writer that hangs in its transaction may block other processes, in milliseconds."""
         return round(FROZEN_TIMES * self.timeout_s * 1000)
 
     @property
     def is_up(self) -> bool:
-        """Return whether the database answers."""
+        """Return whether the database counts as up."""
         return self._is_up.is_set()
 
     def wait_up(self, *, within_s: float) -> bool:
-        """Return True as soon as the database is up, False if it stays down for `within_s`."""
+        """Wait until the database is up, at most `within_s` seconds; return whether it is up."""
         return self._is_up.wait(within_s)
 
     def watch(self) -> None:
-        """Start the monitor thread, which notices a silent server and connects anew after a loss."""
+        """Start the monitor thread, which detects a server that does not answer, and reconnects after a loss."""
         self._monitor = threading.Thread(target=self._watch, name="postgres", daemon=True)
         self._monitor.start()
 
@@ -119,13 +124,15 @@ class PostgresServer:
         return connection
 
     def forget(self, connection: PostgresConnection) -> None:
-        """Stop to track a closed connection."""
+        """Stop tracking a closed connection."""
         with self._lock:
             if connection in self._connections:
                 self._connections.remove(connection)
 
     def dial(self, *, times: int, holds_lock: bool) -> BoundedConnection:
-        """Open a connection of the driver, whose waits end after `times` the timeout. Raises DatabaseUnavailable."""
+        """Open and return a connection of psycopg, whose waits end after `times` the timeout. Raises
+        DatabaseUnavailable.
+        """
         loss = self.losses
         statement_ms = round(STATEMENT_TIMES * self.timeout_s * 1000)
         options = {
@@ -154,14 +161,17 @@ class PostgresServer:
             raise DatabaseUnavailable(
                 f"cannot connect to PostgreSQL: {reason}", hint="check that it runs, and the database URL"
             ) from None
-        if holds_lock and raw.info.server_version >= 170000:  # bounds what the limit for idle transactions misses
+        # covers cases that the limit for idle transactions does not
+        if holds_lock and raw.info.server_version >= 170000:
             raw.execute(f"set transaction_timeout = {2 * statement_ms}")
         raw.limit_s = times * self.timeout_s
         raw.is_current = lambda: self.losses == loss
         return raw
 
     def note_loss(self, loss: int) -> None:
-        """Declare the database down, because a connection that was opened after `loss` losses is lost."""
+        """Set the state to down because a connection is lost. `loss` is the number of losses when that connection was
+        opened; if it is not the present number, do nothing.
+        """
         with self._lock:
             if self.losses != loss:
                 return
@@ -198,10 +208,10 @@ class PostgresServer:
             probe.close()
 
     def _recover(self, probe: PostgresConnection) -> None:
-        """Declare the database up once every check has passed and every connection has a replacement."""
+        """Run all checks, open a replacement for every connection, and set the state to up."""
         loss = probe.loss
-        if loss != self.losses:  # it was opened before the loss
-            raise DatabaseUnavailable("the connection is from before the loss")
+        if loss != self.losses:  # the connection was opened before the loss
+            raise DatabaseUnavailable("the connection was opened before the loss")
         for check in self.checks:
             check(Reader(probe))
         with self._lock:

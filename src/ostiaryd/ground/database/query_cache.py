@@ -1,5 +1,5 @@
-"""The writer's cache across batches: the results of steady statements until their tables change, and objects of
-packages.
+"""A cache of the writer that lasts for several batches: results of steady statements until one of their tables changes,
+and objects that packages keep.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ from ostiaryd.ground.database.statement import Sql
 
 T = TypeVar("T")
 MAX_KNOWN = 16_384
-"""maximum number of results of one statement; beyond that, they are deleted and read again"""
+"""Maximum number of cached results of one statement. Above it, all its results are deleted."""
 MAX_BYTES = 16 << 20
-"""maximum size of the texts and bytes in the results and parameters of one statement; the same applies"""
+"""Maximum total size of the cached results and parameters of one statement, in bytes. Above it, all its results are
+deleted.
+"""
 
 
 class QueryCache:
-    """Results by statement and parameters. A rollback clears the cache, since some results may come from undone
+    """Cached results by statement and parameters. A rollback empties the cache, because results may contain undone
     changes.
     """
 
@@ -26,13 +28,13 @@ class QueryCache:
     def __init__(self) -> None:
         self._results: dict[Sql, dict[tuple[Any, ...], Any]] = {}
         self._bytes: dict[Sql, int] = {}
-        """the size of the results of each statement"""
+        """Total size of the cached results of each statement, in bytes."""
         self._readers: dict[str, list[Sql]] = {}
-        """the statements in `_results`, by each table that they read from"""
+        """Statements with cached results, by each table that they read."""
         self._kept: dict[Any, Any] = {}
 
     def keep(self, make: Callable[[], T]) -> T:
-        """Return an object that a package keeps as long as the writer; make it at first use."""
+        """Return the object that `make` created at its first use. The object is kept as long as the writer."""
         if make not in self._kept:
             self._kept[make] = make()
         kept: T = self._kept[make]
@@ -46,7 +48,9 @@ class QueryCache:
         reader: object,
         make: Callable[..., Any] | None = None,
     ) -> Any:
-        """Return the rows of `read(reader, statement, **params)`, converted by `make`, from the cache or read."""
+        """Return the rows of `read(reader, statement, **params)`, converted by `make`: from the cache, or else by the
+        call, whose result is then cached.
+        """
         key = (make, *params.items())
         try:
             return self._results[statement][key]
@@ -72,7 +76,9 @@ class QueryCache:
         self._bytes[statement] = 0
 
     def forget(self, written: Sql) -> None:
-        """Delete cached rows of every table that a statement writes, unless they are lasting."""
+        """Delete the cached results that a statement may change: those of every table that it writes, except lasting
+        results if it only adds rows.
+        """
         for table in written.tables:
             for statement in self._readers.get(table, ()):
                 if not (written.adds and statement.lasting):
@@ -84,7 +90,7 @@ class QueryCache:
 
 
 def _size(values: Iterable[Any]) -> int:
-    """Return the length of the texts and bytes among the values, and within the rows among them."""
+    """Return the total length of the texts and bytes among the values, including those in rows (tuples and lists)."""
     size = 0
     for value in values:
         if isinstance(value, (str, bytes, memoryview)):

@@ -1,8 +1,8 @@
-"""Disk space kept for acts that stop something: a preallocated file in the data folder.
+"""A reserve of disk space for acts that stop something: a preallocated file in the data folder.
 
-When the disk is full, the file is cut step by step, and only those acts use the freed space; all others are refused
-(`DiskFull`). Once there is room again, the file is built anew. On a file system that copies on write or compresses,
-preallocated blocks are a hint, not a promise.
+When the disk is full, the file is shortened step by step, and only such acts may use the freed space; all others are
+refused (`DiskFull`). When there is space again, the file is restored. On a file system that copies on write or
+compresses, preallocated blocks do not guarantee the space.
 """
 
 from __future__ import annotations
@@ -15,25 +15,27 @@ from pathlib import Path
 from ostiary.protocol.errors import Unavailable
 
 RESERVE_BYTES = 64 << 20
-"""Size of the file; on a small disk a quarter of the free space when it is first made."""
+"""Size of the file, in bytes. If the disk is small when the file is created, a quarter of the free space instead."""
 STEPS = 8
 LOW_BYTES = 1 << 20
-"""Free space below which a server starts as if the disk were full, since opening the database needs some."""
+"""Free space below which a server starts as if the disk were full, in bytes, because opening the database needs some
+space.
+"""
 
 
 class DiskFull(Unavailable):
-    """The disk has no room for an act, which changed nothing. Acts that stop an agent, and reads, still work."""
+    """The disk has no space for an act, which changed nothing. Acts that stop an agent, and reads, still work."""
 
     code = "disk_full"
 
     def __init__(self) -> None:
         super().__init__(
-            "the disk of the database is full", hint="make room; acts that stop something still work, and reading"
+            "the disk of the database is full", hint="free some space; acts that stop something, and reads, still work"
         )
 
 
 def is_disk_full(error: BaseException | None) -> bool:
-    """Return whether a driver's exception, or its cause, means a full disk."""
+    """Return whether the exception of a driver, or its cause, means that the disk is full."""
     while error is not None:
         if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
             return True
@@ -46,13 +48,13 @@ def is_disk_full(error: BaseException | None) -> bool:
 
 
 class Reserve:
-    """The preallocated file. No method waits for the disk, except `build`."""
+    """The preallocated file. No method except `build` waits for the disk."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "reserve"
         self._wanted = 0
         self.was_full = self.open_room()
-        """the disk was full when the server started"""
+        """True if the disk was full when the server started."""
 
     @property
     def size(self) -> int:
@@ -63,7 +65,9 @@ class Reserve:
             return 0
 
     def build(self) -> bool:
-        """Restore the whole file if there is room for it and a quarter more; return whether it is whole."""
+        """Restore the file to its full size, if the disk has space for it and a quarter more. Return whether it has the
+        full size.
+        """
         size = self.size
         free = self._free()
         self._wanted = self._wanted or max(LOW_BYTES, min(RESERVE_BYTES, (free + size) // 4))
@@ -84,7 +88,7 @@ class Reserve:
         return True
 
     def release(self) -> bool:
-        """Free one step of the file; return whether anything was left to free."""
+        """Shorten the file by one step. Return false if it was already empty."""
         size = self.size
         if not size:
             return False
@@ -92,7 +96,7 @@ class Reserve:
         return True
 
     def open_room(self) -> bool:
-        """Free a step if the disk is full; return whether the disk is full."""
+        """Shorten the file by one step if the disk is full. Return whether the disk was full."""
         if is_full := self._free() < LOW_BYTES:
             self.release()
         return is_full

@@ -1,4 +1,4 @@
-"""The stored server keys: created, rotated, forgotten and sealed again under another root key."""
+"""The stored server keys: create, replace, and delete them, and encrypt them with another root key."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FORGET = sql("delete from server_key where state = 'retired' and retired_at < :
 
 
 def load_keys(keyring: Keyring, reader: Reader) -> None:
-    """Open the stored keys into `keyring`. Raises Conflict under another root key."""
+    """Load and decrypt the stored keys into `keyring`. Raises Conflict if another root key encrypted them."""
     keyring.open(reader.all(_ALL))
 
 
@@ -38,34 +38,38 @@ def create_keys(tx: Tx, root: RootKey) -> None:
 
 
 def rotate_key(tx: Tx, root: RootKey, *, use: str, alg: str) -> str:
-    """Create a new active key and return its kid. The old key verifies until `forget_keys`. Raises Invalid."""
+    """Create a new active key, retire the present one, and return the kid of the new key. The retired key verifies
+    until `forget_keys`. Raises Invalid.
+    """
     if alg not in USES.get(use, ()):
         hint = f"algorithms: {', '.join(USES[use])}" if use in USES else f"uses: {', '.join(USES)}"
         raise Invalid(f"there is no {alg} key for `{use}`", hint=hint)
     if use == "ledger":
         raise Invalid(
-            "the ledger's key is its identity and does not rotate",
-            hint="export the ledger, then begin anew with an empty --data-dir",
+            "the key of the ledger cannot be replaced, because it is the identity of the ledger",
+            hint="for a new ledger, export this one, and start a server with an empty --data-dir",
         )
     tx.run(_RETIRE, use=use, alg=alg, now=tx.now)
     return _create(tx, root, use=use, alg=alg)
 
 
 def replace_keys(tx: Tx, root: RootKey, *, use: str) -> None:
-    """Replace every key of `use`; signatures of the old keys are not accepted from now on."""
+    """Replace every key of a use. Signatures of the old keys are not accepted from now on."""
     tx.run(_DROP, use=use)
     for alg in USES[use]:
         _create(tx, root, use=use, alg=alg)
 
 
 def forget_keys(tx: Tx, *, before: int) -> int:
-    """Delete keys retired before that instant, when no signature of theirs can be valid; return their number."""
+    """Delete the keys that were retired before `before` (microseconds), and return their number. At that time all their
+    signatures must have expired.
+    """
     return tx.run(_FORGET, before=before)
 
 
 def reseal(tx: Tx, *, old: RootKey, new: RootKey) -> int:
-    """Encrypt every key with the new root key; return how many were encrypted with the old one. A repetition
-    changes nothing.
+    """Encrypt every key with the new root key, and return the number of keys that were encrypted with the old one. Keys
+    that already have the new root key stay unchanged.
     """
     count = 0
     for kid, use, alg, _state, sealed in tx.all(_ALL):

@@ -1,4 +1,4 @@
-"""The stored course of the server time: each boot of each machine keeps one."""
+"""The stored course of the server time, one for each boot of each machine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _DROP_OTHERS = sql("delete from clock where boot_id <> :boot_id and time < :befo
 
 
 def highest_time(reader: Reader) -> int:
-    """Return the largest time that any server of this database has stored; 0 for a new database."""
+    """Return the latest server time that any server of this database has stored; 0 for a new database."""
     row = reader.one(_HIGHEST)
     return 0 if row is None or row[0] is None else int(row[0])
 

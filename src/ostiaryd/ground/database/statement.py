@@ -1,4 +1,4 @@
-"""Statements: constants of the modules that use them."""
+"""SQL statements. Each is a constant of the module that uses it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _TABLE = re.compile(r"\b(?:from|join|into|update)\s+([a-z_]+)")
 class Sql:
     """A statement in both dialects.
 
-    `names`: the order in which `many` expects the columns of a row; `places`: the place of each key in that order;
-    `tables`: all tables in the statement; a statement that `adds` inserts rows and changes none, or prunes.
+    `names` is the order in which `many` expects the values of a row; `places` is the position of each key in that
+    order; `tables` are all tables in the statement. `adds` is true if the statement only inserts rows, or prunes.
     """
 
     __slots__ = ("adds", "keys", "lasting", "names", "places", "postgres", "sqlite", "steady", "tables", "writes")
@@ -34,12 +34,12 @@ class Sql:
 
 
 def sql(text: str, *, steady: bool = False, lasting: bool = False, prunes: bool = False, keys: str = "") -> Sql:
-    """Prepare a statement; call it at import, never with a value spliced in.
+    """Return a prepared statement. Call this at import, and never insert a value into the text.
 
-    `steady`: the result seldom changes and is read often, so the writer caches it until one of its tables changes.
-    `lasting`: steady, and a result stays true while rows are only added, as a read by key does; an empty result is not
-    cached. `prunes`: deletes only rows that their own date has made worthless, so a cached copy does no harm. `keys`:
-    parameters that equal a column of each row of the one table that the statement is about. A read names one of them.
-    A late write names those by which its row is read.
+    `steady`: the result changes rarely and is read often, so the writer caches it until one of the tables changes.
+    `lasting`: like `steady`, but the insertion of rows does not invalidate a result, as with a read by key; empty
+    results are not cached. `prunes`: the statement deletes only rows that have expired, so cached copies need not be
+    deleted. `keys`: parameters that are compared with a column of the one table of the statement. For a read, name one
+    of them; for a late write, name those by which the row is read.
     """
     return Sql(text, steady=steady, lasting=lasting, prunes=prunes, keys=keys)

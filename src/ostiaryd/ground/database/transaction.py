@@ -1,4 +1,4 @@
-"""Reading, and the writer's transaction: statements, rows that are written together, savepoints."""
+"""Reading, and the writer's transaction: statements, late rows, savepoints."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _RELEASE = sql("release savepoint act")
 
 
 class Reader:
-    """Statements against one connection, for reading."""
+    """Executes statements for reading on one connection."""
 
     __slots__ = ("_connection",)
 
@@ -30,17 +30,17 @@ class Reader:
         self._connection = connection
 
     def one(self, statement: Sql, **params: Any) -> Row | None:
-        """Return the first row, or None."""
+        """Return the first row of the result; None if it is empty."""
         row: Row | None = self._execute(statement, params).fetchone()
         return row
 
     def made(self, statement: Sql, make: Callable[[Row], T], /, **params: Any) -> T | None:
-        """Return the first row, converted by `make`, or None."""
+        """Return the first row of the result, converted by `make`; None if it is empty."""
         row = self._execute(statement, params).fetchone()
         return None if row is None else make(row)
 
     def all(self, statement: Sql, **params: Any) -> list[Row]:
-        """Return all rows."""
+        """Return all rows of the result."""
         rows: list[Row] = self._execute(statement, params).fetchall()
         return rows
 
@@ -49,10 +49,10 @@ class Reader:
 
 
 class Tx(Reader):
-    """A transaction of the writer.
+    """A transaction of the writer, for one batch of jobs.
 
-    `now`: the one instant of the batch, in microseconds since the epoch. `known`: the cache of the last transaction, if
-    it was committed and no other process has written since. `head`: the ledger's head once the entries of the batch are
+    `now` is the time of the whole batch, in microseconds. `known` is the cache of the last transaction, if that was
+    committed and no other process has written since. `head` is the ledger's head after the entries of the batch are
     appended, which the writer pins after the commit.
     """
 
@@ -87,71 +87,76 @@ class Tx(Reader):
         self.random = random
         self.keys = keys
         self.is_granting = is_granting
-        """False while the wall clock is not confirmed: acts that grant are refused (`Act.check_granting`)"""
+        """False while the wall clock is not confirmed; acts that grant are then refused (`Act.check_granting`)."""
         self.pin = pin or Pin()
         self.head: Head | None = None
         self.topics: set[str] = set()
         self.touched: list[str] = []
-        """names of the guarded rows that the act in progress has written (`ground.database.guarded`)"""
+        """Names of the guarded rows that the present act has written (`ground.database.guarded`)."""
         self._deferred: dict[Callable[[Tx, list[Any]], None], list[Any]] = {}
         self._known = cache or QueryCache()
         self._late = Late()
         self._savepoints: list[Savepoint] = []
 
     def one(self, statement: Sql, **params: Any) -> Row | None:
-        """Return the first row, from the cache for a steady statement."""
+        """Return the first row of the result, or None. A steady statement is answered from the cache if possible."""
         if not statement.steady:
             return super().one(statement, **params)
         row: Row | None = self._known.recall(statement, params, Reader.one, self)
         return row
 
     def made(self, statement: Sql, make: Callable[[Row], T], /, **params: Any) -> T | None:
-        """Return the first row, converted; from the cache for a steady statement."""
+        """Return the first row of the result, converted by `make`, or None. A steady statement is answered from the
+        cache if possible.
+        """
         if not statement.steady:
             return super().made(statement, make, **params)
         made_row: T | None = self._known.recall(statement, params, Reader.one, self, make)
         return made_row
 
     def all(self, statement: Sql, **params: Any) -> list[Row]:
-        """Return all rows, from the cache for a steady statement."""
+        """Return all rows of the result. A steady statement is answered from the cache if possible."""
         if not statement.steady:
             return super().all(statement, **params)
         rows: list[Row] = self._known.recall(statement, params, Reader.all, self)
         return rows
 
     def run(self, statement: Sql, **params: Any) -> int:
-        """Execute a statement; return the number of affected rows."""
+        """Execute a statement, and return the number of affected rows."""
         count: int = self._execute(statement, params).rowcount
         return count
 
     def many(self, statement: Sql, rows: Iterable[Sequence[Any]]) -> None:
-        """Execute a statement for each row, with values in the order of `statement.names`."""
+        """Execute a statement once for each row. The values of a row have the order of `statement.names`."""
         self._prepare(statement, {})
         self._connection.many(statement, rows)
 
     def late(self, statement: Sql, row: Sequence[Any]) -> None:
-        """Insert a row, values in the order of `statement.names`, together with rows of other acts: at the end of the
-        batch, before the next read that the row concerns, or before the next write that is not late. A failing row
-        fails the batch.
+        """Execute an insert or update of one row later, together with rows of other acts: at the end of the batch,
+        before the next read that may depend on the row, or before the next other write. The values of `row` have the
+        order of `statement.names`. If it fails, the whole batch fails.
 
-        A late update must follow a read of its row by the key in the same act.
+        Before a late update, the same act must have read the row by its key.
         """
         self._late.add(statement, row)
         self._known.forget(statement)
 
     def keep(self, make: Callable[[], T]) -> T:
-        """Return an object that a package keeps in memory across batches; make it at first use.
+        """Return the object that `make` created at its first use, which a package keeps in memory across batches.
 
-        The object outlives refused acts, failed batches and writes of other processes; its owner must allow for that.
+        The object survives refused acts, failed batches and writes of other processes, so the package must not rely on
+        their order.
         """
         return self._known.keep(make)
 
     def defer(self, function: Callable[[Tx, list[Any]], None], value: Any) -> None:
-        """Gather `value`, for good; `function(tx, values)` runs once, right before the commit, for the whole batch."""
+        """Collect `value`. Once, immediately before the commit, `function(tx, values)` runs with all collected values
+        of the batch. A value stays collected even if its act is undone.
+        """
         self._deferred.setdefault(function, []).append(value)
 
     def finish(self) -> None:
-        """Run the postponed statements; then the transaction is ready to be committed."""
+        """Write the late rows and run the functions of `defer`, so that the transaction can be committed."""
         if self.touched:
             raise RuntimeError(f"guarded rows were written without an entry: {self.touched[:3]}")
         self._late.write(self._connection)
@@ -159,11 +164,15 @@ class Tx(Reader):
             function(self, values)
 
     def touch(self, kind: str, key: str) -> None:
-        """Record that the act in progress has written a guarded row: its entry will contain the digest of the row."""
+        """Record that the present act has written a guarded row, so that the entry of the act will contain the digest
+        of the row.
+        """
         self.touched.append(f"{kind} {key}")
 
     def savepoint(self) -> Savepoint:
-        """Run the block completely or not at all; an exception undoes it and propagates."""
+        """Execute the block completely or not at all: if it raises, its changes are undone, and the exception is raised
+        further.
+        """
         return Savepoint(self)
 
     def _execute(self, statement: Sql, params: dict[str, Any]) -> Any:
@@ -171,8 +180,8 @@ class Tx(Reader):
         return self._connection.execute(statement, params)
 
     def _prepare(self, statement: Sql, params: dict[str, Any]) -> None:
-        """Begin the savepoints that a statement needs; write the late rows before a write and before a read that they
-        concern.
+        """Before a statement, begin the savepoints that it needs. Write the late rows if the statement writes, or reads
+        rows that may be among them.
         """
         if statement.writes or self._late.concerns(statement, params):
             for savepoint in self._savepoints:
@@ -183,8 +192,8 @@ class Tx(Reader):
 
 
 class Late:
-    """Rows that are written together later. They are numbered from `begin` on, so that a savepoint can tell its
-    own rows.
+    """Rows that are written later, together. They have numbers, counted from `begin`, so that a savepoint can recognise
+    its own rows.
     """
 
     __slots__ = ("_keys", "_tables", "begin", "rows")
@@ -193,17 +202,17 @@ class Late:
         self.begin = 0
         self.rows: list[tuple[Sql, Sequence[Any]]] = []
         self._tables: dict[str, set[str]] = {}
-        """keys that all rows of a table have, by table"""
+        """Names of the keys that all late rows of a table have, by table."""
         self._keys: dict[tuple[str, str], set[Any]] = {}
-        """values of a key, by table and key"""
+        """Values of a key in the late rows, by table and name of the key."""
 
     @property
     def end(self) -> int:
-        """Return the number of the next row."""
+        """Return the number that the next added row gets."""
         return self.begin + len(self.rows)
 
     def add(self, statement: Sql, row: Sequence[Any]) -> None:
-        """Append a row for a statement."""
+        """Add a row for a statement."""
         self.rows.append((statement, row))
         for table in statement.tables:
             if (shared := self._tables.get(table)) is None:
@@ -214,7 +223,7 @@ class Late:
                 self._keys.setdefault((table, key), set()).add(row[place])
 
     def concerns(self, statement: Sql, params: dict[str, Any]) -> bool:
-        """Return whether a statement may read or write one of the rows."""
+        """Return whether a statement may read or write one of the late rows."""
         for table in statement.tables:
             if (shared := self._tables.get(table)) is not None:
                 key = statement.keys[0] if statement.keys else ""
@@ -223,7 +232,9 @@ class Late:
         return False
 
     def write(self, connection: DatabaseConnection, *, end: int | None = None) -> None:
-        """Write the rows up to that number, or all. A failure fails the batch, and keeps the rows."""
+        """Write the rows with numbers below `end`, or all rows for None. If it fails, the batch fails, and the rows are
+        kept.
+        """
         count = len(self.rows) if end is None else max(0, end - self.begin)
         by_statement: dict[Sql, list[Sequence[Any]]] = {}
         for statement, row in self.rows[:count]:
@@ -237,14 +248,15 @@ class Late:
             self._keys.clear()
 
     def drop(self, begin: int) -> None:
-        """Delete the unwritten rows from that number on."""
+        """Delete the rows with numbers from `begin` on without writing them."""
         del self.rows[max(0, begin - self.begin) :]
 
 
 class Savepoint:
-    """A savepoint that begins with the first statement in its block that writes, since most refused acts never write.
+    """A savepoint, which begins in the database only before the first statement of its block that writes, because most
+    refused acts never write.
 
-    Late rows from before the block belong to other acts, so they are written first and stay.
+    Late rows from before the block belong to other acts: they are written before the savepoint, and are not undone.
     """
 
     __slots__ = ("_has_begun", "_late_begin", "_topics", "_touched", "_tx")
@@ -254,7 +266,9 @@ class Savepoint:
         self._has_begun = False
 
     def begin(self) -> None:
-        """Begin the savepoint in the database, once, after writing the late rows from before the block."""
+        """Begin the savepoint in the database, if it has not begun, after writing the late rows from
+        before the block.
+        """
         if not self._has_begun:
             tx = self._tx
             tx._late.write(tx._connection, end=self._late_begin)

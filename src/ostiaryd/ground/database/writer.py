@@ -1,15 +1,16 @@
-"""The one writer: takes all jobs that wait, runs each in turn, commits once.
+"""The only writer of this process: takes all waiting jobs as one batch, runs them one after the other, and commits
+once.
 
-One fsync serves many acts (group commit), and no act is answered before it. A job isolates itself with
-`tx.savepoint()`; a job that raises without a savepoint fails its batch, and with it every job of the batch.
+Many acts share one fsync (group commit), and no act is answered before it. A job protects the others by
+`tx.savepoint()`; if a job raises outside a savepoint, all jobs of its batch fail.
 
-On SQLite the jobs run on the event loop and only the commit in a thread: a statement takes microseconds, but gives up
-the interpreter's lock, and in a thread of its own the writer would wait for a busy loop to hand it back each time. The
-loop turns between slices of a batch, so that a request to stop something is read while a batch is in progress. On
+On SQLite the jobs run on the event loop and only the commit in a thread: a statement takes only microseconds but
+releases the interpreter's lock, and in a separate thread the writer would wait for the lock each time. A batch runs in
+slices, between which the event loop does other work, so that a request to stop something is read during a batch. On
 PostgreSQL, where a statement waits for another process, the whole batch runs in the thread.
 
-Jobs queue in a `Line`: acts that stop something overtake all others and cut the batch in progress short; a client with
-too many requests is refused by the age of its oldest waiting job, which costs next to nothing.
+Jobs queue in a `Line`: acts that stop something run before all others and end the batch in progress early. A client
+with too many requests is refused because of the age of its oldest waiting job, which needs almost no work.
 """
 
 from __future__ import annotations
@@ -43,44 +44,49 @@ from ostiaryd.ground.process.clock import Clock
 T = TypeVar("T")
 Job = Callable[[Tx], Any]
 LONGEST_BATCH_S = 0.05
-"""Maximum time for the jobs of a batch; no job begins after it."""
+"""Maximum time for the jobs of a batch, in seconds; after it, no further job begins."""
 SLICE_S, LONGEST_SLICE_S = 0.002, 0.008
-"""Seconds for which a batch on SQLite holds the event loop. If other work has just taken longer, the batch takes as
-long, up to a limit: writing gets half of the time of a round that is not too long.
+"""Minimum and maximum time for which a batch on SQLite occupies the event loop at once, in seconds. Between the two, a
+slice takes as long as the other work since the last slice.
 """
 ANSWERED_AT_ONCE, ANSWERED_PART = 32, 4
-"""Answers in one round of the event loop, about 5 ms of work: to so many refused requests, and to as many requests
-whose jobs are done, or to a quarter of the latter. The answer to a stop waits for no other.
+"""Number of responses in one round of the event loop, about 5 ms of work. The first number limits refused requests.
+Completed requests have the same limit, or a quarter of the waiting ones if that is more. The response to a stop is not
+limited.
 """
 SWEEP_S = 0.05
-"""Seconds between searches of the line for jobs that are too old, also while a commit is in progress."""
+"""Time between two searches of the line for jobs that have waited too long, in seconds. The search also runs during a
+commit.
+"""
 LONGEST_WAIT = 10
-"""Sweeps, so 500 ms: the age at which a job is refused. While a client has a job of that age, further jobs are refused
-at once. The unit is the sweep, because a process without a processor lets no client wait. A turn of the event loop that
-takes longer than a sweep counts as many sweeps as it took processor time.
+"""Age at which a waiting job is refused, in sweeps (10 sweeps are 500 ms). While a client has a job of that age, its
+further jobs are refused immediately. The unit is the sweep, and not a time, so that time without a processor does not
+count. If one round of the event loop takes longer than a sweep, its processor time counts, in sweeps.
 """
 CROWDED = 4
-"""Sweeps, so 200 ms: while the oldest job of all is of that age, a client with anything waiting is refused more."""
+"""Age of the oldest waiting job from which the line is crowded, in sweeps (4 sweeps are 200 ms). While it is crowded,
+further jobs of clients that have a waiting job are refused.
+"""
 REFUSED_AT_ONCE = 250
-"""Refusals that are answered in a sweep, so 5,000 a second: most cost little, since nothing but the client of their
-request is looked at (`Endpoint.refuse`). A refusal beyond is held back: its client sends no other request on that
-connection.
+"""Maximum number of refusals that are sent in one sweep (5,000 a second). Most cost little work, because only the
+client of the request is determined (`Endpoint.refuse`). Further refusals wait; meanwhile their clients cannot send
+another request on the same connection.
 """
 
 
 class Busy(Unavailable):
-    """The client has too many requests in the queue of the writer. The request was not processed, and nothing
-    changed.
-    """
+    """The client has too many jobs in the line. The request was not processed, and nothing was changed."""
 
     code = "busy"
 
     def __init__(self) -> None:
-        super().__init__("too many requests of this client wait to be written", hint="try again later")
+        super().__init__("too many requests of this client are waiting for the database", hint="try again later")
 
 
 class Raised:
-    """The error of a job whose changes stay in the batch (a recorded refusal); it is returned instead of raised."""
+    """The error of a job whose changes stay in the batch, for example a recorded refusal. A job returns it instead of
+    raising the error.
+    """
 
     __slots__ = ("error",)
 
@@ -88,15 +94,15 @@ class Raised:
         self.error = error
 
     def drop_frames(self) -> None:
-        """Remove the frames from a refusal that is not logged: they reference the batch in a cycle, so only the
-        garbage collector would free it.
+        """Remove the traceback from a refusal that is not logged, because its frames refer to the batch in a cycle,
+        which only the garbage collector would free.
         """
         if isinstance(self.error, Refused):
             self.error.__traceback__ = self.error.__context__ = self.error.__cause__ = None
 
 
 class _Waiting(msgspec.Struct):
-    """A job in the queue, since the sweep `at`."""
+    """A job in the line. `at` is the number of the sweep in which it was added."""
 
     job: Job
     future: asyncio.Future[Any]
@@ -106,7 +112,9 @@ class _Waiting(msgspec.Struct):
 
 @dataclass(slots=True)
 class _Batch:
-    """Jobs of one transaction, and the outcome of each; `error` is the error that ended the batch."""
+    """The jobs of one transaction, with the result of each. `error` is the error with which the whole batch failed;
+    None without one.
+    """
 
     waiting: list[_Waiting] = field(default_factory=list)
     results: list[Any] = field(default_factory=list)
@@ -114,18 +122,22 @@ class _Batch:
     head: Head | None = None
     error: BaseException | None = None
     is_retried: bool = False
-    """the jobs that may use the reserve run again, because a part of the reserve is free now"""
+    """True if the jobs that may use the reserve run a second time, because a part of the reserve was freed."""
     tx: Tx | None = None
     left_s: float = LONGEST_BATCH_S
-    """time that is left for its jobs"""
+    """Remaining time for further jobs, in seconds."""
     ran_at: float = 0.0
-    """time at which its last slice ended"""
+    """Time at which the last slice ended, in seconds of the monotonic clock."""
     last: Lane = Lane.ORDINARY
-    """the last lane from which jobs are taken: after a job of the lane `STOP` only that one, so that it commits soon"""
+    """Last lane from which jobs are taken. After a job of the lane `STOP`, it is `STOP`, so that this job is committed
+    soon.
+    """
 
 
 def isolated(job: Callable[[Tx], T]) -> Callable[[Tx], T | Raised]:
-    """Return the job within a savepoint: a refusal undoes the job alone, and its batch continues."""
+    """Return a job that runs `job` in a savepoint: if `job` is refused, only its own changes are undone, and the batch
+    continues.
+    """
 
     def run(tx: Tx) -> T | Raised:
         try:
@@ -138,8 +150,8 @@ def isolated(job: Callable[[Tx], T]) -> Callable[[Tx], T | Raised]:
 
 
 def _answer(future: asyncio.Future[Any], result: Any) -> None:
-    """Set the result of a job for its waiter."""
-    if future.done():  # the waiter was cancelled; the act stands all the same
+    """Give the result of a job to the task that waits for it."""
+    if future.done():  # the waiting task was cancelled; the act is committed nevertheless
         return
     if isinstance(result, Raised):
         future.set_exception(result.error)
@@ -148,7 +160,9 @@ def _answer(future: asyncio.Future[Any], result: Any) -> None:
 
 
 def _check_storage(raised: Raised) -> None:
-    """Raise the error of a job that met a failure of the storage: SQLite may have rolled back."""
+    """Raise the error of a job if it is a failure of the storage, because SQLite may then have rolled back the whole
+    transaction.
+    """
     if storage_failure(raised.error) is not None:
         raise raised.error
 
@@ -168,43 +182,48 @@ class Writer:
         self._db, self._connection = db, (connection := db.connect())
         self._losses = connection.losses
         self._begin_now = connection.begin_now if isinstance(connection, SqliteConnection) else None
-        """function that begins a transaction on the event loop, on SQLite"""
+        """Function that begins a transaction on the event loop; None on PostgreSQL."""
         self._known = QueryCache()
         self._reserve = reserve
         self.is_full = reserve is not None and reserve.was_full
-        """true if the disk is full: only jobs that may use the reserve run, until `rebuild` finds room"""
+        """True if the disk is full: only jobs that may use the reserve run, until `rebuild` finds space."""
         self._line: Line[_Waiting] = Line()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
-        self._loop = asyncio.get_running_loop()  # kept, since asking for it is a system call (until Python 3.12)
+        # stored, because `get_running_loop` makes a system call before Python 3.12
+        self._loop = asyncio.get_running_loop()
         self._idle = asyncio.Event()
         self._idle.set()
         self._sweeping: asyncio.TimerHandle | None = None
         self._refused: deque[asyncio.Future[Any]] = deque()
         self._refusals_left = REFUSED_AT_ONCE
         self._outcomes: deque[tuple[asyncio.Future[Any], Any]] = deque()
-        """the outcomes of jobs whose requests are not answered yet"""
+        """Results of jobs whose requests are not answered yet, each with the future that waits."""
         self._refusals: deque[asyncio.Future[Any]] = deque()
-        """the refusals that are answered next; `_refused` has the others, until a later sweep"""
+        """Refusals that are sent in the next rounds. The refusals in `_refused` wait for a later sweep."""
         self._is_answering = False
         self._is_between = False
-        """true if a batch has ended, and the next one begins after its requests are answered"""
+        """True if a batch has ended, and the next batch begins when its requests are answered."""
         self._next_slice: tuple[asyncio.Handle, _Batch] | None = None
-        """the batch in progress, between two slices"""
+        """The batch in progress between two slices, with the handle of its next slice; None otherwise."""
         self._swept_at = 0.0
-        """processor time of this thread at the last sweep, in seconds"""
+        """Processor time of this thread at the last sweep, in seconds."""
         self._sweeps = self._age = 0
-        """sweeps so far; sweeps that the oldest job which may expire has waited"""
+        """Number of sweeps so far, and age in sweeps of the oldest waiting job that can expire."""
         self._closed = False
         self._started = 0.0
-        """monotonic time when the batch in progress began, in seconds; 0 while there is none"""
+        """Monotonic time at which the batch in progress began, in seconds; 0 if there is none."""
         self.commits = True
-        """False if the last batch failed as a whole"""
+        """False if the last batch failed as a whole."""
         self.listeners: list[Callable[[set[str]], None]] = []
-        """functions that are called on the event loop after a commit, with the outbox topics that it filled"""
+        """Functions that are called on the event loop after a commit, with the topics of the outbox that have new
+        messages.
+        """
 
     def submit(self, job: Callable[[Tx], T | Raised]) -> Awaitable[T]:
-        """Queue a job by the `priority` of this task; the awaitable ends when its effects are durable, and raises Busy
-        if the job expires, DiskFull. Call on the event loop.
+        """Add a job to the line with the priority of this task. The awaitable returns the result of the job when its
+        changes are durable. Call it on the event loop.
+
+        Raises Busy if the job expires, and DiskFull.
         """
         if self._closed:
             raise RuntimeError("the writer is closed")
@@ -219,47 +238,51 @@ class Writer:
         return future
 
     async def rebuild(self) -> None:
-        """Build the reserve if there is room for it; without room, the disk counts as full."""
+        """Restore the reserve if the disk has space for it; otherwise the disk counts as full."""
         if (reserve := self._reserve) is not None:
             is_whole = await asyncio.to_thread(reserve.build)
             self.is_full = not is_whole and (self.is_full or reserve.open_room())
 
     async def move_log(self) -> None:
-        """Move committed pages from SQLite's log to the database file, while batches go on. Raises LostDatabase,
+        """Move committed pages from SQLite's log to the database file, while batches continue. Raises LostDatabase,
         DatabaseUnavailable.
         """
         if isinstance(self._connection, SqliteConnection):
             await asyncio.to_thread(self._connection.move_log)
 
     async def admit(self, client: Client) -> None:
-        """Refuse a client that `is_refused`. Raises Busy when the turn of the refusal comes."""
+        """Return if the client may add a job; otherwise wait until the refusal can be sent, and raise Busy."""
         if self.is_refused(client):
             await self._hold_refusal()
 
     def _hold_refusal(self) -> asyncio.Future[None]:
-        """Return the refusal of a request when its turn comes. (A frame that kept it would be garbage in a cycle.)"""
+        """Return a future that ends when this refusal may be sent. It is a separate function, because a frame that
+        holds the future would be part of a reference cycle.
+        """
         self._refused.append(refused := self._loop.create_future())
         return refused
 
     def is_refused(self, client: Client) -> bool:
-        """Return whether the client has a job in the queue while the queue is crowded."""
+        """Return whether a further job of the client is refused: the line is crowded, and the client has
+        a waiting job.
+        """
         oldest = self._line.first(Lane.ORDINARY, client) if self.is_crowded else None
         return oldest is not None and oldest.priority.expires
 
     def take_refusal(self) -> bool:
-        """Take one of the refusals that may be answered at once; False if none is left until the next sweep."""
+        """Use up one of the refusals that may still be sent in this sweep. Return false if there is none left."""
         has_left = self._refusals_left > 0
         self._refusals_left -= has_left
         return has_left
 
     @property
     def is_crowded(self) -> bool:
-        """Return whether jobs wait so long that many of them will be refused."""
+        """Return whether jobs have waited so long that many of them will be refused."""
         return self._age >= CROWDED
 
     @property
     def waiting(self) -> int:
-        """Return the number of queued jobs."""
+        """Return the number of jobs in the line."""
         return len(self._line)
 
     def _push(self, waiting: _Waiting) -> None:
@@ -282,7 +305,9 @@ class Writer:
         return waiting.priority.expires and self._sweeps - waiting.at >= LONGEST_WAIT
 
     def _sweep(self) -> None:
-        """Remove the jobs that have waited too long and answer refusals, as long as there are any."""
+        """Refuse the jobs that have waited too long, and send waiting refusals. Repeat after `SWEEP_S` while there is
+        work.
+        """
         now = time.thread_time()
         self._sweeps += max(1, int((now - self._swept_at) / SWEEP_S))
         self._swept_at = now
@@ -298,16 +323,16 @@ class Writer:
         self._sweeping = None if is_over else self._loop.call_later(SWEEP_S, self._sweep)
 
     def _find_age(self) -> int:
-        """Return for how many sweeps the oldest job that may expire has waited; 0 without such a job."""
+        """Return the age in sweeps of the oldest waiting job that can expire; 0 if there is none."""
         return self._sweeps - min((one.at for one in self._line if one.priority.expires), default=self._sweeps)
 
     @property
     def busy_s(self) -> float:
-        """Return the seconds since the batch in progress began; 0 if there is none."""
+        """Return for how many seconds the batch in progress has run; 0 if there is none."""
         return time.monotonic() - self._started if self._started else 0.0
 
     async def close(self) -> None:
-        """Finish the queued jobs, then stop."""
+        """Finish the jobs in the line, then stop."""
         self._closed = True
         await self._idle.wait()
         if self._sweeping is not None:
@@ -333,7 +358,7 @@ class Writer:
             self._in_thread(self._begin, batch, then=self._go_on)
 
     def _go_on(self, batch: _Batch) -> None:
-        """Run a slice of the batch on the event loop; commit once it is complete."""
+        """Run one slice of the batch on the event loop. When the batch is complete, commit it."""
         self._next_slice = None
         elsewhere_s = min(time.monotonic() - batch.ran_at, LONGEST_SLICE_S) if batch.ran_at else 0.0
         batch.left_s = max(batch.left_s, elsewhere_s)
@@ -343,7 +368,7 @@ class Writer:
             self._in_thread(self._commit, batch, then=self._end)
 
     def _in_thread(self, work: Callable[[_Batch], None], batch: _Batch, *, then: Callable[[_Batch], None]) -> None:
-        """Run `work` in the writer's thread, then `then` on the event loop."""
+        """Run `work` with the batch in the writer's thread, then `then` with the batch on the event loop."""
 
         def go_on(done: asyncio.Future[None]) -> None:
             batch.error = batch.error or done.exception()
@@ -363,7 +388,9 @@ class Writer:
             batch.error = error
 
     def _run(self, batch: _Batch, *, slice_s: float) -> bool:
-        """Run waiting jobs in the open transaction, for `slice_s`; return whether the batch continues."""
+        """Run waiting jobs in the open transaction for at most `slice_s` seconds. Return whether the batch needs
+        another slice.
+        """
         try:
             if batch.error is None:
                 tx = batch.tx = batch.tx or self._new_tx(batch)
@@ -377,7 +404,9 @@ class Writer:
                     if isinstance(result, Raised):
                         _check_storage(result)
                         result.drop_frames()
-                    now = time.monotonic()  # asked after a job: one is done, however late we got the processor
+                    # after the job, so that each slice runs at least one job, however late this thread got the
+                    # processor
+                    now = time.monotonic()
                     if now >= until:
                         break
                 batch.ran_at, batch.left_s = now, batch.left_s - (now - began)
@@ -387,12 +416,12 @@ class Writer:
                 batch.topics, batch.head = tx.topics, tx.head
         except BaseException as error:  # noqa: BLE001 as above
             batch.error = error
-        if batch.error is not None and not batch.waiting:  # it did not even begin
+        if batch.error is not None and not batch.waiting:  # the transaction did not begin
             batch.waiting = self._line.remove(lambda _: True)
         return False
 
     def _new_tx(self, batch: _Batch) -> Tx:
-        if self._losses != self._connection.losses:  # another server may answer, with an older state
+        if self._losses != self._connection.losses:  # the new connection may lead to another server with an older state
             self._known, self._losses = QueryCache(), self._connection.losses
             self._pin.require_check()
         if not self._connection.is_alone():
@@ -409,8 +438,8 @@ class Writer:
         )
 
     def _commit(self, batch: _Batch) -> None:
-        """Commit the transaction, durably, unless the batch has failed. Then pin the ledger's head, before any
-        answer.
+        """Commit the transaction durably, unless the batch has failed, and then pin the ledger's head, before any
+        response.
         """
         if batch.error is None:
             try:
@@ -425,12 +454,12 @@ class Writer:
         if is_disk_full(batch.error):
             batch.is_retried = self._reserve is not None and self._reserve.release()
             batch.error = DiskFull()
-            # Objects of packages hold the proofs that this batch has spent; the second run spends them again.
+            # Objects of packages contain the proofs that this batch has used; the second run uses the proofs again.
             self._known = QueryCache()
 
     def _commit_or_find_outcome(self) -> None:
-        """Commit. If the answer is lost, find out whether the commit took place. Raises if it did not, or if
-        that stays unknown.
+        """Commit. If the answer of the database is lost, determine whether the commit took place. Raises if it did not,
+        or if that is unknown.
         """
         try:
             self._connection.commit()
@@ -442,8 +471,9 @@ class Writer:
                 ) from None
 
     def _end(self, batch: _Batch) -> None:
-        """Wake the listeners, then answer the waiters: those of the lane `STOP` at once, the others some in each round
-        of the event loop. The next batch begins after that, so that it has many jobs; at once if jobs wait too long.
+        """Call the listeners, then answer the requests of the batch: those of the lane `STOP` immediately, the others
+        over several rounds of the event loop. The next batch begins after that, so that it has many jobs, or
+        immediately if jobs have waited too long.
         """
         error = batch.error
         self._started, self.commits = 0.0, error is None
@@ -456,7 +486,8 @@ class Writer:
         finally:
             results = batch.results if error is None else [Raised(error)] * len(batch.waiting)
             for waiting, result in zip(batch.waiting, results, strict=True):
-                waiting.priority.expires = False  # what its request still has to write follows from what was done
+                # further writes of this request depend on the committed act, and must not be refused
+                waiting.priority.expires = False
                 if waiting.priority.lane is Lane.STOP:
                     _answer(waiting.future, result)
                 else:
@@ -493,7 +524,7 @@ class Writer:
             self._loop.call_soon(self._answer_some)
 
     def _make_room(self, batch: _Batch) -> None:
-        """Let only jobs that may use the reserve run, after a batch for which the disk had no room."""
+        """After a batch that failed because the disk is full, let only jobs run that may use the reserve."""
         if self._reserve is None:
             return
         self.is_full = True

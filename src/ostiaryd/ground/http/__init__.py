@@ -1,1 +1,1 @@
-"""HTTP: the edge, routes, connections, limits, TLS."""
+"""HTTP: requests and replies, routes, connections, limits, TLS."""

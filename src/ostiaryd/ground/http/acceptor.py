@@ -1,12 +1,13 @@
 """Accepts new connections from the listening socket, many in each round of the event loop.
 
-Every connection in the queue of the kernel is taken, which costs little. The addresses that they come from then take
-turns, and a few connections are opened in each round: a client gets in while another address opens thousands. A
-connection that waits too long to be opened is answered 503, unread. Closed without an answer, its client would connect
-again at once, and feed the flood.
+All connections in the kernel's queue are accepted, which costs little. Then the client addresses take turns, and a few
+connections are opened in each round, so that a client is served even while another address opens thousands. A
+connection that waits too long to be opened gets the response 503, unread: if it were closed without a response, its
+client would immediately connect again.
 
 uvloop accepts one connection per round (libuv since 1.45). Under load a round answers hundreds of requests, so the
-queue of the listening socket overflows, and the kernel lets each client that did not fit wait for 1, 3 and then 7 s.
+queue of the listening socket would overflow, and clients beyond the queue would repeat their attempts only after 1, 3
+and then 7 s.
 """
 
 from __future__ import annotations
@@ -33,32 +34,36 @@ log = logging.getLogger("ostiary")
 QUEUE = 4096
 """Maximum number of connections that the kernel queues: the default limit of Linux (`net.core.somaxconn`)."""
 TAKEN_AT_ONCE = 512
-"""Maximum number of connections taken from the kernel's queue in one round of the event loop, about 3 ms of work."""
+"""Maximum number of connections that are accepted from the kernel's queue in one round of the event loop, about 3 ms of
+work.
+"""
 MAX_TAKEN = 2048
-"""Maximum number of accepted connections that wait to be opened. With one more, the oldest of the address with
-the most is refused.
+"""Maximum number of accepted connections that wait to be opened. Above it, the oldest waiting connection of the address
+with the most connections is refused.
 """
 REFUSED_AT_ONCE = 256
 """Maximum number of connections refused in one round, about 5 ms of work."""
 AT_ONCE = 32
-"""Maximum number of connections opened in one round of the event loop, about 5 ms of work, so that open
-connections are served meanwhile.
+"""Maximum number of connections that are opened in one round of the event loop, about 5 ms of work, so that open
+connections are served in the same round.
 """
 HANDSHAKE_S = 10.0
 """Maximum time for a TLS handshake, in seconds."""
 HANDSHAKES, OF_ADDRESS = 1024, 64
-"""Handshakes that may be under way at once, in all and with one address. A further handshake ends the oldest one: a
-client that stalls loses its place, and a client that goes on needs the place for a moment.
+"""Maximum number of concurrent TLS handshakes, in total and for one address. A further handshake ends the oldest one,
+because a client that stalls needs its place longer than a client that continues.
 """
 PAUSE_S = 0.1
-"""Time without accepting after the system ran out of descriptors or memory, in seconds."""
+"""Time for which no connection is accepted after the system ran out of descriptors or memory, in seconds."""
 REFUSAL = render_refusal(503, "busy", "too many connections wait to be opened")
-"""The answer on a connection that is refused before it is opened."""
+"""Response on a connection that is refused before it is opened."""
 _EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
 class _Accepted(NamedTuple):
-    """A connection that waits to be opened. `since`: processor time of the event loop then, in seconds."""
+    """An accepted connection that waits to be opened. `since` is the processor time of the event loop at its
+    acceptance, in seconds.
+    """
 
     connection: socket.socket
     address: str
@@ -66,9 +71,9 @@ class _Accepted(NamedTuple):
 
 
 class Acceptor:
-    """The listening socket of a server. `make` returns the protocol of one connection.
+    """The listening socket of a server. `make` returns a new protocol object for a connection.
 
-    No connection is accepted while `turns` are paused.
+    While `turns` are paused, no connection is accepted.
     """
 
     def __init__(
@@ -80,9 +85,10 @@ class Acceptor:
         turns: ParsingTurns | None = None,
         note_refusal: Callable[[str, str], None] | None = None,
     ) -> None:
-        """Start to listen, with TLS if there is a certificate. Call on the event loop.
+        """Start to listen, with TLS if `certificate` is given. Call it on the event loop.
 
-        `note_refusal` is called with the address of a client whose certificate is not admitted, and the reason.
+        If the TLS handshake refuses a client certificate, `note_refusal` is called with the address of the client and
+        the reason.
         """
         self._note_refusal = note_refusal
         self._sock, self._make, self._certificate = sock, make, certificate
@@ -122,12 +128,12 @@ class Acceptor:
                 connection, (address, *_) = self._sock.accept()
             except (BlockingIOError, InterruptedError):
                 break
-            except ConnectionAbortedError:  # its client has gone already
+            except ConnectionAbortedError:  # the client has already closed the connection
                 continue
             except OSError as error:
                 if error.errno not in _EXHAUSTED:
                     raise
-                log.warning("no connection can be taken for %g s: %s", PAUSE_S, error.strerror)
+                log.warning("no connections are accepted for %g s: %s", PAUSE_S, error.strerror)
                 self._loop.remove_reader(self._sock)
                 self._resuming = self._loop.call_later(PAUSE_S, self._resume)
                 break
@@ -137,8 +143,8 @@ class Acceptor:
         self._open_some()
 
     def _open_some(self) -> None:
-        """Open some of the connections that were taken, and the others in later rounds. Refuse connections that have
-        waited too long while many wait.
+        """Open some of the accepted connections, and the others in later rounds. If many are waiting, refuse those
+        connections that have waited too long.
         """
         latest = time.thread_time() - LONGEST_WAIT_S
         opened = refused = 0
@@ -163,19 +169,21 @@ class Acceptor:
             self._open_some()
 
     def _refuse(self, connection: socket.socket) -> None:
-        """Answer 503 and close the connection; without TLS only, since no handshake has been made."""
+        """Send the response 503 and close the connection. With TLS, close it without a response, because there was no
+        handshake.
+        """
         if self._certificate is None:
             connection.setblocking(False)
-            with suppress(OSError):  # the client has gone
+            with suppress(OSError):  # the client has closed the connection
                 connection.send(REFUSAL)
-                connection.recv(64 << 10)  # closing with unread bytes would reset the connection, and lose the answer
+                # if unread bytes are left, closing resets the connection, and the client does not get the response
+                connection.recv(64 << 10)
         connection.close()
 
     def _end_oldest(self, address: str) -> None:
-        """Make room for one more handshake: if there are too many, end the oldest handshake of the address that has the
-        most.
+        """End the oldest handshake of the address with the most handshakes, if there are too many in total.
 
-        A connection counts among `connections` only after its handshake.
+        A connection counts in `connections` only after its handshake.
         """
         if len(self._of_address.get(address, ())) >= OF_ADDRESS:
             self._end_oldest_of(address)
@@ -189,7 +197,8 @@ class Acceptor:
 
     def _open(self, connection: socket.socket, address: str) -> None:
         connection.setblocking(False)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio's own loop does not
+        # the event loop of asyncio does not set this option
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         opened = partial(self._loop.connect_accepted_socket, self._make, connection)
         if self._certificate is not None:
             opened = partial(opened, ssl=self._certificate.context(), ssl_handshake_timeout=HANDSHAKE_S)
@@ -208,12 +217,13 @@ class Acceptor:
         address = self._opening.get(task, "")
         self._forget(task)
         if task.cancelled():
-            connection.close()  # the task had not begun, so nothing else closes the socket
+            connection.close()  # the task was cancelled before it started, so the socket is closed here
             return
         if (error := task.exception()) is None:
             return
         if isinstance(error, ssl.SSLCertVerificationError) and self._note_refusal is not None:
             self._note_refusal(address, error.verify_message)
             return
-        if not isinstance(error, ssl.SSLError | ConnectionError | TimeoutError):  # errors of clients are not logged
+        # errors that clients cause are not logged
+        if not isinstance(error, ssl.SSLError | ConnectionError | TimeoutError):
             log.warning("a connection could not be opened: %s", error)

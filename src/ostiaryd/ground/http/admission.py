@@ -1,10 +1,12 @@
-"""Admission: under which client a request queues for the writer, and which requests are refused unread.
+"""Admission: determines under which client the jobs of a request wait in the writer's line, and which requests are
+refused unread.
 
-A request first queues as the client that it names, within the network that it came from. The name is not proved, so it
-only divides the share of its network. Once the caller is proved, the request queues as that caller, with its own share.
+Before authentication, a request counts for the client that it names, within the share of the network from which it
+came. The name is not verified, so it only divides the share of the network. After authentication, the request counts
+for its caller, who has a separate share.
 
-A request that stops something queues in the lane `STOP`: always if an administrator or a person sends it, and within
-the rate of `Stops` for every other caller, so that the lane cannot be used to starve all others.
+A request that stops something waits in the lane `STOP`. For an administrator or a person this always applies, for every
+other caller only within the rate of `Stops`, so that no caller can use the lane to block all others.
 """
 
 from __future__ import annotations
@@ -21,21 +23,21 @@ from ostiaryd.ground.http.buckets import Buckets
 from ostiaryd.ground.http.edge import Call
 
 MAX_CLAIMS = 8192
-"""Maximum number of characters of a token's payload that are searched for the name of its client."""
+"""Number of characters of a token's payload in which the name of the client is searched."""
 MAX_HEADER = 2048
-"""Maximum number of characters of the header before the payload."""
+"""Maximum length of the header of such a token, in characters."""
 STRANGERS = ""
-"""The bucket of `Stops` that all unproven callers share."""
+"""Name of the bucket of `Stops` that all unauthenticated callers share."""
 
 
 class Stops(Buckets):
-    """The rate of requests of one caller in the lane `STOP`; requests beyond it queue with all others."""
+    """Rate limit of one caller for requests in the lane `STOP`. Further requests wait in the ordinary lane."""
 
     burst, per_second = 50, 20
 
 
 class Essentials(Buckets):
-    """Token requests of one network that may use the reserve of a full disk."""
+    """Rate limit of one network for token requests that may use the reserve of a full disk."""
 
     burst, per_second = 30, 3
 
@@ -49,12 +51,16 @@ _decode = json_decoder(_Claims)
 
 
 def queue_unproven(call: Call, *, wants: Lane) -> None:
-    """Queue the writes of this task as those of an unproven caller. `wants` is their lane once the caller is proved."""
+    """Let the jobs of this task wait in the line as jobs of an unauthenticated caller. `wants` is their lane after
+    authentication.
+    """
     priority.set(Priority(client_of(call), wants=wants, expires=True))
 
 
 def queue_stop_unproven(call: Call) -> None:
-    """Queue a request that stops something and whose caller is proved only in its act, within the rate of `Stops`."""
+    """Let the jobs of a request that stops something, and whose caller is authenticated only in its act, wait in the
+    lane `STOP`, within the rate of `Stops`.
+    """
     queue_unproven(call, wants=Lane.STOP)
     mine = priority.get()
     if _takes_stop(call, mine.client[0]) and _takes_stop(call, STRANGERS):
@@ -62,14 +68,14 @@ def queue_stop_unproven(call: Call) -> None:
 
 
 def queue_proven(call: Call, id: str, *, is_privileged: bool, is_guard: bool) -> None:
-    """Queue the further writes of this task as the writes of the proven caller `id`.
+    """Let the further jobs of this task wait in the line as jobs of the authenticated caller `id`.
 
     `is_privileged` means an administrator or a person. Their reads, and the feed of a guard, may use the reserve of a
     full disk.
     """
     call.is_privileged = is_privileged
     mine = priority.get()
-    if not mine.expires:  # the server's own task
+    if not mine.expires:  # the task belongs to the server, not to a request
         return
     mine.client, mine.expires = (id, ""), not is_privileged
     mine.is_essential = call.method == "GET" and (is_privileged or is_guard)
@@ -80,8 +86,8 @@ def queue_proven(call: Call, id: str, *, is_privileged: bool, is_guard: bool) ->
 def admit_to_reserve(call: Call, is_privileged: Callable[[str], bool]) -> None:
     """Let a token request of an administrator, a person or a guard use the reserve of a full disk.
 
-    Without a token they could stop nothing. The name is only claimed, so `Essentials` limits its use by unauthenticated
-    callers.
+    They need a token to stop something. The name in the request is not verified, so `Essentials` limits the number of
+    such requests.
     """
     share, name = priority.get().client
     bucket = call.world.keep(Essentials).of(share)
@@ -91,21 +97,21 @@ def admit_to_reserve(call: Call, is_privileged: Callable[[str], bool]) -> None:
 
 
 async def check_admission(call: Call) -> None:
-    """Refuse a client that has a job in the line while the line is crowded. Raises Busy."""
+    """Refuse a request whose client has a job in the line while the line is crowded. Raises Busy."""
     writer = call.world.writer
     if not writer.is_crowded:
         return
     share, name = priority.get().client
     await writer.admit((share, name))
     if name:
-        await writer.admit((name, ""))  # the line of that client as a proven caller
+        await writer.admit((name, ""))  # the share of the same client as an authenticated caller
 
 
 def is_refused(call: Call) -> bool:
-    """Return whether a request is refused before anything except its client is read.
+    """Return whether a request is refused before anything except its client is determined.
 
-    True if the client has a job in the queue while the queue is crowded, and a refusal may be answered at once. All
-    other requests go through `check_admission`.
+    True if the client has a job in the line while the line is crowded, and the refusal can be sent now. All other
+    requests go through `check_admission`.
     """
     writer = call.world.writer
     share, name = client_of(call)
@@ -113,7 +119,9 @@ def is_refused(call: Call) -> bool:
 
 
 def client_of(call: Call) -> Client:
-    """Return the client that a request names; a client whose token was verified before counts as proved."""
+    """Return the client under which a request waits in the line. A client whose token was verified earlier counts as
+    authenticated.
+    """
     for name, value in call.headers:
         if name == b"authorization":
             token = value.partition(b" ")[2].strip(b" ")
@@ -124,7 +132,7 @@ def client_of(call: Call) -> Client:
 
 
 def _name(token: bytes) -> str:
-    """Return the client in the payload of a token; empty if the payload cannot be read."""
+    """Return the client id in the unverified payload of a token; empty if the payload cannot be read."""
     _, _, rest = token[: MAX_HEADER + MAX_CLAIMS + 2].partition(b".")
     payload, dot, _ = rest.partition(b".")
     if not dot:
@@ -137,7 +145,7 @@ def _name(token: bytes) -> str:
 
 
 def _takes_stop(call: Call, caller: str) -> bool:
-    """Take one request of `caller` in the lane `STOP`; return False if none is left."""
+    """Count one request of `caller` against its rate for the lane `STOP`. Return false if the rate is exceeded."""
     bucket = call.world.keep(Stops).of(caller)
     if has := bucket.has(1):
         bucket.take(1)

@@ -1,6 +1,6 @@
-"""Rate limits in memory, one bucket per sender: a burst, and a rate per second.
+"""Rate limits in memory, with one bucket per sender: a number of messages at once, and a rate per second.
 
-A refused message costs nothing, not even an entry. A sender that keeps exceeding its limit is recorded at intervals.
+A refused message is not recorded in the ledger. If a sender keeps exceeding its limit, this is recorded at intervals.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from ostiaryd.ground.world import World
 SECOND = 1_000_000
 MAX_KNOWN = 100_000
 FLOODING = 100
-"""number of refusals within a minute that count as a flood"""
+"""Number of refusals within a minute from which they count as a flood."""
 WINDOW_S = 60
 QUIET_S = 300
-"""minimum time between two records of a flood, in seconds"""
+"""Minimum time between two records of a flood of the same sender, in seconds."""
 
 
 class TooMuch(Refused):
-    """The caller exceeds a rate limit; try again after `after_s` seconds."""
+    """The caller exceeds a rate limit. `after_s` is the time until the caller may try again, in seconds."""
 
     code = "too_much"
 
@@ -34,8 +34,9 @@ class TooMuch(Refused):
 
 @dataclass(slots=True)
 class Bucket:
-    """The bucket of a sender. `left`: millionths of messages as of `at`; `refused`: the number of refusals
-    since `since`; `told_at`: when a flood was recorded.
+    """The bucket of a sender. `left` is the remaining content at the time `at`, in millionths of a message. `refused`
+    is the number of refusals since `since`. `told_at` is the time at which a flood was last recorded. Times are in
+    microseconds.
     """
 
     burst: int
@@ -50,24 +51,24 @@ class Bucket:
         self.left = self.burst * SECOND
 
     def fill(self, now: int) -> None:
-        """Refill the bucket up to `now` (microseconds)."""
+        """Refill the bucket for the time up to `now` (microseconds)."""
         self.left = min(self.burst * SECOND, self.left + max(0, now - self.at) * self.per_second)
         self.at = now
 
     def has(self, count: int) -> bool:
-        """Return whether `count` messages are left."""
+        """Return whether the bucket contains at least `count` messages."""
         return self.left >= count * SECOND
 
     def take(self, count: int) -> None:
-        """Take `count` messages from the present or the future content."""
+        """Remove `count` messages. The content may become negative; it must then refill first."""
         self.left -= count * SECOND
 
     def after_s(self, count: int) -> int:
-        """Return the seconds until `count` messages are left."""
+        """Return after how many seconds the bucket will contain `count` messages."""
         return max(1, math.ceil((count * SECOND - self.left) / self.per_second / SECOND))
 
     def refuse(self) -> bool:
-        """Count a refusal at `at`; return whether a flood is to be recorded."""
+        """Count a refusal; return true if a flood must be recorded now."""
         if self.at - self.since > WINDOW_S * SECOND:
             self.since, self.refused = self.at, 0
         self.refused += 1
@@ -78,7 +79,9 @@ class Bucket:
 
 
 class Buckets:
-    """Buckets of the latest senders; lives on the event loop. Subclasses set burst and rate."""
+    """The buckets of the most recent senders. Use it only on the event loop. Subclasses set `burst` and
+    `per_second`.
+    """
 
     burst: ClassVar[int]
     per_second: ClassVar[int]
@@ -88,7 +91,7 @@ class Buckets:
         self._known: OrderedDict[str, Bucket] = OrderedDict()
 
     def of(self, sender: str) -> Bucket:
-        """Return the bucket of a sender, refilled."""
+        """Return the bucket of a sender, with its content up to date."""
         now = self._world.now()
         bucket = self._known.setdefault(sender, Bucket(self.burst, self.per_second, now))
         self._known.move_to_end(sender)

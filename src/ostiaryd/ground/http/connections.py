@@ -1,12 +1,13 @@
-"""Bounds on connections of callers that have proved nothing: for each address, in all, and on the bytes they hold.
+"""Limits for connections of unauthenticated callers: their number for each address and in total, and the bytes that
+they hold.
 
-A connection counts until a request on it succeeds that needs a proof.
+A connection counts until an authenticated request on it succeeds.
 
-If an address has too many connections, one of them is closed, in the order of `Rank`. A client that proves itself
-after one challenge therefore keeps its connection in a flood. Behind a proxy that the configuration names, each request
-counts under the address that the proxy forwards, while the request is under way.
+If an address has too many connections, one of them is closed, in the order of `Rank`. A client that authenticates after
+one challenge therefore keeps its connection during a flood. On a connection of a configured proxy, each request counts
+under the address that the proxy forwards, while the request is in progress.
 
-Lives on the event loop.
+Use it only on the event loop.
 """
 
 from __future__ import annotations
@@ -20,24 +21,20 @@ from ostiaryd.ground.http.turns import ParsingTurns
 
 OF_ADDRESS = 256
 TIMES_IN_ALL = 16
-"""Anonymous connections in all, as a multiple of those of one address."""
+"""Factor between the maximum number of unauthenticated connections of one address and the maximum in total."""
 MAX_HELD = 64 << 20
-"""Maximum number of bytes of heads and bodies of anonymous requests, over all connections."""
+"""Maximum total size of the heads and bodies of unauthenticated requests, over all connections, in bytes."""
 FRESH_S = 0.25
-"""Seconds for which a new connection counts as fresh: it has not had the time to send, so its silence means nothing."""
+"""Age up to which a connection counts as fresh, in seconds: a client may not have had time to send anything."""
 _FORWARDED = b"x-forwarded-for"
 
 
 class AnonymousConnection(Protocol):
-    """A connection of an unproven caller, which may be closed to make room.
-
-    `is_answering`: bytes of it wait to be parsed or answered; `answered`: the number of answered requests; `is_fresh`:
-    opened less than `FRESH_S` ago.
-    """
+    """A connection of an unauthenticated caller, which may be closed to make room for another."""
 
     @property
     def is_idle(self) -> bool:
-        """Return whether no part of a request has arrived, and no answer is due."""
+        """Return whether no part of a request has arrived, and no response is due."""
         ...
 
     @property
@@ -56,28 +53,34 @@ class AnonymousConnection(Protocol):
         ...
 
     def turn_away(self) -> None:
-        """Close the connection; if part of a request is there, answer 503 first."""
+        """Close the connection. If a part of a request has arrived, send the response 503 first."""
 
 
 class Rank(IntEnum):
-    """The order in which connections are closed; within a rank, the oldest entry is closed first."""
+    """The order in which connections are closed, the lowest rank first. Within a rank, the connection that has been in
+    it longest is closed first.
+    """
 
     IDLE_AGAIN = 0
-    """idle after two answers or more: HTTP lets a server close such a connection, and clients expect it"""
+    """Idle after two or more responses: HTTP permits a server to close such a connection, and clients expect this."""
     SILENT = 1
-    """idle, and without an answer so far; fresh connections come after `ANSWERED_OFTEN`"""
+    """Idle without a response so far. Fresh connections of this rank are closed only after those of
+    `ANSWERED_OFTEN`.
+    """
     ARRIVING = 2
-    """no answer so far, and the first request is still arriving"""
+    """The first request is arriving, and no response was sent so far."""
     ANSWERED_OFTEN = 3
-    """has a request under way, after two answers or more"""
+    """A request is in progress, after two or more responses."""
     ANSWERED_ONCE = 4
-    """may be about to answer a challenge"""
+    """The client may be about to respond to a challenge: one response was sent."""
     FIRST_ANSWER = 5
-    """waits for its first answer: such a connection is closed only if it is the newest and all others wait as well"""
+    """Waits for its first response. Such a connection is closed only if it is the newest and all others have this rank
+    too.
+    """
 
 
 def rank_of(connection: AnonymousConnection) -> Rank:
-    """Return the rank of a connection as it is now."""
+    """Return the present rank of a connection."""
     answered = connection.answered
     if answered >= 2:
         return Rank.IDLE_AGAIN if connection.is_idle else Rank.ANSWERED_OFTEN
@@ -89,7 +92,7 @@ def rank_of(connection: AnonymousConnection) -> Rank:
 
 
 class _AddressConnections:
-    """The connections of one address, by rank."""
+    """The connections of one address, ordered by rank."""
 
     __slots__ = ("by_rank", "count")
 
@@ -106,7 +109,7 @@ class _AddressConnections:
         self.count -= 1
 
     def first_to_close(self, newest: AnonymousConnection) -> AnonymousConnection:
-        """Return the connection that makes room for the newest one."""
+        """Return the connection to close in order to make room for the newest connection."""
         fresh = newest
         for rank in (Rank.IDLE_AGAIN, Rank.SILENT, Rank.ARRIVING, Rank.ANSWERED_OFTEN):
             if (connection := self._first(rank, newest)) is not None:
@@ -120,7 +123,7 @@ class _AddressConnections:
 
 
 class Connections:
-    """The connections of one server that count, and the turns in which all its connections parse."""
+    """The unauthenticated connections of one server, and the turns in which all its connections are parsed."""
 
     def __init__(self, *, of_address: int = OF_ADDRESS, proxies: Sequence[Network] = ()) -> None:
         self._of_address, self._in_all, self._proxies = of_address, TIMES_IN_ALL * of_address, proxies
@@ -128,7 +131,7 @@ class Connections:
         self._places: dict[AnonymousConnection, tuple[str, Rank]] = {}
         self.turns = ParsingTurns()
         self.held = 0
-        """Number of bytes that anonymous requests hold."""
+        """Number of bytes that unauthenticated requests hold at present."""
 
     def __len__(self) -> int:
         return len(self._places)
@@ -138,9 +141,10 @@ class Connections:
         return bool(self._proxies) and is_within(address, self._proxies)
 
     def add(self, connection: AnonymousConnection, address: str) -> None:
-        """Count a connection, or count it under another address; turn one away if that is one too many.
+        """Count a connection under an address, or move it to another address. If the address then has too many
+        connections, close one of them.
 
-        The empty address is that of proxies between two requests: only the bound in all applies to it.
+        The empty address stands for connections of proxies between two requests: for them only the total limit applies.
         """
         self.remove(connection)
         place = self._places[connection] = address, rank_of(connection)
@@ -153,7 +157,7 @@ class Connections:
             self._turn_away(max(self._by_address.values(), key=lambda one: one.count), connection)
 
     def update(self, connection: AnonymousConnection) -> None:
-        """Record that a request on a connection has begun, has arrived, or was answered."""
+        """Update the rank of a connection, after a request on it has begun, has arrived, or was answered."""
         if (place := self._places.get(connection)) is None:
             return
         address, before = place
@@ -173,7 +177,7 @@ class Connections:
                 del self._by_address[address]
 
     def forwarded_address(self, address: str, headers: Sequence[tuple[bytes, bytes]]) -> str:
-        """Return the address from which the request of a proxy at `address` came."""
+        """Return the client address of a request that a proxy at `address` has forwarded."""
         forwarded = [value.decode("latin-1") for name, value in headers if name == _FORWARDED]
         return origin(address, forwarded, self._proxies)
 

@@ -1,7 +1,7 @@
-"""The edge: one HTTP request as a value, one reply as a value, everything bounded.
+"""HTTP requests and replies as values, with limits for everything that a caller sends.
 
-A wire function is `async (Call) -> Reply`; a refusal is raised and rendered by the route's protocol. `Endpoint` is the
-small ASGI application that joins them, so routes stay plain Starlette.
+A wire function is `async (Call) -> Reply`. It raises refusals, which the protocol of its route renders. `Endpoint` is
+the small ASGI application that connects a wire function with Starlette's routes.
 """
 
 from __future__ import annotations
@@ -42,13 +42,15 @@ T = TypeVar("T")
 log = logging.getLogger("ostiary")
 MAX_DEPTH = 32
 SMALL_BODY = 64 << 10
-"""Maximum size of a body, in bytes, that is read from an unauthenticated caller. A larger body is read after
+"""Maximum size of a body that is read before authentication, in bytes. A larger body is read only after
 authentication.
 """
 PROVED, OVERTAKING, SHOWN = "ostiary.proved", "ostiary.overtaking", "ostiary.shown"
-"""Extensions of the ASGI scope: the arguments `note_proven`, `overtaking` and `shown` of `Endpoint.answer`."""
+"""Keys in the ASGI scope under which the arguments `note_proven`, `overtaking` and `shown` of `Endpoint.answer` are
+passed.
+"""
 LONGEST_STALL_S = 60.0
-"""Time within which a client must read the next part of a stream, in seconds."""
+"""Maximum time that a client may take to read the next part of a streamed response, in seconds."""
 RETRY_SPREAD_S = 4
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
@@ -87,7 +89,7 @@ class Failed(Refused):
 
 
 class Call(msgspec.Struct):
-    """A request. `answer_headers` are added to every answer.
+    """A request. `answer_headers` are added to every response.
 
     `caller` is set by the gate of the route, or by `prove` if the act of the request authenticates the caller.
     """
@@ -107,17 +109,17 @@ class Call(msgspec.Struct):
     address: str = ""
     """network address of the connection; empty without a connection"""
     shown: ClientCertificate | None = None
-    """the certificate that the client of the connection has shown in the TLS handshake"""
+    """Certificate that the client showed in the TLS handshake of this connection; None without one."""
     parsed: object = None
-    """The value of a JSON body that was too large to be parsed on the event loop."""
+    """The parsed value of a JSON body that was too large to be parsed on the event loop; None otherwise."""
     known_network: str | None = None
-    """`network`, once it is determined"""
+    """Cached value of `network`."""
     is_privileged: bool = False
-    """true if the caller has authenticated as an administrator or a person"""
+    """True if the caller has authenticated as an administrator or a person."""
 
     def header(self, name: bytes, *, twice: type[Refused] = Malformed) -> str | None:
-        """Return the only value of a header. A repeated header is refused (`twice`), since readers differ on
-        which value counts.
+        """Return the only value of a header; None without the header. If the header occurs more than once, raise
+        `twice`, because programs differ on which value counts.
         """
         values = [value for key, value in self.headers if key == name]
         if len(values) > 1:
@@ -125,8 +127,8 @@ class Call(msgspec.Struct):
         return values[0].decode("latin-1") if values else None
 
     def prove(self, act: Any) -> Any:
-        """Return the caller, authenticated at the beginning of the one act of the request. Raises the refusals
-        of the gate.
+        """Authenticate the caller inside the act of the request, as its first step, and return the caller. Raises the
+        refusals of the gate.
         """
         if self.proving is not None:
             proving, self.proving = self.proving, None
@@ -134,7 +136,7 @@ class Call(msgspec.Struct):
         return self.caller
 
     async def prove_first(self) -> None:
-        """Authenticate the caller before the act, for a route that only authenticated callers use. Raises the
+        """Authenticate the caller before the act, for a route that permits only authenticated callers. Raises the
         refusals of the gate.
         """
         if self.proving is not None and self.gate is not None:
@@ -143,7 +145,7 @@ class Call(msgspec.Struct):
 
     @property
     def origin(self) -> str:
-        """Return the address of the caller behind the configured proxies."""
+        """Return the address of the caller, which a configured proxy may have forwarded."""
         if not (proxies := self.world.config.proxy_networks):
             return self.address
         forwarded = [value.decode("latin-1") for key, value in self.headers if key == b"x-forwarded-for"]
@@ -151,8 +153,8 @@ class Call(msgspec.Struct):
 
     @property
     def certificate(self) -> ClientCertificate | None:
-        """Return the client's certificate: shown to this server, or to a configured proxy that forwards it (RFC
-        9440); never the certificate of the proxy itself. Raises Malformed.
+        """Return the certificate of the client: from the TLS handshake, or as a configured proxy forwards it (RFC
+        9440); None without one. The certificate of the proxy itself is never returned. Raises Malformed.
         """
         networks = self.world.config.certificate_networks
         return forwarded_certificate(self.headers) if networks and is_within(self.address, networks) else self.shown
@@ -166,13 +168,17 @@ class Call(msgspec.Struct):
 
     @property
     def uri(self) -> str:
-        """Return the public URI of this request without query: built from configuration, never from `Host`."""
+        """Return the public URI of this request without its query. It is made from the configuration, never from the
+        header `Host`.
+        """
         return self.world.config.public_url + self.path
 
     def json(self, kind: type[T]) -> T:
-        """Return the body as strict JSON of that type: no duplicate keys, bounded depth, right content type."""
+        """Return the body as a value of this type, parsed as strict JSON: no duplicate keys, limited depth. The content
+        type must be JSON. Raises Malformed, UnsupportedMediaType.
+        """
         self.expect("application/json")
-        if b"\\u0000" in self.body:  # no database of ours keeps it
+        if b"\\u0000" in self.body:  # no supported database stores a null character
             raise Malformed("the body contains a null character")
         try:
             return convert(self.parse_json() if self.parsed is None else self.parsed, kind)
@@ -184,19 +190,23 @@ class Call(msgspec.Struct):
         return canonical.parse(self.body, max_bytes=self.world.config.max_request_bytes, max_depth=MAX_DEPTH)
 
     def form(self) -> dict[str, list[str]]:
-        """Return the body as a form, with every value of every name (RFC 8707 repeats `resource`)."""
+        """Return the parameters of a form body, each with all its values (RFC 8707 permits several `resource`). Raises
+        Malformed, UnsupportedMediaType.
+        """
         self.expect("application/x-www-form-urlencoded")
         return parse_form(self.body)
 
     def query_one(self, name: str) -> str | None:
-        """Return the only value of a query parameter."""
+        """Return the only value of a query parameter; None if it is missing. Raises Malformed if it occurs more than
+        once.
+        """
         values = parse_form(self.query.encode("latin-1")).get(name, [])
         if len(values) > 1:
             raise Malformed(f"the parameter `{name}` was sent {len(values)} times", hint="send it once")
         return values[0] if values else None
 
     def expect(self, media_type: str) -> None:
-        """Check the content type of the request. Raises UnsupportedMediaType."""
+        """Check that the content type of the request is this media type. Raises UnsupportedMediaType."""
         if not self.has_type(media_type):
             sent = (self.header(b"content-type") or "").partition(";")[0].strip().lower()
             raise UnsupportedMediaType(f"the content type is `{sent[:100]}`", hint=f"send {media_type}")
@@ -220,8 +230,8 @@ Render = Callable[[Refused], Reply]
 _encode = msgspec.json.Encoder().encode
 NO_STORE = (b"cache-control", b"no-store")
 NO_LENGTH = (204, 304)
-"""Statuses whose answers state no length: a 204 must not, and a 304 must not state another one than the 200 (RFC 9110
-section 8.6).
+"""Status codes whose responses have no content length: for 204 it is forbidden, and for 304 it would have to be that of
+the response 200 (RFC 9110 section 8.6).
 """
 NO_SNIFF = (b"x-content-type-options", b"nosniff")
 
@@ -230,11 +240,13 @@ CROSS_ORIGIN = (
     (b"access-control-allow-origin", b"*"),
     (b"access-control-expose-headers", b"dpop-nonce, www-authenticate, retry-after, x-request-id"),
 )
-"""Headers with which browsers let scripts of every origin read an answer (Fetch 3.3.3), without credentials."""
+"""Headers with which browsers let scripts of every origin read a response (Fetch 3.3.3), without credentials."""
 
 
 class Preflight:
-    """The answer to a CORS preflight (Fetch 3.3.2) for routes with these methods, whatever the request contains."""
+    """The response to a CORS preflight request (Fetch 3.3.2) for a path with these methods. It does not depend on the
+    request.
+    """
 
     def __init__(self, methods: Collection[str]) -> None:
         self._headers = [
@@ -250,7 +262,7 @@ class Preflight:
 
 
 def reply(value: Any, *, status: int = 200, headers: list[tuple[bytes, bytes]] | None = None) -> Reply:
-    """Return a JSON reply."""
+    """Return a reply with this value as JSON."""
     return Reply(status, _encode(value), headers=headers or [])
 
 
@@ -269,7 +281,9 @@ STATUS: dict[type[Refused], int] = {
     Unavailable: 503,
     Refused: 400,
 }
-"""Status of each refusal in the administration API: the nearest class in its ancestry counts."""
+"""HTTP status of each refusal class in the administration API. For a class that is not listed, its nearest base class
+applies.
+"""
 
 
 def status_of(refusal: Refused) -> int:
@@ -289,10 +303,11 @@ Gate = Callable[[Call], Awaitable[Any]]
 
 
 class Endpoint:
-    """A route with its steps: read, authenticate, call, render. As an ASGI application it reads and sends as well.
+    """A route with its steps: read the request, authenticate, call the wire function, render the reply. It is also an
+    ASGI application.
 
     A body of at most `SMALL_BODY` bytes is read before authentication. If a route accepts larger bodies, a request that
-    may have one authenticates its caller first, and its JSON is parsed in a thread.
+    may have one is authenticated first, and its JSON is parsed in a thread.
     """
 
     def __init__(
@@ -310,11 +325,11 @@ class Endpoint:
         bounds_body: bool = False,
         is_cross_origin: bool = False,
     ) -> None:
-        """`streams`: some answers are sent while they are made. `check` proves the caller before a body of more than
-        `SMALL_BODY` bytes is read; without it no such body is taken. `proves`: an answer below 400 shows that the
-        caller has proved itself. `is_refused` says which requests `refuse` answers; without it, none. `stops`: all
-        other clients wait while an administrator or a person uses the route. `bounds_body`: the wire refuses a body of
-        more than `max_body` bytes.
+        """Create the endpoint of a wire function. `streams`: some responses are sent while they are made. `check`:
+        authenticates the caller before a body of more than `SMALL_BODY` bytes is read; without it, such bodies are
+        refused. `proves`: a response below 400 means that the caller has authenticated. `is_refused`: whether `refuse`
+        answers a request; without it, none. `stops`: all other clients wait while an administrator or a person uses the
+        route. `bounds_body`: the wire function itself refuses a body of more than `max_body` bytes.
         """
         self._is_refused, self._busy = is_refused, render(Busy())
         self._world, self._wire, self._render, self._gate, self.streams = world, wire, render, gate, streams
@@ -324,7 +339,7 @@ class Endpoint:
         self.max_body = min(most, SMALL_BODY) if check is None else most
 
     def proves_first(self, headers: Headers) -> bool:
-        """Return whether the body may be large: it states so, or does not state its length."""
+        """Return whether the body may be large: the headers state a large length, or no length."""
         if self.max_body <= SMALL_BODY:
             return False
         lengths = [value for name, value in headers if name == b"content-length"]
@@ -354,8 +369,8 @@ class Endpoint:
     def refuse(
         self, method: str, path: str, headers: Headers, body: bytes, *, address: str
     ) -> tuple[Reply, Headers] | None:
-        """The answer to a request that is refused while the line before the writer is crowded, with all headers but its
-        length; None for any other. Nothing of the request but its client is looked at.
+        """Return the refusal of a request while the writer's line is crowded, with all headers except the length; None
+        if the request is not refused. Of the request, only the client is determined.
         """
         if self._is_refused is None or not self._world.writer.is_crowded:
             return None
@@ -378,11 +393,12 @@ class Endpoint:
         note_proven: Callable[[bool], None] | None = None,
         overtaking: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> tuple[Reply, Headers]:
-        """Return the reply, and all headers but its length.
+        """Return the reply to a request, and all its headers except the length.
 
-        `body` may be cut off beyond `max_body`. `shown` is the client certificate of the connection. `read` gets the
-        body of a request that proves its caller first. `note_proven` is called if the caller has proved itself: with
-        whether it is an administrator or a person. Such a caller stops something within the block `overtaking`.
+        `body` may be cut off after `max_body` bytes. `shown` is the client certificate of the connection. `read`
+        returns the body of a request that is authenticated first. `note_proven` is called when the caller has
+        authenticated, with true for an administrator or a person. If such a caller stops something, the work runs in
+        the block `overtaking`.
         """
         world = self._world
         request_id = request_id_of(headers, world)
@@ -425,17 +441,17 @@ class Endpoint:
         return answer, [*named, *call.answer_headers, *answer.headers, *self._cross_origin]
 
     def _check_size(self, body: bytes) -> None:
-        """Check that the body is within the limit of the route. Raises TooLarge."""
+        """Check that the body is not larger than the limit of the route. Raises TooLarge."""
         if len(body) > self.max_body:
             hint = "send less" if self._check is None else "send less, or raise max_request_bytes"
             raise TooLarge(f"the body is over {self.max_body} bytes", hint=hint)
 
     def failure(self, path: str, headers: Headers) -> tuple[Reply, Headers]:
-        """Return the answer to a request whose own answer could not be sent. Call it in the handler of
-        that exception.
+        """Return the response to a request whose own response could not be sent. Call it in the handler of that
+        exception.
         """
         answer, id = self._render(Failed()), request_id_of(headers, self._world)
-        log.exception("%s: the answer failed (%s)", path, id)
+        log.exception("%s: the response could not be sent (%s)", path, id)
         named = [
             (b"content-type", answer.media_type.encode("latin-1")),
             (b"x-request-id", id.encode("latin-1")),
@@ -444,12 +460,14 @@ class Endpoint:
 
 
 def retry_after_s(world: World) -> int:
-    """Return the seconds after which to try again: random, so that clients do not all return at once."""
+    """Return after how many seconds a client should try again. The number is random, so that not all clients return at
+    the same time.
+    """
     return 1 + world.random(1)[0] % RETRY_SPREAD_S
 
 
 def request_id_of(headers: Headers, world: World) -> str:
-    """Return the `x-request-id` of the headers if it is valid, or a new id."""
+    """Return the `x-request-id` in the headers if it is valid; otherwise a new id."""
     for name, value in headers:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(text := value.decode("latin-1")):
             return text
@@ -457,7 +475,7 @@ def request_id_of(headers: Headers, world: World) -> str:
 
 
 async def _read(receive: Receive, limit: int) -> bytes:
-    """Read the body; if it exceeds the limit, at least one byte more than the limit."""
+    """Return the body. If it is longer than `limit` bytes, return at least one byte more than the limit."""
     message = await receive()
     body: bytes = message.get("body", b"")
     while message.get("more_body") and len(body) <= limit:
@@ -476,11 +494,13 @@ async def _send(receive: Receive, send: Send, answer: Reply, headers: Headers) -
         return
     await send(start)
     sending = asyncio.ensure_future(_send_stream(send, answer.body))
-    leaving = asyncio.ensure_future(receive())  # all was read, so the next message says that the client has gone
+    # the body is complete, so the next message means that the client has disconnected
+    leaving = asyncio.ensure_future(receive())
     try:
         await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
         if sending.done() and not sending.cancelled():
-            # The connection closes before the end of the answer: the client reads nothing, or has lost its rights.
+            # The connection closes before the end of the response, because the client reads nothing or has lost its
+            # access.
             with suppress(Refused, TimeoutError):
                 sending.result()
     finally:

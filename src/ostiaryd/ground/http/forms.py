@@ -1,4 +1,4 @@
-"""Forms and queries as text: strict, and bounded."""
+"""Parses forms and query strings to text, strictly and with limits."""
 
 from __future__ import annotations
 
@@ -23,17 +23,19 @@ def parse_form(body: bytes) -> dict[str, list[str]]:
             name, _, value = pair.partition("=")
             form.setdefault(_unquote(name), []).append(_unquote(value))
     except ValueError as error:
-        raise Malformed(f"the form does not parse: {error}") from None
+        raise Malformed(f"the form cannot be parsed: {error}") from None
     return form
 
 
 def _unquote(text: str) -> str:
-    if "%" not in text and "+" not in text:  # as in the longest of all, tokens
+    if "%" not in text and "+" not in text:  # true for tokens, the longest values
         return text
     return _decode(text) if len(text) <= 256 else unquote_plus(text, errors="strict")
 
 
 @lru_cache(maxsize=1024)
 def _decode(text: str) -> str:
-    """Decode a text; short texts are cached, since names of grants, assertion types and resources repeat."""
+    """Return a percent-decoded text. Short texts are cached, because names of grants, assertion types and resources
+    repeat.
+    """
     return unquote_plus(text, errors="strict")

@@ -1,8 +1,8 @@
-"""gRPC over HTTP/2 on a Unix socket: methods that take one message and answer with one message or a stream of them.
+"""gRPC over HTTP/2 on a Unix socket: methods that take one message and return one message or a stream of messages.
 
-The protocol is "gRPC over HTTP2" of the gRPC project, without compression and without reflection. h2 speaks HTTP/2. The
-callers are processes of this machine, of which nothing is proved: memory, calls, connections and processor time are
-bounded for each user (docs/adr/0152-a-caller-of-the-workload-api-is-bounded-by-user.md).
+The protocol is "gRPC over HTTP2" of the gRPC project, without compression and without reflection; the library h2
+implements HTTP/2. The callers are unauthenticated processes of this machine: memory, calls, connections and processor
+time are limited for each user (docs/adr/0152-a-caller-of-the-workload-api-is-bounded-by-user.md).
 """
 
 from __future__ import annotations
@@ -55,44 +55,52 @@ MAX_MESSAGE = 64 << 10
 MAX_STREAMS = 100
 """Maximum number of open calls on one connection."""
 MAX_HEADERS = 8 << 10
-"""Maximum size of the metadata of a call, in bytes: the limit that the protocol of gRPC suggests."""
+"""Maximum size of the metadata of a call, in bytes, as the specification of gRPC suggests."""
 MAX_CONNECTIONS = 16_384
 DESCRIPTORS = 16
-"""The descriptors of the process for each connection, which has two: the others are for the HTTP server."""
+"""Number of descriptors of the process for which one connection is permitted. A connection uses two; the others are for
+the HTTP server.
+"""
 MAX_BYTES = 512 << 20
-"""Memory of unread bytes and open calls in all. A user has at most as much as is left for all other users."""
+"""Maximum memory for unread bytes and open calls of all users, in bytes. One user may use at most as much as is left
+for all others.
+"""
 CALL_BYTES = 16 << 10
-"""Memory of a call without its metadata and its message, in bytes."""
+"""Memory that a call uses in addition to its metadata and its message, in bytes."""
 REFUSED_US = 1000
-"""Processor time that a user pays for a refused call, in microseconds: the server reads facts of the process and
-counts the refusal for the ledger.
+"""Processor time that counts for a refused call, in microseconds: the server reads facts about the process, and counts
+the refusal for the ledger.
 """
 KEPT_STREAMS = 256
-"""Number of closed streams of a connection whose late frames are recognized."""
+"""Number of closed streams of a connection that are remembered, to recognise late frames of them."""
 REQUEST_S = 10.0
-"""Time within which a call must have arrived completely, in seconds."""
+"""Maximum time for a call to arrive completely, in seconds."""
 STUCK_S = 30.0
-"""Time within which a caller must read a message, in seconds."""
+"""Maximum time for a caller to read a message, in seconds."""
 MAX_PATH = 107
-"""Bytes of the path of a Unix socket (unix(7))."""
+"""Maximum length of the path of a Unix socket, in bytes (unix(7))."""
 POLL_S = 0.1
-"""Interval at which connections are accepted where the kernel gives no pidfd with them (`open_peer`)."""
+"""Interval at which connections are accepted on kernels that give no pidfd with a connection
+(`open_peer`), in seconds.
+"""
 PAUSE_S = 1.0
-"""Time without accepting after the system had no descriptor or memory for a connection."""
+"""Time for which no connection is accepted after the system had no descriptor or memory for one, in seconds."""
 QUEUE = 4096
 ACCEPT_S = 0.003
-"""Time for new connections in one round of the event loop: about 15 that are opened, or 200 that are refused."""
+"""Maximum time for new connections in one round of the event loop, in seconds: enough to open about 15, or to refuse
+200.
+"""
 SLICE = 1024
-"""Number of bytes that are read from a connection in one turn; the kernel keeps the others."""
+"""Number of bytes that are read from a connection in one turn; the rest stays in the kernel."""
 OUTPUT = 16 << 10
-"""Number of unread bytes of the answers from which on a caller is not read."""
+"""Number of response bytes that a caller has not read, from which the server stops reading from the caller."""
 _TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
 _UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 _EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
 class GrpcStatus(IntEnum):
-    """The status codes of gRPC that the server gives."""
+    """The status codes of gRPC that the server returns."""
 
     OK = 0
     INVALID_ARGUMENT = 3
@@ -113,7 +121,7 @@ STATUS: dict[type[Refused], GrpcStatus] = {
     Unavailable: GrpcStatus.UNAVAILABLE,
     Refused: GrpcStatus.UNAVAILABLE,
 }
-"""Status of each refusal: the nearest class in its ancestry counts."""
+"""gRPC status of each refusal class. For a class that is not listed, its nearest base class applies."""
 
 
 def grpc_status(refusal: Refused) -> GrpcStatus:
@@ -132,30 +140,32 @@ class GrpcCall:
 
 
 GrpcMethod = Callable[[GrpcCall], AsyncGenerator[bytes, None]]
-"""Yields the messages of the answer. Raises Refused."""
+"""A gRPC method: it yields the messages of the response, and raises Refused."""
 
 
 class GrpcCalls(Buckets):
-    """Calls of one user."""
+    """Rate limit of one user for calls."""
 
     burst, per_second = 10_000, 500
 
 
 class GrpcConnects(Buckets):
-    """Connections that the processes of one user open."""
+    """Rate limit of one user for new connections of the user's processes."""
 
     burst, per_second = 4_096, 500
 
 
 class GrpcWork(Buckets):
-    """Processor time for frames and refused calls of one user, in microseconds; frames beyond the limit wait."""
+    """Limit of one user for processor time that frames and refused calls take, in microseconds. Above it,
+    frames wait.
+    """
 
     burst, per_second = 2_000_000, 250_000
 
 
 @dataclass(slots=True, eq=False)
 class _Stream:
-    """A call that is arriving, or is being answered. `reserved`: its memory, in bytes."""
+    """A call that is arriving or in progress. `reserved` is the memory that is reserved for it, in bytes."""
 
     headers: dict[str, str]
     reserved: int = 0
@@ -166,22 +176,24 @@ class _Stream:
 
 
 class GrpcServer:
-    """A Unix socket that serves methods by their path (`/Service/Method`). Lives on the event loop."""
+    """A Unix socket at which gRPC methods can be called by their path (`/Service/Method`). Use it only on the event
+    loop.
+    """
 
     def __init__(self, world: World, path: Path, methods: Mapping[str, GrpcMethod]) -> None:
-        """Listen on a Unix socket. Raises Invalid for a path that cannot be a socket, Unavailable if another server has
-        it.
+        """Listen on a Unix socket. Raises Invalid if the path cannot be a socket, and Unavailable if another server
+        uses it.
         """
         self.world, self.path, self.methods = world, path, methods
         self._loop = asyncio.get_running_loop()
         self.turns = ParsingTurns()
         self.buffer = bytearray(SLICE)
-        """Memory in which each connection receives its next slice."""
+        """Buffer into which each connection reads its next slice."""
         self._connections: set[_Connection] = set()
         self._of_user = defaultdict[int, dict[_Connection, None]](dict)
-        """connections of each user, the oldest first"""
+        """Connections of each user, the oldest first."""
         self._reserved = Counter[int]()
-        """memory of each user, in bytes"""
+        """Memory that is reserved for each user, in bytes."""
         self._most = min(MAX_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // DESCRIPTORS)
         self._none_waited_at = boot_clock()
         self._pausing: asyncio.TimerHandle | None = None
@@ -192,7 +204,7 @@ class GrpcServer:
             self._poll()
 
     async def close(self) -> None:
-        """Stop listening, and end every call."""
+        """Stop listening, and end all calls."""
         self._loop.remove_reader(self._sock)
         for timer in filter(None, (self._timer, self._pausing)):
             timer.cancel()
@@ -210,7 +222,9 @@ class GrpcServer:
                 del self._of_user[connection.peer.uid]
 
     def reserve(self, user: int, size: int) -> bool:
-        """Reserve memory for a user if there is room; a negative size gives it back."""
+        """Reserve `size` bytes of memory for a user; return false if there is not enough. A negative size releases
+        memory.
+        """
         if size > 0 and self._reserved[user] + size > MAX_BYTES - self._reserved.total() - size:
             return False
         self._reserved[user] += size
@@ -222,7 +236,7 @@ class GrpcServer:
         self._loop.add_reader(self._sock, self._accept)
 
     def _poll(self) -> None:
-        """Accept regularly, so that `_none_waited_at` is never much older than `POLL_S`."""
+        """Accept connections at intervals, so that `_none_waited_at` is never much older than `POLL_S`."""
         self._accept()
         self._timer = self._loop.call_later(POLL_S, self._poll)
 
@@ -237,7 +251,7 @@ class GrpcServer:
                 return
             except OSError as error:
                 if error.errno not in _EXHAUSTED:
-                    continue  # its client has left already
+                    continue  # the client has already closed the connection
                 log.warning("the socket %s takes no connection for %g s: %s", self.path, PAUSE_S, error.strerror)
                 self._loop.remove_reader(self._sock)
                 self._pausing = self._loop.call_later(PAUSE_S, self._resume)
@@ -245,7 +259,7 @@ class GrpcServer:
             self._open(connection)
 
     def _open(self, connection: socket.socket) -> None:
-        """Open a connection; a connection of an unknown process, or beyond the limits, is closed."""
+        """Open a connection. If its process is unknown, or a limit is exceeded, close it."""
         try:
             connection.setblocking(False)
             peer = open_peer(connection, none_waited_at=self._none_waited_at)
@@ -268,7 +282,9 @@ class GrpcServer:
         opening.add_done_callback(lambda task: protocol.end() if task.cancelled() or task.exception() else None)
 
     def _make_room(self, user: int) -> bool:
-        """End the oldest connection of the user with the most, if this leaves that user at least as many as `user`."""
+        """Make room for a connection of `user` by ending the oldest connection of the user with the most connections.
+        Do this only if that user keeps at least as many as `user` has; return whether it was done.
+        """
         most = max(self._of_user.values(), key=len)
         if len(most) <= len(self._of_user.get(user, ())) + 1:
             return False
@@ -277,24 +293,25 @@ class GrpcServer:
 
 
 def _listen(path: Path) -> socket.socket:
-    """Return a socket at `path` that every user may connect to; a socket that no server listens on is replaced.
+    """Return a listening socket at `path` to which every user may connect. A socket at which no server listens is
+    replaced.
 
     Raises Invalid, Unavailable.
     """
     if not path.is_absolute() or len(os.fsencode(path)) > MAX_PATH:
-        raise Invalid(f"the socket `{path}` is not an absolute path of at most {MAX_PATH} bytes")
+        raise Invalid(f"the socket path `{path}` is not absolute, or longer than {MAX_PATH} bytes")
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         if path.exists() or path.is_symlink():
             if not stat.S_ISSOCK(path.lstat().st_mode):
-                raise Invalid(f"`{path}` exists and is not a socket", hint="name another path, or remove the file")
+                raise Invalid(f"`{path}` exists and is not a socket", hint="use another path, or remove the file")
             with suppress(ConnectionRefusedError), socket.socket(socket.AF_UNIX) as other:
                 other.settimeout(1.0)
                 other.connect(str(path))
-                raise Unavailable(f"another server listens on {path}", hint="stop it, or name another path")
+                raise Unavailable(f"another server listens on {path}", hint="stop that server, or use another path")
             path.unlink()
         sock.bind(str(path))
-        path.chmod(0o666)  # the kernel says who connects
+        path.chmod(0o666)  # the server gets the identity of the caller from the kernel
         sock.setblocking(False)
         sock.listen(QUEUE)
     except OSError as error:
@@ -307,13 +324,13 @@ def _listen(path: Path) -> socket.socket:
 
 
 class _H2(H2Connection):
-    """HTTP/2 with little memory for the streams that are closed."""
+    """The HTTP/2 state machine of h2, changed to use little memory for closed streams."""
 
     MAX_CLOSED_STREAMS = KEPT_STREAMS
 
 
 class _Connection(asyncio.BufferedProtocol):
-    """A connection. It ends with the process that opened it, even if another process has the descriptor."""
+    """A connection. It ends when the process that opened it ends, even if another process has the descriptor."""
 
     def __init__(self, server: GrpcServer, peer: PeerProcess) -> None:
         self.peer = peer
@@ -324,16 +341,17 @@ class _Connection(asyncio.BufferedProtocol):
         self._can_write.set()
         self._input = b""
         self._turn: asyncio.TimerHandle | None = None
-        """the next turn to read, while the processor time of the user is used up"""
+        """Timer of the next turn to read, while the processor time of the user is used up; None otherwise."""
         self._waits_for_turn = False
         self._unfinished = 0
-        """number of bytes since the last complete frame, for which memory is reserved"""
+        """Number of bytes after the last complete frame, for which memory is reserved."""
         self._is_over = False
         self._aborting: asyncio.TimerHandle | None = None
         self._h2 = _H2(H2Configuration(client_side=False, header_encoding="utf-8"))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's transports are no subclass
+        # transports of uvloop are not subclasses of asyncio.Transport
+        self._transport = cast(asyncio.Transport, transport)
         if self._is_over:
             self._transport.abort()
             return
@@ -361,13 +379,14 @@ class _Connection(asyncio.BufferedProtocol):
             self._keep_unfinished(0)
             if self._transport is not None:
                 self._transport.close()
-                self._aborting = self._loop.call_later(STUCK_S, self._transport.abort)  # its caller may not read
+                # the caller may not read the last frames
+                self._aborting = self._loop.call_later(STUCK_S, self._transport.abort)
         tasks = [task for id in list(self._streams) if (task := self._drop(id)) is not None]
         self._can_write.set()
         return tasks
 
     def pause_writing(self) -> None:
-        """Stop reading from a caller that does not read: each of its frames may need an answer."""
+        """Stop reading from a caller that does not read responses, because each of its frames may need a response."""
         self._can_write.clear()
         self._read_later()
 
@@ -393,7 +412,9 @@ class _Connection(asyncio.BufferedProtocol):
         self._work()
 
     def _work(self) -> None:
-        """Read the input, or wait: for a caller that does not read, for processor time, or for the user's turn."""
+        """Read and handle input. Wait first if the caller does not read, if the user's processor time is used up, or if
+        it is not the user's turn.
+        """
         if self._turn is not None or self._waits_for_turn or self._is_over or not self._can_write.is_set():
             return
         work = self._world.keep(GrpcWork).of(str(self.peer.uid))
@@ -407,7 +428,7 @@ class _Connection(asyncio.BufferedProtocol):
             self._server.turns.wait(self._take_own_turn, self._loop, address=str(self.peer.uid))
 
     def _take_own_turn(self) -> None:
-        """Read in a turn of the user; `ParsingTurns` has counted the time of the round already."""
+        """Read input in the user's turn, without counting the time again: `ParsingTurns` has counted it already."""
         self._waits_for_turn = False
         if not self._is_over and self._can_write.is_set():
             self._read()
@@ -420,7 +441,7 @@ class _Connection(asyncio.BufferedProtocol):
             for event in events:
                 if not self._is_over:
                     self._handle(event)
-        except ProtocolError:  # h2 has said so to the caller
+        except ProtocolError:  # h2 has already sent the error to the caller
             self._flush()
             self.end()
             return
@@ -438,13 +459,13 @@ class _Connection(asyncio.BufferedProtocol):
             self._transport.resume_reading()
 
     def _keep_unfinished(self, size: int) -> bool:
-        """Reserve memory for the frames that are not complete; return whether there is room."""
+        """Reserve memory for the bytes of incomplete frames; return whether there is enough."""
         if is_reserved := self._server.reserve(self.peer.uid, size - self._unfinished):
             self._unfinished = size
         return is_reserved
 
     def _keep_no_headers(self) -> None:
-        """Send headers without the table of earlier ones, whose size the caller would choose (RFC 7541 section 4.2)."""
+        """Send headers without a dynamic table, whose size the caller could choose (RFC 7541 section 4.2)."""
         self._h2.encoder.header_table_size = 0
         self._h2.encoder.table_size_changes = [0]
 
@@ -473,12 +494,12 @@ class _Connection(asyncio.BufferedProtocol):
                 self.end()
 
     def _wake(self, id: int) -> None:
-        """Let calls try again to send: the call `id`, or all calls for 0."""
+        """Let a call (its stream id), or all calls for 0, try again to send."""
         for one in self._streams.values() if id == 0 else filter(None, [self._streams.get(id)]):
             one.has_window.set()
 
     def _begin(self, id: int, sent: list[tuple[str, str]]) -> None:
-        """Take the headers of a call; a call that cannot be one is answered at once."""
+        """Handle the headers of a call. If they are not those of a valid call, end the call with an error."""
         calls = self._world.keep(GrpcCalls).of(str(self.peer.uid))
         headers = dict[str, str]()
         for name, value in sent:
@@ -504,7 +525,9 @@ class _Connection(asyncio.BufferedProtocol):
             )
 
     def _reserve(self, id: int, stream: _Stream, size: int) -> bool:
-        """Reserve memory for a call, and return whether there is room; a call without room is answered."""
+        """Reserve memory for a call. If there is not enough, end the call with an error; return whether memory was
+        reserved.
+        """
         if is_reserved := self._server.reserve(self.peer.uid, size):
             stream.reserved += size
         else:
@@ -512,7 +535,7 @@ class _Connection(asyncio.BufferedProtocol):
         return is_reserved
 
     def _start(self, id: int) -> None:
-        """Serve a call that has arrived."""
+        """Run the method of a call that has arrived completely."""
         stream = self._streams.get(id)
         if stream is None or stream.task is not None:
             return
@@ -553,7 +576,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._finish(id, status, message, with_headers=not has_headers)
 
     async def _send_in_time(self, id: int, stream: _Stream, message: bytes, *, with_headers: bool) -> None:
-        """Send a message; reset the call of a caller that does not read. Raises ProtocolError."""
+        """Send a message. If the caller does not read it in time, reset the call. Raises ProtocolError."""
         try:
             async with asyncio.timeout(STUCK_S):
                 await self._send(id, stream, message, with_headers=with_headers)
@@ -563,7 +586,7 @@ class _Connection(asyncio.BufferedProtocol):
             raise StreamClosedError(id) from None
 
     async def _send(self, id: int, stream: _Stream, message: bytes, *, with_headers: bool) -> None:
-        """Send a message in the pace in which the caller reads it. Raises ProtocolError if the caller has left."""
+        """Send a message as fast as the caller reads it. Raises ProtocolError if the caller has left."""
         await self._can_write.wait()
         if with_headers:
             self._check_open(id)
@@ -592,7 +615,7 @@ class _Connection(asyncio.BufferedProtocol):
             self._flush()
 
     def _finish(self, id: int, status: GrpcStatus, message: str, *, with_headers: bool) -> None:
-        """End a call by its trailers."""
+        """End a call by trailers with the status and the message."""
         headers = [(":status", "200"), ("content-type", "application/grpc")] if with_headers else []
         trailers = [
             ("grpc-status", str(int(status))),
@@ -606,15 +629,16 @@ class _Connection(asyncio.BufferedProtocol):
     def _end_stream(self, id: int, headers: list[tuple[str, str]]) -> None:
         if id not in self._streams:
             return
-        with suppress(ProtocolError):  # the caller has closed it
+        with suppress(ProtocolError):  # the caller has already closed the stream
             self._h2.send_headers(id, headers, end_stream=True)
-            if (opened := self._h2.streams.get(id)) is not None and not opened.closed:  # the caller still sends
+            # the caller has not ended its side of the stream
+            if (opened := self._h2.streams.get(id)) is not None and not opened.closed:
                 self._h2.reset_stream(id, ErrorCodes.NO_ERROR)
         self._forget(id)
         self._flush()
 
     def _drop(self, id: int) -> asyncio.Task[None] | None:
-        """Delete a call whose caller has left; return its cancelled task."""
+        """Remove a call whose caller has left. Cancel its task, and return the task if there is one."""
         if (stream := self._forget(id)) is None:
             return None
         if stream.task is not None and stream.task is not asyncio.current_task():
@@ -622,7 +646,7 @@ class _Connection(asyncio.BufferedProtocol):
         return stream.task
 
     def _forget(self, id: int) -> _Stream | None:
-        """Delete a call and give back its memory; return it."""
+        """Remove and return a call, and release its memory; None if there is no such call."""
         if (stream := self._streams.pop(id, None)) is not None:
             self._server.reserve(self.peer.uid, -stream.reserved)
             if stream.timer is not None:

@@ -1,7 +1,8 @@
 """Health checks for an orchestrator: `/livez` and `/readyz`, without authentication.
 
-Both answer from memory, so frequent requests of strangers cause no work in the database. A process is *live* while its
-event loop runs, and *ready* while every check passes. Packages add checks: `world.keep(Health).checks["name"] = check`.
+Both are answered from memory, so that frequent requests of unauthenticated callers cause no work in the database. A
+process is *live* while its event loop runs, and *ready* while every check passes. Packages add checks:
+`world.keep(Health).checks["name"] = check`.
 """
 
 from __future__ import annotations
@@ -15,17 +16,17 @@ from ostiaryd.ground.http.routes import Route
 from ostiaryd.ground.world import World
 
 BEAT_S = 2
-"""Seconds between empty commits, which check the writer while no act runs."""
+"""Interval of empty commits, which check the writer while no act runs, in seconds."""
 STUCK_S = 15
-"""Maximum time of a batch in seconds; a longer one means that the writer does not commit."""
+"""Maximum time for a batch in seconds. If a batch takes longer, the writer counts as not committing."""
 
 Check = Callable[[], str]
-"""Function that returns the defect, in words that an unauthenticated caller may read; "" without a defect."""
+"""A check: returns a description of the defect, which unauthenticated callers may read; empty without a defect."""
 
 
 @dataclass(slots=True)
 class Health:
-    """The checks of this process; lives on the event loop."""
+    """The checks of this process. Use it only on the event loop."""
 
     world: World
     checks: dict[str, Check] = field(default_factory=dict)
@@ -60,13 +61,13 @@ async def beat(world: World) -> None:
 
 
 class LiveBody(TypedDict):
-    """The state of a process that answers."""
+    """The state of a process that responds."""
 
     status: Literal["live"]
 
 
 class ReadyBody(TypedDict):
-    """`ok`, or the defect, per check."""
+    """The result of each check: `ok` or the defect."""
 
     status: Literal["ready", "not ready"]
     checks: dict[str, str]
@@ -75,15 +76,15 @@ class ReadyBody(TypedDict):
 async def livez(call: Call) -> Reply:
     """Return 200 while the event loop runs.
 
-    An orchestrator that gets no answer restarts the process.
+    If this gets no response, an orchestrator should restart the process.
     """
     return reply({"status": "live"}, headers=[NO_STORE])
 
 
 async def readyz(call: Call) -> Reply:
-    """Return 200 if every check passes, else 503.
+    """Return 200 if every check passes, otherwise 503.
 
-    An orchestrator sends no requests to a server that is not ready. `checks` has the result of each check.
+    An orchestrator should send no requests to a server that is not ready. `checks` contains the result of each check.
     """
     checks = {name: check() or "ok" for name, check in call.world.keep(Health).checks.items()}
     is_ready = all(result == "ok" for result in checks.values())

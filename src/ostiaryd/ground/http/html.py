@@ -36,15 +36,16 @@ from ostiaryd.ground.http.routes import FORM, Content, Route, RouteProtocol
 
 HTML = "text/html; charset=utf-8"
 HTML_BODY = Content(media_types=("text/html",))
-"""Description of an answer that is a page, for a `Route`."""
+"""A response that is an HTML page, for the description of a `Route`."""
 HTML_FORM = Content(dict[str, str], media_types=FORM)
-"""Description of the body that a form of a page sends, for a `Route`."""
+"""A request body that an HTML form sends, for the description of a `Route`."""
 _MEDIA_TYPES = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml"}
 _FIXED: Headers = [
     NO_STORE,
     (b"x-frame-options", b"DENY"),
     NO_SNIFF,
-    (b"referrer-policy", b"same-origin"),  # with `no-referrer` browsers send `Origin: null` with our own forms
+    # with `no-referrer`, browsers would send `Origin: null` with the forms of this server
+    (b"referrer-policy", b"same-origin"),
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
@@ -61,7 +62,7 @@ _TITLES: dict[str | int, str] = {
     500: "The server failed",
     503: "The server is busy",
 }
-"""Title of the page of a refusal, by its code or its status."""
+"""Title of the page for a refusal, by its code or its HTTP status."""
 
 
 def page(
@@ -74,25 +75,27 @@ def page(
     headers: Headers | None = None,
     **values: Any,
 ) -> Reply:
-    """Return a page. `form_action`: origins besides this server to which its forms lead."""
+    """Return a page made from a template. `form_action` are the other origins to which its forms may lead."""
     return _render(
         template, call.world.config, status=status, form_action=form_action, script=script, headers=headers, **values
     )
 
 
 def continue_page(call: Call, url: str, *, title: str) -> Reply:
-    """Return a page from which the browser goes on to `url` at once, also to another origin after a form."""
+    """Return a page from which the browser continues immediately to `url`. This also works for another origin after a
+    form.
+    """
     return page(call, "ground/continue.html", url=url, title=title)
 
 
 def see_other(call: Call, path: str, *, headers: Headers | None = None) -> Reply:
-    """Return the redirect after a form: 303 to a path of this server, with its query."""
+    """Return a 303 redirect to a path of this server, for the time after a form. The path may have a query."""
     location = (base_path(call.world.config) + path).encode("ascii")
     return Reply(303, b"", HTML, [(b"location", location), *_FIXED, *(headers or [])])
 
 
 def redirect(url: str) -> Reply:
-    """Return the redirect of a GET request to a URL that this server made."""
+    """Return a redirect to a URL that this server has made, for a GET request."""
     return Reply(303, b"", HTML, [(b"location", url.encode("ascii")), *_FIXED])
 
 
@@ -102,7 +105,7 @@ def base_path(config: Config) -> str:
 
 
 def page_url(config: Config) -> str:
-    """Return the URL of the pages for people: the public URL, with the name `localhost` for a loopback address."""
+    """Return the base URL of pages for people: the public URL, with `localhost` in place of a loopback address."""
     return _name_loopback(config.public_url)
 
 
@@ -119,23 +122,23 @@ def _name_loopback(public_url: str) -> str:
 
 
 def render_error(refusal: Refused, *, config: Config | None = None) -> Reply:
-    """Return the page of a refusal: the error, and the next step."""
+    """Return the page for a refusal: the error and the next step."""
     status = status_of(refusal)
     title = _TITLES.get(refusal.code) or _TITLES.get(status) or _TITLES[400]
     return _render("ground/error.html", config, status=status, title=title, refusal=refusal)
 
 
 PAGES = RouteProtocol("Pages", render_error, None)
-"""Routes for browsers."""
+"""Protocol of routes for browsers: refusals are pages."""
 
 
 def page_renderer(config: Config) -> Render:
-    """Return `render_error` with the links of this server."""
+    """Return `render_error` for this configuration, with the links of this server."""
     return lambda refusal: render_error(refusal, config=config)
 
 
 async def show_asset(call: Call) -> Reply:
-    """Return a stylesheet, script or icon of the pages, which never changes under its name."""
+    """Return a stylesheet, script or icon of the pages. The content under a name never changes."""
     asset = _assets().get(call.params["name"])
     if asset is None:
         raise NotFound("not found")
@@ -204,14 +207,14 @@ def _environment() -> Environment:
 
 
 def _sentence(text: str) -> Markup:
-    """Return a message as a sentence: capital letter, full stop, and `code` between backticks."""
+    """Return a message as an HTML sentence: with a capital letter, a full stop, and text between backticks as code."""
     ended = text if text.endswith((".", "?", "!")) else f"{text}."
     parts = [escape(part) for part in f"{ended[:1].upper()}{ended[1:]}".split("`")]
     return Markup("").join(Markup("<code>{}</code>").format(part) if n % 2 else part for n, part in enumerate(parts))
 
 
 def _time(at: int) -> Markup:
-    """Return an instant (microseconds) as people read it, in UTC."""
+    """Return a time (microseconds) as HTML text for people, in UTC."""
     moment = datetime.fromtimestamp(at // 1_000_000, UTC)
     return Markup('<time datetime="{}">{}</time>').format(moment.isoformat(), f"{moment:%d %b %Y, %H:%M} UTC")
 
@@ -227,7 +230,7 @@ def _load(name: str) -> str | None:
 
 @lru_cache(1)
 def _assets() -> Mapping[str, tuple[str, bytes]]:
-    """Media type and content of each asset, by the name under which it is served."""
+    """Return the media type and the content of each asset, by the name under which it is served."""
     contents = {file.name: file.read_bytes() for file in (files("ostiaryd.ground.http") / "assets").iterdir()}
     return MappingProxyType(
         {_asset_names()[name]: (_MEDIA_TYPES[name.rpartition(".")[2]], body) for name, body in contents.items()}
@@ -236,7 +239,9 @@ def _assets() -> Mapping[str, tuple[str, bytes]]:
 
 @lru_cache(1)
 def _asset_names() -> Mapping[str, str]:
-    """The name under which an asset is served, by the name of its file: `style.css` as `style-0123456789abcdef.css`."""
+    """Return the name under which an asset is served, by the name of its file: `style-0123456789abcdef.css` for
+    `style.css`.
+    """
     names = {}
     for file in (files("ostiaryd.ground.http") / "assets").iterdir():
         stem, _, suffix = file.name.rpartition(".")

@@ -1,7 +1,8 @@
 """Lists in pages: `?limit=` rows (1 to 1000, 100 by default), `?after=` the cursor of the page before.
 
-A page has at most `MAX_PAGE_BYTES`, whatever its rows hold: it is cut before the row that would not fit, and its cursor
-goes on from there. Of a row that is larger than `MAX_ROW_BYTES`, long members are left out and named in `cut`.
+A page is at most `MAX_PAGE_BYTES` large: it ends before the first row that would exceed the limit, and its cursor
+continues with that row. If a row is larger than `MAX_ROW_BYTES`, its long members are left out, and `cut` lists their
+names.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ MAX_PAGE_BYTES = 1 << 20
 MAX_ROW_BYTES = 128 << 10
 MAX_MEMBER_BYTES = 4 << 10
 CHUNK = 100
-"""Number of rows that are read at once, so that a page of large rows does not read a thousand of them."""
+"""Number of rows that are read from the database at once, so that a page of large rows does not read many
+rows in vain.
+"""
 MAX_CURSOR = 512
 _encode = msgspec.json.Encoder().encode
 
@@ -35,7 +38,7 @@ class Page:
 
 
 def parse_page(limit: str | None, after: str | None) -> Page:
-    """Return the requested page. Raises Invalid."""
+    """Return the requested page, parsed from the query parameters. Raises Invalid."""
     if after is not None and len(after) > MAX_CURSOR:
         raise Invalid("`after` is not a cursor", hint="give the `next` of the page before")
     if limit is None:
@@ -54,10 +57,10 @@ def fill_page(
     cursor: Callable[[T], str],
     extra: Mapping[str, Any] | None = None,
 ) -> bytes:
-    """Return `{kind: [rows], "next": cursor}` as JSON, and the members of `extra`. `next` is null if nothing
-    follows; a full page has a `next`, and the page behind it may be empty.
+    """Return `{kind: [rows], "next": cursor}` as JSON, and the members of `extra`. `next` is null after the last row. A
+    full page always has a `next`, even if the following page is empty.
 
-    `read` returns the rows behind a cursor, at most as many as requested.
+    `read` returns the rows after the cursor of its page, at most as many as the page requests.
     """
     rows: list[bytes] = []
     after, size, more = page.after, len(kind) + MAX_CURSOR, True
@@ -83,7 +86,9 @@ def encode_rows(
     cursor: Callable[[T], str],
     following: str | None,
 ) -> bytes:
-    """Return `{kind: [rows], "next": following}` as JSON, cut before the row that would not fit."""
+    """Return `{kind: [rows], "next": following}` as JSON. If the rows exceed the size limit, the page ends before the
+    first row that does not fit, and `next` is the cursor of the row before.
+    """
     encoded: list[bytes] = []
     size = len(kind) + MAX_CURSOR
     for place, one in enumerate(rows):
@@ -105,7 +110,9 @@ async def reply_page(
     headers: Headers | None = None,
     count: Callable[[Reader], int] | None = None,
 ) -> Reply:
-    """Answer a request for a page of rows; `count` returns the number of all rows. Raises Invalid for a wrong query."""
+    """Return the reply to a request for a page of rows. If `count` is given, the reply contains the number of all rows.
+    Raises Invalid for a wrong query.
+    """
     page = parse_page(call.query_one("limit"), call.query_one("after"))
 
     def fill(reader: Reader) -> bytes:
@@ -122,8 +129,8 @@ async def reply_page(
 
 
 def behind(rows: Sequence[T], cursor: Callable[[T], str]) -> Callable[[Page], Sequence[T]]:
-    """Return a `read` function for rows that are all in memory, in their order. A cursor that no longer exists
-    ends the list.
+    """Return a `read` function for `fill_page` for rows that are in memory. If the row of a cursor no longer exists,
+    the list ends.
     """
     places = {cursor(row): place for place, row in enumerate(rows)}
 

@@ -1,9 +1,9 @@
 """HTTP/1.1 from the socket to an endpoint without ASGI, and the limits of a connection.
 
-`Protocol` extends uvicorn's protocol. A plain request for an endpoint is answered by `Endpoint.answer`, which the ASGI
-application calls too; every other request goes through ASGI: a HEAD, an answer that may be streamed, a large body, a
-request behind another one, and a request without an endpoint. This relies on the internals of uvicorn:
-tests/ground/test_protocol.py sends the same bytes both ways and compares the answers.
+`Protocol` extends uvicorn's protocol. For a plain request it calls `Endpoint.answer` directly, as the ASGI application
+does; every other request goes through ASGI: a HEAD, an answer that may be streamed, a large body, a request behind
+another one, and a request without an endpoint. This relies on the internals of uvicorn: tests/ground/test_protocol.py
+sends the same bytes both ways and compares the answers.
 
 A head ends where its fields end: the fields of a trailer are counted, and dropped. A head must name its host once (RFC
 9112 section 3.2). A refused request is answered before the connection is closed: 400, 408, 431, 501 or 503.
@@ -38,25 +38,28 @@ from ostiaryd.ground.http.router import Target
 from ostiaryd.ground.http.tls import asks_for_certificates, shown_certificate
 
 MAX_HEAD_BYTES = 64 << 10
-"""Maximum size of the target, the fields and the trailer fields of one request, including an incomplete field."""
+"""Maximum total size of the target, the header fields and the trailer fields of one request, in bytes."""
 MAX_FIELDS = 200
 SLOWEST_S = 30.0
-"""Seconds within which a request must arrive, from its first byte on; the first request from the connection on. An
-unproven client must also read an answer within this time."""
+"""Maximum time in which a request must arrive, in seconds, from its first byte on (for the first request from the
+beginning of the connection). An unauthenticated client must also read a response in this time.
+"""
 MAX_WAITING = 32
-"""Maximum number of requests of a connection that wait for the answer to an earlier one; beyond it, the
-connection is not parsed.
+"""Maximum number of requests of a connection that wait while an earlier request is answered. When it is reached, the
+connection is not parsed further.
 """
 SLICE_BYTES = 4 << 10
-"""Number of bytes that are parsed at once, so that few requests begin to wait before `MAX_WAITING` is checked."""
+"""Number of bytes that are parsed at once, so that `MAX_WAITING` is checked often."""
 WAITING_COST = 4 << 10
-"""Bytes of memory that a waiting request takes in addition to the bytes that were sent."""
+"""Memory that a waiting request takes in addition to its bytes, in bytes."""
 LINGER_S = 2.0
-"""Seconds after a refusal during which input is read and dropped, so that the client can read the answer."""
+"""Time after a refusal in which further input is read and discarded, in seconds, so that the client can read the
+response.
+"""
 
 
 def _bytes(answer: Reply, headers: Headers, *, keep_alive: bool) -> bytes:
-    """Return the bytes of an answer. Raises ValueError for a header of more than one line."""
+    """Return the bytes of a response. Raises ValueError if a header contains a line break."""
     body = answer.body
     assert isinstance(body, bytes), "the route is not marked as streaming"
     if answer.status not in NO_LENGTH:
@@ -72,7 +75,7 @@ def _bytes(answer: Reply, headers: Headers, *, keep_alive: bool) -> bytes:
 def render_refusal(
     status: int, code: str, message: str, *, keep_alive: bool = False, headers: Sequence[tuple[bytes, bytes]] = ()
 ) -> bytes:
-    """Return the bytes of a refusal in the form of the admin API."""
+    """Return the bytes of a response with a refusal, in the form of the administration API."""
     answer = reply({"error": code, "message": message}, status=status, headers=[NO_STORE])
     named = [(b"content-type", answer.media_type.encode()), *answer.headers]
     if status == 503:
@@ -81,23 +84,26 @@ def render_refusal(
 
 
 _LIST_BEGINS = frozenset({b"L", b"LI", b"LIS", b"LIST", b"LIST "})
-"""The beginnings of a request with the method LIST of the Vault API. The parser has no such method: it reads LINK,
-which no route has. A request that is pipelined behind another one is not recognized, and is refused."""
+"""Beginnings of a request with the method LIST of the Vault API. The HTTP parser does not know LIST; these bytes are
+replaced so that it reads LINK, a method that no route has. A LIST request that is pipelined after another request is
+not recognised, and is refused.
+"""
 LATE = "too many requests wait to be read"
 LATE_ANSWER = render_refusal(503, "busy", LATE, keep_alive=True)
-"""The answer to a request that has waited too long to be read."""
+"""Response to a request that has waited too long to be read."""
 _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]{1,9})(?=\r\n|$)")
 _UNUSUAL = re.compile(
     rb"\r\n(?:[ \t]|transfer-encoding|expect|upgrade|connection:(?! *keep-alive(?:\r\n|$)))|[^\r]\n|\r[^\n]|\0"
 )
 _NO_PATH = re.compile(rb"[^/?]+://[^/?]+(?=\?|$)")
-"""A target in absolute form with an empty path."""
+"""Pattern of a request target in absolute form with an empty path."""
 
 
 def is_one_request(data: bytes) -> bool:
-    """Return whether the bytes are exactly one GET or POST of HTTP/1.1 after which the connection can be kept.
+    """Return whether the bytes are exactly one GET or POST request of HTTP/1.1 after which the connection can stay
+    open.
 
-    False for every head that readers could understand in two ways: its connection is closed.
+    False for every head that programs could interpret differently; its connection is closed.
     """
     head, blank, body = data.partition(b"\r\n\r\n")
     if not blank or not head.startswith((b"POST ", b"GET ")) or len(head) > MAX_HEAD_BYTES:
@@ -110,14 +116,16 @@ def is_one_request(data: bytes) -> bool:
 
 
 class _Event:
-    """The event that uvicorn sets to wake an ASGI application; an exchange has no application to wake."""
+    """A replacement for the event with which uvicorn wakes an ASGI application; an exchange has no
+    application to wake.
+    """
 
     def set(self) -> None:
         pass
 
 
 class _Flow(FlowControl):
-    """Flow control of a connection that stays paused while bytes were read and not parsed."""
+    """Flow control of a connection. It stays paused while bytes were read and not parsed."""
 
     has_unparsed = False
 
@@ -127,7 +135,9 @@ class _Flow(FlowControl):
 
 
 class Exchange:
-    """A request and its answer, with the attributes that uvicorn's protocol reads and sets on its own cycles."""
+    """A request and its response that are handled without ASGI, with the attributes that uvicorn's protocol reads and
+    sets on its request cycles.
+    """
 
     __slots__ = ("body", "disconnected", "endpoint", "headers", "keep_alive", "method", "response_complete", "target")
     message_event = _Event()
@@ -148,8 +158,8 @@ class Protocol(HttpToolsProtocol):
         connections: Connections | None = None,
         **options: Any,
     ) -> None:
-        """`find_target` returns the endpoint that answers a method and URL without ASGI
-        (`SegmentRouter.find_target`).
+        """Create the protocol of one connection. `find_target` returns the endpoint of a method and URL that can be
+        answered without ASGI (`SegmentRouter.find_target`).
         """
         super().__init__(**options)
         self._find_target = find_target
@@ -162,9 +172,9 @@ class Protocol(HttpToolsProtocol):
         self._waiting_bytes = self.answered = 0
         self._unparsed = b""
         self._has_turn = False
-        """True if this connection waits for a turn."""
+        """True while this connection waits for its turn to be parsed."""
         self._running: Any = None
-        """The request that is being answered; `cycle` is the newest request, which may still wait."""
+        """The request that is being answered. `cycle` is the newest request, which may still wait."""
         self._opened_at = self.loop.time()
         self._waits_since: float | None = self._opened_at
         self._stalls_since: float | None = None
@@ -172,7 +182,7 @@ class Protocol(HttpToolsProtocol):
     # --- the connection
 
     def connection_made(self, transport: Any) -> None:
-        """Register the connection with the bounds of its address."""
+        """Count the connection for the limits of its address."""
         super().connection_made(transport)
         self.flow: _Flow = _Flow(transport)
         self._address = self.client[0] if self.client else ""
@@ -182,7 +192,7 @@ class Protocol(HttpToolsProtocol):
         self._connections.add(self, "" if self._is_proxied else self._address)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Remove the connection from the bounds, and drop its requests."""
+        """Stop counting the connection, and drop its requests."""
         self._connections.remove(self)
         self._hold(0)
         if self._running is not None and not self._running.response_complete:
@@ -191,13 +201,13 @@ class Protocol(HttpToolsProtocol):
         self.pipeline.clear()
         self._unparsed = b""
         super().connection_lost(exc)
-        self.cycle = cast(Any, None)  # with the scope, it refers to this connection
+        self.cycle = cast(Any, None)  # breaks a reference cycle: the scope refers to this connection
         self._running = None
         self.scope = cast(Any, None)
 
     @property
     def is_idle(self) -> bool:
-        """Return whether no part of a request has arrived, and no answer is due."""
+        """Return whether no part of a request has arrived, and no response is due."""
         return not self._is_in_message and not self.is_answering
 
     @property
@@ -213,7 +223,7 @@ class Protocol(HttpToolsProtocol):
         return self.loop.time() - self._opened_at < FRESH_S
 
     def turn_away(self) -> None:
-        """Close the connection; if part of a request is there, answer 503 first."""
+        """Close the connection. If a part of a request has arrived, send the response 503 first."""
         if self._stalls_since is not None:  # the client does not read
             self._is_refused = True
             self.transport.abort()
@@ -224,7 +234,9 @@ class Protocol(HttpToolsProtocol):
             self._refuse(503, "too_many_connections", "too many connections of unauthenticated callers")
 
     def close_if_slow(self, now: float) -> None:
-        """Close the connection if its request, or the reading of its answer, is overdue at `now` (loop clock)."""
+        """Close the connection if its request has not arrived in time, or its response was not read in time. `now` is
+        the time of the event loop, in seconds.
+        """
         may_stall = self._is_proven and not self.transport.is_closing()
         if self._stalls_since is not None and not may_stall and now - self._stalls_since > SLOWEST_S:
             self.transport.abort()
@@ -233,10 +245,10 @@ class Protocol(HttpToolsProtocol):
         if self._is_refused or not self._is_in_message:
             self.transport.close()
         else:
-            self._refuse(408, "too_slow", f"the request did not come within {SLOWEST_S:g} s")
+            self._refuse(408, "too_slow", f"the request did not arrive within {SLOWEST_S:g} s")
 
     def pause_writing(self) -> None:
-        """Record since when the client does not read."""
+        """Record the time from which the client does not read."""
         self._stalls_since = self.loop.time()
         super().pause_writing()
 
@@ -246,8 +258,10 @@ class Protocol(HttpToolsProtocol):
         super().resume_writing()
 
     def _note_proven(self, is_privileged: bool) -> None:
-        """Remove this connection from the bounds: its caller is proved. A proxy's connection carries many callers."""
-        if self.transport.is_closing():  # the connection has ended, and is not counted again
+        """Stop counting this connection for the limits, because its caller has authenticated. The connection of a proxy
+        stays counted, because it carries many callers.
+        """
+        if self.transport.is_closing():  # the connection has ended and is no longer counted
             return
         self._is_privileged |= is_privileged and not self._is_proxied
         if self._is_proxied:
@@ -258,11 +272,11 @@ class Protocol(HttpToolsProtocol):
             self._hold(0)
 
     def _overtaking(self) -> AbstractContextManager[None]:
-        """Return the block in which an administrator or a person stops something while all other clients wait."""
+        """Return a context in which an administrator or a person stops something while all other clients wait."""
         return self._connections.turns.paused(self.loop)
 
     def _hold(self, count: int) -> None:
-        """Set the number of bytes that this connection holds."""
+        """Set the number of bytes that count as held by this connection."""
         if not self._is_proven or self._held:
             count = 0 if self._is_proven else count
             self._connections.held += count - self._held
@@ -271,12 +285,14 @@ class Protocol(HttpToolsProtocol):
     # --- requests
 
     def data_received(self, data: bytes) -> None:
-        """Parse the bytes; unlike uvicorn, log no input of strangers, and offer no upgrade."""
+        """Parse the received bytes. Unlike uvicorn, log no input of unauthenticated callers, and permit no upgrade of
+        the protocol.
+        """
         if self._is_refused:
             return
         self._unset_keepalive_if_required()
         self._unparsed += data
-        if self._is_privileged:  # an administrator or a person overtakes the turns of all others
+        if self._is_privileged:  # the connections of administrators and persons need not wait for a turn
             self._parse()
         elif (turns := self._connections.turns).is_free:
             turns.run(self._parse, self.loop)
@@ -284,12 +300,12 @@ class Protocol(HttpToolsProtocol):
             self._wait_for_turn()
 
     def _wait_for_turn(self) -> None:
-        """Parse in a later round of the event loop, and read nothing more until then."""
+        """Parse the received bytes in a later round of the event loop, and read nothing more until then."""
         self.flow.has_unparsed = True
         if not self._is_proven:
             self._connections.update(self)
             self._check_held()
-            if self._is_refused:  # what still comes is read and dropped
+            if self._is_refused:  # after a refusal, further input is read and discarded
                 self.flow.has_unparsed = False
                 return
         self.flow.pause_reading()
@@ -307,8 +323,8 @@ class Protocol(HttpToolsProtocol):
             self._parse()
 
     def _refuse_late(self) -> None:
-        """Refuse, unread, input that has waited too long for its turn. The connection stays open after one whole
-        request.
+        """Refuse, unread, input that has waited too long for its turn. If the input is exactly one request, the
+        connection stays open.
         """
         self._has_turn = self.flow.has_unparsed = False
         data, self._unparsed = self._unparsed, b""
@@ -324,15 +340,15 @@ class Protocol(HttpToolsProtocol):
 
     @property
     def _is_full(self) -> bool:
-        """Return whether nothing more may be read until an earlier request is answered, or its body is consumed."""
+        """Return whether nothing more may be read before an earlier request is answered, or its body is consumed."""
         cycle: Any = self.cycle
         if self.pipeline or cycle is None or cycle.response_complete or isinstance(cycle, Exchange):
             return bool(self.pipeline)
         return len(cycle.body) > HIGH_WATER_LIMIT
 
     def _parse(self) -> None:
-        """Parse the bytes that have arrived, at least one slice. While too many requests wait, keep the rest and stop
-        reading; once the time of the round is used up, parse the rest in a later round.
+        """Parse the received bytes, at least one slice. If too many requests wait, keep the rest and stop reading. If
+        the time of this round is used up, parse the rest in a later round.
         """
         data, self._unparsed = self._unparsed, b""
         if not self._is_in_message and data[:5] in _LIST_BEGINS:
@@ -358,14 +374,14 @@ class Protocol(HttpToolsProtocol):
             self._check_held()
 
     def _check_held(self) -> None:
-        """Count the bytes that this connection holds; refuse the request if all connections together hold too many."""
+        """Count the bytes that this connection holds. If all connections together hold too many, refuse the request."""
         arrived = self._seen + self._unseen + self._body_bytes
         self._hold(self._waiting_bytes + len(self._unparsed) + arrived)
         if self._connections.held > MAX_HELD:
             self._refuse(503, "too_much_waits", "requests of unauthenticated callers use too much memory")
 
     def _feed(self, data: bytes) -> None:
-        self._unseen += len(data)  # the parser's callbacks reset this to 0
+        self._unseen += len(data)  # the callbacks of the parser set this to 0 again
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError:
@@ -381,7 +397,8 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Begin a request: reset its counts."""
-        self._unset_keepalive_if_required()  # an answer may have set it since the bytes of this request arrived
+        # a response may have set this timer after the bytes of this request arrived
+        self._unset_keepalive_if_required()
         self._is_in_head = self._is_in_message = True
         self._has_cycle = False
         self._fields = self._seen = self._unseen = self._body_bytes = 0
@@ -391,7 +408,7 @@ class Protocol(HttpToolsProtocol):
             self._connections.update(self)
 
     def on_url(self, url: bytes) -> None:
-        """Add a part of the URL, and check the size of the head."""
+        """Add a part of the URL, and check the size of the head. Called by the parser."""
         self._unseen = 0
         self._seen += len(url)
         super().on_url(url)
@@ -404,17 +421,17 @@ class Protocol(HttpToolsProtocol):
         self._seen += len(name) + len(value) + 4
         if self._fields > MAX_FIELDS or self._seen > MAX_HEAD_BYTES:
             self._check_size()
-        if self._is_in_head:  # as uvicorn does, without a call
+        if self._is_in_head:  # like uvicorn, but without a function call
             name = name.lower()
             self.expect_100_continue |= name == b"expect" and value.lower() == b"100-continue"
             self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """End the head: check it, and choose the endpoint or the application for the request."""
+        """Complete the head: check it, and choose the endpoint or the ASGI application for the request."""
         self._unseen = 0
         self._is_in_head = False
         self._check_head()
-        if no_path := _NO_PATH.match(self.url):  # the empty path is `/` (RFC 9110 section 4.2.3)
+        if no_path := _NO_PATH.match(self.url):  # an empty path means `/` (RFC 9110 section 4.2.3)
             self.url = b"%b/%b" % (no_path[0], self.url[no_path.end() :])
         if self._is_proxied:
             self._connections.add(self, self._connections.forwarded_address(self._address, self.headers))
@@ -432,13 +449,13 @@ class Protocol(HttpToolsProtocol):
             self.scope["extensions"] = cast(Any, extensions)
             super().on_headers_complete()
             self.scope["method"] = method
-            if self.pipeline:  # `_parse` stops reading; until then, the end of the connection is noticed
+            if self.pipeline:  # `_parse` will stop reading; until then, a disconnect must be noticed
                 self.flow.resume_reading()
         else:
             keep_alive = self.parser.should_keep_alive()
             self.cycle = Exchange(method, target, self.headers, keep_alive=keep_alive)  # type: ignore[assignment]
             self._running = self.cycle
-        self._has_cycle = True  # not before: an invalid target has raised
+        self._has_cycle = True  # set only here, because an invalid target raises before
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         self._running = cycle
@@ -448,7 +465,7 @@ class Protocol(HttpToolsProtocol):
         return self._seen + self._unseen > MAX_HEAD_BYTES or self._fields > MAX_FIELDS
 
     def _check_size(self) -> None:
-        """Refuse a head that is too large. Raises HttpParserError, so that parsing stops."""
+        """Refuse a head that is too large. Raises HttpParserError, which ends parsing."""
         if self._is_head_too_large():
             self._refuse_head()
             raise httptools.HttpParserError("the head is too large")
@@ -457,8 +474,8 @@ class Protocol(HttpToolsProtocol):
         self._refuse(431, "head_too_large", f"a head has at most {MAX_HEAD_BYTES} bytes and {MAX_FIELDS} fields")
 
     def _check_head(self) -> None:
-        """Check the header fields of a request. Raises HttpParserError, which is answered 400 unless another answer
-        was sent.
+        """Check the header fields of a request. Raises HttpParserError, which leads to the response 400 unless another
+        one was sent.
         """
         hosts, codings = 0, list[bytes]()
         for name, value in self.headers:
@@ -469,13 +486,14 @@ class Protocol(HttpToolsProtocol):
                 raise httptools.HttpParserError("a header field contains a line break or a null character")
         if hosts > 1 or (hosts == 0 and self.parser.get_http_version() != "1.0"):
             raise httptools.HttpParserError("a request has exactly one `Host` field")
-        if codings not in ([], [b"chunked"]):  # of several, only `chunked` has been decoded (RFC 9112 section 6.1)
+        # if there are several codings, the parser has decoded only `chunked` (RFC 9112 section 6.1)
+        if codings not in ([], [b"chunked"]):
             if codings[-1] == b"chunked" and codings.count(b"chunked") == 1:
-                self._refuse(501, "not_implemented", "the only transfer coding is `chunked`")
-            raise httptools.HttpParserError("the transfer codings are not `chunked` alone")
+                self._refuse(501, "not_implemented", "only the transfer coding `chunked` is supported")
+            raise httptools.HttpParserError("a request has other transfer codings than `chunked`")
 
     def _is_plain(self) -> bool:
-        """Return whether this is an ordinary request, and all earlier requests are answered."""
+        """Return whether this is a request without special features, and all earlier requests are answered."""
         return (
             (self.cycle is None or self.cycle.response_complete)
             and self.parser.get_http_version() == "1.1"
@@ -484,7 +502,7 @@ class Protocol(HttpToolsProtocol):
         )
 
     def _is_large(self, method: str, endpoint: Endpoint) -> bool:
-        """Return whether the request may have a body that is read after the authentication of its caller."""
+        """Return whether the request may have a body that must be read after authentication."""
         return method != "GET" and endpoint.max_body > SMALL_BODY and endpoint.proves_first(self.headers)
 
     def on_chunk_header(self) -> None:
@@ -496,14 +514,16 @@ class Protocol(HttpToolsProtocol):
         self._unseen = 0
         exchange: object = self.cycle
         if not isinstance(exchange, Exchange):
-            self._body_bytes = len(self.cycle.body) + len(body)  # an application removes the part that it has read
+            # the ASGI application removes the part that it has read
+            self._body_bytes = len(self.cycle.body) + len(body)
             super().on_body(body)
-        elif len(exchange.body) <= exchange.endpoint.max_body:  # a part over the limit is kept: the endpoint refuses it
+        # one part beyond the limit is kept, so that the endpoint refuses the body
+        elif len(exchange.body) <= exchange.endpoint.max_body:
             exchange.body += body
             self._body_bytes = len(exchange.body)
 
     def on_message_complete(self) -> None:
-        """End the request: answer it, or refuse it at once."""
+        """Complete the request: answer it, or refuse it immediately."""
         self._waits_since = None
         self._is_in_message = False
         if self.pipeline:
@@ -525,7 +545,7 @@ class Protocol(HttpToolsProtocol):
         task = self.loop.create_task(self._answer(exchange))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
-        if self._is_privileged and exchange.endpoint.stops:  # the task begins in a later round, which shall be short
+        if self._is_privileged and exchange.endpoint.stops:  # the task runs in a later round, which must be short
             pause = ExitStack()
             pause.enter_context(self._overtaking())
             task.add_done_callback(lambda _: pause.close())
@@ -564,7 +584,7 @@ class Protocol(HttpToolsProtocol):
         self.on_response_complete()
 
     def on_response_complete(self) -> None:
-        """Count the answer, begin the next request of the pipeline, and parse the bytes that have arrived meanwhile."""
+        """Record that a response was sent. Then begin the next pipelined request, and parse bytes that have arrived."""
         self.answered += 1
         if not self.pipeline:
             self._waiting_bytes = 0
@@ -585,9 +605,9 @@ class Protocol(HttpToolsProtocol):
         return _bytes(answer, [*self.server_state.default_headers, *headers], keep_alive=exchange.keep_alive)
 
     def _refuse(self, status: int, code: str, message: str) -> None:
-        """Answer this connection with a refusal in the form of the admin API, and close the connection.
+        """Send a refusal in the form of the administration API, and close the connection.
 
-        If an answer to an earlier request is due, that answer is the last one instead.
+        If the response to an earlier request is due, that response is sent instead, as the last one.
         """
         if self._is_refused or self.transport.is_closing():
             return
@@ -602,7 +622,7 @@ class Protocol(HttpToolsProtocol):
                 return
             cycle.disconnected = True
             cycle.message_event.set()
-        elif self._is_in_message and self._has_cycle:  # the request was answered before it had arrived completely
+        elif self._is_in_message and self._has_cycle:  # the request was answered before it arrived completely
             self.transport.close()
             return
         self.transport.write(render_refusal(status, code, message, headers=self.server_state.default_headers))

@@ -1,4 +1,6 @@
-"""The router: routes by the segments with which their paths begin, so that a request is compared with few of them."""
+"""The router: finds the route of a request by the first segments of its path, so that a request is compared with few
+routes.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from ostiaryd.ground.http.edge import Endpoint
 
 
 class Target(NamedTuple):
-    """The endpoint of a request, with the path, its parameters, and the query."""
+    """The endpoint for a request, with the path, the path parameters, and the query."""
 
     endpoint: Endpoint
     path: str
@@ -23,7 +25,9 @@ class Target(NamedTuple):
 
 
 class _Node:
-    """Routes whose paths can begin with the segments that lead to this node, and the nodes of one segment more."""
+    """A node in the tree of path segments: the routes whose paths can begin with the segments that lead to this node,
+    and the nodes below, by the next segment.
+    """
 
     def __init__(self, routes: Sequence[tuple[list[str], Route]], depth: int = 0) -> None:
         self.routes = [route for place, route in routes if len(place) <= depth]
@@ -38,9 +42,10 @@ class _Node:
 class SegmentRouter(Router):
     """A router of Starlette that compares a request with the routes of its segments.
 
-    The place of a route is the segments of its path before the first parameter. A node of the tree has the routes whose
-    place is on the way to it, in their order, so the first route that matches is the first one of all routes. No path
-    is redirected to one with another slash: that would send credentials to the host that `Host` names.
+    Each route belongs to the node of the segments before its first path parameter. A node lists the routes of all nodes
+    on the way to it, in their original order, so that the first match is the same as without the tree. A path is never
+    redirected to the same path with or without a final slash, because this would send credentials to the host in the
+    header `Host`.
     """
 
     def __init__(self, routes: Iterable[Route]) -> None:
@@ -51,19 +56,19 @@ class SegmentRouter(Router):
             (route.path, method) for route in routes if not route.param_convertors for method in route.methods or ()
         ]
         self._fixed = {(method, path.encode()): self._search(method, path) for path, method in fixed}
-        """The targets whose URL is the path of a route."""
+        """Targets of all routes whose path has no parameters, by method and URL."""
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer by the first route that matches."""
+        """Answer a request by the first route that matches. This is the ASGI application."""
         if scope["type"] != "http":
             await super().app(scope, receive, send)
             return
         await self._find_node(scope["path"]).router.app(scope, receive, send)
 
     def find_target(self, method: str, url: bytes) -> Target | None:
-        """Return the endpoint of the first route that matches, as uvicorn and Starlette find it.
+        """Return the endpoint of the first route that matches, as uvicorn and Starlette would find it.
 
-        None for every request that needs ASGI: no such route, a HEAD, an answer that may be streamed. Raises
+        Return None for a request that needs ASGI: no matching route, a HEAD, or a response that may be streamed. Raises
         HttpParserInvalidURLError.
         """
         if (target := self._fixed.get((method, url))) is not None:
@@ -82,7 +87,7 @@ class SegmentRouter(Router):
         return None
 
     def list_routes(self, path: str) -> list[Route]:
-        """Return the routes with which a request for a path is compared."""
+        """Return the routes with which a request for this path is compared."""
         return self._find_node(path).routes
 
     def _find_node(self, path: str) -> _Node:

@@ -1,4 +1,5 @@
-"""Routes: one value for each operation of the HTTP interface, for the server and for its documents.
+"""Routes: a route is the description of one operation of the HTTP interface, used by the server and by its
+documentation.
 
 Each package lists its routes in `ROUTES`; `ostiaryd.app` serves them, and `ostiaryd.openapi` describes them.
 """
@@ -25,7 +26,7 @@ from ostiaryd.ground.http.edge import Failed, Render, TooLarge, UnsupportedMedia
 
 
 class ErrorBody(TypedDict):
-    """A refusal of the administration API: a stable code, the error, and the next step."""
+    """A refusal of the administration API: a stable code, the error message, and the next step."""
 
     error: str
     message: str
@@ -38,16 +39,18 @@ class EmptyBody(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class RouteProtocol:
-    """The form in which one protocol writes its refusals."""
+    """The form of the refusals of one protocol."""
 
     name: str
     render: Render
     error: Any
-    """Type of the body of a refusal."""
+    """Type of the response body of a refusal."""
     other_media_types: tuple[str, ...] = ()
-    """Media types of refusals besides that of `render`, for a protocol that answers in the format of the request."""
+    """Further media types of refusals, for a protocol that responds in the format of the request."""
     refuses_methods: bool = False
-    """True if a method that is not allowed is refused in this form, instead of that of the administration API."""
+    """True if a method that is not allowed is refused in this form. If false, it is refused in the form of the
+    administration API.
+    """
 
 
 ADMIN_API = RouteProtocol("Administration", render_admin, ErrorBody)
@@ -55,7 +58,7 @@ ADMIN_API = RouteProtocol("Administration", render_admin, ErrorBody)
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A body that is not plain JSON of one type."""
+    """A request or response body that is not JSON of one type."""
 
     type: Any = None
     """Type of the decoded body; None for text and bytes."""
@@ -92,46 +95,58 @@ class Query:
 
 @dataclass(frozen=True)
 class Route:
-    """An operation of the HTTP interface: its path, the scope of its callers, its body and its answers."""
+    """An operation of the HTTP interface: its method and path, the scope of its callers, its request body and its
+    responses.
+    """
 
     method: str
     path: str
     wire: Wire
     scope: str
-    """Scope that the caller's token must have; "" for a route without authentication."""
+    """Scope that the caller's token must have; empty for a route without authentication."""
     _: KW_ONLY
     protocol: RouteProtocol = ADMIN_API
     body: Any = None
     """Type of the JSON body, or a `Content`; None for a route that ignores its body."""
     query: tuple[Query, ...] = ()
     answers: Mapping[int, Any] = field(default_factory=dict)
-    """Type of the JSON body, or a `Content`, by status; None for an empty body."""
+    """Type of the JSON body, or a `Content`, of each response, by status; None for an empty body."""
     errors: tuple[Refused, ...] = ()
-    """Samples of refusals that only this route has; `refusals` adds the common ones."""
+    """Examples of refusals that only this route has; `refusals` adds the common ones."""
     stops: bool = False
-    """True for a route that only stops or narrows something, or confirms a stop: it overtakes queued writes."""
+    """True for a route that only stops or restricts something, or confirms a stop: its jobs run before other waiting
+    jobs.
+    """
     proves_in_act: bool = False
-    """True if the wire proves its caller in its own act (`Call.prove`): one commit instead of two."""
+    """True if the wire function authenticates its caller inside its own act (`Call.prove`), which needs one commit
+    instead of two.
+    """
     spends_in_act: bool = False
-    """True if the one act of the wire uses up the proof that the gate has checked: one commit instead of two."""
+    """True if the one act of the wire function marks the proof as used that the gate has checked, which needs one
+    commit instead of two.
+    """
     allows_people: bool = False
-    """True if people with a key may use a route that every authenticated caller may use."""
+    """True if the route, which every authenticated caller may use, also accepts persons with a key."""
     allows_peps: bool = False
-    """True if the API key of a static PEP is accepted."""
+    """True if the route accepts the API key of a static PEP."""
     grants: bool = False
-    """True for a route that is refused while the wall clock is not confirmed."""
+    """True if the route is refused while the wall clock is not confirmed."""
     is_large: bool = False
-    """True if a body of `max_request_bytes` is accepted, from a proven caller, instead of `SMALL_BODY`."""
+    """True if authenticated callers may send a body of up to `max_request_bytes`; otherwise `SMALL_BODY`
+    is the limit.
+    """
     bounds_body: bool = False
-    """True if the wire refuses a body of more than `SMALL_BODY` bytes, in its protocol and with an entry. It gets the
-    beginning of such a body.
+    """True if the wire function itself refuses a body of more than `SMALL_BODY` bytes, in the form of its protocol and
+    with an entry. It receives the beginning of such a body.
     """
     streams: bool = False
-    """True if the answer is sent while it is made."""
+    """True if the response is sent while it is made."""
     area: str = ""
-    """Area that role policies see; empty: the first part of the path after `/api/v1`."""
+    """Area of the route in role policies; empty for the first segment of the path after `/api/v1`."""
     is_cross_origin: bool = False
-    """True if scripts of every origin may send the request and read the answer (CORS): no cookie counts there."""
+    """True if scripts of every origin may send the request and read the response (CORS). The route must not accept
+    cookies.
+    """
 
     @cached_property
     def _documentation(self) -> tuple[str, str]:
@@ -140,12 +155,12 @@ class Route:
 
     @property
     def summary(self) -> str:
-        """Return one sentence on the operation: the first line of the docstring of its route function."""
+        """Return the first line of the wire function's docstring: a sentence that describes the operation."""
         return self._documentation[0]
 
     @property
     def description(self) -> str:
-        """Return the rest of that docstring."""
+        """Return the rest of the wire function's docstring."""
         return self._documentation[1]
 
     @property
@@ -155,7 +170,7 @@ class Route:
 
     @property
     def refusals(self) -> tuple[Refused, ...]:
-        """Return a sample of each refusal that the route can raise."""
+        """Return an example of each refusal that the route can raise."""
         added: list[Refused] = [*SAMPLES["always"]]
         if not self.bounds_body:
             added += SAMPLES["size"]
@@ -173,7 +188,7 @@ class Route:
 
     @cached_property
     def error_statuses(self) -> dict[int, list[Refused]]:
-        """Return the samples of `refusals` by the status that the protocol gives them."""
+        """Return the examples of `refusals` by the status that the route's protocol gives them."""
         samples: dict[int, list[Refused]] = {}
         for refusal in self.refusals:
             samples.setdefault(self.protocol.render(refusal).status, []).append(refusal)
@@ -181,7 +196,7 @@ class Route:
 
     @property
     def statuses(self) -> frozenset[int]:
-        """Return every status that the route may answer with."""
+        """Return all status codes with which the route may respond."""
         return frozenset({*self.answers, *self.error_statuses})
 
 
@@ -208,13 +223,13 @@ SAMPLES: Mapping[str, tuple[Refused, ...]] = {
         UnsupportedMediaType("the content type is `text/plain`", hint="send application/json"),
     ),
 }
-"""Refusals of every route, and of routes whose wire does not bound the body, or with a scope, path parameters, a
-change, values, or a body.
+"""Examples of refusals that routes have in common: of every route, of routes whose wire function does not check the
+size of the body itself, and of routes with a scope, path parameters, a change, query values, or a body.
 """
 FORM = ("application/x-www-form-urlencoded",)
 TEXT = Content(media_types=("text/plain",))
 PAGE = (
-    Query("limit", "Rows of the page: 1 to 1000, 100 by default.", int),
-    Query("after", "The `next` of the page before."),
+    Query("limit", "Maximum number of rows of the page: 1 to 1000, 100 by default.", int),
+    Query("after", "The member `next` of the previous page."),
 )
 """Query parameters of a list in pages (`ostiaryd.ground.http.pages`)."""

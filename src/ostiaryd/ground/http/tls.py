@@ -1,8 +1,9 @@
 """TLS of the server: versions 1.2 and 1.3 (RFC 9325), with a certificate that is read again when its files change.
 
-A listener may ask for client certificates (RFC 8705). The handshake accepts a certificate that is admitted, or that
-leads to an admitted one. The handshake ignores the validity period: the request that uses an expired certificate is
-refused instead, and leaves an entry. `ostiaryd.trust` then decides which client the certificate authenticates.
+A listener may ask for client certificates (RFC 8705). The handshake accepts a certificate that is admitted, or whose
+path leads to an admitted certificate. The handshake ignores the validity period: a request with an expired certificate
+is refused later, so that the ledger records the refusal. `ostiaryd.trust` then decides which client the certificate
+authenticates.
 """
 
 from __future__ import annotations
@@ -24,19 +25,20 @@ from ostiary.protocol.errors import Invalid, Unavailable
 log = logging.getLogger("ostiary")
 
 LOOK_EVERY_S = 1.0
-"""Seconds between checks of the files while connections arrive."""
+"""Minimum time between two checks of the files while connections arrive, in seconds."""
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
-"""ciphers of TLS 1.2: forward secrecy and authenticated encryption only (RFC 9325 section 4.2)"""
+"""Ciphers of TLS 1.2: only ciphers with forward secrecy and authenticated encryption (RFC 9325 section 4.2)."""
 _State = tuple[tuple[int, int, int], ...]
 _NO_CHECK_TIME = 0x200000
-"""X509_V_FLAG_NO_CHECK_TIME of OpenSSL, which Python does not name"""
+"""Value of X509_V_FLAG_NO_CHECK_TIME of OpenSSL, for which Python has no name."""
 _DER = 2
-"""ENCODING_DER of `_ssl`"""
+"""Value of ENCODING_DER in the module `_ssl`."""
 
 
 class Admitted(NamedTuple):
-    """The certificates that a listener admits: `list_digests` is read for each new connection, and `load` (DER) after a
-    change of it. Both may raise Unavailable; then the certificates from before count.
+    """The client certificates that a listener admits. `list_digests` is called for each new connection, and `load`
+    (certificates in DER) when the digests have changed. Both may raise Unavailable; then the earlier certificates stay
+    in use.
     """
 
     list_digests: Callable[[], tuple[str, ...]]
@@ -44,12 +46,12 @@ class Admitted(NamedTuple):
 
 
 def expiry(certificate: Path) -> datetime:
-    """Return when the certificate in a PEM file ends. Raises OSError, ValueError."""
+    """Return the end of validity of the certificate in a PEM file. Raises OSError, ValueError."""
     return x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc
 
 
 class Certificate:
-    """A chain of certificates and its key, in PEM files; with `admitted`, clients are asked for certificates."""
+    """A certificate chain and its key in PEM files. With `admitted`, the listener asks clients for certificates."""
 
     def __init__(
         self,
@@ -60,8 +62,8 @@ class Certificate:
         password: Callable[[], str] | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Read both. `password` returns that of the key. Raises Invalid for files that cannot be read, or do not belong
-        together.
+        """Read both files. `password` returns the password of the key. Raises Invalid if a file cannot be read, or the
+        key does not belong to the certificate.
         """
         self._password = password or _no_password
         self._files, self._now, self._admitted = (certificate, key), now, admitted
@@ -77,7 +79,9 @@ class Certificate:
         self._looked = now()
 
     def context(self) -> ssl.SSLContext:
-        """Return the TLS context for new connections: of the present files, if they can be used."""
+        """Return the TLS context for a new connection, made from the present files. If they cannot be used, the
+        previous context stays in use.
+        """
         now = self._now()
         if now - self._looked >= LOOK_EVERY_S:
             self._looked = now
@@ -86,14 +90,16 @@ class Certificate:
                 if state != self._state:
                     self._context, self._state = self._read(), state
                     log.info("the certificate of %s was read again", self._files[0])
-            except (OSError, ValueError) as error:  # it may be half written: it is read when it changes again
+            except (OSError, ValueError) as error:  # a file may be incomplete; it is read again at its next change
                 log.warning("the new certificate in %s cannot be used, the old one stays: %s", self._files[0], error)
         if self._admitted is not None:
             self._follow(self._admitted)
         return self._context
 
     def _follow(self, admitted: Admitted) -> None:
-        """Use a new context if other client certificates are admitted than before: OpenSSL forgets none."""
+        """Make a new context if the admitted client certificates have changed, because OpenSSL cannot remove
+        certificates from a context.
+        """
         try:
             if (digests := admitted.list_digests()) != self._digests:
                 self._context, self._digests = self._read(), digests
@@ -101,12 +107,14 @@ class Certificate:
             log.warning("the admitted client certificates cannot be read, the old ones stay: %s", error)
 
     def _look(self) -> _State:
-        """Return the state of the files, to detect changes."""
+        """Return the modification state of the files, to detect changes."""
         states = [os.stat(path) for path in self._files]
         return tuple((one.st_ino, one.st_size, one.st_mtime_ns) for one in states)
 
     def _read(self) -> ssl.SSLContext:
-        """Read the certificate and its key. Raises OSError, ValueError (of which ssl.SSLError is one)."""
+        """Return a TLS context made from the certificate and its key. Raises OSError, ValueError (including
+        ssl.SSLError).
+        """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_ciphers(_CIPHERS)
@@ -115,8 +123,8 @@ class Certificate:
         context.load_cert_chain(*self._files, password=self._password)
         if self._admitted is not None:
             context.verify_mode = ssl.CERT_OPTIONAL
-            # Without TRUSTED_FIRST the client's own chain counts first, so that a registered certificate with the name
-            # of another client's issuer is not in the way of that client.
+            # Without TRUSTED_FIRST, OpenSSL first uses the chain that the client sent. A registered certificate with
+            # the same name as the issuer of another client then does not disturb that client.
             context.verify_flags = ssl.VerifyFlags(ssl.VERIFY_X509_PARTIAL_CHAIN | _NO_CHECK_TIME)
             if admitted := self._admitted.load():
                 context.load_verify_locations(cadata=b"".join(admitted))
@@ -130,7 +138,9 @@ def asks_for_certificates(transport: Any) -> bool:
 
 
 def shown_certificate(transport: Any) -> ClientCertificate | None:
-    """Return the certificate that the client of a TLS connection has shown; None without one, or if it is too large."""
+    """Return the certificate that the client of a TLS connection showed; None if it showed none, or if it
+    is too large.
+    """
     session = transport.get_extra_info("ssl_object")
     if (der := session.getpeercert(binary_form=True)) is None or len(der) > MAX_CERTIFICATE:
         return None
@@ -142,5 +152,7 @@ def shown_certificate(transport: Any) -> ClientCertificate | None:
 
 
 def _no_password() -> str:
-    """Refuse a key with a password, since a reload cannot ask for one. Raises ValueError."""
+    """Refuse a key with a password, because the password cannot be entered when the files are read again. Raises
+    ValueError.
+    """
     raise ValueError("the key has a password")

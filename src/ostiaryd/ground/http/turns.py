@@ -1,9 +1,8 @@
-"""Turns of parsing: bounds the time that each round of the event loop spends on the bytes of clients.
+"""Turns of parsing: limits the time for which each round of the event loop parses the bytes of clients.
 
-Bytes that arrive after the time of a round is used up wait for a later round. So do further requests of a connection,
-if its first request takes that time. The addresses that the connections come from take turns. A flood therefore makes
-neither the rounds of the event loop nor the pauses of the writer longer, and keeps no other address waiting for long
-(docs/adr/0068-short-rounds.md).
+When the time of a round is used up, further bytes and further requests wait for a later round. The client addresses
+take turns. A flood therefore does not make the rounds of the event loop or the pauses of the writer longer, and other
+addresses do not wait long (docs/adr/0068-short-rounds.md).
 
 A request is refused unread if it has waited too long while many others wait: a flood cannot build a queue in which
 every request is answered too late (docs/adr/0068-short-rounds.md).
@@ -11,7 +10,7 @@ every request is answered too late (docs/adr/0068-short-rounds.md).
 While an administrator or a person stops something, no bytes of other clients are parsed, so the rounds that the stop
 needs are short.
 
-Lives on the event loop.
+Use it only on the event loop.
 """
 
 from __future__ import annotations
@@ -25,21 +24,29 @@ from ostiary.protocol.network import network_of
 from ostiaryd.ground.database.line import Client, FairQueue
 
 ROUND_S, LONGEST_ROUND_S = 0.003, 0.006
-"""Time for parsing in one round of the event loop, and at most while many connections wait."""
+"""Time for parsing in one round of the event loop, normally and at most while many connections wait, in seconds."""
 LONGEST_PAUSE_S = 0.05
-"""Time for which a stop keeps all other clients waiting; as much time passes before the next pause."""
+"""Maximum time for which a stop makes all other clients wait, in seconds. The next pause begins only after the same
+time has passed.
+"""
 MANY = 256
-"""Largest number of waiting connections: if more wait, connections older than `LONGEST_WAIT_S` are refused unread."""
+"""Number of waiting connections above which connections are refused unread if they have waited longer than
+`LONGEST_WAIT_S`.
+"""
 LONGEST_WAIT_S = 0.1
-"""Time for which a connection waits while many wait. It is processor time of the event loop, which never rests while
-connections wait: the time for which the process has no processor is not held against them.
+"""Maximum waiting time of a connection while many wait, in seconds of the event loop's processor time. Time in which
+the process gets no processor does not count.
 """
 EACH_S = 25e-6
-"""Time for parsing in one round for each connection that waits: about a third of the time of a refusal."""
+"""Time for parsing in one round for each waiting connection, in seconds: about a third of the time that a refusal
+takes.
+"""
 
 
 def share_of(address: str) -> Client:
-    """Return the share of an address: of its network for IPv6, where one client has many addresses."""
+    """Return the share of the line to which an address belongs. For IPv6 it is the share of the network, because one
+    client has many addresses.
+    """
     return (network_of(address) if ":" in address else address), ""
 
 
@@ -58,22 +65,26 @@ class ParsingTurns:
 
     @property
     def is_free(self) -> bool:
-        """Return whether a connection may parse now: no connection waits, and the round has time left."""
+        """Return whether a connection may parse now: no connection waits, there is no pause, and the round has time
+        left.
+        """
         return self._left_s > 0 and not self._waiting and not self.is_paused
 
     @property
     def is_over(self) -> bool:
-        """Return whether the time of the round is used up, which ends the turn of the connection that parses."""
+        """Return whether the time of the round is used up. The connection that parses must then stop."""
         return time.perf_counter() >= self._over_at
 
     @property
     def is_paused(self) -> bool:
-        """Return whether no connection but those of administrators and persons may parse, and none is accepted."""
+        """Return whether a pause is in force: only connections of administrators and persons may parse, and none is
+        accepted.
+        """
         return self._pause is not None
 
     @contextmanager
     def paused(self, loop: AbstractEventLoop) -> Iterator[None]:
-        """Make all other clients wait during the block, which stops something, for at most `LONGEST_PAUSE_S`.
+        """Make all other clients wait while the block runs, which stops something, but at most for `LONGEST_PAUSE_S`.
 
         A pause is followed by as much time without a pause, so continuous stops do not shut out other clients.
         """
@@ -90,7 +101,7 @@ class ParsingTurns:
                 self._go_on(loop)
 
     def after_pause(self, act: Callable[[], None]) -> None:
-        """Call `act` once, at the end of the present pause."""
+        """Call `act` once, when the present pause ends."""
         self._after_pause.append(act)
 
     def _go_on(self, loop: AbstractEventLoop) -> None:
@@ -108,7 +119,7 @@ class ParsingTurns:
             self._schedule(loop)
 
     def run(self, parse: Callable[[], None], loop: AbstractEventLoop) -> None:
-        """Call `parse`, and count the time that it takes."""
+        """Call `parse`, and add its duration to the time of the round."""
         began = time.perf_counter()
         self._over_at = began + self._left_s
         try:
@@ -126,7 +137,9 @@ class ParsingTurns:
         address: str = "",
         refuse: Callable[[], None] | None = None,
     ) -> None:
-        """Call `parse` in a later round, in the turn of its address; `refuse` instead if the turn comes too late."""
+        """Call `parse` in a later round, when it is the turn of `address`. If the turn comes too late, call `refuse`
+        instead.
+        """
         self._waiting.push(share_of(address), (time.thread_time(), parse, refuse or parse))
         self._schedule(loop)
 
@@ -138,7 +151,7 @@ class ParsingTurns:
     def _begin_round(self, loop: AbstractEventLoop) -> None:
         self._is_scheduled = False
         if self.is_paused:
-            return  # `_go_on` schedules the next round
+            return  # the next round is scheduled by `_go_on`
         self._left_s = min(max(ROUND_S, EACH_S * len(self._waiting)), LONGEST_ROUND_S)
         latest = time.thread_time() - LONGEST_WAIT_S
         try:
@@ -146,6 +159,6 @@ class ParsingTurns:
                 since, parse, refuse = waiting
                 is_late = since < latest and len(self._waiting) >= MANY
                 self.run(refuse if is_late else parse, loop)
-        finally:  # an error ends one turn, and the others come in the next round
+        finally:  # after an error in one turn, the other connections continue in the next round
             if self._waiting:
                 self._schedule(loop)

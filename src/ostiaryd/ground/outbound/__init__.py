@@ -1,1 +1,1 @@
-"""Outbound traffic: the SSRF-safe fetcher, mail, the outbox."""
+"""Requests and messages to other servers: HTTP with protection against SSRF, mail, databases, DNS, and the outbox."""

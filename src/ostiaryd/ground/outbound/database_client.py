@@ -1,6 +1,7 @@
-"""A client of databases: connections are pooled for each server, bounded, and used in threads.
+"""A client of databases of the organisation. Each target has a pool with a limited number of connections, which are
+used in threads.
 
-The caller checks the address.
+The caller must check the address of the target.
 """
 
 from __future__ import annotations
@@ -18,63 +19,68 @@ from ostiaryd.ground.outbound.database_driver import DatabaseDown, DatabaseDrive
 
 T = TypeVar("T")
 WAIT_S = 10.0
-"""Seconds that a job waits for a connection."""
+"""Maximum time that a job waits for a connection, in seconds."""
 MAX_WAITING = 512
 THREADS = 16
 CHECK_AFTER_S, IDLE_S = 1.0, 60.0
-"""Seconds after which an idle connection is checked before its use, and after which it is closed."""
+"""Idle time after which a connection is checked before its use, and after which it is closed, in seconds."""
 DRIVERS: Mapping[DatabaseKind, DatabaseDriver] = {"postgresql": postgres_driver, "mysql": mysql_driver}
 
 
 class _Pool:
-    """The connections to a target: `slots` bounds those in use. Threads take idle connections and give them back."""
+    """The connections to one target. `slots` limits the connections in use. Threads take idle connections and return
+    them.
+    """
 
     def __init__(self, target: DatabaseTarget) -> None:
         self.slots = asyncio.Semaphore(target.max_connections)
         self.waiting = self.in_use = 0
         self._idle: list[tuple[float, Any]] = []
-        """Connections with the time of their last use, which rises."""
+        """Idle connections, each with the time of its last use, the oldest first."""
         self._mutex = threading.Lock()
 
     @property
     def is_unused(self) -> bool:
-        """Return whether nothing uses the pool or waits for it, and no connection is open."""
+        """Return whether the pool can be deleted: no job uses it or waits for it, and no connection is open."""
         return not (self._idle or self.waiting or self.in_use)
 
     def take(self) -> tuple[float, Any] | None:
-        """Take the connection that was used last, with the time of that use; None without an idle one."""
+        """Remove and return the most recently used idle connection with the time of its last use; None if there is
+        none.
+        """
         with self._mutex:
             return self._idle.pop() if self._idle else None
 
     def give(self, raw: Any) -> None:
-        """Keep a connection for the next job."""
+        """Add a connection to the idle connections."""
         with self._mutex:
             self._idle.append((time.monotonic(), raw))
 
     def take_stale(self, before: float) -> list[Any]:
-        """Take the connections that nothing has used since a time."""
+        """Remove and return the idle connections that were last used before a time."""
         with self._mutex:
             stale = [raw for used_at, raw in self._idle if used_at < before]
             self._idle = self._idle[len(stale) :]
         return stale
 
     def release(self) -> None:
-        """Let the next job have a connection."""
+        """Free one slot, so that the next job can have a connection."""
         self.in_use -= 1
         self.slots.release()
 
 
 class DatabaseClient:
-    """The pools of this process. `run` is called on the event loop."""
+    """The pools of this process. Call `run` on the event loop."""
 
     def __init__(self, _: object) -> None:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="database-client")
         self._pools: dict[DatabaseTarget, _Pool] = {}
 
     async def run(self, target: DatabaseTarget, work: Callable[[Any], T], *, hidden: str = "") -> T:
-        """Run `work` in a thread, in a transaction of a connection that only `work` uses meanwhile, and commit.
+        """Run `work` in a thread, in a transaction on a connection that no other job uses at the same time. Commit, and
+        return the result.
 
-        `hidden` is a text that no error may show. Raises DatabaseRefused, DatabaseDown.
+        Errors never contain the text `hidden`. Raises DatabaseRefused, DatabaseDown.
         """
         pool = self._pools.get(target)
         if pool is None:
@@ -91,17 +97,18 @@ class DatabaseClient:
             pool.waiting -= 1
         pool.in_use += 1
         job = asyncio.get_running_loop().run_in_executor(self._threads, _perform, pool, target, work, hidden)
-        job.add_done_callback(lambda _: pool.release())  # a job whose caller went away still uses its connection
+        # a job continues to use its connection if its caller was cancelled
+        job.add_done_callback(lambda _: pool.release())
         return await asyncio.shield(job)
 
     @property
     def targets(self) -> list[DatabaseTarget]:
-        """Return the targets with connections."""
+        """Return the targets that have a pool."""
         return list(self._pools)
 
     async def close_idle(self, *, within_s: float = IDLE_S) -> None:
-        """Close connections that nothing has used within a time; delete targets without connections, with their
-        passwords.
+        """Close connections that were idle for `within_s` seconds. Delete pools without connections, so that their
+        passwords are no longer in memory.
         """
         before = time.monotonic() - within_s
         for target, pool in list(self._pools.items()):
@@ -111,7 +118,7 @@ class DatabaseClient:
                 del self._pools[target]
 
     async def close(self) -> None:
-        """Close all connections, after the jobs in progress."""
+        """Wait for the jobs in progress, then close all connections."""
         await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
         for pool in self._pools.values():
             for raw in pool.take_stale(math.inf):
@@ -141,7 +148,7 @@ def _perform(pool: _Pool, target: DatabaseTarget, work: Callable[[Any], T], hidd
 
 
 def _take(pool: _Pool, driver: DatabaseDriver) -> Any:
-    """Return an idle connection that works; None if there is none."""
+    """Return an idle connection that still works; None if there is none."""
     while (idle := pool.take()) is not None:
         used_at, raw = idle
         if time.monotonic() - used_at < CHECK_AFTER_S or driver.is_working(raw):
@@ -151,7 +158,7 @@ def _take(pool: _Pool, driver: DatabaseDriver) -> Any:
 
 
 def _give_back(pool: _Pool, driver: DatabaseDriver, raw: Any) -> None:
-    """Keep a connection for the next job, unless its transaction cannot be ended."""
+    """Keep a connection for the next job, or close it if its transaction cannot be ended."""
     if driver.reset(raw):
         pool.give(raw)
     else:

@@ -1,7 +1,7 @@
-"""The contract of a driver for databases of the organisation: targets and refusals.
+"""The interface of a driver for databases of the organisation, with its targets and errors.
 
-A driver is a module for one kind of server. Messages of a server are shortened, and contain no text of a statement,
-which may contain a password.
+There is one driver module for each kind of database server. Messages of a server are shortened, and contain no text of
+a statement, because it may contain a password.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 from ostiary.protocol.errors import Invalid, Unavailable
 
 CONNECT_S, STATEMENT_S, LOCK_S = 5, 10, 5
-"""Seconds for connecting, for a statement, and for the wait of a statement for a lock."""
+"""Maximum time for connecting, for a statement, and for a statement to wait for a lock, in seconds."""
 SILENCE_S = 15.0
-"""Seconds without an answer after which a connection counts as lost."""
+"""Time without an answer from the server after which a connection counts as lost, in seconds."""
 MAX_MESSAGE = 200
 
 T = TypeVar("T")
@@ -36,7 +36,7 @@ class DatabaseConflict(DatabaseRefused):
 
 
 class DatabaseDown(Unavailable):
-    """The server is unreachable, refuses the login, or the connection was lost. After a loss, the outcome of a
+    """The server is unreachable or refuses the login, or the connection was lost. After a loss, the outcome of a
     transaction is unknown.
     """
 
@@ -44,7 +44,7 @@ class DatabaseDown(Unavailable):
 
 
 class DatabaseTarget(NamedTuple):
-    """A server, a database, a user and the passwords that the user may have.
+    """A database on a server, with a user and its possible passwords (the old and the new one during a rotation).
 
     `address` is HOST:PORT, or the Unix socket: its folder for PostgreSQL, its path for MySQL. `tls_ca` is PEM, empty
     for the authorities of the system.
@@ -61,12 +61,12 @@ class DatabaseTarget(NamedTuple):
 
     @property
     def socket(self) -> str:
-        """The Unix socket; empty for a host."""
+        """Return the Unix socket; empty for a network address."""
         return self.address if self.address.startswith("/") else ""
 
     @property
     def host(self) -> str:
-        """The host without brackets; empty for a Unix socket."""
+        """Return the host, an IPv6 address without brackets; empty for a Unix socket."""
         return "" if self.socket else self.address.rpartition(":")[0].removeprefix("[").removesuffix("]")
 
     @property
@@ -80,20 +80,22 @@ class DatabaseTarget(NamedTuple):
 
 
 class DatabaseDriver(Protocol):
-    """A kind of server. Connections have `commit` and `close`, and are used by one thread at a time."""
+    """A driver for one kind of database server. Its connections have `commit` and `close`, and are used by one thread
+    at a time.
+    """
 
     def connect(self, target: DatabaseTarget) -> Any:
         """Open a connection with the first password that the server accepts. Raises DatabaseDown."""
 
     def is_working(self, raw: Any) -> bool:
-        """Return whether a connection that was idle still works."""
+        """Return whether an idle connection still works."""
 
     def reset(self, raw: Any) -> bool:
-        """End the transaction and the locks of a connection; return False if the connection is lost."""
+        """End the transaction and release the locks of a connection; return false if the connection is lost."""
 
     def explain(self, raw: Any, error: Exception, hidden: str) -> DatabaseRefused | DatabaseDown | None:
-        """Return the refusal for an error of the driver; None for another error. `hidden` is a text that no message
-        shows.
+        """Return the error to raise for an exception of the driver; None for any other exception. Its message does not
+        contain the text `hidden`.
         """
 
 
@@ -103,10 +105,12 @@ def log_in(
     error: type[Exception],
     describe: Callable[[Exception, str], str],
 ) -> T:
-    """Return the connection that `login` opens with the first password that the server accepts. `error` is the error of
-    the driver; `describe` returns its message without the password. Raises DatabaseDown.
+    """Return the connection that `login` opens with the first of the target's passwords that the server accepts. Raises
+    DatabaseDown.
+
+    `error` is the exception class of a refused login. `describe` returns its message without the password.
     """
-    failure = "the user has no password"
+    failure = "the database user has no password"
     for password in target.passwords:
         try:
             return login(password)
@@ -116,11 +120,11 @@ def log_in(
 
 
 def was_lost(message: str) -> DatabaseDown:
-    """Return the refusal for a server that was lost."""
+    """Return the error for a lost connection."""
     return DatabaseDown(f"the database failed: {message}", hint="see the log of the database")
 
 
 def was_refused(message: str, *, is_conflict: bool) -> DatabaseRefused:
-    """Return the refusal for a statement that the server refused."""
+    """Return the error for a statement that the server refused. `is_conflict`: the transaction can be repeated."""
     kind = DatabaseConflict if is_conflict else DatabaseRefused
-    return kind(f"the database refused: {message}", hint="see the statements of the role")
+    return kind(f"the database refused the statement: {message}", hint="see the statements of the role")

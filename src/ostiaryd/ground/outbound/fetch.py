@@ -3,11 +3,11 @@
 No redirect is followed; no proxy and no credential is taken from the environment. Off this machine, a URL must be
 https. A fetched URL is never logged: the URL of a webhook may hold a secret.
 
-`Fetcher` goes where the configuration of the server says. `request` and `deliver` go to URLs that another party named
-through the API or in a message: webhooks, receivers and transmitters of signals, `jwks_uri`, threat lists. Such a party
-must not reach hosts through this server that only this server can reach. Every address of the host must therefore be
-public (`denied_networks`), and the connection goes to the address that was checked: a name that changes in between
-gains nothing.
+`Fetcher` sends requests to an origin that the configuration names. `request` and `deliver` send requests to URLs that
+another party named through the API or in a message: webhooks, receivers and transmitters of signals, `jwks_uri`, threat
+lists. Such a party must not reach hosts through this server that only this server can reach. Every address of the host
+must therefore be public (`denied_networks`), and the connection uses the address that was checked, so that a change of
+the name in between has no effect.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ REDIRECTS = frozenset((301, 302, 303, 307, 308))
 logging.getLogger("httpx2").setLevel(logging.WARNING)
 _HERE = frozenset({"127.0.0.1", "localhost", "::1"})
 _NUMBER = re.compile(r"\d+|0x[0-9a-f]*")
-"""A last label that makes resolvers read a host as an IPv4 address."""
+"""Pattern of the last label of a host that resolvers would read as a part of an IPv4 address."""
 
 
 def check_origin(url: str, *, name: str) -> None:
-    """Check that a configured URL may be fetched. Raises Invalid."""
+    """Check that a configured URL may be fetched. `name` is the setting in errors. Raises Invalid."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.username:
         raise Invalid(f"{name} `{url}` must be http(s)://HOST[:PORT][/PATH]")
@@ -50,7 +50,7 @@ def check_origin(url: str, *, name: str) -> None:
 
 
 class Answer(NamedTuple):
-    """A response. `media_type` is in lower case and without parameters; the other headers are as they were sent."""
+    """An HTTP response. `media_type` is in lower case and without parameters; the other headers are unchanged."""
 
     status: int
     media_type: str
@@ -61,10 +61,10 @@ class Answer(NamedTuple):
 
 
 def check_named(url: str, *, of: str, private: Collection[str] = ()) -> str:
-    """Return `url`, which another party named, if it can be fetched. Raises Invalid.
+    """Check a URL that another party named, and return it. Raises Invalid.
 
-    `of` names the URL in errors. `private` are the hosts that the operator opens although their addresses are not
-    public. The addresses of a name are checked at each request, since they change.
+    `of` names the URL in errors. `private` are hosts that the operator permits although their addresses are not public.
+    The addresses of a host name are checked later, at each request, because they can change.
     """
     parts = check_url(url, of=of)
     host = parts.hostname or ""
@@ -77,7 +77,9 @@ def check_named(url: str, *, of: str, private: Collection[str] = ()) -> str:
 
 
 def check_url(url: str, *, of: str) -> SplitResult:
-    """Return the parts of an http or https URL whose host has its usual spelling. Raises Invalid."""
+    """Return the parts of an http or https URL, after checking that its host is in its usual spelling.
+    Raises Invalid.
+    """
     if len(url) > MAX_URL or not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
         raise Invalid(f"{of} is not printable ASCII of at most {MAX_URL} characters")
     try:
@@ -93,17 +95,19 @@ def check_url(url: str, *, of: str) -> SplitResult:
 
 
 def follow(url: str, location: str) -> str:
-    """Return the URL to which a redirect of `url` leads (RFC 9110 section 10.2.2), unchecked. Raises Invalid."""
+    """Return the URL to which a redirect of `url` leads, not checked (RFC 9110 section 10.2.2). Raises Invalid."""
     try:
         return urljoin(url, location)
     except ValueError:
-        raise Invalid("the redirect leads to no valid URL") from None
+        raise Invalid("the redirect does not lead to a valid URL") from None
 
 
 def _literal(host: str, *, of: str) -> Address | None:
-    """Return the address that `host` spells; None for a name. Raises Invalid for an unusual spelling.
+    """Return the address if `host` is an IP address; None if it is a name. Raises Invalid for an unusual spelling of an
+    address.
 
-    Resolvers also read `2130706433`, `0x7f.1` and `127.1` as addresses, which readers of a list of hosts do not expect.
+    Resolvers also accept `2130706433`, `0x7f.1` and `127.1` as addresses, which people who read a list of hosts do not
+    recognise.
     """
     is_number = ":" in host or _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]) is not None
     if "%" in host:
@@ -112,17 +116,18 @@ def _literal(host: str, *, of: str) -> Address | None:
         return ip_address(host) if is_number else None
     except ValueError:
         raise Invalid(
-            f"{of} has a host that is no usual address", hint="such as 203.0.113.7 or [2001:db8::1]"
+            f"{of} has a host that is not an IP address in its usual spelling",
+            hint="such as 203.0.113.7 or [2001:db8::1]",
         ) from None
 
 
 class PeerTrust(NamedTuple):
-    """The certificates that a server may present, instead of those for its host name."""
+    """The certificates that a server may present, instead of a certificate for its host name."""
 
     roots: tuple[bytes, ...]
-    """trusted certificates in DER"""
+    """Trusted certificates, in DER."""
     check: Callable[[bytes], None]
-    """function that raises Invalid for the certificate of another server"""
+    """Function that raises Invalid if the certificate (DER) belongs to another server."""
 
 
 @asynccontextmanager
@@ -138,7 +143,9 @@ async def _sending(
     *,
     ca_pem: str = "",
 ) -> AsyncIterator[httpx2.Response]:
-    """Send a request on a new connection, and yield the response to read. Raises Invalid, Unavailable."""
+    """Send a request on a new connection, and yield the response, whose body is not read yet. Raises Invalid,
+    Unavailable.
+    """
     check_named(url, of="the URL", private=private)
     parts = urlsplit(url)
     host = (parts.hostname or "").removesuffix(".")
@@ -170,7 +177,8 @@ async def _sending(
 
 @lru_cache(maxsize=64)
 def _tls(ca_file: str, ca_pem: str) -> ssl.SSLContext:
-    """Return a context that trusts the authorities of the system, and those in a file; or those in PEM alone.
+    """Return a TLS context that trusts the authorities of the system and those in the file `ca_file`. If `ca_pem` is
+    given, trust only the authorities in it.
 
     Raises Unavailable.
     """
@@ -188,7 +196,7 @@ def _tls(ca_file: str, ca_pem: str) -> ssl.SSLContext:
 
 @lru_cache(maxsize=64)
 def _tls_of(roots: tuple[bytes, ...]) -> ssl.SSLContext:
-    """Return a context that trusts these certificates alone, for any host. Raises Unavailable."""
+    """Return a TLS context that trusts only these certificates, for any host name. Raises Unavailable."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
@@ -212,10 +220,11 @@ async def request(
     peer: PeerTrust | None = None,
     ca_pem: str = "",
 ) -> Answer:
-    """Return the response of a URL that another party named, whatever its status. Raises Invalid, Unavailable.
+    """Send a request to a URL that another party named, and return the response, with any status. Raises Invalid,
+    Unavailable.
 
     The authorities in `ca_file` are trusted in addition to those of the system, the authorities in `ca_pem` instead of
-    them. With `peer`, the server is authenticated only by it, before its response is read.
+    them. With `peer`, the server is authenticated only by `peer`, before its response is read.
     """
     async with _sending(method, url, body, headers, within_s, private, ca_file, peer, ca_pem=ca_pem) as response:
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -244,9 +253,11 @@ async def deliver(
     private: Collection[str] = (),
     ca_file: str = "",
 ) -> tuple[int, str]:
-    """Post JSON to a URL that another party named; return the status and `Retry-After` of the answer.
+    """Send a POST request with a JSON body to a URL that another party named; return the status and the header
+    `Retry-After` of the response (empty without it).
 
-    The body of the answer is not read. `ca_file` is that of `request`. Raises Invalid, Unavailable.
+    The body of the response is not read. `ca_file` has the meaning that it has in `request`. Raises Invalid,
+    Unavailable.
     """
     sent = {"content-type": "application/json", **headers}
     async with _sending("POST", url, body, sent, within_s, private, ca_file) as response:
@@ -254,7 +265,9 @@ async def deliver(
 
 
 async def _resolve(host: str, port: int, *, private: Collection[str]) -> Address:
-    """Return the address to connect to. Raises Unavailable unless every address of `host` is reachable."""
+    """Return the address to which to connect. Raises Invalid or Unavailable unless every address of `host` may be
+    reached.
+    """
     try:
         infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
@@ -270,7 +283,7 @@ async def _resolve(host: str, port: int, *, private: Collection[str]) -> Address
 
 
 def _check_reachable(host: str, addresses: Collection[Address], *, private: Collection[str]) -> None:
-    """Check that every address of a host may be reached. Raises Invalid."""
+    """Check that every address of a host is public, or that the host is in `private`. Raises Invalid."""
     for address in addresses:
         if is_public(address) or (host in private and is_private(address)):
             continue
@@ -279,14 +292,15 @@ def _check_reachable(host: str, addresses: Collection[Address], *, private: Coll
 
 
 class Fetcher:
-    """A client of one origin that keeps its connections open."""
+    """A client for one origin, which keeps its connections open."""
 
     def __init__(self, origin: str) -> None:
         self._origin = origin
         self._client = httpx2.AsyncClient(follow_redirects=False, trust_env=False)
 
     async def post(self, path: str, body: bytes, *, within_s: float) -> bytes:
-        """Send a POST, and return the body of a 200 of type JSON. `path` begins with a slash, and needs no escapes.
+        """Send a POST request, and return the body of the response, which must be 200 with JSON. `path` begins with a
+        slash, and needs no escapes.
 
         Raises Unavailable, with a message that contains nothing of the response.
         """

@@ -1,9 +1,9 @@
 """Key sets that other parties publish at a URL (`jwks_uri`), kept for an hour.
 
-A set is fetched by the SSRF-safe fetcher, in bounded time and size. A token with an unknown `kid` may be of a new key:
-then the caller asks for a set that is at most a minute old, so a party that rotates its keys is followed at once, and a
-stream of unknown ids causes one request a minute. A set that cannot be fetched or parsed, or that publishes a private
-key, verifies nothing; the set before stays for as long as it is fresh.
+A set is fetched with protection against SSRF and with limits of time and size. If a token has an unknown `kid`, its key
+may be new: the caller then requests a set that is at most a minute old. New keys are therefore accepted immediately,
+and many unknown ids cause only one fetch per minute. A set that cannot be fetched or parsed, or that contains a private
+key, is not used; the previous set stays in use while it is fresh.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from ostiaryd.ground.outbound.fetch import request
 FETCH_S = 10
 MAX_JWKS = 256 << 10
 FRESH = 3_600_000_000
-"""microseconds for which a set is used without another fetch"""
+"""Time for which a set is used without another fetch, in microseconds."""
 SOON = 60_000_000
-"""microseconds after a fetch during which an unknown `kid` causes no other fetch"""
+"""Time after a fetch in which an unknown `kid` causes no further fetch, in microseconds."""
 MAX_KEPT = 1024
 
 
@@ -35,7 +35,7 @@ class KeptSet(NamedTuple):
 
 
 class KeySets:
-    """The key sets of other parties. Lives on the event loop; a slow party delays no other."""
+    """The cached key sets of other parties. Use it only on the event loop. A slow party does not delay the others."""
 
     def __init__(self) -> None:
         self._kept: dict[str, KeptSet] = {}
@@ -44,10 +44,10 @@ class KeySets:
     async def get(
         self, owner: str, url: str, *, now: int, within: int = FRESH, private: Collection[str] = (), ca_pem: str = ""
     ) -> jose.JwkSet:
-        """Return the set of `owner` at `url`, fetched within that time (microseconds). Raises Unavailable.
+        """Return the key set at `url`, fetched at most `within` microseconds ago. Raises Unavailable.
 
-        An `owner` is an id that is never reused: a party that is registered again has the keys that it publishes now.
-        `ca_pem` as in `fetch.request`.
+        `owner` is the id of the party, which is never reused, so that a party that is registered again does not get
+        cached keys. `ca_pem` has the meaning that it has in `fetch.request`.
         """
         async with self._locks.setdefault(owner, asyncio.Lock()):
             kept = self._kept.get(owner)
@@ -58,13 +58,15 @@ class KeySets:
             return kept.keys
 
     def _make_room(self) -> None:
-        """Delete the oldest set if there are too many."""
+        """Delete the oldest set if the cache is full."""
         if len(self._kept) >= MAX_KEPT:
             del self._kept[min(self._kept, key=lambda owner: self._kept[owner].at)]
 
 
 async def fetch_keys(url: str, *, private: Collection[str] = (), ca_pem: str = "") -> jose.JwkSet:
-    """Return the key set that `url` publishes. `ca_pem` as in `fetch.request`. Raises Unavailable."""
+    """Fetch and return the key set at `url`. `ca_pem` has the meaning that it has in `fetch.request`. Raises
+    Unavailable.
+    """
     headers = {"accept": "application/jwk-set+json, application/json"}
     answer = await request(
         "GET", url, headers=headers, within_s=FETCH_S, max_bytes=MAX_JWKS, private=private, ca_pem=ca_pem

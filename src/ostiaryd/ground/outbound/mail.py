@@ -20,10 +20,11 @@ _HERE = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 async def send_mail(message: EmailMessage, *, server: str, user: str, password: str, name: str, within_s: float) -> int:
-    """Return the server's reply code (RFC 5321 section 4.2) to the message, or to the first refused command before it.
+    """Send a mail, and return the server's reply code to the message, or to the first command that it refused (RFC 5321
+    section 4.2).
 
-    `name`: the name of this server in the greeting. Raises Unavailable, with a message that contains nothing of the
-    server's answer.
+    `name` is the name of this server in the greeting. Raises Unavailable, with a message that contains nothing of the
+    server's replies.
     """
     parts = urlsplit(server)
     is_tls = parts.scheme == "smtps"
@@ -47,5 +48,5 @@ async def send_mail(message: EmailMessage, *, server: str, user: str, password: 
     except (TimeoutError, aiosmtplib.SMTPTimeoutError):
         raise Unavailable(f"the mail server took longer than {within_s:g} s") from None
     except (aiosmtplib.SMTPException, OSError, ValueError) as error:
-        raise Unavailable(f"the mail server is not reached: {type(error).__name__}") from None
+        raise Unavailable(f"the mail server cannot be reached: {type(error).__name__}") from None
     return 250

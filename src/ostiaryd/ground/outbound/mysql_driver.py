@@ -30,13 +30,15 @@ CONFLICTS = frozenset({1205, 1213, 3058})
 ENDED = frozenset({1053, 1927})
 """ER_SERVER_SHUTDOWN and ER_CONNECTION_KILLED; numbers from 2000 to 2999 are errors of the client."""
 MAX_ANSWER = 1 << 20
-"""Maximum size of the answers to one call, in bytes: statements on accounts have few rows."""
+"""Maximum total size of the server's answers to one call, in bytes. Statements about accounts return few rows."""
 SHOWN = 11
-"""Minimum length of the beginning of a hidden text that is recognised at the end of a cut message."""
+"""Minimum number of characters of a hidden text that are recognised at the end of a message that was cut."""
 INSTALL = "on the server: pip install 'ostiary[mysql]'"
 LIMITS = f"set session lock_wait_timeout = {LOCK_S}, innodb_lock_wait_timeout = {LOCK_S}, wait_timeout = 300"
 LIMIT_OF_MARIADB = f"set session max_statement_time = {STATEMENT_S}"
-"""MySQL has no such limit; there, the connection ends after `SILENCE_S`."""
+"""Statement that limits the time of statements on MariaDB. MySQL has no such limit; there, the connection ends after
+`SILENCE_S`.
+"""
 MALFORMED = (
     ArithmeticError,
     AssertionError,
@@ -47,12 +49,12 @@ MALFORMED = (
     ValueError,
     struct.error,
 )
-"""Errors of PyMySQL for packets that are none of the protocol, or that ask for a file of the client."""
+"""Exceptions that PyMySQL raises for packets that violate the protocol, or that request a file of the client."""
 
 
 class MysqlConnection:
-    """A connection whose statements end within `SILENCE_S`, however slowly the server answers, and within `MAX_ANSWER`
-    bytes.
+    """A connection whose statements end within `SILENCE_S`, even if the server answers slowly, and whose answers are at
+    most `MAX_ANSWER` bytes.
     """
 
     def __init__(self, raw: Any) -> None:
@@ -62,11 +64,11 @@ class MysqlConnection:
 
     @property
     def is_open(self) -> bool:
-        """Return whether the connection was neither closed nor lost."""
+        """Return whether the connection is open: neither closed nor lost."""
         return bool(self._raw.open)
 
     def execute(self, statement: str, values: Sequence[object] | None = None) -> list[tuple[Any, ...]]:
-        """Execute statements, separated by semicolons; return the rows of the first one. Raises `pymysql.Error`."""
+        """Execute statements separated by semicolons, and return the rows of the first one. Raises `pymysql.Error`."""
         with self._bounded(), self._raw.cursor() as cursor:
             cursor.execute(statement, values)
             rows = list(cursor.fetchall())
@@ -75,7 +77,7 @@ class MysqlConnection:
         return rows
 
     def open_at(self, sock: socket.socket) -> None:
-        """Log in at a socket that is connected. Raises `pymysql.Error`, OSError."""
+        """Log in on a connected socket. Raises `pymysql.Error`, OSError."""
         self._raw._sock = sock
         with self._bounded():
             self._raw.connect(sock)
@@ -91,12 +93,14 @@ class MysqlConnection:
             self._raw.rollback()
 
     def close(self) -> None:
-        """Close the connection, whatever its state."""
+        """Close the connection in any state."""
         if self._raw.open:
             self._raw._force_close()
 
     def _read_bounded(self, count: int) -> bytes:
-        """Return the next bytes of the server. Raises `pymysql.Error`, and closes the connection, after too many."""
+        """Return the next `count` bytes from the server. After `MAX_ANSWER` bytes, close the connection and raise
+        `pymysql.Error`.
+        """
         from pymysql.err import InterfaceError
 
         self._left -= count
@@ -108,8 +112,8 @@ class MysqlConnection:
 
     @contextmanager
     def _bounded(self) -> Iterator[None]:
-        """Close the socket if the block takes too long. A limit for each read alone would let a server answer
-        without end.
+        """Close the socket if the block takes longer than `SILENCE_S`. A limit for each read alone would permit a
+        server to answer endlessly.
         """
         from pymysql.err import InterfaceError
 
@@ -130,7 +134,9 @@ class MysqlConnection:
 
 
 class _RefusedLogin:
-    """A way to log in that shows the password to the server, or an old hash of it."""
+    """An authentication method that is refused because it would reveal the password, or an old hash of it, to the
+    server.
+    """
 
     def __init__(self, _: object) -> None:
         pass
@@ -175,7 +181,7 @@ def _login(target: DatabaseTarget, password: str) -> MysqlConnection:
     try:
         raw.open_at(_open_socket(target))
         raw.execute(LIMITS)
-        with suppress(pymysql.err.OperationalError):  # 1193, "Unknown system variable", of MySQL
+        with suppress(pymysql.err.OperationalError):  # MySQL raises 1193, "Unknown system variable"
             raw.execute(LIMIT_OF_MARIADB)
     except BaseException:
         raw.close()
@@ -197,12 +203,12 @@ def _open_socket(target: DatabaseTarget) -> socket.socket:
 
 
 def is_working(raw: MysqlConnection) -> bool:
-    """Return whether a connection that was idle still works."""
+    """Return whether an idle connection still works."""
     return _works(raw, "select 1")
 
 
 def reset(raw: MysqlConnection) -> bool:
-    """End the transaction and the locks of a connection; return False if the connection is lost."""
+    """End the transaction and release the locks of a connection; return false if the connection is lost."""
     return _works(raw, "rollback; do release_all_locks()")
 
 
@@ -217,7 +223,9 @@ def _works(raw: MysqlConnection, statement: str) -> bool:
 
 
 def explain(raw: MysqlConnection, error: Exception, hidden: str) -> DatabaseRefused | DatabaseDown | None:
-    """Return the refusal for an error of PyMySQL; None for another error."""
+    """Return the error to raise for an exception of PyMySQL; None for any other exception. Its message does not contain
+    the text `hidden`.
+    """
     import pymysql
 
     if not isinstance(error, pymysql.Error):
@@ -231,7 +239,9 @@ def explain(raw: MysqlConnection, error: Exception, hidden: str) -> DatabaseRefu
 
 
 def _message(error: Exception, hidden: str) -> str:
-    """Return the message of a server up to the place where it quotes a statement, which may contain the hidden text."""
+    """Return the message of a server, cut before the part that quotes a statement, because the statement may contain
+    `hidden`.
+    """
     text = " ".join(str(error.args[-1] if error.args else error).split())
     text = text.partition(" near '")[0]
     if hidden and hidden[:SHOWN] in text:

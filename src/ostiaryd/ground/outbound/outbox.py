@@ -1,7 +1,8 @@
-"""The outbox: messages for other parties, written by the act that causes them, numbered in commit order.
+"""The outbox: messages for other processes and parties, written by the act that causes them, and numbered in the order
+of commits.
 
-Numbers of one database never repeat and never decrease: writers have one order, so a reader of a number has read all
-messages before it.
+Numbers never repeat and never decrease. All writers commit in one order, so a reader that has seen a number has seen
+all messages with lower numbers.
 """
 
 from __future__ import annotations
@@ -19,30 +20,34 @@ _PRUNE = sql("delete from outbox where topic = :topic and at < :before and seq <
 
 
 def emit(tx: Tx, topic: str, body: bytes) -> None:
-    """Append a message to `topic`; listeners wake after the commit."""
+    """Append a message to a topic. Listeners are called after the commit."""
     tx.run(_INSERT, topic=topic, body=body, at=tx.now)
     tx.topics.add(topic)
 
 
 def after(reader: Reader, topic: str, seq: int, *, count: int = 1000) -> list[tuple[int, int, bytes]]:
-    """Return messages of `topic` numbered above `seq`: (number, time in microseconds, body), oldest first."""
+    """Return at most `count` messages of a topic with numbers above `seq`, the oldest first, as (number, time in
+    microseconds, body).
+    """
     return [(number, at, bytes(body)) for number, at, body in reader.all(_AFTER, topic=topic, after=seq, count=count)]
 
 
 def head(reader: Reader) -> int:
-    """Return the highest number so far, over all topics."""
+    """Return the highest number of all messages so far, in all topics."""
     row = reader.one(_HEAD)
     assert row is not None
     return int(row[0])
 
 
 def oldest(reader: Reader, topic: str) -> int:
-    """Return the lowest number of `topic` that is still stored; 0 if there is none."""
+    """Return the lowest number of a stored message of a topic; 0 if there is none."""
     row = reader.one(_OLDEST, topic=topic)
     assert row is not None
     return int(row[0])
 
 
 def prune(tx: Tx, topic: str, *, before: int) -> int:
-    """Delete messages older than `before`; the newest message stays, so that numbers never repeat."""
+    """Delete messages of a topic that are older than `before` (microseconds), except the newest message, so that
+    numbers never repeat. Return the number of deleted messages.
+    """
     return tx.run(_PRUNE, topic=topic, before=before)

@@ -27,9 +27,11 @@ IDLE_IN_TRANSACTION_S = 10
 CONFLICTS = frozenset({"40001", "40P01"})
 """SQLSTATE serialization_failure and deadlock_detected."""
 CATALOG_CONFLICT = "tuple concurrently updated"
-"""Two transactions changed the rights of one table; this has the SQLSTATE of an internal error."""
+"""Message of PostgreSQL when two transactions change the privileges of one table. Its SQLSTATE is that of an internal
+error, so it is recognised by the text.
+"""
 _VERIFIER = re.compile(r"SCRAM-SHA-256\$[^\s'\"]+")
-"""A verifier of a password, which replaces the password in statements."""
+"""Pattern of a SCRAM verifier, which stands in statements instead of the password."""
 INSTALL = "on the server: pip install 'ostiary[postgres]'"
 
 
@@ -55,7 +57,7 @@ def connect(target: DatabaseTarget) -> BoundedConnection:
 
 
 def _login_message(error: Exception, password: str) -> str:
-    """Return the end of a message, which says why; the beginning names the server."""
+    """Return the last part of a message, which states the reason; the first part names the server."""
     return " ".join(str(error).replace(password, "***").split())[-MAX_MESSAGE:]
 
 
@@ -81,7 +83,7 @@ def _options(target: DatabaseTarget, ca_file: str) -> dict[str, Any]:
 
 def is_working(raw: BoundedConnection) -> bool:
     """Return whether a connection that was idle still works."""
-    import psycopg  # installed, since there is a connection
+    import psycopg  # psycopg is installed, because a connection exists
 
     try:
         raw.execute("select 1")
@@ -103,7 +105,9 @@ def reset(raw: BoundedConnection) -> bool:
 
 
 def explain(raw: BoundedConnection, error: Exception, hidden: str) -> DatabaseRefused | DatabaseDown | None:
-    """Return the refusal for an error of psycopg; None for another error."""
+    """Return the error to raise for an exception of psycopg; None for any other exception. Its message does not contain
+    the text `hidden`.
+    """
     import psycopg
 
     if not isinstance(error, psycopg.Error):
@@ -115,7 +119,7 @@ def explain(raw: BoundedConnection, error: Exception, hidden: str) -> DatabaseRe
 
 
 def _message(error: Exception, hidden: str) -> str:
-    """Return the first line of a server's message without the hidden text; the other lines quote the statement."""
+    """Return the first line of a server's message, with `hidden` removed; the other lines quote the statement."""
     diagnosis = getattr(error, "diag", None)
     primary = getattr(diagnosis, "message_primary", None) or str(error).partition("\n")[0]
     primary = _VERIFIER.sub("***", primary.replace(hidden, "***") if hidden else primary)

@@ -1,11 +1,12 @@
-"""Probes of hosts that another party named: a page over HTTP, and the certificate that a TLS server shows.
+"""Probes of hosts that another party named: fetch a page over HTTP, or the certificate of a TLS server.
 
-A probe reads the proof of control of a name (RFC 8555 section 8.3, RFC 8737). HTTP without TLS and certificates without
-a trusted issuer are accepted: a probe sends no secret, and its caller compares the answer with an expected value.
+A probe checks that a party controls a host name (RFC 8555 section 8.3, RFC 8737). HTTP without TLS and certificates
+without a trusted issuer are accepted: a probe sends no secret, and its caller compares the answer with an expected
+value.
 
-Where a probe may go is decided as in `fetch`: every address of the host must be public, or private and within a network
-that the operator names; the connection goes to the address that was checked; each redirect is checked like the first
-URL. Time and size are bounded.
+Which hosts a probe may visit is determined as in `fetch`: every address of the host must be public, or private and
+within a network that the operator names; the connection uses the address that was checked; each redirect is checked
+like the first URL. Time and size are bounded.
 """
 
 from __future__ import annotations
@@ -25,30 +26,32 @@ from ostiaryd.ground.outbound.fetch import REDIRECTS, check_url, follow
 from ostiaryd.ground.outbound.resolver import DnsFailed, Resolver
 
 MAX_ADDRESSES = 4
-"""Maximum number of addresses of a host that are tried one after the other."""
+"""Maximum number of addresses of a host that are tried."""
 
 
 class TlsFailed(Unavailable):
-    """A TLS handshake that failed, or did not negotiate the required protocol."""
+    """The TLS handshake failed, or did not negotiate the required protocol."""
 
     code = "tls_failed"
 
 
 class ConnectionFailed(Unavailable):
-    """A host that cannot be reached, is too slow, or answers too much."""
+    """The host cannot be reached, is too slow, or sends too much."""
 
     code = "connection_failed"
 
 
 class Denied(Unavailable):
-    """The probe may not visit an address or a port."""
+    """The probe may not visit this address or port."""
 
     code = "private_address"
 
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """The hosts that probes may visit: the resolver, the open private networks, and the ports."""
+    """The hosts that probes may visit: the resolver for their names, the permitted private networks, and the permitted
+    ports.
+    """
 
     resolver: Resolver
     networks: tuple[Network, ...] = ()
@@ -56,7 +59,9 @@ class Reach:
     tls_port: int = 443
 
     async def addresses(self, host: str) -> list[Address]:
-        """Return the addresses of a name, or the address itself. Raises DnsFailed; Denied if one may not be visited."""
+        """Return the addresses of a host name, or the address if `host` is one. Raises DnsFailed; Denied if one of them
+        may not be visited.
+        """
         try:
             addresses = [ip_address(host)]
         except ValueError:
@@ -74,18 +79,18 @@ class Reach:
 
 
 class PeerCertificate(NamedTuple):
-    """The certificate that a TLS server showed, and the negotiated protocol."""
+    """The certificate that a TLS server presented, and the negotiated application protocol."""
 
     der: bytes
     protocol: str | None
-    """application protocol (ALPN, RFC 7301)"""
+    """Negotiated application protocol (ALPN, RFC 7301); None for none."""
     version: str
 
 
 async def visit(url: str, *, reach: Reach, within_s: float, max_bytes: int, max_redirects: int) -> bytes:
-    """Return the body of a 200 at a URL, after at most that many redirects.
+    """Return the body of the response 200 at a URL, after at most `max_redirects` redirects.
 
-    Raises DnsFailed, ConnectionFailed, Denied, and Invalid for an answer that is no 200 and no redirect.
+    Raises DnsFailed, ConnectionFailed, Denied, and Invalid for a response that is neither 200 nor a redirect.
     """
     try:
         async with asyncio.timeout(within_s):
@@ -102,12 +107,14 @@ async def visit(url: str, *, reach: Reach, within_s: float, max_bytes: int, max_
 
 
 async def _get(url: str, *, reach: Reach, max_bytes: int) -> tuple[int, str, bytes]:
-    """Return the status and `Location` of an answer, and the body of a 200."""
+    """Send one GET request. Return the status, the header `Location`, and the body, which is read only for 200."""
     parts = check_url(url, of="the URL of the redirect")
     host = (parts.hostname or "").removesuffix(".")
     port = parts.port or (reach.tls_port if parts.scheme == "https" else reach.http_port)
     if port not in (80, 443, reach.http_port, reach.tls_port):
-        raise Denied(f"port {port} is not visited", hint=f"redirect to port {reach.http_port} or {reach.tls_port}")
+        raise Denied(
+            f"the port {port} may not be visited", hint=f"redirect to port {reach.http_port} or {reach.tls_port}"
+        )
     headers = {"user-agent": "ostiary", "accept-encoding": "identity", "host": parts.netloc}
     failure = ""
     for address in await reach.addresses(host):
@@ -132,7 +139,7 @@ async def _get(url: str, *, reach: Reach, max_bytes: int) -> tuple[int, str, byt
 async def peer_certificate(
     host: str, *, server_name: str, protocol: str, reach: Reach, within_s: float
 ) -> PeerCertificate:
-    """Return the certificate that the TLS server of a host shows for a server name and an application protocol.
+    """Return the certificate that the TLS server of a host presents for a server name and an application protocol.
 
     The connection is closed after the handshake. Raises DnsFailed, ConnectionFailed, Denied, TlsFailed.
     """
@@ -164,7 +171,7 @@ async def peer_certificate(
 
 @lru_cache(maxsize=4)
 def _tls(protocol: str) -> ssl.SSLContext:
-    """Return a context that accepts every certificate, with TLS 1.2 or newer, and offers that application protocol."""
+    """Return a TLS context (1.2 or newer) that accepts every certificate, and offers this application protocol."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

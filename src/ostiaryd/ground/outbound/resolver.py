@@ -1,4 +1,4 @@
-"""DNS lookups: addresses, texts and CAA records of a name, at name servers that the configuration can choose.
+"""DNS lookups: addresses, TXT and CAA records of a name, with name servers that the configuration can set.
 
 Without configured name servers, addresses come from the resolver of the system, which also knows its `hosts` file.
 """
@@ -14,21 +14,23 @@ from ostiary.protocol.denied_networks import Address
 from ostiary.protocol.errors import Invalid, Unavailable
 
 MAX_RECORDS = 64
-"""Maximum number of records of one answer that are examined."""
+"""Maximum number of records in an answer that are read."""
 
 
 class DnsFailed(Unavailable):
-    """A lookup failed, or the name has no such record."""
+    """The lookup failed, or the name has no record of the requested type."""
 
     code = "dns_failed"
 
 
 class NoSuchName(DnsFailed):
-    """A name that does not exist."""
+    """The name does not exist."""
 
 
 class Resolver:
-    """A resolver that uses these name servers, `ADDRESS[:PORT]` separated by spaces; empty: those of the system."""
+    """A resolver with name servers in the form `ADDRESS[:PORT]`, separated by spaces; empty for the name servers of the
+    system.
+    """
 
     def __init__(self, servers: str, *, within_s: float = 5.0) -> None:
         """Parse the name servers. Raises Invalid for a malformed address."""
@@ -55,9 +57,9 @@ class Resolver:
         return [b"".join(record.strings) for record in await self._records(name, "TXT")]
 
     async def caa(self, name: str) -> list[tuple[int, str, str]]:
-        """Return flags, tag and value of the CAA records of a name; none for a name that does not exist.
+        """Return the CAA records of a name, as (flags, tag, value); none if the name does not exist.
 
-        Raises DnsFailed, also for more records than are looked at.
+        Raises DnsFailed, also if there are more than `MAX_RECORDS` records.
         """
         try:
             records = await self._records(name, "CAA")
@@ -98,7 +100,9 @@ class Resolver:
 
 
 def parse_name_servers(text: str) -> list[tuple[str, int]]:
-    """Parse `ADDRESS[:PORT]` separated by spaces; an IPv6 address with a port is `[ADDRESS]:PORT`. Raises Invalid."""
+    """Return the name servers in a text: `ADDRESS[:PORT]` separated by spaces, for IPv6 with a port `[ADDRESS]:PORT`.
+    Raises Invalid.
+    """
     servers: list[tuple[str, int]] = []
     for word in text.split():
         host, _, port = word.rpartition(":") if word.count(":") == 1 or word.startswith("[") else (word, "", "53")

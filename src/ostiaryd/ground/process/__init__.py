@@ -1,1 +1,1 @@
-"""The process: confined children, the clock, descriptors, identifiers, logs."""
+"""The process and its environment: confined child processes, the clock, file descriptors, ids, logs."""

@@ -1,7 +1,7 @@
 """Child processes of the server, whose work takes no time from the process that answers requests.
 
-A child reads orders and writes frames over two pipes, and ends when the other end closes. Of the environment it gets
-only the variables for the database, and no root key.
+A child reads orders from one pipe and writes frames to another, and ends when the server closes the pipe. Its
+environment has only the variables for the database, and not the root key.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ from importlib import import_module
 module, _, name = sys.argv[1].partition(":")
 getattr(import_module(module), name)()
 """
-"""Code that starts the child with the import path of its parent."""
+"""Program of the child, which sets the import path of its parent."""
 _KNOWN = ("HOME", "PATH", "TZ")
 
 
 async def spawn(target: str, *, nice: int) -> Process:
-    """Run MODULE:FUNCTION in a child; `nice` is its niceness. Its stderr goes to the server's log."""
+    """Start a child process that runs MODULE:FUNCTION with this niceness, and return it. Its stderr goes to the log of
+    the server.
+    """
     environ = {name: value for name, value in os.environ.items() if name in _KNOWN or name.startswith("PG")}
     command = [sys.executable, "-c", _BEGIN, target, str(nice), *sys.path]
     return await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, env=environ)
@@ -47,6 +49,6 @@ async def receive(pipe: asyncio.StreamReader) -> bytes:
 
 
 def send(pipe: IO[bytes], body: bytes) -> None:
-    """Send a frame from the child; waits until there is room."""
+    """Write a frame in the child. Blocks until the pipe has space."""
     pipe.write(_LENGTH.pack(len(body)) + body)
     pipe.flush()

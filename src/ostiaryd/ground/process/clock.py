@@ -31,31 +31,34 @@ from ostiary.protocol.errors import Conflict, Unavailable
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
 SLACK = SECOND
-"""Differences up to this are never a jump, even if the budget is used up: a leap second, a late reading."""
+"""Maximum difference that is always followed, even if the budget is used up: a leap second, or a late reading."""
 LIMIT = 300 * SECOND
 BUDGET = LIMIT - SLACK
-"""Budget for following the wall clock forward; it refills within a day."""
+"""Maximum total of forward corrections; it refills within a day."""
 NOTICED = 10_000
-"""Differences below this (10 ms) are not corrected."""
+"""Differences below this value are not corrected."""
 STEP = 2 * SECOND
-"""Steps of the wall clock from this size on are recorded."""
+"""Corrections from this size on are recorded."""
 FULL, SLOWED, STOPPED = 100, 99, 0
-"""Speeds of server time, in per cent of boot time."""
+"""The three speeds of server time, in per cent of boot time."""
 MARGIN = 60 * SECOND
-"""Additional time that a used proof stays on the disk, since another server's time may be less than ours."""
+"""Additional time for which a used proof is stored, in microseconds, because the time of another server
+may be behind.
+"""
 _BOOT_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 TIME_ERROR = 5
-"""The result of adjtimex while the kernel's clock is not synchronised."""
+"""Return value of adjtimex(2) while the kernel's clock is not synchronised."""
 
 
 class ClockJumped(Unavailable):
-    """The wall clock is too far ahead of server time, so nothing is granted (`ostiary clock accept`)."""
+    """The wall clock is so far ahead of server time that nothing is granted (`ostiary clock accept`)."""
 
     code = "clock_unconfirmed"
 
     def __init__(
         self,
-        message: str = "the server's wall clock jumped forward; nothing is granted until the time is confirmed or back",
+        message: str = "the server's wall clock jumped forward; the server grants nothing until an operator "
+        "confirms the wall clock or the clock is set back",
         *,
         hint: str = "set the clock right, or confirm the new time: ostiary clock show, ostiary clock accept",
     ) -> None:
@@ -68,7 +71,9 @@ def wall_clock() -> int:
 
 
 def boot_clock() -> int:
-    """Return microseconds since the machine booted, with sleep (CLOCK_BOOTTIME; CLOCK_MONOTONIC if there is none)."""
+    """Return the time since the machine booted, including sleep, in microseconds (CLOCK_BOOTTIME, or CLOCK_MONOTONIC
+    where it is missing).
+    """
     return time.clock_gettime_ns(_BOOT_CLOCK) // 1000
 
 
@@ -81,7 +86,7 @@ def boot_id(source: Path = Path("/proc/sys/kernel/random/boot_id")) -> str:
 
 
 def is_synchronised() -> bool:
-    """Return whether the kernel says that its wall clock is synchronised (adjtimex(2)); False if unknown."""
+    """Return whether the kernel reports that its wall clock is synchronised (adjtimex(2)); false if this is unknown."""
     try:
         state = int(ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(512)))  # modes 0: read only
     except (OSError, AttributeError):
@@ -90,7 +95,7 @@ def is_synchronised() -> bool:
 
 
 class Boot(NamedTuple):
-    """The clock of this boot, which cannot be set: microseconds, and the id of the boot."""
+    """The boot clock, which cannot be set: `now` in microseconds, and the id of this boot."""
 
     now: Callable[[], int] = boot_clock
     id: str = ""
@@ -98,10 +103,11 @@ class Boot(NamedTuple):
 
 
 class Course(NamedTuple):
-    """The course of server time: `time` at boot time `boot`, both in microseconds, from there at `speed` per cent.
+    """The rule by which server time advances: it is `time` when the boot clock is `boot` (both in microseconds), and
+    then runs at `speed` per cent.
 
-    `used`: the part of the budget for forward steps that was used at `boot`. A stopped course continues at boot time
-    `until`, wherever the wall clock is then.
+    `used` is the part of the budget for forward corrections that was used up at `boot`. A course with speed 0 continues
+    at full speed when the boot clock is `until`, regardless of the wall clock.
     """
 
     boot: int
@@ -111,28 +117,28 @@ class Course(NamedTuple):
     until: int = 0
 
     def at(self, boot: int) -> int:
-        """Return server time at boot time `boot`."""
+        """Return server time when the boot clock is `boot`."""
         if self.speed == STOPPED:
             return self.time + max(0, boot - self.until)
         return self.time + (boot - self.boot) * self.speed // 100
 
     def rebased(self, boot: int) -> Course:
-        """Return the same course, described from boot time `boot` on."""
+        """Return the same course, described from the boot time `boot` on."""
         return Course(boot, self.at(boot), self.speed, BUDGET - self.left(boot), max(boot, self.until))
 
     def left(self, boot: int) -> int:
-        """Return the size of the largest forward step at boot time `boot`."""
+        """Return the largest forward correction that the budget permits at boot time `boot`, in microseconds."""
         return BUDGET - max(0, self.used - (boot - self.boot) * BUDGET // DAY)
 
     def is_jump(self, *, wall: int, boot: int) -> bool:
-        """Return whether the wall clock is further ahead than is credible."""
+        """Return whether the wall clock is further ahead of server time than a correction may be."""
         return wall - self.at(boot) > self.left(boot) + SLACK
 
     def follow(self, *, wall: int, boot: int) -> Course:
-        """Return the course from now on; the same course if nothing is to be corrected."""
+        """Return the course from now on, corrected by the wall clock; this same course if no correction is needed."""
         now, left = self.at(boot), self.left(boot)
         ahead = wall - now
-        if ahead > left + SLACK:  # not credible: as before, but not slowed down
+        if ahead > left + SLACK:  # the wall clock is too far ahead to be followed: continue, but no longer slowed down
             return self if self.speed == FULL else self.rebased(boot)._replace(speed=FULL)
         if (forward := min(ahead, left)) >= NOTICED:
             return Course(boot, now + forward, FULL, BUDGET - left + forward)
@@ -152,7 +158,7 @@ class Clock:
         self._wall = wall
         self._last = 0
         self._stepped: tuple[int, int] | None = None
-        """the last forward step of server time: boot time, and the time before"""
+        """Boot time of the last forward correction, and server time before it; None for none."""
 
     def __call__(self) -> int:
         now = self.course.at(self.boot.now())
@@ -162,7 +168,7 @@ class Clock:
         return now
 
     def read(self) -> tuple[int, int]:
-        """Return (wall time, boot time) of one moment."""
+        """Return (wall clock, boot clock) at the same moment, in microseconds."""
         best = wall = boot = -1
         for _ in range(4):
             before = self.boot.now()
@@ -176,40 +182,40 @@ class Clock:
 
     @property
     def ahead(self) -> int:
-        """Return how far the wall clock is ahead of server time; negative if it is behind."""
+        """Return how far the wall clock is ahead of server time, in microseconds; negative if it is behind."""
         wall, boot = self.read()
         return wall - max(self.course.at(boot), self._last)
 
     @property
     def is_confirmed(self) -> bool:
-        """Return whether the wall clock is no further ahead than is credible."""
+        """Return false if the wall clock is so far ahead that an operator must confirm it; otherwise true."""
         boot = self.boot.now()
         return not self.course.is_jump(wall=self._wall(), boot=boot)
 
     def check_confirmed(self) -> None:
-        """Check that the clock has not jumped, or was confirmed since. Raises ClockJumped."""
+        """Check that the wall clock need not be confirmed. Raises ClockJumped."""
         if not self.is_confirmed:
             raise ClockJumped
 
     def next_course(self, *, highest: int) -> Course:
-        """Return the next course. `highest` is the largest time on the disk, from any server.
+        """Return the next course of server time. `highest` is the latest time that any server has stored.
 
-        Save it before `adopt`.
+        The caller must save the course before `adopt`.
         """
         wall, boot = self.read()
         course = self.course.follow(wall=wall, boot=boot)
         return course if highest <= course.at(boot) else course.rebased(boot)._replace(time=highest)
 
     def confirm(self, *, wall: int) -> Course:
-        """Return the course after an operator confirmed the time `wall`, which must be within a minute of the wall
-        clock.
+        """Return the course after an operator has confirmed `wall` (microseconds), which must be within a minute of the
+        wall clock.
 
-        Raises Conflict. Save it before `adopt`.
+        Raises Conflict. The caller must save the course before `adopt`.
         """
         wall_now, boot = self.read()
         if abs(wall_now - wall) > MARGIN:
             raise Conflict(
-                "the wall clock is not what was confirmed: the two differ by more than a minute",
+                "the wall clock differs from the confirmed time by more than a minute",
                 hint="compare again: ostiary clock show; then ostiary clock accept",
             )
         if wall_now >= self.course.at(boot):
@@ -218,7 +224,7 @@ class Clock:
         return Course(boot, now, STOPPED, BUDGET - self.course.left(boot), until=boot + now - wall_now)
 
     def adopt(self, course: Course) -> None:
-        """Continue with a course that is on the disk."""
+        """Use a course that the caller has saved."""
         before = self()
         boot = self.boot.now()
         self.course = course
@@ -227,8 +233,8 @@ class Clock:
 
     @property
     def horizon(self) -> int:
-        """Return the time before which ended objects may be deleted: no server of the database can have an
-        earlier time.
+        """Return the time before which ended objects may be deleted: no server of the database can have an earlier
+        time.
         """
         if self._stepped is not None:
             boot, before = self._stepped
@@ -238,7 +244,7 @@ class Clock:
 
 
 def describe(difference: int) -> str:
-    """Return a difference of clocks in words: `1 h 5 min`, `12 s`."""
+    """Return the size of a time difference as text: `1 h 5 min`, `12 s`."""
     seconds = abs(difference) // SECOND
     minutes, seconds = divmod(seconds, 60)
     hours, minutes = divmod(minutes, 60)

@@ -1,8 +1,9 @@
-"""Commands that the configuration names, each in a confined process of its own.
+"""Runs commands that the configuration names, each in a separate confined process.
 
-Both sides are here: the child limits itself, and then becomes the command. A command gets its input over a pipe, an
-environment without a secret, and bounded time, memory and output. By Landlock, it writes no file, and reads and
-executes only programs, certificates and the files that the configuration adds. The network stays open.
+This module contains both sides: the server, and the child, which limits itself and then executes the command. A command
+gets its input over a pipe, an environment without a secret, and limits of time, memory and output. By Landlock, it
+writes no file, and reads and executes only programs, certificates and the files that the configuration adds. Its
+network access is not limited.
 """
 
 from __future__ import annotations
@@ -32,9 +33,11 @@ READABLE = (
     *("/etc/services", "/etc/protocols", "/etc/localtime", "/etc/passwd", "/etc/group"),
     *("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom"),
 )
-"""Files and folders that every command may read and execute; `/etc` as a whole may have secrets of the server."""
+"""Files and folders that every command may read and execute. `/etc` is not included as a whole, because it may contain
+secrets of the server.
+"""
 CANNOT_BEGIN = 126
-"""Exit status of a child that could not become the command."""
+"""Exit status of a child that could not execute the command."""
 MEMORY, ADDRESSES = 512 << 20, 4 << 30
 _LIMITS = (
     (resource.RLIMIT_DATA, MEMORY),
@@ -50,25 +53,27 @@ sys.path[:] = sys.argv[2:]
 from ostiaryd.ground.process.commands import main
 main(sys.argv[1])
 """
-"""The code that starts the child with the import path of its parent, without the environment."""
+"""Program of the child, which sets the import path of its parent and not the environment."""
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _VERSION_FLAG, _PATH_BENEATH = 1, 1
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR, _TRUNCATE = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 14
 _RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}
-"""Rights on files that Landlock knows from a version of its interface on."""
+"""Access rights for files that Landlock can limit, by the version of its interface from which on they exist."""
 _SCOPES = 0b11
-"""No signal to a process outside, and no connection to an abstract Unix socket outside: version 6."""
+"""Scopes of Landlock from version 6 on: no signal to a process outside, and no connection to an abstract Unix socket
+outside.
+"""
 
 
 class CommandFailed(Unavailable):
-    """A command did not do its work."""
+    """The command did not complete its work."""
 
     code = "command_failed"
 
 
 class CommandResult(NamedTuple):
-    """The end of a command: its exit status, negative for the number of a signal, and its output."""
+    """The result of a command: its exit status (negative for the signal that ended it), and its output."""
 
     status: int
     output: bytes
@@ -83,10 +88,10 @@ async def run_command(
     secret_folder: str,
     is_confined: bool = True,
 ) -> CommandResult:
-    """Run a command with `body` as its input; return its end. Its processes are ended with it.
+    """Run a command with `body` as its input, and return its result. All processes that it started are ended with it.
 
-    `readable` are further files and folders that the command may read, outside of `secret_folder`.
-    Raises CommandFailed.
+    `readable` are further files and folders that the command may read; none of them may be in `secret_folder` or
+    contain it. Raises CommandFailed.
     """
     if is_confined:
         _check_confinement(readable, secret_folder)
@@ -125,7 +130,7 @@ async def run_command(
 
 
 def _check_confinement(readable: Sequence[str], secret_folder: str) -> None:
-    """Check that the kernel can keep a command out of a folder. Raises CommandFailed."""
+    """Check that the kernel can prevent a command from reading a folder. Raises CommandFailed."""
     if landlock_version() < 1:
         raise CommandFailed(
             "the kernel has no Landlock, which confines the command", hint="set `unconfined = true` for the command"
@@ -138,7 +143,9 @@ def _check_confinement(readable: Sequence[str], secret_folder: str) -> None:
 
 
 class _CommandProcess(asyncio.SubprocessProtocol):
-    """The output of a command; `ended` when the process has ended and its output is closed."""
+    """The protocol that collects the output of a command. `ended` is set when the process has ended and its output is
+    closed.
+    """
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
@@ -147,19 +154,19 @@ class _CommandProcess(asyncio.SubprocessProtocol):
         self.flooded: asyncio.Future[None] = loop.create_future()
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
-        """Keep a part of the output, within its limit."""
+        """Store output of the command, up to the limit."""
         self.output += data[: MAX_OUTPUT + 1 - len(self.output)]
         if len(self.output) > MAX_OUTPUT and not self.flooded.done():
             self.flooded.set_result(None)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Note the end."""
+        """Record that the process has ended."""
         if not self.ended.done():
             self.ended.set_result(None)
 
 
 def landlock_version() -> int:
-    """Return the version of the kernel's interface of Landlock; less than 1 without Landlock."""
+    """Return the version of Landlock's interface in this kernel; less than 1 if there is no Landlock."""
     return _syscall(_CREATE_RULESET, None, 0, _VERSION_FLAG)
 
 
@@ -172,14 +179,14 @@ def _syscall(number: int, *arguments: object) -> int:
 
 
 def main(order: str) -> None:
-    """Limit this process, and become the command of an order."""
+    """Limit this process as the order states, then execute its command. Runs in the child."""
     settings = json.loads(order)
     command, within_s = settings["command"], settings["within_s"]
     try:
-        signal.alarm(within_s + 1)  # ends the command although its server is frozen
+        signal.alarm(within_s + 1)  # ends the command even if the server hangs
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != settings["parent"]:
-            os._exit(CANNOT_BEGIN)  # the server has ended meanwhile
+            os._exit(CANNOT_BEGIN)  # the server has ended
         for kind, limit in (*_LIMITS, (resource.RLIMIT_CPU, within_s)):
             resource.setrlimit(kind, (limit, limit))
         for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
@@ -198,9 +205,7 @@ def _prctl(option: int, value: int) -> None:
 
 
 def _restrict_files(readable: Sequence[str]) -> None:
-    """Refuse every access to files but reading and executing these, for this process and its children. Raises
-    OSError.
-    """
+    """Forbid this process and its children all file access except reading and executing these paths. Raises OSError."""
     version = landlock_version()
     handled = _RIGHTS[max(number for number in _RIGHTS if number <= version)]
     attributes = struct.pack("=QQQ", handled, 0, _SCOPES if version >= 6 else 0)

@@ -1,8 +1,9 @@
-"""A function in a process of its own, which cannot take more than it was given: time, memory, files, network.
+"""Runs a function in a confined process, with limits of time and memory, and without access to files and network.
 
-Both sides are here. The child has an empty environment unless its owner names one and, once
-its module is imported, may open nothing any more: no file, no socket. Frames are four bytes of length and the body. A
-child that does not answer in time, dies, or answers nonsense is ended, and the next request starts another one.
+This module contains both sides: the server and the child. The environment of the child is empty unless its user sets
+one. After the import of its module, the child can open neither files nor sockets. A message is four bytes of length and
+the body. A child that does not answer in time, ends, or sends a malformed answer is ended, and the next request starts
+another child.
 """
 
 from __future__ import annotations
@@ -36,19 +37,21 @@ log = logging.getLogger("ostiary")
 MEMORY = 512 << 20
 MAX_FRAME = 32 << 20
 START_S = 20.0
-"""seconds for the child to start: a loaded machine imports slowly"""
+"""Maximum time for the child to start, in seconds; on a loaded machine imports are slow."""
 PARSE_CPU_S = 10
-"""Maximum processor time for one upload, in seconds, whatever the load of the machine."""
+"""Maximum processor time for one upload, in seconds; it does not depend on the load of the machine."""
 PARSE_S = 120.0
-"""Maximum time for one upload by the clock, in seconds, which limits the wait of the next one."""
+"""Maximum elapsed time for one upload, in seconds, so that the next upload does not wait longer."""
 MAX_UPLOADS = 8
-"""Maximum number of uploads that wait for one parser; the next one is refused."""
+"""Maximum number of uploads that wait for one parser. A further upload is refused."""
 _OUT_OF_MEMORY = 71
-"""Exit status of a child that needed more memory than its limit."""
+"""Exit status of a child that exceeded its memory limit."""
 _FATAL = 2
-"""Exit status of Go's runtime after a fatal error."""
+"""Exit status of a Go program after a fatal error of the runtime."""
 _CODECS = ("utf-16-be", "latin-1", "ascii")
-"""Codecs that are loaded before the limits apply: Python opens the file of a codec at its first use."""
+"""Codecs that are loaded before files become inaccessible, because Python reads the file of a codec at
+its first use.
+"""
 _LENGTH = struct.Struct(">I")
 _BEGIN = """
 import sys
@@ -56,11 +59,11 @@ sys.path[:] = sys.argv[6:]
 from ostiaryd.ground.process.confined import main
 main(sys.argv[1], *map(int, sys.argv[2:6]))
 """
-"""The code that starts the child with the import path of its parent, without the environment."""
+"""Program of the child, which sets the import path of its parent and not the environment."""
 
 
 class Exceeded(Unavailable):
-    """The function exceeded its limit of time or memory, or ended its process."""
+    """The function exceeded its limit of time or memory, or its process ended."""
 
     code = "engine_failed"
 
@@ -72,7 +75,9 @@ class TooCostly(Invalid):
 
 
 class Confined:
-    """A confined child process, replaced when it fails. Thread-safe; blocks, so ask it in a thread."""
+    """A confined child process, which is replaced if it fails. Thread-safe. Its methods block, so call them in a
+    thread.
+    """
 
     def __init__(
         self,
@@ -84,9 +89,10 @@ class Confined:
         reserved: int = 0,
         environ: Mapping[str, str] | None = None,
     ) -> None:
-        """`target` is MODULE:FUNCTION, the function from bytes to bytes. `nice`: how far it gives way to others.
-        `cpu_s`: seconds of processor time for each request; 0 for no such limit. `reserved`: bytes of address space
-        beyond `memory`, for a runtime that reserves more than it writes to. `environ`: all of the child's environment.
+        """Set the function and the limits of the child. `target` is MODULE:FUNCTION; the function takes and returns
+        bytes. `nice` is the niceness of the process. `cpu_s` is the limit of processor time for each request in
+        seconds; 0 for none. `reserved` is address space beyond `memory`, in bytes, for a runtime that reserves more
+        than it uses. `environ` is the whole environment of the child.
         """
         self._target, self._memory, self._nice, self._cpu_s = target, memory, nice, cpu_s
         self._reserved, self._environ = reserved, dict(environ or {})
@@ -94,16 +100,18 @@ class Confined:
         self._child: subprocess.Popen[bytes] | None = None
         self._closed = False
         self.lives = 0
-        """number of children so far, for callers that rely on the memory of a child"""
+        """Number of children that were started so far. A caller that relies on the memory of a child compares it."""
 
     def start(self) -> int:
-        """Start a child unless one runs; return its number. Raises Unavailable."""
+        """Start a child if none runs; return the number of children so far. Raises Unavailable."""
         with self._mutex:
             self._start()
             return self.lives
 
     def ask(self, body: bytes, *, within_s: float) -> bytes:
-        """Return the answer of the function. Raises Unavailable; Exceeded if the child ended, with the reason."""
+        """Return the result of the function for `body`. Raises Unavailable; Exceeded if the child ended, with the
+        reason.
+        """
         with self._mutex:
             child = self._start()
             try:
@@ -113,7 +121,7 @@ class Confined:
                 raise Exceeded(why) from None
 
     def close(self) -> None:
-        """End the child; later questions are refused."""
+        """End the child. Later requests are refused."""
         with self._mutex:
             self._closed = True
             if self._child is not None:
@@ -121,7 +129,7 @@ class Confined:
 
     def _start(self) -> subprocess.Popen[bytes]:
         if self._closed:
-            raise Unavailable("the engine is closed", code="engine_failed")
+            raise Unavailable("the parser is closed", code="engine_failed")
         if self._child is not None and self._child.poll() is None:
             return self._child
         if self._child is not None:
@@ -141,14 +149,15 @@ class Confined:
             _exchange(child, b"", until=time.monotonic() + START_S)
         except (OSError, EOFError, ValueError):
             self._end(child, late=False, within_s=0)
-            raise Unavailable(f"the engine {self._target} does not start", code="engine_failed") from None
+            raise Unavailable(f"the process of {self._target} does not start", code="engine_failed") from None
         return child
 
     def _end(self, child: subprocess.Popen[bytes], *, late: bool, within_s: float) -> str:
-        """End a child; return its error."""
+        """End a child, and return the error to report. `late`: the child exceeded its time."""
         ended = child.poll()
         if not late and ended is None:
-            with contextlib.suppress(subprocess.TimeoutExpired):  # it has closed its end, and is about to be gone
+            # the child has closed its end of the pipe, and is about to end
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 ended = child.wait(0.2)
         child.kill()
         child.wait()
@@ -163,9 +172,12 @@ class Confined:
         if ended == -signal.SIGXCPU:
             return f"the process took more than {self._cpu_s} s of processor time"
         if ended == _FATAL:
-            return "the runtime of the process gave up: too deep, or out of memory"
+            return "the runtime of the process failed: the input is nested too deeply, or memory is exhausted"
         if ended is not None and ended < 0:
-            return f"{signal.Signals(-ended).name} ended the process: too deep, or out of memory"
+            return (
+                f"{signal.Signals(-ended).name} ended the process: the input is nested too deeply, or memory "
+                "is exhausted"
+            )
         return "no answer"
 
 
@@ -210,14 +222,14 @@ def _wait(pipe: IO[bytes], event: int, until: float) -> None:
 
 _REFUSALS: dict[str, type[Refused]] = {"malformed": Malformed, "invalid": Invalid}
 _Refusal = tuple[str, str, str, str]
-"""Kind, message, hint and code of a refusal; kind "" stands for a defect of the parser."""
+"""A refusal in transit: its kind, message, hint and code. An empty kind stands for a defect of the parser."""
 _encode_refusal = msgspec.msgpack.Encoder().encode
 _decode_refusal = msgpack_decoder(_Refusal)
 _PARSED, _REFUSED = b"\0", b"\1"
 
 
 def parser(function: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
-    """Make a function that raises refusals the target of a `Parser`."""
+    """Return a function that can be the target of a `Parser`: refusals of `function` are encoded in the result."""
 
     @wraps(function)
     def answer(body: bytes) -> bytes:
@@ -235,18 +247,23 @@ def parser(function: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
 
 
 class Parser:
-    """Parses uploads in a confined process: one at a time, a few waiting, each within `PARSE_CPU_S`."""
+    """Parses uploads in a confined process: one at a time, each within `PARSE_CPU_S`, while at most
+    `MAX_UPLOADS` wait.
+    """
 
     def __init__(self, target: str, *, of: str) -> None:
-        """`target` is MODULE:FUNCTION, marked with `parser`; `of` names the upload in refusals."""
+        """Set the function `target`, which is MODULE:FUNCTION and decorated with `parser`. `of` names the upload in
+        errors.
+        """
         self._confined, self._of = Confined(target, nice=5, cpu_s=PARSE_CPU_S), of
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="parser")
         self._waiting = 0
 
     async def parse(self, body: bytes) -> bytes:
-        """Return the result of the function.
+        """Return the result of the function for an upload.
 
-        Raises Malformed and Invalid as the function does, TooCostly beyond its limits, Unavailable if too many wait.
+        Raises Malformed and Invalid if the function does, TooCostly if it exceeds its limits, and Unavailable if too
+        many uploads wait.
         """
         if self._waiting >= MAX_UPLOADS:
             raise Unavailable(f"{MAX_UPLOADS} uploads are being parsed", hint="try again later", code="busy")
@@ -255,7 +272,7 @@ class Parser:
             ask = partial(self._confined.ask, body, within_s=PARSE_S)
             answer = await asyncio.get_running_loop().run_in_executor(self._thread, ask)
         except Exceeded as error:
-            hint = "make it smaller, or less nested"
+            hint = "make the upload smaller, or less nested"
             raise TooCostly(f"{self._of} cannot be parsed: {error.message}", hint=hint) from None
         finally:
             self._waiting -= 1
@@ -277,9 +294,9 @@ class Parser:
 
 
 def main(target: str, memory: int, reserved: int, nice: int, cpu_s: int) -> None:
-    """Serve one function until the parent has ended."""
+    """Serve one function until the parent ends. Runs in the child."""
     requests, answers = os.fdopen(0, "rb"), os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever the function prints is no answer
+    os.dup2(2, 1)  # output of `print` must not become a part of the answers
     module, _, name = target.partition(":")
     function: Callable[[bytes], bytes] = getattr(importlib.import_module(module), name)
     for codec in _CODECS:

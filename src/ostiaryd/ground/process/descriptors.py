@@ -1,7 +1,7 @@
 """File descriptors of the process: the limit is raised at start, and a part is reserved for new connections and files.
 
-If more connections are open than the rest allows, idle ones are closed: a new connection always finds a descriptor, and
-so does an administrator who revokes. Other modules bound the cost of a connection before it is idle.
+If more connections are open than the other part permits, idle connections are closed, so that a new connection, for
+example of an administrator who revokes something, always gets a descriptor.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Iterable
 from typing import Any, Protocol, TypeVar
 
 MOST = 1 << 20
-"""The value of a limit that means unlimited."""
+"""Value of a limit from which it counts as unlimited."""
 
 
 class UvicornConnection(Protocol):
-    """The members of uvicorn's connection that are read here; `cycle` is its present or latest request."""
+    """The attributes of uvicorn's connection that this module reads. `cycle` is its present or latest request."""
 
     cycle: Any
 
@@ -24,7 +24,7 @@ C = TypeVar("C", bound=UvicornConnection)
 
 
 def raise_limit() -> int:
-    """Raise the limit of open files to the most that is allowed, and return it."""
+    """Raise the limit of open files of this process as far as permitted, and return the new limit."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = MOST if hard == resource.RLIM_INFINITY else hard
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
@@ -32,14 +32,15 @@ def raise_limit() -> int:
 
 
 def most_connections(limit: int) -> int:
-    """Return the maximum number of open connections: three quarters of the descriptors."""
+    """Return the maximum number of open connections for a limit of open files: three quarters of it."""
     return limit * 3 // 4
 
 
 def idle(connections: Iterable[C], *, most: int) -> list[C]:
-    """Return the idle connections to close so that at most `most` remain, or all idle ones.
+    """Return the idle connections that must be closed so that at most `most` stay open; all idle ones if they are too
+    few.
 
-    The order: connections that wait for their next request, then the longest wait for a first request.
+    First come connections after a completed request, then connections that have waited longest for their first request.
     """
     opened = list(connections)
     if (over := len(opened) - most) <= 0:

@@ -1,6 +1,6 @@
 """Identifiers: a prefix that tells the kind, then a UUID version 7 (RFC 9562 5.7), so that they sort by time.
 
-Secrets that people write on a command line are made here too.
+Also generates secrets that people type on a command line.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 _TAIL = re.compile(r"[0-9a-f]{32}")
 SECRET_BYTES = 32
 _HYPHEN = 62
-"""The value of the letter `-` in base64url (RFC 4648 section 5)."""
+"""Value of the character `-` in base64url (RFC 4648 section 5)."""
 
 
 def new_id(prefix: str, *, now: int, random: Callable[[int], bytes]) -> str:
@@ -22,8 +22,8 @@ def new_id(prefix: str, *, now: int, random: Callable[[int], bytes]) -> str:
 
 
 def new_secret(random: Callable[[int], bytes]) -> bytes:
-    """Return 32 random bytes whose base64url text does not begin with `-`, which a command line would take for
-    an option.
+    """Return 32 random bytes whose base64url form does not begin with `-`, because a command line would read that as an
+    option.
     """
     while (secret := random(SECRET_BYTES))[0] >> 2 == _HYPHEN:
         pass
@@ -36,10 +36,10 @@ def is_id(text: str, prefix: str) -> bool:
 
 
 def standing_task(agent: str) -> str:
-    """Return the id of the standing task of an agent: its own id with another prefix."""
+    """Return the id of the standing task of an agent: the id of the agent with another prefix."""
     return "tk_" + agent.removeprefix("ag_")
 
 
 def standing_agent(task: str) -> str:
-    """Return the agent whose standing task has this id."""
+    """Return the id of the agent whose standing task has this id."""
     return "ag_" + task.removeprefix("tk_")

@@ -1,4 +1,4 @@
-"""Log lines: one line of bounded length for each message, whatever text a caller put into it.
+"""Log lines: one line of limited length for each message, regardless of the text that a caller put into it.
 
 As text, a line is `2026-01-31T12:00:00.123Z WARNING ostiary message`. As JSON, a line is an object with the members
 `time`, `level`, `logger` and `message`, and `traceback` for an exception.
@@ -23,19 +23,23 @@ _CONTROLS = {number: f"\\x{number:02x}" for number in (*range(32), *range(127, 1
     13: "\\r",
     9: "\\t",
 }
-"""Characters that begin a line, move the cursor or hide text; also bidirectional overrides and surrogates."""
+"""Replacements for characters that begin a line, move the cursor or hide text, including bidirectional overrides and
+surrogates.
+"""
 _CONTROLS |= {number: f"\\u{number:04x}" for number in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 _CONTROLS |= {number: f"\\u{number:04x}" for number in range(0xD800, 0xE000)}
 
 
 def escape(text: str, *, most: int = MAX_MESSAGE) -> str:
-    """Return `text` as one line of at most `most` characters before escaping."""
+    """Return the first `most` characters of `text` as one line, with control characters escaped."""
     cut = text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"
     return cut.translate(_CONTROLS)
 
 
 class LineFormatter(logging.Formatter):
-    """Escape messages, and indent each line of a traceback, so that a caller cannot forge a line of the log."""
+    """Formats log records as text. Escapes messages and indents each line of a traceback, so that a caller cannot forge
+    a line of the log.
+    """
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """Return the record as one line, with its control characters escaped."""
@@ -54,7 +58,7 @@ class LineFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """Write each record as an object in one line."""
+    """Formats each log record as a JSON object in one line."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the JSON of a record: ASCII only, so that it contains no line end."""

@@ -1,12 +1,13 @@
-"""The process at the other end of a Unix socket: identified by the kernel, described by /proc (Linux).
+"""The process at the other end of a Unix socket: the kernel identifies it, and /proc describes it (Linux).
 
 `SO_PEERCRED` names the process that connected, with its effective user and group at that time. A process id alone
 proves nothing, since the kernel gives the id to another process after the end of the first. `PeerProcess` holds a
-pidfd, which never means another process. Linux 6.5 gives the pidfd with the socket (`SO_PEERPIDFD`). On an older
-kernel it is opened by the id, and the id may have been given away before: such a process counts only if it is older
-than the last time at which no connection waited.
+pidfd, which never means another process. Linux 6.5 gives the pidfd with the socket (`SO_PEERPIDFD`). On an older kernel
+the pidfd is opened by the process id, which may belong to another process by then. Such a process is accepted only if
+it started before the last time at which no connection waited.
 
-Facts are read from /proc and count only if the process still runs afterwards: then all of them were read of it.
+Facts from /proc are used only if the process still runs after they were read, so that all of them are about this
+process.
 """
 
 from __future__ import annotations
@@ -27,19 +28,19 @@ from pathlib import Path
 from ostiary.protocol.errors import Forbidden, Unavailable
 
 SO_PEERPIDFD = 77
-"""Linux 6.5; Python has no name for it."""
+"""Option of Linux 6.5, for which Python has no name."""
 MAX_PROC_FILE = 64 << 10
 MAX_EXECUTABLE = 512 << 20
-"""Maximum size of an executable whose digest is computed; a larger one has none."""
+"""Maximum size of an executable whose digest is computed, in bytes. A larger executable has no digest."""
 MAX_DIGESTS = 256
 _CREDENTIALS = struct.Struct("3i")
 _EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM))
 FileState = tuple[int, int, int, int, int]
-"""Device, inode, size, and the times of the last changes of content and inode."""
+"""Device, inode, size, and the times of the last change of content and inode, of a file."""
 
 
 class PeerGone(Unavailable):
-    """The process that connected has ended, or a later process may have its id."""
+    """The process that connected has ended, or another process may have its process id."""
 
     code = "peer_gone"
 
@@ -49,21 +50,23 @@ class PeerGone(Unavailable):
 
 @dataclass(frozen=True, slots=True)
 class ProcessFacts:
-    """Facts about a running process. A fact that the server may not read, or cannot rely on, is empty."""
+    """Facts about a running process. A fact is empty if the server may not read it or cannot rely on it."""
 
     pid: int
     uid: int
     gid: int
     path: str
-    """the executable, if the server finds the same file at that path; a path in another mount namespace is none"""
+    """Path of the executable, if the server finds the same file at that path; empty for a path in another mount
+    namespace.
+    """
     digest: str
-    """SHA-256 of the executable in hexadecimal digits, if it was requested"""
+    """SHA-256 of the executable in hexadecimal digits; empty if it was not requested."""
     cgroups: str
-    """the lines of /proc/PID/cgroup"""
+    """Lines of /proc/PID/cgroup."""
 
 
 class PeerProcess:
-    """The process that opened a connection. Lives on the event loop."""
+    """The process that opened a connection. Use it only on the event loop."""
 
     def __init__(self, pid: int, uid: int, gid: int, pidfd: int) -> None:
         self.pid, self.uid, self.gid, self.pidfd = pid, uid, gid, pidfd
@@ -71,10 +74,10 @@ class PeerProcess:
         self._is_closed = False
 
     async def read_facts(self, *, has_digest: bool = False) -> ProcessFacts:
-        """Read the facts in a thread.
+        """Read the facts of the process in a thread, and return them.
 
-        Raises PeerGone, Forbidden (its user or group has changed since it connected), and Unavailable if the server has
-        no descriptor or memory for it.
+        Raises PeerGone; Forbidden if its user or group has changed since it connected; Unavailable if the server has no
+        descriptor or memory for this.
         """
         if self._is_closed:
             raise PeerGone
@@ -95,7 +98,7 @@ class PeerProcess:
         return bool(poll.poll(0))
 
     def close(self) -> None:
-        """Close the pidfd once no thread uses it."""
+        """Close the pidfd when no thread uses it any more."""
         self._is_closed = True
         self._release()
 
@@ -117,9 +120,9 @@ def gives_pidfd() -> bool:
 
 
 def open_peer(connection: socket.socket, *, none_waited_at: int) -> PeerProcess:
-    """Return the process that opened a connection to our Unix socket. Raises PeerGone, Forbidden.
+    """Return the process that opened a connection to a Unix socket of this server. Raises PeerGone, Forbidden.
 
-    `none_waited_at` is the last time (boot clock, microseconds) at which no connection waited to be accepted.
+    `none_waited_at` is the last time at which no connection waited to be accepted (boot clock, microseconds).
     """
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     pid, uid, gid = _CREDENTIALS.unpack(credentials)
@@ -138,14 +141,16 @@ def open_peer(connection: socket.socket, *, none_waited_at: int) -> PeerProcess:
 
 
 def _open_by_id(pid: int, uid: int, gid: int, none_waited_at: int) -> PeerProcess:
-    """Open the pidfd of a process by its id. Raises PeerGone for a process that may have begun after the connection."""
+    """Return a process opened by its process id. Raises PeerGone if the process may have started after the connection
+    was opened.
+    """
     try:
         peer = PeerProcess(pid, uid, gid, os.pidfd_open(pid))
     except OSError:
         raise PeerGone from None
     try:
         if _started_at(pid) >= none_waited_at or peer.has_ended:
-            raise PeerGone("the process is too young: an earlier process may have had its id")
+            raise PeerGone("the process started too late: another process may have had its id")
     except BaseException:
         peer.close()
         raise
@@ -156,7 +161,7 @@ def _started_at(pid: int) -> int:
     """Return the latest time at which the process can have started (boot clock, microseconds). Raises PeerGone."""
     ticks = os.sysconf("SC_CLK_TCK")
     try:
-        started = int(_read(pid, "stat").rpartition(")")[2].split()[19])  # field 22 of proc(5)
+        started = int(_read(pid, "stat").rpartition(")")[2].split()[19])  # field 22 (starttime) of proc(5)
     except (OSError, IndexError, ValueError):
         raise PeerGone from None
     return (started + 1) * 1_000_000 // ticks
@@ -187,12 +192,12 @@ def _read(pid: int, name: str) -> str:
 
 
 def _effective(status: str, name: str) -> int:
-    """Return the effective id of a line `Uid:` or `Gid:` (real, effective, saved, file system)."""
+    """Return the effective id in a line `Uid:` or `Gid:` of /proc/PID/status (real, effective, saved, file system)."""
     return next((int(line.split()[2]) for line in status.splitlines() if line.startswith(name)), -1)
 
 
 def _pid_of(pidfd: int) -> int:
-    """Return the process id that the kernel states for a pidfd; -1 after the end."""
+    """Return the process id of a pidfd; -1 if the process has ended."""
     for line in Path(f"/proc/self/fdinfo/{pidfd}").read_text("ascii").splitlines():
         if line.startswith("Pid:"):
             return int(line.split()[1])
@@ -200,17 +205,18 @@ def _pid_of(pidfd: int) -> int:
 
 
 def _executable(pid: int, has_digest: bool) -> tuple[str, str]:
-    """Return path and digest of the executable; empty where the server may not read it.
+    """Return path and digest of the executable of a process; both are empty if the server may not read it.
 
-    The process may live in another mount namespace, where any file can be at any path. The path counts only if the
-    server finds the same file there.
+    In another mount namespace any file can be at any path. The path is therefore returned only if the server finds the
+    same file there.
     """
     try:
         with open(f"/proc/{pid}/exe", "rb") as file:
             stat, path = os.fstat(file.fileno()), os.readlink(f"/proc/{pid}/exe")
             state = stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
             digest = _digests.get(file.fileno(), state) if has_digest else ""
-        if not os.path.samestat(os.stat(f"/proc/{pid}/exe"), stat):  # only while it runs can the file not be written
+        # the file cannot be written while the process runs it
+        if not os.path.samestat(os.stat(f"/proc/{pid}/exe"), stat):
             return "", ""
     except OSError as error:
         _check_resources(error)
@@ -224,20 +230,23 @@ def _executable(pid: int, has_digest: bool) -> tuple[str, str]:
 
 
 def _check_resources(error: OSError) -> None:
-    """Raise the error if it says nothing of the process: the server has no descriptor or memory to look at it."""
+    """Raise Unavailable if the error means that the server has no descriptor or memory, and says nothing about the
+    process.
+    """
     if error.errno in _EXHAUSTED:
         raise error
 
 
 class _Digests:
-    """Digests of executables by the state of the file. A file cannot be written while a process runs it."""
+    """A cache of digests of executables, by the state of the file. A file cannot be written while a process runs it."""
 
     def __init__(self) -> None:
         self._known: OrderedDict[FileState, str] = OrderedDict()
-        self._lock = threading.Lock()  # one file at a time: a digest of a large one takes a second of the processor
+        # one file at a time, because the digest of a large file takes a second of processor time
+        self._lock = threading.Lock()
 
     def get(self, descriptor: int, state: FileState) -> str:
-        """Return the digest of an open file; empty for a file over the limit."""
+        """Return the digest of an open file; empty for a file larger than `MAX_EXECUTABLE`."""
         with self._lock:
             if (digest := self._known.get(state)) is not None:
                 return digest

@@ -1,4 +1,4 @@
-"""Tasks that a background loop starts and does not wait for."""
+"""Tasks that a background loop starts without waiting for them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 
 class RunningTasks:
-    """The running tasks of one kind, at most one for each id. Lives on the event loop."""
+    """Running tasks of one kind, at most one for each id. Use it only on the event loop."""
 
     def __init__(self, _: object) -> None:
         self.running: dict[str, asyncio.Task[None]] = {}
 
     def begin(self, id: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Start the work of an id, unless it is running."""
+        """Start the work for an id, unless work for this id is running."""
         if id not in self.running:
             task = self.running[id] = asyncio.create_task(work())
             task.add_done_callback(lambda _: self.running.pop(id))

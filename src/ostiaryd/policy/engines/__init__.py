@@ -1,1 +1,3 @@
-"""Engines of policy sets and of policies that are not Cedar, each in its own process (`ground.process.confined`)."""
+"""Programs that load policy sets, or evaluate policies that are not Cedar, each in a separate process
+(`ground.process.confined`).
+"""

@@ -19,7 +19,7 @@ _library = _native.load()
 
 
 class OpaError(Exception):
-    """OPA refused a module, data or a query, or an evaluation failed. `str()` may quote values of the input."""
+    """OPA refused a module, data or a query, or an evaluation failed. Its text may contain values of the input."""
 
 
 class _Error(msgspec.Struct):
@@ -56,7 +56,7 @@ class Opa:
         self._handle = _library.OpaNew()
 
     def add_module(self, name: str, text: str) -> None:
-        """Add a module of Rego. Raises OpaError for text that is not Rego."""
+        """Add a Rego module. Raises OpaError if the text is not Rego."""
         self._call(_library.OpaAddPolicy, name.encode(), text.encode())
 
     def add_data(self, text: bytes) -> None:
@@ -64,7 +64,7 @@ class Opa:
         self._call(_library.OpaAddData, b"", text)
 
     def query(self, query: str, input: bytes = b"") -> list[Result]:
-        """Return the results of `query`; none means undefined or false. `input` is JSON; empty means no input.
+        """Return the results of a query; an empty list means undefined or false. `input` is JSON; empty means no input.
 
         Raises OpaError for modules that do not compile, and for evaluations that fail.
         """
@@ -76,10 +76,10 @@ class Opa:
 
     def _call(self, function: Callable[..., Any], *arguments: bytes | int) -> msgspec.Raw:
         if any(isinstance(argument, bytes) and b"\0" in argument for argument in arguments):
-            raise OpaError("the text has a NUL character")  # C would take the part before it for the whole
+            raise OpaError("the text has a NUL character")  # C would end the text at the NUL character
         pointer = function(self._handle, *arguments)
         if not pointer:
-            raise OpaError("out of memory")
+            raise OpaError("the library is out of memory")
         try:
             envelope = _decode(ctypes.string_at(pointer))
         except RecursionError:

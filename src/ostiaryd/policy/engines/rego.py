@@ -61,7 +61,7 @@ class _Request(msgspec.Struct):
 
 
 class _Invalid(Exception):
-    """The program compiles, but this server refuses it."""
+    """The program compiles, but this server does not accept it."""
 
 
 _programs: dict[str, tuple[dict[str, tuple[str, ...]], Opa]] = {}
@@ -109,7 +109,9 @@ def _read_policies(program: _Program) -> dict[str, tuple[str, ...]]:
     for name, text in program.modules.items():
         module = parse_module(name, text)
         if refused := refused_builtins(module):
-            raise _Invalid(f"{name}: `{min(refused)}` is refused: a policy sees the question and the data alone")
+            raise _Invalid(
+                f"{name}: `{min(refused)}` is refused: a policy may depend only on the question and the data"
+            )
         _, *package = (term["value"] for term in module["package"]["path"])
         if not package[0].startswith("ostiary"):
             continue
@@ -122,7 +124,7 @@ def _read_policies(program: _Program) -> dict[str, tuple[str, ...]]:
         raise _Invalid("OPA reads another `package` or `mode`: write each on a line of its own")
     for policy, names in rules.items():
         if not names.intersection(_RULES):
-            raise _Invalid(f"the package ostiary.{policy} has neither `permit` nor `forbid`")
+            raise _Invalid(f"the package ostiary.{policy} defines neither `permit` nor `forbid`")
     return {policy: tuple(rule for rule in _RULES if rule in names) for policy, names in sorted(rules.items())}
 
 
@@ -133,12 +135,12 @@ def parse_module(name: str, text: str) -> dict[str, Any]:
 
 
 def refused_builtins(module: dict[str, Any]) -> frozenset[str]:
-    """Return the built-ins of `REFUSED` that a syntax tree names."""
+    """Return those built-ins of `REFUSED` that a syntax tree contains."""
     return REFUSED.intersection(_names(module))
 
 
 def _names(tree: object) -> Iterator[str]:
-    """Yield each dotted name in a syntax tree, and each prefix of the name."""
+    """Yield each dotted name in a syntax tree, and each prefix of it."""
     open_ = [tree]
     while open_:
         node = open_.pop()
@@ -156,8 +158,8 @@ def _names(tree: object) -> Iterator[str]:
 
 
 def _answers(policies: dict[str, tuple[str, ...]]) -> str:
-    """Return the text of a module that lists the value of each policy's rules; the list of an undefined rule is
-    empty.
+    """Return the text of a module that lists the values of each policy's rules. The list of an undefined
+    rule is empty.
     """
     members = {
         policy: ", ".join(f'"{rule}": [x | x := data.ostiary.{policy}.{rule}]' for rule in rules)
@@ -168,8 +170,8 @@ def _answers(policies: dict[str, tuple[str, ...]]) -> str:
 
 
 def _evaluate(opa: Opa, policy: str, rules: tuple[str, ...], question: bytes) -> tuple[str, bool, Any, str]:
-    """Return the name of the policy, true if the policy permits, the messages with which the policy forbids,
-    and its error.
+    """Evaluate a policy on a question. Return its name, true if it permits, the messages with which it forbids, and its
+    error (empty without one).
     """
     try:
         [result] = opa.query(f"data.ostiary_answers.{policy}", question)
@@ -190,8 +192,8 @@ def _evaluate(opa: Opa, policy: str, rules: tuple[str, ...], question: bytes) ->
 
 
 def _describe(error: OpaError) -> str:
-    """Return the place of a failed evaluation and the built-in that failed, without OPA's own message, which
-    may quote a value.
+    """Return where an evaluation failed, and in which built-in, without OPA's own message, because that may contain a
+    value.
     """
     match = _WHERE.match(str(error))
     return "evaluation fails" if match is None else f"evaluation fails: {match[1]}{match[2] or ''}"

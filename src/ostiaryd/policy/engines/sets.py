@@ -20,14 +20,16 @@ from ostiaryd.policy.model import Loaded, Program, Ready, decode_actions, encode
 from ostiaryd.policy.model.load import base_schema
 from ostiaryd.policy.model.safeguards import earlier_rules, extend, read_left_out, role_rules, safeguards
 
-base_schema()  # while files may still be opened
+base_schema()  # first, while files can still be opened
 safeguards()
 earlier_rules()
 role_rules()
 
 
 class Upload(msgspec.Struct, frozen=True):
-    """The files of a set. `is_checked`: the server has compiled its program. `verdicts`: answers of that program."""
+    """The files of a policy set to load. `is_checked`: the server has already compiled its program. `verdicts`:
+    verdicts that the server obtained from that program.
+    """
 
     files: dict[str, str]
     has_engine: bool
@@ -43,10 +45,10 @@ class Parsed(msgspec.Struct, frozen=True, tag="parsed"):
     actions: str
     tests: int
     left_out: list[str]
-    """safeguards of the server that the set leaves out"""
+    """Safeguards of the server that the set leaves out."""
 
     def restore(self, own: dict[str, str]) -> Loaded:
-        """Return the loaded set. Call this in a thread: a large set takes up to a second."""
+        """Return the loaded set. Call this in a thread, because a large set takes up to a second."""
         files = extend(own, self.left_out)
         rules, actions = ir.parse(self.rules), decode_actions(self.actions)
         ready: Ready = restore(self.hash, files, rules, actions)
@@ -54,7 +56,9 @@ class Parsed(msgspec.Struct, frozen=True, tag="parsed"):
 
 
 class Needs(msgspec.Struct, frozen=True, tag="needs"):
-    """The work that the server must do before it sends the upload again: check the program, or answer its questions."""
+    """The work that the server must do before it sends the upload again: compile the program, or obtain verdicts for
+    these questions.
+    """
 
     program: Program
     is_checked: bool
@@ -62,12 +66,12 @@ class Needs(msgspec.Struct, frozen=True, tag="needs"):
 
 
 class _Unchecked(Exception):
-    """The program of the set is not compiled yet."""
+    """Exception: the program of the set has not been compiled yet."""
 
 
 class _Rehearsal:
-    """The remote engines during a load in several passes: returns known verdicts, and collects questions that
-    have none.
+    """A stand-in for the remote policies while a set is loaded in several passes: returns known verdicts, and collects
+    the questions without a verdict.
     """
 
     def __init__(self, upload: Upload) -> None:
@@ -106,7 +110,7 @@ def answer(body: bytes) -> bytes:
         assert engine.program is not None
         return _encode_answer(Needs(engine.program, is_checked=False))
     except Refused:
-        if not engine.asked:  # otherwise it failed for want of an answer
+        if not engine.asked:  # if a verdict was missing, a test may have failed for that reason alone
             raise
     if engine.asked:
         assert engine.program is not None

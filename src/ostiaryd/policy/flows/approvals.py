@@ -1,6 +1,6 @@
-"""Approvals at the decision point: an approval ends with its agent and its task, and is spent by one call.
+"""Approvals at the decision point. An approval ends with its agent and its task, and is spent by one call.
 
-The package `approvals` writes this table; the act that decides a call reads the table.
+The package `approvals` creates approvals; the act that decides a call reads and spends them.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import AgentId, Holding, HoldingId, Resource
 
 KIND = "approval"
-"""The kind of holding of an approval."""
+"""Kind under which approvals are stored as holdings."""
 RENEWABLE = ("approval_mismatch", "approval_ended")
-"""Reason codes for a refused approval after which the agent may request another approval at once."""
+"""Reason codes for a refused approval after which the agent may request another approval immediately."""
 
 
 def hold_approval(
     act: Act, id: str, *, agent: AgentId, task: str, digest: str, policies: list[str], until: int, keys: list[str]
 ) -> None:
-    """Store an approval of the request with that digest, bound to the signing `keys` (two at most). Raises
-    Forbidden for an agent that is not active.
+    """Store an approval for the call with this digest, until `until` (microseconds), bound to the keys with which
+    persons signed (at most two). Raises Forbidden for an agent that is not active.
     """
     jkt, other = (*keys, None, None)[:2]
     holding = Holding(id=HoldingId(id), kind=KIND, agent=agent, task=task, jkt=jkt, client_jkt=other, expires_at=until)
@@ -41,7 +41,8 @@ def hold_approval(
 
 
 def spend_approval(act: Act, id: str, *, digest: str, call: str) -> frozenset[str]:
-    """Mark an approval as spent by the call `call`, a random number of the requester; return the policies that asked.
+    """Mark an approval as spent by the call with the random number `call`, and return the names of the policies that
+    asked for approval.
 
     Raises NotFound, and Forbidden for an approval of another request (`approval_mismatch`), a spent approval
     (`approval_spent`), and an ended one (`approval_ended`).
@@ -65,8 +66,9 @@ def spend_approval(act: Act, id: str, *, digest: str, call: str) -> frozenset[st
 def decide_approved(
     act: Act, evaluator: Evaluator, resolved: ToolCall, denied: Decision, id: str
 ) -> tuple[Decision, Posed | None]:
-    """Return the decision on a call that lacks only an approval, and spend the approval `id`. If the approval
-    is refused, return a denial with the reason. Either result has an entry of its own.
+    """Spend the approval `id` for a call that lacks only an approval, and return the new decision with the question
+    that the policies answered. If the approval is refused, return a denial with the reason. In both cases a separate
+    entry is written.
     """
     call = resolved.call
     assert call.ready is not None
@@ -99,7 +101,7 @@ def decide_approved(
 
 
 def ready_tool(reader: Reader, resource: Resource, tool: str) -> ReadyTool:
-    """Return the tool of the resource, prepared for decisions. Raises NotFound."""
+    """Return a tool of the resource, prepared for decisions. Raises NotFound."""
     if (ready := protected(reader, resource).tools.get(tool)) is None:
         raise NotFound(f"the catalogue of `{resource.name}` has no tool {tool[:128]!a}", code="unknown_tool")
     return ready

@@ -36,7 +36,7 @@ Semantic = Literal["execute_all", "deny_on_first_deny", "permit_on_first_permit"
 WORD_LIMIT = 256
 LINE_LIMIT = 1024
 ROOM = MAX_ENTRY_BYTES - 4096
-"""maximum size of the decisions of a batch in one entry, in bytes; the rest of the entry is for its other members"""
+"""Maximum size of the decisions of a batch in one entry, in bytes. The rest of the entry is for its other members."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -44,8 +44,8 @@ _encode = msgspec.json.Encoder().encode
 def decide_one(
     act: Act, question: Question, *, digest: str, by: Caller | None, remote: RemoteAnswers | None = None
 ) -> Decision:
-    """Decide a question and record the decision. `digest` is the digest of the request; the entry omits the
-    properties and the context of the request.
+    """Decide one request, record the decision in the entry, and return it. `digest` is the digest of the request; its
+    properties and its context are not recorded.
     """
     evaluator = Evaluator(act.tx, active_policies(act.tx), now=act.now, remote=remote, keys=act.tx.keys)
     decision, posed = _decide(act, evaluator, question)
@@ -75,8 +75,8 @@ def decide_all(
     by: Caller | None,
     remote: RemoteAnswers | None = None,
 ) -> list[Decision | None]:
-    """Decide the questions in order and record all decisions in one entry, or in several if one is too small. The
-    `semantic` says which decision ends the batch.
+    """Decide the questions in order and record all decisions in one entry, or in several if one is too small.
+    `semantic` determines which decision ends the batch (AuthZEN).
 
     Each allowed call is charged, even if a later decision is a denial. None stands for an item that is not well-formed,
     and counts as a denial.
@@ -103,15 +103,14 @@ def decide_all(
 
 
 def _decide(act: Act, evaluator: Evaluator, question: Question) -> tuple[Decision, Posed | None]:
-    """Resolve, decide and settle a request; return the decision, and the question that the policies answered.
+    """Resolve, decide and settle a request; return the decision, and the question that the policies answered (None if
+    they were not asked).
 
-    1. The request is resolved, or denied.
-    2. `access.decide` decides on a call of a tool; the policies alone decide on any other request.
-    3. Secrets. A call with a secret that a proxy used for an agent in its chain is denied.
-    4. Approval. If only an approval is missing, the call spends the approval that the request shows.
-    5. Rate. A call beyond the rate of a throttled agent is denied.
-    6. Budget. The call is charged to the budgets of its task, or denied.
-    7. History. The call is added to the memory of its task.
+    1. The request is resolved, or denied. 2. `access.decide` decides on a call of a tool; the policies alone decide on
+    any other request. 3. Secrets. A call with a secret that a proxy used for an agent in its chain is denied. 4.
+    Approval. If only an approval is missing, the call spends the approval that the request shows. 5. Rate. A call
+    beyond the rate of a throttled agent is denied. 6. Budget. The call is charged to the budgets of its task, or
+    denied. 7. History. The call is added to the memory of its task.
     """
     try:
         resolved = evaluator.resolve(question)  # 1
@@ -130,8 +129,9 @@ def _decide(act: Act, evaluator: Evaluator, question: Question) -> tuple[Decisio
 
 
 def keep_facts(act: Act, entry: Entry, posed: list[Posed | None], *, at: int) -> None:
-    """Store the questions that the policies answered at `at` (microseconds) beside `entry`, behind questions
-    stored before. Record in the entry the verdict of a watching set. Do nothing if the policies were not asked.
+    """Store the questions that the policies answered at `at` (microseconds) beside `entry`, after questions that are
+    stored already. If a set is in watch mode, record its verdict in the entry. Do nothing if the policies were not
+    asked.
     """
     if any(posed):
         if entry.kept_facts is None:
@@ -142,13 +142,15 @@ def keep_facts(act: Act, entry: Entry, posed: list[Posed | None], *, at: int) ->
 
 
 def note_asker(entry: Entry, by: Caller | None) -> None:
-    """Record the requester as the reporter of the entry; the entry itself is about the subject of the question."""
+    """Record the requester as the reporter of the entry. The entry itself is about the subject of the request."""
     if by is not None:
         entry.reporter, entry.token, entry.key = by.id, by.token, by.jkt
 
 
 def _note_registered(act: Act, question: Question) -> None:
-    """Record the agent (by its id), the resource and the tool in the entry, where searches of the ledger find them."""
+    """Record the agent (by its id), the resource and the tool of the request in the entry, so that searches of the
+    ledger find it.
+    """
     entry, subject, resource = act.entry, question.subject, question.resource
     entry.resource = shorten(resource.id)
     if REGISTERED.get(resource.type) == "Tool":
@@ -163,13 +165,13 @@ def _note_registered(act: Act, question: Question) -> None:
 
 
 def shorten(word: str) -> str:
-    """Return `word`, cut to the length limit of an entry."""
+    """Return `word`, cut to the maximum length in an entry."""
     return word[:WORD_LIMIT]
 
 
 def other_details(decision: Decision | Judgement) -> dict[str, Any]:
-    """Return further details of a decision for its entry: watching policies, errors, the approval, and the
-    verdict if the call passed despite a denial.
+    """Return further details of a decision for its entry: watching policies, errors, the approval, and, in watch mode,
+    the denial that was not enforced.
     """
     details: dict[str, Any] = {}
     if decision.watched:
@@ -184,8 +186,8 @@ def other_details(decision: Decision | Judgement) -> dict[str, Any]:
 
 
 def _line(question: Question | None, decision: Decision | None) -> bytes:
-    """Encode a decision of a batch: allowed, subject, action, resource, and the policies or, without policies,
-    the codes of the reasons.
+    """Return one decision of a batch in the form for an entry: allowed, subject, action, resource, and the deciding
+    policies or, if there are none, the codes of the reasons.
     """
     if question is None or decision is None:
         return b"[false]"
@@ -198,8 +200,8 @@ def _line(question: Question | None, decision: Decision | None) -> bytes:
 
 
 def _spread(act: Act, lines: Sequence[tuple[bytes, Posed | None]], semantic: Semantic, *, at: int) -> None:
-    """Write the decisions into the entry of the act. If they do not fit, add further entries to the act; each
-    then has its part number.
+    """Write the decisions of a batch into the entry of the act. If they do not fit, add further entries, each with its
+    part number.
     """
     parts: list[list[tuple[bytes, Posed | None]]] = [[]]
     room = ROOM

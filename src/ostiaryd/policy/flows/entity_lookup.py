@@ -1,4 +1,4 @@
-"""Registered agents and resources as policies see them: their entities, their widest token, and their risk."""
+"""Entities of registered agents and resources, as policies see them; also the widest possible token, and the risk."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ def entity_of_agent(agent: Agent) -> Entity:
 
 
 def agent_with_facts(agent: Agent) -> tuple[Entity, AgentSeen]:
-    """Return the entity of an agent, and the facts of it that are stored beside an entry."""
+    """Return the entity of an agent, and those of its facts that are stored with a decision."""
     facts = AgentSeen(agent.agent_id, agent.owner, agent.segment, agent.model, agent.risk_tier.value)
     return entity_of_agent(agent), facts
 
 
 def resource_with_facts(reader: Reader, resource: Resource) -> tuple[Entity, ResourceSeen]:
-    """Return the entity of a registered resource, and the facts of it that are stored beside an entry."""
+    """Return the entity of a registered resource, and those of its facts that are stored with a decision."""
     ready = protected(reader, resource)
     return ready.entities[ready.uid], ResourceSeen(ready.name, ready.uri, ready.segment, ready.catalogue_hash)
 
 
 def widest_claims(agent: Agent, task: Task, resource: Resource) -> AccessClaims:
-    """Return the claims of a token with all scopes and details that the agent can have for the resource under
-    the task.
+    """Return the claims of a token with all scopes and bounds that the agent can get for the resource
+    under the task.
     """
     line = tuple(dict.fromkeys((agent.agent_id, *(link.agent for link in task.chain))))
     subject, actor = acting(line, person=task.person)

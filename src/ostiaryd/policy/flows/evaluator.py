@@ -68,9 +68,11 @@ from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task, standing_id, standing_task
 
 MAX_SEARCHED_IN_ACT = 32 << 10
-"""Maximum size of the arguments that are searched for secrets in one act, in bytes: the act delays all others."""
+"""Maximum size of the arguments that are searched for secrets within an act, in bytes, because an act delays all
+others.
+"""
 _EntityWithFacts = tuple[Entity, Seen | None]
-"""An entity, and the facts that are stored beside an entry if the entity is registered."""
+"""An entity, and the facts about it that are stored with a decision (None if the entity is not registered)."""
 
 
 class ToolCall(NamedTuple):
@@ -81,15 +83,15 @@ class ToolCall(NamedTuple):
 
 
 class OtherRequest(NamedTuple):
-    """Any other request: only the policies decide."""
+    """Any other request, on which only the policies decide."""
 
     question: Question
     principal: _EntityWithFacts
     resource: _EntityWithFacts
     behind: tuple[Entity, ...]
-    """the agents through which the principal got its task"""
+    """The agents in the delegation chain of the principal."""
     context: Record
-    """members of the context that the server sets, and no caller can set"""
+    """Members of the context that only the server sets, never a caller."""
 
 
 Resolved = ToolCall | OtherRequest
@@ -98,9 +100,9 @@ Resolved = ToolCall | OtherRequest
 class Evaluator:
     """Evaluates requests with one policy set at `now` (microseconds).
 
-    With `remote`, the context has the time of the questions to remote policies, so that a second evaluation asks the
-    same questions; tokens and tasks are checked at `now`. `keys` decrypt the memories of tasks; without keys, a call
-    that depends on a memory is denied.
+    With `remote`, policies see the time of the first evaluation as the present time, so that a second evaluation asks
+    remote policies the same questions; tokens and tasks are checked at `now`. `keys` decrypt the memories of tasks;
+    without keys, a call that depends on a memory is denied.
     """
 
     def __init__(
@@ -116,12 +118,12 @@ class Evaluator:
         self._searchable = MAX_SEARCHED_IN_ACT
         self._remote = fresh_answers(remote, policies, now=now)
         self.at = now if self._remote is None else self._remote.at
-        """the time in the context of policies"""
+        """The time that policies see in the context, in microseconds."""
         self._moment = moment(self.at)
         self._last: tuple[Thing | None, _EntityWithFacts] = None, (entity(Uid("", "")), None)
 
     def evaluate(self, question: Question) -> Decision:
-        """Return the decision. Raises nothing: a request that cannot be resolved is denied."""
+        """Return the decision on a request. Raises nothing: a request that cannot be resolved is denied."""
         try:
             return self.decide(self.resolve(question))[0]
         except (Unanswerable, Forbidden, NotFound) as error:
@@ -139,13 +141,13 @@ class Evaluator:
             if REGISTERED.get(question.resource.type) == "Tool" and question.action.name == access.CALL.id:
                 return self._tool_call(question, agent)
             return self._agent_request(question, agent)
-        if subject is not self._last[0]:  # which the items of a batch often share
+        if subject is not self._last[0]:  # cached, because items of a batch often have the same subject and resource
             self._last = subject, self._find(subject)
         return OtherRequest(question, self._last[1], self._find(question.resource), (), {})
 
     def decide(self, resolved: Resolved, *, approved: frozenset[str] = frozenset()) -> tuple[Decision, Posed | None]:
-        """Return the decision, and the question that the policies answered, if they were asked. `approved`: the
-        asking policies that have an approval.
+        """Return the decision, and the question that the policies answered (None if they were not asked). `approved`
+        are the policies whose demand for approval is met.
         """
         if isinstance(resolved, OtherRequest):
             return self._judge(resolved)
@@ -189,7 +191,9 @@ class Evaluator:
         return decision
 
     def foresee(self, question: Question) -> Foresight:
-        """Return the verdicts that are possible while some arguments of the tool are not given. Raises nothing."""
+        """Return the possible verdicts on a request in which some arguments of the tool are not given.
+        Raises nothing.
+        """
         try:
             resolved = self.resolve(question)
         except (Unanswerable, Forbidden, NotFound):
@@ -226,8 +230,8 @@ class Evaluator:
         return decision, Posed(question=question, principal=facts, resource=target, context=kept)
 
     def _answer_needs(self, resolved: ToolCall, steps: Steps[Decision]) -> Decision:
-        """Run the steps of a decision within this transaction. Remote policies are not asked here, but before
-        or after the act.
+        """Run the steps of a decision within this transaction, and return the decision. Remote policies are not asked
+        here: their verdicts must be there before.
         """
         answer: Memory | Before | None = None
         with closing(steps):
@@ -288,7 +292,9 @@ class Evaluator:
         return ToolCall(access.resolve(principal, tool, arguments, facts, self.at), task)
 
     def _risks(self, principal: Principal) -> dict[str, Risk]:
-        """Return the risk of the agents and tasks through which a call comes; empty if no policy reads the risk."""
+        """Return the risk score of each agent and task through which a call comes; empty if no policy
+        reads the risk.
+        """
         if not self._policies.reads_risk:
             return {}
         return registry.get_risks(self._reader, (principal.claims.client_id, *principal.behind, *principal.tasks))

@@ -1,4 +1,5 @@
-"""Remote policies: Rego in a confined process, and a remote OPA by its API (`POST /v1/data/PATH`).
+"""Remote policies: Rego, evaluated in a confined process, and policies of an OPA server, evaluated by its API (`POST
+/v1/data/PATH`).
 
 An act never waits for the network. The request is evaluated once before its act, to find the questions for remote
 policies; they are asked, and the act uses the verdicts (`ask_ahead`). A question that first appears during the act,
@@ -42,7 +43,7 @@ T = TypeVar("T")
 log = logging.getLogger("ostiary")
 COMPILE_S = 5.0
 POOL = 3
-"""number of processes that run Rego: an evaluation that does not end blocks only one of them"""
+"""Number of processes that evaluate Rego. An evaluation that does not end blocks only one of them."""
 RESERVED = 4 << 30
 """Address space that Go's runtime reserves and does not use, in bytes."""
 GO = {"GOMAXPROCS": "2", "GOMEMLIMIT": "384MiB"}
@@ -50,9 +51,11 @@ GO = {"GOMAXPROCS": "2", "GOMEMLIMIT": "384MiB"}
 the limit.
 """
 ALL_S = 2.0
-"""time limit for all Rego questions of one request, in seconds"""
+"""Time limit for all Rego evaluations of one request, in seconds."""
 MAX_RETRIES = 3
-"""Maximum number of runs with verdicts: a token exchange asks twice, and the active set may change in between."""
+"""Maximum number of runs of an act with verdicts: a token exchange needs verdicts twice, and the active set may change
+in between.
+"""
 _encode = msgspec.json.Encoder().encode
 _decode_said = json_decoder(tuple[PolicyResult, ...])
 _decode_error = json_decoder(dict[str, str])
@@ -85,7 +88,7 @@ _LONG_NUMBER = re.compile(rb"[0-9][0-9.]{15}|[eE][+-]?[0-9]{3}")
 
 
 class _Rego:
-    """A confined process that runs Rego, with the programs that it has compiled. Use it in one thread at a time."""
+    """A confined process that evaluates Rego, and the programs that it has compiled. Use it in one thread at a time."""
 
     def __init__(self) -> None:
         self.confined = Confined("ostiaryd.policy.engines.rego:answer", reserved=RESERVED, environ=GO)
@@ -110,13 +113,13 @@ class _Rego:
         self._loaded.add(program.hash)
 
     def warm(self, program: Program) -> None:
-        """Load a program before the next question. A failure is reported with that question."""
+        """Compile a program before the next question. A failure is raised at that question."""
         with suppress(Refused):
             self.load(program)
 
 
 class Engines:
-    """The engines of this process for remote policies."""
+    """The processes and connections by which this server evaluates remote policies."""
 
     def __init__(self, world: World) -> None:
         config = world.config
@@ -129,7 +132,7 @@ class Engines:
         self._opa = Fetcher(config.opa_url) if config.opa_url else None
 
     async def check(self, program: Program) -> None:
-        """Check that this server can run a program. Raises Invalid."""
+        """Check that this server can evaluate the remote policies of a program. Raises Invalid."""
         if program.remote and self._opa is None:
             raise Invalid("the set asks a remote OPA, and none is configured", hint="set opa_url in the configuration")
         if not program.policies:
@@ -162,7 +165,9 @@ class Engines:
             await self._opa.close()
 
     async def _with_one(self, work: Callable[[_Rego], T]) -> T:
-        """Run `work` on a free process: the process that was used last, since its caches are warm."""
+        """Run `work` on a free process, and return its result. The process that was used last is preferred, because its
+        caches are filled.
+        """
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._do, work)
 
     def _do(self, work: Callable[[_Rego], T]) -> T:
@@ -181,7 +186,7 @@ class Engines:
     async def _ask_one(self, program: Program, question: bytes, *, until: float) -> RemoteVerdict:
         names = dict.fromkeys(program.policies, False)
         if asyncio.get_running_loop().time() > until:
-            return fail_all(names, f"there is no time left of {ALL_S:g} s")
+            return fail_all(names, f"the time limit of {ALL_S:g} s is used up")
         body = b'{"hash":"%b","question":%b}' % (program.hash.encode(), question)
         try:
             return await self._with_one(lambda rego: _decode_said(rego.ask(program, body, within_s=self._limit_s)))
@@ -207,7 +212,7 @@ class Engines:
         except Unavailable as error:
             return PolicyResult(policy, error=error.message)
         except (msgspec.DecodeError, RecursionError):
-            return PolicyResult(policy, error="the answer is not a decision")
+            return PolicyResult(policy, error="the document is not a decision")
 
 
 def _policy_result(policy: str, document: bool | _Policy) -> PolicyResult:
@@ -221,22 +226,22 @@ def _policy_result(policy: str, document: bool | _Policy) -> PolicyResult:
 
 
 class Latest:
-    """The policy set of the latest decision in this process; a question therefore needs no database read.
+    """The policy set of the latest decision in this process, so that no database read is needed to determine it.
 
-    If another process has activated another set, the first question that needs a remote verdict is denied, and its
-    decision updates this set.
+    If another process has activated another set, the first request that needs a remote verdict is denied, and this
+    object is updated.
     """
 
     def __init__(self, world: World) -> None:
         self._ready: Ready | None = None
 
     def note(self, hash: str) -> None:
-        """Forget the stored set if the set that has just decided is another one."""
+        """Forget the stored set if its hash differs from that of the set that has just decided."""
         if self._ready is not None and self._ready.policies.hash != hash:
             self._ready = None
 
     def get(self, reader: Callable[[], Reader]) -> Ready:
-        """Return the stored set; without one, the active set."""
+        """Return the stored set; if there is none, the active set."""
         if self._ready is None:
             self._ready = flows.active_set(reader())
         return self._ready
@@ -258,14 +263,14 @@ async def check_at_start(world: World) -> None:
 
 
 def check_numbers(body: bytes) -> None:
-    """Check that a 64-bit float can hold each number of the body: OPA compares all digits of a number, and
-    would get a changed one. Raises Malformed.
+    """Check that a 64-bit float can represent each number in the body exactly, because OPA would otherwise get a
+    changed number. Raises Malformed.
     """
     if _LONG_NUMBER.search(body):
         try:
             json.loads(body, parse_float=_exact)
         except (ValueError, RecursionError) as error:
-            raise Malformed(str(error), hint="round it, or send it as a string") from None
+            raise Malformed(str(error), hint="round the number, or send it as a string") from None
 
 
 async def ask_ahead(
@@ -313,8 +318,8 @@ async def act_with_answers(world: World, run: Callable[[Retry | None], Awaitable
 
 
 async def why_no_token(call: Call, ready: Ready) -> str:
-    """Return the reason for which that set would deny the caller another token for this API; empty if it would
-    issue one.
+    """Return why this policy set would deny the caller a new token for the administration API; empty if it would permit
+    one.
     """
     world, remote = call.world, RemoteAnswers(ready.policies, call.world.now())
 
@@ -339,6 +344,6 @@ async def _answer(world: World, ready: Ready, remote: RemoteAnswers) -> RemoteAn
 
 
 def note_latest(world: World, *hashes: str) -> None:
-    """Record the sets that have just decided or become active."""
+    """Record the hashes of the sets that have just decided or become active."""
     for hash in hashes:
         world.keep(Latest).note(hash)

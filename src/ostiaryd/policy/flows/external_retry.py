@@ -2,7 +2,8 @@
 
 An act never waits for the network. An act that lacks a verdict is undone like a challenge (`RemotePoliciesNeeded`). Its
 caller asks for the verdict (`ostiaryd.policy.flows.external_pdp`) and runs the act again; the verdicts are for the time
-of the first run (`Retry`). The caller's proof is already used up then. A caller without a proof causes no question.
+of the first run (`Retry`). By then the caller's proof is marked as used, so only authenticated callers cause such
+questions.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ class RemotePoliciesNeeded(Refused):
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """The verdicts for another run of an act. `is_last`: the act does not run again, so policies without a
-    verdict fail.
+    """The verdicts for a further run of an act. `is_last`: the act will not run again, so policies without a verdict
+    fail.
     """
 
     remote: RemoteAnswers

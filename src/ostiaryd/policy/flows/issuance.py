@@ -191,8 +191,8 @@ def _named_secrets(policies: Policies) -> list[str]:
 
 
 class Handed(NamedTuple):
-    """The context of an issuance or a delegation: the person, the extent, and the chain. `encoded` is `context`
-    in Cedar's JSON, without the time and the risk.
+    """The context of an issuance or a delegation: the person, the extent, and the chain. `encoded` is `context` in the
+    JSON form of Cedar, without the time and the risk.
     """
 
     context: Record

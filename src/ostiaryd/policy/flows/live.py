@@ -32,14 +32,14 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import READ, Caller, OwnerId
 
 MAX_STREAMS, MAX_OF_CALLER = 200, 10
-"""Maximum number of open streams of the server, and of one caller. On a full server, a new stream replaces one of the
-holder with the most streams, if its own holder has at least two fewer.
+"""Maximum number of open streams of the server, and of one caller. If the server has the maximum, a new stream replaces
+a stream of the holder with the most streams, but only if its own holder has at least two fewer.
 """
 MAX_MISSED = 10_000
 """Maximum number of missed entries after which a stream can still continue."""
 BATCH = 500
 KEPT = 2000
-"""Maximum number of entries in the buffer."""
+"""Maximum number of entries in the shared buffer."""
 BEAT_S = 15.0
 POLL_S = 1.0
 """Interval of checks for entries from other servers of the same database, in seconds."""
@@ -159,7 +159,7 @@ class LiveEntries:
     async def _events(
         self, caller: Caller, place: str | None, is_live: Callable[[Reader], bool]
     ) -> AsyncGenerator[bytes, None]:
-        if not self._has_room(caller):  # others have opened since
+        if not self._has_room(caller):  # other streams were opened in the meantime
             return
         loop = asyncio.get_running_loop()
         until, beat_at = loop.time() + MAX_LIFE_S, loop.time() + BEAT_S

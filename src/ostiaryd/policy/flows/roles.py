@@ -56,7 +56,7 @@ def list_readable_areas(reader: Reader, caller: Caller, areas: Iterable[str], *,
 
 
 def may_answer(reader: Reader, person: str, agent: Agent, *, now: int) -> bool:
-    """Return whether role policies permit a person to answer any question of an agent."""
+    """Return whether role policies permit a person to answer the approval requests of an agent."""
     roles = active_set(reader).roles
     record = registry.find_person(reader, person)
     holder = _holder(reader, person, record.name, "")
@@ -81,7 +81,7 @@ def check_consent(
     )
     if not verdict.allowed:
         raise Forbidden(
-            f"no role of yours lets this client act for you at `{resource.name}`",
+            f"none of your roles permits this client to act for you at `{resource.name}`",
             hint="an administrator grants roles: ostiary role grant NAME ROLE",
             code="role_required",
         )

@@ -30,16 +30,16 @@ from ostiaryd.registry.model import Caller
 
 MAX_RESULTS = 1000
 MAX_EXAMINED = 1000
-"""maximum number of candidates of one page, whatever its limit"""
+"""Maximum number of candidates that one page examines, with any `limit`."""
 MAX_EXAMINED_REMOTE = 100
-"""maximum number of candidates of one page, for sets with remote policies"""
+"""Maximum number of candidates that one page examines if the set has remote policies."""
 NOTED = 100
-"""maximum number of results that the entry of a page names"""
+"""Maximum number of results of a page that the entry lists."""
 _CHUNK = 100
 
 Kind = Literal["subject", "resource", "action"]
 Candidate = tuple[str, str]
-"""the position in the order of the search, and the id or name"""
+"""The position of a candidate in the order of the search, and its id or name."""
 
 
 @dataclass(slots=True)

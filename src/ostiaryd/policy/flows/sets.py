@@ -42,7 +42,7 @@ def activate(act: Act, hash: str) -> PolicySet:
     """Activate a stored set. Raises NotFound."""
     summary = find_set(act.tx, hash)
     note(act, object=hash, before=store.active(act.tx))
-    if store.get(act.tx, hash) is None:  # the starter set, for the first time
+    if store.get(act.tx, hash) is None:  # only when the starter set is activated for the first time
         store.insert(act.tx, starter(), by=BY_US)
     _switch(act, hash)
     return summary
@@ -79,12 +79,14 @@ def check_plan(act: Act, plan: Plan, *, loses: Collection[str]) -> None:
     note(act, object=act.entry.object or "", loses=plan.loses, left_out=plan.left_out)
     if store.active(act.tx) != plan.against:
         raise Conflict(
-            "another policy set became active meanwhile", hint="plan again against it", code="policy_changed"
+            "another policy set has become active since the plan was made",
+            hint="make a new plan",
+            code="policy_changed",
         )
     if unnamed := [id for id in plan.loses if id not in loses]:
         names = ", ".join(f"`{id}`" for id in unnamed)
         raise Conflict(
-            f"safeguards that apply now would not apply any more: {names}",
+            f"these safeguards would no longer apply: {names}",
             hint='keep them, or confirm: `ostiary policy put DIR --yes`, `"loses": [..]` in the request',
             code="loses_safeguards",
         )
@@ -171,7 +173,7 @@ def find_set(reader: Reader, hash: str) -> PolicySet:
 
 
 def no_set(hash: str) -> NotFound:
-    """Return the refusal for an unknown hash."""
+    """Return the error for a policy set that does not exist."""
     return NotFound(f"there is no policy set {hash[:64]!a}", hint="`ostiary policy list` shows all")
 
 

@@ -1,6 +1,6 @@
-"""The watching set: decides beside the active set; its verdicts are recorded and not enforced.
+"""The watching set: a policy set whose verdicts are recorded beside those of the active set, and not enforced.
 
-It answers the questions of the active set from the facts that are stored beside the entry
+It evaluates the same questions as the active set, from the facts that are stored with the entry
 (`ostiaryd.policy.model.replay`). Calls at guards are therefore evaluated when the guards report them, without cost for
 the guard. A verdict is `unknown` if a policy reads an argument that was not stored.
 """
@@ -36,7 +36,7 @@ class _Watching:
         )
 
     def judge(self, reader: Reader, posed: Posed, at: int) -> Judgement | None:
-        """Return the judgement; None if facts for it were not stored."""
+        """Return the judgement of the watching set; None if facts that it needs were not stored."""
         self._reader = reader
         try:
             return self._replay.judge(posed, at=at)

@@ -14,7 +14,7 @@ from ostiaryd.registry.model import DECIDE, Caller
 
 
 class Span(NamedTuple):
-    """Entries from the index `first` to below `stop`."""
+    """A range of entries: from the index `first` up to, but not including, `stop`."""
 
     first: int
     stop: int
@@ -38,8 +38,8 @@ def begin_whatif(act: Act, files: Mapping[str, str], *, since: int, until: int |
 
 
 class Gate(NamedTuple):
-    """A condition for putting a set: by this ticket, which is not verified yet, at most `max_changes` verdicts
-    change.
+    """A condition for putting a set: the what-if report whose ticket is given must show at most `max_changes` changed
+    verdicts. The ticket is not verified yet.
     """
 
     unverified_ticket: str

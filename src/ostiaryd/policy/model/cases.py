@@ -35,7 +35,7 @@ from ostiaryd.policy.model.questions import (
 MAX_CASES = 2000
 MAX_DEPTH = 32
 NOON = datetime.fromisoformat("2026-01-01T12:00:00+00:00")
-"""time of a case that does not state a time"""
+"""Time of a test case that states no time."""
 
 
 class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -45,12 +45,12 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     resource: Thing
     context: dict[str, Any] = {}
     behind: Annotated[list[Thing], Meta(max_length=MAX_LINKS)] = []
-    """the agents through which the principal got its task, the nearest first"""
+    """The agents in the delegation chain of the principal, the nearest first."""
     now: datetime = NOON
     expect: Literal["allow", "deny", "ask"]
-    """`ask`: a denial that an approval would turn into a permit"""
+    """Expected verdict. `ask` is a denial that an approval would turn into a permit."""
     policies: list[str] | None = None
-    """exactly the policies that decide the case; None: not checked"""
+    """Names of exactly the policies that must decide the case; None if this is not checked."""
 
     def run(self, policies: Policies, playbooks: Playbooks, elsewhere: RemoteSource | None = None) -> str:
         """Return the difference from the expectation, in words; empty if there is none. Raises Unanswerable."""
@@ -165,7 +165,8 @@ def parse_cases(name: str, text: str) -> list[Case]:
     """Return the cases of the file `name`. Raises Malformed."""
     try:
         return convert(tomllib.loads(text), _File).case
-    except (ValueError, OverflowError) as error:  # of TOML, of its types, or a number of thousands of digits
+    # errors of TOML syntax, of types, or of numbers with thousands of digits
+    except (ValueError, OverflowError) as error:
         raise Malformed(f"{name}: {str(error)[:400]}") from None
     except RecursionError:
         raise Malformed(f"{name}: nested too deeply") from None
@@ -214,7 +215,7 @@ def _stand_in(thing: Thing, policies: Policies) -> Entity:
 def _link(thing: Thing) -> Link:
     """Return an agent with the properties of a case."""
     if REGISTERED.get(thing.type) != "Agent":
-        raise Unanswerable("`behind` names an entity that is no agent")
+        raise Unanswerable("`behind` names an entity that is not an agent")
     properties = {"owner": "", "segment": "default", "model": "", "risk_tier": "medium"}
     properties |= {name: str(value) for name, value in record(thing.properties).items() if name in properties}
     return Link(thing.id, 0, "", **properties)

@@ -22,7 +22,7 @@ from ostiaryd.policy.model.questions import Question
 TYP = "ostiary-denial+jwt"
 LIFETIME_S = 600
 MEMBERS = ["arguments", "task"]
-"""members of the context that belong to a call"""
+"""Members of the context that belong to the call itself."""
 MAX_TOKEN = 4096
 SECOND = 1_000_000
 

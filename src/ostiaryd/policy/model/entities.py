@@ -25,7 +25,7 @@ from ostiaryd.policy.model.vocabulary import Vocabulary, spelled
 MAX_FILE_BYTES = 1 << 20
 MAX_ENTITIES = 10_000
 MAX_ANCESTORS = 64
-"""maximum number of ancestors of an entity: their closure costs the square of the depth"""
+"""Maximum number of ancestors of an entity, because computing them takes time in the square of the depth."""
 MAX_DEPTH = 32
 
 Json = dict[str, Any]

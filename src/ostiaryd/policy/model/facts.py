@@ -77,7 +77,7 @@ class Posed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=Fa
     arguments: dict[str, Any] | None = None
     hidden: list[str] = []
     approved: list[str] = []
-    """asking policies that had an approval"""
+    """Names of the policies whose demand for approval was met by an approval."""
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""Uploaded catalogues, parsed in a confined process that has the schemas of tools ready."""
+"""Parses uploaded catalogues in a confined process, which has loaded the JSON schemas of tools before."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ostiaryd.registry.model import parse_catalogue
 
 
 class Upload(msgspec.Struct, frozen=True):
-    """A catalogue as JSON, the name of its resource, and all data classes that it may name."""
+    """An uploaded catalogue as JSON, the name of its resource, and all data classes that the catalogue may name."""
 
     resource: str
     unverified: msgspec.Raw
@@ -24,7 +24,7 @@ _decode = json_decoder(Upload)
 
 @parser
 def answer(body: bytes) -> bytes:
-    """Return the catalogue in our own form, as canonical JSON. Raises Malformed, Invalid."""
+    """Return the uploaded catalogue in the form of Ostiary, as canonical JSON. Raises Malformed, Invalid."""
     upload = _decode(body)
     unverified = msgspec.json.decode(upload.unverified)
     catalogue = parse_catalogue(upload.resource, unverified, classes=upload.classes)

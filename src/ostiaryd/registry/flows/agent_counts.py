@@ -9,7 +9,7 @@ COUNTS_AGE_US = 5_000_000
 
 
 class AgentCounts:
-    """The newest counts; they are counted again when they are older than `COUNTS_AGE_US`."""
+    """The newest counts of agents. If they are older than `COUNTS_AGE_US`, the next read counts again."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -17,7 +17,7 @@ class AgentCounts:
         self._counts: dict[str, dict[str, int]] = {}
 
     async def read(self) -> dict[str, dict[str, int]]:
-        """Return the number of agents by value, for each of the four members."""
+        """Return the number of agents for each value of state, kind, risk tier and segment."""
         now = self._world.now()
         if now >= self._until:
             self._counts, self._until = await self._world.db.scan(agent_table.counts), now + COUNTS_AGE_US

@@ -36,7 +36,9 @@ MAX_LIFETIME_S = 10 * 366 * 86_400
 
 
 def create_agent(act: Act, spec: AgentSpec) -> Agent:
-    """Register an agent; it is pending until its first key arrives, or active at once if it will have no key."""
+    """Register and return an agent. It is pending until its first key is registered; an agent without keys
+    (`is_keyless`) is active immediately.
+    """
     owner = find_owner(act.tx, spec.owner)
     agent = Agent(
         agent_id=AgentId(spec.agent_id or act.new_id("ag")),
@@ -75,7 +77,7 @@ def create_agent(act: Act, spec: AgentSpec) -> Agent:
 
 
 def set_agent_state(act: Act, id_or_name: str, verb: Verb, *, why: str = "", by: Caller | None = None) -> Agent:
-    """Move an agent through its life cycle. Leaving `active` ends all holdings of the agent.
+    """Change the state of an agent by a verb, and return the agent. If it leaves `active`, all its holdings end.
 
     Raises NotFound, Forbidden, and Conflict if the verb does not apply in this state or the agent has no accountable
     owner.
@@ -91,7 +93,9 @@ def revoke_agent(act: Act, id_or_name: str, *, why: str = "revoked", by: Caller 
 
 
 def undo_stop(reader: Reader, agent: Agent) -> str:
-    """Return the command with which a stopped agent can act again; empty if it is not stopped, or if no command can."""
+    """Return the command with which a stopped agent can be made active again. Return an empty text if the agent is not
+    stopped, or if no command can do this.
+    """
     verb = {State.SUSPENDED: Verb.RESUME, State.QUARANTINED: Verb.RELEASE}.get(agent.state)
     if verb is None:
         return ""
@@ -101,14 +105,16 @@ def undo_stop(reader: Reader, agent: Agent) -> str:
 
 
 def _move(act: Act, agent: Agent, verb: Verb, *, why: str, by: Caller | None) -> tuple[Agent, Counter[str]]:
-    """Change the state: 1. check the caller; 2. compute the next state; 3. check that a released agent is fit; 4. end
-    the holdings of a stopped agent.
+    """Change the state of an agent; return the agent, and the number of ended holdings by kind.
+
+    1. Check the caller. 2. Compute the next state. 3. Check that an agent that becomes active is fit. 4. End the
+    holdings of an agent that leaves `active`.
     """
     note(act, object=agent.agent_id, owner=agent.owner, name=agent.name, was=agent.state.value, why=why)
     check_may(act, by, verb, agent)
     if by is not None and verb in (Verb.RELEASE, Verb.RESUME) and (incident := stops.awaits(act.tx, agent.agent_id)):
         hint = f"ostiary incident release {incident} --as PERSON.json --reason WHY"
-        raise Conflict(f"`{agent.name}` waits for the decision of a person", hint=hint, code="awaits_person")
+        raise Conflict(f"`{agent.name}` waits for a person's decision on an incident", hint=hint, code="awaits_person")
     if why:
         check_text(why, of="reason", limit=500)
     state = next_state(agent.state, verb)
@@ -125,7 +131,9 @@ def _move(act: Act, agent: Agent, verb: Verb, *, why: str, by: Caller | None) ->
 
 
 def set_scopes(act: Act, id_or_name: str, scopes: list[str]) -> Agent:
-    """Give an agent other scopes; if it loses one, everything that it holds ends. Raises NotFound, Invalid."""
+    """Replace the scopes of an agent, and return the agent. If it loses a scope, all its holdings end. Raises NotFound,
+    Invalid.
+    """
     agent = _living(act, id_or_name)
     changed = replace(agent, scopes=parse_scopes(scopes))
     was, new = sorted(agent.scopes), sorted(changed.scopes)
@@ -135,8 +143,8 @@ def set_scopes(act: Act, id_or_name: str, scopes: list[str]) -> Agent:
 
 
 def set_end(act: Act, id_or_name: str, expires_at: int | None) -> Agent:
-    """Set or remove the end of an agent's registration. Tokens issued before are not shortened; they live for
-    minutes.
+    """Set the time at which an agent's registration ends (microseconds; None for no end), and return the agent. Tokens
+    that were issued before keep their lifetime of some minutes.
     """
     agent = _living(act, id_or_name)
     end = expires_at if expires_at is None else check_end(expires_at, now=act.now)
@@ -146,7 +154,9 @@ def set_end(act: Act, id_or_name: str, expires_at: int | None) -> Agent:
 
 
 def set_depth(act: Act, id_or_name: str, max_depth: int) -> Agent:
-    """Set how often tasks of this agent may be delegated further; this applies to new delegations."""
+    """Set how many further agents may follow this agent in a delegation chain, and return the agent. The limit applies
+    to new delegations.
+    """
     agent = _living(act, id_or_name)
     depth = check_depth(max_depth)
     note(act, object=agent.agent_id, depth=f"{agent.max_depth} -> {depth}")
@@ -163,8 +173,8 @@ def set_speaks(act: Act, id_or_name: str, speaks: bool) -> Agent:
 
 
 def set_segment(act: Act, id_or_name: str, segment: str) -> Agent:
-    """Move an agent into another segment; tokens name the segment, so everything that the agent holds or delegated
-    ends.
+    """Move an agent to another segment, and return it. Tokens contain the segment, so everything that the agent holds
+    or has delegated ends.
     """
     agent = _living(act, id_or_name)
     moved = replace(agent, segment=check_name(segment, of="segment"))
@@ -176,7 +186,9 @@ def set_segment(act: Act, id_or_name: str, segment: str) -> Agent:
 
 
 def transfer_agent(act: Act, id_or_name: str, owner: str, *, deputy: str | None = None) -> Agent:
-    """Give an agent to another owner; tokens name the owner, so everything that it holds ends."""
+    """Transfer an agent to another owner, and return it. Tokens contain the owner, so everything that the agent holds
+    ends.
+    """
     agent, to = _living(act, id_or_name), find_owner(act.tx, owner)
     transferred = replace(agent, owner=to.id, deputy=_deputy(act, deputy, owner=to))
     note(act, object=agent.agent_id, was=agent.owner, to=to.id)
@@ -195,7 +207,9 @@ def renew_tokens(act: Act, agent: Agent, *, why: str) -> Agent:
 
 
 def set_keyless(act: Act, agent: Agent, is_keyless: bool) -> Agent:
-    """Note whether an agent authenticates without a registered key; a pending agent that does becomes active."""
+    """Record whether an agent authenticates without a registered key, and return the agent. A pending agent that
+    becomes keyless becomes active.
+    """
     agents.set_keyless(act.tx, agent.agent_id, is_keyless)
     changed = replace(agent, is_keyless=is_keyless)
     if changed.state is State.PENDING and is_keyless:
@@ -204,12 +218,14 @@ def set_keyless(act: Act, agent: Agent, is_keyless: bool) -> Agent:
 
 
 def activate(act: Act, agent: Agent) -> Agent:
-    """Activate a pending agent at its first key."""
+    """Change a pending agent to active, because its first key was registered, and return it."""
     return _move(act, agent, Verb.ACTIVATE, why="first key", by=None)[0]
 
 
 def check_end(end: int, *, now: int) -> int:
-    """Check that an end lies in the future and at most ten years away, and return it. Raises Invalid."""
+    """Return `end` (microseconds) after checking that it is in the future and at most ten years away.
+    Raises Invalid.
+    """
     if not now < end <= now + MAX_LIFETIME_S * 1_000_000:
         raise Invalid("the end must be in the future, at most ten years from now")
     return end
@@ -228,17 +244,17 @@ def _deputy(act: Act, id_or_name: str | None, *, owner: Owner) -> PersonId | Non
         return None
     deputy = active_person(act, id_or_name)
     if deputy.person_id == owner.id:
-        raise Invalid(f"`{deputy.name}` cannot be owner and deputy at once", hint="name another person as deputy")
+        raise Invalid(f"`{deputy.name}` cannot be both owner and deputy", hint="name another person as deputy")
     return deputy.person_id
 
 
 def _check_fit(act: Act, agent: Agent) -> None:
-    """Check that an agent may become active: it has an accountable owner, a live key unless it has no keys at
-    all, and its end has not come.
+    """Check that an agent may become active: it has an active owner or deputy, it has a valid key or is keyless, and it
+    has not expired. Raises Conflict.
     """
     _check_answerable(act, agent)
     if not agent.is_keyless and not keys.active(act.tx, agent.agent_id, now=act.now):
-        raise Conflict(f"`{agent.name}` has no key", hint=f"add one: ostiary key add {agent.name}", code="no_key")
+        raise Conflict(f"`{agent.name}` has no key", hint=f"add a key: ostiary key add {agent.name}", code="no_key")
     if agent.expires_at is not None and agent.expires_at <= act.now:
         raise Conflict(
             f"`{agent.name}` has expired",

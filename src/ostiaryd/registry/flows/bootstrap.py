@@ -16,10 +16,11 @@ from ostiaryd.registry.store import resources
 
 
 def bootstrap_admin(act: Act, *, public_jwk: object, agent_id: str | None = None) -> Agent:
-    """Create the person and the agent `admin`, both administrators, and register our own API as the resource
-    `ostiary`, at the first start only.
+    """Create, at the first start only, a person and an agent named `admin`, both administrators, and register this
+    server's API as the resource `ostiary`. Return the agent.
 
-    `agent_id`: an id made in advance, so that the credential can be written before the key is registered.
+    `agent_id`: an id that was generated before, so that the credential file could be written before the key is
+    registered.
     """
     create_person(act, name="admin")
     grant_role(act, "admin", ADMINISTRATOR)

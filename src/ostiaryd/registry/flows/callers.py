@@ -1,4 +1,6 @@
-"""The caller of an operation: its record in the entry, and the rights of an owner without administrator rights."""
+"""Records the caller of an operation in the entry, and limits the caller to the permitted verbs if the caller is an
+owner without administrator rights.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +17,13 @@ from ostiaryd.registry.store import owners, roles
 
 T = TypeVar("T")
 OWNER_MAY = frozenset({Verb.SUSPEND, Verb.REVOKE})
-"""Verbs that an owner may use: an owner may always stop an agent, but only an administrator releases it."""
+"""Verbs that an owner may use for the owner's agents: stopping them. Only an administrator can make an agent active
+again.
+"""
 
 
 def note_caller(act: Act, caller: Caller) -> None:
-    """Name the caller in the entry."""
+    """Record the caller in the entry of the act."""
     entry = act.entry
     match caller.kind:
         case "person":
@@ -32,10 +36,10 @@ def note_caller(act: Act, caller: Caller) -> None:
 
 
 async def act_as(call: Call, action: str, flow: Callable[[Act], T], *, again: object = None) -> T:
-    """Run `act` with the caller of the request in the entry.
+    """Run `flow` in an act whose entry names the caller of the request, and return its result.
 
-    An act of a person must leave at least one person who is an administrator. An agent with the administrator scope may
-    remove the last one, since the agent remains. Raises Conflict (`last_administrator`).
+    After an act of a person, at least one person must be an administrator. An agent with the administrator scope may
+    remove the last such person, because the agent itself remains. Raises Conflict (`last_administrator`).
     """
 
     def run(act: Act) -> T:
@@ -45,7 +49,7 @@ async def act_as(call: Call, action: str, flow: Callable[[Act], T], *, again: ob
         done = flow(act)
         if has_administrator and not roles.has_holder(act.tx, ADMINISTRATOR):
             raise Conflict(
-                "no other person would be an administrator",
+                "no other person would remain an administrator",
                 hint="grant another person the role first: ostiary role grant NAME administrator",
                 code="last_administrator",
             )
@@ -55,8 +59,8 @@ async def act_as(call: Call, action: str, flow: Callable[[Act], T], *, again: ob
 
 
 def note(act: Act, *, object: str, owner: str | None = None, **detail: Any) -> None:
-    """Record the object of the act in its entry; called before any refusal, so that refused entries name the object
-    too.
+    """Record the object of the act in its entry. Call this before a possible refusal, so that the entry of the refusal
+    names the object too.
     """
     act.entry.object = object
     if act.entry.owner is None:
@@ -65,9 +69,10 @@ def note(act: Act, *, object: str, owner: str | None = None, **detail: Any) -> N
 
 
 def check_may(act: Act, caller: Caller | None, verb: Verb, agent: Agent) -> None:
-    """Check that the caller is an administrator, or is accountable for the agent and only stops it. Raises Forbidden.
+    """Check that the caller may use this verb for the agent: an administrator may use all verbs, the owner those in
+    `OWNER_MAY`. Raises Forbidden.
 
-    `None` is the server itself: an expiry, or a detector.
+    A caller of None is the server itself: an expiry, or a detector.
     """
     if caller is None or caller.is_admin:
         return
@@ -75,19 +80,19 @@ def check_may(act: Act, caller: Caller | None, verb: Verb, agent: Agent) -> None
         return
     raise Forbidden(
         f"you may not {verb} the agent `{agent.name}`",
-        hint="the owner may suspend the agent; an administrator may do all",
+        hint="the owner may suspend or revoke the agent; an administrator may use every verb",
     )
 
 
 def check_admin(caller: Caller | None) -> None:
     """Check that the caller is an administrator, or the server itself (None). Raises Forbidden."""
     if caller is not None and not caller.is_admin:
-        raise Forbidden("only administrators may do this", hint=f"the scope {ADMIN} is required")
+        raise Forbidden("only administrators may do this", hint=f"request a token with the scope {ADMIN}")
 
 
 def answers_for(reader: Reader, person: str, agent: Agent, *, deputies: bool = False) -> bool:
-    """Return whether the person is the owner of the agent, a member of the team that owns it, or the deputy of
-    either.
+    """Return whether the person is the owner of the agent, or a member of the team that owns it. With `deputies`, a
+    deputy of the agent or of its owner counts too.
     """
     if person == agent.owner or owners.is_member(reader, agent.owner, person):
         return True

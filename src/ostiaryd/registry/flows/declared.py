@@ -1,4 +1,6 @@
-"""Scopes that a registered resource declares: by its catalogue, or any class of a resource that has none."""
+"""The scopes that registered resources declare. A resource with a catalogue declares the scopes in the catalogue; a
+resource without a catalogue declares every scope with its name.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +15,12 @@ from ostiaryd.registry.model import API_SCOPES, Resource
 from ostiaryd.registry.store import resources
 
 MAX_COMPARED = 200
-"""number of resources whose scopes are compared with an undeclared one"""
+"""Maximum number of resources whose scopes are compared with an undeclared scope, to suggest a similar scope."""
 
 
 def check_declared(reader: Reader, scopes: Iterable[str]) -> None:
-    """Check that each scope is declared. For administrators only, since the error names declared scopes.
+    """Check that a registered resource declares each scope. Only for administrators, because the error names similar
+    declared scopes.
 
     Raises Invalid (`undeclared_scope`).
     """
@@ -42,7 +45,7 @@ def _is_declared(reader: Reader, scope: str) -> bool:
 
 
 def declared_scopes(reader: Reader, resource: Resource) -> frozenset[str] | None:
-    """Return the scopes that the catalogue of a resource declares; None without a catalogue."""
+    """Return the scopes that the catalogue of a resource declares; None if the resource has no catalogue."""
     catalogue = resources.catalogue(reader, resource.resource_id)
     return None if catalogue is None else scopes_of(catalogue)
 

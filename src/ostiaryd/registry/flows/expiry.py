@@ -1,5 +1,5 @@
-"""Expiry. Readers compare dates with the present time; the functions here write the entry of an expiry and end
-the holdings.
+"""Expiry of agents, keys and holdings. Other code checks the end of an object whenever it is used; this module writes
+the entry of an expiry, and ends the holdings.
 """
 
 from __future__ import annotations
@@ -21,16 +21,20 @@ from ostiaryd.registry.store import agents, holdings, keys
 T = TypeVar("T")
 LISTED = 1000
 KEPT = 86_400 * 1_000_000
-"""retention of a holding after its expiry, in microseconds"""
+"""Time for which a holding is stored after its expiry, in microseconds."""
 
 
 def list_expired(reader: Reader, *, now: int) -> list[AgentId]:
-    """Return agents whose end has come and whose holdings have not ended yet, the longest overdue first."""
+    """Return the ids of agents that have expired and whose holdings have not been ended, the agent with the earliest
+    end first.
+    """
     return agents.due(reader, now=now, limit=LISTED)
 
 
 def expire_agent(act: Act, id: str) -> Agent:
-    """Suspend an agent whose end has come; with a later end it can be resumed. Raises Conflict before that."""
+    """Suspend an agent that has expired, and return it. An administrator can set a later end and resume the agent.
+    Raises Conflict if it has not expired.
+    """
     agent = find_agent(act.tx, id)
     if agent.expires_at is None or act.now < agent.expires_at:
         raise Conflict(f"`{agent.name}` has not expired")
@@ -38,7 +42,7 @@ def expire_agent(act: Act, id: str) -> Agent:
 
 
 def expire_key(act: Act, jkt: str) -> None:
-    """Revoke a key whose end has come. Raises NotFound, and Conflict before that."""
+    """Revoke a key that has expired. Raises NotFound, and Conflict if it has not expired."""
     key = keys.get(act.tx, jkt)
     if key is not None and key.is_active(act.now):
         raise Conflict("this key has not expired")
@@ -46,7 +50,9 @@ def expire_key(act: Act, jkt: str) -> None:
 
 
 async def expire_due(world: World, *, limit: int = 100) -> int:
-    """Expire agents and keys, each in its own act; return their number. Holdings that ended a day ago are deleted."""
+    """Suspend expired agents and revoke expired keys, each in a separate act, at most `limit`; return their number.
+    Holdings that expired more than a day ago are deleted.
+    """
     now = world.now()
     due_agents = await world.db.scan(lambda reader: agents.due(reader, now=now, limit=limit))
     due_keys = await world.db.scan(lambda reader: keys.due(reader, now=now, limit=limit))
@@ -57,8 +63,8 @@ async def expire_due(world: World, *, limit: int = 100) -> int:
 
 
 async def act_on_each(world: World, action: str, flow: Callable[[Act, T], object], things: Sequence[T]) -> int:
-    """Run one act for each item; return the number of acts that succeeded. A refusal (another server was
-    faster) is recorded, and the next item follows.
+    """Run one act for each item, and return the number of acts that succeeded. If an act is refused, for example
+    because another server was faster, the refusal is recorded and the next item follows.
     """
     acts = [act(world, action, lambda act, thing=thing: flow(act, thing)) for thing in things]  # type: ignore[misc]
     results = await asyncio.gather(*acts, return_exceptions=True)

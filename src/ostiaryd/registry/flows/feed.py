@@ -1,4 +1,4 @@
-"""Changes for the guards."""
+"""Notifies guards of changes."""
 
 from __future__ import annotations
 

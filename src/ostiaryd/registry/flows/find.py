@@ -1,4 +1,4 @@
-"""Lookup by an unchecked id or name: each function returns the object or raises NotFound."""
+"""Finds an object by an unverified id or name. Each function returns the object or raises NotFound."""
 
 from __future__ import annotations
 
@@ -26,12 +26,14 @@ _SHOWN = 70
 
 
 def has_agents(reader: Reader) -> bool:
-    """Return whether an agent was ever registered here."""
+    """Return whether any agent was ever registered at this server."""
     return bool(agents.page(reader, Page(1, "")))
 
 
 def is_privileged(reader: Reader, id: str) -> bool:
-    """Return whether the client may stop or read objects of other clients, or is a guard, which needs the feed."""
+    """Return whether a client is privileged: an active person, the guard of a resource, or an agent with a scope to
+    administer, to read or to approve.
+    """
     if is_person_id(id):
         return (person := owners.person(reader, id)) is not None and person.is_active
     if id.startswith("rs_"):
@@ -48,7 +50,9 @@ def find_agent(reader: Reader, id_or_name: str) -> Agent:
 
 
 def active_agent(reader: Reader, id_or_name: str, *, now: int) -> Agent:
-    """Return an agent that may act now. Raises NotFound, and Forbidden with its state, or `stopped`, as the code."""
+    """Return an agent if it may act at `now` (microseconds). Raises NotFound, and Forbidden with the agent's state, or
+    `stopped`, as the code.
+    """
     agent = find_agent(reader, id_or_name)
     if agent.is_active(now):
         check_not_stopped(stops.stops(reader), names_of_agent(agent))
@@ -87,7 +91,7 @@ def find_resource(reader: Reader, id_or_name: str) -> Resource:
 
 
 def classes_within(reader: Reader, scopes: frozenset[str]) -> frozenset[str]:
-    """Return the data classes of all tools that these scopes reach, as far as catalogues name them."""
+    """Return the data classes of all tools that these scopes reach, as the catalogues state them."""
     classes: set[str] = set()
     for name in {scope.partition(":")[0] for scope in scopes}:
         resource = resources.get(reader, name)

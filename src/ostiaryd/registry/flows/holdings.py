@@ -1,4 +1,4 @@
-"""Holdings: add one, and end everything under a root."""
+"""Holdings: add a holding, and end all holdings under a root (agent, task, key, owner or another holding)."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ostiaryd.registry.store import holdings
 
 
 def add_holding(act: Act, holding: Holding) -> None:
-    """Record a new holding of an agent, of a guard (by its resource id) or of a person.
+    """Store a new holding of an agent, a guard (by its resource id) or a person.
 
-    Raises Forbidden for a holder that is not active, and for a parent that has ended or would end earlier; Invalid for
-    a holding that has expired already.
+    Raises Forbidden if the holder is not active, or if the parent has ended or ends earlier than the holding; Invalid
+    if the holding has already expired.
     """
     if holding.agent.startswith("rs_"):
         find_resource(act.tx, holding.agent)
@@ -35,7 +35,7 @@ def add_holding(act: Act, holding: Holding) -> None:
             raise Forbidden("the parent of this holding has ended", code="parent_ended")
         if holding.expires_at > parent.expires_at:
             raise Forbidden(
-                "this holding would outlive its parent", hint="request a shorter life", code="outlives_parent"
+                "this holding would outlive its parent", hint="request a shorter lifetime", code="outlives_parent"
             )
     holdings.insert(act.tx, holding)
 
@@ -48,9 +48,10 @@ def end_holdings(
     why: str,
     stopped: frozenset[AgentId] = frozenset(),
 ) -> Counter[str]:
-    """End all live holdings under the root, to the last descendant; return their numbers by kind.
+    """End all live holdings under a root, with all their descendants; return the number of ended holdings by kind.
 
-    Guards get a change for each. A token that names a root, an agent or a task with a change of its own needs none.
+    Guards are notified of each ended holding, except of tokens that name the root, because guards then know it from the
+    notification about the root, an agent or a task.
     """
     counts, ended = holdings.end(act.tx, root, value, why=why)
     for one in ended:

@@ -21,9 +21,11 @@ MAX_OVERLAP_S = 30 * 86_400
 
 
 def add_key(act: Act, id_or_name: str, jwk: object, *, not_after: int | None = None) -> AgentKey:
-    """Register a public key; the first key activates a pending agent.
+    """Register and return a public key of an agent. The first key makes a pending agent active. `not_after` is in
+    microseconds.
 
-    Raises NotFound, InvalidKey, and Conflict for a registered key, too many keys, or a decommissioned agent.
+    Raises NotFound, InvalidKey, and Conflict for a key that is already registered, too many keys, or a decommissioned
+    agent.
     """
     agent = find_agent(act.tx, id_or_name)
     note(act, object=agent.agent_id, owner=agent.owner)
@@ -34,7 +36,9 @@ def add_key(act: Act, id_or_name: str, jwk: object, *, not_after: int | None = N
 
 
 def rotate_key(act: Act, id_or_name: str, jwk: object, *, overlap_s: int = 3600) -> AgentKey:
-    """Register a new key; the others end after `overlap_s` seconds (0 to 30 days) at the latest."""
+    """Register and return a new key of an agent. All other keys end after `overlap_s` seconds (0 to 30 days) at the
+    latest.
+    """
     if not 0 <= overlap_s <= MAX_OVERLAP_S:
         raise Invalid(f"the overlap must be 0 to {MAX_OVERLAP_S} seconds")
     key = add_key(act, id_or_name, jwk)
@@ -48,10 +52,10 @@ def rotate_key(act: Act, id_or_name: str, jwk: object, *, overlap_s: int = 3600)
 
 
 def revoke_key(act: Act, jkt: str, *, of: AgentId | None = None, why: str = "revoked") -> Counter[str]:
-    """Revoke a key (of that agent) and everything obtained with it or bound to it; return the number of ended objects
-    by kind.
+    """Revoke a key, and end everything that was obtained with it or is bound to it; return the number of ended objects
+    by kind. With `of`, only a key of this agent is found.
 
-    Raises NotFound. A second revocation ends remaining objects, and is harmless.
+    Raises NotFound. If the key was already revoked, remaining objects are ended.
     """
     key = keys.get(act.tx, jkt)
     if key is None or of not in (None, key.agent):
@@ -86,13 +90,17 @@ def _insert(act: Act, agent: Agent, jwk: object, *, not_after: int | None) -> Ag
 
 
 def find_key_owner(reader: Reader, jkt: str) -> str | None:
-    """Return the id of the agent, the guard or the person whose registered key it is or was; None for other keys."""
+    """Return the id of the agent, guard or person that registered the key, even if the key was revoked; None for an
+    unknown key.
+    """
     return keys.find_owner(reader, jkt)
 
 
 def check_unknown_key(act: Act, jkt: str) -> None:
-    """Check that no agent, guard or person has or had the key: a key is one identity. Raises Conflict."""
+    """Check that the key was never registered by an agent, a guard or a person, because a key identifies one of them.
+    Raises Conflict.
+    """
     if find_key_owner(act.tx, jkt) is not None:
         raise Conflict(
-            "this key is registered already", hint="generate a new key; keys are never shared", code="key_taken"
+            "this key is already registered", hint="generate a new key; keys are never shared", code="key_taken"
         )

@@ -1,6 +1,7 @@
-"""Departure of an owner: everything derived ends, the agents pass to a deputy, and agents without a deputy stop.
+"""Departure of an owner: the holdings of the owner's agents end, the agents pass to a deputy, and agents without a
+deputy are revoked.
 
-A suspended person can do nothing until the suspension ends, and keeps teams, agents, roles and keys.
+A suspended person cannot act until resumed, but keeps teams, agents, roles and keys.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from ostiaryd.registry.model import Agent, AgentDelta, Owner, Person, PersonStat
 from ostiaryd.registry.store import agents, owners
 
 _NO_HEIR = "nobody"
-"""value in the entry, in place of the next owner, for an agent that was stopped"""
+"""Value in the entry in place of the new owner, for an agent without a deputy, which was revoked."""
 
 
 def revoke_owner(act: Act, id_or_name: str, *, why: str = "owner left") -> Counter[str]:
-    """End everything that derives from an owner; return the number of ended objects by kind. Raises NotFound.
+    """Mark an owner as left, with all consequences; return the number of ended objects by kind. Raises NotFound.
 
     1. A person is marked as left, leaves every team, and loses all keys and logins. A team that loses its last active
     member is revoked in the same way. 2. All holdings of all agents of the owner end, and the epoch of each agent
@@ -53,7 +54,7 @@ def revoke_owner(act: Act, id_or_name: str, *, why: str = "owner left") -> Count
 
 
 def return_person(act: Act, id_or_name: str) -> Person:
-    """Make a person who left accountable again. Agents that passed to a deputy stay there.
+    """Make a person who left active again, and return the person. Agents that passed to a deputy stay with the deputy.
 
     Raises NotFound, Conflict for a suspended person.
     """
@@ -65,9 +66,10 @@ def return_person(act: Act, id_or_name: str) -> Person:
 
 
 def suspend_person(act: Act, id_or_name: str, *, why: str = "") -> Person:
-    """Suspend an active person, and end their tokens and unspent approvals. Raises NotFound, Conflict.
+    """Suspend and return an active person, and end the person's tokens and unspent approvals. Raises NotFound,
+    Conflict.
 
-    `tokens` ends the sessions and consents in the same act.
+    The package `tokens` ends the sessions and consents in the same act.
     """
     person = find_person(act.tx, id_or_name)
     note(act, object=person.person_id, name=person.name, why=why)
@@ -78,7 +80,7 @@ def suspend_person(act: Act, id_or_name: str, *, why: str = "") -> Person:
 
 
 def resume_person(act: Act, id_or_name: str, *, why: str = "") -> Person:
-    """Resume a suspended person, who signs in again as before. Ended sessions and consents are not restored.
+    """Resume and return a suspended person, who can sign in again. Ended sessions and consents are not restored.
 
     Raises NotFound, Conflict.
     """
@@ -95,15 +97,17 @@ def _set_state(act: Act, person: Person, state: PersonState) -> Person:
 
 
 def leaving(reader: Reader, owner: Owner) -> list[Owner]:
-    """Return the owners that leave together with this owner: also the teams without another active member."""
+    """Return the owners that leave together with this owner: the owner, and each team whose last active member this
+    owner is.
+    """
     if not isinstance(owner, Person):
         return [owner]
     return [owner, *owners.teams_resting_on(reader, owner.person_id)]
 
 
 def _pass_on(act: Act, gone: Owner, agent: Agent) -> str:
-    """Give the agent to its deputy, or revoke the agent without a deputy. Return the id of the new
-    owner, or `_NO_HEIR`.
+    """Transfer an agent of a leaving owner to its deputy, or revoke it if there is no active deputy. Return the id of
+    the new owner, or `_NO_HEIR`.
     """
     deputies = (owners.person(act.tx, id) for id in (agent.deputy, gone.deputy) if id is not None)
     heir = next((person for person in deputies if person is not None and person.is_active), None)

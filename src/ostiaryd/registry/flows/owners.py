@@ -15,7 +15,9 @@ MAX_MEMBERS = 1000
 
 
 def create_person(act: Act, *, name: str, email: str | None = None, deputy: str | None = None) -> Person:
-    """Register a person. `deputy`: name or id of the person who becomes responsible when this person leaves."""
+    """Register and return a person. `deputy` is the name or id of the person who takes over the agents when this person
+    leaves.
+    """
     person = Person(
         person_id=PersonId(act.new_id("pe")),
         name=_free_name(act, name),
@@ -30,7 +32,9 @@ def create_person(act: Act, *, name: str, email: str | None = None, deputy: str 
 
 
 def create_team(act: Act, *, name: str, members: list[str], deputy: str | None = None) -> Team:
-    """Register a team of persons."""
+    """Register and return a team of persons. `deputy` is the name or id of the person who takes over the agents when
+    the team ends.
+    """
     if len(members) > MAX_MEMBERS:
         raise Invalid(f"a team has at most {MAX_MEMBERS} members, not {len(members)}")
     team = Team(
@@ -45,7 +49,9 @@ def create_team(act: Act, *, name: str, members: list[str], deputy: str | None =
 
 
 def set_deputy(act: Act, id_or_name: str, deputy: str | None) -> Owner:
-    """Set the person who becomes responsible when this person or team leaves. Raises NotFound, Conflict, Invalid."""
+    """Set the person who takes over the agents when this person or team leaves; return the owner. Raises NotFound,
+    Conflict, Invalid.
+    """
     owner = find_owner(act.tx, id_or_name)
     to = _deputy(act, deputy)
     note(act, object=owner.id, name=owner.name, was=owner.deputy, deputy=to)
@@ -56,17 +62,19 @@ def set_deputy(act: Act, id_or_name: str, deputy: str | None) -> Owner:
 
 
 def add_member(act: Act, team: str, person: str) -> Team:
-    """Add a person to a team; a member stays a member."""
+    """Add a person to a team, and return the team. If the person is already a member, nothing changes."""
     into, member = find_team(act.tx, team), active_person(act, person)
     note(act, object=into.team_id, member=member.person_id)
     if len(owners.members(act.tx, into.team_id)) >= MAX_MEMBERS:
-        raise Conflict(f"the team `{into.name}` has {MAX_MEMBERS} members, which is the limit")
+        raise Conflict(f"the team `{into.name}` has {MAX_MEMBERS} members, the maximum")
     owners.add_member(act.tx, into.team_id, member.person_id)
     return into
 
 
 def remove_member(act: Act, team: str, person: str) -> Team:
-    """Remove a person from a team. Raises Conflict for a person who is not a member, and for the last active member."""
+    """Remove a person from a team, and return the team. Raises Conflict if the person is not a member, or is the last
+    active member of a team that owns agents.
+    """
     out_of, member = find_team(act.tx, team), find_person(act.tx, person)
     note(act, object=out_of.team_id, member=member.person_id)
     if not owners.remove_member(act.tx, out_of.team_id, member.person_id):
@@ -77,9 +85,10 @@ def remove_member(act: Act, team: str, person: str) -> Team:
 
 
 def set_membership(act: Act, team: str, person: PersonId, *, is_member: bool) -> None:
-    """Add a person to a team (id or name), or remove the person; no change if that is already so.
+    """Add a person to a team (id or name), or remove the person.
 
-    The function changes nothing for an unknown team, a full team, and a team that owns agents and would become empty.
+    Nothing changes if the membership is already as requested, if the team is unknown or full, or if a team that owns
+    agents would become empty.
     """
     into = owners.team(act.tx, team)
     if into is None or owners.is_member(act.tx, into.team_id, person) == is_member:
@@ -93,7 +102,7 @@ def set_membership(act: Act, team: str, person: PersonId, *, is_member: bool) ->
 
 
 def active_person(act: Act, id_or_name: str) -> Person:
-    """Return the person. Raises NotFound, and Conflict for a person who has left or is suspended."""
+    """Return an active person. Raises NotFound, and Conflict if the person has left or is suspended."""
     person = find_person(act.tx, id_or_name)
     if not person.is_active:
         raise Conflict(f"`{person.name}` {person.absence}", code=person.absence_code)

@@ -1,4 +1,4 @@
-"""Keys of persons, with which they sign answers to approval requests and get tokens."""
+"""Keys of persons. With such a key a person signs answers to approval requests, and gets tokens."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from ostiaryd.registry.store import person_keys
 
 
 def add_person_key(act: Act, id_or_name: str, jwk: object) -> PersonKey:
-    """Register a public key of a person. Raises NotFound, InvalidKey, Conflict (the person has left, the key is
-    known, too many keys).
+    """Register and return a public key of a person. Raises NotFound, InvalidKey, and Conflict if the person has left,
+    the key is known, or there are too many keys.
     """
     person = active_person(act, id_or_name)
     public = jose.parse_public_jwk(jwk)
@@ -40,9 +40,10 @@ def add_person_key(act: Act, id_or_name: str, jwk: object) -> PersonKey:
 
 
 def revoke_person_key(act: Act, id_or_name: str, jkt: str) -> Counter[str]:
-    """End a key of a person, every unspent approval that was signed with it, and all tokens of the person.
+    """Revoke a key of a person, and end every unspent approval that was signed with it and all tokens of the person;
+    return the number of ended objects by kind.
 
-    Tokens end whichever key they were issued to. Raises NotFound.
+    All tokens end, because they may have been requested with any key. Raises NotFound.
     """
     person = find_person(act.tx, id_or_name)
     key = person_keys.get(act.tx, jkt)
@@ -55,9 +56,9 @@ def revoke_person_key(act: Act, id_or_name: str, jkt: str) -> Counter[str]:
 
 
 def end_person(act: Act, person: PersonId, *, why: str, keeps_keys: bool = False) -> None:
-    """End the keys, tokens and unspent approvals of a person who leaves. A person who returns registers a new key.
+    """End the keys, tokens and unspent approvals of a person who leaves. A person who returns must register a new key.
 
-    `keeps_keys`: the keys of a suspended person stay, and are refused while the person is suspended.
+    `keeps_keys`: for a person who is suspended; the keys stay registered, but are refused until the person is resumed.
     """
     end_holdings(act, Root.AGENT, person, why=why)
     for key in person_keys.active(act.tx, person):
@@ -67,11 +68,13 @@ def end_person(act: Act, person: PersonId, *, why: str, keeps_keys: bool = False
 
 
 def is_revoked_key(reader: Reader, jkt: str | None) -> bool:
-    """Return whether the key was a person's and has been revoked."""
+    """Return whether a person registered this key and the key was revoked."""
     key = None if jkt is None else person_keys.get(reader, jkt)
     return key is not None and key.revoked_at is not None
 
 
 def _end(act: Act, person: PersonId, jkt: str, *, why: str) -> Counter[str]:
-    """End all holdings of a person, and the unspent approvals that were signed with this key."""
+    """End all holdings of a person, and the unspent approvals that were signed with this key; return their numbers by
+    kind.
+    """
     return end_holdings(act, Root.AGENT, person, why=why) + end_holdings(act, Root.KEY, jkt, why=why)

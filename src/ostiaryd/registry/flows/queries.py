@@ -1,8 +1,8 @@
-"""Reads of the registry for other packages, and the writes that they may do within their own acts.
+"""Functions with which other packages read the registry, and change it within their own acts.
 
-Each is a function of the store under a name that is unique in the package.
+Each is a function of the store, under a name that is unique in the package.
 
-Other packages read and change the registry through `ostiaryd.registry.flows` alone; import-linter checks it.
+Other packages use the registry only through `ostiaryd.registry.flows`; import-linter checks this.
 """
 
 from ostiaryd.registry.store.agents import active as list_active_agents

@@ -21,13 +21,15 @@ from ostiaryd.registry.store import resources
 
 MAX_PARSED = 256
 _parsed: dict[str, Catalogue | None] = {}
-"""Parsed catalogues by hash, since several requests in a row need the same catalogue."""
+"""Parsed catalogues by their hash, because consecutive requests often need the same catalogue."""
 
 
 def create_resource(
     act: Act, *, name: str, uri: str, mode: Mode = Mode.ENFORCE, segment: str = "default", jwk: object = None
 ) -> Resource:
-    """Register a resource; `jwk` is the public key of its guard. Raises Invalid, InvalidKey, Conflict."""
+    """Register and return a resource. `jwk` is the public key of its guard (None for no guard). Raises Invalid,
+    InvalidKey, Conflict.
+    """
     public = None if jwk is None else jose.parse_public_jwk(jwk)
     resource = Resource(
         resource_id=ResourceId(act.new_id("rs")),
@@ -53,7 +55,7 @@ def create_resource(
             "the URI belongs to this server; a guard for it would receive tokens meant for the server", code="uri_taken"
         )
     if resources.by_uri(act.tx, resource.uri) is not None:
-        raise Conflict("this URI is registered already", code="uri_taken")
+        raise Conflict("this URI is already registered", code="uri_taken")
     if resource.jkt is not None:
         check_unknown_key(act, resource.jkt)
     resources.insert(act.tx, resource)
@@ -62,7 +64,7 @@ def create_resource(
 
 
 def set_mode(act: Act, id_or_name: str, mode: Mode) -> Resource:
-    """Switch between `enforce` and `watch`. Raises NotFound."""
+    """Set the mode of a resource, `enforce` or `watch`, and return the resource. Raises NotFound."""
     resource = find_resource(act.tx, id_or_name)
     note(act, object=resource.resource_id, name=resource.name, was=resource.mode.value, mode=mode.value)
     resources.set_mode(act.tx, resource.resource_id, mode)
@@ -71,7 +73,9 @@ def set_mode(act: Act, id_or_name: str, mode: Mode) -> Resource:
 
 
 def set_resource_key(act: Act, id_or_name: str, jwk: object) -> Resource:
-    """Give the guard another key; the tokens of the old key end. Raises NotFound, InvalidKey, Conflict."""
+    """Replace the key of a resource's guard, end the tokens of the old key, and return the resource. Raises NotFound,
+    InvalidKey, Conflict.
+    """
     resource = find_resource(act.tx, id_or_name)
     public = jose.parse_public_jwk(jwk)
     note(act, object=resource.resource_id, name=resource.name, key=public.thumbprint)
@@ -85,7 +89,7 @@ def set_resource_key(act: Act, id_or_name: str, jwk: object) -> Resource:
 
 
 def catalogue_of(reader: Reader, resource: Resource) -> Catalogue | None:
-    """Return the catalogue of the resource, or None if it has none. Parsed once for each hash."""
+    """Return the parsed catalogue of a resource; None if it has none."""
     if (hash := resource.catalogue_hash) is None:
         return None
     if (catalogue := _parsed.get(hash)) is None:
@@ -100,11 +104,12 @@ def catalogue_of(reader: Reader, resource: Resource) -> Catalogue | None:
 def set_catalogue(
     act: Act, id_or_name: str, catalogue: Catalogue, *, is_proposed: bool = False, was: str | None = None
 ) -> Resource:
-    """Replace the catalogue. If the tools are the same, only the confirmation changes.
+    """Replace the catalogue of a resource, and return the resource. If the tools are the same, only `is_proposed`
+    changes.
 
-    Members that the catalogue leaves out, such as data classes, keep their value. `is_proposed`: the catalogue is the
-    server's own proposal. `was`: the hash of the catalogue from which this one was made. Raises NotFound, Invalid,
-    Conflict.
+    Members that the new catalogue leaves out, such as data classes, keep their values. `is_proposed`: the server made
+    the catalogue, and no person has confirmed it. `was`: the hash of the catalogue on which the new one is based; if
+    another one is in force, Conflict is raised. Raises NotFound, Invalid, Conflict.
     """
     resource = find_resource(act.tx, id_or_name)
     if (before := resources.catalogue(act.tx, resource.resource_id)) is not None:
@@ -120,10 +125,12 @@ def set_catalogue(
     )
     if was is not None and was != resource.catalogue_hash:
         raise Conflict(
-            "another catalogue was confirmed meanwhile", hint="review that catalogue first", code="changed_meanwhile"
+            "another catalogue was confirmed in the meantime",
+            hint="review that catalogue first",
+            code="changed_meanwhile",
         )
     if catalogue.resource != resource.name:
-        raise Invalid(f"this is the catalogue of `{catalogue.resource}`, not of `{resource.name}`")
+        raise Invalid(f"the catalogue is that of `{catalogue.resource}`, not of `{resource.name}`")
     if is_proposed != resource.is_proposed:
         resources.set_proposed(act.tx, resource.resource_id, is_proposed=is_proposed)
         resource = replace(resource, is_proposed=is_proposed)
@@ -136,7 +143,9 @@ def set_catalogue(
 
 
 def set_classes(act: Act, id_or_name: str, classes: Sequence[str]) -> Resource:
-    """Set the data classes that every tool of the resource handles, in addition to its own. Raises NotFound."""
+    """Set the data classes that every tool of the resource handles in addition to those of the tool, and return the
+    resource. Raises NotFound.
+    """
     resource = find_resource(act.tx, id_or_name)
     note(act, object=resource.resource_id, name=resource.name, data_classes=list(classes))
     text = resources.catalogue(act.tx, resource.resource_id)

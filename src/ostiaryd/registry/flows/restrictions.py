@@ -1,4 +1,4 @@
-"""Restrictions: temporary limits on an agent, and their end."""
+"""Restrictions, which are temporary limits on an agent: put and lift them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ MAX_LIMIT: dict[RestrictionKind, int] = {"throttle": 10_000, "narrow": 0, "step_
 
 
 def put_restriction(act: Act, id_or_name: str, kind: RestrictionKind, *, until: int, limit: int = 0) -> Restriction:
-    """Put an agent under a restriction until `until` (microseconds). Raises NotFound, Invalid.
+    """Put an agent under a restriction until `until` (microseconds), and return the restriction that is then in force.
+    `limit` depends on the kind; for `throttle` it is the number of calls per minute. Raises NotFound, Invalid.
 
     Restrictions of the same kind combine; the stricter limit of each applies.
     """
@@ -39,7 +40,9 @@ def put_restriction(act: Act, id_or_name: str, kind: RestrictionKind, *, until: 
 
 
 def lift_restrictions(act: Act, id_or_name: str, *kinds: RestrictionKind) -> list[Restriction]:
-    """Lift the restrictions of an agent, of these kinds or all. Raises NotFound, and Conflict if none is in force."""
+    """End the restrictions of an agent, those of the given kinds or all, and return them. Raises NotFound, and Conflict
+    if none is in force.
+    """
     agent = find_agent(act.tx, id_or_name)
     lifted = [
         one for one in restrictions.of_agent(act.tx, agent.agent_id, now=act.now) if not kinds or one.kind in kinds
@@ -54,5 +57,5 @@ def lift_restrictions(act: Act, id_or_name: str, *kinds: RestrictionKind) -> lis
 
 
 async def forget_restrictions(world: World) -> int:
-    """Delete restrictions that have ended at every server of the database; return their number."""
+    """Delete restrictions that have ended on the clock of every server of the database; return their number."""
     return await world.writer.submit(lambda tx: restrictions.forget(tx, before=world.now.horizon))

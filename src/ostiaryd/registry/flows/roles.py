@@ -18,20 +18,22 @@ MAX_ROLES = 32
 
 
 def grant_role(act: Act, subject: str, role: str) -> Owner:
-    """Give a person or team (id or name) a role; a role that it already has is kept. Raises NotFound, Invalid,
-    Conflict.
+    """Give a role to a person or team (id or name), and return the owner. If the owner already has the role, nothing
+    changes. Raises NotFound, Invalid, Conflict.
     """
     owner = find_owner(act.tx, subject)
     note(act, object=owner.id, name=owner.name, role=role[:64])
     check_name(role, of="role")
     if len(roles.of_subject(act.tx, owner.id)) >= MAX_ROLES:
-        raise Conflict(f"`{owner.name}` has {MAX_ROLES} roles", hint="revoke one first", code="too_many_roles")
+        raise Conflict(f"`{owner.name}` has {MAX_ROLES} roles", hint="revoke a role first", code="too_many_roles")
     roles.add(act.tx, owner.id, role, BY_HAND)
     return owner
 
 
 def revoke_role(act: Act, subject: str, role: str) -> Owner:
-    """Take a role from a person or team (id or name), whatever its source. Raises NotFound."""
+    """Take a role from a person or team (id or name), including assignments by identity providers, and return the
+    owner. Raises NotFound.
+    """
     owner = find_owner(act.tx, subject)
     note(act, object=owner.id, name=owner.name, role=role[:64])
     mine = [one for one in roles.of_subject(act.tx, owner.id) if one.role == role]
@@ -43,7 +45,9 @@ def revoke_role(act: Act, subject: str, role: str) -> Owner:
 
 
 def set_roles_of_source(act: Act, person: str, names: Collection[str], *, source: str) -> None:
-    """Set the roles that a person has from this source; roles from other sources are kept."""
+    """Set the roles that a person has from one source (the id of an identity provider). Roles from other sources are
+    kept.
+    """
     present = {one.role for one in roles.of_subject(act.tx, person) if one.source == source}
     for role in sorted(set(names) - present):
         roles.add(act.tx, person, role, source)
@@ -52,22 +56,22 @@ def set_roles_of_source(act: Act, person: str, names: Collection[str], *, source
 
 
 def end_roles_of_source(act: Act, source: str) -> None:
-    """End all roles that the rules of an identity provider gave."""
+    """End all roles that the rules of one identity provider gave."""
     for one in roles.of_source(act.tx, source):
         roles.remove(act.tx, one.subject, one.role, one.source)
 
 
 def end_roles(act: Act, subject: str) -> None:
-    """End all roles of a person or team that leaves. A person who returns gets no role back."""
+    """End all roles of a person or team that leaves. They are not restored when the person returns."""
     for one in roles.of_subject(act.tx, subject):
         roles.remove(act.tx, one.subject, one.role, one.source)
 
 
 def list_person_roles(reader: Reader, person: str) -> frozenset[str]:
-    """Return the names of a person's roles, those of their teams included."""
+    """Return the names of a person's roles, including those of the person's teams."""
     return roles.of_person(reader, person)
 
 
 def list_role_assignments(reader: Reader, subject: str) -> list[RoleAssignment]:
-    """Return the assignments of a person or team (id or name). Raises NotFound."""
+    """Return the role assignments of a person or team (id or name). Raises NotFound."""
     return roles.of_subject(reader, find_owner(reader, subject).id)

@@ -1,4 +1,4 @@
-"""The kill switch: stops that last until a person lifts them, and the agents that a stop concerns."""
+"""The kill switch: stops, which stay in force until a person lifts them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from ostiaryd.registry.store import stops as store
 
 
 def stop(act: Act, target: What, value: str, *, why: str, by: str | None, incident: str | None = None) -> Stop:
-    """Put a kill switch on a target of that value: a task, an owner, a resource, a segment, a model, or everything.
+    """Put a stop on a target, and return it. `target` is the kind (task, owner, resource, segment, model, or
+    everything), and `value` the id, URI or name. `by` is the person or client; None for the server.
 
     The stop is in force from the commit of this act. Raises Conflict (`stopped_already`).
     """
@@ -25,14 +26,14 @@ def stop(act: Act, target: What, value: str, *, why: str, by: str | None, incide
     made = Stop(target_kind=target, value=value, since=act.now, said_by=by, why=why, incident=incident)
     if not store.put(act.tx, made):
         raise Conflict(
-            f"{name_target(target, value)} is stopped already", hint="ostiary kill list", code="stopped_already"
+            f"{name_target(target, value)} is already stopped", hint="ostiary kill list", code="stopped_already"
         )
     tell(act, StopDelta(target, value))
     return made
 
 
 def lift_stop(act: Act, target: What, value: str) -> None:
-    """Lift a stop: tokens that have not ended are accepted again. Raises NotFound."""
+    """Lift a stop. Tokens that have not expired are accepted again. Raises NotFound."""
     note(act, object=value or target, stop=target, value=value)
     if not store.delete(act.tx, target, value):
         raise NotFound(f"{name_target(target, value)} is not stopped", hint="ostiary kill list")
@@ -40,10 +41,10 @@ def lift_stop(act: Act, target: What, value: str) -> None:
 
 
 def check_none_stopped(reader: Reader, target: What, values: Iterable[str | None]) -> None:
-    """Check that no stop of this kind names one of these values. Raises Forbidden."""
+    """Check that no stop of this kind is on one of these values. Raises Forbidden."""
     check_not_stopped(store.stops(reader), [(target, value) for value in values if value is not None])
 
 
 def check_person_not_stopped(reader: Reader, person: str) -> None:
-    """Check that no stop names the person as an owner, or everything. Raises Forbidden."""
+    """Check that neither a stop on this person as owner nor a stop on everything is in force. Raises Forbidden."""
     check_not_stopped(store.stops(reader), [("owner", person), ("everything", "")])

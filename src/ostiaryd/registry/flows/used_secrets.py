@@ -1,6 +1,7 @@
-"""Secrets that proxies put into requests, and the search for these secrets in calls.
+"""Secrets that proxies put into requests of agents, and the search for these secrets in calls.
 
-A secret is known for at least KNOWN_US after its last use. Only keyed hashes of it are stored (`model.used_secret`).
+A secret is remembered for at least `KNOWN_US` after its last use. Only keyed hashes of it are stored
+(`model.used_secret`).
 """
 
 from __future__ import annotations
@@ -19,24 +20,26 @@ from ostiaryd.registry.model.used_secret import digest_of, find_secret, make_pri
 from ostiaryd.registry.store import used_secrets as store
 
 KNOWN_US = 3600 * 1_000_000
-"""minimum time for which a secret is known after its last use, in microseconds; at most twice as long"""
+"""Minimum time for which a secret is remembered after its last use, in microseconds. The maximum is twice as long."""
 MAX_USED = 256
-"""maximum number of secrets that are known for one agent"""
+"""Maximum number of secrets that are remembered for one agent."""
 
 
 def is_secret_known(reader: Reader, agent: str, secret: str, *, keys: Keyring, now: int) -> bool:
-    """Return whether a secret is known for an agent for at least KNOWN_US from now."""
+    """Return whether a secret will be remembered for an agent for at least `KNOWN_US` from now."""
     return store.get_until(reader, agent, digest_of(secret, _key(keys))) >= now + KNOWN_US
 
 
 def know_secret(act: Act, agent: str, secret: str) -> None:
-    """Search the calls of an agent for a secret that is about to be put into a request. Raises Conflict."""
+    """Remember a secret that is about to be put into a request of an agent, so that the agent's calls are searched for
+    it. Raises Conflict if too many secrets are remembered.
+    """
     key, until = _key(act.tx.keys), act.now + 2 * KNOWN_US
     digest = digest_of(secret, key)
     if store.get_until(act.tx, agent, digest) <= act.now and store.count(act.tx, agent, now=act.now) >= MAX_USED:
         raise Conflict(
-            f"the agent has used {MAX_USED} secrets within the last hours",
-            hint="use fewer, or wait until the oldest is forgotten",
+            f"the agent has used {MAX_USED} secrets within the last two hours",
+            hint="use fewer secrets, or wait until the oldest is forgotten",
             code="too_many_secrets",
         )
     store.put(act.tx, agent, digest, make_prints(secret, key), until=until)
@@ -46,8 +49,11 @@ def know_secret(act: Act, agent: str, secret: str) -> None:
 def check_no_secret(
     reader: Reader, agents: Iterable[str], text: str, *, keys: Keyring, now: int, limit: int = MAX_SEARCHED
 ) -> int:
-    """Check that a text contains no secret that is known for one of the agents; return the bytes that were searched.
-    Raises SecretSent, also for a text over `limit` bytes if a secret is known.
+    """Check that a text contains no secret that is remembered for one of the agents; return the number of bytes that
+    were searched.
+
+    Raises SecretSent if it does. If any secret is remembered, SecretSent is also raised for a text of more than `limit`
+    bytes.
     """
     prints = [one for agent in agents for one in store.list_prints(reader, agent, now=now)]
     if not prints:
@@ -59,7 +65,7 @@ def check_no_secret(
 
 
 async def forget_used_secrets(world: World) -> int:
-    """Delete the prints whose time has ended at every server of the database; return their number."""
+    """Delete hashes of secrets that are no longer remembered by any server of the database; return their number."""
     return await world.writer.submit(lambda tx: store.forget(tx, before=world.now.horizon))
 
 

@@ -2,7 +2,7 @@
 
     pending --first key--> active <--> suspended
                              |            |
-                             +-> quarantined -> active          every state -> decommissioned, which is the end
+                             +-> quarantined -> active          every state -> decommissioned, which is final
 
 An agent that leaves `active` loses all its holdings, and its epoch rises: tokens of an older epoch stay invalid.
 """
@@ -72,7 +72,7 @@ _NEXT: dict[Verb, dict[State, State]] = {
 
 
 def next_state(state: State, verb: Verb) -> State:
-    """Return the state that `verb` leads to from `state`. Raises Conflict if the verb does not apply."""
+    """Return the state to which `verb` leads from `state`. Raises Conflict if the verb does not apply in that state."""
     try:
         return _NEXT[verb][state]
     except KeyError:
@@ -86,28 +86,30 @@ class AgentSpec:
 
     name: str
     owner: str
-    """name or id of a person or a team"""
+    """Name or id of a person or a team."""
     purpose: str
     agent_id: str | None = None
-    """an id made in advance; None: a new one"""
+    """Id that was generated before; None for a new id."""
     kind: Kind = Kind.ASSISTANT
     deputy: str | None = None
-    """name or id of a person"""
+    """Name or id of a person; None for no deputy."""
     provider: str = ""
     model: str = ""
     risk_tier: RiskTier = RiskTier.MEDIUM
     segment: str = "default"
     scopes: Sequence[str] = ()
     expires_at: int | None = None
-    """microseconds since the epoch; None: no end"""
+    """Time at which the registration ends, in microseconds; None for no end."""
     max_depth: int = DEFAULT_DEPTH
     is_keyless: bool = False
-    """the agent is active at once, and never gets a key"""
+    """True if the agent is active immediately and never has a registered key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agent:
-    """The record of an agent, projected as OAuth client, SPIFFE ID, DID and SCIM resource. Times in microseconds."""
+    """The record of an agent, from which the OAuth client, the SPIFFE ID, the DID and the SCIM resource are derived.
+    Times are in microseconds.
+    """
 
     agent_id: AgentId
     name: str
@@ -125,22 +127,26 @@ class Agent:
     created_at: int
     expires_at: int | None
     max_depth: int = DEFAULT_DEPTH
-    """largest number of agents in a delegation chain behind this agent"""
+    """Maximum number of agents that may follow this agent in a delegation chain."""
     is_keyless: bool = False
-    """True for an unregistered client that acts for a person: it proves itself by codes and refresh tokens"""
+    """True for an agent that represents an unregistered client for a person. It authenticates by codes and refresh
+    tokens, not by a key.
+    """
     speaks: bool = False
-    """permission to state the words of its person in a task"""
+    """True if the agent may state the words of its person for a task."""
     restricted_until: int = 0
-    """end of its last restriction (microseconds); 0: none (`registry.store.restrictions`)"""
+    """End of the agent's last restriction, in microseconds; 0 if it has none (`registry.store.restrictions`)."""
 
     def is_active(self, now: int) -> bool:
-        """Return whether the agent may act at this instant; the end of its registration counts."""
+        """Return whether the agent may act at `now` (microseconds): its state is active, and its registration has not
+        ended.
+        """
         return self.state is State.ACTIVE and (self.expires_at is None or now < self.expires_at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentKey:
-    """A public key that an agent proves itself with; its id is its RFC 7638 thumbprint."""
+    """A public key with which an agent authenticates. Its id is its RFC 7638 thumbprint."""
 
     jkt: str
     agent: AgentId
@@ -156,7 +162,7 @@ class AgentKey:
 
 
 def parse_scopes(unverified_scopes: Sequence[str]) -> frozenset[str]:
-    """Parse `<resource name>:<class>` or an alias each, at most 100; raises Invalid."""
+    """Return the scopes, each `<resource name>:<class>` or an alias; at most 100. Raises Invalid."""
     if len(unverified_scopes) > MAX_SCOPES:
         raise Invalid(f"there are {len(unverified_scopes)} scopes, at most {MAX_SCOPES} are allowed")
     scopes = frozenset(SCOPE_ALIASES.get(scope, scope) for scope in unverified_scopes)
@@ -169,7 +175,7 @@ def parse_scopes(unverified_scopes: Sequence[str]) -> frozenset[str]:
 
 
 def check_depth(depth: int) -> int:
-    """Check the depth to which an agent may let others delegate, and return it. Raises Invalid."""
+    """Return the maximum delegation depth of an agent after checking its range. Raises Invalid."""
     if not 0 <= depth <= MAX_DEPTH:
         raise Invalid(f"the depth must be 0 to {MAX_DEPTH}")
     return depth
@@ -181,5 +187,5 @@ def spiffe_id(trust_domain: str, name: str) -> str:
 
 
 def agent_uri(issuer: str, name: str) -> str:
-    """Return the resource identifier (RFC 8707) by which a token names the agent as its target."""
+    """Return the URI by which a token request names an agent as the target of the token (RFC 8707)."""
     return f"{issuer}/agents/{name}"

@@ -8,9 +8,9 @@ import msgspec
 
 ADMIN, READ, DECIDE = "ostiary:admin", "ostiary:read", "ostiary:decide"
 APPROVE = "ostiary:approve"
-"""Scope that only a person with a key has: only such a caller approves requests."""
+"""Scope to approve requests. Only the token of a person with a key can have it."""
 SSF_READ, SSF_MANAGE = "ostiary:ssf.read", "ostiary:ssf.manage"
-"""Scopes of receivers of signals: read and poll their streams, create and change their streams."""
+"""Scopes for receivers of signals: to read and poll their streams, and to create and change their streams."""
 API_SCOPES = (ADMIN, DECIDE, READ, SSF_MANAGE, SSF_READ)
 """The scopes of this server's own API."""
 SELF = "self"
@@ -18,9 +18,9 @@ SELF = "self"
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
-    """The holder of a checked credential: a person, an agent, the guard of a resource, or a static PEP (API key).
+    """The authenticated caller of a request: a person, an agent, the guard of a resource, or a static PEP (API key).
 
-    `owner` is accountable for an agent.
+    `owner` is the owner of the agent.
     """
 
     kind: Literal["person", "agent", "guard", "pep"]
@@ -32,7 +32,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     task: str | None = None
     token: str | None = None
     acr: str = ""
-    """assurance level of the session of a person; empty for a token"""
+    """Assurance level of the browser session of a person; empty for a token."""
 
     @property
     def is_admin(self) -> bool:
@@ -41,5 +41,5 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def may_read(self) -> bool:
-        """Return whether the caller may see every object."""
+        """Return whether the caller may read every object."""
         return READ in self.scopes or self.is_admin

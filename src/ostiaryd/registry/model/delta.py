@@ -1,4 +1,6 @@
-"""Changes of registered objects, for guards: each is a small fact, complete in itself. Times in microseconds."""
+"""Messages to guards about changed objects. Each message is complete without other messages. Times are in
+microseconds.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,7 @@ class ResourceDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="resource
 
 
 class RiskDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="risk"):
-    """The risk score of a subject, an agent or a task, has changed."""
+    """The risk score of a subject (agent or task) has changed."""
 
     subject: str
     millis: int
@@ -44,8 +46,8 @@ class ThreatDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="threats"):
 
 
 class RestrictionDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="hold"):
-    """A restriction of an agent, in force before `until` (microseconds); for a lifted restriction, `until` is
-    when it was lifted.
+    """A restriction of an agent, which is in force until `until` (microseconds). If the restriction was lifted, `until`
+    is the time of lifting.
     """
 
     agent: str
@@ -56,7 +58,9 @@ class RestrictionDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="hold"
 
 
 class SecretUseDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="secret_use"):
-    """A proxy puts a secret into requests of an agent, whose calls are searched for it before `until`."""
+    """A proxy puts a secret into requests of an agent. Until `until` (microseconds), the agent's calls are searched for
+    the secret.
+    """
 
     agent: str
     until: int

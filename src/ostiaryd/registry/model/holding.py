@@ -1,4 +1,6 @@
-"""Holdings: objects that end with their agent, such as tokens, leases, certificates, credentials and delegations."""
+"""Holdings: objects of an agent that end with the agent, such as tokens, leases, certificates, credentials and
+delegations.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +13,13 @@ from ostiaryd.registry.model.agent import AgentId
 
 HoldingId = NewType("HoldingId", str)
 LONGEST_TOKEN = 3600 * 1_000_000
-"""Maximum life of a token that a guard accepts, in microseconds (the upper limit of `token_lifetime_s`)."""
+"""Maximum lifetime of a token that a guard accepts, in microseconds (the maximum of `token_lifetime_s`)."""
 
 
 class Root(StrEnum):
-    """An object with which holdings end: everything under the root ends, whichever agent holds it."""
+    """The kind of an object with which holdings end: all holdings under a root end with it, even those of
+    other agents.
+    """
 
     HOLDING = "holding"
     AGENT = "agent"
@@ -25,8 +29,9 @@ class Root(StrEnum):
 
 
 class Holding(msgspec.Struct, frozen=True, kw_only=True):
-    """An object of an agent that ends with the agent. `jkt` is the key to which it is bound, `client_jkt` the
-    key with which the agent authenticated to get it, `audience` the resource for which it is valid.
+    """An object of an agent that ends with the agent. `jkt` is the thumbprint of the key to which it is bound,
+    `client_jkt` that of the key with which the agent requested it, and `audience` the resource for which it is valid.
+    Times are in microseconds.
     """
 
     id: HoldingId
@@ -38,7 +43,7 @@ class Holding(msgspec.Struct, frozen=True, kw_only=True):
     client_jkt: str | None = None
     audience: str | None = None
     ath: str | None = None
-    """the digest of a token, as a DPoP proof names it"""
+    """Digest of an access token, which DPoP proofs contain as `ath`; None for other kinds."""
     expires_at: int
     ended_at: int | None = None
     ended_why: str | None = None
@@ -49,7 +54,7 @@ class Holding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ended(NamedTuple):
-    """The members of an ended holding that guards need; one act may end thousands."""
+    """The members of an ended holding that guards need. One act may end thousands of holdings."""
 
     id: HoldingId
     kind: str
@@ -59,7 +64,7 @@ class Ended(NamedTuple):
 
 
 def names_root(holding: Ended, root: Root, value: str) -> bool:
-    """Return whether the token names the root itself, so that guards need no change about the token."""
+    """Return whether the token itself contains the root. If so, the notification about the root suffices for guards."""
     match root:
         case Root.AGENT:
             return holding.agent == value

@@ -1,6 +1,6 @@
 """The form of a name, an e-mail address and a purpose.
 
-Names are ASCII, so that two different names never look alike to a person. Each error states the exact character.
+Names are ASCII, so that no two different names look the same. Each error names the character that is not allowed.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _EMAIL = re.compile(rf"(?=.{{1,64}}@){_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL}
 
 
 def check_name(unverified_name: str, *, of: str = "name") -> str:
-    """Check that a name cannot be taken for an id or another name, and return it. Raises Invalid, which names the
-    character.
+    """Return a name after checking that it cannot be mistaken for an id or another name. `of` is the kind of name in
+    errors. Raises Invalid.
     """
     name = unverified_name
     if _NAME.fullmatch(name):
@@ -38,10 +38,12 @@ def check_name(unverified_name: str, *, of: str = "name") -> str:
 
 
 def check_text(text: str, *, of: str, limit: int = TEXT_LIMIT) -> str:
-    """Check text for people, and return it: 1 to `limit` characters, none invisible or a control. Raises Invalid."""
+    """Return a text for people after checking it: 1 to `limit` characters, none of them invisible or a control
+    character. `of` names the text in errors. Raises Invalid.
+    """
     if not 1 <= len(text) <= limit or text.isspace():
         raise Invalid(f"the {of} must have 1 to {limit} characters")
-    if text.isprintable():  # as nearly every text; it has none of these categories
+    if text.isprintable():  # true for most texts; ASCII printable characters need no further check
         return text
     for character in text:
         if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp") and character not in "\n\t":
@@ -50,9 +52,9 @@ def check_text(text: str, *, of: str, limit: int = TEXT_LIMIT) -> str:
 
 
 def check_email(address: str) -> str:
-    """Check that an address has the form of RFC 5321 section 4.1.2 (ASCII, unquoted). Raises Invalid."""
+    """Return an e-mail address after checking its form (RFC 5321 section 4.1.2, ASCII, unquoted). Raises Invalid."""
     if len(address) > EMAIL_LIMIT or not _EMAIL.fullmatch(address):
-        raise Invalid("this is not an e-mail address", hint="write it as name@example.org")
+        raise Invalid("the e-mail address is not valid", hint="write the address as name@example.org")
     return address
 
 

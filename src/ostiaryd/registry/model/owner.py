@@ -1,4 +1,6 @@
-"""Owners: persons, and teams of persons. A person and a team never share a name, so a name identifies one owner."""
+"""Owners: persons, and teams of persons. A person and a team never share a name, so a name identifies exactly one
+owner.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +14,14 @@ OwnerId = PersonId | TeamId
 
 
 def is_person_id(id: str) -> bool:
-    """Return whether an id has the form of a person's."""
+    """Return whether an id has the form of a person's id."""
     return id.startswith("pe_")
 
 
 class PersonState(StrEnum):
     ACTIVE = "active"
     SUSPENDED = "suspended"
-    """the person can do nothing, and keeps teams, agents, roles, keys and login"""
+    """The person cannot act, but keeps teams, agents, roles, keys and logins."""
     LEFT = "left"
 
 
@@ -39,23 +41,23 @@ class Person:
 
     @property
     def is_active(self) -> bool:
-        """Return whether the person may act: has neither left nor been suspended."""
+        """Return whether the person may act: the person has neither left nor been suspended."""
         return self.state is PersonState.ACTIVE
 
     @property
     def absence(self) -> str:
-        """Return why a person who is not active cannot act, as the end of a sentence about the person."""
+        """Return why a person cannot act, as the end of a sentence: `has left` or `is suspended`."""
         return "is suspended" if self.state is PersonState.SUSPENDED else "has left"
 
     @property
     def absence_code(self) -> str:
-        """Return the code of a refusal because the person is absent."""
+        """Return the reason code of a refusal because a person has left or is suspended."""
         return "person_suspended" if self.state is PersonState.SUSPENDED else "person_left"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PersonKey:
-    """A public key that a person proves themselves with; its id is its RFC 7638 thumbprint."""
+    """A public key with which a person authenticates. Its id is its RFC 7638 thumbprint."""
 
     jkt: str
     person: PersonId

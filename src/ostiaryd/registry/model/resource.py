@@ -1,8 +1,8 @@
 """A protected server: its resource identifier (RFC 8707), its guard's key, and its catalogue of tools.
 
 Resource identifiers are compared character by character (RFC 3986 section 6.2.1), so only the normal form (section
-6.2.2) is accepted, and a second form cannot be registered beside it. An empty path and `/` are two identifiers, as in
-MCP.
+6.2.2) is accepted, so that one resource cannot be registered under two identifiers. An empty path and `/` are
+different, as in MCP.
 """
 
 from __future__ import annotations
@@ -41,11 +41,13 @@ class Resource:
     catalogue_version: int
     created_at: int
     is_proposed: bool = False
-    """state of the catalogue: the server's own proposal, not confirmed by a person"""
+    """True if the server proposed the catalogue and no person has confirmed it."""
 
 
 def check_uri(unverified_uri: str) -> str:
-    """Check a resource identifier, https or http on loopback, and return its canonical form. Raises Invalid."""
+    """Return a resource identifier in canonical form, after checking that it begins with https, or with http on
+    loopback. Raises Invalid.
+    """
     uri = unverified_uri
     if "#" in uri:
         raise Invalid("the URI has a fragment", hint="remove the fragment (RFC 8707 section 2)")
@@ -67,11 +69,11 @@ def check_uri(unverified_uri: str) -> str:
 
 
 def parse_catalogue(resource: str, unverified: object, *, classes: Collection[str] = STANDARD) -> Catalogue:
-    """Parse a catalogue: our own form, or the results of MCP's list methods of the resource, with or without an
-    envelope.
+    """Return a parsed catalogue: in the form of Ostiary, or made from the results of the resource's MCP list methods,
+    with or without an envelope.
 
-    `classes`: all data classes that the catalogue may name. Takes milliseconds for hundreds of tools. Raises Malformed,
-    Invalid.
+    `classes` are all data classes that the catalogue may name. Hundreds of tools take some milliseconds. Raises
+    Malformed, Invalid.
     """
     if isinstance(unverified, dict) and "jsonrpc" in unverified:
         unverified = unverified.get("result")
@@ -82,5 +84,5 @@ def parse_catalogue(resource: str, unverified: object, *, classes: Collection[st
     tools = unverified.get("tools") if isinstance(unverified, dict) else None
     if isinstance(tools, list) and any(isinstance(tool, dict) and "effect" in tool for tool in tools):
         hint = f'write `"resource": "{resource}"` beside `tools` for a catalogue of Ostiary'
-        raise Invalid("a tool of a catalogue has an `effect`, which tools/list of MCP does not have", hint=hint)
+        raise Invalid("a tool has an `effect`, which the result of MCP's tools/list cannot have", hint=hint)
     return Catalogue.from_mcp(resource, unverified)

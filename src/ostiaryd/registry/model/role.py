@@ -6,11 +6,13 @@ from typing import NamedTuple
 
 ADMINISTRATOR = "administrator"
 BY_HAND = ""
-"""Source of an assignment that an administrator made; otherwise the id of the identity provider whose rule made it."""
+"""Source of an assignment that an administrator made. The source of other assignments is the id of the identity
+provider whose rule made them.
+"""
 
 
 class RoleAssignment(NamedTuple):
-    """A person or team with a role. `granted_at` is in microseconds."""
+    """The assignment of a role to a person or team. `granted_at` is in microseconds."""
 
     subject: str
     role: str

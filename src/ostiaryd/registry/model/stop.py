@@ -1,4 +1,6 @@
-"""A stop of the kill switch: one fact, for any number of agents, and for agents that are registered later."""
+"""A stop of the kill switch: one record, which applies to any number of agents, including agents that are registered
+later.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +15,15 @@ from ostiaryd.registry.model.caller import ADMIN
 
 MAX_STOPS = 1000
 MAX_OURS = 500
-"""maximum number of stops by the server itself, so that they never use up the limit for persons"""
+"""Maximum number of stops by the server itself. They do not count towards the limit for persons."""
 
 
 class Stop(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A stop in force.
 
     `value`: the id of a task or an owner, the URI of a resource, the name of a segment or a model; empty for
-    `everything`. `said_by`: the person or client that stopped it; None: the server itself. `incident`: its incident.
+    `everything`. `said_by`: the person or client that put the stop; None for the server itself. `incident`: the
+    incident for which the server put the stop; None for none.
     """
 
     target_kind: What
@@ -32,7 +35,7 @@ class Stop(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class StopDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="stop"):
-    """A stop of the kill switch, or its end."""
+    """The message to guards about a new or a lifted stop."""
 
     target_kind: What = msgspec.field(name="what")
     value: str
@@ -40,7 +43,7 @@ class StopDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="stop"):
 
 
 def name_target(kind: str, value: str) -> str:
-    """Return a target in words; `everything` has no value."""
+    """Return a target of a stop as text for people."""
     return f"{kind} {value}".rstrip()
 
 
@@ -55,12 +58,12 @@ def check_not_stopped(stops: list[Stop], names: Iterable[tuple[str, str]]) -> No
     """Check that no stop names one of the pairs (kind, value). Raises Forbidden."""
     if stops and (stop := find_stop(stops, names)) is not None:
         label = name_target(stop.target_kind, stop.value)
-        raise Forbidden(f"stopped by the kill switch: {label}", hint="ask an administrator", code="stopped")
+        raise Forbidden(f"the kill switch stops {label}", hint="ask an administrator", code="stopped")
 
 
 def names_of_agent(agent: Agent) -> list[tuple[str, str]]:
-    """Return the stops that may name the agent. A stop by an administrator is left out, because a person must
-    lift it.
+    """Return the subjects (kind, value) by which a stop may apply to an agent. For an administrator the list is empty,
+    so that an administrator can lift stops.
     """
     if ADMIN in agent.scopes:
         return []
@@ -68,6 +71,6 @@ def names_of_agent(agent: Agent) -> list[tuple[str, str]]:
 
 
 def check_room(stops: list[Stop], *, is_ours: bool) -> None:
-    """Check that there may be one more stop, of a person or of the server. Raises Conflict."""
+    """Check that one more stop is permitted, of a person or of the server (`is_ours`). Raises Conflict."""
     if len(stops) >= (MAX_OURS if is_ours else MAX_STOPS):
         raise Conflict(f"{len(stops)} stops are in force", hint="ostiary kill list", code="too_many_stops")

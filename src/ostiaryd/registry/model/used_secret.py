@@ -1,5 +1,5 @@
-"""Prints of a secret that a proxy has put into a request: keyed hashes, by which the server recognises the secret in a
-text without having it.
+"""Prints of a secret that a proxy has put into a request: keyed hashes by which the server recognises the secret in a
+text without storing the secret.
 
 A print has, for each form of the secret (`ostiary.protocol.secret_forms`), the length, the hash, and the hashes of the
 windows at the first places. A text is searched at every STRIDE-th place, because the windows at as many neighbouring
@@ -20,11 +20,13 @@ from ostiary.protocol.destination import MIN_SECRET
 from ostiary.protocol.secret_forms import forms_of, readings_of
 
 WINDOW = MIN_SECRET
-"""bytes of a window: each form has at least one"""
+"""Length of a window in bytes. Each form of a secret is at least as long."""
 STRIDE = 16
-"""maximum distance of two places of a text that are searched; it is smaller for a short secret"""
+"""Maximum distance between two places of a text that are searched, in bytes. For a short secret the distance is
+smaller.
+"""
 _HASH, _DIGEST = 6, 16
-"""lengths of the hash of a window, and of a form or a secret"""
+"""Length of the hash of a window, and of the hash of a form or a secret, in bytes."""
 
 
 class _FormPrint(msgspec.Struct, frozen=True, array_like=True):
@@ -35,16 +37,16 @@ class _FormPrint(msgspec.Struct, frozen=True, array_like=True):
 
 _encode, _decode = msgspec.msgpack.Encoder().encode, msgpack_decoder(tuple[_FormPrint, ...])
 _Windows = Mapping[bytes, list[tuple[int, _FormPrint]]]
-"""The forms that have a window, each with the place of the window in the form, by the hash of the window."""
+"""Forms by the hash of a window, each with the place of the window in the form."""
 
 
 def digest_of(secret: str, key: bytes) -> bytes:
-    """Return the digest by which a secret is known."""
+    """Return the digest under which a secret is stored."""
     return _hash(secret.encode(), key, _DIGEST)
 
 
 def make_prints(secret: str, key: bytes) -> bytes:
-    """Return the prints of a secret of at least WINDOW bytes."""
+    """Return the prints of a secret, which must have at least `WINDOW` bytes."""
     forms = sorted(forms_of(secret))
     stride = min(STRIDE, min(map(len, forms)) - WINDOW + 1)
     return _encode(
@@ -60,7 +62,7 @@ def make_prints(secret: str, key: bytes) -> bytes:
 
 
 def find_secret(text: bytes, prints: Iterable[bytes], key: bytes) -> bool:
-    """Return whether a reading of `text` contains a form of a secret with these prints."""
+    """Return whether the text, in one of its decodings, contains a form of a secret with these prints."""
     stride, tables, hashes = _parse_all(tuple(prints))
     return bool(hashes) and any(_search(reading, tables, hashes, stride, key) for reading in readings_of(text))
 
@@ -79,8 +81,8 @@ def _search(text: bytes, tables: Iterable[_Windows], hashes: Set[bytes], stride:
 
 @lru_cache(maxsize=8)
 def _parse_all(prints: tuple[bytes, ...]) -> tuple[int, list[_Windows], Set[bytes]]:
-    """Return the distance of the places to search, the windows of each secret, and the hashes of all windows: one
-    look-up for each place, however many secrets there are.
+    """Return the distance between the places to search, the windows of each secret, and the hashes of all windows. With
+    the last, each place needs one lookup for any number of secrets.
     """
     parsed = [_parse(one) for one in prints]
     stride = min((stride for stride, _ in parsed), default=STRIDE)
@@ -90,7 +92,7 @@ def _parse_all(prints: tuple[bytes, ...]) -> tuple[int, list[_Windows], Set[byte
 
 @lru_cache(maxsize=1024)
 def _parse(prints: bytes) -> tuple[int, _Windows]:
-    """Return the number of known windows of each form, and the windows."""
+    """Return the number of windows of each form that the prints contain, and the windows."""
     forms = _decode(prints)
     windows: dict[bytes, list[tuple[int, _FormPrint]]] = {}
     for form in forms:

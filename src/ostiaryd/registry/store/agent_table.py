@@ -1,6 +1,7 @@
 """The table of agents: rows by name or by registration, and the number of agents of each state, kind, tier and segment.
 
-A request examines at most `MAX_EXAMINED` agents, however few of them match; the next request continues after them.
+A request examines at most `MAX_EXAMINED` agents, even if few of them match; the next request continues after the
+examined agents.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ T = TypeVar("T")
 MAX_EXAMINED = 2000
 MAX_SEGMENTS = 200
 _LEADING = ("owner", "segment", "state", "risk_tier", "kind")
-"""Filters with an index in the order of names. The first of them that a request has selects the agents to examine."""
+"""Filters for which there is an index ordered by name. The first filter in this order that a request has selects the
+agents to examine.
+"""
 _COLUMNS = "agent_id, name, state, owner, purpose, kind, provider, model, risk_tier, segment, created_at, expires_at"
 _SHOWN = f"""select {_COLUMNS},
     coalesce((select person.name from person where person_id = owner),
@@ -35,7 +38,7 @@ _COUNTS = {
 
 
 class Sort(StrEnum):
-    """Orders of the table. `created` is the order of registration; a minus reverses the order."""
+    """The order of the rows. `created` is the order of registration; a minus reverses the order."""
 
     NAME = "name"
     NAME_DESCENDING = "-name"
@@ -44,7 +47,7 @@ class Sort(StrEnum):
 
 
 class AgentRow(NamedTuple):
-    """A row of the table. Times are microseconds since the epoch."""
+    """A row of the table. Times are in microseconds."""
 
     agent_id: str
     name: str
@@ -64,14 +67,14 @@ class AgentRow(NamedTuple):
 
 
 class Examined(NamedTuple, Generic[T]):
-    """The rows that match, and the cursor after all examined rows; None at the end of the table."""
+    """The rows that match, and the cursor after all examined rows (None at the end of the table)."""
 
     rows: list[T]
     after: str | None
 
 
 def examine(reader: Reader, chosen: AgentFilter, sort: Sort, *, after: str, limit: int) -> Examined[AgentRow]:
-    """Return the next rows of the table."""
+    """Return the next rows of the table after a cursor."""
     parameters = chosen.parameters()
     column = "name" if sort in (Sort.NAME, Sort.NAME_DESCENDING) else "agent_id"
     leading = next((name for name in _LEADING if name in parameters), None) if column == "name" else None
@@ -88,7 +91,7 @@ def examine(reader: Reader, chosen: AgentFilter, sort: Sort, *, after: str, limi
 
 
 def rows_of(reader: Reader, ids: Collection[str]) -> list[AgentRow]:
-    """Return the rows of these agents, in this order."""
+    """Return the rows of these agents, in the order of `ids`."""
     rows = (reader.one(_BY_ID, id=id) for id in ids)
     return [_row(row) for row in rows if row is not None]
 
@@ -102,7 +105,7 @@ def counts(reader: Reader) -> dict[str, dict[str, int]]:
 def _statements(
     column: str, is_descending: bool, leading: str | None, rest: tuple[str, ...], has_after: bool
 ) -> tuple[Sql, Sql]:
-    """Return the statement of the rows, and of the last row that it examines."""
+    """Return two statements: one for the rows, and one for the last row that the first examines."""
     order = f"{column} desc" if is_descending else column
     bounds = [FILTERS[name] for name in (leading,) if name is not None]
     if has_after:

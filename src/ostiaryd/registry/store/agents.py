@@ -1,4 +1,4 @@
-"""Agents. A row is never deleted, so a name is never used again."""
+"""Stored agents. A row is never deleted, so that a name is never used again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BY_NAME = sql(_SELECT + "where name = :key", steady=True)
 _USED_SINCE = (
     f"exists (select 1 from entry where entry.agent = agent_id and entry.idx >= :used_from and action in {USES})"
 )
-"""Condition: the agent has acted since the entry `used_from`."""
+"""SQL condition: the agent has acted since the entry with index `used_from`."""
 FILTERS = {
     "owner": "owner = :owner",
     "state": "state = :state",
@@ -84,13 +84,13 @@ def insert(tx: Tx, agent: Agent) -> None:
 
 
 def get(reader: Reader, id_or_name: str) -> Agent | None:
-    """Return an agent by id, whatever its state; a point read."""
+    """Return an agent by id, in any state; None if there is none."""
     return reader.made(_BY_ID if id_or_name.startswith("ag_") else _BY_NAME, _agent, key=id_or_name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentFilter:
-    """The agents of a list. A member that is None, or an empty `text`, does not limit the list."""
+    """Filter of a list of agents. A member that is None, or an empty `text`, does not filter."""
 
     owner: str | None = None
     state: State | None = None
@@ -98,11 +98,11 @@ class AgentFilter:
     risk_tier: RiskTier | None = None
     segment: str | None = None
     text: str = ""
-    """part of the name or the purpose; upper and lower case ASCII letters are equal"""
+    """Text that the name or the purpose must contain; ASCII letters are compared without case."""
     created_before: int | None = None
-    """microseconds since the epoch; goes with `used_from`"""
+    """Time before which the agent was registered, in microseconds; only together with `used_from`."""
     used_from: int | None = None
-    """index of an entry: only agents that are not decommissioned, and have not acted since that entry"""
+    """Index of an entry: selects agents that have not acted since that entry and are not decommissioned."""
 
     def parameters(self) -> dict[str, str | int]:
         """Return the parameters of the conditions that apply, by name."""
@@ -118,14 +118,14 @@ class AgentFilter:
 
 
 def page(reader: Reader, page: Page, chosen: AgentFilter = AgentFilter()) -> list[Agent]:
-    """Return the agents behind the cursor of a page, in the order of their ids."""
+    """Return a page of agents, in the order of their ids."""
     parameters = chosen.parameters()
     statement = _list_statement(tuple(sorted(parameters)))
     return [_agent(row) for row in reader.all(statement, after=page.after, limit=page.limit, **parameters)]
 
 
 def count(reader: Reader, chosen: AgentFilter) -> int:
-    """Return the number of agents in a list. Reads all of them."""
+    """Return the number of agents that a filter selects. The query reads all of them."""
     parameters = chosen.parameters()
     row = reader.one(_count_statement(tuple(sorted(parameters))), **parameters)
     assert row is not None
@@ -163,13 +163,13 @@ def set_state(tx: Tx, id: AgentId, state: State, *, epoch: int) -> None:
 
 
 def raise_epochs(tx: Tx, *, step: int) -> None:
-    """Raise the epoch of every agent, without telling guards of each."""
+    """Raise the epoch of every agent by `step`. Guards are not notified of each agent."""
     for (id,) in tx.all(_RAISE_EPOCHS, step=step):
         tx.touch("agent", id)
 
 
 def active(reader: Reader) -> list[tuple[AgentId, str]]:
-    """Return id and name of every agent whose state is active, by name."""
+    """Return the id and the name of every agent in the state active, by name."""
     return [(id, name) for id, name in reader.all(_ACTIVE)]
 
 
@@ -186,7 +186,7 @@ def set_scopes(tx: Tx, id: AgentId, scopes: frozenset[str]) -> None:
 
 
 def set_depth(tx: Tx, id: AgentId, max_depth: int) -> None:
-    """Set the greatest delegation depth of an agent."""
+    """Set how many agents may follow an agent in a delegation chain."""
     tx.touch("agent", id)
     tx.run(_SET_DEPTH, id=id, max_depth=max_depth)
 
@@ -215,21 +215,22 @@ def set_keyless(tx: Tx, id: AgentId, is_keyless: bool) -> None:
 
 
 def set_end(tx: Tx, id: AgentId, expires_at: int | None) -> None:
-    """Set the end of an agent in microseconds; None: no end."""
+    """Set the end of an agent's registration in microseconds; None for no end."""
     tx.touch("agent", id)
     tx.run(_SET_END, id=id, expires_at=expires_at)
 
 
 def due(reader: Reader, *, now: int, limit: int) -> list[AgentId]:
-    """Return the agents whose end has come and that are not stopped yet, the longest overdue first."""
+    """Return the ids of expired agents that are not stopped yet, the agent with the earliest end first."""
     return [row[0] for row in reader.all(_DUE, now=now, limit=limit)]
 
 
 def exceptions(reader: Reader, *, since: int) -> list[tuple[AgentId, State, int]]:
-    """Return the agents that were stopped after `since`, for a snapshot of a guard.
+    """Return the agents that left `active` after `since` (microseconds), with state and epoch, for a snapshot of a
+    guard.
 
-    If `since` is the longest life of a token ago, no token of the agents stopped before is live: an agent that leaves
-    `active` gets a new epoch, and only active agents get tokens.
+    If `since` is as long ago as the longest lifetime of a token, the guard needs no earlier ones: all tokens from
+    before have expired, because only active agents get tokens.
     """
     return [(id, State(state), epoch) for id, state, epoch in reader.all(_EXCEPTIONS, since=since)]
 

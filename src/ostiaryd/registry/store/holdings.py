@@ -1,4 +1,4 @@
-"""The table of holdings. Other packages fill it; the functions here end holdings."""
+"""The table of holdings. Other packages insert holdings; the functions here also end them."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _INSERT = sql(
 _PRUNE = sql(
     "delete from holding where id in (select id from holding where expires_at < :before limit :limit)", prunes=True
 )
-# Most tokens are bound to the key of their client, and under its standing task: the indexes leave that out, since an
-# entry in each index is the most that issuing a token costs in the database. Guards (rs_) have no
-# other place where their keys are looked up.
+# Most tokens are bound to the key of their client and belong to its standing task. The indexes leave out these columns
+# for such tokens, because index entries are the largest part of the cost of issuing a token. For guards (rs_), the
+# indexes include them, because the keys of guards are found in no other place.
 _OTHER_KEY = "(jkt is null or jkt <> client_jkt)"
 _OTHER_CLIENT = "(client_jkt is null or jkt <> client_jkt or agent >= 'rs_')"
 _DECLARED = "task <> 'tk_' || substr(agent, 4)"
@@ -33,13 +33,17 @@ _FOR_GUARDS = ", ".join(Ended._fields)
 
 
 def _end(*seeds: str, tasks: str = "", returning: str = _FOR_GUARDS) -> str:
-    """Return the statement that ends every live holding under the seeds, whichever agent holds it."""
+    """Return the statement that ends every live holding that the conditions `seeds` and the query `tasks` select, of
+    any agent.
+    """
     return f"""update holding set ended_at = :now, ended_why = :why where id in ({_under(*seeds, tasks=tasks)})
         returning {returning}"""
 
 
 def _under(*seeds: str, tasks: str = "") -> str:
-    """Return the query of the live holdings of the seeds, and of the tasks that `tasks` selects."""
+    """Return the query of the live holdings that the conditions `seeds` select, and of those under the tasks that
+    `tasks` selects.
+    """
     live = "ended_at is null and expires_at > :now"
     under = [f"select id from holding where {seed} and {live}" for seed in seeds]
     if tasks:
@@ -50,7 +54,9 @@ def _under(*seeds: str, tasks: str = "") -> str:
 
 
 def _tree(tops: str) -> str:
-    """Return the query of the tasks and all tasks below them that are live, or have just ended with their parent."""
+    """Return the query of these tasks and all tasks below them that are live, or were ended in this act with their
+    parent.
+    """
     return f"""with recursive tree (task_id) as (
             {tops}
             union all select task.task_id from tree cross join task where task.parent = tree.task_id
@@ -65,8 +71,8 @@ _TASKS_OF_AGENT = _tree(
 _END = {
     Root.HOLDING: sql(_end("id = :root")),
     Root.AGENT: sql(_end("agent = :root", tasks=_TASKS_OF_AGENT)),
-    # Tasks under the task have just ended in this act; a search by that time is faster than a walk down to them. Their
-    # tokens name the task, and guards get a delta for the task.
+    # The tasks below the task were ended in this act. A search by the time of their end is faster than a search through
+    # the tree. Their tokens contain the task, and guards are notified of the task.
     Root.TASK: sql(
         _end(
             f"agent = {_AGENT_OF_ROOT} and task = :root",
@@ -103,8 +109,8 @@ _END_BELOW = sql(
         update holding set ended_at = :now, ended_why = :why where id in (select id from doomed)
         returning {_FOR_GUARDS}"""
 )
-"""Statement that ends the holdings below the holdings that ended just before. No holding below an expired one is live,
-since none outlives its parent.
+"""Statement that ends the holdings below the holdings that this act has ended. A holding below an expired one need not
+be searched, because no holding ends later than its parent.
 """
 _COUNT_OF_AGENT = sql(
     f"""with recursive doomed (id) as (
@@ -122,7 +128,7 @@ _LIVE_OF_AGENT = sql(
 
 
 def insert(tx: Tx, holding: Holding) -> None:
-    """Insert a holding with a new id; its end is set by `end` alone."""
+    """Store a holding with a new id. Only `end` and `end_all` set its end."""
     tx.late(
         _INSERT,
         (
@@ -141,7 +147,7 @@ def insert(tx: Tx, holding: Holding) -> None:
 
 
 def end_all(tx: Tx, *, why: str) -> int:
-    """End every live holding, without telling guards of each; return their number."""
+    """End every live holding, and return their number. Guards are not notified of each holding."""
     return tx.run(_END_ALL, now=tx.now, why=why)
 
 
@@ -151,28 +157,28 @@ def get(reader: Reader, id: str) -> Holding | None:
 
 
 def end(tx: Tx, root: Root, value: str, *, why: str) -> tuple[Counter[str], list[Ended]]:
-    """End the live holdings under the root, down to the last descendant. Return how many, by kind, and those about
-    which guards may need a delta beside the root.
+    """End the live holdings under a root, with all descendants. Return the number of ended holdings by kind, and the
+    holdings of which guards may have to be notified in addition to the root.
     """
     first = tx.all(_END[root], root=value, why=why, now=tx.now)
     below = [Ended._make(row) for row in tx.all(_END_BELOW, why=why, now=tx.now)]
     if root is Root.TASK:
         return Counter(chain((kind for (kind,) in first), (one.kind for one in below))), below
     ended = [*map(Ended._make, first), *below]
-    if root is Root.HOLDING:  # all others are ended by a root whose own row says so
+    if root is Root.HOLDING:  # the others end with a root of which guards are notified
         for one in ended:
             tx.touch("holding", one.id)
     return Counter(one.kind for one in ended), ended
 
 
 def count_of_agent(reader: Reader, agent: AgentId, *, now: int) -> dict[str, int]:
-    """Return how many live holdings a stop of the agent would end, by kind."""
+    """Return the number of live holdings that a stop of the agent would end, by kind."""
     return {str(kind): int(number) for kind, number in reader.all(_COUNT_OF_AGENT, root=agent, now=now)}
 
 
 def live_of_agent(reader: Reader, agent: AgentId, *, now: int, at: int, before: str, limit: int) -> list[Holding]:
-    """Return live holdings of an agent that end before `at` (microseconds), or then and with an id below `before`, the
-    last to end first.
+    """Return live holdings of an agent, those with the latest end first: at most `limit`, after the position given by
+    the end `at` (microseconds) and the id `before`.
     """
     return [
         _holding(row) for row in reader.all(_LIVE_OF_AGENT, agent=agent, now=now, at=at, before=before, limit=limit)
@@ -180,7 +186,7 @@ def live_of_agent(reader: Reader, agent: AgentId, *, now: int, at: int, before: 
 
 
 def prune(tx: Tx, *, before: int, limit: int) -> int:
-    """Delete holdings that expired before that instant."""
+    """Delete at most `limit` holdings that expired before `before` (microseconds); return their number."""
     return tx.run(_PRUNE, before=before, limit=limit)
 
 

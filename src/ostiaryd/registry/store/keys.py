@@ -1,4 +1,6 @@
-"""Public keys of agents, by thumbprint. A registered key is kept, so it can never be registered for another agent."""
+"""Stored public keys of agents, by thumbprint. A key is never deleted, so that it cannot be registered for another
+agent.
+"""
 
 from __future__ import annotations
 
@@ -46,18 +48,20 @@ def get(reader: Reader, jkt: str) -> AgentKey | None:
 
 
 def find_owner(reader: Reader, jkt: str) -> str | None:
-    """Return the id of the agent, the guard's resource or the person whose key it is or was; None if there is none."""
+    """Return the id of the agent, the resource (for a guard) or the person that registered the key, even if it was
+    revoked; None for an unknown key.
+    """
     row = reader.one(_OWNER, jkt=jkt)
     return None if row is None else str(row[0])
 
 
 def of_agent(reader: Reader, agent: AgentId) -> list[AgentKey]:
-    """Return all keys of an agent, also revoked ones."""
+    """Return all keys of an agent, including revoked keys."""
     return [_key(row) for row in reader.all(_OF_AGENT, agent=agent)]
 
 
 def active(reader: Reader, agent: AgentId, *, now: int) -> list[AgentKey]:
-    """Return the keys with which that agent can authenticate at that time, the oldest first."""
+    """Return the keys with which an agent can authenticate at `now` (microseconds), the oldest first."""
     return [_key(row) for row in reader.all(_ACTIVE, agent=agent, now=now)]
 
 
@@ -68,7 +72,9 @@ def revoke(tx: Tx, jkt: str) -> int:
 
 
 def shorten_others(tx: Tx, agent: AgentId, *, kept: str, not_after: int) -> int:
-    """Set the end of all keys except `kept` to `not_after`, unless a key ends earlier."""
+    """Set the end of all keys of an agent except `kept` to `not_after` (microseconds), unless a key ends earlier;
+    return the number of changed keys.
+    """
     shortened = tx.all(_SHORTEN, agent=agent, kept=kept, not_after=not_after)
     for (jkt,) in shortened:
         tx.touch("key", jkt)
@@ -76,12 +82,12 @@ def shorten_others(tx: Tx, agent: AgentId, *, kept: str, not_after: int) -> int:
 
 
 def due(reader: Reader, *, now: int, limit: int) -> list[str]:
-    """Return keys whose end has passed and that are not marked as revoked yet."""
+    """Return the thumbprints of expired keys that are not marked as revoked yet."""
     return [row[0] for row in reader.all(_DUE, now=now, limit=limit)]
 
 
 def revoked(reader: Reader, *, since: int) -> list[tuple[str, int]]:
-    """Return the keys revoked after `since`: (thumbprint, time)."""
+    """Return the keys that were revoked after `since` (microseconds), as (thumbprint, time)."""
     return [(jkt, at) for jkt, at in reader.all(_REVOKED, since=since)]
 
 

@@ -1,4 +1,4 @@
-"""Persons, teams and their members."""
+"""Stored persons, teams and their members."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def team(reader: Reader, id_or_name: str) -> Team | None:
 
 
 def owner(reader: Reader, id_or_name: str) -> Owner | None:
-    """Return the person or the team with that id or name."""
+    """Return the person or team with this id or name; None if there is none."""
     return person(reader, id_or_name) or team(reader, id_or_name)
 
 
@@ -96,7 +96,9 @@ def set_person_state(tx: Tx, id: PersonId, state: PersonState) -> None:
 
 
 def end_logins(tx: Tx, id: PersonId) -> None:
-    """Make every present session, password, passkey and setup link of a person void: `trust` compares this time."""
+    """Make all present sessions, passwords, passkeys and setup links of a person invalid: the package `trust` compares
+    their times with the time stored here.
+    """
     tx.run(_END_LOGINS, id=id, now=tx.now)
 
 
@@ -107,13 +109,13 @@ def set_deputy(tx: Tx, owner: Owner, deputy: PersonId | None) -> None:
 
 
 def add_member(tx: Tx, team: TeamId, person: PersonId) -> int:
-    """Add a member; return 0 if the person is a member already."""
+    """Add a member; return 0 if the person is already a member, otherwise 1."""
     tx.touch("member", f"{team} {person}")
     return tx.run(_ADD_MEMBER, team=team, person=person)
 
 
 def remove_member(tx: Tx, team: TeamId, person: PersonId) -> int:
-    """Remove a member; return 0 if the person is no member."""
+    """Remove a member; return 0 if the person is not a member, otherwise 1."""
     tx.touch("member", f"{team} {person}")
     return tx.run(_REMOVE_MEMBER, team=team, person=person)
 
@@ -124,7 +126,7 @@ def members(reader: Reader, team: TeamId) -> list[PersonId]:
 
 
 def leave_teams(tx: Tx, person: PersonId) -> int:
-    """Remove a person from all teams; return from how many."""
+    """Remove a person from all teams; return the number of these teams."""
     left = tx.all(_LEAVE_TEAMS, person=person)
     for (team,) in left:
         tx.touch("member", f"{team} {person}")
@@ -132,7 +134,7 @@ def leave_teams(tx: Tx, person: PersonId) -> int:
 
 
 def teams_resting_on(reader: Reader, person: PersonId) -> list[Team]:
-    """Return the teams of which that person is the only active member."""
+    """Return the teams whose only active member is this person."""
     return [_team(row) for row in reader.all(_TEAMS_RESTING_ON, person=person)]
 
 
@@ -142,7 +144,7 @@ def is_member(reader: Reader, team: OwnerId, person: str) -> bool:
 
 
 def has_active_member(reader: Reader, team: TeamId) -> bool:
-    """Return whether a team has a member who has not left."""
+    """Return whether a team has an active member."""
     return reader.one(_HAS_ACTIVE_MEMBER, team=team) is not None
 
 

@@ -1,4 +1,4 @@
-"""Public keys with which persons answer questions, by thumbprint. A key that was ever registered stays known."""
+"""Stored public keys with which persons answer approval requests, by thumbprint. A key is never deleted."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def active(reader: Reader, person: PersonId) -> list[PersonKey]:
 
 
 def any_active(reader: Reader) -> bool:
-    """Return whether a person with a live key could approve a request."""
+    """Return whether any person has a valid key, so that approval requests can be answered."""
     return reader.one(_ANY) is not None
 
 

@@ -57,12 +57,14 @@ def get(reader: Reader, id_or_name: str) -> Resource | None:
 
 
 def by_uri(reader: Reader, uri: str) -> Resource | None:
-    """Return the resource with that identifier, compared character by character (RFC 8707, RFC 3986 6.2.1)."""
+    """Return the resource with this identifier (URI), compared character by character (RFC 8707, RFC 3986 6.2.1); None
+    if there is none.
+    """
     return reader.made(_BY_URI, _resource, key=uri)
 
 
 def by_jkt(reader: Reader, jkt: str) -> Resource | None:
-    """Return the resource whose guard has that key."""
+    """Return the resource whose guard has this key; None if there is none."""
     return reader.made(_BY_JKT, _resource, key=jkt)
 
 
@@ -72,7 +74,7 @@ def page(reader: Reader, page: Page) -> list[Resource]:
 
 
 def catalogue(reader: Reader, id: ResourceId) -> str | None:
-    """Return the catalogue as canonical JSON; None without one."""
+    """Return the catalogue of a resource as canonical JSON; None if it has none."""
     row = reader.one(_CATALOGUE, id=id)
     return None if row is None else row[0]
 
@@ -97,13 +99,13 @@ def set_catalogue(tx: Tx, id: ResourceId, *, catalogue: str, hash: str) -> None:
 
 
 def kept_catalogue(reader: Reader, hash: str) -> str | None:
-    """Return a catalogue that a resource has or had, by its hash."""
+    """Return a catalogue that any resource has or had, by its hash; None if there is none."""
     row = reader.one(_KEPT_CATALOGUE, hash=hash)
     return None if row is None else row[0]
 
 
 def set_proposed(tx: Tx, id: ResourceId, *, is_proposed: bool) -> None:
-    """Set whether the catalogue is a proposal."""
+    """Set whether the catalogue of a resource is a proposal that no person has confirmed."""
     tx.touch("resource", id)
     tx.run(_SET_PROPOSED, id=id, proposed=int(is_proposed))
 
@@ -111,7 +113,7 @@ def set_proposed(tx: Tx, id: ResourceId, *, is_proposed: bool) -> None:
 def trust_domain(reader: Reader) -> str:
     """Return the name of the trust domain of this server."""
     row = reader.one(_TRUST_DOMAIN)
-    assert row is not None  # the first start fixes it
+    assert row is not None  # set at the first start
     return str(row[0])
 
 

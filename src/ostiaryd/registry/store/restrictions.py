@@ -1,7 +1,7 @@
-"""Restrictions of agents. `incidents` fills the table through `registry.flows`; guards and the token endpoint obey
-them.
+"""Stored restrictions of agents. The package `incidents` adds them through `registry.flows`; guards and the token
+endpoint apply them.
 
-The row of the agent has the end of its last restriction, so this table is not read for other agents.
+The row of an agent contains the end of its last restriction, so this table is read only for restricted agents.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def of_agent(reader: Reader, agent: str, *, now: int) -> tuple[Restriction, ...]
 
 
 def in_force(reader: Reader, *, now: int) -> list[tuple[str, Restriction]]:
-    """Return all restrictions in force at `now` (microseconds), each with its agent."""
+    """Return all restrictions in force at `now` (microseconds), as (agent id, restriction)."""
     return [(agent, Restriction(*row)) for agent, *row in reader.all(_IN_FORCE, now=now)]
 
 
@@ -56,16 +56,16 @@ def put(tx: Tx, agent: str, restriction: Restriction) -> None:
 
 
 def take(tx: Tx, agent: str) -> bool:
-    """Count a call of a throttled agent. Return False if the call is over the limit of this minute."""
+    """Count a call of a throttled agent. Return false if it exceeds the limit for this minute."""
     return tx.run(_TAKE, agent=agent, now=tx.now, minute=tx.now // MINUTE) == 1
 
 
 def end(tx: Tx, agent: str, kind: RestrictionKind) -> None:
-    """End a restriction at this instant."""
+    """End a restriction of an agent now."""
     tx.run(_END, agent=agent, kind=kind, now=tx.now)
     tx.run(_NOTE, agent=agent)
 
 
 def forget(tx: Tx, *, before: int) -> int:
-    """Delete the restrictions that ended before `before`; return their number."""
+    """Delete the restrictions that ended before `before` (microseconds); return their number."""
     return tx.run(_FORGET, before=before)

@@ -1,4 +1,4 @@
-"""Risk scores of agents and tasks with recent findings. `watch` fills the table."""
+"""Stored risk scores of agents and tasks with recent findings. The package `watch` writes them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FORGET = sql("delete from risk where at <= :before")
 
 
 def get(reader: Reader, subject: str) -> Risk:
-    """Return the risk score of an agent or a task."""
+    """Return the risk score of an agent or a task (0 without findings)."""
     row = reader.one(_GET, subject=subject)
     return CALM if row is None else Risk(*row)
 
@@ -32,7 +32,7 @@ def of(reader: Reader, subjects: Iterable[str]) -> dict[str, Risk]:
 
 
 def worst(reader: Reader, subjects: Iterable[str], *, now: int) -> int:
-    """Return the highest points among the subjects."""
+    """Return the highest risk score of these subjects at `now` (microseconds), in points; 0 if there are none."""
     return max((get(reader, subject).points(now) for subject in subjects), default=0)
 
 
@@ -42,17 +42,17 @@ def put(tx: Tx, subject: str, risk: Risk) -> None:
 
 
 def since(reader: Reader, since: int) -> list[tuple[str, Risk]]:
-    """Return the risk scores that changed after `since` (microseconds)."""
+    """Return the risk scores that changed after `since` (microseconds), as (subject, score)."""
     return [(subject, Risk(millis, at)) for subject, millis, at in reader.all(_SINCE, since=since)]
 
 
 def worst_agents(reader: Reader, *, since: int, limit: int) -> list[tuple[str, Risk]]:
-    """Return the agents with the highest scores. Scores that changed at or before `since`
+    """Return the agents with the highest risk scores, as (agent id, score). Scores that changed at or before `since`
     (microseconds) are left out.
     """
     return [(subject, Risk(millis, at)) for subject, millis, at in reader.all(_WORST, since=since, limit=limit)]
 
 
 def forget(tx: Tx, *, before: int) -> int:
-    """Delete the scores that changed before `before`; return their number."""
+    """Delete the scores that last changed before `before` (microseconds); return their number."""
     return tx.run(_FORGET, before=before)

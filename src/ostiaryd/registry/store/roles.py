@@ -38,13 +38,13 @@ def _key(subject: str, role: str, source: str) -> str:
 
 
 def add(tx: Tx, subject: str, role: str, source: str) -> int:
-    """Add an assignment; return 0 if it was there."""
+    """Add a role assignment; return 0 if it already exists, otherwise 1."""
     tx.touch("role", _key(subject, role, source))
     return tx.run(_ADD, subject=subject, role=role, source=source, now=tx.now)
 
 
 def remove(tx: Tx, subject: str, role: str, source: str) -> int:
-    """Remove an assignment; return 0 if there was none."""
+    """Remove a role assignment; return 0 if there is none, otherwise 1."""
     tx.touch("role", _key(subject, role, source))
     return tx.run(_REMOVE, subject=subject, role=role, source=source)
 
@@ -60,7 +60,7 @@ def of_source(reader: Reader, source: str) -> list[RoleAssignment]:
 
 
 def of_person(reader: Reader, person: str) -> frozenset[str]:
-    """Return the names of a person's roles, those of their teams included."""
+    """Return the names of a person's roles, including those of the person's teams."""
     return frozenset(role for (role,) in reader.all(_OF_PERSON, person=person))
 
 
@@ -70,7 +70,7 @@ def page(reader: Reader, page: Page) -> list[RoleAssignment]:
 
 
 def cursor(one: RoleAssignment) -> str:
-    """Return the position of an assignment in `page`."""
+    """Return the position of an assignment in the order of `page`."""
     return _key(one.subject, one.role, one.source)
 
 

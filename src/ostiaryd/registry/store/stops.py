@@ -1,4 +1,6 @@
-"""Stops of the kill switch, and agents that wait for a person's decision. `incidents` fills both tables."""
+"""Stored stops of the kill switch, and agents that wait for a person's decision. The package `incidents` writes both
+tables.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ def stops(reader: Reader) -> list[Stop]:
 
 
 def put(tx: Tx, stop: Stop) -> bool:
-    """Insert a stop. Return False if it is in force already."""
+    """Store a stop. Return false if it is already in force."""
     tx.touch("stop", f"{stop.target_kind} {stop.value}")
     count = tx.run(
         _PUT,
@@ -47,7 +49,9 @@ def delete(tx: Tx, target_kind: str, value: str) -> bool:
 
 
 def awaits(reader: Reader, agent: str) -> str | None:
-    """Return the incident that a person must decide before the agent may act again; None if there is none."""
+    """Return the id of the incident on which a person must decide before the agent may act again; None if there is
+    none.
+    """
     row = reader.one(_AWAITS, agent=agent)
     return None if row is None else row[0]
 
@@ -59,7 +63,7 @@ def require_person(tx: Tx, agent: str, incident: str) -> None:
 
 
 def release_agent(tx: Tx, agent: str) -> None:
-    """Release an agent from waiting."""
+    """End the wait of an agent for a person's decision."""
     tx.touch("awaiting", agent)
     tx.run(_DONE, agent=agent)
 

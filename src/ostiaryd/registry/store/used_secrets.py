@@ -1,4 +1,6 @@
-"""Prints of the secrets that were put into requests of agents. `secrets` fills the table through `registry.flows`."""
+"""Stored prints of the secrets that proxies put into requests of agents. The package `secrets` adds them through
+`registry.flows`.
+"""
 
 from __future__ import annotations
 
@@ -16,32 +18,34 @@ _FORGET = sql("delete from used_secret where until <= :before")
 
 
 def get_until(reader: Reader, agent: str, digest: bytes) -> int:
-    """Return until when a secret is known for an agent, in microseconds; 0 for an unknown one."""
+    """Return the time until which a secret is remembered for an agent, in microseconds; 0 if it is not."""
     row = reader.one(_UNTIL, agent=agent, digest=digest)
     return 0 if row is None else int(row[0])
 
 
 def count(reader: Reader, agent: str, *, now: int) -> int:
-    """Return the number of secrets that are known for an agent."""
+    """Return the number of secrets that are remembered for an agent."""
     [[number]] = reader.all(_COUNT, agent=agent, now=now)
     return int(number)
 
 
 def put(tx: Tx, agent: str, digest: bytes, prints: bytes, *, until: int) -> None:
-    """Insert the prints of a secret, or extend their time."""
+    """Store the prints of a secret, or extend the time for which they are stored."""
     tx.run(_PUT, agent=agent, digest=digest, prints=prints, until=until)
 
 
 def list_prints(reader: Reader, agent: str, *, now: int) -> list[bytes]:
-    """Return the prints of the secrets of an agent."""
+    """Return the stored prints of the secrets of an agent."""
     return [bytes(prints) for (prints,) in reader.all(_PRINTS, agent=agent, now=now)]
 
 
 def list_users(reader: Reader, *, now: int) -> list[tuple[str, int]]:
-    """Return the agents with a known secret, each with the time until which its calls are searched."""
+    """Return the agents with remembered secrets, each with the time until which its calls are searched
+    (microseconds).
+    """
     return [(agent, int(until)) for agent, until in reader.all(_USERS, now=now)]
 
 
 def forget(tx: Tx, *, before: int) -> int:
-    """Delete the prints whose time ended before `before`; return their number."""
+    """Delete the prints whose time ended before `before` (microseconds); return their number."""
     return tx.run(_FORGET, before=before)

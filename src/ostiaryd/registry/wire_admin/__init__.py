@@ -1,4 +1,4 @@
-"""The registry for administrators: JSON under /api/v1. Times are seconds since the epoch."""
+"""The registry for administrators: JSON under /api/v1. Times are in seconds since the epoch."""
 
 from ostiaryd.registry.wire_admin import agent_table, agents, owners, resources
 

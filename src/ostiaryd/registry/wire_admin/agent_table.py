@@ -1,4 +1,4 @@
-"""The table of agents for people: sorted and filtered pages, the number of agents per value, and CSV."""
+"""The table of agents for the console: sorted and filtered pages, the number of agents per value, and CSV."""
 
 from __future__ import annotations
 
@@ -27,16 +27,17 @@ from ostiaryd.registry.wire_admin.render import seconds
 BY_RISK = "-risk"
 MAX_CURSOR_AGE_US = 3_600_000_000
 _CURSOR = re.compile(r"([0-9]{1,16})\.([0-9]{1,3})\.(ag_[0-9a-z-]{1,64})")
-"""Cursor of the order by risk: the time of the first page, and points and id of the last row."""
+"""Cursor of the order by risk: the time of the first page in seconds, and the points and the id of the last row."""
 _FORMULA = re.compile(
     r"^(?=[\t\r\n])|(?:^|[;\t\r\n\v\f\x1c-\x1e\x85\u2028\u2029])[ \"\xa0\u3000]*(?=[=+\-@\uff1d\uff0b\uff0d\uff20])"
 )
-"""Places at which spreadsheets recognize a formula: at the beginning of a cell or of a line in it, and behind a
-semicolon, which is the separator of CSV in many countries."""
+"""Places at which spreadsheets recognise a formula: the beginning of a cell, the beginning of a line in a cell, and
+after a semicolon, which separates cells in many countries.
+"""
 
 
 class AgentTableRow(TypedDict):
-    """An agent in the table; times in seconds since the epoch, `risk` 0 to 100 points."""
+    """An agent in the table. Times are in seconds since the epoch; `risk` is 0 to 100 points."""
 
     agent_id: str
     name: str
@@ -68,8 +69,8 @@ class AgentCountsBody(TypedDict):
 async def show_table(call: Call) -> Reply:
     """List agents by name, by registration or by risk score, with the score and the last use.
 
-    A page can have fewer rows than `limit`, or none, and a `next`: a request examines at most 2,000 agents. With
-    `sort=-risk` the list has the agents with a risk score above 0, at most 1,000.
+    A page with a `next` can have fewer rows than `limit`, or none, because a request examines at most 2,000 agents.
+    With `sort=-risk` the list has the agents with a risk score above 0, at most 1,000.
     """
     page, chosen, sort = parse_page(call.query_one("limit"), call.query_one("after")), parse_filter(call), _sort(call)
     now = call.world.now()
@@ -93,7 +94,7 @@ async def show_table(call: Call) -> Reply:
 async def export_table(call: Call) -> Reply:
     """Return all agents of the table as CSV (RFC 4180), in the order of `sort`.
 
-    An apostrophe precedes each sign that a spreadsheet would read as the beginning of a formula.
+    An apostrophe is put before each character that a spreadsheet would read as the beginning of a formula.
     """
     chosen, sort = parse_filter(call), _sort(call)
     if sort is None:
@@ -124,7 +125,7 @@ def _csv_lines(rows: list[list[str]]) -> bytes:
 
 
 def _cell(value: object) -> str:
-    """Return the text of a value, with an apostrophe before each sign by which a formula would begin."""
+    """Return a value as text, with an apostrophe before each character with which a formula would begin."""
     return "" if value is None else _FORMULA.sub(lambda match: f"{match[0]}'", str(value))
 
 
@@ -135,7 +136,9 @@ async def count_agents(call: Call) -> Reply:
 
 
 class RiskPlace(NamedTuple):
-    """A place in the order by risk at the time `at` (microseconds): behind the agent with these points and this id."""
+    """A position in the order by risk at the time `at` (microseconds): after the agent with these points
+    and this id.
+    """
 
     at: int
     points: int
@@ -143,12 +146,12 @@ class RiskPlace(NamedTuple):
 
 
 def _parse_place(after: str, now: int) -> RiskPlace:
-    """Return the place that a cursor names; without one, the beginning. Raises Invalid."""
+    """Return the position of a cursor; without a cursor, the beginning. Raises Invalid."""
     if not after:
         return RiskPlace(now, 101, "")
     match = _CURSOR.fullmatch(after)
     if match is None or not now - MAX_CURSOR_AGE_US <= int(match[1]) <= now:
-        raise Invalid("`after` is not a cursor of the last hour", hint="read the list from its beginning")
+        raise Invalid("`after` is not a cursor, or is older than an hour", hint="read the list from its beginning")
     return RiskPlace(int(match[1]), int(match[2]), match[3])
 
 
@@ -157,9 +160,10 @@ def _place_of(row: AgentRow, at: int) -> str:
 
 
 def _by_risk(reader: Reader, chosen: AgentFilter, place: RiskPlace, limit: int) -> Examined[AgentRow]:
-    """Return agents with a risk score, the highest first, behind a place.
+    """Return agents with a risk score, the highest score first, from a position on.
 
-    Scores are those of the time of the first page, so that their decay neither hides nor repeats an agent.
+    The scores of the time of the first page are used on all pages, so that their decay neither hides nor repeats an
+    agent.
     """
     worst = risks.worst_agents(reader, since=place.at - OVER_AFTER, limit=MAX_ROWS)
     ranks = [(-points, id) for id, risk in worst if (points := risk.points(place.at))]
@@ -201,11 +205,11 @@ def _render(row: AgentRow, now: int) -> AgentTableRow:
 
 
 def _sort(call: Call) -> Sort | None:
-    """Return the order of the table; None: by risk score. Raises Invalid."""
+    """Return the requested order of the table; None for the order by risk score. Raises Invalid."""
     if call.query_one("sort") != BY_RISK:
         return member_of(call, "sort", Sort) or Sort.NAME
     if call.query_one("unused") is not None:
-        raise Invalid(f"`unused` cannot go with `sort={BY_RISK}`", hint="sort by name or registration")
+        raise Invalid(f"`unused` cannot be combined with `sort={BY_RISK}`", hint="sort by name or registration")
     return None
 
 

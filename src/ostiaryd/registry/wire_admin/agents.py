@@ -63,17 +63,17 @@ class NewAgent(msgspec.Struct, forbid_unknown_fields=True):
     expires_in: int | None = None
     jwk: dict[str, Any] | None = None
     undeclared: bool = False
-    """permission for `scopes` that no resource declares"""
+    """True if `scopes` may contain scopes that no resource declares."""
 
 
 class AgentChange(msgspec.Struct, forbid_unknown_fields=True):
-    """Members to change. `expires_in: null` removes the end; `deputy` goes with `owner`."""
+    """Members of an agent to change. `expires_in: null` removes the end. `deputy` can only be sent with `owner`."""
 
     scopes: list[str] | UnsetType = UNSET
     undeclared: bool = False
     max_depth: int | UnsetType = UNSET
     speaks: bool | UnsetType = UNSET
-    """permission to state the words of its person in a task"""
+    """True if the agent may state the words of its person for a task."""
     expires_in: int | UnsetType | None = UNSET
     owner: str | UnsetType = UNSET
     segment: str | UnsetType = UNSET
@@ -95,7 +95,7 @@ class AgentKeyRotation(msgspec.Struct, forbid_unknown_fields=True):
 
 
 async def create_agent(call: Call) -> Reply:
-    """Register an agent; with a `jwk` the agent is active at once."""
+    """Register an agent. With a `jwk` the agent is active immediately."""
     new = call.json(NewAgent)
 
     def create(act: Act) -> Agent:
@@ -127,11 +127,11 @@ async def create_agent(call: Call) -> Reply:
 
 
 async def list_agents(call: Call) -> Reply:
-    """List agents in the order of their registration; each query parameter narrows the list.
+    """List agents in the order of their registration; each query parameter filters the list.
 
     `owner`, `state`, `kind`, `risk_tier` and `segment` select by value, `text` by a part of the name or of the purpose.
-    `unused` selects agents without use in that many seconds; decommissioned agents are left out. With `last_use=true`
-    each row has `last_used_at`. With `total=true` the list has the number of all its rows.
+    `unused` selects agents that were not used for that many seconds, without decommissioned agents. With
+    `last_use=true` each row has `last_used_at`. With `total=true` the response has the number of all agents that match.
     """
     domain = call.world.config.trust_domain
     chosen = parse_filter(call)
@@ -175,7 +175,7 @@ def parse_filter(call: Call) -> AgentFilter:
 
 
 def member_of(call: Call, name: str, of: type[E]) -> E | None:
-    """Return a member of an enumeration from the query. Raises Invalid."""
+    """Return the member of an enumeration that a query parameter names; None without the parameter. Raises Invalid."""
     text = call.query_one(name)
     try:
         return None if text is None else of(text)
@@ -195,7 +195,10 @@ async def show_agent(call: Call) -> Reply:
 
 
 async def list_holdings(call: Call) -> Reply:
-    """List the live holdings of an agent, the last to end first, and count the holdings that a stop would end."""
+    """List the live holdings of an agent, and count the holdings that a stop of the agent would end.
+
+    The holding with the latest end is the first.
+    """
     agent = flows.find_agent(call.world.db.read(), call.params["name"])
     now, page = call.world.now(), parse_page(call.query_one("limit"), call.query_one("after"))
     _place(page.after)
@@ -218,7 +221,7 @@ async def list_holdings(call: Call) -> Reply:
 
 
 def _place(cursor: str) -> tuple[int, str]:
-    """Return the place of a page in the order of the ends. Raises Invalid."""
+    """Return the end (microseconds) and the id in a cursor of the list of holdings. Raises Invalid."""
     at, _, id = cursor.partition(":")
     if not cursor:
         return 1 << 62, ""
@@ -254,7 +257,7 @@ async def change_agent(call: Call) -> Reply:
 
 
 def move(verb: Verb) -> Wire:
-    """Return the route function that changes the state of an agent by `verb`."""
+    """Return the wire function that changes the state of an agent by `verb`."""
 
     async def wire(call: Call) -> Reply:
         name, why = call.params["name"], call.json(StateChange).why
@@ -273,7 +276,7 @@ def move(verb: Verb) -> Wire:
 
 
 async def list_keys(call: Call) -> Reply:
-    """List the keys of an agent, oldest first, revoked keys too."""
+    """List the keys of an agent, the oldest first, including revoked keys."""
     agent = flows.find_agent(call.world.db.read(), call.params["name"])
     return await reply_page(
         call,
@@ -337,7 +340,7 @@ def _detail(call: Call, id_or_name: str) -> AgentDetail:
 
 
 def _end(act: Act, expires_in: int | None) -> int | None:
-    """Seconds from now as an instant in microseconds."""
+    """Return the time that is `expires_in` seconds from now, in microseconds; None for None. Raises Invalid."""
     if expires_in is None:
         return None
     if not 1 <= expires_in <= flows.MAX_LIFETIME_S:
@@ -348,15 +351,15 @@ def _end(act: Act, expires_in: int | None) -> int | None:
 suspend = move(Verb.SUSPEND)
 
 AGENT_QUERY = (
-    Query("owner", "Name or id of the owner."),
-    Query("state", "State of the agents.", State),
-    Query("kind", "Kind of the agents.", Kind),
-    Query("risk_tier", "Risk tier of the agents.", RiskTier),
-    Query("segment", "Segment of the agents."),
-    Query("text", "Part of the name or of the purpose."),
-    Query("unused", "Seconds without use; decommissioned agents are left out.", int),
+    Query("owner", "Name or id of the owner of the listed agents."),
+    Query("state", "State of the listed agents.", State),
+    Query("kind", "Kind of the listed agents.", Kind),
+    Query("risk_tier", "Risk tier of the listed agents.", RiskTier),
+    Query("segment", "Segment of the listed agents."),
+    Query("text", "Text that the name or the purpose contains."),
+    Query("unused", "Minimum number of seconds without use; decommissioned agents are left out.", int),
     Query("last_use", "`true` adds `last_used_at` to each row.", Literal["true", "false"]),
-    Query("total", "`true` adds the number of all rows.", Literal["true", "false"]),
+    Query("total", "`true` adds the number of all agents that match.", Literal["true", "false"]),
     *PAGE,
 )
 

@@ -18,7 +18,7 @@ from ostiaryd.registry.wire_admin.render import PersonBody, PersonKeyBody, Revok
 
 
 class NewPerson(msgspec.Struct, forbid_unknown_fields=True):
-    """`jwk`: the public key with which the person answers questions."""
+    """A person to register. `jwk` is the public key with which the person answers approval requests."""
 
     name: str
     email: str | None = None
@@ -66,7 +66,7 @@ async def show_person(call: Call) -> Reply:
 
 
 async def set_person_deputy(call: Call) -> Reply:
-    """Set the deputy, who becomes the owner when this person leaves."""
+    """Set the deputy, who becomes the owner of the person's agents when this person leaves."""
     body = call.json(Deputy)
     await flows.act_as(
         call,
@@ -77,7 +77,7 @@ async def set_person_deputy(call: Call) -> Reply:
 
 
 async def return_person(call: Call) -> Reply:
-    """Return a person who left: the person can be accountable for agents again."""
+    """Make a person who left active again, so that the person can own agents."""
     await flows.act_as(
         call,
         "person.return",
@@ -87,7 +87,7 @@ async def return_person(call: Call) -> Reply:
 
 
 async def list_person_keys(call: Call) -> Reply:
-    """List the keys of a person, oldest first, revoked keys too."""
+    """List the keys of a person, the oldest first, including revoked keys."""
     person = flows.find_person(call.world.db.read(), call.params["name"])
     return await reply_page(
         call,
@@ -144,7 +144,7 @@ async def show_team(call: Call) -> Reply:
 
 
 async def set_team_deputy(call: Call) -> Reply:
-    """Set the deputy, who becomes the owner when the team has no members left."""
+    """Set the deputy, who becomes the owner of the team's agents when the team has no members left."""
     body = call.json(Deputy)
     await flows.act_as(
         call,

@@ -11,22 +11,22 @@ from ostiaryd.registry.store import owners
 
 SECOND = 1_000_000
 MAX_KEYS_SHOWN = 100
-"""beside the agent itself"""
+"""Maximum number of keys that are shown with an agent or a person."""
 
 
 def seconds(time: int | None) -> int | None:
-    """Return a time in seconds since the epoch; None stays None."""
+    """Return a time (microseconds) in seconds since the epoch; None for None."""
     return None if time is None else time // SECOND
 
 
 def name_of(reader: Reader, owner: str | None) -> str | None:
-    """The name behind the id of a person or a team."""
+    """Return the name of the person or team with this id; None for None or an unknown id."""
     row = None if owner is None else owners.owner(reader, owner)
     return None if row is None else row.name
 
 
 class PersonBody(TypedDict):
-    """A person who can be accountable for agents."""
+    """A person, who can own agents."""
 
     person_id: str
     name: str
@@ -48,7 +48,7 @@ class PersonKeyBody(TypedDict):
 
 
 class TeamBody(TypedDict):
-    """A team that can be accountable for agents."""
+    """A team, which can own agents."""
 
     team_id: str
     name: str
@@ -58,7 +58,7 @@ class TeamBody(TypedDict):
 
 
 class AgentBody(TypedDict):
-    """An agent, as lists show it."""
+    """An agent as in lists."""
 
     agent_id: str
     client_id: str
@@ -96,7 +96,7 @@ class AgentKeyBody(TypedDict):
 
 
 class AgentDetail(AgentBody):
-    """An agent with its newest keys; with `more_keys` there are older ones, which its `/keys` lists."""
+    """An agent with its newest keys. If `more_keys` is true, the path `/keys` of the agent lists the older keys."""
 
     undo: str
     data_classes: list[str]
@@ -105,7 +105,9 @@ class AgentDetail(AgentBody):
 
 
 class MovedAgent(AgentDetail):
-    """An agent after a change of its state; `seq` in the feed and `committed_at` (microseconds) locate the change."""
+    """An agent after a change of its state. The change has the number `seq` in the feed, and was committed at
+    `committed_at` (microseconds).
+    """
 
     seq: int
     committed_at: int
@@ -133,7 +135,7 @@ class RevokedBody(TypedDict):
 
 
 class HoldingBody(TypedDict):
-    """A live holding of an agent, such as a token or a lease. Times are seconds since the epoch."""
+    """A live holding of an agent, such as a token or a lease. Times are in seconds since the epoch."""
 
     id: str
     kind: str
@@ -143,8 +145,8 @@ class HoldingBody(TypedDict):
 
 
 class HoldingsBody(TypedDict):
-    """A page of the live holdings of an agent, and the numbers of holdings that a stop would end, by kind, those of
-    everyone to whom the agent delegated included.
+    """A page of the live holdings of an agent, and the number of holdings that a stop of the agent would end, by kind,
+    including those of all agents to which it delegated.
     """
 
     holdings: list[HoldingBody]
@@ -225,7 +227,9 @@ def agent(reader: Reader, agent: Agent, *, trust_domain: str) -> AgentBody:
 
 
 def last_use(reader: Reader, agent: Agent) -> int | None:
-    """Return when the agent acted last: got a token, started a task, or called a tool."""
+    """Return the time at which the agent last got a token, started a task or called a tool, in seconds;
+    None if never.
+    """
     return seconds(ledger.get_last_use(reader, agent.agent_id))
 
 

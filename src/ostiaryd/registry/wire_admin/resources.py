@@ -46,7 +46,7 @@ class NewResource(msgspec.Struct, forbid_unknown_fields=True):
     catalogue: dict[str, Any] | None = None
     proposed: bool = False
     data_classes: Classes | None = None
-    """data classes of every tool, beside the tool's own"""
+    """Data classes of every tool, in addition to the classes of the tool itself."""
 
 
 class NewMode(msgspec.Struct, forbid_unknown_fields=True):
@@ -54,12 +54,12 @@ class NewMode(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class NewCatalogue(msgspec.Struct, forbid_unknown_fields=True):
-    """A catalogue to set. `proposed`: the server's own proposal, not confirmed by a person."""
+    """A catalogue to set. `proposed`: the server proposed the catalogue, and no person has confirmed it."""
 
     catalogue: dict[str, Any]
     proposed: bool = False
     was: str | None = None
-    """The hash of the catalogue that it was made from: refused where another is in force."""
+    """Hash of the catalogue on which this one is based. If another catalogue is in force, the request is refused."""
 
 
 class NewClasses(msgspec.Struct, forbid_unknown_fields=True):
@@ -83,7 +83,7 @@ class ResourceClasses(ResourceBody):
 
 
 async def create_resource(call: Call) -> Reply:
-    """Register a protected resource, with the key of its guard and a catalogue if there are any."""
+    """Register a protected resource, optionally with the key of its guard and a catalogue."""
     new, classes = call.json(NewResource), call.world.config.classes
     check_known(new.data_classes or (), classes)
     catalogue = None
@@ -125,7 +125,10 @@ async def show_resource(call: Call) -> Reply:
 
 
 async def set_catalogue(call: Call) -> Reply:
-    """Replace the catalogue: in the form of Ostiary, or the results of the list methods of MCP."""
+    """Replace the catalogue of a resource.
+
+    The body is a catalogue in the form of Ostiary, or the results of MCP's list methods.
+    """
     name = flows.find_resource(call.world.db.read(), call.params["name"]).name
     new = call.json(NewCatalogue)
     catalogue = await _parse_catalogue(call.world, name, new.catalogue)
@@ -138,7 +141,7 @@ async def set_catalogue(call: Call) -> Reply:
 
 
 async def set_classes(call: Call) -> Reply:
-    """Set the data classes that every tool of the resource handles, besides its own."""
+    """Set the data classes that every tool of the resource handles, in addition to the tool's own."""
     classes = call.json(NewClasses).data_classes
     check_known(classes, call.world.config.classes)
     changed = await flows.act_as(
@@ -158,7 +161,7 @@ async def set_mode(call: Call) -> Reply:
 
 
 async def set_key(call: Call) -> Reply:
-    """Replace the key of the guard; the previous key is refused at once."""
+    """Replace the key of a resource's guard. The previous key is refused immediately."""
     new = call.json(NewResourceKey)
     changed = await flows.act_as(
         call, "resource.set_key", lambda act: flows.set_resource_key(act, call.params["name"], new.jwk)
@@ -167,8 +170,8 @@ async def set_key(call: Call) -> Reply:
 
 
 async def _parse_catalogue(world: World, resource: str, unverified: dict[str, Any]) -> Catalogue:
-    """Parse a catalogue in a confined process. Raises Malformed, Invalid (`too_costly` beyond its limits),
-    Unavailable.
+    """Parse a catalogue in a confined process, and return it. Raises Malformed, Invalid (`too_costly` if parsing
+    exceeds its limits), Unavailable.
     """
     upload = Upload(resource, msgspec.Raw(msgspec.json.encode(unverified)), world.config.classes)
     text = await world.keep(CatalogueParser).parse(encode_upload(upload))

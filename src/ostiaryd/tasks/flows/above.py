@@ -1,4 +1,4 @@
-"""The tasks above a task, its delegation chain, and their liveness; and the tasks under a task."""
+"""Reads of the tasks above and under a task, of its delegation chain, and of whether all of them are live."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _PLACE = re.compile(r"([0-9]{1,4}):(\w{1,64})", re.ASCII)
 
 
 def tree(reader: Reader, task: Task, page: Page) -> list[Task]:
-    """Return a page of the task and the tasks under it, without their bounds; a parent comes before its
-    children. Raises Invalid.
+    """Return a page of the task and the tasks under it, without their bounds. A parent comes before its children.
+    Raises Invalid for a wrong cursor.
     """
     depth, after = _place(page.after)
     is_standing = task.expires_at is None
@@ -34,7 +34,7 @@ def tree(reader: Reader, task: Task, page: Page) -> list[Task]:
 
 
 def place_of(task: Task) -> str:
-    """Return the place of a task in a tree, as the cursor of a page."""
+    """Return the cursor of a page that ends with this task."""
     return f"{task.depth}:{task.task_id}"
 
 
@@ -47,7 +47,7 @@ def _place(cursor: str) -> tuple[int, str]:
 
 
 def above(reader: Reader, task: Task) -> list[Task]:
-    """Return the tasks above a task, the nearest first."""
+    """Return the tasks above a task, the nearest first. The task itself is not included."""
     if task.parent is None:
         return []
     tasks_above = store.above(reader, task.parent)
@@ -71,16 +71,18 @@ def link_of(agent: Agent, task: str) -> Link:
 
 
 def restricted_agents(line: Sequence[Agent], *, now: int) -> tuple[str, ...]:
-    """Return the agents of the delegation chain that are under a restriction."""
+    """Return the ids of the agents in the delegation chain that are under a restriction. `line` are the agents of the
+    chain.
+    """
     return tuple(dict.fromkeys(agent.agent_id for agent in line if agent.restricted_until > now))
 
 
 def with_chain(reader: Reader, task: Task, doer: Agent, *, now: int) -> Task:
-    """Return the task with its chain, as `doer` may use it at `now`: no wider and no longer than any agent in the chain
-    allows.
+    """Return the task with its delegation chain, as its agent `doer` may use it at `now` (microseconds): with the
+    present scopes of all agents in the chain, and ending no later than any of them.
 
     Raises Forbidden if the task, a task above or its person is stopped, a task or agent above is not live, or the chain
-    is no longer permitted.
+    is no longer permitted (segments, depth).
     """
     tasks = above(reader, task)
     if stops := registry.list_stops(reader):
@@ -94,7 +96,9 @@ def with_chain(reader: Reader, task: Task, doer: Agent, *, now: int) -> Task:
     line = [registry.active_agent(reader, one.agent, now=now) for one in tasks]
     for one in tasks:
         if not one.is_live(now):
-            raise Forbidden(f"a task above has ended: {one.state_at(now)}", hint="start another", code="task_ended")
+            raise Forbidden(
+                f"a task above this task has ended: {one.state_at(now)}", hint="start another", code="task_ended"
+            )
     check_line(doer, line)
     ends = [end for end in (task.expires_at, *(agent.expires_at for agent in line)) if end is not None]
     return replace(

@@ -1,12 +1,13 @@
-"""Budgets: the limits in force, and every way in which units leave an account and come back.
+"""Budgets: the limits in force, and all changes of the accounts of units.
 
-If a limit of a child task counts the same calls as a limit of its parent, its units are taken out of the parent's
-account at the start of the child, and unused units come back at its end. Every other limit of the parent applies to the
-child too, on the parent's own account. Limits per day belong to agents: to the agent that calls, and to each agent on
-whose behalf it acts.
+If a limit of a child task counts the same calls as a limit of its parent, its units are taken from the parent's account
+when the child starts, and unused units are returned when it ends. Every other limit of the parent applies to calls
+under the child too, on the parent's own account. Daily limits belong to agents: to the agent that calls, and to each
+agent on whose behalf it acts.
 
-A guard draws slices. A drawn slice counts as spent until the guard returns it or its spool is reported to the end. It
-never comes back by time alone, because the calls of a silent guard are unknown.
+A guard draws slices. A drawn slice counts as spent until the guard returns it, or all records in its spool have
+arrived. Units never come back because of time alone, because it is unknown which calls a guard without connection has
+made.
 """
 
 from __future__ import annotations
@@ -56,21 +57,26 @@ def in_force(reader: Reader, task: Task) -> tuple[Budget, ...]:
         for allotment in store.allotments(reader, id):
             if allotment.budget.id not in replaced:
                 allotments.append(allotment)
-            replaced.add(allotment.parent)  # what this was taken out of is counted with it
+            replaced.add(allotment.parent)  # the limit from which this one was taken is charged through this one
     for agent in dict.fromkeys(agent for _, agent in line):
         allotments += store.allotments(reader, agent)
     return tuple(allotment.budget for allotment in allotments)
 
 
 def allot(act: Act, task: Task, limits: Sequence[Limit]) -> None:
-    """Give a new task its budget. Raises InvalidBudget if the task above has less left."""
+    """Create the budget of a new task, and take its units from the account of the task above if there is one. Raises
+    InvalidBudget if too few units are left there.
+    """
     outer = [one for one in in_force(act.tx, task) if not one.daily]
     for limit in limits:
         source = next((one for one in outer if one.limit.meter == limit.meter), None)
         budget = Budget(act.new_id("bu"), limit if source is None else limit.within(source.limit))
         if source is not None and not store.take(act.tx, source.id, budget.limit.units):
             left = source.limit.render(balance(act.tx, source, now=act.now).left)
-            raise InvalidBudget(f"the task above has {left} left, not {limit.limit}", hint="a budget only narrows")
+            raise InvalidBudget(
+                f"the task above has {left} left, less than {limit.limit}",
+                hint="reduce the limit: a budget only narrows",
+            )
         _check_per_call(limit, None if source is None else source.limit)
         parent = None if source is None else source.id
         store.insert(act.tx, Allotment(budget=budget, holder=task.task_id, parent=parent))
@@ -82,19 +88,21 @@ def allot(act: Act, task: Task, limits: Sequence[Limit]) -> None:
 
 
 def _check_per_call(limit: Limit, outer: Limit | None) -> None:
-    """Check that one call may return no more than a call of the task above. Raises InvalidBudget."""
+    """Check that one call of a task may not return more than one call of the task above. Raises InvalidBudget."""
     if outer is not None and _per_call(limit) > (most := _per_call(outer)):
-        raise InvalidBudget(f"a call of the task above returns at most {most}", hint="a budget only narrows")
+        raise InvalidBudget(
+            f"a call of the task above returns at most {most}", hint="reduce the limit: a budget only narrows"
+        )
 
 
 def _per_call(limit: Limit) -> int:
-    """Return the most that one call may return under a limit on volume."""
+    """Return the maximum amount that one call may return under a limit on a volume, in units of the limit."""
     return limit.per_call if isinstance(limit, Volume) else 0
 
 
 def give_up(act: Act, task: Task) -> None:
-    """Return the unspent units of the task, and of all tasks under it, to the accounts that they came from;
-    called before the task ends.
+    """Return the unspent units of a task and of all tasks under it to the accounts from which they were taken. Call
+    this before the task ends.
     """
     accounts = store.left_under(act.tx, task.task_id)
     back: Counter[str] = Counter()
@@ -109,10 +117,10 @@ def give_up(act: Act, task: Task) -> None:
 
 
 def set_allowance(act: Act, id_or_name: str, limits: Sequence[Limit]) -> Agent:
-    """Set the limits of an agent for each day of UTC; units used today still count.
+    """Set the daily limits (UTC) of an agent, and return the agent. Units that were used today still count.
 
-    Tokens name the limits in force. If a limit is new, or one call may now return less or more, all holdings of the
-    agent end. Raises NotFound, and InvalidBudget for a limit with a smaller unit than before.
+    Tokens contain the limits in force. If a limit is new, or the maximum of one call changes, all holdings of the agent
+    end. Raises NotFound, and InvalidBudget for a limit with a smaller unit than before.
     """
     agent = registry.find_agent(act.tx, id_or_name)
     registry.note(act, object=agent.agent_id, owner=agent.owner, limits=len(limits))
@@ -140,18 +148,20 @@ def allowance(reader: Reader, agent: Agent) -> tuple[Budget, ...]:
 
 
 def balance(reader: Reader, budget: Budget, *, now: int) -> Account:
-    """Return the used share of a budget (of a daily one: of today)."""
+    """Return the account of a budget; of a daily budget, the account of today."""
     account = store.account(reader, budget.account(now))
     return Account(budget.limit.units, 0, 0) if account is None else replace(account, ceiling=budget.limit.units)
 
 
 def balances(reader: Reader, budgets: Iterable[Budget], *, now: int) -> list[Balance]:
-    """Return the used share for people."""
+    """Return the states of these budgets, for people."""
     return [_balance(budget, balance(reader, budget, now=now)) for budget in budgets]
 
 
 def balances_of(reader: Reader, task: Task, *, now: int) -> list[Balance]:
-    """Return all limits that apply to a task; of an ended task, the final state of its own budgets."""
+    """Return the states of all limits that apply to a task. For an ended task, return the final states of its own
+    budgets.
+    """
     if task.is_live(now):
         return balances(reader, in_force(reader, task), now=now)
     return [_over(reader, one, now=now) for one in store.allotments(reader, task.task_id)]
@@ -160,7 +170,7 @@ def balances_of(reader: Reader, task: Task, *, now: int) -> list[Balance]:
 def spend(
     act: Act, budgets: Collection[Budget], tool: str, arguments: Mapping[str, object], *, classes: frozenset[str]
 ) -> None:
-    """Spend the units of a call that the server itself allows: from each account, or from none.
+    """Charge a call that the server itself allows to all these budgets, or to none of them if one has too few units.
 
     A volume is charged with the largest amount that the call may return, because the server does not see the result.
     `classes`: data classes that the tool handles. Raises Exhausted, BadAmount.
@@ -179,8 +189,9 @@ def spend(
 
 
 def draw(act: Act, spool: str, budget: Budget, need: int) -> tuple[int, int]:
-    """Raise the total that the guard of a spool ever drew from this budget to at least `need` units. Return the new
-    total, which is lower if the account has too little, and the rest of the account.
+    """Give a guard units of a budget, so that the total which the guard of this spool ever drew is at least `need`.
+    Return the new total, which is lower if the account has too few units, and the number of units that are left in the
+    account.
     """
     account = budget.account(act.now)
     store.open_account(act.tx, account, budget)
@@ -193,8 +204,8 @@ def draw(act: Act, spool: str, budget: Budget, need: int) -> tuple[int, int]:
 
 
 def give_back(act: Act, spool: str, account: str, keep: int) -> bool:
-    """Settle a slice: of all units that it ever drew, the guard keeps `keep`, and never spends the rest. Return whether
-    the slice is used up and fully reported; then it is deleted.
+    """Return units of a slice to the account: of all units that it ever drew, the guard keeps `keep`, and will never
+    spend the rest. Return whether the slice is used up and fully reported; then it is deleted.
     """
     part = store.slice_of(act.tx, spool, account)
     rest = part.amount - max(keep, part.spent)
@@ -209,11 +220,11 @@ def give_back(act: Act, spool: str, account: str, keep: int) -> bool:
 
 
 def report_spent(tx: Tx, spool: str, spent: Mapping[str, int], unused: Mapping[str, int] = _NONE) -> None:
-    """Record the reported spending of a guard: units spent of a slice, and units that calls took in advance and did not
-    use.
+    """Record the spending that a guard reports, by account: `spent` units, and `unused` units that calls had reserved
+    and did not use.
 
-    Only units of volumes come back, because a call that was made cannot be undone. If calls returned more than they
-    took, the difference is taken now, as far as the account has it.
+    Only reserved volumes are returned, because a call that was made cannot be undone. If calls returned more than they
+    had reserved, the difference is taken now, as far as the account has units.
     """
     for account in dict.fromkeys((*spent, *unused)):
         part = store.slice_of(tx, spool, account)
@@ -228,20 +239,20 @@ def report_spent(tx: Tx, spool: str, spent: Mapping[str, int], unused: Mapping[s
 
 
 def _overdraw(tx: Tx, part: Slice, units: int) -> Slice:
-    """Draw units that a guard has spent without drawing them, as far as units remain."""
+    """Draw units that a guard has spent beyond its slice, as far as the account has units; return the changed slice."""
     account = store.account(tx, part.account)
     more = 0 if account is None else min(units, account.left)
     return replace(part, amount=part.amount + more) if more and store.take(tx, part.account, more) else part
 
 
 def report_lost(tx: Tx, spool: str) -> None:
-    """Count all units at a guard as spent, because records of the guard are missing."""
+    """Count all units in the slices of a spool as spent, because records of its guard are missing."""
     report_spent(tx, spool, {part.account: part.amount - part.spent for part in store.slices(tx, spool)})
 
 
 def settle(tx: Tx, spool: str) -> dict[str, int]:
-    """Close the slices of a guard that will never spend again and has reported everything; return the units, by
-    account.
+    """Close the slices of a guard that has reported everything and will never spend again; return the units that went
+    back, by account.
     """
     rest = {part.account: part.amount - part.spent for part in store.slices(tx, spool)}
     for account, units in rest.items():
@@ -251,7 +262,7 @@ def settle(tx: Tx, spool: str) -> dict[str, int]:
 
 
 async def forget_days(world: World) -> int:
-    """Delete the accounts of days that passed long ago."""
+    """Delete the accounts of past days that are no longer needed; return their number."""
     return await world.writer.submit(lambda tx: store.prune(tx, before=tx.now - DAYS_KEPT_US, limit=1000))
 
 
@@ -261,9 +272,7 @@ def _balance(budget: Budget, account: Account) -> Balance:
 
 
 def _over(reader: Reader, allotment: Allotment, *, now: int) -> Balance:
-    """Return the final state of a budget of an ended task, whose unspent units went back to the account that
-    they came from.
-    """
+    """Return the final state of a budget of an ended task, without the unspent units, which were returned."""
     account = balance(reader, allotment.budget, now=now)
     return _balance(allotment.budget, account if allotment.parent is None else replace(account, drawn=account.ceiling))
 
@@ -273,14 +282,14 @@ def _allotment_of(reader: Reader, account: str) -> Allotment:
 
 
 def _put_back(tx: Tx, allotment: Allotment, account: str, units: int) -> None:
-    """Return units to the account, or to the nearest live account above if its task has ended."""
+    """Return units to an account. If its task has ended, return them to the nearest live account above."""
     while allotment.ended_at is not None and allotment.parent is not None:
         allotment = store.get(tx, account := allotment.parent)
     store.put_back(tx, account, units)
 
 
 def _note_spent(tx: Tx, account: str, units: int) -> None:
-    """Record units as spent, on the account and on every account from which it was taken."""
+    """Record units as spent on an account, and on every account from which it was taken."""
     store.note_spent(tx, account, units)
     parent = _allotment_of(tx, account).parent
     while parent is not None:

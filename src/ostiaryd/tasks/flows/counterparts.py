@@ -1,4 +1,4 @@
-"""The counterparts of an owner: recipients with whom the owner's agents have dealt, in any task."""
+"""The counterparts of an owner: the recipients to whom the owner's agents have sent something, in any task."""
 
 from __future__ import annotations
 
@@ -18,6 +18,6 @@ def counterparts(reader: Reader, owner: str, keys: Keyring) -> Met:
 
 
 def meet(tx: Tx, owner: str, values: tuple[bytes, ...]) -> None:
-    """Add recipients to the counterparts of an owner, since a call to them is allowed."""
+    """Add recipients to the counterparts of an owner, because a call to them was allowed. `values` are their hashes."""
     if values:
         store.put(tx, owner, record_recipients(store.lock(tx, owner), values, day=tx.now // DAY_US))

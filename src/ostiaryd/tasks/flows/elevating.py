@@ -1,7 +1,7 @@
 """Elevation: a task with scopes that its agent does not have, within the scopes that its operator listed as eligible.
 
-An elevation is under no other task, and passes its scopes to no task under it: narrowing and delegation read the
-agents' own scopes. An elevation is not renewed; everything obtained under it ends with it, as with every task.
+An elevation has no task above it, and tasks under it do not get its scopes, because narrowing and delegation use the
+agents' own scopes. An elevation cannot be renewed. Everything obtained under it ends with it, as for every task.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ MAX_ELEVATIONS = 10
 
 
 def set_eligible(act: Act, id_or_name: str, scopes: list[str]) -> tuple[Agent, frozenset[str]]:
-    """Set the scopes that an agent may request temporarily; elevations beyond them end. Raises NotFound, Invalid."""
+    """Set the scopes that an agent may request temporarily; return the agent and the scopes. Elevations with other
+    scopes end. Raises NotFound, Invalid.
+    """
     agent = registry.find_agent(act.tx, id_or_name)
     eligible = parse_scopes(scopes)
     registry.note(act, object=agent.agent_id, owner=agent.owner, eligible=sorted(eligible))
@@ -42,7 +44,7 @@ def elevate(
     break_glass: bool,
     approval: str | None,
 ) -> Task:
-    """Begin the task of a granted elevation. Raises Forbidden (`not_eligible`), Conflict, Invalid."""
+    """Begin and return the task of a granted elevation. Raises Forbidden (`not_eligible`), Conflict, Invalid."""
     if extra := scopes - elevations.eligible(act.tx, agent.agent_id):
         raise Forbidden(
             f"`{agent.name}` is not eligible for {' '.join(sorted(extra))}",
@@ -52,7 +54,7 @@ def elevate(
     if len(elevations.live_of_agent(act.tx, agent.agent_id, now=act.now)) >= MAX_ELEVATIONS:
         raise Conflict(
             f"the agent has {MAX_ELEVATIONS} elevations",
-            hint="end one: ostiary task end TASK",
+            hint="end an elevation: ostiary task end TASK",
             code="too_many_elevations",
         )
     ends = [act.now + minutes * 60 * SECOND] + ([] if agent.expires_at is None else [agent.expires_at])

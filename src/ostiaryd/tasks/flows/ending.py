@@ -1,4 +1,4 @@
-"""The end of a task: all tasks under it, and everything issued under any of them, end in the same act."""
+"""The end of a task: in the same act, all tasks under it end, and everything that was issued under any of them."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ PRUNED_AT_ONCE = 100
 
 
 def end_task(act: Act, task: Task, state: State) -> Counter[str]:
-    """Mark the task and all tasks under it, end their holdings, and return how many ended, by kind.
+    """Set the state of a task and of all tasks under it, end their holdings, and return the number of ended objects by
+    kind.
 
-    Guards get one delta, about the task itself: every token under the task names it.
+    Guards are only notified of the task itself, because every token under it contains the task.
     """
     under = State.EXPIRED if state is State.EXPIRED else State.CANCELLED
     give_up(act, task)
@@ -43,21 +44,21 @@ def end_task(act: Act, task: Task, state: State) -> Counter[str]:
 
 
 def expire(act: Act, id: str) -> Task:
-    """End a task at its date, or after the heartbeats of all its holders have stopped. Raises NotFound, and
-    Conflict before that.
+    """End a task that has expired, or whose holders have all stopped sending heartbeats, and return it. Raises
+    NotFound, and Conflict if neither is true.
     """
     task = find_task(act.tx, id)
     registry.note(act, object=task.task_id, agent=task.agent)
     state = task.state_at(act.now)
     if task.state is not State.LIVE or state is State.LIVE:
-        raise Conflict("the task has not expired yet, or has ended already")
+        raise Conflict("the task has not expired, or has already ended")
     registry.note(act, object=task.task_id, outcome=state.value)
     end_task(act, task, state)
     return replace(task, state=state, ended_at=act.now)
 
 
 async def expire_due(world: World, *, limit: int = 100) -> int:
-    """End the tasks that have expired or are lost, each in its own act; return their number."""
+    """End the tasks that have expired or are lost, each in a separate act, at most `limit`; return their number."""
     now = world.now()
     due = await world.db.scan(
         lambda reader: [*store.due(reader, now=now, limit=limit), *store.silent(reader, now=now, limit=limit)]
@@ -68,7 +69,7 @@ async def expire_due(world: World, *, limit: int = 100) -> int:
 async def prune_ended(world: World) -> int:
     """Delete tasks that ended longer ago than `task_history_days`, in small batches; return their number.
 
-    The ledger keeps their history. No access changes, so this leaves no entry.
+    The ledger keeps their history. No access changes, so no entry is written.
     """
     if not world.config.task_history_days:
         return 0

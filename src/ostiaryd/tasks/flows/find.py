@@ -10,7 +10,7 @@ from ostiaryd.tasks.store import tasks as store
 
 
 def find_task(reader: Reader, id: str) -> Task:
-    """Return a declared task, or the standing task of an agent, whatever its state. Raises NotFound."""
+    """Return a declared task, or the standing task of an agent, in any state. Raises NotFound."""
     if (task := store.get(reader, id)) is not None:
         return task
     if id.startswith("tk_") and (agent := registry.get_agent(reader, standing_agent(id))) is not None:

@@ -1,7 +1,8 @@
-"""History of a tree of tasks, and of an agent today and yesterday: recorded call by call, in one order for all guards.
+"""History of a tree of tasks, and of an agent today and yesterday: recorded for each call, in the same order for all
+guards.
 
-A history belongs to the topmost task of its tree, and ends with it. The history under a standing task, which never
-ends, is kept for as long as the recent past.
+A history belongs to the topmost task of its tree, and ends with it. The history of a standing task, which never ends,
+is kept for `DAYS` days.
 """
 
 from __future__ import annotations
@@ -19,21 +20,24 @@ from ostiaryd.tasks.model import Task, standing_id
 from ostiaryd.tasks.store import histories as store
 
 DAYS = 2
-"""days of the recent past, today included"""
+"""Number of days for which the history of an agent is kept, including today."""
 
 
 class _Place(NamedTuple):
-    """The place of a history: its holder, and the day on which it is written; 0: the history has no days."""
+    """The key of a stored history: its holder (a task or an agent), and its day. The day 0 stands for a history without
+    days.
+    """
 
     holder: str
     day: int
 
 
 def before(reader: Reader, task: Task, keys: Keyring, *, agent: str, now: int, met: Met | None = None) -> Before:
-    """Return the history of the task's tree (the task has its chain) and of an agent that calls under it.
+    """Return the history of the tree of a task, and of the agent that calls under the task. The task must have its
+    chain.
 
-    `met`: also the counterparts of the agents' owner, if a policy reads them. An act locks the history that it reads:
-    no other act changes it before the end of this one.
+    `met` are the counterparts of the agent's owner, if a policy reads them; they are included in the result. Within an
+    act, the history is locked until the end of the act.
     """
     of_task, of_agent = _places(task, agent, now=now)
     of_tree, recent = _read(reader, of_task), _read(reader, of_agent)
@@ -42,26 +46,26 @@ def before(reader: Reader, task: Task, keys: Keyring, *, agent: str, now: int, m
 
 
 def happened(tx: Tx, task: Task, done: Done, *, agent: str) -> None:
-    """Add a call of the agent that was allowed."""
+    """Add an allowed call of the agent to the history."""
     of_task, of_agent = _places(task, agent, now=tx.now)
     _add(tx, of_task, done)
     _add(tx, of_agent, in_passing(done))
 
 
 def made(tx: Tx, task: Task, values: tuple[bytes, ...]) -> None:
-    """Add the objects that a call created, by the hashes of their values."""
+    """Add the objects that a call created to the history, by the hashes of their values."""
     place, _ = _places(task, task.agent, now=tx.now)
     row = store.lock(tx, *place)
     store.write(tx, *place, store.HistoryRow(row.seq + 1, created(row.history, values)))
 
 
 async def forget_histories(world: World) -> int:
-    """Delete the days that are no longer recent."""
+    """Delete histories of days that are no longer recent; return their number."""
     return await world.writer.submit(lambda tx: store.prune(tx, before=tx.now // DAY_US - DAYS + 1, limit=1000))
 
 
 def _places(task: Task, agent: str, *, now: int) -> tuple[_Place, _Place]:
-    """Return the histories of the task and of the agent."""
+    """Return the keys of two histories: that of the task's tree, and that of the agent."""
     top, agent_of_top = (task.chain[-1].task, task.chain[-1].agent) if task.chain else (task.task_id, task.agent)
     today = now // DAY_US
     return _Place(top, today if top == standing_id(AgentId(agent_of_top)) else 0), _Place(agent, today)

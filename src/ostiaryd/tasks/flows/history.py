@@ -1,4 +1,4 @@
-"""A task that was deleted after its end, as the ledger describes it."""
+"""The description of a deleted task, from the ledger."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ostiaryd.registry.model import Caller
 from ostiaryd.tasks.model import SECOND
 
 SHOWN = 100
-"""maximum number of entries that are shown, the newest"""
+"""Maximum number of entries that are shown, the newest ones."""
 STARTED = ("task.start", "elevation.grant", "elevation.break_glass", "token.backchannel")
 
 
 class TaskEvent(TypedDict):
-    """An entry of the ledger about a task, in brief."""
+    """A short form of an entry of the ledger about a task."""
 
     index: int
     at: int
@@ -27,7 +27,7 @@ class TaskEvent(TypedDict):
 
 
 class PrunedTask(TypedDict):
-    """The remains of a deleted task in the ledger."""
+    """The description of a deleted task, from its entries in the ledger."""
 
     task_id: str
     state: Literal["pruned"]
@@ -44,13 +44,13 @@ class PrunedTask(TypedDict):
 def show_pruned(reader: Reader, id: str, *, by: Caller) -> PrunedTask:
     """Return the ledger's description of a deleted task: `state` is `pruned`. Times are seconds since the epoch.
 
-    Its agent, the agent's owner, and readers of everything may see it. Raises NotFound, Forbidden.
+    The task's agent, the agent's owner, and callers that may read everything may see it. Raises NotFound, Forbidden.
     """
     begun = _begun(reader, id)
     detail = begun.detail or {}
     agent = registry.get_agent(reader, str(detail.get("agent") or begun.agent or ""))
     if not (by.may_read or (agent is not None and (by.id == agent.agent_id or _answers(reader, by, agent.agent_id)))):
-        raise Forbidden("this is another agent's task", hint="agents see their own tasks")
+        raise Forbidden("the task belongs to another agent", hint="an agent sees only its own tasks")
     entries = [(index, decode_entry(body)) for index, body in ledger.search_entries(reader, {"task": id}, limit=SHOWN)]
     ended = next((one for _, one in entries if one.action in ("task.end", "task.expire", "task.revoke")), None)
     return {
@@ -68,7 +68,7 @@ def show_pruned(reader: Reader, id: str, *, by: Caller) -> PrunedTask:
 
 
 def _begun(reader: Reader, id: str) -> Entry:
-    """Return the entry of the start of a task."""
+    """Return the entry that recorded the start of a task. Raises NotFound."""
     for action in STARTED if id.startswith("tk_") else ():
         for _, body in ledger.search_entries(reader, {"task": id, "action": action, "outcome": "ok"}, limit=SHOWN):
             if (entry := decode_entry(body)).object == id or entry.task == id:

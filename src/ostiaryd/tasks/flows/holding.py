@@ -22,32 +22,35 @@ _HOLDER = re.compile(r"ho_[0-9a-f]{32}")
 
 
 def hold(act: Act, id: str, holder: str, *, by: Caller) -> Task:
-    """Hold a live task of the caller, beside other holders.
+    """Add a holder (a running copy of the agent) to a live task of the caller, and return the task.
 
-    Raises NotFound, Forbidden (ended, or the task of another agent), Conflict (no heartbeat, too many), Invalid.
+    Raises NotFound, Forbidden (an ended task, or the task of another agent), Conflict (a task without heartbeat, too
+    many holders), Invalid.
     """
     task, heartbeat = _own(act.tx, id, holder, now=act.now, by=by)
     registry.note(act, object=task.task_id, holder=holder)
     store.drop_silent(act.tx, task.task_id, before=act.now - heartbeat)
     others = [one for one in holders(act.tx, task, now=act.now) if one.holder != holder]
     if len(others) >= MAX_HOLDERS:
-        raise Conflict(f"the task has {MAX_HOLDERS} holders, which is the limit", code="too_many_holders")
+        raise Conflict(f"the task has {MAX_HOLDERS} holders, the maximum", code="too_many_holders")
     store.put(act.tx, task.task_id, holder, until=act.now + heartbeat)
     return live(act.tx, id, now=act.now)
 
 
 def beat(tx: Tx, id: str, holder: str, *, by: Caller) -> None:
-    """Record the heartbeat of a holder. Nothing else changes, so this leaves no entry. Raises as `hold`, and
-    NotFound.
+    """Record the heartbeat of a holder. Nothing else changes, so no entry is written. Raises the errors of `hold`, and
+    NotFound if the holder is not known any more.
     """
     task, heartbeat = _own(tx, id, holder, now=tx.now, by=by)
     if holder not in [one.holder for one in holders(tx, task, now=tx.now)]:
-        raise NotFound("this holder sent no heartbeat in time", hint="hold the task again", code="no_holder")
+        raise NotFound("the heartbeat of this holder came too late", hint="hold the task again", code="no_holder")
     store.put(tx, task.task_id, holder, until=tx.now + heartbeat)
 
 
 def leave(act: Act, id: str, holder: str, outcome: State, *, by: Caller) -> Task:
-    """Remove a holder. The last one ends the task if the task was declared so. Raises as `hold`."""
+    """Remove a holder from a task, and return the task. If the task has `ends_with_last`, it ends with `outcome` when
+    its last holder leaves. Raises the errors of `hold`.
+    """
     task, _ = _own(act.tx, id, holder, now=act.now, by=by)
     registry.note(act, object=task.task_id, holder=holder)
     state = end_state(task.state, outcome)
@@ -59,17 +62,19 @@ def leave(act: Act, id: str, holder: str, outcome: State, *, by: Caller) -> Task
 
 
 def holders(reader: Reader, task: Task, *, now: int) -> list[Holder]:
-    """Return the holders of a task with a heartbeat within the interval of the task."""
+    """Return the holders of a task whose last heartbeat is not older than the task's heartbeat interval."""
     return [] if task.heartbeat is None else store.living(reader, task.task_id, after=now - task.heartbeat)
 
 
 def _own(reader: Reader, id: str, holder: str, *, now: int, by: Caller) -> tuple[Task, int]:
-    """Return the live task of the caller and its heartbeat interval. Raises as `hold`."""
+    """Return a live task of the caller, and its heartbeat interval in microseconds. Raises the errors of `hold`."""
     if not _HOLDER.fullmatch(holder):
-        raise Invalid("`holder` is `ho_` and 32 hexadecimal digits", hint="create a random id for each running copy")
+        raise Invalid(
+            "`holder` must be `ho_` followed by 32 hexadecimal digits", hint="create a random id for each running copy"
+        )
     task = find_task(reader, id)
     if task.agent != by.id:
-        raise Forbidden("this is another agent's task", hint="only the agent itself can hold its tasks")
+        raise Forbidden("the task belongs to another agent", hint="only the agent itself can hold its tasks")
     live(reader, id, now=now)
     if task.heartbeat is None:
         raise Conflict(

@@ -19,15 +19,16 @@ SALT_BYTES = 16
 
 
 def intent_of(reader: Reader, task: Task) -> Recorded | None:
-    """Return the recorded intent of a task, with the caller who stated it; None without one."""
+    """Return the stored intent of a task, with the kind of caller that stated it; None if it has none."""
     return None if task.intent is None else intents.get(reader, task.intent)
 
 
 def record_intent(act: Act, task: Task, intent: Intent, doer: Agent, *, by: Caller | None) -> Task:
-    """Return the task with that intent, permanently. An intent without a plan gets the plan that its words suggest.
+    """Store the intent of a task, which can never change, and return the task with it. An intent without a plan gets
+    the plan that its words suggest.
 
-    Under another task the intent narrows the intent of that task. Raises Forbidden (the caller may not state it, or it
-    goes beyond the task above), InvalidIntent.
+    For a task under another one, the intent must lie within the intent of that task. Raises Forbidden (the caller may
+    not state it, or it goes beyond the task above), InvalidIntent.
     """
     outer = intent_of(act.tx, task)
     if intent.plan is None:
@@ -43,7 +44,9 @@ def record_intent(act: Act, task: Task, intent: Intent, doer: Agent, *, by: Call
 
 
 def _plan(reader: Reader, task: Task, intent: Intent, above: tuple[Planned, ...] | None) -> tuple[Planned, ...]:
-    """Return the plan that the words suggest, limited to the plan of the task above if that task has one."""
+    """Return the plan that the words of an intent suggest, limited to `above`, the plan of the task above, if there is
+    one.
+    """
     names = sorted({scope.partition(":")[0] for scope in task.scopes})
     resources = [resource for name in names if (resource := registry.get_resource(reader, name)) is not None]
     offered = [(one.uri, tools) for one in resources if (tools := registry.catalogue_of(reader, one)) is not None]
@@ -55,14 +58,16 @@ def _plan(reader: Reader, task: Task, intent: Intent, above: tuple[Planned, ...]
 
 
 def note_intent(act: Act, task: Task) -> None:
-    """Write the digest of the intent on the entry. Its text is not written, because the ledger cannot be shortened."""
+    """Write the digest of the task's intent to the entry. The text is not written, because the ledger cannot be
+    shortened later.
+    """
     if (recorded := intent_of(act.tx, task)) is not None:
         registry.note(act, object=task.task_id, intent=task.intent, said_by=recorded.said_by.value)
 
 
 def _said_by(task: Task, doer: Agent, by: Caller | None) -> SaidBy:
-    """Return the kind of the caller that states the person's words. Raises Forbidden for the agent itself, which may be
-    hijacked.
+    """Return the kind of the caller that states the person's words. Raises Forbidden for an agent without this
+    permission, because the agent may be manipulated.
     """
     if by is None:
         return SaidBy.ADMINISTRATOR
@@ -71,18 +76,20 @@ def _said_by(task: Task, doer: Agent, by: Caller | None) -> SaidBy:
     if by.is_admin:
         return SaidBy.ADMINISTRATOR
     if by.kind == "person":
-        raise Forbidden("the caller may not state the words of another person", hint="an administrator can state them")
+        raise Forbidden(
+            "the caller may not state the words of another person", hint="let an administrator state the words"
+        )
     if by.id == doer.agent_id and doer.speaks:
         return SaidBy.AGENT
     raise Forbidden(
         f"`{doer.name}` may not state the words of its person",
-        hint=f"`ostiary agent allow-words {doer.name}` permits it",
+        hint=f"permit it with `ostiary agent allow-words {doer.name}`",
         code="may_not_speak",
     )
 
 
 def _check_document(reader: Reader, task: Task, document: Endorsed) -> None:
-    """Check that the task can read the endorsed document. Raises InvalidIntent."""
+    """Check that the tool of an endorsed document exists, and that the task has its scope. Raises InvalidIntent."""
     name, _, tool = document.tool.partition("/")
     resource = registry.get_resource(reader, name)
     catalogue = None if resource is None else registry.catalogue_of(reader, resource)
@@ -90,4 +97,4 @@ def _check_document(reader: Reader, task: Task, document: Endorsed) -> None:
         hint = f"list the tools: ostiary resource show {name or 'NAME'}"
         raise InvalidIntent(f"no catalogue has the tool `{document.tool}`", hint=hint)
     if (scope := catalogue.scope(catalogue.tools[tool])) not in task.scopes:
-        raise InvalidIntent(f"the task does not have {scope}, which `{document.tool}` needs")
+        raise InvalidIntent(f"the task lacks the scope {scope}, which `{document.tool}` needs")

@@ -1,9 +1,10 @@
-"""The memory of a task: first the person's words, then tool outputs as guards report them. It ends with the task.
+"""The memory of a task: first the person's words, then tool outputs as guards report them. The memory ends with the
+task.
 
-Tasks under a task with a memory share that memory, so content that one of them reads is known to all. Only a task with
-fewer of the person's words has a memory of its own. It begins with those words, and with the records that tools had
-returned above until then. Untrusted content and labels are kept with the topmost memory of the tree and count for every
-task in it, so no task can read for another task with fewer words.
+Tasks under a task with a memory share that memory, so content that one of them reads is known for all. A task with
+fewer of the person's words than the task above has a separate memory. It begins with those words, and with the records
+that tools had returned to the tasks above. Untrusted content and labels are stored with the topmost memory of the tree
+and count for every task in the tree, so that no task can hide untrusted content by reading it in another task.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from ostiaryd.tasks.store import memories as store
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """A memory, and the number of its changes."""
+    """The memory of a task, and the number of changes so far."""
 
     memory: Memory
     seq: int
@@ -40,7 +41,9 @@ class Remembered:
 
 
 def begin_memory(act: Act, task: Task, intent: Intent, *, above: TaskId | None) -> None:
-    """Create the memory of a task that has just started. `above`: the memory that the tasks above share."""
+    """Create the memory of a task that starts now. `above` is the task whose memory the tasks above share; None for
+    none.
+    """
     outer = None if above is None else store.get(act.tx, above)
     tree = task.task_id if outer is None else outer.tree
     key = _key(act.tx.keys, tree)
@@ -62,7 +65,9 @@ def recall(reader: Reader, task: Task, keys: Keyring) -> Remembered:
 
 
 def tell(act: Act, task: Task, parts: Sequence[Part]) -> Remembered:
-    """Add the output of a tool, after all outputs that were reported before. Raises Forbidden if there is no memory."""
+    """Add the output of a tool to the memory of a task, and return the memory. Raises Forbidden if the task has no
+    memory.
+    """
     own = _check_there(None if task.memory is None else store.advance(act.tx, task.memory))
     key = _key(act.tx.keys, own.tree)
     is_top = own.tree == task.memory
@@ -82,14 +87,14 @@ def _add(act: Act, id: TaskId | None, row: store.MemoryRow, parts: Sequence[Part
 
 
 def _with_tree(own: Memory, seq: int, tree: store.MemoryRow, key: bytes) -> Remembered:
-    """Return the memory of a task joined with the memory of its whole tree, and the sum of their numbers, which
-    only grows.
+    """Return the memory of a task joined with the memory of its tree. The number of changes is the sum of both, so that
+    it never decreases.
     """
     return Remembered(origins.add_parts(own, [*filter(_is_of_tree, _parts(tree, key))]), seq + tree.seq)
 
 
 def _parts(row: store.MemoryRow, key: bytes) -> list[Part]:
-    """Return the content of the memory as parts that another memory may learn."""
+    """Return the content of a stored memory as parts that can be added to another memory."""
     return [replace(part, words=part.words.removesuffix(END)) for part in origins.unpack(row.body, key=key).parts]
 
 
@@ -99,10 +104,14 @@ def _is_of_tree(part: Part) -> bool:
 
 def _check_there(row: store.MemoryRow | None) -> store.MemoryRow:
     if row is None:
-        raise Forbidden("the task has no memory", hint="declare the task with the person's words", code="no_memory")
+        raise Forbidden(
+            "the task has no memory of origins", hint="declare a task with the person's words", code="no_memory"
+        )
     return row
 
 
 def _key(keys: Keyring, tree: TaskId) -> bytes:
-    """Return the key of all memories in one tree, since tasks pass their memories on."""
+    """Return the key for all memories in a tree. It is one key, because tasks copy parts of their memories to tasks
+    under them.
+    """
     return hmac.digest(keys.secret("nonce"), b"ostiary memory\0" + tree.encode(), "sha256")

@@ -1,6 +1,6 @@
-"""Reads of tasks and elevations for other packages, and the writes that they may do within their own acts.
+"""Functions with which other packages read tasks and elevations, and change them within their own acts.
 
-Each is a function of the store under a name that is unique in the package.
+Each is a function of the store, under a name that is unique in the package.
 """
 
 from ostiaryd.tasks.store.elevations import broken_glass as list_emergency_elevations

@@ -1,4 +1,4 @@
-"""The reach of a task: whether its bounds lie within the access of its agent."""
+"""The check that the bounds of a task lie within the access of its agent."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from ostiaryd.registry.model import Resource
 from ostiaryd.tasks.model import Task
 
 OWN_API = "ostiary"
-"""Name of the server's API as a resource. Every agent may call this API for its secrets, without a scope."""
+"""Name of the resource that stands for the server's API. Every agent may call this API for its secrets, without a
+scope.
+"""
 
 
 def check_reach(reader: Reader, task: Task, *, unregistered: bool) -> None:
-    """Check that each location is the server's API, a registered resource of which the task has a scope, or an https
-    one where that is allowed, and that each named tool is in the catalogue and within the task's scopes. Raises
-    InvalidDetails, Forbidden.
+    """Check the bounds of a task. Each location must be the server's API, a registered resource of which the task has a
+    scope, or, if `unregistered`, any https URI. Each tool must be in the catalogue, and the task must have its scope.
+    Raises InvalidDetails, Forbidden.
     """
     for detail in task.bounds:
         for location in detail.locations:
@@ -32,9 +34,10 @@ def check_reach(reader: Reader, task: Task, *, unregistered: bool) -> None:
 
 
 def bounds_of(reader: Reader, task: Task, *, classes: Sequence[str]) -> tuple[ToolDetail, ...]:
-    """Return the bounds of a task, limited to those data classes; without bounds, the bounds that its scopes reach.
+    """Return the bounds of a task limited to the data classes `classes`. If the task has no bounds, start from the
+    bounds that correspond to its scopes.
 
-    Raises InvalidDetails if nothing is left, because empty bounds would mean no bounds.
+    Raises InvalidDetails if nothing is left, because empty bounds would permit everything.
     """
     limited = [one.limited_to(classes) for one in task.bounds or _reached(reader, task)]
     if not (left := tuple(one for one in limited if one is not None)):
@@ -60,11 +63,17 @@ def _check_registered(
     resource: Resource, catalogue: Catalogue | None, tools: tuple[str, ...], scopes: frozenset[str]
 ) -> None:
     if resource.name != OWN_API and not any(scope.startswith(f"{resource.name}:") for scope in scopes):
-        raise Forbidden(f"the agent has no scope of `{resource.name}`", hint="a task only narrows", code="widens")
+        raise Forbidden(
+            f"the agent has no scope of `{resource.name}`",
+            hint="leave the location out: a task only narrows",
+            code="widens",
+        )
     if catalogue is None:
         return
     for name in tools:
         if (tool := catalogue.tools.get(name)) is None:
             raise InvalidDetails(f"`{resource.name}` has no tool {name[:70]!a}")
         if (scope := catalogue.scope(tool)) not in scopes:
-            raise Forbidden(f"the agent does not have {scope}", hint="a task only narrows", code="widens")
+            raise Forbidden(
+                f"the agent lacks the scope {scope}", hint="leave the tool out: a task only narrows", code="widens"
+            )

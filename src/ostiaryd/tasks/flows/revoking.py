@@ -1,4 +1,4 @@
-"""The one revocation: an agent, a task, a token, a key, or everything of an owner, with everything derived."""
+"""Revocation of an agent, a task, a token, a key, or an owner, together with everything derived from it."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ class RevokedKind(StrEnum):
 
 
 def revoke(act: Act, kind: RevokedKind, id: str, *, by: Caller | None = None) -> Counter[str]:
-    """Revoke an object with everything derived; return the number of ended objects by kind. Raises NotFound, Forbidden.
+    """Revoke an object and everything derived from it; return the number of ended objects by kind. Raises NotFound,
+    Forbidden.
 
-    Administrators and the owner of the holding agent may revoke; only administrators revoke owners.
+    Administrators and the owner of the agent that holds the object may revoke. Only administrators may revoke owners.
     """
     ended = _BY_KIND[kind](act, id, by)
     registry.note(act, object=act.entry.object or id, ended=dict(ended))
@@ -39,7 +40,7 @@ def _agent(act: Act, id: str, by: Caller | None) -> Counter[str]:
     agent = registry.find_agent(act.tx, id)
     registry.note(act, object=agent.agent_id, owner=agent.owner)
     registry.check_may(act, by, Verb.REVOKE, agent)
-    ended = _cancel(act, _delegated_tasks(act, agent))  # first: guards need no delta for each of these
+    ended = _cancel(act, _delegated_tasks(act, agent))  # first, so that guards are not notified of each of these
     return ended + registry.revoke_agent(act, id, by=by)
 
 
@@ -55,7 +56,7 @@ def _task(act: Act, id: str, by: Caller | None) -> Counter[str]:
 def _token(act: Act, id: str, by: Caller | None) -> Counter[str]:
     holding = registry.get_holding(act.tx, id)
     if holding is None:
-        raise NotFound("token not found", hint="tokens are named by their `jti`")
+        raise NotFound("token not found", hint="a token is named by its `jti`")
     registry.note(act, object=holding.id, holder=holding.agent)
     if (agent := registry.get_agent(act.tx, holding.agent)) is not None:
         registry.check_may(act, by, Verb.REVOKE, agent)
@@ -84,7 +85,9 @@ def _owner(act: Act, id: str, by: Caller | None) -> Counter[str]:
 
 
 def revoked_state(reader: Reader, kind: RevokedKind, id: str) -> tuple[str, str]:
-    """Return the state of the revoked object, and the command that undoes the revocation; empty if there is none."""
+    """Return the present state of a revoked object, and the command that undoes the revocation (empty if there is
+    none).
+    """
     match kind:
         case RevokedKind.AGENT:
             agent = registry.find_agent(reader, id)
@@ -99,8 +102,8 @@ def revoked_state(reader: Reader, kind: RevokedKind, id: str) -> tuple[str, str]
 
 
 def cancel_all(act: Act, agent: Agent) -> Counter[str]:
-    """End the tasks of an agent and the tasks that it delegated; the agent stays active. Return the number of ended
-    objects by kind.
+    """End the tasks of an agent and the tasks that it delegated, while the agent stays active. Return the number of
+    ended objects by kind.
     """
     return _cancel(act, _delegated_tasks(act, agent))
 
@@ -116,12 +119,12 @@ def cancel(act: Act, id: str) -> Counter[str]:
 
 
 def _delegated_tasks(act: Act, agent: Agent) -> list[Task]:
-    """Return the agent's own tasks, and the tasks that it delegated under its standing task."""
+    """Return the agent's own tasks, and the tasks that it delegated from its standing task."""
     return store.live_of_agent(act.tx, agent.agent_id) + store.live_under(act.tx, standing_id(agent.agent_id))
 
 
 def _cancel(act: Act, tasks: list[Task]) -> Counter[str]:
-    """End tasks with everything issued under them; the tasks count too."""
+    """End tasks and everything issued under them; return the number of ended objects by kind, including the tasks."""
     ended: Counter[str] = Counter()
     for task in {task.task_id: task for task in tasks}.values():
         ended += end_task(act, task, State.CANCELLED)

@@ -17,7 +17,7 @@ from ostiaryd.tasks.model.budget import Balance
 
 
 class TaskBody(TypedDict):
-    """A task, as lists show it. Times are seconds since the epoch."""
+    """A task as in lists. Times are in seconds since the epoch."""
 
     task_id: str
     agent: str
@@ -57,7 +57,7 @@ class TaskDetail(TaskBody):
 def show(reader: Reader, task: Task, *, now: int) -> TaskDetail:
     """Return the details of a task: its summary, bounds, remaining budgets, intent and holders.
 
-    `data_classes`: the classes to which its bounds are limited, taken together.
+    `data_classes` are all data classes to which the bounds are limited.
     """
     classes = datatypes(task.bounds) if task.bounds else None
     shown: TaskDetail = {
@@ -82,7 +82,7 @@ def show(reader: Reader, task: Task, *, now: int) -> TaskDetail:
 
 
 def show_briefly(reader: Reader, task: Task, *, now: int) -> TaskBody:
-    """Return the summary of a task. Times are seconds since the epoch."""
+    """Return the summary of a task, in the JSON form of the API."""
     shown: TaskBody = {
         "task_id": task.task_id,
         "agent": registry.find_agent(reader, task.agent).name,

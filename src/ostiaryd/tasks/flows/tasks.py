@@ -38,7 +38,7 @@ ELEVATION_ENDED = "elevation_ended"
 
 
 def start(act: Act, spec: TaskSpec) -> Task:
-    """Declare a task. The caller checks the policies.
+    """Start and return a declared task. The caller of this function must have checked the policies.
 
     Raises Invalid, TaskTooLarge, NotFound, InvalidDetails, InvalidIntent, Forbidden (not the caller's agent or parent,
     an agent that is not active, more than the parent has), Conflict (too many live tasks).
@@ -70,10 +70,10 @@ def start(act: Act, spec: TaskSpec) -> Task:
     if spec.parent is None:
         _check_own(act.tx, spec.by, doer)
     if extra := task.scopes - doer.scopes:
-        # A giver may not list the scopes of the receiver.
+        # The caller may not learn the scopes of the receiver, so they are not in the error.
         near = nearest_hint(min(extra), doer.scopes) if spec.parent is None else ""
-        hint = "; ".join(filter(None, (near, "a task only narrows")))
-        raise Forbidden(f"the agent does not have {' '.join(sorted(extra))}", hint=hint, code="widens")
+        hint = "; ".join(filter(None, (near, "leave them out: a task only narrows")))
+        raise Forbidden(f"the agent lacks the scopes {' '.join(sorted(extra))}", hint=hint, code="widens")
     if spec.on_behalf_of is not None:
         task = replace(task, person=_behalf(act, spec.on_behalf_of, doer, by=spec.by).person_id)
     if spec.parent is not None:
@@ -84,7 +84,8 @@ def start(act: Act, spec: TaskSpec) -> Task:
     note_intent(act, task)
     if spec.data_classes is not None:
         task = replace(task, bounds=bounds_of(act.tx, task, classes=spec.data_classes))
-    if spec.bounds:  # the parent's bounds were checked with the parent; these may name what this agent cannot reach
+    # the bounds of the parent were checked when it started; they may name resources that this agent cannot reach
+    if spec.bounds:
         check_reach(act.tx, task, unregistered=spec.unregistered)
     check_size(purpose=task.purpose, bounds=task.bounds, intent=spec.intent, budget=spec.budget)
     if spec.is_counted:
@@ -98,7 +99,9 @@ def start(act: Act, spec: TaskSpec) -> Task:
 
 
 def _under(act: Act, task: Task, doer: Agent, parent: str, *, is_whole: bool, by: Caller | None) -> Task:
-    """Return the task narrowed to its parent, with its delegation chain; `is_whole`: with all scopes that both have."""
+    """Return the task narrowed to its parent, with its delegation chain. With `is_whole`, it gets all scopes that its
+    agent and the parent have.
+    """
     holder = registry.find_agent(act.tx, find_task(act.tx, parent).agent)
     _check_own(act.tx, by, holder)
     outer = live(act.tx, parent, now=act.now)
@@ -108,9 +111,9 @@ def _under(act: Act, task: Task, doer: Agent, parent: str, *, is_whole: bool, by
 
 
 def _check_room(act: Act, task: Task) -> None:
-    """Check that there is room for one more live task. Raises Conflict (`too_many_tasks`).
+    """Check that one more live task is permitted. Raises Conflict (`too_many_tasks`).
 
-    A task under another one counts for that task, every other task for its agent and its person.
+    A task under another one counts for that task. Any other task counts for its agent, separately for each person.
     """
     if task.parent is None:
         count = store.count_live(act.tx, task.agent, person=task.person, now=act.now)
@@ -119,13 +122,13 @@ def _check_room(act: Act, task: Task) -> None:
         count, owner = store.count_under(act.tx, task.parent, now=act.now), "the parent task has"
     if count >= MAX_LIVE:
         raise Conflict(
-            f"{owner} {MAX_LIVE} live tasks, which is the limit", hint="end some of them first", code="too_many_tasks"
+            f"{owner} {MAX_LIVE} live tasks, the maximum", hint="end some of them first", code="too_many_tasks"
         )
 
 
 def renew(act: Act, id: str, *, ttl_s: int = DEFAULT_TTL_S, by: Caller | None = None) -> Task:
-    """Set the end of a live task to `ttl_s` seconds from now, but not after the end of the task above and not
-    before its present end. Raises as `live` does.
+    """Set the end of a live task to `ttl_s` seconds from now, and return the task. The end may be neither after the end
+    of the task above nor before the present end. Raises as `live` does, and Conflict.
     """
     task, doer = _own(act, id, by=by)
     live(act.tx, id, now=act.now)
@@ -140,13 +143,13 @@ def renew(act: Act, id: str, *, ttl_s: int = DEFAULT_TTL_S, by: Caller | None = 
     if task.heartbeat is not None and not holders.living(act.tx, task.task_id, after=act.now - task.heartbeat):
         raise Conflict("the task has no holder", hint="hold the task again first", code="not_held")
     if task.expires_at is None or until < task.expires_at:
-        raise Invalid("renewing never shortens", hint="end the task instead")
+        raise Invalid("the new end is earlier than the present end", hint="end the task instead")
     store.renew(act.tx, task.task_id, expires_at=until)
     return replace(task, expires_at=until)
 
 
 def end(act: Act, id: str, outcome: State = State.DONE, *, by: Caller | None = None) -> Task:
-    """End a task, with all tasks under it and everything issued under any of them.
+    """End a task, all tasks under it, and everything issued under any of them; return the task.
 
     Raises NotFound, Forbidden, Conflict.
     """
@@ -160,7 +163,8 @@ def end(act: Act, id: str, outcome: State = State.DONE, *, by: Caller | None = N
 
 
 def may_see(reader: Reader, id: str, *, by: Caller) -> Task:
-    """Return a task, for its agent, the agents above, their owners, and readers of everything.
+    """Return a task if the caller may see it: its agent, the agents of the tasks above, their owners, and callers that
+    may read everything.
 
     Raises NotFound, Forbidden.
     """
@@ -171,7 +175,9 @@ def may_see(reader: Reader, id: str, *, by: Caller) -> Task:
 
 
 def may_list(reader: Reader, agent: str | None, *, by: Caller) -> AgentId | None:
-    """Return the agent whose tasks the caller may list; None: the tasks of all agents. Raises NotFound, Forbidden."""
+    """Return the id of the agent whose tasks the caller may list; None if the caller may list the tasks of all agents.
+    Raises NotFound, Forbidden.
+    """
     if agent is None and by.may_read:
         return None
     doer = registry.find_agent(reader, agent or by.id)
@@ -181,8 +187,8 @@ def may_list(reader: Reader, agent: str | None, *, by: Caller) -> AgentId | None
 
 
 def live(reader: Reader, id: str, *, now: int) -> Task:
-    """Return a task under which its agent may act now, with its delegation chain: no wider than the present access of
-    its agent and of each agent above.
+    """Return a task under which its agent may act at `now`, with its delegation chain. Its scopes are limited to the
+    present scopes of its agent and of each agent above.
 
     Raises NotFound, and Forbidden for a task that ended, an agent that is not active, a person who has left.
     """
@@ -206,7 +212,7 @@ def _own(act: Act, id: str, *, by: Caller | None) -> tuple[Task, Agent]:
 
 
 def _check_concerned(reader: Reader, caller: Caller | None, task: Task) -> None:
-    """Check that the caller has a task above this one, or passes `_check_own`. Raises Forbidden."""
+    """Check that the caller has a task above this one, or may change it by `_check_own`. Raises Forbidden."""
     doer = registry.find_agent(reader, task.agent)
     if caller is not None and any(one.agent == caller.id for one in above(reader, task)):
         return
@@ -218,11 +224,12 @@ def _check_own(reader: Reader, caller: Caller | None, agent: Agent) -> None:
     if caller is None or caller.is_admin or caller.id == agent.agent_id:
         return
     if not registry.answers_for(reader, caller.id, agent):
-        raise Forbidden("this is another agent's task", hint="an agent can declare and end only its own tasks")
+        raise Forbidden("the task belongs to another agent", hint="an agent can declare and end only its own tasks")
 
 
 def _behalf(act: Act, id_or_name: str, agent: Agent, *, by: Caller | None) -> Person:
-    """Return the person for whom the task is; a caller without administrator rights may name only an accountable one.
+    """Return the person on whose behalf the task runs. A caller without administrator rights may only name a person who
+    is accountable for the agent.
 
     Raises NotFound, Forbidden.
     """
@@ -237,5 +244,7 @@ def _behalf(act: Act, id_or_name: str, agent: Agent, *, by: Caller | None) -> Pe
 
 
 def _until(end_requested: int, *longest: Agent | Task) -> int:
-    """Return the end of a task: no task outlives its agent, or the task above it."""
+    """Return the end of a task in microseconds: `end_requested`, but no later than the end of its agent and of the task
+    above.
+    """
     return min([end_requested, *(end for one in longest if (end := one.expires_at) is not None)])

@@ -1,4 +1,4 @@
-"""Facts and rules of tasks. Pure: values in, values out."""
+"""The data types and rules of tasks, as functions without input or output."""
 
 from ostiaryd.tasks.model.budget import Account, Allotment, Balance, Slice
 from ostiaryd.tasks.model.nesting import check_line, put_under

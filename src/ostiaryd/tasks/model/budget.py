@@ -1,4 +1,4 @@
-"""Budgets at the server: the holders of budgets, and the spent units."""
+"""Budgets at the server: which task or agent has a budget, and how many units are spent."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from ostiary.authorization.budget import Budget, Limit
 
 
 class Allotment(msgspec.Struct, frozen=True, kw_only=True):
-    """A budget, its holder (a task, or an agent for each day), and the budget from which it was taken at first."""
+    """A budget, its holder (a task, or an agent for daily budgets), and the budget from which its units were taken
+    (None for none).
+    """
 
     budget: Budget
     holder: str
@@ -17,8 +19,8 @@ class Allotment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Account(msgspec.Struct, frozen=True):
-    """The state of an account, in units of its budget: `drawn` by calls, guards and child tasks, and `spent`, the part
-    of it that is known to be used.
+    """The state of an account, in units of its budget: `drawn` are all units that calls, guards and child tasks took;
+    `spent` is the part of them that is known to be used.
     """
 
     ceiling: int
@@ -27,12 +29,12 @@ class Account(msgspec.Struct, frozen=True):
 
     @property
     def left(self) -> int:
-        """Return the units that are left; 0 if a ceiling was lowered below the units that are drawn."""
+        """Return the number of units that are left; 0 if the limit was lowered below the number of drawn units."""
         return max(0, self.ceiling - self.drawn)
 
 
 class Slice(msgspec.Struct, frozen=True):
-    """The slice that the guard of a spool drew from an account, and the part that it reported as spent."""
+    """The units that the guard of a spool drew from an account, and the part that it reported as spent."""
 
     account: str
     amount: int
@@ -40,8 +42,8 @@ class Slice(msgspec.Struct, frozen=True):
 
 
 class Balance(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The state of a budget for people, in the units of its limit. Units that are neither left nor spent are at
-    guards, or with tasks under this one.
+    """The state of a budget for people, in the units of its limit. Units that are neither left nor spent were drawn by
+    guards or by tasks under this one.
     """
 
     id: str

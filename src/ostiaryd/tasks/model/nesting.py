@@ -1,4 +1,4 @@
-"""The rules for a task under another one: narrower access, and an allowed order of agents."""
+"""Rules for a task under another one: its access is narrower, and its agent may follow the agents above."""
 
 from __future__ import annotations
 
@@ -14,16 +14,20 @@ from ostiaryd.tasks.model.task import Task
 
 
 def put_under(task: Task, parent: Task) -> Task:
-    """Return the task under that parent, narrowed: scopes, bounds and lifetime within the parent's, for the same person
-    and intent.
+    """Return the task narrowed to its parent: scopes, bounds and end lie within those of the parent, and person and
+    intent are those of the parent.
 
     Raises Forbidden, InvalidDetails.
     """
     if extra := task.scopes - parent.scopes:
         scopes = " ".join(sorted(extra))
-        raise Forbidden(f"the task above does not have {scopes}", hint="a task only narrows", code="widens")
+        raise Forbidden(
+            f"the task above lacks the scopes {scopes}", hint="leave the scopes out: a task only narrows", code="widens"
+        )
     if task.person not in (None, parent.person):
-        raise Forbidden("the task above is not on behalf of that person", hint="leave it out", code="widens")
+        raise Forbidden(
+            "the task above is not on behalf of this person", hint="leave `on_behalf_of` out", code="widens"
+        )
     ends = [end for end in (task.expires_at, parent.expires_at) if end is not None]
     return replace(
         task,
@@ -38,9 +42,10 @@ def put_under(task: Task, parent: Task) -> Task:
 
 
 def check_line(doer: Agent, above: Sequence[Agent]) -> None:
-    """Check that the agent `doer` may follow those agents in a chain; the nearest is first, each has one task above.
+    """Check that the agent `doer` may follow the agents `above` in a delegation chain. `above` begins with the nearest
+    agent, and has one agent for each task above.
 
-    Raises Forbidden for a loop, another segment, and a chain that is too long for one of them.
+    Raises Forbidden for a loop, another segment, and a chain that is longer than one of the agents permits.
     """
     if len(above) > MAX_LINKS:
         raise Forbidden(f"the delegation chain has more than {MAX_LINKS} tasks", code="too_deep")
@@ -50,7 +55,7 @@ def check_line(doer: Agent, above: Sequence[Agent]) -> None:
     elif any(agent.agent_id == doer.agent_id for agent in line):
         raise Forbidden(
             f"`{doer.name}` is already in the delegation chain",
-            hint="an agent appears once in a delegation chain",
+            hint="an agent can be in a delegation chain only once",
             code="loop",
         )
     for distance, agent in enumerate(line, 1):
@@ -58,7 +63,7 @@ def check_line(doer: Agent, above: Sequence[Agent]) -> None:
             why = f"`{doer.name}` is in another segment than `{agent.name}`"
             raise Forbidden(why, hint="a task cannot be delegated to another segment", code="widens")
         if distance > agent.max_depth:
-            hint = f"`ostiary agent depth {agent.name} N` allows more"
+            hint = f"permit more with `ostiary agent depth {agent.name} N`"
             raise Forbidden(
                 f"`{agent.name}` allows at most {agent.max_depth} agents after it in a delegation chain",
                 hint=hint,

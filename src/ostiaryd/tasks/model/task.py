@@ -1,11 +1,11 @@
 """A task and its states: `live`, ended by a caller (`done`, `failed`, `cancelled`), by its date (`expired`), or by the
 silence of all holders (`lost`).
 
-Every agent has a *standing task* for undeclared work. Its id is the agent's own with another prefix, its bounds are the
-agent's scopes. It has no row and ends with the agent.
+Every agent has a *standing task* for undeclared work. Its id is the id of the agent with another prefix, and its scopes
+are the agent's scopes. It has no row in the database, and ends with the agent.
 
-A task may be *under* another one, of the same agent or of a delegating agent. A task under another one only narrows it
-and never outlives it.
+A task may be *under* another one, of the same agent or of a delegating agent. Its access is never wider than that of
+the task above, and it never ends later.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ DEFAULT_TTL_S = 3600
 MAX_TTL_S = 30 * 86_400
 MAX_HEARTBEAT_S = 86_400
 MAX_TASK_BYTES = MAX_TOKEN_BYTES
-"""Purpose, bounds, intent and budget of a task together, in bytes of canonical JSON: no token can carry more."""
+"""Maximum total size of purpose, bounds, intent and budget of a task, in bytes of canonical JSON, because no token can
+contain more.
+"""
 
 
 class TaskTooLarge(Invalid):
@@ -45,31 +47,35 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
     """The declaration of a task."""
 
     agent: str
-    """name or id"""
+    """Name or id of the agent."""
     purpose: str
     bounds: Sequence[ToolDetail] = ()
     data_classes: Sequence[str] | None = None
-    """limit to tools that handle no other class; None: no limit"""
+    """Data classes: only tools whose classes are all in the list may be called. None for no limit."""
     budget: Sequence[Limit] = ()
     intent: Intent | None = None
-    """the words of the person; they can never change"""
+    """Words of the person. They can never change."""
     scopes: list[str] | None = None
-    """None: all scopes of the agent, or of the parent"""
+    """Scopes of the task. None for all scopes of the agent, or of the parent."""
     on_behalf_of: str | None = None
-    """name or id of a person"""
+    """Name or id of the person on whose behalf the task runs; None for no person."""
     ttl_s: int = DEFAULT_TTL_S
     heartbeat_s: int | None = None
-    """seconds without a heartbeat of any holder, after which the task is lost; None: no heartbeat"""
+    """Number of seconds without a heartbeat of any holder after which the task is lost; None for no heartbeat."""
     ends_with_last: bool = False
-    """the task ends when its last holder leaves"""
+    """True if the task ends when its last holder leaves."""
     parent: str | None = None
-    """id of the task of which this is a part; a holder of the parent may give a part to itself or to another agent"""
+    """Id of the parent, the task of which this is a part; None for none. An agent may give a part of its task to itself
+    or to another agent.
+    """
     unregistered: bool = True
-    """permission for bounds to name https resources that are not registered"""
+    """True if the bounds may name https resources that are not registered."""
     is_counted: bool = True
-    """the task counts towards the maximum of the agent's tasks for a person; False if the caller limits their number"""
+    """True if the task counts towards the maximum number of the agent's tasks for a person. False if the caller limits
+    their number in another way.
+    """
     by: Caller | None = None
-    """the declaring caller; None: the server itself"""
+    """The caller that declares the task; None for the server itself."""
 
 
 class State(StrEnum):
@@ -82,19 +88,19 @@ class State(StrEnum):
 
 
 def end_state(state: State, outcome: State) -> State:
-    """Return the state after an end by a caller. Raises Conflict if the task has ended already, Invalid for another
-    state.
+    """Return the state of a task that a caller ends with `outcome`. Raises Conflict if the task has already ended, and
+    Invalid for an outcome that is not permitted.
     """
     if outcome in (State.LIVE, State.EXPIRED, State.LOST):
-        raise Invalid("a task ends as done, failed or cancelled")
+        raise Invalid("the outcome of a task must be done, failed or cancelled")
     if state is not State.LIVE:
-        raise Conflict(f"the task has ended already: {state}", code="task_ended")
+        raise Conflict(f"the task has already ended: {state}", code="task_ended")
     return outcome
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
-    """A task. Times in microseconds. A call must be within both `scopes` and `bounds`; without bounds, the
-    scopes alone decide.
+    """A task. Times are in microseconds. A call must be within both `scopes` and `bounds`. Without bounds, only the
+    scopes limit the calls.
     """
 
     task_id: TaskId
@@ -106,32 +112,38 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     state: State
     created_at: int
     expires_at: int | None
-    """None for a standing task."""
+    """End of the task; None for a standing task."""
     ended_at: int | None = None
     parent: TaskId | None = None
     depth: int = 0
-    """number of tasks above it"""
+    """Number of tasks above it."""
     chain: tuple[Link, ...] = ()
-    """The tasks above it, the nearest first; present only if a decision needs the delegation chain."""
+    """The tasks above it with their agents, the nearest first. Filled in only if a decision needs the
+    delegation chain.
+    """
 
     restricted: tuple[str, ...] = ()
-    """agents of its chain that are under a restriction (`registry.store.restrictions`); filled in with the chain"""
+    """Ids of the agents of its chain that are under a restriction (`registry.store.restrictions`). Filled in together
+    with the chain.
+    """
 
     intent: str | None = None
-    """digest of its intent, or of the intent above; None: no intent"""
+    """Digest of the intent of the task, or of the task above; None for no intent."""
     memory: TaskId | None = None
-    """task whose memory this task uses: itself, or a task above; None: no memory"""
+    """Id of the task whose memory this task uses: its own, or a task above; None for no memory."""
 
     elevated: frozenset[str] = frozenset()
-    """scopes that the agent has only under this task: an elevation"""
+    """Scopes that the agent has only under this task, which is then an elevation."""
 
     heartbeat: int | None = None
-    """seconds without a heartbeat of any holder, after which the task is lost; None: no heartbeat"""
+    """Time without a heartbeat of any holder after which the task is lost, in microseconds; None for no heartbeat."""
     beat_until: int | None = None
     ends_with_last: bool = False
 
     def is_live(self, now: int) -> bool:
-        """Return whether the task is live at this time, by its state, its date and the heartbeats of its holders."""
+        """Return whether the task is live at `now` (microseconds), by its state, its end and the heartbeats of its
+        holders.
+        """
         return (
             self.state is State.LIVE
             and (self.expires_at is None or now < self.expires_at)
@@ -146,7 +158,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Holder(msgspec.Struct, frozen=True):
-    """A running copy of an agent that works on a task, under the name that it gave itself; times in microseconds."""
+    """A running copy of an agent that works on a task, under a name that the copy chose. Times are in microseconds."""
 
     holder: str
     since: int
@@ -154,7 +166,9 @@ class Holder(msgspec.Struct, frozen=True):
 
 
 class TaskDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="task"):
-    """The end of a task, for guards. From `until` (microseconds) on, no token of the task is live."""
+    """The message to guards that a task has ended. From `until` (microseconds) on, no token of the task
+    is live anyway.
+    """
 
     task: TaskId
     until: int
@@ -186,12 +200,15 @@ def standing_task(agent: Agent) -> Task:
 
 
 def check_heartbeat(seconds: int | None, *, ends_with_last: bool) -> int | None:
-    """Check a heartbeat, 1 second to 1 day, and return it in microseconds. Raises Invalid, also for an absent heartbeat
-    that `ends_with_last` needs.
+    """Return a heartbeat interval in microseconds after checking that it is 1 second to 1 day (None for no heartbeat).
+    Raises Invalid, also for None together with `ends_with_last`.
     """
     if seconds is None:
         if ends_with_last:
-            raise Invalid("the server can only know the last holder by heartbeats", hint="give a `heartbeat` too")
+            raise Invalid(
+                "`ends_with_last` needs a `heartbeat`, by which the server knows the last holder",
+                hint="send a `heartbeat` too",
+            )
         return None
     if not 1 <= seconds <= MAX_HEARTBEAT_S:
         raise Invalid(f"the heartbeat must be 1 to {MAX_HEARTBEAT_S} seconds")
@@ -201,7 +218,9 @@ def check_heartbeat(seconds: int | None, *, ends_with_last: bool) -> int | None:
 def check_size(
     *, purpose: str, bounds: Sequence[ToolDetail] = (), intent: Intent | None = None, budget: Sequence[Limit] = ()
 ) -> None:
-    """Check that the description of a task, without its plan, has at most `MAX_TASK_BYTES`. Raises TaskTooLarge."""
+    """Check that the purpose, bounds, intent and budget of a task, without its plan, have at most `MAX_TASK_BYTES`
+    together. Raises TaskTooLarge.
+    """
     without_plan = None if intent is None else msgspec.structs.replace(intent, plan=None)
     intent_bytes = 0 if without_plan is None else len(canonical.encode(msgspec.to_builtins(without_plan)))
     size = len(purpose.encode()) + len(canonical.encode(render_details(bounds))) + intent_bytes
@@ -214,14 +233,14 @@ def check_size(
 
 
 def check_ttl(seconds: int) -> int:
-    """Check a task's time to live, 1 second to 30 days, and return it in microseconds. Raises Invalid."""
+    """Return a task's lifetime in microseconds after checking that it is 1 second to 30 days. Raises Invalid."""
     if not 1 <= seconds <= MAX_TTL_S:
         raise Invalid(f"the ttl must be 1 to {MAX_TTL_S} seconds")
     return seconds * SECOND
 
 
 class Elevation(msgspec.Struct, frozen=True):
-    """The record of an elevation: the scopes, the approval, and the time."""
+    """The record of an elevation: its task, its scopes, its approval, and its times."""
 
     task: TaskId
     is_break_glass: bool

@@ -1,4 +1,4 @@
-"""Budgets, their spent units, and the units at guards."""
+"""Stored budgets, their accounts, and the slices of guards."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def is_there_any(reader: Reader) -> bool:
 def get(reader: Reader, id: str) -> Allotment:
     """Return an allotment by its id."""
     row = reader.one(_GET, id=id)
-    assert row is not None  # a row is never deleted
+    assert row is not None  # the row exists, because rows are never deleted
     return _allotment(row)
 
 
@@ -99,14 +99,14 @@ def end(tx: Tx, id: str) -> None:
 
 
 def left_under(reader: Reader, task: str) -> dict[str, tuple[str | None, int]]:
-    """Return the accounts of the task and of the live tasks under it: the account from which each was taken,
-    and its unspent units.
+    """Return the accounts of a task and of the live tasks under it: for each, the account from which it was taken (None
+    for none), and its unspent units.
     """
     return {id: (parent, left) for id, parent, left in reader.all(_LEFT_UNDER, task=task)}
 
 
 def open_account(tx: Tx, id: str, budget: Budget) -> None:
-    """Create the account if there is none, and set its ceiling to the present budget."""
+    """Create an account if it does not exist, and set its limit to that of the budget."""
     tx.run(_OPEN, id=id, budget=budget.id, ceiling=budget.limit.units, now=tx.now)
 
 
@@ -117,14 +117,14 @@ def account(reader: Reader, id: str) -> Account | None:
 
 
 def budget_of(reader: Reader, account: str) -> str:
-    """Return the id of the allotment of an account."""
+    """Return the id of the budget to which an account belongs."""
     row = reader.one(_OF_ACCOUNT, id=account)
     assert row is not None
     return str(row[0])
 
 
 def take(tx: Tx, account: str, units: int) -> bool:
-    """Take units from an account. Return False, having taken none, if the account has fewer."""
+    """Take units from an account. If it has fewer, take none and return false."""
     return tx.run(_TAKE, id=account, units=units) == 1
 
 
@@ -165,7 +165,7 @@ def drop_slices(tx: Tx, spool: str) -> None:
 
 
 def prune(tx: Tx, *, before: int, limit: int) -> int:
-    """Delete the accounts of days before that day."""
+    """Delete at most `limit` accounts of days before the day `before`; return their number."""
     return tx.run(_PRUNE, before=before, limit=limit)
 
 

@@ -1,4 +1,4 @@
-"""Eligible scopes of agents, and the granted elevations; each is a task with scopes of its own."""
+"""Stored eligible scopes of agents, and granted elevations. Each elevation is a task with additional scopes."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ _LAST = "tk_z"  # sorts after every id in every collation
 
 
 def eligible(reader: Reader, agent: AgentId) -> frozenset[str]:
-    """Return the scopes that the operator lists as eligible for the agent."""
+    """Return the scopes that an agent may request temporarily."""
     row = reader.one(_ELIGIBLE, agent=agent)
     return frozenset() if row is None else frozenset(row[0].split())
 
 
 def set_eligible(tx: Tx, agent: AgentId, scopes: frozenset[str]) -> None:
-    """Set the eligible scopes of an agent."""
+    """Set the scopes that an agent may request temporarily."""
     tx.touch("eligible", agent)
     tx.run(_SET_ELIGIBLE, agent=agent, scopes=" ".join(sorted(scopes)))
 
@@ -56,7 +56,7 @@ def insert(tx: Tx, elevation: Elevation) -> None:
 
 
 def get(reader: Reader, task: str) -> Elevation | None:
-    """Return the elevation of a task; None if it is none."""
+    """Return the elevation of a task; None if the task is not an elevation."""
     row = reader.one(_GET, task=task)
     return None if row is None else _elevation(*row)
 
@@ -77,7 +77,7 @@ def live_of_agent(reader: Reader, agent: AgentId, *, now: int) -> list[TaskId]:
 
 
 def broken_glass(reader: Reader, *, now: int, limit: int) -> list[Elevation]:
-    """Return the live elevations by emergency access."""
+    """Return the live elevations with break-glass access."""
     return [_elevation(*row) for row in reader.all(_GLASS, now=now, limit=limit)]
 
 

@@ -23,7 +23,7 @@ _PRUNE = sql(
 
 
 class HistoryRow(NamedTuple):
-    """A stored history. `seq` is the number of its changes."""
+    """A stored history. `seq` is the number of changes so far."""
 
     seq: int
     history: History
@@ -56,5 +56,5 @@ def drop(tx: Tx, holder: str) -> None:
 
 
 def prune(tx: Tx, *, before: int, limit: int) -> int:
-    """Delete days before that day; return their number."""
+    """Delete at most `limit` histories of days before the day `before`; return their number."""
     return tx.run(_PRUNE, before=before, limit=limit)

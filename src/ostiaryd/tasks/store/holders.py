@@ -18,12 +18,12 @@ _BEAT = sql("update task set beat_until = :until where task_id = :task")
 
 
 def living(reader: Reader, task: TaskId, *, after: int) -> list[Holder]:
-    """Return the holders with a heartbeat after that time."""
+    """Return the holders of a task whose last heartbeat is after `after` (microseconds)."""
     return [Holder(*row) for row in reader.all(_LIVING, task=task, after=after)]
 
 
 def put(tx: Tx, task: TaskId, holder: str, *, until: int) -> None:
-    """Record a heartbeat. The task stays live until `until`, or longer with the next heartbeat."""
+    """Record a heartbeat of a holder. Without a further heartbeat, the task stays live until `until` (microseconds)."""
     tx.run(_PUT, task=task, holder=holder, now=tx.now)
     tx.run(_BEAT, task=task, until=until)
 
@@ -34,5 +34,5 @@ def drop(tx: Tx, task: TaskId, holder: str) -> None:
 
 
 def drop_silent(tx: Tx, task: TaskId, *, before: int) -> None:
-    """Delete the holders without a heartbeat since `before`."""
+    """Delete the holders of a task whose last heartbeat is before `before` (microseconds)."""
     tx.run(_DROP_SILENT, task=task, before=before)

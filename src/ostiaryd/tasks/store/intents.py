@@ -1,4 +1,4 @@
-"""Intents of tasks: written once, by digest, and shared by a task and the tasks under it."""
+"""Stored intents of tasks, by digest. Each is written once, and shared by a task and the tasks under it."""
 
 from __future__ import annotations
 
@@ -19,5 +19,5 @@ def insert(tx: Tx, recorded: Recorded) -> str:
 def get(reader: Reader, digest: str) -> Recorded:
     """Return an intent by its digest."""
     row = reader.one(_GET, digest=digest)
-    assert row is not None  # nothing takes one away
+    assert row is not None  # the row exists, because rows are never deleted
     return Recorded.decode(row[0])

@@ -1,4 +1,4 @@
-"""Memories of the origins of values: one row for a live task with a memory of its own."""
+"""Stored memories of tasks: one row for each live task with a separate memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _DROP = sql("delete from memory where task = :task")
 
 
 class MemoryRow(NamedTuple):
-    """A stored memory. `tree` is the task at which the first memory of its tree began."""
+    """A stored memory. `tree` is the task with the first memory of the tree."""
 
     tree: TaskId
     seq: int
@@ -34,7 +34,9 @@ def insert(tx: Tx, task: TaskId, *, tree: TaskId, body: bytes) -> None:
 
 
 def advance(tx: Tx, task: TaskId) -> MemoryRow | None:
-    """Take the next number of the memory, locked until the end of this act; None without a memory."""
+    """Increase the number of changes of a memory, and return the memory, locked until the end of this act; None if
+    there is none.
+    """
     tx.run(_ADVANCE, task=task)
     return get(tx, task)
 

@@ -16,7 +16,7 @@ _PRUNABLE = sql(
                where finding.task = task.task_id and (incident.closed_at is null or incident.closed_at >= :before))
        order by ended_at limit :limit"""
 )
-"""Condition that keeps a task while an incident about it is open, so that its agent cannot delete evidence."""
+"""SQL condition: keeps a task while an incident about it is open, so that its agent cannot delete evidence."""
 _WITHOUT_SLICES = """budget.holder = :task and not exists (
         select 1 from slice join account on slice.account_id = account.account_id
         where account.budget_id = budget.budget_id)
@@ -33,14 +33,16 @@ _IN_ORDER = (
     sql(f"delete from budget where {_WITHOUT_SLICES}"),
     sql("delete from task where task_id = :task"),
 )
-"""Statements of the deletion, in order. A budget of which a guard still has a slice is ended and kept, since
-the guard may settle it.
+"""Statements of the deletion, in order. If a guard still has a slice of a budget, the budget is kept, because the guard
+may return units.
 """
 _INTENT = sql("delete from intent where digest = :digest and not exists (select 1 from task where intent = :digest)")
 
 
 def prune(tx: Tx, *, before: int, limit: int) -> list[TaskId]:
-    """Delete tasks that ended before that time and under which no live task is left; return their ids."""
+    """Delete at most `limit` tasks that ended before `before` (microseconds) and have no live task under them; return
+    their ids.
+    """
     rows = tx.all(_PRUNABLE, before=before, now=tx.now, limit=limit)
     for statement in _IN_ORDER:
         for id, _ in rows:

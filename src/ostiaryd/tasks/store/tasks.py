@@ -16,7 +16,7 @@ _COLUMNS = """task_id, agent, person, purpose, scopes, bounds, state, created_at
 _SELECT = f"select {_COLUMNS} from task "
 _GET = sql(_SELECT + "where task_id = :id", lasting=True, keys="id")
 _BRIEF = _COLUMNS.replace(" bounds,", " '[]' as bounds,")
-"""columns without the bounds, which may be as long as a token"""
+"""Columns of a task without its bounds, which may be as long as a token."""
 _LIST = sql(f"select {_BRIEF} from task where task_id < :before order by task_id desc limit :limit")
 _OF_AGENT = sql(
     f"select {_BRIEF} from task where agent = :agent and task_id < :before order by task_id desc limit :limit"
@@ -145,21 +145,25 @@ def live_under(reader: Reader, parent: TaskId) -> list[Task]:
 
 
 def above(reader: Reader, id: TaskId) -> list[Task]:
-    """Return the task and the tasks above it, the nearest first, as far as they have a row."""
+    """Return a task and the tasks above it, the nearest first. A standing task has no row, and is not included."""
     return [_task(row) for row in reader.all(_ABOVE, id=id)]
 
 
 def tree(reader: Reader, id: TaskId, *, of_standing: bool, depth: int, after: str, limit: int) -> list[Task]:
-    """Return the task and the tasks under it after the place `after`, by depth and id, without their bounds.
+    """Return a task and the tasks under it, ordered by depth and id, after the position given by `depth` and the id
+    `after`, without their bounds.
 
-    Of a standing task, which has no row: the live tasks directly under it, and all under those.
+    With `of_standing`, return the live tasks directly under a standing task, and all tasks under them; the standing
+    task itself has no row.
     """
     statement = _TREES_UNDER if of_standing else _TREE
     return [_task(row) for row in reader.all(statement, id=id, depth=depth, after=after, limit=limit)]
 
 
 def count_live(reader: Reader, agent: AgentId, *, person: PersonId | None, now: int) -> int:
-    """Return the number of live tasks of the agent for that person, or for none, that are under no other task."""
+    """Return the number of live tasks of an agent for a person (None for tasks without a person) that have no task
+    above.
+    """
     if person is None:
         row = reader.one(_COUNT_LIVE, agent=agent, now=now)
     else:
@@ -176,7 +180,9 @@ def count_under(reader: Reader, parent: TaskId, *, now: int) -> int:
 
 
 def end(tx: Tx, id: TaskId, state: State, *, under: State) -> tuple[int, list[TaskId]]:
-    """End that task and all live tasks under it; return how many, and which had a memory of their own."""
+    """End a task with `state`, and all live tasks under it with the state `under`; return their number, and the ids of
+    those with a separate memory.
+    """
     rows = tx.all(_END, id=id, state=state.value, under=under.value, now=tx.now)
     for ended, _ in rows:
         tx.touch("task", ended)
@@ -192,27 +198,29 @@ def end_all(tx: Tx, state: State) -> int:
 
 
 def renew(tx: Tx, id: TaskId, *, expires_at: int) -> None:
-    """Move the end of a task."""
+    """Set the end of a task to `expires_at` (microseconds)."""
     tx.touch("task", id)
     tx.run(_RENEW, id=id, expires_at=expires_at)
 
 
 def due(reader: Reader, *, now: int, limit: int) -> list[TaskId]:
-    """Return tasks past their end that are not yet ended, the longest overdue first; of nested tasks only the
-    topmost.
+    """Return the ids of tasks that have expired and are not ended yet, the earliest first. Of nested tasks only the
+    topmost is returned.
     """
     return [row[0] for row in reader.all(_DUE, now=now, limit=limit)]
 
 
 def silent(reader: Reader, *, now: int, limit: int) -> list[TaskId]:
-    """Return the tasks whose holders have sent no heartbeat for too long and that are not yet ended, the
+    """Return the ids of tasks that are not ended yet although their holders have sent no heartbeat for too long, the
     longest silent first.
     """
     return [row[0] for row in reader.all(_SILENT, now=now, limit=limit)]
 
 
 def ended(reader: Reader, *, since: int) -> list[tuple[TaskId, int]]:
-    """Return the tasks ended after `since`: (id, time). Of tasks that ended together, only the topmost is listed."""
+    """Return the tasks that ended after `since` (microseconds), as (id, time). Of tasks that ended together, only the
+    topmost is returned.
+    """
     return [(id, at) for id, at in reader.all(_ENDED, since=since)]
 
 

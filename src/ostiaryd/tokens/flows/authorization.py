@@ -1,4 +1,6 @@
-"""The authorization endpoint: stored requests, the next step of a request, consent, and authorization codes."""
+"""The authorization endpoint: store a request, determine its next step, record the person's consent, and issue the
+authorization code.
+"""
 
 from __future__ import annotations
 
@@ -44,32 +46,36 @@ from ostiaryd.trust.model.clients import ClientKind, OAuthClient
 from ostiaryd.trust.model.sessions import Assurance, Session
 
 REQUEST_S = 600
-"""seconds for which a stored request is valid"""
+"""Lifetime of a stored authorization request, in seconds."""
 CODE_S = 60
-"""seconds for which an authorization code is valid"""
+"""Lifetime of an authorization code, in seconds."""
 TIME_DIGITS = 12
-"""Number of digits of the time at the beginning of a code or reference. The key of its row reveals only this time."""
+"""Length of the time at the beginning of an authorization code or request reference, in hexadecimal digits. The
+database key of a code contains this time and a digest, never the secret part.
+"""
 MAX_REQUESTS = 200
-"""Maximum number of unanswered stored requests of one network, from browsers and from clients that no
-administrator registered.
+"""Maximum number of unanswered stored requests per client network. Requests that browsers send, and requests of clients
+that no administrator registered, count.
 """
 PRODUCT = "Ostiary"
 DEVICE = "device:"
-"""Prefix of a user code in place of the reference to a stored request."""
+"""Prefix of a `request_uri` that holds the user code of a device instead of the reference to a stored request."""
 DAY = 86_400 * SECOND
 
 
 class PersonNeeded(Refused):
-    """The person has to sign in or to consent before a code can be issued."""
+    """Exception: the server cannot issue a code before the person signs in or consents."""
 
     is_challenge = True
 
     def __init__(self) -> None:
-        super().__init__("the person has to sign in or to consent", hint="open the login page or the consent page")
+        super().__init__(
+            "the person has to sign in or to consent", hint="send the person to the login page or to the consent page"
+        )
 
 
 class Step(Enum):
-    """The next step of an authorization request."""
+    """The next step of an authorization request: login, consent, or code."""
 
     LOGIN = "login"
     CONSENT = "consent"
@@ -77,10 +83,10 @@ class Step(Enum):
 
 
 def store_request(tx: Tx, request: AuthorizationRequest, *, network: str = "") -> str:
-    """Store a request and return its `request_uri` (RFC 9126 section 2.2).
+    """Store an authorization request, and return its `request_uri` (RFC 9126 section 2.2).
 
-    `network` is that of a caller whom no administrator registered. Raises Unavailable if too many requests of the
-    network are unanswered.
+    `network` is the network of the caller if no administrator registered the caller, otherwise empty. Raises
+    Unavailable if `MAX_REQUESTS` requests of the network are unanswered.
     """
     if network and store.count_requests(tx, network=network, now=tx.now) >= MAX_REQUESTS:
         raise Unavailable(f"{MAX_REQUESTS} authorization requests of your network are waiting", hint="try again later")
@@ -90,22 +96,27 @@ def store_request(tx: Tx, request: AuthorizationRequest, *, network: str = "") -
 
 
 def find_request(reader: Reader, request_uri: str, client: OAuthClient, *, now: int) -> StoredRequest:
-    """Return the stored request of that client.
+    """Return the unanswered stored request that `request_uri` names, if `client` sent it.
 
-    Raises InvalidRequest, which must not be answered at the redirect URI: the client may have removed it meanwhile.
+    Raises InvalidRequest. Do not redirect that error to the redirect URI of the request: the client may have removed
+    the URI from its registration.
     """
     stored = store.get_request(reader, key_of(request_uri.removeprefix(REQUEST_URI)))
     is_live = stored is not None and now < stored.expires_at and stored.used_at is None
     hint = "go back to the application and begin again"
     if stored is None or not is_live or stored.request.client_id != client.client_id:
-        raise InvalidRequest("the authorization request has expired, was answered, or is another client's", hint=hint)
+        raise InvalidRequest(
+            "the authorization request has expired, was answered, or was sent by another client", hint=hint
+        )
     if not client.has_redirect_uri(stored.request.redirect_uri):
         raise InvalidRequest("`redirect_uri` is not registered for this client any more", hint=hint)
     return stored
 
 
 async def forget(world: World) -> None:
-    """Delete expired requests, grants, devices and clients of sessions; a code and a consent a day after their end."""
+    """Delete authorization requests, grants and clients of login sessions that have expired, and codes, consents and
+    device requests that expired more than a day ago. Consents that ended more than a day ago are deleted too.
+    """
     await world.writer.submit(_forget)
 
 
@@ -119,10 +130,10 @@ def _forget(tx: Tx) -> None:
 def make_offer(
     reader: Reader, request: AuthorizationRequest, client: OAuthClient, *, now: int, config: Config
 ) -> Offer:
-    """Return the access that a request can get: its scopes as far as the agent may have them, at one resource.
+    """Return the scopes and bounds at one resource that the consent page offers for a request.
 
-    An agent can have the scopes that an administrator gave it. An unregistered client can have the scopes that the
-    resource declares; the person decides about them. Raises InvalidScope, InvalidTarget, InvalidDetails.
+    A registered agent can get the scopes that an administrator gave it. An unregistered client can get the scopes that
+    the resource declares; the person decides about them. Raises InvalidScope, InvalidTarget, InvalidDetails.
     """
     bounds = request.bounds(classes=config.classes)
     if not (request.resource or request.scopes or bounds):
@@ -133,11 +144,14 @@ def make_offer(
     own = registry.active_agent(reader, client.client_id, now=now).scopes if is_agent else request.scopes
     target = find_target(reader, request.resource, requested=request.scopes, available=own, now=now, config=config)
     if target.resource is None or target.uri == config.api:
-        raise InvalidTarget("a person's consent reaches registered resources alone", hint="`resource` names another")
+        raise InvalidTarget(
+            "a person can consent only to a registered resource that is not this server's API",
+            hint="send `resource` with the URI of another registered resource",
+        )
     declared = None if is_agent else registry.declared_scopes(reader, target.resource)
     available = frozenset(filter(target.owns, own if declared is None else declared)) - {ADMIN}
     if not (scopes := request.scopes & available if request.scopes else available):
-        raise InvalidScope(f"the client can have none of these scopes: {render_scope(request.scopes)}")
+        raise InvalidScope(f"the client cannot get any of these scopes: {render_scope(request.scopes)}")
     return Offer(resource=target.uri, scopes=scopes, details=narrow_details(bounds, task=(), target=target))
 
 
@@ -151,10 +165,11 @@ def choose_step(
     requested_at: int,
     now: int,
 ) -> tuple[Step, Assurance | None]:
-    """Return the next step of a request, and how the person is authenticated (None before the login).
+    """Return the next step of a request, and the assurance of the person's login (None if the person has to sign in
+    first).
 
-    A login after `requested_at` satisfies the request, so no request asks twice. Raises LoginRequired, Unmet,
-    ConsentRequired, Forbidden (`role_required`).
+    A login after `requested_at` (microseconds) satisfies a demand for a new login, so the person is not asked to sign
+    in twice for one request. Raises LoginRequired, Unmet, ConsentRequired, Forbidden (`role_required`).
     """
     is_silent = "none" in request.prompt
     assurance = None if session is None else _meet(request, session, requested_at=requested_at, now=now)
@@ -173,14 +188,14 @@ def choose_step(
 
 
 def has_consented(reader: Reader, client: OAuthClient, session: Session) -> bool:
-    """Return whether the person of a session has a consent to the client, at any resource."""
+    """Return whether the person of a session has given the client a consent at any resource that was not withdrawn."""
     return consents.has_any(reader, person=session.person, client_id=client.client_id)
 
 
 def _find_consent(
     reader: Reader, request: AuthorizationRequest, offer: Offer, client: OAuthClient, session: Session, *, now: int
 ) -> Consent | None:
-    """Return an existing consent that covers the request."""
+    """Return the person's existing consent if it covers the request; otherwise None."""
     consent = consents.live(reader, person=session.person, client_id=client.client_id, resource=offer.resource)
     requested = offer.scopes | request.identity
     if consent is None or not consent.covers(requested, offer.details, digest=client.digest, now=now):
@@ -189,7 +204,9 @@ def _find_consent(
 
 
 def _meet(request: AuthorizationRequest, session: Session, *, requested_at: int, now: int) -> Assurance | None:
-    """Return the assurance of the session if it satisfies the request; None if the person has to sign in."""
+    """Return the assurance of the session if its login satisfies the request; None if the person has to
+    sign in again.
+    """
     since = 0 if request.max_age is None else min(now - request.max_age * SECOND, requested_at)
     if {"login", "select_account"} & set(request.prompt):
         since = requested_at
@@ -199,10 +216,15 @@ def _meet(request: AuthorizationRequest, session: Session, *, requested_at: int,
 
 
 def _refuse_login(request: AuthorizationRequest, session: Session) -> None:
-    """Raise the refusal of a request that the login of its person does not satisfy. Raises LoginRequired, Unmet."""
+    """Refuse a request that the login of the session does not satisfy. Raises LoginRequired if the request names
+    another person, otherwise Unmet.
+    """
     if request.subject not in ("", session.person):
         raise LoginRequired("the request names another person")
-    raise Unmet(f"the person signed in at the level {session.acr}", hint=f"needed: {' or '.join(request.acr_values)}")
+    raise Unmet(
+        f"the person signed in at the level {session.acr}",
+        hint=f"sign in with one of the levels {' or '.join(request.acr_values)}",
+    )
 
 
 def view_consent(
@@ -238,8 +260,8 @@ def view_consent(
 
 
 def _known_names(reader: Reader, client: OAuthClient, person: str) -> list[str]:
-    """Return the names that the name of a client must not look like: of agents, of clients that the person
-    knows, and of this server.
+    """Return the names with which the name of a client must not be confused: all agents, the other clients that the
+    person consented to, and this server.
     """
     consented = consents.client_names(reader, person=person, without=client.client_id)
     return [*consented, *trust.list_agent_names(reader), PRODUCT]
@@ -255,10 +277,10 @@ def issue_code(
     request_uri: str,
     config: Config,
 ) -> str:
-    """Return an authorization code on an existing consent.
+    """Issue an authorization code on an existing consent, and return the code.
 
-    Raises PersonNeeded if the person has to sign in or to consent, InvalidRequest, InvalidClient, and as `make_offer`
-    and `choose_step` do.
+    `requested_at` is in microseconds. Raises PersonNeeded if the person has to sign in or to consent, InvalidRequest,
+    InvalidClient, and the errors of `make_offer` and `choose_step`.
     """
     act.entry.person = session.person
     _check_unchanged(act, client)
@@ -282,22 +304,22 @@ def agree(
     *,
     request_uri: str = "",
 ) -> str:
-    """Record the consent of a person, and return an authorization code for the lines that stayed ticked.
+    """Record the consent of a person to the scopes and bounds in `choice`, and return an authorization code for them.
 
-    1. The client is the same as on the page. 2. The choice lies within the offer. 3. The agent is that of the client
-    and this person. 4. The consent is stored. 5. The request is answered. Raises InvalidClient, InvalidRequest,
-    Invalid, NotFound, Forbidden, Conflict.
+    1. The client has not changed since the page was shown. 2. The choice lies within the offer. 3. The agent is that of
+    the client and this person. 4. The consent is stored. 5. The request is marked as answered. Raises InvalidClient,
+    InvalidRequest, Invalid, NotFound, Forbidden, Conflict.
     """
     act.entry.person = session.person
     _check_unchanged(act, client)
     check_person(act.tx, client, person=session.person, uri=offer.resource, scopes=choice.scopes, now=act.now)
     if not choice.scopes <= offer.scopes | request.identity or not choice.details <= set(range(len(offer.details))):
-        raise InvalidRequest("the choice goes beyond what was offered", hint="reload the page")
+        raise InvalidRequest("the form has a scope or a bound that this page did not offer", hint="reload the page")
     details = tuple(detail for place, detail in enumerate(offer.details) if place in choice.details)
     if offer.details and not details:
-        raise InvalidRequest("nothing is left to agree to", hint="leave a line ticked, or deny the request")
+        raise InvalidRequest("no scope and no bound is ticked", hint="leave a line ticked, or deny the request")
     if offer.scopes and not details and not choice.scopes & offer.scopes:
-        raise InvalidRequest("nothing is left to agree to", hint="leave a line ticked, or deny the request")
+        raise InvalidRequest("no scope and no bound is ticked", hint="leave a line ticked, or deny the request")
     agent = agent_of(act, client, session.person, scopes=choice.scopes & offer.scopes)
     consent = remember(
         act,
@@ -314,11 +336,13 @@ def agree(
 
 
 def _check_unchanged(act: Act, client: OAuthClient) -> None:
-    """Check that the client was neither stopped nor changed since the request read it. Raises InvalidClient,
-    InvalidRequest.
+    """Check that the client is active, and that its metadata has not changed since `client` was read. Raises
+    InvalidClient, InvalidRequest.
     """
     if trust.get_oauth_client(act.tx, client.client_id).digest != client.digest:
-        raise InvalidRequest("the client has changed meanwhile", hint="go back to the application and begin again")
+        raise InvalidRequest(
+            "the client's registration changed during this request", hint="go back to the application and begin again"
+        )
 
 
 def _put_code(
@@ -332,7 +356,9 @@ def _put_code(
     *,
     request_uri: str,
 ) -> str:
-    """Store a code for exactly these scopes and bounds; a stored request is answered once."""
+    """Store and return an authorization code for exactly these scopes and bounds, and mark the request as answered.
+    Raises InvalidRequest if the request was answered before.
+    """
     act.entry.agent = consent.agent
     registry.note(act, object=consent.consent_id, client=consent.client_id, scopes=sorted(scopes))
     granted = replace(
@@ -355,8 +381,10 @@ def _put_code(
 
 
 def _answer_request(act: Act, request_uri: str, *, code: str | None) -> None:
-    """Mark a stored request as answered, or a device (`device:USER_CODE`) with the key of its code. Raises
-    InvalidRequest.
+    """Mark the request that `request_uri` names as answered. For a device request (`device:USER_CODE`), store `code`,
+    the database key of the authorization code, or None if the person denied.
+
+    With an empty `request_uri`, do nothing. Raises InvalidRequest if the request was answered before.
     """
     if not request_uri:
         return
@@ -376,18 +404,20 @@ def deny(act: Act, request: AuthorizationRequest, session: Session, *, request_u
 
 
 def _make_secret(tx: Tx) -> str:
-    """Return a new code or reference: its time in milliseconds (12 hexadecimal digits), and 256 random bits."""
+    """Return a new secret for a code or request reference: the time in milliseconds (12 hexadecimal digits), then 256
+    random bits in base64url.
+    """
     return f"{tx.now // 1000:0{TIME_DIGITS}x}{b64u(tx.random(32))}"
 
 
 def key_of(secret: str) -> str:
-    """Return the key of the row of a code or reference: its time, and its digest, which does not reveal the secret.
+    """Return the database key of a code or request reference: the time at its beginning, then the digest of the secret.
 
-    Rows of one time are neighbours, so that a commit writes few pages.
+    Rows of the same time have neighbouring keys, so that a commit writes few database pages.
     """
     return secret[:TIME_DIGITS] + digest_of(secret)
 
 
 def digest_of(secret: str) -> str:
-    """Return the digest of a secret."""
+    """Return the SHA-256 digest of a secret, under which the secret is stored."""
     return b64u(sha256(secret.encode()).digest())

@@ -1,9 +1,9 @@
 """CIBA, mode poll (OpenID Connect Client-Initiated Backchannel Authentication Core 1.0): a person approves a request on
 another device, and the agent that sent the request gets a token to act for the person.
 
-The package `approvals` stores the question. This module stores the client's handle of it (`auth_req_id`), and issues
-its result: a task on behalf of the person, with the scopes and bounds that the person has seen, and a token of the
-task. Differs from the standard: no ID token.
+The package `approvals` stores the approval request. This module stores the client's `auth_req_id`, and after the
+approval it issues a task on behalf of the person, with the scopes and bounds that the person has seen, and a token of
+the task. Unlike in the standard, no ID token is issued.
 """
 
 from __future__ import annotations
@@ -48,8 +48,10 @@ SLOWER_S = 5
 
 
 def await_person(act: Act, *, approval: str, client: str, person: str, wish: Wish, digest: str, expires_at: int) -> str:
-    """Store a request for a person's answer; return its `auth_req_id`. An earlier request about the same
-    question ends.
+    """Store a backchannel request of `client` to `person`, and return its `auth_req_id`.
+
+    The request refers to an approval request by `approval`. An earlier backchannel request about the same approval
+    request is replaced.
     """
     id = b64u(act.tx.random(32))
     store.put_backchannel(
@@ -69,24 +71,27 @@ def await_person(act: Act, *, approval: str, client: str, person: str, wish: Wis
 
 
 def settle_backchannel(act: Act, approval: str, *, approved: bool) -> None:
-    """Record the person's answer to a question. Without a backchannel request about the question, do nothing."""
+    """Record a person's answer to the approval request `approval` on all its backchannel requests. If there are none,
+    do nothing.
+    """
     store.settle_backchannel(act.tx, approval, is_approved=approved)
 
 
 def note_poll(tx: Tx, auth_req_id: str, *, slower: bool) -> None:
-    """Record a poll. If it came too early, the interval for the next polls grows."""
+    """Record that the client polled now. If `slower`, increase the minimum interval between polls by 5 seconds."""
     store.note_poll(tx, _request(auth_req_id), more=SLOWER_S if slower else 0)
 
 
 async def forget_requests(world: World) -> None:
-    """Delete requests a day after their end."""
+    """Delete backchannel requests that expired more than a day ago."""
     await world.writer.submit(lambda tx: store.prune_backchannel(tx, before=tx.now - DAY))
 
 
 def redeem(
     act: Act, credentials: Credentials, unverified_proof: str | None, *, auth_req_id: str, config: Config
 ) -> Issued:
-    """Return a token to act for the person who has approved the request.
+    """Issue and return an access token for the agent to act for the person who approved the backchannel request
+    `auth_req_id`.
 
     1. The client proves its identity, and its key. 2. The request is the client's own, and approved. 3. The approval is
     spent. 4. A task begins for the person, within the access that the person saw and within the agent's present access.
@@ -100,11 +105,12 @@ def redeem(
         raise UnauthorizedClient("only agents can send a backchannel request")
     if not possession.is_bound:
         raise dpop.InvalidProof(
-            "the DPoP proof is missing", hint="the approval of a person is bound to a key: send `DPoP`"
+            "the DPoP proof is missing",
+            hint="send a proof in the header `DPoP`: a token on a person's approval must be bound to a key",
         )
     request = store.backchannel(act.tx, _request(auth_req_id))
     if request is None or request.client != client.id:
-        raise InvalidGrant("request not found")
+        raise InvalidGrant("there is no backchannel request of this client with this `auth_req_id`")
     registry.note(act, object=request.approval)
     answered_at = _check_answered(request, now=act.now)
     _spend(act, request)
@@ -154,7 +160,9 @@ def redeem(
 
 
 def _check_answered(request: Backchannel, *, now: int) -> int:
-    """Return the time at which the person approved. Raises Pending, SlowDown, ExpiredToken, Forbidden."""
+    """Return the time at which the person approved, in microseconds. Raises Pending or SlowDown before the answer,
+    ExpiredToken after the end of the request, and Forbidden if the person denied.
+    """
     if request.answered_at is not None and not request.is_approved:
         raise Forbidden("the person denied the request", code="access_denied")
     if now >= request.expires_at:
@@ -162,12 +170,16 @@ def _check_answered(request: Backchannel, *, now: int) -> int:
     if request.answered_at is not None:
         return request.answered_at
     if now - request.polled_at < request.interval_s * SECOND:
-        raise SlowDown(f"poll at most once in {request.interval_s} seconds", hint=f"add {SLOWER_S}")
+        raise SlowDown(
+            f"the client polls too often: poll at most once in {request.interval_s} seconds", hint=f"add {SLOWER_S}"
+        )
     raise Pending("the person has not answered yet")
 
 
 def _spend(act: Act, request: Backchannel) -> None:
-    """Spend the approval. Raises InvalidGrant if it was spent before, ExpiredToken if it has ended."""
+    """Mark the approval of a backchannel request as spent. Raises InvalidGrant if it was spent before, ExpiredToken if
+    it has expired.
+    """
     try:
         policies.spend_approval(act, request.approval, digest=request.digest, call=request.request)
     except Forbidden as error:
@@ -176,5 +188,5 @@ def _spend(act: Act, request: Backchannel) -> None:
 
 
 def _request(auth_req_id: str) -> str:
-    """Return the digest under which a request is stored, which does not reveal its id."""
+    """Return the digest of an `auth_req_id`, under which the request is stored. The digest does not reveal the id."""
     return b64u(sha256(auth_req_id.encode()).digest())

@@ -1,4 +1,4 @@
-"""Consents: store, list and withdraw them, and the agents of persons that stand for unregistered clients."""
+"""Consents: store, list and withdraw them. Also the agent that represents an unregistered client for one person."""
 
 from __future__ import annotations
 
@@ -25,10 +25,12 @@ _NOT_IN_NAMES = re.compile(r"[^a-z0-9]+")
 
 
 def agent_of(act: Act, client: OAuthClient, person: str, *, scopes: frozenset[str]) -> str:
-    """Return the id of the agent that stands for a client of a person, with at least these scopes.
+    """Return the id of the agent that acts for a person in the name of a client, and give the agent at least these
+    scopes.
 
-    A registered agent stands for itself. For an unregistered client, each person has one agent, which is created at the
-    first consent: the person is its owner, with the scopes of the consents. Raises Invalid, NotFound, Forbidden.
+    If the client is a registered agent, that agent is returned. For an unregistered client, each person has a separate
+    agent, which is created at the person's first consent: the person owns it, and its scopes are those of the person's
+    consents. Raises Invalid, NotFound, Forbidden.
     """
     if client.kind is ClientKind.AGENT:
         return registry.active_agent(act.tx, client.client_id, now=act.now).agent_id
@@ -53,7 +55,9 @@ def agent_of(act: Act, client: OAuthClient, person: str, *, scopes: frozenset[st
 
 
 def _free_name(act: Act, client: str, person: str) -> str:
-    """Return a name for the agent of a client and a person. Names are not reused."""
+    """Return an unused name for the agent that represents a client for a person. Names of deleted agents are not
+    reused.
+    """
     words = [_NOT_IN_NAMES.sub("-", text.lower()).strip("-")[:24].strip("-") for text in (client, person)]
     base = "-".join(filter(None, words)) or "client"
     return f"{base}-{act.tx.random(4).hex()}"
@@ -71,11 +75,12 @@ def remember(
     details: tuple[ToolDetail, ...],
     seconds: int,
 ) -> Consent:
-    """Store the consent of a person. `offered` are all scopes that the page showed.
+    """Store a person's consent to `scopes` and `details` for `seconds`, and return it. `offered` are all scopes that
+    the page showed.
 
-    Earlier scopes that were not offered remain, if their bounds do, and the consent then ends no later than before: the
-    person did not agree to wider bounds or a longer lifetime for them. If the consent is narrower than before,
-    everything that was issued on it ends. Raises InvalidRequest for a lifetime that is not offered.
+    Scopes of an earlier consent that the page did not offer remain if the new bounds lie within the earlier bounds. The
+    consent then ends no later than the earlier one. If the new consent is narrower than the earlier one, every grant on
+    the earlier one ends. Raises InvalidRequest for a lifetime that is not offered.
     """
     if seconds not in LIFETIMES_S:
         raise InvalidRequest("this lifetime is not offered", hint="reload the page")
@@ -119,7 +124,8 @@ def _is_wider(new: Consent, old: Consent) -> bool:
 def check_person(
     reader: Reader, client: OAuthClient, *, person: str, uri: str, scopes: frozenset[str], now: int
 ) -> None:
-    """Check that a person may let a client act for them at a resource; with an empty `uri`, every person may.
+    """Check that the role policies permit a person to let a client act for them at the resource `uri`. With an empty
+    `uri` (identity only), do nothing.
 
     Raises Forbidden (`role_required`).
     """
@@ -137,9 +143,10 @@ def check_person(
 
 
 def withdraw(act: Act, id: str, *, person: str | None = None) -> Consent:
-    """Withdraw a consent: its grants, tasks and tokens end in this act. A consent that has ended is no error.
+    """Withdraw and return a consent: its grants, tasks and tokens end in this act. A consent that has ended is returned
+    unchanged.
 
-    With `person` (an id), only a consent of that person. Raises NotFound.
+    If `person` (an id) is given, only a consent of that person is found. Raises NotFound.
     """
     consent = find_consent(act.tx, id)
     if person not in (None, consent.person):
@@ -151,13 +158,15 @@ def withdraw(act: Act, id: str, *, person: str | None = None) -> Consent:
 
 
 def end_consent(act: Act, consent: Consent, *, why: str) -> None:
-    """End a consent with everything that was issued on it."""
+    """End a consent, with all grants, tasks and tokens that were issued on the consent. `why` is recorded."""
     store.end(act.tx, consent.consent_id, why=why)
     _end_grants(act, consent, why=f"consent {why}")
 
 
 def end_client(act: Act, client_id: str, *, why: str) -> None:
-    """End all consents to a client that was stopped or deleted, with everything that was issued on them."""
+    """End all consents to a client that was stopped or deleted, with all grants, tasks and tokens that were issued on
+    the consents.
+    """
     for consent in store.of_client(act.tx, client_id):
         end_consent(act, consent, why=why)
 
@@ -181,10 +190,14 @@ def find_consent(reader: Reader, id: str) -> Consent:
 
 
 def page_consents(reader: Reader, page: Page, *, person: str | None = None) -> list[Consent]:
-    """Return a page of the consents that were not withdrawn, of one person (an id) if given."""
+    """Return a page of the consents that were not withdrawn: those of the person with the id `person`, or of all
+    persons.
+    """
     return store.page(reader, page, person=person)
 
 
 def list_consents(reader: Reader, person: str) -> list[Consent]:
-    """Return the consents of a person that are in force or have expired recently."""
+    """Return the consents of a person that were not withdrawn, newest first. Expired consents are included until they
+    are deleted, a day later.
+    """
     return store.of_person(reader, person)

@@ -21,28 +21,31 @@ from ostiaryd.tokens.model.device import DEVICE_INTERVAL_S, DEVICE_S, Device, ma
 from ostiaryd.tokens.store import devices as store
 
 MAX_DEVICES = 1000
-"""Maximum number of live requests of one client."""
+"""Maximum number of device requests of one client that have not expired."""
 SLOWER_S = 5
 
 
 class NewDevice(NamedTuple):
-    """The codes of a new request, which are shown once."""
+    """The device code and user code of a new device request. The server stores only a digest of the device code and
+    cannot show it again.
+    """
 
     device_code: str
     user_code: str
 
 
 def request_device(act: Act, request: AuthorizationRequest, sender: Sender, *, config: Config) -> NewDevice:
-    """Store a device authorization request of a client (RFC 8628 section 3.1).
+    """Store a device authorization request of a client, and return its two codes (RFC 8628 section 3.1).
 
-    Raises InvalidClient, InvalidProof, NonceNeeded, InvalidScope, InvalidTarget, InvalidDetails, Unavailable.
+    Raises InvalidClient, InvalidProof, NonceNeeded, InvalidScope, InvalidTarget, InvalidDetails, and Unavailable if the
+    client has `MAX_DEVICES` live requests.
     """
     client = sender.client
     proofs = identify(act, sender, config=config, path="/device_authorization")
     registry.note(act, object=client.client_id)
     make_offer(act.tx, request, client, now=act.now, config=config)
     if store.count(act.tx, client_id=client.client_id, now=act.now) >= MAX_DEVICES:
-        raise Unavailable(f"{MAX_DEVICES} devices of this client are waiting", hint="try again later")
+        raise Unavailable(f"{MAX_DEVICES} device requests of this client are waiting", hint="try again later")
     made = NewDevice(b64u(act.tx.random(32)), make_user_code(act.tx.random))
     store.put(
         act.tx,
@@ -59,12 +62,13 @@ def request_device(act: Act, request: AuthorizationRequest, sender: Sender, *, c
 
 
 def find_device(reader: Reader, unverified_code: str, *, now: int) -> Device:
-    """Return the unanswered request of the code that a person typed. Raises NotFound."""
+    """Return the unanswered device request with the user code that a person typed. Raises NotFound if there is none."""
     code = read_user_code(unverified_code)
     device = store.by_user_code(reader, code) if code else None
     if device is None or now >= device.expires_at or device.answered_at is not None:
         raise NotFound(
-            "this code is not valid, or has expired", hint="compare it with the device, or begin again there"
+            "this code is not valid, or has expired",
+            hint="compare the code with the display of the device, or start again on the device",
         )
     return device
 
@@ -82,7 +86,7 @@ def redeem_device(act: Act, token_request: TokenRequest, *, config: Config) -> G
         if act.now >= device.expires_at:
             raise ExpiredToken("the device code has expired", hint="begin again")
         if act.now - device.polled_at < device.interval_s * SECOND:
-            raise SlowDown(f"at most once in {device.interval_s} seconds", hint=f"add {SLOWER_S}")
+            raise SlowDown(f"poll at most once in {device.interval_s} s", hint=f"add {SLOWER_S}")
         raise Pending("the person has not answered yet")
     if device.code is None:
         raise Forbidden("the person denied the request", code="access_denied")
@@ -90,5 +94,5 @@ def redeem_device(act: Act, token_request: TokenRequest, *, config: Config) -> G
 
 
 def note_device_poll(tx: Tx, device_code: str, *, slower: bool) -> None:
-    """Record a poll. If it came too early, the interval for the next polls grows (section 3.5)."""
+    """Record that the device polled now. If `slower`, increase the minimum interval between polls (section 3.5)."""
     store.note_poll(tx, digest_of(device_code), more_s=SLOWER_S if slower else 0)

@@ -1,9 +1,9 @@
-"""Token exchange (RFC 8693): an agent exchanges a token that was issued for it to act on, or narrows a token of its
-own.
+"""Token exchange (RFC 8693): an agent exchanges another agent's token whose audience or `may_act` is this agent, or
+exchanges its own token for a narrower one.
 
 Stricter than the RFC: only access tokens of this server are accepted; the client that exchanges is always the actor,
-`actor_token` cannot name another; a token that is not bound to a key is not exchanged; nothing in the new token is
-wider than in the subject token.
+`actor_token` cannot name another client; a token that is not bound to a key is not exchanged; nothing in the new token
+is wider than in the subject token.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from ostiaryd.trust.model import SECOND, AccessRefused, Credentials
 
 
 class Exchange(msgspec.Struct, frozen=True, kw_only=True):
-    """A parsed request to exchange, not verified yet."""
+    """The parsed parameters of a token exchange request. Nothing in the request has been verified."""
 
     credentials: Credentials
     unverified_proof: str | None
@@ -59,13 +59,13 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def exchange(act: Act, request: Exchange, *, config: Config) -> Issued:
-    """Exchange a token.
+    """Return a new token for the client in exchange for a subject token.
 
     1. Authenticate the client, and check that the client has the key of the new token. 2. Check that the subject token
-    is live, and that the client may exchange it. 3. Check that an actor token is the client's own. 4. Check that the
-    client may follow every agent of the token's chain; the new token states the weaker of both authentications. 5.
-    Narrow target, scopes and bounds. 6. Consult the policies about the delegation and the token. 7. Bind the end of the
-    new token to the subject token and its roots.
+    is live, and that the client may exchange it. 3. Check that the actor token, if sent, is the client's own. 4. Check
+    that the client may join the delegation chain of the subject token. The new token states the weaker `acr` of subject
+    token and client. 5. Narrow target, scopes and bounds. 6. Consult the policies about the delegation and the token.
+    7. Store the new token as a holding that ends with the subject token.
 
     Raises InvalidClient, UnauthorizedClient, InvalidProof, NonceNeeded, InvalidRequest (either token, section 2.2.2),
     Unmet, InvalidTarget, InvalidScope, InvalidDetails, and Forbidden (`access_denied`).
@@ -88,9 +88,9 @@ def exchange(act: Act, request: Exchange, *, config: Config) -> Issued:
     available = parse_scope(subject.scope).intersection(agent.scopes, task.scopes, *(one.scopes for one in line))
     requested = parse_scope(request.scope)
     if extra := requested - available:
-        hint = nearest_hint(min(extra), available) or "ask for less"
+        hint = nearest_hint(min(extra), available) or "request fewer scopes"
         raise InvalidScope(
-            f"scopes that the subject token, the task and the agents do not all have: {render_scope(extra)}", hint=hint
+            f"the subject token, its task, or an agent of the chain lacks the scopes {render_scope(extra)}", hint=hint
         )
     target = _target(act, request, subject, agent, requested=requested, available=available, config=config)
     scope = scopes_at(target, requested, available=available)
@@ -130,7 +130,8 @@ def exchange(act: Act, request: Exchange, *, config: Config) -> Issued:
 
 
 def _verify(act: Act, unverified_token: str, *, of: str, config: Config) -> AccessClaims:
-    """Return the claims of a live access token of this server whose holder is active and which is bound to a key.
+    """Return the claims of an access token of this server, after checking that the token is live and bound to a key,
+    and that its agent is active. `of` (`subject` or `actor`) names the parameter in errors.
 
     Raises InvalidRequest.
     """
@@ -146,7 +147,9 @@ def _verify(act: Act, unverified_token: str, *, of: str, config: Config) -> Acce
 
 
 def _check_recipient(subject: AccessClaims, agent: Agent, *, config: Config) -> None:
-    """Check that the token was made for the client (`aud`), which may act on it (`may_act`), or is the client's own."""
+    """Check that the client may exchange the subject token: the client is its audience (`aud`), is named in `may_act`,
+    or holds the token as its own. Raises InvalidRequest.
+    """
     if subject.client_id == agent.agent_id:
         return
     if subject.aud != agent_uri(config.issuer, agent.name):
@@ -156,12 +159,13 @@ def _check_recipient(subject: AccessClaims, agent: Agent, *, config: Config) -> 
 
 
 def _check_actor(actor: AccessClaims, agent: Agent, possession: Possession, *, config: Config) -> None:
-    """Check that the actor token is the client's own, for this server, without a chain, and bound to the key of the
-    proof.
+    """Check that the actor token was issued to the client for this server, has no delegation chain, and is bound to the
+    key that the request proves. Raises InvalidRequest.
     """
     if actor.client_id != agent.agent_id:
         raise InvalidRequest(
-            "`actor_token`: the token was issued to another client", hint="the client that exchanges is the actor"
+            "`actor_token`: the token was issued to another client",
+            hint="send an actor token of the client that exchanges, or none",
         )
     if actor.aud != config.api:
         raise InvalidRequest("`actor_token`: the audience is not this server (`aud`)", hint=config.api)
@@ -174,9 +178,10 @@ def _check_actor(actor: AccessClaims, agent: Agent, possession: Possession, *, c
 
 
 def _step(act: Act, subject: AccessClaims, agent: Agent) -> tuple[Task, list[Agent]]:
-    """Return the task of the token, with the chain of the new token, and the agents of that chain, nearest first.
+    """Return the task of the subject token with the chain that the new token gets, and the agents of that chain, the
+    nearest first.
 
-    Checks that all these agents are active, and that `agent` may follow them. Raises InvalidRequest.
+    Raises InvalidRequest if an agent of the chain is not active or `agent` may not join the chain.
     """
     links = list(subject.chain)
     if subject.client_id != agent.agent_id:
@@ -185,7 +190,7 @@ def _step(act: Act, subject: AccessClaims, agent: Agent) -> tuple[Task, list[Age
         task = tasks.live(act.tx, subject.task, now=act.now)
         line = [registry.active_agent(act.tx, link.agent, now=act.now) for link in links]
         if any(link.epoch < one.epoch for link, one in zip(links, line, strict=True)):
-            raise Forbidden("an agent of its delegation chain was stopped after its issue")
+            raise Forbidden("an agent of the token's delegation chain was stopped after the token was issued")
         if line:
             check_line(agent, line)
     except (Forbidden, NotFound) as error:
@@ -204,14 +209,14 @@ def _target(
     available: frozenset[str],
     config: Config,
 ) -> Target:
-    """Return the target of the new token. An agent's own token keeps its audience; a delegated token may get
-    another. Raises InvalidTarget.
+    """Return the target of the new token. If an agent exchanges its own token, the audience stays the same; otherwise
+    the request may name another. Raises InvalidTarget.
     """
     uri = request.resource
     if request.audience is not None:
         named = _named(act, request.audience, config=config)
         if uri not in (None, named):
-            raise InvalidTarget("`resource` and `audience` are not the same", hint="send one of them")
+            raise InvalidTarget("`resource` and `audience` name two different targets", hint="send only one of the two")
         uri = named
     if subject.client_id == agent.agent_id:
         if uri not in (None, subject.aud):
@@ -219,12 +224,16 @@ def _target(
         uri = subject.aud
     target = choose_target(act, uri, requested=requested, available=available, config=config)
     if target.agent is not None and target.agent.agent_id == agent.agent_id:
-        raise InvalidTarget("an agent cannot exchange for a token for itself", hint="name a resource, or another agent")
+        raise InvalidTarget(
+            "the target of the new token cannot be the client itself", hint="name a resource, or another agent"
+        )
     return target
 
 
 def _named(act: Act, audience: str, *, config: Config) -> str:
-    """Return the resource identifier of a logical name: a resource's name, or an agent's client id (section 2.1)."""
+    """Return the resource identifier (URI) for `audience`: the name of a resource, or the client id of an agent
+    (section 2.1).
+    """
     if audience.startswith("ag_") and (agent := registry.get_agent(act.tx, audience)) is not None:
         return agent_uri(config.issuer, agent.name)
     resource = registry.get_resource(act.tx, audience)
@@ -234,7 +243,10 @@ def _named(act: Act, audience: str, *, config: Config) -> str:
 def _consult(
     act: Act, giver: Agent, receiver: Agent, task: Task, *, scope: frozenset[str], details: tuple[ToolDetail, ...]
 ) -> None:
-    """Check that the policies permit the delegation. Raises InvalidRequest: the subject token cannot be exchanged."""
+    """Check that the policies permit `giver` to delegate the task with these scopes and bounds to `receiver`.
+
+    Raises InvalidRequest if not, as for any subject token that cannot be exchanged.
+    """
     try:
         policies.check_delegation(
             act,

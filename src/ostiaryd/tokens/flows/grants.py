@@ -1,7 +1,8 @@
 """Grants: the exchange of authorization codes (RFC 6749 section 4.1.3), and refresh tokens (section 6).
 
-A grant is a holding under a task of its own, on behalf of the person. Everything that is issued on the grant is under
-that holding: all of it ends with the person, the agent, the consent, the task, or the reuse of a code or refresh token.
+Each grant has its own task on behalf of the person, and is a holding under that task. The tokens of the grant are
+holdings under the grant: they end when the person, the agent, the consent or the task ends, or when a code or refresh
+token is reused.
 """
 
 from __future__ import annotations
@@ -54,11 +55,13 @@ from ostiaryd.trust.model import USERINFO
 from ostiaryd.trust.model.clients import REFRESH_TOKEN, OAuthClient
 
 MAX_GRANTS = 20
-"""Maximum number of live grants on one consent."""
+"""Maximum number of live grants on one consent. A further grant ends the least recently used grant."""
 
 
 class Reused(InvalidGrant):
-    """A code or a refresh token was used again; `end_reused` ends its grant."""
+    """Exception: the client sent a code or a refresh token that was used before. The caller must end its grant with
+    `end_reused`.
+    """
 
     def __init__(self, message: str, *, grant: str) -> None:
         super().__init__(message, hint="begin with a new authorization request")
@@ -67,7 +70,7 @@ class Reused(InvalidGrant):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Granted:
-    """The tokens of a grant. `identity` are the granted scopes of OpenID Connect."""
+    """The tokens that a grant gives to its client. `identity` holds the granted scopes of OpenID Connect."""
 
     access: Issued
     refresh_token: str | None = field(repr=False)
@@ -76,21 +79,23 @@ class Granted:
 
 
 class TokenRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A parsed token request on a grant, not verified yet."""
+    """The parsed parameters of a token request with a code or refresh token. Nothing in the request has
+    been verified.
+    """
 
     sender: Sender
     secret: str = ""
-    """the code, or the refresh token"""
+    """The authorization code, device code or refresh token."""
     verifier: str = ""
     redirect_uri: str | None = None
     scope: str = ""
     resource: str | None = None
     task: str | None = None
-    """the task that continues with a new login of its person; None for a new task"""
+    """Id of the task of an earlier grant that continues with this new login of its person. None starts a new task."""
 
 
 def redeem_code(act: Act, token_request: TokenRequest, *, config: Config) -> Granted:
-    """Redeem an authorization code.
+    """Redeem an authorization code, and return the tokens of its grant.
 
     1. The client proves its identity, and the key that the tokens will be bound to. 2. The code is the client's own,
     unused and not expired. 3. The verifier matches the challenge. 4. The consent is in force. 5. A task begins for the
@@ -112,13 +117,18 @@ def redeem_code(act: Act, token_request: TokenRequest, *, config: Config) -> Gra
         raise InvalidGrant("`redirect_uri` differs from that of the authorization request")
     registered = token_request.sender.client.metadata.redirect_uris
     if token_request.redirect_uri is None and OPENID in code.request.identity and len(registered) > 1:
-        raise InvalidGrant("`redirect_uri` is missing", hint="OpenID Connect Core 1.0 section 3.1.3.2 requires it")
-    check_verifier(token_request.verifier, code.request.code_challenge)  # first: a stolen code alone ends no grant
+        raise InvalidGrant(
+            "`redirect_uri` is missing", hint="send `redirect_uri`: OpenID Connect Core 1.0 section 3.1.3.2 requires it"
+        )
+    # before the check for reuse: a thief who has only the code cannot end the grant
+    check_verifier(token_request.verifier, code.request.code_challenge)
     return _redeem(act, token_request, key, code, proofs, config=config)
 
 
 def redeem_approved(act: Act, token_request: TokenRequest, key: str, proofs: Identified, *, config: Config) -> Granted:
-    """Redeem the code with that key, which belongs to the client of the request. Raises as `redeem_code` does."""
+    """Redeem the code with the database key `key`, and return the tokens of its grant. The caller has checked that the
+    code belongs to the client. Raises as `redeem_code` does.
+    """
     if (code := store.get_code(act.tx, key)) is None:
         raise InvalidGrant("the consent was withdrawn")
     return _redeem(act, token_request, key, code, proofs, config=config)
@@ -152,11 +162,13 @@ def _begin(
     key: str,
     config: Config,
 ) -> Granted:
-    """Begin the task and the grant of a code, mark the code as used, and issue the tokens."""
+    """Begin the task and the grant of a code, mark the code as used, and return the tokens. Raises InvalidGrant."""
     _check_consent(act, consent, token_request.sender.client)
     bounds, identity = code.request.bounds(classes=config.classes), code.request.identity
     if not consent.allows(code.request.scopes | identity, bounds):
-        raise InvalidGrant("the consent was narrowed after the code", hint="begin with a new authorization request")
+        raise InvalidGrant(
+            "the consent was narrowed after the code was issued", hint="begin with a new authorization request"
+        )
     person = registry.find_person(act.tx, consent.person)
     is_refreshed = REFRESH_TOKEN in token_request.sender.client.metadata.grant_types
     is_offline = OFFLINE in identity or OPENID not in identity
@@ -220,7 +232,9 @@ def _start(
     seconds: int,
     config: Config,
 ) -> Task:
-    """Begin the task of a grant, with the scopes and bounds that the person agreed to. Raises InvalidGrant."""
+    """Begin and return the task of a grant, with the scopes and bounds that the person agreed to, for `seconds`. Raises
+    InvalidGrant.
+    """
     try:
         return tasks.start(
             act,
@@ -240,9 +254,10 @@ def _start(
 
 
 def _make_room(act: Act, consent: Consent) -> None:
-    """Delete or end grants of a consent, so that one more fits.
+    """Delete or end grants of a consent until one more grant fits below `MAX_GRANTS`.
 
-    If a consent has `MAX_GRANTS`, its ended grants are deleted. If all are live, the grant with the oldest use ends.
+    First, grants that have ended are deleted. If too many are live, the grants whose refresh tokens were used least
+    recently end.
     """
     if store.count_grants(act.tx, consent.consent_id) < MAX_GRANTS:
         return
@@ -260,31 +275,33 @@ def _is_live(holding: Holding | None, now: int) -> bool:
 
 
 def _continue(act: Act, id: str, consent: Consent, code: store.Code, *, config: Config) -> Task:
-    """Return the task of an earlier grant on the same consent, which continues with the login of the code.
+    """Return the task of an earlier grant on the same consent, for a new grant with the login of `code`.
 
-    Its memory, budgets and delegated parts remain. The earlier grants end, since their login is older. Raises
-    InvalidGrant.
+    The task keeps its memory, budgets and delegated parts. The earlier grants of the task end, because their login is
+    older. Raises InvalidGrant.
     """
     earlier = [grant for grant in store.grants_of_consent(act.tx, consent.consent_id) if grant.task == id]
     if not earlier:
-        raise InvalidGrant("the task is not one of this consent", hint="leave `task` out to begin a new one")
+        raise InvalidGrant("`task` does not belong to this consent", hint="leave out `task` to begin a new task")
     try:
         task = tasks.live(act.tx, id, now=act.now)
     except (Forbidden, NotFound) as error:
         raise InvalidGrant(error.message, hint=error.hint) from None
     if task.scopes != code.request.scopes or task.bounds != code.request.bounds(classes=config.classes):
-        raise InvalidGrant("the task has other scopes or bounds than the code", hint="request those of the task")
+        raise InvalidGrant(
+            "the code has other scopes or bounds than the task", hint="request the scopes and bounds of the task"
+        )
     for grant in earlier:
         registry.end_holdings(act, Root.HOLDING, grant.grant_id, why="task continued")
     return task
 
 
 def refresh(act: Act, token_request: TokenRequest, *, config: Config) -> Granted:
-    """Issue new tokens on a grant, and rotate its refresh token.
+    """Return new tokens of a grant, and rotate its refresh token.
 
-    1. The client proves its identity. 2. The refresh token is genuine, of a grant of the client that is in force, and
-    bound to the key that the client proved. 3. The token is the current one, or the one before after a lost response.
-    4. The tokens are issued, no wider than the grant. Raises as `redeem_code` does.
+    1. The client proves its identity. 2. The refresh token is genuine, belongs to a grant of the client that is in
+    force, and is bound to the key that the client proved. 3. The token is the current one, or the previous one if the
+    client lost the last response. 4. The tokens are issued, no wider than the grant. Raises as `redeem_code` does.
     """
     proofs = identify(act, token_request.sender, config=config)
     possession = proofs.possession
@@ -298,7 +315,9 @@ def refresh(act: Act, token_request: TokenRequest, *, config: Config) -> Granted
     if not _is_live(registry.get_holding(act.tx, grant.grant_id), act.now):
         raise InvalidGrant("the grant has ended", hint="begin with a new authorization request")
     if token_request.sender.client.is_public and grant.jkt != possession.binding:
-        raise InvalidGrant("the refresh token is bound to another key", hint="prove the key of its first request")
+        raise InvalidGrant(
+            "the refresh token is bound to another key", hint="prove the key of the first request of this grant"
+        )
     if grant.jkt and not possession.is_bound:
         hint = "send the header `DPoP`, or connect with the client certificate"
         raise InvalidGrant("the tokens of this grant are bound to a key, and the request proves none", hint=hint)
@@ -356,8 +375,8 @@ def end_reused(act: Act, grant_id: str) -> None:
 
 
 def check_task(act: Act, task: Task) -> None:
-    """Check that the person's consent still covers a task, as at a refresh. Tasks without a consent pass.
-    Raises InvalidGrant.
+    """Check that the person's consent still covers a task, with the checks of a refresh. A task that was not started on
+    a consent passes. Raises InvalidGrant.
     """
     if task.person is None:
         return
@@ -366,13 +385,13 @@ def check_task(act: Act, task: Task) -> None:
     if consent is None:
         return
     if (client := trust.find_oauth_client(act.tx, consent.client_id)) is None:
-        raise InvalidGrant("the client has no redirect URI any more", hint="begin with a new authorization request")
+        raise InvalidGrant("the client no longer has a redirect URI", hint="begin with a new authorization request")
     _check_consent(act, consent, client)
 
 
 def _check_consent(act: Act, consent: Consent, client: OAuthClient) -> None:
-    """Check that a consent is in force, that the client has not changed since, and that role policies still
-    permit it. Raises InvalidGrant.
+    """Check that a consent is in force, that the client has not changed its metadata since the consent, and that role
+    policies still permit it. Raises InvalidGrant.
     """
     if not consent.is_live(act.now):
         raise InvalidGrant("the consent was withdrawn, or has expired")
@@ -396,7 +415,9 @@ def _issue(
     is_refreshed: bool,
     config: Config,
 ) -> Granted:
-    """Issue the tokens of a grant, within the present access of its task."""
+    """Issue and return the tokens of a grant, no wider than the present access of its task. Raises InvalidScope,
+    InvalidTarget, InvalidProof, InvalidGrant.
+    """
     proved = Proved(grant.acr, grant.authenticated_at // SECOND, grant.amr)
     if not possession.is_bound:
         proved = Proved(assurance.BEARER, grant.authenticated_at // SECOND)
@@ -453,14 +474,14 @@ def _issue(
 def _narrow(
     act: Act, token_request: TokenRequest, grant: PersonGrant, task: Task, *, config: Config
 ) -> tuple[Target, frozenset[str]]:
-    """Return target and scopes of an access token: the resource of the grant, or userinfo. Raises InvalidScope,
-    InvalidTarget.
+    """Return the target and the scopes of the access token that a grant issues. The target is the resource of the
+    grant, or the userinfo endpoint. Raises InvalidScope, InvalidTarget.
     """
     userinfo, request, uri = Target(config.issuer + USERINFO), grant.request, token_request.resource
     scopes, identity = parse_scope(token_request.scope), request.identity
     if extra := scopes - request.scopes - identity:
         hint = "begin with a new authorization request"
-        raise InvalidScope(f"outside of the consent: {render_scope(extra)}", hint=hint)
+        raise InvalidScope(f"the person did not consent to the scopes {render_scope(extra)}", hint=hint)
     if uri not in (None, request.resource, userinfo.uri):
         raise InvalidTarget("this resource was not consented to", hint="begin with a new authorization request")
     is_about_person = request.resource is None or uri == userinfo.uri or (scopes and not scopes - identity)
@@ -473,8 +494,8 @@ def _narrow(
 
 
 def _check_exempt(act: Act, client: Client, target: Target) -> None:
-    """Check that a client may have a bearer token at the target. Userinfo accepts a bearer token of any client
-    (ADR 80). Raises InvalidProof.
+    """Check that a client may have a token that is bound to no key for the target. Every client may have one for
+    userinfo (ADR 80). Raises InvalidProof.
     """
     if target.resource is not None and not trust.may_have_bearer(
         act.tx, client.id, target.resource.resource_id, registration=client.registration

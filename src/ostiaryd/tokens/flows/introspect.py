@@ -22,8 +22,8 @@ from ostiaryd.trust.model import AccessRefused, Credentials
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """The client that asks about a token, authenticated by a client assertion or by an access token for this
-    server's API.
+    """The authenticated client that introspects or revokes a token: its id, and whether it has the administrator's
+    scope.
     """
 
     id: str
@@ -31,20 +31,24 @@ class Asker:
 
 
 def asker_by_assertion(act: Act, credentials: Credentials, *, config: Config) -> Asker:
-    """Authenticate the client that introspects. Raises InvalidClient."""
+    """Authenticate a client by its assertion for introspection or revocation. Raises InvalidClient."""
     client = trust.authenticate_client(act, credentials, config=config)
     return Asker(client.id, ADMIN in client.scopes)
 
 
 def asker_by_client(act: Act, credentials: Credentials, keys: Sequence[PublicKey] | None, *, config: Config) -> Asker:
-    """Return a client that no administrator registered. Raises InvalidClient."""
+    """Authenticate a client that no administrator registered, by the metadata keys `keys`, for introspection or
+    revocation. Raises InvalidClient.
+    """
     proved = trust.authenticate_oauth_client(act, credentials, keys, config=config)
     trust.spend(act, proved.assertion)
     return Asker(proved.client.client_id, False)
 
 
 def asker_by_token(act: Act, request: trust.Request, *, config: Config) -> Asker:
-    """Verify the token of the caller that introspects. Raises AccessRefused, InvalidProof, NonceNeeded."""
+    """Authenticate the caller by an access token for this server's API, for introspection or revocation. Raises
+    AccessRefused, InvalidProof, NonceNeeded.
+    """
     access = trust.verify_access(
         request, audience=config.api, reader=act.tx, now=act.now, keys=act.tx.keys, config=config
     )
@@ -55,7 +59,7 @@ def asker_by_token(act: Act, request: trust.Request, *, config: Config) -> Asker
 
 
 def introspect(act: Act, unverified_token: str, *, asker: Asker, config: Config) -> AccessClaims | None:
-    """Return the claims of a live token that this client may see; None for every other token.
+    """Return the claims of a token if the token is live and `asker` may see it; otherwise None.
 
     A client sees its own tokens and the tokens that name it in `may_act`. The guard of a resource sees the tokens for
     its resource. An administrator sees all tokens (RFC 7662 section 4).
@@ -74,10 +78,9 @@ def introspect(act: Act, unverified_token: str, *, asker: Asker, config: Config)
 
 
 def revoke(act: Act, unverified_token: str, *, asker: Asker) -> None:
-    """Revoke the caller's own token, and everything that derives from it. An invalid token, or a token that has ended,
-    is no error.
+    """Revoke the caller's own token, and everything that derives from it. For an invalid or ended token, do nothing.
 
-    A refresh token ends with its grant, and so with the access tokens of the grant. Raises InvalidGrant for a token of
+    Revoking a refresh token ends its grant, with all access tokens of the grant. Raises InvalidGrant for a token of
     another client (RFC 7009 section 2.1).
     """
     refresh_token = read_refresh_token(act.tx.keys.derive("refresh token"), unverified_token)
@@ -105,7 +108,9 @@ def _revoke_grant(act: Act, id: str, *, asker: Asker) -> None:
 
 
 def _client_of_grant(act: Act, token: str) -> str | None:
-    """Return the client of a token on a grant: an unregistered client is not the agent that its tokens name."""
+    """Return the id of the client of the grant that issued a token; None if the token does not come from a grant. The
+    token of an unregistered client names the agent of the client instead.
+    """
     holding = registry.get_holding(act.tx, token)
     grant = None if holding is None or holding.parent is None else store.get_grant(act.tx, holding.parent)
     return None if grant is None else grant.client_id

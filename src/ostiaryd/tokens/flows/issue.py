@@ -37,7 +37,7 @@ from ostiaryd.trust.model import Credentials
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True):
-    """A parsed token request, not verified yet."""
+    """The parsed parameters of a client credentials token request. Nothing in the request has been verified."""
 
     credentials: Credentials
     unverified_proof: str | None
@@ -49,11 +49,12 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def issue(act: Act, grant: Grant, *, config: Config) -> Issued:
-    """Issue a token.
+    """Issue and return an access token for a task of the client.
 
-    1. Authenticate the client, and check that it has the key to which the token will be bound; the authentication is
-    spent. 2. Check that the task is the client's own, and live. 3. Narrow target, scopes and bounds. 4. Consult the
-    policies. 5. Insert a holding: the token ends when the first of its roots ends (agent, task, keys).
+    1. Authenticate the client, and check that it has the key to which the token will be bound; assertion and proof
+    cannot be used again. 2. Check that the task is the client's own, and live. 3. Narrow target, scopes and bounds. 4.
+    Consult the policies. 5. Store the token as a holding: it ends as soon as the agent, the task or one of its keys
+    ends.
 
     Raises InvalidClient, InvalidProof, NonceNeeded, Unmet, InvalidGrant, InvalidTarget, InvalidScope, InvalidDetails,
     and Forbidden (`access_denied`).
@@ -72,12 +73,17 @@ def issue(act: Act, grant: Grant, *, config: Config) -> Issued:
     if act.tx.pin.is_lost and target.uri != config.api:
         raise InRecovery
     if target.agent is not None and client.agent in (None, target.agent):
-        raise InvalidTarget("only another agent can get a token for an agent", hint="name a resource")
+        raise InvalidTarget(
+            "only another agent can get a token for an agent", hint="send `resource` with the URI of a resource"
+        )
     longest = config.token_lifetime_s
     if not possession.is_bound:
         _check_exempt(act, client, target)
         if proved.acr == SECRET and target.uri == config.api:
-            raise InvalidTarget("a client secret gets no token for this server", hint="send `client_assertion`")
+            raise InvalidTarget(
+                "a client that authenticates by a secret gets no token for this server's API",
+                hint="send `client_assertion`",
+            )
         longest = min(longest, config.bearer_lifetime_s)
     scope = scopes_at(target, requested, available=available)
     details = narrow_details(grant.details, task=task.bounds, target=target)
@@ -99,7 +105,9 @@ def issue(act: Act, grant: Grant, *, config: Config) -> Issued:
 
 
 def _check_exempt(act: Act, client: Client, target: Target) -> None:
-    """Check that the client may have a token without a key at the target. Raises InvalidProof."""
+    """Check that the client may have a token at the target that is bound to no key: the agent has a bearer exemption
+    there. Raises InvalidProof.
+    """
     if client.agent is None:
         raise dpop.InvalidProof("the DPoP proof is missing", hint="send the header `DPoP`")
     if target.resource is None:
@@ -114,7 +122,9 @@ def _check_exempt(act: Act, client: Client, target: Target) -> None:
 
 
 def _own_task(act: Act, client: Client, id: str | None) -> Task:
-    """Return the live task that the client names, or its standing task. Raises InvalidGrant."""
+    """Return the task that the client names by `id`, or the client's standing task for None. Raises InvalidGrant if the
+    task is not live or not the client's.
+    """
     if client.agent is None:
         if id is not None:
             raise InvalidGrant("only agents have tasks")
@@ -135,12 +145,14 @@ def _own_task(act: Act, client: Client, id: str | None) -> Task:
             registry.check_none_stopped(act.tx, "task", [standing])
             return standing_task(client.agent)
         if is_id(id, "tk"):  # any other text may be a secret in the wrong field
-            act.entry.detail = {"task": id}  # claimed: `task` is set where it is the agent's own
+            # the ledger's field `task` is set only for a task of this agent; here the id is only claimed
+            act.entry.detail = {"task": id}
         task = tasks.live(act.tx, id, now=act.now)
     except NotFound:
         raise InvalidGrant("task not found") from None
     except Forbidden as error:
-        code = error.code if error.code == tasks.ELEVATION_ENDED else None  # as it is recorded; said is `invalid_grant`
+        # code for the ledger; the response says `invalid_grant`
+        code = error.code if error.code == tasks.ELEVATION_ENDED else None
         raise InvalidGrant(error.message, hint=error.hint, code=code) from None
     if task.agent != client.id:
         raise InvalidGrant("task not found")
@@ -158,14 +170,14 @@ def _consult(
     *,
     acr: str,
 ) -> str:
-    """Return the hash of the policies that permit the token; empty for guards and persons. Policies do not decide on
-    tokens of guards and persons, which get only scopes of this server.
+    """Check that the policies permit the token, and return the hash of the policy set. For guards and persons no policy
+    decides, and the result is empty: they get only scopes of this server's API.
 
     Raises Forbidden, InvalidTarget.
     """
     if client.agent is None:
         if not scope:
-            raise InvalidTarget("guards and persons get tokens for a scope of this server only")
+            raise InvalidTarget("guards and persons get tokens for this server's API only")
         return ""
     return policies.decide_issue(
         act,

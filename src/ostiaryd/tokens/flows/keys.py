@@ -1,4 +1,6 @@
-"""The keys that sign tokens and feeds: rotate them, and delete retired keys when all their signatures have expired."""
+"""The keys that sign tokens and feeds: rotate keys, and delete a retired key when every token that it signed has
+expired.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,10 @@ from ostiaryd.tokens.store import keys as store
 
 
 def rotate_key(act: Act, *, use: str, alg: str) -> str:
-    """Create a signing key; the old key verifies until the longest token has expired. Return the key id. Raises
-    Invalid.
+    """Create a signing key for `use`, retire the current key, and return the id of the new key. The retired key
+    verifies until its longest token has expired. Raises Invalid.
 
-    After the act is durable, the caller must read the keyring again.
+    When the act is durable, the caller must reload the keyring.
     """
     registry.note(act, object=use, alg=alg)
     kid = server_keys.rotate_key(act.tx, act.tx.keys.root, use=use, alg=alg)
@@ -26,8 +28,8 @@ def rotate_key(act: Act, *, use: str, alg: str) -> str:
 
 
 async def forget_keys(world: World) -> int:
-    """Delete the keys that were retired before any live token was signed; return their number. If there are
-    none, no act runs.
+    """Delete signing keys that were retired longer ago than the longest lifetime of a token, and return their number.
+    If there are none, no act runs and nothing is recorded.
     """
     if not store.has_retired_keys(world.db.read(), before=world.now() - LONGEST_TOKEN):
         return 0

@@ -1,5 +1,5 @@
-"""Logout: the objects that end with a session of a person, and the logout tokens for its clients (Back-Channel Logout
-1.0).
+"""Logout: end the grants of a closed login session, and send logout tokens to the session's clients (Back-Channel
+Logout 1.0).
 """
 
 from __future__ import annotations
@@ -25,13 +25,15 @@ from ostiaryd.trust.flows import sessions
 DELIVERY_S = 5.0
 AT_ONCE = 20
 RETRY_S = (5, 30, 120, 600)
-"""Time between two attempts to deliver a logout token, in seconds."""
+"""Time between two attempts to deliver a logout token, in seconds: first entry after the first attempt. After the last
+attempt the token is dropped.
+"""
 LIFETIME = 3600 * SECOND
 
 
 def close_session(act: Act, session: str, person: str) -> None:
-    """End the grants of a session that has ended, except the offline ones, and queue a logout token for each
-    client of the session that registered a back-channel.
+    """End the grants of a login session that has ended, except offline grants. For each client of the session that
+    registered a back-channel URI, queue a logout token.
     """
     registry.note(act, object=session)
     act.entry.person = person
@@ -46,13 +48,15 @@ def close_session(act: Act, session: str, person: str) -> None:
 
 
 async def follow_sessions(world: World) -> None:
-    """Close the sessions that ended since the last round, each in its own act."""
+    """Run `close_session`, each time in a separate act, for sessions that have ended and are not closed yet."""
     for session, person in sessions.ended_sessions(world.db.read(), limit=AT_ONCE):
         await act(world, "session.close", partial(close_session, session=session, person=person))
 
 
 async def deliver_logouts(world: World) -> None:
-    """Deliver the logout tokens that are due. After the last attempt the logout token is dropped."""
+    """Deliver the logout tokens that are due. A token is dropped after delivery, after status 400, or after the last
+    attempt.
+    """
     due = store.due(world.db.read(), now=world.now(), limit=AT_ONCE)
     await asyncio.gather(*(_deliver(world, waiting) for waiting in due))
 
@@ -89,7 +93,7 @@ async def _deliver(world: World, waiting: Waiting) -> None:
 
 
 def make_logout_token(world: World, waiting: Waiting) -> str:
-    """Return the logout token of a session for a client (section 2.4)."""
+    """Return the signed logout token that tells a client of the end of a session (section 2.4)."""
     client = trust.find_oauth_client(world.db.read(), waiting.client_id)
     now = world.now() // SECOND
     claims = LogoutToken(

@@ -33,7 +33,9 @@ from ostiaryd.trust.model.clients import ClientKind, OAuthClient
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issued:
-    """A token, and the facts that its holder receives with it."""
+    """A token response: the access token with its type, lifetime in seconds, scopes, bounds, budgets, and the next DPoP
+    nonce if one is due.
+    """
 
     access_token: str = field(repr=False)
     token_type: TokenType
@@ -48,16 +50,16 @@ TokenType = Literal["DPoP", "Bearer"]
 
 
 def token_type_of(claims: AccessClaims) -> TokenType:
-    """Return the scheme with which a token is sent: a token that is bound to a certificate alone is sent as
-    Bearer (RFC 8705 section 3).
+    """Return `token_type` of an access token: `DPoP` if a DPoP key is bound to it, otherwise `Bearer`, also for a token
+    that only a certificate is bound to (RFC 8705 section 3).
     """
     return "Bearer" if claims.cnf is None or claims.cnf.jkt is None else "DPoP"
 
 
 class Proved(NamedTuple):
-    """The strength of an authentication (`acr`), its time (seconds since the epoch), and its methods (`amr`).
+    """The strength of an authentication (`acr`), its time in seconds since the epoch (`at`), and its methods (`amr`).
 
-    Without `amr`, the methods of the level apply.
+    With an empty `amr`, the methods that belong to `acr` apply.
     """
 
     acr: str
@@ -66,7 +68,8 @@ class Proved(NamedTuple):
 
 
 class Sender(NamedTuple):
-    """The client that a form names, and its proofs. Only the record of the client was checked.
+    """The registered client that a form names, and the credentials in the request. The credentials have not been
+    verified.
 
     `keys` are the result of `find_client_keys`.
     """
@@ -78,8 +81,8 @@ class Sender(NamedTuple):
 
 
 class Identified(NamedTuple):
-    """The proofs of a client that acts for a person: the thumbprint of the client's own key, None without a key, and
-    the DPoP key. `agent` is the client if it is a registered agent.
+    """The verified keys of a client that acts for a person: the thumbprint of the client's own key (`jkt`, None without
+    one), and the key that the tokens are bound to (`possession`). `agent` is the client if it is a registered agent.
     """
 
     jkt: str | None
@@ -96,10 +99,12 @@ def authenticate(
     accepts_secret: bool = False,
     path: str = "/token",
 ) -> tuple[Client, Possession, Proved]:
-    """Return the client, its key for this token, and the assurance of both together.
+    """Authenticate a client, and return the client, the key that its token will be bound to, and the strength of the
+    authentication.
 
-    Assertion and proof are spent even if the request is refused, so a copy of a refused request cannot be completed
-    with another key. A client secret proves no key, so no key-bound token is issued for it.
+    Assertion and DPoP proof count as used even if the request is refused, so that a copy of the request is useless. A
+    client secret is accepted only if `accepts_secret`; its token is bound to no key. Raises InvalidClient,
+    InvalidRequest, InvalidProof, NonceNeeded.
     """
     if accepts_secret and credentials.unverified_secret is not None:
         client = trust.check_secret(act, credentials)
@@ -107,7 +112,7 @@ def authenticate(
         _bind(act, client.id, Possession(), None, is_demanded=method is not None and method.is_bound)
         if unverified_proof is not None:
             hint = "authenticate with `client_assertion`, or leave the DPoP proof out"
-            raise InvalidRequest("a client secret gets bearer tokens only", hint=hint)
+            raise InvalidRequest("a client that authenticates by a secret gets only bearer tokens", hint=hint)
         return client, Possession(), Proved(assurance.SECRET, act.now // SECOND)
     client = trust.check_client(act, credentials, config=config)
     possession, acr = _check_possession(act, client, credentials, unverified_proof, path=path, config=config)
@@ -116,25 +121,26 @@ def authenticate(
 
 
 def identify(act: Act, sender: Sender, *, config: Config, path: str = "/token") -> Identified:
-    """Authenticate the client that sent a form to `path`, and check its DPoP key.
+    """Authenticate the client that sent a form to `path`, and return its verified keys.
 
-    A public client proves only that key. Raises InvalidClient, InvalidProof, NonceNeeded.
+    A public client proves only its DPoP key. Raises InvalidClient, InvalidProof, NonceNeeded.
     """
     client, unverified_proof = sender.client, sender.unverified_proof
     if client.kind is ClientKind.AGENT:
         agent, possession, _ = authenticate(act, sender.credentials, unverified_proof, config=config, path=path)
         if agent.id != client.client_id:
-            raise InvalidClient("the client assertion is of another client")
+            raise InvalidClient("the client assertion was made by another client")
         return Identified(agent.jkt, possession, agent)
     proved = trust.authenticate_oauth_client(act, sender.credentials, sender.keys, config=config)
     if proved.client.client_id != client.client_id:
-        raise InvalidClient("the client assertion is of another client")
+        raise InvalidClient("the client assertion was made by another client")
     possession = Possession()
     if unverified_proof is not None:
         possession = _prove_possession(act, unverified_proof, path=path, config=config)
         if registry.find_key_owner(act.tx, str(possession.jkt)) is not None:
             raise dpop.InvalidProof(
-                "the key of the DPoP proof belongs to another client, or was revoked", hint="generate a new key"
+                "the key of the DPoP proof belongs to another client, or was revoked",
+                hint="generate a new key for the proof",
             )
     is_demanded = client.metadata.tls_client_certificate_bound_access_tokens
     possession = _bind(act, client.client_id, possession, sender.credentials.certificate, is_demanded=is_demanded)
@@ -157,11 +163,11 @@ def _prove_possession(act: Act, unverified_proof: str, *, path: str, config: Con
 def _check_possession(
     act: Act, client: Client, credentials: Credentials, unverified_proof: str | None, *, path: str, config: Config
 ) -> tuple[Possession, str]:
-    """Return the keys that the token will be bound to, and the `acr` of the request. It is the level of two keys if two
-    registered keys of the client were proved, by an assertion, a DPoP proof or a certificate.
+    """Return the keys that the token will be bound to, and the `acr` of the request. If assertion, DPoP proof and
+    certificate prove two different registered keys of the client, the `acr` is the level of two keys.
 
-    An agent cannot raise its level by a certificate that it requested itself. Without a proof and a certificate the
-    token is bound to no key, which each grant must refuse or allow.
+    A certificate that the agent requested itself does not count as a second key. Without a proof and without a
+    certificate, the token is bound to no key; the caller must refuse or allow this.
     """
     possession, shown = Possession(), credentials.certificate
     keys = {client.jkt} if client.certificate is None or client.certificate.is_second else set[str | None]()
@@ -183,8 +189,10 @@ def _check_possession(
 def _bind(
     act: Act, client_id: str, possession: Possession, shown: ClientCertificate | None, *, is_demanded: bool
 ) -> Possession:
-    """Bind tokens to the certificate of a client: if there is no DPoP proof, or if the client demands both (RFC 8705
-    section 3.4). Raises InvalidClient, InvalidRequest.
+    """Return `possession` with the client certificate added, if there is no DPoP key or if `is_demanded` (RFC 8705
+    section 3.4). Otherwise return it unchanged.
+
+    Raises InvalidRequest if `is_demanded` and no certificate was shown, and InvalidClient.
     """
     if is_demanded and shown is None:
         hint = "connect with a client certificate (mutual TLS)"
@@ -196,10 +204,10 @@ def _bind(
 
 
 def _is_registered(act: Act, client: Client, jkt: str) -> bool:
-    """Return whether the key is a registered key of the client.
+    """Return whether the proved key `jkt` is an active registered key of the client.
 
-    A token may be bound to any key, except a registered key of another client or a revoked one. The token of a person
-    is bound to the key that authenticated the person. Raises InvalidProof for a key that is not allowed.
+    Raises InvalidProof for a key of another client, a revoked key, or a key of a person that differs from the key that
+    authenticated the person. Any other unregistered key is allowed.
     """
     if is_person_id(client.id):
         raise dpop.InvalidProof("a person's token is bound to the person's own key", hint="prove that key")
@@ -213,17 +221,19 @@ def _is_registered(act: Act, client: Client, jkt: str) -> bool:
 
 
 _WAYS = {
-    assurance.TWO_KEYS: "bind it by a DPoP proof to a second registered key",
+    assurance.TWO_KEYS: "prove a second registered key with a DPoP proof",
     assurance.PERSON: "ask the person at `/bc-authorize`",
 }
-"""Hint for a request that needs a stronger authentication."""
+"""`acr` level: hint for a request that needs this level."""
 
 
 def check_demand(proved: Proved, demand: StepUp, *, now: int) -> None:
-    """Check that the client has proved the level that it requests (RFC 9470 section 5). Raises Unmet."""
+    """Check that the client's authentication has a level and an age that the request demands (RFC 9470 section 5).
+    Raises Unmet.
+    """
     if demand.acr_values and proved.acr not in demand.acr_values:
         hint = "; ".join(_WAYS[value] for value in demand.acr_values if value in _WAYS)
-        raise Unmet(f"the authentication has `acr` {proved.acr or 'none'}", hint=hint)
+        raise Unmet(f"the `acr` of the authentication is {proved.acr or 'none'}", hint=hint)
     if demand.max_age is not None and now // SECOND - proved.at > demand.max_age:
         raise Unmet(f"the authentication is older than {demand.max_age} seconds", hint="start with a new token")
 
@@ -243,13 +253,13 @@ def mint(
     seconds: int,
     config: Config,
 ) -> Issued:
-    """Sign a token and store its holding.
+    """Sign an access token, store its holding, and return the token response.
 
-    The chain of `task` lists the agents through which the token came. `parent` is the token from which it was issued;
-    it ends with its parent. Raises Invalid and InvalidBudget for a token that would exceed the limits of a reader,
-    Unmet and Forbidden for a token outside the restrictions of the agent or of an agent in its chain. Raises
-    ClockJumped while the clock is not confirmed; tokens for the server's own API are issued even then, so that agents
-    can be stopped and the clock can be confirmed.
+    `task.chain` lists the agents through which the task came. `parent` is the id of the token from which this one
+    derives; the new token ends with it. Raises Invalid and InvalidBudget if the token would be too large for a guard to
+    read, and Unmet and Forbidden if a restriction of an agent in the chain excludes the token. Raises ClockJumped while
+    the clock is not confirmed, except for tokens for the server's own API: with those, administrators stop agents and
+    confirm the clock.
     """
     if target.uri != config.api:
         act.check_granting()
@@ -259,7 +269,7 @@ def mint(
     subject, actor = acting(agents, person=task.person)
     budgets = tasks.in_force(act.tx, task)
     if len(budgets) > MAX_BUDGETS:
-        hint = "limits of parent tasks and daily limits of all their agents count too"
+        hint = "limits of parent tasks and daily limits of every agent in the chain count too"
         raise InvalidBudget(f"more than {MAX_BUDGETS} budget limits apply to this task", hint=hint)
     claims = AccessClaims(
         iss=config.issuer,
@@ -292,9 +302,9 @@ def mint(
     signer = act.tx.keys.signer("token", config.token_alg)
     token = sign_jwt(signer, typ=ACCESS_TYP, claims=claims)
     if len(token) > MAX_TOKEN_BYTES:
-        raise Invalid(f"the token would be longer than {MAX_TOKEN_BYTES} bytes", hint="ask for fewer bounds and scopes")
+        raise Invalid(f"the token would be longer than {MAX_TOKEN_BYTES} bytes", hint="request fewer bounds and scopes")
     _hold(act, claims, jkt=possession.bound_to, client_jkt=client.jkt, parent=parent, ath=dpop.hash_token(token))
-    if target.agent is not None or target.uri == config.api:  # the token comes back to this server
+    if target.agent is not None or target.uri == config.api:  # the agent sends this token back to this server
         act.tx.keys.verified.add(token, signer.public.kid, claims)
     return Issued(
         access_token=token,
@@ -310,7 +320,9 @@ def mint(
 def _hold(
     act: Act, claims: AccessClaims, *, jkt: str | None, client_jkt: str | None, parent: str | None, ath: str
 ) -> None:
-    """Store the holding of a token without further checks: the agent was found active and the id is new in this act."""
+    """Store the holding of a token without checks: the caller checked in this act that the agent is active, and made a
+    new id.
+    """
     registry.insert_holding(
         act.tx,
         Holding(

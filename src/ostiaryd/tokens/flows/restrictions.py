@@ -1,4 +1,4 @@
-"""Restrictions of agents at the issue of tokens: no token is issued that guards would deny
+"""Restrictions of agents, applied when a token is issued: the server issues no token whose calls guards would deny
 (`ostiary.decision.access.restrictions`).
 """
 
@@ -19,10 +19,11 @@ from ostiaryd.tokens.model import Target, Unmet
 def restrict_scopes(
     act: Act, agent: Agent, task: Task, target: Target, scope: frozenset[str], *, acr: str, at: int, config: Config
 ) -> frozenset[str]:
-    """Return the scopes that the restrictions of `agent` and of its delegation chain leave to a token.
+    """Return the part of `scope` that the restrictions of `agent` and of the agents in its delegation chain allow.
 
-    `acr` and `at` (seconds): the authentication that the token states. The token counts as a call of every agent that
-    is throttled. Raises Unmet for a `step_up`, and Forbidden above a rate or if no scope is left.
+    `acr` and `at` (seconds since the epoch) are the level and the time of the authentication. For each throttled agent,
+    the token counts as one call. Raises Unmet if a `step_up` restriction is not met, and Forbidden if a rate limit is
+    exceeded or no scope is left.
     """
     own = (agent.agent_id,) if agent.restricted_until > act.now else ()
     for name in (*own, *task.restricted):
@@ -39,7 +40,9 @@ def restrict_scopes(
 
 
 def _reading(act: Act, target: Target) -> frozenset[str]:
-    """Return the scopes of the tools of a resource whose declared effect is to read."""
+    """Return the scopes of a resource that belong to tools with the declared effect `read`; empty for an unregistered
+    resource.
+    """
     if target.resource is None:
         return frozenset()
     tools = protected(act.tx, target.resource).tools.values()

@@ -16,7 +16,8 @@ def suspend_person(act: Act, id_or_name: str, *, why: str = "") -> Person:
     The sessions, the consents with their grants, every task on behalf of the person, and the person's own tokens and
     unspent approvals end. Agents that the person owns continue to work. Raises NotFound, Conflict.
     """
-    sessions.end_sessions(act, registry.find_person(act.tx, id_or_name).person_id)  # first: none is live afterwards
+    # first: after this step no session is live
+    sessions.end_sessions(act, registry.find_person(act.tx, id_or_name).person_id)
     person = registry.suspend_person(act, id_or_name, why=why)
     for consent in list_consents(act.tx, person.person_id):
         end_consent(act, consent, why="person suspended")

@@ -14,16 +14,18 @@ from ostiaryd.tokens.model import InvalidTarget, Target, check_target, resource_
 def choose_target(
     act: Act, uri: str | None, *, requested: frozenset[str], available: frozenset[str], config: Config
 ) -> Target:
-    """Return the target of a token that an act issues, as `find_target` does."""
+    """Return the target of a token within an act, as `find_target` does."""
     return find_target(act.tx, uri, requested=requested, available=available, now=act.now, config=config)
 
 
 def find_target(
     reader: Reader, uri: str | None, *, requested: frozenset[str], available: frozenset[str], now: int, config: Config
 ) -> Target:
-    """Return the named resource or agent, or the only resource that the scopes belong to. Raises InvalidTarget.
+    """Return the registered resource or agent that `uri` names, or an unregistered `https` resource if the
+    configuration allows it. Without `uri`, return the only resource of the requested scopes, or, if none is requested,
+    of the available scopes. Raises InvalidTarget.
 
-    An unregistered resource has none of the scopes of a registered one.
+    A token for an unregistered resource cannot have scopes of a registered one.
     """
     if uri is None:
         name = sole_resource(requested or available)
@@ -59,5 +61,5 @@ def _agent(reader: Reader, name: str, uri: str, *, now: int) -> Target:
     except Refused as error:
         raise InvalidTarget(error.message, hint=error.hint) from None
     if agent.name != name:
-        raise InvalidTarget("`resource` names the agent by its id", hint="use its name")
+        raise InvalidTarget("`resource` contains the id of the agent", hint="use the agent's name in `resource`")
     return Target(uri, agent=agent)

@@ -13,7 +13,8 @@ from ostiaryd.trust.model import USERINFO, AccessRefused, InsufficientScope
 
 
 def read_userinfo(act: Act, request: trust.Request, *, config: Config) -> tuple[dict[str, str], str | None]:
-    """Return the claims about the person of an access token for userinfo, and the next DPoP nonce if it is due.
+    """Return the claims about the person that an access token for userinfo permits, and the next DPoP nonce (None if
+    none is due).
 
     Raises AccessRefused, InsufficientScope, InvalidProof, NonceNeeded, Unauthenticated.
     """
@@ -29,7 +30,7 @@ def read_userinfo(act: Act, request: trust.Request, *, config: Config) -> tuple[
     holding = registry.get_holding(act.tx, caller.token or "")
     grant = None if holding is None or holding.parent is None else store.get_grant(act.tx, holding.parent)
     if grant is None:
-        raise AccessRefused("the access token stands for no person")
+        raise AccessRefused("the access token was issued without a person")
     act.entry.person = grant.person
     person = registry.find_person(act.tx, grant.person)
     claims = claims_about(person, scopes=caller.scopes, names=grant.request.userinfo_claims)

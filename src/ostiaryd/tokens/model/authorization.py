@@ -96,7 +96,9 @@ NOT_SUPPORTED: Mapping[str, type[Refused]] = {
 
 
 class ReturnAddress(NamedTuple):
-    """The address to which the response of an authorization request goes, errors included."""
+    """The redirect URI to which the server sends the response of an authorization request, with `state` and
+    `response_mode`. Errors go there too.
+    """
 
     redirect_uri: str
     response_mode: str
@@ -104,14 +106,16 @@ class ReturnAddress(NamedTuple):
 
 
 class AuthorizationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A valid authorization request of a known client. `details` are `authorization_details` as JSON."""
+    """The validated parameters of an authorization request of a known client. `details` are the unparsed
+    `authorization_details` (JSON).
+    """
 
     client_id: str
     redirect_uri: str
     response_mode: str = "query"
     state: str = ""
     code_challenge: str = ""
-    """empty for a device authorization request, which has no code"""
+    """S256 challenge of PKCE. Empty for a device authorization request, which needs no PKCE."""
     scope: str = ""
     resource: str | None = None
     details: list[dict[str, object]] = []
@@ -122,14 +126,14 @@ class AuthorizationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defau
     id_token_claims: tuple[str, ...] = ()
     userinfo_claims: tuple[str, ...] = ()
     subject: str = ""
-    """id of the only person who may answer the request; empty if any person may"""
+    """Id of the only person who may answer the request; empty if any person may."""
     login_hint: str = ""
     jkt: str = ""
-    """thumbprint of the DPoP key that must redeem the code; empty if any key may"""
+    """Thumbprint of the DPoP key with which the client must redeem the code; empty if any key is accepted."""
 
     @property
     def scopes(self) -> frozenset[str]:
-        """Return the requested scopes of the resource."""
+        """Return the requested scopes of the resource, without the scopes of OpenID Connect."""
         return parse_scope(self.scope) - _IDENTITY
 
     @property
@@ -139,16 +143,18 @@ class AuthorizationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defau
 
     @property
     def return_address(self) -> ReturnAddress:
-        """Return the address of the response."""
+        """Return the redirect URI, state and response mode of this request."""
         return ReturnAddress(self.redirect_uri, self.response_mode, self.state)
 
     def bounds(self, *, classes: Collection[str]) -> tuple[ToolDetail, ...]:
-        """Return the parsed `authorization_details`."""
+        """Return the parsed `authorization_details`. `classes` are the allowed data classes. Raises InvalidDetails."""
         return parse_details(self.details, classes=classes)
 
 
 def parse_return_address(form: Mapping[str, Sequence[str]], client: OAuthClient) -> ReturnAddress:
-    """Return the address of the response. Raises InvalidRequest, which must not be answered at a redirect URI."""
+    """Return the checked redirect URI, with `state` and `response_mode`. Raises InvalidRequest. Do not redirect that
+    error: the redirect URI is not trusted.
+    """
     sent, redirect_uris = [value for value in form.get("redirect_uri", ()) if value], client.metadata.redirect_uris
     if len(sent) > 1:
         raise InvalidRequest(f"`redirect_uri` was sent {len(sent)} times", hint="send it once")
@@ -174,10 +180,10 @@ def parse_request(
     classes: Collection[str],
     subject: str = "",
 ) -> AuthorizationRequest:
-    """Return the request of a client. `subject` is the person whom `id_token_hint` names.
+    """Return the validated request of a client. `subject` is the id of the person that `id_token_hint` names.
 
     Raises InvalidRequest, InvalidTarget, InvalidScope, InvalidDetails, UnsupportedResponseType, RequestNotSupported,
-    RequestUriNotSupported, RegistrationNotSupported: all answered at the redirect URI.
+    RequestUriNotSupported, RegistrationNotSupported. All these errors are sent to the redirect URI.
     """
     values = read_form({name: list(value) for name, value in form.items()})
     for name, refusal in NOT_SUPPORTED.items():
@@ -199,7 +205,7 @@ def parse_request(
     requested = _parse_claims(values.get("claims"))
     named = requested.subject or subject
     if subject and named != subject:
-        raise InvalidRequest("`claims` and `id_token_hint` name two persons")
+        raise InvalidRequest("`claims` and `id_token_hint` name two different persons")
     return AuthorizationRequest(
         client_id=client.client_id,
         redirect_uri=address.redirect_uri,
@@ -238,8 +244,8 @@ def parse_device_request(values: Form, client: OAuthClient, *, classes: Collecti
 
 
 def _parse_demand(values: Form, client: OAuthClient) -> StepUp:
-    """Return the authentication that the request demands. For a member that the request lacks, the registered demand of
-    the client applies (OpenID Connect Dynamic Client Registration 1.0 section 2). Raises InvalidRequest.
+    """Return the authentication that the request demands. If `acr_values` or `max_age` is missing, the registered
+    demand of the client applies (OpenID Connect Dynamic Client Registration 1.0 section 2). Raises InvalidRequest.
 
     Levels that this server does not support are ignored.
     """
@@ -275,7 +281,7 @@ def _parse_prompt(text: str) -> tuple[str, ...]:
     if not all(prompt in PROMPTS for prompt in prompts):
         raise InvalidRequest(f"`prompt` has a word that is not one of {', '.join(PROMPTS)}")
     if "none" in prompts and len(prompts) > 1:
-        raise InvalidRequest("`prompt` of `none` stands alone")
+        raise InvalidRequest("`prompt`: `none` cannot be combined with other values")
     return prompts
 
 
@@ -287,7 +293,9 @@ def _parse_jkt(thumbprint: str | None) -> str:
 
 
 class RequestedClaims(NamedTuple):
-    """The contents of the parameter `claims`: names of claims, an essential `acr`, and the person."""
+    """The contents of the parameter `claims`: the names of the requested claims, the levels of an essential `acr`, and
+    the id of the requested person.
+    """
 
     id_token: tuple[str, ...] = ()
     userinfo: tuple[str, ...] = ()
@@ -296,7 +304,7 @@ class RequestedClaims(NamedTuple):
 
 
 class _Claims(msgspec.Struct, frozen=True):
-    """The parameter `claims`; the request for a claim is null or an object."""
+    """The JSON structure of the parameter `claims`. The value of each requested claim is null or an object."""
 
     id_token: dict[str, dict[str, object] | None] | None = None
     userinfo: dict[str, dict[str, object] | None] | None = None
@@ -325,7 +333,9 @@ def _parse_claims(text: str | None) -> RequestedClaims:
 
 
 def _essential_acr(request: Mapping[str, object]) -> tuple[str, ...]:
-    """Return the levels of an essential `acr` (OpenID Connect Core 1.0 section 5.5.1.1). Raises InvalidRequest."""
+    """Return the levels that an essential `acr` lists; empty if `acr` is not essential (OpenID Connect Core 1.0 section
+    5.5.1.1). Raises InvalidRequest.
+    """
     if request.get("essential") is not True:
         return ()
     values = request.get("values", [request["value"]] if "value" in request else [])
@@ -344,6 +354,6 @@ def render_redirect(address: ReturnAddress, parameters: Mapping[str, str]) -> st
 
 
 def render_answer(address: ReturnAddress, parameters: Mapping[str, str], *, issuer: str) -> dict[str, str]:
-    """Return the parameters of a response, with `state` and `iss` (RFC 9207 section 2)."""
+    """Return the parameters of an authorization response: `parameters`, `state`, and `iss` (RFC 9207 section 2)."""
     state = {"state": address.state} if address.state else {}
     return {**parameters, **state, "iss": issuer}

@@ -1,4 +1,4 @@
-"""Consents: the access that a person granted to an agent, stored per client and resource."""
+"""Consents: the access that a person granted to a client, stored per person, client and resource."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ LIFETIMES_S = (HOUR_S, 8 * HOUR_S, 24 * HOUR_S, 7 * 24 * HOUR_S, 30 * 24 * HOUR_
 
 
 class Consent(msgspec.Struct, frozen=True, kw_only=True):
-    """A person's consent to an agent. `resource` is a URI, empty for OpenID Connect alone; times are in microseconds.
+    """A person's consent to a client, with the agent that acts for the client. `resource` is a URI, or empty if only
+    scopes of OpenID Connect were granted. Times are in microseconds.
 
     `digest` is the digest of the client metadata that the person saw (`ClientMetadata.digest`).
     """
@@ -44,15 +45,15 @@ class Consent(msgspec.Struct, frozen=True, kw_only=True):
         return self.is_live(now) and self.digest == digest and self.allows(scopes, details)
 
     def allows(self, scopes: frozenset[str], details: Sequence[ToolDetail]) -> bool:
-        """Return whether scopes and bounds lie within those of the consent."""
+        """Return whether the scopes and bounds lie within those of the consent."""
         if not scopes <= self.scopes:
             return False
         return not self.details or (bool(details) and is_within(details, self.details))
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
-    """The offer of a consent page: the scopes and bounds that a request would get. `resource` is empty without
-    a resource.
+    """The scopes and bounds that a consent page offers to the person. `resource` is a URI, or empty if the request is
+    only for scopes of OpenID Connect.
     """
 
     resource: str
@@ -61,7 +62,9 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer of a person: the scopes and the places of the bounds that they left ticked, and the lifetime."""
+    """The answer of a person on a consent page: the ticked scopes, the positions of the ticked bounds in the offer
+    (from 0), and the lifetime in seconds.
+    """
 
     scopes: frozenset[str]
     details: frozenset[int]
@@ -76,7 +79,7 @@ def read_choice(form: Mapping[str, str]) -> Choice:
     places = [name.removeprefix("detail.") for name in form if name.startswith("detail.")]
     seconds = form.get("seconds", str(LIFETIMES_S[-1]))
     if not all(text.isascii() and text.isdecimal() and len(text) < 10 for text in (*places, seconds)):
-        raise InvalidRequest("the form is not one of this server", hint="reload the page")
+        raise InvalidRequest("the form was not made by this server", hint="reload the page")
     return Choice(
         scopes=frozenset(name.removeprefix("scope.") for name in form if name.startswith("scope.")),
         details=frozenset(map(int, places)),
@@ -124,12 +127,14 @@ _LOOKALIKES = str.maketrans(
 
 
 def skeleton(name: str) -> str:
-    """Return a name without differences that a reader may overlook: case, accents, look-alike letters, separators."""
+    """Return a name reduced to a form for comparison: without case, accents, separators and the difference between
+    look-alike letters.
+    """
     folded = unicodedata.normalize("NFKD", name).casefold().translate(_LOOKALIKES).replace("rn", "m").replace("vv", "w")
     return "".join(letter for letter in folded if letter.isalnum())
 
 
 def find_lookalike(name: str, others: Collection[str]) -> str | None:
-    """Return the first of the `others` that looks like `name` or is equal to it; None if there is none."""
+    """Return the first of the `others` that looks like `name` or equals it; None if there is none."""
     mine = skeleton(name)
     return next((other for other in others if skeleton(other) == mine), None) if mine else None

@@ -13,12 +13,12 @@ ALPHABET = "BCDFGHJKLMNPQRSTVWXZ"
 """Letters of user codes: no vowels, so no words (section 6.1)."""
 USER_CODE_LETTERS = 8
 DEVICE_S = 600
-"""seconds for which a device code is valid"""
+"""Lifetime of a device code, in seconds."""
 DEVICE_INTERVAL_S = 5
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):
-    """A device authorization request. `device` is the digest of the device code; times in microseconds."""
+    """A device authorization request. `device` is the digest of the device code; times are in microseconds."""
 
     device: str
     user_code: str
@@ -29,7 +29,9 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     polled_at: int = 0
     answered_at: int | None = None
     code: str | None = None
-    """digest of the authorization code of the person's consent; None if the person denied"""
+    """Database key of the authorization code that the person's consent created. None before the answer, and if the
+    person denied.
+    """
 
     @property
     def created_at(self) -> int:
@@ -38,7 +40,9 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def make_user_code(random: Callable[[int], bytes]) -> str:
-    """Return a user code of about 34.6 random bits, without separator."""
+    """Return a new user code with about 34.6 bits of randomness, without separator. `random` returns that many random
+    bytes.
+    """
     letters = ""
     while len(letters) < USER_CODE_LETTERS:
         byte = random(1)[0]

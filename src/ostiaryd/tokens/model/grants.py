@@ -1,6 +1,6 @@
-"""The rules of a token: its resource, its access, its lifetime (RFC 6749, 8707, 9396, 9068).
+"""Rules for the target, the scopes, the bounds and the lifetime of a token (RFC 6749, 8707, 9396, 9068).
 
-Everything narrows: granted access lies within the requested access, and that within the access of task and agent.
+Access only narrows: a token never has more than was requested, and never more than its task and agent have.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MAX_VALUE = 16 << 10
 MAX_DETAILS_DEPTH = 8
 Form = dict[str, str]
 KIND = "token"
-"""kind of the holding of a token"""
+"""Kind under which access tokens are stored as holdings."""
 CLIENT_CREDENTIALS = "client_credentials"
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 CIBA = "urn:openid:params:grant-type:ciba"
@@ -43,7 +43,9 @@ class InvalidRequest(Malformed):
 
 
 class InvalidGrant(Refused):
-    """The basis of the token has ended, or belongs to another client (RFC 6749 section 5.2)."""
+    """The authorization on which the token request is based (code, refresh token or task) has ended, or belongs to
+    another client (RFC 6749 section 5.2).
+    """
 
     code = "invalid_grant"
 
@@ -119,29 +121,37 @@ class KeysDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="keys"):
 
 
 class Target(msgspec.Struct, frozen=True):
-    """The target of a token: a resource (None for an unregistered one), or an agent that may act on the token."""
+    """The target of a token: a resource with its URI, or an agent that receives the token to exchange it. `resource` is
+    None for an unregistered resource and for an agent.
+    """
 
     uri: str
     resource: Resource | None = None
     agent: Agent | None = None
 
     def owns(self, scope: str) -> bool:
-        """Return whether the scope belongs to this target."""
+        """Return whether the target accepts the scope: an agent accepts every scope, a registered resource its own
+        scopes, an unregistered resource none.
+        """
         if self.agent is not None:
             return True
         return self.resource is not None and resource_name(scope) == self.resource.name
 
 
 def resource_name(scope: str) -> str:
-    """Return the resource of a scope: `files` of `files:read`."""
+    """Return the name of the resource in a scope: `files` in `files:read`."""
     return scope.partition(":")[0]
 
 
 def sole_resource(scopes: Iterable[str]) -> str:
-    """Return the name of the only resource of these scopes. Raises InvalidTarget for none or several."""
+    """Return the name of the resource to which all these scopes belong. Raises InvalidTarget if they belong to none or
+    to several resources.
+    """
     names = {resource_name(scope) for scope in scopes}
     if len(names) != 1:
-        raise InvalidTarget(f"the scopes are of {len(names) or 'no'} resources, not of one", hint="send `resource`")
+        raise InvalidTarget(
+            f"the scopes belong to {len(names) or 'no'} resources; a token is for one resource", hint="send `resource`"
+        )
     return names.pop()
 
 
@@ -152,54 +162,69 @@ def check_target(uri: str) -> None:
     except Invalid as error:
         raise InvalidTarget(f"`resource`: {error.message}", hint=error.hint) from None
     if not uri.startswith("https://"):
-        raise InvalidTarget("a resource that is not registered must be https")
+        raise InvalidTarget("`resource`: an unregistered resource must have an `https` URI")
 
 
 def check_scopes(requested: frozenset[str], *, agent: frozenset[str], task: frozenset[str]) -> None:
-    """Check the requested scopes. Raises InvalidScope for a scope that the agent or the task lacks."""
+    """Check that agent and task have all requested scopes. Raises InvalidScope for a scope that the agent or the task
+    lacks.
+    """
     if extra := requested - (agent & task):
         party = "agent" if extra - agent else "task"
         near = nearest(min(extra), agent & task)
-        hint = f"did you mean `{near}`?" if near else "request fewer scopes, or have them granted"
+        hint = (
+            f"did you mean `{near}`?"
+            if near
+            else ("request fewer scopes, or ask an administrator to grant them to the agent")
+        )
         raise InvalidScope(f"the {party} does not have {render_scope(extra)}", hint=hint)
 
 
 def scopes_of_bearer(requested: frozenset[str], *, available: frozenset[str]) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the requested scopes of a bearer client that the client has and that a bearer token may have.
+    """Return two sets for a client with bearer tokens: the requested scopes that the client has, and all scopes that
+    its bearer tokens may have.
 
-    A client without DPoP requests every scope in a resource's metadata; the response states the granted scopes (RFC
-    6749 section 3.3). No bearer token administers this server. Raises InvalidScope if no scope is left.
+    Missing scopes are no error as long as one is left: a client without DPoP requests every scope in a resource's
+    metadata, and the response states the granted scopes (RFC 6749 section 3.3). A bearer token never has the
+    administrator's scope. Raises InvalidScope if no requested scope is left.
     """
     available -= {ADMIN}
     if requested and not requested & available:
         hint = (
-            "a bearer token never has `ostiary:admin`" if ADMIN in requested else "let an administrator grant the scope"
+            "a bearer token never has `ostiary:admin`"
+            if ADMIN in requested
+            else "ask an administrator to grant the scope"
         )
         raise InvalidScope(f"the agent has none of these scopes: {render_scope(requested)}", hint=hint)
     return requested & available, available
 
 
 def scopes_at(target: Target, requested: frozenset[str], *, available: frozenset[str]) -> frozenset[str]:
-    """Return the requested scopes, or all scopes of the agent there if none is requested. Raises InvalidTarget for a
-    scope of another resource.
+    """Return the requested scopes; if none is requested, all available scopes that the target accepts. Raises
+    InvalidTarget for a scope of another resource.
     """
     if not requested:
         return frozenset(filter(target.owns, available))
     foreign = frozenset(scope for scope in requested if not target.owns(scope))
     if foreign and target.resource is not None:
         name = target.resource.name
-        raise InvalidTarget(f"not of the resource `{name}`: {render_scope(foreign)}", hint="request a separate token")
+        raise InvalidTarget(
+            f"these scopes do not belong to the resource `{name}`: {render_scope(foreign)}",
+            hint="request a separate token for them",
+        )
     return requested
 
 
 def narrow_details(
     requested: Iterable[bounds.ToolDetail], *, task: Iterable[bounds.ToolDetail], target: Target
 ) -> tuple[bounds.ToolDetail, ...]:
-    """Return the bounds of the token: the requested bounds within those of the task, cut down to the target.
+    """Return the bounds of the token: the requested bounds, checked to lie within the task's bounds and reduced to the
+    target. Without requested bounds, the task's bounds apply.
 
-    A task without bounds is bounded by its scopes alone. Raises InvalidDetails if wider bounds are requested or none of
-    them is at the target, and InvalidTarget if the task's bounds do not reach the target: an empty result would mean no
-    bounds. Bounds for an agent are not cut down, because the token is not used before its exchange.
+    If the task has no bounds, only its scopes limit the token. Raises InvalidDetails if a requested bound is wider than
+    the task's or none is at the target, and InvalidTarget if no bound of the task is at the target; an empty result
+    would permit everything. For an agent as target the bounds stay complete, because the agent must exchange the token
+    before use.
     """
     inner, outer = tuple(requested), tuple(task)
     granted = bounds.narrow(outer, inner) if outer else inner
@@ -208,8 +233,8 @@ def narrow_details(
     reached = tuple(_at(detail, target.uri) for detail in granted if target.uri in detail.locations)
     if not reached:
         if inner:
-            raise bounds.InvalidDetails("none of the requested bounds is at this resource", hint="see `locations`")
-        raise InvalidTarget("the task does not reach this resource")
+            raise bounds.InvalidDetails("none of the requested bounds is for this resource", hint="see `locations`")
+        raise InvalidTarget("the bounds of the task do not include this resource")
     return reached
 
 
@@ -220,32 +245,33 @@ def _at(detail: bounds.ToolDetail, uri: str) -> bounds.ToolDetail:
 
 
 def lifetime(*, now: int, longest: int, ends: Iterable[int | None]) -> int:
-    """Return the lifetime of a token in whole seconds: at most `longest`, and not beyond any of the `ends`
-    (microseconds).
+    """Return the lifetime of a token in whole seconds: `longest` (seconds), or less if one of `ends` comes earlier.
+    `now` and `ends` are in microseconds; None in `ends` means no end.
 
-    Raises InvalidGrant if the lifetime is less than one second.
+    Raises InvalidGrant if less than one second is left.
     """
     left = min((end - now for end in ends if end is not None), default=longest * SECOND)
     seconds = min(longest, left // SECOND)
     if seconds < 1:
-        raise InvalidGrant("an object that the token depends on ends within a second")
+        raise InvalidGrant("the agent, the task or the key of the token ends in less than a second")
     return seconds
 
 
 def read_form(form: dict[str, list[str]]) -> Form:
-    """Return the form, in which each parameter occurs once, without empty parameters (RFC 6749 section 3.2).
+    """Return the parameters of a form as name and value, without empty ones (RFC 6749 section 3.2).
 
-    Raises InvalidRequest, and InvalidTarget for more than one `resource`.
+    Raises InvalidRequest for a repeated or too long parameter, and InvalidTarget for more than one `resource` or
+    `audience`.
     """
     if len(form.get("resource", ())) > 1 or len(form.get("audience", ())) > 1:
-        raise InvalidTarget("a token is for one resource", hint="send one request for each")
+        raise InvalidTarget("a token is for one resource", hint="send one request for each resource")
     for name, values in form.items():
         if len(values) > 1:
             raise InvalidRequest(f"the parameter {name[:50]!a} was sent {len(values)} times", hint="send it once")
         if len(values[0]) > MAX_VALUE:
             raise InvalidRequest(f"the parameter {name[:50]!a} is longer than {MAX_VALUE} characters")
         if "\0" in values[0]:
-            raise InvalidRequest(f"the parameter {name[:50]!a} contains a NUL")
+            raise InvalidRequest(f"the parameter {name[:50]!a} contains a NUL character")
     return {name: values[0] for name, values in form.items() if values[0]}
 
 
@@ -255,7 +281,9 @@ def resolve_aliases(scope: str) -> str:
 
 
 def spell_scope(scope: str, *, requested: str) -> str:
-    """Return granted scopes by the names that the client requested, since some clients compare them."""
+    """Return the granted scopes, each under the alias by which the client requested it: some clients compare the two
+    strings.
+    """
     if not requested:
         return scope
     names = set(requested.split(" "))
@@ -281,7 +309,7 @@ def credentials(form: Form, authorization: str | None, certificate: ClientCertif
     """
     ways = ("client_assertion" in form) + ("client_secret" in form) + (authorization is not None)
     if ways > 1:
-        raise InvalidRequest("the client sent two authentications", hint="send only `client_assertion`")
+        raise InvalidRequest("the client authenticates in two ways", hint="send only `client_assertion`")
     if authorization is not None:
         return _basic(form, authorization)._replace(certificate=certificate)
     return Credentials(
@@ -294,7 +322,9 @@ def credentials(form: Form, authorization: str | None, certificate: ClientCertif
 
 
 def _basic(form: Form, authorization: str) -> Credentials:
-    """Return client id and secret of `client_secret_basic`, each of which is form-encoded (RFC 6749 section 2.3.1)."""
+    """Return the client id and the secret of an Authorization header with scheme Basic (`client_secret_basic`). Both
+    parts are form-encoded (RFC 6749 section 2.3.1). Raises InvalidClient, InvalidRequest.
+    """
     scheme, _, encoded = authorization.partition(" ")
     if scheme.lower() != "basic":
         hint = "send `client_assertion` (private_key_jwt)"
@@ -307,12 +337,17 @@ def _basic(form: Form, authorization: str) -> Credentials:
         ) from None
     client_id, _, secret = (unquote_plus(part) for part in pair.partition(":"))
     if form.get("client_id", client_id) != client_id:
-        raise InvalidRequest("`client_id` is not the client of the Authorization header", hint="send it once")
+        raise InvalidRequest(
+            "`client_id` differs from the client id in the Authorization header",
+            hint="send the client id only in the header",
+        )
     return Credentials(None, None, client_id, secret, BASIC)
 
 
 def parse_demand(form: Form) -> StepUp:
-    """Return the authentication that the client requests for the token (RFC 9470 section 4)."""
+    """Return the authentication that the token request demands: `acr_values` and `max_age` (RFC 9470 section 4). Raises
+    InvalidRequest.
+    """
     if "acr_values" not in form and "max_age" not in form:
         return NO_DEMAND
     try:
@@ -334,9 +369,10 @@ def parse_details_of(text: str | None, *, classes: Collection[str]) -> tuple[bou
 
 
 class Backchannel(msgspec.Struct, frozen=True, kw_only=True):
-    """A request that a person answers on another device (CIBA), and its state.
+    """A backchannel request (CIBA), which a person answers on another device, with its state.
 
-    `request` is the digest of its `auth_req_id`; times are in microseconds.
+    `request` is the digest of the `auth_req_id`; `digest` is the digest of the approval's contents. `interval_s` is the
+    minimum time between two polls, in seconds. Times are in microseconds.
     """
 
     request: str
@@ -353,7 +389,9 @@ class Backchannel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The request of a client to a person (CIBA)."""
+    """The access that a client asks a person for in a backchannel request (CIBA): scope, resource, bounds, and the
+    message to the person.
+    """
 
     scope: str
     resource: str | None = None

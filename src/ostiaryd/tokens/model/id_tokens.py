@@ -1,6 +1,6 @@
 """ID tokens (OpenID Connect Core 1.0 section 2) and logout tokens (Back-Channel Logout 1.0 section 2.4).
 
-Their `typ` differs from that of access tokens (`at+jwt`), so that no verifier confuses them.
+Their `typ` differs from that of access tokens (`at+jwt`), so that no verifier accepts one for the other.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ostiaryd.trust.model.clients import ID_TOKEN_ALGS, OAuthClient
 ID_TOKEN_TYP = "JWT"
 LOGOUT_TYP = "logout+jwt"
 ID_TOKEN_S = 3600
-"""seconds for which an ID token is valid"""
+"""Lifetime of an ID token, in seconds."""
 LOGOUT_TOKEN_S = 120
 LOGOUT_EVENT = "http://schemas.openid.net/event/backchannel-logout"
 
@@ -53,19 +53,23 @@ class LogoutToken(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def hash_access_token(access_token: str, alg: str) -> str:
-    """Return `at_hash`: half of the digest of the algorithm's hash function (section 3.1.3.6)."""
+    """Return `at_hash` of an ID token: the left half of the access token's digest, in base64url, with the hash function
+    of the signature algorithm `alg` (section 3.1.3.6).
+    """
     digest = (sha512 if alg == "EdDSA" else sha256)(access_token.encode("ascii")).digest()
     return b64u(digest[: len(digest) // 2])
 
 
 def alg_of(client: OAuthClient | None) -> str:
-    """Return the algorithm that signs ID tokens and logout tokens of a client."""
+    """Return the signature algorithm for ID tokens and logout tokens of a client."""
     alg = "" if client is None else client.metadata.id_token_signed_response_alg
     return alg or ID_TOKEN_ALGS[0]
 
 
 def claims_about(person: Person, *, scopes: Collection[str], names: Collection[str]) -> dict[str, str]:
-    """Return the claims about a person that scopes (section 5.4) or single claims (section 5.5) request."""
+    """Return the claims about a person that are in the requested scopes (section 5.4) or in `names`, the individually
+    requested claims (section 5.5).
+    """
     claims = {}
     if PROFILE in scopes or "name" in names:
         claims["name"] = person.name
@@ -79,14 +83,16 @@ def claims_about(person: Person, *, scopes: Collection[str], names: Collection[s
 def read_id_token_hint(
     unverified_token: str, *, keys: Callable[[str], PublicKey | None], issuer: str
 ) -> dict[str, object]:
-    """Return the claims of an ID token of this server, expired or not (section 3.1.2.1). Raises InvalidToken."""
+    """Verify an ID token of this server and return its claims. An expired token is accepted (section 3.1.2.1). Raises
+    InvalidToken.
+    """
 
     def key_for(header: Header) -> PublicKey:
         if (key := keys(str(header.get("kid")))) is None:
-            raise InvalidToken("the ID token is not of this server, or too old")
+            raise InvalidToken("the signing key of the ID token is unknown: another server issued it, or it is too old")
         return key
 
     claims = parse_claims(verify_jws(unverified_token, key_for=key_for, typ=(ID_TOKEN_TYP.lower(),)).payload)
     if claims.get("iss") != issuer or not isinstance(claims.get("sub"), str) or not isinstance(claims.get("aud"), str):
-        raise InvalidToken("the ID token is not of this issuer")
+        raise InvalidToken("another server issued the ID token")
     return claims

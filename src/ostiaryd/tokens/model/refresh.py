@@ -1,7 +1,8 @@
 """Refresh tokens: one current token for each grant, rotated with each use (RFC 9700 section 4.14.2).
 
-A refresh token is `rt_<grant>.<sequence>.<mac>`. The server recognises each token that it ever issued for a grant. It
-therefore notices the reuse of any token, and can repeat a lost response instead of issuing a second current token.
+A refresh token is `rt_<grant>.<sequence>.<mac>`. Because the sequence number is authenticated, the server recognises
+every earlier token of a grant without storing it: it notices each reuse, and can repeat a response that the client
+lost.
 """
 
 from __future__ import annotations
@@ -19,18 +20,19 @@ from ostiaryd.tokens.model.authorization import AuthorizationRequest
 from ostiaryd.tokens.model.grants import SECOND
 
 GRANT_KIND = "grant"
-"""kind of the holding of a grant"""
+"""Kind under which grants are stored as holdings."""
 GRACE = 30 * SECOND
-"""time after a rotation in which the token before is still accepted with the same key, in microseconds"""
+"""Time after a rotation during which the previous refresh token is still accepted from the same key, in microseconds.
+"""
 _TOKEN = re.compile(r"rt_([0-9a-f]{32})\.([0-9]{1,10})\.([A-Za-z0-9_-]{43})")
 
 
 class PersonGrant(msgspec.Struct, frozen=True, kw_only=True):
-    """The grant of a person to a client, which its refresh tokens represent.
+    """The grant of a person to a client, on which refresh tokens are issued.
 
-    `request` is the request as it was granted. `jkt` is the key that must refresh; empty for none. `sequence` is the
-    number of the current refresh token. A grant that `is_offline` continues after the end of the session. Times are in
-    microseconds.
+    `request` is the authorization request, reduced to the granted access. `jkt` is the thumbprint of the key that a
+    refresh must prove; empty if none. `sequence` is the number of the current refresh token. A grant with `is_offline`
+    continues after the end of the login session. Times are in microseconds.
     """
 
     grant_id: str
@@ -53,14 +55,16 @@ class PersonGrant(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RefreshToken(NamedTuple):
-    """The parts of a refresh token of this server."""
+    """The grant id and the sequence number in a refresh token of this server."""
 
     grant: str
     sequence: int
 
 
 class Use(Enum):
-    """The kind of a use of a refresh token: the first use, a repetition after a lost response, or a reuse."""
+    """The kind of use of a refresh token: the first use, a repetition because the client lost the response, or a reuse,
+    which ends the grant.
+    """
 
     FIRST = "first"
     AGAIN = "again"
@@ -73,7 +77,7 @@ def make_refresh_token(secret: bytes, grant: str, sequence: int) -> str:
 
 
 def read_refresh_token(secret: bytes, unverified_token: str) -> RefreshToken | None:
-    """Return the parts of a genuine refresh token; None for any other text."""
+    """Return the grant id and the sequence number of a refresh token with a valid MAC; None for any other text."""
     if (match := _TOKEN.fullmatch(unverified_token)) is None:
         return None
     grant, sequence = f"gr_{match[1]}", int(match[2])
@@ -83,8 +87,8 @@ def read_refresh_token(secret: bytes, unverified_token: str) -> RefreshToken | N
 
 
 def judge_use(grant: PersonGrant, sequence: int, *, jkt: str, now: int) -> Use:
-    """Return the kind of a use of the token with that sequence number. Only a client that proves a key may
-    repeat a request.
+    """Return the kind of use of the refresh token with number `sequence`. A repetition within `GRACE` is accepted only
+    from a client that proves its key.
     """
     if sequence == grant.sequence:
         return Use.FIRST

@@ -1,4 +1,6 @@
-"""Consent in plain words: the lines of a consent page. Names come from the registry, never from the client."""
+"""Text of a consent page: a line in plain words for each scope and each bound. Names come from the registry, never from
+the client.
+"""
 
 from __future__ import annotations
 
@@ -26,13 +28,15 @@ _EFFECTS = {
     Effect.PAY: "spends money",
     Effect.SHARE: "shares with others",
     Effect.CHANGE: "changes settings",
-    Effect.ADMINISTER: "changes who may do what",
+    Effect.ADMINISTER: "changes access rights",
 }
 LIFETIME_WORDS = {3600: "1 hour", 28_800: "8 hours", 86_400: "1 day", 604_800: "7 days", 2_592_000: "30 days"}
 
 
 class Line(NamedTuple):
-    """A line of a consent page: the field of its checkbox, its title, its details, and whether it can be unticked."""
+    """A line of a consent page: the form field of its checkbox, its title, its details, and whether the person can
+    untick it.
+    """
 
     field: str
     title: str
@@ -71,7 +75,7 @@ def _tools_of(scope: str, catalogue: Catalogue | None) -> tuple[str, ...]:
 
 def _tools(detail: ToolDetail) -> str:
     tools = "any tool" if detail.actions is None else ", ".join(detail.actions)
-    return tools if detail.datatypes is None else f"{tools}, with no other data than {', '.join(detail.datatypes)}"
+    return tools if detail.datatypes is None else (f"{tools}, with no other data than {', '.join(detail.datatypes)}")
 
 
 def _conditions(detail: ToolDetail) -> Iterable[str]:
@@ -97,8 +101,8 @@ def _words(condition: Condition) -> Iterable[str]:
 
 
 class ConsentView(NamedTuple):
-    """The content of a consent page. `owner` is accountable for the agent; if empty, the person is. `purpose`
-    is the registered purpose of the agent.
+    """The content of a consent page. `owner` is the owner of the agent; if empty, the person is the owner. `purpose` is
+    the registered purpose of the agent.
     """
 
     person: str
@@ -109,7 +113,7 @@ class ConsentView(NamedTuple):
     resource: str
     uri: str
     target: str
-    """host to which the response goes; empty for a device"""
+    """Host that receives the response, as text for the person; empty for a device."""
     identity: list[Line]
     scopes: list[Line]
     details: list[Line]
@@ -118,7 +122,7 @@ class ConsentView(NamedTuple):
 
 
 def word_target(redirect_uri: str) -> str:
-    """Return the target of a response as text for a person."""
+    """Return the receiver of a response as text for a person: a host, or an application on the person's device."""
     parts = urlsplit(redirect_uri)
     if parts.hostname in ("127.0.0.1", "::1", "localhost"):
         return "an application on this computer"
@@ -131,17 +135,18 @@ def warn_about(
     """Return the warnings that a person should read before consenting.
 
     `host` is the host that vouches for the client (empty for none); `others` are the names of clients that the person
-    or an administrator knows; `is_known`: true if an administrator registered the client.
+    or an administrator knows; `has_changed`: the client changed its registration after an earlier consent. `is_known`:
+    an administrator registered the client.
     """
     warnings = []
     if not is_known:
-        vouched = f"Only {host} vouches for it." if host else "Its name and address are its own words."
+        vouched = f"Only {host} vouches for it." if host else "It chose its name and address itself."
         warnings.append(f"No administrator has registered this application. {vouched}")
     if (other := find_lookalike(name, others)) is not None:
         warnings.append(f"Its name looks like `{other}`, which is another application.")
     target = urlsplit(redirect_uri).hostname or ""
     if host and target not in ("", host, "127.0.0.1", "::1", "localhost"):
-        warnings.append(f"It sends the answer to {target}, another host than {host}.")
+        warnings.append(f"It sends the answer to {target}, which is not {host}.")
     if has_changed:
         warnings.append("It has changed its name, keys or redirect addresses since you agreed.")
     return warnings

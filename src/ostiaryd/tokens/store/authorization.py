@@ -40,7 +40,7 @@ class StoredRequest(NamedTuple):
 
 
 def get_request(reader: Reader, reference: str) -> StoredRequest | None:
-    """Return a request by the key of its reference; None if there is none."""
+    """Return a stored request by its database key, the key of its reference; None if there is none."""
     row = reader.one(_GET_REQUEST, reference=reference)
     return None if row is None else StoredRequest(_decode(row[0]), *row[1:])
 
@@ -53,12 +53,12 @@ def count_requests(reader: Reader, *, network: str, now: int) -> int:
 
 
 def put_request(tx: Tx, reference: str, request: AuthorizationRequest, *, network: str, expires_at: int) -> None:
-    """Store a request under the key of its reference."""
+    """Store a request under `reference`, the database key of its reference. `expires_at` is in microseconds."""
     tx.late(_PUT_REQUEST, (reference, request.client_id, _encode(request), network, tx.now, expires_at))
 
 
 def use_request(tx: Tx, reference: str) -> bool:
-    """Mark a request as answered; return whether this is the first answer."""
+    """Mark a request as answered. Return true if it was unanswered before; false if it is unknown or was answered."""
     stored = get_request(tx, reference)
     if stored is None or stored.used_at is not None:
         return False
@@ -93,7 +93,9 @@ _PRUNE_CODES = sql("delete from authorization_code where expires_at < :before", 
 
 
 class Code(NamedTuple):
-    """An authorization code, without the secret; times are in microseconds."""
+    """An authorization code as stored, without its secret; times are in microseconds. `grant_id` is the grant that the
+    code became.
+    """
 
     consent: str
     session: str
@@ -107,7 +109,7 @@ class Code(NamedTuple):
 
 
 def get_code(reader: Reader, code: str) -> Code | None:
-    """Return a code by its key."""
+    """Return an authorization code by its database key; None if there is none."""
     row = reader.one(_GET_CODE, code=code)
     if row is None:
         return None
@@ -118,7 +120,7 @@ def get_code(reader: Reader, code: str) -> Code | None:
 
 
 def put_code(tx: Tx, key: str, code: Code) -> None:
-    """Store a code under its key."""
+    """Store an authorization code under its database key."""
     tx.late(
         _PUT_CODE,
         (
@@ -136,7 +138,7 @@ def put_code(tx: Tx, key: str, code: Code) -> None:
 
 
 def use_code(tx: Tx, key: str, *, grant_id: str) -> None:
-    """Mark a code as used for a grant; the act must have read the code."""
+    """Mark a code as used for a grant. The act must have read the code before."""
     tx.late(_USE_CODE, (tx.now, grant_id, key))
 
 
@@ -166,18 +168,18 @@ _PRUNE_GRANTS = sql("delete from oauth_grant where expires_at < :before", prunes
 
 
 def get_grant(reader: Reader, id: str) -> PersonGrant | None:
-    """Return a grant."""
+    """Return a grant by its id; None if there is none."""
     row = reader.one(_GET_GRANT, grant_id=id)
     return None if row is None else _grant(row)
 
 
 def grants_of_consent(reader: Reader, consent: str) -> list[PersonGrant]:
-    """Return the grants of a consent, ended ones included."""
+    """Return the grants of a consent, including ended grants."""
     return [_grant(row) for row in reader.all(_OF_CONSENT, consent=consent)]
 
 
 def count_grants(reader: Reader, consent: str) -> int:
-    """Return the number of the grants of a consent, ended ones included."""
+    """Return the number of grants of a consent, including ended grants."""
     row = reader.one(_COUNT_GRANTS, consent=consent)
     assert row is not None
     return int(row[0])
@@ -189,13 +191,15 @@ def delete_grant(tx: Tx, id: str) -> None:
 
 
 def grant_of_task(reader: Reader, task: str, *, person: str, client_id: str) -> PersonGrant | None:
-    """Return the grant that began a task, if its consent was not withdrawn."""
+    """Return the grant of this person and client that began a task; None if there is none or its consent
+    was withdrawn.
+    """
     row = reader.one(_OF_TASK, task=task, person=person, client_id=client_id)
     return None if row is None else _grant(row)
 
 
 def grants_of_session(reader: Reader, session: str) -> list[PersonGrant]:
-    """Return the grants of a session, ended ones included."""
+    """Return the grants of a login session, including ended grants."""
     return [_grant(row) for row in reader.all(_OF_SESSION, session=session)]
 
 
@@ -207,7 +211,9 @@ def put_grant(tx: Tx, grant: PersonGrant) -> None:
 
 
 def rotate(tx: Tx, grant: PersonGrant) -> PersonGrant:
-    """Store the number of the next refresh token of a grant, which the act has read; return the changed grant."""
+    """Increase the sequence number of a grant's refresh token by one in the database, and return the changed grant. The
+    act must have read the grant before.
+    """
     tx.late(_ROTATE, (grant.sequence + 1, tx.now, grant.grant_id, grant.consent))
     return msgspec.structs.replace(grant, sequence=grant.sequence + 1)
 

@@ -47,7 +47,7 @@ def backchannel(reader: Reader, request: str) -> Backchannel | None:
 
 
 def put_backchannel(tx: Tx, one: Backchannel) -> None:
-    """Store a request, in place of an earlier request about the same question."""
+    """Store a backchannel request, and replace an earlier request about the same approval request."""
     tx.run(
         _PUT,
         request=one.request,
@@ -62,7 +62,7 @@ def put_backchannel(tx: Tx, one: Backchannel) -> None:
 
 
 def settle_backchannel(tx: Tx, approval: str, *, is_approved: bool) -> int:
-    """Record the person's decision on all requests of an approval; return how many are settled."""
+    """Record the person's answer on all backchannel requests of an approval request; return their number."""
     return tx.run(_SETTLE, approval=approval, is_approved=int(is_approved), now=tx.now)
 
 
@@ -72,5 +72,5 @@ def note_poll(tx: Tx, request: str, *, more: int) -> None:
 
 
 def prune_backchannel(tx: Tx, *, before: int) -> int:
-    """Delete requests that ended before that time."""
+    """Delete backchannel requests that expired before `before` (microseconds); return their number."""
     return tx.run(_PRUNE, before=before)

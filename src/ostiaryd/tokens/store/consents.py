@@ -1,4 +1,4 @@
-"""Stored consents, and the agents of persons that stand for unregistered clients."""
+"""Stored consents, and the agents that represent unregistered clients for persons."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from ostiaryd.tokens.model.consent import Consent
 
 _COLUMNS = ", ".join(Consent.__struct_fields__)
 _SINCE = "granted_at > (select logins_since from person where person_id = consent.person)"
-"""Condition of a consent that is not void: a consent from before the person left stays void, even after the
-person's return.
+"""SQL condition: the consent was granted after the person's logins last became valid. A consent from before a departure
+of the person stays void, even after the person's return.
 """
 _GET = sql(f"select {_COLUMNS} from consent where consent_id = :consent_id", steady=True)
 _LIVE = sql(
@@ -53,7 +53,7 @@ _AGENTS = sql("select agent from client_agent where client_id = :client_id order
 
 
 def get(reader: Reader, id: str) -> Consent | None:
-    """Return a consent, ended or not."""
+    """Return a consent by its id, including ended consents; None if there is none."""
     return reader.made(_GET, _consent, consent_id=id)
 
 
@@ -68,24 +68,24 @@ def has_any(reader: Reader, *, person: str, client_id: str) -> bool:
 
 
 def put(tx: Tx, consent: Consent) -> None:
-    """Store a new consent, and end a void consent that it replaces."""
+    """Store a new consent, and end a void consent of the same person, client and resource if there is one."""
     tx.run(_END_VOID, person=consent.person, client_id=consent.client_id, resource=consent.resource, now=tx.now)
     tx.run(_PUT, **_values(consent))
 
 
 def change(tx: Tx, consent: Consent) -> None:
-    """Store the new extent and end of a consent."""
+    """Store the changed scopes, bounds and end of an existing consent."""
     values = _values(consent)
     tx.run(_CHANGE, **{name: values[name] for name in _CHANGE.names})
 
 
 def end(tx: Tx, id: str, *, why: str) -> bool:
-    """End a consent; return whether it was live."""
+    """End a consent; return whether it was live before."""
     return tx.run(_END, consent_id=id, why=why, now=tx.now) == 1
 
 
 def end_all(tx: Tx, *, why: str) -> int:
-    """End every consent that was not withdrawn; return their number."""
+    """End every consent of every person that was not withdrawn; return the number of ended consents."""
     return tx.run(_END_ALL, why=why, now=tx.now)
 
 
@@ -113,23 +113,23 @@ def client_names(reader: Reader, *, person: str, without: str) -> list[str]:
 
 
 def prune(tx: Tx, *, before: int) -> int:
-    """Delete consents that ended before that time."""
+    """Delete consents that expired or were ended before `before` (microseconds); return their number."""
     return tx.run(_PRUNE, before=before)
 
 
 def agent_of(reader: Reader, *, client_id: str, person: str) -> str | None:
-    """Return the id of the agent that stands for an unregistered client of a person."""
+    """Return the id of the agent that represents an unregistered client for a person; None if there is none."""
     row = reader.one(_AGENT, client_id=client_id, person=person)
     return None if row is None else str(row[0])
 
 
 def put_agent(tx: Tx, *, client_id: str, person: str, agent: str) -> None:
-    """Store the agent that stands for an unregistered client of a person."""
+    """Store the agent that represents an unregistered client for a person."""
     tx.run(_PUT_AGENT, client_id=client_id, person=person, agent=agent)
 
 
 def agents_of(reader: Reader, client_id: str) -> list[str]:
-    """Return the ids of all agents that stand for an unregistered client."""
+    """Return the ids of all agents that represent an unregistered client, one per person."""
     return [agent for (agent,) in reader.all(_AGENTS, client_id=client_id)]
 
 

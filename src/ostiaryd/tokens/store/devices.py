@@ -56,8 +56,8 @@ def put(tx: Tx, device: Device) -> None:
 
 
 def answer(tx: Tx, user_code: str, *, code: str | None) -> bool:
-    """Record the person's answer: the key of an authorization code, or None; return whether this is the first
-    answer.
+    """Record the person's answer to a device request: the database key of an authorization code, or None for a denial.
+    Return whether this is the first answer.
     """
     return tx.run(_ANSWER, user_code=user_code, code=code, now=tx.now) == 1
 
@@ -68,7 +68,7 @@ def note_poll(tx: Tx, device: str, *, more_s: int) -> None:
 
 
 def prune(tx: Tx, *, before: int) -> int:
-    """Delete requests that expired before that time."""
+    """Delete device requests that expired before `before` (microseconds); return their number."""
     return tx.run(_PRUNE, before=before)
 
 

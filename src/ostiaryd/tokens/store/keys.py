@@ -1,4 +1,4 @@
-"""Retired signing keys: the query that the token flows need."""
+"""Query for retired signing keys."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ _RETIRED = sql("select 1 from server_key where state = 'retired' and retired_at 
 
 
 def has_retired_keys(reader: Reader, *, before: int) -> bool:
-    """Return whether a signing key of the server was retired before that time."""
+    """Return whether any signing key of the server was retired before `before` (microseconds)."""
     return reader.one(_RETIRED, before=before) is not None

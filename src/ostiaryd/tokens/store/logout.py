@@ -26,7 +26,7 @@ _PRUNE_CLIENTS = sql("delete from session_client where expires_at <= :before", p
 
 
 class Waiting(NamedTuple):
-    """A logout token that waits for delivery; `id` becomes its `jti`."""
+    """A logout token that waits for delivery. `id` becomes its `jti`; `attempts` is the number of failed attempts."""
 
     id: str
     client_id: str
@@ -67,17 +67,21 @@ def delete(tx: Tx, id: str) -> bool:
 
 
 def put_client(tx: Tx, session: str, client_id: str, *, expires_at: int) -> None:
-    """Record a client of a session, which signed in the person; `expires_at` is the end of the session."""
+    """Record that a login session signed in its person at a client. `expires_at` is the end of the session, in
+    microseconds.
+    """
     tx.run(_PUT_CLIENT, session=session, client_id=client_id, expires_at=expires_at)
 
 
 def take_clients(tx: Tx, session: str) -> list[str]:
-    """Return the clients of a session, and delete them."""
+    """Delete the recorded clients of a login session, and return their ids."""
     clients = [client_id for (client_id,) in tx.all(_CLIENTS_OF, session=session)]
     tx.run(_DROP_CLIENTS, session=session)
     return clients
 
 
 def prune_clients(tx: Tx, *, before: int) -> int:
-    """Delete the clients of sessions that have expired; return the number of rows."""
+    """Delete the recorded clients of login sessions that expired at or before `before` (microseconds); return the
+    number of rows.
+    """
     return tx.run(_PRUNE_CLIENTS, before=before)

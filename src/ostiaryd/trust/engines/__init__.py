@@ -1,1 +1,1 @@
-"""Native libraries of trust, each run in a process of its own."""
+"""Native libraries of trust, each run in a separate confined process."""

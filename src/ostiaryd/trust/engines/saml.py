@@ -1,8 +1,10 @@
-"""XML of SAML identity providers, read in a confined process: signatures by signxml, XML by lxml (ADR 78).
+"""Parses XML of SAML identity providers in a confined process, and verifies its signatures with lxml and signxml (ADR
+78).
 
-Only the content of a signed element is read ("see what is signed"), so elements around it or beside it have no effect.
-The signed element is the response at the root, or its assertion; there is exactly one assertion. Documents with a DTD,
-comments or processing instructions are refused: no identity provider needs them, and a comment can cut a name.
+Only the content of a signed element is read, so elements around the signed element or beside it have no effect. The
+signed element is the response at the root, or its assertion; there is exactly one assertion. Documents with a DTD,
+comments or processing instructions are refused: no identity provider needs them, and a comment inside a name can make a
+parser read only a part of the name.
 """
 
 from __future__ import annotations
@@ -54,7 +56,9 @@ XMLVerifier.schemas()  # type: ignore[no-untyped-call]  # while files may still 
 
 @parser
 def answer(body: bytes) -> bytes:
-    """Run an order and return its result. Raises Malformed, Invalid."""
+    """Run one order of the server inside the confined process, and return its encoded result. Raises Malformed,
+    Invalid.
+    """
     order = decode_order(body)
     if isinstance(order, ReadMetadata):
         return encode(read_metadata(order.xml))
@@ -62,19 +66,20 @@ def answer(body: bytes) -> bytes:
 
 
 def read_response(xml: bytes, certificates: tuple[str, ...]) -> SamlResponse:
-    """Return a response with the assertion that one of the given certificates has signed. Raises Malformed, Invalid.
+    """Return a response with its assertion, after verifying that the key of one of the given certificates signed the
+    assertion or the response. Raises Malformed, Invalid.
 
     If the response has no assertion, as after a failed login, `assertion` is None.
     """
     root = parse(xml)
     if root.tag != f"{SAMLP}Response" or root.get("Version") != "2.0":
-        raise Malformed("the document is no SAML 2.0 response")
+        raise Malformed("the document is not a SAML 2.0 response")
     assertions = list(root.iter(f"{SAML}Assertion", f"{SAML}EncryptedAssertion"))
     status = _status(root)
     if not assertions:
         return _render(root, status, None)
     if len(assertions) > 1 or assertions[0].getparent() is not root or assertions[0].tag != f"{SAML}Assertion":
-        raise Invalid("the response does not have exactly one assertion, unencrypted, as its child")
+        raise Invalid("the response must contain exactly one assertion, unencrypted, as its direct child")
     signed = _signed(xml, root, assertions[0], certificates)
     if signed.tag == f"{SAMLP}Response":
         (assertion,) = signed.findall(f"{SAML}Assertion")
@@ -83,8 +88,8 @@ def read_response(xml: bytes, certificates: tuple[str, ...]) -> SamlResponse:
 
 
 def parse(xml: bytes) -> etree._Element:
-    """Return the root element of a document. Raises Malformed, also for a DTD, a comment or a processing
-    instruction.
+    """Return the root element of an XML document. Raises Malformed, also if the document has a DTD, a comment or a
+    processing instruction.
     """
     try:
         xml.decode("utf-8")
@@ -107,13 +112,14 @@ def parse(xml: bytes) -> etree._Element:
 def _signed(
     xml: bytes, root: etree._Element, assertion: etree._Element, certificates: tuple[str, ...]
 ) -> etree._Element:
-    """Return the signed element: the response, or its assertion. Raises Invalid.
+    """Return the signed element, with a verified signature: the response, or its assertion. Raises Invalid.
 
-    A signature counts only if it is a child of the element that its reference names. Ids are unique.
+    A signature counts only if its reference names the element whose child the signature is. No two elements may have
+    the same id.
     """
     ids = [value for node in root.iter() if (value := node.get("ID")) is not None]
     if len(ids) != len(set(ids)):
-        raise Invalid("two elements of the document have one `ID`")
+        raise Invalid("two elements of the document have the same `ID`")
     signatures = list(root.iter(f"{DS}Signature"))
     for element, location in ((root, "./"), (assertion, f"./{SAML}Assertion/")):
         mine = [one for one in signatures if one.getparent() is element]
@@ -134,7 +140,8 @@ def _verified(xml: bytes, location: str, tag: object, certificates: tuple[str, .
             expect_references=1,
             signature_methods=SIGNATURES,
             digest_algorithms=DIGESTS,
-            verification_time=certificate.not_valid_before_utc,  # the key is pinned, whatever its dates are
+            # the key is trusted because it is registered; the dates of its certificate do not matter
+            verification_time=certificate.not_valid_before_utc,
         )
         try:
             result = XMLVerifier().verify(xml, x509_cert=certificate, id_attribute="ID", expect_config=config)
@@ -167,7 +174,7 @@ def _assertion(element: etree._Element) -> SamlAssertion:
     name = _one(subject, "NameID")
     understood = {f"{SAML}{one}" for one in ("AudienceRestriction", "OneTimeUse", "ProxyRestriction")}
     if any(child.tag not in understood for child in conditions):
-        raise Invalid("the assertion has a condition that is not understood")
+        raise Invalid("the assertion has a condition that this server does not support")
     return SamlAssertion(
         id=element.get("ID", ""),
         issuer=_text(_one(element, "Issuer")),
@@ -217,7 +224,7 @@ def _one(parent: etree._Element, name: str) -> etree._Element:
 
 
 def _text(element: etree._Element | None) -> str:
-    """Return the text of an element that has no child elements. Raises Invalid."""
+    """Return the text of an element; empty for None. Raises Invalid if the element has child elements."""
     if element is None:
         return ""
     if len(element):
@@ -226,13 +233,13 @@ def _text(element: etree._Element | None) -> str:
 
 
 def _time(text: str | None) -> int | None:
-    """Return an `xs:dateTime` in UTC as microseconds. Raises Invalid."""
+    """Return an `xs:dateTime` in UTC as microseconds since the epoch; None for None. Raises Invalid."""
     if text is None:
         return None
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise Invalid(f"{text[:64]!a} in the assertion is no time in the form of `xs:dateTime`") from None
+        raise Invalid(f"{text[:64]!a} in the assertion is not a time in the form of `xs:dateTime`") from None
     if moment.tzinfo is None or moment.utcoffset():
         raise Invalid("a time of the assertion is not in UTC")  # SAML Core 1.3.3
     return int(moment.astimezone(UTC).timestamp() * 1_000_000)

@@ -1,4 +1,4 @@
-"""Authentication of callers: one function for each kind of proof, and the store of used proofs that prevents replay."""
+"""Authentication of callers: one function for each kind of proof. Also marks proofs as used, which prevents replay."""
 
 from ostiaryd.trust.flows.access import (
     Access,

@@ -1,8 +1,9 @@
 """Access to this server's own API: an access token of this server and a proof of its key (RFC 6750, RFC 9449 section
 7).
 
-Signature and claims are checked offline; two point reads check that token and holder are live. The caller then has to
-mark the proof as used: with `spend_proof` inside an act, with `spend_at_once` without an act.
+Signature and claims are checked offline; two database reads by key check that the token is in force and its holder
+active. The caller then has to mark the proof as used: with `spend_proof` inside an act, with `spend_at_once` without an
+act.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ from ostiaryd.trust.model import DIGEST_BYTES, PEP_KEY_PREFIX, SECOND, USERINFO,
 
 
 class Request(msgspec.Struct, frozen=True):
-    """The credentials of a request, all unchecked. `uri` is the public URI of the request at this server."""
+    """The credentials of a request; nothing has been verified. `uri` is the public URI of the request at
+    this server.
+    """
 
     method: str
     uri: str
@@ -47,7 +50,9 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Access(msgspec.Struct, frozen=True):
-    """An authenticated caller. `proof` has to be marked as used; `next_nonce` is sent to the client if it is set."""
+    """An authenticated caller. `proof` is the DPoP proof that the caller of this function must mark as used (None
+    without a proof). If `next_nonce` is set, the response must send that nonce to the client.
+    """
 
     caller: Caller
     proof: Spend | None
@@ -88,15 +93,19 @@ def _check_binding(
     keys: Keyring,
     config: Config,
 ) -> Possession:
-    """Check possession of the key that the token is bound to. Return an empty possession if no proof has to be
-    marked as used.
+    """Check that the request proves possession of the key or certificate to which the token is bound, and return the
+    proved possession.
+
+    The result is empty if no DPoP proof has to be marked as used. Raises AccessRefused, InvalidProof, NonceNeeded.
     """
     if claims.cnf is None:
         if scheme == "bearer" and claims.aud == config.issuer + USERINFO:
             return Possession()
         own = registry.get_resource_by_uri(reader, claims.aud)
         if scheme != "bearer" or own is None or not store.is_exempt(reader, claims.client_id, own.resource_id):
-            raise AccessRefused("the token is bound to no key, and its client has no exemption for bearer tokens here")
+            raise AccessRefused(
+                "the token is bound to no key, and this server does not accept bearer tokens of its client"
+            )
         return Possession()
     try:
         check_certificate(claims.cnf, request.certificate)
@@ -105,7 +114,10 @@ def _check_binding(
     if claims.cnf.jkt is None and claims.cnf.certificate is not None and scheme == "bearer":
         return Possession()
     if scheme != "dpop" or claims.cnf.jkt is None:
-        raise AccessRefused("a token that is bound to a key is not a bearer token", hint="send it as DPoP")
+        raise AccessRefused(
+            "the token is bound to a key and cannot be sent as a bearer token",
+            hint="send the token with the scheme DPoP",
+        )
     if request.unverified_proof is None:
         raise dpop.InvalidProof("the DPoP proof is missing", hint="send the header `DPoP`")
     return check_possession(
@@ -127,7 +139,7 @@ def spend_proof(tx: Tx, proof: Spend) -> None:
 
 
 async def spend_at_once(world: World, proof: Spend) -> None:
-    """Mark a proof as used in a job of the writer, without a ledger entry. Raises InvalidProof if the proof was used
+    """Mark a proof as used in a write transaction without a ledger entry. Raises InvalidProof if the proof was used
     before.
 
     The job itself does not raise, because it shares its batch with other jobs.
@@ -136,28 +148,30 @@ async def spend_at_once(world: World, proof: Spend) -> None:
 
 
 async def survives(world: World) -> bool:
-    """Mark a random proof as used; return whether the disk has it, so that a restart does not forget used proofs."""
+    """Mark a random proof as used, and return whether the database on the disk then contains it. If so, used proofs
+    survive a restart.
+    """
     proof = Spend(world.random(DIGEST_BYTES), world.now() + SECOND)
     await spend_at_once(world, proof)
     return await world.db.scan(lambda reader: store.is_spent(reader, proof.digest))
 
 
 def is_first_use(tx: Tx, proof: Spend) -> bool:
-    """Mark a proof as used, and return whether it was new. The proof stays used if the act is refused.
+    """Mark a proof as used, and return whether it was new. The proof counts as used even if the act is refused.
 
-    Return False also for an expired proof: the store may have deleted its digest while the request waited for the
-    writer.
+    Return false also for an expired proof, because the record of its first use may already have been deleted.
     """
     return tx.now < proof.until and store.spend(tx, proof)
 
 
 def _check_new(is_new: bool) -> None:
     if not is_new:
-        raise dpop.InvalidProof("the DPoP proof was used before", hint="make a new one for each request")
+        raise dpop.InvalidProof("the DPoP proof was used before", hint="make a new proof for each request")
 
 
 def read_claims(authorization: str | None, *, keys: Keyring) -> AccessClaims:
-    """Return the claims of the access token in an Authorization header; only the token's signature is checked.
+    """Return the claims of the access token in an Authorization header. The signature is verified; times, status and
+    binding of the token are not.
 
     Raises Unauthenticated, AccessRefused.
     """
@@ -174,7 +188,7 @@ def verify_token(unverified_token: str, *, keys: Keyring) -> AccessClaims:
     try:
         kid = str(jose.parse_header(unverified_token.partition(".")[0]).get("kid"))
         if (key := good.get(kid)) is None:
-            raise AccessRefused("the token is not of this server, or too old")
+            raise AccessRefused("another server issued the access token, or the token is too old")
         jws = jose.verify_jws(unverified_token, key_for=lambda _: key, typ=(ACCESS_TYP,))
         claims = parse_access(parse_claims(jws.payload))
     except jose.InvalidToken as error:
@@ -187,7 +201,7 @@ def live_caller(reader: Reader, claims: AccessClaims, *, now: int) -> Caller:
     """Return the holder of a token, if token and holder are live at the time `now`. Raises AccessRefused."""
     holding = registry.get_holding(reader, claims.jti)
     if holding is None or not holding.is_live(now):
-        raise AccessRefused("the token has ended", hint="ask for another")
+        raise AccessRefused("the token has ended", hint="request another token")
     if claims.client_id.startswith("rs_"):
         guard = registry.get_resource(reader, claims.client_id)
         if guard is None:
@@ -201,15 +215,17 @@ def live_caller(reader: Reader, claims: AccessClaims, *, now: int) -> Caller:
         return _caller(claims, kind="person", name=person.name, owner=None)
     agent = registry.get_agent(reader, claims.client_id)
     if agent is None or not agent.is_active(now) or claims.epoch < agent.epoch:
-        raise AccessRefused("the agent is not active, or was stopped since", hint="ask the owner of the agent")
+        raise AccessRefused(
+            "the agent is not active, or was stopped after the token was issued", hint="ask the owner of the agent"
+        )
     _check_not_stopped(reader, [*names_of_agent(agent), ("task", claims.task), ("owner", claims.sub)])
     caller = _caller(claims, kind="agent", name=agent.name, owner=agent.owner)
     return caller if agent.restricted_until <= now else _within_restrictions(reader, caller, claims, now=now)
 
 
 def _within_restrictions(reader: Reader, caller: Caller, claims: AccessClaims, *, now: int) -> Caller:
-    """Return the caller with the scopes that the restrictions of its agent leave. Raises AccessRefused if the
-    agent must authenticate again.
+    """Return the caller with only those scopes that the restrictions of its agent allow. Raises AccessRefused if a
+    restriction demands a stronger authentication.
     """
     for restriction in registry.list_restrictions_of_agent(reader, caller.id, now=now):
         is_step_up = restriction.kind == "step_up"
@@ -221,7 +237,7 @@ def _within_restrictions(reader: Reader, caller: Caller, claims: AccessClaims, *
 
 
 def _check_not_stopped(reader: Reader, names: list[tuple[str, str]]) -> None:
-    """Check that no kill switch stops any of the names. Raises AccessRefused."""
+    """Check that no kill switch stops any of these subjects, given as (kind, id). Raises AccessRefused."""
     try:
         check_not_stopped(registry.list_stops(reader), names)
     except Forbidden as refusal:
@@ -229,7 +245,9 @@ def _check_not_stopped(reader: Reader, names: list[tuple[str, str]]) -> None:
 
 
 def _credentials(authorization: str | None) -> tuple[str, str]:
-    """Return the scheme in lower case, and the token. Raises Unauthenticated, AccessRefused."""
+    """Return the scheme of an Authorization header in lower case, and the unverified token. Raises Unauthenticated,
+    AccessRefused.
+    """
     if authorization is None:
         raise Unauthenticated("not authenticated", hint="send an access token and a DPoP proof")
     scheme, _, unverified_token = authorization.partition(" ")
@@ -237,8 +255,8 @@ def _credentials(authorization: str | None) -> tuple[str, str]:
         raise Unauthenticated("the scheme of the Authorization header is neither DPoP nor Bearer", hint="use DPoP")
     unverified_token = unverified_token.strip(" ")
     if unverified_token.startswith(PEP_KEY_PREFIX):
-        hint = "elsewhere send an access token and a DPoP proof"
-        raise AccessRefused("an API key is accepted at the AuthZEN endpoints alone, as Bearer", hint=hint)
+        hint = "for other endpoints send an access token and a DPoP proof"
+        raise AccessRefused("an API key is accepted only at the AuthZEN endpoints, with the scheme Bearer", hint=hint)
     return scheme.lower(), unverified_token
 
 

@@ -1,8 +1,8 @@
 """Verification of a request's signatures before its act: in several threads, in batches.
 
-OpenSSL releases the interpreter lock, so the event loop continues and the write transaction is shorter. The act checks
-everything again and finds the results in `Keyring.signatures`. A signature that cannot be verified here is verified in
-the act.
+OpenSSL releases the interpreter lock, so the event loop continues and the write transaction is shorter. The act repeats
+all checks, and takes the results of the signatures from `Keyring.signatures`. If a signature was not verified here, the
+act verifies it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ostiaryd.trust.model import Credentials, InvalidClient, parse_assertion
 
 MAX_THREADS = 4
 MAX_WAITING = 1024
-"""Maximum number of waiting requests; the signatures of further requests are verified in their acts."""
+"""Maximum number of requests that wait for this verification. Above it, signatures are verified in the acts."""
 
 Request = tuple[Signed, str | None]
 Results = list[tuple[Signed, InvalidToken | None]]
@@ -33,18 +33,21 @@ async def verify_ahead(world: World, credentials: Credentials, unverified_proof:
     records the entry.
     """
     verifier = world.keep(Verifier)
-    if not verifier.has_room or world.writer.is_crowded:  # then most requests expire, and would be verified in vain
+    # under such load most requests expire before their act, and the verification would be wasted
+    if not verifier.has_room or world.writer.is_crowded:
         return
     try:
         unverified = parse_assertion(credentials)
-    except InvalidClient:  # the act refuses it too, and leaves the entry
+    except InvalidClient:  # the act refuses the request again, and records the refusal
         return
     if (key := world.keys.signatures.key(unverified.header.get("kid"))) is not None:
         await verifier.verify(Signed(key, unverified.signature, unverified.signing_input), unverified_proof)
 
 
 class Verifier:
-    """Threads that verify signatures. Used from the event loop. A machine with one processor has no such threads."""
+    """Threads that verify signatures. Use it only on the event loop. A machine with one processor has no
+    such threads.
+    """
 
     def __init__(self, world: World, *, threads: int | None = None) -> None:
         self._signatures = world.keys.signatures
@@ -68,11 +71,11 @@ class Verifier:
         await future
 
     async def close(self) -> None:
-        """Stop the threads."""
+        """End the threads."""
         self._pool.shutdown()
 
     def _start(self) -> None:
-        """Divide the waiting verifications among the idle threads."""
+        """Give the waiting verifications, divided equally, to the idle threads."""
         while self._idle and self._waiting:
             count = -(-len(self._waiting) // self._idle)
             batch, self._waiting = self._waiting[:count], self._waiting[count:]
@@ -87,7 +90,7 @@ class Verifier:
             for signed, result in done.result():
                 self._signatures.add(signed, result)
         for future in futures:
-            if future.done():  # the request was given up
+            if future.done():  # the request was cancelled
                 continue
             if error is None:
                 future.set_result(None)
@@ -108,7 +111,7 @@ def _verify(batch: list[Request]) -> Results:
 def _signed(unverified_proof: str) -> Signed | None:
     try:
         key, unverified = dpop.parse_proof(unverified_proof)
-    except dpop.InvalidProof:  # the act refuses it too, and leaves the entry
+    except dpop.InvalidProof:  # the act refuses the request again, and records the refusal
         return None
     return Signed(key, unverified.signature, unverified.signing_input)
 

@@ -25,9 +25,9 @@ from ostiaryd.trust.store import certificates as store
 class AnchorExamination(NamedTuple):
     """The result of the test of a trust anchor.
 
-    `failed`: why it cannot sign certificates of clients now. `clients`: the number of clients that authenticate by a
-    subject in a certificate of any anchor. `subject` and `refused` are of the certificate that was tried; `refused` is
-    empty if it is accepted.
+    `failed`: why the anchor cannot sign certificates of clients now; empty if it can. `clients`: the number of clients
+    that authenticate by a subject in a certificate of any anchor. `subject`: the subject of the tried certificate, None
+    if none was tried. `refused`: why the tried certificate is not accepted; empty if it is accepted.
     """
 
     anchor: TrustAnchor
@@ -38,11 +38,12 @@ class AnchorExamination(NamedTuple):
 
 
 def examine_anchor(act: Act, name: str, pem: str, agent: str) -> AnchorExamination:
-    """Check a trust anchor (name or digest) now, and a certificate against it. Nothing changes.
+    """Check a trust anchor (name or digest), and the certificate of a client against the anchor; return the result.
+    Nothing is changed.
 
     `pem`: the certificate of a client, followed by the further certificates that the client would send, or empty.
-    `agent`: name or id of the agent that would authenticate with it, or empty: only the path to the anchor is checked.
-    Raises NotFound, and InvalidCertificate if `pem` cannot be read.
+    `agent`: name or id of the agent that would authenticate with the certificate; if empty, only the path from the
+    certificate to the anchor is checked. Raises NotFound, and InvalidCertificate if `pem` cannot be read.
     """
     registry.note(act, object=name[:64])
     for anchor in store.anchors(act.tx):
@@ -60,7 +61,9 @@ def examine_anchor(act: Act, name: str, pem: str, agent: str) -> AnchorExaminati
     clients = store.count_subjects(act.tx)
     if not pem:
         if agent:
-            raise InvalidCertificate("an agent is named without a certificate", hint="add its `certificate`")
+            raise InvalidCertificate(
+                "`agent` is set without a `certificate`", hint="add the `certificate` of the agent"
+            )
         return AnchorExamination(anchor, failed, clients)
     shown = parse_chain(pem)
     leaf = parse_shown(shown)

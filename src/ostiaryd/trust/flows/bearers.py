@@ -1,9 +1,9 @@
-"""The bearer exemption: an agent whose client does not support DPoP may have bearer tokens for one resource.
+"""The bearer exemption: an agent whose client does not support DPoP may get and use bearer tokens at one resource.
 
-An administrator sets the exemption for a pair of agent and resource. Clients that no administrator registered are
-exempt by their class of registration at a resource. The guards of the resource receive the exemptions in their feed,
-and accept bearer tokens only from these agents and classes. If an exemption is withdrawn, the tokens that depend on it
-are revoked.
+An administrator sets the exemption for a pair of agent and resource. For clients that no administrator registered, an
+administrator exempts their class of registration at a resource. The guards of the resource receive the exemptions in
+their feed, and accept bearer tokens only from these agents and classes. If an exemption is withdrawn, the bearer tokens
+that depend on the exemption are revoked.
 """
 
 from __future__ import annotations
@@ -29,15 +29,17 @@ class Exemption(NamedTuple):
 
 
 def allow_bearer(act: Act, agent: str, resource: str) -> None:
-    """Exempt an agent at a resource (ids or names). Raises NotFound, and Conflict for a resource without a guard."""
+    """Exempt an agent at a resource (each an id or a name), so that the agent may use bearer tokens there. Raises
+    NotFound, and Conflict for a resource without a guard.
+    """
     client, at = _find(act, agent, resource)
     if at.jwk is None and at.uri != _api(act.tx):
-        hint = f"give the guard a key: ostiary resource key {at.name} --generate-key FILE"
+        hint = f"create a key for the guard: ostiary resource key {at.name} --generate-key FILE"
         raise Conflict(f"`{at.name}` has no guard that would accept a bearer token", hint=hint, code="no_guard")
     others = set(store.exempt_at(act.tx, at.resource_id)) - {client.agent_id}
     if len(others) >= MAX_EXEMPT:
-        hint = "ostiary agent forbid-bearer NAME --resource RESOURCE"
-        raise Conflict(f"{MAX_EXEMPT} agents are exempt at `{at.name}`", hint=hint, code="too_many_exempt")
+        hint = "end an exemption: ostiary agent forbid-bearer NAME --resource RESOURCE"
+        raise Conflict(f"{MAX_EXEMPT} agents are exempt at `{at.name}`, the maximum", hint=hint, code="too_many_exempt")
     store.set_exempt(act.tx, client.agent_id, at.resource_id, True)
     registry.tell(act, ResourceDelta(at.name))
 
@@ -56,11 +58,11 @@ def forbid_bearer(act: Act, agent: str, resource: str) -> None:
 def allow_bearer_class(act: Act, resource: str, registration: BearerClass) -> None:
     """Exempt all clients of a class of registration at a resource (id or name).
 
-    Raises NotFound, and Conflict for a resource without a guard; this server's own API is such a resource.
+    Raises NotFound, and Conflict for a resource without a guard; this server's own API has no guard.
     """
     at = _find_resource(act, resource, registration)
     if at.jwk is None:
-        hint = f"give the guard a key: ostiary resource key {at.name} --generate-key FILE"
+        hint = f"create a key for the guard: ostiary resource key {at.name} --generate-key FILE"
         raise Conflict(f"`{at.name}` has no guard that would accept a bearer token", hint=hint, code="no_guard")
     store.set_exempt_class(act.tx, at.resource_id, registration, True)
     registry.tell(act, ResourceDelta(at.name))
@@ -69,7 +71,7 @@ def allow_bearer_class(act: Act, resource: str, registration: BearerClass) -> No
 def forbid_bearer_class(act: Act, resource: str, registration: BearerClass) -> None:
     """Withdraw the exemption of a class at a resource.
 
-    The bearer tokens for the resource are revoked, except the tokens of agents that are exempt themselves. Raises
+    The bearer tokens for the resource are revoked, except tokens of agents with their own exemption there. Raises
     NotFound.
     """
     at = _find_resource(act, resource, registration)
@@ -87,7 +89,9 @@ def exempt_classes(reader: Reader, resource: str) -> list[BearerClass]:
 
 
 def may_have_bearer(reader: Reader, agent: str, resource_id: str, *, registration: str) -> bool:
-    """Return whether an agent (id), or its class of registration, may have bearer tokens for a resource (id)."""
+    """Return whether an agent (id) may have bearer tokens for a resource (id), by the agent's exemption or by that of
+    its class of registration.
+    """
     if registration and registration in store.exempt_classes(reader, resource_id):
         return True
     return store.is_exempt(reader, agent, resource_id)

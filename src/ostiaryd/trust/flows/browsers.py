@@ -1,8 +1,9 @@
-"""Browsers in which a person has signed in. Failed logins by strangers do not delay the person in such a browser.
+"""Known browsers: browsers in which a person has signed in before. In a known browser, failed logins by other people do
+not delay the person.
 
-After a login, the browser keeps a signed cookie. Failures for that person in that browser are counted in a separate
-slot; the slots of the name and of the network, which strangers can fill, do not count there. An attacker who copies the
-cookie can guess no faster than a stranger.
+After a login, the browser keeps a signed cookie. Failed logins for that person in that browser are counted in a
+separate throttle slot, and the slots of the name and of the network, which anyone can fill, do not apply. The limit of
+the separate slot is not higher, so a stolen cookie does not allow more guesses.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from ostiaryd.trust.model.sessions import BROWSER_COOKIE
 
 LIFETIME_S = 180 * 86_400
 MAX_PERSONS = 4
-"""Maximum number of persons in the cookie of a browser; the cookie keeps the last persons who signed in."""
+"""Maximum number of persons in the cookie of a browser. The cookie keeps the persons who signed in most recently."""
 _PURPOSE = "known browser"
 
 
 class KnownBrowser(msgspec.Struct, frozen=True):
-    """The content of the cookie: a random value, and the time of the last login (in seconds) by the digest of
-    each person.
+    """The content of the browser cookie: a random value, and for the digest of each person the time of the last login,
+    in seconds since the epoch.
     """
 
     nonce: str
@@ -39,7 +40,7 @@ _decode = json_decoder(KnownBrowser)
 
 
 def name_browser(call: Call, person: str | None) -> str:
-    """Return the name of the throttle slot of this browser and person; "" if the person has not signed in here
+    """Return the name of the throttle slot of this browser and person; empty if the person has not signed in here
     within `LIFETIME_S`.
     """
     browser = _read(call)
@@ -67,5 +68,7 @@ def _read(call: Call) -> KnownBrowser | None:
 
 
 def _digest(keys: Keyring, nonce: str, person: str) -> str:
-    """Return the digest of a person in one cookie: a reader of the cookie cannot tell which person signed in."""
+    """Return the digest of a person in one cookie. The digest depends on a secret of the server, so a reader of the
+    cookie cannot tell who signed in.
+    """
     return b64u(hmac.digest(keys.derive(_PURPOSE), f"{nonce} {person}".encode(), "sha256")[:12])

@@ -43,16 +43,16 @@ from ostiaryd.trust.store import certificates as store
 
 
 class ProvedCertificate(NamedTuple):
-    """A certificate that authenticated a client: its digest (`x5t#S256`), the thumbprint of its key, and its
-    expiry in microseconds.
+    """A certificate that authenticated a client: its digest (`x5t#S256`), the thumbprint of its key, and its expiry
+    (`ends`) in microseconds.
     """
 
     thumbprint: str
     jkt: str
     ends: int
     is_second: bool
-    """True if the certificate counts as an additional key of the client. False for a certificate of this server's
-    own authority, which an agent gets with its first key, unless the certificate's key is registered as well.
+    """True if the certificate counts as a second key of the client. False for a certificate of this server's own
+    authority, unless its key is also registered: an agent gets such a certificate with its first key alone.
     """
 
 
@@ -60,15 +60,16 @@ class ProvedCertificate(NamedTuple):
 
 
 def list_anchors(reader: Reader) -> list[TrustAnchor]:
-    """Return the authorities whose certificates authenticate clients, by name."""
+    """Return the trust anchors, by name: the authorities whose certificates authenticate clients."""
     return store.anchors(reader)
 
 
 def add_anchor(act: Act, name: str, pem: str, *, is_own: bool = False) -> TrustAnchor:
-    """Trust an authority to sign the certificates of clients. An intermediate authority can be an anchor itself.
+    """Add a trust anchor: an authority that may sign the certificates of clients. Return the anchor. An intermediate
+    authority can be an anchor.
 
-    Raises InvalidCertificate if the certificate does not belong to an authority, is weak, expired or not yet valid;
-    Invalid for a bad name; Conflict.
+    `is_own`: the anchor is a root of this server's own authority. Raises InvalidCertificate if the certificate does not
+    belong to an authority, is weak, expired or not yet valid; Invalid for a bad name; Conflict.
     """
     registry.note(act, object=name[:64])
     check_name(name)
@@ -78,17 +79,17 @@ def add_anchor(act: Act, name: str, pem: str, *, is_own: bool = False) -> TrustA
     registry.note(act, object=anchor.digest, name=name)
     present = store.anchors(act.tx)
     if any(anchor.digest == one.digest or name == one.name for one in present):
-        raise Conflict("the authority is a trust anchor already, or its name is taken", code="anchor_taken")
+        raise Conflict("the authority is already a trust anchor, or the name is taken", code="anchor_taken")
     if len(present) >= MAX_ANCHORS:
-        hint = "remove one: ostiary trust-anchor remove NAME"
-        raise Conflict(f"there are {MAX_ANCHORS} trust anchors", hint=hint, code="too_many_anchors")
+        hint = "remove an anchor: ostiary trust-anchor remove NAME"
+        raise Conflict(f"there are {MAX_ANCHORS} trust anchors, the maximum", hint=hint, code="too_many_anchors")
     store.add_anchor(act.tx, anchor)
     return anchor
 
 
 def add_own_anchor(act: Act, name: str, certificate: bytes) -> None:
-    """Trust a root certificate (DER) of this server's own authority. Its certificates authenticate the agents
-    that they name.
+    """Add a root certificate (DER) of this server's own authority as trust anchor. Certificates below this root
+    authenticate the agents that they name.
     """
     parsed = x509.load_der_x509_certificate(certificate)
     anchor = TrustAnchor(digest_of(parsed), name, render_pem(parsed), True, act.now)
@@ -97,14 +98,16 @@ def add_own_anchor(act: Act, name: str, certificate: bytes) -> None:
 
 
 def drop_own_anchor(act: Act, name: str) -> None:
-    """Stop trusting a root of this server's own authority. Do nothing if the root is not an anchor."""
+    """Remove a root of this server's own authority from the trust anchors. Do nothing if it is not a trust anchor."""
     for anchor in store.anchors(act.tx):
         if anchor.is_own and anchor.name == name:
             store.drop_anchor(act.tx, anchor.digest)
 
 
 def remove_anchor(act: Act, name: str) -> None:
-    """Stop trusting an authority. Tokens that were already issued stay valid until they expire. Raises NotFound."""
+    """Remove a trust anchor. Tokens that were issued to clients with its certificates stay valid until they expire.
+    Raises NotFound.
+    """
     registry.note(act, object=name[:64])
     for anchor in store.anchors(act.tx):
         if name in (anchor.name, anchor.digest):
@@ -115,13 +118,15 @@ def remove_anchor(act: Act, name: str) -> None:
 
 
 def list_admitted_digests(reader: Reader) -> tuple[str, ...]:
-    """Return the digests of the certificates that a listener accepts: trust anchors and registered certificates."""
+    """Return the digests of the certificates that a TLS listener accepts as trusted: trust anchors and registered
+    certificates.
+    """
     return store.admitted_digests(reader)
 
 
 def list_admitted_certificates(reader: Reader) -> list[bytes]:
-    """Return the certificates that a listener accepts (DER), unparsed, so that a malformed certificate does not
-    block the others.
+    """Return the certificates that a TLS listener accepts as trusted, in DER and unparsed, so that a malformed
+    certificate does not block the others.
     """
     return [ssl.PEM_cert_to_DER_cert(pem) for pem in store.admitted(reader)]
 
@@ -149,18 +154,18 @@ def find_certificate_client(reader: Reader, agent: str) -> CertificateClientView
 def set_certificate_client(
     act: Act, agent: str, *, subject: Mapping[str, str], certificates: Sequence[str] = (), is_bound: bool = False
 ) -> None:
-    """Let an agent (id or name) authenticate by certificate: by a subject (members of RFC 8705 section 2.1.2), or by
-    self-signed certificates (PEM). A pending agent becomes active. A change of an earlier setting revokes the tokens of
-    the agent.
+    """Set how an agent (id or name) authenticates by certificate: by a subject in the certificate (members of RFC 8705
+    section 2.1.2), or by self-signed certificates (PEM).
 
-    Raises NotFound, InvalidCertificate, Conflict.
+    `is_bound`: every token of the agent is bound to its certificate. A pending agent becomes active. If an earlier
+    setting is replaced, the tokens of the agent are revoked. Raises NotFound, InvalidCertificate, Conflict.
     """
     registered = registry.find_agent(act.tx, agent)
     registry.note(act, object=registered.agent_id, owner=registered.owner, name=registered.name)
     if registered.state is State.DECOMMISSIONED:
         raise Conflict(f"`{registered.name}` is decommissioned", code="wrong_state")
     if bool(certificates) == any(subject.values()):
-        hint = "--certificate FILE, or one of --subject-dn, --dns, --uri, --ip, --email"
+        hint = "use --certificate FILE, or one of --subject-dn, --dns, --uri, --ip, --email"
         raise InvalidCertificate("an agent authenticates either by a subject or by certificates of its own", hint=hint)
     parsed = [parse_pem(pem) for pem in certificates]
     kind, value = ("", "") if parsed else check_subject(subject)
@@ -177,7 +182,9 @@ def set_certificate_client(
 
 
 def remove_certificate_client(act: Act, agent: str) -> None:
-    """Stop an agent (id or name) from authenticating by certificate, and revoke its tokens. Raises NotFound."""
+    """Remove the method by which an agent (id or name) authenticates by certificate, and revoke the agent's tokens.
+    Raises NotFound.
+    """
     registered = registry.find_agent(act.tx, agent)
     registry.note(act, object=registered.agent_id, owner=registered.owner, name=registered.name)
     if store.client(act.tx, registered.agent_id) is None:
@@ -190,8 +197,8 @@ def remove_certificate_client(act: Act, agent: str) -> None:
 def put_certificates(act: Act, client: str, parsed: Sequence[x509.Certificate]) -> None:
     """Replace the self-signed certificates of a client. Raises InvalidCertificate, Conflict.
 
-    A certificate belongs to one client. A certificate with the name of a trust anchor is refused, because it would
-    interfere with the verification of certificates that the anchor signed.
+    A certificate can be registered for only one client. A certificate whose subject is the name of a trust anchor is
+    refused, because OpenSSL could take it for the anchor.
     """
     if len(parsed) > MAX_CERTIFICATES:
         raise InvalidCertificate(f"a client registers at most {MAX_CERTIFICATES} certificates")
@@ -199,13 +206,17 @@ def put_certificates(act: Act, client: str, parsed: Sequence[x509.Certificate]) 
     for certificate in parsed:
         check_self_signed(certificate, now=act.now)
         if same_names(certificate, anchors):
-            raise InvalidCertificate("the certificate has the name of a trust anchor", hint="choose another subject")
+            raise InvalidCertificate(
+                "the certificate has the same subject as a trust anchor", hint="choose another subject"
+            )
         if store.holder(act.tx, digest_of(certificate)) not in (None, client):
-            raise Conflict("this certificate is registered already", hint="make a new one", code="certificate_taken")
+            raise Conflict(
+                "this certificate is already registered", hint="generate a new certificate", code="certificate_taken"
+            )
     of_agents, of_others = store.count_certificates(act.tx)
     count = of_agents if client.startswith("ag_") else of_others
     if count + len(parsed) - len(store.certificates(act.tx, client)) > MAX_ADMITTED:
-        raise Conflict(f"{MAX_ADMITTED} certificates are registered, which is the limit", code="too_many_certificates")
+        raise Conflict(f"{MAX_ADMITTED} certificates are registered, the maximum", code="too_many_certificates")
     store.set_certificates(act.tx, client, {digest_of(one): render_pem(one) for one in parsed})
 
 
@@ -220,18 +231,19 @@ def find_method(reader: Reader, client: str) -> CertificateClient | None:
 def prove_certificate(
     act: Act, client_id: str, shown: ClientCertificate, method: CertificateClient | None
 ) -> ProvedCertificate:
-    """Check that a certificate authenticates a client (RFC 8705 section 2). Raises InvalidClient.
+    """Check that a certificate authenticates a client (RFC 8705 section 2), and return the proved certificate. Raises
+    InvalidClient.
 
     1. The client registered a method; an agent without a method may show a certificate that this server's own authority
-    issued to it. 2. `tls_client_auth`: the certificate leads to a trust anchor, and has the subject of the client;
-    `self_signed_tls_client_auth`: the certificate is registered for the client. 3. The certificate is valid now, and
-    neither the certificate nor its key was revoked.
+    issued to it. 2. For `tls_client_auth`, the certificate path leads to a trust anchor, and has the subject of the
+    client; for `self_signed_tls_client_auth`, the certificate is registered for the client. 3. The certificate is valid
+    now, and neither the certificate nor its key was revoked.
     """
     try:
         certificate = parse_shown(shown)
         if method is not None and method.method == SELF_SIGNED:
             if shown.thumbprint not in store.certificates(act.tx, client_id):
-                raise InvalidCertificate("there is no such client, or not with that certificate")
+                raise InvalidCertificate("unknown client, or this certificate does not authenticate the client")
             check_time(certificate, now=act.now)
             is_own = False
         else:
@@ -244,7 +256,7 @@ def prove_certificate(
 
 
 def refuse_handshake(act: Act, why: str) -> NoReturn:
-    """Record the entry of a client whose certificate a listener did not accept. Raises InvalidClient."""
+    """Refuse a client whose certificate a TLS listener did not accept; `why` is recorded. Raises InvalidClient."""
     raise InvalidClient(f"mutual TLS: the handshake was refused: {why[:100]}", hint="ostiary trust-anchor list")
 
 
@@ -256,7 +268,9 @@ def check_key(act: Act, client_id: str, jkt: str) -> bool:
     is_own = registered is not None and registered.agent == client_id and registered.is_active(act.now)
     if not is_own and registry.find_key_owner(act.tx, jkt) is not None:
         hint = "generate a new key"
-        raise InvalidClient("mutual TLS: the key of the certificate is another client's, or was revoked", hint=hint)
+        raise InvalidClient(
+            "mutual TLS: the key of the certificate was revoked, or belongs to another client", hint=hint
+        )
     return is_own
 
 
@@ -267,17 +281,17 @@ def _check_issued(
     shown: ClientCertificate,
     method: CertificateClient | None,
 ) -> bool:
-    """Check a certificate of a trusted authority; return whether this server's own authority issued it. Raises
-    InvalidCertificate.
+    """Check a certificate that leads to a trust anchor, and return whether this server's own authority issued it.
+    Raises InvalidCertificate.
 
-    A certificate of this server's own authority also needs a live holding. The holding ends with the certificate, its
-    task or its agent, before a revocation list names the certificate. The check applies below every trust anchor, since
+    A certificate of this server's own authority must also have a live holding. The holding ends with the certificate,
+    its task or its agent, earlier than the next revocation list. The check applies under every trust anchor, because
     another anchor may have signed this server's authority.
     """
     stored = {one.digest: one for one in store.anchors(act.tx)}
     anchors = [parse_pem(one.certificate) for one in stored.values() if one.is_own or method is not None]
     if not anchors:
-        raise InvalidCertificate("there is no such client, or not with that certificate")
+        raise InvalidCertificate("unknown client, or this certificate does not authenticate the client")
     anchor = stored[digest_of(check_path(certificate, shown, anchors, now=act.now))]
     if method is None:
         agent = registry.find_agent(act.tx, client_id)
@@ -286,10 +300,12 @@ def _check_issued(
         check_match(certificate, SubjectKind(method.kind), method.value)
     holding = registry.get_holding(act.tx, f"ct_{certificate.serial_number:032x}")
     if holding is not None and (holding.kind, holding.jkt) != ("certificate", key_thumbprint(certificate)):
-        holding = None  # another authority may repeat the serial number
+        holding = None  # another authority may use the same serial number
     is_own = anchor.is_own or holding is not None
     if is_own and (holding is None or holding.agent != client_id or not holding.is_live(act.now)):
-        raise InvalidCertificate("the certificate was revoked, or is not of this client", hint="get a new one")
+        raise InvalidCertificate(
+            "the certificate was revoked, or was issued to another client", hint="request a new certificate"
+        )
     return is_own
 
 
@@ -310,8 +326,8 @@ def check_shown(act: Act, shown: ClientCertificate, anchors: Sequence[x509.Certi
 
 
 def check_bindable(act: Act, client_id: str, shown: ClientCertificate) -> None:
-    """Check that a token of a client may be bound to a certificate: the certificate and its key do not belong
-    to another client. Raises InvalidClient.
+    """Check that a token of a client may be bound to a certificate: neither the certificate nor its key belongs to
+    another client. Raises InvalidClient.
     """
     try:
         certificate = parse_shown(shown)
@@ -319,12 +335,12 @@ def check_bindable(act: Act, client_id: str, shown: ClientCertificate) -> None:
     except InvalidCertificate as refusal:
         raise InvalidClient(f"mutual TLS: {refusal.message}", hint=refusal.hint) from None
     if store.holder(act.tx, shown.thumbprint) not in (None, client_id):
-        raise InvalidClient("mutual TLS: the certificate is another client's")
+        raise InvalidClient("mutual TLS: the certificate belongs to another client")
     check_key(act, client_id, key_thumbprint(certificate))
 
 
 def prove_second(act: Act, agent: Agent, shown: ClientCertificate) -> ProvedCertificate | None:
-    """Return the proof by the certificate of an agent that already authenticated in another way; None if the
+    """Return the proved certificate of an agent that has already authenticated by another proof; None if the
     certificate does not authenticate the agent.
     """
     try:

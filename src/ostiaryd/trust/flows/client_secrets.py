@@ -1,7 +1,7 @@
 """Client secrets: the weakest credential of an agent, for clients that support no other (RFC 6749 section 2.3.1).
 
-The server generates the secrets, shows each once and stores its SHA-256; 256 random bits need no slow hash. A client
-with a secret gets only bearer tokens, for resources where its agent is exempt.
+The server generates the secrets, shows each once and stores its SHA-256; a slow hash is not needed for 256 random bits.
+A client with a secret gets only bearer tokens, for resources where its agent is exempt.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ PREFIX = "ostcs_"
 DEFAULT_LIFETIME_S = 90 * 86_400
 LONGEST_LIFETIME_S = 365 * 86_400
 MOST = 2
-"""Maximum number of secrets of an agent: a new secret can be in use before the old one is revoked."""
+"""Maximum number of unexpired secrets of an agent, so that a new secret can be put in use before the old one is
+revoked.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +49,15 @@ def create_secret(act: Act, agent: str, *, lifetime_s: int = DEFAULT_LIFETIME_S)
     client = registry.find_agent(act.tx, agent)
     registry.note(act, object=client.agent_id, owner=client.owner, name=client.name, seconds=lifetime_s)
     if not 60 <= lifetime_s <= LONGEST_LIFETIME_S:
-        raise Invalid(f"a client secret is valid for 60 to {LONGEST_LIFETIME_S} seconds", hint="make a new one in time")
+        raise Invalid(
+            f"a client secret is valid for 60 to {LONGEST_LIFETIME_S} seconds",
+            hint="create a new secret before the old one expires",
+        )
     for one in store.secrets(act.tx, client.agent_id):
         if one.expires_at <= act.now:
             store.delete_secret(act.tx, one.id)
     if len(store.secrets(act.tx, client.agent_id)) >= MOST:
-        hint = f"ostiary agent revoke-secret {client.name} ID"
+        hint = f"revoke a secret: ostiary agent revoke-secret {client.name} ID"
         raise Conflict(f"the agent has {MOST} client secrets", hint=hint, code="too_many_secrets")
     made = NewSecret(
         act.new_id("cs"), client.agent_id, PREFIX + jose.b64u(act.tx.random(32)), act.now + lifetime_s * SECOND
@@ -84,14 +89,14 @@ def secret_holders(reader: Reader) -> list[str]:
 
 
 def check_secret(act: Act, credentials: Credentials) -> Client:
-    """Return the client whose id and secret a form contains. Raises InvalidClient."""
+    """Return the client after verifying the client id and the secret of a form. Raises InvalidClient."""
     client_id, presented = credentials.client_id or "", _digest(credentials.unverified_secret or "")
     act.entry.object = name_claimed(client_id)
     agent = registry.get_agent(act.tx, client_id) if client_id.startswith("ag_") else None
     digests = [] if agent is None else store.secrets(act.tx, agent.agent_id)
     secrets = [one for one in digests if hmac.compare_digest(one.digest, presented) and one.expires_at > act.now]
     if agent is None or not secrets:
-        hint = "is the secret complete, and has it not expired?"
+        hint = "check that the secret is complete and has not expired"
         raise InvalidClient("unknown client or wrong secret", hint=hint, scheme=credentials.scheme)
     act.entry.object = None
     act.entry.agent, act.entry.owner = agent.agent_id, agent.owner

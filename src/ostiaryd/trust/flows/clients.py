@@ -38,11 +38,11 @@ from ostiaryd.trust.model import (
 
 
 class Client(msgspec.Struct, frozen=True, kw_only=True):
-    """A client that has authenticated: an agent; or the guard of a resource, or a person (`agent` is None).
+    """A client that has authenticated: an agent, or, with `agent` None, the guard of a resource or a person.
 
-    `jkt` is the thumbprint of the key that authenticated the client, None for a client secret; with mutual TLS it
-    belongs to the key of `certificate`. `ends` is the time, in microseconds, at which the client or its credential
-    expires, whichever is first. `assertion` has to be marked as used.
+    `jkt` is the thumbprint of the key that authenticated the client, None for a client secret; with mutual TLS it is
+    the thumbprint of the key of `certificate`. `ends` is the time, in microseconds, at which the client or its
+    credential expires, whichever is first. The caller must mark `assertion` as used.
     """
 
     id: str
@@ -55,23 +55,26 @@ class Client(msgspec.Struct, frozen=True, kw_only=True):
     ends: int | None
     assertion: Spend | None
     registration: str = ""
-    """class of registration (`document` or `dynamic`) of a client that no administrator registered; else empty"""
+    """Class of registration (`document` or `dynamic`) of a client that no administrator registered; otherwise empty."""
     certificate: ProvedCertificate | None = None
 
 
 def authenticate_client(act: Act, credentials: Credentials, *, config: Config) -> Client:
-    """Return the client that sent a form, and mark its assertion as used. Raises InvalidClient."""
+    """Authenticate the client that sent a form, return the client, and mark its assertion as used. Raises
+    InvalidClient.
+    """
     client = check_client(act, credentials, config=config)
     spend(act, client.assertion)
     return client
 
 
 def check_client(act: Act, credentials: Credentials, *, config: Config) -> Client:
-    """Return the client that sent a form. The caller has to mark the assertion as used with `spend`. Raises
-    InvalidClient.
+    """Authenticate the client that sent a form, and return the client. The caller must mark the assertion as used with
+    `spend`. Raises InvalidClient.
 
     1. Parse the assertion. 2. Check its claims. 3. Find the client and its key. 4. Verify the signature. 5. Check that
-    the client is active. Only the holder of the key passes step 4 and learns the status of the client.
+    the client is active. Only a holder of the client's key passes step 4, so no other caller learns whether the client
+    is active.
     """
     if credentials.has_certificate_alone:
         return _check_certificate(act, credentials)
@@ -87,7 +90,7 @@ def check_client(act: Act, credentials: Credentials, *, config: Config) -> Clien
         now=act.now,
         is_compatible=is_compatible,
     )
-    act.entry.object = name_claimed(assertion.client_id)  # `agent` is set where it is proved
+    act.entry.object = name_claimed(assertion.client_id)  # the ledger's field `agent` is set only after the proof
     person = registry.get_person(act.tx, assertion.client_id) if is_person_id(assertion.client_id) else None
     agent = registry.get_agent(act.tx, assertion.client_id) if assertion.client_id.startswith("ag_") else None
     guard = registry.get_resource(act.tx, assertion.client_id) if assertion.client_id.startswith("rs_") else None
@@ -150,7 +153,7 @@ def _check_certificate(act: Act, credentials: Credentials) -> Client:
     act.entry.object = name_claimed(client_id)
     agent = registry.get_agent(act.tx, client_id) if client_id.startswith("ag_") else None
     if agent is None or credentials.certificate is None:
-        raise InvalidClient("mutual TLS: there is no such client, or not with that certificate")
+        raise InvalidClient("mutual TLS: unknown client, or this certificate does not authenticate the client")
     proved = prove_certificate(act, client_id, credentials.certificate, find_method(act.tx, client_id))
     act.entry.object, act.entry.key = None, proved.thumbprint
     act.entry.agent, act.entry.owner = agent.agent_id, agent.owner
@@ -173,7 +176,7 @@ _Keys = list[tuple[jose.PublicKey, int | None]]
 
 
 def _keys(act: Act, agent: Agent | None, guard: Resource | None, person: Person | None) -> _Keys:
-    """Return the keys of the client that are valid now, each with its expiry (None: without expiry)."""
+    """Return the valid keys of the client, each with its expiry in microseconds (None for no expiry), by key id."""
     if agent is not None:
         return [(public_key(jwk), ends) for jwk, ends in store.agent_keys(act.tx, agent.agent_id, now=act.now)]
     if person is not None:
@@ -184,21 +187,21 @@ def _keys(act: Act, agent: Agent | None, guard: Resource | None, person: Person 
 
 
 def _choose_key(header: jose.Header, keys: _Keys) -> tuple[jose.PublicKey, int | None]:
-    """Return the key that the header names, or the only key if the header names none. The algorithm of the
-    header must be that of the key.
+    """Return the key that the JWT header names in `kid`, with its expiry; without `kid`, the client's only key. Raises
+    InvalidClient if there is no such key or the header has another algorithm than the key.
     """
     kid = header.get("kid")
     named = [client for client in keys if kid in (None, client[0].kid, client[0].thumbprint)]
     if len(named) != 1:
-        hint = "name the key in `kid`" if named else "is the key registered, and has it not ended?"
-        raise InvalidClient("there is no such client, or not with that key", hint=hint)
+        hint = "name the key in `kid`" if named else "check that the key is registered and has not expired"
+        raise InvalidClient("unknown client, or the client has no such key", hint=hint)
     if not named[0][0].accepts(header["alg"]):
-        raise InvalidClient(f"the key of the client is for {named[0][0].alg}, and the assertion has another `alg`")
+        raise InvalidClient(f"the key of the client is for {named[0][0].alg}, but `alg` of the assertion differs")
     return named[0]
 
 
 def check_active(act: Act, agent: Agent) -> None:
-    """Check that an agent is active, has not expired and is not stopped. Raises InvalidClient."""
+    """Check that an agent is active, has not expired, and is not stopped by a kill switch. Raises InvalidClient."""
     if not agent.is_active(act.now):
         state = agent.state if agent.state is not State.ACTIVE else "expired"
         raise InvalidClient(f"the agent is {state}", hint="ask its owner or an administrator")
@@ -206,7 +209,7 @@ def check_active(act: Act, agent: Agent) -> None:
 
 
 def _check_not_stopped(act: Act, names: list[tuple[str, str]]) -> None:
-    """Check that no kill switch stops any of the names. Raises InvalidClient."""
+    """Check that no kill switch stops any of these subjects, given as (kind, id). Raises InvalidClient."""
     try:
         check_not_stopped(registry.list_stops(act.tx), names)
     except Forbidden as refusal:

@@ -1,4 +1,6 @@
-"""The clock of the server: correct server time, record jumps of the wall clock, accept an operator's confirmation."""
+"""The clock of the server: corrects server time, records jumps of the wall clock, and accepts an operator's
+confirmation of the wall clock.
+"""
 
 from __future__ import annotations
 
@@ -14,21 +16,27 @@ from ostiaryd.ledger.model import reason
 from ostiaryd.registry import flows as registry
 
 SAVE_EVERY = 60 * SECOND
-"""Maximum age of the stored time while the server is idle, in microseconds of boot time."""
+"""Maximum time between two writes of the server time to the disk while the server is idle, in microseconds of boot
+time.
+"""
 
 
 class ClockWatch:
-    """The last recorded state of the wall clock, in memory."""
+    """The state of the clock that was last stored or recorded. It is in memory only."""
 
     def __init__(self, world: World) -> None:
         self.saved_at = 0
-        """boot time at which server time was last stored, in microseconds"""
+        """Boot time of the last write of the server time to the disk, in microseconds."""
         self.jumped = ""
-        """direction of the jump that is recorded and still lasts: `forward` or `backward`; empty without a jump"""
+        """Direction of the recorded jump of the wall clock while it lasts: `forward` or `backward`; empty without a
+        jump.
+        """
 
 
 async def watch_clock(world: World) -> None:
-    """Correct server time, store it on the disk, and record the begin and the end of each jump of the wall clock."""
+    """Correct server time, store it on the disk, and record the begin and the end of each jump of the wall clock. The
+    caller repeats this function at intervals.
+    """
     clock, watch = world.now, world.keep(ClockWatch)
     highest = await world.db.scan(highest_time)
     before, course = clock.course, clock.next_course(highest=highest)
@@ -47,7 +55,7 @@ async def watch_clock(world: World) -> None:
 
 
 async def _go_on(world: World, watch: ClockWatch, course: Course) -> None:
-    """Store a course on the disk, and then adopt it."""
+    """Store a course of the clock (the rule by which server time advances) on the disk, and then use it."""
     clock = world.now
     await world.writer.submit(lambda tx: save_course(tx, clock.boot.id, course.rebased(clock.boot.now())))
     clock.adopt(course)
@@ -61,18 +69,22 @@ def _note(act: Act, difference: int) -> None:
 def _jumped(act: Act, ahead: int, *, is_confirmed: bool) -> None:
     _note(act, ahead)
     if is_confirmed:
-        text = f"the wall clock went back by {describe(ahead)}; server time goes on and slows down until both agree"
+        text = f"the wall clock went back by {describe(ahead)}; server time continues, but slower, until both agree"
     else:
-        text = f"the wall clock jumped forward by {describe(ahead)}; nothing is granted until it is confirmed or back"
+        text = (
+            f"the wall clock jumped forward by {describe(ahead)}; the server grants nothing until an operator "
+            "confirms the wall clock or the clock is set back"
+        )
     act.entry.reasons = [reason("clock_jump", text)]
 
 
 async def accept_clock(world: World, *, wall: int, record: Any) -> Course:
-    """Let server time follow the wall clock, which an operator confirms to be right; `record` runs an act.
+    """Set server time by the wall clock, after an operator has confirmed the wall clock, and return the new course of
+    the clock. `record` runs an act.
 
-    After a jump forward, server time follows the wall clock from now on, and objects expire accordingly. After a jump
-    backward, server time stands still until the wall clock has reached it. Raises Conflict if there is no difference,
-    or if `wall` (microseconds) is more than a minute away from the wall clock.
+    After a jump forward, server time equals the wall clock from now on, and objects expire accordingly. After a jump
+    backward, server time stands still until the wall clock has reached it. Raises Conflict if both agree already, or if
+    `wall` (microseconds), the time that the operator confirmed, is more than a minute away from the wall clock.
     """
     clock = world.now
 
@@ -87,12 +99,14 @@ async def accept_clock(world: World, *, wall: int, record: Any) -> Course:
 
     course: Course = await record("clock.accept", accept)
     clock.adopt(course)
-    world.keep(ClockWatch).jumped = ""  # a jump that follows at once is another one
+    world.keep(ClockWatch).jumped = ""  # record a further jump as a new one
     return course
 
 
 class ClockBody(TypedDict):
-    """State of the clock: times in seconds since the epoch, difference in seconds."""
+    """State of the clock. `time` (server time) and `wall` (wall clock) are in seconds since the epoch. `difference_s`
+    is in seconds.
+    """
 
     state: Literal["ok", "behind", "jumped"]
     time: float
@@ -123,8 +137,8 @@ def examine_clock(world: World, reader: Reader) -> str:
     clock.check_confirmed()
     if (ahead := clock.ahead) < -STEP:
         raise Conflict(
-            f"the wall clock is {describe(ahead)} behind server time, which goes on and slows down",
+            f"the wall clock is {describe(ahead)} behind server time, which continues, but slower",
             hint="set the clock right; if it is right: ostiary clock accept",
         )
     highest = highest_time(reader)
-    return f"server time and the wall clock agree; entries go on after {highest / SECOND:.0f}"
+    return f"server time and the wall clock agree; new entries are later than {highest / SECOND:.0f}"

@@ -1,6 +1,6 @@
-"""The credentials of a local account, and their removal.
+"""Operations on the credentials of local accounts: password, authenticator app, passkeys, recovery codes.
 
-A person keeps at least one way to sign in. Each change of a credential ends all other sessions of the person.
+The last way to sign in cannot be removed. Each change of a credential ends all other sessions of the person.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ostiaryd.trust.store import people
 
 
 class LocalLogin(NamedTuple):
-    """The ways by which a person signs in with a local account."""
+    """The credentials with which a person can sign in to a local account."""
 
     has_password: bool
     has_totp: bool
@@ -26,7 +26,7 @@ class LocalLogin(NamedTuple):
 
 
 def describe(reader: Reader, person: str) -> LocalLogin:
-    """Return the ways by which a person signs in."""
+    """Return the credentials with which a person can sign in."""
     return LocalLogin(
         people.password(reader, person) is not None,
         people.totp(reader, person) is not None,
@@ -36,13 +36,15 @@ def describe(reader: Reader, person: str) -> LocalLogin:
 
 
 def has_two_factors(reader: Reader, person: str) -> bool:
-    """Return whether a person can prove two factors: with a passkey, or with a password and an authenticator app."""
+    """Return whether a person has credentials for two factors: a passkey, or a password with an authenticator app."""
     login = describe(reader, person)
     return bool(login.passkeys) or (login.has_password and login.has_totp)
 
 
 def set_password(act: Act, person: str, hash: str, *, session: str) -> None:
-    """Set or change the password of a person, and end all their sessions except `session`."""
+    """Store the hash of a new password of a person, and end all sessions of the person except the session with the id
+    `session`.
+    """
     registry.note(act, object=person)
     people.set_password(act.tx, person, hash)
     end_sessions(act, person, keep=session)
@@ -98,4 +100,6 @@ def reset(act: Act, id_or_name: str) -> int:
 
 def _check_not_last(has_other: bool) -> None:
     if not has_other:
-        raise Conflict("this is the only way to sign in", hint="add another one first", code="last_credential")
+        raise Conflict(
+            "this is the only way to sign in", hint="add another way to sign in first", code="last_credential"
+        )

@@ -1,11 +1,11 @@
 """Clients that are identified by the URL of a metadata document, and the keys that clients publish (`jwks_uri`).
 
 Implements draft-ietf-oauth-client-id-metadata-document-01: redirects are not followed, errors are not cached, cache
-headers count within bounds, and an address that is not public is refused. The only exception is loopback, for a server
-that is itself on loopback. The setting `private_hosts` does not apply, since strangers name the URL in an authorization
-request.
+headers are followed within limits, and an address that is not public is refused. The only exception is loopback, for a
+server that is itself on loopback. The setting `private_hosts` does not apply, because anyone can name a URL in an
+authorization request.
 
-Fetches are limited per minute for the network that causes them and for the host that is fetched from. Concurrent
+The number of fetches is limited for each network that causes fetches and for each host that is fetched from. Concurrent
 requests for one document share a fetch.
 """
 
@@ -57,18 +57,22 @@ MAX_KNOWN_KEYS = 10_000
 """Maximum number of clients whose keys are in memory."""
 KEYS_FRESH = 3600 * SECOND
 KEYS_SOON = 60 * SECOND
-"""Minimum time between two fetches of the keys of a client, in microseconds."""
+"""Minimum time between two fetches of the keys of a client for an unknown `kid`, in microseconds."""
 COST = 3
 
 
 class FetchBuckets(Buckets):
-    """The limit of fetches for each network that causes them and for each host: 20 at once, then one in 3 seconds."""
+    """Rate limit of fetches, for each network that causes fetches and for each host: 20 at once, then one
+    in 3 seconds.
+    """
 
     burst, per_second = 20 * COST, 1
 
 
 class Fetches:
-    """Fetches for clients: at most one at a time for each URL, and `MAX_AT_ONCE` in total. Used from the event loop."""
+    """Running fetches for clients: at most one for each URL, and `MAX_AT_ONCE` in total. Use it only on
+    the event loop.
+    """
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -76,7 +80,8 @@ class Fetches:
         self._under_way: dict[str, asyncio.Task[Any]] = {}
 
     async def share(self, url: str, *, network: str, fetch: Callable[[], Awaitable[T]]) -> T:
-        """Return the result of `fetch`. If a fetch of the same URL is running, return the result of that fetch.
+        """Run `fetch` and return its result. If a fetch of the same URL is running, wait for that fetch and return its
+        result instead.
 
         Raises Unavailable if the network or the host has reached its limit.
         """
@@ -94,7 +99,9 @@ class Fetches:
     def _take(self, network: str, host: str) -> None:
         buckets = [self._world.keep(FetchBuckets).of(sender) for sender in (f"from {network}", f"at {host}")]
         if not all(bucket.has(COST) for bucket in buckets):
-            raise Unavailable("too many clients are looked up", hint="try again in a minute", code="too_many_lookups")
+            raise Unavailable(
+                "too many metadata documents are being fetched", hint="try again in a minute", code="too_many_lookups"
+            )
         for bucket in buckets:
             bucket.take(COST)
 
@@ -102,10 +109,10 @@ class Fetches:
 async def resolve_client(
     world: World, client_id: str, *, network: str = "", request_id: str | None = None
 ) -> OAuthClient:
-    """Return the client of a request. Fetch its metadata document if the stored metadata are missing or no longer
-    fresh.
+    """Return the client with this client id. If the id is the URL of a metadata document, and the stored metadata are
+    missing or no longer fresh, fetch the document.
 
-    Call this function in a wire, before the act. `network` is the network of the caller. Raises InvalidClient;
+    Call this function in a wire function, before the act. `network` is the network of the caller. Raises InvalidClient;
     Unavailable if the document cannot be fetched.
     """
     client = store.get(world.db.read(), client_id)
@@ -114,7 +121,7 @@ async def resolve_client(
     if client is not None and client.fresh_until is not None and world.now() < client.fresh_until:
         return check_usable(client)
     if client is None and world.config.client_documents == "closed":
-        raise InvalidClient("clients with metadata documents are not accepted", hint="register the client")
+        raise InvalidClient("this server does not accept clients with metadata documents", hint="register the client")
     action = "client.discover" if client is None else "client.change"
     try:
         check_document_id(client_id)
@@ -135,7 +142,7 @@ async def resolve_client(
 
 
 def _refuse(client_id: str, refusal: Invalid, act: Act) -> NoReturn:
-    """Record the entry of a document that is not accepted. Raises InvalidClient."""
+    """Refuse a metadata document; the refusal is recorded in the entry of `act`. Raises InvalidClient."""
     act.entry.object = name_claimed(client_id)
     raise InvalidClient(refusal.message, hint=refusal.hint)
 
@@ -143,10 +150,10 @@ def _refuse(client_id: str, refusal: Invalid, act: Act) -> NoReturn:
 def keep_document(
     act: Act, client_id: str, metadata: ClientMetadata, *, fresh_until: int, network: str, config: Config
 ) -> OAuthClient:
-    """Store the metadata of a new or changed document.
+    """Store the metadata of a fetched document, and return the client. `fresh_until` is in microseconds.
 
-    If clients need approval and the metadata that was approved changes, the client must be approved again. Raises
-    Unavailable if too many clients wait for their first use.
+    If clients need approval and the approved metadata change, the client must be approved again. Raises Unavailable if
+    too many clients wait for their first use.
     """
     digest = metadata.digest()
     before = store.get(act.tx, client_id)
@@ -187,19 +194,20 @@ async def _fetch_document(world: World, url: str) -> tuple[ClientMetadata, int]:
         ca_file=world.config.ca_file,
     )
     if answer.status != 200:
-        raise Unavailable(f"the metadata document: its server answers {answer.status}, and only 200 counts")
+        raise Unavailable(f"the metadata document: its server answers {answer.status} instead of 200")
     metadata = parse_document(answer.body, media_type=answer.media_type, client_id=url)
     check_client_urls(metadata, config=world.config)
-    if metadata.token_endpoint_auth_method == SELF_SIGNED:  # a listener must know it before the document is fetched
+    # TLS listeners must know a self-signed certificate before the handshake, and the document is fetched after it
+    if metadata.token_endpoint_auth_method == SELF_SIGNED:
         hint = f"use private_key_jwt or {TLS_CLIENT_AUTH}, or register the client at /register"
-        raise InvalidClientMetadata(f"`{SELF_SIGNED}` is not for clients with a metadata document", hint=hint)
+        raise InvalidClientMetadata(f"a client with a metadata document cannot use `{SELF_SIGNED}`", hint=hint)
     return metadata, fresh_s(answer.cache_control)
 
 
 def check_client_urls(metadata: ClientMetadata, *, config: Config) -> None:
     """Check the URLs of a client to which this server sends requests. Raises Invalid.
 
-    `logo_uri` and the other URLs of pages for people are never fetched.
+    `logo_uri` and the other URLs of pages for people are not checked, because the server never fetches them.
     """
     for name in ("jwks_uri", "backchannel_logout_uri"):
         if url := getattr(metadata, name):
@@ -229,8 +237,8 @@ class _FetchedKeys:
 
 
 class ClientKeys:
-    """The keys that clients publish. They are fetched again after an hour; for an unknown `kid`, at most once a
-    minute.
+    """Cache of the keys that clients publish at `jwks_uri`. Keys are fetched again after an hour, and for an unknown
+    `kid` at most once a minute.
     """
 
     def __init__(self, world: World) -> None:
@@ -266,7 +274,7 @@ class ClientKeys:
             ca_file=config.ca_file,
         )
         if answer.status != 200:
-            raise Unavailable(f"the keys of the client: their server answers {answer.status}")
+            raise Unavailable(f"the keys of the client: their server answers {answer.status} instead of 200")
         try:
             return parse_client_keys(canonical.parse(answer.body, max_bytes=MAX_JWKS))
         except Malformed as error:
@@ -276,14 +284,14 @@ class ClientKeys:
 async def find_client_keys(
     world: World, credentials: Credentials, *, network: str = ""
 ) -> tuple[jose.PublicKey, ...] | None:
-    """Return the keys of the client that a form names, for `authenticate_oauth_client`.
+    """Return the published keys of the client that a form names, as `authenticate_oauth_client` needs them.
 
-    Return None for an unknown client, a public client and an agent. Call this function in a wire, before the act: it
-    may fetch a metadata document or a `jwks_uri`. Raises InvalidClient, Unavailable.
+    Return None for an unknown client, a public client and an agent. Call this function in a wire function, before the
+    act: it may fetch a metadata document or a `jwks_uri`. Raises InvalidClient, Unavailable.
     """
     try:
         client = store.get(world.db.read(), claimed_client_id(credentials))
-    except InvalidClient:  # the act refuses it too, and leaves the entry
+    except InvalidClient:  # the act refuses the client again, and records the refusal
         return None
     if client is None or client.kind is ClientKind.AGENT or client.is_public:
         return None

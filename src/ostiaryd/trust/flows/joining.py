@@ -1,6 +1,6 @@
-"""Join tokens: a secret that can be used once, with which a workload registers the first key of its agent.
+"""Join tokens: a join token is a secret with which a workload registers the first key of its agent, once.
 
-The secret is shown once and not stored; the database has its SHA-256.
+The server shows the token once, and stores only its SHA-256.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LONGEST_LIFETIME_S = 86_400
 
 
 class InvalidJoin(Unauthenticated):
-    """The refusal of a join token that is unknown, used, replaced or expired; the caller cannot tell which."""
+    """The join token is unknown, used, replaced or expired. The error does not say which of these."""
 
     code = "invalid_join_token"
 
@@ -36,7 +36,7 @@ class JoinToken:
 
 
 def create_join_token(act: Act, id_or_name: str, *, lifetime_s: int = DEFAULT_LIFETIME_S) -> JoinToken:
-    """Create a join token for an agent (id or name) that has no key yet. Earlier unused tokens of the agent are
+    """Create a join token for a pending agent (id or name), and return it. Earlier unused tokens of the agent are
     deleted.
 
     Raises NotFound; Invalid if the lifetime is not 1 second to 24 hours; Conflict if the agent is not pending.
@@ -44,7 +44,7 @@ def create_join_token(act: Act, id_or_name: str, *, lifetime_s: int = DEFAULT_LI
     agent = registry.find_agent(act.tx, id_or_name)
     registry.note(act, object=agent.agent_id, owner=agent.owner, name=agent.name, seconds=lifetime_s)
     if not 1 <= lifetime_s <= LONGEST_LIFETIME_S:
-        raise Invalid(f"a join token lives 1 to {LONGEST_LIFETIME_S} seconds")
+        raise Invalid(f"a join token is valid for 1 to {LONGEST_LIFETIME_S} seconds")
     _check_pending(agent)
     secret = jose.b64u(new_secret(act.tx.random))
     expires_at = act.now + lifetime_s * SECOND
@@ -54,7 +54,7 @@ def create_join_token(act: Act, id_or_name: str, *, lifetime_s: int = DEFAULT_LI
 
 
 def enrol(act: Act, unverified_secret: str, jwk: object, *, unverified_proof: str, issuer: str) -> AgentKey:
-    """Use a join token, register the key, and activate the agent.
+    """Redeem a join token: register the key `jwk`, activate the agent, and return the registered key.
 
     Raises InvalidJoin, InvalidKey, Conflict; InvalidToken if the proof does not show that the caller has the private
     key.
@@ -64,7 +64,7 @@ def enrol(act: Act, unverified_secret: str, jwk: object, *, unverified_proof: st
     agent = store.use_join_token(act.tx, _digest(unverified_secret))
     if agent is None:
         raise InvalidJoin(
-            "the join token is unknown, was used, or has expired", hint="ask for another: ostiary agent join-token NAME"
+            "the join token is unknown, was used, or has expired", hint="create another: ostiary agent join-token NAME"
         )
     act.entry.agent = agent
     _check_pending(registry.find_agent(act.tx, agent))
@@ -73,12 +73,17 @@ def enrol(act: Act, unverified_secret: str, jwk: object, *, unverified_proof: st
 
 def _check_pending(agent: Agent) -> None:
     if agent.state is not State.PENDING:
-        raise Conflict(f"the agent `{agent.name}` is {agent.state}", hint="a join token enrols only a first key")
+        raise Conflict(
+            f"the agent `{agent.name}` is {agent.state}",
+            hint="a join token only registers the first key of a pending agent",
+        )
 
 
 def _check_proof(unverified_proof: str, key: jose.PublicKey, secret: str, *, issuer: str, now: int) -> None:
-    """Check the proof: a JWT of type `enrol+jwt`, signed with the key, for this server, valid for at most five
-    minutes, whose `jth` is the SHA-256 of the join token. Raises InvalidToken.
+    """Check the proof of a join request. Raises InvalidToken.
+
+    The proof is a JWT of type `enrol+jwt`, signed with the new key, for this server, valid for at most five minutes.
+    Its claim `jth` is the SHA-256 of the join token.
     """
     claims = jose.verify_jwt(
         unverified_proof,
@@ -91,8 +96,8 @@ def _check_proof(unverified_proof: str, key: jose.PublicKey, secret: str, *, iss
     )
     begins, ends = jose.numeric_date(claims, "iat"), jose.numeric_date(claims, "exp")
     if ends > begins + LONGEST_ASSERTION:
-        raise jose.InvalidToken("the proof lives longer than five minutes")
-    if now >= ends:  # the leeway is for a clock that is ahead; what has expired stays expired
+        raise jose.InvalidToken("the lifetime of the proof is more than five minutes")
+    if now >= ends:  # the leeway is for a clock that is ahead; an expired proof is refused without leeway
         raise jose.InvalidToken("the proof has expired")
     jth = claims["jth"]
     if not isinstance(jth, str) or not hmac.compare_digest(jth.encode(), jose.b64u(_digest(secret)).encode()):

@@ -1,10 +1,9 @@
-"""Login of people with local accounts: password, code, passkey; throttling; and the session that results.
+"""Login of people with local accounts: checks password, code or passkey, throttles failures, and begins a session.
 
-The response and the amount of work are the same for an unknown name, a wrong password and an account without a
-password. After several failures, a wait is in force for the account or the network. During a wait, a password alone is
-not checked. A passkey, a password together with a code, and a password in a browser in which the person has signed in
-before are still checked. A stranger who guesses passwords therefore does not delay a person with a second factor or
-such a browser.
+For an unknown name, a wrong password and an account without a password, the response and the amount of work are the
+same. After several failed logins, the account or the network has to wait. During the wait a password alone is refused
+without a check. A passkey, a password together with a code, and a password in a known browser (`browsers.py`) are still
+checked. Someone who guesses passwords therefore does not delay a person with a second factor or a known browser.
 """
 
 from __future__ import annotations
@@ -33,33 +32,35 @@ WRONG = "name, password or code is wrong"
 
 
 class LoginRefused(Forbidden):
-    """The name, password or code is wrong. The message does not say which."""
+    """The name, password or code is wrong. The message does not say which of these."""
 
     code = "login_refused"
 
 
 class LoginThrottled(Refused):
-    """Too many failed logins for this account or from this network; the wait ends in `after_s` seconds."""
+    """Too many logins failed for this account or from this network. `after_s` is the rest of the wait, in seconds."""
 
     code = "login_throttled"
 
     def __init__(self, after_s: int) -> None:
         super().__init__(
             f"too many attempts failed; a password alone is accepted again in {after_s} s",
-            hint="a passkey, or the password with a code, is accepted at once",
+            hint="a passkey, or the password together with a code, is accepted at once",
         )
         self.after_s = after_s
 
 
 class Slot(NamedTuple):
-    """A slot in which failures are counted, and the limit that applies to it."""
+    """A throttle slot: the name under which failed logins are counted, and the limit that applies."""
 
     name: str
     limit: Limit
 
 
 class Proven(NamedTuple):
-    """A person with the proofs of a login. `unverified_code` has still to be used, in the act of the login."""
+    """A person whose password was verified, with the proofs so far. The act of the login must still use
+    `unverified_code`.
+    """
 
     person: str
     proofs: tuple[Proof, ...]
@@ -67,8 +68,8 @@ class Proven(NamedTuple):
 
 
 def slot_of(keys: Keyring, limit: Limit, text: str) -> Slot:
-    """Return the slot of an account, by its typed name, known or unknown; of a network; of a browser; or of the
-    codes of a person.
+    """Return the throttle slot of `text` for a kind of limit: the typed name of an account (known or unknown), a
+    network, a browser, or the person for wrong codes.
     """
     digest = hmac.digest(keys.derive("throttle"), f"{limit.name} {text}".encode("utf-8", "surrogatepass"), "sha256")
     return Slot(f"{limit.name} {int.from_bytes(digest[:8]) % SLOTS}", limit)
@@ -84,10 +85,11 @@ def check_throttle(reader: Reader, slots: Sequence[Slot], *, now: int) -> None:
 async def prove_password(
     call: Call, *, unverified_name: str, unverified_password: str, unverified_code: str = ""
 ) -> Proven:
-    """Return the person that this name and password belong to. If a code is given, it must be right as well.
+    """Verify a name and password, and return the person. If a code is given, verify it too; the act of the login must
+    still use the code.
 
-    Raises LoginRefused, LoginThrottled, TooManyLogins. A refusal is recorded in the ledger, within the budget for
-    strangers.
+    Raises LoginRefused, LoginThrottled, TooManyLogins. A refusal is recorded in the ledger, as far as the limit for
+    unauthenticated callers allows.
     """
     world, reader = call.world, call.world.db.read()
     name = unverified_name.strip().lower()[:MAX_NAME]
@@ -106,7 +108,8 @@ async def prove_password(
         if unverified_code:
             await _check_code(call, person, unverified_code, slots=slots)
         else:
-            check_throttle(world.db.read(), slots, now=world.now())  # failures that were counted meanwhile
+            # repeated: failures may have been counted while this request waited
+            check_throttle(world.db.read(), slots, now=world.now())
     except (LoginRefused, LoginThrottled) as refusal:
         await refuse_login(call, refusal, person)
     return Proven(person, (Proof(method="password", at=world.now()),), unverified_code)
@@ -130,9 +133,11 @@ async def log_in(
     replaces: Session | None,
     prove: Callable[[Act], Proof | None] | None = None,
 ) -> NewSession:
-    """Begin a session with the given proofs, and with the proof that `prove` uses and returns in the act of the login.
+    """Begin a session of a person with the given proofs, and return it. `prove`, if given, runs in the act of the login
+    and returns a further proof.
 
-    Raises LoginRefused if `prove` returns None, NotFound, Conflict for a person who has left.
+    `replaces` is the earlier session of the browser. Raises LoginRefused if `prove` returns None, NotFound, and
+    Conflict for a person who has left.
     """
     world = call.world
 
@@ -145,7 +150,8 @@ async def log_in(
             all_proofs = add_proof(all_proofs, proof)
         if any(proof.method == "password" and proof.at >= act.now - SECOND * 600 for proof in all_proofs):
             slot = slot_of(world.keys, ACCOUNT, registry.find_person(act.tx, person).name)
-            if browser := name_browser(call, person):  # strangers' failures stay, or each login renews their guesses
+            # failures counted for the name and network stay; otherwise each login would give other people new guesses
+            if browser := name_browser(call, person):
                 slot = slot_of(world.keys, BROWSER, browser)
             people.drop_failures(act.tx, slot.name)
             people.drop_failures(act.tx, slot_of(world.keys, CODE, person).name)
@@ -163,9 +169,9 @@ async def log_in(
 
 
 def code_prover(person: str, unverified_code: str) -> Callable[[Act], Proof | None] | None:
-    """Return the function that uses a code in the act of a login; None without a code.
+    """Return a function that verifies and uses a code in the act of a login, for `log_in`; None if the code is empty.
 
-    Acts run one after the other. Wrong codes that were sent concurrently are therefore counted before the right code is
+    Acts run one after the other, so wrong codes that were sent at the same time are counted before the right code is
     checked.
     """
 
@@ -178,19 +184,19 @@ def code_prover(person: str, unverified_code: str) -> Callable[[Act], Proof | No
 
 
 async def refuse_login(call: Call, refusal: Refused, person: str | None = None) -> NoReturn:
-    """Record the entry of a refused login, and raise the refusal."""
+    """Record a refused login in the ledger, and raise the refusal."""
 
     def refuse(act: Act) -> None:
         act.entry.object = person
         raise refusal
 
     await act(call.world, "person.login", refuse, request=call.request_id, network=call.network)
-    raise AssertionError("an act returned instead of raising its refusal")
+    raise AssertionError("the act must raise its refusal")
 
 
 async def _check_code(call: Call, person: str, unverified_code: str, *, slots: Sequence[Slot]) -> None:
-    """Check a one-time code. Raises LoginRefused, also during a wait for codes: the response must not reveal
-    that the password was right.
+    """Check a one-time code without using it. Raises LoginRefused, also during a wait for codes, so that the response
+    does not reveal that the password was right.
     """
     world, reader = call.world, call.world.db.read()
     slot = slot_of(world.keys, CODE, person)
@@ -201,7 +207,7 @@ async def _check_code(call: Call, person: str, unverified_code: str, *, slots: S
 
 
 async def count_failures(call: Call, slots: Sequence[Slot]) -> None:
-    """Add one failed login to each slot: of an account, a browser, a network or a code."""
+    """Count one more failed login in each of these throttle slots."""
 
     def count(tx: Tx) -> None:
         for slot in slots:
@@ -211,7 +217,7 @@ async def count_failures(call: Call, slots: Sequence[Slot]) -> None:
 
 
 def _find_active(reader: Reader, unverified_name: str) -> str | None:
-    """Return the id of the active person of that name."""
+    """Return the id of the active person with this name; None if there is none."""
     try:
         person = registry.find_person(reader, unverified_name)
     except NotFound:

@@ -1,5 +1,5 @@
-"""OAuth clients that send people to the authorization endpoint: the clients of registered agents, and search
-for any client.
+"""Records of OAuth clients that send people to the authorization endpoint: set up the clients of registered agents, and
+find and authenticate all clients.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from ostiaryd.trust.model.clients import (
 from ostiaryd.trust.store import clients as store
 
 MAX_NAMES = 500
-"""Maximum number of names of agents with which the name of a client is compared."""
+"""Maximum number of names of agents against which the name of a client is compared, the newest agents first."""
 MAX_UNUSED = 10_000
 MAX_UNUSED_OF_NETWORK = 200
-"""Maximum number of document and dynamic clients from one network that no person has agreed to."""
+"""Maximum number of document and dynamic clients from one network to which no person has consented."""
 
 
 def find_oauth_client(reader: Reader, client_id: str) -> OAuthClient | None:
-    """Return the record of a client in any state; None for an unknown client. One point read."""
+    """Return the record of a client in any state by its client id; None for an unknown client."""
     return store.get(reader, client_id)
 
 
@@ -55,14 +55,18 @@ def list_agent_names(reader: Reader) -> list[str]:
 
 
 def get_oauth_client(reader: Reader, client_id: str) -> OAuthClient:
-    """Return a client that is known, approved and not stopped. Raises InvalidClient."""
+    """Return the active client with this client id. Raises InvalidClient if it is unknown, waits for approval, or is
+    stopped.
+    """
     return check_usable(find_oauth_client(reader, client_id))
 
 
 def check_usable(client: OAuthClient | None) -> OAuthClient:
-    """Return the client if it is known, approved and not stopped. Raises InvalidClient."""
+    """Return the client if it is active. Raises InvalidClient if it is unknown, waits for approval, or is stopped."""
     if client is None:
-        raise InvalidClient("the client is not known", hint="register it, or send the URL of its metadata document")
+        raise InvalidClient(
+            "the client is not known", hint="register the client, or send the URL of its metadata document"
+        )
     if client.state is ClientState.PENDING:
         raise InvalidClient("the client waits for approval", hint=f"ostiary client approve {client.handle}")
     if client.state is ClientState.STOPPED:
@@ -73,8 +77,8 @@ def check_usable(client: OAuthClient | None) -> OAuthClient:
 class AuthenticatedClient(msgspec.Struct, frozen=True, kw_only=True):
     """A client that no administrator registered, after its authentication.
 
-    `jkt` is the thumbprint of the key that authenticated the client, None for a public client; `assertion` has to be
-    marked as used.
+    `jkt` is the thumbprint of the key that authenticated the client, None for a public client. The caller must mark
+    `assertion` as used.
     """
 
     client: OAuthClient
@@ -85,11 +89,11 @@ class AuthenticatedClient(msgspec.Struct, frozen=True, kw_only=True):
 def authenticate_oauth_client(
     act: Act, credentials: Credentials, keys: Sequence[jose.PublicKey] | None, *, config: Config
 ) -> AuthenticatedClient:
-    """Return the document or dynamic client that sent a form; authenticate the client by its registered method. Raises
-    InvalidClient.
+    """Authenticate the document or dynamic client that sent a form by its registered method, and return the client.
+    Raises InvalidClient.
 
-    A public client is not authenticated here: the caller relies on the code, and on PKCE or the key of the refresh
-    token. `keys` are the result of `find_client_keys`. The caller has to mark the assertion as used with `spend`.
+    A public client is accepted without authentication: its code with PKCE, or the key of its refresh token, protects
+    the caller. `keys` are the result of `find_client_keys`. The caller must mark the assertion as used with `spend`.
     """
     client_id = claimed_client_id(credentials)
     act.entry.object = name_claimed(client_id)
@@ -98,7 +102,7 @@ def authenticate_oauth_client(
     if client.kind is ClientKind.AGENT:
         raise InvalidClient("agents authenticate with private_key_jwt", hint="send `client_assertion`")
     if credentials.unverified_secret is not None:
-        hint = "send `client_id` alone" if client.is_public else "send `client_assertion`"
+        hint = "send only `client_id`" if client.is_public else "send `client_assertion`"
         raise InvalidClient("the client has no secret", hint=hint, scheme=credentials.scheme)
     if client.is_public:
         if credentials.unverified_assertion is not None:
@@ -108,7 +112,7 @@ def authenticate_oauth_client(
         return AuthenticatedClient(client=client)
     if (method := method_of(client)) is not None:
         if credentials.unverified_assertion is not None or credentials.certificate is None:
-            hint = "connect with it, and send `client_id` alone"
+            hint = "connect with the certificate, and send only `client_id`"
             raise InvalidClient("the client authenticates with a certificate (mutual TLS)", hint=hint)
         proved = prove_certificate(act, client_id, credentials.certificate, method)
         act.entry.key = proved.thumbprint
@@ -137,7 +141,7 @@ def method_of(client: OAuthClient) -> CertificateClient | None:
 
 
 def claimed_client_id(credentials: Credentials) -> str:
-    """Return the unverified client id of a form: `client_id`, or the subject of its assertion.
+    """Return the client id that a form claims, unverified: `client_id`, or the subject of its assertion.
 
     Raises InvalidClient.
     """
@@ -153,7 +157,9 @@ def claimed_client_id(credentials: Credentials) -> str:
 def _check_client_assertion(
     act: Act, client: OAuthClient, credentials: Credentials, keys: Sequence[jose.PublicKey], *, config: Config
 ) -> AuthenticatedClient:
-    """Check the assertion of a client with the client's own keys (RFC 7523, rfc7523bis). Raises InvalidClient."""
+    """Verify the assertion of a client with these keys, and return the authenticated client (RFC 7523, rfc7523bis).
+    Raises InvalidClient.
+    """
     unverified_jws = parse_assertion(credentials)
 
     def is_compatible(_: str = "") -> bool:
@@ -172,7 +178,8 @@ def _check_client_assertion(
     if len(named) != 1 or client.metadata.token_endpoint_auth_signing_alg not in ("", alg):
         hint = "check `kid`, and that `alg` is the registered one"
         raise InvalidClient(
-            f"{len(named) or 'no'} keys of the client fit the assertion, or its `alg` is another", hint=hint
+            f"{len(named) or 'no'} keys of the client match the assertion, or its `alg` is not the registered one",
+            hint=hint,
         )
     try:
         named[0].verify(unverified_jws.signature, unverified_jws.signing_input)
@@ -183,15 +190,15 @@ def _check_client_assertion(
 
 
 def check_room(act: Act, network: str) -> None:
-    """Check that another unused client may be stored, in total and for the network. Raises Unavailable."""
+    """Check that one more client without consent may be stored, in total and for the network. Raises Unavailable."""
     total, of_network = store.count_unused(act.tx, network=network)
     if total >= MAX_UNUSED or of_network >= MAX_UNUSED_OF_NETWORK:
-        hint = "clients that no person agreed to are deleted after a day"
-        raise Unavailable("too many clients wait for a first use", hint=hint, code="too_many_clients")
+        hint = "clients without a consent are deleted after a day"
+        raise Unavailable("too many clients wait for their first consent", hint=hint, code="too_many_clients")
 
 
 def note_client_use(act: Act, client_id: str) -> None:
-    """Record that a person agreed to a client, so that the client is not deleted as unused."""
+    """Record that a person consented to a client, so that it is not deleted as unused."""
     store.set_used(act.tx, client_id)
 
 
@@ -204,11 +211,11 @@ def set_agent_client(
     backchannel_logout_uri: str = "",
     private: Collection[str] = (),
 ) -> OAuthClient | None:
-    """Set the redirect URIs with which an agent may send people to the authorization endpoint. Without redirect URIs,
-    the client is deleted.
+    """Set the redirect URIs to which an agent may have people sent from the authorization endpoint, and return the
+    client. Without redirect URIs, delete the client and return None.
 
-    `agent` is an id or a name. `private` are the hosts with private addresses that the operator allows. Return the
-    client; None if the client was deleted. Raises NotFound, Invalid.
+    `agent` is an id or a name. `private` are hosts with private addresses that the operator allows. Raises NotFound,
+    Invalid.
     """
     registered = registry.find_agent(act.tx, agent)
     registry.note(
@@ -230,7 +237,8 @@ def set_agent_client(
             "backchannel_logout_uri": backchannel_logout_uri,
         }
     )
-    metadata = msgspec.structs.replace(metadata, token_endpoint_auth_method="private_key_jwt")  # by its registered keys
+    # authenticates by the agent's registered keys
+    metadata = msgspec.structs.replace(metadata, token_endpoint_auth_method="private_key_jwt")
     client = OAuthClient(
         client_id=registered.agent_id,
         handle=registered.agent_id,

@@ -1,6 +1,6 @@
-"""Passkeys (WebAuthn Level 3): registration, and login without a name. User verification is required.
+"""Passkeys (WebAuthn Level 3): registration, and login without typing a name. User verification is required.
 
-In the browser, a static script runs the ceremonies and sends the response of the authenticator as a field of a form.
+In the browser, a static script calls the WebAuthn API and sends the response of the authenticator as a field of a form.
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ _UNREADABLE = (WebAuthnException, Malformed, ValueError, KeyError, TypeError, At
 
 
 def rp_id(config: Config) -> str | None:
-    """Return the host name that passkeys belong to; None if the host of the server is an IP address."""
+    """Return the host name to which passkeys are bound (the RP ID); None if the host of the server is an IP address, so
+    that passkeys are impossible.
+    """
     host = urlsplit(page_url(config)).hostname or ""
     try:
         ip_address(host)
@@ -105,7 +107,7 @@ def request_options(call: Call, holder: Session | Login, *, person: str | None =
 
 
 class NewPasskey:
-    """A verified registration; its challenge (`spend`) has to be marked as used."""
+    """A verified registration of a passkey. The caller must mark its challenge (`spend`) as used."""
 
     __slots__ = ("id", "public_key", "sign_count", "spend", "transports")
 
@@ -141,15 +143,19 @@ def verify_creation(call: Call, unverified: str, holder: Session | Login) -> New
 
 
 def add_passkey(act: Act, person: str, new: NewPasskey, *, name: str) -> Proof:
-    """Store a passkey; return the proof that the registration gives. Raises PasskeyRefused, Conflict."""
+    """Store a new passkey of a person, and return the proof of the person that the registration gives. Raises
+    PasskeyRefused, Conflict.
+    """
     label = "".join(char for char in name if char.isprintable()).strip()[:MAX_NAME] or "Passkey"
     registry.note(act, object=person, passkey=new.id[:MAX_NAME])
     if not store.spend(act.tx, new.spend):
-        raise PasskeyRefused("the page was used before")
+        raise PasskeyRefused("the page was already used")
     if people.is_passkey(act.tx, new.id):
         raise Conflict("this passkey is registered already", code="known_passkey")
     if len(people.passkeys_of(act.tx, person)) >= MAX_PASSKEYS:
-        raise Conflict(f"there are {MAX_PASSKEYS} passkeys", hint="remove one first", code="too_many_passkeys")
+        raise Conflict(
+            f"there are {MAX_PASSKEYS} passkeys, the maximum", hint="remove a passkey first", code="too_many_passkeys"
+        )
     people.add_passkey(
         act.tx, Passkey(new.id, person, label, new.public_key, new.sign_count, new.transports, act.now, None)
     )
@@ -157,7 +163,7 @@ def add_passkey(act: Act, person: str, new: NewPasskey, *, name: str) -> Proof:
 
 
 class UsedPasskey:
-    """A verified login; its challenge (`spend`) has to be marked as used."""
+    """A verified login with a passkey. The caller must mark its challenge (`spend`) as used."""
 
     __slots__ = ("passkey", "sign_count", "spend")
 
@@ -192,7 +198,9 @@ def verify_request(call: Call, unverified: str, holder: Session | Login) -> Used
 
 
 def use_passkey(act: Act, used: UsedPasskey) -> Proof:
-    """Record the use of a passkey, and mark its challenge as used; return the proof. Raises PasskeyRefused."""
+    """Record the use of a passkey, mark its challenge as used, and return the proof of its person. Raises
+    PasskeyRefused.
+    """
     present = people.find_passkey(act.tx, used.passkey.id)
     if present is None or present.public_key != used.passkey.public_key or not store.spend(act.tx, used.spend):
         raise PasskeyRefused
@@ -231,7 +239,9 @@ def _browser(holder: Session | Login) -> str:
 
 
 def _read(call: Call, unverified: str) -> tuple[str, dict[str, Any]]:
-    """Return the host name that passkeys belong to, and the parsed response. Raises PasskeyRefused."""
+    """Return the host name to which passkeys are bound, and the parsed response of the authenticator. Raises
+    PasskeyRefused.
+    """
     if (host := rp_id(call.world.config)) is None:
         raise PasskeyRefused
     return host, parse_response(unverified)

@@ -1,8 +1,8 @@
 """Passwords: Argon2id (RFC 9106) as PHC strings, with a secret of the server, computed in a bounded number of threads.
 
-The work for an unknown name is the same, so neither the response nor its duration reveals which names exist. The work
-that strangers cause is bounded: `THREADS` hashes at a time, `MAX_WAITING` in total, `MAX_OF_NETWORK` from one network.
-Known browsers have `MAX_KNOWN` additional places.
+For an unknown name a hash is computed too, so neither the response nor its duration reveals which names exist. The work
+that unauthenticated callers cause is limited: `THREADS` hashes at a time, `MAX_WAITING` in total, `MAX_OF_NETWORK` from
+one network. Logins from known browsers have `MAX_KNOWN` further places.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ class TooManyLogins(Unavailable):
 
 
 class PasswordHashing:
-    """The threads that compute the password hashes of one server. `computed` is the number of hashes so far."""
+    """The threads that compute the password hashes of this server. `computed` is the number of hashes that were
+    computed so far.
+    """
 
     def __init__(self, world: World) -> None:
         self._secret = world.keys.derive("password")
@@ -58,10 +60,10 @@ class PasswordHashing:
         return await self._run(network, lambda: self._derive(password, salt))
 
     async def verify(self, unverified_password: str, hash: str | None, *, network: str, browser: str = "") -> bool:
-        """Return whether the password matches `hash`. Without a hash, do the same work and return False. Raises
+        """Return whether the password matches `hash`. If `hash` is None, compute a hash anyway and return false. Raises
         TooManyLogins.
 
-        `browser`: the throttle slot of a browser in which the person has signed in before; else empty.
+        `browser`: the throttle slot of a known browser of the person; otherwise empty.
         """
         is_right = await self._run(network, lambda: self._is_right(unverified_password, hash or self._unknown), browser)
         return is_right and hash is not None
@@ -80,7 +82,7 @@ class PasswordHashing:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         finally:
             self._waiting[sender] -= 1
-            self._waiting += Counter()  # drops networks without any
+            self._waiting += Counter()  # remove networks whose count is 0
 
     def _derive(self, password: str, salt: bytes) -> str:
         return self._argon(salt).derive_phc_encoded(_normal(password))
@@ -104,15 +106,17 @@ class PasswordHashing:
 
 
 def check_password(password: str, repeated: str, *, name: str) -> None:
-    """Check a new password of a person.
+    """Check a new password of a person named `name`.
 
-    Raises Invalid if the password is too short, too long or easy to guess, or if `repeated` differs from it.
+    Raises Invalid if the password is too short, too long or easy to guess, or if `repeated` differs from the password.
     """
     length = len(unicodedata.normalize("NFKC", password))
     if not SHORTEST <= length <= LONGEST:
-        raise Invalid(f"a password has {SHORTEST} to {LONGEST} characters", hint="several words are easy to remember")
+        raise Invalid(
+            f"a password has {SHORTEST} to {LONGEST} characters", hint="several words in a row are easy to remember"
+        )
     if len(set(password)) < 5 or (len(name) > 2 and name.casefold() in password.casefold()):
-        raise Invalid("the password repeats few characters, or has your name in it", hint="take several words")
+        raise Invalid("the password repeats a few characters, or contains your name", hint="use several words")
     if password != repeated:
         raise Invalid("the two passwords differ", hint="type the same password twice")
 
@@ -123,7 +127,7 @@ def password_hashing(call: Call) -> PasswordHashing:
 
 
 def _normal(password: str) -> bytes:
-    """Return the bytes of a password in NFKC (NIST SP 800-63B section 3.1.1.2), so that different keyboards
-    give the same bytes.
+    """Return the bytes of a password after normalisation to NFKC (NIST SP 800-63B section 3.1.1.2), so that equal
+    characters give equal bytes on every keyboard.
     """
     return unicodedata.normalize("NFKC", password[: LONGEST * 4]).encode("utf-8", "surrogatepass")

@@ -1,4 +1,4 @@
-"""Static policy enforcement points (PEPs): AuthZEN gateways that have an API key instead of a key pair.
+"""Static policy enforcement points (PEPs): AuthZEN gateways that authenticate by an API key instead of a key pair.
 
 An API key is a random secret that expires. It is accepted only from the networks of its PEP and only at the AuthZEN
 endpoints (ADR 55). The server stores an HMAC of the key under a secret of the server, so a person with write access to
@@ -58,7 +58,11 @@ def create_pep(act: Act, *, name: str, networks: Collection[str], days: int = DE
     if store.pep(act.tx, check_name(name)) is not None:
         raise Conflict(f"the name `{name}` is taken", hint="names cannot be reused, even after revocation")
     if store.count_peps(act.tx) >= MAX_PEPS:
-        raise Conflict(f"there are {MAX_PEPS} PEPs", hint="ostiary pep revoke NAME", code="too_many_peps")
+        raise Conflict(
+            f"there are {MAX_PEPS} PEPs, the maximum",
+            hint="revoke a PEP: ostiary pep revoke NAME",
+            code="too_many_peps",
+        )
     made = Pep(act.new_id("pp"), name, checked, act.now, None)
     registry.note(act, object=made.pep_id, name=name)
     store.add_pep(act.tx, made)
@@ -66,8 +70,8 @@ def create_pep(act: Act, *, name: str, networks: Collection[str], days: int = DE
 
 
 def rotate_pep(act: Act, id_or_name: str, *, days: int = DEFAULT_DAYS, overlap_h: int = DEFAULT_OVERLAP_H) -> NewPepKey:
-    """Issue another API key of a PEP; the older keys expire after the overlap at the latest. Raises NotFound,
-    Invalid, Conflict.
+    """Issue and return a new API key of a PEP. The older keys expire after `overlap_h` hours at the latest. `days` is
+    the lifetime of the new key. Raises NotFound, Invalid, Conflict.
     """
     pep = find_pep(act.tx, id_or_name)
     registry.note(act, object=pep.pep_id, name=pep.name, days=days, overlap_h=overlap_h)
@@ -80,7 +84,7 @@ def rotate_pep(act: Act, id_or_name: str, *, days: int = DEFAULT_DAYS, overlap_h
         raise Conflict(
             f"`{pep.name}` has {MAX_PEP_KEYS} live keys",
             code="too_many_keys",
-            hint="wait for the older key to end, or end both now: --overlap 0",
+            hint="wait until the older key expires, or end both now: --overlap 0",
         )
     store.end_pep_keys(act.tx, pep.pep_id, at=ends)
     return _issue(act, pep, days=days)
@@ -104,10 +108,11 @@ def find_pep(reader: Reader, id_or_name: str) -> Pep:
 def verify_pep(
     reader: Reader, unverified_key: str, *, address: str, now: int, keys: Keyring
 ) -> tuple[Caller, bytes | None]:
-    """Return the PEP that an API key belongs to, and the digest of the key if its use has to be recorded.
+    """Return the PEP of an API key as caller, and the digest of the key if the caller must record this use (otherwise
+    None).
 
     The key is looked up by its HMAC, so neither the duration nor the error distinguishes an unknown key from a revoked
-    one. The holder of a genuine key gets an exact error. Raises AccessRefused.
+    one. For a genuine key, the error states the reason exactly. Raises AccessRefused.
     """
     digest = _digest(keys, unverified_key)
     row = store.find_pep_key(reader, digest) if is_pep_key(unverified_key) else None
@@ -124,7 +129,7 @@ def verify_pep(
 
 
 def note_pep_use(tx: Tx, digest: bytes) -> None:
-    """Record the last use of an API key; called at most once in `PEP_USE_INTERVAL` for each key and server."""
+    """Record that an API key was used now. Call it at most once in `PEP_USE_INTERVAL` for each key."""
     store.use_pep_key(tx, digest)
 
 
@@ -134,8 +139,8 @@ def show_peps(reader: Reader) -> list[tuple[Pep, list[PepKey]]]:
 
 
 def examine_peps(reader: Reader, *, now: int) -> tuple[list[str], list[str], int]:
-    """Return the names of PEPs without a key that is valid for more than 14 days, the names of PEPs with a
-    key that is at least 7 days old and was never used, and the number of PEPs that are not revoked.
+    """Return three values for `doctor`: the names of PEPs without a key that is valid for more than 14 days, the names
+    of PEPs with a key that is at least 7 days old and was never used, and the number of PEPs that are not revoked.
     """
     living = [(one, keys) for one, keys in show_peps(reader) if one.revoked_at is None]
     ending = [one.name for one, keys in living if max((key.expires_at for key in keys), default=0) <= now + ENDS_SOON]

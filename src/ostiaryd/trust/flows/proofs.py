@@ -14,10 +14,9 @@ from ostiaryd.trust.model import SECOND, InvalidClient, NonceNeeded, Spend, spen
 
 
 class Possession(msgspec.Struct, frozen=True):
-    """A key whose possession was proved: its thumbprint (`jkt`), the proof to mark as used (`spend`), and the
-    nonce to use next (`next_nonce`), if at least half of the last nonce's lifetime is over. `certificate` is
-    the digest of a client certificate (`x5t#S256`) to which tokens are bound as well. All are None for a client
-    that need not prove possession.
+    """The keys whose possession a request proved. `jkt`: thumbprint of the DPoP key. `spend`: the DPoP proof, which the
+    caller must mark as used. `next_nonce`: a new nonce for the client, if half of the lifetime of its nonce is over.
+    `certificate`: digest of the client certificate (`x5t#S256`). All are None for a client that proved no key.
     """
 
     jkt: str | None = None
@@ -27,24 +26,26 @@ class Possession(msgspec.Struct, frozen=True):
 
     @property
     def confirmation(self) -> Confirmation | None:
-        """Return the keys that a token is bound to; None for a bearer token."""
+        """Return the claim `cnf` for a token with this binding; None for a bearer token."""
         return Confirmation(self.jkt, self.certificate) if self.is_bound else None
 
     @property
     def is_bound(self) -> bool:
-        """Return whether tokens are bound to a key or a certificate."""
+        """Return whether a token is bound to a DPoP key or a certificate."""
         return self.jkt is not None or self.certificate is not None
 
     @property
     def bound_to(self) -> str | None:
-        """Return the thumbprint that a holding stores: of the DPoP key, or else of the certificate; None for a
-        bearer token.
+        """Return the thumbprint under which the binding of a token is stored: that of the DPoP key, or else that of the
+        certificate; None for a bearer token.
         """
         return self.jkt or self.certificate
 
     @property
     def binding(self) -> str:
-        """Return the thumbprints that refresh tokens are bound to, separated by spaces; empty without a binding."""
+        """Return the thumbprints of all keys to which a refresh token is bound, separated by spaces; empty if there are
+        none.
+        """
         return " ".join(filter(None, (self.jkt, self.certificate)))
 
 
@@ -60,7 +61,11 @@ def check_possession(
     access_token: str | None = None,
     jkt: str | None = None,
 ) -> Possession:
-    """Check a DPoP proof, except for replay, which `spend` checks. Raises InvalidProof, NonceNeeded."""
+    """Check a DPoP proof, and return the proved key. Replay is not checked here, but by `spend`. Raises InvalidProof,
+    NonceNeeded.
+
+    `access_token` and `jkt`, if given, are the token and the key thumbprint that the proof must match.
+    """
     secret, lifetime = keys.secret("nonce"), config.nonce_lifetime_s * SECOND
     is_aging = True
 
@@ -89,13 +94,13 @@ def check_possession(
 
 
 def spend(act: Act, assertion: Spend | None, proof: Spend | None = None) -> None:
-    """Mark the assertion and the proof of a request as used.
+    """Mark the assertion and the DPoP proof of a request as used.
 
-    Raises InvalidClient for an assertion, InvalidProof for a proof that was used before.
+    Raises InvalidClient if the assertion, and InvalidProof if the DPoP proof, was used before.
     """
-    if act.again is not None:  # by this very request
+    if act.again is not None:  # the assertion was marked as used by this same request
         return
     if assertion is not None and not store.spend(act.tx, assertion):
-        raise InvalidClient("the client assertion was used before", hint="make a new one, with a new `jti`")
+        raise InvalidClient("the client assertion was used before", hint="make a new assertion, with a new `jti`")
     if proof is not None and not store.spend(act.tx, proof):
-        raise dpop.InvalidProof("the DPoP proof was used before", hint="make a new one for each request")
+        raise dpop.InvalidProof("the DPoP proof was used before", hint="make a new proof for each request")

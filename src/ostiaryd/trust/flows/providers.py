@@ -1,4 +1,6 @@
-"""Identity providers: add, change, remove; link accounts; admit a person whom a provider has authenticated."""
+"""Identity providers: add, change and remove providers, link accounts, and admit a person whom a provider has
+authenticated.
+"""
 
 from __future__ import annotations
 
@@ -30,21 +32,23 @@ from ostiaryd.trust.store import providers as store
 
 
 def add_provider(act: Act, provider: Provider, *, client_secret: str) -> Provider:
-    """Register a provider by which persons can log in. Raises Invalid, Conflict."""
+    """Register and return a login provider, at which persons can log in. Raises Invalid, Conflict."""
     _note(act, provider)
     check_provider(provider)
     if store.find(act.tx, provider.name) is not None or store.by_issuer(act.tx, provider.issuer) is not None:
         hint = "ostiary login-provider list"
-        raise Conflict("there is a provider of that name or issuer", hint=hint, code="provider_exists")
+        raise Conflict("a login provider with this name or issuer exists", hint=hint, code="provider_exists")
     if len(store.providers(act.tx)) >= MAX_PROVIDERS:
-        raise Conflict(f"there are {MAX_PROVIDERS} login providers", hint="remove one first")
+        raise Conflict(f"there are {MAX_PROVIDERS} login providers, the maximum", hint="remove a provider first")
     provider = _seal(act, provider, client_secret)
     store.insert(act.tx, provider)
     return provider
 
 
 def change_provider(act: Act, name: str, changes: dict[str, Any], *, client_secret: str = "") -> Provider:
-    """Change settings of a provider; its name, issuer and protocol cannot change. Raises NotFound, Invalid."""
+    """Change settings of a provider and return it. Name, issuer and protocol cannot change. An empty `client_secret`
+    leaves the secret unchanged. Raises NotFound, Invalid.
+    """
     provider = check_provider(replace(find_provider(act.tx, name), **changes))
     _note(act, provider)
     if client_secret:
@@ -54,7 +58,8 @@ def change_provider(act: Act, name: str, changes: dict[str, Any], *, client_secr
 
 
 def remove_provider(act: Act, name: str) -> Provider:
-    """Remove a login provider: its logins are refused, and its sessions and the roles from its rules end.
+    """Remove and return a login provider. Logins by it are refused from then on. Its sessions, and the roles that its
+    rules gave, end.
 
     Raises NotFound.
     """
@@ -79,13 +84,15 @@ def list_providers(reader: Reader) -> list[Provider]:
 
 
 def list_accounts(reader: Reader, provider: Provider, page: Page) -> list[tuple[str, str]]:
-    """Return a page of the accounts at a provider that are linked to persons: (subject, person id)."""
+    """Return a page of the accounts at a provider that are linked to persons, as (subject at the
+    provider, person id).
+    """
     return store.links(reader, provider.issuer, page)
 
 
 def link_account(act: Act, name: str, sub: str, person: str) -> Person:
-    """Link an account at a provider to a person; an earlier link of the account is replaced. Raises NotFound,
-    Invalid.
+    """Link an account at a provider (by its subject) to a person (id or name), and return the person. An earlier link
+    of the account is replaced. Raises NotFound, Invalid.
     """
     provider, linked = find_provider(act.tx, name), registry.find_person(act.tx, person)
     registry.note(act, object=linked.person_id, name=linked.name, issuer=provider.issuer, sub=sub[:MAX_WORD])
@@ -97,7 +104,9 @@ def link_account(act: Act, name: str, sub: str, person: str) -> Person:
 
 
 def unlink_account(act: Act, name: str, sub: str) -> None:
-    """Remove the link of an account at a provider, and end its person's sessions by that provider. Raises NotFound."""
+    """Remove the link of an account at a provider, and end the sessions that the linked person began by that provider.
+    Raises NotFound.
+    """
     provider = find_provider(act.tx, name)
     registry.note(act, object=provider.provider_id, issuer=provider.issuer, sub=sub[:MAX_WORD])
     if (person := store.linked(act.tx, provider.issuer, sub)) is not None:
@@ -113,7 +122,7 @@ def open_client_secret(provider: Provider, keys: Keyring) -> str:
 
 
 def spend_answer(act: Act, answer: Spend) -> bool:
-    """Mark a provider's response as used, until its expiry; return whether the response is unexpired and new."""
+    """Mark the response of a provider as used until its expiry. Return false if it has expired or was used before."""
     return act.now < answer.until and proofs.spend(act.tx, answer)
 
 
@@ -122,8 +131,8 @@ def admit(act: Act, provider_id: str, identity: Identity) -> Person:
 
     1. The link of issuer and subject determines the person; an e-mail address is never used. 2. Without a link, an
     account is created if the provider's setting allows it. 3. The person must be active and not stopped. 4. Roles and
-    teams are set from the groups by the current rules; without stated groups, the rules give no role and no team.
-    Raises ProviderRefused, Forbidden, NotFound.
+    teams are set from the groups by the current rules; if the provider states no groups, the rules give no role and no
+    team. Raises ProviderRefused, Forbidden, NotFound.
     """
     provider = find_provider(act.tx, provider_id)
     registry.note(act, object=provider.provider_id, provider=provider.name, sub=identity.sub)
@@ -153,7 +162,7 @@ def _create(act: Act, identity: Identity) -> Person:
         try:
             email = check_email(identity.email)
         except Invalid:
-            email = None  # the address is not needed
+            email = None  # the server does not need the e-mail address
     object, detail = act.entry.object, act.entry.detail
     person = registry.create_person(act, name=name, email=email)
     act.entry.object, act.entry.detail = object, {**(detail or {}), "created": person.person_id, "name": name}
@@ -162,9 +171,10 @@ def _create(act: Act, identity: Identity) -> Person:
 
 
 def _follow_groups(act: Act, provider: Provider, person: Person, identity: Identity) -> None:
-    """Set the roles and teams of a person from their groups. Unknown groups count as no groups.
+    """Give a person the roles and teams of their groups by the rules of the provider, and end roles that its rules no
+    longer give. Groups that the provider does not state count as none.
 
-    Roles from removed rules end. The membership of a team does not record its rule, so it stays if the rule is removed.
+    A team does not record which rule added a member, so a member stays when a rule is removed.
     """
     granted = apply_rules(provider.rules, identity.groups or ())
     registry.set_roles_of_source(act, person.person_id, granted.roles, source=provider.provider_id)

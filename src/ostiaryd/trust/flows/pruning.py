@@ -28,8 +28,8 @@ async def prune(world: World) -> int:
 
 
 async def _expire_logins(world: World) -> int:
-    """Delete expired sessions and setup links; return their number. These are guarded rows, so each batch is
-    recorded in the ledger.
+    """Delete expired sessions and setup links, and return their number. These rows are protected by the ledger, so the
+    deletion of each batch is recorded.
     """
     total = 0
     while people.any_expired(world.db.read(), now=world.now.horizon):

@@ -59,7 +59,7 @@ class InvalidRegistrationToken(Unauthenticated):
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """A client, and its registration access token, which is shown once."""
+    """A registered client, and its registration access token, which the server shows only once."""
 
     client: OAuthClient
     access_token: str = field(repr=False)
@@ -78,7 +78,7 @@ class RegistrationToken:
 def register_client(
     act: Act, unverified: Mapping[str, Any], *, unverified_token: str | None, network: str, config: Config
 ) -> Registration:
-    """Register a client (RFC 7591 section 3).
+    """Register a client, and return it with its registration access token (RFC 7591 section 3).
 
     1. Check the initial access token and the software statement, if they were sent. 2. Check that the setting
     `client_registration` admits the client. 3. Check its metadata. 4. Check the number of unused clients.
@@ -91,7 +91,9 @@ def register_client(
     is_vouched = False
     if unverified_token is not None:
         if (id := store.use_registration_token(act.tx, _digest(unverified_token))) is None:
-            raise InvalidRegistrationToken("the initial access token is not valid", hint="ostiary client invite")
+            raise InvalidRegistrationToken(
+                "the initial access token is not valid", hint="create a token: ostiary client invite"
+            )
         registry.note(act, object="", token=id)
         is_vouched = True
     members = dict(unverified)
@@ -100,7 +102,9 @@ def register_client(
         is_vouched = True
     if config.client_registration == "closed" and not is_vouched:
         hint = "ask an administrator for an initial access token: ostiary client invite"
-        raise InvalidRegistrationToken("clients do not register themselves here", hint=hint)
+        raise InvalidRegistrationToken(
+            "this server does not accept registrations of clients without an initial access token", hint=hint
+        )
     metadata = _parse(members, statement, config=config)
     check_room(act, network)
     is_active = is_vouched or config.client_registration == "open"
@@ -137,8 +141,8 @@ def _put_certificates(act: Act, client: OAuthClient) -> None:
 def _parse(members: Mapping[str, Any], statement: str | None, *, config: Config) -> ClientMetadata:
     """Return the metadata of a dynamic client, with its verified software statement. Raises Invalid.
 
-    Without an authentication method, or with a method that needs a secret, the method becomes `private_key_jwt` if the
-    client has keys, else `none`.
+    If the client states no authentication method, or a method that needs a secret, the method becomes `private_key_jwt`
+    for a client with keys, and otherwise `none`.
     """
     has_keys = members.get("jwks") is not None or members.get("jwks_uri") is not None
     method = members.get("token_endpoint_auth_method")
@@ -153,15 +157,15 @@ def _parse(members: Mapping[str, Any], statement: str | None, *, config: Config)
 
 
 def _verify_statement(unverified_statement: object, *, now: int, config: Config) -> dict[str, Any]:
-    """Return the client metadata that a trusted issuer signed (RFC 7591 section 2.3); they take precedence over the
-    request.
+    """Verify a software statement, and return the client metadata in it (RFC 7591 section 2.3), which take precedence
+    over the metadata of the request.
 
     Raises InvalidSoftwareStatement, UnapprovedSoftwareStatement.
     """
     issuers = read_statement_issuers(config.software_statements)
     try:
         if not isinstance(unverified_statement, str):
-            raise jose.InvalidToken("the value is not a string")
+            raise jose.InvalidToken("the software statement is not a string")
         unverified_jws = jose.parse_jws(unverified_statement, max_bytes=MAX_STATEMENT)
         issuer = jose.parse_claims(unverified_jws.payload).get("iss")
         if not isinstance(issuer, str) or issuer not in issuers:
@@ -176,7 +180,7 @@ def _verify_statement(unverified_statement: object, *, now: int, config: Config)
 
 
 def authenticate_registration(reader: Reader, client_id: str, unverified_token: str | None) -> OAuthClient:
-    """Return the client that a registration access token belongs to (RFC 7592 section 3).
+    """Return the client with this id if the registration access token belongs to it (RFC 7592 section 3).
 
     The refusal is the same for a wrong token and for an unknown client. Raises InvalidRegistrationToken.
     """
@@ -190,18 +194,19 @@ def authenticate_registration(reader: Reader, client_id: str, unverified_token: 
 def change_registration(
     act: Act, client_id: str, unverified: Mapping[str, Any], *, unverified_token: str | None, config: Config
 ) -> OAuthClient:
-    """Replace the metadata of a registration (RFC 7592 section 2.2); omitted members are deleted.
+    """Replace the metadata of a registered client, and return the client (RFC 7592 section 2.2). Omitted members are
+    deleted.
 
-    If clients need approval and metadata that was approved changes, the client must be approved again. Raises
+    If clients need approval and the approved metadata change, the client must be approved again. Raises
     InvalidRegistrationToken, InvalidClientMetadata, InvalidRedirectUri.
     """
     act.entry.object = name_claimed(client_id)
     client = authenticate_registration(act.tx, client_id, unverified_token)
     if unverified.get("client_id") != client_id:
-        raise InvalidClientMetadata("`client_id` is not that of the registration", hint="RFC 7592 section 2.2")
+        raise InvalidClientMetadata("`client_id` differs from that of the registration", hint="RFC 7592 section 2.2")
     for name in ("registration_access_token", "registration_client_uri", "client_id_issued_at", "client_secret"):
         if name in unverified or f"{name}_expires_at" in unverified:
-            raise InvalidClientMetadata(f"`{name}` cannot be changed", hint="leave it out (RFC 7592 section 2.2)")
+            raise InvalidClientMetadata(f"`{name}` cannot be changed", hint="leave `{name}` out (RFC 7592 section 2.2)")
     members = dict(unverified)
     is_vouched = (statement := members.pop("software_statement", None)) is not None
     if is_vouched:
@@ -218,21 +223,23 @@ def change_registration(
 
 
 def delete_client(act: Act, client: OAuthClient) -> None:
-    """Delete a document or dynamic client. The caller has to end the consents to the client."""
+    """Delete a document or dynamic client. The caller must end the consents to the client."""
     registry.note(act, object=client.handle, client=client.client_id, name=client.metadata.client_name)
     put_certificates(act, client.client_id, ())
     store.delete(act.tx, client.client_id)
 
 
 def find_client(reader: Reader, handle: str) -> OAuthClient:
-    """Return the client with a record id. Raises NotFound."""
+    """Return the client with the record id `handle`. Raises NotFound."""
     if (client := store.by_handle(reader, handle)) is None:
         raise NotFound("client not found", hint="ostiary client list")
     return client
 
 
 def approve_client(act: Act, handle: str) -> OAuthClient:
-    """Approve a client that waits for approval, or resume a stopped client. Raises NotFound, Conflict."""
+    """Approve a client that waits for approval, or resume a stopped client, and return it. Raises
+    NotFound, Conflict.
+    """
     client = find_client(act.tx, handle)
     registry.note(act, object=handle, client=client.client_id, name=client.metadata.client_name)
     if client.state is ClientState.ACTIVE:
@@ -241,7 +248,7 @@ def approve_client(act: Act, handle: str) -> OAuthClient:
 
 
 def stop_client(act: Act, handle: str) -> OAuthClient:
-    """Stop a client, so that it gets no code and no token. The caller has to end the consents to the client.
+    """Stop a client and return it: it gets no further codes and tokens. The caller must end the consents to the client.
 
     Raises NotFound, Conflict.
     """
@@ -253,23 +260,23 @@ def stop_client(act: Act, handle: str) -> OAuthClient:
 
 
 def _set_state(act: Act, client: OAuthClient, state: ClientState) -> OAuthClient:
-    used_at = client.used_at or act.now  # a person decided on it, so it is kept
+    used_at = client.used_at or act.now  # counts as used, because a person decided about the client
     changed = msgspec.structs.replace(client, state=state, changed_at=act.now, used_at=used_at)
     store.put(act.tx, changed)
     return changed
 
 
 def create_registration_token(act: Act, *, lifetime_s: int, uses: int) -> RegistrationToken:
-    """Create an initial access token (RFC 7591 section 3) for at most `uses` registrations. Raises Invalid,
+    """Create and return an initial access token (RFC 7591 section 3) for at most `uses` registrations. Raises Invalid,
     Conflict.
     """
     if not 60 <= lifetime_s <= LONGEST_LIFETIME_S:
         raise Invalid(f"an initial access token is valid for 60 to {LONGEST_LIFETIME_S} seconds")
     if not 1 <= uses <= MAX_USES:
-        raise Invalid(f"an initial access token is good for 1 to {MAX_USES} registrations")
+        raise Invalid(f"an initial access token can be used for 1 to {MAX_USES} registrations")
     if store.count_registration_tokens(act.tx) >= MAX_REGISTRATION_TOKENS:
         raise Conflict(
-            f"there are {MAX_REGISTRATION_TOKENS} initial access tokens, which is the limit", code="too_many_tokens"
+            f"there are {MAX_REGISTRATION_TOKENS} initial access tokens, the maximum", code="too_many_tokens"
         )
     made = RegistrationToken(
         act.new_id("rt"), jose.b64u(new_secret(act.tx.random)), expires_at=act.now + lifetime_s * SECOND, uses=uses
@@ -280,7 +287,9 @@ def create_registration_token(act: Act, *, lifetime_s: int, uses: int) -> Regist
 
 
 async def expire_clients(world: World) -> int:
-    """Delete clients that were not used in time, in small batches; return their number."""
+    """Delete clients without a consent after a day (after a week if they wait for approval), in small batches; return
+    their number.
+    """
     total = 0
     while ids := _unused(world.db.read(), now=world.now()):
 

@@ -1,8 +1,8 @@
 """Second factors after a password: codes of an authenticator app, and recovery codes.
 
-The secret of an app is encrypted with a key that is derived from the server's own key. A code is accepted once; a
-recovery code is deleted when it is used. Wrong codes have a separate throttle, which only a caller with the right
-password can reach.
+The secret of an app is encrypted with a key that is derived from the server's own key. Each code is accepted once; a
+recovery code is deleted when it is used. Wrong codes are throttled separately from wrong passwords, and only a caller
+with the right password can cause them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ def has_totp(reader: Reader, person: str) -> bool:
 
 
 def find_code(reader: Reader, keys: Keyring, person: str, unverified_code: str, *, now: int) -> Proof | None:
-    """Return the proof that a code gives, without marking the code as used; None for a wrong or used code."""
+    """Return the proof of a person that a code gives, without marking the code as used; None for a wrong
+    or used code.
+    """
     if (stored := people.totp(reader, person)) is None:
         return None
     sealed, last_step = stored
@@ -43,7 +45,9 @@ def find_code(reader: Reader, keys: Keyring, person: str, unverified_code: str, 
 
 
 def use_code(act: Act, person: str, unverified_code: str) -> Proof | None:
-    """Mark a code of the app, or a recovery code, as used, and return its proof; None for a wrong or used code."""
+    """Mark a code of the authenticator app, or a recovery code, as used, and return the proof that it gives; None for a
+    wrong or used code.
+    """
     proof = find_code(act.tx, act.tx.keys, person, unverified_code, now=act.now)
     if proof is None:
         return None
@@ -60,29 +64,29 @@ def new_secret(call: Call) -> bytes:
 
 
 def seal_new_secret(call: Call, session: Session, secret: bytes) -> str:
-    """Return a new secret, encrypted for a field of the form that sets up the authenticator app in this session."""
+    """Return a new secret of an authenticator app, encrypted for a hidden field of the setup form in this session."""
     world = call.world
     return b64u(_aead(world.keys).seal(secret, context=_context(f"new {session.id}"), random=world.random))
 
 
 def open_new_secret(call: Call, session: Session, unverified: str) -> bytes:
-    """Return the decrypted secret of a field that `seal_new_secret` made for this session. Raises Invalid."""
+    """Return the secret that `seal_new_secret` encrypted for this session. Raises Invalid."""
     try:
         return _aead(call.world.keys).open(unb64u(unverified), context=_context(f"new {session.id}"))
     except (Malformed, Conflict, ValueError):
         raise Invalid(
-            "the page is from another session, or its form was changed", hint="open the account page and begin again"
+            "the form belongs to another session, or was changed", hint="open the account page and begin again"
         ) from None
 
 
 def set_totp(act: Act, person: str, secret: bytes, unverified_code: str) -> Proof:
-    """Register an authenticator app if the code is right for its secret; return the proof. Raises Invalid."""
+    """Register an authenticator app with this secret if the code is right, and return the proof of the person. Raises
+    Invalid.
+    """
     registry.note(act, object=person)
     step = match_code(secret, unverified_code, now=act.now, last_step=0)
     if step is None:
-        raise Invalid(
-            "the code is not right", hint="check the clock of the phone, and type the code that the app shows"
-        )
+        raise Invalid("the code is wrong", hint="check the clock of the phone, and type the code that the app shows")
     people.set_totp(act.tx, person, _seal(act, person, secret), step=step)
     return Proof(method="totp", at=act.now)
 
@@ -91,7 +95,7 @@ def renew_recovery_codes(act: Act, person: str) -> list[str]:
     """Replace the recovery codes of a person who has an authenticator app; return the new codes. Raises Conflict."""
     registry.note(act, object=person)
     if people.totp(act.tx, person) is None:
-        raise Conflict("recovery codes replace the codes of an authenticator app", hint="set up the app first")
+        raise Conflict("recovery codes need an authenticator app", hint="set up an authenticator app first")
     codes = [b32encode(act.tx.random(8)).decode()[:RECOVERY_CHARS].lower() for _ in range(RECOVERY_CODES)]
     people.set_recovery_codes(act.tx, person, [_digest(act.tx.keys, code) for code in codes])
     return [f"{code[:4]}-{code[4:8]}-{code[8:]}" for code in codes]

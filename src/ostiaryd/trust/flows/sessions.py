@@ -1,4 +1,5 @@
-"""Sessions of people: begin, find, step up, end; and forms, which only this server's own pages may send.
+"""Sessions of people: begin, find and end sessions, and add proofs to them. Also checks that a form was sent by a page
+of this server.
 
 A session is a cookie of 256 random bits, of which the server stores the SHA-256. Every login makes a new cookie, so a
 cookie from before a login is not valid after it (session fixation). A form is accepted only with a token that is
@@ -46,11 +47,11 @@ LOGIN_LIFETIME = 1800 * SECOND
 PROOF_LIFETIME_S = 600
 """Maximum time between the first and the second proof of a login, in seconds."""
 USE_INTERVAL = 60 * SECOND
-"""Interval, in microseconds, within which uses of a session are recorded once."""
+"""Minimum time between two recorded uses of a session, in microseconds."""
 
 
 class ForgedForm(Forbidden):
-    """The form was not sent by a page of this server in the same browser."""
+    """The form was not sent by a page of this server in the browser that it was made for."""
 
     code = "forged_form"
 
@@ -62,15 +63,15 @@ class SessionEnded(Unauthenticated):
 
 
 class NewSession(NamedTuple):
-    """A session, and its cookie, which is shown once."""
+    """A session with its cookie, which the server shows only once."""
 
     session: Session
     cookie: str
 
 
 class Login(msgspec.Struct, frozen=True):
-    """The content of the login cookie: a random value, its time in microseconds, the person, and the person's
-    proofs so far.
+    """The content of the login cookie: a random value, the time of its creation in microseconds, the person, and the
+    person's proofs so far.
     """
 
     nonce: str
@@ -84,17 +85,15 @@ _decode = json_decoder(Login)
 
 
 def find_session(reader: Reader, cookie: str | None, now: int) -> Session | None:
-    """Return the session of a cookie; None if there is no such session, the session has ended, or its person
-    has left or is stopped.
-    """
+    """Return the live session of a cookie; None if there is none, or if its person has left or is stopped."""
     if not cookie or len(cookie) > 128:
         return None
     return people.find_session(reader, _digest(cookie), now=now)
 
 
 async def session_of(call: Call) -> Session | None:
-    """Return the session of the browser that sent this request; None without a session. The idle timeout of the
-    session restarts.
+    """Return the session of the browser that sent this request, and restart its idle timeout; None
+    without a session.
     """
     world = call.world
     session = find_session(world.db.read(), session_cookie(call), world.now())
@@ -112,9 +111,10 @@ async def _note_use(world: World, session: Session) -> None:
 
 
 def session_cookie(call: Call) -> str | None:
-    """Return the session cookie; None if there is none, or more than one (an attacker may have set the second).
+    """Return the session cookie of a request; None if there is none, or if there are several (an attacker may have set
+    one of them).
 
-    A server in recovery accepts no session: the session may have ended in the lost part of the history.
+    During a recovery of the server, return None: the session may have ended in the lost part of the history.
     """
     return None if call.world.pin.is_lost else one_cookie(call, SESSION_COOKIE)
 
@@ -129,11 +129,12 @@ def begin_session(
     unverified_browser: str | None,
     replaces: Session | None = None,
 ) -> NewSession:
-    """Begin a session of an active person. `replaces` is the earlier session of the same browser.
+    """Begin a session of an active person, and return it with its cookie. `replaces` is the earlier session of the same
+    browser.
 
-    If that session belongs to the same person, it continues with its id, another cookie and the new proofs, so that a
-    step-up does not sign the person out of clients. A session of another person ends. Raises NotFound, Conflict for a
-    person who has left, Forbidden for a person whom the kill switch stops.
+    If the earlier session belongs to the same person, it continues under its id with a new cookie and the new proofs,
+    so that a step-up does not log the person out of clients. If it belongs to another person, it ends. Raises NotFound,
+    Conflict for a person who has left, Forbidden for a person whom the kill switch stops.
     """
     registry.active_person(act, person)
     registry.check_none_stopped(act.tx, "owner", [person])
@@ -173,7 +174,7 @@ def sessions_of(reader: Reader, person: str, *, now: int) -> list[Session]:
 
 
 def end_session(act: Act, session_id: str, *, person: str | None = None) -> None:
-    """End one session; with `person`, only if the session belongs to that person. Raises NotFound."""
+    """End one session. If `person` is given, a session of another person is not found. Raises NotFound."""
     registry.note(act, object=session_id)
     unended = people.get_unended(act.tx, session_id, now=act.now)
     if unended is None or person not in (None, unended.person):
@@ -194,7 +195,9 @@ def end_sessions(act: Act, person: str, *, keep: str | None = None) -> int:
 
 
 def end_sessions_of_provider(act: Act, issuer: str, *, person: str | None = None) -> None:
-    """End the sessions that began with a login by that provider; with `person`, only the sessions of that person."""
+    """End the sessions that began with a login by the provider `issuer`. If `person` is given, end only the sessions of
+    that person.
+    """
     for one in people.unended_sessions(act.tx, now=act.now, person=person):
         if one.provider == issuer:
             people.end_session(act.tx, one.id)
@@ -203,7 +206,7 @@ def end_sessions_of_provider(act: Act, issuer: str, *, person: str | None = None
 def end_all_logins(act: Act) -> int:
     """End every session, and delete every setup link and recovery code, of all persons; return the number of sessions.
 
-    Used after a loss of history, in whose lost part each of them may have ended or been used.
+    Called after a loss of history: in the lost part each of them may have been ended or used.
     """
     sessions = people.live_sessions(act.tx)
     for id in sessions:
@@ -218,18 +221,18 @@ def get_session(reader: Reader, id: str, *, now: int) -> Session | None:
 
 
 def ended_sessions(reader: Reader, *, limit: int) -> list[tuple[str, str]]:
-    """Return the id and the person of ended sessions for which `close_session` was not called yet."""
+    """Return the id and the person of at most `limit` ended sessions for which `close_session` was not called yet."""
     return people.ended_sessions(reader, limit=limit)
 
 
 def close_session(tx: Tx, id: str) -> None:
-    """Record that everything that depended on an ended session has ended, too."""
+    """Record that all grants and tokens of an ended session have ended."""
     people.close_session(tx, id)
 
 
 async def act_as_person(call: Call, session: Session, action: str, flow: Callable[[Act], T]) -> T:
-    """Run an act that records the person of the session in its entry. Raises SessionEnded if the session has
-    ended meanwhile.
+    """Run an act in the name of the session's person, and return its result. Raises SessionEnded if the session has
+    ended.
     """
 
     def run(act: Act) -> T:
@@ -277,7 +280,9 @@ def login_headers(call: Call, login: Login) -> Headers:
 
 
 def form_token(call: Call, holder: Session | Login) -> str:
-    """Return the token of the forms of a page, which is derived from the session or the login cookie of the browser."""
+    """Return the token that makes a form acceptable: it is derived from the session cookie or the login cookie of the
+    browser.
+    """
     name = holder.id if isinstance(holder, Session) else holder.nonce
     return b64u(hmac.digest(call.world.keys.derive("form"), name.encode(), "sha256"))
 
@@ -288,7 +293,7 @@ def read_form(call: Call, holder: Session | Login | None) -> Mapping[str, str]:
     Raises ForgedForm; Malformed for a field that was sent more than once.
     """
     if (origin := call.header(b"origin")) is not None and origin not in own_origins(call.world.config):
-        raise ForgedForm("the form was sent from another site", hint="open the page of this server and try again")
+        raise ForgedForm("another site sent the form", hint="open the page of this server and try again")
     fields = call.form()
     if repeated := [name for name, values in fields.items() if len(values) > 1]:
         raise Malformed(f"the field `{repeated[0][:64]}` was sent more than once")
@@ -296,24 +301,24 @@ def read_form(call: Call, holder: Session | Login | None) -> Mapping[str, str]:
     token = form.pop("form_token", "")
     if holder is None or not hmac.compare_digest(form_token(call, holder).encode(), token.encode()):
         raise ForgedForm(
-            "the form has expired, or is from another browser", hint="go back to the page, reload it and try again"
+            "the form has expired, or was made for another browser", hint="go back to the page, reload it and try again"
         )
     return form
 
 
 def own_origins(config: Config) -> frozenset[str]:
-    """Return the origins of this server's own pages: the public URL, and the URL of the pages, which has
-    `localhost` in place of a loopback address, since passkeys need a host name.
+    """Return the origins of this server's own pages: that of the public URL, and, if the public URL is a loopback
+    address, that with `localhost` as host, because passkeys need a host name.
     """
     return frozenset({_origin(config.public_url), _origin(page_url(config))})
 
 
 def find_page_host(call: Call) -> str | None:
-    """Return the URL of this request at the host name of the pages, if the browser used an address of this machine;
-    else None.
+    """Return the URL of this request with the host name `localhost` if the browser used a loopback address of this
+    machine; otherwise None.
 
-    Cookies of `localhost` and of `127.0.0.1` differ, and passkeys belong to a host name. The header `Host` is only
-    compared.
+    The browser must be redirected, because cookies of `localhost` and `127.0.0.1` differ and passkeys are bound to a
+    host name. The header `Host` is only compared, never copied.
     """
     config = call.world.config
     url = page_url(config)
@@ -342,13 +347,13 @@ def set_cookie(name: str, value: str, *, max_age_s: int | None = None) -> tuple[
 
 
 def seal_cookie(keys: Keyring, purpose: str, content: bytes) -> str:
-    """Return the value of a cookie whose content the browser can read but not change."""
+    """Return a cookie value with this content, protected by a MAC: the browser can read but not change the content."""
     sealed = b64u(content)
     return f"{sealed}.{_tag(keys, purpose, sealed)}"
 
 
 def open_cookie(keys: Keyring, purpose: str, unverified: str | None) -> bytes | None:
-    """Return the content of a cookie; None if this server did not make the cookie for that purpose."""
+    """Return the content of a cookie if its MAC is valid for this purpose; otherwise None."""
     sealed, _, tag = (unverified or "").rpartition(".")
     if not sealed or not hmac.compare_digest(_tag(keys, purpose, sealed).encode(), tag.encode()):
         return None

@@ -1,4 +1,5 @@
-"""Setup links: a link with which a person registers a first passkey or password, or a new one after all were lost.
+"""Setup links: with a setup link a person registers the first passkey or password, or a new one after losing all of
+them.
 
 A link has 256 random bits, can be used once, and expires. The server stores its SHA-256. A new link replaces the
 earlier link of the person.
@@ -32,7 +33,9 @@ class SetupLink(NamedTuple):
 
 
 def create_setup_link(act: Act, id_or_name: str, *, config: Config, hours: int = DEFAULT_HOURS) -> SetupLink:
-    """Create a link with which a person (id or name) sets up a login. Raises NotFound, Conflict, Invalid."""
+    """Create and return a link with which a person (id or name) sets up a login, valid for `hours`. Raises NotFound,
+    Conflict, Invalid.
+    """
     person = registry.active_person(act, id_or_name)
     registry.note(act, object=person.person_id, name=person.name, hours=hours)
     if not 1 <= hours <= MOST_HOURS:
@@ -44,7 +47,7 @@ def create_setup_link(act: Act, id_or_name: str, *, config: Config, hours: int =
 
 
 def find_setup_link(reader: Reader, unverified_code: str, *, now: int) -> str:
-    """Return the id of the person that a setup link belongs to. Raises NotFound."""
+    """Return the id of the person to whom an unused, unexpired setup link belongs. Raises NotFound."""
     person = people.find_setup_link(reader, _digest(unverified_code), now=now)
     if person is None:
         raise NotFound(
@@ -56,7 +59,7 @@ def find_setup_link(reader: Reader, unverified_code: str, *, now: int) -> str:
 
 
 def use_setup_link(act: Act, unverified_code: str) -> str:
-    """Delete a setup link, which can be used once; return the id of its person. Raises NotFound."""
+    """Delete a setup link, so that it cannot be used again, and return the id of its person. Raises NotFound."""
     person = find_setup_link(act.tx, unverified_code, now=act.now)
     people.drop_setup_links(act.tx, person)
     return person

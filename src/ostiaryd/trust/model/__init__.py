@@ -3,7 +3,7 @@
 The rules are stricter than the drafts: `iat` and `jti` are required, an assertion is valid for at most five minutes,
 and each assertion can be used once. A *compatible* client may write its assertions as RFC 7523 and OpenID Connect Core
 section 9 allow: an endpoint of this server as audience, the type `JWT`, no `iat`, and a longer lifetime, of which five
-minutes count. The setting `client_assertions` makes every client compatible; an exemption by name makes a single client
+minutes count. The setting `client_assertions` makes every client compatible, an exemption makes the named client
 compatible (ADR 54).
 """
 
@@ -32,21 +32,21 @@ ENROL_TYP = "enrol+jwt"
 MAX_ASSERTION_BYTES = 8 << 10
 MAX_JTI = 256
 MAX_CLAIMED = 200
-"""Maximum number of characters of an unverified client id that an entry stores."""
+"""Maximum length of an unverified client id in an entry of the ledger, in characters."""
 LONGEST_ASSERTION = 300 * SECOND
 USERINFO = "/userinfo"
-"""Path of the userinfo endpoint; its URL is the audience of the tokens that this endpoint accepts."""
+"""Path of the userinfo endpoint. Its URL is the audience (`aud`) of the tokens for userinfo."""
 AUTHENTICATED_ENDPOINTS = ("/token", "/introspect", "/revoke", "/bc-authorize", "/par", "/device_authorization")
 """Paths of the endpoints that accept client assertions."""
 SPAN = 16 * SECOND
 DIGEST_BYTES = 16
 AHEAD = 10 * SECOND
-"""Maximum difference by which the clock of a client may be ahead of server time, in microseconds."""
+"""Maximum time by which the clock of a client may be ahead of server time, in microseconds."""
 
 
 class InvalidClient(Unauthenticated):
-    """Client authentication failed (RFC 6749 section 5.2). `scheme` is the challenge for the scheme of the
-    client's Authorization header; empty without this header.
+    """Client authentication failed (RFC 6749 section 5.2). `scheme` is the challenge in the response if the client sent
+    an Authorization header; otherwise empty.
     """
 
     code = "invalid_client"
@@ -61,13 +61,14 @@ class NonceNeeded(dpop.UseNonce):
 
     def __init__(self, nonce: str) -> None:
         super().__init__(
-            "the DPoP proof lacks a current nonce of this server", hint="send the proof again with the nonce given"
+            "the DPoP proof lacks a current nonce of this server",
+            hint="send the proof again with the nonce of this response",
         )
         self.nonce = nonce
 
 
 class AccessRefused(Unauthenticated):
-    """The access token is invalid, expired, revoked, or for another resource (RFC 6750 section 3.1)."""
+    """The access token is invalid, expired or revoked, or for another resource (RFC 6750 section 3.1)."""
 
     code = "invalid_token"
 
@@ -79,9 +80,9 @@ class InsufficientScope(Forbidden):
 
 
 class Credentials(NamedTuple):
-    """The client credentials of a form, all unverified.
+    """The client credentials in a form and its headers; nothing has been verified.
 
-    `scheme` is the challenge for the scheme of the Authorization header, if the client sent the header.
+    `scheme` is the challenge for a refusal if the client sent an Authorization header; otherwise empty.
     """
 
     unverified_assertion: str | None
@@ -90,11 +91,11 @@ class Credentials(NamedTuple):
     unverified_secret: str | None = None
     scheme: str = ""
     certificate: ClientCertificate | None = None
-    """the certificate of the client in the TLS handshake"""
+    """Certificate that the client showed in the TLS handshake."""
 
     @property
     def has_certificate_alone(self) -> bool:
-        """Return whether a client certificate is the only credential of the form beside `client_id` (RFC 8705)."""
+        """Return whether the request has no other credential than `client_id` and a client certificate (RFC 8705)."""
         is_alone = self.unverified_assertion is None and self.unverified_secret is None
         return is_alone and self.certificate is not None and self.client_id is not None
 
@@ -110,7 +111,7 @@ class Secret(NamedTuple):
 
 
 class Spend(NamedTuple):
-    """A proof that may be used once: its digest (128 bits), and the time, in microseconds, from which the proof
+    """A proof or assertion that may be used once: its digest (128 bits), and the time, in microseconds, from which it
     is refused as expired.
     """
 
@@ -119,10 +120,11 @@ class Spend(NamedTuple):
 
 
 class Spent:
-    """The used proofs that have not expired, in memory. `seq` is the number of the last proof that was read from the
-    disk.
+    """Digests of the used proofs that have not expired, in memory. `seq` is the number of the last proof that was read
+    from the disk.
 
-    Digests are grouped by spans of expiry times, so a whole span is deleted at once.
+    Digests are grouped by their time of expiry in spans of fixed length, so that all digests of a span are deleted
+    together.
     """
 
     __slots__ = ("_digests", "_spans", "seq")
@@ -136,12 +138,12 @@ class Spent:
         return digest in self._digests
 
     def add(self, digest: bytes, until: int) -> None:
-        """Add a digest, which stays until `until` (microseconds) at least."""
+        """Add the digest of a used proof. The digest stays at least until `until` (microseconds)."""
         self._digests.add(digest)
         self._spans[until // SPAN].append(digest)
 
     def forget(self, *, now: int) -> None:
-        """Delete the spans that have ended at the time `now` (microseconds)."""
+        """Delete all digests in spans that have ended at `now` (microseconds)."""
         for span in [span for span in self._spans if (span + 1) * SPAN <= now]:
             self._digests.difference_update(self._spans.pop(span))
 
@@ -154,10 +156,10 @@ class Assertion(NamedTuple):
 
 
 def name_claimed(client_id: str) -> str | None:
-    """Return an unverified client id in the form for a ledger entry; None for a text that does not have the form of a
-    client id.
+    """Return an unverified client id as a ledger entry may contain it, without the query of a URL. Return None if the
+    text does not have the form of a client id.
 
-    Such a text may be a secret that was put in the wrong field. The query of a URL is left out for the same reason.
+    A text of another form may be a secret in the wrong field, and so may the query of a URL.
     """
     url = client_id.partition("?")[0]
     if not _CLIENT_ID.fullmatch(client_id) or "@" in url:
@@ -166,9 +168,12 @@ def name_claimed(client_id: str) -> str | None:
 
 
 def parse_assertion(credentials: Credentials) -> jose.Jws:
-    """Parse the assertion of a form, without verification. Raises InvalidClient."""
+    """Return the parsed client assertion of a form; its signature and claims are not checked. Raises InvalidClient."""
     if credentials.unverified_secret is not None:
-        hint = "send `client_assertion` (private_key_jwt); a client secret is for the grant client_credentials alone"
+        hint = (
+            "send `client_assertion` (private_key_jwt); a client secret is accepted only with the grant "
+            "client_credentials"
+        )
         raise InvalidClient("client secrets are not accepted for this request", hint=hint, scheme=credentials.scheme)
     if credentials.unverified_assertion is None:
         hint = "send `client_assertion` (private_key_jwt), or `client_id` with a client certificate (mutual TLS)"
@@ -185,8 +190,8 @@ def parse_assertion(credentials: Credentials) -> jose.Jws:
 def check_assertion_type(header: jose.Header, *, is_compatible: Callable[[], bool]) -> None:
     """Check that `typ` is `client-authentication+jwt` or absent (rfc7523bis section 4). Raises InvalidClient.
 
-    A compatible client may also use `JWT`, which most libraries write into every header. Every other type is refused,
-    so that no JWT that a client signs for another purpose is accepted as an assertion.
+    A compatible client may also send `JWT`, which most libraries put into every header. Every other type is refused, so
+    that no JWT that a client signs for another purpose is accepted as an assertion.
     """
     typ = jose.media_type(header)
     if "typ" not in header or typ == ASSERTION_TYP or (typ == "jwt" and is_compatible()):
@@ -200,11 +205,12 @@ def check_assertion_type(header: jose.Header, *, is_compatible: Callable[[], boo
 def check_assertion(
     unverified_jws: jose.Jws, *, client_id: str | None, issuer: str, now: int, is_compatible: Callable[[str], bool]
 ) -> Assertion:
-    """Check the claims of an assertion at the time `now` (microseconds). Raises InvalidClient.
+    """Check the claims of an assertion at the time `now` (microseconds), and return the assertion. Raises
+    InvalidClient.
 
-    The caller has to check the type, the signature and replay. The only audience is the issuer identifier, as a string
-    or as a list with one member (rfc7523bis section 4). A compatible client may name endpoints of this server as well
-    (RFC 7523 section 3), but no other audience.
+    The caller must check the type, the signature and replay. The only audience is the issuer identifier, as a string or
+    as a list with one member (rfc7523bis section 4). A compatible client may name endpoints of this server as well (RFC
+    7523 section 3), but no other audience.
     """
     try:
         claims = parse_claims(unverified_jws.payload)
@@ -215,42 +221,46 @@ def check_assertion(
         raise InvalidClient(f"the client assertion: {error.message}") from None
     subject, jti = claims.get("sub"), claims.get("jti")
     if not isinstance(subject, str) or not _CLIENT_ID.fullmatch(subject) or claims.get("iss") != subject:
-        raise InvalidClient("`iss` and `sub` of the client assertion are not one client id")
+        raise InvalidClient("`iss` and `sub` of the client assertion are not the same client id")
     if client_id is not None and client_id != subject:
-        raise InvalidClient("`client_id` is not the client of the assertion")
+        raise InvalidClient("`client_id` differs from the client of the assertion")
     audience = claims.get("aud")
     if audience not in (issuer, [issuer]) and not (_is_ours(audience, issuer) and is_compatible(subject)):
-        raise InvalidClient("the client assertion is not for this issuer alone", hint=f"`aud` must be {issuer}")
+        raise InvalidClient(
+            "the client assertion has another audience than this issuer", hint=f"`aud` must be {issuer}"
+        )
     if not isinstance(jti, str) or not 0 < len(jti) <= MAX_JTI:
         raise InvalidClient(f"`jti` of the client assertion is not a string of 1 to {MAX_JTI} characters")
     if begins is None:
         if not is_compatible(subject):
             raise InvalidClient("the client assertion has no `iat`")
         if ends > now + AHEAD + LONGEST_ASSERTION:
-            raise InvalidClient("the client assertion without `iat` expires in more than 300 seconds", hint="add `iat`")
+            raise InvalidClient(
+                "the client assertion has no `iat` and expires in more than 300 seconds", hint="add `iat`"
+            )
         begins = ends - LONGEST_ASSERTION
     if ends > begins + LONGEST_ASSERTION and is_compatible(subject):
         ends = begins + LONGEST_ASSERTION
     if not begins < ends <= begins + LONGEST_ASSERTION:
-        raise InvalidClient("the client assertion must live for more than 0 and at most 300 seconds")
+        raise InvalidClient("the lifetime of the client assertion must be more than 0 and at most 300 seconds")
     if now >= ends:
         raise InvalidClient(f"the client assertion expired {_seconds(now - ends)} ago", hint=CLOCK_HINT)
     if (ahead := max(begins, valid_from) - now) > AHEAD:
         raise InvalidClient(
-            f"the client assertion is valid only in {_seconds(ahead)}; at most {AHEAD // SECOND} s are accepted",
+            f"the client assertion is valid only in {_seconds(ahead)}; the server accepts at most {AHEAD // SECOND} s",
             hint=CLOCK_HINT,
         )
     return Assertion(subject, Spend(sha256(f"{subject}|{jti}".encode()).digest()[:DIGEST_BYTES], ends))
 
 
-CLOCK_HINT = "compare the clock of the client with the `Date` header of this answer"
+CLOCK_HINT = "compare the clock of the client with the `Date` header of this response"
 
 
 def _is_ours(audience: object, issuer: str) -> bool:
     """Return whether every audience is this server: its issuer identifier or an endpoint that accepts assertions.
 
-    An issuer without a path may end in a slash: URL libraries add a slash, and RFC 3986 section 6.2.3 treats both as
-    the same.
+    For an issuer without a path, a final slash is accepted: URL libraries add a slash, and RFC 3986 section 6.2.3
+    treats both as the same.
     """
     ours = {issuer, *(issuer + path for path in AUTHENTICATED_ENDPOINTS)}
     if not urlsplit(issuer).path:
@@ -260,7 +270,7 @@ def _is_ours(audience: object, issuer: str) -> bool:
 
 
 def _seconds(microseconds: int) -> str:
-    """Return a difference of times in words, rounded up to whole seconds."""
+    """Return a time difference as text in seconds, rounded up: `7 s`."""
     return f"{-(-microseconds // SECOND)} s"
 
 
@@ -271,8 +281,8 @@ def spend_of(proof: dpop.Proof) -> Spend:
 
 @lru_cache(maxsize=4096)
 def public_key(jwk: str) -> jose.PublicKey:
-    """Return a registered key, parsed from its JSON. The result is cached, because loading the point is the
-    most expensive part.
+    """Return a registered key, parsed from its JWK. The result is cached, because parsing the elliptic curve point is
+    expensive.
     """
     return jose.parse_public_jwk(canonical.parse(jwk))
 
@@ -286,7 +296,8 @@ def challenge(refusal: Refused, *, resource: str, scope: str = "") -> list[tuple
         headers.append((b"dpop-nonce", refusal.nonce.encode()))
     if isinstance(refusal, (Unauthenticated, InsufficientScope, Malformed)):
         code = "invalid_request" if isinstance(refusal, Malformed) else refusal.code
-        claims = {} if type(refusal) is Unauthenticated else {"error": code}  # no error where no token was sent
+        # no error code if the request had no token
+        claims = {} if type(refusal) is Unauthenticated else {"error": code}
         claims |= {"scope": scope} if scope else {}
         claims |= {"algs": " ".join(sorted(jose.ALGS)), "resource_metadata": metadata_url(resource)}
         text = "DPoP " + ", ".join(f'{name}="{value}"' for name, value in claims.items())
@@ -295,7 +306,9 @@ def challenge(refusal: Refused, *, resource: str, scope: str = "") -> list[tuple
 
 
 def metadata_url(resource: str) -> str:
-    """Return the URL of a resource's metadata: the well-known path is between host and path (RFC 9728 section 3.1)."""
+    """Return the URL of the metadata of a resource: `/.well-known/oauth-protected-resource` is inserted between host
+    and path (RFC 9728 section 3.1).
+    """
     parts = urlsplit(resource)
     return f"{parts.scheme}://{parts.netloc}/.well-known/oauth-protected-resource{parts.path}"
 
@@ -310,11 +323,11 @@ MAX_PEP_NETWORKS = 32
 MAX_PEP_DAYS = 366
 MAX_PEP_OVERLAP_H = 168
 PEP_USE_INTERVAL = 3600 * SECOND
-"""Resolution of the last use of a key, in microseconds: further uses within this time are not recorded."""
+"""Minimum time between two recorded uses of an API key, in microseconds."""
 
 
 class Pep(NamedTuple):
-    """A static policy enforcement point. `networks` are separated by spaces; times in microseconds."""
+    """A static policy enforcement point. `networks` are separated by spaces; times are in microseconds."""
 
     pep_id: str
     name: str
@@ -333,7 +346,7 @@ class PepKey(NamedTuple):
 
 
 def render_pep_key(secret: bytes) -> str:
-    """Return an API key: a prefix that secret scanners recognise, then 256 random bits and their CRC-32, both
+    """Return an API key as text: a prefix that secret scanners recognise, then 256 random bits and their CRC-32, both
     in hexadecimal.
     """
     return f"{PEP_KEY_PREFIX}{secret.hex()}{crc32(secret):08x}"
@@ -350,21 +363,26 @@ def is_pep_key(text: str) -> bool:
 def check_networks(unverified_networks: Collection[str]) -> str:
     """Return networks in their canonical form, separated by spaces. Raises Invalid."""
     if not 1 <= len(unverified_networks) <= MAX_PEP_NETWORKS:
-        raise Invalid(f"a PEP has 1 to {MAX_PEP_NETWORKS} networks", hint="such as 10.1.2.3 or 10.1.2.0/24")
+        raise Invalid(
+            f"a PEP has 1 to {MAX_PEP_NETWORKS} networks",
+            hint="use an address or a network such as 10.1.2.3 or 10.1.2.0/24",
+        )
     try:
         networks = {ip_network(text) for text in unverified_networks}
     except ValueError as error:
-        raise Invalid(f"networks: {str(error)[:100]}", hint="such as 10.1.2.3 or 10.1.2.0/24") from None
+        raise Invalid(
+            f"networks: {str(error)[:100]}", hint="use an address or a network such as 10.1.2.3 or 10.1.2.0/24"
+        ) from None
     return " ".join(sorted(map(str, networks)))
 
 
 def check_pep_days(days: int) -> None:
-    """Check the lifetime of an API key in days. Raises Invalid."""
+    """Check the number of days for which an API key is valid. Raises Invalid."""
     if not 1 <= days <= MAX_PEP_DAYS:
         raise Invalid(f"an API key is valid for 1 to {MAX_PEP_DAYS} days")
 
 
 def check_pep_overlap(hours: int) -> None:
-    """Check the overlap of two API keys in hours. Raises Invalid."""
+    """Check for how many hours an older API key stays valid after a new key was issued. Raises Invalid."""
     if not 0 <= hours <= MAX_PEP_OVERLAP_H:
         raise Invalid(f"the overlap of two API keys is 0 to {MAX_PEP_OVERLAP_H} hours")

@@ -1,12 +1,12 @@
 """Client authentication by certificate: mutual TLS for OAuth (RFC 8705).
 
-A client of the method `tls_client_auth` is identified by a subject in a certificate of a trusted authority: its
-distinguished name, or a single alternative name. A client of `self_signed_tls_client_auth` is identified by the
+A client of the method `tls_client_auth` is identified by the subject in its certificate, which leads to a trust anchor:
+the distinguished name, or one alternative name. A client of `self_signed_tls_client_auth` is identified by the
 certificates that it registered.
 
-Stricter than RFC 8705 section 2.1: the certificate has exactly one alternative name of the registered kind, so that one
-certificate cannot identify two clients. Stricter than section 2.2: a self-signed certificate is accepted only while it
-is valid.
+Stricter than RFC 8705 section 2.1: the certificate must have exactly one alternative name of the registered kind, so
+that one certificate cannot identify two clients. Stricter than section 2.2: a self-signed certificate is accepted only
+while it is valid.
 """
 
 from __future__ import annotations
@@ -42,22 +42,24 @@ MAX_ANCHORS = 100
 MAX_CERTIFICATES = 10
 """Maximum number of registered certificates of one client."""
 MAX_ADMITTED = 1000
-"""Maximum number of registered certificates of all agents, and also of all other clients: a listener loads each
-certificate.
+"""Maximum number of registered certificates of all agents together, and of all other clients together, because a TLS
+listener loads each certificate.
 """
 _SECOND = 1_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NO_CHECK_TIME = 0x200000
 _PATH_FLAGS = crypto.X509StoreFlags.PARTIAL_CHAIN | crypto.X509StoreFlags.POLICY_CHECK | _NO_CHECK_TIME
-"""OpenSSL checks certificate policies and none is acceptable, so a path that requires a policy is refused (RFC
-5280 section 6.1.1).
+"""Flags for OpenSSL. It checks certificate policies without accepting any, so a path that requires a policy is refused
+(RFC 5280 section 6.1.1).
 """
 _WEAK = (hashes.MD5, hashes.SHA1)
 _DNS = re.compile(r"(?=.{1,253}\Z)[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*")
 
 
 class SubjectKind(StrEnum):
-    """The member of the client metadata that states the expected subject (RFC 8705 section 2.1.2)."""
+    """The kind of the expected subject of a client's certificate, by its member in the client metadata (RFC 8705
+    section 2.1.2).
+    """
 
     DN = "tls_client_auth_subject_dn"
     DNS = "tls_client_auth_san_dns"
@@ -67,10 +69,10 @@ class SubjectKind(StrEnum):
 
 
 class CertificateClient(NamedTuple):
-    """The method by which a client authenticates; `kind` and `value` are the expected subject, empty for registered
-    certificates.
+    """The method by which a client authenticates by certificate. `kind` and `value` are the expected subject; both are
+    empty for registered certificates.
 
-    `is_bound`: true if every access token of the client is bound to its certificate (RFC 8705 section 3.4).
+    `is_bound`: every access token of the client is bound to its certificate (RFC 8705 section 3.4).
     """
 
     client: str
@@ -82,7 +84,7 @@ class CertificateClient(NamedTuple):
 
 
 class TrustAnchor(NamedTuple):
-    """An authority whose certificates authenticate clients; `is_own`: true if the authority is this server's own."""
+    """An authority whose certificates authenticate clients. `is_own`: the authority is a root of this server."""
 
     digest: str
     name: str
@@ -98,23 +100,25 @@ class InvalidCertificate(Invalid):
 
 
 def digest_of(certificate: x509.Certificate) -> str:
-    """Return the digest `x5t#S256` of a certificate."""
+    """Return the digest `x5t#S256` of a certificate: SHA-256 in base64url."""
     return jose.b64u(sha256(certificate.public_bytes(Encoding.DER)).digest())
 
 
 def parse_pem(text: str) -> x509.Certificate:
-    """Return the certificate of a PEM text with exactly one certificate. Raises InvalidCertificate."""
+    """Return the certificate in a PEM text that contains exactly one. Raises InvalidCertificate."""
     if len(text) > 2 * MAX_CERTIFICATE:
         raise InvalidCertificate(f"the certificate has more than {2 * MAX_CERTIFICATE} characters")
     try:
         [certificate] = load_pem_certificates(text)
     except (ValueError, Malformed):
-        raise InvalidCertificate("not exactly one certificate in PEM", hint="send one `CERTIFICATE` block") from None
+        raise InvalidCertificate(
+            "the text does not contain exactly one certificate in PEM", hint="send one `CERTIFICATE` block"
+        ) from None
     return certificate
 
 
 def parse_chain(text: str) -> ClientCertificate:
-    """Return the certificate of a client, the first one of a PEM text, with the others as its chain. Raises
+    """Return the client certificate in a PEM text: the first certificate, with the following ones as its chain. Raises
     InvalidCertificate.
     """
     try:
@@ -124,7 +128,7 @@ def parse_chain(text: str) -> ClientCertificate:
     except (ValueError, Malformed):
         raise InvalidCertificate("the certificate is not readable PEM", hint="send `CERTIFICATE` blocks") from None
     if len(chain) > MAX_CHAIN:
-        raise InvalidCertificate(f"more than {MAX_CHAIN} certificates follow the first one")
+        raise InvalidCertificate(f"more than {MAX_CHAIN} certificates follow the first certificate")
     ders = [one.public_bytes(Encoding.DER) for one in (leaf, *chain)]
     return ClientCertificate(ders[0], tuple(ders[1:]))
 
@@ -149,7 +153,7 @@ def check_anchor(certificate: x509.Certificate, *, now: int) -> None:
 def check_time(certificate: x509.Certificate, *, now: int) -> None:
     """Check that a certificate is valid at `now` (microseconds). Raises InvalidCertificate."""
     if now < _micros(certificate.not_valid_before_utc):
-        raise InvalidCertificate("the certificate is not valid yet", hint="compare the clocks")
+        raise InvalidCertificate("the certificate is not valid yet", hint="compare the clocks of both machines")
     if now >= expiry_of(certificate):
         raise InvalidCertificate("the certificate has expired", hint="renew it")
 
@@ -179,36 +183,41 @@ def _extension(certificate: x509.Certificate, kind: type[Any]) -> Any:
 
 
 def _check_strength(certificate: x509.Certificate, *, of: str) -> None:
-    """Check that the key and the signature of a certificate are of accepted kinds and strengths. Raises
-    InvalidCertificate.
+    """Check that the key and the signature algorithm of a certificate are strong enough. `of` names the certificate in
+    errors. Raises InvalidCertificate.
     """
     key = certificate.public_key()
     is_strong = isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey)
     is_strong |= isinstance(key, rsa.RSAPublicKey) and key.key_size >= 2048
     is_strong |= isinstance(key, ec.EllipticCurvePublicKey) and key.curve.key_size >= 256
     if not is_strong:
-        raise InvalidCertificate(f"{of} has a weak key", hint="RSA from 2048 bits on, or an elliptic curve of 256 bits")
+        raise InvalidCertificate(
+            f"{of} has a weak key", hint="use RSA with at least 2048 bits, or an elliptic curve of 256 bits"
+        )
     try:
         algorithm = certificate.signature_hash_algorithm
     except (ValueError, UnsupportedAlgorithm):
-        hint = "sign it with SHA-256"
+        hint = "sign the certificate with SHA-256"
         raise InvalidCertificate(f"{of} is signed with an algorithm that cannot be read", hint=hint) from None
     if isinstance(algorithm, _WEAK):
-        raise InvalidCertificate(f"{of} is signed with MD5 or SHA-1", hint="sign it with SHA-256")
+        raise InvalidCertificate(f"{of} is signed with MD5 or SHA-1", hint="sign the certificate with SHA-256")
 
 
 # --- the subject of `tls_client_auth`
 
 
 def check_subject(members: Mapping[str, str]) -> tuple[SubjectKind, str]:
-    """Return the expected subject of a client in its canonical form, from the members of RFC 8705 section 2.1.2.
+    """Return the kind and the canonical form of the expected subject that the client metadata contain (members of RFC
+    8705 section 2.1.2).
 
-    Raises InvalidCertificate, also for no subject and for several.
+    Raises InvalidCertificate, also if there is no subject or more than one.
     """
     named = [(kind, members[kind]) for kind in SubjectKind if members.get(kind)]
     if len(named) != 1:
         hint = f"one of {', '.join(SubjectKind)}"
-        raise InvalidCertificate(f"`{TLS_CLIENT_AUTH}` needs exactly one subject, not {len(named)}", hint=hint)
+        raise InvalidCertificate(
+            f"`{TLS_CLIENT_AUTH}` needs exactly one subject, but {len(named)} were sent", hint=hint
+        )
     [(kind, text)] = named
     if len(text) > MAX_URI:
         raise InvalidCertificate(f"`{kind}` has more than {MAX_URI} characters")
@@ -234,7 +243,7 @@ NAME_ATTRIBUTES = {
     NameOID.GIVEN_NAME: "givenName",
     NameOID.SURNAME: "SN",
 }
-"""Short names of attribute types: the types of RFC 4514 section 3, and others that are usual in client certificates."""
+"""Short names of attribute types: those of RFC 4514 section 3, and others that client certificates often contain."""
 _HINTS = {
     SubjectKind.DN: "such as `CN=reports,O=Example` (RFC 4514)",
     SubjectKind.DNS: "such as `reports.example.org`",
@@ -245,7 +254,9 @@ _HINTS = {
 
 
 def _canonical(kind: SubjectKind, text: str) -> str:
-    """Return a subject in its canonical form, for comparison. Raises ValueError."""
+    """Return a subject of this kind in its canonical form, so that equal subjects are equal texts. Raises
+    ValueError.
+    """
     match kind:
         case SubjectKind.DN:
             if not _prepare(parsed := _parse_name(text)):
@@ -269,7 +280,9 @@ def _canonical(kind: SubjectKind, text: str) -> str:
 
 
 _ATTRIBUTES = {name: oid for oid, text in NAME_ATTRIBUTES.items() for name in (text, text.lower(), text.upper())}
-"""Attribute types by name, in their usual spelling, in lower case and in upper case (RFC 4512 section 2.5)."""
+"""Attribute types by their short names, in the usual spelling, in lower case and in upper case (RFC 4512
+section 2.5).
+"""
 
 
 def _parse_name(text: str) -> x509.Name:
@@ -278,8 +291,8 @@ def _parse_name(text: str) -> x509.Name:
 
 
 def _prepare(name: x509.Name) -> list[frozenset[tuple[str, str]]]:
-    """Return a distinguished name for comparison (RFC 4517 section 4.2.15, RFC 4518): case and repeated spaces
-    are ignored.
+    """Return a distinguished name in a form for comparison, which ignores case and repeated spaces (RFC 4517 section
+    4.2.15, RFC 4518).
     """
     return [
         frozenset(
@@ -299,23 +312,23 @@ _ALTERNATIVES: dict[SubjectKind, type[x509.GeneralName]] = {
 
 
 def check_match(certificate: x509.Certificate, kind: SubjectKind, value: str) -> None:
-    """Check that a certificate has the expected subject, and no other subject of that kind. Raises
+    """Check that a certificate has the expected subject, and no second subject of that kind. Raises
     InvalidCertificate.
     """
     if kind is SubjectKind.DN:
         if _prepare(certificate.subject) != _prepare(_parse_name(value)):
-            raise InvalidCertificate("the subject of the certificate is not that of the client")
+            raise InvalidCertificate("the subject of the certificate differs from that of the client")
         return
     names = _extension(certificate, x509.SubjectAlternativeName)
     of_kind = [] if names is None else names.get_values_for_type(_ALTERNATIVES[kind])
     if len(of_kind) != 1:
-        raise InvalidCertificate(f"the certificate has {len(of_kind)} alternative names for `{kind}`, not one")
+        raise InvalidCertificate(f"the certificate has {len(of_kind)} alternative names for `{kind}` instead of one")
     try:
         is_same = _canonical(kind, str(of_kind[0])) == value
     except ValueError:
         is_same = False
     if not is_same:
-        raise InvalidCertificate("the alternative name of the certificate is not that of the client")
+        raise InvalidCertificate("the alternative name of the certificate differs from that of the client")
 
 
 # --- the path to a trust anchor
@@ -324,8 +337,8 @@ def check_match(certificate: x509.Certificate, kind: SubjectKind, value: str) ->
 def check_path(
     leaf: x509.Certificate, shown: ClientCertificate, anchors: Iterable[x509.Certificate], *, now: int
 ) -> x509.Certificate:
-    """Return the trust anchor at which the certificate path of a client ends. The path may use the other
-    certificates that the client sent (RFC 5280 section 6, by OpenSSL). `now` in microseconds. Raises
+    """Return the trust anchor to which the certificate `leaf` of a client leads, after OpenSSL has verified the path
+    (RFC 5280 section 6). The path may use the other certificates that the client sent. `now` is in microseconds. Raises
     InvalidCertificate.
     """
     store = crypto.X509Store()
@@ -357,11 +370,16 @@ def _check_usage(certificate: x509.Certificate) -> None:
     usages = _extension(certificate, x509.ExtendedKeyUsage)
     allowed = (ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE)
     if usages is not None and not any(usage in usages for usage in allowed):
-        raise InvalidCertificate("the certificate is not for clients", hint="add the extended key usage clientAuth")
+        raise InvalidCertificate(
+            "the extended key usage of the certificate does not allow client authentication",
+            hint="add the extended key usage clientAuth",
+        )
 
 
 def check_self_signed(certificate: x509.Certificate, *, now: int) -> None:
-    """Check a self-signed certificate that a client registers (`now` in microseconds). Raises InvalidCertificate."""
+    """Check a self-signed certificate that a client wants to register. `now` is in microseconds. Raises
+    InvalidCertificate.
+    """
     try:
         certificate.verify_directly_issued_by(certificate)
     except Exception as error:  # noqa: BLE001 because the library raises an error of its own for each kind of key
@@ -373,9 +391,9 @@ def check_self_signed(certificate: x509.Certificate, *, now: int) -> None:
 
 
 def read_jwk_certificates(jwks: object) -> list[x509.Certificate]:
-    """Return the certificates of a JWK Set: the first of `x5c` of each key (RFC 7517 section 4.7).
+    """Return the certificates of a JWK Set: from each key the first certificate in `x5c` (RFC 7517 section 4.7).
 
-    Raises InvalidCertificate, also if the key of a certificate is not the key of its JWK.
+    Raises InvalidCertificate, also if a JWK and its certificate have different keys.
     """
     keys = jwks.get("keys") if isinstance(jwks, dict) else None
     certificates: list[x509.Certificate] = []
@@ -388,9 +406,9 @@ def read_jwk_certificates(jwks: object) -> list[x509.Certificate]:
             thumbprint = key_thumbprint(certificate)
             is_same = jose.parse_public_jwk(key).thumbprint == thumbprint
         except (ValueError, Malformed, jose.InvalidKey):
-            raise InvalidCertificate("`x5c` contains no certificate in DER, or its JWK no key") from None
+            raise InvalidCertificate("`x5c` contains no certificate in DER, or its JWK contains no key") from None
         if not is_same:
-            raise InvalidCertificate("the certificate in `x5c` is of another key than its JWK")
+            raise InvalidCertificate("the certificate in `x5c` has another key than its JWK")
         certificates.append(certificate)
     if not 1 <= len(certificates) <= MAX_CERTIFICATES:
         raise InvalidCertificate(f"a client registers 1 to {MAX_CERTIFICATES} certificates")
@@ -398,8 +416,8 @@ def read_jwk_certificates(jwks: object) -> list[x509.Certificate]:
 
 
 def key_thumbprint(certificate: x509.Certificate) -> str:
-    """Return the RFC 7638 thumbprint of the key of a certificate. For a kind of key that this server does not
-    support as a JWK, return the SHA-256 of its SubjectPublicKeyInfo.
+    """Return the RFC 7638 thumbprint of the key of a certificate. If this server does not support the kind of key as a
+    JWK, return the SHA-256 of the SubjectPublicKeyInfo instead.
     """
     key = certificate.public_key()
     try:
@@ -409,12 +427,12 @@ def key_thumbprint(certificate: x509.Certificate) -> str:
 
 
 def same_names(one: x509.Certificate, others: Sequence[x509.Certificate]) -> bool:
-    """Return whether one of the other certificates has the same subject."""
+    """Return whether `one` has the same subject as one of the other certificates."""
     return any(_prepare(one.subject) == _prepare(other.subject) for other in others)
 
 
 def parse_shown(shown: ClientCertificate) -> x509.Certificate:
-    """Return the parsed certificate of a client in the TLS handshake. Raises InvalidCertificate."""
+    """Return the client certificate of a TLS handshake, parsed. Raises InvalidCertificate."""
     return _load(shown.der)
 
 

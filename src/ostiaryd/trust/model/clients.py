@@ -1,13 +1,13 @@
 """OAuth clients that send people to the authorization endpoint: their records, their metadata, their redirect URIs.
 
 Metadata are those of RFC 7591 section 2, OpenID Connect Registration 1.0 section 2, RP-Initiated Logout 1.0 section
-3.1, Back-Channel Logout 1.0 section 2.2, RFC 9126 section 6 and RFC 9449 section 5.2. Other members are ignored
-(RFC 7591 section 2).
+3.1, Back-Channel Logout 1.0 section 2.2, RFC 9126 section 6 and RFC 9449 section 5.2. Other members are ignored (RFC
+7591 section 2).
 
-A redirect URI has one spelling, since readers of URIs differ about all others: RFC 3986 section 6.2.2, no fragment, no
-user, no number but a usual address as host. It is `https`, `http` on loopback, or for a native client a private-use
-scheme with a period in it (RFC 8252 section 7.1). It is compared letter by letter; only the port of a loopback URI may
-differ (RFC 8252 section 7.3).
+A redirect URI must be in its canonical spelling (RFC 3986 section 6.2.2), because programs interpret other spellings
+differently: no fragment, no user, and as host a name or an IP address in its usual form. Its scheme is `https`, `http`
+on loopback, or, for a native client, a private-use scheme that contains a period (RFC 8252 section 7.1). Redirect URIs
+are compared character by character; only the port of a loopback URI may differ (RFC 8252 section 7.3).
 """
 
 from __future__ import annotations
@@ -46,25 +46,27 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 AUTHORIZATION_CODE, REFRESH_TOKEN = "authorization_code", "refresh_token"
 DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
 CLIENT_GRANTS = (AUTHORIZATION_CODE, REFRESH_TOKEN, DEVICE_CODE)
-"""Grant types that a client that no administrator registered may use."""
+"""Grant types that a client may use that no administrator registered."""
 SECRET_METHODS = ("client_secret_basic", "client_secret_post")
 ID_TOKEN_ALGS = ("RS256", "ES256", "EdDSA")
-"""Algorithms of ID tokens. The first is for clients that request none (OpenID Connect Dynamic Client
+"""Supported algorithms of ID tokens. The first is used for clients that request none (OpenID Connect Dynamic Client
 Registration 1.0 section 2).
 """
 ANSWER_PARAMETERS = frozenset({"code", "state", "iss", "error", "error_description", "error_uri", "response"})
-"""Parameters that a response adds to a redirect URI. A registered redirect URI may not contain them, because a
-client could read the wrong value (RFC 9207).
+"""Parameters that a response adds to a redirect URI. A registered redirect URI may not contain them, because the client
+could then read the wrong value (RFC 9207).
 """
 _PRIVATE_USE = re.compile(r"[a-z][a-z0-9+-]*(?:\.[a-z0-9+-]+)+:/[!#-;=?-\[\]_a-z~%]*")
 _LOOPBACK_URI = re.compile(r"(?P<host>http://(?:127\.0\.0\.1|localhost|\[::1\]))(?::[0-9]{1,5})?(?P<rest>[/?].*)?")
 _NUMBER = re.compile(r"\d+|0x[0-9a-f]*")
-"""Pattern of the last label of a host that resolvers read as an IPv4 address."""
+"""Pattern of the last label of a host that resolvers would read as a part of an IPv4 address."""
 _HOST_NAME = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?")
 
 
 class ClientKind(StrEnum):
-    """Class of registration: an agent by an administrator, a metadata document, or a registration at `/register`."""
+    """Class of registration of a client: an agent that an administrator registered, a client with a metadata document,
+    or a client that registered at `/register`.
+    """
 
     AGENT = "agent"
     DOCUMENT = "document"
@@ -72,11 +74,13 @@ class ClientKind(StrEnum):
 
 
 BearerClass = Literal["document", "dynamic"]
-"""Class of registration of clients that no administrator registered."""
+"""Class of registration of a client that no administrator registered."""
 
 
 class ClientState(StrEnum):
-    """State of a client: `pending` waits for a person's approval, `active` may act, a person `stopped` it."""
+    """State of a client. `pending`: an administrator must approve the client. `active`: the client may act. `stopped`:
+    an administrator stopped the client.
+    """
 
     PENDING = "pending"
     ACTIVE = "active"
@@ -108,7 +112,7 @@ class UnapprovedSoftwareStatement(Invalid):
 
 
 class ClientMetadata(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The metadata of a client that this server supports, by their registered names."""
+    """The metadata of a client that this server supports, under their registered names."""
 
     redirect_uris: tuple[str, ...] = ()
     client_name: str = ""
@@ -128,13 +132,13 @@ class ClientMetadata(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     software_id: str = ""
     software_version: str = ""
     software_statement: str = ""
-    """the verified software statement with which the client registered (RFC 7591 section 3.2.1)"""
+    """Verified software statement with which the client registered; empty for none (RFC 7591 section 3.2.1)."""
     post_logout_redirect_uris: tuple[str, ...] = ()
     backchannel_logout_uri: str = ""
     backchannel_logout_session_required: bool = False
     initiate_login_uri: str = ""
     id_token_signed_response_alg: str = ""
-    """empty means RS256 (OpenID Connect Dynamic Client Registration 1.0 section 2)"""
+    """Algorithm of ID tokens; empty means RS256 (OpenID Connect Dynamic Client Registration 1.0 section 2)."""
     dpop_bound_access_tokens: bool = False
     tls_client_certificate_bound_access_tokens: bool = False
     tls_client_auth_subject_dn: str = ""
@@ -147,10 +151,10 @@ class ClientMetadata(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     default_acr_values: tuple[str, ...] = ()
 
     def digest(self) -> str:
-        """Return the digest of the members that a consent relies on: the name, the redirect URIs, the authentication
+        """Return the digest of the metadata on which a consent relies: the name, the redirect URIs, the authentication
         method and its keys.
 
-        A consent is valid only for the digest for which it was given.
+        A consent is valid only while this digest is the same as at the time of the consent.
         """
         relied = (
             self.client_name,
@@ -169,14 +173,15 @@ class ClientMetadata(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
 
 class OAuthClient(msgspec.Struct, frozen=True, kw_only=True):
-    """A client of the authorization endpoint; times in microseconds since the epoch.
+    """A client of the authorization endpoint; times are in microseconds.
 
-    `client_id` is the id of an agent, the URL of a metadata document, or a `cl_` id.
+    `client_id` is the id of an agent, the URL of a metadata document, or an id `cl_...` of a client that registered
+    itself.
     """
 
     client_id: str
     handle: str
-    """id of the record for administrators: `cl_...`, or the id of the agent"""
+    """Id of the record, by which administrators name the client: `cl_...`, or the id of the agent."""
     kind: ClientKind
     state: ClientState
     metadata: ClientMetadata
@@ -184,51 +189,53 @@ class OAuthClient(msgspec.Struct, frozen=True, kw_only=True):
     created_at: int
     changed_at: int
     fresh_until: int | None = None
-    """the time after which the metadata document is fetched again"""
+    """Time after which the metadata document must be fetched again; None for clients without a document."""
     used_at: int | None = None
-    """time of the first consent, or of an administrator's decision about the client; None before"""
+    """Time of the first consent, or of an administrator's decision about the client; None before both."""
     network: str = ""
     access_digest: str | None = None
-    """digest of the registration access token (RFC 7592)"""
+    """Digest of the registration access token (RFC 7592); None if there is none."""
 
     @property
     def name(self) -> str:
-        """Return the name in the client's metadata, or else its id."""
+        """Return the client name in the metadata; without a name, the client id."""
         return self.metadata.client_name or self.client_id
 
     @property
     def host(self) -> str:
-        """Return the host of the client's metadata document, which vouches for the client; empty for other kinds."""
+        """Return the host of the client's metadata document, which vouches for the client; empty for a client without a
+        document.
+        """
         return (urlsplit(self.client_id).hostname or "") if self.kind is ClientKind.DOCUMENT else ""
 
     @property
     def registration(self) -> str:
-        """Return the class of registration by which a resource may accept bearer tokens; empty for an agent."""
+        """Return the class of registration for bearer exemptions, `document` or `dynamic`; empty for an agent."""
         return "" if self.kind is ClientKind.AGENT else self.kind.value
 
     @property
     def is_unknown(self) -> bool:
-        """Return whether neither an administrator nor a person has accepted the client yet."""
+        """Return whether neither an administrator has approved the client nor a person has consented to it."""
         return self.kind is not ClientKind.AGENT and self.used_at is None
 
     @property
     def is_public(self) -> bool:
-        """Return whether the client does not authenticate (RFC 6749 section 2.1)."""
+        """Return whether the client is public: it does not authenticate (RFC 6749 section 2.1)."""
         return self.metadata.token_endpoint_auth_method == "none"
 
     def has_redirect_uri(self, unverified_uri: str) -> bool:
-        """Return whether the client registered the redirect URI; a loopback URI may have another port."""
+        """Return whether the client registered this redirect URI. For a loopback URI, the port may differ."""
         return is_registered_uri(unverified_uri, self.metadata.redirect_uris)
 
     def has_logout_uri(self, unverified_uri: str) -> bool:
-        """Return whether the client registered the URI for the time after a logout (RP-Initiated Logout 1.0
-        section 3).
+        """Return whether the client registered this URI for the return after a logout (RP-Initiated Logout 1.0 section
+        3).
         """
         return unverified_uri in self.metadata.post_logout_redirect_uris
 
 
 def is_registered_uri(unverified_uri: str, registered: tuple[str, ...]) -> bool:
-    """Return whether a list contains a URI, character by character; a loopback URI may have another port."""
+    """Return whether `registered` contains the URI, character by character. For a loopback URI, the port may differ."""
     if unverified_uri in registered:
         return True
     if (portless := _without_port(unverified_uri)) is None:
@@ -237,7 +244,7 @@ def is_registered_uri(unverified_uri: str, registered: tuple[str, ...]) -> bool:
 
 
 def _without_port(uri: str) -> str | None:
-    """Return a loopback URI without its port; None for any other URI, and for a port that is not a valid number."""
+    """Return a loopback URI without its port. Return None for any other URI, and if the port is not a valid number."""
     match = _LOOPBACK_URI.fullmatch(uri)
     if match is None or not _is_port(uri.removeprefix(match["host"])):
         return None
@@ -250,7 +257,7 @@ def _is_port(rest: str) -> bool:
 
 
 def parse_metadata(unverified: Mapping[str, Any], *, needs_redirect_uri: bool = True) -> ClientMetadata:
-    """Return the metadata of a client. The caller has to check whether its URLs may be fetched.
+    """Return the validated metadata of a client. The caller must still check the URLs that the server will fetch.
 
     Raises InvalidClientMetadata, InvalidRedirectUri.
     """
@@ -260,7 +267,7 @@ def parse_metadata(unverified: Mapping[str, Any], *, needs_redirect_uri: bool = 
     except msgspec.ValidationError as error:
         raise InvalidClientMetadata(f"client metadata: {error}") from None
     if len(msgspec.json.encode(metadata)) > MAX_METADATA:
-        raise InvalidClientMetadata(f"the client metadata are over {MAX_METADATA} bytes")
+        raise InvalidClientMetadata(f"the client metadata are longer than {MAX_METADATA} bytes")
     _check_redirect_uris(metadata, is_needed=needs_redirect_uri)
     _check_grants(metadata)
     _check_words(metadata)
@@ -271,7 +278,7 @@ def parse_metadata(unverified: Mapping[str, Any], *, needs_redirect_uri: bool = 
 
 
 _MEMBERS = frozenset(ClientMetadata.__struct_fields__) - {"software_statement"}
-"""Members that are read from the metadata as the client sent them."""
+"""Names of the members that are read from the unverified metadata of a client."""
 decode_metadata = json_decoder(ClientMetadata)
 
 
@@ -284,7 +291,7 @@ def _check_redirect_uris(metadata: ClientMetadata, *, is_needed: bool) -> None:
     if metadata.application_type not in ("", "web", "native"):
         raise InvalidClientMetadata("`application_type` must be `web` or `native`")
     if is_needed and not uris and AUTHORIZATION_CODE in metadata.grant_types:
-        raise InvalidRedirectUri("`redirect_uris` is missing", hint="name the URLs to which people return")
+        raise InvalidRedirectUri("`redirect_uris` is missing", hint="send the URLs to which people return")
     if max(len(uris), len(metadata.post_logout_redirect_uris)) > MAX_REDIRECT_URIS:
         raise InvalidRedirectUri(f"a client has at most {MAX_REDIRECT_URIS} redirect URIs")
     for uri in (*uris, *metadata.post_logout_redirect_uris):
@@ -292,7 +299,9 @@ def _check_redirect_uris(metadata: ClientMetadata, *, is_needed: bool) -> None:
 
 
 def check_redirect_uri(unverified_uri: str, *, is_native: bool = True) -> str:
-    """Return a redirect URI if it is acceptable and in its canonical spelling. Raises InvalidRedirectUri."""
+    """Return a redirect URI after checking that it is accepted and in its canonical spelling. `is_native` permits the
+    private-use schemes of native applications. Raises InvalidRedirectUri.
+    """
     uri = unverified_uri
     if len(uri) > MAX_URI:
         raise InvalidRedirectUri(f"a redirect URI has at most {MAX_URI} characters")
@@ -310,12 +319,16 @@ def check_redirect_uri(unverified_uri: str, *, is_native: bool = True) -> str:
         raise InvalidRedirectUri(f"{shown}: {error.message}", hint="write https://HOST[:PORT]/PATH") from None
     base, question, query = uri.partition("?")
     if clash := ANSWER_PARAMETERS & {name for name, _ in parse_qsl(query, keep_blank_values=True)}:
-        raise InvalidRedirectUri(f"{shown} has the parameter `{min(clash)}`", hint="the answer adds it")
+        raise InvalidRedirectUri(
+            f"{shown} has the parameter `{min(clash)}`", hint="the server adds that parameter to each response"
+        )
     if base not in (normal, normal.removesuffix("/")) or "*" in base.split("/", 3)[2]:
-        raise InvalidRedirectUri(f"{shown} can be written in another way", hint=f"write `{normal}{question}{query}`")
+        raise InvalidRedirectUri(f"{shown} is not in its canonical spelling", hint=f"write `{normal}{question}{query}`")
     host = urlsplit(uri).hostname or ""
     if not _is_usual(host):
-        raise InvalidRedirectUri(f"{shown} has a host that is no DNS name or IP address in its usual spelling")
+        raise InvalidRedirectUri(
+            f"{shown} has a host that is neither a DNS name nor an IP address in its usual spelling"
+        )
     if uri.startswith("http:") and host not in LOOPBACK:
         raise InvalidRedirectUri(f"{shown} must begin with https://", hint="http:// is for 127.0.0.1, [::1], localhost")
     return uri
@@ -324,7 +337,8 @@ def check_redirect_uri(unverified_uri: str, *, is_native: bool = True) -> str:
 def _is_usual(host: str) -> bool:
     """Return whether a host is a name of letters, digits, `-` and `_`, or an IP address in its canonical spelling.
 
-    RFC 3986 also allows `;` and `,` in a host, which would end a directive of the content security policy of a page.
+    RFC 3986 also allows `;` and `,` in a host. In the content security policy of a page, these characters would end a
+    directive.
     """
     is_number = ":" in host or _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]) is not None
     try:
@@ -337,10 +351,10 @@ def _check_grants(metadata: ClientMetadata) -> None:
     if not metadata.grant_types or len(metadata.grant_types) > len(CLIENT_GRANTS) + 4:
         raise InvalidClientMetadata("`grant_types` must have 1 to 7 values")
     if not set(metadata.grant_types) & {AUTHORIZATION_CODE, DEVICE_CODE}:
-        hint = f"of {', '.join(metadata.grant_types)[:200]}, none begins without another grant"
+        hint = f"none of {', '.join(metadata.grant_types)[:200]} can be used without an earlier grant"
         raise InvalidClientMetadata("`grant_types` must have `authorization_code` or the device grant", hint=hint)
     if AUTHORIZATION_CODE in metadata.grant_types and metadata.response_types != ("code",):
-        raise InvalidClientMetadata("`response_types` must be `code` alone", hint="no tokens in URLs (RFC 9700 2.1.2)")
+        raise InvalidClientMetadata("`response_types` must be `code` only", hint="no tokens in URLs (RFC 9700 2.1.2)")
 
 
 def _check_words(metadata: ClientMetadata) -> None:
@@ -353,7 +367,7 @@ def _check_words(metadata: ClientMetadata) -> None:
     except Invalid as error:
         raise InvalidClientMetadata(error.message, hint=error.hint) from None
     if len(metadata.contacts) > MAX_REDIRECT_URIS or len(metadata.default_acr_values) > MAX_REDIRECT_URIS:
-        raise InvalidClientMetadata(f"`contacts` or `default_acr_values` has over {MAX_REDIRECT_URIS} values")
+        raise InvalidClientMetadata(f"`contacts` or `default_acr_values` has more than {MAX_REDIRECT_URIS} values")
     if metadata.default_max_age is not None and metadata.default_max_age < 0:
         raise InvalidClientMetadata("`default_max_age` must not be negative")
     for name in ("client_uri", "logo_uri", "policy_uri", "tos_uri", "initiate_login_uri"):
@@ -361,7 +375,9 @@ def _check_words(metadata: ClientMetadata) -> None:
 
 
 def check_web_page(uri: str, *, name: str) -> None:
-    """Check a URL that is shown to people and never fetched; an empty URL is accepted. Raises InvalidClientMetadata."""
+    """Check a URL that the server shows to people and never fetches; empty is accepted. `name` is the member in errors.
+    Raises InvalidClientMetadata.
+    """
     if not uri:
         return
     try:
@@ -378,32 +394,32 @@ def _check_keys(metadata: ClientMetadata) -> None:
     """
     method = metadata.token_endpoint_auth_method
     if method not in ("none", "private_key_jwt", *CERTIFICATE_METHODS, *SECRET_METHODS):
-        hint = f"none with PKCE, private_key_jwt, {', '.join(CERTIFICATE_METHODS)}"
-        raise InvalidClientMetadata(f"`token_endpoint_auth_method` {method[:64]!a} is not offered", hint=hint)
+        hint = f"use none with PKCE, private_key_jwt, {', '.join(CERTIFICATE_METHODS)}"
+        raise InvalidClientMetadata(f"`token_endpoint_auth_method` {method[:64]!a} is not supported", hint=hint)
     if metadata.jwks is not None and metadata.jwks_uri:
-        raise InvalidClientMetadata("`jwks` and `jwks_uri` exclude each other (RFC 7591 section 2)")
+        raise InvalidClientMetadata("`jwks` and `jwks_uri` cannot be used together (RFC 7591 section 2)")
     if method == "private_key_jwt" and metadata.jwks is None and not metadata.jwks_uri:
         raise InvalidClientMetadata("`private_key_jwt` needs `jwks` or `jwks_uri`")
     try:
         if method == TLS_CLIENT_AUTH:
             check_subject(metadata.certificate_subject)
         elif any(metadata.certificate_subject.values()):
-            raise InvalidClientMetadata(f"a subject of a certificate is for `{TLS_CLIENT_AUTH}` alone")
+            raise InvalidClientMetadata(f"a certificate subject can only be used with `{TLS_CLIENT_AUTH}`")
         if method == SELF_SIGNED:
             read_jwk_certificates(metadata.jwks)
     except InvalidCertificate as refusal:
         raise InvalidClientMetadata(refusal.message, hint=refusal.hint) from None
     if metadata.id_token_signed_response_alg not in ("", *ID_TOKEN_ALGS):
-        raise InvalidClientMetadata("`id_token_signed_response_alg` is not offered", hint=", ".join(ID_TOKEN_ALGS))
+        raise InvalidClientMetadata("`id_token_signed_response_alg` is not supported", hint=", ".join(ID_TOKEN_ALGS))
     if metadata.token_endpoint_auth_signing_alg not in ("", *jose.ALGS):
         hint = ", ".join(sorted(jose.ALGS))
-        raise InvalidClientMetadata("`token_endpoint_auth_signing_alg` is not offered", hint=hint)
+        raise InvalidClientMetadata("`token_endpoint_auth_signing_alg` is not supported", hint=hint)
     if metadata.jwks is not None:
         parse_client_keys(metadata.jwks)
 
 
 def parse_client_keys(jwks: object) -> tuple[jose.PublicKey, ...]:
-    """Return the keys of a JWK Set that can sign. Raises InvalidClientMetadata."""
+    """Return those keys of a JWK Set that can verify signatures. Raises InvalidClientMetadata."""
     keys = jwks.get("keys") if isinstance(jwks, dict) else None
     if not isinstance(keys, list) or not 1 <= len(keys) <= MAX_CLIENT_KEYS:
         raise InvalidClientMetadata(f"a client has 1 to {MAX_CLIENT_KEYS} keys")
@@ -416,7 +432,7 @@ def parse_client_keys(jwks: object) -> tuple[jose.PublicKey, ...]:
     if not parsed:
         raise InvalidClientMetadata("the client has no key for signatures")
     if len({key.kid for key in parsed}) < len(parsed):
-        raise InvalidClientMetadata("two keys of the client have one `kid`")
+        raise InvalidClientMetadata("two keys of the client have the same `kid`")
     return parsed
 
 
@@ -429,19 +445,20 @@ SHORTEST_FRESH_S, USUAL_FRESH_S, LONGEST_FRESH_S = 300, 3600, 86_400
 
 
 def is_document_id(client_id: str) -> bool:
-    """Return whether a client id is the URL of a metadata document. Ids that this server generates never are."""
+    """Return whether a client id is the URL of a metadata document. No id that this server generates is such a URL."""
     return client_id.startswith("https://")
 
 
 def check_document_id(unverified_id: str) -> str:
-    """Check the URL of a metadata document (draft-ietf-oauth-client-id-metadata-document section 3).
+    """Return a client id after checking that it is an acceptable URL of a metadata document
+    (draft-ietf-oauth-client-id-metadata-document section 3).
 
-    The URL has a path, no dot segment, no fragment and no user, and is in its canonical spelling. Ids are compared
-    character by character, so a second spelling would be a second client with the same name. Raises
+    The URL has a path, no dot segment, no fragment and no user, and is in its canonical spelling. Client ids are
+    compared character by character, so a second spelling would be a second client with the same name. Raises
     InvalidClientMetadata.
     """
     url = unverified_id
-    shown = "the client id"  # without its text, which may be a secret in the wrong field
+    shown = "the client id"  # without the text itself, because it may be a secret in the wrong field
     if not is_document_id(url) or len(url) > MAX_DOCUMENT_ID or "#" in url:
         hint = f"https://HOST[:PORT]/PATH of at most {MAX_DOCUMENT_ID} characters"
         raise InvalidClientMetadata(f"{shown} is not the URL of a metadata document", hint=hint)
@@ -453,19 +470,24 @@ def check_document_id(unverified_id: str) -> str:
     except Malformed as error:
         raise InvalidClientMetadata(f"{shown}: {error.message}") from None
     if not _is_usual(urlsplit(normal).hostname or ""):
-        raise InvalidClientMetadata(f"{shown} has a host that is no DNS name or IP address in its usual spelling")
+        raise InvalidClientMetadata(
+            f"{shown} has a host that is neither a DNS name nor an IP address in its usual spelling"
+        )
     if urlsplit(normal).path == "/":
         raise InvalidClientMetadata(f"{shown} has no path", hint="such as https://app.example/client.json")
     if base != normal:
-        raise InvalidClientMetadata(f"{shown} can be written in another way", hint=f"send `{normal}{question}{query}`")
+        raise InvalidClientMetadata(
+            f"{shown} is not in its canonical spelling", hint=f"send `{normal}{question}{query}`"
+        )
     return url
 
 
 def parse_document(body: bytes, *, media_type: str, client_id: str) -> ClientMetadata:
-    """Return the metadata in the document of a client (section 4.1). Raises InvalidClientMetadata, InvalidRedirectUri.
+    """Return the validated metadata in the metadata document of a client (section 4.1). Raises InvalidClientMetadata,
+    InvalidRedirectUri.
 
-    A document cannot contain a secret, so no method that needs a secret is accepted. If the document has keys and names
-    no method, the method is `private_key_jwt`.
+    A document cannot contain a secret, so no method that needs a secret is accepted. If the document has keys but names
+    no authentication method, the method is `private_key_jwt`.
     """
     if media_type != "application/json" and not re.fullmatch(r"application/[!-~]+\+json", media_type):
         raise InvalidClientMetadata(f"the metadata document has the type {media_type[:64]!a}", hint="application/json")
@@ -489,8 +511,8 @@ def parse_document(body: bytes, *, media_type: str, client_id: str) -> ClientMet
 
 
 def fresh_s(cache_control: str) -> int:
-    """Return the number of seconds for which a document is fresh (RFC 9111 section 5.2.2), between five minutes
-    and a day.
+    """Return for how many seconds a document with this Cache-Control header is fresh (RFC 9111 section 5.2.2): between
+    five minutes and a day.
     """
     words = cache_control.lower()
     if "no-store" in words or "no-cache" in words:

@@ -1,8 +1,7 @@
 """Login by an OpenID provider as a relying party: OpenID Connect Core 1.0 sections 3.1 and 5.3, Discovery 1.0.
 
-The code flow with PKCE (RFC 7636), `state`, `nonce`, and `iss` in the response (RFC 9207). The values to compare with
-the response are in the attempt, which the browser keeps encrypted in a cookie, so the server stores nothing for an
-attempt.
+The server uses the code flow with PKCE (RFC 7636), `state`, `nonce`, and `iss` in the response (RFC 9207). The expected
+values of the response are in the attempt, an encrypted cookie of the browser; the server stores nothing for an attempt.
 
 Stricter than Core: an ID token has a single audience, this client; the signature is always checked, with an asymmetric
 key, even though the token comes over TLS; `iat` is at most `MAX_AGE` old.
@@ -38,9 +37,11 @@ _FAILED = "the identity provider's answer is not valid"
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """A login that has begun in one browser. `state` returns with the response; `verifier` is the PKCE code verifier.
+    """A login that one browser has started at a provider. `state` is a value that the response must repeat; `verifier`
+    is the PKCE code verifier.
 
-    `request` is the id of a SAML request. `asked_again`: true if the provider must authenticate the person again.
+    `request` is the id of a SAML request. `asked_again`: the request demanded that the provider authenticates the
+    person again.
     """
 
     provider: str
@@ -68,21 +69,23 @@ class ProviderMetadata(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TokenAnswer(msgspec.Struct, frozen=True):
-    """A token response (Core 3.1.3.3)."""
+    """The response of a provider's token endpoint (Core 3.1.3.3)."""
 
     access_token: str
     id_token: str
 
 
 def discovery_url(issuer: str) -> str:
-    """Return the URL of the discovery document: Discovery 1.0 section 4.1."""
+    """Return the URL of the discovery document of an issuer (Discovery 1.0 section 4.1)."""
     return issuer.rstrip("/") + "/.well-known/openid-configuration"
 
 
 def check_metadata(metadata: ProviderMetadata, *, issuer: str) -> ProviderMetadata:
-    """Check that a discovery document belongs to `issuer` and supports the code flow with PKCE. Raises Unavailable."""
+    """Return the metadata after checking that they belong to `issuer` and that the provider supports the code flow with
+    PKCE. Raises Unavailable.
+    """
     if metadata.issuer != issuer:
-        raise Unavailable("the discovery document is of another issuer")  # Discovery 4.3
+        raise Unavailable("the discovery document belongs to another issuer")  # Discovery 4.3
     if "code" not in metadata.response_types_supported:
         raise Unavailable("the provider does not offer the code flow")
     if (
@@ -94,13 +97,13 @@ def check_metadata(metadata: ProviderMetadata, *, issuer: str) -> ProviderMetada
 
 
 def seal_attempt(attempt: Attempt, *, secret: bytes, nonce: bytes) -> str:
-    """Return the cookie of an attempt, encrypted, so that the browser can neither read nor change it."""
+    """Return the value of the cookie for an attempt, encrypted, so that the browser can neither read nor change it."""
     return jose.b64u(nonce + _aead(secret).encrypt(nonce, _encode(attempt), b"login attempt"))
 
 
 def open_attempt(unverified_cookie: str | None, *, provider: str, secret: bytes, now: int) -> Attempt:
-    """Return the attempt of a cookie. Raises ProviderRefused without a valid cookie, for another provider, and
-    for an expired attempt.
+    """Return the attempt in a cookie. Raises ProviderRefused if the cookie is missing or not valid, if the attempt was
+    started at another provider, or if it has expired.
     """
     hint = "start the login again, in one browser"
     if not unverified_cookie or len(unverified_cookie) > MAX_ATTEMPT:
@@ -110,8 +113,8 @@ def open_attempt(unverified_cookie: str | None, *, provider: str, secret: bytes,
         attempt = _decode(_aead(secret).decrypt(sealed[:12], sealed[12:], b"login attempt"))
     except (Malformed, InvalidTag, ValueError):
         raise ProviderRefused("this browser has no login in progress", hint=hint, code="no_login_in_progress") from None
-    if attempt.provider != provider:  # mix-up: RFC 9700 section 4.4
-        raise ProviderRefused("the answer is of another identity provider", hint=hint, code="mixed_up")
+    if attempt.provider != provider:  # prevents mix-up attacks: RFC 9700 section 4.4
+        raise ProviderRefused("the response comes from another identity provider", hint=hint, code="mixed_up")
     if not attempt.began_at <= now < attempt.began_at + ATTEMPT_LIFETIME:
         raise ProviderRefused("the login took too long", hint=hint, code="login_expired")
     return attempt
@@ -147,7 +150,8 @@ def authorization_url(
         "code_challenge_method": "S256",
     }
     if attempt.asked_again:
-        parameters |= {"prompt": settings.reauthenticate, "max_age": "0"}  # Core 3.1.2.1: the answer has `auth_time`
+        # makes the provider state `auth_time` (Core 3.1.2.1)
+        parameters |= {"prompt": settings.reauthenticate, "max_age": "0"}
     if login_hint:
         parameters["login_hint"] = login_hint
     if acr_values:
@@ -158,19 +162,19 @@ def authorization_url(
 
 
 def check_response(answer: Mapping[str, str], attempt: Attempt, metadata: ProviderMetadata) -> str:
-    """Return the code of an authentication response. Raises ProviderRefused.
+    """Return the code in an authentication response. Raises ProviderRefused.
 
-    1. `state` must be that of this browser's attempt. 2. `iss` must be the provider's (RFC 9207 section 2.4). 3. The
-    response must not be an error.
+    1. `state` must be that of this browser's attempt. 2. `iss` must be the issuer of the provider (RFC 9207 section
+    2.4). 3. The response must not be an error.
     """
     if not hmac.compare_digest(answer.get("state", "").encode(), attempt.state.encode()):
         raise ProviderRefused(
-            "the answer belongs to another login", hint="start the login again, in one browser", code="wrong_state"
+            "the response belongs to another login", hint="start the login again, in one browser", code="wrong_state"
         )
     issuer = answer.get("iss")
     if issuer != metadata.issuer and (issuer is not None or metadata.authorization_response_iss_parameter_supported):
         raise ProviderRefused(
-            "the answer is of another identity provider", hint="start the login again", code="mixed_up"
+            "the response comes from another identity provider", hint="start the login again", code="mixed_up"
         )
     if (error := answer.get("error")) is not None:
         raise ProviderRefused(
@@ -198,17 +202,17 @@ def check_id_token(
     access_token: str,
     now: int,
 ) -> dict[str, Any]:
-    """Return the claims of an ID token (Core 3.1.3.7). Raises InvalidToken (`unknown_kid` for a key that is not in
-    `keys`), ProviderRefused.
+    """Verify an ID token, and return its claims (Core 3.1.3.7). Raises InvalidToken (`unknown_kid` for a key that is
+    not in `keys`), ProviderRefused.
 
-    The algorithm is determined by the provider's key, which is never symmetric; `none` is refused.
+    The provider's key determines the signature algorithm. Symmetric keys and `none` are refused.
     """
     payload = jose.verify_jws(unverified_token, key_for=keys.key_for, typ=(None, "jwt"), max_bytes=MAX_ID_TOKEN)
     claims = jose.parse_claims(payload.payload)
     if claims.get("iss") != issuer:
-        raise _invalid("the ID token is of another issuer (`iss`)")
+        raise _invalid("another issuer issued the ID token (`iss`)")
     if claims.get("aud") not in (client_id, [client_id]):
-        raise _invalid("the ID token is for another audience (`aud`), or for others besides")
+        raise _invalid("the ID token is for another audience, or for several (`aud`)")
     if claims.get("azp", client_id) != client_id:
         raise _invalid("the ID token was issued to another client (`azp`)")
     try:
@@ -228,7 +232,7 @@ def check_id_token(
 
 
 def check_sub(claims: Mapping[str, Any]) -> str:
-    """Return `sub` (Core 2): 1 to 255 ASCII characters. Raises ProviderRefused."""
+    """Return the claim `sub`, 1 to 255 ASCII characters (Core 2). Raises ProviderRefused."""
     sub = claims.get("sub")
     if not isinstance(sub, str) or not 0 < len(sub) <= MAX_WORD or not sub.isascii() or not sub.isprintable():
         raise _invalid(f"`sub` is not a string of 1 to {MAX_WORD} ASCII characters")
@@ -236,7 +240,7 @@ def check_sub(claims: Mapping[str, Any]) -> str:
 
 
 def hash_of(access_token: str, *, alg: str) -> str:
-    """Return the value of `at_hash` for an access token (Core 3.1.3.6). For EdDSA the hash is SHA-512, as in
+    """Return the expected `at_hash` for an access token (Core 3.1.3.6). For EdDSA the hash function is SHA-512, as in
     Ed25519.
     """
     digest = _HASHES.get(alg[-3:], sha512)(access_token.encode()).digest()
@@ -244,7 +248,7 @@ def hash_of(access_token: str, *, alg: str) -> str:
 
 
 def authenticated_at(claims: Mapping[str, Any]) -> int | None:
-    """Return `auth_time` in microseconds; None if it is not stated. Raises ProviderRefused."""
+    """Return the claim `auth_time` in microseconds; None if it is missing. Raises ProviderRefused."""
     if "auth_time" not in claims:
         return None
     try:
@@ -254,7 +258,7 @@ def authenticated_at(claims: Mapping[str, Any]) -> int | None:
 
 
 def stated_assurance(claims: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
-    """Return `acr` (empty if not stated) and `amr` (empty if not stated) of a login."""
+    """Return `acr` and `amr` as the provider states them for a login; each is empty if it is missing."""
     acr, amr = claims.get("acr"), claims.get("amr")
     methods = amr if isinstance(amr, list) and len(amr) <= MAX_METHODS else []
     return (acr if isinstance(acr, str) and len(acr) <= MAX_WORD else ""), tuple(
@@ -263,7 +267,7 @@ def stated_assurance(claims: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
 
 
 def verified_email(claims: Mapping[str, Any]) -> str | None:
-    """Return the e-mail address if `email_verified` is true (a boolean by Core 5.1); else None."""
+    """Return the e-mail address if `email_verified` is the boolean true (Core 5.1); otherwise None."""
     email = claims.get("email")
     return email if claims.get("email_verified") is True and isinstance(email, str) else None
 

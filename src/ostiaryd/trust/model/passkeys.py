@@ -1,7 +1,8 @@
-"""Passkeys: the public key of a WebAuthn credential, and the challenge of a ceremony.
+"""Passkeys: the public key of a WebAuthn credential, and the challenge of a registration or login.
 
-A challenge is bound to the browser and to the ceremony by a keyed digest, so the server stores no challenges of
-unauthenticated callers. A challenge can be used once: `trust.store.spend` stores used challenges.
+A challenge contains a MAC over the browser and the kind of ceremony (registration or login), so the server need not
+store the challenges of unauthenticated callers. A challenge can be used once: `trust.store.spend` stores used
+challenges.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ class PasskeyRefused(Forbidden):
 
 
 class Passkey(NamedTuple):
-    """A passkey as the server stores it. `id` is the credential id in Base64url, `public_key` a COSE key. Times
-    in microseconds.
+    """A registered passkey. `id` is the credential id in Base64url, `public_key` a COSE key. Times are in
+    microseconds.
     """
 
     id: str
@@ -49,18 +50,18 @@ class Passkey(NamedTuple):
 def make_challenge(
     secret: bytes, ceremony: Ceremony, browser: str, *, now: int, random: Callable[[int], bytes]
 ) -> bytes:
-    """Return a new challenge for one ceremony in one browser."""
+    """Return a new challenge for one registration or login in one browser."""
     head = now.to_bytes(8) + random(_NONCE)
     return head + _tag(secret, ceremony, browser, head)
 
 
 def check_challenge(secret: bytes, ceremony: Ceremony, browser: str, unverified: bytes, *, now: int) -> Spend:
-    """Check that a challenge was made by this server for this ceremony and browser, and return its digest and
-    expiry, to mark it as used. Raises PasskeyRefused.
+    """Check that this server made a challenge for this kind of ceremony and this browser, at most a limited time ago.
+    Return its digest and expiry, so that the caller marks it as used. Raises PasskeyRefused.
     """
     head, tag = unverified[: 8 + _NONCE], unverified[8 + _NONCE :]
     if not hmac.compare_digest(tag, _tag(secret, ceremony, browser, head)):
-        raise PasskeyRefused("the page is from another browser")
+        raise PasskeyRefused("the page was made for another browser")
     until = int.from_bytes(head[:8]) + CHALLENGE_LIFETIME
     if now >= until:
         raise PasskeyRefused("the page has expired")

@@ -1,8 +1,8 @@
 """Identity providers by which people log in: OpenID Connect (Core 1.0, Discovery 1.0) and SAML 2.0, and their presets.
 
 A provider is trusted only for the accounts under its own issuer. An account is linked to a person by issuer and
-subject, never by an e-mail address. A claim of the provider has only the effect that the configuration gives it: groups
-through rules, the strength of authentication through lists of accepted values.
+subject, never by an e-mail address. The claims of a provider have an effect only through its configuration: rules map
+groups to roles and teams, and lists of accepted values map `acr` and `amr` to levels.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ostiaryd.registry.model.names import ID_PREFIXES
 MAX_PROVIDERS = 20
 MAX_RULES = 200
 MAX_GROUPS = 1000
-"""Maximum number of groups of a person; if there are more, the groups count as unknown."""
+"""Maximum number of a person's groups that the server reads. If there are more, the groups count as not stated."""
 MAX_WORD = 255
 MAX_CERTIFICATES = 4
 MAX_SECRET = 1024
@@ -32,13 +32,13 @@ ClientMethod = Literal["client_secret_basic", "client_secret_post", "private_key
 
 
 class ProviderRefused(Forbidden):
-    """The identity provider's answer is not accepted, or the person may not log in."""
+    """The server does not accept the identity provider's response, or the person may not log in."""
 
     code = "login_refused"
 
 
 class GroupRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A rule by which members of `group` at the provider get a role or join a team; exactly one of both is set."""
+    """A rule of a provider: members of `group` get `role` or join `team`. Exactly one of the two is set."""
 
     group: str
     role: str = ""
@@ -60,8 +60,8 @@ class OidcSettings(msgspec.Struct, frozen=True, tag="oidc", tag_field="protocol"
 
 
 class SamlSettings(msgspec.Struct, frozen=True, tag="saml", tag_field="protocol"):
-    """A SAML identity provider: the URL to which people are sent, and the PEM certificates whose keys sign its
-    assertions.
+    """The settings of a SAML identity provider: the URL for login requests, and the PEM certificates whose keys may
+    sign its assertions.
     """
 
     sso_url: str
@@ -73,7 +73,8 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     """An identity provider. `issuer` is its OpenID issuer or SAML entity id; times in microseconds.
 
     `mfa` and `phishing_resistant` list the values of `acr` and `amr` (SAML: of `AuthnContextClassRef`) that count as
-    two factors and as phishing resistant. `accounts` determines whether an unknown person gets an account.
+    two factors and as phishing resistant. `accounts` determines whether a person without an account gets one at the
+    first login.
     """
 
     provider_id: str
@@ -89,7 +90,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     phishing_resistant: tuple[str, ...]
     created_at: int
     sealed: bytes | None = None
-    """the client secret, encrypted with the root key"""
+    """The client secret, encrypted with the root key; None without a secret."""
 
     @property
     def protocol(self) -> Literal["oidc", "saml"]:
@@ -98,12 +99,14 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def login_path(self) -> str:
-        """Return the path of this server that begins a login by the provider."""
+        """Return the path of this server at which a login by the provider begins."""
         return f"/login/{'with' if self.protocol == 'oidc' else 'saml'}/{self.name}"
 
 
 class PresetDefaults(NamedTuple):
-    """Defaults of a preset; `issuer` is the pattern of its issuers, `example` an example of an issuer."""
+    """The defaults of a preset. `issuer` is a pattern of the issuers for which it can be used; `example` is such an
+    issuer.
+    """
 
     label: str
     issuer: str
@@ -113,7 +116,9 @@ class PresetDefaults(NamedTuple):
     reads_userinfo: bool
     reauthenticate: str = "login"
     needs_claim: str = ""
-    """a claim that the configuration must require, because the provider vouches for every account"""
+    """Name of a claim that the configuration must require, because otherwise every account of the provider could log
+    in; empty for none.
+    """
 
 
 STANDARD_SCOPES = ("openid", "profile", "email")
@@ -178,14 +183,14 @@ class Identity(NamedTuple):
 
 
 class Granted(NamedTuple):
-    """Names of the roles and teams that the rules of a provider give to a person."""
+    """The roles and teams that the rules of a provider give to a person, by name."""
 
     roles: frozenset[str]
     teams: frozenset[str]
 
 
 def check_issuer(preset: str, issuer: str) -> None:
-    """Check that a preset exists, and that an issuer matches the pattern of the preset. Raises Invalid."""
+    """Check that the preset exists, and that the issuer matches the pattern of the preset. Raises Invalid."""
     if preset not in PRESETS:
         raise Invalid("`preset` is not a known product", hint=f"one of {', '.join(filter(None, PRESETS))}, or none")
     defaults = PRESETS[preset]
@@ -199,8 +204,8 @@ def check_issuer(preset: str, issuer: str) -> None:
 
 
 def check_provider(provider: Provider) -> Provider:
-    """Check the limits of a configuration and the members that its preset needs; return the configuration.
-    Raises Invalid.
+    """Return a provider after checking the limits of its configuration and the settings that its preset demands. Raises
+    Invalid.
     """
     check_name(provider.name, of="name of the provider")
     if not 0 < len(provider.label) <= 40 or not provider.label.isprintable():
@@ -209,11 +214,11 @@ def check_provider(provider: Provider) -> Provider:
         raise Invalid(f"a provider has at most {MAX_RULES} rules")
     for rule in provider.rules:
         if bool(rule.role) == bool(rule.team):
-            raise Invalid(f"the rule for the group {rule.group[:64]!a} names a role or a team, one of the two")
+            raise Invalid(f"the rule for the group {rule.group[:64]!a} must name either a role or a team")
         _check_word(rule.group, of="a group")
         check_name(rule.role or rule.team, of="role or team of a rule")
     if provider.rules and not provider.group_claim:
-        raise Invalid("rules need the claim that has the groups", hint="--group-claim groups")
+        raise Invalid("set the claim that contains the groups; rules need it", hint="--group-claim groups")
     if provider.group_claim:
         _check_word(provider.group_claim, of="the claim of groups")
     for value in (*provider.mfa, *provider.phishing_resistant):
@@ -225,7 +230,7 @@ def check_provider(provider: Provider) -> Provider:
     needed = PRESETS[provider.preset].needs_claim
     if needed and needed not in claims:
         raise Invalid(
-            f"the preset `{provider.preset}` needs the claim `{needed}`, otherwise each of its accounts could log in",
+            f"require the claim `{needed}`; with the preset `{provider.preset}`, every account could log in otherwise",
             hint=f"--require {needed}=example.com",
         )
     if isinstance(provider.settings, SamlSettings):
@@ -247,8 +252,8 @@ def _check_word(value: str, *, of: str) -> None:
 
 
 def read_claim(claims: Mapping[str, Any], path: str) -> Any:
-    """Return a claim by its name, or by names with dots between for nested objects (`realm_access.roles`); None
-    without it.
+    """Return a claim by its path: a name, or several names with dots between them for nested objects
+    (`realm_access.roles`). None if there is no such claim.
     """
     if path in claims:
         return claims[path]
@@ -259,10 +264,10 @@ def read_claim(claims: Mapping[str, Any], path: str) -> Any:
 
 
 def read_groups(claims: Mapping[str, Any], path: str) -> tuple[str, ...] | None:
-    """Return the groups in a claim; None if the claims do not state them.
+    """Return the groups in a claim; None if the provider does not state them.
 
-    If a person has too many groups, Entra omits them and names their location (`_claim_names`): the groups count as
-    unknown. More than `MAX_GROUPS` groups count as unknown as well.
+    If a person has too many groups, Entra leaves them out and states only their location (`_claim_names`): the result
+    is then None. For more than `MAX_GROUPS` groups, the result is None too.
     """
     value = read_claim(claims, path) if path else None
     if isinstance(value, str):
@@ -273,13 +278,15 @@ def read_groups(claims: Mapping[str, Any], path: str) -> tuple[str, ...] | None:
 
 
 def apply_rules(rules: tuple[GroupRule, ...], groups: tuple[str, ...]) -> Granted:
-    """Return the roles and teams of a person in these groups. Names of groups must match exactly."""
+    """Return the roles and teams that the rules give to a member of these groups. Names of groups must
+    match exactly.
+    """
     mine = [rule for rule in rules if rule.group in groups]
     return Granted(frozenset(r.role for r in mine if r.role), frozenset(r.team for r in mine if r.team))
 
 
 def check_required(provider: Provider, claims: Mapping[str, Any]) -> None:
-    """Check that each required claim has its value, or is a list that contains the value. Raises ProviderRefused."""
+    """Check that each required claim has the required value, or is a list that contains it. Raises ProviderRefused."""
     for name, required in provider.settings.required_claims.items():
         value = read_claim(claims, name)
         if required not in (value if isinstance(value, (list, tuple)) else [value]):
@@ -291,7 +298,9 @@ def check_required(provider: Provider, claims: Mapping[str, Any]) -> None:
 
 
 def suggest_name(*candidates: Any) -> str:
-    """Return a name for a new person from the first usable candidate: `Ann.Smith@example.org` gives `ann.smith`."""
+    """Return a name for a new person from the first candidate that can be turned into a name: `Ann.Smith@example.org`
+    gives `ann.smith`.
+    """
     for candidate in candidates:
         if isinstance(candidate, str):
             text = re.sub(r"[^a-z0-9._-]+", "-", candidate.partition("@")[0].lower())[:40].strip("._-")
@@ -301,8 +310,8 @@ def suggest_name(*candidates: Any) -> str:
 
 
 def assurance_of(provider: Provider, identity: Identity) -> tuple[str, tuple[str, ...]]:
-    """Return the level of a login (empty for a single factor) and its methods, from the provider's values that
-    the configuration accepts.
+    """Return the level and the methods of a login, as the provider's configuration translates the provider's `acr` and
+    `amr`. The level is empty if they count only as one factor.
     """
     amr = tuple(one for one in identity.amr if one in provider.mfa or one in provider.phishing_resistant)
     stated = {identity.acr, *amr}

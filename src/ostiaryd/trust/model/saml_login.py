@@ -1,11 +1,11 @@
 """Login by a SAML 2.0 identity provider as a service provider: the Web Browser SSO profile (SAML Profiles section 4.1).
 
-The request goes by HTTP-Redirect, unsigned; the response comes by HTTP-POST. The engine (`trust/engines/saml.py`)
-returns only the content of the signed element.
+This server sends the request by HTTP-Redirect, unsigned; the provider sends the response by HTTP-POST. The parser
+(`trust/engines/saml.py`) returns only the content of the signed element.
 
 Stricter than the profile: exactly one assertion, with an `InResponseTo` of this browser's attempt, an audience
 restriction, a bearer confirmation, and one `AuthnStatement`. A response without a request is refused. Encrypted
-assertions are not supported: the response comes over TLS.
+assertions are not supported, because TLS encrypts the response.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _NAMES = ("uid", "username", "displayName", "http://schemas.xmlsoap.org/ws/2005/
 
 
 class SubjectConfirmation(msgspec.Struct, frozen=True):
-    """A `SubjectConfirmation` of an assertion; times in microseconds, None if they are not stated."""
+    """A `SubjectConfirmation` of an assertion; times are in microseconds, None if they are missing."""
 
     method: str
     recipient: str
@@ -47,8 +47,8 @@ class SubjectConfirmation(msgspec.Struct, frozen=True):
 
 
 class SamlAssertion(msgspec.Struct, frozen=True):
-    """A signed assertion; times in microseconds. `attributes` by name; `audiences` is empty without an audience
-    restriction.
+    """A signed assertion; times are in microseconds. `attributes` are values by attribute name. `audiences` is empty if
+    the assertion does not restrict its audience.
     """
 
     id: str
@@ -66,7 +66,7 @@ class SamlAssertion(msgspec.Struct, frozen=True):
 
 
 class SamlResponse(msgspec.Struct, frozen=True, tag="response"):
-    """A SAML response. Its members outside the assertion may be unsigned, so they are used only to refuse a login."""
+    """A SAML response. The members outside `assertion` may be unsigned, so they can only cause a refusal."""
 
     destination: str
     in_response_to: str
@@ -76,7 +76,7 @@ class SamlResponse(msgspec.Struct, frozen=True, tag="response"):
 
 
 class IdpMetadata(msgspec.Struct, frozen=True, tag="metadata"):
-    """The metadata of an identity provider (SAML Metadata section 2.4.3). `certificates` in PEM."""
+    """The metadata of an identity provider (SAML Metadata section 2.4.3). `certificates` are in PEM."""
 
     entity_id: str
     sso_url: str
@@ -84,14 +84,16 @@ class IdpMetadata(msgspec.Struct, frozen=True, tag="metadata"):
 
 
 class ReadResponse(msgspec.Struct, frozen=True, tag="read_response"):
-    """The order to the engine to read a response that one of the certificates has signed."""
+    """The order to the confined process to parse a response, and to verify its signature with one of the
+    certificates.
+    """
 
     xml: bytes
     certificates: tuple[str, ...]
 
 
 class ReadMetadata(msgspec.Struct, frozen=True, tag="read_metadata"):
-    """The order to the engine to read the metadata of an identity provider."""
+    """The order to the confined process to parse the metadata of an identity provider."""
 
     xml: bytes
 
@@ -102,7 +104,9 @@ decode_answer = msgpack_decoder(SamlResponse | IdpMetadata)
 
 
 def request_url(sso_url: str, attempt: Attempt, *, entity_id: str, acs: str) -> str:
-    """Return the URL that begins a login: HTTP-Redirect (SAML Bindings section 3.4.4.1)."""
+    """Return the URL to which the browser is redirected for a login: the provider's URL with an AuthnRequest (SAML
+    Bindings section 3.4.4.1).
+    """
     at = datetime.fromtimestamp(attempt.began_at // SECOND, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     attributes = {
         "ID": attempt.request,
@@ -137,18 +141,18 @@ def sp_metadata(*, entity_id: str, acs: str) -> str:
 
 
 def check_relay_state(unverified: str, attempt: Attempt) -> None:
-    """Check that `RelayState` of a response belongs to the attempt of this browser. Raises ProviderRefused."""
+    """Check that `RelayState` of a response equals the state of this browser's attempt. Raises ProviderRefused."""
     if not hmac.compare_digest(unverified.encode(), attempt.state.encode()):
         raise ProviderRefused(
-            "the answer belongs to another login", hint="start the login again, in one browser", code="wrong_state"
+            "the response belongs to another login", hint="start the login again, in one browser", code="wrong_state"
         )
 
 
 def check_response(
     response: SamlResponse, provider: Provider, attempt: Attempt, *, entity_id: str, acs: str, now: int
 ) -> tuple[Identity, Spend]:
-    """Return the identity of the person who logs in, and the assertion to mark as used (SAML Profiles section 4.1.4.3).
-    Raises ProviderRefused.
+    """Check a response, and return the identity of the person and the assertion, which the caller must mark as used
+    (SAML Profiles section 4.1.4.3). Raises ProviderRefused.
 
     1. The response must answer this attempt. 2. Its assertion must be from this provider. 3. A bearer confirmation must
     name this server and this attempt. 4. The conditions must hold, with this server as audience. 5. The session at the
@@ -160,13 +164,13 @@ def check_response(
         )
     assertion = response.assertion
     if response.in_response_to != attempt.request:
-        raise _refused("the response answers another request (`InResponseTo`)", code="wrong_state")
+        raise _refused("`InResponseTo` of the response names another request", code="wrong_state")
     if response.destination not in ("", acs):
-        raise _refused("the response is for another server (`Destination`)")
+        raise _refused("`Destination` of the response names another server")
     if response.issuer not in ("", provider.issuer) or assertion.issuer != provider.issuer:
-        raise _refused("the assertion is of another identity provider (`Issuer`)", code="mixed_up")
+        raise _refused("another identity provider issued the assertion (`Issuer`)", code="mixed_up")
     if not any(_confirms(one, attempt, acs=acs, now=now) for one in assertion.confirmations):
-        raise _refused("no bearer confirmation of the assertion is for this login, or it has expired")
+        raise _refused("the assertion has no unexpired bearer confirmation for this login")
     if (assertion.not_before is not None and now + LEEWAY < assertion.not_before) or (
         assertion.ends_at is not None and now - LEEWAY >= assertion.ends_at
     ):
@@ -176,9 +180,9 @@ def check_response(
     if assertion.session_ends_at is not None and now - LEEWAY >= assertion.session_ends_at:
         raise _refused("the session at the identity provider has ended")
     if assertion.authenticated_at > now + LEEWAY:
-        raise _refused("the assertion is from the future (`AuthnInstant`)")
+        raise _refused("`AuthnInstant` of the assertion is in the future")
     if assertion.name_format == TRANSIENT or not 0 < len(assertion.name_id) <= MAX_WORD:
-        raise _refused("the assertion has no lasting `NameID`")
+        raise _refused("the assertion has no persistent `NameID`")
     digest = sha256(f"{provider.issuer}|{assertion.id}".encode()).digest()[:DIGEST_BYTES]
     return _identify(assertion, provider), Spend(digest, attempt.began_at + ATTEMPT_LIFETIME + LEEWAY)
 
@@ -195,7 +199,9 @@ def _confirms(one: SubjectConfirmation, attempt: Attempt, *, acs: str, now: int)
 
 
 def claims_of(assertion: SamlAssertion) -> Mapping[str, Any]:
-    """Return the attributes as claims: a string, or a list of strings for several values."""
+    """Return the attributes of an assertion as claims by name: a string, or a list of strings if there are several
+    values.
+    """
     return {name: values[0] if len(values) == 1 else list(values) for name, values in assertion.attributes.items()}
 
 
@@ -205,7 +211,7 @@ def _identify(assertion: SamlAssertion, provider: Provider) -> Identity:
         issuer=provider.issuer,
         sub=assertion.name_id,
         name=suggest_name(*(claims.get(name) for name in _NAMES), assertion.name_id),
-        email=None,  # SAML says of no address that it is verified
+        email=None,  # None, because a SAML assertion does not state whether an address is verified
         groups=read_group_claim(claims, provider.group_claim),
         acr=assertion.context,
         amr=(),

@@ -1,13 +1,13 @@
 """Sessions of people: their proofs, and the assurance that follows from the proofs.
 
-A proof has a source: the password, the authenticator app, a passkey, an identity provider. It shows one or more
-factors: knowledge, possession, or a statement of a provider. Two proofs of one source, or of one factor, count once.
+A proof has a source: the password, the authenticator app, a passkey, or an identity provider. A proof shows one or more
+factors: knowledge, possession, or the provider's statement. Two proofs of one source, or of one factor, count once.
 
     single   one factor
     mfa      two factors from independent sources, or one source that shows two factors
     phr      mfa, with a passkey among its proofs, which a look-alike site cannot relay
 
-A proof ages. A level has the age of the oldest proof that it needs.
+The age of a level is the age of the oldest proof that the level needs.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from ostiaryd.trust.model import SECOND
 
 SESSION_COOKIE = "__Host-ostiary-session"
 LOGIN_COOKIE = "__Host-ostiary-login"
-"""Name of the cookie of a browser that is not signed in: it binds forms to the browser, and contains the proofs
-so far.
+"""Name of the login cookie, for a browser without a session. The cookie binds forms to the browser, and contains the
+proofs so far.
 """
 BROWSER_COOKIE = "__Host-ostiary-browser"
-"""Name of the cookie of a browser in which a person has signed in; the cookie stays after the logout."""
+"""Name of the browser cookie, which names persons who signed in with this browser. The cookie stays after a logout."""
 MAX_BROWSER = 128
 MAX_SESSIONS = 20
 """Maximum number of sessions of one person; if another begins, the least recently used session ends."""
 RETURN_PATHS = ("/authorize", "/device", "/account", "/consents", "/accounts", "/logout", "/console")
-"""Paths that `return_to` may name: the page that a login leads to."""
+"""Paths to which a login may lead (`return_to`)."""
 _CONSOLE_PATH = re.compile(r"/console(/(?!\.)(?:[A-Za-z0-9._~:@-]|%(?!2[ef]|5c|00)[0-9a-f]{2})+)+", re.IGNORECASE)
-"""Pattern of the pages of the console. No segment begins with a dot, and none contains an encoded dot, slash,
-backslash or null.
+"""Pattern of paths in the console to which a login may lead. No segment begins with a dot or contains an encoded dot,
+slash, backslash or null.
 """
 MAX_RETURN = 4096
 MAX_HINT = 254
@@ -65,13 +65,15 @@ _SYSTEMS = (
     ("Mac OS", "macOS"),
     ("Linux", "Linux"),
 )
-"""Text in a `User-Agent` and the name of its system, the most specific first: most browsers also name other systems."""
+"""Text in the header `User-Agent`, and the name of the system for which it stands. The most specific text comes first,
+because most browsers also name other systems.
+"""
 Method = Literal["password", "totp", "recovery", "passkey", "federated"]
 _FACTORS: dict[Method, frozenset[str]] = {
     "password": frozenset({"knowledge"}),
     "totp": frozenset({"possession"}),
-    "recovery": frozenset({"possession"}),  # a look-up secret: NIST SP 800-63B section 3.1.2
-    "passkey": frozenset({"possession", "inherence"}),  # with user verification, which is required
+    "recovery": frozenset({"possession"}),  # a look-up secret (NIST SP 800-63B section 3.1.2)
+    "passkey": frozenset({"possession", "inherence"}),  # shows two factors, because user verification is required
     "federated": frozenset({"provider"}),
 }
 _AMRS: dict[Method, tuple[str, ...]] = {
@@ -86,8 +88,9 @@ _AMRS: dict[Method, tuple[str, ...]] = {
 class Proof(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A proof of a person, given at `at` (microseconds).
 
-    `source` distinguishes proofs of one method: the id of a passkey, the issuer of a provider. `acr` and `amr` are the
-    statements of a trusted provider: its `acr` as a level of this server, "" for a single factor.
+    `source` distinguishes proofs of the same method: it is the id of a passkey, or the issuer of a provider. `acr` and
+    `amr` describe the login at a trusted provider; `acr` is translated to a level of this server, and empty for a
+    single factor.
     """
 
     method: Method
@@ -98,10 +101,10 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Demand(msgspec.Struct, frozen=True, kw_only=True):
-    """The requirements of a login: the assurance, the maximum age of its proofs in seconds, and the path that it leads
-    to.
+    """The requirements of a login: accepted levels of assurance, maximum age of its proofs in seconds, and the path to
+    which the login leads (`return_to`).
 
-    `is_new`: true if the person must authenticate again, even with a session (`prompt=login`).
+    `is_new`: the person must authenticate again even if there is a session (`prompt=login`).
     """
 
     return_to: str
@@ -128,8 +131,8 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Assurance(msgspec.Struct, frozen=True):
-    """A level (`acr`), its methods (RFC 8176), and the time, in microseconds, of the oldest proof that the
-    level needs.
+    """A level (`acr`), its methods (`amr`, RFC 8176), and the time of the oldest proof that the level needs, in
+    microseconds.
     """
 
     acr: str
@@ -138,7 +141,9 @@ class Assurance(msgspec.Struct, frozen=True):
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
-    """The session of a person in one browser. Times in microseconds. `expires_at` is the latest end of the session."""
+    """The session of a person in one browser. Times are in microseconds. `expires_at` is the end of the session, even
+    if it is used.
+    """
 
     id: str
     person: str
@@ -151,12 +156,12 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def assurance(self) -> Assurance:
-        """Return the highest level that all proofs reach, regardless of their age."""
+        """Return the highest level that the proofs reach together, regardless of their age, with methods and time."""
         return assess(self.proofs)
 
     @property
     def acr(self) -> str:
-        """Return the highest level that all proofs reach, regardless of their age."""
+        """Return the highest level that the proofs reach together, regardless of their age."""
         return self.assurance.acr
 
     @property
@@ -177,9 +182,10 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     def meet(
         self, *, now: int, acr_values: Collection[str] = (), max_age: int | None = None, since: int = 0
     ) -> Assurance | None:
-        """Return the assurance of the proofs that are fresh enough, if it reaches one of `acr_values`; None otherwise.
+        """Return the assurance of those proofs that are recent enough, if it reaches one of the levels `acr_values`;
+        otherwise None.
 
-        `max_age` in seconds; proofs from before `since` (microseconds) do not count (`prompt=login`).
+        Proofs count if they are at most `max_age` seconds old and not older than `since` (microseconds).
         """
         fresh = fresh_proofs(self.proofs, now=now, max_age=max_age, since=since)
         if not fresh:
@@ -189,23 +195,25 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def fresh_proofs(proofs: Sequence[Proof], *, now: int, max_age: int | None, since: int = 0) -> tuple[Proof, ...]:
-    """Return the proofs that are at most `max_age` seconds old and not older than `since` (microseconds)."""
+    """Return the proofs that are at most `max_age` seconds old (any age for None) and not older than `since`
+    (microseconds).
+    """
     oldest = since if max_age is None else max(since, now - max_age * SECOND)
     return tuple(proof for proof in proofs if proof.at >= oldest)
 
 
 def add_proof(proofs: Sequence[Proof], new: Proof) -> tuple[Proof, ...]:
-    """Return the proofs with a new proof, which replaces a proof of the same method and source."""
+    """Return the proofs with one added. The new proof replaces a proof of the same method and source."""
     return (*(one for one in proofs if (one.method, one.source) != (new.method, new.source)), new)
 
 
 def ways_to_meet(
     methods: Collection[Method], fresh: Sequence[Proof], acr_values: Collection[str], *, now: int
 ) -> frozenset[Method]:
-    """Return the methods of a person that, together with the fresh proofs, reach a demanded level.
+    """Return the methods of a person of which each alone, together with the fresh proofs, reaches one of the demanded
+    levels.
 
-    Return the methods that reach a level alone. If there are none, return the password if the level needs password and
-    code; otherwise nothing.
+    If there are none, but password and code together reach a level, return the password. Otherwise return an empty set.
     """
     missing = [method for method in methods if method not in {proof.method for proof in fresh}]
 
@@ -219,8 +227,8 @@ def ways_to_meet(
 
 
 def assess(proofs: Sequence[Proof]) -> Assurance:
-    """Return the highest level that the proofs reach, with the newest proofs that reach the level. `proofs` may
-    not be empty.
+    """Return the highest level that the proofs reach together, computed from the newest proofs that reach it. `proofs`
+    must not be empty.
     """
     newest = sorted(proofs, key=lambda proof: -proof.at)
     reached = {PERSON_SINGLE: newest[:1]}
@@ -261,8 +269,8 @@ def parse_demand(get: Callable[[str], str | None]) -> Demand:
 
 
 def parse_return(unverified: str | None, *, otherwise: str = "/account") -> str:
-    """Return the path and query that a login leads to: a page of the console or a path of `RETURN_PATHS`.
-    Return `otherwise` for any other value.
+    """Return a path and query to which a login may lead: a page of the console, or a path of `RETURN_PATHS`. For any
+    other value, return `otherwise`.
     """
     text = unverified or ""
     path, _, query = text.partition("?")
@@ -274,8 +282,8 @@ def parse_return(unverified: str | None, *, otherwise: str = "/account") -> str:
 def parse_cookies(headers: Sequence[bytes]) -> dict[str, list[str]]:
     """Return the values of every cookie by its name, in the order of the header (RFC 6265 section 4.2).
 
-    Only spaces and tabs are removed around a cookie. Other whitespace belongs to the name: a browser does not protect
-    such a cookie by the prefix `__Host-`.
+    Only spaces and tabs are removed around a cookie. Other whitespace stays a part of the name, because browsers do not
+    apply the rules of `__Host-` to a name that begins with whitespace.
     """
     cookies: dict[str, list[str]] = {}
     for header in headers:

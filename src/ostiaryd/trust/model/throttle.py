@@ -1,5 +1,5 @@
-"""Throttling of logins: after a few failures for an account, browser, network or code, each further failure doubles the
-wait.
+"""Throttling of logins: after a few failures for an account, browser, network or code, further attempts must wait, and
+each further failure doubles the wait.
 
 Failures are counted in a fixed number of slots. The slot of an account is derived from a keyed digest of the typed
 name. An unknown name is therefore throttled like a known name, and strangers cannot make the table grow. Failures
@@ -16,11 +16,13 @@ SLOTS = 1 << 16
 LONGEST_WAIT = 900 * SECOND
 MOST_FAILURES = 1000
 FORGET_AFTER = 86_400 * SECOND
-"""Age of the last failure of a slot, in microseconds, at which the slot is deleted."""
+"""Time after its last failure at which a throttle slot is deleted, in microseconds."""
 
 
 class Limit(NamedTuple):
-    """The number of failures without a wait, and the time, in microseconds, after which one failure expires."""
+    """A limit for failed logins: the number of failures without a wait (`free`), and the time after which one failure
+    expires, in microseconds.
+    """
 
     name: str
     free: int
@@ -30,13 +32,13 @@ class Limit(NamedTuple):
 ACCOUNT = Limit("account", 5, 900 * SECOND)
 CODE = Limit("code", 5, 900 * SECOND)
 BROWSER = Limit("browser", 5, 900 * SECOND)
-"""Limit for an account in a browser in which its person has signed in."""
+"""Limit for one person in a known browser."""
 NETWORK = Limit("network", 30, 20 * SECOND)
-"""Limit for a network, which many people may share."""
+"""Limit for a network, which is higher because many people may share a network."""
 
 
 class Failures(NamedTuple):
-    """Failures of one slot: their number, and the time of the last, in microseconds."""
+    """The failures of one throttle slot: their number, and the time of the last failure in microseconds."""
 
     number: int
     at: int
@@ -46,7 +48,7 @@ NONE = Failures(0, 0)
 
 
 def wait_until(failures: Failures, limit: Limit) -> int:
-    """Return the time until which the slot accepts no further attempt, in microseconds; 0 without a wait.
+    """Return the time until which further attempts have to wait, in microseconds; 0 without a wait.
 
     The first failure beyond `free` causes a wait of one second, and each further failure doubles the wait, up to a
     quarter of an hour.
@@ -58,6 +60,6 @@ def wait_until(failures: Failures, limit: Limit) -> int:
 
 
 def count_failure(failures: Failures, limit: Limit, *, now: int) -> Failures:
-    """Return the failures that have not expired, with a new failure at the time `now`."""
+    """Return the failures of a slot with one added, without the failures that expired by `now`."""
     left = failures.number - max(0, now - failures.at) // limit.wears_off
     return Failures(min(max(left, 0) + 1, MOST_FAILURES), now)

@@ -85,10 +85,10 @@ _DROP_ENDED_PEP_KEYS = sql("delete from pep_key where pep = :pep and expires_at 
 
 
 def spend(tx: Tx, one: Spend) -> bool:
-    """Store a proof as used; return False if the proof was stored before.
+    """Store a proof as used; return false if it was stored before.
 
-    Proofs are looked up in memory and written to the disk as a log: an index by digest on the disk would cost a page
-    for each proof.
+    Lookups use a set in memory; the database has only a log of used proofs, because an index by digest would cost a
+    database page for each proof.
     """
     spent = tx.keep(Spent)
     while rows := tx.all(_SPENT_SINCE, seq=spent.seq):
@@ -115,14 +115,15 @@ def agent_keys(reader: Reader, agent: str, *, now: int) -> list[tuple[str, int |
 
 
 def is_spent(reader: Reader, digest: bytes) -> bool:
-    """Return whether the digest of a proof is stored on the disk. This is a scan."""
+    """Return whether the database contains the digest of a used proof. The query reads the whole table."""
     return reader.one(_IS_SPENT, digest=digest) is not None
 
 
 def prune_spent(tx: Tx, *, before: int, limit: int) -> int:
-    """Delete the used proofs that expired by `before`, among the oldest `limit` on the disk; return their number.
+    """Delete used proofs that expired by `before` (microseconds), at most the `limit` oldest rows; return their number.
 
-    The last proof is kept: a process that starts continues its numbers, which other processes would otherwise miss.
+    The newest row is always kept, so that the numbers of rows continue to increase: other processes read only rows with
+    higher numbers.
     """
     return tx.run(_PRUNE_SPENT, before=before, limit=limit)
 
@@ -133,7 +134,9 @@ def add_join_token(tx: Tx, digest: bytes, *, agent: str, expires_at: int) -> Non
 
 
 def use_join_token(tx: Tx, digest: bytes) -> str | None:
-    """Mark a join token as used; return the id of its agent. Return None if the token is unknown, used or expired."""
+    """Mark a join token as used, and return the id of its agent. Return None if the token is unknown,
+    used or expired.
+    """
     row = tx.one(_USE_JOIN, digest=digest, now=tx.now)
     return None if row is None else str(row[0])
 
@@ -149,24 +152,22 @@ def prune_join_tokens(tx: Tx, *, before: int) -> int:
 
 
 def is_exempt(reader: Reader, agent: str, resource: str) -> bool:
-    """Return whether this agent (id) may have bearer tokens for this resource (id)."""
+    """Return whether an agent (id) has a bearer exemption at a resource (id)."""
     return reader.one(_EXEMPTION, agent=agent, resource=resource) is not None
 
 
 def exempt_at(reader: Reader, resource: str) -> list[str]:
-    """Return the ids of the agents that may have bearer tokens for a resource."""
+    """Return the ids of the agents that have a bearer exemption at a resource."""
     return [agent for (agent,) in reader.all(_EXEMPT_AT, resource=resource)]
 
 
 def exemptions_of(reader: Reader, agent: str) -> list[tuple[str, int]]:
-    """Return the ids of the resources for which an agent may have bearer tokens, each with the time of the
-    exemption.
-    """
+    """Return the bearer exemptions of an agent, as (id of the resource, time of the exemption in microseconds)."""
     return [(resource, since) for resource, since in reader.all(_EXEMPTIONS_OF, agent=agent)]
 
 
 def exempt_classes(reader: Reader, resource: str) -> list[BearerClass]:
-    """Return the classes of registration whose clients may have bearer tokens for a resource."""
+    """Return the classes of registration that are exempt at a resource."""
     return [registration for (registration,) in reader.all(_EXEMPT_CLASSES, resource=resource)]
 
 
@@ -180,7 +181,7 @@ def set_exempt_class(tx: Tx, resource: str, registration: str, allowed: bool) ->
 
 
 def unbound_at(reader: Reader, uri: str) -> list[tuple[str, str]]:
-    """Return the ids of the bearer tokens for an audience that have not ended, each with its agent."""
+    """Return the bearer tokens for the audience `uri` that have not ended, as (id of the token, id of the agent)."""
     return [(id, agent) for id, agent in reader.all(_UNBOUND_AT, uri=uri)]
 
 
@@ -190,7 +191,9 @@ def exempt(reader: Reader) -> list[str]:
 
 
 def unbound(reader: Reader, agent: str, uri: str | None = None) -> list[str]:
-    """Return the ids of the bearer tokens of an agent that have not ended, for the audience `uri` or for any."""
+    """Return the ids of an agent's bearer tokens that have not ended, for the audience `uri`, or for all audiences if
+    None.
+    """
     return [id for id, audience in reader.all(_UNBOUND, agent=agent) if uri in (None, audience)]
 
 
@@ -226,7 +229,7 @@ def delete_secret(tx: Tx, id: str) -> None:
 
 
 def pep(reader: Reader, id_or_name: str) -> Pep | None:
-    """Return the static PEP with that id or name, also if it is revoked."""
+    """Return the static PEP with this id or name, including revoked PEPs; None if there is none."""
     row = reader.one(_PEP, named=id_or_name)
     return None if row is None else Pep(*row)
 
@@ -283,7 +286,7 @@ def use_pep_key(tx: Tx, digest: bytes) -> None:
 
 
 def end_pep_keys(tx: Tx, pep: str, *, at: int) -> None:
-    """Set the expiry of the keys of a PEP to `at`; keys that expire earlier do not change."""
+    """Set the end of all keys of a PEP to `at` (microseconds), except for keys that end earlier."""
     for key in pep_keys(tx, pep):
         tx.touch("pep_key", key.key_id)
     tx.run(_END_PEP_KEYS, pep=pep, at=at)

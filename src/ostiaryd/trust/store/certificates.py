@@ -77,7 +77,7 @@ def client(reader: Reader, client: str) -> CertificateClient | None:
 
 
 def put_client(tx: Tx, one: CertificateClient) -> None:
-    """Store the new or changed method by which a client authenticates by certificate."""
+    """Store the method by which a client authenticates by certificate, in place of an earlier method."""
     tx.touch("certificate_client", one.client)
     tx.run(_PUT_CLIENT, **one._asdict() | {"is_bound": int(one.is_bound)})
 
@@ -104,7 +104,7 @@ def set_certificates(tx: Tx, client: str, certificates_by_digest: dict[str, str]
 
 
 def count_certificates(reader: Reader) -> tuple[int, int]:
-    """Return the number of registered certificates of agents, and the number of all other clients."""
+    """Return two numbers of registered certificates: those of agents, and those of all other clients."""
     row = reader.one(_COUNT)
     assert row is not None
     return int(row[0]), int(row[1]) - int(row[0])
@@ -118,13 +118,13 @@ def count_subjects(reader: Reader) -> int:
 
 
 def holder(reader: Reader, digest: str) -> str | None:
-    """Return the id of a client that registered the certificate with this digest; None without such a client."""
+    """Return the id of the client that registered the certificate with this digest; None if there is none."""
     row = reader.one(_HOLDER, digest=digest)
     return None if row is None else str(row[0])
 
 
 def admitted_digests(reader: Reader) -> tuple[str, ...]:
-    """Return the digests of all trust anchors and registered certificates."""
+    """Return the digests of all trust anchors and of all registered certificates."""
     return tuple(digest for (digest,) in reader.all(_ADMITTED_DIGESTS))
 
 

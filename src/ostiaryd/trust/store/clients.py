@@ -54,7 +54,7 @@ _PRUNE_TOKENS = sql("delete from registration_token where expires_at <= :now or 
 
 
 def get(reader: Reader, client_id: str) -> OAuthClient | None:
-    """Return a client by its client id; None for an unknown client. A point read."""
+    """Return a client by its client id; None if there is none."""
     return reader.made(_BY_ID, _client, client_id=client_id)
 
 
@@ -79,14 +79,12 @@ def put(tx: Tx, client: OAuthClient) -> None:
 
 
 def by_handle(reader: Reader, handle: str) -> OAuthClient | None:
-    """Return a client by the id of its record."""
+    """Return a client by the id of its record; None if there is none."""
     return reader.made(_BY_HANDLE, _client, handle=handle)
 
 
 def page(reader: Reader, page: Page, *, state: str = "") -> list[OAuthClient]:
-    """Return a page of the clients in the state `state`, or in any state if it is empty, in the order of their
-    handles.
-    """
+    """Return a page of the clients in this state (empty: in every state), in the order of their record ids."""
     return [_client(row) for row in reader.all(_LIST, after=page.after, limit=page.limit, state=state)]
 
 
@@ -101,20 +99,20 @@ def set_fresh(tx: Tx, client_id: str, *, until: int) -> None:
 
 
 def set_used(tx: Tx, client_id: str) -> None:
-    """Record the first consent to a client."""
+    """Record that a person has consented to a client for the first time."""
     tx.run(_SET_USED, client_id=client_id, now=tx.now)
 
 
 def count_unused(reader: Reader, *, network: str) -> tuple[int, int]:
-    """Return the number of all unused clients, and the number of unused clients from a network."""
+    """Return two numbers of clients without a consent: all, and those from the network."""
     row = reader.one(_COUNT_UNUSED, network=network)
     assert row is not None
     return int(row[0]), int(row[1])
 
 
 def unused(reader: Reader, *, before: int, pending_before: int, limit: int) -> list[str]:
-    """Return the ids of the oldest unused clients that were stored by `before`, or by `pending_before` if they
-    wait for approval.
+    """Return the ids of at most `limit` clients without a consent, the oldest first: stored by `before`, or, if they
+    wait for approval, by `pending_before` (microseconds).
     """
     rows = reader.all(_UNUSED, before=before, pending_before=pending_before, limit=limit)
     return [client_id for (client_id,) in rows]
@@ -134,7 +132,7 @@ def use_registration_token(tx: Tx, digest: str) -> str | None:
 
 
 def count_registration_tokens(tx: Tx) -> int:
-    """Delete the initial access tokens that have expired or are used up; return the number of the others."""
+    """Delete initial access tokens that have expired or are used up, and return the number of the remaining tokens."""
     tx.run(_PRUNE_TOKENS, now=tx.now)
     row = tx.one(_COUNT_TOKENS)
     return 0 if row is None else int(row[0])

@@ -1,7 +1,7 @@
-"""Stored data of logins: sessions, passwords, authenticator apps, passkeys, recovery codes, setup links, failures.
+"""Stored data of logins: sessions, passwords, authenticator apps, passkeys, recovery codes, setup links, failed logins.
 
-Rows from before `person.logins_since` are not valid: a person who left and returns sets up a new login. The sessions of
-a person are not valid while the kill switch stops the person; they can be ended during this time.
+Rows from before `person.logins_since` are not valid, so that a person who left and returns must set up a new login.
+While the kill switch stops a person, the person's sessions are not valid, but can be ended.
 """
 
 from __future__ import annotations
@@ -148,14 +148,14 @@ def sessions_of(reader: Reader, person: str, *, now: int) -> list[Session]:
 
 
 def get_unended(reader: Reader, id: str, *, now: int) -> Session | None:
-    """Return a session by its id if it is live, or will be live when a stop of its person is lifted; else None."""
+    """Return a session by its id if it has not ended, even if the kill switch stops its person; otherwise None."""
     row = reader.one(_GET_UNENDED, id=id, now=now)
     return None if row is None else _session(row)
 
 
 def unended_sessions(reader: Reader, *, now: int, person: str | None = None) -> list[Session]:
-    """Return the sessions of a person, or of all persons, that are live, or will be live when a stop of the
-    person is lifted.
+    """Return the sessions of a person (of all persons for None) that have not ended, even if the kill switch stops the
+    person.
     """
     if person is None:
         return [_session(row) for row in reader.all(_ALL_UNENDED, now=now)]
@@ -169,7 +169,7 @@ def add_session(tx: Tx, one: Session, digest: bytes, *, idle_until: int) -> None
 
 
 def renew_session(tx: Tx, one: Session, digest: bytes, *, idle_until: int) -> None:
-    """Give a session another cookie and the proofs of a new login of its person."""
+    """Store a new cookie digest and the proofs of a new login for an existing session."""
     tx.touch("session", one.id)
     tx.run(_RENEW_SESSION, **_login_values(one, digest, idle_until=idle_until))
 
@@ -193,23 +193,25 @@ def use_session(tx: Tx, id: str, *, idle_until: int) -> None:
 
 
 def end_session(tx: Tx, id: str) -> bool:
-    """End a session; return whether the session had not ended before. Its row is kept until the session expires."""
+    """End a session; return whether it was live before. The row is kept until the session expires."""
     tx.touch("session", id)
     return bool(tx.run(_END_SESSION, id=id, now=tx.now))
 
 
 def live_sessions(reader: Reader) -> list[str]:
-    """Return the ids of all sessions that were not ended, including expired sessions."""
+    """Return the ids of all sessions that were not ended, including expired ones."""
     return [id for (id,) in reader.all(_LIVE_SESSIONS)]
 
 
 def ended_sessions(reader: Reader, *, limit: int) -> list[tuple[str, str]]:
-    """Return the id and the person of sessions that ended and are not closed, in the order of their ends."""
+    """Return (id, person) of at most `limit` sessions that have ended and are not closed, in the order of
+    their ends.
+    """
     return [(id, person) for id, person in reader.all(_ENDED_SESSIONS, limit=limit)]
 
 
 def close_session(tx: Tx, id: str) -> None:
-    """Mark a session as closed: its tokens and grants have ended, too."""
+    """Mark a session as closed: its grants and tokens have been ended."""
     tx.run(_CLOSE_SESSION, id=id, now=tx.now)
 
 
@@ -262,7 +264,7 @@ def set_totp(tx: Tx, person: str, sealed: bytes, *, step: int) -> None:
 
 
 def use_totp(tx: Tx, person: str, *, step: int) -> bool:
-    """Record the step of a code as used; return False if a code of that step or a later step was accepted before."""
+    """Record the time step of a code as used; return false if a code of this step or a later step was used before."""
     return bool(tx.run(_USE_TOTP, person=person, step=step))
 
 
@@ -333,7 +335,7 @@ def set_recovery_codes(tx: Tx, person: str, digests: Sequence[bytes]) -> None:
 
 
 def use_recovery_code(tx: Tx, digest: bytes, *, person: str) -> bool:
-    """Delete a recovery code of a person; return whether the code existed."""
+    """Delete a recovery code of a person; return whether the code was stored."""
     return bool(tx.run(_USE_RECOVERY, digest=digest, person=person))
 
 
@@ -348,7 +350,7 @@ def drop_credentials(tx: Tx, person: str) -> None:
 
 
 def find_setup_link(reader: Reader, digest: bytes, *, now: int) -> str | None:
-    """Return the id of the person that a setup link belongs to; None if the link was used or has expired, or
+    """Return the id of the person to whom a setup link belongs. Return None if the link was used or has expired, or if
     the person has left.
     """
     row = reader.one(_LINK, digest=digest, now=now)

@@ -86,7 +86,7 @@ def delete(tx: Tx, provider_id: str) -> None:
 
 
 def linked(reader: Reader, issuer: str, sub: str) -> str | None:
-    """Return the id of the person that an account at a provider is linked to; None without a link."""
+    """Return the id of the person to whom an account (issuer and subject) is linked; None if there is none."""
     row = reader.one(_LINKED, issuer=issuer, sub=sub)
     return None if row is None else str(row[0])
 
@@ -105,7 +105,7 @@ def unlink(tx: Tx, issuer: str, sub: str) -> int:
 
 
 def links(reader: Reader, issuer: str, page: Page) -> list[tuple[str, str]]:
-    """Return a page of the linked accounts of an issuer: (subject, person id)."""
+    """Return a page of the linked accounts of an issuer, as (subject, person id)."""
     return [(sub, person) for sub, person in reader.all(_LINKS, issuer=issuer, after=page.after, limit=page.limit)]
 
 

@@ -1,1 +1,1 @@
-"""Detectors: a module for each kind of unusual behaviour; `watch.model.detector` has their contract."""
+"""Detectors: one module per kind of unusual behaviour. `watch.model.detector` describes the interface of a detector."""

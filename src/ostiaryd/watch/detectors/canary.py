@@ -1,6 +1,7 @@
 """Canary: an agent called a decoy, a tool that the catalogue marks as intended for no agent, or read a canary secret.
 
-The detector learns nothing: a single call, allowed or denied, or a single read is evidence.
+The detector has no learned state: a single call of a decoy, allowed or denied, or a single read of a canary secret
+raises an anomaly.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ AGENT = PEERS = ALL = NOTHING
 THRESHOLD = 1.0
 CERTAIN = True
 SURE = 2 * THRESHOLD
-"""the score of each anomaly"""
+"""Score of each anomaly of this detector."""
 
 
 def notice(batch: Batch, kept: Kept) -> list[Anomaly]:

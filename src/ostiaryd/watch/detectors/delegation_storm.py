@@ -1,7 +1,8 @@
 """Delegation storm: an agent delegates far more parts of its tasks within ten minutes than it and its peers usually do.
 
-Each part is one more agent, or one more copy, that works on its instructions. An agent can thus spread work that it
-could not do alone, or that would be noticed. `watch.model.tally` defines the usual level and how fast it may move.
+With each delegation, a further agent or instance works on the delegating agent's instructions. By many delegations an
+agent can distribute work that it could not do alone, or that would be noticed in one agent. `watch.model.tally` defines
+the usual level and how fast it may move.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ CERTAIN = False
 
 
 def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
-    """Report agents whose delegations in the window are above the bar."""
+    """Report each agent whose number of delegations in the window exceeds the bar of `watch.model.tally`."""
     parts = np.isin(batch.action, HANDED_ON) & (batch.agent != NOBODY) & ~batch.is_denied
     counted = tally(batch, parts.astype(np.float64)[:, None], LIMITS, kept.agents, kept.peers)
     findings = []

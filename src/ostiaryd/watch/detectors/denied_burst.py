@@ -2,7 +2,7 @@
 
 An attacker who controls an agent probes for access. If a resource denies at least half of the agents that call it in
 the window, and at least five of them, the resource has changed, and its denials do not count. `watch.model.tally`
-defines the usual level and how fast it may move.
+defines the usual level and how fast the level may change.
 """
 
 from __future__ import annotations
@@ -21,18 +21,22 @@ ENTRIES = 4
 LOUD = 3.0
 BITS, RESOURCES = 32, 512
 
-AGENT = np.dtype(
-    [*tally_record(1).descr, ("entries", np.int64, (ENTRIES,)), ("now", np.int32), ("marks", np.uint64)]
-)  # the newest refusals' entries plus one, the newest last (0: none); resources that it called now, that refused it
+AGENT = np.dtype([*tally_record(1).descr, ("entries", np.int64, (ENTRIES,)), ("now", np.int32), ("marks", np.uint64)])
+"""State of an agent beside its tally. `entries`: the entries of its newest denials, each number plus one, the newest
+last, 0 for an empty place. `marks`: in the window `now`, one bit for each resource that the agent called and one for
+each resource that denied it.
+"""
 PEERS = crowd_record(1)
 ALL = np.dtype([("now", np.int32, (RESOURCES,)), ("agents", np.uint16, (2, RESOURCES))])
-# how many agents called a resource in these ten minutes, and how many it refused
+"""State of the server. In the window `now` of each resource: the number of agents that called the resource, and the
+number of agents that it denied.
+"""
 THRESHOLD = 1.0
 CERTAIN = False
 
 
 def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
-    """Report agents whose denials in the window are above the bar."""
+    """Report each agent whose number of denials in the window exceeds the bar of `watch.model.tally`."""
     counts = (batch.is_refused & (batch.agent != NOBODY)).astype(np.float64)
     _leave_out_what_refuses_everybody(batch, kept, counts)
     counted = tally(batch, counts[:, None], LIMITS, kept.agents, kept.peers)
@@ -47,8 +51,8 @@ def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
 
 
 def _leave_out_what_refuses_everybody(batch: Batch, kept: Kept, counts: Floats) -> None:
-    """Set to zero the counts of refusals by a resource that refuses at least half of its agents. An agent
-    counts once per resource and window.
+    """Set to zero, in `counts`, each denial by a resource that denied at least half of the agents that called it in the
+    window. Each agent counts once per resource and window.
     """
     is_call = batch.is_call & (batch.resource != 0) & (batch.agent != NOBODY)
     window = batch.at // WINDOW
@@ -66,8 +70,8 @@ def _leave_out_what_refuses_everybody(batch: Batch, kept: Kept, counts: Floats) 
 
 
 def _marked(batch: Batch, agents: Records, is_call: Flags, window: Ints) -> Flags:
-    """Return two rows of flags: true for an agent's first call of a resource in this window, and true for its
-    first refused call.
+    """Return an array of two rows of flags, with a column for each event: true for an agent's first call of a resource
+    in this window, and true for the first denied call.
     """
     rows = np.concatenate((np.flatnonzero(is_call), np.flatnonzero(is_call & batch.is_refused)))
     is_first = np.zeros((2, len(batch)), np.bool_)
@@ -94,7 +98,9 @@ def _marked(batch: Batch, agents: Records, is_call: Flags, window: Ints) -> Flag
 
 
 def _before(batch: Batch, agents: Records, rows: Ints, row: int) -> tuple[int, ...]:
-    """Return the entries of the agent's refusals before that row, at most `ENTRIES` of them, newest last."""
+    """Return the entries of the agent's denials before the event in `row`, at most the newest `ENTRIES`, the newest
+    last.
+    """
     mine = rows[(rows < row) & (batch.agent[rows] == batch.agent[row])]
     kept = [int(entry) - 1 for entry in agents["entries"][batch.agent[row]] if entry]
     return (*kept, *batch.number[mine].tolist())[-ENTRIES:]

@@ -1,12 +1,11 @@
 """First seen: an agent uses a tool that neither it nor its peers have used before.
 
-A first use alone means little: a new agent, a new tool or a new model version causes many. A first use counts more, the
-more the tool can do. It counts little if peers use the tool, if the agent is new, or if no agent has used the tool
-before, since a rollout begins that way. The points add up with a half-life of an hour: one new tool that pays counts as
-much as two that write.
+A first use alone means little: a new agent, a new tool or a new model version causes many. A first use weighs more if
+the effect of the tool is more serious. A first use weighs little if peers use the tool, if the agent is new, or if no
+agent has used the tool before (a new tool starts that way). The weights add up with a half-life of an hour.
 
-Without history every call is new. Nothing is therefore reported until the agent, or its peers together, made GROWN
-calls and were first seen at least BASE ago. Tools used before that count as known.
+Without history every call is new. An agent is therefore reported only if the agent, or its peers together, made `GROWN`
+calls and were first seen at least `BASE` ago.
 """
 
 from __future__ import annotations
@@ -18,18 +17,18 @@ from ostiaryd.watch.model.detector import Anomaly, Kept
 from ostiaryd.watch.model.runs import Runs
 
 WORDS = 8
-"""number of 64-bit words in which an agent's tools are marked; a tool sets two bits"""
+"""Number of 64-bit words in the bit set of an agent's tools. Each tool sets two bits."""
 PEERS_SLOTS, ALL_SLOTS = 256, 4096
 SPAN = 3600e6
-"""half-life of novelty, in microseconds"""
+"""Half-life of the sum of an agent's first uses, in microseconds."""
 WEIGHT = {word("read"): 0.4, word("write"): 0.6, word("change"): 0.7}
-"""weights by effect; all other effects weigh 1"""
+"""Weight of a first use by the effect of the tool. Every other effect has the weight 1."""
 BY_PEERS = (1.0, 0.5, 0.1)
-"""the factor if no peer, one peer, or several peers use the tool"""
+"""Factor of the weight if no peer, one peer, or several peers have used the tool."""
 GROWN = 50
-"""number of calls after which an agent is not new, and its peers have a history"""
+"""Number of calls from which an agent is no longer new, and from which a group of peers has a usual behaviour."""
 BASE = 86_400_000_000
-"""minimum time since the first call of the agent or of its peers before anything is reported, in microseconds"""
+"""Minimum age of an agent, or of its group of peers, before the agent can be reported, in microseconds."""
 ROLLED_OUT, YOUNG = 0.4, 0.4
 BAR = 0.9
 LOUD = 2.0
@@ -44,7 +43,7 @@ CERTAIN = False
 
 
 def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
-    """Report agents whose first uses add up to the threshold."""
+    """Report each agent whose weighted first uses of tools add up to the threshold."""
     some = batch.is_call & ~batch.is_denied & (batch.agent != NOBODY)
     calls = kept.agents["calls"][batch.agent] + Runs(batch.agent).sums(some.astype(np.float64)) - 1
     kept.agents["calls"][batch.agent[batch.last]] += np.add.reduceat(some, batch.first, dtype=np.uint32)
@@ -53,7 +52,7 @@ def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
     for row in batch.order[(some & ~_has_used(batch, kept))[batch.order]].tolist():
         state, tool = kept.agents[batch.agent[row]], int(batch.tool[row])
         if all(int(state["seen"][at]) & bit for at, bit in _bits(tool)):
-            continue  # since the beginning of the batch
+            continue  # an earlier event of this batch used the tool
         for at, bit in _bits(tool):
             state["seen"][at] |= np.uint64(bit)
         kind = kept.peers[batch.peers[row]]
@@ -79,15 +78,18 @@ def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
 
 
 def _remember_since(batch: Batch, kept: Kept, rows: Ints) -> None:
-    """Record the first call of each agent and of its peers, and the number of their calls."""
+    """Record, in the states of agents and groups of peers, the time of the first call; count the calls of
+    the groups.
+    """
     for records, groups in ((kept.agents, batch.agent[rows]), (kept.peers, batch.peers[rows])):
         is_first = records["since"][groups] == 0
-        records["since"][groups[is_first][::-1]] = batch.at[rows][is_first][::-1]  # of several rows the first one stays
+        # if several rows are assigned, the first row is written last and stays
+        records["since"][groups[is_first][::-1]] = batch.at[rows][is_first][::-1]
     np.add.at(kept.peers["calls"], batch.peers[rows], 1)
 
 
 def _has_used(batch: Batch, kept: Kept) -> Flags:
-    """Return, for each row, true if both bits of the tool were set when the batch began."""
+    """Return, for each event, true if the agent had used the tool before the batch: both bits of the tool are set."""
     is_used = np.ones(len(batch), np.bool_)
     for shift in (0, 9):
         bit = (batch.tool >> np.uint64(shift)) & np.uint64(64 * WORDS - 1)
@@ -97,5 +99,5 @@ def _has_used(batch: Batch, kept: Kept) -> Flags:
 
 
 def _bits(tool: int) -> list[tuple[int, int]]:
-    """Return the two bits of a tool, each with the index of its word."""
+    """Return the two bits of a tool in an agent's bit set, each as index of the word and bit mask."""
     return [(bit >> 6, 1 << (bit & 63)) for bit in (tool & (64 * WORDS - 1), (tool >> 9) & (64 * WORDS - 1))]

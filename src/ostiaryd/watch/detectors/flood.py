@@ -1,7 +1,8 @@
 """Flood: an agent keeps sending far more telemetry than the limit.
 
-A flood may hide other events. The server refuses the excess and records an entry at intervals while the flood lasts.
-The detector learns nothing: it reports each such entry, whatever the budget of alarms.
+A flood may hide other events. The server refuses the excess, and while the flood lasts it records an entry at
+intervals. The detector has no learned state: it reports each such entry, independently of the budget of statistical
+detectors.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Guard gap: numbered records of a guard that never arrived, and the agents whose calls they may have been.
+"""Guard gap: numbered records of a guard did not arrive; the agent in the guard's next record is suspected.
 
-A guard numbers its decisions; the ledger records the numbers that never arrived. A lost disk causes a gap, and so does
-an agent that took control of the guard in its own process. The next agent in the guard's reports is the suspect. The
-suspicion is strong if the guard reported the same agent before the gap, weak if many agents use the guard.
+A guard numbers its records. If numbers are missing, the server writes an entry about the gap. A lost disk causes a gap,
+and so does an agent that took control of the guard in its own process. The suspicion is strong if the guard reported
+the same agent immediately before the gap, and weak otherwise.
 """
 
 from __future__ import annotations
@@ -14,17 +14,19 @@ from ostiaryd.watch.model.detector import NOTHING, Anomaly, Kept
 
 GAP = np.uint64(word("report.gap"))
 SLOTS = 1024
-"""number of slots for guards; another guard with the same slot replaces the earlier one"""
+"""Number of slots for the state of guards. Two guards with the same slot overwrite each other's state."""
 
 AGENT, PEERS = NOTHING, NOTHING
 ALL = np.dtype([("guard", np.uint64, (SLOTS,)), ("agent", np.uint64, (SLOTS,)), ("gap", np.int64, (SLOTS,))])
-# of whom it spoke last; the entry of a gap since then plus one, 0 for none
+"""State of the server: for each slot, the guard, the agent that the guard reported last, and the entry of a gap after
+that report (its number plus one; 0 for no gap).
+"""
 THRESHOLD = 1.0
 CERTAIN = True
 
 
 def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
-    """Report the first agent after each gap."""
+    """Report, for each gap of a guard, the agent in the guard's first record after the gap."""
     state = kept.all[0]
     rows = batch.order[(batch.reporter != 0)[batch.order]]
     guard = batch.reporter[rows]
@@ -37,7 +39,9 @@ def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
 
 
 def _hear(batch: Batch, state: np.void, row: int, slot: int) -> Anomaly | None:
-    """Return the anomaly of a record after a gap of its guard; None for the gap itself, and without a gap."""
+    """Update the state of a guard with its record in `row`. Return an anomaly if the record is the first record about
+    an agent after a gap; otherwise None.
+    """
     guard, agent = batch.reporter[row], batch.agent_word[row]
     before = state["agent"][slot] if state["guard"][slot] == guard else 0
     gap = int(state["gap"][slot]) if state["guard"][slot] == guard else 0
@@ -52,4 +56,4 @@ def _hear(batch: Batch, state: np.void, row: int, slot: int) -> Anomaly | None:
         return None
     if before == agent:
         return Anomaly(row, 4.0, 50, "the guard lost records between two records of this agent", (gap - 1,))
-    return Anomaly(row, 1.0, 15, "the guard lost records, and some may have been of this agent", (gap - 1,))
+    return Anomaly(row, 1.0, 15, "the guard lost records, some of which may be about this agent", (gap - 1,))

@@ -1,12 +1,6 @@
-"""Half-space forest: each figure of an agent is ordinary, and their combination was never seen.
+"""Half-space forest: each figure of an agent's work is ordinary, but the combination of the figures is unusual.
 
-The model describes an agent's work within ten minutes by several figures together: how rarely the agent works at this
-hour, how often it calls and how much it reads in relation to its usual level, how large its answers are, and how many
-calls change something. Fixed random trees repeatedly halve the space of these figures. A point in a region with few
-other points is unusual, and unusual points add up with a half-life of two hours.
-
-After S. C. Tan, K. M. Ting, T. F. Liu: Fast Anomaly Detection for Streaming Data (IJCAI 2011). An agent adds at most
-one point to the model in ten minutes.
+~
 """
 
 from __future__ import annotations
@@ -20,29 +14,39 @@ from ostiaryd.watch.model.runs import Floats
 from ostiaryd.watch.model.tally import Limits, Tally, tally, tally_record
 
 COUNTED = 3
-"""number of counted values: calls, bytes, and calls that change something; refused calls do not count"""
+"""Number of counted values: calls, bytes, and calls that do not only read. Denied calls do not count."""
 FIGURES = 5
 TREES, DEPTH = 25, 6
 LEAVES = 1 << DEPTH
 ENOUGH, DAYS_LEARNED = 1000.0, 2
-"""minimum number of learned points, and of days on which they were learned, before any point is unusual"""
+"""Minimum number of learned points, and minimum number of days on which they were learned, before a point can be
+unusual.
+"""
 FIRST_LOOK = 8
-"""number of calls in ten minutes at which an agent is examined, and again each time the number doubles"""
+"""Number of calls within ten minutes at which an agent's work is examined first. The examination is repeated each time
+the number has doubled.
+"""
 KNOWN = 30.0
-"""minimum number of earlier windows of an agent before anything is reported about it"""
+"""Minimum number of earlier windows with activity before an agent can be reported."""
 DAYS_LEAST, DAYS = 4, 40
-"""days with activity in the same hour: before the rarity of hours is known, and before the counts are halved"""
+"""Days on which an agent worked in the same hour of the day: the minimum before the rarity of its hours is known, and
+the number at which its counts are halved.
+"""
 SLACK, BAR = 2.8, 2.5
-"""bits of surprise of a point that do not count, and the sum of the bits above at which an agent is reported"""
+"""Surprise of a point that is ignored, and the sum of the remaining surprise at which an agent is reported, both in
+bits.
+"""
 SPAN = 7200
-"""half-life of the sum of surprise, in seconds"""
+"""Half-life of an agent's sum of surprise, in seconds."""
 SECOND = 1_000_000
 HOUR = 3_600_000_000
 LIMITS = Limits(least=(1e12,) * COUNTED, unknown=(1e12,) * COUNTED, most=(1e12,) * COUNTED)
 
 
 def _grown() -> tuple[Ints, Floats]:
-    """Return, for each tree and inner node, the figure that is split and the split value; the same at each start."""
+    """Return two arrays by tree and inner node: the index of the figure at which the node divides, and the dividing
+    value. The result is the same at each start.
+    """
     dice = np.random.default_rng(2011)
     which, where = np.zeros((TREES, LEAVES), np.int64), np.zeros((TREES, LEAVES))
     for tree in range(TREES):
@@ -71,16 +75,18 @@ AGENT = np.dtype(
     ]
 )
 PEERS = crowd_record(COUNTED)
-# `hours`: on how many days it worked in that hour of the day; `hour`: in which it did last
 ALL = np.dtype(
     [("day", np.int32), ("days", np.int32), ("points", np.float32, (2, 1)), ("leaves", np.float32, (2, TREES, LEAVES))]
-)  # of all days before `day`, and of that day
+)
+"""State of the server: the learned points and the points per leaf, first of all days before `day`, then of `day`.
+`days` is the number of days with learned points.
+"""
 THRESHOLD = 1.0
 CERTAIN = False
 
 
 def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
-    """Report agents whose unusual points add up to the threshold."""
+    """Report each agent whose sum of surprise reaches the threshold."""
     is_own = batch.is_call & ~batch.is_denied & (batch.agent != NOBODY)
     counts = np.column_stack(
         (is_own, batch.bytes * (batch.is_used & (batch.agent != NOBODY)), is_own & ~np.isin(batch.effect, READS))
@@ -106,8 +112,8 @@ def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
 
 
 def _rarity(batch: Batch, agents: Records) -> Floats:
-    """Return, for each row, how rarely its agent works at this hour, from 0 (always) to 1 (never); NaN while
-    unknown.
+    """Return, for each event, how rarely its agent works at the present hour of the day: 0 for always, 1 for never, NaN
+    if the agent is not known long enough. Also count the present hour for each agent.
     """
     hour = int(batch.now // HOUR)
     agent, of = np.unique(batch.agent, return_inverse=True)
@@ -123,7 +129,7 @@ def _rarity(batch: Batch, agents: Records) -> Floats:
 
 
 def _figures(counted: Tally, rarity: Floats, rows: Ints) -> Floats:
-    """Return a point in the unit cube for each of the rows."""
+    """Return, for each of `rows`, its five figures scaled to the range 0 to 1."""
     sums, usual = counted.sums[rows], counted.usual[rows]
     often, much, changes = (np.log2(1 + sums[:, at]) - usual[:, at] for at in range(3))
     columns = (rarity[rows], 0.5 + often / 8, 0.5 + much / 16, 0.5 + (much - often) / 16, 0.5 + changes / 8)
@@ -131,7 +137,7 @@ def _figures(counted: Tally, rarity: Floats, rows: Ints) -> Floats:
 
 
 def _leaves(points: Floats) -> Ints:
-    """Return the leaf of each point in each tree."""
+    """Return the index of the leaf in which each point lies, for each tree."""
     node = np.ones((len(points), TREES), np.int64)
     trees = np.arange(TREES)
     for _ in range(DEPTH):
@@ -141,7 +147,9 @@ def _leaves(points: Floats) -> Ints:
 
 
 def _surprise(forest: Records, leaves: Ints, learned: Flags, now: int) -> Floats:
-    """Return the surprise of each point in bits, averaged over the trees; learned points count from the next day on."""
+    """Return the surprise of each point in bits, the mean over the trees; 0 until enough points are learned. Add the
+    points in `learned` to the model; they have an effect from the next day on.
+    """
     if forest["day"][0] != now // DAY:
         forest["days"] += forest["points"][:, 1, 0] > 0
     new_day(forest, np.zeros(1, np.int64), now, ("points", "leaves"))
@@ -155,4 +163,4 @@ def _surprise(forest: Records, leaves: Ints, learned: Flags, now: int) -> Floats
 def _says(counted: Tally, row: int, rarity: float) -> str:
     calls, size = (2.0 ** float(np.log2(1 + counted.sums[row, at]) - counted.usual[row, at]) for at in (0, 1))
     when = f"at an hour at which it works on {100 - 100 * rarity:.0f} % of its days, "
-    return f"unusual together: {when}{calls:.1f} times its usual calls, {size:.1f} times its usual bytes"
+    return f"unusual combination: {when}{calls:.1f} times its usual calls, {size:.1f} times its usual bytes"

@@ -1,8 +1,9 @@
-"""Impossible travel: an agent acts from a place that is not its own and that it could not have reached in the time.
+"""Impossible travel: an agent acts from a place that it could not have reached in time from its last place.
 
-The configuration states the places of networks (`places`). Other networks have no place, and using such a network
-between two places hides no journey. A speed above that of an aircraft means a second machine or a detour. After some
-hours, the work may have moved legitimately, and a place that several peers use counts as the agent's own.
+The configuration states the places of networks (`places`). Networks without a place are ignored. A speed above that of
+an aircraft means that a second machine uses the agent's identity, or that the traffic takes a detour. A place that the
+agent used before, or that several peers use, raises no anomaly. A journey of more than `LONGEST` hours is ignored,
+because the work may have been moved.
 """
 
 from __future__ import annotations
@@ -17,21 +18,23 @@ from ostiaryd.watch.model.detector import NOTHING, Anomaly, Kept
 from ostiaryd.watch.model.networks import AGENT_FIELDS, PEERS_FIELDS, changes, is_own
 
 NEAR_KM = 300.0
-"""tolerance for the places of networks, in kilometres"""
+"""Distance between two networks that is always accepted, in kilometres, because places of networks are inexact."""
 KM_PER_HOUR = 900.0
 LONGEST = 4.0
-"""maximum duration of a journey that is examined, in hours"""
+"""Maximum duration of a journey that is examined, in hours."""
 HOUR = 3_600_000_000
 
 AGENT = np.dtype([*AGENT_FIELDS, ("place", np.float32, (2,)), ("left", np.int64), ("is_there", np.bool_)])
-# where it was last of places that are known, and until when, if it is not there any more
+"""State of an agent: its last known place (latitude, longitude in degrees), the time when it left the place
+(microseconds), and whether it is still there.
+"""
 PEERS, ALL = np.dtype(PEERS_FIELDS), NOTHING
 THRESHOLD = 1.0
 CERTAIN = True
 
 
 def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
-    """Report agents that travelled faster than an aircraft."""
+    """Report each agent that changed its place faster than an aircraft flies."""
     findings = []
     for row, _, _, left in changes(batch, kept.agents):
         state, at, place = kept.agents[batch.agent[row]], int(batch.at[row]), batch.events[row].place
@@ -42,14 +45,14 @@ def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
         is_home = is_own(state, kept.peers["users"][batch.peers[row]], _cell(place), at)
         km, hours = _km(place, state["place"].tolist()), max(0, at - int(state["left"])) / HOUR
         if not is_home and state["left"] and hours <= LONGEST and km > max(NEAR_KM, KM_PER_HOUR * hours):
-            says = f"{km:.0f} km in {hours * 60:.0f} minutes, to where neither it nor its peers are at home"
+            says = f"{km:.0f} km in {hours * 60:.0f} minutes, to a place where neither the agent nor its peers work"
             findings.append(Anomaly(row, km / max(KM_PER_HOUR * hours, NEAR_KM), 50, says))
         state["place"], state["is_there"] = place, True
     return findings
 
 
 def _cell(place: tuple[float, float]) -> int:
-    """Return a number for all places within one degree; never 0."""
+    """Return one number for all places in the same cell of one degree; never 0."""
     return 1 + (round(place[0]) + 90) * 361 + round(place[1]) + 180
 
 

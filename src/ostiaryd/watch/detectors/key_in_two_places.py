@@ -1,8 +1,8 @@
 """A key in two places: a key is used in one network, then in another, and in the first again within half an hour.
 
-A move goes in one direction; two holders of the same key alternate between networks. An agent may alternate between
-networks of its own: networks that it has used for a day, or that several of its peers use, since copies of one agent
-may run in two places.
+A machine that moves changes its network once; two holders of the same key alternate between networks. An agent may
+alternate between its own networks: networks that it has used for a day, or that several of its peers use, since
+instances of one agent may run in two places.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from ostiaryd.watch.model.detector import NOTHING, Anomaly, Kept
 from ostiaryd.watch.model.networks import AGENT_FIELDS, PEERS_FIELDS, changes, is_own
 
 SOON = 1800_000_000
-"""maximum time between the last use of a network and the return to it, in microseconds"""
+"""Maximum time between leaving a network and the return to it, in microseconds."""
 ENOUGH = 2.0
-"""number of returns on one day at which the key is reported"""
+"""Number of returns on one day from which the key is reported."""
 DAY = 86_400_000_000
 
 AGENT = np.dtype(
@@ -30,7 +30,10 @@ AGENT = np.dtype(
         ("returns", np.uint16),
         ("is_own", np.bool_),
     ]
-)  # the key of now, of before; where that was, until when; whether the network of now is its own
+)
+"""State of an agent: the key in the present network (`key`), the key in the network before (`left_key`), that network
+(`left`) with the time of leaving it (`left_at`), and whether the present network is the agent's own (`is_own`).
+"""
 PEERS, ALL = np.dtype(PEERS_FIELDS), NOTHING
 THRESHOLD = 1.0
 CERTAIN = True

@@ -1,9 +1,9 @@
 """Peer outlier: an agent that has behaved unlike all of its peers for hours.
 
-Behaviour since the first day is usual for an agent, so only a comparison with peers shows that it is wrong. Once in
-each hour of activity, the agent's past (with a half-life of twelve hours) is compared with that of its peers: the size
-of its answers, the share of calls that write, send or destroy, the share of denials, and the number of calls. Each
-outlier is reported at most once a day.
+An agent that misbehaves from its first day has no other usual behaviour of its own, so only a comparison with peers
+reveals it. Once in each hour of activity, the agent's past (with a half-life of twelve hours) is compared with the past
+of its peers. The figures are the size of its answers, the share of calls that write, send or destroy, the share of
+denials, and the number of calls. Each outlier is reported at most once a day.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from ostiaryd.watch.model.sizes import SIZE_FIELDS, learn_sizes, new_day_of_size
 
 HOUR = 3_600_000_000
 HALF = 12.0
-"""half-life of an agent's past, in hours"""
+"""Half-life of an agent's past, in hours."""
 SAYS = (
     "larger answers",
-    "more that writes or changes",
-    "more that sends or shares",
-    "more that destroys, pays or administers",
+    "more calls that write or change",
+    "more calls that send or share",
+    "more calls that destroy, pay or administer",
     "more refusals",
     "more calls in an hour",
 )
@@ -32,19 +32,23 @@ WRITES, SENDS = (
 )
 FATAL = np.array([word(name) for name in ("destroy", "pay", "administer")], np.uint64)
 LEAST = np.array([0.4, 0.08, 0.06, 0.05, 0.05, 1.0])
-"""minimum spread that is assumed for each figure of the peers, in powers of two or as a share"""
+"""Minimum spread of each figure among peers that the comparison assumes: in powers of two for size and rate, as a share
+for the others.
+"""
 FAR = 4.5
-"""number of spreads from the mean at which an agent is an outlier"""
+"""Distance from the mean of the peers, in spreads, from which an agent is an outlier."""
 SIZED_AT, CALLS_AT = 5, 6
 CALLS = 40.0
-"""minimum number of recent calls of an agent before it is compared with its peers"""
+"""Minimum number of recent calls before an agent is compared with its peers."""
 PEERS_LEAST = 6
-"""minimum number of peers that define the usual behaviour"""
+"""Minimum number of agents in a group of peers before its members are compared."""
 REPORTS = 30.0
 LEARNED = 16
-"""maximum number of answers of an agent that are learned per hour, so that one agent cannot make its own level usual"""
+"""Maximum number of an agent's answers per hour whose size is learned, so that one agent cannot change
+the usual size.
+"""
 AGAIN = 24
-"""minimum time between two reports about an agent, in hours"""
+"""Minimum time between two reports about an agent, in hours."""
 
 AGENT = np.dtype(
     [
@@ -55,8 +59,11 @@ AGENT = np.dtype(
         ("calls", np.uint16),
         ("told", np.int32),
     ]
-)  # hours in which it acted; sums over its calls, the last two how many answers had a size, and how many there were;
-# whether its peers count it; the hour in which it was reported
+)
+"""State of an agent: the hours with activity (fading), sums over its calls (fading), the last two being the number of
+answers with a size and the number of calls; whether the peers' count includes the agent (`is_one`); and the hour of the
+last report (`told`).
+"""
 PEERS = np.dtype([*crowd_record(len(SAYS)).descr, *SIZE_FIELDS, ("agents", np.uint32)])
 ALL = NOTHING
 THRESHOLD = 1.0
@@ -64,7 +71,7 @@ CERTAIN = False
 
 
 def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
-    """Compare each agent with its peers, once in each hour of activity."""
+    """Report each agent that differs strongly from its peers. Each agent is compared once in each hour of activity."""
     new_day_of_sizes(batch, kept.peers)
     rows = batch.first[batch.agent[batch.first] != NOBODY]
     agents, group, hour = batch.agent[rows], batch.peers[rows], batch.now // HOUR + 1
@@ -81,7 +88,11 @@ def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
 
 
 def _report(rows: Ints, agents: Ints, group: Ints, kept: Kept, now: int) -> list[Anomaly]:
-    """Return the outliers among these agents, and add the figures of the agents to those of their peers."""
+    """Return an anomaly for each outlier among these agents, and add the figures of all these agents to the statistics
+    of their peers.
+
+    `rows` are their first events, `group` the rows of their peers, and `now` is the hour since the epoch, plus one.
+    """
     some = kept.agents["sums"][agents, CALLS_AT] >= CALLS
     rows, agents, group = rows[some], agents[some], group[some]
     figures = _figures(kept.agents[agents])
@@ -111,8 +122,8 @@ def _figures(state: Records) -> Floats:
 
 
 def _without(crowd: Crowd, figures: Floats, agents: Ints) -> Crowd:
-    """Return the statistics of each agent's peers without the agent, as if each agent of the group had
-    contributed equally.
+    """Return the statistics of each group of peers without the given agent, assuming that each agent of the group
+    contributed equally. `agents` is the size of each group.
     """
     rest = np.maximum(agents.astype(np.float64) - 1, 1)
     mean = ((rest + 1) * crowd.mean - figures) / rest
@@ -121,7 +132,9 @@ def _without(crowd: Crowd, figures: Floats, agents: Ints) -> Crowd:
 
 
 def _add(batch: Batch, kept: Kept) -> None:
-    """Add the calls to the sums of their agents, and learn the usual sizes from the first answers of an hour."""
+    """Add the calls and answers of the batch to the sums of their agents, and learn the usual sizes of answers from
+    each agent's first answers in the hour.
+    """
     rows = np.flatnonzero(batch.is_used & (batch.agent != NOBODY))
     effect, call = batch.effect[rows], batch.is_call[rows]
     off, is_known = off_usual(batch, kept.peers)

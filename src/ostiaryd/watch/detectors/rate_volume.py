@@ -1,9 +1,9 @@
 """Rate and volume: far more calls, bytes or records within ten minutes, or far larger answers, than usual.
 
-Usual is the level of this agent and its peers; `watch.model.tally` defines it and how fast it may move. Exfiltration
-needs many calls, or large answers. A large read can hide in the busiest hours of an agent whose tools return answers of
-very different sizes. Each answer is therefore also compared with the answers of its tool to all peers: the excess over
-eight times the usual size is summed in powers of two.
+`watch.model.tally` defines the usual level of an agent and its peers. Exfiltration needs many calls, or large answers.
+A large read can hide in the busiest hours of an agent whose tools return answers of very different sizes. Each answer
+is therefore also compared with the answers of its tool to all peers: the powers of two above eight times the usual size
+are summed.
 """
 
 from __future__ import annotations
@@ -20,15 +20,17 @@ SAYS = (
     "{much} calls within ten minutes; at most {bar} are expected",
     "{much} bytes within ten minutes; at most {bar} are expected",
     "{much} records within ten minutes; at most {bar} are expected",
-    "answers that are many times as large as the same tools give to its peers",
+    "answers many times larger than the same tools return to peers of the agent",
 )
 LIMITS = Limits(least=(40.0, 256_000.0, 200.0, 5.0), unknown=(600.0, 50e6, 50_000.0, 20.0), most=(1e5, 1e10, 1e8, 60.0))
 LOUD = 4.0
 SLACK, MOST = 3.0, 6.0
-"""powers of two above the usual size that do not count, and the maximum number that counts beyond them"""
+"""Powers of two above the usual size of an answer that are ignored, and the maximum number of further powers of two
+that one answer adds.
+"""
 LEARNED = 8
-"""maximum number of answers of an agent that are learned per window, so that one agent cannot make its own
-level usual
+"""Maximum number of an agent's answers per window whose size is learned, so that one agent cannot change the usual
+size.
 """
 
 AGENT, ALL = tally_record(len(SAYS)), NOTHING
@@ -38,7 +40,9 @@ CERTAIN = False
 
 
 def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
-    """Report agents whose calls, bytes, records or excess sizes in the window are above the bar."""
+    """Report each agent whose calls, bytes, records or excess sizes in the window exceed the bar of
+    `watch.model.tally`.
+    """
     new_day_of_sizes(batch, kept.peers)
     is_own = batch.is_used & (batch.agent != NOBODY)
     off, is_known = off_usual(batch, kept.peers)

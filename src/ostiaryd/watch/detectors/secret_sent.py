@@ -1,6 +1,6 @@
-"""Secret sent: an agent sent a secret that a proxy puts into its requests, and that the agent must not have.
+"""Secret sent: an agent sent a secret that only the egress proxy may put into the agent's requests.
 
-The detector learns nothing: a single call is evidence that the secret leaked to the agent.
+The detector has no learned state: a single such call shows that the secret leaked to the agent.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ CERTAIN = True
 
 
 def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
-    """Report each call that was denied because of a secret."""
+    """Report each call that was denied because its arguments contain a secret."""
     return [
-        Anomaly(row, 2 * THRESHOLD, 60, "sent a secret that it must not have")
+        Anomaly(row, 2 * THRESHOLD, 60, "sent a secret that only the egress proxy may use")
         for row, event in enumerate(batch.events)
         if SecretSent.code in event.reasons and batch.agent[row] != NOBODY
     ]

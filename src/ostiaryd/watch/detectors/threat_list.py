@@ -1,7 +1,8 @@
 """Threat list: a call came from a network, or a report named a value, that is on a threat list.
 
-The guard checks the values in a call before the call; this detector checks values that only the server sees. The
-detector learns nothing: it reports each match, whatever the budget of alarms.
+The guard checks the values in a call before the call runs; this detector checks networks and telemetry, which only the
+server sees. The detector has no learned state: it reports each match, independently of the budget of statistical
+detectors.
 """
 
 from __future__ import annotations
@@ -25,4 +26,4 @@ def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
 
 
 def _describe(event: Event) -> str:
-    return "it says itself that it went to what is" if event.reporter == event.agent else "where it came from is"
+    return "reported in its own telemetry a value" if event.reporter == event.agent else "acted from a network"

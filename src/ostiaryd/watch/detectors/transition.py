@@ -1,10 +1,10 @@
 """Transition surprise: an agent uses its own tools in an order that neither it nor its peers usually have.
 
-The probability of a tool after the tool before it, within a task, is learned from this agent and, while it has few
-steps, from its peers. Steps less probable than the agent's average add up over an hour (a CUSUM), and more probable
-steps subtract: one unusual step has no effect, and an unusual sequence is found. Peers learn a limited number of steps
-of an agent per day, and the usual level of an agent never rises by more than one bit above its level when it became
-known.
+A step is a pair of consecutive tools of a task. The probability of the second tool after the first is learned from this
+agent and, while it has few steps, from its peers. The surprise of a step is the negative binary logarithm of its
+probability. Surprise above the agent's average adds up over an hour (a CUSUM), surprise below it subtracts: one unusual
+step has no effect, an unusual sequence is reported. Peers learn a limited number of steps of an agent per day, and the
+average surprise of an agent counts as at most one bit more than when it was first known.
 """
 
 from __future__ import annotations
@@ -19,24 +19,26 @@ from ostiaryd.watch.model.detector import NOTHING, Anomaly, Kept, Records
 from ostiaryd.watch.model.runs import Floats, Runs
 
 TASKS = 4
-"""number of tasks of an agent for which the last tool is stored; a further task replaces another"""
+"""Number of tasks of an agent for which the last tool is stored. A further task overwrites another task."""
 STEPS, TOOLS = 96, 32
-"""number of counters of an agent for pairs of tools, and for the first tool of a pair"""
+"""Number of an agent's counters for steps, and of its counters for the first tools of steps. Steps with the same hash
+share a counter.
+"""
 PEER_STEPS, PEER_TOOLS = 1024, 64
 FULL = 250
-"""maximum number of steps after one tool that an agent's counters learn; the counters are halved each day"""
+"""Maximum number of steps after the same tool that an agent's counters learn. The counters are halved each day."""
 TAUGHT = 200
-"""maximum number of steps of an agent per day that its peers learn"""
+"""Maximum number of steps of one agent per day that its peers learn."""
 PRIOR = 20.0
-"""number of own steps that the estimate from the peers weighs as much as"""
+"""Weight of the peers' estimate of a probability, as a number of the agent's own steps."""
 RARE, OTHERS = 0.1, 5.0
-"""prior count of each step of the peers, and of all their steps after one tool together"""
+"""Count with which each step of the peers starts, and count with which the first tool of each step starts."""
 MOST = 9.0
-"""maximum surprise of one step, in bits"""
+"""Maximum surprise of one step, in bits."""
 SLACK = 1.5
 BAR = 20.0
 GROWN, PEERS_GROWN = 100.0, 300.0
-"""minimum number of steps of an agent, and of its peers, before their usual level is known"""
+"""Minimum number of steps of an agent, and of its group of peers, before their average surprise is known."""
 KEEP = 0.9
 HOUR, DAY = 3_600_000_000, 86_400_000_000
 
@@ -52,7 +54,10 @@ AGENT = np.dtype(
         ("bits", np.float32, (2,)),
         ("start", np.float32),
     ]
-)  # `n` steps and their bits of surprise: of the days before the one of `hour`, of that day
+)
+"""State of an agent. `n` and `bits` are the number of steps and the sum of their surprise, first of the days before the
+day of `hour`, then of that day. `start` is the average surprise when it was first known.
+"""
 PEERS = np.dtype(
     [
         ("steps", np.uint32, (PEER_STEPS,)),
@@ -68,7 +73,7 @@ CERTAIN = False
 
 
 def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
-    """Report agents whose improbable steps add up to the threshold."""
+    """Report each agent whose excess surprise adds up to the threshold."""
     rows = np.flatnonzero(batch.is_call & ~batch.is_denied & (batch.agent != NOBODY))
     if len(rows) == 0:
         return []
@@ -92,7 +97,9 @@ def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
 
 
 def _before(agents: Records, agent: Ints, task: NDArray[np.uint32], tool: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """Return the tool that was used before in the same task, 0 if none is stored; store the newest tools."""
+    """Return, for each call, the hash of the tool that the agent called before in the same task, or 0 if none is
+    stored. Store the newest tool of each task.
+    """
     slot = (task % TASKS).astype(np.int64)
     order = np.argsort(agent * TASKS + slot, kind="stable")
     agents_of, where, task, used = agent[order], slot[order], task[order], tool[order]
@@ -109,7 +116,9 @@ def _before(agents: Records, agent: Ints, task: NDArray[np.uint32], tool: NDArra
 
 
 class Steps(NamedTuple):
-    """Steps from one tool to the next. `taught`: true if peers learn the step; `order`: the rows in time order."""
+    """Steps from one tool to the next, one per row. `before` and `tool` are hashes of the two tools. `taught` is true
+    if the peers learn the step. `order` is the time order of the rows.
+    """
 
     agent: Ints
     peers: Ints
@@ -120,7 +129,9 @@ class Steps(NamedTuple):
 
 
 def _surprise(kept: Kept, of: Steps) -> Floats:
-    """Return the surprise of each step in bits, and learn the step."""
+    """Return the surprise of each step in bits. Also add the step to the counters of the agent and, if `taught`, of its
+    peers.
+    """
     agent, peers, before, tool, taught, order = of
     step = (before.astype(np.uint64) * np.uint64(0x9E3779B1) + tool) % np.uint64(0xFFFFFFFB)
     own_step, own_tool = (step % np.uint64(STEPS)).astype(np.int64), (before % TOOLS).astype(np.int64)
@@ -142,8 +153,8 @@ def _surprise(kept: Kept, of: Steps) -> Floats:
 
 
 def _earlier(keys: Ints, values: Floats, order: Ints | None = None) -> Floats:
-    """Return, for each row, the sum of the values of earlier rows with the same key. `order` is the time order
-    of the rows, if the rows are not in that order.
+    """Return, for each row, the sum of the values of earlier rows with the same key. `order` is the time order of the
+    rows; None if the rows are in time order.
     """
     turn = np.arange(len(keys)) if order is None else order
     turn = turn[np.argsort(keys[turn], kind="stable")]
@@ -153,7 +164,9 @@ def _earlier(keys: Ints, values: Floats, order: Ints | None = None) -> Floats:
 
 
 def _usual(kept: Kept, agent: Ints, peers: Ints) -> Floats:
-    """Return the usual surprise of a step in bits; infinite while unknown."""
+    """Return the average surprise of the agent's steps in bits, or that of its peers while the agent has few steps;
+    infinite while neither is known.
+    """
     n, theirs = kept.agents["n"][agent, 0], kept.peers["n"][peers, 0]
     own = np.minimum(kept.agents["bits"][agent, 0] / np.maximum(n, 1), kept.agents["start"][agent] + 1)
     shared = np.where(theirs >= PEERS_GROWN, kept.peers["bits"][peers, 0] / np.maximum(theirs, 1), np.inf)
@@ -162,7 +175,9 @@ def _usual(kept: Kept, agent: Ints, peers: Ints) -> Floats:
 
 
 def _cusum(agents: Records, agent: Ints, hour: Ints, over: Floats) -> Floats:
-    """Return, for each step, the sum of excess surprise in this hour."""
+    """Return, for each step, the sum of excess surprise in this hour up to the step, never below 0. Store the last sum
+    of each agent.
+    """
     runs = Runs(agent, hour)
     first = runs.first
     start = np.where(agents["hour"][agent[first]] == hour[first], agents["sum"][agent[first]], 0)
@@ -174,7 +189,9 @@ def _cusum(agents: Records, agent: Ints, hour: Ints, over: Floats) -> Floats:
 
 
 def _new_day(kept: Kept, agent: Ints, peers: Ints, day: int) -> None:
-    """Reduce the weight of earlier days, and add the steps of the day before to the usual level."""
+    """Begin a new day for these agents and groups: reduce the weight of earlier days, and add the previous day to the
+    averages.
+    """
     agents_of_new_day = agent[kept.agents["hour"][agent] // (DAY // HOUR) != day]
     state = kept.agents[agents_of_new_day]
     for name in ("steps", "tools"):
@@ -184,7 +201,8 @@ def _new_day(kept: Kept, agent: Ints, peers: Ints, day: int) -> None:
         state[name][:, 1] = 0
     begins = (state["start"] == 0) & (state["n"][:, 0] >= GROWN)
     state["start"][begins] = state["bits"][begins, 0] / state["n"][begins, 0]
-    state["hour"], state["sum"] = day * (DAY // HOUR), 0  # now: a day that begins with a step from nowhere begins once
+    # set to `day` here, so that this function begins the same day only once
+    state["hour"], state["sum"] = day * (DAY // HOUR), 0
     kept.agents[agents_of_new_day] = state
     groups = peers[kept.peers["day"][peers] != day]
     theirs = kept.peers[groups]

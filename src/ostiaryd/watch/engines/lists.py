@@ -1,10 +1,12 @@
-"""Threat lists: bundles of STIX 2.1, and plain lists with one value per line. Unsupported items are counted.
+"""Threat lists: bundles of STIX 2.1, and plain lists with one value per line. Items that the server cannot check are
+counted and left out.
 
-A long list takes half a second, so `answer` parses it in a confined process that holds no secrets.
+Parsing a long list takes half a second, so a confined process without secrets parses it (`answer`).
 
 STIX 2.1 (OASIS, section 4.7 "Indicator", section 9 "STIX Patterning"): the pattern of each valid indicator is read if
 it lists alternative values: comparisons with `=`, `IN` and, for addresses, `ISSUBSET`, joined by OR. A part of a
-conjunction is no indicator, so a pattern with AND, FOLLOWEDBY, NOT, LIKE, MATCHES or a qualifier is skipped as a whole.
+conjunction alone indicates nothing, so a pattern with AND, FOLLOWEDBY, NOT, LIKE, MATCHES or a qualifier is skipped as
+a whole.
 
 Plain: one value per line; in a hosts file the second word of the line; `#` and `;` begin a comment.
 """
@@ -24,7 +26,7 @@ from ostiary.protocol.errors import Invalid, Malformed, Refused
 from ostiary.provenance.noticing.threats import Kind, indicator
 
 MAX_MARKS = 100_000
-"""maximum number of values on all lists together; a guard needs about 10 MB for them"""
+"""Maximum number of values in all threat lists together. A guard needs about 10 MB of memory for that number."""
 MAX_LIST_BYTES = 8 << 20
 MAX_PATTERN = 4000
 _KINDS: dict[str, Kind] = {
@@ -50,7 +52,9 @@ _OWN_HOSTS = frozenset({"localhost", "localhost.localdomain", "broadcasthost", "
 
 
 class Listed(msgspec.Struct, frozen=True):
-    """A parsed list. `until` is the earliest end of validity of its indicators, in microseconds."""
+    """A parsed threat list: its values, the number of items that cannot be checked, and `until`, the earliest end of
+    validity of its indicators in microseconds (None for no end).
+    """
 
     marks: frozenset[bytes]
     networks: frozenset[tuple[int, int]]
@@ -73,7 +77,9 @@ class _Bundle(msgspec.Struct):
 
 
 class Unread(msgspec.Struct, frozen=True):
-    """An unparsed list. `spared` are hosts that no list may name."""
+    """The unparsed content of a threat list, as sent to the confined process. `spared` are hosts that no
+    list may name.
+    """
 
     form: Literal["stix", "plain"]
     body: bytes
@@ -84,12 +90,12 @@ class Unread(msgspec.Struct, frozen=True):
 _bundle = json_decoder(_Bundle)
 _encode, _unread = msgspec.msgpack.Encoder().encode, msgpack_decoder(Unread)
 _read = msgpack_decoder(Listed | str)
-for _name in ("idna", "punycode", "utf-8-sig"):  # else they are loaded when they are needed, from files
+for _name in ("idna", "punycode", "utf-8-sig"):  # import now: the confined process cannot read files later
     codecs.lookup(_name)
 
 
 def answer(body: bytes) -> bytes:
-    """Parse a list in the confined process; return the list, or the reason of a refusal."""
+    """Parse a list inside the confined process. Return the encoded parsed list, or the encoded reason of a refusal."""
     unread = _unread(body)
     try:
         return _encode(parse_list(unread.form, unread.body, now=unread.now, spared=unread.spared))
@@ -98,12 +104,12 @@ def answer(body: bytes) -> bytes:
 
 
 def ask(unread: Unread) -> bytes:
-    """Encode an unparsed list for the confined process."""
+    """Return the encoded request to the confined process to parse a list."""
     return _encode(unread)
 
 
 def parse_answer(body: bytes) -> Listed:
-    """Decode the answer of the confined process. Raises Invalid."""
+    """Return the parsed list in the answer of the confined process. Raises Invalid if the process refused the list."""
     result: Listed | str = _read(body)
     if isinstance(result, str):
         raise Invalid(result)
@@ -111,9 +117,9 @@ def parse_answer(body: bytes) -> Listed:
 
 
 def parse_list(form: Literal["stix", "plain"], unverified_body: bytes, *, now: int, spared: frozenset[str]) -> Listed:
-    """Parse a list. Raises Malformed, or Invalid for a list that is empty or too long.
+    """Return the parsed list. Raises Malformed, or Invalid for a list that is empty or too long.
 
-    `spared`: hosts of this server, which a third party's list must not name.
+    `now` is in microseconds. `spared` are hosts of this server, which are left out of the list.
     """
     if len(unverified_body) > MAX_LIST_BYTES:
         raise Malformed(f"the list is longer than {MAX_LIST_BYTES} bytes")
@@ -130,7 +136,7 @@ def parse_list(form: Literal["stix", "plain"], unverified_body: bytes, *, now: i
     for one in named:
         try:
             if one is None or _is_above(one[1].casefold().rstrip("."), spared):
-                raise Invalid("the pattern has no value")
+                raise Invalid("the STIX pattern contains no value")
             mark, network = indicator(*one)
         except Invalid:
             skipped += 1
@@ -141,7 +147,7 @@ def parse_list(form: Literal["stix", "plain"], unverified_body: bytes, *, now: i
         if len(marks) > MAX_MARKS:
             raise Invalid(f"the list has more than {MAX_MARKS} values")
     if not marks:
-        raise Invalid(f"the list contains no usable value ({skipped} lines or patterns)")
+        raise Invalid(f"the list contains no value that can be checked ({skipped} lines or patterns skipped)")
     return Listed(frozenset(marks), frozenset(networks), skipped, until)
 
 
@@ -151,11 +157,13 @@ def _is_above(value: str, spared: frozenset[str]) -> bool:
 
 
 def _valid(body: bytes, now: int) -> tuple[list[str], int | None]:
-    """Return the patterns that are valid now, and the earliest end of their validity. Raises Malformed."""
+    """Return the STIX patterns of indicators that are valid at `now`, and the earliest end of their validity (None for
+    no end), in microseconds. Raises Malformed.
+    """
     try:
         bundle = _bundle(body)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise Malformed(f"no STIX bundle: {error}"[:200]) from None
+        raise Malformed(f"the list is not a STIX bundle: {error}"[:200]) from None
     patterns, ends = [], []
     for one in bundle.objects:
         if one.type != "indicator" or one.revoked or one.pattern_type != "stix":
@@ -170,7 +178,7 @@ def _valid(body: bytes, now: int) -> tuple[list[str], int | None]:
 
 
 def _micros(at: datetime | None) -> int | None:
-    """Return a time in microseconds. Raises Malformed for a time without a zone."""
+    """Return a time in microseconds since the epoch; None for None. Raises Malformed for a time without a time zone."""
     if at is None:
         return None
     if at.tzinfo is None:
@@ -179,7 +187,9 @@ def _micros(at: datetime | None) -> int | None:
 
 
 def _pattern(pattern: str) -> list[tuple[Kind, str] | None]:
-    """Return the values that a pattern names as alternatives; `[None]` if it has any other form."""
+    """Return the values that a STIX pattern lists as alternatives, each with its kind; `[None]` if the pattern has any
+    other form.
+    """
     try:
         return list(_alternatives(pattern))
     except Invalid:
@@ -195,13 +205,13 @@ def _alternatives(pattern: str) -> Iterator[tuple[Kind, str]]:
     rest = pattern.strip()
     while True:
         if not rest.startswith("["):
-            raise Invalid("an observation begins with a bracket")
+            raise Invalid("an observation of the STIX pattern does not begin with `[`")
         at = 1
         while True:
             if (term := _TERM.match(rest, at)) is None or (kind := _KINDS.get(term["path"])) is None:
-                raise Invalid("the pattern has an unknown comparison")
+                raise Invalid("the STIX pattern has a comparison that is not supported")
             if term["subset"] and kind != "address":
-                raise Invalid("ISSUBSET needs a network")
+                raise Invalid("`ISSUBSET` is not followed by a network")
             for value in _ONE.findall(term["value"] or term["network"] or term["values"]):
                 yield kind, re.sub(r"\\(.)", r"\1", value[1:-1])
             at = term.end()
@@ -209,17 +219,17 @@ def _alternatives(pattern: str) -> Iterator[tuple[Kind, str]]:
                 break
             at = again.end()
         if not rest.startswith("]", at):
-            raise Invalid("an observation ends with a bracket")
+            raise Invalid("an observation of the STIX pattern does not end with `]`")
         rest = rest[at + 1 :].lstrip()
         if not rest:
             return
         if (again := _OR.match(rest)) is None:
-            raise Invalid("observations that depend on each other")
+            raise Invalid("the observations of the STIX pattern depend on each other")
         rest = rest[again.end() :]
 
 
 def _lines(body: bytes) -> list[str]:
-    """Return the lines of a list in UTF-8. Raises Malformed."""
+    """Return the lines of a plain list. Raises Malformed if the list is not UTF-8."""
     try:
         return body.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError:
@@ -233,7 +243,7 @@ def _words(line: str) -> list[str]:
 
 
 def _value(words: list[str]) -> tuple[Kind, str] | None:
-    """Return the value of a line of a plain list, with its kind; None if there is none."""
+    """Return the value in a line of a plain list, with its kind; None if the line contains no value."""
     value = words[1] if len(words) == 2 and words[0] in ("0.0.0.0", "127.0.0.1", "::", "::1") else words[0]
     if len(words) > 2 or value.casefold() in _OWN_HOSTS:
         return None

@@ -1,4 +1,4 @@
-"""Operations on findings and threat lists, and the process of the detectors."""
+"""Operations on findings and threat lists, and control of the detectors' process."""
 
 from ostiaryd.watch.flows.evidence import forget_evidence
 from ostiaryd.watch.flows.findings import Then, find, find_finding, forget_risks, judge, keep, nothing, raise_risk

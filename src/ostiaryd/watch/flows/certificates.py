@@ -1,4 +1,6 @@
-"""Warnings of neglected certificates: an entry for each, and a finding about the agent that holds the certificate."""
+"""Warnings about neglected certificates: a certificate is neglected if it ends soon without a renewal, or if its
+renewal fails. Each warning is an entry, and a finding about the agent that holds the certificate.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,7 @@ POINTS = 1
 
 
 class OwnWarnings:
-    """Serial numbers of the server's own certificates of which this process has warned. Use it only on the
+    """Serial numbers of the server's own certificates about which this process has already warned. Use it only on the
     event loop.
     """
 
@@ -38,8 +40,8 @@ class OwnWarnings:
 
 
 class CertificateFigures(NamedTuple):
-    """Numbers of certificates: in force by profile, neglected, and with failed renewals; and the server's own
-    certificates.
+    """Numbers of certificates: in force by profile, neglected, and with failed renewals; and the ends of the server's
+    own certificates.
     """
 
     in_force: Counter[str]
@@ -49,13 +51,13 @@ class CertificateFigures(NamedTuple):
 
 
 async def warn_of_certificates(world: World) -> None:
-    """Warn once of each neglected certificate, and once per process of each certificate of the server that ends
-    soon.
+    """Record a warning about each neglected certificate, once per certificate, and about each of the server's own
+    certificates that ends soon, once per certificate and process.
     """
     days = world.config.certificate_warning_days
     neglected = await world.db.scan(lambda reader: renewals.list_neglected(reader, now=world.now(), days=days))
     for certificate, failures in neglected:
-        with suppress(Conflict):  # another server of this database was first
+        with suppress(Conflict):  # another server of this database has recorded the warning
             await act(world, WARN, partial(_warn, certificate=certificate, failures=failures))
     own = await world.db.scan(lambda reader: renewals.list_own(reader, world.config))
     warned = world.keep(OwnWarnings).serials
@@ -73,7 +75,7 @@ def _warn(act: Act, certificate: Certificate, failures: int) -> None:
     else:
         says = f"the certificate of {names} ends {_day(certificate.not_after)} and is not renewed"
     if not renewals.warn(act, certificate, says):
-        raise Conflict("another server has warned of this certificate", code="warned_already")
+        raise Conflict("another server has already warned about this certificate", code="warned_already")
     holder = certificate.holder or ""
     if is_person_id(holder) or registry.get_agent(act.tx, holder) is None:
         return

@@ -1,9 +1,11 @@
-"""The process of the detectors: reads new entries of the ledger, and reports sightings. It writes nothing.
+"""The process of the detectors: reads new entries of the ledger, and sends sightings to the server. This process writes
+nothing to the database.
 
-    from the server: orders, one byte each: `w` new entries; `m` send more of the snapshot; end of the pipe: stop
-    to the server: frames, see `ostiaryd.watch.model.frames`
+    from the server: orders, one byte each: `w` read new entries; `m` send the next part of the snapshot; end of the
+                     pipe: end the process
+    to the server:   frames, see `ostiaryd.watch.model.frames`
 
-Of all these processes of a database, one works at a time; when it ends, another takes over.
+If several servers use one database, the process of only one of them works; when that process ends, another takes over.
 """
 
 from __future__ import annotations
@@ -34,18 +36,20 @@ from ostiaryd.watch.model.watcher import Watcher
 
 LOCK = 1
 ROUND = 2048
-"""maximum number of entries of one read"""
+"""Maximum number of entries that are read at once."""
 LEARN = 100_000
-"""number of earlier entries that the detectors learn from when they run for the first time"""
+"""Number of the newest entries from which the detectors learn when they run for the first time."""
 IDLE_S = 1.0
-"""maximum time between two reads without an order, in seconds: another server may have written entries"""
+"""Maximum time between two reads without an order from the server, in seconds: another server of the database may have
+written entries.
+"""
 PAUSE_S = 0.01
-"""minimum time between two reads, in seconds: entries of one interval are read together"""
+"""Minimum time between two reads, in seconds, so that entries that arrive close together are read at once."""
 SAY_S = 0.1
-"""minimum time between two reports of the position, in seconds"""
+"""Minimum time between two reports of the position to the server, in seconds."""
 PAGE = 1000
 CHUNK = 100
-"""number of pieces that are written in one transaction"""
+"""Number of pieces of a snapshot that are sent at once."""
 SECOND = 1_000_000
 
 
@@ -54,12 +58,12 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # the server handles them and then ends this process
         signal.signal(number, signal.SIG_IGN)
     orders, out = os.fdopen(0, "rb", buffering=0), os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # printed text must not reach the frames
+    os.dup2(2, 1)  # output of `print` goes to stderr, because stdout carries the frames
     first_orders = json_decoder(Orders)(orders.readline())
     try:
         _run(Database(first_orders.database), first_orders, orders, out)
     except DatabaseUnavailable as error:  # the server starts another process
-        sys.exit(f"the detectors end: {error.message}")
+        sys.exit(f"the process of the detectors ends: {error.message}")
 
 
 def _run(db: Database, first_orders: Orders, orders: FileIO, out: IO[bytes]) -> None:
@@ -72,26 +76,30 @@ def _run(db: Database, first_orders: Orders, orders: FileIO, out: IO[bytes]) -> 
 
 
 def pause_s(since_read: int) -> float:
-    """Return the time until the next read in seconds, `since_read` microseconds after the last read."""
+    """Return how long to pause before the next read, in seconds. `since_read` is the time since the last read, in
+    microseconds.
+    """
     return max(0.0, PAUSE_S - since_read / SECOND)
 
 
 class Work:
     def __init__(self, reader: Reader, first_orders: Orders, out: IO[bytes]) -> None:
-        """Start on a `reader` whose connection holds the lock: if the connection is lost, the lock is lost too."""
+        """Work on the connection of `reader`, which holds the lock of the detectors: if the connection is lost, the
+        lock is released.
+        """
         self._reader, self._given, self._out = reader, first_orders, out
         self._known = FactCache(self._reader)
         self._watcher = Watcher(detectors(), budget=first_orders.budget, peers_of=self._known.peers)
         self._waiting = Waiting()
         self._chunks: list[Pieces | Saved] = []
-        """parts of a snapshot that were not sent yet, in reverse order"""
+        """Parts of the present snapshot that were not sent yet, the next part last."""
         self._saved_at = self._read_at = boot_clock()
-        """times of the last snapshot and of the last read, in microseconds"""
+        """Times of the last snapshot and of the last read, in microseconds of the boot clock."""
         self._unsaved = False
         self._said, self._said_at = 0, 0
 
     def run(self, orders: FileIO) -> None:
-        """Read new entries and report findings until the server ends the process."""
+        """Load the last snapshot, then read entries and send findings until the server ends the process."""
         size = ledger.get_head(self._reader)[0].size
         progress = store.progress(self._reader)
         if progress.snapshot is None:
@@ -122,8 +130,8 @@ class Work:
                 self._save()
 
     def _round(self) -> bool:
-        """Read new entries, and examine waiting events that are due; return whether there may be more entries
-        to read.
+        """Read new entries, and examine the waiting events if an examination is due. Return true if as many entries as
+        possible were read, so that more may wait.
         """
         bodies = ledger.list_entry_bodies(self._reader, self._read_to, ROUND)
         events = [self._reading.read(number, body) for number, body in enumerate(bodies, self._read_to)]
@@ -146,7 +154,7 @@ class Work:
 
     @property
     def _has_unseen(self) -> bool:
-        """Return whether some entries were read and not examined yet."""
+        """Return whether entries were read that the detectors have not examined yet."""
         return self._read_to > self._watcher.position
 
     def _say_how_far(self) -> None:
@@ -158,7 +166,7 @@ class Work:
 
     @property
     def _is_ahead(self) -> bool:
-        """Return whether the position is ahead of the position that was reported last."""
+        """Return whether the detectors have examined entries since the last report of their position."""
         return self._watcher.position > self._said
 
     def _changed(self, action: str, object: str) -> None:
@@ -186,8 +194,8 @@ def _pieces(reader: Reader, generation: int) -> list[Piece]:
 
 
 def _wait(orders: FileIO, seconds: float) -> bytes:
-    """Return pending orders, waiting at most `seconds`; empty if none arrives. Ends the process if the server
-    is gone.
+    """Return the orders that the server sent, after waiting at most `seconds`; empty if none arrived. End the process
+    if the server has closed the pipe.
     """
     ready, _, _ = select.select([orders], [], [], seconds)
     if not ready:

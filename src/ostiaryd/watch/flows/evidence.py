@@ -1,7 +1,8 @@
-"""Evidence for the reports of a guard: the DPoP proof that the agent itself sent with the call.
+"""Evidence for a guard's report of a call: the DPoP proof that the agent sent to the guard with the call.
 
 A proof covers the method, the URI, the access token and the time, but not the tool or its arguments. It shows that the
-agent recently called this guard. Each proof counts for one entry. See docs/explanation/threat-model.md.
+agent recently called this guard. Each proof is accepted as evidence for only one entry. See
+docs/explanation/threat-model.md.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ milliseconds.
 """
 FORGOTTEN_AT_ONCE = 5000
 FRESH_US = 300_000_000
-"""Maximum time between the proof of a call and its report, in microseconds."""
+"""Maximum difference between the time of the proof and the time of the report, in microseconds."""
 
 
 class _Reported(msgspec.Struct):
-    """The members of an entry that this module reads."""
+    """The members of a ledger entry that this module reads."""
 
     at: int
     agent: str | None = None
@@ -40,11 +41,11 @@ _reported = json_decoder(_Reported)
 
 
 def is_proved(act: Act, numbers: Collection[int]) -> bool:
-    """Return whether each of these entries, on which a finding rests, is proved and not only reported by a guard.
+    """Return whether all these entries, the basis of a finding, are proved, and not only reported by a guard.
 
-    An entry is proved if the server observed the act itself, if the agent reported its own act, or if the guard sent
-    the agent's own proof of the call: by the key of the token, for that token, for this guard's resource, made within
-    `FRESH_US` of the report, and not used for another entry.
+    An entry is proved if the server observed the act itself, if the agent reported its own act, or if the guard also
+    sent the agent's DPoP proof of the call. The proof must be made with the key of the token, for that token and the
+    guard's resource, within `FRESH_US` of the report, and not be used for another entry.
     """
     return all(_is_proved(act, number) for number in sorted(numbers))
 

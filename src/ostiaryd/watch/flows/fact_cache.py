@@ -1,4 +1,4 @@
-"""A cache of agents and tools for the process of the detectors."""
+"""A cache for the process of the detectors: facts of the registry about agents, tools and networks."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ _NOTHING = ToolSeen()
 
 
 class FactCache:
-    """The facts of the registry about tools, models and networks, each read once."""
+    """The facts of the registry about tools, models and networks, each read once until `forget` deletes it."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._tools: dict[str, dict[str, ToolSeen]] = {}
-        """tools by the URI of the resource and the id of the tool"""
+        """Facts about tools, by the URI of the resource and the id of the tool."""
         self._models: dict[str, str] = {}
         self._threats: Threats | None = None
         self._networks: dict[str, tuple[str, int] | None] = {}
 
     def tool(self, uri: str, tool: str) -> ToolSeen:
-        """Return the facts about a tool from the catalogue of its resource; empty facts for an unknown tool."""
+        """Return the facts about a tool from the catalogue of the resource with this URI; empty facts for an unknown
+        tool.
+        """
         if uri not in self._tools:
             if len(self._tools) >= MAX_KNOWN:
                 self._tools.clear()
@@ -46,7 +48,7 @@ class FactCache:
         }
 
     def model(self, agent: str) -> str:
-        """Return the model of the agent; empty for an unknown agent."""
+        """Return the model of an agent (by id); empty for an unknown agent."""
         if agent not in self._models:
             if len(self._models) >= MAX_KNOWN:
                 self._models.clear()
@@ -55,14 +57,16 @@ class FactCache:
         return self._models[agent]
 
     def peers(self, agent: str) -> str:
-        """Return the name of an agent's group of peers: agents of the same kind with scopes of the same resources."""
+        """Return the name of the group of peers of an agent: agents of the same kind with scopes at the same resources.
+        Empty for an unknown agent.
+        """
         agent_row = registry.get_agent(self._reader, agent)
         if agent_row is None:
             return ""
         return " ".join([agent_row.kind.value, *sorted({scope.partition(":")[0] for scope in agent_row.scopes})])
 
     def threat(self, network: str) -> tuple[str, int] | None:
-        """Return the name and points of the threat list that has the network; None if no list has it."""
+        """Return the name and the points of the threat list that contains a network; None if no list contains it."""
         if self._threats is None:
             self._threats = threats.load(self._reader)
         if network not in self._networks:
@@ -73,7 +77,7 @@ class FactCache:
         return self._networks[network]
 
     def forget(self, action: str, object: str) -> None:
-        """Delete the facts that an action may have changed."""
+        """Delete the cached facts that an administrator's action on `object` may have changed."""
         if action.startswith("resource."):
             self._tools.clear()
         elif action.startswith("threats."):

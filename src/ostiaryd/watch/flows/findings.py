@@ -21,16 +21,20 @@ from ostiaryd.watch.flows.evidence import is_proved
 from ostiaryd.watch.model import JUDGE, MAX_ENTRIES, Finding, FindingId, Judgement, Sighting, Verdict
 
 MAX_CLAIMED = 30
-"""Maximum number of points by which one guard without proofs can raise the risk of one agent; the points decay
-like the risk.
+"""Maximum risk of one agent that one guard can cause by reports without proofs, in points. The points decay like the
+risk score.
 """
-UNPROVED = " (the word of one guard without the agent's proof: to isolate takes a second guard or a person)"
+UNPROVED = (
+    " (reported by one guard without the agent's proof: isolation needs the report of a second guard, or a person)"
+)
 Then = Callable[[Act, Finding], object]
-"""The response to a finding, which runs in the act that stores the finding."""
+"""The response to a finding. The function runs in the act that stores the finding."""
 
 
 def find(act: Act, noticed: Noticed, *, agent: str, task: str | None, entries: tuple[int, ...]) -> Finding:
-    """Store a finding of a detector. Raises NotFound for an agent that is not registered."""
+    """Store and return a finding about an agent from a detector of this server, and raise the risk. Raises NotFound for
+    an agent that is not registered.
+    """
     registry.find_agent(act.tx, agent)
     return _keep(
         act, noticed, agent=agent, task=task, entries=entries, resource=None, score=0.0, at=act.now, proved=True
@@ -38,9 +42,11 @@ def find(act: Act, noticed: Noticed, *, agent: str, task: str | None, entries: t
 
 
 def keep(act: Act, one: Sighting, then: Then) -> Finding | None:
-    """Store a sighting of the detectors; return None if it is stored already, for example after a restart.
+    """Store a sighting of the detectors' process as a finding, run the response `then`, and return the finding. Return
+    None if the finding is already stored, for example after a restart.
 
-    If the event is old, for example after a time without detectors, its points decay before they raise the risk.
+    If the event is old, for example because the detectors were off, the points decay for that time before they raise
+    the risk.
     """
     if store.progress(act.tx).is_stored(one.number, one.detector):
         return None
@@ -106,8 +112,8 @@ def _keep(
 
 
 def _claim(act: Act, agent: str, resource: str, points: int) -> int:
-    """Return the number of points by which the guard may raise the agent's risk, within its limit
-    `MAX_CLAIMED`; count them.
+    """Return how many of `points` a guard's report without proof may add to the agent's risk, so that the guard's
+    claims stay within `MAX_CLAIMED`. Add them to the guard's claims.
     """
     claimed = store.claimed(act.tx, agent, resource)
     granted = min(points, max(0, MAX_CLAIMED - claimed.points(act.now)))
@@ -118,9 +124,7 @@ def _claim(act: Act, agent: str, resource: str, points: int) -> int:
 
 
 async def forget_risks(world: World) -> None:
-    """Delete risk scores that have decayed, and points that guards without proofs have claimed and that have
-    decayed.
-    """
+    """Delete risk scores, and claims of guards without proofs, that have decayed to nothing."""
     before = world.now.horizon - OVER_AFTER
 
     def forget(tx: Tx) -> None:
@@ -131,7 +135,7 @@ async def forget_risks(world: World) -> None:
 
 
 def raise_risk(act: Act, subject: str, points: int) -> None:
-    """Raise the risk of an agent or a task, and send the new risk to guards."""
+    """Raise the risk score of a subject (agent or task) by `points`, and send the new score to guards."""
     risk = registry.get_risk(act.tx, subject).raised(points, act.now)
     registry.put_risk(act.tx, subject, risk)
     tell(act, RiskDelta(subject, risk.millis, risk.at))
@@ -140,14 +144,15 @@ def raise_risk(act: Act, subject: str, points: int) -> None:
 def find_finding(reader: Reader, id: str) -> Finding:
     """Return a finding by id. Raises NotFound."""
     if (finding := store.get(reader, id)) is None:
-        raise NotFound("there is no such finding", hint="ostiary watch findings")
+        raise NotFound("there is no finding with this id", hint="ostiary watch findings")
     return finding
 
 
 def judge(act: Act, ids: Iterable[str], verdict: Verdict, *, by: str, why: str) -> None:
-    """Store a person's judgement of findings. An entry for each agent makes the judgement known to the detectors.
+    """Store a person's verdict on findings. For each agent among the findings, write an entry, from which the detectors
+    learn the verdict.
 
-    Raises NotFound, Conflict for a finding that was judged before.
+    `by` is the id of the person. Raises NotFound, and Conflict for a finding with an earlier verdict.
     """
     by_agent: dict[str, list[Finding]] = defaultdict(list)
     for id in ids:
@@ -167,12 +172,12 @@ def judge(act: Act, ids: Iterable[str], verdict: Verdict, *, by: str, why: str) 
 
 
 def nothing(act: Act, finding: Finding) -> None:
-    """Do nothing: replaces a response that failed, so that the finding is stored all the same."""
+    """Do nothing: a response for findings whose own response failed."""
 
 
 def begin(tx: Tx) -> None:
-    """Set the position of the detectors to the end of the ledger, if they have never run: they learn from earlier
-    entries and report nothing about them.
+    """Set the position of the detectors to the end of the ledger if they have never run, so that they learn from
+    earlier entries without reporting findings about them.
     """
     if store.progress(tx).stored < 0 and (size := ledger.get_head(tx)[0].size):
         store.put_told(tx, size - 1, "~")

@@ -1,7 +1,7 @@
-"""The detectors on the side of the server: starts their process, notifies it of each commit, and stores its findings.
+"""The server's side of the detectors: starts their process, notifies it of each commit, and stores its findings.
 
-Findings are stored in order, each in its own act. If an act fails, or the process ends, the process is started again
-from its last snapshot: `keep` skips the findings that are stored already.
+Findings are stored in the order of the entries, each in a separate act. If an act fails or the process ends, the server
+starts the process again from the last snapshot; `keep` skips findings that are already stored.
 """
 
 from __future__ import annotations
@@ -34,11 +34,13 @@ CHILD = "ostiaryd.watch.flows.child:main"
 NICE = 5
 SNAPSHOT_S = 60.0
 PAUSES_S = (0.2, 1.0, 5.0, 30.0)
-"""Pauses before the process is started again, in seconds: longer after each run of less than a minute."""
+"""Pauses before a restart of the process, in seconds. Each further run of less than a minute takes the next pause; a
+run of more than a minute is followed by no pause.
+"""
 MAX_BEHIND_S = 5.0
-"""maximum time until the detectors have examined an entry, in seconds"""
+"""Maximum time that `examine` waits for the detectors to examine the newest entry, in seconds."""
 MAX_UNSAVED_S = 300
-"""maximum time until another server's process has saved its position, in seconds"""
+"""Maximum age of the first entry beyond the saved position of another server's process, in seconds."""
 SECOND = 1_000_000
 OFF = "off"
 log = logging.getLogger("ostiary")
@@ -46,29 +48,29 @@ log = logging.getLogger("ostiary")
 
 @dataclass(slots=True)
 class State:
-    """The state of the detectors. `phase`: starting, standby (another process of this database runs them),
-    working, ended, or off (the extra `detect` is not installed).
+    """The state of the detectors' process, as this server knows it. `phase`: starting, standby (another process of this
+    database runs them), working, ended, or off (the extra `detect` is not installed).
     """
 
     phase: str = "starting"
     position: int = 0
-    """entries below this index were examined, and their findings are stored"""
+    """Index of the first entry that the detectors have not examined. All findings about earlier entries are stored."""
     moved_at: int = 0
     agents: int = 0
     starts: int = 0
     pid: int = 0
     error: str = ""
-    """the reason for the last end of the process; empty before the first"""
+    """Reason for the last end of the process; empty before the first end."""
     failing: dict[str, str] = field(default_factory=dict)
-    """detectors that failed, each with the error: they examined no events of that batch"""
+    """Name of each detector that failed, with the error. A failed detector did not examine the events of that batch."""
     narrowing: dict[str, float] = field(default_factory=dict)
-    """the narrowing budget of statistical detectors"""
+    """State of the budget of statistical detectors: see `Narrowing.status`."""
     unanswered: deque[str] = field(default_factory=lambda: deque(maxlen=16))
-    """findings whose response failed"""
+    """The newest findings whose response failed, each with its entry and the error."""
 
 
 class Watch:
-    """The server's handle of the detectors' process. Use it only on the event loop."""
+    """The detectors' process, as the server controls it. Use it only on the event loop."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -79,7 +81,7 @@ class Watch:
         world.writer.listeners.append(self._on_commit)
 
     async def run(self, then: Then) -> None:
-        """Run the process until it ends. Raises Unavailable."""
+        """Start the process, and handle its frames until it ends. Raises Unavailable when the process has ended."""
         state = self.state
         state.phase, state.starts = "starting", state.starts + 1
         child = self._child = await spawn(CHILD, nice=NICE)
@@ -102,7 +104,7 @@ class Watch:
             await _end(child)
 
     async def _take(self, frame: Frame, then: Then, generation: int) -> int:
-        """Process a frame; return the generation of the snapshot that is being written."""
+        """Handle a frame of the process; return the number (generation) of the snapshot that the process is sending."""
         world, state = self._world, self.state
         match frame:
             case Standby():
@@ -128,8 +130,8 @@ class Watch:
         return generation
 
     async def _keep(self, one: Sighting, then: Then) -> None:
-        """Store a sighting. If its response fails, store the sighting without a response: it is not lost, and
-        does not block others.
+        """Store a sighting as a finding, with the response `then`. If the response fails, store the finding without a
+        response, so that later findings are not blocked.
         """
         world = self._world
         if store.progress(world.db.read()).is_stored(one.number, one.detector):
@@ -138,7 +140,7 @@ class Watch:
             with overtaking():
                 await act(world, "watch.find", partial(keep, one=one, then=then))
         except Exception as error:
-            log.exception("the response to what was noticed at entry %d failed", one.number)
+            log.exception("the response to the finding about entry %d failed", one.number)
             self.state.unanswered.append(f"entry {one.number}: {type(error).__name__}: {error}"[:200])
             await act(world, "watch.find", partial(keep, one=one, then=nothing))
 
@@ -147,7 +149,9 @@ class Watch:
             self._order(b"w")
 
     def _order(self, order: bytes) -> None:
-        """Send an order to the process. An order to read new entries is left out while an earlier order is unsent."""
+        """Send an order to the process. The order `w` (new entries) is left out while earlier orders are
+        not sent yet.
+        """
         child = self._child
         if child is not None and child.stdin is not None and not child.stdin.is_closing():
             if order == b"w" and child.stdin.transport.get_write_buffer_size():
@@ -155,7 +159,9 @@ class Watch:
             child.stdin.write(order)
 
     async def settled(self, number: int, *, within_s: float) -> bool:
-        """Return whether the detectors have examined the entry, waiting at most `within_s` seconds."""
+        """Wait at most `within_s` seconds until the detectors have examined the entry `number`; return whether they
+        have.
+        """
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 while self.state.position <= number:
@@ -164,8 +170,8 @@ class Watch:
         return self.state.position > number
 
     async def examine(self) -> str:
-        """Describe the detectors, after they have examined the newest entry. Raises Conflict if they are off,
-        failing or behind.
+        """Return a description of the detectors for `doctor`, after the detectors have examined the newest entry.
+        Raises Conflict if the detectors are off, failing, or do not reach the newest entry in time.
         """
         state, reader = self.state, self._world.db.read()
         last = ledger.get_head(reader)[0].size - 1
@@ -175,7 +181,7 @@ class Watch:
             raise Conflict("the detectors were never started", hint="restart the server")
         if state.phase == "standby":
             self._check_others(reader, last)
-            return "another server of this database has them at work"
+            return "the detectors run at another server of this database"
         if not await self.settled(last, within_s=MAX_BEHIND_S):
             why = f": {state.error}" if state.error else ""
             raise Conflict(
@@ -184,25 +190,30 @@ class Watch:
             )
         if state.failing:
             name, error = next(iter(state.failing.items()))
-            raise Conflict(f"`{name}` failed at {error}", hint="the detector examined nothing there: report the defect")
+            raise Conflict(
+                f"the detector `{name}` failed at {error}",
+                hint="report the defect: the detector did not examine the events around that entry",
+            )
         if state.unanswered:
-            raise Conflict(f"no response was made to a finding: {state.unanswered[-1]}", hint="see the log")
-        return f"{len(detector_names())} detectors have looked at entry {last}, and know {state.agents} agents"
+            raise Conflict(f"the response to a finding failed: {state.unanswered[-1]}", hint="see the log")
+        return f"{len(detector_names())} detectors have examined entry {last}, and know {state.agents} agents"
 
     def _check_others(self, reader: Reader, last: int) -> None:
-        """Check the saved position of another server's process. Raises Conflict if the position is behind."""
+        """Check the saved position of another server's process. Raises Conflict if that process has left an entry
+        unread for more than `MAX_UNSAVED_S`. `last` is the number of the newest entry.
+        """
         saved = store.progress(reader).snapshot
         position = 0 if saved is None else msgpack_decoder(Snapshot)(saved).position
         body = ledger.get_entry_body(reader, position) if position <= last else None
         if body is not None and self._world.now() - decode_entry(body).at > MAX_UNSAVED_S * SECOND:
             raise Conflict(
-                f"another process runs the detectors, and has not read entry {position}"
-                f" within {MAX_UNSAVED_S / 60:.0f} minutes",
-                hint="end that process if it hangs; this server then takes over",
+                f"another server's process runs the detectors, and has not read entry {position} within "
+                f"{MAX_UNSAVED_S / 60:.0f} minutes",
+                hint="if that process hangs, end it; the process of this server then takes over",
             )
 
     async def close(self) -> None:
-        """End the process."""
+        """End the process, if it runs."""
         if self._child is not None:
             await _end(self._child)
 
@@ -227,9 +238,10 @@ def detectors_off() -> str:
 
 
 async def watch(world: World, *, then: Then) -> None:
-    """Keep the process of the detectors running; `then` runs in the act that stores a finding.
+    """Run the process of the detectors, and restart it each time it ends. `then` is the response to a finding, and runs
+    in the act that stores the finding.
 
-    Without numpy, log which detectors are off and return.
+    Without numpy, log which detectors are off, and return.
     """
     kept = world.keep(Watch)
     if not can_detect():
@@ -251,7 +263,7 @@ async def watch(world: World, *, then: Then) -> None:
         try:
             await act(world, "watch.restart", partial(_restart, why=kept.state.error))
         except DatabaseUnavailable as error:
-            log.warning("the entry of a response is missing: %s", error.message)
+            log.warning("cannot record the restart of the detectors: %s", error.message)
         await asyncio.sleep(PAUSES_S[min(failed, len(PAUSES_S)) - 1] if failed else 0)
 
 

@@ -1,4 +1,4 @@
-"""Telemetry of agents: an entry for each kind of act, marked as the agent's own report."""
+"""Telemetry of agents: writes one entry for each kind of act in an export, marked as the agent's own report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from ostiaryd.watch.model.telemetry import Activity, Done
 
 
 def take(act: Act, caller: Caller, done: dict[Activity, Done], *, records: int, rejected: int) -> None:
-    """Record telemetry: an entry for each kind of act. `records` is the number of sent records, with rejected ones."""
+    """Record an export of telemetry: one entry per kind of act. `records` is the number of sent records, including the
+    `rejected` records.
+    """
     act.entry.detail = {"records": records} | ({"rejected": rejected} if rejected else {})
     act.further_entries = [_entry(act, caller, activity, counted) for activity, counted in done.items()]
 
@@ -35,5 +37,7 @@ def _entry(act: Act, caller: Caller, activity: Activity, done: Done) -> Entry:
 
 
 def flood(act: Act, *, refused: int) -> None:
-    """Record that an agent floods the server with telemetry; detectors read the entry."""
+    """Record that an agent floods the server with telemetry. `refused` is the number of refused exports. The detector
+    `flood` reports the entry.
+    """
     act.entry.detail = {"refused": refused}

@@ -1,5 +1,5 @@
-"""Operations on threat lists: add, refresh, remove. Guards receive each change in the feed, detectors read it
-in the ledger.
+"""Operations on threat lists: add, refresh, remove. Guards receive each change in the feed; the detectors' process
+learns of it from the ledger.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ MAX_LISTS = 16
 SECOND = 1_000_000
 EVERY = 3600 * SECOND
 AGAIN = 600 * SECOND
-"""Minimum time between two fetches of a list, in microseconds: each change is sent to every guard."""
+"""Minimum time between two fetches of a list, in microseconds: each changed list is sent to every guard."""
 OLD = 86_400 * SECOND
-"""Age of a list from which `doctor` reports it, in microseconds."""
+"""Age of the last successful fetch from which `doctor` reports a list, in microseconds."""
 
 
 class ListChange(msgspec.Struct, frozen=True):
-    """The change by a fetched list: its number of values, the new and the missing ones, and the items that cannot be
-    checked. `failed`: why the server would not take the list.
+    """The change that a fetched list makes: the number of values in the fetched list, of new values, of values that are
+    gone, and of items that cannot be checked. `failed` is the reason why the server would not accept the list; the
+    numbers are then None.
     """
 
     count: int | None = None
@@ -43,15 +44,19 @@ class ListChange(msgspec.Struct, frozen=True):
 
 
 def add(act: Act, *, name: str, url: str, form: Form, points: int) -> ThreatSource:
-    """Add an empty threat list that is due for a fetch. Raises Invalid, Conflict (`name_taken`, `too_many_lists`)."""
+    """Store and return a threat list without values, whose first fetch is due now. Raises Invalid, Conflict
+    (`name_taken`, `too_many_lists`).
+    """
     registry.note(act, object=check_name(name), points=points)
     if not 1 <= points <= MOST:
         raise Invalid(f"`points` must be 1 to {MOST}")
     if store.by_name(act.tx, name) is not None:
-        raise Conflict(f"there is a threat list `{name}`", hint="ostiary threats list", code="name_taken")
+        raise Conflict(f"a threat list with the name `{name}` exists", hint="ostiary threats list", code="name_taken")
     if len(store.sources(act.tx)) >= MAX_LISTS:
         raise Conflict(
-            f"there are {MAX_LISTS} threat lists", hint="remove one: ostiary threats remove NAME", code="too_many_lists"
+            f"there are already {MAX_LISTS} threat lists, the maximum",
+            hint="remove a list: ostiary threats remove NAME",
+            code="too_many_lists",
         )
     made = ThreatSource(
         list_id=ListId(act.new_id("tl")),
@@ -77,12 +82,14 @@ def remove(act: Act, name: str) -> None:
 def find(reader: Reader, name: str) -> ThreatSource:
     """Return a threat list by name. Raises NotFound."""
     if (source := store.by_name(reader, name)) is None:
-        raise NotFound("there is no such threat list", hint="ostiary threats list")
+        raise NotFound("there is no threat list with this name", hint="ostiary threats list")
     return source
 
 
 def begin(tx: Tx, source: ThreatSource) -> bool:
-    """Claim the fetch of a list; return false if another process has claimed it, or the list is not due."""
+    """Reserve the fetch of a list for this process. Return false if another process has reserved it, or if the list is
+    not due.
+    """
     return store.claim(tx, source.list_id, until=tx.now + AGAIN)
 
 
@@ -93,14 +100,15 @@ def is_other(reader: Reader, source: ThreatSource, listed: Listed) -> bool:
 
 
 def examine_list(act: Act, name: str, listed: Listed | Refused | None) -> ListChange:
-    """Return the change by a fetched list or by a failed fetch, and record it. The list does not change.
+    """Record and return the change that a fetched list would make, or the failure of the fetch. The stored list is not
+    changed.
 
     Raises NotFound, and Conflict (`no_url`) for a list that was added as text.
     """
     source = find(act.tx, name)
     registry.note(act, object=source.name)
     if listed is None or not source.url:
-        raise Conflict("the list was added as text and has no URL", hint="add it by a URL", code="no_url")
+        raise Conflict("the list was added as text and has no URL", hint="add the list again by a URL", code="no_url")
     if isinstance(listed, Refused):
         change = ListChange(failed=listed.message[:200])
     else:
@@ -116,8 +124,8 @@ def examine_list(act: Act, name: str, listed: Listed | Refused | None) -> ListCh
 
 
 def take(act: Act, source: ThreatSource, listed: Listed) -> None:
-    """Replace the content of a list. Raises NotFound if the list was removed meanwhile, Invalid if all lists are too
-    long.
+    """Replace the content of a threat list by a fetched list, and notify guards. Raises NotFound if the list was
+    removed during the fetch, Invalid if all lists together become too long.
     """
     change = _compare(act.tx, find(act.tx, source.name), listed)
     registry.note(act, object=source.name, count=change.count, new=change.new, gone=change.gone, skipped=change.skipped)
@@ -134,35 +142,41 @@ def _compare(reader: Reader, source: ThreatSource, listed: Listed) -> ListChange
 
 
 def _check_room(reader: Reader, source: ThreatSource, listed: Listed) -> None:
-    """Check that all lists together are not too long with the new content of this one. Raises Invalid."""
+    """Check that all threat lists together do not exceed `MAX_MARKS` values if `source` gets the content `listed`.
+    Raises Invalid.
+    """
     if store.count(reader, but=source.list_id) + len(listed.marks) > MAX_MARKS:
         raise Invalid(f"all threat lists together have more than {MAX_MARKS} values", code="too_many_marks")
 
 
 def keep(tx: Tx, source: ThreatSource, listed: Listed) -> None:
-    """Record a successful fetch. The list is due again within an hour, earlier if one of its values expires earlier."""
+    """Record a successful fetch. The next fetch is due in an hour, or earlier, when the first indicator of the list
+    expires, but not within ten minutes.
+    """
     ends = tx.now + EVERY if listed.until is None else min(tx.now + EVERY, max(listed.until, tx.now + AGAIN))
     store.refresh(tx, source.list_id, due_at=ends, skipped=listed.skipped)
 
 
 def fail(tx: Tx, source: ThreatSource, why: str) -> None:
-    """Record a failed fetch; the stored content does not change."""
+    """Record why a fetch failed. The stored content does not change."""
     store.fail(tx, source.list_id, why[:200])
 
 
 def spared(config: Config) -> frozenset[str]:
-    """Return the hosts of this server, which no list may name."""
+    """Return the hosts of this server, which are left out of every threat list."""
     return frozenset({config.trust_domain, urlsplit(config.public_url).hostname or ""})
 
 
 def troubles(reader: Reader, *, now: int) -> tuple[int, list[str]]:
-    """Return the number of lists, and a description of each old list."""
+    """Return the number of threat lists, and for each outdated list a text with its name and the reason."""
     sources = store.sources(reader)
     is_old = partial(_is_old, now=now)
     return len(sources), [f"`{one.name}`: {one.failed or 'not fetched yet'}" for one in filter(is_old, sources)]
 
 
 def _is_old(source: ThreatSource, *, now: int) -> bool:
-    """Return whether a list with a URL is older than `OLD`, or could never be fetched."""
+    """Return whether a list with a URL is outdated: its last successful fetch is older than `OLD`, or no fetch
+    succeeded.
+    """
     is_empty = bool(source.failed) and not source.refreshed_at
     return bool(source.url) and (is_empty or now - (source.refreshed_at or source.created_at) > OLD)

@@ -1,4 +1,4 @@
-"""Facts and rules of findings, and the contract of detectors. Pure functions.
+"""The data types and rules of findings, and the interface of detectors. Pure functions.
 
 The exports of this package work without numpy. The detectors' own modules (`batch`, `detector`, `memory`, `watcher`,
 ...) need numpy; import these modules directly, and only in the detectors' process.

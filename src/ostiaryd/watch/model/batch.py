@@ -1,7 +1,8 @@
 """A batch: new events as columns, the input of detectors.
 
-A column is computed on first use. Words (tools, keys, networks) are 64-bit hashes, stable across restarts, so that a
-detector can store them; 0 means absent. Two words may have the same hash, so an equal hash must never lower suspicion.
+A column is computed on first use. Texts (names of tools, keys, networks) become 64-bit hashes, which are stable across
+restarts, so that a detector can store them; 0 means absent. Two texts may have the same hash, so a detector must not
+treat an equal hash as a reason for less suspicion.
 """
 
 from __future__ import annotations
@@ -21,13 +22,15 @@ Words = NDArray[np.uint64]
 Flags = NDArray[np.bool_]
 
 NOBODY = 0
-"""the row of events without an agent"""
+"""Row of events without an agent, in the records of agents."""
 MAX_WORDS = 1 << 16
 LATE = 60_000_000
-"""delay above which a report counts as late, in microseconds"""
+"""Delay between an event and its report from which the report counts as late, in microseconds."""
 _DENIED = frozenset({"deny", "refused"})
 _QUESTIONS = frozenset({"approval_needed", INSUFFICIENT, "throttled", "narrowed", "pace_unavailable"})
-"""Reason codes of denials that wait for a person, or that a response caused: they do not count against the agent."""
+"""Reason codes of denials that do not count against the agent, because the call waits for a person or a response of the
+server caused the denial.
+"""
 
 
 @lru_cache(MAX_WORDS)
@@ -37,14 +40,14 @@ def word(text: str) -> int:
 
 
 class Batch:
-    """Events sorted by agent, and by time for each agent; at least one event.
+    """The events of a batch, sorted by agent, and by time for each agent. A batch has at least one event.
 
-    `agent` is the row of the event's agent in the records of agents, `peers` the row of its peers in the records of
-    peers.
+    `agent` is, for each event, the row of its agent in the records of agents; `peers` is the row of the agent's group
+    in the records of groups of peers.
     """
 
     def __init__(self, events: Sequence[Event], agent: Sequence[int] | Ints, peers: Sequence[int] | Ints) -> None:
-        """Sort `events`, which are in time order, with the two rows of each event."""
+        """Sort `events`, which are in time order, by agent. `agent` and `peers` have a row for each event."""
         rows = np.asarray(agent, np.int64)
         order = np.argsort(rows, kind="stable")
         self.events: list[Event] = [events[i] for i in order.tolist()]
@@ -57,19 +60,17 @@ class Batch:
 
     @cached_property
     def first(self) -> Ints:
-        """The row of the first event of each agent: the indices for `np.add.reduceat`; `agent[first]` are the
-        agents.
-        """
+        """The index of the first event of each agent, as `np.add.reduceat` needs it. `agent[first]` are the agents."""
         return np.flatnonzero(np.diff(self.agent, prepend=-1))
 
     @cached_property
     def last(self) -> Ints:
-        """The row of the last event of each agent."""
+        """The index of the last event of each agent."""
         return np.append(self.first[1:], len(self)) - 1
 
     @cached_property
     def order(self) -> Ints:
-        """The rows in time order, across agents."""
+        """The indices of all events in time order."""
         return np.argsort(self.number, kind="stable")
 
     @cached_property
@@ -94,17 +95,17 @@ class Batch:
 
     @cached_property
     def depth(self) -> Ints:
-        """The number of agents through which each event came."""
+        """The number of agents in the delegation chain of each event."""
         return np.array([len(event.actors) for event in self.events], np.int64)
 
     @cached_property
     def is_denied(self) -> Flags:
-        """True for events that were denied or refused, and therefore had no effect."""
+        """True for events that were denied or refused, so that nothing happened."""
         return np.array([event.outcome in _DENIED for event in self.events], np.bool_)
 
     @cached_property
     def is_refused(self) -> Flags:
-        """True for denials and refusals, unless all their reasons are in `_QUESTIONS`."""
+        """True for denied or refused events, except those whose reasons are all in `_QUESTIONS`."""
         return self.is_denied & np.array(
             [not event.reasons or not _QUESTIONS.issuperset(event.reasons) for event in self.events], np.bool_
         )
@@ -113,8 +114,7 @@ class Batch:
     def is_call(self) -> Flags:
         """True for calls of a tool.
 
-        A result that arrives later is an event of its own, not a second call. An agent's own telemetry (`~/tool`) does
-        not count.
+        An event for a late result is not a call. A call in the agent's own telemetry (`~/tool`) does not count.
         """
         return np.array(
             [event.tool != "" and event.action != "tool.result" and event.tool[0] != "~" for event in self.events],
@@ -123,12 +123,14 @@ class Batch:
 
     @cached_property
     def is_used(self) -> Flags:
-        """True for calls of a tool and for results that arrive later: the events that have a size."""
+        """True for calls of a tool, and for late results of calls: the events that can have a size."""
         return np.array([event.tool[:1] not in ("", "~") for event in self.events], np.bool_)
 
     @cached_property
     def is_late(self) -> Flags:
-        """True for events that a guard reported long after they happened: they do not count in the present window."""
+        """True for events that a guard reported more than `LATE` after they happened. They do not count in the present
+        window.
+        """
         return np.array([event.late > LATE for event in self.events], np.bool_)
 
     @cached_property
@@ -148,12 +150,12 @@ class Batch:
 
     @cached_property
     def classes(self) -> Words:
-        """Hashes of the data classes of the tools, all classes of a tool together."""
+        """Hashes of the data classes of the tools: one hash for all classes of a tool together."""
         return _words(" ".join(event.classes) for event in self.events)
 
     @cached_property
     def shape(self) -> Words:
-        """Hashes of the shapes of the arguments."""
+        """Hashes of the names and types of the arguments."""
         return _words(event.shape for event in self.events)
 
     @cached_property
@@ -188,12 +190,12 @@ class Batch:
 
     @cached_property
     def reporter(self) -> Words:
-        """Hashes of the reporting guards."""
+        """Hashes of the guards that reported the events."""
         return _words(event.reporter for event in self.events)
 
     @cached_property
     def agent_word(self) -> Words:
-        """Hashes of the agents, which remain the same if the row of an agent changes."""
+        """Hashes of the agents' ids. Unlike the row of an agent, the hash never changes."""
         return _words(event.agent for event in self.events)
 
     @cached_property

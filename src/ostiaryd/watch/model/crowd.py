@@ -1,7 +1,7 @@
-"""The statistics of a group of peers: mean and spread of some figures over all earlier days.
+"""The statistics of a group of peers: mean and spread of several figures over all earlier days.
 
-Values learned today count from the next day on, so findings do not depend on the order of agents within a day. The
-weight of earlier days decays daily.
+Figures that are learned on one day have an effect from the next day on, so findings do not depend on the order of
+agents within a day. The weight of earlier days decays daily.
 """
 
 from __future__ import annotations
@@ -16,19 +16,21 @@ from ostiaryd.watch.model.runs import Floats
 
 DAY = 86_400_000_000
 KEEP = 0.9
-"""the weight of earlier days that remains after a day"""
+"""Factor by which the weight of all earlier days is reduced each day."""
 SUMS = ("n", "sum", "squares")
 
 
 def crowd_record(count: int) -> Record:
-    """Return the record type of `count` figures: sums over all days before `day`, and sums of that day."""
+    """Return the record type for the statistics of `count` figures of a group: number, sums and sums of squares, first
+    of all days before `day`, then of `day`.
+    """
     some = (np.float32, (2, count))
     return np.dtype([("day", np.int32), ("n", np.float32, (2, 1)), ("sum", *some), ("squares", *some)])
 
 
 class Crowd(NamedTuple):
-    """Statistics of groups: a row for each group with the number of learned values, and mean and spread in a
-    column for each figure.
+    """Statistics of several groups, one row per group: the number of learned values, and, with one column per figure,
+    the mean and the spread.
     """
 
     n: Floats
@@ -37,9 +39,10 @@ class Crowd(NamedTuple):
 
 
 def new_day(crowds: Records, groups: Ints, now: int, names: tuple[str, ...] = SUMS) -> None:
-    """Begin a new day for these groups: the values of earlier days count from now on.
+    """Begin a new day for each group whose stored day is not that of `now` (microseconds): add the figures of the
+    stored day to those of the earlier days, and start the new day at zero.
 
-    `now` is in microseconds. Each field in `names` has the earlier days first, and the present day second.
+    In each field of `names`, the earlier days come first, and the present day second.
     """
     groups_of_new_day = np.unique(groups)
     groups_of_new_day = groups_of_new_day[crowds["day"][groups_of_new_day] != now // DAY]
@@ -52,7 +55,7 @@ def new_day(crowds: Records, groups: Ints, now: int, names: tuple[str, ...] = SU
 
 
 def usual(crowds: Records, groups: Ints) -> Crowd:
-    """Return the mean and the spread of the figures of these groups on earlier days."""
+    """Return the statistics of these groups over the earlier days."""
     state = crowds[groups]
     n = state["n"][:, 0].astype(np.float64)
     some = np.maximum(n, 1)
@@ -61,7 +64,7 @@ def usual(crowds: Records, groups: Ints) -> Crowd:
 
 
 def learn(crowds: Records, groups: Ints, figures: Floats) -> None:
-    """Add figures to the present day of these groups."""
+    """Add one row of figures to the present day of each of these groups."""
     np.add.at(crowds["n"][:, 1], groups, 1)
     np.add.at(crowds["sum"][:, 1], groups, figures)
     np.add.at(crowds["squares"][:, 1], groups, figures**2)

@@ -1,8 +1,9 @@
-"""The contract of a detector: a module in the folder `detectors/`; the name of the module is the name of the detector.
+"""The interface of a detector: a module in the folder `detectors/`, whose name is the name of the detector.
 
-A detector is pure. Its state is bounded: one record of fixed size per agent, per group of peers, and one for all. The
-caller creates the records, all zeros, and saves them; a new detector, a changed record type and a new agent begin with
-zeros. A finding must not depend on anything else, nor on the division of events into batches.
+A detector does no I/O. Its state is a record of fixed size per agent, per group of peers, and for the whole server. The
+caller creates the records, filled with zeros, and saves them; the records of a new detector, of a detector whose record
+type changed, and of a new agent are zeros. A finding must depend on the events and the records only, and not on the
+division of events into batches.
 """
 
 from __future__ import annotations
@@ -20,64 +21,68 @@ from ostiaryd.watch.model.installed import PACKAGE, detector_names
 Record = np.dtype[np.void]
 Records = NDArray[np.void]
 NOTHING: Record = np.dtype([])
-"""The record type of a detector that stores nothing of this kind."""
+"""Empty record type, for a detector that stores nothing per agent, per group of peers, or for the server."""
 
 
 class Kept(NamedTuple):
-    """The state of a detector. `notice` changes it in place and must not retain it."""
+    """The stored state of a detector. `notice` changes the arrays in place, and must not keep a reference to them."""
 
     agents: Records
-    """records of agents, by `Batch.agent`"""
+    """Records of agents, by the row in `Batch.agent`."""
     peers: Records
-    """records of peers, by `Batch.peers`: agents of one kind with access to the same resources"""
+    """Records of groups of peers, by the row in `Batch.peers`. Peers are agents of one kind with access to the same
+    resources.
+    """
     all: Records
-    """the single record for the whole server"""
+    """Array with the one record of the whole server."""
 
 
 class Anomaly(NamedTuple):
-    """An anomaly of the event in `row`. `score` is its ratio to the usual value; from `THRESHOLD` on the
-    anomaly is reported, with `points`.
+    """An anomaly of the event at index `row` of the batch. `score` is the ratio to the usual value. If the score
+    reaches `THRESHOLD`, the anomaly becomes a finding with `points`.
     """
 
     row: int
     score: float
     points: int
     says: str
-    """sentence for people, without values of arguments"""
+    """Description for people, without values of arguments."""
     entries: tuple[int, ...] = ()
-    """entries that support the anomaly besides its own entry, newest last"""
+    """Numbers of further entries that support the anomaly, the newest last. The entry of the event itself is not
+    included.
+    """
 
 
 class Detector(Protocol):
-    """A detector, which is a module: the record types, `THRESHOLD` and `CERTAIN` are constants of the module."""
+    """The interface of a detector module. The properties are constants of the module."""
 
     @property
     def AGENT(self) -> Record:
-        """Return the record type of an agent."""
+        """Record type of the state of an agent."""
 
     @property
     def PEERS(self) -> Record:
-        """Return the record type of a group of peers."""
+        """Record type of the state of a group of peers."""
 
     @property
     def ALL(self) -> Record:
-        """Return the type of the record for the whole server."""
+        """Record type of the state of the whole server."""
 
     @property
     def THRESHOLD(self) -> float:
-        """Return the score from which an anomaly is reported."""
+        """Minimum score of an anomaly that becomes a finding."""
 
     @property
     def CERTAIN(self) -> bool:
-        """Return whether a single anomaly is sufficient evidence (see `ostiaryd.watch.model.narrowing`)."""
+        """True if a single anomaly of this detector may restrict the agent (see `ostiaryd.watch.model.narrowing`)."""
 
     def notice(self, batch: Batch, kept: Kept) -> list[Anomaly]:
-        """Return the anomalies of these events, and learn from the events."""
+        """Return the anomalies of the events in the batch, and update the state with these events."""
 
 
 @cache
 def detectors() -> dict[str, Detector]:
-    """Return all detectors by name."""
+    """Return all installed detectors by name."""
     return {name: cast(Detector, import_module(f"{PACKAGE}.{name}")) for name in detector_names()}
 
 

@@ -1,4 +1,6 @@
-"""A finding: a detector's statement about an agent, the entries that support it, and a person's judgement of it."""
+"""A finding: a detector's statement about an agent, the entries that support the statement, and a person's verdict on
+it.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +13,13 @@ FindingId = NewType("FindingId", str)
 MAX_ENTRIES = 16
 MAX_WHY = 500
 OPEN_DAYS = 7
-"""Days for which a finding without a judgement counts as open."""
+"""Days during which a finding without a person's verdict counts as open."""
 
 
 class Verdict(StrEnum):
-    """A person's judgement of a finding. If it is real, its alarm returns to the budget of statistical detectors."""
+    """A person's verdict on a finding. If the verdict is that the finding is real, the budget of statistical detectors
+    gets back the alarm that it spent.
+    """
 
     REAL = "real"
     FALSE_ALARM = "false_alarm"
@@ -24,16 +28,17 @@ class Verdict(StrEnum):
 class Judgement(msgspec.Struct, frozen=True, gc=False):
     verdict: Verdict
     by: str
-    """the administrator or person who judged"""
+    """Id of the administrator or person who gave the verdict."""
     at: int
     why: str
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A finding. Times are in microseconds; `entries` are indices of the ledger, newest last; `incident` is the
-    incident of the finding.
+    """A finding. Times are in microseconds; `entries` are indices of entries in the ledger, the newest last. `incident`
+    is the id of the incident to which the finding belongs.
 
-    `agent` is empty if no agent caused the event; then `resource` is the place of the event.
+    If no agent caused the event, `agent` is empty, and `resource` is the URI of the resource at which the event
+    happened.
     """
 
     finding_id: FindingId
@@ -48,20 +53,21 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     incident: str | None = None
     resource: str | None = None
     score: float = 0.0
-    """ratio to the usual value; 0 if a guard reported the finding"""
+    """Ratio to the usual value; 0 if a guard made the observation."""
     judgement: Judgement | None = None
     is_proved: bool = True
-    """false if only a guard reported the call, without the agent's own proof"""
+    """False if only a guard reported the call, without the agent's own proof."""
     may_narrow: bool = True
-    """false if a statistical detector is beyond its budget; then playbooks may notify people, but not restrict
-    the agent
+    """False if the finding exceeds the budget of its statistical detector; playbooks may then notify people, but not
+    restrict the agent.
     """
 
 
 class Progress(msgspec.Struct, frozen=True):
     """The progress of the detectors.
 
-    `stored` and `stored_by`: the entry and the detector up to which findings are stored; -1 if the detectors never ran.
+    All findings are stored up to the entry `stored`, and for that entry up to the detector `stored_by` in alphabetical
+    order. `stored` is -1 if the detectors never ran.
     """
 
     stored: int
@@ -70,5 +76,5 @@ class Progress(msgspec.Struct, frozen=True):
     snapshot: bytes | None
 
     def is_stored(self, number: int, detector: str) -> bool:
-        """Return whether the finding of this detector about this entry is stored."""
+        """Return whether the finding of `detector` about the entry `number` is already stored."""
         return (number, detector) <= (self.stored, self.stored_by)

@@ -1,4 +1,4 @@
-"""The frames between the server and the process of the detectors."""
+"""The messages (frames) between the server and the process of the detectors."""
 
 from __future__ import annotations
 
@@ -11,47 +11,51 @@ from ostiaryd.watch.model.sighting import Piece, Sighting
 class Orders(msgspec.Struct, frozen=True):
     database: str
     budget: float
-    """share of tasks in which statistical detectors may restrict an agent by mistake"""
+    """Share of tasks in which statistical detectors may restrict an agent by mistake."""
     snapshot_s: float
     places: str = ""
-    """file with the places of networks"""
+    """Path of the file with the places of networks; empty for none."""
 
 
 class Standby(msgspec.Struct, frozen=True, tag="standby"):
-    """Another process runs the detectors of this database; this process takes over when the other process ends."""
+    """The process waits: another process runs the detectors of this database. When that process ends, this process
+    takes over.
+    """
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
-    """The detectors have started at entry `position`."""
+    """The process has loaded its state, and starts to read at entry `position`."""
 
     position: int
 
 
 class Findings(msgspec.Struct, frozen=True, tag="told"):
-    """New findings of the detectors."""
+    """New sightings of the detectors."""
 
     sightings: list[Sighting]
 
 
 class Examined(msgspec.Struct, frozen=True, tag="seen"):
-    """All entries below `position` were examined, and their findings were sent."""
+    """The detectors have examined all entries below `position`, and all findings about them were sent. `agents` is the
+    number of known agents.
+    """
 
     position: int
     agents: int
     failing: dict[str, str]
-    """detectors that failed, each with the error"""
+    """Name of each detector that failed, with the error."""
     narrowing: dict[str, float]
-    """see `Narrowing.status`"""
+    """State of the budget of statistical detectors: see `Narrowing.status`."""
 
 
 class Pieces(msgspec.Struct, frozen=True, tag="pieces"):
-    """A part of a snapshot; the server requests the next part."""
+    """A part of a snapshot. The server stores the part, and then requests the next part."""
 
     pieces: list[Piece]
 
 
 class Saved(msgspec.Struct, frozen=True, tag="saved"):
-    """The snapshot, sent after all of its pieces, and the keys of removed pieces."""
+    """The end of a snapshot, sent after its pieces: the snapshot itself, and the keys of pieces to delete."""
 
     snapshot: bytes
     gone: list[str]

@@ -1,8 +1,8 @@
-"""The memory of behaviour: rows for agents and for groups of peers, and the records of each detector in these rows.
+"""The memory of behaviour: each agent and each group of peers has a row, in which each detector has a record.
 
-The memory grows with the active agents, and removes agents that were inactive for long. It is saved in pieces, each
-with a key: the records of an agent in one piece (`ag_..`), those of a group of peers (`peers/..`), and those for all
-(`all/..`).
+The memory grows with the number of active agents; agents that were inactive for `FORGET_S` seconds are removed. The
+memory is saved in pieces, each with a key: the records of an agent are one piece (`ag_..`), the records of a group of
+peers are one piece (`peers/..`), and the records of the whole server have several pieces (`all/..`).
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from ostiaryd.watch.model.detector import Detector, Record, zeros
 from ostiaryd.watch.model.sighting import Part, Piece
 
 FIRST = 64
-"""number of rows at the beginning"""
+"""Number of rows for agents at the beginning, and the minimum number of rows that are added at once."""
 MAX_PEERS = 4096
 OTHERS = 1
-"""row of all groups of peers beyond `MAX_PEERS`"""
+"""Row that all groups of peers share beyond the first `MAX_PEERS` groups."""
 _SPECIAL = {"nobody": NOBODY, "others": OTHERS}
 FORGET_S = 90 * 86_400
 CHUNK = 1 << 16
 TOLD = 6
-"""Number of reported findings about an agent that are stored, so as not to repeat them."""
+"""Number of the newest reports about an agent that are stored to suppress repeated reports."""
 OWN: Record = np.dtype(
     [
         ("seen", np.uint32),
@@ -34,9 +34,9 @@ OWN: Record = np.dtype(
         ("told", np.dtype([("what", np.uint16), ("at", np.uint16), ("points", np.uint8)]), (TOLD,)),
     ]
 )
-"""The record of an agent beside the records of detectors: the time of its last event (seconds), its peers (0:
-not looked up), and its last reported findings: each with its topic (0: none), the minute of its report (modulo
-2^16), and its points.
+"""The record of an agent beside the records of the detectors: the time of its last event (seconds), the row of its
+peers (0: not determined yet), and its newest reports. Each report has its topic (0: none), the minute of the report
+(modulo 2^16), and its points.
 """
 
 
@@ -51,17 +51,17 @@ class Memory:
         self._peers: dict[int, int] = {}
         self._room = OTHERS + 1
         self._is_new = np.zeros(FIRST, np.bool_)
-        """agents that changed since the last save"""
+        """True for each row whose agent changed since the last save."""
         self._saved: dict[str, int] = {}
-        """the hash of each saved piece that does not belong to an agent"""
+        """Hash of the last saved content of each piece, by its key. Pieces of agents are not included."""
         self._gone: list[str] = []
 
     def __len__(self) -> int:
-        """Return the number of agents."""
+        """Return the number of known agents."""
         return len(self._rows) - 1
 
     def row(self, agent: str) -> int:
-        """Return the row of an agent; a new agent gets a row of zeros."""
+        """Return the row of an agent. An unknown agent gets a free row, which contains zeros."""
         short = _short(agent)
         row = self._rows.get(short)
         if row is None:
@@ -72,11 +72,11 @@ class Memory:
         return row
 
     def name(self, row: int) -> str:
-        """Return the name of the agent in a row."""
+        """Return the id of the agent in a row."""
         return _long(self._names[row])
 
     def peers(self, group: int) -> int:
-        """Return the row of a group of peers, by the hash of the group."""
+        """Return the row of a group of peers. `group` is the hash of the name of the group."""
         row = self._peers.get(group)
         if row is None:
             if len(self._peers) >= MAX_PEERS:
@@ -90,12 +90,14 @@ class Memory:
         return row
 
     def touch(self, rows: NDArray[np.int64], *, now_s: int) -> None:
-        """Mark these agents as active, so that they are saved."""
+        """Record that these agents acted at `now_s` (seconds since the epoch), and mark their records for the next
+        save.
+        """
         self._is_new[rows] = True
         self.own["seen"][rows] = now_s
 
     def change(self, agent: str) -> None:
-        """Forget the peers of an agent, since a fact about the agent has changed."""
+        """Delete the stored group of peers of an agent, because a fact about the agent has changed."""
         if (row := self._rows.get(_short(agent))) is not None:
             self.own["peers"][row] = 0
 
@@ -117,14 +119,16 @@ class Memory:
 
     @property
     def layout(self) -> list[Part]:
-        """Return the parts of a piece, in order."""
+        """Return the layout of a piece: the record types of each detector, in the order in which the records follow
+        each other.
+        """
         return [
             Part(name, repr((one.AGENT.descr, one.PEERS.descr, one.ALL.descr)), one.AGENT.itemsize, one.PEERS.itemsize)
             for name, one in self.detectors.items()
         ]
 
     def changed(self) -> tuple[list[Piece], list[str]]:
-        """Return the pieces that changed since the last call, and the keys of removed ones."""
+        """Return the pieces that changed since the last call, and the keys of pieces that no longer exist."""
         rows = np.flatnonzero(self._is_new)
         self._is_new[:] = False
         gone, self._gone = self._gone, []
@@ -148,7 +152,9 @@ class Memory:
                 yield Piece(f"all/{name}/{start:08x}", body[start : start + CHUNK])
 
     def load(self, layout: Sequence[Part], pieces: Iterable[Piece]) -> None:
-        """Load a saved memory into an empty memory, for detectors whose record types have not changed."""
+        """Load saved pieces into this empty memory. `layout` is the layout with which they were saved. Records of
+        detectors whose record types have changed are left out.
+        """
         same = set(layout) & set(self.layout)
         names = {part.detector for part in same}
         for key, body in pieces:
@@ -176,7 +182,7 @@ class Memory:
 
     def _grow(self) -> None:
         size = len(self.own)
-        grown = size + max(FIRST, size // 64)  # spare rows count as memory, too
+        grown = size + max(FIRST, size // 64)  # a fraction of the size, because unused rows take memory too
         self.own = _longer(self.own, grown)
         self.kept = {name: kept._replace(agents=_longer(kept.agents, grown)) for name, kept in self.kept.items()}
         self._is_new = np.append(self._is_new, np.zeros(grown - size, np.bool_))
@@ -185,7 +191,7 @@ class Memory:
 
 
 def _short(agent: str) -> str | bytes:
-    """Return an id as 16 bytes, to save memory. An id of another form is returned unchanged."""
+    """Return an agent's id as 16 bytes, which take less memory. An id of another form is returned unchanged."""
     if len(agent) == 35 and agent.startswith("ag_"):
         with suppress(ValueError):
             short = bytes.fromhex(agent[3:])

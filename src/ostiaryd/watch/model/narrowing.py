@@ -1,16 +1,17 @@
-"""The choice of the findings that may restrict an agent without a person: certain findings, and rare ones within a
+"""Determines which findings may restrict an agent without a person: certain findings, and rare findings within a
 budget.
 
 A *trial* is one task of one agent on one day. Its score (0 to 100) combines the points of all findings of statistical
-detectors about it. A finding may narrow if the score of its trial is rare: by a conformal test, at most the budget's
-share of the trials of the agent's peers (of all agents, if the peers have too few) had such a score. The counts of
-scores are halved from time to time, so the test follows the deployment's own traffic. Until there are enough trials for
-such a share, statistical detectors only inform.
+detectors about it. A finding may restrict the agent if the score of its trial is rare: by a conformal test, at most the
+budget's share of the trials of the agent's peers (of all agents, if the peers have too few) had such a score. The
+counts of scores are halved from time to time, so the test follows the deployment's own traffic. Until there are enough
+trials for such a share, statistical detectors only inform.
 
-The test alone gives no guarantee on a stream that drifts or is attacked. Two accounts do, on every stream: each trial
-that was narrowed spends one alarm, which is returned if a person judges the alarm real. The account of all agents
-begins empty and earns the budget with each trial, so of N trials at most `budget * N` are narrowed by mistake. The
-account of an agent begins with one alarm, so of an agent's n trials at most `1 + budget * n` are.
+The test alone gives no guarantee on a stream that drifts or is attacked. Two accounts give a guarantee on every stream:
+each trial in which the agent was restricted spends one alarm, which is returned if a person judges the finding real.
+The account of all agents begins empty and earns the budget with each trial, so in at most `budget * N` of N trials an
+agent is restricted by mistake. The account of an agent begins with one alarm, so in at most `1 + budget * n` of an
+agent's n trials the agent is restricted by mistake.
 
 A trial that a person judges an attack, or for which there is certain evidence, no longer counts as usual. For one
 agent, at most `MOST_ALARMS` trials with a rare score count until a person judges them. One agent can therefore not make
@@ -29,22 +30,26 @@ from ostiaryd.watch.model.runs import Runs
 
 NAME = "narrowing"
 TRIALS = 4
-"""number of trials of an agent at a time (a power of two); a further trial replaces another"""
+"""Number of trials of an agent that are stored at a time (a power of two). A further trial overwrites another."""
 NOTICED = 8
-"""maximum number of earlier trials with a finding that are stored until a person judges them"""
+"""Maximum number of scores of an agent's earlier trials that are stored until a person gives a verdict."""
 MOST_ALARMS = 4
-"""maximum number of trials of an agent with a rare score that count before a person has judged them"""
+"""Maximum number of an agent's trials with a rare score that the counts include before a person gives a verdict."""
 MOST_A_DAY = 200
-"""maximum number of trials of an agent that count on one day, so that a flood of tasks cannot change the counts"""
+"""Maximum number of an agent's trials per day that the counts include, so that a flood of tasks cannot change the
+counts.
+"""
 CAP = 8.0
-"""maximum balance of the account of all agents: the number of alarms that may occur at once"""
+"""Maximum balance of the account of all agents, in alarms: so many restrictions can happen at once."""
 MEMORY = 16.0
-"""expected number of alarms after which all counts are halved"""
+"""Expected number of alarms after which all counts are halved."""
 SCORES = 101
 UNCOUNTED = 128
-"""added to the score of a trial that does not count, because too many trials of its agent had rare scores"""
+"""Number that is added to the score of a trial that the counts leave out because too many trials of its agent had rare
+scores.
+"""
 OUT = 255
-"""the score of a trial that no longer counts as usual"""
+"""Score of a trial that the counts no longer include."""
 DAY = 86_400_000_000
 
 AGENT = np.dtype(
@@ -58,31 +63,36 @@ AGENT = np.dtype(
         ("spent", np.float32),
         ("open", np.uint8),
     ]
-)  # `open`: alarms that were spent, and that no person has judged
+)
+"""State of an agent. `trial`, `score` and `acted` (whether the trial spent an alarm) are those of its present trials.
+`noticed` are the highest scores of earlier trials. `open` is the number of spent alarms without a person's verdict.
+"""
 PEERS = np.dtype([("scores", np.float32, (SCORES,))])
 ALL = np.dtype([("scores", np.float32, (SCORES,)), ("tokens", np.float64)])
 CERTAIN, THRESHOLD = False, 1.0
 
 
 class Records:
-    """The records of narrowing, in the form of the records of a detector, so that they are saved with the others."""
+    """The record types of this module in the form of a detector, so that `Memory` saves the records with those of the
+    detectors.
+    """
 
     AGENT, PEERS, ALL, CERTAIN, THRESHOLD = AGENT, PEERS, ALL, CERTAIN, THRESHOLD
 
     def notice(self, batch: Batch, kept: Kept) -> list[Anomaly]:
-        """Return no anomalies."""
+        """Return an empty list: this object is not a detector."""
         return []
 
 
 class Narrowing:
     def __init__(self, *, budget: float) -> None:
-        """Set the `budget`: the share of trials that may be narrowed by mistake; with 0, statistical detectors
-        only inform.
+        """Create the account. `budget` is the share of trials in which statistical detectors may restrict an agent by
+        mistake. With the budget 0, they restrict no agent.
         """
         self._budget = budget
 
     def begins(self, batch: Batch, kept: Kept) -> list[int]:
-        """Return the rows that begin a trial, in time order."""
+        """Return the indices of the events that start a new trial, in time order."""
         rows = np.flatnonzero(batch.is_call & (batch.agent != NOBODY))
         if len(rows) == 0:
             return []
@@ -96,7 +106,11 @@ class Narrowing:
         return rows_in_order
 
     def begin(self, kept: Kept, row: int, peers: int, task: int, at: int) -> None:
-        """Begin a trial: count it, and credit its share of an alarm to the accounts."""
+        """Start a trial: count it, and credit the budget of one trial to both accounts.
+
+        `row` and `peers` are the rows of the agent and its peers, `task` is the hash of the task, and `at` is in
+        microseconds.
+        """
         agent, trial = kept.agents[row], _trial(task, at)
         slot = trial >> 8 & TRIALS - 1
         lowest = agent["noticed"].argmin()
@@ -118,8 +132,9 @@ class Narrowing:
                 scores *= 0.5
 
     def judge(self, kept: Kept, row: int, peers: int, task: int, at: int, *, points: int, certain: bool) -> bool:
-        """Return whether a finding about a trial may narrow the agent, and add the finding to the score of the
-        trial.
+        """Return whether a finding in a trial may restrict the agent, and add its `points` to the score of the trial.
+
+        A finding that is `certain` always may.
         """
         agent, trial = kept.agents[row], _trial(task, at)
         slot = trial >> 8 & TRIALS - 1
@@ -151,7 +166,9 @@ class Narrowing:
         return may
 
     def learn_judgement(self, kept: Kept, row: int, peers: int, *, is_real: bool, trials: int) -> None:
-        """Learn a person's judgement of findings, which are about `trials` trials of an agent."""
+        """Update the counts and accounts with a person's verdict on an agent's findings. `trials` is the number of
+        trials that the findings are about.
+        """
         agent = kept.agents[row]
         if is_real:
             agent["spent"] = max(0.0, agent["spent"] - agent["open"])
@@ -164,8 +181,8 @@ class Narrowing:
         agent["noticed"], agent["open"] = 0, 0
 
     def status(self, kept: Kept) -> dict[str, float]:
-        """Return the number of counted trials, the lowest score that is rare among all trials (0: none yet),
-        and the balance of the account of all agents.
+        """Return three numbers for people: `trials`, the number of counted trials; `rare_from`, the lowest score that
+        is rare among all trials (0 while there is none); and `alarms_left`, the balance of the account of all agents.
         """
         rare = [score for score in range(1, SCORES) if _is_rare(kept.all["scores"][0], score, self._budget)]
         return {
@@ -180,7 +197,7 @@ class Narrowing:
         return _is_rare(scores, score, self._budget)
 
     def _count_alarms(self, kept: Kept, row: int, peers: int) -> int:
-        """Return the number of counted trials of an agent that have a rare score and no judgement."""
+        """Return the number of an agent's counted trials that have a rare score and no person's verdict."""
         agent = kept.agents[row]
         scores_reported = [*agent["noticed"], *agent["score"]]
         return sum(0 < score < UNCOUNTED and self._is_rare(kept, peers, int(score)) for score in scores_reported)
@@ -190,12 +207,14 @@ class Narrowing:
 
 
 def _is_rare(scores: np.ndarray[tuple[int], np.dtype[np.float32]], score: int, budget: float) -> bool:
-    """Return whether the conformal p-value of a score is within the budget."""
+    """Return whether the conformal p-value of a score is at most the budget. `scores` is the number of
+    trials by score.
+    """
     return bool(1 + scores[score:].sum() <= budget * (1 + scores.sum()))
 
 
 def _leave(kept: Kept, peers: int, scores_left: Iterable[int]) -> None:
-    """Remove trials with these scores from the counts."""
+    """Subtract one trial for each of these scores from the counts of all agents and of the peers."""
     for score in scores_left:
         if score < UNCOUNTED:
             for scores in _scores(kept, peers):
@@ -208,7 +227,7 @@ def _scores(kept: Kept, peers: int) -> Iterator[np.ndarray[tuple[int], np.dtype[
 
 
 def _trials(task: Words, at: Ints) -> np.ndarray[tuple[int], np.dtype[np.uint32]]:
-    """Return the trial of each event: a task on one day. Never 0."""
+    """Return an id of the trial of each event: a hash of the task and the day, never 0."""
     mixed = (task >> np.uint64(32)) ^ ((at // DAY).astype(np.uint64) * np.uint64(0x9E3779B1))
     return mixed.astype(np.uint32) | np.uint32(1)
 

@@ -1,4 +1,6 @@
-"""The networks of an agent: networks that the agent has used for a day, and networks that several of its peers use."""
+"""The networks of an agent. A network is the agent's own if the agent has used it for a day, or if several of its peers
+use it.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +16,9 @@ OWN = 4
 PEERS_SLOTS = 256
 HOUR = 3_600_000_000
 SETTLED = 24
-"""hours of use after which a network is the agent's own"""
+"""Hours since the first use after which a network counts as the agent's own."""
 SHARED = 3
-"""number of peers that use a network before it counts as shared"""
+"""Number of peers that must use a network before it counts as the agent's own."""
 
 AGENT_FIELDS = [
     ("last", np.uint32),
@@ -25,14 +27,16 @@ AGENT_FIELDS = [
     ("since", np.uint32, (OWN,)),
     ("told", np.uint32),
 ]
-"""the last network and time; the networks in use, each with the hour of its first use; one bit for each network
-that the peers' counts include
+"""State of an agent: its last network (hash) with the time of the last use, up to `OWN` networks in use with the hour
+of the first use of each, and a bit for each network in which the count of the peers includes the agent.
 """
 PEERS_FIELDS = [("users", np.uint16, (PEERS_SLOTS,))]
 
 
 class Change(NamedTuple):
-    """A change of an agent's network: now `network`, before `before` (0: none), last used at `left` (microseconds)."""
+    """A change of an agent's network in the event at index `row`: from `before` (hash; 0 for none) to `network`. `left`
+    is the time of the last use of `before`, in microseconds.
+    """
 
     row: int
     network: int
@@ -41,7 +45,7 @@ class Change(NamedTuple):
 
 
 def changes(batch: Batch, agents: Records) -> list[Change]:
-    """Return the changes of networks in time order, and store the last network of each agent."""
+    """Return the changes of networks in the batch in time order, and store the last network of each agent."""
     rows = np.flatnonzero((batch.network != 0) & (batch.agent != 0))
     if len(rows) == 0:
         return []
@@ -57,8 +61,10 @@ def changes(batch: Batch, agents: Records) -> list[Change]:
 
 
 def is_own(state: np.void, users: np.ndarray, network: int, at: int) -> bool:
-    """Return whether the network is the agent's own (its first network is), or is shared by its peers; record
-    its use. A new network replaces the newest if all places are used.
+    """Return whether a network is the agent's own: the first network of the agent, a network in use for `SETTLED`
+    hours, or a network of `SHARED` peers. Also record this use.
+
+    If all places for networks are taken, the network replaces the newest stored network.
     """
     networks, since, hour = state["network"].tolist(), state["since"].tolist(), at // HOUR
     if network in networks:

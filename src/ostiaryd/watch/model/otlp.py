@@ -1,10 +1,10 @@
 """OTLP 1.x over HTTP: exports of spans and log records, in protobuf and in JSON, and the responses.
 
-    opentelemetry/proto/collector/{trace,logs}/v1, trace/v1, logs/v1, common/v1; google.rpc.Status
+opentelemetry/proto/collector/{trace,logs}/v1, trace/v1, logs/v1, common/v1; google.rpc.Status
 
-Only attributes that name the kind of an act are read (GenAI and MCP semantic conventions): those in `WANTED`, each a
-short text or a number. Messages, arguments, results and all other content are skipped unread, and never stored. Unknown
-fields are skipped too, as the specification requires.
+Only the attributes in `WANTED` are read: they name the kind of an act (GenAI and MCP semantic conventions), each by a
+short text or a number. Messages, arguments, results and all other content are skipped without parsing, and never
+stored. Unknown fields are skipped too, as the specification requires.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from ostiary.protocol.errors import Malformed
 from ostiary.protocol.protobuf import encode_bytes, encode_number, parse_fields
 
 MAX_RECORDS = 2048
-"""maximum number of records of one export; further records are rejected, and the response says so"""
+"""Maximum number of records of one export that are accepted. Further records are rejected, and the response states
+their number.
+"""
 MAX_TEXT = 1024
-"""maximum length of an attribute in characters; a longer attribute is ignored"""
+"""Maximum length of an attribute in characters. A longer attribute is ignored."""
 MAX_FIELDS = 200_000
-"""maximum number of fields of one export in protobuf"""
+"""Maximum number of protobuf fields in one export."""
 WANTED = frozenset(
     {
         "gen_ai.operation.name",
@@ -48,7 +50,7 @@ Value = str | int
 
 
 class Record(NamedTuple):
-    """A span or a log record. `at` is its time in microseconds, 0 if absent."""
+    """A span or a log record. `at` is its time in microseconds since the epoch; 0 if the record states none."""
 
     at: int
     is_error: bool
@@ -56,7 +58,7 @@ class Record(NamedTuple):
 
 
 def parse_export(signal: Signal, encoding: Encoding, unverified_body: bytes) -> tuple[list[Record], int]:
-    """Return the records of an export, and the number of records beyond `MAX_RECORDS`. Raises Malformed."""
+    """Return the records of an export, at most `MAX_RECORDS`, and the number of further records. Raises Malformed."""
     try:
         records = (
             _from_protobuf(signal, unverified_body) if encoding == "protobuf" else _from_json(signal, unverified_body)
@@ -64,7 +66,7 @@ def parse_export(signal: Signal, encoding: Encoding, unverified_body: bytes) -> 
         kept = [record for _, record in zip(range(MAX_RECORDS), records, strict=False)]
         return kept, sum(1 for _ in records)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise Malformed(f"no export of {signal}: {error}"[:200]) from None
+        raise Malformed(f"the body is not an OTLP export of {signal}: {error}"[:200]) from None
 
 
 def _record(at: int, is_error: bool, attributes: Iterator[tuple[str, object]]) -> Record:
@@ -85,7 +87,9 @@ class _Any(msgspec.Struct, rename="camel"):
 
     @property
     def value(self) -> object:
-        """Return the value. In protobuf's JSON, 64-bit numbers are decimal strings, or numbers. Raises Malformed."""
+        """Return the value of an attribute, a text or a number. In the JSON form of protobuf, a 64-bit number may be a
+        decimal string. Raises Malformed.
+        """
         return self.string_value if self.int_value is None else _int(self.int_value)
 
 
@@ -158,10 +162,10 @@ def _pairs(pairs: list[_Pair]) -> Iterator[tuple[str, object]]:
 
 
 def _int(value: int | str) -> int:
-    """Return an integer of OTLP's JSON, which may be a string. Raises Malformed."""
+    """Return an integer of the JSON form of OTLP, in which it may be a decimal string. Raises Malformed."""
     text = str(value)
     if len(text) > 20 or not text.removeprefix("-").isascii() or not text.removeprefix("-").isdigit():
-        raise Malformed("a number of the export is malformed")
+        raise Malformed("the export has a malformed number")
     return int(text)
 
 
@@ -180,13 +184,13 @@ def _from_protobuf(signal: Signal, body: bytes) -> Iterator[Record]:
 
 
 class _Reader:
-    """A reader of protobuf fields, up to a maximum number."""
+    """A reader of protobuf fields, with a maximum number of fields."""
 
     def __init__(self) -> None:
         self._left = MAX_FIELDS
 
     def fields(self, data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-        """Yield number and value of each field of a message. Raises Malformed."""
+        """Yield the number and the value of each field in a protobuf message. Raises Malformed."""
         for field in parse_fields(data):
             self._left -= 1
             if self._left < 0:
@@ -199,7 +203,7 @@ class _Reader:
         )
 
     def span(self, data: memoryview) -> Record:
-        """Return the record of a Span: end_time_unix_nano 8, attributes 9, status 15 (code 3)."""
+        """Return the record of a Span. Field numbers: end_time_unix_nano 8, attributes 9, status 15 (code 3)."""
         at, is_error, pairs = 0, False, []
         for number, value in self.fields(data):
             if number == 8 and isinstance(value, int):
@@ -211,7 +215,7 @@ class _Reader:
         return _record(at, is_error, self.pairs(pairs))
 
     def log(self, data: memoryview) -> Record:
-        """Return the record of a LogRecord: time_unix_nano 1, severity_number 2, attributes 6."""
+        """Return the record of a LogRecord. Field numbers: time_unix_nano 1, severity_number 2, attributes 6."""
         at, is_error, pairs = 0, False, []
         for number, value in self.fields(data):
             if number == 1 and isinstance(value, int):
@@ -223,7 +227,9 @@ class _Reader:
         return _record(at, is_error, self.pairs(pairs))
 
     def pairs(self, pairs: list[memoryview]) -> Iterator[tuple[str, object]]:
-        """Yield the attributes in KeyValue: key 1, value 2; in AnyValue: string_value 1, int_value 3."""
+        """Yield the name and the value of each attribute. Field numbers of KeyValue: key 1, value 2; of AnyValue:
+        string_value 1, int_value 3.
+        """
         for pair in pairs:
             key, content = "", None
             for number, value in self.fields(pair):
@@ -244,7 +250,9 @@ class _Reader:
 
 
 def answer(signal: Signal, encoding: Encoding, *, rejected: int, why: str) -> bytes:
-    """Return the Export..ServiceResponse, with `partial_success` if records were rejected."""
+    """Return the encoded Export..ServiceResponse. If `rejected` is not 0, it contains `partial_success` with that
+    number and the reason `why`.
+    """
     if encoding == "json":
         counted = {"rejectedSpans" if signal == "traces" else "rejectedLogRecords": str(rejected), "errorMessage": why}
         return msgspec.json.encode({"partialSuccess": counted} if rejected else {})
@@ -252,7 +260,7 @@ def answer(signal: Signal, encoding: Encoding, *, rejected: int, why: str) -> by
 
 
 def status(encoding: Encoding, code: int, message: str) -> bytes:
-    """Return a google.rpc.Status: code 1, message 2."""
+    """Return an encoded google.rpc.Status. Field numbers: code 1, message 2."""
     if encoding == "json":
         return msgspec.json.encode({"code": code, "message": message})
     return encode_number(1, code) + encode_bytes(2, message.encode())

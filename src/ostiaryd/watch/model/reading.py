@@ -1,8 +1,8 @@
-"""Entries of the ledger as events: the acts of agents, from the entry and the catalogue.
+"""Converts entries of the ledger to events: acts of agents, with facts from the catalogue.
 
-Acts of other parties on an agent, and acts of the server itself (an expiry, a finding), are not behaviour of the agent
-and are left out. Times never decrease: an event is at least as late as the newest event before it. The time of a report
-that a guard delivers late is its arrival; the event states the delay.
+Acts that other parties perform on an agent, and acts of the server itself (an expiry, a finding), are left out. The
+times of events never decrease: an event with an earlier time gets the time of the event before it. For a report that a
+guard delivers late, the time is the arrival, and the event states the delay.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from ostiary.protocol.decoding import json_decoder
 from ostiary.provenance.noticing import Event, Noticed
 
 MAX_PENDING = 1 << 15
-"""Maximum number of calls that are stored until their result arrives as a later entry."""
+"""Maximum number of reported calls that wait for their late result."""
 MAX_SHAPE = 256
 JUDGE = "watch.judge"
 _OWN = ("watch.", "incident.", "respond.", "server.", "webhook.")
-"""Prefixes of actions whose entry names an agent that did not act."""
+"""Prefixes of actions whose entries name an agent although the agent did not act."""
 _RESULT = "tool.result"
 
 
 class ToolSeen(NamedTuple):
-    """The facts about a tool from its catalogue."""
+    """The facts about a tool from the catalogue: its effect, its data classes, and whether it is a decoy."""
 
     effect: str = ""
     classes: tuple[str, ...] = ()
@@ -44,7 +44,7 @@ class _Reason(msgspec.Struct):
 
 
 class _Detail(msgspec.Struct):
-    """The members that a report adds to the entry of a call."""
+    """The additional members of an entry that reports a call."""
 
     spool: str = ""
     number: int = 0
@@ -61,8 +61,8 @@ class _SecretDetail(msgspec.Struct):
 
 
 class _Entry(msgspec.Struct):
-    """The members of an entry that this module reads (`ostiaryd.ledger.model`); decoding only these takes half
-    the time.
+    """The members of an entry that this module reads (see `ostiaryd.ledger.model`). Decoding only these members takes
+    half the time.
     """
 
     at: int
@@ -86,14 +86,16 @@ class _Entry(msgspec.Struct):
 
 
 class FindingJudgement(msgspec.Struct, frozen=True):
-    """A person's judgement of an agent's findings: their detectors, and true if they were real."""
+    """A person's verdict on findings about an agent: the detectors of the findings, and whether the
+    findings are real.
+    """
 
     agent: str
     detectors: tuple[str, ...]
     is_real: bool
     number: int = -1
     tasks: int = 1
-    """the number of tasks of these findings"""
+    """Number of different tasks that the findings are about."""
 
 
 class _Judge(msgspec.Struct):
@@ -109,7 +111,7 @@ _secret_detail = json_decoder(_SecretDetail)
 
 
 class Reading:
-    """Reads entries as events, in the order of the ledger."""
+    """A reader that converts entries to events, in the order of the ledger."""
 
     def __init__(
         self,
@@ -123,20 +125,23 @@ class Reading:
     ) -> None:
         """Set the sources of facts.
 
-        `tool_of` takes a resource's URI and a tool's id; `threat_of` and `place_of` take a network; `changed` is called
-        with the action and the object of changes by administrators; `now` is the time of the newest earlier event.
+        `tool_of` returns the facts about a tool by the resource's URI and the tool's id; `model_of` the model of an
+        agent; `threat_of` and `place_of` the threat list and the place of a network. `changed` is called with the
+        action and the object of each administrator's change. `now` is the time of the newest event before, in
+        microseconds.
         """
         self._tool_of, self._model_of, self._changed = tool_of, model_of, changed
         self._threat_of, self._place_of, self._now = threat_of, place_of, now
         self.failed = ""
-        """the last entry that could not be read, and the error"""
+        """Number of the last entry that could not be read, and the error; empty if there is none."""
         self._pending: OrderedDict[tuple[str, int], Event] = OrderedDict()
 
     def read(self, number: int, body: bytes) -> Event | FindingJudgement | None:
         """Return the event or the judgement in entry `number`; None if the entry has neither."""
         try:
             entry = _entry(body)
-        except msgspec.DecodeError as error:  # such an entry is a fault of ours, and must not hold up all others
+        # an unreadable entry is a defect of this program, and must not stop the others
+        except msgspec.DecodeError as error:
             self.failed = f"entry {number}: {error}"[:200]
             return None
         action = entry.action
@@ -154,12 +159,12 @@ class Reading:
         return self._event(number, entry, _Detail())
 
     def _reported(self, number: int, entry: _Entry) -> Event | None:
-        """Return the event of a guard's report; None for a result without its call. A late result repeats the
-        event of its call, with the size of the answer.
+        """Return the event of a guard's report. A result that arrives later returns an event like that of its call,
+        with the size of the result; None if the call is unknown.
         """
         try:
             detail = _detail(entry.detail) if entry.detail else _Detail()
-        except msgspec.ValidationError:  # of another action, which means something else by these names
+        except msgspec.ValidationError:  # another kind of action, whose members have a different meaning
             detail = _Detail()
         if entry.action == _RESULT:
             call = self._pending.pop((detail.spool, detail.call or 0), None)
@@ -229,7 +234,7 @@ class Reading:
 
 
 def shape(arguments: dict[str, Any]) -> str:
-    """Return the names and types of the arguments: `limit:int path:str`."""
+    """Return the names and types of the arguments as text, for example `limit:int path:str`."""
     return " ".join(f"{name}:{type(arguments[name]).__name__}" for name in sorted(arguments))[:MAX_SHAPE]
 
 

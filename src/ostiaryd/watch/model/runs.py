@@ -1,4 +1,6 @@
-"""Runs of rows: sums and ranks within each run, so that the division of events into batches has no effect."""
+"""Runs of rows: a run is a sequence of adjacent rows with equal keys. Detectors compute sums and ranks within each run,
+so that the division of events into batches has no effect.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ Floats = NDArray[np.float64]
 
 
 class Runs:
-    """Runs: adjacent rows with the same keys."""
+    """The runs of an array: maximal sequences of adjacent rows with equal keys."""
 
     def __init__(self, *keys: NDArray[Any]) -> None:
         self.rows = len(keys[0])
@@ -23,23 +25,23 @@ class Runs:
         self.is_first: Flags = is_first
         self.first: Ints = np.flatnonzero(is_first)
         self.of: Ints = np.cumsum(is_first) - 1
-        """the run of each row"""
+        """Index of its run, for each row."""
 
     def __len__(self) -> int:
         return len(self.first)
 
     @property
     def last(self) -> Ints:
-        """Return the last row of each run."""
+        """Return the index of the last row of each run."""
         return np.append(self.first[1:], self.rows)[: len(self)] - 1
 
     @property
     def rank(self) -> Ints:
-        """Return, for each row, the number of rows before it in its run."""
+        """Return, for each row, its position in its run, from 0."""
         return np.arange(self.rows) - self.first[self.of]
 
     def sums(self, values: Floats) -> Floats:
-        """Return, for each row, the sum of the values from the first row of its run to the row; values may have
+        """Return, for each row, the sum of the values in its run up to and including the row. `values` may have several
         columns.
         """
         total: Floats = np.cumsum(values, axis=0)
@@ -47,15 +49,15 @@ class Runs:
         return inside
 
     def falls(self, values: Floats) -> Floats:
-        """Return, for each row, the minimum of the values from the first row of its run to the row."""
+        """Return, for each row, the minimum of the values in its run up to and including the row."""
         step = 2 * float(np.abs(values).max(initial=0)) + 1
         least: Floats = np.minimum.accumulate(values - self.of * step) + self.of * step
         return least
 
 
 def rounds(keys: Ints) -> list[Ints]:
-    """Return lists of indices, none of which has a key twice: the first index of each key, then the second, and
-    so on. Equal keys must be adjacent.
+    """Return lists of row indices such that no list contains a key twice: the first row of each key, then the second
+    row of each key, and so on. Equal keys must be adjacent.
     """
     rank = Runs(keys).rank
     return [np.flatnonzero(rank == turn) for turn in range(int(rank.max()) + 1)] if len(keys) else []

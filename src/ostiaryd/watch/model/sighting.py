@@ -1,6 +1,6 @@
-"""Messages between the detectors' process and the server: findings to report, and saved state.
+"""Messages between the detectors' process and the server: sightings, and the saved state.
 
-This module does not need numpy: the server runs without the detectors where the extra `detect` is not installed.
+This module does not need numpy, because the server also runs without the extra `detect`.
 """
 
 from __future__ import annotations
@@ -16,18 +16,20 @@ class Piece(NamedTuple):
 
 
 class Part(NamedTuple):
-    """The layout of one detector's part of a piece, needed to read it."""
+    """The layout of one detector's records in a saved piece, which is needed to load the piece."""
 
     detector: str
     made_of: str
-    """the three record types, in numpy's notation"""
+    """The three record types (agent, peers, server), in numpy's notation."""
     agent: int
-    """size of an agent's record, in bytes"""
+    """Size of the record of an agent, in bytes."""
     peers: int
 
 
 class Sighting(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A sighting to report: the detector, the agent (empty if no agent acted), and the entry."""
+    """An anomaly that the server will store as a finding: the detector, the agent (empty if no agent acted), and the
+    number of the entry.
+    """
 
     number: int
     at: int
@@ -40,13 +42,13 @@ class Sighting(msgspec.Struct, frozen=True, array_like=True, gc=False):
     says: str
     entries: tuple[int, ...]
     may_narrow: bool = True
-    """True if the sighting may narrow the agent without a person; before that decision: true if it is
-    sufficient evidence alone.
+    """True if the finding may restrict the agent without a person. Before `Narrowing.judge` has decided this: true if
+    the finding alone is sufficient evidence.
     """
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """The state besides the pieces: events with numbers below `position` were examined."""
+    """The state of the detectors without the pieces: all events with numbers below `position` were examined."""
 
     position: int
     layout: list[Part]

@@ -1,4 +1,4 @@
-"""The usual size of the answers of each tool to peers, in powers of two, over all earlier days."""
+"""The usual size of each tool's answers to a group of peers, as a binary logarithm, over all earlier days."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from ostiaryd.watch.model.runs import Floats
 
 SLOTS = 64
 ENOUGH = 30.0
-"""minimum number of answers of a tool before its usual size is known"""
+"""Minimum number of learned answers of a tool before its usual size is known."""
 SIZE_FIELDS = [
     ("tool", np.uint64, (SLOTS,)),
     ("answers", np.float32, (2, SLOTS)),
     ("size", np.float32, (2, SLOTS)),
     ("start", np.float32, (SLOTS,)),
 ]
-"""Fields of a group of peers beside its `crowd_record`: by tool, the number of answers, the sum of the logarithms of
-their sizes, and the usual size when it became known.
+"""Fields of a group of peers beside its `crowd_record`, by slot: the tool, the number of answers and the sum of the
+binary logarithms of their sizes (earlier days, then the present day), and the usual size when it was first known.
 """
 
 
 def new_day_of_sizes(batch: Batch, peers: Records) -> None:
-    """Begin a new day for `SIZE_FIELDS` and the `crowd_record`. Call this in place of `new_day`, before any
-    other function here.
+    """Begin a new day for the `crowd_record` and for `SIZE_FIELDS` of the peers in the batch. Call this function
+    instead of `new_day`, before the other functions of this module.
     """
     new_day(peers, batch.peers, batch.now, (*SUMS, "answers", "size"))
     groups = np.unique(batch.peers)
@@ -35,10 +35,10 @@ def new_day_of_sizes(batch: Batch, peers: Records) -> None:
 
 
 def off_usual(batch: Batch, peers: Records) -> tuple[Floats, Flags]:
-    """Return by how many powers of two each answer exceeds the usual size, and true for each row with a known usual
-    size.
+    """Return, for each event, the binary logarithm of the ratio of its answer to the usual size, and true if the usual
+    size of its tool is known.
 
-    The usual size never counts as more than twice its value when it became known.
+    The usual size counts as at most twice the size when it was first known.
     """
     slot = (batch.tool % np.uint64(SLOTS)).astype(np.int64)
     answers = peers["answers"][batch.peers, 0, slot]
@@ -49,11 +49,14 @@ def off_usual(batch: Batch, peers: Records) -> tuple[Floats, Flags]:
 
 
 def learn_sizes(batch: Batch, peers: Records, some: Flags) -> None:
-    """Learn the sizes of these rows. A slot belongs to its first tool; a second tool in the slot has no usual size."""
+    """Add the sizes of the answers of these events to the present day. A slot belongs to the first tool with its hash;
+    another tool with the same slot has no usual size.
+    """
     rows = batch.order[(some & (batch.bytes > 0))[batch.order]]
     group, tool = batch.peers[rows], batch.tool[rows]
     slot = (tool % np.uint64(SLOTS)).astype(np.int64)
-    free = np.flatnonzero(peers["tool"][group, slot] == 0)[::-1]  # so that the first is written last
+    # in reverse, so that the first tool is assigned last and stays
+    free = np.flatnonzero(peers["tool"][group, slot] == 0)[::-1]
     peers["tool"][group[free], slot[free]] = tool[free]
     own = peers["tool"][group, slot] == tool
     np.add.at(peers["answers"][:, 1], (group[own], slot[own]), 1)

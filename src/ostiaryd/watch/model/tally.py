@@ -1,8 +1,10 @@
-"""Tallies: the amount of an agent's work within ten minutes, in relation to its usual level and that of its peers.
+"""Tallies: sums of an agent's work within ten minutes, compared with a bar that follows the usual level of the agent
+and its peers.
 
-The usual level is learned from the windows with any activity, as the mean and the spread of the logarithm; the bar is
-some spreads above. A new agent has the bar of its peers. An agent cannot move its own bar far: an amount above the bar
-counts as the bar, and after `SETTLED` windows the bar never exceeds twice its value at that time.
+The usual level of a sum is learned from the windows with activity, as mean and spread of its logarithm. The bar is
+`SPREADS` spreads above the mean. A new agent has the bar of its peers. An agent cannot raise its own bar far: a sum
+above the bar is learned as if it were equal to the bar, and after `SETTLED` windows the bar stays below twice its value
+at that time.
 """
 
 from __future__ import annotations
@@ -18,19 +20,21 @@ from ostiaryd.watch.model.detector import Record, Records
 from ostiaryd.watch.model.runs import Floats, Runs, rounds
 
 WINDOW = 600_000_000
-"""length of a window, in microseconds"""
+"""Length of a window, in microseconds."""
 YOUNG, SETTLED = 20.0, 100.0
-"""windows after which an agent's own level counts, and after which the level is settled"""
+"""Number of windows after which an agent's own level is used, and after which its bar is limited to twice its present
+value.
+"""
 SLOWEST = 1 / 300
-"""minimum weight of a new window in the mean"""
+"""Minimum weight of a new window in an agent's mean."""
 ENOUGH = 60.0
-"""minimum number of windows of peers before their level counts"""
+"""Minimum number of learned windows of the peers before their level is used."""
 SPREADS = 4.0
 
 
 class Limits(NamedTuple):
-    """The limits of a bar for each counted value: its least value, its value while neither the agent nor its peers are
-    known, and its greatest value.
+    """Limits of the bar for each counted value: the minimum, the value while neither the agent nor its peers have a
+    known level, and the maximum.
     """
 
     least: Sequence[float]
@@ -39,23 +43,29 @@ class Limits(NamedTuple):
 
 
 class Tally(NamedTuple):
-    """The tallies of each row: the sums of its window up to the row, the bar of each sum, and the first entry
-    of the window.
+    """The tallies of each event: `sums` of its window up to the event, `bars` for these sums, and `since`, the number
+    of the first entry of the window.
     """
 
     sums: Floats
     bars: Floats
     usual: Floats
-    """the mean logarithm of (1 + sum) in earlier windows"""
+    """Mean of the binary logarithm of (1 + sum) over earlier windows."""
     windows: Floats
-    """the number of earlier windows"""
+    """Number of earlier windows with activity."""
     since: Ints
     over: list[tuple[int, int, float]]
-    """rows that raised a sum to its bar or above: (row, column, ratio to the bar)"""
+    """Events that raised a sum to its bar or above: index of the event, column of the sum, and ratio of the sum to the
+    bar.
+    """
 
 
 def tally_record(count: int) -> Record:
-    """Return the record type of an agent with `count` counted values; the record of its peers is a `crowd_record`."""
+    """Return the record type of an agent's state for `count` counted values. For a group of peers the record type is a
+    `crowd_record`.
+    """
+    # `window` is the number of the present window plus one, `spread` is the square of the spread, and `settled` is the
+    # logarithm of the bar after `SETTLED` windows
     some = (np.float32, (count,))
     return np.dtype(
         [
@@ -67,13 +77,14 @@ def tally_record(count: int) -> Record:
             ("spread", *some),
             ("settled", *some),
         ]
-    )  # `window` plus one; `spread` squared; `settled`: the bar when the agent became known
+    )
 
 
 def tally(batch: Batch, values: Floats, limits: Limits, agents: Records, peers: Records) -> Tally:
-    """Count the values of these rows (one column per counted value), and learn from completed windows.
+    """Add the values of these events, one column per counted value, to the tallies of their agents. Also learn from
+    windows that have ended.
 
-    A late report belongs to another window, and is not counted in this one.
+    Events that a guard reported late are not counted.
     """
     values = values * ~batch.is_late[:, None]
     window = batch.at // WINDOW + 1
@@ -104,7 +115,9 @@ def tally(batch: Batch, values: Floats, limits: Limits, agents: Records, peers: 
 
 
 def _bar(state: Records, others: Crowd, ends: Floats) -> Floats:
-    """Return the logarithms of the bars."""
+    """Return the binary logarithms of the bars of these agents. `others` are the statistics of their peers, `ends` the
+    logarithms of the limits.
+    """
     windows = state["windows"][:, None]
     own, theirs = _above(state["mean"], np.sqrt(state["spread"])), _above(others.mean, others.spread)
     part = np.where(windows >= YOUNG, np.clip(windows / (2 * YOUNG), 0, 1), 0)
@@ -116,12 +129,14 @@ def _bar(state: Records, others: Crowd, ends: Floats) -> Floats:
 
 
 def _above(mean: Floats, spread: Floats) -> Floats:
-    """Return the logarithm of the bar: the mean plus `SPREADS` spreads, and at least twice the mean value."""
+    """Return the binary logarithm of a bar: `SPREADS` spreads above the mean, and at least twice the mean value."""
     return mean + np.maximum(SPREADS * spread, 1)
 
 
 def _after_window(state: Records, bar: Floats, peers: Records, group: Ints) -> Records:
-    """Return the records of agents after the end of a window. Each sum of the window is learned, up to its bar."""
+    """Return the states of agents after the end of their window: each sum is learned, at most up to its bar, and set to
+    0.
+    """
     value = np.minimum(np.log2(1 + state["sum"]), bar)
     learn(peers, group, value)
     state["sum"] = 0

@@ -1,7 +1,8 @@
-"""Telemetry of agents: records of OpenTelemetry reduced to a few kinds of acts, and counted.
+"""Telemetry of agents: reduces records of OpenTelemetry to a few kinds of acts, and counts the acts.
 
-The records are the agent's own report, and are marked as such everywhere: the action of their entries begins with
-`telemetry.`, the reporter is the agent, and the tools have names that no tool of a resource can have (`~/read_file`).
+Telemetry is the agent's own report, and is marked as such everywhere: the action of their entries begins with
+`telemetry.`, the reporter in the entries is the agent, and the tools have names that no tool of a resource can have
+(`~/read_file`).
 
     tool    execute_tool, or tools/call of MCP
     model   chat, text_completion, generate_content, embeddings
@@ -22,9 +23,9 @@ from ostiaryd.watch.model.otlp import Record
 PREFIX = "telemetry."
 FLOOD = "telemetry.flood"
 OWN = "~/"
-"""prefix of the names of tools in an agent's own reports"""
+"""Prefix of the names of tools in an agent's own telemetry."""
 MAX_EVENTS = 32
-"""maximum number of kinds of acts in one export; records of further kinds are rejected"""
+"""Maximum number of different kinds of acts in one export. Records of further kinds are rejected."""
 _MODEL = frozenset({"chat", "text_completion", "generate_content", "embeddings"})
 _AGENT = frozenset({"invoke_agent", "create_agent", "invoke_workflow"})
 _WHERE = ("url.full", "server.address", "network.peer.address", "mcp.resource.uri")
@@ -32,11 +33,13 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./:@-]{0,63}")
 _MOST_TOKENS = 1 << 40
 
 Look = Callable[[str], tuple[str, int] | None]
-"""A function of a text: the name and points of the threat list that has a host or indicator of it, or None."""
+"""A function that returns the name and the points of the threat list that contains a host or an indicator in the text;
+None if there is no such list.
+"""
 
 
 class Activity(msgspec.Struct, frozen=True):
-    """A kind of act, as an agent reports it."""
+    """A kind of act, as an agent's telemetry describes it."""
 
     action: str
     tool: str
@@ -46,7 +49,9 @@ class Activity(msgspec.Struct, frozen=True):
 
 
 class Done(msgspec.Struct):
-    """The number of acts, the time of the last act (microseconds), and the tokens of the model."""
+    """The number of acts of one kind, the time of the last act in microseconds, and the tokens that the
+    model consumed.
+    """
 
     count: int = 0
     at: int = 0
@@ -77,7 +82,7 @@ def count_activities(records: Sequence[Record], look: Look) -> tuple[dict[Activi
 
 
 def _activity(record: Record, look: Look) -> Activity | None:
-    """Return the activity of a record; None for work within the agent."""
+    """Return the kind of act that a record describes; None for work inside the agent."""
     attributes = record.attributes
     operation, method = attributes.get("gen_ai.operation.name"), attributes.get("mcp.method.name")
     where = " ".join(str(attributes[name]) for name in _WHERE if name in attributes)
@@ -100,7 +105,7 @@ def _activity(record: Record, look: Look) -> Activity | None:
 
 
 def _name(value: object) -> str:
-    """Return the value if it is a well-formed name; empty otherwise, since other text could have any content."""
+    """Return the value if it is a well-formed name, otherwise an empty text: any other text could contain content."""
     return value if isinstance(value, str) and _NAME.fullmatch(value) else ""
 
 

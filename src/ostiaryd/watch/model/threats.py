@@ -18,13 +18,13 @@ class ThreatSource(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     form: Form
     points: int
-    """points of a finding by the list"""
+    """Points of a finding that this list causes."""
     created_at: int
     due_at: int
-    """time of the next fetch"""
+    """Time of the next fetch."""
     refreshed_at: int | None = None
     failed: str = ""
-    """reason why the last fetch failed; empty after a success"""
+    """Reason why the last fetch failed; empty if it succeeded."""
     skipped: int = 0
-    """number of items of the list that cannot be checked"""
+    """Number of items in the list that the server cannot check."""
     count: int = 0

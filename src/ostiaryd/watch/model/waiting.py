@@ -1,8 +1,8 @@
-"""Events that wait until the detectors examine them.
+"""A queue of events that the detectors have not examined yet.
 
-An examination takes some milliseconds, and some microseconds per event. Under load the detectors therefore examine
-events ten times a second. A harmful event is examined at once, with all earlier events; so is the first event after a
-quiet time. The division of events into examinations changes no finding.
+An examination takes a few milliseconds, plus a few microseconds per event. Under load the detectors therefore examine
+events ten times a second. A harmful event, and the first event after a quiet time, are examined at once, together with
+all earlier events. The division of events into examinations changes no finding.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from ostiary.provenance.noticing import Event
 from ostiaryd.watch.model.reading import FindingJudgement
 
 LOOK_US = 100_000
-"""time between the beginnings of two examinations, in microseconds, unless an event is harmful or too many wait"""
+"""Time between the starts of two examinations, in microseconds, unless a harmful event or `MOST` events wait."""
 MOST = 2048
-"""number of waiting events at which an examination is due"""
+"""Number of waiting events from which an examination is due at once."""
 
 
 class Waiting:
-    """Events that were read and not examined yet, in their order. Times are microseconds of the boot clock."""
+    """Events that were read and not examined yet, in their order. Times are in microseconds of the boot clock."""
 
     def __init__(self) -> None:
         self._events: list[Event | FindingJudgement] = []
@@ -30,24 +30,26 @@ class Waiting:
         return len(self._events)
 
     def add(self, events: Iterable[Event | FindingJudgement]) -> None:
-        """Add events."""
+        """Add events to the queue."""
         for event in events:
             self._events.append(event)
             self._is_harmful = self._is_harmful or _is_harmful(event)
 
     def due_in(self, now: int) -> int:
-        """Return the time until the next examination in microseconds; 0 if it is due."""
+        """Return how long to wait until the next examination, in microseconds; 0 if it is due at `now`."""
         if self._looked_at is None or self._is_harmful or len(self._events) >= MOST:
             return 0
         return max(0, self._looked_at + LOOK_US - now)
 
     def take(self, now: int) -> list[Event | FindingJudgement]:
-        """Return all waiting events, and remove them: their examination begins at `now`."""
+        """Remove and return all waiting events. Their examination starts at `now`."""
         events, self._events = self._events, []
         self._looked_at, self._is_harmful = now, False
         return events
 
 
 def _is_harmful(event: Event | FindingJudgement) -> bool:
-    """Return whether the event alone is sufficient evidence: a decoy, a threat list, or an observation of its guard."""
+    """Return whether the event alone is sufficient evidence: the call of a decoy, a match with a threat list, or an
+    observation of its guard.
+    """
     return isinstance(event, Event) and (event.canary or event.threat is not None or event.noticed != ())

@@ -1,7 +1,7 @@
-"""The path from events to reported findings: runs all detectors in turn, and leaves out repeated reports.
+"""Runs all detectors over events, and leaves out repeated reports.
 
-Pure: the same events lead to the same findings, however they are divided into batches, at the server, from a file, or
-after a restart.
+No I/O. The same events lead to the same sightings, independently of their division into batches, and equally at the
+server, from a file, or after a restart.
 """
 
 from __future__ import annotations
@@ -22,55 +22,57 @@ from ostiaryd.watch.model.sighting import Piece, Sighting, Snapshot
 SECOND = 1_000_000
 MINUTE, HOUR, DAY = 60 * SECOND, 3600 * SECOND, 86_400 * SECOND
 QUIET_MIN = 5
-"""Time after a report about an agent without a further report by the same detector, in minutes; a sighting with
-more points is reported.
+"""Time after a report about an agent in which the same detector reports the agent again only with more points, in
+minutes.
 """
 QUIET_GUARD_MIN = 30
-"""Time after a report of a guard's observation without a further report, in minutes: a repeated weak sign
-counts once in this time.
+"""Time after a report of a guard's observation in which a further observation is reported only with more points, in
+minutes.
 """
 WEAKEST = 10
-"""minimum points of a guard's observation that is reported"""
+"""Minimum points of a guard's observation that becomes a sighting."""
 BY_GUARD = 0.0
-"""the score of a guard's observation, which has no score of its own"""
+"""Score of a guard's observation, because guards state points but no score."""
 CERTAIN_BY_GUARD = frozenset({"bearer_in_two_networks", "threat_list"})
-"""observations of a guard that are sufficient evidence alone; the server's own detector reports decoys, from
-the catalogue
+"""Names of a guard's observations that are sufficient evidence alone. Calls of decoys are missing: the server's own
+detector finds them, from the catalogue.
 """
 CLEAR = 30
-"""minimum points of certain evidence"""
+"""Minimum points of a sighting that is sufficient evidence alone."""
 
 
 def combine(noticed: Sequence[Noticed]) -> Noticed:
-    """Combine all observations of a guard about one call, under the name of the strongest observation."""
+    """Return one observation for all of a guard's observations about one call: with the name of the strongest, the
+    combined points, and all texts.
+    """
     strongest, *others = sorted(noticed, key=lambda one: -one.points)
     says = "; ".join(one.says for one in (strongest, *others))[:MAX_SAYS]
     return Noticed(detector=strongest.detector, points=total_points(noticed), says=says)
 
 
 def _is_certain(event: Event) -> bool:
-    """Return whether the guard has made an observation that is sufficient evidence alone."""
+    """Return whether a guard's observation in this event is sufficient evidence alone."""
     return any(one.detector in CERTAIN_BY_GUARD and one.points >= CLEAR for one in event.noticed)
 
 
 class Watcher:
     def __init__(self, detectors: Mapping[str, Detector], *, budget: float, peers_of: Callable[[str], str]) -> None:
-        """Set the `budget`: the share of an agent's tasks that statistical detectors may narrow by mistake.
-        `peers_of` returns the name of an agent's group of peers.
+        """Create a watcher with empty memory. `budget` is the share of tasks in which statistical detectors may
+        restrict an agent by mistake. `peers_of` returns the name of an agent's group of peers.
         """
         self._detectors, self._peers_of = detectors, peers_of
         self.memory = Memory({**detectors, NAME: Records()})
         self.narrowing = Narrowing(budget=budget)
         self.position = 0
-        """the number of the next event"""
+        """Number of the next event to examine."""
         self.failing: dict[str, str] = {}
-        """detectors that have failed, each with its latest error"""
+        """Name of each detector that failed, with its latest error."""
         self.clock = 0
-        """the time of the newest event"""
+        """Time of the newest event, in microseconds."""
 
     def take(self, events: Sequence[Event | FindingJudgement]) -> list[Sighting]:
-        """Examine these events, whose times and numbers never decrease; return the sightings to report, in the
-        order of the events.
+        """Examine events, whose times and numbers must not decrease. Return the sightings to report, in the order of
+        the events.
         """
         reported: list[Sighting] = []
         batch: list[Event] = []
@@ -92,7 +94,7 @@ class Watcher:
         return reported
 
     def _strike(self, now: int) -> None:
-        """Begin a new hour; on a new day, remove inactive agents."""
+        """Remove inactive agents from the memory if `now` (microseconds) begins a new day."""
         if now // DAY != self.clock // DAY:
             self.memory.forget(now_s=now // SECOND)
 
@@ -134,7 +136,9 @@ class Watcher:
         return self._narrowing(batch, [one for one in sightings if self._is_news(one)])
 
     def _narrowing(self, batch: Batch, sightings: Sequence[Sighting]) -> list[Sighting]:
-        """Return the sightings, each with the decision whether it may narrow the agent, by the state at that event."""
+        """Return the sightings with `may_narrow` set: whether each may restrict its agent, by the state of the budget
+        at its event.
+        """
         kept, begins, marked = self.memory.kept[NAME], self.narrowing.begins(batch, self.memory.kept[NAME]), []
         begins.reverse()
         for one in sightings:
@@ -144,7 +148,9 @@ class Watcher:
         return marked
 
     def _begin(self, batch: Batch, kept: Kept, begins: list[int], until: int) -> None:
-        """Begin the trials up to the event `until`, and remove them from `begins`, which is in reverse order."""
+        """Start the trials whose first event is at most the entry `until`, and remove these events from `begins`, which
+        is in reverse order.
+        """
         while begins and batch.number[begins[-1]] <= until:
             row = begins.pop()
             event = batch.events[row]
@@ -163,7 +169,7 @@ class Watcher:
         )
 
     def _learn_judgement(self, judgement: FindingJudgement) -> None:
-        """Learn a person's judgement of findings of an agent."""
+        """Update the budget of the agent with a person's verdict on its findings."""
         row = self.memory.row(judgement.agent)
         if row != NOBODY:
             peers = int(self._peers(np.array([row]))[0])
@@ -172,8 +178,8 @@ class Watcher:
             )
 
     def _notice(self, name: str, batch: Batch) -> list[Anomaly]:
-        """Run one detector. If it fails, return no anomalies and record the failure; other detectors are not
-        affected.
+        """Run one detector and return its anomalies. If it fails, record the error and return no anomalies; the other
+        detectors still run.
         """
         try:
             return self._detectors[name].notice(batch, self.memory.kept[name])
@@ -213,8 +219,8 @@ class Watcher:
         )
 
     def _is_news(self, one: Sighting) -> bool:
-        """Return whether the sighting is to be reported, and store it in place of the oldest report. False if
-        its topic was reported recently.
+        """Return whether a sighting is to be reported, and if so, store the report. Return false if the same topic was
+        reported recently with as many points.
         """
         row, minute = self.memory.row(one.agent), one.at // MINUTE & 0xFFFF
         topic = self._topic(one, is_nobody=row == NOBODY)
@@ -229,8 +235,8 @@ class Watcher:
         return True
 
     def _topic(self, one: Sighting, *, is_nobody: bool) -> int:
-        """Return the topic of a sighting. A guard chooses the names of its observations, so all its
-        observations have one topic.
+        """Return a hash of the topic of a sighting, by which repeated reports are recognised. All observations of one
+        guard have one topic, because a guard can invent names.
         """
         if one.score == BY_GUARD:
             return word(f"guard {one.resource}") & 0xFFFF
@@ -244,11 +250,13 @@ class Watcher:
     # --- saving -----------------------------------------------------------------------------------------------------
 
     def snapshot(self) -> tuple[Snapshot, list[Piece], list[str]]:
-        """Return the state to save: the pieces that changed since the last snapshot, and the keys of removed ones."""
+        """Return the state to save: the snapshot, the pieces that changed since the last snapshot, and the keys of
+        pieces that no longer exist.
+        """
         pieces, gone = self.memory.changed()
         return Snapshot(self.position, self.memory.layout, self.clock), pieces, gone
 
     def load(self, snapshot: Snapshot, pieces: Sequence[Piece]) -> None:
-        """Load a saved state, to continue from there."""
+        """Load a saved state into this new watcher."""
         self.memory.load(snapshot.layout, pieces)
         self.position, self.clock = snapshot.position, snapshot.clock

@@ -1,7 +1,7 @@
-"""Stored findings, and the state of the detectors: their progress, and the pieces of their memory by generation.
+"""Stored findings, and the saved state of the detectors.
 
-A snapshot is written in small transactions: its pieces get a new generation beside the earlier one, and become valid
-when the snapshot itself is written.
+A snapshot is written in several small transactions. Its pieces get a new generation number, beside the pieces of the
+earlier generation. They become valid when the last transaction writes the snapshot itself.
 """
 
 from __future__ import annotations
@@ -93,18 +93,22 @@ def open_findings(reader: Reader, *, since: int, before: str = "~", agent: str =
 
 
 def count_open_findings(reader: Reader, *, since: int, most: int) -> int:
-    """Return the number of findings since a time (microseconds) that no person has judged; at most `most`."""
+    """Return the number of findings since a time (microseconds) that no person has judged; count no further than
+    `most`.
+    """
     row = reader.one(_COUNT_OPEN, since=_id_at(since), before="~", most=most)
     return 0 if row is None else int(row[0])
 
 
 def _id_at(at: int) -> str:
-    """Return an id below those of all findings from a time on: ids begin with the milliseconds (RFC 9562)."""
+    """Return a text that sorts below the ids of all findings from a time (microseconds) on: ids begin with the time in
+    milliseconds (RFC 9562).
+    """
     return f"fi_{max(0, at) // 1000 << 80:032x}"
 
 
 def judge(tx: Tx, id: str, judgement: Judgement) -> bool:
-    """Store a judgement; return false if the finding was judged before."""
+    """Store a person's verdict on a finding; return false if the finding already had one."""
     return (
         tx.run(_JUDGE, id=id, verdict=judgement.verdict.value, by=judgement.by, at=judgement.at, why=judgement.why) == 1
     )
@@ -116,12 +120,14 @@ def of_incident(reader: Reader, incident: str, *, limit: int = 200) -> list[Find
 
 
 def tasks_of_incident(reader: Reader, incident: str) -> list[str]:
-    """Return all tasks with a finding in the incident, without a limit."""
+    """Return the ids of all tasks that have a finding in the incident, without a limit."""
     return [task for (task,) in reader.all(_TASKS, incident=incident)]
 
 
 def join(tx: Tx, agent: str, incident: str, *, since: int) -> int:
-    """Add to an incident the findings about the agent after `since` that are in no incident; return their number."""
+    """Add to an incident the findings about an agent after `since` (microseconds) that belong to no incident; return
+    their number.
+    """
     return tx.run(_JOIN, agent=agent, incident=incident, since=since)
 
 
@@ -174,22 +180,24 @@ _FORGET_CLAIMS = sql("delete from guard_claim where at <= :before")
 
 
 def claimed(reader: Reader, agent: str, resource: str) -> Risk:
-    """Return the points that the guard of this resource has claimed about the agent without proofs, as a risk."""
+    """Return the points that the guard of this resource has added to the agent's risk by reports without proofs, as a
+    decaying risk.
+    """
     row = reader.one(_CLAIMED, agent=agent, resource=resource)
     return CALM if row is None else Risk(*row)
 
 
 def put_claimed(tx: Tx, agent: str, resource: str, risk: Risk) -> None:
-    """Store the points that the guard of this resource has claimed about the agent."""
+    """Store the points that the guard of this resource has added to the agent's risk by reports without proofs."""
     tx.run(_PUT_CLAIMED, agent=agent, resource=resource, millis=risk.millis, at=risk.at)
 
 
 def forget_claims(tx: Tx, *, before: int) -> int:
-    """Delete claims that were last raised at `before` (microseconds) or earlier; return their number."""
+    """Delete claims of guards that were last raised at `before` (microseconds) or earlier; return their number."""
     return tx.run(_FORGET_CLAIMS, before=before)
 
 
-# --- what the detectors keep ----------------------------------------------------------------------------------------
+# --- stored state of the detectors ----------------------------------------------------------------------------------
 
 _PROGRESS = sql("select told, told_by, generation, snapshot from watcher where id = 1")
 _TOLD = sql("update watcher set told = :told, told_by = :by where id = 1")
@@ -215,29 +223,31 @@ _FINISH = sql("update watcher set generation = :generation, snapshot = :snapshot
 
 
 def progress(reader: Reader) -> Progress:
-    """Return the progress of the detectors."""
+    """Return the stored progress of the detectors."""
     row = reader.one(_PROGRESS)
-    assert row is not None  # its migration writes it
+    assert row is not None  # the row exists: its migration inserts it
     reported, by, generation, snapshot = row
     return Progress(reported, by, generation, None if snapshot is None else bytes(snapshot))
 
 
 def put_told(tx: Tx, number: int, detector: str) -> None:
-    """Store the position: all findings up to this entry, and of this entry up to this detector, are stored."""
+    """Store the progress: all findings are stored for entries below `number`, and for the entry `number` up to this
+    detector.
+    """
     tx.run(_TOLD, told=number, by=detector)
 
 
 def pieces(reader: Reader, generation: int, *, after: str, limit: int) -> list[Piece]:
-    """Return the pieces of this generation behind the key `after`, ordered by key; a piece that did not change
-    has an earlier generation.
+    """Return at most `limit` pieces that are valid in this generation, ordered by key, beginning after the key `after`.
+    A piece that did not change since has an earlier generation number.
     """
     rows = reader.all(_PIECES, generation=generation, after=after, limit=limit)
     return [Piece(key, bytes(body)) for key, body in rows]
 
 
 def put_pieces(tx: Tx, generation: int, pieces: Iterable[Piece]) -> None:
-    """Store pieces of an unfinished snapshot. Of earlier generations only the newest remains, which is valid
-    until then.
+    """Store pieces of an unfinished snapshot. Of each piece's earlier versions only the newest is kept, which is valid
+    until the snapshot is finished.
     """
     for key, body in pieces:
         tx.run(_SUPERSEDED, key=key, generation=generation)
@@ -245,11 +255,11 @@ def put_pieces(tx: Tx, generation: int, pieces: Iterable[Piece]) -> None:
 
 
 def finish(tx: Tx, generation: int, snapshot: bytes, gone: Sequence[str]) -> None:
-    """Make this snapshot the valid one, and delete the removed pieces."""
+    """Make the snapshot of this generation the valid one, and delete the pieces with the keys `gone`."""
     tx.run(_FINISH, generation=generation, snapshot=snapshot)
     tx.many(_FORGET, [(key,) for key in gone])
 
 
 def drop_unfinished(tx: Tx, generation: int) -> None:
-    """Delete the pieces of a snapshot that was never finished."""
+    """Delete the pieces of a snapshot that was not finished: those with a generation above `generation`."""
     tx.run(_UNFINISHED, generation=generation)

@@ -1,4 +1,4 @@
-"""Threat lists, stored as hashes (marks) of their values. The package `watch` fills them; guards and detectors
+"""Threat lists, stored as hashes (marks) of their values. The package `watch` writes the lists; guards and detectors
 check values against them.
 """
 
@@ -50,7 +50,7 @@ def by_name(reader: Reader, name: str) -> ThreatSource | None:
 
 
 def insert(tx: Tx, source: ThreatSource) -> None:
-    """Store a list without marks."""
+    """Store a threat list without values."""
     tx.run(
         _INSERT,
         id=source.list_id,
@@ -71,8 +71,8 @@ def delete(tx: Tx, id: ListId) -> None:
 
 
 def claim(tx: Tx, id: ListId, *, until: int) -> bool:
-    """Claim the fetch of a list until `until` (microseconds). Return False if another server has it,
-    or it is not due.
+    """Claim the fetch of a list until `until` (microseconds). Return false if another server has claimed the fetch, or
+    the list is not due.
     """
     return tx.run(_CLAIM, id=id, until=until, now=tx.now) == 1
 
@@ -83,24 +83,28 @@ def fail(tx: Tx, id: ListId, why: str) -> None:
 
 
 def refresh(tx: Tx, id: ListId, *, due_at: int, skipped: int) -> None:
-    """Record a successful fetch."""
+    """Record a successful fetch: the time of the next fetch (microseconds), and the number of items that cannot be
+    checked.
+    """
     tx.run(_REFRESH, id=id, now=tx.now, due_at=due_at, skipped=skipped)
 
 
 def fill(tx: Tx, id: ListId, marks: frozenset[bytes], networks: frozenset[tuple[int, int]]) -> None:
-    """Replace the marks of a list."""
+    """Replace the values of a threat list. `marks` are hashes of values; `networks` are pairs that describe address
+    ranges.
+    """
     lengths = " ".join(f"{version}/{length}" for version, length in sorted(networks))
     tx.run(_FILL, id=id, networks=lengths, marks=b"".join(sorted(marks)))
     tx.run(_NEXT_VERSION)
 
 
 def ids(reader: Reader) -> list[str]:
-    """Return the ids of the lists that have marks."""
+    """Return the ids of the threat lists that have values."""
     return [id for (id,) in reader.all(_IDS)]
 
 
 def loaded(reader: Reader, id: str) -> ThreatList | None:
-    """Return a list with its marks; None if it has none."""
+    """Return a threat list with its values; None if it has none."""
     row = reader.one(_LOADED, id=id)
     if row is None:
         return None
@@ -111,12 +115,12 @@ def loaded(reader: Reader, id: str) -> ThreatList | None:
 
 
 def load(reader: Reader) -> Threats:
-    """Return all lists that have marks, by their ids."""
+    """Return all threat lists that have values, by id."""
     return {id: threat_list for id in ids(reader) if (threat_list := loaded(reader, id)) is not None}
 
 
 def count(reader: Reader, *, but: str) -> int:
-    """Return the number of marks on all lists except one."""
+    """Return the number of values in all threat lists except the list with the id `but`."""
     row = reader.one(_COUNT, id=but)
     assert row is not None
     return int(row[0])
