@@ -136,8 +136,12 @@ async def test_a_move_is_decided_at_both_paths(world: World, bot: VaultAgent) ->
         {"from": "a/../b", "to": "x"},
     ):
         assert await bot.status("POST", "sys/remount", wrong) == 400, wrong
-    await done(bot, "POST", "sys/remount", move)
+    migration_id = (await done(bot, "POST", "sys/remount", move))["data"]["migration_id"]
     assert await mounts_of(bot) == {"bank/"}
+    shown = (await done(bot, "GET", f"sys/remount/status/{migration_id}"))["data"]["migration_info"]
+    assert shown == {"source_mount": "shop/", "target_mount": "bank/", "status": "success"}
+    for other in ("x", migration_id[:-4], "c2hvcApub25l"):
+        assert await bot.status("GET", f"sys/remount/status/{other}") == 404, other
 
 
 async def test_a_child_is_bound_by_each_list_of_policies_above_it(world: World, bot: VaultAgent) -> None:

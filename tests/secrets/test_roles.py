@@ -47,6 +47,43 @@ async def test_a_mount_is_a_store_of_its_own_until_it_is_disabled(world: World, 
     assert await bot.status("DELETE", "sys/auth/approle") == 400
 
 
+async def test_a_setting_of_a_mount_has_its_effect_or_is_refused(world: World, bot: VaultAgent, clock: Clock) -> None:
+    await permit_all(world)
+    for path, kind in (("sys/mounts/shop", "kv"), ("sys/auth/workers", "approle")):
+        wrong: dict[str, Any]
+        for wrong in (
+            {"listing_visibility": "unauth"},
+            {"token_type": "batch"},
+            {"audit_non_hmac_request_keys": ["x"]},
+            {"passthrough_request_headers": ["x"]},
+            {"plugin_version": "v1"},
+        ):
+            assert await bot.status("POST", path, {"type": kind, "config": wrong}) == 400, wrong
+        assert await bot.status("POST", path, {"type": kind, "local": True}) == 400
+        answer = await bot.ask("GET", path)
+        assert (answer.status, "engine mount at" in answer.json["errors"][0]) == (400, True)
+        harmless = {"listing_visibility": "hidden", "token_type": "default-service", "audit_non_hmac_request_keys": []}
+        await done(bot, "POST", path, {"type": kind, "local": False, "config": harmless})
+        for wrong in ({"listing_visibility": "unauth"}, {"token_type": "batch"}, {"allowed_response_headers": "x"}):
+            assert await bot.status("POST", f"{path}/tune", wrong) == 400, wrong
+        await done(bot, "POST", f"{path}/tune", {**harmless, "description": "x"})
+        assert await bot.status("POST", f"{path}/tune", {"default_lease_ttl": "3h", "max_lease_ttl": "2h"}) == 400
+    assert await bot.status("POST", "sys/mounts/shop/tune", {"options": {"version": "2"}}) == 400
+    await done(bot, "POST", "sys/mounts/shop/tune", {"options": {"version": "1"}})
+    assert (await done(bot, "GET", "sys/auth/workers/tune"))["data"]["token_type"] == "default-service"
+    worker = await enter(bot, await role_of(bot))
+    assert (await done(worker, "GET", "auth/token/lookup-self"))["data"]["creation_ttl"] == 3600
+    await done(bot, "POST", "sys/auth/workers/tune", {"default_lease_ttl": "90s", "max_lease_ttl": "2m"})
+    worker = await enter(bot, await role_of(bot))
+    assert (await done(worker, "GET", "auth/token/lookup-self"))["data"]["creation_ttl"] == 90
+    renewed = await done(worker, "POST", "auth/token/renew-self", {"increment": 3600})
+    assert renewed["auth"]["lease_duration"] == 120
+    clock.advance(119)
+    await done(worker, "GET", "auth/token/lookup-self")
+    clock.advance(1)
+    assert await worker.status("GET", "auth/token/lookup-self") == 403
+
+
 async def test_keys_of_two_transit_mounts_are_apart(world: World, bot: VaultAgent) -> None:
     await permit_all(world)
     for mount in ("t1", "t1x"):

@@ -96,6 +96,27 @@ def test_the_command_line_logs_in_and_keeps_a_secret(bao: BaoStage) -> None:
     assert "wrapping token" in bao.run("unwrap", wrapped["wrap_info"]["token"], token=token, code=2)
 
 
+def test_the_command_line_sends_numbers_and_truth_values_as_texts(bao: BaoStage) -> None:
+    token, name = bao.vault.login().token, bao.vault.name
+    bao.run("write", f"transit/keys/{name}", "exportable=false", "derived=false", token=token)
+    bao.run("write", f"transit/keys/{name}/config", "deletion_allowed=true", "min_decryption_version=1", token=token)
+    key = bao.run("read", "-format=json", f"transit/keys/{name}", token=token)["data"]
+    assert (key["deletion_allowed"], key["exportable"], key["min_decryption_version"]) == (True, False, 1)
+    for wrong in ("deletion_allowed=maybe", "min_decryption_version=x", f"min_decryption_version={'9' * 20}"):
+        bao.run("write", f"transit/keys/{name}/config", wrong, token=token, code=2)
+    metadata = f"secret/metadata/{bao.path}"
+    bao.run("write", metadata, "max_versions=4", "cas_required=true", token=token)
+    shown = bao.run("read", "-format=json", metadata, token=token)["data"]
+    assert (shown["max_versions"], shown["cas_required"]) == (4, True)
+    bao.run("write", metadata, "cas_required=false", token=token)
+    for value in ("1", "2", "3"):
+        bao.run("kv", "put", "-mount=secret", bao.path, f"a={value}", token=token)
+    bao.run("write", f"secret/destroy/{bao.path}", "versions=1,2", token=token)
+    versions = bao.run("read", "-format=json", metadata, token=token)["data"]["versions"]
+    assert [one["destroyed"] for one in versions.values()] == [True, True, False]
+    bao.run("write", f"secret/destroy/{bao.path}", "versions=", token=token, code=2)
+
+
 def test_the_agent_renders_a_template_and_the_proxy_adds_the_token(bao: BaoStage) -> None:
     bao.vault.login().secrets.kv.v2.create_or_update_secret(path=bao.path, secret={"password": "s3cr3t-canary"})
     bao.run("agent", f"-config={bao.configure(AUTH, TEMPLATE)}", "-log-level=error")

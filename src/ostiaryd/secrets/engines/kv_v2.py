@@ -9,10 +9,10 @@ metadata/PATH                 GET, LIST, POST, PATCH, DELETE
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from ostiary.protocol.errors import Invalid
@@ -36,6 +36,7 @@ from ostiaryd.secrets.model.request import (
     VaultMethod,
     VaultRequest,
     parse_duration,
+    parse_texts,
     render_duration,
     render_time,
     split_path,
@@ -59,7 +60,7 @@ class _Value(msgspec.Struct):
 
 
 class _Versions(msgspec.Struct):
-    versions: Annotated[list[int | str], Meta(min_length=1, max_length=MAX_NUMBERS)]
+    versions: list[int | str] | str
 
 
 class _Metadata(msgspec.Struct):
@@ -132,7 +133,11 @@ def _find_metadata(mount: str, path: str, request: VaultRequest) -> Operation:
 def _find_change(kind: str, mount: str, path: str, request: VaultRequest) -> Operation:
     if request.method is not VaultMethod.WRITE:
         raise UnsupportedOperation("unsupported operation")
-    numbers = [parse_number(one) for one in request.read_body(_Versions).versions]
+    named = request.read_body(_Versions).versions
+    versions = parse_texts(named) if isinstance(named, str) else named
+    if not 0 < len(versions) <= MAX_NUMBERS:
+        raise Invalid(f"`versions` has 1 to {MAX_NUMBERS} numbers")
+    numbers = [parse_number(one) for one in versions]
     action = SecretAction.WRITE if kind == "undelete" else SecretAction.DELETE
     return Operation(action, path, kind, partial(_change, kind=kind, mount=mount, path=path, numbers=numbers))
 

@@ -29,6 +29,7 @@ from ostiaryd.secrets.model.request import (
     UnsupportedOperation,
     VaultMethod,
     VaultRequest,
+    is_set,
 )
 
 
@@ -89,7 +90,7 @@ def find_operation(
 def refuse_members(body: Mapping[str, Any], unsupported: Mapping[str, str]) -> None:
     """Check that no unsupported member is set. Raises Invalid with its reason."""
     for name, why in unsupported.items():
-        if body.get(name):
+        if is_set(body.get(name)):
             raise Invalid(f"`{name}` is not supported: {why}")
 
 

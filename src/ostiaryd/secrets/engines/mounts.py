@@ -4,9 +4,10 @@ sys/mounts, sys/auth                  GET
 sys/mounts/PATH, sys/auth/PATH        GET, POST, DELETE
 sys/mounts/PATH/tune                  GET, POST
 sys/remount                           POST
+sys/remount/status/ID                 GET
 
-Policies see `sys/mounts/PATH`, `sys/auth/PATH` and `sys/remount`. A move is also a `delete_secret` at the path that the
-mount leaves, and a `write_secret` at its new path.
+Policies see `sys/mounts/PATH`, `sys/auth/PATH` and `sys/remount`. A move is done when it is answered, and is also a
+`delete_secret` at the path that the mount leaves, and a `write_secret` at its new path.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from typing import Any
 
 from msgspec import Struct
 
-from ostiary.protocol.errors import Invalid
+from ostiary.protocol.errors import Invalid, Malformed
+from ostiary.protocol.jose import b64u, unb64u
 from ostiaryd.ledger.flows import Act
+from ostiaryd.secrets.engines.login_methods import refuse_members
 from ostiaryd.secrets.flows import mounts as flows
 from ostiaryd.secrets.flows.callers import VaultCaller, may_reach
 from ostiaryd.secrets.flows.engine import MOUNTS, Operation, engine_of
@@ -38,6 +41,18 @@ from ostiaryd.secrets.store import backends as backend_store
 from ostiaryd.secrets.store import login_roles as role_store
 from ostiaryd.secrets.store import mounts as store
 
+_UNSUPPORTED = {
+    **dict.fromkeys(
+        ("audit_non_hmac_request_keys", "audit_non_hmac_response_keys"), "no value of a secret is recorded"
+    ),
+    **dict.fromkeys(("passthrough_request_headers", "allowed_response_headers"), "engines see no header"),
+    **dict.fromkeys(("external_entropy_access", "local", "seal_wrap"), "all mounts are sealed, and on each replica"),
+    **dict.fromkeys(("allowed_managed_keys", "delegated_auth_accessors", "identity_token_key"), "leave it out"),
+    **dict.fromkeys(("plugin_name", "plugin_version"), "there are no plugins"),
+    "user_lockout_config": "no login is by a guessable password",
+}
+"""Members of a mount, its `config` and its tuning that are refused if they are set, to the reason."""
+
 
 class _Config(Struct, frozen=True):
     default_lease_ttl: int | str = ""
@@ -51,10 +66,9 @@ class _NewMount(Struct):
     options: dict[str, Any] | None = None
 
 
-class _Tuning(Struct):
-    default_lease_ttl: int | str = ""
-    max_lease_ttl: int | str = ""
+class _Tuning(_Config, frozen=True):
     description: str | None = None
+    options: dict[str, Any] | None = None
 
 
 def find_operation(request: VaultRequest) -> tuple[str, Operation]:
@@ -65,6 +79,9 @@ def find_operation(request: VaultRequest) -> tuple[str, Operation]:
         if request.method is not VaultMethod.WRITE:
             raise UnsupportedOperation("unsupported operation")
         return "sys", _find_move(request)
+    if kind == "remount" and name.startswith("status/") and request.method is VaultMethod.READ:
+        show_move = partial(_show_move, migration_id=name.removeprefix("status/"))
+        return "sys", Operation(SecretAction.READ, path, "read", show_move)
     start = AUTH if kind == "auth" else ""
     is_tuning = name.endswith("/tune")
     mount = f"{start}{name.removesuffix('/tune')}"
@@ -75,14 +92,27 @@ def find_operation(request: VaultRequest) -> tuple[str, Operation]:
             show = _render_tuning if is_tuning else render_mount
             return "sys", Operation(SecretAction.READ, path, "read", lambda act: Answer(data=show(_find(act, mount))))
         case VaultMethod.WRITE, True, True:
+            _check_members(request)
             run = partial(_tune, path=mount, body=request.read_body(_Tuning, has_nulls=False))
             return "sys", Operation(SecretAction.WRITE, path, "tune", run)
         case VaultMethod.WRITE, True, False:
+            _check_members(request)
             run = partial(_enable, path=mount, body=request.read_body(_NewMount, has_nulls=False))
             return "sys", Operation(SecretAction.WRITE, path, "enable", run)
         case VaultMethod.DELETE, True, False:
             return "sys", Operation(SecretAction.DELETE, path, "disable", partial(_disable, path=mount))
     raise UnsupportedOperation("unsupported operation")
+
+
+def _check_members(request: VaultRequest) -> None:
+    """Check that each member of a request about a mount has its effect. Raises Invalid."""
+    config = request.body.get("config")
+    for members in (request.body, config if isinstance(config, dict) else {}):
+        refuse_members(members, _UNSUPPORTED)
+        if members.get("listing_visibility") not in (None, "", "hidden"):
+            raise Invalid("`listing_visibility` is hidden: mounts are listed to agents that may reach them")
+        if members.get("token_type") not in (None, "", "default", "default-service", "service"):
+            raise Invalid("only tokens of the type service are supported", hint="token_type=default-service")
 
 
 def _enable(act: Act, *, path: str, body: _NewMount) -> Answer:
@@ -116,6 +146,8 @@ def _ttls(config: _Config | _Tuning) -> tuple[int | None, int | None]:
 
 def _tune(act: Act, *, path: str, body: _Tuning) -> Answer:
     default_ttl, max_ttl = _ttls(body)
+    if body.options and body.options != _options_of(_find(act, path)):
+        raise Invalid("the options of a mount do not change", hint="enable another mount, and copy the values")
     flows.tune_mount(act, path, description=body.description, default_ttl=default_ttl, max_ttl=max_ttl)
     return Answer(status=204)
 
@@ -140,7 +172,19 @@ def _move(source: str, target: str, act: Act) -> Answer:
     if not source or not target:
         raise Invalid("both `from` and `to` are needed")
     flows.move_mount(act, source, target)
-    return Answer(status=204)
+    return Answer(data={"migration_id": b64u(f"{source}\n{target}".encode())})
+
+
+def _show_move(act: Act, *, migration_id: str) -> Answer:
+    """Return that a move is done, if the mount is where its id says. Raises NothingStored."""
+    try:
+        source, _, target = unb64u(migration_id).decode().partition("\n")
+    except (Malformed, ValueError):
+        source = target = ""
+    if not target or target not in {one.path for one in store.get_all(act.tx)}:
+        raise NothingStored("there is no such move")
+    move = {"source_mount": f"{source}/", "target_mount": f"{target}/", "status": "success"}
+    return Answer(data={"migration_id": migration_id, "migration_info": move})
 
 
 def _disable(act: Act, *, path: str) -> Answer:
@@ -202,14 +246,19 @@ def _find(act: Act, path: str) -> Mount:
     for mount in list_all(act, is_auth=path.startswith(AUTH)):
         if mount.path == path:
             return mount
-    raise NothingStored(f"no mount at {path[:200]!a}", code="no_route")
+    return flows.find_mount(act.tx, path)
 
 
 def render_mount(mount: Mount) -> dict[str, object]:
     """Return a mount in the form of the API."""
     return {
         "accessor": mount.accessor,
-        "config": {"default_lease_ttl": mount.default_ttl, "force_no_cache": False, "max_lease_ttl": mount.max_ttl},
+        "config": {
+            "default_lease_ttl": mount.default_ttl,
+            "force_no_cache": False,
+            "max_lease_ttl": mount.max_ttl,
+            **_token_type_of(mount),
+        },
         "description": mount.description,
         "external_entropy_access": False,
         "local": False,
@@ -227,7 +276,12 @@ def _render_tuning(mount: Mount) -> dict[str, object]:
         "force_no_cache": False,
         "max_lease_ttl": mount.max_ttl or MAX_TTL_S,
         "options": _options_of(mount),
+        **_token_type_of(mount),
     }
+
+
+def _token_type_of(mount: Mount) -> dict[str, str]:
+    return {"token_type": "default-service"} if mount.path.startswith(AUTH) else {}
 
 
 def _options_of(mount: Mount) -> dict[str, str] | None:

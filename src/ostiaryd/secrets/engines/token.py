@@ -38,6 +38,7 @@ from ostiaryd.secrets.model.request import (
     UnsupportedOperation,
     VaultMethod,
     VaultRequest,
+    is_set,
     parse_duration,
     parse_texts,
     render_time,
@@ -300,7 +301,7 @@ def _find_role_operation(path: str, name: str, request: VaultRequest) -> CallerO
         case VaultMethod.READ, True:
             return CallerOperation(SecretAction.READ, path, "read", partial(_read_role, name))
         case VaultMethod.WRITE, True:
-            if unsupported := sorted(one for one in _UNSUPPORTED if request.body.get(one)):
+            if unsupported := sorted(one for one in _UNSUPPORTED if is_set(request.body.get(one))):
                 raise Invalid(f"`{unsupported[0]}` of a role is not supported", hint="leave it out")
             run = partial(_put_role, name, request.read_body(_Role, has_nulls=False))
             return CallerOperation(

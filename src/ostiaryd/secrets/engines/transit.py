@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 import msgspec
 from cryptography.hazmat.primitives import hashes
 
-from ostiary.protocol.decoding import convert
 from ostiary.protocol.errors import Invalid, Malformed, Refused
 from ostiaryd.ledger.flows import Act
 from ostiaryd.secrets.flows import transit as flows
@@ -33,6 +32,8 @@ from ostiaryd.secrets.model.request import (
     UnsupportedOperation,
     VaultMethod,
     VaultRequest,
+    convert_members,
+    is_set,
     parse_duration,
     render_time,
     split_path,
@@ -153,7 +154,7 @@ def find_operation(mount: str, request: VaultRequest) -> Operation:
 
 def _check_supported(body: Mapping[str, Any]) -> None:
     for name in _UNSUPPORTED:
-        if body.get(name):
+        if is_set(body.get(name)):
             raise Invalid(f"`{name}` is not supported", hint="leave it out")
 
 
@@ -362,10 +363,7 @@ def _use_item(
 
 
 def _read_item(body: Mapping[str, Any], algorithm: str) -> _Item:
-    try:
-        item = convert(body, _Item)
-    except msgspec.ValidationError as error:
-        raise Malformed(str(error)) from None
+    item = convert_members(body, _Item)
     return msgspec.structs.replace(
         item, hash_algorithm=algorithm or item.hash_algorithm or item.algorithm or "sha2-256"
     )

@@ -13,7 +13,6 @@ from ostiaryd.secrets.flows.engine import MOUNTS, TYPES
 from ostiaryd.secrets.model.login_role import ROLE_METHODS
 from ostiaryd.secrets.model.mount import (
     AUTH,
-    DEFAULT_TTL_S,
     MAX_DESCRIPTION,
     MAX_MOUNTS,
     MAX_TTL_S,
@@ -60,7 +59,7 @@ def enable_mount(act: Act, mount: Mount) -> None:
 def _put(act: Act, mount: Mount) -> None:
     if len(mount.description) > MAX_DESCRIPTION:
         raise Invalid(f"`description` has at most {MAX_DESCRIPTION} characters")
-    if (mount.default_ttl or DEFAULT_TTL_S) > (mount.max_ttl or MAX_TTL_S):
+    if mount.default_ttl > (mount.max_ttl or MAX_TTL_S):
         raise Invalid("`default_lease_ttl` is greater than `max_lease_ttl`")
     store.put(act.tx, mount)
 
@@ -73,15 +72,16 @@ def _check_free(reader: Reader, path: str) -> None:
 
 
 def find_mount(reader: Reader, path: str) -> Mount:
-    """Return the mount at exactly this path. Raises NothingStored."""
+    """Return the mount at exactly this path. Raises Invalid."""
     mount = store.find(reader, [path])
     if mount is None:
-        raise NothingStored(f"no mount at {path[:200]!a}", code="no_route")
+        kind, at = ("auth", path.removeprefix(AUTH)) if path.startswith(AUTH) else ("secret", path)
+        raise Invalid(f"No {kind} engine mount at {at[:200]}/", code="no_route")
     return mount
 
 
 def tune_mount(act: Act, path: str, *, description: str | None, default_ttl: int | None, max_ttl: int | None) -> None:
-    """Change a mount; None leaves a member as it is. Raises Invalid, NothingStored."""
+    """Change a mount; None leaves a member as it is. Raises Invalid."""
     registry.note(act, object=path)
     if path in _FIXED:
         raise Invalid("a fixed mount cannot be tuned")
@@ -91,7 +91,7 @@ def tune_mount(act: Act, path: str, *, description: str | None, default_ttl: int
 
 
 def move_mount(act: Act, source: str, target: str) -> None:
-    """Move a mount that holds nothing: a stored value is bound to its path. Raises Invalid, NothingStored."""
+    """Move a mount that holds nothing: a stored value is bound to its path. Raises Invalid."""
     registry.note(act, object=source[:MAX_PATH], to=target[:MAX_PATH])
     mount = find_mount(act.tx, source)
     check_mount_path(target.removeprefix(AUTH))

@@ -166,10 +166,10 @@ def login_by_secret_id(
     role, secret_id, holding = login_roles.use_secret_id(act, mount, role_id, unverified_secret_id, address=address)
     return _log_in_by_role(
         act,
+        method,
         role,
         secret_id,
         holding,
-        source="approle",
         acr=SECRET,
         metadata={**secret_id.metadata, "role_name": role.name},
         display_name=mount.removeprefix("auth/"),
@@ -239,10 +239,10 @@ def login_by_role(
     admitted = admit(role)
     login = _log_in_by_role(
         act,
+        method,
         role,
         authority,
         holding,
-        source=method.type,
         acr=BEARER,
         metadata={**admitted.metadata, "role": role.name},
         display_name=f"{method.path.removeprefix('auth/')}-{admitted.user}",
@@ -278,11 +278,11 @@ def admit_certificate(act: Act, role: LoginRole, shown: ClientCertificate) -> Ro
 
 def _log_in_by_role(
     act: Act,
+    method: Mount,
     role: LoginRole,
     secret_id: SecretId,
     holding: Holding,
     *,
-    source: str,
     acr: str,
     metadata: dict[str, str],
     display_name: str,
@@ -296,6 +296,7 @@ def _log_in_by_role(
     settings = login_roles.read_settings(role)
     if not all(is_in_networks(address, one) for one in (settings.token_bound_cidrs, settings.secret_id_bound_cidrs)):
         raise LoginRefused("the role is bound to other addresses")
+    limits = (settings.token_explicit_max_ttl, settings.token_max_ttl, method.max_ttl)
     options = TokenOptions(
         policies=settings.policies,
         bounds=secret_id.bounds,
@@ -303,21 +304,21 @@ def _log_in_by_role(
         display_name=display_name,
         path=f"{role.mount}/login",
         period_s=settings.token_period,
-        explicit_max_s=min(filter(None, (settings.token_explicit_max_ttl, settings.token_max_ttl)), default=0),
+        explicit_max_s=min(filter(None, limits), default=0),
         uses=settings.token_num_uses,
     )
     grant = LoginGrant(
         agent=agent.agent_id,
         name=agent.name,
         task=task.task_id,
-        source=source,
+        source=method.type,
         acr=acr,
         scopes=secret_id.scopes,
         details=secret_id.details,
         above=holding,
         end=holding.expires_at if end is None else min(end, holding.expires_at),
     )
-    seconds = settings.token_ttl or DEFAULT_S
+    seconds = settings.token_ttl or method.default_ttl or DEFAULT_S
     network = network_of_address(address)
     return issue_token(act, grant, network=network, seconds=seconds, options=options, config=config)
 

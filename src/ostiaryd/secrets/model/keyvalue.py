@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import msgspec
 
 from ostiary.protocol.errors import Invalid
+from ostiaryd.secrets.model.request import MAX_NUMBER
 
 DEFAULT_VERSIONS = 10
 MAX_VERSIONS = 1000
-MAX_NUMBER = (1 << 53) - 1
 MAX_VALUE = 64 << 10
 """Maximum bytes of a value as JSON; the limit also applies to the result of a merge patch."""
 MAX_CUSTOM = 64

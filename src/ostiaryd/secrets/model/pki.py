@@ -13,13 +13,12 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 from msgspec import Struct
 
-from ostiary.protocol.decoding import convert
 from ostiary.protocol.errors import Forbidden, Invalid, Malformed
 from ostiaryd.certs.model.authority import SIGNING_USAGE
 from ostiaryd.certs.model.names import CertificateName, NameKind, check_count, make_name
 from ostiaryd.certs.model.names import read_names as certificate_names
 from ostiaryd.certs.model.profiles import Usage
-from ostiaryd.secrets.model.request import SECOND, matches_glob, parse_duration, parse_texts
+from ostiaryd.secrets.model.request import SECOND, convert_members, is_set, matches_glob, parse_duration, parse_texts
 
 T = TypeVar("T")
 TYPE = "pki"
@@ -238,7 +237,7 @@ def read_members(body: Mapping[str, Any], kind: type[T]) -> T:
     may be text, as the Vault command line sends them. Raises Malformed, Invalid.
     """
     for name in _UNSUPPORTED:
-        if body.get(name) not in (None, "", 0, "0", "false", []):
+        if is_set(body.get(name)):
             raise Invalid(f"`{name}` is not supported", hint="leave it out")
     values: dict[str, Any] = {}
     for field in msgspec.structs.fields(kind):  # type: ignore[arg-type]
@@ -250,10 +249,7 @@ def read_members(body: Mapping[str, Any], kind: type[T]) -> T:
         elif isinstance(field.default, tuple) or field.name in ("key_usage", "ext_key_usage"):
             value = _read_texts(value, field=field.name)
         values[field.name] = value
-    try:
-        return convert(values, kind, strict=False)
-    except msgspec.ValidationError as error:
-        raise Malformed(str(error)) from None
+    return convert_members(values, kind)
 
 
 def _read_texts(value: object, *, field: str) -> list[str]:

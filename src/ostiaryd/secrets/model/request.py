@@ -18,6 +18,7 @@ from ostiaryd.certs.model.keys import PrivateKey
 T = TypeVar("T")
 SECOND = 1_000_000
 MAX_PATH = 512
+MAX_NUMBER = (1 << 53) - 1
 MAX_DURATION_S = 100 * 365 * 86_400
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CONTROL = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
@@ -112,15 +113,30 @@ class VaultRequest(msgspec.Struct, frozen=True, kw_only=True):
     def read_body(self, kind: type[T], *, has_nulls: bool = True) -> T:
         """Return the body as a value of a type. As in Vault, unknown members are ignored. Raises Malformed.
 
-        `has_nulls`: False if `null` means that a member is absent.
+        The command line sends each member as a text, so numbers and truth values are read from texts too. `has_nulls`:
+        False if `null` means that a member is absent.
         """
         body = self.body
         if not has_nulls:
             body = {name: value for name, value in body.items() if value is not None}
-        try:
-            return convert(body, kind)
-        except msgspec.ValidationError as error:
-            raise Malformed(str(error)) from None
+        return convert_members(body, kind)
+
+
+def convert_members(members: object, kind: type[T]) -> T:
+    """Return members of a request as a value of a type; numbers and truth values may be texts. Raises Malformed."""
+    try:
+        value = convert(members, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise Malformed(str(error)) from None
+    for name in getattr(kind, "__struct_fields__", ()):
+        if isinstance(number := getattr(value, name), int) and abs(number) > MAX_NUMBER:
+            raise Malformed(f"`{name}` is a number of more than {MAX_NUMBER}")
+    return value
+
+
+def is_set(value: object) -> bool:
+    """Return whether a member of a request is there, and not empty, zero or false, also as a text."""
+    return value not in (None, "", 0, "0", "false", [], {})
 
 
 class PathParts(NamedTuple):
