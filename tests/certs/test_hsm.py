@@ -179,7 +179,7 @@ async def test_a_database_with_keys_in_an_hsm_needs_it(config: Config, clock: Cl
         await register_agent(world)
         await init(world)
     async with open_world(config, now=clock) as world:
-        with pytest.raises(Unavailable, match="is in an HSM, and none is configured"):
+        with pytest.raises(Unavailable, match="is in an HSM, and the configuration names no HSM"):
             await issue(world, agent="bot")
         assert "no HSM is configured" in await _hsm(world)
     async with open_world(replace(config, **token.settings), now=clock) as world:

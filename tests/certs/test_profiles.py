@@ -54,7 +54,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "unknown member": (GOOD | {"nmaes": []}, "unknown field `nmaes`"),
     "too short": (GOOD | {"lifetime_s": 59}, "60"),
     "too long": (GOOD | {"lifetime_s": LONGEST_S + 1}, str(LONGEST_S)),
-    "unknown key type": (GOOD | {"key_types": ["P-521"]}, "no key type 'P-521'"),
+    "unknown key type": (GOOD | {"key_types": ["P-521"]}, "the key type 'P-521' is unknown"),
     "no key type": (GOOD | {"key_types": []}, "`key_types` is empty"),
     "unknown usage": (GOOD | {"usages": ["any"]}, "usages"),
     "no names": ({}, "`names` is empty"),
@@ -80,7 +80,7 @@ def test_a_profile_replaces_a_built_in_one_and_others_stay() -> None:
     assert (profiles["server"].lifetime_s, profiles["agent"]) == (60, BUILT_IN[0])
     with pytest.raises(Refused) as refused:
         find_profile(profiles, "nosuch")
-    assert (refused.value.code, refused.value.hint) == ("not_found", "profiles: agent, listener, server, web")
+    assert (refused.value.code, refused.value.hint) == ("not_found", "use one of agent, listener, server, web")
     with pytest.raises(Refused, match="unknown key 'profiles'"):
         parse_profiles({"profiles": {}})
 
@@ -96,7 +96,7 @@ def test_names_are_bounded_and_wildcards_need_a_word_of_the_profile() -> None:
     for wrong, message in (
         ((), "needs a name"),
         (names, "at most 2"),
-        ([parse_name("dns:*.a.example")], "no wildcards"),
+        ([parse_name("dns:*.a.example")], "does not allow wildcard names"),
     ):
         with pytest.raises(Refused, match=message):
             choose(*wrong)

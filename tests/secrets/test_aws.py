@@ -329,7 +329,7 @@ def test_an_access_key_ends_with_its_revocation_its_network_and_its_agent(vault_
     refused("UnrecognizedClientException", away.client.get_secret_value, SecretId=stage.name)
     with pytest.raises(AssertionError, match="2 access keys"):
         AwsStage(stage.vault)
-    with pytest.raises(AssertionError, match="does not exist"):
+    with pytest.raises(AssertionError, match="access key not found"):
         ostiary("aws-key", "revoke", VaultStage(vault_server).name, away.key["access_key_id"])
     ostiary("aws-key", "revoke", stage.vault.name, away.key["access_key_id"])
     other = AwsStage(stage.vault)

@@ -270,9 +270,9 @@ def test_secrets_are_copied_in_both_directions_and_a_dry_run_copies_nothing(stor
     put("later")
     assert sync("secret/copied/db", "backend/aws/sync/db") == {"backend/aws/sync/db": "update"}
     for source, target, why in (
-        ("secret/copied/", "backend/files/x/", "only read"),
+        ("secret/copied/", "backend/files/x/", "read-only"),
         ("secret/copied/", "secret/x/", "one of"),
-        ("secret/copied/", "backend/bao/x", "both folders"),
+        ("secret/copied/", "backend/bao/x", "both be folders"),
         ("backend/bao/nosuch/", "secret/x/", "empty"),
         ("transit/x", "backend/bao/x", "begins with"),
     ):

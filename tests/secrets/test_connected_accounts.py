@@ -133,11 +133,11 @@ async def test_a_person_consents_to_a_part_of_the_scopes(stage: AccountStage) ->
 async def test_only_tasks_that_the_person_stands_behind_get_tokens(stage: AccountStage, world: World) -> None:
     await stage.connect()
     alone = await stage.agent("alone", behalf=None)
-    assert "not on behalf of a person" in (await token_of(alone)).json["errors"][0]
+    assert "has no person on whose behalf" in (await token_of(alone)).json["errors"][0]
     await act(world, "test.person", lambda a: registry.create_person(a, name="eve"))
     foreign = await stage.agent("foreign", owner="eve")  # an administrator declared the task
     answer = await token_of(foreign)
-    assert (answer.status, "nor has consented" in answer.json["errors"][0]) == (403, True)
+    assert (answer.status, "has given the agent no consent" in answer.json["errors"][0]) == (403, True)
     other = await stage.agent("other", owner="eve", behalf="eve")
     assert "connected no account" in (await token_of(other)).json["errors"][0]
 
@@ -179,8 +179,8 @@ async def test_the_answer_belongs_to_the_attempt_of_one_session(
     ("changed", "message"),
     [
         ({"token_type": "mac"}, "a token of another type"),
-        ({"expires_in": None}, "without an end"),
-        ({"expires_in": 0}, "without an end"),
+        ({"expires_in": None}, "without an expiry"),
+        ({"expires_in": 0}, "without an expiry"),
         ({"scope": "notes:read notes:admin"}, "notes:admin"),
         ({"access_token": "a" * 8193}, "malformed or too long"),
         ({"access_token": "a\u00e9"}, "malformed or too long"),

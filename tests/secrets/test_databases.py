@@ -226,7 +226,7 @@ async def test_a_connection_is_used_only_while_the_configuration_names_its_serve
 ) -> None:
     world = permit(world, "db.example.org:5432")
     owed = await begin_lease(world, bot, shop)
-    with pytest.raises(Forbidden, match="may not use"):
+    with pytest.raises(Forbidden, match="does not permit the address"):
         await wire_leases._create_account(waiting(world), owed)
     assert owed.lease.username not in shop.accounts()
 

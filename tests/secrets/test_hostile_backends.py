@@ -121,21 +121,21 @@ async def test_no_lie_of_a_vault_becomes_a_value(world: World, liar: LyingServer
         (200, value(fitting), 200, "xxx"),
         (200, value({"a": fitting["a"] + "x"}), 502, "more than 65536 bytes"),
         (200, b" " * (MAX_ANSWER + 1), 502, "more than 262144 bytes"),
-        (200, b"{", 502, "no JSON"),
-        (200, b"[" * 5000 + b"]" * 5000, 502, "no JSON"),
-        (200, b'{"data": {"data": {"a": "b"}, "data": {"a": "c"}}}', 502, "no JSON"),
-        (200, [], 502, "no JSON object"),
+        (200, b"{", 502, "not JSON"),
+        (200, b"[" * 5000 + b"]" * 5000, 502, "not JSON"),
+        (200, b'{"data": {"data": {"a": "b"}, "data": {"a": "c"}}}', 502, "not JSON"),
+        (200, [], 502, "not a JSON object"),
         (200, {"data": []}, 502, "no `data`"),
-        (200, value("text"), 502, "no JSON object"),
-        (200, value({"a": "b"}, "1"), 502, "no number"),
-        (200, value({"a": "b"}, -1), 502, "no number"),
-        (204, b"", 502, "no JSON object"),
-        (301, b"", 502, "redirects"),
-        (307, b"", 502, "redirects"),
-        (403, {"errors": ["permission denied"]}, 502, "denies its token"),
+        (200, value("text"), 502, "not a JSON object"),
+        (200, value({"a": "b"}, "1"), 502, "not a number"),
+        (200, value({"a": "b"}, -1), 502, "not a number"),
+        (204, b"", 502, "not a JSON object"),
+        (301, b"", 502, "a redirect"),
+        (307, b"", 502, "a redirect"),
+        (403, {"errors": ["permission denied"]}, 502, "denied the request"),
         (404, {"errors": []}, 404, ""),
         (500, {"errors": ["secret words of the store"]}, 502, "answers 500"),
-        (200, b"\xff", 502, "no JSON"),
+        (200, b"\xff", 502, "not JSON"),
     )
     for number, (status, body, expected, words) in enumerate(lies):
         liar.says(status, body, f"location: {liar.url}/v1/secret/data/other")
@@ -159,8 +159,8 @@ async def test_no_lie_of_aws_becomes_a_value(world: World, liar: LyingServer) ->
             (200, {"Name": "p0", "SecretString": "{}"}, 200, '"data":{}'),
             (200, {"Name": "p0", "SecretString": "{}"}, 502, "another secret"),
             (200, {"SecretString": "{}"}, 502, "another secret"),
-            (200, {"Name": "p3", "SecretString": 7}, 502, "no `SecretString`"),
-            (200, {"Name": "p4", "SecretBinary": "no base64!"}, 502, "no `SecretString`"),
+            (200, {"Name": "p3", "SecretString": 7}, 502, "neither `SecretString`"),
+            (200, {"Name": "p4", "SecretBinary": "no base64!"}, 502, "neither `SecretString`"),
             (200, {"Name": "p5", "SecretString": '{"a": NaN}'}, 502, "JSON"),
             (400, {"__type": "AccessDeniedException", "Message": "secret words"}, 502, "AccessDeniedException"),
             (400, {"__type": "a" * 65}, 502, "answers 400"),
@@ -233,7 +233,7 @@ async def test_a_back_end_is_used_only_while_the_configuration_names_its_address
     elsewhere = dataclasses.replace(world, config=replace(world.config, secret_backends=liar.url + "0"))
     bot.client.app = build_app(elsewhere)
     answer = await bot.ask("GET", "backend/far/data/x")
-    assert (answer.status, b"may not use" in answer.body, liar.asked) == (403, True, 0)
+    assert (answer.status, b"does not permit the address" in answer.body, liar.asked) == (403, True, 0)
 
 
 async def test_a_folder_with_the_keys_of_the_server_is_no_back_end(world: World) -> None:
@@ -247,7 +247,7 @@ async def test_a_folder_with_the_keys_of_the_server_is_no_back_end(world: World)
         await act(changed, "backend.put", lambda a, config=config: backends.put_backend(a, "far", config, {}))  # type: ignore[misc]
         bot = await (await enter_agent(changed, build_app(changed), f"bot{len(str(address))}")).login()
         answer = await bot.ask("GET", "backend/far/data/root")
-        assert (answer.status, b"own data" in answer.body) == (502, True), answer.body
+        assert (answer.status, b"data folder of this server" in answer.body) == (502, True), answer.body
 
 
 def test_a_configuration_names_one_allowed_place() -> None:

@@ -235,7 +235,7 @@ async def test_a_role_has_the_access_of_the_token_that_wrote_it_until_the_keys_c
     weak, thief = await child_of(bot, policies=["ci"]), jose.generate("ES256")
     await done(weak, "POST", "auth/ci/config", {"jwt_validation_pubkeys": [pem_of(thief)]})
     assert await worker.status("GET", "auth/token/lookup-self") == 403, "its role has lost its authority"
-    assert await refusal_of(bot, token_of(world, thief)) == "the role has ended"
+    assert await refusal_of(bot, token_of(world, thief)) == "the authority of the role has ended"
     settings = {"role_type": "jwt", "user_claim": "sub", "bound_subject": "ci", "token_policies": "ci"}
     await done(weak, "POST", "auth/ci/role/deploy", settings)
     stolen = await log_in(bot, token_of(world, thief))

@@ -489,7 +489,7 @@ async def test_an_authority_of_others_is_imported_with_its_key(ca: VaultAgent, c
     )
     await done(ca, "POST", "other/config/ca", {"pem_bundle": key + made["certificate"]})
     without = {"pem_bundle": key + self_issued(clock.now // SECOND)}
-    assert "not that of a certificate in the bundle" in await refuse(ca, "other/config/ca", without)
+    assert "belongs to no certificate in the bundle" in await refuse(ca, "other/config/ca", without)
     assert key.splitlines()[1] not in repr(ca.client.world.db.read().all(_ENTRIES))
     await done(ca, "POST", "other/roles/any", {"allow_any_name": True})
     leaf = load((await done(ca, "POST", "other/issue/any", {"common_name": "a.example.com"}))["certificate"])

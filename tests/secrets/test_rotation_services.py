@@ -135,7 +135,7 @@ async def test_a_command_brings_a_new_value_and_says_whether_the_old_one_still_w
     assert row_of(world).retire_at == clock() + 600 * SECOND
     clock.advance(600)
     await wire_rotations.rotate_due(world)
-    assert row_of(world).error == "the command answers that the old value still works"
+    assert row_of(world).error == "the command reports that the old value still works"
     clock.advance(2)
     await wire_rotations.rotate_due(world)
     assert [one["type"] for one in heard(service)[1:]] == ["secret.retire"] * 2
@@ -156,7 +156,7 @@ async def test_a_failed_command_leaves_the_old_value_and_its_reason_shows_no_sec
     world = open_world
     await schedule(world, {"api_key": "first"}, command="forward")
     service.answers = [(500, {}), answer("failed", reason="first is\x1b[2J wrong"), (200, {"x-body": "ok"})]
-    errors = ("the command ends with exit status 1", "the command failed: *** is[2J wrong", "the command prints no ans")
+    errors = ("the command ends with exit status 1", "the command failed: *** is[2J wrong", "the command printed no re")
     for error in errors:
         await wire_rotations.rotate_due(world)
         assert row_of(world).error.startswith(error)
@@ -202,7 +202,7 @@ async def test_a_call_of_a_server_that_died_is_made_again(open_world: World, clo
 async def test_a_command_that_the_configuration_no_longer_has_is_a_failure(open_world: World) -> None:
     await schedule(open_world, {"api_key": "first"}, command="gone")
     await wire_rotations.rotate_due(open_world)
-    assert row_of(open_world).error == "the configuration has no command 'gone'"
+    assert row_of(open_world).error == "the setting `rotation_commands` has no command 'gone'"
     assert await read(open_world) == {"api_key": "first"}
 
 
@@ -270,13 +270,13 @@ def is_running(pid: int) -> bool:
 @pytest.mark.parametrize(
     ("status", "output", "error"),
     [
-        (0, b"", "prints no answer"),
-        (0, b"done", "prints no answer"),
-        (0, b"[]", "prints no answer"),
-        (0, b"\xff", "prints no answer"),
-        (0, b'{"status": "ok"}', "prints no answer"),
-        (0, b'{"status": "done", "more": 1}', "prints no answer"),
-        (0, b'{"status": "done"} {"status": "done"}', "prints no answer"),
+        (0, b"", "printed no result"),
+        (0, b"done", "printed no result"),
+        (0, b"[]", "printed no result"),
+        (0, b"\xff", "printed no result"),
+        (0, b'{"status": "ok"}', "printed no result"),
+        (0, b'{"status": "done", "more": 1}', "printed no result"),
+        (0, b'{"status": "done"} {"status": "done"}', "printed no result"),
         (1, b'{"status": "done"}', "exit status 1"),
         (-9, b'{"status": "both"}', "signal 9"),
         (3, b'{"status": "failed", "reason": "busy"}', "failed: busy"),
@@ -488,7 +488,7 @@ async def test_a_registration_that_cannot_be_rotated_leaves_the_old_client_secre
     with registered(rotates_secret=False) as client:
         await schedule(world, client.secret, member="client_secret", registration=client.uri)
         await wire_rotations.rotate_due(world)
-        assert row_of(world).error == "the provider keeps the client secret when the registration is updated"
+        assert row_of(world).error == "the provider did not change the client secret when the registration was updated"
         value = await read(world)
         assert value["client_secret"] == client.secret["client_secret"]
         assert value["registration_access_token"] != client.secret["registration_access_token"], "it is stored"
@@ -496,7 +496,7 @@ async def test_a_registration_that_cannot_be_rotated_leaves_the_old_client_secre
         await act(world, "vault.write", lambda a: keyvalue.put_value(a, "secret", "app/shop", other))
         clock.advance(60)
         await wire_rotations.rotate_due(world)
-        assert row_of(world).error == "the provider answers the registration of another client"
+        assert row_of(world).error == "the response of the provider is the registration of another client"
         wrong = {**value, "registration_access_token": "wrong"}
         await act(world, "vault.write", lambda a: keyvalue.put_value(a, "secret", "app/shop", wrong))
         clock.advance(60)

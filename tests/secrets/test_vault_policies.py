@@ -164,7 +164,7 @@ WRONG = (
     ('path "a" { min_wrapping_ttl = "x" }', "not a duration"),
     ('path "{{identity.entity.metadata.x}}" {}', "unknown template"),
     ('path "{{identity" {}', "a template has no end"),
-    ('path "a" { policy = "read" policy = "deny" }', "`policy` is there twice"),
+    ('path "a" { policy = "read" policy = "deny" }', "`policy` is repeated"),
     ('path "a', "unexpected character"),
     ("path <<EOF\na\n", "has no end"),
     ('path "a" { policy = ${x} }', "unexpected character"),

@@ -90,7 +90,8 @@ async def test_only_an_answer_with_content_is_wrapped(bot: VaultAgent) -> None:
         ("sys/seal", {}),
     ):
         answer = await bot.ask("POST", path, body, headers=header)
-        assert (answer.status, answer.json["errors"][0]) == (400, "this answer cannot be wrapped"), path
+        said = answer.json["errors"][0]
+        assert (answer.status, said) == (400, "the response to this request cannot be wrapped"), path
 
 
 async def test_a_wrapped_answer_ends_with_what_it_rests_on(world: World, app: ASGIApp, bot: VaultAgent) -> None:

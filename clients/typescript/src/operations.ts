@@ -1,6 +1,6 @@
 // Generated from the OpenAPI document of the server: make docs.
 
-/** An access key without its secret key. Times in seconds. */
+/** An access key without its secret key. Times are seconds since the epoch. */
 export type AccessKeyBody = {
   access_key_id: string;
   created_at: number;
@@ -8,7 +8,10 @@ export type AccessKeyBody = {
   network: string;
 };
 
-/** A new access key: the networks from which it is accepted, with spaces between, and its lifetime in seconds. */
+/**
+ * A request for an access key: the networks from which the key is accepted, with spaces between, and its lifetime in
+ * seconds.
+ */
 export type AccessKeyRequest = {
   network: string;
   ttl?: number;
@@ -32,7 +35,7 @@ export type AccountBody = {
 };
 
 /**
- * The end of a connected account. `forget`: delete the account although the provider has not revoked its refresh
+ * A request to end a connected account. `forget`: delete the account even if the provider has not revoked its refresh
  * token.
  */
 export type AccountEnd = {
@@ -45,7 +48,7 @@ export type AccountLink = {
   sub: string;
 };
 
-/** An account provider. `redirect_uri` is the URI that must be registered at the provider. */
+/** An account provider. `redirect_uri`: the URI to register at the provider. */
 export type AccountProviderBody = {
   added_at: number;
   authentication: string;
@@ -63,7 +66,7 @@ export type AccountProviderBody = {
   token_endpoint: string;
 };
 
-/** Changes of an account provider. Settings that are left out stay. `client_secret` replaces the secret. */
+/** Changes of an account provider. A setting that is left out stays. `client_secret` replaces the client secret. */
 export type AccountProviderChanges = {
   client_secret?: string;
   scopes?: string[] | null;
@@ -437,7 +440,7 @@ export type AuthoritiesBody = {
   authorities: AuthorityBody[];
 };
 
-/** An authority with its certificate in PEM, which is empty while the authority waits for its certificate. */
+/** An authority with its certificate in PEM. The certificate is empty while the authority is pending. */
 export type AuthorityBody = {
   active_from: number | null;
   authority_id: string;
@@ -457,8 +460,8 @@ export type AuthorityBody = {
 };
 
 /**
- * A revoked intermediate and its replacement. The replacement is null if the intermediate was not active or its root
- * is external.
+ * The revoked intermediate, and the intermediate that replaces it: null if the revoked one was not active, or if its
+ * root is external.
  */
 export type AuthorityRevocationBody = {
   active_from: number | null;
@@ -554,13 +557,13 @@ export type Batch = {
   options?: BatchOptions | null;
 };
 
-/** The answer to one request of a batch: a certificate, or a refusal. */
+/** The result of one request of a batch: a certificate or a refusal. */
 export type BatchAnswer = {
   certificate?: CertificateDetail;
   error?: ErrorBody;
 };
 
-/** The answers, in the order of the requests. */
+/** The results of a batch, in the order of its requests. */
 export type BatchBody = {
   answers: BatchAnswer[];
 };
@@ -672,7 +675,10 @@ export type Calls = {
   tools?: string[];
 };
 
-/** A request to mark a secret. `is_canary`: true for a canary, whose readers are quarantined. */
+/**
+ * A request to set or remove the canary mark of a secret. `is_canary`: whether agents that read the secret are
+ * quarantined.
+ */
 export type CanaryMark = {
   path: string;
   is_canary?: boolean;
@@ -684,8 +690,8 @@ export type CertificateBatch = {
 };
 
 /**
- * A certificate in lists. `holder` is empty for the server itself. `state` is live, on_hold (a stop of the kill switch
- * applies to its holder), revoked or expired.
+ * A certificate, as lists show it. `holder` is empty for the server itself. `state`: `live`, `on_hold` (a stop of the
+ * kill switch applies to the holder), `revoked` or `expired`.
  */
 export type CertificateBody = {
   authority: string;
@@ -705,7 +711,7 @@ export type CertificateBody = {
   thumbprint: string;
 };
 
-/** A certificate with its chain in PEM. `bundle` has the roots that clients should trust. */
+/** A certificate with its chain in PEM. `bundle`: the roots that clients must trust, in PEM. */
 export type CertificateDetail = {
   authority: string;
   bundle?: string;
@@ -839,8 +845,8 @@ export type Confirmation = {
 };
 
 /**
- * A connected account; times in seconds. `attempts` counts failed revocations, of which `error` is the last. `agents`:
- * names of agents that hold an access token of the account now, at most 20.
+ * A connected account. `attempts`: the number of failed revocations; `error`: the error of the last one. Times are
+ * seconds since the epoch. `agents`: names of the agents that have an access token of the account now, at most 20.
  */
 export type ConnectedAccountBody = {
   account_id: string;
@@ -1198,7 +1204,7 @@ export type IdentifierBody = {
   value: string;
 };
 
-/** The certificate of the intermediate, followed by the certificates above it up to the root, in PEM. */
+/** The certificate of the pending intermediate, followed by the certificates above, up to the root, in PEM. */
 export type Import = {
   chain: string;
 };
@@ -1306,7 +1312,7 @@ export type InvitationBody = {
   uses: number;
 };
 
-/** A MAC key with its secret in base64url, which is shown only once. */
+/** A new MAC key with its secret in base64url. Only this response contains the secret. */
 export type IssuedAcmeKey = {
   account: string | null;
   created_at: number;
@@ -1405,7 +1411,10 @@ export type KillBody = {
 
 export type Kind = "assistant" | "autonomous" | "service" | "workflow";
 
-/** A lease. `attempts`: number of failed revocations. `error`: the error of the last one. */
+/**
+ * A lease. `attempts`: the number of failed attempts to remove the account; `error`: the error of the last one. Times
+ * are seconds since the epoch.
+ */
 export type LeaseBody = {
   agent: string;
   agent_name: string;
@@ -1420,7 +1429,7 @@ export type LeaseBody = {
   username: string;
 };
 
-/** A lease to revoke. `forget` deletes it although its account may still exist at the database. */
+/** A lease to revoke. `forget`: delete the lease even if its account may still exist at the database. */
 export type LeaseToRevoke = {
   lease_id: string;
   forget?: boolean;
@@ -1548,7 +1557,7 @@ export type MutualTlsBody = {
   token_endpoint_auth_method: string;
 };
 
-/** An access key with its secret key. Only this answer contains the secret key. */
+/** A new access key with its secret key. Only this response contains the secret key. */
 export type NewAccessKeyBody = {
   access_key_id: string;
   created_at: number;
@@ -1560,10 +1569,10 @@ export type NewAccessKeyBody = {
 };
 
 /**
- * A provider at which persons connect accounts, given by an issuer with metadata, by a preset, or by endpoints.
- * Without a client secret, this server authenticates with a key that it publishes at /jwks. `revokes_single_tokens`:
- * true if the revocation of an access token at the provider leaves the refresh token in force. `roles`: roles that may
- * connect accounts; without roles, every person may.
+ * A provider at which persons can connect accounts, described by an issuer with metadata, by a preset, or by
+ * endpoints. If there is no client secret, this server authenticates with a key that it publishes at /jwks.
+ * `revokes_single_tokens`: the revocation of an access token at the provider leaves the refresh token valid. `roles`:
+ * the roles that may connect accounts; none: every person.
  */
 export type NewAccountProvider = {
   name: string;
@@ -1582,9 +1591,9 @@ export type NewAccountProvider = {
 };
 
 /**
- * A request for a MAC key, for an agent or for a person. `profile` is the profile of the account's certificates.
- * `names` are patterns of the names that the account may order, such as `dns:*.example.com`. `days` is the number of
- * days within which the key can create its account.
+ * A request for a MAC key, for an agent or for a person. `profile`: the profile of the account's certificates.
+ * `names`: patterns of the names that the account may order, such as `dns:*.example.com`. `days`: the number of days
+ * within which the key can create its account.
  */
 export type NewAcmeKeyRequest = {
   agent?: string | null;
@@ -1622,16 +1631,19 @@ export type NewAnchor = {
   certificate: string;
 };
 
-/** A certificate authority: the type of its keys, and the DNS names to which it is limited (`dns:example.com`). */
+/**
+ * A new certificate authority: the type of its keys, and the DNS names that it may certify (`dns:example.com`; none:
+ * all names).
+ */
 export type NewAuthority = {
   key_type?: "Ed25519" | "P-256" | "P-384" | "RSA-2048" | "RSA-3072" | "RSA-4096" | null;
   permitted?: string[];
 };
 
 /**
- * The configuration of a back end. `credentials`: `token` for a Vault; `access_key_id` and `secret_access_key` for
- * AWS. `mount`: the mount at the Vault. `region`: the region of AWS. `cache_s`: seconds for which a value is cached in
- * memory.
+ * A back end to configure. `credentials`: `token` for a Vault; `access_key_id` and `secret_access_key` for AWS.
+ * `mount`: the mount at the Vault. `region`: the AWS region. `cache_s`: seconds for which a value stays in the memory
+ * cache.
  */
 export type NewBackend = {
   name: string;
@@ -1650,7 +1662,7 @@ export type NewCatalogue = {
   was?: string | null;
 };
 
-/** A request for a certificate. `csr` is a certificate signing request in PEM, signed by the key to certify. */
+/** A request for a certificate. `csr` is a certificate signing request in PEM, signed by the key of the certificate. */
 export type NewCertificate = {
   csr: string;
   profile?: string;
@@ -1667,8 +1679,8 @@ export type NewClasses = {
 };
 
 /**
- * A destination with the path of its secret, the member ("" for the only one), and the scopes of a token of a
- * connected account (none for all).
+ * A destination to create: its secret's path, the member (empty: the only member), and the scopes of an access token
+ * of a connected account (none: all scopes).
  */
 export type NewDestination = {
   name: string;
@@ -1682,7 +1694,7 @@ export type NewDestination = {
   scopes?: string[];
 };
 
-/** A request for the certificate of an intermediate by an external root. */
+/** A request for an intermediate whose certificate an external root issues. */
 export type NewImport = {
   key_type?: "Ed25519" | "P-256" | "P-384" | "RSA-2048" | "RSA-3072" | "RSA-4096" | null;
 };
@@ -1806,9 +1818,9 @@ export type NewRole = {
 };
 
 /**
- * `member`: the member that gets new values. `period`, `grace`: seconds. Exactly one service: `url` gets signed calls,
- * `command` is a command of the server's configuration, `registration` is the URL of the registration of an OAuth
- * client (RFC 7592).
+ * The rotation of one member of a secret. `period`, `grace`: seconds. State exactly one service: `url` gets signed
+ * calls, `command` names a command of the server's configuration, `registration` is the URL of the registration of an
+ * OAuth client (RFC 7592).
  */
 export type NewRotation = {
   path: string;
@@ -1820,7 +1832,7 @@ export type NewRotation = {
   grace?: number;
 };
 
-/** A rotation with its signing key. Only this answer contains the signing key. */
+/** A new rotation with its signing key. Only this response contains the signing key. */
 export type NewRotationBody = {
   attempts: number;
   command: string;
@@ -1837,7 +1849,7 @@ export type NewRotationBody = {
   url: string;
 };
 
-/** A value to store. `cas`: the version that must be current; 0 if the secret must be new. */
+/** A value to store. `cas`: the number that the current version must have; 0: the secret must be new. */
 export type NewSecretValue = {
   path: string;
   data: Record<string, unknown>;
@@ -2385,7 +2397,7 @@ export type Renewal = {
   ttl?: number;
 };
 
-/** The window in which to renew a certificate (RFC 9773 section 4.2). */
+/** The window in which a client should renew a certificate (RFC 9773 section 4.2). */
 export type RenewalBody = {
   suggestedWindow: Record<string, string>;
 };
@@ -2540,7 +2552,7 @@ export type RevocationBody = {
   undo: string;
 };
 
-/** The revocation reasons that persons and clients may state (RFC 5280 section 5.3.1). */
+/** The revocation reasons that callers may state (RFC 5280 section 5.3.1). */
 export type RevocationReason = "affiliationChanged" | "cessationOfOperation" | "keyCompromise" | "privilegeWithdrawn" | "superseded" | "unspecified";
 
 /** Numbers of objects that ended with the revoked object, by kind. */
@@ -2589,7 +2601,7 @@ export type RotatedSecrets = {
   to_replace: string[];
 };
 
-/** The replacement of the root or of the intermediate. */
+/** The replacement of the active root or of the active intermediate. */
 export type Rotation = {
   kind?: "intermediate" | "root";
   key_type?: "Ed25519" | "P-256" | "P-384" | "RSA-2048" | "RSA-3072" | "RSA-4096" | null;
@@ -2597,8 +2609,9 @@ export type Rotation = {
 };
 
 /**
- * A rotation. `next_at`: the time of the next call. `retire_at`: the end of the present grace. Times in seconds.
- * `attempts`: number of failed calls. `error`: the error of the last one.
+ * A rotation. `next_at`: the time of the next call. `retire_at`: the end of the present grace period, `null` outside a
+ * grace period. Times are seconds since the epoch. `attempts`: the number of failed calls; `error`: the error of the
+ * last one.
  */
 export type RotationBody = {
   attempts: number;
@@ -2615,7 +2628,7 @@ export type RotationBody = {
   url: string;
 };
 
-/** The path of a secret with a rotation. */
+/** The path of a secret that has a rotation. */
 export type RotationPath = {
   path: string;
 };
@@ -2641,7 +2654,7 @@ export type ScopeUse = {
   use: "unknown" | "unused" | "used";
 };
 
-/** The state of the seal. `unseal_key`: the fingerprint of the unseal key; `null` if there is none. */
+/** The state of the seal. `unseal_key`: the fingerprint of the unseal key; `null` if there is no unseal key. */
 export type SealBody = {
   sealed: boolean;
   sealed_at: number | null;
@@ -2650,8 +2663,8 @@ export type SealBody = {
 };
 
 /**
- * A request to seal. `unseal_public_key`: the public part of the unseal key (X25519, base64url); without it, the key
- * of the last seal.
+ * A request to seal. `unseal_public_key`: the public part of the unseal key (X25519, base64url); if it is left out,
+ * the unseal key of the previous seal.
  */
 export type SealOrder = {
   unseal_public_key?: string | null;
@@ -2676,8 +2689,8 @@ export type SearchedText = {
 };
 
 /**
- * A request to delete. `versions`: `current` deletes the current version, which can be restored; `all` deletes the
- * secret permanently.
+ * A request to delete. `versions`: `current` deletes the current version, which can be restored; `all` permanently
+ * deletes the secret with all versions.
  */
 export type SecretDeletion = {
   path: string;
@@ -2690,7 +2703,7 @@ export type SecretNamesBody = {
   names: string[];
 };
 
-/** A request for a value. `version`: number of the version; 0 for the current one. */
+/** A request to read a value. `version`: the number of the version; 0: the current version. */
 export type SecretReading = {
   path: string;
   version?: number;
@@ -2701,8 +2714,8 @@ export type SecretRequest = {
 };
 
 /**
- * A request into which a secret is put: the id of the agent's token for the proxy, the destination, and the method,
- * the host and the path of the request.
+ * The request into which an egress proxy puts a secret: the id of the agent's token for the proxy, the destination,
+ * and the method, the host and the path of the request.
  */
 export type SecretUse = {
   token: string;
@@ -2713,8 +2726,8 @@ export type SecretUse = {
 };
 
 /**
- * The last read and change of a secret. `rotated_at`: the time of the current version. `read_by`: the last reader, an
- * agent or a person; `null` if no value was ever read.
+ * The last read and change of a secret. `rotated_at`: the time at which the current version was stored. `read_by`: the
+ * agent or person that last read a value, `null` if no value was ever read. Times are seconds since the epoch.
  */
 export type SecretUseBody = {
   is_canary: boolean;
@@ -2742,7 +2755,7 @@ export type SecretVersionBody = {
 
 /**
  * Facts that a process must have: effective user and group, path and SHA-256 (hexadecimal) of its executable, systemd
- * unit, cgroup (also a cgroup below it), and UID of its Kubernetes pod. None: any value.
+ * unit, cgroup (or a cgroup below it), and UID of its Kubernetes pod. None: any value matches.
  */
 export type Selectors = {
   uid?: number | null;
@@ -2919,7 +2932,7 @@ export type Submission = {
   context?: Record<string, unknown> | null;
 };
 
-/** A problem with one identifier. */
+/** A problem that concerns one identifier of an order. */
 export type SubproblemBody = {
   detail: string;
   identifier: Record<string, string>;
@@ -2945,8 +2958,8 @@ export type SyncBody = {
 };
 
 /**
- * A request to copy between two paths: `backend/NAME/PATH` and `secret/PATH` or `kv/PATH`. A folder ends with a slash.
- * `dry_run`: report the changes without making them.
+ * A request to copy values from `source` to `target`: one is `backend/NAME/PATH`, the other `secret/PATH` or
+ * `kv/PATH`. The path of a folder ends with a slash. `dry_run`: report the changes without making them.
  */
 export type SyncOrder = {
   source: string;
@@ -3166,7 +3179,7 @@ export type TriedCertificate = {
   subject: string;
 };
 
-/** A federated trust domain and the state of its bundle. `agents` are the agents whose workloads trust it. */
+/** A federated trust domain and the state of its bundle. `agents`: the agents whose workloads trust the trust domain. */
 export type TrustDomainBody = {
   agents: string[];
   authorities: number;
@@ -3202,7 +3215,7 @@ export type UnwatchedBody = {
   hash: string | null;
 };
 
-/** The value of a secret for one request, and its end in seconds; 0 for no end. */
+/** The value of a secret for one request, and its expiry in seconds since the epoch (0: none). */
 export type UsedSecret = {
   expires_at: number;
   secret: string;
@@ -3216,7 +3229,7 @@ export type UserinfoBody = {
   sub: string;
 };
 
-/** The answer of the Vault API. */
+/** The envelope of a response of the Vault API. */
 export type VaultEnvelope = {
   auth: unknown;
   data: unknown;
@@ -3228,7 +3241,7 @@ export type VaultEnvelope = {
   wrap_info: unknown;
 };
 
-/** The error answer of the Vault API. */
+/** An error response of the Vault API. */
 export type VaultErrors = {
   errors: string[];
 };
@@ -3291,7 +3304,7 @@ export type WebhookBody = {
   webhook_id: string;
 };
 
-/** A workload: the processes with these selectors act for the agent. */
+/** A workload of an agent: the processes that match its selectors act for the agent. */
 export type WorkloadBody = {
   agent: string;
   agent_id: string;
@@ -3301,7 +3314,10 @@ export type WorkloadBody = {
   workload_id: string;
 };
 
-/** A wrapping key: `active` for new values, or `retired` until all its values are encrypted under a newer key. */
+/**
+ * A wrapping key. `active`: the key encrypts new values; `retired`: values of the key are being encrypted again under
+ * a newer key.
+ */
 export type WrappingKeyBody = {
   created_at: number;
   number: number;
@@ -3449,7 +3465,7 @@ export interface Operations {
     body: SubjectSearch;
     answer: SearchBody;
   };
-  /** Take the answer of the provider, and connect the account. */
+  /** Handle the response of the provider, and connect the account. */
   "GET /accounts/{provider}/callback": {
     path: {
       provider: string;
@@ -3495,7 +3511,7 @@ export interface Operations {
     body: undefined;
     answer: undefined;
   };
-  /** Let persons connect accounts at a provider. The server reads the metadata of an issuer now. */
+  /** Add a provider at which persons can connect accounts. If the request states an issuer, the server fetches the */
   "POST /api/v1/account-providers": {
     path: {};
     query: {};
@@ -3527,7 +3543,7 @@ export interface Operations {
     body: AccountProviderChanges;
     answer: AccountProviderBody;
   };
-  /** Remove an account provider: all its connected accounts end, and their tokens are revoked at the provider. */
+  /** Remove an account provider. All its connected accounts end, and their tokens are revoked at the provider. */
   "DELETE /api/v1/account-providers/{name}": {
     path: {
       name: string;
@@ -3536,7 +3552,7 @@ export interface Operations {
     body: undefined;
     answer: EmptyBody;
   };
-  /** Create a MAC key with which an ACME client creates its account. */
+  /** Create a MAC key, with which an ACME client creates its account. */
   "POST /api/v1/acme/keys": {
     path: {};
     query: {};
@@ -3561,7 +3577,7 @@ export interface Operations {
       next: string | null;
     };
   };
-  /** Revoke a MAC key, and deactivate the account that it created. */
+  /** Revoke a MAC key, and deactivate the account that the key created. */
   "POST /api/v1/acme/keys/{kid}/revoke": {
     path: {
       kid: string;
@@ -3660,7 +3676,7 @@ export interface Operations {
       next: string | null;
     };
   };
-  /** Register a workload of an agent. Processes that match all its selectors get SVIDs of the agent. */
+  /** Register a workload of an agent. Processes that match all its selectors get the agent's SVIDs. */
   "POST /api/v1/agents/{id}/workloads": {
     path: {
       id: string;
@@ -3687,7 +3703,7 @@ export interface Operations {
     body: AgentChange;
     answer: AgentDetail;
   };
-  /** Create an access key for the API of AWS Secrets Manager. Only this answer contains the secret key. */
+  /** Create an access key for the API of AWS Secrets Manager. Only this response contains the secret key. */
   "POST /api/v1/agents/{name}/access-keys": {
     path: {
       name: string;
@@ -3705,7 +3721,7 @@ export interface Operations {
     body: undefined;
     answer: AccessKeysBody;
   };
-  /** Revoke an access key: its next request is refused. */
+  /** Revoke an access key. The next request with the key is refused. */
   "DELETE /api/v1/agents/{name}/access-keys/{access_key_id}": {
     path: {
       name: string;
@@ -4149,28 +4165,28 @@ export interface Operations {
     body: NewAuthority;
     answer: AuthorityBody;
   };
-  /** Install the certificate of the pending intermediate, with the certificates above it. */
+  /** Install the certificate of the pending intermediate, with the certificates above, up to the root. */
   "POST /api/v1/authorities/import": {
     path: {};
     query: {};
     body: Import;
     answer: AuthorityBody;
   };
-  /** Create a pending intermediate for an external root to certify, and return its certificate request. */
+  /** Create a pending intermediate, which an external root must certify, and return its certificate request. */
   "POST /api/v1/authorities/request": {
     path: {};
     query: {};
     body: NewImport;
     answer: ImportBody;
   };
-  /** Replace the intermediate, or publish a new root that replaces the root after the overlap. */
+  /** Replace the intermediate, or publish a new root that replaces the active root after the overlap. */
   "POST /api/v1/authorities/rotate": {
     path: {};
     query: {};
     body: Rotation;
     answer: AuthorityBody;
   };
-  /** Revoke an intermediate and all its certificates. A new intermediate replaces an active one at once. */
+  /** Revoke an intermediate and all its certificates. If the intermediate was active, a new intermediate replaces it */
   "POST /api/v1/authorities/{id}/revoke": {
     path: {
       id: string;
@@ -4198,7 +4214,7 @@ export interface Operations {
       next: string | null;
     };
   };
-  /** Issue a certificate for a key whose possession the request proves; policies decide. */
+  /** Issue a certificate for the key that signed the request, if the profile and the policies permit. */
   "POST /api/v1/certificates": {
     path: {};
     query: {};
@@ -4325,7 +4341,7 @@ export interface Operations {
       next: string | null;
     };
   };
-  /** End a connected account: its access tokens end now, and its refresh token is revoked at the provider. */
+  /** End a connected account. Its access tokens end now, and its refresh token is then revoked at the provider. */
   "POST /api/v1/connected-accounts/{account}/revoke": {
     path: {
       account: string;
@@ -4691,7 +4707,7 @@ export interface Operations {
     body: Kill;
     answer: LiftBody;
   };
-  /** List the leases, or those whose account could not be removed although they have ended. */
+  /** List the leases, or, with `stuck=true`, the ended leases whose account could not be removed after several */
   "GET /api/v1/leases": {
     path: {};
     query: {
@@ -4710,7 +4726,7 @@ export interface Operations {
       next: string | null;
     };
   };
-  /** Revoke a lease: its account is removed now. If that fails, the server tries again until it succeeds. */
+  /** Revoke a lease, and remove its account now. If the removal fails, the server tries again until it succeeds. */
   "POST /api/v1/leases/revoke": {
     path: {};
     query: {};
@@ -5276,7 +5292,7 @@ export interface Operations {
     body: undefined;
     answer: SecretNamesBody;
   };
-  /** Configure an existing store as a back end, or replace its configuration. */
+  /** Configure an existing store of secrets as a back end, or replace its configuration. */
   "POST /api/v1/secrets/backends": {
     path: {};
     query: {};
@@ -5290,7 +5306,7 @@ export interface Operations {
     body: undefined;
     answer: BackendsBody;
   };
-  /** Remove a back end; its secrets stay where they are. */
+  /** Remove a back end. Its secrets stay at the back end. */
   "DELETE /api/v1/secrets/backends/{name}": {
     path: {
       name: string;
@@ -5313,7 +5329,7 @@ export interface Operations {
     body: SecretDeletion;
     answer: undefined;
   };
-  /** Create the destination of a secret: the origin that owns it, and the place in requests. */
+  /** Create the destination of a secret: the origin that owns the secret, and the place of the secret in requests. */
   "POST /api/v1/secrets/destinations": {
     path: {};
     query: {};
@@ -5338,7 +5354,7 @@ export interface Operations {
       next: string | null;
     };
   };
-  /** Delete a destination: its secret is put into no further request. */
+  /** Delete a destination: proxies put its secret into no further request. */
   "DELETE /api/v1/secrets/destinations/{name}": {
     path: {
       name: string;
@@ -5361,28 +5377,28 @@ export interface Operations {
     body: NewSecretValue;
     answer: SecretVersionBody;
   };
-  /** Rotate a secret now. If the service does not accept the new value, the present one stays in force. */
+  /** Rotate a secret now. If the service does not accept the new value, the present value stays. */
   "POST /api/v1/secrets/rotate": {
     path: {};
     query: {};
     body: RotationPath;
     answer: RotationBody;
   };
-  /** Create a new wrapping key. Each value is then encrypted again with a new data key, while requests run. */
+  /** Create a new wrapping key. Afterwards, each value is encrypted again with a new data key, while requests run. */
   "POST /api/v1/secrets/rotate-keys": {
     path: {};
     query: {};
     body: undefined;
     answer: SealBody;
   };
-  /** Configure the rotation of a member of a secret: a schedule, and the service that accepts new values. */
+  /** Configure the rotation of one member of a secret: the schedule, and the service that accepts new values. */
   "POST /api/v1/secrets/rotations": {
     path: {};
     query: {};
     body: NewRotation;
     answer: NewRotationBody;
   };
-  /** List the rotations of secrets, with their last and next times. */
+  /** List the rotations of secrets, with the times of their last and next calls. */
   "GET /api/v1/secrets/rotations": {
     path: {};
     query: {
@@ -5400,21 +5416,21 @@ export interface Operations {
       next: string | null;
     };
   };
-  /** Remove the rotation of a secret; the secret stays. */
+  /** Remove the rotation of a secret. The secret stays. */
   "POST /api/v1/secrets/rotations/delete": {
     path: {};
     query: {};
     body: RotationPath;
     answer: EmptyBody;
   };
-  /** Show whether the secrets are sealed, and their wrapping keys. */
+  /** Show whether the secrets are sealed, and list the wrapping keys. */
   "GET /api/v1/secrets/seal": {
     path: {};
     query: {};
     body: undefined;
     answer: SealBody;
   };
-  /** Seal the secrets: no value can be read or written until the unseal key is given. */
+  /** Seal the secrets: no value can be read or written until an unseal with the unseal key. */
   "POST /api/v1/secrets/seal": {
     path: {};
     query: {};
@@ -5883,7 +5899,7 @@ export interface Operations {
     body: undefined;
     answer: TrustDomainBody;
   };
-  /** End the federation with a trust domain: workloads lose its bundle at once. */
+  /** End the federation with a trust domain. Workloads lose its bundle at once. */
   "DELETE /api/v1/trust-domains/{name}": {
     path: {
       name: string;
@@ -5912,7 +5928,7 @@ export interface Operations {
     body: undefined;
     answer: TrustDomainBody;
   };
-  /** Fetch the bundle of a trust domain now. If the fetch fails, `failed` has the reason. */
+  /** Fetch the bundle of a trust domain now. If the fetch fails, the response says why in `failed`. */
   "POST /api/v1/trust-domains/{name}/refresh": {
     path: {
       name: string;
@@ -5988,7 +6004,7 @@ export interface Operations {
       next: string | null;
     };
   };
-  /** Remove a workload. Its processes lose the SVIDs of the agent at once. */
+  /** Remove a workload. Its processes lose the agent's SVIDs at once. */
   "DELETE /api/v1/workloads/{id}": {
     path: {
       id: string;
@@ -6011,7 +6027,7 @@ export interface Operations {
     body: Applied;
     answer: EmptyBody;
   };
-  /** List the destinations for an egress proxy, without the paths of secrets. */
+  /** List the destinations for an egress proxy, without the paths of their secrets. */
   "GET /feed/v1/destinations": {
     path: {};
     query: {};

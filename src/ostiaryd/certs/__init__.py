@@ -1,1 +1,1 @@
-"""Certificates: the certificate authority and its profiles; issuance, renewal and revocation."""
+"""The certificate authority: its profiles, and the issuance, renewal and revocation of certificates."""

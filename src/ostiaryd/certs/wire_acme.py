@@ -6,8 +6,9 @@
     POST  /acme/revoke-cert             POST  /acme/order/{id}/finalize    POST  /acme/order/{id}/certificate
     POST  /acme/authorization/{id}      POST  /acme/authorization/{id}/{type}
 
-Every POST is a JWS with a nonce of this server and the exact URL of the request. Signatures are verified before the
-act; a nonce is used up in it, also if the request is refused. Reading requests leave no entry, refused ones do.
+Every POST is a JWS with a nonce of this server and the exact URL of the request. The server verifies the signature
+before the act, and marks the nonce as used within the act, also if the request is refused. A request that only reads
+writes no ledger entry, unless the request is refused.
 """
 
 from __future__ import annotations
@@ -66,9 +67,9 @@ ORDERS_AT_ONCE = 100
 PROBLEM = "application/problem+json"
 PEM = "application/pem-certificate-chain"
 POLL_S = 1
-"""Seconds after which a client should ask again for a challenge that is being validated."""
+"""Seconds after which a client should poll a challenge that the server is validating."""
 _NONCE = "acme nonce"
-"""Purpose for which the secret of nonces is derived from the keyring."""
+"""Purpose for which the secret that protects nonces is derived from the keyring."""
 
 
 # --- bodies
@@ -83,7 +84,7 @@ class JwsBody(TypedDict):
 
 
 class SubproblemBody(TypedDict):
-    """A problem with one identifier."""
+    """A problem that concerns one identifier of an order."""
 
     type: str
     detail: str
@@ -157,7 +158,7 @@ class AuthorizationBody(TypedDict):
 
 
 class RenewalBody(TypedDict):
-    """The window in which to renew a certificate (RFC 9773 section 4.2)."""
+    """The window in which a client should renew a certificate (RFC 9773 section 4.2)."""
 
     suggestedWindow: dict[str, str]
 
@@ -207,10 +208,11 @@ class _Revocation(msgspec.Struct):
 
 
 async def _verify(call: Call, *, brings_key: bool | None = False) -> flows.SignedRequest:
-    """Return a request after verifying its signature. Its nonce is not spent yet. Raises AcmeRefused.
+    """Verify the signature of a request, and return the request. Its nonce is not marked as used yet. Raises
+    AcmeRefused.
 
-    `brings_key`: true if the JWS must contain the key itself (`jwk`), false if it must have the URL of an account
-    (`kid`); None: either.
+    `brings_key`: True if the JWS must contain the key (`jwk`), False if the JWS must name an account (`kid`), None if
+    both are allowed.
     """
     world, config = call.world, call.world.config
     secret = world.keys.derive(_NONCE)
@@ -254,7 +256,9 @@ async def _leave(call: Call, refusal: Refused) -> None:
 
 
 async def _act(call: Call, request: flows.SignedRequest, action: str, flow: Callable[[Act, AcmeAccount], T]) -> T:
-    """Run `flow` as an act of an account, after spending the nonce and checking that the account may act."""
+    """Run `flow` as an act of an account, and return its result. The act first marks the nonce as used, and checks that
+    the account may act.
+    """
     return await act(
         call.world,
         action,
@@ -265,7 +269,9 @@ async def _act(call: Call, request: flows.SignedRequest, action: str, flow: Call
 
 
 async def _act_of_key(call: Call, request: flows.SignedRequest, action: str, flow: Callable[[Act], T]) -> T:
-    """Run `flow` as an act, for a request that contains its key, after spending the nonce."""
+    """Run `flow` as an act for a request that contains its key, and return its result. The act first marks the nonce as
+    used.
+    """
 
     def run(act: Act) -> T:
         flows.spend_nonce(act.tx, request)
@@ -275,8 +281,8 @@ async def _act_of_key(call: Call, request: flows.SignedRequest, action: str, flo
 
 
 async def _read(call: Call, request: flows.SignedRequest, read: Callable[[Reader, AcmeAccount], T]) -> T:
-    """Return the result of `read` for a POST-as-GET, which only spends the nonce and changes nothing else.
-    Raises AcmeRefused.
+    """Return the result of `read` for a request that only reads (POST-as-GET). The request marks the nonce as used, and
+    changes nothing else. Raises AcmeRefused.
     """
 
     def run(tx: Tx) -> T:
@@ -296,7 +302,7 @@ def _payload(request: flows.SignedRequest, kind: type[T]) -> T:
     try:
         return convert(canonical.parse(request.payload, max_depth=8), kind)
     except (msgspec.ValidationError, Malformed) as error:
-        raise AcmeRefused("malformed", f"the payload: {error}") from None
+        raise AcmeRefused("malformed", f"the payload is malformed: {error}") from None
 
 
 def _url(config: Config, path: str) -> str:
@@ -338,9 +344,9 @@ def _nonce_headers(world: World) -> list[tuple[bytes, bytes]]:
 
 
 async def new_account(call: Call) -> Reply:
-    """Return the account of a key; if there is none, create it (RFC 8555 section 7.3).
+    """Return the account of a key; if the key has none, create an account (RFC 8555 section 7.3).
 
-    A new account needs an external account binding with a MAC key of `ostiary acme key create`.
+    A new account needs an external account binding with a MAC key from `ostiary acme key create`.
     """
     request = await _verify(call, brings_key=True)
 
@@ -366,7 +372,7 @@ async def change_account(call: Call) -> Reply:
         if body.status == "deactivated":
             return flows.deactivate_account(act, account)
         if body.status is not None and body.status != account.status:
-            raise AcmeRefused("malformed", "the one status that a client sets is `deactivated`")
+            raise AcmeRefused("malformed", "the only `status` that a client may set is `deactivated`")
         return account if body.contact is None else flows.change_contacts(act, account, body.contact)
 
     if request.payload:
@@ -375,7 +381,7 @@ async def change_account(call: Call) -> Reply:
 
 
 def _check_own(call: Call, account: AcmeAccount) -> AcmeAccount:
-    """Return the account, if the path of the request names it. Raises Unauthorized."""
+    """Return the account if the request's path names this account. Raises Unauthorized."""
     if call.params["id"] != account.account_id:
         raise Unauthorized("the account belongs to another key")
     return account
@@ -400,7 +406,7 @@ async def list_orders(call: Call) -> Reply:
 async def change_key(call: Call) -> Reply:
     """Replace the key of an account (RFC 8555 section 7.3.5).
 
-    The new key signs a request inside a request that the old key signs.
+    The request is signed by the old key, and contains an inner request that the new key signs.
     """
     request = await _verify(call)
 
@@ -409,7 +415,7 @@ async def change_key(call: Call) -> Reply:
     def change(act: Act, account: AcmeAccount) -> AcmeAccount:
         inner = parse_jws(_payload(request, object), has_nonce=False)
         if inner.kid:
-            raise AcmeRefused("malformed", "the inner JWS has not the new key as `jwk`")
+            raise AcmeRefused("malformed", "the inner JWS does not contain the new key as `jwk`")
         new = inner.verify(inner.jwk)
         body = _payload(request._replace(payload=inner.payload), _KeyChange)
         if inner.url != call.uri or body.account != accounts_url + account.account_id:
@@ -447,7 +453,7 @@ async def new_order(call: Call) -> Reply:
         if refusal.code not in (
             "badNonce",
             "alreadyReplaced",
-        ):  # the client asked wrongly, or the certificate has an heir
+        ):  # not a failed renewal: the request was malformed, or the certificate is replaced already
             await call.world.writer.submit(lambda tx: flows.note_refused_order(tx, request.account, _replaces(request)))
         raise
     location = (b"location", _url(call.world.config, f"order/{order.order_id}").encode())
@@ -455,8 +461,8 @@ async def new_order(call: Call) -> Reply:
 
 
 def _replaces(request: flows.SignedRequest) -> str | None:
-    """Return the ARI identifier of the certificate that a refused order would have replaced; None if there is
-    none, or the payload is malformed.
+    """Return the ARI identifier of the certificate that a refused order would have replaced; None if the order names
+    none, or its payload is malformed.
     """
     try:
         return _payload(request, _NewOrder).replaces
@@ -489,7 +495,8 @@ async def finalize(call: Call) -> Reply:
     try:
         order, authorizations = await _act(call, request, "cert.issue", run)
     except AcmeRefused as refusal:
-        if refusal.code not in ("badNonce", "orderNotReady"):  # the client asked wrongly, or too early
+        # not a failed renewal: the request was malformed or came too early
+        if refusal.code not in ("badNonce", "orderNotReady"):
             await call.world.writer.submit(lambda tx: flows.note_failed_renewal(tx, request.account, id))
         raise
     return _order_reply(call, order, authorizations)
@@ -506,13 +513,13 @@ async def download_certificate(call: Call) -> Reply:
 
 
 async def show_authorization(call: Call) -> Reply:
-    """Return an authorization with its challenges, or deactivate it (RFC 8555 sections 7.5, 7.5.2)."""
+    """Return an authorization with its challenges, or deactivate the authorization (RFC 8555 sections 7.5, 7.5.2)."""
     request, id = await _verify(call), call.params["id"]
     if request.payload:
 
         def deactivate(act: Act, account: AcmeAccount) -> Authorization:
             if _payload(request, _Status).status != "deactivated":
-                raise AcmeRefused("malformed", "the one status that a client sets is `deactivated`")
+                raise AcmeRefused("malformed", "the only `status` that a client may set is `deactivated`")
             return flows.deactivate_authorization(act, account, id)
 
         authorization = await _act(call, request, "acme.deactivate_authorization", deactivate)
@@ -524,13 +531,13 @@ async def show_authorization(call: Call) -> Reply:
 
 
 async def respond(call: Call) -> Reply:
-    """Start the validation of a challenge, or return the challenge (RFC 8555 section 7.5.1)."""
+    """Start the validation of a challenge, or return the present state of the challenge (RFC 8555 section 7.5.1)."""
     request, id, type = await _verify(call), call.params["id"], call.params["type"]
     if request.payload:
 
         def run(act: Act, account: AcmeAccount) -> Authorization:
             if not isinstance(_payload(request, object), dict):
-                raise AcmeRefused("malformed", "the payload of a response to a challenge is an object")
+                raise AcmeRefused("malformed", "the payload of a response to a challenge must be a JSON object")
             return flows.respond(act, account, id, type)
 
         authorization = await _act(call, request, "acme.respond", run)
@@ -549,8 +556,8 @@ async def respond(call: Call) -> Reply:
 async def revoke_certificate(call: Call) -> Reply:
     """Revoke a certificate (RFC 8555 section 7.6).
 
-    The request must be signed by the account that ordered the certificate, by an account that has proved control of all
-    names of the certificate, or by the certificate's key.
+    One of these keys must sign the request: the key of the account that ordered the certificate, the key of an account
+    that has proved control of all names of the certificate, or the certificate's own key.
     """
     request = await _verify(call, brings_key=None)
 
@@ -624,8 +631,8 @@ def _show_order(call: Call, order: Order, authorizations: list[Authorization]) -
 
 
 def _show_authorization(call: Call, authorization: Authorization) -> AuthorizationBody:
-    """Return the body of an authorization: with all challenges while it is pending, then only with the
-    challenge that was tried.
+    """Return the body of an authorization: with all challenges while the authorization is pending, afterwards only with
+    the challenge that the client started.
     """
     url = _url(call.world.config, f"authorization/{authorization.authorization_id}")
     status = authorization.status_at(call.world.now())
@@ -736,7 +743,12 @@ ROUTES = (
     Route("GET", "/acme/renewal-info/{id}", show_renewal, "", protocol=ACME, answers={200: RenewalBody}),
     _post("new-account", new_account, {201: AccountBody, 200: AccountBody}),
     _post("account/{id}", change_account, {200: AccountBody}),
-    _post("account/{id}/orders", list_orders, {200: OrdersBody}, query=(Query("after", "The last order before."),)),
+    _post(
+        "account/{id}/orders",
+        list_orders,
+        {200: OrdersBody},
+        query=(Query("after", "The id of the last order on the previous page."),),
+    ),
     _post("key-change", change_key, {200: AccountBody}),
     _post("new-order", new_order, {201: OrderBody}),
     _post("order/{id}", show_order, {200: OrderBody}),

@@ -1,5 +1,5 @@
-"""MAC keys of external account bindings, for administrators. With each key, an ACME client creates one account
-for an agent or a person (RFC 8555 section 7.3.4).
+"""MAC keys of external account bindings, for administrators. With one key, an ACME client creates one account for an
+agent or a person (RFC 8555 section 7.3.4).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from ostiaryd.registry.model import ADMIN, READ
 class NewAcmeKeyRequest(msgspec.Struct, forbid_unknown_fields=True):
     """A request for a MAC key, for an agent or for a person.
 
-    `profile` is the profile of the account's certificates. `names` are patterns of the names that the account may
-    order, such as `dns:*.example.com`. `days` is the number of days within which the key can create its account.
+    `profile`: the profile of the account's certificates. `names`: patterns of the names that the account may order,
+    such as `dns:*.example.com`. `days`: the number of days within which the key can create its account.
     """
 
     agent: str | None = None
@@ -48,16 +48,16 @@ class AcmeKeyBody(TypedDict):
 
 
 class IssuedAcmeKey(AcmeKeyBody):
-    """A MAC key with its secret in base64url, which is shown only once."""
+    """A new MAC key with its secret in base64url. Only this response contains the secret."""
 
     hmac_key: str
     directory: str
 
 
 async def create_key(call: Call) -> Reply:
-    """Create a MAC key with which an ACME client creates its account.
+    """Create a MAC key, with which an ACME client creates its account.
 
-    The response is the only place that shows the secret.
+    Only this response contains the secret.
     """
     new = call.json(NewAcmeKeyRequest)
     made = await act_as(
@@ -94,9 +94,9 @@ async def list_keys(call: Call) -> Reply:
 
 
 async def revoke_key(call: Call) -> Reply:
-    """Revoke a MAC key, and deactivate the account that it created.
+    """Revoke a MAC key, and deactivate the account that the key created.
 
-    Certificates of the account stay valid until they expire, their holder ends, or they are revoked.
+    The account's certificates stay valid until they expire, they are revoked, or their holder ends.
     """
     key = await act_as(call, "acme.revoke_key", lambda act: flows.revoke_key(act, call.params["kid"]))
     return reply(_show(call.world.db.read(), key))

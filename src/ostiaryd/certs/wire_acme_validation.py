@@ -1,8 +1,8 @@
 """Validation of ACME challenges: http-01 and dns-01 (RFC 8555 section 8), tls-alpn-01 (RFC 8737).
 
-When a client responds to a challenge, the authorization is stored with the status `processing`. A loop claims it,
-probes the host outside of any act, and records the result in an act. A failed attempt is retried twice, whatever its
-error is. Each account has at most 4 validations at a time, so that slow hosts of one account do not delay the
+When a client responds to a challenge, the server stores the authorization with the status `processing`. A loop claims
+the authorization, connects to the host outside of any act, and records the result in an act. A failed attempt is
+retried twice. Each account has at most 4 validations at a time, so that slow hosts of one account do not delay the
 validations of another account.
 """
 
@@ -42,30 +42,34 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 
 AT_ONCE, OF_ACCOUNT = 32, 4
-"""Maximum number of validations at a time: in total, and of one account."""
+"""Maximum number of validations at the same time: in total, and for one account."""
 LOOKED_AT = 1000
 LOOK_S = 1.0
-"""Interval in seconds at which the server looks for due validations: those of other servers, and retries."""
+"""Seconds between two searches for validations that are due, such as retries and responses that another server
+received.
+"""
 WITHIN_S = 10.0
-"""Time limit for one attempt with all redirects, in seconds."""
+"""Maximum seconds of one attempt, with all its redirects."""
 CLAIM_S = 30
 MAX_REDIRECTS = 10
 FORGET_AFTER = DAY
-"""Time for which an order is kept after its expiry, in microseconds."""
+"""Microseconds for which an order stays stored after its expiry."""
 FORGOTTEN_AT_ONCE = 200
 log = logging.getLogger("ostiary")
 
 
 class Validations:
-    """The running validations, by authorization. Lives on the event loop."""
+    """The running validations by authorization. Used only on the event loop."""
 
     def __init__(self, world: World) -> None:
         self.running: dict[str, tuple[str, asyncio.Task[None]]] = {}
         self.changed = asyncio.Event()
-        """Set when a client has responded, or a validation has ended, so that another validation can start."""
+        """Set when a client has responded to a challenge, or a validation has ended: then another validation
+        can start.
+        """
 
     async def close(self) -> None:
-        """Cancel all validations, and wait until they have ended. Their authorizations stay `processing`."""
+        """Cancel all validations, and wait until they have ended. Their authorizations keep the status `processing`."""
         tasks = [task for _, task in self.running.values()]
         for task in tasks:
             task.cancel()
@@ -73,7 +77,7 @@ class Validations:
 
 
 async def keep_validating(world: World) -> None:
-    """Start the validations that are due. Waits until a client responds or a validation ends, at most a second."""
+    """Start the validations that are due. Then wait until a client responds or a validation ends, at most a second."""
     changed = world.keep(Validations).changed
     with suppress(TimeoutError):
         await asyncio.wait_for(changed.wait(), LOOK_S)
@@ -82,10 +86,10 @@ async def keep_validating(world: World) -> None:
 
 
 async def validate_due(world: World) -> None:
-    """Start the validations that are due, without waiting for their results.
+    """Start the validations that are due. Returns before the validations end.
 
-    Raises the error of a validation that failed because of a defect in this program; its authorization stays
-    `processing`.
+    Raises the error of an earlier validation that failed because of a defect in this program; its authorization keeps
+    the status `processing`.
     """
     validations = world.keep(Validations)
     running = validations.running
@@ -119,7 +123,9 @@ async def _validate(world: World, authorization: Authorization) -> None:
 
 
 async def _attempt(world: World, authorization: Authorization) -> AcmeRefused | None:
-    """Return the reason why a response to a challenge is refused; None if the response proves control of the name."""
+    """Connect to the host and check its response to the challenge. Return the refusal if the response does not prove
+    control of the name; None if it does.
+    """
     account = flows.find_account(world.db.read(), authorization.account)
     assert account is not None, "accounts are never deleted"
     expected = key_authorization(authorization.token, account.jkt)
@@ -155,15 +161,13 @@ async def _attempt(world: World, authorization: Authorization) -> AcmeRefused | 
         return Unauthorized(error.message)
     except Exception:
         log.exception("the validation of %s failed", authorization.authorization_id)
-        return AcmeRefused("serverInternal", "the server cannot read the answer of the host")
+        return AcmeRefused("serverInternal", "this server cannot read the response of the host")
     return None
 
 
 async def _check_caa(config: Config, authorization: Authorization, resolver: Resolver) -> None:
-    """Check the CAA records of a DNS name: the records of the closest domain, at or above the name, that has any (RFC
-    8659 section 3).
-
-    Raises AcmeRefused (`caa`), DnsFailed.
+    """Check the CAA records of a DNS name: the records of the closest domain, at or above the name, that has CAA
+    records (RFC 8659 section 3). Raises AcmeRefused (`caa`), DnsFailed.
     """
     name = authorization.identifier
     if not config.acme_caa_domains or name.kind is not NameKind.DNS:
@@ -182,7 +186,7 @@ async def _check_caa(config: Config, authorization: Authorization, resolver: Res
 
 @lru_cache(maxsize=8)
 def reach_of(config: Config) -> Reach:
-    """Return the hosts that validations may connect to, and the resolver to use."""
+    """Return the hosts to which validations may connect, with the DNS resolver to use."""
     return Reach(
         resolver=Resolver(config.acme_resolvers),
         networks=parse_networks(config.acme_networks),
@@ -192,7 +196,7 @@ def reach_of(config: Config) -> Reach:
 
 
 async def forget_orders(world: World) -> None:
-    """Delete orders with their authorizations, a day after the orders expired."""
+    """Delete orders, with their authorizations, a day after the expiry of the order."""
     before, count = world.now.horizon - FORGET_AFTER, FORGOTTEN_AT_ONCE
     while count == FORGOTTEN_AT_ONCE:
         count = await world.writer.submit(lambda tx: flows.forget(tx, before=before, limit=FORGOTTEN_AT_ONCE))

@@ -1,4 +1,4 @@
-"""Certificates and authorities as JSON under /api/v1. Times are seconds since the epoch; serial numbers hexadecimal."""
+"""Certificates as JSON under /api/v1. Times are seconds since the epoch; serial numbers are hexadecimal."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ MAX_BATCH = 100
 
 
 class NewCertificate(msgspec.Struct, forbid_unknown_fields=True):
-    """A request for a certificate. `csr` is a certificate signing request in PEM, signed by the key to certify."""
+    """A request for a certificate. `csr` is a certificate signing request in PEM, signed by the key of the
+    certificate.
+    """
 
     csr: str
     profile: str = "agent"
@@ -51,11 +53,11 @@ class NewCertificate(msgspec.Struct, forbid_unknown_fields=True):
     """Name or id of the agent that will hold the certificate; if omitted, the holder is the caller."""
     person: str | None = None
     task: str | None = None
-    """Id of a task of the agent. The certificate ends with the task. If omitted, the agent's standing task."""
+    """Id of a task of the agent; the certificate ends with the task. If omitted, the agent's standing task."""
     names: list[str] = []
     """Names such as `dns:api.example.com`, in addition to the names in `csr`."""
     lifetime: int | None = None
-    """Lifetime in seconds; if omitted, that of the profile."""
+    """Lifetime in seconds; if omitted, the lifetime of the profile."""
     replaces: str | None = None
     """Serial number of the certificate that the new certificate renews."""
 
@@ -73,9 +75,9 @@ class Revocation(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class CertificateBody(TypedDict):
-    """A certificate in lists. `holder` is empty for the server itself.
+    """A certificate, as lists show it. `holder` is empty for the server itself.
 
-    `state` is live, on_hold (a stop of the kill switch applies to its holder), revoked or expired.
+    `state`: `live`, `on_hold` (a stop of the kill switch applies to the holder), `revoked` or `expired`.
     """
 
     serial: str
@@ -96,7 +98,7 @@ class CertificateBody(TypedDict):
 
 
 class CertificateDetail(CertificateBody):
-    """A certificate with its chain in PEM. `bundle` has the roots that clients should trust."""
+    """A certificate with its chain in PEM. `bundle`: the roots that clients must trust, in PEM."""
 
     certificate: str
     chain: str
@@ -104,23 +106,23 @@ class CertificateDetail(CertificateBody):
 
 
 class BatchAnswer(TypedDict):
-    """The answer to one request of a batch: a certificate, or a refusal."""
+    """The result of one request of a batch: a certificate or a refusal."""
 
     certificate: NotRequired[CertificateDetail]
     error: NotRequired[ErrorBody]
 
 
 class BatchBody(TypedDict):
-    """The answers, in the order of the requests."""
+    """The results of a batch, in the order of its requests."""
 
     answers: list[BatchAnswer]
 
 
 async def issue_certificate(call: Call) -> Reply:
-    """Issue a certificate for a key whose possession the request proves; policies decide.
+    """Issue a certificate for the key that signed the request, if the profile and the policies permit.
 
-    An agent can request certificates for itself, a person also for the person's own agents, and an administrator for
-    every agent and person. Without `agent` and `person`, the caller is the holder.
+    An agent can request certificates for itself, a person also for the person's agents, and an administrator for every
+    agent and person. Without `agent` and `person`, the caller is the holder.
     """
     new = call.json(NewCertificate)
     csr = _parse(new)
@@ -143,7 +145,7 @@ async def issue_certificate(call: Call) -> Reply:
 async def issue_batch(call: Call) -> Reply:
     """Issue certificates for up to 100 requests in one commit, with a decision for each request.
 
-    The answers are in the order of the requests: each is a certificate or a refusal.
+    The results are in the order of the requests: each is a certificate or a refusal.
     """
     batch = call.json(CertificateBatch)
     parsed = await asyncio.to_thread(lambda: [_parse(new) for new in batch.requests])
@@ -188,7 +190,9 @@ def _parse(new: NewCertificate) -> CertificateSigningRequest | Refused:
 def _issue_one(
     act: Act, call: Call, new: NewCertificate, csr: CertificateSigningRequest | Refused
 ) -> CertificateDetail | Refused:
-    """Issue one certificate of a batch, with its own ledger entry. A refusal affects only this certificate."""
+    """Issue one certificate of a batch, with its own ledger entry. Return the certificate, or the refusal, which does
+    not affect the other requests of the batch.
+    """
     entry = Entry(at=act.now, action=_action_of(new), request=act.entry.request, network=act.entry.network)
     one = Act(act.tx, entry, act.again)
     registry.note_caller(one, call.caller)
@@ -231,7 +235,7 @@ def _issue(act: Act, call: Call, new: NewCertificate, csr: CertificateSigningReq
 async def _count_failed_renewal(call: Call, new: NewCertificate, refusal: Refused) -> None:
     if new.replaces is None or isinstance(refusal, Unavailable):
         return
-    with suppress(Refused):  # a serial number that is none, or a database that is gone: the first refusal says more
+    with suppress(Refused):  # this second error says less than the first refusal, which is returned
         serial = parse_serial(new.replaces)
         await call.world.writer.submit(lambda tx: renewals.note_failed_renewal(tx, serial, by=call.caller.id))
 
@@ -246,13 +250,14 @@ def check_requester(reader: Reader, caller: Caller, *, agent: str | None, person
         holder = registry.find_agent(reader, agent)
         if caller.id == holder.agent_id or registry.answers_for(reader, caller.id, holder):
             return
-    raise Forbidden("a certificate is requested by its holder", hint="an administrator may request it for others")
+    raise Forbidden("only the holder may request a certificate", hint="ask an administrator to request the certificate")
 
 
 async def list_certificates(call: Call) -> Reply:
     """List certificates, the newest first.
 
-    Callers that may read everything get all; others get their own, or those of an own agent that `holder` names.
+    Callers that may read everything get all certificates. Other callers get their own certificates, or the certificates
+    of one of their agents, which `holder` names.
     """
     named, now, caller = call.query_one("holder"), call.world.now(), call.caller
 
@@ -285,7 +290,7 @@ def _holder_id(reader: Reader, name: str) -> str:
 async def show_certificate(call: Call) -> Reply:
     """Show a certificate with its chain.
 
-    Permitted for its holder, the owner of its holder, and callers that may read everything.
+    Permitted are the holder, the owner of the holder, and callers that may read everything.
     """
     reader, now = call.world.db.read(), call.world.now()
     certificate = flows.find_certificate(reader, call.params["serial"], now=now)
@@ -350,7 +355,7 @@ def _detail(reader: Reader, certificate: Certificate, *, now: int) -> Certificat
 
 
 def _show_issued(reader: Reader, issued: IssuedCertificate) -> CertificateDetail:
-    """Return the body of a certificate that the present act has issued, so that its state is live."""
+    """Return the body of a certificate that the present act issues, with the state `live`."""
     return {
         **_body(reader, issued.certificate, state="live", revoked_at=None, reason=""),
         "certificate": encode_pem((issued.certificate.der,)).decode(),

@@ -36,36 +36,38 @@ KeyType = Literal["P-256", "P-384", "Ed25519", "RSA-2048", "RSA-3072", "RSA-4096
 
 
 class NewAuthority(msgspec.Struct, forbid_unknown_fields=True):
-    """A certificate authority: the type of its keys, and the DNS names to which it is limited (`dns:example.com`)."""
+    """A new certificate authority: the type of its keys, and the DNS names that it may certify (`dns:example.com`;
+    none: all names).
+    """
 
     key_type: KeyType | None = None
     permitted: list[str] = []
 
 
 class Rotation(msgspec.Struct, forbid_unknown_fields=True):
-    """The replacement of the root or of the intermediate."""
+    """The replacement of the active root or of the active intermediate."""
 
     kind: Literal["root", "intermediate"] = "intermediate"
     key_type: KeyType | None = None
     """Type of the new key; if omitted, the type of the replaced authority's key."""
     overlap: int = OVERLAP_S
-    """Time for which a new root is published before it signs, in seconds."""
+    """Seconds for which a new root is published before it signs."""
 
 
 class NewImport(msgspec.Struct, forbid_unknown_fields=True):
-    """A request for the certificate of an intermediate by an external root."""
+    """A request for an intermediate whose certificate an external root issues."""
 
     key_type: KeyType | None = None
 
 
 class Import(msgspec.Struct, forbid_unknown_fields=True):
-    """The certificate of the intermediate, followed by the certificates above it up to the root, in PEM."""
+    """The certificate of the pending intermediate, followed by the certificates above, up to the root, in PEM."""
 
     chain: str
 
 
 class AuthorityBody(TypedDict):
-    """An authority with its certificate in PEM, which is empty while the authority waits for its certificate."""
+    """An authority with its certificate in PEM. The certificate is empty while the authority is pending."""
 
     authority_id: str
     kind: str
@@ -91,7 +93,7 @@ class ImportBody(AuthorityBody):
 
 
 class AuthorityRevocationBody(AuthorityBody):
-    """A revoked intermediate and its replacement. The replacement is null if the intermediate was not active or
+    """The revoked intermediate, and the intermediate that replaces it: null if the revoked one was not active, or if
     its root is external.
     """
 
@@ -124,10 +126,10 @@ async def create_authority(call: Call) -> Reply:
 
 
 async def rotate(call: Call) -> Reply:
-    """Replace the intermediate, or publish a new root that replaces the root after the overlap.
+    """Replace the intermediate, or publish a new root that replaces the active root after the overlap.
 
-    Certificates of the replaced authority stay valid. Its root stays in the trust bundle until these certificates have
-    expired.
+    Certificates of the replaced authority stay valid. The replaced root stays in the trust bundle until these
+    certificates have expired.
     """
     order, config = call.json(Rotation), call.world.config
     kind = AuthorityKind(order.kind)
@@ -142,10 +144,11 @@ async def rotate(call: Call) -> Reply:
 
 
 async def revoke_intermediate(call: Call) -> Reply:
-    """Revoke an intermediate and all its certificates. A new intermediate replaces an active one at once.
+    """Revoke an intermediate and all its certificates. If the intermediate was active, a new intermediate replaces it
+    at once.
 
-    The revocation list of the root contains the intermediate immediately. The owner of an external root must revoke it
-    as well.
+    The revocation list of the root contains the revoked intermediate at once. The owner of an external root must revoke
+    the intermediate as well.
     """
     order, config = call.json(Revocation), call.world.config
     key_type = replaced_key_type(call.world.db.read(), AuthorityKind.INTERMEDIATE, config=config)
@@ -159,7 +162,7 @@ async def revoke_intermediate(call: Call) -> Reply:
 
 
 async def request_import(call: Call) -> Reply:
-    """Create a pending intermediate for an external root to certify, and return its certificate request."""
+    """Create a pending intermediate, which an external root must certify, and return its certificate request."""
     new, config = call.json(NewImport), call.world.config
     async with new_keys(call.world, new.key_type or config.certificate_key_type, 1) as keys:
         pending, csr = await registry.act_as(
@@ -169,9 +172,9 @@ async def request_import(call: Call) -> Reply:
 
 
 async def import_certificate(call: Call) -> Reply:
-    """Install the certificate of the pending intermediate, with the certificates above it.
+    """Install the certificate of the pending intermediate, with the certificates above, up to the root.
 
-    The pending intermediate replaces the active one.
+    The intermediate replaces the active intermediate.
     """
     chain = _read_chain(call.json(Import).chain)
     config = call.world.config
@@ -185,7 +188,7 @@ async def import_certificate(call: Call) -> Reply:
 
 def _read_chain(text: str) -> list[x509.Certificate]:
     if len(text) > MAX_PEM:
-        raise Malformed(f"`chain` is over {MAX_PEM} characters")
+        raise Malformed(f"`chain` has more than {MAX_PEM} characters")
     try:
         return load_pem_certificates(text)
     except Malformed:

@@ -1,6 +1,6 @@
 """Public resources of the certificate authority, without authentication: certificates, revocation lists, and OCSP.
 
-`/ca/bundle.pem` is the trust bundle. Revocation lists are DER (RFC 5280). OCSP accepts GET and POST (RFC 6960).
+`/ca/bundle.pem` is the trust bundle. Revocation lists are in DER (RFC 5280). OCSP accepts GET and POST (RFC 6960).
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ async def show_bundle(call: Call) -> Reply:
     """Return the trust bundle: the certificates of all roots in force, in PEM, the active root first."""
     bundle = encode_pem(flows.trust_bundle(call.world.db.read()))
     if not bundle:
-        raise NotFound("there is no certificate authority yet", hint="ostiary ca init")
+        raise NotFound(
+            "this server has no certificate authority yet", hint="create an authority with `ostiary ca init`"
+        )
     return Reply(200, bundle, BUNDLE, [NO_STORE])
 
 
@@ -69,7 +71,9 @@ async def show_crl(call: Call) -> Reply:
 
 
 async def show_crl_partition(call: Call) -> Reply:
-    """Return a partition of the revocation list of an authority in DER; certificates have its URL."""
+    """Return one partition of an authority's revocation list in DER; each certificate contains the URL of its
+    partition.
+    """
     shard = call.params["shard"]
     number = int(shard) if shard.isascii() and shard.isdigit() and len(shard) <= 3 else -1
     der = await call.world.keep(RevocationLists).get(call.params["id"], number)

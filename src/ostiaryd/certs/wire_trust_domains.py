@@ -1,9 +1,10 @@
 """Federation with other trust domains: the bundle endpoint, the loop that fetches their bundles, and the admin API.
 
 A bundle endpoint proves its host name with a certificate of an authority that this machine trusts (`https_web`: SPIFFE
-Federation, 5.2.1), or its SPIFFE ID with the latest bundle of its trust domain (`https_spiffe`: 5.2.2). Redirects are
-followed for one fetch only, and the target must prove the same identity. An administrator sets the URL. It must lead to
-a public address, unless the configuration names the host (`private_hosts`). The server's own endpoint supports both
+Federation, 5.2.1), or its SPIFFE ID with a certificate that the latest bundle of its trust domain verifies
+(`https_spiffe`: 5.2.2). A redirect is followed for one fetch only, and its target must prove the same identity. An
+administrator sets the URL. The URL must have a public address, unless `private_hosts` in the configuration names the
+host. The server's own endpoint supports both
 profiles, `https_spiffe` only with `--tls auto`.
 """
 
@@ -41,15 +42,17 @@ class NewTrustDomain(msgspec.Struct, forbid_unknown_fields=True):
     name: str
     bundle_url: str
     endpoint_spiffe_id: str = ""
-    """SPIFFE ID that the server at the URL must prove (`https_spiffe`). If empty, the server must prove its
-    host name (`https_web`).
+    """SPIFFE ID that the server at `bundle_url` must prove (`https_spiffe`). If empty, the server must prove its host
+    name (`https_web`).
     """
     bundle: dict[str, Any] | None = None
-    """First bundle (SPIFFE bundle format). Required for an endpoint with a SPIFFE ID in the same trust domain."""
+    """First bundle in the SPIFFE bundle format. Required if the endpoint has a SPIFFE ID in the same trust domain."""
 
 
 class TrustDomainBody(TypedDict):
-    """A federated trust domain and the state of its bundle. `agents` are the agents whose workloads trust it."""
+    """A federated trust domain and the state of its bundle. `agents`: the agents whose workloads trust the trust
+    domain.
+    """
 
     name: str
     bundle_url: str
@@ -80,7 +83,7 @@ async def show_own_bundle(call: Call) -> Reply:
 async def add_trust_domain(call: Call) -> Reply:
     """Add a trust domain, and fetch its bundle.
 
-    An agent trusts it only after an administrator has allowed the agent to.
+    The workloads of an agent trust the trust domain only after an administrator has allowed this for the agent.
     """
     new, world = call.json(NewTrustDomain), call.world
     _check_url(world, new.bundle_url)
@@ -118,13 +121,13 @@ async def show_trust_domain(call: Call) -> Reply:
 
 
 async def refresh_trust_domain(call: Call) -> Reply:
-    """Fetch the bundle of a trust domain now. If the fetch fails, `failed` has the reason."""
+    """Fetch the bundle of a trust domain now. If the fetch fails, the response says why in `failed`."""
     await refresh(call.world, flows.find_trust_domain(call.world.db.read(), call.params["name"]))
     return await show_trust_domain(call)
 
 
 async def remove_trust_domain(call: Call) -> Reply:
-    """End the federation with a trust domain: workloads lose its bundle at once."""
+    """End the federation with a trust domain. Workloads lose its bundle at once."""
     await act_as(call, "federation.remove", lambda act: flows.remove_trust_domain(act, call.params["name"]))
     return reply({})
 
@@ -144,13 +147,13 @@ async def disallow_agent(call: Call) -> Reply:
 
 
 async def refresh_due(world: World) -> None:
-    """Fetch all bundles that are due, concurrently."""
+    """Fetch all bundles that are due, in parallel."""
     due = await world.db.scan(lambda reader: flows.list_due_domains(reader, now=world.now()))
     await asyncio.gather(*(refresh(world, domain) for domain in due))
 
 
 async def refresh(world: World, domain: TrustDomain) -> None:
-    """Fetch the bundle of a trust domain, unless another process has claimed the fetch. A failure is recorded
+    """Fetch the bundle of a trust domain, unless another process has the claim. If the fetch fails, record the reason
     with the trust domain.
     """
     if not await world.writer.submit(lambda tx: flows.claim_refresh(tx, domain)):
@@ -167,7 +170,7 @@ async def refresh(world: World, domain: TrustDomain) -> None:
 
 
 def _has_changed(world: World, domain: TrustDomain, bundle: TrustBundle) -> bool:
-    """Return whether the fetched bundle differs from the stored one or must be refused, so that an act is needed."""
+    """Return whether an act is needed: the fetched bundle differs from the stored bundle, or must be refused."""
     present = flows.find_trust_domain(world.db.read(), domain.name)
     try:
         return is_new(present, bundle)
@@ -176,7 +179,7 @@ def _has_changed(world: World, domain: TrustDomain, bundle: TrustBundle) -> bool
 
 
 async def fetch_bundle(world: World, url: str, endpoint_spiffe_id: str = "") -> TrustBundle:
-    """Return the bundle at a URL. Redirects to other valid URLs are followed. Raises Invalid, Malformed,
+    """Return the bundle at a URL. A redirect to another valid URL is followed. Raises Invalid, Malformed,
     Unavailable.
     """
     config, peer = world.config, None
@@ -204,7 +207,7 @@ async def fetch_bundle(world: World, url: str, endpoint_spiffe_id: str = "") -> 
 
 
 def _check_url(world: World, url: str) -> str:
-    """Return the URL of a bundle endpoint, if it is valid (5.2.1.1). Raises Invalid."""
+    """Return the URL of a bundle endpoint if the URL is valid (5.2.1.1). Raises Invalid."""
     if not url.startswith("https://"):
         raise Invalid("the URL of a bundle endpoint must be https", hint="https://HOST/PATH")
     return check_named(url, of="the URL of the bundle endpoint", private=world.config.private)

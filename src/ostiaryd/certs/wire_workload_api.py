@@ -1,9 +1,9 @@
 """The SPIFFE Workload API over gRPC on a Unix socket (SPIFFE Workload API, SPIFFE Workload Endpoint).
 
 The kernel identifies the calling process, which presents no credential. A process that matches no workload is refused
-with PermissionDenied. Each refusal is recorded in the ledger, within the budget for unknown callers. A stream sends the
-complete state again when an SVID is renewed, or when an agent, a workload or a bundle has changed. WIT-SVIDs are not
-implemented.
+with PermissionDenied. Each refusal is recorded in the ledger, within the limit for unauthenticated callers. A stream
+sends the complete state again when an SVID is renewed, or when an agent, a workload or a bundle has changed. WIT-SVIDs
+are not implemented.
 """
 
 from __future__ import annotations
@@ -52,18 +52,20 @@ MAX_DETAIL = 256
 
 
 class Caller(NamedTuple):
-    """An attested process: its workloads whose agents are active, and the refusals of its other workloads."""
+    """An attested process: the workloads that it matches and whose agents are active, and the refusals of its other
+    workloads.
+    """
 
     workloads: Sequence[Workload]
     refusals: Sequence[Refused]
 
     @property
     def agents(self) -> list[str]:
-        """The ids of the agents of the workloads."""
+        """Return the ids of the agents of the workloads."""
         return [workload.agent for workload in self.workloads]
 
     def check_identity(self) -> None:
-        """Raise a refusal if the caller has no identity."""
+        """Raise a refusal if the process has no identity."""
         if not self.workloads:
             raise first_refusal(self.refusals)
 
@@ -74,7 +76,7 @@ def open_workload_api(world: World, path: Path) -> GrpcServer:
 
 
 class WorkloadApi:
-    """The methods of the Workload API. Lives on the event loop."""
+    """The methods of the Workload API. Used only on the event loop."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -94,8 +96,8 @@ class WorkloadApi:
         return {f"/{SERVICE}/{name}": self._recording(method) for name, method in served.items()}
 
     async def fetch_x509_svid(self, call: GrpcCall) -> AsyncGenerator[bytes, None]:
-        """Stream the X509-SVIDs of the caller with their keys, the own bundle, and the bundles of trusted trust
-        domains.
+        """Stream the X509-SVIDs of the caller with their keys, the server's own bundle, and the bundles of the
+        federated trust domains that the caller trusts.
         """
         check_empty_request(call.message)
 
@@ -177,10 +179,10 @@ class WorkloadApi:
     async def _follow(
         self, peer: PeerProcess, read: Callable[[Caller], Awaitable[tuple[bytes, int | None]]]
     ) -> AsyncGenerator[bytes, None]:
-        """Yield the message that `read` returns, and each changed message later, until the caller has no identity.
+        """Yield the message that `read` returns, and later each changed message, until the process has no identity.
 
-        `read` returns the message and the time of the next read; None: only after a change. The process is attested
-        before each read, because it may run another program by then.
+        `read` returns the message, and the time (microseconds) at which it must be read again; None: only after a
+        change. The process is attested before each read, because it may run another program by then.
         """
         last = b""
         with self._svids.subscribe() as subscription:
@@ -203,12 +205,13 @@ class WorkloadApi:
                 await subscription.is_due.wait()
 
     async def _attest(self, peer: PeerProcess) -> Caller:
-        """Return the workloads that the process matches. Raises PeerGone, Forbidden."""
+        """Return the caller: the process with the workloads that it matches. Raises PeerGone, Forbidden."""
         reader = self._world.db.read()
         facts = _facts_of(await peer.read_facts())
         matches = match_process(reader, facts, with_digest=False)
         if any(workload.selectors.sha256 is not None for workload in matches):
-            async with self._digest_of_user[peer.uid], self._digesting:  # a large file keeps one thread, and one user
+            # the digest of a large file takes a thread for long; each user gets one at a time
+            async with self._digest_of_user[peer.uid], self._digesting:
                 facts = _facts_of(await peer.read_facts(has_digest=True))
             matches = match_process(reader, facts, with_digest=True)
         workloads, refusals = list[Workload](), list[Refused]()
@@ -227,8 +230,8 @@ class WorkloadApi:
         return trusted_bundles(self._world.db.read(), caller.agents)
 
     def _bundles(self, caller: Caller) -> list[tuple[str, TrustBundle]]:
-        """Return the bundles that the caller trusts, each with the SPIFFE ID of its trust domain; the server's
-        own is the first.
+        """Return (SPIFFE ID of the trust domain, bundle) for each bundle that the caller trusts; the server's own is
+        the first.
         """
         trusted = [(domain_id(name), bundle) for name, bundle in self._trusted(caller).items()]
         return [(domain_id(self._world.config.trust_domain), self._own_bundle()), *trusted]
@@ -238,8 +241,8 @@ class WorkloadApi:
         return spiffe_id(self._world.config.trust_domain, agent.name)
 
     def _recording(self, method: GrpcMethod) -> GrpcMethod:
-        """Return a method that checks the header of section 3, then calls `method`, and records each refusal in
-        the ledger.
+        """Return a method that checks the header of section 3, calls `method`, and records each refusal in the
+        ledger.
         """
 
         async def run(call: GrpcCall) -> AsyncGenerator[bytes, None]:

@@ -17,7 +17,7 @@ SECOND = 1_000_000
 
 
 class WorkloadBody(TypedDict):
-    """A workload: the processes with these selectors act for the agent."""
+    """A workload of an agent: the processes that match its selectors act for the agent."""
 
     workload_id: str
     agent: str
@@ -28,7 +28,7 @@ class WorkloadBody(TypedDict):
 
 
 async def add_workload(call: Call) -> Reply:
-    """Register a workload of an agent. Processes that match all its selectors get SVIDs of the agent."""
+    """Register a workload of an agent. Processes that match all its selectors get the agent's SVIDs."""
     selectors, config = call.json(Selectors), call.world.config
     made = await act_as(
         call,
@@ -51,7 +51,7 @@ async def list_workloads(call: Call) -> Reply:
 
 
 async def remove_workload(call: Call) -> Reply:
-    """Remove a workload. Its processes lose the SVIDs of the agent at once."""
+    """Remove a workload. Its processes lose the agent's SVIDs at once."""
     removed = await act_as(call, "workload.remove", lambda act: flows.remove_workload(act, call.params["id"]))
     return reply(_render(call, call.world.db.read(), removed))
 

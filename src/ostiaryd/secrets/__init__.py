@@ -1,1 +1,3 @@
-"""Secrets: stored encrypted, used by agents under their tasks, through the API of HashiCorp Vault."""
+"""Secrets: stored encrypted, and used by agents under their tasks through the APIs of HashiCorp Vault and AWS Secrets
+Manager.
+"""

@@ -17,14 +17,16 @@ from ostiaryd.secrets.store.access_keys import AccessKey
 
 
 class AccessKeyRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """A new access key: the networks from which it is accepted, with spaces between, and its lifetime in seconds."""
+    """A request for an access key: the networks from which the key is accepted, with spaces between, and its lifetime
+    in seconds.
+    """
 
     network: str
     ttl: int = access_keys.LONGEST_S
 
 
 class AccessKeyBody(TypedDict):
-    """An access key without its secret key. Times in seconds."""
+    """An access key without its secret key. Times are seconds since the epoch."""
 
     access_key_id: str
     network: str
@@ -33,7 +35,7 @@ class AccessKeyBody(TypedDict):
 
 
 class NewAccessKeyBody(AccessKeyBody):
-    """An access key with its secret key. Only this answer contains the secret key."""
+    """A new access key with its secret key. Only this response contains the secret key."""
 
     secret_access_key: str
     region: str
@@ -47,7 +49,7 @@ class AccessKeysBody(TypedDict):
 
 
 async def create_access_key(call: Call) -> Reply:
-    """Create an access key for the API of AWS Secrets Manager. Only this answer contains the secret key."""
+    """Create an access key for the API of AWS Secrets Manager. Only this response contains the secret key."""
     body, config = call.json(AccessKeyRequest), call.world.config
     made = await act_as(
         call,
@@ -72,7 +74,7 @@ async def list_access_keys(call: Call) -> Reply:
 
 
 async def revoke_access_key(call: Call) -> Reply:
-    """Revoke an access key: its next request is refused."""
+    """Revoke an access key. The next request with the key is refused."""
     revoke = partial(access_keys.revoke_access_key, agent=call.params["name"], id=call.params["access_key_id"])
     await act_as(call, "secret.revoke_access_key", revoke)
     return reply({})

@@ -1,12 +1,13 @@
 """The pages on which a person connects accounts at other providers, and ends the connections.
 
     GET  /accounts                      the connected accounts
-    GET  /accounts/{provider}           the question for consent
-    POST /accounts/{provider}           yes: on to the provider, with the attempt in a cookie
-    GET  /accounts/{provider}/callback  the answer of the provider
+    GET  /accounts/{provider}           the page that asks for consent
+    POST /accounts/{provider}           consent: redirect to the provider, with the attempt in a cookie
+    GET  /accounts/{provider}/callback  the response of the provider
     POST /accounts/{provider}/end       end the connection
 
-The attempt belongs to the session of the person. Each provider has a redirect URI of its own (RFC 9700 section 4.4.2).
+An attempt to connect an account belongs to the session of the person. Each provider has a redirect URI of its own (RFC
+9700 section 4.4.2).
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ Signed = Callable[[Call, Session], Awaitable[Reply]]
 
 
 def _signed_in(wire: Signed) -> Callable[[Call], Awaitable[Reply]]:
-    """Return the page for a person who is signed in; other browsers are redirected to the login page."""
+    """Return a page function that calls `wire` for a person who is signed in, and redirects other browsers to the login
+    page.
+    """
 
     async def run(call: Call) -> Reply:
         if call.method == "GET" and (url := sessions.find_page_host(call)) is not None:
@@ -61,7 +64,7 @@ def _signed_in(wire: Signed) -> Callable[[Call], Awaitable[Reply]]:
 
 
 async def _show_accounts(call: Call, session: Session) -> Reply:
-    """Show the connected accounts of the person, and the providers at which the person may connect one."""
+    """Show the connected accounts of the person, and the providers at which the person can connect an account."""
     reader = call.world.db.read()
     accounts = {account.provider: account for account in flows.list_accounts(reader, session.person)}
     labels = {name: provider.label for name in accounts if (provider := flows.get_provider(reader, name)) is not None}
@@ -84,7 +87,7 @@ async def _show_accounts(call: Call, session: Session) -> Reply:
 
 
 async def _show_question(call: Call, session: Session) -> Reply:
-    """Ask the person whether to connect an account at a provider, and with which scopes."""
+    """Ask the person for consent to connect an account at a provider, and for the scopes."""
     reader = call.world.db.read()
     provider = flows.find_provider(reader, call.params["provider"])
     flows.check_may_connect(reader, provider, session.person)
@@ -122,10 +125,10 @@ async def _begin(call: Call, session: Session) -> Reply:
 
 
 async def _finish(call: Call, session: Session) -> Reply:
-    """Take the answer of the provider, and connect the account.
+    """Handle the response of the provider, and connect the account.
 
-    1. The answer belongs to the attempt of this session. 2. The provider exchanges the code for tokens. 3. The tokens
-    are acceptable; otherwise they are revoked. 4. The refresh token is stored.
+    1. Check that the response belongs to the attempt of this session. 2. Exchange the code for tokens at the provider.
+    3. Check the tokens; revoke them if they are not acceptable. 4. Store the refresh token.
     """
     world = call.world
     provider = flows.find_provider(world.db.read(), call.params["provider"])
@@ -170,10 +173,12 @@ async def _end(call: Call, session: Session) -> Reply:
 
 
 def _parameters(call: Call) -> dict[str, str]:
-    """Return the parameters of the answer, each at most once (RFC 6749 section 3.1). Raises AccountRefused."""
+    """Return the parameters of the provider's response, each at most once (RFC 6749 section 3.1). Raises
+    AccountRefused.
+    """
     values = parse_form(call.query.encode("latin-1"))
     if any(len(sent) > 1 for sent in values.values()):
-        raise AccountRefused("a parameter of the answer was sent twice", hint="connect the account again")
+        raise AccountRefused("a parameter of the response was sent more than once", hint="connect the account again")
     return {name: sent[0] for name, sent in values.items()}
 
 
@@ -182,7 +187,7 @@ def _with_headers(answer: Reply, headers: Headers) -> Reply:
 
 
 FORGED = ForgedForm("the form has expired")
-_REFUSED = AccountRefused("the answer belongs to another connection")
+_REFUSED = AccountRefused("the response belongs to another attempt")
 _SEALED = Sealed("the secrets are sealed")
 _SHOWN = {200: HTML_BODY, 303: None}
 ROUTES = (
@@ -213,10 +218,10 @@ ROUTES = (
         "",
         protocol=PAGES,
         query=(
-            Query("code", "The code of the provider."),
-            Query("state", "The state of the connection."),
-            Query("iss", "The issuer (RFC 9207)."),
-            Query("error", "Why the provider refused the connection."),
+            Query("code", "The authorization code of the provider."),
+            Query("state", "The `state` of the attempt."),
+            Query("iss", "The issuer of the provider (RFC 9207)."),
+            Query("error", "The error code with which the provider refused the connection."),
         ),
         answers={303: None},
         errors=(NOT_FOUND, _REFUSED, ProviderDown("the provider answers 500"), Conflict("connected already"), _SEALED),
@@ -229,6 +234,6 @@ ROUTES = (
         protocol=PAGES,
         body=HTML_FORM,
         answers={303: None},
-        errors=(FORGED, NotFound("the connected account does not exist")),
+        errors=(FORGED, NotFound("connected account not found")),
     ),
 )

@@ -1,7 +1,7 @@
 """Requests to the providers of connected accounts: metadata, codes, refreshes, revocation (RFC 6749, 8414, 7009).
 
-Everything goes through the SSRF-safe fetcher; no redirect is followed. A refresh is a task of its own: a client that
-hangs up does not lose the new refresh token.
+All requests use the SSRF-safe fetcher and follow no redirect. A refresh runs as a task of its own, so that the new
+refresh token is stored even if the client disconnects.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ POLL_S = 0.1
 STORE_DELAYS_S = (0.2, 1, 2, 5, 10)
 REVOKED_AT_ONCE, RUNNING = 100, 8
 OVERLAP = 600 * SECOND
-"""Time before the last search from which departed persons are searched again, because other servers may have
-committed meanwhile.
+"""Microseconds before the previous search from which persons who left are searched again, because other servers may
+have committed meanwhile.
 """
 
 
@@ -83,8 +83,8 @@ class AccountRefreshes:
         return self.locks.setdefault(account_id, asyncio.Lock())
 
     async def close(self) -> None:
-        """Wait for the running refreshes, whose answers must be stored, and cancel the revocations, which run
-        again later.
+        """Wait for the running refreshes, whose results must be stored, and cancel the revocations, which run again
+        later.
         """
         if self.revoking is not None:
             self.revoking.cancel()
@@ -115,14 +115,17 @@ async def fetch_metadata(world: World, issuer: str) -> ServerMetadata:
                 parsed = canonical.parse(answer.body, max_bytes=MAX_METADATA)
                 return check_metadata(convert(parsed, ServerMetadata), issuer=issuer)
             except (Malformed, msgspec.ValidationError) as error:
-                raise Invalid(f"the metadata of the provider: {str(error)[:200]}") from None
+                raise Invalid(f"the metadata of the provider are malformed: {str(error)[:200]}") from None
     raise Invalid(
-        f"the provider has no metadata: it answers {' and '.join(map(str, answers))}", hint="name the endpoints"
+        f"the provider has no metadata: the provider answers {' and '.join(map(str, answers))}",
+        hint="state the endpoints of the provider",
     )
 
 
 async def redeem_code(world: World, provider: AccountProvider, attempt: ConnectAttempt, code: str) -> TokenAnswer:
-    """Exchange the code of an authorization response (RFC 6749 section 4.1.3). Raises AccountRefused, Unavailable."""
+    """Exchange the code of an authorization response for tokens (RFC 6749 section 4.1.3); return the token response.
+    Raises AccountRefused, Unavailable.
+    """
     form = {
         "grant_type": "authorization_code",
         "code": code,
@@ -133,14 +136,14 @@ async def redeem_code(world: World, provider: AccountProvider, attempt: ConnectA
 
 
 async def _ask(world: World, provider: AccountProvider, form: dict[str, str]) -> TokenAnswer:
-    """Send a token request. Raises AccountRefused, ProviderDown, Sealed."""
+    """Send a token request, and return the token response. Raises AccountRefused, ProviderDown, Sealed."""
     status, body = await _post(world, provider, provider.token_endpoint, form)
     return parse_token_answer(provider, status, body)
 
 
 async def _post(world: World, provider: AccountProvider, url: str, form: dict[str, str]) -> tuple[int, bytes]:
-    """Send a form with the client authentication of this server (RFC 6749 section 2.3, RFC 7523). Raises
-    ProviderDown, Sealed, Conflict.
+    """Send a form with the client authentication of this server (RFC 6749 section 2.3, RFC 7523); return the status and
+    the body of the response. Raises ProviderDown, Sealed, Conflict.
     """
     headers = {"content-type": "application/x-www-form-urlencoded", "accept": "application/json"}
     match provider.authentication:
@@ -195,15 +198,15 @@ def _assertion(world: World, provider: AccountProvider) -> str:
 
 
 async def issue_token(call: Call, issue: account_tokens.IssueToken) -> Answer:
-    """Return the answer with the access token of a lease, which is fetched. Raises Refused; then the lease has
-    ended.
+    """Fetch the access token of a lease, and return the response of the Vault API with the token. If Refused is raised,
+    the lease has ended.
     """
     lease, token = await _fetch_token(call, issue)
     return account_tokens.show_token(lease, token, now=call.world.now())
 
 
 async def issue_access_token(call: Call, issue: account_tokens.IssueToken) -> AccessToken:
-    """Fetch the access token of a lease. Raises Refused; then the lease has ended."""
+    """Fetch and return the access token of a lease. If Refused is raised, the lease has ended."""
     return (await _fetch_token(call, issue))[1]
 
 
@@ -215,7 +218,7 @@ async def _fetch_token(call: Call, issue: account_tokens.IssueToken) -> tuple[Le
     outcome = await asyncio.shield(task)
     if outcome.refusal is not None:
         raise outcome.refusal
-    assert outcome.token is not None  # an outcome has a token or a refusal
+    assert outcome.token is not None  # an outcome without a refusal has a token
     return outcome.lease, outcome.token
 
 
@@ -257,20 +260,20 @@ async def _store_answer(
     *,
     request_id: str,
 ) -> account_tokens.Outcome:
-    """Store the provider's response to a refresh; repeat failed attempts. Raises Unavailable."""
+    """Store the provider's response to a refresh, with several attempts; return the outcome. Raises Unavailable."""
     end = partial(account_tokens.end_refresh, issue=issue, refresh=refresh, answer=answer)
     for delay in STORE_DELAYS_S:
         try:
             return await act(world, "account.refresh", end, request=request_id)
-        except Unavailable as refusal:  # the new refresh token exists nowhere else
+        except Unavailable as refusal:  # the new refresh token is stored nowhere else, so each failure is retried
             log.warning("the new refresh token of %s is not stored yet: %s", issue.account.account_id, refusal.message)
             await asyncio.sleep(delay)
     return await act(world, "account.refresh", end, request=request_id)
 
 
 async def _claim(world: World, issue: account_tokens.IssueToken) -> account_tokens.Refresh | AccessToken:
-    """Return the claimed refresh of an account, or the token that agents share if another refresh brought one. Raises
-    Sealed, NotConnected, ProviderDown.
+    """Claim the refresh of an account and return it; or return the shared access token, if another refresh has brought
+    a new one meanwhile. Raises Sealed, NotConnected, ProviderDown.
     """
 
     def claim(tx: Tx) -> account_tokens.Refresh | AccessToken | None:
@@ -284,7 +287,9 @@ async def _claim(world: World, issue: account_tokens.IssueToken) -> account_toke
 
 
 async def _refresh(world: World, issue: account_tokens.IssueToken, refresh: account_tokens.Refresh) -> TokenAnswer:
-    """Send a refresh request (RFC 6749 section 6). Raises AccountRefused, ProviderDown, Sealed."""
+    """Send a refresh request (RFC 6749 section 6), and return the token response. Raises AccountRefused, ProviderDown,
+    Sealed.
+    """
     form = {"grant_type": "refresh_token", "refresh_token": refresh.refresh_token}
     if issue.scopes != issue.account.scopes:
         form["scope"] = issue.provider.separator.join(sorted(issue.scopes))
@@ -300,7 +305,7 @@ def _busy(issue: account_tokens.IssueToken) -> ProviderDown:
 async def _fail(
     world: World, issue: account_tokens.IssueToken, refresh: account_tokens.Refresh | None, refusal: Refused
 ) -> account_tokens.Outcome:
-    """End the lease of a token that could not be fetched."""
+    """End the lease of an access token that could not be fetched, and return the outcome with `refusal`."""
     fail = partial(account_tokens.fail_refresh, issue=issue, refresh=refresh, refusal=refusal)
     await act(world, "account.break" if refusal.code == "grant_ended" else "account.refresh_fail", fail)
     if refusal.code == "grant_ended":
@@ -312,7 +317,7 @@ async def _fail(
 
 
 async def end_due(world: World) -> None:
-    """Start the revocation of tokens whose leases or accounts have ended, unless the revocation runs already."""
+    """Start the revocation of the tokens whose leases or accounts have ended, unless such a revocation is running."""
     refreshes = world.keep(AccountRefreshes)
     if refreshes.revoking is None or refreshes.revoking.done():
         refreshes.revoking = asyncio.create_task(_end_due(world))
@@ -334,13 +339,15 @@ async def _end_due(world: World) -> None:
         accounts = await world.db.scan(lambda reader: flows.find_due(reader, now=now, limit=REVOKED_AT_ONCE))
         await _in_turns([partial(_revoke_account, world, account) for account in accounts])
     except Sealed:
-        return  # the tokens are secrets too: they are revoked once the secrets are open
+        return  # the tokens are encrypted, too: they are revoked after an unseal
     except Exception:
         log.exception("revoking tokens of connected accounts failed")
 
 
 async def _in_turns(works: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> None:
-    """Run all works, at most `RUNNING` at the same time. Raises the first error after all works have ended."""
+    """Run these functions in parallel, at most `RUNNING` at the same time. Raises the first error after all
+    have ended.
+    """
     places = asyncio.Semaphore(RUNNING)
 
     async def run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -354,7 +361,7 @@ async def _in_turns(works: Sequence[Callable[[], Coroutine[Any, Any, None]]]) ->
 
 
 async def _revoke_token(world: World, lease: Lease) -> None:
-    """Revoke the access token of an ended lease if the provider can revoke single tokens, and delete the token."""
+    """Revoke the access token of an ended lease, if the provider can revoke single tokens, and delete the token."""
     check_open(world.db.read())
     [*claimed] = await world.writer.submit(lambda tx: leases.claim_leases(tx, [lease]))
     if not claimed:
@@ -372,7 +379,7 @@ async def _revoke_token(world: World, lease: Lease) -> None:
 
 
 async def _revoke_account(world: World, account: ConnectedAccount) -> None:
-    """Revoke the refresh token of an ended account, and delete the account."""
+    """Revoke the refresh token of an account that is ending, and delete the account."""
     text = await world.writer.submit(lambda tx: flows.claim_end(tx, account))
     provider = flows.get_provider(world.db.read(), account.provider)
     if text is None or provider is None:
@@ -391,7 +398,7 @@ async def _revoke_account(world: World, account: ConnectedAccount) -> None:
 
 
 async def revoke_unused(world: World, provider: AccountProvider, answer: TokenAnswer) -> None:
-    """Revoke the tokens of a connection that was refused. If the provider does not answer, the tokens stay in force."""
+    """Revoke the tokens of a connection that was refused. If the provider does not answer, the tokens stay valid."""
     for token, hint in ((answer.refresh_token, "refresh_token"), (answer.access_token, "access_token")):
         try:
             if token:
@@ -401,7 +408,9 @@ async def revoke_unused(world: World, provider: AccountProvider, answer: TokenAn
 
 
 async def _revoke(world: World, provider: AccountProvider, token: str, *, hint: str) -> None:
-    """Revoke a token (RFC 7009 section 2) if the provider supports revocation. Raises ProviderDown, Sealed."""
+    """Revoke a token at the provider (RFC 7009 section 2), if the provider supports revocation. `hint`: the type of the
+    token. Raises ProviderDown, Sealed.
+    """
     if not provider.revocation_endpoint:
         return
     form = {"token": token, "token_type_hint": hint}

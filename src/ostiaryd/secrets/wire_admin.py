@@ -1,6 +1,7 @@
 """Secrets for administrators: stored values, and the seal.
 
-A path begins with its mount, as policies and entries show it: `secret/app/db`. It is in the body, apart from a list.
+A path begins with its mount, as in policies and entries: `secret/app/db`. The path is in the body of a request, except
+in requests for lists.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ UNSEAL = RouteFacts("POST", "/api/v1/secrets/unseal", ADMIN, False, False)
 
 
 class NewSecretValue(msgspec.Struct, forbid_unknown_fields=True):
-    """A value to store. `cas`: the version that must be current; 0 if the secret must be new."""
+    """A value to store. `cas`: the number that the current version must have; 0: the secret must be new."""
 
     path: str
     data: dict[str, Any]
@@ -42,15 +43,15 @@ class NewSecretValue(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class SecretReading(msgspec.Struct, forbid_unknown_fields=True):
-    """A request for a value. `version`: number of the version; 0 for the current one."""
+    """A request to read a value. `version`: the number of the version; 0: the current version."""
 
     path: str
     version: int = 0
 
 
 class SecretDeletion(msgspec.Struct, forbid_unknown_fields=True):
-    """A request to delete. `versions`: `current` deletes the current version, which can be restored; `all`
-    deletes the secret permanently.
+    """A request to delete. `versions`: `current` deletes the current version, which can be restored; `all` permanently
+    deletes the secret with all versions.
     """
 
     path: str
@@ -58,15 +59,17 @@ class SecretDeletion(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class CanaryMark(msgspec.Struct, forbid_unknown_fields=True):
-    """A request to mark a secret. `is_canary`: true for a canary, whose readers are quarantined."""
+    """A request to set or remove the canary mark of a secret. `is_canary`: whether agents that read the secret are
+    quarantined.
+    """
 
     path: str
     is_canary: bool = True
 
 
 class SealOrder(msgspec.Struct, forbid_unknown_fields=True):
-    """A request to seal. `unseal_public_key`: the public part of the unseal key (X25519, base64url); without
-    it, the key of the last seal.
+    """A request to seal. `unseal_public_key`: the public part of the unseal key (X25519, base64url); if it is left out,
+    the unseal key of the previous seal.
     """
 
     unseal_public_key: str | None = None
@@ -100,8 +103,8 @@ class SecretNamesBody(TypedDict):
 
 
 class SecretUseBody(TypedDict):
-    """The last read and change of a secret. `rotated_at`: the time of the current version. `read_by`: the last reader,
-    an agent or a person; `null` if no value was ever read.
+    """The last read and change of a secret. `rotated_at`: the time at which the current version was stored. `read_by`:
+    the agent or person that last read a value, `null` if no value was ever read. Times are seconds since the epoch.
     """
 
     path: str
@@ -113,7 +116,9 @@ class SecretUseBody(TypedDict):
 
 
 class WrappingKeyBody(TypedDict):
-    """A wrapping key: `active` for new values, or `retired` until all its values are encrypted under a newer key."""
+    """A wrapping key. `active`: the key encrypts new values; `retired`: values of the key are being encrypted again
+    under a newer key.
+    """
 
     number: int
     state: str
@@ -121,7 +126,7 @@ class WrappingKeyBody(TypedDict):
 
 
 class SealBody(TypedDict):
-    """The state of the seal. `unseal_key`: the fingerprint of the unseal key; `null` if there is none."""
+    """The state of the seal. `unseal_key`: the fingerprint of the unseal key; `null` if there is no unseal key."""
 
     sealed: bool
     sealed_at: int | None
@@ -191,7 +196,7 @@ def _read_uses(where: UseFilter, reader: Reader, page: Page) -> list[LastSecretU
 
 
 def _find_reader(call: Call, name: str | None) -> str:
-    """Return the id of an agent or a person by name; empty text without a name. Raises NotFound."""
+    """Return the id of the agent or person with this name; an empty text if `name` is None. Raises NotFound."""
     if name is None:
         return ""
     agent = registry.get_agent(call.world.db.read(), name)
@@ -207,7 +212,7 @@ def _parse_days(text: str | None) -> int:
 
 
 def show_use(reader: Reader, use: LastSecretUse) -> SecretUseBody:
-    """Return the JSON for the last read and change of a secret, with the name of the reader."""
+    """Return the JSON of the last read and change of a secret, with the name of the reader."""
     agent = None if use.reader is None else registry.get_agent(reader, use.reader)
     person = None if use.reader is None else registry.get_person(reader, use.reader)
     holder = agent or person
@@ -222,15 +227,15 @@ def show_use(reader: Reader, use: LastSecretUse) -> SecretUseBody:
 
 
 async def show_seal(call: Call) -> Reply:
-    """Show whether the secrets are sealed, and their wrapping keys."""
+    """Show whether the secrets are sealed, and list the wrapping keys."""
     return reply(_show_seal(flows.read_status(call.world.db.read())))
 
 
 async def seal_secrets(call: Call) -> Reply:
-    """Seal the secrets: no value can be read or written until the unseal key is given.
+    """Seal the secrets: no value can be read or written until an unseal with the unseal key.
 
-    The server keeps nothing that decrypts the values. Everything else continues. A person whose roles permit sealing
-    but not unsealing can only seal for the unseal key of the previous seal.
+    The server then has no key that decrypts the values. All functions that need no stored secret continue. A person
+    whose roles permit sealing but not unsealing can seal only for the unseal key of the previous seal.
     """
     order, caller, world = call.json(SealOrder), call.caller, call.world
     may_choose = caller.kind != "person" or bool(
@@ -250,7 +255,7 @@ async def unseal_secrets(call: Call) -> Reply:
 
 
 async def rotate_keys(call: Call) -> Reply:
-    """Create a new wrapping key. Each value is then encrypted again with a new data key, while requests run."""
+    """Create a new wrapping key. Afterwards, each value is encrypted again with a new data key, while requests run."""
     return reply(_show_seal(await act_as(call, "vault.rotate", flows.rotate_keys)), status=201)
 
 

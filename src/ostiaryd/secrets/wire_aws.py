@@ -1,7 +1,7 @@
 """The JSON API of AWS Secrets Manager at /aws. Each request is signed with Signature Version 4.
 
-A secret NAME is the value at `secret/NAME` of the Vault API, with the same policies, versions and entries. An
-unsupported action or member is refused with an error of the API.
+The secret NAME is the value at `secret/NAME` of the Vault API, with the same policies, versions and ledger entries. An
+unsupported action or member is refused with an error of the AWS API.
 """
 
 from __future__ import annotations
@@ -641,7 +641,7 @@ async def _list_secrets(call: Call, body: _Body) -> dict[str, Any]:
 
 _BODY = Content(dict[str, Any], (MEDIA_TYPE,), {"SecretId": "agents/writer/db"})
 _ERRORS: tuple[Refused, ...] = (
-    SignatureRefused("the signature is not that of the access key"),
+    SignatureRefused("the signature was not made with this access key's secret key"),
     NothingStored("Secrets Manager can't find the specified secret."),
     UnknownAction("the action is not supported"),
 )

@@ -1,7 +1,9 @@
-"""Credentials in AWS that follow acts of the vault, and the loop that deletes users there.
+"""Requests to AWS that follow acts of the Vault API: credentials of leases, and the server's own key; and the loop that
+deletes users.
 
-AWS has no lock under which a user is created and deleted. A request that creates is sent within `CREATE_S` of the
-lease, and a user that does not exist counts as deleted only `TAKEOVER_S` after the lease: so no user appears later.
+AWS has no lock for the creation and deletion of a user. The server therefore sends a request that creates a user within
+`CREATE_S` of the lease, and counts a user that does not exist as deleted only `TAKEOVER_S` after the lease, so that no
+user appears later.
 """
 
 from __future__ import annotations
@@ -36,15 +38,17 @@ from ostiaryd.secrets.wire_leases import follow, postpone
 log = logging.getLogger("ostiary")
 DUE_AT_ONCE, AT_ONCE = 500, 8
 NEW_KEY_DELAYS_S = (1, 2, 4)
-"""Seconds between attempts to use a new key."""
+"""Seconds between the attempts to use a new key, which AWS accepts after some seconds."""
 
 
 class AwsRevokers(RunningTasks):
-    """The running round of deletions."""
+    """The running deletions of users, at most one round at a time."""
 
 
 async def create_credentials(call: Call, upstream: CreateCredentials) -> Answer:
-    """Make the credentials of a lease. Raises Refused; then the lease has ended, and its user is deleted."""
+    """Create the credentials of a lease at AWS, and return the response of the Vault API. If Refused is raised, the
+    lease has ended, and its user is deleted.
+    """
     world, lease = call.world, upstream.lease
     try:
         made = await _make(world, upstream)
@@ -82,7 +86,7 @@ async def _make(world: World, upstream: CreateCredentials) -> AwsCredentials:
 
 
 def _open(world: World) -> AwsAccounts:
-    """Return the access to AWS, at addresses that the configuration names now. Raises Invalid, Forbidden, Sealed."""
+    """Return a client for AWS, at addresses that the configuration still names. Raises Invalid, Forbidden, Sealed."""
     return _open_with(world, *aws_accounts.open_root(world.db.read(), keys=world.keys))
 
 
@@ -95,22 +99,23 @@ def _open_with(world: World, root: AwsRoot, secret_key: str) -> AwsAccounts:
 
 
 async def rotate_root(call: Call) -> Answer:
-    """Replace the server's own key at AWS. If a step fails, the present key stays in force, and the server goes on.
+    """Replace the server's own key at AWS. If a step fails, the present key stays in use, and the server repeats the
+    step later.
 
-    AWS shows a new key once. When the rotation begins, the user has no other key; a second key therefore comes from an
-    answer that was lost, and is deleted. Raises Refused.
+    AWS shows a new key only once. At the beginning of the rotation, the user has no other key; a second key therefore
+    comes from a response that was lost, and is deleted. Raises Refused.
     """
     world = call.world
     accounts, root = _open(world), aws_accounts.find_root(world.db.read()).config
     if root.rotation is None and await accounts.list_own_keys() != [root.access_key]:
-        raise Invalid("the server's user at AWS has another access key", hint="delete the other key", code="two_keys")
+        raise Invalid("the server's user at AWS has a second access key", hint="delete the other key", code="two_keys")
     await follow(call, "lease.begin_rotation", partial(aws_accounts.begin_root_rotation))
     await _replace_key(world)
     return Answer(data={"access_key": aws_accounts.find_root(world.db.read()).config.access_key})
 
 
 async def rotate_due(world: World) -> None:
-    """Go on with a rotation of the server's own key that is due: after a failure, or to delete the old key."""
+    """Continue a rotation of the server's own key whose next step is due."""
     reader = world.db.read()
     if aws_accounts.find_due_root(reader, now=world.now()) is None or read_status(reader).is_sealed:
         return
@@ -123,7 +128,7 @@ async def rotate_due(world: World) -> None:
 
 
 async def _replace_key(world: World) -> None:
-    """Go on with the rotation of the server's own key, up to the use of a new key, or the deletion of the old one."""
+    """Do the next steps of the rotation of the server's own key: create and use a new key, or delete the old key."""
     root = aws_accounts.find_root(world.db.read()).config
     key, old_key = root.access_key, root.rotation.old_key if root.rotation is not None else ""
     try:
@@ -155,7 +160,7 @@ async def _create_key(world: World, key: str) -> None:
 
 
 async def _try_new_key(world: World) -> None:
-    """Wait until AWS accepts the new key, which takes seconds. Raises Refused."""
+    """Wait until AWS accepts the new key, which takes some seconds. Raises Refused if AWS does not."""
     accounts = _open_with(world, *aws_accounts.open_pending(world.db.read(), keys=world.keys))
     for delay in NEW_KEY_DELAYS_S:
         try:
@@ -169,7 +174,7 @@ async def _try_new_key(world: World) -> None:
 
 
 async def revoke_due(world: World) -> None:
-    """Start the deletion of users whose leases have ended, unless it runs."""
+    """Start the deletion of the users whose leases have ended, unless a deletion is running."""
     now = world.now()
     if due := await world.db.scan(lambda reader: store.due(reader, MOUNT, now=now, limit=DUE_AT_ONCE)):
         world.keep(AwsRevokers).begin("aws", partial(_revoke_all, world, due))
@@ -186,13 +191,13 @@ async def _revoke_all(world: World, due: list[Lease]) -> None:
         check_open(world.db.read())
         await asyncio.gather(*(revoke(lease) for lease in due))
     except Sealed:
-        return  # the key of the server at AWS is a secret too: users are deleted once the secrets are open
+        return  # the server's key at AWS is encrypted, too: users are deleted after an unseal
     except Exception:
         log.exception("revoking credentials in AWS failed")
 
 
 async def _revoke(world: World, lease: Lease) -> None:
-    """Delete the user of a lease; nothing ends a session before its time."""
+    """Delete the user of a lease. The session of a lease is not ended: AWS ends it at its expiry."""
     claimed = await world.writer.submit(lambda tx: leases.claim_leases(tx, [lease]))
     if not claimed:
         return

@@ -1,7 +1,7 @@
 """Reading from back ends, their configuration in the admin API, and a cache of values in memory.
 
-The act of a request decides and records the read. Afterwards the value is read from the back end, or from the bounded
-cache. The cache is emptied when the secrets are sealed. A back end that is replaced starts with an empty cache.
+The act of a request decides and records the read. Afterwards, the server reads the value from the back end or from the
+cache, whose size is limited. The cache is emptied when the secrets are sealed, and for a back end that is replaced.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ from ostiaryd.secrets.store.backends import StoredBackend
 T = TypeVar("T")
 MAX_CACHED, MAX_CACHED_BYTES = 1000, 4 << 20
 AT_ONCE = 16
-"""Maximum number of concurrent requests to one back end; further requests wait."""
+"""Maximum number of requests to one back end at the same time; further requests wait."""
 WITHIN_S = 10.0
-"""Time limit in seconds for a request to a back end, including the wait for its turn."""
+"""Maximum seconds of a request to a back end, including the wait for other requests."""
 
 
 # --- values
@@ -63,7 +63,7 @@ class _Cached(NamedTuple):
 
 
 class BackendReader:
-    """The cached values of back ends, and a limit for concurrent requests to each. Used only on the event loop."""
+    """The cached values of back ends, and the limit on concurrent requests to each. Used only on the event loop."""
 
     def __init__(self, _: World) -> None:
         self._values: OrderedDict[tuple[str, int, str], _Cached] = OrderedDict()
@@ -71,7 +71,7 @@ class BackendReader:
         self._rooms: dict[str, asyncio.Semaphore] = {}
 
     def find(self, stored: StoredBackend, path: str) -> BackendValue | None:
-        """Return the cached value of a path; None unless the value was read within `cache_s` seconds."""
+        """Return the cached value of a path; None if no value was read within the last `cache_s` seconds."""
         key = (stored.name, stored.updated_at, path)
         cached = self._values.get(key)
         if cached is not None and cached.ends_at <= asyncio.get_running_loop().time():
@@ -80,7 +80,7 @@ class BackendReader:
         return None if cached is None else cached.value
 
     def keep(self, stored: StoredBackend, path: str, value: BackendValue) -> None:
-        """Cache a value for `cache_s` seconds; if the cache is full, the oldest values are removed."""
+        """Store a value in the cache for `cache_s` seconds. If the cache is full, the oldest values are removed."""
         if not stored.config.cache_s:
             return
         key, size = (stored.name, stored.updated_at, path), len(value.json)
@@ -96,7 +96,7 @@ class BackendReader:
         self._bytes = 0
 
     def forget_old(self) -> None:
-        """Remove the values from the cache whose time is over."""
+        """Remove the values that are older than `cache_s` from the cache."""
         now = asyncio.get_running_loop().time()
         for key in [key for key, cached in self._values.items() if cached.ends_at <= now]:
             self._drop(key)
@@ -106,8 +106,8 @@ class BackendReader:
             self._bytes -= cached.size
 
     async def ask(self, name: str, request: Callable[[], Awaitable[T]]) -> T:
-        """Send a request when the back end has less than AT_ONCE of them, and return the answer. Raises
-        BackendFailed.
+        """Call `request` when fewer than `AT_ONCE` requests to the back end are running; return its result. Raises
+        BackendFailed after `WITHIN_S` seconds.
         """
         room = self._rooms.setdefault(name, asyncio.Semaphore(AT_ONCE))
         try:
@@ -123,7 +123,7 @@ def forget_values(world: World) -> None:
 
 
 async def forget_sealed(world: World) -> None:
-    """Remove old values from the cache; remove all values if this or another server has sealed the secrets."""
+    """Remove old values from the cache; remove all values if this server or another has sealed the secrets."""
     reader = world.keep(BackendReader)
     if flows.read_status(world.db.read()).is_sealed:
         reader.clear()
@@ -131,7 +131,9 @@ async def forget_sealed(world: World) -> None:
 
 
 async def answer_from_backend(call: Call, upstream: ReadBackend | ListBackend) -> Answer:
-    """Return the answer of the back end to a permitted request. Raises Refused after a ledger entry is made."""
+    """Return the Vault response to a request that the act permitted, from a back end. If Refused is raised, a ledger
+    entry records it.
+    """
     if isinstance(upstream, ListBackend):
         names = await list_names(call, upstream)
         if not names:
@@ -149,7 +151,7 @@ async def answer_from_backend(call: Call, upstream: ReadBackend | ListBackend) -
 
 
 async def read_value(call: Call, upstream: ReadBackend) -> BackendValue:
-    """Return the value for a permitted read. Raises BackendFailed, NothingStored, TokenRefused, Sealed."""
+    """Return the value for a read that the act permitted. Raises BackendFailed, NothingStored, TokenRefused, Sealed."""
     world = call.world
     reader, stored = world.keep(BackendReader), backends.find_backend(world.db.read(), upstream.name)
     value = reader.find(stored, upstream.path)
@@ -165,7 +167,7 @@ async def read_value(call: Call, upstream: ReadBackend) -> BackendValue:
 
 
 async def list_names(call: Call, upstream: ListBackend) -> list[str]:
-    """Return the names for a permitted list. Raises BackendFailed, TokenRefused, Sealed."""
+    """Return the names for a list that the act permitted. Raises BackendFailed, TokenRefused, Sealed."""
     world = call.world
     stored = backends.find_backend(world.db.read(), upstream.name)
     try:
@@ -178,7 +180,7 @@ async def list_names(call: Call, upstream: ListBackend) -> list[str]:
 
 
 async def _fail(call: Call, path: str, refusal: Refused) -> NoReturn:
-    """Make a ledger entry for a request that failed after its act, and raise the refusal."""
+    """Write a ledger entry for a request that failed after its act. Always raises `refusal`."""
 
     def refuse(act: Act) -> NoReturn:
         act.entry.object = path[:200]
@@ -189,7 +191,7 @@ async def _fail(call: Call, path: str, refusal: Refused) -> NoReturn:
 
 
 def open_backend(world: World, stored: StoredBackend) -> Backend:
-    """Return the client of a back end whose address the configuration still names. Raises Forbidden, Sealed,
+    """Return the client of a back end, if the configuration still names its address. Raises Forbidden, Sealed,
     Conflict.
     """
     config = stored.config
@@ -213,11 +215,10 @@ def open_backend(world: World, stored: StoredBackend) -> Backend:
 
 
 class NewBackend(msgspec.Struct, forbid_unknown_fields=True):
-    """The configuration of a back end. `credentials`: `token` for a Vault; `access_key_id` and `secret_access_key` for
-    AWS.
+    """A back end to configure. `credentials`: `token` for a Vault; `access_key_id` and `secret_access_key` for AWS.
 
-    `mount`: the mount at the Vault. `region`: the region of AWS. `cache_s`: seconds for which a value is cached in
-    memory.
+    `mount`: the mount at the Vault. `region`: the AWS region. `cache_s`: seconds for which a value stays in the memory
+    cache.
     """
 
     name: str
@@ -252,9 +253,9 @@ class BackendsBody(TypedDict):
 
 
 async def put_backend(call: Call) -> Reply:
-    """Configure an existing store as a back end, or replace its configuration.
+    """Configure an existing store of secrets as a back end, or replace its configuration.
 
-    Agents read its secrets at `backend/NAME/PATH`. The setting `secret_backends` names the address.
+    Agents read the secrets of the store at `backend/NAME/PATH`. The setting `secret_backends` must name the address.
     """
     body = call.json(NewBackend)
     config = BackendConfig(
@@ -276,7 +277,7 @@ async def list_backends(call: Call) -> Reply:
 
 
 async def delete_backend(call: Call) -> Reply:
-    """Remove a back end; its secrets stay where they are."""
+    """Remove a back end. Its secrets stay at the back end."""
     await act_as(call, "backend.delete", partial(backends.delete_backend, name=call.params["name"]))
     return reply({})
 

@@ -33,11 +33,12 @@ from ostiaryd.secrets.wire_account_tokens import callback_uri, fetch_metadata
 
 
 class NewAccountProvider(msgspec.Struct, forbid_unknown_fields=True):
-    """A provider at which persons connect accounts, given by an issuer with metadata, by a preset, or by endpoints.
+    """A provider at which persons can connect accounts, described by an issuer with metadata, by a preset, or by
+    endpoints.
 
-    Without a client secret, this server authenticates with a key that it publishes at /jwks. `revokes_single_tokens`:
-    true if the revocation of an access token at the provider leaves the refresh token in force. `roles`: roles that may
-    connect accounts; without roles, every person may.
+    If there is no client secret, this server authenticates with a key that it publishes at /jwks.
+    `revokes_single_tokens`: the revocation of an access token at the provider leaves the refresh token valid. `roles`:
+    the roles that may connect accounts; none: every person.
     """
 
     name: str
@@ -56,7 +57,7 @@ class NewAccountProvider(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class AccountProviderChanges(msgspec.Struct, forbid_unknown_fields=True):
-    """Changes of an account provider. Settings that are left out stay. `client_secret` replaces the secret."""
+    """Changes of an account provider. A setting that is left out stays. `client_secret` replaces the client secret."""
 
     client_secret: str = ""
     scopes: tuple[str, ...] | None = None
@@ -64,7 +65,7 @@ class AccountProviderChanges(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class AccountProviderBody(TypedDict):
-    """An account provider. `redirect_uri` is the URI that must be registered at the provider."""
+    """An account provider. `redirect_uri`: the URI to register at the provider."""
 
     name: str
     label: str
@@ -89,9 +90,10 @@ class AccountProvidersBody(TypedDict):
 
 
 class ConnectedAccountBody(TypedDict):
-    """A connected account; times in seconds. `attempts` counts failed revocations, of which `error` is the last.
+    """A connected account. `attempts`: the number of failed revocations; `error`: the error of the last one. Times are
+    seconds since the epoch.
 
-    `agents`: names of agents that hold an access token of the account now, at most 20.
+    `agents`: names of the agents that have an access token of the account now, at most 20.
     """
 
     account_id: str
@@ -107,7 +109,7 @@ class ConnectedAccountBody(TypedDict):
 
 
 class AccountEnd(msgspec.Struct, forbid_unknown_fields=True):
-    """The end of a connected account. `forget`: delete the account although the provider has not revoked its
+    """A request to end a connected account. `forget`: delete the account even if the provider has not revoked its
     refresh token.
     """
 
@@ -115,11 +117,15 @@ class AccountEnd(msgspec.Struct, forbid_unknown_fields=True):
 
 
 async def add_provider(call: Call) -> Reply:
-    """Let persons connect accounts at a provider. The server reads the metadata of an issuer now."""
+    """Add a provider at which persons can connect accounts. If the request states an issuer, the server fetches the
+    issuer's metadata.
+    """
     new, world = call.json(NewAccountProvider), call.world
     secret_flows.check_open(world.db.read())
     if (preset := PRESETS.get(new.preset)) is None:
-        raise Invalid("`preset` is not a known product", hint=f"one of {', '.join(filter(None, PRESETS))}, or none")
+        raise Invalid(
+            "`preset` is unknown", hint=f"use one of {', '.join(filter(None, PRESETS))}, or leave `preset` out"
+        )
     issuer = new.issuer or preset.issuer
     authorization = new.authorization_endpoint or preset.authorization_endpoint
     token = new.token_endpoint or preset.token_endpoint
@@ -148,8 +154,8 @@ async def _read_metadata(world: World, issuer: str) -> ServerMetadata:
 def _make_provider(
     world: World, new: NewAccountProvider, preset: AccountPreset, issuer: str, metadata: ServerMetadata | None
 ) -> AccountProvider:
-    """Return a provider. Each setting is taken from the request, else from the preset, else from the metadata.
-    Raises Invalid.
+    """Return a provider. Each setting comes from the request; if absent, from the preset; if absent there, from the
+    metadata. Raises Invalid.
     """
     authorization, token = new.authorization_endpoint, new.token_endpoint
     authorization = (
@@ -157,11 +163,13 @@ def _make_provider(
     )
     token = token or preset.token_endpoint or (metadata and metadata.token_endpoint) or ""
     if not authorization or not token:
-        raise Invalid("an issuer, a preset with endpoints, or both endpoints are needed", hint="--issuer URL")
+        raise Invalid("state an issuer, a preset that has endpoints, or both endpoints", hint="--issuer URL")
     default = preset.authentication if new.client_secret else "private_key_jwt"
     method = new.authentication or default
     if method.startswith("client_secret") != bool(new.client_secret):
-        raise Invalid(f"`{method}` and a client secret do not go together", hint="--client-secret-file FILE")
+        raise Invalid(
+            f"the authentication `{method}` cannot be combined with a client secret", hint="--client-secret-file FILE"
+        )
     algs = (metadata and metadata.token_endpoint_auth_signing_alg_values_supported) or ("ES256",)
     alg = next((alg for alg in ("ES256", "RS256", "EdDSA") if alg in algs), "RS256")
     return AccountProvider(
@@ -202,7 +210,7 @@ async def show_provider(call: Call) -> Reply:
 async def change_provider(call: Call) -> Reply:
     """Change the client secret, the scopes or the roles of an account provider.
 
-    A connected account keeps at most the scopes that stay.
+    A connected account loses the scopes that the provider no longer has.
     """
     changes = call.json(AccountProviderChanges)
     change = partial(
@@ -216,7 +224,7 @@ async def change_provider(call: Call) -> Reply:
 
 
 async def remove_provider(call: Call) -> Reply:
-    """Remove an account provider: all its connected accounts end, and their tokens are revoked at the provider."""
+    """Remove an account provider. All its connected accounts end, and their tokens are revoked at the provider."""
     await act_as(call, "account.remove_provider", lambda act: flows.remove_provider(act, call.params["name"]))
     return reply({})
 
@@ -235,7 +243,7 @@ async def list_accounts(call: Call) -> Reply:
 
 
 async def end_account(call: Call) -> Reply:
-    """End a connected account: its access tokens end now, and its refresh token is revoked at the provider."""
+    """End a connected account. Its access tokens end now, and its refresh token is then revoked at the provider."""
     order = call.json(AccountEnd)
     end = partial(flows.end_account, account_id=call.params["account"], is_forgotten=order.forget)
     await act_as(call, "account.end", end)

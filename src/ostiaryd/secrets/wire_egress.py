@@ -27,8 +27,8 @@ from ostiaryd.secrets.wire_backends import read_value
 
 
 class NewDestination(Destination, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A destination with the path of its secret, the member ("" for the only one), and the scopes of a token of a
-    connected account (none for all).
+    """A destination to create: its secret's path, the member (empty: the only member), and the scopes of an access
+    token of a connected account (none: all scopes).
     """
 
     secret: str
@@ -69,14 +69,14 @@ class ProxyDestinations(TypedDict):
 
 
 class UsedSecret(TypedDict):
-    """The value of a secret for one request, and its end in seconds; 0 for no end."""
+    """The value of a secret for one request, and its expiry in seconds since the epoch (0: none)."""
 
     secret: str
     expires_at: int
 
 
 async def create_destination(call: Call) -> Reply:
-    """Create the destination of a secret: the origin that owns it, and the place in requests."""
+    """Create the destination of a secret: the origin that owns the secret, and the place of the secret in requests."""
     new = call.json(NewDestination)
     destination = Destination(**{name: getattr(new, name) for name in Destination.__struct_fields__})
     create = partial(
@@ -98,14 +98,14 @@ async def list_destinations(call: Call) -> Reply:
 
 
 async def delete_destination(call: Call) -> Reply:
-    """Delete a destination: its secret is put into no further request."""
+    """Delete a destination: proxies put its secret into no further request."""
     delete = partial(destinations.delete_destination, name=call.params["name"])
     await act_as(call, "secret.delete_destination", delete)
     return reply({})
 
 
 async def list_for_proxy(call: Call) -> Reply:
-    """List the destinations for an egress proxy, without the paths of secrets."""
+    """List the destinations for an egress proxy, without the paths of their secrets."""
     stored = flows.list_destinations(call.world.db.read(), Page(destinations.MOST, ""))
     return reply({"destinations": [msgspec.to_builtins(one.destination) for one in stored]}, headers=[NO_STORE])
 
@@ -129,7 +129,9 @@ async def use_secret(call: Call) -> Reply:
 
 
 async def _fetch(call: Call, used: UsableSecret | IssueToken | BackendSecret) -> UsableSecret:
-    """Return the value of a secret whose use is permitted. Raises Refused, which has an entry."""
+    """Return the value of a secret whose use the act permitted; fetch a token or a secret of a back end. If Refused is
+    raised, a ledger entry records it.
+    """
     match used:
         case IssueToken():
             return destinations.usable_token(await issue_access_token(call, used))

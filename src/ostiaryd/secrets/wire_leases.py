@@ -1,7 +1,8 @@
-"""Acts at databases that follow acts of the vault, the loops that revoke and rotate, and leases in the admin API.
+"""Requests to databases that follow acts of the Vault API, the loops that remove accounts and rotate passwords, and
+leases in the admin API.
 
-An account is created and removed under an advisory lock of its database, and created only while the lease
-waits for it, within `CREATE_S`: so no account appears after the server has made sure that there is none.
+An account is created and removed under an advisory lock of its database. It is created only while its lease waits for
+the creation, within `CREATE_S`, so that no account appears after the server has found that there is none.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ from ostiaryd.secrets.wire_backends import answer_from_backend
 log = logging.getLogger("ostiary")
 ENDED_AT_ONCE, DUE_AT_ONCE, BATCH, ROTATED_AT_ONCE = 5000, 2000, 50, 20
 OVERLAP = 600 * SECOND
-"""Time before the last search from which ended holdings are searched again, because other servers may have
+"""Microseconds before the previous search from which ended holdings are searched again, because other servers may have
 committed meanwhile.
 """
 TRIES = 8
@@ -65,7 +66,9 @@ TRIES = 8
 
 
 async def carry_out(call: Call, upstream: Upstream) -> Answer:
-    """Perform the act at another system that follows the act of a request. Raises Refused; nothing is then in force."""
+    """Send the request to another system that follows the act of an API request, and return the response of the API. If
+    Refused is raised, nothing is in force at the other system.
+    """
     world = call.world
     match upstream:
         case CreateAccount():
@@ -110,7 +113,7 @@ async def _connect(call: Call, name: str, body: ConnectionBody) -> None:
 
 
 async def follow(call: Call, action: str, flow: Any) -> Any:
-    """Run the second act of a request, after the act at the other system. Raises Refused."""
+    """Run the act that follows the request to another system, and return its result. Raises Refused."""
     return await act(call.world, action, flow, request=call.request_id, network=call.network)
 
 
@@ -166,7 +169,8 @@ async def _extend_account(call: Call, lease: Lease, expires_at: int) -> Answer:
             flow = partial(leases.renew_lease, lease=lease, expires_at=expires_at)
             renewed = await follow(call, "lease.renew", flow)
             break
-        except leases.RenewedMeanwhile as refusal:  # again, so that account and lease have one end
+        # extend the account again, so that account and lease have the same end
+        except leases.RenewedMeanwhile as refusal:
             if not left:
                 raise
             lease = refusal.present
@@ -178,7 +182,7 @@ async def _extend_account(call: Call, lease: Lease, expires_at: int) -> Answer:
 
 
 async def _revoke_role(call: Call, mount: str, role: str, *, is_forgotten: bool) -> None:
-    """End all leases of a role in several short acts, so that other acts can run between them."""
+    """Revoke all leases of a role in several short acts, so that other acts can run between them."""
     after: str | None = ""
     while after is not None:
         flow = partial(leases.revoke_leases_of, mount=mount, role=role, after=after, is_forgotten=is_forgotten)
@@ -186,8 +190,8 @@ async def _revoke_role(call: Call, mount: str, role: str, *, is_forgotten: bool)
 
 
 async def _at_database(world: World, name: str, work: Any, *, hidden: str = "", tries: int = 1) -> Any:
-    """Run work at a database that the configuration names at present; repeat the work after a conflict with
-    another transaction.
+    """Run `work` at a database that the configuration still names, and return its result. A conflict with another
+    transaction is retried, up to `tries` attempts. `hidden`: a password to remove from errors.
     """
     target = databases.find_target(world.db.read(), name, keys=world.keys)
     check_address(target.address, permitted=world.config.secret_databases.split(), setting="secret_databases")
@@ -204,9 +208,9 @@ async def _at_database(world: World, name: str, work: Any, *, hidden: str = "", 
 
 
 class Revokers(RunningTasks):
-    """The running revocations, by database.
+    """The running removals of accounts, by database.
 
-    `since`: the time up to which ended holdings were searched. `contended`: roles whose statements conflicted with
+    `since`: the time up to which ended holdings were searched. `contended`: roles whose statements have conflicted with
     other transactions.
     """
 
@@ -217,7 +221,7 @@ class Revokers(RunningTasks):
 
 
 async def revoke_due(world: World) -> None:
-    """Find leases that have ended, and start the removal of accounts at each database that has none running."""
+    """Find the leases that have ended, and start the removal of accounts at each database without a running removal."""
     revokers, now = world.keep(Revokers), world.now()
     ended = await world.db.scan(
         lambda reader: lease_store.ended(reader, since=revokers.since, now=now, limit=ENDED_AT_ONCE)
@@ -244,7 +248,7 @@ async def _revoke_all(world: World, name: str, due: Sequence[Lease]) -> None:
 
 
 async def _revoke_batch(world: World, name: str, due: Sequence[Lease]) -> None:
-    """Remove the accounts of leases in one transaction; if that fails, in one transaction each."""
+    """Remove the accounts of these leases in one transaction; if that fails, in one transaction for each account."""
     claimed = await world.writer.submit(lambda tx: leases.claim_leases(tx, due))
     if not claimed:
         return
@@ -270,7 +274,9 @@ async def _revoke_batch(world: World, name: str, due: Sequence[Lease]) -> None:
 
 
 async def postpone(world: World, failed: Sequence[tuple[Lease, str]], *, action: str = "lease.stuck") -> None:
-    """Schedule the next attempt of revocations that failed for a reason. Report the leases that are stuck now."""
+    """Schedule the next attempt of each failed removal. Write a ledger entry (`action`) for the leases that are stuck
+    from now on.
+    """
     if not failed:
         return
     await world.writer.submit(lambda tx: leases.postpone_leases(tx, failed))
@@ -282,7 +288,7 @@ async def postpone(world: World, failed: Sequence[tuple[Lease, str]], *, action:
 async def _remove(world: World, name: str, doomed: Sequence[Lease]) -> None:
     """Remove accounts from their database; an account that does not exist counts as removed. Raises Refused.
 
-    Logins are refused from the first commit on, so no session begins behind the search for sessions.
+    A first commit refuses logins of the accounts, so no session can begin after the search for sessions.
     """
     ours = [lease.username for lease in doomed if not lease.statements.revocation]
     usernames = [lease.username for lease in doomed]
@@ -310,7 +316,9 @@ async def _remove(world: World, name: str, doomed: Sequence[Lease]) -> None:
 
 
 async def rotate_due(world: World) -> None:
-    """Change the passwords of static roles that are due. If a rotation fails, the present password stays in force."""
+    """Change the passwords of the static roles whose rotation is due. If a rotation fails, the present password stays
+    valid.
+    """
     now = world.now()
     for name in await world.db.scan(lambda reader: database_store.due_statics(reader, now=now, limit=ROTATED_AT_ONCE)):
         until = now + TAKEOVER_S * SECOND
@@ -334,7 +342,8 @@ async def _rotate(world: World, name: str, *, request: str | None = None) -> Non
         databases.check_pending_static(world.db.read(), name, password, keys=world.keys)
 
     def rotate(raw: Any) -> None:
-        accounts.lock(raw, [role.username])  # then no earlier rotation sets its password after a later one
+        # so that an earlier rotation cannot set its password after a later rotation
+        accounts.lock(raw, [role.username])
         asyncio.run_coroutine_threadsafe(check(), loop).result(CREATE_S)
         if not accounts.has_account(raw, role.username):
             raise Invalid(f"the database has no user {role.username!a}", code="no_user")
@@ -342,7 +351,7 @@ async def _rotate(world: World, name: str, *, request: str | None = None) -> Non
 
     try:
         await _at_database(world, role.database, rotate, hidden=password)
-    except Conflict:  # another rotation has ended
+    except Conflict:  # another rotation has replaced the pending password
         raise
     except Refused as refusal:
         fail = partial(databases.fail_rotation, name=name, why=refusal.message)
@@ -353,7 +362,9 @@ async def _rotate(world: World, name: str, *, request: str | None = None) -> Non
 
 
 async def _rotate_root(world: World, name: str) -> str:
-    """Change the password of a connection to the pending password, and return it. Raises Refused."""
+    """Change the password of a connection's user to the pending password, and return the new password. Raises
+    Refused.
+    """
     config = databases.find_connection(world.db.read(), name).config
     password, accounts = databases.pending_root(world.db.read(), name, keys=world.keys), statements_of(config)
     loop = asyncio.get_running_loop()
@@ -376,7 +387,9 @@ async def _rotate_root(world: World, name: str) -> str:
 
 
 class LeaseBody(TypedDict):
-    """A lease. `attempts`: number of failed revocations. `error`: the error of the last one."""
+    """A lease. `attempts`: the number of failed attempts to remove the account; `error`: the error of the last one.
+    Times are seconds since the epoch.
+    """
 
     lease_id: str
     agent: str
@@ -392,14 +405,16 @@ class LeaseBody(TypedDict):
 
 
 class LeaseToRevoke(msgspec.Struct, forbid_unknown_fields=True):
-    """A lease to revoke. `forget` deletes it although its account may still exist at the database."""
+    """A lease to revoke. `forget`: delete the lease even if its account may still exist at the database."""
 
     lease_id: str
     forget: bool = False
 
 
 async def list_leases(call: Call) -> Reply:
-    """List the leases, or those whose account could not be removed although they have ended."""
+    """List the leases, or, with `stuck=true`, the ended leases whose account could not be removed after several
+    attempts.
+    """
     stuck = call.query_one("stuck")
     if stuck not in (None, "true", "false"):
         raise Invalid("`stuck` must be true or false")
@@ -412,7 +427,7 @@ async def list_leases(call: Call) -> Reply:
 
 
 async def revoke_lease(call: Call) -> Reply:
-    """Revoke a lease: its account is removed now. If that fails, the server tries again until it succeeds."""
+    """Revoke a lease, and remove its account now. If the removal fails, the server tries again until it succeeds."""
     body = call.json(LeaseToRevoke)
     await act_as(
         call,

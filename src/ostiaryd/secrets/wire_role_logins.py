@@ -45,9 +45,9 @@ from ostiaryd.secrets.model.request import VaultRequest
 from ostiaryd.trust.model.oidc_login import discovery_url
 
 MAX_DOCUMENTS = 1024
-"""Maximum number of discovery documents in memory; beyond that, they are deleted and fetched again."""
+"""Maximum number of discovery documents in the cache; above it, all are removed and fetched again when needed."""
 WITHIN_S = 10.0
-"""Time limit in seconds for the keys of an issuer, including the wait for other logins that fetch them."""
+"""Maximum seconds to get the keys of an issuer, including the wait for other logins that fetch the same keys."""
 
 
 class JwtLogin(msgspec.Struct):
@@ -119,7 +119,7 @@ async def _fetch_jwks_uri(world: World, config: JwtConfig) -> str:
 
 
 async def log_in_by_jwt(call: Call, request: VaultRequest, method: Mount) -> flows.Login:
-    """Log in by a token of another issuer. Raises LoginRefused, BackendFailed, Sealed."""
+    """Log in by a token of another issuer, and return the Vault token. Raises LoginRefused, BackendFailed, Sealed."""
     body, world = request.read_body(JwtLogin), call.world
     reader = world.db.read()
     flows.check_open(reader)
@@ -157,8 +157,8 @@ async def _log_in(
 
 
 async def _verify(keys: JwtMethodKeys, owner: str, config: JwtConfig, unverified_jwt: str) -> dict[str, object]:
-    """Return the claims of a token with a valid signature. Raises InvalidToken, BackendFailed."""
-    jose.parse_jws(unverified_jwt)  # a text that is no token fetches nothing
+    """Verify the signature of a token, and return its claims. Raises InvalidToken, BackendFailed."""
+    jose.parse_jws(unverified_jwt)  # keys are fetched only for a well-formed token
     if config.jwt_validation_pubkeys:
         return verify_token(unverified_jwt, read_public_keys(tuple(config.jwt_validation_pubkeys)), config)
     try:

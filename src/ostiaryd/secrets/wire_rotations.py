@@ -1,8 +1,7 @@
 """Rotation of stored values and transit keys: loops, calls of the services of secrets, and rotations in the admin API.
 
-A service is a URL, a command of the configuration, or the registration of an OAuth client at its provider.
-
-`wire_leases` rotates the passwords of static roles.
+The service of a secret is a URL, a command of the configuration, or the registration of an OAuth client at its
+provider. `wire_leases` rotates the passwords of static roles.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ WITHIN_S = 10.0
 
 
 async def rotate_due(world: World) -> None:
-    """Send the calls that are due. If a call fails, the value stays in force."""
+    """Send the calls that are due to the services of secrets. If a call fails, the value of the secret stays."""
     now = world.now()
     if flows.read_status(world.db.read()).is_sealed:
         return
@@ -65,7 +64,9 @@ async def rotate_due(world: World) -> None:
 
 
 async def rotate_due_keys(world: World) -> None:
-    """Rotate the transit keys whose automatic rotation is due. If a rotation fails, the present version stays."""
+    """Rotate the transit keys whose automatic rotation is due. If a rotation fails, the present version of the key
+    stays the latest.
+    """
     if flows.read_status(world.db.read()).is_sealed:
         return
     for name in transit_store.due(world.db.read(), now=world.now(), limit=DUE_AT_ONCE):
@@ -84,7 +85,9 @@ async def _rotate_key(world: World, name: str) -> None:
 
 
 class CallPlaces(asyncio.Semaphore):
-    """The calls of services that run at the same time. `running`: the paths of their secrets."""
+    """The calls to services that are running now, by the paths of their secrets; the number of calls at the same time
+    is limited.
+    """
 
     def __init__(self, _: object) -> None:
         super().__init__(CALLS_AT_ONCE)
@@ -99,15 +102,15 @@ async def _try(world: World, path: str) -> None:
 
 
 async def _make_call(world: World, path: str) -> bool:
-    """Send a call if it is due and not claimed already; return whether it was sent. Raises Refused."""
+    """Send a call if it is due and not claimed already; return whether the call was sent. Raises Refused."""
     places = world.keep(CallPlaces)
-    if path in places.running:  # a request to rotate now makes a call due that is under way
+    if path in places.running:  # a request to rotate now also makes a call due that is running
         return False
     places.running.add(path)
     try:
         async with places:
             until = world.now() + CLAIM_S * SECOND
-            is_only = world.db.is_sqlite  # then a claim is of an earlier process of this server
+            is_only = world.db.is_sqlite  # with one server, a claim belongs to an earlier process of this server
             if not await world.writer.submit(lambda tx: store.claim(tx, path, until=until, is_only=is_only)):
                 return False
             await _send(world, path)
@@ -132,7 +135,9 @@ async def _send(world: World, path: str) -> None:
 
 
 async def _post(world: World, call: RotationCall) -> bool:
-    """Post a signed call to the URL of a service; the old value stays valid. Raises ServiceRefused, Unavailable."""
+    """Send a signed call to the URL of a service; return True, since the old value stays valid until the second call.
+    Raises ServiceRefused, Unavailable.
+    """
     body, headers = render_call(call.kind, call.data, id=call.id, now=world.now(), key=call.key)
     private, ca_file = world.config.private, world.config.ca_file
     status, _ = await deliver(
@@ -159,14 +164,15 @@ async def _run_command(world: World, call: RotationCall) -> bool:
     hidden = (*call.current.values(), call.data.get("value"))
     is_old_valid = parse_output(result.status, result.output, hidden=hidden)
     if is_old_valid and call.kind == RETIRE:
-        raise ServiceRefused("the command answers that the old value still works")
+        raise ServiceRefused("the command reports that the old value still works")
     return is_old_valid
 
 
 async def _update_registration(world: World, path: str, call: RotationCall) -> None:
-    """Read and update the registration of an OAuth client, and store each change (RFC 7592 section 2).
+    """Read and update the registration of an OAuth client, and store each changed member (RFC 7592 section 2). Raises
+    Refused.
 
-    The registration is read first: it has the client secret of an update whose answer was lost. Raises Refused.
+    The registration is read first, because it contains the client secret of an earlier update whose response was lost.
     """
     body, current = b"", call.current
     for method in ("GET", "PUT"):
@@ -193,15 +199,15 @@ async def _update_registration(world: World, path: str, call: RotationCall) -> N
         if is_rotated:
             return
         body, current = render_update(registration), {**current, **changes}
-    raise ServiceRefused("the provider keeps the client secret when the registration is updated")
+    raise ServiceRefused("the provider did not change the client secret when the registration was updated")
 
 
 # --- the admin API
 
 
 class NewRotation(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """`member`: the member that gets new values. `period`, `grace`: seconds. Exactly one service: `url` gets signed
-    calls, `command` is a command of the server's configuration, `registration` is the URL of the registration of an
+    """The rotation of one member of a secret. `period`, `grace`: seconds. State exactly one service: `url` gets signed
+    calls, `command` names a command of the server's configuration, `registration` is the URL of the registration of an
     OAuth client (RFC 7592).
     """
 
@@ -215,15 +221,16 @@ class NewRotation(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class RotationPath(msgspec.Struct, forbid_unknown_fields=True):
-    """The path of a secret with a rotation."""
+    """The path of a secret that has a rotation."""
 
     path: str
 
 
 class RotationBody(TypedDict):
-    """A rotation. `next_at`: the time of the next call. `retire_at`: the end of the present grace. Times in seconds.
+    """A rotation. `next_at`: the time of the next call. `retire_at`: the end of the present grace period, `null`
+    outside a grace period. Times are seconds since the epoch.
 
-    `attempts`: number of failed calls. `error`: the error of the last one.
+    `attempts`: the number of failed calls; `error`: the error of the last one.
     """
 
     path: str
@@ -241,15 +248,15 @@ class RotationBody(TypedDict):
 
 
 class NewRotationBody(RotationBody):
-    """A rotation with its signing key. Only this answer contains the signing key."""
+    """A new rotation with its signing key. Only this response contains the signing key."""
 
     signing_key: str
 
 
 async def put_rotation(call: Call) -> Reply:
-    """Configure the rotation of a member of a secret: a schedule, and the service that accepts new values.
+    """Configure the rotation of one member of a secret: the schedule, and the service that accepts new values.
 
-    Only this answer contains the signing key of the calls (Standard Webhooks).
+    Only this response contains the key that signs the calls (Standard Webhooks).
     """
     body, world = call.json(NewRotation), call.world
     config = RotationConfig(
@@ -272,7 +279,7 @@ async def put_rotation(call: Call) -> Reply:
 
 
 async def list_rotations(call: Call) -> Reply:
-    """List the rotations of secrets, with their last and next times."""
+    """List the rotations of secrets, with the times of their last and next calls."""
 
     def read(reader: Reader, page: Page) -> list[Rotation]:
         return store.page(reader, after=page.after, limit=page.limit)
@@ -283,16 +290,16 @@ async def list_rotations(call: Call) -> Reply:
 
 
 async def rotate_secret(call: Call) -> Reply:
-    """Rotate a secret now. If the service does not accept the new value, the present one stays in force."""
+    """Rotate a secret now. If the service does not accept the new value, the present value stays."""
     path, world = call.json(RotationPath).path, call.world
     await act_as(call, "rotation.request", partial(rotations.request_rotation, path=path))
     if not await _make_call(world, path):
-        raise Conflict("the secret is being rotated", hint="ostiary secret rotation list")
+        raise Conflict("a rotation of the secret is in progress", hint="see `ostiary secret rotation list`")
     return reply(_show(rotations.find_rotation(world.db.read(), path)))
 
 
 async def delete_rotation(call: Call) -> Reply:
-    """Remove the rotation of a secret; the secret stays."""
+    """Remove the rotation of a secret. The secret stays."""
     await act_as(call, "rotation.delete", partial(rotations.delete_rotation, path=call.json(RotationPath).path))
     return reply({})
 

@@ -1,4 +1,6 @@
-"""Synchronisation with back ends in the admin API, in both directions, with a dry run. Nothing is deleted."""
+"""Synchronisation of stored values with back ends in the admin API, in both directions, with a dry run. No value is
+deleted.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +27,12 @@ from ostiaryd.secrets.wire_backends import BackendReader, forget_values, open_ba
 
 MAX_BYTES = 4 << 20
 WITHIN_S = 60.0
-"""Time limit for a synchronisation, in seconds."""
+"""Maximum seconds of one synchronisation."""
 
 
 class SyncOrder(msgspec.Struct, forbid_unknown_fields=True):
-    """A request to copy between two paths: `backend/NAME/PATH` and `secret/PATH` or `kv/PATH`. A folder ends with a
-    slash.
+    """A request to copy values from `source` to `target`: one is `backend/NAME/PATH`, the other `secret/PATH` or
+    `kv/PATH`. The path of a folder ends with a slash.
 
     `dry_run`: report the changes without making them.
     """
@@ -57,16 +59,19 @@ class SyncBody(TypedDict):
 async def sync_secrets(call: Call) -> Reply:
     """Copy values from a back end to the key-value store, or from the key-value store to a back end.
 
-    Equal values are not written. Changes of the key-value store are made in one act. Values are written to a back end
-    one by one; after a failure, the remaining ones are skipped. A Vault with versions refuses to replace a value that
-    has changed since the comparison; other stores replace the value.
+    Equal values are not written. All changes of the key-value store are made in one act. Values for a back end are
+    written one by one; after a failure, the remaining values are skipped. A Vault of version 2 refuses to replace a
+    value that has changed since the comparison; other stores replace it.
     """
     order = call.json(SyncOrder)
     source, target = parse_place(order.source), parse_place(order.target)
     if source.is_backend == target.is_backend:
-        raise Invalid("one of `source` and `target` begins with backend/NAME/, the other with a key-value mount")
+        raise Invalid("one of `source` and `target` must begin with backend/NAME/, the other with a key-value mount")
     if source.is_folder != target.is_folder:
-        raise Invalid("`source` and `target` are both folders, or both secrets", hint="a folder ends with a slash")
+        raise Invalid(
+            "`source` and `target` must both be folders, or both be secrets",
+            hint="write a slash at the end of a folder",
+        )
     copy = _pull if source.is_backend else _push
     changes = await copy(call, source, target, order.dry_run)
     body: SyncBody = {
@@ -80,7 +85,9 @@ async def _pull(call: Call, source: SyncPlace, target: SyncPlace, is_dry: bool) 
         async with asyncio.timeout(WITHIN_S):
             values = await _read_all(call.world, source)
     except TimeoutError:
-        raise BackendFailed(f"the back end took longer than {WITHIN_S:g} s", hint="synchronise less at once") from None
+        raise BackendFailed(
+            f"the back end took longer than {WITHIN_S:g} s", hint="synchronise fewer secrets at once"
+        ) from None
 
     def write(act: Act) -> list[PathChange]:
         changes = synchronisation.write_values(act, target, values, is_dry=is_dry)
@@ -94,7 +101,9 @@ async def _push(call: Call, source: SyncPlace, target: SyncPlace, is_dry: bool) 
     world, ends_at = call.world, asyncio.get_running_loop().time() + WITHIN_S
     stored = backends.find_backend(world.db.read(), target.mount)
     if stored.config.kind not in CREDENTIALS:
-        raise Invalid(f"a back end of the kind {stored.config.kind} is only read", hint="write to a Vault or to AWS")
+        raise Invalid(
+            f"a back end of the kind {stored.config.kind} is read-only", hint="use a Vault or AWS as the target"
+        )
 
     def read(act: Act) -> dict[str, dict[str, Any]]:
         values = synchronisation.read_values(act, source)

@@ -1,13 +1,13 @@
-"""The HTTP API of HashiCorp Vault under /v1, as far as docs/reference/conformance.md says.
+"""The HTTP API of HashiCorp Vault under /v1, to the extent that docs/reference/conformance.md states.
 
     auth/jwt/login, auth/approle/login          log an agent in: a Vault token
-    auth/token/..                               child tokens, roles; lookup, renewal and revocation of the own token
+    auth/token/..                               child tokens and roles; lookup, renewal and revocation of a token
     auth/MOUNT/..                               login methods that agents enabled
     sys/health, sys/init, sys/leader, sys/seal-status   without authentication
-    sys/seal, sys/unseal                        close and open all secrets
+    sys/seal, sys/unseal                        seal and unseal all secrets
     sys/wrapping/..                             wrap, unwrap, lookup, rewrap; the header X-Vault-Wrap-TTL
     sys/mounts/.., sys/auth/.., sys/remount     secret engines and login methods that agents enable
-    sys/policy/.., sys/policies/acl/..          Vault policies, which narrow tokens
+    sys/policy/.., sys/policies/acl/..          Vault policies, which limit tokens
     sys/internal/ui/mounts, sys/capabilities-self, sys/capabilities
     sys/leases/..                               lookup, renew, revoke
     MOUNT/..                                    the engine of the mount
@@ -100,17 +100,17 @@ VERSION = "1.15.0"
 """The version of the Vault API that the server reports."""
 MERGE_PATCH = "application/merge-patch+json"
 _NULL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
-"""An escaped null character in JSON whose backslash is not escaped itself."""
+"""A null character in JSON, written as an escape whose backslash is not itself escaped."""
 
 
 class VaultErrors(TypedDict):
-    """The error answer of the Vault API."""
+    """An error response of the Vault API."""
 
     errors: list[str]
 
 
 class VaultEnvelope(TypedDict):
-    """The answer of the Vault API."""
+    """The envelope of a response of the Vault API."""
 
     request_id: str
     lease_id: str
@@ -147,9 +147,10 @@ STATUS: tuple[tuple[type[Refused], int], ...] = (
 
 
 def render(refusal: Refused) -> Reply:
-    """Return a refusal in the format of Vault: its kind as the status, and message and next step in `errors`.
+    """Return the response to a refusal in the format of Vault: the kind of the refusal determines the status; message
+    and hint are in `errors`.
 
-    Vault has no proofs; a refused proof gets the status of RFC 9449.
+    Vault has no DPoP proofs; a refused proof has the status of RFC 9449.
     """
     status = next(status for kind, status in STATUS if isinstance(refusal, kind))
     messages = [] if type(refusal) is NothingStored and refusal.code == "nothing_stored" else [refusal.message]
@@ -274,7 +275,9 @@ async def _answer(call: Call, path: str) -> Reply:
 
 
 async def _answer_ocsp(call: Call, mount: str, rest: str) -> Reply:
-    """Answer an OCSP request about a certificate of a mount, in the body or in the path (RFC 6960 appendix A.1)."""
+    """Answer an OCSP request about a certificate of a mount; the request is in the body or in the path (RFC 6960
+    appendix A.1).
+    """
     match call.method, bool(rest):
         case "POST", False:
             call.expect(OCSP_REQUEST)
@@ -295,7 +298,9 @@ async def _answer_ocsp(call: Call, mount: str, rest: str) -> Reply:
 
 
 async def _run_operation(call: Call, request: VaultRequest, login_method: Mount | None) -> Answer:
-    """Run the operation of a request as one act of its authenticated caller. Raises KeyNeeded."""
+    """Run the operation of a request as one act of the authenticated caller, and return the response. Raises
+    KeyNeeded.
+    """
     mount, unbound, enabled = _find(call, request, login_method)
 
     def run_operation(act: Act, caller: flows.VaultCaller) -> Answer:
@@ -313,9 +318,8 @@ async def _run_operation(call: Call, request: VaultRequest, login_method: Mount 
 def _find(
     call: Call, request: VaultRequest, method: Mount | None
 ) -> tuple[str, flows.Operation | flows.CallerOperation, Mount | None]:
-    """Return the path of the mount and the operation of a request, and the mount if an agent enabled it.
-
-    Raises NothingStored, UnsupportedOperation, Malformed, Invalid.
+    """Return the mount's path, the operation of a request, and the record of the mount (None for a fixed mount). Raises
+    NothingStored, UnsupportedOperation, Malformed, Invalid.
     """
     path = request.path
     if path.startswith(lease.PREFIX):
@@ -371,7 +375,7 @@ def _authorize_vault(
 
 
 def _issuer(call: Call) -> Callable[[Act, flows.VaultCaller, TokenOptions, int], Answer]:
-    """Return the function that issues a child token for a request."""
+    """Return a function that issues a child token for this request and returns the response with the token."""
 
     def issue(act: Act, caller: flows.VaultCaller, options: TokenOptions, seconds: int) -> Answer:
         address, config = call.origin, call.world.config
@@ -382,8 +386,8 @@ def _issuer(call: Call) -> Callable[[Act, flows.VaultCaller, TokenOptions, int],
 
 
 async def _act(call: Call, action: str, run: Callable[[Act, flows.VaultCaller], Answer]) -> Answer:
-    """Run an operation of an authenticated caller as one act; if remote policies are needed, run it again with
-    their verdicts.
+    """Run an operation of the authenticated caller as one act; return the response. If policies must be evaluated
+    outside the act, the act runs again with their results.
     """
     credentials, seconds = _credentials_of(call), _wrap_seconds(call)
 
@@ -405,7 +409,7 @@ async def _act(call: Call, action: str, run: Callable[[Act, flows.VaultCaller], 
 
 
 def _check_headers(call: Call) -> None:
-    """Check that the request has no unsupported header that would change its meaning. Raises Invalid."""
+    """Check that the request has no unsupported header that would change the meaning of the request. Raises Invalid."""
     if (call.header(b"x-vault-namespace") or "").strip("/"):
         raise Invalid("namespaces are not supported", hint="leave out X-Vault-Namespace", code="no_namespaces")
     if call.params["path"] in _UNWRAPPED:
@@ -413,13 +417,19 @@ def _check_headers(call: Call) -> None:
 
 
 def _check_unwrapped(call: Call) -> None:
-    """Check that a request whose answer cannot be wrapped does not ask for that. Raises Invalid."""
+    """Check that the request does not ask for response wrapping, since its response cannot be wrapped. Raises
+    Invalid.
+    """
     if call.header(b"x-vault-wrap-ttl"):
-        raise Invalid("this answer cannot be wrapped", hint="leave out X-Vault-Wrap-TTL", code="no_wrapping")
+        raise Invalid(
+            "the response to this request cannot be wrapped", hint="leave out X-Vault-Wrap-TTL", code="no_wrapping"
+        )
 
 
 def _wrap_seconds(call: Call) -> int | None:
-    """Return the requested lifetime of a wrapped answer in seconds; None without the header. Raises Invalid."""
+    """Return the lifetime in seconds that the request's wrapping header states; None if the request has no such header.
+    Raises Invalid.
+    """
     text = call.header(b"x-vault-wrap-ttl")
     if not text:
         return None
@@ -444,15 +454,15 @@ def _method_of(call: Call) -> VaultMethod:
 
 
 def _body_of(call: Call) -> dict[str, Any]:
-    """Return the members of the body. As in Vault, the body is JSON, independent of its content type. Raises
-    Malformed.
+    """Return the members of the request's body. As in Vault, the body is JSON, whatever content type the request
+    states. Raises Malformed.
     """
     if not call.body or call.method in ("GET", "HEAD", "LIST"):
         return {}
     if _NULL.search(call.body):
         raise Malformed("the body contains a null character")
     body = canonical.parse(call.body, max_bytes=SMALL_BODY, max_depth=MAX_DEPTH)
-    if body is None:  # the command line sends `null` for a write without members
+    if body is None:  # Vault's command line sends `null` for a write without members
         return {}
     if not isinstance(body, dict):
         raise Malformed("the body is not a JSON object")
@@ -464,7 +474,7 @@ def _query_of(call: Call) -> dict[str, str]:
         return {}
     parsed = parse_form(call.query.encode("latin-1"))
     if any(len(values) > 1 for values in parsed.values()):
-        raise Malformed("a query parameter was sent twice")
+        raise Malformed("a query parameter was sent more than once")
     return {name: values[0] for name, values in parsed.items()}
 
 
@@ -513,9 +523,9 @@ def _render(call: Call, answer: Answer) -> VaultEnvelope:
 
 
 def _wrap(call: Call, act: Act, caller: flows.VaultCaller, answer: Answer, seconds: int) -> Answer:
-    """Wrap an answer, and return the answer with its wrapping token. Raises Invalid."""
+    """Wrap a response, and return the response that contains the wrapping token. Raises Invalid."""
     if answer.upstream is not None:
-        raise Invalid("an answer that is made at another system cannot be wrapped", code="no_wrapping")
+        raise Invalid("a response that comes from another system cannot be wrapped", code="no_wrapping")
     path, config = call.params["path"], call.world.config
     content = msgspec.json.encode(_render(call, answer))
     wrapping = flows.wrap_answer(act, caller, content, path=path, seconds=seconds, config=config)
@@ -537,15 +547,18 @@ def _show_wrapping(wrapping: flows.Wrapping) -> Answer:
 
 
 def _wrap_body(call: Call, request: VaultRequest, act: Act, caller: flows.VaultCaller) -> Answer:
-    """Wrap the body of the request, for five minutes unless the header states another time."""
+    """Wrap the body of the request, for the time in the wrapping header, or for five minutes; return the response with
+    the wrapping token.
+    """
     answer = Answer(data=dict(request.body))
     return answer if _wrap_seconds(call) else _wrap(call, act, caller, answer, DEFAULT_WRAP_S)
 
 
 async def _use_wrapping(call: Call, request: VaultRequest) -> Reply:
-    """Unwrap, look up or replace a wrapping token: the token of the request itself, or `token` in the body.
+    """Unwrap the answer of a wrapping token, look the token up, or replace it. The wrapping token is the token of the
+    request, or `token` in the body.
 
-    The wrapping token authenticates the request. Another token in the request is verified as well.
+    The wrapping token authenticates the request. If the request has another token, that token is verified as well.
     """
     if request.method not in (VaultMethod.WRITE, VaultMethod.READ):
         raise UnsupportedOperation("unsupported operation")
@@ -553,7 +566,7 @@ async def _use_wrapping(call: Call, request: VaultRequest) -> Reply:
     named = request.read_body(_WrappingToken).token
     unverified_token = named or credentials.unverified_token
     if unverified_token is None:
-        raise flows.WrappingRefused("missing wrapping token", hint="send it as X-Vault-Token")
+        raise flows.WrappingRefused("missing wrapping token", hint="send the wrapping token as X-Vault-Token")
 
     def run(act: Act) -> bytes | Answer:
         act.entry.object = request.path
@@ -668,7 +681,8 @@ def _lookup_self(call: Call, request: VaultRequest, act: Act, caller: flows.Vaul
 
 def _renew_self(call: Call, request: VaultRequest, act: Act, caller: flows.VaultCaller) -> Answer:
     increment = request.read_body(_Renewal).increment
-    seconds = parse_duration(increment or 0, field="increment") // SECOND or None  # 0: the default, as in Vault
+    # 0 stands for the default lifetime, as in Vault
+    seconds = parse_duration(increment or 0, field="increment") // SECOND or None
     text = _credentials_of(call).unverified_token or ""
     renewed = flows.renew_token(act, flows.token_of(caller), seconds)
     return Answer(auth=token.render_auth(renewed, text=text, caller=caller))
@@ -686,7 +700,7 @@ _LOGINS = {"auth/jwt/login": _login_by_token, "auth/approle/login": _login_by_se
 
 
 def _show_health(call: Call) -> dict[str, object]:
-    """Return whether the server can return secrets."""
+    """Return whether the server can return secrets now, in the format of `sys/health`."""
     return {
         "initialized": True,
         "sealed": flows.read_status(call.world.db.read()).is_sealed,
@@ -702,7 +716,7 @@ def _show_health(call: Call) -> dict[str, object]:
 
 
 def _show_seal(call: Call) -> dict[str, object]:
-    """Return the seal status in the format of Vault. One key unseals the secrets."""
+    """Return the state of the seal in the format of Vault. One key unseals the secrets."""
     return {
         "type": "ostiary",
         "initialized": True,
@@ -720,12 +734,12 @@ def _show_seal(call: Call) -> dict[str, object]:
 
 
 def _show_leader(call: Call) -> dict[str, object]:
-    """Return that there is no high availability, as Vault does without it."""
+    """Return that there is no high availability, in the form of a Vault without it."""
     return {"ha_enabled": False, "is_self": False, "leader_address": "", "leader_cluster_address": ""}
 
 
 def _show_init(call: Call) -> dict[str, object]:
-    """Return that the server is initialized: the server makes its keys at its start."""
+    """Return that the server is initialized, because the server creates its keys at its start."""
     return {"initialized": True}
 
 
@@ -735,11 +749,11 @@ _OPEN: dict[str, Callable[[Call], dict[str, object]]] = {
     "sys/leader": _show_leader,
     "sys/seal-status": _show_seal,
 }
-"""Paths without authentication."""
+"""Paths that need no authentication, with the functions that answer them."""
 
 
 async def _unseal(call: Call, request: VaultRequest) -> Reply:
-    """Unseal the secrets with the unseal key, which authenticates the request. Return the answer of
+    """Unseal the secrets with the unseal key, which authenticates the request; return the response of
     `sys/seal-status`.
     """
     body = request.read_body(_UnsealKey)
@@ -756,14 +770,16 @@ async def _unseal(call: Call, request: VaultRequest) -> Reply:
 
 
 def _seal(call: Call, request: VaultRequest, act: Act, caller: flows.VaultCaller) -> Answer:
-    """Seal the secrets for the unseal key that an administrator has set."""
+    """Seal the secrets for the unseal key that an administrator has set; return the response."""
     flows.authorize(act, caller, "sys", "seal", SecretAction.SEAL, "seal", config=call.world.config)
     flows.seal_secrets(act, None)
     return Answer(status=204)
 
 
 def _show_mount(call: Call, request: VaultRequest, act: Act, caller: flows.VaultCaller) -> Answer:
-    """Return the mount of a path: the Vault command line reads the version of a key-value store from it."""
+    """Return the mount that serves a path. Vault's command line reads the version of a key-value store from the
+    response.
+    """
     path = request.path.removeprefix("sys/internal/ui/mounts/").strip("/")
     for mount in mounts.list_reachable(act, caller, is_auth=False):
         if f"{path}/".startswith(f"{mount.path}/"):
@@ -777,7 +793,7 @@ def _list_mounts(call: Call, request: VaultRequest, act: Act, caller: flows.Vaul
 
 
 def _show_mounts(call: Call, request: VaultRequest, act: Act, caller: flows.VaultCaller) -> Answer:
-    """Return the mounts that the caller may reach, as the web interface of Vault asks for them."""
+    """Return the mounts that the caller may reach, in the form that the web interface of Vault requests."""
     secret, auth = (mounts.list_reachable(act, caller, is_auth=is_auth) for is_auth in (False, True))
     return Answer(data={"secret": mounts.render_mounts(secret), "auth": mounts.render_mounts(auth)})
 
@@ -786,13 +802,13 @@ def _show_capabilities(call: Call, request: VaultRequest, act: Act, caller: flow
     body = request.read_body(_Paths)
     paths = body.paths or [body.path]
     if not 0 < len(paths) <= MAX_CAPABILITY_PATHS:
-        raise Invalid(f"`paths` has 1 to {MAX_CAPABILITY_PATHS} members")
+        raise Invalid(f"`paths` must have 1 to {MAX_CAPABILITY_PATHS} members")
     by_path = {path: _capabilities(call, act, caller, path) for path in paths}
     return Answer(data={**by_path, "capabilities": by_path[paths[0]]})
 
 
 def _show_capabilities_of_token(call: Call, request: VaultRequest, act: Act, caller: flows.VaultCaller) -> Answer:
-    """Return the capabilities of another token of the caller's agent."""
+    """Return the capabilities, at the requested paths, of another token of the caller's agent."""
     body = request.read_body(_TokenAndPaths)
     is_accessor = request.path.endswith("-accessor")
     unverified = body.accessor if is_accessor else body.token
@@ -809,7 +825,7 @@ _CAPABILITIES = {
 
 
 def _capabilities(call: Call, act: Act, caller: flows.VaultCaller, path: str) -> list[str]:
-    """Return the capabilities of the caller at a path, from the decisions on possible requests."""
+    """Return the capabilities of the caller at a path, by deciding each request that is possible there."""
     try:
         names_of_vault = flows.find_capabilities(act, caller, check_path(path))
     except Malformed:
@@ -847,11 +863,11 @@ _SYSTEM: dict[str, tuple[VaultMethod, str, _System]] = {
     "sys/capabilities-self": (VaultMethod.WRITE, "vault.lookup", _show_capabilities),
 }
 _WRAPPINGS = frozenset({"sys/wrapping/unwrap", "sys/wrapping/lookup", "sys/wrapping/rewrap"})
-"""Paths that a wrapping token authenticates."""
+"""Paths at which a wrapping token authenticates the request."""
 _UNWRAPPED = frozenset({*_LOGINS, *_WRAPPINGS, "sys/unseal", "sys/seal"})
-"""Paths whose answer is never wrapped."""
+"""Paths whose responses are never wrapped."""
 _WHILE_SEALED = frozenset({"auth/token/revoke-self", "sys/seal"})
-"""Paths that work while the secrets are sealed, because they stop something."""
+"""Paths that work while the secrets are sealed, because they stop access."""
 _ANSWERS = {200: VaultEnvelope, 204: None}
 _ERRORS: tuple[Refused, ...] = (
     flows.Sealed("the secrets are sealed"),

@@ -1,4 +1,4 @@
-"""Operations on authorities and certificates."""
+"""Operations on certificate authorities and on certificates."""
 
 from ostiaryd.certs.flows.authorities import (
     Issuer,

@@ -58,12 +58,12 @@ DEFAULT_KEY_DAYS = 30
 MAX_KEY_DAYS = 366
 MAX_PATTERNS = 20
 MAX_UNUSED_KEYS = 100
-"""Maximum number of MAC keys of a holder that can still create an account."""
+"""Maximum number of unused MAC keys of one holder: keys that are not revoked or expired and have created no account."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewAcmeKey:
-    """A new MAC key with its secret, which is shown only once."""
+    """A new MAC key with its secret. The server shows the secret only once."""
 
     key: AcmeKey
     name: str
@@ -71,8 +71,8 @@ class NewAcmeKey:
 
 
 class SignedRequest(NamedTuple):
-    """A request with a verified signature. `account` is the id of the account whose key signed the request; ""
-    if the request itself contains the key.
+    """An ACME request whose signature is verified. `account` is the id of the account whose key signed the request;
+    empty if the request itself contains the key (`jwk`).
     """
 
     key: jose.PublicKey
@@ -82,7 +82,7 @@ class SignedRequest(NamedTuple):
 
 
 class NewAccount(NamedTuple):
-    """The members of a request for a new account."""
+    """The members of a request for a new ACME account."""
 
     contacts: tuple[str, ...]
     binding: object
@@ -102,14 +102,18 @@ def create_key(
     days: int = DEFAULT_KEY_DAYS,
     config: Config,
 ) -> NewAcmeKey:
-    """Create a MAC key, with which a client creates one ACME account for an agent or a person (name or id).
+    """Create a MAC key, with which a client can create one ACME account for an agent or a person; return the key with
+    its secret.
 
-    `profile` is the profile of the account's certificates. `names` are patterns (`certs.model.names`); the account can
-    order only names that match, and policies can limit the names further. Raises Invalid, NotFound, Forbidden (the
-    agent is not active, or the profile is not for such holders), Conflict (too many keys).
+    `agent`, `person`: name or id, exactly one of them. `profile` is the profile of the account's certificates. `names`
+    are patterns (`certs.model.names`); the account can order only names that match a pattern, and policies can limit
+    the names further. `days`: time within which the key can create the account.
+
+    Raises Invalid, NotFound, Forbidden (the agent is not active, or the profile is not for such holders), Conflict (too
+    many unused keys).
     """
     if (agent is None) is (person is None):
-        raise Invalid("a key is for an agent or for a person", hint="name one of them")
+        raise Invalid("a MAC key is for one agent or for one person", hint="name either the agent or the person")
     if agent is not None:
         active = registry.active_agent(act.tx, agent, now=act.now)
         holder, name, owner = str(active.agent_id), active.name, str(active.owner)
@@ -127,12 +131,14 @@ def create_key(
             f"the profile `{profile}` is not for holders of the kind {kind}", hint=hint, code="wrong_profile"
         )
     if len(names) > MAX_PATTERNS:
-        raise Invalid(f"there are {len(names)} patterns of names, at most {MAX_PATTERNS} are allowed")
+        raise Invalid(f"`names` has {len(names)} patterns; at most {MAX_PATTERNS} are allowed")
     if not 1 <= days <= MAX_KEY_DAYS:
-        raise Invalid(f"`days` is not 1 to {MAX_KEY_DAYS}")
+        raise Invalid(f"`days` must be 1 to {MAX_KEY_DAYS}")
     if store.count_unused_keys(act.tx, holder, now=act.now) >= MAX_UNUSED_KEYS:
         raise Conflict(
-            f"`{name}` has {MAX_UNUSED_KEYS} unused keys", hint="ostiary acme key revoke KID", code="too_many_keys"
+            f"`{name}` has {MAX_UNUSED_KEYS} unused keys",
+            hint="revoke a key: ostiary acme key revoke KID",
+            code="too_many_keys",
         )
     kid, secret = act.new_id("ak"), new_secret(act.tx.random)
     key = AcmeKey(
@@ -156,7 +162,7 @@ def revoke_key(act: Act, kid: str) -> AcmeKey:
     key = find_key(act.tx, kid)
     registry.note(act, object=key.holder, kid=key.kid, account=key.account)
     if key.revoked_at is not None:
-        raise Conflict("the key is revoked", code="revoked")
+        raise Conflict("the MAC key is revoked already", code="revoked")
     store.revoke_key(act.tx, key.kid)
     if key.account is not None and (account := store.get_account(act.tx, key.account)) is not None:
         store.change_account(act.tx, replace(account, status=AccountStatus.DEACTIVATED))
@@ -166,12 +172,12 @@ def revoke_key(act: Act, kid: str) -> AcmeKey:
 def find_key(reader: Reader, kid: str) -> AcmeKey:
     """Return a MAC key by its id. Raises NotFound."""
     if (key := store.get_key(reader, kid)) is None:
-        raise NotFound("ACME key not found", hint="ostiary acme key list")
+        raise NotFound("ACME key not found", hint="list the keys with `ostiary acme key list`")
     return key
 
 
 def list_keys(reader: Reader, *, after: str, limit: int) -> list[AcmeKey]:
-    """Return MAC keys in the order of their ids, starting after the id `after`."""
+    """Return at most `limit` MAC keys, sorted by id, whose ids are after `after`."""
     return store.list_keys(reader, after=after, limit=limit)
 
 
@@ -179,8 +185,9 @@ def list_keys(reader: Reader, *, after: str, limit: int) -> list[AcmeKey]:
 
 
 def create_account(act: Act, key: jose.PublicKey, new: NewAccount, *, url: str) -> tuple[AcmeAccount, bool]:
-    """Return the account of a key, and true if the account is new; create the account if the key has none.
-    Raises AcmeRefused.
+    """Return the account of a key, and whether the account is new. If the key has no account, create the account.
+
+    `url` is the URL of the new-account resource, which the external account binding must name. Raises AcmeRefused.
     """
     if (account := store.get_account_of_key(act.tx, key.thumbprint)) is not None:
         _note(act, account)
@@ -190,7 +197,7 @@ def create_account(act: Act, key: jose.PublicKey, new: NewAccount, *, url: str) 
     if new.is_lookup:
         raise AcmeRefused("accountDoesNotExist", "the key has no account")
     if new.binding is None:
-        hint = "ostiary acme key create"
+        hint = "create a MAC key with `ostiary acme key create`"
         raise AcmeRefused(
             "externalAccountRequired", "an account needs an external account binding", status=403, hint=hint
         )
@@ -225,8 +232,8 @@ def find_account(reader: Reader, id: str) -> AcmeAccount | None:
 
 
 def authorize(tx: Tx, request: SignedRequest) -> AcmeAccount:
-    """Spend the nonce of an account's request, check that the account may act, and return the account. Raises
-    AcmeRefused.
+    """Mark the nonce of an account's request as used, check that the account and its holder may act, and return the
+    account. Raises AcmeRefused.
     """
     spend_nonce(tx, request)
     account = store.get_account(tx, request.account)
@@ -237,29 +244,31 @@ def authorize(tx: Tx, request: SignedRequest) -> AcmeAccount:
 
 
 def begin(act: Act, request: SignedRequest) -> AcmeAccount:
-    """Call `authorize` in an act, with the account and its holder in the ledger entry. Raises AcmeRefused."""
+    """Call `authorize` in an act, and write the account and its holder into the act's entry; return the account. Raises
+    AcmeRefused.
+    """
     if (account := store.get_account(act.tx, request.account)) is not None:
         _note(act, account)
     return authorize(act.tx, request)
 
 
 def change_contacts(act: Act, account: AcmeAccount, contacts: Sequence[str]) -> AcmeAccount:
-    """Replace the contacts of an account. Raises AcmeRefused."""
+    """Replace the contacts of an account; return the account. Raises AcmeRefused."""
     changed = replace(account, contacts=check_contacts(contacts))
     store.change_account(act.tx, changed)
     return changed
 
 
 def deactivate_account(act: Act, account: AcmeAccount) -> AcmeAccount:
-    """Deactivate an account permanently. Its certificates stay valid."""
+    """Deactivate an account permanently; return the account. The certificates of the account stay valid."""
     changed = replace(account, status=AccountStatus.DEACTIVATED)
     store.change_account(act.tx, changed)
     return changed
 
 
 def change_key(act: Act, account: AcmeAccount, new: jose.PublicKey, *, accounts_url: str) -> AcmeAccount:
-    """Replace the key of an account. Raises AcmeRefused; if the new key has an account, with status 409 and the
-    URL of that account.
+    """Replace the key of an account; return the account. If the new key already has an account, raises AcmeRefused with
+    status 409 and the URL of that account.
     """
     act.entry.key = new.thumbprint
     if (other := store.get_account_of_key(act.tx, new.thumbprint)) is not None:
@@ -271,9 +280,11 @@ def change_key(act: Act, account: AcmeAccount, new: jose.PublicKey, *, accounts_
 
 
 def spend_nonce(tx: Tx, request: SignedRequest) -> None:
-    """Mark the nonce of a request as used, even if the request is refused later. Raises AcmeRefused."""
+    """Mark the nonce of a request as used, also if the request is refused later. Raises AcmeRefused if the nonce was
+    used before.
+    """
     if not trust.is_first_use(tx, request.nonce):
-        raise AcmeRefused("badNonce", "the nonce was used before", hint="use the nonce of the last answer")
+        raise AcmeRefused("badNonce", "the nonce was used before", hint="use the nonce of the last response")
 
 
 def check_holder(tx: Tx, holder: str, *, now: int) -> None:
@@ -297,7 +308,7 @@ def _check_usable(tx: Tx, account: AcmeAccount, *, now: int) -> None:
 
 
 def _note(act: Act, account: AcmeAccount) -> None:
-    """Record the account and its holder in the ledger entry."""
+    """Write the account and its holder into the act's entry."""
     act.entry.key = account.jkt
     if is_person_id(account.holder):
         act.entry.person = account.holder
@@ -320,7 +331,11 @@ def create_order(
     replaces: str | None,
     config: Config,
 ) -> tuple[Order, list[Authorization]]:
-    """Create an order and an authorization for each identifier. Raises AcmeRefused."""
+    """Create an order, with an authorization for each identifier; return both.
+
+    `not_after`: the end of the certificate that the client requests, in microseconds. `replaces`: the ARI identifier of
+    the certificate to replace. Raises AcmeRefused.
+    """
     registry.note(act, object=account.account_id, names=[one.value for one in identifiers], replaces=replaces)
     if store.count_open_orders(act.tx, account.account_id, now=act.now) >= MAX_PENDING:
         raise AcmeRefused(
@@ -378,7 +393,7 @@ def _find_order(reader: Reader, id: str, *, account: str) -> Order:
 
 
 def list_orders(reader: Reader, account: str, *, after: str, limit: int) -> list[str]:
-    """Return the ids of an account's orders, starting after the id `after`."""
+    """Return at most `limit` ids of an account's orders, sorted, after the id `after`."""
     return store.list_orders(reader, account, after=after, limit=limit)
 
 
@@ -393,8 +408,8 @@ def find_authorization(reader: Reader, id: str, *, account: str) -> Authorizatio
 
 
 def respond(act: Act, account: AcmeAccount, id: str, type: str) -> Authorization:
-    """Schedule the validation of a challenge. A challenge that the client has chosen before is returned
-    unchanged. Raises AcmeRefused.
+    """Start a challenge: mark the authorization's validation by the challenge type `type` as due, and return the
+    authorization. A challenge that the client started before is returned unchanged. Raises AcmeRefused.
     """
     authorization = find_authorization(act.tx, id, account=account.account_id)
     registry.note(act, object=authorization.authorization_id, name=authorization.identifier.value, challenge=type)
@@ -410,7 +425,9 @@ def respond(act: Act, account: AcmeAccount, id: str, type: str) -> Authorization
 
 
 def deactivate_authorization(act: Act, account: AcmeAccount, id: str) -> Authorization:
-    """Deactivate an authorization. Its order becomes invalid if it is still open. Raises AcmeRefused."""
+    """Deactivate an authorization, and return it. If the order of the authorization is open, the order becomes invalid.
+    Raises AcmeRefused.
+    """
     authorization = find_authorization(act.tx, id, account=account.account_id)
     registry.note(act, object=authorization.authorization_id, name=authorization.identifier.value)
     if authorization.status_at(act.now) not in ("pending", "valid"):
@@ -427,20 +444,22 @@ def list_due(reader: Reader, *, now: int, limit: int) -> list[Authorization]:
 
 
 def claim(tx: Tx, id: str, *, until: int) -> bool:
-    """Claim a validation until `until` (microseconds); return False if another process has claimed it."""
+    """Claim a validation for this process until `until` (microseconds). Return False if another process has the
+    claim.
+    """
     return store.claim(tx, id, until=until)
 
 
 def postpone(tx: Tx, id: str, *, due_at: int) -> None:
-    """Schedule the next attempt of a validation."""
+    """Schedule the next attempt of a validation at `due_at` (microseconds)."""
     store.postpone(tx, id, due_at=due_at)
 
 
 def settle(act: Act, authorization: Authorization, refusal: AcmeRefused | None) -> None:
-    """Record the result of a validation: valid if `refusal` is None and the account may act, otherwise invalid. The
-    order is updated too.
+    """Record the result of a validation, and update the order.
 
-    If the authorization is no longer waiting for a validation, AcmeRefused is raised and the result is discarded.
+    The authorization becomes valid if `refusal` is None and the account may act, otherwise invalid. Raises AcmeRefused,
+    without a change, if the authorization does not wait for a validation any more.
     """
     present = store.get_authorization(act.tx, authorization.authorization_id)
     account = store.get_account(act.tx, authorization.account)
@@ -471,7 +490,9 @@ def settle(act: Act, authorization: Authorization, refusal: AcmeRefused | None) 
 
 
 def note_failed_renewal(tx: Tx, account_id: str, order_id: str) -> None:
-    """Count a failed renewal of the certificate that an order of the account replaces, if any."""
+    """Count a failed renewal of the certificate that this order of the account replaces. An order without `replaces`
+    counts nothing.
+    """
     order, account = store.get_order(tx, order_id), store.get_account(tx, account_id)
     if order is None or account is None or order.account != account_id:
         return
@@ -481,8 +502,8 @@ def note_failed_renewal(tx: Tx, account_id: str, order_id: str) -> None:
 
 
 def note_refused_order(tx: Tx, account_id: str, replaces: str | None) -> None:
-    """Count a failed renewal of the certificate that a refused order would have replaced, if the account
-    ordered that certificate.
+    """Count a failed renewal of the certificate `replaces` (an ARI identifier) if the account ordered that certificate.
+    The order that names the certificate was refused.
     """
     account = store.get_account(tx, account_id)
     if account is None or replaces is None:
@@ -496,7 +517,7 @@ def note_refused_order(tx: Tx, account_id: str, replaces: str | None) -> None:
 
 
 def _follow(act: Act, authorization: Authorization, problem: Problem | None) -> None:
-    """Update the order of an authorization after the authorization has changed."""
+    """Update the order after one of its authorizations has changed: ready if all are valid, invalid if one failed."""
     order = store.get_order(act.tx, authorization.order)
     if order is None or order.status not in (OrderStatus.PENDING, OrderStatus.READY):
         return
@@ -511,9 +532,10 @@ def _follow(act: Act, authorization: Authorization, problem: Problem | None) -> 
 def _check_names(
     act: Act, account: AcmeAccount, names: Sequence[CertificateName], *, not_after: int | None, config: Config
 ) -> None:
-    """Check that the holder of an account may get a certificate for these names. The MAC key of the account,
-    the profile, and the policies must permit the names, with at least one key type of the profile. Raises
-    AcmeRefused (`rejectedIdentifier`).
+    """Check that the holder of an account may get a certificate for these names.
+
+    The names must match the patterns of the account's MAC key, and the profile and the policies must permit the names
+    for at least one key type of the profile. Raises AcmeRefused (`rejectedIdentifier`).
     """
     key = find_key(act.tx, account.kid)
     profile = find_profile(load_profiles(config.certificate_profiles), key.profile)
@@ -524,7 +546,8 @@ def _check_names(
             "rejectedIdentifier", f"the account may not order {foreign[0].value!a}", status=403, hint=hint
         )
     refusal: Refused | None = None
-    for key_type in profile.key_types:  # the key is not known yet
+    # the order does not name the certificate's key, so each key type of the profile is tried
+    for key_type in profile.key_types:
         try:
             check_issue(
                 act,
@@ -545,12 +568,14 @@ def _check_names(
 
 
 def _holder_of(account: AcmeAccount) -> tuple[str | None, str | None]:
-    """Return the holder of an account as agent and person, one of which is None."""
+    """Return the holder of an account as (agent id, None) or (None, person id)."""
     return (None, account.holder) if is_person_id(account.holder) else (account.holder, None)
 
 
 def _lifetime_s(not_after: int | None, *, now: int) -> int | None:
-    """Return the lifetime that an order requests, in seconds; None if the order states no end."""
+    """Return the lifetime in seconds from `now` to the end that an order requests; None if the order requests
+    no end.
+    """
     return None if not_after is None else (not_after - now) // SECOND
 
 
@@ -564,7 +589,7 @@ def _check_replaces(
     if not set(certificate.names) & set(identifiers):
         raise AcmeRefused("malformed", "the certificate to replace has none of the names of the order")
     if store.is_replaced(tx, replaces):
-        raise AcmeRefused("alreadyReplaced", "the certificate is replaced already", status=409)
+        raise AcmeRefused("alreadyReplaced", "another order has already replaced the certificate", status=409)
 
 
 # --- certificates
@@ -573,8 +598,8 @@ def _check_replaces(
 def finalize(
     act: Act, account: AcmeAccount, id: str, csr: CertificateSigningRequest, *, config: Config
 ) -> tuple[Order, list[Authorization]]:
-    """Issue the certificate of a ready order, and return the order with its authorizations. If the request is refused,
-    the order stays ready. Raises AcmeRefused.
+    """Issue the certificate of a ready order for the key in `csr`; return the order with its authorizations. If the
+    request is refused, the order stays ready. Raises AcmeRefused.
     """
     order, authorizations = find_order(act.tx, id, account=account.account_id)
     registry.note(act, object=order.order_id, account=account.account_id)
@@ -618,7 +643,9 @@ def is_account_key(reader: Reader, public_key: bytes) -> bool:
 
 
 def find_issued(reader: Reader, order_id: str, *, account: str, now: int) -> tuple[Certificate, tuple[bytes, ...]]:
-    """Return the certificate of an order and its chain, without the root. Raises AcmeRefused."""
+    """Return the certificate of an order, and the certificates of its chain in DER without the root. Raises
+    AcmeRefused.
+    """
     order = _find_order(reader, order_id, account=account)
     if order.serial is None:
         raise AcmeRefused("malformed", "the order has no certificate", status=404)
@@ -642,20 +669,18 @@ def find_by_id(reader: Reader, certificate_id: str, *, now: int) -> Certificate:
 
 
 def revoke_by_account(act: Act, account: AcmeAccount, der: bytes, reason: RevocationReason) -> None:
-    """Revoke a certificate at the request of the account that ordered it, or of an account that has proved control of
-    all names of the certificate.
+    """Revoke a certificate at the request of the account that ordered the certificate, or of an account that has proved
+    control of all names of the certificate.
 
-    An account that did not order the certificate cannot state the reason `keyCompromise`, which would block the key of
-    another holder.
-
-    Raises AcmeRefused.
+    Only the account that ordered the certificate can state the reason `keyCompromise`, since this reason blocks the
+    certificate's key permanently. Raises AcmeRefused.
     """
     certificate = _find_presented(act, der)
     is_own = store.has_order(act.tx, account.account_id, certificate.serial)
     if not is_own and reason is RevocationReason.KEY_COMPROMISE:
         hint = "sign the request with the key of the certificate"
         raise AcmeRefused(
-            "badRevocationReason", "`keyCompromise` is a reason for the holder of the key alone", hint=hint
+            "badRevocationReason", "only the holder of the key can state the reason `keyCompromise`", hint=hint
         )
     if not is_own and not all(
         store.is_proved(act.tx, account.account_id, name, now=act.now) for name in certificate.names
@@ -665,7 +690,9 @@ def revoke_by_account(act: Act, account: AcmeAccount, der: bytes, reason: Revoca
 
 
 def revoke_by_key(act: Act, key: jose.PublicKey, der: bytes, reason: RevocationReason) -> None:
-    """Revoke a certificate at the request of the holder of its private key. Raises AcmeRefused."""
+    """Revoke a certificate at the request of the holder of its private key, which signed the request. Raises
+    AcmeRefused.
+    """
     act.entry.key = key.thumbprint
     certificate = _find_presented(act, der)
     own = x509.load_der_x509_certificate(certificate.der).public_key()

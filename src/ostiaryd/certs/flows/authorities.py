@@ -42,30 +42,32 @@ from ostiaryd.trust import flows as trust
 log = logging.getLogger(__name__)
 DAY_S = 86_400
 MAX_DOMAIN_SHOWN = 30
-"""maximum length of the trust domain in the name of an authority, in characters; the whole name has at most 64"""
+"""maximum number of characters of the trust domain that the name of an authority shows; a common name has at most 64"""
 LIFETIMES_S = {
     AuthorityKind.ROOT: 3650 * DAY_S,
     AuthorityKind.INTERMEDIATE: 365 * DAY_S,
     AuthorityKind.RESPONDER: 365 * DAY_S,
 }
 PATH_LENGTHS = {AuthorityKind.ROOT: 2, AuthorityKind.INTERMEDIATE: 0}
-"""Maximum number of authorities below an authority in a chain. A root has two: the next root, which it
-cross-certifies, and the intermediate of the next root.
+"""Maximum number of authorities below an authority in a chain (RFC 5280 path length). A root needs two: the next root,
+which the present root cross-certifies, and the intermediate of the next root.
 """
 
 
 class Issuer(NamedTuple):
-    """An authority with its private key, and the chain of the certificates that it issues."""
+    """An authority with its private key, and the chain for the certificates that the authority issues."""
 
     authority: Authority
     key: PrivateKey
     certificate: x509.Certificate
     chain: tuple[bytes, ...]
-    """the certificate of the authority, followed by those above it, without the root"""
+    """the certificate of the authority, followed by the certificates of the authorities above, without the root"""
 
 
 def ready_issuer(act: Act, *, config: Config) -> Issuer:
-    """Return the active intermediate, able to sign; create the root and the intermediate at the first use."""
+    """Return the active intermediate with its key. If there is no authority yet, create the root and the
+    intermediate.
+    """
     active = active_authority(act.tx, AuthorityKind.INTERMEDIATE)
     if active is None:
         keys = make_keys(act.tx.keys, config.certificate_key_type)
@@ -75,22 +77,26 @@ def ready_issuer(act: Act, *, config: Config) -> Issuer:
 
 
 def open_issuer(reader: Reader, authority: Authority, *, keys: Keyring) -> Issuer:
-    """Return an authority with its private key. Raises Conflict if the authority has no key or no certificate."""
+    """Return an authority with its private key and chain. Raises Conflict if this server does not have the key or the
+    certificate of the authority.
+    """
     if not authority.has_key or not authority.certificate:
-        raise Conflict(f"the authority `{authority.subject}` cannot sign", hint="ostiary ca show")
+        raise Conflict(
+            f"the authority `{authority.subject}` cannot sign", hint="see the authorities with `ostiary ca show`"
+        )
     key = open_sealed(authority, keys=keys)
     return Issuer(authority, key, parsed(authority.certificate), chain_of(reader, authority))
 
 
 def open_sealed(authority: Authority, *, keys: Keyring) -> PrivateKey:
-    """Return the private key of an authority that has a key. Raises Unavailable if the key is in an HSM that
-    cannot be reached.
+    """Return the private key of an authority, decrypted or from the HSM. Raises Unavailable if the key is in an HSM
+    that cannot be reached.
     """
     if authority.hsm_key is not None:
         if keys.hsm is None:
             raise Unavailable(
-                f"the key of the authority `{authority.subject}` is in an HSM, and none is configured",
-                hint="set hsm_module, hsm_token and hsm_pin_file",
+                f"the key of the authority `{authority.subject}` is in an HSM, and the configuration names no HSM",
+                hint="set `hsm_module`, `hsm_token` and `hsm_pin_file`",
             )
         return keys.hsm.find(authority.hsm_key)
     assert authority.sealed is not None
@@ -98,10 +104,10 @@ def open_sealed(authority: Authority, *, keys: Keyring) -> PrivateKey:
 
 
 def make_keys(keys: Keyring, key_type: str, count: int = 3) -> list[PrivateKey]:
-    """Generate `count` new keys, in the HSM if one is configured. By default three: for a root, an intermediate and its
-    OCSP responder.
+    """Generate `count` new keys, in the HSM if an HSM is configured. The default is three keys: for a root, for an
+    intermediate, and for the intermediate's OCSP responder.
 
-    Generating RSA keys takes seconds, so call this outside of an act. Raises Invalid, Unavailable.
+    RSA keys take seconds, so call this function before an act, not within an act. Raises Invalid, Unavailable.
     """
     if keys.hsm is None:
         return generate_keys(key_type, count)
@@ -110,9 +116,9 @@ def make_keys(keys: Keyring, key_type: str, count: int = 3) -> list[PrivateKey]:
 
 @asynccontextmanager
 async def new_keys(world: World, key_type: str, count: int = 3) -> AsyncIterator[list[PrivateKey]]:
-    """Provide new keys for acts on authorities. Afterwards, delete the HSM's keys that no authority uses.
+    """Provide new keys for acts on authorities. When the block ends, delete the keys in the HSM that no authority uses.
 
-    If the task is cancelled, no key is deleted, because its act may still be committed.
+    If the task is cancelled, no key is deleted, because the act that uses the keys may still be committed.
     """
     before = _hsm_keys(world)
     keys = await asyncio.to_thread(make_keys, world.keys, key_type, count)
@@ -131,12 +137,12 @@ async def _destroy_unused(world: World, before: set[str], keys: Iterable[Private
             for key_id in unused:
                 await asyncio.to_thread(world.keys.hsm.destroy, key_id)
         except Unavailable as error:
-            log.warning("the HSM keeps keys that no authority has: %s", error.message)
+            log.warning("the HSM has keys that no authority uses, and their deletion failed: %s", error.message)
 
 
 def check_hsm(reader: Reader, hsm: Hsm, *, keys: Keyring) -> int:
-    """Sign with each authority's key in the HSM, and return the number of keys. Raises Unavailable, NotFound,
-    Conflict.
+    """Sign with the key of each authority whose key is in the HSM; return the number of these keys. Raises Unavailable;
+    NotFound if a key is missing; Conflict if the HSM has another key.
     """
     hsm.check()
     in_hsm = [one for one in store.authorities(reader) if one.hsm_key is not None]
@@ -144,7 +150,10 @@ def check_hsm(reader: Reader, hsm: Hsm, *, keys: Keyring) -> int:
         signed = sign_request(subject_of(one.subject), open_sealed(one, keys=keys))
         is_own = not one.certificate or signed.public_key() == parsed(one.certificate).public_key()
         if not signed.is_signature_valid or not is_own:
-            raise Conflict(f"the HSM has another key for the authority `{one.subject}`", hint="restore its token")
+            raise Conflict(
+                f"the HSM has another key for the authority `{one.subject}`",
+                hint="restore the token of the HSM from its backup",
+            )
     return len(in_hsm)
 
 
@@ -160,8 +169,11 @@ def _hsm_keys(world: World) -> set[str]:
 
 
 def create_root(act: Act, keys: list[PrivateKey], *, config: Config, active_from: int | None = None) -> Authority:
-    """Create a root, which the active root also certifies if its key is on this server. With `active_from`, the
-    new root is pending until then; without, it replaces the active root. Uses one of the keys.
+    """Create a root, and return it. If the key of the active root is on this server, the active root certifies the new
+    root, too.
+
+    Without `active_from` (microseconds), the new root replaces the active root at once; with it, the new root is
+    pending until then. Removes one key from `keys`.
     """
     before = active_authority(act.tx, AuthorityKind.ROOT)
     if active_from is None and before is not None:
@@ -181,9 +193,11 @@ def create_root(act: Act, keys: list[PrivateKey], *, config: Config, active_from
 def create_intermediate(
     act: Act, root: Authority, keys: list[PrivateKey], *, config: Config, permitted: tuple[str, ...] = ()
 ) -> Authority:
-    """Create an intermediate under a root; it replaces the active intermediate. Uses two of the keys.
+    """Create an intermediate under `root`, which replaces the active intermediate, and its OCSP responder; return the
+    intermediate. Removes two keys from `keys`.
 
-    Raises Conflict if this server does not have the key of the root.
+    `permitted`: the names to which the intermediate is limited; empty: no limit. Raises Conflict if the key of the root
+    is not on this server.
     """
     if not root.has_key:
         hint = "create a request for the owner of the root: ostiary ca request --write FILE"
@@ -198,14 +212,16 @@ def create_intermediate(
 
 
 def create_responder(act: Act, intermediate: Authority, keys: list[PrivateKey], *, config: Config) -> None:
-    """Create the OCSP responder of an intermediate. Uses one of the keys."""
+    """Create the OCSP responder of an intermediate. Removes one key from `keys`."""
     key, responder = _prepare(act, AuthorityKind.RESPONDER, intermediate, keys, config=config)
     issuer = open_issuer(act.tx, intermediate, keys=act.tx.keys)
     _insert(act, replace(responder, certificate=_certify(act, responder, key, issuer, config)))
 
 
 def request_intermediate(act: Act, keys: list[PrivateKey], *, config: Config) -> Authority:
-    """Create a pending intermediate for an external root to certify; delete any earlier pending intermediate."""
+    """Create a pending intermediate, which an external root must certify, and return it. Deletes an earlier pending
+    intermediate.
+    """
     for one in store.authorities(act.tx):
         if one.kind is AuthorityKind.INTERMEDIATE and one.state is AuthorityState.PENDING:
             store.delete(act.tx, one.authority_id)
@@ -222,7 +238,7 @@ def _prepare(
     config: Config,
     permitted: tuple[str, ...] = (),
 ) -> tuple[PrivateKey, Authority]:
-    """Remove a key from `keys`, and return it with a new active authority that has no certificate yet."""
+    """Remove a key from `keys`; return the key, and a new active authority with this key and without a certificate."""
     id, key = AuthorityId(act.new_id("ca")), keys.pop()
     not_after = act.now + LIFETIMES_S[kind] * SECOND
     authority = Authority(
@@ -286,8 +302,8 @@ def _certify(act: Act, authority: Authority, key: PrivateKey, issuer: Issuer | N
 
 
 def _locations(public_url: str, issuer: AuthorityId) -> tuple[x509.ExtensionType, ...]:
-    """Return the extensions with the URLs of an issuer's certificate and revocation list, for certificates of
-    authorities.
+    """Return the X.509 extensions with the URLs of the issuer's certificate and of the issuer's revocation list, for
+    the certificates of authorities.
     """
     certificate, crl = (x509.UniformResourceIdentifier(f"{public_url}/ca/{issuer}{part}") for part in (".crt", "/crl"))
     point = x509.DistributionPoint(full_name=[crl], relative_name=None, reasons=None, crl_issuer=None)
@@ -317,12 +333,12 @@ def active_authority(reader: Reader, kind: AuthorityKind) -> Authority | None:
 def find_authority(reader: Reader, id: str) -> Authority:
     """Return an authority by its id. Raises NotFound."""
     if (authority := store.get(reader, id)) is None:
-        raise NotFound("there is no such authority", hint="`ostiary ca show` lists all")
+        raise NotFound("authority not found", hint="list the authorities with `ostiary ca show`")
     return authority
 
 
 def chain_of(reader: Reader, authority: Authority) -> tuple[bytes, ...]:
-    """Return the certificates from an authority up to its root, without the root. If another root has
+    """Return the certificates in DER from an authority up to its root, without the root. If an earlier root has
     cross-certified the root, the cross-certificate is the last.
     """
     chain: list[bytes] = []
@@ -335,7 +351,7 @@ def chain_of(reader: Reader, authority: Authority) -> tuple[bytes, ...]:
 
 
 def trust_bundle(reader: Reader) -> tuple[bytes, ...]:
-    """Return the certificates of all roots that clients must trust, in DER, the active one first."""
+    """Return the certificates in DER of all roots that clients must trust, the active root first."""
     roots = [one for one in store.authorities(reader) if one.kind is AuthorityKind.ROOT]
     roots.sort(key=lambda one: (one.state is not AuthorityState.ACTIVE, -one.created_at))
     return tuple(one.certificate for one in roots)
@@ -354,13 +370,15 @@ def _context(id: AuthorityId) -> bytes:
 
 @lru_cache(maxsize=64)
 def open_key(secret: bytes, id: AuthorityId, sealed: bytes) -> PrivateKey:
-    """Return the decrypted private key of an authority; `secret` is derived from the keyring."""
+    """Decrypt and return the private key of an authority. `secret` is derived from the keyring; `sealed` is the
+    encrypted key.
+    """
     return parse_private_key(RootKey(secret, source="derived").open(sealed, context=_context(id)))
 
 
 @lru_cache(maxsize=64)
 def parsed(der: bytes) -> x509.Certificate:
-    """Return a parsed certificate that this server has stored."""
+    """Return the certificate object of a certificate in DER that this server has stored. The result is cached."""
     return x509.load_der_x509_certificate(der)
 
 

@@ -1,8 +1,8 @@
 """The trust bundle of the server's own trust domain, and the keys of its JWT-SVIDs.
 
-A key is published before it signs, so that federated trust domains have fetched the key by then (SPIFFE Federation,
-4.1). The sequence number increases with each change. It follows the clock, so that a restored database does not publish
-a lower number.
+A key is published before it signs, so that federated trust domains have fetched the key before they need it (SPIFFE
+Federation, 4.1). The sequence number of the bundle increases with each change. The number is taken from the clock, so
+that a restored database does not publish a lower number.
 """
 
 from __future__ import annotations
@@ -30,33 +30,34 @@ SECOND = 1_000_000
 TOPIC = "workload"
 """Outbox topic of messages that wake the streams of the Workload API."""
 ROTATE = 7 * 86_400 * SECOND
-"""Age at which a key of JWT-SVIDs gets a successor, in microseconds."""
+"""Age in microseconds at which the signing key of JWT-SVIDs gets a successor."""
 AHEAD = 5 * REFRESH_S * SECOND
-"""Time between the publication of a key and its first signature, in microseconds: five times the refresh hint
-(SPIFFE Federation, 4.1).
+"""Microseconds between the publication of a key and its first signature: five times the refresh hint (SPIFFE
+Federation, 4.1).
 """
 KEPT = 2 * LIFETIME_S * SECOND
-"""Time for which a key stays published after its successor began to sign, in microseconds."""
+"""Microseconds for which a key stays published after its successor began to sign."""
 _PURPOSE = "keys of JWT-SVIDs"
 
 
 def find_own_bundle(reader: Reader, config: Config) -> TrustBundle | None:
-    """Return the published bundle of the own trust domain; None if none has been published."""
+    """Return the published bundle of this server's trust domain; None if none has been published."""
     published = store.bundle(reader, config.trust_domain)
     return None if published is None else parse_stored(published[1])
 
 
 def own_bundle(reader: Reader, config: Config) -> TrustBundle:
-    """Return the published bundle of the own trust domain. Raises Unavailable if none has been published."""
+    """Return the published bundle of this server's trust domain. Raises Unavailable if none has been published."""
     if (bundle := find_own_bundle(reader, config)) is None:
         raise Unavailable("the trust domain has no bundle yet", hint="ostiary agent workload add NAME --uid UID")
     return bundle
 
 
 def publish_bundle(act: Act, config: Config) -> TrustBundle:
-    """Publish the present keys of the trust domain. If the keys have changed, wake the streams of the Workload API.
+    """Publish the present keys of the trust domain, and return the bundle. If the keys have changed, wake the streams
+    of the Workload API.
 
-    The first call creates the keys. Later calls rotate the key of JWT-SVIDs when a rotation is due.
+    The first call creates the keys. A later call creates the next key of JWT-SVIDs if a rotation is due.
     """
     if not trust_bundle(act.tx):
         ready_issuer(act, config=config)
@@ -109,12 +110,14 @@ def svid_signer(act: Act) -> jose.PrivateKey:
 
 
 def wake_workloads(act: Act) -> None:
-    """Wake the streams of the Workload API on every server, so that they read the present state."""
+    """Wake the streams of the Workload API on every server of the database, so that each stream reads the present
+    state.
+    """
     outbox.emit(act.tx, TOPIC, b"{}")
 
 
 def _rotate_key(act: Act) -> None:
-    """Create the next key if a rotation is due, and delete keys whose JWT-SVIDs have all expired."""
+    """Create the next key of JWT-SVIDs if a rotation is due, and delete each key whose JWT-SVIDs have all expired."""
     keys_in_order = store.svid_keys(act.tx)
     if not keys_in_order or _needs_successor(keys_in_order, act.now):
         key = jose.generate("ES256")
@@ -132,7 +135,9 @@ def _needs_successor(keys_in_order: list[SvidKey], now: int) -> bool:
 
 
 def _is_worthless(keys_in_order: list[SvidKey], now: int) -> bool:
-    """Return whether all JWT-SVIDs of the oldest key have expired, because its successor has signed for long enough."""
+    """Return whether all JWT-SVIDs of the oldest key have expired, because the next key has signed for at least
+    `KEPT`.
+    """
     return len(keys_in_order) > 1 and now >= keys_in_order[1].signs_at + KEPT
 
 
@@ -152,7 +157,7 @@ def _authority(secret: bytes, kid: str, sealed: bytes) -> JwtAuthority:
 
 @lru_cache(maxsize=64)
 def _open(secret: bytes, kid: str, sealed: bytes) -> jose.PrivateKey:
-    """Return a decrypted key. Raises Conflict if the key was encrypted with another secret."""
+    """Decrypt and return a key of JWT-SVIDs. Raises Conflict if the key was encrypted with another secret."""
     plain = RootKey(secret, source="derived").open(sealed, context=_context(kid))
     return jose.parse_private_jwk(canonical.parse(plain), is_sound=True)
 

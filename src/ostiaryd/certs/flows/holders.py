@@ -1,4 +1,4 @@
-"""Holders of certificates: their names, and the stops of the kill switch that put their certificates on hold."""
+"""Holders of certificates: the holder's name, and the stop of the kill switch that puts a certificate on hold."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from ostiaryd.tasks import flows as tasks
 
 
 def name_of_holder(reader: Reader, holder: str | None) -> str:
-    """Return the name of an agent or a person; its id if no record is stored, "" for the server."""
+    """Return the name of an agent or a person by its id; the id itself if the holder is unknown; an empty text for the
+    server.
+    """
     if holder is None:
         return ""
     record = registry.get_person(reader, holder) if is_person_id(holder) else registry.get_agent(reader, holder)
@@ -17,10 +19,10 @@ def name_of_holder(reader: Reader, holder: str | None) -> str:
 
 
 def find_hold(reader: Reader, holder: str | None, task: str | None) -> Stop | None:
-    """Return the oldest stop that puts a certificate on hold, by its holder and its task; None if there is none.
+    """Return the oldest stop of the kill switch that puts a certificate on hold; None if there is none.
 
-    A stop applies to a certificate as it applies to a token: by the holder, by the task and its person, and by each
-    task above the task with its agent. No stop applies to certificates of the server itself.
+    A stop applies to a certificate if it covers the holder, the task of the certificate, the person of the task, or a
+    task or agent above that task. No stop applies to certificates of the server itself.
     """
     stops = registry.list_stops(reader)
     if not stops or holder is None:

@@ -1,4 +1,6 @@
-"""Issuance: the profile and the policies decide; the certificate, its holding and the ledger entry commit together."""
+"""Issuance of certificates: the profile and the policies decide, and the certificate, its holding and the ledger entry
+commit together.
+"""
 
 from __future__ import annotations
 
@@ -48,12 +50,13 @@ from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import standing_id
 
 SERVER = "server"
-"""name of the holder, and subject, of certificates of the server itself"""
+"""the name, and the subject, of the holder "the server itself"
+"""
 
 
 class Holder(NamedTuple):
-    """The holder of a new certificate. `ends` are the times at which the certificate must end at the latest, in
-    microseconds.
+    """The holder of a new certificate. The certificate ends at the earliest of the times `ends` (microseconds): the
+    ends of the holder, the task and the keys.
     """
 
     kind: HolderKind
@@ -63,25 +66,27 @@ class Holder(NamedTuple):
     task: str | None = None
     chain: Sequence[Link] = ()
     person: str | None = None
-    """the person for whom the agent acts"""
+    """id of the person for whom the agent acts"""
     ends: tuple[int, ...] = ()
     person_record: Person | None = None
 
 
 @lru_cache(maxsize=8)
 def load_profiles(file: str) -> dict[str, Profile]:
-    """Return the profiles of the configuration. Raises Invalid."""
+    """Return the profiles by name: the built-in profiles, and the profiles in `file`. Raises Invalid."""
     return parse_profiles(read_certificate_profiles(file))
 
 
 def issue(act: Act, request: CertificateRequest, *, config: Config) -> IssuedCertificate:
-    """Issue a certificate.
+    """Issue a certificate, and return it with its chain.
 
-    1. Find the profile and the holder. The holder must be active, and its task live. 2. Check the key, the names and
-    the lifetime against the profile. 3. Evaluate the policies about the agent or the person. 4. Sign, and store the
-    certificate and its holding. The certificate ends when the first of its roots ends (holder, task, keys).
+    1. Find the profile and the holder. The holder must be active, and the task live. 2. Check the key, the names and
+    the lifetime against the profile. 3. Evaluate the policies about the agent or the person. 4. Sign the certificate,
+    and store the certificate and its holding. The certificate ends at the latest when its holder, its task or the key
+    of the request ends.
 
-    Raises NotFound, Invalid, BadKey, ForeignName, Conflict, and Forbidden (`access_denied`, the state of the holder).
+    Raises NotFound, Invalid, BadKey, ForeignName, Conflict, and Forbidden (`access_denied`, or the state of the
+    holder).
     """
     act.check_granting()
     serial = make_serial(act.now, act.tx.random(10))
@@ -96,10 +101,10 @@ def issue(act: Act, request: CertificateRequest, *, config: Config) -> IssuedCer
     issuer = ready_issuer(act, config=config)
     for name in names:
         if not is_permitted(issuer.authority.permitted, name):
-            raise ForeignName(f"the authority is limited to {' '.join(issuer.authority.permitted)}")
+            raise ForeignName(f"the authority may only certify names in {' '.join(issuer.authority.permitted)}")
     not_after = min(act.now + lifetime_s * SECOND, issuer.authority.not_after, *holder.ends) // SECOND * SECOND
     if not_after <= act.now:
-        raise Forbidden("the certificate would end before it begins", code="ending")
+        raise Forbidden("the certificate would end before it begins: its holder, task or key ends", code="ending")
     not_before = max(act.now - BACKDATED_S * SECOND, issuer.authority.not_before) // SECOND * SECOND
     der = build_certificate(
         issuer=issuer.certificate,
@@ -146,9 +151,10 @@ def check_issue(
     lifetime_s: int | None = None,
     config: Config,
 ) -> tuple[CertificateName, ...]:
-    """Check that the holder may get a certificate with these properties, and return its names. Nothing is issued.
+    """Check that a holder may get a certificate with these properties, and return the names of the certificate. Issues
+    nothing.
 
-    Raises the errors of `issue`, except those about the key.
+    Raises the errors of `issue`, except the errors about the key.
     """
     ready_profile = find_profile(load_profiles(config.certificate_profiles), profile)
     holder = _find_holder(act, agent=agent, person=person, task=task)
@@ -165,7 +171,9 @@ def _decide(
     *,
     config: Config,
 ) -> tuple[tuple[CertificateName, ...], int]:
-    """Check the request against the profile and the policies, and return the names and the lifetime in seconds."""
+    """Check a request against the profile and the policies; return the names of the certificate and its lifetime in
+    seconds.
+    """
     if holder.kind not in profile.holders:
         raise Forbidden(
             f"the profile `{profile.name}` is not for holders of the kind {holder.kind}", code="wrong_profile"
@@ -244,8 +252,8 @@ def _find_holder(act: Act, *, agent: str | None, person: str | None, task: str |
 
 
 def _check_replaced(act: Act, replaces: str | None, holder: Holder) -> None:
-    """Check that the certificate to renew belongs to the holder; a deleted certificate passes. Raises Invalid,
-    Forbidden.
+    """Check that the certificate to renew, `replaces`, belongs to the holder. If the certificate is already deleted,
+    the check passes. Raises Invalid, Forbidden.
     """
     old = None if replaces is None else store.find_holder(act.tx, parse_serial(replaces), now=act.now)
     if old not in (None, holder.id):
@@ -253,11 +261,11 @@ def _check_replaced(act: Act, replaces: str | None, holder: Holder) -> None:
 
 
 def _check_key(reader: Reader, public_key: bytes, profile: Profile, holder: Holder) -> CheckedKey:
-    """Return the properties of a key. Raises BadKey, or Conflict if the key belongs to another identity."""
+    """Return the properties of a public key. Raises BadKey; Conflict if the key belongs to another agent or person."""
     key = check_public_key(public_key)
     if key.key_type not in profile.key_types:
         raise BadKey(
-            f"the profile `{profile.name}` has no keys of the type {key.key_type}",
+            f"the profile `{profile.name}` does not allow keys of the type {key.key_type}",
             hint=f"use {' '.join(profile.key_types)}",
         )
     has_other_holder = check_not_blocked(reader, key, holder=holder.id)
@@ -267,8 +275,8 @@ def _check_key(reader: Reader, public_key: bytes, profile: Profile, holder: Hold
 
 
 def check_not_blocked(reader: Reader, key: CheckedKey, *, holder: str) -> bool:
-    """Return whether a certificate with the key belongs to another holder. Raises BadKey for a key that was reported as
-    compromised.
+    """Return whether a certificate with this key belongs to a holder other than `holder`. Raises BadKey if the key was
+    reported as compromised.
     """
     why_blocked, has_other_holder = store.find_key_use(reader, key.digest, holder=holder)
     if why_blocked is not None:
@@ -278,7 +286,9 @@ def check_not_blocked(reader: Reader, key: CheckedKey, *, holder: str) -> bool:
 
 @lru_cache(maxsize=256)
 def _encode_locations(public_url: str, authority: str, shard: int) -> bytes:
-    """Return the extensions with the URLs of the issuer's certificate, the OCSP responder and the revocation list."""
+    """Return, in DER, the extensions with the URLs of the issuer's certificate, of the OCSP responder and of the
+    revocation list.
+    """
     access = x509.AuthorityInformationAccess(
         [
             _access(AuthorityInformationAccessOID.OCSP, f"{public_url}/ocsp"),

@@ -1,8 +1,8 @@
 """The TLS certificate of the server itself, from its own authority (`--tls auto`). The server renews it after two
 thirds of its lifetime.
 
-The files are in the data folder, and the listeners read changed files again. The key file is encrypted with a secret of
-the keyring. `ca.pem` has the roots that clients must trust.
+The files are in the data folder. When the files change, the listeners read them again. The key file is encrypted with a
+secret of the keyring. `ca.pem` contains the roots that clients must trust.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ PROFILE = "listener"
 
 
 class TlsFiles(NamedTuple):
-    """Paths of the files of the server's certificate: the chain, the key, and the roots for clients."""
+    """Paths of three files: the certificate of the server with its chain, its key, and the roots that clients must
+    trust.
+    """
 
     certificate: Path
     key: Path
@@ -53,7 +55,7 @@ def tls_files(config: Config) -> TlsFiles:
 
 
 def tls_password(keys: Keyring) -> str:
-    """Return the password of the key file."""
+    """Return the password of the key file, which is derived from the keyring."""
     return b64u(keys.derive("TLS key of the server"))
 
 
@@ -73,14 +75,17 @@ def _name(host: str) -> CertificateName:
 
 
 def _is_any(host: str) -> bool:
-    """Return whether a host is the address of all interfaces, which is not an address that clients can use."""
+    """Return whether a host is the address of all interfaces (0.0.0.0 or ::), which clients cannot use as an
+    address.
+    """
     return host in ("0.0.0.0", "::")
 
 
 async def renew_tls(world: World) -> bool:
-    """Issue a certificate for the listeners if none is there, at most a third of its lifetime is left, it was
-    revoked, or the names of the server changed. Return whether a certificate was issued. Without `--tls auto`,
-    do nothing.
+    """Issue a certificate for the server's listeners if the server has none, if the certificate is revoked, if at most
+    a third of its lifetime is left, or if the names of the server changed.
+
+    Return whether a certificate was issued. Without `--tls auto`, do nothing.
     """
     if world.config.tls != "auto":
         return False
@@ -103,7 +108,7 @@ async def renew_tls(world: World) -> bool:
 
 
 def _is_kept(world: World, files: TlsFiles, *, now: int) -> bool:
-    """Return whether this server issued the certificate in the files, and the certificate is in force."""
+    """Return whether this server issued the certificate in the files and the certificate is in force."""
     try:
         presented = load_pem_certificates(files.certificate.read_text())[0]
     except (OSError, ValueError, Malformed):
@@ -114,7 +119,9 @@ def _is_kept(world: World, files: TlsFiles, *, now: int) -> bool:
 
 
 def _is_due(files: TlsFiles, names: tuple[CertificateName, ...], *, now: int, password: str) -> bool:
-    """Return whether the files are missing or unusable, or the certificate has other names or is due for renewal."""
+    """Return whether a new certificate is necessary: the files are missing or unusable, the certificate has other
+    names, or at most a third of its lifetime is left.
+    """
     try:
         certificate = x509.load_pem_x509_certificates(files.certificate.read_bytes())[0]
         key = load_pem_private_key(files.key.read_bytes(), password.encode())

@@ -23,7 +23,7 @@ from ostiaryd.registry.model import is_person_id
 
 DAY = 86_400 * SECOND
 MAX_FAILED = 3
-"""Number of failed renewals of a certificate after which the server warns."""
+"""Number of failed renewals of one certificate after which the server warns."""
 WARNED_AT_ONCE = 100
 MAX_COUNTED = 10_000
 
@@ -45,24 +45,24 @@ class OwnCertificate(NamedTuple):
 
 
 def note_failed_renewal(tx: Tx, serial: str, *, by: str) -> None:
-    """Count a refused renewal of a certificate, if `by` is the holder of the certificate."""
+    """Count a refused renewal of a certificate if `by` is the id of the certificate's holder."""
     store.count_failure(tx, serial, holder=by)
 
 
 def list_neglected(reader: Reader, *, now: int, days: int) -> list[tuple[Certificate, int]]:
-    """Return the oldest neglected certificates for which no warning was sent, each with its number of failed renewals.
+    """Return the oldest neglected certificates without a warning so far, each with its number of failed renewals.
 
-    A certificate is neglected in two cases: 1. Its renewal failed `MAX_FAILED` times. 2. Less than `days` and less than
-    a sixth of its lifetime are left, and the certificate has a lifetime of at least a day or replaced another one. A
-    certificate is not neglected if its holder has a newer one with the same profile and names. A certificate that ends
-    with a declared task is never renewed, so only the first case applies.
+    A certificate is neglected if its renewal failed `MAX_FAILED` times, or if less than `days` and less than a sixth of
+    its lifetime are left. The second case counts only certificates that live at least a day or replaced another
+    certificate, and not certificates that end with a declared task. A certificate is not neglected if its holder has a
+    newer certificate with the same profile and names.
     """
     return store.neglected(reader, now=now, until=now + days * DAY, long=DAY, failures=MAX_FAILED, limit=WARNED_AT_ONCE)
 
 
 def count_neglected(reader: Reader, *, now: int, days: int) -> int:
-    """Return the number of neglected certificates, with and without a warning. Each of the two cases is counted
-    up to `MAX_COUNTED`.
+    """Return the number of neglected certificates, with and without a warning. The two cases of `list_neglected` are
+    counted separately, each up to `MAX_COUNTED`.
     """
     return len(
         store.neglected(
@@ -78,8 +78,8 @@ def count_neglected(reader: Reader, *, now: int, days: int) -> int:
 
 
 def warn(act: Act, certificate: Certificate, says: str) -> bool:
-    """Record in the ledger entry that a certificate is neglected; return False if another server has recorded
-    that before.
+    """Record the warning `says` about a neglected certificate in the act's entry. Return False if another server has
+    recorded a warning before.
     """
     ends = certificate.not_after // SECOND
     registry.note(act, object=certificate.serial, says=says, not_after=ends, profile=certificate.profile)
@@ -93,13 +93,15 @@ def warn(act: Act, certificate: Certificate, says: str) -> bool:
 
 
 def count_certificates(reader: Reader, *, now: int) -> tuple[Counter[str], int]:
-    """Return the number of certificates in force by profile, and the number of those with failed renewals."""
+    """Return the number of certificates in force by profile, and the number of certificates in force with a failed
+    renewal.
+    """
     return store.count_in_force(reader, now=now)
 
 
 def list_own(reader: Reader, config: Config) -> list[OwnCertificate]:
-    """Return the certificates of the listeners and of the active authorities. A file that cannot be read is
-    left out; `doctor` reports it.
+    """Return the certificates of the listeners and of the active authorities. A file that cannot be read is left out
+    here, and reported by `ostiary doctor`.
     """
     own = [
         OwnCertificate(f"the {one.kind} `{one.subject}`", one.authority_id, one.not_before, one.not_after)

@@ -22,7 +22,7 @@ FORGOTTEN_AT_ONCE = 1000
 def find_certificate(reader: Reader, serial: str, *, now: int) -> Certificate:
     """Return a certificate by its serial number in hexadecimal. Raises Invalid, NotFound."""
     if (certificate := store.get(reader, parse_serial(serial), now=now)) is None:
-        raise NotFound("there is no such certificate", hint="`ostiary cert list` shows all")
+        raise NotFound("certificate not found", hint="list the certificates with `ostiary cert list`")
     return certificate
 
 
@@ -64,8 +64,8 @@ def _is_active(reader: Reader, holder: str | None, *, now: int) -> bool:
 def find_bar(
     reader: Reader, serial: str, authority: Authority, holder: str | None, task: str | None, *, now: int
 ) -> RevokedCertificate | None:
-    """Return the reason why an unexpired certificate is not accepted: its authority was revoked, its agent has
-    expired, or a stop of the kill switch puts the certificate on hold. Return None if none of these applies.
+    """Return why an unexpired certificate is not accepted: its authority was revoked, its holder has expired, or a stop
+    of the kill switch puts the certificate on hold. Return None if no such reason applies.
     """
     if authority.revoked_at is not None:
         return RevokedCertificate(serial, authority.revoked_at, reason_flag(authority.reason))
@@ -75,7 +75,9 @@ def find_bar(
 def find_bar_of_holder(
     reader: Reader, serial: str, holder: str | None, task: str | None, *, now: int
 ) -> RevokedCertificate | None:
-    """Return the reason of `find_bar` that lies with the holder, under whichever authority; None if there is none."""
+    """Return why an unexpired certificate is not accepted because of its holder or task, whichever authority issued it.
+    Return None if no such reason applies.
+    """
     agent = None if holder is None or is_person_id(holder) else registry.get_agent(reader, holder)
     if agent is not None and agent.expires_at is not None and agent.expires_at <= now:
         return RevokedCertificate(serial, agent.expires_at, CEASED)
@@ -85,11 +87,12 @@ def find_bar_of_holder(
 
 
 def revoke(act: Act, serial: str, reason: RevocationReason, *, by: Caller | None = None) -> Certificate:
-    """Revoke a certificate, and end everything that was obtained with it. A key reported as compromised is never
-    certified again.
+    """Revoke a certificate, and end everything that was obtained with it; return the certificate. A key that is
+    reported as compromised is never certified again.
 
-    Agents and persons can revoke their own certificates, owners those of their agents, and administrators all. `by` is
-    None for the server itself. Raises NotFound, Forbidden, Conflict (`already_revoked`).
+    `by` is the caller, None for the server itself. Agents and persons can revoke their own certificates, owners the
+    certificates of their agents, and administrators all certificates. Raises NotFound, Forbidden, Conflict
+    (`already_revoked`).
     """
     certificate = find_certificate(act.tx, serial, now=act.now)
     registry.note(
@@ -101,13 +104,13 @@ def revoke(act: Act, serial: str, reason: RevocationReason, *, by: Caller | None
     store.revoke(act.tx, certificate.serial, reason=reason.value)
     registry.end_holdings(act, Root.HOLDING, holding_id(certificate.serial), why=reason.value)
     if reason is RevocationReason.KEY_COMPROMISE:
-        store.block_key(act.tx, certificate.key_digest, reason="a holder reported it as compromised")
+        store.block_key(act.tx, certificate.key_digest, reason="its holder reported the key as compromised")
     return certificate
 
 
 def check_concerned(reader: Reader, certificate: Certificate, *, by: Caller | None) -> None:
-    """Check that the caller is the certificate's holder, an owner of that agent, an administrator, or the
-    server (None). Raises Forbidden.
+    """Check that the caller is the certificate's holder, an owner of the agent that holds the certificate, an
+    administrator, or the server (None). Raises Forbidden.
     """
     if by is None or by.is_admin or by.id == certificate.holder:
         return

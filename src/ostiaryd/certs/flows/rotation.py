@@ -59,19 +59,22 @@ from ostiaryd.trust import flows as trust
 OVERLAP_S = 600
 MAX_OVERLAP_S = 30 * 86_400
 REVOKED_KEPT_S = 86_400
-"""time for which a revoked intermediate is kept after its expiry, in seconds"""
+"""number of seconds for which a revoked intermediate stays stored after its expiry"""
 ENDED_AT_ONCE = 500
 MAX_CHAIN = 5
 """maximum number of certificates in an imported chain"""
 
 
 def init_authority(act: Act, keys: list[PrivateKey], *, permitted: Sequence[str] = (), config: Config) -> Authority:
-    """Create the root and the intermediate explicitly. Raises Invalid, Conflict (`authority_exists`)."""
+    """Create the root and the intermediate, and return the intermediate.
+
+    `permitted`: names to which the intermediate is limited. Raises Invalid, Conflict (`authority_exists`).
+    """
     if permitted:
         constraints(permitted)
     if active_authority(act.tx, AuthorityKind.INTERMEDIATE) is not None:
-        hint = "ostiary ca rotate replaces it"
-        raise Conflict("there is a certificate authority already", hint=hint, code="authority_exists")
+        hint = "replace the authority with `ostiary ca rotate`"
+        raise Conflict("this server has a certificate authority already", hint=hint, code="authority_exists")
     root = active_authority(act.tx, AuthorityKind.ROOT)
     root = root or create_root(act, keys, config=config)
     return create_intermediate(act, root, keys, config=config, permitted=tuple(permitted))
@@ -81,33 +84,40 @@ def rotate_authority(
     act: Act, kind: AuthorityKind, keys: list[PrivateKey], *, overlap_s: int = OVERLAP_S, config: Config
 ) -> Authority:
     """Replace the active intermediate now, or publish a new root that signs after `overlap_s` seconds (0 to 30 days).
+    Return the new authority.
 
-    With a new root, a new intermediate is created too. Certificates of the replaced authorities stay valid. Raises
-    Invalid, and Conflict: if there is no authority; for a root, if another root is pending; for an intermediate, if
-    this server does not have the key of the root.
+    With a new root, a new intermediate is created, too. Certificates of the replaced authorities stay valid. Raises
+    Invalid; raises Conflict if there is no authority, if another root is pending, or if an intermediate is to be
+    replaced whose root's key is not on this server.
     """
     if not 0 <= overlap_s <= MAX_OVERLAP_S:
         raise Invalid(f"the overlap must be 0 to {MAX_OVERLAP_S} seconds")
     root, intermediate = (active_authority(act.tx, one) for one in (AuthorityKind.ROOT, AuthorityKind.INTERMEDIATE))
     if root is None or intermediate is None:
-        raise Conflict("there is no certificate authority yet", hint="ostiary ca init", code="no_authority")
+        raise Conflict(
+            "this server has no certificate authority yet",
+            hint="create an authority with `ostiary ca init`",
+            code="no_authority",
+        )
     if kind is AuthorityKind.INTERMEDIATE:
         return create_intermediate(act, root, keys, config=config, permitted=intermediate.permitted)
     if any(one.kind is AuthorityKind.ROOT and one.state is AuthorityState.PENDING for one in store.authorities(act.tx)):
-        raise Conflict("another root is published and waits", hint="ostiary ca show", code="rotating")
+        raise Conflict(
+            "another new root is published and not active yet", hint="see `ostiary ca show`", code="rotating"
+        )
     active_from = act.now + overlap_s * SECOND
     made = create_root(act, keys, config=config, active_from=active_from)
     return made if overlap_s else activate_root(act, made.authority_id, keys, config=config)
 
 
 def activate_root(act: Act, id: AuthorityId, keys: list[PrivateKey], *, config: Config) -> Authority:
-    """Activate a pending root: it replaces the active root, and a new intermediate is created under it. Raises
-    Conflict before `active_from`.
+    """Activate a pending root: the root replaces the active root, and gets a new intermediate, which is returned.
+    Raises Conflict before `active_from`.
     """
     root = find_authority(act.tx, id)
     note(act, object=root.authority_id)
     if root.state is not AuthorityState.PENDING or root.active_from is None or act.now < root.active_from:
-        raise Conflict("the root does not wait to become active", code="wrong_state")
+        raise Conflict("the root is not pending, or its activation time has not come", code="wrong_state")
     before = active_authority(act.tx, AuthorityKind.ROOT)
     intermediate = active_authority(act.tx, AuthorityKind.INTERMEDIATE)
     if before is not None:
@@ -122,16 +132,17 @@ def activate_root(act: Act, id: AuthorityId, keys: list[PrivateKey], *, config: 
 def revoke_authority(
     act: Act, id: str, reason: RevocationReason, keys: list[PrivateKey], *, config: Config
 ) -> tuple[Authority, Authority | None]:
-    """Revoke an intermediate: the revocation list of its root has it at once, and none of its certificates is in force.
+    """Revoke an intermediate. At once, the revocation list of its root contains the intermediate, and none of the
+    intermediate's certificates is in force.
 
-    Return the revoked intermediate, and the new intermediate if an active one was replaced. Under an external root
-    there is no new intermediate, and the owner of the root must revoke the old one as well. Raises NotFound, and
-    Conflict for another kind of authority, a pending intermediate, or an intermediate that is revoked already.
+    Return the revoked intermediate, and the new intermediate if the revoked one was active. Under an external root, no
+    new intermediate is created, and the owner of the root must revoke the old intermediate as well. Raises NotFound;
+    raises Conflict for an authority that is not an intermediate, is pending, or is revoked already.
     """
     revoked = find_authority(act.tx, id)
     note(act, object=revoked.authority_id, subject=revoked.subject, why=reason.value)
     if revoked.kind is not AuthorityKind.INTERMEDIATE or revoked.state is AuthorityState.PENDING:
-        raise Conflict("only an intermediate that has a certificate can be revoked", hint="ostiary ca show")
+        raise Conflict("only an intermediate that has a certificate can be revoked", hint="see `ostiary ca show`")
     if revoked.state is AuthorityState.REVOKED:
         raise Conflict("the authority is revoked already", code="already_revoked")
     why = ReasonFlags.ca_compromise.value if reason is RevocationReason.KEY_COMPROMISE else reason.value
@@ -144,9 +155,11 @@ def revoke_authority(
 
 
 async def end_below_revoked(world: World) -> None:
-    """End the certificates of revoked authorities, and everything obtained with these certificates, in small batches.
+    """End the holdings of certificates whose authority is revoked, and everything obtained with these certificates, in
+    small batches.
 
-    The certificates are refused as soon as their authority is revoked. This function then ends their holdings.
+    Verifiers refuse such a certificate as soon as the authority is revoked; this function ends the access that its
+    holder obtained.
     """
     for one in store.authorities(world.db.read()):
         if one.state is AuthorityState.REVOKED:
@@ -164,13 +177,15 @@ def _end_below(act: Act, id: AuthorityId) -> None:
 
 
 def replaced_key_type(reader: Reader, kind: AuthorityKind, *, config: Config) -> str:
-    """Return the key type of the active authority of a kind; without an active one, the configured key type."""
+    """Return the key type of the active authority of a kind; without an active authority, the configured key type."""
     active = active_authority(reader, kind)
     return config.certificate_key_type if active is None else active.key_type
 
 
 def pending_import(reader: Reader) -> Authority:
-    """Return the intermediate that waits for the certificate of an external root. Raises Conflict."""
+    """Return the pending intermediate, which waits for the certificate of an external root. Raises Conflict if there is
+    none.
+    """
     for one in store.authorities(reader):
         if one.kind is AuthorityKind.INTERMEDIATE and one.state is AuthorityState.PENDING:
             return one
@@ -180,8 +195,8 @@ def pending_import(reader: Reader) -> Authority:
 
 
 def start_import(act: Act, keys: list[PrivateKey], *, config: Config) -> tuple[Authority, bytes]:
-    """Create an intermediate for an external root to certify; return it and its certificate request (PKCS #10)
-    in PEM.
+    """Create a pending intermediate, which an external root must certify; return the intermediate, and its certificate
+    request (PKCS #10) in PEM.
     """
     pending = request_intermediate(act, keys, config=config)
     key = open_sealed(pending, keys=act.tx.keys)
@@ -228,7 +243,9 @@ def finish_import(act: Act, chain: Sequence[x509.Certificate], keys: list[Privat
 
 
 def _insert_external(act: Act, certificate: x509.Certificate, parent: AuthorityId | None) -> AuthorityId:
-    """Store an authority without its key, unless its certificate is stored already; return its id."""
+    """Store an external authority, unless its certificate is stored already; return the id of the authority. This
+    server does not have the key of such an authority.
+    """
     der = certificate.public_bytes(Encoding.DER)
     for one in store.authorities(act.tx):
         if one.certificate == der:
@@ -264,7 +281,10 @@ def _check_authority(certificate: x509.Certificate, issuer: x509.Certificate, *,
     except x509.ExtensionNotFound:
         raise Invalid(f"the certificate `{name}` has no basicConstraints or no keyUsage") from None
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
-        raise Invalid(f"the certificate `{name}` is not signed by the next one", hint="end with the root") from None
+        raise Invalid(
+            f"the certificate `{name}` is not signed by the next one",
+            hint="order the certificates from the intermediate to the root",
+        ) from None
     if not (is_authority and usage.key_cert_sign):
         raise Invalid(f"the certificate `{name}` is not of an authority")
     if not microseconds(certificate.not_valid_before_utc) <= now < read_end(certificate):
@@ -277,7 +297,7 @@ def _public_key(certificate: x509.Certificate) -> PublicKey:
 
 
 async def keep_authorities(world: World) -> None:
-    """Do the first task that is due: activate a pending root, replace an authority after two thirds of its
+    """Do the first of these tasks that is due: activate a pending root, replace an authority after two thirds of its
     lifetime, or delete a retired or revoked authority that is no longer needed.
     """
     now, config = world.now(), world.config
@@ -300,8 +320,10 @@ async def keep_authorities(world: World) -> None:
 
 
 def _find_aged(every: Sequence[Authority], *, now: int) -> Authority | None:
-    """Return an active authority that is due for replacement; None if there is none, or if this server does not
-    have the key of the root. While another root is pending, a root is never due.
+    """Return an active authority for which two thirds of its lifetime have passed; None if there is none.
+
+    An authority that this server cannot replace, because the root's key is elsewhere, is left out. A root is left out
+    while another root is pending.
     """
     kinds = [AuthorityKind.INTERMEDIATE]
     if not any(one.kind is AuthorityKind.ROOT and one.state is AuthorityState.PENDING for one in every):
@@ -319,9 +341,10 @@ def is_old(authority: Authority, *, now: int) -> bool:
 
 
 def _is_over(world: World, authority: Authority, every: Sequence[Authority], *, now: int) -> bool:
-    """Return whether a retired authority can be deleted, because none of its certificates can be used or shown.
-    A revoked authority stays in the revocation list of its root until its own certificate has expired, so it is
-    kept until then.
+    """Return whether a retired or revoked authority can be deleted, because no certificate that it issued can still be
+    used or shown.
+
+    A revoked authority must stay in the revocation list of its root until its own certificate has expired.
     """
     if authority.state is AuthorityState.REVOKED and now < authority.not_after + REVOKED_KEPT_S * SECOND:
         return False

@@ -1,8 +1,8 @@
 """Certificate status for relying parties: OCSP responses and revocation lists, current at each request.
 
-A certificate is revoked if its holding has ended or its authority was revoked. It is on hold (`certificateHold`) while
-a stop of the kill switch applies to its holder. Neither state is stored with the certificate, so each takes effect with
-its commit, and the hold ends with the stop.
+A certificate is revoked if its holding has ended or its authority was revoked. A certificate is on hold
+(`certificateHold`) while a stop of the kill switch applies to its holder. Both states are computed at each request, so
+a revocation takes effect with its commit, and a hold ends when the stop is lifted.
 
 A response without a nonce is signed at the first request and cached until half of its validity has passed, or until the
 status of its certificate changes. Each request reads the status, so no cached response outlives a revocation.
@@ -47,9 +47,9 @@ from ostiaryd.registry import flows as registry
 OCSP_VALIDITY = 600 * SECOND
 CRL_VALIDITY = 3600 * SECOND
 MAX_KEPT = 65_536
-"""number of cached OCSP responses above which older ones are discarded; at most twice as many are cached"""
+"""number of cached OCSP responses at which older responses are discarded; at most twice as many are in the cache"""
 _LATE = 60 * SECOND
-"""maximum delay between the time of a revocation and its commit, in microseconds"""
+"""microseconds that may pass between the time of a revocation and its commit"""
 
 
 class _Kept(NamedTuple):
@@ -58,8 +58,9 @@ class _Kept(NamedTuple):
 
 
 class OcspSubject(NamedTuple):
-    """A certificate that an OCSP request is about: its issuer, its revocation if it is revoked, and the function that
-    opens the responder. The function raises Unavailable while the key of the responder cannot be used.
+    """The certificate that an OCSP request asks about: its issuer, its revocation (None if it is not revoked), and a
+    function that returns the responder's certificate and key. The function raises Unavailable while the key cannot be
+    used.
     """
 
     issuer: x509.Certificate
@@ -68,7 +69,7 @@ class OcspSubject(NamedTuple):
 
 
 class OcspSigner(NamedTuple):
-    """The certificate and the key of a responder, and the end of the certificate in microseconds."""
+    """The certificate and the key of an OCSP responder, and the expiry of the certificate in microseconds."""
 
     certificate: x509.Certificate
     key: PrivateKey
@@ -76,11 +77,11 @@ class OcspSigner(NamedTuple):
 
 
 class OcspResponder:
-    """An OCSP responder of one server, with its cached responses."""
+    """The OCSP responder of one server process, with a cache of responses."""
 
     live_per_s = 500
-    """Maximum number of responses with a nonce per second; each is signed for one request. Further requests get a
-    response without a nonce (RFC 9654).
+    """Maximum number of responses with a nonce per second, since each such response needs a signature of its own. Above
+    this rate, the responses have no nonce (RFC 9654).
     """
 
     def __init__(self, world: World) -> None:
@@ -94,7 +95,7 @@ class OcspResponder:
         return self._answer(parse_ocsp_request(unverified_request), self._find)
 
     def _find(self, reader: Reader, serial: str, now: int) -> OcspSubject | None:
-        """Return a certificate of this server's authority; None for another one."""
+        """Return the certificate with this serial number; None if this server did not issue the certificate."""
         if (status := store.status(reader, serial)) is None:
             return None
         authority = find_authority(reader, status.authority)
@@ -124,7 +125,7 @@ class OcspResponder:
             if is_live:
                 return _sign(request, subject, now=now)
             answer = _sign(request._replace(nonce=None), subject, now=now)
-        except Unavailable:  # the key of the responder is in an HSM that is away, or sealed
+        except Unavailable:  # the key of the responder is in an HSM that cannot be reached, or the vault is sealed
             return TRY_LATER
         self._keep(key, _Kept(answer, now + OCSP_VALIDITY // 2))
         return answer
@@ -168,13 +169,17 @@ class _Crl(NamedTuple):
     until: int
     since: int
     number: int
-    """number of revocations after `since` (microseconds)"""
+    """number of revocations after `since` (microseconds) when the list was built"""
     others: tuple[object, ...]
-    """stops of the kill switch, revoked authorities, and expired agents, at the time when the list was built"""
+    """stops of the kill switch, revoked authorities and expired agents when the list was built; a change makes the list
+    outdated
+    """
 
 
 class RevocationLists:
-    """The revocation lists of one server: built at the first request, and again after each revocation."""
+    """The revocation lists of one server process: each is built at the first request, and built again after a
+    revocation.
+    """
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -182,12 +187,14 @@ class RevocationLists:
         self._building = asyncio.Lock()
 
     async def get(self, authority_id: str, shard: int | None) -> bytes:
-        """Return the revocation list of an authority, or the partition `shard` of it, in DER. Raises NotFound."""
+        """Return the complete revocation list of an authority, or, with `shard`, one partition of the list, in DER.
+        Raises NotFound.
+        """
         reader = self._world.db.read()
         authority = find_authority(reader, authority_id)
         is_partition = shard is not None and 0 <= shard < SHARDS and authority.kind is AuthorityKind.INTERMEDIATE
         if not authority.has_key or not authority.certificate or not (shard is None or is_partition):
-            raise NotFound("there is no such revocation list")
+            raise NotFound("revocation list not found")
         key = (authority.authority_id, shard)
         async with self._building:
             kept = self._kept.get(key)
@@ -197,7 +204,7 @@ class RevocationLists:
         return kept.der
 
     def _is_fresh(self, crl: _Crl) -> bool:
-        """Return whether a cached list is young enough, and no revocation was committed since it was built."""
+        """Return whether a cached list is not too old, and no revocation was committed since the list was built."""
         reader = self._world.db.read()
         return (
             self._world.now() < crl.until
@@ -230,8 +237,9 @@ def _others(reader: Reader, *, now: int) -> tuple[object, ...]:
 
 
 def _list_revoked(reader: Reader, authority: Authority, shard: int | None, *, now: int) -> Iterator[RevokedCertificate]:
-    """Yield every certificate of an authority, or of one partition, that is revoked or on hold. A certificate
-    that expired longer ago than the validity of a list is left out. No certificate is yielded twice.
+    """Yield each certificate of an authority, or of the partition `shard`, that is revoked or on hold, once.
+
+    Certificates that expired before the validity period of a list are left out.
     """
     since = now - CRL_VALIDITY
     for serial, of, at, why in store.revoked(reader, since=since, shard=shard):

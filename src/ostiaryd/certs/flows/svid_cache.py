@@ -1,7 +1,7 @@
 """Cache of X509-SVIDs, one for each agent whose workloads requested one; and the subscriptions of streams to changes.
 
-The key of an X509-SVID exists only in memory: after a restart, each agent gets a new key. All workloads of an agent on
-one server have the same X509-SVID, so repeated requests of a process cost nothing.
+The key of an X509-SVID exists only in memory: after a restart of the server, each agent gets a new key. All workloads
+of an agent on one server get the same X509-SVID from the cache.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ from ostiaryd.tasks.model import standing_id
 
 SECOND = 1_000_000
 BEAT_S = 1.0
-"""Interval in seconds at which commits of other servers are read while a stream is open."""
+"""Seconds between two reads of the commits of other servers while a stream is open."""
 SPREAD = 256
 
 
 @dataclass(slots=True, eq=False)
 class Subscription:
-    """A stream's subscription to changes of its agents."""
+    """A stream's wish to be woken after changes that concern its agents. `is_due` is set by a change."""
 
     agents: frozenset[str] = frozenset()
     is_due: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class _Delta(msgspec.Struct):
-    """A feed message for guards, with only the members that concern workloads."""
+    """A change of the feed, with only the members that concern workloads."""
 
     kind: str
     agent: str = ""
@@ -59,14 +59,16 @@ _decode = json_decoder(_Delta)
 
 
 class SvidCache:
-    """The X509-SVIDs of this process, and the streams that receive them. Lives on the event loop."""
+    """The X509-SVIDs of this server process by agent, and the streams that receive them. Used only on the event
+    loop.
+    """
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._kept: dict[str, tuple[KeptSvid, int]] = {}
-        """X509-SVID of each agent, and the time of its renewal (microseconds)"""
+        """X509-SVIDs by agent, each with the time of its renewal (microseconds)"""
         self._newest: dict[str, Certificate] = {}
-        """newest X509-SVID of each agent, kept also after a refused renewal"""
+        """newest X509-SVIDs by agent; an X509-SVID stays here after a refused renewal"""
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._subscriptions: set[Subscription] = set()
         self._position = outbox.head(world.db.read())
@@ -74,9 +76,9 @@ class SvidCache:
         world.writer.listeners.append(self._on_commit)
 
     async def get(self, workload: Workload) -> tuple[KeptSvid, int]:
-        """Return the X509-SVID of a workload's agent, and the time of the next call (microseconds).
+        """Return the X509-SVID of a workload's agent, and the time (microseconds) at which the caller must call again.
 
-        If a renewal fails because the server cannot write, the present X509-SVID is returned until its end. Raises
+        If a renewal fails because the server cannot write, the present X509-SVID is returned until it expires. Raises
         Forbidden, Conflict, Unavailable.
         """
         agent = workload.agent
@@ -104,7 +106,7 @@ class SvidCache:
             return kept
 
     async def _count_failure(self, agent: str) -> None:
-        """Count a refused renewal of an agent's newest X509-SVID, unless that X509-SVID has expired."""
+        """Count a refused renewal of an agent's newest X509-SVID, unless the X509-SVID has expired."""
         newest, now = self._newest.get(agent), self._world.now()
         if newest is not None and now < newest.not_after:
             with suppress(Unavailable):
@@ -123,13 +125,13 @@ class SvidCache:
         return is_live(reader, find_certificate(reader, kept.certificate.serial, now=now), now=now)
 
     def _spread(self, least: int, most: int) -> int:
-        """Return a random time between `least` and `most`, so that renewals are spread over time."""
+        """Return a random time between `least` and `most`, so that renewals of many agents do not coincide."""
         return least + (most - least) * self._world.random(1)[0] // SPREAD
 
     @contextmanager
     def subscribe(self) -> Iterator[Subscription]:
-        """Yield a subscription. Its event `is_due` is set when one of its agents, a workload, a bundle or a
-        stop changes.
+        """Yield a subscription to changes. Its event `is_due` is set when one of its agents, a workload, a bundle or a
+        stop of the kill switch changes.
         """
         subscription = Subscription()
         self._subscriptions.add(subscription)
@@ -141,7 +143,7 @@ class SvidCache:
             self._subscriptions.discard(subscription)
 
     def prune(self) -> None:
-        """Delete X509-SVIDs that are due for renewal and that no stream uses."""
+        """Delete the X509-SVIDs that are due for renewal and that no stream uses."""
         now, used = self._world.now(), {agent for one in self._subscriptions for agent in one.agents}
         for agent in [agent for agent, kept in self._kept.items() if agent not in used and kept[1] <= now]:
             del self._kept[agent]
@@ -152,7 +154,7 @@ class SvidCache:
     def _beat(self) -> None:
         self._beating = None
         if self._subscriptions:
-            with suppress(DatabaseUnavailable):  # the next beat tries again
+            with suppress(DatabaseUnavailable):  # the next read of the commits tries again
                 self._follow()
             self._beating = asyncio.get_running_loop().call_later(BEAT_S, self._beat)
 
@@ -162,7 +164,7 @@ class SvidCache:
                 self._follow()
 
     def _follow(self) -> None:
-        """Wake the streams that are affected by commits since the last call, of this or another process."""
+        """Wake the streams that are concerned by commits since the last call, of this server or another."""
         reader = self._world.db.read()
         head, before = outbox.head(reader), self._position
         if head == before and not self._world.pin.is_lost:
@@ -181,7 +183,7 @@ class SvidCache:
                 one.is_due.set()
 
     def _names(self, agent: str) -> set[str]:
-        """Return the ids by which a message can refer to the workloads of an agent."""
+        """Return the ids by which a change can refer to the workloads of an agent."""
         kept = self._kept.get(agent)
         certificate = set() if kept is None else {holding_id(kept[0].certificate.serial)}
         return {agent, standing_id(AgentId(agent)), *certificate}

@@ -33,20 +33,22 @@ SVID_USAGES = {"client", "server"}
 
 
 class KeptSvid(NamedTuple):
-    """An X509-SVID with its key, for the workloads of an agent."""
+    """An X509-SVID of an agent with its private key, for all workloads of the agent."""
 
     svid: X509Svid
     certificate: Certificate
 
 
 def issue_x509_svid(act: Act, workload: Workload, *, config: Config) -> KeptSvid:
-    """Issue an X509-SVID to the agent of a workload. Raises Forbidden, Conflict, and the errors of `issue`."""
+    """Issue an X509-SVID to the agent of a workload; return the X509-SVID with its key. Raises Forbidden, Conflict, and
+    the errors of `issue`.
+    """
     agent = _active_agent(act, workload)
     profile = find_profile(load_profiles(config.certificate_profiles), PROFILE)
     if not set(profile.usages) >= SVID_USAGES:
         raise Conflict(
             f"certificates of the profile `{PROFILE}` are not X509-SVIDs",
-            hint="an X509-SVID has the usages client and server (X509-SVID section 4.4)",
+            hint="give the profile the usages `client` and `server` (X509-SVID section 4.4)",
             code="wrong_profile",
         )
     key, name = generate_key(KEY_TYPE), spiffe_id(config.trust_domain, agent.name)
@@ -64,7 +66,9 @@ def issue_x509_svid(act: Act, workload: Workload, *, config: Config) -> KeptSvid
 
 
 def issue_jwt_svid(act: Act, workload: Workload, audiences: Sequence[str], *, config: Config) -> tuple[str, str]:
-    """Issue a JWT-SVID to the agent of a workload; return its SPIFFE ID and the token. Raises Invalid, Forbidden."""
+    """Issue a JWT-SVID to the agent of a workload; return the SPIFFE ID of the agent, and the token. Raises Invalid,
+    Forbidden.
+    """
     act.check_granting()
     agent = _active_agent(act, workload)
     registry.note(
@@ -91,10 +95,10 @@ def issue_jwt_svid(act: Act, workload: Workload, audiences: Sequence[str], *, co
 def validate_jwt_svid(
     reader: Reader, agents: Sequence[str], unverified_token: str, audience: str, *, config: Config, now: int
 ) -> tuple[str, Mapping[str, Any]]:
-    """Return the SPIFFE ID and the claims of a JWT-SVID, if at least one of the agents trusts its trust domain.
+    """Verify a JWT-SVID for `audience`; return its SPIFFE ID and its claims.
 
-    The trust domain is the server's own, or a federated trust domain that one of the agents trusts. A JWT-SVID of an
-    own agent is valid only while that agent is active. Raises Invalid.
+    The token's trust domain must be this server's own, or a federated trust domain that at least one of `agents`
+    trusts. A JWT-SVID of an agent of this server is valid only while that agent is active. Raises Invalid.
     """
     if not audience or not unverified_token:
         raise Invalid("`audience` and `svid` are required")
@@ -117,7 +121,7 @@ def validate_jwt_svid(
 
 
 def _check_own_subject(reader: Reader, subject: SpiffeId, *, now: int) -> None:
-    """Check that the subject is an active agent. Raises Invalid."""
+    """Check that the subject of a JWT-SVID is an active agent of this server. Raises Invalid."""
     try:
         registry.active_agent(reader, subject.path.removeprefix("/agent/"), now=now)
     except Refused as refusal:
@@ -125,7 +129,7 @@ def _check_own_subject(reader: Reader, subject: SpiffeId, *, now: int) -> None:
 
 
 def _active_agent(act: Act, workload: Workload) -> Agent:
-    """Return the agent of a workload, and record it in the ledger entry. Raises Forbidden."""
+    """Return the active agent of a workload, and write the agent into the act's entry. Raises Forbidden."""
     agent = registry.active_agent(act.tx, workload.agent, now=act.now)
     act.entry.agent, act.entry.owner = agent.agent_id, agent.owner
     registry.note(act, object=agent.agent_id, workload=workload.workload_id)
@@ -133,8 +137,8 @@ def _active_agent(act: Act, workload: Workload) -> Agent:
 
 
 def first_refusal(refusals: Sequence[Refused]) -> Refused:
-    """Return the first refusal, for a caller without an identity; without refusals, that the process matches no
-    workload.
+    """Return the refusal for a process without an identity: the first of `refusals`, or, if there are none, the refusal
+    that the process matches no workload.
     """
     if refusals:
         return refusals[0]

@@ -23,9 +23,9 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 
 AGAIN = REFRESH_S * SECOND
-"""Time until the next attempt after a failed fetch of a bundle, in microseconds."""
+"""Microseconds until the next attempt after a failed fetch of a bundle."""
 OLD = 86_400 * SECOND
-"""Age of a bundle above which `doctor` reports it, in microseconds."""
+"""Age of a bundle in microseconds above which `ostiary doctor` reports a problem."""
 
 
 def add_trust_domain(
@@ -37,9 +37,11 @@ def add_trust_domain(
     bundle: TrustBundle | None = None,
     config: Config,
 ) -> TrustDomain:
-    """Add a trust domain to federate with. Its bundle is due at once, and no agent trusts it yet.
+    """Add a trust domain to federate with, and return it. The fetch of its bundle is due at once. No agent trusts the
+    trust domain yet.
 
-    Raises Invalid, NotFound, Conflict (`trust_domain_exists`, `too_many_trust_domains`).
+    `endpoint_spiffe_id`, `bundle`: see `check_endpoint`. Raises Invalid, NotFound, Conflict (`trust_domain_exists`,
+    `too_many_trust_domains`).
     """
     registry.note(act, object=name[:255], bundle_url=bundle_url[:256], endpoint=endpoint_spiffe_id[:256])
     check_other_domain(name, own=config.trust_domain)
@@ -51,7 +53,11 @@ def add_trust_domain(
             f"`{name}` is federated already", hint=f"ostiary trust-domain show {name}", code="trust_domain_exists"
         )
     if len(store.trust_domains(act.tx)) >= MAX_TRUST_DOMAINS:
-        raise Conflict(f"there are {MAX_TRUST_DOMAINS} trust domains", hint="remove one", code="too_many_trust_domains")
+        raise Conflict(
+            f"{MAX_TRUST_DOMAINS} trust domains are federated, which is the limit",
+            hint="remove one",
+            code="too_many_trust_domains",
+        )
     domain = TrustDomain(
         name=name,
         bundle_url=bundle_url,
@@ -67,7 +73,9 @@ def add_trust_domain(
 
 
 def remove_trust_domain(act: Act, name: str) -> TrustDomain:
-    """Remove a federated trust domain; workloads lose its bundle at once. Raises NotFound."""
+    """Remove a federated trust domain, and return it. The workloads of the agents that trusted it lose its bundle at
+    once. Raises NotFound.
+    """
     domain = find_trust_domain(act.tx, name)
     registry.note(act, object=domain.name)
     store.delete(act.tx, domain.name)
@@ -76,7 +84,7 @@ def remove_trust_domain(act: Act, name: str) -> TrustDomain:
 
 
 def allow_agent(act: Act, name: str, agent: str) -> TrustDomain:
-    """Let the workloads of an agent trust a trust domain. Raises NotFound."""
+    """Let the workloads of an agent trust a trust domain; return the trust domain. Raises NotFound."""
     domain, holder = find_trust_domain(act.tx, name), registry.find_agent(act.tx, agent)
     registry.note(act, object=domain.name, agent=holder.agent_id, owner=holder.owner)
     if store.allow(act.tx, domain.name, holder.agent_id):
@@ -85,7 +93,7 @@ def allow_agent(act: Act, name: str, agent: str) -> TrustDomain:
 
 
 def disallow_agent(act: Act, name: str, agent: str) -> TrustDomain:
-    """Withdraw the trust of an agent's workloads in a trust domain. Raises NotFound."""
+    """Withdraw the trust of an agent's workloads in a trust domain; return the trust domain. Raises NotFound."""
     domain, holder = find_trust_domain(act.tx, name), registry.find_agent(act.tx, agent)
     registry.note(act, object=domain.name, agent=holder.agent_id, owner=holder.owner)
     if not store.disallow(act.tx, domain.name, holder.agent_id):
@@ -99,14 +107,13 @@ def disallow_agent(act: Act, name: str, agent: str) -> TrustDomain:
 def find_trust_domain(reader: Reader, name: str) -> TrustDomain:
     """Return a federated trust domain by its name. Raises NotFound."""
     if (domain := store.get(reader, name)) is None:
-        raise NotFound(f"there is no trust domain {name[:64]!a}", hint="ostiary trust-domain list")
+        raise NotFound(f"trust domain {name[:64]!a} not found", hint="list them with `ostiary trust-domain list`")
     return domain
 
 
 def find_endpoint_roots(reader: Reader, endpoint: SpiffeId, config: Config) -> tuple[bytes, ...]:
-    """Return the latest X.509 authorities of the trust domain of a bundle endpoint (SPIFFE Federation, 5.2.2.4).
-
-    Raises NotFound, Unavailable.
+    """Return the X.509 authorities, in the latest bundle, of the trust domain of a bundle endpoint (SPIFFE Federation,
+    5.2.2.4). Raises NotFound, Unavailable.
     """
     if endpoint.trust_domain == config.trust_domain:
         return own_bundle(reader, config).x509
@@ -114,7 +121,7 @@ def find_endpoint_roots(reader: Reader, endpoint: SpiffeId, config: Config) -> t
 
 
 def list_trust_domains(reader: Reader) -> list[TrustDomain]:
-    """Return all federated trust domains by name."""
+    """Return all federated trust domains, sorted by name."""
     return store.trust_domains(reader)
 
 
@@ -124,17 +131,19 @@ def list_trusting_agents(reader: Reader, name: str) -> list[str]:
 
 
 def list_due_domains(reader: Reader, *, now: int) -> list[TrustDomain]:
-    """Return the trust domains whose bundle is due to be fetched."""
+    """Return the trust domains whose bundle must be fetched now."""
     return store.due(reader, now=now, limit=MAX_TRUST_DOMAINS)
 
 
 def claim_refresh(tx: Tx, domain: TrustDomain) -> bool:
-    """Claim the fetch of a bundle for this process; return False if another process has claimed it."""
+    """Claim the fetch of a bundle for this process. Return False if another process has the claim."""
     return store.claim(tx, domain, until=tx.now + AGAIN)
 
 
 def take_bundle(act: Act, name: str, bundle: TrustBundle) -> TrustDomain:
-    """Replace the bundle of a trust domain, and wake the streams of workloads. Raises NotFound, BackwardBundle."""
+    """Store a fetched bundle of a trust domain, and wake the streams of workloads; return the trust domain. Raises
+    NotFound, BackwardBundle.
+    """
     domain = find_trust_domain(act.tx, name)
     registry.note(
         act,
@@ -153,7 +162,7 @@ def take_bundle(act: Act, name: str, bundle: TrustBundle) -> TrustDomain:
 
 
 def keep_bundle(tx: Tx, name: str, bundle: TrustBundle) -> None:
-    """Record that the fetched bundle of a trust domain is unchanged."""
+    """Record that the fetched bundle of a trust domain equals the stored bundle."""
     store.keep(tx, name, due_at=tx.now + bundle.refresh_s * SECOND)
 
 
@@ -163,7 +172,9 @@ def fail_refresh(tx: Tx, name: str, why: str) -> None:
 
 
 def trusted_bundles(reader: Reader, agents: Sequence[str]) -> dict[str, TrustBundle]:
-    """Return the bundles of the federated trust domains that at least one of the agents trusts, by name."""
+    """Return, by the name of the trust domain, the bundles of the federated trust domains that at least one of `agents`
+    trusts.
+    """
     return {
         domain.name: domain.bundle
         for agent in agents
@@ -173,9 +184,9 @@ def trusted_bundles(reader: Reader, agents: Sequence[str]) -> dict[str, TrustBun
 
 
 def troubles(reader: Reader, *, now: int) -> list[str]:
-    """Return a message for each trust domain whose bundle is old, or whose bundle could never be fetched."""
+    """Return a sentence for each trust domain whose bundle is too old or was never fetched."""
     return [
-        f"`{domain.name}`: {domain.failed or 'its bundle was not fetched yet'}"
+        f"`{domain.name}`: {domain.failed or 'the bundle was not fetched yet'}"
         for domain in store.trust_domains(reader)
         if now - (domain.refreshed_at or domain.created_at) > OLD or (domain.failed and domain.refreshed_at is None)
     ]

@@ -24,36 +24,46 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import State
 
 MAX_WITHOUT_USER = 1000
-"""Maximum number of workloads that do not name a user; each process is compared with all of them."""
+"""Maximum number of workloads without a user, since each process is compared with all of them."""
 MAX_OF_USER = 1000
 
 
 def add_workload(act: Act, agent: str, selectors: Selectors, *, config: Config) -> Workload:
-    """Register a workload of an agent. The first workload publishes the trust bundle.
+    """Register a workload of an agent, and return it. The first workload publishes the trust bundle.
 
-    A workload that names only a user matches every process of that user, so the user then belongs to one agent alone.
-    Raises NotFound, Invalid, Conflict (`workload_exists`, `user_taken`, `too_many_workloads`, `wrong_state`).
+    If a workload names only a user, every process of that user matches; the user then belongs to one agent only. Raises
+    NotFound, Invalid, Conflict (`workload_exists`, `user_taken`, `too_many_workloads`, `wrong_state`).
     """
     holder = registry.find_agent(act.tx, agent)
     registry.note(act, object=holder.agent_id, owner=holder.owner, name=holder.name)
     check_selectors(selectors)
     registry.note(act, object=holder.agent_id, selectors=render_selectors(selectors))
     if holder.state is State.DECOMMISSIONED:
-        raise Conflict("an agent that is decommissioned gets no workload", code="wrong_state")
+        raise Conflict("the agent is decommissioned, so it gets no workload", code="wrong_state")
     own = store.of_agent(act.tx, holder.agent_id)
     if any(one.selectors == selectors for one in own):
         raise Conflict(
-            "the agent has this workload already", hint="ostiary agent workload list", code="workload_exists"
+            "the agent has this workload already", hint="see `ostiary agent workload list`", code="workload_exists"
         )
     if len(own) >= MAX_OF_AGENT:
-        raise Conflict(f"the agent has {MAX_OF_AGENT} workloads", hint="remove one first", code="too_many_workloads")
+        raise Conflict(
+            f"the agent has {MAX_OF_AGENT} workloads, which is the limit",
+            hint="remove a workload first",
+            code="too_many_workloads",
+        )
     if selectors.uid is None and store.count_without_user(act.tx) >= MAX_WITHOUT_USER:
         raise Conflict(
-            f"{MAX_WITHOUT_USER} workloads name no user", hint="name the user: --uid", code="too_many_workloads"
+            f"{MAX_WITHOUT_USER} workloads do not name a user, which is the limit",
+            hint="name the user with --uid",
+            code="too_many_workloads",
         )
     of_user = [] if selectors.uid is None else store.of_user(act.tx, selectors.uid)
     if len(of_user) >= MAX_OF_USER:
-        raise Conflict(f"the user has {MAX_OF_USER} workloads", hint="remove one first", code="too_many_workloads")
+        raise Conflict(
+            f"the user has {MAX_OF_USER} workloads, which is the limit",
+            hint="remove a workload first",
+            code="too_many_workloads",
+        )
     others = (one for one in of_user if one.agent != holder.agent_id and is_ambiguous(one.selectors, selectors))
     if (other := next(others, None)) is not None:
         raise Conflict(
@@ -72,9 +82,9 @@ def add_workload(act: Act, agent: str, selectors: Selectors, *, config: Config) 
 
 
 def remove_workload(act: Act, id: str) -> Workload:
-    """Remove a workload; its processes lose the identity of the agent. Raises NotFound."""
+    """Remove a workload, and return it. Its processes lose the identity of the agent. Raises NotFound."""
     if (workload := store.get(act.tx, id)) is None:
-        raise NotFound("there is no such workload", hint="ostiary agent workload list")
+        raise NotFound("workload not found", hint="see `ostiary agent workload list`")
     registry.note(
         act, object=workload.agent, workload=workload.workload_id, selectors=render_selectors(workload.selectors)
     )
@@ -90,10 +100,10 @@ def list_workloads(reader: Reader, page: Page, *, agent: str | None = None) -> l
 
 
 def match_process(reader: Reader, facts: WorkloadFacts, *, with_digest: bool) -> list[Workload]:
-    """Return the workloads that a process matches, the oldest first, with at most one of each agent.
+    """Return the workloads whose selectors a process matches, the oldest first, at most one of each agent.
 
-    Without `with_digest`, the digest of the executable is not compared. Raises Forbidden for a process that matches
-    more than `MAX_MATCHES` agents.
+    Without `with_digest`, the digest of the executable counts as matching. Raises Forbidden if the process matches more
+    than `MAX_MATCHES` agents.
     """
     of_agent: dict[str, Workload] = {}
     for workload in store.candidates(reader, facts.uid):

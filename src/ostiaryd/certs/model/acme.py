@@ -30,26 +30,26 @@ MINUTE, HOUR, DAY = 60 * SECOND, 3600 * SECOND, 86_400 * SECOND
 KINDS = "urn:ietf:params:acme:error:"
 MEDIA_TYPE = "application/jose+json"
 ALGORITHMS = ("ES256", "ES384", "EdDSA", "RS256", "PS256")
-"""Signature algorithms of account keys and certificate keys, the preferred one first."""
+"""Signature algorithms that account keys and certificate keys may use, the preferred algorithm first."""
 MACS = {"HS256": "sha256", "HS384": "sha384", "HS512": "sha512"}
-"""MAC algorithms of external account bindings, with their hash functions."""
+"""MAC algorithms of external account bindings, each with its hash function."""
 MAX_IDENTIFIERS = 100
 MAX_CONTACTS = 10
 MAX_PENDING = 300
-"""Maximum number of an account's orders that are neither valid nor invalid."""
+"""Maximum number of orders of one account that are pending, ready or processing."""
 NONCE_LIFETIME = HOUR
 ORDER_LIFETIME = DAY
-"""Time within which an order must be finalized, in microseconds."""
+"""Microseconds after its creation within which an order must be finalized."""
 MAX_KEY_AUTHORIZATION = 4096
-"""Maximum size of a response to http-01, in bytes."""
+"""Maximum number of bytes of a response to http-01."""
 ACME_TLS = "acme-tls/1"
-"""Application protocol (ALPN) of tls-alpn-01 (RFC 8737 section 6.2)."""
+"""Application protocol (ALPN) with which tls-alpn-01 connects (RFC 8737 section 6.2)."""
 ACME_IDENTIFIER = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.31")
 _RFC3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?(?:[Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
 RETRY_S = (1, 3)
-"""Delays before the second and the third attempt of a validation, in seconds."""
+"""Seconds before the second and before the third attempt of a validation."""
 REASONS = {
     0: RevocationReason.UNSPECIFIED,
     1: RevocationReason.KEY_COMPROMISE,
@@ -58,7 +58,7 @@ REASONS = {
     5: RevocationReason.CESSATION,
     9: RevocationReason.PRIVILEGE_WITHDRAWN,
 }
-"""Revocation reasons that a client may state, by code (RFC 5280 section 5.3.1)."""
+"""Revocation reasons that a client may state, by their code (RFC 5280 section 5.3.1)."""
 
 
 class Subproblem(NamedTuple):
@@ -71,7 +71,9 @@ class Subproblem(NamedTuple):
 
 
 class AcmeRefused(Refused):
-    """A refusal as an ACME problem (RFC 8555 section 6.7). Its `code` is the type of the problem."""
+    """A refusal as an ACME problem (RFC 8555 section 6.7). `code` is the type of the problem, without the prefix of its
+    URN.
+    """
 
     def __init__(
         self,
@@ -84,23 +86,25 @@ class AcmeRefused(Refused):
         location: str = "",
         after_s: int = 0,
     ) -> None:
-        """Set the refusal. `location` is the URL of an existing account; the client may retry after `after_s`
-        seconds.
+        """Create the refusal. `location`: the URL of an existing account. `after_s`: the seconds after which the client
+        may retry; 0: not stated.
         """
         super().__init__(message, hint=hint, code=code)
         self.status, self.subproblems, self.location, self.after_s = status, subproblems, location, after_s
 
 
 class Unauthorized(AcmeRefused):
-    """A refusal because the account, or the response to a challenge, does not permit the request (`unauthorized`)."""
+    """A refusal because the account may not make the request, or because the response to a challenge is wrong
+    (`unauthorized`).
+    """
 
     def __init__(self, message: str, *, status: int = 403, hint: str = "") -> None:
         super().__init__("unauthorized", message, status=status, hint=hint)
 
 
 class StaleNonce(AcmeRefused):
-    """A refusal for a nonce that is foreign or expired. The client retries with a new nonce, so no ledger entry
-    is written.
+    """A refusal because this server did not issue the nonce, or the nonce has expired. The client retries with a new
+    nonce, so the refusal writes no ledger entry.
     """
 
     is_challenge = True
@@ -119,8 +123,8 @@ class OrderStatus(StrEnum):
 
 
 class AuthorizationStatus(StrEnum):
-    """The stored status. While a challenge is being validated, the status is `processing`, shown to clients as
-    pending.
+    """The stored status of an authorization. While the server validates a challenge, the status is `processing`;
+    clients see it as `pending`.
     """
 
     PENDING = "pending"
@@ -131,7 +135,7 @@ class AuthorizationStatus(StrEnum):
 
 
 class Problem(NamedTuple):
-    """The stored reason why a validation failed, which clients see."""
+    """The reason why a validation failed, as stored and as clients see it."""
 
     kind: str
     detail: str
@@ -139,15 +143,15 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcmeKey:
-    """A MAC key for an external account binding. `holder` is the agent or person for whom the account is
-    created. Times in microseconds.
+    """A MAC key for an external account binding. `holder` is the agent or person for whom the key creates an account.
+    Times are microseconds since the epoch.
     """
 
     kid: str
     holder: str
     profile: str
     names: tuple[str, ...]
-    """patterns of the names that the account may order (`certs.model.names`); empty: only the profile and the
+    """patterns of the names that the account may order (`certs.model.names`); if empty, only the profile and the
     policies limit the names
     """
     sealed: bytes = field(repr=False)
@@ -159,7 +163,7 @@ class AcmeKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcmeAccount:
-    """An ACME account. `holder` is the agent or person that is the holder of its certificates."""
+    """An ACME account. `holder` is the agent or person that holds the account's certificates."""
 
     account_id: str
     jkt: str
@@ -173,10 +177,10 @@ class AcmeAccount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """An order. `not_after` is the end of the certificate that the client requests, `serial` the serial number of the
-    issued certificate, and `replaces` the ARI identifier of the certificate to replace.
+    """An ACME order. `not_after` is the end that the client requests for the certificate, `serial` the serial number of
+    the issued certificate, and `replaces` the ARI identifier of the certificate to replace.
 
-    Times are in microseconds.
+    Times are microseconds since the epoch.
     """
 
     order_id: str
@@ -191,15 +195,17 @@ class Order:
     serial: str | None = None
 
     def status_at(self, now: int) -> str:
-        """Return the status at `now` (microseconds). An order that was not finalized in time is invalid."""
+        """Return the status of the order at `now` (microseconds). An order that was not finalized before its expiry is
+        invalid.
+        """
         is_open = self.status in (OrderStatus.PENDING, OrderStatus.READY)
         return OrderStatus.INVALID if is_open and now >= self.expires_at else self.status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authorization:
-    """An authorization of one identifier for one order. `challenge` is the type that the client chose; "" if
-    none yet.
+    """The authorization of one identifier in one order. `challenge` is the challenge type that the client chose; empty
+    before the choice.
     """
 
     authorization_id: str
@@ -217,7 +223,7 @@ class Authorization:
 
     @property
     def challenge_types(self) -> tuple[str, ...]:
-        """Return the challenge types with which control of the identifier can be proved."""
+        """Return the challenge types with which a client can prove control of the identifier."""
         if self.identifier.kind is NameKind.IP:
             return ("http-01", "tls-alpn-01")  # RFC 8738 section 7
         return ("dns-01",) if self.identifier.is_wildcard else ("http-01", "dns-01", "tls-alpn-01")
@@ -250,7 +256,9 @@ class UnverifiedJws(NamedTuple):
     signature: bytes
 
     def verify(self, jwk: object) -> jose.PublicKey:
-        """Return the public key `jwk` if it verifies the signature. Raises AcmeRefused."""
+        """Verify the signature with the public key `jwk`, and return the key. Raises AcmeRefused if the signature is
+        wrong.
+        """
         key = _parse_key_with(msgspec.json.encode(jwk), self.alg)
         try:
             key.verify(self.signature, self.signing_input)
@@ -261,8 +269,8 @@ class UnverifiedJws(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def _parse_key_with(jwk: bytes, alg: str) -> jose.PublicKey:
-    """Return the public key of a JWK, for signatures with `alg`. Cached, because an order has seven requests or more
-    by one key. Raises AcmeRefused.
+    """Return the public key of a JWK for signatures with the algorithm `alg`. The result is cached, because an order
+    takes seven or more requests with one key. Raises AcmeRefused.
     """
     key = parse_key(msgspec.json.decode(jwk))
     try:
@@ -292,8 +300,8 @@ class _Header(msgspec.Struct):
 def parse_jws(body: object, *, macs: bool = False, has_nonce: bool = True) -> UnverifiedJws:
     """Return the parts of a flattened JWS. Raises AcmeRefused.
 
-    `macs`: the algorithm must be a MAC, as in an external account binding. A nonce is required with `has_nonce`, and
-    refused without.
+    `macs`: whether the algorithm must be a MAC, as in an external account binding; otherwise it must be a signature
+    algorithm. `has_nonce`: whether a nonce is required; otherwise a nonce is refused.
     """
     try:
         jws = convert(body, _Flattened)
@@ -304,7 +312,7 @@ def parse_jws(body: object, *, macs: bool = False, has_nonce: bool = True) -> Un
         raise AcmeRefused("malformed", f"the request is not a flattened JWS: {error}") from None
     assert isinstance(value, dict)
     if jws.header is not msgspec.UNSET or jws.signatures is not msgspec.UNSET:
-        raise AcmeRefused("malformed", "a JWS has one signature and no unprotected header")
+        raise AcmeRefused("malformed", "the JWS has more than one signature, or an unprotected header")
     for name in ("crit", "b64"):
         if name in value:
             raise AcmeRefused("malformed", f"the JWS has an unsupported extension (`{name}`)")
@@ -330,9 +338,8 @@ def parse_key(jwk: object) -> jose.PublicKey:
 
 
 def check_binding(binding: object, *, url: str, jwk: Mapping[str, str], mac_key: bytes) -> None:
-    """Check an external account binding: the MAC key must have signed the account's key (RFC 8555 section 7.3.4).
-
-    Raises AcmeRefused.
+    """Check that an external account binding is valid: the MAC key has signed the account's key for this URL (RFC 8555
+    section 7.3.4). Raises AcmeRefused.
     """
     jws = parse_jws(binding, macs=True, has_nonce=False)
     if not hmac.compare_digest(hmac.digest(mac_key, jws.signing_input, MACS[jws.alg]), jws.signature):
@@ -348,19 +355,21 @@ def check_binding(binding: object, *, url: str, jwk: Mapping[str, str], mac_key:
 
 
 def binding_kid(binding: object) -> str:
-    """Return the id of the MAC key that a binding names; the MAC is not verified. Raises AcmeRefused."""
+    """Return the id of the MAC key that an external account binding names. The MAC is not verified. Raises
+    AcmeRefused.
+    """
     return parse_jws(binding, macs=True, has_nonce=False).kid
 
 
 def make_nonce(secret: bytes, *, now: int, random: bytes) -> str:
-    """Return a new nonce with the time `now` (microseconds) and 8 random bytes."""
+    """Return a new nonce: the time `now` (microseconds) and 8 random bytes, with a MAC by `secret`."""
     body = (now // SECOND).to_bytes(8) + random
     return b64u(body + hmac.digest(secret, body, "sha256")[:16])
 
 
 def check_nonce(secret: bytes, nonce: str, *, now: int) -> int:
-    """Return the expiry of a nonce (microseconds). Raises StaleNonce for a nonce of another server, or an
-    expired one.
+    """Return the expiry of a nonce in microseconds. Raises StaleNonce if this server did not issue the nonce, or the
+    nonce has expired.
     """
     try:
         raw = unb64u(nonce)
@@ -368,7 +377,7 @@ def check_nonce(secret: bytes, nonce: str, *, now: int) -> int:
         raw = b""
     body, tag = raw[:16], raw[16:]
     if len(raw) != 32 or not hmac.compare_digest(hmac.digest(secret, body, "sha256")[:16], tag):
-        raise StaleNonce("badNonce", "the nonce is not one of this server")
+        raise StaleNonce("badNonce", "this server did not issue the nonce")
     ends = int.from_bytes(body[:8]) * SECOND + NONCE_LIFETIME
     if now >= ends:
         raise StaleNonce("badNonce", "the nonce has expired")
@@ -379,13 +388,13 @@ def check_nonce(secret: bytes, nonce: str, *, now: int) -> int:
 
 
 def check_contacts(contacts: Sequence[str]) -> tuple[str, ...]:
-    """Return the contacts, if they are at most 10 `mailto:` URLs with one address each. Raises AcmeRefused."""
+    """Return the contacts if there are at most 10, each a `mailto:` URL with one address. Raises AcmeRefused."""
     if len(contacts) > MAX_CONTACTS:
         raise AcmeRefused("invalidContact", f"an account has at most {MAX_CONTACTS} contacts")
     for contact in contacts:
         scheme, _, address = contact.partition(":")
         if scheme.lower() != "mailto":
-            raise AcmeRefused("unsupportedContact", f"the contact {contact[:100]!a} is no `mailto:` URL")
+            raise AcmeRefused("unsupportedContact", f"the contact {contact[:100]!a} is not a `mailto:` URL")
         try:
             check_address(address, name="the contact")
         except Invalid as error:
@@ -427,7 +436,7 @@ def _identifier(type: str, value: str) -> CertificateName:
     except Invalid as error:
         raise AcmeRefused("malformed", error.message, hint=error.hint) from None
     if name.kind is NameKind.IP and name.value != value:  # RFC 8738 section 3
-        raise AcmeRefused("malformed", f"{value[:64]!a} is not the usual spelling of {name.value}")
+        raise AcmeRefused("malformed", f"{value[:64]!a} is not in normal form: write {name.value}")
     return name
 
 
@@ -443,7 +452,7 @@ def parse_instant(text: str, *, name: str) -> int:
 
 
 def render_instant(at: int) -> str:
-    """Return a time (microseconds) as RFC 3339 text."""
+    """Return a time (microseconds since the epoch) as RFC 3339 text in UTC."""
     return datetime.fromtimestamp(at // SECOND, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -451,19 +460,19 @@ def render_instant(at: int) -> str:
 
 
 def key_authorization(token: str, thumbprint: str) -> str:
-    """Return the key authorization for a challenge token: a proof that the holder of the account's key responds
-    to the challenge (RFC 8555 section 8.1).
+    """Return the key authorization for the token of a challenge and the thumbprint of the account's key. The key
+    authorization proves that the holder of the account's key responds to the challenge (RFC 8555 section 8.1).
     """
     return f"{token}.{thumbprint}"
 
 
 def dns_value(authorization: str) -> str:
-    """Return the value of the TXT record of dns-01 for a key authorization (RFC 8555 section 8.4)."""
+    """Return the value that the TXT record of dns-01 must have for a key authorization (RFC 8555 section 8.4)."""
     return b64u(sha256(authorization.encode()).digest())
 
 
 def proven_host(name: CertificateName) -> str:
-    """Return the host of which control must be proved: the name without its wildcard label."""
+    """Return the host whose control must be proved: the name, without the label `*` of a wildcard."""
     return name.value.removeprefix("*.")
 
 
@@ -473,13 +482,15 @@ def server_name(name: CertificateName) -> str:
 
 
 def check_http_answer(body: bytes, authorization: str) -> None:
-    """Check that the response to http-01 is the key authorization; white space may follow. Raises AcmeRefused."""
+    """Check that the response to http-01 is the key authorization, with optional white space at the end. Raises
+    AcmeRefused.
+    """
     if not hmac.compare_digest(body.rstrip(), authorization.encode()):
         raise AcmeRefused("incorrectResponse", "the server does not answer with the key authorization", status=403)
 
 
 def check_dns_answer(texts: Iterable[bytes], authorization: str) -> None:
-    """Check that one of the TXT records of dns-01 is the digest of the key authorization. Raises AcmeRefused."""
+    """Check that one of the TXT records is the value of dns-01 for the key authorization. Raises AcmeRefused."""
     expected = dns_value(authorization).encode()
     if not any(hmac.compare_digest(text, expected) for text in texts):
         raise AcmeRefused("incorrectResponse", "no TXT record has the digest of the key authorization", status=403)
@@ -517,9 +528,7 @@ def check_tls_answer(der: bytes, protocol: str | None, name: CertificateName, au
 
 
 def check_requested_names(order: Order, requested: Sequence[CertificateName]) -> None:
-    """Check that the names of a certificate signing request are exactly those of the order. Raises AcmeRefused
-    (`badCSR`).
-    """
+    """Check that a certificate signing request has exactly the names of the order. Raises AcmeRefused (`badCSR`)."""
     if set(requested) != set(order.identifiers):
         raise AcmeRefused("badCSR", "the names of the certificate signing request are not those of the order")
 
@@ -549,10 +558,10 @@ def parse_certificate_id(text: str) -> tuple[bytes, int]:
 
 
 def renewal_window(*, not_before: int, not_after: int, is_ended: bool, now: int) -> tuple[int, int]:
-    """Return the window in which a certificate should be renewed (microseconds). It begins after two thirds of the
-    lifetime. The window of an ended certificate is in the past, so that clients renew at once.
+    """Return the window (start, end) in microseconds in which a client should renew a certificate (RFC 9773).
 
-    The window has a twelfth of the lifetime, so that the renewals of short-lived certificates are spread over time.
+    The window begins after two thirds of the lifetime and takes a twelfth of the lifetime, so that renewals are spread
+    over time. If the certificate has ended (`is_ended`), the window is in the past, so that clients renew at once.
     """
     life = not_after - not_before
     if is_ended:
@@ -562,7 +571,7 @@ def renewal_window(*, not_before: int, not_after: int, is_ended: bool, now: int)
 
 
 def poll_after_s(*, not_before: int, not_after: int) -> int:
-    """Return the number of seconds after which a client should ask for the window again: a 24th of the
-    lifetime, from 1 minute to 6 hours.
+    """Return the number of seconds after which a client should ask for the renewal window again: a 24th of the
+    certificate's lifetime, but from 1 minute to 6 hours.
     """
     return min(max((not_after - not_before) // SECOND // 24, 60), 6 * 3600)

@@ -3,9 +3,9 @@
     pending --> active --rotation--> retired --its last certificate has expired--> gone
                    +---------------------+--revocation--> revoked --its own certificate has expired--> gone
 
-Of roots and of intermediates at most one is active. The trust bundle has all roots. An intermediate that an external
-root signs is pending until its certificate is imported. A new root is pending, and in the trust bundle, for some time
-before it signs; the root before it certifies its key, for clients that have only the old bundle.
+At most one root and one intermediate are active. The trust bundle contains all roots. An intermediate that an external
+root certifies is pending until its certificate is imported. A new root is pending, and already in the trust bundle, for
+some time before it signs. The previous root cross-certifies the new root, for clients that have only the old bundle.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ostiaryd.certs.model.names import CertificateName, NameKind, parse_name
 AuthorityId = NewType("AuthorityId", str)
 SECOND = 1_000_000
 BACKDATED_S = 60
-"""Time by which the validity of a certificate begins before its issuance, in seconds, for clocks that are slow."""
+"""Seconds by which the validity of a certificate begins before its issuance, for clients whose clocks are slow."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -46,15 +46,18 @@ class AuthorityState(StrEnum):
     ACTIVE = "active"
     RETIRED = "retired"
     REVOKED = "revoked"
-    """only for an intermediate: the revocation list of its root has it, and none of its certificates is in force"""
+    """revoked, which only an intermediate can be: the revocation list of its root contains it, and its certificates are
+    refused
+    """
 
 
 class Authority(msgspec.Struct, frozen=True, kw_only=True):
-    """An authority. It is valid from `not_before` (inclusive) to `not_after` (exclusive), in microseconds.
+    """An authority, valid from `not_before` (inclusive) to `not_after` (exclusive), in microseconds.
 
-    `parent` is the authority that signed its certificate; for a root, the root that cross-certified it, or None.
-    `sealed` is its private key, encrypted under the keyring; or `hsm_key` is the id of its key in the HSM. An external
-    authority has neither, so this server cannot sign with it. `certificate` is empty for a pending intermediate.
+    `parent` is the id of the authority that signed its certificate; for a root, the id of the root that cross-certified
+    it, or None. The private key is `sealed` (encrypted with the keyring), or in the HSM under the id `hsm_key`. An
+    external authority has neither, so this server cannot sign with it. `certificate` is empty while an intermediate is
+    pending.
     """
 
     authority_id: AuthorityId
@@ -69,15 +72,15 @@ class Authority(msgspec.Struct, frozen=True, kw_only=True):
     sealed: bytes | None
     hsm_key: str | None = None
     permitted: tuple[str, ...] = ()
-    """names to which the authority is limited, with all names below them (RFC 5280 section 4.2.1.10), such as
-    `dns:example.com`; empty: all names
+    """names that the authority may certify, such as `dns:example.com`, with all names below (RFC 5280 section
+    4.2.1.10); empty: all names
     """
     not_before: int
     not_after: int
     created_at: int
     retired_at: int | None = None
     active_from: int | None = None
-    """time from which a pending root may become active and sign"""
+    """time (microseconds) from which a pending root may become active"""
     revoked_at: int | None = None
     reason: str = ""
     """reason of the revocation, by its name in X.509"""
@@ -89,13 +92,13 @@ class Authority(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def instant(time: int) -> datetime:
-    """Return a time in microseconds as a datetime in whole seconds, for X.509."""
+    """Return a time in microseconds since the epoch as a datetime, rounded down to whole seconds, as X.509 needs it."""
     return _EPOCH + timedelta(seconds=time // SECOND)
 
 
 def last_second(end: int) -> datetime:
-    """Return the `notAfter` of a certificate that ends at `end` (microseconds): the last second of its validity
-    (RFC 5280 section 4.1.2.5).
+    """Return the `notAfter` of a certificate that ends at `end` (microseconds, exclusive): the last whole second of its
+    validity (RFC 5280 section 4.1.2.5).
     """
     return instant(end - SECOND)
 
@@ -106,12 +109,12 @@ def microseconds(time: datetime) -> int:
 
 
 def read_begin(certificate: x509.Certificate) -> int:
-    """Return the beginning of a certificate's validity, in microseconds."""
+    """Return the beginning of a certificate's validity in microseconds since the epoch."""
     return microseconds(certificate.not_valid_before_utc)
 
 
 def read_end(certificate: x509.Certificate) -> int:
-    """Return the end of a certificate's validity (exclusive), in microseconds."""
+    """Return the end of a certificate's validity (exclusive) in microseconds since the epoch."""
     return microseconds(certificate.not_valid_after_utc) + SECOND
 
 
@@ -127,7 +130,7 @@ def hash_for(key: PrivateKey) -> hashes.SHA256 | hashes.SHA384 | None:
 
 
 def sign(key: PrivateKey, text: bytes) -> bytes:
-    """Return a signature by the key of an authority, in the form that X.509 has for it."""
+    """Return the signature of `text` by the key of an authority, encoded as X.509 requires."""
     match key:
         case ec.EllipticCurvePrivateKey():
             return key.sign(text, ec.ECDSA(hashes.SHA384() if key.curve.key_size == 384 else hashes.SHA256()))
@@ -155,7 +158,7 @@ _ED25519 = bytes.fromhex("300506032b6570")
 
 
 def subject_of(text: str) -> x509.Name:
-    """Return the subject of an authority, which is a common name."""
+    """Return the X.509 name whose only attribute is the common name `text`."""
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
 
@@ -231,19 +234,21 @@ def build_responder_certificate(
 
 
 def constraints(permitted: Sequence[str]) -> x509.NameConstraints:
-    """Return the name constraints that limit an authority to these names and the names below them. Raises Invalid."""
+    """Return the X.509 name constraints for `permitted`: the authority may certify only these DNS names and the names
+    below. Raises Invalid.
+    """
     subtrees: list[x509.GeneralName] = []
     for text in permitted:
         name = parse_name(text)
         if name.kind is not NameKind.DNS or name.is_wildcard:
-            raise Invalid("an authority is limited to DNS names", hint="such as dns:example.com")
+            raise Invalid("the names of an authority must be DNS names", hint="write a name as dns:example.com")
         subtrees.append(x509.DNSName(name.value))
     return x509.NameConstraints(subtrees, None)
 
 
 def read_permitted(certificate: x509.Certificate) -> tuple[str, ...]:
-    """Return the DNS names to which the certificate of an authority is limited; empty if it is not limited.
-    Raises Invalid for unsupported constraints.
+    """Return the DNS names that the certificate of an authority permits; empty if the certificate has no name
+    constraints. Raises Invalid for other kinds of name constraints.
     """
     try:
         limits = certificate.extensions.get_extension_for_class(x509.NameConstraints).value
@@ -251,13 +256,16 @@ def read_permitted(certificate: x509.Certificate) -> tuple[str, ...]:
         return ()
     permitted = limits.permitted_subtrees or []
     if limits.excluded_subtrees or any(not isinstance(one, x509.DNSName) for one in permitted):
-        raise Invalid("the certificate has name constraints other than permitted DNS names", hint="ask for another")
+        raise Invalid(
+            "the certificate has name constraints other than permitted DNS names",
+            hint="ask the owner of the root for another certificate",
+        )
     return tuple(f"dns:{one.value.removeprefix('.')}" for one in permitted)
 
 
 def is_permitted(permitted: Sequence[str], name: CertificateName) -> bool:
-    """Return whether an authority that is limited to `permitted` may certify the name. The constraints are for DNS
-    names; other kinds are not limited (RFC 5280).
+    """Return whether an authority that is limited to `permitted` may certify the name. The limit applies only to DNS
+    names (RFC 5280).
     """
     if not permitted or name.kind is not NameKind.DNS:
         return True

@@ -28,9 +28,9 @@ MAX_KEYS = 128
 MAX_KID = 256
 MAX_SEQUENCE = (1 << 64) - 1
 REFRESH_S = 300
-"""Interval between fetches of a bundle without `spiffe_refresh_hint`, in seconds (6.1)."""
+"""Seconds between fetches of a bundle without `spiffe_refresh_hint` (6.1)."""
 MIN_REFRESH_S, MAX_REFRESH_S = 10, 86_400
-"""Limits of the interval between fetches of another trust domain's bundle, in seconds."""
+"""Minimum and maximum seconds between fetches of another trust domain's bundle."""
 X509_USE, JWT_USE = "x509-svid", "jwt-svid"
 _CURVES: dict[str, tuple[ec.EllipticCurve, int]] = {
     "P-256": (ec.SECP256R1(), 32),
@@ -40,13 +40,13 @@ _CURVES: dict[str, tuple[ec.EllipticCurve, int]] = {
 _CURVE_OF_ALG = {"ES256": "P-256", "ES384": "P-384", "ES512": "P-521"}
 _HASHES: dict[str, hashes.HashAlgorithm] = {"256": hashes.SHA256(), "384": hashes.SHA384(), "512": hashes.SHA512()}
 ALGS = frozenset(kind + size for kind in ("RS", "ES", "PS") for size in _HASHES)
-"""Algorithms of JWT-SVIDs (JWT-SVID section 2.1)."""
+"""Signature algorithms that a JWT-SVID may have (JWT-SVID section 2.1)."""
 RSA_BITS = range(2048, 8193)
 _PRIVATE = ("d", "p", "q", "dp", "dq", "qi", "oth", "k")
 
 
 class JwtAuthority(NamedTuple):
-    """A key that signs JWT-SVIDs."""
+    """A public key that verifies JWT-SVIDs."""
 
     kid: str
     jwk: dict[str, str]
@@ -54,7 +54,7 @@ class JwtAuthority(NamedTuple):
     key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 
     def verify(self, alg: str, signature: bytes, text: bytes) -> None:
-        """Raise InvalidToken unless the signature was made with this key and the algorithm `alg`."""
+        """Check that `signature` is a signature of `text` by this key with the algorithm `alg`. Raises InvalidToken."""
         hashed = _HASHES[alg[2:]]
         try:
             if isinstance(self.key, rsa.RSAPublicKey):
@@ -85,13 +85,13 @@ class TrustBundle(NamedTuple):
     refresh_hint_s: int | None = None
 
     def find(self, kid: object, alg: str) -> JwtAuthority:
-        """Return the key of a JWT-SVID: the key with the `kid`, or without `kid` the only key for `alg`. Raises
-        InvalidToken.
+        """Return the key that verifies a JWT-SVID: the key with this `kid`; or, without `kid`, the only key for `alg`.
+        Raises InvalidToken.
         """
         keys = [one for one in self.jwt if one.accepts(alg) and (kid is None or one.kid == kid)]
         if len(keys) != 1:
             raise InvalidToken(
-                f"{len(keys) or 'no'} keys of the trust domain fit the `kid` and `alg` of the JWT-SVID, instead of one",
+                f"{len(keys) or 'no'} keys of the trust domain match the `kid` and `alg` of the JWT-SVID, not one",
                 hint="get a new JWT-SVID",
                 code="unknown_kid",
             )
@@ -99,12 +99,12 @@ class TrustBundle(NamedTuple):
 
     @property
     def jwt_jwks(self) -> list[dict[str, str]]:
-        """The public JWKs of the keys of JWT-SVIDs."""
+        """Return the public JWKs of the keys that verify JWT-SVIDs."""
         return [one.jwk for one in self.jwt]
 
     @property
     def refresh_s(self) -> int:
-        """The number of seconds after which to fetch the bundle again."""
+        """Return the number of seconds after which the bundle must be fetched again."""
         return min(max(self.refresh_hint_s or REFRESH_S, MIN_REFRESH_S), MAX_REFRESH_S)
 
 
@@ -112,16 +112,18 @@ EMPTY = TrustBundle((), ())
 
 
 def parse_bundle(body: bytes) -> TrustBundle:
-    """Return a bundle from its JSON. Raises Malformed, Invalid."""
+    """Return the bundle in a JSON document. Raises Malformed, Invalid."""
     content = canonical.parse(body, max_bytes=MAX_BUNDLE)
     keys = content.get("keys") if isinstance(content, dict) else None
     if not isinstance(content, dict) or not isinstance(keys, list):
-        raise Malformed("a bundle is a JSON object with an array `keys`")
+        raise Malformed("the bundle is not a JSON object with an array `keys`")
     if len(keys) > MAX_KEYS:
         raise Invalid(f"the bundle has more than {MAX_KEYS} keys")
     jwks = [jwk for jwk in keys if isinstance(jwk, dict)]
     if any(name in jwk for jwk in jwks for name in _PRIVATE):
-        raise Invalid("the bundle publishes a private key", hint="its trust domain must replace the key")
+        raise Invalid(
+            "the bundle publishes a private key", hint="the operator of the trust domain must replace the key"
+        )
     roots = (_parse_root(jwk) for jwk in jwks if jwk.get("use") == X509_USE)
     authorities = (parse_jwt_authority(jwk) for jwk in jwks if jwk.get("use") == JWT_USE)
     return TrustBundle(
@@ -133,7 +135,7 @@ def parse_bundle(body: bytes) -> TrustBundle:
 
 
 def render_bundle(bundle: TrustBundle) -> bytes:
-    """Return a bundle as JSON."""
+    """Return a bundle as a JSON document."""
     keys: list[Mapping[str, object]] = [
         {**_jwk_of(root), "use": X509_USE, "x5c": [base64.b64encode(root).decode()]} for root in bundle.x509
     ]
@@ -143,12 +145,14 @@ def render_bundle(bundle: TrustBundle) -> bytes:
 
 
 def render_jwt_keys(authorities: Sequence[JwtAuthority]) -> bytes:
-    """Return keys of JWT-SVIDs as a plain JWK Set (SPIFFE Workload API section 6.2.2)."""
+    """Return the keys that verify JWT-SVIDs as a plain JWK Set (SPIFFE Workload API section 6.2.2)."""
     return msgspec.json.encode({"keys": [one.jwk for one in authorities]})
 
 
 def parse_jwt_authority(jwk: Mapping[str, object]) -> JwtAuthority | None:
-    """Return the JWT-SVID key of a JWK; None if the JWK cannot be used (JWT-SVID section 6.1: `kid` is required)."""
+    """Return the key that a JWK describes, for the verification of JWT-SVIDs; None if the JWK cannot be used (JWT-SVID
+    section 6.1: `kid` is required).
+    """
     kid = jwk.get("kid")
     if not isinstance(kid, str) or not 0 < len(kid) <= MAX_KID:
         return None
@@ -173,8 +177,11 @@ def parse_jwt_authority(jwk: Mapping[str, object]) -> JwtAuthority | None:
 
 
 def _parse_root(jwk: Mapping[str, object]) -> bytes | None:
-    """Return the certificate, in DER, of the X.509 authority that a JWK describes: the first value of `x5c` (X509-SVID
-    section 6.2). Return None if it is missing or malformed, is no authority, or has a key that no JWK can show.
+    """Return, in DER, the certificate of the X.509 authority that a JWK describes: the first value of `x5c` (X509-SVID
+    section 6.2).
+
+    Return None if the certificate is missing or malformed, is not an authority's, or has a key that a JWK cannot
+    represent.
     """
     values = jwk.get("x5c")
     if not isinstance(values, list) or not values or not isinstance(values[0], str):
@@ -184,7 +191,7 @@ def _parse_root(jwk: Mapping[str, object]) -> bytes | None:
         if not certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
             return None
         der = certificate.public_bytes(Encoding.DER)
-        _jwk_of(der)  # a key that has no JWK cannot be shown again
+        _jwk_of(der)  # this server could not publish such a key again
     except (ValueError, Malformed, Invalid, x509.ExtensionNotFound):
         return None
     return der

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ostiaryd.certs.model.acme import AcmeRefused
 
 CRITICAL = 128
-"""flag of a record whose tag an authority must understand before it issues"""
+"""flag of a CAA record: an authority that does not know the record's tag must not issue"""
 _KNOWN = frozenset({"issue", "issuewild", "iodef", "issuemail", "issuevmc", "contactemail", "contactphone"})
 _LABEL = "[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
@@ -27,7 +27,7 @@ class CaaRecord(NamedTuple):
 
 
 class IssuerValue(NamedTuple):
-    """The value of an `issue` or `issuewild` property: the domain name of an authority, and parameters."""
+    """The value of an `issue` or `issuewild` property: the domain name of an authority, and the parameters."""
 
     domain: str
     parameters: dict[str, str]
@@ -42,9 +42,10 @@ def domains_above(host: str) -> list[str]:
 def check_caa(
     records: Sequence[CaaRecord], *, is_wildcard: bool, domains: frozenset[str], account_url: str, method: str
 ) -> None:
-    """Check that the relevant CAA records of a name permit this authority. Raises AcmeRefused (`caa`).
+    """Check that the CAA records permit this authority to certify a name. Raises AcmeRefused (`caa`).
 
-    `domains` are the domain names of this authority in CAA records; `method` is the type of the challenge.
+    `records` are the records of the closest domain that has any. `domains` are the domain names by which CAA records
+    name this authority; `method` is the type of the challenge.
     """
     tags = [(record, record.tag.lower()) for record in records]
     for record, tag in tags:
@@ -58,8 +59,8 @@ def check_caa(
 
 
 def parse_issuer(value: str) -> IssuerValue | None:
-    """Return the parsed value of an `issue` property (section 4.2); None for a malformed value, which permits
-    no authority.
+    """Return the parts of the value of an `issue` property (section 4.2); None for a malformed value, which permits no
+    authority.
     """
     domain, *rest = (part.strip(" \t") for part in value.split(";"))
     if domain and not _DOMAIN.fullmatch(domain.lower()):
@@ -78,7 +79,7 @@ def parse_issuer(value: str) -> IssuerValue | None:
 
 
 def _permits(issuer: IssuerValue | None, domains: frozenset[str], account_url: str, method: str) -> bool:
-    """Return whether a property permits this authority, this account and this validation method (RFC 8657)."""
+    """Return whether a property permits this authority, with this account and this validation method (RFC 8657)."""
     if issuer is None or issuer.domain not in domains:
         return False
     if issuer.parameters.get("accounturi", account_url) != account_url:

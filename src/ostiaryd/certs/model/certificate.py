@@ -29,10 +29,10 @@ from ostiaryd.certs.model.names import CertificateName, NameKind
 from ostiaryd.certs.model.profiles import Usage
 
 HOLDING = "certificate"
-"""kind of the holdings that belong to certificates"""
+"""kind of the holdings that certificates are"""
 SERIAL_DIGITS = 32
 SHARDS = 16
-"""number of partitions of an authority's revocation list"""
+"""number of partitions of each authority's revocation list"""
 _USAGES: dict[Usage, x509.ObjectIdentifier] = {
     "client": ExtendedKeyUsageOID.CLIENT_AUTH,
     "server": ExtendedKeyUsageOID.SERVER_AUTH,
@@ -42,7 +42,7 @@ _USAGES: dict[Usage, x509.ObjectIdentifier] = {
 
 
 class RevocationReason(StrEnum):
-    """The revocation reasons that persons and clients may state (RFC 5280 section 5.3.1)."""
+    """The revocation reasons that callers may state (RFC 5280 section 5.3.1)."""
 
     UNSPECIFIED = "unspecified"
     KEY_COMPROMISE = "keyCompromise"
@@ -53,10 +53,10 @@ class RevocationReason(StrEnum):
 
 
 class CertificateRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A request for a certificate. The sender has proved possession of the private key (`parse_csr`).
+    """A request for a certificate, whose sender has proved possession of the private key (`parse_csr`).
 
-    The holder is an agent, a person, or the server itself (neither). `lifetime_s` is at most the lifetime of the
-    profile; None: the lifetime of the profile. `replaces` is the serial number of the certificate that the new one
+    The holder is `agent` or `person`; if both are None, the server itself. `lifetime_s`: None requests the lifetime of
+    the profile, which is also the maximum. `replaces` is the serial number of the certificate that the new certificate
     renews.
     """
 
@@ -68,17 +68,17 @@ class CertificateRequest(msgspec.Struct, frozen=True, kw_only=True):
     person: str | None = None
     lifetime_s: int | None = None
     client_jkt: str | None = None
-    """thumbprint of the key with which the caller authenticated; the certificate ends with that key"""
+    """thumbprint of the key with which the caller authenticated; the certificate ends when this key is revoked"""
     replaces: str | None = None
     has_subject: bool = True
-    """false for a certificate with an empty subject, because ACME clients treat a common name as a host name"""
+    """False for a certificate with an empty subject, because ACME clients treat a common name as a host name"""
 
 
 class Certificate(msgspec.Struct, frozen=True, kw_only=True):
-    """The record of a certificate, which is valid from `not_before` (inclusive) to `not_after` (exclusive), in
-    microseconds.
+    """A stored certificate, valid from `not_before` (inclusive) to `not_after` (exclusive), in microseconds since the
+    epoch.
 
-    `holder` is an agent or a person; None for the server.
+    `holder` is the id of an agent or a person; None for the server.
     """
 
     serial: str
@@ -98,7 +98,7 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def thumbprint(self) -> str:
-        """The SHA-256 of the certificate in base64url, as in `x5t#S256`."""
+        """Return the SHA-256 of the certificate in base64url, as in the claim `x5t#S256`."""
         return thumbprint(self.der)
 
     def is_in_force(self, now: int) -> bool:
@@ -107,7 +107,9 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class IssuedCertificate(NamedTuple):
-    """A new certificate and its chain in DER, from the issuer up, without the root."""
+    """A new certificate, and its chain in DER: the certificates of the authorities from the issuer up, without the
+    root.
+    """
 
     certificate: Certificate
     chain: tuple[bytes, ...]
@@ -124,9 +126,9 @@ def holding_id(serial: str) -> str:
 
 
 def make_serial(now: int, random: bytes) -> str:
-    """Return a serial number of 32 hexadecimal digits: the time in milliseconds, and 80 random bits.
+    """Return a serial number of 32 hexadecimal digits: the time `now` in milliseconds, and 80 random bits (10 bytes).
 
-    Serial numbers increase with time, so that new database rows are next to each other.
+    Serial numbers increase with time, so new database rows are stored side by side.
     """
     if len(random) != 10:
         raise ValueError("a serial takes 10 random bytes")
@@ -134,7 +136,9 @@ def make_serial(now: int, random: bytes) -> str:
 
 
 def parse_serial(text: str) -> str:
-    """Return a serial number in its normal form, from hexadecimal digits with or without colons. Raises Invalid."""
+    """Return a serial number in its normal form: hexadecimal digits in lower case. The text may have colons. Raises
+    Invalid.
+    """
     digits = text.replace(":", "").lower()
     if not digits or len(digits) > 40 or any(digit not in "0123456789abcdef" for digit in digits):
         raise Invalid(f"{text[:64]!a} is not a serial number", hint="serial numbers are hexadecimal")
@@ -142,23 +146,23 @@ def parse_serial(text: str) -> str:
 
 
 def serial_text(number: int) -> str:
-    """Return the serial number of a certificate in the form that records use."""
+    """Return the serial number of an X.509 certificate as records store it: 32 hexadecimal digits."""
     return f"{number:0{SERIAL_DIGITS}x}"
 
 
 def shard_of(serial: str) -> int:
-    """Return the partition of the revocation list that is responsible for a certificate."""
+    """Return the number of the partition of the revocation list that contains a certificate."""
     return int(serial[-1], 16) % SHARDS
 
 
 def encode_names(names: Sequence[CertificateName]) -> str:
-    """Return names in the form that records use."""
+    """Return names as the text that records store."""
     return " ".join(map(str, names))
 
 
 @lru_cache(maxsize=4096)
 def decode_names(text: str) -> tuple[CertificateName, ...]:
-    """Return names from the form that records use. They were checked when they were stored."""
+    """Return the names in the text that records store. The names are not checked again."""
     stored = (name.partition(":") for name in text.split())
     return tuple(CertificateName(NameKind(kind), value) for kind, _, value in stored)
 
@@ -211,7 +215,9 @@ def build_certificate(
 
 
 def encode_extension(value: x509.ExtensionType, *, is_critical: bool = False) -> bytes:
-    """Return an extension in DER. Each arc of its identifier is below 128, so it is a byte; the first two share one."""
+    """Return an extension in DER. Each number in the identifier of the extension must be below 128, so that it takes
+    one byte.
+    """
     first, second, *arcs = map(int, value.oid.dotted_string.split("."))
     identifier = _der(_OBJECT_IDENTIFIER, bytes((40 * first + second, *arcs)))
     return _der(_SEQUENCE, identifier, _TRUE if is_critical else b"", _der(_OCTET_STRING, value.public_bytes()))
@@ -237,7 +243,7 @@ def _encode_integer(number: int) -> bytes:
 
 @lru_cache(maxsize=256)
 def _encode_time(time: datetime) -> bytes:
-    """Return a time of a validity: UTCTime until 2049, then GeneralizedTime (RFC 5280 section 4.1.2.5)."""
+    """Return a time of a validity in DER: UTCTime until 2049, then GeneralizedTime (RFC 5280 section 4.1.2.5)."""
     if time.year < 2050:
         return _der(_UTC_TIME, f"{time:%y%m%d%H%M%SZ}".encode())
     return _der(_GENERALIZED_TIME, f"{time:%Y%m%d%H%M%SZ}".encode())
@@ -268,7 +274,7 @@ def _encode_usages(usages: tuple[Usage, ...]) -> bytes:
 
 @lru_cache(maxsize=64)
 def _encode_issuer(issuer: x509.Certificate) -> tuple[bytes, bytes]:
-    """Return the name of an issuer, and the extension with the identifier of its key."""
+    """Return, in DER, the name of an issuer, and the extension with the identifier of the issuer's key."""
     own = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     key_id = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)
     return issuer.subject.public_bytes(), encode_extension(key_id)

@@ -1,6 +1,7 @@
 """JWT-SVIDs (SPIFFE JWT-SVID sections 2 to 4).
 
-Stricter than section 3: a token with a header parameter outside the specification, or issued in the future, is refused.
+This module is stricter than section 3: a token is refused if its header has a parameter that is not in the
+specification, or if the token was issued in the future.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ MAX_AUDIENCES = 8
 MAX_AUDIENCE = 512
 SECOND = 1_000_000
 AHEAD = 10 * SECOND
-"""Maximum time by which an issuer's clock may be ahead, in microseconds."""
+"""Microseconds by which an issuer's clock may be ahead of this server's clock."""
 _HEADERS = frozenset(("alg", "kid", "typ"))
 
 
 def check_audiences(audiences: Sequence[str]) -> None:
-    """Raise Invalid unless the audiences of a new JWT-SVID are few enough, distinct and not empty."""
+    """Check the audiences of a new JWT-SVID: 1 to `MAX_AUDIENCES`, distinct and not empty. Raises Invalid."""
     if not 1 <= len(audiences) <= MAX_AUDIENCES:
-        raise Invalid(f"a JWT-SVID has 1 to {MAX_AUDIENCES} audiences", hint="one audience is best")
+        raise Invalid(f"a JWT-SVID has 1 to {MAX_AUDIENCES} audiences", hint="state one audience if possible")
     if len(set(audiences)) != len(audiences) or not all(
         0 < len(one) <= MAX_AUDIENCE and one.isprintable() and not one.isspace() for one in audiences
     ):
@@ -36,7 +37,7 @@ def check_audiences(audiences: Sequence[str]) -> None:
 def sign_jwt_svid(
     key: PrivateKey, spiffe_id: str, audiences: Sequence[str], *, now: int, lifetime_s: int = LIFETIME_S
 ) -> tuple[str, int]:
-    """Return a new JWT-SVID, which has no `jti`, and its expiry (microseconds)."""
+    """Return a new JWT-SVID without `jti`, and its expiry in microseconds."""
     issued_at = now // SECOND
     claims = {"sub": spiffe_id, "aud": list(audiences), "iat": issued_at, "exp": issued_at + lifetime_s}
     return sign_jwt(key, typ="JWT", claims=claims), (issued_at + lifetime_s) * SECOND
@@ -45,19 +46,21 @@ def sign_jwt_svid(
 def verify_jwt_svid(
     unverified_token: str, *, audience: str, bundle_of: Callable[[SpiffeId], TrustBundle], now: int
 ) -> tuple[SpiffeId, dict[str, Any]]:
-    """Return the subject and the claims of a JWT-SVID for `audience`.
+    """Verify a JWT-SVID for `audience`; return its subject and its claims. Raises InvalidToken.
 
-    `bundle_of` returns the bundle of the subject's trust domain, and raises if the trust domain is not trusted. 1. The
-    header must have only members of the specification. 2. The subject must be a SPIFFE ID with a path. 3. A key of the
-    subject's trust domain must have signed. 4. The token must be for the audience and unexpired. Raises InvalidToken.
+    `bundle_of` returns the bundle of a trust domain, and raises if the trust domain is not trusted. 1. The header must
+    have only members of the specification. 2. The subject must be a SPIFFE ID with a path. 3. A key of the subject's
+    trust domain must have signed the token. 4. The token must be for the audience and unexpired.
     """
     unverified_jws = parse_jws(unverified_token)
     header = unverified_jws.header
     alg = header.get("alg")
     if not isinstance(alg, str) or alg not in ALGS:
-        raise InvalidToken("`alg` of the JWT-SVID is none of RS, ES and PS with 256, 384 or 512")
+        raise InvalidToken("`alg` of the JWT-SVID must be RS, ES or PS with 256, 384 or 512")
     if not header.keys() <= _HEADERS or header.get("typ", "JWT") not in ("JWT", "JOSE"):
-        raise InvalidToken("the header of the JWT-SVID has members other than `alg`, `kid` and `typ` of JWT or JOSE")
+        raise InvalidToken(
+            "the header of the JWT-SVID may have only `alg`, `kid`, and `typ` with the value JWT or JOSE"
+        )
     unverified_claims = parse_claims(unverified_jws.payload)
     try:
         subject = parse_spiffe_id(str(unverified_claims.get("sub")))

@@ -1,7 +1,7 @@
-"""Keys of certificates: their types, and checks that refuse weak keys and keys known to be bad.
+"""Keys of certificates: their types, and the checks that refuse weak keys and keys that are known to be bad.
 
 RSA keys are refused if they have small factors, factors close to each other, or the structure of CVE-2017-15361 (ROCA).
-Ed25519 keys are refused if they are points of small order, for which a signature needs no private key.
+Ed25519 keys are refused if they are points of small order, because anyone can forge signatures of such keys.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ _SMALL_ORDER = frozenset(
         "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
     )
 )
-"""Encodings, canonical and not, of the points of order 1, 2, 4 and 8 of edwards25519."""
+"""The encodings, canonical and not canonical, of the points of order 1, 2, 4 and 8 of edwards25519."""
 
 
 class BadKey(Invalid):
-    """The public key cannot be certified."""
+    """The public key is weak, known to be bad, or of a type that is not certified."""
 
     code = "bad_public_key"
 
@@ -64,8 +64,8 @@ class BadKey(Invalid):
 class CheckedKey(NamedTuple):
     """The properties of a public key that can be certified.
 
-    `jkt` is its RFC 7638 thumbprint, which the registry uses as its id; `digest` is the SHA-256 of its
-    SubjectPublicKeyInfo in base64url; `key_id` is its subject key identifier (RFC 5280 section 4.2.1.2).
+    `jkt` is the key's RFC 7638 thumbprint, which the registry uses as the key's id. `digest` is the SHA-256 of its
+    SubjectPublicKeyInfo in base64url. `key_id` is its subject key identifier (RFC 5280 section 4.2.1.2).
     """
 
     key_type: str
@@ -76,10 +76,10 @@ class CheckedKey(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def check_public_key(der: bytes) -> CheckedKey:
-    """Return the properties of the key in a SubjectPublicKeyInfo. Raises BadKey for a key that cannot be read, a weak
-    key, or a key known to be bad.
+    """Return the properties of the key in a SubjectPublicKeyInfo (DER). Raises BadKey for a key that cannot be read, a
+    weak key, or a key that is known to be bad.
 
-    Cached: an issue asks while it reads the request, decides, and builds the certificate.
+    The result is cached, because one issuance calls this function several times.
     """
     key = parse_public_key(der)
     key_type, jkt = check_key(key), canonical.digest(render_public_jwk(key))
@@ -87,33 +87,35 @@ def check_public_key(der: bytes) -> CheckedKey:
 
 
 def generate_key(key_type: str) -> PrivateKey:
-    """Return a new key. Raises Invalid for an unknown type."""
+    """Return a new private key of the type `key_type`. Raises Invalid for an unknown type."""
     if key_type in EC_CURVES:
         return ec.generate_private_key(EC_CURVES[key_type])
     if key_type == "Ed25519":
         return ed25519.Ed25519PrivateKey.generate()
     if key_type in KEY_TYPES:
         return rsa.generate_private_key(65537, int(key_type.removeprefix("RSA-")))
-    raise Invalid(f"there is no key type {key_type[:32]!a}", hint=f"use one of {', '.join(KEY_TYPES)}")
+    raise Invalid(f"the key type {key_type[:32]!a} is unknown", hint=f"use one of {', '.join(KEY_TYPES)}")
 
 
 def generate_keys(key_type: str, count: int = 3) -> list[PrivateKey]:
-    """Return new keys; by default three: for a root, an intermediate and its OCSP responder.
+    """Return `count` new private keys. The default is three keys: for a root, for an intermediate, and for the
+    intermediate's OCSP responder.
 
-    Generating RSA keys takes seconds, so call this outside of an act.
+    RSA keys take seconds, so call this function before an act, not within an act.
     """
     return [generate_key(key_type) for _ in range(count)]
 
 
 def encode_private_key(key: PrivateKey) -> bytes:
-    """Return a private key as PKCS #8 in DER. The result is not encrypted, so encrypt it before it is stored."""
+    """Return a private key as PKCS #8 in DER. The result is not encrypted: encrypt it before you store it."""
     return key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
 
 
 def parse_private_key(der: bytes) -> PrivateKey:
-    """Return the private key from the form that `encode_private_key` returns, which the server has stored encrypted.
+    """Return the private key in `der`, which `encode_private_key` made and the server stored encrypted.
 
-    The numbers of an RSA key are not checked again, since the check of one with 4,096 bits takes a quarter of a second.
+    The numbers of an RSA key are not checked again, because the check of a key with 4,096 bits takes a quarter of a
+    second.
     """
     key = load_der_private_key(der, None, unsafe_skip_rsa_key_validation=True)
     assert isinstance(key, PrivateKey)
@@ -121,7 +123,7 @@ def parse_private_key(der: bytes) -> PrivateKey:
 
 
 def parse_public_key(der: bytes) -> PublicKey:
-    """Return the key of a SubjectPublicKeyInfo, if keys of its type can be certified. Raises BadKey."""
+    """Return the public key in a SubjectPublicKeyInfo (DER). Raises BadKey if keys of its type are not certified."""
     if len(der) > MAX_KEY_BYTES:
         raise BadKey(f"the public key is over {MAX_KEY_BYTES} bytes")
     try:
@@ -134,7 +136,7 @@ def parse_public_key(der: bytes) -> PublicKey:
 
 
 def encode_public_key(key: PublicKey) -> bytes:
-    """Return a key as SubjectPublicKeyInfo in DER, in the normal form for comparisons."""
+    """Return a public key as SubjectPublicKeyInfo in DER; equal keys have equal results."""
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
@@ -165,7 +167,7 @@ def check_key(key: PublicKey) -> str:
 
 
 def key_digest(public_key: bytes) -> str:
-    """Return the SHA-256 of a SubjectPublicKeyInfo, in base64url."""
+    """Return the SHA-256 of a SubjectPublicKeyInfo in base64url."""
     return b64u(sha256(public_key).digest())
 
 
@@ -192,7 +194,9 @@ def _has_close_factors(n: int) -> bool:
 
 
 def _is_roca(n: int) -> bool:
-    """Return whether `n` is a power of 65537 modulo each prime up to 167, as are the moduli of all ROCA keys."""
+    """Return whether `n` is a power of 65537 modulo each prime up to 167. All moduli of ROCA keys have this
+    property.
+    """
     return all(n % prime in powers for prime, powers in _roca_powers())
 
 

@@ -1,9 +1,9 @@
 """Names in certificates (RFC 5280 section 4.2.1.6), with their kind, in a normal form: `dns:api.example.com`,
 `ip:10.0.0.1`.
 
-A pattern states names that a profile allows: `dns:api.example.com` only that name; `dns:*.example.com` any name below;
-`dns:*` any name; `ip:10.0.0.0/8` any address of a network; `uri:spiffe://example.org/*` any URI with that prefix;
-`email:*@example.com` any mailbox at a host.
+A pattern states names that a profile allows: `dns:api.example.com` only that name; `dns:*.example.com` any name below
+`example.com`; `dns:*` any name; `ip:10.0.0.0/8` any address of a network; `uri:spiffe://example.org/*` any URI with
+that prefix; `email:*@example.com` any mailbox at a host.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _KINDS = frozenset(kind.value for kind in NameKind)
 
 
 class CertificateName(NamedTuple):
-    """A name of the holder of a certificate."""
+    """A name in a certificate: its kind, and its value in normal form."""
 
     kind: NameKind
     value: str
@@ -49,7 +49,9 @@ class CertificateName(NamedTuple):
 
     @property
     def is_wildcard(self) -> bool:
-        """Return whether the name is a wildcard, such as `*.example.com`, for all hosts with one more label."""
+        """Return whether the name is a wildcard such as `*.example.com`, which stands for each host with one more
+        label.
+        """
         return self.kind is NameKind.DNS and self.value.startswith("*.")
 
     def encode(self) -> x509.GeneralName:
@@ -66,7 +68,7 @@ class CertificateName(NamedTuple):
 
 
 def parse_name(text: str) -> CertificateName:
-    """Return the name `<kind>:<value>` in its normal form. Raises Invalid."""
+    """Return the name that `text`, `<kind>:<value>`, states, in its normal form. Raises Invalid."""
     kind, colon, value = text.partition(":")
     if not colon or kind not in _KINDS:
         raise Invalid(
@@ -76,7 +78,7 @@ def parse_name(text: str) -> CertificateName:
 
 
 def make_name(kind: NameKind, value: str) -> CertificateName:
-    """Return a name of a kind and a value, in its normal form. Raises Invalid."""
+    """Return the name of a kind and a value, in its normal form. Raises Invalid."""
     match kind:
         case NameKind.DNS:
             return CertificateName(kind, _check_host(value.lower(), wildcard=True))
@@ -86,9 +88,7 @@ def make_name(kind: NameKind, value: str) -> CertificateName:
             except ValueError:
                 raise Invalid(f"{value[:64]!a} is not an IP address") from None
             if "%" in value:
-                raise Invalid(
-                    f"the address {value[:64]!a} has a zone", hint="a certificate names an address without it"
-                )
+                raise Invalid(f"the address {value[:64]!a} has a zone (`%`)", hint="leave the zone out")
             return name
         case NameKind.URI:
             if len(value) > MAX_URI or not _URI.fullmatch(value):
@@ -105,7 +105,7 @@ def _check_host(host: str, *, wildcard: bool) -> str:
     bare = host.removeprefix("*.") if wildcard else host
     labels = bare.split(".")
     if len(host) > 253 or not all(map(_is_label, labels)) or labels[-1].isdigit():
-        raise Invalid(f"{host[:100]!a} is not a DNS name", hint="write IDNs as A-labels, without a dot at the end")
+        raise Invalid(f"{host[:100]!a} is not a DNS name", hint="write international names as A-labels (xn--...)")
     return host
 
 
@@ -126,9 +126,7 @@ def _is_label(label: str) -> bool:
 
 
 def read_names(extension: Iterable[x509.GeneralName]) -> tuple[CertificateName, ...]:
-    """Return the names of a subjectAltName extension without duplicates. Raises Invalid for a name of an
-    unsupported kind.
-    """
+    """Return the names of a subjectAltName extension, each once. Raises Invalid for a name of an unsupported kind."""
     names: list[CertificateName] = []
     for general in extension:
         match general:
@@ -149,14 +147,14 @@ def read_names(extension: Iterable[x509.GeneralName]) -> tuple[CertificateName, 
 
 
 def check_count(names: tuple[CertificateName, ...]) -> tuple[CertificateName, ...]:
-    """Return the names, if they are at most `MAX_NAMES`. Raises Invalid."""
+    """Return the names if there are at most `MAX_NAMES`. Raises Invalid."""
     if len(names) > MAX_NAMES:
-        raise Invalid(f"there are {len(names)} names, at most {MAX_NAMES} are allowed")
+        raise Invalid(f"the request has {len(names)} names; at most {MAX_NAMES} are allowed")
     return names
 
 
 def check_pattern(pattern: str) -> str:
-    """Return a pattern of names, if it is valid. Raises Invalid."""
+    """Return `pattern` if it is a valid pattern of names. Raises Invalid."""
     kind, _, value = pattern.partition(":")
     if value == "*" and kind in _KINDS:
         return pattern
@@ -164,7 +162,9 @@ def check_pattern(pattern: str) -> str:
         try:
             ip_network(value)
         except ValueError:
-            raise Invalid(f"the pattern {pattern[:100]!a} names no network", hint="such as ip:10.0.0.0/8") from None
+            raise Invalid(
+                f"the pattern {pattern[:100]!a} is not a network", hint="write a network as ip:10.0.0.0/8"
+            ) from None
         return pattern
     if kind == NameKind.EMAIL and value.startswith("*@"):
         parse_name(f"email:any{value[1:]}")

@@ -1,4 +1,4 @@
-"""Profiles: the form of a kind of certificates, and the names that their holders may have."""
+"""Certificate profiles: the form of the certificates of one kind, and the names that the certificates may have."""
 
 from __future__ import annotations
 
@@ -22,28 +22,29 @@ MAX_PROFILES = 100
 
 
 class ForeignName(Forbidden):
-    """The profile or the authority does not allow the name for the holder."""
+    """The profile or the authority does not allow this name for this holder."""
 
     code = "foreign_name"
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A kind of certificates.
+    """A certificate profile.
 
-    `names` are patterns (`ostiaryd.certs.model.names`), in which `{name}` is replaced by the name of the holder, and
-    `{trust_domain}` by the trust domain of the server. A request without names gets the `default_names`.
+    `names` are patterns (`ostiaryd.certs.model.names`). In a pattern, `{name}` stands for the name of the holder, and
+    `{trust_domain}` for the trust domain of the server. If a request has no names, the certificate gets the
+    `default_names`.
     """
 
     name: str = ""
     holders: tuple[HolderKind, ...] = ("agent",)
     lifetime_s: Annotated[int, Meta(ge=SHORTEST_S, le=LONGEST_S)] = 3600
-    """Maximum lifetime in seconds, and the lifetime if a request states none."""
+    """Maximum lifetime in seconds, and the lifetime of a certificate whose request states no lifetime."""
     key_types: tuple[str, ...] = KEY_TYPES
     usages: tuple[Usage, ...] = ("client", "server")
     names: tuple[str, ...] = ()
     default_names: tuple[str, ...] = ()
     wildcards: bool = False
-    """true if names such as `dns:*.example.com` can be certified"""
+    """true if wildcard names such as `dns:*.example.com` can be certified"""
     max_names: Annotated[int, Meta(ge=1, le=100)] = 20
 
 
@@ -66,16 +67,17 @@ BUILT_IN = (
         names=("dns:*", "ip:*", SERVER_NAME),
     ),
 )
-"""Profiles of a server without a file of profiles. The server's own TLS certificate (`listener`) is an
-X509-SVID. The profile `server` allows any DNS name and any IP address; policies decide which of them an agent
-or a person may have.
+"""The profiles of a server whose configuration names no file of profiles. The profile `listener` is for the server's
+own TLS certificate, which is an X509-SVID. The profile `server` allows any DNS name and any IP address; policies decide
+which of these names an agent or a person may have.
 """
 
 
 def parse_profiles(document: Mapping[str, Any]) -> dict[str, Profile]:
-    """Return the built-in profiles, and the profiles of a TOML document with a table `[profile.NAME]` for each.
+    """Return the profiles by name: the built-in profiles, and those in a TOML document with a table `[profile.NAME]`
+    for each.
 
-    A profile with the name of a built-in profile replaces it. Raises Invalid.
+    A profile in the document replaces a built-in profile of the same name. Raises Invalid.
     """
     if unknown := set(document) - {"profile"}:
         raise Invalid(f"profiles: unknown key {min(unknown)[:64]!a}", hint="write tables [profile.NAME]")
@@ -95,7 +97,7 @@ def parse_profiles(document: Mapping[str, Any]) -> dict[str, Profile]:
 
 def _check(profile: Profile) -> Profile:
     if unknown := set(profile.key_types) - set(KEY_TYPES):
-        raise Invalid(f"there is no key type {min(unknown)[:32]!a}", hint=f"use one of {', '.join(KEY_TYPES)}")
+        raise Invalid(f"the key type {min(unknown)[:32]!a} is unknown", hint=f"use one of {', '.join(KEY_TYPES)}")
     for members in ("holders", "key_types", "usages", "names"):
         if not getattr(profile, members):
             raise Invalid(f"`{members}` is empty")
@@ -109,31 +111,36 @@ def _check(profile: Profile) -> Profile:
 def find_profile(profiles: Mapping[str, Profile], name: str) -> Profile:
     """Return a profile by its name. Raises NotFound."""
     if name not in profiles:
-        raise NotFound(f"there is no profile {name[:64]!a}", hint=f"profiles: {', '.join(sorted(profiles))}")
+        raise NotFound(
+            f"the certificate profile {name[:64]!a} is unknown", hint=f"use one of {', '.join(sorted(profiles))}"
+        )
     return profiles[name]
 
 
 def fill(pattern: str, *, name: str, trust_domain: str) -> str:
-    """Return a pattern with the name of the holder and the trust domain filled in."""
+    """Return a pattern in which the name of the holder and the trust domain have replaced `{name}` and
+    `{trust_domain}`.
+    """
     return pattern.replace("{name}", name).replace("{trust_domain}", trust_domain)
 
 
 def choose_names(
     profile: Profile, requested: Sequence[CertificateName], *, holder: str, trust_domain: str
 ) -> tuple[CertificateName, ...]:
-    """Return the names of a certificate for a holder: the requested names, or the default names of the profile.
+    """Return the names of a certificate for a holder: the requested names; if there are none, the default names of the
+    profile.
 
-    Raises ForeignName for a name that the profile does not allow, and Invalid if there are no names or too many.
+    Raises ForeignName for a name that the profile does not allow; Invalid if there are no names or too many.
     """
     if not requested:
         requested = [parse_name(fill(name, name=holder, trust_domain=trust_domain)) for name in profile.default_names]
     if not requested:
         raise Invalid(
-            f"the profile `{profile.name}` needs a name", hint="name at least one, such as dns:api.example.com"
+            f"the profile `{profile.name}` needs a name", hint="request at least one name, such as dns:api.example.com"
         )
     if len(requested) > profile.max_names:
         raise Invalid(
-            f"there are {len(requested)} names; `{profile.name}` allows at most {profile.max_names}",
+            f"the request has {len(requested)} names; `{profile.name}` allows at most {profile.max_names}",
             hint="request fewer names, or set `max_names` of the profile in the file `certificate_profiles`",
         )
     patterns = [fill(pattern, name=holder, trust_domain=trust_domain) for pattern in profile.names]
@@ -144,12 +151,14 @@ def choose_names(
                 hint=f"allowed: {' '.join(patterns)[:300]}",
             )
         if name.is_wildcard and not profile.wildcards:
-            raise ForeignName(f"the profile `{profile.name}` allows no wildcards")
+            raise ForeignName(f"the profile `{profile.name}` does not allow wildcard names")
     return tuple(dict.fromkeys(requested))
 
 
 def choose_lifetime(profile: Profile, requested_s: int | None) -> int:
-    """Return the lifetime of a certificate in seconds: the requested one, or that of the profile. Raises Invalid."""
+    """Return the lifetime of a certificate in seconds: the requested lifetime, or the lifetime of the profile. Raises
+    Invalid.
+    """
     if requested_s is None:
         return profile.lifetime_s
     if not SHORTEST_S <= requested_s <= profile.lifetime_s:

@@ -1,4 +1,4 @@
-"""Certificate signing requests (PKCS #10, RFC 2986): parsing, with all checks that need no database."""
+"""Certificate signing requests (PKCS #10, RFC 2986): parsing, and all checks that need no database."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ostiaryd.certs.model.names import CertificateName, NameKind, check_count, m
 T = TypeVar("T")
 MAX_CSR_BYTES = 16 << 10
 MAX_PEM = 32 << 10
-"""Maximum length of a certificate signing request in PEM, in characters."""
+"""Maximum number of characters of a certificate signing request in PEM."""
 _HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 _UNDERSTOOD = frozenset(
     {
@@ -33,14 +33,14 @@ _UNDERSTOOD = frozenset(
 
 
 class BadRequest(Invalid):
-    """The certificate signing request is malformed, or asks for something that is never certified."""
+    """The certificate signing request is malformed, or requests a property that this server never certifies."""
 
     code = "bad_csr"
 
 
 class CertificateSigningRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A checked request: the public key (SubjectPublicKeyInfo in DER), whose holder signed the request, the names, and
-    the subject as the request states it.
+    """A certificate signing request that passed the checks: the public key (SubjectPublicKeyInfo in DER), whose private
+    key signed the request, the names, and the subject of the request.
     """
 
     public_key: bytes
@@ -50,24 +50,28 @@ class CertificateSigningRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_csr(text: str) -> bytes:
-    """Return a certificate signing request in DER, from PEM. Raises Malformed."""
+    """Return the DER of a certificate signing request in PEM. Raises Malformed."""
     if len(text) > MAX_PEM:
         raise Malformed(f"`csr` is over {MAX_PEM} characters")
     try:
         return x509.load_pem_x509_csr(text.encode()).public_bytes(Encoding.DER)
     except (ValueError, x509.InvalidVersion):
-        raise Malformed("`csr` is not a certificate request in PEM", hint="openssl req -new prints one") from None
+        raise Malformed(
+            "`csr` is not a certificate request in PEM", hint="make a request with `openssl req -new`"
+        ) from None
 
 
 def parse_csr(der: bytes, *, may_be_authority: bool = False) -> CertificateSigningRequest:
-    """Return a checked request from its DER, after verifying that the sender has the private key.
+    """Return the checked content of a certificate signing request (DER). The signature proves that the sender has the
+    private key.
 
-    Refused are: a bad signature, or one with an obsolete hash; a weak key, or a key known to be bad; a request for a CA
-    certificate; an unknown critical extension; names of unsupported kinds. The common name in the subject counts as a
-    name if it is a host name. The rest of the subject and the requested usages are ignored: the profile states the
-    usages. `may_be_authority`: accept a request for a CA certificate; its common name is then no host name.
+    Refused are: a wrong signature, a signature with an obsolete hash, a weak or bad key, a request for a CA
+    certificate, an unknown critical extension, and names of unsupported kinds. If the common name in the subject is a
+    host name, it counts as a name. The rest of the subject and the requested usages are ignored, since the profile
+    states the usages.
 
-    Raises BadRequest, BadKey.
+    `may_be_authority`: accept a request for a CA certificate, whose common name does not count as a name. Raises
+    BadRequest, BadKey.
     """
     if len(der) > MAX_CSR_BYTES:
         raise BadRequest(f"the request is over {MAX_CSR_BYTES} bytes")
@@ -81,7 +85,7 @@ def parse_csr(der: bytes, *, may_be_authority: bool = False) -> CertificateSigni
         if extension.critical and extension.oid not in _UNDERSTOOD:
             raise BadRequest(f"the critical extension {extension.oid.dotted_string} is not understood")
         if isinstance(extension.value, x509.BasicConstraints) and extension.value.ca and not may_be_authority:
-            raise BadRequest("a request for the certificate of an authority is not served here")
+            raise BadRequest("the request is for the certificate of an authority, which this route does not issue")
     subject = _read("the subject of the request cannot be read", lambda: csr.subject)
     try:
         names = () if may_be_authority else _names(subject, extensions)

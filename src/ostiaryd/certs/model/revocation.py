@@ -22,8 +22,8 @@ from ostiaryd.certs.model.keys import PrivateKey
 
 OCSP_REQUEST, OCSP_RESPONSE = "application/ocsp-request", "application/ocsp-response"
 MAX_OCSP_BYTES = 1024
-"""Maximum size of an OCSP request, in bytes. A request about one certificate, with a nonce and without the
-requester's certificate, has less than 300.
+"""Maximum number of bytes of an OCSP request. A request about one certificate with a nonce and without the requester's
+certificate has less than 300 bytes.
 """
 MAX_NONCE = 128
 _HASHES: dict[str, type[hashes.SHA1 | hashes.SHA256]] = {"sha1": hashes.SHA1, "sha256": hashes.SHA256}
@@ -38,7 +38,7 @@ class RevokedCertificate(NamedTuple):
 
 
 class OcspRequest(NamedTuple):
-    """An OCSP request about one certificate; the hashes identify the issuer."""
+    """An OCSP request about one certificate. The hashes of name and key identify the issuer."""
 
     algorithm: str
     name_hash: bytes
@@ -48,7 +48,9 @@ class OcspRequest(NamedTuple):
 
 
 def decode_ocsp_path(text: str) -> bytes:
-    """Return the OCSP request in a path (RFC 6960 appendix A.1); nothing for a text that is not Base64."""
+    """Return the bytes of the OCSP request in a URL path (RFC 6960 appendix A.1); no bytes if the path is not
+    Base64.
+    """
     try:
         return b64decode(unquote(text), validate=True)
     except (binascii.Error, ValueError):
@@ -56,9 +58,10 @@ def decode_ocsp_path(text: str) -> bytes:
 
 
 def parse_ocsp_request(der: bytes) -> OcspRequest:
-    """Return a parsed OCSP request about one certificate. A request about several is refused (RFC 5019 section 2.1.1).
+    """Return the content of an OCSP request about one certificate. A request about several certificates is refused (RFC
+    5019 section 2.1.1).
 
-    The size of a request is limited, which limits its cost. Raises Malformed.
+    The limit on the size of a request also limits the cost of its parsing. Raises Malformed.
     """
     if len(der) > MAX_OCSP_BYTES:
         raise Malformed(f"the OCSP request is over {MAX_OCSP_BYTES} bytes")
@@ -85,13 +88,17 @@ def parse_ocsp_request(der: bytes) -> OcspRequest:
 
 
 _IS_CRITICAL = bytes.fromhex("0101ff")
-"""The member of a critical extension in DER; other bytes can be the same."""
+"""The DER bytes that mark a critical extension; a request without these bytes has no critical extension, but other data
+can contain the same bytes.
+"""
 _SEQUENCE, _EXTENSIONS = 0x30, 0xA0
 
 
 def _has_critical_extension_of_certificate(der: bytes) -> bool:
-    """Return whether the one `Request` of an OCSP request has a critical extension (`singleRequestExtensions`, RFC 6960
-    section 4.1.1). The library has read the request, and does not show these extensions.
+    """Return whether an OCSP request has a critical extension in its only `Request` (`singleRequestExtensions`, RFC
+    6960 section 4.1.1).
+
+    The X.509 library parses the request, but does not give access to these extensions.
     """
     [(_, whole)] = _list_elements(der)
     content = _list_elements(whole)[0][1]
@@ -102,7 +109,7 @@ def _has_critical_extension_of_certificate(der: bytes) -> bool:
 
 
 def _list_elements(der: bytes) -> list[tuple[int, bytes]]:
-    """Return the elements of valid DER, each with its tag and its content."""
+    """Return the (tag, content) of each element in a sequence of DER elements."""
     elements, at = list[tuple[int, bytes]](), 0
     while at < len(der):
         tag, size, begin = der[at], der[at + 1], at + 2
@@ -116,7 +123,7 @@ def _list_elements(der: bytes) -> list[tuple[int, bytes]]:
 
 @lru_cache(maxsize=64)
 def hashes_of_issuer(certificate: x509.Certificate, algorithm: str) -> tuple[bytes, bytes]:
-    """Return the hashes of an issuer's name and key, by which OCSP requests identify the issuer."""
+    """Return the hash of an issuer's name and the hash of its key, by which OCSP requests identify the issuer."""
     same = ocsp.OCSPRequestBuilder().add_certificate(certificate, certificate, _HASHES[algorithm]()).build()
     digest = hashes.Hash(_HASHES[algorithm]())
     digest.update(certificate.subject.public_bytes())
@@ -133,7 +140,7 @@ def build_ocsp_answer(
     next_update: int,
     nonce: bytes | None = None,
 ) -> bytes:
-    """Return a signed OCSP response in DER: revoked as `revoked` states, or good for None."""
+    """Return a signed OCSP response in DER: `revoked` with the time and reason; `good` if `revoked` is None."""
     builder = ocsp.OCSPResponseBuilder().add_response_by_hash(
         issuer_name_hash=request.name_hash,
         issuer_key_hash=request.key_hash,
@@ -152,19 +159,23 @@ def build_ocsp_answer(
 
 
 HOLD = x509.ReasonFlags.certificate_hold
-"""reason while a stop of the kill switch lasts (RFC 5280 section 5.3.1); afterwards, the certificate is valid again"""
+"""revocation reason while a stop of the kill switch applies (RFC 5280 section 5.3.1); when the stop is lifted, the
+certificate is valid again
+"""
 CEASED = x509.ReasonFlags.cessation_of_operation
-"""reason after the holder or its task has ended"""
+"""revocation reason of a certificate whose holder or task has ended"""
 _UNSPECIFIED = x509.ReasonFlags.unspecified
 
 
 def refuse_ocsp(status: ocsp.OCSPResponseStatus) -> bytes:
-    """Return an OCSP response with an error status, which has no signature (RFC 6960 section 2.3)."""
+    """Return an OCSP response with an error status. Such a response has no signature (RFC 6960 section 2.3)."""
     return ocsp.OCSPResponseBuilder.build_unsuccessful(status).public_bytes(Encoding.DER)
 
 
 def reason_flag(why: str) -> x509.ReasonFlags:
-    """Return a revocation reason as its X.509 flag; `CEASED` if the holding ended with its agent or task."""
+    """Return the X.509 flag of a revocation reason; `CEASED` for the reason of a holding that ended with its agent or
+    task.
+    """
     return x509.ReasonFlags(why) if why in _STATED else CEASED
 
 
@@ -181,8 +192,8 @@ def build_crl(
     next_update: int,
     partition: x509.DistributionPoint | None = None,
 ) -> bytes:
-    """Return a signed revocation list in DER. With `partition`, the list states the partition (RFC 5280 section
-    5.2.5).
+    """Return a signed revocation list in DER. With `partition`, the list names its distribution point, since it is only
+    one partition (RFC 5280 section 5.2.5).
     """
     own = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     entries = [_entry(one) for one in revoked]

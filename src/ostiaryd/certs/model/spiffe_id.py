@@ -1,7 +1,7 @@
 """SPIFFE IDs and names of trust domains (SPIFFE-ID sections 2.1 to 2.4).
 
-Stricter than section 2.4: the scheme and the trust domain must be in lower case, so that an identity has only one
-spelling.
+This module is stricter than section 2.4: the scheme and the trust domain must be in lower case, so that each identity
+has only one spelling.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _SEGMENT = re.compile(r"[A-Za-z0-9._-]+")
 
 
 class SpiffeId(NamedTuple):
-    """A SPIFFE ID. The path is empty if it identifies the trust domain itself."""
+    """A SPIFFE ID: trust domain and path. If the path is empty, the SPIFFE ID identifies the trust domain itself."""
 
     trust_domain: str
     path: str
@@ -27,11 +27,11 @@ class SpiffeId(NamedTuple):
 
 
 def check_trust_domain(name: str) -> str:
-    """Return the name of a trust domain, if it is valid. Raises Invalid."""
+    """Return `name` if it is a valid name of a trust domain. Raises Invalid."""
     if not _TRUST_DOMAIN.fullmatch(name):
         raise Invalid(
-            f"the trust domain {name[:64]!a} is not 1 to 255 of a-z, 0-9, `.`, `-` and `_`",
-            hint="such as example.org, without `spiffe://`",
+            f"the trust domain {name[:64]!a} must have 1 to 255 characters of a-z, 0-9, `.`, `-` and `_`",
+            hint="write a trust domain as example.org, without `spiffe://`",
         )
     return name
 
@@ -43,5 +43,7 @@ def parse_spiffe_id(text: str) -> SpiffeId:
         raise Invalid(f"{text[:64]!a} is not a SPIFFE ID of at most {MAX_SPIFFE_ID} bytes", hint="spiffe://DOMAIN/PATH")
     segments = path.split("/") if slash else []
     if any(not _SEGMENT.fullmatch(segment) or segment in (".", "..") for segment in segments):
-        raise Invalid(f"the path of the SPIFFE ID {text[:64]!a} is malformed", hint="no empty segment, no `.` or `..`")
+        raise Invalid(
+            f"the path of the SPIFFE ID {text[:64]!a} is malformed", hint="remove empty segments, `.` and `..`"
+        )
     return SpiffeId(check_trust_domain(name), slash + path)

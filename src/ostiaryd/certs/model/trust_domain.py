@@ -1,6 +1,7 @@
-"""Federation with another trust domain: an administrator states its name and its URL, and its bundle is fetched.
+"""Federation with another trust domain: an administrator states its name and the URL of its bundle, and this server
+fetches the bundle.
 
-The relationship is one-way (SPIFFE Federation, section 6). The name is never taken from the fetched document (7.2).
+The federation is one-way (SPIFFE Federation, section 6). The name is never taken from the fetched document (7.2).
 """
 
 from __future__ import annotations
@@ -18,21 +19,23 @@ SECOND = 1_000_000
 
 
 class BackwardBundle(Conflict):
-    """The fetched bundle is not newer than the stored one, so its keys may have been replaced."""
+    """The fetched bundle is older than the stored bundle, or has other keys under the same sequence number, so it is
+    refused.
+    """
 
     code = "sequence_backward"
 
 
 class TrustDomain(msgspec.Struct, frozen=True, kw_only=True):
-    """A federated trust domain. Times in microseconds. `content` is its last fetched bundle; None before the
-    first one.
+    """A federated trust domain. `content` is its last fetched bundle as JSON; None before the first fetch. Times are
+    microseconds since the epoch.
     """
 
     name: str
     bundle_url: str
     endpoint_spiffe_id: str = ""
-    """SPIFFE ID that the bundle endpoint must prove (`https_spiffe`); empty: the endpoint must prove its host
-    name (`https_web`)
+    """SPIFFE ID that the bundle endpoint must prove (`https_spiffe`); if empty, the endpoint must prove its host name
+    (`https_web`)
     """
     sequence: int | None = None
     content: bytes | None = None
@@ -43,18 +46,20 @@ class TrustDomain(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def bundle(self) -> TrustBundle:
-        """The last bundle; without one, an empty bundle, so that no identity of the trust domain is trusted."""
+        """Return the last fetched bundle. Before the first fetch, return an empty bundle, so that no identity of the
+        trust domain is trusted.
+        """
         return EMPTY if self.content is None else parse_stored(self.content)
 
 
 @lru_cache(maxsize=256)
 def parse_stored(content: bytes) -> TrustBundle:
-    """Return a stored bundle, parsed."""
+    """Return the bundle in a stored JSON document. The result is cached."""
     return parse_bundle(content)
 
 
 def check_other_domain(name: str, *, own: str) -> str:
-    """Return the name of a trust domain, if it is valid and not the server's own. Raises Invalid."""
+    """Return `name` if it is the valid name of a trust domain other than the server's own. Raises Invalid."""
     if check_trust_domain(name) == own:
         raise Invalid(f"`{name}` is the trust domain of this server")
     return name
@@ -63,20 +68,22 @@ def check_other_domain(name: str, *, own: str) -> str:
 def check_endpoint(name: str, endpoint_spiffe_id: str, bundle: TrustBundle | None) -> SpiffeId | None:
     """Return the SPIFFE ID of a trust domain's bundle endpoint; None for the profile `https_web`. Raises Invalid.
 
-    A first bundle is required for an endpoint in the same trust domain, and refused for others (SPIFFE Federation,
+    A first bundle is required if the endpoint is in the same trust domain, and refused otherwise (SPIFFE Federation,
     5.2.2.2).
     """
     if not endpoint_spiffe_id:
         if bundle is not None:
-            raise Invalid("`bundle` is for an endpoint with a SPIFFE ID", hint="set `endpoint_spiffe_id` too")
+            raise Invalid("`bundle` is only for an endpoint with a SPIFFE ID", hint="set `endpoint_spiffe_id` too")
         return None
     endpoint = parse_spiffe_id(endpoint_spiffe_id)
     if not endpoint.path:
-        raise Invalid("`endpoint_spiffe_id` is that of a trust domain, not of a server", hint=f"spiffe://{name}/PATH")
+        raise Invalid(
+            "`endpoint_spiffe_id` names a trust domain, not a server: its path is empty", hint=f"spiffe://{name}/PATH"
+        )
     if (endpoint.trust_domain == name) != (bundle is not None):
         raise Invalid(
-            "`bundle` is required for an endpoint in the same trust domain, and refused for one in another",
-            hint="its operator has the bundle; that of another trust domain is fetched",
+            "`bundle` is required for an endpoint in the same trust domain, and refused for other endpoints",
+            hint="get the bundle from the operator of the trust domain",
         )
     if bundle is not None and not bundle.x509:
         raise Invalid("`bundle` has no X.509 authority, so the endpoint could not be authenticated")
@@ -84,10 +91,10 @@ def check_endpoint(name: str, endpoint_spiffe_id: str, bundle: TrustBundle | Non
 
 
 def is_new(domain: TrustDomain, bundle: TrustBundle) -> bool:
-    """Return whether a fetched bundle replaces the last one; False if it is the same.
+    """Return whether a fetched bundle must replace the stored bundle; False if both are equal.
 
-    Raises BackwardBundle for a lower sequence number, and for other keys with the same number (SPIFFE Trust Domain and
-    Bundle, 4.1.1). A bundle without a sequence number is considered the newest (SPIFFE Federation, 4.2).
+    Raises BackwardBundle for a lower sequence number, and for other keys under the same number (SPIFFE Trust Domain and
+    Bundle, 4.1.1). A bundle without a sequence number counts as the newest (SPIFFE Federation, 4.2).
     """
     if domain.content is None:
         return True

@@ -1,6 +1,8 @@
-"""Workloads: processes that act for an agent, identified by selectors, which are facts that the kernel states.
+"""Workloads: processes that act for an agent, identified by selectors, which are facts about a process that the kernel
+states.
 
-A process belongs to a workload if it matches all selectors. It gets the identities of all workloads that it matches.
+A process belongs to a workload if it matches all selectors of the workload. A process gets the identities of all
+workloads that it matches.
 """
 
 from __future__ import annotations
@@ -17,11 +19,11 @@ from ostiaryd.registry.model import AgentId
 WorkloadId = NewType("WorkloadId", str)
 MAX_OF_AGENT = 16
 MAX_MATCHES = 64
-"""Maximum number of identities of a process; a process that matches more agents is refused."""
+"""Maximum number of agents that one process may match; a process that matches more is refused."""
 MAX_PATH = 4096
 MAX_ID = (1 << 32) - 2
 OVERFLOW_ID = 65_534
-"""Id that the kernel shows for every user or group that a user namespace does not map."""
+"""Id that the kernel shows for each user or group that a user namespace does not map."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]{1,247}\.(?:service|scope)")
 _UUID = r"[0-9a-f]{8}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{12}|[0-9a-f]{32}"
@@ -30,8 +32,8 @@ _POD = re.compile(rf"(?:kubepods(?:-[a-z]+)?-)?pod({_UUID})(?:\.slice)?")
 
 
 class Selectors(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Facts that a process must have: effective user and group, path and SHA-256 (hexadecimal) of its
-    executable, systemd unit, cgroup (also a cgroup below it), and UID of its Kubernetes pod. None: any value.
+    """Facts that a process must have: effective user and group, path and SHA-256 (hexadecimal) of its executable,
+    systemd unit, cgroup (or a cgroup below it), and UID of its Kubernetes pod. None: any value matches.
     """
 
     uid: int | None = None
@@ -44,14 +46,14 @@ class Selectors(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
 
     @property
     def is_user_alone(self) -> bool:
-        """Return whether the user is the only selector (apart from the group), so that every process of the
-        user matches.
+        """Return whether every process of the user matches, because the selectors name no fact except the user and the
+        group.
         """
         return self == Selectors(uid=self.uid, gid=self.gid) and self.uid is not None
 
 
 class Workload(msgspec.Struct, frozen=True, kw_only=True):
-    """A registered workload of an agent."""
+    """A registered workload: the processes that match the selectors act for the agent."""
 
     workload_id: WorkloadId
     agent: AgentId
@@ -60,7 +62,7 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkloadFacts(NamedTuple):
-    """The facts about a process that selectors compare; unknown facts are empty."""
+    """The facts about a process that are compared with selectors; an unknown fact is empty."""
 
     uid: int
     gid: int
@@ -72,21 +74,23 @@ class WorkloadFacts(NamedTuple):
 
 
 def check_selectors(selectors: Selectors) -> Selectors:
-    """Return the selectors, if they are well-formed and specific enough to identify an agent. Raises Invalid."""
+    """Return the selectors if they are well-formed and specific enough to identify an agent's processes. Raises
+    Invalid.
+    """
     for name in ("uid", "gid"):
         value = getattr(selectors, name)
         if value is not None and (not 0 <= value <= MAX_ID or value == OVERFLOW_ID):
             raise Invalid(
-                f"`{name}` is not 0 to {MAX_ID}, without {OVERFLOW_ID}",
+                f"`{name}` must be 0 to {MAX_ID}, and not {OVERFLOW_ID}",
                 hint=f"the kernel shows {OVERFLOW_ID} for every {name} that it cannot map",
             )
     for name in ("path", "cgroup"):
         if (value := getattr(selectors, name)) is not None and not _is_absolute(value):
             raise Invalid(f"`{name}` is not an absolute path in its shortest form", hint="without `..` and `//`")
     for name, form, hint in (
-        ("sha256", _SHA256, "64 hexadecimal digits in lower case, as sha256sum prints them"),
-        ("unit", _UNIT, "such as billing.service"),
-        ("pod", _POD_ID, "the metadata.uid of the pod"),
+        ("sha256", _SHA256, "write 64 hexadecimal digits in lower case, as sha256sum prints them"),
+        ("unit", _UNIT, "write a unit as billing.service"),
+        ("pod", _POD_ID, "write the `metadata.uid` of the pod"),
     ):
         if (value := getattr(selectors, name)) is not None and not form.fullmatch(value):
             raise Invalid(f"`{name}` is malformed", hint=hint)
@@ -129,15 +133,15 @@ def is_match(selectors: Selectors, facts: WorkloadFacts, *, with_digest: bool = 
 
 
 def is_ambiguous(one: Selectors, other: Selectors) -> bool:
-    """Return whether both have the same user, and at least one of them matches every process of that user."""
+    """Return whether both selectors name the same user, and at least one of them matches every process of that user."""
     return (one.is_user_alone or other.is_user_alone) and one.uid == other.uid
 
 
 def parse_cgroup(lines: str) -> str:
-    """Return the cgroup of a process from the text of /proc/PID/cgroup: of version 2, otherwise of the hierarchy of
-    systemd.
+    """Return the cgroup of a process from the text of /proc/PID/cgroup: the cgroup of version 2, otherwise of the
+    hierarchy of systemd.
 
-    Empty for a process in the root cgroup, or outside the cgroup namespace of the server.
+    The result is empty for a process in the root cgroup, or outside the cgroup namespace of the server.
     """
     paths = {}
     for line in lines.splitlines():
@@ -150,16 +154,18 @@ def parse_cgroup(lines: str) -> str:
 
 
 def unit_of(cgroup: str) -> str:
-    """Return the systemd unit of a cgroup: the first part that is not a slice.
+    """Return the systemd unit in the path of a cgroup: the first part that is not a slice; empty if there is none.
 
-    Cgroups below the unit are ignored, because a user's own service manager can choose the names of units there.
+    Deeper parts are ignored, because a user's own service manager can choose their names.
     """
     part = next((part for part in cgroup.split("/")[1:] if not part.endswith(".slice")), "")
     return part if _UNIT.fullmatch(part) else ""
 
 
 def pod_of(cgroup: str) -> str:
-    """Return the UID of the Kubernetes pod of a cgroup that the kubelet created; empty for other cgroups."""
+    """Return the UID of the Kubernetes pod in the path of a cgroup that the kubelet created; empty for other
+    cgroups.
+    """
     parts = cgroup.split("/")[1:]
     if not parts or parts[0] not in ("kubepods", "kubepods.slice"):
         return ""

@@ -10,9 +10,9 @@
     ValidateJWTSVIDRequest   audience 1, svid 2
     ValidateJWTSVIDResponse  spiffe_id 1, claims 2 (google.protobuf.Struct)
 
-A hint is the name of the agent: a process that has several identities chooses by it. Revocation lists are not sent: a
-workload reads them where the certificate says. Unknown fields are passed over. Bundles are DER certificates in a row,
-the certificate of an SVID first in its chain.
+A hint is the name of the agent, so that a process with several identities can choose one. Revocation lists are not
+sent: a workload reads them from the URLs in the certificate. Unknown fields are ignored. A bundle is a concatenation of
+DER certificates; in a chain, the certificate of the SVID is first.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SERVICE = "SpiffeWorkloadAPI"
 
 
 class X509Svid(NamedTuple):
-    """An X509-SVID with its key: DER, the key as PKCS #8."""
+    """An X509-SVID: its chain in DER, and its private key as PKCS #8."""
 
     spiffe_id: str
     chain: tuple[bytes, ...]
@@ -38,7 +38,9 @@ class X509Svid(NamedTuple):
 def encode_x509_svids(
     svids: Sequence[X509Svid], bundle: Sequence[bytes], federated: Mapping[str, Sequence[bytes]]
 ) -> bytes:
-    """Return an X509SVIDResponse. `bundle` has the X.509 authorities of the SVIDs' trust domain."""
+    """Return an X509SVIDResponse. `bundle`: the X.509 authorities of the SVIDs' trust domain; `federated`: the X.509
+    authorities by the SPIFFE ID of each federated trust domain.
+    """
     own = b"".join(bundle)
     encoded = [
         encode_bytes(
@@ -96,12 +98,14 @@ def parse_validate_request(message: bytes) -> tuple[str, str]:
 
 
 def encode_validated(spiffe_id: str, claims: Mapping[str, object]) -> bytes:
-    """Return a ValidateJWTSVIDResponse. Raises Malformed for a number that it cannot state."""
+    """Return a ValidateJWTSVIDResponse. Raises Malformed if a claim is a number that Protocol Buffers cannot
+    represent.
+    """
     return encode_bytes(1, spiffe_id.encode()) + encode_bytes(2, _encode_struct(claims))
 
 
 def check_empty_request(message: bytes) -> None:
-    """Raise Malformed unless the message is a valid encoding of a request without fields."""
+    """Check that the message is a valid encoding of a request without fields. Raises Malformed."""
     for _ in parse_fields(message):
         pass
 
@@ -133,7 +137,7 @@ def _encode_value(value: object) -> bytes:
             try:
                 return encode_double(2, struct.pack("<d", float(value)))
             except OverflowError:
-                raise Malformed("a claim is a number over the range of a double") from None
+                raise Malformed("a claim is a number outside the range of a double") from None
         case str():
             return encode_bytes(3, value.encode())
         case dict():
@@ -141,7 +145,7 @@ def _encode_value(value: object) -> bytes:
         case list():
             return encode_bytes(6, b"".join(encode_bytes(1, _encode_value(one)) for one in value))
         case _:
-            raise TypeError(f"{type(value).__name__} is no JSON value")
+            raise TypeError(f"{type(value).__name__} is not a JSON value")
 
 
 def _text(value: int | memoryview) -> str:

@@ -1,6 +1,4 @@
-"""Validation of a server's X509-SVID (X509-SVID sections 4.3 and 5.2), after the TLS handshake has validated
-its chain.
-"""
+"""Check of a server's X509-SVID (X509-SVID sections 4.3 and 5.2). The TLS handshake has already validated the chain."""
 
 from __future__ import annotations
 
@@ -18,7 +16,9 @@ def check_x509_svid(unverified_der: bytes, spiffe_id: SpiffeId) -> None:
         names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         usage = extensions.get_extension_for_class(x509.KeyUsage).value
     except (Malformed, ValueError, x509.ExtensionNotFound):
-        raise Invalid("the server presents no X509-SVID: alternative names or key usage are missing") from None
+        raise Invalid(
+            "the certificate of the server is not an X509-SVID: alternative names or key usage are missing"
+        ) from None
     try:
         is_authority = extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except x509.ExtensionNotFound:

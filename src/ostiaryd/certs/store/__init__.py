@@ -1,1 +1,1 @@
-"""The stored authorities, certificates and blocked keys."""
+"""The tables of authorities, certificates and blocked keys."""

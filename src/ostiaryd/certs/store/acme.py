@@ -1,4 +1,4 @@
-"""Stored ACME objects: MAC keys, accounts, orders and authorizations."""
+"""The tables of ACME: MAC keys, accounts, orders and authorizations."""
 
 from __future__ import annotations
 
@@ -103,12 +103,12 @@ def get_key(reader: Reader, kid: str) -> AcmeKey | None:
 
 
 def list_keys(reader: Reader, *, after: str, limit: int) -> list[AcmeKey]:
-    """Return MAC keys in the order of their ids, starting after the id `after`."""
+    """Return at most `limit` MAC keys, sorted by id, whose ids are after `after`."""
     return [_key(row) for row in reader.all(_KEYS, after=after, limit=limit)]
 
 
 def count_unused_keys(reader: Reader, holder: str, *, now: int) -> int:
-    """Return the number of MAC keys of a holder that can still create an account."""
+    """Return the number of MAC keys of a holder that are unused, unrevoked and unexpired."""
     row = reader.one(_UNUSED_KEYS, holder=holder, now=now)
     assert row is not None
     return int(row[0])
@@ -130,13 +130,13 @@ def add_key(tx: Tx, key: AcmeKey) -> None:
 
 
 def use_key(tx: Tx, kid: str, *, account: str) -> bool:
-    """Record that a MAC key has created an account; return False if the key was used before."""
+    """Record that a MAC key has created this account. Return False if the key has created an account before."""
     tx.touch("acme_key", kid)
     return tx.run(_USE_KEY, kid=kid, account=account) == 1
 
 
 def revoke_key(tx: Tx, kid: str) -> None:
-    """Revoke a MAC key."""
+    """Mark a MAC key as revoked."""
     tx.run(_REVOKE_KEY, kid=kid, now=tx.now)
     tx.touch("acme_key", kid)
 
@@ -147,7 +147,7 @@ def get_account(reader: Reader, id: str) -> AcmeAccount | None:
 
 
 def get_account_of_key(reader: Reader, jkt: str) -> AcmeAccount | None:
-    """Return the account of a key by its thumbprint; None if there is none."""
+    """Return the account whose key has the thumbprint `jkt`; None if there is none."""
     return reader.made(_ACCOUNT_OF_KEY, _account, jkt=jkt)
 
 
@@ -186,7 +186,7 @@ def get_order(reader: Reader, id: str) -> Order | None:
 
 
 def list_orders(reader: Reader, account: str, *, after: str, limit: int) -> list[str]:
-    """Return the ids of an account's orders, starting after the id `after`."""
+    """Return at most `limit` ids of an account's orders, sorted, after the id `after`."""
     return [id for (id,) in reader.all(_ORDERS, account=account, after=after, limit=limit)]
 
 
@@ -198,7 +198,7 @@ def count_open_orders(reader: Reader, account: str, *, now: int) -> int:
 
 
 def is_replaced(reader: Reader, certificate_id: str) -> bool:
-    """Return whether a certificate (its ARI identifier) is replaced by an order that is not invalid."""
+    """Return whether an order that is not invalid replaces the certificate with this ARI identifier."""
     row = reader.one(_REPLACING, id=certificate_id)
     return row is not None and row[0] > 0
 
@@ -257,13 +257,13 @@ def list_authorizations(reader: Reader, order: str) -> list[Authorization]:
 
 
 def is_proved(reader: Reader, account: str, name: CertificateName, *, now: int) -> bool:
-    """Return whether an account has a valid authorization for a name."""
+    """Return whether an account has a valid, unexpired authorization for a name."""
     row = reader.one(_IS_PROVED, account=account, name=str(name), now=now)
     return row is not None and row[0] > 0
 
 
 def change_authorization(tx: Tx, authorization: Authorization) -> None:
-    """Update an authorization, and release the claim on its validation."""
+    """Update an authorization, and end the claim on its validation."""
     tx.run(
         _CHANGE_AUTHORIZATION,
         id=authorization.authorization_id,
@@ -283,12 +283,14 @@ def list_due(reader: Reader, *, now: int, limit: int) -> list[Authorization]:
 
 
 def claim(tx: Tx, id: str, *, until: int) -> bool:
-    """Claim a validation until `until` (microseconds); return False if another process has claimed it."""
+    """Claim a validation for this process until `until` (microseconds). Return False if another process has the
+    claim.
+    """
     return tx.run(_CLAIM, id=id, now=tx.now, until=until) == 1
 
 
 def postpone(tx: Tx, id: str, *, due_at: int) -> None:
-    """Count a failed attempt of a validation, and schedule the next one."""
+    """Count a failed attempt of a validation, and schedule the next attempt at `due_at` (microseconds)."""
     tx.run(_POSTPONE, id=id, due_at=due_at)
 
 

@@ -1,4 +1,4 @@
-"""Stored authorities: their encrypted keys and their certificates."""
+"""The table of authorities: their encrypted keys and their certificates."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def authorities(reader: Reader) -> list[Authority]:
 
 
 def certify(tx: Tx, authority: Authority) -> None:
-    """Store the certificate that a pending authority has received."""
+    """Store the certificate, and the other new values, of an authority that was pending."""
     tx.touch("authority", authority.authority_id)
     tx.run(
         _CERTIFY,
@@ -90,7 +90,7 @@ def revoke(tx: Tx, id: AuthorityId, *, reason: str) -> None:
 
 
 def delete(tx: Tx, id: AuthorityId) -> None:
-    """Delete an authority, and the cross-certificate that it signed for the next root."""
+    """Delete an authority, and the cross-certificate that the authority signed for the next root."""
     for one in authorities(tx):
         if one.kind is AuthorityKind.ROOT and one.parent == id:
             tx.touch("authority", one.authority_id)

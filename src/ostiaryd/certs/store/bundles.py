@@ -1,4 +1,4 @@
-"""The stored keys of JWT-SVIDs, and the published trust bundle of the server's own trust domain."""
+"""The tables of the keys of JWT-SVIDs and of the published trust bundle of this server's trust domain."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PUT = sql(
 
 
 class SvidKey(NamedTuple):
-    """An encrypted key of JWT-SVIDs, and the time from which it signs (microseconds)."""
+    """An encrypted key of JWT-SVIDs, and the time (microseconds) from which the key signs."""
 
     kid: str
     sealed: bytes
@@ -33,13 +33,13 @@ def svid_keys(reader: Reader) -> list[SvidKey]:
 
 
 def insert_key(tx: Tx, kid: str, sealed: bytes, *, signs_at: int) -> None:
-    """Store a new key."""
+    """Store a new key of JWT-SVIDs, which signs from `signs_at` (microseconds) on."""
     tx.run(_INSERT_KEY, kid=kid, sealed=sealed, now=tx.now, signs_at=signs_at)
     tx.touch("svid_key", kid)
 
 
 def delete_key(tx: Tx, kid: str) -> None:
-    """Delete a key whose JWT-SVIDs have all expired."""
+    """Delete a key of JWT-SVIDs."""
     tx.run(_DELETE_KEY, kid=kid)
     tx.touch("svid_key", kid)
 
@@ -51,5 +51,5 @@ def bundle(reader: Reader, trust_domain: str) -> tuple[int, bytes] | None:
 
 
 def put_bundle(tx: Tx, trust_domain: str, *, sequence: int, content: bytes) -> None:
-    """Store the published bundle."""
+    """Store the published bundle of a trust domain, with its sequence number."""
     tx.run(_PUT, name=trust_domain, sequence=str(sequence), content=content, now=tx.now)

@@ -1,5 +1,5 @@
-"""Stored certificates by serial number. A certificate ends with its holding, or by its own revocation if the
-server is the holder.
+"""The table of certificates, by serial number. A certificate ends with its holding; a certificate of the server has no
+holding and ends by its own revocation.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from ostiaryd.ground.database import Reader, Row, Tx, sql
 from ostiaryd.ground.http.pages import Page
 
 KEPT = 86_400 * 1_000_000
-"""time for which a certificate is kept after its expiry, in microseconds; the same as for its holding
-(`registry.flows.expiry`)
+"""Microseconds for which a certificate stays stored after its expiry: as long as its holding
+(`registry.flows.expiry`).
 """
 _ENDED = "coalesce(revoked_at, ended_at)"
 _FROM = "from certificate left join holding on holding.id = 'ct_' || serial "
@@ -77,8 +77,8 @@ _FAILED = sql(
     "update certificate set failed_renewals = failed_renewals + 1 where serial = :serial and holder = :holder"
 )
 LAST_PART = 6
-"""divisor: a renewal is overdue if less than a sixth of the lifetime is left. Clients renew after two thirds of
-the lifetime, and retry.
+"""A renewal is overdue if less than one sixth (1 / `LAST_PART`) of the lifetime is left. Clients renew after two thirds
+of the lifetime, and retry.
 """
 _COLUMNS = f"""serial, authority, profile, holder, certificate.task, names, key_type, key_digest, der, not_before,
     not_after, issued_at, {_ENDED}, coalesce(reason, ended_why)"""
@@ -107,14 +107,12 @@ _BLOCK = sql(
     "insert into blocked_key (digest, reason, blocked_at) values (:digest, :reason, :now) on conflict do nothing"
 )
 _LAST = "g"
-"""a text that sorts after all serial numbers, which are hexadecimal"""
+"""a text that sorts after each serial number, because serial numbers are hexadecimal"""
 ALL = 1 << 62
 
 
 class CertificateStatus(NamedTuple):
-    """The status of a certificate, from its row and its holding. `ended_at` is None while the certificate is in
-    force.
-    """
+    """The status of a certificate, from its row and its holding. `ended_at`: None while the certificate is in force."""
 
     authority: str
     holder: str | None
@@ -168,19 +166,19 @@ def live(reader: Reader, holder: str, *, now: int, limit: int) -> list[Certifica
 
 
 def revoke(tx: Tx, serial: str, *, reason: str) -> int:
-    """Mark a certificate as revoked; return 0 if it was revoked before, otherwise 1."""
+    """Mark a certificate as revoked. Return 1, or 0 if the certificate was revoked before."""
     return tx.run(_REVOKE, serial=serial, reason=reason, now=tx.now)
 
 
 def find_holder(reader: Reader, serial: str, *, now: int) -> str | None:
-    """Return the holder of a certificate, empty for the server; None if `get` would return None."""
+    """Return the id of the certificate's holder, an empty text for the server; None if `get` returns None."""
     row = reader.one(_HOLDER, serial=serial, since=now - KEPT)
     return None if row is None else str(row[0])
 
 
 def find_key_use(reader: Reader, key_digest: str, *, holder: str) -> tuple[str | None, bool]:
-    """Return the reason why a key is blocked (None if it is not), and whether a certificate with the key belongs to a
-    holder other than `holder`, which is empty for the server.
+    """Return the reason why a key is blocked (None if the key is not blocked), and whether a certificate with the key
+    belongs to a holder other than `holder`. An empty `holder` is the server.
     """
     row = reader.one(_KEY_USE, key_digest=key_digest, holder=holder)
     assert row is not None
@@ -196,16 +194,16 @@ def status(reader: Reader, serial: str) -> CertificateStatus | None:
 def in_force(
     reader: Reader, authority: str, *, now: int, after: str = "", shard: int | None = None, limit: int = ALL
 ) -> list[tuple[str, str | None, str | None]]:
-    """Return the serial number, holder and task of an authority's certificates that are in force, starting
-    after the serial number `after`. With `shard`, only those in one partition of the revocation list.
+    """Return (serial number, holder, task) of at most `limit` certificates of an authority that are in force at `now`,
+    sorted, with serial numbers after `after`. `shard`: only the certificates of this partition of the revocation list.
     """
     rows = reader.all(_IN_FORCE, authority=authority, now=now, after=after, digit=_digit(shard), limit=limit)
     return [(serial, holder, task) for serial, holder, task in rows]
 
 
 def count_revoked(reader: Reader, *, since: int) -> int:
-    """Return the number of revocations with a time after `since`. Revocations that are committed late increase
-    the number too.
+    """Return the number of revocations with a time after `since` (microseconds). A revocation that is committed after
+    its time increases the number, too.
     """
     row = reader.one(_COUNT, since=since)
     assert row is not None
@@ -213,25 +211,25 @@ def count_revoked(reader: Reader, *, since: int) -> int:
 
 
 def revoked(reader: Reader, *, since: int, shard: int | None = None) -> list[tuple[str, str, int, str]]:
-    """Return the serial number, authority, time and reason of each revoked certificate that expires after
-    `since`. With `shard`, only those in one partition of the revocation list.
+    """Return (serial number, authority, time in microseconds, reason) of each revoked certificate that expires after
+    `since`. `shard`: only the certificates of this partition of the revocation list.
     """
     rows = reader.all(_REVOKED, since=since, digit=_digit(shard))
     return [(serial, authority, at, why or "") for serial, authority, at, why in rows]
 
 
 def _digit(shard: int | None) -> str:
-    """Return the last digit of the serial numbers in a partition; empty for None."""
+    """Return the last digit of the serial numbers of a partition; empty if `shard` is None, for all partitions."""
     return "" if shard is None else f"{shard:x}"
 
 
 def has_recent(reader: Reader, authority: str, *, now: int) -> bool:
-    """Return whether a certificate of the authority is unexpired, or expired less than a day ago."""
+    """Return whether the authority has a certificate that is unexpired, or that expired less than a day ago."""
     return reader.one(_RECENT, authority=authority, since=now - KEPT) is not None
 
 
 def prune(tx: Tx, *, limit: int) -> int:
-    """Delete up to `limit` certificates that expired more than a day ago."""
+    """Delete up to `limit` certificates that expired more than a day ago; return the number of deleted certificates."""
     return tx.run(_PRUNE, before=tx.now - KEPT, limit=limit)
 
 
@@ -243,9 +241,11 @@ def count_failure(tx: Tx, serial: str, *, holder: str) -> None:
 def neglected(
     reader: Reader, *, now: int, until: int, long: int, failures: int, limit: int, is_warned: bool = False
 ) -> list[tuple[Certificate, int]]:
-    """Return neglected certificates (`renewals.list_neglected`), each with its number of failed renewals.
+    """Return at most `limit` neglected certificates (`renewals.list_neglected`), each with its number of failed
+    renewals.
 
-    `is_warned`: true if certificates for which a warning was sent are included.
+    `until`, `long`: microseconds; the latest end, and the shortest lifetime, of a certificate whose renewal is overdue.
+    `failures`: the number of failed renewals. `is_warned`: include certificates for which a warning was sent.
     """
     some = {"now": now, "limit": limit, "is_warned": int(is_warned)}
     rows = [
@@ -256,12 +256,14 @@ def neglected(
 
 
 def mark_warned(tx: Tx, serial: str) -> bool:
-    """Record that a warning about a certificate was sent; return False if one was sent before."""
+    """Record that a warning about a certificate was sent. Return False if a warning was sent before."""
     return tx.run(_WARN, serial=serial, now=tx.now) == 1
 
 
 def count_in_force(reader: Reader, *, now: int) -> tuple[Counter[str], int]:
-    """Return the number of certificates in force by profile, and the number of those with failed renewals."""
+    """Return the number of certificates in force by profile, and the number of certificates in force with a failed
+    renewal.
+    """
     rows = reader.all(_BY_PROFILE, now=now)
     return Counter({profile: count for profile, count, _ in rows}), sum(failed for *_, failed in rows)
 

@@ -1,4 +1,4 @@
-"""Stored federated trust domains, their bundles, and the agents that trust them."""
+"""The tables of federated trust domains, of their bundles, and of the agents that trust them."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def get(reader: Reader, name: str) -> TrustDomain | None:
 
 
 def trust_domains(reader: Reader) -> list[TrustDomain]:
-    """Return all trust domains by name."""
+    """Return all federated trust domains, sorted by name."""
     return [_domain(row) for row in reader.all(_ALL)]
 
 
 def due(reader: Reader, *, now: int, limit: int) -> list[TrustDomain]:
-    """Return the trust domains whose bundle is due to be fetched."""
+    """Return at most `limit` trust domains whose bundle must be fetched at `now`."""
     return [_domain(row) for row in reader.all(_DUE, now=now, limit=limit)]
 
 
@@ -75,24 +75,26 @@ def delete(tx: Tx, name: str) -> None:
 
 
 def claim(tx: Tx, domain: TrustDomain, *, until: int) -> bool:
-    """Claim the fetch of a bundle until `until`; return False if another process has claimed it."""
+    """Claim the fetch of a bundle for this process until `until` (microseconds). Return False if another process has
+    the claim.
+    """
     return tx.run(_CLAIM, name=domain.name, due_at=domain.due_at, until=until) == 1
 
 
 def take(tx: Tx, name: str, *, sequence: int | None, content: bytes, due_at: int) -> None:
-    """Store a new bundle of a trust domain, and the time of the next fetch."""
+    """Store a new bundle of a trust domain, with its sequence number and the time of the next fetch."""
     text = None if sequence is None else str(sequence)
     tx.run(_TAKE, name=name, sequence=text, content=content, now=tx.now, due_at=due_at)
     tx.touch("trust_domain", name)
 
 
 def keep(tx: Tx, name: str, *, due_at: int) -> None:
-    """Record that the bundle was fetched unchanged, and the time of the next fetch."""
+    """Record that the fetched bundle equals the stored bundle, and store the time of the next fetch."""
     tx.run(_KEEP, name=name, now=tx.now, due_at=due_at)
 
 
 def fail(tx: Tx, name: str, why: str) -> None:
-    """Record the reason why the bundle could not be fetched."""
+    """Record the reason why the bundle of a trust domain could not be fetched."""
     tx.run(_FAIL, name=name, why=why)
 
 
@@ -102,14 +104,14 @@ def agents(reader: Reader, name: str) -> list[str]:
 
 
 def allow(tx: Tx, name: str, agent: str) -> bool:
-    """Record that an agent trusts a trust domain; return False if it already does."""
+    """Record that an agent trusts a trust domain. Return False if the agent trusts it already."""
     is_new = tx.run(_ALLOW, name=name, agent=agent) == 1
     tx.touch("trusted_domain", f"{name} {agent}")
     return is_new
 
 
 def disallow(tx: Tx, name: str, agent: str) -> bool:
-    """Delete the trust of an agent in a trust domain; return False if there was none."""
+    """Delete the record that an agent trusts a trust domain. Return False if there was no such record."""
     was_allowed = tx.run(_DISALLOW, name=name, agent=agent) == 1
     tx.touch("trusted_domain", f"{name} {agent}")
     return was_allowed

@@ -1,4 +1,4 @@
-"""Stored workloads of agents."""
+"""The table of the workloads of agents."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ def of_user(reader: Reader, uid: int) -> list[Workload]:
 
 
 def candidates(reader: Reader, uid: int) -> list[Workload]:
-    """Return the workloads that a process of a user can match: workloads with this user, and without a user."""
+    """Return the workloads that a process of this user can match: the workloads that name the user, and the workloads
+    that name no user.
+    """
     return [_workload(row) for row in reader.all(_CANDIDATES, uid=uid)]
 
 

@@ -30,11 +30,13 @@ MEDIA_TYPE = "application/x-amz-json-1.1"
 MAX_PAGES = 100
 _TYPE = re.compile(r"(?:.*#)?([A-Za-z]{1,64})")
 _MISSING = frozenset({"ResourceNotFoundException", "InvalidRequestException"})
-"""InvalidRequestException: the secret is marked for deletion."""
+"""Errors of AWS that mean "no such secret". InvalidRequestException: the secret is marked for deletion."""
 
 
 class AwsBackend:
-    """The secrets of an AWS account in a region. The name of a secret is its path."""
+    """The secrets of one AWS account in one region. The path of a secret in this back end is the secret's name
+    at AWS.
+    """
 
     def __init__(
         self,
@@ -48,20 +50,22 @@ class AwsBackend:
         self._now, self._random = now, random
 
     async def read(self, path: str) -> BackendValue:
-        """Return the value of a secret. Raises NothingStored, BackendFailed, Invalid."""
+        """Return the value of the secret whose name is `path`. Raises NothingStored, BackendFailed, Invalid."""
         answer = await self._ask("GetSecretValue", {"SecretId": aws.check_name(path)})
         if answer.get("Name") != path:
-            raise BackendFailed("the back end answers with another secret")
+            raise BackendFailed("the response of the back end is about another secret")
         text, binary = answer.get("SecretString"), answer.get("SecretBinary")
         if isinstance(text, str) and (members := _members(text)) is not None:
             return check_value(members)
         try:
             return check_value(aws.read_value(_text(text), _text(binary)))
         except (Conflict, Invalid):
-            raise BackendFailed("the answer of the back end has no `SecretString` and no `SecretBinary`") from None
+            raise BackendFailed("the response of the back end has neither `SecretString` nor `SecretBinary`") from None
 
     async def list_names(self, folder: str) -> list[str]:
-        """Return the names in a folder: the next segment of each secret's name. Raises BackendFailed."""
+        """Return the names in a folder: for each secret below the folder, the next segment of the secret's name. Raises
+        BackendFailed.
+        """
         names: set[str] = set()
         body: dict[str, Any] = {"MaxResults": 100}
         if folder:
@@ -70,11 +74,11 @@ class AwsBackend:
             answer = await self._ask("ListSecrets", body)
             secrets, token = answer.get("SecretList"), answer.get("NextToken")
             if not isinstance(secrets, list):
-                raise BackendFailed("the back end lists no secrets")
+                raise BackendFailed("the response of the back end has no list of secrets")
             for secret in secrets:
                 name = secret.get("Name") if isinstance(secret, dict) else None
                 if not isinstance(name, str):
-                    raise BackendFailed("the back end lists a secret without a name")
+                    raise BackendFailed("the response of the back end lists a secret without a name")
                 if name.startswith(folder) and (below := name.removeprefix(folder)):
                     head, slash, _ = below.partition("/")
                     names.add(head + slash)
@@ -84,7 +88,9 @@ class AwsBackend:
         raise BackendFailed(f"the back end lists more than {MAX_NAMES} secrets")
 
     async def write(self, path: str, data: Mapping[str, Any], present: BackendValue | None) -> None:
-        """Write a value. Raises Conflict if a new secret exists already, BackendFailed, Invalid."""
+        """Create the secret if `present` is None, otherwise replace its value. Raises Conflict if a new secret exists
+        already, BackendFailed, Invalid.
+        """
         body = {"ClientRequestToken": self._random(16).hex(), **aws.render_value(msgspec.json.encode(data))}
         if present is None:
             await self._ask("CreateSecret", {"Name": aws.check_name(path), **body})
@@ -117,12 +123,12 @@ def _failure(answer: Answer) -> NothingStored | Conflict | BackendFailed:
     if match[1] in _MISSING:
         return NothingStored("no value is stored at this path")
     if match[1] == "ResourceExistsException":
-        return Conflict("the value at the back end changed meanwhile", hint="synchronise again")
+        return Conflict("the value at the back end has changed since it was read", hint="synchronise again")
     return BackendFailed(f"the back end answers {match[1]}")
 
 
 def _members(text: str) -> dict[str, Any] | None:
-    """Return the members if a text is a JSON object; None for any other text."""
+    """Return the members if `text` is a JSON object; None otherwise."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""AWS IAM and STS, by their Query APIs with Signature Version 4: users and sessions."""
+"""Users and sessions of an AWS account, by the Query APIs of IAM and STS with Signature Version 4."""
 
 from __future__ import annotations
 
@@ -16,23 +16,25 @@ MEDIA_TYPE = "application/x-www-form-urlencoded; charset=utf-8"
 VERSIONS = {"iam": "2010-05-08", "sts": "2011-06-15"}
 POLICY_NAME = "ostiary"
 MAX_PAGES, MAX_LISTED = 10, 100
-"""Maximum number of pages, and of names in a list; AWS permits less."""
+"""Maximum number of pages of a list, and of names in a list. The limits of AWS itself are lower."""
 Service = Literal["iam", "sts"]
 
 
 class NoSuchEntity(BackendFailed):
-    """AWS knows no such user, key, policy or group."""
+    """AWS has no user, key, policy or group with this name."""
 
 
 class AwsAccounts:
-    """The users and sessions of an account of AWS. Each function raises BackendFailed."""
+    """The users and sessions of one AWS account. Each method raises BackendFailed."""
 
     def __init__(self, root: AwsRoot, secret_key: str, *, ca_file: str, now: Callable[[], int]) -> None:
         self._root, self._secret_key, self._now = root, secret_key, now
         self._remotes = {"iam": Remote(root.iam_endpoint, ca_file), "sts": Remote(root.sts_endpoint, ca_file)}
 
     async def create_user(self, name: str, role: AwsRole, check: Callable[[], None]) -> AwsCredentials:
-        """Create a user with its rights, then its access key. `check` raises a refusal once it is too late to go on."""
+        """Create a user with the rights of `role`, and return its new access key. `check` is called before each
+        request, and raises a refusal when it is too late to create the user.
+        """
         boundary = {"PermissionsBoundary": role.permissions_boundary} if role.permissions_boundary else {}
         steps: list[tuple[str, dict[str, str]]] = [("CreateUser", {"Path": role.user_path, **boundary})]
         steps += [("AttachUserPolicy", {"PolicyArn": arn}) for arn in role.policy_arns]
@@ -46,7 +48,7 @@ class AwsAccounts:
         return await self.create_key(name)
 
     async def create_key(self, name: str = "") -> AwsCredentials:
-        """Create an access key of a user; by default, of the server's own user."""
+        """Create an access key of the user `name`, or, without a name, of the server's own user; return the key."""
         answer = await self._ask("iam", "CreateAccessKey", _of_user(name))
         return AwsCredentials(_text(answer, "AccessKeyId"), _text(answer, "SecretAccessKey"))
 
@@ -55,11 +57,11 @@ class AwsAccounts:
         return await self._list("ListAccessKeys", "", "AccessKeyId")
 
     async def delete_own_key(self, key: str) -> None:
-        """Delete an access key of the server's own user, if it exists."""
+        """Delete an access key of the server's own user; do nothing if the key does not exist."""
         await self._delete("DeleteAccessKey", {"AccessKeyId": key})
 
     async def check_key(self) -> None:
-        """Check that AWS accepts the key of this access."""
+        """Check that AWS accepts the access key that this object uses."""
         await self._ask("sts", "GetCallerIdentity", {})
 
     async def has_user(self, name: str) -> bool:
@@ -71,7 +73,7 @@ class AwsAccounts:
         return True
 
     async def delete_user(self, name: str) -> None:
-        """Delete the access keys of a user, then its rights and the user, as far as they exist."""
+        """Delete the access keys of a user, the user's rights, and the user. Parts that do not exist are skipped."""
         for list_them, member, delete, parameter in (
             ("ListAccessKeys", "AccessKeyId", "DeleteAccessKey", "AccessKeyId"),
             ("ListAttachedUserPolicies", "PolicyArn", "DetachUserPolicy", "PolicyArn"),
@@ -83,7 +85,9 @@ class AwsAccounts:
         await self._delete("DeleteUser", {"UserName": name})
 
     async def _list(self, action: str, name: str, member: str) -> list[str]:
-        """Return the texts of a member in all pages of a list; empty for a user that does not exist."""
+        """Return the text of each element `member` in all pages of a list of AWS; an empty list if the user does not
+        exist.
+        """
         texts: list[str] = []
         marker: dict[str, str] = {}
         for _ in range(MAX_PAGES):
@@ -93,11 +97,11 @@ class AwsAccounts:
                 return texts
             texts += [element.text or "" for element in answer.iterfind(f".//{{*}}{member}")]
             if len(texts) > MAX_LISTED:
-                raise BackendFailed(f"AWS answers {action} with more than {MAX_LISTED} names")
+                raise BackendFailed(f"the response of AWS to {action} has more than {MAX_LISTED} names")
             if answer.findtext(".//{*}IsTruncated") != "true":
                 return texts
             marker = {"Marker": _text(answer, "Marker")}
-        raise BackendFailed(f"AWS answers {action} with more than {MAX_PAGES} pages")
+        raise BackendFailed(f"the response of AWS to {action} has more than {MAX_PAGES} pages")
 
     async def _delete(self, action: str, parameters: Mapping[str, str]) -> None:
         try:
@@ -106,7 +110,9 @@ class AwsAccounts:
             return  # deleted before
 
     async def open_session(self, name: str, role: AwsRole, arn: str, *, seconds: int) -> AwsCredentials:
-        """Return the credentials of a new session: of an assumed role, or of the server's user with fewer rights."""
+        """Return the credentials of a new session of `seconds` seconds: of the assumed role `arn`, or of the server's
+        user with the restricted rights of `role`.
+        """
         parameters = {"DurationSeconds": str(seconds)}
         if role.policy_document:
             parameters["Policy"] = role.policy_document
@@ -139,7 +145,7 @@ class AwsAccounts:
             return parsed
         code = "".join(filter(str.isalnum, parsed.findtext(".//{*}Code") or ""))[:64] or str(answer.status)
         kind = NoSuchEntity if code == "NoSuchEntity" else BackendFailed
-        raise kind(f"AWS answers {code} to {action}", hint="see the rights of the server's user there")
+        raise kind(f"AWS answers {code} to {action}", hint="check the rights of the server's user at AWS")
 
 
 def _of_user(name: str) -> dict[str, str]:
@@ -147,26 +153,26 @@ def _of_user(name: str) -> dict[str, str]:
 
 
 def _global_region(region: str) -> str:
-    """Return the region of IAM, which each partition of AWS has once."""
+    """Return the region that serves IAM, of which each partition of AWS has one."""
     if region.startswith("cn-"):
         return "cn-north-1"
     return "us-gov-west-1" if region.startswith("us-gov-") else "us-east-1"
 
 
 def parse_xml(body: bytes) -> ElementTree.Element:
-    """Return the XML that AWS sent. Declarations of types and entities are refused, and UTF-16, which would hide them.
-    Raises BackendFailed.
+    """Return the XML document that AWS sent. A document with declarations of types or entities, or in UTF-16, which
+    could hide them, is refused. Raises BackendFailed.
     """
     if b"<!" in body or b"\0" in body:
-        raise BackendFailed("AWS answers with a declaration in XML or in UTF-16, which is refused")
+        raise BackendFailed("the response of AWS has an XML declaration of types, or is in UTF-16; both are refused")
     try:
         return ElementTree.fromstring(body)
     except (ElementTree.ParseError, ValueError, LookupError):
-        raise BackendFailed("AWS answers no XML") from None
+        raise BackendFailed("the response of AWS is not XML") from None
 
 
 def _text(answer: ElementTree.Element, name: str) -> str:
     text = answer.findtext(f".//{{*}}{name}") or ""
     if not 0 < len(text) <= 4096 or not text.isascii() or not text.isprintable():
-        raise BackendFailed(f"the answer of AWS has no `{name}`")
+        raise BackendFailed(f"the response of AWS has no `{name}`")
     return text

@@ -1,5 +1,5 @@
-"""The environment of the server as a back end: a secret NAME is the variable PREFIX_NAME, and the text of the
-variable is the member `value`.
+"""The environment of the server as a back end. The secret NAME is the environment variable PREFIX_NAME; the text of the
+variable is the member `value` of the secret.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _NAME = re.compile(r"[A-Za-z0-9_]+")
 
 
 class EnvironmentBackend:
-    """The environment variables with a prefix, as they were when the server started."""
+    """The environment variables whose names begin with a prefix, as they were when the server started."""
 
     def __init__(self, config: BackendConfig) -> None:
         variables = read_environment(config.address.removeprefix("env:"))
@@ -30,9 +30,11 @@ class EnvironmentBackend:
         return check_value({"value": self._variables[path]})
 
     async def list_names(self, folder: str) -> list[str]:
-        """Return the names of the secrets: variables without the prefix. Raises BackendFailed."""
+        """Return the names of the secrets: the names of the variables without the prefix. Raises BackendFailed."""
         return [] if folder else check_names(list(self._variables), "")
 
     async def write(self, path: str, data: Mapping[str, Any], present: BackendValue | None) -> None:
-        """Refuse to write. Raises Conflict."""
-        raise Conflict("the environment is only read", hint="synchronise from it, or into a Vault")
+        """Refuse to write, because this back end is read-only. Raises Conflict."""
+        raise Conflict(
+            "the environment is a read-only back end", hint="use this back end as the source, or write to a Vault"
+        )

@@ -1,8 +1,8 @@
 """Folders as back ends: mounted secrets of Kubernetes, and single files.
 
-In a Kubernetes mount, a secret NAME is the folder NAME, and each file in the folder is a member. The kubelet replaces a
-secret by one change of the link `..data`. All members are therefore read below the folder to which the link leads at
-the start of the read.
+In a Kubernetes mount, the secret NAME is the folder NAME, and each file in the folder is a member of the secret. The
+kubelet replaces a secret by one change of the link `..data`. A read therefore resolves the link once, and reads all
+members below the resolved folder.
 """
 
 from __future__ import annotations
@@ -25,39 +25,39 @@ T = TypeVar("T")
 WITHIN_S = 5.0
 MAX_MEMBERS = 256
 SWAPS = 5
-"""Maximum number of replacements of a secret during one read; after more, the read fails."""
+"""Maximum number of times that a secret may be replaced during one read; after more, the read fails."""
 DATA = "..data"
 _THREADS = ThreadPoolExecutor(8, "ostiary-folders")
-"""separate threads for these reads: if a disk hangs, the other threads of the server stay free"""
+"""threads only for these reads, so that a disk that hangs does not block the other threads of the server"""
 
 
 class _Folder:
-    """A folder of secrets, which the server only reads. `kept`: the data folder of the server itself, which
-    must not be read.
-    """
+    """A read-only folder of secrets. `kept` is the server's own data folder, from which nothing may be read."""
 
     def __init__(self, config: BackendConfig, kept: Path) -> None:
         self._address, self._kept = Path(config.address), kept
 
     async def write(self, path: str, data: Mapping[str, Any], present: BackendValue | None) -> None:
-        """Refuse to write. Raises Conflict."""
-        raise Conflict("a folder of secrets is only read", hint="synchronise from it, or into a Vault")
+        """Refuse to write, because this back end is read-only. Raises Conflict."""
+        raise Conflict(
+            "a folder of secrets is a read-only back end", hint="use this back end as the source, or write to a Vault"
+        )
 
     def root(self) -> Path:
-        """Return the folder with its links resolved. Raises BackendFailed if the folder is missing, or contains
-        the server's own keys.
+        """Return the folder's path without links. Raises BackendFailed if the folder is missing, or contains or lies in
+        the server's data folder.
         """
         try:
             root, kept = self._address.resolve(strict=True), self._kept.resolve()
         except OSError as error:
             raise BackendFailed(f"the folder cannot be read: {error.strerror}") from None
         if root.is_relative_to(kept) or kept.is_relative_to(root):
-            raise BackendFailed("the folder of the back end is that of the server's own data")
+            raise BackendFailed("the folder of the back end is the data folder of this server")
         return root
 
 
 class KubernetesBackend(_Folder):
-    """A folder with a mounted secret of Kubernetes in each folder below."""
+    """A folder in which each folder is a mounted secret of Kubernetes."""
 
     async def read(self, path: str) -> BackendValue:
         """Return the members of a secret. Raises NothingStored, BackendFailed."""
@@ -80,7 +80,7 @@ class KubernetesBackend(_Folder):
             except NothingStored:
                 if present == folder or present.exists():
                     raise
-        raise BackendFailed("the secret is replaced again and again")
+        raise BackendFailed("the secret was replaced several times during the read")
 
     def _list(self, folder: str) -> list[str]:
         root = self.root()
@@ -90,7 +90,9 @@ class KubernetesBackend(_Folder):
 
 
 class FilesBackend(_Folder):
-    """A folder of files: a JSON object is the value, any other text is its member `value`."""
+    """A folder in which each file is a secret. A file with a JSON object has the members of the object; any other text
+    is the member `value`.
+    """
 
     async def read(self, path: str) -> BackendValue:
         """Return the value in a file. Raises NothingStored, BackendFailed."""
@@ -113,7 +115,9 @@ class FilesBackend(_Folder):
 
 
 async def _in_thread(work: Callable[[], T]) -> T:
-    """Return the result of work that runs in a separate thread. Raises BackendFailed if the disk is too slow."""
+    """Run `work` in a thread of `_THREADS`, and return its result. Raises BackendFailed if the disk takes longer than
+    `WITHIN_S` seconds.
+    """
     try:
         async with asyncio.timeout(WITHIN_S):
             return await asyncio.get_running_loop().run_in_executor(_THREADS, work)
@@ -122,16 +126,16 @@ async def _in_thread(work: Callable[[], T]) -> T:
 
 
 def _check_visible(path: str) -> None:
-    """Check that no name begins with a dot, because `..data` is a second path to a mounted secret. Raises
-    NothingStored.
+    """Check that no segment of the path begins with a dot, because `..data` would be a second path to a mounted secret.
+    Raises NothingStored.
     """
     if any(name.startswith(".") for name in path.split("/")):
         raise NothingStored("no value is stored at this path")
 
 
 def _resolve(root: Path, path: str) -> Path:
-    """Return a path below a folder with its links resolved. Raises NothingStored, also for a link that leads
-    out of the folder.
+    """Return the path below the folder `root` without links. Raises NothingStored if the path does not exist, or a link
+    leads out of the folder.
     """
     try:
         resolved = (root / path).resolve(strict=True)

@@ -1,5 +1,5 @@
-"""Requests to the server of a back end by the SSRF-safe fetcher. Time and size are bounded, and redirects are
-not followed.
+"""Requests to the server of a back end through the SSRF-safe fetcher. Time and size are limited; redirects are not
+followed.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ WITHIN_S = 5.0
 
 
 class Remote(NamedTuple):
-    """A server whose address the configuration names; therefore its address may be private."""
+    """The server of a back end. The operator's configuration names its address, so the address may be private."""
 
     address: str
     ca_file: str = ""
 
     async def send(self, method: str, path: str, *, headers: Mapping[str, str], body: bytes = b"") -> Answer:
-        """Return the answer to a request. Raises BackendFailed, Invalid for a path that is too long."""
+        """Send a request and return the response. Raises BackendFailed; Invalid if the path is too long."""
         try:
             answer = await request(
                 method,
@@ -37,5 +37,5 @@ class Remote(NamedTuple):
         except Unavailable as refusal:
             raise BackendFailed(f"the back end failed: {refusal.message}", hint=refusal.hint) from None
         if answer.status in REDIRECTS:
-            raise BackendFailed("the back end redirects, which is not followed")
+            raise BackendFailed("the back end answers with a redirect, which is not followed")
         return answer

@@ -1,4 +1,4 @@
-"""HashiCorp Vault and OpenBao: key-value stores of version 2 and 1."""
+"""HashiCorp Vault and OpenBao as back ends: key-value stores of version 1 and 2."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ostiaryd.secrets.model.request import NothingStored
 
 
 class VaultBackend:
-    """A key-value mount of a Vault server, read with a token."""
+    """A key-value mount of a Vault server, which this server uses with a token."""
 
     def __init__(self, config: BackendConfig, credentials: Mapping[str, str], remote: Remote) -> None:
         self._mount, self._remote = config.mount, remote
@@ -47,28 +47,35 @@ class VaultBackend:
         return check_names(data.get("keys"), folder)
 
     async def write(self, path: str, data: Mapping[str, Any], present: BackendValue | None) -> None:
-        """Write a value; in version 2, only if the present version is unchanged. Raises Conflict, BackendFailed."""
+        """Write a value. A store of version 2 refuses the write if its value is not `present` any more. Raises
+        Conflict, BackendFailed.
+        """
         body: dict[str, Any] = dict(data)
         if self._is_versioned:
             body = {"data": data, "options": {"cas": 0 if present is None else present.version}}
         await self._ask("POST", "data", path, body=msgspec.json.encode(body))
 
     async def _ask(self, method: str, kind: str, path: str, *, query: str = "", body: bytes = b"") -> dict[str, Any]:
-        """Send a request and return `data` of the answer. Raises NothingStored, Conflict, BackendFailed."""
+        """Send a request and return the member `data` of the response. Raises NothingStored, Conflict,
+        BackendFailed.
+        """
         below = f"{self._mount}/{kind}/{path}" if self._is_versioned else f"{self._mount}/{path}"
         answer = await self._remote.send(method, f"/v1/{quote(below)}{query}", headers=self._headers, body=body)
         match answer.status:
             case 200:
                 data = parse_answer(answer.body).get("data")
                 if not isinstance(data, dict):
-                    raise BackendFailed("the answer of the back end has no `data`")
+                    raise BackendFailed("the response of the back end has no `data`")
                 return data
             case 204:
                 return {}
             case 404:
                 raise NothingStored("no value is stored at this path")
             case 400 if method == "POST" and b"check-and-set" in answer.body:
-                raise Conflict("the value at the back end changed meanwhile", hint="synchronise again")
+                raise Conflict("the value at the back end has changed since it was read", hint="synchronise again")
             case 403:
-                raise BackendFailed("the back end denies its token", hint="configure another token, or its policy")
+                raise BackendFailed(
+                    "the back end denied the request: the configured token has no access",
+                    hint="configure another token, or change the token's policy at the back end",
+                )
         raise BackendFailed(f"the back end answers {answer.status}")

@@ -6,7 +6,7 @@ role/NAME/role-id                             GET, POST
 role/NAME/secret-id, custom-secret-id         POST; secret-id   LIST
 role/NAME/secret-id/lookup, destroy           POST; secret-id-accessor/lookup, destroy   POST
 
-Policies of this server see `auth/MOUNT/role/..`. A login is in `wire_vault`.
+The path in policies of this server is `auth/MOUNT/role/..`. Logins are handled in `wire_vault`.
 """
 
 from __future__ import annotations
@@ -74,7 +74,9 @@ class _SecretIdName(Struct):
 
 
 def find_operation(mount: str, rest: str, request: VaultRequest) -> CallerOperation:
-    """Return the operation of a request at `mount` (`auth/approle-2`). Raises UnsupportedOperation, NothingStored."""
+    """Return the operation of a request to the AppRole method at `mount` (`auth/approle-2`); `rest` is the path below
+    the mount. Raises UnsupportedOperation, NothingStored.
+    """
     path = f"{mount.removeprefix('auth/')}/{rest}"
     kind, _, below = rest.partition("/")
     name, _, member = below.partition("/")
@@ -100,7 +102,7 @@ def find_operation(mount: str, rest: str, request: VaultRequest) -> CallerOperat
         case VaultMethod.WRITE, True, "secret-id" | "custom-secret-id":
             body = request.read_body(_NewSecretId, has_nulls=False)
             if (member == "custom-secret-id") != bool(body.secret_id):
-                raise Invalid("`secret_id` belongs to custom-secret-id, and is needed there")
+                raise Invalid("`secret_id` is required for custom-secret-id, and not allowed for secret-id")
             return CallerOperation(SecretAction.WRITE, path, "generate", partial(_generate, mount, name, body))
         case VaultMethod.WRITE | VaultMethod.DELETE, True, _ if member in _ON_SECRET_ID:
             is_accessor, is_lookup = _ON_SECRET_ID[member]
@@ -118,7 +120,9 @@ _ON_SECRET_ID = {
     "secret-id-accessor/lookup": (True, True),
     "secret-id-accessor/destroy": (True, False),
 }
-"""Paths below a role, to whether they take an accessor, and whether they only look up."""
+"""Paths below a role, each with two facts: whether the request names an accessor, and whether it only looks up a secret
+ID.
+"""
 
 
 def _list(mount: str, act: Act, caller: VaultCaller) -> Answer:
@@ -138,10 +142,10 @@ def _put(mount: str, name: str, body: _Role, act: Act, caller: VaultCaller) -> A
 
 
 def _change(caller: VaultCaller, body: _Role, present: Mapping[str, object]) -> dict[str, object]:
-    """Return the settings of a role after a change. Raises Invalid."""
+    """Return the settings of a role: `present`, changed by the members of `body`. Raises Invalid."""
     changes = body.stated()
     if changes.get("bind_secret_id") is False:
-        raise Invalid("a role binds a secret ID", hint="leave out `bind_secret_id`")
+        raise Invalid("`bind_secret_id` must be true", hint="leave out `bind_secret_id`")
     return flows.change_settings(caller, changes, present, durations=("secret_id_ttl",))
 
 
@@ -186,9 +190,9 @@ def _parse_metadata(text: str) -> dict[str, str]:
     try:
         metadata = _decode_metadata(text) if text else {}
     except msgspec.MsgspecError:
-        raise Invalid("`metadata` is the text of a JSON object with texts as its members") from None
+        raise Invalid("`metadata` must be the text of a JSON object whose members are texts") from None
     if len(metadata) > MAX_METADATA:
-        raise Invalid(f"`metadata` has at most {MAX_METADATA} members")
+        raise Invalid(f"`metadata` may have at most {MAX_METADATA} members")
     return metadata
 
 

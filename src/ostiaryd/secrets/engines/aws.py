@@ -3,7 +3,7 @@
 config/root, config/lease     GET, POST
 config/rotate-root            POST: a new key of the server's own user
 roles/NAME                    GET, POST, DELETE; LIST roles
-creds/ROLE, sts/ROLE          GET, POST: new credentials with a lease; policies see both as creds/ROLE
+creds/ROLE, sts/ROLE          GET, POST: new credentials with a lease; the path in policies is creds/ROLE
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class _RootBody(Struct):
     sts_endpoint: str = ""
 
     def __repr__(self) -> str:
-        """Return the id of the key alone: the rest is secret."""
+        """Return a text with only the id of the key, because the other members are secret."""
         return f"_RootBody({self.access_key[:40]})"
 
 
@@ -135,7 +135,7 @@ def _make_times(request: VaultRequest) -> Callable[[Act], Answer]:
     lease, longest = parse_duration(body.lease, field="lease"), parse_duration(body.lease_max, field="lease_max")
     check_ttl(lease, longest)
     if not lease >= SECOND or longest > LONGEST_TTL:
-        raise Invalid(f"`lease` and `lease_max` are 1 to {LONGEST_TTL // SECOND} seconds")
+        raise Invalid(f"`lease` and `lease_max` must be 1 to {LONGEST_TTL // SECOND} seconds")
 
     def write(act: Act) -> Answer:
         flows.put_lease_times(act, lease, longest)
@@ -179,12 +179,14 @@ def _names(value: list[str] | str | None) -> tuple[str, ...]:
 def _make_lease(name: str, request: VaultRequest, *, is_session: bool) -> Callable[[Act], Answer]:
     parameters: Mapping[str, Any] = request.query if request.method is VaultMethod.READ else request.body
     if unknown := set(parameters) - {"role_arn", "ttl", "role_session_name"}:
-        raise Invalid(f"the parameter {min(unknown)[:64]!a} is unknown", hint="`role_arn` and `ttl` are known")
+        raise Invalid(
+            f"the parameter {min(unknown)[:64]!a} is unknown", hint="the supported parameters are `role_arn` and `ttl`"
+        )
     if parameters.get("role_session_name"):
-        raise Invalid("`role_session_name` is not supported: the name says which agent and lease the session is of")
+        raise Invalid("`role_session_name` is not supported: the server names each session after its agent and lease")
     arn = parameters.get("role_arn") or ""
     if not isinstance(arn, str):
-        raise Invalid("`role_arn` is not a text")
+        raise Invalid("`role_arn` must be a text")
     ttl = parse_duration(parameters["ttl"], field="ttl") if parameters.get("ttl") else None
     return lambda act: Answer(upstream=flows.begin_lease(act, name, is_session=is_session, arn=arn, ttl=ttl))
 

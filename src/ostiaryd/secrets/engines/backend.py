@@ -1,7 +1,5 @@
-"""Existing stores as key-value stores of version 2, which are read here and written there.
-
-NAME/data/PATH         GET: the present value
-NAME/metadata/FOLDER   LIST
+"""Back ends as key-value stores of version 2. Secrets are read through this server and written at the back end
+itself.
 """
 
 from __future__ import annotations
@@ -40,9 +38,11 @@ def find_operation(mount: str, request: VaultRequest) -> Operation:
         run = partial(_list, name=name, folder=folder)
         return Operation(SecretAction.LIST, f"{name}/{folder}", "list", run)
     if kind != "data" or request.method is not VaultMethod.READ or not path or path.endswith("/"):
-        raise UnsupportedOperation("secrets of a back end are read and listed here, and written there")
+        raise UnsupportedOperation(
+            "this server only reads and lists the secrets of a back end; write them at the back end"
+        )
     if parse_number(request.query.get("version", "0")):
-        raise UnsupportedOperation("a back end has the present version alone", hint="leave `version` out")
+        raise UnsupportedOperation("a back end has only the present version", hint="leave out `version`")
     return Operation(SecretAction.READ, f"{name}/{path}", "read", partial(_read, name=name, path=path))
 
 

@@ -135,10 +135,10 @@ def _make_write_static(name: str, request: VaultRequest) -> _Made:
 
 
 def check_period(value: int | str) -> int:
-    """Return a valid time between two rotations, in microseconds. Raises Invalid."""
+    """Return `value`, the time between two rotations, in microseconds. Raises Invalid if the time is too short."""
     period = parse_duration(value, field="rotation_period")
     if period < SHORTEST_ROTATION_S * SECOND:
-        raise Invalid(f"`rotation_period` is at least {SHORTEST_ROTATION_S} seconds")
+        raise Invalid(f"`rotation_period` must be at least {SHORTEST_ROTATION_S} seconds")
     return period
 
 
@@ -247,7 +247,9 @@ def _list(act: Act, kind: str) -> Answer:
 
 
 def _plain(action: SecretAction, operation: str, run: Callable[..., Answer]) -> Callable[[str, VaultRequest], _Made]:
-    """Return the function that makes an operation for which only the name in the path matters."""
+    """Return a function that makes the operation `run` from the name in the path and the request; no other part of the
+    request matters.
+    """
     return lambda name, request: (action, operation, partial(run, name=name))
 
 
@@ -273,4 +275,4 @@ _OF: dict[str, dict[VaultMethod, Callable[[str, VaultRequest], _Made]]] = {
     "rotate-root": {VaultMethod.WRITE: _plain(SecretAction.WRITE, "rotate", _rotate_root)},
     "rotate-role": {VaultMethod.WRITE: _plain(SecretAction.WRITE, "rotate", _rotate_role)},
 }
-"""The operations by the first segment of the path and the method."""
+"""The functions that make operations, by the first segment of the path and by the method."""

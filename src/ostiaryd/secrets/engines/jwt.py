@@ -72,7 +72,7 @@ def _parse_config(request: VaultRequest, private: Collection[str]) -> JwtConfig:
 
 
 def _change(caller: VaultCaller, changes: dict[str, Any], present: Mapping[str, object]) -> dict[str, object]:
-    """Return the settings of a role after a change. Raises Invalid."""
+    """Return the settings of a role: `present`, changed by the members in `changes`. Raises Invalid."""
     match changes.get("role_type", present.get("role_type", "oidc")):
         case "jwt":
             pass

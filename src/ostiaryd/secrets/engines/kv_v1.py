@@ -26,7 +26,9 @@ TYPE = "kv"
 DESCRIPTION = "key/value secret storage"
 OPTIONS: dict[str, str] | None = {"version": "1"}
 LEASE_S = 2_764_800
-"""Seconds after which a client should read the value again. The server stores no lease."""
+"""Seconds after which a client should read a value again, shown as `lease_duration`. The server stores no lease for a
+value.
+"""
 
 
 def find_operation(mount: str, request: VaultRequest) -> Operation:

@@ -1,11 +1,11 @@
 """Leases at `sys/leases` (HashiCorp Vault, "/sys/leases").
 
-lookup, renew, revoke              of the caller's own leases; decided like the credentials that they are for
+lookup, renew, revoke              the caller's own leases; decided like a request for the credentials of the lease
 lookup/PREFIX (LIST)               ids of leases of all agents
 revoke-prefix/PREFIX, revoke-force/PREFIX    leases of all agents
 
-PREFIX is `database/creds`, `database/creds/ROLE`, and the same of `aws` and `oauth`. Policies see the last two
-lines as `list_secrets` and `delete_secret` on the resource `sys/leases/PREFIX`.
+PREFIX is `database/creds` or `database/creds/ROLE`, or the same for `aws` and `oauth`. In policies, the last two lines
+are the actions `list_secrets` and `delete_secret` on the resource `sys/leases/PREFIX`.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def find_operation(reader: Reader, request: VaultRequest) -> tuple[str, Operatio
     mount, _, below = lease_id.partition("/")
     path, _, number = below.rpartition("/")
     if mount not in _MOUNTS or not path.startswith("creds/") or not number or len(lease_id) > MAX_ID:
-        raise Invalid("invalid lease", hint="`lease_id` comes with the credentials")
+        raise Invalid("invalid lease", hint="send the `lease_id` that came with the credentials")
     check_path(lease_id)
     run = partial(_OWN[kind], lease_id=lease_id, body=body)
     if mount != OAUTH:
@@ -94,26 +94,26 @@ def find_operation(reader: Reader, request: VaultRequest) -> tuple[str, Operatio
 
 
 class _Prefix(NamedTuple):
-    """A prefix of lease ids: the leases of a mount, or of one role."""
+    """The beginning of lease ids: all leases of a mount, or all leases of one role."""
 
     mount: str
     role: str
 
     def roles(self, act: Act) -> list[str]:
-        """Return the roles of the leases with this prefix."""
+        """Return the names of the roles whose leases have this prefix."""
         return [self.role] if self.role else store.roles(act.tx, self.mount, limit=MAX_LISTED)
 
 
 _MOUNTS = (DATABASE, OAUTH, AWS)
-"""The mounts with leases."""
+"""The mounts whose credentials have leases."""
 
 
 def _parse_prefix(prefix: str) -> _Prefix:
     mount, _, rest = prefix.partition("/")
     creds, _, role = rest.partition("/")
     if mount not in _MOUNTS or (rest and creds != "creds") or "/" in role:
-        words = "the prefix is not MOUNT, MOUNT/creds or MOUNT/creds/ROLE"
-        raise Invalid(words, hint=f"mounts with leases: {', '.join(_MOUNTS)}")
+        words = "the prefix must be MOUNT, MOUNT/creds or MOUNT/creds/ROLE"
+        raise Invalid(words, hint=f"the mounts with leases are {', '.join(_MOUNTS)}")
     return _Prefix(mount, role)
 
 
@@ -143,7 +143,9 @@ def _renew(act: Act, lease_id: str, body: _LeaseBody) -> Answer:
 
 
 def _is_renewable(lease: Lease) -> bool:
-    """Return whether a lease can be extended. Access tokens and sessions end at a time that is set at their issue."""
+    """Return whether a lease can be extended. Access tokens and AWS sessions cannot: their end is fixed at
+    their issue.
+    """
     return lease.mount != OAUTH and lease.database != SESSIONS
 
 
@@ -170,7 +172,9 @@ def _revoke_all(prefix: _Prefix, act: Act, *, is_forced: bool) -> Answer:
 
 
 def find_mount_of(reader: Reader, lease_path: str) -> str | None:
-    """Return the mount of certificate authorities to which a lease, or a prefix of leases, belongs; None for others."""
+    """Return the mount of certificate authorities whose lease, or prefix of leases, `lease_path` is; None for other
+    mounts.
+    """
     mount = mounts.find(reader, prefixes(lease_path))
     return mount.path if mount is not None and mount.type == PKI else None
 
@@ -191,7 +195,7 @@ def _lookup_certificate(act: Act, lease_id: str) -> Answer:
 
 def _renew_certificate(act: Act, lease_id: str) -> Answer:
     pki.find_own_lease(act, lease_id)
-    raise Invalid("lease is not renewable", hint="issue another certificate")
+    raise Invalid("lease is not renewable", hint="request another certificate")
 
 
 def _revoke_certificate(act: Act, lease_id: str) -> Answer:
@@ -208,7 +212,7 @@ def _list_certificates(prefix: str, act: Act) -> Answer:
 
 
 def _revoke_certificates(prefix: str, act: Act) -> Answer:
-    """Revoke the certificates below a prefix, which may be a lease itself."""
+    """Revoke the certificates whose lease ids begin with `prefix`, or whose lease id is `prefix`."""
     pki.revoke_leases(act, prefix)
     return Answer(status=204)
 

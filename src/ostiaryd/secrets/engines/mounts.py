@@ -121,7 +121,9 @@ def _enable(act: Act, *, path: str, body: _NewMount) -> Answer:
         version = version or ("2" if type_ == "kv-v2" else "1")
         type_ = "kv"
     elif version:
-        raise Invalid(f"a mount of the type {type_[:64]} has no version", hint="leave out `options`")
+        raise Invalid(
+            f"`options` with a version is not allowed for a mount of the type {type_[:64]}", hint="leave out `options`"
+        )
     default_ttl, max_ttl = _ttls(body.config)
     mount = Mount(
         path=path,
@@ -153,7 +155,9 @@ def _tune(act: Act, *, path: str, body: _Tuning) -> Answer:
 
 
 def _find_move(request: VaultRequest) -> Operation:
-    """Return the move of a mount. Policies also decide the removal of the old path, and the write of the new one."""
+    """Return the operation that moves a mount. Policies also decide `delete_secret` at the old path and `write_secret`
+    at the new path.
+    """
     members = (request.body.get("from"), request.body.get("to"))
     source, target = (one.strip("/") if isinstance(one, str) else "" for one in members)
     also: tuple[tuple[SecretAction, str], ...] = ()
@@ -164,13 +168,13 @@ def _find_move(request: VaultRequest) -> Operation:
 
 
 def _policy_path(mount: str) -> str:
-    """Return the path below `sys/` at which policies see a mount or a login method."""
+    """Return the path below `sys/` by which policies name a mount or a login method."""
     return mount if mount.startswith(AUTH) else f"mounts/{mount}"
 
 
 def _move(source: str, target: str, act: Act) -> Answer:
     if not source or not target:
-        raise Invalid("both `from` and `to` are needed")
+        raise Invalid("`from` and `to` are required")
     flows.move_mount(act, source, target)
     return Answer(data={"migration_id": b64u(f"{source}\n{target}".encode())})
 
@@ -197,12 +201,14 @@ def _list(act: Act, *, is_auth: bool) -> Answer:
 
 
 def render_mounts(mounts: Iterable[Mount]) -> dict[str, object]:
-    """Return mounts, or login methods, by their path with a slash at its end."""
+    """Return the JSON of mounts, or of login methods, by path; each path ends with a slash."""
     return {f"{one.path.removeprefix(AUTH)}/": render_mount(one) for one in mounts}
 
 
 def list_reachable(act: Act, caller: VaultCaller, *, is_auth: bool) -> list[Mount]:
-    """Return the mounts, or the login methods, where policies may permit the caller anything, and the fixed ones."""
+    """Return the mounts, or with `is_auth` the login methods, at which policies may permit the caller anything, and the
+    fixed ones.
+    """
     listed = list_all(act, is_auth=is_auth)
     return [one for one in listed if flows.is_fixed(one.path) or _is_reachable(act, caller, one.path)]
 
@@ -219,7 +225,9 @@ def _is_reachable(act: Act, caller: VaultCaller, path: str) -> bool:
 
 
 def list_all(act: Act, *, is_auth: bool) -> list[Mount]:
-    """Return all mounts, or all login methods: the fixed ones, the back ends, and the enabled ones."""
+    """Return all mounts, or with `is_auth` all login methods: the fixed ones, the back ends, and the mounts of
+    agents.
+    """
     enabled = [one for one in store.get_all(act.tx) if one.path.startswith(AUTH) == is_auth]
     if is_auth:
         return [_fixed_method(name) for name in (*flows.FIXED_METHODS, "token")] + enabled
@@ -228,7 +236,7 @@ def list_all(act: Act, *, is_auth: bool) -> list[Mount]:
 
 
 def fixed_mount(path: str) -> Mount:
-    """Return the description of a fixed mount, or of a back end."""
+    """Return the description of a fixed mount, or of the mount of a back end."""
     module = MOUNTS[path.partition("/")[0]]
     engine = engine_of(module)
     version = (engine.OPTIONS or {}).get("version", "")
@@ -250,7 +258,7 @@ def _find(act: Act, path: str) -> Mount:
 
 
 def render_mount(mount: Mount) -> dict[str, object]:
-    """Return a mount in the form of the API."""
+    """Return the JSON of a mount in the form of the Vault API."""
     return {
         "accessor": mount.accessor,
         "config": {

@@ -2,8 +2,8 @@
 
 creds/PROVIDER    GET, POST: an access token of the account of the person on whose behalf the task is, with a lease
 
-`scopes` in the body, or `scopes` in the query with spaces between, asks for a part of the scopes that the person
-consented to.
+`scopes`, a list in the body or a text with spaces in the query, requests a part of the scopes that the person consented
+to.
 """
 
 from __future__ import annotations
@@ -47,7 +47,10 @@ def find_operation(mount: str, request: VaultRequest) -> Operation:
         case VaultMethod.READ:
             unknown = set(request.query) - {"scopes"}
             if unknown:
-                raise Invalid(f"the query parameter {min(unknown)[:64]!a} is unknown", hint="`scopes` is known")
+                raise Invalid(
+                    f"the query parameter {min(unknown)[:64]!a} is unknown",
+                    hint="the only supported parameter is `scopes`",
+                )
             scopes = tuple(request.query.get("scopes", "").split())
         case VaultMethod.WRITE:
             scopes = tuple(request.read_body(_TokenBody).scopes)

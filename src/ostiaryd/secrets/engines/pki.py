@@ -12,8 +12,8 @@ revoke, tidy                POST
 certs                       LIST;  cert/SERIAL                        GET
 crl/rotate                  GET, POST
 
-TYPE is `internal` or `exported`; the second returns the private key of the issuer, once. Certificates of issuers and
-revocation lists are public: `flows.pki_status`.
+TYPE is `internal` or `exported`; with `exported`, the response contains the private key of the issuer, once. The
+certificates of issuers and the revocation lists are public (`flows.pki_status`).
 """
 
 from __future__ import annotations
@@ -175,10 +175,10 @@ def _update_issuer(act: Act, *, mount: str, request: VaultRequest, ref: str) -> 
     if body.get("usage") and usages != {one.strip() for one in str(body["usage"]).split(",")}:
         raise Invalid("the usage of an issuer cannot be changed", hint="issuer/REF/revoke")
     if body.get("leaf_not_after_behavior") not in (None, "", "err") or body.get("manual_chain"):
-        raise Invalid("of an issuer, `issuer_name` alone can be changed")
+        raise Invalid("only `issuer_name` of an issuer can be changed")
     name = body.get("issuer_name")
     if name is not None and not isinstance(name, str):
-        raise Malformed("`issuer_name` is not text")
+        raise Malformed("`issuer_name` must be a text")
     return Answer(data=_render_issuer(act, issuers.rename_issuer(act, mount, ref, name)))
 
 
@@ -266,7 +266,7 @@ def _change_settings(act: Act, mount: str, changed: PkiSettings, request: VaultR
 
 
 def _rotate_crl(act: Act, *, mount: str, request: VaultRequest) -> Answer:
-    """Return success: a revocation list is always built from the present state."""
+    """Return success without a change, because each request for a revocation list gets the present state."""
     return Answer(data={"success": True})
 
 
@@ -346,7 +346,9 @@ def _sign(act: Act, *, mount: str, request: VaultRequest, name: str, ref: str | 
 def _sign_verbatim(
     act: Act, *, mount: str, request: VaultRequest, name: str | None = None, ref: str | None = None
 ) -> Answer:
-    """Sign a request with the names and the subject that it states; of a role, the times and the issuer apply."""
+    """Sign a certificate request with the names and the subject that the request states. If `name` is given, the times
+    and the issuer of this role apply.
+    """
     order = _read_order(request)
     role = PkiRole() if name is None else flows.find_role(act, mount, name)
     role = replace(role, server_flag=False, client_flag=False, code_signing_flag=False, email_protection_flag=False)
@@ -386,7 +388,7 @@ def _check_format(order: CertificateOrder | AuthorityOrder) -> None:
     if order.format not in FORMATS:
         raise Invalid('the "format" path parameter must be "pem", "der", or "pem_bundle"')
     if order.private_key_format not in ("der", "pem", "pkcs8"):
-        raise Invalid("`private_key_format` is der, pem or pkcs8")
+        raise Invalid("`private_key_format` must be der, pem or pkcs8")
 
 
 def _answer_signed(
@@ -424,7 +426,7 @@ def _encode_der(der: bytes) -> str:
 
 
 def _render_key(key: PrivateKey | None, order: CertificateOrder | AuthorityOrder) -> dict[str, object]:
-    """Return the members with a private key; none for None."""
+    """Return the members of the response that contain a private key; no members for None."""
     if key is None:
         return {}
     is_traditional = order.private_key_format != "pkcs8" and not isinstance(key, ed25519.Ed25519PrivateKey)
@@ -529,4 +531,4 @@ _OPERATIONS: tuple[tuple[str, VaultMethod, SecretAction, str, Callable[..., Answ
     ("revoke", _WRITE, SecretAction.DELETE, "revoke", _revoke),
     ("tidy", _WRITE, SecretAction.DELETE, "tidy", _tidy),
 )
-"""Path, method, action of policies, name, and function of each operation."""
+"""Path, method, action in policies, name, and function of each operation."""

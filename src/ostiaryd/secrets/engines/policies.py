@@ -3,7 +3,7 @@
 sys/policy, sys/policies/acl               GET, LIST
 sys/policy/NAME, sys/policies/acl/NAME     GET, POST, DELETE
 
-Policies of this server see `sys/policies/acl/NAME` for both.
+The path in policies of this server is `sys/policies/acl/NAME` for both.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ lookup-accessor, renew-accessor, revoke-accessor POST; accessors   LIST
 roles                                            LIST
 roles/NAME                                       GET, POST, DELETE
 
-Policies of this server see `auth/token/..`. The paths by which a token acts on itself (`lookup-self`) are in
-`wire_vault`.
+The path in policies of this server is `auth/token/..`. The paths by which a token acts on itself (`lookup-self`) are
+handled in `wire_vault`.
 """
 
 from __future__ import annotations
@@ -64,7 +64,9 @@ _ROLE_DEFAULTS: dict[str, Any] = {
 _UNSUPPORTED = frozenset(
     {"allowed_policies_glob", "bound_cidrs", "disallowed_policies_glob", "token_bound_cidrs", "token_no_default_policy"}
 )
-"""Limits of a role in Vault that are refused, since a role without them would permit more."""
+"""Members of a role that are refused. They limit tokens in Vault, so a role without them would permit more than the
+request says.
+"""
 
 
 class _NewToken(Struct):
@@ -107,9 +109,8 @@ IssueChild = Callable[[Act, VaultCaller, TokenOptions, int], Answer]
 
 
 def find_operation(rest: str, request: VaultRequest, make: IssueChild) -> CallerOperation:
-    """Return the operation of a request below `auth/token/`; `make` issues a child token.
-
-    Raises UnsupportedOperation, NothingStored, Malformed.
+    """Return the operation of a request below `auth/token/`. `make` is the function that issues a child token. Raises
+    UnsupportedOperation, NothingStored, Malformed.
     """
     path = f"token/{rest}"
     kind, _, name = rest.partition("/")
@@ -151,9 +152,9 @@ def _create(
     if body.id or body.entity_alias or body.type not in ("service", "default"):
         raise Invalid("`id`, `entity_alias` and tokens of the type batch are not supported", hint="leave it out")
     if len(body.meta or {}) > MAX_METADATA or len(body.display_name) > MAX_TEXT:
-        raise Invalid(f"`meta` has at most {MAX_METADATA} members, and `display_name` {MAX_TEXT} characters")
+        raise Invalid(f"`meta` may have {MAX_METADATA} members, and `display_name` {MAX_TEXT} characters")
     if not 0 <= body.num_uses <= 1_000_000_000:
-        raise Invalid("`num_uses` is not a number of uses")
+        raise Invalid("`num_uses` must be a number of uses, 0 or more")
     options = TokenOptions(
         policies=choose_policies(caller, body.policies, has_default=not body.no_default_policy),
         metadata=body.meta or {},
@@ -172,7 +173,9 @@ def _create(
 
 
 def _under_role(act: Act, caller: VaultCaller, name: str, body: _NewToken, options: TokenOptions) -> TokenOptions:
-    """Return the options of a token that a role permits. Raises Invalid."""
+    """Return the options of a new token: `options`, limited by the role `name`. Raises Invalid if the role does not
+    permit the options.
+    """
     role = login_roles.find_role(act, caller, TOKEN_MOUNT, name)
     settings = {**_ROLE_DEFAULTS, **role.settings}
     allowed = [one.lower() for one in settings["allowed_policies"]]
@@ -226,13 +229,13 @@ def _list_accessors(act: Act, caller: VaultCaller) -> Answer:
 
 
 def names_of(token: VaultToken | None) -> list[str]:
-    """Return the policies of a token as lists show them."""
+    """Return the names of a token's policies as Vault lists them."""
     policies = None if token is None else token.options.policies
     return [UNRESTRICTED] if policies is None else list(policies)
 
 
 def render_token(token: VaultToken, *, text: str, caller: VaultCaller, now: int) -> dict[str, object]:
-    """Return a token in the form of `lookup`."""
+    """Return the JSON of a token as the operation `lookup` returns it. `text` is the text of the token, or empty."""
     options = token.options
     data: dict[str, object] = {
         "accessor": token.accessor,
@@ -262,18 +265,20 @@ def render_token(token: VaultToken, *, text: str, caller: VaultCaller, now: int)
 
 
 def _metadata(token: VaultToken, agent: str, task: str) -> dict[str, str]:
-    """Return the metadata of a token. `role` is that of the JWT method of its login, or else the name of its agent."""
+    """Return the metadata of a token. The member `role` is the JWT role of the token's login; for other logins, the
+    name of the agent.
+    """
     chosen = token.options.metadata
     return {**chosen, "role": chosen.get("role", agent) if token.source in ROLE_METHODS else agent, "task": task}
 
 
 def render_auth(token: VaultToken, *, text: str, caller: VaultCaller) -> dict[str, object]:
-    """Return a token in the form of `auth` in answers."""
+    """Return the JSON of a token as the member `auth` of a response."""
     return auth_of(token, text=text, agent=caller.agent.name, task=caller.task.task_id)
 
 
 def auth_of(token: VaultToken, *, text: str, agent: str, task: str) -> dict[str, object]:
-    """Return a token in the form of `auth` in answers, with the name of its agent and its task."""
+    """Return the JSON of a token as the member `auth` of a response, with the name of its agent and its task."""
     options = token.options
     return {
         "client_token": text,
@@ -342,7 +347,7 @@ def _change_role(caller: VaultCaller, body: _Role, present: Mapping[str, object]
     if changes.get("token_type", "service") not in ("service", "default", "default-service"):
         raise Invalid("only tokens of the type service are supported")
     if not 0 <= changes.get("token_num_uses", 0) <= 1_000_000_000:
-        raise Invalid("`token_num_uses` is not a number of uses")
+        raise Invalid("`token_num_uses` must be a number of uses, 0 or more")
     return {**present, **changes, "policies": ()}
 
 

@@ -46,10 +46,10 @@ DESCRIPTION = "encryption with keys that stay in the server"
 OPTIONS: dict[str, str] | None = None
 MAX_BATCH = 250
 MAX_CURVE_BATCH = 25
-"""Maximum number of items in a batch with a key on a NIST curve: P-384 takes more than a millisecond for each item."""
+"""Maximum number of items in a batch with a key on a NIST curve; P-384 takes more than a millisecond for an item."""
 MAX_RANDOM = 1 << 15
 _RANDOM_SOURCES = ("platform", "seal", "all")
-"""Names of Vault's random sources; all of them are the random generator of the system."""
+"""Names of random sources in the Vault API; each name means the random generator of the operating system."""
 DATA_KEY_BITS = (128, 256, 512)
 _UNSUPPORTED = ("context", "nonce", "convergent_encryption", "derived")
 
@@ -80,7 +80,7 @@ class _Restore(msgspec.Struct):
 
 
 class _Item(msgspec.Struct):
-    """A use of a key: the members of a single request, or of an item of a batch."""
+    """The use of a key: the members of a single request, or of one item of a batch."""
 
     plaintext: str | None = None
     ciphertext: str | None = None
@@ -110,7 +110,7 @@ class _Hash(msgspec.Struct):
 
 
 class OpenKey(NamedTuple):
-    """A key inside an act, with the function that decrypts the material of a version."""
+    """A key within an act, and the function that decrypts the material of one of its versions."""
 
     key: TransitKey
     open: Callable[[int], bytes]
@@ -138,7 +138,7 @@ def find_operation(mount: str, request: VaultRequest) -> Operation:
     if kind == "datakey":
         variant, rest = split_path(rest)
         if variant not in ("plaintext", "wrapped"):
-            raise Invalid("a data key is `plaintext` or `wrapped`")
+            raise Invalid("the type of a data key must be `plaintext` or `wrapped`")
         use: Callable[[OpenKey, _Item], dict[str, object]] = partial(_make_data_key, is_shown=variant == "plaintext")
     elif kind in _USES:
         use = _USES[kind]
@@ -187,7 +187,7 @@ def _find_key_operation(mount: str, rest: str, request: VaultRequest) -> Operati
 
 
 def _decide_export(name: str, is_needed: bool) -> tuple[tuple[SecretAction, str], ...]:
-    """Return the further decision on an operation that imports a key, or lets a key be exported from then on."""
+    """Return a further decision on the export of the key if `is_needed`: for an import, or a permission to export."""
     return ((SecretAction.EXPORT, name),) if is_needed else ()
 
 
@@ -320,8 +320,8 @@ def _use(
     body: Mapping[str, Any],
     algorithm: str,
 ) -> Answer:
-    """Use a key for one item or for a batch, in the order of the items. A failed item gets the member `error`,
-    and the status of the batch becomes 400.
+    """Use a key for one item, or for each item of a batch in order. If an item of a batch fails, its result has the
+    member `error`, and the status of the batch is 400.
     """
     key = flows.find_key(act, name)
     opened: dict[int, bytes] = {}
@@ -337,7 +337,7 @@ def _use(
         return Answer(data=use(usable, _read_item(body, algorithm)))
     most = MAX_CURVE_BATCH if key.kind in rules.CURVES else MAX_BATCH
     if not isinstance(batch, list) or not 0 < len(batch) <= most:
-        raise Invalid(f"`batch_input` is a list of 1 to {most} items")
+        raise Invalid(f"`batch_input` must be a list of 1 to {most} items")
     if act.entry.detail is not None:
         act.entry.detail["items"] = len(batch)
     shared = {member: value for member, value in body.items() if member != "batch_input"}
@@ -353,7 +353,7 @@ def _use_item(
     algorithm: str,
 ) -> dict[str, object]:
     if not isinstance(value, dict):
-        raise Malformed("an item of `batch_input` is not an object")
+        raise Malformed("an item of `batch_input` is not a JSON object")
     _check_supported(value)
     reference = {"reference": value["reference"]} if isinstance(value.get("reference"), str) else {}
     try:
@@ -402,7 +402,7 @@ def _rewrap(usable: OpenKey, item: _Item) -> dict[str, object]:
 
 
 def _check_signature_form(item: _Item) -> None:
-    if item.signature_algorithm not in ("", "pkcs1v15", "pss"):  # of RSA alone; other keys ignore it, as in Vault
+    if item.signature_algorithm not in ("", "pkcs1v15", "pss"):  # only used by RSA keys, as in Vault
         raise Invalid("unsupported `signature_algorithm`")
     if item.marshaling_algorithm != "asn1":
         raise Invalid("unsupported `marshaling_algorithm`", hint="use asn1")
@@ -420,7 +420,7 @@ def _sign(usable: OpenKey, item: _Item) -> dict[str, object]:
 
 def _verify(usable: OpenKey, item: _Item) -> dict[str, object]:
     if bool(item.signature) == bool(item.hmac):
-        raise Invalid("exactly one of `signature` and `hmac` is needed")
+        raise Invalid("exactly one of `signature` and `hmac` is required")
     data = _required(item.input, "input")
     parsed = rules.parse_text(item.signature or item.hmac, of="signature" if item.signature else "hmac")
     rules.check_readable(usable.key, parsed.version)
@@ -463,7 +463,7 @@ _USES: dict[str, Callable[[OpenKey, _Item], dict[str, object]]] = {
     "hmac": _hmac,
 }
 _HASHING = frozenset({"sign", "verify", "hmac"})
-"""Operations whose path may end with the name of a hash algorithm."""
+"""Operations whose path may end with the name of a hash algorithm, as in `sign/NAME/sha2-256`."""
 
 
 # --- without a key
@@ -477,7 +477,7 @@ def _make_random(act: Act, *, request: VaultRequest, parameter: str) -> Answer:
     if text in _RANDOM_SOURCES and not source:
         text = ""
     if text and not (text.isascii() and text.isdecimal() and len(text) < 9):
-        raise Invalid("the number of bytes is not a number")
+        raise Invalid("`bytes` is not a number")
     count = int(text) if text else body.bytes
     if not 1 <= count <= MAX_RANDOM:
         raise Invalid(f"`bytes` must be 1 to {MAX_RANDOM}")

@@ -1,4 +1,4 @@
-"""Operations on secrets: callers, tokens, and stored values."""
+"""Operations on secrets: callers, tokens, stored values, engines, mounts, leases and certificates."""
 
 from ostiaryd.secrets.flows.callers import (
     CallerOperation,

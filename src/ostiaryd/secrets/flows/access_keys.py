@@ -1,7 +1,7 @@
 """Access keys: credentials of agents for the API of AWS Secrets Manager. A key is limited to networks, and expires.
 
-An access key is a holding of its agent. Its secret key verifies signatures and is never sent, so it is stored
-encrypted, not hashed.
+An access key is a holding of its agent. The server needs the secret key to verify signatures, so the secret key is
+stored encrypted instead of hashed. The secret key is sent only once, at its creation.
 """
 
 from __future__ import annotations
@@ -30,26 +30,27 @@ from ostiaryd.trust.model import DIGEST_BYTES, Spend
 
 KIND = "access_key"
 MOST = 2
-"""Maximum number of access keys of an agent, so that a new key can be in use before the old one is revoked."""
+"""Maximum number of access keys of one agent: two, so that a new key can be in use before the old key is revoked."""
 LONGEST_S = 90 * 86_400
 MAX_NETWORKS = 16
 
 
 class NewAccessKey(NamedTuple):
-    """An access key with its secret key, which is shown only once."""
+    """A new access key with its secret key, which the server shows only once."""
 
     key: AccessKey
     secret: str
 
     def __repr__(self) -> str:
-        """Return only the id: the secret key is secret."""
+        """Return a text with only the id of the key, because the secret key is secret."""
         return f"NewAccessKey({self.key.id})"
 
 
 def create_access_key(act: Act, agent: str, *, network: str, lifetime_s: int, config: Config) -> NewAccessKey:
-    """Create an access key for an agent that may use bearer credentials at this server.
+    """Create an access key for an agent that has a bearer exemption at this server; return it with its secret key.
 
-    Raises NotFound, Invalid, Conflict.
+    `network`: networks with spaces between, from which the key is accepted. `lifetime_s`: seconds. Raises NotFound,
+    Invalid, Conflict.
     """
     act.check_granting()
     holder = registry.find_agent(act.tx, agent)
@@ -57,14 +58,17 @@ def create_access_key(act: Act, agent: str, *, network: str, lifetime_s: int, co
     try:
         networks = parse_networks(network)
     except ValueError as error:
-        raise Invalid(f"`network`: {error}", hint="such as 192.0.2.0/24") from None
+        raise Invalid(f"`network`: {error}", hint="write a network as 192.0.2.0/24") from None
     if not 0 < len(networks) <= MAX_NETWORKS:
-        raise Invalid(f"`network` has 1 to {MAX_NETWORKS} networks, such as 192.0.2.0/24")
+        raise Invalid(f"`network` must have 1 to {MAX_NETWORKS} networks, such as 192.0.2.0/24")
     if not 60 <= lifetime_s <= LONGEST_S:
-        raise Invalid(f"an access key is valid for 60 to {LONGEST_S} seconds")
+        raise Invalid(f"the lifetime of an access key must be 60 to {LONGEST_S} seconds")
     _check_exempt(act, holder.agent_id, holder.name, config)
     if sum(_is_live(act, one) for one in store.of_agent(act.tx, holder.agent_id)) >= MOST:
-        raise Conflict(f"the agent has {MOST} access keys", hint=f"ostiary aws-key list {holder.name}")
+        raise Conflict(
+            f"the agent has {MOST} access keys, which is the limit",
+            hint=f"revoke a key; see `ostiary aws-key list {holder.name}`",
+        )
     id = "OSTK" + base64.b32encode(act.tx.random(10)).decode()
     secret = base64.b64encode(act.tx.random(30)).decode()
     envelope = seal_value(act.tx, secret.encode(), ("aws", id, 1))
@@ -91,11 +95,13 @@ def list_access_keys(reader: Reader, agent: str) -> list[AccessKey]:
 
 
 def revoke_access_key(act: Act, agent: str, id: str) -> None:
-    """Revoke an access key of an agent, given by id or name. Raises NotFound, also for a key of another agent."""
+    """Revoke an access key of an agent, given by id or name. Raises NotFound, also if the key belongs to
+    another agent.
+    """
     act.entry.object = id[:64]
     key = store.get(act.tx, id)
     if key is None or key.agent != registry.find_agent(act.tx, agent).agent_id:
-        raise NotFound("the access key does not exist", hint="ostiary aws-key list AGENT")
+        raise NotFound("access key not found", hint="list the keys with `ostiary aws-key list AGENT`")
     registry.note(act, object=key.agent, access_key=id)
     registry.end_holdings(act, Root.HOLDING, id, why="revoked")
     store.delete(act.tx, id)
@@ -104,12 +110,10 @@ def revoke_access_key(act: Act, agent: str, id: str) -> None:
 def authenticate_signed(
     act: Act, request: SignedRequest, *, address: str, is_change: bool, config: Config
 ) -> VaultCaller:
-    """Return the agent that signed a request, and record the agent in the ledger entry.
+    """Return the agent that signed a request, and write the agent into the act's entry.
 
-    A request that changes something is accepted once. A read may be repeated while its time is valid, because two equal
-    reads in one second have the same signature.
-
-    Raises SignatureRefused, TokenRefused, Forbidden, NotFound.
+    A request that changes something is accepted only once. A read may be repeated while its time is valid, because two
+    equal reads in one second have the same signature. Raises SignatureRefused, TokenRefused, Forbidden, NotFound.
     """
     key = store.get(act.tx, request.key_id)
     if key is None or not _is_live(act, key):
@@ -118,15 +122,17 @@ def authenticate_signed(
         )
     secret = open_value(act.tx, key.secret, ("aws", key.id, 1), keys=act.tx.keys).decode()
     if not request.has_signature_of(secret):
-        raise SignatureRefused("the signature is not that of the access key", hint="check the secret key")
+        raise SignatureRefused(
+            "the signature was not made with this access key's secret key", hint="check the secret key"
+        )
     act.entry.agent, act.entry.token = key.agent, key.id
     if not is_within(address, parse_networks(key.network)):
-        raise TokenRefused("the access key is bound to other networks", hint="create one for this network")
+        raise TokenRefused("the access key is not valid from this network", hint="create one for this network")
     if is_change:
         digest = bytes.fromhex(request.unverified_signature)[:DIGEST_BYTES]
         is_retry = act.again is not None
         if not is_retry and not trust.is_first_use(act.tx, Spend(digest, request.signed_at + WINDOW + SECOND)):
-            raise SignatureRefused("the request was sent before", hint="sign it again")
+            raise SignatureRefused("the request was sent before", hint="sign the request again")
     agent, task = find_live(act, key.agent, None)
     _check_exempt(act, agent.agent_id, agent.name, config)
     act.entry.owner, act.entry.task = agent.owner, task.task_id
@@ -145,7 +151,7 @@ def _check_exempt(act: Act, agent: str, name: str, config: Config) -> None:
     ):
         raise TokenRefused(
             "the agent may not have bearer credentials for this server",
-            hint=f"ostiary agent allow-bearer {name} --resource ostiary",
+            hint=f"run: ostiary agent allow-bearer {name} --resource ostiary",
             code="not_exempt",
         )
 

@@ -1,8 +1,8 @@
 """Operations on access tokens of connected accounts: leases, and refreshes.
 
-The refresh token of an account is changed by one refresh at a time, which holds a claim. A refresh writes the new
-refresh token and the access token of the lease in one act. Under the claim it has data keys for both, so that an answer
-is stored also if the secrets were sealed meanwhile.
+Only one refresh at a time, which has the claim, changes the refresh token of an account. The refresh stores the new
+refresh token and the access token of the lease in one act. With the claim, the refresh gets data keys for both tokens,
+so that the provider's response can be stored even if the secrets were sealed meanwhile.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ from ostiaryd.tokens import flows as consents
 
 
 class IssueToken(NamedTuple):
-    """An access token that must be fetched from the provider for a lease."""
+    """An access token that must be fetched from the provider: the lease that it is for, the provider and the
+    account.
+    """
 
     lease: Lease
     provider: AccountProvider
@@ -59,13 +61,13 @@ class IssueToken(NamedTuple):
     scopes: frozenset[str]
 
     def __repr__(self) -> str:
-        """Return the lease alone."""
+        """Return a text with only the lease."""
         return f"IssueToken({self.lease.lease_id})"
 
 
 def find_scopes(act: Act, name: str, requested: frozenset[str]) -> frozenset[str]:
-    """Return the scopes of a new access token for the person that the ledger entry names. Raises NotFound,
-    NotConnected, Invalid.
+    """Return the scopes that a new access token would have, for the person on whose behalf the caller acts
+    (`requested`; empty: all). Raises NotFound, NotConnected, Invalid.
     """
     provider, account = _find_account(act, name)
     return choose_scopes(account, provider, requested)
@@ -81,7 +83,9 @@ def _find_account(act: Act, name: str) -> tuple[AccountProvider, ConnectedAccoun
     provider, person = find_provider(act.tx, name), act.entry.person
     if person is None:
         raise NotConnected(
-            "the task is not on behalf of a person", hint="declare the task with `on_behalf_of`", code="no_person"
+            "the task has no person on whose behalf the agent acts",
+            hint="declare a task with `on_behalf_of`",
+            code="no_person",
         )
     account = store.find(act.tx, person, name)
     if account is None or account.state is AccountState.ENDING:
@@ -92,10 +96,10 @@ def _find_account(act: Act, name: str) -> tuple[AccountProvider, ConnectedAccoun
 
 
 def begin_token(act: Act, name: str, requested: frozenset[str]) -> IssueToken | tuple[Lease, AccessToken]:
-    """Store the lease of an access token for the caller that the ledger entry names.
+    """Store the lease of an access token for the caller that the act's entry names.
 
-    Return the lease and the present token, if agents share it and it is valid for long enough; otherwise the token to
-    fetch. Raises NotFound, NotConnected, AccountRefused, Forbidden, Invalid, Conflict, Sealed.
+    If agents share the present token and it is valid for long enough, return the lease and the token. Otherwise return
+    the token to fetch. Raises NotFound, NotConnected, AccountRefused, Forbidden, Invalid, Conflict, Sealed.
     """
     act.check_granting()
     check_open(act.tx)
@@ -121,9 +125,10 @@ def begin_token(act: Act, name: str, requested: frozenset[str]) -> IssueToken | 
 
 
 def use_account(act: Act, name: str, requested: frozenset[str]) -> AccessToken | IssueToken:
-    """Return an access token for one request of the agent that the ledger entry names.
+    """Return an access token for one request of the agent that the act's entry names, or the token to fetch.
 
-    The token belongs to a live lease of the agent's task, or to a new lease. Raises the errors of `begin_token`.
+    The token belongs to a live lease of the agent's task; without such a lease, to a new lease. Raises the errors of
+    `begin_token`.
     """
     check_open(act.tx)
     provider, account, scopes = _find_permitted(act, name, requested)
@@ -150,8 +155,8 @@ def use_account(act: Act, name: str, requested: frozenset[str]) -> AccessToken |
 def _find_permitted(
     act: Act, name: str, requested: frozenset[str]
 ) -> tuple[AccountProvider, ConnectedAccount, frozenset[str]]:
-    """Return provider, account and scopes of a token that the caller may have. Raises NotFound, NotConnected,
-    AccountRefused, Forbidden, Invalid.
+    """Return the provider, the account and the scopes of an access token that the caller may get. Raises NotFound,
+    NotConnected, AccountRefused, Forbidden, Invalid.
     """
     provider, account = _find_account(act, name)
     scopes = choose_scopes(account, provider, requested)
@@ -161,14 +166,14 @@ def _find_permitted(
 
 
 def _open_shared(tx: Tx, account: ConnectedAccount, scopes: frozenset[str]) -> AccessToken:
-    """Return the access token that agents share. Raises Sealed."""
+    """Return the account's access token that all agents share, decrypted. Raises Sealed."""
     place = shared_place(account.account_id)
     text = open_value(tx, store.shared_token(tx, account.account_id), place, keys=tx.keys)
     return AccessToken(text.decode(), scopes, account.token_expires_at)
 
 
 def show_token(lease: Lease, token: AccessToken, *, now: int) -> Answer:
-    """Return the response of the Vault API with an access token."""
+    """Return the response of the Vault API that contains an access token and its lease."""
     return Answer(
         data={
             "access_token": token.text,
@@ -184,8 +189,8 @@ def show_token(lease: Lease, token: AccessToken, *, now: int) -> Answer:
 
 
 def _check_trusted(act: Act, person: str) -> None:
-    """Check that the task began with an agent for which the person is accountable, or to which the person consented.
-    Raises Forbidden.
+    """Check that the task began with an agent for which `person` is accountable, or to which `person` has given
+    consent. Raises Forbidden.
     """
     first = act.entry.actors[-1] if act.entry.actors else act.entry.agent
     assert first is not None  # the caller was authenticated in this act
@@ -196,14 +201,14 @@ def _check_trusted(act: Act, person: str) -> None:
     if any(one.agent == first and one.is_live(act.now) for one in granted):
         return
     raise Forbidden(
-        "the person neither is accountable for the agent nor has consented to it",
-        hint="the person consents at the first sign-in of the agent's application",
+        "the person is not accountable for the agent, and has given the agent no consent",
+        hint="the person gives consent at the first sign-in of the agent's application",
         code="no_consent",
     )
 
 
 def _confirm(act: Act, lease: Lease, token: AccessToken) -> Lease:
-    """Mark the lease of a token as live. The lease ends at the latest when the token expires."""
+    """Mark the lease of a token as live, and return the lease. The lease ends at the latest when the token expires."""
     end = min(lease.max_at, token.expires_at)
     lease_store.confirm_until(act.tx, lease.lease_id, expires_at=end)
     return replace(lease, state=LeaseState.LIVE, expires_at=end, max_at=end)
@@ -213,7 +218,9 @@ def _confirm(act: Act, lease: Lease, token: AccessToken) -> Lease:
 
 
 class Refresh(NamedTuple):
-    """A claimed refresh: the present refresh token, its number, and data keys for the new tokens."""
+    """A claimed refresh of an account: the present refresh token, its number (`rotation`), and data keys for the new
+    tokens.
+    """
 
     refresh_token: str
     rotation: int
@@ -223,12 +230,12 @@ class Refresh(NamedTuple):
     token_key: DataKey
 
     def __repr__(self) -> str:
-        """Return the number alone: the token is secret."""
+        """Return a text with only the number, because the token is secret."""
         return f"Refresh({self.rotation})"
 
 
 def claim_refresh(tx: Tx, issue: IssueToken) -> Refresh | None:
-    """Claim the refresh of an account; return None if another process has claimed it. Raises Sealed, NotConnected."""
+    """Claim the refresh of an account; return None if another process has the claim. Raises Sealed, NotConnected."""
     check_open(tx)
     id = issue.account.account_id
     account = store.get(tx, id)
@@ -247,7 +254,9 @@ def claim_refresh(tx: Tx, issue: IssueToken) -> Refresh | None:
 
 
 def find_shared(tx: Tx, issue: IssueToken) -> AccessToken | None:
-    """Return the access token that agents share, if it is fresh; otherwise None. Raises Sealed, NotConnected."""
+    """Return the access token that agents share, if it is still valid for long enough; otherwise None. Raises Sealed,
+    NotConnected.
+    """
     account = store.get(tx, issue.account.account_id)
     if account is None or account.state is not AccountState.ACTIVE:
         raise NotConnected("the connection has ended meanwhile", hint=AGAIN)
@@ -257,9 +266,9 @@ def find_shared(tx: Tx, issue: IssueToken) -> AccessToken | None:
 
 
 class Outcome(NamedTuple):
-    """The result of a refresh: the lease with its token, or the refusal.
+    """The result of a refresh: the lease with its access token, or the refusal.
 
-    `is_unused`: no account has the new tokens, so that they must be revoked at the provider.
+    `is_unused`: the new tokens belong to no account, so they must be revoked at the provider.
     """
 
     lease: Lease
@@ -269,11 +278,11 @@ class Outcome(NamedTuple):
 
 
 def end_refresh(act: Act, issue: IssueToken, refresh: Refresh, answer: TokenAnswer) -> Outcome:
-    """Store the provider's response to a refresh.
+    """Store the provider's response to a refresh; return the outcome.
 
-    If the connection has not changed meanwhile, the new refresh token is stored. An access token that cannot be used,
-    because its lease or the connection has ended or the response is not acceptable, is stored too, so that it can be
-    revoked at the provider.
+    The new refresh token is stored if the connection has not changed since the claim. An access token that is not
+    usable, because its lease or the connection has ended or the response is not acceptable, is stored too, so that it
+    can be revoked at the provider.
     """
     tx, id, lease = act.tx, issue.account.account_id, issue.lease
     act.entry.agent, act.entry.task = lease.agent, lease.task
@@ -298,8 +307,8 @@ def end_refresh(act: Act, issue: IssueToken, refresh: Refresh, answer: TokenAnsw
 
 
 def use_token(act: Act, issue: IssueToken, token: AccessToken) -> Outcome:
-    """Mark the lease of a token as live. If the lease or the account has ended or the secrets were sealed,
-    return a refusal.
+    """Mark the lease of a token as live, and return the outcome. The outcome is a refusal if the lease or the account
+    has ended, or if the secrets were sealed.
     """
     act.entry.agent, act.entry.task = issue.lease.agent, issue.lease.task
     note_account(act, issue.account, lease=issue.lease.lease_id, scopes=sorted(token.scopes))
@@ -319,8 +328,8 @@ def use_token(act: Act, issue: IssueToken, token: AccessToken) -> Outcome:
 
 
 def fail_refresh(act: Act, issue: IssueToken, refresh: Refresh | None, refusal: Refused) -> None:
-    """Record that no token was fetched for a lease. If the provider has ended the connection, the account
-    becomes broken.
+    """Record that no token was fetched for a lease, because of `refusal`. If the provider has ended the connection, the
+    account becomes broken.
     """
     id, is_ended = issue.account.account_id, refusal.code == "grant_ended"
     abandon_lease(act, issue.lease, refusal.message)
@@ -339,7 +348,7 @@ def _refuse(act: Act, issue: IssueToken, refusal: Refused) -> Outcome:
 
 
 def _keep(act: Act, issue: IssueToken, refresh: Refresh, token: AccessToken) -> None:
-    """Store the access token of a lease, so that it can be revoked later. A token that agents share is not
+    """Store the access token of a lease, so that the token can be revoked later. A token that agents share is not
     stored with a lease.
     """
     if not issue.provider.shares_tokens:
@@ -348,7 +357,7 @@ def _keep(act: Act, issue: IssueToken, refresh: Refresh, token: AccessToken) -> 
 
 
 def _seal(tx: Tx, data_key: DataKey, text: str) -> Envelope:
-    """Return the envelope of a token under the newest wrapping key; while the secrets are sealed, under `data_key`."""
+    """Encrypt a token with a data key under the newest wrapping key; while the secrets are sealed, with `data_key`."""
     try:
         return seal_value(tx, text.encode(), data_key.place)
     except Sealed:
@@ -360,7 +369,7 @@ def _token_place(lease_id: str) -> Place:
 
 
 def open_token(reader: Reader, lease_id: str, *, keys: Keyring, now: int) -> str | None:
-    """Return the access token of a lease to revoke; None if the token has expired, or agents share it. Raises
+    """Return the access token of a lease that must be revoked; None if the token has expired or agents share it. Raises
     Sealed.
     """
     token = store.token(reader, lease_id)

@@ -1,4 +1,6 @@
-"""Operations on the access to AWS, on roles there, and on leases of their credentials."""
+"""The server's access to AWS, the roles whose credentials the server creates there, and the leases of these
+credentials.
+"""
 
 from __future__ import annotations
 
@@ -38,8 +40,10 @@ _OBJECT = f"{MOUNT}/config/root"
 
 
 def put_root(act: Act, config: AwsRoot, secret_key: str) -> None:
-    """Store the access to AWS; the times of leases of users stay. Another key ends a rotation that is under way; the
-    entry names the keys that it leaves at AWS. Raises Sealed.
+    """Store the server's access to AWS; the stored times of leases of users stay.
+
+    If `config` has another access key, a rotation in progress ends, and the entry names the keys that the rotation
+    leaves at AWS. Raises Sealed.
     """
     registry.note(act, object=_OBJECT, access_key=config.access_key, region=config.region)
     present = store.root(act.tx)
@@ -56,21 +60,21 @@ def put_root(act: Act, config: AwsRoot, secret_key: str) -> None:
 
 
 def put_lease_times(act: Act, lease: int, lease_max: int) -> None:
-    """Store the times of leases of users, in microseconds. Raises Invalid."""
+    """Store the default and the maximum lifetime, in microseconds, of leases of AWS users. Raises Invalid."""
     registry.note(act, object=f"{MOUNT}/config/lease", lease=lease // SECOND, lease_max=lease_max // SECOND)
     stored = find_root(act.tx)
     store.put_root(act.tx, replace(stored.config, lease=lease, lease_max=lease_max), stored.secret_key)
 
 
 def find_root(reader: Reader) -> store.StoredRoot:
-    """Return the access to AWS. Raises Invalid before it is configured."""
+    """Return the server's access to AWS. Raises Invalid if it is not configured."""
     if (stored := store.root(reader)) is None:
         raise Invalid("the access to AWS is not configured", hint="write aws/config/root", code="no_root")
     return stored
 
 
 def open_root(reader: Reader, *, keys: Keyring) -> tuple[AwsRoot, str]:
-    """Return the access to AWS with its secret key. Raises Invalid, Sealed, Conflict."""
+    """Return the server's access to AWS, and its secret key. Raises Invalid, Sealed, Conflict."""
     stored = find_root(reader)
     return stored.config, open_value(reader, stored.secret_key, _PLACE, keys=keys).decode()
 
@@ -79,25 +83,31 @@ def open_root(reader: Reader, *, keys: Keyring) -> tuple[AwsRoot, str]:
 
 
 def begin_root_rotation(act: Act) -> None:
-    """Store the intent to replace the server's own key at AWS, which has no other key of its user: a second key is from
-    now on one of this rotation. Raises Invalid; Conflict if a rotation is under way.
+    """Record that a rotation of the server's own key at AWS begins.
+
+    The server's user has no other key at this moment, so a second key at AWS belongs to this rotation from now on.
+    Raises Invalid; Conflict if a rotation is in progress.
     """
     present = find_root(act.tx).config
     registry.note(act, object=_OBJECT, access_key=present.access_key)
     if present.rotation is not None:
-        raise Conflict("the key is being rotated", hint="the server goes on until it succeeds")
+        raise Conflict(
+            "a rotation of the key is in progress", hint="wait: the server repeats the rotation until it succeeds"
+        )
     store.replace_root(act.tx, present, replace(present, rotation=RootRotation(due_at=_take_over(act.tx))))
 
 
 def find_due_root(reader: Reader, *, now: int) -> AwsRoot | None:
-    """Return the access to AWS if a step of its rotation is due; otherwise None."""
+    """Return the server's access to AWS if a step of its key's rotation is due; otherwise None."""
     stored = store.root(reader)
     is_due = stored is not None and stored.config.rotation is not None and stored.config.rotation.due_at <= now
     return stored.config if stored is not None and is_due else None
 
 
 def claim_root_rotation(tx: Tx) -> bool:
-    """Claim the step of a rotation that is due; return False without one, or if another process has claimed it."""
+    """Claim the next step of the rotation for this process. Return False if no step is due or another process has the
+    claim.
+    """
     if (config := find_due_root(tx, now=tx.now)) is None or config.rotation is None:
         return False
     return store.replace_root(tx, config, replace(config, rotation=replace(config.rotation, due_at=_take_over(tx))))
@@ -108,12 +118,14 @@ def _take_over(tx: Tx) -> int:
 
 
 def has_pending_key(reader: Reader) -> bool:
-    """Return whether a new key is stored that is not in force yet."""
+    """Return whether the rotation has stored a new key that is not in use yet."""
     return store.root(reader, store.PENDING) is not None
 
 
 def keep_new_key(act: Act, old_key: str, made: AwsCredentials) -> None:
-    """Store a new key, which is not in force yet. Raises Sealed; Conflict if the access was replaced meanwhile."""
+    """Store the new key of a rotation, which is not in use yet. Raises Sealed; Conflict if the access to AWS was
+    replaced meanwhile.
+    """
     config = _find_rotating(act, old_key)[0]
     registry.note(act, object=_OBJECT, new_key=made.access_key)
     pending = replace(config, access_key=made.access_key, rotation=None)
@@ -121,14 +133,16 @@ def keep_new_key(act: Act, old_key: str, made: AwsCredentials) -> None:
 
 
 def open_pending(reader: Reader, *, keys: Keyring) -> tuple[AwsRoot, str]:
-    """Return the access to AWS with the new key. Raises Sealed, Conflict."""
+    """Return the access to AWS with the rotation's new key, and the new secret key. Raises Sealed, Conflict."""
     if (stored := store.root(reader, store.PENDING)) is None:
         raise Conflict("the rotation has ended already")
     return stored.config, open_value(reader, stored.secret_key, _PENDING_PLACE, keys=keys).decode()
 
 
 def use_new_key(act: Act, old_key: str) -> None:
-    """Put the new key in force, and schedule the deletion of the old one. Raises Sealed, Conflict."""
+    """Use the rotation's new key from now on, and schedule the deletion of the old key at AWS. Raises Sealed,
+    Conflict.
+    """
     config, _ = _find_rotating(act, old_key)
     pending, secret_key = open_pending(act.tx, keys=act.tx.keys)
     registry.note(act, object=_OBJECT, new_key=pending.access_key)
@@ -139,13 +153,13 @@ def use_new_key(act: Act, old_key: str) -> None:
 
 
 def end_root_rotation(act: Act, new_key: str) -> None:
-    """Record that the old key is deleted. Raises Conflict."""
+    """Record that the old key of a rotation is deleted at AWS. Raises Conflict."""
     config, _ = _find_rotating(act, new_key)
     store.replace_root(act.tx, config, replace(config, rotation=None))
 
 
 def fail_root_rotation(act: Act, key: str, why: str) -> None:
-    """Record a failed step, and schedule the next attempt. Raises Conflict."""
+    """Record that a step of the rotation failed because of `why`, and schedule the next attempt. Raises Conflict."""
     config, rotation = _find_rotating(act, key)
     attempts = rotation.attempts + 1
     registry.note(act, object=_OBJECT, attempts=attempts, why=why[:MAX_ERROR])
@@ -154,7 +168,7 @@ def fail_root_rotation(act: Act, key: str, why: str) -> None:
 
 
 def _find_rotating(act: Act, key: str) -> tuple[AwsRoot, RootRotation]:
-    """Return the access to AWS whose key is being rotated. Raises Conflict if another key is in force by now."""
+    """Return the access to AWS and its rotation. Raises Conflict if `key` is not the key in use any more."""
     config = find_root(act.tx).config
     registry.note(act, object=_OBJECT, access_key=key)
     if config.rotation is None or config.access_key != key:
@@ -166,17 +180,19 @@ def _find_rotating(act: Act, key: str) -> tuple[AwsRoot, RootRotation]:
 
 
 def put_role(act: Act, name: str, role: AwsRole) -> None:
-    """Store a role. Raises Conflict."""
+    """Store a role. Raises Conflict if there are too many roles."""
     registry.note(act, object=f"{MOUNT}/roles/{name}", type=role.credential_type.value)
     if store.role(act.tx, name) is None and len(store.roles(act.tx, limit=MAX_ROLES)) >= MAX_ROLES:
-        raise Conflict(f"there are {MAX_ROLES} roles", hint="delete a role")
+        raise Conflict(f"the server has {MAX_ROLES} roles, which is the limit", hint="delete a role")
     store.put_role(act.tx, name, role)
 
 
 def begin_lease(act: Act, name: str, *, is_session: bool, arn: str, ttl: int | None) -> CreateCredentials:
-    """Store the lease of new credentials for the caller that the ledger entry names. AWS makes them afterwards.
+    """Store the lease of new credentials for the caller that the act's entry names; return the request to AWS that
+    follows the act.
 
-    Raises Invalid for an unknown role, or for another type than that of the path; Conflict for too many leases.
+    `ttl`: requested seconds. Raises Invalid for an unknown role, or if the type of the role does not fit the path;
+    Conflict for too many leases.
     """
     act.check_granting()
     if (role := store.role(act.tx, name)) is None:
@@ -185,7 +201,9 @@ def begin_lease(act: Act, name: str, *, is_session: bool, arn: str, ttl: int | N
     assert agent is not None  # the caller was authenticated in this act
     is_user = role.credential_type is AwsCredentialType.USER
     if is_user and is_session:
-        raise Invalid("the role makes users, which have no session", hint=f"read aws/creds/{name}")
+        raise Invalid(
+            "the role creates users, for which `role_arn` and `ttl` are not allowed", hint=f"read aws/creds/{name}"
+        )
     shortest, longest = (SECOND, root.lease_max) if is_user else (SHORTEST_S * SECOND, role.max_ttl)
     if ttl is not None and not shortest <= ttl <= longest:
         raise Invalid(f"`ttl` must be {shortest // SECOND} to {longest // SECOND} seconds")
@@ -193,7 +211,8 @@ def begin_lease(act: Act, name: str, *, is_session: bool, arn: str, ttl: int | N
     username = make_account(
         registry.find_agent(act.tx, agent).name,
         name,
-        kind="postgresql" if is_user else "mysql",  # the name of a session has at most 32 letters, as in MySQL
+        # the name of a session may have at most 32 characters, as an account in MySQL
+        kind="postgresql" if is_user else "mysql",
         now=act.now,
         random=act.tx.random,
     )

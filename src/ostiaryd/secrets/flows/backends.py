@@ -23,10 +23,10 @@ _decode_credentials = json_decoder(dict[str, str])
 
 
 def put_backend(act: Act, name: str, config: BackendConfig, credentials: Mapping[str, str]) -> StoredBackend:
-    """Store a back end, or replace its configuration. Raises Conflict, Sealed."""
+    """Store a back end, or replace its configuration; return it. Raises Conflict, Sealed."""
     registry.note(act, object=f"{MOUNT}/{name}", kind=config.kind.value, address=config.address)
     if store.get(act.tx, name) is None and len(store.get_all(act.tx)) >= MAX_BACKENDS:
-        raise Conflict(f"there are {MAX_BACKENDS} back ends", hint="remove one")
+        raise Conflict(f"the server has {MAX_BACKENDS} back ends, which is the limit", hint="remove one")
     store.put(act.tx, name, config, seal_value(act.tx, msgspec.json.encode(credentials), (MOUNT, name, 1)))
     stored = store.get(act.tx, name)
     assert stored is not None
@@ -34,21 +34,23 @@ def put_backend(act: Act, name: str, config: BackendConfig, credentials: Mapping
 
 
 def delete_backend(act: Act, name: str) -> None:
-    """Delete a back end; its secrets stay where they are. Raises NotFound."""
+    """Delete the configuration of a back end. The secrets of the back end stay at the back end. Raises NotFound."""
     registry.note(act, object=f"{MOUNT}/{name[:64]}")
     if not store.delete(act.tx, name):
-        raise NotFound("the back end does not exist", hint="ostiary secret backend list")
+        raise NotFound("back end not found", hint="list the back ends with `ostiary secret backend list`")
 
 
 def find_backend(reader: Reader, name: str) -> StoredBackend:
     """Return a back end. Raises NothingStored."""
     if (stored := store.get(reader, name)) is None:
-        raise NothingStored("there is no such back end", hint="ostiary secret backend list", code="no_route")
+        raise NothingStored(
+            "back end not found", hint="list the back ends with `ostiary secret backend list`", code="no_route"
+        )
     return stored
 
 
 def open_credentials(reader: Reader, stored: StoredBackend, *, keys: Keyring) -> dict[str, str]:
-    """Return the credentials of a back end. Raises Sealed, Conflict."""
+    """Return the decrypted credentials of a back end. Raises Sealed, Conflict."""
     plain = open_value(reader, stored.credentials, (MOUNT, stored.name, 1), keys=keys)
     return _decode_credentials(plain)
 
@@ -57,7 +59,8 @@ def check_still(reader: Reader, stored: StoredBackend, holding: str | None, *, n
     """Check that a value that was read from a back end may still be returned. Raises Sealed, TokenRefused,
     BackendFailed.
 
-    `holding`: the holding of the caller, which may have ended during the read; None for an administrator.
+    `holding`: the holding with which the caller authenticated, which may have ended during the read; None for an
+    administrator.
     """
     check_open(reader)
     if holding is not None:
@@ -66,4 +69,4 @@ def check_still(reader: Reader, stored: StoredBackend, holding: str | None, *, n
             raise TokenRefused("permission denied: the token has ended", hint="log in again")
     present = store.get(reader, stored.name)
     if present is None or present.updated_at != stored.updated_at:
-        raise BackendFailed("the back end was changed meanwhile", hint="try again")
+        raise BackendFailed("the configuration of the back end has changed during the read", hint="try again")

@@ -1,5 +1,5 @@
-"""Callers of the Vault API and their access. A caller is an agent under a task, and uses a Vault token or an
-access token.
+"""Callers of the Vault API, and the checks of their access. A caller is an agent under a task, authenticated by a Vault
+token or an access token.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from ostiaryd.trust import flows as trust
 FOLDER = "agents"
 """First segment of the folders of agents: `agents/NAME/` of each mount belongs to the agent NAME."""
 _ADMINISTERED = frozenset({"auth", "sys"})
-"""Mounts without folders of agents."""
+"""Mounts in which agents have no folders of their own."""
 _READING = frozenset({SecretAction.READ, SecretAction.LIST})
-"""Actions that an agent may use while it is restricted to reads. A token of a connected account is not among
-them, since it may write at its provider.
+"""Actions that an agent may use while a restriction limits the agent to reads. Access tokens of connected accounts are
+not included, because their holder may write at the provider.
 """
 
 
 class TokenRefused(Forbidden):
-    """The token is missing, unknown, expired or revoked, or is used from another address."""
+    """The token is missing, unknown, expired or revoked, or is used from another address than it is bound to."""
 
     code = "token_refused"
 
@@ -53,7 +53,7 @@ class LoginRefused(Invalid):
 
 
 class VaultCredentials(NamedTuple):
-    """The unverified credentials of a request: a Vault token, or an access token with its proof."""
+    """The unverified credentials of a request: a Vault token, or an access token with its DPoP proof."""
 
     unverified_token: str | None
     request: trust.Request
@@ -61,7 +61,9 @@ class VaultCredentials(NamedTuple):
 
 
 class VaultCaller(NamedTuple):
-    """An authenticated, active agent under a live task. `details`: the bounds of its access token."""
+    """An authenticated, active agent under a live task. `details`: the bounds of its access token, besides the bounds
+    of the task.
+    """
 
     agent: Agent
     task: Task
@@ -74,7 +76,9 @@ class VaultCaller(NamedTuple):
 
 
 class CallerOperation(NamedTuple):
-    """An operation on tokens, roles or policies that depends on its caller; the members are those of `Operation`."""
+    """An operation on tokens, roles or policies, whose flow gets the caller. The members have the meanings of
+    `Operation`.
+    """
 
     action: SecretAction
     path: str
@@ -83,7 +87,7 @@ class CallerOperation(NamedTuple):
     exists: Callable[[Act, VaultCaller], bool] | None = None
 
     def bind(self, caller: VaultCaller) -> Operation:
-        """Return the operation of a caller."""
+        """Return the operation with this caller."""
         exists = self.exists
         return Operation(
             self.action,
@@ -100,8 +104,8 @@ def token_digest(keys: Keyring, unverified_token: str) -> bytes:
 
 
 def authenticate(act: Act, credentials: VaultCredentials, *, config: Config) -> VaultCaller:
-    """Return the caller of a request, and record the caller in the ledger entry. Raises TokenRefused,
-    AccessRefused, Forbidden, NotFound.
+    """Return the caller of a request, and write the caller into the act's entry. Raises TokenRefused, AccessRefused,
+    Forbidden, NotFound.
     """
     unverified_token = credentials.unverified_token
     if unverified_token is None:
@@ -128,7 +132,9 @@ def _authenticate_token(act: Act, unverified_token: str, *, address: str) -> Vau
         raise TokenRefused("permission denied: the token has ended", hint="log in again")
     act.entry.agent, act.entry.token = holding.agent, holding.id
     if not is_within(address, parse_networks(token.network)):
-        raise TokenRefused("permission denied: the token is bound to another address", hint="log in from here")
+        raise TokenRefused(
+            "permission denied: the token is bound to another address", hint="log in from the present address"
+        )
     caller = caller_of(act, token, holding)
     if token.uses_left:
         store.set_uses(act.tx, token.accessor, token.uses_left - 1 or -1)
@@ -143,7 +149,7 @@ def caller_of(act: Act, token: VaultToken, holding: Holding) -> VaultCaller:
 
 
 def has_expired(act: Act, token: VaultToken) -> bool:
-    """Return whether a token, or a token above it, has expired, or its uses are used up."""
+    """Return whether a token or a token above it has expired, or has no uses left."""
     above = [store.get_by_accessor(act.tx, accessor) for accessor in token.options.above]
     return token.uses_left < 0 or any(one is None or act.now >= one.expires_at for one in (token, *above))
 
@@ -159,9 +165,9 @@ def _authenticate_access(act: Act, request: trust.Request, *, config: Config) ->
 
 
 def verify_claims(act: Act, request: trust.Request, *, config: Config) -> AccessClaims:
-    """Verify an access token of an agent for this server's API, and use up its proof; return the claims.
+    """Verify an access token of an agent for this server's API, mark its DPoP proof as used, and return the claims.
 
-    Raises AccessRefused, InvalidProof, NonceNeeded, and TokenRefused if the token does not belong to an agent.
+    Raises AccessRefused, InvalidProof, NonceNeeded; TokenRefused if the token does not belong to an agent.
     """
     access = trust.verify_access(
         request, audience=config.api, reader=act.tx, now=act.now, keys=act.tx.keys, config=config
@@ -169,12 +175,14 @@ def verify_claims(act: Act, request: trust.Request, *, config: Config) -> Access
     if access.proof is not None:
         trust.spend_proof(act.tx, access.proof)
     if access.caller.kind != "agent":
-        raise TokenRefused("only agents use secrets at this API", hint="send the token of an agent")
+        raise TokenRefused("only agents may use secrets at this API", hint="send the token of an agent")
     return trust.read_claims(request.authorization, keys=act.tx.keys)
 
 
 def find_live(act: Act, agent_id: str, task_id: str | None) -> tuple[Agent, Task]:
-    """Return an agent that may act now, and its task with the delegation chain. Raises NotFound, Forbidden."""
+    """Return an agent that may act now, and the agent's live task with its delegation chain. Raises NotFound,
+    Forbidden.
+    """
     agent = registry.active_agent(act.tx, agent_id, now=act.now)
     standing = standing_id(agent.agent_id)
     if not task_id or task_id == standing:
@@ -202,10 +210,11 @@ def authorize(
     config: Config,
     token_scopes: frozenset[str] | None = None,
 ) -> None:
-    """Check that a caller may act on a path: first restrictions, then the bounds of task and token, then the policies.
+    """Check that a caller may act on a path: first the restrictions, then the bounds of task and token, then the
+    policies.
 
-    `request`: the request into which the secret is put; bounds see the request as arguments, policies see it in the
-    context. `token_scopes`: scopes of the access token that the operation issues. Raises Forbidden,
+    `request`: the request into which the secret is put; the bounds see its members as arguments, and the policies see
+    them in the context. `token_scopes`: the scopes of the access token that the operation issues. Raises Forbidden,
     RemotePoliciesNeeded.
     """
     _check_restrictions(act, caller, action)
@@ -240,8 +249,8 @@ def authorize(
 
 
 def authorize_operation(act: Act, caller: VaultCaller, mount: str, operation: Operation, *, config: Config) -> None:
-    """Check that a caller may run an operation of an engine. Raises Forbidden, RemotePoliciesNeeded, and the
-    refusals of the operation's `find_scopes`.
+    """Check that a caller may run an operation of an engine. Raises Forbidden, RemotePoliciesNeeded, and the errors of
+    the operation's `find_scopes`.
     """
     scopes = None if operation.find_scopes is None else operation.find_scopes(act)
     for action, path in ((operation.action, operation.path), *operation.also):
@@ -249,8 +258,9 @@ def authorize_operation(act: Act, caller: VaultCaller, mount: str, operation: Op
 
 
 def _check_restrictions(act: Act, caller: VaultCaller, action: SecretAction) -> None:
-    """Check the restrictions of every agent in the delegation chain. A throttled agent gets no secret, because
-    only guards count calls. Raises Forbidden.
+    """Check the restrictions of each agent in the delegation chain. Raises Forbidden.
+
+    A throttled agent gets no secret, because only guards count calls.
     """
     for agent in dict.fromkeys((caller.agent.agent_id, *caller.task.restricted)):
         for one in registry.list_restrictions_of_agent(act.tx, agent, now=act.now):
@@ -262,7 +272,7 @@ def _check_restrictions(act: Act, caller: VaultCaller, action: SecretAction) -> 
 
 
 def _folder_owner(reader: Reader, path: str) -> str:
-    """Return the id of the agent to whose folder a path belongs; empty text for any other path."""
+    """Return the id of the agent whose folder contains the path; an empty text if no agent's folder does."""
     parts = path.split("/", 2)
     if len(parts) < 3 or parts[0] != FOLDER:
         return ""
@@ -271,8 +281,8 @@ def _folder_owner(reader: Reader, path: str) -> str:
 
 
 def may_reach(act: Act, caller: VaultCaller, mount: str, path: str | None = None) -> bool:
-    """Return whether policies may permit a caller anything at a path, or at any path of a mount for None. Restrictions
-    and bounds are not counted.
+    """Return whether policies may permit a caller anything at a path, or, if `path` is None, at any path of a mount.
+    Restrictions and bounds are not checked.
     """
     return policies.may_use_secrets(
         act,
@@ -291,12 +301,12 @@ def may_reach(act: Act, caller: VaultCaller, mount: str, path: str | None = None
 def is_permitted(
     act: Act, caller: VaultCaller, mount: str, path: str, action: SecretAction, operation: str, *, config: Config
 ) -> bool:
-    """Return whether a caller may act on a path. A verdict `deny` does not count as a refusal of the act."""
+    """Return whether a caller may act on a path. A denial does not make the act a refused act."""
     return _is_granted(lambda: authorize(act, caller, mount, path, action, operation, config=config))
 
 
 def may_carry_out(act: Act, caller: VaultCaller, mount: str, operation: Operation, *, config: Config) -> bool:
-    """Return whether a caller may run an operation. A verdict `deny` does not count as a refusal of the act."""
+    """Return whether a caller may run an operation. A denial does not make the act a refused act."""
     return _is_granted(lambda: authorize_operation(act, caller, mount, operation, config=config))
 
 

@@ -1,4 +1,4 @@
-"""Canary secrets: secrets that no honest agent reads. The act that reads a canary quarantines the agent."""
+"""Canary secrets: secrets that no honest agent reads. The act that reads a canary secret quarantines the agent."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from ostiaryd.registry.model import ADMIN, State, Verb
 
 
 def quarantine_reader(act: Act) -> None:
-    """Quarantine the agent of the ledger entry at the end of the act, and mark the entry, so that the detectors raise a
-    finding. The answer is the same as for any other secret.
+    """Quarantine the agent of the act's entry at the end of the act, and mark the entry, so that a detector raises a
+    finding. The reader gets the value as of any other secret.
 
-    An agent with the administrator scope is not quarantined while no person has a key, because the
-    server must stay under control.
+    An agent with the administrator scope is not quarantined while no person has a key, since a person with a key must
+    release the agent.
     """
     assert act.entry.agent is not None  # the caller was authenticated in this act
     registry.note(act, object=act.entry.object or "", canary=True)
@@ -21,7 +21,7 @@ def quarantine_reader(act: Act) -> None:
 
 
 def _quarantine(act: Act) -> None:
-    assert act.entry.agent is not None  # it was that of the read
+    assert act.entry.agent is not None  # the entry of the read names the agent
     agent = registry.find_agent(act.tx, act.entry.agent)
     is_last = ADMIN in agent.scopes and not registry.has_active_person_key(act.tx)
     if agent.state is not State.ACTIVE or is_last:

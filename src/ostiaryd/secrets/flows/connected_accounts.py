@@ -1,4 +1,4 @@
-"""Operations on connected accounts: providers, connections, and the revocation of refresh tokens."""
+"""Connected accounts: the providers, the connections of persons, and the revocation of refresh tokens."""
 
 from __future__ import annotations
 
@@ -46,15 +46,18 @@ MAX_SHOWN_AGENTS = 20
 
 
 def add_provider(act: Act, provider: AccountProvider, *, client_secret: str) -> AccountProvider:
-    """Let persons connect accounts at a provider. Raises Invalid, Conflict, Sealed."""
+    """Add a provider at which persons can connect accounts; return it. Raises Invalid, Conflict, Sealed."""
     _note_provider(act, provider)
     check_provider(provider)
     if store.provider(act.tx, provider.name) is not None:
         raise Conflict(
-            "there is an account provider of that name", hint=f"ostiary account-provider show {provider.name}"
+            "an account provider of this name exists already",
+            hint=f"see `ostiary account-provider show {provider.name}`",
         )
     if len(store.providers(act.tx)) >= MAX_PROVIDERS:
-        raise Conflict(f"there are {MAX_PROVIDERS} account providers", hint="remove one first")
+        raise Conflict(
+            f"the server has {MAX_PROVIDERS} account providers, which is the limit", hint="remove a provider first"
+        )
     store.insert_provider(act.tx, provider, _seal_secret(act, provider.name, client_secret) if client_secret else None)
     return provider
 
@@ -67,8 +70,8 @@ def change_provider(
     scopes: tuple[str, ...] | None = None,
     roles: tuple[str, ...] | None = None,
 ) -> AccountProvider:
-    """Change settings of a provider. A connected account keeps only the scopes that the provider still has.
-    Raises NotFound, Invalid, Sealed.
+    """Change settings of a provider, and return it; None leaves a setting unchanged. A connected account keeps only the
+    scopes that the provider still has. Raises NotFound, Invalid, Sealed.
     """
     provider = find_provider(act.tx, name)
     changed = replace(
@@ -80,14 +83,14 @@ def change_provider(
     check_provider(changed)
     if client_secret:
         if not provider.authentication.startswith("client_secret"):
-            raise Invalid(f"`{provider.authentication}` has no client secret")
+            raise Invalid(f"a provider with the authentication `{provider.authentication}` has no client secret")
         store.set_secret(act.tx, name, _seal_secret(act, name, client_secret))
     store.update_provider(act.tx, changed)
     return changed
 
 
 def remove_provider(act: Act, name: str) -> None:
-    """Remove a provider: end its connected accounts, and delete the provider after their tokens are revoked.
+    """Mark a provider as removed. Its connected accounts end; when their tokens are revoked, the provider is deleted.
     Raises NotFound.
     """
     provider = find_provider(act.tx, name)
@@ -97,7 +100,7 @@ def remove_provider(act: Act, name: str) -> None:
 
 
 def end_removed(act: Act, provider: AccountProvider) -> None:
-    """End the connected accounts of a removed provider, or delete the provider if it has none."""
+    """End connected accounts of a removed provider; if there are none left, delete the provider."""
     _note_provider(act, provider)
     accounts = store.of_provider(act.tx, provider.name, limit=ENDED_AT_ONCE)
     for account in accounts:
@@ -108,7 +111,9 @@ def end_removed(act: Act, provider: AccountProvider) -> None:
 
 
 def may_end_removed(reader: Reader, provider: AccountProvider) -> bool:
-    """Return whether `end_removed` would change something now."""
+    """Return whether `end_removed` would change something now: the provider has accounts that are not ending, or no
+    accounts.
+    """
     accounts = store.of_provider(reader, provider.name, limit=ENDED_AT_ONCE)
     if accounts:
         return any(account.state is not AccountState.ENDING for account in accounts)
@@ -116,32 +121,35 @@ def may_end_removed(reader: Reader, provider: AccountProvider) -> bool:
 
 
 def find_provider(reader: Reader, name: str) -> AccountProvider:
-    """Return a provider that is not under removal. Raises NotFound."""
+    """Return a provider that is not marked as removed. Raises NotFound."""
     provider = store.provider(reader, name)
     if provider is None or provider.removed_at is not None:
-        raise NotFound(f"there is no account provider {name[:64]!a}", hint="ostiary account-provider list")
+        raise NotFound(
+            f"account provider {name[:64]!a} not found", hint="list the providers with `ostiary account-provider list`"
+        )
     return provider
 
 
 def get_provider(reader: Reader, name: str) -> AccountProvider | None:
-    """Return a provider, also while it is under removal; None if there is none."""
+    """Return a provider, also a removed provider; None if there is none."""
     return store.provider(reader, name)
 
 
 def list_providers(reader: Reader) -> list[AccountProvider]:
-    """Return the providers in the order of their names."""
+    """Return the providers, sorted by name."""
     return [provider for provider in store.providers(reader) if provider.removed_at is None]
 
 
 def list_removed(reader: Reader) -> list[AccountProvider]:
-    """Return the providers under removal."""
+    """Return the providers that are marked as removed and not deleted yet."""
     return store.providers(reader, is_removed=True)
 
 
 def open_client_secret(reader: Reader, provider: AccountProvider, *, keys: Keyring) -> str:
-    """Return the client secret of a provider.
+    """Return the decrypted client secret of a provider.
 
-    Raises Sealed; Conflict, also if the provider was removed and added again; Invalid if the provider has no secret.
+    Raises Sealed; Conflict, also if the provider was removed and added again; Invalid if the provider has no client
+    secret.
     """
     _check_same(store.provider(reader, provider.name), provider)
     envelope = store.client_secret(reader, provider.name)
@@ -151,14 +159,16 @@ def open_client_secret(reader: Reader, provider: AccountProvider, *, keys: Keyri
 
 
 def _check_same(present: AccountProvider | None, provider: AccountProvider) -> None:
-    """Check that the provider is not another one, added under the same name after a removal. Raises Conflict."""
+    """Check that `present`, the stored provider, is the same as `provider` and was not removed and added again under
+    this name. Raises Conflict.
+    """
     if present is None or present.added_at != provider.added_at:
         raise Conflict("the provider was removed meanwhile", hint="begin again")
 
 
 def _seal_secret(act: Act, name: str, client_secret: str) -> Envelope:
     if len(client_secret) > MAX_SECRET or not client_secret.isascii() or not client_secret.isprintable():
-        raise Invalid(f"the client secret is not printable ASCII of at most {MAX_SECRET} characters")
+        raise Invalid(f"`client_secret` must be printable ASCII of at most {MAX_SECRET} characters")
     return seal_value(act.tx, client_secret.encode(), _secret_place(name))
 
 
@@ -167,12 +177,12 @@ def _secret_place(name: str) -> Place:
 
 
 def refresh_place(account_id: str) -> Place:
-    """Return the place of an account's refresh token, to which its encryption is bound."""
+    """Return the place of an account's refresh token; the encryption of the token is bound to this place."""
     return MOUNT, f"refresh/{account_id}", 1
 
 
 def shared_place(account_id: str) -> Place:
-    """Return the place of an account's shared access token, to which its encryption is bound."""
+    """Return the place of an account's shared access token; the encryption of the token is bound to this place."""
     return MOUNT, f"shared/{account_id}", 1
 
 
@@ -192,11 +202,13 @@ def _note_provider(act: Act, provider: AccountProvider) -> None:
 
 
 def check_may_connect(reader: Reader, provider: AccountProvider, person: str) -> None:
-    """Check that a person may connect an account at a provider, and use the account. Raises AccountRefused."""
+    """Check that the person has a role that may connect accounts at this provider, and use them. Raises
+    AccountRefused.
+    """
     if not may_connect(reader, provider, person):
         raise AccountRefused(
-            f"accounts at {provider.label} are for people with another role",
-            hint=f"one of: {', '.join(provider.roles)}",
+            f"your roles do not permit accounts at {provider.label}",
+            hint=f"a permitted role is one of: {', '.join(provider.roles)}",
             code="role_required",
         )
 
@@ -207,7 +219,8 @@ def may_connect(reader: Reader, provider: AccountProvider, person: str) -> bool:
 
 
 def begin_connection(act: Act, name: str, person: str, scopes: frozenset[str]) -> AccountProvider:
-    """Record that a person starts to connect an account with these scopes, and is redirected to the provider.
+    """Record that a person begins to connect an account with these scopes; return the provider, to which the caller
+    redirects the person.
 
     Raises NotFound, AccountRefused, Invalid, Conflict, Sealed.
     """
@@ -217,13 +230,15 @@ def begin_connection(act: Act, name: str, person: str, scopes: frozenset[str]) -
     act.check_granting()
     check_may_connect(act.tx, provider, person)
     if not scopes <= frozenset(provider.scopes) or (provider.scopes and not scopes):
-        raise Invalid("choose some of the scopes of the page", code="no_scope")
+        raise Invalid("choose at least one scope on the page", code="no_scope")
     check_free(act.tx, provider, person)
     return provider
 
 
 def check_free(reader: Reader, provider: AccountProvider, person: str) -> None:
-    """Check that a person has no active or ending connection at a provider. Raises Conflict, Sealed."""
+    """Check that a person has no active connection at a provider, and none whose end is in progress. Raises Conflict,
+    Sealed.
+    """
     check_open(reader)
     present = store.find(reader, person, provider.name)
     if present is not None and present.state is AccountState.ACTIVE:
@@ -235,21 +250,22 @@ def check_free(reader: Reader, provider: AccountProvider, person: str) -> None:
 def connect_account(
     act: Act, provider: AccountProvider, person: str, answer: TokenAnswer, *, requested: frozenset[str]
 ) -> ConnectedAccount:
-    """Connect an account of a person at the provider of the attempt; replace a broken connection.
+    """Connect an account of a person at a provider, or replace a broken connection; return the account.
 
-    Raises NotFound, AccountRefused, Conflict, Sealed.
+    `answer`: the provider's token response; `requested`: the requested scopes. Raises NotFound, AccountRefused,
+    Conflict, Sealed.
     """
     registry.note(act, object=provider.name, scopes=sorted(requested))
     act.check_granting()
     present = find_provider(act.tx, provider.name)
     _check_same(present, provider)
-    provider = present  # its scopes and roles may have changed
+    provider = present  # the scopes and roles of the provider may have changed
     check_may_connect(act.tx, provider, person)
     check_free(act.tx, provider, person)
     token = check_token_answer(provider, answer, requested=requested, now=act.now)
     if not answer.refresh_token:
         raise AccountRefused(
-            f"{provider.label} gave no refresh token",
+            f"the response of {provider.label} has no refresh token",
             hint="request the scope `offline_access`, or turn on expiring tokens in the settings at the provider",
             code="no_refresh_token",
         )
@@ -278,15 +294,15 @@ def connect_account(
 
 
 def end_account(act: Act, account_id: str, *, person: str | None = None, is_forgotten: bool = False) -> None:
-    """End a connection: its access tokens end now, and the refresh token is then revoked at the provider.
+    """End a connection: its access tokens end now, and its refresh token is then revoked at the provider.
 
-    `person`: end the connection only if it belongs to this person. `is_forgotten`: delete the account although the
+    `person`: end the connection only if it belongs to this person. `is_forgotten`: delete the account even if the
     provider has not revoked its token. Raises NotFound.
     """
     act.entry.object = account_id[:200]
     account = store.get(act.tx, account_id)
     if account is None or person not in (None, account.person):
-        raise NotFound("the connected account does not exist", hint="ostiary connected-account list")
+        raise NotFound("connected account not found", hint="list the accounts with `ostiary connected-account list`")
     _end(act, account, why="disconnected")
     if is_forgotten:
         registry.note(act, object=account_id, forgotten=True)
@@ -294,16 +310,16 @@ def end_account(act: Act, account_id: str, *, person: str | None = None, is_forg
 
 
 def end_own_account(act: Act, name: str, person: str) -> None:
-    """End the connection of a person at a provider. Raises NotFound."""
+    """End the connection of a person at the provider `name`. Raises NotFound."""
     act.entry.object = name[:64]
     account = store.find(act.tx, person, name)
     if account is None:
-        raise NotFound("the connected account does not exist", hint="see the page of connected accounts")
+        raise NotFound("connected account not found", hint="see the page of connected accounts")
     _end(act, account, why="disconnected by the person")
 
 
 def end_departed(act: Act, accounts: Sequence[ConnectedAccount]) -> None:
-    """End the connections of persons who left."""
+    """End the connections of persons who have left."""
     for account in accounts:
         _end(act, account, why="the person left")
     registry.note(act, object="connected accounts", accounts=[account.account_id for account in accounts[:100]])
@@ -319,7 +335,7 @@ def _end(act: Act, account: ConnectedAccount, *, why: str) -> None:
 
 
 def end_leases_of(act: Act, account: ConnectedAccount, *, why: str) -> None:
-    """End the leases of all access tokens of an account."""
+    """End the leases of all access tokens of an account, with the reason `why`."""
     after = ""
     while ids := store.leases_of(act.tx, account.account_id, after=after, limit=ENDED_AT_ONCE):
         leases = [lease for id in ids if (lease := lease_store.get(act.tx, id)) is not None]
@@ -328,8 +344,8 @@ def end_leases_of(act: Act, account: ConnectedAccount, *, why: str) -> None:
 
 
 def break_all_accounts(act: Act) -> int:
-    """Mark every connection as broken after a loss of history, since the lost part may have ended connections;
-    return the number.
+    """Mark every connection as broken after a loss of a part of the history, since connections may have ended in the
+    lost part. Return the number of connections.
     """
     count, page = 0, Page(ENDED_AT_ONCE, "")
     while accounts := store.page(act.tx, page):
@@ -343,7 +359,7 @@ def break_all_accounts(act: Act) -> int:
 
 
 def page_accounts(reader: Reader, page: Page, *, person: str | None = None) -> list[ConnectedAccount]:
-    """Return a page of all connected accounts, or of those of a person."""
+    """Return a page of all connected accounts, or of the accounts of one person."""
     return store.page(reader, page, person=person)
 
 
@@ -353,13 +369,13 @@ def list_accounts(reader: Reader, person: str) -> list[ConnectedAccount]:
 
 
 def list_using_agents(reader: Reader, account: ConnectedAccount) -> list[str]:
-    """Return the names of agents that hold an access token of an account now, at most 20, in order."""
+    """Return the names of the agents that have an access token of an account now, sorted, at most 20."""
     ids = store.agents_of(reader, account.account_id, limit=MAX_SHOWN_AGENTS)
     return sorted(agent.name for id in ids if (agent := registry.get_agent(reader, id)) is not None)
 
 
 def note_account(act: Act, account: ConnectedAccount, **more: Any) -> None:
-    """Record an account and its person in a ledger entry."""
+    """Write an account and its person into the act's entry."""
     act.entry.person = act.entry.person or account.person
     registry.note(act, object=account.account_id, provider=account.provider, **more)
 
@@ -368,18 +384,18 @@ def note_account(act: Act, account: ConnectedAccount, **more: Any) -> None:
 
 
 def find_departed(reader: Reader, *, since: int) -> list[ConnectedAccount]:
-    """Return connected accounts of persons who left after a time."""
+    """Return the connected accounts of persons who have left since `since`."""
     return store.of_departed(reader, since=since, limit=ENDED_AT_ONCE)
 
 
 def find_due(reader: Reader, *, now: int, limit: int) -> list[ConnectedAccount]:
-    """Return accounts whose refresh token must be revoked now."""
+    """Return at most `limit` accounts whose refresh token must be revoked now."""
     return store.due(reader, now=now, limit=limit)
 
 
 def claim_end(tx: Tx, account: ConnectedAccount) -> str | None:
-    """Claim the revocation of an account's refresh token, and return the token; None if another process has
-    claimed it. Raises Sealed, Conflict.
+    """Claim the revocation of an account's refresh token for this process, and return the token. Return None if another
+    process has the claim. Raises Sealed, Conflict.
     """
     if not store.claim_end(tx, account.account_id, until=tx.now + TAKEOVER_S * SECOND):
         return None
@@ -388,19 +404,19 @@ def claim_end(tx: Tx, account: ConnectedAccount) -> str | None:
 
 
 def delete_account(act: Act, account: ConnectedAccount, *, is_revoked: bool) -> None:
-    """Delete an account whose refresh token is revoked, or whose provider cannot revoke tokens."""
+    """Delete an account whose refresh token is revoked, or (`is_revoked` false) cannot be revoked at the provider."""
     note_account(act, account, revoked=is_revoked)
     if store.get(act.tx, account.account_id) is not None:
         store.delete(act.tx, account.account_id)
 
 
 def postpone_end(tx: Tx, account: ConnectedAccount, why: str) -> None:
-    """Schedule the next attempt of a failed revocation."""
+    """Record that a revocation failed because of `why`, and schedule the next attempt."""
     attempts = account.attempts + 1
     due_at = next_try(attempts, now=tx.now)
     store.postpone(tx, account.account_id, attempts=attempts, due_at=due_at, error=why[:MAX_ERROR])
 
 
 def tell_stuck(act: Act, account: ConnectedAccount, why: str) -> None:
-    """Record in a ledger entry that the refresh token of an account could not be revoked."""
+    """Write into the act's entry that the refresh token of an account could not be revoked because of `why`."""
     note_account(act, account, why=why[:MAX_ERROR])

@@ -1,5 +1,5 @@
-"""Operations on connections to databases and on roles. Each change at a database is stored here before the
-change is made.
+"""Connections to databases, and roles. The server stores each change of a password here before it makes the change at
+the database.
 """
 
 from __future__ import annotations
@@ -31,26 +31,28 @@ from ostiaryd.secrets.store.databases import StoredDatabase, StoredStatic
 
 
 def put_connection(act: Act, name: str, config: DatabaseConfig, password: str) -> None:
-    """Store a connection. Raises Invalid (`has_leases`), Conflict."""
+    """Store a connection. Raises Invalid (`has_leases`: another server while leases exist), Conflict."""
     registry.note(act, object=f"{MOUNT}/config/{name}", address=config.address, database=config.database)
     present = store.config(act.tx, name)
     if present is None and len(store.configs(act.tx, limit=MAX_DATABASES)) >= MAX_DATABASES:
-        raise Conflict(f"there are {MAX_DATABASES} connections", hint="delete a connection")
+        raise Conflict(f"the server has {MAX_DATABASES} connections, which is the limit", hint="delete a connection")
     moves = present is not None and _server_of(present.config) != _server_of(config)
     if moves and leases.has_any(act.tx, name):
-        raise Invalid("the connection has leases at its present server", hint="revoke them first", code="has_leases")
+        raise Invalid(
+            "the connection has leases, so its server cannot change", hint="revoke the leases first", code="has_leases"
+        )
     store.put_config(act.tx, name, config, _seal(act, f"config/{name}", password))
 
 
 def present_password(reader: Reader, name: str, config: DatabaseConfig, *, keys: Keyring) -> str:
-    """Return the stored password for a connection that is stored again without a password.
+    """Return the stored password for a connection whose new configuration has no password.
 
-    Raises Invalid if the connection is new, or has another server, user or way of verifying the server, because the
-    password must not be sent there.
+    Raises Invalid if the connection is new, or if its server, its user or the verification of the server changes,
+    because the password must not be sent there.
     """
     stored = store.config(reader, name)
     if stored is None or _receiver_of(stored.config) != _receiver_of(config):
-        raise Invalid("`password` is required for a new connection, and for another server, user or `tls_ca`")
+        raise Invalid("`password` is required for a new connection, and if the server, the user or `tls_ca` changes")
     return _open(reader, keys, f"config/{name}", stored.password)
 
 
@@ -66,7 +68,7 @@ def delete_connection(act: Act, name: str) -> None:
     """Delete a connection, if it exists. Raises Invalid (`has_leases`, `has_roles`)."""
     registry.note(act, object=f"{MOUNT}/config/{name}")
     if leases.has_any(act.tx, name):
-        raise Invalid("the connection has leases", hint="revoke them first", code="has_leases")
+        raise Invalid("the connection has leases", hint="revoke the leases first", code="has_leases")
     if store.has_roles(act.tx, name):
         raise Invalid("the connection has roles", hint="delete them first", code="has_roles")
     store.delete_config(act.tx, name)
@@ -80,8 +82,8 @@ def find_connection(reader: Reader, name: str) -> StoredDatabase:
 
 
 def find_target(reader: Reader, name: str, *, keys: Keyring) -> DatabaseTarget:
-    """Return the server of a connection, with the passwords that may be valid for its user. Raises Invalid,
-    Conflict.
+    """Return the server of a connection, with the passwords that may be valid for its user: the present and the pending
+    password. Raises Invalid, Conflict.
     """
     stored = find_connection(reader, name)
     sealed = [one for one in (stored.password, stored.pending) if one is not None]
@@ -89,7 +91,7 @@ def find_target(reader: Reader, name: str, *, keys: Keyring) -> DatabaseTarget:
 
 
 def target_of(config: DatabaseConfig, *passwords: str) -> DatabaseTarget:
-    """Return the server of a connection, with these passwords."""
+    """Return the server of a connection with these passwords."""
     return DatabaseTarget(
         config.kind,
         config.address,
@@ -103,8 +105,8 @@ def target_of(config: DatabaseConfig, *passwords: str) -> DatabaseTarget:
 
 
 def begin_root_rotation(act: Act, name: str) -> None:
-    """Store the next password of a connection as pending. An existing pending password is kept, because the
-    database may use it already.
+    """Store the next password of a connection's user as pending. If there is a pending password, it is kept, because
+    the database may have it already.
     """
     registry.note(act, object=f"{MOUNT}/config/{name}")
     if find_connection(act.tx, name).pending is None:
@@ -119,30 +121,30 @@ def pending_root(reader: Reader, name: str, *, keys: Keyring) -> str:
 
 
 def check_pending_root(reader: Reader, name: str, password: str, *, keys: Keyring) -> None:
-    """Check that a password is still the pending one of a connection. Raises Conflict."""
+    """Check that `password` is still the pending password of a connection. Raises Conflict."""
     if pending_root(reader, name, keys=keys) != password:
-        raise Conflict("another rotation has ended meanwhile")
+        raise Conflict("another rotation has replaced this password")
 
 
 def end_root_rotation(act: Act, name: str, password: str) -> None:
-    """Replace the password of a connection by the pending password. Raises Conflict."""
+    """Make the pending password the password of a connection. Raises Conflict if `password` is not pending any more."""
     registry.note(act, object=f"{MOUNT}/config/{name}")
     check_pending_root(act.tx, name, password, keys=act.tx.keys)
     store.keep_pending(act.tx, name)
 
 
 def put_role(act: Act, name: str, role: DynamicRole) -> None:
-    """Store a role. Raises Invalid for an unknown connection, Conflict."""
+    """Store a role. Raises Invalid for an unknown connection, Conflict for too many roles."""
     registry.note(act, object=f"{MOUNT}/roles/{name}", database=role.database)
     find_connection(act.tx, role.database)
     if store.role(act.tx, name) is None and len(store.roles(act.tx, limit=MAX_ROLES)) >= MAX_ROLES:
-        raise Conflict(f"there are {MAX_ROLES} roles", hint="delete a role")
+        raise Conflict(f"the server has {MAX_ROLES} roles, which is the limit", hint="delete a role")
     store.put_role(act.tx, name, role)
 
 
 def put_static_role(act: Act, name: str, role: StaticRole) -> bool:
-    """Store a static role; return true if the role is new. The password of a new role is changed at once.
-    Raises Invalid.
+    """Store a static role; return whether the role is new. The rotation of a new role is due at once. Raises
+    Invalid.
     """
     registry.note(act, object=f"{MOUNT}/static-roles/{name}", database=role.database, username=role.username)
     stored = find_connection(act.tx, role.database)
@@ -151,26 +153,26 @@ def put_static_role(act: Act, name: str, role: StaticRole) -> bool:
     present = store.static(act.tx, name)
     if present is None:
         if len(store.statics(act.tx, limit=MAX_ROLES)) >= MAX_ROLES:
-            raise Conflict(f"there are {MAX_ROLES} static roles", hint="delete one")
+            raise Conflict(f"the server has {MAX_ROLES} static roles, which is the limit", hint="delete one")
         store.put_static(act.tx, name, role, due_at=act.now + TAKEOVER_S * SECOND)
         begin_rotation(act, name)
         return True
     if (present.role.database, present.role.username) != (role.database, role.username):
-        raise Invalid("the database and the user of a static role do not change", hint="create another role")
+        raise Invalid("the database and the user of a static role cannot be changed", hint="create another role")
     store.put_static(act.tx, name, role, due_at=(present.rotated_at or act.now) + role.period)
     return False
 
 
 def find_rotation(reader: Reader, name: str) -> int | None:
-    """Return the time of the last password change of a static role, 0 before the first one; None if there is no
-    such role.
+    """Return the time (microseconds) of the last password change of a static role, 0 before the first change; None if
+    the role is unknown.
     """
     stored = store.static(reader, name)
     return None if stored is None else stored.rotated_at or 0
 
 
 def rotate_now(act: Act, name: str) -> bool:
-    """Make the rotation of a static role due now; return False if there is no such role."""
+    """Make the rotation of a static role due now. Return False if the role is unknown."""
     if (stored := store.static(act.tx, name)) is None:
         return False
     store.put_static(act.tx, name, stored.role, due_at=act.now)
@@ -180,7 +182,7 @@ def rotate_now(act: Act, name: str) -> bool:
 def check_permitted(stored: StoredDatabase, role: str) -> None:
     """Check that a role may use a connection. Raises Invalid."""
     if not may_use(stored.config, role):
-        raise Invalid(f"{role!a} is not an allowed role", hint="see `allowed_roles` of the connection")
+        raise Invalid(f"{role!a} is not an allowed role", hint="add the role to `allowed_roles` of the connection")
 
 
 def find_static(reader: Reader, name: str) -> StoredStatic:
@@ -191,17 +193,17 @@ def find_static(reader: Reader, name: str) -> StoredStatic:
 
 
 def read_static(act: Act, name: str) -> tuple[StoredStatic, str]:
-    """Return a static role and its password. Raises Invalid, NothingStored before the first rotation."""
+    """Return a static role and its password. Raises Invalid; NothingStored before the first rotation."""
     registry.note(act, object=f"{MOUNT}/static-creds/{name}")
     stored = find_static(act.tx, name)
     if stored.password is None:
-        raise NothingStored("the password was not set yet")
+        raise NothingStored("the server has not set the password yet")
     return stored, _open(act.tx, act.tx.keys, f"static-roles/{name}", stored.password)
 
 
 def begin_rotation(act: Act, name: str) -> None:
-    """Store the next password of a static role as pending. An existing pending password is kept, because the
-    database may use it already.
+    """Store the next password of a static role as pending. If there is a pending password, it is kept, because the
+    database may have it already.
     """
     registry.note(act, object=f"{MOUNT}/static-roles/{name}")
     if find_static(act.tx, name).pending is None:
@@ -209,7 +211,7 @@ def begin_rotation(act: Act, name: str) -> None:
 
 
 def pending_static(reader: Reader, name: str, *, keys: Keyring) -> tuple[StaticRole, str]:
-    """Return a static role and its pending password. Raises Invalid, Conflict if there is none."""
+    """Return a static role and its pending password. Raises Invalid; Conflict if there is no pending password."""
     stored = find_static(reader, name)
     if stored.pending is None:
         raise Conflict("the rotation has ended already")
@@ -217,14 +219,14 @@ def pending_static(reader: Reader, name: str, *, keys: Keyring) -> tuple[StaticR
 
 
 def check_pending_static(reader: Reader, name: str, password: str, *, keys: Keyring) -> None:
-    """Check that a password is still the pending one of a static role. Raises Invalid, Conflict."""
+    """Check that `password` is still the pending password of a static role. Raises Invalid, Conflict."""
     if pending_static(reader, name, keys=keys)[1] != password:
-        raise Conflict("another rotation has ended meanwhile")
+        raise Conflict("another rotation has replaced this password")
 
 
 def end_rotation(act: Act, name: str, password: str) -> None:
-    """Replace the password of a static role by the pending password, and schedule the next rotation. Raises Invalid,
-    Conflict.
+    """Make the pending password the password of a static role, and schedule the next rotation. Raises Invalid; Conflict
+    if `password` is not pending any more.
     """
     registry.note(act, object=f"{MOUNT}/static-roles/{name}")
     check_pending_static(act.tx, name, password, keys=act.tx.keys)
@@ -232,8 +234,8 @@ def end_rotation(act: Act, name: str, password: str) -> None:
 
 
 def fail_rotation(act: Act, name: str, why: str) -> None:
-    """Record a failed rotation, and schedule the next attempt. Both passwords stay stored, since either may be
-    valid.
+    """Record that a rotation failed because of `why`, and schedule the next attempt. The present and the pending
+    password stay stored, since either may be valid.
     """
     stored = find_static(act.tx, name)
     attempts = stored.attempts + 1

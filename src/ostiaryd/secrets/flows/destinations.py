@@ -1,8 +1,8 @@
 """Destinations of secrets, and the use of a secret by an egress proxy.
 
-An egress proxy is the guard of the resource `http://localhost/egress/AGENT`, and may use secrets only for that agent.
-With each request, the proxy sends the id of a live token that the agent got for that resource. Therefore a proxy gets a
-secret only while the agent and its task are live. The agent itself has another key, and cannot request the secret.
+An egress proxy is the guard of the resource `http://localhost/egress/AGENT`, and may use secrets only for the agent
+AGENT. With each request, the proxy sends the id of a live token that the agent got for this resource. A proxy therefore
+gets a secret only while the agent and its task are live. The agent has another key, and cannot request the secret.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ MAX_MEMBER = 128
 
 
 class SecretUse(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A request into which a secret is put: the id of the agent's token for the proxy, the destination, and the method,
-    the host and the path of the request.
+    """The request into which an egress proxy puts a secret: the id of the agent's token for the proxy, the destination,
+    and the method, the host and the path of the request.
     """
 
     token: Annotated[str, Meta(max_length=256)]
@@ -52,7 +52,7 @@ class SecretUse(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class UsableSecret(NamedTuple):
-    """The value for one request, and its end in microseconds; 0 for no end."""
+    """The value of a secret for one request, and its expiry in microseconds (0: none)."""
 
     value: str
     expires_at: int = 0
@@ -63,7 +63,7 @@ class UsableSecret(NamedTuple):
 
 
 class BackendSecret(NamedTuple):
-    """The member of a secret of a back end, which is read after the decision."""
+    """The secret of a back end, and the member to use. The server reads the secret after the decision."""
 
     read: ReadBackend
     member: str
@@ -72,8 +72,8 @@ class BackendSecret(NamedTuple):
 def create_destination(
     act: Act, destination: Destination, *, secret: str, member: str, scopes: tuple[str, ...] = ()
 ) -> StoredDestination:
-    """Create the destination of a secret; `scopes` of an access token of a connected account. Raises Invalid,
-    Malformed, Conflict.
+    """Create the destination of a secret, and return it. `scopes`: the scopes of an access token of a connected
+    account; none: all scopes. Raises Invalid, Malformed, Conflict.
     """
     name = destination.name
     registry.note(act, object=name[:64], origin=destination.origin[:256], secret=secret[:512])
@@ -81,11 +81,18 @@ def create_destination(
     destination.check()
     _check_source(secret, member, scopes)
     if store.get(act.tx, name) is not None:
-        raise Conflict(f"the destination `{name}` exists", hint=f"ostiary egress remove {name}")
+        hint = f"remove the present destination: ostiary egress remove {name}"
+        raise Conflict(f"the destination `{name}` exists already", hint=hint)
     if (other := store.find_same_field(act.tx, destination)) is not None:
-        raise Conflict(f"`{other}` sets the same field of requests to {destination.origin}", hint="remove it first")
+        raise Conflict(
+            f"`{other}` sets the same field of requests to {destination.origin}",
+            hint=f"remove the destination `{other}` first",
+        )
     if store.count(act.tx) >= MOST:
-        raise Conflict(f"there are {MOST} destinations", hint="ostiary egress remove NAME")
+        raise Conflict(
+            f"the server has {MOST} destinations, which is the limit",
+            hint="remove a destination: ostiary egress remove NAME",
+        )
     stored = StoredDestination(destination, secret, member, frozenset(scopes), act.now)
     store.insert(act.tx, stored)
     return stored
@@ -97,18 +104,18 @@ def list_destinations(reader: Reader, page: Page) -> list[StoredDestination]:
 
 
 def delete_destination(act: Act, name: str) -> None:
-    """Delete a destination: its secret is put into no further request. Raises NotFound."""
+    """Delete a destination: proxies put its secret into no further request. Raises NotFound."""
     registry.note(act, object=name[:64])
     if store.get(act.tx, name) is None:
-        raise NotFound("the destination does not exist", hint="ostiary egress list")
+        raise NotFound("destination not found", hint="list the destinations with `ostiary egress list`")
     store.delete(act.tx, name)
 
 
 def use_secret(act: Act, use: SecretUse, *, proxy: str, config: Config) -> UsableSecret | IssueToken | BackendSecret:
-    """Return the secret of a destination to an egress proxy (the id of its resource), for one request of an agent. A
-    token or a secret of a back end may remain to be fetched.
+    """Return the secret of a destination for one request of an agent. `proxy`: the id of the egress proxy's resource.
 
-    The ledger entry names the destination and the request, never the value. Raises Forbidden, NotFound, NothingStored,
+    For a connected account or a back end, the result can be a token or a secret that the caller must still fetch. The
+    act's entry names the destination and the request, never the value. Raises Forbidden, NotFound, NothingStored,
     Sealed, Invalid, NotConnected, AccountRefused, RemotePoliciesNeeded.
     """
     resource = registry.find_resource(act.tx, proxy)
@@ -123,7 +130,7 @@ def use_secret(act: Act, use: SecretUse, *, proxy: str, config: Config) -> Usabl
     }
     holding = registry.get_holding(act.tx, use.token)
     if holding is None or holding.audience != resource.uri or not holding.is_live(act.now):
-        raise Forbidden("no live token for this proxy has this id", code="foreign_token")
+        raise Forbidden("the token is unknown or ended, or is not for this proxy", code="foreign_token")
     agent, task = find_live(act, holding.agent, holding.task)
     entry.agent, entry.owner, entry.task = agent.agent_id, agent.owner, task.task_id
     entry.actors, entry.person = [link.agent for link in task.chain], task.person
@@ -135,10 +142,12 @@ def use_secret(act: Act, use: SecretUse, *, proxy: str, config: Config) -> Usabl
         )
     stored = store.get(act.tx, use.destination)
     if stored is None:
-        raise NotFound("the destination does not exist", hint="ostiary egress list", code="unknown_destination")
+        raise NotFound(
+            "destination not found", hint="list the destinations with `ostiary egress list`", code="unknown_destination"
+        )
     entry.object = stored.secret
     if use.host != _host(stored.destination):
-        raise Forbidden("the host does not own the secret", code="foreign_host")
+        raise Forbidden("the destination of this secret is another host", code="foreign_host")
     check_open(act.tx)
     caller = VaultCaller(agent, task, agent.scopes & task.scopes, KEY, (), holding.id)
     mount, path = split_path(stored.secret)
@@ -168,13 +177,13 @@ def use_secret(act: Act, use: SecretUse, *, proxy: str, config: Config) -> Usabl
 
 
 def is_known(reader: Reader, use: SecretUse, secret: UsableSecret, *, keys: Keyring, now: int) -> bool:
-    """Return whether the calls of the agent are searched for a secret long enough."""
+    """Return whether the server already searches the calls of the agent for this secret, and for long enough."""
     holding = registry.get_holding(reader, use.token)
     return holding is not None and registry.is_secret_known(reader, holding.agent, secret.value, keys=keys, now=now)
 
 
 def know(act: Act, use: SecretUse, secret: UsableSecret) -> None:
-    """Search the calls of the agent for a secret from now on. Raises Forbidden, Conflict."""
+    """Search the calls of the agent for this secret from now on. Raises Forbidden, Conflict."""
     holding = registry.get_holding(act.tx, use.token)
     registry.note(act, object=use.destination)
     if holding is None:
@@ -186,23 +195,25 @@ def know(act: Act, use: SecretUse, secret: UsableSecret) -> None:
 
 
 def usable_token(token: AccessToken) -> UsableSecret:
-    """Return an access token for a request. Raises Invalid."""
+    """Return an access token as the value for a request. Raises Invalid."""
     return UsableSecret(check_secret(token.text), token.expires_at)
 
 
 def usable_member(data: Mapping[str, object], member: str) -> UsableSecret:
-    """Return a member of a secret for a request, "" for the only one. Raises Invalid."""
+    """Return the member `member` of a secret as the value for a request. An empty `member` is the only member. Raises
+    Invalid.
+    """
     if not member and len(data) != 1:
         raise Invalid(
-            f"the secret has {len(data)} members, and the destination names none",
-            hint="name one in the destination",
+            f"the secret has {len(data)} members, and the destination does not name a member",
+            hint="name a member in the destination",
             code="unusable_secret",
         )
     return UsableSecret(check_secret(data.get(member or next(iter(data)))))
 
 
 def _check_source(secret: str, member: str, scopes: tuple[str, ...]) -> None:
-    """Check the path of a secret, with its member and scopes. Raises Invalid, Malformed."""
+    """Check that the path of a secret, its member and its scopes fit together. Raises Invalid, Malformed."""
     mount, path = split_path(check_path(secret))
     is_account = mount == ACCOUNT_MOUNT
     match mount, split_path(path):
@@ -216,16 +227,16 @@ def _check_source(secret: str, member: str, scopes: tuple[str, ...]) -> None:
             is_known = mount in operators.KEY_VALUE_MOUNTS and bool(path)
     if not is_known:
         raise Invalid(
-            "`secret` is the path of a stored secret, of a secret of a back end, or of tokens of an account",
-            hint="such as secret/shared/shop, backend/NAME/shop or oauth/creds/PROVIDER (without a member)",
+            "`secret` must be the path of a stored secret, of a secret of a back end, or of a provider's tokens",
+            hint="write secret/shared/shop, backend/NAME/shop or oauth/creds/PROVIDER (without a member)",
         )
     if len(member) > MAX_MEMBER:
-        raise Invalid(f"`member` has at most {MAX_MEMBER} characters")
+        raise Invalid(f"`member` may have at most {MAX_MEMBER} characters")
     if scopes and not is_account:
-        raise Invalid("`scopes` are those of an access token", hint="leave `scopes` out")
+        raise Invalid("`scopes` is only for access tokens (oauth/creds/PROVIDER)", hint="leave `scopes` out")
     check_scopes(scopes)
 
 
 def _host(destination: Destination) -> str:
-    """Return host and port of an origin."""
+    """Return the host and port of a destination's origin."""
     return destination.origin.partition("://")[2]

@@ -23,11 +23,12 @@ PACKAGE = "ostiaryd.secrets.engines"
 
 
 class Operation(NamedTuple):
-    """An operation on a secret: the path and the action that policies see, a detailed name, and the flow.
+    """An operation on a secret: the path and the action that policies see, a detailed name for the ledger, and the
+    function that runs it.
 
-    `find_scopes` returns the scopes of the access token that the operation issues, which policies see too. `exists`
-    returns whether a write replaces something: Vault policies tell `create` from `update`. Policies also decide each
-    action of `also` on its path.
+    `find_scopes` returns the scopes of the access token that the operation issues; policies see the scopes. `exists`
+    returns whether a write replaces something, because Vault policies distinguish `create` from `update`. Policies also
+    decide each (action, path) in `also`.
     """
 
     action: SecretAction
@@ -45,12 +46,12 @@ class SecretEngine(Protocol):
     TYPE: str
     DESCRIPTION: str
     OPTIONS: dict[str, str] | None
-    """the member `options` of the mount in the Vault API"""
+    """the member `options` of the mount in the Vault API, such as the version"""
 
     def find_operation(self, mount: str, request: VaultRequest) -> Operation:
-        """Parse a request into its operation, which the server runs after the checks of task and policies.
+        """Parse a request into its operation. The server runs the operation after the checks of task and policies.
 
-        Raises UnsupportedOperation, NothingStored for an unknown route, Malformed, Invalid.
+        Raises UnsupportedOperation; NothingStored for an unknown route; Malformed, Invalid.
         """
 
 
@@ -63,9 +64,9 @@ MOUNTS = {
     "secret": "kv_v2",
     "transit": "transit",
 }
-"""The fixed mounts and their engines. Their paths mean one thing on every server."""
+"""The fixed mounts and their engines, the same on every server."""
 TYPES = {("kv", "1"): "kv_v1", ("kv", "2"): "kv_v2", ("pki", ""): "pki", ("transit", ""): "transit"}
-"""The engines that agents can mount elsewhere, by type and version."""
+"""The engines that agents can mount at other paths, by type and version."""
 
 
 @cache
@@ -75,7 +76,7 @@ def engine_of(module: str) -> SecretEngine:
 
 
 class Route(NamedTuple):
-    """The operation of a request, the path of its mount, and the mount if it is not fixed."""
+    """The operation of a request, the path of its mount, and the mount's record (None for a fixed mount)."""
 
     mount: str
     operation: Operation

@@ -1,4 +1,4 @@
-"""Operations on stored values and their metadata: put, read, list, delete, restore, destroy."""
+"""Stored values and their metadata: put, read, list, delete, restore, destroy."""
 
 from __future__ import annotations
 
@@ -27,23 +27,25 @@ from ostiaryd.secrets.model.sealing import Envelope
 from ostiaryd.secrets.store import keyvalue as store
 
 READ_EVERY = 60 * SECOND
-"""Minimum time between two updates of `read_at` for the same reader, so that a secret in constant use causes
-few writes.
-"""
+"""Minimum microseconds between two updates of `read_at` by the same reader, so that constant reads cause few writes."""
 PATHS_AT_ONCE = 200
 MAX_KEYS = 10_000
 _AFTER = b"\x01"
-"""Suffix that sorts directly after a path and before every longer path: no path contains a control character."""
+"""A byte that sorts directly after the end of a path and before each longer path, because no path contains a control
+character.
+"""
 
 
 def put_value(act: Act, mount: str, path: str, value: object, *, cas: int | None = None) -> tuple[Secret, Version]:
-    """Store a value as a new version, and delete the oldest versions beyond the limit.
+    """Store a value as a new version, delete the oldest versions beyond the limit, and return the secret and the
+    version.
 
-    Raises Invalid (`cas_required`, `cas_mismatch`, `too_large`).
+    `cas`: the number that the current version must have (check-and-set). Raises Invalid (`cas_required`,
+    `cas_mismatch`, `too_large`).
     """
     plain = msgspec.json.encode(value)
     if len(plain) > MAX_VALUE:
-        raise Invalid(f"a value has at most {MAX_VALUE} bytes", code="too_large")
+        raise Invalid(f"the value has more than {MAX_VALUE} bytes as JSON", code="too_large")
     config = store.config(act.tx, mount)
     secret = store.get(act.tx, mount, path) or Secret(created_at=act.now, updated_at=act.now)
     check_cas(cas, current=secret.current_version, is_required=secret.cas_required or config.cas_required)
@@ -66,7 +68,7 @@ def put_value(act: Act, mount: str, path: str, value: object, *, cas: int | None
 
 
 def find_version(reader: Reader, mount: str, path: str, number: int = 0) -> tuple[Secret, Version]:
-    """Return a secret and one of its versions; 0 is the current version. Raises NothingStored."""
+    """Return a secret and its version `number`; 0 is the current version. Raises NothingStored."""
     secret = store.get(reader, mount, path)
     version = None
     if secret is not None:
@@ -77,7 +79,9 @@ def find_version(reader: Reader, mount: str, path: str, number: int = 0) -> tupl
 
 
 def open_version(tx: Tx, mount: str, path: str, version: Version) -> bytes:
-    """Return the value of a version as JSON. Raises Sealed, Conflict, and NothingStored for a destroyed version."""
+    """Return the decrypted value of a version, as JSON. Raises Sealed, Conflict; NothingStored for a destroyed
+    version.
+    """
     if version.wrapped_key is None or version.sealed is None:
         raise NothingStored("the version is destroyed")
     envelope = Envelope(version.wrapped_key, version.sealed)
@@ -85,7 +89,8 @@ def open_version(tx: Tx, mount: str, path: str, version: Version) -> bytes:
 
 
 def read_value(act: Act, mount: str, path: str, number: int = 0) -> tuple[Secret, Version, bytes | None]:
-    """Return a secret, a version, and the value as JSON, for an agent. If the secret is a canary, quarantine the agent.
+    """Return a secret, its version `number`, and the value as JSON, for an agent. If the secret is a canary, quarantine
+    the agent.
 
     The value is None if the version is deleted or destroyed. Raises NothingStored, Conflict.
     """
@@ -96,9 +101,10 @@ def read_value(act: Act, mount: str, path: str, number: int = 0) -> tuple[Secret
 
 
 def examine_value(act: Act, mount: str, path: str, number: int = 0) -> tuple[Secret, Version, bytes | None]:
-    """Return a secret, a version, and the value as JSON, for an administrator; a canary has no effect.
+    """Return a secret, its version `number`, and the value as JSON, for an administrator; a canary secret quarantines
+    no administrator.
 
-    Raises NothingStored, Conflict.
+    The value is None if the version is deleted or destroyed. Raises NothingStored, Conflict.
     """
     registry.note(act, object=f"{mount}/{path}", version=number)
     secret, version = find_version(act.tx, mount, path, number)
@@ -112,8 +118,9 @@ def examine_value(act: Act, mount: str, path: str, number: int = 0) -> tuple[Sec
 
 
 def open_current(act: Act, mount: str, path: str) -> bytes | None:
-    """Return the current value as JSON for this server itself, whose reads are no uses of a secret; None if the version
-    is deleted or destroyed. Raises NothingStored, Conflict.
+    """Return the current value as JSON for the server itself; this read does not count as a use of the secret.
+
+    The value is None if the version is deleted or destroyed. Raises NothingStored, Conflict.
     """
     _, version = find_version(act.tx, mount, path)
     if version.is_destroyed or version.is_deleted(act.now):
@@ -132,19 +139,21 @@ def list_keys(reader: Reader, mount: str, folder: str) -> list[str]:
     while paths := store.paths(reader, mount, first=first, end=end, limit=PATHS_AT_ONCE):
         for path in paths:
             if path < first:
-                continue  # in a folder that is listed already
+                continue  # the path is in a folder that is in the list already
             name, slash, _ = path[len(prefix) :].partition(b"/")
             names.append((name + slash).decode())
             first = prefix + name + b"0" if slash else path + _AFTER
         if len(names) > MAX_KEYS:
-            raise Conflict(f"the folder has more than {MAX_KEYS} names", hint="list a folder below")
+            raise Conflict(f"the folder has more than {MAX_KEYS} names", hint="list a folder below this folder")
     if not names:
         raise NothingStored("the folder is empty")
     return names
 
 
 def delete_versions(act: Act, mount: str, path: str, numbers: Collection[int] | None = None) -> None:
-    """Delete versions, or the current version, so that they can be restored. Unknown versions are ignored."""
+    """Mark the versions `numbers`, or, if None, the current version, as deleted; they can be restored. Unknown versions
+    are ignored.
+    """
     secret = store.get(act.tx, mount, path)
     if numbers is None:
         numbers = [] if secret is None else [secret.current_version]
@@ -176,7 +185,9 @@ def delete_secret(act: Act, mount: str, path: str) -> None:
 
 
 def set_metadata(act: Act, mount: str, path: str, changed: Secret) -> None:
-    """Replace the metadata of a secret. A lower number of versions takes effect at the next write."""
+    """Replace the metadata of a secret by the metadata in `changed`. A lower number of versions to keep takes effect at
+    the next write.
+    """
     registry.note(act, object=f"{mount}/{path}")
     store.put(act.tx, mount, path, replace(changed, updated_at=act.now))
 
@@ -188,7 +199,7 @@ def set_config(act: Act, mount: str, config: MountConfig) -> None:
 
 
 def _touch(act: Act, mount: str, path: str, secret: Secret | None, numbers: Collection[int]) -> None:
-    """Record in the secret and in the ledger entry that versions changed."""
+    """Record in the secret and in the act's entry that these versions changed."""
     if secret is not None:
         store.put(act.tx, mount, path, replace(secret, updated_at=act.now))
     registry.note(act, object=f"{mount}/{path}", versions=sorted(numbers))

@@ -1,8 +1,8 @@
-"""Operations on leases: each is a holding of its agent, so it ends with the agent, the task, the key, the owner, and
-the Vault token of its login.
+"""Leases of credentials. Each lease is a holding of its agent, so it ends with the agent, the task, the key, the owner,
+and the Vault token of its login.
 
 `wire_leases` (databases) and `wire_aws_accounts` (AWS) create and remove the account at the other system. The functions
-here store the intention before, and the result after.
+of this module store the intention before that, and the result afterwards.
 """
 
 from __future__ import annotations
@@ -44,20 +44,22 @@ NAMED = 100
 
 
 class RenewedMeanwhile(Conflict):
-    """Another renewal extended the lease at the same time, so the end of its account can be the end of either.
+    """Another renewal extended the lease at the same time, so the account at the other system may have the end of
+    either renewal.
 
-    `present` is the lease with its other renewal.
+    `present` is the lease as the other renewal left it.
     """
 
     code = "renewed_meanwhile"
 
     def __init__(self, present: Lease) -> None:
-        super().__init__("another renewal of the lease was under way", hint="renew again")
+        super().__init__("another renewal of the lease was in progress", hint="renew again")
         self.present = present
 
 
 def begin_lease(act: Act, role_name: str) -> CreateAccount:
-    """Store the lease of new credentials for the caller that the ledger entry names. The account is created afterwards.
+    """Store the lease of new credentials for the caller that the act's entry names; return the account to create after
+    the act.
 
     Raises Invalid for an unknown role, Conflict for too many leases.
     """
@@ -100,16 +102,19 @@ def add_lease(
     default_ttl: int,
     max_ttl: int,
 ) -> Lease:
-    """Store a lease of a mount's role with its holding for the caller that the ledger entry names.
+    """Store a lease and its holding for the caller that the act's entry names; return the lease.
 
-    The lease ends at the latest with the Vault token of the caller. Raises Conflict for too many leases.
+    `default_ttl`, `max_ttl`: microseconds. The lease ends at the latest with the caller's Vault token. Raises Conflict
+    for too many leases.
     """
     agent, task, token = act.entry.agent, act.entry.task, act.entry.token
     assert agent is not None  # the caller was authenticated in this act
     assert task is not None
     assert token is not None
     if store.count_of_agent(act.tx, agent, limit=MAX_LEASES) >= MAX_LEASES:
-        raise Conflict(f"the agent has {MAX_LEASES} leases", hint="revoke some", code="too_many_leases")
+        raise Conflict(
+            f"the agent has {MAX_LEASES} leases, which is the limit", hint="revoke some", code="too_many_leases"
+        )
     login = registry.get_holding(act.tx, token)
     assert login is not None
     has_token = login.kind == TOKEN_KIND
@@ -147,7 +152,7 @@ def add_lease(
 
 
 def check_creating(present: Lease | None) -> None:
-    """Check that a lease still waits for the creation of its account. Raises Conflict."""
+    """Check that the account of a lease is still to be created: the lease has not ended. Raises Conflict."""
     if present is None or present.state is not LeaseState.CREATING:
         raise Conflict("the lease ended while its account was created", hint="request again", code="lease_ended")
 
@@ -161,16 +166,18 @@ def confirm_lease(act: Act, lease: Lease) -> None:
 
 
 def abandon_lease(act: Act, lease: Lease, why: str) -> None:
-    """End a lease whose account may or may not have been created, and schedule the removal of the account."""
+    """End a lease whose account may have been created or not, because of the error `why`, and schedule the removal of
+    the account.
+    """
     _note_lease(act, lease)
     registry.note(act, object=lease.lease_id, why=why[:MAX_ERROR])
     store.revoke(act.tx, lease.lease_id)
-    _end_holding(act, lease, why="its account was not created")
+    _end_holding(act, lease, why="the account of the lease was not created")
 
 
 def find_own(act: Act, lease_id: str) -> Lease:
-    """Return a live lease of the caller that the ledger entry names. Raises Invalid, also for a lease of
-    another agent.
+    """Return a live lease of the caller that the act's entry names. Raises Invalid if the lease is unknown or ended, or
+    belongs to another agent.
     """
     act.entry.object = lease_id[:200]
     lease = store.get(act.tx, lease_id)
@@ -186,7 +193,9 @@ def _is_live(act: Act, lease: Lease) -> bool:
 
 
 def plan_renewal(act: Act, lease_id: str, increment_us: int | None) -> tuple[Lease, int]:
-    """Return a lease of the caller, and the new end that a renewal now would give it. Raises Invalid."""
+    """Return a lease of the caller, and the new end (microseconds) that a renewal by `increment_us` would give it now.
+    None: by the default lifetime. Raises Invalid.
+    """
     act.check_granting()
     lease = find_own(act, lease_id)
     default = lease.expires_at - (lease.renewed_at or lease.issued_at)
@@ -194,8 +203,8 @@ def plan_renewal(act: Act, lease_id: str, increment_us: int | None) -> tuple[Lea
 
 
 def renew_lease(act: Act, lease: Lease, expires_at: int) -> Lease:
-    """Extend a lease after its account was extended. Raises RenewedMeanwhile if another renewal has extended the lease
-    since `lease` was read, and Conflict if the lease has ended.
+    """Store the new end of a lease whose account was extended, and return the lease. Raises RenewedMeanwhile if another
+    renewal has extended the lease since `lease` was read; Conflict if the lease has ended.
     """
     _note_lease(act, lease)
     present = store.get(act.tx, lease.lease_id)
@@ -208,21 +217,21 @@ def renew_lease(act: Act, lease: Lease, expires_at: int) -> Lease:
 
 
 def revoke_leases(act: Act, leases: Iterable[Lease], *, why: str) -> None:
-    """End leases, and schedule the removal of their accounts."""
+    """End leases because of `why`, and schedule the removal of their accounts."""
     for lease in leases:
         store.revoke(act.tx, lease.lease_id)
         _end_holding(act, lease, why=why)
 
 
 def revoke_lease(act: Act, lease_id: str, *, is_forgotten: bool = False) -> None:
-    """End a lease by its id. If its revocation is scheduled already, the next attempt is made at once.
+    """End a lease by its id, and remove its account. If the removal is scheduled already, the next attempt is made now.
 
-    `is_forgotten` deletes the lease although its account may still exist. A lease whose account is being created is not
-    deleted; the server removes the account afterwards. Raises NotFound.
+    `is_forgotten`: delete the lease even if its account may still exist. A lease whose account is being created is not
+    deleted; the server then removes the account afterwards. Raises NotFound.
     """
     act.entry.object = lease_id[:200]
     if (lease := store.get(act.tx, lease_id)) is None:
-        raise NotFound("the lease does not exist", hint="ostiary lease list")
+        raise NotFound("lease not found", hint="list the leases with `ostiary lease list`")
     registry.note(act, object=lease_id, username=lease.username, database=lease.database, forgotten=is_forgotten)
     revoke_leases(act, [lease], why="revoked")
     store.retry(act.tx, lease_id)
@@ -231,7 +240,7 @@ def revoke_lease(act: Act, lease_id: str, *, is_forgotten: bool = False) -> None
 
 
 def revoke_leases_of(act: Act, *, mount: str, role: str, after: str, is_forgotten: bool) -> str | None:
-    """End the next leases of a role, starting after the id `after`; return the last id, or None if no leases follow.
+    """End the next leases of a role, with ids after `after`. Return the last id, or None if no leases follow.
 
     `is_forgotten`: as in `revoke_lease`.
     """
@@ -258,7 +267,7 @@ def end_leases(act: Act, removed: Sequence[Lease]) -> None:
 
 
 def tell_stuck(act: Act, stuck: Sequence[Lease], why: str) -> None:
-    """Record in the ledger entry that accounts of ended leases could not be removed."""
+    """Write into the act's entry that the accounts of ended leases could not be removed because of `why`."""
     registry.note(
         act,
         object=stuck[0].config,
@@ -269,7 +278,7 @@ def tell_stuck(act: Act, stuck: Sequence[Lease], why: str) -> None:
 
 
 def postpone_leases(tx: Tx, failed: Iterable[tuple[Lease, str]]) -> None:
-    """Schedule the next attempt of each failed revocation."""
+    """Record the error of each failed removal, and schedule the next attempt."""
     for lease, why in failed:
         attempts = lease.attempts + 1
         due_at = next_try(attempts, now=tx.now)
@@ -277,18 +286,22 @@ def postpone_leases(tx: Tx, failed: Iterable[tuple[Lease, str]]) -> None:
 
 
 def claim_leases(tx: Tx, due: Iterable[Lease]) -> list[Lease]:
-    """Claim the revocation of leases for a while, and return the leases that no other process has claimed."""
+    """Claim the removal of the accounts of leases for this process; return the leases that no other process has
+    claimed.
+    """
     return [lease for lease in due if store.claim(tx, lease.lease_id, until=tx.now + TAKEOVER_S * SECOND)]
 
 
 def mark_ended(tx: Tx, lease_ids: Iterable[str]) -> None:
-    """Schedule the removal of the accounts of leases that have expired, or whose holding has ended."""
+    """Schedule the removal of the accounts of these leases, which have expired, or whose holding has ended."""
     for lease_id in lease_ids:
         store.revoke(tx, lease_id)
 
 
 def list_leases(reader: Reader, page: Page, *, is_stuck: bool) -> list[Lease]:
-    """Return a page of leases; with `is_stuck`, only leases whose revocation is stuck."""
+    """Return a page of leases; with `is_stuck`, only leases whose account could not be removed after several
+    attempts.
+    """
     return store.page(reader, page, is_stuck=is_stuck)
 
 
@@ -300,7 +313,7 @@ def list_of_agent(reader: Reader, agent: str, *, after: str = "", limit: int) ->
 
 
 def count_stuck(reader: Reader) -> int:
-    """Return the number of leases whose revocation is stuck."""
+    """Return the number of leases whose account could not be removed after several attempts."""
     return store.count_stuck(reader)
 
 
@@ -310,7 +323,7 @@ def _note_lease(act: Act, lease: Lease) -> None:
 
 
 def _end_holding(act: Act, lease: Lease, *, why: str) -> None:
-    """End the holding of a lease without a message to guards."""
+    """End the holding of a lease. Guards get no message, because guards do not use leases."""
     holding = registry.get_holding(act.tx, lease.holding)
     if holding is not None and holding.is_live(act.now):
         registry.end_holdings(act, Root.HOLDING, lease.holding, why=why, stopped=frozenset({AgentId(lease.agent)}))

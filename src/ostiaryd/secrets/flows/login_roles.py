@@ -1,8 +1,8 @@
 """Roles of AppRole and JWT methods and of child tokens, and secret IDs.
 
-A role belongs to the agent that created it, and no other agent sees or uses it. A login by a secret ID acts as the
-agent that generated the secret ID, under the task in which it did, and never has more access than the token that
-generated it. For a login at a JWT method, the same holds for the token that wrote the role.
+A role belongs to the agent that created the role; no other agent sees or uses it. A login by a secret ID acts as the
+agent that generated the secret ID, under the task of that time, and never has more access than the token that generated
+the secret ID. A login at a JWT method never has more access than the token that wrote the role.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ MAX_ID_TEXT = 256
 
 
 class RoleSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings of a role that decide about tokens. Times in seconds; 0 for none."""
+    """The settings of a role that determine the tokens of its logins. Times in seconds; 0: not set."""
 
     policies: tuple[str, ...] | None = None
     token_bound_cidrs: list[str] = []
@@ -65,16 +65,17 @@ def put_role(
     *,
     role_id: str = "",
 ) -> LoginRole:
-    """Store a role of the caller's agent, whose settings `change` returns for the present ones; return the role.
+    """Store a role of the caller's agent, and return it. `change` receives the present settings (empty for a new role)
+    and returns the new settings.
 
-    `role_id` is the id of a new role; empty for a random one. Raises Invalid.
+    `role_id`: the role ID of a new role; empty: a random role ID. Raises Invalid.
     """
     registry.note(act, object=f"{mount}/{check_role_name(name)}")
     agent = caller.agent.agent_id
     role = store.get(act.tx, mount, agent, name)
     if role is None:
         if len(store.names(act.tx, mount, agent, limit=MAX_ROLES)) >= MAX_ROLES:
-            raise Invalid(f"the agent has {MAX_ROLES} roles at this mount", hint="delete one")
+            raise Invalid(f"the agent has {MAX_ROLES} roles at this mount, which is the limit", hint="delete one")
         role = LoginRole(mount, agent, name, role_id or _new_id(act), {})
         _check_role_id(act, role)
     settings = change(role.settings)
@@ -87,18 +88,18 @@ def put_role(
 
 def _check_size(settings: dict[str, object]) -> None:
     if len(msgspec.json.encode(settings)) > MAX_SETTINGS:
-        raise Invalid(f"the settings of a role or a method have at most {MAX_SETTINGS} bytes")
+        raise Invalid(f"the settings have more than {MAX_SETTINGS} bytes")
 
 
 def _check_role_id(act: Act, role: LoginRole) -> None:
-    """Check that no other role of the mount has the id of a role. Raises Invalid."""
+    """Check that no other role of the mount has the role ID of this role. Raises Invalid."""
     present = store.get_by_id(act.tx, role.mount, role.role_id or "")
     if present is not None and (present.agent, present.name) != (role.agent, role.name):
         raise Invalid("the role ID, or the name of the role, is in use by another role")
 
 
 def read_settings(role: LoginRole) -> RoleSettings:
-    """Return the settings of a role that decide about tokens."""
+    """Return the settings of a role that determine the tokens of its logins."""
     return convert(role.settings, RoleSettings)
 
 
@@ -112,7 +113,7 @@ def find_role(act: Act, caller: VaultCaller, mount: str, name: str) -> LoginRole
 
 
 def has_role(mount: str, name: str, act: Act, caller: VaultCaller) -> bool:
-    """Return whether the caller's agent has a role."""
+    """Return whether the caller's agent has a role of this name."""
     return store.get(act.tx, mount, caller.agent.agent_id, name) is not None
 
 
@@ -124,17 +125,19 @@ def list_roles(act: Act, caller: VaultCaller, mount: str) -> list[str]:
 
 
 def set_role_id(act: Act, caller: VaultCaller, mount: str, name: str, role_id: str) -> None:
-    """Give a role a role ID of the caller's choice. Raises Invalid, NothingStored."""
+    """Set the role ID of a role. Raises Invalid, NothingStored."""
     role = find_role(act, caller, mount, name)
     if not 0 < len(role_id) <= MAX_ID_TEXT or not role_id.isprintable():
-        raise Invalid(f"`role_id` has 1 to {MAX_ID_TEXT} printable characters")
+        raise Invalid(f"`role_id` must have 1 to {MAX_ID_TEXT} printable characters")
     role = role._replace(role_id=role_id)
     _check_role_id(act, role)
     store.put(act.tx, role)
 
 
 def delete_role(act: Act, caller: VaultCaller, mount: str, name: str) -> None:
-    """Delete a role of the caller's agent with its secret IDs and their tokens, if there is such a role."""
+    """Delete a role of the caller's agent, its secret IDs, and the tokens of their logins. Do nothing if there is no
+    such role.
+    """
     registry.note(act, object=f"{mount}/{name[:128]}")
     role = store.get(act.tx, mount, caller.agent.agent_id, name)
     if role is not None:
@@ -163,9 +166,10 @@ def _end(act: Act, secret_ids: list[SecretId], *, why: str = "the role was delet
 def change_settings(
     caller: VaultCaller, changes: dict[str, Any], present: Mapping[str, object], *, durations: Collection[str] = ()
 ) -> dict[str, object]:
-    """Return the settings of a role after a change of members of the API. Raises Invalid.
+    """Return the settings of a role: `present`, with the changes of a request. Raises Invalid.
 
-    `durations` are the members that are times, besides those of tokens; all are stored in seconds.
+    `durations` names the members, besides those of tokens, that are times; the API accepts texts such as `1h`, and the
+    server stores seconds.
     """
     if changes.get("token_type", "default") not in ("default", "service", "default-service"):
         raise Invalid("only tokens of the type service are supported")
@@ -176,7 +180,7 @@ def change_settings(
             changes[one] = parse_duration(changes[one], field=one) // SECOND
     for one in ("secret_id_num_uses", "token_num_uses"):
         if not 0 <= changes.get(one, 0) <= 1_000_000_000:
-            raise Invalid(f"`{one}` is not a number of uses")
+            raise Invalid(f"`{one}` must be a number of uses, 0 or more")
     for one in ("secret_id_bound_cidrs", "token_bound_cidrs", "token_policies"):
         if one in changes:
             changes[one] = parse_texts(changes[one])
@@ -196,9 +200,9 @@ _TOKEN_DURATIONS = ("token_ttl", "token_max_ttl", "token_explicit_max_ttl", "tok
 
 
 def put_config(act: Act, caller: VaultCaller, mount: str, settings: dict[str, object]) -> None:
-    """Store the configuration of the caller's agent for a JWT method. A change ends the authority of its roles.
+    """Store the configuration of the caller's agent for a JWT method. A change ends the authority of the agent's roles.
 
-    Otherwise a token that may change the keys and nothing else could log in with the access of a stronger token.
+    Otherwise a token that may change only the keys could log in with the access of a stronger token that wrote a role.
     Raises Invalid.
     """
     registry.note(act, object=f"{mount}/config")
@@ -219,7 +223,7 @@ def find_config(act: Act, caller: VaultCaller, mount: str) -> dict[str, object]:
 
 
 def renew_authority(act: Act, caller: VaultCaller, role: LoginRole) -> None:
-    """Give a role of a JWT method the scopes and bounds of the caller, instead of its former authority."""
+    """Replace the authority of a role of a JWT method by the scopes and bounds of the caller."""
     act.check_granting()
     _end(act, store.secret_ids(act.tx, role, limit=MAX_SECRET_IDS), why="the role was written")
     digest = _digest(act, role, act.tx.random(32).hex())
@@ -227,13 +231,18 @@ def renew_authority(act: Act, caller: VaultCaller, role: LoginRole) -> None:
 
 
 def find_authority(act: Act, role: LoginRole) -> tuple[SecretId, Holding]:
-    """Return the authority of a role of a JWT method, and its holding. Raises LoginRefused."""
+    """Return the authority of a role of a JWT method: a secret ID without a text, and its holding. Raises
+    LoginRefused.
+    """
     for one in store.secret_ids(act.tx, role, limit=1):
         holding = registry.get_holding(act.tx, one.holding)
         if holding is not None and holding.is_live(act.now):
             act.entry.agent, act.entry.token = holding.agent, holding.id
             return one, holding
-    raise LoginRefused("the role has ended", hint="its agent writes the role again, after each change of `config`")
+    raise LoginRefused(
+        "the authority of the role has ended",
+        hint="the agent of the role must write the role again after each change of `config`",
+    )
 
 
 # --- secret IDs
@@ -251,9 +260,10 @@ def generate_secret_id(
     uses: int | None,
     seconds: int | None,
 ) -> tuple[str, SecretId]:
-    """Return a new secret ID of a role, and its record; `text` is one of the caller's choice, or empty.
+    """Create a secret ID of a role; return its text and its record. `text` is the text that the caller chose, or empty
+    for a random text.
 
-    Raises Invalid, NothingStored.
+    `uses`, `seconds`: limits of the secret ID; None: the limits of the role. Raises Invalid, NothingStored.
     """
     act.check_granting()
     role = find_role(act, caller, mount, name)
@@ -267,10 +277,10 @@ def generate_secret_id(
     if seconds is not None and _is_beyond(seconds, settings.secret_id_ttl):
         raise Invalid("ttl cannot be longer than the role's secret_id_ttl")
     if len(store.secret_ids(act.tx, role, limit=MAX_SECRET_IDS)) >= MAX_SECRET_IDS:
-        raise Invalid(f"the role has {MAX_SECRET_IDS} secret IDs", hint="destroy some")
+        raise Invalid(f"the role has {MAX_SECRET_IDS} secret IDs, which is the limit", hint="destroy some")
     text = text or _new_id(act)
     if len(text) > MAX_ID_TEXT or not text.isprintable():
-        raise Invalid(f"`secret_id` has 1 to {MAX_ID_TEXT} printable characters")
+        raise Invalid(f"`secret_id` must have 1 to {MAX_ID_TEXT} printable characters")
     digest = _digest(act, role, text)
     if store.get_secret_id(act.tx, digest) is not None:
         raise Invalid("SecretID is already registered")
@@ -293,7 +303,7 @@ def _insert(
     uses: int,
     seconds: int,
 ) -> SecretId:
-    """Store a secret ID, which is a holding with the scopes and bounds of the caller; return it."""
+    """Store a secret ID, and return it. A secret ID is a holding with the scopes and bounds of the caller."""
     above = registry.get_holding(act.tx, caller.holding)
     assert above is not None  # the caller was authenticated in this act
     one = SecretId(
@@ -329,7 +339,7 @@ def _insert(
 
 
 def _is_beyond(value: int, limit: int) -> bool:
-    """Return whether a value exceeds the limit of a role; 0 is unlimited for both."""
+    """Return whether `value` is greater than the limit of a role. 0 means "no limit", for both."""
     return bool(limit) and not 0 < value <= limit
 
 
@@ -350,7 +360,7 @@ def find_secret_id(
 
 
 def destroy_secret_id(act: Act, one: SecretId) -> None:
-    """Delete a secret ID, and end the tokens of its logins."""
+    """Delete a secret ID, and end the tokens of the logins by it."""
     registry.end_holdings(act, Root.HOLDING, one.holding, why="the secret ID was destroyed")
     store.delete_secret_id(act.tx, one.accessor)
 
@@ -367,7 +377,9 @@ def list_secret_ids(act: Act, caller: VaultCaller, mount: str, name: str) -> lis
 def use_secret_id(
     act: Act, mount: str, role_id: str, unverified: str, *, address: str
 ) -> tuple[LoginRole, SecretId, Holding]:
-    """Return the role, the secret ID and its holding for a login, and count the use. Raises LoginRefused."""
+    """Return the role, the secret ID and its holding for a login, and count the login as a use of the secret ID. Raises
+    LoginRefused.
+    """
     role = store.get_by_id(act.tx, mount, role_id)
     digest = _digest(act, role or LoginRole(mount, "", "", None, {}), unverified)
     one = store.get_secret_id(act.tx, digest)
@@ -383,7 +395,9 @@ def use_secret_id(
 
 
 def _digest(act: Act, role: LoginRole, unverified: str) -> bytes:
-    """Return the keyed hash of a secret ID of a role. Names of mounts, agents and roles contain no line end."""
+    """Return the keyed hash of a secret ID of a role. Mount, agent, role and text are separated by line ends, which
+    names do not contain.
+    """
     return token_digest(act.tx.keys, f"{role.mount}\n{role.agent}\n{role.name}\n{unverified}")
 
 

@@ -26,12 +26,14 @@ from ostiaryd.secrets.store import mounts as store
 from ostiaryd.secrets.store import pki as pki_store
 
 LOGIN_METHODS = ("approle", *ROLE_METHODS)
-"""Login methods that agents enable."""
+"""Login methods that agents can enable."""
 FIXED_METHODS = ("approle", "jwt")
-"""Login methods at `auth/approle` and `auth/jwt`, where agents log in by their own credentials."""
+"""Login methods at `auth/approle` and `auth/jwt`, which every server has, and at which agents log in with their own
+credentials.
+"""
 _FIXED = (*MOUNTS, *(f"{AUTH}{method}" for method in (*FIXED_METHODS, "token")))
 MAX_CLEARED = 10_000
-"""Maximum number of secrets, versions and keys that go with a mount in one act."""
+"""Maximum number of secrets, versions and keys that one act deletes with a mount."""
 
 
 def is_fixed(path: str) -> bool:
@@ -49,10 +51,10 @@ def enable_mount(act: Act, mount: Mount) -> None:
     if mount.type not in types:
         raise Invalid(f"plugin not found in the catalog: {mount.type[:64]}", hint=f"types: {', '.join(sorted(types))}")
     if not is_method and (mount.type, mount.version) not in TYPES:
-        raise Invalid("the version of a key-value store is 1 or 2")
+        raise Invalid("the version of a key-value store must be 1 or 2")
     _check_free(act.tx, mount.path)
     if len(store.get_all(act.tx)) >= MAX_MOUNTS:
-        raise Invalid(f"there are {MAX_MOUNTS} mounts", hint="disable one")
+        raise Invalid(f"the server has {MAX_MOUNTS} mounts, which is the limit", hint="disable one")
     _put(act, mount)
 
 
@@ -96,20 +98,20 @@ def move_mount(act: Act, source: str, target: str) -> None:
     mount = find_mount(act.tx, source)
     check_mount_path(target.removeprefix(AUTH))
     if source.startswith(AUTH) != target.startswith(AUTH):
-        raise Invalid("a secret engine stays a secret engine, and a login method below auth/")
+        raise Invalid("a secret engine cannot move below auth/, and a login method cannot move elsewhere")
     if (
         store.count_content(act.tx, source, limit=1)
         or role_store.has_roles(act.tx, source)
         or pki_store.count(act.tx, source, limit=1)
     ):
-        raise Invalid("the mount holds secrets, and a stored value is bound to its path", hint="copy them")
+        raise Invalid("the mount contains secrets, and a stored value is bound to its path", hint="copy them")
     store.delete(act.tx, source)
     _check_free(act.tx, target)
     store.put(act.tx, replace(mount, path=target))
 
 
 def disable_mount(act: Act, path: str) -> None:
-    """Disable a mount and delete its content; nothing happens if there is no such mount. Raises Invalid."""
+    """Disable a mount and delete its content. Do nothing if there is no such mount. Raises Invalid."""
     registry.note(act, object=path)
     if path in _FIXED:
         raise Invalid("a fixed mount cannot be disabled")
@@ -117,7 +119,9 @@ def disable_mount(act: Act, path: str) -> None:
         return
     counts = [count(act.tx, path, limit=MAX_CLEARED + 1) for count in (store.count_content, pki_store.count)]
     if max(counts) > MAX_CLEARED:
-        raise Invalid(f"the mount holds more than {MAX_CLEARED} secrets, versions and keys", hint="delete some first")
+        raise Invalid(
+            f"the mount contains more than {MAX_CLEARED} secrets, versions and keys", hint="delete some first"
+        )
     store.clear(act.tx, path)
     login_roles.clear(act, path)
     pki.clear_mount(act, path)
@@ -125,12 +129,16 @@ def disable_mount(act: Act, path: str) -> None:
 
 
 def check_enabled(reader: Reader, mount: Mount | None) -> None:
-    """Check that an enabled mount is still the one at its path; None, a fixed mount, passes. Raises NothingStored."""
+    """Check that an enabled mount is still enabled at its path. None, which stands for a fixed mount, passes. Raises
+    NothingStored.
+    """
     if mount and ((present := store.find(reader, [mount.path])) is None or present.accessor != mount.accessor):
         raise NothingStored(f"no handler for route {mount.path!a}", code="no_route")
 
 
 def find_method(reader: Reader, path: str) -> Mount | None:
-    """Return the login method that was enabled at the longest beginning of a path below `auth/`."""
+    """Return the enabled login method whose path is the longest prefix of `path`, which is below `auth/`; None if there
+    is none.
+    """
     below = prefixes(path.removeprefix(AUTH))
     return store.find(reader, [f"{AUTH}{one}" for one in below])

@@ -1,4 +1,4 @@
-"""Operations of administrators on stored values. A path includes its mount, as in policies and entries:
+"""Operations of administrators on stored values. A path contains the mount, as in policies and entries:
 `secret/app/db`.
 """
 
@@ -19,12 +19,12 @@ from ostiaryd.secrets.model.request import NothingStored, PathParts, check_path,
 from ostiaryd.secrets.store import keyvalue as store
 
 ONE_VERSION = "kv"
-"""The mount that stores only one version of a value."""
+"""The mount whose secrets have only one version."""
 KEY_VALUE_MOUNTS = (ONE_VERSION, "secret")
 
 
 class StoredSecret(NamedTuple):
-    """A secret, one of its versions, and the value of that version as JSON; None if the version is deleted."""
+    """A secret, one of its versions, and the value of this version as JSON (None if the version is deleted)."""
 
     secret: Secret
     version: Version
@@ -36,7 +36,9 @@ class StoredSecret(NamedTuple):
 
 
 def put_secret(act: Act, path: str, value: dict[str, object], *, cas: int | None = None) -> StoredSecret:
-    """Store a value as a new version. Raises Invalid, Malformed, Sealed."""
+    """Store a value as a new version of a secret, and return it. `cas`: the number that the current version must have;
+    0: the secret must be new. Raises Invalid, Malformed, Sealed.
+    """
     act.entry.object = path
     mount, rest = _find_place(path)
     secret, version = keyvalue.put_value(act, mount, rest, value, cas=cas)
@@ -52,7 +54,9 @@ def get_secret(act: Act, path: str, number: int = 0) -> StoredSecret:
     check_open(act.tx)
     secret, version, value = keyvalue.examine_value(act, mount, rest, parse_number(number))
     if value is None:
-        raise NothingStored("the version is deleted", hint="ostiary secret get PATH --version N", code="not_found")
+        raise NothingStored(
+            "the version is deleted", hint="read another version: ostiary secret get PATH --version N", code="not_found"
+        )
     return StoredSecret(secret, version, value)
 
 
@@ -65,10 +69,10 @@ def list_names(reader: Reader, folder: str) -> list[str]:
 
 
 def mark_canary(act: Act, path: str, *, is_canary: bool) -> None:
-    """Mark a secret as a canary, or as an ordinary secret.
+    """Mark a secret as a canary secret, or remove the mark.
 
-    A secret that was read cannot become a canary, because its honest readers would be quarantined. Raises
-    NothingStored, Conflict (`secret_in_use`), Invalid, Malformed.
+    A secret that an agent has read cannot become a canary secret, because its honest readers would be quarantined.
+    Raises NothingStored, Conflict (`secret_in_use`), Invalid, Malformed.
     """
     act.entry.object = path
     registry.note(act, object=path, marked=is_canary)
@@ -76,8 +80,10 @@ def mark_canary(act: Act, path: str, *, is_canary: bool) -> None:
     if (secret := store.get(act.tx, mount, rest)) is None:
         raise NothingStored("no value is stored at this path", code="not_found")
     if is_canary and secret.reader is not None:
-        hint = "store a secret at another path, and mark it before it is read"
-        raise Conflict("the secret was read, so it cannot become a canary secret", hint=hint, code="secret_in_use")
+        hint = "store a secret at another path, and mark that secret before agents read it"
+        raise Conflict(
+            "an agent has read the secret, so it cannot become a canary secret", hint=hint, code="secret_in_use"
+        )
     store.set_canary(act.tx, mount, rest, is_canary)
 
 
@@ -88,7 +94,7 @@ def list_uses(reader: Reader, where: UseFilter, page: Page) -> list[LastSecretUs
 
 
 def find_uses(reader: Reader, paths: Iterable[str]) -> list[LastSecretUse]:
-    """Return the last reads and rotations of the key-value secrets among these paths. A path begins with its mount."""
+    """Return the last reads and rotations of those paths that are key-value secrets. A path begins with its mount."""
     uses: list[LastSecretUse] = []
     for path in paths:
         mount, rest = split_path(path)
@@ -110,8 +116,8 @@ def find_uses(reader: Reader, paths: Iterable[str]) -> list[LastSecretUse]:
 
 
 def delete_secret(act: Act, path: str, *, with_versions: bool) -> None:
-    """Delete the current version, which can be restored, or the secret with all versions. Raises NothingStored,
-    Sealed.
+    """Delete the current version of a secret, which can be restored; or, with `with_versions`, the secret with all
+    versions. Raises NothingStored, Sealed.
     """
     act.entry.object = path
     mount, rest = _find_place(path)
@@ -125,14 +131,14 @@ def delete_secret(act: Act, path: str, *, with_versions: bool) -> None:
 
 
 def _find_place(path: str) -> PathParts:
-    """Return the mount, and the path below the mount. Raises Malformed, Invalid."""
+    """Return the mount of a path, and the path below the mount. Raises Malformed, Invalid."""
     place = split_path(check_path(path))
     _check_mount(place.head)
     if not place.rest or place.rest.endswith("/"):
-        raise Invalid("the path of a secret is empty or ends with a slash", hint="such as secret/app/db")
+        raise Invalid("the path of a secret is empty or ends with a slash", hint="write a path as secret/app/db")
     return place
 
 
 def _check_mount(mount: str) -> None:
     if mount not in KEY_VALUE_MOUNTS:
-        raise Invalid("a path begins with the mount `secret` or `kv`", hint="such as secret/app/db")
+        raise Invalid("the path must begin with the mount `secret` or `kv`", hint="write a path as secret/app/db")

@@ -1,7 +1,7 @@
 """Operations on the certificates that issuers of a mount sign: roles, issue, intermediates, revocation, and leases.
 
-A certificate is a holding of the agent that requested it: the certificate ends with the agent, the task and the key,
-and with the token if it has a lease.
+A certificate is a holding of the agent that requested the certificate: it ends with the agent, the task and the key of
+the request. A certificate with a lease also ends with the token of the request.
 """
 
 from __future__ import annotations
@@ -71,19 +71,21 @@ from ostiaryd.tasks import flows as tasks
 
 MAX_LISTED = 10_000
 MAX_ENDED = 1_000
-"""Maximum number of certificates in force that end with their mount, or with one request."""
+"""Maximum number of certificates in force that one act ends: with their mount, or by one request."""
 FORGOTTEN_AT_ONCE = 1_000
 
 
 def sign_intermediate(
     act: Act, mount: str, order: AuthorityOrder, csr: CertificateSigningRequest, *, ref: str
 ) -> SignedCertificate:
-    """Sign the certificate of another authority. Raises Invalid, IssuerNotFound."""
+    """Sign the certificate of another authority, from its certificate request; return the certificate with its chain.
+    Raises Invalid, IssuerNotFound.
+    """
     act.check_granting()
     signer = open_signer(act, mount, ref)
     subject = rebuild_subject(csr.subject) if order.use_csr_values else subject_of(order)
     if not list(subject):
-        raise Invalid("the subject of an authority is empty")
+        raise Invalid("the subject of the authority is empty")
     longest = find_max_ttl(act, mount)
     return _sign_authority(
         act,
@@ -98,14 +100,13 @@ def sign_intermediate(
 
 
 def sign_self_issued(act: Act, mount: str, text: str, *, ref: str) -> SignedCertificate:
-    """Certify the key and the name of another root, for the time of its own certificate at most.
-
-    Raises Invalid, Malformed, IssuerNotFound.
+    """Sign a certificate for the key and the name of another root, whose self-issued certificate is `text` (PEM);
+    return it with its chain. It ends at the latest with that certificate. Raises Invalid, Malformed, IssuerNotFound.
     """
     act.check_granting()
     certificate, *others = load_pem_certificates(text)
     if others or certificate.issuer != certificate.subject or not is_issued_by(certificate, certificate):
-        raise Invalid("the certificate is not one self-issued certificate")
+        raise Invalid("`certificate` must be exactly one self-issued certificate")
     basic = check_authority(certificate)
     signer = open_signer(act, mount, ref)
     above = check_authority(signer.certificate).path_length
@@ -137,7 +138,7 @@ def _sign_authority(
 ) -> SignedCertificate:
     checked, serial = check_key(act, public_key), make_new_serial(act)
     if checked.digest == signer.issuer.key_digest:
-        raise Invalid("the key is that of the issuer")
+        raise Invalid("the key is the issuer's own key")
     key_id = signer.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     try:
         der = build_authority_certificate(
@@ -153,7 +154,7 @@ def _sign_authority(
             permitted=permitted,
             locations=read_locations(store.settings(act.tx, signer.issuer.mount)),
         )
-    except ValueError:  # the name of a foreign root
+    except ValueError:  # the subject of another root may have any encoding
         raise Invalid("the subject cannot be encoded") from None
     return _keep(act, signer, serial=serial, der=der, not_after=not_after, lease=None)
 
@@ -184,8 +185,10 @@ def sign_certificate(
     ttl: int,
     lease: str = "",
 ) -> SignedCertificate:
-    """Sign a certificate whose names the caller has checked. `lease`: the path with which the id of its lease begins;
-    empty for a certificate without a lease. Raises Invalid, IssuerNotFound.
+    """Sign a certificate whose names the caller of this function has checked; return it with its chain.
+
+    `ttl`: seconds. `lease`: the path with which the id of the certificate's lease begins; empty: no lease. Raises
+    Invalid, IssuerNotFound.
     """
     act.check_granting()
     signer = open_signer(act, mount, ref)
@@ -193,9 +196,9 @@ def sign_certificate(
     serial, permitted = make_new_serial(act), read_permitted(signer.certificate)
     for name in names:
         if not is_permitted(permitted, name):
-            raise Invalid(f"the issuer is limited to {' '.join(permitted)}", code="foreign_name")
+            raise Invalid(f"the issuer may only certify names in {' '.join(permitted)}", code="foreign_name")
     if not names and not list(subject):
-        raise Invalid("a certificate needs a name", hint="common_name")
+        raise Invalid("the request has no name; a certificate needs at least one", hint="common_name")
     longest = min(role.max_ttl or find_max_ttl(act, mount), find_max_ttl(act, mount))
     seconds = ttl or role.ttl or find_mount(act, mount).default_ttl or DEFAULT_TTL_S
     not_after = _choose_end(act, signer, min(seconds, longest), has_lease=bool(lease))
@@ -218,7 +221,9 @@ def sign_certificate(
 
 
 def _keep(act: Act, signer: Signer, *, serial: str, der: bytes, not_after: int, lease: str | None) -> SignedCertificate:
-    """Store a signed certificate with its holding, and return it. An expired certificate is not stored."""
+    """Store a signed certificate and its holding; return the certificate with its chain. A certificate that has expired
+    already is not stored.
+    """
     agent, task, login = _find_login(act)
     certificate = PkiCertificate(
         serial=serial,
@@ -248,7 +253,7 @@ def _keep(act: Act, signer: Signer, *, serial: str, der: bytes, not_after: int, 
 
 
 def _find_login(act: Act) -> tuple[AgentId, str, Holding]:
-    """Return the agent, the task and the token of the caller, whom this act has authenticated."""
+    """Return the agent, the task and the token of the caller that the act's entry names."""
     entry = act.entry
     assert entry.agent is not None
     assert entry.task is not None
@@ -258,8 +263,11 @@ def _find_login(act: Act) -> tuple[AgentId, str, Holding]:
 
 
 def _choose_end(act: Act, signer: Signer, seconds: int, *, has_lease: bool = False, is_authority: bool = False) -> int:
-    """Return the end of a certificate: after `seconds`, or with its agent or task, or with the Vault token if it has a
-    lease. The certificate of an authority ends with its issuer; for another one, Invalid is raised.
+    """Return the end (microseconds) of a new certificate: after `seconds`, but at the latest with its agent, its task
+    and, if it has a lease, the caller's Vault token.
+
+    The certificate of an authority ends at the latest with its issuer; any other certificate that would end after its
+    issuer raises Invalid.
     """
     agent, task, login = _find_login(act)
     end, last = act.now + seconds * SECOND, read_end(signer.certificate)
@@ -271,7 +279,7 @@ def _choose_end(act: Act, signer: Signer, seconds: int, *, has_lease: bool = Fal
         roots.append(login.expires_at)
     end = min([end, last, *(one for one in roots if one is not None)]) // SECOND * SECOND
     if end <= act.now:
-        raise Forbidden("the certificate would end before it begins", code="ending")
+        raise Forbidden("the certificate would end before it begins: its agent, task or token ends", code="ending")
     return end
 
 
@@ -294,7 +302,7 @@ def read_locations(settings: PkiSettings) -> list[x509.ExtensionType]:
 
 
 def revoke_certificate(act: Act, mount: str, serial: str) -> PkiCertificate:
-    """Revoke a certificate, and return it; an ended certificate stays as it is. Raises Invalid."""
+    """Revoke a certificate, and return it. A certificate that has ended is returned unchanged. Raises Invalid."""
     certificate = store.get(act.tx, mount, serial)
     if certificate is None:
         raise Invalid(f"certificate with serial {render_serial(serial)} not found.")
@@ -305,7 +313,9 @@ def revoke_certificate(act: Act, mount: str, serial: str) -> PkiCertificate:
 
 
 def find_own_lease(act: Act, lease: str) -> PkiCertificate:
-    """Return the certificate in force of a lease of the caller's agent. Raises Invalid."""
+    """Return the certificate in force whose lease id is `lease`, if it belongs to the caller's agent. Raises
+    Invalid.
+    """
     certificate = store.get_by_lease(act.tx, lease)
     is_own = certificate is not None and certificate.agent == act.entry.agent
     if certificate is None or not is_own or certificate.revoked_at is not None or certificate.not_after <= act.now:
@@ -314,7 +324,7 @@ def find_own_lease(act: Act, lease: str) -> PkiCertificate:
 
 
 def list_leases(reader: Reader, prefix: str, *, now: int) -> list[PkiCertificate]:
-    """Return certificates in force whose leases are below a path, or are that path."""
+    """Return the certificates in force whose lease ids begin with `prefix`, or are `prefix`."""
     own = store.get_by_lease(reader, prefix)
     if own is not None:
         return [own] if own.revoked_at is None and now < own.not_after else []
@@ -322,10 +332,14 @@ def list_leases(reader: Reader, prefix: str, *, now: int) -> list[PkiCertificate
 
 
 def revoke_leases(act: Act, prefix: str) -> None:
-    """Revoke the certificates whose leases are below a path. Raises Invalid if there are too many."""
+    """Revoke the certificates whose lease ids begin with `prefix`. Raises Invalid if there are more than
+    `MAX_ENDED`.
+    """
     leases = list_leases(act.tx, prefix, now=act.now)
     if len(leases) > MAX_ENDED:
-        raise Invalid(f"there are more than {MAX_ENDED} leases", hint="revoke them in parts, by a longer prefix")
+        raise Invalid(
+            f"more than {MAX_ENDED} leases begin with this prefix", hint="revoke them in parts, by a longer prefix"
+        )
     for one in leases:
         end_certificate(act, one)
     registry.note(act, object=act.entry.object or prefix, revoked=len(leases))
@@ -337,10 +351,15 @@ def list_certificates(reader: Reader, agent: str, *, now: int, limit: int) -> li
 
 
 def clear_mount(act: Act, mount: str) -> None:
-    """Delete everything of a mount, and end its certificates. Raises Invalid if there are too many in force."""
+    """Delete all issuers, roles, settings and certificates of a mount, and end its certificates in force. Raises
+    Invalid if more than `MAX_ENDED` are in force.
+    """
     live = store.live_of_mount(act.tx, mount, now=act.now, limit=MAX_ENDED + 1)
     if len(live) > MAX_ENDED:
-        raise Invalid(f"more than {MAX_ENDED} certificates of the mount are in force", hint="revoke some first")
+        raise Invalid(
+            f"more than {MAX_ENDED} certificates of the mount are in force",
+            hint="revoke some of the certificates first",
+        )
     for one in live:
         end_certificate(act, one)
     store.clear(act.tx, mount)

@@ -1,7 +1,7 @@
 """Operations on the issuers of a mount: roots, intermediates and imported certificates, with their keys.
 
-The private key of an issuer is a value of the vault, encrypted for its issuer. The certificate of a root is no holding,
-because the mount outlives its agents.
+The private key of an issuer is encrypted as stored secrets are, bound to its issuer. The certificate of a root is not a
+holding, because the mount must outlive the agent that created the root.
 """
 
 from __future__ import annotations
@@ -65,30 +65,32 @@ from ostiaryd.secrets.store import mounts as mount_store
 from ostiaryd.secrets.store import pki as store
 
 MAX_KEY_TEXT = 4096
-"""Maximum length of a private key in PEM, in characters. OpenSSL takes minutes for the check of a long RSA key."""
+"""Maximum number of characters of a private key in PEM. OpenSSL takes minutes to check a very long RSA key."""
 _KEY_MARK = "PRIVATE KEY-----"
 _KEY = re.compile(rf"-----BEGIN [A-Z ]*{_KEY_MARK}.*?-----END [A-Z ]*{_KEY_MARK}", re.DOTALL)
 
 
 class KeyNeeded(Refused):
-    """The act needs a new private key of a type that takes long to generate. The act runs again with the key."""
+    """The act needs a new private key of a type whose generation takes long. The server generates the key, and runs the
+    act again with it.
+    """
 
     code = "key_needed"
     is_challenge = True
 
     def __init__(self, key_type: str, agent: str) -> None:
-        super().__init__("a private key is generated before the act")
+        super().__init__("the server must generate a private key before the act")
         self.key_type, self.agent = key_type, agent
 
 
 class IssuerNotFound(Refused):
-    """The mount has no such issuer, which Vault answers as an error of the server."""
+    """The mount has no such issuer. Vault answers this error with the status 500, and so does this server."""
 
     code = "issuer_not_found"
 
 
 class Signer(NamedTuple):
-    """An issuer that can sign, and its parsed certificate."""
+    """An issuer with its private key and its parsed certificate."""
 
     issuer: PkiIssuer
     key: PrivateKey
@@ -96,7 +98,7 @@ class Signer(NamedTuple):
 
 
 class SignedCertificate(NamedTuple):
-    """A new certificate, and the certificates above it, from its issuer up."""
+    """A new certificate, and the certificates of the authorities above it, beginning with its issuer."""
 
     certificate: PkiCertificate
     issuer: PkiIssuer
@@ -104,22 +106,26 @@ class SignedCertificate(NamedTuple):
 
 
 class KeyGenerator:
-    """The generator of private keys that take long: one at a time, in a thread. Agents take turns."""
+    """The generator of private keys whose generation takes long. It generates one key at a time, in a thread; agents
+    take turns.
+    """
 
     def __init__(self, world: World) -> None:
         self._turn = asyncio.Lock()
         self._turn_of_agent = WeakValueDictionary[str, asyncio.Lock]()
 
     async def generate(self, key_type: str, agent: str) -> PrivateKey:
-        """Return a new private key. A request waits for earlier requests of its agent, and for at most one request of
-        each other agent.
+        """Return a new private key. The request waits until the earlier requests of the same agent, and at most one
+        request of each other agent, are done.
         """
         async with self._turn_of_agent.setdefault(agent, asyncio.Lock()), self._turn:
             return await asyncio.to_thread(generate_key, key_type)
 
 
 def take_key(act: Act, key_type: str, generated: PrivateKey | None) -> PrivateKey:
-    """Return a new private key. `generated`: a key that the server generated for this request. Raises KeyNeeded."""
+    """Return a new private key for the act: `generated`, if the server has generated a key for this request already.
+    Raises KeyNeeded if the generation takes long.
+    """
     if not key_type.startswith("RSA"):
         return generate_key(key_type)
     if generated is None or key_type_of(generated.public_key()) != key_type:
@@ -128,7 +134,9 @@ def take_key(act: Act, key_type: str, generated: PrivateKey | None) -> PrivateKe
 
 
 def find_issuer(reader: Reader, mount: str, ref: str) -> PkiIssuer:
-    """Return an issuer of a mount by its id or its name; `default` is the default issuer. Raises IssuerNotFound."""
+    """Return an issuer of a mount by its id or name; the name `default` stands for the default issuer. Raises
+    IssuerNotFound.
+    """
     every = store.issuers(reader, mount)
     chosen = store.settings(reader, mount).default_issuer if ref == DEFAULT_REF else ref
     issuer = next((one for one in every if chosen and chosen in (one.issuer_id, one.name)), None)
@@ -141,7 +149,7 @@ def find_issuer(reader: Reader, mount: str, ref: str) -> PkiIssuer:
 
 
 def chain_of(reader: Reader, issuer: PkiIssuer) -> list[bytes]:
-    """Return the certificate of an issuer and those above it in its mount."""
+    """Return the certificate of an issuer, followed by the certificates of the authorities above it in its mount."""
     if not issuer.certificate:
         return []
     every = tuple(one.certificate for one in store.issuers(reader, issuer.mount) if one.certificate)
@@ -149,7 +157,7 @@ def chain_of(reader: Reader, issuer: PkiIssuer) -> list[bytes]:
 
 
 def open_signer(act: Act, mount: str, ref: str) -> Signer:
-    """Return an issuer with its private key. Raises IssuerNotFound; Invalid for an issuer that cannot sign now."""
+    """Return an issuer with its private key. Raises IssuerNotFound; Invalid if the issuer cannot sign now."""
     issuer = find_issuer(act.tx, mount, ref)
     if not issuer.has_key or not issuer.certificate:
         raise Invalid("the issuer has no certificate yet, or no private key", hint="intermediate/set-signed")
@@ -177,7 +185,9 @@ def _place(issuer_id: str) -> Place:
 
 
 def generate_root(act: Act, mount: str, order: AuthorityOrder, *, generated: PrivateKey | None) -> SignedCertificate:
-    """Create an issuer with a key of its own and a certificate that the key signs. Raises Invalid, KeyNeeded."""
+    """Create an issuer with a new key and a self-signed certificate; return the certificate. Raises Invalid,
+    KeyNeeded.
+    """
     act.check_granting()
     key = take_key(act, choose_key_type(order.key_type, order.key_bits), generated)
     subject = subject_of(order)
@@ -216,7 +226,9 @@ def generate_root(act: Act, mount: str, order: AuthorityOrder, *, generated: Pri
 def request_intermediate(
     act: Act, mount: str, order: AuthorityOrder, *, generated: PrivateKey | None
 ) -> tuple[PkiIssuer, x509.CertificateSigningRequest]:
-    """Create an issuer that waits for a certificate, and return its signing request. Raises Invalid, KeyNeeded."""
+    """Create an issuer with a new key and no certificate yet; return the issuer and its certificate request. Raises
+    Invalid, KeyNeeded.
+    """
     act.check_granting()
     key = take_key(act, choose_key_type(order.key_type, order.key_bits), generated)
     csr = certs.sign_request(subject_of(order), key)
@@ -231,7 +243,7 @@ def _add_issuer(
     checked = check_key(act, public_key)
     _check_name(act, mount, name)
     if len(store.issuers(act.tx, mount)) >= MAX_ISSUERS:
-        raise Invalid(f"the mount has {MAX_ISSUERS} issuers", hint="delete one")
+        raise Invalid(f"the mount has {MAX_ISSUERS} issuers, which is the limit", hint="delete one")
     issuer = PkiIssuer(
         issuer_id=act.new_id("is"),
         mount=mount,
@@ -249,15 +261,17 @@ def _add_issuer(
 
 def _check_name(act: Act, mount: str, name: str) -> None:
     if name and (not name.isascii() or not name.replace("-", "").replace("_", "").replace(".", "").isalnum()):
-        raise Invalid("the name of an issuer has letters, digits, dots, hyphens and underscores")
+        raise Invalid("the name of an issuer may have only letters, digits, dots, hyphens and underscores")
     if len(name) > 64 or name == DEFAULT_REF:
-        raise Invalid(f"the name of an issuer has at most 64 characters, and is not `{DEFAULT_REF}`")
+        raise Invalid(f"the name of an issuer may have at most 64 characters, and must not be `{DEFAULT_REF}`")
     if name and any(name in (one.name, one.issuer_id) for one in store.issuers(act.tx, mount)):
         raise Invalid("issuer name already in use")
 
 
 def rename_issuer(act: Act, mount: str, ref: str, name: str | None) -> PkiIssuer:
-    """Give an issuer another name; None leaves the name. Raises Invalid, IssuerNotFound."""
+    """Set the name of an issuer, and return the issuer; None leaves the name unchanged. Raises Invalid,
+    IssuerNotFound.
+    """
     issuer = find_issuer(act.tx, mount, ref)
     if name is None or name == issuer.name:
         return issuer
@@ -268,16 +282,15 @@ def rename_issuer(act: Act, mount: str, ref: str, name: str | None) -> PkiIssuer
 
 
 def choose_default(act: Act, mount: str, ref: str) -> PkiIssuer:
-    """Make an issuer the default of its mount. Raises IssuerNotFound."""
+    """Make an issuer the default issuer of its mount, and return it. Raises IssuerNotFound."""
     issuer = find_issuer(act.tx, mount, ref)
     store.put_settings(act.tx, mount, replace(store.settings(act.tx, mount), default_issuer=issuer.issuer_id))
     return issuer
 
 
 def revoke_issuer(act: Act, mount: str, ref: str) -> PkiIssuer:
-    """Revoke an issuer: it signs nothing more, and its revocation list names all its certificates.
-
-    Raises IssuerNotFound.
+    """Revoke an issuer, and return it. The issuer signs no further certificates, and its revocation list contains all
+    its certificates. Raises IssuerNotFound.
     """
     issuer = find_issuer(act.tx, mount, ref)
     if issuer.revoked_at is not None or not issuer.certificate:
@@ -292,9 +305,10 @@ def revoke_issuer(act: Act, mount: str, ref: str) -> PkiIssuer:
 
 
 def delete_issuers(act: Act, mount: str, ref: str | None) -> None:
-    """Delete an issuer with its key, or all issuers of a mount; nothing happens if there is none.
+    """Delete an issuer with its key, or, if `ref` is None, all issuers of a mount. Do nothing if there is none.
 
-    The certificates stay in the list of the mount. No revocation list names them any more.
+    The certificates of a deleted issuer stay in the mount's list of certificates, but no revocation list contains them
+    any more.
     """
     every = store.issuers(act.tx, mount)
     chosen = every if ref is None else [one for one in every if ref in (one.issuer_id, one.name)]
@@ -306,10 +320,11 @@ def delete_issuers(act: Act, mount: str, ref: str | None) -> None:
 
 
 def import_bundle(act: Act, mount: str, text: str, *, needs_key: bool) -> dict[str, str]:
-    """Store the certificates of authorities in PEM, and a private key among them; return the ids of the issuers, each
-    with the id of the issuer that has the key, or empty text.
+    """Store the certificates of authorities, and at most one private key, from a text in PEM. Return the id of each
+    imported issuer, with the id of the issuer that has the private key, or an empty text.
 
-    A certificate of a key that the mount has is the certificate of that key. Raises Invalid, Malformed.
+    If the mount has the private key of a certificate already, the certificate becomes the certificate of that key's
+    issuer. `needs_key`: refuse a bundle without a private key of the mount. Raises Invalid, Malformed.
     """
     act.check_granting()
     bundle_key = _read_key(text)
@@ -322,7 +337,9 @@ def import_bundle(act: Act, mount: str, text: str, *, needs_key: bool) -> dict[s
     has_key = {one.issuer_id: one.has_key for one in store.issuers(act.tx, mount)}
     mapping = {id: id if has_key[id] else "" for id in imported}
     if needs_key and not any(mapping.values()):
-        raise Invalid("no certificate is for a private key of the mount", hint="intermediate/generate makes a key")
+        raise Invalid(
+            "no certificate is for a private key of the mount", hint="make a private key with intermediate/generate"
+        )
     registry.note(act, object=f"{mount}/issuers", imported=list(mapping))
     return mapping
 
@@ -334,18 +351,20 @@ def _read_key(text: str) -> PrivateKey | None:
     if (match := _KEY.search(text)) is None:
         return None
     if len(match[0]) > MAX_KEY_TEXT:
-        raise Invalid(f"the private key is over {MAX_KEY_TEXT} characters", hint="an RSA key has at most 4096 bits")
+        raise Invalid(f"the private key is over {MAX_KEY_TEXT} characters", hint="use an RSA key of at most 4096 bits")
     try:
         key = load_pem_private_key(match[0].encode(), None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise Malformed("the private key of the bundle cannot be read", hint="send it without a password") from None
+        raise Malformed(
+            "the private key of the bundle cannot be read", hint="send the private key without a password"
+        ) from None
     if not isinstance(key, PrivateKey):
-        raise Invalid("a key of this algorithm cannot sign certificates")
+        raise Invalid("keys of this algorithm cannot sign certificates here")
     return key
 
 
 def _import_certificate(act: Act, mount: str, certificate: x509.Certificate) -> str:
-    """Store the certificate of an authority if the mount does not have it, and return the id of its issuer."""
+    """Store the certificate of an authority, unless the mount has it already; return the id of its issuer."""
     check_authority(certificate)
     der, public_key = certificate.public_bytes(Encoding.DER), public_key_of(certificate)
     digest = check_key(act, public_key).digest
@@ -361,27 +380,29 @@ def _import_certificate(act: Act, mount: str, certificate: x509.Certificate) -> 
 
 
 def _import_key(act: Act, mount: str, key: PrivateKey, imported: list[str]) -> None:
-    """Give a private key to each issuer of a mount with its public key. Raises Invalid if none of them is in
+    """Store a private key for each issuer of the mount that has its public key. Raises Invalid if no such issuer is in
     `imported`.
     """
     digest = check_public_key(encode_public_key(key.public_key())).digest
     of_key = [one for one in store.issuers(act.tx, mount) if one.key_digest == digest]
     if not any(one.issuer_id in imported for one in of_key):
-        raise Invalid("the private key is not that of a certificate in the bundle")
+        raise Invalid("the private key belongs to no certificate in the bundle")
     for one in of_key:
         if not one.has_key:
             store.put_key(act.tx, one.issuer_id, _seal_key(act.tx, one.issuer_id, key))
 
 
 def check_authority(certificate: x509.Certificate) -> x509.BasicConstraints:
-    """Return the basic constraints of the certificate of an authority. Raises Invalid."""
+    """Return the basic constraints extension of the certificate of an authority. Raises Invalid if the certificate is
+    not an authority's.
+    """
     try:
         basic = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
         _ = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
     except x509.ExtensionNotFound:
-        raise Invalid("the certificate has no basic constraints, or no identifier of its key") from None
+        raise Invalid("the certificate has no basic constraints, or no subject key identifier") from None
     if not basic.ca or not list(certificate.subject):
-        raise Invalid("the certificate is not that of an authority")
+        raise Invalid("the certificate is not the certificate of an authority")
     read_permitted(certificate)
     return basic
 
@@ -392,19 +413,21 @@ def public_key_of(certificate: x509.Certificate) -> bytes:
 
 
 def find_max_ttl(act: Act, mount: str) -> int:
-    """Return the longest life of a certificate of a mount, in seconds."""
+    """Return the maximum lifetime of the certificates of a mount, in seconds."""
     return find_mount(act, mount).max_ttl or MAX_TTL_S
 
 
 def find_mount(act: Act, path: str) -> Mount:
-    """Return the mount of the present request."""
+    """Return the record of the mount of the present request."""
     mount = mount_store.find(act.tx, [path])
     assert mount is not None  # its accessor was checked in this act
     return mount
 
 
 def choose_start(now: int, earlier_s: int = BACKDATED_S) -> int:
-    """Return the start of a certificate in microseconds: a full second, `earlier_s` before `now`."""
+    """Return the start of a certificate's validity in microseconds: `earlier_s` seconds before `now`, rounded down to a
+    second.
+    """
     return now // SECOND * SECOND - earlier_s * SECOND
 
 
@@ -414,17 +437,17 @@ def make_new_serial(act: Act) -> str:
 
 
 def holding_of(serial: str) -> str:
-    """Return the id of the holding of a certificate."""
+    """Return the id of the holding of a certificate, by the certificate's serial number."""
     return f"mc_{serial}"
 
 
 def subject_of(order: AuthorityOrder) -> x509.Name:
-    """Return the subject that an order requests. Raises Invalid."""
+    """Return the subject that the request for an authority states. Raises Invalid."""
     return build_subject(check_text(order.common_name), order)
 
 
 def parse_domains(order: AuthorityOrder) -> tuple[str, ...]:
-    """Return the names that a new authority may certify; empty for all. Raises Invalid."""
+    """Return the DNS names that a new authority may certify; empty: all names. Raises Invalid."""
     domains = tuple(f"dns:{one.lower()}" for one in order.permitted_dns_domains)
     if domains:
         constraints(domains)
@@ -439,23 +462,26 @@ def check_key(act: Act, public_key: bytes) -> CheckedKey:
 
 
 def check_path_length(above: int | None, requested: int) -> int | None:
-    """Return the number of authorities below a new one: None for any. `above`: that of its issuer. Raises Invalid."""
+    """Return the maximum number of authorities below a new authority; None: no limit. `above` is the limit of its
+    issuer, `requested` the requested limit (-1: none). Raises Invalid.
+    """
     if not -1 <= requested <= MAX_PATH_LENGTH:
         raise Invalid(f"`max_path_length` must be -1 to {MAX_PATH_LENGTH}")
     longest = None if above is None else above - 1
     if longest is not None and (longest < 0 or requested > longest):
-        raise Invalid(f"the issuer permits {above} authorities below it")
+        raise Invalid(f"the issuer permits at most {above} authorities below it")
     return longest if requested < 0 else requested
 
 
 def end_certificate(act: Act, certificate: PkiCertificate) -> PkiCertificate:
-    """Revoke a certificate unless it has ended, and return it as it is then."""
+    """Revoke a certificate, unless it has ended already; return the certificate as it is then."""
     if certificate.revoked_at is not None:
         return certificate
     why = RevocationReason.UNSPECIFIED.value
     if certificate.agent is None:
         store.revoke(act.tx, certificate.serial)
     else:
-        stopped = frozenset({AgentId(certificate.agent)})  # guards do not accept these certificates
+        # guards need no message, because guards do not accept these certificates
+        stopped = frozenset({AgentId(certificate.agent)})
         registry.end_holdings(act, Root.HOLDING, holding_of(certificate.serial), why=why, stopped=stopped)
     return replace(certificate, revoked_at=act.now, why=why)

@@ -1,7 +1,8 @@
 """Public resources of the certificate authorities of mounts: certificates of issuers, revocation lists, and OCSP.
 
-Relying parties read them without authentication. A list names each certificate whose holding has ended, and those on
-hold by a stop of the kill switch; of a revoked issuer, all. It is built at the first request, and after a change.
+Relying parties read them without authentication. A revocation list contains each certificate whose holding has ended or
+that a stop of the kill switch puts on hold; the list of a revoked issuer contains all its certificates. A list is built
+at the first request, and again after a change.
 """
 
 from __future__ import annotations
@@ -34,15 +35,15 @@ from ostiaryd.secrets.store import pki as store
 CERTIFICATE, CHAIN = "application/pkix-cert", "application/pem-certificate-chain"
 CRL, PEM = "application/pkix-crl", "application/x-pem-file"
 _LATE = 60 * SECOND
-"""maximum delay between the time of a revocation and its commit, in microseconds"""
+"""microseconds that may pass between the time of a revocation and its commit"""
 MAX_LISTS = 1000
-"""maximum number of lists in memory; beyond that, they are deleted and built again"""
+"""maximum number of lists in the cache; above this number, all lists are removed and built again when needed"""
 _PUBLIC = re.compile(r"(.+?)/(?:issuer/([^/]+)/(pem|der|crl|crl/pem|crl/der)|(ca|ca/pem|ca_chain|crl|crl/pem))")
 _NAMES = {"der": "ca", "pem": "ca/pem", "crl/der": "crl"}
 
 
 class PublicResource(NamedTuple):
-    """A public resource: its issuer, and `ca`, `ca/pem`, `ca_chain`, `crl` or `crl/pem`."""
+    """A public resource of an issuer: its kind is `ca`, `ca/pem`, `ca_chain`, `crl` or `crl/pem`."""
 
     issuer: PkiIssuer
     name: str
@@ -83,7 +84,7 @@ def encode_crl(der: bytes) -> str:
 
 
 def find_ocsp_mount(reader: Reader, path: str) -> tuple[str, str] | None:
-    """Return the mount at whose OCSP responder a path leads, and the rest of the path; None for any other path."""
+    """Return the mount whose OCSP responder has this path, and the rest of the path; None for any other path."""
     mount, separator, rest = path.partition("/ocsp")
     if not separator or rest[:1] not in ("", "/") or len(mount) > MAX_PATH:
         return None
@@ -92,12 +93,14 @@ def find_ocsp_mount(reader: Reader, path: str) -> tuple[str, str] | None:
 
 
 class MountOcspResponder(OcspResponder):
-    """The OCSP responder of the mounts of one server. The issuer of a certificate signs the response about it."""
+    """The OCSP responder for the mounts of one server process. The issuer of a certificate signs the response about the
+    certificate.
+    """
 
     live_per_s = 50  # the key of an issuer may be RSA, whose signatures take milliseconds
 
     def answer_at(self, mount: str, unverified_request: bytes) -> bytes:
-        """Return the OCSP response of a mount to a request, both in DER. Raises Malformed."""
+        """Return the OCSP response to a request about a certificate of `mount`, both in DER. Raises Malformed."""
         try:
             check_open(self._world.db.read())
         except Sealed:
@@ -120,7 +123,9 @@ class MountOcspResponder(OcspResponder):
 def _find_revocation(
     reader: Reader, issuer: PkiIssuer, certificate: PkiCertificate, *, now: int
 ) -> RevokedCertificate | None:
-    """Return the revocation of a certificate, of its issuer, or the bar of its holder; None if there is none."""
+    """Return why a certificate is not accepted: its revocation, the revocation of its issuer, or a stop or expiry of
+    its holder; None if it is accepted.
+    """
     if certificate.revoked_at is not None:
         return RevokedCertificate(certificate.serial, certificate.revoked_at, reason_flag(certificate.why))
     if issuer.revoked_at is not None:
@@ -136,7 +141,7 @@ class _List(NamedTuple):
 
 
 class MountRevocationLists:
-    """The revocation lists of the mounts of one server."""
+    """The revocation lists of the mounts of one server process."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -149,7 +154,7 @@ class MountRevocationLists:
         check_open(reader)
         issuer = store.get_issuer(reader, issuer_id)
         if issuer is None or not issuer.has_key:
-            raise NotFound("there is no such revocation list")
+            raise NotFound("revocation list not found")
         async with self._building:
             kept = self._kept.get(issuer_id)
             if kept is None or not self._is_fresh(kept, issuer):
@@ -180,7 +185,9 @@ class MountRevocationLists:
 
 
 def _read_state(reader: Reader, issuer: PkiIssuer, *, since: int, now: int) -> tuple[object, ...]:
-    """Return everything on which a list depends, apart from the time."""
+    """Return all values on which a revocation list depends, except the time; if a value changes, the list must be built
+    again.
+    """
     settings, ended = store.settings(reader, issuer.mount), store.count_ended(reader, since=since)
     return issuer, settings, ended, registry.list_stops(reader), registry.list_expired(reader, now=now)
 

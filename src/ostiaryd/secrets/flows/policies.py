@@ -1,7 +1,7 @@
-"""Vault policies: they narrow the tokens that name them, and never widen one.
+"""Vault policies: a Vault policy limits the tokens that name it, and gives no token more access.
 
-A token without Vault policies is narrowed by the policies of this server alone. Every request of a token with Vault
-policies must be permitted by both. A policy that does not exist permits nothing.
+Without Vault policies, only the policies of this server limit a token. With Vault policies, both must permit each
+request of the token. A policy name without a policy permits nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ostiaryd.secrets.store import policies as store
 
 DEFAULT, ROOT = "default", "root"
 UNRESTRICTED = "ostiary"
-"""The name that lists show where no Vault policy narrows a token."""
+"""The name in lists of policies that stands for "no Vault policy limits this token"."""
 MAX_POLICIES = 1000
 MAX_OF_TOKEN = store.MAX_READ
 MAX_NAME = 128
@@ -48,11 +48,13 @@ _SUDO = (
     "sys/leases/revoke-prefix/",
     "sys/leases/revoke-force/",
 )
-"""Paths, or beginnings of paths, that need the capability `sudo` besides that of the operation."""
+"""Paths, or beginnings of paths, that require the capability `sudo` in addition to the capability of the operation."""
 
 
 def put_policy(act: Act, name: str, text: str) -> None:
-    """Store a policy. Raises Malformed and Invalid with the place in the text, Invalid for a fixed name."""
+    """Store a policy. Raises Malformed or Invalid with the place in the text; Invalid for the name of a fixed
+    policy.
+    """
     registry.note(act, object=f"sys/policies/acl/{name}")
     if name in (ROOT, UNRESTRICTED):
         raise Invalid(f"cannot update the policy {name}")
@@ -60,15 +62,15 @@ def put_policy(act: Act, name: str, text: str) -> None:
     AccessList([rules])
     is_new = name not in store.find(act.tx, [name])
     if is_new and len(store.names(act.tx, limit=MAX_POLICIES)) >= MAX_POLICIES:
-        raise Invalid(f"there are {MAX_POLICIES} policies", hint="delete one")
+        raise Invalid(f"the server has {MAX_POLICIES} policies, which is the limit", hint="delete one")
     store.put(act.tx, name, text)
     registry.note(act, object=f"sys/policies/acl/{name}", paths=len(rules))
 
 
 def check_name(name: str) -> str:
-    """Return the name of a policy in lower case. Raises Invalid."""
+    """Return the name of a policy in lower case. Raises Invalid if the name is not valid."""
     if not 0 < len(name) <= MAX_NAME or not name.isprintable():
-        raise Invalid(f"the name of a policy has 1 to {MAX_NAME} printable characters")
+        raise Invalid(f"the name of a policy must have 1 to {MAX_NAME} printable characters")
     return name.lower()
 
 
@@ -88,7 +90,7 @@ def list_policies(reader: Reader) -> list[str]:
 
 
 def delete_policy(act: Act, name: str) -> None:
-    """Delete a policy; nothing happens if there is none. Raises Invalid for a fixed name."""
+    """Delete a policy. Do nothing if there is none. Raises Invalid for the name of a fixed policy."""
     registry.note(act, object=f"sys/policies/acl/{name}")
     if name in (ROOT, DEFAULT, UNRESTRICTED):
         raise Invalid(f"cannot delete the policy {name}")
@@ -101,7 +103,9 @@ def delete_policy(act: Act, name: str) -> None:
 def choose_policies(
     caller: VaultCaller, names: Sequence[str] | None, *, has_default: bool = True
 ) -> tuple[str, ...] | None:
-    """Return the policies of a new token: the named ones, or those of the caller. Raises Invalid."""
+    """Return the names of the policies of a new token: `names`, or, if None, the policies of the caller. `has_default`:
+    add the policy `default`. Raises Invalid.
+    """
     present = policies_of(caller)
     if not names:
         return present
@@ -111,21 +115,23 @@ def choose_policies(
     if chosen == {UNRESTRICTED}:
         return None
     if UNRESTRICTED in chosen:
-        raise Invalid(f"`{UNRESTRICTED}` stands alone", hint="leave it out")
+        raise Invalid(f"`{UNRESTRICTED}` cannot be combined with other policies", hint="leave it out")
     chosen |= {DEFAULT} if has_default and (present is None or DEFAULT in present) else set()
     if len(chosen) > MAX_OF_TOKEN:
-        raise Invalid(f"a token has at most {MAX_OF_TOKEN} policies")
+        raise Invalid(f"a token may have at most {MAX_OF_TOKEN} policies")
     return (*sorted(chosen),)
 
 
 def policies_of(caller: VaultCaller) -> tuple[str, ...] | None:
-    """Return the Vault policies that narrow a caller; None if none does."""
+    """Return the names of the Vault policies that limit a caller's token; None if no Vault policy limits the token."""
     return None if caller.token is None else caller.token.options.policies
 
 
 def lists_of(caller: VaultCaller) -> tuple[tuple[str, ...], ...]:
-    """Return the lists of Vault policies of a caller: those of its token and of the tokens from which it descends, in
-    no order. Each must permit a request: a list that leaves out a policy with `deny` could permit more.
+    """Return the lists of Vault policies that limit a caller: the list of its token, and the lists of the tokens above.
+
+    Each list must permit a request. The lists are not merged: without a policy that has `deny`, a merged list could
+    permit more.
     """
     if caller.token is None:
         return ()
@@ -134,9 +140,11 @@ def lists_of(caller: VaultCaller) -> tuple[tuple[str, ...], ...]:
 
 
 def check_assignable(act: Act, caller: VaultCaller, policies: tuple[str, ...] | None) -> None:
-    """Check that a caller may give these policies to a token: no more than its own. Raises Invalid."""
+    """Check that a caller may give these policies to a new token: at most the caller's own policies. Raises Invalid."""
     if len(lists_of(caller)) > MAX_BOUNDS:
-        raise Invalid(f"a token descends from at most {MAX_BOUNDS} lists of policies", code="too_deep")
+        raise Invalid(
+            f"a token may be limited by at most {MAX_BOUNDS} lists of policies of the tokens above", code="too_deep"
+        )
     present = policies_of(caller)
     if present is None:
         return
@@ -162,7 +170,7 @@ def authorize_request(act: Act, caller: VaultCaller, request: AclRequest) -> Non
 
 
 def find_capabilities(act: Act, caller: VaultCaller, path: str) -> frozenset[str]:
-    """Return the capabilities that the Vault policies of a caller permit on a path."""
+    """Return the capabilities that all lists of Vault policies of a caller permit on a path."""
     each = [_access_of(act.tx, caller, names).find_capabilities(path) for names in lists_of(caller)]
     return acl.CAPABILITIES.intersection(*each)
 
@@ -173,7 +181,7 @@ def may_reach_below(act: Act, caller: VaultCaller, path: str) -> bool:
 
 
 def needs_sudo(path: str) -> bool:
-    """Return whether a request for a path needs the capability `sudo` too."""
+    """Return whether a request for a path requires the capability `sudo`, too."""
     return any(path.startswith(one) if one.endswith("/") else path.rstrip("/") == one for one in _SUDO)
 
 

@@ -1,7 +1,7 @@
 """Operations on rotations of stored values. A new value is stored as pending before its service hears of it.
 
-The value in force changes when the service has accepted the new one, and never before: a failed rotation leaves the
-value as it is, and the same pending value is sent again.
+The stored value changes only after the service has accepted the new value. A failed rotation leaves the value as it is,
+and the next attempt sends the same pending value again.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from ostiaryd.secrets.store import rotations as store
 from ostiaryd.secrets.store.rotations import Rotation
 
 CLAIM_S = 60
-"""Time in seconds after which a claimed call is made again."""
+"""Seconds after which another process may repeat a claimed call."""
 
 
 class RotationCall(NamedTuple):
-    """A call that is due to the service of a secret: its kind, its id, its data, and the signing key.
+    """A call that must be sent to the service of a secret: its kind, its id, its data, and the key that signs the call.
 
-    `current` is the value in force, for a service that is no URL.
+    `current`: the present value, for a service that is a command or a registration.
     """
 
     kind: str
@@ -55,25 +55,28 @@ class RotationCall(NamedTuple):
     current: dict[str, object]
 
     def __repr__(self) -> str:
-        """Return kind and id alone: the data is secret."""
+        """Return a text with only kind and id, because the data is secret."""
         return f"RotationCall({self.kind} {self.id})"
 
 
 @lru_cache(maxsize=8)
 def load_commands(file: str) -> dict[str, RotationCommand]:
-    """Return the commands of the configuration. Raises Invalid."""
+    """Return the rotation commands of the file `file` by name. Raises Invalid."""
     return parse_commands(read_rotation_commands(file))
 
 
 def find_command(file: str, name: str) -> RotationCommand:
-    """Return a command of the configuration. Raises Invalid."""
+    """Return the rotation command `name` of the file `file`. Raises Invalid."""
     if (command := load_commands(file).get(name)) is None:
-        raise Invalid(f"the configuration has no command {name[:64]!a}", hint="see the setting `rotation_commands`")
+        raise Invalid(
+            f"the setting `rotation_commands` has no command {name[:64]!a}",
+            hint="add the command to the file of the setting",
+        )
     return command
 
 
 def put_rotation(act: Act, path: str, config: RotationConfig) -> str:
-    """Configure the rotation of a stored secret; return the signing key, which is shown only once.
+    """Configure the rotation of a stored secret; return the key that signs the calls, which the server shows only once.
 
     The first rotation is due after one period. Raises NothingStored, Conflict, Sealed.
     """
@@ -83,9 +86,9 @@ def put_rotation(act: Act, path: str, config: RotationConfig) -> str:
     registry.note(act, object=path)
     present = store.get(act.tx, path)
     if present is None and store.count(act.tx) >= MAX_ROTATIONS:
-        raise Conflict(f"there are {MAX_ROTATIONS} rotations", hint="remove one")
+        raise Conflict(f"the server has {MAX_ROTATIONS} rotations, which is the limit", hint="remove one")
     if present is not None and present.retire_at is not None:
-        raise Conflict("the previous value is in its grace", hint="wait for the end of the grace")
+        raise Conflict("the previous value is in its grace period", hint="wait for the end of the grace period")
     key, due_at = act.tx.random(KEY_BYTES), act.now + config.period * SECOND
     if present is not None and present.pending is not None:  # the service may have accepted the value
         due_at = present.due_at
@@ -97,13 +100,13 @@ def delete_rotation(act: Act, path: str) -> None:
     """Delete a rotation; the secret stays. Raises NotFound."""
     registry.note(act, object=path[:200])
     if not store.delete(act.tx, path):
-        raise NotFound("the secret has no rotation", hint="ostiary secret rotation list")
+        raise NotFound("the secret has no rotation", hint="list the rotations with `ostiary secret rotation list`")
 
 
 def find_rotation(reader: Reader, path: str) -> Rotation:
     """Return the rotation of a secret. Raises NotFound."""
     if (rotation := store.get(reader, path)) is None:
-        raise NotFound("the secret has no rotation", hint="ostiary secret rotation list")
+        raise NotFound("the secret has no rotation", hint="list the rotations with `ostiary secret rotation list`")
     return rotation
 
 
@@ -113,21 +116,27 @@ def get_rotation(reader: Reader, path: str) -> Rotation | None:
 
 
 def request_rotation(act: Act, path: str) -> None:
-    """Make the rotation of a secret due now. Raises NotFound, Conflict during the grace of the previous value."""
+    """Make the rotation of a secret due now. Raises NotFound; Conflict during the grace period of the previous
+    value.
+    """
     registry.note(act, object=path[:200])
     find_rotation(act.tx, path)
     if not store.hasten(act.tx, path):
-        raise Conflict("the previous value is in its grace", hint="wait for the end of the grace")
+        raise Conflict("the previous value is in its grace period", hint="wait for the end of the grace period")
 
 
 def hasten_call(act: Act, path: str) -> bool:
-    """Make the next call due now, also the end of a grace; return False if the secret has no rotation."""
+    """Make the next call to the service of a secret due now, also the call at the end of a grace period. Return False
+    if the secret has no rotation.
+    """
     return store.hasten_call(act.tx, path)
 
 
 def begin_call(act: Act, path: str) -> RotationCall:
-    """Return the call that is due to the service of a secret. A new value is stored as pending before the call; a
-    pending value is sent again. Raises NotFound, NothingStored, Sealed, Conflict.
+    """Return the call that must be sent to the service of a secret.
+
+    A new value is stored as pending before the first call; if there is a pending value, it is sent again. Raises
+    NotFound, NothingStored, Sealed, Conflict.
     """
     rotation = find_rotation(act.tx, path)
     config, attempt = rotation.config, rotation.attempt
@@ -150,8 +159,11 @@ def begin_call(act: Act, path: str) -> RotationCall:
 
 
 def end_call(act: Act, path: str, call: RotationCall, *, is_old_valid: bool) -> None:
-    """Store the value that the service has accepted as the value of the secret; or, after a call at the end of
-    a grace, end the grace. Without a valid old value, there is no grace. Raises NotFound, NothingStored, Conflict.
+    """Record a successful call. After a call with a new value, the new value becomes the value of the secret; after a
+    call at the end of a grace period, the grace period ends.
+
+    `is_old_valid`: whether the old value still works, so that a grace period begins. Raises NotFound, NothingStored,
+    Conflict.
     """
     registry.note(act, object=path, call=call.kind)
     rotation = find_rotation(act.tx, path)
@@ -162,7 +174,8 @@ def end_call(act: Act, path: str, call: RotationCall, *, is_old_valid: bool) -> 
         return
     if rotation.pending is None or rotation.attempt != call.id:
         raise Conflict("the rotation has ended already")
-    _replace_members(act, path, {call.data["member"]: call.data["value"]})  # the configuration may name another member
+    # the configuration of the rotation may name another member now
+    _replace_members(act, path, {call.data["member"]: call.data["value"]})
     if is_old_valid:
         retire_at = act.now + config.grace * SECOND
         store.end(act.tx, path, due_at=retire_at, retire_at=retire_at)
@@ -171,8 +184,8 @@ def end_call(act: Act, path: str, call: RotationCall, *, is_old_valid: bool) -> 
 
 
 def store_answer(act: Act, path: str, call: RotationCall, members: Mapping[str, str]) -> None:
-    """Store members that a provider has changed, also if the rotation was deleted meanwhile: the old ones may have
-    ended. A new client secret ends the rotation. Raises NothingStored.
+    """Store the members of a secret that a provider has changed, even if the rotation was deleted meanwhile, because
+    the old members may be invalid. A new client secret ends the rotation. Raises NothingStored.
     """
     registry.note(act, object=path, call=call.kind, members=sorted(members))
     _replace_members(act, path, members)
@@ -182,13 +195,15 @@ def store_answer(act: Act, path: str, call: RotationCall, members: Mapping[str, 
 
 
 def _replace_members(act: Act, path: str, members: Mapping[str, str]) -> None:
-    """Replace members of the value that is current now, so that a change of another member is not lost."""
+    """Replace `members` of the present value of a secret; the other members stay as they are now."""
     keyvalue.put_value(act, *split_path(path), {**_read_current(act, path), **members})
     registry.note(act, object=path)
 
 
 def fail_call(act: Act, path: str, why: str) -> None:
-    """Record a failed call, and schedule the next attempt. The value in force stays. Raises NotFound."""
+    """Record that a call failed because of `why`, and schedule the next attempt. The value of the secret stays. Raises
+    NotFound.
+    """
     attempts = find_rotation(act.tx, path).attempts + 1
     registry.note(act, object=path, attempts=attempts, why=why[:MAX_ERROR])
     due_at = next_try(attempts, now=act.now)
@@ -196,7 +211,9 @@ def fail_call(act: Act, path: str, why: str) -> None:
 
 
 def _read_current(act: Act, path: str, member: str | None = None) -> dict[str, object]:
-    """Return the present value of a secret. Raises NothingStored, also for a value without the member that is given."""
+    """Return the present value of a secret. Raises NothingStored, also if the value does not have the member
+    `member`.
+    """
     value = keyvalue.open_current(act, *split_path(path))
     if value is None:
         raise NothingStored("the current version is deleted", code="not_found")

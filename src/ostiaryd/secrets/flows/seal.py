@@ -1,7 +1,9 @@
-"""Sealed values: seal and open them, close and open all secrets, and renew every key while requests run.
+"""Encryption of stored values: encrypt and decrypt a value, seal and unseal all secrets, and renew all keys while
+requests run.
 
-No open key is kept: each act opens the wrapping key that it needs, by the key of the keyring. Sealing encrypts the
-wrapping keys for the unseal key, so from then on nothing in the memory of the server or in its database opens a secret.
+No decrypted key is kept in memory: each act decrypts the wrapping key that it needs with the key of the keyring.
+Sealing encrypts the wrapping keys for the unseal key; from then on, neither the memory nor the database of the server
+contains a key that decrypts a secret.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ log = logging.getLogger("ostiary")
 
 RENEWED_AT_ONCE = 100
 MAX_KEYS = 100
-"""Maximum number of wrapping keys at a time. Values under a retired key are encrypted again within seconds."""
+"""Maximum number of wrapping keys. Values under a retired key are encrypted again within seconds, and the key is then
+deleted.
+"""
 
 
 class Sealed(Unavailable):
@@ -35,8 +39,8 @@ class Sealed(Unavailable):
 
 
 class SealStatus(NamedTuple):
-    """The state of the seal, the fingerprint of the unseal key (None: no unseal key is known), and the wrapping
-    keys.
+    """The state of the seal: whether the secrets are sealed, the fingerprint of the unseal key (None if there is no
+    unseal key), and the wrapping keys.
     """
 
     is_sealed: bool
@@ -48,7 +52,7 @@ class SealStatus(NamedTuple):
 def check_open(reader: Reader) -> None:
     """Check that the secrets are not sealed. Raises Sealed."""
     if _is_sealed(reader):
-        raise Sealed("the secrets are sealed", hint="ostiary secret unseal --key-file FILE")
+        raise Sealed("the secrets are sealed", hint="run: ostiary secret unseal --key-file FILE")
 
 
 def _is_sealed(reader: Reader) -> bool:
@@ -57,20 +61,22 @@ def _is_sealed(reader: Reader) -> bool:
 
 
 def seal_value(tx: Tx, plain: bytes, place: Place) -> Envelope:
-    """Return the encrypted envelope of a value at a place. Raises Sealed, Conflict."""
+    """Return a value, encrypted with a new data key and bound to its place. Raises Sealed, Conflict."""
     return sealing.seal_under(make_data_key(tx, place), plain, random=tx.random)
 
 
 def make_data_key(tx: Tx, place: Place) -> sealing.DataKey:
-    """Return a new data key, with which a value at a place is encrypted later. Raises Sealed, Conflict."""
+    """Return a new data key, with which a value at this place can be encrypted later, even while the secrets are
+    sealed. Raises Sealed, Conflict.
+    """
     check_open(tx)
     active = next(key for key in _stored_keys(tx) if key.is_active)
     return sealing.make_data_key(under=_open(active, tx.keys), place=place, random=tx.random)
 
 
 def open_value(reader: Reader, envelope: Envelope, place: Place, *, keys: Keyring) -> bytes:
-    """Return the decrypted value of an envelope. Raises Sealed; Conflict if the envelope is from another place,
-    or was changed.
+    """Return the decrypted value of an envelope. Raises Sealed; Conflict if the envelope belongs to another place or
+    was changed.
     """
     check_open(reader)
     number = envelope.key_number
@@ -84,17 +90,18 @@ def open_value(reader: Reader, envelope: Envelope, place: Place, *, keys: Keyrin
 
 
 def _stored_keys(tx: Tx) -> list[store.StoredKey]:
-    """Return the wrapping keys; create the first one if there is none."""
+    """Return the stored wrapping keys. If there is none, create the first one."""
     if not (keys := store.keys(tx)):
         if any(table.envelopes(tx, table.first, limit=1) for table in store.ENVELOPE_TABLES):
-            _insert(tx, WrappingKey(0, tx.keys.derive(PURPOSE)))  # values from before wrapping keys had numbers
+            # wrapping key 0 is for values that were stored before wrapping keys had numbers
+            _insert(tx, WrappingKey(0, tx.keys.derive(PURPOSE)))
         _insert(tx, WrappingKey(1, tx.random(KEY_BYTES)))
         keys = store.keys(tx)
     return keys
 
 
 def _insert(tx: Tx, key: WrappingKey) -> None:
-    """Store a wrapping key, which encrypts all new values."""
+    """Store a new wrapping key, which encrypts all new values from now on."""
     store.insert_key(tx, key.number, sealing.close_key(key, under=tx.keys.derive(PURPOSE), random=tx.random))
 
 
@@ -103,30 +110,30 @@ def _open(stored: store.StoredKey, keys: Keyring) -> WrappingKey:
 
 
 def examine_keys(reader: Reader, keys: Keyring) -> int:
-    """Decrypt each wrapping key, and return the number of keys. Raises Conflict."""
+    """Decrypt each wrapping key as a check; return the number of wrapping keys. Raises Conflict."""
     return len([_open(key, keys) for key in store.keys(reader)])
 
 
 def seal_secrets(act: Act, public_key: bytes | None, *, may_choose: bool = True) -> SealStatus:
-    """Seal the secrets for an unseal key; by default, for the unseal key of the previous seal. Sealed secrets stay
-    sealed.
+    """Seal the secrets for an unseal key; if `public_key` is None, for the unseal key of the previous seal. Return the
+    state of the seal. If the secrets are sealed already, they stay sealed.
 
-    `may_choose`: true if the caller may unseal, and may therefore choose another unseal key. Raises Invalid, Forbidden,
-    Conflict for another key while the secrets are sealed.
+    `may_choose`: whether the caller may choose another unseal key, which only a caller that may unseal can do. Raises
+    Invalid, Forbidden; Conflict for another unseal key while the secrets are sealed.
     """
     present = store.seal(act.tx)
     public = public_key or (None if present is None else present.public_key)
     if public is None:
-        raise Invalid("no unseal key is known", hint="ostiary secret seal --key-file FILE")
+        raise Invalid("no unseal key is known", hint="run: ostiary secret seal --key-file FILE")
     if len(public) != KEY_BYTES:
         raise Invalid(f"`unseal_public_key` must be {KEY_BYTES} bytes in base64url: an X25519 public key")
     registry.note(act, object="secrets", unseal_key=sealing.fingerprint(public))
     if not may_choose and (present is None or public != present.public_key):
         hint = "leave `unseal_public_key` out, or let an administrator seal"
-        raise Forbidden("only a person who may unseal chooses the unseal key", hint=hint, code="role_required")
+        raise Forbidden("only a person who may unseal can choose the unseal key", hint=hint, code="role_required")
     if _is_sealed(act.tx):
         if present is not None and public != present.public_key:
-            raise Conflict("the secrets are sealed for another unseal key", hint="unseal them first")
+            raise Conflict("the secrets are sealed for another unseal key", hint="unseal the secrets first")
         return read_status(act.tx)
     for stored in _stored_keys(act.tx):
         store.close_key(act.tx, stored.number, sealing.lock_key(_open(stored, act.tx.keys), public=public))
@@ -135,13 +142,13 @@ def seal_secrets(act: Act, public_key: bytes | None, *, may_choose: bool = True)
 
 
 def unseal_secrets(act: Act, unverified_key: bytes) -> SealStatus:
-    """Unseal the secrets with the unseal key. Raises Forbidden for a wrong key, Conflict if the secrets are not
-    sealed.
+    """Unseal the secrets with the unseal key; return the state of the seal. Raises Forbidden for a wrong key; Conflict
+    if the secrets are not sealed.
     """
     act.entry.object = "secrets"
     seal = store.seal(act.tx)
     if seal is None or seal.sealed_at is None:
-        raise Conflict("the secrets are not sealed", hint="ostiary secret status")
+        raise Conflict("the secrets are not sealed", hint="see `ostiary secret status`")
     act.check_granting()
     key = sealing.check_unseal_key(unverified_key, public=seal.public_key)
     registry.note(act, object="secrets", unseal_key=sealing.fingerprint(seal.public_key))
@@ -154,14 +161,14 @@ def unseal_secrets(act: Act, unverified_key: bytes) -> SealStatus:
 
 
 def rotate_keys(act: Act) -> SealStatus:
-    """Create a new wrapping key. Afterwards `renew_envelopes` encrypts every value again under it, with a new
-    data key. Raises Sealed, Conflict.
+    """Create a new wrapping key, and return the state of the seal. Afterwards, `renew_envelopes` encrypts every value
+    again with a new data key under the new wrapping key. Raises Sealed, Conflict.
     """
     act.entry.object = "secrets"
     check_open(act.tx)
     keys = _stored_keys(act.tx)
     if len(keys) >= MAX_KEYS:
-        raise Conflict(f"there are {MAX_KEYS} wrapping keys whose values are not renewed yet", hint="try again later")
+        raise Conflict(f"{MAX_KEYS} wrapping keys have values that are not renewed yet", hint="try again later")
     number = keys[-1].number + 1
     registry.note(act, object="secrets", wrapping_key=number)
     _insert(act.tx, WrappingKey(number, act.tx.random(KEY_BYTES)))
@@ -178,9 +185,10 @@ def read_status(reader: Reader) -> SealStatus:
 
 
 async def renew_envelopes(world: World) -> int:
-    """Renew each value that is not under the newest wrapping key, then delete the other keys; return how many values.
+    """Encrypt each value that is not under the newest wrapping key again, then delete the other wrapping keys; return
+    the number of renewed values.
 
-    Requests run meanwhile: a batch is one transaction, and a value opens under either key.
+    Requests continue meanwhile: each batch is one transaction, and the server decrypts a value under either key.
     """
     status = read_status(world.db.read())
     retired = [key.number for key in status.keys if not key.is_active]
@@ -194,11 +202,11 @@ async def renew_envelopes(world: World) -> int:
                 batch = await world.writer.submit(partial(_renew_batch, table=table, after=after))
                 after, renewed, damaged = batch.last, renewed + batch.renewed, damaged + batch.damaged
         if damaged:
-            log.error("%d stored secrets do not open, so the wrapping keys %s are kept", damaged, retired)
+            log.error("%d stored secrets cannot be decrypted, so the wrapping keys %s are kept", damaged, retired)
         else:
             await run_act(world, "vault.rewrap", partial(_forget_keys, retired=retired, renewed=renewed))
     except Sealed:
-        log.info("the secrets were sealed while their keys were renewed: the rest is renewed after they are unsealed")
+        log.info("the secrets were sealed while their keys were renewed: the renewal continues after an unseal")
     return renewed
 
 

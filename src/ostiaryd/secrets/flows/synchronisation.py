@@ -1,4 +1,6 @@
-"""Synchronisation of stored values with a back end: the comparison of values, and all changes in one act."""
+"""Synchronisation of stored values with a back end: the comparison of values, and all changes of stored values in one
+act.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ NAMED = 100
 
 
 class Change(StrEnum):
-    """A change at a path of the target."""
+    """The kinds of changes at a path of the target."""
 
     CREATE = "create"
     UPDATE = "update"
@@ -35,7 +37,7 @@ class Change(StrEnum):
 
 
 class PathChange(NamedTuple):
-    """A change at a path; `error` says why a change failed."""
+    """A path of the target and its change; `error` is the reason of a failure."""
 
     path: str
     change: Change
@@ -44,7 +46,7 @@ class PathChange(NamedTuple):
 
 class SyncPlace(NamedTuple):
     """A secret, or a folder with everything below: the key-value mount or the name of a back end, and the path
-    there.
+    below.
     """
 
     mount: str
@@ -57,7 +59,7 @@ class SyncPlace(NamedTuple):
         return not self.path or self.path.endswith("/")
 
     def full(self, below: str = "") -> str:
-        """Return the path with its mount, in the form that policies and entries show."""
+        """Return the path `below` this place with its mount, as policies and entries show the path."""
         return f"{f'{MOUNT}/' if self.is_backend else ''}{self.mount}/{self.path}{below}"
 
 
@@ -68,15 +70,15 @@ def parse_place(path: str) -> SyncPlace:
         name, below = split_path(rest)
         return SyncPlace(name, below, True)
     if mount not in KEY_VALUE_MOUNTS:
-        raise Invalid(f"a path begins with backend/NAME/, {' or '.join(f'{one}/' for one in KEY_VALUE_MOUNTS)}")
+        raise Invalid(f"the path must begin with backend/NAME/, {' or '.join(f'{one}/' for one in KEY_VALUE_MOUNTS)}")
     return SyncPlace(mount, rest, False)
 
 
 def write_values(
     act: Act, target: SyncPlace, values: Mapping[str, Mapping[str, Any]], *, is_dry: bool
 ) -> list[PathChange]:
-    """Store the values that differ from the present ones; `values` are by path below the target. Raises
-    Invalid, Sealed.
+    """Store the values that differ from the present values; return the change at each path. `values` is by path below
+    the target. `is_dry`: store nothing. Raises Invalid, Sealed.
     """
     check_open(act.tx)
     changes = []
@@ -93,7 +95,7 @@ def write_values(
 
 
 def read_values(act: Act, source: SyncPlace) -> dict[str, dict[str, Any]]:
-    """Return the present values at a place, by path below the place. Raises NothingStored, Conflict, Sealed."""
+    """Return the present values at a place, by the path below the place. Raises NothingStored, Conflict, Sealed."""
     check_open(act.tx)
     paths = list(_list_paths(act, source))
     start = len(source.path)
@@ -106,7 +108,7 @@ def read_values(act: Act, source: SyncPlace) -> dict[str, dict[str, Any]]:
 def note_changes(
     act: Act, source: SyncPlace, target: SyncPlace, changes: Iterable[PathChange], *, is_dry: bool
 ) -> None:
-    """Record a synchronisation in its ledger entry: the number of changes of each kind, and the first paths."""
+    """Write a synchronisation into the act's entry: the number of changes of each kind, and the first `NAMED` paths."""
     changed = [one for one in changes if one.change is not Change.SAME]
     counts = {change.value: sum(one.change is change for one in changed) for change in Change}
     act.entry.object = target.full()
@@ -119,7 +121,7 @@ def note_changes(
 
 
 def compare(present: bytes | None, new: bytes) -> Change:
-    """Return the kind of change from a present value to a new one; both are canonical JSON."""
+    """Return the kind of the change from a present value (None: no value) to a new value; both are canonical JSON."""
     return Change.CREATE if present is None else Change.SAME if present == new else Change.UPDATE
 
 
@@ -130,12 +132,16 @@ def _list_paths(act: Act, place: SyncPlace) -> Iterable[str]:
     end = prefix[:-1] + b"0" if prefix else b"\xff"  # `0` follows `/`
     paths = store.paths(act.tx, place.mount, first=prefix, end=end, limit=MAX_SECRETS + 1)
     if len(paths) > MAX_SECRETS:
-        raise Conflict(f"the folder has more than {MAX_SECRETS} secrets", hint="synchronise folders below")
+        raise Conflict(
+            f"the folder has more than {MAX_SECRETS} secrets", hint="synchronise folders below this folder, one by one"
+        )
     return [path.decode() for path in paths]
 
 
 def _read(act: Act, mount: str, path: str) -> bytes | None:
-    """Return the present value at a path as canonical JSON; None if the path has no value, or the value is deleted."""
+    """Return the present value at a path as canonical JSON; None if there is no value or the current version is
+    deleted.
+    """
     try:
         value = keyvalue.open_current(act, mount, path)
     except NothingStored:

@@ -64,9 +64,10 @@ FORGOTTEN_AT_ONCE = 1000
 
 
 class LoginGrant(NamedTuple):
-    """The authority of a new token, which a login or a parent token gives: its agent, task, scopes and bounds.
+    """The authority of a new token, which comes from a login or from the parent token: its agent, task, scopes and
+    bounds.
 
-    `source`: the method of the login. The token ends with the holding `above`, and at `end` (microseconds).
+    `source`: the login method. The token ends with the holding `above`, and at the latest at `end` (microseconds).
     """
 
     agent: AgentId
@@ -81,7 +82,9 @@ class LoginGrant(NamedTuple):
 
 
 class Login(NamedTuple):
-    """A new token in plain text, with its record, the name of its agent, and its task. The token is shown only once."""
+    """A new token as text, with its record, the name of its agent, and its task. The server shows the text only
+    once.
+    """
 
     text: str
     token: VaultToken
@@ -94,9 +97,10 @@ class Login(NamedTuple):
 
 
 def login_by_token(act: Act, request: trust.Request, *, role: str, address: str, config: Config) -> Login:
-    """Log an agent in with an access token for this server's API: a bearer token, or a bound token with its proof.
+    """Log an agent in with an access token for this server's API: a bearer token, or a bound token with its DPoP proof;
+    return the Vault token.
 
-    The Vault token ends with the access token, and has its task, scopes and bounds. Raises LoginRefused.
+    The Vault token has the task, scopes and bounds of the access token, and ends with it. Raises LoginRefused.
     """
     check_open(act.tx)
     act.check_granting()
@@ -109,7 +113,7 @@ def login_by_token(act: Act, request: trust.Request, *, role: str, address: str,
     agent = registry.find_agent(act.tx, claims.client_id)
     act.entry.agent, act.entry.owner, act.entry.task = agent.agent_id, agent.owner, claims.task or None
     if role not in ("", agent.name):
-        raise LoginRefused("the role could not be found", hint="the role is the name of the agent")
+        raise LoginRefused("the role could not be found", hint="send the name of the agent as `role`")
     access = registry.get_holding(act.tx, claims.jti)
     if access is None:
         raise LoginRefused("error validating token: the token has ended")
@@ -128,7 +132,9 @@ def login_by_token(act: Act, request: trust.Request, *, role: str, address: str,
 
 
 def login_by_secret(act: Act, role_id: str, secret_id: str, *, address: str, config: Config) -> Login:
-    """Log an agent in with its id and a client secret. Raises LoginRefused."""
+    """Log an agent in with its client id (`role_id`) and a client secret; return the Vault token. Raises
+    LoginRefused.
+    """
     check_open(act.tx)
     act.check_granting()
     try:
@@ -155,9 +161,10 @@ def login_by_secret(act: Act, role_id: str, secret_id: str, *, address: str, con
 def login_by_secret_id(
     act: Act, method: Mount, role_id: str, unverified_secret_id: str, *, address: str, config: Config
 ) -> Login:
-    """Log in by a secret ID of a role at a mounted AppRole method: the token acts as the agent that generated it.
+    """Log in by a secret ID of a role at an enabled AppRole method; return the Vault token. The token acts as the agent
+    that generated the secret ID.
 
-    Raises LoginRefused, and NothingStored if the method was disabled meanwhile.
+    Raises LoginRefused; NothingStored if the method was disabled meanwhile.
     """
     check_open(act.tx)
     act.check_granting()
@@ -179,7 +186,7 @@ def login_by_secret_id(
 
 
 def find_login_role(reader: Reader, mount: str, name: str) -> LoginRole:
-    """Return a role of a login method, or the default role of a JWT method for no name. Raises LoginRefused."""
+    """Return a role of a login method. An empty `name` is the default role of a JWT method. Raises LoginRefused."""
     if not name and (only := role_store.only_config(reader, mount)) is not None:
         name = convert(only.settings, JwtConfig).default_role
     if not name:
@@ -224,7 +231,7 @@ def login_by_role(
     address: str,
     config: Config,
 ) -> Login:
-    """Log in at a role of a login method: the token acts as the agent that wrote the role, if `admit` does not refuse.
+    """Log in at a role of a login method, unless `admit` refuses; the token acts as the agent that wrote the role.
 
     `used`: the configuration with which the credentials were verified; None for a method without one. Raises
     LoginRefused, the refusals of `admit`, and NothingStored for a disabled method.
@@ -290,7 +297,9 @@ def _log_in_by_role(
     config: Config,
     end: int | None = None,
 ) -> Login:
-    """Issue a token below a secret ID, or below the authority of a role. Raises LoginRefused."""
+    """Issue a token with the authority of a secret ID, or of a role of a JWT method; return the token. Raises
+    LoginRefused.
+    """
     agent, task = find_live(act, holding.agent, holding.task)
     act.entry.agent, act.entry.owner, act.entry.task = agent.agent_id, agent.owner, task.task_id
     settings = login_roles.read_settings(role)
@@ -326,10 +335,11 @@ def _log_in_by_role(
 def create_child(
     act: Act, caller: VaultCaller, options: TokenOptions, *, seconds: int, address: str, config: Config
 ) -> Login:
-    """Create a token below the token of the caller. It has the same agent, task, scopes and bounds, and ends at the
-    latest when the token of the caller does. An orphan stays when that token is revoked or expires.
+    """Create a child token of the caller's token, and return it. The child has the same agent, task, scopes and bounds,
+    and ends at the latest when the caller's token expires.
 
-    Raises LoginRefused, and Invalid for a token with a limited number of uses or too many tokens above it.
+    If the caller's token is revoked, its child tokens end, too, except orphans. Raises LoginRefused; Invalid if the
+    caller's token has a limited number of uses or too many tokens above.
     """
     act.check_granting()
     if caller.token is not None:
@@ -339,7 +349,7 @@ def create_child(
         bounds = tuple(one for one in lists_of(caller) if one != options.policies)
         options = replace(options, above=(*nearest, *caller.token.options.above), bounds=bounds)
         if len(options.above) > MAX_ABOVE:
-            raise Invalid(f"a token has at most {MAX_ABOVE} tokens above it", code="too_deep")
+            raise Invalid(f"the token has {MAX_ABOVE} tokens above it, which is the limit", code="too_deep")
     above = registry.get_holding(act.tx, caller.holding)
     assert above is not None  # the caller was authenticated in this act
     parent: Holding | None = above
@@ -372,14 +382,16 @@ def issue_token(
     seconds: int = DEFAULT_S,
     options: TokenOptions = NO_OPTIONS,
 ) -> Login:
-    """Issue a token for the clients in `network`. The agent needs an exemption for bearer tokens at this
-    server's API, since a Vault token is not bound to a key. Raises LoginRefused.
+    """Issue a token that is valid from the addresses in `network`, and return it.
+
+    The agent needs a bearer exemption at this server's API, since a Vault token is not bound to a key. Raises
+    LoginRefused.
     """
     resource = registry.get_resource_by_uri(act.tx, config.api)
     if resource is None or not trust.may_have_bearer(act.tx, grant.agent, resource.resource_id, registration=""):
         raise LoginRefused(
             "the agent may not have bearer tokens for this server",
-            hint=f"ostiary agent allow-bearer {grant.name} --resource ostiary",
+            hint=f"run: ostiary agent allow-bearer {grant.name} --resource ostiary",
             code="not_exempt",
         )
     latest = act.now + min(LONGEST_S, options.explicit_max_s or LONGEST_S) * SECOND
@@ -422,7 +434,9 @@ def issue_token(
 
 
 def renew_token(act: Act, token: VaultToken, increment_s: int | None) -> VaultToken:
-    """Extend a token, at most to the end of its holding; return it. Raises Invalid for a token that is not renewed."""
+    """Extend a token by `increment_s` seconds, but at most to the end of its holding; return the token. Raises Invalid
+    if the token is not renewable.
+    """
     registry.note(act, object=token.holding)
     if not token.options.is_renewable:
         raise Invalid("the token is not renewable", code="not_renewable")
@@ -434,9 +448,8 @@ def renew_token(act: Act, token: VaultToken, increment_s: int | None) -> VaultTo
 
 
 def find_token(act: Act, caller: VaultCaller, unverified: str, *, is_accessor: bool) -> VaultCaller:
-    """Return the caller of a live token of the caller's agent, by the text or the accessor of the token.
-
-    Raises TokenRefused, Invalid.
+    """Return the caller that another live token of the caller's agent authenticates. `unverified`: the text of that
+    token, or, with `is_accessor`, its accessor. Raises TokenRefused, Invalid.
     """
     if is_accessor:
         token = store.get_by_accessor(act.tx, unverified) if unverified.isascii() else None
@@ -456,15 +469,17 @@ def find_token(act: Act, caller: VaultCaller, unverified: str, *, is_accessor: b
 
 
 def revoke_token(act: Act, token: VaultToken) -> None:
-    """End a token with all tokens and leases below it."""
+    """End a token, and all tokens and leases below the token."""
     registry.note(act, object=token.holding)
     registry.end_holdings(act, Root.HOLDING, token.holding, why="revoked by its holder")
 
 
 def token_of(caller: VaultCaller) -> VaultToken:
-    """Return the Vault token of a caller. Raises TokenRefused for an access token."""
+    """Return the Vault token of a caller. Raises TokenRefused if the caller uses an access token."""
     if caller.token is None:
-        raise TokenRefused("an access token has no Vault token", hint="revoke it at /revoke")
+        raise TokenRefused(
+            "the request has an access token, which is not a Vault token", hint="revoke an access token at /revoke"
+        )
     return caller.token
 
 

@@ -1,6 +1,7 @@
-"""Operations on transit keys: create, rotate, configure, trim, delete, use, export, and save and restore as a backup.
+"""Transit keys: create, rotate, configure, trim, delete, use and export a key, save a key as a backup, and restore a
+backup.
 
-A key is stored by its name; the name of a key of a mount other than `transit` begins with the path of its mount.
+A key is stored under its name. For a mount other than `transit`, the path of the mount precedes the name.
 """
 
 from __future__ import annotations
@@ -33,17 +34,19 @@ from ostiaryd.secrets.store import transit as store
 MAX_KEYS = 10_000
 MAX_KEY_VERSIONS = 100
 RETRY_S = 86_400
-"""Seconds between attempts of an automatic rotation, which fails if the key has too many versions."""
+"""Seconds between two attempts of an automatic rotation; a rotation fails if the key has too many versions."""
 
 
 def create_key(
     act: Act, name: str, kind: str, *, is_exportable: bool = False, allows_backup: bool = False, auto_rotate_s: int = 0
 ) -> TransitKey:
-    """Create a key, or return the existing key with that name and type. Raises Invalid if the name has another type."""
+    """Create a key, and return it; if a key with this name and type exists, return that key. Raises Invalid if the name
+    has a key of another type.
+    """
     registry.note(act, object=object_of(name), type=kind if kind in KINDS else "unknown")
     if (present := store.get(act.tx, name)) is not None:
         if present.kind != kind:
-            raise Invalid(f"the key is of the type {present.kind}")
+            raise Invalid(f"a key of the type {present.kind} has this name")
         return present
     _check_count(act)
     key = TransitKey(
@@ -70,19 +73,25 @@ def _check_period(seconds: int) -> int:
 
 def _check_count(act: Act) -> None:
     if len(store.names(act.tx, limit=MAX_KEYS)) >= MAX_KEYS:
-        raise Invalid(f"there are {MAX_KEYS} keys", hint="delete a key")
+        raise Invalid(f"the server has {MAX_KEYS} keys, which is the limit", hint="delete a key")
 
 
 def rotate_key(act: Act, name: str) -> TransitKey:
-    """Add a version to a key; new ciphertexts and signatures use the new version. Raises Invalid."""
+    """Add a version to a key, and return the key. New ciphertexts and signatures use the new version. Raises
+    Invalid.
+    """
     key = find_key(act, name)
     if key.latest_version - key.oldest_version + 1 >= MAX_KEY_VERSIONS:
-        raise Invalid(f"a key has at most {MAX_KEY_VERSIONS} versions", hint="trim the key, or create another one")
+        raise Invalid(
+            f"the key has {MAX_KEY_VERSIONS} versions, which is the limit", hint="trim the key, or create another one"
+        )
     return _add_version(act, replace(key, latest_version=key.latest_version + 1))
 
 
 def rotate_due_key(act: Act, name: str) -> None:
-    """Rotate a key whose automatic rotation is due. Raises Conflict if it is not due any more, Invalid, Sealed."""
+    """Rotate a key whose automatic rotation is due. Raises Conflict if the rotation is not due any more; Invalid,
+    Sealed.
+    """
     check_open(act.tx)
     key = find_key(act, name)
     if key.rotates_at is None or act.now < key.rotates_at:
@@ -91,7 +100,9 @@ def rotate_due_key(act: Act, name: str) -> None:
 
 
 def postpone_rotation(act: Act, name: str, *, why: str) -> None:
-    """Record that an automatic rotation has failed, and try it again after a day. Raises Invalid."""
+    """Record that an automatic rotation failed because of `why`, and schedule the next attempt after a day. Raises
+    Invalid.
+    """
     store.put(act.tx, replace(find_key(act, name), rotates_at=act.now + RETRY_S * SECOND))
     registry.note(act, object=object_of(name), why=why)
 
@@ -107,8 +118,10 @@ def configure_key(
     allows_backup: bool | None = None,
     auto_rotate_s: int | None = None,
 ) -> TransitKey:
-    """Set the versions that the key accepts and uses, the period of its automatic rotations, and whether it may be
-    deleted, exported and saved as a backup. The last two stay, once they are set. Raises Invalid.
+    """Set the versions that the key accepts and uses, the period of its automatic rotations, and whether the key may be
+    deleted, exported and saved as a backup; return the key.
+
+    None leaves a setting unchanged. Once `is_exportable` or `allows_backup` is set, it cannot be unset. Raises Invalid.
     """
     key = find_key(act, name)
     if (key.is_exportable and is_exportable is False) or (key.allows_backup and allows_backup is False):
@@ -139,7 +152,7 @@ def configure_key(
 
 
 def delete_key(act: Act, name: str) -> None:
-    """Delete a key permanently. Raises Invalid unless the configuration of the key permits the deletion."""
+    """Delete a key permanently. Raises Invalid if the settings of the key do not allow its deletion."""
     key = find_key(act, name)
     if not key.deletion_allowed:
         raise Invalid("deletion is not allowed for this key", hint="set `deletion_allowed` in its config")
@@ -181,7 +194,9 @@ def _add_version(act: Act, key: TransitKey) -> TransitKey:
 
 
 def _next_rotation(key: TransitKey, *, begun_at: int) -> int | None:
-    """Return the time of the next automatic rotation, for the time at which the latest version was made."""
+    """Return the time of the next automatic rotation of a key whose latest version was made at `begun_at`
+    (microseconds); None if the key has no automatic rotations.
+    """
     return begun_at + key.auto_rotate_s * SECOND if key.auto_rotate_s else None
 
 
@@ -194,7 +209,9 @@ def _put_version(act: Act, key: TransitKey, one: VersionBackup) -> None:
 
 
 def trim_key(act: Act, name: str, version: int) -> TransitKey:
-    """Delete the versions of a key before a version permanently; none that the key still accepts. Raises Invalid."""
+    """Permanently delete the versions of a key before `version`, and return the key. Versions that the key still
+    accepts cannot be deleted. Raises Invalid.
+    """
     key = find_key(act, name)
     if not key.min_encryption_version:
         raise Invalid("minimum available version cannot be set when minimum encryption version is not set")
@@ -202,7 +219,7 @@ def trim_key(act: Act, name: str, version: int) -> TransitKey:
     if not key.oldest_version <= version <= most:
         raise Invalid(
             f"`min_available_version` must be {key.oldest_version} to {most}",
-            hint="the most is the minimum version for decryption and for encryption",
+            hint="use at most the minimum versions for decryption and for encryption",
         )
     trimmed = replace(key, min_available_version=version)
     store.trim(act.tx, name, before=version)
@@ -212,8 +229,10 @@ def trim_key(act: Act, name: str, version: int) -> TransitKey:
 
 
 def export_key(act: Act, name: str, use: str, version: str) -> tuple[TransitKey, dict[int, str]]:
-    """Return a key, and its readable versions in plain text for a use of `EXPORTS`: one version, the `latest`, or all
-    for empty text. Raises Invalid, NothingStored.
+    """Return a key, and the material of its readable versions as text, by version number.
+
+    `use`: one of `EXPORTS`. `version`: a version number, `latest`, or an empty text for all versions. Raises Invalid,
+    NothingStored.
     """
     registry.note(act, object=object_of(name), use=use)
     key = store.get(act.tx, name)
@@ -232,7 +251,9 @@ def export_key(act: Act, name: str, use: str, version: str) -> tuple[TransitKey,
 
 
 def backup_key(act: Act, name: str) -> str:
-    """Return a backup of a key: all its versions in plain text. Raises Invalid, BackupRefused."""
+    """Return a backup of a key: a text with the unencrypted material of all its versions. Raises Invalid,
+    BackupRefused.
+    """
     key = find_key(act, name)
     if not key.is_exportable:
         raise BackupRefused("exporting is disallowed on the policy", hint="set `exportable` in the config of the key")
@@ -244,9 +265,8 @@ def backup_key(act: Act, name: str) -> str:
 
 
 def restore_key(act: Act, name: str, backup: KeyBackup, *, is_forced: bool) -> None:
-    """Store the key of a backup under a name. `is_forced` replaces a key whose deletion is allowed.
-
-    Raises BackupRefused for another key that exists, Invalid.
+    """Store the key of a backup under `name`. `is_forced`: replace an existing key whose deletion is allowed. Raises
+    BackupRefused if another key exists, Invalid.
     """
     registry.note(act, object=object_of(name), versions=[one.version for one in backup.versions])
     check_material(backup)

@@ -1,7 +1,7 @@
 """Response wrapping: an answer is stored sealed, and a wrapping token opens it once.
 
-A wrapped answer is a holding below the token of its caller: it ends with that token, the task, the agent and its key.
-The wrapping token is bound to no address, since it is made for another machine.
+A wrapped answer is a holding below the caller's token: it ends with the token, the task, the agent and the agent's key.
+A wrapping token is not bound to an address, because it is made for use on another machine.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from ostiaryd.secrets.store.wrapping import WrappedAnswer
 KIND = "wrapped_answer"
 """kind of the holding of a wrapped answer"""
 MAX_WRAPPED = 1000
-"""Maximum number of wrapped answers of an agent at a time."""
+"""Maximum number of wrapped answers of one agent at the same time."""
 MAX_CONTENT = 256 << 10
-"""Maximum size of a wrapped answer, in bytes."""
+"""Maximum number of bytes of a wrapped answer."""
 FORGOTTEN_AT_ONCE = 1000
 
 
 class WrappingRefused(Invalid):
-    """The wrapping token is unknown, used, expired or revoked."""
+    """The wrapping token is unknown, was used before, has expired or was revoked."""
 
     code = "wrapping_refused"
 
 
 class Wrapping(NamedTuple):
-    """A wrapping token, which is shown only once, with its record."""
+    """A new wrapping token with its record. The server shows the text of the token only once."""
 
     text: str
     record: WrappedAnswer
@@ -52,14 +52,21 @@ def wrap_answer(act: Act, caller: VaultCaller, content: bytes, *, path: str, sec
     """Store an answer for `seconds`, and return its wrapping token. The answer ends at the latest with the token of the
     caller.
 
-    Raises Sealed, and Invalid for an answer that is too long or for too many answers.
+    `path`: the path of the wrapped request. Raises Sealed; Invalid if the answer is too long or the agent has too many
+    wrapped answers.
     """
     act.check_granting()
     if len(content) > MAX_CONTENT:
-        raise Invalid(f"a wrapped answer has at most {MAX_CONTENT} bytes", hint="ask for less", code="too_large")
+        raise Invalid(
+            f"the answer has more than {MAX_CONTENT} bytes, which is the limit of a wrapped answer",
+            hint="request less data",
+            code="too_large",
+        )
     agent = caller.agent.agent_id
     if store.count(act.tx, agent, limit=MAX_WRAPPED) >= MAX_WRAPPED:
-        raise Invalid(f"the agent has {MAX_WRAPPED} wrapped answers", hint="unwrap them, or use shorter times")
+        raise Invalid(
+            f"the agent has {MAX_WRAPPED} wrapped answers, which is the limit", hint="unwrap them, or use shorter times"
+        )
     above = registry.get_holding(act.tx, caller.holding)
     assert above is not None  # the caller was authenticated in this act
     holding = Holding(
@@ -79,7 +86,9 @@ def wrap_answer(act: Act, caller: VaultCaller, content: bytes, *, path: str, sec
 
 
 def unwrap_answer(act: Act, unverified_token: str) -> bytes:
-    """Return a wrapped answer, and delete it. Raises WrappingRefused, Sealed."""
+    """Return a wrapped answer, and delete it, so that the wrapping token works only once. Raises WrappingRefused,
+    Sealed.
+    """
     digest, wrapped = _find(act, unverified_token)
     content = open_value(act.tx, wrapped.envelope, _place(digest), keys=act.tx.keys)
     store.delete(act.tx, digest)
@@ -129,11 +138,13 @@ def _find(act: Act, unverified_token: str) -> tuple[bytes, WrappedAnswer]:
     is_token = unverified_token.startswith(PREFIX) and unverified_token.isascii()
     wrapped = store.get(act.tx, digest) if is_token else None
     if wrapped is None:
-        raise WrappingRefused("wrapping token is not valid or does not exist", hint="it may have been used already")
+        raise WrappingRefused(
+            "wrapping token is not valid or does not exist", hint="the wrapping token may have been used already"
+        )
     act.entry.agent, act.entry.token = wrapped.agent, wrapped.holding
     holding = registry.get_holding(act.tx, wrapped.holding)
     if holding is None or not holding.is_live(act.now):
-        raise WrappingRefused("wrapping token is not valid or does not exist", hint="it has ended")
+        raise WrappingRefused("wrapping token is not valid or does not exist", hint="the wrapped answer has ended")
     registry.active_agent(act.tx, wrapped.agent, now=act.now)
     return digest, wrapped
 

@@ -1,1 +1,1 @@
-"""The rules of secrets: engines, paths, versions, encryption and tokens."""
+"""Data and rules of secrets: engines, paths, versions, encryption, leases and tokens. Does no I/O."""

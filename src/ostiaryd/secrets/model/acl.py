@@ -1,13 +1,13 @@
 """Policies of HashiCorp Vault in HCL, and their translation to Cedar ("Policies", "Policy syntax").
 
-The policies of a token are merged, since the most specific path of all of them applies to a request. That path is the
-resource of the request in Cedar: each path is translated to a policy that permits its capabilities on this resource.
-An action is a capability. The context of a request:
+The policies of a token are merged, because only the most specific path of all of them applies to a request. This path
+is the resource of the request in Cedar: each path is translated to a Cedar policy that permits the path's capabilities
+on the resource. An action is a capability. The context of a request:
 
     action    the capability that the request needs
     wrap      the seconds of response wrapping, or 0
     given     the names of the parameters
-    names     the same in lower case
+    names     the names of the parameters in lower case
     values    the parameters as text
     is_check  whether parameters and wrapping are left out, as for `sys/capabilities`
 """
@@ -30,11 +30,11 @@ from ostiaryd.secrets.model.hcl import Block, Value, parse_hcl
 from ostiaryd.secrets.model.request import SECOND, parse_duration
 
 MAX_RULES = 128
-"""Maximum number of paths of a policy."""
+"""Maximum number of paths in one policy."""
 MAX_MERGED = 256
-"""Maximum number of paths of all policies of a token."""
+"""Maximum number of paths in all policies of one token."""
 MAX_VALUES = 4096
-"""Maximum number of parameters and their values in all policies of a token."""
+"""Maximum number of parameters and their values in all policies of one token."""
 MAX_PATTERN = 512
 MAX_PARAMETERS = 64
 MAX_PARAMETER_VALUES = 64
@@ -60,14 +60,14 @@ _MEMBERS = frozenset(
 )
 _TEMPLATE = re.compile(r"\{\{(.*?)\}\}")
 TEMPLATES = ("identity.entity.id", "identity.entity.name")
-"""The templates in paths: the id and the name of the agent."""
+"""The templates that a path may contain: the id and the name of the agent."""
 
 Parameters = Mapping[str, tuple[str, ...]]
-"""Values that are allowed or denied for each parameter, as `render_value` writes them; none: every value."""
+"""Allowed or denied values of each parameter, as `render_value` writes them. No values: every value."""
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
-    """The rule of one or more policies for a path. `capabilities` is `deny` alone if a policy denies the path."""
+    """The rule of one or more policies for a path. If a policy denies the path, `capabilities` contains only `deny`."""
 
     path: str
     capabilities: frozenset[str]
@@ -79,12 +79,12 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_segmented(self) -> bool:
-        """Return whether a `+` stands for a segment."""
+        """Return whether the path contains a `+`, which stands for one segment."""
         return self.path == "+" or "/+" in self.path or self.path.startswith("+/")
 
     @property
     def is_glob(self) -> bool:
-        """Return whether the path ends with `*`."""
+        """Return whether the path ends with `*`, which stands for any text."""
         return self.path.endswith("*")
 
     @property
@@ -94,14 +94,16 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def rank(self) -> tuple[int, bool, int, int, str]:
-        """Return the rank among paths with wildcards: of two that match, the one with the higher rank applies."""
+        """Return the rank of this rule's path. If the paths of two rules with wildcards match a request, the rule with
+        the higher rank applies.
+        """
         literal = self.path.removesuffix("*")
         first = self.path.index("+") if self.is_segmented else len(literal)
         wildcards = literal.split("/").count("+") if self.is_segmented else 0
         return first, not self.is_glob, -wildcards, len(literal), literal
 
     def matches(self, path: str) -> bool:
-        """Return whether the path of the rule, which has a wildcard, matches the path of a request."""
+        """Return whether the path of the rule, which contains a wildcard, matches the path of a request."""
         literal = self.path.removesuffix("*")
         if not self.is_segmented:
             return path.startswith(literal)
@@ -114,7 +116,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def meets(self, path: str) -> bool:
-        """Return whether the path of the rule matches a path or one below it."""
+        """Return whether the path of the rule can match `path` or a path below it."""
         pattern, segments = self.path.removesuffix("*").split("/"), path.split("/")
         if self.is_glob and len(pattern) <= len(segments):
             place = len(pattern) - 1
@@ -125,9 +127,9 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parse_policy(text: str, *, identity: Mapping[str, str] | None = None) -> list[Rule]:
-    """Return the rules of a policy. `identity`: the values of templates; None leaves them in.
+    """Return the rules of a policy. `identity`: the values of the templates; None leaves the templates in the paths.
 
-    Raises Malformed, Invalid; the message names the path.
+    Raises Malformed, Invalid; the message names the line or the path.
     """
     rules: dict[str, Rule] = {}
     count = 0
@@ -138,7 +140,7 @@ def parse_policy(text: str, *, identity: Mapping[str, str] | None = None) -> lis
             raise Malformed(f"line {block.line}: invalid key {block.key[:64]!a}")
         count += 1
         if count > MAX_RULES:
-            raise Invalid(f"a policy has at most {MAX_RULES} paths", hint="use wildcards, or several policies")
+            raise Invalid(f"a policy may have at most {MAX_RULES} paths", hint="use wildcards, or several policies")
         rule = _parse_rule(block, identity)
         rules[rule.path] = _merge(rules[rule.path], rule) if rule.path in rules else rule
     return list(rules.values())
@@ -151,7 +153,7 @@ def _parse_rule(block: Block, identity: Mapping[str, str] | None) -> Rule:
     place = f"path {shown[:MAX_PATTERN]!a}"
     path = _fold(_fill_templates(shown, identity, place).removeprefix("/"))
     if len(path) > MAX_PATTERN or not path.isprintable():
-        raise Invalid(f"{place}: a path has at most {MAX_PATTERN} printable characters")
+        raise Invalid(f"{place}: a path must have 1 to {MAX_PATTERN} printable characters")
     if "+*" in path:
         raise Invalid(f"{place}: invalid use of wildcards ('+*' is forbidden)")
     if unknown := sorted(members.keys() - _MEMBERS):
@@ -171,7 +173,7 @@ def _parse_rule(block: Block, identity: Mapping[str, str] | None) -> Rule:
 
 
 def _fold(path: str) -> str:
-    """Return a path in the form that is compared: the name of a Vault policy is in lower case."""
+    """Return a path in the form in which paths are compared: names of Vault policies in lower case."""
     return path.lower() if path.startswith(("sys/policy/", "sys/policies/acl/")) else path
 
 
@@ -189,12 +191,12 @@ def _fill_templates(path: str, identity: Mapping[str, str] | None, place: str) -
 
 
 def is_templated(text: str) -> bool:
-    """Return whether a policy may depend on the agent: escapes can write the braces of a template."""
+    """Return whether the text of a policy may contain a template. Escapes in HCL can write the braces of a template."""
     return "{{" in text or "\\" in text
 
 
 def _parse_capabilities(members: Mapping[str, Value], place: str) -> frozenset[str]:
-    """Return the capabilities; `deny` alone if it is one of them."""
+    """Return the capabilities of a path; only `deny` if `deny` is one of them."""
     capabilities = _texts(members.get("capabilities", []), place)
     if old := members.get("policy"):
         if not isinstance(old, str) or old not in _OLD:
@@ -219,11 +221,13 @@ def _parse_parameters(value: Value | None, place: str, member: str) -> dict[str,
     if value is None:
         return {}
     if not isinstance(value, dict) or len(value) > MAX_PARAMETERS:
-        raise Invalid(f"{place}: `{member}` is an object with at most {MAX_PARAMETERS} members")
+        raise Invalid(f"{place}: `{member}` must be an object with at most {MAX_PARAMETERS} members")
     parameters = {}
     for name, values in value.items():
         if not isinstance(values, list) or len(values) > MAX_PARAMETER_VALUES:
-            raise Invalid(f"{place}: `{member}` has a list of at most {MAX_PARAMETER_VALUES} values for each parameter")
+            raise Invalid(
+                f"{place}: each parameter in `{member}` must be a list of at most {MAX_PARAMETER_VALUES} values"
+            )
         parameters[name.lower()] = tuple(render_value(one) for one in values)
     return parameters
 
@@ -236,14 +240,16 @@ def _parse_wrap(value: Value | None, place: str, member: str) -> int:
 
 
 def render_value(value: object) -> str:
-    """Return the value of a parameter as text: text after a colon, so that no number equals a text."""
+    """Return the value of a parameter as text in which no number equals a text: a text begins with a colon."""
     if isinstance(value, str):
         return f":{value}"
     return canonical.encode(value, floats=True).decode()
 
 
 def _merge(one: Rule, other: Rule) -> Rule:
-    """Combine two rules for one path: `deny` prevails, all else adds up, and the shorter wrapping counts."""
+    """Combine two rules for one path: `deny` outweighs all capabilities, other capabilities and values are united, and
+    the shorter wrapping time applies.
+    """
     if DENY in one.capabilities | other.capabilities:
         return Rule(path=one.path, capabilities=frozenset({DENY}))
     return Rule(
@@ -279,10 +285,12 @@ class AclRequest(NamedTuple):
 
 
 class AccessList:
-    """The policies of a token. It never changes, so threads may share it."""
+    """The compiled Vault policies of a token. The object never changes, so threads may share it."""
 
     def __init__(self, policies: Iterable[Sequence[Rule]]) -> None:
-        """Merge and compile policies. Raises Invalid if they have too many paths or values together."""
+        """Merge and compile the rules of all policies of a token. Raises Invalid if the policies have too many paths or
+        values in all.
+        """
         merged: dict[str, Rule] = {}
         for rules in policies:
             for rule in rules:
@@ -307,7 +315,7 @@ class AccessList:
         return path is not None and self._is_permitted(path, request.capability, context)
 
     def find_capabilities(self, path: str) -> frozenset[str]:
-        """Return the capabilities on a path, whatever the parameters."""
+        """Return the capabilities that the policies permit on a path, regardless of parameters."""
         rule_path = self._find_path(path, is_list=True)
         if rule_path is None:
             return frozenset()
@@ -317,12 +325,12 @@ class AccessList:
         )
 
     def reaches(self, path: str) -> bool:
-        """Return whether a rule that permits something may apply at a path or below it."""
+        """Return whether a rule that permits a capability may apply at a path, or below the path."""
         return any(rule.meets(path) for rule in self._permitting)
 
     def _find_path(self, path: str, *, is_list: bool) -> str | None:
-        """Return the path of the rule that applies to a request. A list is looked up with the slash at its end, then
-        without it.
+        """Return the path of the rule that applies to a request for `path`; None if no rule applies. A list is looked
+        up with a slash at its end, and then without the slash.
         """
         path = _fold(path)
         paths = dict.fromkeys((path, path.removesuffix("/"))) if is_list else (path,)
@@ -354,7 +362,9 @@ def _texts_of(texts: Iterable[str]) -> ir.Expr:
 
 
 def _conditions(rule: Rule) -> list[ir.Expr]:
-    """Return the conditions on wrapping and on parameters; a check of capabilities leaves them out."""
+    """Return the conditions of a rule on response wrapping and on parameters. A check of capabilities ignores these
+    conditions.
+    """
     conditions: list[ir.Expr] = []
     wrap = _context("wrap")
     if rule.max_wrap_s or rule.min_wrap_s:
@@ -387,7 +397,7 @@ def _has(name: str) -> ir.Expr:
 
 
 def _has_value(name: str, values: Sequence[str]) -> ir.Expr:
-    """Return the condition that a parameter has one of these values."""
+    """Return the condition that the parameter `name` has one of these values."""
     if not values:
         return _has(name)
     globs = {one: pieces for one in values if (pieces := _glob_pieces(one)) is not None}
@@ -399,7 +409,7 @@ def _has_value(name: str, values: Sequence[str]) -> ir.Expr:
 
 
 def _any_of(tests: Sequence[ir.Expr]) -> ir.Expr:
-    """Return the condition that one of the tests holds, nested as little as possible."""
+    """Return the condition that at least one of the tests holds, with as little nesting as possible."""
     if len(tests) == 1:
         return tests[0]
     middle = len(tests) // 2
@@ -407,8 +417,8 @@ def _any_of(tests: Sequence[ir.Expr]) -> ir.Expr:
 
 
 def _glob_pieces(value: str) -> tuple[str, ...] | None:
-    """Return the texts between the wildcards of a value: `*` at its beginning and at its end, unless it is `*` alone.
-    None: the value has no wildcard.
+    """Return the texts between the wildcards `*` at the beginning and at the end of a value; None if the value has no
+    wildcard or is only `*`.
     """
     text = value.removeprefix(":")
     if len(text) < 2 or not value.startswith(":") or not (text.startswith("*") or text.endswith("*")):
@@ -423,7 +433,7 @@ def _context_of(request: AclRequest) -> Record:
     """Return the context in which a request is decided. Raises Malformed."""
     values: Record = {name.lower(): render_value(value) for name, value in request.parameters.items()}
     if len(values) != len(request.parameters):
-        raise Malformed("two parameters differ in upper and lower case alone")
+        raise Malformed("two parameters differ only in upper and lower case")
     return {
         "action": request.capability,
         "wrap": request.wrap_s,

@@ -1,8 +1,8 @@
 """Secrets of AWS Secrets Manager as values of the key-value store.
 
-A `SecretString` with a JSON object in the usual form is stored as that object, so that clients of both APIs read the
-same members. Any other text is stored as the member `SecretString`, and bytes as the member `SecretBinary`. Attributes
-that the key-value store does not have are stored as custom metadata with names that begin with `aws:`.
+If a `SecretString` is a JSON object, the object is stored, so that clients of both APIs read the same members. Any
+other text is stored as the member `SecretString`, and bytes are stored as the member `SecretBinary`. Attributes that
+the key-value store does not have are stored as custom metadata whose names begin with `aws:`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MAX_TAGS = 20
 LONGEST_PASSWORD = 4096
 FILTERS = ("all", "description", "name", "tag-key", "tag-value")
 MAX_FILTER_WORDS = 16
-"""Maximum number of words in a value of a filter."""
+"""Maximum number of words in one value of a filter."""
 MAX_CURSOR = 4096
 _NAME = re.compile(r"[A-Za-z0-9/_+=.@-]{1,256}")
 _NUMBER = re.compile(r"[0-9]{1,16}")
@@ -59,7 +59,7 @@ class SecretState(Conflict):
 def check_name(name: str) -> str:
     """Return a valid name of a secret. Raises Invalid."""
     if not _NAME.fullmatch(name):
-        raise Invalid("`Name` has 1 to 256 letters, digits and characters of /_+=.@-")
+        raise Invalid("`Name` must have 1 to 256 letters, digits and characters of /_+=.@-")
     return name
 
 
@@ -70,14 +70,14 @@ def make_arn(name: str, *, region: str) -> str:
 
 
 def read_id(secret_id: str, *, region: str) -> str:
-    """Return the name of the secret that a `SecretId` identifies: by a name, an ARN, or an ARN without its
-    suffix. Raises Invalid.
+    """Return the name of the secret that a `SecretId` identifies: a name, an ARN, or an ARN without its suffix. Raises
+    Invalid.
     """
     match = _ARN.fullmatch(secret_id)
     if match is None:
         return check_name(secret_id)
     if match[1] != region or match[2] != ACCOUNT:
-        raise Invalid("the ARN is of another region or account")
+        raise Invalid("the ARN names another region or account")
     name = check_name(match[3])
     shortened = name[:-7]
     return shortened if len(name) > 7 and make_arn(shortened, region=region) == secret_id else name
@@ -92,7 +92,7 @@ def deletion_time(custom: Mapping[str, str]) -> int | None:
 
 
 def token_version(key: str) -> int | None:
-    """Return the number of the version whose token is stored under a name of custom metadata; None for any
+    """Return the number of the version whose token is stored under the name `key` of custom metadata; None for any
     other name.
     """
     number = key.removeprefix(VERSION)
@@ -100,29 +100,31 @@ def token_version(key: str) -> int | None:
 
 
 def check_token(token: str | None, *, random: Callable[[int], bytes]) -> str:
-    """Return the token of a request, which becomes the id of the version; without a token, a new one. Raises
-    Invalid.
+    """Return the token of a request, which becomes the id of the new version. If the request has no token, return a
+    random one. Raises Invalid.
     """
     if token is None:
         return random(16).hex()
     if not _TOKEN.fullmatch(token):
-        raise Invalid("`ClientRequestToken` has 32 to 64 letters, digits and hyphens")
+        raise Invalid("`ClientRequestToken` must have 32 to 64 letters, digits and hyphens")
     return token
 
 
 def version_id(custom: Mapping[str, str], name: str, version: int) -> str:
-    """Return the id of a version: the token of the request that stored the version; a computed id if another
-    API stored it.
+    """Return the id of a version: the token of the request that stored the version. If the version was stored by
+    another API, return an id that is computed from name and number.
     """
     computed = sha256(f"version {version} of {name}".encode()).hexdigest()[:32]
     return custom.get(f"{VERSION}{version}", computed)
 
 
 def matches_filter(key: str, values: Sequence[str], name: str, custom: Mapping[str, str]) -> bool:
-    """Return whether a secret has at least one value of a filter; `!` at the beginning of a value negates it.
+    """Return whether a secret matches at least one value of a filter; a `!` at the beginning of a value negates the
+    value.
 
-    A name and a tag begin with the value, in the case of its letters. A description, or for `all` one of the texts, has
-    for each word of the value a word that begins with it, in any case of the letters.
+    A name or a tag matches if it begins with the value; case matters. A description matches if, for each word of the
+    value, it has a word that begins with this word; case does not matter. The filter `all` matches if one of the texts
+    of the secret matches in this way.
     """
     tags = {one.removeprefix(TAG): value for one, value in custom.items() if one.startswith(TAG)}
     fields = {"name": [name], "tag-key": [*tags], "tag-value": [*tags.values()]}
@@ -159,11 +161,11 @@ def open_cursor(unverified_token: str, *, key: bytes, agent: str) -> bytes:
         sealed = unb64u(unverified_token[:MAX_CURSOR])
         return AESGCM(key).decrypt(sealed[:12], sealed[12:], agent.encode())
     except (ValueError, Malformed, InvalidTag):
-        raise Invalid("`NextToken` is not that of a list") from None
+        raise Invalid("this server did not issue the `NextToken` for this list") from None
 
 
 def read_value(text: str | None, binary: str | None) -> dict[str, Any]:
-    """Return the value to store for a `SecretString` or a `SecretBinary`. Raises Invalid, and Conflict for neither."""
+    """Return the value to store for a `SecretString` or a `SecretBinary`. Raises Invalid; Conflict if both are None."""
     if text is None and binary is None:
         raise Conflict("You must provide either SecretString or SecretBinary.")
     if text is not None and binary is not None:
@@ -179,7 +181,7 @@ def read_value(text: str | None, binary: str | None) -> dict[str, Any]:
         value = json.loads(text)
         is_plain = isinstance(value, dict) and render_value(msgspec.json.encode(value)) == {"SecretString": text}
     except (ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
-        is_plain = False  # the text is no JSON, or JSON whose members cannot be stored, such as half a character
+        is_plain = False  # the text is not JSON, or its members cannot be stored, such as one half of a surrogate pair
     return value if is_plain else {"SecretString": text}
 
 
@@ -218,7 +220,7 @@ def make_password(body: Mapping[str, Any], *, random: Callable[[int], bytes]) ->
     letters = "".join(classes)
     password = [one[_below(len(one), random)] for one in classes] if needs_all else []
     password += [letters[_below(len(letters), random)] for _ in range(length - len(password))]
-    for last in range(length - 1, 0, -1):  # in an order that is as random
+    for last in range(length - 1, 0, -1):  # the order of the characters is random, too
         other = _below(last + 1, random)
         password[last], password[other] = password[other], password[last]
     return "".join(password)

@@ -1,4 +1,6 @@
-"""Credentials in AWS: the account of the server there, and roles, for each lease of which AWS makes credentials."""
+"""Credentials in AWS: the server's access to AWS, and the roles for whose leases the server creates credentials
+there.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +19,17 @@ from ostiaryd.secrets.model.request import SECOND
 
 MOUNT = "aws"
 USERS, SESSIONS = "aws:user", "aws:session"
-"""`database` of leases: a user that is to be deleted, and a session, which AWS ends at its time."""
+"""The values of `database` in leases of AWS credentials: a user, which the server must delete, and a session, which AWS
+ends itself.
+"""
 MAX_ROLES = 1000
 MAX_POLICY, MAX_ARNS = 8 << 10, 10
 OLD_KEY_S = CREATE_S + 10
-"""Seconds between the use of a new key of the server and the deletion of the old one, which requests under way use."""
+"""Seconds between the first use of the server's new key and the deletion of the old key, which requests in progress may
+still use.
+"""
 SHORTEST_S, LONGEST_S = 900, 43_200
-"""Limits of the seconds of a session at AWS."""
+"""Minimum and maximum seconds of a session at AWS."""
 _REGION = re.compile(r"[a-z0-9-]{1,40}")
 _KEY = re.compile(r"[\x21-\x7e]{16,256}")
 _ARN = re.compile(r"arn:aws[a-z-]{0,20}:iam::(?:\d{12}|aws):(role|policy)/[\w+=,.@/-]{1,512}", re.ASCII)
@@ -32,7 +38,7 @@ _PATH = re.compile(r"/(?:[\w+=,.@-]{1,64}/){0,4}", re.ASCII)
 
 
 class AwsCredentialType(StrEnum):
-    """The kind of credentials that a role makes."""
+    """The kind of credentials that a role creates."""
 
     USER = "iam_user"
     ROLE = "assumed_role"
@@ -40,8 +46,8 @@ class AwsCredentialType(StrEnum):
 
 
 class RootRotation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The rotation of the server's own key at AWS. `due_at`: the time of its next step, in microseconds. `old_key`: the
-    id of the key that is still to be deleted, once the new one is in force.
+    """The rotation of the server's own key at AWS. `due_at`: the time of the next step, in microseconds. `old_key`:
+    once the new key is in use, the id of the key that must still be deleted.
     """
 
     due_at: int
@@ -51,7 +57,7 @@ class RootRotation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class AwsRoot(msgspec.Struct, frozen=True, kw_only=True):
-    """The access of the server to AWS, without its secret key. Times of leases of users in microseconds."""
+    """The access of the server to AWS, without its secret key. The lifetimes of leases of users are microseconds."""
 
     access_key: str
     region: str = "us-east-1"
@@ -63,7 +69,7 @@ class AwsRoot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AwsRole(msgspec.Struct, frozen=True, kw_only=True):
-    """A role that makes credentials for each lease. Times in microseconds, for sessions."""
+    """A role whose leases are credentials at AWS. The lifetimes, which are for sessions, are microseconds."""
 
     credential_type: AwsCredentialType
     role_arns: tuple[str, ...] = ()
@@ -77,7 +83,7 @@ class AwsRole(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AwsCredentials(NamedTuple):
-    """Credentials that AWS made; `token` and `arn` are empty for a user."""
+    """Credentials that AWS has created. `token` and `arn` are empty for a user."""
 
     access_key: str
     secret_key: str
@@ -85,16 +91,18 @@ class AwsCredentials(NamedTuple):
     arn: str = ""
 
     def __repr__(self) -> str:
-        """Return the id of the key alone: the rest is secret."""
+        """Return a text with only the id of the key, because the other members are secret."""
         return f"AwsCredentials({self.access_key})"
 
 
 class RotateAwsRoot(NamedTuple):
-    """Replace the server's own key at AWS."""
+    """The request, after an act, to replace the server's own key at AWS."""
 
 
 class CreateCredentials(NamedTuple):
-    """Make the credentials of a lease at AWS. `arn` is the role to assume."""
+    """The request, after an act, to create the credentials of a lease at AWS. `arn`: the role to assume; empty for
+    none.
+    """
 
     lease: Lease
     role: AwsRole
@@ -102,40 +110,42 @@ class CreateCredentials(NamedTuple):
 
 
 def check_root(root: AwsRoot, secret_key: str, *, permitted: Sequence[str]) -> AwsRoot:
-    """Return the access to AWS. Raises Invalid, Forbidden for an address that the configuration does not name."""
+    """Return the access to AWS if it is valid. Raises Invalid; Forbidden for an address that the configuration does not
+    name.
+    """
     if not _KEY.fullmatch(root.access_key) or not _KEY.fullmatch(secret_key):
-        raise Invalid("`access_key` and `secret_key` have 16 to 256 printable characters of ASCII, and no space")
+        raise Invalid("`access_key` and `secret_key` must have 16 to 256 printable ASCII characters without spaces")
     if not _REGION.fullmatch(root.region):
-        raise Invalid("`region` is not a region of AWS", hint="such as eu-west-1")
+        raise Invalid("`region` is not the name of an AWS region", hint="write a region as eu-west-1")
     for endpoint in (root.iam_endpoint, root.sts_endpoint):
         check_address(endpoint, permitted=permitted)
     return root
 
 
 def check_role(role: AwsRole) -> AwsRole:
-    """Return a role. Raises Invalid."""
+    """Return the role if its members are valid and fit together. Raises Invalid."""
     is_user, assumes = (role.credential_type is one for one in (AwsCredentialType.USER, AwsCredentialType.ROLE))
     arns = [*role.policy_arns, *([role.permissions_boundary] if role.permissions_boundary else [])]
     for kind, named in (("role", role.role_arns), ("policy", arns)):
         if len(named) > MAX_ARNS or any((match := _ARN.fullmatch(arn)) is None or match[1] != kind for arn in named):
             raise Invalid(f"an ARN of a {kind} is malformed, or there are more than {MAX_ARNS}")
     if assumes != bool(role.role_arns):
-        raise Invalid("`role_arns` names the roles to assume, and is empty for other types of credentials")
+        raise Invalid("`role_arns` is required for assumed roles, and not allowed for other types of credentials")
     if not is_user and (role.groups or role.user_path != "/" or role.permissions_boundary):
-        raise Invalid("`iam_groups`, `user_path` and `permissions_boundary_arn` are for users (`iam_user`)")
+        raise Invalid("`iam_groups`, `user_path` and `permissions_boundary_arn` are only for users (`iam_user`)")
     if len(role.groups) > MAX_ARNS or not all(_NAME.fullmatch(group) for group in role.groups):
-        raise Invalid(f"`iam_groups` has at most {MAX_ARNS} names of groups")
+        raise Invalid(f"`iam_groups` may have at most {MAX_ARNS} names of groups")
     if not _PATH.fullmatch(role.user_path):
-        raise Invalid("`user_path` begins and ends with a slash")
+        raise Invalid("`user_path` must begin and end with a slash")
     if not assumes and not (role.policy_arns or role.policy_document or role.groups):
         raise Invalid("the role permits nothing", hint="give `policy_document`, `policy_arns` or `iam_groups`")
     if not is_user and not SHORTEST_S * SECOND <= role.default_ttl <= role.max_ttl <= LONGEST_S * SECOND:
-        raise Invalid(f"`default_sts_ttl` and `max_sts_ttl` are {SHORTEST_S} to {LONGEST_S} seconds, in this order")
+        raise Invalid(f"`default_sts_ttl` and `max_sts_ttl` must be {SHORTEST_S} to {LONGEST_S} seconds, in this order")
     return role
 
 
 def check_policy(document: Any) -> str:
-    """Return a policy of AWS as text; empty for none. Raises Invalid."""
+    """Return an AWS policy document as text; empty if there is none. Raises Invalid."""
     if document in ("", None):
         return ""
     try:
@@ -149,14 +159,14 @@ def check_policy(document: Any) -> str:
 
 
 def choose_arn(role: AwsRole, requested: str) -> str:
-    """Return the role to assume: the requested one, or the only one. Raises Invalid."""
+    """Return the ARN of the role to assume: the requested ARN, or the only ARN of the role. Raises Invalid."""
     if requested and requested not in role.role_arns:
         raise Invalid("`role_arn` is not one of the role's `role_arns`", code="role_arn_denied")
     if not requested and len(role.role_arns) > 1:
-        raise Invalid("the role has more than one of `role_arns`", hint="give `role_arn`")
+        raise Invalid("`role_arn` is required, because the role has several `role_arns`", hint="give `role_arn`")
     return requested or next(iter(role.role_arns), "")
 
 
 def seconds_of(lease: Lease) -> int:
-    """Return the seconds of the session of a lease: AWS makes none that is shorter than `SHORTEST_S`."""
+    """Return the seconds of the session of a lease: at least `SHORTEST_S`, since AWS creates no shorter sessions."""
     return max(SHORTEST_S, -(-(lease.expires_at - lease.issued_at) // SECOND))

@@ -1,6 +1,6 @@
 """Back ends: existing stores whose secrets agents read at `backend/NAME/PATH`, without a copy in this server.
 
-An address is an URL, an absolute folder, or `env:PREFIX`; the setting `secret_backends` names each permitted address.
+An address is a URL, an absolute folder, or `env:PREFIX`. The setting `secret_backends` names each permitted address.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ MOUNT = "backend"
 MAX_BACKENDS = 100
 MAX_CACHE_S = 300
 MAX_ANSWER = 4 * MAX_VALUE
-"""Maximum size in bytes of an answer of a back end."""
+"""Maximum number of bytes of a response of a back end."""
 MAX_NAMES = 10_000
 RESERVED = "agents"
-"""A name that no back end may have: `agents/NAME/` of a mount is the folder of the agent NAME."""
+"""A name that a back end must not have, because `agents/NAME/` in a mount is the folder of the agent NAME."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _REGION = re.compile(r"[a-z0-9-]{1,40}")
 _PREFIX = re.compile(r"env:[A-Z][A-Z0-9_]{1,100}_")
@@ -54,12 +54,12 @@ CREDENTIALS: Mapping[BackendKind, frozenset[str]] = {
     BackendKind.VAULT_V1: frozenset({"token"}),
     BackendKind.AWS: frozenset({"access_key_id", "secret_access_key"}),
 }
-"""Names of the credentials by kind; other kinds have no credentials."""
+"""The names of the credentials that each kind of back end needs; a kind that is not listed needs none."""
 
 
 class BackendConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """The configuration of a back end, without its credentials. `mount`: the mount at the Vault. `region`: the
-    region of AWS. `cache_s`: seconds for which a value is cached in memory.
+    """The configuration of a back end, without its credentials. `mount`: the mount at the Vault server. `region`: the
+    AWS region. `cache_s`: the seconds for which a value stays in the memory cache.
     """
 
     kind: BackendKind
@@ -70,7 +70,9 @@ class BackendConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BackendValue(NamedTuple):
-    """The present value at a path of a back end. `version` is 0 if the back end has no versions."""
+    """The present value at a path of a back end. `version`: the version number at the back end; 0 if the back end has
+    no versions.
+    """
 
     data: Mapping[str, Any]
     version: int = 0
@@ -81,38 +83,38 @@ class BackendValue(NamedTuple):
 
     @property
     def json(self) -> bytes:
-        """The data as canonical JSON: equal values have equal text."""
+        """Return the value as canonical JSON: equal values have equal texts."""
         return canonical.encode(self.data, floats=True)
 
 
 class Backend(Protocol):
-    """A client of an existing store of secrets. Every function raises BackendFailed, and expects a checked path."""
+    """A client of an existing store of secrets. The caller has checked each path; each method raises BackendFailed."""
 
     async def read(self, path: str) -> BackendValue:
-        """Return the value at a path. Raises NothingStored."""
+        """Return the value at a path. Raises NothingStored if there is none."""
 
     async def list_names(self, folder: str) -> list[str]:
         """Return the names in a folder. `folder` is empty or ends with a slash; names of folders end with a slash."""
 
     async def write(self, path: str, data: Mapping[str, Any], present: BackendValue | None) -> None:
-        """Create a value, or replace the value that was present. Raises Conflict if the store notices that
-        another value is present.
+        """Create a value if `present` is None, otherwise replace the value `present`. Raises Conflict if the store
+        detects that another value is present.
         """
 
 
 def check_name(name: str) -> str:
-    """Return the name of a back end. Raises Invalid."""
+    """Return `name` if it is a valid name of a back end. Raises Invalid."""
     if not _NAME.fullmatch(name) or name == RESERVED:
         raise Invalid(
-            "the name of a back end has 1 to 64 lower-case letters, digits, hyphens and underscores",
+            "the name of a back end must have 1 to 64 lower-case letters, digits, hyphens and underscores",
             hint=f"and is not {RESERVED}",
         )
     return name
 
 
 def check_config(config: BackendConfig, *, permitted: Sequence[str]) -> BackendConfig:
-    """Return a valid configuration. Raises Invalid, Malformed, and Forbidden for an address that the setting
-    does not name.
+    """Return the configuration if it is valid. Raises Invalid, Malformed; Forbidden for an address that the setting
+    `secret_backends` does not name.
     """
     check_address(config.address, permitted=permitted)
     is_url, is_folder = config.address.startswith(("https://", "http://")), config.address.startswith("/")
@@ -126,54 +128,62 @@ def check_config(config: BackendConfig, *, permitted: Sequence[str]) -> BackendC
                 raise Invalid("`address` must be an absolute folder")
         case BackendKind.ENVIRONMENT:
             if not _PREFIX.fullmatch(config.address) or config.address.startswith("env:OSTIARY_"):
-                raise Invalid("`address` must be env:PREFIX_, and not that of the server's own settings")
+                raise Invalid("`address` must be env:PREFIX_, and not the prefix of the server's own settings")
     is_vault = config.kind in (BackendKind.VAULT_V1, BackendKind.VAULT_V2)
     if is_vault != bool(config.mount):
-        raise Invalid("`mount` names the mount at a Vault, and is empty for other kinds", hint="such as secret")
+        raise Invalid(
+            "`mount` is required for a Vault, and must be empty for other kinds", hint="write a mount as secret"
+        )
     if is_vault:
         check_path(f"{config.mount}/x")
     if (config.kind is BackendKind.AWS) != bool(_REGION.fullmatch(config.region)):
-        raise Invalid("`region` names the region of AWS, and is empty for other kinds", hint="such as eu-west-1")
+        raise Invalid(
+            "`region` is required for AWS, and must be empty for other kinds", hint="write a region as eu-west-1"
+        )
     if not 0 <= config.cache_s <= MAX_CACHE_S:
         raise Invalid(f"`cache_s` must be 0 to {MAX_CACHE_S}")
     return config
 
 
 def check_address(address: str, *, permitted: Sequence[str], setting: str = "secret_backends") -> None:
-    """Check that a setting names the address of another system. Raises Forbidden."""
+    """Check that the setting `setting` names the address of another system. Raises Forbidden."""
     if address not in permitted:
         raise Forbidden(
-            f"the server may not use {address[:100]}",
+            f"the configuration does not permit the address {address[:100]}",
             hint=f"name the address in the setting `{setting}`",
             code="address_denied",
         )
 
 
 def check_credentials(kind: BackendKind, credentials: Mapping[str, str]) -> Mapping[str, str]:
-    """Return valid credentials for a kind of back end. Raises Invalid; the message contains no value."""
+    """Return the credentials if they are valid for the kind of back end. Raises Invalid; the message contains
+    no value.
+    """
     names = CREDENTIALS.get(kind, frozenset())
     if set(credentials) != names:
         raise Invalid(f"the credentials of {kind} are: {', '.join(sorted(names)) or 'none'}")
     if any(not _CREDENTIAL.fullmatch(value) for value in credentials.values()):
-        raise Invalid("a credential has 1 to 4096 printable characters of ASCII, and no space")
+        raise Invalid("a credential must have 1 to 4096 printable ASCII characters without spaces")
     return credentials
 
 
 def parse_answer(body: bytes) -> dict[str, Any]:
-    """Return the JSON object that a back end sent. Raises BackendFailed."""
+    """Return the JSON object in the response of a back end. Raises BackendFailed."""
     try:
         answer = canonical.parse(body, max_bytes=MAX_ANSWER)
     except Malformed:
-        raise BackendFailed("the back end answers no JSON") from None
+        raise BackendFailed("the response of the back end is not JSON") from None
     if not isinstance(answer, dict):
-        raise BackendFailed("the back end answers no JSON object")
+        raise BackendFailed("the response of the back end is not a JSON object")
     return answer
 
 
 def check_value(value: object, version: object = 0) -> BackendValue:
-    """Return the value in an answer of a back end. Raises BackendFailed for another type or size."""
+    """Return the value in the response of a back end. Raises BackendFailed if the value has another type or is too
+    long.
+    """
     if not isinstance(value, dict):
-        raise BackendFailed("the value at the back end is no JSON object")
+        raise BackendFailed("the value at the back end is not a JSON object")
     try:
         size = len(canonical.encode(value, floats=True))
     except Malformed:
@@ -181,23 +191,21 @@ def check_value(value: object, version: object = 0) -> BackendValue:
     if size > MAX_VALUE:
         raise BackendFailed(f"the value at the back end has more than {MAX_VALUE} bytes")
     if type(version) is not int or version < 0:
-        raise BackendFailed("the version at the back end is no number")
+        raise BackendFailed("the version at the back end is not a number")
     return BackendValue(value, version)
 
 
 def check_names(names: object, folder: str) -> list[str]:
-    """Return the names in an answer of a back end for a folder. Raises BackendFailed for text that is not a
-    single name.
-    """
+    """Return the names of a folder in the response of a back end. Raises BackendFailed if a text is not one name."""
     if not isinstance(names, list):
-        raise BackendFailed("the back end sends no list of names")
+        raise BackendFailed("the response of the back end is not a list of names")
     if len(names) > MAX_NAMES:
         raise BackendFailed(f"the folder at the back end has more than {MAX_NAMES} names")
     for name in names:
         if not isinstance(name, str) or not name.strip("/") or "/" in name.removesuffix("/"):
-            raise BackendFailed("the back end lists a name that is no name of a secret or a folder")
+            raise BackendFailed("the back end lists a text that is not the name of a secret or a folder")
         try:
             check_path(f"{folder}{name}")
         except Malformed:
-            raise BackendFailed("the back end lists a name that is no name of a secret or a folder") from None
+            raise BackendFailed("the back end lists a text that is not the name of a secret or a folder") from None
     return sorted(set(names))

@@ -1,8 +1,8 @@
 """Accounts of persons at other providers, whose access tokens agents get: OAuth 2.0 (RFC 6749) with PKCE (RFC 7636).
 
 A person connects an account once. The refresh token stays in this server; an agent with a task on behalf of the person
-gets access tokens. Stricter than RFC 6749: a token has an end, its type is known, and its scopes are within the
-requested ones.
+gets access tokens. This module is stricter than RFC 6749: an access token must have an expiry, a known type, and no
+scopes that were not requested.
 """
 
 from __future__ import annotations
@@ -37,27 +37,27 @@ MAX_PARAMETERS = 8
 LONGEST_LIFE_S = 10 * 365 * 86_400
 ATTEMPT_LIFETIME = 600 * SECOND
 CLAIM_S = 60
-"""Seconds for which a claimed refresh prevents every other server from a refresh of the same account."""
+"""Seconds for which a claimed refresh prevents each other server from refreshing the same account."""
 SEND_S = 20
 """Seconds after the claim within which the refresh request must be sent."""
 FRESH_S = 300
-"""Minimum remaining lifetime, in seconds, of a shared token that an agent still gets."""
+"""Minimum remaining seconds of a shared access token; a token with less is refreshed before an agent gets it."""
 REUSE_S = 10
-"""Minimum remaining lifetime, in seconds, of a token that a proxy puts into a further request."""
+"""Minimum remaining seconds of an access token that an egress proxy puts into a further request."""
 AGAIN = "the person connects the account on the page /accounts"
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,255}")
 """A scope: RFC 6749 section 3.3."""
 _TOKEN = re.compile(r"[\x20-\x7e]+")
 _IDENTITY = frozenset({"openid", "profile", "email", "address", "phone", "offline_access"})
-"""Scopes about the identity of the person, which some providers add although they were not requested."""
+"""Scopes about the identity of the person, which some providers grant although they were not requested."""
 _GRANT_ENDED = frozenset({"invalid_grant", "bad_refresh_token", "invalid_refresh_token", "token_revoked"})
-"""Error codes of a refresh that mean that the refresh token has ended: RFC 6749 section 5.2, GitHub, Slack."""
+"""Error codes of a refresh that mean that the refresh token is no longer valid: RFC 6749 section 5.2, GitHub, Slack."""
 
 AccountMethod = Literal["client_secret_basic", "client_secret_post", "private_key_jwt", "none"]
 
 
 class AccountRefused(Forbidden):
-    """The answer of the provider is not acceptable, or the person may not connect an account."""
+    """The response of the provider is not acceptable, or the person may not connect an account."""
 
     code = "account_refused"
 
@@ -75,13 +75,13 @@ class ProviderDown(Unavailable):
 
 
 class AccountProvider(msgspec.Struct, frozen=True, kw_only=True):
-    """A provider at which persons connect accounts, and the registration of this server there.
+    """A provider at which persons connect accounts, and the registration of this server at the provider.
 
-    `scopes`: scopes to which a person can consent. `parameters`: additional parameters of the authorization request.
-    `token_type`: the type of the provider's tokens. `separator`: the text between scopes in requests. `shares_tokens`:
-    true if a refresh ends the previous access token, so that all agents must share the present one. `revokes_each`:
-    true if the revocation of an access token leaves the refresh token in force, which RFC 7009 section 2.1 does not
-    promise. `roles`: roles that may connect accounts; empty for every person.
+    `scopes`: the scopes to which a person can consent. `parameters`: additional parameters of the authorization
+    request. `token_type`: the type of the provider's tokens. `separator`: the text between scopes in requests.
+    `shares_tokens`: a refresh ends the previous access token, so all agents must share the present one. `revokes_each`:
+    the revocation of an access token leaves the refresh token valid, which RFC 7009 section 2.1 does not promise.
+    `roles`: the roles that may connect accounts; empty: every person.
     """
 
     name: str
@@ -107,7 +107,7 @@ class AccountProvider(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AccountPreset(NamedTuple):
-    """The settings for a known product. An empty endpoint is taken from the metadata of the issuer."""
+    """The settings for a known product. An empty endpoint is read from the metadata of the issuer."""
 
     label: str
     issuer: str = ""
@@ -166,8 +166,8 @@ class ServerMetadata(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AccountState(StrEnum):
-    """States of a connected account: `broken` until the person connects the account again, `ending` until the
-    provider has revoked the refresh token.
+    """The state of a connected account: `active`; `broken` until the person connects the account again; `ending` until
+    the provider has revoked the refresh token.
     """
 
     ACTIVE = "active"
@@ -176,8 +176,8 @@ class AccountState(StrEnum):
 
 
 class ConnectedAccount(msgspec.Struct, frozen=True, kw_only=True):
-    """An account of a person at a provider; times in microseconds. `rotation`: number of the refresh token,
-    which each refresh increases.
+    """An account of a person at a provider. `rotation`: the number of the refresh token, which each refresh increases.
+    Times are microseconds since the epoch.
     """
 
     account_id: str
@@ -195,8 +195,8 @@ class ConnectedAccount(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ConnectAttempt(msgspec.Struct, frozen=True):
-    """A connection that a person has started in a browser. `state`: the value that the answer must contain.
-    `verifier`: the code verifier of PKCE.
+    """An attempt of a person in a browser to connect an account. `state`: the value that the provider's response must
+    contain. `verifier`: the code verifier of PKCE.
     """
 
     provider: str
@@ -210,7 +210,7 @@ class ConnectAttempt(msgspec.Struct, frozen=True):
 
 
 class TokenAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """A token response: RFC 6749 section 5.1. `expires_in` in seconds."""
+    """A token response (RFC 6749 section 5.1). `expires_in`: seconds."""
 
     access_token: str
     token_type: str
@@ -219,33 +219,33 @@ class TokenAnswer(msgspec.Struct, frozen=True, kw_only=True):
     scope: str | None = None
 
     def __repr__(self) -> str:
-        """Return only the type: the tokens are secret."""
+        """Return a text with only the type, because the tokens are secret."""
         return f"TokenAnswer({self.token_type[:20]!a})"
 
 
 class ErrorAnswer(msgspec.Struct, frozen=True):
-    """An error response: RFC 6749 section 5.2."""
+    """An error response of a token endpoint (RFC 6749 section 5.2)."""
 
     error: str = ""
 
 
 def check_provider(provider: AccountProvider) -> AccountProvider:
-    """Return a valid provider. Raises Invalid."""
+    """Return the provider if its settings are valid. Raises Invalid."""
     check_name(provider.name, of="name of the provider")
     if not 0 < len(provider.label) <= 40 or not provider.label.isprintable():
-        raise Invalid("`label` has 1 to 40 printable characters")
+        raise Invalid("`label` must have 1 to 40 printable characters")
     if not 0 < len(provider.client_id) <= MAX_SCOPE or not provider.client_id.isprintable():
-        raise Invalid(f"`client_id` has 1 to {MAX_SCOPE} printable characters")
+        raise Invalid(f"`client_id` must have 1 to {MAX_SCOPE} printable characters")
     check_scopes(provider.scopes, separator=provider.separator)
     if len(provider.parameters) > MAX_PARAMETERS:
-        raise Invalid(f"`parameters` has at most {MAX_PARAMETERS} members")
+        raise Invalid(f"`parameters` may have at most {MAX_PARAMETERS} members")
     for name, value in provider.parameters.items():
         if name in _RESERVED or not 0 < len(name) <= 64 or not 0 < len(value) <= MAX_SCOPE:
-            raise Invalid(f"the parameter {name[:64]!a} is one of the protocol, empty or too long")
+            raise Invalid(f"the parameter {name[:64]!a} is a parameter of the protocol, is empty or is too long")
         if not (name + value).isascii() or not (name + value).isprintable():
             raise Invalid(f"the parameter {name[:64]!a} is not printable ASCII")
     if len(provider.roles) > 20:
-        raise Invalid("`roles` has at most 20 members")
+        raise Invalid("`roles` may have at most 20 members")
     for role in provider.roles:
         check_name(role, of="role")
     return provider
@@ -270,10 +270,12 @@ _RESERVED = frozenset(
 def check_scopes(scopes: tuple[str, ...], *, separator: str = " ") -> None:
     """Check the scopes of a configuration or a request. Raises Invalid."""
     if len(scopes) > MAX_SCOPES or len(" ".join(scopes)) > MAX_SCOPE_TEXT:
-        raise Invalid(f"there are at most {MAX_SCOPES} scopes, of {MAX_SCOPE_TEXT} characters")
+        raise Invalid(f"`scopes` may have at most {MAX_SCOPES} scopes with {MAX_SCOPE_TEXT} characters in all")
     for scope in scopes:
         if not _SCOPE.fullmatch(scope) or separator in scope:
-            raise Invalid(f"{scope[:64]!a} is not a scope", hint="RFC 6749 section 3.3; scopes are separate values")
+            raise Invalid(
+                f"{scope[:64]!a} is not a scope", hint="write each scope as a separate value (RFC 6749 section 3.3)"
+            )
 
 
 def parse_scopes(text: str, *, separator: str = " ") -> frozenset[str]:
@@ -282,9 +284,9 @@ def parse_scopes(text: str, *, separator: str = " ") -> frozenset[str]:
 
 
 def check_metadata(metadata: ServerMetadata, *, issuer: str) -> ServerMetadata:
-    """Check that the metadata are of `issuer`, and support a client like this server. Raises Invalid."""
+    """Return the metadata if they are of `issuer` and support a client such as this server. Raises Invalid."""
     if metadata.issuer != issuer:
-        raise Invalid("the metadata are of another issuer", hint="write the issuer exactly as the provider states it")
+        raise Invalid("the metadata state another issuer", hint="write the issuer exactly as the provider states it")
     if "code" not in metadata.response_types_supported:
         raise Invalid("the provider does not offer the code flow")
     methods = metadata.code_challenge_methods_supported
@@ -294,7 +296,9 @@ def check_metadata(metadata: ServerMetadata, *, issuer: str) -> ServerMetadata:
 
 
 def metadata_urls(issuer: str) -> tuple[str, str]:
-    """Return the URLs of the metadata: OpenID Connect Discovery 1.0 section 4, RFC 8414 section 3."""
+    """Return the two URLs at which an issuer may publish its metadata (OpenID Connect Discovery 1.0 section 4, RFC 8414
+    section 3).
+    """
     parts = urlsplit(issuer)
     path = parts.path.rstrip("/")
     well_known = f"/.well-known/oauth-authorization-server{path}"
@@ -325,27 +329,27 @@ def authorization_url(provider: AccountProvider, attempt: ConnectAttempt, *, red
 
 
 def seal_attempt(attempt: ConnectAttempt, *, secret: bytes, nonce: bytes) -> str:
-    """Return the cookie with an encrypted attempt."""
+    """Return the text of a cookie with the encrypted attempt."""
     return jose.b64u(nonce + AESGCM(secret).encrypt(nonce, _encode(attempt), _BOUND))
 
 
 def open_attempt(
     unverified_cookie: str | None, provider: AccountProvider, *, person: str, session: str, secret: bytes, now: int
 ) -> ConnectAttempt:
-    """Return the attempt in a cookie. Raises AccountRefused for a missing or old attempt, or one of another
-    provider, person or session.
+    """Return the attempt in a cookie. Raises AccountRefused if there is no attempt, or if it is too old or belongs to
+    another provider, person or session.
     """
     try:
         sealed = jose.unb64u((unverified_cookie or "")[:8192])
         attempt = _decode(AESGCM(secret).decrypt(sealed[:12], sealed[12:], _BOUND))
     except (Malformed, InvalidTag, ValueError, msgspec.DecodeError):
-        raise _again("this browser connects no account now", code="no_attempt") from None
+        raise _again("this browser has no attempt to connect an account", code="no_attempt") from None
     if (attempt.provider, attempt.token_endpoint) != (provider.name, provider.token_endpoint):
-        raise _again("the answer is of another provider", code="mixed_up")  # RFC 9700 section 4.4
+        raise _again("the response is from another provider", code="mixed_up")  # RFC 9700 section 4.4
     if (attempt.person, attempt.session) != (person, session):
-        raise _again("the connection was begun in another session", code="other_session")
+        raise _again("the attempt was begun in another session", code="other_session")
     if not attempt.began_at <= now < attempt.began_at + ATTEMPT_LIFETIME:
-        raise _again("the connection took too long", code="attempt_expired")
+        raise _again("the attempt took too long", code="attempt_expired")
     return attempt
 
 
@@ -355,22 +359,23 @@ _decode = json_decoder(ConnectAttempt)
 
 
 def check_response(answer: Mapping[str, str], attempt: ConnectAttempt, provider: AccountProvider) -> str:
-    """Return the code of an authorization response. Raises AccountRefused.
+    """Return the authorization code in an authorization response. Raises AccountRefused.
 
-    1. `state` is that of the attempt. 2. `iss` is the issuer of the provider (RFC 9207 section 2.4). 3. It is no error.
+    1. `state` must equal the state of the attempt. 2. `iss` must be the issuer of the provider (RFC 9207 section 2.4).
+    3. The response must not be an error.
     """
     if not hmac.compare_digest(answer.get("state", "").encode(), attempt.state.encode()):
-        raise _again("the answer belongs to another connection", code="wrong_state")
+        raise _again("the response belongs to another attempt", code="wrong_state")
     issuer = answer.get("iss")
     if issuer != provider.issuer and (issuer is not None or provider.states_issuer):
-        raise _again("the answer is of another provider", code="mixed_up")
+        raise _again("the response is from another provider", code="mixed_up")
     if (error := answer.get("error")) is not None:
         raise AccountRefused(
             f"{provider.label} refused the connection ({_word(error)})", hint="connect the account again"
         )
     code = answer.get("code", "")
     if not 0 < len(code) <= 4096 or not _TOKEN.fullmatch(code):
-        raise _again("the answer has no code", code="no_code")
+        raise _again("the response has no code", code="no_code")
     return code
 
 
@@ -386,8 +391,10 @@ def _word(text: str) -> str:
 
 
 def parse_token_answer(provider: AccountProvider, status: int, body: bytes) -> TokenAnswer:
-    """Return a token response. Raises AccountRefused for an error response (`grant_ended` if the refresh token is of no
-    use any more) and for tokens that cannot be sent, ProviderDown for a failure of the provider.
+    """Return the token response in the body of an HTTP response.
+
+    Raises AccountRefused for an error response (code `grant_ended` if the refresh token is no longer valid) and for
+    tokens that are malformed; ProviderDown if the provider failed.
     """
     try:
         parsed = canonical.parse(body, max_bytes=MAX_ANSWER)
@@ -398,14 +405,14 @@ def parse_token_answer(provider: AccountProvider, status: int, body: bytes) -> T
         raise AccountRefused(f"{provider.label} has ended the connection ({_word(error)})", code="grant_ended")
     if status in (400, 401, 403) or (status == 200 and error):
         word = _word(error) or str(status)
-        hint = "an administrator checks the client id and secret"
+        hint = "ask an administrator to check the client id and the client secret"
         raise AccountRefused(f"{provider.label} refused the request for a token ({word})", hint=hint)
     if status != 200:
         raise ProviderDown(f"{provider.label} answers {status}", hint="try again later")
     try:
         answer = convert(parsed, TokenAnswer)
     except msgspec.ValidationError:
-        raise AccountRefused(f"the answer of {provider.label} is not a token response", code="bad_answer") from None
+        raise AccountRefused(f"the response of {provider.label} is not a token response", code="bad_answer") from None
     for token in (answer.access_token, answer.refresh_token or "-"):
         if len(token) > MAX_TOKEN or not _TOKEN.fullmatch(token):
             raise AccountRefused(f"a token of {provider.label} is malformed or too long", code="bad_answer")
@@ -420,52 +427,52 @@ class AccessToken(NamedTuple):
     expires_at: int
 
     def __repr__(self) -> str:
-        """Return only the expiry: the token is secret."""
+        """Return a text with only the expiry, because the token is secret."""
         return f"AccessToken({self.expires_at})"
 
 
 def check_token_answer(
     provider: AccountProvider, answer: TokenAnswer, *, requested: frozenset[str], now: int
 ) -> AccessToken:
-    """Return the access token in a response. Raises AccountRefused for another token type, a missing expiry, or
+    """Return the access token in a token response. Raises AccountRefused if the token has another type, no expiry, or
     scopes that were not requested.
     """
     if answer.token_type.lower() != provider.token_type:
-        raise AccountRefused(f"{provider.label} gave a token of another type", code="wrong_token_type")
+        raise AccountRefused(f"{provider.label} issued a token of another type", code="wrong_token_type")
     seconds = answer.expires_in
     if isinstance(seconds, str):
         seconds = int(seconds) if re.fullmatch(r"\d{1,10}", seconds) else None
     if seconds is None or not 0 < seconds <= LONGEST_LIFE_S:
         raise AccountRefused(
-            f"{provider.label} gave an access token without an end",
+            f"{provider.label} issued an access token without an expiry",
             hint="turn on expiring tokens in the settings of the application at the provider",
             code="endless_token",
         )
     stated = requested if answer.scope is None else parse_scopes(answer.scope, separator=provider.separator)
     if wider := stated - requested - _IDENTITY:
         raise AccountRefused(
-            f"{provider.label} gave the scope {min(wider)[:64]!a}, which was not requested", code="wider_scope"
+            f"{provider.label} granted the scope {min(wider)[:64]!a}, which was not requested", code="wider_scope"
         )
     if requested and not stated & requested:
-        raise AccountRefused(f"{provider.label} gave none of the requested scopes", code="no_scope")
+        raise AccountRefused(f"{provider.label} granted none of the requested scopes", code="no_scope")
     return AccessToken(answer.access_token, stated & requested, now + seconds * SECOND)
 
 
 def choose_scopes(account: ConnectedAccount, provider: AccountProvider, requested: frozenset[str]) -> frozenset[str]:
-    """Return the scopes for a token: the requested scopes, or all scopes of the consent that the provider's
-    configuration still contains. Raises Invalid, NotConnected.
+    """Return the scopes of a new access token: `requested`; if empty, all scopes of the consent that the provider still
+    has. Raises Invalid, NotConnected.
     """
     granted = account.scopes & frozenset(provider.scopes)
     if granted != account.scopes and (provider.shares_tokens or not granted):
-        raise NotConnected(f"{provider.label} is not configured for the scopes of this account any more", hint=AGAIN)
+        raise NotConnected(f"{provider.label} has no scope of this account any more", hint=AGAIN)
     if not requested:
         return granted
     if not requested <= granted:
         raise Invalid(
             f"the person did not consent to the scope {min(requested - granted)[:64]!a}",
-            hint=f"consented: {' '.join(sorted(granted))[:200]}",
+            hint=f"the person consented to: {' '.join(sorted(granted))[:200]}",
             code="scope_not_consented",
         )
     if provider.shares_tokens and requested != granted:
-        raise Invalid(f"{provider.label} has no tokens for a part of the scopes", hint="leave `scopes` out")
+        raise Invalid(f"{provider.label} issues tokens only for all scopes of the account", hint="leave `scopes` out")
     return requested

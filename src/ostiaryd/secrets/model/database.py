@@ -1,7 +1,7 @@
-"""Database servers and roles at them: connections, statements, names and passwords of accounts.
+"""Database servers, and the accounts that the server creates there: connections, statements, names and passwords.
 
-Statements are templates in Vault's format: `{{name}}` (or `{{username}}`), `{{password}}` and `{{expiration}}`. The
-server itself makes the inserted values from letters, digits and hyphens, so no value can end a quoted string.
+A statement is a template in Vault's format: `{{name}}` (or `{{username}}`), `{{password}}` and `{{expiration}}`. The
+server makes the inserted values itself, from letters, digits and hyphens, so no value can end a quoted string.
 """
 
 from __future__ import annotations
@@ -29,14 +29,16 @@ MAX_CONNECTIONS = 16
 DEFAULT_CONNECTIONS = 4
 MAX_DATABASES, MAX_ROLES = 100, 10_000
 SCRAM_ITERATIONS = 4096
-"""The default of PostgreSQL, and the minimum of RFC 7677."""
+"""Iterations of SCRAM: the default of PostgreSQL, and the minimum of RFC 7677."""
 MAX_URL, MAX_CA = 2048, 32 << 10
 MAX_ACCOUNT: Mapping[DatabaseKind, int] = {"postgresql": 63, "mysql": 32}
-"""Maximum bytes of an account's name. PostgreSQL would cut a longer name to the name of another account."""
+"""Maximum number of bytes of an account's name. PostgreSQL would cut a longer name, so that it could equal the name of
+another account.
+"""
 SHORTEST_ROTATION_S = 5
 POSTGRES_PLUGIN = "postgresql-database-plugin"
 PLUGINS: Mapping[str, DatabaseKind] = {POSTGRES_PLUGIN: "postgresql", "mysql-database-plugin": "mysql"}
-"""The kind of server, by the name of the plug-in in the Vault API."""
+"""The kind of database server, by the name of the plug-in in the Vault API."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _SLOT = re.compile(r"\{\{\s*([a-z]+)\s*\}\}")
 _SLOTS = frozenset({"name", "username", "password", "expiration"})
@@ -50,10 +52,10 @@ PasswordForm = Literal["password", "scram-sha-256"]
 
 
 class DatabaseConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """A connection to a database server, without its password. `address` is HOST:PORT, or a Unix socket: its folder for
-    PostgreSQL, its path for MySQL.
+    """A connection to a database server, without its password. `address`: HOST:PORT, or a Unix socket (for PostgreSQL
+    its folder, for MySQL its path).
 
-    `password_form`: the form of the password in a statement: the password, or a SCRAM verifier of PostgreSQL, from
+    `password_form`: the form of a password in statements: the password itself, or a SCRAM verifier of PostgreSQL, from
     which the password cannot be computed.
     """
 
@@ -62,9 +64,11 @@ class DatabaseConfig(msgspec.Struct, frozen=True, kw_only=True):
     database: str
     username: str
     url: str
-    """the connection URL as it was given; it contains no password"""
+    """the connection URL as the request stated it; the URL contains no password"""
     is_verified: bool
-    """True if TLS with a verified certificate is required: always, except for loopback addresses and sockets"""
+    """True if the connection requires TLS with a verified certificate: always, except for loopback addresses and Unix
+    sockets
+    """
     tls_ca: str = ""
     allowed_roles: tuple[str, ...] = ()
     max_connections: int = DEFAULT_CONNECTIONS
@@ -73,7 +77,7 @@ class DatabaseConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DynamicRole(msgspec.Struct, frozen=True, kw_only=True):
-    """A role for which the server creates an account with each lease. Times in microseconds."""
+    """A role for which the server creates an account with each lease. Lifetimes are microseconds."""
 
     database: str
     creation: tuple[str, ...]
@@ -84,7 +88,7 @@ class DynamicRole(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StaticRole(msgspec.Struct, frozen=True, kw_only=True):
-    """An existing account whose password the server changes every `period` microseconds."""
+    """A role for an existing account whose password the server changes every `period` microseconds."""
 
     database: str
     username: str
@@ -93,8 +97,8 @@ class StaticRole(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ConnectionBody(msgspec.Struct):
-    """The body of a request that configures a connection, with the names of the Vault API. Without a password,
-    the stored one stays.
+    """The body of a request that configures a connection; the names are the names of the Vault API. If `password` is
+    absent, the stored password stays.
     """
 
     connection_url: str
@@ -109,7 +113,7 @@ class ConnectionBody(msgspec.Struct):
     tls_ca: str = ""
 
     def __repr__(self) -> str:
-        """Return only the plug-in: the password is secret."""
+        """Return a text with only the plug-in, because the password is secret."""
         return f"ConnectionBody({self.plugin_name[:40]})"
 
 
@@ -122,23 +126,25 @@ class ConnectionParts(NamedTuple):
 
 
 def check_name(name: str, *, of: str) -> str:
-    """Return a valid name of a connection or a role. Raises Invalid."""
+    """Return `name` if it is a valid name of a connection or a role. `of`: the word for the error. Raises Invalid."""
     if not _NAME.fullmatch(name):
-        raise Invalid(f"the name of a {of} has 1 to 64 letters, digits, dots, hyphens and underscores")
+        raise Invalid(f"the name of a {of} must have 1 to 64 letters, digits, dots, hyphens and underscores")
     return name
 
 
 def check_account(username: str, kind: DatabaseKind = "postgresql") -> str:
-    """Return a valid name of an existing account. Raises Invalid."""
+    """Return `username` if it is a valid name of an existing account. Raises Invalid."""
     longest = MAX_ACCOUNT[kind]
     if not _TEXT.fullmatch(username) or len(username.encode()) > longest or not _QUOTING.isdisjoint(username):
-        raise Invalid(f"`username` has 1 to {longest} bytes and no quotation marks, backslashes or control characters")
+        raise Invalid(
+            f"`username` must have 1 to {longest} bytes, without quotation marks, backslashes and control characters"
+        )
     return username
 
 
 def read_connection(body: ConnectionBody, *, permitted: Sequence[str]) -> DatabaseConfig:
-    """Return the connection that a body describes. Raises Invalid, and Forbidden for a server that the
-    configuration does not name.
+    """Return the connection that a request configures. Raises Invalid; Forbidden for a server that the configuration
+    does not name.
     """
     kind = PLUGINS.get(body.plugin_name)
     if kind is None:
@@ -147,9 +153,9 @@ def read_connection(body: ConnectionBody, *, permitted: Sequence[str]) -> Databa
     if not str(count).isdecimal() or not 1 <= int(count) <= MAX_CONNECTIONS:
         raise Invalid(f"`max_open_connections` must be 1 to {MAX_CONNECTIONS}")
     if len(body.tls_ca) > MAX_CA:
-        raise Invalid(f"`tls_ca` has at most {MAX_CA} characters")
+        raise Invalid(f"`tls_ca` may have at most {MAX_CA} characters")
     if len(body.connection_url) > MAX_URL:
-        raise Invalid(f"`connection_url` has at most {MAX_URL} characters")
+        raise Invalid(f"`connection_url` may have at most {MAX_URL} characters")
     parts = (parse_mysql_url if kind == "mysql" else parse_postgres_url)(body.connection_url, tls_ca=body.tls_ca)
     check_address(parts.address, permitted=permitted, setting="secret_databases")
     return DatabaseConfig(
@@ -168,8 +174,8 @@ def read_connection(body: ConnectionBody, *, permitted: Sequence[str]) -> Databa
 
 
 def _parse_password_form(text: str | None, kind: DatabaseKind) -> PasswordForm:
-    """Return the form of passwords in statements; the default is a verifier if the kind of server has
-    verifiers. Raises Invalid.
+    """Return the form of passwords in statements. The default is a verifier if the kind of server has verifiers,
+    otherwise the password. Raises Invalid.
     """
     match text or ("scram-sha-256" if kind == "postgresql" else "password"):
         case "password":
@@ -185,12 +191,12 @@ def parse_mysql_url(url: str, *, tls_ca: str) -> ConnectionParts:
     if match is None:
         raise Invalid(
             "`connection_url` must have the form {{username}}:{{password}}@tcp(HOST:PORT)/DATABASE[?tls=true]",
-            hint="or @unix(PATH) for a Unix socket; give `username` and `password` beside it",
+            hint="write @unix(PATH) for a Unix socket; send `username` and `password` as separate members",
         )
     _, network, place, name, mode = match.groups()
     database = unquote(name)
     if database and not _TEXT.fullmatch(database):
-        raise Invalid("`connection_url` names no database")
+        raise Invalid("`connection_url` does not name a database")
     if network == "unix":
         if not place.startswith("/"):
             raise Invalid("the Unix socket of `connection_url` is not an absolute path")
@@ -210,10 +216,10 @@ def parse_mysql_url(url: str, *, tls_ca: str) -> ConnectionParts:
 
 
 def parse_postgres_url(url: str, *, tls_ca: str) -> ConnectionParts:
-    """Return the parts of a connection URL.
+    """Return the parts of a connection URL. Raises Invalid.
 
-    User and password are Vault's templates, so the URL contains no password. Options besides `sslmode` and `host` (the
-    folder of a socket) are refused: they make libpq read files, or connect to another server. Raises Invalid.
+    User and password must be Vault's templates, so that the URL contains no password. Options other than `sslmode` and
+    `host` (the folder of a Unix socket) are refused, because they make libpq read files or connect to another server.
     """
     try:
         parts = urlsplit(url.replace("{{", "%7B%7B").replace("}}", "%7D%7D"))
@@ -225,12 +231,14 @@ def parse_postgres_url(url: str, *, tls_ca: str) -> ConnectionParts:
         raise Invalid("`connection_url` must have the form postgresql://{{username}}:{{password}}@HOST:PORT/DATABASE")
     names = [name for name, _ in options]
     if unfit := next((name for name in names if name not in ("sslmode", "host") or names.count(name) > 1), None):
-        raise Invalid(f"the option {unfit[:40]!a} of `connection_url` is not supported", hint="use sslmode alone")
+        raise Invalid(
+            f"the option {unfit[:40]!a} of `connection_url` is not supported", hint="use only the option `sslmode`"
+        )
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     if user not in ("", "{{username}}") or password not in ("", "{{password}}"):
         raise Invalid(
             "`connection_url` contains a user or a password",
-            hint="write {{username}}:{{password}} and give `username` and `password`",
+            hint="write {{username}}:{{password}}, and send `username` and `password` as separate members",
         )
     chosen = dict(options)
     if "host" in chosen and parts.hostname:
@@ -239,7 +247,7 @@ def parse_postgres_url(url: str, *, tls_ca: str) -> ConnectionParts:
     if socket and not socket.startswith("/"):
         raise Invalid(
             "the option `host` of `connection_url` is not the folder of a Unix socket",
-            hint="such as host=/run/postgresql",
+            hint="write a folder as host=/run/postgresql",
         )
     host = parts.hostname or ""
     if not socket and not _HOST.fullmatch(host):
@@ -250,7 +258,7 @@ def parse_postgres_url(url: str, *, tls_ca: str) -> ConnectionParts:
         raise Invalid("`sslmode` must be verify-full, or disable for a loopback address or a Unix socket")
     database = unquote(parts.path.removeprefix("/"))
     if not _TEXT.fullmatch(database):
-        raise Invalid("`connection_url` names no database")
+        raise Invalid("`connection_url` does not name a database")
     is_verified = mode == "verify-full" or bool(tls_ca) or not is_local
     return ConnectionParts(socket or _join(host, port), database, is_verified)
 
@@ -267,16 +275,18 @@ def _is_loopback(host: str) -> bool:
 
 
 def parse_statements(value: object, *, field: str) -> tuple[str, ...]:
-    """Return statements from a text or a list of texts; each text may be base64, as in Vault. Raises Invalid."""
+    """Return the statements in a text or in a list of texts; each text may be base64, as in Vault. `field`: the member,
+    for the error. Raises Invalid.
+    """
     texts = [value] if isinstance(value, str) else value
     if texts is None or texts == [""]:
         return ()
     if not isinstance(texts, list) or len(texts) > MAX_STATEMENTS or not all(isinstance(one, str) for one in texts):
-        raise Invalid(f"`{field}` is a text or a list of at most {MAX_STATEMENTS} texts")
+        raise Invalid(f"`{field}` must be a text or a list of at most {MAX_STATEMENTS} texts")
     statements = tuple(_decoded(text) for text in texts if text)
     for text in statements:
         if len(text.encode()) > MAX_STATEMENT or "\0" in text:
-            raise Invalid(f"a statement of `{field}` has at most {MAX_STATEMENT} bytes, and no null character")
+            raise Invalid(f"a statement in `{field}` must have at most {MAX_STATEMENT} bytes, and no null character")
         if unknown := set(_SLOT.findall(text)) - _SLOTS:
             raise Invalid(f"`{field}` has the unknown placeholder {min(unknown)[:40]!a}", hint=" ".join(sorted(_SLOTS)))
     return statements
@@ -304,7 +314,9 @@ def render_statement(statement: str, *, name: str, password: str = "", expires_a
 def make_account(
     agent: str, role: str, *, kind: DatabaseKind = "postgresql", now: int, random: Callable[[int], bytes]
 ) -> str:
-    """Return the name of a new account: `v-AGENT-ROLE-RANDOM-SECONDS`; MySQL has no room for the seconds."""
+    """Return the name of a new account: `v-AGENT-ROLE-RANDOM-SECONDS`. For MySQL, whose names are short, without the
+    seconds.
+    """
     longest = 4 if kind == "mysql" else 10
     parts = [_UNFIT.sub("-", text.lower()).strip("-")[:longest] or "x" for text in (agent, role)]
     name = f"v-{parts[0]}-{parts[1]}-{random(10).hex()}"
@@ -317,9 +329,10 @@ def make_password(random: Callable[[int], bytes]) -> str:
 
 
 def make_scram_verifier(username: str, password: str) -> str:
-    """Return the verifier of a password that `make_password` made, as PostgreSQL stores it (RFC 5802 section 3).
+    """Return the SCRAM verifier of a password that `make_password` made, in the form that PostgreSQL stores (RFC 5802
+    section 3).
 
-    A password of 256 random bits needs no random salt, so the salt is a hash of name and password.
+    A password of 256 random bits needs no random salt, so the salt is a hash of the name and the password.
     """
     salt = hmac.digest(password.encode(), username.encode(), "sha256")[:16]
     salted = pbkdf2_hmac("sha256", password.encode(), salt, SCRAM_ITERATIONS)
@@ -330,12 +343,14 @@ def make_scram_verifier(username: str, password: str) -> str:
 
 
 def lock_number(username: str) -> int:
-    """Return the number of the advisory lock that is held while the account is created or removed at its database."""
+    """Return the number of an account's advisory lock, which a transaction at the database holds while it creates or
+    removes the account.
+    """
     return int.from_bytes(sha256(b"ostiary account " + username.encode()).digest()[:8], "big", signed=True)
 
 
 def may_use(config: DatabaseConfig, role: str) -> bool:
-    """Return whether a role may use a connection. `*` at the end of a pattern matches any text."""
+    """Return whether a role may use a connection. A `*` at the end of an allowed name matches any text."""
     return any(
         role.startswith(pattern[:-1]) if pattern.endswith("*") else role == pattern for pattern in config.allowed_roles
     )
@@ -348,8 +363,10 @@ def check_ttl(default: int, longest: int) -> None:
 
 
 def parse_allowed_roles(value: Any) -> tuple[str, ...]:
-    """Return the roles that may use a connection, from a list or a text with commas. Raises Invalid."""
+    """Return the names of the roles that may use a connection, from a list, or from a text with commas. Raises
+    Invalid.
+    """
     names = [one.strip() for one in value.split(",")] if isinstance(value, str) else value
     if not isinstance(names, list) or len(names) > MAX_DATABASES or not all(isinstance(one, str) for one in names):
-        raise Invalid(f"`allowed_roles` is a list of at most {MAX_DATABASES} names")
+        raise Invalid(f"`allowed_roles` must be a list of at most {MAX_DATABASES} names")
     return tuple(name[:128] for name in names if name)

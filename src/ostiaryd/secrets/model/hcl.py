@@ -1,8 +1,8 @@
 """A reader of the part of HCL 1 in which policies of Vault are written, and of their form in JSON.
 
-Blocks (`path "secret/*" { .. }`), members (`capabilities = ["read"]`), text, numbers, `true`, `false`, lists, objects,
-here-documents and comments. The reader is bounded in bytes, depth and items, and refuses all else; an error names the
-line.
+The part consists of blocks (`path "secret/*" { .. }`), members (`capabilities = ["read"]`), texts, numbers, `true`,
+`false`, lists, objects, here-documents and comments. Everything else is refused. The number of bytes, the depth and the
+number of items are limited. An error names the line.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Value = str | int | float | bool | list["Value"] | dict[str, "Value"]
 
 
 class Token(NamedTuple):
-    """A token: its kind, its value, and its line."""
+    """A token of the text: its kind, its value, and the line."""
 
     kind: str
     value: str | int | float
@@ -39,7 +39,7 @@ class Token(NamedTuple):
 
 
 class Block(NamedTuple):
-    """A top-level member: its key, its labels (`path "x"` has the label `x`), its value, and its line."""
+    """A top-level member: its key, its labels (the block `path "x"` has the label `x`), its value, and the line."""
 
     key: str
     labels: tuple[str, ...]
@@ -48,9 +48,11 @@ class Block(NamedTuple):
 
 
 def parse_hcl(text: str) -> list[Block]:
-    """Return the top-level members of a text in HCL, or in JSON if it begins with a brace. Raises Malformed."""
+    """Return the top-level members of a text in HCL; if the text begins with a brace, it is read as JSON. Raises
+    Malformed.
+    """
     if len(text.encode()) > MAX_BYTES:
-        raise Malformed(f"a policy has at most {MAX_BYTES} bytes")
+        raise Malformed(f"the policy has more than {MAX_BYTES} bytes")
     if text.lstrip().startswith("{"):
         return _parse_json(text)
     reader = _Reader(list(_tokens(text)))
@@ -61,10 +63,12 @@ def parse_hcl(text: str) -> list[Block]:
 
 
 def _parse_json(text: str) -> list[Block]:
-    """Return the members of a JSON object. A list is several members; an object in `path` labels them."""
+    """Return the top-level members of a policy in JSON. A list stands for several members; the keys in `path` become
+    labels.
+    """
     content = canonical.parse(text.encode(), max_bytes=MAX_BYTES, max_depth=MAX_DEPTH)
     if not isinstance(content, dict):
-        raise Malformed("a policy in JSON is an object")
+        raise Malformed("the policy in JSON is not an object")
     blocks = []
     for key, value in content.items():
         for one in value if isinstance(value, list) else [value]:
@@ -73,7 +77,7 @@ def _parse_json(text: str) -> list[Block]:
             else:
                 blocks.append(Block(key, (), one, 0))
     if len(blocks) > MAX_ITEMS:
-        raise Malformed(f"a policy has more than {MAX_ITEMS} members")
+        raise Malformed(f"the policy has more than {MAX_ITEMS} members")
     return blocks
 
 
@@ -112,14 +116,14 @@ def _unescape(text: str, line: int) -> str:
             return _ESCAPED.get(letter, letter)
         number = int(short or long or byte, 16)
         if number > 0x10FFFF or 0xD800 <= number < 0xE000:
-            raise Malformed(f"line {line}: an escape is no character")
+            raise Malformed(f"line {line}: an escape does not stand for a character")
         return chr(number)
 
     return _ESCAPE.sub(replace, text)
 
 
 class _Reader:
-    """A position in the tokens of a text."""
+    """A reader of the tokens of a text, with its position."""
 
     def __init__(self, tokens: list[Token]) -> None:
         self._tokens, self._at, self._items = tokens, 0, 0
@@ -152,7 +156,7 @@ class _Reader:
             raise Malformed(f"line {token.line}: more than {MAX_ITEMS} members and elements")
 
     def read_block(self) -> Block:
-        """Return the next member, with its labels. Raises Malformed."""
+        """Return the next top-level member. Raises Malformed."""
         token = self._next()
         if token.kind not in ("word", "text"):
             raise Malformed(f"line {token.line}: expected a name, found {token.value!a}")
@@ -182,7 +186,7 @@ class _Reader:
             self._count(token)
             name = str(token.value)
             if name in members:
-                raise Malformed(f"line {token.line}: `{name[:64]}` is there twice")
+                raise Malformed(f"line {token.line}: `{name[:64]}` is repeated")
             if self._skip("="):
                 members[name] = self._read_value(depth + 1)
             elif self._skip("{"):

@@ -1,6 +1,7 @@
 """Logins by tokens of other issuers: the configuration of a method, its roles, and the checks of claims.
 
-HashiCorp Vault, "JWT/OIDC auth method (API)". Times of claims are microseconds, leeways of roles are seconds.
+The API is HashiCorp Vault, "JWT/OIDC auth method (API)". Times of claims are microseconds since the epoch; leeways of
+roles are seconds.
 """
 
 from __future__ import annotations
@@ -20,16 +21,16 @@ from ostiaryd.secrets.model.request import SECOND, matches_glob
 MAX_KEYS = 16
 """Maximum number of public keys in a configuration."""
 MAX_VALUES = 64
-"""Maximum number of values of a claim that a role binds, and of audiences, claims and mappings of a role."""
+"""Maximum number of values that a role requires for one claim, and of audiences, claims and mappings of a role."""
 MAX_TEXT = 1024
 LONGEST_LEEWAY_S = 3600
 CLOCK_SKEW_S, MISSING_TIME_S = 60, 150
-"""Leeways of a role that states 0; the second one takes the place of a missing `exp` or `nbf`."""
+"""Seconds of leeway of a role whose setting is 0: for clock differences, and for a missing `exp` or `nbf`."""
 _TYPES = frozenset({None, "jwt", "at+jwt"})
 
 
 class JwtConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """The configuration of a method: one source of keys, and the limits of all roles."""
+    """The configuration of a JWT method: the source of the keys, and the limits for all roles."""
 
     oidc_discovery_url: str = ""
     oidc_discovery_ca_pem: str = ""
@@ -42,17 +43,21 @@ class JwtConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def url(self) -> str:
-        """Return the URL of the keys, or of the discovery document that names it; empty text for neither."""
+        """Return the URL of the keys, or of the discovery document that contains it; an empty text if the configuration
+        contains the keys.
+        """
         return self.jwks_url or self.oidc_discovery_url
 
     @property
     def ca_pem(self) -> str:
-        """Return the certificate authorities of that URL; empty text for those of the system."""
+        """Return the certificate authorities, in PEM, for that URL; an empty text for the authorities of the system."""
         return self.jwks_ca_pem or self.oidc_discovery_ca_pem
 
 
 class JwtRole(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings of a role that decide about claims. A leeway of 0 is the default, -1 none."""
+    """The settings of a role that determine which claims it accepts. A leeway of 0 stands for the default leeway, -1
+    for none.
+    """
 
     user_claim: str = ""
     user_claim_json_pointer: bool = False
@@ -69,7 +74,7 @@ class JwtRole(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_config(config: JwtConfig) -> None:
-    """Check a configuration, apart from its URL. Raises Invalid, Malformed."""
+    """Check a configuration, except the address of its URL. Raises Invalid, Malformed."""
     sources = (config.oidc_discovery_url, config.jwks_url, config.jwt_validation_pubkeys)
     if sum(map(bool, sources)) != 1:
         raise Invalid(
@@ -77,9 +82,9 @@ def check_config(config: JwtConfig) -> None:
         )
     for name, url in (("oidc_discovery_ca_pem", config.oidc_discovery_url), ("jwks_ca_pem", config.jwks_url)):
         if getattr(config, name) and not url:
-            raise Invalid(f"`{name}` has no URL", hint="leave it out")
+            raise Invalid(f"`{name}` is set without the URL that it is for", hint="leave it out")
     if len(config.jwt_validation_pubkeys) > MAX_KEYS:
-        raise Invalid(f"`jwt_validation_pubkeys` has at most {MAX_KEYS} keys")
+        raise Invalid(f"`jwt_validation_pubkeys` may have at most {MAX_KEYS} keys")
     if unknown := set(config.jwt_supported_algs) - jose.ALGS:
         raise Invalid(
             f"unsupported signing algorithm: {min(unknown)[:64]!a}", hint=f"one of {' '.join(sorted(jose.ALGS))}"
@@ -91,12 +96,14 @@ def check_config(config: JwtConfig) -> None:
 
 @lru_cache(maxsize=64)
 def read_public_keys(texts: tuple[str, ...]) -> tuple[jose.PublicKey, ...]:
-    """Return public keys in PEM. An RSA key is there for each of its algorithms. Raises Invalid."""
+    """Return the public keys in texts in PEM. An RSA key is returned once for each of its algorithms. Raises
+    Invalid.
+    """
     keys: list[jose.PublicKey] = []
     for text in texts:
         try:
             members = jose.render_public_jwk(load_pem_public_key(text.encode()))
-        except (ValueError, jose.InvalidKey):  # of the library: its message may quote the text
+        except (ValueError, jose.InvalidKey):  # the error of the library may quote the text
             raise Invalid("`jwt_validation_pubkeys` has a text that is not a supported public key in PEM") from None
         algs: tuple[str | None, ...] = ("RS256", "PS256") if members["kty"] == "RSA" else (None,)
         keys += (jose.parse_public_jwk(members if alg is None else {**members, "alg": alg}) for alg in algs)
@@ -119,48 +126,52 @@ def check_role(role: JwtRole) -> None:
             raise Invalid(f"`{name}` must be -1 to {LONGEST_LEEWAY_S} seconds")
     for name in ("bound_audiences", "bound_claims", "claim_mappings"):
         if len(getattr(role, name)) > MAX_VALUES:
-            raise Invalid(f"`{name}` has at most {MAX_VALUES} members")
+            raise Invalid(f"`{name}` may have at most {MAX_VALUES} members")
     for value in role.bound_claims.values():
         values = value if isinstance(value, list) else [value]
         if not 0 < len(values) <= MAX_VALUES or not all(isinstance(one, (str, int, float, bool)) for one in values):
-            raise Invalid(f"a value of `bound_claims` is a text, a number, true, false, or a list of 1 to {MAX_VALUES}")
+            raise Invalid(
+                f"a value of `bound_claims` must be a text, a number, true, false, or a list of 1 to {MAX_VALUES}"
+            )
         if role.bound_claims_type == "glob" and not all(isinstance(one, str) for one in values):
             raise Invalid("with `bound_claims_type` glob, the values of `bound_claims` are texts")
     targets = list(role.claim_mappings.values())
     if "role" in targets or len(set(targets)) < len(targets):
-        raise Invalid("`claim_mappings` has the metadata key `role`, or one metadata key twice")
+        raise Invalid("`claim_mappings` must not have the metadata key `role`, or a metadata key twice")
 
 
 def verify_token(
     unverified_token: str, keys: tuple[jose.PublicKey, ...] | jose.JwkSet, config: JwtConfig
 ) -> dict[str, object]:
-    """Return the claims of a token that one of the keys signed. Its times and its audience are not checked.
+    """Verify the signature of a token with the keys, and return its claims. The times and the audience are not checked
+    here.
 
-    Raises InvalidToken; its code is `unknown_kid` if a set has no key for the token.
+    Raises InvalidToken; with the code `unknown_kid` if a key set has no key for the token.
     """
     header = jose.parse_jws(unverified_token).header
     if config.jwt_supported_algs and header["alg"] not in config.jwt_supported_algs:
-        raise jose.InvalidToken("the algorithm of the token is none of `jwt_supported_algs`")
+        raise jose.InvalidToken("the algorithm of the token is not in `jwt_supported_algs`")
     if isinstance(keys, jose.JwkSet):
         return jose.parse_claims(jose.verify_jws(unverified_token, key_for=keys.key_for, typ=_TYPES).payload)
     for key in filter(lambda key: key.accepts(header["alg"]), keys):
         try:
             jws = jose.verify_jws(unverified_token, key_for=partial(_choose, key), typ=_TYPES)
         except jose.InvalidToken:
-            continue  # another key may have signed
+            continue  # another key may have signed the token
         return jose.parse_claims(jws.payload)
     raise jose.InvalidToken("no key of the configuration verifies the signature")
 
 
 def _choose(key: jose.PublicKey, header: jose.Header) -> jose.PublicKey:
-    """Return the key for any header: a key in PEM has no `kid`."""
+    """Return `key` whatever `kid` the header has, since a key in PEM has no `kid`."""
     return key
 
 
 def check_claims(role: JwtRole, claims: Mapping[str, object], *, issuer: str, now: int) -> tuple[str, dict[str, str]]:
-    """Return the user of a verified token, and the metadata that the role maps from its claims. Raises InvalidToken.
+    """Check the claims of a verified token against a role; return the user, and the metadata that the role maps from
+    claims. Raises InvalidToken.
 
-    `issuer`: the required `iss`; empty text for any.
+    `issuer`: the required `iss`; empty: any.
     """
     _check_times(role, claims, now=now)
     if "cnf" in claims:
@@ -183,11 +194,11 @@ def check_claims(role: JwtRole, claims: Mapping[str, object], *, issuer: str, no
             raise jose.InvalidToken(f"claim {name[:100]!a} does not match any associated bound claim values")
     user = find_claim(claims, role.user_claim) if role.user_claim_json_pointer else claims.get(role.user_claim)
     if not isinstance(user, str) or not 0 < len(user) <= MAX_TEXT:
-        raise jose.InvalidToken(f"claim {role.user_claim[:100]!a} is no text of 1 to {MAX_TEXT} characters")
+        raise jose.InvalidToken(f"claim {role.user_claim[:100]!a} is not a text of 1 to {MAX_TEXT} characters")
     if role.groups_claim:
         groups = _as_list(find_claim(claims, role.groups_claim))
         if not all(isinstance(one, str) for one in groups):
-            raise jose.InvalidToken(f"claim {role.groups_claim[:100]!a} is missing, or is no list of texts")
+            raise jose.InvalidToken(f"claim {role.groups_claim[:100]!a} is missing, or is not a list of texts")
     metadata: dict[str, str] = {}
     for name, target in role.claim_mappings.items():
         value = find_claim(claims, name)
@@ -199,7 +210,9 @@ def check_claims(role: JwtRole, claims: Mapping[str, object], *, issuer: str, no
 
 
 def find_claim(claims: Mapping[str, object], name: str) -> object | None:
-    """Return a claim by its name, or by a JSON pointer (RFC 6901) if the name begins with a slash; None for none."""
+    """Return the claim `name`; a name that begins with a slash is a JSON pointer (RFC 6901). Return None if the token
+    has no such claim.
+    """
     if not name.startswith("/"):
         return claims.get(name)
     value: object = claims
@@ -215,7 +228,9 @@ def find_claim(claims: Mapping[str, object], name: str) -> object | None:
 
 
 def _check_times(role: JwtRole, claims: Mapping[str, object], *, now: int) -> None:
-    """Check the times of a token, one of which is needed. A missing `exp` or `nbf` is computed from the others."""
+    """Check the times of a token. The token must have `exp`, `nbf` or `iat`; a missing `exp` or `nbf` is computed from
+    the others. Raises InvalidToken.
+    """
     times = {name: jose.numeric_date(claims, name) for name in ("iat", "nbf", "exp") if name in claims}
     if not times:
         raise jose.InvalidToken("no issued at (iat), not before (nbf), or expiration time (exp) claims in token")
@@ -237,7 +252,9 @@ def _as_list(value: object) -> list[object]:
 
 
 def _matches(expected: object, actual: object, *, is_glob: bool) -> bool:
-    """Return whether a value of a claim is the expected one; 1 equals 1.0, and neither equals `true`."""
+    """Return whether the value of a claim equals the expected value. 1 equals 1.0, and neither equals `true`.
+    `is_glob`: `*` in `expected` stands for any text.
+    """
     if isinstance(expected, bool) or isinstance(actual, bool):
         return expected is actual
     if is_glob and isinstance(expected, str):

@@ -12,14 +12,14 @@ from ostiaryd.secrets.model.request import MAX_NUMBER
 DEFAULT_VERSIONS = 10
 MAX_VERSIONS = 1000
 MAX_VALUE = 64 << 10
-"""Maximum bytes of a value as JSON; the limit also applies to the result of a merge patch."""
+"""Maximum number of bytes of a value as JSON, also of the result of a merge patch."""
 MAX_CUSTOM = 64
 MAX_CUSTOM_KEY, MAX_CUSTOM_VALUE = 128, 512
 
 
 class MountConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """The default settings for the secrets of a mount. `max_versions` of 0 means the default of the server;
-    `delete_after` in microseconds.
+    """The default settings for the secrets of a mount. `max_versions`: 0 stands for the default of the server.
+    `delete_after`: microseconds.
     """
 
     max_versions: int = 0
@@ -28,10 +28,10 @@ class MountConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Secret(msgspec.Struct, frozen=True, kw_only=True):
-    """A secret without its values. `current_version` is 0 until a value is stored.
+    """A secret without its values. `current_version`: 0 until a value is stored.
 
-    `reader`: the id of the agent or person that last read a value, at about `read_at`. `is_canary`: true if no honest
-    agent reads the secret.
+    `reader`: the id of the agent or person that last read a value, `read_at` the approximate time of that read.
+    `is_canary`: no honest agent reads the secret.
     """
 
     current_version: int = 0
@@ -48,7 +48,9 @@ class Secret(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LastSecretUse(msgspec.Struct, frozen=True, kw_only=True):
-    """The last read and change of a secret. `rotated_at`: the time of the current version. Times in microseconds."""
+    """The last read and the last change of a secret. `rotated_at`: the time at which the current version was stored.
+    Times are microseconds since the epoch.
+    """
 
     mount: str
     path: str
@@ -60,7 +62,9 @@ class LastSecretUse(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UseFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """A search for secrets below `mount` and `folder`: never read, last read by `reader`, or unchanged since a time."""
+    """A search for secrets below `mount` and `folder`: secrets that were never read, were last read by `reader`, or
+    have not changed since a time.
+    """
 
     mount: str
     folder: str = ""
@@ -70,7 +74,9 @@ class UseFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Version(msgspec.Struct, frozen=True, kw_only=True):
-    """A version of a secret. `deleted_at` may be in the future. A destroyed version has no value."""
+    """A version of a secret. `deleted_at`: the time from which the version counts as deleted, which may be in the
+    future. A destroyed version has no value.
+    """
 
     version: int
     wrapped_key: bytes | None
@@ -93,18 +99,18 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def kept_versions(secret: Secret, mount: MountConfig) -> int:
-    """Return the number of versions of a secret that are kept."""
+    """Return the number of versions of a secret that the server keeps."""
     return secret.max_versions or mount.max_versions or DEFAULT_VERSIONS
 
 
 def deletion_time(secret: Secret, mount: MountConfig, *, now: int) -> int | None:
-    """Return the time at which a version that is written now will be deleted; None for never."""
+    """Return the time at which a version that is written now will count as deleted; None: never."""
     after = min((one for one in (secret.delete_after, mount.delete_after) if one), default=0)
     return now + after if after else None
 
 
 def check_cas(cas: int | None, *, current: int, is_required: bool) -> None:
-    """Check that the current version has the number `cas`; 0 means that there is no version. Raises Invalid."""
+    """Check that the current version has the number `cas`; 0: the secret has no version. Raises Invalid."""
     if cas is None:
         if is_required:
             raise Invalid("check-and-set parameter required for this call", code="cas_required")
@@ -114,29 +120,29 @@ def check_cas(cas: int | None, *, current: int, is_required: bool) -> None:
 
 
 def parse_number(value: int | str) -> int:
-    """Return the number of a version from a request; 0 means the current version. Raises Invalid."""
+    """Return the number of a version in a request; 0 stands for the current version. Raises Invalid."""
     if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 16:
         value = int(value)
     if not isinstance(value, int) or not 0 <= value <= MAX_NUMBER:
-        raise Invalid(f"a version is a number of 0 to {MAX_NUMBER}")
+        raise Invalid(f"the version must be a number from 0 to {MAX_NUMBER}")
     return value
 
 
 def check_max_versions(count: int) -> int:
-    """Return a valid number of versions to keep. Raises Invalid."""
+    """Return `count` if it is a valid number of versions to keep. Raises Invalid."""
     if not 0 <= count <= MAX_VERSIONS:
         raise Invalid(f"`max_versions` must be 0 to {MAX_VERSIONS}")
     return count
 
 
 def check_custom(custom: Mapping[str, str]) -> dict[str, str]:
-    """Return valid custom metadata. Raises Invalid."""
+    """Return the custom metadata if they are valid. Raises Invalid."""
     if len(custom) > MAX_CUSTOM:
-        raise Invalid(f"`custom_metadata` has at most {MAX_CUSTOM} keys")
+        raise Invalid(f"`custom_metadata` may have at most {MAX_CUSTOM} keys")
     for key, value in custom.items():
         if not 0 < len(key.encode()) <= MAX_CUSTOM_KEY or len(value.encode()) > MAX_CUSTOM_VALUE:
             raise Invalid(
-                f"a key of `custom_metadata` has 1 to {MAX_CUSTOM_KEY} bytes, a value at most {MAX_CUSTOM_VALUE}"
+                f"a key of `custom_metadata` must have 1 to {MAX_CUSTOM_KEY} bytes, a value at most {MAX_CUSTOM_VALUE}"
             )
         if not (key.isprintable() and value.isprintable()):
             raise Invalid("`custom_metadata` contains a character that is not printable")

@@ -1,10 +1,11 @@
 """Leases: accounts that the server created at another system for an agent, and that it removes there at their end.
 
-A lease is written before its account is created. Its state says which act at the other system is owed:
+A lease is stored before its account is created. The state of the lease determines the next step at the other
+system:
 
-    creating    the account may or may not exist; without a confirmation it is removed
+    creating    the account may exist or not; if its creation is not confirmed in time, the account is removed
     live        the account exists and belongs to the holder
-    revoking    the account is to be removed, however often that must be tried
+    revoking    the account must be removed; the server tries again until it succeeds
 """
 
 from __future__ import annotations
@@ -17,27 +18,27 @@ from ostiary.protocol.errors import Invalid
 from ostiaryd.secrets.model.request import SECOND
 
 KIND = "lease"
-"""kind of a holding that is a lease"""
+"""kind of the holdings that are leases"""
 DEFAULT_TTL = 3600 * SECOND
 LONGEST_TTL = 86_400 * SECOND
-"""Maximum lifetime of a lease with all its renewals, in microseconds."""
+"""Maximum microseconds of a lease, with all its renewals."""
 CREATE_S = 20
-"""Seconds after the creation of a lease within which the creation of its account must have started at the other
+"""Seconds after the creation of a lease within which the server must begin to create the account at the other
 system.
 """
 TAKEOVER_S = 60
-"""Seconds after which the account of an unconfirmed lease is removed, and after which another process may retry
-a claimed revocation.
+"""Seconds after which the account of an unconfirmed lease is removed, and after which another process may repeat a
+claimed removal.
 """
 RETRY_S = (1, 2, 5, 15, 30, 60, 120, 300)
-"""Seconds between attempts to revoke; the last value repeats until an attempt succeeds."""
+"""Seconds between the attempts to remove an account; the last value repeats until an attempt succeeds."""
 STUCK_ATTEMPTS = 4
-"""Number of failed attempts after which a revocation counts as stuck, and a ledger entry reports it once."""
+"""Number of failed attempts after which a removal counts as stuck, and one ledger entry reports it."""
 MAX_ERROR = 300
 
 
 class LeaseState(StrEnum):
-    """States of a lease. The state determines the next act at the other system."""
+    """The states of a lease, which determine the next step at the other system."""
 
     CREATING = "creating"
     LIVE = "live"
@@ -45,15 +46,17 @@ class LeaseState(StrEnum):
 
 
 class LeaseStatements(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The statements of a lease, copied from its role when the lease was issued. Empty: the default statements."""
+    """The statements of a lease, copied from the role when the lease was issued. An empty list stands for the default
+    statements.
+    """
 
     revocation: tuple[str, ...] = ()
     renewal: tuple[str, ...] = ()
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
-    """A lease. Times in microseconds: a renewal moves `expires_at`, up to `max_at`; `due_at` is the time of the
-    next act at the other system.
+    """A lease. A renewal moves `expires_at`, at most to `max_at`. `due_at`: the time of the next act at the other
+    system. Times are microseconds since the epoch.
     """
 
     lease_id: str
@@ -75,31 +78,33 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def mount(self) -> str:
-        """The mount of the engine that issued the lease, which determines the system with the account."""
+        """Return the mount of the engine that issued the lease, which determines the system that has the account."""
         return self.lease_id.partition("/")[0]
 
     @property
     def config(self) -> str:
-        """The path of the configuration, such as `database/config/shop`."""
+        """Return the path of the configuration of that system, such as `database/config/shop`."""
         return f"{self.mount}/config/{self.database}"
 
     @property
     def is_stuck(self) -> bool:
-        """Return whether the revocation has failed so often that a person must look at it."""
+        """Return whether the removal of the account has failed at least `STUCK_ATTEMPTS` times, so that a person must
+        act.
+        """
         return self.state is LeaseState.REVOKING and self.attempts >= STUCK_ATTEMPTS
 
 
 def next_try(attempts: int, *, now: int) -> int:
-    """Return the time of the next attempt, by the number of failed attempts."""
+    """Return the time of the next attempt after `attempts` failed attempts."""
     return now + RETRY_S[min(attempts, len(RETRY_S)) - 1] * SECOND
 
 
 def choose_end(lease: Lease, increment_us: int | None, *, default_ttl: int, now: int) -> int:
-    """Return the new end of a lease that is renewed now: by the requested increment, or by the default lifetime of its
-    role.
+    """Return the new end (microseconds) of a lease that is renewed now: by the requested increment, or, if None, by the
+    role's default lifetime.
 
     Raises Invalid if the lease has reached its maximum lifetime.
     """
     if now >= lease.max_at:
-        raise Invalid("the lease has reached its longest life", hint="request new credentials")
+        raise Invalid("the lease has reached its maximum lifetime", hint="request new credentials")
     return min(now + (increment_us or default_ttl), lease.max_at)

@@ -1,7 +1,7 @@
 """Roles at login methods that agents enabled, roles for child tokens, and secret IDs of AppRole.
 
-The authority of a role of `ROLE_METHODS` is a secret ID without a text. The authority carries the scopes and bounds of
-the token that wrote the role.
+The authority of a role of `ROLE_METHODS` is stored as a secret ID without a text, and has the scopes and bounds of the
+token that wrote the role.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from ostiary.protocol.errors import Invalid
 from ostiary.protocol.proxies import is_within, parse_networks
 
 KIND = "vault_secret_id"
-"""kind of the holding of a secret ID"""
+"""kind of the holdings that are secret IDs"""
 ROLE_METHODS = ("cert", "jwt", "kubernetes")
-"""types of login methods whose roles carry the authority of their writer"""
+"""types of login methods whose roles have the authority of the token that wrote the role"""
 TOKEN_MOUNT = "auth/token"
 """the mount of roles for child tokens"""
 MAX_ROLES = 100
-"""Maximum number of roles of an agent at a mount."""
+"""Maximum number of roles of one agent at one mount."""
 MAX_SECRET_IDS = 1000
 LONGEST_SECRET_ID_S = 30 * 86_400
 LONGEST_AUTHORITY_S = 365 * 86_400
-"""Maximum time in seconds for which a role of a JWT method gives tokens after it was written."""
+"""Maximum seconds after its last write for which a role of a JWT method issues tokens."""
 CONFIG = ""
-"""the name of the row that holds an agent's configuration of a JWT method"""
+"""the name, in the table of roles, of the row with an agent's configuration of a JWT method"""
 MAX_SETTINGS = 16 << 10
 MAX_NETWORKS = 32
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
 class LoginRole(NamedTuple):
-    """A role of an agent. `settings` are the members of the API, checked by the engine that wrote them."""
+    """A role of an agent at a login method. `settings`: the members of the API, which the engine has checked."""
 
     mount: str
     agent: str
@@ -47,7 +47,7 @@ class LoginRole(NamedTuple):
 
 
 class RoleBody(msgspec.Struct):
-    """The members of a role in a request that bound its tokens; an omitted member keeps its present value."""
+    """The members of a request that limit the tokens of a role. An absent member keeps its present value."""
 
     token_bound_cidrs: str | list[str] | UnsetType = UNSET
     token_explicit_max_ttl: int | str | UnsetType = UNSET
@@ -76,13 +76,13 @@ TOKEN_DEFAULTS: Mapping[str, object] = {
     "token_ttl": 0,
     "token_type": "default",
 }
-"""The members of `RoleBody` in an answer, if no request stated them."""
+"""The values of the members of `RoleBody` in a response if no request has set them."""
 
 
 class SecretId(msgspec.Struct, frozen=True, kw_only=True):
-    """A secret ID of a role without its text. It carries the scopes and bounds of the token that generated it.
+    """A secret ID of a role without its text, with the scopes and bounds of the token that generated it.
 
-    `uses_left`: 0 for no limit, -1 when it is used up.
+    `uses_left`: 0: no limit; -1: no uses left.
     """
 
     mount: str
@@ -94,7 +94,7 @@ class SecretId(msgspec.Struct, frozen=True, kw_only=True):
     networks: list[str]
     uses: int
     bounds: tuple[tuple[str, ...], ...]
-    """the lists of Vault policies of the token that generated it: each must permit a request"""
+    """the lists of Vault policies of the token that generated the secret ID; each list must permit a request"""
     scopes: frozenset[str]
     details: tuple[ToolDetail, ...]
     uses_left: int
@@ -103,25 +103,25 @@ class SecretId(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_role_name(name: str) -> str:
-    """Return the name of a role. Raises Invalid."""
+    """Return `name` if it is a valid name of a role. Raises Invalid."""
     if not _NAME.fullmatch(name):
-        raise Invalid("the name of a role has 1 to 128 letters, digits, dots, hyphens and underscores")
+        raise Invalid("the name of a role must have 1 to 128 letters, digits, dots, hyphens and underscores")
     return name
 
 
 def check_networks(networks: list[str], *, field: str) -> list[str]:
-    """Return networks. Raises Invalid."""
+    """Return the networks if they are valid. `field`: the member, for the error. Raises Invalid."""
     if len(networks) > MAX_NETWORKS:
-        raise Invalid(f"`{field}` has at most {MAX_NETWORKS} networks")
+        raise Invalid(f"`{field}` may have at most {MAX_NETWORKS} networks")
     try:
         parse_networks(" ".join(networks))
     except ValueError:
-        raise Invalid(f"`{field}` has a text that is not a network", hint="such as 192.0.2.0/24") from None
+        raise Invalid(f"`{field}` has a text that is not a network", hint="write a network as 192.0.2.0/24") from None
     return networks
 
 
 def are_within(networks: list[str], bounds: list[str]) -> bool:
-    """Return whether each network lies in one of the bounds; true without bounds."""
+    """Return whether each network is within one of `bounds`; True if `bounds` is empty."""
     outer = parse_networks(" ".join(bounds))
     return not bounds or all(
         any(one.version == other.version and one.subnet_of(other) for other in outer)  # type: ignore[arg-type]
@@ -130,5 +130,5 @@ def are_within(networks: list[str], bounds: list[str]) -> bool:
 
 
 def is_in_networks(address: str, networks: list[str]) -> bool:
-    """Return whether an address is in one of the networks; true without networks."""
+    """Return whether an address is in one of `networks`; True if `networks` is empty."""
     return not networks or is_within(address, parse_networks(" ".join(networks)))

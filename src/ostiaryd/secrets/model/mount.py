@@ -1,4 +1,6 @@
-"""Mounts that agents enable at run time, beside the fixed ones: secret engines, and login methods at `auth/`."""
+"""Mounts that agents enable while the server runs, in addition to the fixed mounts: secret engines, and login methods
+at `auth/`.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +12,11 @@ from ostiary.protocol.errors import Invalid
 from ostiaryd.secrets.model.request import SECOND, parse_duration
 
 AUTH = "auth/"
-"""begins the path of a login method"""
+"""beginning of the paths of login methods"""
 MAX_MOUNTS = 100
 MAX_SEGMENTS = 4
 DEFAULT_TTL_S = MAX_TTL_S = 2_764_800
-"""Seconds that the tuning of a mount shows where its own are 0, as in Vault."""
+"""Seconds that the API shows for a mount whose own lifetimes are 0, as Vault does."""
 MAX_DESCRIPTION = 500
 RESERVED = frozenset({"auth", "cubbyhole", "identity", "sys"})
 _PATH = re.compile(
@@ -23,8 +25,8 @@ _PATH = re.compile(
 
 
 class Mount(msgspec.Struct, frozen=True, kw_only=True):
-    """A mount. `path` has no slash at its end; `version` is that of a key-value store. Times to live in seconds; 0 for
-    those of the server.
+    """A mount. `path` has no slash at its end. `version`: the version of a key-value store. Lifetimes are seconds; 0
+    stands for the lifetime of the server.
     """
 
     path: str
@@ -38,7 +40,7 @@ class Mount(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_mount_path(path: str) -> str:
-    """Return the path of a mount without the slash at its end. Raises Invalid."""
+    """Return the path of a mount without the slash at its end. Raises Invalid if the path is not valid."""
     path = path.removesuffix("/")
     if not _PATH.fullmatch(path) or path.partition("/")[0] in RESERVED:
         raise Invalid(
@@ -49,11 +51,11 @@ def check_mount_path(path: str) -> str:
 
 
 def prefixes(path: str) -> list[str]:
-    """Return the paths at which a mount can be that serves this path, the longest first."""
+    """Return the paths of the mounts that could serve a request for `path`, the longest first."""
     segments = path.split("/", MAX_SEGMENTS)[:MAX_SEGMENTS]
     return ["/".join(segments[:count]) for count in range(len(segments), 0, -1)]
 
 
 def parse_ttl(value: object, *, field: str) -> int | None:
-    """Return a time to live of a mount in seconds; None for none. Raises Invalid."""
+    """Return a lifetime of a mount in seconds; None if the request has none. Raises Invalid."""
     return parse_duration(value, field=field) // SECOND if value not in (None, "", 0) else None

@@ -23,7 +23,7 @@ from ostiaryd.secrets.model.request import SECOND, convert_members, is_set, matc
 T = TypeVar("T")
 TYPE = "pki"
 HOLDING = "mount_certificate"
-"""kind of the holdings that are certificates of a mount"""
+"""kind of the holdings that are certificates of mounts"""
 DEFAULT_REF = "default"
 MAX_ISSUERS = 50
 MAX_CHAIN = 8
@@ -42,7 +42,7 @@ DIRECTORY = {
     "organization": NameOID.ORGANIZATION_NAME,
     "ou": NameOID.ORGANIZATIONAL_UNIT_NAME,
 }
-"""Members that are attributes of the subject, in the order of the subject."""
+"""Members of a request that are attributes of the subject, in the order of the subject."""
 _PRINTABLE = re.compile(r"[A-Za-z0-9 '()+,./:=?-]+")
 _PRINTABLE_OIDS = frozenset(
     {NameOID.COUNTRY_NAME, NameOID.DN_QUALIFIER, NameOID.JURISDICTION_COUNTRY_NAME, NameOID.SERIAL_NUMBER}
@@ -91,11 +91,13 @@ _UNSUPPORTED = (
     "use_pss",
     "user_ids",
 )
-"""Members that would change a certificate, and that no certificate of this server has."""
+"""Members of a request that are refused, because they would change a certificate in a way that this server does not
+support.
+"""
 
 
 class Directory(Struct, frozen=True, kw_only=True):
-    """The attributes of a subject beside the common name."""
+    """The attributes of a subject, except the common name."""
 
     country: tuple[str, ...] = ()
     province: tuple[str, ...] = ()
@@ -107,10 +109,10 @@ class Directory(Struct, frozen=True, kw_only=True):
 
 
 class PkiRole(Directory, frozen=True, kw_only=True):
-    """A role: the certificates that its users may get, and their form. Times in seconds; 0 for those of the mount.
+    """A role: the certificates that its users may get, and their form. Times in seconds; 0 stands for the value of the
+    mount.
 
-    The members and their defaults are those of Vault, except for `key_type`: `any` is a key of P-256 where the server
-    generates the key.
+    Members and defaults are those of Vault, except `key_type`: if the server generates the key, `any` is a P-256 key.
     """
 
     issuer_ref: str = DEFAULT_REF
@@ -142,7 +144,7 @@ class PkiRole(Directory, frozen=True, kw_only=True):
 
 
 class CertificateOrder(Struct, frozen=True, kw_only=True):
-    """The members of a request for a certificate of a role, or of a request that is signed as it is."""
+    """The members of a request for a certificate: by a role, or by a certificate request that is signed unchanged."""
 
     csr: str = ""
     common_name: str = ""
@@ -158,7 +160,7 @@ class CertificateOrder(Struct, frozen=True, kw_only=True):
 
 
 class AuthorityOrder(Directory, frozen=True, kw_only=True):
-    """The members of a request for the certificate of an authority, or for its signing request."""
+    """The members of a request for the certificate of an authority, or for its certificate request."""
 
     csr: str = ""
     use_csr_values: bool = False
@@ -176,7 +178,7 @@ class AuthorityOrder(Directory, frozen=True, kw_only=True):
 
 
 class PkiSettings(Struct, frozen=True, kw_only=True):
-    """The settings of a mount. Certificates have the URLs that are stated here, and no others."""
+    """The settings of a mount. Certificates contain only the URLs of these settings."""
 
     issuing_certificates: tuple[str, ...] = ()
     crl_distribution_points: tuple[str, ...] = ()
@@ -186,8 +188,8 @@ class PkiSettings(Struct, frozen=True, kw_only=True):
 
 
 class PkiIssuer(Struct, frozen=True, kw_only=True):
-    """An issuer of a mount. `certificate` is empty while the issuer waits for one; without a key, the issuer is a link
-    of a chain. Times in microseconds.
+    """An issuer of a mount. `certificate` is empty while the issuer waits for its certificate. An issuer without a key
+    is only a part of chains. Times are microseconds since the epoch.
     """
 
     issuer_id: str
@@ -202,13 +204,13 @@ class PkiIssuer(Struct, frozen=True, kw_only=True):
 
     @property
     def x509(self) -> x509.Certificate:
-        """The parsed certificate, which the server has stored."""
+        """Return the certificate of the issuer as a parsed object."""
         return x509.load_der_x509_certificate(self.certificate)
 
 
 class PkiCertificate(Struct, frozen=True, kw_only=True):
-    """A certificate that an issuer of a mount has signed. Times in microseconds; `not_after` is exclusive. `agent` is
-    None for the certificate of an issuer itself.
+    """A certificate that an issuer of a mount has signed. `agent`: None for the certificate of an issuer. `not_after`
+    is exclusive. Times are microseconds since the epoch.
     """
 
     serial: str
@@ -225,7 +227,7 @@ class PkiCertificate(Struct, frozen=True, kw_only=True):
 
     @property
     def names(self) -> tuple[CertificateName, ...]:
-        """The alternative names of the certificate."""
+        """Return the alternative names of the certificate."""
         extensions = x509.load_der_x509_certificate(self.der).extensions
         with suppress(x509.ExtensionNotFound):
             return certificate_names(extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
@@ -233,8 +235,8 @@ class PkiCertificate(Struct, frozen=True, kw_only=True):
 
 
 def read_members(body: Mapping[str, Any], kind: type[T]) -> T:
-    """Return the members of a body as a value of a type. Lists may be text with commas, and numbers and truth values
-    may be text, as the Vault command line sends them. Raises Malformed, Invalid.
+    """Return the members of a body as a value of the type `kind`. A list may be a text with commas, and a number or a
+    truth value may be a text, as the Vault command line sends them. Raises Malformed, Invalid.
     """
     for name in _UNSUPPORTED:
         if is_set(body.get(name)):
@@ -254,15 +256,17 @@ def read_members(body: Mapping[str, Any], kind: type[T]) -> T:
 
 def _read_texts(value: object, *, field: str) -> list[str]:
     if not isinstance(value, str) and not (isinstance(value, list) and all(isinstance(one, str) for one in value)):
-        raise Malformed(f"`{field}` is not a list of texts")
+        raise Malformed(f"`{field}` must be a list of texts")
     texts = parse_texts(value)
     if len(texts) > MAX_TEXTS or any(len(one) > MAX_TEXT for one in texts):
-        raise Invalid(f"`{field}` has at most {MAX_TEXTS} texts of at most {MAX_TEXT} characters")
+        raise Invalid(f"`{field}` may have at most {MAX_TEXTS} texts of at most {MAX_TEXT} characters")
     return texts
 
 
 def choose_key_type(kind: str, bits: int) -> str:
-    """Return the type of a key to generate, from the members `key_type` and `key_bits`. Raises Invalid."""
+    """Return the type of the key to generate, from the members `key_type` (`kind`) and `key_bits` (`bits`). Raises
+    Invalid.
+    """
     if kind in ("any", "ec") and bits in (0, 256, 384):
         return f"P-{bits or 256}"
     if kind == "rsa" and bits in (0, 2048, 3072, 4096):
@@ -271,12 +275,12 @@ def choose_key_type(kind: str, bits: int) -> str:
         return "Ed25519"
     raise Invalid(
         f"there is no key of the type {kind[:32]!a} with {bits} bits",
-        hint="ec with 256 or 384, rsa with 2048, 3072 or 4096, ed25519",
+        hint="use ec with 256 or 384, rsa with 2048, 3072 or 4096, or ed25519",
     )
 
 
 def check_key_type(role: PkiRole, key_type: str) -> None:
-    """Check that a key may be certified under a role. Raises Invalid."""
+    """Check that a role allows certificates for keys of this type. Raises Invalid."""
     kind, _, bits = key_type.partition("-")
     kind = {"P": "ec", "RSA": "rsa", "Ed25519": "ed25519"}[kind]
     if role.key_type not in ("any", kind) or (role.key_bits and bits and int(bits) < role.key_bits):
@@ -285,7 +289,7 @@ def check_key_type(role: PkiRole, key_type: str) -> None:
 
 
 def parse_key_usage(names: Iterable[str]) -> x509.KeyUsage:
-    """Return the key usage with these names of Vault, such as `DigitalSignature`. Raises Invalid."""
+    """Return the key usage extension for names of Vault such as `DigitalSignature`. Raises Invalid."""
     chosen: set[str] = set()
     for name in names:
         usage = _KEY_USAGES.get(name.lower().removeprefix("keyusage"))
@@ -299,7 +303,7 @@ def parse_key_usage(names: Iterable[str]) -> x509.KeyUsage:
 
 
 def parse_usages(role: PkiRole, names: Iterable[str]) -> tuple[Usage, ...]:
-    """Return the extended usages of certificates of a role. Raises Invalid."""
+    """Return the extended key usages of certificates of a role. Raises Invalid."""
     chosen: dict[Usage, None] = {}
     for flag, usage in (("server", "server"), ("client", "client"), ("code_signing", "code")):
         if getattr(role, f"{flag}_flag"):
@@ -315,7 +319,7 @@ def parse_usages(role: PkiRole, names: Iterable[str]) -> tuple[Usage, ...]:
 
 
 def check_role(role: PkiRole) -> PkiRole:
-    """Return a role whose members fit together. Raises Invalid."""
+    """Return the role if its members are valid and fit together. Raises Invalid."""
     if role.key_type != "any":
         choose_key_type(role.key_type, role.key_bits)
     parse_key_usage(role.key_usage)
@@ -324,18 +328,20 @@ def check_role(role: PkiRole) -> PkiRole:
     if role.max_ttl and role.ttl > role.max_ttl:
         raise Invalid('"ttl" value must be less than "max_ttl" value')
     if role.not_before_duration > 3600:
-        raise Invalid("`not_before_duration` is at most an hour")
+        raise Invalid("`not_before_duration` must be at most an hour")
     return role
 
 
 def build_subject(common_name: str, directory: Directory) -> x509.Name:
-    """Return a distinguished name. Raises Invalid."""
+    """Return the distinguished name with this common name and these attributes. Raises Invalid."""
     attributes = [(oid, text) for name, oid in DIRECTORY.items() for text in getattr(directory, name)]
     return _build_name([*attributes, (NameOID.COMMON_NAME, common_name)] if common_name else attributes)
 
 
 def rebuild_subject(subject: x509.Name) -> x509.Name:
-    """Return the subject of a signing request, with its attributes in their default forms. Raises Invalid."""
+    """Return the subject of a certificate request, with its attributes encoded in their default forms. Raises
+    Invalid.
+    """
     return _build_name([(one.oid, one.value if isinstance(one.value, str) else "") for one in subject])
 
 
@@ -343,17 +349,17 @@ def _build_name(attributes: Sequence[tuple[x509.ObjectIdentifier, str]]) -> x509
     for oid, text in attributes:
         check_text(text)
         if (oid in _PRINTABLE_OIDS and not _PRINTABLE.fullmatch(text)) or (oid in _ASCII_OIDS and not text.isascii()):
-            raise Invalid(f"{text!a} has a letter that its attribute of the subject cannot have")
+            raise Invalid(f"{text!a} has a character that is not allowed in this attribute of the subject")
     try:
         return x509.Name([x509.NameAttribute(oid, text) for oid, text in attributes])
     except ValueError:
-        raise Invalid("an attribute of the subject is too long", hint="a country has 2 letters") from None
+        raise Invalid("an attribute of the subject is too long", hint="write a country with 2 letters") from None
 
 
 def check_text(text: str) -> str:
-    """Return an attribute of a subject, if it is printable and not too long. Raises Invalid."""
+    """Return `text` if it can be an attribute of a subject: printable and not too long. Raises Invalid."""
     if not 0 < len(text) <= MAX_COMMON_NAME or not text.isprintable():
-        raise Invalid(f"an attribute of the subject has 1 to {MAX_COMMON_NAME} printable characters")
+        raise Invalid(f"an attribute of the subject must have 1 to {MAX_COMMON_NAME} printable characters")
     return text
 
 
@@ -363,15 +369,14 @@ def read_common_name(subject: x509.Name) -> str:
 
 
 def read_names(order: CertificateOrder, common_name: str) -> tuple[CertificateName, ...]:
-    """Return the names that a request states: the common name if it is a host or a mailbox, and its other names.
-
-    Raises Invalid.
+    """Return the names of the certificate that a request states: its alternative names, and the common name if it is a
+    host or a mailbox. Raises Invalid.
     """
     names = [*map(parse_host, order.alt_names)]
     names += [make_name(NameKind.IP, one) for one in order.ip_sans]
     names += [make_name(NameKind.URI, one) for one in order.uri_sans]
     if common_name and not order.exclude_cn_from_sans:
-        with suppress(Invalid):  # a common name that is no host is in the subject alone
+        with suppress(Invalid):  # a common name that is not a host appears only in the subject
             names.insert(0, parse_host(common_name))
     return check_count(tuple(dict.fromkeys(names)))
 
@@ -439,8 +444,10 @@ def render_serial(serial: str) -> str:
 
 @lru_cache(maxsize=64)
 def find_chain(certificate: bytes, every: tuple[bytes, ...]) -> tuple[bytes, ...]:
-    """Return a certificate and those above it, as far as `every` has them. Cached, because clients without a token ask
-    for chains, and each takes up to `MAX_CHAIN * MAX_ISSUERS` verifications.
+    """Return a certificate, followed by the certificates of the authorities above it that `every` contains.
+
+    The result is cached, because clients without a token can request chains, and each chain takes up to `MAX_CHAIN *
+    MAX_ISSUERS` verifications.
     """
     parsed = {der: x509.load_der_x509_certificate(der) for der in (certificate, *every)}
     chain = [certificate]
@@ -454,7 +461,7 @@ def find_chain(certificate: bytes, every: tuple[bytes, ...]) -> tuple[bytes, ...
 
 
 def is_issued_by(certificate: x509.Certificate, parent: x509.Certificate) -> bool:
-    """Return whether the name and the signature of a certificate are those of a parent."""
+    """Return whether the parent has issued the certificate, by name and signature."""
     try:
         certificate.verify_directly_issued_by(parent)
     except Exception:  # noqa: BLE001 because the errors of the library have no class in common

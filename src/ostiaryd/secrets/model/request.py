@@ -1,4 +1,6 @@
-"""Requests and answers of the Vault HTTP API, independent of HTTP; paths, patterns, durations and times of the API."""
+"""Requests and responses of the Vault HTTP API, independent of HTTP; and the paths, patterns, durations and times of
+the API.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,7 @@ _DURATION = re.compile(r"(?:(\d{1,10})h)?(?:(\d{1,10})m)?(?:(\d{1,10})s?)?")
 
 
 class SecretAction(StrEnum):
-    """An action on a secret or a key, as policies name it."""
+    """An action on a secret or a key, by the name that policies use."""
 
     READ = "read_secret"
     WRITE = "write_secret"
@@ -51,11 +53,11 @@ ENTRY_ACTIONS = {
     SecretAction.SEAL: "vault.seal",
     SecretAction.TOKEN: "vault.read",
 }
-"""Action of the ledger entry, by the action in policies."""
+"""The action of the ledger entry for each action in policies."""
 
 
 class VaultMethod(StrEnum):
-    """An operation of the API. POST and PUT both write; `GET ?list=true` is the same as the method LIST."""
+    """A method of the API. POST and PUT are both writes; `GET ?list=true` is the same as the method LIST."""
 
     READ = "read"
     WRITE = "write"
@@ -71,25 +73,27 @@ class UnsupportedOperation(Refused):
 
 
 class NothingStored(NotFound):
-    """The path has no value, or no engine knows the route. Without a value, the answer has no message, as in Vault."""
+    """The path has no value, or no engine has the route. If the path has no value, the response contains no message, as
+    in Vault.
+    """
 
     code = "nothing_stored"
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer of an engine. `data`: the member `data` of the envelope, or None."""
+    """The response of an engine. `data`: the member `data` of the response's envelope; None if there is none."""
 
     data: Any = None
     status: int = 200
     lease_s: int = 0
-    """`lease_duration` of the envelope"""
+    """the member `lease_duration` of the envelope, in seconds"""
     auth: Any = None
     wrap_info: Any = None
     """the wrapping token, if the answer is wrapped"""
     lease_id: str = ""
     is_renewable: bool = False
     upstream: Any = None
-    """the act at another system that follows, from `model.upstream`; the answer of the act replaces this one"""
+    """the request to another system that must follow the act (`model.upstream`); its result replaces this response"""
 
     def __repr__(self) -> str:
         """Return only the status: the data is secret."""
@@ -97,21 +101,21 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VaultRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A request to an engine: the path below the mount, the members of the body, and the query."""
+    """A request to an engine: the method, the path below the mount, the members of the body, and the query."""
 
     method: VaultMethod
     path: str
     body: Mapping[str, Any]
     query: Mapping[str, str]
     private_key: PrivateKey | None = None
-    """a key that was generated for the request, outside of the act (`pki.KeyNeeded`)"""
+    """the private key that the server generated for the request before the act (`pki_issuers.KeyNeeded`)"""
 
     def __repr__(self) -> str:
         """Return only method and path: the body is secret."""
         return f"VaultRequest({self.method} {self.path})"
 
     def read_body(self, kind: type[T], *, has_nulls: bool = True) -> T:
-        """Return the body as a value of a type. As in Vault, unknown members are ignored. Raises Malformed.
+        """Return the body as a value of the type `kind`. Unknown members are ignored, as in Vault. Raises Malformed.
 
         The command line sends each member as a text, so numbers and truth values are read from texts too. `has_nulls`:
         False if `null` means that a member is absent.
@@ -140,47 +144,49 @@ def is_set(value: object) -> bool:
 
 
 class PathParts(NamedTuple):
-    """The path of a request to an engine, divided at the first slash."""
+    """The path of a request to an engine: the part before the first slash, and the rest."""
 
     head: str
     rest: str
 
 
 def check_path(path: str) -> str:
-    """Return a valid path below `/v1/`. A slash at the end stays, because a list needs one. Raises Malformed.
+    """Return the path below `/v1/` if it is valid. A slash at the end is kept, since a list needs it. Raises Malformed.
 
-    The path was percent-decoded once. A path that two readers could understand differently is refused: empty segments,
-    `.` and `..`, segments of dots only, control characters, backslashes, percent signs, text that is not in Unicode
+    The path was percent-decoded once. A path that two programs could read differently is refused: empty segments,
+    segments of dots only (`.` and `..`), control characters, backslashes, percent signs, text that is not in Unicode
     normal form C, and the character that replaces bytes that are not UTF-8.
     """
     if not 0 < len(path) <= MAX_PATH:
-        raise Malformed(f"a path has 1 to {MAX_PATH} characters")
+        raise Malformed(f"the path must have 1 to {MAX_PATH} characters")
     if unicodedata.normalize("NFC", path) != path:
         raise Malformed("the path is not in Unicode's normal form C")
     if any(letter in path for letter in "\\%\ufffd") or not _CONTROL.isdisjoint(map(unicodedata.category, path)):
         raise Malformed(
-            "the path contains a control character, a backslash, a percent sign, or bytes that are no UTF-8"
+            "the path contains a control character, a backslash, a percent sign, or bytes that are not UTF-8"
         )
     segments = path.removesuffix("/").split("/")
     if any(not segment.strip(".") for segment in segments):
-        raise Malformed("the path contains an empty segment, or a segment of dots alone")
+        raise Malformed("the path contains an empty segment, or a segment of dots only")
     return path
 
 
 def split_path(path: str) -> PathParts:
-    """Return the first segment of a path, and the rest after the slash."""
+    """Return the first segment of a path, and the part after its slash."""
     head, _, rest = path.partition("/")
     return PathParts(head, rest)
 
 
 def parse_duration(value: object, *, field: str) -> int:
-    """Return a duration in microseconds, from a number of seconds or text such as `1h30m` and `90s`. Raises Invalid."""
+    """Return a duration in microseconds, from a number of seconds or from a text such as `1h30m` or `90s`. `field`: the
+    member, for the error. Raises Invalid.
+    """
     if isinstance(value, int) and not isinstance(value, bool):
         seconds = value
     else:
         match = _DURATION.fullmatch(value) if isinstance(value, str) else None
         if match is None:
-            raise Invalid(f"`{field}` is not a duration", hint="such as 3600 or 1h30m")
+            raise Invalid(f"`{field}` is not a duration", hint="write a duration as 3600 or 1h30m")
         hours, minutes, rest = (int(part or 0) for part in match.groups())
         seconds = hours * 3600 + minutes * 60 + rest
     if not 0 <= seconds <= MAX_DURATION_S:
@@ -194,7 +200,9 @@ def parse_texts(value: str | list[str]) -> list[str]:
 
 
 def matches_glob(pattern: str, text: str) -> bool:
-    """Return whether a pattern matches a text; `*` stands for any characters. The time is linear."""
+    """Return whether a pattern, in which `*` stands for any text, matches `text`. The time is linear in the length of
+    the text.
+    """
     first, *rest = pattern.split("*")
     if not rest:
         return pattern == text
@@ -211,7 +219,7 @@ def matches_glob(pattern: str, text: str) -> bool:
 
 
 def render_duration(microseconds: int) -> str:
-    """Return a duration in the format of the API, `1h30m0s`."""
+    """Return a duration in the form of the API, such as `1h30m0s`."""
     minutes, seconds = divmod(microseconds // SECOND, 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
@@ -220,7 +228,7 @@ def render_duration(microseconds: int) -> str:
 
 
 def render_time(at: int | None) -> str:
-    """Return a time in the format of the API (RFC 3339); empty text for no time."""
+    """Return a time in the form of the API (RFC 3339); an empty text for None."""
     if at is None:
         return ""
     return (_EPOCH + timedelta(microseconds=at)).isoformat(timespec="microseconds").replace("+00:00", "Z")

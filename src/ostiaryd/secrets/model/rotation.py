@@ -1,9 +1,9 @@
 """Rotation of stored values: a member of a secret gets a new value on a schedule, by its service.
 
-A service gets two calls, and both values work between the calls, in the grace:
+A service gets two calls. Between the calls, in the grace period, the service accepts both values:
 
-    rotate    from now on, the service accepts the new value too
-    retire    from now on, the service accepts the new value alone
+    rotate    from now on, the service must accept the new value, too
+    retire    from now on, the service must accept only the new value
 
     url            both are signed calls: POST {"type": "secret.rotate", "data": {"path", "member", "value"}}, and
                    {"type": "secret.retire", "data": {"path", "member"}} (Standard Webhooks 1.0.0)
@@ -40,11 +40,11 @@ KEY_BYTES = 32
 MAX_MEMBER = 128
 ROTATE, RETIRE = "secret.rotate", "secret.retire"
 REGISTRATION_TOKEN = "registration_access_token"
-"""The member of a secret with the token that manages the registration of an OAuth client (RFC 7592)."""
+"""The member of a secret that contains the token for the registration of an OAuth client (RFC 7592)."""
 MAX_REGISTRATION = 32 << 10
 MAX_COMMANDS, MAX_ARGUMENTS, LONGEST_COMMAND_S = 100, 32, 40
 _SET_BY_PROVIDER = (REGISTRATION_TOKEN, "registration_client_uri", "client_secret_expires_at", "client_id_issued_at")
-"""Members of a registration that its update must not contain (RFC 7592 section 2.2)."""
+"""Members of a registration that a request to update the registration must not contain (RFC 7592 section 2.2)."""
 
 
 class ServiceRefused(Unavailable):
@@ -54,7 +54,7 @@ class ServiceRefused(Unavailable):
 
 
 class RotationConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """The rotation of a member of a secret, by one of three services. `period` and `grace` in seconds."""
+    """The rotation of one member of a secret, with one of three kinds of service. `period` and `grace`: seconds."""
 
     member: str
     url: str = ""
@@ -65,12 +65,14 @@ class RotationConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def service(self) -> str:
-        """The service for entries of the ledger: a host, or the name of a command."""
+        """Return the name of the service in ledger entries: the host of the URL, or the name of the command."""
         return self.command or urlsplit(self.url or self.registration).hostname or ""
 
 
 class RotationCommand(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A command that the configuration names. `seconds`: its time. `readable`: further files and folders it reads."""
+    """A rotation command of the configuration. `seconds`: its time limit. `readable`: further files and folders that
+    the command may read.
+    """
 
     run: tuple[str, ...]
     readable: tuple[str, ...] = ()
@@ -79,7 +81,7 @@ class RotationCommand(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class CommandAnswer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The output of a command."""
+    """The output of a rotation command."""
 
     status: Literal["done", "both", "failed"]
     reason: str = ""
@@ -89,18 +91,20 @@ _decode_answer = json_decoder(CommandAnswer)
 
 
 def check_config(path: str, config: RotationConfig) -> RotationConfig:
-    """Return the configuration of a rotation, whose URL the fetcher checks. Raises Invalid, Malformed."""
+    """Return the configuration of a rotation if it is valid. The address of a URL is checked at each request. Raises
+    Invalid, Malformed.
+    """
     mount, rest = split_path(check_path(path))
     if mount != MOUNT or not rest or rest.endswith("/"):
-        raise Invalid(f"the path of a rotated secret begins with {MOUNT}/", hint="such as secret/app/db")
+        raise Invalid(f"the path of a rotated secret must begin with {MOUNT}/", hint="write a path as secret/app/db")
     if not 0 < len(config.member) <= MAX_MEMBER or not config.member.isprintable():
-        raise Invalid(f"`member` has 1 to {MAX_MEMBER} printable characters")
+        raise Invalid(f"`member` must have 1 to {MAX_MEMBER} printable characters")
     if not SHORTEST_PERIOD_S <= config.period <= LONGEST_PERIOD_S:
         raise Invalid(f"`period` must be {SHORTEST_PERIOD_S} to {LONGEST_PERIOD_S} seconds")
     if not 0 <= config.grace < config.period:
         raise Invalid("`grace` must be at least 0 seconds and less than `period`")
     if sum(map(bool, (config.url, config.command, config.registration))) != 1:
-        raise Invalid("a rotation has exactly one of `url`, `command` and `registration`")
+        raise Invalid("a rotation must have exactly one of `url`, `command` and `registration`")
     if config.registration and config.grace:
         raise Invalid("`grace` must be 0 for `registration`", hint="the provider decides how long the old secret works")
     if config.registration and config.member == REGISTRATION_TOKEN:
@@ -109,17 +113,17 @@ def check_config(path: str, config: RotationConfig) -> RotationConfig:
 
 
 def make_value(random: Callable[[int], bytes]) -> str:
-    """Return a new value of 256 random bits, in letters, digits, hyphens and underscores."""
+    """Return a new random value of 256 bits, written with letters, digits, hyphens and underscores."""
     return base64.urlsafe_b64encode(random(32)).decode().rstrip("=")
 
 
 def render_key(key: bytes) -> str:
-    """Return a signing key in the form of Standard Webhooks."""
+    """Return a signing key as the text that the libraries of Standard Webhooks read."""
     return "whsec_" + base64.b64encode(key).decode()
 
 
 def render_call(kind: str, data: dict[str, Any], *, id: str, now: int, key: bytes) -> tuple[bytes, dict[str, str]]:
-    """Return the body and the headers of a signed call; `now` in microseconds."""
+    """Return the body and the headers of a signed call. `now`: microseconds since the epoch."""
     at = now // SECOND
     body = msgspec.json.encode({"type": kind, "timestamp": datetime.fromtimestamp(at, UTC).isoformat(), "data": data})
     signed = b".".join((id.encode(), str(at).encode(), body))
@@ -131,7 +135,9 @@ def render_call(kind: str, data: dict[str, Any], *, id: str, now: int, key: byte
 
 
 def parse_commands(document: Mapping[str, Any]) -> dict[str, RotationCommand]:
-    """Return the commands of a TOML document with a table `[command.NAME]` for each. Raises Invalid."""
+    """Return the rotation commands by name, from a TOML document with a table `[command.NAME]` for each. Raises
+    Invalid.
+    """
     if unknown := set(document) - {"command"}:
         raise Invalid(f"rotation commands: unknown key {min(unknown)[:64]!a}", hint="write tables [command.NAME]")
     try:
@@ -139,10 +145,10 @@ def parse_commands(document: Mapping[str, Any]) -> dict[str, RotationCommand]:
     except msgspec.ValidationError as error:
         raise Invalid(f"rotation commands: {error}") from None
     if len(commands) > MAX_COMMANDS:
-        raise Invalid(f"there are more than {MAX_COMMANDS} rotation commands")
+        raise Invalid(f"the file has more than {MAX_COMMANDS} rotation commands")
     for name, command in commands.items():
         if not 1 <= len(command.run) <= MAX_ARGUMENTS:
-            raise Invalid(f"rotation command {name[:64]!a}: `run` has 1 to {MAX_ARGUMENTS} texts")
+            raise Invalid(f"rotation command {name[:64]!a}: `run` must have 1 to {MAX_ARGUMENTS} texts")
         for path in (command.run[0], *command.readable):
             if not path.startswith("/"):
                 raise Invalid(f"rotation command {name[:64]!a}: {path[:64]!a} is not an absolute path")
@@ -154,15 +160,16 @@ def parse_commands(document: Mapping[str, Any]) -> dict[str, RotationCommand]:
 
 
 def render_input(kind: str, data: Mapping[str, str], *, id: str, current: Mapping[str, object]) -> bytes:
-    """Return the input of a command: one line of JSON, then the end. `current` is the value in force."""
+    """Return the input of a rotation command: one line of JSON. `current`: the present value of the secret."""
     return msgspec.json.encode({"type": kind, "id": id, **data, "current": current}) + b"\n"
 
 
 def parse_output(status: int, output: bytes, *, hidden: Iterable[object]) -> bool:
-    """Return whether the old value still works, after a command has accepted the new one.
+    """Return whether the old value still works after a rotation command has accepted the new value. Raises
+    ServiceRefused if the command failed.
 
-    `status` is the exit status of the command. The texts in `hidden`, also within lists and objects, are replaced in
-    the reason of a failure. Raises ServiceRefused.
+    `status`: the exit status of the command. The texts in `hidden`, also those in lists and objects, are removed from
+    the reason of a failure.
     """
     try:
         answer = _decode_answer(output)
@@ -178,12 +185,12 @@ def parse_output(status: int, output: bytes, *, hidden: Iterable[object]) -> boo
         end = f"was ended by signal {-status}" if status < 0 else f"ends with exit status {status}"
         raise ServiceRefused(f"the command {end}")
     if answer is None:
-        raise ServiceRefused('the command prints no answer, such as {"status": "done"}')
+        raise ServiceRefused('the command printed no result such as {"status": "done"}')
     return answer.status == "both"
 
 
 def _list_texts(values: Iterable[object]) -> set[str]:
-    """Return the texts in values, also within lists and objects."""
+    """Return the texts in these values, also those in lists and objects."""
     texts, left = set[str](), [*values]
     while left:
         match left.pop():
@@ -200,7 +207,9 @@ def _list_texts(values: Iterable[object]) -> set[str]:
 
 
 def find_token(current: Mapping[str, object]) -> str:
-    """Return the token of a secret that manages the registration of the client. Raises ServiceRefused."""
+    """Return the member of a secret that is the token for the registration of the OAuth client. Raises
+    ServiceRefused.
+    """
     token = current.get(REGISTRATION_TOKEN)
     if not isinstance(token, str) or not _is_credential(token):
         raise ServiceRefused(f"the secret has no valid `{REGISTRATION_TOKEN}`")
@@ -208,22 +217,22 @@ def find_token(current: Mapping[str, object]) -> str:
 
 
 def parse_registration(status: int, body: bytes, *, current: Mapping[str, object]) -> dict[str, Any]:
-    """Return the registration that a provider answers (RFC 7592 section 3). Raises ServiceRefused."""
+    """Return the registration in the response of a provider (RFC 7592 section 3). Raises ServiceRefused."""
     if status != 200:
         raise ServiceRefused(f"the provider answers {status}")
     try:
         answer = canonical.parse(body, max_bytes=MAX_REGISTRATION)
     except Malformed:
-        raise ServiceRefused("the provider answers no JSON") from None
+        raise ServiceRefused("the response of the provider is not JSON") from None
     if not isinstance(answer, dict) or not all(
         _is_credential(answer[name]) for name in ("client_secret", REGISTRATION_TOKEN) if name in answer
     ):
-        raise ServiceRefused("the provider answers no registration of a client")
+        raise ServiceRefused("the response of the provider is not the registration of a client")
     if (
         not isinstance(answer.get("client_id"), str)
         or current.get("client_id", answer["client_id"]) != answer["client_id"]
     ):
-        raise ServiceRefused("the provider answers the registration of another client")
+        raise ServiceRefused("the response of the provider is the registration of another client")
     return answer
 
 
@@ -232,11 +241,13 @@ def _is_credential(value: object) -> bool:
 
 
 def find_changes(registration: Mapping[str, Any], current: Mapping[str, object], member: str) -> dict[str, str]:
-    """Return the members of a secret that a registration changes: the client secret, and the token beside it."""
+    """Return the members of a secret that must change after a new registration: the client secret (`member`), and the
+    registration access token.
+    """
     answered = {member: registration.get("client_secret"), REGISTRATION_TOKEN: registration.get(REGISTRATION_TOKEN)}
     return {name: value for name, value in answered.items() if value is not None and value != current.get(name)}
 
 
 def render_update(registration: Mapping[str, Any]) -> bytes:
-    """Return the body of an update that changes nothing (RFC 7592 section 2.2)."""
+    """Return the body of an update of a registration that changes no member (RFC 7592 section 2.2)."""
     return msgspec.json.encode({name: value for name, value in registration.items() if name not in _SET_BY_PROVIDER})

@@ -25,20 +25,22 @@ KEY_BYTES = 32
 NONCE_BYTES = 12
 NUMBER_BYTES = 4
 PURPOSE = "secret wrapping key"
-"""Purpose of the key of the keyring that encrypts the wrapping keys."""
+"""Purpose for which the key that encrypts wrapping keys is derived from the keyring."""
 _UNNUMBERED = NONCE_BYTES + KEY_BYTES + 16
-"""Length in bytes of a wrapped data key in the old format without a number. The key of the keyring wrapped such
-data keys; it counts as wrapping key 0.
+"""Number of bytes of an encrypted data key in the old format, without the number of its wrapping key. A key of the
+keyring encrypted such data keys directly; this key counts as wrapping key 0.
 """
 _UNSEAL = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 
 Place = tuple[str, str, int]
-"""Mount, path and version of a value."""
+"""The place of a value: mount, path and version."""
 Random = Callable[[int], bytes]
 
 
 class Envelope(NamedTuple):
-    """An encrypted value with its encrypted data key, which begins with the number of the wrapping key."""
+    """An encrypted value with its encrypted data key. The encrypted data key begins with the number of the wrapping
+    key.
+    """
 
     wrapped_key: bytes
     sealed: bytes
@@ -63,7 +65,7 @@ class WrappingKey(NamedTuple):
 
 
 class DataKey(NamedTuple):
-    """A new data key for a value at a place, with its encrypted form."""
+    """A new data key for a value at a place: the key, and its encrypted form."""
 
     wrapped_key: bytes
     key: bytes
@@ -75,49 +77,49 @@ class DataKey(NamedTuple):
 
 
 def make_data_key(*, under: WrappingKey, place: Place, random: Random) -> DataKey:
-    """Return a new data key for a value at a place."""
+    """Return a new data key for a value at `place`, encrypted with the wrapping key `under`."""
     key = random(KEY_BYTES)
     wrapped = _encrypt(under.key, key, _associated_data(place), random)
     return DataKey(under.number.to_bytes(NUMBER_BYTES) + wrapped, key, place)
 
 
 def seal_under(data_key: DataKey, plain: bytes, *, random: Random) -> Envelope:
-    """Return the encrypted envelope of a value. A data key may be used for one value only."""
+    """Return a value, encrypted with a data key. A data key must be used for one value only."""
     return Envelope(data_key.wrapped_key, _encrypt(data_key.key, plain, _associated_data(data_key.place), random))
 
 
 def seal_value(plain: bytes, *, under: WrappingKey, place: Place, random: Random) -> Envelope:
-    """Return the encrypted envelope of a value at a place, with a new data key."""
+    """Return a value, encrypted with a new data key and bound to its place."""
     return seal_under(make_data_key(under=under, place=place, random=random), plain, random=random)
 
 
 def open_value(envelope: Envelope, *, under: WrappingKey, place: Place) -> bytes:
-    """Return the decrypted value of an envelope. Raises Conflict if the envelope is from another place, or was
+    """Return the decrypted value of an envelope. Raises Conflict if the envelope belongs to another place or was
     changed.
     """
     bound = _associated_data(place)
     wrapped = envelope.wrapped_key[NUMBER_BYTES if under.number else 0 :]
     try:
         return _decrypt(_decrypt(under.key, wrapped, bound), envelope.sealed, bound)
-    except (InvalidTag, ValueError):  # ValueError: shorter than a nonce
+    except (InvalidTag, ValueError):  # ValueError: the ciphertext is shorter than a nonce
         raise damaged() from None
 
 
 def damaged() -> Conflict:
     """Return the refusal for a stored value that cannot be decrypted."""
     return Conflict(
-        "a stored secret does not open: it was changed, or is of another server",
+        "a stored secret cannot be decrypted: it was changed, or another server stored it",
         hint="restore the database and the root key from the same backup",
     )
 
 
 def close_key(key: WrappingKey, *, under: bytes, random: Random) -> bytes:
-    """Return a wrapping key, encrypted with the key of the keyring."""
+    """Return a wrapping key, encrypted with the key `under` of the keyring."""
     return _encrypt(under, key.key, _key_context(key.number), random)
 
 
 def open_key(number: int, sealed: bytes, *, under: bytes) -> WrappingKey:
-    """Return a wrapping key, decrypted with the key of the keyring. Raises Conflict."""
+    """Return the wrapping key in `sealed`, decrypted with the key `under` of the keyring. Raises Conflict."""
     try:
         return WrappingKey(number, _decrypt(under, sealed, _key_context(number)))
     except (InvalidTag, ValueError):
@@ -125,7 +127,7 @@ def open_key(number: int, sealed: bytes, *, under: bytes) -> WrappingKey:
 
 
 def lock_key(key: WrappingKey, *, public: bytes) -> bytes:
-    """Return a wrapping key, encrypted for the unseal key whose public part is given. Raises Invalid."""
+    """Return a wrapping key, encrypted for the unseal key whose public part is `public`. Raises Invalid."""
     try:
         return _UNSEAL.encrypt(key.key, X25519PublicKey.from_public_bytes(public), info=_key_context(key.number))
     except ValueError:  # a point of low order: anyone could compute the shared secret
@@ -133,7 +135,9 @@ def lock_key(key: WrappingKey, *, public: bytes) -> bytes:
 
 
 def unlock_key(number: int, locked: bytes, *, unseal_key: bytes) -> WrappingKey:
-    """Return a wrapping key that `lock_key` has encrypted. Raises Conflict if the ciphertext was changed."""
+    """Return a wrapping key that `lock_key` has encrypted, decrypted with the unseal key. Raises Conflict if the
+    ciphertext was changed.
+    """
     private = X25519PrivateKey.from_private_bytes(unseal_key)
     try:
         return WrappingKey(number, _UNSEAL.decrypt(locked, private, info=_key_context(number)))
@@ -142,7 +146,9 @@ def unlock_key(number: int, locked: bytes, *, unseal_key: bytes) -> WrappingKey:
 
 
 def decode_key(text: str, *, field: str) -> bytes:
-    """Return the bytes of a key in base64url. Raises Malformed; the message does not contain the text."""
+    """Return the bytes of a key in base64url. `field`: the member, for the error. Raises Malformed; the message does
+    not contain the text.
+    """
     try:
         return jose.unb64u(text)
     except Refused:
@@ -150,18 +156,20 @@ def decode_key(text: str, *, field: str) -> bytes:
 
 
 def check_unseal_key(unverified_key: bytes, *, public: bytes) -> bytes:
-    """Return the unseal key if it has the given public part. Raises Forbidden."""
+    """Return the unseal key if its public part is `public`. Raises Forbidden."""
     if len(unverified_key) == KEY_BYTES:
         shown = X25519PrivateKey.from_private_bytes(unverified_key).public_key().public_bytes_raw()
-        if shown == public:  # a public key is no secret, so the time of the comparison shows nothing
+        if shown == public:  # public keys are compared, so the time of the comparison reveals no secret
             return unverified_key
     raise Forbidden(
-        "the unseal key is wrong", hint=f"its fingerprint is {fingerprint(public)}", code="wrong_unseal_key"
+        "the unseal key is wrong",
+        hint=f"the fingerprint of the right unseal key is {fingerprint(public)}",
+        code="wrong_unseal_key",
     )
 
 
 def fingerprint(public: bytes) -> str:
-    """Return the first 16 hexadecimal digits of the SHA-256 of a public key, which people can compare."""
+    """Return the first 16 hexadecimal digits of the SHA-256 of a public key, so that people can compare keys."""
     return sha256(public).hexdigest()[:16]
 
 

@@ -14,7 +14,7 @@ from ostiary.protocol.errors import Forbidden, Malformed
 
 SERVICE = "secretsmanager"
 WINDOW = 300_000_000
-"""Maximum difference between the time of a request and the time of the server, in microseconds."""
+"""Maximum microseconds between the time in a request and the time of the server."""
 ALGORITHM = "AWS4-HMAC-SHA256"
 MAX_HEADERS = 32
 REQUIRED = frozenset({"host", "x-amz-date", "x-amz-target"})
@@ -33,7 +33,9 @@ class SignatureRefused(Forbidden):
 
 
 class SignedRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A request whose format, time and body hash are verified. Its signature is not verified yet."""
+    """A signed request whose format, time and body hash are checked. Its signature is not verified yet
+    (`has_signature_of`).
+    """
 
     key_id: str
     day: str
@@ -43,11 +45,11 @@ class SignedRequest(msgspec.Struct, frozen=True, kw_only=True):
     signed_at: int
 
     def __repr__(self) -> str:
-        """Return only the id of the key."""
+        """Return a text with only the id of the key, because the other members allow attacks on the secret key."""
         return f"SignedRequest({self.key_id})"
 
     def has_signature_of(self, secret: str) -> bool:
-        """Return whether the signature was made with a secret key; compares in constant time."""
+        """Return whether the signature was made with the secret key `secret`. The comparison takes constant time."""
         expected = _signature(secret, self.day, self.region, self.to_sign)
         return hmac.compare_digest(expected, self.unverified_signature)
 
@@ -55,20 +57,23 @@ class SignedRequest(msgspec.Struct, frozen=True, kw_only=True):
 def read_request(
     headers: Sequence[tuple[bytes, bytes]], body: bytes, *, path: str, query: str, host: str, region: str, now: int
 ) -> SignedRequest:
-    """Return a POST request that has a well-formed signature for this host, region, service and body, at this time.
-
-    Raises SignatureRefused, Malformed.
+    """Check that a POST request has a well-formed signature for this host, region, service, body and time; return the
+    request. Raises SignatureRefused, Malformed.
     """
     values = _single(headers)
     authorization = values.get("authorization")
     if authorization is None:
-        raise SignatureRefused("the request has no signature", hint=f"sign it with {ALGORITHM}", code="no_signature")
+        raise SignatureRefused(
+            "the request has no signature", hint=f"sign the request with {ALGORITHM}", code="no_signature"
+        )
     match = _AUTHORIZATION.fullmatch(authorization)
     if match is None:
         raise SignatureRefused("the header `Authorization` is not a complete signature", code="incomplete_signature")
     key_id, day, named_region, service, names, signature = match.groups()
     if (named_region, service) != (region, SERVICE):
-        raise SignatureRefused(f"the credential must be scoped to {region}/{SERVICE}", hint=f"set the region {region}")
+        raise SignatureRefused(
+            f"the credential must be scoped to {region}/{SERVICE}", hint=f"set the region of the client to {region}"
+        )
     if query or "x-amz-security-token" in values:
         raise SignatureRefused("query parameters and session tokens are not supported")
     signed = names.split(";")
@@ -79,7 +84,9 @@ def read_request(
     date = values["x-amz-date"]
     signed_at = _parse_date(date)
     if not date.startswith(day) or abs(signed_at - now) > WINDOW:
-        raise SignatureRefused("the signature has expired, or is not valid yet", hint="check the clock", code="skewed")
+        raise SignatureRefused(
+            "the signature has expired, or is not valid yet", hint="check the clock of the client", code="skewed"
+        )
     digest = sha256(body).hexdigest()
     if not hmac.compare_digest(values.get("x-amz-content-sha256", digest).encode(), digest.encode()):
         raise SignatureRefused("`x-amz-content-sha256` is not the hash of the body")
@@ -106,9 +113,9 @@ def sign_request(
     target: str = "",
     service: str = SERVICE,
 ) -> dict[str, str]:
-    """Return the headers of a signed POST request to the path `/`; `now` in microseconds.
+    """Return the headers of a signed POST request to the path `/`. `now`: microseconds since the epoch.
 
-    `target` names the action of a JSON API; the Query APIs have it in the body.
+    `target`: the action of a JSON API. A Query API has the action in the body, so `target` is empty.
     """
     date = datetime.fromtimestamp(now // 1_000_000, UTC).strftime("%Y%m%dT%H%M%SZ")
     values = {"content-type": media_type, "host": host, "x-amz-date": date}
@@ -135,7 +142,7 @@ def _single(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
     for name, value in headers:
         text = name.decode("latin-1").lower()
         if text in values and (text in REQUIRED or text in ("authorization", "content-type")):
-            raise Malformed(f"the header `{text}` was sent twice")
+            raise Malformed(f"the header `{text}` was sent more than once")
         values[text] = " ".join(value.decode("latin-1").split())
     return values
 

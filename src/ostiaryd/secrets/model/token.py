@@ -12,22 +12,22 @@ from ostiary.protocol.errors import Forbidden
 from ostiaryd.secrets.model.request import SECOND
 
 KIND = "vault_token"
-"""kind of a holding that is a token"""
+"""kind of the holdings that are Vault tokens"""
 PREFIX = "hvs."
 DEFAULT_S = 3600
 MAX_BOUNDS = MAX_ABOVE = 16
 """Maximum number of tokens above a child token."""
 LONGEST_S = 86_400
-"""Maximum lifetime of a token after its login, in seconds; a renewal cannot exceed it."""
+"""Maximum seconds of a token after its login; no renewal extends a token beyond."""
 
 
 class TokenOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The members of a token that the caller chose, or a role. Times in seconds; 0: none."""
+    """The settings of a token that the caller or a role chose. Times in seconds; 0: not set."""
 
     policies: tuple[str, ...] | None = None
-    """names of Vault policies that narrow the token; None: no Vault policy narrows it"""
+    """names of the Vault policies that limit the token; None: no Vault policy limits the token"""
     bounds: tuple[tuple[str, ...], ...] = ()
-    """the lists of Vault policies of the tokens from which this one descends: each must permit a request too"""
+    """the lists of Vault policies of the tokens above; each list must permit a request, too"""
     metadata: dict[str, str] = {}
     display_name: str = ""
     path: str = ""
@@ -38,14 +38,16 @@ class TokenOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     is_renewable: bool = True
     is_orphan: bool = True
     above: tuple[str, ...] = ()
-    """accessors of the tokens above, the nearest first; the token ends when one of them expires"""
+    """accessors of the tokens above, the nearest first; when one of them expires, this token ends"""
 
 
 NO_OPTIONS = TokenOptions()
 
 
 class VaultToken(msgspec.Struct, frozen=True, kw_only=True):
-    """A token without its text. `holding`: the id of its holding. `source`: the login method. Times in microseconds."""
+    """A token without its text. `holding`: the id of its holding. `source`: the login method. Times are microseconds
+    since the epoch.
+    """
 
     holding: str
     accessor: str
@@ -58,20 +60,20 @@ class VaultToken(msgspec.Struct, frozen=True, kw_only=True):
     acr: str
     scopes: frozenset[str]
     details: tuple[ToolDetail, ...]
-    """bounds of the access token of the login, besides those of the task"""
+    """bounds of the access token of the login, in addition to the bounds of the task"""
     agent: str = ""
     options: TokenOptions = NO_OPTIONS
     uses_left: int = 0
-    """0: no limit; -1: used up"""
+    """number of uses left; 0: no limit, -1: none left"""
 
 
 def render_token(random: bytes) -> str:
-    """Return a token that encodes 32 random bytes."""
+    """Return the text of a token from 32 random bytes."""
     return PREFIX + jose.b64u(random)
 
 
 def network_of_address(address: str) -> str:
-    """Return the network that contains exactly one address. Raises Forbidden for text that is not an address."""
+    """Return the network that consists of this one address. Raises Forbidden if the text is not an address."""
     try:
         parsed = ip_address(address)
     except ValueError:
@@ -82,7 +84,9 @@ def network_of_address(address: str) -> str:
 
 
 def choose_end(token: VaultToken, increment_s: int | None, *, now: int) -> int:
-    """Return the end of a token that is renewed now: by its period, by the increment, or by its first lifetime."""
+    """Return the end (microseconds) of a token that is renewed now: after its period, or the increment, or its first
+    lifetime, in this order.
+    """
     seconds = token.options.period_s or (token.seconds if increment_s is None else increment_s)
     longest = min(LONGEST_S, token.options.explicit_max_s or LONGEST_S)
     return min(now + seconds * SECOND, token.created_at + longest * SECOND)

@@ -1,6 +1,6 @@
-"""Keys of the transit engine: encryption, signatures and HMACs in the text forms of Vault, export and backup.
+"""Transit keys: encryption, signatures and HMACs in the text forms of Vault, and the export and backup of keys.
 
-A ciphertext, a signature and an HMAC are `vault:vN:BASE64`, where N is the version of the key.
+A ciphertext, a signature or an HMAC has the form `vault:vN:BASE64`, where N is the version of the key.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from ostiary.protocol.errors import Invalid, Refused
 from ostiaryd.secrets.model.request import MAX_DURATION_S
 
 MOUNT = "transit"
-"""the mount whose keys are stored by their name alone"""
+"""the mount whose keys are stored under their name without the path of a mount"""
 NONCE_BYTES = 12
 KEY_BYTES = {"aes128-gcm96": 16, "aes256-gcm96": 32, "chacha20-poly1305": 32, "hmac": 32, "ed25519": 32}
-"""Length of the key material in bytes, for key types with random material."""
+"""Number of bytes of the key material, by key type, for types whose material is random bytes."""
 ENCRYPTING = frozenset({"aes128-gcm96", "aes256-gcm96", "chacha20-poly1305"})
 CURVES: dict[str, type[ec.SECP256R1] | type[ec.SECP384R1]] = {
     "ecdsa-p256": ec.SECP256R1,
@@ -44,9 +44,9 @@ CURVES: dict[str, type[ec.SECP256R1] | type[ec.SECP384R1]] = {
 SIGNING = frozenset({"ed25519", *CURVES})
 KINDS = frozenset({*KEY_BYTES, *CURVES})
 MAX_CURVE_BYTES = 256
-"""Maximum length of the key material for curves in bytes. Reading a long key of another algorithm can take minutes."""
+"""Maximum number of bytes of the key material of a curve. Reading a long key of another algorithm can take minutes."""
 EXPORTS = ("encryption-key", "signing-key", "hmac-key")
-"""The uses of a key whose material can be exported."""
+"""The uses for which the material of a key can be exported."""
 BACKUP_FORMAT = "ostiary-transit-key-1"
 HASHES: dict[str, type[hashes.HashAlgorithm]] = {
     "sha2-224": hashes.SHA224,
@@ -59,7 +59,7 @@ HASHES: dict[str, type[hashes.HashAlgorithm]] = {
     "sha3-512": hashes.SHA3_512,
 }
 SHORTEST_PERIOD_S = 3600
-"""Minimum of seconds between automatic rotations of a key."""
+"""Minimum seconds between two automatic rotations of a key."""
 MAX_VERSION_DIGITS = 9
 MAX_VERSION = 10**MAX_VERSION_DIGITS
 _TEXT = re.compile(rf"vault:v([1-9][0-9]{{0,{MAX_VERSION_DIGITS - 1}}}):([A-Za-z0-9+/=_-]+)")
@@ -67,7 +67,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
 class TransitKey(msgspec.Struct, frozen=True, kw_only=True):
-    """A key without its material. A `min_encryption_version` of 0 means the latest version."""
+    """A transit key without its material. `min_encryption_version`: 0 stands for the latest version."""
 
     name: str
     kind: str
@@ -77,11 +77,11 @@ class TransitKey(msgspec.Struct, frozen=True, kw_only=True):
     deletion_allowed: bool
     created_at: int
     min_available_version: int = 0
-    """the oldest version that a trim has left; 0 before the first trim"""
+    """oldest version that was kept by the last trim; 0 before the first trim"""
     is_exportable: bool = False
     allows_backup: bool = False
     auto_rotate_s: int = 0
-    """seconds from one version to the next automatic rotation; 0 for none"""
+    """seconds from a new version to the next automatic rotation; 0: no automatic rotations"""
     rotates_at: int | None = None
 
     @property
@@ -91,13 +91,15 @@ class TransitKey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BackupRefused(Refused):
-    """A key may not be saved as a backup, or its restoration would replace a key; the status in Vault is 500."""
+    """A key may not be saved as a backup, or its restoration would replace a key. Vault answers this error with the
+    status 500.
+    """
 
     code = "backup_refused"
 
 
 class VersionBackup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A version of a key in a backup: the time of its creation in microseconds, and its material."""
+    """A version of a key in a backup: the time of its creation in microseconds since the epoch, and its material."""
 
     version: int
     created_at: int
@@ -109,7 +111,9 @@ class VersionBackup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class KeyBackup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A key with the material of all its versions, the oldest first. `key` has the name within the mount."""
+    """A key with the material of all its versions, the oldest first. The name in `key` is the name without the
+    mount.
+    """
 
     format: str
     key: TransitKey
@@ -117,36 +121,38 @@ class KeyBackup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class VersionedText(NamedTuple):
-    """A ciphertext, a signature or an HMAC: the version of its key, and its bytes."""
+    """The parts of a ciphertext, a signature or an HMAC: the version of the key, and the bytes."""
 
     version: int
     content: bytes
 
 
 def check_name(name: str) -> str:
-    """Return a valid name of a key. Raises Invalid."""
+    """Return `name` if it is a valid name of a key. Raises Invalid."""
     if not _NAME.fullmatch(name):
-        raise Invalid("the name of a key has 1 to 128 letters, digits, dots, hyphens and underscores")
+        raise Invalid("the name of a key must have 1 to 128 letters, digits, dots, hyphens and underscores")
     return name
 
 
 def stored_name(mount: str, name: str) -> str:
-    """Return the name under which a key of a mount is stored. The name of a key has no slash."""
+    """Return the name under which a key of a mount is stored: the path of the mount and the name; for the mount
+    `transit`, only the name.
+    """
     return name if mount == MOUNT else f"{mount}/{name}"
 
 
 def shown_name(stored: str) -> str:
-    """Return the name of a stored key within its mount."""
+    """Return the name of a stored key without the path of its mount."""
     return stored.rpartition("/")[2]
 
 
 def object_of(stored: str) -> str:
-    """Return the object of entries about a stored key: the path of its mount, and its name."""
+    """Return the object of ledger entries about a stored key: the path of its mount, and its name."""
     return stored if "/" in stored else f"{MOUNT}/{stored}"
 
 
 def make_material(kind: str, *, random: Callable[[int], bytes]) -> bytes:
-    """Return the material of a new key of a type. Raises Invalid for an unknown type."""
+    """Return the random material of a new key of the type `kind`. Raises Invalid for an unknown type."""
     if kind in CURVES:
         key = ec.generate_private_key(CURVES[kind]())
         return key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
@@ -161,7 +167,9 @@ def render_text(version: int, content: bytes) -> str:
 
 
 def parse_text(text: str, *, of: str) -> VersionedText:
-    """Return version and bytes of a ciphertext, a signature or an HMAC in text form. Raises Invalid."""
+    """Return the version and the bytes of a ciphertext, a signature or an HMAC. `of`: the word for the error. Raises
+    Invalid.
+    """
     match = _TEXT.fullmatch(text)
     if match is None:
         raise Invalid(f"invalid {of}: not of the form vault:vN:BASE64")
@@ -169,7 +177,9 @@ def parse_text(text: str, *, of: str) -> VersionedText:
 
 
 def decode_base64(text: str, *, field: str) -> bytes:
-    """Return the bytes of standard base64. Raises Invalid; the message does not contain the text."""
+    """Return the bytes of standard base64. `field`: the member, for the error. Raises Invalid; the message does not
+    contain the text.
+    """
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
@@ -177,13 +187,17 @@ def decode_base64(text: str, *, field: str) -> bytes:
 
 
 def encrypt(kind: str, material: bytes, plain: bytes, *, bound: bytes, random: Callable[[int], bytes]) -> bytes:
-    """Return nonce and ciphertext. Raises Invalid if keys of this type cannot encrypt."""
+    """Return the nonce followed by the ciphertext. `bound`: the associated data. Raises Invalid if keys of this type
+    cannot encrypt.
+    """
     nonce = random(NONCE_BYTES)
     return nonce + _cipher(kind, material).encrypt(nonce, plain, bound or None)
 
 
 def decrypt(kind: str, material: bytes, content: bytes, *, bound: bytes) -> bytes:
-    """Return the plain text. Raises Invalid."""
+    """Return the plain text of `content`, which `encrypt` made with the same associated data `bound`. Raises
+    Invalid.
+    """
     try:
         return _cipher(kind, material).decrypt(content[:NONCE_BYTES], content[NONCE_BYTES:], bound or None)
     except (InvalidTag, ValueError):
@@ -197,14 +211,16 @@ def _cipher(kind: str, material: bytes) -> AESGCM | ChaCha20Poly1305:
 
 
 def hash_of(name: str) -> hashes.HashAlgorithm:
-    """Return a hash algorithm by its name in the Vault API. Raises Invalid."""
+    """Return the hash algorithm with this name in the Vault API. Raises Invalid."""
     if name not in HASHES:
         raise Invalid("unsupported hash algorithm", hint=f"use {' '.join(HASHES)}")
     return HASHES[name]()
 
 
 def sign(kind: str, material: bytes, data: bytes, *, algorithm: str, is_hashed: bool) -> bytes:
-    """Return the signature of data, or of a hash of data; ECDSA signatures are in DER. Raises Invalid."""
+    """Return the signature of data, or, with `is_hashed`, of a hash of data. ECDSA signatures are in DER. Raises
+    Invalid.
+    """
     if kind == "ed25519":
         if is_hashed:
             raise Invalid("prehashed is not supported for ed25519")
@@ -213,13 +229,15 @@ def sign(kind: str, material: bytes, data: bytes, *, algorithm: str, is_hashed: 
     try:
         return _ec_key(kind, material).sign(data, ec.ECDSA(utils.Prehashed(method) if is_hashed else method))
     except ValueError:
-        raise Invalid(f"the input is not a hash of the algorithm {algorithm}") from None
+        raise Invalid(f"the input does not have the length of a hash of {algorithm}") from None
 
 
 def has_signature(
     kind: str, material: bytes, data: bytes, signature: bytes, *, algorithm: str, is_hashed: bool
 ) -> bool:
-    """Return whether a signature was made with a key. Raises Invalid."""
+    """Return whether `signature` was made with this key for the data, or, with `is_hashed`, for this hash of data.
+    Raises Invalid.
+    """
     try:
         if kind == "ed25519":
             if is_hashed:
@@ -243,7 +261,7 @@ def _ec_key(kind: str, material: bytes) -> ec.EllipticCurvePrivateKey:
 
 
 def make_hmac(material: bytes, data: bytes, *, algorithm: str) -> bytes:
-    """Return the HMAC of data, with a key that is derived from the material. Raises Invalid."""
+    """Return the HMAC of data, with a key that is derived from the key's material. Raises Invalid."""
     name = hash_of(algorithm).name.replace("-", "_")
     return hmac.digest(_hmac_key(material), data, name)
 
@@ -262,7 +280,9 @@ def render_public_key(kind: str, material: bytes) -> str:
 
 
 def usable_version(key: TransitKey, version: int) -> int:
-    """Return the version of a key to encrypt or sign with: the requested version, or the latest one. Raises Invalid."""
+    """Return the version of the key that encrypts or signs: the requested version; for 0, the latest version. Raises
+    Invalid.
+    """
     if version == 0:
         return key.latest_version
     if version < 0 or version > key.latest_version:
@@ -273,7 +293,7 @@ def usable_version(key: TransitKey, version: int) -> int:
 
 
 def check_readable(key: TransitKey, version: int) -> None:
-    """Check that the key still accepts ciphertexts and signatures of a version. Raises Invalid."""
+    """Check that the key still accepts ciphertexts and signatures of this version. Raises Invalid."""
     if version > key.latest_version:
         raise Invalid("invalid ciphertext: version is too new")
     if version < key.min_decryption_version:
@@ -284,7 +304,9 @@ def check_readable(key: TransitKey, version: int) -> None:
 
 
 def render_material(use: str, kind: str, material: bytes) -> str:
-    """Return the key for a use of `EXPORTS` in Vault's form: base64; PEM for a curve. Raises Invalid."""
+    """Return the material for one of the uses in `EXPORTS`, in Vault's form: base64, or PEM for a curve. Raises
+    Invalid.
+    """
     if use == "hmac-key":
         return base64.b64encode(_hmac_key(material)).decode()
     if kind not in (ENCRYPTING if use == "encryption-key" else SIGNING):
@@ -301,7 +323,7 @@ def render_material(use: str, kind: str, material: bytes) -> str:
 
 
 def render_backup(key: TransitKey, versions: Iterable[VersionBackup]) -> str:
-    """Return a key with its material as text."""
+    """Return the text of a backup: a key with the material of its versions."""
     backup = KeyBackup(BACKUP_FORMAT, msgspec.structs.replace(key, name=shown_name(key.name)), tuple(versions))
     return base64.b64encode(msgspec.json.encode(backup)).decode()
 
@@ -310,8 +332,8 @@ _decode_backup = json_decoder(KeyBackup)
 
 
 def parse_backup(text: str, *, most: int) -> KeyBackup:
-    """Return the key of a backup, with at most `most` versions; `check_material` checks its material. Raises Invalid,
-    without a part of the backup.
+    """Return the key in the text of a backup with at most `most` versions. `check_material` must check the material.
+    Raises Invalid; the message contains no part of the backup.
     """
     try:
         backup = _decode_backup(base64.b64decode(text, validate=True))
@@ -335,7 +357,9 @@ def parse_backup(text: str, *, most: int) -> KeyBackup:
 
 
 def check_material(backup: KeyBackup) -> None:
-    """Check the material of each version. Raises Invalid. This takes time, so check the permit of the caller before."""
+    """Check the material of each version of a backup. This takes time, so check first whether the caller may restore a
+    backup. Raises Invalid.
+    """
     if not all(_is_material(backup.key.kind, one.material) for one in backup.versions):
         raise _wrong_backup()
 
@@ -345,7 +369,7 @@ def _wrong_backup() -> Invalid:
 
 
 def _is_material(kind: str, material: bytes) -> bool:
-    """Return whether bytes are the material of a key of a type, in the one form that `make_material` writes."""
+    """Return whether the bytes are key material of the type `kind`, in exactly the form that `make_material` writes."""
     if kind in KEY_BYTES:
         return len(material) == KEY_BYTES[kind]
     if len(material) > MAX_CURVE_BYTES:

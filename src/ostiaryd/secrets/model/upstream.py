@@ -1,4 +1,4 @@
-"""Acts at another system that follow the act of a request. The act of the request has recorded the intent.
+"""Requests to another system that follow the act of an API request. The act has already recorded the intent.
 
 The text form of each value contains no passwords.
 """
@@ -14,7 +14,7 @@ from ostiaryd.secrets.model.lease import Lease
 
 
 class CreateAccount(NamedTuple):
-    """Create the account of a lease."""
+    """The request to create the account of a lease."""
 
     lease: Lease
     password: str
@@ -26,18 +26,20 @@ class CreateAccount(NamedTuple):
 
 
 class ExtendAccount(NamedTuple):
-    """Extend the account of a lease to a new end, in microseconds."""
+    """The request to extend the account of a lease to a new end, in microseconds since the epoch."""
 
     lease: Lease
     expires_at: int
 
 
 class RevokeDue(NamedTuple):
-    """Start the revocations that are due, without waiting for them."""
+    """The request to start the removals of accounts that are due. The API request does not wait for them."""
 
 
 class RevokeRoles(NamedTuple):
-    """Revoke all leases of roles of a mount. `is_forced`: delete the leases although their accounts may still exist."""
+    """The request to revoke all leases of these roles of a mount. `is_forced`: delete the leases even if their accounts
+    may still exist.
+    """
 
     mount: str
     roles: Sequence[str]
@@ -45,14 +47,14 @@ class RevokeRoles(NamedTuple):
 
 
 class ConnectDatabase(NamedTuple):
-    """Store a connection after a test of the connection succeeds."""
+    """The request to test a connection to a database; the connection is stored if the test succeeds."""
 
     name: str
     body: ConnectionBody
 
 
 class ConnectAws(NamedTuple):
-    """Store the access to AWS, at addresses that the configuration names."""
+    """The request to test the server's access to AWS; the access is stored if the test succeeds."""
 
     root: AwsRoot
     secret_key: str
@@ -63,14 +65,14 @@ class ConnectAws(NamedTuple):
 
 
 class RotateRoot(NamedTuple):
-    """Change the password of the user of a connection to the pending password."""
+    """The request to change the password of a connection's user to the pending password."""
 
     name: str
 
 
 class RotateRole(NamedTuple):
-    """Change the password of a static role to the pending password. If that fails for a new role, the role is
-    deleted.
+    """The request to change the password of a static role to the pending password. If the change fails for a new role,
+    the role is deleted.
     """
 
     name: str
@@ -78,7 +80,7 @@ class RotateRole(NamedTuple):
 
 
 class ReadBackend(NamedTuple):
-    """Read the secret at a path of a back end, for the holder of a holding."""
+    """The request to read the secret at a path of a back end, for the caller with this holding."""
 
     name: str
     path: str
@@ -86,7 +88,7 @@ class ReadBackend(NamedTuple):
 
 
 class ListBackend(NamedTuple):
-    """List the names in a folder of a back end, for the holder of a holding."""
+    """The request to list the names in a folder of a back end, for the caller with this holding."""
 
     name: str
     folder: str

@@ -1,1 +1,1 @@
-"""Stored secrets and tokens."""
+"""The tables of secrets, tokens, leases and certificates."""

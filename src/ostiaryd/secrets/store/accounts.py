@@ -12,19 +12,22 @@ from ostiaryd.secrets.store import mysql_accounts, postgres_accounts
 
 
 class AccountStatements(Protocol):
-    """The statements for one kind of server. `raw` is a connection of its driver.
+    """The statements for one kind of database server. `raw` is a connection of the kind's driver.
 
-    Default statements: EXTEND moves the end of an account, ROTATE changes the password of another user.
+    `EXTEND` and `ROTATE` are the default statements that move the end of an account, and that change the password of
+    another user.
     """
 
     EXTEND: tuple[str, ...]
     ROTATE: tuple[str, ...]
 
     def verify(self, raw: Any) -> None:
-        """Check that the server answers, and that the user of the connection can remove accounts."""
+        """Check that the server answers, and that the user of the connection has the rights to remove accounts."""
 
     def lock(self, raw: Any, usernames: Sequence[str], *, is_alone: bool = False) -> None:
-        """Hold the locks of accounts until the end of the work; with `is_alone`, also the lock for rights of tables."""
+        """Take the locks of accounts, and keep them until the end of the work. With `is_alone`, also take the lock for
+        changes of table rights.
+        """
 
     def lock_for_creation(self, raw: Any, username: str, *, is_alone: bool = False) -> None:
         """Hold the lock of a new account as `lock` does. The commit of its creation does not wait for the disk of the
@@ -43,20 +46,22 @@ class AccountStatements(Protocol):
         password: str = "",
         expires_at: int = 0,
     ) -> None:
-        """Execute statements with values in place of placeholders."""
+        """Execute statements, with these values in place of the placeholders."""
 
     def rotate_own(self, raw: Any, config: DatabaseConfig, password: str) -> None:
-        """Change the password of the connection's user, by the statements of the connection if it has some."""
+        """Change the password of the connection's user: by the connection's own statements, or by the default
+        statement.
+        """
 
     def disable(self, raw: Any, usernames: Sequence[str]) -> None:
-        """Refuse logins of accounts that exist."""
+        """Refuse logins of these accounts; accounts that do not exist are skipped."""
 
     def remove(self, raw: Any, usernames: Sequence[str]) -> None:
-        """End the sessions of accounts, and drop the accounts with their rights."""
+        """End the sessions of these accounts, and drop the accounts with their rights."""
 
     def revoke_by_statements(self, raw: Any, lease: Lease, config: DatabaseConfig) -> None:
-        """Run the revocation statements of a lease whose account exists. Raises Invalid if the account can still log
-        in.
+        """Run the revocation statements of a lease whose account exists. Raises Invalid if the account can still log in
+        afterwards.
         """
 
 

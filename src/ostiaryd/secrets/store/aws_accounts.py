@@ -1,4 +1,4 @@
-"""The access of the server to AWS with its sealed key, and roles there."""
+"""The tables of the server's access to AWS, with its encrypted secret key, and of roles."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ostiaryd.secrets.model.aws_account import AwsRole, AwsRoot
 from ostiaryd.secrets.model.sealing import Envelope
 
 ROOT, PENDING = "root", "pending"
-"""The access in force, and the one with a new key that is not in force yet."""
+"""Names of the rows: the access in use, and the access with the new key of a rotation, which is not in use yet."""
 _ROOT = sql("select config, wrapped_key, sealed from aws_root where name = :name", steady=True)
 _PUT_ROOT = sql(
     """insert into aws_root (name, config, wrapped_key, sealed, updated_at)
@@ -33,29 +33,29 @@ _decode_root, _decode_role = map(json_decoder, (AwsRoot, AwsRole))
 
 
 class StoredRoot(NamedTuple):
-    """The access of the server to AWS, with its sealed secret key."""
+    """The server's access to AWS, with its encrypted secret key."""
 
     config: AwsRoot
     secret_key: Envelope
 
 
 def root(reader: Reader, name: str = ROOT) -> StoredRoot | None:
-    """Return the access to AWS; None before it is configured."""
+    """Return the access to AWS in the row `name`; None if there is none."""
     return reader.made(_ROOT, _stored, name=name)
 
 
 def put_root(tx: Tx, config: AwsRoot, secret_key: Envelope, name: str = ROOT) -> None:
-    """Insert or replace the access to AWS."""
+    """Insert or replace the access to AWS in the row `name`."""
     tx.run(_PUT_ROOT, name=name, config=_text(config), now=tx.now, **secret_key._asdict())
 
 
 def replace_root(tx: Tx, present: AwsRoot, config: AwsRoot) -> bool:
-    """Replace the access to AWS without its key; return False if it has changed meanwhile."""
+    """Replace the access to AWS, but not its secret key. Return False if the access is not `present` any more."""
     return tx.run(_REPLACE_ROOT, name=ROOT, present=_text(present), config=_text(config)) == 1
 
 
 def delete_pending(tx: Tx) -> None:
-    """Delete the access with a new key."""
+    """Delete the access with the new key of a rotation."""
     tx.run(_DELETE_ROOT, name=PENDING)
 
 
@@ -70,7 +70,7 @@ def put_role(tx: Tx, name: str, role: AwsRole) -> None:
 
 
 def delete_role(tx: Tx, name: str) -> None:
-    """Delete a role; its leases stay."""
+    """Delete a role. Its leases stay."""
     tx.run(_DELETE_ROLE, name=name)
 
 

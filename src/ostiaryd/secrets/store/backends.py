@@ -24,9 +24,7 @@ _decode_config = json_decoder(BackendConfig)
 
 
 class StoredBackend(NamedTuple):
-    """A back end with its encrypted credentials. `updated_at` in microseconds; it changes when the back end is
-    replaced.
-    """
+    """A back end with its encrypted credentials. `updated_at`: the time of its last replacement, in microseconds."""
 
     name: str
     config: BackendConfig
@@ -40,7 +38,7 @@ def get(reader: Reader, name: str) -> StoredBackend | None:
 
 
 def get_all(reader: Reader) -> list[StoredBackend]:
-    """Return all back ends in the order of their names."""
+    """Return all back ends, sorted by name."""
     return [_backend(row) for row in reader.all(_ALL)]
 
 
@@ -50,7 +48,7 @@ def put(tx: Tx, name: str, config: BackendConfig, credentials: Envelope) -> None
 
 
 def delete(tx: Tx, name: str) -> bool:
-    """Delete a back end; return False if there is none."""
+    """Delete a back end. Return False if there is none."""
     return tx.run(_DELETE, name=name) == 1
 
 

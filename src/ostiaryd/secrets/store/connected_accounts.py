@@ -108,7 +108,9 @@ _decode_provider = json_decoder(AccountProvider)
 
 
 class LeasedToken(NamedTuple):
-    """The access token of a lease. Without an envelope, the lease uses the token that all agents share."""
+    """The access token of a lease. Without an envelope, the lease uses the account's access token that all agents
+    share.
+    """
 
     account: str
     scopes: frozenset[str]
@@ -126,12 +128,12 @@ def provider(reader: Reader, name: str) -> AccountProvider | None:
 
 
 def providers(reader: Reader, *, is_removed: bool = False) -> list[AccountProvider]:
-    """Return all providers by name, or the providers under removal."""
+    """Return the providers, sorted by name; with `is_removed`, only the providers that are marked as removed."""
     return [_provider(row) for row in reader.all(_REMOVED if is_removed else _PROVIDERS)]
 
 
 def client_secret(reader: Reader, name: str) -> Envelope | None:
-    """Return the envelope of the client secret; None if the provider has none."""
+    """Return the encrypted client secret of a provider; None if there is none."""
     row = reader.one(_SECRET, name=name)
     return None if row is None else _envelope(row)
 
@@ -161,7 +163,7 @@ def set_secret(tx: Tx, name: str, secret: Envelope) -> None:
 
 
 def remove_provider(tx: Tx, name: str) -> bool:
-    """Mark a provider as removed; return False if the provider is marked already."""
+    """Mark a provider as removed. Return False if the provider is marked already."""
     tx.touch("account_provider", name)
     return tx.run(_REMOVE, name=name, now=tx.now) == 1
 
@@ -186,17 +188,17 @@ def find(reader: Reader, person: str, provider: str) -> ConnectedAccount | None:
 
 
 def of_person(reader: Reader, person: str) -> list[ConnectedAccount]:
-    """Return the accounts of a person by provider."""
+    """Return the accounts of a person, sorted by provider."""
     return [_account(row) for row in reader.all(_ALL_OF_PERSON, person=person)]
 
 
 def of_provider(reader: Reader, provider: str, *, after: str = "", limit: int) -> list[ConnectedAccount]:
-    """Return accounts at a provider with ids after `after`, in the order of their ids."""
+    """Return at most `limit` accounts at a provider with ids after `after`, sorted by id."""
     return [_account(row) for row in reader.all(_OF_PROVIDER, provider=provider, after=after, limit=limit)]
 
 
 def page(reader: Reader, page: Page, *, person: str | None = None) -> list[ConnectedAccount]:
-    """Return a page of all accounts, or of those of a person."""
+    """Return a page of all accounts, or of the accounts of one person."""
     if person is not None:
         rows = reader.all(_PAGE_OF_PERSON, person=person, after=page.after, limit=page.limit)
     else:
@@ -225,27 +227,29 @@ def delete(tx: Tx, account_id: str) -> None:
 
 
 def refresh_token(reader: Reader, account_id: str) -> Envelope:
-    """Return the envelope of the refresh token of an existing account."""
+    """Return the encrypted refresh token of an account that exists."""
     return _present(reader, _REFRESH_TOKEN, account_id)
 
 
 def shared_token(reader: Reader, account_id: str) -> Envelope:
-    """Return the envelope of the shared access token of an existing account."""
+    """Return the encrypted access token that agents share, of an account that exists."""
     return _present(reader, _SHARED_TOKEN, account_id)
 
 
 def claim(tx: Tx, account_id: str, *, until: int) -> bool:
-    """Claim the refresh of an active account; return False if another process has claimed it."""
+    """Claim the refresh of an active account for this process until `until` (microseconds). Return False if another
+    process has the claim.
+    """
     return tx.run(_CLAIM, id=account_id, now=tx.now, until=until) == 1
 
 
 def release(tx: Tx, account_id: str, *, rotation: int) -> None:
-    """End the claim of a failed refresh."""
+    """End the claim of a failed refresh, if `rotation` is still the number of the refresh token."""
     tx.run(_RELEASE, id=account_id, rotation=rotation)
 
 
 def rotate(tx: Tx, account_id: str, secret: Envelope, *, rotation: int) -> bool:
-    """Replace the refresh token; return False if the refresh token has changed since the claim."""
+    """Replace the refresh token. Return False if `rotation` is not the number of the present refresh token any more."""
     return tx.run(_ROTATE, id=account_id, wrapped_key=secret.wrapped_key, sealed=secret.sealed, rotation=rotation) == 1
 
 
@@ -260,7 +264,7 @@ def share_token(tx: Tx, account_id: str, secret: Envelope, *, expires_at: int) -
 
 
 def set_state(tx: Tx, account_id: str, state: AccountState, *, error: str = "") -> None:
-    """Set the state of an account, and make its next act at the provider due now."""
+    """Set the state of an account, and make the account's next request to the provider due now."""
     tx.touch("connected_account", account_id)
     tx.run(_SET_STATE, id=account_id, state=state.value, error=error, now=tx.now)
 
@@ -271,17 +275,19 @@ def due(reader: Reader, *, now: int, limit: int) -> list[ConnectedAccount]:
 
 
 def claim_end(tx: Tx, account_id: str, *, until: int) -> bool:
-    """Claim the revocation of a refresh token; return False if another process has claimed it."""
+    """Claim the revocation of a refresh token for this process until `until` (microseconds). Return False if another
+    process has the claim.
+    """
     return tx.run(_CLAIM_END, id=account_id, now=tx.now, until=until) == 1
 
 
 def postpone(tx: Tx, account_id: str, *, attempts: int, due_at: int, error: str) -> None:
-    """Record a failed revocation, and the time of the next attempt."""
+    """Record the error of a failed revocation, the number of attempts, and the time of the next attempt."""
     tx.run(_POSTPONE, id=account_id, attempts=attempts, due_at=due_at, error=error)
 
 
 def of_departed(reader: Reader, *, since: int, limit: int) -> list[ConnectedAccount]:
-    """Return accounts of persons who left since a time."""
+    """Return at most `limit` accounts of persons who have left since `since`."""
     return [_account(row) for row in reader.all(_LEFT, since=since, limit=limit)]
 
 
@@ -289,7 +295,7 @@ def of_departed(reader: Reader, *, since: int, limit: int) -> list[ConnectedAcco
 
 
 def insert_token(tx: Tx, lease_id: str, account: str, scopes: Iterable[str], *, expires_at: int) -> None:
-    """Insert the record of an access token. The token is stored later, unless agents share it."""
+    """Insert the record of a lease's access token. The token is stored later, unless agents share it."""
     tx.run(
         _INSERT_TOKEN,
         lease_id=lease_id,
@@ -302,7 +308,7 @@ def insert_token(tx: Tx, lease_id: str, account: str, scopes: Iterable[str], *, 
 
 
 def set_token(tx: Tx, lease_id: str, secret: Envelope, *, expires_at: int) -> bool:
-    """Store the access token of a lease; return False if the lease is unknown."""
+    """Store the access token of a lease. Return False if the lease is unknown."""
     values = {"wrapped_key": secret.wrapped_key, "sealed": secret.sealed, "expires_at": expires_at}
     return tx.run(_SET_TOKEN, id=lease_id, **values) == 1
 
@@ -310,8 +316,8 @@ def set_token(tx: Tx, lease_id: str, secret: Envelope, *, expires_at: int) -> bo
 def find_leased(
     reader: Reader, account: str, scopes: Iterable[str], *, agent: str, task: str, until: int
 ) -> str | None:
-    """Return the live lease of an agent's task with an access token of exactly these scopes that is valid after `until`
-    (microseconds); None if there is none.
+    """Return the id of a live lease of the agent's task whose access token has exactly these scopes and is valid after
+    `until` (microseconds); None if there is none.
     """
     row = reader.one(_LEASED, account=account, scopes=_render_scopes(scopes), agent=agent, task=task, until=until)
     return None if row is None else str(row[0])
@@ -328,12 +334,12 @@ def token(reader: Reader, lease_id: str) -> LeasedToken | None:
 
 
 def leases_of(reader: Reader, account_id: str, *, after: str = "", limit: int) -> list[str]:
-    """Return ids of the leases of an account after `after`."""
+    """Return at most `limit` ids of the leases of an account, after the id `after`."""
     return [str(id) for (id,) in reader.all(_LEASES, account=account_id, after=after, limit=limit)]
 
 
 def agents_of(reader: Reader, account_id: str, *, limit: int) -> list[str]:
-    """Return ids of agents that hold an access token of an account."""
+    """Return at most `limit` ids of the agents that have an access token of an account."""
     return [str(id) for (id,) in reader.all(_AGENTS, account=account_id, limit=limit)]
 
 

@@ -1,7 +1,7 @@
 """Connections to databases, their roles, and static roles. Passwords are stored encrypted.
 
-While a password changes, two passwords are stored: the present one, and the pending password, which
-replaces the present one.
+While the server changes a password at a database, two passwords are stored: the present password, and the pending
+password, which replaces the present password after the change.
 """
 
 from __future__ import annotations
@@ -66,7 +66,9 @@ _decode_config, _decode_role, _decode_static = map(json_decoder, (DatabaseConfig
 
 
 class StoredDatabase(NamedTuple):
-    """A connection with its encrypted password, and the pending password that the database may have already."""
+    """A connection with its encrypted password, and the encrypted pending password, which the database may have already
+    (None if there is none).
+    """
 
     config: DatabaseConfig
     password: Envelope
@@ -74,9 +76,7 @@ class StoredDatabase(NamedTuple):
 
 
 class StoredStatic(NamedTuple):
-    """A static role with its encrypted password, and its rotation. The password is missing before the first
-    rotation.
-    """
+    """A static role with its encrypted password (None before the first rotation) and the state of its rotation."""
 
     name: str
     role: StaticRole
@@ -94,7 +94,7 @@ def config(reader: Reader, name: str) -> StoredDatabase | None:
 
 
 def put_config(tx: Tx, name: str, config: DatabaseConfig, password: Envelope) -> None:
-    """Insert or replace a connection."""
+    """Insert or replace a connection, with its encrypted password."""
     tx.run(_PUT_CONFIG, name=name, config=_text(config), now=tx.now, **password._asdict())
 
 
@@ -104,7 +104,7 @@ def set_pending(tx: Tx, name: str, password: Envelope) -> None:
 
 
 def keep_pending(tx: Tx, name: str) -> None:
-    """Replace the password of the connection with the pending password."""
+    """Make the pending password the password of the connection."""
     tx.run(_KEEP_PENDING, name=name, now=tx.now)
 
 
@@ -129,7 +129,7 @@ def put_role(tx: Tx, name: str, role: DynamicRole) -> None:
 
 
 def delete_role(tx: Tx, name: str) -> None:
-    """Delete a role; its leases stay."""
+    """Delete a role. Its leases stay."""
     tx.run(_DELETE_ROLE, name=name)
 
 
@@ -139,7 +139,7 @@ def roles(reader: Reader, *, limit: int) -> list[str]:
 
 
 def has_roles(reader: Reader, database: str) -> bool:
-    """Return whether a role of either kind uses the connection."""
+    """Return whether a role or a static role uses the connection."""
     return reader.one(_ROLES_OF, database=database) is not None
 
 
@@ -149,7 +149,7 @@ def static(reader: Reader, name: str) -> StoredStatic | None:
 
 
 def put_static(tx: Tx, name: str, role: StaticRole, *, due_at: int) -> None:
-    """Insert or replace a static role; its password stays."""
+    """Insert or replace a static role. Its password stays."""
     tx.run(_PUT_STATIC, name=name, database=role.database, role=_text(role), due_at=due_at)
 
 
@@ -159,17 +159,19 @@ def set_static_pending(tx: Tx, name: str, password: Envelope) -> None:
 
 
 def keep_static_pending(tx: Tx, name: str, *, due_at: int) -> None:
-    """Replace the password of the static role with the pending password."""
+    """Make the pending password the password of the static role, and store the time of the next rotation."""
     tx.run(_STATIC_KEEP, name=name, now=tx.now, due_at=due_at)
 
 
 def postpone_static(tx: Tx, name: str, *, due_at: int, attempts: int, error: str) -> None:
-    """Record a failed rotation, and the time of the next attempt."""
+    """Record the error of a failed rotation, the number of attempts, and the time of the next attempt."""
     tx.run(_STATIC_POSTPONE, name=name, due_at=due_at, attempts=attempts, error=error)
 
 
 def claim_static(tx: Tx, name: str, *, until: int) -> bool:
-    """Claim a due rotation; return False if another process has claimed it."""
+    """Claim a due rotation for this process until `until` (microseconds). Return False if another process has the
+    claim.
+    """
     return tx.run(_STATIC_CLAIM, name=name, until=until, now=tx.now) == 1
 
 
@@ -184,7 +186,7 @@ def statics(reader: Reader, *, limit: int) -> list[str]:
 
 
 def due_statics(reader: Reader, *, now: int, limit: int) -> list[str]:
-    """Return the names of static roles whose rotation is due."""
+    """Return at most `limit` names of static roles whose rotation is due."""
     return [str(name) for (name,) in reader.all(_STATIC_DUE, now=now, limit=limit)]
 
 

@@ -1,5 +1,5 @@
-"""Destinations of secrets, each with the path and the member of its secret. In place of a member, an access token of a
-connected account has its scopes.
+"""The table of destinations, each with the path and the member of its secret. A destination for access tokens of a
+connected account has scopes in place of a member.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _DELETE = sql("delete from egress_destination where name = :name")
 
 
 class StoredDestination(NamedTuple):
-    """A destination, the path of its secret with the mount, the member of the secret ("" for the only one), the scopes
-    of an access token (none for all), and the time of its creation in microseconds.
+    """A destination with its secret: the path with the mount, the member (empty: the only member), the scopes of an
+    access token (none: all scopes), and the time of its creation in microseconds.
     """
 
     destination: Destination
@@ -44,7 +44,7 @@ def get(reader: Reader, name: str) -> StoredDestination | None:
 
 
 def list_destinations(reader: Reader, page: Page) -> list[StoredDestination]:
-    """Return a page of destinations by name."""
+    """Return a page of destinations, sorted by name."""
     return [_stored(row) for row in reader.all(_LIST, after=page.after, limit=page.limit)]
 
 

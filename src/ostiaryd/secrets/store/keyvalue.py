@@ -1,5 +1,5 @@
-"""Key-value secrets and their versions. Paths are stored as bytes, so that both databases sort them in the same
-order.
+"""The tables of key-value secrets and their versions. Paths are stored as bytes, so that SQLite and PostgreSQL sort
+them in the same order.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def get(reader: Reader, mount: str, path: str) -> Secret | None:
 
 
 def put(tx: Tx, mount: str, path: str, secret: Secret) -> None:
-    """Insert or replace a secret; its versions stay."""
+    """Insert or replace the record of a secret. Its versions stay."""
     tx.run(
         _PUT,
         mount=mount,
@@ -91,17 +91,19 @@ def put(tx: Tx, mount: str, path: str, secret: Secret) -> None:
 
 
 def set_canary(tx: Tx, mount: str, path: str, is_canary: bool) -> None:
-    """Mark a secret as a canary, or as an ordinary secret."""
+    """Set whether a secret is a canary secret."""
     tx.run(_SET_CANARY, mount=mount, path=path.encode(), is_canary=int(is_canary))
 
 
 def set_reader(tx: Tx, mount: str, path: str, reader: str) -> None:
-    """Record who reads a secret now."""
+    """Record that `reader` reads a secret now."""
     tx.run(_SET_READER, mount=mount, path=path.encode(), reader=reader, now=tx.now)
 
 
 def uses(reader: Reader, where: UseFilter, *, after: str, limit: int) -> list[LastSecretUse]:
-    """Return secrets with paths after a path, in the order of their bytes, each with its last read and change."""
+    """Return at most `limit` secrets with paths after `after`, in the order of their bytes, each with its last read and
+    change.
+    """
     rows = reader.all(
         _USES,
         mount=where.mount,
@@ -127,13 +129,13 @@ def uses(reader: Reader, where: UseFilter, *, after: str, limit: int) -> list[La
 
 
 def delete(tx: Tx, mount: str, path: str) -> int:
-    """Delete a secret with all versions; return 0 if there was none."""
+    """Delete a secret with all versions. Return 0 if there was none."""
     tx.run(_PRUNE, mount=mount, path=path.encode(), before=1 << 62)
     return tx.run(_DELETE, mount=mount, path=path.encode())
 
 
 def paths(reader: Reader, mount: str, *, first: bytes, end: bytes, limit: int) -> list[bytes]:
-    """Return the paths from `first` to below `end`, in the order of their bytes."""
+    """Return at most `limit` paths from `first` to below `end`, in the order of their bytes."""
     return [bytes(path) for (path,) in reader.all(_PATHS, mount=mount, first=first, end=end, limit=limit)]
 
 
@@ -162,7 +164,9 @@ def insert_version(tx: Tx, mount: str, path: str, made: Version) -> None:
 
 
 def set_deleted(tx: Tx, mount: str, path: str, number: int, at: int | None) -> None:
-    """Mark a version as deleted at `at`; None restores the version. A destroyed version does not change."""
+    """Mark a version as deleted from the time `at` on; None restores the version. A destroyed version does not
+    change.
+    """
     tx.run(_SET_DELETED, mount=mount, path=path.encode(), version=number, at=at)
 
 
@@ -172,12 +176,12 @@ def destroy(tx: Tx, mount: str, path: str, number: int) -> None:
 
 
 def prune(tx: Tx, mount: str, path: str, *, before: int) -> None:
-    """Delete the versions below a number."""
+    """Delete the versions with numbers below `before`."""
     tx.run(_PRUNE, mount=mount, path=path.encode(), before=before)
 
 
 def config(reader: Reader, mount: str) -> MountConfig:
-    """Return the defaults of a mount."""
+    """Return the default settings for the secrets of a mount."""
     row = reader.one(_CONFIG, mount=mount)
     return (
         MountConfig()
@@ -187,7 +191,7 @@ def config(reader: Reader, mount: str) -> MountConfig:
 
 
 def set_config(tx: Tx, mount: str, config: MountConfig) -> None:
-    """Replace the defaults of a mount."""
+    """Replace the default settings for the secrets of a mount."""
     tx.run(_SET_CONFIG, mount=mount, max=config.max_versions, cas=int(config.cas_required), after=config.delete_after)
 
 

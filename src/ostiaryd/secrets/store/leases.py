@@ -1,6 +1,6 @@
-"""Leases, and the next acts at other systems that they require.
+"""The table of leases, and of the requests to other systems that are due for each.
 
-The column `role` has the mount before the name of the role, such as `aws/reader`, except in leases of databases.
+The column `role` contains `MOUNT/ROLE`, such as `aws/reader`; for leases of databases, it contains only the role.
 """
 
 from __future__ import annotations
@@ -85,92 +85,104 @@ def insert(tx: Tx, lease: Lease) -> None:
 
 
 def delete(tx: Tx, lease: Lease) -> None:
-    """Delete a lease whose account is removed, or whose access token has no use."""
+    """Delete a lease whose account is removed, or whose access token is no longer usable."""
     tx.run(_DELETE, id=lease.lease_id)
     if lease.mount == OAUTH:
         tx.run(_DELETE_TOKEN, id=lease.lease_id)
 
 
 def confirm(tx: Tx, lease_id: str) -> bool:
-    """Mark a lease as live; return False unless its account is being created."""
+    """Mark a lease as live. Return False if the lease does not wait for the creation of its account."""
     return tx.run(_CONFIRM, id=lease_id) == 1
 
 
 def confirm_until(tx: Tx, lease_id: str, *, expires_at: int) -> bool:
-    """Mark a lease as live until a time; return False unless its account is being created."""
+    """Mark a lease as live until `expires_at` (microseconds). Return False if the lease does not wait for the creation
+    of its account.
+    """
     return tx.run(_CONFIRM_UNTIL, id=lease_id, expires_at=expires_at) == 1
 
 
 def renew(tx: Tx, lease_id: str, *, expires_at: int) -> bool:
-    """Set the end of a lease; return False if the lease is not live."""
+    """Set the end of a live lease. Return False if the lease is not live."""
     return tx.run(_RENEW, id=lease_id, expires_at=expires_at, now=tx.now) == 1
 
 
 def revoke(tx: Tx, lease_id: str) -> bool:
-    """Schedule the revocation of a lease; return False if it is scheduled already, or the lease is unknown."""
+    """Schedule the removal of a lease's account. Return False if the removal is scheduled already, or the lease is
+    unknown.
+    """
     return tx.run(_REVOKE, id=lease_id, now=tx.now) == 1
 
 
 def claim(tx: Tx, lease_id: str, *, until: int) -> bool:
-    """Claim the revocation of a lease; return False if another process has claimed it."""
+    """Claim the removal of a lease's account for this process until `until` (microseconds). Return False if another
+    process has the claim.
+    """
     return tx.run(_CLAIM, id=lease_id, now=tx.now, until=until) == 1
 
 
 def retry(tx: Tx, lease_id: str) -> None:
-    """Make the next attempt of a revocation due now."""
+    """Make the next attempt to remove the account of a lease due now."""
     tx.run(_RETRY, id=lease_id, now=tx.now)
 
 
 def postpone(tx: Tx, lease_id: str, *, attempts: int, due_at: int, error: str) -> None:
-    """Record a failed attempt, and the time of the next one."""
+    """Record the error of a failed attempt, the number of attempts, and the time of the next attempt."""
     tx.run(_POSTPONE, id=lease_id, attempts=attempts, due_at=due_at, error=error)
 
 
 def ended(reader: Reader, *, since: int, now: int, limit: int) -> list[str]:
-    """Return live leases that have expired, or whose holding has ended since a time."""
+    """Return at most `limit` ids of live leases that have expired, or whose holding has ended since `since`."""
     expired = [str(id) for (id,) in reader.all(_EXPIRED, now=now, limit=limit)]
     return expired + [str(id) for (id,) in reader.all(_ENDED, since=since, limit=limit)]
 
 
 def due(reader: Reader, mount: str, *, now: int, limit: int) -> list[Lease]:
-    """Return leases of a mount whose revocation is due, or whose creation was not confirmed in time."""
+    """Return at most `limit` leases of a mount whose account must be removed now, or whose account's creation was not
+    confirmed in time.
+    """
     return [_lease(row) for row in reader.all(_DUE, pattern=f"{mount}/%", now=now, limit=limit)]
 
 
 def of_role(reader: Reader, mount: str, role: str, *, after: str = "", limit: int) -> list[Lease]:
-    """Return leases of a role with ids after `after`, in the order of their ids."""
+    """Return at most `limit` leases of a role with ids after `after`, sorted by id."""
     return [_lease(row) for row in reader.all(_OF_ROLE, role=_stored_role(mount, role), after=after, limit=limit)]
 
 
 def roles(reader: Reader, mount: str, *, limit: int) -> list[str]:
-    """Return the roles of a mount that have leases."""
+    """Return at most `limit` names of roles of a mount that have leases."""
     return [str(role).rpartition("/")[2] for (role,) in reader.all(_ROLES, pattern=f"{mount}/%", limit=limit)]
 
 
 def page(reader: Reader, page: Page, *, is_stuck: bool) -> list[Lease]:
-    """Return a page of all leases, or of those whose revocation is stuck."""
+    """Return a page of all leases; with `is_stuck`, of the leases whose account could not be removed after several
+    attempts.
+    """
     if is_stuck:
         return [_lease(row) for row in reader.all(_STUCK, attempts=STUCK_ATTEMPTS, after=page.after, limit=page.limit)]
     return [_lease(row) for row in reader.all(_PAGE, after=page.after, limit=page.limit)]
 
 
 def count_of_agent(reader: Reader, agent: str, *, limit: int) -> int:
-    """Return the number of leases of an agent, at most `limit`."""
+    """Return the number of leases of an agent, counted up to `limit`."""
     return _number(reader.one(_OF_AGENT, agent=agent, limit=limit))
 
 
 def of_agent(reader: Reader, agent: str, *, after: str = "", limit: int) -> list[Lease]:
-    """Return leases of an agent with ids after `after`, in the order of their ids."""
+    """Return at most `limit` leases of an agent with ids after `after`, sorted by id."""
     return [_lease(row) for row in reader.all(_LIST_OF_AGENT, agent=agent, after=after, limit=limit)]
 
 
 def has_any(reader: Reader, database: str) -> bool:
-    """Return whether a database has leases. A provider of access tokens may have the name of a database."""
+    """Return whether a database has leases. Leases of access tokens are not counted, although a provider may have the
+    same name.
+    """
     return _number(reader.one(_OF_DATABASE, name=database, pattern=f"{DATABASE}/%")) > 0
 
 
 def count_stuck(reader: Reader) -> int:
-    """Return the number of leases whose revocation is stuck."""
+    """Return the number of leases whose account could not be removed after several attempts."""
     return _number(reader.one(_COUNT_STUCK, attempts=STUCK_ATTEMPTS))
 
 

@@ -1,4 +1,4 @@
-"""Roles of login methods, and secret IDs by the keyed hash of their text."""
+"""The tables of roles of login methods, and of secret IDs, which are stored under the keyed hash of their text."""
 
 from __future__ import annotations
 
@@ -73,18 +73,18 @@ def get(reader: Reader, mount: str, agent: str, name: str) -> LoginRole | None:
 
 
 def get_by_id(reader: Reader, mount: str, role_id: str) -> LoginRole | None:
-    """Return the role with this role ID; None if there is none."""
+    """Return the role of a mount with this role ID; None if there is none."""
     return reader.made(_BY_ID, _role, mount=mount, role_id=role_id)
 
 
 def only_config(reader: Reader, mount: str) -> LoginRole | None:
-    """Return the configuration of a JWT method if one agent has made one; else None."""
+    """Return the configuration of a JWT method if exactly one agent has made one; otherwise None."""
     rows = reader.all(_CONFIGS, mount=mount)
     return _role(rows[0]) if len(rows) == 1 else None
 
 
 def names(reader: Reader, mount: str, agent: str, *, limit: int) -> list[str]:
-    """Return the names of the roles of an agent at a mount."""
+    """Return at most `limit` names of the roles of an agent at a mount."""
     return [name for (name,) in reader.all(_NAMES, mount=mount, agent=agent, limit=limit)]
 
 
@@ -99,7 +99,7 @@ def has_roles(reader: Reader, mount: str) -> bool:
 
 
 def put(tx: Tx, role: LoginRole) -> None:
-    """Insert or replace a role; its agent stays."""
+    """Insert or replace a role. The agent of an existing role stays."""
     facts = role._asdict() | {"settings": msgspec.json.encode(role.settings).decode()}
     tx.run(_PUT, **facts)
 
@@ -141,7 +141,7 @@ def secret_ids_of_mount(reader: Reader, mount: str, *, limit: int) -> list[Secre
 
 
 def insert_secret_id(tx: Tx, digest: bytes, one: SecretId) -> None:
-    """Insert a secret ID, whose digest is new."""
+    """Insert a secret ID under a new keyed hash `digest`."""
     settings = _Settings(one.metadata, one.networks, one.uses, one.bounds)
     tx.run(
         _INSERT_ID,
@@ -161,7 +161,7 @@ def insert_secret_id(tx: Tx, digest: bytes, one: SecretId) -> None:
 
 
 def set_uses(tx: Tx, digest: bytes, uses_left: int) -> None:
-    """Set how often a secret ID can still be used."""
+    """Set the number of uses that a secret ID has left (0: no limit, -1: none left)."""
     tx.run(_USE, digest=digest, uses_left=uses_left)
 
 
@@ -171,7 +171,9 @@ def delete_secret_id(tx: Tx, accessor: str) -> None:
 
 
 def prune(tx: Tx, *, limit: int) -> int:
-    """Delete secret IDs that have expired, and the roles of decommissioned agents; return how many."""
+    """Delete up to `limit` secret IDs that have expired, and roles of decommissioned agents; return the number of
+    deleted rows.
+    """
     return tx.run(_PRUNE, before=tx.now, limit=limit) + tx.run(_DELETE_ENDED, limit=limit)
 
 

@@ -1,4 +1,4 @@
-"""Mounts that agents enabled, and the removal of their content."""
+"""The table of the mounts that agents enabled, and the deletion of their content."""
 
 from __future__ import annotations
 
@@ -42,28 +42,28 @@ _CLEAR_KEYS = (
 
 
 def find(reader: Reader, paths: Sequence[str]) -> Mount | None:
-    """Return the mount at the longest of these paths (at most four); None if there is none."""
+    """Return the mount at the longest of these paths (at most four paths); None if there is none."""
     padded = [*paths, *[""] * (MAX_SEGMENTS - len(paths))]
     return reader.made(_FIND, _mount, **{f"p{number}": path for number, path in enumerate(padded)})
 
 
 def get_all(reader: Reader) -> list[Mount]:
-    """Return all mounts in the order of their paths."""
+    """Return all mounts, sorted by path."""
     return [_mount(row) for row in reader.all(_ALL)]
 
 
 def put(tx: Tx, mount: Mount) -> None:
-    """Insert a mount, or replace its description and times to live."""
+    """Insert a mount, or replace its description and its lifetimes."""
     tx.run(_PUT, **asdict(mount))
 
 
 def delete(tx: Tx, path: str) -> None:
-    """Delete a mount, and none of its secrets."""
+    """Delete the record of a mount, but not its content."""
     tx.run(_DELETE, path=path)
 
 
 def count_content(reader: Reader, path: str, *, limit: int) -> int:
-    """Return how many secrets, versions and keys a mount has, each counted up to a limit."""
+    """Return the number of secrets, versions and keys of a mount in all; each kind is counted up to `limit`."""
     counts = [reader.one(statement, mount=path, limit=limit) for statement in (_COUNT_SECRETS, _COUNT_VERSIONS)]
     counts.append(reader.one(_COUNT_KEYS, limit=limit, **_range(path)))
     return sum(int(row[0]) for row in counts if row is not None)
@@ -78,7 +78,9 @@ def clear(tx: Tx, path: str) -> None:
 
 
 def _range(path: str) -> dict[str, str]:
-    """Return the range of the stored names of keys below a mount: `0` follows the slash."""
+    """Return the first and the last name in the range of the stored names of the keys of a mount. The range ends at
+    `0`, the character after the slash.
+    """
     return {"first": f"{path}/", "end": f"{path}0"}
 
 

@@ -1,8 +1,8 @@
 """Accounts of agents at a MySQL or MariaDB server of the organisation: statements that create, disable and remove
 accounts.
 
-In MySQL, a statement on accounts commits at once. An act at the server that fails may therefore be done in part; the
-act is repeated.
+In MySQL, each statement about accounts commits at once. Work that fails may therefore be done in part; the caller
+repeats the work.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ if TYPE_CHECKING:
 _LOCK = f"select get_lock(concat('ostiary ', %s), {LOCK_S})"
 _HOSTS = "select host from mysql.user where user = %s"
 _MAY_SEE_SESSIONS = "select 1 from information_schema.innodb_trx limit 1"
-"""A query that needs the privilege PROCESS. Without the privilege, the list of sessions is incomplete, without
-an error.
+"""A query that fails without the privilege PROCESS. Without this privilege, the list of sessions would be incomplete,
+without an error.
 """
 _SESSIONS = "select id from information_schema.processlist where user = %s"
 _PAUSE = "do sleep(0.02)"
 PAUSES = 200
 UNKNOWN_THREAD = 1094
-"""ER_NO_SUCH_THREAD: the session has ended meanwhile."""
+"""The error ER_NO_SUCH_THREAD: the session has ended already."""
 EXTEND: tuple[str, ...] = ()
-"""Empty, since accounts do not expire at the server: the account is removed at the end of the lease."""
+"""No statements, because accounts do not expire at the server: the account is removed at the end of its lease."""
 ROTATE: tuple[str, ...] = ("""ALTER USER '{{name}}'@'%' IDENTIFIED BY '{{password}}'""",)
 
 
 def verify(raw: MysqlConnection) -> None:
-    """Check that the user of the connection sees accounts and sessions, without which no account can be removed."""
+    """Check that the user of the connection can see accounts and sessions, as the removal of accounts requires."""
     raw.execute(_HOSTS, ("",))
     raw.execute(_MAY_SEE_SESSIONS)
 
 
 def lock(raw: MysqlConnection, usernames: Sequence[str], *, is_alone: bool = False) -> None:
-    """Hold the locks of accounts until the connection is returned to its pool. Raises DatabaseConflict."""
+    """Take the locks of accounts, and keep them until the connection returns to its pool. Raises DatabaseConflict."""
     for username in sorted(usernames):
         if raw.execute(_LOCK, (username,)) != [(1,)]:
-            raise was_refused("another act on the account is under way", is_conflict=True)
+            raise was_refused("other work on the account is in progress", is_conflict=True)
 
 
 def lock_for_creation(raw: MysqlConnection, username: str, *, is_alone: bool = False) -> None:
@@ -53,7 +53,7 @@ def lock_for_creation(raw: MysqlConnection, username: str, *, is_alone: bool = F
 
 
 def has_account(raw: MysqlConnection, username: str) -> bool:
-    """Return whether an account exists, for logins from any host."""
+    """Return whether an account for logins from any host exists."""
     return bool(raw.execute(_HOSTS, (username,)))
 
 
@@ -65,14 +65,14 @@ def execute(
     password: str = "",
     expires_at: int = 0,
 ) -> None:
-    """Execute statements with values in place of placeholders."""
+    """Execute statements, with these values in place of the placeholders."""
     for one in statements:
         raw.execute(render_statement(one, name=username, password=password, expires_at=expires_at))
 
 
 def rotate_own(raw: MysqlConnection, config: DatabaseConfig, password: str) -> None:
-    """Change the password of the connection's user. The statement names the user, because MariaDB accepts
-    `ALTER USER CURRENT_USER()` without an effect.
+    """Change the password of the connection's user. The statement names the user, because MariaDB accepts `ALTER USER
+    CURRENT_USER()` and does nothing.
     """
     if config.rotation:
         execute(raw, config.rotation, config, config.username, password)
@@ -83,13 +83,13 @@ def rotate_own(raw: MysqlConnection, config: DatabaseConfig, password: str) -> N
 
 
 def disable(raw: MysqlConnection, usernames: Sequence[str]) -> None:
-    """Refuse logins of accounts that exist."""
+    """Refuse logins of these accounts; accounts that do not exist are skipped."""
     for username, host in _find(raw, usernames):
         raw.execute("alter user if exists %s@%s account lock", (username, host))
 
 
 def remove(raw: MysqlConnection, usernames: Sequence[str]) -> None:
-    """Drop accounts with their rights, then end their sessions."""
+    """Drop these accounts with their rights, then end their sessions."""
     for username, host in _find(raw, usernames):
         raw.execute("drop user if exists %s@%s", (username, host))
     for username in usernames:
@@ -97,14 +97,14 @@ def remove(raw: MysqlConnection, usernames: Sequence[str]) -> None:
 
 
 def revoke_by_statements(raw: MysqlConnection, lease: Lease, config: DatabaseConfig) -> None:
-    """Run the revocation statements of a lease whose account exists, then end its sessions. Raises Invalid if the
-    account is left.
+    """Run the revocation statements of a lease whose account exists, then end the sessions of the account. Raises
+    Invalid if the account still exists.
     """
     if has_account(raw, lease.username):
         execute(raw, lease.statements.revocation, config, lease.username, expires_at=lease.expires_at)
     _end_sessions(raw, lease.username)
     if has_account(raw, lease.username):
-        raise Invalid("the revocation statements leave the account able to log in", code="not_revoked")
+        raise Invalid("the account can still log in after the revocation statements", code="not_revoked")
 
 
 def _find(raw: MysqlConnection, usernames: Iterable[str]) -> list[tuple[str, str]]:
@@ -112,7 +112,9 @@ def _find(raw: MysqlConnection, usernames: Iterable[str]) -> list[tuple[str, str
 
 
 def _end_sessions(raw: MysqlConnection, username: str) -> None:
-    """End the sessions of an account, and wait until none is left: sessions outlive their account. Raises Invalid."""
+    """End the sessions of an account, and wait until no session is left, because a session continues after its account
+    is dropped. Raises Invalid.
+    """
     import pymysql
 
     raw.execute(_MAY_SEE_SESSIONS)

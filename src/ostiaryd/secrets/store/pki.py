@@ -1,6 +1,8 @@
-"""Certificate authorities of mounts: issuers with their encrypted keys, roles, settings, and issued certificates.
+"""The tables of the certificate authorities of mounts: issuers with their encrypted keys, roles, settings, and
+certificates.
 
-A certificate ends with its holding, or by its own revocation if it is the certificate of an issuer.
+A certificate of an agent ends with its holding. A certificate of an issuer has no holding and ends by its own
+revocation.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from ostiaryd.secrets.model.pki import HOLDING, PkiCertificate, PkiIssuer, PkiRo
 from ostiaryd.secrets.model.sealing import Envelope
 
 KEPT = 86_400 * 1_000_000
-"""time for which a certificate is kept after its expiry, in microseconds; the same as for its holding"""
+"""Microseconds for which a certificate stays stored after its expiry: as long as its holding."""
 _ISSUER = """select issuer_id, mount, name, key_type, key_digest, certificate, sealed is not null, created_at,
     revoked_at from pki_issuer """
 _ISSUERS = sql(_ISSUER + "where mount = :mount order by created_at, issuer_id")
@@ -111,7 +113,7 @@ def get_issuer(reader: Reader, issuer_id: str) -> PkiIssuer | None:
 
 
 def key_of(reader: Reader, issuer_id: str) -> Envelope | None:
-    """Return the encrypted key of an issuer; None if there is none."""
+    """Return the encrypted private key of an issuer; None if there is none."""
     row = reader.one(_KEY, id=issuer_id)
     return None if row is None else Envelope(bytes(row[0]), bytes(row[1]))
 
@@ -141,7 +143,7 @@ def update_issuer(tx: Tx, issuer: PkiIssuer) -> None:
 
 
 def delete_issuer(tx: Tx, issuer_id: str) -> None:
-    """Delete an issuer with its key; its certificates stay."""
+    """Delete an issuer with its key. The certificates that it issued stay."""
     tx.run(_DELETE_ISSUER, id=issuer_id)
 
 
@@ -190,38 +192,42 @@ def get(reader: Reader, mount: str, serial: str) -> PkiCertificate | None:
 
 
 def get_by_lease(reader: Reader, lease: str) -> PkiCertificate | None:
-    """Return the certificate with a lease; None if there is none."""
+    """Return the certificate with this lease id; None if there is none."""
     return reader.made(_BY_LEASE, _certificate, lease=lease)
 
 
 def below_lease(reader: Reader, prefix: str, *, now: int, limit: int) -> list[PkiCertificate]:
-    """Return certificates in force whose leases are below a path."""
+    """Return at most `limit` certificates in force whose lease ids begin with `prefix`."""
     rows = reader.all(_BELOW_LEASE, first=f"{prefix}/", end=f"{prefix}0", now=now, limit=limit)
     return [_certificate(row) for row in rows]
 
 
 def live_of_agent(reader: Reader, agent: str, *, now: int, limit: int) -> list[PkiCertificate]:
-    """Return the newest certificates of an agent that are in force."""
+    """Return at most `limit` of the newest certificates of an agent that are in force at `now`."""
     return [_certificate(row) for row in reader.all(_LIVE_OF_AGENT, agent=agent, now=now, limit=limit)]
 
 
 def live_of_mount(reader: Reader, mount: str, *, now: int, limit: int) -> list[PkiCertificate]:
-    """Return certificates of agents below a mount that are in force."""
+    """Return at most `limit` certificates of agents that the issuers of a mount issued and that are in force at
+    `now`.
+    """
     return [_certificate(row) for row in reader.all(_LIVE_OF_MOUNT, mount=mount, now=now, limit=limit)]
 
 
 def ended_of_issuer(reader: Reader, issuer: str, *, since: int) -> list[tuple[str, int, str]]:
-    """Return the serial number, the time and the reason of each revoked certificate that expires after `since`."""
+    """Return (serial number, time in microseconds, reason) of each revoked certificate of an issuer that expires after
+    `since`.
+    """
     return [(serial, at, why) for serial, at, why in reader.all(_ENDED_OF_ISSUER, issuer=issuer, since=since)]
 
 
 def live_of_issuer(reader: Reader, issuer: str, *, now: int) -> list[tuple[str, str, str | None]]:
-    """Return the serial number, the agent and the task of each certificate in force of an issuer."""
+    """Return (serial number, agent, task) of each certificate of an issuer that is in force at `now`."""
     return [(serial, agent, task) for serial, agent, task in reader.all(_LIVE_OF_ISSUER, issuer=issuer, now=now)]
 
 
 def serials(reader: Reader, mount: str, *, limit: int) -> list[str]:
-    """Return the serial numbers of the newest certificates of a mount."""
+    """Return at most `limit` serial numbers of the newest certificates of a mount."""
     return [serial for (serial,) in reader.all(_SERIALS, mount=mount, limit=limit)]
 
 
@@ -231,24 +237,24 @@ def revoke(tx: Tx, serial: str) -> None:
 
 
 def count_ended(reader: Reader, *, since: int) -> int:
-    """Return the number of certificates of all mounts whose holding ended after a time."""
+    """Return the number of certificates of all mounts whose holding has ended after `since`."""
     row = reader.one(_COUNT_ENDED, since=since)
     assert row is not None
     return int(row[0])
 
 
 def prune(tx: Tx, *, limit: int) -> int:
-    """Delete up to `limit` certificates that expired more than a day ago."""
+    """Delete up to `limit` certificates that expired more than a day ago; return the number of deleted certificates."""
     return tx.run(_PRUNE, before=tx.now - KEPT, limit=limit)
 
 
 def tidy(tx: Tx, mount: str, *, before: int) -> int:
-    """Delete the certificates of a mount that expired before a time; return their number."""
+    """Delete the certificates of a mount that expired before `before`; return the number of deleted certificates."""
     return tx.run(_TIDY, mount=mount, before=before)
 
 
 def count(reader: Reader, mount: str, *, limit: int) -> int:
-    """Return how many issuers, roles and certificates a mount has, counted up to a limit."""
+    """Return the number of issuers, roles and certificates of a mount in all; each kind is counted up to `limit`."""
     row = reader.one(_COUNT, mount=mount, limit=limit)
     assert row is not None
     return int(row[0])

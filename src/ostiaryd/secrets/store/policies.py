@@ -1,4 +1,4 @@
-"""Vault policies as their authors wrote them."""
+"""The table of Vault policies, as their authors wrote them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ostiaryd.ground.database import Reader, Tx, sql
 
 MAX_READ = 16
-"""Maximum number of policies that are read together."""
+"""Maximum number of policies that one statement reads."""
 _PLACES = ", ".join(f":n{number}" for number in range(MAX_READ))
 _FIND = sql(f"select name, text from vault_policy where name in ({_PLACES})", steady=True)
 _NAMES = sql("select name from vault_policy order by name limit :limit")
@@ -19,14 +19,14 @@ _DELETE = sql("delete from vault_policy where name = :name")
 
 
 def find(reader: Reader, names: Sequence[str]) -> dict[str, str]:
-    """Return the texts of these policies (at most 16), as far as there are any."""
+    """Return the texts of these policies (at most `MAX_READ`) by name; names without a policy are missing."""
     padded = [*names, *[""] * (MAX_READ - len(names))]
     rows = reader.all(_FIND, **{f"n{number}": name for number, name in enumerate(padded)})
     return dict(rows)
 
 
 def names(reader: Reader, *, limit: int) -> list[str]:
-    """Return the names of policies in their order."""
+    """Return at most `limit` names of policies, sorted."""
     return [name for (name,) in reader.all(_NAMES, limit=limit)]
 
 

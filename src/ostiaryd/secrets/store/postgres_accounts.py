@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 _LOCK = "select pg_advisory_xact_lock(n) from (select unnest(%s::bigint[]) as n order by 1) as numbers"
 _LOCK_AND_DEFER = "select set_config('synchronous_commit', 'off', true), pg_advisory_xact_lock(%s)"
 _ALONE = "select pg_advisory_xact_lock(91757140)"
-"""The lock for changes of the rights of a table, because PostgreSQL refuses two transactions that change the
-rights at the same time. A role's accounts are created under this lock after its first conflict.
+"""The lock for changes of table rights, because PostgreSQL refuses two transactions that change the rights of a table
+at the same time. After the first such conflict of a role, the role's accounts are created under this lock.
 """
 _ACCOUNT = "select rolcanlogin from pg_roles where rolname = %s"
 EXTEND: tuple[str, ...] = ("""ALTER ROLE "{{name}}" VALID UNTIL '{{expiration}}'""",)
@@ -65,8 +65,8 @@ _REMOVE = """do $ostiary$ declare account text; declare made text; declare holde
         execute format('drop role %I', account);
     end loop;
 end $ostiary$"""
-"""Statements that remove accounts. Code of an account is dropped, because it would run with the rights of its
-next owner. Its tables are given to the user of the connection.
+"""Statements that remove accounts. Functions and other code of an account are dropped, because they would run with the
+rights of their next owner. The account's tables are given to the user of the connection.
 """
 
 
@@ -76,8 +76,8 @@ def verify(raw: BoundedConnection) -> None:
 
 
 def lock(raw: BoundedConnection, usernames: Sequence[str], *, is_alone: bool = False) -> None:
-    """Hold the locks of accounts until the end of the transaction; with `is_alone`, also the lock for rights of
-    tables.
+    """Take the locks of accounts, and keep them until the end of the transaction. With `is_alone`, also take the lock
+    for changes of table rights.
     """
     raw.execute(_LOCK, ([lock_number(username) for username in usernames],))
     if is_alone:
@@ -118,17 +118,17 @@ def execute(
 
 
 def rotate_own(raw: BoundedConnection, config: DatabaseConfig, password: str) -> None:
-    """Change the password of the user of the connection."""
+    """Change the password of the connection's user."""
     execute(raw, config.rotation or ROTATE, config, config.username, password)
 
 
 def disable(raw: BoundedConnection, usernames: Sequence[str]) -> None:
-    """Refuse logins of accounts that exist."""
+    """Refuse logins of these accounts; accounts that do not exist are skipped."""
     _execute_for(raw, _DISABLE, usernames)
 
 
 def remove(raw: BoundedConnection, usernames: Sequence[str]) -> None:
-    """End the sessions of accounts, and drop the accounts with their rights."""
+    """End the sessions of these accounts, and drop the accounts with their rights."""
     _execute_for(raw, _REMOVE, usernames)
 
 
@@ -139,10 +139,12 @@ def _execute_for(raw: BoundedConnection, block: str, usernames: Sequence[str]) -
 
 
 def revoke_by_statements(raw: BoundedConnection, lease: Lease, config: DatabaseConfig) -> None:
-    """Run the revocation statements of a lease whose account exists. Raises Invalid if the account can still log in."""
+    """Run the revocation statements of a lease whose account exists. Raises Invalid if the account can still log in
+    afterwards.
+    """
     if not has_account(raw, lease.username):
         return
     execute(raw, lease.statements.revocation, config, lease.username, expires_at=lease.expires_at)
     left = raw.execute(_ACCOUNT, (lease.username,)).fetchone()
     if left is not None and left[0]:
-        raise Invalid("the revocation statements leave the account able to log in", code="not_revoked")
+        raise Invalid("the account can still log in after the revocation statements", code="not_revoked")

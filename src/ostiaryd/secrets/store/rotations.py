@@ -1,4 +1,4 @@
-"""Rotations of stored values, with their encrypted signing keys and the encrypted pending values."""
+"""The table of rotations of stored values, with their encrypted signing keys and their encrypted pending values."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ _decode_config = json_decoder(RotationConfig)
 
 
 class Rotation(NamedTuple):
-    """A rotation. `due_at`: the time of the next call. `retire_at`: the end of the grace. Times in microseconds.
-
-    `attempt`: the id of the calls that send the pending value.
+    """A rotation of a stored value. `due_at`: the time of the next call. `retire_at`: the end of the grace period, None
+    outside a grace period. `attempt`: the id of the calls that send the pending value. Times are microseconds since the
+    epoch.
     """
 
     path: str
@@ -76,7 +76,7 @@ def get(reader: Reader, path: str) -> Rotation | None:
 
 
 def page(reader: Reader, *, after: str, limit: int) -> list[Rotation]:
-    """Return rotations with paths after a path, in the order of their paths."""
+    """Return at most `limit` rotations with paths after `after`, sorted by path."""
     return [_rotation(row) for row in reader.all(_ALL, after=after, limit=limit)]
 
 
@@ -88,55 +88,58 @@ def count(reader: Reader) -> int:
 
 
 def put(tx: Tx, path: str, config: RotationConfig, key: Envelope, *, due_at: int) -> None:
-    """Insert a rotation, or replace its configuration and its key. A pending value stays."""
+    """Insert a rotation, or replace its configuration and its key. An existing pending value stays."""
     tx.run(_PUT, path=path, config=msgspec.json.encode(config).decode(), due_at=due_at, **key._asdict())
 
 
 def set_pending(tx: Tx, path: str, value: Envelope, *, attempt: str) -> None:
-    """Store a pending value; an existing pending value stays."""
+    """Store a pending value, unless there is one already."""
     tx.run(_SET_PENDING, path=path, attempt=attempt, **value._asdict())
 
 
 def end(tx: Tx, path: str, *, due_at: int, retire_at: int | None) -> None:
-    """Record that the new value is in force."""
+    """Record that the pending value is the value of the secret now. `retire_at`: the end of the grace period; None: no
+    grace period.
+    """
     tx.run(_END, path=path, now=tx.now, due_at=due_at, retire_at=retire_at)
 
 
 def set_retired(tx: Tx, path: str, *, due_at: int) -> None:
-    """Record that the previous value has ended."""
+    """Record that the grace period of the previous value has ended."""
     tx.run(_RETIRED, path=path, due_at=due_at)
 
 
 def postpone(tx: Tx, path: str, *, due_at: int, attempts: int, error: str) -> None:
-    """Record a failed call, and the time of the next one."""
+    """Record the error of a failed call, the number of attempts, and the time of the next attempt."""
     tx.run(_POSTPONE, path=path, due_at=due_at, attempts=attempts, error=error)
 
 
 def hasten(tx: Tx, path: str) -> bool:
-    """Make the next rotation due now; return False during a grace."""
+    """Make the next rotation due now. Return False during a grace period."""
     return tx.run(_HASTEN, path=path, now=tx.now) == 1
 
 
 def hasten_call(tx: Tx, path: str) -> bool:
-    """Make the next call due now, also a call at the end of a grace; return False if there is no rotation."""
+    """Make the next call due now, also the call at the end of a grace period. Return False if there is no rotation."""
     return tx.run(_NEXT_CALL, path=path, now=tx.now) == 1
 
 
 def claim(tx: Tx, path: str, *, until: int, is_only: bool) -> bool:
-    """Claim a due call; return False if another server has claimed it. `is_only`: there is no other server.
+    """Claim a due call for this process until `until` (microseconds). Return False if another server has the claim.
+    `is_only`: no other server uses the database, so an existing claim is obsolete.
 
-    A request to rotate makes a call due again, and does not end its claim.
+    A request to rotate now makes a call due again, but does not end a claim.
     """
     return tx.run(_CLAIM, path=path, until=until, now=tx.now, free=until if is_only else tx.now) == 1
 
 
 def due(reader: Reader, *, now: int, limit: int) -> list[str]:
-    """Return the paths of the rotations whose next call is due."""
+    """Return at most `limit` paths of rotations whose next call is due."""
     return [str(path) for (path,) in reader.all(_DUE, now=now, limit=limit)]
 
 
 def delete(tx: Tx, path: str) -> bool:
-    """Delete a rotation; return False if there is none."""
+    """Delete a rotation. Return False if there is none."""
     return tx.run(_DELETE, path=path) == 1
 
 

@@ -1,4 +1,4 @@
-"""Wrapping keys, the seal, and the tables whose values are encrypted envelopes."""
+"""The tables of wrapping keys and of the seal, and the list of the tables whose values are encrypted."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SET_SEAL = sql(
 
 
 class StoredKey(NamedTuple):
-    """A wrapping key as stored. `created_at` in microseconds."""
+    """A wrapping key in encrypted form. `created_at`: microseconds since the epoch."""
 
     number: int
     is_active: bool
@@ -33,8 +33,8 @@ class StoredKey(NamedTuple):
 
 
 class Seal(NamedTuple):
-    """The public part of the unseal key, and the time in microseconds since which the secrets are sealed; None
-    if they are not sealed.
+    """The public part of the unseal key, and the time (microseconds) since which the secrets are sealed; None if they
+    are not sealed.
     """
 
     public_key: bytes
@@ -42,10 +42,10 @@ class Seal(NamedTuple):
 
 
 class EnvelopeTable(NamedTuple):
-    """A table with envelopes. `page`: select the rows after a row. `update`: replace the envelope of a row. `place`:
-    return the place of a row.
+    """A table with encrypted values (envelopes). `page` is the statement that reads the rows after a row; `update`
+    replaces the envelope of a row; `place` returns the place of a row.
 
-    `first`: a key before all rows. The columns of `page` are the key columns, then `wrapped_key` and `sealed`.
+    `first` is a key before all rows. The columns of `page` are the key columns, then `wrapped_key` and `sealed`.
     """
 
     keys: tuple[str, ...]
@@ -55,7 +55,7 @@ class EnvelopeTable(NamedTuple):
     place: Callable[[Row], Place]
 
     def envelopes(self, tx: Tx, after: tuple[object, ...], *, limit: int) -> list[tuple[Row, Envelope]]:
-        """Return the envelopes of the rows after a row, each with the key of its row."""
+        """Return (key of the row, envelope) of at most `limit` rows after the row with the key `after`."""
         rows = tx.all(self.page, limit=limit, **dict(zip(self.keys, after, strict=True)))
         return [(row[:-2], Envelope(bytes(row[-2]), bytes(row[-1]))) for row in rows]
 
@@ -66,7 +66,9 @@ class EnvelopeTable(NamedTuple):
 
 
 def _password_table(page: Sql, update: Sql, folder: str) -> EnvelopeTable:
-    """Return a table with passwords of the database engine, whose places are below a folder of that mount."""
+    """Return the description of a table of passwords of the database engine. The passwords have places below `folder`
+    of that mount.
+    """
     return EnvelopeTable(("name",), page, update, ("",), lambda row: ("database", f"{folder}/{row[0]}", 1))
 
 
@@ -229,9 +231,9 @@ ENVELOPE_TABLES = (
         lambda row: ("rotation-value", row[0], 1),
     ),
 )
-"""All tables with envelopes. A value in any other table would be lost with its wrapping key. Pending passwords
-come before present ones, because a rotation may end during the renewal and move a pending password to the
-present one.
+"""All tables with encrypted values. A value in another table would be lost when its wrapping key is deleted. Pending
+passwords are listed before present passwords, because a rotation that ends during a renewal of the keys moves a pending
+password to the present one.
 """
 
 
@@ -244,7 +246,7 @@ def keys(reader: Reader) -> list[StoredKey]:
 
 
 def insert_key(tx: Tx, number: int, sealed: bytes) -> None:
-    """Insert a wrapping key for all new values, and retire the present one."""
+    """Insert a wrapping key for all new values, and mark the previous key as retired."""
     tx.run(_RETIRE)
     tx.run(_INSERT_KEY, number=number, sealed=sealed, now=tx.now)
 
@@ -255,7 +257,7 @@ def close_key(tx: Tx, number: int, sealed: bytes) -> None:
 
 
 def forget_key(tx: Tx, number: int) -> int:
-    """Delete a retired wrapping key; return 0 if there is none."""
+    """Delete a retired wrapping key. Return 0 if there is none."""
     return tx.run(_FORGET, number=number)
 
 

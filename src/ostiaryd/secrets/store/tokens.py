@@ -1,4 +1,4 @@
-"""Vault tokens, stored under the keyed hash of their text."""
+"""The table of Vault tokens, which are stored under the keyed hash of their text."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ _PRUNE_OPTIONS = sql(
 
 
 def get(reader: Reader, digest: bytes) -> VaultToken | None:
-    """Return a token by its digest; None if there is none."""
+    """Return the token whose text has this keyed hash; None if there is none."""
     return reader.made(_GET, _token, digest=digest)
 
 
 def insert(tx: Tx, digest: bytes, token: VaultToken) -> None:
-    """Insert a token under a new digest."""
+    """Insert a token under the keyed hash of its text, which must be new."""
     tx.run(
         _INSERT,
         digest=digest,
@@ -87,17 +87,17 @@ def get_by_accessor(reader: Reader, accessor: str) -> VaultToken | None:
 
 
 def accessors(reader: Reader, agent: str, *, now: int, limit: int) -> list[str]:
-    """Return the accessors of the tokens of an agent that have not expired."""
+    """Return at most `limit` accessors of the tokens of an agent that have not expired at `now`."""
     return [accessor for (accessor,) in reader.all(_ACCESSORS, agent=agent, now=now, limit=limit)]
 
 
 def renew(tx: Tx, accessor: str, *, expires_at: int) -> None:
-    """Set the end of a token."""
+    """Set the end of a token, in microseconds since the epoch."""
     tx.run(_RENEW, accessor=accessor, expires_at=expires_at, now=tx.now)
 
 
 def set_uses(tx: Tx, accessor: str, uses_left: int) -> None:
-    """Set how often a token can still be used."""
+    """Set the number of uses that a token has left (0: no limit, -1: none left)."""
     tx.run(_USE, accessor=accessor, uses_left=uses_left)
 
 

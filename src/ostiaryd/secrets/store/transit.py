@@ -1,4 +1,4 @@
-"""Keys of the transit engine, and their encrypted material."""
+"""The tables of transit keys and of the encrypted material of their versions."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def get(reader: Reader, name: str) -> TransitKey | None:
 
 
 def names(reader: Reader, *, limit: int) -> list[str]:
-    """Return the names of keys."""
+    """Return at most `limit` names of keys, sorted."""
     return [name for (name,) in reader.all(_NAMES, limit=limit)]
 
 
 def put(tx: Tx, key: TransitKey) -> None:
-    """Insert or replace a key; its versions stay."""
+    """Insert or replace a key. Its versions stay."""
     tx.run(
         _PUT,
         name=key.name,
@@ -64,7 +64,7 @@ def put(tx: Tx, key: TransitKey) -> None:
 
 
 def due(reader: Reader, *, now: int, limit: int) -> list[str]:
-    """Return the names of keys whose automatic rotation is due, the longest due first."""
+    """Return at most `limit` names of keys whose automatic rotation is due, the rotation that is due longest first."""
     return [name for (name,) in reader.all(_DUE, now=now, limit=limit)]
 
 
@@ -75,18 +75,18 @@ def delete(tx: Tx, name: str) -> None:
 
 
 def trim(tx: Tx, name: str, *, before: int) -> None:
-    """Delete the versions of a key before a version."""
+    """Delete the versions of a key with numbers below `before`."""
     tx.run(_TRIM, name=name, before=before)
 
 
 def material(reader: Reader, name: str, version: int) -> Envelope | None:
-    """Return the encrypted material of a version; None if there is none."""
+    """Return the encrypted material of a version of a key; None if there is none."""
     row = reader.one(_MATERIAL, name=name, version=version)
     return None if row is None else Envelope(bytes(row[0]), bytes(row[1]))
 
 
 def versions(reader: Reader, name: str) -> list[tuple[int, int]]:
-    """Return the versions of a key, each with the time of its creation in microseconds."""
+    """Return (version, time of its creation in microseconds) of each version of a key."""
     return [(version, created) for version, created in reader.all(_VERSIONS, name=name)]
 
 

@@ -23,7 +23,9 @@ _PRUNE = sql(
 
 
 class WrappedAnswer(NamedTuple):
-    """An answer that its wrapping token can open once. `path`: the path of the request. Times in microseconds."""
+    """A stored answer that its wrapping token can open once. `path`: the path of the wrapped request. Times are
+    microseconds since the epoch.
+    """
 
     holding: str
     accessor: str
@@ -36,7 +38,7 @@ class WrappedAnswer(NamedTuple):
 
 
 def get(reader: Reader, digest: bytes) -> WrappedAnswer | None:
-    """Return a wrapped answer; None if there is none."""
+    """Return the answer whose wrapping token has this keyed hash; None if there is none."""
     return reader.made(_GET, _wrapped, digest=digest)
 
 
@@ -52,7 +54,7 @@ def delete(tx: Tx, digest: bytes) -> None:
 
 
 def count(reader: Reader, agent: str, *, limit: int) -> int:
-    """Return the number of stored wrapped answers of an agent, at most `limit`."""
+    """Return the number of stored wrapped answers of an agent, counted up to `limit`."""
     row = reader.one(_COUNT, agent=agent, limit=limit)
     return 0 if row is None else int(row[0])
 
