@@ -125,7 +125,9 @@ _process = _Process()
 
 
 def _arm() -> None:
-    """Add the decision to every present and future class of tools, and close the ways around the decision."""
+    """Make every present and future class of tools ask for a decision before a tool runs. Disable the cache of tool
+    results, and check the other ways in which CrewAI can run a tool or a function.
+    """
     inherited = BaseTool.__init_subclass__.__func__  # type: ignore[attr-defined]
 
     def init_subclass(cls: type[BaseTool], /, **options: Any) -> None:

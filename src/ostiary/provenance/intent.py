@@ -104,7 +104,7 @@ class Intent(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
         except UnicodeEncodeError:
             raise InvalidIntent("the words have a lone surrogate in them") from None
         if size > MAX_WORDS:
-            raise InvalidIntent(f"the words have {size} bytes", hint=f"at most {MAX_WORDS}")
+            raise InvalidIntent(f"the words have {size} bytes", hint=f"shorten the words to at most {MAX_WORDS} bytes")
         if not self.words.strip():
             raise InvalidIntent("the words are empty")
         _check_seen(self.words, of="words")

@@ -43,7 +43,7 @@ CANARY = 95
 HABIT = 0.6
 """the largest fraction of the points that a habit can remove"""
 FIRM = 4
-"""number of tasks after which a habit removes half of that fraction"""
+"""number of tasks after which a habit removes half of the fraction `HABIT` of the points"""
 _SAID = frozenset({"person", "own", "endorsed"})
 
 
