@@ -3465,7 +3465,7 @@ export interface Operations {
     body: SubjectSearch;
     answer: SearchBody;
   };
-  /** Handle the response of the provider, and connect the account. */
+  /** Accept the response of the provider, and connect the account. */
   "GET /accounts/{provider}/callback": {
     path: {
       provider: string;
@@ -3511,7 +3511,7 @@ export interface Operations {
     body: undefined;
     answer: undefined;
   };
-  /** Add a provider at which persons can connect accounts. If the request states an issuer, the server fetches the */
+  /** Add a provider at which persons can connect accounts. */
   "POST /api/v1/account-providers": {
     path: {};
     query: {};
@@ -4186,7 +4186,7 @@ export interface Operations {
     body: Rotation;
     answer: AuthorityBody;
   };
-  /** Revoke an intermediate and all its certificates. If the intermediate was active, a new intermediate replaces it */
+  /** Revoke an intermediate and all its certificates. */
   "POST /api/v1/authorities/{id}/revoke": {
     path: {
       id: string;
@@ -4556,7 +4556,7 @@ export interface Operations {
     body: IncidentAnswer;
     answer: AnsweredIncident;
   };
-  /** Rotate the secrets that the incident's agent read, and revoke the agent's leases. The response lists the secrets */
+  /** Rotate the secrets that the incident's agent read, and revoke the agent's leases. */
   "POST /api/v1/incidents/{id}/rotate-secrets": {
     path: {
       id: string;
@@ -4612,7 +4612,7 @@ export interface Operations {
       next: string | null;
     };
   };
-  /** Remove an issuer, and end the stream at the issuer if possible. Agents that the issuer's signals stopped stay */
+  /** Remove an issuer, and end the stream at the issuer if possible. */
   "DELETE /api/v1/issuers/{id}": {
     path: {
       id: string;
@@ -4675,7 +4675,7 @@ export interface Operations {
     body: SigningKeyRotation;
     answer: SigningKeyBody;
   };
-  /** Stop an agent, a task, an owner's agents, a resource, a segment, a model, or everything, until an administrator */
+  /** Stop an agent, a task, an owner's agents, a resource, a segment, a model, or everything. */
   "POST /api/v1/kill": {
     path: {};
     query: {};
@@ -4707,7 +4707,7 @@ export interface Operations {
     body: Kill;
     answer: LiftBody;
   };
-  /** List the leases, or, with `stuck=true`, the ended leases whose account could not be removed after several */
+  /** List leases. */
   "GET /api/v1/leases": {
     path: {};
     query: {
@@ -5473,7 +5473,7 @@ export interface Operations {
       next: string | null;
     };
   };
-  /** Show the calling person and the permitted operations. The request restarts the idle timeout of the */
+  /** Show the calling person and the permitted operations. */
   "GET /api/v1/session": {
     path: {};
     query: {};
@@ -5599,7 +5599,7 @@ export interface Operations {
     body: StreamState;
     answer: StreamBody;
   };
-  /** Send a verification event to the receiver of a stream (SSF 8.1.4.1). When the event is delivered, `delivered_at` */
+  /** Send a verification event to the receiver of a stream (SSF 8.1.4.1). */
   "POST /api/v1/streams/{id}/verify": {
     path: {
       id: string;
@@ -6034,7 +6034,7 @@ export interface Operations {
     body: undefined;
     answer: ProxyDestinations;
   };
-  /** Draw units of budgets for a call. For each budget, `total` is the number of units that the guard has now, `left` */
+  /** Draw units of budgets for a call. */
   "POST /feed/v1/draw": {
     path: {};
     query: {};
@@ -6083,7 +6083,7 @@ export interface Operations {
     body: Settled;
     answer: EmptyBody;
   };
-  /** Carry out the stops that a guard has kept and that the database has lost. */
+  /** Replay the stops that a guard has kept and that the database has lost. */
   "POST /feed/v1/stops": {
     path: {};
     query: {};

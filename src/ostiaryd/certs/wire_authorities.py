@@ -144,8 +144,9 @@ async def rotate(call: Call) -> Reply:
 
 
 async def revoke_intermediate(call: Call) -> Reply:
-    """Revoke an intermediate and all its certificates. If the intermediate was active, a new intermediate replaces it
-    at once.
+    """Revoke an intermediate and all its certificates.
+
+    If the intermediate was active, a new intermediate replaces it at once.
 
     The revocation list of the root contains the revoked intermediate at once. The owner of an external root must revoke
     the intermediate as well.

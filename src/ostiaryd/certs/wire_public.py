@@ -71,8 +71,9 @@ async def show_crl(call: Call) -> Reply:
 
 
 async def show_crl_partition(call: Call) -> Reply:
-    """Return one partition of an authority's revocation list in DER; each certificate contains the URL of its
-    partition.
+    """Return one partition of an authority's revocation list in DER.
+
+    Each certificate contains the URL of its partition.
     """
     shard = call.params["shard"]
     number = int(shard) if shard.isascii() and shard.isdigit() and len(shard) <= 3 else -1

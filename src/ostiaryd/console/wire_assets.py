@@ -114,8 +114,9 @@ async def show_console(call: Call) -> Reply:
 
 
 async def show_console_asset(call: Call) -> Reply:
-    """Return a script, stylesheet or picture of the console. Browsers may cache an asset forever, since a changed asset
-    gets a new name.
+    """Return a script, stylesheet or picture of the console.
+
+    Browsers may cache an asset forever, since a changed asset gets a new name.
     """
     asset = call.world.keep(Console).assets.get(call.params["name"])
     if asset is None:

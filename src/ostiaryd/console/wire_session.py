@@ -37,8 +37,9 @@ def session_routes(all_routes: Callable[[], Collection[RouteFacts]]) -> tuple[Ro
     """Return the routes of the session. `all_routes` is a function that returns all routes of the server."""
 
     async def show_session(call: Call) -> Reply:
-        """Show the calling person and the permitted operations. The request restarts the idle timeout of the
-        session.
+        """Show the calling person and the permitted operations.
+
+        The request restarts the idle timeout of the session.
         """
         caller, now = call.caller, call.world.now()
         if caller.kind != "person":

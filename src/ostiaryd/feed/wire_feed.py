@@ -132,7 +132,7 @@ class Stops(msgspec.Struct, forbid_unknown_fields=True):
 
 
 async def stops(call: Call) -> Reply:
-    """Carry out the stops that a guard has kept and that the database has lost.
+    """Replay the stops that a guard has kept and that the database has lost.
 
     `replayed` is the number of stops that were carried out; `unverified` is the number of messages of the lost part of
     the history that no known key has signed.
@@ -169,8 +169,10 @@ async def applied(call: Call) -> Reply:
 
 
 async def draw(call: Call) -> Reply:
-    """Draw units of budgets for a call. For each budget, `total` is the number of units that the guard has now, `left`
-    the number that remains for other guards.
+    """Draw units of budgets for a call.
+
+    For each budget, `total` is the number of units that the guard has now, `left` the number that remains for other
+    guards.
     """
     body = call.json(Draw)
     drawn = await registry.act_as(call, "budget.draw", lambda act: flows.draw(act, body, resource_id=call.caller.id))
@@ -198,8 +200,9 @@ async def settle(call: Call) -> Reply:
 
 
 async def ask(call: Call) -> Reply:
-    """Evaluate, for one call, the policies that the guard cannot run. The signed answer is valid only for this
-    request.
+    """Evaluate, for one call, the policies that the guard cannot run.
+
+    The signed answer is valid only for this request.
     """
     call.expect("application/json")
     world, resource_id = call.world, call.caller.id
@@ -265,8 +268,9 @@ async def find_secret(call: Call) -> Reply:
 
 
 async def memory(call: Call) -> Reply:
-    """Add the results of a tool to the task's memory as hashed words, or read the memory; return the memory unless the
-    guard has its newest version.
+    """Add the results of a tool to the task's memory as hashed words, or read the memory.
+
+    The response contains the memory unless the guard has its newest version.
     """
     call.expect("application/json")
     world, resource_id = call.world, call.caller.id

@@ -125,7 +125,7 @@ async def _begin(call: Call, session: Session) -> Reply:
 
 
 async def _finish(call: Call, session: Session) -> Reply:
-    """Handle the response of the provider, and connect the account.
+    """Accept the response of the provider, and connect the account.
 
     1. Check that the response belongs to the attempt of this session. 2. Exchange the code for tokens at the provider.
     3. Check the tokens; revoke them if they are not acceptable. 4. Store the refresh token.

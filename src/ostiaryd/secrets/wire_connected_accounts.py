@@ -117,8 +117,9 @@ class AccountEnd(msgspec.Struct, forbid_unknown_fields=True):
 
 
 async def add_provider(call: Call) -> Reply:
-    """Add a provider at which persons can connect accounts. If the request states an issuer, the server fetches the
-    issuer's metadata.
+    """Add a provider at which persons can connect accounts.
+
+    If the request states an issuer, the server fetches the issuer's metadata.
     """
     new, world = call.json(NewAccountProvider), call.world
     secret_flows.check_open(world.db.read())

@@ -412,8 +412,9 @@ class LeaseToRevoke(msgspec.Struct, forbid_unknown_fields=True):
 
 
 async def list_leases(call: Call) -> Reply:
-    """List the leases, or, with `stuck=true`, the ended leases whose account could not be removed after several
-    attempts.
+    """List leases.
+
+    `stuck=true` selects the ended leases whose account could not be removed after several attempts.
     """
     stuck = call.query_one("stuck")
     if stuck not in (None, "true", "false"):

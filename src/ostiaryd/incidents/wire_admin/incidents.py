@@ -263,8 +263,9 @@ def say(verb: Verb) -> Wire:
 
 
 async def rotate_secrets(call: Call) -> Reply:
-    """Rotate the secrets that the incident's agent read, and revoke the agent's leases. The response lists the secrets
-    that a person must replace.
+    """Rotate the secrets that the incident's agent read, and revoke the agent's leases.
+
+    The response lists the secrets that a person must replace.
     """
     id = call.params["id"]
     done = await registry.act_as(call, "incident.rotate", lambda act: exposure.rotate_secrets(act, id))

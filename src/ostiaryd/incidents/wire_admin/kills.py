@@ -56,8 +56,9 @@ class StopBody(TypedDict):
 
 
 async def kill(call: Call) -> Reply:
-    """Stop an agent, a task, an owner's agents, a resource, a segment, a model, or everything, until an administrator
-    lifts the stop.
+    """Stop an agent, a task, an owner's agents, a resource, a segment, a model, or everything.
+
+    The stop lasts until an administrator lifts it.
 
     A guard that has the change number `seq` of the feed in force denies every stopped call.
     """

@@ -131,8 +131,9 @@ async def list_issuers(call: Call) -> Reply:
 
 
 async def distrust(call: Call) -> Reply:
-    """Remove an issuer, and end the stream at the issuer if possible. Agents that the issuer's signals stopped stay
-    stopped.
+    """Remove an issuer, and end the stream at the issuer if possible.
+
+    Agents that the issuer's signals stopped stay stopped.
     """
     gone = await registry.act_as(call, "issuer.distrust", lambda act: flows.distrust(act, call.params["id"]))
     is_ended = False

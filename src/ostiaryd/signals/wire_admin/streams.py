@@ -61,8 +61,9 @@ async def set_stream(call: Call) -> Reply:
 
 
 async def verify_stream(call: Call) -> Reply:
-    """Send a verification event to the receiver of a stream (SSF 8.1.4.1). When the event is delivered, `delivered_at`
-    changes.
+    """Send a verification event to the receiver of a stream (SSF 8.1.4.1).
+
+    When the event is delivered, `delivered_at` changes.
     """
     await registry.act_as(call, "stream.verify", lambda act: streams.verify(act, call.params["id"], None, by=None))
     return reply({})
