@@ -529,11 +529,10 @@ def _refuse(call: Call, refusal: Refused, act: Act) -> None:
 def _every(
     seconds: float, work: Callable[[World], Awaitable[Any]], *, lane: Lane = Lane.ORDINARY
 ) -> Callable[[World], Coroutine[Any, Any, None]]:
-    """Return a loop that runs `work` every `seconds`. If `work` fails, the failure is logged and the loop continues.
-    The jobs of `work` wait in `lane`.
+    """Return a loop that runs `work` every `seconds`, the first time after `seconds`. Its name is MODULE.WORK.
+    If `work` fails, the failure is logged and the loop continues. The jobs of `work` wait in `lane`.
     """
-
-    name = f"{work.__module__.split('.')[1]}.{work.__name__}"
+    name = f"{work.__module__.removeprefix('ostiaryd.')}.{work.__name__}"
 
     async def loop(world: World) -> None:
         priority.set(Priority(SERVER.client, lane=lane))
@@ -553,6 +552,7 @@ def _every(
             else:
                 rounds.note(name, every_s=seconds)
 
+    loop.__name__ = name
     return loop
 
 

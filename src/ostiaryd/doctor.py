@@ -339,7 +339,7 @@ def _policy(world: World, reader: Reader) -> str:
     if left_out := policy.plan_activation(reader, active.hash).left_out:
         raise Unprotected(
             f"safeguards of the server that do not apply: {', '.join(left_out)}",
-            hint="see them: ostiary policy show",
+            hint="apply one again: remove its name from the `*.safeguards.toml` of the set",
         )
     return f"{loaded.tests} tests of the active set {active.hash[:12]} passed"
 

@@ -8,6 +8,13 @@ from pathlib import Path
 
 from harness.patience import PATIENCE_S
 from harness.server import running
+from ostiaryd.app import LOOPS
+
+
+def test_each_background_loop_has_a_name_of_its_own_by_which_doctor_reports_it() -> None:
+    names = [loop.__name__ for loop in LOOPS]
+    assert len(set(names)) == len(names)
+
 
 IMPATIENT = """
 import sys

@@ -309,7 +309,7 @@ async def test_a_compromised_key_is_never_certified_again(world: World) -> None:
     assert refused.value.code == "already_revoked"
 
 
-async def test_what_was_obtained_with_a_certificate_ends_with_it(world: World) -> None:
+async def test_a_certificate_is_a_holding_that_expires_with_it(world: World) -> None:
     await register_agent(world)
     issued = await issue(world, agent="bot")
     held = registry.get_holding(world.db.read(), holding_id(issued.certificate.serial))

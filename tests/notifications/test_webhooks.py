@@ -398,7 +398,7 @@ async def test_the_doctor_names_what_is_stalled_full_lost_or_gone(
     assert "webhooks with all events received: 1" in await examined(world)
     clock.advance(us=1)
     stalled = await examined(world)
-    assert "the oldest event waits for 60 s, attempt 1: the remote server answers 500" in stalled
+    assert "the oldest event has waited 60 s, attempt 1: the remote server answers 500" in stalled
     assert "/hook" not in stalled
     clock.advance(3600)
     await tell(world)

@@ -52,6 +52,7 @@ from tests.support.api_fixtures import (
     oauth_app,
     send,
 )
+from tests.support.certificate_fixtures import issue, read, revoke
 from tests.support.tls_client import NAMES, SUBJECT, URI, TlsClient, proof, register_other
 from tests.support.trust_fixtures import api_app
 
@@ -313,6 +314,12 @@ async def test_a_dpop_proof_binds_alone_unless_the_client_demands_both(tls: TlsC
     assert "bound to its certificate" in refused.json["error_description"]
 
 
+def private_key_of(made: Made) -> jose.PrivateKey:
+    """Return the P-256 key of a certificate as a key that makes DPoP proofs."""
+    number = made.key.private_numbers().private_value
+    return jose.parse_private_jwk(jose.render_public_jwk(made.key.public_key()) | {"d": jose.b64u(number.to_bytes(32))})
+
+
 async def test_two_proofs_count_as_two_where_the_keys_differ_and_are_registered(tls: TlsClient) -> None:
     await tls.register()
     made = tls.issue()
@@ -320,11 +327,7 @@ async def test_two_proofs_count_as_two_where_the_keys_differ_and_are_registered(
     acr.append(claims_of((await tls.ask(made, proof(tls, jose.generate("ES256")))).json["access_token"])["acr"])
     assert acr == [TWO_KEYS, KEY], "the second key is not registered"
 
-    numbers = made.key.private_numbers()
-    width = 32
-    private = jose.parse_private_jwk(
-        jose.render_public_jwk(made.key.public_key()) | {"d": jose.b64u(numbers.private_value.to_bytes(width))}
-    )
+    private = private_key_of(made)
     await act(tls.world, "key.add", lambda act: registry.add_key(act, "reader", dict(private.public.jwk)))
     same = await tls.ask(made, proof(tls, private))
     assert claims_of(same.json["access_token"])["acr"] == KEY, "one key is one proof"
@@ -396,6 +399,42 @@ async def test_a_revoked_key_ends_the_tokens_of_its_certificate(tls: TlsClient) 
     assert (await use(tls, token, made)).status == 200
     await act(tls.world, "key.revoke", lambda act: registry.revoke_key(act, key.jkt))
     assert (await use(tls, token, made)).status == 401
+
+
+async def issued_here(tls: TlsClient) -> Made:
+    """Return a certificate of this server's own authority."""
+    key = new_key()
+    issued = await issue(tls.world, key=key, agent="reader")
+    return Made(read(issued.certificate.der), key, tuple(map(read, issued.chain)))
+
+
+def is_live(tls: TlsClient, id: str) -> bool:
+    holding = registry.get_holding(tls.world.db.read(), id)
+    return holding is not None and holding.is_live(tls.world.now())
+
+
+async def test_a_revoked_certificate_ends_the_tokens_that_were_obtained_with_it(tls: TlsClient) -> None:
+    made, kept = await issued_here(tls), await issued_here(tls)
+    asserted = {"client_assertion_type": ASSERTION_TYPE, "client_assertion": tls.client.assertion()}
+    answers = [
+        await tls.ask(made),
+        await tls.ask(made, proof(tls, jose.generate("ES256"))),
+        await tls.ask(made, proof(tls, private_key_of(made))),
+        await tls.ask(made, **asserted),
+        await tls.ask(kept),
+        await tls.ask(kept, proof(tls, jose.generate("ES256"))),
+    ]
+    assert [answer.status for answer in answers] == [200] * len(answers)
+    await revoke(tls.world, f"{made.certificate.serial_number:032x}")
+    tokens = [claims_of(answer.json["access_token"])["jti"] for answer in answers]
+    live = [is_live(tls, id) for id in tokens]
+    assert live == [False, False, False, False, True, True]
+    form = {"client_id": tls.client.id}
+    shown = [
+        (await tls.post("/introspect", form | {"token": answer.json["access_token"]}, made=kept)).json["active"]
+        for answer in answers
+    ]
+    assert shown == live
 
 
 # --- registration

@@ -1115,7 +1115,7 @@ export type FindingDetail = {
   why: string | null;
 };
 
-/** The record fields from which the arguments of a resource's tools took their values. */
+/** The fields of tool results from which the arguments of a resource's tools took values. */
 export type FlowsBody = {
   flows: SourceOfArgument[];
 };
@@ -2829,8 +2829,8 @@ export type Sought = {
 export type Source = [string, string, string];
 
 /**
- * An argument of a tool, a record field (`source_tool`, `source_field`) from which the argument took values, and the
- * numbers of tasks and agents with such a call, each at most 64.
+ * An argument of a tool, a field of tool results (`source_tool`, `source_field`) from which the argument took values,
+ * and the numbers of tasks and agents with such a call, each at most 64.
  */
 export type SourceOfArgument = {
   agents: number;
@@ -5207,7 +5207,7 @@ export interface Operations {
     body: NewClasses;
     answer: ResourceClasses;
   };
-  /** List the record fields from which the arguments of a resource's tools took their values. */
+  /** List the fields of tool results from which guards saw the arguments of a resource's tools take values. */
   "GET /api/v1/resources/{name}/flows": {
     path: {
       name: string;

@@ -107,7 +107,9 @@ def parse_acr_values(text: str) -> tuple[str, ...]:
     """Return the words of `acr_values`, in order of preference, separated by single spaces. Raises Invalid."""
     words = tuple(text.split(" ")) if text else ()
     if len(words) > 16 or not all(map(_ACR.fullmatch, words)):
-        raise Invalid("`acr_values` are at most 16 words, separated by one space each")
+        raise Invalid(
+            "`acr_values` has at most 16 words of 1 to 256 ASCII characters without quotes, separated by one space each"
+        )
     return words
 
 

@@ -91,15 +91,16 @@ def list_secrets(
 ) -> None:
     """List the names in a folder; names of folders end with a slash.
 
-    With an option, list all secrets below the folder with their last reads and rotations.
+    With --details or a filter, list the secrets below the folder that meet every filter, with their last reads and
+    rotations.
 
     Args:
-        folder: Folder with its mount.
+        folder: Folder that begins with its mount, such as secret/app/.
         details: List the secrets below the folder with their last reads and rotations.
         never_read: List secrets whose value was never read.
         read_by: List secrets whose value this agent or person read last.
         not_rotated_for: List secrets whose value has not changed for this number of days.
-        limit: Largest number of rows with their details.
+        limit: Largest number of secrets with details; a list of names has no limit.
     """
     query = {"never_read": "true" if never_read else None, "read_by": read_by, "not_rotated_for": not_rotated_for}
     query = {name: value for name, value in query.items() if value is not None}

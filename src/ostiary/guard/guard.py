@@ -85,8 +85,10 @@ class Guard:
         if not isinstance(credential, Credential):
             credential = load_key(credential)
         if not credential.client_id.startswith("rs_"):
-            hint = "ostiary resource create NAME --uri U --generate-key F"
-            raise Invalid(f"a guard has the credential of a resource, and `{credential.client_id}` is none", hint=hint)
+            hint = "ostiary resource create NAME --uri URI --generate-key FILE"
+            raise Invalid(
+                f"a guard needs the credential of a resource, and `{credential.client_id}` is not a resource", hint=hint
+            )
         folder = Path(spool_dir) / credential.client_id
         self._spool = new_spool(folder, random=random, boot=ambient.boot(), limit=spool_limit)
         self.feed = Feed(

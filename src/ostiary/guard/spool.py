@@ -108,9 +108,11 @@ class Spool:
         is_outcome: bool = False,
         then: Callable[[], None] | None = None,
     ) -> int:
-        """Write a record, which has at least one member, and return its number. `then` is called after the record is
-        written, before the file of the record can be deleted. An outcome of a call (`is_outcome`) may also use the last
-        RESERVE bytes. Raises SpoolFailed.
+        """Write a record with at least one member to the spool, and return its number.
+
+        Other threads cannot write until `then` has returned, so the file of the record still exists while `then` runs.
+        Only an outcome of a call (`is_outcome`) may use the last RESERVE bytes of the spool. Raises SpoolFailed if the
+        spool is full, closed or not writable, or if the record is too large.
         """
         body = _encode(record)
         if len(body) > MAX_RECORD_BYTES:

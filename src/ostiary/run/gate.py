@@ -132,7 +132,11 @@ class Gate:
         self._keeper = threading.Thread(target=self._keep, name="ostiary-token", daemon=True)
 
     def start(self) -> None:
-        """Start the thread that connects the guard and keeps the token fresh."""
+        """Start the thread that connects the guard to the server and keeps a live access token of the agent.
+
+        The thread gets the next token before the present token expires, or as soon as the present token is revoked.
+        The first token is not there yet when this method returns.
+        """
         self._keeper.start()
 
     def close(self) -> None:

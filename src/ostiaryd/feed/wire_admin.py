@@ -59,7 +59,7 @@ class TestedGuards(TypedDict):
 
 
 class FlowsBody(TypedDict):
-    """The record fields from which the arguments of a resource's tools took their values."""
+    """The fields of tool results from which the arguments of a resource's tools took values."""
 
     flows: list[SourceOfArgument]
 
@@ -134,7 +134,7 @@ def _number(call: Call, name: str) -> int | None:
 
 
 async def flows(call: Call) -> Reply:
-    """List the record fields from which the arguments of a resource's tools took their values."""
+    """List the fields of tool results from which guards saw the arguments of a resource's tools take values."""
     reader = call.world.db.read()
     resource = find_resource(reader, call.params["name"])
     return reply({"flows": argument_sources(reader, resource.resource_id)})

@@ -219,7 +219,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         ),
     ] = 256
     feed_heartbeat_ms: Annotated[
-        int, Meta(ge=50, le=60_000, description="Interval of the heartbeats of a feed, in milliseconds")
+        int,
+        Meta(
+            ge=50,
+            le=60_000,
+            description="Interval of the heartbeats of a feed, in milliseconds; far below the `max_age` of every guard "
+            "(5 s by default), after which a guard that hears nothing denies every call",
+        ),
     ] = 1000
 
     question_lifetime_s: Annotated[

@@ -17,8 +17,8 @@ SECOND = 1_000_000
 
 @dataclass(slots=True)
 class Round:
-    """The last round of a background loop, or its start: the time of its end (microseconds), and its error (None
-    without one).
+    """The last round of a background loop, or the start of the loop: the time of its end in microseconds, and its
+    error, empty without one.
     """
 
     every_s: float

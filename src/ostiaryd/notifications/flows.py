@@ -215,7 +215,7 @@ def _troubles(reader: Reader, webhook: Webhook, *, now: int) -> list[str]:
     if count >= WAITING_LIMIT:
         wrong.append(f"the queue is full: at least {WAITING_LIMIT} events wait")
     if since is not None and now - since > STALLED_S * SECOND:
-        waits = f"the oldest event waits for {(now - since) // SECOND} s"
+        waits = f"the oldest event has waited {(now - since) // SECOND} s"
         wrong.append(f"{waits}, attempt {webhook.attempts}: {webhook.failed or 'no answer'}")
     return wrong
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from ostiary.authorization.assurance import INSUFFICIENT, StepUp
@@ -26,7 +28,12 @@ def asks_of(judgement: Judgement, policies: Policies) -> Needs | None:
     """Return the number of approvals (`person` or `two`) if only approvals are missing; otherwise None."""
     if judgement.because != "approval_needed":
         return None
-    return "two" if any(policies.asks[policy] == "two" for policy in judgement.policies) else "person"
+    return needs_of(judgement.policies, policies)
+
+
+def needs_of(asking: Iterable[str], policies: Policies) -> Needs:
+    """Return the number of approvals that these asking policies need together: `two` if one of them needs two."""
+    return "two" if any(policies.asks[policy] == "two" for policy in asking) else "person"
 
 
 _WHOM: dict[Needs, str] = {"person": "a person", "two": "two people"}

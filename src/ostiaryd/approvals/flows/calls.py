@@ -12,6 +12,7 @@ from ostiary.authorization.catalogue import Kind
 from ostiary.decision import approval
 from ostiary.decision.access import CALL, Needs, Policies
 from ostiary.decision.access.facts import ReadyTool
+from ostiary.decision.access.reasons import needs_of
 from ostiary.protocol.errors import Conflict, Forbidden, NotFound
 from ostiary.provenance.extent import Extent
 from ostiaryd.approvals import store
@@ -155,8 +156,9 @@ def asking(ours: Policies, policy_names: Iterable[str]) -> tuple[Needs, list[Why
     names = sorted(set(policy_names))
     if unknown := [name for name in names if name not in ours.asks]:
         raise Forbidden(f"the policy {unknown[0][:64]!a} does not ask for approval", code="foreign_question")
-    needs: Needs = "two" if any(ours.asks[name] == "two" for name in names) else "person"
-    return needs, [Why(name, ours.reasons.get(name, ""), ours.approvers.get(name, ())) for name in names]
+    return needs_of(names, ours), [
+        Why(name, ours.reasons.get(name, ""), ours.approvers.get(name, ())) for name in names
+    ]
 
 
 def describe(

@@ -216,6 +216,7 @@ def _store(act: Act, certificate: Certificate, *, jkt: str, request: Certificate
             task=certificate.task,
             jkt=jkt,
             client_jkt=request.client_jkt,
+            ath=certificate.thumbprint,
             expires_at=certificate.not_after,
         )
         registry.add_holding(act, holding)

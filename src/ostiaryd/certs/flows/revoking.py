@@ -87,8 +87,9 @@ def find_bar_of_holder(
 
 
 def revoke(act: Act, serial: str, reason: RevocationReason, *, by: Caller | None = None) -> Certificate:
-    """Revoke a certificate, and end everything that was obtained with it; return the certificate. A key that is
-    reported as compromised is never certified again.
+    """Revoke a certificate, end what was obtained with it (`Root.CERTIFICATE`), and return its record.
+
+    A key that is reported as compromised is never certified again.
 
     `by` is the caller, None for the server itself. Agents and persons can revoke their own certificates, owners the
     certificates of their agents, and administrators all certificates. Raises NotFound, Forbidden, Conflict
@@ -102,7 +103,7 @@ def revoke(act: Act, serial: str, reason: RevocationReason, *, by: Caller | None
     if certificate.revoked_at is not None:
         raise Conflict("the certificate is revoked already", code="already_revoked")
     store.revoke(act.tx, certificate.serial, reason=reason.value)
-    registry.end_holdings(act, Root.HOLDING, holding_id(certificate.serial), why=reason.value)
+    registry.end_holdings(act, Root.CERTIFICATE, holding_id(certificate.serial), why=reason.value)
     if reason is RevocationReason.KEY_COMPROMISE:
         store.block_key(act.tx, certificate.key_digest, reason="its holder reported the key as compromised")
     return certificate

@@ -173,7 +173,7 @@ def _end_below(act: Act, id: AuthorityId) -> None:
     for serial, holder, _ in certificates.in_force(act.tx, id, now=act.now, limit=ENDED_AT_ONCE):
         certificates.revoke(act.tx, serial, reason=authority.reason)
         if holder is not None:
-            registry.end_holdings(act, Root.HOLDING, holding_id(serial), why=authority.reason)
+            registry.end_holdings(act, Root.CERTIFICATE, holding_id(serial), why=authority.reason)
 
 
 def replaced_key_type(reader: Reader, kind: AuthorityKind, *, config: Config) -> str:

@@ -41,7 +41,7 @@ NONCE_LIFETIME = HOUR
 ORDER_LIFETIME = DAY
 """Microseconds after its creation within which an order must be finalized."""
 MAX_KEY_AUTHORIZATION = 4096
-"""Maximum number of bytes of a response to http-01."""
+"""Maximum number of bytes of the body that a host serves for http-01. A longer body fails the attempt."""
 ACME_TLS = "acme-tls/1"
 """Application protocol (ALPN) with which tls-alpn-01 connects (RFC 8737 section 6.2)."""
 ACME_IDENTIFIER = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.31")
@@ -539,7 +539,7 @@ def render_certificate_id(key_identifier: bytes, serial: int) -> str:
 
 
 def certificate_id_of(der: bytes) -> str:
-    """Return the ARI identifier of a certificate in DER."""
+    """Return the ARI identifier (RFC 9773) of a certificate in DER, which has an authority key identifier."""
     certificate = x509.load_der_x509_certificate(der)
     issuer = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
     return render_certificate_id(issuer or b"", certificate.serial_number)

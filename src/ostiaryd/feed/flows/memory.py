@@ -130,7 +130,11 @@ def _check(reader: Reader, query: Recall, resource: Resource, memory: Memory) ->
             if not any(one.tool == ready.uid.id and not kinds & ~one.kinds for one in memory.documents):
                 raise Forbidden("the person did not endorse that document", code="not_endorsed")
         elif ready.tool.is_outside and origin not in (Origin.KNOWN, Origin.OUTSIDE) and part.kinds != SLOT:
-            raise Forbidden("the results of that tool are from an untrusted source", code="outside")
+            raise Forbidden(
+                f"the results of `{ready.uid.id}` come from an untrusted source and cannot have the origin `{origin}`",
+                hint="update the guard: its catalogue of the resource is another",
+                code="outside",
+            )
         elif part.kinds in LABEL_ROOM:  # labels make no value more trusted
             continue
         elif part.kinds in (LINK, SLOT) and is_effect(ready.tool):  # only tools that read can teach links and slots

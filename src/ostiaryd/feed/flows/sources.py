@@ -75,8 +75,8 @@ def _with(digests: bytes, name: str) -> bytes:
 
 
 class SourceOfArgument(TypedDict):
-    """An argument of a tool, a record field (`source_tool`, `source_field`) from which the argument took values, and
-    the numbers of tasks and agents with such a call, each at most 64.
+    """An argument of a tool, a field of tool results (`source_tool`, `source_field`) from which the argument took
+    values, and the numbers of tasks and agents with such a call, each at most 64.
     """
 
     tool: str

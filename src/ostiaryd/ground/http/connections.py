@@ -39,7 +39,7 @@ class AnonymousConnection(Protocol):
 
     @property
     def is_fresh(self) -> bool:
-        """Return whether the connection was opened less than `FRESH_S` ago."""
+        """Return whether the connection was opened less than `FRESH_S` seconds ago."""
         ...
 
     @property

@@ -130,7 +130,9 @@ class Route:
     allows_peps: bool = False
     """True if the route accepts the API key of a static PEP."""
     grants: bool = False
-    """True if the route is refused while the wall clock is not confirmed."""
+    """True if the route grants access. The route answers 503 `clock_unconfirmed` from a forward jump of the wall clock
+    until an operator confirms the time (`ostiary clock accept`).
+    """
     is_large: bool = False
     """True if authenticated callers may send a body of up to `max_request_bytes`; otherwise `SMALL_BODY`
     is the limit.

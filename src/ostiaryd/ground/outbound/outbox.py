@@ -20,7 +20,11 @@ _PRUNE = sql("delete from outbox where topic = :topic and at < :before and seq <
 
 
 def emit(tx: Tx, topic: str, body: bytes) -> None:
-    """Append a message to a topic. Listeners are called after the commit."""
+    """Append a message to a topic of the outbox in this transaction.
+
+    After the commit, the writer calls its listeners with the names of the topics that have new messages; a listener
+    reads the messages with `after`.
+    """
     tx.run(_INSERT, topic=topic, body=body, at=tx.now)
     tx.topics.add(topic)
 

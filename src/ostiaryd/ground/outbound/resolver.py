@@ -18,13 +18,13 @@ MAX_RECORDS = 64
 
 
 class DnsFailed(Unavailable):
-    """The lookup failed, or the name has no record of the requested type."""
+    """The lookup failed, or the name has no address."""
 
     code = "dns_failed"
 
 
 class NoSuchName(DnsFailed):
-    """The name does not exist."""
+    """A name server answered that the name does not exist (NXDOMAIN). The system's resolver raises only DnsFailed."""
 
 
 class Resolver:

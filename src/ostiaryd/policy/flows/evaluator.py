@@ -91,7 +91,9 @@ class OtherRequest(NamedTuple):
     behind: tuple[Entity, ...]
     """The agents in the delegation chain of the principal."""
     context: Record
-    """Members of the context that only the server sets, never a caller."""
+    """Members of the policies' `context` that the server knows about a registered agent: its delegation chain and its
+    risk. They replace members of these names in the request. Empty for any other subject.
+    """
 
 
 Resolved = ToolCall | OtherRequest

@@ -93,5 +93,5 @@ def _checked(policy: ir.PolicyIR) -> ir.PolicyIR:
     for annotation, most in (("minutes", LONGEST_MINUTES), ("calls", MAX_CALLS)):
         text = annotations.get(annotation)
         if text is not None and not (_NUMBER.fullmatch(text) and 1 <= int(text) <= most):
-            raise Invalid(f"playbook {name!a}: @{annotation} is not a number from 1 to {most}")
+            raise Invalid(f"playbook {name!a}: @{annotation} is not a whole number from 1 to {most}")
     return policy

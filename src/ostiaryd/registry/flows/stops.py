@@ -17,9 +17,10 @@ from ostiaryd.registry.store import stops as store
 
 def stop(act: Act, target: What, value: str, *, why: str, by: str | None, incident: str | None = None) -> Stop:
     """Put a stop on a target, and return it. `target` is the kind (task, owner, resource, segment, model, or
-    everything), and `value` the id, URI or name. `by` is the person or client; None for the server.
+    everything), and `value` the id, URI or name, empty for everything. `by` is the person or client; None for the
+    server.
 
-    The stop is in force from the commit of this act. Raises Conflict (`stopped_already`).
+    The stop is in force from the commit of this act. Raises Conflict (`stopped_already`, `too_many_stops`).
     """
     note(act, object=value or target, stop=target, value=value, why=why, incident=incident)
     check_room(store.stops(act.tx), is_ours=by is None)

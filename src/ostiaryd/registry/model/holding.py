@@ -22,6 +22,10 @@ class Root(StrEnum):
     """
 
     HOLDING = "holding"
+    CERTIFICATE = "certificate"
+    """The root is the holding of a certificate. With it end the holdings that its holder requested with its key, other
+    certificates excepted, and the tokens that are bound to the certificate.
+    """
     AGENT = "agent"
     TASK = "task"
     KEY = "key"
@@ -43,7 +47,9 @@ class Holding(msgspec.Struct, frozen=True, kw_only=True):
     client_jkt: str | None = None
     audience: str | None = None
     ath: str | None = None
-    """Digest of an access token, which DPoP proofs contain as `ath`; None for other kinds."""
+    """Digest of an access token, which DPoP proofs contain as `ath`, or of a certificate (`x5t#S256`); None for other
+    kinds.
+    """
     expires_at: int
     ended_at: int | None = None
     ended_why: str | None = None
@@ -70,5 +76,5 @@ def names_root(holding: Ended, root: Root, value: str) -> bool:
             return holding.agent == value
         case Root.KEY:
             return holding.jkt == value
-        case Root.HOLDING | Root.TASK | Root.OWNER:
+        case Root.HOLDING | Root.CERTIFICATE | Root.TASK | Root.OWNER:
             return False

@@ -64,12 +64,23 @@ def _tree(tops: str) -> str:
         select task_id from tree"""
 
 
+def _of_root(column: str) -> str:
+    return f"(select {column} from holding where id = :root)"
+
+
 _TASKS_OF_AGENT = _tree(
     """select task_id from task where agent = :root and state = 'live'
     union select 'tk_' || substr(cast(:root as text), 4)"""
 )
 _END = {
     Root.HOLDING: sql(_end("id = :root")),
+    Root.CERTIFICATE: sql(
+        _end(
+            "id = :root",
+            f"agent = {_of_root('agent')} and client_jkt = {_of_root('jkt')} and kind <> 'certificate'",
+            f"jkt = {_of_root('ath')} and {_OTHER_CLIENT}",
+        )
+    ),
     Root.AGENT: sql(_end("agent = :root", tasks=_TASKS_OF_AGENT)),
     # The tasks below the task were ended in this act. A search by the time of their end is faster than a search through
     # the tree. Their tokens contain the task, and guards are notified of the task.
@@ -165,7 +176,7 @@ def end(tx: Tx, root: Root, value: str, *, why: str) -> tuple[Counter[str], list
     if root is Root.TASK:
         return Counter(chain((kind for (kind,) in first), (one.kind for one in below))), below
     ended = [*map(Ended._make, first), *below]
-    if root is Root.HOLDING:  # the others end with a root of which guards are notified
+    if root in (Root.HOLDING, Root.CERTIFICATE):  # the others end with a root of which guards are notified
         for one in ended:
             tx.touch("holding", one.id)
     return Counter(one.kind for one in ended), ended

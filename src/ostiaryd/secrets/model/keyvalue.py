@@ -62,8 +62,8 @@ class LastSecretUse(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UseFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """A search for secrets below `mount` and `folder`: secrets that were never read, were last read by `reader`, or
-    have not changed since a time.
+    """A search for secrets below `mount` and `folder` that meet every stated condition: never read, last read by
+    `reader`, not changed since a time in microseconds.
     """
 
     mount: str

@@ -134,7 +134,10 @@ def put_back(tx: Tx, account: str, units: int) -> None:
 
 
 def note_spent(tx: Tx, account: str, units: int) -> None:
-    """Record units as spent."""
+    """Add units that were taken before to the spent units of an account; a negative number takes spent units back.
+
+    No limit is checked, and the accounts above this account do not change.
+    """
     tx.run(_SPEND, id=account, units=units)
 
 

@@ -33,8 +33,10 @@ from ostiaryd.trust.model.clients import ClientKind, OAuthClient
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issued:
-    """A token response: the access token with its type, lifetime in seconds, scopes, bounds, budgets, and the next DPoP
-    nonce if one is due.
+    """A token response with the access token. `expires_in` is its lifetime in seconds, `details` are its bounds.
+
+    `balances` state what is left of each budget of the task. `next_nonce` is a new DPoP nonce if more than half of the
+    lifetime of the client's nonce is over, otherwise None.
     """
 
     access_token: str = field(repr=False)

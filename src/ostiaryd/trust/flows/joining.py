@@ -74,8 +74,8 @@ def enrol(act: Act, unverified_secret: str, jwk: object, *, unverified_proof: st
 def _check_pending(agent: Agent) -> None:
     if agent.state is not State.PENDING:
         raise Conflict(
-            f"the agent `{agent.name}` is {agent.state}",
-            hint="a join token only registers the first key of a pending agent",
+            f"the agent `{agent.name}` is {agent.state}, not pending",
+            hint=f"a join token registers the first key; add another key: ostiary key add {agent.name}",
         )
 
 
