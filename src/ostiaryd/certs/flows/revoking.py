@@ -87,7 +87,7 @@ def find_bar_of_holder(
 
 
 def revoke(act: Act, serial: str, reason: RevocationReason, *, by: Caller | None = None) -> Certificate:
-    """Revoke a certificate, end what was obtained with it (`Root.CERTIFICATE`), and return its record.
+    """Revoke a certificate, end the tokens that were obtained with it (`Root.CERTIFICATE`), and return its record.
 
     A key that is reported as compromised is never certified again.
 

@@ -35,7 +35,7 @@ from ostiaryd.trust.model.clients import ClientKind, OAuthClient
 class Issued:
     """A token response with the access token. `expires_in` is its lifetime in seconds, `details` are its bounds.
 
-    `balances` state what is left of each budget of the task. `next_nonce` is a new DPoP nonce if more than half of the
+    `balances` state the limit, the spent and the remaining units of each budget of the task. `next_nonce` is a new DPoP nonce if more than half of the
     lifetime of the client's nonce is over, otherwise None.
     """
 
