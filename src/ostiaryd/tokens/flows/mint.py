@@ -35,8 +35,8 @@ from ostiaryd.trust.model.clients import ClientKind, OAuthClient
 class Issued:
     """A token response with the access token. `expires_in` is its lifetime in seconds, `details` are its bounds.
 
-    `balances` state the limit, the spent and the remaining units of each budget of the task. `next_nonce` is a new DPoP nonce if more than half of the
-    lifetime of the client's nonce is over, otherwise None.
+    `balances` state the limit, the spent and the remaining units of each budget of the task. `next_nonce` is a new DPoP
+    nonce if more than half of the lifetime of the client's nonce is over, otherwise None.
     """
 
     access_token: str = field(repr=False)
