@@ -173,7 +173,9 @@ def _types(route: Route) -> Iterator[Any]:
 
 
 def _describe_page(page: PageBody, row: Schema) -> Schema:
-    """Return the schema of a page of rows. A page whose rows are cut has `cut`, the names of the omitted members."""
+    """Return the schema of a page of rows. In place of a row that is too long, a page has an object with `cut`, the
+    names of the omitted members.
+    """
     cut = {"type": "object", "required": ["cut"], "properties": {"cut": {"type": "array", "items": {"type": "string"}}}}
     return {
         "type": "object",

@@ -129,7 +129,7 @@ def _notes(content: bytes) -> Iterator[bytes]:
 
 async def replay_spool(world: World, folder: Path) -> Delivered:
     """Compare the heads that the guards of a spool folder have received with the database, and apply the lost stops
-    that the guards stored; return the numbers of both.
+    that the guards stored. Return the number of applied stops, and of messages whose signature cannot be verified.
     """
     replayed = unverified = count = 0
     files = _stop_files(folder)

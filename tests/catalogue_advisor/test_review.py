@@ -139,5 +139,5 @@ def test_what_an_owner_wrote_by_hand_is_reviewed_as_well() -> None:
     assert {line.member: line.why for line in found.lines} == {
         "effect": "its name",
         "open_world": "stated by the hints or by the owner",
-        "kinds.to": "other tools return such a value, or stated by the owner",
+        "kinds.to": "other tools return such a value, or the owner has stated the kind",
     }

@@ -3173,7 +3173,7 @@ export type ToolUse = {
   untrusted: number;
 };
 
-/** The certificate that was tried. `refused` is the reason why the server would not accept it; empty if it would. */
+/** The certificate that was tried. `refused` is the reason why the server would not accept it; null if it would. */
 export type TriedCertificate = {
   refused: string | null;
   subject: string;

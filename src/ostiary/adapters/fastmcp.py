@@ -268,9 +268,7 @@ def _params(context: MiddlewareContext[Any]) -> Mapping[str, Any]:
 
 
 def _fingerprint(context: MiddlewareContext[Any]) -> bytes:
-    """Return the digestible form of a request as bytes, by which a later change of the request is detected. Raises
-    Malformed.
-    """
+    """Return a request as JSON bytes, by which a later change of the request is detected. Raises Malformed."""
     return msgspec.json.encode(plain([context.method, *_named(context)], "request"), order="deterministic")
 
 

@@ -116,8 +116,7 @@ class Settlement:
             index = (number * WIDTH + differing[0]) * leaves
             self.evidence.report(Finding(Kind.TILE, "the tile does not have the hashes of the tree", index, path))
         elif level > 0:
-            message = "some of these entries differ from the logged entries, and the stored tiles have the hashes of "
-            "the changed entries"
+            message = "some of these entries differ from the logged entries, and the tiles below have their hashes"
             for i in differing:
                 self.evidence.report(Finding(Kind.ALTERED, message, (number * WIDTH + i) * leaves, count=leaves))
 

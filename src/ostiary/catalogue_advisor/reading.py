@@ -209,7 +209,7 @@ def explain(tool: Tool) -> tuple[ReadingLine, ...]:
                 word,
                 why[f"kinds.{path}"]
                 if read_again.kinds.get(path) == word
-                else "other tools return such a value, or stated by the owner",
+                else "other tools return such a value, or the owner has stated the kind",
             )
             for path, word in tool.kinds.items()
         ),
@@ -410,13 +410,13 @@ def _named(name: str, schema: Mapping[str, Any], types: set[str]) -> tuple[Kind,
     words = [noun(word) for word in parts(name)]
     head = words[-1] if words else ""
     if head == "name" and words[:-1] and words[-2] in _PERSONAL:
-        return Kind.PRINCIPAL, "the argument is named after a person"
+        return Kind.PRINCIPAL, "by its name, the argument is the name of a person"
     if head in _NUMBERED and not words[:-1] and "string" not in types:
         return None  # a count, not an identifier
     if head in _HEADS:
         return _HEADS[head], f"the name ends with `{head}`"
     if head in GROUPS and "string" in types:
-        return Kind.OBJECT, "the argument is named after a thing"
+        return Kind.OBJECT, "by its name, the argument identifies a thing"
     if "string" in types and any(_HEADS.get(noun(word)) is Kind.TEXT for word in _described(schema)):
         return Kind.TEXT, "the description says that it is a text"
     return None

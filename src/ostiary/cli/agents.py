@@ -176,7 +176,9 @@ def disallow(name: str, /, *scope: str, session: Here) -> None:
 
 @agent.command(name="depth")
 def depth(name: str, max_depth: int, /, *, session: Here) -> None:
-    """Set the depth of delegation: how many agents may follow this agent in a chain. Tasks that run keep their depth.
+    """Set the depth of delegation: how many agents may follow this agent in a chain.
+
+    A task with a longer chain cannot be used.
 
     Args:
         name: Name or id.

@@ -263,8 +263,9 @@ def verify(
 
 
 def _complete(entries: R) -> R:
-    """Add `outcome` to each entry that has none, because the ledger does not store the default outcome. Return
-    `entries`."""
+    """Add `outcome` to each entry that has none, because the ledger does not store the default outcome `ok`. Return
+    the same list.
+    """
     entries[:] = [{"outcome": "ok", **entry} for entry in entries]
     return entries
 

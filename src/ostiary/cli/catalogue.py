@@ -45,7 +45,7 @@ MEANINGS = {
     "amount": "how much",
     "time": "when",
     "none": "not relevant",
-    "unsure": "not sure: guess from the form of each value",
+    "unsure": "not sure: the form of each value decides",
 }
 SKIP, STOP = "s", "q"
 

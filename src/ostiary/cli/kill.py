@@ -29,7 +29,7 @@ COLUMNS = {
 def start(kind: StopKind, name: Word = "", /, *, reason: str, session: Here) -> None:
     """Stop an agent, an owner, a model, .. and time each guard.
 
-    An agent is quarantined, and its incident waits for a person. Any other kind is stopped until `ostiary kill lift`.
+    An agent is quarantined, and its incident waits for a person. Anything else stays stopped until `ostiary kill lift`.
     `ostiary help stopping` compares all commands that stop.
 
     Args:

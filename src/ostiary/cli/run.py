@@ -189,8 +189,8 @@ def _prepare(
     command: Sequence[str],
     paper: Paper,
 ) -> str:
-    """Register missing objects and return the URL of the Ostiary server. If the server is unreachable, an agent
-    that is registered runs all the same.
+    """Register missing objects and return the URL of the Ostiary server. Raises Unavailable if the server does not
+    answer and the agent or a server of its configuration is not registered yet.
     """
     try:
         enlist(session, place, servers, owner=owner, command=command, say=lambda line: paper.say(escape(line)))

@@ -315,7 +315,7 @@ def list_backends(*, session: Here) -> None:
 
 @backend.command(name="remove")
 def remove_backend(name: str, /, *, session: Here) -> None:
-    """Remove a back end; its secrets stay in the store.
+    """Remove a back end; the secrets in it stay unchanged.
 
     Args:
         name: Name of the back end.

@@ -102,7 +102,7 @@ def draft_task(
 ) -> None:
     """Draft the plan of a task from the person's request, with a reason for each line. No task starts.
 
-    A call outside the plan is not denied: a person is asked, unless each of its values is the person's.
+    A call outside the plan is not denied: a person is asked, unless all values of the call come from the person.
 
     Args:
         words: Request of the person, verbatim.
@@ -216,9 +216,8 @@ def token(
             f"the key in {key} belongs to the agent {credential.client_id}",
             hint="give --agent with this id, or the key file of the other agent",
         )
-    url = (
-        session.url if session.is_named or not credential.issuer else None
-    )  # the credential file alone names the agent
+    # without an option, the issuer in the credential file is the server
+    url = session.url if session.is_named or not credential.issuer else None
     with Agent(replace(credential, client_id=agent_id), url=url) as holder:
         session.show(holder.token(scope=" ".join(split(scope)) or None, resource=resource, task=task), facts)
 

@@ -37,7 +37,7 @@ def add(
         path: Path of the executable, as the server sees it.
         sha256: SHA-256 of the executable in hexadecimal digits, as sha256sum prints it.
         unit: Unit of systemd, such as billing.service.
-        cgroup: Cgroup of the process, or a cgroup above the process, as in /proc/PID/cgroup.
+        cgroup: Cgroup of the process, or a cgroup above this cgroup, as in /proc/PID/cgroup.
         pod: UID of the Kubernetes pod.
     """
     selectors = {

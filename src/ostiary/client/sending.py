@@ -50,9 +50,9 @@ class Sender:
         """Send the request that `make` returns for a nonce, and return the response. If the response has
         `Retry-After`, wait for that time, and send another request of `make` (RFC 9110 section 10.2.3).
 
-        After 503, only idempotent methods and token requests are repeated, because an earlier attempt of them has no
-        effect. After 429, every method is repeated, because the server has not processed the request (RFC 6585 section
-        4).
+        After 503, only idempotent methods and token requests are repeated, because it does no harm if the server has
+        processed the first one too. After 429, every method is repeated, because the server has not processed the
+        request (RFC 6585 section 4).
         """
         for left in reversed(range(MAX_PAUSES + 1)):
             response = yield from self._send_with_nonce(make, server)

@@ -5,8 +5,7 @@ although the guard got no answer from the server, or could not record the call. 
 guard therefore asks with the earlier number and gets the earlier answer: no approval is lost, and each approval lets
 one call pass.
 
-    SPOOL_DIR/<id>/asked    [["<digest of the call>", "<number of the call>", "<id of the spent approval, or empty>"],
-    ..]
+    SPOOL_DIR/<id>/asked    [["<digest of the call>", "<its number>", "<id of the spent approval, or empty>"], ..]
 
 The guard writes a number to this file before it asks the server, and removes the number once the spool has the record
 of the allowed call. If the guard's process ends between these two steps, no approval is lost, because the guard that

@@ -99,9 +99,8 @@ class BudgetCache:
         with self._mutex:
             for account in ahead:
                 self._parts[account].running -= 1
-                self._parts[
-                    account
-                ].is_touched = True  # so that the record is reported before `part_with` returns the units
+                # an account in use is not emptied by `part_with` before the record is reported
+                self._parts[account].is_touched = True
             record()
             for account, units in unused.items():
                 self._parts[account].left += units

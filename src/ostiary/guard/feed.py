@@ -125,9 +125,8 @@ class Feed:
         self._check_history(message)
 
     def _check_history(self, message: Message) -> None:
-        """Check that the message belongs to the known history of the server, and that this history has not become
-        shorter.
-        Raises FeedBroken.
+        """Check that the message belongs to the known history of the server, and that the server has lost no part of
+        this history. Raises FeedBroken.
         """
         kept = self.kept
         history, size = unverified_place(message.head)

@@ -1,9 +1,9 @@
 """The two connections of the guard to the server, each in a thread of its own, so that they work in any kind of
 program.
 
-listen   GET /feed/v1/stream, without an end; reconnects, and continues after the last message unless the feed was
-broken tell     POST /feed/v1/applied as soon as a change of the facts is in force, POST /feed/v1/report soon after a
-decision,
+listen   GET /feed/v1/stream, which has no end. After an interruption it reconnects, and continues after the last
+         message unless the feed was broken
+tell     POST /feed/v1/applied as soon as a change of the facts is in force, POST /feed/v1/report soon after a decision,
          and requests about slices: /feed/v1/give-back for idle slices, /feed/v1/settle for a completely reported spool
 """
 

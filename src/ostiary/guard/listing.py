@@ -40,9 +40,8 @@ class Listing:
         return tool in self._now
 
     def note(self, tools: Iterable[Mapping[str, Any]] | None) -> None:
-        """Store the definitions of `tools`, the members of `tools` in a response to `tools/list`, as the agent gets
-        them.
-        Raises nothing. If `tools` is None, the response was unreadable, and all approved tools count as changed.
+        """Store the definitions in `tools`, the member of a response to `tools/list`, as the agent gets them. None: the
+        response was unreadable, and all approved tools count as changed. Raises nothing.
         """
         digests: dict[str, str] = {}
         for tool in tools or ():

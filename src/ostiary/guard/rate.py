@@ -63,9 +63,8 @@ class RateLimiter:
         return RateCheck(limits) if limits else decision
 
     def count(self, need: RateCheck, token: str) -> Waits[bool]:
-        """Count at the server a call with the token whose `jti` is `token`; return whether the call is within the
-        limits.
-        Raises Unavailable.
+        """Let the server count a call with the token whose `jti` is `token`. Return whether the call is within the
+        limits. Raises Unavailable.
         """
         body = msgspec.json.encode({"token": token})
         try:

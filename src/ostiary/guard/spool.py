@@ -1,8 +1,7 @@
 """The spool: numbered records of decisions that are not reported yet, in files that are written before the tool runs.
 
-    SPOOL_DIR/<id>/lock            locked by the guard that writes this spool, until its process ends; contains the
-    boot id
-                                   of the machine, because records are certain to survive only until a reboot
+    SPOOL_DIR/<id>/lock            locked by the guard that writes this spool, until its process ends; contains
+                                   the boot id of the machine: records are certain to survive only until a reboot
     SPOOL_DIR/<id>/000000001.log   records as JSON lines; the name of the file is the number of the first record
     SPOOL_DIR/<id>/asked           approvals that were requested and are not recorded yet (`ostiary.guard.approvals`)
 

@@ -16,8 +16,8 @@ def parse_networks(text: str) -> tuple[Network, ...]:
 
 
 def origin(address: str, forwarded: Sequence[str], proxies: Sequence[Network]) -> str:
-    """Return the address of the client: of `address`, the peer of the connection, and the values in `forwarded` from
-    the last to the first, the first address that is not in `proxies`.
+    """Return the address of the client. Candidates are `address`, the peer of the connection, and then the values in
+    `forwarded`, the last one first. The first candidate that is not in `proxies` is the client.
 
     `forwarded`: the values of `X-Forwarded-For`. Each proxy appends the address of its own peer, so the last value
     comes from the proxy that is connected to this server. Values before the returned address are not trusted.

@@ -113,7 +113,7 @@ class Intent(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
         for document in self.endorsed:
             _check_seen(document.value, of=f"value for `{document.tool}`")
         if len({(document.tool, document.value) for document in self.endorsed}) < len(self.endorsed):
-            raise InvalidIntent("a document is endorsed twice", hint="once, with all its kinds")
+            raise InvalidIntent("a document is endorsed twice", hint="endorse each document once, with all its kinds")
         if self.plan is not None and len({planned.tool for planned in self.plan}) < len(self.plan):
             raise InvalidIntent("the plan names a tool twice", hint="name each tool once")
 
@@ -132,14 +132,14 @@ class Intent(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
             )
         if not self.own.items() <= outer.own.items():
             raise Forbidden(
-                "the parent task does not have all values of `own`", hint="leave out the others", code="widens"
+                "the parent task does not have all values of `own`", hint="leave out the values it lacks", code="widens"
             )
         above = {(one.tool, one.value): set(one.kinds) for one in outer.endorsed}
         for document in self.endorsed:
             if not above.get((document.tool, document.value), set()) >= set(document.kinds):
                 raise Forbidden(
                     f"the parent task does not endorse this document of `{document.tool}` for these kinds",
-                    hint="endorse less, or start the parent task with it",
+                    hint="leave out the document or the kinds, or endorse them when the parent task is started",
                     code="widens",
                 )
         if outer.plan is None:
@@ -169,7 +169,7 @@ class Recorded(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
 
     @property
     def source(self) -> tuple[SaidBy, str]:
-        """The type of the source of the intent, and the id of the caller that stated the intent."""
+        """Return the type of the source of the intent, and the id of the caller that stated the intent."""
         return self.said_by, self.stated_by
 
     def encode(self) -> bytes:

@@ -211,9 +211,8 @@ class Gate:
         return f"{caller.principal.claims.jti} {call.decision.policy_hash}"
 
     def serving(self, verdict: Verdict) -> AbstractAsyncContextManager[object]:
-        """Return a context in which an allowed call runs. Its block is cancelled as soon as the agent's token is
-        revoked.
-        Raises InvalidToken, Unavailable.
+        """Return a context in which an allowed call runs. Its block is cancelled as soon as the token of the agent is
+        revoked. Raises InvalidToken, Unavailable.
         """
         return nullcontext() if verdict.caller is None else self._guard.serving(verdict.caller)
 
@@ -261,7 +260,7 @@ class Gate:
 
     def finish(self, call: Call, *, ok: bool, bytes: int | None = None) -> None:
         """Record the outcome of a call; `bytes` is the size of its output."""
-        with suppress(Withheld):  # the proxy has requested the result and has not delivered it
+        with suppress(Withheld):  # the caller has stated this result before, and has not delivered it
             call.result(ok=ok, bytes=bytes)
         self._guard.finish(call)
 

@@ -44,7 +44,7 @@ MAX_DENIED_OF_TOOL = 2
 requests tire a person.
 """
 MAX_ASKED = 60
-"""Maximum number of approval requests of one agent in an hour, with any answers."""
+"""Maximum number of approval requests of one agent in an hour, whether answered or not."""
 MAX_USES = 20
 """Maximum number of further calls that an approval covers, and of calls for each line of a plan."""
 HOUR = 3_600_000_000
@@ -131,7 +131,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     uses: int = MAX_USES
     """Maximum number of further calls that an approval covers, and of calls for each line of a plan."""
     lines: list[Line] = []
-    """the lines of a plan"""
+    """The lines of a plan; empty for other requests."""
     policy: str = ""
     reasons: list[Why] = []
     chain: list[Link] = []
@@ -179,7 +179,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     answered_at: int | None = None
     until: int | None = None
     is_held: bool = False
-    """True if the approval was not ended before its end."""
+    """True if the approval was given and has not been ended early (its agent or its task may have ended)."""
     spent_at: int | None = None
     spent_for: str | None = None
 

@@ -160,7 +160,7 @@ def count_all_open(reader: Reader, *, now: int) -> int:
 
 
 def count_since(reader: Reader, agent: str, since: int) -> int:
-    """Return the number of approval requests of an agent since `since` (microseconds), with any answers."""
+    """Return the number of approval requests of an agent since `since` (microseconds), answered or not."""
     return _count(reader.one(_ASKED_SINCE, agent=agent, since=since))
 
 

@@ -1,7 +1,7 @@
 """AuthZEN Access Request and Approval Profile (draft 1): the Access Request Endpoint, task status, cancellation.
 
 The `binding_token` connects a request to its denial; the server then evaluates again whether a person may be asked. A
-repeated request about the same call gets the same task, and so is every request with the same `Idempotency-Key`. Not
+repeated request about the same call gets the same task, and so does each request with the same `Idempotency-Key`. Not
 implemented of the draft: requests for several items, callbacks, forms. The client evaluates an approved request again
 with `context.approval`, which spends the approval.
 """

@@ -296,9 +296,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     private_hosts: Annotated[
         str,
         Meta(
-            description="Hosts with addresses that are not public which URLs in API requests (webhooks, streams, "
-            "issuers, threat lists) may name, separated by spaces; metadata services of clouds are "
-            "always denied"
+            description="Hosts without public addresses that URLs in API requests (webhooks, streams, issuers, "
+            "threat lists) may name, separated by spaces; metadata services of clouds are always denied"
         ),
     ] = ""
     ca_file: Annotated[
@@ -397,7 +396,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def own_url(self) -> str:
-        """Return the URL of the listener, which is used as public URL if none is configured."""
+        """Return the URL of the listener, which is the public URL if none is configured."""
         return f"{'https' if self.has_tls else 'http'}://{self.listen}"
 
     @property

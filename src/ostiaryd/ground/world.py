@@ -49,8 +49,8 @@ class World:
     _rooms: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def keep(self, make: Callable[[World], T]) -> T:
-        """Return the object that `make` created at its first use, which a package keeps in memory for this world. Call
-        it on the event loop.
+        """Return the object that `make` creates at the first call, which a package keeps in memory for this world. Call
+        this on the event loop.
         """
         if make not in self._rooms:
             self._rooms[make] = make(self)

@@ -57,7 +57,7 @@ class AnchorRow(TypedDict):
 
 
 class TriedCertificate(TypedDict):
-    """The certificate that was tried. `refused` is the reason why the server would not accept it; empty if it would."""
+    """The certificate that was tried. `refused` is the reason why the server would not accept it; null if it would."""
 
     subject: str
     refused: str | None

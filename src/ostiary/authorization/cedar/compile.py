@@ -31,7 +31,10 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     forbid_errors: bool
 
 
-_Place: TypeAlias = "tuple[str, str, Uid | str] | None"  # principal or resource, part of its scope, what stands there
+_Place: TypeAlias = "tuple[str, str, Uid | str] | None"
+"""The most selective part of a policy's scope: (`principal` or `resource`, `equals`, `type` or `within`, the entity or
+type that this part requires); None if the scope has no part by which the policy can be indexed.
+"""
 _NOTHING_SAID = Verdict(allowed=False, reasons=(), errors=(), forbid_errors=False)
 
 
@@ -61,7 +64,8 @@ class _Side:
     def __init__(self) -> None:
         self.exact: dict[Uid | str, list[_Policy]] = {}
         self.within: dict[Uid | str, list[_Policy]] = {}
-        self.groups: frozenset[Uid | str] = frozenset()  # the keys of `within`, once all are there
+        self.groups: frozenset[Uid | str] = frozenset()
+        """the keys of `within`; empty until `_Bucket.close`"""
 
 
 class _Bucket:
@@ -72,7 +76,8 @@ class _Bucket:
     def __init__(self) -> None:
         self._always: list[_Policy] = []
         self._principal, self._resource = _Side(), _Side()
-        self._used: tuple[tuple[bool, _Side], ...] = ()  # the sides with policies; true for the resource
+        self._used: tuple[tuple[bool, _Side], ...] = ()
+        """(whether it is the side of the resource, the side) for each side with policies; empty until `close`"""
 
     def file(self, policy: _Policy, place: _Place) -> None:
         if place is None:

@@ -101,11 +101,9 @@ def decide(call: ResolvedCall, inputs: DecisionInputs = NO_INPUTS) -> Decision:
      8. Noticing. This rule never denies: findings of detectors about the call raise `context.risk`.
      9. History. If an enforced policy can read the history, the history is in `inputs`.
     10. Policies. For the agent and for each agent behind it, at least one policy permits, and no policy forbids or
-    fails.
-        A policy that requires an approval forbids until the approval is given.
+        fails. A policy that requires an approval forbids until the approval is given.
     11. Complete history. If an enforced policy can read the history, and a policy has read it for this call, the
-    history
-        is not full.
+        history is not full.
 
     If the resource is in mode `watch`, a denial is recorded and the call passes. Rules 1 to 3 are enforced in this mode
     too, because they do not depend on the policies of the owner.

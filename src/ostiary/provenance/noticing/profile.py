@@ -121,5 +121,5 @@ def unpack(packed: bytes) -> Profile:
         raise Malformed("the bytes are not a profile of this version")
     tools = {name: Habit(*row) for name, *row in rows}
     if any(not max(one.outside, one.nowhere, one.linked) <= one.tasks <= tasks for one in tools.values()):
-        raise Malformed("a habit of more tasks than there were")
+        raise Malformed("a habit counts more tasks than the profile")
     return Profile(tasks, tuple(recent), tools)

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 MOST = 100
 HALF_LIFE = 1_800_000_000
-"""microseconds"""
+"""time in microseconds after which half of the points remain"""
 SCALE = 1000
 OVER_AFTER = 18 * HALF_LIFE
 """age in microseconds from which the risk counts as zero"""

@@ -419,8 +419,7 @@ class _Conversation(ClientConnection):
 
     def _check_no_secret(self, exchange: _Exchange) -> object:
         """Check that the request, as the program sent it, contains no secret of this run, which the program could only
-        have from a leak. Return the forms of the secrets for which the request was searched; later secrets may add
-        forms.
+        have from a leak. Return the forms of secrets for which the request was searched; later secrets may add forms.
         Raises Rejected.
         """
         masks, request = self._proxy.secrets.masks, exchange.request
@@ -778,8 +777,7 @@ def _origin(at: Authority, *, is_tls: bool) -> str:
 
 def _check_placeholder(name: str, place: Place, exchange: _Exchange) -> None:
     """Check that the placeholder of the destination `name` is sent to the origin that owns the secret, in a permitted
-    place.
-    Raises Rejected.
+    place. Raises Rejected.
     """
     one = exchange.owned.get(name)
     if one is None:

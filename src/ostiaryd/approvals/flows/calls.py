@@ -202,7 +202,7 @@ def describe(
 
 def _parted(request: approval.ApprovalRequest, ready: ReadyTool, task: Task) -> tuple[dict[str, Any], dict[str, str]]:
     """Return two parts of the arguments, as the server's catalogue classifies them: values that may be shown, and
-    digests of the others. Raises Malformed.
+    digests of the others. Raises Forbidden, Malformed.
     """
     if both := request.arguments.keys() & request.secrets.keys():
         raise Forbidden(

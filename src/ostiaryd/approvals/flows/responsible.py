@@ -56,7 +56,7 @@ def check_responsible(
             if policy.may_answer(reader, person, agent, now=now):
                 return
             may = ", ".join(why.approvers) or (
-                f"only a person who is accountable for `{agent.name}`, or for whom it acts, can answer"
+                f"the persons who are accountable for `{agent.name}`, and the person on whose behalf it acts"
             )
             raise Forbidden(
                 "the approval request is for other people", hint=f"responsible: {may}", code="not_your_agent"

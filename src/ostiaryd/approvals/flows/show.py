@@ -226,8 +226,8 @@ def _purpose(reader: Reader, task: str) -> str:
 
 
 def _flood(reader: Reader, question: Question, *, now: int) -> dict[str, int]:
-    """Return the number of recent approval requests of this agent if it is so high that the person should be warned,
-    otherwise an empty dict: many requests tire persons, and may be an attack.
+    """Return how often this request was sent, the open requests of its agent and of its task, and the requests of its
+    agent within the last hour. Many requests tire persons, and may be an attack.
     """
     of_agent, of_task = store.count_open(reader, agent=question.agent, task=question.task, now=now)
     count = store.count_since(reader, question.agent, now - HOUR)

@@ -37,8 +37,8 @@ _RSA_HASHES = {"sha256": "SHA256_RSA_PKCS", "sha384": "SHA384_RSA_PKCS", "sha512
 
 
 class Hsm:
-    """A token of an HSM, used by a PKCS #11 library. `module` is the path of the library; `pin_file` is the file with
-    the PIN of the user.
+    """A token of an HSM, used through a PKCS #11 library. `module` is the path of the library; `pin_file` is the file
+    with the PIN of the user.
     """
 
     def __init__(self, module: str, token: str, pin_file: Path) -> None:

@@ -76,7 +76,7 @@ class RootKey:
         return nonce + self._aead.encrypt(nonce, plain, context)
 
     def open(self, sealed: bytes, *, context: bytes) -> bytes:
-        """Return the decrypted text. Raises Conflict if it was encrypted with another root key or another `context`."""
+        """Return the decrypted bytes. Raises Conflict if another root key or another `context` encrypted them."""
         try:
             return self._aead.decrypt(sealed[:12], sealed[12:], context)
         except InvalidTag:
@@ -183,7 +183,7 @@ class Keyring:
         return all((use, alg) in self._active for use, algs in USES.items() for alg in algs)
 
     def refuse_tokens(self) -> None:
-        """Make every token be refused until `open` is called again."""
+        """Refuse every token until `open` is called again."""
         self._public["token"] = {}
 
     @property

@@ -30,12 +30,7 @@ where statements may take longer.
 
 
 class Database:
-    """A database by its URL: sqlite:
-
-    /PATH or postgresql:
-
-    HOST/NAME.
-
+    """A database by its URL: `sqlite:///PATH` or `postgresql://HOST/NAME`.
     `timeout_s` is the maximum time that PostgreSQL may take to answer, in seconds. `is_shared`: a server may write to
     the SQLite file at the same time.
     """

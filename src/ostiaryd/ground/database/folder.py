@@ -47,7 +47,7 @@ _decode_holder = json_decoder(Holder)
 def lock_folder(folder: Path, *, now: int) -> Iterator[None]:
     """Hold the lock of a data folder in the block. A missing folder is created.
 
-    ~
+    Raises Conflict if another server holds the lock, and Unavailable if the folder cannot be locked.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)

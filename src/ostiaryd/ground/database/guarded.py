@@ -23,15 +23,15 @@ DIGEST_BYTES = 12
 GONE = ""
 """Digest of a row that does not exist."""
 ENDED = "."
-"""Suffix of the digest of a row that has ended finally, which therefore need not be remembered for long. For a token,
-its expiry follows (microseconds): the row of a revoked token may be deleted only after that time.
+"""Suffix of the digest of a row that has ended permanently, which therefore need not be remembered for long. For a
+token, its expiry follows (microseconds): the row of a revoked token may be deleted only after that time.
 """
 _AT_ONCE = 64
 
 
 class Guarded(NamedTuple):
     """The guarded columns of a table. `key` is the SQL expression of a row's key. `ended` is an SQL expression: 0 for a
-    row in force, 1 for a row that has ended finally, or the time of its expiry in microseconds.
+    row in force, 1 for a row that has ended permanently, or the time of its expiry in microseconds.
     """
 
     table: str
@@ -147,7 +147,7 @@ def row_name(kind: str, key: str) -> str:
 
 
 def has_ended(digest: str) -> bool:
-    """Return whether a digest belongs to a row that has ended finally."""
+    """Return whether a digest belongs to a row that has ended permanently."""
     return ENDED in digest
 
 

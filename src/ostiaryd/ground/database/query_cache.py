@@ -34,7 +34,7 @@ class QueryCache:
         self._kept: dict[Any, Any] = {}
 
     def keep(self, make: Callable[[], T]) -> T:
-        """Return the object that `make` created at its first use. The object is kept as long as the writer."""
+        """Return the object that `make` creates at the first call. The object is kept as long as the writer."""
         if make not in self._kept:
             self._kept[make] = make()
         kept: T = self._kept[make]

@@ -36,7 +36,9 @@ def check_file(db: Database) -> None:
 
 
 def has_keys(reader: Reader) -> bool:
-    """Return whether the database contains the keys of a server. Raises Conflict if it has a ledger without its key."""
+    """Return whether the database contains the keys of a server. Raises Conflict if it has settings, but no ledger
+    key.
+    """
     has_ledger_key = reader.one(_LEDGER_KEY) is not None
     (settings,) = reader.one(_ANY_SETTING) or (0,)
     if settings and not has_ledger_key:

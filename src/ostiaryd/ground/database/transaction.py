@@ -134,7 +134,7 @@ class Tx(Reader):
     def late(self, statement: Sql, row: Sequence[Any]) -> None:
         """Execute an insert or update of one row later, together with rows of other acts: at the end of the batch,
         before the next read that may depend on the row, or before the next other write. The values of `row` have the
-        order of `statement.names`. If it fails, the whole batch fails.
+        order of `statement.names`. If the statement fails, the whole batch fails.
 
         Before a late update, the same act must have read the row by its key.
         """
@@ -142,10 +142,10 @@ class Tx(Reader):
         self._known.forget(statement)
 
     def keep(self, make: Callable[[], T]) -> T:
-        """Return the object that `make` created at its first use, which a package keeps in memory across batches.
+        """Return the object that `make` creates at the first call, which a package keeps in memory across batches.
 
-        The object survives refused acts, failed batches and writes of other processes, so the package must not rely on
-        their order.
+        The object survives refused acts, failed batches and writes of other processes. It can therefore differ from the
+        database, and the package must allow for that.
         """
         return self._known.keep(make)
 
@@ -170,8 +170,8 @@ class Tx(Reader):
         self.touched.append(f"{kind} {key}")
 
     def savepoint(self) -> Savepoint:
-        """Execute the block completely or not at all: if it raises, its changes are undone, and the exception is raised
-        further.
+        """Execute the block completely or not at all: if it raises, its changes are undone, and the exception
+        propagates.
         """
         return Savepoint(self)
 

@@ -181,7 +181,8 @@ class Acceptor:
         connection.close()
 
     def _end_oldest(self, address: str) -> None:
-        """End the oldest handshake of the address with the most handshakes, if there are too many in total.
+        """Make room for one more handshake from `address`. If the address has too many, end its oldest one. If there
+        are too many in total, end the oldest one of the address with the most.
 
         A connection counts in `connections` only after its handshake.
         """

@@ -23,7 +23,7 @@ from ostiaryd.ground.http.buckets import Buckets
 from ostiaryd.ground.http.edge import Call
 
 MAX_CLAIMS = 8192
-"""Number of characters of a token's payload in which the name of the client is searched."""
+"""Maximum number of characters of a token's payload that are searched for the name of the client."""
 MAX_HEADER = 2048
 """Maximum length of the header of such a token, in characters."""
 STRANGERS = ""

@@ -89,7 +89,7 @@ def continue_page(call: Call, url: str, *, title: str) -> Reply:
 
 
 def see_other(call: Call, path: str, *, headers: Headers | None = None) -> Reply:
-    """Return a 303 redirect to a path of this server, for the time after a form. The path may have a query."""
+    """Return a 303 redirect to a path of this server, as the response to a form. The path may have a query."""
     location = (base_path(call.world.config) + path).encode("ascii")
     return Reply(303, b"", HTML, [(b"location", location), *_FIXED, *(headers or [])])
 

@@ -265,9 +265,7 @@ async def deliver(
 
 
 async def _resolve(host: str, port: int, *, private: Collection[str]) -> Address:
-    """Return the address to which to connect. Raises Invalid or Unavailable unless every address of `host` may be
-    reached.
-    """
+    """Return the address to which to connect. Raises Unavailable unless every address of `host` may be reached."""
     try:
         infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):

@@ -36,7 +36,7 @@ LIMIT = 300 * SECOND
 BUDGET = LIMIT - SLACK
 """Maximum total of forward corrections; it refills within a day."""
 NOTICED = 10_000
-"""Differences below this value are not corrected."""
+"""Differences below this value (10 ms) are not corrected."""
 STEP = 2 * SECOND
 """Corrections from this size on are recorded."""
 FULL, SLOWED, STOPPED = 100, 99, 0

@@ -230,9 +230,7 @@ def _executable(pid: int, has_digest: bool) -> tuple[str, str]:
 
 
 def _check_resources(error: OSError) -> None:
-    """Raise Unavailable if the error means that the server has no descriptor or memory, and says nothing about the
-    process.
-    """
+    """Raise `error` if it says nothing about the process, because the server has no descriptor or memory."""
     if error.errno in _EXHAUSTED:
         raise error
 

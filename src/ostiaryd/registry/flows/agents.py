@@ -155,7 +155,7 @@ def set_end(act: Act, id_or_name: str, expires_at: int | None) -> Agent:
 
 def set_depth(act: Act, id_or_name: str, max_depth: int) -> Agent:
     """Set how many further agents may follow this agent in a delegation chain, and return the agent. The limit applies
-    to new delegations.
+    to present tasks too: a task with a longer chain cannot be used.
     """
     agent = _living(act, id_or_name)
     depth = check_depth(max_depth)

@@ -43,7 +43,7 @@ def check_text(text: str, *, of: str, limit: int = TEXT_LIMIT) -> str:
     """
     if not 1 <= len(text) <= limit or text.isspace():
         raise Invalid(f"the {of} must have 1 to {limit} characters")
-    if text.isprintable():  # true for most texts; ASCII printable characters need no further check
+    if text.isprintable():  # most texts are; a printable character is of none of the categories below
         return text
     for character in text:
         if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp") and character not in "\n\t":

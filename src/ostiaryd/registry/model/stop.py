@@ -15,7 +15,7 @@ from ostiaryd.registry.model.caller import ADMIN
 
 MAX_STOPS = 1000
 MAX_OURS = 500
-"""Maximum number of stops by the server itself. They do not count towards the limit for persons."""
+"""Number of stops in force from which the server itself puts no further one, so that persons always can."""
 
 
 class Stop(msgspec.Struct, frozen=True, kw_only=True, gc=False):

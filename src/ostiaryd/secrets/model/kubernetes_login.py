@@ -1,6 +1,7 @@
 """Logins by service accounts of Kubernetes (HashiCorp Vault, "Kubernetes auth method (API)").
 
-The cluster says whose token it is: the TokenReview API, asked with the token itself.
+The server sends the token of a login to the TokenReview API of the cluster, which answers whose token it is. The same
+token authenticates this request, so the server stores no credential of the cluster.
 """
 
 from __future__ import annotations

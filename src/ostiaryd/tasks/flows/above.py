@@ -88,7 +88,7 @@ def with_chain(reader: Reader, task: Task, doer: Agent, *, now: int) -> Task:
     if stops := registry.list_stops(reader):
         named = [("task", one.task_id) for one in (task, *tasks)]
         check_not_stopped(stops, named if task.person is None else [*named, ("owner", task.person)])
-    if task.elevated:  # is under no other
+    if task.elevated:  # an elevation has no task above
         elevated = task.elevated & elevations.eligible(reader, doer.agent_id)
         return replace(task, scopes=task.scopes & (doer.scopes | elevated), elevated=elevated)
     if not tasks:
@@ -97,7 +97,7 @@ def with_chain(reader: Reader, task: Task, doer: Agent, *, now: int) -> Task:
     for one in tasks:
         if not one.is_live(now):
             raise Forbidden(
-                f"a task above this task has ended: {one.state_at(now)}", hint="start another", code="task_ended"
+                f"a task above this task has ended: {one.state_at(now)}", hint="start a new task", code="task_ended"
             )
     check_line(doer, line)
     ends = [end for end in (task.expires_at, *(agent.expires_at for agent in line)) if end is not None]

@@ -41,7 +41,7 @@ def bounds_of(reader: Reader, task: Task, *, classes: Sequence[str]) -> tuple[To
     """
     limited = [one.limited_to(classes) for one in task.bounds or _reached(reader, task)]
     if not (left := tuple(one for one in limited if one is not None)):
-        raise InvalidDetails("no resource of this task has these data classes", hint="name others")
+        raise InvalidDetails("no resource of this task has these data classes", hint="use other data classes")
     return left
 
 

@@ -1,4 +1,4 @@
-"""Token exchange (RFC 8693): an agent exchanges another agent's token whose audience or `may_act` is this agent, or
+"""Token exchange (RFC 8693): an agent exchanges another agent's token that was issued for it (`aud` and `may_act`), or
 exchanges its own token for a narrower one.
 
 Stricter than the RFC: only access tokens of this server are accepted; the client that exchanges is always the actor,
@@ -147,8 +147,8 @@ def _verify(act: Act, unverified_token: str, *, of: str, config: Config) -> Acce
 
 
 def _check_recipient(subject: AccessClaims, agent: Agent, *, config: Config) -> None:
-    """Check that the client may exchange the subject token: the client is its audience (`aud`), is named in `may_act`,
-    or holds the token as its own. Raises InvalidRequest.
+    """Check that the client may exchange the subject token: the token is the client's own, or the client is both its
+    audience (`aud`) and named in `may_act`. Raises InvalidRequest.
     """
     if subject.client_id == agent.agent_id:
         return

@@ -253,7 +253,7 @@ def lifetime(*, now: int, longest: int, ends: Iterable[int | None]) -> int:
     left = min((end - now for end in ends if end is not None), default=longest * SECOND)
     seconds = min(longest, left // SECOND)
     if seconds < 1:
-        raise InvalidGrant("the agent, the task or the key of the token ends in less than a second")
+        raise InvalidGrant("the agent, the task, the grant or the key of the token ends in less than a second")
     return seconds
 
 

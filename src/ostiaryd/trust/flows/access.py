@@ -50,8 +50,8 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Access(msgspec.Struct, frozen=True):
-    """An authenticated caller. `proof` is the DPoP proof that the caller of this function must mark as used (None
-    without a proof). If `next_nonce` is set, the response must send that nonce to the client.
+    """An authenticated caller. `proof` is the DPoP proof that must still be marked as used (None without a proof). If
+    `next_nonce` is set, the response must send that nonce to the client.
     """
 
     caller: Caller

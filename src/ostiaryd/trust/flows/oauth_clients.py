@@ -92,8 +92,8 @@ def authenticate_oauth_client(
     """Authenticate the document or dynamic client that sent a form by its registered method, and return the client.
     Raises InvalidClient.
 
-    A public client is accepted without authentication: its code with PKCE, or the key of its refresh token, protects
-    the caller. `keys` are the result of `find_client_keys`. The caller must mark the assertion as used with `spend`.
+    A public client is accepted without authentication: the caller must check its code with PKCE, or the key of its
+    refresh token. `keys` are the result of `find_client_keys`. The caller must mark the assertion as used with `spend`.
     """
     client_id = claimed_client_id(credentials)
     act.entry.object = name_claimed(client_id)
@@ -211,8 +211,8 @@ def set_agent_client(
     backchannel_logout_uri: str = "",
     private: Collection[str] = (),
 ) -> OAuthClient | None:
-    """Set the redirect URIs to which an agent may have people sent from the authorization endpoint, and return the
-    client. Without redirect URIs, delete the client and return None.
+    """Set the redirect URIs to which the authorization endpoint may send people for an agent, and return the client.
+    Without redirect URIs, delete the client and return None.
 
     `agent` is an id or a name. `private` are hosts with private addresses that the operator allows. Raises NotFound,
     Invalid.

@@ -206,7 +206,9 @@ def change_registration(
         raise InvalidClientMetadata("`client_id` differs from that of the registration", hint="RFC 7592 section 2.2")
     for name in ("registration_access_token", "registration_client_uri", "client_id_issued_at", "client_secret"):
         if name in unverified or f"{name}_expires_at" in unverified:
-            raise InvalidClientMetadata(f"`{name}` cannot be changed", hint="leave `{name}` out (RFC 7592 section 2.2)")
+            raise InvalidClientMetadata(
+                f"`{name}` cannot be changed", hint=f"leave `{name}` out (RFC 7592 section 2.2)"
+            )
     members = dict(unverified)
     is_vouched = (statement := members.pop("software_statement", None)) is not None
     if is_vouched:

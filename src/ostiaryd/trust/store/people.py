@@ -193,7 +193,7 @@ def use_session(tx: Tx, id: str, *, idle_until: int) -> None:
 
 
 def end_session(tx: Tx, id: str) -> bool:
-    """End a session; return whether it was live before. The row is kept until the session expires."""
+    """End a session; return whether it had not been ended before. The row is kept until the session expires."""
     tx.touch("session", id)
     return bool(tx.run(_END_SESSION, id=id, now=tx.now))
 

@@ -1,6 +1,12 @@
 """Half-space forest: each figure of an agent's work is ordinary, but the combination of the figures is unusual.
 
-~
+The model describes an agent's work within ten minutes by several figures together: how rarely the agent works at this
+hour, how often it calls and how much it reads in relation to its usual level, how large its answers are, and how many
+calls change something. Fixed random trees repeatedly halve the space of these figures. A point in a region with few
+other points is unusual. Unusual points of an agent are added up, with a half-life of two hours.
+
+After S. C. Tan, K. M. Ting, T. F. Liu: Fast Anomaly Detection for Streaming Data (IJCAI 2011). An agent adds at most
+one point to the model in ten minutes.
 """
 
 from __future__ import annotations
