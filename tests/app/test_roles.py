@@ -188,7 +188,7 @@ async def test_a_client_that_is_not_registered_acts_for_people_with_a_role_alone
     if role or registered:
         check()
     else:
-        with pytest.raises(Forbidden, match="no role of yours") as refused:
+        with pytest.raises(Forbidden, match="none of your roles") as refused:
             check()
         assert refused.value.code == "role_required"
 

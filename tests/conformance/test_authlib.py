@@ -134,7 +134,7 @@ def test_a_strict_server_refuses_authlib(tmp_path: Path) -> None:
     with running(tmp_path / "server", "--config", str(settings)) as strict:
         strict.ostiary("owner", "create", "olga", "--email", "olga@example.org")
         client_id, key = register(strict, "gateway", tmp_path)
-        words = "invalid_client: the client assertion is not for this issuer alone"
+        words = "invalid_client: the client assertion has another audience"
         assert refusal(strict, client_id, key).startswith(words)
 
 
