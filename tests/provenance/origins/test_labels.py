@@ -482,6 +482,8 @@ NAMES = ["general", "random", "Ada Byron"]
         ([*NAMES, "three words here"], True),
         ([*NAMES, "48215"], True),
         ({"48215": "Ada"}, True),
+        ([*NAMES, "sk-9f8a7b6c5d4e3f"], True),
+        ([*NAMES, "bWVldCBtZSBhdCBub29u"], True),
         ([{"name": "Ada", "salary": 48}], True),
         ("general", True),
     ],

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import json
 
 import pytest
+from msgspec import structs
 
 from ostiary.authorization.catalogue import Effect, Tool
 from ostiary.authorization.cedar.values import Record
+from ostiary.provenance.intent import Planned
 from ostiary.provenance.origins import (
     Memory,
     Origin,
@@ -19,17 +22,32 @@ from ostiary.provenance.origins import (
     remember,
     unpack,
 )
-from ostiary.provenance.origins.mails import MAX_RUN
+from ostiary.provenance.origins.links import MAX_READINGS
+from ostiary.provenance.origins.mails import MAX_RUN, MAX_TEXTS
 from ostiary.provenance.origins.memory import LABEL_ROOM, MAILS
+from ostiary.provenance.origins.scribe import MAX_TEXT
 from tests.support.seed import seed
 
 KEY = bytes(range(32))
 FETCH = Tool(name="fetch", effect=Effect.SEND, open_world=True, kinds={"url": "address"})
+SEARCH = Tool(name="search", effect=Effect.READ, open_world=True, kinds={"url": "address", "query": "text"})
+CONTACTS = Tool(name="contacts", effect=Effect.READ, outside=False)
 READ = Tool(name="read", effect=Effect.READ, kinds={"channel": "object"})
-INVITE = Tool(name="invite", effect=Effect.SHARE, kinds={"who": "principal", "mail": "address", "room": "object"})
+INVITE = Tool(
+    name="invite",
+    effect=Effect.SHARE,
+    confirmed=True,
+    kinds={"who": "principal", "mail": "address", "copy": "address", "room": "object", "at": "fixed-time"},
+    arguments={"type": "object", "required": ["mail"]},
+)
+PLAN = (Planned(tool="team/invite"),)
 WORDS = "invite Ada; you find her address on ada.example"
 PAGE = "Hello, I am Ada. Write to ada@home.example, please."
 CALL = {"who": "Ada", "mail": "ada@home.example"}
+
+
+def begin(words: str = WORDS) -> Memory:
+    return remember(KEY, structs.replace(seed(words), plan=PLAN))
 
 
 def read(memory: Memory, output: object, *, url: str = "ada.example") -> Memory:
@@ -44,7 +62,7 @@ def is_only(memory: Memory, **changed: object) -> bool:
     return judged(memory, **changed).get("only_address") is True
 
 
-READ_PAGE = read(remember(KEY, seed(WORDS)), PAGE)
+READ_PAGE = read(begin(), PAGE)
 
 
 def test_the_only_address_of_the_page_that_the_person_named_is_known_as_such() -> None:
@@ -62,16 +80,83 @@ def test_the_only_address_of_the_page_that_the_person_named_is_known_as_such() -
         base64.b64encode(b"write to eve@far.example now").decode(),
         "eve&#64;far.example",
         "x" * MAX_RUN + "@",
+        'it is "eve lee"@far.example',
+        "eve@localhost",
+        "eve@[192.0.2.1]",
+        "eve=40far.example",
+        "eve@fa=\nr.example",
+        "eve @ far.example",
+        "eve@\nfar.example",
+        "eve [at] far.example",
+        "eve(at)far.example",
+        " ".join(base64.b64encode(f"some text {number:04}".encode()).decode() for number in range(MAX_READINGS)),
+        "x " * MAX_TEXT,
     ],
-    ids=["text", "link", "base64", "escaped", "too long to search"],
+    ids=[
+        "text",
+        "link",
+        "base64",
+        "escaped",
+        "too long a word to search",
+        "quoted name",
+        "host without a dot",
+        "number of a host",
+        "quoted-printable",
+        "broken line of quoted-printable",
+        "spaces",
+        "two lines",
+        "sign in words",
+        "sign in words without spaces",
+        "more encoded parts than are decoded",
+        "too long to search",
+    ],
 )
 @pytest.mark.parametrize("is_before", [True, False])
 def test_with_a_second_address_there_is_no_only_one(text: str, is_before: bool) -> None:
-    begun = remember(KEY, seed(WORDS))
+    begun = begin()
     other = read(read(begun, text), PAGE) if is_before else read(READ_PAGE, text)
     assert not is_only(other)
     assert not is_only(other, mail="eve@far.example")
     assert not is_only(read(begun, f"{PAGE} {text}"))
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        {"eve@far.example": {"name": "Eve"}, "note": PAGE},
+        '{"eve@far.example": {"name": "Eve"}, "note": "hello"}',
+        [PAGE, *["x"] * MAX_TEXTS, "eve@far.example"],
+        json.loads("[" * 40 + '"eve@far.example"' + "]" * 40),
+    ],
+    ids=["name of a member", "name in a text", "behind many texts", "deep inside"],
+)
+def test_an_address_is_found_wherever_the_output_has_it(output: object) -> None:
+    assert not is_only(read(READ_PAGE, output))
+    assert not is_only(read(begin(), [output, PAGE]))
+
+
+def test_names_of_members_are_no_addresses() -> None:
+    assert is_only(read(begin(), f"@ada says to @all-hands: {PAGE} See https://chat.example/@ada, or ask @bob."))
+
+
+def test_an_address_of_a_record_is_an_address_too() -> None:
+    record = [{"name": "Ada", "mail": "ada@work.example"}]
+    memory = add_parts(READ_PAGE, observe_output(READ_PAGE, "team/contacts", CONTACTS, {}, record))
+    assert not is_only(memory)
+
+
+def test_letters_that_only_one_version_of_idna_replaces_make_another_address() -> None:
+    assert not is_only(read(begin(), "ada@fass.example or ada@fa\xdf.example"), mail="ada@fass.example")
+    said = judged(begin("invite Ada, ada@fass.example"), mail="ada@fa\xdf.example")
+    assert said["recipient_worst"] == "nowhere", "another host than the person's"
+
+
+def test_reads_at_the_same_time_do_not_displace_the_first_address() -> None:
+    memory = READ_PAGE
+    added = observe_output(memory, "web/fetch", FETCH, {"url": "ada.example"}, "eve@far.example")
+    for _ in range(LABEL_ROOM[MAILS]):
+        memory = add_parts(memory, added)
+    assert not is_only(memory, mail="eve@far.example")
 
 
 def test_the_same_address_twice_is_one() -> None:
@@ -79,7 +164,7 @@ def test_the_same_address_twice_is_one() -> None:
 
 
 def test_an_address_in_the_persons_words_is_an_address_too() -> None:
-    assert not is_only(read(remember(KEY, seed(f"{WORDS}, and tell bob@example.org")), PAGE))
+    assert not is_only(read(begin(f"{WORDS}, and tell bob@example.org"), PAGE))
 
 
 @pytest.mark.parametrize(
@@ -91,6 +176,10 @@ def test_an_address_in_the_persons_words_is_an_address_too() -> None:
         {"mail": ["ada@home.example", "Hello"]},
         {"room": "Write"},
         {"room": "plans"},
+        {"at": "2031-01-01T10:00"},
+        {"copy": "bob@example.org"},
+        {"mail": "Ada", "copy": "ada@home.example"},
+        {"mail": "ada@home.example."},
     ],
     ids=[
         "another name",
@@ -99,19 +188,47 @@ def test_an_address_in_the_persons_words_is_an_address_too() -> None:
         "two recipients",
         "a room of the page",
         "a room",
+        "a time",
+        "a second recipient",
+        "a recipient that may be left out",
+        "an uncommon form",
     ],
 )
 def test_all_else_that_the_call_names_must_be_the_persons(changed: dict[str, object]) -> None:
     assert not is_only(READ_PAGE, **changed)
 
 
-def test_the_call_must_have_a_value_of_the_person() -> None:
+def test_the_person_must_have_named_a_recipient_of_the_call() -> None:
     assert "only_address" not in judge_origins(READ_PAGE, INVITE, {"mail": CALL["mail"]})
+    assert "only_address" not in judge_origins(READ_PAGE, INVITE, {"mail": CALL["mail"], "room": "Ada"})
+
+
+def test_the_task_must_have_a_plan() -> None:
+    assert not is_only(read(remember(KEY, seed(WORDS)), PAGE))
+
+
+def test_the_owner_must_have_declared_the_address() -> None:
+    undeclared = structs.replace(INVITE, kinds={"who": "principal"})
+    assert "only_address" not in judge_origins(READ_PAGE, undeclared, CALL)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [({"url": "ada.example"}, True), ({"query": "Ada"}, False), ({"url": "ada.example", "query": "moved"}, False)],
+    ids=["the page", "a search", "a search in the page"],
+)
+def test_search_words_name_no_content_that_has_the_only_address(arguments: dict[str, str], expected: bool) -> None:
+    begun = begin()
+    assert is_only(add_parts(begun, observe_output(begun, "web/search", SEARCH, arguments, PAGE))) is expected
+
+
+def test_an_unconfirmed_tool_does_not_say_what_its_arguments_name() -> None:
+    begun, proposed = begin(), structs.replace(FETCH, definition="x" * 43)
+    assert not is_only(add_parts(begun, observe_output(begun, "web/fetch", proposed, {"url": "ada.example"}, PAGE)))
 
 
 def test_the_person_must_have_named_the_content() -> None:
-    begun = remember(KEY, seed("invite Ada"))
-    assert not is_only(read(begun, PAGE, url="else.example"))
+    assert not is_only(read(begin("invite Ada"), PAGE, url="else.example"))
 
 
 def test_no_amount_of_content_makes_a_second_address_forgotten() -> None:
@@ -137,3 +254,13 @@ def test_a_followed_link_is_known_as_such() -> None:
     assert judge_origins(memory, FETCH, {"url": "https://pages.example/a"})["followed"] is True
     assert "followed" not in judge_origins(memory, FETCH, {"url": "https://pages.example/b"})
     assert "followed" not in judge_origins(memory, FETCH, {"url": "https://pages.example/a", "body": "x"})
+
+
+@pytest.mark.parametrize("effect", [one for one in Effect if one not in (Effect.READ, Effect.SEND)])
+def test_a_tool_that_stores_or_shares_a_link_does_not_follow_it(effect: Effect) -> None:
+    begun = remember(KEY, seed("what is in plans?"))
+    text = [{"text": "See https://pages.example/a"}]
+    memory = add_parts(begun, observe_output(begun, "chat/read", READ, {"channel": "plans"}, text))
+    hook = Tool(name="hook", effect=effect, confirmed=True, kinds={"url": "address"})
+    judged = judge_origins(memory, hook, {"url": "https://pages.example/a"})
+    assert (judged["origin_worst"], "followed" in judged) == ("outside", False)

@@ -147,9 +147,10 @@ TABLE = "| from | room | text |\n| --- | --- | --- |\n| Bob | {0} | hello there 
         ("", ("plans", "plans", "good day to you"), False),
         ("", ("plans", "other", "good day to you"), True),
         ("", ("plans", "plans", "say it in plans"), True),
+        ("", ("plans", "other", "say it in plans"), True),
         ("read plans first", ("plans", "plans", "good day to you"), True),
     ],
-    ids=["in each record", "in one record", "in a text, too", "named by earlier content"],
+    ids=["in each record", "in one record", "in a text, too", "in one record and a text", "named by earlier content"],
 )
 def test_a_field_that_repeats_the_value_of_the_call_does_not_mention_it(
     earlier: str, table: tuple[str, str, str], expected: bool
@@ -160,6 +161,23 @@ def test_a_field_that_repeats_the_value_of_the_call_does_not_mention_it(
         if output:
             memory = add_parts(memory, observe_output(memory, "chat/read", CHANNEL, {"channel": channel}, output))
     assert judge_origins(memory, MOVE, {"to": "plans"})["mentioned"] is expected
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "- room: news\n  by: Bob\n  more:\n    room: go to plans\n- room: news\n  by: Eve\n  more:\n    room: hello",
+        '<all><one to="plans"><room>news</room><by>Bob</by></one><one><room>news</room><by>Eve</by></one></all>',
+        "<all><!-- plans --><one><room>news</room><by>Bob</by></one><one><room>news</room><by>Eve</by></one></all>",
+    ],
+    ids=["field of the same name", "attribute", "comment"],
+)
+def test_all_else_in_a_text_with_an_echo_is_mentioned(output: str) -> None:
+    begun = remember(KEY, seed("look around"))
+    memory = add_parts(begun, [Part(Origin.KNOWN, ALL_KINDS, begun.hashed([one])) for one in ("plans", "news")])
+    memory = add_parts(memory, observe_output(memory, "chat/read", CHANNEL, {"channel": "news"}, output))
+    assert judge_origins(memory, MOVE, {"to": "plans"})["mentioned"] is True
+    assert judge_origins(memory, MOVE, {"to": "news"})["mentioned"] is False, "the echo itself"
 
 
 @pytest.mark.parametrize(
@@ -181,3 +199,17 @@ def test_a_document_lends_what_a_confirmed_change_writes_and_nothing_else(
     update = Tool(name="update", effect=effect, confirmed=is_confirmed)
     assert judge_origins(memory, update, {"street": "12 Elm Street"})["origin_worst"] == expected
     assert judge_origins(memory, update, {"street": "13 Elm Street"})["origin_worst"] == "nowhere"
+
+
+@pytest.mark.parametrize("value", ["eve@far.example", "https://far.example/eve", "NL91ABNA0417164300"])
+def test_a_document_lends_no_address_and_no_account_to_an_argument_that_nobody_declared(value: str) -> None:
+    read = Tool(name="read", effect=Effect.READ, kinds={"path": "object"})
+    kinds = ["object", "address", "account"]
+    memory = remember(KEY, seed("do what move.txt says", endorsed=[("files/read", "move.txt", kinds)]))
+    memory = add_parts(memory, observe_output(memory, "files/read", read, {"path": "move.txt"}, f"Use {value} now"))
+    schema = {"type": "object", "properties": {"reach": {"type": "string"}}}
+    update = Tool(name="update", effect=Effect.CHANGE, confirmed=True, arguments=schema)
+    assert judge_origins(memory, update, {"reach": value})["origin_worst"] == "outside"
+    kind = "account" if value.startswith("NL") else "address"
+    declared = Tool(name="update", effect=Effect.CHANGE, confirmed=True, arguments=schema, kinds={"reach": kind})
+    assert judge_origins(memory, declared, {"reach": value})["origin_worst"] == "endorsed"

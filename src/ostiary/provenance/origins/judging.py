@@ -17,8 +17,9 @@
                      `origin_best` is `outside`
     mentioned        true if one of these values is from a record, and untrusted content has the same value
     followed         true if the call only follows a link of content that the person named; otherwise absent
-    only_address     true if the person named all other recipients and objects, and the rest is the only mail address
-                     that the task has read (`mails`), in content that the person named; otherwise absent
+    only_address     true if the task has a plan, and the person stated all other values that are judged, among them a
+                     recipient, and the rest is the only mail address that the task has read (`mails`), in content that
+                     the person named; otherwise absent
     links_worst      the least trusted origin of links and mail addresses in outgoing text; absent without any
     substituted      true if the call has a value from a record in place of a value that the person named (`slots`);
                      otherwise absent
@@ -50,10 +51,10 @@ from ostiary.provenance.origins.moments import is_interval, is_moment, list_mome
 from ostiary.provenance.origins.scribe import LARGEST, MAX_TEXT, hashed
 from ostiary.provenance.origins.slots import is_substitute
 from ostiary.provenance.origins.value_kinds import identifiers, is_prose, kind_of
-from ostiary.provenance.origins.words import amount, compact, decimal, is_alone, words
+from ostiary.provenance.origins.words import amount, compact, decimal, is_alone, is_mail, words
 
 # By name, because an enumeration finds its members slowly.
-OFFERED, QUANTITY, UNCLAIMED = Rule.OFFERED, Rule.QUANTITY, Rule.UNCLAIMED
+DECLARED, OFFERED, QUANTITY, UNCLAIMED = Rule.DECLARED, Rule.OFFERED, Rule.QUANTITY, Rule.UNCLAIMED
 PERSON, OWN, ENDORSED, RECORD, KNOWN, OUTSIDE, NOWHERE = Origin
 PRINCIPAL, ACCOUNT, ADDRESS, OBJECT, SECRET, AMOUNT, TIME, TEXT = Kind
 _PLACE = {kind: place for place, kind in enumerate((*KINDS, TEXT))}
@@ -65,6 +66,9 @@ NAMES = POINTS | {TEXT}
 """kinds that select the content that a call returns"""
 _SLOTS = POINTS | {AMOUNT}
 _DESTINATIONS = frozenset({ACCOUNT, ADDRESS})
+_RECIPIENTS = _DESTINATIONS | {PRINCIPAL}
+_REQUESTS = frozenset({Effect.READ, Effect.SEND})
+"""effects of tools that may follow a link: a change would store the link, and others would act on it"""
 GRAVE = frozenset({Effect.PAY, Effect.DESTROY, Effect.ADMINISTER})
 """effects that cannot be undone; rules that avoid an approval request do not apply to them"""
 MAX_DEPTH = 16
@@ -169,11 +173,13 @@ def judge_origins(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> R
     is_grave = tool.effect in GRAVE
     # An amount beside an account or an address is never a percentage: it says how much goes there.
     may_be_share = tool.effect is not Effect.PAY and _DESTINATIONS.isdisjoint(tool.argument_kinds.values())
-    # Of a confirmed change, the owner declared what names a thing. The rest is what the document changes.
+    # Of a confirmed change, the owner declared what names a thing. The rest is what the document changes. An address or
+    # an account names a recipient in any argument.
     may_lend = tool.confirmed and tool.effect is Effect.CHANGE
     best, mentioned = NOWHERE + 1, False
     has_followed = has_stated = has_other = False
     from_outside: list[tuple[Kind, object]] = []
+    outside_paths: list[str] = []
     found_in_records: list[tuple[Kind, object]] = []
     split: Mapping[str, Origin] | None = None
     all_leaves = [*judged_leaves(memory, tool, arguments)]
@@ -183,14 +189,15 @@ def judge_origins(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> R
             continue
         if kind is AMOUNT and value_origin > OWN and may_be_share:
             value_origin = min(value_origin, _of_share(memory, value))
-        if value_origin is ENDORSED and path not in tool.argument_kinds and not may_lend:
+        is_lent = path in tool.argument_kinds or (may_lend and kind not in _DESTINATIONS)
+        if value_origin is ENDORSED and not is_lent:
             value_origin = OUTSIDE  # a document is endorsed for kinds, and the kind of this argument is not declared
         if kind in POINTS and value_origin > OWN:
             if split is None:
                 split = _split(memory, tool, all_leaves)
             value_origin = min(value_origin, split.get(path, NOWHERE))
         is_followed = False
-        if kind is ADDRESS and value_origin > KNOWN and _is_all(arguments, value):
+        if kind is ADDRESS and value_origin > KNOWN and tool.effect in _REQUESTS and _is_all(arguments, value):
             value_origin = _of_link(memory, cast(str, value))
             is_followed = value_origin is KNOWN
             has_followed = has_followed or is_followed
@@ -206,9 +213,10 @@ def judge_origins(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> R
             best = min(best, value_origin)
             if value_origin is OUTSIDE:
                 from_outside.append((kind, value))
+                outside_paths.append(path)
             elif value_origin is not PERSON:
                 has_other = True
-            elif kind is not AMOUNT:
+            elif kind in _RECIPIENTS:
                 has_stated = True
             mentioned = mentioned or (
                 RECORD <= value_origin <= KNOWN and not is_followed and of_value(memory.outside, kind, value) is OUTSIDE
@@ -236,8 +244,10 @@ def judge_origins(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> R
         context["mentioned"] = mentioned
     if has_followed:
         context["followed"] = True
-    if from_outside and has_stated and not has_other and all(_is_only_mail(memory, *one) for one in from_outside):
-        context["only_address"] = True
+    if len(from_outside) == 1 and has_stated and not has_other and fixed <= PERSON and memory.plan is not None:
+        [path], [(_, value)] = outside_paths, from_outside
+        if _is_only_mail(memory, tool, path, value):
+            context["only_address"] = True
     if best is OUTSIDE:
         named = memory.named
         context["from_named"] = any(of_value(named, *one) is OUTSIDE for one in from_outside)
@@ -258,12 +268,13 @@ def judge_origins(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> R
     return context
 
 
-def _is_only_mail(memory: Memory, kind: Kind, value: object) -> bool:
-    """Return whether a value is the only mail address that the task has read, in content that the person named."""
-    if kind is not ADDRESS or not isinstance(value, str):
+def _is_only_mail(memory: Memory, tool: Tool, path: str, value: object) -> bool:
+    """Return whether a value is the only mail address that the task has read (`mails`), in an argument that the owner
+    declared as an address and the schema requires. An argument that a call may leave out can be a further recipient.
+    """
+    if tool.argument_kinds.get(path) is not ADDRESS or path not in tool.arguments.get("required", ()):
         return False
-    is_read = memory.mails == {memory.hashed(words(value, is_source=False))}
-    return is_read and of_value(memory.named, kind, value) is OUTSIDE
+    return isinstance(value, str) and is_mail(value) and memory.mails == {hashed(memory.key, value.lower())}
 
 
 def _split(memory: Memory, tool: Tool, all_leaves: Iterable[Judged]) -> Mapping[str, Origin]:
@@ -286,6 +297,22 @@ def names_content(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> b
                 return False
             is_named = is_named or value_origin <= ENDORSED
     return is_named
+
+
+def names_source(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
+    """Return whether each value that selects the content of a call is the person's, and one of them is declared as what
+    it names (a page, a channel). Search words alone select what anyone wrote with these words.
+    """
+    is_declared = False
+    for leaf in tool.coverage.leaves(arguments):
+        if leaf.value is UNREADABLE:
+            return False
+        if leaf.kind in NAMES:
+            kind = OBJECT if leaf.kind is TEXT else leaf.kind
+            if of_value(memory, kind, leaf.value) > ENDORSED:
+                return False
+            is_declared = is_declared or (leaf.rule is DECLARED and leaf.kind in POINTS)
+    return is_declared and not tool.is_proposed
 
 
 def lend_documents(memory: Memory, id: str, tool: Tool) -> Memory:

@@ -62,8 +62,12 @@ _PAGE = re.compile(
     re.ASCII,
 )
 _NO_BREAKS = str.maketrans("", "", "\t\r\n")
+_DEVIATIONS = frozenset("ßς\u200c\u200d")
+"""characters that IDNA 2003 and IDNA 2008 treat differently (UTS 46, section 2.3)"""
 DEPTH = 3
 MAX_READINGS = 64
+MAX_UNCLEAR = 64
+"""maximum number of characters that stand for a text that cannot be decoded as a whole"""
 MAX_DECODED = 1 << 18
 """maximum number of characters of all readings of a text together"""
 
@@ -92,13 +96,16 @@ def link(text: str) -> str:
 def mail(text: str) -> str:
     """Return the normal form of a mail address."""
     local, _, host = text.rpartition("@")
-    return f"{local.casefold()}@{_host(host.rstrip('.'))}"
+    return f"{local.lower()}@{_host(host.rstrip('.'))}"
 
 
 def _host(text: str) -> str:
-    """Return the normal form of a host name; an international name in ASCII (RFC 5890)."""
-    text = text.casefold()
-    if text.isascii():
+    """Return the normal form of a host name; an international name in ASCII (RFC 5890).
+
+    A name with a letter that IDNA 2008 keeps and IDNA 2003 replaced (`ß` and `ss`) is left as it is: two hosts.
+    """
+    text = text.lower()
+    if text.isascii() or not _DEVIATIONS.isdisjoint(text):
         return text
     try:
         return text.encode("idna").decode("ascii")
@@ -113,10 +120,11 @@ def _unescaped(match: re.Match[str]) -> str:
 
 def links(text: str) -> set[str]:
     """Return the links and mail addresses in a text, in normal form, including encoded ones that a reader could
-    decode.
+    decode. If the text has more encoded parts than are decoded, its beginning counts as a link too.
     """
-    collected: set[str] = set()
-    for reading in readings(text) if is_odd(text) else (text,):
+    forms, is_whole = decode(text)
+    collected: set[str] = set() if is_whole else {text[:MAX_UNCLEAR]}
+    for reading in forms:
         if ":" in reading and ("\n" in reading or "\t" in reading or "\r" in reading):
             for match in _BROKEN.finditer(reading):
                 whole = match[0].translate(_NO_BREAKS)
@@ -140,7 +148,7 @@ def links(text: str) -> set[str]:
 def _bare(text: str) -> str:
     """Return the normal form of a link, with or without a scheme, or of a `mailto:` address."""
     if text[:7].lower() == "mailto:":
-        return mail(text[7:].partition("?")[0].rstrip(_END)) if "?" not in text else text.casefold()
+        return mail(text[7:].partition("?")[0].rstrip(_END)) if "?" not in text else text.lower()
     if (special := _SPECIAL.match(text)) is not None:
         place, mark, rest = re.split(r"([?#])", text[special.end() :] + "?", maxsplit=1)
         return link(f"{special[1]}://{place.replace(chr(92), '/')}{(mark + rest)[:-1]}")
@@ -167,23 +175,36 @@ def is_odd(text: str) -> bool:
     return _EVEN.fullmatch(text) is None or "xxp" in text.lower()
 
 
-def readings(text: str) -> Iterator[str]:
-    """Yield the text and its decoded forms, also nested: compatible letters, HTML, percent, base64, hexadecimal
-    and others.
+def decode(text: str) -> tuple[list[str], bool]:
+    """Return the text and its decoded forms, also nested: compatible letters, HTML, percent, base64, hexadecimal
+    and others. The second value is false if there are more forms than MAX_READINGS or MAX_DECODED permit.
     """
-    forms = {text}
+    if not is_odd(text):
+        return [text], True
+    forms = {text: None}
     todo = [(text, 0)]
-    room = MAX_DECODED
-    while todo and len(forms) <= MAX_READINGS:
+    room, is_whole = MAX_DECODED, True
+    while todo:
         reading, depth = todo.pop()
-        yield reading
         if depth == DEPTH:
             continue
         for decoded in _decoded(reading):
-            if decoded not in forms and len(decoded) <= room:
-                room -= len(decoded)
-                forms.add(decoded)
-                todo.append((decoded, depth + 1))
+            if decoded in forms:
+                continue
+            if len(forms) >= MAX_READINGS:
+                return [*forms], False
+            if len(decoded) > room:
+                is_whole = False
+                continue
+            room -= len(decoded)
+            forms[decoded] = None
+            todo.append((decoded, depth + 1))
+    return [*forms], is_whole
+
+
+def readings(text: str) -> list[str]:
+    """Return the text and its decoded forms (`decode`)."""
+    return decode(text)[0]
 
 
 def _decoded(text: str) -> Iterator[str]:

@@ -103,7 +103,7 @@ UNREQUESTED: the task has read something that untrusted content may have request
 untrusted content for lack of space.
 """
 MAILS = SENT | UNREQUESTED
-"""kind of a part with the first two mail addresses that the person's words and untrusted content contain; guards of
+"""kind of a part with the first two mail addresses that the person's words and all content contain (`mails`); guards of
 earlier versions ignore both bits together
 """
 UNREAD, LISTED = b"unread", b"listed"
@@ -167,7 +167,7 @@ class Memory:
     has_forgotten: bool = field(init=False, compare=False)
     """true if the memory has lost untrusted content for lack of space"""
     mails: frozenset[bytes] = field(init=False, compare=False)
-    """the first two mail addresses of the person's words and of untrusted content, as hashes"""
+    """the first two mail addresses of the person's words and of all content, as hashes"""
     fingerprints: frozenset[int] = field(init=False, compare=False, repr=False)
     """checksums of the labelled phrases (`prints`)"""
 
@@ -260,7 +260,7 @@ def remember(key: bytes, intent: Intent) -> Memory:
         ),
     ]
     begun = add_parts(Memory(key, documents=documents, plan=_by_tool(intent.plan)), parts)
-    return add_parts(begun, [Part(Origin.KNOWN, MAILS, new_mails(begun, scribe, [intent.words]))])
+    return add_parts(begun, [Part(Origin.KNOWN, MAILS, new_mails(begun, scribe, intent.words, is_named=False))])
 
 
 def _by_tool(plan: Iterable[Planned] | None) -> Mapping[str, Planned] | None:
@@ -289,6 +289,8 @@ def add_parts(memory: Memory, more: Sequence[Part]) -> Memory:
         if part.words and part.kinds != RETIRED:
             name = part.origin, part.kinds, part.classes
             parts[name] = parts.get(name, b"") + part.words + END
+            if part.kinds == MAILS:  # the same address from many guards at once must not displace another one
+                parts[name] = _distinct(parts[name]) + END
     room = ROOM[Origin.OUTSIDE] * WIDTH
     if sum(len(words) for (origin, kinds, _), words in parts.items() if (origin, kinds) in _OUTSIDE) >= room:
         parts[Origin.OUTSIDE, FORGOTTEN, ()] = b"forgot" + END
@@ -298,6 +300,12 @@ def add_parts(memory: Memory, more: Sequence[Part]) -> Memory:
     kept = tuple(Part(name[0], name[1], parts[name], name[2]) for name in order)
     marks = _mark(memory.marks, (part.words for part in more)) if memory.marks else b""
     return Memory(memory.key, kept, memory.documents, marks, memory.plan)
+
+
+def _distinct(source: bytes) -> bytes:
+    """Return the words of a source without separators, each once."""
+    words = (source[at : at + WIDTH] for at in range(0, len(source), WIDTH))
+    return b"".join(dict.fromkeys(word for word in words if word != END))
 
 
 def with_marks(memory: Memory) -> Memory:

@@ -35,11 +35,12 @@ from ostiary.provenance.origins.judging import (
     is_effect,
     leaves,
     names_content,
+    names_source,
     of_value,
 )
 from ostiary.provenance.origins.labels import label_output
 from ostiary.provenance.origins.layouts import Layout, certain, fields, layout_of
-from ostiary.provenance.origins.links import MAIL, is_odd, is_page, readings
+from ostiary.provenance.origins.links import MAIL, is_page, readings
 from ostiary.provenance.origins.mails import new_mails
 from ostiary.provenance.origins.memory import ALL_KINDS, LABELLED, LINK, MAILS, NAMED, ROOM, Memory, Origin, Part, holds
 from ostiary.provenance.origins.moments import moments
@@ -122,8 +123,8 @@ def observe_output(
         is_frame = layout is not None and not any(map(_names_thing, tool.coverage.leaves(arguments)))
         if is_frame and layout is not None and opened is output and not layout.is_inline:
             observed_texts = list(_framed(layout.value))
-        elif layout is not None and opened is output and (kept := _without_echo(tool, arguments, layout)):
-            observed_texts = [(Origin.OUTSIDE, ALL_KINDS, text) for text in kept]
+        elif layout is not None and opened is output and isinstance(output, str):
+            observed_texts = [(Origin.OUTSIDE, ALL_KINDS, _without_echo(tool, arguments, layout, output))]
         else:
             observed_texts = list(
                 _fields(opened, is_data=not isinstance(output, str) or (is_frame and opened is not output))
@@ -160,7 +161,8 @@ def observe_output(
             # Sent whole if there was not space for all, so that the memory records that something is missing.
             if words_ := fresh if is_cut else _new(memory, origin, bits, fresh):
                 parts.append(Part(origin, bits, words_))
-    if tool.is_outside and (added := new_mails(memory, scribe, (text for _, _, text in observed_texts))):
+    is_source_named = tool.is_outside and names_source(memory, tool, arguments)
+    if added := new_mails(memory, scribe, output, is_named=is_source_named):
         parts.append(Part(Origin.OUTSIDE, MAILS, added))
     if classes is None:
         classes = () if tool.data_classes is msgspec.UNSET else tool.data_classes
@@ -173,12 +175,16 @@ def observe_output(
 
 
 def _has_only_names(value: object, depth: int = MAX_DEPTH) -> bool:
-    """Return whether all values and members of an output are names: at most two words, with a letter."""
+    """Return whether all values and members of an output are names: at most two words with a letter, few digits, and no
+    encoded text. A key or a number of an account is no name.
+    """
     if isinstance(value, list | tuple | dict):
         items = chain(value, value.values()) if isinstance(value, dict) else value
         return depth > 0 and all(_has_only_names(one, depth - 1) for one in items)
     text = value if isinstance(value, str) else ""
-    return len(text) <= MAX_FIELD and bool(_LETTER.search(text) and _NAME.fullmatch(text))
+    if len(text) > MAX_FIELD or not _LETTER.search(text) or not _NAME.fullmatch(text):
+        return False
+    return sum(map(str.isdigit, text)) <= MAX_DIGITS and len(readings(text)) == 1
 
 
 def _slots(
@@ -306,23 +312,20 @@ def _framed(value: object) -> Iterator[Found]:
             yield _of_field(name, text)
 
 
-def _without_echo(tool: Tool, arguments: Mapping[str, Any], layout: Layout) -> list[str]:
-    """Return the texts of a layout in which one field of every record repeats a value of the call, without this field;
-    empty if there is no such field. The agent named the value before it read the content, so the field does not
-    suggest the value.
+def _without_echo(tool: Tool, arguments: Mapping[str, Any], layout: Layout, text: str) -> str:
+    """Return a text in which one field of every record repeats a value of the call, without this value. The agent named
+    the value before it read the content, so the field does not suggest the value. If the value is anywhere else in the
+    text too, return the text unchanged.
     """
     records = rows(layout.value)
     if not isinstance(records, list) or not records or not all(isinstance(one, dict) for one in records):
-        return []
-    selecting = {
-        value for _, kind, value in declared_values(tool, arguments) if kind in POINTS and isinstance(value, str)
-    }
-    echoes = {
-        name
-        for name, value in (records[0].items() if selecting else ())
-        if isinstance(value, str) and value in selecting and all(one.get(name) == value for one in records)
-    }
-    return [f"{name}: {text}" for name, text in fields(records) if name not in echoes] if echoes else []
+        return text
+    for _, kind, value in declared_values(tool, arguments):
+        if kind in POINTS and isinstance(value, str) and value and text.count(value) == len(records):
+            echoing = [name for name, one in records[0].items() if one == value]
+            if any(all(one.get(name) == value for one in records) for name in echoing):
+                text = text.replace(value, " ")
+    return text
 
 
 def _of_field(name: str, text: str) -> Found:
@@ -344,7 +347,7 @@ def _is_identifier(text: str) -> bool:
         return True
     if not _OPAQUE.fullmatch(text) or _ACCOUNT.fullmatch(text) or next(identifiers(text), None) is not None:
         return False
-    return not is_odd(text) or len(list(readings(text))) == 1
+    return len(readings(text)) == 1
 
 
 def _named(value: object) -> list[tuple[str, str]]:
@@ -385,7 +388,7 @@ def _is_field(text: str) -> bool:
     if len(text) > MAX_DIGITS and sum(map(str.isdigit, text)) > MAX_DIGITS:
         return bool(_MOMENT.fullmatch(text) and moments(words(text, is_source=True)))
     if is_word:
-        return not is_odd(text) or len(list(readings(text))) == 1
+        return len(readings(text)) == 1
     return all(len(word) < MIN_ENCODED for word in text.split()) and bool(_NAME.fullmatch(text))
 
 

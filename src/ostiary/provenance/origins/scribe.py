@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from hashlib import blake2s
 
-from ostiary.provenance.origins.links import is_odd, readings
+from ostiary.provenance.origins.links import decode
 from ostiary.provenance.origins.moments import moments
 from ostiary.provenance.origins.words import compact, decimal, words
 
@@ -60,7 +60,7 @@ class Scribe:
     def __init__(self, key: bytes) -> None:
         self.word = _Hashes(key).__getitem__
         """returns the hash of a word"""
-        self._read: dict[str, list[str]] = {}
+        self._read: dict[str, tuple[list[str], bool]] = {}
         self._texts: dict[str, _Text] = {}
 
     def phrase(self, text: str) -> bytes:
@@ -83,7 +83,7 @@ class Scribe:
                 exact = text.rstrip("0").rstrip(".") if "." in text else text
                 hashes += self.word(text) + (b"" if exact == text else self.word(f"#{exact}")) + END
                 continue
-            for reading in self._readings(text):
+            for reading in self.decode(text)[0]:
                 left, spoken = max(full - len(hashes), 0), self.phrase(reading)
                 hashes += spoken[:left]
                 is_whole = len(spoken) <= left
@@ -96,13 +96,14 @@ class Scribe:
     def spoken(self, texts: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
         """Yield each reading of each text, including decoded ones, with its words."""
         for text in dict.fromkeys(texts):
-            for reading in self._readings(text[:MAX_TEXT]):
+            for reading in self.decode(text[:MAX_TEXT])[0]:
                 yield reading, self._text(reading).words
 
-    def _readings(self, text: str) -> list[str]:
+    def decode(self, text: str) -> tuple[list[str], bool]:
+        """Return the readings of a text, and whether these are all (see the function `decode`)."""
         forms = self._read.get(text)
         if forms is None:
-            forms = self._read[text] = [*readings(text)] if is_odd(text) else [text]
+            forms = self._read[text] = decode(text)
         return forms
 
     def hashes(self, spoken: Iterable[str]) -> list[bytes]:

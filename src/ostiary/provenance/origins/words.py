@@ -70,6 +70,11 @@ def is_alone(text: str) -> bool:
     return _ALONE.fullmatch(text) is not None
 
 
+def is_mail(text: str) -> bool:
+    """Return whether a text is one mail address in its common form, and nothing else."""
+    return _PLAIN_MAIL.fullmatch(text) is not None
+
+
 def words(text: str, *, is_source: bool) -> list[str]:
     """Return the words of a text, in order and in normal form. `is_source`: true to read the text leniently, as
     a source.
@@ -151,9 +156,9 @@ def _plain(run: str, *, is_source: bool) -> list[str]:
             continue
         word = _strip(part, is_source=is_source)
         if "/" in word and (domain := _DOMAIN.fullmatch(word)) is not None:
-            word = domain[1].casefold() + domain[2].rstrip("/")  # of a link, too, the path keeps its case
+            word = domain[1].lower() + domain[2].rstrip("/")  # of a link, too, the path keeps its case
         elif word:
-            word = word.casefold()
+            word = word.lower()
         if not word.isascii() and _UNSPACED.search(word):
             pieces += _PARTS.findall(word)
         elif word and (not is_source or _ALNUM.search(word)):
@@ -221,7 +226,7 @@ def join_parts(parts: Iterable[str]) -> str:
     """Return the form in which the parts of an identifier are stored together. It never equals a word of a text
     or a single part.
     """
-    return "\x1f" + "\x1f".join(part.strip().lstrip(_SIGILS).casefold() for part in parts)
+    return "\x1f" + "\x1f".join(part.strip().lstrip(_SIGILS).lower() for part in parts)
 
 
 def split_identifier(word: str) -> Iterator[str]:
