@@ -28,7 +28,7 @@ MAX_TEXTS = 20_000
 """maximum number of texts of one output that are searched; further texts count as an address"""
 MAX_MAILS = 2
 _UNCLEAR = "\0unclear"
-"""stands for what may be an address"""
+"""stands for a possible address"""
 _HANDLE = re.compile(r"(?<!\w)@\w[\w-]*(?!\.?[\w-])")
 """the name of a member, as in `@ada`: no address, because it has neither a local part nor a domain"""
 _AT = re.compile(r"@|\w=40(?=[a-z][\w-]*\.\w)|[\[({<]\s*at\s*[\])}>]", re.IGNORECASE)
