@@ -300,8 +300,8 @@ def names_content(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> b
 
 
 def names_source(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
-    """Return whether each value that selects the content of a call is the person's, and the catalogue declares the kind of
-    one of them (a page, a channel). Search words do not name content, because anyone can write a text with these words.
+    """Return whether each value that selects the content of a call is the person's, and the catalogue declares the
+    kind of one of them (a page, a channel). Search words do not name content: anyone can write a text with them.
     """
     is_declared = False
     for leaf in tool.coverage.leaves(arguments):
