@@ -421,7 +421,7 @@ def _gate(
             )  # entries of refusals name this caller from here on
             caller = _authorize(call, caller, route, call.world.db.read())
         except Refused as refusal:
-            # a challenge, or an unavailable part: no credentials were checked, so the refusal is not recorded
+            # a challenge and Unavailable are not recorded, because the credentials were not checked
             if not (refusal.is_challenge or isinstance(refusal, Unavailable)):
                 await _record(call, refusal)
             raise

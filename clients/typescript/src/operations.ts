@@ -1189,8 +1189,8 @@ export type HoldingBody = {
 };
 
 /**
- * A page of the live holdings of an agent, and the number of holdings that a stop of the agent would end, by kind,
- * including those of all agents to which it delegated.
+ * A page of the live holdings of an agent. It also states how many holdings of each kind a stop of the agent would
+ * end; these include the holdings of all agents to which it delegated.
  */
 export type HoldingsBody = {
   ends: Record<string, number>;

@@ -200,8 +200,8 @@ class Session:
         return response
 
     def _is_stale(self, response: httpx2.Response) -> bool:
-        """Return whether the server refused the request because of a token from the file, which may be older than a
-        change of the scopes or the state of its agent. The token is removed from the client.
+        """Return whether the server refused the request because of a token from the file. Such a token may be older
+        than a change of the scopes or the state of its agent. The token is removed from the client.
 
         The caller then repeats the request with a new token. No other refused request is repeated, because each refused
         request leaves an entry in the ledger.

@@ -264,8 +264,7 @@ class Client:
 
         If the resource demands a stronger authentication, the request is repeated with a token of such an
         authentication. If the resource refuses the token and the issuer gives no other token, the response of the
-        resource is returned.
-        Raises TokenRefused, StepUpNeeded, Unavailable.
+        resource is returned. Raises TokenRefused, StepUpNeeded, Unavailable.
         """
         if target.resource is None:
             resource = self._resources.get(_place(request))

@@ -181,7 +181,7 @@ class CallDecider:
                     return outcome
                 need = outcome
         finally:
-            # If an approval was spent and the call did not pass, an equal call can use the approval later.
+            # An approval was spent. If the call has not passed, an equal call can use the approval later.
             if inputs.approval is not None and inputs.approval.number:
                 self.link.rpc.pending.release(inputs.approval.number)
         raise Unavailable("other calls have spent the drawn budget", hint="try again", code="budget_unavailable")

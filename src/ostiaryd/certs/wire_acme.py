@@ -450,10 +450,8 @@ async def new_order(call: Call) -> Reply:
     try:
         order, authorizations = await _act(call, request, "acme.order", create)
     except AcmeRefused as refusal:
-        if refusal.code not in (
-            "badNonce",
-            "alreadyReplaced",
-        ):  # not a failed renewal: the request was malformed, or the certificate is replaced already
+        # with these codes, the renewal has not failed: the nonce was outdated, or the certificate is replaced already
+        if refusal.code not in ("badNonce", "alreadyReplaced"):
             await call.world.writer.submit(lambda tx: flows.note_refused_order(tx, request.account, _replaces(request)))
         raise
     location = (b"location", _url(call.world.config, f"order/{order.order_id}").encode())
@@ -495,7 +493,7 @@ async def finalize(call: Call) -> Reply:
     try:
         order, authorizations = await _act(call, request, "cert.issue", run)
     except AcmeRefused as refusal:
-        # not a failed renewal: the request was malformed or came too early
+        # with these codes, the renewal has not failed: the nonce was outdated, or the request came too early
         if refusal.code not in ("badNonce", "orderNotReady"):
             await call.world.writer.submit(lambda tx: flows.note_failed_renewal(tx, request.account, id))
         raise

@@ -4,8 +4,7 @@ A bundle endpoint proves its host name with a certificate of an authority that t
 Federation, 5.2.1), or its SPIFFE ID with a certificate that the latest bundle of its trust domain verifies
 (`https_spiffe`: 5.2.2). A redirect is followed for one fetch only, and its target must prove the same identity. An
 administrator sets the URL. The URL must have a public address, unless `private_hosts` in the configuration names the
-host. The server's own endpoint supports both
-profiles, `https_spiffe` only with `--tls auto`.
+host. The server's own endpoint supports both profiles, `https_spiffe` only with `--tls auto`.
 """
 
 from __future__ import annotations

@@ -61,8 +61,8 @@ class LoopUse:
     at_s: float = 0.0
 
     def take_share(self) -> float:
-        """Return the share of the elapsed time since the last call (since the start of the machine at the first call)
-        in which the event loop used the processor, from 0 to 1.
+        """Return the share of time, from 0 to 1, in which the event loop used the processor since the last call. At the
+        first call, the time counts from the start of the machine.
         """
         before_s, since_s = self.used_s, self.at_s
         self.used_s, self.at_s = time.thread_time(), time.perf_counter()

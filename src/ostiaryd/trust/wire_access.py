@@ -22,8 +22,8 @@ from ostiaryd.trust.model import PEP_KEY_PREFIX, InsufficientScope, Spend, chall
 async def authenticate_access(
     call: Call, *, audience: str | None = None, allows_pep: bool = False, spends_in_act: bool = False
 ) -> Caller:
-    """Authenticate the caller of a request by an access token for `audience` (by default the admin API) with a DPoP
-    proof, or by a browser session, and return the caller.
+    """Authenticate the caller of a request by an access token with a DPoP proof, or by a browser session. Return the
+    caller. The token must be for `audience` (None: the admin API).
 
     The proof is marked as used now, or, with `spends_in_act`, later by the act of the request (`Call.prove`). With
     `allows_pep`, the API key of a static PEP is accepted too. A session is accepted only for the admin API. Raises

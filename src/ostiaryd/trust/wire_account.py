@@ -73,8 +73,8 @@ def _signed_in(wire: Signed) -> Callable[[Call], Awaitable[Reply]]:
 
 
 def _recently(wire: Signed) -> Callable[[Call], Awaitable[Reply]]:
-    """Return a wire function that runs `wire` if the person authenticated in the last ten minutes (with two factors if
-    the account has credentials for two), and otherwise redirects to `/login`.
+    """Return a wire function that runs `wire` if the person authenticated in the last ten minutes, and otherwise
+    redirects to `/login`. If the account has credentials for two factors, both must have been used.
     """
 
     async def run(call: Call, session: Session) -> Reply:

@@ -98,6 +98,7 @@ def to_decimal(value: int | float) -> CedarDecimal:
     if not math.isfinite(value):
         raise BadArguments("is not a finite number")
     try:
-        return parse_decimal(repr(value))  # the shortest text that is this float: what the caller wrote
+        # `repr` returns the shortest decimal text of the float, which is the text that the caller has sent
+        return parse_decimal(repr(value))
     except EvaluationError:
         raise Unrepresentable("is a number of more than four decimal places, or out of range") from None

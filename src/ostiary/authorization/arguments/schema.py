@@ -104,7 +104,7 @@ class _Compiler:
         if type(ref) is not str or not (ref == "#" or ref.startswith("#/")):
             raise Invalid("a `$ref` leads outside of its schema", hint='inline it under "$defs"')
         if ref not in self._refs:
-            self._refs[ref] = typers.never  # while it is being compiled
+            self._refs[ref] = typers.never  # replaced below, after the target is compiled
             target: object = self._root
             for step in ref[2:].split("/") if ref != "#" else ():
                 step = step.replace("~1", "/").replace("~0", "~")
@@ -130,7 +130,8 @@ class _Compiler:
             raise Invalid(f"a schema has an unknown `type`: {str(named)[:64]!a}", hint=f"one of {', '.join(_TYPES)}")
         convert: dict[type, Typer] = {}
         for name in types:
-            if "type" in schema or name != "number":  # without a type, an integer stays one
+            # without a stated type, `5` stays an integer: the typer `number` would make it a decimal
+            if "type" in schema or name != "number":
                 convert |= dict.fromkeys(_TYPES[name], self._of_type(name, schema, depth))
         if "type" not in schema:
             convert[float] = typers.checked(typers.number, number_checks(schema))

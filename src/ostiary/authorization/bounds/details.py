@@ -29,7 +29,8 @@ _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[\x21-\x7e]+")
 
 
 class ToolDetail(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
-    type: Literal["tool"] = msgspec.field(default_factory=lambda: _TOOL)  # a factory, so that it is always rendered
+    # `omit_defaults` does not omit the value of a factory, so `type` is always rendered
+    type: Literal["tool"] = msgspec.field(default_factory=lambda: _TOOL)
     locations: tuple[str, ...]
     """URIs of resources, compared character by character"""
     actions: tuple[str, ...] | None = None

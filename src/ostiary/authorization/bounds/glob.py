@@ -12,7 +12,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
-_END = ""  # a letter that no text has, so that the end of a pattern is a place like any other
+_END = ""
+"""Letter that stands for the end of a text. No text contains it, so a pattern can end with a step like all others."""
 
 
 class Step(NamedTuple):
@@ -78,7 +79,7 @@ def includes(outer: Pattern, inner: Pattern) -> bool:
             nearest = (reached & -reached).bit_length()
             reached = matching >> (nearest + gap) << (nearest + gap)
         else:
-            torn = 0  # where an elastic gap of `inner` is between
+            torn = 0  # the places that are separated from the place before by an elastic gap of `inner`
             for step in range(gap + 1):
                 torn |= stretched << step
             reached = reached << (gap + 1) & matching & ~torn

@@ -116,7 +116,8 @@ class Coverage:
             if name in self._defaults and type(value) in _SCALARS and _is_same(value, self._defaults[name]):
                 claimed.append(Leaf(name, _LISTED, None, value))
                 continue
-            if (kind := self._direct.get(name)) is not None and type(value) in _SCALARS:  # as most arguments are
+            # most arguments end here: the catalogue states a kind for the argument itself, and its value is a scalar
+            if (kind := self._direct.get(name)) is not None and type(value) in _SCALARS:
                 if value != "":
                     claimed.append(Leaf(name, _DECLARED, kind, value))
                 continue

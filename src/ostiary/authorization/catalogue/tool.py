@@ -21,7 +21,8 @@ from ostiary.protocol.errors import Invalid, Malformed
 MAX_SCHEMA_BYTES = 64 << 10
 MAX_DESCRIPTION = 2048
 """maximum length of a description in characters"""
-MAX_SCHEMA_DEPTH = canonical.MAX_DEPTH - 4  # so that the catalogue around it has a digest
+MAX_SCHEMA_DEPTH = canonical.MAX_DEPTH - 4
+"""Maximum levels of a schema. The catalogue around it adds four, and must have a digest."""
 
 
 class Effect(StrEnum):

@@ -23,9 +23,11 @@ from ostiary.authorization.cedar.values import Entities, Entity, Record, Uid, ke
 
 Function: TypeAlias = Callable[[Entity, Entity, Entity, Record, Entities], bool]
 Kind: TypeAlias = Literal["bool", "long", "string", "entity", "set", "record", "decimal", "ip", "datetime", "duration"]
-Code: TypeAlias = tuple[str, Kind | None]  # Python text and, where it is sure, the type of what it gives
+Code: TypeAlias = tuple[str, Kind | None]
+"""(Python expression, Cedar type of its value); None if the type is not certain."""
 
-SPLIT = 24  # levels of an expression in one Python function: Python refuses 200 nested parentheses
+SPLIT = 24
+"""Maximum levels of an expression in one Python function, because Python refuses 200 nested parentheses."""
 
 _OPERATORS: dict[str, tuple[Callable[..., object], Kind | None]] = {
     "neg": (operators.negate, "long"),
@@ -243,7 +245,7 @@ class _Writer:
         base, kind = self.value(node.base, depth), self.constant(node.type)
         if node.within is None:
             return f"is_type({base}, {kind})"
-        # The base is written once and kept: written twice, it would double at each level of a nested one.
+        # Write the code of the base once, into a variable: written twice, nested code would double at each level.
         return f"(is_type(t{depth} := {base}, {kind}) and is_in(t{depth}, {self.value(node.within, depth)}, E))"
 
     def _in(self, descendant: ir.Expr, ancestor: ir.Expr, depth: int) -> str:

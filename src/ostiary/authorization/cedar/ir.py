@@ -18,7 +18,8 @@ from ostiary.protocol.errors import Invalid, Malformed
 
 MAX_BYTES = 32 * 1024 * 1024
 MAX_POLICIES = 100_000
-MAX_DEPTH = 101  # of an `unless` around the 100 levels that cedarpy takes
+MAX_DEPTH = 101
+"""Maximum levels of an expression: the 100 levels that cedarpy accepts, and the `not` of an `unless` around them."""
 
 VarName: TypeAlias = Literal["principal", "action", "resource", "context"]
 UnaryOp: TypeAlias = Literal[

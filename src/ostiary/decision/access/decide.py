@@ -263,8 +263,8 @@ def check_restrictions(principal: Principal, facts: Facts, ready: ReadyTool | No
 
 
 def unproved(acr: str, auth_time: int | None, restriction: Restriction, *, now: int) -> Reason | None:
-    """Return the reason for a denial if a token with the level `acr`, whose holder authenticated at `auth_time`
-    (seconds), does not satisfy a restriction of the kind `step_up`; otherwise None. `now` in microseconds.
+    """Return the reason for a denial if a token does not satisfy a restriction of the kind `step_up`; otherwise None.
+    `acr`: level of the token; `auth_time`: time at which its holder authenticated, in seconds; `now` in microseconds.
     """
     levels = levels_from(restriction.limit)
     if acr in levels and auth_time is not None and auth_time * 1_000_000 >= restriction.since:

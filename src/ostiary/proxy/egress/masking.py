@@ -123,8 +123,8 @@ class SearchedStream:
         """the last bytes of the stream: as sent, and without the characters that are not visible"""
 
     def find(self, part: bytes) -> bool:
-        """Return whether a secret ends in `part`, the next part of the stream, or whether the kept bytes contain a
-        secret that the run began to use later.
+        """Add `part`, the next part of the stream. Return whether a secret ends in it, or whether the kept bytes
+        contain a secret that the run began to use later.
         """
         reach, searched = MAX_ESCAPE * self._masks.longest, set[bytes]()
         for kept, added in ((self._data, part), (self._visible, visible_in(part))):

@@ -635,8 +635,8 @@ class _Conversation(ClientConnection):
         return event
 
     def _check_encoding(self, exchange: _Exchange, event: h11.Response | h11.InformationalResponse) -> None:
-        """Check that the body or the frames of the answer are not compressed, if they may contain secrets, or if they
-        are added to the memory of the task. Raises Rejected.
+        """Check that the body or the frames of the answer are not compressed. This is necessary if they may contain
+        secrets, or are added to the memory of the task. Raises Rejected.
         """
         encodings = [value for name, value in event.headers if name in _ENCODINGS]
         call = exchange.verdict.call if exchange.verdict is not None else None

@@ -36,9 +36,9 @@ def measure(
     arguments: dict[str, object],
     secrets: dict[str, str],
 ) -> tuple[Extent | None, bool]:
-    """Return the extent of a call (the calls to which an approval of it may extend), None if an approval can only be
-    for this one call; and true if untrusted content mentions a value that identifies the object of the call. Raises
-    Malformed.
+    """Return the extent of a call, the calls to which an approval of it may extend; None if an approval can only be for
+    this one call. The second value is true if untrusted content mentions a value that identifies the object of the
+    call. Raises Malformed.
     """
     if task.memory is None or task.task_id == standing_id(task.agent) or not ours.covers.issuperset(request.policies):
         return None, False

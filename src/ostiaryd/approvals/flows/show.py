@@ -226,8 +226,9 @@ def _purpose(reader: Reader, task: str) -> str:
 
 
 def _flood(reader: Reader, question: Question, *, now: int) -> dict[str, int]:
-    """Return how often this request was sent, the open requests of its agent and of its task, and the requests of its
-    agent within the last hour. Many requests tire persons, and may be an attack.
+    """Return the numbers by which a person can recognise a flood of requests, which tires persons and may be an attack:
+    how often this request was sent, the open requests of its agent and of its task, and the requests of its agent
+    within the last hour.
     """
     of_agent, of_task = store.count_open(reader, agent=question.agent, task=question.task, now=now)
     count = store.count_since(reader, question.agent, now - HOUR)

@@ -68,8 +68,8 @@ def word(question: Question, *, agent: str, owner: str | None) -> list[str]:
 
 
 def hold_back(value: Any, stated: str | float) -> Any:
-    """Return a value in which each occurrence of `stated`, the value that a person must state, is replaced by
-    HELD_BACK, including occurrences in names and occurrences with other spaces, punctuation or case.
+    """Return `value` with HELD_BACK in place of each occurrence of `stated`, the value that a person must state. This
+    includes occurrences in names, and occurrences with other spaces, punctuation or case.
 
     An agent could otherwise write the value into another argument, for a person to copy.
     """

@@ -94,8 +94,8 @@ class Raised:
         self.error = error
 
     def drop_frames(self) -> None:
-        """Remove the traceback from a refusal that is not logged, because its frames refer to the batch in a cycle,
-        which only the garbage collector would free.
+        """Remove the traceback from a refusal that is not logged. The frames in it refer to the batch; only the garbage
+        collector would free such a cycle.
         """
         if isinstance(self.error, Refused):
             self.error.__traceback__ = self.error.__context__ = self.error.__cause__ = None

@@ -44,8 +44,8 @@ with the most connections is refused.
 REFUSED_AT_ONCE = 256
 """Maximum number of connections refused in one round, about 5 ms of work."""
 AT_ONCE = 32
-"""Maximum number of connections that are opened in one round of the event loop, about 5 ms of work, so that open
-connections are served in the same round.
+"""Maximum number of connections that are opened in one round of the event loop, about 5 ms of work. Open connections
+are served in the same round.
 """
 HANDSHAKE_S = 10.0
 """Maximum time for a TLS handshake, in seconds."""

@@ -58,8 +58,8 @@ def queue_unproven(call: Call, *, wants: Lane) -> None:
 
 
 def queue_stop_unproven(call: Call) -> None:
-    """Let the jobs of a request that stops something, and whose caller is authenticated only in its act, wait in the
-    lane `STOP`, within the rate of `Stops`.
+    """Let the jobs of a request that stops something wait in the lane `STOP`, within the rate of `Stops`. The caller of
+    the request is authenticated only in its act.
     """
     queue_unproven(call, wants=Lane.STOP)
     mine = priority.get()

@@ -28,7 +28,7 @@ def parse_form(body: bytes) -> dict[str, list[str]]:
 
 
 def _unquote(text: str) -> str:
-    if "%" not in text and "+" not in text:  # true for tokens, the longest values
+    if "%" not in text and "+" not in text:  # no escapes, as in tokens, which are the longest values
         return text
     return _decode(text) if len(text) <= 256 else unquote_plus(text, errors="strict")
 

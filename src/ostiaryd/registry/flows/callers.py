@@ -1,5 +1,5 @@
-"""Records the caller of an operation in the entry, and limits the caller to the permitted verbs if the caller is an
-owner without administrator rights.
+"""Records the caller of an operation in the entry. A caller who is an owner without administrator rights is limited to
+the permitted verbs.
 """
 
 from __future__ import annotations

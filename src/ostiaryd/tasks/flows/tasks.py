@@ -84,7 +84,7 @@ def start(act: Act, spec: TaskSpec) -> Task:
     note_intent(act, task)
     if spec.data_classes is not None:
         task = replace(task, bounds=bounds_of(act.tx, task, classes=spec.data_classes))
-    # the bounds of the parent were checked when it started; they may name resources that this agent cannot reach
+    # check only own bounds: the parent's were checked when it started, and may name resources out of this agent's reach
     if spec.bounds:
         check_reach(act.tx, task, unregistered=spec.unregistered)
     check_size(purpose=task.purpose, bounds=task.bounds, intent=spec.intent, budget=spec.budget)

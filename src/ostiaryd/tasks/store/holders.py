@@ -34,5 +34,5 @@ def drop(tx: Tx, task: TaskId, holder: str) -> None:
 
 
 def drop_silent(tx: Tx, task: TaskId, *, before: int) -> None:
-    """Delete the holders of a task whose last heartbeat is before `before` (microseconds)."""
+    """Delete the holders of a task whose last heartbeat is at or before `before` (microseconds)."""
     tx.run(_DROP_SILENT, task=task, before=before)

@@ -130,8 +130,8 @@ def exchange(act: Act, request: Exchange, *, config: Config) -> Issued:
 
 
 def _verify(act: Act, unverified_token: str, *, of: str, config: Config) -> AccessClaims:
-    """Return the claims of an access token of this server, after checking that the token is live and bound to a key,
-    and that its agent is active. `of` (`subject` or `actor`) names the parameter in errors.
+    """Verify an access token of this server, and return its claims. The token must be live and bound to a key, and its
+    agent active. `of` (`subject` or `actor`) names the parameter in errors.
 
     Raises InvalidRequest.
     """

@@ -132,8 +132,8 @@ def _without(crowd: Crowd, figures: Floats, agents: Ints) -> Crowd:
 
 
 def _add(batch: Batch, kept: Kept) -> None:
-    """Add the calls and answers of the batch to the sums of their agents, and learn the usual sizes of answers from
-    each agent's first answers in the hour.
+    """Add the calls and answers of the batch to the sums of their agents. Learn the usual sizes of answers from each
+    agent's first answers in the hour.
     """
     rows = np.flatnonzero(batch.is_used & (batch.agent != NOBODY))
     effect, call = batch.effect[rows], batch.is_call[rows]

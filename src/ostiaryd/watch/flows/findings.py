@@ -176,8 +176,8 @@ def nothing(act: Act, finding: Finding) -> None:
 
 
 def begin(tx: Tx) -> None:
-    """Set the position of the detectors to the end of the ledger if they have never run, so that they learn from
-    earlier entries without reporting findings about them.
+    """Set the position of the detectors to the end of the ledger if they have never run. They then learn from earlier
+    entries without reporting findings about them.
     """
     if store.progress(tx).stored < 0 and (size := ledger.get_head(tx)[0].size):
         store.put_told(tx, size - 1, "~")

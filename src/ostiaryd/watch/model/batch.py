@@ -28,8 +28,8 @@ LATE = 60_000_000
 """Delay between an event and its report from which the report counts as late, in microseconds."""
 _DENIED = frozenset({"deny", "refused"})
 _QUESTIONS = frozenset({"approval_needed", INSUFFICIENT, "throttled", "narrowed", "pace_unavailable"})
-"""Reason codes of denials that do not count against the agent, because the call waits for a person or a response of the
-server caused the denial.
+"""Reason codes of denials that do not count against the agent: the call waits for a person, or a response of the server
+has caused the denial.
 """
 
 

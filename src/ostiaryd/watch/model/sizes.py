@@ -35,8 +35,8 @@ def new_day_of_sizes(batch: Batch, peers: Records) -> None:
 
 
 def off_usual(batch: Batch, peers: Records) -> tuple[Floats, Flags]:
-    """Return, for each event, the binary logarithm of the ratio of its answer to the usual size, and true if the usual
-    size of its tool is known.
+    """Return two values for each event: the binary logarithm of (size of its answer / usual size for its tool), and
+    true if the usual size is known.
 
     The usual size counts as at most twice the size when it was first known.
     """
