@@ -1632,8 +1632,8 @@ export type NewAnchor = {
 };
 
 /**
- * A new certificate authority: the type of its keys, and the DNS names that it may certify (`dns:example.com`; none:
- * all names).
+ * A new certificate authority. `key_type`: the type of its keys. `permitted`: the DNS names that it may certify, such
+ * as `dns:example.com`; none: all names.
  */
 export type NewAuthority = {
   key_type?: "Ed25519" | "P-256" | "P-384" | "RSA-2048" | "RSA-3072" | "RSA-4096" | null;

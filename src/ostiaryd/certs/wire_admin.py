@@ -235,7 +235,7 @@ def _issue(act: Act, call: Call, new: NewCertificate, csr: CertificateSigningReq
 async def _count_failed_renewal(call: Call, new: NewCertificate, refusal: Refused) -> None:
     if new.replaces is None or isinstance(refusal, Unavailable):
         return
-    with suppress(Refused):  # this second error says less than the first refusal, which is returned
+    with suppress(Refused):  # the caller gets the first refusal, which says more than a second error
         serial = parse_serial(new.replaces)
         await call.world.writer.submit(lambda tx: renewals.note_failed_renewal(tx, serial, by=call.caller.id))
 
@@ -250,7 +250,10 @@ def check_requester(reader: Reader, caller: Caller, *, agent: str | None, person
         holder = registry.find_agent(reader, agent)
         if caller.id == holder.agent_id or registry.answers_for(reader, caller.id, holder):
             return
-    raise Forbidden("only the holder may request a certificate", hint="ask an administrator to request the certificate")
+    raise Forbidden(
+        "only the holder, the owner of the holder or an administrator may request the certificate",
+        hint="ask an administrator to request the certificate",
+    )
 
 
 async def list_certificates(call: Call) -> Reply:
@@ -290,7 +293,7 @@ def _holder_id(reader: Reader, name: str) -> str:
 async def show_certificate(call: Call) -> Reply:
     """Show a certificate with its chain.
 
-    Permitted are the holder, the owner of the holder, and callers that may read everything.
+    Only the holder, the owner of the holder, and callers that may read everything can see the certificate.
     """
     reader, now = call.world.db.read(), call.world.now()
     certificate = flows.find_certificate(reader, call.params["serial"], now=now)

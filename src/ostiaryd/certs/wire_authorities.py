@@ -36,8 +36,8 @@ KeyType = Literal["P-256", "P-384", "Ed25519", "RSA-2048", "RSA-3072", "RSA-4096
 
 
 class NewAuthority(msgspec.Struct, forbid_unknown_fields=True):
-    """A new certificate authority: the type of its keys, and the DNS names that it may certify (`dns:example.com`;
-    none: all names).
+    """A new certificate authority. `key_type`: the type of its keys. `permitted`: the DNS names that it may certify,
+    such as `dns:example.com`; none: all names.
     """
 
     key_type: KeyType | None = None

@@ -75,7 +75,9 @@ class BundleBody(TypedDict):
 async def show_own_bundle(call: Call) -> Reply:
     """Return the trust bundle of this trust domain (SPIFFE Federation, 5.2.1.3)."""
     if (bundle := find_own_bundle(call.world.db.read(), call.world.config)) is None:
-        raise NotFound("the trust domain has no bundle yet", hint="ostiary agent workload add NAME --uid UID")
+        raise NotFound(
+            "the trust domain has no bundle yet", hint="register a workload: ostiary agent workload add NAME --uid UID"
+        )
     return Reply(200, render_bundle(bundle), headers=[NO_STORE])
 
 

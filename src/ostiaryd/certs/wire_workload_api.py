@@ -210,7 +210,7 @@ class WorkloadApi:
         facts = _facts_of(await peer.read_facts())
         matches = match_process(reader, facts, with_digest=False)
         if any(workload.selectors.sha256 is not None for workload in matches):
-            # the digest of a large file takes a thread for long; each user gets one at a time
+            # the digest of a large file takes long: one digest is computed at a time, and the users take turns
             async with self._digest_of_user[peer.uid], self._digesting:
                 facts = _facts_of(await peer.read_facts(has_digest=True))
             matches = match_process(reader, facts, with_digest=True)

@@ -385,7 +385,9 @@ def _number_of_token(secret: Secret, token: str) -> int | None:
 
 
 def _check_same(act: Act, name: str, number: int, value: Mapping[str, Any], token: str, place: _Place) -> None:
-    """Check that the version of a token has a value. Raises SecretExists."""
+    """Check that the version `number`, which an earlier request with `token` stored, has the value `value`. Raises
+    SecretExists.
+    """
     present = keyvalue.read_value(act, MOUNT, name, number)[2]
     if present is None or msgspec.json.decode(present) != value:
         arn = aws.make_arn(name, region=place.region)
@@ -592,7 +594,7 @@ async def _list_secrets(call: Call, body: _Body) -> dict[str, Any]:
         if one.Key not in aws.FILTERS:
             raise Invalid(f"the filter {one.Key[:40]!a} is not supported", hint=f"one of {' '.join(aws.FILTERS)}")
         if any(len(aws.split_words(value)) > aws.MAX_FILTER_WORDS for value in one.Values):
-            raise Invalid(f"a value of a filter has at most {aws.MAX_FILTER_WORDS} words")
+            raise Invalid(f"a value of a filter may have at most {aws.MAX_FILTER_WORDS} words")
     names = next((one.Values for one in filters if one.Key == "name"), [])
     for value in filter(None, names):
         check_path(value)

@@ -1,8 +1,9 @@
-"""Logins at roles of the login methods that agents enabled: `auth/MOUNT/login` of the Vault API, by a token of another
-issuer (jwt), a client certificate (cert), or a service account of Kubernetes (kubernetes).
+"""Logins at the login methods that agents enabled (`auth/MOUNT/login` of the Vault API): by a token of another issuer
+(jwt), by a client certificate (cert), or by the token of a Kubernetes service account (kubernetes).
 
-The keys of an issuer are in the configuration, or at a URL of it, which is fetched by the SSRF-safe fetcher: discovery
-documents and key sets are kept for an hour, and an unknown `kid` causes another fetch at most once a minute.
+The configuration of a jwt method contains the keys of the issuer, or a URL from which the SSRF-safe fetcher reads them.
+Discovery documents and key sets are cached for an hour. A token with an unknown `kid` causes another fetch, at most
+once a minute.
 """
 
 from __future__ import annotations
@@ -67,7 +68,9 @@ class _Document(NamedTuple):
 
 
 class JwtMethodKeys:
-    """The keys of other issuers for the JWT methods of this world. Logins under one configuration fetch by turns."""
+    """The cached keys of other issuers, for the JWT methods. Logins with the same configuration fetch the keys one
+    after the other, so that only the first login of them sends a request.
+    """
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -76,16 +79,20 @@ class JwtMethodKeys:
         self._turns = WeakValueDictionary[str, asyncio.Lock]()
 
     async def get(self, owner: str, config: JwtConfig, *, within: int) -> jose.JwkSet:
-        """Return the key set of a configuration, fetched at most `within` microseconds ago. Raises BackendFailed."""
+        """Return the key set of a configuration, fetched at most `within` microseconds ago. `owner`: the id of the
+        configuration in the cache. Raises BackendFailed.
+        """
         try:
             async with asyncio.timeout(WITHIN_S), self._turns.setdefault(owner, asyncio.Lock()):
                 url = config.jwks_url or await self._discover(owner, config)
                 now, private = self._world.now(), self._world.config.private
                 return await self._sets.get(owner, url, now=now, within=within, private=private, ca_pem=config.ca_pem)
         except TimeoutError:
-            raise BackendFailed(f"the keys of the issuer: no answer within {WITHIN_S:g} s") from None
+            raise BackendFailed(f"the keys of the issuer were not received within {WITHIN_S:g} s") from None
         except (Unavailable, Invalid) as refusal:
-            raise BackendFailed(f"the keys of the issuer: {refusal.message}", hint=refusal.hint) from None
+            raise BackendFailed(
+                f"the keys of the issuer cannot be fetched: {refusal.message}", hint=refusal.hint
+            ) from None
 
     async def _discover(self, owner: str, config: JwtConfig) -> str:
         """Return the URL of the keys from the discovery document. Raises Unavailable, Invalid."""
@@ -114,7 +121,7 @@ async def _fetch_jwks_uri(world: World, config: JwtConfig) -> str:
     except Malformed:
         document = None
     if not isinstance(document, dict) or document.get("issuer") != issuer:
-        raise Unavailable("the discovery document is missing, malformed, or of another issuer")
+        raise Unavailable("the discovery document is missing or malformed, or states another issuer")
     return check_named(str(document.get("jwks_uri", "")), of="`jwks_uri`", private=private)
 
 
@@ -173,14 +180,14 @@ async def _verify(keys: JwtMethodKeys, owner: str, config: JwtConfig, unverified
 
 
 async def log_in_by_certificate(call: Call, request: VaultRequest, method: Mount) -> flows.Login:
-    """Log in by the client certificate of the connection, at the role `name`, or at the single role that admits it.
-
-    Raises LoginRefused, Malformed, Sealed.
+    """Log in by the client certificate of the connection, and return the Vault token. Without `name` in the body, the
+    login is at the only role that admits the certificate. Raises LoginRefused, Malformed, Sealed.
     """
     name, shown = request.read_body(_CertificateLogin).name, call.certificate
     if shown is None:
         raise flows.LoginRefused(
-            "client certificate must be supplied", hint="connect to `mtls_listen`, with a certificate of a trust anchor"
+            "client certificate must be supplied",
+            hint="connect to the address of `mtls_listen`, with a client certificate",
         )
 
     def admit(act: Act, role: LoginRole) -> flows.RoleLogin:
@@ -194,7 +201,8 @@ async def log_in_by_certificate(call: Call, request: VaultRequest, method: Mount
                 names.append(role.name)
         if len(names) != 1:
             raise flows.LoginRefused(
-                f"invalid certificate: {len(names)} roles admit it, not one", hint="state the `name` of a role"
+                f"invalid certificate: {len(names)} roles admit it, and exactly one must",
+                hint="state the `name` of a role",
             )
         return names[0]
 
@@ -211,9 +219,8 @@ async def log_in_by_certificate(call: Call, request: VaultRequest, method: Mount
 
 
 async def log_in_by_service_account(call: Call, request: VaultRequest, method: Mount) -> flows.Login:
-    """Log in by the token of a service account, which the cluster verifies.
-
-    Raises LoginRefused, Forbidden, BackendFailed, Sealed.
+    """Log in by the token of a service account, which the cluster verifies; return the Vault token. Raises
+    LoginRefused, Forbidden, BackendFailed, Sealed.
     """
     body, reader = request.read_body(JwtLogin), call.world.db.read()
     flows.check_open(reader)
@@ -232,11 +239,11 @@ async def log_in_by_service_account(call: Call, request: VaultRequest, method: M
 
 
 async def _review(world: World, config: KubernetesConfig, unverified_jwt: str, *, audience: str) -> ServiceAccount:
-    """Return the service account of a token from the cluster, asked with the token itself. Raises Forbidden,
-    BackendFailed, LoginRefused.
+    """Let the cluster verify the token of a service account, and return the service account. The token also
+    authenticates the request to the cluster. Raises Forbidden, BackendFailed, LoginRefused.
     """
     try:
-        jose.parse_jws(unverified_jwt)  # a text that is no token is sent nowhere, and is no header
+        jose.parse_jws(unverified_jwt)  # only a well-formed token is sent to the cluster and put into a header
     except jose.InvalidToken as refusal:
         raise flows.LoginRefused(f"error validating token: {refusal.message}") from None
     try:
@@ -254,7 +261,7 @@ async def _review(world: World, config: KubernetesConfig, unverified_jwt: str, *
             ca_pem=config.kubernetes_ca_cert,
         )
     except (Unavailable, Invalid) as refusal:
-        raise BackendFailed(f"the cluster: {refusal.message}", hint=refusal.hint) from None
+        raise BackendFailed(f"the cluster cannot be reached: {refusal.message}", hint=refusal.hint) from None
     match answer.status:
         case 200 | 201:
             pass
@@ -263,7 +270,7 @@ async def _review(world: World, config: KubernetesConfig, unverified_jwt: str, *
         case 403:
             raise Forbidden(
                 "permission denied: the service account may not ask for the review of its token",
-                hint="bind it to the cluster role system:auth-delegator",
+                hint="bind the service account to the cluster role system:auth-delegator",
                 code="login_refused",
             )
         case status:

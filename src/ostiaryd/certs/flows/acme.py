@@ -107,7 +107,7 @@ def create_key(
 
     `agent`, `person`: name or id, exactly one of them. `profile` is the profile of the account's certificates. `names`
     are patterns (`certs.model.names`); the account can order only names that match a pattern, and policies can limit
-    the names further. `days`: time within which the key can create the account.
+    the names further. `days`: the number of days within which the key can create the account.
 
     Raises Invalid, NotFound, Forbidden (the agent is not active, or the profile is not for such holders), Conflict (too
     many unused keys).
@@ -339,7 +339,11 @@ def create_order(
     registry.note(act, object=account.account_id, names=[one.value for one in identifiers], replaces=replaces)
     if store.count_open_orders(act.tx, account.account_id, now=act.now) >= MAX_PENDING:
         raise AcmeRefused(
-            "rateLimited", f"the account has {MAX_PENDING} open orders", status=429, hint="finalize them", after_s=3600
+            "rateLimited",
+            f"the account has {MAX_PENDING} open orders",
+            status=429,
+            hint="finalize these orders",
+            after_s=3600,
         )
     if not_after is not None and not_after <= act.now:
         raise AcmeRefused("malformed", "`notAfter` is in the past")
@@ -490,8 +494,8 @@ def settle(act: Act, authorization: Authorization, refusal: AcmeRefused | None) 
 
 
 def note_failed_renewal(tx: Tx, account_id: str, order_id: str) -> None:
-    """Count a failed renewal of the certificate that this order of the account replaces. An order without `replaces`
-    counts nothing.
+    """Count a failed renewal of the certificate that this order of the account replaces. Do nothing if the order
+    replaces no certificate.
     """
     order, account = store.get_order(tx, order_id), store.get_account(tx, account_id)
     if order is None or account is None or order.account != account_id:
@@ -502,8 +506,8 @@ def note_failed_renewal(tx: Tx, account_id: str, order_id: str) -> None:
 
 
 def note_refused_order(tx: Tx, account_id: str, replaces: str | None) -> None:
-    """Count a failed renewal of the certificate `replaces` (an ARI identifier) if the account ordered that certificate.
-    The order that names the certificate was refused.
+    """Count a failed renewal of the certificate that a refused order would have replaced. Do nothing if another account
+    ordered this certificate. `replaces`: the ARI identifier of the certificate; None: the order replaces none.
     """
     account = store.get_account(tx, account_id)
     if account is None or replaces is None:

@@ -82,7 +82,8 @@ def open_issuer(reader: Reader, authority: Authority, *, keys: Keyring) -> Issue
     """
     if not authority.has_key or not authority.certificate:
         raise Conflict(
-            f"the authority `{authority.subject}` cannot sign", hint="see the authorities with `ostiary ca show`"
+            f"the authority `{authority.subject}` cannot sign: it has no key on this server, or no certificate",
+            hint="see the authorities with `ostiary ca show`",
         )
     key = open_sealed(authority, keys=keys)
     return Issuer(authority, key, parsed(authority.certificate), chain_of(reader, authority))
@@ -170,10 +171,10 @@ def _hsm_keys(world: World) -> set[str]:
 
 def create_root(act: Act, keys: list[PrivateKey], *, config: Config, active_from: int | None = None) -> Authority:
     """Create a root, and return it. If the key of the active root is on this server, the active root certifies the new
-    root, too.
+    root, too. Removes one key from `keys`.
 
-    Without `active_from` (microseconds), the new root replaces the active root at once; with it, the new root is
-    pending until then. Removes one key from `keys`.
+    `active_from`: the time (microseconds) until which the new root is pending; None: it replaces the active root at
+    once.
     """
     before = active_authority(act.tx, AuthorityKind.ROOT)
     if active_from is None and before is not None:

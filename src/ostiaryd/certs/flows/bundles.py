@@ -49,7 +49,9 @@ def find_own_bundle(reader: Reader, config: Config) -> TrustBundle | None:
 def own_bundle(reader: Reader, config: Config) -> TrustBundle:
     """Return the published bundle of this server's trust domain. Raises Unavailable if none has been published."""
     if (bundle := find_own_bundle(reader, config)) is None:
-        raise Unavailable("the trust domain has no bundle yet", hint="ostiary agent workload add NAME --uid UID")
+        raise Unavailable(
+            "the trust domain has no bundle yet", hint="register a workload: ostiary agent workload add NAME --uid UID"
+        )
     return bundle
 
 
@@ -104,7 +106,8 @@ def svid_signer(act: Act) -> jose.PrivateKey:
     signing = [key for key in store.svid_keys(act.tx) if key.signs_at <= act.now]
     if not signing:
         raise Unavailable(
-            "the trust domain has no key of JWT-SVIDs yet", hint="ostiary agent workload add NAME --uid UID"
+            "the trust domain has no key that signs JWT-SVIDs yet",
+            hint="register a workload: ostiary agent workload add NAME --uid UID",
         )
     return _open(act.tx.keys.derive(_PURPOSE), signing[-1].kid, signing[-1].sealed)
 

@@ -50,13 +50,12 @@ from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import standing_id
 
 SERVER = "server"
-"""the name, and the subject, of the holder "the server itself"
-"""
+"""name of the holder, and subject, of the certificates of the server itself"""
 
 
 class Holder(NamedTuple):
-    """The holder of a new certificate. The certificate ends at the earliest of the times `ends` (microseconds): the
-    ends of the holder, the task and the keys.
+    """The holder of a new certificate. `ends`: the times (microseconds) at which the agent and the task expire; the
+    certificate ends at the latest at the earliest of them.
     """
 
     kind: HolderKind
@@ -82,8 +81,8 @@ def issue(act: Act, request: CertificateRequest, *, config: Config) -> IssuedCer
 
     1. Find the profile and the holder. The holder must be active, and the task live. 2. Check the key, the names and
     the lifetime against the profile. 3. Evaluate the policies about the agent or the person. 4. Sign the certificate,
-    and store the certificate and its holding. The certificate ends at the latest when its holder, its task or the key
-    of the request ends.
+    and store the certificate and its holding. The certificate ends at the latest when its holder or its task ends, or
+    when the key that authenticated the request is revoked.
 
     Raises NotFound, Invalid, BadKey, ForeignName, Conflict, and Forbidden (`access_denied`, or the state of the
     holder).
@@ -104,7 +103,7 @@ def issue(act: Act, request: CertificateRequest, *, config: Config) -> IssuedCer
             raise ForeignName(f"the authority may only certify names in {' '.join(issuer.authority.permitted)}")
     not_after = min(act.now + lifetime_s * SECOND, issuer.authority.not_after, *holder.ends) // SECOND * SECOND
     if not_after <= act.now:
-        raise Forbidden("the certificate would end before it begins: its holder, task or key ends", code="ending")
+        raise Forbidden("the certificate would end before it begins: its agent, task or issuer ends", code="ending")
     not_before = max(act.now - BACKDATED_S * SECOND, issuer.authority.not_before) // SECOND * SECOND
     der = build_certificate(
         issuer=issuer.certificate,

@@ -103,7 +103,9 @@ def rotate_authority(
         return create_intermediate(act, root, keys, config=config, permitted=intermediate.permitted)
     if any(one.kind is AuthorityKind.ROOT and one.state is AuthorityState.PENDING for one in store.authorities(act.tx)):
         raise Conflict(
-            "another new root is published and not active yet", hint="see `ostiary ca show`", code="rotating"
+            "another new root is published, and is not active yet",
+            hint="wait until the root is active; see `ostiary ca show`",
+            code="rotating",
         )
     active_from = act.now + overlap_s * SECOND
     made = create_root(act, keys, config=config, active_from=active_from)
@@ -111,8 +113,8 @@ def rotate_authority(
 
 
 def activate_root(act: Act, id: AuthorityId, keys: list[PrivateKey], *, config: Config) -> Authority:
-    """Activate a pending root: the root replaces the active root, and gets a new intermediate, which is returned.
-    Raises Conflict before `active_from`.
+    """Activate a pending root, create a new intermediate under it, and return the root. The root replaces the active
+    root. Raises Conflict before `active_from`.
     """
     root = find_authority(act.tx, id)
     note(act, object=root.authority_id)
@@ -158,8 +160,8 @@ async def end_below_revoked(world: World) -> None:
     """End the holdings of certificates whose authority is revoked, and everything obtained with these certificates, in
     small batches.
 
-    Verifiers refuse such a certificate as soon as the authority is revoked; this function ends the access that its
-    holder obtained.
+    Such a certificate is refused as soon as its authority is revoked. This function ends the access that was obtained
+    with the certificate before.
     """
     for one in store.authorities(world.db.read()):
         if one.state is AuthorityState.REVOKED:
@@ -190,7 +192,9 @@ def pending_import(reader: Reader) -> Authority:
         if one.kind is AuthorityKind.INTERMEDIATE and one.state is AuthorityState.PENDING:
             return one
     raise Conflict(
-        "no intermediate waits for a certificate", hint="ostiary ca request --write FILE", code="not_pending"
+        "no intermediate waits for a certificate",
+        hint="create a pending intermediate: ostiary ca request --write FILE",
+        code="not_pending",
     )
 
 
@@ -217,7 +221,10 @@ def finish_import(act: Act, chain: Sequence[x509.Certificate], keys: list[Privat
         raise Invalid(f"the chain must have 2 to {MAX_CHAIN} certificates, from the intermediate to the root")
     own = encode_public_key(open_sealed(pending, keys=act.tx.keys).public_key())
     if encode_public_key(_public_key(chain[0])) != own:
-        raise Invalid("the first certificate has another key than the request", hint="ostiary ca request --write FILE")
+        raise Invalid(
+            "the first certificate has another key than the pending intermediate",
+            hint="let the external root certify the request that `ostiary ca request --write FILE` wrote last",
+        )
     for place, certificate in enumerate(chain):
         _check_authority(certificate, chain[min(place + 1, len(chain) - 1)], now=act.now)
     for kind in (AuthorityKind.ROOT, AuthorityKind.INTERMEDIATE):

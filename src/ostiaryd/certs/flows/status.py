@@ -47,7 +47,9 @@ from ostiaryd.registry import flows as registry
 OCSP_VALIDITY = 600 * SECOND
 CRL_VALIDITY = 3600 * SECOND
 MAX_KEPT = 65_536
-"""number of cached OCSP responses at which older responses are discarded; at most twice as many are in the cache"""
+"""number of new responses in the cache at which the older responses are discarded; the cache has at most twice as
+many
+"""
 _LATE = 60 * SECOND
 """microseconds that may pass between the time of a revocation and its commit"""
 
@@ -239,7 +241,7 @@ def _others(reader: Reader, *, now: int) -> tuple[object, ...]:
 def _list_revoked(reader: Reader, authority: Authority, shard: int | None, *, now: int) -> Iterator[RevokedCertificate]:
     """Yield each certificate of an authority, or of the partition `shard`, that is revoked or on hold, once.
 
-    Certificates that expired before the validity period of a list are left out.
+    A certificate that expired more than `CRL_VALIDITY` ago is left out.
     """
     since = now - CRL_VALIDITY
     for serial, of, at, why in store.revoked(reader, since=since, shard=shard):

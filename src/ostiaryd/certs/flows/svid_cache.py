@@ -40,7 +40,7 @@ SPREAD = 256
 
 @dataclass(slots=True, eq=False)
 class Subscription:
-    """A stream's wish to be woken after changes that concern its agents. `is_due` is set by a change."""
+    """A subscription of a stream to changes that concern its agents. A change sets `is_due`, which wakes the stream."""
 
     agents: frozenset[str] = frozenset()
     is_due: asyncio.Event = field(default_factory=asyncio.Event)

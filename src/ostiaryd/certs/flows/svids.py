@@ -144,6 +144,6 @@ def first_refusal(refusals: Sequence[Refused]) -> Refused:
         return refusals[0]
     return Forbidden(
         "no agent has a workload that matches this process",
-        hint="ostiary agent workload add NAME --uid UID",
+        hint="register a workload: ostiary agent workload add NAME --uid UID",
         code="no_identity",
     )

@@ -50,12 +50,14 @@ def add_trust_domain(
         find_trust_domain(act.tx, endpoint.trust_domain)
     if store.get(act.tx, name) is not None:
         raise Conflict(
-            f"`{name}` is federated already", hint=f"ostiary trust-domain show {name}", code="trust_domain_exists"
+            f"the trust domain `{name}` is federated already",
+            hint=f"see `ostiary trust-domain show {name}`",
+            code="trust_domain_exists",
         )
     if len(store.trust_domains(act.tx)) >= MAX_TRUST_DOMAINS:
         raise Conflict(
-            f"{MAX_TRUST_DOMAINS} trust domains are federated, which is the limit",
-            hint="remove one",
+            f"this server federates with {MAX_TRUST_DOMAINS} trust domains, which is the limit",
+            hint="remove a trust domain first: ostiary trust-domain remove NAME",
             code="too_many_trust_domains",
         )
     domain = TrustDomain(
@@ -98,7 +100,8 @@ def disallow_agent(act: Act, name: str, agent: str) -> TrustDomain:
     registry.note(act, object=domain.name, agent=holder.agent_id, owner=holder.owner)
     if not store.disallow(act.tx, domain.name, holder.agent_id):
         raise NotFound(
-            f"`{holder.name}` does not trust `{domain.name}`", hint=f"ostiary trust-domain show {domain.name}"
+            f"the agent `{holder.name}` does not trust the trust domain `{domain.name}`",
+            hint=f"see `ostiary trust-domain show {domain.name}`",
         )
     wake_workloads(act)
     return domain
@@ -107,7 +110,9 @@ def disallow_agent(act: Act, name: str, agent: str) -> TrustDomain:
 def find_trust_domain(reader: Reader, name: str) -> TrustDomain:
     """Return a federated trust domain by its name. Raises NotFound."""
     if (domain := store.get(reader, name)) is None:
-        raise NotFound(f"trust domain {name[:64]!a} not found", hint="list them with `ostiary trust-domain list`")
+        raise NotFound(
+            f"trust domain {name[:64]!a} not found", hint="list the trust domains: ostiary trust-domain list"
+        )
     return domain
 
 
@@ -184,7 +189,7 @@ def trusted_bundles(reader: Reader, agents: Sequence[str]) -> dict[str, TrustBun
 
 
 def troubles(reader: Reader, *, now: int) -> list[str]:
-    """Return a sentence for each trust domain whose bundle is too old or was never fetched."""
+    """Return a message for each trust domain whose bundle is older than `OLD`, or could never be fetched."""
     return [
         f"`{domain.name}`: {domain.failed or 'the bundle was not fetched yet'}"
         for domain in store.trust_domains(reader)

@@ -36,7 +36,7 @@ MACS = {"HS256": "sha256", "HS384": "sha384", "HS512": "sha512"}
 MAX_IDENTIFIERS = 100
 MAX_CONTACTS = 10
 MAX_PENDING = 300
-"""Maximum number of orders of one account that are pending, ready or processing."""
+"""Maximum number of orders of one account that are pending or ready."""
 NONCE_LIFETIME = HOUR
 ORDER_LIFETIME = DAY
 """Microseconds after its creation within which an order must be finalized."""

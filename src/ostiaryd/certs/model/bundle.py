@@ -91,7 +91,7 @@ class TrustBundle(NamedTuple):
         keys = [one for one in self.jwt if one.accepts(alg) and (kid is None or one.kid == kid)]
         if len(keys) != 1:
             raise InvalidToken(
-                f"{len(keys) or 'no'} keys of the trust domain match the `kid` and `alg` of the JWT-SVID, not one",
+                f"the trust domain must have one key for the `kid` and `alg` of the JWT-SVID, but has {len(keys)}",
                 hint="get a new JWT-SVID",
                 code="unknown_kid",
             )

@@ -29,7 +29,7 @@ from ostiaryd.certs.model.names import CertificateName, NameKind
 from ostiaryd.certs.model.profiles import Usage
 
 HOLDING = "certificate"
-"""kind of the holdings that certificates are"""
+"""kind of the holdings that are certificates"""
 SERIAL_DIGITS = 32
 SHARDS = 16
 """number of partitions of each authority's revocation list"""

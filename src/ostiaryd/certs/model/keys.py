@@ -1,7 +1,7 @@
 """Keys of certificates: their types, and the checks that refuse weak keys and keys that are known to be bad.
 
 RSA keys are refused if they have small factors, factors close to each other, or the structure of CVE-2017-15361 (ROCA).
-Ed25519 keys are refused if they are points of small order, because anyone can forge signatures of such keys.
+Ed25519 keys are refused if they are points of small order, because a signature by such a key needs no private key.
 """
 
 from __future__ import annotations

@@ -105,7 +105,10 @@ def _check_host(host: str, *, wildcard: bool) -> str:
     bare = host.removeprefix("*.") if wildcard else host
     labels = bare.split(".")
     if len(host) > 253 or not all(map(_is_label, labels)) or labels[-1].isdigit():
-        raise Invalid(f"{host[:100]!a} is not a DNS name", hint="write international names as A-labels (xn--...)")
+        raise Invalid(
+            f"{host[:100]!a} is not a DNS name",
+            hint="write international names as A-labels (xn--...), without a final dot",
+        )
     return host
 
 

@@ -102,8 +102,9 @@ def is_new(domain: TrustDomain, bundle: TrustBundle) -> bool:
         return False
     if bundle.sequence is not None and domain.sequence is not None and bundle.sequence <= domain.sequence:
         raise BackwardBundle(
-            f"the bundle of `{domain.name}` has the sequence {bundle.sequence}; {domain.sequence} was there before",
-            hint="ask its operator; to begin anew: ostiary trust-domain remove NAME, then "
+            f"the bundle of `{domain.name}` has the sequence number {bundle.sequence}; the stored bundle has "
+            f"{domain.sequence}",
+            hint="ask the operator of the trust domain; to begin anew: ostiary trust-domain remove NAME, then "
             "ostiary trust-domain add NAME --bundle-url URL",
         )
     return True

@@ -154,7 +154,7 @@ def parse_cgroup(lines: str) -> str:
 
 
 def unit_of(cgroup: str) -> str:
-    """Return the systemd unit in the path of a cgroup: the first part that is not a slice; empty if there is none.
+    """Return the systemd unit in the path of a cgroup: the first part that is not a slice; empty if it is not a unit.
 
     Deeper parts are ignored, because a user's own service manager can choose their names.
     """

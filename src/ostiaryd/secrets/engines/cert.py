@@ -1,4 +1,6 @@
-"""The roles of cert methods: logins by client certificates (HashiCorp Vault, "TLS certificate auth method (API)")."""
+"""The roles of cert methods, for logins by client certificates (HashiCorp Vault, "TLS certificate auth method
+(API)").
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ class _Role(RoleBody):
 
 
 def _change(caller: VaultCaller, changes: dict[str, Any], present: Mapping[str, object]) -> dict[str, object]:
-    """Return the settings of a role after a change. Raises Invalid."""
+    """Return the settings of a role: `present`, changed by the members in `changes`. Raises Invalid."""
     for name in LISTS:
         if name in changes:
             changes[name] = parse_texts(changes[name])
@@ -37,6 +39,7 @@ def _change(caller: VaultCaller, changes: dict[str, Any], present: Mapping[str, 
     return settings
 
 
+_OCSP = "this server refuses its own revoked certificates at once, and accepts other certificates until they expire"
 METHOD = LoginMethod(
     folder="certs",
     body=_Role,
@@ -51,9 +54,8 @@ METHOD = LoginMethod(
         "ocsp_enabled": False,
     },
     unsupported={
-        "required_extensions": "names bind a certificate",
-        "allowed_metadata_extensions": "the metadata of a token have the names of its certificate",
-        "ocsp_enabled": "certificates of this server end at once, others when they expire",
-        "ocsp_servers_override": "certificates of this server end at once, others when they expire",
+        "required_extensions": "a role accepts certificates by their names only",
+        "allowed_metadata_extensions": "the metadata of a token contain only names and identifiers of its certificate",
+        **dict.fromkeys(("ocsp_enabled", "ocsp_servers_override"), _OCSP),
     },
 )

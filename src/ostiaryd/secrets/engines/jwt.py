@@ -77,9 +77,9 @@ def _change(caller: VaultCaller, changes: dict[str, Any], present: Mapping[str, 
         case "jwt":
             pass
         case "oidc":
-            raise Invalid("roles of the type oidc, the default of Vault, are not supported", hint="role_type=jwt")
+            raise Invalid("`role_type` oidc, which is the default of Vault, is not supported", hint="set role_type=jwt")
         case other:
-            raise Invalid(f"invalid 'role_type': {str(other)[:64]}", hint="role_type=jwt")
+            raise Invalid(f"invalid 'role_type': {str(other)[:64]}", hint="set role_type=jwt")
     for name in ("allowed_redirect_uris", "bound_audiences"):
         if name in changes:
             changes[name] = parse_texts(changes[name])

@@ -19,10 +19,10 @@ from ostiaryd.secrets.model.request import VaultRequest, parse_texts
 
 _LISTS = ("bound_service_account_names", "bound_service_account_namespaces")
 _UNSUPPORTED_CONFIG = {
-    "token_reviewer_jwt": "the token of a login asks for its own review; bind its service account to the cluster role "
-    "system:auth-delegator, and leave this out",
-    "pem_keys": "the cluster verifies tokens; a jwt method verifies them by keys",
-    "issuer": "the cluster verifies tokens",
+    "token_reviewer_jwt": "each login sends its own token for the review; bind the service account to the cluster role "
+    "system:auth-delegator, and leave out this member",
+    "pem_keys": "the cluster verifies the tokens; use a jwt method to verify tokens with keys",
+    "issuer": "the cluster verifies the tokens",
 }
 
 
@@ -48,7 +48,7 @@ def _parse_config(request: VaultRequest, private: Collection[str]) -> Kubernetes
 
 
 def _change(caller: VaultCaller, changes: dict[str, Any], present: Mapping[str, object]) -> dict[str, object]:
-    """Return the settings of a role after a change. Raises Invalid."""
+    """Return the settings of a role: `present`, changed by the members in `changes`. Raises Invalid."""
     for name in _LISTS:
         if name in changes:
             changes[name] = parse_texts(changes[name])
@@ -75,5 +75,5 @@ METHOD = LoginMethod(
         "audience": "",
         "alias_name_source": "serviceaccount_uid",
     },
-    unsupported={"bound_service_account_namespace_selector": "name the namespaces"},
+    unsupported={"bound_service_account_namespace_selector": "list `bound_service_account_namespaces`"},
 )

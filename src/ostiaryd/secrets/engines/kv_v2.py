@@ -136,7 +136,7 @@ def _find_change(kind: str, mount: str, path: str, request: VaultRequest) -> Ope
     named = request.read_body(_Versions).versions
     versions = parse_texts(named) if isinstance(named, str) else named
     if not 0 < len(versions) <= MAX_NUMBERS:
-        raise Invalid(f"`versions` has 1 to {MAX_NUMBERS} numbers")
+        raise Invalid(f"`versions` must have 1 to {MAX_NUMBERS} numbers")
     numbers = [parse_number(one) for one in versions]
     action = SecretAction.WRITE if kind == "undelete" else SecretAction.DELETE
     return Operation(action, path, kind, partial(_change, kind=kind, mount=mount, path=path, numbers=numbers))

@@ -94,7 +94,7 @@ def find_operation(reader: Reader, request: VaultRequest) -> tuple[str, Operatio
 
 
 class _Prefix(NamedTuple):
-    """The beginning of lease ids: all leases of a mount, or all leases of one role."""
+    """A prefix of lease ids: the leases of a mount, or the leases of one role of the mount (`role` is not empty)."""
 
     mount: str
     role: str
@@ -212,7 +212,9 @@ def _list_certificates(prefix: str, act: Act) -> Answer:
 
 
 def _revoke_certificates(prefix: str, act: Act) -> Answer:
-    """Revoke the certificates whose lease ids begin with `prefix`, or whose lease id is `prefix`."""
+    """Revoke the certificates whose lease ids are below the path `prefix`, or the certificate with the lease id
+    `prefix`.
+    """
     pki.revoke_leases(act, prefix)
     return Answer(status=204)
 

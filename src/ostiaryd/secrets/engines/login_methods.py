@@ -1,11 +1,12 @@
-"""Login methods that agents enabled, whose roles carry the authority of their writer: jwt, cert and kubernetes.
+"""The configuration and the roles of the login methods jwt, cert and kubernetes, which agents enable.
 
-config                  GET, POST, for a method that has one
+config                  GET, POST (jwt and kubernetes)
 role, certs             LIST
 role/NAME, certs/NAME   GET, POST, DELETE
 
-Policies of this server see `auth/MOUNT/role/..`. The configuration and the roles belong to their agent; the name of a
-role is one agent's at a mount, since a login names the role alone. The logins are in `wire_role_logins`.
+The path in policies of this server is `auth/MOUNT/role/..`. A role has the authority of the token that wrote the role.
+Each agent has its own configuration and roles. Two agents cannot use one name for a role at a mount, because a login
+states only the name of the role. The logins are in `wire_role_logins`.
 """
 
 from __future__ import annotations
@@ -34,12 +35,12 @@ from ostiaryd.secrets.model.request import (
 
 
 class LoginMethod(NamedTuple):
-    """The configuration and the roles of login methods of a type.
+    """The handling of the configuration and the roles of the login methods of one type.
 
-    `folder`: the path of the roles below the method. `change`: returns the settings of a role for the members of a
-    request and the present settings. `parse_config`: returns a checked configuration for a request and the hosts that
-    the operator opens; None for a method without one. `config_defaults` and `role_defaults`: the members that no
-    request stated.
+    `folder`: the first segment of the path of a role. `body`: the type of a request that writes a role. `change`:
+    returns the new settings of a role from the members of a request and the present settings. `parse_config`: returns
+    the checked configuration in a request, for the private hosts that the operator permits; None for a method without a
+    configuration. `config_defaults`, `role_defaults`: the values of members that no request has set.
     """
 
     folder: str
@@ -49,13 +50,14 @@ class LoginMethod(NamedTuple):
     parse_config: Callable[[VaultRequest, Collection[str]], Struct] | None = None
     config_defaults: Mapping[str, Any] = {}
     unsupported: Mapping[str, str] = {}
-    """members of a role that are refused if they are set, to the reason"""
+    """members of a role that are refused if they are set, each with the reason"""
 
 
 def find_operation(
     method: LoginMethod, mount: str, rest: str, request: VaultRequest, *, private: Collection[str]
 ) -> CallerOperation:
-    """Return the operation of a request at `mount` (`auth/jwt-2`). `private` are the hosts that the operator opens.
+    """Return the operation of a request to the login method at `mount` (such as `auth/jwt-2`). `rest` is the path below
+    the mount; `private` are the private hosts that the operator permits.
 
     Raises UnsupportedOperation, NothingStored, Invalid.
     """
@@ -88,7 +90,7 @@ def find_operation(
 
 
 def refuse_members(body: Mapping[str, Any], unsupported: Mapping[str, str]) -> None:
-    """Check that no unsupported member is set. Raises Invalid with its reason."""
+    """Check that `body` sets none of the members in `unsupported`, which has the reason for each. Raises Invalid."""
     for name, why in unsupported.items():
         if is_set(body.get(name)):
             raise Invalid(f"`{name}` is not supported: {why}")

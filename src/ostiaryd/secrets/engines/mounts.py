@@ -6,8 +6,8 @@ sys/mounts/PATH/tune                  GET, POST
 sys/remount                           POST
 sys/remount/status/ID                 GET
 
-Policies see `sys/mounts/PATH`, `sys/auth/PATH` and `sys/remount`. A move is done when it is answered, and is also a
-`delete_secret` at the path that the mount leaves, and a `write_secret` at its new path.
+The paths in policies are `sys/mounts/PATH`, `sys/auth/PATH` and `sys/remount`. A move also needs `delete_secret` at the
+old path of the mount and `write_secret` at the new path. The response to a move comes after the move.
 """
 
 from __future__ import annotations
@@ -43,15 +43,20 @@ from ostiaryd.secrets.store import mounts as store
 
 _UNSUPPORTED = {
     **dict.fromkeys(
-        ("audit_non_hmac_request_keys", "audit_non_hmac_response_keys"), "no value of a secret is recorded"
+        ("audit_non_hmac_request_keys", "audit_non_hmac_response_keys"), "the ledger records no values of secrets"
     ),
-    **dict.fromkeys(("passthrough_request_headers", "allowed_response_headers"), "engines see no header"),
-    **dict.fromkeys(("external_entropy_access", "local", "seal_wrap"), "all mounts are sealed, and on each replica"),
-    **dict.fromkeys(("allowed_managed_keys", "delegated_auth_accessors", "identity_token_key"), "leave it out"),
-    **dict.fromkeys(("plugin_name", "plugin_version"), "there are no plugins"),
-    "user_lockout_config": "no login is by a guessable password",
+    **dict.fromkeys(("passthrough_request_headers", "allowed_response_headers"), "engines do not use headers"),
+    **dict.fromkeys(
+        ("external_entropy_access", "local", "seal_wrap"),
+        "the server encrypts all mounts in the same way, and all servers of the database share them",
+    ),
+    **dict.fromkeys(
+        ("allowed_managed_keys", "delegated_auth_accessors", "identity_token_key"), "leave out this member"
+    ),
+    **dict.fromkeys(("plugin_name", "plugin_version"), "this server has no plugins"),
+    "user_lockout_config": "no login method of this server uses passwords",
 }
-"""Members of a mount, its `config` and its tuning that are refused if they are set, to the reason."""
+"""Members that are refused if a request about a mount sets them (also in `config`), each with the reason."""
 
 
 class _Config(Struct, frozen=True):
@@ -105,14 +110,16 @@ def find_operation(request: VaultRequest) -> tuple[str, Operation]:
 
 
 def _check_members(request: VaultRequest) -> None:
-    """Check that each member of a request about a mount has its effect. Raises Invalid."""
+    """Check that a request about a mount sets no member that this server would ignore. Raises Invalid."""
     config = request.body.get("config")
     for members in (request.body, config if isinstance(config, dict) else {}):
         refuse_members(members, _UNSUPPORTED)
         if members.get("listing_visibility") not in (None, "", "hidden"):
-            raise Invalid("`listing_visibility` is hidden: mounts are listed to agents that may reach them")
+            raise Invalid(
+                "`listing_visibility` must be hidden: only agents that may reach a mount see it", hint="leave it out"
+            )
         if members.get("token_type") not in (None, "", "default", "default-service", "service"):
-            raise Invalid("only tokens of the type service are supported", hint="token_type=default-service")
+            raise Invalid("only tokens of the type service are supported", hint="set token_type=default-service")
 
 
 def _enable(act: Act, *, path: str, body: _NewMount) -> Answer:
@@ -149,7 +156,9 @@ def _ttls(config: _Config | _Tuning) -> tuple[int | None, int | None]:
 def _tune(act: Act, *, path: str, body: _Tuning) -> Answer:
     default_ttl, max_ttl = _ttls(body)
     if body.options and body.options != _options_of(_find(act, path)):
-        raise Invalid("the options of a mount do not change", hint="enable another mount, and copy the values")
+        raise Invalid(
+            "the options of a mount cannot be changed", hint="enable another mount, and copy the values to it"
+        )
     flows.tune_mount(act, path, description=body.description, default_ttl=default_ttl, max_ttl=max_ttl)
     return Answer(status=204)
 
@@ -180,13 +189,13 @@ def _move(source: str, target: str, act: Act) -> Answer:
 
 
 def _show_move(act: Act, *, migration_id: str) -> Answer:
-    """Return that a move is done, if the mount is where its id says. Raises NothingStored."""
+    """Return that a move is done. Raises NothingStored if no mount is at the path that the id of the move states."""
     try:
         source, _, target = unb64u(migration_id).decode().partition("\n")
     except (Malformed, ValueError):
         source = target = ""
     if not target or target not in {one.path for one in store.get_all(act.tx)}:
-        raise NothingStored("there is no such move")
+        raise NothingStored("move not found")
     move = {"source_mount": f"{source}/", "target_mount": f"{target}/", "status": "success"}
     return Answer(data={"migration_id": migration_id, "migration_info": move})
 

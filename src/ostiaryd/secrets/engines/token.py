@@ -150,9 +150,11 @@ def _create(
     if body.no_parent and "sudo" not in find_capabilities(act, caller, path):
         raise Forbidden("root or sudo privileges required to create orphan token", code="vault_policy")
     if body.id or body.entity_alias or body.type not in ("service", "default"):
-        raise Invalid("`id`, `entity_alias` and tokens of the type batch are not supported", hint="leave it out")
+        raise Invalid("`id`, `entity_alias` and tokens of the type batch are not supported", hint="leave them out")
     if len(body.meta or {}) > MAX_METADATA or len(body.display_name) > MAX_TEXT:
-        raise Invalid(f"`meta` may have {MAX_METADATA} members, and `display_name` {MAX_TEXT} characters")
+        raise Invalid(
+            f"`meta` may have at most {MAX_METADATA} members, and `display_name` at most {MAX_TEXT} characters"
+        )
     if not 0 <= body.num_uses <= 1_000_000_000:
         raise Invalid("`num_uses` must be a number of uses, 0 or more")
     options = TokenOptions(
@@ -265,8 +267,8 @@ def render_token(token: VaultToken, *, text: str, caller: VaultCaller, now: int)
 
 
 def _metadata(token: VaultToken, agent: str, task: str) -> dict[str, str]:
-    """Return the metadata of a token. The member `role` is the JWT role of the token's login; for other logins, the
-    name of the agent.
+    """Return the metadata of a token. The member `role` is the role of the token's login at a method of `ROLE_METHODS`;
+    for other logins, the name of the agent.
     """
     chosen = token.options.metadata
     return {**chosen, "role": chosen.get("role", agent) if token.source in ROLE_METHODS else agent, "task": task}

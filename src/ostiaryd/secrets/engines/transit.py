@@ -187,7 +187,9 @@ def _find_key_operation(mount: str, rest: str, request: VaultRequest) -> Operati
 
 
 def _decide_export(name: str, is_needed: bool) -> tuple[tuple[SecretAction, str], ...]:
-    """Return a further decision on the export of the key if `is_needed`: for an import, or a permission to export."""
+    """Return the further decision, on the export of the key, that an import or a setting that permits exports needs;
+    empty if `is_needed` is false.
+    """
     return ((SecretAction.EXPORT, name),) if is_needed else ()
 
 

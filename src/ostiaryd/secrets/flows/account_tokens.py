@@ -66,8 +66,8 @@ class IssueToken(NamedTuple):
 
 
 def find_scopes(act: Act, name: str, requested: frozenset[str]) -> frozenset[str]:
-    """Return the scopes that a new access token would have, for the person on whose behalf the caller acts
-    (`requested`; empty: all). Raises NotFound, NotConnected, Invalid.
+    """Return the scopes of a new access token for the person on whose behalf the caller acts. `requested`: the scopes
+    that the request states; empty: all scopes. Raises NotFound, NotConnected, Invalid.
     """
     provider, account = _find_account(act, name)
     return choose_scopes(account, provider, requested)

@@ -191,8 +191,8 @@ def begin_lease(act: Act, name: str, *, is_session: bool, arn: str, ttl: int | N
     """Store the lease of new credentials for the caller that the act's entry names; return the request to AWS that
     follows the act.
 
-    `ttl`: requested seconds. Raises Invalid for an unknown role, or if the type of the role does not fit the path;
-    Conflict for too many leases.
+    `is_session`: whether the path of the request is `sts/ROLE`. `ttl`: the requested lifetime in microseconds; None:
+    the default. Raises Invalid for an unknown role, or for a role of users at `sts/ROLE`; Conflict for too many leases.
     """
     act.check_granting()
     if (role := store.role(act.tx, name)) is None:
@@ -202,7 +202,7 @@ def begin_lease(act: Act, name: str, *, is_session: bool, arn: str, ttl: int | N
     is_user = role.credential_type is AwsCredentialType.USER
     if is_user and is_session:
         raise Invalid(
-            "the role creates users, for which `role_arn` and `ttl` are not allowed", hint=f"read aws/creds/{name}"
+            "the role creates users, and `aws/sts` creates only sessions", hint=f"read aws/creds/{name} instead"
         )
     shortest, longest = (SECOND, root.lease_max) if is_user else (SHORTEST_S * SECOND, role.max_ttl)
     if ttl is not None and not shortest <= ttl <= longest:

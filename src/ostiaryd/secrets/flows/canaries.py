@@ -12,8 +12,8 @@ def quarantine_reader(act: Act) -> None:
     """Quarantine the agent of the act's entry at the end of the act, and mark the entry, so that a detector raises a
     finding. The reader gets the value as of any other secret.
 
-    An agent with the administrator scope is not quarantined while no person has a key, since a person with a key must
-    release the agent.
+    An agent with the administrator scope is not quarantined while no person has a key, because the server must keep an
+    administrator.
     """
     assert act.entry.agent is not None  # the caller was authenticated in this act
     registry.note(act, object=act.entry.object or "", canary=True)

@@ -70,8 +70,8 @@ def change_provider(
     scopes: tuple[str, ...] | None = None,
     roles: tuple[str, ...] | None = None,
 ) -> AccountProvider:
-    """Change settings of a provider, and return it; None leaves a setting unchanged. A connected account keeps only the
-    scopes that the provider still has. Raises NotFound, Invalid, Sealed.
+    """Change settings of a provider, and return it. None, or an empty `client_secret`, leaves a setting unchanged. A
+    connected account keeps only the scopes that the provider still has. Raises NotFound, Invalid, Sealed.
     """
     provider = find_provider(act.tx, name)
     changed = replace(
@@ -100,7 +100,7 @@ def remove_provider(act: Act, name: str) -> None:
 
 
 def end_removed(act: Act, provider: AccountProvider) -> None:
-    """End connected accounts of a removed provider; if there are none left, delete the provider."""
+    """End connected accounts of a removed provider. If no account and no lease is left, delete the provider."""
     _note_provider(act, provider)
     accounts = store.of_provider(act.tx, provider.name, limit=ENDED_AT_ONCE)
     for account in accounts:
@@ -111,8 +111,8 @@ def end_removed(act: Act, provider: AccountProvider) -> None:
 
 
 def may_end_removed(reader: Reader, provider: AccountProvider) -> bool:
-    """Return whether `end_removed` would change something now: the provider has accounts that are not ending, or no
-    accounts.
+    """Return whether `end_removed` would change something now: the provider has an account that is not ending, or
+    neither accounts nor leases.
     """
     accounts = store.of_provider(reader, provider.name, limit=ENDED_AT_ONCE)
     if accounts:
@@ -207,8 +207,8 @@ def check_may_connect(reader: Reader, provider: AccountProvider, person: str) ->
     """
     if not may_connect(reader, provider, person):
         raise AccountRefused(
-            f"your roles do not permit accounts at {provider.label}",
-            hint=f"a permitted role is one of: {', '.join(provider.roles)}",
+            f"the roles of the person do not permit accounts at {provider.label}",
+            hint=f"the person needs one of the roles {', '.join(provider.roles)}",
             code="role_required",
         )
 

@@ -130,7 +130,7 @@ def use_secret(act: Act, use: SecretUse, *, proxy: str, config: Config) -> Usabl
     }
     holding = registry.get_holding(act.tx, use.token)
     if holding is None or holding.audience != resource.uri or not holding.is_live(act.now):
-        raise Forbidden("the token is unknown or ended, or is not for this proxy", code="foreign_token")
+        raise Forbidden("the token is unknown, has ended, or is not for this proxy", code="foreign_token")
     agent, task = find_live(act, holding.agent, holding.task)
     entry.agent, entry.owner, entry.task = agent.agent_id, agent.owner, task.task_id
     entry.actors, entry.person = [link.agent for link in task.chain], task.person

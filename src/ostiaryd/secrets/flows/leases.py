@@ -224,7 +224,7 @@ def revoke_leases(act: Act, leases: Iterable[Lease], *, why: str) -> None:
 
 
 def revoke_lease(act: Act, lease_id: str, *, is_forgotten: bool = False) -> None:
-    """End a lease by its id, and remove its account. If the removal is scheduled already, the next attempt is made now.
+    """End a lease by its id, and schedule the removal of its account now, also if a later attempt is scheduled already.
 
     `is_forgotten`: delete the lease even if its account may still exist. A lease whose account is being created is not
     deleted; the server then removes the account afterwards. Raises NotFound.

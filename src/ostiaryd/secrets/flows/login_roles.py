@@ -1,8 +1,8 @@
-"""Roles of AppRole and JWT methods and of child tokens, and secret IDs.
+"""Roles of login methods and of child tokens, and the secret IDs of AppRole.
 
 A role belongs to the agent that created the role; no other agent sees or uses it. A login by a secret ID acts as the
 agent that generated the secret ID, under the task of that time, and never has more access than the token that generated
-the secret ID. A login at a JWT method never has more access than the token that wrote the role.
+the secret ID. A login at a method of `ROLE_METHODS` never has more access than the token that wrote the role.
 """
 
 from __future__ import annotations
@@ -196,14 +196,15 @@ def change_settings(
 _TOKEN_DURATIONS = ("token_ttl", "token_max_ttl", "token_explicit_max_ttl", "token_period")
 
 
-# --- the configuration and the authority of a JWT method
+# --- the configuration of a method of `ROLE_METHODS`, and the authority of its roles
 
 
 def put_config(act: Act, caller: VaultCaller, mount: str, settings: dict[str, object]) -> None:
-    """Store the configuration of the caller's agent for a JWT method. A change ends the authority of the agent's roles.
+    """Store the configuration of the caller's agent for a login method. A change ends the authority of the agent's
+    roles there.
 
-    Otherwise a token that may change only the keys could log in with the access of a stronger token that wrote a role.
-    Raises Invalid.
+    Otherwise a token that may change only the configuration could log in with the access of a stronger token that wrote
+    a role. Raises Invalid.
     """
     registry.note(act, object=f"{mount}/config")
     agent = caller.agent.agent_id
@@ -216,14 +217,14 @@ def put_config(act: Act, caller: VaultCaller, mount: str, settings: dict[str, ob
 
 
 def find_config(act: Act, caller: VaultCaller, mount: str) -> dict[str, object]:
-    """Return the configuration of the caller's agent for a JWT method. Raises NothingStored."""
+    """Return the configuration of the caller's agent for a login method. Raises NothingStored."""
     if (stored := store.get(act.tx, mount, caller.agent.agent_id, CONFIG)) is None:
         raise NothingStored("the method is not configured")
     return stored.settings
 
 
 def renew_authority(act: Act, caller: VaultCaller, role: LoginRole) -> None:
-    """Replace the authority of a role of a JWT method by the scopes and bounds of the caller."""
+    """Replace the authority of a role of `ROLE_METHODS` by the scopes and bounds of the caller."""
     act.check_granting()
     _end(act, store.secret_ids(act.tx, role, limit=MAX_SECRET_IDS), why="the role was written")
     digest = _digest(act, role, act.tx.random(32).hex())
@@ -231,7 +232,7 @@ def renew_authority(act: Act, caller: VaultCaller, role: LoginRole) -> None:
 
 
 def find_authority(act: Act, role: LoginRole) -> tuple[SecretId, Holding]:
-    """Return the authority of a role of a JWT method: a secret ID without a text, and its holding. Raises
+    """Return the authority of a role of `ROLE_METHODS`: a secret ID without a text, and its holding. Raises
     LoginRefused.
     """
     for one in store.secret_ids(act.tx, role, limit=1):

@@ -93,7 +93,9 @@ def tune_mount(act: Act, path: str, *, description: str | None, default_ttl: int
 
 
 def move_mount(act: Act, source: str, target: str) -> None:
-    """Move a mount that holds nothing: a stored value is bound to its path. Raises Invalid."""
+    """Move a mount without content to another path. A mount with content cannot move, because a stored value is bound
+    to its path. Raises Invalid.
+    """
     registry.note(act, object=source[:MAX_PATH], to=target[:MAX_PATH])
     mount = find_mount(act.tx, source)
     check_mount_path(target.removeprefix(AUTH))
@@ -104,7 +106,10 @@ def move_mount(act: Act, source: str, target: str) -> None:
         or role_store.has_roles(act.tx, source)
         or pki_store.count(act.tx, source, limit=1)
     ):
-        raise Invalid("the mount contains secrets, and a stored value is bound to its path", hint="copy them")
+        raise Invalid(
+            "the mount contains secrets, and a stored value is bound to its path",
+            hint="enable a mount at the new path, and copy the secrets",
+        )
     store.delete(act.tx, source)
     _check_free(act.tx, target)
     store.put(act.tx, replace(mount, path=target))

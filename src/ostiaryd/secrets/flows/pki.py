@@ -198,7 +198,9 @@ def sign_certificate(
         if not is_permitted(permitted, name):
             raise Invalid(f"the issuer may only certify names in {' '.join(permitted)}", code="foreign_name")
     if not names and not list(subject):
-        raise Invalid("the request has no name; a certificate needs at least one", hint="common_name")
+        raise Invalid(
+            "the request has no name; a certificate needs at least one", hint="state `common_name` or `alt_names`"
+        )
     longest = min(role.max_ttl or find_max_ttl(act, mount), find_max_ttl(act, mount))
     seconds = ttl or role.ttl or find_mount(act, mount).default_ttl or DEFAULT_TTL_S
     not_after = _choose_end(act, signer, min(seconds, longest), has_lease=bool(lease))
@@ -324,7 +326,9 @@ def find_own_lease(act: Act, lease: str) -> PkiCertificate:
 
 
 def list_leases(reader: Reader, prefix: str, *, now: int) -> list[PkiCertificate]:
-    """Return the certificates in force whose lease ids begin with `prefix`, or are `prefix`."""
+    """Return the certificates in force whose lease ids are below the path `prefix`, or the certificate with the lease
+    id `prefix`.
+    """
     own = store.get_by_lease(reader, prefix)
     if own is not None:
         return [own] if own.revoked_at is None and now < own.not_after else []
@@ -332,14 +336,12 @@ def list_leases(reader: Reader, prefix: str, *, now: int) -> list[PkiCertificate
 
 
 def revoke_leases(act: Act, prefix: str) -> None:
-    """Revoke the certificates whose lease ids begin with `prefix`. Raises Invalid if there are more than
-    `MAX_ENDED`.
+    """Revoke the certificates whose lease ids are below the path `prefix`, or the certificate with the lease id
+    `prefix`. Raises Invalid if there are more than `MAX_ENDED`.
     """
     leases = list_leases(act.tx, prefix, now=act.now)
     if len(leases) > MAX_ENDED:
-        raise Invalid(
-            f"more than {MAX_ENDED} leases begin with this prefix", hint="revoke them in parts, by a longer prefix"
-        )
+        raise Invalid(f"more than {MAX_ENDED} leases have this prefix", hint="revoke them in parts, by a longer prefix")
     for one in leases:
         end_certificate(act, one)
     registry.note(act, object=act.entry.object or prefix, revoked=len(leases))

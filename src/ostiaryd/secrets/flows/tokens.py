@@ -197,14 +197,18 @@ def find_login_role(reader: Reader, mount: str, name: str) -> LoginRole:
 
 
 def find_login_config(reader: Reader, role: LoginRole) -> dict[str, object]:
-    """Return the configuration of a role's method, which its agent has made. Raises LoginRefused."""
+    """Return the configuration that the agent of a role has set for the role's login method. Raises LoginRefused if
+    there is none.
+    """
     if (stored := role_store.get(reader, role.mount, role.agent, CONFIG)) is None:
         raise LoginRefused("could not load configuration: the method is not configured")
     return stored.settings
 
 
 def list_login_roles(reader: Reader, mount: str) -> list[LoginRole]:
-    """Return the roles of all agents at a method, for a login that names none. Raises LoginRefused for many."""
+    """Return the roles of all agents at a login method, for a login that states no role. Raises LoginRefused if there
+    are more than `MAX_ROLES`.
+    """
     roles = role_store.roles_of_mount(reader, mount, limit=MAX_ROLES + 1)
     if len(roles) > MAX_ROLES:
         raise LoginRefused(f"the method has more than {MAX_ROLES} roles", hint="state the `name` of a role")
@@ -212,8 +216,8 @@ def list_login_roles(reader: Reader, mount: str) -> list[LoginRole]:
 
 
 class RoleLogin(NamedTuple):
-    """An admitted login at a role: its user, the metadata of its token, and the latest end of the token (microseconds);
-    None for the end of the role.
+    """A login that a role admits: its user, and the metadata of its token. `end`: the time (microseconds) at which the
+    token ends at the latest; None: no limit except the end of the role's authority.
     """
 
     user: str
@@ -231,10 +235,12 @@ def login_by_role(
     address: str,
     config: Config,
 ) -> Login:
-    """Log in at a role of a login method, unless `admit` refuses; the token acts as the agent that wrote the role.
+    """Log in at the role `name` of a login method; return the Vault token. The token acts as the agent that wrote the
+    role.
 
-    `used`: the configuration with which the credentials were verified; None for a method without one. Raises
-    LoginRefused, the refusals of `admit`, and NothingStored for a disabled method.
+    `used`: the configuration with which the credentials were verified; None for a method without a configuration.
+    `admit`: returns the login if the role admits the credentials, and raises otherwise. Raises LoginRefused, the errors
+    of `admit`; NothingStored if the method was disabled meanwhile.
     """
     check_open(act.tx)
     act.check_granting()
@@ -263,7 +269,7 @@ def login_by_role(
 
 
 def admit_claims(role: LoginRole, claims: Mapping[str, object], *, issuer: str, now: int) -> RoleLogin:
-    """Return the login of verified claims at a role of a JWT method. Raises LoginRefused."""
+    """Return the login by verified claims, if a role of a JWT method admits the claims. Raises LoginRefused."""
     try:
         return RoleLogin(*check_claims(convert(role.settings, JwtRole), claims, issuer=issuer, now=now))
     except InvalidToken as refusal:
@@ -271,14 +277,16 @@ def admit_claims(role: LoginRole, claims: Mapping[str, object], *, issuer: str, 
 
 
 def admit_certificate(act: Act, role: LoginRole, shown: ClientCertificate) -> RoleLogin:
-    """Return the login of a client certificate at a role of a cert method. Raises LoginRefused."""
+    """Return the login by a client certificate, if a role of a cert method admits the certificate. Raises
+    LoginRefused.
+    """
     settings = convert(role.settings, CertificateRole)
     try:
         certificate = trust.check_shown(act, shown, settings.anchors)
     except InvalidCertificate as refusal:
         raise LoginRefused(f"invalid certificate: {refusal.message}") from None
     if not admits(settings, certificate):
-        raise LoginRefused("invalid certificate: the role admits none of its names")
+        raise LoginRefused("invalid certificate: the role does not admit its names")
     metadata = {"cert_name": role.name, **describe(certificate)}
     return RoleLogin(settings.display_name or role.name, metadata, expiry_of(certificate))
 
@@ -297,8 +305,8 @@ def _log_in_by_role(
     config: Config,
     end: int | None = None,
 ) -> Login:
-    """Issue a token with the authority of a secret ID, or of a role of a JWT method; return the token. Raises
-    LoginRefused.
+    """Issue a token with the authority in `secret_id`: a secret ID of AppRole, or the authority of a role. Return the
+    token. Raises LoginRefused.
     """
     agent, task = find_live(act, holding.agent, holding.task)
     act.entry.agent, act.entry.owner, act.entry.task = agent.agent_id, agent.owner, task.task_id
@@ -434,8 +442,8 @@ def issue_token(
 
 
 def renew_token(act: Act, token: VaultToken, increment_s: int | None) -> VaultToken:
-    """Extend a token by `increment_s` seconds, but at most to the end of its holding; return the token. Raises Invalid
-    if the token is not renewable.
+    """Extend a token by its period, by `increment_s` seconds or (None) by its first lifetime, but at most to the end of
+    its holding; return the token. Raises Invalid if the token is not renewable.
     """
     registry.note(act, object=token.holding)
     if not token.options.is_renewable:

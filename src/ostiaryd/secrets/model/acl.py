@@ -153,7 +153,7 @@ def _parse_rule(block: Block, identity: Mapping[str, str] | None) -> Rule:
     place = f"path {shown[:MAX_PATTERN]!a}"
     path = _fold(_fill_templates(shown, identity, place).removeprefix("/"))
     if len(path) > MAX_PATTERN or not path.isprintable():
-        raise Invalid(f"{place}: a path must have 1 to {MAX_PATTERN} printable characters")
+        raise Invalid(f"{place}: a path must have at most {MAX_PATTERN} characters, all printable")
     if "+*" in path:
         raise Invalid(f"{place}: invalid use of wildcards ('+*' is forbidden)")
     if unknown := sorted(members.keys() - _MEMBERS):

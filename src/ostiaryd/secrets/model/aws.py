@@ -144,7 +144,7 @@ def matches_filter(key: str, values: Sequence[str], name: str, custom: Mapping[s
 
 
 def split_words(text: str) -> list[str]:
-    """Return the words of a text in small letters: `MyShop/db` has three."""
+    """Return the words of a text in lower case: `MyShop/db` has the words `my`, `shop` and `db`."""
     return [word for word in _BETWEEN_WORDS.split(_CASE_CHANGE.sub(" ", text).lower()) if word]
 
 

@@ -29,8 +29,9 @@ LISTS = (
 
 
 class CertificateRole(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings of a role that decide about certificates. `certificate`: the authorities, or the certificates of
-    clients themselves, in PEM. Each list has patterns with `*`; an empty one admits any name.
+    """The settings of a role that determine which certificates it accepts. `certificate`: the certificates of the
+    accepted authorities, or of the clients themselves, in PEM. Each list contains patterns, in which `*` stands for any
+    text; an empty list accepts any name.
     """
 
     certificate: str = ""
@@ -44,7 +45,9 @@ class CertificateRole(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def anchors(self) -> list[x509.Certificate]:
-        """Return the certificates to one of which the certificate of a client leads. Raises Malformed."""
+        """Return the trust anchors of the role: the certificate of a client must lead to one of them. Raises
+        Malformed.
+        """
         return load_pem_certificates(self.certificate)
 
 
@@ -56,16 +59,16 @@ def check_role(role: CertificateRole) -> None:
         count = 0
     if not 1 <= count <= MAX_ANCHORS:
         raise Invalid(
-            "failed to parse certificate", hint=f"`certificate` has 1 to {MAX_ANCHORS} blocks `CERTIFICATE` in PEM"
+            "failed to parse certificate", hint=f"`certificate` must have 1 to {MAX_ANCHORS} certificates in PEM"
         )
     for name in LISTS:
         texts = getattr(role, name)
         if len(texts) > MAX_NAMES or any(len(one) > MAX_TEXT for one in texts):
-            raise Invalid(f"`{name}` has at most {MAX_NAMES} patterns of {MAX_TEXT} characters")
+            raise Invalid(f"`{name}` may have at most {MAX_NAMES} patterns, each of at most {MAX_TEXT} characters")
 
 
 def admits(role: CertificateRole, certificate: x509.Certificate) -> bool:
-    """Return whether a certificate has a name of each list of a role that has patterns."""
+    """Return whether, for each list of a role that has patterns, a name of the certificate matches a pattern."""
     common = _attributes(certificate, NameOID.COMMON_NAME)
     dns = _alternatives(certificate, x509.DNSName)
     emails = _alternatives(certificate, x509.RFC822Name)
@@ -83,13 +86,13 @@ def admits(role: CertificateRole, certificate: x509.Certificate) -> bool:
 
 
 def common_name(certificate: x509.Certificate) -> str:
-    """Return the common name of the subject of a certificate; empty text for none, or for more than one."""
+    """Return the common name in the subject of a certificate; an empty text if there is none, or more than one."""
     names = _attributes(certificate, NameOID.COMMON_NAME)
     return names[0][:MAX_TEXT] if len(names) == 1 else ""
 
 
 def describe(certificate: x509.Certificate) -> dict[str, str]:
-    """Return the metadata of a token for a certificate."""
+    """Return the metadata of a token for a login by a certificate."""
     return {
         "common_name": common_name(certificate),
         "serial_number": str(certificate.serial_number),

@@ -28,7 +28,9 @@ _SOURCES = ("serviceaccount_uid", "serviceaccount_name")
 
 
 class KubernetesConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """The cluster of a method. `kubernetes_ca_cert`: its authorities in PEM, instead of those of the system."""
+    """The cluster of a kubernetes method. `kubernetes_ca_cert`: the authorities of the cluster in PEM; empty: the
+    authorities of the system.
+    """
 
     kubernetes_host: str = ""
     kubernetes_ca_cert: str = ""
@@ -36,7 +38,9 @@ class KubernetesConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KubernetesRole(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings of a role that decide about service accounts. Names are patterns with `*`."""
+    """The settings of a role that determine which service accounts it accepts. Names are patterns, in which `*` stands
+    for any text. `audience`: the audience that the token must have; empty: any.
+    """
 
     bound_service_account_names: list[str] = []
     bound_service_account_namespaces: list[str] = []
@@ -54,9 +58,9 @@ class ServiceAccount(NamedTuple):
 
 
 def check_config(config: KubernetesConfig) -> None:
-    """Check a configuration, apart from the reachability of its host. Raises Invalid, Malformed."""
+    """Check a configuration, except whether the server may connect to its host. Raises Invalid, Malformed."""
     if not config.kubernetes_host:
-        raise Invalid("no host provided", hint="kubernetes_host=https://HOST:PORT")
+        raise Invalid("no host provided", hint="set kubernetes_host=https://HOST:PORT")
     if config.kubernetes_ca_cert:
         load_pem_certificates(config.kubernetes_ca_cert)
 
@@ -66,15 +70,15 @@ def check_role(role: KubernetesRole) -> None:
     for name in ("bound_service_account_names", "bound_service_account_namespaces"):
         texts = getattr(role, name)
         if not texts:
-            raise Invalid(f'"{name}" can not be empty', hint="`*` stands for any")
+            raise Invalid(f'"{name}" can not be empty', hint="use `*` for any name")
         if len(texts) > MAX_NAMES or any(len(one) > MAX_TEXT for one in texts):
-            raise Invalid(f"`{name}` has at most {MAX_NAMES} patterns of {MAX_TEXT} characters")
+            raise Invalid(f"`{name}` may have at most {MAX_NAMES} patterns, each of at most {MAX_TEXT} characters")
     if role.alias_name_source not in _SOURCES:
-        raise Invalid(f"invalid alias_name_source {role.alias_name_source[:64]!a}", hint=" or ".join(_SOURCES))
+        raise Invalid(f"invalid alias_name_source {role.alias_name_source[:64]!a}", hint=f"use {' or '.join(_SOURCES)}")
 
 
 def render_review(unverified_jwt: str, *, audience: str) -> bytes:
-    """Return the body of a request to the TokenReview API."""
+    """Return the body of a request to the TokenReview API. `audience`: the audience to check; empty: none."""
     spec: dict[str, Any] = {"token": unverified_jwt} | ({"audiences": [audience]} if audience else {})
     return msgspec.json.encode({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": spec})
 
@@ -95,20 +99,22 @@ class _Review(msgspec.Struct, frozen=True):
 
 
 def parse_review(answer: Mapping[str, Any]) -> ServiceAccount | None:
-    """Return the service account of a verified token; None if the cluster refuses the token. Raises BackendFailed."""
+    """Return the service account in a token review; None if the cluster refused the token, or the token does not belong
+    to a service account. Raises BackendFailed.
+    """
     try:
         status = convert(answer, _Review).status
     except msgspec.ValidationError:
-        raise BackendFailed("the cluster answers with no token review") from None
+        raise BackendFailed("the response of the cluster is not a token review") from None
     if not status.authenticated:
         return None
     if (match := _USER.fullmatch(status.user.username)) is None:
-        return None  # the token of a person, or of a node
+        return None  # the token belongs to a person or a node
     return ServiceAccount(match[1], match[2], status.user.uid[:MAX_TEXT], status.audiences)
 
 
 def refusal_of(role: KubernetesRole, account: ServiceAccount) -> str:
-    """Return why a role does not admit a service account; empty text if it does."""
+    """Return why a role does not admit a service account; an empty text if the role admits it."""
     if not any(matches_glob(one, account.name) for one in role.bound_service_account_names):
         return "service account name not authorized"
     if not any(matches_glob(one, account.namespace) for one in role.bound_service_account_namespaces):
@@ -119,7 +125,7 @@ def refusal_of(role: KubernetesRole, account: ServiceAccount) -> str:
 
 
 def describe(role: KubernetesRole, account: ServiceAccount) -> dict[str, str]:
-    """Return the metadata of a token for a service account."""
+    """Return the metadata of a token for a login by a service account."""
     return {
         "service_account_name": account.name,
         "service_account_namespace": account.namespace,

@@ -28,9 +28,9 @@ MAX_ROLES = 100
 MAX_SECRET_IDS = 1000
 LONGEST_SECRET_ID_S = 30 * 86_400
 LONGEST_AUTHORITY_S = 365 * 86_400
-"""Maximum seconds after its last write for which a role of a JWT method issues tokens."""
+"""Maximum seconds after its last write for which a role of `ROLE_METHODS` issues tokens."""
 CONFIG = ""
-"""the name, in the table of roles, of the row with an agent's configuration of a JWT method"""
+"""the name, in the table of roles, of the row with an agent's configuration of a login method"""
 MAX_SETTINGS = 16 << 10
 MAX_NETWORKS = 32
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")

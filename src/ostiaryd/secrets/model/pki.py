@@ -294,7 +294,7 @@ def parse_key_usage(names: Iterable[str]) -> x509.KeyUsage:
     for name in names:
         usage = _KEY_USAGES.get(name.lower().removeprefix("keyusage"))
         if usage is None:
-            raise Invalid(f"there is no key usage {name[:64]!a} for a certificate that is no authority")
+            raise Invalid(f"the key usage {name[:64]!a} is unknown, or is only for authorities")
         chosen.add(usage)
     if not chosen:
         return SIGNING_USAGE

@@ -117,8 +117,8 @@ class VaultRequest(msgspec.Struct, frozen=True, kw_only=True):
     def read_body(self, kind: type[T], *, has_nulls: bool = True) -> T:
         """Return the body as a value of the type `kind`. Unknown members are ignored, as in Vault. Raises Malformed.
 
-        The command line sends each member as a text, so numbers and truth values are read from texts too. `has_nulls`:
-        False if `null` means that a member is absent.
+        Vault's command line sends each member as a text, so numbers and truth values are read from texts, too.
+        `has_nulls`: False if `null` means that a member is absent.
         """
         body = self.body
         if not has_nulls:
@@ -127,19 +127,23 @@ class VaultRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def convert_members(members: object, kind: type[T]) -> T:
-    """Return members of a request as a value of a type; numbers and truth values may be texts. Raises Malformed."""
+    """Return the members of a request as a value of the type `kind`. Numbers and truth values may be texts. Raises
+    Malformed.
+    """
     try:
         value = convert(members, kind, strict=False)
     except msgspec.ValidationError as error:
         raise Malformed(str(error)) from None
     for name in getattr(kind, "__struct_fields__", ()):
         if isinstance(number := getattr(value, name), int) and abs(number) > MAX_NUMBER:
-            raise Malformed(f"`{name}` is a number of more than {MAX_NUMBER}")
+            raise Malformed(f"`{name}` must be -{MAX_NUMBER} to {MAX_NUMBER}")
     return value
 
 
 def is_set(value: object) -> bool:
-    """Return whether a member of a request is there, and not empty, zero or false, also as a text."""
+    """Return whether a member of a request has a value other than an empty value, 0 or false. The texts `0` and `false`
+    count as 0 and false.
+    """
     return value not in (None, "", 0, "0", "false", [], {})
 
 

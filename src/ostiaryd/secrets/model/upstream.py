@@ -54,7 +54,9 @@ class ConnectDatabase(NamedTuple):
 
 
 class ConnectAws(NamedTuple):
-    """The request to test the server's access to AWS; the access is stored if the test succeeds."""
+    """The request to check the addresses of the server's access to AWS against the configuration, and to store the
+    access.
+    """
 
     root: AwsRoot
     secret_key: str

@@ -30,8 +30,8 @@ class AccountStatements(Protocol):
         """
 
     def lock_for_creation(self, raw: Any, username: str, *, is_alone: bool = False) -> None:
-        """Hold the lock of a new account as `lock` does. The commit of its creation does not wait for the disk of the
-        server, if it can be lost as a whole alone.
+        """Take the lock of a new account, as `lock` does. If a crash of the database can lose the creation only as a
+        whole, its commit does not wait for the disk.
         """
 
     def has_account(self, raw: Any, username: str) -> bool:

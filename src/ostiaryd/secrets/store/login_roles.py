@@ -78,7 +78,7 @@ def get_by_id(reader: Reader, mount: str, role_id: str) -> LoginRole | None:
 
 
 def only_config(reader: Reader, mount: str) -> LoginRole | None:
-    """Return the configuration of a JWT method if exactly one agent has made one; otherwise None."""
+    """Return the configuration of a login method if exactly one agent has set one; otherwise None."""
     rows = reader.all(_CONFIGS, mount=mount)
     return _role(rows[0]) if len(rows) == 1 else None
 
@@ -89,7 +89,7 @@ def names(reader: Reader, mount: str, agent: str, *, limit: int) -> list[str]:
 
 
 def roles_of_mount(reader: Reader, mount: str, *, limit: int) -> list[LoginRole]:
-    """Return the roles of all agents at a mount."""
+    """Return at most `limit` roles of all agents at a mount, sorted by name."""
     return [_role(row) for row in reader.all(_ROLES_OF_MOUNT, mount=mount, limit=limit)]
 
 

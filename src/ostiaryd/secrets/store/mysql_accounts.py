@@ -48,7 +48,9 @@ def lock(raw: MysqlConnection, usernames: Sequence[str], *, is_alone: bool = Fal
 
 
 def lock_for_creation(raw: MysqlConnection, username: str, *, is_alone: bool = False) -> None:
-    """Hold the lock of a new account as `lock` does: each statement on accounts commits at once."""
+    """Take the lock of a new account, as `lock` does. The commit cannot be deferred, because each statement about
+    accounts commits at once.
+    """
     lock(raw, [username])
 
 

@@ -197,7 +197,7 @@ def get_by_lease(reader: Reader, lease: str) -> PkiCertificate | None:
 
 
 def below_lease(reader: Reader, prefix: str, *, now: int, limit: int) -> list[PkiCertificate]:
-    """Return at most `limit` certificates in force whose lease ids begin with `prefix`."""
+    """Return at most `limit` certificates in force whose lease ids are below the path `prefix`."""
     rows = reader.all(_BELOW_LEASE, first=f"{prefix}/", end=f"{prefix}0", now=now, limit=limit)
     return [_certificate(row) for row in rows]
 
@@ -254,7 +254,7 @@ def tidy(tx: Tx, mount: str, *, before: int) -> int:
 
 
 def count(reader: Reader, mount: str, *, limit: int) -> int:
-    """Return the number of issuers, roles and certificates of a mount in all; each kind is counted up to `limit`."""
+    """Return the number of issuers, roles and certificates of a mount in all, counted up to `limit`."""
     row = reader.one(_COUNT, mount=mount, limit=limit)
     assert row is not None
     return int(row[0])

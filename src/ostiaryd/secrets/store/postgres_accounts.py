@@ -85,8 +85,8 @@ def lock(raw: BoundedConnection, usernames: Sequence[str], *, is_alone: bool = F
 
 
 def lock_for_creation(raw: BoundedConnection, username: str, *, is_alone: bool = False) -> None:
-    """Hold the lock of a new account, and let the commit of the transaction not wait for the disk. A crash of
-    PostgreSQL can then lose the transaction, unless a later commit has waited for the disk.
+    """Take the lock of a new account, as `lock` does. The commit of the transaction does not wait for the disk, so a
+    crash of PostgreSQL can lose the transaction, unless a later commit has waited for the disk.
     """
     raw.execute(_LOCK_AND_DEFER, (lock_number(username),))
     if is_alone:
@@ -106,8 +106,8 @@ def execute(
     password: str = "",
     expires_at: int = 0,
 ) -> None:
-    """Execute statements with values in place of placeholders, and the password in the configured form. All statements
-    are one message to the server.
+    """Execute statements, with these values in place of the placeholders and the password in the configured form. One
+    message to the server contains all statements.
     """
     if password and config.password_form == "scram-sha-256":
         password = make_scram_verifier(username, password)
