@@ -198,7 +198,7 @@ async def test_a_batch_has_at_most_a_thousand_evaluations(certified: World, ask:
     status, answer = await ask(EVALUATIONS, QUESTION | {"evaluations": [{}] * 1000})
     assert (status, len(answer["evaluations"])) == (200, 1000)
     status, message = await ask(EVALUATIONS, QUESTION | {"evaluations": [{}] * 1001})
-    assert (status, message) == (400, "there are 1001 evaluations, at most 1000 are answered")
+    assert (status, message) == (400, "the request has 1001 evaluations; at most 1000 are allowed")
 
 
 IDS = ["", "x" * 10_000, 'a"b\\', "\0", "\u202e", "😀", 'alice" || true || "', 'Agent::"ag_1"', "\ud7ff\ue000"]

@@ -22,7 +22,7 @@ from tests.support.policy_fixtures import Ask
 PUT = "/api/v1/policies"
 CALLS = {"a.cedar": 'permit (principal, action == Action::"call", resource);'}
 HEAD = "package ostiary.tokens\nimport rego.v1\ndefault permit := false\n"
-SAID = "under this set you would get no other token for this server: "
+SAID = "under this set, you would get no further token for this server: "
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ async def test_it_is_asked_of_who_puts_it(world: World, ask: Ask, admin: Caller)
 
 
 async def test_a_flag_is_true_or_false(ask: Ask, admin: Caller) -> None:
-    assert (await told(ask, admin, CALLS, "?lock_out=yes"))[1]["message"] == "`lock_out` is true or false"
+    assert (await told(ask, admin, CALLS, "?lock_out=yes"))[1]["message"] == "`lock_out` must be true or false"
 
 
 async def test_a_set_that_an_upgrade_of_the_engine_refuses_is_logged_at_the_start(

@@ -131,8 +131,8 @@ WRONG = {
     "no package": ({"levels.rego": "permit := true"}, "begins with one `package NAME`"),
     "two packages": ({"levels.rego": HEAD + "permit := true\npackage ostiary.b"}, "begins with one `package NAME`"),
     "no policy": ({"x.rego": "package lib\nf := 1", "a.cedar": CEDAR_PERMITS}, "no package of the set is a policy"),
-    "no name": ({"levels.rego": "package ostiary.Levels\npermit := true"}, "is no name of a policy"),
-    "the root": ({"levels.rego": "package ostiary\npermit := true"}, "is no name of a policy"),
+    "no name": ({"levels.rego": "package ostiary.Levels\npermit := true"}, "is not a valid name of a policy"),
+    "the root": ({"levels.rego": "package ostiary\npermit := true"}, "is not a valid name of a policy"),
     "ours": ({"levels.rego": "package ostiary_answers\npermit := true"}, "is reserved for the server"),
     "neither rule": ({"levels.rego": HEAD + "allow := true"}, "defines neither `permit` nor `forbid`"),
     "a mode that is none": ({"levels.rego": PERMITS + 'mode := "wach"'}, "sets `mode` twice"),
@@ -388,10 +388,10 @@ async def test_a_set_is_swapped_while_it_decides_and_another_process_is_noticed(
 
 async def test_who_puts_a_set_hears_what_it_stops(ask: Ask) -> None:
     _, answer = await ask("/api/v1/policies?dry_run=true", {"files": a_set(PERMITS, a__cedar=CEDAR_PERMITS)})
-    said = ["the server alone can ask `levels`: guards ask it for each call that nothing else denies"]
+    said = ["only the server can evaluate `levels`: guards ask the server about each call that nothing else denies"]
     assert (answer["policies"], answer["notes"]) == (2, said)
     no_tokens = "no policy permits `issue_token`: no client gets a token, administrators included"
-    no_parts = "no policy permits `delegate`: no agent can hand a part of its work to another"
+    no_parts = "no policy permits `delegate`: no agent can delegate a part of its task to another agent"
     for cedar, said in (
         (CEDAR_CALLS, [no_tokens, no_parts]),
         ('permit (principal, action == Action::"issue_token", resource);', [no_parts]),

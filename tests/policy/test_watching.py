@@ -184,10 +184,10 @@ async def test_the_api_lets_a_set_watch_and_guards_hear_nothing(world: World, as
 
 
 REFUSED = {
-    "what-if": ("?watch=true&whatif=ticket", CANDIDATE, "`whatif` cannot go with `watch`"),
+    "what-if": ("?watch=true&whatif=ticket", CANDIDATE, "`whatif` cannot be combined with `watch`"),
     "opa": ("?watch=true", {"p.opa.toml": 'path = "a"'}, "asks a remote OPA"),
-    "rego": ("?watch=true", {"p.rego": "package ostiary.p\npermit := true"}, "cannot watch as a whole"),
-    "no flag": ("?watch=maybe", CANDIDATE, "`watch` is true or false"),
+    "rego": ("?watch=true", {"p.rego": "package ostiary.p\npermit := true"}, "cannot be a watching set"),
+    "no flag": ("?watch=maybe", CANDIDATE, "`watch` must be true or false"),
 }
 
 

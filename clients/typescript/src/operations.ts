@@ -1052,7 +1052,7 @@ export type ErrorBody = {
   message: string;
 };
 
-/** An evaluation of a batch; for an absent member, the value of the batch applies. */
+/** An evaluation of a batch. If a member is absent, the value of the batch applies. */
 export type EvaluationItem = {
   subject?: Thing | null;
   action?: Verb | null;
@@ -1355,7 +1355,7 @@ export type IssuerBody = {
   verified_at: number | null;
 };
 
-/** A policy. `effect` is `other` for a policy that is not Cedar. */
+/** A policy in a plan. `effect`: `other` for a policy that is not Cedar. */
 export type Item = {
   id: string;
   effect: "forbid" | "other" | "permit";
@@ -1788,7 +1788,10 @@ export type NewProvider = {
   phishing_resistant?: string[];
 };
 
-/** `since` and `until` in microseconds; `by` is a further member by which verdicts are grouped. */
+/**
+ * A what-if to run: the files of the candidate set. `since`, `until`: the times in microseconds between which recorded
+ * decisions are replayed. `by`: a further member by which changed verdicts are grouped.
+ */
 export type NewQuestion = {
   files: Record<string, string>;
   since: number;
@@ -1811,7 +1814,7 @@ export type NewResourceKey = {
   jwk: Record<string, unknown>;
 };
 
-/** `subject`: name or id of a person or team. */
+/** A role to grant or to revoke. `subject`: the name or id of a person or team. */
 export type NewRole = {
   subject: string;
   role: string;
@@ -1856,7 +1859,7 @@ export type NewSecretValue = {
   cas?: number | null;
 };
 
-/** `loses`: safeguards of the server that the switch may remove. */
+/** A policy set to put: its files by name. `loses`: the ids of the safeguards that the switch may remove. */
 export type NewSet = {
   files: Record<string, string>;
   loses?: string[];
@@ -2088,8 +2091,8 @@ export type PersonStateBody = {
 export type Place = "body" | "header" | "placeholder" | "query";
 
 /**
- * The changes by a switch of sets. `files` are the files other than Cedar policies, compared by name, each with its
- * change.
+ * The changes that a switch to another set makes. `files`: the changed files by name, except files of Cedar policies,
+ * each with its change.
  */
 export type Plan = {
   against: string;
@@ -2677,7 +2680,7 @@ export type SearchBody = {
   results: Record<string, unknown>[];
 };
 
-/** `uncertain`: include or exclude results that depend on arguments which the search does not give. */
+/** `uncertain`: whether results that depend on arguments that the search does not state are included or excluded. */
 export type SearchOptions = {
   uncertain?: "exclude" | "include";
 };
@@ -2817,8 +2820,8 @@ export type SigningKeyRotation = {
 };
 
 /**
- * The open part of a search: the entities of a type. The properties apply to each entity, unless the policy set states
- * others.
+ * The part of a search whose entities are searched: all entities of a type. `properties` are the attributes of each
+ * entity, unless the policy set states other attributes for it.
  */
 export type Sought = {
   type: string;
@@ -3045,7 +3048,7 @@ export type TestedPolicySet = {
   tests: number;
 };
 
-/** A subject or a resource. */
+/** A subject or a resource, as the caller states it. */
 export type Thing = {
   type: string;
   id: string;
@@ -3210,7 +3213,7 @@ export type UnsealOrder = {
   unseal_key: string;
 };
 
-/** The policy set that no longer decides beside the active set. */
+/** The hash of the set that was the watching set. */
 export type UnwatchedBody = {
   hash: string | null;
 };

@@ -1,5 +1,5 @@
-"""Policy sets by their hash, each stored unchanged, and the hashes of the active and the watching set. The
-starter set is active until another set is put.
+"""The tables of policy sets, which are never changed, of the hashes of the active and the watching set, and of
+approvals. Until a set is put, the starter set is active, and the table has no active set.
 """
 
 from __future__ import annotations
@@ -46,14 +46,16 @@ _NEWEST = 1 << 62
 
 
 class Approved(NamedTuple):
-    """An approval: the digest of the approved request, and the policies that asked."""
+    """An approval: the digest of the approved request, and the names of the policies that asked for approval."""
 
     digest: str
     policies: frozenset[str]
 
 
 def insert_approved(tx: Tx, id: str, *, digest: str, policies: list[str]) -> None:
-    """Store an approval."""
+    """Store an approval of the request with this digest. `policies`: the names of the policies that asked for
+    approval.
+    """
     tx.run(_INSERT_APPROVED, id=id, digest=digest, policies=canonical.encode(policies).decode())
 
 
@@ -64,7 +66,7 @@ def approved(reader: Reader, id: str) -> Approved | None:
 
 
 def spend_approved(tx: Tx, id: str, *, call: str) -> bool:
-    """Mark an approval as spent; return false if it was spent before."""
+    """Mark an approval as spent by the call with the random number `call`. Return False if it was spent before."""
     return tx.run(_SPEND_APPROVED, id=id, call=call, now=tx.now) == 1
 
 
@@ -75,38 +77,40 @@ def active(reader: Reader) -> str:
 
 
 def active_ir(reader: Reader) -> tuple[str, str]:
-    """Return the hash of the active set, and its IR as JSON, which guards get."""
+    """Return the hash of the active set, and the IR of its policies as JSON, which guards get."""
     hash = active(reader)
     row = reader.one(_RULES, hash=hash)
     return hash, ir.render(starter().ir).decode() if row is None else row[1]
 
 
 def activate(tx: Tx, hash: str) -> None:
-    """Make a set the active one."""
+    """Make the set with this hash the active set."""
     tx.touch("policy", "1")
     tx.run(_ACTIVATE, hash=hash, now=tx.now)
 
 
 def watched(reader: Reader) -> str | None:
-    """Return the hash of the watching set; None without one."""
+    """Return the hash of the watching set; None if there is none."""
     row = reader.one(_WATCHED)
     return None if row is None else row[0]
 
 
 def watch(tx: Tx, hash: str) -> None:
-    """Make a set the watching one."""
+    """Make the set with this hash the watching set."""
     tx.touch("watched_policy", "1")
     tx.run(_WATCH, hash=hash, now=tx.now)
 
 
 def unwatch(tx: Tx) -> None:
-    """Stop the watching set."""
+    """Remove the watching set; the set itself stays stored."""
     tx.touch("watched_policy", "1")
     tx.run(_UNWATCH)
 
 
 def insert(tx: Tx, loaded: Loaded, *, by: str) -> None:
-    """Store a set. A set that is stored already does not change."""
+    """Store a set. `by`: the id of the person or agent that puts the set. A set with the same hash that is stored
+    already stays unchanged.
+    """
     tx.touch("policy_set", loaded.hash)
     tx.run(
         _INSERT,
@@ -129,7 +133,7 @@ def get(reader: Reader, hash: str) -> PolicySet | None:
 
 
 def page(reader: Reader, *, after: PolicySet | None, limit: int) -> list[PolicySet]:
-    """Return the sets behind `after`, newest first."""
+    """Return at most `limit` sets, the newest first, that follow `after` in this order (None: from the newest on)."""
     at, hash = (_NEWEST, "") if after is None else (after.created_at, after.hash)
     return [_summary(row) for row in reader.all(_PAGE, at=at, hash=hash, limit=limit)]
 
@@ -141,7 +145,9 @@ def files(reader: Reader, hash: str) -> dict[str, str] | None:
 
 
 def rules(reader: Reader, hash: str) -> tuple[dict[str, str], ir.PolicySetIR, dict[Uid, Entity]] | None:
-    """Return the files of a stored set, its policies, and the actions of its schema; None if it is not stored."""
+    """Return the files of a stored set, the IR of its policies, and the actions of its schema; None if it is not
+    stored.
+    """
     row = reader.one(_RULES, hash=hash)
     return None if row is None else (decode_files(row[0]), ir.parse(row[1].encode()), decode_actions(row[2]))
 

@@ -25,14 +25,14 @@ from ostiaryd.registry.flows import act_as, note
 from ostiaryd.registry.model import ADMIN, DECIDE, READ
 
 SECOND = 1_000_000
-LOCKED_OUT = "under this set you would get no other token for this server: {}"
+LOCKED_OUT = "under this set, you would get no further token for this server: {}"
 
 
 Flag = Literal["true", "false"]
 
 
 class NewSet(msgspec.Struct, forbid_unknown_fields=True):
-    """`loses`: safeguards of the server that the switch may remove."""
+    """A policy set to put: its files by name. `loses`: the ids of the safeguards that the switch may remove."""
 
     files: dict[str, str]
     loses: list[str] = []
@@ -92,7 +92,7 @@ class SchemaBody(TypedDict):
 
 
 class UnwatchedBody(TypedDict):
-    """The policy set that no longer decides beside the active set."""
+    """The hash of the set that was the watching set."""
 
     hash: str | None
 
@@ -137,7 +137,8 @@ def _check_active(act: Act, call: Call) -> None:
     active = store.active(act.tx)
     if expected is not None and not {tag.strip() for tag in expected.split(",")} & {"*", f'"{active}"'}:
         raise PreconditionFailed(
-            f"`If-Match` does not name the active policy set {active}", hint="another set became active: plan again"
+            f"`If-Match` does not name the active policy set {active}",
+            hint="another set has become active: make a new plan",
         )
 
 
@@ -148,9 +149,11 @@ def _etag(hash: str) -> tuple[bytes, bytes]:
 def _check_watching(loaded: Loaded, gate: flows.Gate | None) -> None:
     """Check that the set can be a watching set. Raises Invalid."""
     if gate is not None:
-        raise Invalid("`whatif` cannot go with `watch`", hint="leave one of them out")
+        raise Invalid("`whatif` cannot be combined with `watch`", hint="leave one of them out")
     if loaded.ready.program is not None:
-        raise Invalid("a set with Rego or OPA cannot watch as a whole", hint='let its policies watch: mode := "watch"')
+        raise Invalid(
+            "a set with policies in Rego or OPA cannot be a watching set", hint='set mode := "watch" in its policies'
+        )
 
 
 async def unwatch(call: Call) -> Reply:
@@ -161,12 +164,14 @@ async def unwatch(call: Call) -> Reply:
 def _flag(call: Call, name: str) -> bool:
     value = call.query_one(name) or "false"
     if value not in ("true", "false"):
-        raise Invalid(f"`{name}` is true or false")
+        raise Invalid(f"`{name}` must be true or false")
     return value == "true"
 
 
 def _check_lock_out(why: str, *, locks: bool) -> None:
-    """Check that the set locks out no administrator, unless `locks` allows a lockout. Raises Conflict."""
+    """Check that the caller would still get tokens under the set, unless `locks` permits a lockout. `why`: why the
+    caller would be denied a token; empty if it would not. Raises Conflict.
+    """
     if why and not locks:
         hint = "permit `issue_token` for an administrator, or confirm: --lock-out"
         raise Conflict(LOCKED_OUT.format(why), hint=hint, code="locks_out")
@@ -177,7 +182,7 @@ def _gate(call: Call) -> flows.Gate | None:
     if ticket is None and most is not None:
         raise Invalid("`max_changes` needs `whatif`, the ticket of a what-if", hint="POST /api/v1/policies/whatif")
     if most is not None and not (most.isascii() and most.isdigit() and len(most) <= 18):
-        raise Invalid("`max_changes` is a number of up to 18 digits")
+        raise Invalid("`max_changes` must be a number of up to 18 digits")
     return None if ticket is None else flows.Gate(ticket, int(most or 0))
 
 
@@ -220,7 +225,7 @@ async def activate_set(call: Call) -> Reply:
     """
     hash, locks, dry, why, plan = call.params["hash"], _flag(call, "lock_out"), _flag(call, "dry_run"), "", None
     loses = call.json(Activation).loses if call.body else []
-    with suppress(NotFound):  # the act refuses it, so that the refusal is recorded
+    with suppress(NotFound):  # the act refuses an unknown set, so that the refusal is recorded
         why = await why_no_token(call, await call.world.db.scan(lambda reader: flows.ready(reader, hash)))
         plan = await call.world.db.scan(lambda reader: flows.plan_activation(reader, hash))
     if dry and plan is not None:
@@ -229,7 +234,9 @@ async def activate_set(call: Call) -> Reply:
     def activate(act: Act) -> PolicySet:
         note(act, object=hash[:64])
         if plan is None:
-            raise flows.no_set(hash)  # another administrator may have stored it since: it has no plan
+            raise flows.no_set(
+                hash
+            )  # another administrator may have stored the set in the meantime: then it has no plan
         _check_active(act, call)
         flows.check_plan(act, plan, loses=loses)
         _check_lock_out(why, locks=locks)

@@ -43,7 +43,7 @@ SUBJECT, RESOURCE, ACTION = "/access/v1/search/subject", "/access/v1/search/reso
 
 
 class EvaluationItem(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """An evaluation of a batch; for an absent member, the value of the batch applies."""
+    """An evaluation of a batch. If a member is absent, the value of the batch applies."""
 
     subject: Thing | None = None
     action: Verb | None = None
@@ -57,7 +57,7 @@ class BatchOptions(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 class Batch(EvaluationItem, frozen=True, omit_defaults=True, gc=False):
     evaluations: list[EvaluationItem | None] | None = None
-    """None stands for an item that is not well-formed"""
+    """the evaluations of the batch; None stands for an item that is not well-formed"""
     options: BatchOptions | None = None
 
 
@@ -110,7 +110,7 @@ async def evaluations(call: Call) -> Reply:
             raise Malformed("`subject`, `action` and `resource` are required")
         return reply(_answer(call, question, await _decide(call, question)))
     if len(items) > MAX_EVALUATIONS:
-        raise Invalid(f"there are {len(items)} evaluations, at most {MAX_EVALUATIONS} are answered")
+        raise Invalid(f"the request has {len(items)} evaluations; at most {MAX_EVALUATIONS} are allowed")
     questions = [None if item is None else _question(item, batch) for item in items]
     semantic: Semantic = batch.options.evaluations_semantic if batch.options else "execute_all"
     digest = b64u(sha256(call.body).digest())
@@ -165,15 +165,17 @@ async def configuration(call: Call) -> Reply:
 
 
 def render(refusal: Refused) -> Reply:
-    """Return the response to a refused request (section 10.1.2): 400, 401, 403 or 500, and an error string; 404
-    for an unknown path, 503 for a temporary error.
+    """Return the response to a refused request (section 10.1.2): the status 400, 401, 403 or 500 with an error string;
+    404 for an unknown path, and 503 for a temporary error.
     """
     status = status_of(refusal)
     return reply(refusal.message, status=status if status in (401, 403, 404, 500, 503) else 400)
 
 
 def read(call: Call, kind: type[T]) -> T:
-    """Parse the body as I-JSON of that type; unknown members are ignored, as section 5 requires. Raises Malformed."""
+    """Return the body of a request, which must be I-JSON, as a value of the type `kind`. Unknown members are ignored,
+    as section 5 requires. Raises Malformed.
+    """
     call.expect("application/json")
     body = call.body
     try:
@@ -187,9 +189,10 @@ def read(call: Call, kind: type[T]) -> T:
 
 
 def read_batch(call: Call) -> Batch:
-    """Parse the body as a batch. An item that is not well-formed becomes None, and only this item is denied
-    (section 7.2.1); so does an item that uses a default which is not well-formed, for example an empty one.
-    Raises Malformed if any other part is not well-formed.
+    """Return the batch in the body of a request. Raises Malformed if a part other than an item is not well-formed.
+
+    An item that is not well-formed becomes None, and only this item is denied (section 7.2.1). The same applies to an
+    item that uses a default of the batch that is not well-formed, such as an empty one.
     """
     try:
         return read(call, Batch)
@@ -214,7 +217,7 @@ _DEFAULTS = ("subject", "action", "resource", "context")
 
 
 def _item(value: object) -> EvaluationItem | None:
-    """Parse an item of a batch; None if it is not well-formed."""
+    """Return an item of a batch; None if it is not well-formed."""
     try:
         return convert(value, EvaluationItem)
     except msgspec.ValidationError:
@@ -226,12 +229,12 @@ _decode = msgspec.json.Decoder().decode
 
 
 def _check_members(body: bytes, value: object) -> None:
-    """Check that no object has a member twice. Raises Malformed.
+    """Check that no object in `body` has a member twice. `value` is the decoded body. Raises Malformed.
 
-    The decoder keeps the last of two equal members, so that its value has fewer colons. Without a backslash, strings
-    have the same spelling in the text and in the encoding of the value, with their colons. Equal counts therefore mean
-    that no member is missing. A missing member was sent twice, or is unknown to the model: then the whole value is
-    decoded and counted, and if that count differs too, the text is parsed strictly.
+    The check compares the number of colons in the text and in the encoding of the value. The decoder keeps only the
+    last of two equal members, so its value then has fewer colons. A lower count is due to a member that was sent twice,
+    or to an unknown member. In this case, the whole text is decoded and counted. If the counts still differ, or if the
+    text has a backslash, with which colons could be escaped, the text is parsed strictly.
     """
     if b"\\" not in body:
         colons = body.count(b":")
@@ -254,8 +257,8 @@ _decode_raw = json_decoder(_RawBatch)
 
 
 def _check_items(body: bytes) -> dict[int, Malformed]:
-    """Return the refusal of each item that has a number which OPA would not get exactly. Raises Malformed for
-    such a number in a default.
+    """Return, by the index of the item, the refusal of each item with a number that OPA would not get exactly. Raises
+    Malformed for such a number in a default of the batch.
     """
     batch = _decode_raw(body)
     for name in _DEFAULTS:
@@ -270,8 +273,8 @@ def _check_items(body: bytes) -> dict[int, Malformed]:
 
 
 def _question(item: EvaluationItem, batch: Batch) -> Question | None:
-    """Return the question of an item; each member of the item replaces the batch's default as a whole. None if
-    a part is missing.
+    """Return the access request of an item. A member of the item replaces the whole default of the batch. Return None
+    if a part is missing.
     """
     subject, action = item.subject or batch.subject, item.action or batch.action
     resource = item.resource or batch.resource
@@ -321,7 +324,9 @@ def _answer(call: Call, question: Question | None, decision: Decision | None) ->
 
 
 def _note_request(call: Call, question: Question, decision: Decision, context: ResponseContext) -> None:
-    """Add the facts by which a client requests an approval: ARAP, section "Requestable Denial Context"."""
+    """Add to `context` the facts that a client needs to request an approval (ARAP, section "Requestable Denial
+    Context").
+    """
     world = call.world
     now = world.now()
     id = new_id("ev", now=now, random=world.random)
@@ -335,8 +340,8 @@ def _note_request(call: Call, question: Question, decision: Decision, context: R
 
 
 def _obligations(reasons: tuple[Reason, ...]) -> list[dict[str, Any]] | None:
-    """Return the obligations to get a stronger token, if a stronger token would turn the denial: Obligations
-    Profile, section "step-up".
+    """Return the obligation to get a stronger token, if a stronger token would turn the denial into a permit
+    (Obligations Profile, section "step-up"); None otherwise.
     """
     steps = [one.acr_values.split(" ")[0] for one in reasons if one.acr_values]
     return [
@@ -350,14 +355,16 @@ _NEXT = {
     "approval_spent": ("approval_spent", "none"),
     "unknown_approval": ("approval_unverifiable", "none"),
 }
-"""Reason for which an approval did not help, and the next action: ARAP, section "Completion Semantics"."""
+"""The reason why an approval did not help, and the next action of the client, for each reason code of this server
+(ARAP, section "Completion Semantics").
+"""
 
 
 _UNSAID = {
     "no_permit": "You are not permitted to do this.",
     "policy_error": "This could not be decided. Please tell your administrator.",
 }
-"""Sentences for users, for reasons that name only policies."""
+"""Sentences for users by reason code, for reasons whose own message names policies."""
 
 
 def _for_admin(decision: Decision) -> str:

@@ -26,7 +26,7 @@ async def stream_events(call: Call) -> Reply:
     """
     place = call.header(b"last-event-id") or call.query_one("place")
     if place is not None and len(place) > MAX_PLACE:
-        raise Invalid("the place is not the id of an event", hint="send the id of the last event")
+        raise Invalid("`place` is not the id of an event", hint="send the id of the last event")
     caller, cookie, now = call.caller, session_cookie(call), call.world.now
     claims = None if caller.token is None else trust.read_claims(call.header(b"authorization"), keys=call.world.keys)
 
@@ -53,6 +53,6 @@ ROUTES = (
         streams=True,
         errors=(CONFLICT,),
         answers={200: Content(media_types=("text/event-stream",))},
-        query=(Query("place", "The id of the last event; the header `Last-Event-ID` counts first."),),
+        query=(Query("place", "The id of the last event. The header `Last-Event-ID` takes precedence."),),
     ),
 )

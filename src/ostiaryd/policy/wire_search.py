@@ -55,7 +55,7 @@ class PageAsked(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class SearchOptions(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`uncertain`: include or exclude results that depend on arguments which the search does not give."""
+    """`uncertain`: whether results that depend on arguments that the search does not state are included or excluded."""
 
     uncertain: Literal["include", "exclude"] = "include"
 
@@ -123,7 +123,9 @@ async def actions(call: Call) -> Reply:
 async def _search(
     call: Call, kind: Kind, sought: Search, page: PageAsked, options: SearchOptions
 ) -> tuple[SearchPage, str]:
-    """Return a page of results, and the token of the next page. Records one entry, also for a refused search."""
+    """Run a search, and return a page of results with the token of the next page (empty at the end). One ledger entry
+    is written, also for a refused search.
+    """
     world, by = call.world, call.caller
     key, caller = page_key(world.keys.secret("nonce")), "" if by is None else by.id
     same = b64u(sha256(_encode((kind, sought, page.properties, options))).digest())

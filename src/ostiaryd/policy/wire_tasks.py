@@ -1,5 +1,5 @@
-"""The route that starts a task, under /api/v1. It is in this package since policies decide on delegation to
-another agent.
+"""The route under /api/v1 that starts a task. It is in this package, because policies decide on the delegation of a
+task to another agent.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ from ostiaryd.tasks.flows.show import TaskDetail
 from ostiaryd.tasks.model import DEFAULT_TTL_S, MAX_TASK_BYTES, Task, TaskSpec
 
 MAX_BODY = 4 * MAX_TASK_BYTES
-"""Maximum size of a request, in bytes: a request may spell the same task at greater length."""
+"""Maximum number of bytes of a request. A request can be longer than the task that it declares, such as by escapes."""
 
 
 class NewTask(msgspec.Struct, forbid_unknown_fields=True):
     purpose: str
     agent: str | None = None
-    """Name or id of the agent; the caller itself if absent."""
+    """Name or id of the agent; if absent, the caller."""
     bounds: list[Any] = []
     data_classes: list[str] | None = None
-    """Data classes that tools of the task may handle; short for `datatypes` in each of its bounds."""
+    """Data classes that tools of the task may handle; sets `datatypes` in each of its bounds."""
     budget: list[Any] = []
-    """Limits as in `ostiary.authorization.budget`."""
+    """Limits of the task, in the form of `ostiary.authorization.budget`."""
     intent: dict[str, Any] | None = None
-    """The words of the person, as in `ostiary.provenance.intent`; they cannot change later."""
+    """The words of the person, in the form of `ostiary.provenance.intent`; they cannot be changed later."""
     scopes: list[str] | None = None
     on_behalf_of: str | None = None
     parent: str | None = None
-    """Id of the task from which a part is delegated."""
+    """Id of the task of which a part is delegated; if absent, a new task is declared."""
     ttl: int = DEFAULT_TTL_S
     heartbeat: int | None = None
-    """Maximum time without a heartbeat of any holder of the task, in seconds; then the task is lost."""
+    """Maximum seconds without a heartbeat of a holder of the task; after that, the task counts as lost."""
     end_with_last: bool = False
 
 
@@ -81,8 +81,8 @@ async def start_task(call: Call) -> Reply:
         )
         if task.chain and task.chain[0].agent != task.agent:
             if call.caller.jkt is None:
-                hint = "start it with a token that is bound to a key"
-                raise Forbidden("a bearer token hands no part of a task to another agent", hint=hint)
+                hint = "use a token that is bound to a key"
+                raise Forbidden("a task cannot be delegated to another agent with a bearer token", hint=hint)
             giver, receiver = (registry.find_agent(act.tx, id) for id in (task.chain[0].agent, task.agent))
             flows.check_delegation(
                 act,

@@ -46,14 +46,18 @@ from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import READ
 
 PAGE, PAGE_BYTES = 1000, 4 << 20
-"""maximum number of entries of one read, and their size in bytes; a single entry may be larger"""
+"""maximum number of entries that one read returns, and the maximum of their bytes in all; a single entry may be
+larger
+"""
 PAGE_S, ALL_S, TELL_S = 20.0, 600.0, 0.5
 NICE = 10
 _encode = msgspec.json.Encoder().encode
 
 
 class NewQuestion(msgspec.Struct, forbid_unknown_fields=True):
-    """`since` and `until` in microseconds; `by` is a further member by which verdicts are grouped."""
+    """A what-if to run: the files of the candidate set. `since`, `until`: the times in microseconds between which
+    recorded decisions are replayed. `by`: a further member by which changed verdicts are grouped.
+    """
 
     files: dict[str, str]
     since: Annotated[int, Meta(ge=0, lt=1 << 62)]
@@ -62,14 +66,14 @@ class NewQuestion(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Asking:
-    """The slot for a what-if: one at a time in this process."""
+    """The limit of one what-if at a time in this process."""
 
     def __init__(self, _: World) -> None:
         self.is_busy = False
 
     @contextmanager
     def place(self) -> Iterator[None]:
-        """Reserve the slot for a what-if during the block. Raises Unavailable."""
+        """Reserve the only place for a what-if during the block. Raises Unavailable if another what-if runs."""
         if self.is_busy:
             raise Unavailable("another what-if is in progress", hint="try again later", code="busy")
         self.is_busy = True
@@ -99,8 +103,8 @@ async def ask(call: Call) -> Reply:
 async def _report_lines(
     world: World, loaded: Loaded, span: Span, *, by: By, caller: str
 ) -> AsyncGenerator[bytes, None]:
-    """Yield the lines of the report. A client that stops reading does not keep the slot: the pending lines fit
-    in the buffers of the connection.
+    """Yield the lines of progress, and at the end the line with the report and its ticket, or with an error. A client
+    that stops reading does not block other what-ifs, because the pending lines fit in the buffers of the connection.
     """
     loop = asyncio.get_running_loop()
     due, report = 0.0, None
@@ -124,7 +128,9 @@ async def _report_lines(
 async def replay(
     world: World, candidate: Candidate, span: Span, *, within_s: float = ALL_S
 ) -> AsyncGenerator[int | Report, None]:
-    """Yield the number of compared entries after each page, and at the end the report. Raises Unavailable."""
+    """Replay the entries of `span` in a separate process. Yield the number of compared entries after each page, and at
+    the end the report. `within_s`: maximum seconds. Raises Unavailable.
+    """
     child = Child()
     until = asyncio.get_running_loop().time() + within_s
     try:
@@ -150,13 +156,13 @@ async def replay(
 
 
 class Child:
-    """The confined process that compares."""
+    """The confined process that compares verdicts."""
 
     def __init__(self) -> None:
         self._confined = Confined("ostiaryd.policy.engines.whatif:answer", nice=NICE)
 
     async def ask(self, request: Request) -> Answer:
-        """Ask the child process in a thread. Raises Unavailable."""
+        """Send a message to the process, and return its response. Raises Unavailable."""
         return await asyncio.to_thread(self._ask, request)
 
     def _ask(self, request: Request) -> Answer:

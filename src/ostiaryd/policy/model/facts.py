@@ -1,10 +1,11 @@
-"""The facts of a decision, stored beside its entry: sufficient to ask other policies the same question.
+"""The facts of a decision, stored beside its ledger entry, so that another policy set can decide the same request
+later.
 
-An entry has the digest of its facts. The facts are deleted after some time; the ledger remains complete. A salt in the
-facts prevents guessing deleted facts from their digest.
+The entry contains only the digest of the facts. The facts are deleted after some time, and the ledger stays complete.
+The facts contain a salt, so that deleted facts cannot be guessed from their digest.
 
-Registered objects are stored by the content of their entities, tools by the digest of their catalogue. Statements of a
-caller are stored unchanged.
+The facts contain the attributes of registered agents and resources, the digests of catalogues for tools, and the
+unchanged statements of the caller.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from ostiaryd.policy.model.questions import Question
 
 
 class AgentSeen(msgspec.Struct, frozen=True, array_like=True, tag="agent", gc=False):
-    """The facts of an agent. `model` and `risk_tier` are None if they were not stored."""
+    """The attributes of an agent at the time of a decision. `model` and `risk_tier` are None if they were not
+    stored.
+    """
 
     id: str
     owner: str
@@ -31,7 +34,9 @@ class AgentSeen(msgspec.Struct, frozen=True, array_like=True, tag="agent", gc=Fa
 
 
 class ResourceSeen(msgspec.Struct, frozen=True, array_like=True, tag="resource", gc=False):
-    """The facts of a resource. An unregistered resource has an empty name. `catalogue` is a digest of the catalogue."""
+    """The attributes of a resource at the time of a decision. `name` is empty for an unregistered resource; `catalogue`
+    is the digest of its catalogue.
+    """
 
     name: str
     uri: str
@@ -48,7 +53,9 @@ class ToolSeen(msgspec.Struct, frozen=True, array_like=True, tag="tool", gc=Fals
 
 
 class SecretSeen(msgspec.Struct, frozen=True, array_like=True, tag="secret", gc=False):
-    """The facts of a secret; `agent` is the agent in whose folder the secret is."""
+    """The attributes of a secret: its place, and the id of the agent in whose folder the secret is (empty if there is
+    none).
+    """
 
     mount: str
     path: str
@@ -62,11 +69,12 @@ NOTHING = msgspec.Raw(b"")
 
 
 class Posed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
-    """A question that policies answered. If `principal`, `resource` or `context` lacks a member, `question` has the
-    value; otherwise their own value takes precedence.
+    """A request that policies decided, with the facts about it. A member of `principal`, `resource` or `context` takes
+    precedence over the same member of `question`, which the caller stated.
 
-    `context` is in Cedar's JSON, without the time and the arguments; `access.keep` selects the arguments that are
-    stored.
+    `question`: None for a call of a tool or an issuance, which the other members describe completely. `context` is in
+    Cedar's JSON, without the time and the arguments. `arguments`: the stored arguments, as `access.keep` selects them;
+    `hidden`: the names of arguments whose values were not stored.
     """
 
     question: Question | None = None
@@ -81,8 +89,9 @@ class Posed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=Fa
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """The questions of the decisions of one entry at `at` (microseconds); None stands for a decision without a
-    question to policies. `posed` is the last member: `add_asked` relies on that.
+    """The stored facts of one entry: for each of its decisions, the request that policies decided, or None if no policy
+    was asked. `at`: the time of the decisions in microseconds. `posed` must be the last member, as `add_asked`
+    requires.
     """
 
     salt: str
@@ -95,22 +104,22 @@ _decode = json_decoder(Facts)
 
 
 def encode_context(context: Mapping[str, object] | msgspec.Raw) -> msgspec.Raw:
-    """Encode a context that is in Cedar's JSON."""
+    """Return a context in Cedar's JSON as encoded JSON; a context that is encoded already is returned unchanged."""
     return context if isinstance(context, msgspec.Raw) else msgspec.Raw(_encode(context))
 
 
 def encode_facts(facts: Facts) -> bytes:
-    """Encode facts."""
+    """Return facts as JSON."""
     return _encode(facts)
 
 
 def add_asked(facts: bytes, posed: Sequence[Posed | None]) -> bytes:
-    """Append questions to encoded facts."""
+    """Return `facts` (JSON) with the requests `posed` appended."""
     return facts[: -len(b"]}")] + b"," + _encode(posed)[len(b"[") :] + b"}"
 
 
 def decode_facts(body: bytes) -> Facts:
-    """Decode stored facts of a decision. Raises msgspec.DecodeError."""
+    """Return the facts in a stored JSON text. Raises msgspec.DecodeError."""
     return _decode(body)
 
 
@@ -135,14 +144,16 @@ _decode_line = json_decoder(_Line)
 
 
 def actors_of(posed: Posed | None) -> list[str]:
-    """Return the agents through which the request came, the nearest first."""
+    """Return the ids of the agents in the delegation chain of a request, the nearest first; empty if there are none."""
     if posed is None or not posed.context:
         return []
     return [one.agent.name.id for one in sorted(_decode_line(posed.context).chain, key=lambda one: one.step)]
 
 
 def posed_call(call: ResolvedCall, decision: Decision, *, approved: Sequence[str] = ()) -> Posed | None:
-    """Return the question that the policies answered about the call; None if the policies were not asked."""
+    """Return the facts of a call that policies decided; None if the policies were not asked. `approved`: the names of
+    the policies whose demand for approval was met.
+    """
     if decision.arguments is None:
         return None
     assert call.ready is not None
@@ -165,7 +176,7 @@ def call_seen(
     *,
     approved: Sequence[str] = (),
 ) -> Posed:
-    """Return the question about a call, from its facts."""
+    """Return the facts of a call: its agent, its tool, its context, and the arguments to store."""
     return Posed(
         principal=agent,
         resource=tool,

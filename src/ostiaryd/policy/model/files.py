@@ -1,4 +1,4 @@
-"""The source of a policy set: a folder of text files, named by the digest of all of them."""
+"""The source of a policy set: a folder of text files. The digest of all files is the hash that names the set."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)
 
 
 def check_files(files: Mapping[str, str]) -> None:
-    """Check the number, names, kinds and size of the files of a set. Raises Invalid."""
+    """Check the files of a set: their number, their names, their kinds and their total size. Raises Invalid."""
     if not 0 < len(files) <= MAX_FILES:
         raise Invalid(f"a policy set has 1 to {MAX_FILES} files, not {len(files)}")
     for name in files:
@@ -38,53 +38,55 @@ def check_files(files: Mapping[str, str]) -> None:
 
 
 def of_kind(files: Mapping[str, str], suffix: str) -> list[tuple[str, str]]:
-    """Return the files with that suffix as (name, text), ordered by name."""
+    """Return (name, text) of each file whose name ends with `suffix`, sorted by name."""
     return sorted((name, text) for name, text in files.items() if name.endswith(suffix))
 
 
 def digest(files: Mapping[str, str]) -> str:
-    """Return the hash of the set: base64url(SHA-256) of the canonical JSON of its files. Raises Malformed."""
+    """Return the hash of a set: the SHA-256, in base64url, of the canonical JSON of its files. Raises Malformed."""
     return canonical.digest(dict(files))
 
 
 def encode_files(files: Mapping[str, str]) -> str:
-    """Encode the files of a set."""
+    """Return the files of a set as the text that the database stores."""
     return canonical.encode(dict(files)).decode()
 
 
 def decode_files(text: str) -> dict[str, str]:
-    """Decode the files of a set."""
+    """Return the files of a set from the text that the database stores."""
     value = canonical.parse(text, max_bytes=4 * MAX_BYTES)
     assert isinstance(value, dict)
     return value
 
 
 def encode_actions(actions: Mapping[Uid, Entity]) -> str:
-    """Encode each action with all groups that contain it."""
+    """Return the actions of a set as text; each action has the names of all groups that contain it."""
     return _encode([(uid, sorted(action.lineage - {uid}, key=str)) for uid, action in actions.items()]).decode()
 
 
 def decode_actions(text: str) -> dict[Uid, Entity]:
-    """Decode the actions of a set."""
+    """Return the actions of a set, by their ids, from the text of `encode_actions`."""
     rows = json_decoder(list[tuple[Uid, list[Uid]]])(text)
     return {uid: entity(uid, ancestors=groups) for uid, groups in rows}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicySet:
-    """The summary of a stored set. `created_at` is in microseconds, `created_by` an id."""
+    """The summary of a stored set. `created_at`: microseconds since the epoch. `created_by`: the id of the person or
+    agent that put the set.
+    """
 
     hash: str
     policies: int
     """number of policies of the set, in any language, without the safeguards and roles of the server"""
     safeguards: int
-    """number of safeguards of the server that the set extends"""
+    """number of safeguards of the server that are part of the set"""
     tests: int
     created_at: int
     created_by: str
 
 
 class PolicyDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="policy"):
-    """The message to guards that another set is active."""
+    """The message that tells guards that another policy set is active."""
 
     hash: str

@@ -1,4 +1,4 @@
-"""The messages to and from the what-if process (`ostiaryd.policy.engines.whatif`), as bytes."""
+"""The messages between the server and the what-if process (`ostiaryd.policy.engines.whatif`), and their encoding."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from ostiaryd.policy.model.whatif import By, Report, Row
 
 
 class Candidate(msgspec.Struct, frozen=True, tag="candidate"):
-    """The candidate set, in the form for guards, with its actions. Its answer is empty."""
+    """The first message to the process: the candidate set in the form that guards get, with its actions. The process
+    answers with an empty `Answer`.
+    """
 
     hash: str
     rules: str
@@ -23,28 +25,28 @@ class Candidate(msgspec.Struct, frozen=True, tag="candidate"):
 
 
 class Rows(msgspec.Struct, frozen=True, tag="rows"):
-    """Entries to compare."""
+    """A message to the process: a page of entries to compare."""
 
     rows: list[Row]
 
 
 class CatalogueText(msgspec.Struct, frozen=True, tag="found"):
-    """The text of the catalogue that the comparison lacked; None: the text was not stored."""
+    """A message to the process: the text of the catalogue that its last answer requested; None if it is not stored."""
 
     digest: str
     text: str | None
 
 
 class Ended(msgspec.Struct, frozen=True, tag="ended"):
-    """The end of the rows."""
+    """The last message to the process: all entries were sent."""
 
 
 Request = Candidate | Rows | CatalogueText | Ended
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The answer of the process. `lacks`: the digest of a catalogue that the comparison needs; `report`: the
-    report, at the end.
+    """The response of the process to a message. `lacks`: the digest of a catalogue that the comparison needs to
+    continue; empty if it needs none. `report`: the report, only in the response to `Ended`.
     """
 
     lacks: str = ""
@@ -52,7 +54,9 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def candidate_of(loaded: Loaded, by: By) -> Candidate:
-    """Return the candidate set for the what-if process."""
+    """Return the message with a candidate set for the what-if process. `by`: the member by which changes are
+    grouped.
+    """
     rules = ir.render(loaded.ir).decode()
     ready = loaded.ready
     return Candidate(loaded.hash, rules, encode_actions(loaded.actions), ready.entities, ready.policies.remote, by)

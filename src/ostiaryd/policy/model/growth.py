@@ -1,7 +1,8 @@
-"""The growth of Cedar text when Cedar expands it before evaluation.
+"""An estimate of how much Cedar text grows when Cedar expands the text before evaluation.
 
-`base has a.b.c` becomes three tests of `base`, `base is T in g` two. Nested forms multiply, so that one line of text
-can occupy a parser for hours. This module counts the copies from the tokens alone, before a parser reads the text.
+Cedar expands `base has a.b.c` to three copies of `base`, and `base is T in g` to two. Nested forms multiply the copies,
+so that one line of text can occupy the parser for hours. This module counts the copies from the tokens, before the
+parser reads the text.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ _TOKEN = re.compile(
 
 
 def growth(text: str) -> int:
-    """Return an upper limit for the number of tokens that the expansion of `text` adds. Linear in the length of
-    the text.
+    """Return an upper limit for the number of tokens that the expansion of `text` adds. The time is linear in the
+    length of the text.
     """
     tokens, total = 0, 0
-    groups: list[tuple[int, int]] = []  # for each open bracket: `before` and `operand` outside
+    groups: list[tuple[int, int]] = []  # for each open bracket: the values of `before` and `operand` outside of it
     before, operand = 0, 0
     for token in _TOKEN.finditer(text):
         kind = token.lastgroup

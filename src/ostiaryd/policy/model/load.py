@@ -1,6 +1,8 @@
-"""Loading a policy set from its files: cedarpy parses and validates, `lower` translates, the tests of the set run.
+"""Loading of a policy set from its files: cedarpy parses and validates the policies, `lower` translates them, and the
+tests of the set run.
 
-Slow (about 0.2 milliseconds a policy) and pure: call it in a thread, before the act that stores the outcome.
+Loading takes about 0.2 milliseconds for a policy and has no effects. Load a set in a thread, before the act that stores
+the set.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ MESSAGE_LIMIT = 400
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A set that can decide. `ids` are the ids of the set's own entities by type, the candidates of searches."""
+    """A policy set that can decide. `ids`: the ids of the set's own entities by type, which searches examine."""
 
     policies: Policies
     vocabulary: Vocabulary
@@ -54,8 +56,8 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A set that was parsed, validated, tested and compiled. `actions` are the actions of its schema, with
-    their groups.
+    """A policy set that was parsed, validated, tested and compiled. `actions`: the actions of its schema with their
+    groups. `tests`: the number of its test cases.
     """
 
     hash: str
@@ -77,15 +79,17 @@ class Loaded:
 
     @property
     def safeguards(self) -> int:
-        """Return the number of safeguards of the server that the set extends."""
+        """Return the number of safeguards of the server that are part of the set."""
         return len(layer(self.files))
 
 
 def load(files: Mapping[str, str], engine: Engine | None = None) -> Loaded:
-    """Load a set, in this order: limits of the files, the schema, each policy file against the schema, the entities,
-    the policies that are not Cedar (which need an engine), the tests.
+    """Load a set from its files, and return it. `engine` evaluates policies that are not Cedar; without an engine, such
+    a set is refused.
 
-    Raises Malformed, Invalid, NotModelled, each with the file and the place; code `policy_test_failed` for a test.
+    The checks are, in this order: the limits of the files, the schema, each policy file against the schema, the
+    entities, the policies that are not Cedar, the tests. Raises Malformed, Invalid, NotModelled, each with the file and
+    the place; for a failed test, the code is `policy_test_failed`.
     """
     own = own_files(files)
     check_files(own)
@@ -128,19 +132,23 @@ def load(files: Mapping[str, str], engine: Engine | None = None) -> Loaded:
 
 
 def restore(hash: str, files: Mapping[str, str], policy_set: ir.PolicySetIR, actions: Mapping[Uid, Entity]) -> Ready:
-    """Return a set that `load` accepted earlier, from its stored form."""
+    """Return a set, ready to decide, from the stored form of a set that `load` accepted earlier."""
     vocabulary = read_vocabulary(str(_schema(files)))
     entities, stated = read_entities(files, vocabulary)
     program = read_program(hash, files)
     policies = Policies(hash, policy_set, actions, entities, program.watching if program else None)
     has_roles = EVERY_PERSON in role_layer(files)
-    roles = Roles(policy_set) if has_roles else starter().ready.roles  # the set is from before there were roles
+    roles = (
+        Roles(policy_set) if has_roles else starter().ready.roles
+    )  # the set was stored by a version of the server without role policies
     playbooks = Playbooks(policy_set, policies.known)
     return Ready(policies, vocabulary, by_type(entities), stated, playbooks, roles, program)
 
 
 def _prepare(program: Program, engine: Engine | None) -> RemoteSource:
-    """Return the function that answers the tests' questions to remote policies. Raises Invalid."""
+    """Check the program of a set, and return the function that evaluates its remote policies for the tests. Raises
+    Invalid.
+    """
     if engine is None:
         raise Invalid("the set has policies in Rego or OPA, which cannot be evaluated here", hint="use Cedar alone")
     engine.check(program)
@@ -148,22 +156,26 @@ def _prepare(program: Program, engine: Engine | None) -> RemoteSource:
 
 
 def notes(loaded: Loaded) -> list[str]:
-    """Return notes for the person who puts the set: the access that no policy of the set permits."""
+    """Return warnings, as sentences, for the person who puts the set, such as access that no policy of the set
+    permits.
+    """
     lines = []
     enforced = sorted(policy for policy, watches in loaded.policies.remote.items() if not watches)
     if enforced:
         names = ", ".join(f"`{policy}`" for policy in enforced)
-        lines.append(f"the server alone can ask {names}: guards ask it for each call that nothing else denies")
-        return lines  # they may permit whatever they are asked
+        lines.append(
+            f"only the server can evaluate {names}: guards ask the server about each call that nothing else denies"
+        )
+        return lines  # these policies may permit any action
     if not _permits(loaded, "issue_token"):
         lines.append("no policy permits `issue_token`: no client gets a token, administrators included")
     if not _permits(loaded, "delegate"):
-        lines.append("no policy permits `delegate`: no agent can hand a part of its work to another")
+        lines.append("no policy permits `delegate`: no agent can delegate a part of its task to another agent")
     return lines
 
 
 def _permits(loaded: Loaded, action: str) -> bool:
-    """Return whether a permit of the set applies to this action."""
+    """Return whether a Cedar policy of the set can permit this action."""
     uid = Uid("Action", action)
     return any(
         policy.effect == "permit"
@@ -175,7 +187,7 @@ def _permits(loaded: Loaded, action: str) -> bool:
 
 @functools.cache
 def starter() -> Loaded:
-    """Return the set that decides until another set is put."""
+    """Return the starter set, which is active until another set is put."""
     folder = package_files("ostiaryd.policy") / "starter"
     files = {file.name: file.read_text("utf-8") for file in folder.iterdir() if file.name.startswith("starter.")}
     return load(extend(files, ()))
@@ -183,7 +195,9 @@ def starter() -> Loaded:
 
 @functools.cache
 def base_schema() -> str:
-    """Return the schema that every set extends. Cached: a confined process cannot open a file."""
+    """Return the text of the schema that every set extends. The text is cached, because a confined process cannot open
+    files.
+    """
     return (package_files("ostiaryd.policy") / "base.cedarschema").read_text("utf-8")
 
 
@@ -202,7 +216,7 @@ def _schema(files: Mapping[str, str]) -> cedarpy.Schema:
 
 
 def _actions(schema: cedarpy.Schema) -> dict[Uid, Entity]:
-    """Return the actions of a schema; cedarpy gives each action all its ancestors as parents."""
+    """Return the actions of a schema by their ids. cedarpy lists all ancestors of an action as its parents."""
     items = msgspec.json.decode(str(cedarpy.Entities.from_json_str("[]", schema=schema)))
     return {
         uid: entity(uid, ancestors=map(parse_uid, item["parents"]))
@@ -212,7 +226,9 @@ def _actions(schema: cedarpy.Schema) -> dict[Uid, Entity]:
 
 
 def _policies(name: str, text: str, schema: cedarpy.Schema) -> list[ir.PolicyIR]:
-    """Return the policies of a file. The name of a policy without `@id` is the file and its position there."""
+    """Return the policies of a file, validated against the schema. The name of a policy without `@id` is the name of
+    the file and the position in the file.
+    """
     if check_policies(name, text) > MAX_POLICIES:
         raise Invalid(f"{name} has more than {MAX_POLICIES} policies")
     try:
@@ -257,7 +273,9 @@ def _check_ids(policies: list[ir.PolicyIR], program: Program | None) -> None:
 
 
 def _check_safeguards(own: list[ir.PolicyIR], extended: list[ir.PolicyIR]) -> None:
-    """Check that a policy with the id of a safeguard is a copy of the safeguard. Raises Invalid."""
+    """Check that each own policy of a set with the id of a safeguard is an exact copy of this safeguard. Raises
+    Invalid.
+    """
     ids = {policy.id for policy in extended}
     for policy in own:
         if policy.id in ids:
@@ -269,7 +287,9 @@ def _check_safeguards(own: list[ir.PolicyIR], extended: list[ir.PolicyIR]) -> No
 
 
 def _check_approvers(policy: ir.PolicyIR, name: str) -> None:
-    """Check the names of approvers. A name may be registered later; until then, such an approval is impossible."""
+    """Check the approvers that a policy names. An approver may be registered after the policy is put. Raises
+    Invalid.
+    """
     named = approvers(policy)
     if "ask" not in policy.annotations or not 0 < len(named) <= MAX_APPROVERS:
         raise Invalid(
@@ -280,8 +300,8 @@ def _check_approvers(policy: ir.PolicyIR, name: str) -> None:
 
 
 def _check_step_up(policy: ir.PolicyIR, name: str) -> None:
-    """Check that a token can satisfy the step-up of a policy: a `forbid`, with an `acr` that tokens have, whose
-    condition reads the assurance of the token. Raises Invalid.
+    """Check the step-up that a policy demands. The policy must be a `forbid` whose condition reads the assurance of the
+    token, and tokens with the demanded `acr` must exist. Raises Invalid.
     """
     try:
         demand = assurance.read_annotations(policy.annotations)

@@ -1,9 +1,9 @@
-"""Lowering of Cedar text to the policy IR: cedarpy writes the text in Cedar's JSON policy format, and this module
-renames its nodes.
+"""Translation of Cedar text to the intermediate representation (IR) of policies.
 
-The format: docs.cedarpolicy.com, "JSON policy format". The whole language is supported. The module refuses text that
-Cedar refuses, templates without a link (they decide nothing), and nodes that a later version of Cedar may add. An
-extension call with the wrong number of arguments is valid text: it is an evaluation error, as in Cedar.
+cedarpy converts the text to Cedar's JSON policy format (docs.cedarpolicy.com, "JSON policy format"), and this module
+translates the nodes of this format. The whole language is supported. Text that Cedar refuses is refused, and so are
+templates without a link, which decide nothing, and nodes that a later version of Cedar may add. A call of an extension
+function with the wrong number of arguments is valid text; its evaluation fails, as in Cedar.
 """
 
 from __future__ import annotations
@@ -19,19 +19,23 @@ from ostiary.authorization.cedar.values import Uid
 from ostiary.protocol.errors import Invalid, Malformed
 from ostiaryd.policy.model.growth import growth
 
-MAX_GROWTH = 40_000  # about a second of cedarpy's time
+MAX_GROWTH = 40_000  # cedarpy takes about a second for such a text
 
 _Json: TypeAlias = dict[str, Any]
 
 
 class NotModelled(Invalid):
-    """The policy is valid Cedar, but uses a feature that Ostiary does not support. The message names the feature."""
+    """The policy is valid Cedar, but uses a feature that this server does not support; the message names the
+    feature.
+    """
 
     code = "policy_not_modelled"
 
 
 def lower(text: str) -> ir.PolicySetIR:
-    """Return the IR of a Cedar policy file. Raises Malformed (not Cedar), NotModelled, Invalid (beyond a limit)."""
+    """Return the IR of the policies in a Cedar text. Raises Malformed if the text is not Cedar; NotModelled; Invalid if
+    the text is beyond a limit.
+    """
     if growth(text) > MAX_GROWTH:
         raise Invalid(
             "the policies become too long when Cedar writes them out",
@@ -65,7 +69,7 @@ def lower_json(policy_set: _Json) -> ir.PolicySetIR:
 
 
 def _annotations(body: _Json) -> dict[str, str]:
-    """Return the annotations of a policy; an annotation without a value has the empty string."""
+    """Return the annotations of a policy by name; the value of an annotation without a value is empty."""
     return {name: value or "" for name, value in body.get("annotations", {}).items()}
 
 
@@ -156,7 +160,9 @@ _BINARY_CALLS: dict[str, ir.BinaryOp] = {
 
 
 def _expression(node: _Json) -> ir.Expr:
-    """Return the expression of a node; the node has one member, whose name is the kind of expression."""
+    """Return the expression of a node. The node has exactly one member, whose name is the kind of the expression.
+    Raises NotModelled.
+    """
     [(name, body)] = node.items()
     if name in _UNARY:
         return ir.Unary(_UNARY[name], _expression(body["arg"]))
@@ -188,7 +194,7 @@ def _expression(node: _Json) -> ir.Expr:
 
 
 def _call(function: str, args: tuple[ir.Expr, ...]) -> ir.Expr:
-    """Return the call of an extension function."""
+    """Return the expression that calls an extension function. Raises NotModelled for an unknown function."""
     if function not in _UNARY_CALLS and function not in _BINARY_CALLS:
         raise NotModelled(f"the expression {function!a} of Cedar is not supported")
     match args:

@@ -23,8 +23,8 @@ _ANEW = "begin the search anew, without a token"
 
 
 class Place(msgspec.Struct, frozen=True, array_like=True):
-    """The end of a page. `after`: the last examined candidate; `search`: the digest of the search; `limit`: the
-    limit of the page.
+    """The place at which a search continues, after a page. `after`: the last candidate that was examined; `search`: the
+    digest of the search; `limit`: the limit of the page.
     """
 
     after: str
@@ -39,7 +39,7 @@ _decode = json_decoder(Place)
 
 
 def page_key(secret: bytes) -> bytes:
-    """Return a key for page tokens only, derived from a secret of the server."""
+    """Return the key that encrypts page tokens, derived from a secret of the server."""
     return hmac.digest(secret, b"ostiary authzen page", "sha256")
 
 
@@ -49,8 +49,8 @@ def seal_place(place: Place, *, key: bytes, caller: str, nonce: bytes) -> str:
 
 
 def open_place(unverified_token: str, *, key: bytes, caller: str, now: int) -> Place:
-    """Return the place of a page token that this server issued to this caller. Raises Invalid, also for an
-    expired token.
+    """Return the place in a page token that this server issued to `caller`. Raises Invalid for any other token, and for
+    an expired token.
     """
     try:
         if len(unverified_token) > MAX_TOKEN:
@@ -67,7 +67,9 @@ def open_place(unverified_token: str, *, key: bytes, caller: str, now: int) -> P
 
 
 def check_same(place: Place, *, search: str, policies: str, limit: int | None) -> None:
-    """Check that the search, its policies and its limit are those of the page token. Raises Invalid."""
+    """Check that a request continues the search of its page token: same search, same policies, and same limit, unless
+    `limit` is None. Raises Invalid.
+    """
     if place.search != search:
         message = "the search differs from the search of the page token"
         raise Invalid(message, hint="leave everything but the token as it was", code="page_changed")

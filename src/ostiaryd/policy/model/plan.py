@@ -1,4 +1,6 @@
-"""The plan of a switch from one policy set to another: added, changed and removed policies, and removed safeguards."""
+"""The plan of a switch from the active policy set to another: the policies that are added, changed and removed, and the
+safeguards that are lost.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ Mode: TypeAlias = Literal["enforce", "watch"]
 
 
 class Contents(NamedTuple):
-    """The content of a set. `elsewhere`: the policies that are not Cedar, each with true if it only watches."""
+    """The content of a policy set. `elsewhere`: the policies that are not Cedar, by name, each with True if it is in
+    watch mode.
+    """
 
     hash: str
     files: Mapping[str, str]
@@ -24,13 +28,13 @@ class Contents(NamedTuple):
 
 
 class Item(msgspec.Struct, frozen=True):
-    """A policy. `effect` is `other` for a policy that is not Cedar."""
+    """A policy in a plan. `effect`: `other` for a policy that is not Cedar."""
 
     id: str
     effect: Literal["permit", "forbid", "other"]
     mode: Mode
     safeguard: bool = False
-    """true for a safeguard of the server"""
+    """true if the policy is a safeguard of the server"""
 
 
 class Changed(msgspec.Struct, frozen=True):
@@ -40,24 +44,24 @@ class Changed(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """The changes by a switch of sets. `files` are the files other than Cedar policies, compared by name, each
-    with its change.
+    """The changes that a switch to another set makes. `files`: the changed files by name, except files of Cedar
+    policies, each with its change.
     """
 
     against: str
-    """the hash of the set that is active at the time of the plan"""
+    """hash of the set that was active when the plan was made"""
     added: list[Item]
     changed: list[Changed]
     removed: list[Item]
     files: dict[str, Literal["added", "changed", "removed"]]
     loses: list[str]
-    """safeguards of the server that apply now and would no longer apply"""
+    """ids of the safeguards of the server that apply now and would not apply after the switch"""
     left_out: list[str]
-    """safeguards of the server that would not apply"""
+    """ids of all safeguards of the server that would not apply after the switch"""
 
 
 def plan_switch(before: Contents, after: Contents) -> Plan:
-    """Compare two sets by the ids of their policies."""
+    """Return the plan of the switch from the set `before` to the set `after`. Policies are compared by their ids."""
     old, new = _items(before), _items(after)
     old_rules, new_rules = _by_id(before.rules), _by_id(after.rules)
     applied, kept = _safeguards_of(before), _safeguards_of(after)
@@ -92,7 +96,9 @@ def _by_id(rules: ir.PolicySetIR) -> dict[str, ir.PolicyIR]:
 
 
 def _safeguards_of(contents: Contents) -> set[str]:
-    """Return the safeguards that apply under the set: the safeguards that it extends, and its own exact copies."""
+    """Return the ids of the safeguards that apply under a set: those of the server that are part of the set, and exact
+    copies among its own policies.
+    """
     copies = {policy.id for policy in contents.rules.policies if is_safeguard(policy)}
     return copies | set(layer(contents.files))
 

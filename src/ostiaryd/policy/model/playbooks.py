@@ -1,8 +1,8 @@
-"""The compiled playbooks of a set: policies that choose the responses to a finding about an agent. Playbooks decide
-each response separately.
+"""Playbooks: the policies of a set that choose the responses to a finding about an agent. They decide on each possible
+response separately.
 
-A failed playbook has no effect, and is reported: if a failure stopped agents, a mistake in a policy could stop all
-agents of a company. A playbook in mode `watch` reports its response, without effect.
+If a playbook fails, it chooses no response, and the failure is reported. Otherwise a mistake in a policy could stop all
+agents of a company. The response of a playbook in watch mode is reported, and not carried out.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _NUMBER = re.compile(r"[0-9]{1,5}")
 
 
 class Proposal(msgspec.Struct, frozen=True, kw_only=True):
-    """A proposed response, and the playbooks that propose it.
+    """A response that playbooks propose, with the ids of these playbooks.
 
-    `is_watched`: true if the playbooks only watch. `minutes` and `calls` are the strictest values of all these
-    playbooks.
+    `is_watched`: whether the playbooks are in watch mode. `minutes`: the greatest value of all these playbooks;
+    `calls`: the smallest value.
     """
 
     response: str
@@ -38,10 +38,10 @@ class Proposal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Playbooks:
-    """The compiled playbooks of a policy set. Immutable."""
+    """The compiled playbooks of a policy set. The object never changes."""
 
     def __init__(self, policies: ir.PolicySetIR, entities: Mapping[Uid, Entity]) -> None:
-        """Compile the playbooks of a set. Raises Invalid for an annotation that a playbook must not have."""
+        """Compile the playbooks among the policies of a set. Raises Invalid for a wrong annotation of a playbook."""
         playbooks = [_checked(policy) for policy in policies.policies if is_playbook(policy)]
         self.is_empty = not playbooks
         self._annotations = {policy.id: policy.annotations for policy in playbooks}
@@ -50,11 +50,13 @@ class Playbooks:
         self.known = {uid: entity(uid) for uid in RESPONSE_ACTIONS} | dict(entities)
 
     def decide(self, response: str, agent: Uid, context: Record, entities: Entities) -> Verdict:
-        """Return the verdict of the enforced playbooks on one response."""
+        """Return the verdict of the playbooks that are not in watch mode on one response to a finding about `agent`."""
         return self._enforced.decide(agent, Uid("Action", response), agent, context, entities)
 
     def propose(self, agent: Uid, context: Record, entities: Entities) -> tuple[list[Proposal], list[tuple[str, str]]]:
-        """Return the proposals, mildest first, and (policy id, message) of failed playbooks."""
+        """Return the proposed responses to a finding about `agent`, the mildest first, and (policy id, message) of each
+        playbook that failed.
+        """
         proposals: list[Proposal] = []
         errors: dict[str, str] = {}
         for response in RESPONSES:
@@ -77,7 +79,7 @@ class Playbooks:
 
 
 def is_said(verdict: Verdict) -> bool:
-    """Return whether the playbooks choose a response: a permit applies, no forbid applies, and no forbid has failed."""
+    """Return whether a verdict chooses a response: a permit applies, no forbid applies, and no forbid has failed."""
     return verdict.allowed and not verdict.forbid_errors
 
 
@@ -86,7 +88,7 @@ def _compiled(policies: Iterable[ir.PolicyIR]) -> Compiled:
 
 
 def _checked(policy: ir.PolicyIR) -> ir.PolicyIR:
-    """Check the annotations of a playbook, and return the playbook. Raises Invalid."""
+    """Return a playbook if its annotations are valid. Raises Invalid."""
     name, annotations = policy.id, policy.annotations
     if wrong := sorted(annotations.keys() & {"ask", "step_up", "max_age"}):
         raise Invalid(f"playbook {name!a}: @{wrong[0]} is for decisions", hint="a playbook permits or forbids")

@@ -1,11 +1,12 @@
-"""A question as AuthZEN asks it (Authorization API 1.0, section 5), and the same question in Cedar's terms.
+"""An access request in the form of AuthZEN (Authorization API 1.0, section 5), and its translation to Cedar.
 
-Types and names map literally: `{"type": "user", "id": "alice"}` is `user::"alice"` with the properties as attributes,
-and with the attribute `id`, which no property overrides. Properties of the action are `context.action`. JSON integers
-are longs, other numbers decimals, arrays sets; null is absent. A value that Cedar cannot hold fails the policies that
-read the value (`ostiary.authorization.cedar.extensions.Unusable`).
+Types and names map literally. `{"type": "user", "id": "alice"}` is the entity `user::"alice"`; its properties are
+attributes, and no property overrides the attribute `id`. The properties of the action are `context.action`. A JSON
+integer is a long, another number a decimal, an array a set; a null value is absent. If Cedar cannot represent a value,
+the policies that read the value fail (`ostiary.authorization.cedar.extensions.Unusable`).
 
-Entities of registered types (`Agent`, `Tool`, ..) are not built here: their attributes come from the registry.
+This module does not build entities of registered types (`Agent`, `Tool` and others), because their attributes come from
+the registry.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from ostiary.protocol.jose import MAX_SECONDS
 
 
 class Thing(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """A subject or a resource."""
+    """A subject or a resource, as the caller states it."""
 
     type: str
     id: str
@@ -44,27 +45,31 @@ class Question(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     @property
     def approval(self) -> str:
-        """Return the id of the approval that the request shows (ARAP, Re-evaluation Mode); empty without one."""
+        """Return the id of the approval that the request presents (ARAP, Re-evaluation Mode); empty if there is
+        none.
+        """
         shown = (self.context or {}).get("approval")
         id = shown.get("id") if isinstance(shown, dict) else None
         return id if isinstance(id, str) else ""
 
 
 class Sought(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """The open part of a search: the entities of a type. The properties apply to each entity, unless the policy
-    set states others.
+    """The part of a search whose entities are searched: all entities of a type. `properties` are the attributes of each
+    entity, unless the policy set states other attributes for it.
     """
 
     type: str
     properties: dict[str, Any] | None = None
 
     def named(self, id: str) -> Thing:
-        """Return the entity with this id."""
+        """Return the subject or resource with this id, and with the type and the properties of the search."""
         return Thing(self.type, id, self.properties)
 
 
 class Search(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """A question with one open part (section 8): the part that is `Sought`, or the action if it is None."""
+    """A request of which one part is searched (section 8): the part that is `Sought`, or, if `action` is None, the
+    action.
+    """
 
     subject: Thing | Sought
     action: Verb | None
@@ -72,7 +77,7 @@ class Search(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     context: dict[str, Any] | None = None
 
     def question_about(self, id: str) -> Question:
-        """Return the question about one candidate."""
+        """Return the access request for one candidate: the id of an entity, or the name of an action."""
         subject, action, resource = self.subject, self.action or Verb(id), self.resource
         return Question(
             subject.named(id) if isinstance(subject, Sought) else subject,
@@ -83,7 +88,7 @@ class Search(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class Unanswerable(Invalid):
-    """No policy can match the request, so the answer is a denial."""
+    """No policy can apply to the request, so the request is denied."""
 
     code = "unanswerable"
 
@@ -95,8 +100,8 @@ BARE = frozenset({"Owner", "Segment", "Action"})
 
 
 def entity_of(thing: Thing, stated: Mapping[Uid, Entity]) -> Entity:
-    """Return the entity of an unregistered type. Attributes that the policy set states override the properties.
-    Raises Unanswerable.
+    """Return the entity of an unregistered type. `stated`: the entities of the policy set, whose attributes override
+    the properties. Raises Unanswerable if policies cannot name the type.
     """
     if not is_type_name(thing.type):
         raise Unanswerable(f"{thing.type[:100]!a} is not a type that policies can name")
@@ -113,8 +118,8 @@ def entity_of(thing: Thing, stated: Mapping[Uid, Entity]) -> Entity:
 
 
 def context_of(question: Question, *, now: Record) -> Record:
-    """Return the context that the caller sends, with the properties of the action as `action`, and with all of
-    `now`. The caller can set neither.
+    """Return the context for policies: the context of the request, `action` with the properties of the action, and the
+    members of `now`. The context of the request cannot set `action` or a member of `now`.
     """
     if not question.context and not question.action.properties:
         return now
@@ -126,18 +131,18 @@ def context_of(question: Question, *, now: Record) -> Record:
 
 
 def moment(now: int) -> Record:
-    """Return the member of the context with the time; `now` in microseconds."""
+    """Return the part of the context with the present time. `now`: microseconds since the epoch."""
     return {"now": Datetime(now // 1000)}
 
 
 def record(properties: dict[str, Any] | None) -> Record:
-    """Return a Cedar record from a JSON object."""
+    """Return the Cedar record of a JSON object; an empty record for None."""
     return plain_record(properties) if properties else {}
 
 
 def proved(context: Mapping[str, object]) -> dict[str, Any]:
-    """Return the assurance of the agent's token as the caller states it: `acr`, its `amr`, and `auth_time` in
-    seconds. Raises Unanswerable.
+    """Return the assurance of the agent's token that the context of a request states: `acr`, the `amr` that belongs to
+    it, and `auth_time` in seconds since the epoch (None if it is not stated). Raises Unanswerable.
     """
     acr, auth_time = context.get("acr", ""), context.get("auth_time")
     if not isinstance(acr, str):

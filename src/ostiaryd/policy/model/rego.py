@@ -1,12 +1,13 @@
-"""The policies of a set that are not Cedar: Rego modules with their data, and paths at a remote OPA.
+"""The policies of a set that are not Cedar: Rego modules with their data, and documents of a remote OPA server.
 
-A package `ostiary.NAME` is the policy NAME: its rule `permit` is true or false, its rule `forbid` true, false, or a set
-of messages. A policy has at least one of these rules, and each must have a value for every question (`default permit :=
-false`): a policy without a value has failed. With `mode := "watch"`, a policy only reports. Other packages are
-libraries.
+The package `ostiary.NAME` is the policy NAME. Its rule `permit` must be true or false; its rule `forbid` must be true,
+false, or a set of messages. A policy has at least one of these rules. Each rule must have a value for every request
+(`default permit := false`); a policy without a value fails. With `mode := "watch"`, the verdict of a policy is only
+recorded. Other packages are libraries.
 
-A file `NAME.opa.toml` names a document of a remote OPA, which has the same two members, or is a boolean. A verdict must
-depend on the question and the data alone: the engine refuses clocks, randomness, network, environment.
+A file `NAME.opa.toml` names a document of a remote OPA server, which has the same two members, or is a boolean. A
+verdict may depend only on the request and the data, so the engine refuses clocks, random numbers, the network and the
+environment.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ _PATH = r"^[A-Za-z0-9_-]{1,63}(/[A-Za-z0-9_-]{1,63}){0,15}\Z"
 
 
 class Program(msgspec.Struct, frozen=True):
-    """The program of a set. `hash` is the hash of the set. `data`: JSON texts. `policies` are in Rego; `remote`
-    has the policies at OPA with their paths.
+    """The policies of a set that are not Cedar. `hash`: the hash of the set. `data`: the data files, as JSON texts.
+    `policies`: the names of the Rego policies. `remote`: the policies at a remote OPA, each with its path.
     """
 
     hash: str
@@ -51,13 +52,15 @@ class Program(msgspec.Struct, frozen=True):
 
 
 class Engine(Protocol):
-    """An engine that runs programs."""
+    """An engine that evaluates the policies of a program."""
 
     def check(self, program: Program) -> None:
-        """Check that a program compiles. Raises Invalid, Unavailable."""
+        """Check that the engine can compile a program. Raises Invalid, Unavailable."""
 
     def ask(self, program: Program, question: bytes) -> RemoteVerdict:
-        """Return the verdict of a program; an error is part of the verdict. Raises nothing."""
+        """Return the verdicts of a program on a request (JSON). An error of a policy is part of its verdict. Raises
+        nothing.
+        """
 
 
 class _Remote(msgspec.Struct, forbid_unknown_fields=True):
@@ -66,7 +69,9 @@ class _Remote(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def read_program(hash: str, files: Mapping[str, str]) -> Program | None:
-    """Read the program from the files; None if all policies are Cedar. Raises Malformed, Invalid."""
+    """Return the policies in the files of a set that are not Cedar; None if all policies are Cedar. Raises Malformed,
+    Invalid.
+    """
     modules = dict(of_kind(files, REGO))
     watching = _packages(modules)
     policies = tuple(watching)
@@ -87,8 +92,9 @@ def read_program(hash: str, files: Mapping[str, str]) -> Program | None:
 
 
 def check_data_names(files: Mapping[str, str]) -> None:
-    """Check that no two files define the same `data.NAME`. Raises Invalid. In a stored set, which is not
-    checked again, the last such file counts.
+    """Check that no two files of a new set define the same `data.NAME`. Raises Invalid.
+
+    Stored sets are not checked again: if two files define the same name, the last file applies.
     """
     file_of: dict[str, str] = {}
     for name, _ in of_kind(files, DATA):
@@ -97,8 +103,8 @@ def check_data_names(files: Mapping[str, str]) -> None:
 
 
 def _packages(modules: Mapping[str, str]) -> dict[str, bool]:
-    """Return the policies of the modules, each with true if it only watches. The engine compares the result
-    with OPA's parser.
+    """Return the names of the policies in Rego modules, each with True if it is in watch mode. The engine compares this
+    result with that of OPA's parser. Raises Malformed, Invalid.
     """
     modes: dict[str, list[str]] = defaultdict(list)
     for name, text in modules.items():
@@ -110,7 +116,7 @@ def _packages(modules: Mapping[str, str]) -> dict[str, bool]:
         if (match := _POLICY.fullmatch(package[0])) is not None:
             modes[match[1]] += _MODE.findall(text)
         elif package[0] == "ostiary" or package[0].startswith("ostiary."):
-            raise Invalid(f"{name}: `{package[0][:100]}` is no name of a policy", hint="package ostiary.NAME")
+            raise Invalid(f"{name}: `{package[0][:100]}` is not a valid name of a policy", hint="package ostiary.NAME")
     for policy, found_modes in modes.items():
         if len(found_modes) > 1 or not {"watch", "enforce"}.issuperset(found_modes):
             raise Invalid(
@@ -121,7 +127,9 @@ def _packages(modules: Mapping[str, str]) -> dict[str, bool]:
 
 
 def _without_strings(name: str, text: str) -> str:
-    """Return the module without strings and comments. Raises Malformed for characters that OPA would change."""
+    """Return the text of a Rego module without its strings and comments. Raises Malformed for characters that OPA would
+    change.
+    """
     if "\0" in text:
         raise Malformed(f"{name}: the module has a NUL character")
     try:
@@ -149,7 +157,9 @@ def _data_name(name: str) -> str:
 
 
 def _data(name: str, text: str) -> str:
-    """Check a data file, and return its text unchanged: a Python float would change its numbers. Raises Malformed."""
+    """Return the text of a data file if it is JSON. The text is returned unchanged, because conversion to Python floats
+    would change numbers. Raises Malformed.
+    """
     try:
         canonical.parse(text, max_bytes=MAX_DATA)
     except Malformed as error:

@@ -1,7 +1,7 @@
-"""Replay of an earlier decision with a policy set, with the facts of that time.
+"""Replay: the decision of a policy set on an earlier request, from the facts that were stored with that request.
 
-The answer is exact, or there is none: a policy may read an argument that was not stored, and a catalogue may be
-deleted.
+The result is exact, or the replay fails. It fails if a policy reads an argument that was not stored, or if a catalogue
+was deleted.
 """
 
 from __future__ import annotations
@@ -25,18 +25,20 @@ from ostiaryd.policy.model.questions import Question, context_of, entity_of, mom
 K = TypeVar("K")
 V = TypeVar("V")
 MAX_CONTEXTS, MAX_RESOURCES = 4096, 256
-"""maximum number of contexts and of resources in the cache"""
+"""maximum number of contexts, and of resources, in the caches of a replay"""
 _decode = msgspec.json.Decoder().decode
 
 
 class Unreplayable(Refused):
-    """A fact that the replay needs was not stored."""
+    """The decision cannot be replayed, because a fact that it needs was not stored."""
 
     code = "unreplayable"
 
 
 class Lacking(Exception):
-    """The text of the catalogue with that digest is not loaded; with it, the same question can be judged."""
+    """The text of the catalogue with the digest `digest` is not loaded. When it is loaded, the replay can be
+    repeated.
+    """
 
     def __init__(self, digest: str) -> None:
         super().__init__(digest)
@@ -44,8 +46,8 @@ class Lacking(Exception):
 
 
 class Replay:
-    """Replays decisions with one policy set. `catalogue` returns the text of a catalogue by its digest, or
-    raises Lacking.
+    """The replays with one policy set. `catalogue` returns the text of a catalogue by its digest, None if the text is
+    not stored, or raises Lacking.
     """
 
     def __init__(self, policies: Policies, rules: ir.PolicySetIR, *, catalogue: Callable[[str], str | None]) -> None:
@@ -55,7 +57,9 @@ class Replay:
         self._contexts: dict[bytes, Record] = {}
 
     def judge(self, posed: Posed, *, at: int) -> Judgement:
-        """Return the judgement on a question that was asked at `at` (microseconds). Raises Unreplayable, Lacking."""
+        """Return the judgement of the policy set on a request that was decided at `at` (microseconds). Raises
+        Unreplayable, Lacking.
+        """
         try:
             if posed.question is not None:
                 return self._question(posed, posed.question, at)
@@ -68,7 +72,9 @@ class Replay:
             raise Unreplayable("the kept facts do not parse") from error
 
     def _call(self, posed: Posed, agent: AgentSeen, tool: ToolSeen, at: int) -> Judgement:
-        """Return the judgement on a call, with the context that `ostiary.decision.access.decide` gave the policies."""
+        """Return the judgement on a call of a tool, with the same context that `ostiary.decision.access.decide`
+        builds.
+        """
         facts, principal = self._facts(tool), self._agent(agent)
         ready = facts.resource.tools.get(tool.tool)
         if ready is None:
@@ -88,8 +94,8 @@ class Replay:
             raise Unreplayable("the risk score was not kept")
 
     def _arguments(self, posed: Posed) -> Record:
-        """Return the stored arguments; hidden arguments are present with a value that no policy reads. Raises
-        Unreplayable.
+        """Return the stored arguments of a call. A hidden argument has an empty value, which no policy reads. Raises
+        Unreplayable if a policy reads an argument that was not stored.
         """
         kept, reads = posed.arguments, self._reads
         if (kept is None or posed.hidden) and (reads is None or (reads if kept is None else reads & {*posed.hidden})):
@@ -108,8 +114,8 @@ class Replay:
         return self._ask(entities, principal, Uid("Action", posed.action), resource.uid, context, read_chain(context))
 
     def _question(self, posed: Posed, question: Question, at: int) -> Judgement:
-        """Return the judgement on a caller's question: registered objects as they were stored, others as the
-        caller stated them.
+        """Return the judgement on an AuthZEN request. Registered entities have their stored attributes; other entities
+        have the properties that the caller stated.
         """
         stated = self._policies.entities
         principal = entity_of(question.subject, stated) if posed.principal is None else self._entity(posed.principal)
@@ -132,7 +138,7 @@ class Replay:
         agents: tuple[Entity, ...],
         approved: Container[str] = (),
     ) -> Judgement:
-        """Return the judgement on the principal and the agents behind it."""
+        """Return the judgement on a request of the principal and of the agents in its delegation chain, `agents`."""
         return self._policies.judge(
             principal.uid,
             action,
@@ -145,7 +151,9 @@ class Replay:
         )
 
     def _elsewhere(self, _: bytes) -> RemoteVerdict:
-        """Return no verdicts for watching policies. Raises Unreplayable if an enforcing remote policy is needed."""
+        """Return no verdicts if all remote policies are in watch mode. Raises Unreplayable if one of them is
+        enforced.
+        """
         if all(self._policies.remote.values()):
             return ()
         raise Unreplayable("the policies are Rego, which is not replayed")
@@ -197,7 +205,9 @@ class Replay:
         return facts
 
     def _context(self, text: msgspec.Raw) -> Record:
-        """Return the context of a text. Cached, since calls with the same token have the same context."""
+        """Return the context in a JSON text. The result is cached, because calls with the same token have the same
+        context.
+        """
         key = bytes(text)
         record = self._contexts.get(key)
         if record is None:
@@ -207,8 +217,8 @@ class Replay:
 
 
 def argument_names(rules: ir.PolicySetIR) -> frozenset[str] | None:
-    """Return the names of the arguments that policies read; None if a policy reads the record of arguments, or
-    the context, as a whole.
+    """Return the names of the arguments that the policies read; None if a policy reads all arguments, or the whole
+    context.
     """
     names: set[str] = set()
     open_ = [condition for policy in rules.policies for condition in policy.conditions]

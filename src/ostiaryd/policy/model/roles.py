@@ -1,6 +1,8 @@
-"""The compiled role policies of a set: the operations of the administration API that a person may use (ADR 79).
+"""Role policies: the policies of a set that decide which operations of the administration API a person may use (ADR
+79).
 
-A policy in mode `watch` does not count. An error in any other role policy denies, as in all decisions.
+A role policy in watch mode does not count. If any other role policy fails, the operation is denied, as in all
+decisions.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from ostiary.decision.access.role_policies import (
 
 
 class RouteFacts(NamedTuple):
-    """A route of the administration API as policies see it."""
+    """The facts about a route of the administration API that role policies see."""
 
     method: str
     path: str
@@ -33,10 +35,10 @@ class RouteFacts(NamedTuple):
     stops: bool
     for_people: bool
     own_area: str = ""
-    """Area of the route; empty: the first part of the path after `/api/v1`."""
+    """Area of the route; if empty, the area is the first part of the path after `/api/v1`."""
 
     def entity(self, scope: str) -> Entity:
-        """Return the route as an entity with that scope."""
+        """Return the Cedar entity of the route. `scope`: the scope that the entity states."""
         operation = f"{self.method} {self.path}"
         parts = self.path.removeprefix("/api/v1").split("/")
         return entity(
@@ -53,7 +55,7 @@ class RouteFacts(NamedTuple):
 
 
 class Holder(NamedTuple):
-    """A person with their roles, and the assurance of their session or token."""
+    """A person with the roles of the person, and the assurance (`acr`, `amr`) of the session or token."""
 
     id: str
     name: str
@@ -62,34 +64,38 @@ class Holder(NamedTuple):
     amr: Collection[str]
 
     def entity(self) -> Entity:
-        """Return the person as an entity, a member of each role."""
+        """Return the Cedar entity of the person, which is a member of each of the roles."""
         attrs: Record = {"id": self.id, "name": self.name}
         return entity(Uid(PERSON, self.id), attrs, [Uid(ROLE, role) for role in self.roles])
 
 
 class Roles:
-    """The role policies of a set. Immutable."""
+    """The compiled role policies of a set. The object never changes."""
 
     def __init__(self, policies: ir.PolicySetIR) -> None:
         role_policies = [policy for policy in policies.policies if is_role_policy(policy)]
         enforced = tuple(policy for policy in role_policies if "mode" not in policy.annotations)
         self._compiled = compile_set(ir.PolicySetIR(enforced))
         self.names = frozenset(name for policy in enforced for name in _roles_of(policy))
-        """the roles that the enforced policies name"""
+        """names of the roles in the policies that are not in watch mode"""
 
     def may_use(self, holder: Holder, route: Entity, *, now: int) -> Verdict:
-        """Return the verdict on the use of a route at `now` (microseconds)."""
+        """Return the verdict on whether a person may use a route at `now` (microseconds)."""
         context: Record = {"acr": holder.acr, "amr": frozenset[object](holder.amr), "now": Datetime(now // 1000)}
         return self._decide(holder, USE_API, route, context)
 
     def may_answer(self, holder: Holder, agent: Entity, *, now: int) -> Verdict:
-        """Return the verdict for a person on answering any question of an agent, at `now` (microseconds)."""
+        """Return the verdict on whether a person may answer the approval requests of an agent at `now`
+        (microseconds).
+        """
         return self._decide(holder, ANSWER, agent, {"now": Datetime(now // 1000)})
 
     def may_consent(
         self, holder: Holder, resource: Entity, *, client: str, is_registered: bool, scopes: Collection[str], now: int
     ) -> Verdict:
-        """Return the verdict for a person on letting a client act for them at a resource, at `now` (microseconds)."""
+        """Return the verdict on whether a person may let a client act for the person at a resource, at `now`
+        (microseconds).
+        """
         context: Record = {
             "client": client,
             "registered": is_registered,
@@ -101,7 +107,9 @@ class Roles:
     def may_have_certificate(
         self, holder: Holder, *, profile: str, names: Collection[str], key_type: str, lifetime_s: int, now: int
     ) -> Verdict:
-        """Return the verdict for a person on having a certificate, at `now` (microseconds)."""
+        """Return the verdict on whether a person may have a certificate with these properties, at `now`
+        (microseconds).
+        """
         context: Record = {
             "profile": profile,
             "names": frozenset[object](names),
@@ -118,7 +126,7 @@ class Roles:
 
 
 def _roles_of(policy: ir.PolicyIR) -> list[str]:
-    """Return the roles that the scope of a policy names."""
+    """Return the names of the roles in the principal scope of a policy."""
     scope = policy.principal
     named = [*(scope.within or ()), *([scope.equals] if scope.equals is not None else [])]
     return [uid.id for uid in named if uid.type == ROLE]

@@ -1,8 +1,8 @@
-"""Safeguards and role policies of the server. A policy set extends them, unless it leaves one out by name with a
-reason.
+"""Safeguards and role policies of the server, which are added to every policy set. A set can leave one out by its name,
+with a reason.
 
-They are stored with the set, as files under `LAYER` and `ROLES_LAYER`, names that no upload can have. A set therefore
-keeps its meaning if a later version of the server has other safeguards or roles.
+The added policies are stored with the set, as files under `LAYER` and `ROLES_LAYER`, which are names that an upload
+cannot have. A set therefore decides the same after an update of the server that changes safeguards or role policies.
 """
 
 from __future__ import annotations
@@ -26,26 +26,30 @@ from ostiaryd.policy.model.lower import lower
 LAYER = "@safeguards/"
 ROLES_LAYER = "@roles/"
 EVERY_PERSON = "role-person"
-"""The role policy that every set extends: a stored set without it predates roles."""
+"""The role policy that no set can leave out. A stored set without it was made before the server had role policies."""
 MAX_TEXT = 64 << 10
-"""Maximum length of a `*.safeguards.toml`, in characters."""
+"""Maximum number of characters of a file `*.safeguards.toml`."""
 
 
 class _LeaveOut(msgspec.Struct, forbid_unknown_fields=True):
-    """A `*.safeguards.toml`: safeguards that do not apply, each with the reason."""
+    """A file `*.safeguards.toml`: the names of the safeguards and roles that the set leaves out, each with the
+    reason.
+    """
 
     leave_out: dict[str, Annotated[str, Meta(min_length=1, max_length=400)]] = {}
 
 
 @functools.cache
 def safeguards() -> dict[str, str]:
-    """Return the text of each safeguard by its id. Cached: a confined process cannot open a file."""
+    """Return the texts of the safeguards by id. The result is cached, because a confined process cannot open files."""
     return _read_folder("safeguards")
 
 
 @functools.cache
 def roles() -> dict[str, str]:
-    """Return the text of each role policy of the server by its id. Cached: a confined process cannot open a file."""
+    """Return the texts of the role policies of the server by id. The result is cached, because a confined process
+    cannot open files.
+    """
     return _read_folder("roles")
 
 
@@ -57,19 +61,19 @@ def _read_folder(name: str) -> dict[str, str]:
 
 @functools.cache
 def role_rules() -> dict[str, ir.PolicyIR]:
-    """Return each role policy of the server in its compiled form, by its id."""
+    """Return the role policies of the server by id, as IR."""
     return {id: lower(text).policies[0] for id, text in roles().items()}
 
 
 @functools.cache
 def safeguard_rules() -> dict[str, ir.PolicyIR]:
-    """Return each safeguard in its compiled form, by its id."""
+    """Return the safeguards by id, as IR."""
     return {id: lower(text).policies[0] for id, text in safeguards().items()}
 
 
 @functools.cache
 def earlier_rules() -> dict[str, list[ir.PolicyIR]]:
-    """Return the safeguards of earlier versions of the server in their compiled form, by their id."""
+    """Return the safeguards of earlier versions of the server by id, as IR; one id can have several versions."""
     folder = package_files("ostiaryd.policy") / "safeguards" / "earlier"
     rules: dict[str, list[ir.PolicyIR]] = {}
     for file in folder.iterdir():
@@ -79,17 +83,19 @@ def earlier_rules() -> dict[str, list[ir.PolicyIR]]:
 
 
 def is_safeguard(policy: ir.PolicyIR) -> bool:
-    """Return whether the policy is an exact copy of a safeguard of this version or an earlier one."""
+    """Return whether a policy equals a safeguard of this version of the server, or of an earlier version."""
     return policy == safeguard_rules().get(policy.id) or policy in earlier_rules().get(policy.id, ())
 
 
 def is_copy(policy: ir.PolicyIR) -> bool:
-    """Return whether the policy is an exact copy of a safeguard or a role policy of the server."""
+    """Return whether a policy equals a safeguard or a role policy of the server."""
     return is_safeguard(policy) or policy == role_rules().get(policy.id)
 
 
 def read_left_out(files: Mapping[str, str]) -> dict[str, str]:
-    """Return the safeguards and roles that the set leaves out, with the reasons. Raises Malformed, Invalid."""
+    """Return the ids of the safeguards and role policies that a set leaves out, each with the reason. Raises Malformed,
+    Invalid.
+    """
     reasons: dict[str, str] = {}
     names = {*safeguards(), *roles()} - {EVERY_PERSON}
     for name, text in of_kind(files, SAFEGUARDS):
@@ -113,7 +119,7 @@ def read_left_out(files: Mapping[str, str]) -> dict[str, str]:
 
 
 def extend(files: Mapping[str, str], left_out: Collection[str]) -> dict[str, str]:
-    """Return the files of a set with every safeguard and role that the set does not leave out."""
+    """Return the own files of a set, with the safeguards and role policies of the server that are not in `left_out`."""
     kept = {
         prefix + id + POLICIES: text
         for prefix, texts in ((LAYER, safeguards()), (ROLES_LAYER, roles()))
@@ -124,12 +130,12 @@ def extend(files: Mapping[str, str], left_out: Collection[str]) -> dict[str, str
 
 
 def own_files(files: Mapping[str, str]) -> dict[str, str]:
-    """Return the files that the owner of the set wrote."""
+    """Return the files of a set without the safeguards and role policies of the server."""
     return {name: text for name, text in files.items() if not name.startswith((LAYER, ROLES_LAYER))}
 
 
 def layer(files: Mapping[str, str]) -> dict[str, str]:
-    """Return the safeguards that the set extends: the text of each by its id."""
+    """Return the texts, by id, of the safeguards of the server that are part of a set."""
     return {
         name.removeprefix(LAYER).removesuffix(POLICIES): text
         for name, text in sorted(files.items())
@@ -138,7 +144,7 @@ def layer(files: Mapping[str, str]) -> dict[str, str]:
 
 
 def role_layer(files: Mapping[str, str]) -> list[str]:
-    """Return the ids of the role policies of the server that the set extends."""
+    """Return the ids of the role policies of the server that are part of a set."""
     return [
         name.removeprefix(ROLES_LAYER).removesuffix(POLICIES) for name in sorted(files) if name.startswith(ROLES_LAYER)
     ]

@@ -1,7 +1,8 @@
-"""Checks of Cedar text before a native parser reads it: limits on size, and on all forms that make the parser recurse.
+"""Checks of Cedar text before the native parser reads the text: limits on its size, and on all forms for which the
+parser recurses.
 
-Cedar's parser works on its call stack and ends the process if the stack overflows: with a stack of 8 MiB, at about 640
-nested brackets or 1,300 operators in a row. The scanner below has Cedar's own tokens for strings and comments.
+Cedar's parser recurses, and a stack overflow ends the process. With a stack of 8 MiB, it overflows at about 640 nested
+brackets, or at 1,300 operators in a row. The scanner of this module reads strings and comments as Cedar does.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ MAX_FILE_BYTES = 1 << 20
 MAX_POLICIES = 5000
 MAX_BRACKETS = 64
 MAX_OPERATORS = 600
-"""maximum number of operators in one policy; an opening bracket counts as one"""
+"""maximum number of operators in one policy; an opening bracket counts as an operator"""
 MAX_SCHEMA_BYTES = 64 << 10
 MAX_SCHEMA_WORDS = 4000
 MAX_SCHEMA_PARENTS = 500
@@ -31,8 +32,8 @@ _TOKEN = re.compile(
 
 
 def check_policies(name: str, text: str) -> int:
-    """Check a file of policies; return an upper limit for their number, the number of semicolons. Raises
-    Malformed, Invalid.
+    """Check the text of a file of policies. Return the number of its semicolons, which is an upper limit for the number
+    of policies. Raises Malformed, Invalid.
     """
     _check_size(name, text, MAX_FILE_BYTES)
     depth = operators = policies = 0
@@ -49,14 +50,16 @@ def check_policies(name: str, text: str) -> int:
                 raise Invalid(f"{_at(name, text, token)}: brackets are nested deeper than {MAX_BRACKETS}")
             if operators > MAX_OPERATORS:
                 message = f"{_at(name, text, token)}: the policy has more than {MAX_OPERATORS} operators"
-                raise Invalid(message, hint="make several policies of it")
+                raise Invalid(message, hint="divide the policy into several policies")
         elif kind == "quote":
             raise Malformed(f"{_at(name, text, token)}: a string does not end")
     return policies
 
 
 def check_schema(name: str, text: str) -> list[str]:
-    """Check a Cedar schema; return its identifiers and operators, in their order. Raises Malformed, Invalid."""
+    """Check the text of a Cedar schema; return its identifiers and operators in the order of the text. Raises
+    Malformed, Invalid.
+    """
     _check_size(name, text, MAX_SCHEMA_BYTES)
     words: list[str] = []
     depth = 0
@@ -82,7 +85,7 @@ def _check_size(name: str, text: str, limit: int) -> None:
     try:
         size = len(text.encode())
     except UnicodeEncodeError:
-        raise Malformed(f"{name}: a lone surrogate is no text") from None
+        raise Malformed(f"{name}: the text has a lone surrogate") from None
     if size > limit:
         raise Invalid(f"{name} has {size} bytes", hint=f"at most {limit}")
 

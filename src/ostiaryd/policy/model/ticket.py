@@ -1,7 +1,8 @@
-"""The ticket of a what-if: its sealed result. A caller who puts the set sends the ticket, which proves the result to
-the gate.
+"""The ticket of a what-if: its result with a MAC. A caller who puts the set sends the ticket, so that the server can
+refuse a set that would change too many verdicts.
 
-A ticket is for one caller and one set, and is valid for ten minutes. It has an HMAC-SHA256 with a key for tickets only.
+A ticket is for one caller and one set, and is valid for ten minutes. Its HMAC-SHA256 has a key that is used only for
+tickets.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ _TAG = 32
 
 
 class Ticket(msgspec.Struct, frozen=True, array_like=True):
-    """The counts of a what-if over the entries from `first` to below `stop`: changed verdicts, and unknown ones."""
+    """The result of a what-if of the set `policy`, over the entries from `first` up to, but not including, `stop`: the
+    number of changed verdicts, and of verdicts that are not known. `made_at`: microseconds since the epoch.
+    """
 
     policy: str
     first: int
@@ -35,19 +38,21 @@ _decode = json_decoder(Ticket)
 
 
 def ticket_key(secret: bytes) -> bytes:
-    """Return a key for tickets only, derived from a secret of the server."""
+    """Return the key for the MACs of tickets, derived from a secret of the server."""
     return hmac.digest(secret, b"ostiary what-if ticket", "sha256")
 
 
 def seal_ticket(ticket: Ticket, *, key: bytes, caller: str) -> str:
-    """Return the ticket as text, bound to its caller by the key."""
+    """Return the text of a ticket for `caller`, with its MAC."""
     body = _encode(ticket)
     return b64u(_tag(key, caller, body) + body)
 
 
 def open_ticket(unverified_ticket: str, *, key: bytes, caller: str, now: int) -> Ticket:
-    """Open a ticket that this server issued to this caller. Raises Invalid, also for an expired ticket."""
-    hint = "ask again what would change"
+    """Return the ticket in a text that this server issued to `caller`. Raises Invalid for any other text, and for an
+    expired ticket.
+    """
+    hint = "run the what-if again"
     try:
         if len(unverified_ticket) > MAX_TICKET:
             raise ValueError

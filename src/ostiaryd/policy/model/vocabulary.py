@@ -1,7 +1,7 @@
 """The vocabulary of a policy set: the types and actions of its schema, read from the text that cedarpy prints.
 
-cedarpy provides no syntax tree of a schema. Its text is regular: each declaration begins a line, indented by two spaces
-within a namespace, and strings are escaped so that none contains a line break.
+cedarpy provides no syntax tree of a schema, but the text that it prints is regular. Each declaration begins on a new
+line, indented by two spaces within a namespace. Strings are escaped, so that no string contains a line break.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _PLAIN = {"n": "\n", "r": "\r", "t": "\t", "0": "\0"}
 
 @dataclass(slots=True)
 class Action:
-    """An action, with the types of its principals and resources."""
+    """An action of a schema, with the types of its principals and of its resources."""
 
     principals: frozenset[str] = frozenset()
     resources: frozenset[str] = frozenset()
@@ -30,15 +30,17 @@ class Action:
 
 @dataclass(slots=True)
 class Vocabulary:
-    """The names of a schema. `types`: each type, with true if it has a string attribute `id`. `actions`: the
-    actions without a namespace, by name.
+    """The names in a schema. `types`: the entity types, each with True if the type has a string attribute `id`.
+    `actions`: the actions without a namespace, by name.
     """
 
     types: dict[str, bool] = field(default_factory=dict)
     actions: dict[str, Action] = field(default_factory=dict)
 
     def actions_of(self, principal: str, resource: str) -> list[str]:
-        """Return the actions for these types, in alphabetical order, without the responses of playbooks."""
+        """Return the names, sorted, of the actions that apply to these types of principal and resource. The responses
+        of playbooks are left out.
+        """
         return sorted(
             name
             for name, action in self.actions.items()
@@ -47,7 +49,7 @@ class Vocabulary:
 
 
 def read_vocabulary(printed_schema: str) -> Vocabulary:
-    """Return the vocabulary of a schema, from the text that cedarpy prints of it."""
+    """Return the vocabulary of a schema, from the text that cedarpy prints for the schema."""
     vocabulary = Vocabulary()
     namespace, type_, action = "", "", Action()
     has_id = ""
@@ -75,7 +77,7 @@ def read_vocabulary(printed_schema: str) -> Vocabulary:
 
 
 def spelled(kind: str, names: Iterable[str]) -> str:
-    """Return the message that there is no type `kind`, with the existing types `names`."""
+    """Return the message of an error for the unknown type `kind`; `names` are the types that exist."""
     return f"there is no type {kind[:100]!a}; there are {', '.join(sorted(names))}"[:400]
 
 

@@ -1,4 +1,6 @@
-"""Comparison of a candidate policy set with the ledger: recorded verdicts and verdicts of a replay, in groups."""
+"""What-if: the comparison of recorded verdicts with the verdicts of a candidate policy set on the same requests.
+Changed verdicts are reported in groups.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +19,15 @@ from ostiaryd.policy.model.replay import Lacking, Replay, Unreplayable
 
 MAX_GROUPS = 500
 MAX_AGENTS = 1000
-"""maximum number of agents that a group counts"""
+"""maximum number of different agents that are counted in one group"""
 MAX_NAMED = 16
-"""maximum number of policies that a group names"""
+"""maximum number of policies that one group names"""
 MAX_WORD = 256
 
 By = Literal["", "agent", "owner"]
 Direction = Literal["allow->deny", "deny->allow"]
 Row = tuple[int, bytes, bytes | None]
-"""The index of an entry, the entry, and the facts that are stored beside it."""
+"""The index of an entry, the entry as JSON, and the facts that are stored beside it (None if there are none)."""
 
 
 class _Detail(msgspec.Struct, gc=False):
@@ -41,7 +43,7 @@ class _Reason(msgspec.Struct, gc=False):
 
 
 class Recorded(msgspec.Struct, gc=False):
-    """The part of an entry that a comparison needs."""
+    """The members of a ledger entry that a comparison needs."""
 
     action: str
     outcome: str = "ok"
@@ -53,7 +55,9 @@ class Recorded(msgspec.Struct, gc=False):
 
 
 class Verdict(NamedTuple):
-    """A verdict of the rules, and the policies that decided it."""
+    """A recorded verdict, the names of the policies that decided it, and the policies that failed, with their
+    errors.
+    """
 
     allowed: bool
     policies: tuple[str, ...]
@@ -66,33 +70,33 @@ _NO_DETAIL = _Detail()
 
 
 def verdicts(entry: Recorded, count: int) -> list[Verdict]:
-    """Return the `count` verdicts of an entry, in their order; empty if the entry does not have them. If an act
-    needs several decisions, only the last one can be a denial.
+    """Return the recorded verdicts of an entry with `count` decisions, in their order; empty if the entry has lost its
+    details. In an act with several decisions, only the last decision can be a denial.
     """
     detail = entry.detail or _NO_DETAIL
     if detail.cut is not None:
-        return []  # the entry was too long, and lost its details
+        return []  # the details were cut from the entry, because the entry was too long
     if entry.action == "decide.batch":
         return [_of_line(line) for line in detail.decisions]
     if entry.outcome in ("allow", "deny"):
         allowed = (detail.verdict or entry.outcome) == "allow"
-    else:  # a token: it may have been refused for another reason, after the policies allowed it
+    else:  # an issuance: the policies may have allowed a token that was refused for another reason
         allowed = not any(reason.code == "access_denied" for reason in entry.reasons)
     last = _verdict(allowed, entry.policies, detail)
     return [last._replace(allowed=True)] * (count - 1) + [last]
 
 
 def _named_policies(entry: Recorded) -> bool:
-    """Return whether policies decided, for an entry without facts. A request that was denied without policies
-    names none.
+    """Return whether policies decided a request whose entry has no facts: the entry names a policy, or contains an
+    allowed decision of a batch. A request that was denied before policies were asked names no policy.
     """
     lines = entry.detail.decisions if entry.detail is not None else []
     return bool(entry.policies) or any(line[0] for line in lines)
 
 
 def _of_line(line: list[Any]) -> Verdict:
-    """Return the verdict in a line of a batch: [allowed, subject, action, .., policies or codes of the reasons,
-    optional details].
+    """Return the verdict in the record of one decision of a batch: `[allowed, subject type, subject id, action,
+    resource type, resource id, policies or reason codes]`, optionally with details at the end.
     """
     if len(line) < 7:
         return Verdict(False, ())
@@ -107,8 +111,9 @@ def _verdict(allowed: bool, policies: list[str], detail: _Detail) -> Verdict:
 class Change(msgspec.Struct, kw_only=True):
     """A group of verdicts that would change in the same way.
 
-    `subject` is an agent, an owner or a type of subjects. `before` and `after` are the policies that decided; `because`
-    is the reason of the new verdict, if there is one. `example` is the index of an entry, `agent` its agent.
+    `subject`: an agent, an owner or a type of subjects. `before`, `after`: the policies that decided and that would
+    decide. `because`: the reason code of the new verdict, or empty. `count`: the number of changed verdicts. `agents`:
+    the number of their agents. `example`: the index of an entry in the group; `agent`: the agent of this entry.
     """
 
     direction: Direction
@@ -124,8 +129,9 @@ class Change(msgspec.Struct, kw_only=True):
 
 
 class Report(msgspec.Struct, kw_only=True):
-    """The result of a what-if. `replayed` is the number of decisions that gave a verdict; `unknown` counts the
-    others, by reason. `ungrouped` is the number of changes beyond the maximum number of groups.
+    """The result of a what-if. `replayed`: the number of decisions that could be replayed. `unknown`: the number of
+    other decisions by reason. `ungrouped`: the number of changed verdicts that are in no group, because there are too
+    many groups.
     """
 
     policy: str
@@ -135,7 +141,7 @@ class Report(msgspec.Struct, kw_only=True):
     to_allow: int
     unknown: dict[str, int]
     altered: list[int]
-    """indexes of entries whose facts do not match the digest in the entry"""
+    """indexes of the entries whose stored facts do not match the digest in the entry"""
     changes: list[Change]
     ungrouped: int
 
@@ -146,7 +152,7 @@ class Report(msgspec.Struct, kw_only=True):
 
 
 class Comparison:
-    """The running comparison with a candidate set. Its memory does not grow with the number of entries."""
+    """A running comparison with a candidate set. Its use of memory does not grow with the number of entries."""
 
     def __init__(self, replay: Replay, *, policy: str, by: By) -> None:
         self._replay, self._policy, self._by = replay, policy, by
@@ -157,8 +163,8 @@ class Comparison:
         self._altered: list[int] = []
 
     def compare(self, rows: Iterable[Row]) -> Iterator[str]:
-        """Compare all decisions of these entries. Yields the digest of each catalogue that it needs before it
-        can continue.
+        """Compare all decisions of these entries. Whenever the text of a catalogue is missing, yield its digest; the
+        caller must load the text before it continues the iteration.
         """
         replayed = 0
         for index, body, facts in rows:
@@ -179,8 +185,8 @@ class Comparison:
         self._counts["replayed"] += replayed
 
     def _decisions(self, index: int, body: bytes, facts: bytes | None) -> list[tuple[Recorded, Posed, Verdict, int]]:
-        """Return the questions of an entry that can be replayed, each with its recorded verdict; count the
-        others as unknown.
+        """Return (entry, request, recorded verdict, time in microseconds) of each decision of an entry that can be
+        replayed. The other decisions are counted as unknown.
         """
         try:
             entry = _decode_entry(body)
@@ -247,7 +253,7 @@ class Comparison:
         return {"": "agent", "agent": principal.id, "owner": principal.owner}[self._by]
 
     def report(self) -> Report:
-        """Return the report, with the largest groups first."""
+        """Return the report of all entries so far, the largest groups first."""
         counts = self._counts
         return Report(
             policy=self._policy,
@@ -263,14 +269,14 @@ class Comparison:
 
 
 def subject_of(posed: Posed) -> str:
-    """Return the id of the subject of the question."""
+    """Return the id of the subject of a request."""
     if isinstance(posed.principal, AgentSeen):
         return posed.principal.id
     return posed.question.subject.id if posed.question else ""
 
 
 def target_of(posed: Posed) -> str:
-    """Return the tool of the call; without one, the action and its resource."""
+    """Return the target of a request as text: for a call `RESOURCE/TOOL`, otherwise the action and its resource."""
     match posed:
         case Posed(question=None, resource=ToolSeen(name=name, tool=tool)):
             return f"{name}/{tool}"
