@@ -32,7 +32,7 @@ async def key(call: Call) -> Reply:
 async def tile(call: Call) -> Reply:
     """Return the tile of hashes or the bundle of entries that the path names (C2SP tlog-tiles).
 
-    If the tree is not yet large enough for the tile, the answer is not found.
+    If the tree is not yet large enough for the tile, the response is 404.
     """
     try:
         tile = parse_path(call.path.removeprefix("/ledger/v1/"))

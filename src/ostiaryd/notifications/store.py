@@ -1,4 +1,4 @@
-"""Tables of webhooks and push subscriptions, and the search for the ledger entries that each has still to deliver."""
+"""Tables of webhooks and push subscriptions, and the search for the ledger entries that each must still deliver."""
 
 from __future__ import annotations
 

@@ -316,7 +316,7 @@ class Streams:
         self._beat_later()
 
     def note_applied(self, resource_id: str, id: str, seq: int, *, ago: int) -> None:
-        """Record that all changes up to `seq` have been in force at a guard since `ago` microseconds.
+        """Record that all changes up to `seq` have been in force at a guard for at least `ago` microseconds.
 
         The guard states an interval instead of a time, so that the guard's clock does not matter. Raises NotFound if
         the resource has no stream with this id.

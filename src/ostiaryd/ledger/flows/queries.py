@@ -1,6 +1,6 @@
 """Reads of the ledger for other packages, and the writes that other packages may do within their own acts.
 
-Each name is a function of the store, under a name that is unique in the package.
+Each function of the store has a name here that is unique in the package.
 """
 
 from ostiaryd.ledger.store import (
