@@ -216,6 +216,6 @@ async def test_a_stream_that_is_stuck_is_seen(world: World, receiver: Receiver, 
     assert delivery.troubles(world.db.read(), now=world.now()) == []
     clock.advance(1)
     (trouble,) = delivery.troubles(world.db.read(), now=world.now())
-    assert trouble == f"{stream['stream_id']}: a signal waits for {STALLED_S + 1} s: the remote server answers 500"
+    assert trouble == f"{stream['stream_id']}: a signal has waited for {STALLED_S + 1} s: the remote server answers 500"
     await push(world)
     assert delivery.troubles(world.db.read(), now=world.now()) == []

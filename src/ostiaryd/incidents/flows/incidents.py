@@ -91,7 +91,7 @@ def close(
     if incident.is_closed and (other := store.waiting(act.tx, incident.agent)) is not None:
         raise Conflict(
             f"incident {other.incident_id} about the same agent is open",
-            hint="decide that incident",
+            hint="decide about that incident first",
             code="incident_open",
         )
     check_text(why, of="reason", limit=MAX_WHY)

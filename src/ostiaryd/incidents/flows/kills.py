@@ -49,7 +49,7 @@ def let_go(act: Act, target: Killed, name: str, *, why: str) -> None:
     stopped = next((one for one in registry.list_stops(act.tx) if (one.target_kind, one.value) == (target, name)), None)
     if stopped is not None and stopped.incident is not None:
         hint = f"run: ostiary incident release {stopped.incident} --as PERSON.json --reason WHY"
-        problem = "an incident made this stop, and a person must decide the incident"
+        problem = "an incident made this stop, and a person must decide about the incident"
         raise Conflict(problem, hint=hint, code="awaits_person")
     registry.lift_stop(act, target, name if stopped is not None else _value(act.tx, target, name))
 

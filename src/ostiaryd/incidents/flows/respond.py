@@ -120,7 +120,7 @@ def respond(act: Act, finding: Finding, limits: Limits) -> Incident | None:
 
 
 def open_incident(act: Act, agent: Agent, *, says: str, risk: int) -> Incident:
-    """Open an incident about the agent; a person must decide the incident. `says`: the cause in words; `risk`: the risk
+    """Open an incident about the agent; a person must decide about it. `says`: the cause in words; `risk`: the risk
     score.
     """
     says = " ".join(says.split())[:MAX_SAYS]
@@ -176,8 +176,8 @@ def carry_out(act: Act, step: Step, limits: Limits | None, pending: HeldBack | N
     """Carry out one response and record it in the incident; return the outcome, or None if the response is already in
     effect.
 
-    `pending`: the reason why a person must decide instead. `limits`: None if a person ordered the response. If a limit
-    prevents a response that halts the agent, the agent is narrowed to reading, if the limits allow that.
+    `pending`: the reason why a person must decide instead. `limits`: None for an explicit order, which has no limit. If
+    a limit prevents a response that halts the agent, the agent is narrowed to reading, if the limits allow that.
     """
     incident, agent, proposal = step.incident, step.agent, step.proposal
     if proposal.response == "alert" or acting.is_done(act.tx, step, now=act.now):
@@ -244,8 +244,8 @@ def _propose(
 
 
 def _go_on(act: Act, incident: Incident, finding: Finding, proposals: Iterable[Proposal], score: int) -> Incident:
-    """Return the incident with the finding's score. Repeat the alert if a playbook proposes one and the last alert is
-    at least `ALERT_EVERY` old.
+    """Store the higher of the incident's risk score and `score`, and return the incident. Repeat the alert if a
+    playbook proposes an alert and the last alert is at least `ALERT_EVERY` old.
     """
     going = replace(incident, risk=max(incident.risk, score))
     is_alert = any(one.response == "alert" for one in proposals)

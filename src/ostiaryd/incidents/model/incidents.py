@@ -85,8 +85,8 @@ class Outcome(StrEnum):
 class Did(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A response that was carried out, or that was not carried out for a reason.
 
-    `says`: the details, or the reason; `task`: the frozen task; `is_ordered`: a person ordered the response, not a
-    playbook.
+    `says`: the details, or the reason; `task`: the frozen task; `is_ordered`: the cause is an explicit order, a signal,
+    or a difference between the state and the ledger, not a playbook.
     """
 
     number: int
@@ -149,8 +149,8 @@ def check_waits(incident: Incident, verb: Verb) -> None:
 
 
 def check_may_close(verb: Verb, by: Caller, *, agents: frozenset[str], persons: frozenset[str]) -> PersonId:
-    """Check that the caller may decide, and return the caller's id. Raises Forbidden for an agent, and for a release by
-    a concerned person.
+    """Check that the caller may decide, and return the caller's id. Raises Forbidden for an agent, and for a concerned
+    person who would release or narrow the agent.
 
     `agents`, `persons`: the agents and persons that are concerned by the incident (`_concerned`).
     """

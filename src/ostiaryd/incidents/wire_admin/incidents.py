@@ -196,8 +196,8 @@ async def show_timeline(call: Call) -> Reply:
 
     The timeline has the agent of the incident, the agents to and from which it delegated, and agents of the same owner
     or model. The timeline begins a day before the incident, and ends an hour after the incident's end. Only callers
-    that may read the ledger see entries, and only callers that may read findings see findings of other agents. A page
-    has at most `limit` entries (200 at most), the responses and notes of the same span of time, and the newest 20
+    that may read the ledger see entries, and only callers that may read findings see findings outside the incident. A
+    page has at most `limit` entries (200 at most), the responses and notes of the same span of time, and the newest 20
     findings of each agent.
     """
     caller, now = call.caller, call.world.now()

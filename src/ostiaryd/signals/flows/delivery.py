@@ -165,5 +165,5 @@ def _trouble(reader: Reader, stream: Stream, *, now: int) -> str:
     if oldest and now - oldest[0][1] > STALLED_S * SECOND:
         waits = (now - oldest[0][1]) // SECOND
         why = stream.failed or ("not polled" if stream.method == POLL else "not tried")
-        return f"a signal waits for {waits} s: {why}"
+        return f"a signal has waited for {waits} s: {why}"
     return f"{stream.lost} signals could not be delivered and were skipped" if stream.lost else ""

@@ -72,8 +72,8 @@ class Effect(StrEnum):
 
 
 class Named(NamedTuple):
-    """The subjects of an event for which its issuer may speak: e-mail addresses, `sub`s of the issuer, and (`ours`) ids
-    of this server's agents and persons.
+    """The subjects of an event for which its issuer may speak: e-mail addresses in lower case, `sub`s of the issuer,
+    and (`ours`) ids of this server's agents and persons.
     """
 
     emails: tuple[str, ...] = ()

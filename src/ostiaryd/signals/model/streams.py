@@ -101,8 +101,8 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_delivery(delivery: Delivery) -> Delivery:
-    """Check the method and the header of a stream's delivery. The address of a push endpoint is checked at each
-    request. Raises Invalid.
+    """Check the method and the header of a stream's delivery. The caller checks the URL of a push endpoint. Raises
+    Invalid.
     """
     if delivery.method == POLL:
         return delivery

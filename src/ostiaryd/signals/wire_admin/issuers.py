@@ -224,7 +224,7 @@ async def _make_stream(
     delivery = {"method": METHODS[new.method]}
     if new.method == "push":
         delivery |= {"endpoint_url": _endpoint(world, id), "authorization_header": secret}
-    url = _url(world, metadata.get("configuration_endpoint"), of="its `configuration_endpoint`")
+    url = _url(world, metadata.get("configuration_endpoint"), of="`configuration_endpoint`")
     body = {"delivery": delivery, "events_requested": list(EVENTS), "description": f"Ostiary, {world.config.issuer}"}
     answer = await request(
         "POST",
