@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.provenance.origins.links import is_odd, link, links
+from ostiary.provenance.origins.links import MAX_READINGS, decode, is_odd, link, links
 from ostiary.provenance.origins.words import is_alone, words
 
 EVEN = [
@@ -138,3 +139,18 @@ def test_a_word_alone_is_the_word_that_a_text_has(word: str) -> None:
 )
 def test_what_may_have_another_spelling_is_no_word_alone(word: str) -> None:
     assert not is_alone(word)
+
+
+def encoded(count: int) -> str:
+    return " ".join(base64.b64encode(f"some text {number:04}".encode()).decode() for number in range(count))
+
+
+def test_a_text_with_more_encoded_parts_than_are_decoded_counts_as_a_link() -> None:
+    assert decode(encoded(MAX_READINGS - 1))[1] is True
+    assert links(encoded(MAX_READINGS - 1)) == set()
+    assert decode(encoded(MAX_READINGS))[1] is False
+    assert len(links(encoded(MAX_READINGS))) == 1, "so a text that hides content among such parts is asked about"
+
+
+def test_no_number_of_encoded_parts_hides_a_form_of_the_whole_text() -> None:
+    assert "ada@home.example" in links(f"{encoded(MAX_READINGS)} ada&#64;home.example")

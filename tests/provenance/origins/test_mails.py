@@ -38,7 +38,7 @@ INVITE = Tool(
     effect=Effect.SHARE,
     confirmed=True,
     kinds={"who": "principal", "mail": "address", "copy": "address", "room": "object", "at": "fixed-time"},
-    arguments={"type": "object", "required": ["mail"]},
+    arguments={"type": "object", "properties": {"mail": {"type": "string"}}, "required": ["mail"]},
 )
 PLAN = (Planned(tool="team/invite"),)
 WORDS = "invite Ada; you find her address on ada.example"

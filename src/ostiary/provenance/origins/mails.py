@@ -44,7 +44,7 @@ def new_mails(memory: Memory, scribe: Scribe, output: object, *, is_named: bool)
     """
     stored = set(memory.mails)
     added: list[bytes] = []
-    for one in _mails(scribe, output):
+    for one in _mails(scribe, output) if len(stored) < MAX_MAILS else ():
         if len(stored) >= MAX_MAILS:
             break
         if scribe.word(one) not in stored:
