@@ -247,10 +247,14 @@ def test_a_guard_may_state_addresses() -> None:
     assert len(added[0].words) <= LABEL_ROOM[MAILS] * 6
 
 
-def test_a_followed_link_is_known_as_such() -> None:
+def read_plans() -> Memory:
     begun = remember(KEY, seed("what is in plans?"))
     text = [{"text": "See https://pages.example/a"}]
-    memory = add_parts(begun, observe_output(begun, "chat/read", READ, {"channel": "plans"}, text))
+    return add_parts(begun, observe_output(begun, "chat/read", READ, {"channel": "plans"}, text))
+
+
+def test_a_followed_link_is_known_as_such() -> None:
+    memory = read_plans()
     assert judge_origins(memory, FETCH, {"url": "https://pages.example/a"})["followed"] is True
     assert "followed" not in judge_origins(memory, FETCH, {"url": "https://pages.example/b"})
     assert "followed" not in judge_origins(memory, FETCH, {"url": "https://pages.example/a", "body": "x"})
@@ -258,9 +262,11 @@ def test_a_followed_link_is_known_as_such() -> None:
 
 @pytest.mark.parametrize("effect", [one for one in Effect if one not in (Effect.READ, Effect.SEND)])
 def test_a_tool_that_stores_or_shares_a_link_does_not_follow_it(effect: Effect) -> None:
-    begun = remember(KEY, seed("what is in plans?"))
-    text = [{"text": "See https://pages.example/a"}]
-    memory = add_parts(begun, observe_output(begun, "chat/read", READ, {"channel": "plans"}, text))
-    hook = Tool(name="hook", effect=effect, confirmed=True, kinds={"url": "address"})
-    judged = judge_origins(memory, hook, {"url": "https://pages.example/a"})
+    judged = judge_origins(read_plans(), structs.replace(FETCH, effect=effect), {"url": "https://pages.example/a"})
+    assert (judged["origin_worst"], "followed" in judged) == ("outside", False)
+
+
+def test_a_tool_that_fetches_no_content_of_third_parties_does_not_follow_a_link() -> None:
+    report = structs.replace(FETCH, outside=False)
+    judged = judge_origins(read_plans(), report, {"url": "https://pages.example/a"})
     assert (judged["origin_worst"], "followed" in judged) == ("outside", False)

@@ -176,6 +176,8 @@ def judge_origins(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> R
     # Of a confirmed change, the owner declared what names a thing. The rest is what the document changes. An address or
     # an account names a recipient in any argument.
     may_lend = tool.confirmed and tool.effect is Effect.CHANGE
+    # A tool that returns no content of third parties does not fetch a page: it sends something to the link.
+    may_follow = tool.effect in _REQUESTS and tool.is_outside
     best, mentioned = NOWHERE + 1, False
     has_followed = has_stated = has_other = False
     from_outside: list[tuple[Kind, object]] = []
@@ -197,7 +199,7 @@ def judge_origins(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> R
                 split = _split(memory, tool, all_leaves)
             value_origin = min(value_origin, split.get(path, NOWHERE))
         is_followed = False
-        if kind is ADDRESS and value_origin > KNOWN and tool.effect in _REQUESTS and _is_all(arguments, value):
+        if kind is ADDRESS and value_origin > KNOWN and may_follow and _is_all(arguments, value):
             value_origin = _of_link(memory, cast(str, value))
             is_followed = value_origin is KNOWN
             has_followed = has_followed or is_followed
