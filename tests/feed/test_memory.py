@@ -16,7 +16,7 @@ from ostiary.protocol import jose
 from ostiary.protocol.errors import Refused
 from ostiary.protocol.jose import JwkSet
 from ostiary.protocol.signed import parse_answer
-from ostiary.provenance.origins import ALL_KINDS, LINK, RETIRED, SLOT, Origin, Part, of_value
+from ostiary.provenance.origins import ALL_KINDS, LINK, MAX_PARTS, RETIRED, SLOT, Origin, Part, of_value
 from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.world import World
 from ostiaryd.policy import flows as policies
@@ -277,7 +277,7 @@ async def test_an_answer_counts_for_its_question_alone(world: World, files: Reso
         {"more": 1},
         {"parts": [[3, 127, "eHh4"]]},
         {"parts": [[9, 1, ""]]},
-        {"parts": [[3, 127, ""]] * 9},
+        {"parts": [[3, 127, ""]] * (MAX_PARTS + 1)},
         {"parts": [[3, 128, ""]]},
     ],
 )

@@ -35,8 +35,8 @@ MARKS = 1 << 13
 KEY_BYTES = 32
 MAX_BYTES = 112 << 10
 """maximum size of a memory in bytes, with the documents and the plan"""
-MAX_PARTS = 8
-"""maximum number of parts that one call of a tool adds"""
+MAX_PARTS = 10
+"""maximum number of parts that one call of a tool adds: two of fields, four of content, one of each kind of label"""
 MAX_FORMS = 128
 """maximum number of stored forms of identifiers in the person's words (`split_identifier`)"""
 MAX_VALUE = 64
