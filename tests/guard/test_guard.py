@@ -340,7 +340,7 @@ def test_a_closed_guard_refuses_every_call(guard: Guard, feeder: Feeder) -> None
 
 
 def test_only_the_credential_of_a_resource_makes_a_guard(tmp_path: Path) -> None:
-    with pytest.raises(Invalid, match="the credential of a resource, and `.*` is none"):
+    with pytest.raises(Invalid, match="the credential of a resource, and `.*` is not a resource"):
         Guard(Credential(Feeder.agent_key, AGENT, ISSUER), spool_dir=tmp_path)
 
 

@@ -114,7 +114,7 @@ async def test_what_is_stopped_says_who_said_so_and_a_person_lets_it_go(world: W
     await push(world, made, idp.token(DISABLED, EMAIL))
     await push(world, made, idp.token(DISABLED, EMAIL))
     (stop,) = registry.list_stops(world.db.read())
-    assert stop.why == f"account-disabled, says {idp.issuer}"
+    assert stop.why == f"account-disabled, according to {idp.issuer}"
     await push(world, made, idp.token(f"{RISC}account-enabled", EMAIL))
     assert len(stopped(world)) == 1, "it is not for the issuer to let go"
 

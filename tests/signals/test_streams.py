@@ -58,7 +58,10 @@ async def test_who_is_stopped_is_told_of_in_the_words_of_the_specification(world
     assert told["sub_id"] == {"format": "iss_sub", "iss": ISSUER, "sub": bot.agent_id}
     event = told["events"][SESSION]
     assert event["event_timestamp"] == told["iat"] == world.now() // SECOND
-    assert event["reason_admin"]["en"] == "all holdings of the agent have ended; it is quarantined (agent.quarantine)"
+    assert (
+        event["reason_admin"]["en"]
+        == "all holdings of the agent have ended; the agent is quarantined (agent.quarantine)"
+    )
     assert "copied" not in str(told), "what a person wrote as the reason is nobody else's"
     body = log.body(world.db.read(), int(told["txn"]))
     assert body is not None
@@ -85,7 +88,7 @@ async def test_a_move_that_ends_its_tokens_is_told_though_the_agent_goes_on(worl
     clock.advance(1)
     await run_act(world, lambda a: registry.set_segment(a, "bot", "lab"), "agent.change")
     (told,) = (await siem.poll(stream)).values()
-    assert "it is active (agent.change)" in told["events"][SESSION]["reason_admin"]["en"]
+    assert "the agent is active (agent.change)" in told["events"][SESSION]["reason_admin"]["en"]
 
 
 async def test_a_key_that_is_revoked_is_a_credential_change(world: World, clock: Clock) -> None:

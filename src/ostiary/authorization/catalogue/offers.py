@@ -17,6 +17,8 @@ MAX_OFFER = 2048
 MAX_VARIABLES = 16
 _EXPRESSION = re.compile(r"\{([^{}]*)\}")
 _SIMPLE = re.compile(r"[A-Za-z0-9_]+")
+_NAMED = re.compile(r"[^A-Za-z0-9_%]?[A-Za-z0-9_%].*", re.DOTALL)
+"""An expression with at least one name behind its operator (RFC 6570 section 2.2)."""
 _SEPARATORS = frozenset("/?#&")
 
 
@@ -86,6 +88,8 @@ def _template(text: str) -> _Template | None:
     """
     literals, expressions = _EXPRESSION.split(text)[::2], _EXPRESSION.findall(text)
     if not 0 < len(expressions) <= MAX_VARIABLES or "" in literals[1:-1]:
+        return None
+    if not all(map(_NAMED.fullmatch, expressions)):
         return None
     if any(mark in literal for literal in literals for mark in "{}"):
         return None
