@@ -83,7 +83,7 @@ demo: $(SETUP) $(CONSOLE) ## start a server with example agents and print what t
 .PHONY: test
 test: check $(CONSOLE) $(NODE) $(CLIENT) $(SITE) frameworks suites openapi browser $(PROXIES) $(CERTBOT) $(GO) $(SOFTHSM) $(MARIADB) ## everything: check, then all tests on SQLite and on PostgreSQL
 	rm -f .pytest_cache/v/cache/lastfailed
-	$(BIN)/pytest -n $(WORKERS) $(PYTEST_ARGS) || $(BIN)/python -m tests.support.alone $$?
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS) || $(BIN)/python -m tests.support.alone $$?
 	if $(PYTHON313) -c "" 2>/dev/null; then $(MAKE) python313 PYTHON313_TESTS=tests/sdk; else echo "$(PYTHON313) is not installed: not tested on it"; fi
 
 .PHONY: python313
@@ -91,11 +91,11 @@ python313: $(SETUP) ## run some tests and the demo on Debian's Python 3.13 (PYTH
 	$(UV) venv --clear --python $(PYTHON313) .python313
 	$(UV) pip install --python .python313/bin/python --require-hashes --no-deps -r requirements/dev.lock
 	$(UV) pip install --python .python313/bin/python --no-deps --no-build-isolation --editable .
-	.python313/bin/python -m pytest -p no:cacheprovider -n $(WORKERS) $(PYTHON313_TESTS) $(PYTEST_ARGS)
+	.python313/bin/python -m pytest -p no:cacheprovider -n $(WORKERS) --dist worksteal $(PYTHON313_TESTS) $(PYTEST_ARGS)
 
 .PHONY: quick
 quick: $(SETUP) ## the tests that take no time
-	$(BIN)/pytest -n $(WORKERS) -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not slow" $(PYTEST_ARGS)
 
 .PHONY: check
 check: $(SETUP) ## style, types and import rules
