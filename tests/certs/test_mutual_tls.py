@@ -160,7 +160,7 @@ async def test_the_certificate_of_the_server_is_renewed_at_two_thirds_of_its_lif
 def test_the_settings_of_tls_exclude_each_other(tmp_path: Path) -> None:
     data_dir = str(tmp_path)
     assert load_config(None, environ={}, data_dir=data_dir, tls="auto").has_tls
-    with pytest.raises(Invalid, match="exclude"):
+    with pytest.raises(Invalid, match="not both"):
         load_config(None, environ={}, data_dir=data_dir, tls="auto", tls_cert="a", tls_key="b")
     with pytest.raises(Invalid, match="needs a TLS certificate"):
         load_config(None, environ={}, data_dir=data_dir, mtls_listen="127.0.0.1:0")

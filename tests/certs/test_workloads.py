@@ -244,7 +244,7 @@ async def test_a_bundle_that_goes_backwards_is_refused_on_record(
     await wire_trust_domains.refresh_due(world)
     after = domain(world)
     assert (after.content, after.sequence, after.refreshed_at) == (before.content, 7, before.refreshed_at)
-    assert f"the sequence {sequence}" in after.failed
+    assert f"the sequence number {sequence}" in after.failed
     entry = newest_entry(world)
     assert (entry.action, entry.outcome, entry.reasons[0].code) == (
         "federation.refresh",
@@ -293,7 +293,7 @@ async def test_redirects_are_followed_for_one_fetch_and_checked(world: World, pu
         ("https://169.254.169.254/bundle", "not public"),
         ("https://127.0.0.1/bundle", "not public"),
         ("/moved", "answers 302"),
-        ("https://[x", "no valid URL"),
+        ("https://[x", "not lead to a valid URL"),
     ):
         publisher.location = location
         await wire_trust_domains.refresh(world, domain(world))

@@ -110,7 +110,7 @@ def test_what_an_identity_provider_says_of_a_person_stops_her_agents_and_others_
         assert (issuer["issuer"], issuer["heard"], issuer["trouble"]) == (idp.issuer, 2, "")
         (stop,) = server.ostiary("kill", "list")
         assert (stop["what"], stop["name"]) == ("owner", olga)
-        assert stop["why"] == f"credential-compromise, says {idp.issuer}"
+        assert stop["why"] == f"credential-compromise, according to {idp.issuer}"
         refused = server.ostiary("audit", "search", "--outcome", "refused", "--action", "signal.receive")
         assert refused[0]["reasons"][0]["code"] == "authentication_failed"
         assert examined(server)["signals"] == "ok"

@@ -274,7 +274,7 @@ def test_secrets_are_copied_in_both_directions_and_a_dry_run_copies_nothing(stor
         ("secret/copied/", "secret/x/", "one of"),
         ("secret/copied/", "backend/bao/x", "both be folders"),
         ("backend/bao/nosuch/", "secret/x/", "empty"),
-        ("transit/x", "backend/bao/x", "begins with"),
+        ("transit/x", "backend/bao/x", "must begin with"),
     ):
         with pytest.raises(AssertionError, match=why):
             sync(source, target)

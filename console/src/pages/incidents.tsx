@@ -229,7 +229,7 @@ export function IncidentPage() {
           <section className="card">
             <h2>What the agent touched</h2>
             {one.blast.touched.length === 0 ? (
-              <p className="muted">No call of the agent was decided shortly before the incident.</p>
+              <p className="muted">No call of the agent has been decided since a day before the incident.</p>
             ) : (
               <table>
                 <thead>

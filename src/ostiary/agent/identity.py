@@ -73,7 +73,7 @@ class Approval:
 
     @property
     def is_open(self) -> bool:
-        """Return whether no person has answered yet."""
+        """Return whether the request still waits for the answer of a person."""
         return self.state == "open"
 
     @property

@@ -214,7 +214,7 @@ def _show(value: Mapping[str, Any], names: Names) -> None:
     for one in value["notes"]:
         _line(one["at"], f"{one['person']}: {one['text']}")
     blast = value["blast"]
-    _heading("calls of the day before" + (", the last of them" if blast["is_cut"] else ""))
+    _heading("calls since a day before" + (", the last of them" if blast["is_cut"] else ""))
     for one in blast["touched"]:
         classes = f", {' '.join(one['data_classes'])}" if one["data_classes"] else ""
         out.print(f"    {one['tool']}  {one['allowed']} allowed, {one['denied']} denied{classes}", markup=False)

@@ -38,13 +38,13 @@ def add(
     expires_in: int | None = None,
     session: Here,
 ) -> None:
-    """Add a key; the other keys stay valid. A pending agent becomes active.
+    """Add a key; the other keys stay valid. A pending agent becomes active. Give one of --generate-key and --jwk.
 
     Args:
         agent: Name or id.
         generate_key: Generate the key and write the private key to this file (0600).
         jwk: Register the public key in this JWK file instead.
-        expires_in: Seconds until the key expires.
+        expires_in: Seconds until the key expires; without, the key does not expire.
     """
     made = key_of(generate=generate_key, jwk=jwk)
     _register(session, f"/agents/{agent}/keys", made, {"expires_in": expires_in})

@@ -182,7 +182,10 @@ class Feed:
 
     @property
     def age(self) -> int:
-        """Return the time since the newest reliable message, in microseconds."""
+        """Return the age of the facts in microseconds: the time since the newest message was sent.
+
+        If that message was late or the clocks disagree, the age is more than `max_age`.
+        """
         return self._tick() - self._heard_at
 
     def current(self) -> Present:

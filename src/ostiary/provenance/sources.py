@@ -99,8 +99,10 @@ def mark_reported(fields: Fields, tool: Tool, sources: Iterable[Source]) -> Fiel
 
 
 def with_sources(catalogue: Catalogue, learned: Iterable[tuple[str, str]]) -> Catalogue:
-    """Return the catalogue with the kind `object` for each learned argument (tool, path). A confirmed tool, and
-    an argument whose origin is already judged, stay unchanged.
+    """Return the catalogue with the argument kind `object` for each learned pair (tool, dotted path of the argument).
+
+    Confirmed tools stay unchanged, and so do arguments to which the catalogue gives a kind in `_CLAIMS`. Pairs of
+    unknown tools are ignored.
     """
     tools = dict(catalogue.tools)
     for name, path in learned:

@@ -25,7 +25,9 @@ group is the prefix.
 """
 _AGENT = re.compile(r"ag_[0-9a-z-]{1,64}")
 _CLAIMED = ("agent", "task", "resource", "tool", "object", "token", "request")
-"""Members of an entry that contain claims of a caller, who may be unauthenticated."""
+"""Members of an entry that a refused caller, who may be unauthenticated, can fill. `redact_credentials` searches them
+for credentials.
+"""
 
 
 class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -100,7 +102,7 @@ class Entry(msgspec.Struct, kw_only=True, omit_defaults=True):
         return self.outcome in ("refused", "error")
 
     def redact_credentials(self) -> None:
-        """Replace this server's credentials in the members that a refused caller can fill by their prefixes."""
+        """Replace each credential of this server by its prefix, in the members that a refused caller can fill."""
         for name in _CLAIMED:
             setattr(self, name, _redact(getattr(self, name)))
         self.reasons = [Reason(one.code, _redact(one.message)) for one in self.reasons]

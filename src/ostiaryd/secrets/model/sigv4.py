@@ -68,7 +68,11 @@ def read_request(
         )
     match = _AUTHORIZATION.fullmatch(authorization)
     if match is None:
-        raise SignatureRefused("the header `Authorization` is not a complete signature", code="incomplete_signature")
+        raise SignatureRefused(
+            f"the header `Authorization` is not {ALGORITHM} with `Credential`, `SignedHeaders` and `Signature`",
+            hint=f"sign the request with {ALGORITHM}",
+            code="incomplete_signature",
+        )
     key_id, day, named_region, service, names, signature = match.groups()
     if (named_region, service) != (region, SERVICE):
         raise SignatureRefused(

@@ -348,8 +348,9 @@ def _is_usual(host: str) -> bool:
 
 
 def _check_grants(metadata: ClientMetadata) -> None:
-    if not metadata.grant_types or len(metadata.grant_types) > len(CLIENT_GRANTS) + 4:
-        raise InvalidClientMetadata("`grant_types` must have 1 to 7 values")
+    most = len(CLIENT_GRANTS) + 4
+    if not 1 <= len(metadata.grant_types) <= most:
+        raise InvalidClientMetadata(f"`grant_types` must have 1 to {most} values")
     if not set(metadata.grant_types) & {AUTHORIZATION_CODE, DEVICE_CODE}:
         hint = f"none of {', '.join(metadata.grant_types)[:200]} can be used without an earlier grant"
         raise InvalidClientMetadata("`grant_types` must have `authorization_code` or the device grant", hint=hint)
