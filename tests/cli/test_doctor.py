@@ -253,7 +253,7 @@ def test_a_background_loop_that_fails_its_rounds(patient: Server, tmp_path: Path
         ostiary.json("task", "start", "--agent", "brief", "--purpose", "tests", "--ttl", 1)
         eventually(lambda: states(patient)["loops"] == "fail")
         check_only_red(patient, "loops")
-        assert "tasks.expire_due" in ostiary("doctor").out
+        assert "expire_due (IntegrityError" in ostiary("doctor").out
     check_states(patient)
 
 

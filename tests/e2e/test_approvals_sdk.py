@@ -323,7 +323,7 @@ def test_the_command_line_asks_and_answers(tmp_path: Path) -> None:
             assert live_server.server.ostiary("approvals", "show", id)["arguments"]["to"] == "ann"
             assert "ostiary person create" in failing(live_server, "approvals", "approve", id, "--reason", "me")
             yes = ("approvals", "approve", id, "--reason", "it is due", "--as", str(key))
-            assert "is accountable for" in failing(live_server, *yes), "she does not"
+            assert "are accountable for" in failing(live_server, *yes), "she does not"
             live_server.api("PUT", f"/teams/{people.team}/members/carol")
             done = live_server.server.ostiary(*yes)
             assert (done["state"], done["reason"]) == ("approved", "it is due")
