@@ -38,11 +38,12 @@ from msgspec.structs import replace
 
 from benchmarks.http_grants import by_table
 from benchmarks.load.agents import FILES, ISSUER, SECOND, config
-from benchmarks.load.calls import Calls, check_calls, counted_calls
+from benchmarks.load.calls import Calls, check_calls
 from benchmarks.load.client import Ran, drive, render
 from benchmarks.load.machine import CLIENT_CORE, SERVER_CORE, cpu_seconds, on_core, print_ceilings
 from benchmarks.load.people import CALLBACK, CHALLENGE, SCOPE, Application, Site, enter_people
 from benchmarks.load.server_under_load import ServerUnderLoad, Wrong, server_under_load
+from harness.call_counts import count_calls
 from ostiary.protocol import dpop, jose
 from ostiaryd.app import build_app
 from ostiaryd.ground.http.edge import Reply
@@ -482,7 +483,7 @@ async def _count(folder: Path) -> None:
 
         async def step(name: str, requests: Sequence[bytes], status: int) -> list[Reply]:
             statements.clear()
-            with counted_calls() if len(requests) == FEW_AT_ONCE else nullcontext() as calls:
+            with count_calls() if len(requests) == FEW_AT_ONCE else nullcontext() as calls:
                 replies = await asyncio.gather(*map(ask, requests))
             if {reply.status for reply in replies} != {status}:
                 raise Wrong(f"{name}: {[reply.status for reply in replies]} {replies[0].body!r}")

@@ -18,9 +18,10 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from benchmarks.load.agents import FILES, FORM, Agent, config, enter, settle
-from benchmarks.load.calls import Calls, check_calls, counted_calls
+from benchmarks.load.calls import Calls, check_calls
 from benchmarks.load.machine import SERVER_CORE, on_core, print_ceilings
 from benchmarks.load.server_under_load import Wrong, measure, server_under_load
+from harness.call_counts import count_calls
 from ostiary.protocol import dpop
 from ostiaryd.app import build_app
 from ostiaryd.ground.world import open_world
@@ -94,7 +95,7 @@ async def _count(folder: Path) -> None:
             """Return the statements and the calls of requests of these agents at once."""
             requests = list(map(render_request, agents))
             statements.clear()
-            with counted_calls() if len(agents) == FEW_AT_ONCE else nullcontext(Counter[str]()) as calls:
+            with count_calls() if len(agents) == FEW_AT_ONCE else nullcontext(Counter[str]()) as calls:
                 await asyncio.gather(*(ask(*request) for request in requests))
             return by_table(statements), calls
 

@@ -1,13 +1,9 @@
-"""Calls of functions while requests are served: a count that the load of the machine does not change."""
+"""The signatures, hand-overs to threads and calls of functions that requests may take."""
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from benchmarks.load.server_under_load import Wrong
 
@@ -26,24 +22,6 @@ class Calls(NamedTuple):
     verifications: int
     signatures: int
     most: int
-
-
-@contextmanager
-def counted_calls() -> Iterator[Counter[str]]:
-    """Count the calls of this thread by the qualified name of the function, built-in functions included."""
-    calls = Counter[str]()
-
-    def note(frame: FrameType, event: str, function: Any) -> None:
-        if event == "call":
-            calls[frame.f_code.co_qualname] += 1
-        elif event == "c_call":
-            calls[function.__qualname__] += 1
-
-    sys.setprofile(note)
-    try:
-        yield calls
-    finally:
-        sys.setprofile(None)
 
 
 def check_calls(name: str, calls: Counter[str], count: int, expected: Calls, *, batches: int) -> None:

@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from harness.call_counts import count_calls
 from harness.registry_fixtures import create_person, newest_entry
 from ostiary.protocol import jose
 from ostiary.protocol.errors import Forbidden
@@ -30,7 +31,7 @@ from tests.support.acme_client import KINDS, MISSING, ROOT, AcmeClient, dns_dige
 from tests.support.alpn_server import alpn_server
 from tests.support.api_fixtures import Answer, reconfigured, send
 from tests.support.certificate_fixtures import make_csr, new_key, put_policies
-from tests.support.work_counts import counting_calls, record_statements
+from tests.support.recorded_statements import record_statements
 
 
 async def test_the_directory_names_every_resource(stage: AcmeStage) -> None:
@@ -138,7 +139,7 @@ async def test_the_work_for_an_order_is_counted(stage: AcmeStage, monkeypatch: p
     client = await stage.client()
     await stage.issued(client, "dns:first.example")  # makes the authorities, and fills the caches
     statements = record_statements(stage.world, monkeypatch)
-    with counting_calls() as calls:
+    with count_calls() as calls:
         done = await stage.issued(client, "dns:second.example")
         assert (await client.post(done.json["certificate"])).status == 200
     assert calls["UnverifiedJws.verify"] == calls["ECPublicKey.verify"] == 6, "one signature for each request"

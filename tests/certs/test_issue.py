@@ -28,7 +28,7 @@ from ostiaryd.registry.store import keys
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import TaskSpec
 from tests.support.certificate_fixtures import issue, new_key, put_policies, read, revoke
-from tests.support.work_counts import record_statements
+from tests.support.recorded_statements import record_statements
 
 HOUR = 3600
 

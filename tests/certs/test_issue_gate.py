@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from harness.call_counts import count_calls
 from harness.registry_fixtures import newest_entry
 from ostiaryd.app import build_app
 from ostiaryd.certs.model.authority import hash_for
@@ -22,8 +23,8 @@ from ostiaryd.ground.world import World, open_world
 from tests.policy.authzen_api import API
 from tests.support.api_fixtures import ISSUER, Answer, Client, register, send
 from tests.support.certificate_fixtures import csr_builder, new_key, put_policies
+from tests.support.recorded_statements import record_statements
 from tests.support.trust_fixtures import nonce_of
-from tests.support.work_counts import counting_calls, record_statements
 
 MEASURED, STEADY = 32, 10
 """Certificates, and statements whose rows a server may read anew at any time."""
@@ -127,7 +128,7 @@ async def test_the_work_for_each_certificate_is_counted(sqlite_client: Client, m
             ask(client, ONE, body, access_token=access_token, proof=proof)
             for body, proof in zip(requests, proofs, strict=True)
         ]
-        with counting_calls() as calls:
+        with count_calls() as calls:
             answers = await asyncio.gather(*asked)
         assert {answer.status for answer in answers} == {201}
         return calls

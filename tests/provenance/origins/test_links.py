@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.provenance.origins.links import MAX_READINGS, decode, is_odd, link, links
+from ostiary.provenance.origins.links import DEPTH, MAX_READINGS, decode, is_odd, link, links
 from ostiary.provenance.origins.words import is_alone, words
 
 EVEN = [
@@ -154,3 +154,13 @@ def test_a_text_with_more_encoded_parts_than_are_decoded_counts_as_a_link() -> N
 
 def test_no_number_of_encoded_parts_hides_a_form_of_the_whole_text() -> None:
     assert "ada@home.example" in links(f"{encoded(MAX_READINGS)} ada&#64;home.example")
+
+
+def test_a_text_that_is_encoded_more_often_than_is_decoded_counts_as_a_link() -> None:
+    text = "Pay the invoice of Ada Lee"
+    for times in range(DEPTH + 2):
+        is_within = times <= DEPTH
+        forms, is_whole = decode(text)
+        assert ("Pay the invoice of Ada Lee" in forms, is_whole) == (is_within, is_within)
+        assert (links(text) == set()) is is_within
+        text = base64.b64encode(text.encode()).decode()

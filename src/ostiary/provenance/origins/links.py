@@ -177,7 +177,7 @@ def is_odd(text: str) -> bool:
 
 def decode(text: str) -> tuple[list[str], bool]:
     """Return the text and its decoded forms, also nested: compatible letters, HTML, percent, base64, hexadecimal
-    and others. The second value is false if there are more forms than MAX_READINGS or MAX_DECODED permit.
+    and others. The second value is false if there are more forms than MAX_READINGS, MAX_DECODED or DEPTH permit.
     """
     if not is_odd(text):
         return [text], True
@@ -187,6 +187,7 @@ def decode(text: str) -> tuple[list[str], bool]:
     while todo:
         reading, depth = todo.pop()
         if depth == DEPTH:
+            is_whole = is_whole and all(decoded in forms for decoded in _decoded(reading))
             continue
         for decoded in _decoded(reading):
             if decoded in forms:

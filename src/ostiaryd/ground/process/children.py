@@ -18,7 +18,7 @@ _LENGTH = struct.Struct(">I")
 _BEGIN = """
 import gc, os, sys
 sys.path[:] = sys.argv[3:]
-gc.set_threshold(200_000)
+gc.set_threshold(200_000)  # imports create few cycles
 os.nice(int(sys.argv[2]))
 from importlib import import_module
 module, _, name = sys.argv[1].partition(":")

@@ -12,8 +12,6 @@ from ostiary.protocol.decoding import convert
 from ostiary.protocol.errors import Invalid
 from ostiaryd.ground.outbound.fetch import check_named
 from ostiaryd.secrets.engines.login_methods import LoginMethod, refuse_members
-from ostiaryd.secrets.flows import login_roles as flows
-from ostiaryd.secrets.flows.callers import VaultCaller
 from ostiaryd.secrets.model.jwt_login import JwtConfig, JwtRole, check_config, check_role
 from ostiaryd.secrets.model.login_role import TOKEN_DEFAULTS, RoleBody
 from ostiaryd.secrets.model.request import VaultRequest, parse_texts
@@ -71,29 +69,22 @@ def _parse_config(request: VaultRequest, private: Collection[str]) -> JwtConfig:
     return config
 
 
-def _change(caller: VaultCaller, changes: dict[str, Any], present: Mapping[str, object]) -> dict[str, object]:
-    """Return the settings of a role: `present`, changed by the members in `changes`. Raises Invalid."""
-    match changes.get("role_type", present.get("role_type", "oidc")):
+def _check(settings: Mapping[str, object]) -> None:
+    match settings.get("role_type", "oidc"):
         case "jwt":
-            pass
+            check_role(convert(settings, JwtRole))
         case "oidc":
             raise Invalid("`role_type` oidc, which is the default of Vault, is not supported", hint="set role_type=jwt")
         case other:
             raise Invalid(f"invalid 'role_type': {str(other)[:64]}", hint="set role_type=jwt")
-    for name in ("allowed_redirect_uris", "bound_audiences"):
-        if name in changes:
-            changes[name] = parse_texts(changes[name])
-    unset = {name: changes.pop(name) for name in _LEEWAYS if changes.get(name) in (-1, "-1")}
-    settings = flows.change_settings(caller, changes, present, durations=_LEEWAYS)
-    settings |= dict.fromkeys(unset, -1)
-    check_role(convert(settings, JwtRole))
-    return settings
 
 
 METHOD = LoginMethod(
     folder="role",
     body=_Role,
-    change=_change,
+    check=_check,
+    lists=("allowed_redirect_uris", "bound_audiences"),
+    leeways=_LEEWAYS,
     parse_config=_parse_config,
     config_defaults={
         "oidc_client_id": "",

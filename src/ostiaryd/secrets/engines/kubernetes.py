@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
 
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import asdict
@@ -11,11 +10,9 @@ from msgspec.structs import asdict
 from ostiary.protocol.decoding import convert
 from ostiaryd.ground.outbound.fetch import check_named
 from ostiaryd.secrets.engines.login_methods import LoginMethod, refuse_members
-from ostiaryd.secrets.flows import login_roles as flows
-from ostiaryd.secrets.flows.callers import VaultCaller
 from ostiaryd.secrets.model.kubernetes_login import KubernetesConfig, KubernetesRole, check_config, check_role
 from ostiaryd.secrets.model.login_role import TOKEN_DEFAULTS, RoleBody
-from ostiaryd.secrets.model.request import VaultRequest, parse_texts
+from ostiaryd.secrets.model.request import VaultRequest
 
 _LISTS = ("bound_service_account_names", "bound_service_account_namespaces")
 _UNSUPPORTED_CONFIG = {
@@ -47,20 +44,15 @@ def _parse_config(request: VaultRequest, private: Collection[str]) -> Kubernetes
     return config
 
 
-def _change(caller: VaultCaller, changes: dict[str, Any], present: Mapping[str, object]) -> dict[str, object]:
-    """Return the settings of a role: `present`, changed by the members in `changes`. Raises Invalid."""
-    for name in _LISTS:
-        if name in changes:
-            changes[name] = parse_texts(changes[name])
-    settings = flows.change_settings(caller, changes, present)
+def _check(settings: Mapping[str, object]) -> None:
     check_role(convert(settings, KubernetesRole))
-    return settings
 
 
 METHOD = LoginMethod(
     folder="role",
     body=_Role,
-    change=_change,
+    check=_check,
+    lists=_LISTS,
     parse_config=_parse_config,
     config_defaults={
         "disable_iss_validation": True,

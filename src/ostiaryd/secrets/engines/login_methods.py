@@ -31,24 +31,29 @@ from ostiaryd.secrets.model.request import (
     VaultMethod,
     VaultRequest,
     is_set,
+    parse_texts,
 )
 
 
 class LoginMethod(NamedTuple):
     """The handling of the configuration and the roles of the login methods of one type.
 
-    `folder`: the first segment of the path of a role. `body`: the type of a request that writes a role. `change`:
-    returns the new settings of a role from the members of a request and the present settings. `parse_config`: returns
-    the checked configuration in a request, for the private hosts that the operator permits; None for a method without a
-    configuration. `config_defaults`, `role_defaults`: the values of members that no request has set.
+    `folder`: the first segment of the path of a role. `body`: the type of a request that writes a role. `check`: checks
+    the settings of a role, and raises Invalid. `parse_config`: returns the checked configuration in a request, for the
+    private hosts that the operator permits; None for a method without a configuration. `config_defaults`,
+    `role_defaults`: the values of members that no request has set.
     """
 
     folder: str
     body: type[RoleBody]
-    change: Callable[[VaultCaller, dict[str, Any], Mapping[str, object]], dict[str, object]]
+    check: Callable[[Mapping[str, object]], None]
     role_defaults: Mapping[str, Any]
     parse_config: Callable[[VaultRequest, Collection[str]], Struct] | None = None
     config_defaults: Mapping[str, Any] = {}
+    lists: Collection[str] = ()
+    """members of a role that are lists, or texts with commas between them"""
+    leeways: Collection[str] = ()
+    """members of a role that are durations, or -1 for none"""
     unsupported: Mapping[str, str] = {}
     """members of a role that are refused if they are set, each with the reason"""
 
@@ -116,9 +121,24 @@ def _read(method: LoginMethod, mount: str, name: str, act: Act, caller: VaultCal
 
 
 def _put(method: LoginMethod, mount: str, name: str, changes: dict[str, Any], act: Act, caller: VaultCaller) -> Answer:
-    role = flows.put_role(act, caller, mount, name, partial(method.change, caller, changes), role_id=name)
+    role = flows.put_role(act, caller, mount, name, partial(_change, method, caller, changes), role_id=name)
     flows.renew_authority(act, caller, role)
     return Answer(status=204)
+
+
+def _change(
+    method: LoginMethod, caller: VaultCaller, changes: Mapping[str, Any], present: Mapping[str, object]
+) -> dict[str, object]:
+    """Return the settings of a role: `present`, with the changes of a request. Raises Invalid."""
+    without = {name for name in method.leeways if changes.get(name) in (-1, "-1")}
+    stated = {
+        name: parse_texts(value) if name in method.lists else value
+        for name, value in changes.items()
+        if name not in without
+    }
+    settings = flows.change_settings(caller, stated, present, durations=method.leeways) | dict.fromkeys(without, -1)
+    method.check(settings)
+    return settings
 
 
 def _delete(mount: str, name: str, act: Act, caller: VaultCaller) -> Answer:
