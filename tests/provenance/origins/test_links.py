@@ -164,3 +164,20 @@ def test_a_text_that_is_encoded_more_often_than_is_decoded_counts_as_a_link() ->
         assert ("Pay the invoice of Ada Lee" in forms, is_whole) == (is_within, is_within)
         assert (links(text) == set()) is is_within
         text = base64.b64encode(text.encode()).decode()
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        (
+            "Your tracking link… https://t.example/?u=https%3A%2F%2Fa.example%2F%3Fq%3Da%2520b &amp; more",
+            "Your tracking link... https://t.example/?u=https://a.example/?q=a b & more",
+        ),
+        (r"ﬁnd \x41&#98;c%64 at a[.]example", "find Abcd at a.example"),
+        ('{"html": "<p>\\u00e9&nbsp;\\u2026</p>", "to": "https://x.example/a%20b"}', None),
+    ],
+)
+def test_encodings_side_by_side_are_not_within_each_other(text: str, plain: str | None) -> None:
+    forms, is_whole = decode(text)
+    assert is_whole
+    assert plain is None or plain in forms

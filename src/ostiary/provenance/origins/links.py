@@ -15,6 +15,7 @@ import html
 import re
 import unicodedata
 from collections.abc import Iterator
+from itertools import chain
 from urllib.parse import unquote, urlsplit
 
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443, "ftp": 21}
@@ -177,29 +178,38 @@ def is_odd(text: str) -> bool:
 
 def decode(text: str) -> tuple[list[str], bool]:
     """Return the text and its decoded forms, also nested: compatible letters, HTML, percent, base64, hexadecimal
-    and others. The second value is false if there are more forms than MAX_READINGS, MAX_DECODED or DEPTH permit.
+    and others. The second value is false if there are more forms than MAX_READINGS or MAX_DECODED permit, or if the
+    text is encoded more than DEPTH times.
     """
     if not is_odd(text):
         return [text], True
     forms = {text: None}
-    todo = [(text, 0)]
+    parts: dict[str, list[str]] = {}
     room, is_whole = MAX_DECODED, True
-    while todo:
-        reading, depth = todo.pop()
-        if depth == DEPTH:
-            is_whole = is_whole and all(decoded in forms for decoded in _decoded(reading))
-            continue
-        for decoded in _decoded(reading):
-            if decoded in forms:
+    for decoded_kinds in (_decoded_at_once, _decoded):
+        seen, todo = {text}, [(text, 0)]
+        while todo:
+            reading, depth = todo.pop()
+            if depth == DEPTH and decoded_kinds is _decoded:
                 continue
-            if len(forms) >= MAX_READINGS:
-                return [*forms], False
-            if len(decoded) > room:
-                is_whole = False
-                continue
-            room -= len(decoded)
-            forms[decoded] = None
-            todo.append((decoded, depth + 1))
+            if reading not in parts:
+                parts[reading] = [*_decoded_parts(reading)]
+            for decoded in chain(decoded_kinds(reading), parts[reading]):
+                if decoded in seen:
+                    continue
+                if depth == DEPTH:
+                    is_whole = False
+                    break
+                seen.add(decoded)
+                if decoded not in forms:
+                    if len(forms) >= MAX_READINGS:
+                        return [*forms], False
+                    if len(decoded) > room:
+                        is_whole = False
+                        continue
+                    room -= len(decoded)
+                    forms[decoded] = None
+                todo.append((decoded, depth + 1))
     return [*forms], is_whole
 
 
@@ -208,17 +218,51 @@ def readings(text: str) -> list[str]:
     return decode(text)[0]
 
 
+def _decoded_at_once(text: str) -> Iterator[str]:
+    """Yield the text with the encodings of all kinds decoded once, one kind after the other. So a text with a link, an
+    entity and an ellipsis is encoded once, and not three times.
+    """
+    for decoded_kind in _KINDS:
+        text = decoded_kind(text)
+    yield text
+
+
 def _decoded(text: str) -> Iterator[str]:
-    if not text.isascii() or "\xad" in text:
-        yield plainest(text)
-    if "&" in text and ";" in text:
-        yield html.unescape(text)
-    if "%" in text:
-        yield unquote(text)
+    """Yield the text with the encodings of one kind decoded once, for each kind."""
+    for decoded_kind in _KINDS:
+        yield decoded_kind(text)
+
+
+def _decoded_letters(text: str) -> str:
+    return plainest(text) if not text.isascii() or "\xad" in text else text
+
+
+def _decoded_html(text: str) -> str:
+    return html.unescape(text) if "&" in text and ";" in text else text
+
+
+def _decoded_percent(text: str) -> str:
+    return unquote(text) if "%" in text else text
+
+
+def _decoded_dots(text: str) -> str:
     if ("[" in text or "(" in text or "{" in text or "xxp" in text.lower()) and _DEFANGED.search(text):
-        yield _DOT.sub(".", _HXXP.sub("http", text))
+        return _DOT.sub(".", _HXXP.sub("http", text))
+    return text
+
+
+def _decoded_escapes(text: str) -> str:
     if "\\" in text:
-        yield _ESCAPE.sub(lambda m: chr(int(m[3], 8) if m[3] else int(m[1] or m[2], 16)), text)
+        return _ESCAPE.sub(lambda m: chr(int(m[3], 8) if m[3] else int(m[1] or m[2], 16)), text)
+    return text
+
+
+_KINDS = (_decoded_letters, _decoded_html, _decoded_percent, _decoded_dots, _decoded_escapes)
+"""decoders of encodings of a whole text, each of one kind; each returns the text itself if it has none of that kind"""
+
+
+def _decoded_parts(text: str) -> Iterator[str]:
+    """Yield the decoded parts of a text: those in base64, and those in hexadecimal."""
     for run in text.split():
         if len(run) >= MIN_ENCODED:
             for match in _B64.finditer(run):
