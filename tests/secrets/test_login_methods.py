@@ -76,6 +76,10 @@ async def refusal(bot: VaultAgent, mount: str, body: dict[str, Any], made: Made 
     return answer.status, str(answer.json["errors"][0])
 
 
+async def status(worker: VaultAgent) -> int:
+    return await worker.status("GET", "auth/token/lookup-self", address=PROXY)
+
+
 async def look(worker: VaultAgent) -> dict[str, Any]:
     shown: dict[str, Any] = (await done(worker, "GET", "auth/token/lookup-self", address=PROXY))["data"]
     return shown
@@ -115,7 +119,7 @@ async def test_a_certificate_acts_as_the_agent_that_wrote_the_role(world: World,
     assert "2 roles admit it" in (await refusal(far, "tls", {}, made))[1]
     await log_in(far, "tls", {}, other)
     await done(far, "DELETE", "auth/tls/certs/web")
-    assert await worker.status("GET", "auth/token/lookup-self", address=PROXY) == 403
+    assert await status(worker) == 403
 
 
 async def test_a_role_of_certificates_has_anchors_and_known_members(world: World, far: VaultAgent) -> None:
@@ -151,7 +155,7 @@ async def test_a_token_ends_with_the_certificate_that_got_it(world: World, far: 
     await look(worker)
     await log_in(far, "tls", {"name": "web"}, made)
     clock.advance(1)
-    assert await worker.status("GET", "auth/token/lookup-self", address=PROXY) == 403
+    assert await status(worker) == 403
     assert "expired" in (await refusal(far, "tls", {"name": "web"}, made))[1]
 
 
@@ -160,13 +164,22 @@ async def test_a_certificate_of_this_server_logs_in_until_it_is_revoked(world: W
     await put_policies(
         world, f'{POLICIES}@id("all") permit (principal is Agent, action, resource is Secret);{certificates}'
     )
-    issued = await issue(world, agent=far.client.id)
-    made = Made(x509.load_der_x509_certificate(issued.certificate.der), None)
-    pem = "".join(map(DER_cert_to_PEM_cert, issued.chain))
+    issued = [await issue(world, agent=far.client.id) for _ in range(2)]
+    made, kept = (Made(x509.load_der_x509_certificate(one.certificate.der), None) for one in issued)
+    pem = "".join(map(DER_cert_to_PEM_cert, issued[0].chain))
     await done(far, "POST", "sys/auth/tls", {"type": "cert"})
-    await done(far, "POST", "auth/tls/certs/own", {"certificate": pem})
-    await log_in(far, "tls", {"name": "own"}, made)
-    await revoke(world, issued.certificate.serial)
+    orphans = 'path "auth/token/create-orphan" { capabilities = ["create", "update", "sudo"] }'
+    await done(far, "POST", "sys/policies/acl/orphans", {"policy": orphans})
+    await done(far, "POST", "auth/tls/certs/own", {"certificate": pem, "token_policies": "default,orphans"})
+    workers = [await log_in(far, "tls", {"name": "own"}, one) for one in (made, kept)]
+    for worker in (*workers,):
+        child = VaultAgent(far.client, far.name)
+        created = await done(worker, "POST", "auth/token/create-orphan", {}, address=PROXY)
+        child.token = created["auth"]["client_token"]
+        workers.append(child)
+    assert [await status(worker) for worker in workers] == [200] * 4
+    await revoke(world, issued[0].certificate.serial)
+    assert [await status(worker) for worker in workers] == [403, 200, 403, 200]
     assert "was revoked" in (await refusal(far, "tls", {"name": "own"}, made))[1]
 
 
@@ -310,7 +323,7 @@ async def test_a_service_account_acts_as_the_agent_that_wrote_the_role(
     cluster.audiences = ["other"]
     assert "audience" in (await refusal(far, "k8s", {"role": "shop", "jwt": jwt}))[1]
     await act(world, "agent.suspend", lambda a: registry.set_agent_state(a, far.name, Verb.SUSPEND))
-    assert await worker.status("GET", "auth/token/lookup-self", address=PROXY) == 403
+    assert await status(worker) == 403
 
 
 async def test_the_cluster_decides_whose_token_it_is(far: VaultAgent, cluster: Cluster) -> None:
@@ -374,7 +387,7 @@ async def test_a_method_names_a_cluster_that_the_operator_opens(far: VaultAgent,
         assert await far.status("POST", "auth/k8s/role/more", {**bounds, **wrong}) == 400, wrong
     await look(worker)
     await done(far, "POST", "auth/k8s/config", {"kubernetes_host": cluster.url})
-    assert await worker.status("GET", "auth/token/lookup-self", address=PROXY) == 403, "another cluster's word"
+    assert await status(worker) == 403, "another cluster's word"
 
 
 @pytest.mark.parametrize(

@@ -437,6 +437,18 @@ async def test_a_revoked_certificate_ends_the_tokens_that_were_obtained_with_it(
     assert shown == live
 
 
+@pytest.mark.parametrize("is_demanded", [False, True])
+async def test_no_token_is_bound_to_a_revoked_certificate_of_this_server(tls: TlsClient, is_demanded: bool) -> None:
+    made = await issued_here(tls)
+    await tls.register(bound=is_demanded)
+    await revoke(tls.world, f"{made.certificate.serial_number:032x}")
+    asserted = {"client_assertion_type": ASSERTION_TYPE, "client_assertion": tls.client.assertion()}
+    proofs = [proof(tls, tls.client.key)] if is_demanded else []
+    refused = await tls.ask(made, *proofs, **asserted)
+    assert (refused.status, refused.error) == (401, "invalid_client"), refused.body
+    assert "the certificate was revoked" in refused.json["error_description"]
+
+
 # --- registration
 
 

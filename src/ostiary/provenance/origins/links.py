@@ -187,7 +187,7 @@ def decode(text: str) -> tuple[list[str], bool]:
     parts: dict[str, list[str]] = {}
     room, is_whole = MAX_DECODED, True
     for decoded_kinds in (_decoded_at_once, _decoded):
-        seen, todo = {text}, [(text, 0)]
+        collected, todo = {text}, [(text, 0)]
         while todo:
             reading, depth = todo.pop()
             if depth == DEPTH and decoded_kinds is _decoded:
@@ -195,12 +195,12 @@ def decode(text: str) -> tuple[list[str], bool]:
             if reading not in parts:
                 parts[reading] = [*_decoded_parts(reading)]
             for decoded in chain(decoded_kinds(reading), parts[reading]):
-                if decoded in seen:
+                if decoded in collected:
                     continue
                 if depth == DEPTH:
                     is_whole = False
                     break
-                seen.add(decoded)
+                collected.add(decoded)
                 if decoded not in forms:
                     if len(forms) >= MAX_READINGS:
                         return [*forms], False

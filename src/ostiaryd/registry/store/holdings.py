@@ -79,6 +79,7 @@ _END = {
             "id = :root",
             f"agent = {_of_root('agent')} and client_jkt = {_of_root('jkt')} and kind <> 'certificate'",
             f"jkt = {_of_root('ath')} and {_OTHER_CLIENT}",
+            f"client_jkt = {_of_root('ath')} and {_OTHER_KEY} and kind <> 'certificate'",
         )
     ),
     Root.AGENT: sql(_end("agent = :root", tasks=_TASKS_OF_AGENT)),

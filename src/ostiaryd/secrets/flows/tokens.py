@@ -217,12 +217,14 @@ def list_login_roles(reader: Reader, mount: str) -> list[LoginRole]:
 
 class RoleLogin(NamedTuple):
     """A login that a role admits: its user, and the metadata of its token. `end`: the time (microseconds) at which the
-    token ends at the latest; None: no limit except the end of the role's authority.
+    token ends at the latest; None: no limit except the end of the role's authority. `certificate`: the thumbprint
+    (`x5t#S256`) of the client certificate of the login, with whose revocation the token ends; None without one.
     """
 
     user: str
     metadata: dict[str, str]
     end: int | None = None
+    certificate: str | None = None
 
 
 def login_by_role(
@@ -260,6 +262,7 @@ def login_by_role(
         metadata={**admitted.metadata, "role": role.name},
         display_name=f"{method.path.removeprefix('auth/')}-{admitted.user}",
         end=admitted.end,
+        certificate=admitted.certificate,
         address=address,
         config=config,
     )
@@ -288,7 +291,7 @@ def admit_certificate(act: Act, role: LoginRole, shown: ClientCertificate) -> Ro
     if not admits(settings, certificate):
         raise LoginRefused("invalid certificate: the role does not admit its names")
     metadata = {"cert_name": role.name, **describe(certificate)}
-    return RoleLogin(settings.display_name or role.name, metadata, expiry_of(certificate))
+    return RoleLogin(settings.display_name or role.name, metadata, expiry_of(certificate), shown.thumbprint)
 
 
 def _log_in_by_role(
@@ -304,6 +307,7 @@ def _log_in_by_role(
     address: str,
     config: Config,
     end: int | None = None,
+    certificate: str | None = None,
 ) -> Login:
     """Issue a token with the authority in `secret_id`: a secret ID of AppRole, or the authority of a role. Return the
     token. Raises LoginRefused.
@@ -337,7 +341,9 @@ def _log_in_by_role(
     )
     seconds = settings.token_ttl or method.default_ttl or DEFAULT_S
     network = network_of_address(address)
-    return issue_token(act, grant, network=network, seconds=seconds, options=options, config=config)
+    return issue_token(
+        act, grant, network=network, client_jkt=certificate, seconds=seconds, options=options, config=config
+    )
 
 
 def create_child(

@@ -318,20 +318,25 @@ def check_shown(act: Act, shown: ClientCertificate, anchors: Sequence[x509.Certi
     """
     certificate = parse_shown(shown)
     check_path(certificate, shown, anchors, now=act.now)
+    _check_not_ended(act, certificate)
+    return certificate
+
+
+def _check_not_ended(act: Act, certificate: x509.Certificate) -> None:
     for prefix in ("ct_", "mc_"):
         holding = registry.get_holding(act.tx, f"{prefix}{certificate.serial_number:032x}")
         if holding is not None and not holding.is_live(act.now):
             raise InvalidCertificate("the certificate was revoked", hint="get a new one")
-    return certificate
 
 
 def check_bindable(act: Act, client_id: str, shown: ClientCertificate) -> None:
-    """Check that a token of a client may be bound to a certificate: neither the certificate nor its key belongs to
-    another client. Raises InvalidClient.
+    """Check that a token of a client may be bound to a certificate: this server has not ended the certificate, and
+    neither the certificate nor its key belongs to another client. Raises InvalidClient.
     """
     try:
         certificate = parse_shown(shown)
         check_time(certificate, now=act.now)
+        _check_not_ended(act, certificate)
     except InvalidCertificate as refusal:
         raise InvalidClient(f"mutual TLS: {refusal.message}", hint=refusal.hint) from None
     if store.holder(act.tx, shown.thumbprint) not in (None, client_id):
