@@ -221,6 +221,31 @@ def test_a_person_decides_about_incidents(live_server: ServerFixture, chromium: 
     assert chromium.evaluate("window.attacked === undefined && !document.querySelector('img[src=x]')")
 
 
+def test_a_person_rotates_the_secrets_that_the_agent_of_an_incident_read(chromium: Chromium, tmp_path: Path) -> None:
+    with own_server(tmp_path) as server:
+        reads = '@id("secrets") permit (principal is Agent, action, resource is Secret);'
+        server.api("POST", "/policies", {"files": FILES | {"secrets.cedar": reads}})
+        site = enter_console(server, chromium, "rhea", "administrator")
+        name, credential = server.agent()
+        path = f"secret/agents/{name}/shop"
+        server.api("POST", "/secrets/put", {"path": path, "data": {"key": "x"}})
+        with Agent.from_credential(credential) as agent:
+            assert agent.secret(path).data == {"key": "x"}
+        incident = server.api("POST", "/kill", {"what": "agent", "name": name, "why": "it lies"})["incident"]
+        certificate = {"serial": "0a1b", "names": [f"shop.example {ATTACK}"], "not_after": 4_000_000_000}
+        changed = f'"certificates":[{json.dumps(certificate)}]'
+        chromium.tamper(f"**/api/v1/incidents/{incident}", '"certificates":[]', changed)
+        chromium.goto(f"{site}/console/incidents/{incident}")
+        chromium.wait_for("[aria-label='Secrets, leases and certificates'] li:has-text('0a1b')")
+        assert ATTACK in chromium.text("main")
+        examine_page(chromium, "console-incident-secrets")
+        chromium.be_honest()
+        chromium.click("text=Rotate the secrets")
+        confirm(chromium, "Rotate the secrets")
+        chromium.wait_for(f"[role=status]:has-text('Replace these yourself: {path}')")
+        assert server.entries(action="incident.rotate")[0]["detail"]["to_replace"] == [path]
+
+
 def _open_question(chromium: Chromium, site: str, ask: Callable[[], bool]) -> None:
     """Ask, and open the request that waits then."""
     assert not ask()

@@ -4,12 +4,13 @@ import { useInfiniteQuery, useMutation, useQuery } from "@tanstack/react-query";
 import { Link, useParams } from "@tanstack/react-router";
 import { type ReactNode, useState } from "react";
 import { get, post } from "../api";
-import { Badge, count, Empty, Loading, More, PageHead, Problem, sentence, Time } from "../parts/basics";
+import { Badge, count, Empty, Loading, More, PageHead, Problem, sentence, Time, type Tone } from "../parts/basics";
 import { bundleIncident } from "../parts/bundle";
 import { Columns } from "../parts/charts";
 import { download } from "../parts/download";
 import { ActionDialog } from "../parts/dialog";
 import { Facts } from "../parts/entries";
+import { Row } from "../parts/sections";
 import { type Note, Notes, Timeline } from "../parts/timeline";
 import { type Incident, whileLive } from "../queries";
 import { useMay } from "../session";
@@ -21,7 +22,11 @@ interface IncidentDetail extends Incident {
   blast: {
     touched: { resource: string; tool: string; allowed: number; denied: number; data_classes: string[] }[];
     reachable: { scopes: string[]; data_classes: string[] };
-    secrets: { read: { path: string; is_renewed: boolean }[] };
+    secrets: {
+      read: { path: string; read_at: number; is_canary: boolean; is_renewed: boolean; can_rotate: boolean }[];
+      leases: { lease_id: string; database: string; expires_at: number }[];
+    };
+    certificates: { serial: string; names: string[]; not_after: number }[];
     delegated_to: string[];
     acted_for: string[];
     alike: { owner: string[]; model: string[]; tool: string[] };
@@ -255,6 +260,7 @@ export function IncidentPage() {
               </table>
             )}
           </section>
+          <Credentials incident={one} />
         </div>
         <div className="third stack">
           <section className="card">
@@ -324,7 +330,86 @@ function Responses({ acts }: { acts: IncidentDetail["acts"] }) {
   );
 }
 
-/** Agents and secrets that the incident may concern too. */
+/** The secrets that the agent read, and the leases and certificates that it has. */
+function Credentials({ incident: { incident_id: id, agent, blast } }: { incident: IncidentDetail }) {
+  const may = useMay();
+  const [isAsking, setAsking] = useState(false);
+  const [rotated, setRotated] = useState<Rotated | null>(null);
+  const { read, leases } = blast.secrets;
+  const exposed = read.filter((one) => !one.is_renewed && !one.is_canary);
+  return (
+    <section className="card gap" aria-label="Secrets, leases and certificates">
+      <div className="card-head">
+        <h2>Secrets, leases and certificates</h2>
+        {exposed.length + leases.length > 0 && may("POST /incidents/{id}/rotate-secrets") && (
+          <button className="small danger" onClick={() => setAsking(true)}>
+            Rotate the secrets
+          </button>
+        )}
+      </div>
+      {read.length + leases.length + blast.certificates.length === 0 && (
+        <p className="muted">The agent read no secret, and has no lease and no certificate.</p>
+      )}
+      <ul className="rows wide">
+        {read.map((one) => (
+          <Row key={one.path} name={<bdi>{one.path}</bdi>} {...stateOf(one)}>
+            read <Time at={one.read_at} />
+          </Row>
+        ))}
+        {leases.map((one) => (
+          <Row key={one.lease_id} name={<bdi>{one.lease_id}</bdi>} state="lease" tone="warn">
+            ends <Time at={one.expires_at} />
+          </Row>
+        ))}
+        {blast.certificates.map((one) => (
+          <Row key={one.serial} name={<code>{one.serial}</code>} state="certificate" tone="warn">
+            <bdi>{one.names.join(", ")}</bdi>, ends <Time at={one.not_after} />
+          </Row>
+        ))}
+      </ul>
+      {rotated && (
+        <p className="notice" role="status">
+          The server rotates {count(rotated.rotating.length, "secret")} now, and revoked {count(rotated.revoked, "lease")}.
+          {rotated.to_replace.length > 0 && (
+            <>
+              {" "}
+              Replace these yourself: <bdi>{rotated.to_replace.join(", ")}</bdi>
+            </>
+          )}
+        </p>
+      )}
+      {isAsking && (
+        <ActionDialog
+          title={`Rotate the secrets that ${agent} read`}
+          verb="Rotate the secrets"
+          isDangerous
+          onClose={() => setAsking(false)}
+          onConfirm={async () => setRotated(await post<Rotated>(`/incidents/${encodeURIComponent(id)}/rotate-secrets`))}
+        >
+          <p>
+            The agent <bdi>{agent}</bdi> read {count(exposed.length, "value")} still in force. The server replaces each value that it can
+            rotate, and lists the others. All leases of the agent are revoked.
+          </p>
+          <p>If a rotation has a grace period, the old value works until its end. Rotate again to end it at once.</p>
+        </ActionDialog>
+      )}
+    </section>
+  );
+}
+
+interface Rotated {
+  rotating: string[];
+  revoked: number;
+  to_replace: string[];
+}
+
+function stateOf(secret: IncidentDetail["blast"]["secrets"]["read"][number]): { state: string; tone: Tone } {
+  if (secret.is_canary) return { state: "canary", tone: "info" };
+  if (secret.is_renewed) return { state: "replaced", tone: "good" };
+  return secret.can_rotate ? { state: "can be rotated", tone: "warn" } : { state: "to be replaced", tone: "bad" };
+}
+
+/** Agents that the incident may concern too. */
 function Concerned({ blast }: { blast: IncidentDetail["blast"] }) {
   const agents = Object.entries({
     "Delegated to": blast.delegated_to,
@@ -333,27 +418,23 @@ function Concerned({ blast }: { blast: IncidentDetail["blast"] }) {
     "Same model": blast.alike.model,
     "Same tools": blast.alike.tool,
   }).filter(([, names]) => names.length > 0);
-  const secrets = blast.secrets.read.filter((one) => !one.is_renewed);
   return (
     <section className="card">
       <h2>What else to look at</h2>
-      {agents.length + secrets.length === 0 && <p className="muted">No other agent and no secret is concerned.</p>}
+      {agents.length === 0 && <p className="muted">No other agent is concerned.</p>}
       <Facts
-        facts={[
-          ...agents.map(([relation, names]): [string, ReactNode] => [
-            relation,
-            <ul className="chips">
-              {names.map((name) => (
-                <li key={name}>
-                  <Link to="/agents/$name" params={{ name }}>
-                    <bdi>{name}</bdi>
-                  </Link>
-                </li>
-              ))}
-            </ul>,
-          ]),
-          ...(secrets.length > 0 ? [["Secrets to replace", <bdi>{secrets.map((one) => one.path).join(", ")}</bdi>] as [string, ReactNode]] : []),
-        ]}
+        facts={agents.map(([relation, names]): [string, ReactNode] => [
+          relation,
+          <ul className="chips">
+            {names.map((name) => (
+              <li key={name}>
+                <Link to="/agents/$name" params={{ name }}>
+                  <bdi>{name}</bdi>
+                </Link>
+              </li>
+            ))}
+          </ul>,
+        ])}
       />
     </section>
   );
