@@ -14,6 +14,18 @@ from ostiaryd.secrets.flows.callers import (
 )
 from ostiaryd.secrets.flows.destinations import list_destinations
 from ostiaryd.secrets.flows.engine import Operation, SecretEngine, find_operation
+from ostiaryd.secrets.flows.logins import (
+    RoleLogin,
+    admit_certificate,
+    admit_claims,
+    find_login_config,
+    find_login_role,
+    list_login_roles,
+    login_by_role,
+    login_by_secret,
+    login_by_secret_id,
+    login_by_token,
+)
 from ostiaryd.secrets.flows.mounts import check_enabled, find_method
 from ostiaryd.secrets.flows.pki import forget_certificates, list_certificates
 from ostiaryd.secrets.flows.policies import authorize_request, find_capabilities, lists_of, needs_sudo, policies_of
@@ -32,19 +44,9 @@ from ostiaryd.secrets.flows.seal import (
 )
 from ostiaryd.secrets.flows.tokens import (
     Login,
-    RoleLogin,
-    admit_certificate,
-    admit_claims,
     create_child,
-    find_login_config,
-    find_login_role,
     find_token,
     forget_tokens,
-    list_login_roles,
-    login_by_role,
-    login_by_secret,
-    login_by_secret_id,
-    login_by_token,
     renew_token,
     revoke_token,
     token_of,
