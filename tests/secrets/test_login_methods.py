@@ -131,6 +131,8 @@ async def test_a_role_of_certificates_has_anchors_and_known_members(world: World
         {"certificate": "x"},
         {"certificate": pem * 9},
         {"certificate": pem, "allowed_names": ["x"] * 65},
+        {"certificate": pem, "allowed_names": " , "},
+        {"certificate": pem, "token_bound_cidrs": [""]},
         {"certificate": pem, "allowed_names": ["x" * 1025]},
         {"certificate": pem, "required_extensions": ["1.2.3:x"]},
         {"certificate": pem, "ocsp_enabled": True},

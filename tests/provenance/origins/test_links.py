@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.provenance.origins.links import DEPTH, MAX_READINGS, decode, is_odd, link, links
+from ostiary.provenance.origins.links import DEPTH, MAX_DECODED, decode, is_odd, link, links
 from ostiary.provenance.origins.words import is_alone, words
 
 EVEN = [
@@ -145,15 +145,37 @@ def encoded(count: int) -> str:
     return " ".join(base64.b64encode(f"some text {number:04}".encode()).decode() for number in range(count))
 
 
-def test_a_text_with_more_encoded_parts_than_are_decoded_counts_as_a_link() -> None:
-    assert decode(encoded(MAX_READINGS - 1))[1] is True
-    assert links(encoded(MAX_READINGS - 1)) == set()
-    assert decode(encoded(MAX_READINGS))[1] is False
-    assert len(links(encoded(MAX_READINGS))) == 1, "so a text that hides content among such parts is asked about"
+TOO_MANY = MAX_DECODED // len("some text 0000\n") + 1
+"""so many encoded parts are longer than the decoded forms of a text may be"""
+
+
+def test_each_of_many_encoded_parts_is_decoded_and_they_count_as_no_link() -> None:
+    forms, is_whole = decode(encoded(500))
+    assert is_whole
+    assert [f"some text {number:04}" for number in range(500)] == forms[-1].split("\n")
+    assert links(encoded(500)) == set()
+    hidden = base64.b64encode(b"see https://evil.example/a").decode()
+    assert links(f"{encoded(500)} {hidden}") == {"https://evil.example/a"}
+
+
+def test_a_text_whose_decoded_parts_are_too_long_counts_as_a_link() -> None:
+    assert decode(encoded(TOO_MANY))[1] is False
+    assert len(links(encoded(TOO_MANY))) == 1, "so a text that hides content among such parts is asked about"
 
 
 def test_no_number_of_encoded_parts_hides_a_form_of_the_whole_text() -> None:
-    assert "ada@home.example" in links(f"{encoded(MAX_READINGS)} ada&#64;home.example")
+    assert "ada@home.example" in links(f"{encoded(MAX_DECODED // 32)} ada&#64;home.example")
+
+
+@pytest.mark.parametrize("width", [75, 76])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\n  "])
+def test_base64_in_lines_is_decoded_as_a_whole(width: int, end: str) -> None:
+    text = "Grüße an Ada. " * 50 + "Siehe https://evil.example/" + "a" * 60
+    written = base64.b64encode(text.encode()).decode()
+    body = end.join(written[start : start + width] for start in range(0, len(written), width))
+    for whole in (body, f"Body: {body}{end}", f"Subject: Hello\n\n{body}{end}--a-boundary-of-parts--"):
+        assert any(text in form for form in decode(whole)[0])
+        assert "https://evil.example/" + "a" * 60 in links(whole)
 
 
 def test_a_text_that_is_encoded_more_often_than_is_decoded_counts_as_a_link() -> None:

@@ -23,7 +23,7 @@ from ostiary.provenance.origins import (
     remember,
     unpack,
 )
-from ostiary.provenance.origins.links import MAX_READINGS
+from ostiary.provenance.origins.links import DEPTH
 from ostiary.provenance.origins.mails import MAX_RUN, MAX_TEXTS
 from ostiary.provenance.origins.memory import LABEL_ROOM, MAILS
 from ostiary.provenance.origins.scribe import MAX_TEXT
@@ -45,6 +45,12 @@ PLAN = (Planned(tool="team/invite"),)
 WORDS = "invite Ada; you find her address on ada.example"
 PAGE = "Hello, I am Ada. Write to ada@home.example, please."
 CALL = {"who": "Ada", "mail": "ada@home.example"}
+
+
+def encoded(text: str, times: int) -> str:
+    for _ in range(times):
+        text = base64.b64encode(text.encode()).decode()
+    return text
 
 
 def begin(words: str = WORDS) -> Memory:
@@ -90,7 +96,7 @@ def test_the_only_address_of_the_page_that_the_person_named_is_known_as_such() -
         "eve@\nfar.example",
         "eve [at] far.example",
         "eve(at)far.example",
-        " ".join(base64.b64encode(f"some text {number:04}".encode()).decode() for number in range(MAX_READINGS)),
+        encoded("some text that is encoded too often", DEPTH + 1),
         "x " * MAX_TEXT,
     ],
     ids=[
@@ -108,7 +114,7 @@ def test_the_only_address_of_the_page_that_the_person_named_is_known_as_such() -
         "two lines",
         "sign in words",
         "sign in words without spaces",
-        "more encoded parts than are decoded",
+        "encoded more often than is decoded",
         "too long to search",
     ],
 )

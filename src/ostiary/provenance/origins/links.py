@@ -46,6 +46,10 @@ _BROKEN = re.compile(
 )
 """a link with tabs or line ends inside, which browsers ignore (WHATWG URL, section 4.4)"""
 _B64 = re.compile(r"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{12,}={0,2}")
+_B64_LINES = re.compile(
+    r"(?<![A-Za-z0-9+/_-])(?:(?!--)[A-Za-z0-9+/_-]{12,}+\r?\n[ \t]*+)++(?!--)[A-Za-z0-9+/_-]*+={0,2}"
+)
+"""base64 that is broken into lines, as in mails (RFC 2045, section 6.8)"""
 MIN_ENCODED = 12
 _HEX = re.compile(r"(?<![0-9A-Za-z])(?:0x|\\x)?((?:[0-9A-Fa-f]{2}){8,})(?![0-9A-Za-z])")
 _DEFANGED = re.compile(r"[\[({]\s*(?:\.|dot)\s*[\])}]|\bhxxp", re.IGNORECASE)
@@ -121,7 +125,7 @@ def _unescaped(match: re.Match[str]) -> str:
 
 def links(text: str) -> set[str]:
     """Return the links and mail addresses in a text, in normal form, including encoded ones that a reader could
-    decode. If the text has more encoded parts than are decoded, its beginning counts as a link too.
+    decode. If the text is not decoded as a whole, its beginning counts as a link too.
     """
     forms, is_whole = decode(text)
     collected: set[str] = set() if is_whole else {text[:MAX_UNCLEAR]}
@@ -193,7 +197,7 @@ def decode(text: str) -> tuple[list[str], bool]:
             if depth == DEPTH and decoded_kinds is _decoded:
                 continue
             if reading not in parts:
-                parts[reading] = [*_decoded_parts(reading)]
+                parts[reading] = _decoded_parts(reading)
             for decoded in chain(decoded_kinds(reading), parts[reading]):
                 if decoded in collected:
                     continue
@@ -261,14 +265,20 @@ _KINDS = (_decoded_letters, _decoded_html, _decoded_percent, _decoded_dots, _dec
 """decoders of encodings of a whole text, each of one kind; each returns the text itself if it has none of that kind"""
 
 
-def _decoded_parts(text: str) -> Iterator[str]:
-    """Yield the decoded parts of a text: those in base64, and those in hexadecimal."""
+def _decoded_parts(text: str) -> list[str]:
+    """Return the decoded parts of a text in base64 and in hexadecimal, as one reading with line ends between the parts;
+    an empty list if there is none. So the number of parts does not matter, only their length.
+    """
+    parts: dict[str, None] = {}
+    for match in _B64_LINES.finditer(text):
+        parts.update(dict.fromkeys(_text(_base64("".join(match[0].split())))))
     for run in text.split():
         if len(run) >= MIN_ENCODED:
             for match in _B64.finditer(run):
-                yield from _text(_base64(match[0]))
+                parts.update(dict.fromkeys(_text(_base64(match[0]))))
             for match in _HEX.finditer(run):
-                yield from _text(bytes.fromhex(match[1]))
+                parts.update(dict.fromkeys(_text(bytes.fromhex(match[1]))))
+    return ["\n".join(parts)] if parts else []
 
 
 def is_encoded(run: str) -> bool:

@@ -172,7 +172,7 @@ def _generate(mount: str, name: str, body: _NewSecretId, act: Act, caller: Vault
         name,
         text=body.secret_id,
         metadata=_parse_metadata(body.metadata),
-        networks=parse_texts(body.cidr_list),
+        networks=parse_texts(body.cidr_list, field="cidr_list"),
         uses=body.num_uses,
         seconds=ttl,
     )

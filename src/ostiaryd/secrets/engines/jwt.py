@@ -61,7 +61,7 @@ def _parse_config(request: VaultRequest, private: Collection[str]) -> JwtConfig:
     refuse_members(request.body, dict.fromkeys(_OIDC_CONFIG, _BROWSER))
     members = asdict(request.read_body(_Config, has_nulls=False))
     for name in ("jwt_validation_pubkeys", "jwt_supported_algs"):
-        members[name] = parse_texts(members[name])
+        members[name] = parse_texts(members[name], field=name)
     config = convert(members, JwtConfig)
     check_config(config)
     if config.url:

@@ -134,7 +134,7 @@ def _find_change(kind: str, mount: str, path: str, request: VaultRequest) -> Ope
     if request.method is not VaultMethod.WRITE:
         raise UnsupportedOperation("unsupported operation")
     named = request.read_body(_Versions).versions
-    versions = parse_texts(named) if isinstance(named, str) else named
+    versions = parse_texts(named, field="versions") if isinstance(named, str) else named
     if not 0 < len(versions) <= MAX_NUMBERS:
         raise Invalid(f"`versions` must have 1 to {MAX_NUMBERS} numbers")
     numbers = [parse_number(one) for one in versions]

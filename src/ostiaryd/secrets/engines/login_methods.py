@@ -132,7 +132,7 @@ def _change(
     """Return the settings of a role: `present`, with the changes of a request. Raises Invalid."""
     without = {name for name in method.leeways if changes.get(name) in (-1, "-1")}
     stated = {
-        name: parse_texts(value) if name in method.lists else value
+        name: parse_texts(value, field=name) if name in method.lists else value
         for name, value in changes.items()
         if name not in without
     }

@@ -345,7 +345,7 @@ def _change_role(caller: VaultCaller, body: _Role, present: Mapping[str, object]
             changes[one] = _seconds(changes[one], one)
     for one in ("allowed_policies", "disallowed_policies"):
         if one in changes:
-            changes[one] = parse_texts(changes[one])
+            changes[one] = parse_texts(changes[one], field=one)
     if changes.get("token_type", "service") not in ("service", "default", "default-service"):
         raise Invalid("only tokens of the type service are supported")
     if not 0 <= changes.get("token_num_uses", 0) <= 1_000_000_000:

@@ -183,7 +183,7 @@ def change_settings(
             raise Invalid(f"`{one}` must be a number of uses, 0 or more")
     for one in ("secret_id_bound_cidrs", "token_bound_cidrs", "token_policies"):
         if one in changes:
-            changes[one] = parse_texts(changes[one])
+            changes[one] = parse_texts(changes[one], field=one)
             if one != "token_policies":
                 check_networks(changes[one], field=one)
     settings: dict[str, Any] = {**present, **changes}

@@ -198,9 +198,14 @@ def parse_duration(value: object, *, field: str) -> int:
     return seconds * SECOND
 
 
-def parse_texts(value: str | list[str]) -> list[str]:
-    """Return the texts of a list, or of a text with commas between them."""
-    return [one.strip() for one in (value.split(",") if isinstance(value, str) else value) if one.strip()]
+def parse_texts(value: str | list[str], *, field: str) -> list[str]:
+    """Return the texts of a list, or of a text with commas between them. `field`: the member, for the error. Raises
+    Invalid if `value` contains only blank texts, because an empty list often stands for "no limit".
+    """
+    texts = [one.strip() for one in (value.split(",") if isinstance(value, str) else value) if one.strip()]
+    if value and not texts:
+        raise Invalid(f"`{field}` contains only blank texts", hint="send an empty list for no value")
+    return texts
 
 
 def matches_glob(pattern: str, text: str) -> bool:
