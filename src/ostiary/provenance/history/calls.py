@@ -81,8 +81,8 @@ def _recipients(text: str) -> Iterator[str]:
     if text.count("@") > 1:
         parts = [piece for part in parts for piece in (part.split() if part.count("@") > 1 else (part,))]
     for part in parts:
-        name = part.lower() if part.isascii() else unicodedata.normalize("NFC", part).casefold()
-        if name := name.strip():
+        # case folding would make `straße.example` and `strasse.example` one recipient
+        if name := unicodedata.normalize("NFC", part.lower()).strip():
             yield name
 
 
