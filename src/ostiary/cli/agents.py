@@ -294,7 +294,7 @@ def mutual_tls(
 
 @agent.command(name="suspend")
 def suspend(name: str, /, *, why: str = "", session: Here) -> None:
-    """Suspend an agent and revoke its tokens and tasks. Undo: `ostiary agent resume`.
+    """Suspend an agent and revoke its tokens; its tasks wait. Undo: `ostiary agent resume`.
 
     Args:
         name: Name or id.
@@ -316,7 +316,7 @@ def resume(name: str, /, *, why: str = "", session: Here) -> None:
 
 @agent.command(name="quarantine")
 def quarantine(name: str, /, *, why: str = "", session: Here) -> None:
-    """Quarantine a suspicious agent and revoke its tokens and tasks. Undo: `ostiary agent release`.
+    """Quarantine a suspicious agent and revoke its tokens; its tasks wait. Undo: `ostiary agent release`.
 
     Args:
         name: Name or id.

@@ -11,19 +11,19 @@ from ostiary.cli.usage import Usage
 STOPPING = (
     {
         "command": "agent suspend",
-        "effect": "Stop an agent. Its tokens and tasks end.",
+        "effect": "Stop an agent. Its tokens end. Its tasks wait until it is resumed.",
         "state": "suspended",
         "undo": "agent resume",
     },
     {
         "command": "revoke agent",
-        "effect": "Suspend an agent in any state, and time each guard.",
+        "effect": "Suspend an agent in any state, end its tasks, and time each guard.",
         "state": "suspended",
         "undo": "agent resume",
     },
     {
         "command": "agent quarantine",
-        "effect": "Isolate a suspicious agent. Its tokens and tasks end.",
+        "effect": "Isolate a suspicious agent. Its tokens end. Its tasks wait until it is released.",
         "state": "quarantined",
         "undo": "agent release",
     },
