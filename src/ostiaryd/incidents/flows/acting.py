@@ -159,7 +159,11 @@ _DO: dict[str, tuple[Callable[[Act, Step], None], str, str]] = {
     "throttle": (_hold, "agent.throttle", "for {minutes} minutes the agent may make {calls} calls per minute"),
     "narrow": (_hold, "agent.narrow", "for {minutes} minutes the agent may only read"),
     "freeze": (_freeze, "task.freeze", "task {task} is frozen, with every task delegated from it"),
-    "quarantine": (_quarantine, "agent.quarantine", "the agent is stopped, and all its tokens have ended; its tasks wait"),
+    "quarantine": (
+        _quarantine,
+        "agent.quarantine",
+        "the agent is stopped, and all its tokens have ended; its tasks wait",
+    ),
     "revoke": (_revoke, "agent.revoke", "the agent is stopped, and its tasks are cancelled"),
 }
 """Table of the responses: the function that carries out the response, the action of its entry, its description for
