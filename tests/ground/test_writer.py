@@ -95,6 +95,51 @@ async def test_a_batch_does_one_job_at_least_however_late_it_gets_the_processor(
     assert len({id(tx) for tx in seen}) == batches
 
 
+@pytest.mark.parametrize(("longest_s", "is_shared"), [(3600.0, True), (-1.0, False)])
+async def test_a_request_that_is_read_after_the_last_job_shares_its_commit(
+    world: World, monkeypatch: pytest.MonkeyPatch, longest_s: float, is_shared: bool
+) -> None:
+    if world.writer._begin_now is None:
+        pytest.skip("the jobs run in the thread of the writer")
+    monkeypatch.setattr("ostiaryd.ground.database.writer.LONGEST_WAIT_S", longest_s)
+    loop, seen, requests = asyncio.get_running_loop(), list[Tx](), list[asyncio.Task[None]]()
+
+    async def request() -> None:
+        await world.writer.submit(seen.append)
+
+    def read_request() -> None:
+        requests.append(loop.create_task(request()))
+
+    def first(tx: Tx) -> None:
+        seen.append(tx)
+        loop.call_soon(read_request)
+
+    await world.writer.submit(first)
+    await asyncio.gather(*requests)
+    assert (seen[0] is seen[1]) is is_shared
+
+
+async def test_a_batch_ends_though_requests_arrive_without_end(world: World) -> None:
+    loop, answered = asyncio.get_running_loop(), asyncio.Event()
+    requests = list[asyncio.Task[None]]()
+
+    def read_request() -> None:
+        assert len(requests) < 1000, "the first request is not answered"
+        requests.append(loop.create_task(request()))
+        time.sleep(0.001)  # longer than the job takes
+
+    async def request() -> None:
+        if not answered.is_set():
+            read_request()
+        await world.writer.submit(lambda tx: None)
+        answered.set()
+
+    async with asyncio.timeout(PATIENCE_S):
+        await request()
+        await asyncio.gather(*requests)
+    assert answered.is_set()
+
+
 def submit_as(world: World, mine: Priority, job: Callable[[Tx], object]) -> Awaitable[object]:
     token = priority.set(mine)
     try:

@@ -6,8 +6,10 @@ Many acts share one fsync (group commit), and no act is answered before it. A jo
 
 On SQLite the jobs run on the event loop and only the commit in a thread: a statement takes only microseconds but
 releases the interpreter's lock, and in a separate thread the writer would wait for the lock each time. A batch runs in
-slices, between which the event loop does other work, so that a request to stop something is read during a batch. On
-PostgreSQL, where a statement waits for another process, the whole batch runs in the thread.
+slices, between which the event loop does other work, so that a request to stop something is read during a batch. Before
+the commit it waits for a moment for the jobs of requests that have arrived meanwhile
+(docs/adr/0167-a-batch-waits-for-requests-that-have-arrived.md). On PostgreSQL, where a statement waits for another
+process, the whole batch runs in the thread.
 
 Jobs queue in a `Line`: acts that stop something run before all others and end the batch in progress early. A client
 with too many requests is refused because of the age of its oldest waiting job, which needs almost no work.
@@ -48,6 +50,11 @@ LONGEST_BATCH_S = 0.05
 SLICE_S, LONGEST_SLICE_S = 0.002, 0.008
 """Minimum and maximum time for which a batch on SQLite occupies the event loop at once, in seconds. Between the two, a
 slice takes as long as the other work since the last slice.
+"""
+EMPTY_ROUNDS, LONGEST_WAIT_S = 2, 0.02
+"""Number of rounds of the event loop for which a batch on SQLite waits for further jobs before its commit: in the first
+one, requests are read, and in the second one, their jobs are added. A batch that has run for longer than
+`LONGEST_WAIT_S`, in seconds, does not wait.
 """
 ANSWERED_AT_ONCE, ANSWERED_PART = 32, 4
 """Number of responses in one round of the event loop, about 5 ms of work. The first number limits refused requests.
@@ -124,6 +131,8 @@ class _Batch:
     is_retried: bool = False
     """True if the jobs that may use the reserve run a second time, because a part of the reserve was freed."""
     tx: Tx | None = None
+    empty_rounds: int = 0
+    """Number of rounds of the event loop since the last job."""
     left_s: float = LONGEST_BATCH_S
     """Remaining time for further jobs, in seconds."""
     ran_at: float = 0.0
@@ -398,6 +407,7 @@ class Writer:
                 until = began + min(slice_s, batch.left_s)
                 while (waiting := self._line.pop(batch.last)) is not None:
                     batch.waiting.append(waiting)
+                    batch.empty_rounds = 0
                     if waiting.priority.lane is Lane.STOP:
                         batch.last = Lane.STOP
                     batch.results.append(result := waiting.job(tx))
@@ -410,7 +420,7 @@ class Writer:
                     if now >= until:
                         break
                 batch.ran_at, batch.left_s = now, batch.left_s - (now - began)
-                if batch.left_s > 0 and self._line.has(batch.last):
+                if batch.left_s > 0 and (self._line.has(batch.last) or self._waits_for_jobs(batch, now)):
                     return True
                 tx.finish()
                 batch.topics, batch.head = tx.topics, tx.head
@@ -419,6 +429,15 @@ class Writer:
         if batch.error is not None and not batch.waiting:  # the transaction did not begin
             batch.waiting = self._line.remove(lambda _: True)
         return False
+
+    def _waits_for_jobs(self, batch: _Batch, now: float) -> bool:
+        """Return whether a batch without further jobs waits for another round of the event loop: requests that arrive
+        meanwhile share its commit.
+        """
+        if self._begin_now is None or batch.last is Lane.STOP or now - self._started > LONGEST_WAIT_S:
+            return False
+        batch.empty_rounds += 1
+        return batch.empty_rounds <= EMPTY_ROUNDS
 
     def _new_tx(self, batch: _Batch) -> Tx:
         if self._losses != self._connection.losses:  # the new connection may lead to another server with an older state
