@@ -76,7 +76,7 @@ def _measure_batches(folder: Path, kind: str, body: bytes) -> None:
             f"decisions, {BATCH} a batch, {kind}",
             station,
             lambda: [caller.call("POST", MANY, bound=False, body=body)] * BATCHES,
-            connections=8,
+            connections=4,
             target=150_000,
             each=BATCH,
             accept=_are_yes,

@@ -347,6 +347,7 @@ def _endpoint(world: World, route: Route) -> Endpoint:
         is_refused=None if is_admitted else is_refused,
         stops=route.stops,
         bounds_body=route.bounds_body,
+        parses_body=route.protocol.parses_bodies,
         is_cross_origin=route.is_cross_origin,
     )
 

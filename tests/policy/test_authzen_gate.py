@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 
 from harness.registry_fixtures import newest_entry
 from ostiaryd.app import ROUTES, build_app
-from ostiaryd.ground.http.edge import Call, Reply
+from ostiaryd.ground.http.edge import SMALL_BODY, Call, Reply
 from ostiaryd.ground.http.routes import Route
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store
@@ -142,3 +142,17 @@ async def test_a_wire_that_forgets_to_prove_its_caller_answers_nothing(
 def test_what_proves_its_caller_in_its_act_has_a_scope() -> None:
     asked_often = {route.path: route.scope for route in ROUTES if route.proves_in_act and not route.stops}
     assert asked_often == dict.fromkeys((ONE, f"{ONE}s", "/api/v1/decide"), "ostiary:decide")
+
+
+async def test_a_batch_is_read_the_same_whether_it_is_small_or_large(client: Client) -> None:
+    nested: dict[str, Any] = {}
+    for _ in range(40):  # deeper than the administration API reads
+        nested = {"in": nested}
+    deep = QUESTION | {"context": nested}
+    access_token, sizes = await token(client), []
+    for filling in (1, 1000):
+        body = json.dumps({"evaluations": [deep] + [QUESTION] * (filling - 1)}).encode()
+        sizes.append(len(body))
+        answer = await ask(client, access_token, MANY, body=body)
+        assert (answer.status, len(json.loads(answer.body)["evaluations"])) == (200, filling), answer.body
+    assert sizes[0] < SMALL_BODY < sizes[1]

@@ -135,7 +135,7 @@ async def evaluations(call: Call) -> Reply:
 
     decisions = await act(call.world, "decide.batch", run, request=call.request_id)
     note_latest(call.world, *{decision.policy_hash for decision in decisions if decision is not None})
-    answers = [_answer(call, question, decision) for question, decision in zip(questions, decisions, strict=False)]
+    answers = _answers(call, questions, decisions)
     for number, refusal in refused.items():
         if number < len(answers):
             answers[number] = EvaluationResponse(
@@ -296,10 +296,26 @@ async def _decide(call: Call, question: Question) -> Decision:
     return decision
 
 
+_EMPTY = ResponseContext()
 _INCOMPLETE = EvaluationResponse(
     False,
     ResponseContext(error={"status": 400, "message": "`subject`, `action` and `resource` are required, well-formed"}),
 )
+
+
+def _answers(
+    call: Call, questions: list[Question | None], decisions: list[Decision | None]
+) -> list[EvaluationResponse]:
+    """Return the responses to a batch. The response to a permit depends on nothing but the decision, so equal permits
+    that follow each other share one response.
+    """
+    answers: list[EvaluationResponse] = []
+    last, answer = None, _INCOMPLETE
+    for question, decision in zip(questions, decisions, strict=False):
+        if decision is None or decision is not last or not decision.allowed:
+            last, answer = decision, _answer(call, question, decision)
+        answers.append(answer)
+    return answers
 
 
 def _answer(call: Call, question: Question | None, decision: Decision | None) -> EvaluationResponse:
@@ -320,7 +336,7 @@ def _answer(call: Call, question: Question | None, decision: Decision | None) ->
         context.reason, context.next_action = _NEXT.get(code, ("policy_denied", "none"))
     if decision.approval:
         context.approval = {"id": decision.approval}
-    return EvaluationResponse(decision.allowed, None if context == ResponseContext() else context)
+    return EvaluationResponse(decision.allowed, None if context == _EMPTY else context)
 
 
 def _note_request(call: Call, question: Question, decision: Decision, context: ResponseContext) -> None:
@@ -379,7 +395,7 @@ def _for_user(reason: Reason) -> str:
     return _UNSAID.get(reason.code, reason.message)
 
 
-AUTHZEN = RouteProtocol("AuthZEN", render, str)
+AUTHZEN = RouteProtocol("AuthZEN", render, str, parses_bodies=True)
 
 _decision = partial(
     Route, "POST", scope=DECIDE, protocol=AUTHZEN, proves_in_act=True, allows_peps=True, grants=True, is_large=True

@@ -44,7 +44,7 @@ class _Policy(NamedTuple):
     holds: Function
 
 
-class Question(NamedTuple):
+class Question(msgspec.Struct, frozen=True, gc=False):
     """A request without its context, and the policies whose scope may match. It can be reused with the same
     entities.
     """
@@ -151,14 +151,14 @@ class Compiled:
 
     def answer(self, question: Question, context: Record) -> Verdict:
         """Return the verdict on a question with this context."""
-        p, a, r, entities, candidates = question
-        if not candidates:
+        if not question.candidates:
             return _NOTHING_SAID
+        p, a, r, entities = question.principal, question.action, question.resource, question.entities
         permits: list[str] = []
         forbids: list[str] = []
         errors: list[tuple[str, str]] = []
         forbid_errors = False
-        for policy_id, is_forbid, holds in candidates:
+        for policy_id, is_forbid, holds in question.candidates:
             try:
                 if holds(p, a, r, context, entities):
                     (forbids if is_forbid else permits).append(policy_id)

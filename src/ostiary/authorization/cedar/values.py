@@ -138,8 +138,8 @@ class Overlay:
     @classmethod
     def over(cls, base: Entities, near: dict[Uid, Entity]) -> Overlay:
         """Return an overlay of the dict `near` in front of the store `base`."""
-        made = cls(base)
-        made._near = near
+        made = cls.__new__(cls)
+        made._base, made._near = base, near
         return made
 
     def get(self, uid: Uid, /) -> Entity | None:

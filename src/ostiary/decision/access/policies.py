@@ -184,7 +184,7 @@ class Policies:
         is_open = not must  # the results of remote policies are unknown
         for principal in principals:
             question = self._enforced.compiled.question(principal, action, resource, entities)
-            request = Request(*question[:3], context, entities)
+            request = Request(question.principal, question.action, question.resource, context, entities)
             results = [
                 (policy.forbids, evaluate_policy(self._sources[policy.id], request)) for policy in question.candidates
             ]

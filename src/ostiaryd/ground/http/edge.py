@@ -307,7 +307,7 @@ class Endpoint:
     ASGI application.
 
     A body of at most `SMALL_BODY` bytes is read before authentication. If a route accepts larger bodies, a request that
-    may have one is authenticated first, and its JSON is parsed in a thread.
+    may have one is authenticated first, and its JSON is parsed in a thread, unless the wire function parses it.
     """
 
     def __init__(
@@ -323,17 +323,20 @@ class Endpoint:
         is_refused: Callable[[Call], bool] | None = None,
         stops: bool = False,
         bounds_body: bool = False,
+        parses_body: bool = False,
         is_cross_origin: bool = False,
     ) -> None:
         """Create the endpoint of a wire function. `streams`: some responses are sent while they are made. `check`:
         authenticates the caller before a body of more than `SMALL_BODY` bytes is read; without it, such bodies are
         refused. `proves`: a response below 400 means that the caller has authenticated. `is_refused`: whether `refuse`
         answers a request; without it, none. `stops`: all other clients wait while an administrator or a person uses the
-        route. `bounds_body`: the wire function itself refuses a body of more than `max_body` bytes.
+        route. `bounds_body`: the wire function itself refuses a body of more than `max_body` bytes. `parses_body`: the
+        wire function itself parses a large body.
         """
         self._is_refused, self._busy = is_refused, render(Busy())
         self._world, self._wire, self._render, self._gate, self.streams = world, wire, render, gate, streams
         self._check, self.proves, self.stops, self._bounds_body = check, proves, stops, bounds_body
+        self._parses_body = parses_body
         self._cross_origin = CROSS_ORIGIN if is_cross_origin else ()
         most = world.config.max_request_bytes
         self.max_body = min(most, SMALL_BODY) if check is None else most
@@ -412,7 +415,7 @@ class Endpoint:
                 await self._check(call)
                 call.body = await read()
                 self._check_size(call.body)
-                if len(call.body) > SMALL_BODY and call.has_type("application/json"):
+                if len(call.body) > SMALL_BODY and not self._parses_body and call.has_type("application/json"):
                     call.parsed = await asyncio.to_thread(call.parse_json)
             if self._gate is not None:
                 call.caller = await self._gate(call)

@@ -51,6 +51,8 @@ class RouteProtocol:
     """True if a method that is not allowed is refused in this form. If false, it is refused in the form of the
     administration API.
     """
+    parses_bodies: bool = False
+    """True if the wire functions parse bodies themselves, so that `Call.json` needs no parsed value of a large body."""
 
 
 ADMIN_API = RouteProtocol("Administration", render_admin, ErrorBody)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -38,6 +38,7 @@ LINE_LIMIT = 1024
 ROOM = MAX_ENTRY_BYTES - 4096
 """Maximum size of the decisions of a batch in one entry, in bytes. The rest of the entry is for its other members."""
 
+_Why: TypeAlias = tuple[tuple[str, ...]] | tuple[tuple[str, ...], dict[str, Any]]
 _encode = msgspec.json.Encoder().encode
 
 
@@ -85,13 +86,15 @@ def decide_all(
     stop_at = {"execute_all": None, "deny_on_first_deny": False, "permit_on_first_permit": True}[semantic]
     decisions: list[Decision | None] = []
     lines: list[tuple[bytes, Posed | None]] = []
-    is_allowed = True
+    is_allowed, last, why = True, None, _why(None)
     for question in questions:
         decision, posed = (None, None) if question is None else _decide(act, evaluator, question)
         decisions.append(decision)
+        if decision is not last:  # permits by the same policies are one object
+            last, why = decision, _why(decision)
         allowed = decision is not None and decision.allowed
         is_allowed &= allowed
-        lines.append((_line(question, decision), posed))
+        lines.append((_line(question, decision, why), posed))
         if allowed is stop_at:
             break
     note_asker(act.entry, by)
@@ -107,22 +110,24 @@ def _decide(act: Act, evaluator: Evaluator, question: Question) -> tuple[Decisio
     they were not asked).
 
     1. The request is resolved, or denied. 2. `access.decide` decides on a call of a tool; the policies alone decide on
-    any other request. 3. Secrets. A call with a secret that a proxy used for an agent in its chain is denied. 4.
-    Approval. If only an approval is missing, the call spends the approval that the request shows. 5. Rate. A call
-    beyond the rate of a throttled agent is denied. 6. Budget. The call is charged to the budgets of its task, or
-    denied. 7. History. The call is added to the memory of its task.
+    any other request, and steps 3 to 7 do not apply to it. 3. Secrets. A call with a secret that a proxy used for an
+    agent in its chain is denied. 4. Approval. If only an approval is missing, the call spends the approval that the
+    request shows. 5. Rate. A call beyond the rate of a throttled agent is denied. 6. Budget. The call is charged to the
+    budgets of its task, or denied. 7. History. The call is added to the memory of its task.
     """
     try:
         resolved = evaluator.resolve(question)  # 1
     except (Unanswerable, Forbidden, NotFound) as error:
         return evaluator.refuse(error), None
     decision, posed = evaluator.decide(resolved)  # 2
+    if not isinstance(resolved, ToolCall):
+        return decision, posed
     if decision.allowed or decision.asks:  # 3
         try:
             evaluator.check_secrets(resolved)
         except SecretSent as refusal:
             return evaluator.refuse(refusal), None
-    if decision.asks and not decision.allowed and isinstance(resolved, ToolCall) and (id := question.approval):  # 4
+    if decision.asks and not decision.allowed and (id := question.approval):  # 4
         decision, posed = decide_approved(act, evaluator, resolved, decision, id)
     settled = evaluator.settle(act, resolved, decision)  # 5 to 7
     return settled, posed if settled is decision else None
@@ -185,18 +190,27 @@ def other_details(decision: Decision | Judgement) -> dict[str, Any]:
     return details
 
 
-def _line(question: Question | None, decision: Decision | None) -> bytes:
-    """Return one decision of a batch in the form for an entry: allowed, subject, action, resource, and the deciding
-    policies or, if there are none, the codes of the reasons.
-    """
+def _line(question: Question | None, decision: Decision | None, why: _Why) -> bytes:
+    """Return one decision of a batch in the form for an entry: allowed, subject, action, resource, and `why`."""
     if question is None or decision is None:
         return b"[false]"
     subject, resource = question.subject, question.resource
     named = (subject.type, subject.id, question.action.name, resource.type, resource.id)
-    why = decision.policies or tuple(one.code for one in decision.reasons)
-    details = [one for one in (other_details(decision),) if one]
-    line = _encode((decision.allowed, *named, why, *details))
-    return line if len(line) < LINE_LIMIT else _encode((decision.allowed, *map(shorten, named), why[:8], *details))
+    line = _encode((decision.allowed, *named, *why))
+    if len(line) < LINE_LIMIT:
+        return line
+    return _encode((decision.allowed, *map(shorten, named), why[0][:8], *why[1:]))
+
+
+def _why(decision: Decision | None) -> _Why:
+    """Return the end of a line: the deciding policies or, if there are none, the codes of the reasons; then further
+    details, if there are any.
+    """
+    if decision is None:
+        return ((),)
+    names = decision.policies or tuple(one.code for one in decision.reasons)
+    details = other_details(decision)
+    return (names, details) if details else (names,)
 
 
 def _spread(act: Act, lines: Sequence[tuple[bytes, Posed | None]], semantic: Semantic, *, at: int) -> None:

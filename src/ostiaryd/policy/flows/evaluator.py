@@ -12,6 +12,7 @@ from __future__ import annotations
 from contextlib import closing
 from typing import NamedTuple
 
+import msgspec
 from msgspec.structs import replace
 
 from ostiary.authorization.budget import BadAmount, Exhausted
@@ -23,6 +24,7 @@ from ostiary.decision.access import (
     DecisionInputs,
     Facts,
     Foresight,
+    Judgement,
     Policies,
     Principal,
     Reason,
@@ -82,7 +84,7 @@ class ToolCall(NamedTuple):
     task: Task
 
 
-class OtherRequest(NamedTuple):
+class OtherRequest(msgspec.Struct, frozen=True, gc=False):
     """Any other request, on which only the policies decide."""
 
     question: Question
@@ -123,6 +125,9 @@ class Evaluator:
         """The time that policies see in the context, in microseconds."""
         self._moment = moment(self.at)
         self._last: tuple[Thing | None, _EntityWithFacts] = None, (entity(Uid("", "")), None)
+        self._last_action = access.CALL
+        self._permits: dict[tuple[str, ...], Decision] = {}
+        """permits without errors or watching policies, by the policies that permit"""
 
     def evaluate(self, question: Question) -> Decision:
         """Return the decision on a request. Raises nothing: a request that cannot be resolved is denied."""
@@ -157,9 +162,9 @@ class Evaluator:
         decision = self._answer_needs(resolved, access.decide_steps(resolved.call, inputs))
         return decision, posed_call(resolved.call, decision, approved=sorted(approved))
 
-    def check_secrets(self, resolved: Resolved) -> None:
+    def check_secrets(self, resolved: ToolCall) -> None:
         """Check that a call of a tool has no secret that a proxy used for an agent in its chain. Raises SecretSent."""
-        if isinstance(resolved, ToolCall) and self._keys is not None:
+        if self._keys is not None:
             principal, arguments = resolved.call.principal, resolved.call.arguments
             agents = [agent for agent, _ in principal.agents]
             text = texts_in(arguments)
@@ -167,12 +172,12 @@ class Evaluator:
                 self._reader, agents, text, keys=self._keys, now=self._now, limit=self._searchable
             )
 
-    def settle(self, act: Act, resolved: Resolved, decision: Decision) -> Decision:
+    def settle(self, act: Act, resolved: ToolCall, decision: Decision) -> Decision:
         """Charge an allowed call to the budgets of its task, and add the call to the memory of the task.
 
         A call that exceeds a budget, or the rate of a throttled agent, is denied.
         """
-        if not decision.allowed or isinstance(resolved, OtherRequest):
+        if not decision.allowed:
             return decision
         call, task = resolved
         for agent, limit in throttled(call.principal.agents, call.facts.restrictions, self._now).items():
@@ -208,28 +213,49 @@ class Evaluator:
         return access.ALWAYS if self.decide(resolved)[0].allowed else access.NEVER
 
     def _judge(self, request: OtherRequest) -> tuple[Decision, Posed]:
-        question, (principal, facts), (resource, target), behind, context = request
-        policies = self._policies
+        question, context, policies = request.question, request.context, self._policies
+        (principal, facts), (resource, target) = request.principal, request.resource
+        near = {one.uid: one for one in request.behind} if request.behind else {}
+        near[principal.uid], near[resource.uid] = principal, resource
+        stated = context_of(question, now=self._moment)
         judgement = policies.judge(
             principal.uid,
-            Uid("Action", question.action.name),
+            self._action(question.action.name),
             resource.uid,
-            context_of(question, now=self._moment) | context,
-            Overlay(policies.known, *behind, principal, resource),
+            stated | context if context else stated,
+            Overlay.over(policies.known, near),
             None if self._remote is None else self._remote.look_up,
-            behind=[one.uid for one in behind],
+            behind=[one.uid for one in request.behind] if request.behind else (),
         )
+        kept = encode_context(render_record(context)) if context else NOTHING
+        posed = Posed(question=question, principal=facts, resource=target, context=kept)
+        return self._decision_of(judgement), posed
+
+    def _action(self, name: str) -> Uid:
+        """Return the entity of an action. Items of a batch often have the same action."""
+        if name != self._last_action.id:
+            self._last_action = Uid("Action", name)
+        return self._last_action
+
+    def _decision_of(self, judgement: Judgement) -> Decision:
+        """Return the decision of the policies alone. Permits by the same policies are one object, so that a batch
+        records and renders it once.
+        """
+        plain = judgement.allowed and not judgement.watched and not judgement.errors
+        if plain and (permit := self._permits.get(judgement.policies)) is not None:
+            return permit
         decision = Decision(
             judgement.allowed,
             judgement.allowed,
-            policies.hash,
-            () if judgement.allowed else reasons_of(judgement, policies),
+            self._policies.hash,
+            () if judgement.allowed else reasons_of(judgement, self._policies),
             judgement.policies,
             judgement.watched,
             judgement.errors,
         )
-        kept = encode_context(render_record(context)) if context else NOTHING
-        return decision, Posed(question=question, principal=facts, resource=target, context=kept)
+        if plain:
+            self._permits[judgement.policies] = decision
+        return decision
 
     def _answer_needs(self, resolved: ToolCall, steps: Steps[Decision]) -> Decision:
         """Run the steps of a decision within this transaction, and return the decision. Remote policies are not asked

@@ -83,8 +83,8 @@ class Posed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=Fa
     resource: Seen | None = None
     context: msgspec.Raw = NOTHING
     arguments: dict[str, Any] | None = None
-    hidden: list[str] = []
-    approved: list[str] = []
+    hidden: tuple[str, ...] = ()
+    approved: tuple[str, ...] = ()
     """Names of the policies whose demand for approval was met by an approval."""
 
 
@@ -182,6 +182,6 @@ def call_seen(
         resource=tool,
         context=encode_context(context),
         arguments=kept.arguments,
-        hidden=kept.hidden,
-        approved=list(approved),
+        hidden=tuple(kept.hidden),
+        approved=tuple(approved),
     )

@@ -108,7 +108,7 @@ def entity_of(thing: Thing, stated: Mapping[Uid, Entity]) -> Entity:
     uid = Uid(thing.type, thing.id)
     if thing.type in BARE:
         return entity(uid)
-    attrs = record(thing.properties)
+    attrs = plain_record(thing.properties) if thing.properties else {}
     attrs["id"] = thing.id
     declared = stated.get(uid)
     if declared is not None:
