@@ -1,7 +1,7 @@
 """The cost of the origins of values, in microseconds of processor time: `python -m benchmarks.origins`.
 
 decide    a decision as it was, and under a task that remembers: beside it, what the origins of its arguments add
-observe   10 KB of output, as prose and as JSON, of which nothing is known yet
+observe   10 KB of output of which nothing is known yet: prose, and records in several forms
 memory    the largest that a task can have, and what a guard then adds to a decision
 
 Times are printed with their ratio to a keyed hash of one word, which is the same work on every machine. Enforced are
@@ -92,6 +92,27 @@ def records(dice: random.Random, size: int) -> str:
     return json.dumps(rows)
 
 
+def forms(dice: random.Random, size: int) -> dict[str, str]:
+    """Outputs of `size` characters, by what they are. Names in letters have capitals, as those of people."""
+    text = records(dice, size)
+    rows = json.loads(text)
+    lines = [
+        f"{'- ' if at == 0 else '  '}{name}: {value}" for row in rows for at, (name, value) in enumerate(row.items())
+    ]
+    cells = [[*rows[0]], *([str(value) for value in row.values()] for row in rows)]
+    letters = [
+        f"From: {row['mail']}\nSubject: Invoice {row['id']}\n\nDear {row['name'].title()},\n{row['note']}"
+        for row in rows
+    ]
+    return {
+        "prose": prose(dice, size),
+        "JSON": text,
+        "records as lines": "\n".join(lines),
+        "records as a table": "\n".join(" | ".join(row) for row in cells),
+        "letters": "\n---\n".join(letters),
+    }
+
+
 def flooded(dice: random.Random, tools: dict[str, Tool]) -> Memory:
     """A memory in which no origin has room."""
     endorsed = tuple(Endorsed("files/fetch", f"v{one}", (Kind.ACCOUNT, list(Kind)[one])) for one in range(2, 7))
@@ -143,13 +164,7 @@ def main() -> None:
     told("more: a text with an address, with labels in play", deciding(labelled, SAID) - plain)
     told("more: no text, with labels in play", deciding(labelled, {"to": SAID["to"], "amount": 1200}) - plain)
     told("more: the same with the largest memory", deciding(with_marks(full), UNSAID) - plain)
-    rows = records(dice, 10_240)
-    lines = "\n".join(
-        f"{'- ' if at == 0 else '  '}{name}: {value}"
-        for row in json.loads(rows)
-        for at, (name, value) in enumerate(row.items())
-    )
-    for what, output in (("prose", prose(dice, 10_240)), ("JSON", rows), ("records as lines", lines)):
+    for what, output in forms(dice, 10_240).items():
         for tool in ("fetch", "record"):
 
             def observing(tool: str = tool, output: str = output) -> object:

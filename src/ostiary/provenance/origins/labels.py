@@ -18,7 +18,7 @@ a guard that decides on such a text first requests the current memory from the s
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -27,6 +27,7 @@ from ostiary.authorization.catalogue.coverage import Leaf, Rule
 from ostiary.authorization.cedar.values import Record
 from ostiary.provenance.origins.identifiers import identifiers
 from ostiary.provenance.origins.judging import POINTS, judged_leaves, leaves, of_value, reaches_out
+from ostiary.provenance.origins.links import readings
 from ostiary.provenance.origins.memory import (
     LABEL,
     LABEL_ROOM,
@@ -49,7 +50,7 @@ from ostiary.provenance.origins.prints import (
     list_phrases,
     source_prints,
 )
-from ostiary.provenance.origins.scribe import END, MAX_TEXT, WIDTH, Scribe, hashed, split
+from ostiary.provenance.origins.scribe import END, MAX_TEXT, WIDTH, Scribe, hashed, hasher, other_spellings, split
 from ostiary.provenance.origins.words import words
 
 # By name, because an enumeration finds its members slowly.
@@ -60,9 +61,11 @@ CARRIES, UNREQUESTED_READ, REVEALS = "carries", "unrequested", "reveals"
 SENDING = frozenset({Effect.SEND, Effect.SHARE, Effect.PAY})
 """effects that send data to a recipient even in a closed world"""
 TO_WHOM = frozenset({Kind.ADDRESS, Kind.PRINCIPAL, Kind.ACCOUNT})
-_JOINED = re.compile(r"<|[^\W_](?:_|[^\w\s])+[^\W_]")
+_JOINED = re.compile(r"[\W_](?<=[^\W_].)(?<!\s)(?:_|[^\w\s])*+[^\W_]")
+"""letters or digits with other characters than white space between them"""
 _BETWEEN = re.compile(r"<[^<>]*>|[\W_]")
 """markup tags, and characters that are neither letters nor digits"""
+_SPACED = {code: " " for code in range(128) if not chr(code).isalnum()}
 _TAIL = SPAN - 1
 """number of last words of a sent text that are stored, because a span may continue in the next text"""
 
@@ -89,7 +92,7 @@ def label_output(
     if not by or max(by) > Origin.RECORD or Origin.ENDORSED in by:
         sent = [text for _, text in _outgoing(tool.coverage.leaves(arguments), every=True)]
         sent_phrases = memory.fingerprints.union(
-            *map(list_checksums, chain.from_iterable(_runs(scribe, text) for text in sent))
+            *map(list_checksums, chain.from_iterable(_runs(scribe.word, text) for text in sent))
         )
         prints = source_prints(scribe, texts, fields, room=LABEL_ROOM[LABEL] - 1)
         fresh = [fingerprint(one) for one in prints if one not in sent_phrases]
@@ -249,9 +252,9 @@ def _carried(memory: Memory, texts: Iterable[tuple[bytes, str]]) -> set[str]:
     no earlier text.
     """
     classes: set[str] = set()
-    scribe = Scribe(memory.key)
+    hash_of = hasher(memory.key)
     for recipient, text in texts:
-        for run in _runs(scribe, text, _tail(memory, recipient) if recipient else ()):
+        for run in _runs(hash_of, text, _tail(memory, recipient) if recipient else ()):
             checksums = list_checksums(run)
             if memory.fingerprints.isdisjoint(checksums):
                 continue
@@ -264,19 +267,24 @@ def _carried(memory: Memory, texts: Iterable[tuple[bytes, str]]) -> set[str]:
     return classes
 
 
-def _runs(scribe: Scribe, text: str, before: Sequence[bytes] = ()) -> Iterator[Sequence[bytes]]:
+def _runs(hash_of: Callable[[str], bytes], text: str, before: Sequence[bytes] = ()) -> Iterator[Sequence[bytes]]:
     """Yield the runs of words, as hashes, whose phrases a text could be recognised by: each of its readings, and other
     spellings of its words. If punctuation or tags join words, the text is also read without them. `before`: the words
     before the text.
     """
-    for reading, plain_words in scribe.spoken((text,)):
-        hashes = [*before, *scribe.hashes(plain_words)]
+    for reading in readings(text):
+        spoken = words(reading, is_source=True)
+        hashes = [*before, *map(hash_of, spoken)]
         yield hashes
-        for word in scribe.otherwise(reading):
+        for word in other_spellings(reading, spoken):
             if not word.isalpha() and is_telling(word):
-                yield [scribe.word(word)]
-        if _JOINED.search(reading):
-            yield differing([*before, *scribe.hashes(scribe.words(_BETWEEN.sub(" ", reading)))], hashes)
+                yield [hash_of(word)]
+        has_tags = "<" in reading
+        if has_tags or _JOINED.search(reading):
+            is_plain = not has_tags and reading.isascii()
+            text_apart = reading.translate(_SPACED) if is_plain else _BETWEEN.sub(" ", reading)
+            apart = words(text_apart, is_source=True)
+            yield differing([*before, *map(hash_of, apart)], hashes)
 
 
 def _tail(memory: Memory, recipient: bytes) -> list[bytes]:

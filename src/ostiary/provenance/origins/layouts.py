@@ -31,6 +31,7 @@ MAX_WORDS, MAX_VALUE = 2, 64
 """maximum number of words and of characters of a value that does not count as free text"""
 
 _BULLET = re.compile(r"(?:[-*+•]|\d{1,4}[.)])[ \t]+")
+_BULLETS = "-*+•"
 _RULES = "-=_*~+|: "
 _RULE = re.compile(rf"[{re.escape(_RULES)}]{{3,}}")
 """a line that only separates other lines"""
@@ -249,7 +250,7 @@ def _scanned(lines: Sequence[str]) -> Iterator[_Line]:
             is_apart = True
             continue
         column = len(line) - len(bare)
-        while (bullet := _BULLET.match(bare)) is not None:
+        while (bare[:1] in _BULLETS or bare[:1].isdigit()) and (bullet := _BULLET.match(bare)) is not None:
             yield _Line(column, True, None, "", is_apart)
             column, bare, is_apart = column + bullet.end(), bare[bullet.end() :], False
         name, rest = _named(bare)

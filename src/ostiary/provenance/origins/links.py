@@ -14,7 +14,7 @@ import binascii
 import html
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from urllib.parse import unquote, urlsplit
 
@@ -52,7 +52,8 @@ _B64_LINES = re.compile(
 """base64 that is broken into lines, as in mails (RFC 2045, section 6.8)"""
 MIN_ENCODED = 12
 _HEX = re.compile(r"(?<![0-9A-Za-z])(?:0x|\\x)?((?:[0-9A-Fa-f]{2}){8,})(?![0-9A-Za-z])")
-_DEFANGED = re.compile(r"[\[({]\s*(?:\.|dot)\s*[\])}]|\bhxxp", re.IGNORECASE)
+_DEFANGED = re.compile(r"[\[({]\s*(?:\.|[Dd][Oo][Tt])\s*[\])}]")
+"""brackets around a dot, without the space around them: a search for `_DOT` in each text would not be linear"""
 _DOT = re.compile(r"\s*[\[({]\s*(?:\.|dot)\s*[\])}]\s*", re.IGNORECASE)
 _HXXP = re.compile(r"\bhxxp", re.IGNORECASE)
 _EVEN = re.compile(r"(?:[\w+/-]{0,11}+[\n\r\t !-$')*,.:-@\]^`|}~]++)*+[\w+/-]{0,11}+", re.ASCII)
@@ -188,17 +189,20 @@ def decode(text: str) -> tuple[list[str], bool]:
     if not is_odd(text):
         return [text], True
     forms = {text: None}
+    decoded_once: dict[str, list[str]] = {}
     parts: dict[str, list[str]] = {}
     room, is_whole = MAX_DECODED, True
-    for decoded_kinds in (_decoded_at_once, _decoded):
+    for is_at_once in (True, False):
         collected, todo = {text}, [(text, 0)]
         while todo:
             reading, depth = todo.pop()
-            if depth == DEPTH and decoded_kinds is _decoded:
+            if depth == DEPTH and not is_at_once:
                 continue
             if reading not in parts:
                 parts[reading] = _decoded_parts(reading)
-            for decoded in chain(decoded_kinds(reading), parts[reading]):
+                decoded_once[reading] = [decoded_kind(reading) for decoded_kind in _KINDS]
+            once = decoded_once[reading]
+            for decoded in chain((_decoded_at_once(reading, once),) if is_at_once else once, parts[reading]):
                 if decoded in collected:
                     continue
                 if depth == DEPTH:
@@ -222,19 +226,15 @@ def readings(text: str) -> list[str]:
     return decode(text)[0]
 
 
-def _decoded_at_once(text: str) -> Iterator[str]:
-    """Yield the text with the encodings of all kinds decoded once, one kind after the other. So a text with a link, an
-    entity and an ellipsis is encoded once, and not three times.
+def _decoded_at_once(text: str, once: Iterable[str]) -> str:
+    """Return the text with the encodings of all kinds decoded once, one kind after the other. So a text with a link, an
+    entity and an ellipsis is encoded once, and not three times. `once`: the text with those of one kind decoded, for
+    each kind.
     """
-    for decoded_kind in _KINDS:
-        text = decoded_kind(text)
-    yield text
-
-
-def _decoded(text: str) -> Iterator[str]:
-    """Yield the text with the encodings of one kind decoded once, for each kind."""
-    for decoded_kind in _KINDS:
-        yield decoded_kind(text)
+    at_once = text
+    for decoded_kind, decoded in zip(_KINDS, once, strict=True):
+        at_once = decoded if at_once is text else decoded_kind(at_once)
+    return at_once
 
 
 def _decoded_letters(text: str) -> str:
@@ -250,9 +250,10 @@ def _decoded_percent(text: str) -> str:
 
 
 def _decoded_dots(text: str) -> str:
-    if ("[" in text or "(" in text or "{" in text or "xxp" in text.lower()) and _DEFANGED.search(text):
-        return _DOT.sub(".", _HXXP.sub("http", text))
-    return text
+    if "xxp" in text.lower():
+        text = _HXXP.sub("http", text)
+    has_bracket = "[" in text or "(" in text or "{" in text
+    return _DOT.sub(".", text) if has_bracket and _DEFANGED.search(text) else text
 
 
 def _decoded_escapes(text: str) -> str:
@@ -270,7 +271,7 @@ def _decoded_parts(text: str) -> list[str]:
     an empty list if there is none. So the number of parts does not matter, only their length.
     """
     parts: dict[str, None] = {}
-    for match in _B64_LINES.finditer(text):
+    for match in _B64_LINES.finditer(text) if "\n" in text else ():
         parts.update(dict.fromkeys(_text(_base64("".join(match[0].split())))))
     for run in text.split():
         if len(run) >= MIN_ENCODED:

@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import cache
 from itertools import chain, islice
 from typing import Any
 
@@ -98,6 +99,7 @@ _OPAQUE = re.compile(r"(?=\D*\d)(?=[^A-Za-z]*[A-Za-z])[A-Za-z\d][\w-]{2,23}[A-Za
 """
 _ACCOUNT = re.compile(r"[A-Za-z]{2}\d{2}[A-Za-z\d]{11,}")
 """The form of an IBAN (ISO 13616), with any checksum."""
+Stated = Callable[[str], Origin]
 Found = tuple[Origin, int, str]
 """the origin of a text, the kinds of arguments for which the text counts (bits, see KINDS), and the text"""
 
@@ -117,6 +119,7 @@ def observe_output(
     kinds, scribe = _endorsed(memory, uid, tool, arguments), Scribe(memory.key)
     call_words, layout = _call_words(scribe, tool, arguments), layout_of(output) if isinstance(output, str) else None
     opened = layout.value if layout is not None and layout.is_escaped else output
+    stated = cache(lambda text: memory.find(scribe.phrase(text), least=Origin.ENDORSED))
     if kinds:
         observed_texts = [(Origin.ENDORSED, kinds, text) for text in _texts(opened)]
     elif tool.is_outside:
@@ -131,9 +134,9 @@ def observe_output(
             )
     else:
         is_linked = _points(memory, tool, arguments) <= Origin.RECORD
-        observed_texts = list(_records(memory, scribe, opened, is_linked=is_linked))
+        observed_texts = _records(opened, stated, is_linked=is_linked)
         if layout is not None and opened is output and not is_linked:
-            of_records = _records(memory, scribe, layout.value, is_linked=False)
+            of_records = _records(layout.value, stated, is_linked=False)
             observed_texts += [one for one in of_records if one[0] is Origin.RECORD]
     groups: dict[tuple[Origin, int], list[str]] = {}
     for origin, bits, text in observed_texts:
@@ -151,7 +154,8 @@ def observe_output(
     elif _points(memory, tool, arguments) <= Origin.ENDORSED:
         pages = filter(is_page, _dotted(scribe, (text for _, _, text in observed_texts)))
         groups[Origin.KNOWN, LINK] = [*islice(dict.fromkeys(pages), MAX_PAGES)]
-    parts = _slots(memory, uid, tool, arguments, output if layout is None else layout.value, kinds, scribe)
+    whole = output if layout is None else layout.value
+    parts = _slots(memory, uid, tool, arguments, whole, kinds, scribe, stated)
     for (origin, bits), texts in sorted(groups.items()):
         if texts and bits:
             fresh = scribe.source(texts, room=ROOM[origin])
@@ -168,7 +172,6 @@ def observe_output(
         classes = () if tool.data_classes is msgspec.UNSET else tool.data_classes
     unnamed = [text for origin, _, text in observed_texts if origin in LABELLED]
     fields = () if layout is None or opened is not output else _texts(layout.value)
-    whole = opened if layout is None else layout.value
     names = not isinstance(whole, str) and _has_only_names(whole)
     labels = label_output(memory, scribe, tool, arguments, unnamed, fields, classes, has_only_names=names)
     return (*parts, *labels)
@@ -188,7 +191,14 @@ def _has_only_names(value: object, depth: int = MAX_DEPTH) -> bool:
 
 
 def _slots(
-    memory: Memory, uid: str, tool: Tool, arguments: Mapping[str, Any], output: object, kinds: int, scribe: Scribe
+    memory: Memory,
+    uid: str,
+    tool: Tool,
+    arguments: Mapping[str, Any],
+    output: object,
+    kinds: int,
+    scribe: Scribe,
+    stated: Stated,
 ) -> list[Part]:
     """Return facts about the fields of the values that were read (`slots`). A wrong layout can only cause
     further approval requests.
@@ -200,7 +210,7 @@ def _slots(
         return says_amount(memory) if has_amount else []
     is_named = _points(memory, tool, arguments) <= Origin.RECORD and not has_substitute(memory, tool, arguments)
     is_record = not tool.is_outside
-    return slots(memory, uid, output, scribe, is_named=is_named and is_record, is_record=is_record)
+    return slots(memory, uid, output, scribe, stated, is_named=is_named and is_record, is_record=is_record)
 
 
 def _dotted(scribe: Scribe, texts: Iterable[str]) -> Iterator[str]:
@@ -399,28 +409,36 @@ def _texts(output: object) -> Iterator[str]:
         yield text
 
 
-def _records(
-    memory: Memory, scribe: Scribe, value: object, *, is_linked: bool, depth: int = MAX_DEPTH
-) -> Iterator[Found]:
-    """Yield each text in records with its origin. If a record has a unique value by which the task may name it,
-    all of the record counts as named.
+def _records(value: object, stated: Stated, *, is_linked: bool) -> list[Found]:
+    """Return each text in records with its origin. If a record has a unique value by which the task may name it,
+    all of the record counts as named. `stated`: returns the origin of a text that the person stated, owns or endorsed.
     """
+    collected: list[Found] = []
+    _collect_records(value, stated, is_linked, MAX_DEPTH, collected)
+    return collected
+
+
+def _collect_records(value: object, stated: Stated, is_linked: bool, depth: int, collected: list[Found]) -> None:
     value = rows(value)
-    if isinstance(value, dict) and depth:
-        for item in value.values():
+    origin = Origin.RECORD if is_linked else Origin.KNOWN
+    if isinstance(value, dict):
+        for item in value.values() if depth else ():
             if type(item) is str and item[:1] not in ("{", "["):
-                yield (Origin.RECORD if is_linked else Origin.KNOWN), ALL_KINDS, item
+                collected.append((origin, ALL_KINDS, item))
+            elif type(item) is int and -LARGEST < item < LARGEST:
+                collected.append((origin, ALL_KINDS, str(item)))
             else:
-                yield from _records(memory, scribe, _opened(item), is_linked=is_linked, depth=depth - 1)
-    elif isinstance(value, list | tuple) and depth:
+                _collect_records(_opened(item), stated, is_linked, depth - 1, collected)
+    elif isinstance(value, list | tuple):
+        if not depth:
+            return
         names = [[*_names(item)] if isinstance(item, dict) and not is_linked else [] for item in value]
         among = Counter(chain.from_iterable(names))
         for item, mine in zip(value, names, strict=True):
-            linked = is_linked or _is_named(memory, scribe, mine, among)
-            yield from _records(memory, scribe, _opened(item), is_linked=linked, depth=depth - 1)
-    elif not isinstance(value, dict | list | tuple):
-        for text in leaves(value):
-            yield (Origin.RECORD if is_linked else Origin.KNOWN), ALL_KINDS, text
+            is_named = any(among[name] == 1 and stated(name) is not Origin.NOWHERE for name in mine)
+            _collect_records(_opened(item), stated, is_linked or is_named, depth - 1, collected)
+    else:
+        collected += [(origin, ALL_KINDS, text) for text in leaves(value)]
 
 
 def _names(record: Mapping[str, Any]) -> Iterator[str]:
@@ -428,13 +446,6 @@ def _names(record: Mapping[str, Any]) -> Iterator[str]:
     for value in record.values():
         if isinstance(value, str) and len(value) <= MAX_NAME and _LETTER.search(value):
             yield value
-
-
-def _is_named(memory: Memory, scribe: Scribe, names: Iterable[str], among: Counter[str]) -> bool:
-    for name in names:
-        if among[name] == 1 and memory.find(scribe.phrase(name), least=Origin.ENDORSED) is not Origin.NOWHERE:
-            return True
-    return False
 
 
 def _new(memory: Memory, origin: Origin, kinds: int, fresh: bytes) -> bytes:

@@ -30,7 +30,6 @@ MAX_FIELD = 64
 """maximum length in characters of a value of a layout that is a fact"""
 _ALNUM = re.compile(r"[^\W_]")
 _DIGITS = re.compile(r"\d")
-_MAY_TELL = re.compile(r"[@:]|(?:\d\D*){4}")
 _OPENING = "(\"'[{*_<“„«"
 _CLOSING = frozenset(".,;:!?")
 
@@ -43,12 +42,13 @@ def source_prints(scribe: Scribe, texts: Iterable[str], fields: Iterable[str] = 
     runs: list[bytes] = []
     examined: set[str] = set()
     for reading, phrase in scribe.spoken(texts):
-        other = scribe.otherwise(reading)
-        for word in phrase + other if other else phrase:
-            if word not in examined:
-                examined.add(word)
-                if not word.isalpha() and is_telling(word):
-                    facts[crc32(scribe.word(word))] = None
+        if "@" in reading or ":" in reading or _has_digits(reading):
+            other = scribe.otherwise(reading)
+            for word in phrase + other if other else phrase:
+                if word not in examined:
+                    examined.add(word)
+                    if not word.isalpha() and is_telling(word):
+                        facts[crc32(scribe.word(word))] = None
         if len(phrase) == 1:
             if _is_name(phrase):
                 facts[crc32(scribe.phrase(reading))] = None
@@ -125,12 +125,16 @@ def is_telling(word: str) -> bool:
     """Return whether a single word has meaning alone: a mail address, a link, or a word with enough digits that
     is no year.
     """
-    if not _MAY_TELL.search(word):
-        return False
     if "@" in word[1:] or "://" in word:
         return True
+    if len(word) < MIN_DIGITS:
+        return False
     digits = len(_DIGITS.findall(word))
     return digits > MIN_DIGITS or (digits == MIN_DIGITS and word[0] not in "@~" and not _is_year(word))
+
+
+def _has_digits(text: str) -> bool:
+    return len(_DIGITS.findall(text)) >= MIN_DIGITS
 
 
 def _is_year(word: str) -> bool:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache, lru_cache, partial
 from hashlib import blake2s
 
 from ostiary.provenance.origins.links import decode
@@ -21,6 +21,7 @@ LARGEST = 1 << 128
 """whole numbers of this size or more are not compared, because their digits may be too many to write out"""
 
 _DIGIT = re.compile(r"\d")
+_NUMERIC = "-0123456789"
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 """a JSON number without an exponent"""
 
@@ -41,54 +42,46 @@ class _Hashes(dict[str, bytes]):
         return word_hash
 
 
-class _Text:
-    """The words of a text, with a cache of their hashes and of their other spellings."""
-
-    __slots__ = ("other", "phrase", "words")
-
-    def __init__(self, spoken: list[str]) -> None:
-        self.words = spoken
-        self.phrase: bytes | None = None
-        self.other: list[str] | None = None
-
-
 class Scribe:
-    """Writer of the stored form of texts. It caches readings, words and hashes."""
+    """Writer of the stored form of texts. Each attribute is a function of a text with a cache.
 
-    __slots__ = ("_read", "_texts", "word")
+    word         the hash of a word
+    words        the words of a text, read as the text of a source (see the function `words`)
+    phrase       the concatenated hashes of the words of a text, without other spellings
+    otherwise    other spellings of the words of a text: amounts, account numbers and dates in normal form
+    decode       the readings of a text, and whether these are all (see the function `decode`)
+    """
+
+    __slots__ = ("decode", "otherwise", "phrase", "word", "words")
 
     def __init__(self, key: bytes) -> None:
-        self.word = _Hashes(key).__getitem__
-        """returns the hash of a word"""
-        self._read: dict[str, tuple[list[str], bool]] = {}
-        self._texts: dict[str, _Text] = {}
-
-    def phrase(self, text: str) -> bytes:
-        """Return the concatenated hashes of the words of a text, without other spellings."""
-        one = self._text(text)
-        if one.phrase is None:
-            one.phrase = b"".join([*map(self.word, one.words)])
-        return one.phrase
+        word, spoken = hasher(key), cache(partial(words, is_source=True))
+        self.word: Callable[[str], bytes] = word
+        self.words: Callable[[str], list[str]] = spoken
+        self.phrase: Callable[[str], bytes] = cache(lambda text: b"".join([*map(word, spoken(text))]))
+        self.otherwise: Callable[[str], list[str]] = cache(lambda text: other_spellings(text, spoken(text)))
+        self.decode: Callable[[str], tuple[list[str], bool]] = cache(decode)
 
     def source(self, texts: Iterable[str], *, room: int) -> bytes:
         """Return the stored form of texts: each text, with its decoded forms, is a separate source. The result
         has fewer than `room` words; further words are omitted.
         """
         hashes, full = bytearray(), room * WIDTH
+        word, phrase = self.word, self.phrase
         for whole in dict.fromkeys(texts):
             text = whole[:MAX_TEXT]
             if len(hashes) >= full:
                 break
-            if _NUMBER.fullmatch(text):
+            if text[:1] in _NUMERIC and _NUMBER.fullmatch(text):
                 exact = text.rstrip("0").rstrip(".") if "." in text else text
-                hashes += self.word(text) + (b"" if exact == text else self.word(f"#{exact}")) + END
+                hashes += word(text) + (b"" if exact == text else word(f"#{exact}")) + END
                 continue
             for reading in self.decode(text)[0]:
-                left, spoken = max(full - len(hashes), 0), self.phrase(reading)
+                left, spoken = max(full - len(hashes), 0), phrase(reading)
                 hashes += spoken[:left]
                 is_whole = len(spoken) <= left
                 other = self.otherwise(reading) if is_whole else _otherwise(self.words(reading)[: left // WIDTH])
-                hashes += b"".join(map(self.word, other)) + END
+                hashes += b"".join(map(word, other)) + END
         while hashes.endswith(END):
             del hashes[-WIDTH:]
         return bytes(hashes[: full - WIDTH])
@@ -97,35 +90,16 @@ class Scribe:
         """Yield each reading of each text, including decoded ones, with its words."""
         for text in dict.fromkeys(texts):
             for reading in self.decode(text[:MAX_TEXT])[0]:
-                yield reading, self._text(reading).words
-
-    def decode(self, text: str) -> tuple[list[str], bool]:
-        """Return the readings of a text, and whether these are all (see the function `decode`)."""
-        forms = self._read.get(text)
-        if forms is None:
-            forms = self._read[text] = decode(text)
-        return forms
+                yield reading, self.words(reading)
 
     def hashes(self, spoken: Iterable[str]) -> list[bytes]:
         """Return the hash of each word."""
         return [*map(self.word, spoken)]
 
-    def otherwise(self, reading: str) -> list[str]:
-        """Return other spellings of the words of a text: amounts, account numbers and dates in normal form."""
-        one = self._text(reading)
-        if one.other is None:
-            one.other = _otherwise(one.words) if _DIGIT.search(reading) else []
-        return one.other
 
-    def words(self, text: str) -> list[str]:
-        """Return the words of a text, read as the text of a source (see the function `words`)."""
-        return self._text(text).words
-
-    def _text(self, text: str) -> _Text:
-        one = self._texts.get(text)
-        if one is None:
-            one = self._texts[text] = _Text(words(text, is_source=True))
-        return one
+def hasher(key: bytes) -> Callable[[str], bytes]:
+    """Return a function that returns the keyed hash of a word, and caches it."""
+    return _Hashes(key).__getitem__
 
 
 def hashed(key: bytes, word: str) -> bytes:
@@ -149,6 +123,11 @@ def split(sources: bytes) -> list[bytes]:
             parts.append(sources[start:at])
             start = at + WIDTH
     return [*parts, sources[start:]]
+
+
+def other_spellings(text: str, spoken: list[str]) -> list[str]:
+    """Return other spellings of the words of a text. `spoken`: these words."""
+    return _otherwise(spoken) if _DIGIT.search(text) else []
 
 
 def _otherwise(spoken: list[str]) -> list[str]:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from zlib import crc32
 
 from ostiary.authorization.catalogue import Kind
@@ -49,18 +49,30 @@ Scalar = tuple[str, str, bool]
 """the path of the field, the text of the scalar, and true if the scalar belongs to a record that the person named"""
 
 
-def slots(memory: Memory, uid: str, output: object, scribe: Scribe, *, is_named: bool, is_record: bool) -> list[Part]:
-    """Return the facts that the output of a call of the tool `uid` adds, as parts. `is_named`: true if the
-    person named the content; `is_record`: true if the content has no untrusted author.
+def slots(
+    memory: Memory,
+    uid: str,
+    output: object,
+    scribe: Scribe,
+    stated: Callable[[str], Origin],
+    *,
+    is_named: bool,
+    is_record: bool,
+) -> list[Part]:
+    """Return the facts that the output of a call of the tool `uid` adds, as parts. `stated`: returns the origin of a
+    text that the person stated, owns or endorsed; `is_named`: true if the person named the content; `is_record`: true
+    if the content has no untrusted author.
     """
-    reader = _Reader(memory, uid, scribe, is_record=is_record)
+    fields: dict[str, bytes] = {}
     marks: dict[bytes, None] = {}
     rivals: dict[bytes, None] = {}
     scalars: list[Scalar] = []
-    reader.scalars(output, "", is_named, MAX_DEPTH, scalars)
+    _Reader(stated, scalars, is_record=is_record).read(output, "", is_named, MAX_DEPTH)
     for path, text, named in dict.fromkeys(scalars):
-        field, value = reader.field(path), reader.value(text)
-        if named or reader.is_said(text):
+        if (field := fields.get(path)) is None:
+            field = fields[path] = _field(memory, uid, path)
+        value = _value(scribe, text)
+        if named or _is_said(stated(text)):
             marks[field + _ANY] = marks[_VALUE + value] = None
         else:
             rivals[field + value] = None
@@ -97,40 +109,33 @@ def is_substitute(memory: Memory, kind: Kind, text: str, names: Iterable[str] = 
     return _is_rival(memory, _digest(memory.hashed(phrase)))
 
 
+def _field(memory: Memory, uid: str, path: str) -> bytes:
+    made = hashed(memory.key, f"field {uid} {path}")
+    return bytes((made[0] or 1, made[1]))  # zero is kept for other facts
+
+
+def _value(scribe: Scribe, text: str) -> bytes:
+    is_plain = text.isdigit() or text[:1] not in _DIGITS
+    number = None if is_plain else decimal(text)
+    return _digest(scribe.phrase(text) if number is None else scribe.word(number))
+
+
+def _is_said(origin: Origin) -> bool:
+    """Return whether the origin is the person's words or an endorsed document. Their own record does not count."""
+    return origin is _PERSON or origin is _ENDORSED
+
+
 class _Reader:
-    """Reader of the output of one call. It caches its lookups."""
+    """Reader of the scalars of one output."""
 
-    def __init__(self, memory: Memory, uid: str, scribe: Scribe, *, is_record: bool) -> None:
-        self._memory, self._uid, self._scribe, self._is_record = memory, uid, scribe, is_record
-        self._fields: dict[str, bytes] = {}
-        self._stated: dict[str, bool] = {}
+    def __init__(self, stated: Callable[[str], Origin], collected: list[Scalar], *, is_record: bool) -> None:
+        self._stated, self._collected, self._is_record = stated, collected, is_record
 
-    def field(self, path: str) -> bytes:
-        mark = self._fields.get(path)
-        if mark is None:
-            made = hashed(self._memory.key, f"field {self._uid} {path}")
-            mark = self._fields[path] = bytes((made[0] or 1, made[1]))  # zero is kept for other facts
-        return mark
-
-    def value(self, text: str) -> bytes:
-        is_plain = text.isdigit() or text[:1] not in _DIGITS
-        number = None if is_plain else decimal(text)
-        return _digest(self._scribe.phrase(text) if number is None else self._scribe.word(number))
-
-    def is_said(self, text: str) -> bool:
-        """Return whether the person's words or an endorsed document contain the text. The person's own record
-        does not count.
+    def read(self, value: object, path: str, is_named: bool, depth: int) -> None:
+        """Collect each scalar in `value`. Of several records, those with a unique value that the person stated count
+        as named.
         """
-        stated = self._stated.get(text)
-        if stated is None:
-            origin = self._memory.find(self._scribe.phrase(text), least=_ENDORSED)
-            stated = self._stated[text] = origin is _PERSON or origin is _ENDORSED
-        return stated
-
-    def scalars(self, value: object, path: str, is_named: bool, depth: int, collected: list[Scalar]) -> None:
-        """Append each scalar in `value` to `collected`. Of several records, those with a unique value that the
-        person stated count as named.
-        """
+        collected = self._collected
         if len(collected) >= MAX_SCALARS:
             return
         if isinstance(value, str | int | float):
@@ -138,16 +143,16 @@ class _Reader:
                 collected.append((path, text, is_named))
         elif depth and isinstance(value, dict):
             if (records := rows(value)) is not value:
-                self.scalars(records, path, is_named, depth, collected)
+                self.read(records, path, is_named, depth)
                 return
             for name, one in value.items():
-                self.scalars(one, f"{path}/{name}", is_named, depth - 1, collected)
+                self.read(one, f"{path}/{name}", is_named, depth - 1)
         elif depth and isinstance(value, list | tuple):
             names = [_names(one) if self._is_record and isinstance(one, dict) else () for one in value]
-            among = Counter([text for each in names for text in each if self.is_said(text)])
+            among = Counter([text for each in names for text in each if _is_said(self._stated(text))])
             for one, each in zip(value, names, strict=True):
                 named = any(among[text] == 1 for text in each) if among else False
-                self.scalars(one, path, is_named if len(value) == 1 else named, depth - 1, collected)
+                self.read(one, path, is_named if len(value) == 1 else named, depth - 1)
 
 
 def _scalar(value: str | float) -> str:

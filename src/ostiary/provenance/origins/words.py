@@ -79,9 +79,10 @@ def words(text: str, *, is_source: bool) -> list[str]:
     """Return the words of a text, in order and in normal form. `is_source`: true to read the text leniently, as
     a source.
     """
-    if not text.isascii():
+    is_ascii = text.isascii()
+    if not is_ascii:
         text = unicodedata.normalize("NFC", text)
-    elif is_alone(text):
+    elif text.isalnum() or ("@" in text and is_alone(text)):
         return [text.lower()]
     elif text[:1].isdigit() and _DECIMAL.fullmatch(text):
         return [text]
@@ -89,11 +90,11 @@ def words(text: str, *, is_source: bool) -> list[str]:
     bare = "".join(runs)
     if not bare.isalpha() and _MAYBE_GROUPED.search(text):
         runs = _GROUPED.sub(_joined, text).split()
-    elif bare.isalnum() and bare.isascii():
-        return [run.lower() for run in runs]
+    elif is_ascii and bare.isalnum():
+        return text.lower().split()
     pieces: list[str] = []
     for run in runs:
-        if not run.isascii():
+        if not (is_ascii or run.isascii()):
             pieces += _pieces(run, is_source=is_source)
         elif run.isalnum() or ("@" in run and _PLAIN_MAIL.fullmatch(run)):
             pieces.append(run.lower())
