@@ -156,10 +156,10 @@ COMMANDS = (
     (
         "revoke",
         "ostiary.cli.revoke:revoke",
-        "Revoke access with everything derived from it, and time each guard.",
+        "Revoke access with everything derived from it, and print when each guard denied it.",
         STOP,
     ),
-    ("kill", "ostiary.cli.kill:kill", "Stop an agent, an owner, a model, .. and time each guard.", STOP),
+    ("kill", "ostiary.cli.kill:kill", "Stop an agent, an owner, a model, .. and print when each guard denied.", STOP),
     (
         "incident",
         "ostiary.cli.incidents:incident",

@@ -13,7 +13,7 @@ from ostiary.cli.paper import out, table
 from ostiary.cli.revoke import guards_after, print_guards
 from ostiary.cli.session import FAILED, Here, Word
 
-kill = App(name="kill", help="Stop an agent, an owner, a model, .. and time each guard.")
+kill = App(name="kill", help="Stop an agent, an owner, a model, .. and print when each guard denied.")
 StopKind: TypeAlias = Literal["agent", "task", "owner", "resource", "segment", "model", "everything"]
 COLUMNS = {
     "what": "KIND",
@@ -27,7 +27,7 @@ COLUMNS = {
 
 @kill.default
 def start(kind: StopKind, name: Word = "", /, *, reason: str, session: Here) -> None:
-    """Stop an agent, an owner, a model, .. and time each guard.
+    """Stop an agent, an owner, a model, .. and print when each guard denied.
 
     An agent is quarantined, and its incident waits for a person. Anything else stays stopped until `ostiary kill lift`.
     `ostiary help stopping` compares all commands that stop.

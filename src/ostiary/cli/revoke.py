@@ -25,7 +25,7 @@ FINAL = {
 
 
 def revoke(kind: Literal["agent", "task", "token", "key", "owner"], id: Word, /, *, session: Here) -> None:
-    """Revoke access with everything derived from it, and time each guard.
+    """Revoke access with everything derived from it, and print when each guard denied it.
 
     An agent is suspended. `ostiary help stopping` compares all commands that stop.
 

@@ -17,7 +17,7 @@ STOPPING = (
     },
     {
         "command": "revoke agent",
-        "effect": "Suspend an agent in any state, end its tasks, and time each guard.",
+        "effect": "Suspend an agent in any state, end its tasks, and print when each guard denied.",
         "state": "suspended",
         "undo": "agent resume",
     },
@@ -29,7 +29,7 @@ STOPPING = (
     },
     {
         "command": "kill agent",
-        "effect": "Quarantine an agent, open an incident, and time each guard.",
+        "effect": "Quarantine an agent, open an incident, and print when each guard denied.",
         "state": "quarantined",
         "undo": "incident release, by a person",
     },
@@ -41,7 +41,8 @@ STOPPING = (
     },
     {
         "command": "kill KIND",
-        "effect": "Stop every call of an owner, resource, segment, model, task, or everything, and time each guard.",
+        "effect": "Stop every call of an owner, resource, segment, model or task, or all calls, "
+        "and print when each guard denied.",
         "state": "stopped",
         "undo": "kill lift KIND",
     },
@@ -53,7 +54,7 @@ STOPPING = (
     },
     {
         "command": "revoke task",
-        "effect": "End a task as cancelled, and time each guard.",
+        "effect": "End a task as cancelled, and print when each guard denied.",
         "state": "cancelled",
         "undo": "nothing: start another task",
     },
@@ -65,7 +66,7 @@ STOPPING = (
     },
     {
         "command": "revoke key",
-        "effect": "Revoke a key and everything obtained with it, and time each guard.",
+        "effect": "Revoke a key and everything obtained with it, and print when each guard denied.",
         "state": "revoked",
         "undo": "nothing: add another key",
     },

@@ -47,8 +47,9 @@ LISTS = {
 def probe(
     command: Sequence[str], *, env: Mapping[str, str], cwd: str | None, timeout_s: float = TIMEOUT_S
 ) -> dict[str, Any]:
-    """Return the capabilities of the server and its complete lists, for `Catalogue.from_mcp`. Raises
-    Unavailable, Malformed, Invalid.
+    """Start an MCP server by `command`, and return its capabilities and its complete lists of tools, resources and
+    prompts, for `Catalogue.from_mcp`. The server ends before the function returns. Raises Unavailable, Malformed,
+    Invalid.
     """
     try:
         server = subprocess.Popen(

@@ -20,6 +20,7 @@ LIFETIME = 3_600_000_000
 MAX_TOKEN = 4096
 _NONCE = 12
 _ANEW = "begin the search anew, without a token"
+_SAME = "send the same search and the same `page.limit` as for the first page, with the new `page.token`"
 
 
 class Place(msgspec.Struct, frozen=True, array_like=True):
@@ -72,9 +73,9 @@ def check_same(place: Place, *, search: str, policies: str, limit: int | None) -
     """
     if place.search != search:
         message = "the search differs from the search of the page token"
-        raise Invalid(message, hint="leave everything but the token as it was", code="page_changed")
+        raise Invalid(message, hint=_SAME, code="page_changed")
     if limit is not None and limit != place.limit:
         message = f"`page.limit` was {place.limit} and is {limit}"
-        raise Invalid(message, hint="leave everything but the token as it was", code="page_changed")
+        raise Invalid(message, hint=_SAME, code="page_changed")
     if place.policies != policies:
         raise Invalid("the policies have changed since the page before", hint=_ANEW, code="page_changed")
