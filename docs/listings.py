@@ -21,7 +21,7 @@ from ostiary.audit.entries import FAMILIES
 from ostiary.authorization.assurance import INSUFFICIENT
 from ostiary.authorization.catalogue.kind import Kind as ArgumentKind
 from ostiary.authorization.catalogue.tool import Effect
-from ostiary.cli import app
+from ostiary.cli import NAMES, app, load_help
 from ostiary.decision.access.playbooks import RESPONSES
 from ostiary.decision.access.restrictions import RestrictionKind
 from ostiary.mcp import protect
@@ -171,6 +171,8 @@ SUBJECTS = {
 
 def commands() -> str:
     """Render every command with its arguments and options, from the program's own help."""
+    for name in NAMES:
+        load_help(name)
     arguments, sys.argv = sys.argv, ["ostiary"]  # the name of the program stands in the usage of some commands
     try:
         text = str(app.generate_docs(output_format="markdown"))

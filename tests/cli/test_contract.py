@@ -502,6 +502,17 @@ def test_the_commands_that_undo_do(ostiary: Commands, name: str, tmp_path: Path)
     assert ostiary.json("agent", "show", name)["state"] == "active"
 
 
+def test_the_name_of_an_owner_without_a_key_leads_to_the_command_that_adds_a_key(
+    ostiary: Commands, name: str, tmp_path: Path
+) -> None:
+    ostiary.json("owner", "create", name, "--email", "o@example.org")
+    key = tmp_path / "person.json"
+    refused = ostiary("person", "create", name, "--generate-key", key)
+    advice = f"ostiary person add-key {name} --generate-key FILE"
+    assert (refused.code, advice in refused.err, key.exists()) == (1, True, False)
+    assert ostiary(*advice.replace("FILE", str(key)).split()[1:]).code == 0
+
+
 def test_a_list_that_is_cut_says_so_with_the_total(ostiary: Commands, name: str) -> None:
     for number in range(3):
         register(ostiary, f"{name}-{number}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import itertools
 import json
 import re
 import subprocess
@@ -231,3 +232,17 @@ def test_every_leaf_prints_json_or_is_a_program_of_its_own() -> None:
 def _parameters(command: App) -> list[str]:
     assert callable(command.default_command)
     return list(inspect.signature(command.default_command).parameters)
+
+
+def test_the_help_of_a_command_has_its_description_and_its_examples() -> None:
+    shown = run("protect", "--help").out
+    assert "from an MCP server. Shows each object, and how to undo it." in " ".join(shown.split())
+    assert "\n    ostiary protect https://search.example/mcp --name search\n" in shown
+    assert "Topics: stopping." in run("help", "--help").out
+
+
+def test_help_wraps_only_where_the_terminal_ends() -> None:
+    lines = run("run", "--help").out.splitlines()
+    for line, following in itertools.pairwise(lines[2 : lines.index("    ostiary run -- claude")]):
+        if line and following:
+            assert len(line.rstrip()) + 1 + len(following.split()[0]) > 80, line

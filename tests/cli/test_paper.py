@@ -7,9 +7,10 @@ import pytest
 from ostiary.cli.paper import table
 
 
+@pytest.mark.parametrize("member", ["verified_at", "at", "until"])
 @pytest.mark.parametrize("at", [1795657286, 1795657286.679239])
 def test_an_instant_is_a_date_whether_or_not_it_is_a_whole_second(
-    at: float, capsys: pytest.CaptureFixture[str]
+    member: str, at: float, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    table([{"verified_at": at, "points": 1.5}], {"verified_at": "VERIFIED", "points": "POINTS"}, empty="")
-    assert capsys.readouterr().out.split() == ["VERIFIED", "POINTS", "2026-11-26", "01:41:26Z", "1.5"]
+    table([{member: at, "points": 1.5}], {member: "TIME", "points": "POINTS"}, empty="")
+    assert capsys.readouterr().out.split() == ["TIME", "POINTS", "2026-11-26", "01:41:26Z", "1.5"]

@@ -221,12 +221,15 @@ def test_init_asks_on_a_terminal(server: Server, tmp_path: Path) -> None:
     )
     os.close(slave)
     answers = [
+        "Asked Owner",
         "asked-owner",
+        "q",
         "q@example.org",
         "asked",
         "https://asked.example",
         "asked_app:app",
         "asked-agent",
+        "",
         "reads",
     ]
     os.write(master, "".join(f"{answer}\n" for answer in answers).encode())
@@ -239,5 +242,7 @@ def test_init_asks_on_a_terminal(server: Server, tmp_path: Path) -> None:
     finally:
         os.close(master)
     assert b"undo: ostiary agent decommission asked-agent" in shown
+    for hint in (b"A name has at most 63 characters", b"Write the address as name@example.org", b"Write a few words"):
+        assert shown.count(hint) == 1, hint
     assert Commands(server.folder).json("agent", "show", "asked-agent")["scopes"] == ["asked:read"]
     assert (tmp_path / "asked.json").is_file()

@@ -109,6 +109,7 @@ def test_actions_carry_their_groups() -> None:
         (one('permit (principal, action == Action::"fly", resource);'), r"a\.cedar: policy a#1"),
         (one(PERMIT + when("principal.nothing == 1")), r"a\.cedar: policy a#2: attribute `nothing`"),
         (one(PERMIT + when('ip("1.2.3.4", 8).isIpv4()')), r"a\.cedar: policy a#2: .*Expected 1, got 2"),
+        (one(PERMIT + '@id("named")' + when("principal.nothing == 1")), r"a\.cedar: policy named: attribute `nothing`"),
         (one(f'@id("x") {PERMIT} @id("x") {PERMIT}'), "two policies"),
         ({"a.cedar": f'@id("x") {PERMIT}', "b.cedar": f'@id("x") {PERMIT}'}, "two policies"),
         (one(f'@id("") {PERMIT}'), "1 to 200"),
@@ -137,6 +138,9 @@ def test_an_argument_that_a_policy_reads_must_be_declared() -> None:
     with pytest.raises(Invalid, match="path") as caught:
         load(unsafe)
     assert "type Arguments" in caught.value.hint
+    with pytest.raises(Invalid, match="`argument` in context") as caught:
+        load(one('permit (principal, action == Action::"call", resource) when { context.argument has path };'))
+    assert "type Arguments" not in caught.value.hint
     with pytest.raises(Invalid, match="optional attribute"):
         load(unsafe | {"a.cedarschema": "type Arguments = { path?: String };"})
 

@@ -14,6 +14,8 @@ from typing import Annotated, Any
 
 from cyclopts import App, Group, Parameter
 
+from ostiary.cli.help_formatter import HelpFormatter
+
 SERVER, IDENTITIES, ACCESS, STOP, HISTORY = map(
     Group.create_ordered, ("Server and clients", "Identities", "Access", "Stop and restore", "Events and history")
 )
@@ -178,6 +180,7 @@ COMMANDS = (
     ("audit", "ostiary.cli.audit:audit", "Search, export and verify the ledger.", HISTORY),
 )
 """Name, module and function, help, and help group of each command."""
+NAMES = frozenset(name for name, *_ in COMMANDS)
 
 
 def _version() -> str:
@@ -195,12 +198,19 @@ app = App(
     "Exit codes: 0 done, 1 refused, 2 wrong usage, 3 the server does not answer, 4 the decision is deny, "
     "5 a check failed, 6 a policy set would change verdicts.",
     help_format="plaintext",
+    help_formatter=HelpFormatter(),
     version=_version,
     default_parameter=Parameter(negative=(), show_default=lambda value: value or None),
     result_action="return_value",
 )
 for _name, _place, _help, _group in COMMANDS:
     app.command(_place, name=_name, help=_help, group=_group)
+
+
+def load_help(name: str) -> None:
+    """Load the command `name`, so that its help is the whole docstring in place of the line of `COMMANDS`."""
+    if app[name].default_command is not None:
+        app[name].help = None
 
 
 app.meta.end_of_options_delimiter = ""  # pass `--` on to the command
@@ -260,6 +270,8 @@ def main() -> None:
         print("\n".join(complete(sys.argv[2:])))
         sys.exit(0)
     tokens = _everywhere_first(sys.argv[1:])
+    if command := next((token for token in tokens if token in NAMES), None):
+        load_help(command)
     try:
         sys.exit(app.meta(tokens, exit_on_error=False, print_error=False) or 0)
     except BrokenPipeError:  # the program that reads the output has ended, as in `ostiary audit search | head`

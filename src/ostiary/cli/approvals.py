@@ -251,8 +251,8 @@ def _show(question: Mapping[str, Any]) -> None:
     for name, text in question["outgoing"].items():
         _outgoing(name, text, question["foreign"])
     _part("since", {why["policy"]: why.get("message", "") for why in question["reasons"]}, {})
-    waiting = f"{flood['open_of_agent']} approvals of this agent wait, {flood['within_an_hour']} came within an hour"
-    _heading(f"asked {flood['times']} times; {waiting}")
+    waiting = f"approvals of this agent: {flood['open_of_agent']} open, {flood['within_an_hour']} within an hour"
+    _heading(f"asked {flood['times']} {'time' if flood['times'] == 1 else 'times'}; {waiting}")
     _heading("before, the newest first")
     for entry in question["before"]:
         _line(
@@ -270,7 +270,7 @@ def _outgoing(name: str, text: Any, foreign: Mapping[str, list[str]]) -> None:
     in `foreign`: a link or address that comes neither from the person's words nor from a record.
     """
     others = {one for path, listed in foreign.items() if path.partition(".")[0] == name for one in listed}
-    _heading(f"the text of {name} that would be sent")
+    _heading(f"the argument `{name}`, which would be sent")
     for line in (text if isinstance(text, str) else json.dumps(text, ensure_ascii=False)).split("\n"):
         is_marked = not others.isdisjoint(links(line)) or any(one in line for one in others)
         _line("!" if is_marked else "|", line)

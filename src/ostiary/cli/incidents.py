@@ -189,6 +189,10 @@ def _print_decided(done: Mapping[str, Any]) -> None:
     out.print(f"[bold]{escape(done['agent'])}[/] is {done['agent_state']}; the incident is {done['state']}")
 
 
+def _entries(indices: list[int]) -> str:
+    return f"{'entry' if len(indices) == 1 else 'entries'} {', '.join(map(str, indices))}"
+
+
 def _show(value: Mapping[str, Any], names: Names) -> None:
     facts(
         {
@@ -203,7 +207,7 @@ def _show(value: Mapping[str, Any], names: Names) -> None:
     )
     _heading("findings, newest first")
     for one in value["findings"]:
-        on = f" (entries {', '.join(map(str, one['entries']))})" if one["entries"] else ""
+        on = f" ({_entries(one['entries'])})" if one["entries"] else ""
         _line(one["at"], f"{one['detector']}, {one['points']} points: {names.in_text(one['says'])}{on}")
     _heading("responses" if value["acts"] else "no response")
     for one in value["acts"]:

@@ -308,6 +308,7 @@ def _cell(key: str, value: Any) -> str:
 
 
 def _text(key: str, value: Any) -> str:
-    if isinstance(value, int | float) and not isinstance(value, bool) and key.endswith(("_at", "not_after")):
+    is_time = key in ("at", "until") or key.endswith(("_at", "not_after"))
+    if is_time and isinstance(value, int | float) and not isinstance(value, bool):
         return f"{moment(value)}Z" if value else ""
     return spell_out(value_text(value))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cyclopts import App
 
+from ostiary.agent import ServerRefused
 from ostiary.cli.files import key_of
 from ostiary.cli.paper import facts, table
 from ostiary.cli.session import Here, Word
@@ -38,7 +39,12 @@ def create(
     """
     made = key_of(generate=generate_key, jwk=jwk)
     body = {"name": name, "email": email, "deputy": deputy, "jwk": made.public}
-    added = session.api("POST", "/persons", body)
+    try:
+        added = session.api("POST", "/persons", body)
+    except ServerRefused as refusal:
+        if refusal.code == "name_taken":
+            refusal.hint = f"another name; if {name} is the person: ostiary person add-key {name} --generate-key FILE"
+        raise
     made.save(added["person_id"], issuer=session.agent.issuer)
     session.show(added, facts)
 

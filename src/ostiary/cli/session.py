@@ -347,7 +347,7 @@ def _check_path(path: str) -> None:
     """Check the names and ids in a path. Raises Usage."""
     if not _PATH.fullmatch(path):
         name = path.rpartition("/")[2]
-        raise Usage(f"{name!r} is not a name or an id", hint="letters, digits, `.`, `_` and `-`")
+        raise Usage(f"{name!r} is not a name or an id", hint="names consist of a-z, 0-9, `.`, `_` and `-`")
 
 
 Here = Annotated[Session, Parameter(parse=False)]

@@ -8,6 +8,7 @@ confirmed.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,22 @@ from ostiary.cli.usage import Usage
 from ostiary.run.configs import to_word
 
 Verdict = Literal["create", "change", "unchanged"]
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """The form of an answer at the terminal, and the words that explain it. The server checks the value again."""
+
+    pattern: re.Pattern[str]
+    hint: str
+
+
+_NAME = Form(
+    re.compile(r"[a-z0-9][a-z0-9._-]{0,62}"),
+    "A name has at most 63 characters: a-z, 0-9, `.`, `_` and `-`; the first is a letter or digit.",
+)
+_EMAIL = Form(re.compile(r"[^@\s]+@[^@\s]+"), "Write the address as name@example.org.")
+_TEXT = Form(re.compile(r".+"), "Write a few words, such as: takes notes.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,19 +113,20 @@ def init(
     is_interactive = sys.stdin.isatty() and not session.as_json and owner is None and agent is None and resource is None
     if is_interactive:
         out.print("An owner is the person who is responsible for agents.", markup=False)
-        owner = _ask("Name of the owner", "admin")
-        email = email or _ask("Mail address of the owner", "")
+        owner = _ask("Name of the owner", "admin", _NAME)
+        if not email and _fetch(session, f"/persons/{owner}") is None:
+            email = _ask("Mail address of the owner", None, _EMAIL)
         out.print(
             "A resource is a server whose tools are protected. Leave the name empty to add one later.", markup=False
         )
-        resource = _ask("Name of the resource", "")
+        resource = _ask("Name of the resource", "", _NAME)
         if resource:
             uri = uri or _ask("Its URL", f"http://127.0.0.1:8701/{resource}")
             tools = tools or _ask("Its tools (module:application, file, URL; empty: none yet)", "")
         out.print("An agent calls tools. Leave the name empty to add one later.", markup=False)
-        agent = _ask("Name of the agent", "")
+        agent = _ask("Name of the agent", "", _NAME)
         if agent:
-            purpose = purpose or _ask("Its purpose", "")
+            purpose = purpose or _ask("Its purpose", None, _TEXT)
     if not (owner or resource or agent):
         raise Usage("nothing to register", hint="name --owner, --resource or --agent, or run it on a terminal")
     listing = read_listing(tools) if tools else None
@@ -355,10 +373,17 @@ def _fetch(session: Session, path: str) -> dict[str, Any] | None:
     return registered
 
 
-def _ask(question: str, default: str) -> str:
-    """Ask the person at the terminal; return the default at the end of the input."""
-    try:
-        answer = input(f"{question}{f' [{default}]' if default else ''}: ").strip()
-    except EOFError:
-        return default
-    return answer or default
+def _ask(question: str, default: str | None, form: Form | None = None) -> str:
+    """Ask the person at the terminal, again while the answer does not have the form. Return the default for an empty
+    answer and at the end of the input; without a default, an answer is required.
+    """
+    while True:
+        try:
+            answer = input(f"{question}{f' [{default}]' if default else ''}: ").strip()
+        except EOFError:
+            return default or ""
+        if not answer and default is not None:
+            return default
+        if form is None or form.pattern.fullmatch(answer):
+            return answer
+        out.print(f"  {form.hint}", markup=False)

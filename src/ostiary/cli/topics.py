@@ -197,11 +197,16 @@ def help_topic(*words: str, session: Here) -> None:
         if not session.as_json and err.is_terminal:
             err.print("docs/reference/stopping.md explains which command to use", style="dim")
         return
-    from ostiary.cli import app
+    from ostiary.cli import NAMES, app, load_help
 
+    if words and words[0] in NAMES:
+        load_help(words[0])
     command: App = app
     for word in words:
         if word not in command:
-            raise Usage(f"no command and no topic is called `{' '.join(words)}`", hint="ostiary --help")
+            raise Usage(
+                f"no command and no topic is called `{' '.join(words)}`",
+                hint=f"the topics: {', '.join(TOPICS)}; the commands: ostiary --help",
+            )
         command = command[word]
     app.help_print([*words])

@@ -92,7 +92,7 @@ def _print_finding(value: dict[str, Any], names: Names) -> None:
     rows = [
         {
             "index": str(entry["index"]),
-            "at": moment(entry["at"] / 1e6),
+            "at": f"{moment(entry['at'] / 1e6)}Z",
             "action": entry["action"],
             "outcome": entry.get("outcome", "ok"),
             "tool": entry.get("tool", ""),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files as package_files
@@ -235,12 +236,19 @@ def _policies(name: str, text: str, schema: cedarpy.Schema) -> list[ir.PolicyIR]
         lowered = lower(text).policies
     except Refused as error:
         raise type(error)(f"{name}: {error.message[:MESSAGE_LIMIT]}", hint=error.hint) from None
-    named = {f"policy{index}": f"{name.removesuffix(POLICIES)}#{index + 1}" for index in range(len(lowered))}
+    named = {
+        f"policy{index}": policy.annotations.get("id", f"{name.removesuffix(POLICIES)}#{index + 1}")
+        for index, policy in enumerate(lowered)
+    }
     result = cedarpy.validate_policies(text, schema, release_gil=True)
     if not result.validation_passed:
         first = result.errors[0]
         wrong = str(first.error)[:MESSAGE_LIMIT].replace(f"for policy `{first.policy_id}`, ", "")
-        hint = "declare it in a .cedarschema file: type Arguments = { name?: String };" if "attribute" in wrong else ""
+        hint = ""
+        if unknown := re.match(r"attribute `(?:(arguments|origins)\.)?\w+`", wrong):
+            hint = "docs/reference/policies.md lists the attributes of each entity and of the context"
+            if unknown[1]:
+                hint = f"declare it in a .cedarschema file: type {unknown[1].capitalize()} = {{ name?: String }};"
         raise Invalid(f"{name}: policy {named.get(first.policy_id, first.policy_id)}: {wrong}", hint=hint)
     return [
         policy if "id" in policy.annotations else msgspec.structs.replace(policy, id=named[policy.id])

@@ -4,6 +4,7 @@ confirmation of the wall clock.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any, Literal, TypedDict
 
 from ostiary.protocol.errors import Conflict
@@ -141,4 +142,5 @@ def examine_clock(world: World, reader: Reader) -> str:
             hint="set the clock right; if it is right: ostiary clock accept",
         )
     highest = highest_time(reader)
-    return f"server time and the wall clock agree; new entries are later than {highest / SECOND:.0f}"
+    latest = datetime.fromtimestamp(highest / SECOND, UTC)
+    return f"server time and the wall clock agree; new entries are later than {latest:%Y-%m-%d %H:%M:%S}Z"

@@ -1,0 +1,45 @@
+"""The printing of help: the lines of a paragraph are joined, and wrap where the terminal ends."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cyclopts.help import HelpPanel
+    from rich.console import Console, ConsoleOptions
+
+
+class HelpFormatter:
+    """Cyclopts' own formatter without the line breaks of docstrings. Examples, which are indented, keep their lines.
+
+    Cyclopts' module is loaded only when help is printed.
+    """
+
+    def __call__(self, console: Console, options: ConsoleOptions, panel: HelpPanel) -> None:
+        """Print a panel of parameters or commands."""
+        from cyclopts.help.formatters import DefaultFormatter
+
+        for entry in panel.entries:
+            _join(entry.description)
+        DefaultFormatter()(console, options, panel)
+
+    def render_usage(self, console: Console, options: ConsoleOptions, usage: Any) -> None:
+        """Print the line `Usage:`."""
+        from cyclopts.help.formatters import DefaultFormatter
+
+        DefaultFormatter().render_usage(console, options, usage)
+
+    def render_description(self, console: Console, options: ConsoleOptions, description: Any) -> None:
+        """Print the description of a command."""
+        _join(description)
+        console.print(description)
+
+
+def _join(description: Any) -> None:
+    """Join the lines of each paragraph of a description."""
+    from rich.text import Text
+
+    text = getattr(description, "primary_renderable", None)
+    if isinstance(text, Text):
+        description.primary_renderable = Text(re.sub(r"(?<=\S)\n(?=\S)", " ", text.plain), end=text.end)
