@@ -436,17 +436,43 @@ async def test_a_request_behind_a_refused_one_is_not_timed_as_an_idle_connection
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ostiaryd.ground.database.writer.CROWDED", 0)
-    made, timers = list[Protocol](), list[object]()
+    made, idle = list[Protocol](), list[object]()
 
     async def note(call: Call) -> Reply:
-        timers.append(made[0].timeout_keep_alive_task)
+        idle.append(made[0]._idle_since)
         return await echo(call)
 
     endpoint = Endpoint(world, note, render=render_admin, is_refused=lambda call: call.body == b"busy")
     app = Starlette(routes=[Route("/echo", endpoint, methods=["POST"])])
     async with serving(app, _recorded(made, app)) as port:
         assert b" 201 " in await exchange(port, post("/echo", b"busy") + post("/echo", b"other"))
-    assert timers == [None]
+    assert idle == [None]
+
+
+async def test_an_idle_connection_is_closed_by_the_timer_of_an_earlier_response(world: World) -> None:
+    app, made, timers = application(world), list[Protocol](), list[object]()
+
+    def has_answered(count: int) -> bool:
+        return bool(made) and made[0].answered == count
+
+    async with serving(app, _recorded(made, app)) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for number in range(3):
+            writer.write(post("/echo"))
+            await eventually_async(partial(has_answered, number + 1))
+            timers.append(made[0].timeout_keep_alive_task)
+        assert timers[0] is timers[1] is timers[2] is not None
+        connection = made[0]
+        connection._unset_keepalive_if_required()  # a further request begins to arrive
+        connection.timeout_keep_alive_handler()
+        assert not connection.transport.is_closing(), "the connection is in use"
+        connection._note_idle()
+        connection.timeout_keep_alive_handler()
+        assert not connection.transport.is_closing(), "the time is not over"
+        connection.timeout_keep_alive = 0
+        connection.timeout_keep_alive_handler()
+        assert (await reader.read()).count(b"HTTP/1.1 201 ") == 3, "the server closed the connection"
+        writer.close()
 
 
 def _recorded(made: list[Protocol], app: Starlette, **given: Any) -> Callable[..., asyncio.Protocol]:

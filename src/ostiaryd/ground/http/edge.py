@@ -121,10 +121,13 @@ class Call(msgspec.Struct):
         """Return the only value of a header; None without the header. If the header occurs more than once, raise
         `twice`, because programs differ on which value counts.
         """
-        values = [value for key, value in self.headers if key == name]
-        if len(values) > 1:
-            raise twice(f"the header `{name.decode()}` was sent {len(values)} times", hint="send it once")
-        return values[0].decode("latin-1") if values else None
+        found: bytes | None = None
+        for key, value in self.headers:
+            if key == name:
+                if found is not None:
+                    raise twice(f"the header `{name.decode()}` was sent more than once", hint="send it once")
+                found = value
+        return None if found is None else found.decode("latin-1")
 
     def prove(self, act: Any) -> Any:
         """Authenticate the caller inside the act of the request, as its first step, and return the caller. Raises the

@@ -176,6 +176,7 @@ class Protocol(HttpToolsProtocol):
         self._running: Any = None
         """The request that is being answered. `cycle` is the newest request, which may still wait."""
         self._opened_at = self.loop.time()
+        self._idle_since: float | None = None
         self._waits_since: float | None = self._opened_at
         self._stalls_since: float | None = None
 
@@ -195,6 +196,8 @@ class Protocol(HttpToolsProtocol):
         """Stop counting the connection, and drop its requests."""
         self._connections.remove(self)
         self._hold(0)
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
         if self._running is not None and not self._running.response_complete:
             self._running.disconnected = True
             self._running.message_event.set()
@@ -594,12 +597,43 @@ class Protocol(HttpToolsProtocol):
                 self._connections.add(self, "")
         if not self._is_proven:
             self._connections.update(self)
-        super().on_response_complete()
+        self.server_state.total_requests += 1
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+            if self.pipeline:
+                self._start_asgi_task(*self.pipeline.pop())
+            else:
+                self._note_idle()
         if self._unparsed and not self.transport.is_closing():
             self.flow.has_unparsed = False
             if not self._is_full:
                 self.flow.resume_reading()
             self._parse()
+
+    def _note_idle(self) -> None:
+        """Note that the connection is idle from now on. Unlike uvicorn, which sets a timer after each response, keep
+        the timer of an earlier response: most connections are used again before it ends.
+        """
+        self._idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._watch_idle(self.timeout_keep_alive)
+
+    def _watch_idle(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close the connection if it has been idle for the configured time."""
+        self.timeout_keep_alive_task = None
+        if self._idle_since is None or self.transport.is_closing():
+            return
+        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left > 0:
+            self._watch_idle(left)
+        else:
+            self.transport.close()
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._idle_since = None
 
     def _render(self, exchange: Exchange, answer: Reply, headers: Headers) -> bytes:
         return _bytes(answer, [*self.server_state.default_headers, *headers], keep_alive=exchange.keep_alive)

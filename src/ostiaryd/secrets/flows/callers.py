@@ -218,12 +218,12 @@ def authorize(
     RemotePoliciesNeeded.
     """
     _check_restrictions(act, caller, action)
-    arguments: dict[str, object] = {f"request_{name}": value for name, value in request.items()}
-    arguments["path"] = f"{mount}/{path}"
-    if token_scopes is not None:
-        arguments["scopes"] = sorted(token_scopes)
-    for details in (caller.task.bounds, caller.details):
-        if details and not permits(details, resource_uri=config.api, tool=action, arguments=arguments):
+    seen = tuple((f"request_{name}", value) for name, value in request.items())
+    if bounds := [details for details in (caller.task.bounds, caller.details) if details]:
+        arguments: dict[str, object] = {**dict(seen), "path": f"{mount}/{path}"}
+        if token_scopes is not None:
+            arguments["scopes"] = sorted(token_scopes)
+        if not all(permits(one, resource_uri=config.api, tool=action, arguments=arguments) for one in bounds):
             raise Forbidden(
                 f"permission denied: the task does not allow `{action}` for this path",
                 hint=f"bounds of a task name the tool {action} of {config.api}, with the argument `path`",
@@ -241,7 +241,7 @@ def authorize(
             chain=caller.task.chain,
             person=caller.task.person,
             acr=caller.acr,
-            request=tuple((f"request_{name}", value) for name, value in request.items()),
+            request=seen,
             token_scopes=token_scopes,
         )
     except Forbidden as refusal:
@@ -262,7 +262,8 @@ def _check_restrictions(act: Act, caller: VaultCaller, action: SecretAction) -> 
 
     A throttled agent gets no secret, because only guards count calls.
     """
-    for agent in dict.fromkeys((caller.agent.agent_id, *caller.task.restricted)):
+    own = (caller.agent.agent_id,) if caller.agent.restricted_until > act.now else ()
+    for agent in dict.fromkeys((*own, *caller.task.restricted)):
         for one in registry.list_restrictions_of_agent(act.tx, agent, now=act.now):
             is_kept = (one.kind == "narrow" and action in _READING) or (
                 one.kind == "step_up" and unproved(caller.acr, caller.auth_time, one, now=act.now) is None

@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, NamedTuple, TypeVar
 
@@ -22,9 +22,11 @@ SECOND = 1_000_000
 MAX_PATH = 512
 MAX_NUMBER = (1 << 53) - 1
 MAX_DURATION_S = 100 * 365 * 86_400
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 because the times of the API are in UTC, and end with Z
 _CONTROL = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 """Unicode categories of control characters and line separators."""
+_PLAIN_PATH = re.compile(r"[\w-][\w.-]*(?:/[\w-][\w.-]*)*/?", re.ASCII)
+"""Pattern of most paths; each such path is valid, up to its length."""
 _DURATION = re.compile(r"(?:(\d{1,10})h)?(?:(\d{1,10})m)?(?:(\d{1,10})s?)?")
 
 
@@ -163,6 +165,8 @@ def check_path(path: str) -> str:
     """
     if not 0 < len(path) <= MAX_PATH:
         raise Malformed(f"the path must have 1 to {MAX_PATH} characters")
+    if _PLAIN_PATH.fullmatch(path) is not None:
+        return path
     if unicodedata.normalize("NFC", path) != path:
         raise Malformed("the path is not in Unicode's normal form C")
     if any(letter in path for letter in "\\%\ufffd") or not _CONTROL.isdisjoint(map(unicodedata.category, path)):
@@ -240,4 +244,4 @@ def render_time(at: int | None) -> str:
     """Return a time in the form of the API (RFC 3339); an empty text for None."""
     if at is None:
         return ""
-    return (_EPOCH + timedelta(microseconds=at)).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return (_EPOCH + timedelta(microseconds=at)).isoformat(timespec="microseconds") + "Z"

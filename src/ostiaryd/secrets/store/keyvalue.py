@@ -43,7 +43,8 @@ _PATHS = sql(
 _VERSION_COLUMNS = "version, wrapped_key, sealed, created_at, deleted_at"
 _VERSION = sql(
     f"""select {_VERSION_COLUMNS} from secret_version
-        where mount = :mount and path = :path and version = :version"""
+        where mount = :mount and path = :path and version = :version""",
+    steady=True,
 )
 _VERSIONS = sql(f"select {_VERSION_COLUMNS} from secret_version where mount = :mount and path = :path order by version")
 _INSERT_VERSION = sql(
