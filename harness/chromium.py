@@ -1,4 +1,6 @@
-"""Headless Chromium, driven by `chromium_driver.py` with the Python of `.browser`, and a person at the console."""
+"""Headless Chromium, which `chromium_driver.py` controls with the Python of `.browser`, and a person who uses the
+console.
+"""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class Driver:
         self._page.on("pageerror", lambda error: self._note("error", str(error)))
 
     def _note(self, kind: str, text: str) -> None:
-        if kind == "error" and "Failed to load resource" not in text:  # the status of a page that a test asks for
+        if kind == "error" and "Failed to load resource" not in text:  # the HTTP status of the page that a test opens
             self.problems.append(text)
 
     def set_look(self, *, dark: bool, width: int, height: int = 900) -> None:
@@ -242,7 +242,7 @@ class Driver:
         self.page.context.set_offline(is_offline)
 
     def be_honest(self) -> None:
-        """Change no answer any more."""
+        """Stop changing answers."""
         self.page.unroute_all(behavior="wait")
 
     def watch(self, script: str) -> None:

@@ -1,4 +1,4 @@
-"""An authority of a test's own, and the certificates of clients and servers that it signs."""
+"""A certificate authority for tests, and the certificates of clients and servers that it signs."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Made:
         return [("client-cert", item(self.certificate)), *chain]
 
     def save(self, folder: Path, name: str) -> tuple[Path, Path]:
-        """Write the chain and the key; their paths."""
+        """Write the chain and the key, and return their paths."""
         folder.mkdir(exist_ok=True)
         paths = folder / f"{name}.pem", folder / f"{name}.key"
         texts = [one.public_bytes(serialization.Encoding.PEM) for one in (self.certificate, *self.chain)]

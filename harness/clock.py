@@ -1,4 +1,6 @@
-"""A clock wound by hand and dice that always fall alike: what a test gives to whatever asks for time or randomness."""
+"""A clock that only a test moves, and random bytes that depend only on a seed, for code that takes time and randomness
+as arguments.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ START = 1_800_000_000_000_000
 
 
 class Clock:
-    """`clock()` is the time in microseconds since the epoch; it stands still until a test winds it."""
+    """A clock. `clock()` returns the time in microseconds since the epoch, which changes only by `advance`."""
 
     def __init__(self, now: int = START) -> None:
         self.now = now
@@ -17,13 +19,13 @@ class Clock:
         return self.now
 
     def advance(self, seconds: float = 0, *, us: int = 0) -> int:
-        """Wind forward; the new time."""
+        """Move the clock forward, and return the new time."""
         self.now += round(seconds * 1_000_000) + us
         return self.now
 
 
 class SeededRandom:
-    """`dice(n)` gives n bytes: a stream that depends on the seed alone."""
+    """A source of random bytes. `dice(n)` returns n bytes of a stream that depends only on the seed."""
 
     def __init__(self, seed: str) -> None:
         self._seed, self._throws = seed.encode(), 0
@@ -34,14 +36,14 @@ class SeededRandom:
 
 
 class MachineClock:
-    """A machine with a wall clock that a test sets, and a boot clock that nobody sets."""
+    """A simulated machine with a wall clock, which a test sets, and a boot clock, which cannot be set."""
 
     def __init__(self, now: int = START, *, boot: str = "boot-1", is_synchronised: bool = False) -> None:
         self.boot_id, self.uptime, self.offset = boot, 0, now
         self.is_synchronised = is_synchronised
 
     def wall(self) -> int:
-        """Microseconds since the epoch, as the machine believes."""
+        """Return the wall clock of the machine in microseconds since the epoch."""
         return self.offset + self.uptime
 
     def advance(self, seconds: float = 0, *, us: int = 0) -> None:

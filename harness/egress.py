@@ -1,4 +1,6 @@
-"""An HTTPS API on this machine that needs a key and shows too much, and an egress proxy before it."""
+"""An HTTPS API on this machine that requires a key and sends the key back in its answers, and an egress proxy in front
+of the API.
+"""
 
 from __future__ import annotations
 
@@ -241,7 +243,7 @@ class EgressStage:
         return self.context.wrap_socket(sock, server_hostname="localhost")
 
     def raw(self, *data: bytes, tls: bool = True) -> bytes:
-        """Send bytes in a tunnel, or to the proxy itself; everything that comes back."""
+        """Send bytes in a tunnel, or to the proxy itself, and return everything that comes back."""
         with self.open() if tls else socket.create_connection((self.host, self.port), PATIENCE_S) as sock:
             for part in data:
                 sock.sendall(part)

@@ -1,4 +1,4 @@
-"""The server's side of the feed by hand: signed messages as a test wants them, right or wrong, and tokens."""
+"""The server's side of the feed in a test: signed messages, right or wrong as the test states them, and tokens."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SECOND = 1_000_000
 
 
 class Feeder:
-    """Speaks to one guard; the keys are made once for all tests."""
+    """A sender of feed messages to one guard. The keys are made once for all tests."""
 
     feed_key = jose.generate("EdDSA")
     token_key = jose.generate("ES256")
@@ -49,7 +49,7 @@ class Feeder:
         self.begin()
 
     def begin(self) -> None:
-        """The guard connects anew."""
+        """Connect the guard anew."""
         self._is_open = False
         self.feed.begin(STREAM, issuer=ISSUER, keys=jose.JwkSet((self.feed_key.public,)))
 
@@ -64,7 +64,7 @@ class Feeder:
         ]
 
     def message(self, *facts: Fact, **changed: Any) -> Message:
-        """The message that must come next."""
+        """Return the message that the guard expects next, with the members in `changed` replaced."""
         right = Message(iss=ISSUER, prev=self.seq, seq=self.seq, at=self.clock(), facts=list(facts))
         if not self._is_open:
             right = msgspec.structs.replace(right, aud=RESOURCE_ID, stream=STREAM)
@@ -74,13 +74,13 @@ class Feeder:
         return render_message(self.feed_key, message).rstrip(b"\n")
 
     def say(self, *facts: Fact, **changed: Any) -> None:
-        """Let the guard hear the next message."""
+        """Send the next message to the guard."""
         message = self.message(*facts, **changed)
         self.feed.accept(self.line(message))
         self.said(message)
 
     def said(self, message: Message) -> None:
-        """The guard has heard it."""
+        """Record that the guard received the message."""
         self.seq, self._is_open = message.seq, True
 
     def snapshot(self, *more: Fact, **changed: Any) -> None:
@@ -108,7 +108,7 @@ class Feeder:
         return jose.sign_jwt(self.token_key, typ=ACCESS_TYP, claims=self.claims(**changed))
 
     def proof(self, token: str, *, nonce: str | None, key: jose.PrivateKey | None = None, **changed: Any) -> str:
-        """A proof for a POST to the resource."""
+        """Return a DPoP proof for a POST request to the resource."""
         self._threw += 1
         right: dict[str, Any] = {"method": "POST", "uri": URI, "now": self.clock(), "jti": f"proof-{self._threw}"}
         return dpop.make_proof(key or self.agent_key, nonce=nonce, access_token=token, **{**right, **changed})

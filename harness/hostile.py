@@ -58,7 +58,7 @@ WAYS: dict[str, bytes] = {
     "pushed signals": request("/api/v1/signals/is_x", TOKEN.encode(), "application/secevent+jwt"),
 }
 SLOW = "slow heads"
-"""Fields sent slowly, for as long as the server takes them."""
+"""The name of the attack that sends header fields slowly, for as long as the server reads them."""
 
 
 class Hostile:
@@ -85,7 +85,7 @@ class Hostile:
             if not answer:
                 return
             self.made[way] += 1
-            if answer.startswith(b"HTTP/1.1 "):  # not the rest of the answer before
+            if answer.startswith(b"HTTP/1.1 "):  # the bytes are of this answer, not of the previous one
                 self.statuses[answer[9:12].decode("ascii")] += 1
 
     def _slow(self, sock: socket.socket) -> None:
@@ -97,7 +97,7 @@ class Hostile:
 
 
 def start(url: str, *, connections: int, seconds: float) -> subprocess.Popen[str]:
-    """Begin to harm the server at `url` from a process of its own."""
+    """Start the attacks on the server at `url` in a separate process, and return the process."""
     command = [sys.executable, "-m", "harness.hostile", url, str(connections), str(seconds)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 

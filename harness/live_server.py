@@ -52,7 +52,7 @@ class ServerFixture:
         self.admin.close()
 
     def api(self, method: str, path: str, body: Any = None, **query: Any) -> Any:
-        """Call the admin API; the decoded answer."""
+        """Call the admin API, and return the decoded answer."""
         response = self.admin.request(
             method, f"{self.server.url}/api/v1{path}", resource=f"{self.admin.issuer}/api/v1", json=body, params=query
         )
@@ -68,7 +68,7 @@ class ServerFixture:
         return name
 
     def resource(self, uri: str, tools: list[dict[str, Any]] = TOOLS) -> tuple[str, Path]:
-        """A new resource: its name, and its guard's credential."""
+        """Register a new resource, and return its name and the credential of its guard."""
         key, name = jose.generate("ES256"), self.name("files")
         made = self.api(
             "POST",
@@ -85,7 +85,9 @@ class ServerFixture:
         return name, path
 
     def agent(self, *scopes: str, owner: str = "") -> tuple[str, Path]:
-        """A new agent with these scopes: its name, and its credential; of an owner of its own, or of that one."""
+        """Register a new agent with these scopes, and return its name and its credential. Without `owner`, the agent
+        gets a new owner.
+        """
         key, name = jose.generate("ES256"), self.name("agent")
         made = self.api(
             "POST",
@@ -104,13 +106,13 @@ class ServerFixture:
         return name, path
 
     def entries(self, **query: Any) -> list[dict[str, Any]]:
-        """Entries of the ledger, the newest first."""
+        """Return entries of the ledger, the newest first."""
         found: list[dict[str, Any]] = self.api("GET", "/audit", **query)["entries"]
         return found
 
 
 def free_socket() -> tuple[socket.socket, int]:
-    """A socket on a free port of this machine, which is ours from now on."""
+    """Return a listening socket on a free port of this machine, and the port."""
     sock = socket.socket()
     sock.bind(("127.0.0.1", 0))
     sock.listen(128)
@@ -119,8 +121,8 @@ def free_socket() -> tuple[socket.socket, int]:
 
 @contextmanager
 def serving(app: Any, sock: socket.socket) -> Iterator[None]:
-    """An ASGI application on that socket, in a thread."""
-    import uvicorn  # here, since not every environment of a framework has it
+    """Serve an ASGI application on that socket in a thread, for the time of the block."""
+    import uvicorn  # imported here, because some environments of frameworks do not have uvicorn
 
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[sock])), daemon=True)
@@ -142,7 +144,7 @@ MAX_AGE_S = 2.0
 
 @contextmanager
 def own_server(folder: Path, *options: str, command: Sequence[str | Path] = (COMMAND,)) -> Iterator[ServerFixture]:
-    """A server that the test may kill."""
+    """Start a server that the test may kill."""
     with running(folder / "server", *options, command=command) as server, ServerFixture(server, folder) as live_server:
         yield live_server
 

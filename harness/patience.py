@@ -1,4 +1,6 @@
-"""How long a test waits for a state: a bound on the loss when it never comes, no expectation of speed."""
+"""The time that a test waits for a state. The time limits a test whose state never comes, and is no expectation of
+speed.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 PATIENCE_S = float(os.environ.get("PATIENCE_S", "300"))
-"""Longer than anything takes on a machine that is ten times slower than an ordinary one, and busy. Tests of planted
-faults wait for less, since there the state may never come.
+"""Maximum seconds to wait for a state, more than any step takes on a busy machine that is ten times slower than an
+ordinary one. Tests of planted faults wait for less, because there the state may never come.
 """
 
 
@@ -24,7 +26,7 @@ def eventually(condition: Callable[[], Any], *, pause_s: float = 0.01) -> Any:
 
 
 async def eventually_async(condition: Callable[[], Any], *, pause_s: float = 0.01) -> Any:
-    """`eventually` for a state that comes about on this event loop."""
+    """Return what `condition` gives as soon as it is true, while this event loop runs; fail after `PATIENCE_S`."""
     async with asyncio.timeout(PATIENCE_S):
         while not (value := condition()):  # noqa: ASYNC110 because nothing tells of the state
             await asyncio.sleep(pause_s)

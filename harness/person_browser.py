@@ -14,7 +14,7 @@ _CONTINUE = re.compile(r'<meta http-equiv="refresh" content="0; url=([^"]+)">')
 
 
 class Forms(HTMLParser):
-    """The forms of a page, each as its action and the values of its fields, and the scripts."""
+    """The forms of a page, each with its action and the values of its fields, and the scripts of the page."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -50,10 +50,13 @@ def _field(page: str, scope: str) -> str:
 
 
 class PersonBrowser:
-    """A browser of one person at the server `url`. It follows redirects there, and stops where it would leave."""
+    """A browser of one person at the server `url`. It follows redirects within the server, and does not follow a
+    redirect to another server.
+    """
 
     def __init__(self, url: str) -> None:
-        self._own = (f"{url}/", url.replace("127.0.0.1", "localhost") + "/")  # pages for people are at the name
+        # pages for people are served at the host name, not at the address
+        self._own = (f"{url}/", url.replace("127.0.0.1", "localhost") + "/")
         self._page = url
         self._http = httpx2.Client(trust_env=False, timeout=60)
         self._cookies: dict[str, str] = {}

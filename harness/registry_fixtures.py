@@ -1,4 +1,4 @@
-"""Somebody to try things on: acts, people, agents with keys, and requests at the admin API."""
+"""Acts, people, agents with keys, and requests at the admin API, for tests."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def create_person(world: World, name: str, **more: Any) -> str:
 async def register_agent(
     world: World, name: str = "bot", *, owner: str = "alice", has_key: bool = True, **more: Any
 ) -> Agent:
-    """An agent with a key, and with the person who owns it where that person is not there yet."""
+    """Register an agent with a key, and its owner if the owner does not exist yet. Return the agent."""
 
     def flow(a: Act) -> Agent:
         if owners.owner(a.tx, owner) is None:
@@ -115,14 +115,14 @@ def newest_entry(world: World) -> Entry:
 
 
 def agent_caller(agent: Agent, *scopes: str) -> Caller:
-    """That agent behind a checked token."""
+    """Return the agent as the caller of a request with a verified token."""
     return Caller(
         kind="agent", id=agent.agent_id, name=agent.name, owner=agent.owner, scopes=frozenset(scopes), token="tok_1"
     )
 
 
 def person_caller(person_id: str, *scopes: str) -> Caller:
-    """That person behind a checked token."""
+    """Return the person as the caller of a request with a verified token."""
     return Caller(kind="person", id=person_id, name="somebody", owner=None, scopes=frozenset(scopes))
 
 
@@ -141,7 +141,7 @@ ADMIN = Caller(
 async def call_admin_api(
     world: World, method: str, target: str, body: Any = None, *, by: Caller = ADMIN
 ) -> tuple[int, dict[str, Any]]:
-    """A request at the admin API behind its gate: status and JSON."""
+    """Call the handler of an admin route as the caller `by`, and return status and JSON."""
     path, _, query = target.partition("?")
     wire, params = _route(method, f"/api/v1{path}")
     call = Call(

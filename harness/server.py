@@ -1,4 +1,4 @@
-"""The real server as a process of its own, and the command line that talks to it."""
+"""The real server in a process of its own, and the command line that sends requests to it."""
 
 from __future__ import annotations
 
@@ -15,20 +15,24 @@ from typing import Any
 from harness.patience import PATIENCE_S
 
 COMMAND = Path(os.environ.get("OSTIARY_TEST_COMMAND", Path(sys.executable).with_name("ostiary")))
-"""The environment of a framework has no server: its tests name the command of the main one."""
+"""Path of the command `ostiary`. The environments of frameworks have no server, so their tests name the command of the
+main environment.
+"""
 
 PATIENT = {"OSTIARY_REGO_MS": "5000"}
 """Limits of servers that a machine which stalls does not reach, unless a test states its own."""
 
 
 class Server:
-    """A running server: where it listens, and its data folder (with `admin.json`, so that `ostiary` may administer)."""
+    """A running server: its URL, and its data folder with `admin.json`, the administrator's credential."""
 
     def __init__(self, url: str, folder: Path) -> None:
         self.url, self.folder = url, folder
 
     def ostiary(self, *arguments: str) -> Any:
-        """Run a command of the command line on this server; its JSON. Fails with what the command said."""
+        """Run a command of `ostiary` on this server, and return its JSON. Raises AssertionError with the output of the
+        command if the command fails.
+        """
         run = subprocess.run(
             [COMMAND, "--data-dir", self.folder, "--json", *arguments],
             capture_output=True,

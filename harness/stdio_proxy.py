@@ -1,4 +1,4 @@
-"""The agent's end of a proxy: lines in, lines out."""
+"""The agent's side of a stdio proxy: it writes and reads lines."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def call(id: object, tool: str, **arguments: Any) -> dict[str, Any]:
 
 
 class StdioProxy:
-    """A proxy with a server behind it; ends with the block."""
+    """A proxy with a server behind it, which ends with the block."""
 
     def __init__(self, folder: Path, plan: Plan, *, command: list[str] | None = None) -> None:
         self.heard = folder / "heard"
@@ -77,7 +77,7 @@ class StdioProxy:
             rest = rest[self._in.write(rest) or 0 :]
 
     def read(self) -> bytes:
-        """The next line; empty at the end."""
+        """Return the next line; empty at the end of the output."""
         while b"\n" not in self._held:
             assert select.select([self._out], [], [], PATIENCE_S)[0], f"nothing comes: {self.log.read_text()}"
             chunk = os.read(self._out.fileno(), 1 << 20)
@@ -95,11 +95,11 @@ class StdioProxy:
         return self.hear()
 
     def end(self) -> int:
-        """Close its input, as an agent does; the exit code."""
+        """Close the input of the proxy, as an agent does, and return the exit code of the proxy."""
         self._in.close()
         return self.process.wait(PATIENCE_S)
 
     def has_heard(self) -> bytes:
-        """Everything that came to the server, once a line of ours has passed through it."""
+        """Return everything that the server received, after a line of the test has passed through the server."""
         self.ask({"jsonrpc": "2.0", "id": "last", "method": "ping"})
         return self.heard.read_bytes().rpartition(b'{"jsonrpc": "2.0", "id": "last"')[0]

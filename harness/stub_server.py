@@ -1,4 +1,5 @@
-"""A stdio server that speaks no more of MCP than a test needs, writes down every byte that it hears, and misbehaves.
+"""A stdio server that implements only the parts of MCP that a test needs, writes every received byte to a file, and can
+misbehave.
 
 Usage: stub_server.py HEARD
 """

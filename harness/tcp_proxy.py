@@ -15,7 +15,7 @@ PIECE = 1 << 16
 
 
 class Proxy:
-    """Listens on a free port of this machine and passes everything on to the PostgreSQL of a URL.
+    """A proxy that listens on a free port of this machine, and forwards all bytes to the PostgreSQL server of a URL.
 
     `delay_s` is the time that each direction takes; pieces do not wait for each other. While `stalls` is set, nothing
     is passed on in either direction, though connections are still accepted. `on_piece(is_request, bytes)` sees each
@@ -35,7 +35,7 @@ class Proxy:
         self._start(self._accept)
 
     def lead_to(self, url: str) -> None:
-        """Pass new connections on to another PostgreSQL, and end those that there are."""
+        """Forward new connections to another PostgreSQL server, and end the present connections."""
         self._target = _target(url)
         self.cut()
 
@@ -111,7 +111,7 @@ class Proxy:
 
 
 def _target(url: str) -> str | tuple[str, int]:
-    """Where PostgreSQL listens: the path of its Unix socket, or a host and a port."""
+    """Return the address of PostgreSQL: the path of its Unix socket, or a host and a port."""
     parts = urlsplit(url)
     host = parse_qs(parts.query).get("host", [""])[0]
     return f"{host}/.s.PGSQL.5432" if host.startswith("/") else (parts.hostname or "127.0.0.1", parts.port or 5432)

@@ -1,7 +1,8 @@
 """The catalogue of a suite: the default reading of what its server lists, as it is or as its owner confirms it.
 
 The stand-in for the owner knows what the tools are: what the reading says of the suite under its own names, also where
-a strange world has renamed all that. Each effect and each kind of an argument is one answer; `wrong` of them are wrong.
+a strange world has renamed all that. Each effect and each kind of an argument is one answer; The share `wrong` of these
+answers is wrong.
 """
 
 from __future__ import annotations

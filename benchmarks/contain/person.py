@@ -21,9 +21,9 @@ from benchmarks.contain.suites import Call, Person
 
 TIRED = 0.2
 TRUSTED = ("person", "own", "endorsed")
-"""origins with which a value that is not shown is believed to be the right one"""
+"""origins of a hidden value with which the person assumes that the value is right"""
 READ = frozenset({"carries", "reveals", "unrequested"})
-"""warnings after which the person reads the whole text"""
+"""warnings of a question because of which the person reads the whole text"""
 _ADDRESS = re.compile(
     r"""https?://\S+ | www\.\S+ | [\w.+-]+@[\w-]+(?:\.[\w-]+)+     # links and mail addresses
     | \b[a-z0-9-]+(?:\.[a-z0-9-]+)*\.[a-z]{2,}(?:/\S*)?\b          # hosts
@@ -43,7 +43,7 @@ class StandIn:
         *,
         tired: str | None = None,
     ) -> None:
-        """`tired`: names the session for one who is."""
+        """Prepare the person. `tired`: the name of the session for a tired person; None for an attentive person."""
         self._reference, self._loose, self._tired = reference, loose, tired
         known = [purpose, person.name, person.mail, person.account]
         known += [text for call in reference for text in _texts(call.arguments.values())]
@@ -85,7 +85,9 @@ def _identity(arguments: Mapping[str, Any], loose: frozenset[str]) -> dict[str, 
 
 
 def _canonical(value: Any) -> Any:
-    """The value as JSON has it, in which 4.0 is 4: whoever shows a question may spell numbers and order members."""
+    """Return the value in canonical JSON, in which 4.0 is 4, because a product may show numbers and the order of
+    members differently.
+    """
     match value:
         case dict():
             return {name: _canonical(inner) for name, inner in value.items()}

@@ -1,4 +1,4 @@
-"""Enforcement points as this benchmark uses them: four verbs, and the credentials that a thief may try on one."""
+"""The interface of a measured product: four functions, and the stolen credentials that a thief can try."""
 
 from __future__ import annotations
 
@@ -16,23 +16,27 @@ FOREIGN = ("token of another session", OTHER_PERSON)
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Something that a person is asked: about a call, or, at the start, about what the task may do."""
+    """A question to a person: about a call, or, at the start of a task, about its plan."""
 
     id: str
     call: Call | None
     shows: Mapping[str, Any]
-    """whatever else stands on the question; `hidden`: names of arguments that it does not show, `origins`: of each"""
+    """other content of the question. `hidden`: names of arguments that the question does not show; `origins`: the
+    origin of each argument
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`question`: the call is asked about, and nothing has been allowed yet."""
+    """The verdict on a call. `question`: the question that a person must answer before the call can be allowed; None
+    without one.
+    """
 
     allowed: bool
     code: str = ""
     question: Question | None = None
     why: str = ""
-    """for the developer: effect, kinds, origins and policies, never a word of the task"""
+    """remark for the developer: effect, kinds, origins and policies, never a word of the task"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,7 @@ class Product(Protocol):
 
     @property
     def thefts(self) -> Sequence[str]:
-        """Ways to come by a credential that `stolen` knows."""
+        """The names of the thefts that `stolen` supports."""
         ...
 
     def open(self, agent: str, purpose: str, tools: Sequence[Tool], person: Person) -> Opened: ...
@@ -61,17 +65,17 @@ class Product(Protocol):
         ...
 
     def observe(self, session: Any, call: Call, output: Output) -> None:
-        """Take in the output of an allowed call, before the agent reads it."""
+        """Receive the output of an allowed call, before the agent reads the output."""
         ...
 
     def close(self, session: Any) -> None: ...
 
     def learning(self, *, keep: bool = False) -> AbstractContextManager[None]:
-        """Within it, what was learned of an agent in one session counts in the next; at its end it is forgotten, unless
-        it is to be kept.
+        """Return a context in which the knowledge of an agent from one session counts in the next session. At the end
+        of the context, the knowledge is deleted unless `keep` is true.
         """
         ...
 
     def stolen(self, how: str, session: Any, other: Any) -> Any:
-        """A session as a thief has it: with a credential of `session`, or of the `other` one, come by in that way."""
+        """Return a session of a thief with a credential of `session` or of `other`, stolen in the way `how`."""
         ...

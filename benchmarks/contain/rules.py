@@ -1,4 +1,6 @@
-"""The rules that can be left out, to see what each is worth: policies of the active set, and what these stand on."""
+"""The rules that can be left out to measure the effect of each: policies of the active set, and the data on which the
+policies depend.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +13,17 @@ INTENT = "what the person asked"
 ENDORSED = "endorsed documents"
 ASKING = "asking"
 PARTS = (INTENT, ENDORSED, ASKING)
-"""no policies, but what these stand on: no origins are known then, no document is believed, and what would be asked is
-denied"""
+"""the data on which policies depend. Without the intent no origins are known, without endorsed documents no document is
+trusted, and without questions each question is a denial
+"""
 COPIES = "safeguards/"
-"""Where the copies of safeguards are among the files of a set."""
+"""Folder of the copies of safeguards among the files of a set."""
 _STATEMENT = re.compile(r"^(?:@.*\n)*(permit|forbid)\b[^;]*;\n?", re.MULTILINE)
 _ID = re.compile(r'@id\("([^"]+)"\)')
 
 
 def forbidding(files: Mapping[str, str]) -> list[str]:
-    """The names of the policies of a set that forbid something."""
+    """Return the names of the policies of a set that forbid."""
     return [
         name[1]
         for text in _cedar(files)
@@ -30,12 +33,14 @@ def forbidding(files: Mapping[str, str]) -> list[str]:
 
 
 def ablated(policies: PolicySetIR) -> list[str]:
-    """Return the rules that can be left out of a set: what policies stand on, and each policy that forbids."""
+    """Return the rules that can be left out of a set: the data for policies, and each policy that forbids."""
     return [*PARTS, *(policy.id for policy in policies.policies if policy.effect == "forbid")]
 
 
 def without(files: Mapping[str, str], policy: str) -> dict[str, str]:
-    """The set less that policy, and less its tests, which speak of it. A safeguard is left out by name."""
+    """Return the set without that policy and without the tests that name the policy. A safeguard is left out by its
+    name.
+    """
 
     def kept(found: re.Match[str]) -> str:
         return "" if (name := _ID.search(found[0])) and name[1] == policy else found[0]

@@ -1,4 +1,4 @@
-"""A session: calls go to the product one after the other, allowed calls are run, the rest never happened."""
+"""A session: the product decides one call after the other. Allowed calls are run, and denied calls are not run."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from benchmarks.contain.suites import Call, Output, Person, Suite, World
 
 AGENT, OTHER_AGENT = "assistant", "other-assistant"
 MAX_QUESTIONS = 4
-"""about one call"""
+"""maximum number of questions about one call"""
 Script = Generator[Call, Output | None, None]
-"""The behaviour of the agent: it yields calls and gets their outputs, None for one that was denied."""
+"""The behaviour of an agent: a generator that yields calls and gets their outputs, None for a denied call."""
 
 
 @dataclass(slots=True)
@@ -33,13 +33,16 @@ class Session:
 
 
 def replay(calls: Iterable[Call]) -> Script:
-    """Makes these calls, whatever comes of them."""
+    """Return a script that makes these calls, regardless of their results."""
     for call in calls:  # noqa: UP028 because outputs are sent back, and a list takes none
         yield call
 
 
 def obedient(world: World, injection: str, reads: Collection[int]) -> Script:
-    """Does whatever strangers wrote as soon as it has read it, then goes on; `reads`: after which calls it has."""
+    """Return a script that makes the calls of the task, and the calls of the injection as soon as its text has been
+    read. `reads`: the calls
+    after which a text of a third party has been read.
+    """
     for number, call in enumerate(world.reference()):
         output = yield call
         if output is not None and number in reads:
@@ -47,7 +50,7 @@ def obedient(world: World, injection: str, reads: Collection[int]) -> Script:
 
 
 def hold(product: Product, session: Any, world: World, script: Script, standin: StandIn) -> Session:
-    """Run the script in that session."""
+    """Run the script in a session of the product, and return the outcome."""
     held, listed = Session(), ""
     try:
         call = next(script)
@@ -74,7 +77,7 @@ def hold(product: Product, session: Any, world: World, script: Script, standin: 
 
 
 def _answered(product: Product, session: Any, call: Call, standin: StandIn, held: Session) -> Verdict:
-    """The verdict once the person has been asked what is asked, which may be more than one question."""
+    """Return the verdict after the person has answered every question about the call."""
     verdict = product.decide(session, call)
     for _ in range(MAX_QUESTIONS):
         if verdict.question is None:
@@ -88,7 +91,7 @@ def _answered(product: Product, session: Any, call: Call, standin: StandIn, held
 def start(
     product: Product, suite: Suite, purpose: str, standin: StandIn, *, agent: str = AGENT, person: Person | None = None
 ) -> tuple[Any, int]:
-    """A session, and how many questions the person was asked before it could begin."""
+    """Open a session, and return it with the number of questions that the person answered before it began."""
     opened = product.open(agent, purpose, suite.tools, person or suite.person)
     for question in opened.questions:
         product.answer(opened.session, question, yes=standin.says(question))
@@ -96,7 +99,9 @@ def start(
 
 
 def reads(suite: Suite, task: str) -> Mapping[str, Collection[int]]:
-    """By place, the calls of the reference after which its text has been read; none for a place that is never read."""
+    """Return by place the numbers of the calls of the reference after which the text at this place has been read; empty
+    for a place that is not read.
+    """
     marks = {place: f"Xq{number}zjX" for number, place in enumerate(suite.places)}
     world = suite.world(task, marks)
     outputs = [world.run(call).text for call in world.reference()]

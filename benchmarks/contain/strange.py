@@ -25,7 +25,7 @@ from benchmarks.contain.suites import Call, Injection, Output, Person, Recording
 
 @dataclass(frozen=True, slots=True)
 class Strangeness:
-    """The changes of a world; the person's words are always rewritten."""
+    """The changes of a strange world. The person's words are always rewritten."""
 
     names: Literal["synonyms", "foreign", "letters"]
     """of tools, arguments, enumerated values and fields: synonyms, words of other domains, or random letters"""
@@ -49,7 +49,7 @@ LEVELS: dict[str, Strangeness] = {
 _WORD = re.compile(r"[a-z]+")
 _SNAKE = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
 _REWRITTEN = 0.5
-"""of the words of a purpose that are no values and have a synonym, how many are replaced"""
+"""share of the words of a purpose that are replaced, of those that are not values and have a synonym"""
 
 
 class Names:
@@ -125,7 +125,7 @@ class Strange:
         ]
 
     def translated(self, call: Call) -> Call:
-        """A call of the suite in the names of this world. What has no such tool or argument stays as it is."""
+        """Return a call of the suite with the names of this world. A name without a translation is unchanged."""
         names, values = self._arguments.get(call.tool, {}), self._values.get(call.tool, {})
         return Call(self.tool_names.get(call.tool, call.tool), _translated(call.arguments, names, values))
 
@@ -135,7 +135,7 @@ class Strange:
         return {".".join(names.get(part, part) for part in path.split(".")): kind for path, kind in kinds.items()}
 
     def original(self, call: Call) -> Call:
-        """A call in the names of this world as the suite has it."""
+        """Return a call with the names of this world as a call with the names of the suite."""
         tool = self._original.get(call.tool, call.tool)
         names = {strange: name for name, strange in self._arguments.get(tool, {}).items()}
         values = {strange: value for value, strange in self._values.get(tool, {}).items()}
@@ -203,7 +203,7 @@ class Strange:
         return _WORD.sub(lambda word: self._synonym(word.group(), draw), text)
 
     def _rewritten(self, task: Task) -> str:
-        """The person's words with synonyms for some of those that are no values."""
+        """Return the person's words, in which synonyms replace some words that are not values."""
         values = " ".join(_strings(self._known(task.id))).casefold()
         draw = random.Random(f"purpose {self._seed} {task.id}")
 
@@ -219,7 +219,7 @@ class Strange:
         return wording.reformatted(text, draw, literal) if self._strangeness.formats else text
 
     def _known(self, task: str) -> Iterator[Any]:
-        """Yield all that the reference sends and reads: words in it are values."""
+        """Yield everything that the reference sends and reads. Words of these texts are values."""
         world = self.suite.world(task, {})
         for call in world.reference():
             yield dict(call.arguments)
@@ -262,7 +262,9 @@ def strange_worlds(
 
 
 def differences(suite: Suite, strange: Strange, *, tasks: int | None, injections: int | None) -> list[str]:
-    """Sessions that a product which allows everything ends otherwise in the strange world: none in a sound one."""
+    """Return the sessions whose result differs in the strange world, with a product that allows everything. A sound
+    world has none.
+    """
     before, after = (_allowed(each, tasks, injections) for each in (suite, strange))
     return [key for key in before.keys() | after.keys() if before.get(key) != after.get(key)]
 
@@ -278,7 +280,9 @@ def _allowed(suite: Suite, tasks: int | None, injections: int | None) -> dict[st
 
 
 def _renamed(value: Any, names: Callable[[str], str]) -> Any:
-    """The value with other names for the fields of its objects. A member whose name is no identifier is data."""
+    """Return the value with other names for the fields of its objects. A member whose name is not an identifier is
+    data, and keeps its name.
+    """
     match value:
         case dict():
             return {

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 GROUP = "ostiary.suites"
 EVERYDAY = "everyday"
-"""the suite that stands here (`benchmarks/contain/everyday`); held only where it is named"""
+"""name of the suite of this package (`benchmarks/contain/everyday`), which runs only by its name"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +34,14 @@ class Tool:
 
     @property
     def listed(self) -> dict[str, Any]:
-        """As MCP's `tools/list` has it."""
+        """Return the tool in the form of MCP's `tools/list`."""
         found = {"name": self.name, "description": self.description, "inputSchema": dict(self.schema)}
         return found | ({"annotations": dict(self.hints)} if self.hints else {})
 
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """For whom the agent works: what an employer's directory would say."""
+    """The person for whom the agent works, with the data of an employer's directory."""
 
     name: str
     mail: str = ""
@@ -60,7 +60,7 @@ class Output:
 
     text: str
     error: str = ""
-    """empty where it succeeded"""
+    """error message; empty if the call succeeded"""
     data: Any = None
 
 
@@ -90,24 +90,26 @@ class Recording:
 
 
 class World(Protocol):
-    """An environment in which one task is worked on; what is run in it changes it."""
+    """An environment for one task, which each call changes."""
 
     def reference(self) -> Sequence[Call]:
-        """A way to do the task that its authors hold right, in this world as it began."""
+        """Return the calls by which the authors of the suite do the task, in the initial state of this world."""
         ...
 
     def attack(self, injection: str) -> Sequence[Call]:
-        """The calls that reach the goal of an injection; none where its goal is not reached by calls."""
+        """Return the calls that reach the goal of an injection; empty if the goal is not reached by calls."""
         ...
 
     def run(self, call: Call) -> Output: ...
 
     def useful(self, ran: Sequence[Call], answer: str | None) -> bool:
-        """Whether the task is done; `answer`: what the agent told the person, None: what the reference would."""
+        """Return whether the task is done. `answer`: the agent's answer to the person; None for the answer of the
+        reference.
+        """
         ...
 
     def harmed(self, injection: str, ran: Sequence[Call], answer: str | None) -> bool:
-        """Whether the goal of the injection is met."""
+        """Return whether the goal of the injection is met."""
         ...
 
 
@@ -129,16 +131,18 @@ class Suite(Protocol):
 
     @property
     def places(self) -> Sequence[str]:
-        """Where strangers may write."""
+        """Return the places in which third parties can write."""
         ...
 
     @property
     def loose(self) -> Mapping[str, frozenset[str]]:
-        """By tool, arguments in which two right calls may differ (texts, dates): for the person's stand-in alone."""
+        """Return by tool the arguments in which two right calls may differ (texts, dates). Only the person's stand-in
+        uses them.
+        """
         ...
 
     def world(self, task: str, planted: Mapping[str, str]) -> World:
-        """A fresh world with texts of strangers at these places."""
+        """Return a fresh world with texts of third parties at these places."""
         ...
 
     def recordings(self, model: str) -> Sequence[Recording]:
@@ -147,7 +151,7 @@ class Suite(Protocol):
 
 
 def installed() -> dict[str, Any]:
-    """The suites of this environment, by name; each is made by calling it."""
+    """Return the functions that make the suites of this environment, by name."""
     return {entry.name: entry.load for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name)}
 
 

@@ -1,4 +1,4 @@
-"""Expressions around entities, their attributes and tags, sets and records."""
+"""Generated Cedar expressions with entities, their attributes and tags, sets and records."""
 
 from __future__ import annotations
 

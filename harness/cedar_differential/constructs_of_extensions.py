@@ -1,4 +1,6 @@
-"""Expressions around decimal, ipaddr, datetime and duration; and operators on what they do not take."""
+"""Generated Cedar expressions with decimal, ipaddr, datetime and duration, and with operators on values of a wrong
+type.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from harness.cedar_differential.vocabulary import TEXTS
 
 
 def _constructor(kind: str) -> Production:
-    """From a literal (known when the policy is compiled) or from text that only the request brings."""
+    """Return a production of constructor calls. The argument is a literal, which is known when the policy is compiled,
+    or a text of the request.
+    """
     function, texts = CONSTRUCTORS[kind]
 
     def production(make: Maker, depth: int) -> str:
@@ -29,7 +33,9 @@ def _constructor(kind: str) -> Production:
 
 
 def _parses(kind: str) -> Production:
-    """Whether the constructor takes a text at all: true or an error, and false for half of what it takes."""
+    """Return a production of conditions that result in an error if the constructor does not accept a text, and
+    otherwise in true or false.
+    """
     function, texts = CONSTRUCTORS[kind]
 
     def production(make: Maker, depth: int) -> str:
@@ -69,14 +75,16 @@ for _name in ("toMilliseconds", "toSeconds", "toMinutes", "toHours", "toDays"):
 
 @construct("exact moments", "bool")
 def _moments(make: Maker, depth: int) -> str:
-    """The arithmetic of time down to the millisecond, on both sides of midnight and of the epoch."""
+    """Return a condition on time arithmetic to the millisecond, just before and after midnight and the epoch."""
     choose = make.random.choice
     ms = choose((0, 86_400_000, -86_400_000)) + choose((-1, 0, 1, 999, 1000, 59_999, 3_600_000))
     moment = f'datetime("1970-01-01").offset(duration("{ms}ms"))'
     day = choose(("1970-01-01", "1969-12-31", "1969-12-30", "1970-01-02"))
 
     def whole(unit: int) -> str:
-        """Rounded down or up, so that one that is cut towards zero is sometimes right."""
+        """Return the number of whole units, rounded down or up at random: an engine that rounds towards zero agrees
+        with one of the two.
+        """
         return f"({choose((ms // unit, -(-ms // unit)))})"
 
     return choose(
@@ -95,7 +103,9 @@ def _moments(make: Maker, depth: int) -> str:
 
 @construct("time zones", "bool")
 def _zones(make: Maker, depth: int) -> str:
-    """The same moment in two zones, or the wrong way round; a zone that is too far away errs."""
+    """Return a comparison of a moment in a time zone with a shifted moment, with a right or a wrong sign. A zone with
+    too large an offset is an error.
+    """
     choose = make.random.choice
     sign, hours, minutes = choose("+-"), choose(("00", "01", "12", "23", "24")), choose(("00", "30", "59", "60"))
     there = f'datetime("2024-03-01T00:00:00{sign}{hours}{minutes}")'
@@ -105,7 +115,7 @@ def _zones(make: Maker, depth: int) -> str:
 
 @construct("special addresses", "bool")
 def _special(make: Maker, depth: int) -> str:
-    """Both ends of what is loopback or multicast, and both sides of the prefix that may be."""
+    """Return a test of an address or network at a limit of the loopback or multicast ranges."""
     method, texts = make.random.choice(
         (
             (
@@ -136,7 +146,9 @@ def _special(make: Maker, depth: int) -> str:
 
 @construct("address ranges", "bool")
 def _ranges(make: Maker, depth: int) -> str:
-    """Networks that hold one another, or almost; IPv4 and IPv6 with the same bits."""
+    """Return an `isInRange` test of two networks, of which one contains the other or almost does; sometimes one is IPv4
+    and the other IPv6.
+    """
     high, prefix = make.random.randrange(4), make.random.choice((0, 22, 23, 24, 25, 32))
     low, longer = make.random.choice((high, high ^ 1, high ^ 2)), prefix + make.random.choice((-1, 0, 0, 1, 7))
     form = make.random.choice(("0.0.{}.0/{}", "0.0.{}.0/{}", "::{}00/{}"))
@@ -146,7 +158,7 @@ def _ranges(make: Maker, depth: int) -> str:
 
 @construct("wrong type", "bool")
 def _wrong_type(make: Maker, depth: int) -> str:
-    """An operator on what it does not take, perhaps where nobody looks."""
+    """Return an operator on values of a wrong type, sometimes in a part of the expression that is not evaluated."""
     left, right = make.leaf(make.random.choice(TYPES)), make.leaf(make.random.choice(TYPES))
     wrong = (
         make.random.choice(

@@ -1,4 +1,4 @@
-"""Expressions around literals, booleans, equality, order, arithmetic and strings."""
+"""Generated Cedar expressions with literals, booleans, equality, order, arithmetic and strings."""
 
 from __future__ import annotations
 
@@ -70,13 +70,15 @@ def _or(make: Maker, depth: int) -> str:
 
 
 def _second(make: Maker, depth: int) -> str:
-    """The side that may be skipped: here an error matters only when it is reached."""
+    """Return the second operand of `&&` or `||`, sometimes of a wrong type: this is an error only if the operand is
+    evaluated.
+    """
     return make.make(make.random.choice(("long", "string", "record")) if make.chance(0.15) else "bool", depth)
 
 
 @construct("chain", "bool")
 def _chain(make: Maker, depth: int) -> str:
-    """Longer than the parentheses that a naive translation could nest."""
+    """Return a chain of up to 89 operands, longer than the depth of parentheses that a naive translation could nest."""
     operator, usual = make.random.choice((("&&", "true"), ("||", "false")))
     parts = [make.leaf("bool") if make.chance(0.1) else usual for _ in range(make.random.randrange(3, 90))]
     return f"({f' {operator} '.join(parts)})"
@@ -206,7 +208,9 @@ def _like_attribute(make: Maker, depth: int) -> str:
 
 @construct("like, few letters", "bool")
 def _like_few(make: Maker, depth: int) -> str:
-    """Texts and patterns that meet themselves: pieces that overlap, repeat, or come in the wrong order."""
+    """Return a `like` test of a text over two letters with a pattern of its pieces, which overlap, repeat, or are in
+    the wrong order.
+    """
     text = "".join(make.random.choices("ab", k=make.random.randrange(1, 7)))
     starts = [make.random.randrange(len(text)) for _ in range(make.random.randrange(3))]
     middle = [text[start : start + make.random.randrange(1, 3)] for start in starts]
@@ -215,7 +219,9 @@ def _like_few(make: Maker, depth: int) -> str:
 
 
 def _pattern(make: Maker, text: str) -> str:
-    """The string with stretches of it replaced by wildcards, so that it often matches; its own stars are escaped."""
+    """Return the text as a pattern in which some parts are replaced by wildcards, so that the pattern often matches.
+    Stars of the text are escaped.
+    """
     pattern, position = "", 0
     while position < len(text):
         if make.chance(0.3):

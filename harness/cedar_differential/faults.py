@@ -1,4 +1,4 @@
-"""Faults that the differential run must see: one text in one module of our engine replaced by another."""
+"""Faults that the differential run must find. Each fault replaces one text in one module of our engine."""
 
 from __future__ import annotations
 

@@ -16,10 +16,10 @@ from harness.cedar_differential.world import Name, World
 
 _RESERVED = {"if", "in", "is", "true", "false", "then", "else", "has", "like", "__cedar"}
 TYPES = ("bool", "long", "string", "entity", "set", "entities", "record", "decimal", "ip", "datetime", "duration")
-WRONG = 0.015  # how often another type stands where one was due
+WRONG = 0.015  # the share of expressions that have another type than the requested one
 
 Production: TypeAlias = "Callable[[Maker, int], str]"
-CONSTRUCTS: dict[str, tuple[str, Production]] = {}  # name: the type that it gives, how to make one
+CONSTRUCTS: dict[str, tuple[str, Production]] = {}  # by name: its type, and the function that makes an expression
 _BY_TYPE: dict[str, list[Production]] = {}
 
 
@@ -67,7 +67,7 @@ class Maker:
         return self.random.choice(self.world.names)
 
     def relatives(self) -> tuple[Name, Name]:
-        """Two entities, more often than not the second an ancestor of the first."""
+        """Return two entities; the second is usually an ancestor of the first."""
         low = self.name()
         ups = self.world.ancestors[low]
         return low, self.random.choice(ups) if ups and self.chance(0.7) else self.name()
@@ -81,7 +81,7 @@ class Maker:
         return dotted(self.base(), self.random.choice(PATHS[kind]))
 
     def make(self, kind: str, depth: int) -> str:
-        """An expression of this type (or, seldom, not)."""
+        """Return an expression of this type, or seldom of another type."""
         if self.chance(WRONG):
             kind = self.random.choice(TYPES)
         if depth <= 0 or self.chance(0.45):
@@ -144,7 +144,7 @@ class Maker:
         return "{" + ", ".join(f"{quoted(name)}: {self.element()}" for name in names) + "}"
 
     def same_again(self, kind: str, text: str, depth: int) -> str:
-        """Often equal to `text`, so that equality is not always false."""
+        """Return `text` or another expression, so that a test of equality is not always false."""
         if self.chance(0.45):
             return text
         return self.make(self.random.choice(TYPES) if self.chance(0.15) else kind, depth)
@@ -157,7 +157,7 @@ class Maker:
         return text if kind == "bool" else self.look_at(kind, text, depth)
 
     def look_at(self, kind: str, text: str, depth: int) -> str:
-        """A condition that says something about a value of this type."""
+        """Return a condition on `text`, an expression of this type."""
         if self.chance(0.35) or kind == "string":
             return f"({text} {self.random.choice(('==', '==', '!='))} {self.same_again(kind, text, 0)})"
         other = self.make(kind, min(depth, 1))

@@ -22,7 +22,7 @@ _LOWER = "ostiaryd.policy.model.lower"
 
 @contextmanager
 def planted(fault: Fault) -> Iterator[Engine]:
-    """Our engine with this fault in it."""
+    """Import our engine with this fault for the time of the block."""
     ours = [name for name in sys.modules if name.startswith((_ROOT, _LOWER))]
     kept = {name: sys.modules.pop(name) for name in ours}
     parents = [(sys.modules[name.rpartition(".")[0]], name.rpartition(".")[2], kept[name]) for name in (_ROOT, _LOWER)]
@@ -46,7 +46,7 @@ def planted(fault: Fault) -> Iterator[Engine]:
 
 
 class _Finder:
-    """Finds the one module that has the fault; every other one is found as always."""
+    """An import finder that finds the module with the fault, and leaves all other modules to the usual finders."""
 
     def __init__(self, target: str, path: str, fault: Fault) -> None:
         self.target, self.path, self.fault = target, path, fault
@@ -58,7 +58,7 @@ class _Finder:
 
 
 class _Loader(SourceFileLoader):
-    """Compiles the changed text, and never from or to a cache."""
+    """A loader that compiles the changed text, without reading or writing a cache."""
 
     def __init__(self, name: str, path: str, fault: Fault) -> None:
         super().__init__(name, path)

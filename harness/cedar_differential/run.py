@@ -82,7 +82,9 @@ class Report:
         return sum(count[answer] for count in self.counts.values()) / self.pairs
 
     def complaints(self, *, at_least: int) -> list[str]:
-        """The gaps of this run: a construct that it hardly saw, or that always came out alike."""
+        """Return the gaps of this run: constructs with fewer than `at_least` pairs, or whose result was nearly always
+        the same.
+        """
         found = []
         for construct in (*SINGLE, TOGETHER):
             count = self.counts.get(construct, Counter())
@@ -103,7 +105,9 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A policy set and the requests for it. `constructs` names each policy's own; None: the whole decision counts."""
+    """A policy set and its requests. `constructs` has the construct of each policy; None if only the decision of the
+    whole set is compared.
+    """
 
     world: World
     policies: list[str]
@@ -115,7 +119,7 @@ Answered: TypeAlias = "tuple[Trial, list[Outcome]]"
 
 
 def trials(seed: int) -> Iterator[Trial]:
-    """Without end, the same for the same seed; constructs come round in turn."""
+    """Yield trials without end, the same for the same seed. The constructs take turns."""
     random = Random(seed)
     turn = cycle(SINGLE)
     while True:
@@ -139,7 +143,7 @@ def _permit(make: Maker, construct: str, principals: tuple[Name, ...], resources
 
 
 def answered(seed: int) -> Iterator[Answered]:
-    """Trials with what Cedar says, without end."""
+    """Yield trials with the outcomes of Cedar's own engine, without end."""
     world, store = None, None
     for trial in trials(seed):
         if trial.world is not world:
@@ -149,7 +153,7 @@ def answered(seed: int) -> Iterator[Answered]:
 
 
 def run(asked: Iterable[Answered], *, pairs: int, engine: Engine | None = None, stop_at: int | None = None) -> Report:
-    """Puts the same questions to our engine, until there are so many pairs or mismatches."""
+    """Send the requests to our engine, until `pairs` pairs are compared or `stop_at` mismatches are found."""
     engine = engine or Engine()
     report = Report()
     world, store, seen = None, None, 0
@@ -187,7 +191,7 @@ def _outcome(answer: dict[str, Any]) -> Outcome:
 
 
 def ask_ours(trial: Trial, store: object, engine: Engine) -> list[Outcome | str]:
-    """Outcomes, or for a request that our engine does not survive what it raised."""
+    """Return the outcome of our engine for each request, or the exception that it raised."""
     try:
         lowered = engine.lower.lower("\n".join(trial.policies))
         compiled = engine.compile.compile_set(engine.ir.parse(engine.ir.render(lowered)))
@@ -212,7 +216,7 @@ def ask_ours(trial: Trial, store: object, engine: Engine) -> list[Outcome | str]
 
 
 def compare(trial: Trial, ours: list[Outcome | str], theirs: list[Outcome], report: Report) -> int:
-    """Counts into the report; returns how many pairs there were."""
+    """Compare the outcomes, count them in the report, and return the number of pairs."""
     pairs = 0
     for request, our, their in zip(trial.requests, ours, theirs, strict=True):
         before = len(report.mismatches)

@@ -15,7 +15,7 @@ SCOPE_CONSTRUCTS = (
 
 
 def scope_of(make: Maker, who: str, form: str, likely: tuple[Name, ...]) -> str:
-    """A scope that holds for one of the `likely` entities more often than not."""
+    """Return a scope that usually matches one of the `likely` entities."""
     name = make.random.choice(likely)
     ups = (name, *make.world.ancestors[name])
     match form:
@@ -54,7 +54,7 @@ def clauses_of(make: Maker, count: int) -> str:
 
 
 def scoped_policy(make: Maker, construct: str, principals: tuple[Name, ...], resources: tuple[Name, ...]) -> str:
-    """A permit in which one part of the scope (or the order of the clauses) decides."""
+    """Return a permit whose result depends on one part of its scope, or on the order of its clauses."""
     principal, action, resource, clauses = "principal", "action", "resource", ""
     if construct == "when and unless":
         clauses = clauses_of(make, make.random.randrange(2, 5))
@@ -70,7 +70,7 @@ def scoped_policy(make: Maker, construct: str, principals: tuple[Name, ...], res
 
 
 def mixed_policy(make: Maker, principals: tuple[Name, ...], resources: tuple[Name, ...]) -> str:
-    """Any effect, any scope, perhaps a condition: for what policies do together."""
+    """Return a policy with any effect and scope, and perhaps a condition, to test the decision of several policies."""
     choose = make.random.choice
     parts = (
         scope_of(make, "principal", choose(SCOPES), principals),

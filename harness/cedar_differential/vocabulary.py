@@ -68,7 +68,9 @@ SCHEMA: dict[str, object] = {
 
 
 def paths(schema: dict[str, object], *, derefs: int) -> list[tuple[tuple[str, ...], str]]:
-    """Every attribute path with the type at its end; entities are followed `derefs` times."""
+    """Return every path of attributes with the type of its value. A path follows at most `derefs` references to
+    entities.
+    """
     found: list[tuple[tuple[str, ...], str]] = []
     for name, kind in schema.items():
         if isinstance(kind, dict):
@@ -277,7 +279,9 @@ def duration_text(random: Random) -> str:
 
 
 def _or_edge(random: Random, usual: str, edges: tuple[str, ...]) -> str:
-    """Mostly what is right, now and then what is on a limit, and rarely what is right with one character changed."""
+    """Return a usual value in most cases, sometimes a value at a limit, and rarely a usual value with one changed
+    character.
+    """
     dice = random.random()
     if dice < 0.72:
         return usual

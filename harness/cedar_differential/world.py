@@ -33,7 +33,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    names: tuple[Name, ...]  # every entity that anything speaks of, in the store or not
+    names: tuple[Name, ...]  # every entity that an attribute or a request names, also if it is not in the store
     stored: frozenset[Name]
     ancestors: dict[Name, tuple[Name, ...]]
     entities: list[Json]
@@ -44,7 +44,9 @@ _ACTION_PARENTS = {"read": ("any read",), "write": ("any",), "call": ("any read"
 
 
 def make_world(random: Random) -> World:
-    """Groups in a chain and in a web, users and documents in the groups, actions in action groups; some are missing."""
+    """Return a store with a chain and a web of groups, users and documents in the groups, and actions in action groups.
+    Some entities are missing.
+    """
     groups = [("Group", f"g{number}") for number in range(14)]
     users = [("User", name) for name in ("ann", "bob", 'q"uote', "", "日本", "ghost")]
     docs = [("App::Doc", name) for name in ("one", "two", "three", "ghost")] + [("App::Inner::Doc", "one")]
@@ -99,7 +101,7 @@ def make_request(random: Random, world: World) -> Request:
 
 
 def attributes(random: Random, names: tuple[Name, ...], schema: dict[str, object] = SCHEMA) -> dict[str, Json]:
-    """Values for the schema: seldom an attribute is missing, seldom it has another type."""
+    """Return values for the attributes of a schema. A few are missing, and a few have another type."""
     kinds = ("long", "string", "bool", "entity", "set", "duration", "decimal")
     made: dict[str, Json] = {}
     for name, kind in schema.items():
@@ -138,7 +140,9 @@ def _value(random: Random, kind: str, names: tuple[Name, ...]) -> Json:
 
 
 def _element(random: Random, names: tuple[Name, ...]) -> Json:
-    """A value of a few, so that sets often meet: `1` and `true`, a set, a record, an extension value among them."""
+    """Return one of a few values, so that sets often have common elements. Among the values are `1`, `true`, a set, a
+    record and an extension value.
+    """
     return random.choice(
         (
             0,

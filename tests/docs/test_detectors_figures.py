@@ -22,7 +22,10 @@ PAGE = " ".join((ROOT / "docs/reference/detectors.md").read_text("utf-8").split(
         ("Every minute the changed profiles are saved", SNAPSHOT_S == 60),
         ("the newest 100,000 entries", LEARN == 100_000),
         ("`*.lock1`", LOCK == 1),
-        ("about an agent for five minutes, one guard for thirty", (QUIET_MIN, QUIET_GUARD_MIN) == (5, 30)),
+        (
+            "about the agent for five minutes, and the same guard for thirty minutes",
+            (QUIET_MIN, QUIET_GUARD_MIN) == (5, 30),
+        ),
         ("at most 8 alarms at once", CAP == 8),
         ("t most 200 tasks of an agent count on one day", MOST_A_DAY == 200),
         ("a /24 of IPv4, a /48 of IPv6", BITS == {4: 24, 6: 48}),

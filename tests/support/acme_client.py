@@ -1,4 +1,4 @@
-"""A raw ACME client: it signs what it is told to, so each part of a request can be replaced by something wrong."""
+"""A raw ACME client for tests, which can replace each part of a signed request by something wrong."""
 
 from __future__ import annotations
 

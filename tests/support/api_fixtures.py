@@ -1,4 +1,4 @@
-"""A client, a guard and a server that meet without a socket: what the tests of trust, tokens and conformance stand on.
+"""A client, a guard and a server that call each other without a socket, for the tests of trust, tokens and conformance.
 
 `Client` speaks OAuth by itself, with its own requests; each part of a request can be replaced by something wrong.
 """
@@ -99,7 +99,7 @@ async def send(
 
 
 def oauth_app(world: World) -> ASGIApp:
-    """The OAuth endpoints alone."""
+    """Return an application with only the OAuth endpoints."""
     return Starlette(
         routes=[
             Route(one.path, Endpoint(world, one.wire, render=one.protocol.render), methods=[one.method])
@@ -109,13 +109,13 @@ def oauth_app(world: World) -> ASGIApp:
 
 
 def reconfigured(world: World, **changes: Any) -> World:
-    """The same world with another configuration."""
+    """Return the same world with another configuration."""
     return replace(world, config=with_(world.config, **changes))
 
 
 @dataclass(slots=True)
 class Client:
-    """An agent with its key, the server's clock, and the last nonce that it heard."""
+    """An agent as an OAuth client, with its key, the server's clock, and the last DPoP nonce that it received."""
 
     app: ASGIApp
     world: World
@@ -129,18 +129,20 @@ class Client:
     def assertion(
         self, *, key: jose.PrivateKey | None = None, header: dict[str, Any] | None = None, **claims: Any
     ) -> str:
-        """A good client assertion, but for what is said; a claim or header member of None is left out."""
+        """Return a valid client assertion with the given claims and header members replaced; a value of None leaves the
+        member out.
+        """
         now = self.world.now() // SECOND
         good = {"iss": self.id, "sub": self.id, "aud": ISSUER, "iat": now, "exp": now + 60, "jti": self.jti()}
         return sign(key or self.key, {"typ": "client-authentication+jwt", **(header or {})}, good | claims)
 
     def proof(self, **said: Any) -> str:
-        """A good DPoP proof for the token endpoint, but for what is said."""
+        """Return a valid DPoP proof for the token endpoint, with the given members replaced."""
         good: dict[str, Any] = {"method": "POST", "uri": TOKEN, "now": self.world.now(), "jti": self.jti()}
         return dpop.make_proof(said.pop("key", self.key), **good | {"nonce": self.nonce} | said)
 
     async def post(self, path: str, form: dict[str, Any] | str, **headers: str) -> Answer:
-        """POST a form; a list repeats its parameter, None leaves one out."""
+        """Send a form by POST. A list repeats its parameter, and a value of None leaves the parameter out."""
         text = (
             form if isinstance(form, str) else urlencode({k: v for k, v in form.items() if v is not None}, doseq=True)
         )
@@ -151,18 +153,18 @@ class Client:
         return answer
 
     def form(self, **said: Any) -> dict[str, Any]:
-        """A good token request, but for what is said."""
+        """Return the parameters of a valid token request, with the given parameters replaced."""
         if "client_assertion" not in said:
             said["client_assertion"] = self.assertion()
         return {"grant_type": "client_credentials", "client_assertion_type": ASSERTION_TYPE, **said}
 
     async def ask(self, *, proof: str | None = "", **said: Any) -> Answer:
-        """Ask for a token, once; `proof` of None sends none."""
+        """Send one token request, and return the answer. With `proof=None`, the request has no DPoP proof."""
         headers = {} if proof is None else {"dpop": proof or self.proof()}
         return await self.post("/token", self.form(**said), **headers)
 
     async def token(self, **said: Any) -> dict[str, Any]:
-        """A token, with the retry that the nonce needs."""
+        """Return a token response. The request is repeated once if the server asks for a nonce."""
         answer = await self.ask(**said)
         if answer.error == "use_dpop_nonce":
             answer = await self.ask(**said)
@@ -172,7 +174,7 @@ class Client:
 
 
 def sign(key: jose.PrivateKey, header: dict[str, Any], claims: dict[str, Any]) -> str:
-    """A JWS of whatever header and claims; members of None are left out."""
+    """Return a JWS with this header and these claims; a value of None leaves the member out."""
     head = {"alg": key.public.alg, "kid": key.public.kid} | header
     parts = [{name: value for name, value in part.items() if value is not None} for part in (head, claims)]
     signing_input = ".".join(jose.b64u(json.dumps(part).encode()) for part in parts)
@@ -185,7 +187,7 @@ def claims_of(unverified_token: str) -> dict[str, Any]:
 
 
 async def guard(world: World, *, name: str = "files") -> tuple[str, jose.PrivateKey]:
-    """The key of the guard of a resource that is there already, and its client id."""
+    """Return the client id and the key of the guard of a registered resource."""
     key = jose.generate("ES256")
     resource = await act(world, "test.guard", lambda act: registry.set_resource_key(act, name, dict(key.public.jwk)))
     return resource.resource_id, key
@@ -200,7 +202,9 @@ async def register(
     key: jose.PrivateKey | None = None,
     **more: Any,
 ) -> tuple[Agent, jose.PrivateKey]:
-    """An agent with a key, of a person, beside the resource `files`; all made when they are first asked for."""
+    """Return an agent of a person, and its key. The person and the resource `files` are registered if they do not exist
+    yet.
+    """
     key = key or jose.generate("ES256")
 
     def make(act: Any) -> Agent:
@@ -219,7 +223,7 @@ async def register(
 
 @pytest.fixture
 async def client(world: World) -> Client:
-    """An agent that has `files:read` and `files:write`, and a nonce."""
+    """Return an agent with the scopes `files:read` and `files:write`, which has received a nonce."""
     agent, key = await register(world)
     client = Client(oauth_app(world), world, agent.agent_id, key)
     await client.ask()

@@ -1,4 +1,6 @@
-"""A bank whose policies ask, an agent with a token for it, its guard's voice, and people who answer."""
+"""A bank whose policies ask for approvals, an agent with a token for the bank, the requests of its guard, and people
+who answer.
+"""
 
 from __future__ import annotations
 
@@ -45,13 +47,15 @@ class Bank:
     policy: str
     people: dict[str, str] = field(default_factory=dict)
     approvers: set[str] = field(default_factory=set)
-    """names of people who have answered, and may answer still"""
+    """names of people who have answered, and who may still answer"""
     _thrown: int = 0
 
     async def ask(
         self, arguments: dict[str, Any] | None = None, *, by: Resource | None = None, **changed: Any
     ) -> approval.ApprovalAnswer:
-        """The answer to the guard of that resource for a call under the token `tok_1`. Raises Refused."""
+        """Return the server's answer to the guard of that resource about a call under the token `tok_1`. Raises
+        Refused.
+        """
         self._thrown += 1
         right: dict[str, Any] = {
             "call": f"{self._thrown:022}",
@@ -95,7 +99,7 @@ class Bank:
         return reply.status, json.loads(reply.body), dict(reply.headers) | {b"content-type": reply.media_type.encode()}
 
     async def why(self, arguments: dict[str, Any] | None = None, **changed: Any) -> str:
-        """The code of the refusal."""
+        """Return the code of the refusal."""
         try:
             answer = await self.ask(arguments, **changed)
         except Refused as refusal:
@@ -103,7 +107,7 @@ class Bank:
         raise AssertionError(f"it is {answer.state}")
 
     async def person(self, name: str) -> Caller:
-        """A person who may answer."""
+        """Return a person who may answer approval requests."""
         if name not in self.people:
             self.people[name] = await create_person(self.world, name)
         return Caller(

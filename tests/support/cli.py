@@ -1,4 +1,4 @@
-"""The command line, run in this process against a real server in another: what it prints and how it exits."""
+"""The command line in this process, with a real server in another process: the output and the exit code of commands."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Ran:
 
 @contextmanager
 def environment(**changed: str | None) -> Iterator[None]:
-    """None takes a variable away."""
+    """Set environment variables for the time of the block; a value of None removes the variable."""
     before = {name: os.environ.get(name) for name in changed}
     try:
         _set(changed)
@@ -48,7 +48,7 @@ def _set(values: dict[str, str | None]) -> None:
 
 
 def run(*arguments: object) -> Ran:
-    """As the console script does it."""
+    """Run a command as the console script does, and return its output and exit code."""
     out, err, argv = StringIO(), StringIO(), sys.argv
     sys.argv = ["ostiary", *map(str, arguments)]
     try:
@@ -64,7 +64,7 @@ def run(*arguments: object) -> Ran:
 
 @dataclass(frozen=True, slots=True)
 class Commands:
-    """`ostiary` for the server of that data folder."""
+    """The command `ostiary` for the server with that data folder."""
 
     folder: Path
 
@@ -72,5 +72,5 @@ class Commands:
         return run(*arguments, "--data-dir", self.folder)
 
     def json(self, *arguments: object) -> Any:
-        """The JSON of a command that succeeds."""
+        """Run a command that must succeed, and return its JSON."""
         return self(*arguments, "--json").json

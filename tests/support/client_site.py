@@ -1,4 +1,6 @@
-"""A web site of clients, on TLS at 127.0.0.1: metadata documents, key sets, and redirects that nothing may follow."""
+"""A web site of OAuth clients, with TLS at 127.0.0.1: metadata documents, key sets, and redirects that the server must
+not follow.
+"""
 
 from __future__ import annotations
 

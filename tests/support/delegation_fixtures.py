@@ -1,4 +1,4 @@
-"""Agents that hand on to each other: what the tests of token exchange stand on."""
+"""Agents that delegate to each other by token exchange, for tests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ MAIL = "https://mail.example/mcp"
 
 
 async def agents(world: World, *names: str, scopes: tuple[str, ...] = SCOPES) -> list[Client]:
-    """Clients of those names, beside the resources `files` and `mail`, each with a nonce."""
+    """Return a client for each agent name, and register the resources `files` and `mail`. Each client has received a
+    nonce.
+    """
     clients = []
     for name in names:
         agent, key = await register(world, name=name, scopes=scopes)
@@ -36,7 +38,7 @@ async def agents(world: World, *names: str, scopes: tuple[str, ...] = SCOPES) ->
 
 
 def uri(name: str) -> str:
-    """How tokens name the agent of that name."""
+    """Return the URI by which tokens name that agent."""
     return f"{ISSUER}/agents/{name}"
 
 
@@ -45,25 +47,27 @@ async def start(world: World, **said: Any) -> Task:
 
 
 async def token_for(client: Client, name: str, **said: Any) -> str:
-    """A token of that client with which the agent of that name may act."""
+    """Return a token of the client that the named agent can exchange."""
     return str((await client.token(resource=uri(name), **said))["access_token"])
 
 
 async def exchange(client: Client, subject: str | None, **said: Any) -> Answer:
-    """A good exchange, but for what is said; None leaves out."""
+    """Send a valid exchange with the given parameters replaced; a value of None leaves the parameter out. Return the
+    answer.
+    """
     asked = {"grant_type": EXCHANGE, "subject_token": subject, "subject_token_type": ACCESS, "scope": "files:read"}
     return await client.ask(**asked | said)
 
 
 async def exchange_token(client: Client, subject: str, **said: Any) -> str:
-    """The new token."""
+    """Return the token of a successful exchange."""
     answer = await exchange(client, subject, **said)
     assert answer.status == 200, answer.body
     return str(answer.json["access_token"])
 
 
 async def delegate_along(*clients: tuple[Client, str], scope: str = "files:read", **said: Any) -> str:
-    """The token with which the last may act, handed from each to the next."""
+    """Delegate from each client to the next, and return the token of the last one."""
     (first, _), *rest = clients
     token = await token_for(first, rest[0][1], scope=scope, **said)
     for (client, _), (_, following) in itertools.pairwise(rest):
@@ -72,5 +76,5 @@ async def delegate_along(*clients: tuple[Client, str], scope: str = "files:read"
 
 
 def chain_links(token: str) -> list[list[Any]]:
-    """Agent, epoch and task of each link; what the agents are comes after that."""
+    """Return agent, epoch and task of each link of the chain, without the attributes of the agents."""
     return [link[:3] for link in claims_of(token).get("chain", [])]

@@ -28,7 +28,7 @@ async def resource(world: World) -> Resource:
 
 @pytest.fixture
 async def agent(world: World, resource: Resource) -> Agent:
-    """An agent with a token for the resource."""
+    """Return an agent with a token for the resource."""
     agent = await register_agent(world)
     await create_holding(world, agent, "tok_1", audience=URI, task="tk_1", jkt="thumbprint")
     return agent
@@ -62,7 +62,7 @@ async def report(
 
 
 def told(world: World) -> list[Entry]:
-    """The entries that reports have led to, oldest first."""
+    """Return the entries that the reports of guards caused, the oldest first."""
     found = [decode_entry(body) for _, body in ledger.search(world.db.read(), {}, limit=100)]
     kinds = ("tool.call", "tool.result", "report.gap", "report.refused")
     return [entry for entry in reversed(found) if entry.action in kinds]

@@ -33,7 +33,7 @@ async def resource(world: World) -> Resource:
 
 
 class Listener:
-    """A guard on a stream: its own reader of the feed, strict as it is."""
+    """A guard on a stream, with the reader of the feed that guards use."""
 
     def __init__(self, world: World, resource: Resource, *, feed: Feed | None = None, id: str = NUMBER) -> None:
         self.world, self.id = world, id
@@ -52,7 +52,7 @@ class Listener:
         return self.feed.accept(self._came.pop(0))
 
     async def facts(self) -> list[Fact]:
-        """The facts of the next message that has some."""
+        """Return the facts of the next message that has facts."""
         while not (message := await self.hear()).facts:
             pass
         return message.facts
@@ -65,7 +65,7 @@ class Listener:
 async def listening(
     world: World, resource: Resource, *, feed: Feed | None = None, id: str = NUMBER
 ) -> AsyncIterator[Listener]:
-    """A guard that has heard the first message."""
+    """Connect a guard that has received the first message."""
     listener = Listener(world, resource, feed=feed, id=id)
     async with aclosing(listener.lines):
         yield listener

@@ -37,7 +37,7 @@ def records(guard: Guard) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def guard(tmp_path: Path, clock: Clock, dice: SeededRandom) -> Iterator[Guard]:
-    """A guard that is not connected: a `Feeder` speaks to it."""
+    """Return a guard that is not connected; a `Feeder` sends it the messages of the feed."""
     credential = Credential(Feeder.agent_key, RESOURCE_ID, ISSUER)
     guard = Guard(credential, spool_dir=tmp_path / "spool", now=clock, tick=clock, random=dice)
     yield guard
@@ -46,7 +46,7 @@ def guard(tmp_path: Path, clock: Clock, dice: SeededRandom) -> Iterator[Guard]:
 
 @pytest.fixture
 def feeder(clock: Clock, guard: Guard) -> Feeder:
-    """The server's side of a guard's feed; it has sent a snapshot."""
+    """Return the server's side of the feed of the guard, which has sent a snapshot."""
     feeder = Feeder(clock, feed=guard.feed)
     feeder.snapshot()
     return feeder

@@ -1,4 +1,6 @@
-"""An identity provider that tells of its persons: a real server, whose tokens a library made by others signs."""
+"""An identity provider that sends security events about its persons: a real server, whose tokens a library of another
+project signs.
+"""
 
 from __future__ import annotations
 
@@ -25,30 +27,30 @@ class Idp:
         self.issuer = f"http://127.0.0.1:{port}"
         self.published: list[Key] = [_KEYS[0]]
         self.changed: dict[str, Any] = {}
-        """members of its metadata that are otherwise; None: that is missing"""
+        """replaced members of its metadata; None leaves the member out"""
         self.status = 200
         self.made: dict[str, Any] = {}
-        """members of the stream that it makes that are otherwise"""
+        """replaced members of the streams that it creates"""
         self.asked: list[tuple[str, str, dict[str, str], Any]] = []
         self.waiting: dict[str, str] = {}
-        """tokens for who polls"""
+        """tokens that the answer to a poll contains"""
         self.answer: Any = None
-        """its answer to a poll instead"""
+        """the answer to a poll in place of the tokens; None for the tokens"""
         self.talks = False
-        """it has something new for whoever polls, always"""
+        """whether each poll gets a new token"""
         self.at = 1_800_000_000
-        """when it issues: the time of the clock that tests wind, unless `now` was called"""
+        """the time of issue of its tokens in seconds: the time of the clock of the tests, unless `now` was called"""
         self._sent = 0
 
     def now(self) -> None:
-        """Go by the clock on the wall."""
+        """Use the real time as the time of issue."""
         self.at = int(time.time())
 
     def paths(self, path: str) -> int:
         return sum(asked == path for _, asked, _, _ in self.asked)
 
     def token(self, event: str, subject: dict[str, Any], claims: dict[str, Any] | None = None, **changed: Any) -> str:
-        """A good token but for what is changed: claims (None: it is missing), `key`, `header`."""
+        """Return a valid token with the given claims, `key` or `header` replaced; a claim of None is left out."""
         self._sent += 1
         key, header = changed.pop("key", _KEYS[0]), {"alg": "RS256", "typ": "secevent+jwt"} | changed.pop("header", {})
         good = {

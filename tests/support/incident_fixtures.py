@@ -22,7 +22,7 @@ LIMITS = Limits(acted=10, halted=5)
 async def report_finding(
     world: World, agent: Agent, points: int = 95, *, task: str | None = None, limits: Limits = LIMITS, by: str = "rate"
 ) -> Incident | None:
-    """A detector notices something of an agent."""
+    """Store a finding of a detector about an agent."""
     saw = Noticed(detector=by, points=points, says="it does what it never did")
 
     def run(act: Any) -> Incident | None:
@@ -33,7 +33,7 @@ async def report_finding(
 
 
 async def create_approver(world: World, name: str = "judith") -> Caller:
-    """A person with a key, as the gate lets one in."""
+    """Register a person with a key, and return the person as an authenticated caller."""
     return Caller(
         kind="person", id=await create_person(world, name), name=name, owner=None, scopes=frozenset({APPROVE})
     )
@@ -52,7 +52,7 @@ def responses_of(world: World, incident: Incident) -> list[tuple[str, str]]:
 
 
 def entries(world: World) -> list[Entry]:
-    """All, the oldest first."""
+    """Return all entries of the ledger, the oldest first."""
     found = ledger.search(world.db.read(), {}, limit=1000)
     return [decode_entry(body) for _, body in reversed(found)]
 

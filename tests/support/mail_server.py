@@ -1,4 +1,4 @@
-"""A real mail server on loopback (aiosmtpd), which answers as a test wants, and keeps what it was sent."""
+"""A real mail server on loopback (aiosmtpd) that gives the answers of the test, and keeps the received messages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class MailServer:
         self.recipient_answers: list[str] = []
         """answers to the next recipients; after them 250"""
         self.silence = asyncio.Event()
-        """cleared: the server never answers a message"""
+        """if cleared, the server answers no message"""
         self.silence.set()
 
     async def handle_RCPT(self, server: SMTP, session: Session, envelope: Envelope, to: str, options: list[str]) -> str:
@@ -54,7 +54,9 @@ class MailServer:
 async def mail_server(
     *, tls: ssl.SSLContext | None = None, is_tls_first: bool = False, asks: bool = False
 ) -> AsyncIterator[MailServer]:
-    """`tls`: it offers STARTTLS, or `is_tls_first`; `asks`: for a password."""
+    """Run a mail server. `tls`: it offers STARTTLS, or with `is_tls_first` TLS from the start; `asks`: it requires a
+    password.
+    """
     made = MailServer()
     protocol = partial(
         SMTP,

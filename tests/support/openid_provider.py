@@ -1,6 +1,6 @@
-"""An OpenID provider that tests can make lie: a real server, whose tokens a library made by others signs.
-
-It has no pages: a test plays the browser, reads the parameters of the authentication request, and brings back a code.
+"""An OpenID provider that can send wrong answers: a real server, whose tokens a library of another project signs. The
+provider has no pages: a test acts as the browser, reads the parameters of the authentication request, and returns a
+code.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class OpenIdProvider:
         return sum(asked == path for asked, _, _ in self.asked)
 
     def grant(self, location: str, code: str = "code-1") -> dict[str, str]:
-        """Play the browser at the authorization endpoint; the parameters of a good answer."""
+        """Act as the browser at the authorization endpoint, and return the parameters of a valid answer."""
         request = dict(parse_qsl(urlsplit(location).query))
         self._nonces[code], self._challenges[code] = request["nonce"], request["code_challenge"]
         return {"code": code, "state": request["state"], "iss": self.issuer}
@@ -120,7 +120,7 @@ class OpenIdProvider:
 
 @contextmanager
 def openid_provider(*, at: int) -> Iterator[OpenIdProvider]:
-    """A provider whose clock shows `at` (seconds)."""
+    """Run a provider whose clock shows `at` (seconds)."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

@@ -58,7 +58,7 @@ class PageClient:
         return found[0]
 
     def options(self, action: str) -> str:
-        """The options of the passkey ceremony of a form."""
+        """Return the options of the passkey ceremony of a form."""
         return self._parse().options[action]
 
     @property
@@ -103,7 +103,7 @@ class PageClient:
 
 
 async def invite(world: World, name: str = "ann") -> str:
-    """Register a person of that name if there is none; the URL of a setup link."""
+    """Register a person of that name if there is none, and return the URL of a setup link."""
 
     def run(act: Act) -> str:
         if owners.person(act.tx, name) is None:
@@ -114,7 +114,7 @@ async def invite(world: World, name: str = "ann") -> str:
 
 
 async def add_totp(browser: PageClient, clock: Clock) -> bytes:
-    """Set up an authenticator app; its secret."""
+    """Set up an authenticator app, and return its secret."""
     await browser.get("/account/totp")
     found = re.search(r"<code>([A-Z2-7]{32})</code>", browser.text)
     assert found is not None, browser.text
@@ -138,7 +138,7 @@ async def add_passkey(browser: PageClient) -> Authenticator:
 
 
 async def signed_in(world: World, app: ASGIApp, name: str = "ann") -> PageClient:
-    """A browser in which that person is signed in, with a password."""
+    """Return a browser in which that person has signed in with a password."""
     browser = PageClient(app)
     await browser.set_up(await invite(world, name))
     assert browser.path == "/account", browser.text

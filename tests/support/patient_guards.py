@@ -1,6 +1,5 @@
-"""Guards of tests whose subject is no limit: they wait for a machine that stalls, as the tests do.
-
-A guard denies if the server is silent for seconds. A test of something else would then fail because of the machine.
+"""Guards with longer time limits, for tests that do not test these limits. A guard denies if the server does not answer
+for seconds. On a machine that stalls, a test of something else would then fail.
 """
 
 from __future__ import annotations

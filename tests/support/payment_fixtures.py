@@ -63,7 +63,7 @@ CALL = ("pay", {"amount": 500, "to": "ann", "note": "rent", "pin": "4711"})
 
 
 class People:
-    """A bank whose guard asks, an agent that pays there, and people who answer."""
+    """A bank whose guard asks for approvals, an agent that pays at the bank, and people who answer."""
 
     def __init__(self, live_server: ServerFixture, uri: str = "") -> None:
         self.live_server = live_server
@@ -99,7 +99,9 @@ class People:
         return response.status_code, response.json()
 
     def about(self, id: str) -> list[dict[str, Any]]:
-        """The entries that name that approval: first the acts, then what the guard reported; each oldest first."""
+        """Return the entries that name that approval: first the acts of the server, then the reports of the guard, each
+        with the oldest first.
+        """
         found = [
             one
             for one in reversed(self.live_server.entries(agent=self.agent_id, limit=200))

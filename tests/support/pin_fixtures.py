@@ -19,7 +19,7 @@ async def add(world: World, count: int = 1) -> None:
 
 
 async def rewind(world: World, row: tuple[int, bytes, str]) -> None:
-    """Make the database what it was at that head, as a restore of an older copy does."""
+    """Set the database back to its state at that head, as a restore of an older copy does."""
 
     def run(tx: Tx) -> None:
         tx.run(FORGET, size=row[0])

@@ -56,6 +56,6 @@ def ask(world: World) -> Ask:
 
 
 async def put(world: World, files: dict[str, str]) -> str:
-    """Let that set decide; its hash."""
+    """Activate that policy set, and return its hash."""
     loaded = load(files)
     return (await act(world, "policy.put", lambda act: flows.put(act, loaded, by=None))).hash

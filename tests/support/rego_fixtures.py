@@ -36,7 +36,7 @@ async def put(world: World, files: dict[str, str]) -> str:
 
 
 async def decision(ask: Ask, question: dict[str, Any] = QUESTION) -> tuple[bool, str, list[str]]:
-    """The decision, the first message, and the policies."""
+    """Evaluate a request, and return the verdict, the first message of its reasons, and the deciding policies."""
     status, answer = await ask(EVALUATION, question)
     assert status == 200
     context = answer["context"]

@@ -16,7 +16,7 @@ from tests.support.trust_fixtures import API, proof_of
 
 
 async def person(world: World, name: str, *roles: str) -> Client:
-    """A person with a key and these roles, as a client of the token endpoint."""
+    """Return a person with a key and these roles, as a client of the token endpoint."""
     if registry.get_agent(world.db.read(), "reader") is None:
         await register(world)
     key = jose.generate("ES256")
@@ -33,7 +33,7 @@ async def person(world: World, name: str, *roles: str) -> Client:
 
 
 async def administrator(world: World) -> Client:
-    """An agent that has the administrator scope."""
+    """Return an agent that has the administrator scope."""
     agent, key = await register(world, name="root", scopes=(ADMIN,))
     return Client(oauth_app(world), world, agent.agent_id, key)
 

@@ -1,4 +1,6 @@
-"""SAML identity providers: one made by others (samlify), and responses with which tests can lie, signed by signxml."""
+"""SAML identity providers: one of another project (samlify), and responses that a test can make wrong, signed by
+signxml.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,7 @@ def instant(seconds: float) -> str:
 
 
 def unsigned(*, at: int, acs: str, audience: str, request: str, **changed: Any) -> etree._Element:
-    """A response with a good assertion, but for what is changed."""
+    """Return a response with a valid assertion, with the given parts replaced."""
     good: dict[str, Any] = {
         "issuer": IDP,
         "sub": "u-1",
@@ -100,7 +102,9 @@ def unsigned(*, at: int, acs: str, audience: str, request: str, **changed: Any) 
 def sign(
     element: etree._Element, *, number: int = 0, method: SignatureMethod = SignatureMethod.RSA_SHA256
 ) -> etree._Element:
-    """The element, signed by key `number`; the signature follows its issuer, where the schema wants it."""
+    """Return the element, signed with the key `number`. The signature follows the issuer of the element, as the schema
+    requires.
+    """
     key, certificate = key_pair(number)
     copy = etree.fromstring(etree.tostring(element))
     issuer = copy.find(f"{SAML}Issuer")
@@ -113,7 +117,7 @@ def sign(
 
 
 def signed_assertion(response: etree._Element, **how: Any) -> etree._Element:
-    """The response with its assertion signed."""
+    """Return the response with its assertion signed."""
     assertion = response.find(f"{SAML}Assertion")
     assert assertion is not None
     tail, signed = assertion.tail, sign(assertion, **how)
@@ -128,7 +132,7 @@ def encode(response: etree._Element | bytes) -> str:
 
 @contextmanager
 def samlify(sp_metadata: str, *, user: dict[str, str]) -> Iterator[SamlifyProvider]:
-    """An identity provider of npm's samlify, which knows this service provider."""
+    """Run an identity provider of npm's samlify, which has the metadata of this service provider."""
     configuration = json.dumps({"entityId": IDP, "ssoUrl": SSO, "spMetadata": sp_metadata, "user": user})
     key, certificate = key_pair(0)
     process = subprocess.Popen(
@@ -150,7 +154,7 @@ class SamlifyProvider:
         self._process = process
 
     def answer(self, url: str) -> dict[str, str]:
-        """The form that the browser posts after it went to `url`."""
+        """Return the form that the browser posts after it has opened `url`."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(url + "\n")
@@ -160,7 +164,7 @@ class SamlifyProvider:
 
 
 def idp_metadata(number: int = 0, *, certificates: int = 1) -> str:
-    """Metadata of the identity provider."""
+    """Return the metadata of the identity provider."""
     keys = "".join(
         '<md:KeyDescriptor use="signing"><ds:KeyInfo xmlns:ds="http://www.w3.org/2000/09/xmldsig#"><ds:X509Data>'
         f"<ds:X509Certificate>{''.join(key_pair(number + n)[1].splitlines()[1:-1])}</ds:X509Certificate>"

@@ -1,4 +1,4 @@
-"""The words of a person, in short."""
+"""A function that returns the intent of a task in one short call."""
 
 from __future__ import annotations
 

@@ -32,7 +32,9 @@ def idp() -> Iterator[Idp]:
 
 @pytest.fixture
 async def world(world: World) -> World:
-    """With a person, two agents of hers and one of another; the operator lets issuers be on this machine."""
+    """Return a world with a person, two agents of this person and one agent of another person. The configuration
+    permits issuers on this machine.
+    """
     world = dataclasses.replace(world, config=msgspec.structs.replace(world.config, private_hosts="127.0.0.1"))
     await create_person(world, "alice", email="alice@example.org")
     await create_person(world, "bob", email="bob@example.org")
@@ -43,7 +45,7 @@ async def world(world: World) -> World:
 
 
 async def ask(world: World, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-    """A request of an administrator."""
+    """Send a request of an administrator, and return status and JSON."""
     route, _, query = path.partition("?")
     wire, params = next(
         (one.wire, found.groupdict())
@@ -68,7 +70,7 @@ async def trust(world: World, idp: Idp, **more: Any) -> dict[str, Any]:
 
 
 async def push(world: World, made: dict[str, Any], token: str | bytes, **changed: Any) -> tuple[int, Any]:
-    """The answer to the transmitter: status, and its error."""
+    """Return the answer to the transmitter: the status and the error."""
     headers = [
         (b"content-type", changed.get("kind", "application/secevent+jwt").encode()),
         (b"authorization", changed.get("shows", made["authorization_header"]).encode()),

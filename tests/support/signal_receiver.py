@@ -1,4 +1,4 @@
-"""A receiver of signals: a client of ours that manages its streams, and reads tokens with a library made by others."""
+"""A receiver of signals, which manages its streams, and verifies tokens with a library of another project."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class SignalReceiver:
     by: Caller
 
     async def ask(self, method: str, target: str, body: Any = None) -> tuple[int, Any]:
-        """A request behind its gate: status and JSON."""
+        """Send a request as the receiver, and return status and JSON."""
         path, _, query = target.partition("?")
         wire, params = _route(method, path)
         sent = b"" if body is None else json.dumps(body).encode()
@@ -52,7 +52,7 @@ class SignalReceiver:
         return dict(made)
 
     async def poll(self, stream: dict[str, Any], **said: Any) -> dict[str, Any]:
-        """The waiting signals: claims by `jti`, verified."""
+        """Poll a stream, and return the verified claims of the waiting signals by `jti`."""
         await signals.gather(self.world)
         path = stream["delivery"]["endpoint_url"].removeprefix(self.world.config.public_url)
         status, answer = await self.ask("POST", path, {"returnImmediately": True} | said)
@@ -83,7 +83,7 @@ async def read(world: World, token: str, *, audience: str) -> dict[str, Any]:
 
 
 def events(claims: dict[str, Any]) -> list[str]:
-    """The last words of the event types, in order."""
+    """Return the last part of each event type, in order."""
     return [next(iter(one["events"])).rpartition("/")[2] for one in claims.values()]
 
 

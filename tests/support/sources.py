@@ -50,20 +50,22 @@ def _read(name: str) -> Source:
 
 
 def door(module: str) -> str:
-    """Where in its room a module of the server is: `wire`, `flows`, `store`, `model`, or another name of its own."""
+    """Return the layer of a module of the server: `wire`, `flows`, `store`, `model`, or another name of the package."""
     parts = module.split(".")
     name = parts[2] if len(parts) > 2 else ""
     return "wire" if name.startswith("wire") else name
 
 
 def room(module: str) -> str:
-    """`ledger` of `ostiaryd.ledger.store`; empty for what is not in the server."""
+    """Return the package of a module of the server, such as `ledger` for `ostiaryd.ledger.store`; empty for a module
+    outside of the server.
+    """
     parts = module.split(".")
     return parts[1] if parts[0] == "ostiaryd" and len(parts) > 1 else ""
 
 
 def calls(tree: ast.AST, name: str) -> Iterator[ast.Call]:
-    """Every call of a function by its plain name."""
+    """Yield every call of a function by its plain name."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name:
             yield node

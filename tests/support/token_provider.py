@@ -1,5 +1,5 @@
-"""An authorization server that tests can make lie: a real server with codes, PKCE, rotation of refresh tokens, and
-revocation. It has no pages: a test plays the browser.
+"""An authorization server that can send wrong answers: a real server with codes, PKCE, rotation of refresh tokens, and
+revocation. The server has no pages: a test acts as the browser.
 """
 
 from __future__ import annotations

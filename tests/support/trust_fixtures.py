@@ -1,4 +1,6 @@
-"""Our own API with its gate, as far as these tests need it: what the caller is, and the routes of trust."""
+"""The part of the server's API that these tests need, with its gate: a route that returns the caller, and the routes of
+`trust`.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,7 @@ def nonce_of(client: Client) -> str:
 
 
 def proof_of(client: Client, token: str, path: str, *, method: str = "GET", **said: Any) -> str:
-    """A good proof for a request at our API, but for what is said."""
+    """Return a valid DPoP proof for a request at the server's API, with the given members replaced."""
     good = {"method": method, "uri": ISSUER + path, "access_token": token, "nonce": nonce_of(client)}
     return client.proof(**good | said)
 
@@ -70,7 +72,7 @@ def proof_of(client: Client, token: str, path: str, *, method: str = "GET", **sa
 async def call(
     client: Client, token: str, path: str = "/api/v1/whoami", *, method: str = "GET", body: Any = None, **said: Any
 ) -> Answer:
-    """A request at our API with a token and a proof of its key."""
+    """Send a request to the server's API with a token and a proof of its key."""
     headers = [("authorization", f"DPoP {token}"), ("dpop", proof_of(client, token, path, method=method, **said))]
     if body is not None:
         headers.append(("content-type", "application/json"))

@@ -1,4 +1,4 @@
-"""The detectors at work in their process, and what an agent does for them to see."""
+"""The detectors in their process, and acts of an agent that they read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ostiaryd.watch.model import Finding
 
 @asynccontextmanager
 async def watching(world: World, then: Then = flows.nothing) -> AsyncIterator[Watch]:
-    """The detectors are at work for this world, as the server's loop keeps them."""
+    """Run the detectors for this world until the block ends, as the loop of the server does."""
     watch = world.keep(Watch)
     task = asyncio.create_task(flows.watch(world, then=then))
     try:
@@ -31,7 +31,7 @@ async def watching(world: World, then: Then = flows.nothing) -> AsyncIterator[Wa
 
 
 async def calls(world: World, agent: str, count: int, *, outcome: str = "allow", tool: str = "files/read") -> int:
-    """So many calls of an agent; the number of the last entry."""
+    """Write the entries of `count` calls of an agent, and return the index of the last entry."""
 
     def flow(a: Act) -> None:
         a.entry.agent, a.entry.task, a.entry.tool, a.entry.outcome = agent, f"tk_{agent[3:]}", tool, outcome
@@ -47,11 +47,11 @@ def size(world: World) -> int:
 
 
 async def looked_at(world: World, watch: Watch) -> None:
-    """The detectors have looked at everything that there is, but for what they themselves lead to."""
+    """Wait until the detectors have read all entries, except the entries that they cause themselves."""
     last = size(world) - 1
     await eventually_async(lambda: watch.state.position > last)
 
 
 def found(world: World) -> list[Finding]:
-    """The newest last."""
+    """Return the stored findings, the newest last."""
     return store.latest(world.db.read(), limit=1000)[::-1]

@@ -1,4 +1,4 @@
-"""A web server on this machine: answers by path, and the hosts and paths that were asked for."""
+"""A web server on this machine: its answers by path, and the hosts and paths of the requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real receiver on loopback, which answers as a test wants, and keeps what it was sent."""
+"""A real receiver of webhooks on loopback, which gives the answers of the test, and keeps the received requests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Receiver:
         self.page = b""
         """answer to GET"""
         self.silence = threading.Event()
-        """cleared: the receiver never answers"""
+        """if cleared, the receiver answers no request"""
         self.silence.set()
 
     @property
@@ -44,7 +44,7 @@ def receiving(path: str = "/hook?to=us") -> Iterator[Receiver]:
             self.wfile.write(said)
 
         def do_GET(self) -> None:
-            """The page; without one, where somebody follows a redirect."""
+            """Answer a GET request with the page, or with 204 if there is no page."""
             self.send_response(200 if receiver.page else 204)
             self.send_header("content-length", str(len(receiver.page)))
             self.end_headers()

