@@ -26,6 +26,7 @@ from ostiaryd.trust.flows.registration import (
 )
 from ostiaryd.trust.model import InvalidClient
 from ostiaryd.trust.model.clients import (
+    DEVICE_CODE,
     ClientState,
     InvalidClientMetadata,
     InvalidRedirectUri,
@@ -133,6 +134,28 @@ async def test_a_client_waits_for_approval_where_the_setting_says_so(world: Worl
     assert same.state is ClientState.ACTIVE
     other = await change(strict, made, redirect_uris=["http://localhost/other"])
     assert (other.state, other.digest != made.client.digest) == (ClientState.PENDING, True)
+
+
+@pytest.mark.parametrize(
+    ("wider", "narrower"),
+    [
+        ({"grant_types": ["authorization_code", DEVICE_CODE]}, {}),
+        ({"grant_types": ["authorization_code", "refresh_token"]}, {}),
+        ({"post_logout_redirect_uris": ["http://localhost/bye"]}, {}),
+        ({}, {"dpop_bound_access_tokens": True}),
+        ({}, {"require_pushed_authorization_requests": True}),
+        ({}, {"tls_client_certificate_bound_access_tokens": True}),
+    ],
+)
+async def test_an_approved_client_that_may_do_more_after_a_change_waits_for_approval_again(
+    world: World, wider: dict[str, Any], narrower: dict[str, Any]
+) -> None:
+    strict = reconfigured(world, client_registration="approval")
+    made = await register(strict)
+    await act(world, "client.approve", lambda act: flows.approve_client(act, made.client.handle))
+    assert (await change(strict, made, **narrower)).state is ClientState.ACTIVE
+    again = await change(strict, made, **wider)
+    assert (again.state, again.digest) == (ClientState.PENDING, made.client.digest)
 
 
 async def test_a_stopped_client_is_refused_until_a_person_approves_it(world: World) -> None:

@@ -152,7 +152,7 @@ def keep_document(
 ) -> OAuthClient:
     """Store the metadata of a fetched document, and return the client. `fresh_until` is in microseconds.
 
-    If clients need approval and the approved metadata change, the client must be approved again. Raises Unavailable if
+    If clients need approval and the new metadata need another one, the client must be approved again. Raises Unavailable if
     too many clients wait for their first use.
     """
     digest = metadata.digest()
@@ -172,7 +172,8 @@ def keep_document(
         )
         check_room(act, network)
     state = before.state
-    if digest != before.digest and config.client_documents != "open" and state is ClientState.ACTIVE:
+    is_approved = config.client_documents == "open" or not metadata.needs_approval(before.metadata)
+    if state is ClientState.ACTIVE and not is_approved:
         state = ClientState.PENDING
     client = msgspec.structs.replace(
         before, metadata=metadata, digest=digest, state=state, changed_at=act.now, fresh_until=fresh_until

@@ -197,7 +197,7 @@ def change_registration(
     """Replace the metadata of a registered client, and return the client (RFC 7592 section 2.2). Omitted members are
     deleted.
 
-    If clients need approval and the approved metadata change, the client must be approved again. Raises
+    If clients need approval and the new metadata need another one, the client must be approved again. Raises
     InvalidRegistrationToken, InvalidClientMetadata, InvalidRedirectUri.
     """
     act.entry.object = name_claimed(client_id)
@@ -214,10 +214,13 @@ def change_registration(
     if is_vouched:
         members |= _verify_statement(statement, now=act.now, config=config)
     metadata = _parse(members, statement, config=config)
-    state, digest = client.state, metadata.digest()
-    if digest != client.digest and config.client_registration != "open" and not is_vouched:
-        state = ClientState.PENDING if state is ClientState.ACTIVE else state
-    changed = msgspec.structs.replace(client, metadata=metadata, digest=digest, state=state, changed_at=act.now)
+    state = client.state
+    is_approved = config.client_registration == "open" or is_vouched or not metadata.needs_approval(client.metadata)
+    if state is ClientState.ACTIVE and not is_approved:
+        state = ClientState.PENDING
+    changed = msgspec.structs.replace(
+        client, metadata=metadata, digest=metadata.digest(), state=state, changed_at=act.now
+    )
     registry.note(act, object=client_id, name=metadata.client_name, redirect_uris=list(metadata.redirect_uris))
     store.put(act.tx, changed)
     _put_certificates(act, changed)

@@ -58,6 +58,12 @@ could then read the wrong value (RFC 9207).
 """
 _PRIVATE_USE = re.compile(r"[a-z][a-z0-9+-]*(?:\.[a-z0-9+-]+)+:/[!#-;=?-\[\]_a-z~%]*")
 _LOOPBACK_URI = re.compile(r"(?P<host>http://(?:127\.0\.0\.1|localhost|\[::1\]))(?::[0-9]{1,5})?(?P<rest>[/?].*)?")
+_REQUIREMENTS = (
+    "dpop_bound_access_tokens",
+    "require_pushed_authorization_requests",
+    "tls_client_certificate_bound_access_tokens",
+)
+"""Members of client metadata that restrict the client."""
 _NUMBER = re.compile(r"\d+|0x[0-9a-f]*")
 """Pattern of the last label of a host that resolvers would read as a part of an IPv4 address."""
 _HOST_NAME = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?")
@@ -165,6 +171,17 @@ class ClientMetadata(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
             *filter(None, self.certificate_subject.values()),
         )
         return canonical.digest({"relied": list(relied)})
+
+    def needs_approval(self, approved: ClientMetadata) -> bool:
+        """Return whether these metadata need another approval than that of `approved`: a consent to one does not cover
+        the other, or these metadata add a grant or a URI for the return after a logout, or drop a requirement.
+        """
+        return (
+            self.digest() != approved.digest()
+            or not {*self.grant_types} <= {*approved.grant_types}
+            or not {*self.post_logout_redirect_uris} <= {*approved.post_logout_redirect_uris}
+            or any(getattr(approved, name) and not getattr(self, name) for name in _REQUIREMENTS)
+        )
 
     @property
     def certificate_subject(self) -> dict[str, str]:
