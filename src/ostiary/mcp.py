@@ -59,7 +59,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from ostiary.agent import AsyncAgent
 from ostiary.asgi import VERIFIED, App, Door, Message, Meter, Receive, Scope, Send, let_in
 from ostiary.guard import Call, Denied, Guard, Verified, Withheld, data, words
-from ostiary.guard.mcp import DENIED, FREE, extract_output, is_free, map_request
+from ostiary.guard.mcp import DENIED, FREE, extract_outputs, is_free, map_request
 from ostiary.protocol.errors import Conflict, Forbidden, Refused, Unauthenticated
 from ostiary.tools import fail_closed
 
@@ -290,7 +290,8 @@ class _Hook:
                 raise
             body = result if isinstance(result, dict) else {} if result is None else result.model_dump(mode="json")
             _measure(call, body)
-            await self._guard.observe_async(call, extract_output(body))
+            for output in extract_outputs(body):
+                await self._guard.observe_async(call, output)
             return result
         except Withheld as refusal:
             raise MCPError(DENIED, words(refusal), data(refusal)) from None

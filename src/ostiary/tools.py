@@ -168,11 +168,14 @@ class Running:
             self._guard.observe(self._call, output(value))
         return value
 
-    async def returned_async(self, value: T, *, ok: bool = True, is_out: bool = False) -> T:
-        """Record the output as `returned` does, without blocking the event loop."""
+    async def returned_async(self, value: T, *more: object, ok: bool = True, is_out: bool = False) -> T:
+        """Record the output as `returned` does, without blocking the event loop. `more`: what the agent gets besides
+        `value`.
+        """
         self._measure(value, ok=ok, is_out=is_out)
         if self._call.watched is not None:
-            await self._guard.observe_async(self._call, output(value))
+            for one in (value, *more):
+                await self._guard.observe_async(self._call, output(one))
         return value
 
     def _measure(self, value: object, *, ok: bool, is_out: bool) -> None:

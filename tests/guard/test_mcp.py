@@ -20,7 +20,7 @@ from harness.feeder import ISSUER, RESOURCE_ID, TOOLS, URI, Feeder
 from ostiary.catalogue_advisor.reading import read
 from ostiary.decision.feed import ResourceFact, TokenFact
 from ostiary.guard import Guard
-from ostiary.guard.mcp import extract_output
+from ostiary.guard.mcp import extract_outputs
 from ostiary.mcp import DENIED, protect
 from ostiary.protocol.errors import Conflict
 from tests.guard.mcp_fixtures import Shows, files_server, ran, records, url
@@ -223,7 +223,31 @@ def call_of(tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
 
 def test_a_single_text_of_a_result_is_a_text() -> None:
     text = {"type": "text", "text": "Eve"}
-    assert extract_output({"content": [text]}) == "Eve", "a list of one name would be a field of data"
-    assert extract_output({"content": [text, text]}) == ["Eve", "Eve"]
-    assert extract_output({"content": [text], "structuredContent": {"result": ["Ann"]}}) == ["Ann"]
-    assert extract_output({"content": []}) == []
+    assert extract_outputs({"content": [text]}) == ["Eve"], "a list of one name would be a field of data"
+    assert extract_outputs({"content": [text, text]}) == [["Eve", "Eve"]]
+    assert extract_outputs({"content": []}) == [[]]
+    assert extract_outputs({"contents": [text]}) == [{"contents": [text]}]
+
+
+@pytest.mark.parametrize(
+    ("structured", "texts", "outputs"),
+    [
+        ({"result": "Ann"}, ["Ann"], ["Ann"]),
+        ({"result": ["Ann", 5]}, ["Ann", "5"], [["Ann", 5]]),
+        ({"result": {"a": 1}}, ['{\n "a": 1\n}'], [{"a": 1}]),
+        ({"a": 1, "b": [2]}, ['{"b": [2], "a": 1}'], [{"a": 1, "b": [2]}]),
+        (["Ann"], ['["Ann"]'], [["Ann"]]),
+        ({"a": 1, "b": 2}, [], [{"a": 1, "b": 2}]),
+        ({"result": ["Ann"]}, ["Eve"], [["Ann"], "Eve"]),
+        ({"result": ["Ann"]}, ["Ann", "Eve"], [["Ann"], ["Ann", "Eve"]]),
+        ({"result": "Ann"}, ["Ann and Eve"], ["Ann", "Ann and Eve"]),
+        ({"eve@far.example": 1}, ["1"], [{"eve@far.example": 1}, "1"]),
+        ({"result": None}, ["Eve"], [None, "Eve"]),
+    ],
+    ids=str,
+)
+def test_content_that_the_structured_content_does_not_repeat_is_an_output_too(
+    structured: object, texts: list[str], outputs: list[object]
+) -> None:
+    content = [{"type": "text", "text": text} for text in texts]
+    assert extract_outputs({"structuredContent": structured, "content": content}) == outputs

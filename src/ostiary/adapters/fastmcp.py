@@ -42,7 +42,7 @@ from ostiary import mcp
 from ostiary.agent import AsyncAgent
 from ostiary.asgi import VERIFIED, App, Door, Receive, Scope, Send
 from ostiary.guard import Guard, Verified, Withheld, data, words
-from ostiary.guard.mcp import DENIED, is_free, map_request
+from ostiary.guard.mcp import DENIED, extract_outputs, is_free, map_request
 from ostiary.mcp import EVERY_ORIGIN, _Front
 from ostiary.protocol.errors import Conflict, Malformed, Refused, Unauthenticated
 from ostiary.tools import Running, Tools, fail_closed, fill_defaults, plain
@@ -284,6 +284,10 @@ async def _measured(running: Running, result: Any) -> Any:
     body = result.model_dump() if isinstance(result, BaseModel) else result
     if isinstance(body, dict):
         structured, content = body.get("structured_content"), body.get("content", body.get("contents", body))
-        wrapped = next(iter(structured.values())) if structured and len(structured) == 1 else structured
-        await running.returned_async(content if wrapped is None else wrapped, ok=not body.get("is_error", False))
+        output, *more = (
+            [content]
+            if structured is None
+            else extract_outputs({"structuredContent": structured, "content": content})
+        )
+        await running.returned_async(output, *more, ok=not body.get("is_error", False))
     return result

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from ostiary.authorization.catalogue import METHODS
 
 DENIED = -32001
@@ -29,6 +31,7 @@ FREE = frozenset(
 )
 """Methods that need no decision: they list objects without their content, or end an operation that was decided."""
 LISTEN = "subscriptions/listen"
+_decode = msgspec.json.Decoder().decode
 _OF_PROTOCOL = ("_meta", "requestState")
 """members of `params` that are no arguments: they belong to the protocol, and the client returns `requestState`
 unchanged
@@ -66,14 +69,37 @@ def is_unknown(method: str) -> bool:
     return method != "tools/call" and method not in FREE and method not in METHODS
 
 
-def extract_output(result: Mapping[str, Any]) -> object:
-    """Return the output in an MCP result: the structured content (of an object with one member, the value of the
-    member); without it, the texts (a single text as a string, several as a list); without both, the whole result.
+def extract_outputs(result: Mapping[str, Any]) -> list[object]:
+    """Return the outputs in an MCP result that the agent may read: the structured content (of an object with one
+    member, the value of the member), and the content, unless the structured content has the same. The content is its
+    texts (a single text as a string, several as a list). Without both, the output is the whole result.
     """
     structured, content = result.get("structuredContent"), result.get("content")
-    if isinstance(structured, dict):
-        return next(iter(structured.values())) if len(structured) == 1 else structured
-    if isinstance(content, list):
-        texts = [part.get("text", part) if isinstance(part, dict) else part for part in content]
-        return texts[0] if len(texts) == 1 else texts
-    return result
+    if not isinstance(content, list):
+        return [result] if structured is None else [_unwrap(structured)]
+    texts = [part.get("text", part) if isinstance(part, dict) else part for part in content]
+    output = texts[0] if len(texts) == 1 else texts
+    if structured is None:
+        return [output]
+    value = _unwrap(structured)
+    same = [structured, value, *(value if isinstance(value, list) else ())]
+    return [value] if all(_is_same(text, same) for text in texts) else [value, output]
+
+
+def _unwrap(structured: object) -> object:
+    """Return the value of the member, for an object with one member that servers put around another value."""
+    if isinstance(structured, dict) and len(structured) == 1 and (name := next(iter(structured))).isidentifier():
+        return structured[name]
+    return structured
+
+
+def _is_same(text: object, values: list[object]) -> bool:
+    """Return whether a text is one of the values, or the JSON of one of them."""
+    if not isinstance(text, str):
+        return False
+    if text in values:
+        return True
+    try:
+        return _decode(text) in values
+    except (msgspec.DecodeError, RecursionError):
+        return False

@@ -178,7 +178,8 @@ class Exchange:
                     if call.enforces:
                         raise
                 else:
-                    self._gate.observe(call, returned)
+                    for output in returned:
+                        self._gate.observe(call, output)
 
     def _unread(self, line: bytes, refusal: Malformed) -> bytes:
         """Return the lines for the client in place of a line of the server that cannot be read: an error for each

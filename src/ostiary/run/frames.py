@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from ostiary.guard.mcp import LISTEN, extract_output, is_free, map_request
+from ostiary.guard.mcp import LISTEN, extract_outputs, is_free, map_request
 from ostiary.protocol import canonical
 from ostiary.protocol.decoding import convert, json_decoder
 from ostiary.protocol.errors import Malformed
@@ -92,10 +92,10 @@ class Answer(msgspec.Struct, frozen=True):
         return len(bytes(self.result or self.error))
 
     @property
-    def returned(self) -> object:
-        """Return the output of the tool, or the whole error. Raises Malformed."""
+    def returned(self) -> list[object]:
+        """Return the outputs of the tool, or the whole error. Raises Malformed."""
         result = _parse_loosely(bytes(self.result or self.error or b"null"))
-        return extract_output(result) if isinstance(result, dict) else result
+        return extract_outputs(result) if isinstance(result, dict) else [result]
 
     @property
     def tools(self) -> list[dict[str, Any]] | None:
