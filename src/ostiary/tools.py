@@ -169,8 +169,8 @@ class Running:
         return value
 
     async def returned_async(self, value: T, *more: object, ok: bool = True, is_out: bool = False) -> T:
-        """Record the output as `returned` does, without blocking the event loop. `more`: what the agent gets besides
-        `value`.
+        """Record the output as `returned` does, without blocking the event loop. `more`: further parts
+        of the output.
         """
         self._measure(value, ok=ok, is_out=is_out)
         if self._call.watched is not None:

@@ -285,9 +285,7 @@ async def _measured(running: Running, result: Any) -> Any:
     if isinstance(body, dict):
         structured, content = body.get("structured_content"), body.get("content", body.get("contents", body))
         output, *more = (
-            [content]
-            if structured is None
-            else extract_outputs({"structuredContent": structured, "content": content})
+            [content] if structured is None else extract_outputs({"structuredContent": structured, "content": content})
         )
         await running.returned_async(output, *more, ok=not body.get("is_error", False))
     return result
