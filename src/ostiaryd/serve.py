@@ -12,6 +12,7 @@ import gc
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import sys
@@ -119,6 +120,9 @@ def serve(
         runner.run(_run(serving, sockets, starter_policies=starter_policies))
 
 
+_PORT = re.compile(r"[0-9]{1,5}")
+
+
 def _address(sock: socket.socket) -> str:
     host, port = sock.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -129,7 +133,7 @@ def _bind(config: Config, address: str, *, listener: str) -> socket.socket:
     start.
     """
     host, _, port_text = address.rpartition(":")
-    if not host or not port_text.isdigit() or int(port_text) > 65535:
+    if not host or not _PORT.fullmatch(port_text) or int(port_text) > 65535:
         raise Invalid(f"`{address}` is not HOST:PORT", code="usage")
     port = int(port_text) or _port_of_last_start(config, listener)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

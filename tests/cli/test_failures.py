@@ -222,6 +222,7 @@ def test_a_reader_that_goes_away_and_ctrl_c_are_no_failures_of_ours(server: Serv
     [
         (("--listen", "nonsense"), 2, "is not HOST:PORT"),
         (("--listen", "127.0.0.1:65536"), 2, "is not HOST:PORT"),
+        (("--listen", "127.0.0.1:²"), 2, "is not HOST:PORT"),
         (("--listen", "no.such.host.invalid:0"), 3, "cannot listen on no.such.host.invalid"),
         (("--config", "/nowhere.toml"), 2, "/nowhere.toml"),
         (("--database", "mysql://x"), 2, "unknown database `mysql`"),
