@@ -152,8 +152,8 @@ def keep_document(
 ) -> OAuthClient:
     """Store the metadata of a fetched document, and return the client. `fresh_until` is in microseconds.
 
-    If clients need approval and the new metadata need another one, the client must be approved again. Raises Unavailable if
-    too many clients wait for their first use.
+    If clients need approval and the new metadata need another one, the client must be approved again. Raises
+    Unavailable if too many clients wait for their first use.
     """
     digest = metadata.digest()
     before = store.get(act.tx, client_id)
