@@ -52,6 +52,12 @@ def test_a_server_that_does_not_answer_is_exit_3(server: Server, closed: str, wo
         check_said(run(*words), 3, "the server does not answer", "start the server")
 
 
+@pytest.mark.parametrize("words", [("owner", "deputy", "ann"), ("lease", "revoke")])
+def test_an_argument_that_is_not_utf_8_is_exit_2(server: Server, words: tuple[str, ...]) -> None:
+    with environment(OSTIARY_DATA_DIR=str(server.folder)):
+        check_said(run(*words, "\udcff"), 2, "an argument contains bytes that are not UTF-8")
+
+
 def test_the_doctor_of_a_server_that_does_not_answer_prints_its_line_and_exits_3(server: Server, closed: str) -> None:
     with environment(OSTIARY_URL=closed, OSTIARY_CREDENTIAL=str(server.folder / "admin.json")):
         ran = run("doctor", "--json")

@@ -64,6 +64,8 @@ def _refusal_of(error: BaseException) -> Refused | None:
                 )
         case BaseExceptionGroup() if len(error.exceptions) == 1:
             return _refusal_of(error.exceptions[0])
+        case UnicodeEncodeError() if "\udc80" <= error.object[error.start] <= "\udcff":  # PEP 383
+            return Usage("an argument contains bytes that are not UTF-8", hint="write the argument in UTF-8")
         case OSError() if error.filename is not None:  # an error about a file that the user named
             return Usage(f"{error.filename}: {error.strerror}", hint="check the path and its permissions")
     return None
