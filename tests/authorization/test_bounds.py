@@ -116,6 +116,21 @@ def test_details_that_are_refused_say_why(value: object, why: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("changed", "hint"),
+    [
+        ({"action": ["read_file"]}, "the members are type, locations, actions, datatypes, arguments"),
+        ({"arguments": {"path": {"equals": 1}}}, "the members are eq, one_of, prefix, glob, min, max, max_length"),
+        ({"arguments": {"path": {"max": 1.5}}}, "a number with a fraction goes as a string"),
+        ({"locations": 1}, ""),
+    ],
+)
+def test_the_hint_names_the_members_that_exist(changed: dict[str, object], hint: str) -> None:
+    with pytest.raises(InvalidDetails) as refusal:
+        bounds.parse_details([DETAIL | changed])
+    assert refusal.value.hint == hint
+
+
+@pytest.mark.parametrize(
     ("members", "why"),
     [
         ({}, "empty"),

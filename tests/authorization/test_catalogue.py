@@ -182,6 +182,12 @@ def test_what_is_no_list_of_tools_is_refused(result: object) -> None:
         Catalogue.from_mcp("files", result)
 
 
+def test_a_tool_with_another_kind_of_name_is_refused_by_its_name() -> None:
+    with pytest.raises(Malformed, match="the name of the tool 'Tool With Spaces' is not supported") as refusal:
+        Catalogue.from_mcp("files", {"tools": [{"name": "a"}, {"name": "Tool With Spaces"}]})
+    assert "rename the tool" in refusal.value.hint
+
+
 def test_kinds_are_a_closed_list_and_words_of_before_still_mean_what_they_did() -> None:
     kinds = {
         "to": "recipient",

@@ -81,6 +81,15 @@ async def test_what_it_cannot_reach_is_refused_with_its_reason(
         await start(world, detail, scopes=scopes)
 
 
+async def test_the_hint_for_an_unknown_tool_names_only_tools_that_the_agent_can_call(world: World) -> None:
+    await build(world)
+    for wrong, hint in (("red_file", "did you mean `read_file`?"), ("put", "known: read_file")):
+        with pytest.raises(InvalidDetails) as refusal:
+            await start(world, {"locations": [FILES], "actions": [wrong]})
+        assert refusal.value.hint == hint
+        assert "put_file" not in refusal.value.hint
+
+
 async def test_unregistered_resources_can_be_forbidden(world: World) -> None:
     await build(world)
     with pytest.raises(InvalidDetails, match="not a registered resource"):

@@ -118,8 +118,12 @@ def parse_details(value: object, *, classes: Collection[str] | None = None) -> t
             raise InvalidDetails("`authorization_details` contains null", hint="leave the member out instead")
         details = convert(value, tuple[ToolDetail, ...])
     except msgspec.ValidationError as error:
-        message = f"`authorization_details`: {str(error)[:200]}"
-        raise InvalidDetails(message, hint="a number with a fraction goes as a string") from None
+        wrong = str(error)[:200]
+        hint = "a number with a fraction goes as a string" if "float" in wrong else ""
+        if "unknown field" in wrong:
+            members = Condition if ".arguments" in wrong else ToolDetail
+            hint = f"the members are {', '.join(members.__struct_encode_fields__)}"
+        raise InvalidDetails(f"`authorization_details`: {wrong}", hint=hint) from None
     except RecursionError:
         raise InvalidDetails("`authorization_details` is nested too deeply") from None
     if classes is not None:

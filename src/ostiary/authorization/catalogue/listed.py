@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from ostiary.authorization.catalogue.tool import MAX_DESCRIPTION, Effect, Tool, ToolName
+from ostiary.authorization.catalogue.tool import MAX_DESCRIPTION, TOOL_NAME, Effect, Tool, ToolName
 from ostiary.protocol import canonical
 from ostiary.protocol.decoding import convert
 from ostiary.protocol.errors import Malformed
@@ -89,6 +89,13 @@ def listing_of(unverified: object) -> dict[str, Any]:
 
 def parse_listed(listing: Mapping[str, Any]) -> list[tuple[Listed, str]]:
     """Return each tool of a `listing_of`, with the digest of its definition. Raises Malformed."""
+    for tool in listing.get("tools", ()):
+        name = tool.get("name") if isinstance(tool, Mapping) else None
+        if isinstance(name, str) and not TOOL_NAME.fullmatch(name):
+            raise Malformed(
+                f"the name of the tool {name[:128]!a} is not supported",
+                hint="rename the tool: 1 to 128 letters of ASCII, digits, `_`, `.`, `/` and `-`; the first no `.`, `/` or `-`",
+            )
     try:
         typed, whole = convert(listing, _Typed), convert(listing, _Whole)
     except msgspec.ValidationError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from functools import cached_property
@@ -42,7 +43,8 @@ _CLASSES = {Effect.READ: "read", Effect.ADMINISTER: "administer"}
 _POWER = ("read", "write", "administer")
 """classes of scopes that follow from effects, in ascending order"""
 
-ToolName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,127}\Z")]
+TOOL_NAME = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,127}\Z")
+ToolName = Annotated[str, Meta(pattern=TOOL_NAME.pattern)]
 Word = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}\Z")]
 Words = Annotated[tuple[Word, ...], Meta(max_length=32)]
 ArgumentName = Annotated[str, Meta(min_length=1, max_length=256)]

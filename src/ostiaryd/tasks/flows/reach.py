@@ -8,6 +8,7 @@ from ostiary.authorization.bounds import InvalidDetails, ToolDetail
 from ostiary.authorization.bounds.details import MAX_LOCATIONS
 from ostiary.authorization.catalogue import Catalogue
 from ostiary.protocol.errors import Forbidden
+from ostiary.protocol.nearest import nearest_hint
 from ostiaryd.ground.database import Reader
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Resource
@@ -72,7 +73,8 @@ def _check_registered(
         return
     for name in tools:
         if (tool := catalogue.tools.get(name)) is None:
-            raise InvalidDetails(f"`{resource.name}` has no tool {name[:70]!a}")
+            may_list = (one.name for one in catalogue.tools.values() if catalogue.scope(one) in scopes)
+            raise InvalidDetails(f"`{resource.name}` has no tool {name[:70]!a}", hint=nearest_hint(name, may_list))
         if (scope := catalogue.scope(tool)) not in scopes:
             raise Forbidden(
                 f"the agent lacks the scope {scope}", hint="leave the tool out: a task only narrows", code="widens"

@@ -177,7 +177,10 @@ def _consult(
     """
     if client.agent is None:
         if not scope:
-            raise InvalidTarget("guards and persons get tokens for this server's API only")
+            raise InvalidTarget(
+                "guards and persons get tokens for this server's API only",
+                hint="use the credential of an agent: ostiary agent create --help",
+            )
         return ""
     return policies.decide_issue(
         act,
