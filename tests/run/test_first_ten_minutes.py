@@ -63,6 +63,10 @@ def test_watch_then_suggest_then_enforce(stdio_agent: StdioAgent, tmp_path: Path
 
     resource = f"{stdio_agent.name}.files"
     assert stdio_agent.ostiary("resource", "show", resource)["catalogue_proposed"] is True
+    early = stdio_agent.ostiary("enforce", stdio_agent.name, "--yes")
+    assert (early["calls"], early["allowed"], early["unclear"]) == (2, 0, [])
+    assert all(f"lacks the scope `{resource}:" in one["why"] for one in early["denied"])
+    stdio_agent.ostiary("enforce", stdio_agent.name, "--off")
     stdio_agent.ostiary("agent", "allow", stdio_agent.name, *scopes)
     said = stdio_agent.ostiary("enforce", stdio_agent.name, "--bounds", str(folder / "bounds.json"), "--yes")
     assert (said["calls"], said["allowed"], said["denied"], said["unclear"]) == (2, 2, [], [])

@@ -159,7 +159,7 @@ def _judge(session: Session, targets: Sequence[Resource], *, since: int, details
     report = _Report()
     for call, answer in _answers(session, _different(session, targets, since)):
         report.calls += call.count
-        why = _outside(call, details) or ("" if answer["decision"] else _reason(answer))
+        why = _outside(call, details) or _reason(answer)
         if not why:
             report.allowed += call.count
         elif call.is_whole or not _rests_on_arguments(answer, details):
@@ -234,8 +234,13 @@ def _outside(call: _Call, details: tuple[ToolDetail, ...]) -> str:
 
 
 def _reason(answer: Mapping[str, Any]) -> str:
+    """Return why enforcement would deny the call; an empty text if it would not.
+
+    A resource in watch mode allows a call that its rules deny: the decision is an allow with the reasons of the deny.
+    """
     reasons: Iterable[Mapping[str, Any]] = answer.get("context", {}).get("reasons", ())
-    return "; ".join(str(reason["message"]) for reason in reasons) or "denied"
+    why = "; ".join(str(reason["message"]) for reason in reasons)
+    return why or ("" if answer["decision"] else "denied")
 
 
 def _rests_on_arguments(answer: Mapping[str, Any], details: tuple[ToolDetail, ...]) -> bool:

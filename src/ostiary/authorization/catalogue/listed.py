@@ -94,7 +94,7 @@ def parse_listed(listing: Mapping[str, Any]) -> list[tuple[Listed, str]]:
         if isinstance(name, str) and not TOOL_NAME.fullmatch(name):
             raise Malformed(
                 f"the name of the tool {name[:128]!a} is not supported",
-                hint="rename the tool: 1 to 128 letters of ASCII, digits, `_`, `.`, `/` and `-`; the first no `.`, `/` or `-`",
+                hint="rename the tool: 1 to 128 of a-z, A-Z, 0-9, `_`, `.`, `/` and `-`, first a letter, digit or `_`",
             )
     try:
         typed, whole = convert(listing, _Typed), convert(listing, _Whole)
