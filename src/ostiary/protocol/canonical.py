@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Iterable
 from hashlib import sha256
 
 import msgspec
@@ -94,14 +95,17 @@ def _count_members(value: object, depth: int) -> int:
     """Return the total number of members of all objects in `value`. Raises Malformed for more than `depth` levels of
     nesting.
     """
-    if not isinstance(value, (dict, list)):
+    inner: Iterable[object]
+    if type(value) is dict:
+        inner, count = value.values(), len(value)
+    elif type(value) is list:
+        inner, count = value, 0
+    else:
         return 0
-    inner = value.values() if isinstance(value, dict) else value
-    count = len(value) if isinstance(value, dict) else 0
     if depth == 0:
         raise Malformed("the JSON text is nested too deeply")
     for item in inner:
-        if isinstance(item, (dict, list)):
+        if type(item) is dict or type(item) is list:
             count += _count_members(item, depth - 1)
     return count
 

@@ -200,16 +200,21 @@ def is_fresh_nonce(secret: bytes, purpose: Purpose, nonce: str | None, now: int,
     """Return whether `make_nonce` made the nonce for this purpose, less than `lifetime_us` ago."""
     if nonce is None or len(nonce) != 32:
         return False
-    try:
-        raw = unb64u(nonce)
-    except Malformed:
-        return False
-    time8, mac = raw[:8], raw[8:]
-    genuine = hmac.compare_digest(mac, _mac(secret, purpose, time8))
-    return genuine and 0 <= now - int.from_bytes(time8) < lifetime_us
+    made_at = _time_of(secret, purpose, nonce)
+    return made_at is not None and 0 <= now - made_at < lifetime_us
 
 
 @lru_cache(maxsize=64)  # many requests send the same nonce for minutes
+def _time_of(secret: bytes, purpose: Purpose, nonce: str) -> int | None:
+    """Return the time at which `make_nonce` made the nonce; None if it did not make the nonce for this purpose."""
+    try:
+        raw = unb64u(nonce)
+    except Malformed:
+        return None
+    time8, mac = raw[:8], raw[8:]
+    return int.from_bytes(time8) if hmac.compare_digest(mac, _mac(secret, purpose, time8)) else None
+
+
 def _mac(secret: bytes, purpose: Purpose, time8: bytes) -> bytes:
     return hmac.digest(secret, purpose + b"|" + time8, "sha256")[:16]
 

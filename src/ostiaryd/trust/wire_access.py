@@ -147,7 +147,7 @@ def _session_caller(call: Call, reader: Reader, *, now: int) -> Caller | None:
     The request must come from a page of this server (`Origin`, `Sec-Fetch-Site`); only a GET may omit `Origin`. Raises
     ForgedForm.
     """
-    if any(name == b"authorization" for name, _ in call.headers):
+    if b"authorization" in call.by_name:
         return None
     session = find_session(reader, session_cookie(call), now)
     if session is None:

@@ -122,12 +122,11 @@ def client_of(call: Call) -> Client:
     """Return the client under which a request waits in the line. A client whose token was verified earlier counts as
     authenticated.
     """
-    for name, value in call.headers:
-        if name == b"authorization":
-            token = value.partition(b" ")[2].strip(b" ")
-            if (entry := call.world.keys.verified.get(token.decode("latin-1"))) is not None:
-                return entry[1].client_id, ""
-            return call.network, _name(token)
+    if (value := call.by_name.get(b"authorization")) is not None:
+        token = value.partition(b" ")[2].strip(b" ")
+        if (entry := call.world.keys.verified.get(token.decode("latin-1"))) is not None:
+            return entry[1].client_id, ""
+        return call.network, _name(token)
     return call.network, _name((b"&" + call.body).partition(b"&client_assertion=")[2])
 
 

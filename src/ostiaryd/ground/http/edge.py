@@ -114,6 +114,8 @@ class Call(msgspec.Struct):
     """The parsed value of a JSON body that was too large to be parsed on the event loop; None otherwise."""
     known_network: str | None = None
     """Cached value of `network`."""
+    known_headers: dict[bytes, bytes] | None = None
+    """Cached value of `by_name`."""
     is_privileged: bool = False
     """True if the caller has authenticated as an administrator or a person."""
 
@@ -121,13 +123,19 @@ class Call(msgspec.Struct):
         """Return the only value of a header; None without the header. If the header occurs more than once, raise
         `twice`, because programs differ on which value counts.
         """
-        found: bytes | None = None
-        for key, value in self.headers:
-            if key == name:
-                if found is not None:
-                    raise twice(f"the header `{name.decode()}` was sent more than once", hint="send it once")
-                found = value
-        return None if found is None else found.decode("latin-1")
+        named = self.by_name
+        if (value := named.get(name)) is None:
+            return None
+        if len(named) < len(self.headers) and [key for key, _ in self.headers].count(name) > 1:
+            raise twice(f"the header `{name.decode()}` was sent more than once", hint="send it once")
+        return value.decode("latin-1")
+
+    @property
+    def by_name(self) -> dict[bytes, bytes]:
+        """Return the headers by name, each with its last value."""
+        if self.known_headers is None:
+            self.known_headers = dict(self.headers)
+        return self.known_headers
 
     def prove(self, act: Any) -> Any:
         """Authenticate the caller inside the act of the request, as its first step, and return the caller. Raises the

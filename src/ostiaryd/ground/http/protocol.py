@@ -480,17 +480,19 @@ class Protocol(HttpToolsProtocol):
         """Check the header fields of a request. Raises HttpParserError, which leads to the response 400 unless another
         one was sent.
         """
-        hosts, codings = 0, list[bytes]()
-        for name, value in self.headers:
-            hosts += name == b"host"
-            if name == b"transfer-encoding":
-                codings += (coding.strip().lower() for coding in value.split(b","))
-            if b"\n" in value or b"\r" in value or b"\0" in value:
-                raise httptools.HttpParserError("a header field contains a line break or a null character")
+        names = [name for name, _ in self.headers]
+        values = b"".join([value for _, value in self.headers])
+        if b"\n" in values or b"\r" in values or b"\0" in values:
+            raise httptools.HttpParserError("a header field contains a line break or a null character")
+        hosts = names.count(b"host")
         if hosts > 1 or (hosts == 0 and self.parser.get_http_version() != "1.0"):
             raise httptools.HttpParserError("a request has exactly one `Host` field")
+        if b"transfer-encoding" not in names:
+            return
+        coded = [value for name, value in self.headers if name == b"transfer-encoding"]
+        codings = [coding.strip().lower() for value in coded for coding in value.split(b",")]
         # if there are several codings, the parser has decoded only `chunked` (RFC 9112 section 6.1)
-        if codings not in ([], [b"chunked"]):
+        if codings != [b"chunked"]:
             if codings[-1] == b"chunked" and codings.count(b"chunked") == 1:
                 self._refuse(501, "not_implemented", "only the transfer coding `chunked` is supported")
             raise httptools.HttpParserError("a request has other transfer codings than `chunked`")

@@ -59,7 +59,7 @@ def decide_one(
     entry.reasons = [reason(one.code, one.message) for one in decision.reasons]
     subject, resource = question.subject, question.resource
     words = (subject.type, subject.id, question.action.name, resource.type, resource.id)
-    entry.detail = {"asked": [shorten(word) for word in words]} | other_details(decision)
+    entry.detail = {"asked": [word[:WORD_LIMIT] for word in words], **other_details(decision)}
     if actors := actors_of(posed):
         entry.actors = actors
     keep_facts(act, entry, [posed], at=evaluator.at)

@@ -75,6 +75,7 @@ others.
 """
 _EntityWithFacts = tuple[Entity, Seen | None]
 """An entity, and the facts about it that are stored with a decision (None if the entity is not registered)."""
+_NONE: _EntityWithFacts = entity(Uid("", "")), None
 
 
 class ToolCall(NamedTuple):
@@ -124,7 +125,7 @@ class Evaluator:
         self.at = now if self._remote is None else self._remote.at
         """The time that policies see in the context, in microseconds."""
         self._moment = moment(self.at)
-        self._last: tuple[Thing | None, _EntityWithFacts] = None, (entity(Uid("", "")), None)
+        self._last: tuple[Thing | None, _EntityWithFacts] = None, _NONE
         self._last_action = access.CALL
         self._permits: dict[tuple[str, ...], Decision] = {}
         """permits without errors or watching policies, by the policies that permit"""

@@ -31,7 +31,7 @@ from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import READ, Caller, check_not_stopped, is_person_id, names_of_agent
+from ostiaryd.registry.model import READ, Caller, Stop, check_not_stopped, is_person_id, names_of_agent
 from ostiaryd.trust import store
 from ostiaryd.trust.flows.proofs import Possession, check_possession
 from ostiaryd.trust.model import DIGEST_BYTES, PEP_KEY_PREFIX, SECOND, USERINFO, AccessRefused, Spend
@@ -211,14 +211,15 @@ def live_caller(reader: Reader, claims: AccessClaims, *, now: int) -> Caller:
         person = registry.get_person(reader, claims.client_id)
         if person is None or not person.is_active:
             raise AccessRefused(f"the person {'is unknown' if person is None else person.absence}")
-        _check_not_stopped(reader, [("owner", person.person_id)])
+        _check_not_stopped(registry.list_stops(reader), [("owner", person.person_id)])
         return _caller(claims, kind="person", name=person.name, owner=None)
     agent = registry.get_agent(reader, claims.client_id)
     if agent is None or not agent.is_active(now) or claims.epoch < agent.epoch:
         raise AccessRefused(
             "the agent is not active, or was stopped after the token was issued", hint="ask the owner of the agent"
         )
-    _check_not_stopped(reader, [*names_of_agent(agent), ("task", claims.task), ("owner", claims.sub)])
+    if stops := registry.list_stops(reader):
+        _check_not_stopped(stops, [*names_of_agent(agent), ("task", claims.task), ("owner", claims.sub)])
     caller = _caller(claims, kind="agent", name=agent.name, owner=agent.owner)
     return caller if agent.restricted_until <= now else _within_restrictions(reader, caller, claims, now=now)
 
@@ -236,10 +237,10 @@ def _within_restrictions(reader: Reader, caller: Caller, claims: AccessClaims, *
     return caller
 
 
-def _check_not_stopped(reader: Reader, names: list[tuple[str, str]]) -> None:
+def _check_not_stopped(stops: list[Stop], names: list[tuple[str, str]]) -> None:
     """Check that no kill switch stops any of these subjects, given as (kind, id). Raises AccessRefused."""
     try:
-        check_not_stopped(registry.list_stops(reader), names)
+        check_not_stopped(stops, names)
     except Forbidden as refusal:
         raise AccessRefused(refusal.message, hint=refusal.hint) from None
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from ipaddress import ip_network
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 from zlib import crc32
 
@@ -121,18 +121,19 @@ class Spend(NamedTuple):
 
 class Spent:
     """Digests of the used proofs that have not expired, in memory. `seq` is the number of the last proof that was read
-    from the disk.
+    from the disk. `read_in` is the transaction in progress, if it has read all proofs on the disk.
 
     Digests are grouped by their time of expiry in spans of fixed length, so that all digests of a span are deleted
     together.
     """
 
-    __slots__ = ("_digests", "_spans", "seq")
+    __slots__ = ("_digests", "_spans", "read_in", "seq")
 
     def __init__(self) -> None:
         self._digests: set[bytes] = set()
         self._spans: defaultdict[int, list[bytes]] = defaultdict(list)
         self.seq = 0
+        self.read_in: object = None
 
     def __contains__(self, digest: bytes) -> bool:
         return digest in self._digests
@@ -141,6 +142,15 @@ class Spent:
         """Add the digest of a used proof. The digest stays at least until `until` (microseconds)."""
         self._digests.add(digest)
         self._spans[until // SPAN].append(digest)
+
+    def add_rows(self, rows: Iterable[Sequence[Any]]) -> None:
+        """Add proofs that were read from the disk, as (number, digest, time of expiry). Most are known, because this
+        process has added them.
+        """
+        for seq, digest, until in rows:
+            if (digest_bytes := bytes(digest)) not in self._digests:
+                self.add(digest_bytes, until)
+            self.seq = seq
 
     def forget(self, *, now: int) -> None:
         """Delete all digests in spans that have ended at `now` (microseconds)."""

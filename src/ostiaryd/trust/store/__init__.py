@@ -6,7 +6,7 @@ from ostiaryd.ground.database import Reader, Tx, sql
 from ostiaryd.trust.model import Pep, PepKey, Secret, Spend, Spent
 from ostiaryd.trust.model.clients import BearerClass
 
-_SPENT_SINCE = sql("select seq, digest, until from spent where seq > :seq order by seq", steady=True)
+_SPENT_SINCE = sql("select seq, digest, until from spent where seq > :seq order by seq")
 _ADD_SPENT = sql("insert into spent (seq, digest, until) values (:seq, :digest, :until)")
 _IS_SPENT = sql("select seq from spent where digest = :digest")
 _PRUNE_SPENT = sql(
@@ -91,11 +91,10 @@ def spend(tx: Tx, one: Spend) -> bool:
     database page for each proof.
     """
     spent = tx.keep(Spent)
-    while rows := tx.all(_SPENT_SINCE, seq=spent.seq):
-        for seq, digest, until in rows:
-            if (digest_bytes := bytes(digest)) not in spent:  # most rows are those of this process
-                spent.add(digest_bytes, until)
-            spent.seq = seq
+    if spent.read_in is not tx:  # during this transaction, no other process adds a proof
+        while rows := tx.all(_SPENT_SINCE, seq=spent.seq):
+            spent.add_rows(rows)
+        spent.read_in = tx
     if one.digest in spent:
         return False
     spent.add(one.digest, one.until)
@@ -106,6 +105,7 @@ def spend(tx: Tx, one: Spend) -> bool:
 def _write_spent(tx: Tx, spends: list[Spend]) -> None:
     spent = tx.keep(Spent)
     spent.forget(now=tx.now)
+    spent.read_in = None
     tx.many(_ADD_SPENT, [(seq, *one) for seq, one in enumerate(spends, spent.seq + 1)])
 
 
