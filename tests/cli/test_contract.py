@@ -539,7 +539,10 @@ def test_policy_sets_are_put_tested_listed_shown_and_taken_back(ostiary: Command
     assert ostiary.json("policy", "put", folder)["hash"] == tested["hash"]
     assert ostiary.json("policy", "show", tested["hash"])["files"].keys() > {"more.cedar"}
     assert "extra" in ostiary("policy", "show").out
-    assert ostiary.json("policy", "activate", starter["hash"])["active"]
+    assert ostiary.json("policy", "activate", starter["hash"][:12])["active"], "as ostiary doctor shows the hash"
+    assert ostiary.json("policy", "show", tested["hash"][:12])["hash"] == tested["hash"]
+    unknown = ostiary("policy", "show", "zzzzzz")
+    assert (unknown.code, "there is no policy set 'zzzzzz'" in unknown.err) == (1, True)
     (folder / "my.safeguards.toml").write_text('[leave_out]\nno-foreign-links = "a test"\n')
     shown = ostiary("policy", "put", folder)
     assert (shown.code, "--yes" in shown.err) == (2, True)

@@ -128,6 +128,10 @@ async def test_whatever_fails_denies_with_a_reason_and_the_next_question_is_answ
 
 WRONG = {
     "does not parse": ({"levels.rego": HEAD + "permit if {"}, "does not compile: levels.rego:3: rego_parse_error"),
+    "an unknown value": (
+        {"levels.rego": HEAD + "default permit := fals"},
+        "illegal default rule (value cannot contain var); default permit := fals",
+    ),
     "no package": ({"levels.rego": "permit := true"}, "begins with one `package NAME`"),
     "two packages": ({"levels.rego": HEAD + "permit := true\npackage ostiary.b"}, "begins with one `package NAME`"),
     "no policy": ({"x.rego": "package lib\nf := 1", "a.cedar": CEDAR_PERMITS}, "no package of the set is a policy"),

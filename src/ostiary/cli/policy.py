@@ -19,6 +19,8 @@ from ostiary.cli.usage import Usage
 from ostiary.cli.whatif_report import fetch_report, print_report
 
 policy = App(name="policy", help="Test, activate and list policy sets: folders of Cedar files with tests.")
+MIN_HASH, HASH_LENGTH = 4, 43
+"""Number of characters of the beginning of a hash that is enough, and of a whole hash."""
 SUFFIXES = (
     ".cedar",
     ".cedarschema",
@@ -165,7 +167,7 @@ def activate(hash: Word, /, *, lock_out: bool = False, yes: bool = False, sessio
         lock_out: Activate the set even if its policies would refuse your own next token.
         yes: Remove safeguards without a question.
     """
-    path = f"/policies/{hash}/activate"
+    path = f"/policies/{_whole(session, hash)}/activate"
     plan = session.api("POST", path, {}, query={"dry_run": "true"})["plan"]
     made = _switch(session, plan, path, {}, query={"lock_out": "true"} if lock_out else {}, yes=yes)
     session.show(made, facts)
@@ -268,7 +270,20 @@ def _print_undo(session: Session, plan: dict[str, Any], made: dict[str, Any]) ->
 def _fetch(session: Session, hash: str | None) -> Any:
     if hash is None:
         hash = next(one["hash"] for one in session.pages("/policies", "policies") if one["active"])
-    return session.api("GET", f"/policies/{hash}")
+    return session.api("GET", f"/policies/{_whole(session, hash)}")
+
+
+def _whole(session: Session, hash: str) -> str:
+    """Return the hash that begins with `hash`: `ostiary doctor` and tables show only the beginning. Other text is
+    returned unchanged. Raises Usage if several hashes begin with it.
+    """
+    if not MIN_HASH <= len(hash) < HASH_LENGTH:
+        return hash
+    listed = session.pages("/policies", "policies", limit=100 * PAGE)
+    found = [one["hash"] for one in listed if one["hash"].startswith(hash)]
+    if len(found) > 1:
+        raise Usage(f"`{hash}` is ambiguous: {', '.join(found)}", hint="give more of the hash")
+    return str(found[0]) if found else hash
 
 
 def active_set(session: Session) -> Any:

@@ -109,7 +109,8 @@ class _Rego:
             return
         error = _decode_error(self.confined.ask(_encode({"program": program}), within_s=COMPILE_S)).get("error")
         if error is not None:
-            raise Invalid(f"the Rego of the set does not compile: {error[:MAX_SAID]}")
+            lines = (line.strip("\t ^") for line in error[:MAX_SAID].splitlines())
+            raise Invalid(f"the Rego of the set does not compile: {'; '.join(filter(None, lines))}")
         self._loaded.add(program.hash)
 
     def warm(self, program: Program) -> None:

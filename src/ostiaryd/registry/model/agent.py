@@ -76,8 +76,10 @@ def next_state(state: State, verb: Verb) -> State:
     try:
         return _NEXT[verb][state]
     except KeyError:
-        hint = "decommissioning is final" if state is State.DECOMMISSIONED else ""
-        raise Conflict(f"an agent that is {state} cannot {verb}", hint=hint, code="wrong_state") from None
+        hint = f"`{verb}` is for agents that are {' or '.join(_NEXT[verb])}"
+        if state is State.DECOMMISSIONED:
+            hint = "decommissioning is final"
+        raise Conflict(f"the agent is {state}: `{verb}` is not possible", hint=hint, code="wrong_state") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
