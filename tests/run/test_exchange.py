@@ -91,6 +91,7 @@ UNUSUAL = {
     "deep in the result": answer().replace(b'"SECRET"', b'"SECRET","x":' + deep(b"1")),
     "UTF-16": answer().decode().encode("utf-16"),
     "beside structured content": answer().replace(b'"content"', b'"structuredContent":{"result":"ok"},"content"'),
+    "an error too": answer(more=b',"error":{"code":1,"message":"SECRET"}').replace(b'"SECRET"}]', b'"ok"}]'),
     "in structured content": answer().replace(b'"content"', b'"structuredContent":["SECRET"],"content"'),
     "the name of a member": answer().replace(b'"content"', b'"structuredContent":{"a SECRET":1},"content"'),
     "two values": b'{"jsonrpc":"2.0","method":"notifications/progress"}' + answer(),

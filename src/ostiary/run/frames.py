@@ -88,14 +88,21 @@ class Answer(msgspec.Struct, frozen=True):
 
     @property
     def size(self) -> int:
-        """Return the size of the result or the error, in bytes."""
-        return len(bytes(self.result or self.error))
+        """Return the size of the result and the error, in bytes."""
+        return len(bytes(self.result)) + len(bytes(self.error))
 
     @property
     def returned(self) -> list[object]:
-        """Return the outputs of the tool, or the whole error. Raises Malformed."""
-        result = _parse_loosely(bytes(self.result or self.error or b"null"))
-        return extract_outputs(result) if isinstance(result, dict) else [result]
+        """Return the outputs of the tool, and the whole error. A client may read either if an answer has both. Raises
+        Malformed.
+        """
+        outputs: list[object] = []
+        if self.result:
+            result = _parse_loosely(bytes(self.result))
+            outputs += extract_outputs(result) if isinstance(result, dict) else [result]
+        if self.error or not outputs:
+            outputs.append(_parse_loosely(bytes(self.error or b"null")))
+        return outputs
 
     @property
     def tools(self) -> list[dict[str, Any]] | None:
