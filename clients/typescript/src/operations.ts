@@ -2169,7 +2169,7 @@ export type ProblemBody = {
   type: string;
 };
 
-/** A policy permission that the answers of persons suggest. */
+/** A permission that a policy can give, because persons approved these calls repeatedly and denied none. */
 export type Proposal = {
   agent: string;
   agent_id: string;

@@ -272,7 +272,7 @@ def unverified_message(line: bytes) -> Message:
     """
     parts = line.removesuffix(b"\n").split(b".")
     if len(parts) != 3:
-        raise Malformed("a message of the feed has three parts")
+        raise Malformed("the feed message does not have three parts, separated by periods")
     value = canonical.parse(unb64u(parts[1].decode("ascii", "replace")), max_bytes=MAX_LINE_BYTES, max_depth=MAX_DEPTH)
     try:
         return convert(value, Message)

@@ -15,7 +15,7 @@ from ostiary.protocol.errors import Malformed
 
 log = logging.getLogger("ostiary.guard")
 RECOVERY = "recovery"
-"""Error code with which a server answers whose database lost a part of its history."""
+"""Error code in the answers of a server whose database lost a part of its history."""
 
 
 def read_lines(chunks: Iterator[bytes]) -> Iterator[bytes]:

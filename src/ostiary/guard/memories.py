@@ -120,7 +120,7 @@ class TaskMemories:
             answer: T = yield Wait(self._rpc.submit(work, code="memory_unavailable"), ASK_S)
             return answer
         except TimeoutError:
-            raise _unavailable(f"the server took longer than {ASK_S:g} s") from None
+            raise _unavailable(f"the server did not answer within {ASK_S:g} s") from None
 
     def _claim(self, principal: access.Principal, tool: str, claim: HistoryClaim, until: int) -> bool:
         base, done = claim.before, claim.done
@@ -185,7 +185,7 @@ class TaskMemories:
             answer = self._rpc.answer("memory", body, Recalled, until)
             return answer, read(answer)
         except httpx2.TimeoutException:
-            raise _unavailable(f"the server took longer than {ASK_S:g} s") from None
+            raise _unavailable(f"the server did not answer within {ASK_S:g} s") from None
         except (Refused, httpx2.HTTPError, OSError) as error:
             raise _unavailable(error.message if isinstance(error, Refused) else type(error).__name__) from None
 

@@ -145,7 +145,7 @@ class Spool:
             self._sizes[last] = 0
         if os.write(self._file, line) != len(line):
             os.ftruncate(self._file, self._sizes[last])
-            raise OSError(0, "there was room for a part of a record only")
+            raise OSError(0, "the disk had space for only a part of the record")
         self._sizes[last] += len(line)
 
     def batch(self, *, count: int, size: int) -> Batch | None:

@@ -165,7 +165,7 @@ class KeptStops:
             self._rewrite()
         elif self._log >= 0:
             if os.write(self._log, line) != len(line):
-                raise OSError(0, "there was room for a part of a message only")
+                raise OSError(0, "the disk had space for only a part of the message")
             self._appended += len(line)
 
     def _write_head(self) -> None:

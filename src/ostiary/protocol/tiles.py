@@ -21,7 +21,9 @@ MAX_LEVEL = 63
 MAX_ENTRY_BYTES = 0xFFFF  # the length prefix of a bundle is a uint16
 
 Rows = Callable[[int, int, int], Sequence[bytes]]
-"""A function of (tile level, start, count) that returns `count` neighbouring hashes of the row, at most one tile."""
+"""A function of (tile level, start, count) that returns `count` hashes of that level from position `start` on, at most
+256.
+"""
 
 _INDEX = r"(?P<index>(?:x\d{3}/){0,6}\d{3})"
 _WIDTH = r"(?:\.p/(?P<width>[1-9]\d{0,2}))?"

@@ -90,7 +90,7 @@ ROUTES = (
         "",
         body=Content(media_types=(OCSP_REQUEST,)),
         bounds_body=True,
-        errors=(UnsupportedMediaType("the content type is `text/plain`", hint=f"send {OCSP_REQUEST}"),),
+        errors=(UnsupportedMediaType("the content type `text/plain` is not supported", hint=f"send {OCSP_REQUEST}"),),
         answers={200: _OCSP},
     ),
     Route("GET", "/ocsp/{request:path}", answer_ocsp_get, "", answers={200: _OCSP}),

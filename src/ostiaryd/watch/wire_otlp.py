@@ -83,7 +83,8 @@ async def _answered(call: Call, signal: Signal) -> Reply:
     media_type = (call.header(b"content-type") or "").partition(";")[0].strip().lower()
     if (encoding := TYPES.get(media_type)) is None:
         raise UnsupportedMediaType(
-            f"the content type is `{media_type[:100]}`", hint=f"send the content type {' or '.join(TYPES)}"
+            f"the content type `{media_type[:100]}` is not supported",
+            hint=f"send the content type {' or '.join(TYPES)}",
         )
     try:
         rejected = await _take(call, signal, encoding)

@@ -45,7 +45,7 @@ _PLAIN_MAIL = re.compile(
 _ALONE = re.compile(r"[A-Za-z0-9]+|\w+(?:\.\w+)*@(?:[A-Za-z0-9]+\.)+[A-Za-z]{2,}", re.ASCII)
 """letters and digits, or a common mail address; without hyphens, so that no part of the text is grouped"""
 _DECIMAL = re.compile(r"\d{1,12}\.\d{1,12}", re.ASCII)
-"""a number that is a single word in this form"""
+"""a decimal number, which counts as a single word"""
 _NORMAL = re.compile(r"[1-9][0-9]*(?:\.[0-9]*[1-9])?")
 """a number in the form in which `decimal` returns it"""
 _NUMBER = re.compile(r"[+-]?\d[\d.,’']*\d%?|[+-]?\d%")

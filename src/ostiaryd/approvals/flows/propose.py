@@ -18,7 +18,7 @@ from ostiaryd.registry.model import Agent
 
 
 class Proposal(TypedDict):
-    """A policy permission that the answers of persons suggest."""
+    """A permission that a policy can give, because persons approved these calls repeatedly and denied none."""
 
     agent: str
     agent_id: str

@@ -47,7 +47,7 @@ def rotate_key(tx: Tx, root: RootKey, *, use: str, alg: str) -> str:
     if use == "ledger":
         raise Invalid(
             "the key of the ledger cannot be replaced, because it is the identity of the ledger",
-            hint="for a new ledger, export this one, and start a server with an empty --data-dir",
+            hint="to begin a new ledger, export the present ledger, and start a server with an empty --data-dir",
         )
     tx.run(_RETIRE, use=use, alg=alg, now=tx.now)
     return _create(tx, root, use=use, alg=alg)

@@ -220,7 +220,7 @@ class Call(msgspec.Struct):
         """Check that the content type of the request is this media type. Raises UnsupportedMediaType."""
         if not self.has_type(media_type):
             sent = (self.header(b"content-type") or "").partition(";")[0].strip().lower()
-            raise UnsupportedMediaType(f"the content type is `{sent[:100]}`", hint=f"send {media_type}")
+            raise UnsupportedMediaType(f"the content type `{sent[:100]}` is not supported", hint=f"send {media_type}")
 
     def has_type(self, media_type: str) -> bool:
         """Return whether the content type of the request is that media type."""

@@ -224,7 +224,7 @@ SAMPLES: Mapping[str, tuple[Refused, ...]] = {
     "values": (INVALID,),
     "body": (
         Malformed("Object missing required field `name`"),
-        UnsupportedMediaType("the content type is `text/plain`", hint="send application/json"),
+        UnsupportedMediaType("the content type `text/plain` is not supported", hint="send application/json"),
     ),
 }
 """Examples of refusals that routes have in common: of every route, of routes whose wire function does not check the

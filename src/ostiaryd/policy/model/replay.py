@@ -69,7 +69,7 @@ class Replay:
         except Unreplayable:
             raise
         except (Refused, msgspec.DecodeError, RecursionError) as error:
-            raise Unreplayable("the kept facts do not parse") from error
+            raise Unreplayable("the stored facts of the decision cannot be parsed") from error
 
     def _call(self, posed: Posed, agent: AgentSeen, tool: ToolSeen, at: int) -> Judgement:
         """Return the judgement on a call of a tool, with the same context that `ostiary.decision.access.decide`

@@ -204,7 +204,7 @@ class Comparison:
             facts_kept = decode_facts(facts)
             was = verdicts(entry, len(facts_kept.posed))
         except (msgspec.DecodeError, RecursionError):
-            self._unknown["the kept facts do not parse"] += 1
+            self._unknown["the stored facts of the decision cannot be parsed"] += 1
             return []
         if len(was) != len(facts_kept.posed):
             self._unknown["the entry does not have the decisions"] += len(facts_kept.posed)

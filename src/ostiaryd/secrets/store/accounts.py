@@ -69,5 +69,5 @@ _STATEMENTS: Mapping[DatabaseKind, AccountStatements] = {"postgresql": postgres_
 
 
 def statements_of(config: DatabaseConfig) -> AccountStatements:
-    """Return the statements for the server of a connection."""
+    """Return the SQL statements about accounts for the kind of database server of a connection."""
     return _STATEMENTS[config.kind]

@@ -117,12 +117,14 @@ def _check_room(act: Act, task: Task) -> None:
     """
     if task.parent is None:
         count = store.count_live(act.tx, task.agent, person=task.person, now=act.now)
-        owner = "the agent has" if task.person is None else "the agent has for this person"
+        owner, suffix = "the agent", "" if task.person is None else " for this person"
     else:
-        count, owner = store.count_under(act.tx, task.parent, now=act.now), "the parent task has"
+        count, owner, suffix = store.count_under(act.tx, task.parent, now=act.now), "the parent task", ""
     if count >= MAX_LIVE:
         raise Conflict(
-            f"{owner} {MAX_LIVE} live tasks, the maximum", hint="end some of them first", code="too_many_tasks"
+            f"{owner} has {MAX_LIVE} live tasks{suffix}, the maximum",
+            hint="end some of them first",
+            code="too_many_tasks",
         )
 
 

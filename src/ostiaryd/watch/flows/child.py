@@ -40,7 +40,7 @@ ROUND = 2048
 LEARN = 100_000
 """Number of the newest entries from which the detectors learn when they run for the first time."""
 IDLE_S = 1.0
-"""Maximum time between two reads without an order from the server, in seconds: another server of the database may have
+"""Maximum seconds between two reads, also if the server has ordered none: another server of the database may have
 written entries.
 """
 PAUSE_S = 0.01
