@@ -280,10 +280,10 @@ def _whole(session: Session, hash: str) -> str:
     if not MIN_HASH <= len(hash) < HASH_LENGTH:
         return hash
     listed = session.pages("/policies", "policies", limit=100 * PAGE)
-    found = [one["hash"] for one in listed if one["hash"].startswith(hash)]
-    if len(found) > 1:
-        raise Usage(f"`{hash}` is ambiguous: {', '.join(found)}", hint="give more of the hash")
-    return str(found[0]) if found else hash
+    matches = [one["hash"] for one in listed if one["hash"].startswith(hash)]
+    if len(matches) > 1:
+        raise Usage(f"`{hash}` is ambiguous: {', '.join(matches)}", hint="give more of the hash")
+    return str(matches[0]) if matches else hash
 
 
 def active_set(session: Session) -> Any:
