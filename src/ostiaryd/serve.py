@@ -338,6 +338,8 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for acceptor in self._acceptors:
             acceptor.close()
+        for connection in list(self.server_state.connections):
+            cast(Protocol, connection).close_if_streaming()
         await super().shutdown(sockets)
 
 

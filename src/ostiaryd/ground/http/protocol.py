@@ -250,6 +250,12 @@ class Protocol(HttpToolsProtocol):
         else:
             self._refuse(408, "too_slow", f"the request did not arrive within {SLOWEST_S:g} s")
 
+    def close_if_streaming(self) -> None:
+        """Close the connection if its response has begun and has no end of its own, such as the feed of a guard."""
+        cycle: Any = self.cycle
+        if getattr(cycle, "response_started", False) and not cycle.response_complete:
+            self.transport.close()
+
     def pause_writing(self) -> None:
         """Record the time from which the client does not read."""
         self._stalls_since = self.loop.time()
