@@ -253,6 +253,22 @@ async def test_a_statement_that_takes_too_long_is_refused_and_the_database_stays
     assert await world.writer.submit(put("test next")) == "test next"
 
 
+async def test_an_act_whose_statement_takes_too_long_is_refused_and_all_in_its_batch_may_try_again(
+    world: World,
+) -> None:
+    """A reading statement has no savepoint of its own: its failure ends the transaction of the batch."""
+    both = asyncio.gather(
+        act(world, "test.other", lambda a: put("test other")(a.tx)),
+        act(world, "test.slow", lambda a: a.tx.one(SLOW)),
+        return_exceptions=True,
+    )
+    assert [type(answer) for answer in await both] == [DatabaseUnavailable, DatabaseUnavailable]
+    assert world.db.is_up
+    assert names(world) == []
+    await act(world, "test.other", lambda a: put("test other")(a.tx))
+    assert names(world) == ["test other"]
+
+
 async def test_a_server_that_is_frozen_with_the_lock_holds_up_another_for_a_bounded_time(
     world: World, proxied: Config
 ) -> None:

@@ -169,10 +169,10 @@ def _answer(future: asyncio.Future[Any], result: Any) -> None:
 
 
 def _check_storage(raised: Raised) -> None:
-    """Raise the error of a job if it is a failure of the storage, because SQLite may then have rolled back the whole
-    transaction.
+    """Raise the error of a job if it is a failure of the storage, because the whole transaction may then have ended:
+    SQLite may have rolled it back, and PostgreSQL has aborted it if the failed statement began no savepoint.
     """
-    if storage_failure(raised.error) is not None:
+    if isinstance(raised.error, DatabaseUnavailable) or storage_failure(raised.error) is not None:
         raise raised.error
 
 
