@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
+import resource
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,44 @@ def narrow(world: World) -> Callable[[int], None]:
         raw.execute(f"pragma max_page_count={count + pages}")
 
     return leave
+
+
+@pytest.fixture
+def limit_log(world: World) -> Iterator[Callable[[int], None]]:
+    """Function that leaves so many bytes to the write-ahead log. SQLite then reports a failed write, as it does for
+    every error but ENOSPC, among them EDQUOT: the disk has room, and this user has none.
+    """
+    log = world.config.folder / "ostiary.db-wal"
+    if not log.exists():
+        pytest.skip("PostgreSQL reports the reason itself")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda count: resource.setrlimit(resource.RLIMIT_FSIZE, (log.stat().st_size + count, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+async def test_a_stop_over_the_quota_of_the_user_runs_again_with_the_reserve(
+    world: World, limit_log: Callable[[int], None]
+) -> None:
+    await world.writer.rebuild()
+    limit_log(200_000)
+    ran: list[str] = []
+
+    def stop(tx: Tx) -> None:
+        ran.append("stop")
+        put("stop")(tx)
+        if len(ran) == 1:
+            put("too big", 1 << 20)(tx)
+
+    token = priority.set(Priority(("operator", ""), lane=Lane.STOP))
+    await world.writer.submit(stop)
+    priority.reset(token)
+    assert ran == ["stop", "stop"]
+    with pytest.raises(DiskFull):
+        await world.writer.submit(put("another"))
+    limit_log(1 << 30)
+    await world.writer.rebuild()
+    assert await world.writer.submit(put("another")) == "another"
+    assert world.db.read().one(COUNT) == (2,)
 
 
 async def test_without_room_jobs_are_refused_until_there_is_room(world: World, narrow: Callable[[int], None]) -> None:

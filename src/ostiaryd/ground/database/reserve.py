@@ -17,6 +17,10 @@ from ostiary.protocol.errors import Unavailable
 RESERVE_BYTES = 64 << 20
 """Size of the file, in bytes. If the disk is small when the file is created, a quarter of the free space instead."""
 STEPS = 8
+_FULL = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE})
+"""Codes of SQLite for a full disk (ENOSPC), for a failed write, such as over a quota (EDQUOT), and for both in the file
+of the shared memory. A write that failed for another reason fails again, after the reserve is used up.
+"""
 LOW_BYTES = 1 << 20
 """Free space below which a server starts as if the disk were full, in bytes, because opening the database needs some
 space.
@@ -24,20 +28,23 @@ space.
 
 
 class DiskFull(Unavailable):
-    """The disk has no space for an act, which changed nothing. Acts that stop an agent, and reads, still work."""
+    """The disk has no space for an act, or refuses writes. The act changed nothing. Acts that stop an agent, and reads,
+    still work.
+    """
 
     code = "disk_full"
 
     def __init__(self) -> None:
         super().__init__(
-            "the disk of the database is full", hint="free some space; acts that stop something, and reads, still work"
+            "the disk of the database is full, or refuses writes",
+            hint="free some space, or raise the quota; acts that stop something, and reads, still work",
         )
 
 
 def is_disk_full(error: BaseException | None) -> bool:
-    """Return whether the exception of a driver, or its cause, means that the disk is full."""
+    """Return whether the exception of a driver, or its cause, means that the disk is full, or refuses writes."""
     while error is not None:
-        if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
+        if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) in _FULL:
             return True
         if getattr(error, "sqlstate", None) == "53100":  # PostgreSQL: disk_full
             return True
