@@ -16,6 +16,7 @@ from harness.live_server import MAX_AGE_S, URI, ServerFixture, authenticate, is_
 from harness.patience import eventually
 from ostiary.agent import Agent
 from ostiary.guard import Guard
+from ostiary.guard.feed import FeedStale
 
 
 def test_a_revocation_is_in_force_at_the_guard_and_who_revoked_is_told(
@@ -77,6 +78,16 @@ def test_a_server_that_dies_closes_the_guard_and_its_return_opens_it(tmp_path: P
         eventually(lambda: not is_allowed(guard, who))
         with own_server(tmp_path):  # the same folder, and so the same port and the same keys
             eventually(lambda: is_allowed(guard, who))
+
+
+def test_a_guard_that_would_deny_between_heartbeats_says_so(live_server: ServerFixture, tmp_path: Path) -> None:
+    """The server sends a heartbeat each second."""
+    _, guard_key = live_server.resource("https://impatient.example.org/mcp")
+    guard = Guard(guard_key, spool_dir=tmp_path, max_age=1.0).start(wait=0)
+    with closing(guard):
+        eventually(lambda: "`max_age` of this guard is 1 s" in guard._link.trouble)
+        with pytest.raises(FeedStale, match="the server sends a heartbeat each 1 s"):
+            guard.feed.current()
 
 
 PROGRAM = """

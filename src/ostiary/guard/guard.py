@@ -76,11 +76,11 @@ class Guard:
     ) -> None:
         """Create a guard. Raises Invalid, SpoolFailed.
 
-        `credential`: the file of `ostiary resource create --generate-key`. `spool_dir`: the folder for records that
-        the server does not have yet. `url`: address of the server, if it differs from the issuer. `max_age`: maximum
-        age of the feed, in seconds. `max_skew`: maximum difference between the server's clock and this machine's clock,
-        in seconds. `learn`: record a summary of the arguments in watch mode. `notices`: run detectors on each call
-        before it is decided.
+        `credential`: the file of `ostiary resource create --generate-key`. `spool_dir`: the folder for records that the
+        server does not have yet. `url`: address of the server, if it differs from the issuer. `max_age`: maximum age of
+        the feed, in seconds; more than the server's `feed_heartbeat_ms`, else the guard denies every call. `max_skew`:
+        maximum difference between the server's clock and this machine's clock, in seconds. `learn`: record a summary of
+        the arguments in watch mode. `notices`: run detectors on each call before it is decided.
         """
         if not isinstance(credential, Credential):
             credential = load_key(credential)

@@ -19,7 +19,7 @@ import httpx2
 import msgspec
 
 from ostiary import ambient, client
-from ostiary.decision.feed import SCOPE, Message
+from ostiary.decision.feed import HEARTBEAT_HEADER, SCOPE, Message
 from ostiary.decision.report import MAX_RECORDS
 from ostiary.guard.approvals import PendingApprovals
 from ostiary.guard.budgets import DRAW_S, IDLE_US, BudgetCache, BudgetClient
@@ -31,7 +31,7 @@ from ostiary.guard.server_rpc import ASK_S, ServerRpc
 from ostiary.guard.spool import Spool, take_over_spools
 from ostiary.keys import Credential
 from ostiary.protocol import canonical
-from ostiary.protocol.errors import Refused, Unavailable
+from ostiary.protocol.errors import Invalid, Refused, Unavailable
 from ostiary.protocol.jose import JwkSet, b64u
 
 log = logging.getLogger("ostiary.guard")
@@ -164,6 +164,7 @@ class Link:
                     self._feed.distrust("the server has lost a part of its history and is in recovery")
                     self._deliver()
                 raise Unavailable(f"the feed answers {response.status_code}: {response.text[:200]}")
+            self._check_heartbeat(response.headers.get(HEARTBEAT_HEADER, "0"))
             self._response = response
             for line in read_lines(response.iter_bytes()):
                 if self._closing.is_set():
@@ -180,6 +181,16 @@ class Link:
                 if self._feed.is_late:
                     raise Unavailable("a message of the feed came too late to be trusted")
         raise Unavailable("the server ended the stream")
+
+    def _check_heartbeat(self, interval_ms: str) -> None:
+        """Check that the heartbeats of the server come more often than `max_age`. Raises Invalid: the guard would deny
+        between them.
+        """
+        if interval_ms.isdecimal() and int(interval_ms) * 1000 >= self._feed.max_age:
+            why = f"`max_age` of this guard is {self._feed.max_age / 1e6:g} s, the server sends a heartbeat each "
+            wrong = Invalid(why + f"{int(interval_ms) / 1e3:g} s", hint="raise `max_age`, or lower `feed_heartbeat_ms`")
+            self._feed.distrust(wrong.message)
+            raise wrong
 
     def _feed_keys(self, http: httpx2.Client) -> JwkSet:
         """Return the public keys that verify the feed. They are fetched from the server once; later changes are

@@ -16,7 +16,7 @@ from msgspec import Meta
 
 from ostiary.decision import approval, asking
 from ostiary.decision.access.remote_policies import MAX_QUESTION, RemoteVerdict
-from ostiary.decision.feed import MAX_STOPS, MAX_STOPS_BYTES, SCOPE
+from ostiary.decision.feed import HEARTBEAT_HEADER, MAX_STOPS, MAX_STOPS_BYTES, SCOPE
 from ostiary.decision.recall import (
     MAX_RECALL,
     Counterparts,
@@ -94,8 +94,8 @@ async def jwks(call: Call) -> Reply:
 async def stream(call: Call) -> Reply:
     """Stream the signed messages of the feed, one per line, without end.
 
-    If the guard's ledger head is of another history than the present one, the stream begins with a snapshot. Raises
-    InRecovery if the database lacks the guard's head.
+    If the guard's ledger head is of another history than the present one, the stream begins with a snapshot. A header
+    states the interval of the heartbeats in milliseconds. Raises InRecovery if the database lacks the guard's head.
     """
     resource = registry.find_resource(call.world.db.read(), call.caller.id)
     id, after = call.query_one("stream") or "", call.query_one("after")
@@ -108,7 +108,9 @@ async def stream(call: Call) -> Reply:
         await ledger.examine_head(call.world, head, source=f"a guard of {resource.name}")
     has_gap = head is None or head.history != ledger.present_history(call.world.db.read())
     lines = call.world.keep(Streams).follow(resource, id, None if after is None or has_gap else int(after))
-    return Reply(200, lines, media_type="application/jose-lines", headers=[NO_STORE, (b"x-accel-buffering", b"no")])
+    beat = (HEARTBEAT_HEADER.encode(), str(call.world.config.feed_heartbeat_ms).encode())
+    headers = [NO_STORE, (b"x-accel-buffering", b"no"), beat]
+    return Reply(200, lines, media_type="application/jose-lines", headers=headers)
 
 
 def _signed_head(call: Call, resource: Resource) -> Head | None:

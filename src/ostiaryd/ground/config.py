@@ -224,7 +224,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             ge=50,
             le=60_000,
             description="Interval of the heartbeats of a feed, in milliseconds; far below the `max_age` of every guard "
-            "(5 s by default), after which a guard that hears nothing denies every call",
+            "(5 s by default), after which a guard that hears nothing denies every call. A guard with a smaller "
+            "`max_age` denies every call, and states the reason",
         ),
     ] = 1000
 
