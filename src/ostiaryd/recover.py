@@ -2,7 +2,8 @@
 
 Runs on the server's machine: access to the data folder is the authority, since an administrator may have been revoked
 in the lost part. The server may run meanwhile. Since the lost part is not known in full, nothing that was issued before
-remains valid. Every token, declared task, open question, approval, consent, session, setup link and recovery code ends.
+remains valid. Every token, declared task, open question, approval, consent, session, and everything that may be used
+once ends: setup links, recovery codes, join tokens, initial access tokens, unused ACME keys, assertions and proofs.
 Agents that the operator does not confirm are suspended, epochs are raised, and the keys that sign tokens and the
 history are new.
 """
@@ -11,20 +12,22 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from ostiary.decision.feed import announced_keys, unverified_message
+from ostiary.decision.feed import HEAD_BYTES, announced_keys, unverified_message
 from ostiary.protocol.errors import Conflict, Invalid, NotFound, Refused
 from ostiary.protocol.receipt import parse_receipt
 from ostiaryd.approvals import flows as approvals
+from ostiaryd.certs.flows.acme import revoke_unused_keys
 from ostiaryd.feed.flows import Delivered, replay_messages
 from ostiaryd.ground.config import Config, load_config
 from ostiaryd.ground.database import Reader
+from ostiaryd.ground.database.pin import Head, InRecovery
 from ostiaryd.ground.database.server_keys import load_keys, replace_keys
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger import flows as ledger
@@ -138,10 +141,10 @@ async def replay_spool(world: World, folder: Path) -> Delivered:
         content, resource_id = file.read_bytes(), file.parent.name
         source = f"the spool of {resource_id}"
         count += 1
-        if file.suffix == ".head":
-            with suppress(Refused):
-                head = ledger.read_head(content.rstrip(b"\0"), reader=world.db.read(), keys=world.keys)
+        for head in _newest_heads(world, _notes_of_guard(file.suffix, content)):
+            with suppress(InRecovery):
                 await ledger.examine_head(world, head, source=source)
+        if file.suffix == ".head":
             continue
         lines = content.splitlines()
         for start in range(0, len(lines), BATCH):
@@ -151,6 +154,26 @@ async def replay_spool(world: World, folder: Path) -> Delivered:
     if not count:
         raise NotFound(f"{folder} holds no stops of a guard", hint="name the `spool_dir` of a guard")
     return Delivered(replayed, unverified)
+
+
+def _notes_of_guard(suffix: str, content: bytes) -> Iterator[bytes]:
+    """Yield the checkpoints in a file of a guard: the content of a `.head` file, or those of stored messages."""
+    if suffix == ".head":
+        yield content[:HEAD_BYTES].rstrip(b"\0")
+        return
+    for line in content.splitlines():
+        with suppress(Refused):
+            yield unverified_message(line).head.encode()
+
+
+def _newest_heads(world: World, unverified_notes: Iterable[bytes]) -> Iterable[Head]:
+    """Return the largest head of each history among the checkpoints that this log has signed."""
+    newest: dict[str, Head] = {}
+    for note in dict.fromkeys(unverified_notes):
+        with suppress(Refused):
+            head = ledger.read_head(note, reader=world.db.read(), keys=world.keys)
+            newest[head.history] = max(head, newest.get(head.history, head), key=lambda one: one.size)
+    return newest.values()
 
 
 def _announcements(file: Path) -> Iterator[bytes]:
@@ -168,7 +191,7 @@ def _stop_files(folder: Path) -> list[Path]:
     resource in it.
     """
     paths = {*folder.iterdir(), *folder.glob("*/*")}
-    return sorted(file for file in paths if file.suffix in (".head", ".stops"))
+    return sorted(file for file in paths if file.suffix in (".head", ".stops") and file.is_file())
 
 
 def end_recovery(act: Act, confirm: list[str] | None, confirm_all: int | None) -> str:
@@ -189,6 +212,7 @@ def end_recovery(act: Act, confirm: list[str] | None, confirm_all: int | None) -
     ended += end_all_consents(act.tx, why=WHY)
     ended += end_all_logins(act)
     ended += break_all_accounts(act)
+    ended += revoke_unused_keys(act)
     for name in suspended:
         registry.set_agent_state(act, name, Verb.SUSPEND, why=WHY)
     registry.raise_epochs(act.tx, step=EPOCH_STEP)

@@ -29,14 +29,14 @@ from ostiaryd.app import build_app
 from ostiaryd.feed.flows import Streams, follow_history, replay_messages
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import sql
-from ostiaryd.ground.database.pin import Head, InRecovery
+from ostiaryd.ground.database.pin import InRecovery
 from ostiaryd.ground.database.server_keys import load_keys
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger import store
 from ostiaryd.ledger.flows import act
 from ostiaryd.notifications.model.webhooks import HEARD
-from ostiaryd.recover import describe, end_recovery, replay_spool
+from ostiaryd.recover import describe, replay_spool
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, Resource, State, Verb
 from ostiaryd.registry.store import agents, holdings, keys, stops
@@ -47,35 +47,17 @@ from ostiaryd.tokens.store import consents
 from ostiaryd.trust.flows.sessions import sessions_of
 from ostiaryd.trust.store import people
 from tests.support.feed_streams import Listener, listening
+from tests.support.lost_history import AHEAD, finish, head_of, lose, note, seen
 from tests.support.page_client import add_totp, invite, signed_in
 from tests.support.world import PUBLIC_URL
 
 URI = "https://files.example.org/mcp"
 FAR = START + 3_600_000_000
-AHEAD = 1000
-"""Entries of the lost future that a guard has seen."""
 
 
 @pytest.fixture
 async def resource(world: World) -> Resource:
     return await run_act(world, lambda a: registry.create_resource(a, name="files", uri=URI, jwk=new_jwk()))
-
-
-def head_of(world: World) -> Head:
-    reader = world.db.read()
-    return ledger.read_head(store.head(reader)[1].encode(), reader=reader, keys=world.keys)
-
-
-def note(world: World, size: int, *, root: bytes = b"l" * 32, history: str | None = None) -> str:
-    """A checkpoint that the log has signed, of a state that the database does not have."""
-    key = store.log_key(world.db.read(), world.keys)
-    id = ledger.present_history(world.db.read()) if history is None else history
-    checkpoint = Checkpoint(key.name, size, root, (f"history {id}",) if id else ())
-    return sign_checkpoint(checkpoint, key=key, sign=world.keys.signer("ledger").sign).decode()
-
-
-def seen(world: World, size: int, **more: Any) -> Head:
-    return ledger.read_head(note(world, size, **more).encode(), reader=world.db.read(), keys=world.keys)
 
 
 def line(world: World, *facts: Fact, at: int = START, aud: str = "", head: str | None = None) -> bytes:
@@ -90,16 +72,6 @@ def line(world: World, *facts: Fact, at: int = START, aud: str = "", head: str |
         head=note(world, AHEAD) if head is None else head,
     )
     return render_message(world.keys.signer("feed"), message)
-
-
-async def lose(world: World) -> None:
-    with pytest.raises(InRecovery):
-        await ledger.examine_head(world, seen(world, AHEAD), source="a guard of files")
-
-
-async def finish(world: World, *confirmed: str, count: int | None = None) -> None:
-    await act(world, "history.recover", lambda act: end_recovery(act, list(confirmed), count))
-    await ledger.check_history(world)
 
 
 async def administrator(world: World) -> Agent:
@@ -574,6 +546,20 @@ async def test_a_folder_that_no_server_has_used_is_not_opened_for_recovery(tmp_p
         async with open_world(Config(data_dir=str(tmp_path / "typo")), create=False):
             pass
     assert not (tmp_path / "typo").exists()
+
+
+async def test_kept_messages_are_evidence_of_a_loss_without_the_file_of_the_head(
+    world: World, resource: Resource, tmp_path: Path
+) -> None:
+    agent = await register_agent(world)
+    kept = line(world, AgentFact(agent.agent_id, "suspended", 1, FAR), aud=resource.resource_id)
+    folder = tmp_path / resource.resource_id
+    (folder / "a-folder.stops").mkdir(parents=True)
+    (folder / "one.head").write_bytes(b"damaged")
+    (folder / "one.stops").write_bytes(kept + b"\xff damaged.\n")
+    assert await replay_spool(world, tmp_path) == (1, 0)
+    assert world.pin.is_lost
+    assert [loss.head[1:] for loss in store.losses(world.db.read())] == [seen(world, AHEAD)[1:]]
 
 
 async def test_an_empty_folder_is_no_spool(world: World) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,7 @@ from ostiary.decision.feed import (
     TokenFact,
     render_message,
 )
+from ostiary.guard.spool import SpoolFailed
 from ostiary.guard.stops import KEPT_US, KeptStops
 from ostiary.protocol import jose
 from ostiary.protocol.checkpoint import Checkpoint, sign_checkpoint
@@ -228,4 +231,61 @@ def test_a_disk_that_takes_nothing_loses_nothing_once_it_does_again(
         "ag_2",
         "ag_3",
     ]
+    again.close()
+
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda head: b"",
+    "zeros": lambda head: b"\0" * len(head),
+    "cut": lambda head: head[:100],
+    "another size": lambda head: head.replace(b"\n3\n", b"\n7\n", 1),
+    "another signature": lambda head: head.replace(b"ostiary ", b"ostiary A", 1)[: len(head)],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_head_that_was_lost_is_read_from_the_kept_messages(tmp_path: Path, clock: Clock, damage: str) -> None:
+    first = open_stops(tmp_path, clock, "one")
+    keep(first, message(1, agent("ag_1")), message(3, agent("ag_2")))
+    first.close()
+    [path] = tmp_path.glob("*.head")
+    whole = path.read_bytes()
+    damaged = DAMAGE[damage](whole)
+    assert damaged != whole
+    path.write_bytes(damaged)
+    again = open_stops(tmp_path, clock, "two")
+    assert (again.head, again.history, again.size) == (note(3), ONE, 3)
+    again.close()
+
+
+@pytest.mark.parametrize("part", [0, 2])
+def test_a_line_with_a_flipped_bit_stops_no_delivery(tmp_path: Path, clock: Clock, part: int) -> None:
+    first = open_stops(tmp_path, clock, "one")
+    keep(first, message(1, agent("ag_1")), message(2, agent("ag_2")))
+    first.close()
+    [path] = tmp_path.glob("*.stops")
+    damaged, whole = path.read_bytes().splitlines()
+    parts = damaged.split(b".")
+    parts[part] = bytes([parts[part][0] | 0x80]) + parts[part][1:]
+    path.write_bytes(b".".join(parts) + b"\n" + whole + b"\n")
+    again = open_stops(tmp_path, clock, "two")
+    assert [line for batch in again.batches() for line in batch] == [whole.decode()]
+    again.close()
+
+
+def test_a_start_that_fails_on_a_full_disk_leaves_no_files(tmp_path: Path, clock: Clock) -> None:
+    first = open_stops(tmp_path, clock, "one")
+    keep(first, message(1, *STOPS))
+    first.close()
+    before = {path.name for path in tmp_path.iterdir()}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(SpoolFailed):
+            open_stops(tmp_path, clock, "two")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert {path.name for path in tmp_path.iterdir()} == before
+    again = open_stops(tmp_path, clock, "three")
+    assert again.facts(other_than=TWO) == STOPS
     again.close()

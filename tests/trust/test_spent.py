@@ -14,7 +14,7 @@ COUNT = sql("select count(*), max(seq) from spent")
 
 
 def proof(number: int, *, until: int = START + SPAN) -> Spend:
-    return Spend(number.to_bytes(16), until)
+    return Spend(number.to_bytes(16), until, made=START)
 
 
 async def spend(world: World, *numbers: int) -> list[bool]:

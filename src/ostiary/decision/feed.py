@@ -43,6 +43,10 @@ MAX_STOPS = 1000
 """Maximum number of messages with stops that a guard delivers at once."""
 MAX_STOPS_BYTES = 768 << 10
 """Maximum size of these messages together in bytes, below the server's default limit of a request."""
+HEARTBEAT_HEADER = "ostiary-heartbeat-ms"
+"""Header of the response with the stream: the interval of its heartbeats, in milliseconds."""
+HEAD_BYTES = 4064
+"""Number of bytes for the checkpoint in the file in which a guard keeps it; the SHA-256 of these bytes follows."""
 
 Id = Annotated[str, Meta(min_length=1, max_length=256)]
 Micros = Annotated[int, Meta(ge=0, le=1 << 53)]

@@ -2,7 +2,8 @@
 of the server's database.
 
     SPOOL_DIR/<resource>/<id>.stops   the signed messages of the feed that contain stops, one in each line
-    SPOOL_DIR/<resource>/<id>.head    the newest signed checkpoint of the ledger that this guard has received
+    SPOOL_DIR/<resource>/<id>.head    the newest signed checkpoint of the ledger that this guard has received, and
+                                      its SHA-256
 
 If the server has restored an older copy of its database, the checkpoint shows that entries are lost, and the messages
 show the lost stops (`ostiary recover`). Messages that announce a new key of the feed are stored as well, because the
@@ -21,10 +22,12 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from ostiary import ambient
 from ostiary.decision.feed import (
+    HEAD_BYTES,
     MAX_STOPS,
     MAX_STOPS_BYTES,
     AgentFact,
@@ -52,7 +55,6 @@ MAX_BYTES = 64 << 20
 """Maximum size of all stored messages together, in bytes; beyond that, the oldest are deleted."""
 SLACK_BYTES = 1 << 20
 """Bytes that may be appended before the file is rewritten without superseded lines."""
-HEAD_BYTES = 4096
 
 Subject = tuple[str, str]
 
@@ -60,6 +62,7 @@ Subject = tuple[str, str]
 @dataclass(frozen=True, slots=True)
 class _Kept:
     line: bytes
+    head: str
     history: str
     stops: dict[Subject, Fact]
     announced_at: int | None
@@ -68,7 +71,7 @@ class _Kept:
     @classmethod
     def of(cls, line: bytes, message: Message, *, history: str) -> _Kept:
         at = None if announced_keys(message) is None else message.at
-        return cls(line.removesuffix(b"\n") + b"\n", history, stops_in(message), at)
+        return cls(line.removesuffix(b"\n") + b"\n", message.head, history, stops_in(message), at)
 
 
 class KeptStops:
@@ -107,34 +110,53 @@ class KeptStops:
         """
         gone: list[tuple[Path, int]] = []
         newest = -1
-        for path in sorted(folder.glob("*.stops")):
-            with suppress(FileNotFoundError):
-                content = path.read_bytes()
-                self._kept += list(_parse(content))
-                head = path.with_suffix(".head")
-                if head.exists() and (at := head.stat().st_mtime_ns) > newest:
-                    newest = at
-                    self._note_head(head.read_bytes().rstrip(b"\0").decode("utf-8", "replace"))
-                lock = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:  # its guard lives
-                    os.close(lock)
-                else:
-                    gone.append((path, lock))
-        self._kept.sort(key=lambda kept: _at(kept.line))
-        self._head = os.open(folder / f"{self._name}.head", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._rewrite()
-        self._write_head()
-        for path, lock in gone:
-            path.unlink(missing_ok=True)
-            path.with_suffix(".head").unlink(missing_ok=True)
-            os.close(lock)
+        head_file = folder / f"{self._name}.head"
+        try:
+            for path in sorted(folder.glob("*.stops")):
+                with suppress(FileNotFoundError):
+                    self._kept += list(_parse(path.read_bytes()))
+                    head = path.with_suffix(".head")
+                    if head.exists() and (at := head.stat().st_mtime_ns) > newest:
+                        newest = at
+                        self._note_head(_parse_head(head.read_bytes()))
+                    lock = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+                    try:
+                        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    except BlockingIOError:  # its guard lives
+                        os.close(lock)
+                    else:
+                        gone.append((path, lock))
+            self._kept.sort(key=lambda kept: _at(kept.line))
+            self._note_heads_of_messages()
+            self._rewrite()
+            self._head = os.open(head_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._write_head()
+        except OSError:
+            head_file.unlink(missing_ok=True)
+            head_file.with_suffix(".stops").unlink(missing_ok=True)
+            self.close()
+            raise
+        else:
+            for path, _ in gone:
+                path.unlink(missing_ok=True)
+                path.with_suffix(".head").unlink(missing_ok=True)
+        finally:
+            for _, lock in gone:
+                os.close(lock)
+
+    def _note_heads_of_messages(self) -> None:
+        """Read the newest checkpoint from the stored messages, if the file of the checkpoint is damaged or older."""
+        is_lost = not self.head
+        for kept in self._kept:
+            history, size = unverified_place(kept.head)
+            if is_lost or (history == self.history and size > self.size):
+                self._note_head(kept.head)
 
     def _note_head(self, note: str) -> None:
         with suppress(Refused):
-            self.history, self.size = unverified_place(note)
-            self.head = note
+            place = unverified_place(note)
+            if note:
+                (self.history, self.size), self.head = place, note
 
     def keep(self, line: bytes, message: Message) -> None:
         """Store the stops and the checkpoint of `message`, whose signed text is `line`. A failed write is logged, and
@@ -170,7 +192,8 @@ class KeptStops:
 
     def _write_head(self) -> None:
         if self._head >= 0:
-            os.pwrite(self._head, self.head.encode().ljust(HEAD_BYTES, b"\0")[:HEAD_BYTES], 0)
+            content = self.head.encode().ljust(HEAD_BYTES, b"\0")[:HEAD_BYTES]
+            os.pwrite(self._head, content + sha256(content).digest(), 0)
 
     def _rewrite(self) -> None:
         """Delete superseded and expired stops, and write the other stops to a new file that replaces the old file."""
@@ -187,6 +210,7 @@ class KeptStops:
             partial.rename(path)
         except BaseException:
             os.close(file)
+            partial.unlink(missing_ok=True)
             raise
         if self._log >= 0:
             os.close(self._log)
@@ -243,11 +267,17 @@ class KeptStops:
         self._folder = None
 
 
+def _parse_head(content: bytes) -> str:
+    """Return the checkpoint in a file; empty if the file is damaged."""
+    head, digest = content[:HEAD_BYTES], content[HEAD_BYTES:]
+    return head.rstrip(b"\0").decode("utf-8", "replace") if sha256(head).digest() == digest else ""
+
+
 def _parse(content: bytes) -> Iterable[_Kept]:
     """Return the messages of a file; a damaged line is skipped."""
     for line in content.split(b"\n"):
         with suppress(Refused):
-            if line:
+            if line and line.isascii():
                 message = unverified_message(line)
                 yield _Kept.of(line, message, history=unverified_place(message.head)[0])
 

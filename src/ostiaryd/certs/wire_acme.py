@@ -30,6 +30,7 @@ from ostiaryd.certs.model.acme import (
     ALGORITHMS,
     KINDS,
     MEDIA_TYPE,
+    NONCE_LIFETIME,
     REASONS,
     AcmeAccount,
     AcmeRefused,
@@ -237,7 +238,7 @@ async def _verify(call: Call, *, brings_key: bool | None = False) -> flows.Signe
         key = jws.verify(jwk)
         ends = check_nonce(secret, jws.nonce, now=world.now())
         digest = sha256(b"acme nonce " + jws.nonce.encode()).digest()[:DIGEST_BYTES]
-        return flows.SignedRequest(key, account, Spend(digest, ends), jws.payload)
+        return flows.SignedRequest(key, account, Spend(digest, ends, ends - NONCE_LIFETIME), jws.payload)
     except Refused as refusal:
         if not (refusal.is_challenge or isinstance(refusal, Unavailable)):
             await _leave(call, refusal)

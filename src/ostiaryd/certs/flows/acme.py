@@ -169,6 +169,17 @@ def revoke_key(act: Act, kid: str) -> AcmeKey:
     return replace(key, revoked_at=act.now)
 
 
+def revoke_unused_keys(act: Act) -> int:
+    """Revoke every MAC key that has created no account; return the number of keys.
+
+    Called after a loss of history: in the lost part each of them may have been used or revoked.
+    """
+    unused = store.unused_keys(act.tx)
+    for kid in unused:
+        store.revoke_key(act.tx, kid)
+    return len(unused)
+
+
 def find_key(reader: Reader, kid: str) -> AcmeKey:
     """Return a MAC key by its id. Raises NotFound."""
     if (key := store.get_key(reader, kid)) is None:

@@ -31,6 +31,7 @@ _ADD_KEY = sql(
        values (:kid, :holder, :profile, :names, :sealed, :now, :expires_at)"""
 )
 _USE_KEY = sql("update acme_key set account = :account where kid = :kid and account is null")
+_UNUSED = sql("select kid from acme_key where account is null and revoked_at is null")
 _REVOKE_KEY = sql("update acme_key set revoked_at = :now where kid = :kid")
 
 _ACCOUNT_COLUMNS = "id, jkt, jwk, holder, kid, contacts, status, created_at"
@@ -133,6 +134,11 @@ def use_key(tx: Tx, kid: str, *, account: str) -> bool:
     """Record that a MAC key has created this account. Return False if the key has created an account before."""
     tx.touch("acme_key", kid)
     return tx.run(_USE_KEY, kid=kid, account=account) == 1
+
+
+def unused_keys(reader: Reader) -> list[str]:
+    """Return the ids of the MAC keys of all holders that have created no account and are not revoked."""
+    return [kid for (kid,) in reader.all(_UNUSED)]
 
 
 def revoke_key(tx: Tx, kid: str) -> None:

@@ -83,6 +83,10 @@ class Pin:
         """True if the database was found to contain the pinned head since it was opened or reconnected."""
         self.is_lost = False
         """True if the server is in recovery. The pin then keeps the head that is missing."""
+        self.lost_at = 0
+        """Time of the last detection of a loss or of the last recovery, in microseconds; 0 if there was none. A proof
+        or assertion that was made before this time may have been used in the lost part.
+        """
 
     def check(self, history: str, size: int, root: bytes, has: Callable[[Head], bool]) -> None:
         """Compare the head of the database with the pin, before the batch adds entries. Raises HistoryLost if the

@@ -172,6 +172,7 @@ async def check_history(world: World) -> None:
     """
     follow_recovery(world)
     reader = world.db.read()
+    world.pin.lost_at = max(world.pin.lost_at, store.lost_at(reader))
     if store.losses(reader):
         return
     pinned = world.pin.head
@@ -195,7 +196,7 @@ def check_after_loss(world: World, reader: Reader) -> None:
     """
     head = world.pin.head
     if head is not None and not store.losses(reader) and not store.has_head(reader, head):
-        world.pin.is_lost = True
+        world.pin.is_lost, world.pin.lost_at = True, world.now()
         world.keys.refuse_tokens()
 
 
@@ -215,7 +216,7 @@ def follow_recovery(world: World) -> bool:
     """
     is_new = not world.pin.is_lost or world.keys.refuses_tokens
     if is_new and store.losses(world.db.read()):
-        world.pin.is_lost = True
+        world.pin.is_lost, world.pin.lost_at = True, store.lost_at(world.db.read())
         load_keys(world.keys, world.db.read())
         log.error("the database lost a part of its history: in recovery until an operator runs `ostiary recover`")
     return world.pin.is_lost
@@ -256,7 +257,7 @@ async def lose_history(world: World, head: Head, *, source: str) -> None:
     token is accepted later. The pin keeps the missing head, so that a second restore of the same old copy is noticed
     too.
     """
-    was_lost, world.pin.is_lost = world.pin.is_lost, True
+    was_lost, world.pin.is_lost, world.pin.lost_at = world.pin.is_lost, True, world.now()
     if not was_lost:
         world.keys.refuse_tokens()
     losses = store.losses(world.db.read())

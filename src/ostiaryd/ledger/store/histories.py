@@ -22,6 +22,11 @@ _END_LOST = sql(
        select history, :now, :now from loss
        where history <> '' and history not in (select id from log_history) group by history"""
 )
+_LOST_AT = sql(
+    """select max(at) from (
+           select at from loss
+           union all select began_at as at from log_history where (select count(*) from log_history) > 1) as times"""
+)
 _DROP_LOSSES = sql("delete from loss")
 _REPLAYED = sql("select kind, subject, seen_at, source, at from replayed order by at, kind, subject")
 _PUT_REPLAYED = sql(
@@ -97,6 +102,12 @@ def losses(reader: Reader) -> list[Loss]:
         Loss(source, Head(b"", history, size, bytes.fromhex(root)), ours, at)
         for source, history, size, root, ours, at in rows
     ]
+
+
+def lost_at(reader: Reader) -> int:
+    """Return the time of the last detection of a loss or of the last recovery, in microseconds; 0 if there was none."""
+    row = reader.one(_LOST_AT)
+    return 0 if row is None or row[0] is None else int(row[0])
 
 
 def put_loss(tx: Tx, loss: Loss) -> None:

@@ -131,7 +131,8 @@ def authenticate_signed(
     if is_change:
         digest = bytes.fromhex(request.unverified_signature)[:DIGEST_BYTES]
         is_retry = act.again is not None
-        if not is_retry and not trust.is_first_use(act.tx, Spend(digest, request.signed_at + WINDOW + SECOND)):
+        spend = Spend(digest, request.signed_at + WINDOW + SECOND, request.signed_at)
+        if not is_retry and not trust.is_first_use(act.tx, spend):
             raise SignatureRefused("the request was sent before", hint="sign the request again")
     agent, task = find_live(act, key.agent, None)
     _check_exempt(act, agent.agent_id, agent.name, config)

@@ -151,7 +151,7 @@ async def survives(world: World) -> bool:
     """Mark a random proof as used, and return whether the database on the disk then contains it. If so, used proofs
     survive a restart.
     """
-    proof = Spend(world.random(DIGEST_BYTES), world.now() + SECOND)
+    proof = Spend(world.random(DIGEST_BYTES), world.now() + SECOND, world.now())
     await spend_at_once(world, proof)
     return await world.db.scan(lambda reader: store.is_spent(reader, proof.digest))
 

@@ -6,6 +6,7 @@ import msgspec
 
 from ostiary.authorization.claims import Confirmation
 from ostiary.protocol import dpop
+from ostiary.protocol.errors import Unavailable
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ledger.flows import Act
@@ -93,13 +94,26 @@ def check_possession(
     return Possession(proof.jkt, spend_of(proof), next_nonce)
 
 
+class MadeBeforeLoss(Unavailable):
+    """The assertion or proof was made before the server detected the loss of a part of its history, so it may have been
+    used in that part.
+    """
+
+    code = "recovery"
+
+    def __init__(self) -> None:
+        super().__init__("the assertion or proof was made before this server entered recovery", hint="make a new one")
+
+
 def spend(act: Act, assertion: Spend | None, proof: Spend | None = None) -> None:
     """Mark the assertion and the DPoP proof of a request as used.
 
-    Raises InvalidClient if the assertion, and InvalidProof if the DPoP proof, was used before.
+    Raises InvalidClient if the assertion, and InvalidProof if the DPoP proof, was used before, and MadeBeforeLoss.
     """
     if act.again is not None:  # the assertion was marked as used by this same request
         return
+    if any(one is not None and one.made <= act.tx.pin.lost_at for one in (assertion, proof)):
+        raise MadeBeforeLoss
     if assertion is not None and not store.spend(act.tx, assertion):
         raise InvalidClient("the client assertion was used before", hint="make a new assertion, with a new `jti`")
     if proof is not None and not store.spend(act.tx, proof):

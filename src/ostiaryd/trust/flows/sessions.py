@@ -28,6 +28,7 @@ from ostiaryd.ground.http.html import page_url
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
+from ostiaryd.trust import store
 from ostiaryd.trust.model import SECOND
 from ostiaryd.trust.model.sessions import (
     LOGIN_COOKIE,
@@ -38,7 +39,8 @@ from ostiaryd.trust.model.sessions import (
     describe_browser,
     parse_cookies,
 )
-from ostiaryd.trust.store import people
+from ostiaryd.trust.model.totp import STEP
+from ostiaryd.trust.store import clients, people
 
 T = TypeVar("T")
 COOKIE_BYTES = 32
@@ -204,14 +206,17 @@ def end_sessions_of_provider(act: Act, issuer: str, *, person: str | None = None
 
 
 def end_all_logins(act: Act) -> int:
-    """End every session, and delete every setup link and recovery code, of all persons; return the number of sessions.
+    """End every session, and delete every setup link and recovery code, of all persons; delete every unused join token
+    and initial access token. Return the number of sessions.
 
     Called after a loss of history: in the lost part each of them may have been ended or used.
     """
     sessions = people.live_sessions(act.tx)
     for id in sessions:
         people.end_session(act.tx, id)
-    people.drop_single_use(act.tx)
+    people.drop_single_use(act.tx, step=act.now // STEP)
+    store.drop_all_join_tokens(act.tx)
+    clients.drop_registration_tokens(act.tx)
     return len(sessions)
 
 

@@ -111,12 +111,13 @@ class Secret(NamedTuple):
 
 
 class Spend(NamedTuple):
-    """A proof or assertion that may be used once: its digest (128 bits), and the time, in microseconds, from which it
-    is refused as expired.
+    """A proof or assertion that may be used once: its digest (128 bits), the time from which it is refused as expired,
+    and the time at which it was made (both in microseconds).
     """
 
     digest: bytes
     until: int
+    made: int
 
 
 class Spent:
@@ -260,7 +261,7 @@ def check_assertion(
             f"the client assertion is valid only in {_seconds(ahead)}; the server accepts at most {AHEAD // SECOND} s",
             hint=CLOCK_HINT,
         )
-    return Assertion(subject, Spend(sha256(f"{subject}|{jti}".encode()).digest()[:DIGEST_BYTES], ends))
+    return Assertion(subject, Spend(sha256(f"{subject}|{jti}".encode()).digest()[:DIGEST_BYTES], ends, begins))
 
 
 CLOCK_HINT = "compare the clock of the client with the `Date` header of this response"
@@ -286,7 +287,7 @@ def _seconds(microseconds: int) -> str:
 
 def spend_of(proof: dpop.Proof) -> Spend:
     """Return the digest of a DPoP proof and its expiry, to mark the proof as used (RFC 9449 section 11.1)."""
-    return Spend(proof.digest[:DIGEST_BYTES], proof.iat + dpop.WINDOW + 1)
+    return Spend(proof.digest[:DIGEST_BYTES], proof.iat + dpop.WINDOW + 1, proof.iat)
 
 
 @lru_cache(maxsize=4096)

@@ -62,10 +62,11 @@ def check_challenge(secret: bytes, ceremony: Ceremony, browser: str, unverified:
     head, tag = unverified[: 8 + _NONCE], unverified[8 + _NONCE :]
     if not hmac.compare_digest(tag, _tag(secret, ceremony, browser, head)):
         raise PasskeyRefused("the page was made for another browser")
-    until = int.from_bytes(head[:8]) + CHALLENGE_LIFETIME
+    made = int.from_bytes(head[:8])
+    until = made + CHALLENGE_LIFETIME
     if now >= until:
         raise PasskeyRefused("the page has expired")
-    return Spend(sha256(b"challenge" + unverified).digest()[:DIGEST_BYTES], until)
+    return Spend(sha256(b"challenge" + unverified).digest()[:DIGEST_BYTES], until, made)
 
 
 def _tag(secret: bytes, ceremony: Ceremony, browser: str, head: bytes) -> bytes:

@@ -184,7 +184,7 @@ def check_response(
     if assertion.name_format == TRANSIENT or not 0 < len(assertion.name_id) <= MAX_WORD:
         raise _refused("the assertion has no persistent `NameID`")
     digest = sha256(f"{provider.issuer}|{assertion.id}".encode()).digest()[:DIGEST_BYTES]
-    return _identify(assertion, provider), Spend(digest, attempt.began_at + ATTEMPT_LIFETIME + LEEWAY)
+    return _identify(assertion, provider), Spend(digest, attempt.began_at + ATTEMPT_LIFETIME + LEEWAY, attempt.began_at)
 
 
 def _confirms(one: SubjectConfirmation, attempt: Attempt, *, acs: str, now: int) -> bool:

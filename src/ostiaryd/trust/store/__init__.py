@@ -25,6 +25,7 @@ _USE_JOIN = sql(
        where digest = :digest and used_at is null and expires_at > :now returning agent"""
 )
 _DROP_JOIN = sql("delete from join_token where agent = :agent and used_at is null")
+_DROP_ALL_JOIN = sql("delete from join_token where used_at is null")
 _PRUNE_JOIN = sql("delete from join_token where expires_at <= :before")
 _EXEMPTION = sql("select since from bearer_exemption where agent = :agent and resource = :resource", steady=True)
 _EXEMPT_AT = sql("select agent from bearer_exemption where resource = :resource order by agent")
@@ -85,7 +86,7 @@ _DROP_ENDED_PEP_KEYS = sql("delete from pep_key where pep = :pep and expires_at 
 
 
 def spend(tx: Tx, one: Spend) -> bool:
-    """Store a proof as used; return false if it was stored before.
+    """Store a proof as used; return false if it was stored before, or may have been in a lost part of the history.
 
     Lookups use a set in memory; the database has only a log of used proofs, because an index by digest would cost a
     database page for each proof.
@@ -95,7 +96,7 @@ def spend(tx: Tx, one: Spend) -> bool:
         while rows := tx.all(_SPENT_SINCE, seq=spent.seq):
             spent.add_rows(rows)
         spent.read_in = tx
-    if one.digest in spent:
+    if one.digest in spent or one.made <= tx.pin.lost_at:
         return False
     spent.add(one.digest, one.until)
     tx.defer(_write_spent, one)
@@ -106,7 +107,7 @@ def _write_spent(tx: Tx, spends: list[Spend]) -> None:
     spent = tx.keep(Spent)
     spent.forget(now=tx.now)
     spent.read_in = None
-    tx.many(_ADD_SPENT, [(seq, *one) for seq, one in enumerate(spends, spent.seq + 1)])
+    tx.many(_ADD_SPENT, [(seq, one.digest, one.until) for seq, one in enumerate(spends, spent.seq + 1)])
 
 
 def agent_keys(reader: Reader, agent: str, *, now: int) -> list[tuple[str, int | None]]:
@@ -144,6 +145,11 @@ def use_join_token(tx: Tx, digest: bytes) -> str | None:
 def drop_join_tokens(tx: Tx, agent: str) -> int:
     """Delete the unused join tokens of an agent; return their number."""
     return tx.run(_DROP_JOIN, agent=agent)
+
+
+def drop_all_join_tokens(tx: Tx) -> None:
+    """Delete the unused join tokens of all agents."""
+    tx.run(_DROP_ALL_JOIN)
 
 
 def prune_join_tokens(tx: Tx, *, before: int) -> int:

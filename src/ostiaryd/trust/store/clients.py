@@ -50,6 +50,7 @@ _USE_TOKEN = sql(
        where digest = :digest and expires_at > :now and uses_left > 0 returning id"""
 )
 _COUNT_TOKENS = sql("select count(*) from registration_token")
+_DROP_TOKENS = sql("delete from registration_token")
 _PRUNE_TOKENS = sql("delete from registration_token where expires_at <= :now or uses_left = 0")
 
 
@@ -116,6 +117,11 @@ def unused(reader: Reader, *, before: int, pending_before: int, limit: int) -> l
     """
     rows = reader.all(_UNUSED, before=before, pending_before=pending_before, limit=limit)
     return [client_id for (client_id,) in rows]
+
+
+def drop_registration_tokens(tx: Tx) -> None:
+    """Delete every initial access token."""
+    tx.run(_DROP_TOKENS)
 
 
 def add_registration_token(tx: Tx, digest: str, *, id: str, expires_at: int, uses: int) -> None:

@@ -71,6 +71,7 @@ _SET_TOTP = sql(
        set sealed = excluded.sealed, set_at = excluded.set_at, last_step = excluded.last_step"""
 )
 _USE_TOTP = sql("update person_totp set last_step = :step where person = :person and last_step < :step")
+_USE_ALL_TOTP = sql("update person_totp set last_step = :step where last_step < :step")
 _DROP_TOTP = sql("delete from person_totp where person = :person")
 
 _PASSKEY = """select c.id, c.person, c.name, c.public_key, c.sign_count, c.transports, c.added_at, c.used_at
@@ -370,11 +371,14 @@ def drop_setup_links(tx: Tx, person: str) -> None:
     tx.run(_DROP_LINKS, person=person)
 
 
-def drop_single_use(tx: Tx) -> None:
-    """Delete the setup links and recovery codes of all persons."""
+def drop_single_use(tx: Tx, *, step: int) -> None:
+    """Delete the setup links and recovery codes of all persons, and mark the codes of authenticator apps until the time
+    step `step` as used.
+    """
     for (person,) in tx.all(_DROP_ALL_LINKS):
         tx.touch("setup_link", person)
     tx.run(_DROP_ALL_RECOVERY)
+    tx.run(_USE_ALL_TOTP, step=step)
 
 
 def failures(reader: Reader, slot: str) -> Failures:
