@@ -16,7 +16,7 @@ from harness.live_server import MAX_AGE_S, URI, ServerFixture, authenticate, is_
 from harness.patience import eventually
 from ostiary.agent import Agent
 from ostiary.guard import Guard
-from ostiary.guard.feed import FeedStale
+from ostiary.guard.knowledge import FeedStale
 
 
 def test_a_revocation_is_in_force_at_the_guard_and_who_revoked_is_told(
