@@ -42,7 +42,7 @@ log = logging.getLogger("ostiary.agent")
 
 
 class AsyncAgent(Identity):
-    """An agent for asynchronous code. Tasks may share it."""
+    """An agent for asynchronous code. Several asyncio tasks may share one object."""
 
     def __init__(self, credential: Credential, *, url: str | None = None, **clock: Any) -> None:
         super().__init__(credential, url=url, **clock)

@@ -241,7 +241,8 @@ def _check_unchanged(place: Place, servers: Sequence[Server], paper: Paper) -> N
         problem = f"`{place.resource(server)}` was registered with another command"
         if stored_mode(place.mode(server)) != "watch":
             raise Usage(
-                problem, hint=f"another agent? --agent NAME; else: ostiary enforce {place.resource(server)} --off"
+                problem,
+                hint=f"for another agent, use --agent NAME; otherwise: ostiary enforce {place.resource(server)} --off",
             )
         paper.alarm(f"{problem}; --refresh registers the present command")
 

@@ -144,7 +144,7 @@ GrpcMethod = Callable[[GrpcCall], AsyncGenerator[bytes, None]]
 
 
 class GrpcCalls(Buckets):
-    """Rate limit of one user for calls."""
+    """Rate limit on the calls of one user."""
 
     burst, per_second = 10_000, 500
 

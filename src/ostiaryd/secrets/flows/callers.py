@@ -218,9 +218,9 @@ def authorize(
     RemotePoliciesNeeded.
     """
     _check_restrictions(act, caller, action)
-    seen = tuple((f"request_{name}", value) for name, value in request.items())
+    members = tuple((f"request_{name}", value) for name, value in request.items())
     if bounds := [details for details in (caller.task.bounds, caller.details) if details]:
-        arguments: dict[str, object] = {**dict(seen), "path": f"{mount}/{path}"}
+        arguments: dict[str, object] = {**dict(members), "path": f"{mount}/{path}"}
         if token_scopes is not None:
             arguments["scopes"] = sorted(token_scopes)
         if not all(permits(one, resource_uri=config.api, tool=action, arguments=arguments) for one in bounds):
@@ -241,7 +241,7 @@ def authorize(
             chain=caller.task.chain,
             person=caller.task.person,
             acr=caller.acr,
-            request=seen,
+            request=members,
             token_scopes=token_scopes,
         )
     except Forbidden as refusal:
