@@ -209,10 +209,16 @@ class Memory:
         """Return the concatenated hashes of the words of a phrase."""
         return b"".join([hashed(self.key, word) for word in phrase])
 
+    def is_marked(self, phrase: bytes) -> bool:
+        """Return whether the memory may have the first word of a phrase; always true for a memory without marks."""
+        marks = self.marks
+        return not marks or bool(marks[phrase[0] | phrase[1] >> 3 << 8] >> (phrase[1] & 7) & 1)
+
     def find(self, phrase: bytes, kind: int = ALL_KINDS, *, least: int = Origin.OUTSIDE) -> Origin:
         """Return the most trusted origin of a phrase (concatenated hashes) for the kind of argument `kind` (a
         bit); NOWHERE if the origin is less trusted than `least`.
         """
+        # as in `is_marked`, without a call for each lookup
         if not phrase or (self.marks and not self.marks[phrase[0] | phrase[1] >> 3 << 8] >> (phrase[1] & 7) & 1):
             return _NOWHERE
         for part in self.parts:
@@ -226,10 +232,10 @@ class Memory:
         """Return the most trusted origin of a phrase, given as words. The search stops at the first word
         without a mark.
         """
-        phrase, marks = b"", self.marks
+        phrase = b""
         for word in phrase_words:
             one = hashed(self.key, word)
-            if marks and not marks[one[0] | one[1] >> 3 << 8] >> (one[1] & 7) & 1:
+            if not self.is_marked(one):
                 return _NOWHERE
             phrase += one
         return self.find(phrase, kind)

@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from functools import cache
+from functools import cache, partial
 from itertools import chain, islice
 from typing import Any
 
@@ -119,7 +119,7 @@ def observe_output(
     kinds, scribe = _endorsed(memory, uid, tool, arguments), Scribe(memory.key)
     call_words, layout = _call_words(scribe, tool, arguments), layout_of(output) if isinstance(output, str) else None
     opened = layout.value if layout is not None and layout.is_escaped else output
-    stated = cache(lambda text: memory.find(scribe.phrase(text), least=Origin.ENDORSED))
+    stated = cache(partial(_stated, memory, scribe))
     if kinds:
         observed_texts = [(Origin.ENDORSED, kinds, text) for text in _texts(opened)]
     elif tool.is_outside:
@@ -439,6 +439,16 @@ def _collect_records(value: object, stated: Stated, is_linked: bool, depth: int,
             _collect_records(_opened(item), stated, is_linked or is_named, depth - 1, collected)
     else:
         collected += [(origin, ALL_KINDS, text) for text in leaves(value)]
+
+
+def _stated(memory: Memory, scribe: Scribe, text: str) -> Origin:
+    """Return the origin of a text that the person stated, owns or endorsed; otherwise NOWHERE. If the first word has no
+    mark, the rest is not read.
+    """
+    first = next(iter(text.split(None, 1)), "")
+    if first.isalpha() and first.isascii() and not memory.is_marked(scribe.word(first.lower())):
+        return Origin.NOWHERE
+    return memory.find(scribe.phrase(text), least=Origin.ENDORSED)
 
 
 def _names(record: Mapping[str, Any]) -> Iterator[str]:

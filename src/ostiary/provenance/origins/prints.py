@@ -31,7 +31,8 @@ MAX_FIELD = 64
 _ALNUM = re.compile(r"[^\W_]")
 _DIGITS = re.compile(r"\d")
 _OPENING = "(\"'[{*_<“„«"
-_CLOSING = frozenset(".,;:!?")
+_ENDING = ".,;:!?"
+_CLOSING = frozenset(_ENDING)
 
 
 def source_prints(scribe: Scribe, texts: Iterable[str], fields: Iterable[str] = (), *, room: int) -> list[int]:
@@ -60,6 +61,8 @@ def source_prints(scribe: Scribe, texts: Iterable[str], fields: Iterable[str] = 
             else:
                 runs.append(scribe.phrase(reading))
     for field in fields:
+        if sum(map(str.isalpha, field[:MAX_FIELD].split())) >= SPAN:
+            continue  # each of them is a word, so the field is no fact
         phrase = scribe.words(field[:MAX_FIELD])
         if 1 < len(phrase) < SPAN or _is_name(phrase):
             facts[crc32(scribe.phrase(field[:MAX_FIELD]))] = None
@@ -146,6 +149,11 @@ def _is_tagged(run: str) -> bool:
     return "<" in run and sum(map(bool, map(_ALNUM.search, run.replace(">", "<").split("<")))) > 2
 
 
+def _is_simple(run: str) -> bool:
+    """Return whether a run of characters is one word, whatever is beside it: ASCII letters alone, or digits alone."""
+    return run.isascii() and (run.isalpha() or run.isdigit())
+
+
 def _named_pairs(scribe: Scribe, text: str) -> Iterator[int]:
     """Yield the checksums of two neighbouring words that each begin with a capital letter or a digit, at
     least one with a letter.
@@ -156,7 +164,9 @@ def _named_pairs(scribe: Scribe, text: str) -> Iterator[int]:
         begins = one.lstrip(_OPENING)[:1], two.lstrip(_OPENING)[:1]
         if not all(first.isupper() or first.isdigit() for first in begins) or not any(map(str.isupper, begins)):
             continue
-        if not _is_tagged(one) and not _is_tagged(two):
+        if _is_simple(one) and _is_simple(bare := two.rstrip(_ENDING)):
+            yield crc32(scribe.word(one.lower()) + scribe.word(bare.lower()))
+        elif not _is_tagged(one) and not _is_tagged(two):
             hashes = scribe.hashes(scribe.words(f"{one} {two}"))
             if len(hashes) == 2:
                 yield crc32(b"".join(hashes))

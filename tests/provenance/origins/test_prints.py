@@ -1,0 +1,87 @@
+"""Fingerprints of content: each shortcut of the reader finds the same phrases as a reader of the whole text."""
+
+from __future__ import annotations
+
+from zlib import crc32
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ostiary.authorization.catalogue import Effect, Tool
+from ostiary.provenance.intent import Intent
+from ostiary.provenance.origins import Memory, Origin, observe_output, remember, with_marks
+from ostiary.provenance.origins.prints import SPAN, is_telling, source_prints
+from ostiary.provenance.origins.scribe import Scribe
+
+KEY = bytes(range(32))
+RUNS = (
+    "Ann",
+    "Lee,",
+    "Zoë",
+    "II",
+    "Invoice",
+    "12",
+    "12.",
+    "DE89",
+    "3704",
+    "0440",
+    "(Bob)",
+    "Al-Din",
+    "X;",
+    "4111",
+    "K",
+)
+CONTACTS = Tool(name="contacts", effect=Effect.READ, open_world=False)
+ROOM = 1000
+
+
+def checksum(scribe: Scribe, text: str) -> int:
+    return crc32(scribe.phrase(text))
+
+
+@given(one=st.sampled_from(RUNS), two=st.sampled_from(RUNS))
+def test_two_neighbours_that_look_like_names_have_the_fingerprint_of_a_text_with_both_alone(one: str, two: str) -> None:
+    scribe = Scribe(KEY)
+    alone = scribe.words(f"{one} {two}")
+    is_pair = len(alone) == 2 and one[-1] not in ".,;:!?" and any(run.lstrip("(")[0].isupper() for run in (one, two))
+    beside = f"so it is said about {one} {two} in all of the other towns"
+    assert not is_pair or checksum(scribe, f"{one} {two}") in source_prints(scribe, [beside], room=ROOM)
+
+
+@given(count=st.integers(2, SPAN - 1), rest=st.sampled_from(["", " -", " , ;", " . . ."]))
+def test_a_field_of_a_few_words_is_a_fact_whatever_signs_are_beside_the_words(count: int, rest: str) -> None:
+    scribe = Scribe(KEY)
+    field = " ".join(["blue", "boat", "with", "sails"][:count]) + rest
+    assert checksum(scribe, field) in source_prints(scribe, ["a text"], [field], room=ROOM)
+
+
+def test_a_field_of_many_words_is_no_fact() -> None:
+    scribe = Scribe(KEY)
+    field = "blue boat with white sails"
+    assert checksum(scribe, field) not in source_prints(scribe, ["a text"], [field], room=ROOM)
+
+
+@pytest.mark.parametrize("word", ["ada@home.example", "https://a.example", "12345", "2291"])
+def test_a_word_that_tells_is_found_in_any_text(word: str) -> None:
+    scribe = Scribe(KEY)
+    assert is_telling(word)
+    assert checksum(scribe, word) in source_prints(scribe, [f"it is {word} and no other one than this"], room=ROOM)
+
+
+@pytest.mark.parametrize("word", ["2026", "123", "@ada", "word"])
+def test_a_word_that_many_texts_have_tells_nothing(word: str) -> None:
+    assert not is_telling(word)
+
+
+@pytest.mark.parametrize("has_marks", [True, False])
+@pytest.mark.parametrize("name", ["Ann Lee", "ann-lee", "Zoë", "7 Elm Street", "#boats", "(Ann) Lee"])
+def test_a_record_with_a_name_that_the_person_said_counts_as_named(name: str, has_marks: bool) -> None:
+    begun = remember(KEY, Intent(words=f"Write to {name} about the boat"))
+    memory: Memory = with_marks(begun) if has_marks else begun
+    output = [{"name": name, "room": "r-41"}, {"name": "Carl", "room": "r-42"}]
+    parts = observe_output(memory, "crm/contacts", CONTACTS, {}, output)
+    records = b"".join(part.words for part in parts if part.origin == Origin.RECORD)
+    scribe = Scribe(KEY)
+    assert scribe.phrase("r-41") in records
+    assert scribe.phrase("r-42") not in records
