@@ -10,10 +10,11 @@ import pytest
 
 from harness.clock import Clock
 from harness.registry_fixtures import newest_entry
+from ostiaryd.app import build_app
 from ostiaryd.ground.database.statement import Sql
 from ostiaryd.ground.world import World
 from ostiaryd.secrets.model.keyvalue import MAX_CUSTOM, MAX_VALUE, MAX_VERSIONS
-from tests.secrets.vault_fixtures import VaultAgent, permit_all
+from tests.secrets.vault_fixtures import HOME, VaultAgent, permit_all
 
 PATH = "agents/bot/db"
 
@@ -62,6 +63,36 @@ async def test_a_repeated_read_asks_the_database_for_nothing(
     assert await bot.read(PATH) == {"a": 2}
     assert await bot.status("DELETE", f"secret/metadata/{PATH}") == 204
     assert await bot.status("GET", f"secret/data/{PATH}") == 404
+
+
+async def test_the_connection_of_an_authenticated_caller_counts_as_proven(world: World, bot: VaultAgent) -> None:
+    """Its connection then needs no place among those of unauthenticated callers."""
+    await write(bot, {"a": 1})
+    proven = list[bool]()
+    router = build_app(world).router
+
+    async def status_of(path: str, token: str) -> int:
+        target = router.find_target("GET", f"/v1/{path}".encode())
+        assert target is not None
+        headers = [(b"x-vault-token", token.encode())]
+        answer, _ = await target.endpoint.answer(
+            "GET",
+            target.path,
+            params=target.params,
+            query="",
+            headers=headers,
+            body=b"",
+            address=HOME,
+            note_proven=proven.append,
+        )
+        return answer.status
+
+    assert await status_of("sys/health", bot.token) == 200
+    assert await status_of(f"secret/data/{PATH}", "hvs.unknown") == 403
+    assert await status_of(f"secret/data/{PATH}/other", bot.token) == 404
+    assert proven == []
+    assert await status_of(f"secret/data/{PATH}", bot.token) == 200
+    assert proven == [False]
 
 
 async def test_a_deleted_version_returns_and_a_destroyed_one_does_not(bot: VaultAgent) -> None:

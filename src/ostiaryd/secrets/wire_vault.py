@@ -399,10 +399,12 @@ async def _act(call: Call, action: str, run: Callable[[Act, flows.VaultCaller], 
         answer = run(act, caller)
         return answer if seconds is None or answer.status != 200 else _wrap(call, act, caller, answer, seconds)
 
-    return await act_with_answers(
+    answer = await act_with_answers(
         call.world,
         lambda again: act(call.world, action, flow, request=call.request_id, again=again, network=call.network),
     )
+    call.is_proven = True
+    return answer
 
 
 # --- the request

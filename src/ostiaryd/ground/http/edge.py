@@ -118,6 +118,8 @@ class Call(msgspec.Struct):
     """Cached value of `by_name`."""
     is_privileged: bool = False
     """True if the caller has authenticated as an administrator or a person."""
+    is_proven: bool = False
+    """True if the wire function has authenticated the caller itself, on a route that also answers other callers."""
 
     def header(self, name: bytes, *, twice: type[Refused] = Malformed) -> str | None:
         """Return the only value of a header; None without the header. If the header occurs more than once, raise
@@ -443,7 +445,7 @@ class Endpoint:
             failure = storage_failure(error)
             world.db.is_suspect |= isinstance(failure, DamagedDatabase)
             answer = self._render(failure or Failed())
-        if self.proves and answer.status < 400 and note_proven is not None:
+        if (self.proves or call.is_proven) and answer.status < 400 and note_proven is not None:
             note_proven(call.is_privileged)
         return self._finish(call, answer)
 

@@ -191,12 +191,13 @@ def _named_secrets(policies: Policies) -> list[str]:
 
 
 class Handed(NamedTuple):
-    """The context of an issuance or a delegation: the person, the extent, and the chain. `encoded` is `context` in the
-    JSON form of Cedar, without the time and the risk.
+    """The context of an issuance or a delegation: the person, the extent, and the chain. `members` are the members of
+    `context` in the JSON form of Cedar, without the time and the risk; `encoded` is the object of these members.
     """
 
     context: Record
-    encoded: dict[str, msgspec.Raw]
+    members: dict[str, msgspec.Raw]
+    encoded: msgspec.Raw
     chain: Chain
 
 
@@ -215,7 +216,12 @@ def _handed(
     context: Record = {"subject": person or first, "task": task, "scopes": frozenset[object](scopes), **dict(more)}
     if classes is not None:
         context["datatypes"] = frozenset[object](classes)
-    return Handed(context | chain.context, {**encode_record(context), **chain.encoded}, chain)
+    return _hand_over(context, chain)
+
+
+def _hand_over(context: Record, chain: Chain) -> Handed:
+    members = {**encode_record(context), **chain.encoded}
+    return Handed(context | chain.context, members, encode_context(members), chain)
 
 
 @lru_cache(maxsize=4096)
@@ -237,7 +243,7 @@ def _handed_certificate(
         "key_type": key_type,
         "lifetime": lifetime_s,
     }
-    return Handed(context | chain.context, {**encode_record(context), **chain.encoded}, chain)
+    return _hand_over(context, chain)
 
 
 def _classes(details: Sequence[ToolDetail]) -> frozenset[str] | None:
@@ -290,7 +296,7 @@ def _judge(
         principal=principal[1],
         action=action.id,
         resource=resource[1],
-        context=encode_context({**handed.encoded, **encode_record(risk)}),
+        context=encode_context({**handed.members, **encode_record(risk)}) if risk else handed.encoded,
     )
     keep_facts(act, act.entry, [posed], at=remote.at)
     entities = Overlay(policies.known, principal[0], resource[0], *chain.behind)

@@ -150,8 +150,13 @@ def caller_of(act: Act, token: VaultToken, holding: Holding) -> VaultCaller:
 
 def has_expired(act: Act, token: VaultToken) -> bool:
     """Return whether a token or a token above it has expired, or has no uses left."""
-    above = [store.get_by_accessor(act.tx, accessor) for accessor in token.options.above]
-    return token.uses_left < 0 or any(one is None or act.now >= one.expires_at for one in (token, *above))
+    if token.uses_left < 0 or act.now >= token.expires_at:
+        return True
+    for accessor in token.options.above:
+        above = store.get_by_accessor(act.tx, accessor)
+        if above is None or act.now >= above.expires_at:
+            return True
+    return False
 
 
 def _authenticate_access(act: Act, request: trust.Request, *, config: Config) -> VaultCaller:
