@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from typing import Any
 
 import pytest
 
+from harness.call_counts import count_calls
 from harness.clock import Clock
 from harness.registry_fixtures import newest_entry
 from ostiaryd.app import build_app
 from ostiaryd.ground.database.statement import Sql
+from ostiaryd.ground.http.router import SegmentRouter
 from ostiaryd.ground.world import World
 from ostiaryd.secrets.model.keyvalue import MAX_CUSTOM, MAX_VALUE, MAX_VERSIONS
 from tests.secrets.vault_fixtures import HOME, VaultAgent, permit_all
 
 PATH = "agents/bot/db"
+AT_ONCE = 16
+MOST_CALLS_OF_A_READ, MOST_CALLS_OF_AN_ENCRYPTION, MOST_CALLS_OF_A_COMMIT = 490, 555, 1100
+
+
+async def answer(router: SegmentRouter, method: str, path: str, token: str, *, body: bytes = b"", **more: Any) -> int:
+    """Send a request to its endpoint without ASGI, as a connection does, and return the status of the response."""
+    target = router.find_target(method, f"/v1/{path}".encode())
+    assert target is not None
+    reply, _ = await target.endpoint.answer(
+        method,
+        target.path,
+        params=target.params,
+        query=target.query,
+        headers=[(b"x-vault-token", token.encode()), (b"content-type", b"application/json")],
+        body=body,
+        address=HOME,
+        **more,
+    )
+    return reply.status
 
 
 async def write(bot: VaultAgent, value: Any, *, path: str = PATH, **options: Any) -> int:
@@ -68,31 +90,40 @@ async def test_a_repeated_read_asks_the_database_for_nothing(
 async def test_the_connection_of_an_authenticated_caller_counts_as_proven(world: World, bot: VaultAgent) -> None:
     """Its connection then needs no place among those of unauthenticated callers."""
     await write(bot, {"a": 1})
-    proven = list[bool]()
-    router = build_app(world).router
-
-    async def status_of(path: str, token: str) -> int:
-        target = router.find_target("GET", f"/v1/{path}".encode())
-        assert target is not None
-        headers = [(b"x-vault-token", token.encode())]
-        answer, _ = await target.endpoint.answer(
-            "GET",
-            target.path,
-            params=target.params,
-            query="",
-            headers=headers,
-            body=b"",
-            address=HOME,
-            note_proven=proven.append,
-        )
-        return answer.status
-
-    assert await status_of("sys/health", bot.token) == 200
-    assert await status_of(f"secret/data/{PATH}", "hvs.unknown") == 403
-    assert await status_of(f"secret/data/{PATH}/other", bot.token) == 404
+    proven, router = list[bool](), build_app(world).router
+    assert await answer(router, "GET", "sys/health", bot.token, note_proven=proven.append) == 200
+    assert await answer(router, "GET", f"secret/data/{PATH}", "hvs.unknown", note_proven=proven.append) == 403
+    assert await answer(router, "GET", f"secret/data/{PATH}/other", bot.token, note_proven=proven.append) == 404
     assert proven == []
-    assert await status_of(f"secret/data/{PATH}", bot.token) == 200
+    assert await answer(router, "GET", f"secret/data/{PATH}", bot.token, note_proven=proven.append) == 200
     assert proven == [False]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "most"),
+    [
+        ("GET", f"secret/data/{PATH}", b"", MOST_CALLS_OF_A_READ),
+        ("POST", "transit/encrypt/counted", b'{"plaintext": "cGxhaW4="}', MOST_CALLS_OF_AN_ENCRYPTION),
+    ],
+)
+async def test_the_calls_for_each_use_are_bounded(
+    world: World, bot: VaultAgent, method: str, path: str, body: bytes, most: int
+) -> None:
+    """Calls of functions, built-in ones included, with several requests at once."""
+    if world.writer._begin_now is None:
+        pytest.skip("the jobs run in the thread of the writer")
+    await permit_all(world)
+    await write(bot, {"a": 1})
+    assert await bot.status("POST", "transit/keys/counted", {}) == 200
+    router = build_app(world).router
+    for _ in range(2):
+        assert await answer(router, method, path, bot.token, body=body) == 200
+    with count_calls() as calls:
+        answers = await asyncio.gather(*(answer(router, method, path, bot.token, body=body) for _ in range(AT_ONCE)))
+    assert answers == [200] * AT_ONCE
+    commits = calls["Ed25519PrivateKey.sign"]
+    assert 1 <= commits <= AT_ONCE, "a commit signs the head of the ledger once; a slow machine makes more of them"
+    assert calls.total() <= most * AT_ONCE + MOST_CALLS_OF_A_COMMIT * commits
 
 
 async def test_a_deleted_version_returns_and_a_destroyed_one_does_not(bot: VaultAgent) -> None:
