@@ -36,6 +36,15 @@ async def test_processes_on_one_database_know_what_the_others_have_used(world: W
         assert world.db.read().one(COUNT) == (6, 6)
 
 
+async def test_a_process_that_has_used_nothing_itself_knows_each_proof_of_the_others(
+    world: World, clock: Clock
+) -> None:
+    async with open_world(world.config, now=clock) as other:
+        for number in (1, 2, 3):
+            assert await spend(other, number) == [True]
+            assert await spend(world, number) == [False]
+
+
 async def test_what_a_batch_has_used_that_failed_stays_used_and_the_numbers_have_no_gap(
     world: World, clock: Clock
 ) -> None:
