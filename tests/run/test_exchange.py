@@ -92,8 +92,12 @@ UNUSUAL = {
     "UTF-16": answer().decode().encode("utf-16"),
     "beside structured content": answer().replace(b'"content"', b'"structuredContent":{"result":"ok"},"content"'),
     "an error too": answer(more=b',"error":{"code":1,"message":"SECRET"}').replace(b'"SECRET"}]', b'"ok"}]'),
-    "in structured content": answer().replace(b'"content"', b'"structuredContent":["SECRET"],"content"'),
-    "the name of a member": answer().replace(b'"content"', b'"structuredContent":{"a SECRET":1},"content"'),
+    "in structured content": answer()
+    .replace(b"SECRET", b"ok")
+    .replace(b'"content"', b'"structuredContent":["SECRET"],"content"'),
+    "the name of a member": answer()
+    .replace(b"SECRET", b"1")
+    .replace(b'"content"', b'"structuredContent":{"a SECRET":1},"content"'),
     "two values": b'{"jsonrpc":"2.0","method":"notifications/progress"}' + answer(),
 }
 

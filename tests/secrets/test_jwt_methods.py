@@ -68,7 +68,7 @@ async def method_of(bot: VaultAgent, *keys: jose.PrivateKey, role: dict[str, Any
     await done(bot, "POST", "auth/ci/role/deploy", settings)
 
 
-async def log_in(bot: VaultAgent, jwt: str, *, role: str = "deploy", **more: Any) -> VaultAgent:
+async def log_in(bot: VaultAgent, jwt: str, *, role: str | None = "deploy", **more: Any) -> VaultAgent:
     worker = VaultAgent(bot.client, bot.name)
     answer = await done(worker, "POST", "auth/ci/login", {"jwt": jwt, "role": role}, **more)
     worker.token = answer["auth"]["client_token"]
@@ -137,6 +137,7 @@ async def test_each_key_verifies_with_its_algorithms_that_the_configuration_perm
     await method_of(bot, *keys, default_role="deploy")
     for key in keys:
         await log_in(bot, token_of(world, key), role="")
+        await log_in(bot, token_of(world, key), role=None)
     await method_of(bot, *keys, jwt_supported_algs="ES256,EdDSA")
     await log_in(bot, token_of(world, keys[1]))
     assert "jwt_supported_algs" in await refusal_of(bot, token_of(world, keys[2]))

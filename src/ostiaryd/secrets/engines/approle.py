@@ -94,19 +94,19 @@ def find_operation(mount: str, rest: str, request: VaultRequest) -> CallerOperat
         case VaultMethod.DELETE, True, "":
             return CallerOperation(SecretAction.DELETE, path, "delete", partial(_delete, mount, name))
         case VaultMethod.WRITE, True, "":
-            run = partial(_put, mount, name, request.read_body(_Role, has_nulls=False))
+            run = partial(_put, mount, name, request.read_body(_Role))
             return CallerOperation(SecretAction.WRITE, path, "write", run, partial(flows.has_role, mount, name))
         case VaultMethod.WRITE, True, "role-id":
-            role_id = request.read_body(_RoleId, has_nulls=False).role_id
+            role_id = request.read_body(_RoleId).role_id
             return CallerOperation(SecretAction.WRITE, path, "write", partial(_put_role_id, mount, name, role_id))
         case VaultMethod.WRITE, True, "secret-id" | "custom-secret-id":
-            body = request.read_body(_NewSecretId, has_nulls=False)
+            body = request.read_body(_NewSecretId)
             if (member == "custom-secret-id") != bool(body.secret_id):
                 raise Invalid("`secret_id` is required for custom-secret-id, and not allowed for secret-id")
             return CallerOperation(SecretAction.WRITE, path, "generate", partial(_generate, mount, name, body))
         case VaultMethod.WRITE | VaultMethod.DELETE, True, _ if member in _ON_SECRET_ID:
             is_accessor, is_lookup = _ON_SECRET_ID[member]
-            named = request.read_body(_SecretIdName, has_nulls=False)
+            named = request.read_body(_SecretIdName)
             text = named.secret_id_accessor if is_accessor else named.secret_id
             run = partial(_use_secret_id, mount, name, text, is_accessor=is_accessor, is_lookup=is_lookup)
             action = SecretAction.READ if is_lookup else SecretAction.DELETE

@@ -59,7 +59,7 @@ class _Role(RoleBody):
 
 def _parse_config(request: VaultRequest, private: Collection[str]) -> JwtConfig:
     refuse_members(request.body, dict.fromkeys(_OIDC_CONFIG, _BROWSER))
-    members = asdict(request.read_body(_Config, has_nulls=False))
+    members = asdict(request.read_body(_Config))
     for name in ("jwt_validation_pubkeys", "jwt_supported_algs"):
         members[name] = parse_texts(members[name], field=name)
     config = convert(members, JwtConfig)

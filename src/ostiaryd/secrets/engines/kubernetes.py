@@ -38,7 +38,7 @@ class _Role(RoleBody):
 
 def _parse_config(request: VaultRequest, private: Collection[str]) -> KubernetesConfig:
     refuse_members(request.body, _UNSUPPORTED_CONFIG)
-    config = convert(asdict(request.read_body(_Config, has_nulls=False)), KubernetesConfig)
+    config = convert(asdict(request.read_body(_Config)), KubernetesConfig)
     check_config(config)
     check_named(config.kubernetes_host, of="`kubernetes_host`", private=private)
     return config

@@ -105,11 +105,11 @@ def _find_data(mount: str, path: str, request: VaultRequest) -> Operation:
             run = partial(_read, mount=mount, path=path, number=number)
             return Operation(SecretAction.READ, path, "read", run)
         case VaultMethod.WRITE:
-            value = request.read_body(_Value)
+            value = request.read_body(_Value, has_nulls=True)
             run = partial(_write, mount=mount, path=path, value=value)
             return Operation(SecretAction.WRITE, path, "write", run, exists=partial(_exists, mount=mount, path=path))
         case VaultMethod.PATCH:
-            value = request.read_body(_Value)
+            value = request.read_body(_Value, has_nulls=True)
             return Operation(SecretAction.WRITE, path, "patch", partial(_patch, mount=mount, path=path, value=value))
         case VaultMethod.DELETE:
             return Operation(SecretAction.DELETE, path, "delete", partial(_delete, mount=mount, path=path))
@@ -121,7 +121,7 @@ def _find_metadata(mount: str, path: str, request: VaultRequest) -> Operation:
         case VaultMethod.READ:
             return Operation(SecretAction.READ, path, "metadata", partial(_read_metadata, mount=mount, path=path))
         case VaultMethod.WRITE | VaultMethod.PATCH:
-            body = request.read_body(_Metadata)
+            body = request.read_body(_Metadata, has_nulls=True)
             is_patch = request.method is VaultMethod.PATCH
             run = partial(_write_metadata, mount=mount, path=path, body=body, is_patch=is_patch)
             return Operation(SecretAction.WRITE, path, "metadata", run, exists=partial(_exists, mount=mount, path=path))

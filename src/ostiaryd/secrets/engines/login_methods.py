@@ -88,7 +88,7 @@ def find_operation(
             return CallerOperation(SecretAction.DELETE, path, "delete", partial(_delete, mount, name))
         case VaultMethod.WRITE, True:
             refuse_members(request.body, method.unsupported)
-            changes = request.read_body(method.body, has_nulls=False).stated()
+            changes = request.read_body(method.body).stated()
             put = partial(_put, method, mount, name, changes)
             return CallerOperation(SecretAction.WRITE, path, "write", put, partial(flows.has_role, mount, name))
     raise UnsupportedOperation("unsupported operation")

@@ -98,11 +98,11 @@ def find_operation(request: VaultRequest) -> tuple[str, Operation]:
             return "sys", Operation(SecretAction.READ, path, "read", lambda act: Answer(data=show(_find(act, mount))))
         case VaultMethod.WRITE, True, True:
             _check_members(request)
-            run = partial(_tune, path=mount, body=request.read_body(_Tuning, has_nulls=False))
+            run = partial(_tune, path=mount, body=request.read_body(_Tuning))
             return "sys", Operation(SecretAction.WRITE, path, "tune", run)
         case VaultMethod.WRITE, True, False:
             _check_members(request)
-            run = partial(_enable, path=mount, body=request.read_body(_NewMount, has_nulls=False))
+            run = partial(_enable, path=mount, body=request.read_body(_NewMount))
             return "sys", Operation(SecretAction.WRITE, path, "enable", run)
         case VaultMethod.DELETE, True, False:
             return "sys", Operation(SecretAction.DELETE, path, "disable", partial(_disable, path=mount))

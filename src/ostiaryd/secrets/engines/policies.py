@@ -51,7 +51,7 @@ def find_operation(request: VaultRequest) -> tuple[str, Operation]:
         case VaultMethod.READ, True:
             return "sys", Operation(SecretAction.READ, policy_path, "read", partial(_read, name=name, is_old=is_old))
         case VaultMethod.WRITE, True:
-            body = request.read_body(_Policy, has_nulls=False)
+            body = request.read_body(_Policy)
             run = partial(_put, name=name, text=body.policy or body.rules)
             return "sys", Operation(SecretAction.WRITE, policy_path, "write", run)
         case VaultMethod.DELETE, True:

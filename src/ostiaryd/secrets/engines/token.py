@@ -121,14 +121,14 @@ def find_operation(rest: str, request: VaultRequest, make: IssueChild) -> Caller
     if request.method is not VaultMethod.WRITE:
         raise UnsupportedOperation("unsupported operation")
     if (kind == "create" and name.count("/") == 0) or rest == "create-orphan":
-        body = request.read_body(_NewToken, has_nulls=False)
+        body = request.read_body(_NewToken)
         is_orphan = rest == "create-orphan" or body.no_parent
         run = partial(_create, body, name, is_orphan, make, f"auth/{path}")
         policy_path = "token/create-orphan" if is_orphan else path
         return CallerOperation(SecretAction.WRITE, policy_path, "create", run)
     if rest in _ON_TOKEN:
         verb, is_accessor = _ON_TOKEN[rest]
-        run = partial(_use_token, request.read_body(_Named, has_nulls=False), verb, is_accessor)
+        run = partial(_use_token, request.read_body(_Named), verb, is_accessor)
         action = {"lookup": SecretAction.READ, "renew": SecretAction.WRITE, "revoke": SecretAction.DELETE}[verb]
         return CallerOperation(action, path, verb, run)
     raise NothingStored("no handler for route", code="no_route")
@@ -310,7 +310,7 @@ def _find_role_operation(path: str, name: str, request: VaultRequest) -> CallerO
         case VaultMethod.WRITE, True:
             if unsupported := sorted(one for one in _UNSUPPORTED if is_set(request.body.get(one))):
                 raise Invalid(f"`{unsupported[0]}` of a role is not supported", hint="leave it out")
-            run = partial(_put_role, name, request.read_body(_Role, has_nulls=False))
+            run = partial(_put_role, name, request.read_body(_Role))
             return CallerOperation(
                 SecretAction.WRITE, path, "write", run, partial(login_roles.has_role, TOKEN_MOUNT, name)
             )

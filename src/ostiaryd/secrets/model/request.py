@@ -116,11 +116,11 @@ class VaultRequest(msgspec.Struct, frozen=True, kw_only=True):
         """Return only method and path: the body is secret."""
         return f"VaultRequest({self.method} {self.path})"
 
-    def read_body(self, kind: type[T], *, has_nulls: bool = True) -> T:
+    def read_body(self, kind: type[T], *, has_nulls: bool = False) -> T:
         """Return the body as a value of the type `kind`. Unknown members are ignored, as in Vault. Raises Malformed.
 
         Vault's command line sends each member as a text, so numbers and truth values are read from texts, too.
-        `has_nulls`: False if `null` means that a member is absent.
+        A member that is `null` is absent, as in Vault. `has_nulls`: true for a type in which `null` is a value.
         """
         body = self.body
         if not has_nulls:
