@@ -140,7 +140,7 @@ class Door:
         try:
             first, *others = [ssl.PEM_cert_to_DER_cert(pem) for pem in chain]
         except ValueError:
-            raise Malformed("the client certificate cannot be read") from None
+            raise Malformed("the server of the application passed a client certificate that is not PEM") from None
         return ClientCertificate(first, tuple(others))
 
     def answer_preflight(self, scope: Scope) -> Answer | None:

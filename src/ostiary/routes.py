@@ -91,7 +91,7 @@ class RouteTable:
         if method in endpoint.hidden_by:
             raise Forbidden(
                 f"two routes answer `{method} {endpoint.path[:100]}`, and the OpenAPI document describes the other one",
-                hint="give each route a different path",
+                hint="give one of the two routes another path or method; `{id:int}` and `{id}` count as one path",
                 code="unknown_tool",
             )
         name = _tool_name(self._names(endpoints)[id(endpoint.route)], endpoint, method)

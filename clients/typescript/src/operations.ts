@@ -2152,7 +2152,7 @@ export type PollBody = {
   sets: Record<string, string>;
 };
 
-/** A refusal as problem details (RFC 9457). */
+/** The body of a refused access request: problem details (RFC 9457). */
 export type Problem = {
   detail: string;
   status: number;
@@ -2820,8 +2820,10 @@ export type SigningKeyRotation = {
 };
 
 /**
- * The part of a search whose entities are searched: all entities of a type. `properties` are the attributes of each
- * entity, unless the policy set states other attributes for it.
+ * The part of a search that is searched: a subject or resource with a type, but without an id. Each entity of this
+ * type that the server or the policy set knows is a candidate. `properties`: attributes of each candidate of an
+ * unregistered type. An attribute that the policy set states for the candidate overrides the property of the same
+ * name.
  */
 export type Sought = {
   type: string;

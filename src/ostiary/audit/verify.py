@@ -5,6 +5,7 @@
  3. Align the entries with the settled hashes, to report altered, dropped, inserted and moved entries (`align`).
  4. Compare the root of the tree at the size of an earlier checkpoint with the root in that checkpoint.
  5. Report files that no tree of this size has. (Partial tiles of smaller sizes may stay; they are not read.)
+ 6. If nothing was found, read each entry, and report wrong ids, times and forms (`entries`).
 
 If there is no finding, the root that was computed from the entries alone equals the signed root, and all tiles agree
 with it. If entries and all tiles were altered consistently, the audit can only report that the root differs from the

@@ -234,7 +234,7 @@ def verify(
     earlier_checkpoint: Annotated[Path | None, Parameter(name="--seen")] = None,
     session: Here,
 ) -> None:
-    """Verify the ledger: recompute its tree from the entries, and name each change; exits with 5 if there is a change.
+    """Verify the ledger: recompute its tree, and report what differs; exits with 5 if anything is wrong.
 
     Args:
         folder: Folder of an export; without, the command exports the ledger of the running server.

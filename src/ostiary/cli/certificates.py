@@ -209,10 +209,10 @@ def _run(session: Session, words: list[str]) -> None:
     try:
         code = subprocess.run(words, timeout=60, check=False).returncode
     except (OSError, subprocess.TimeoutExpired) as error:
-        session.warn(f"the command {shlex.join(words)} failed: {error}")
+        session.warn(f"the certificate is in place, but the command {shlex.join(words)} failed: {error}")
         return
     if code:
-        session.warn(f"the command {shlex.join(words)} exited with {code}")
+        session.warn(f"the certificate is in place, but the command {shlex.join(words)} exited with {code}")
 
 
 def _shown(made: AgentCertificate) -> dict[str, Any]:

@@ -56,7 +56,7 @@ async def notice_and_stop(stage: Stage, *, person: str) -> None:
     run(stage, "incident", "release", id, *why, bob)
     async with stage.client("scout") as files:
         await attempt(stage, "scout", files, "read_file", path="reports/q3.txt")
-    note("Each step is in the ledger.")
+    note("Each of these steps has an entry in the ledger:")
     for action in STEPS:
         draw(stage, "audit", "search", "--action", action, "--limit", "1", wraps=True)
     await _hear_from_outside(stage)

@@ -56,7 +56,7 @@ PROBLEMS: dict[type[Refused], tuple[str, int]] = {
 
 
 class Problem(TypedDict):
-    """A refusal as problem details (RFC 9457)."""
+    """The body of a refused access request: problem details (RFC 9457)."""
 
     type: str
     title: str

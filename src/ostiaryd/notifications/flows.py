@@ -65,7 +65,7 @@ def add(
     check_form(url, form)
     actions = check_actions(actions)
     if store.by_url(act.tx, url) is not None:
-        hint = "list the webhooks with `ostiary webhook list`"
+        hint = "find its id with `ostiary webhook list`, then run: ostiary webhook remove WEBHOOK_ID"
         raise Conflict("a webhook for this URL exists already", hint=hint, code="webhook_exists")
     if len(store.webhooks(act.tx)) >= MAX_WEBHOOKS:
         raise Conflict(

@@ -23,7 +23,7 @@ MAX_SCHEMA_BYTES = 64 << 10
 MAX_DESCRIPTION = 2048
 """maximum length of a description in characters"""
 MAX_SCHEMA_DEPTH = canonical.MAX_DEPTH - 4
-"""Maximum levels of a schema. The catalogue around it adds four, and must have a digest."""
+"""Maximum levels of a schema. The catalogue adds levels around it: three in its digest, four in a request."""
 
 
 class Effect(StrEnum):

@@ -59,8 +59,11 @@ def measure(
 
 
 def use_cover(act: Act, task: Task, extent: Extent, *, policy: str, is_mentioned: bool, config: Config) -> str | None:
-    """Use a cover for a call once, and return the id of its approval; None if there is no cover. `policy` is the hash
-    of the active policy set; a cover is valid only with the set that was active when it was given.
+    """Find a cover that fits a call and has uses left, use it once, and return the id of its approval; None if no cover
+    fits.
+
+    `policy`: the hash of the active policy set. A cover is valid only while the set is active under which its approval
+    was requested. `is_mentioned`: untrusted content mentions the object of the call; then only covers of plans fit.
     """
     for cover in store.covers(act.tx, task=task.task_id, counterpart=extent.counterpart):
         mentioned = is_mentioned and not cover.is_planned

@@ -171,8 +171,8 @@ def digests(reader: Reader, names: Iterable[str]) -> dict[str, str]:
 
 
 def page(reader: Reader, kind: str, *, after: str, limit: int) -> tuple[list[GuardedRow], str]:
-    """Return at most `limit` rows of a kind whose keys are after `after`, in the order of the database, and the key of
-    the last returned row.
+    """Return name, digest and agent of at most `limit` rows of a kind of `GUARDED` whose keys are after `after`, in the
+    order of the database. The second value is the key of the last of them, or `after` if there is none.
     """
     rows = reader.all(_BY_PAGE[kind], after=after, limit=limit)
     return [_read(kind, row) for row in rows], rows[-1][0] if rows else after

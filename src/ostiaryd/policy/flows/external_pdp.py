@@ -229,8 +229,8 @@ def _policy_result(policy: str, document: bool | _Policy) -> PolicyResult:
 class Latest:
     """The policy set of the latest decision in this process, so that no database read is needed to determine it.
 
-    If another process has activated another set, the first request that needs a remote verdict is denied, and this
-    object is updated.
+    After another process has activated another set, the next decision is denied if it needs a remote verdict. Every
+    decision by another set makes this object forget its set.
     """
 
     def __init__(self, world: World) -> None:

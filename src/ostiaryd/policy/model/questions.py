@@ -54,8 +54,11 @@ class Question(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class Sought(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """The part of a search whose entities are searched: all entities of a type. `properties` are the attributes of each
-    entity, unless the policy set states other attributes for it.
+    """The part of a search that is searched: a subject or resource with a type, but without an id. Each entity of this
+    type that the server or the policy set knows is a candidate.
+
+    `properties`: attributes of each candidate of an unregistered type. An attribute that the policy set states for the
+    candidate overrides the property of the same name.
     """
 
     type: str
@@ -101,7 +104,8 @@ BARE = frozenset({"Owner", "Segment", "Action"})
 
 def entity_of(thing: Thing, stated: Mapping[Uid, Entity]) -> Entity:
     """Return the entity of an unregistered type. `stated`: the entities of the policy set, whose attributes override
-    the properties. Raises Unanswerable if policies cannot name the type.
+    the properties. An entity of a type in `BARE` has no attributes. Raises Unanswerable if policies cannot name the
+    type.
     """
     if not is_type_name(thing.type):
         raise Unanswerable(f"{thing.type[:100]!a} is not a type that policies can name")

@@ -109,7 +109,10 @@ def read_left_out(files: Mapping[str, str]) -> dict[str, str]:
             raise Malformed(f"{name}: nested too deeply") from None
         for id, reason in left_out.items():
             if id not in names:
-                raise Invalid(f"{name}: {id[:200]!a} is not a safeguard", hint=nearest_hint(id, names))
+                raise Invalid(
+                    f"{name}: {id[:200]!a} is neither a safeguard nor a role policy that may be left out",
+                    hint=nearest_hint(id, names),
+                )
             if id in reasons:
                 raise Invalid(f"{name}: the safeguard {id!a} is left out twice", hint="name it in one file")
             if not reason.strip():

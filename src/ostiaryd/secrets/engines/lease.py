@@ -55,9 +55,10 @@ class _LeaseBody(Struct):
 
 
 def find_operation(reader: Reader, request: VaultRequest) -> tuple[str, Operation]:
-    """Return the mount and the operation of a request below `sys/leases/`.
+    """Return the mount and the operation by which policies decide about a request below `sys/leases/`. The mount is
+    `sys` for a request about all leases below a path.
 
-    Raises UnsupportedOperation, NothingStored, Malformed, Invalid.
+    Raises NothingStored for a path that does not exist, UnsupportedOperation, Malformed, Invalid.
     """
     kind, _, rest = check_path(request.path).removeprefix(PREFIX).partition("/")
     prefix = rest.removesuffix("/")

@@ -256,7 +256,7 @@ def read_members(body: Mapping[str, Any], kind: type[T]) -> T:
 
 def _read_texts(value: object, *, field: str) -> list[str]:
     if not isinstance(value, str) and not (isinstance(value, list) and all(isinstance(one, str) for one in value)):
-        raise Malformed(f"`{field}` must be a list of texts")
+        raise Malformed(f"`{field}` must be a list of texts, or one text with commas between the values")
     texts = parse_texts(value, field=field)
     if len(texts) > MAX_TEXTS or any(len(one) > MAX_TEXT for one in texts):
         raise Invalid(f"`{field}` may have at most {MAX_TEXTS} texts of at most {MAX_TEXT} characters")
