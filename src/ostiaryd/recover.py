@@ -52,6 +52,7 @@ def recover(
     *,
     from_: Annotated[list[Path] | None, Parameter(name="--from")] = None,
     evidence: list[Path] | None = None,
+    lost: Annotated[bool, Parameter(negative=())] = False,
     confirm: list[str] | None = None,
     confirm_all: int | None = None,
     database: str | None = None,
@@ -65,6 +66,7 @@ def recover(
     Args:
         from_: Spool folder of a guard; replay the stops that it still holds. May be repeated.
         evidence: Checkpoint, receipt or folder of `audit export` of this log; compare it with the database.
+        lost: Enter recovery although nothing shows the loss, because you know that the database is an older copy.
         confirm: Agent that may go on; may be repeated. All others are suspended, and the recovery ends.
         confirm_all: Confirm every active agent; give their number, which the command shows.
         database: sqlite:///PATH or postgresql://USER@HOST/NAME; without, a file in the data folder.
@@ -75,19 +77,27 @@ def recover(
     if confirm and confirm_all is not None:
         raise Invalid("`--confirm` and `--confirm-all` exclude each other", code="usage")
     report = asyncio.run(
-        _recover(loaded, spools=from_ or [], evidence=evidence or [], confirm=confirm, confirm_all=confirm_all)
+        _recover(loaded, from_ or [], evidence or [], lost=lost, confirm=confirm, confirm_all=confirm_all)
     )
     print(json.dumps(report) if session.as_json else "\n".join(_lines(report)), flush=True)
 
 
 async def _recover(
-    config: Config, *, spools: list[Path], evidence: list[Path], confirm: list[str] | None, confirm_all: int | None
+    config: Config,
+    spools: list[Path],
+    evidence: list[Path],
+    *,
+    lost: bool,
+    confirm: list[str] | None,
+    confirm_all: int | None,
 ) -> dict[str, Any]:
     async with open_world(config, create=False) as world:
         await ledger.check_history(world)
         unverified = 0
         for path in evidence:
             await examine_file(world, path)
+        if lost:
+            await ledger.declare_loss(world)
         for folder in spools:
             unverified += (await replay_spool(world, folder)).unverified
         if confirm is not None or confirm_all is not None:

@@ -15,7 +15,7 @@ JQ = """#!/bin/sh
 exec {python} -c 'import json, sys; print(json.load(open(sys.argv[2]))[sys.argv[1][1:]])' "$2" "$3"
 """
 """A program that stands for `jq` where a page uses it to print one member of a file."""
-_BLOCK = re.compile(r"(?:`(?P<file>[\w./-]+)`:\n\n)?```(?P<kind>\w*)\n(?P<text>.*?)```", re.DOTALL)
+_BLOCK = re.compile(r"(?:(?<=\n)`(?P<file>[\w./-]+)`:\n\n)?```(?P<kind>\w*)\n(?P<text>.*?)```", re.DOTALL)
 
 
 def script(pages: list[str]) -> tuple[str, list[tuple[int, str]]]:

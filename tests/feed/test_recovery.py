@@ -190,6 +190,26 @@ async def test_entering_recovery_ends_every_token_and_a_restart_does_not_end_it(
             await act(world, "agent.create", lambda act: None)
 
 
+async def test_an_operator_who_knows_of_a_loss_that_nothing_shows_begins_a_recovery(
+    config: Config, clock: Clock
+) -> None:
+    async with open_world(config, now=clock, random=SeededRandom("one")) as world:
+        await administrator(world)
+        before = set(world.keys.public("token"))
+        await ledger.declare_loss(world)
+        await ledger.declare_loss(world)  # a second declaration adds nothing
+        assert not before & set(world.keys.public("token"))
+        assert [loss.source for loss in store.losses(world.db.read())] == ["the operator"]
+    async with open_world(config, now=clock, random=SeededRandom("two")) as world:
+        await ledger.check_history(world)
+        with pytest.raises(InRecovery):
+            await act(world, "agent.create", lambda act: None)
+        await finish(world, "root")
+    async with open_world(config, now=clock, random=SeededRandom("three")) as world:
+        await ledger.check_history(world)
+        await act(world, "test.goes_on", lambda act: None)
+
+
 async def test_a_restore_of_a_database_in_recovery_is_noticed_by_the_pin(config: Config, clock: Clock) -> None:
     async with open_world(config, now=clock, random=SeededRandom("one")) as world:
         await register_agent(world)

@@ -137,6 +137,28 @@ async def test_another_folder_of_the_same_database_begins_where_the_root_key_is_
         assert world.pin.head is not None
 
 
+@pytest.mark.parametrize("kept", ["root.key", "admin.json"])
+async def test_a_restored_folder_is_opened_for_recovery_before_the_first_start(
+    config: Config, dice: SeededRandom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: str
+) -> None:
+    await use(config, dice)
+    monkeypatch.setenv("OSTIARY_ROOT_KEY", (config.folder / "root.key").read_text())
+    restored = Config(data_dir=str(tmp_path / "restored"), database=config.database_url)
+    restored.folder.mkdir()
+    (restored.folder / kept).touch()
+    async with open_world(restored, now=Clock(), random=SeededRandom("second"), create=False) as world:
+        await act(world, "test.recovers", lambda _: None)
+        assert world.pin.head is not None
+
+
+async def test_a_restored_folder_without_its_database_is_not_opened_for_recovery(tmp_path: Path) -> None:
+    (tmp_path / "root.key").touch()
+    with pytest.raises(Conflict, match=r"ostiary\.db is missing"):
+        async with open_world(Config(data_dir=str(tmp_path)), create=False):
+            raise AssertionError("it opened")
+    assert not (tmp_path / "ostiary.db").exists()
+
+
 async def test_a_missing_root_key_is_never_replaced(config: Config, dice: SeededRandom) -> None:
     await use(config, dice)
     key = config.folder / "root.key"

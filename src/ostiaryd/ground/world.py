@@ -82,12 +82,13 @@ async def open_world(
     If `config` leaves out the trust domain or the public URL, the values of the first start are used; different values
     are refused. `now` is the wall clock; if it is not the system's clock, it also serves as boot clock unless `boot` is
     given. Raises Conflict if the data folder was used before and its database or root key is missing. Without `create`,
-    raises NotFound if the folder was not used before, and a server may use the folder at the same time.
+    raises NotFound if the folder was neither used before nor restored, and a server may use the folder at the same
+    time.
     """
     if boot is None:
         boot = Boot(id=boot_id()) if now is wall_clock else Boot(now, "given")
     is_used = start.was_in_use(config.folder)
-    if not (is_used or create):
+    if not (is_used or create or start.was_restored(config.folder)):
         raise NotFound(
             f"no server has used the data folder {config.folder}",
             hint="set --data-dir to the data folder of the server",
@@ -97,9 +98,9 @@ async def open_world(
     # first, because on a full disk the following steps need the freed space
     reserve = Reserve(config.folder) if db.is_sqlite else None
     try:
-        if is_used:
+        if is_used or not create:
             start.check_file(db)
-        migrate(db, now=now(), create=not is_used)
+        migrate(db, now=now(), create=create and not is_used)
         start.check_identity(db.read(), read_pin(config.folder))
         root = load_root_key(config.folder, random=random, create=not start.has_keys(db.read()))
         hsm = open_hsm(config.hsm_module, config.hsm_token, config.hsm_pin_file)

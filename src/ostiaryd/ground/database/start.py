@@ -28,6 +28,11 @@ def was_in_use(folder: Path) -> bool:
     return read_pin(folder) is not None or (folder / "server.json").exists()
 
 
+def was_restored(folder: Path) -> bool:
+    """Return whether the data folder contains a file that an operator restored from a backup."""
+    return any((folder / name).exists() for name in ("ostiary.db", "root.key", "admin.json"))
+
+
 def check_file(db: Database) -> None:
     """Check that the SQLite database exists if the data folder was used before. Raises Conflict."""
     if db.is_sqlite and not (db.path.is_file() and db.path.stat().st_size):

@@ -13,6 +13,7 @@ from typing import Any, NoReturn, TypeVar
 
 from ostiary.protocol.checkpoint import open_checkpoint
 from ostiary.protocol.errors import Conflict, Refused, Unavailable
+from ostiary.protocol.merkle import HASH_BYTES
 from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ground.database.line import overtaking
@@ -31,6 +32,7 @@ T = TypeVar("T")
 HOUR = 3_600_000_000
 DAY = 24 * HOUR
 PIN = "the pin of this server"
+OPERATOR = "the operator"
 IN_RECOVERY = frozenset(
     {
         "agent.decommission",
@@ -248,6 +250,19 @@ async def examine_head(world: World, head: Head, *, source: str) -> None:
         await lose_history(world, head, source=source)
     if world.pin.is_lost:
         raise InRecovery
+
+
+async def declare_loss(world: World) -> None:
+    """Enter recovery because an operator knows that entries are missing, although nothing shows a later head.
+
+    The loss names a head after the last entry of the database, with a root that no tree has.
+    """
+    if world.pin.is_lost:
+        return
+    reader = world.db.read()
+    key, size = store.log_key(reader, world.keys).public, store.head(reader)[0].size
+    missing = Head(key, present_history(reader), size + 1, world.random(HASH_BYTES))
+    await lose_history(world, missing, source=OPERATOR)
 
 
 async def lose_history(world: World, head: Head, *, source: str) -> None:
