@@ -30,10 +30,12 @@ def run_part(part: str, folder: Path, *, path: str = "", **settings: str) -> Non
 @pytest.mark.slow
 def test_the_page_does_what_it_says_on_sqlite(tmp_path: Path) -> None:
     run_part(SQLITE, tmp_path)
-    copy = tmp_path / "copy.db"
-    assert copy.stat().st_mode & 0o077 == 0, "other users can read the copy"
-    with sqlite3.connect(copy) as database:
-        assert database.execute("pragma integrity_check").fetchall() == [("ok",)]
+    for copy in (tmp_path / "copy.db", tmp_path / "before-upgrade.db"):
+        assert copy.stat().st_mode & 0o077 == 0, "other users can read the copy"
+        with sqlite3.connect(copy) as database:
+            assert database.execute("pragma integrity_check").fetchall() == [("ok",)]
+    left = sorted(path.name for path in (tmp_path / "moved").glob("ostiary.db*"))
+    assert left == ["ostiary.db", "ostiary.db.lock1"], "a copy leaves nothing beside the database of a stopped server"
 
 
 @pytest.mark.slow
