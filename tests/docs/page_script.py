@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from harness.patience import PATIENCE_S
@@ -53,7 +54,8 @@ def run_script(text: str, folder: Path, *, path: str = "", **settings: str) -> s
         try:
             code = run.wait(PATIENCE_S)
         finally:
-            os.killpg(run.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # the script has left nothing running
+                os.killpg(run.pid, signal.SIGKILL)
     assert code == 0, output.read_text()
     return output.read_text()
 
