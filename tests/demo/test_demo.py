@@ -150,7 +150,7 @@ def test_the_demo_keeps_each_promise_and_leaves_nothing(tmp_path: Path) -> None:
     assert re.findall(r"scout +read_file .* (allowed|denied)", strange) == ["allowed", "allowed"], "before and after"
     assert "the signal is accepted with 202, and the reader is quarantined" in strange
     steps = ("watch.find", "incident.open", "agent.quarantine", "incident.release", "agent.release", "watch.judge")
-    recorded = re.findall(r"^ +(\d+) +\S+ \S+ +ok +(\S+)", strange.partition("Each step")[2], re.MULTILINE)
+    recorded = re.findall(r"^ +(\d+) +\S+ \S+ +ok +(\S+)", strange.partition("Each of these steps")[2], re.MULTILINE)
     assert [action for _, action in recorded] == list(steps)
     numbers = {action: int(at) for at, action in recorded}
     assert numbers["agent.quarantine"] < numbers["incident.release"]

@@ -104,8 +104,9 @@ async def server(world: World, tmp_path: Path) -> AsyncIterator[GrpcServer]:
 
 
 async def call(server: GrpcServer, method: str, message: bytes = b"", **more: Any) -> list[bytes]:
-    """Call a method with grpcio; the messages of the answer."""
-    async with grpc.aio.insecure_channel(f"unix:{server.path}") as channel:
+    """Call a method with grpcio over a connection of its own; the messages of the answer."""
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    async with grpc.aio.insecure_channel(f"unix:{server.path}", options) as channel:
         return [part async for part in channel.unary_stream(f"/Test/{method}")(message, timeout=PATIENCE_S, **more)]
 
 

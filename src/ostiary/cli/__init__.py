@@ -270,9 +270,9 @@ def main() -> None:
         print("\n".join(complete(sys.argv[2:])))
         sys.exit(0)
     tokens = _everywhere_first(sys.argv[1:])
-    if command := next((token for token in tokens if token in NAMES), None):
-        load_help(command)
     try:
+        if command := next((token for token in tokens if token in NAMES), None):
+            load_help(command)
         sys.exit(app.meta(tokens, exit_on_error=False, print_error=False) or 0)
     except BrokenPipeError:  # the program that reads the output has ended, as in `ostiary audit search | head`
         sys.stderr.close()
