@@ -144,6 +144,7 @@ SUBJECTS = {
     "resume": "a resumed agent",
     "role": "roles of people and teams",
     "rotation": "rotation of stored secrets: schedule, calls of services, failures",
+    "search": "a search of AuthZEN: subjects, resources or actions",
     "secret": "a client secret of an agent",
     "server": "the first start of a server, and checks by `doctor`",
     "session": "the end of a session of a person",

@@ -72,6 +72,7 @@ FAMILIES = frozenset(
         "resume",
         "role",
         "rotation",
+        "search",
         "secret",
         "server",
         "session",

@@ -45,6 +45,8 @@ from ostiaryd.policy.wire_authzen import ACTION, AUTHZEN, RESOURCE, SUBJECT, rea
 from ostiaryd.registry.model import ADMIN, DECIDE, READ
 
 DEFAULT_RESULTS = 100
+_ACTIONS: dict[Kind, str] = {"subject": "search.subject", "resource": "search.resource", "action": "search.action"}
+"""Action of the entry by the part that is searched."""
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
@@ -160,7 +162,7 @@ async def _search(
         outcome = refusal
     noted = await act(
         world,
-        f"search.{kind}",
+        _ACTIONS[kind],
         lambda act: flows.note_search(act, kind, sought, outcome, digest=digest, by=by),
         request=call.request_id,
     )
