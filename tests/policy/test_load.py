@@ -145,33 +145,6 @@ def test_an_argument_that_a_policy_reads_must_be_declared() -> None:
         load(unsafe | {"a.cedarschema": "type Arguments = { path?: String };"})
 
 
-@pytest.mark.parametrize(
-    ("condition", "is_loaded"),
-    [
-        ("context.arguments has path", True),
-        ("context.arguments has paht", False),
-        ('context.arguments has "odd: name"', True),
-        ('context.arguments has "odd:name"', False),
-        ("context.arguments has deep.inner", True),
-        ("context.arguments has deep.iner", False),
-        ("context has now && !(context has nwo)", False),
-        ("principal has risk_tier", True),
-        ("principal has risktier", False),
-        ("{mine: 1} has mine && {mine: 1} has yours", True),
-    ],
-)
-def test_an_attribute_that_a_policy_tests_is_declared_somewhere(condition: str, is_loaded: bool) -> None:
-    schema = 'type Arguments = { path?: String, "odd: name"?: String, deep?: { inner?: Long } };'
-    text = f'forbid (principal is Agent, action == Action::"call", resource) when {{ {condition} }};'
-    files = {"a.cedarschema": schema, "a.cedar": text}
-    if is_loaded:
-        load(files)
-        return
-    with pytest.raises(Invalid, match="`has` is always false") as caught:
-        load(files)
-    assert "did you mean" in caught.value.hint
-
-
 TEST = """
 [[case]]
 name = "this one"

@@ -11,7 +11,6 @@ import functools
 import itertools
 import re
 from collections.abc import Iterator, Mapping
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from importlib.resources import files as package_files
 from typing import get_args
@@ -25,7 +24,6 @@ from ostiary.authorization.cedar.values import Entity, Uid, entity, parse_uid
 from ostiary.decision.access import Needs, Policies, RemoteSource
 from ostiary.decision.access.policies import approvers
 from ostiary.protocol.errors import Invalid, Malformed, Refused
-from ostiary.protocol.nearest import nearest_hint
 from ostiaryd.policy.model.cases import parse_cases, run_cases
 from ostiaryd.policy.model.entities import by_type, check_entities, read_entities
 from ostiaryd.policy.model.files import POLICIES, SAFEGUARDS, SCHEMA, TESTS, check_files, digest, of_kind
@@ -35,7 +33,7 @@ from ostiaryd.policy.model.rego import Engine, Program, check_data_names, read_p
 from ostiaryd.policy.model.roles import Roles
 from ostiaryd.policy.model.safeguards import EVERY_PERSON, extend, is_copy, layer, own_files, role_layer
 from ostiaryd.policy.model.text import MAX_POLICIES, check_policies, check_schema
-from ostiaryd.policy.model.vocabulary import Vocabulary, read_attributes, read_vocabulary
+from ostiaryd.policy.model.vocabulary import Vocabulary, read_vocabulary
 from ostiaryd.registry.model import check_name
 
 MAX_APPROVERS = 16
@@ -119,9 +117,7 @@ def load(files: Mapping[str, str], engine: Engine | None = None) -> Loaded:
     _check_ids(lowered, program)
     actions = _actions(schema)
     policy_set = ir.PolicySetIR(tuple(lowered))
-    printed_schema = str(schema)
-    _check_tested_attributes(lowered, read_attributes(printed_schema))
-    vocabulary = read_vocabulary(printed_schema)
+    vocabulary = read_vocabulary(str(schema))
     entities, stated = read_entities(files, vocabulary)
     check_entities(stated, schema)
     policies = Policies(hash, policy_set, actions, entities, program.watching if program else None)
@@ -282,24 +278,6 @@ def _check_ids(policies: list[ir.PolicyIR], program: Program | None) -> None:
         if "approvers" in policy.annotations:
             _check_approvers(policy, name)
         names.add(name)
-
-
-def _check_tested_attributes(policies: list[ir.PolicyIR], declared: AbstractSet[str]) -> None:
-    """Check that each attribute that a policy tests by `has` is declared somewhere in the schema. cedarpy accepts other
-    names, for which the test is always false, so that a `forbid` with a misspelled name would never forbid. Raises
-    Invalid.
-    """
-    for policy in policies:
-        open_ = list(policy.conditions)
-        while open_:
-            node = open_.pop()
-            if isinstance(node, ir.Has) and node.attr not in declared and not isinstance(node.base, ir.Record | ir.If):
-                raise Invalid(
-                    f"policy {policy.id!a}: no type of the schema has the attribute {node.attr[:100]!a}, so that this "
-                    "`has` is always false",
-                    hint=nearest_hint(node.attr, declared) + "; a .cedarschema file declares further attributes",
-                )
-            open_ += ir.children(node)
 
 
 def _check_safeguards(own: list[ir.PolicyIR], extended: list[ir.PolicyIR]) -> None:

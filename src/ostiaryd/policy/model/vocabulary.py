@@ -16,7 +16,6 @@ _NAMESPACE = re.compile(r"namespace (\S+) \{")
 _ENTITY = re.compile(r"( *)entity (\w+)")
 _ACTION = re.compile(r' *action "((?:\\.|[^"\\])*)"')
 _APPLIES = re.compile(r" *(principal|resource): \[(.*)\],?")
-_ATTRIBUTE = re.compile(r'(?:"((?:\\.|[^"\\])*)"|\b(\w+))\??: ')
 _ESCAPE = re.compile(r"\\(u\{[0-9a-fA-F]+\}|.)")
 _PLAIN = {"n": "\n", "r": "\r", "t": "\t", "0": "\0"}
 
@@ -75,13 +74,6 @@ def read_vocabulary(printed_schema: str) -> Vocabulary:
             else:
                 action.resources = types
     return vocabulary
-
-
-def read_attributes(printed_schema: str) -> frozenset[str]:
-    """Return the names of all attributes that a schema declares, of types and of contexts, from the text that cedarpy
-    prints for the schema.
-    """
-    return frozenset(match[2] or _unescape(match[1]) for match in _ATTRIBUTE.finditer(printed_schema))
 
 
 def spelled(kind: str, names: Iterable[str]) -> str:
