@@ -449,15 +449,11 @@ def _proving(wire: Wire, route: RouteFacts, *, allows_pep: bool = False, is_repo
     answer, gate = _in_one_act(wire), _gate(route, allows_pep=allows_pep)
 
     def prove(call: Call, act: Act) -> Caller:
-        try:
-            caller = wire_access.authenticate_in_act(call, act, allows_pep=allows_pep)
-        except BaseException:
-            act.entry.network = call.network or None
-            raise
+        act.entry.network = call.network or None  # stays in the entry if the caller fails to authenticate
+        caller = wire_access.authenticate_in_act(call, act, allows_pep=allows_pep)
         if is_reporter:
+            act.entry.network = None
             act.entry.reporter, act.entry.token = caller.id, caller.token
-        else:
-            act.entry.network = call.network or None
         return _authorize(call, caller, route, act.tx)
 
     async def run(call: Call) -> Reply:

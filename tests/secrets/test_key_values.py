@@ -88,7 +88,7 @@ async def test_a_repeated_read_asks_the_database_for_nothing(
 
 
 async def test_the_connection_of_an_authenticated_caller_counts_as_proven(world: World, bot: VaultAgent) -> None:
-    """Its connection then needs no place among those of unauthenticated callers."""
+    """A connection that counts as proven takes no place of those for unauthenticated callers."""
     await write(bot, {"a": 1})
     proven, router = list[bool](), build_app(world).router
     assert await answer(router, "GET", "sys/health", bot.token, note_proven=proven.append) == 200

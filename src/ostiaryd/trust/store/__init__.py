@@ -85,6 +85,13 @@ _DROP_PEP_KEYS = sql("delete from pep_key where pep = :pep")
 _DROP_ENDED_PEP_KEYS = sql("delete from pep_key where pep = :pep and expires_at <= :now")
 
 
+def is_older_than_loss(tx: Tx, one: Spend) -> bool:
+    """Return whether a proof was made before the last loss of history was detected, so that it may have been used in
+    the lost part.
+    """
+    return one.made <= tx.pin.lost_at
+
+
 def spend(tx: Tx, one: Spend) -> bool:
     """Store a proof as used; return false if it was stored before, or may have been in a lost part of the history.
 
@@ -96,7 +103,7 @@ def spend(tx: Tx, one: Spend) -> bool:
         while rows := tx.all(_SPENT_SINCE, seq=spent.seq):
             spent.add_rows(rows)
         spent.read_in = tx
-    if one.digest in spent or one.made <= tx.pin.lost_at:
+    if one.digest in spent or is_older_than_loss(tx, one):
         return False
     spent.add(one.digest, one.until)
     tx.defer(_write_spent, one)
