@@ -98,6 +98,7 @@ async def test_another_scope_is_not_enough(client: Client) -> None:
     assert answer.status == 403
     assert 'scope="ostiary:decide"' in answer.headers["www-authenticate"]
     assert entry(client.world) == ("decide", "refused", ["insufficient_scope"])
+    assert newest_entry(client.world).reporter == client.id
 
 
 async def test_a_token_dies_with_its_agent(client: Client) -> None:
