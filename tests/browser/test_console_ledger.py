@@ -105,6 +105,7 @@ def test_a_person_compares_two_checkpoints_and_downloads_a_bundle(
         ("no checkpoint", "has no signature"),
     ):
         chromium.fill("textarea[name=one-note]", false)
+        chromium.wait_for(".compare:not(:has(.notice))")
         chromium.click(VERIFY)
         chromium.wait_for(f".compare >> {REFUSED}")
         assert message in chromium.text(".compare")

@@ -220,6 +220,7 @@ function Comparison() {
           event.preventDefault();
           compare.mutate(new FormData(event.currentTarget));
         }}
+        onChange={() => compare.reset()}
       >
         <CheckpointField name="one" label="Checkpoint" rows={rows} chosen={rows[0]?.note ?? PASTED} key={`one-${rows.length > 0}`} />
         <CheckpointField name="other" label="Other checkpoint" rows={rows} chosen={NEWEST} />
