@@ -420,7 +420,13 @@ EXPERIMENTS: tuple[tuple[str, Callable[[World], Awaitable[str]]], ...] = (
     ("disk", lambda world: asyncio.to_thread(check_space, world.config.folder)),
 )
 
-DEEP = {"state": state.check_deeply, "pages": pages.check_pages_deeply}
+
+async def _ledger_deeply(world: World) -> str:
+    """Check the ledger as usual, then compare the values that searches use with the entries."""
+    return f"{await _reading(_ledger)(world)}; {await ledger.check_indexes(world)}"
+
+
+DEEP = {"ledger": _ledger_deeply, "state": state.check_deeply, "pages": pages.check_pages_deeply}
 """Experiments that read the whole ledger and database. Each replaces the experiment with the same name."""
 
 ROUTES = (

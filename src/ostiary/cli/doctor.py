@@ -41,7 +41,7 @@ def doctor(*, deep: bool = False, session: Here) -> None:
     Exits with 5 if an experiment fails.
 
     Args:
-        deep: Compare every row behind decisions with the whole ledger, and check every page of the database.
+        deep: Compare every row behind decisions and the search of the ledger with the whole ledger; check every page.
     """
     lines = examine(session, deep=deep)
     session.show(lines, _print)

@@ -1,4 +1,4 @@
-"""Acts and their entries, the comparison of the ledger with its pin, and the queries for other packages."""
+"""Acts and their entries, the comparisons of the ledger with its pin and its indexes, and queries of other packages."""
 
 from ostiaryd.ledger.flows import queries
 from ostiaryd.ledger.flows.acts import (
@@ -26,6 +26,7 @@ from ostiaryd.ledger.flows.acts import (
     summarise_refusals,
     sync_pin,
 )
+from ostiaryd.ledger.flows.indexes import check_indexes
 from ostiaryd.ledger.flows.queries import *
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "act",
     "check_after_loss",
     "check_history",
+    "check_indexes",
     "declare_loss",
     "describe_loss",
     "examine_head",

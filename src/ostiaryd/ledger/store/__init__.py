@@ -17,6 +17,14 @@ from ostiaryd.ledger.store.histories import (
     renew_history,
     replayed,
 )
+from ostiaryd.ledger.store.indexes import (
+    classes_between,
+    indexed,
+    page_of_classes,
+    page_of_subjects,
+    searched_from,
+    subjects_between,
+)
 from ostiaryd.ledger.store.tree import (
     TOPIC,
     bodies,
@@ -49,6 +57,7 @@ __all__ = [
     "bodies",
     "body",
     "checkpoints",
+    "classes_between",
     "count",
     "count_actions",
     "count_acts",
@@ -63,12 +72,15 @@ __all__ = [
     "has_tree",
     "head",
     "histories",
+    "indexed",
     "keep_checkpoint",
     "last_use",
     "log_key",
     "losses",
     "lost_at",
     "oldest_facts",
+    "page_of_classes",
+    "page_of_subjects",
     "place_of",
     "put_loss",
     "put_replayed",
@@ -77,6 +89,8 @@ __all__ = [
     "root_at",
     "rows",
     "search",
+    "searched_from",
+    "subjects_between",
     "use_evidence",
     "with_facts",
 ]

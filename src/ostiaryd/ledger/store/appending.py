@@ -9,7 +9,7 @@ from ostiary.protocol.merkle import Frontier, leaf_hash
 from ostiaryd.ground.database import Tx, sql
 from ostiaryd.ground.database.guarded import digests
 from ostiaryd.ground.database.pin import Head, InRecovery
-from ostiaryd.ledger.model import Entry, classes_of, encode_entry, is_standing, spread_rows, subject_of
+from ostiaryd.ledger.model import Entry, classes_of, encode_entry, indexed_words, spread_rows, subject_of
 from ostiaryd.ledger.store.evidence import insert_evidence
 from ostiaryd.ledger.store.histories import has_head
 from ostiaryd.ledger.store.tree import TOPIC, frontier_of, log_key
@@ -59,7 +59,10 @@ def append(tx: Tx, entries: Sequence[Entry]) -> None:
     completed = frontier.extend(leaves)
     tx.many(
         _INSERT,
-        [(start + i, leaves[i], bodies[i], e.at, e.action, e.outcome, *_indexed(e)) for i, e in enumerate(entries)],
+        [
+            (start + i, leaves[i], bodies[i], e.at, e.action, e.outcome, *indexed_words(e))
+            for i, e in enumerate(entries)
+        ],
     )
     if classes := [(name, start + i) for i, entry in enumerate(entries) for name in classes_of(entry)]:
         tx.many(_INSERT_CLASS, classes)
@@ -87,17 +90,3 @@ def _with_digests(tx: Tx, entries: Sequence[Entry]) -> list[Entry]:
     for entry in entries:
         entry.rows = {name: now[name] for name in entry.rows}
     return spread_rows(entries)
-
-
-def _indexed(entry: Entry) -> list[str | None]:
-    """Return the indexed values (agent, task, person, resource) of an entry, without NUL: PostgreSQL text cannot hold
-    NUL, so NUL would fail the batch.
-
-    An act that starts or ends a task runs under the agent's standing task. The entry of such an act is indexed by the
-    task that was started or ended.
-    """
-    task = "" if is_standing(entry) else entry.task
-    if not task and entry.object is not None and entry.object.startswith("tk_"):
-        task = entry.object
-    words = (entry.agent, task, entry.person, entry.resource)
-    return [word and word.replace("\0", "\ufffd") for word in words]

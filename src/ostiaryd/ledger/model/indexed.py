@@ -1,0 +1,86 @@
+"""The values by which searches find an entry, computed from the entry, and their comparison with the stored values."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from ostiary.protocol.merkle import leaf_hash
+from ostiaryd.ledger.model.entry import WORD_LIMIT, Entry, classes_of, decode_entry, is_standing, subject_of
+
+_WORDS = ("agent", "task", "person", "resource")
+
+
+class Indexed(NamedTuple):
+    """A stored entry with the values by which searches find it."""
+
+    number: int
+    body: bytes
+    leaf: bytes
+    at: int
+    action: str
+    outcome: str
+    agent: str | None
+    task: str | None
+    person: str | None
+    resource: str | None
+
+
+def indexed_words(entry: Entry) -> list[str | None]:
+    """Return the indexed values (agent, task, person, resource) of an entry, without NUL: PostgreSQL text cannot hold
+    NUL, so NUL would fail the batch.
+
+    An act that starts or ends a task runs under the agent's standing task. The entry of such an act is indexed by the
+    task that was started or ended.
+    """
+    task = "" if is_standing(entry) else entry.task
+    if not task and entry.object is not None and entry.object.startswith("tk_"):
+        task = entry.object
+    words = (entry.agent, task, entry.person, entry.resource)
+    return [word and word.replace("\0", "\ufffd") for word in words]
+
+
+def read_entry(body: bytes) -> Entry | None:
+    """Return the entry that `body` encodes; None if the bytes are no entry."""
+    try:
+        return decode_entry(body)
+    except msgspec.DecodeError:
+        return None
+
+
+def data_classes(entry: Entry) -> set[str] | None:
+    """Return the data classes under which a stored entry is found; None if they were cut off (`encode_entry`)."""
+    return None if _is_cut(entry) else classes_of(entry)
+
+
+def subjects(entry: Entry) -> set[str] | None:
+    """Return the subjects, at most one, under which a stored entry is found; None if they were cut off."""
+    return None if _is_cut(entry) else {subject} if (subject := subject_of(entry)) is not None else set()
+
+
+def differing_columns(row: Indexed, entry: Entry | None, *, latest: int, is_searched: bool) -> list[str]:
+    """Return the names of the columns that differ from the bytes of the entry. `latest` is the highest time of the
+    entries before. Without `is_searched`, an earlier version appended the entry, which indexed tasks by another rule.
+
+    The words of an entry that was cut are compared as far as they remain.
+    """
+    if entry is None:
+        return ["body"]
+    words = [row.agent, row.task, row.person, row.resource]
+    if _is_cut(entry):
+        words = [word and word[:WORD_LIMIT] for word in words]
+    expected: dict[str, tuple[object, object]] = {
+        "leaf": (row.leaf, leaf_hash(row.body)),
+        "at": (row.at, max(latest, entry.at)),
+        "action": (row.action, entry.action),
+        "outcome": (row.outcome, entry.outcome),
+    }
+    expected |= {name: pair for name, *pair in zip(_WORDS, words, indexed_words(entry), strict=True)}  # type: ignore[misc]
+    return [
+        name for name, (stored, of_entry) in expected.items() if stored != of_entry and (is_searched or name != "task")
+    ]
+
+
+def _is_cut(entry: Entry) -> bool:
+    return "cut" in (entry.detail or {})
