@@ -268,8 +268,8 @@ A denied call carries one or more reasons, each with a `code`, a `message` and o
 
 ## Refused requests
 
-A request that the server or a guard refuses before a decision carries one code. Where a specification defines the code,
-the meaning names its section.
+If the server or a guard refuses a request before a decision, the answer carries one code. If a specification defines the code,
+the meaning names the section.
 
 | code | meaning |
 | --- | --- |
@@ -277,8 +277,8 @@ the meaning names its section.
 
 ## Narrower codes
 
-Where a caller can react to one cause of a refusal, this cause has a code of its own. The table shows the message of the
-refusal, with … in place of a value; a code with several causes shows at most {SHOWN_MESSAGES} messages.
+If a caller can react to one cause of a refusal, this cause has a code of its own, in place of a code of the table above. The message explains the code;
+… stands for a value. For a code with several messages, the table shows at most {SHOWN_MESSAGES} of them.
 
 | code | message |
 | --- | --- |
@@ -349,8 +349,8 @@ def events() -> str:
 This page is for operators who search the ledger, and for developers of webhooks and SIEM exports. After reading this
 page, you can look up the actions that a ledger entry names. The page is generated from the source: `make docs`.
 
-Every act leaves one entry with an `action`, a time, an outcome and the identifiers that it concerns. A refused act
-leaves an entry with the same action and its [reason codes](reasons.md). [Webhooks](../how-to/elevation.md#webhooks)
+Every act leaves one entry with an `action`, a time, an outcome and the ids of the objects that the act concerns. A refused act
+leaves an entry with the same action and the [reason codes](reasons.md) of the refusal. [Webhooks](../how-to/elevation.md#webhooks)
 deliver entries by action; Shared Signals have [events of their own](../how-to/signals.md).
 
 | subject | actions |
@@ -426,7 +426,7 @@ meaning. The page is generated from `docs/terms.toml` and from the code: `make d
 
 ## Closed sets of words
 
-The code knows these words and no others.
+Each of these sets is complete: the code accepts no other words in these places.
 
 | set | words |
 | --- | --- |

@@ -47,8 +47,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Meta(
             ge=200,
             le=60_000,
-            description="Milliseconds without an answer after which PostgreSQL counts as down. The limit of a statement"
-            " is 5 times as long; a frozen server delays the other servers by 2 times as long",
+            description="Milliseconds without an answer after which PostgreSQL counts as down. A statement may take 5"
+            " times as long. If one of several servers of the database hangs, the others wait for it at most 2 times as"
+            " long",
         ),
     ] = 2000
     trust_domain: Annotated[str, Meta(description="Name of the trust domain; fixed at the first start")] = ""
@@ -112,32 +113,40 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     client_assertions: Annotated[
         Literal["", "compatible", "strict"],
         Meta(
-            description="Accepted forms of `private_key_jwt`. `strict`: the issuer as sole audience and no `typ` but"
-            " `client-authentication+jwt` (RFC 7523bis). `compatible`: also the endpoints of this server as audience,"
-            " `typ` of `JWT`, no `iat` and long lifetimes, as common libraries write them. Empty: `compatible`, or"
-            " `strict` on a server that was first started before this setting existed"
+            description="Forms of `private_key_jwt` that the server accepts. `strict`: the issuer is the only audience, and"
+            " `typ` is absent or `client-authentication+jwt` (RFC 7523bis). `compatible`: in addition, assertions as"
+            " common libraries make them: the audience is an endpoint of this server, `typ` is `JWT`, `iat` is absent, or"
+            " the lifetime is long. Empty: `compatible`, or `strict` on a server that was first started before this"
+            " setting existed"
         ),
     ] = ""
     session_lifetime_s: Annotated[
         int, Meta(ge=300, le=2_592_000, description="Maximum lifetime of a person's browser session, in seconds")
     ] = 43_200
     session_idle_s: Annotated[
-        int, Meta(ge=60, le=2_592_000, description="Time without use after which a session ends, in seconds")
+        int,
+        Meta(
+            ge=60,
+            le=2_592_000,
+            description="Time without a request after which the browser session of a person ends, in seconds",
+        ),
     ] = 7200
     nonce_lifetime_s: Annotated[int, Meta(ge=10, le=3600, description="Validity of a DPoP nonce, in seconds")] = 300
     client_documents: Annotated[
         Literal["open", "approval", "closed"],
         Meta(
-            description="Clients that are known by the URL of their metadata document: `open` lets them ask people,"
-            " `approval` after an administrator approved them, `closed` refuses them"
+            description="Whether a client with a metadata document, whose id is the URL of the document, may ask people for"
+            " consent. `open`: every such client may; `approval`: only after an administrator has approved the client;"
+            " `closed`: no such client may"
         ),
     ] = "open"
     client_registration: Annotated[
         Literal["open", "approval", "closed"],
         Meta(
-            description="Clients that register themselves at `/register`: `open` lets them ask people, `approval` after"
-            " an administrator approved them. `closed` takes only those with an initial access token or the software"
-            " statement of a trusted issuer, which are approved in every case"
+            description="Whether a client that registers itself at `/register` may ask people for consent. `open`: every such"
+            " client may; `approval`: only after an administrator has approved the client; `closed`: only a client that"
+            " registers with an initial access token or the software statement of a trusted issuer can register. Such a"
+            " client needs no approval in any case"
         ),
     ] = "open"
     software_statements: Annotated[
@@ -149,7 +158,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ] = ""
     certificate_profiles: Annotated[
         str,
-        Meta(description="TOML file of the profiles of certificates: a table `[profile.NAME]` for each"),
+        Meta(
+            description="TOML file with profiles of certificates, which add to the built-in profiles or replace them: a table"
+            " `[profile.NAME]` for each"
+        ),
     ] = ""
     certificate_key_type: Annotated[
         Literal["P-256", "P-384", "Ed25519"],
@@ -171,8 +183,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Meta(
             ge=0,
             le=90,
-            description="Days before its expiry from which a certificate without a renewal is a finding, but "
-            "only in the last sixth of its lifetime; 0: never",
+            description="Number of days before the expiry of a certificate from which a missing renewal is reported. "
+            "Nothing is reported before the last sixth of the lifetime has begun; 0: never",
         ),
     ] = 14
     replay_days: Annotated[
@@ -223,9 +235,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Meta(
             ge=50,
             le=60_000,
-            description="Interval of the heartbeats of a feed, in milliseconds; far below the `max_age` of every guard "
-            "(5 s by default), after which a guard that hears nothing denies every call. A guard with a smaller "
-            "`max_age` denies every call, and states the reason",
+            description="Interval at which the server sends each guard a message (heartbeat), in milliseconds. Choose a value far "
+            "below the `max_age` of every guard (5 s by default): a guard that gets no message for `max_age` denies "
+            "every call. A guard whose `max_age` is shorter than this interval denies every call, and states the reason",
         ),
     ] = 1000
 
@@ -239,8 +251,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Meta(
             ge=2,
             le=100,
-            description="Number of approvals for one counterpart of a tool (in different tasks, or on different "
-            "days of a standing task) after which Ostiary proposes a policy that permits such calls "
+            description="Number of approvals of calls of one tool to one recipient or payee (in different tasks, or on "
+            "different days of a standing task) after which Ostiary proposes a policy that permits such calls "
             "without approval",
         ),
     ] = 5
@@ -281,17 +293,17 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Meta(
             ge=0,
             le=1000,
-            description="Number of tasks in 10,000 (of each agent, and of all agents together) in which "
-            "statistical detectors may restrict an agent by mistake without a person; 0: they only "
-            "inform. Certain evidence has an effect independently of this setting",
+            description="Limit on mistaken restrictions: the number of 10,000 tasks (of one agent, and of all agents "
+            "together) in which a finding of a statistical detector may restrict an honest agent before a person "
+            "decides. 0: such findings restrict no agent. Findings with certain evidence do not depend on this setting",
         ),
     ] = 5
 
     places: Annotated[
         str,
         Meta(
-            description="File with the places of networks, to detect impossible travel. One line per network: NETWORK"
-            " LATITUDE LONGITUDE"
+            description="File with the places of networks, for the detector of impossible travel. Each line is NETWORK"
+            " LATITUDE LONGITUDE (degrees), separated by spaces"
         ),
     ] = ""
     private_hosts: Annotated[
@@ -346,9 +358,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     secret_backends: Annotated[
         str,
         Meta(
-            description="Existing stores whose secrets agents may read, and the IAM and STS endpoints of AWS: "
-            "https://HOST[:PORT], an absolute folder, or env:PREFIX_ (variables of the server), "
-            "separated by spaces; empty: none"
+            description="Addresses of existing stores that back ends may have, and of the IAM and STS endpoints of AWS, separated by "
+            "spaces: https://HOST[:PORT], an absolute folder, or env:PREFIX_ for the environment variables of the server "
+            "whose names begin with PREFIX_; empty: none"
         ),
     ] = ""
     rotation_commands: Annotated[
