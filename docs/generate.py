@@ -27,10 +27,10 @@ def configuration() -> str:
 
 This page is for operators. After reading this page, you can set every option of the server.
 
-A setting comes from three places, the last of which wins: the TOML file of `ostiary serve --config FILE`, the environment
-variable `OSTIARY_<KEY>` (`OSTIARY_LISTEN` for `listen`), and the option of `ostiary serve`, if there is one. An unknown key in the file is
-an error. Settings are read at the start of the server. This page is generated from `Config` in
-`src/ostiaryd/ground/config.py`: `make docs`.
+A setting comes from three places, the last of which wins: the TOML file of `ostiary serve --config FILE`, the
+environment variable `OSTIARY_<KEY>` (`OSTIARY_LISTEN` for `listen`), and the option of `ostiary serve`, if there is
+one. An unknown key in the file is an error. Settings are read at the start of the server. This page is generated from
+`Config` in `src/ostiaryd/ground/config.py`: `make docs`.
 
 | key | default | accepts | meaning |
 | --- | --- | --- | --- |
@@ -76,15 +76,15 @@ operation. This page and those types are generated from the same values: `make d
   objects. *Anonymous* routes require no token; OAuth endpoints authenticate the client by the members of the form.
 - **Statuses.** The table lists the statuses of success and those refusals that are particular to the route. Every route
   can also answer 400 (malformed), 413 (body too large), 500 and 503 (with `Retry-After`). A route with a token can
-  answer 401 and 403, a route with a body 415 and 422. The answer for a path that is not listed is 404, and for a method that is not
-  listed 405 with `Allow`.
-- **Refusals** of the administration API are JSON objects with the members `error` (the code), `message` and `hint`. Every other protocol
-  has its own format of errors.
+  answer 401 and 403, a route with a body 415 and 422. The answer for a path that is not listed is 404, and for a method
+  that is not listed 405 with `Allow`.
+- **Refusals** of the administration API are JSON objects with the members `error` (the code), `message` and `hint`.
+  Every other protocol has its own format of errors.
 - **Limits.** A body has at most 64 KiB; *large* routes accept `max_request_bytes` from an authenticated caller.
-- **Flags.** *stops*: the route only stops or narrows something, and its act runs before all waiting acts. *grants*:
-  the route grants access; after a forward jump of the wall clock, it is refused until an operator confirms the time ([clocks](../how-to/clocks.md)).
-  *streams*: the response is sent while it is made. *people*: persons with a key may use the route too. *PEP*: the route accepts the API key of an AuthZEN
-  gateway.
+- **Flags.** *stops*: the route only stops or narrows something, and its act runs before all waiting acts. *grants*: the
+  route grants access; after a forward jump of the wall clock, it is refused until an operator confirms the time
+  ([clocks](../how-to/clocks.md)). *streams*: the response is sent while it is made. *people*: persons with a key may
+  use the route too. *PEP*: the route accepts the API key of an AuthZEN gateway.
 
 {tables}
 """

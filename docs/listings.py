@@ -268,8 +268,8 @@ A denied call carries one or more reasons, each with a `code`, a `message` and o
 
 ## Refused requests
 
-If the server or a guard refuses a request before a decision, the answer carries one code. If a specification defines the code,
-the meaning names the section.
+If the server or a guard refuses a request before a decision, the answer carries one code. If a specification defines
+the code, the meaning names the section.
 
 | code | meaning |
 | --- | --- |
@@ -277,8 +277,9 @@ the meaning names the section.
 
 ## Narrower codes
 
-If a caller can react to one cause of a refusal, this cause has a code of its own, in place of a code of the table above. The message explains the code;
-… stands for a value. For a code with several messages, the table shows at most {SHOWN_MESSAGES} of them.
+If a caller can react to one cause of a refusal, this cause has a code of its own, in place of a code of the table
+above. The message explains the code; … stands for a value. For a code with several messages, the table shows at most
+{SHOWN_MESSAGES} of them.
 
 | code | message |
 | --- | --- |
@@ -349,9 +350,10 @@ def events() -> str:
 This page is for operators who search the ledger, and for developers of webhooks and SIEM exports. After reading this
 page, you can look up the actions that a ledger entry names. The page is generated from the source: `make docs`.
 
-Every act leaves one entry with an `action`, a time, an outcome and the ids of the objects that the act concerns. A refused act
-leaves an entry with the same action and the [reason codes](reasons.md) of the refusal. [Webhooks](../how-to/elevation.md#webhooks)
-deliver entries by action; Shared Signals have [events of their own](../how-to/signals.md).
+Every act leaves one entry with an `action`, a time, an outcome and the ids of the objects that the act concerns. A
+refused act leaves an entry with the same action and the [reason codes](reasons.md) of the refusal.
+[Webhooks](../how-to/elevation.md#webhooks) deliver entries by action; Shared Signals have [events of their
+own](../how-to/signals.md).
 
 | subject | actions |
 | --- | --- |

@@ -113,11 +113,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     client_assertions: Annotated[
         Literal["", "compatible", "strict"],
         Meta(
-            description="Forms of `private_key_jwt` that the server accepts. `strict`: the issuer is the only audience, and"
-            " `typ` is absent or `client-authentication+jwt` (RFC 7523bis). `compatible`: in addition, assertions as"
-            " common libraries make them: the audience is an endpoint of this server, `typ` is `JWT`, `iat` is absent, or"
-            " the lifetime is long. Empty: `compatible`, or `strict` on a server that was first started before this"
-            " setting existed"
+            description="Forms of `private_key_jwt` that the server accepts. `strict`: the issuer is the only "
+            "audience, and `typ` is absent or `client-authentication+jwt` (RFC 7523bis). `compatible`: in addition, "
+            "assertions as common libraries make them: the audience is an endpoint of this server, `typ` is `JWT`, "
+            "`iat` is absent, or the lifetime is long. Empty: `compatible`, or `strict` on a server that was first "
+            "started before this setting existed"
         ),
     ] = ""
     session_lifetime_s: Annotated[
@@ -135,18 +135,18 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     client_documents: Annotated[
         Literal["open", "approval", "closed"],
         Meta(
-            description="Whether a client with a metadata document, whose id is the URL of the document, may ask people for"
-            " consent. `open`: every such client may; `approval`: only after an administrator has approved the client;"
-            " `closed`: no such client may"
+            description="Whether a client with a metadata document, whose id is the URL of the document, may ask "
+            "people for consent. `open`: every such client may; `approval`: only after an administrator has "
+            "approved the client; `closed`: no such client may"
         ),
     ] = "open"
     client_registration: Annotated[
         Literal["open", "approval", "closed"],
         Meta(
-            description="Whether a client that registers itself at `/register` may ask people for consent. `open`: every such"
-            " client may; `approval`: only after an administrator has approved the client; `closed`: only a client that"
-            " registers with an initial access token or the software statement of a trusted issuer can register. Such a"
-            " client needs no approval in any case"
+            description="Whether a client that registers itself at `/register` may ask people for consent. `open`: "
+            "every such client may; `approval`: only after an administrator has approved the client; `closed`: only "
+            "a client that registers with an initial access token or the software statement of a trusted issuer can "
+            "register. Such a client needs no approval in any case"
         ),
     ] = "open"
     software_statements: Annotated[
@@ -159,8 +159,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     certificate_profiles: Annotated[
         str,
         Meta(
-            description="TOML file with profiles of certificates, which add to the built-in profiles or replace them: a table"
-            " `[profile.NAME]` for each"
+            description="TOML file with profiles of certificates, which add to the built-in profiles or replace "
+            "them: a table `[profile.NAME]` for each"
         ),
     ] = ""
     certificate_key_type: Annotated[
@@ -235,9 +235,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Meta(
             ge=50,
             le=60_000,
-            description="Interval at which the server sends each guard a message (heartbeat), in milliseconds. Choose a value far "
-            "below the `max_age` of every guard (5 s by default): a guard that gets no message for `max_age` denies "
-            "every call. A guard whose `max_age` is shorter than this interval denies every call, and states the reason",
+            description="Interval at which the server sends each guard a message (heartbeat), in milliseconds. "
+            "Choose a value far below the `max_age` of every guard (5 s by default): a guard that gets no message "
+            "for `max_age` denies every call. A guard whose `max_age` is shorter than this interval denies every "
+            "call, and states the reason",
         ),
     ] = 1000
 
@@ -358,9 +359,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     secret_backends: Annotated[
         str,
         Meta(
-            description="Addresses of existing stores that back ends may have, and of the IAM and STS endpoints of AWS, separated by "
-            "spaces: https://HOST[:PORT], an absolute folder, or env:PREFIX_ for the environment variables of the server "
-            "whose names begin with PREFIX_; empty: none"
+            description="Addresses of existing stores that back ends may have, and of the IAM and STS endpoints of "
+            "AWS, separated by spaces: https://HOST[:PORT], an absolute folder, or env:PREFIX_ for the environment "
+            "variables of the server whose names begin with PREFIX_; empty: none"
         ),
     ] = ""
     rotation_commands: Annotated[
