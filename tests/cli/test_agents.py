@@ -18,3 +18,15 @@ def test_redirect_uris_are_set_shown_and_removed(ostiary: Commands, name: str) -
     ostiary.json("agent", "redirect", name, "--remove")
     assert ostiary("agent", "redirect", name).code == 1
     assert ostiary("agent", "redirect", name, "--remove").code == 0, "nothing is left to remove"
+
+
+def test_a_client_secret_without_an_exemption_warns_of_the_command_that_is_missing(
+    ostiary: Commands, name: str
+) -> None:
+    ostiary.json("agent", "create", name, "--owner", "ada", "--purpose", "Reads")
+    made = ostiary("agent", "create-secret", name)
+    assert (made.code, "client_secret" in made.out) == (0, True)
+    assert f"ostiary agent allow-bearer {name} --resource RESOURCE" in made.err
+    ostiary.json("agent", "allow-bearer", name, "--resource", "ostiary")
+    made = ostiary("agent", "create-secret", name)
+    assert (made.code, made.err) == (0, "")

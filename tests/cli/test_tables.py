@@ -49,6 +49,24 @@ def test_a_long_name_gets_a_line_of_its_own_and_does_not_narrow_the_rows_of_othe
     assert not any("…" in line for line in lines if LONG in line)
 
 
+@pytest.mark.parametrize("width", [20, 40, 60])
+def test_a_terminal_that_is_too_narrow_for_the_columns_shows_each_row_as_a_block(width: int) -> None:
+    heading, *lines = printed(ROWS, width)
+    assert heading == "NAME"
+    assert max(map(cell_len, lines)) == len(LONG)
+    assert max(cell_len(line) for line in lines if line != LONG) <= width
+    words = "".join("".join(lines).split())
+    for row in ROWS:
+        for text, label in zip(row[1:-2], HEADINGS[1:-2], strict=True):
+            assert f"{label}{text}".replace(" ", "") in words
+        assert f"ID{row[-1][:SHORT_ID]}" in words
+
+
+def test_a_block_leaves_out_a_cell_without_text() -> None:
+    lines = printed([["a-name", "active", "ada", "", "", IDS[0]]], 40)
+    assert [line.split()[0] for line in lines] == ["NAME", "a-name", "STATE", "OWNER", "ID"]
+
+
 def test_ids_that_differ_late_stay_different() -> None:
     twins = [IDS[0], IDS[0][:-1] + "5"]
     lines = printed([["a", "active", "x" * 60, "", "", twins[0]], ["b", "active", "x" * 60, "", "", twins[1]]], 80)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -319,6 +320,22 @@ def test_a_password_has_each_type_of_character_without_many_tries() -> None:
     for wrong in (4, 4097, True, "8"):
         with pytest.raises(Invalid):
             make_password({**body, "PasswordLength": wrong}, random=random)
+
+
+def test_the_example_of_the_page_runs_in_its_order(vault_server: ServerFixture) -> None:
+    stage = AwsStage(VaultStage(vault_server))
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "secrets.md").read_text("utf-8")
+    [example] = re.findall(r"```python\n(import boto3\n.*?)```", page, re.DOTALL)
+    for placeholder, value in (
+        ("https://ostiary.example.com/aws", stage.key["endpoint"]),
+        ("OSTK...", stage.key["access_key_id"]),
+        ('secret_access_key="..."', f'secret_access_key="{stage.key["secret_access_key"]}"'),
+        ("agents/writer/", f"{stage.vault.folder}/"),
+    ):
+        assert placeholder in example
+        example = example.replace(placeholder, value)
+    exec(example, {})
+    assert stage.client.get_secret_value(SecretId=stage.name)["SecretString"] == '{"password": "... (new)"}'
 
 
 def test_an_access_key_ends_with_its_revocation_its_network_and_its_agent(vault_server: ServerFixture) -> None:

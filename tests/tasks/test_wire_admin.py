@@ -56,6 +56,23 @@ async def test_an_agent_declares_shows_renews_and_ends_its_own_task(world: World
     assert (status, refusal["error"]) == (409, "task_ended")
 
 
+async def test_the_tasks_of_a_decommissioned_agent_and_what_it_delegated_end_in_the_same_act(world: World) -> None:
+    bot, other = await register_agent(world), await register_agent(world, "other", owner="bob")
+    _, own = await call_admin_api(world, "POST", "/tasks", {"purpose": "p"}, by=agent_caller(bot))
+    delegated = {"purpose": "p", "agent": "other", "parent": own["task_id"]}
+    _, child = await call_admin_api(world, "POST", "/tasks", delegated)
+    _, kept = await call_admin_api(world, "POST", "/tasks", {"purpose": "p"}, by=agent_caller(other))
+    await create_holding(world, other, "tok_child", task=child["task_id"])
+    status, moved = await call_admin_api(world, "POST", "/agents/bot/decommission", {"why": "retired"})
+    assert (status, moved["state"], newest_entry(world).action) == (200, "decommissioned", "agent.decommission")
+    _, listed = await call_admin_api(world, "GET", "/tasks")
+    states = {task["task_id"]: task["state"] for task in listed["tasks"]}
+    assert states == {own["task_id"]: "cancelled", child["task_id"]: "cancelled", kept["task_id"]: "live"}
+    _, live = await call_admin_api(world, "GET", "/tasks?state=live")
+    assert [task["task_id"] for task in live["tasks"]] == [kept["task_id"]]
+    assert not is_live(world, "tok_child")
+
+
 async def test_an_agent_sees_its_own_tasks_and_a_reader_all(world: World, clock: Clock) -> None:
     bot, other = await register_agent(world), await register_agent(world, "other", owner="bob")
     for agent in (bot, other, bot):

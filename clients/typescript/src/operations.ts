@@ -2848,6 +2848,7 @@ export type SourceOfArgument = {
 
 export type State = "active" | "decommissioned" | "pending" | "quarantined" | "suspended";
 
+/** A change of the state of an agent, with its reason. */
 export type StateChange = {
   why?: string;
 };
@@ -3819,7 +3820,7 @@ export interface Operations {
     body: undefined;
     answer: EmptyBody;
   };
-  /** Decommission an agent. */
+  /** Decommission an agent. Its tasks and the tasks that it delegated end as cancelled. */
   "POST /api/v1/agents/{name}/decommission": {
     path: {
       name: string;

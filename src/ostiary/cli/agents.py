@@ -338,7 +338,7 @@ def release(name: str, /, *, why: str = "", session: Here) -> None:
 
 @agent.command(name="decommission")
 def decommission(name: str, /, *, why: str = "", session: Here) -> None:
-    """Decommission an agent. This cannot be undone, and the name cannot be reused.
+    """Decommission an agent, and end its tasks. This cannot be undone, and the name cannot be reused.
 
     Args:
         name: Name or id.
@@ -403,13 +403,16 @@ def forbid_bearer(name: str, /, *, resource: str, session: Here) -> None:
 def create_secret(name: str, /, *, days: int = 90, session: Here) -> None:
     """Create a client secret for an agent whose client cannot use a key. It is shown once.
 
-    The secret gets bearer tokens, only for resources that accept them from the agent (docs/how-to/clients.md).
+    The secret gets only bearer tokens, for resources at which `ostiary agent allow-bearer` exempts the agent
+    (docs/how-to/clients.md).
 
     Args:
         name: Name or id.
         days: Days until the secret expires, at most 365.
     """
     session.show(session.api("POST", f"/agents/{name}/secrets", {"ttl": days * 86_400}), facts)
+    if not session.api("GET", f"/agents/{name}/bearer")["bearer"]:
+        session.warn(f"no resource accepts the secret: ostiary agent allow-bearer {name} --resource RESOURCE")
 
 
 @agent.command(name="revoke-secret")

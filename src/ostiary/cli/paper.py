@@ -90,7 +90,8 @@ def table(
     On a terminal the table fits the width. Ids are cut to a prefix that commands accept. Times of this year lose year
     and seconds (`11-28 19:10Z`). Text wraps to two lines, in the last column to any number, and a longer word ends in
     `…`. A list that is too long shows its first item and the number of the others (`mail:read +2`). Only ids of the
-    first column are cut. `empty` is printed if there are no rows.
+    first column are cut. On a terminal that is too narrow for the columns, each row is a block of lines. `empty` is
+    printed if there are no rows.
     """
     console = console or out
     if not rows:
@@ -109,7 +110,7 @@ def table(
 
 
 def fit(cells: Sequence[Sequence[str]], headings: Sequence[str], limit: int, *, this_year: str) -> list[str]:
-    """Return the heading and the lines of a table, each at most `limit` columns wide if that is possible.
+    """Return the heading and the lines of a table, each at most `limit` columns wide. Only an identifier may be longer.
 
     `this_year`: the text with which times of this year begin, such as `2026-`.
     """
@@ -121,6 +122,8 @@ def fit(cells: Sequence[Sequence[str]], headings: Sequence[str], limit: int, *, 
     least = _least([headings, *lines], whole_times=True)
     if _total(least) > limit:
         least = _least([headings, *lines], whole_times=False)
+    if _total(least) > limit:
+        return _stack(lines, headings, limit)
     widths = _shrink(_natural([headings, *lines]), least, limit)
     printed: list[str] = []
     for line in ([*headings], *lines):
@@ -163,15 +166,30 @@ def _total(widths: Sequence[int]) -> int:
 
 
 def _shrink(natural: Sequence[int], least: Sequence[int], limit: int) -> list[int]:
-    """Return column widths whose total is within `limit`, or the minimum widths. The widest columns shrink first."""
+    """Return column widths whose total is within `limit`. The widest columns shrink first. The total of `least` is
+    within `limit`.
+    """
     widths = list(natural)
     while _total(widths) > limit:
         shrinkable = [place for place, width in enumerate(widths) if width > least[place]]
-        if not shrinkable:
-            break  # the table has too many columns for this terminal; it becomes wider than the terminal
-        place = max(shrinkable, key=widths.__getitem__)
-        widths[place] -= 1
+        widths[max(shrinkable, key=widths.__getitem__)] -= 1
     return widths
+
+
+def _stack(lines: Sequence[Sequence[str]], headings: Sequence[str], limit: int) -> list[str]:
+    """Return the lines of a table that has too many columns for `limit`: the identifier of each row, and below it a
+    line for each other cell with text, behind the heading of its column.
+    """
+    first, *others = headings
+    widest = max(map(cell_len, others), default=0)
+    printed = [first]
+    for identifier, *cells in lines:
+        printed.append(identifier)
+        for heading, cell in zip(others, cells, strict=True):
+            if cell:
+                label = " " * GAP + set_cell_size(heading, widest) + " " * GAP
+                printed += (label + hang(cell, cell_len(label), width=limit)).split("\n")
+    return printed
 
 
 class _Items(str):
@@ -237,11 +255,11 @@ def facts(value: Mapping[str, Any]) -> None:
     out.print(grid)
 
 
-def hang(text: str, indent: int) -> str:
-    """Return `text` in lines that fit the width behind `indent` columns; each line but the first begins with as many
-    blanks. A longer word is divided.
+def hang(text: str, indent: int, *, width: int | None = None) -> str:
+    """Return `text` in lines that fit `width` (by default the width of the terminal) behind `indent` columns; each line
+    but the first begins with as many blanks. A longer word is divided.
     """
-    lines = Text(spell_out(text)).wrap(out, max(out.width - indent, MIN_WIDTH))
+    lines = Text(spell_out(text)).wrap(out, max((width or out.width) - indent, MIN_WIDTH))
     return f"\n{' ' * indent}".join(line.plain.rstrip() for line in lines)
 
 

@@ -35,7 +35,7 @@ STOPPING = (
     },
     {
         "command": "agent decommission",
-        "effect": "End an agent and the use of its name.",
+        "effect": "End an agent, its tasks and the use of its name.",
         "state": "decommissioned",
         "undo": "nothing",
     },

@@ -18,7 +18,8 @@ from ostiaryd.ground.http.routes import NOT_FOUND, PAGE, Either, PageBody, Query
 from ostiaryd.ground.outbound import outbox
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import SELF
+from ostiaryd.registry.flows.show import MovedAgent, StateChange, show_agent_detail
+from ostiaryd.registry.model import ADMIN, SELF
 from ostiaryd.tasks import flows
 from ostiaryd.tasks.flows.history import PrunedTask
 from ostiaryd.tasks.flows.show import TaskBody, TaskDetail
@@ -122,6 +123,21 @@ async def end_task(call: Call) -> Reply:
     return reply(flows.show(call.world.db.read(), task, now=call.world.now()))
 
 
+async def decommission_agent(call: Call) -> Reply:
+    """Decommission an agent. Its tasks and the tasks that it delegated end as cancelled."""
+    name, why = call.params["name"], call.json(StateChange).why
+
+    def run(act: Act) -> int:
+        flows.decommission_agent(act, name, why=why, by=call.caller)
+        return outbox.head(act.tx)
+
+    seq = await registry.act_as(call, "agent.decommission", run)
+    committed_at = call.world.now()
+    detail = show_agent_detail(call.world.db.read(), name, trust_domain=call.world.config.trust_domain)
+    moved: MovedAgent = {**detail, "seq": seq, "committed_at": committed_at}
+    return reply(moved)
+
+
 async def revoke(call: Call) -> Reply:
     """Revoke an agent, a task, a token, a key or an owner, with everything derived from it.
 
@@ -176,5 +192,15 @@ ROUTES = (
         stops=True,
         proves_in_act=True,
         answers={200: RevocationBody},
+    ),
+    Route(
+        "POST",
+        "/api/v1/agents/{name}/decommission",
+        decommission_agent,
+        ADMIN,
+        body=StateChange,
+        stops=True,
+        proves_in_act=True,
+        answers={200: MovedAgent},
     ),
 )

@@ -115,12 +115,11 @@ def melt(act: Act, incident: Incident) -> None:
 def decommission(act: Act, incident: Incident) -> None:
     """Decommission the agent of the incident: end its tasks, tokens and holdings permanently."""
     agent = registry.find_agent(act.tx, incident.agent)
-    act_with_entry(act, "agent.revoke", lambda more: tasks.revoke(more, tasks.RevokedKind.AGENT, agent.agent_id))
     if agent.state is not State.DECOMMISSIONED:
         act_with_entry(
             act,
             "agent.decommission",
-            lambda more: registry.set_agent_state(more, agent.agent_id, Verb.DECOMMISSION, why=_why(incident)),
+            lambda more: tasks.decommission_agent(more, agent.agent_id, why=_why(incident)),
         )
 
 

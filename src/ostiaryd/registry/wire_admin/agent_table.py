@@ -17,12 +17,12 @@ from ostiaryd.ground.http.pages import MAX_ROWS, encode_rows, parse_page
 from ostiaryd.ground.http.routes import NOT_FOUND, Content, PageBody, Query, Route
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows
+from ostiaryd.registry.flows.show import seconds
 from ostiaryd.registry.model import READ
 from ostiaryd.registry.store import agent_table, risks
 from ostiaryd.registry.store.agent_table import AgentRow, Examined, Sort
 from ostiaryd.registry.store.agents import AgentFilter
 from ostiaryd.registry.wire_admin.agents import AGENT_QUERY, member_of, parse_filter
-from ostiaryd.registry.wire_admin.render import seconds
 
 BY_RISK = "-risk"
 MAX_CURSOR_AGE_US = 3_600_000_000

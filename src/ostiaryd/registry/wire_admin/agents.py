@@ -18,6 +18,18 @@ from ostiaryd.ground.outbound import outbox
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows
+from ostiaryd.registry.flows.show import (
+    SECOND,
+    AgentBody,
+    AgentDetail,
+    AgentKeyBody,
+    MovedAgent,
+    StateChange,
+    last_use_of,
+    show_agent_briefly,
+    show_agent_detail,
+    show_agent_key,
+)
 from ostiaryd.registry.model import (
     ADMIN,
     DEFAULT_DEPTH,
@@ -35,14 +47,7 @@ from ostiaryd.registry.model import (
 from ostiaryd.registry.store import agents, holdings, keys
 from ostiaryd.registry.store.agents import AgentFilter
 from ostiaryd.registry.wire_admin import render
-from ostiaryd.registry.wire_admin.render import (
-    AgentBody,
-    AgentDetail,
-    AgentKeyBody,
-    HoldingsBody,
-    MovedAgent,
-    RevokedBody,
-)
+from ostiaryd.registry.wire_admin.render import HoldingsBody, RevokedBody
 
 E = TypeVar("E", bound=StrEnum)
 MAX_TEXT = 200
@@ -78,10 +83,6 @@ class AgentChange(msgspec.Struct, forbid_unknown_fields=True):
     owner: str | UnsetType = UNSET
     segment: str | UnsetType = UNSET
     deputy: str | None = None
-
-
-class StateChange(msgspec.Struct, forbid_unknown_fields=True):
-    why: str = ""
 
 
 class NewAgentKey(msgspec.Struct, forbid_unknown_fields=True):
@@ -138,9 +139,9 @@ async def list_agents(call: Call) -> Reply:
     has_last_use = _flag(call, "last_use")
 
     def row(reader: Reader, agent: Agent) -> AgentBody:
-        shown = render.agent(reader, agent, trust_domain=domain)
+        shown = show_agent_briefly(reader, agent, trust_domain=domain)
         if has_last_use:
-            shown["last_used_at"] = render.last_use(reader, agent)
+            shown["last_used_at"] = last_use_of(reader, agent)
         return shown
 
     return await reply_page(
@@ -158,7 +159,7 @@ def parse_filter(call: Call) -> AgentFilter:
     owner, unused = call.query_one("owner"), call.query_one("unused")
     if unused is not None and not (unused.isascii() and unused.isdigit() and len(unused) <= 10):
         raise Invalid("`unused` must be a number of seconds")
-    since = None if unused is None else call.world.now() - int(unused) * render.SECOND
+    since = None if unused is None else call.world.now() - int(unused) * SECOND
     text = call.query_one("text") or ""
     if len(text) > MAX_TEXT:
         raise Invalid(f"`text` must have at most {MAX_TEXT} characters")
@@ -282,7 +283,7 @@ async def list_keys(call: Call) -> Reply:
         call,
         "keys",
         lambda reader, page: behind(keys.of_agent(reader, agent.agent_id), _kid)(page),
-        lambda _, key: render.key(key),
+        lambda _, key: show_agent_key(key),
         cursor=_kid,
     )
 
@@ -295,7 +296,7 @@ async def add_key(call: Call) -> Reply:
         "key.add",
         lambda act: flows.add_key(act, call.params["name"], new.jwk, not_after=_end(act, new.expires_in)),
     )
-    return reply(render.key(added), status=201)
+    return reply(show_agent_key(added), status=201)
 
 
 async def rotate_key(call: Call) -> Reply:
@@ -304,7 +305,7 @@ async def rotate_key(call: Call) -> Reply:
     added = await flows.act_as(
         call, "key.rotate", lambda act: flows.rotate_key(act, call.params["name"], new.jwk, overlap_s=new.overlap_s)
     )
-    return reply(render.key(added), status=201)
+    return reply(show_agent_key(added), status=201)
 
 
 async def revoke_key(call: Call) -> Reply:
@@ -326,17 +327,7 @@ def _show(call: Call, id_or_name: str, *, status: int = 200) -> Reply:
 
 
 def _detail(call: Call, id_or_name: str) -> AgentDetail:
-    reader = call.world.db.read()
-    agent = flows.find_agent(reader, id_or_name)
-    all_keys = keys.of_agent(reader, agent.agent_id)
-    return {
-        **render.agent(reader, agent, trust_domain=call.world.config.trust_domain),
-        "last_used_at": render.last_use(reader, agent),
-        "undo": flows.undo_stop(reader, agent),
-        "data_classes": sorted(flows.classes_within(reader, agent.scopes)),
-        "keys": [render.key(one) for one in all_keys[-render.MAX_KEYS_SHOWN :]],
-        "more_keys": len(all_keys) > render.MAX_KEYS_SHOWN,
-    }
+    return show_agent_detail(call.world.db.read(), id_or_name, trust_domain=call.world.config.trust_domain)
 
 
 def _end(act: Act, expires_in: int | None) -> int | None:
@@ -345,7 +336,7 @@ def _end(act: Act, expires_in: int | None) -> int | None:
         return None
     if not 1 <= expires_in <= flows.MAX_LIFETIME_S:
         raise Invalid(f"`expires_in` must be 1 to {flows.MAX_LIFETIME_S} seconds")
-    return act.now + expires_in * render.SECOND
+    return act.now + expires_in * SECOND
 
 
 suspend = move(Verb.SUSPEND)
@@ -402,16 +393,6 @@ ROUTES = (
     ),
     Route(
         "POST", "/api/v1/agents/{name}/release", move(Verb.RELEASE), ADMIN, body=StateChange, answers={200: MovedAgent}
-    ),
-    Route(
-        "POST",
-        "/api/v1/agents/{name}/decommission",
-        move(Verb.DECOMMISSION),
-        ADMIN,
-        body=StateChange,
-        stops=True,
-        proves_in_act=True,
-        answers={200: MovedAgent},
     ),
     Route(
         "GET", "/api/v1/agents/{name}/keys", list_keys, READ, answers={200: PageBody("keys", AgentKeyBody)}, query=PAGE

@@ -1,28 +1,13 @@
-"""Persons, teams, agents and resources as JSON."""
+"""Persons, teams and resources as JSON."""
 
 from __future__ import annotations
 
-from typing import Any, NotRequired, TypedDict
+from typing import Any, TypedDict
 
 from ostiaryd.ground.database import Reader
-from ostiaryd.ledger import flows as ledger
-from ostiaryd.registry.model import Agent, AgentKey, Holding, Person, PersonKey, Resource, Team, spiffe_id
+from ostiaryd.registry.flows.show import SECOND, name_of, seconds
+from ostiaryd.registry.model import Holding, Person, PersonKey, Resource, Team
 from ostiaryd.registry.store import owners
-
-SECOND = 1_000_000
-MAX_KEYS_SHOWN = 100
-"""Maximum number of keys that are shown with an agent or a person."""
-
-
-def seconds(time: int | None) -> int | None:
-    """Return a time (microseconds) in seconds since the epoch; None for None."""
-    return None if time is None else time // SECOND
-
-
-def name_of(reader: Reader, owner: str | None) -> str | None:
-    """Return the name of the person or team with this id; None for None or an unknown id."""
-    row = None if owner is None else owners.owner(reader, owner)
-    return None if row is None else row.name
 
 
 class PersonBody(TypedDict):
@@ -55,62 +40,6 @@ class TeamBody(TypedDict):
     members: list[str | None]
     deputy: str | None
     created_at: int | None
-
-
-class AgentBody(TypedDict):
-    """An agent as in lists."""
-
-    agent_id: str
-    client_id: str
-    name: str
-    state: str
-    owner: str | None
-    owner_id: str
-    deputy: str | None
-    purpose: str
-    kind: str
-    provider: str
-    model: str
-    risk_tier: str
-    segment: str
-    scopes: list[str]
-    max_depth: int
-    speaks: bool
-    epoch: int
-    spiffe_id: str
-    created_at: int | None
-    expires_at: int | None
-    last_used_at: NotRequired[int | None]
-
-
-class AgentKeyBody(TypedDict):
-    """A public key of an agent."""
-
-    kid: str
-    agent_id: str
-    alg: str
-    jwk: dict[str, Any]
-    added_at: int | None
-    not_after: int | None
-    revoked_at: int | None
-
-
-class AgentDetail(AgentBody):
-    """An agent with its newest keys. If `more_keys` is true, the path `/keys` of the agent lists the older keys."""
-
-    undo: str
-    data_classes: list[str]
-    keys: list[AgentKeyBody]
-    more_keys: bool
-
-
-class MovedAgent(AgentDetail):
-    """An agent after a change of its state. The change has the number `seq` in the feed, and was committed at
-    `committed_at` (microseconds).
-    """
-
-    seq: int
-    committed_at: int
 
 
 class ResourceBody(TypedDict):
@@ -197,52 +126,6 @@ def team(reader: Reader, team: Team) -> TeamBody:
         "members": [name_of(reader, member) for member in owners.members(reader, team.team_id)],
         "deputy": name_of(reader, team.deputy),
         "created_at": seconds(team.created_at),
-    }
-
-
-def agent(reader: Reader, agent: Agent, *, trust_domain: str) -> AgentBody:
-    """Return an agent as JSON."""
-    return {
-        "agent_id": agent.agent_id,
-        "client_id": agent.agent_id,
-        "name": agent.name,
-        "state": agent.state,
-        "owner": name_of(reader, agent.owner),
-        "owner_id": agent.owner,
-        "deputy": name_of(reader, agent.deputy),
-        "purpose": agent.purpose,
-        "kind": agent.kind,
-        "provider": agent.provider,
-        "model": agent.model,
-        "risk_tier": agent.risk_tier,
-        "segment": agent.segment,
-        "scopes": sorted(agent.scopes),
-        "max_depth": agent.max_depth,
-        "speaks": agent.speaks,
-        "epoch": agent.epoch,
-        "spiffe_id": spiffe_id(trust_domain, agent.name),
-        "created_at": seconds(agent.created_at),
-        "expires_at": seconds(agent.expires_at),
-    }
-
-
-def last_use(reader: Reader, agent: Agent) -> int | None:
-    """Return the time at which the agent last got a token, started a task or called a tool, in seconds;
-    None if never.
-    """
-    return seconds(ledger.get_last_use(reader, agent.agent_id))
-
-
-def key(key: AgentKey) -> AgentKeyBody:
-    """Return the key of an agent as JSON."""
-    return {
-        "kid": key.jkt,
-        "agent_id": key.agent,
-        "alg": key.alg,
-        "jwk": key.jwk,
-        "added_at": seconds(key.added_at),
-        "not_after": seconds(key.not_after),
-        "revoked_at": seconds(key.revoked_at),
     }
 
 

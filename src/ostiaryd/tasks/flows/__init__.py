@@ -26,7 +26,15 @@ from ostiaryd.tasks.flows.holding import beat, hold, holders, leave
 from ostiaryd.tasks.flows.intents import intent_of
 from ostiaryd.tasks.flows.memories import Remembered, recall, tell
 from ostiaryd.tasks.flows.queries import *
-from ostiaryd.tasks.flows.revoking import RevokedKind, cancel, cancel_all, cancel_for, revoke, revoked_state
+from ostiaryd.tasks.flows.revoking import (
+    RevokedKind,
+    cancel,
+    cancel_all,
+    cancel_for,
+    decommission_agent,
+    revoke,
+    revoked_state,
+)
 from ostiaryd.tasks.flows.show import show, show_briefly
 from ostiaryd.tasks.flows.tasks import (
     ELEVATION_ENDED,
@@ -52,6 +60,7 @@ __all__ = [
     "cancel_all",
     "cancel_for",
     "counterparts",
+    "decommission_agent",
     "draw",
     "elevate",
     "end",

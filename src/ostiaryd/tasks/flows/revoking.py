@@ -84,6 +84,18 @@ def _owner(act: Act, id: str, by: Caller | None) -> Counter[str]:
     return ended + registry.revoke_owner(act, owner.id)
 
 
+def decommission_agent(act: Act, id_or_name: str, *, why: str = "", by: Caller | None = None) -> None:
+    """Decommission an agent, and end its tasks and the tasks that it delegated.
+
+    Raises NotFound, Forbidden, Conflict.
+    """
+    agent = registry.find_agent(act.tx, id_or_name)
+    registry.note(act, object=agent.agent_id, owner=agent.owner)
+    registry.check_may(act, by, Verb.DECOMMISSION, agent)
+    _cancel(act, _delegated_tasks(act, agent))
+    registry.set_agent_state(act, agent.agent_id, Verb.DECOMMISSION, why=why, by=by)
+
+
 def revoked_state(reader: Reader, kind: RevokedKind, id: str) -> tuple[str, str]:
     """Return the present state of a revoked object, and the command that undoes the revocation (empty if there is
     none).
