@@ -18,6 +18,7 @@ from harness.tcp_proxy import Proxy
 from ostiary.protocol.errors import Unavailable
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Database, DatabaseUnavailable, OutcomeUnknown, Reader, Tx, sql
+from ostiaryd.ground.database.line import overtaking
 from ostiaryd.ground.database.postgres import PostgresConnection
 from ostiaryd.ground.http.health import Health
 from ostiaryd.ground.world import World, open_world
@@ -28,6 +29,8 @@ NAMES = sql("select name from setting where name like 'test%' order by name")
 ASK = sql("select 1")
 SLOW = sql("select pg_sleep(60)")
 TIMEOUT_MS = 500
+LOCK_NOT_AVAILABLE = "55P03"
+"""SQLSTATE of a statement that gave up waiting for a lock."""
 
 
 @pytest.fixture
@@ -267,6 +270,39 @@ async def test_an_act_whose_statement_takes_too_long_is_refused_and_all_in_its_b
     assert names(world) == []
     await act(world, "test.other", lambda a: put("test other")(a.tx))
     assert names(world) == ["test other"]
+
+
+async def test_a_foreign_lock_ends_the_acts_that_wait_for_it_before_their_statements_end_and_a_stop_overtakes(
+    world: World, config: Config
+) -> None:
+    with psycopg.connect(config.database_url) as other:
+        other.execute("lock table person in share mode")
+        blocked = [
+            asyncio.ensure_future(world.writer.submit(lambda tx: tx.run(sql("delete from person")))) for _ in range(3)
+        ]
+        await until(lambda: world.writer.busy_s)
+        with overtaking():
+            stop = world.writer.submit(put("test stop"))
+        assert await stop == "test stop"
+        for refused in await asyncio.gather(*blocked, return_exceptions=True):
+            assert isinstance(refused, DatabaseUnavailable)
+            assert LOCK_NOT_AVAILABLE in refused.message
+        assert names(world) == ["test stop"]
+    assert await world.writer.submit(lambda tx: tx.run(sql("delete from person"))) >= 0
+
+
+async def test_a_read_of_a_locked_table_is_refused_and_the_database_stays_up(world: World, config: Config) -> None:
+    losses = world.writer._connection.losses
+    with psycopg.connect(config.database_url) as other:
+        other.execute("lock table person in access exclusive mode")
+        with pytest.raises(DatabaseUnavailable, match=LOCK_NOT_AVAILABLE):
+            world.db.read().all(sql("select * from person"))
+        with pytest.raises(DatabaseUnavailable, match=LOCK_NOT_AVAILABLE):
+            await world.db.scan(lambda reader: reader.all(sql("select * from person")))
+        assert names(world) == []
+    assert world.db.is_up
+    assert world.writer._connection.losses == losses
+    world.db.read().all(sql("select * from person"))
 
 
 async def test_a_server_that_is_frozen_with_the_lock_holds_up_another_for_a_bounded_time(

@@ -119,6 +119,7 @@ class PostgresConnection:
         raw.limit_s = 0.0
         try:
             self._execute("set local statement_timeout = 0")
+            self._execute(f"set local lock_timeout = {STATEMENT_TIMES * round(self._server.timeout_s * 1000)}")
             if raw.info.server_version >= 170000:
                 self._execute("set local transaction_timeout = 0")
             self._execute(text)
@@ -133,7 +134,9 @@ class PostgresConnection:
         self._in_transaction, self._may_write, self._has_written = True, write, False
         self._newest = None
         if write:
-            self._queue += ["begin", f"select pg_advisory_xact_lock({self.WRITER_LOCK})"]
+            # the lock of the writer has no limit of its own: that of the statement applies to it
+            lock = f"select pg_advisory_xact_lock({self.WRITER_LOCK})"
+            self._queue += ["begin", "set local lock_timeout = 0", lock, "set local lock_timeout to default"]
         else:
             self._queue.append("begin isolation level repeatable read, read only")
 

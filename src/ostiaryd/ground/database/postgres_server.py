@@ -26,6 +26,10 @@ T = TypeVar("T")
 log = logging.getLogger("ostiary")
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 0.5
 """First and maximum pause between two attempts to connect, in seconds. The pause doubles after each failure."""
+LOCKED_WRITE, LOCKED_READ = 2, 20
+"""Parts of the timeout for which a statement waits for a lock of another client on a table or a row: half of it in a
+write, behind which every other write waits, and a twentieth in a read on the event loop.
+"""
 CONNECT_S = 2
 """Time limit for connecting, in seconds: the minimum that libpq accepts."""
 
@@ -95,6 +99,11 @@ class PostgresServer:
         """Return for how long a writer that hangs in its transaction may block other processes, in milliseconds."""
         return round(FROZEN_TIMES * self.timeout_s * 1000)
 
+    def lock_ms(self, *, times: int, holds_lock: bool) -> int:
+        """Return for how long a statement waits for a lock of another client, in milliseconds."""
+        part = LOCKED_WRITE if holds_lock else LOCKED_READ / times
+        return max(1, round(self.timeout_s * 1000 / part))
+
     @property
     def is_up(self) -> bool:
         """Return whether the database counts as up."""
@@ -137,7 +146,7 @@ class PostgresServer:
         statement_ms = round(STATEMENT_TIMES * self.timeout_s * 1000)
         options = {
             "statement_timeout": statement_ms,
-            "lock_timeout": statement_ms,
+            "lock_timeout": self.lock_ms(times=times, holds_lock=holds_lock),
             "idle_in_transaction_session_timeout": self.frozen_ms if holds_lock else 0,
             "tcp_user_timeout": self.frozen_ms,
         }
