@@ -233,9 +233,8 @@ class OpenApiTable:
         if exact is None:
             return None
         rule, match = exact
-        possible = [rule for rule in rules if rule.lenient.fullmatch(unquote(raw))]
-        count = len(rule.tool.path_names)
-        if possible[0] is not rule or any(len(other.tool.path_names) == count for other in possible[1:]):
+        others = [other for other in rules if other is not rule and other.lenient.fullmatch(unquote(raw))]
+        if any(len(other.tool.path_names) <= len(rule.tool.path_names) for other in others):
             raise Malformed(
                 "the path matches several operations",
                 hint="write the path as in the OpenAPI document, without unnecessary escapes",

@@ -14,6 +14,8 @@ from ostiaryd.ground.database import Tx, sql
 from ostiaryd.ground.database.line import Lane, Priority, priority
 from ostiaryd.ground.database.reserve import LOW_BYTES, DiskFull, Reserve, is_disk_full
 from ostiaryd.ground.world import World
+from ostiaryd.trust.model import Spend
+from ostiaryd.trust.store import is_spent, spend
 
 PUT = sql("insert into setting (name, value) values (:name, :value)")
 COUNT = sql("select count(*) from setting where name like 'test%'")
@@ -73,20 +75,20 @@ def narrow(world: World) -> Callable[[int], None]:
     return leave
 
 
-async def stop_in_two_runs(world: World) -> None:
-    """Run a stop whose first run needs more room than there is; check that it ran twice."""
-    ran: list[str] = []
+async def stop_in_two_runs(world: World, job: Callable[[Tx], object]) -> list[object]:
+    """Run a stop whose first run needs more room than there is; check that it ran twice, and return both results."""
+    results: list[object] = []
 
     def stop(tx: Tx) -> None:
-        ran.append("stop")
-        put("stop")(tx)
-        if len(ran) == 1:
+        results.append(job(tx))
+        if len(results) == 1:
             put("too big", 1 << 20)(tx)
 
     token = priority.set(Priority(("operator", ""), lane=Lane.STOP))
     await world.writer.submit(stop)
     priority.reset(token)
-    assert ran == ["stop", "stop"]
+    assert len(results) == 2
+    return results
 
 
 @pytest.fixture
@@ -106,7 +108,7 @@ async def test_a_stop_over_the_quota_of_the_user_runs_again_with_the_reserve(
 ) -> None:
     await world.writer.rebuild()
     limit_log(200_000)
-    await stop_in_two_runs(world)
+    await stop_in_two_runs(world, put("stop"))
     with pytest.raises(DiskFull):
         await world.writer.submit(put("another"))
     limit_log(1 << 30)
@@ -138,9 +140,17 @@ async def test_a_stop_in_a_batch_without_room_runs_again_with_the_reserve(
     """Its first run finds no room; the transaction is undone, a step of the reserve freed, and it runs once more."""
     await world.writer.rebuild()
     narrow(2)
-    await stop_in_two_runs(world)
+    await stop_in_two_runs(world, put("stop"))
     assert world.writer.is_full
     assert world.db.read().one(COUNT) == (1,)
+
+
+async def test_a_stop_that_runs_again_may_spend_its_proof_again(world: World, narrow: Callable[[int], None]) -> None:
+    await world.writer.rebuild()
+    narrow(2)
+    proof = Spend(b"digest", until=world.now() + 1, made=world.now())
+    assert await stop_in_two_runs(world, lambda tx: spend(tx, proof)) == [True, True]
+    assert is_spent(world.db.read(), proof.digest)
 
 
 async def test_a_stop_is_refused_once_nothing_of_the_reserve_is_left(

@@ -139,6 +139,15 @@ def test_an_opening_that_answers_at_once_proves_what_time_it_is(station: Station
     assert station.feeder.feed.clock() == START + 32 * SECOND
 
 
+def test_time_that_passed_unread_is_not_taken_back() -> None:
+    machine = MachineClock()
+    clock = FeedClock(now=machine.wall, tick=lambda: machine.uptime)
+    clock.hear(START, is_proof=True)
+    machine.advance(60)  # nothing reads the guard's time meanwhile
+    clock.hear(START - HOUR, is_proof=True)
+    assert clock() == START + 60 * SECOND
+
+
 def test_the_time_that_is_kept_counts_on_within_a_boot_and_stands_in_another(tmp_path: Path) -> None:
     machine, file = MachineClock(), tmp_path / "clock"
     first = FeedClock(now=machine.wall, tick=lambda: machine.uptime, file=file, boot="one")

@@ -298,7 +298,7 @@ def test_a_spool_that_is_full_refuses_every_call(tmp_path: Path, clock: Clock, d
     who = authenticate_at(guard, feeder)
     with guard.call(who, "read_file", {}):
         pass
-    with pytest.raises(SpoolFailed, match="full"):
+    with pytest.raises(SpoolFailed, match="the spool is full"):
         [guard.decide(who, "read_file", {}) for _ in range(10)]
 
 

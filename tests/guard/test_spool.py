@@ -104,7 +104,7 @@ def test_a_spool_takes_no_more_than_its_limit(tmp_path: Path, dice: SeededRandom
     if fits:
         spool.append({"call": "b"})
     else:
-        with pytest.raises(SpoolFailed, match="full"):
+        with pytest.raises(SpoolFailed, match="the spool is full"):
             spool.append({"call": "b"})
         assert spool.append({"call": "b"}, is_outcome=True) == 2, "how a call went that was let through, has its room"
 
@@ -116,7 +116,7 @@ def test_a_full_spool_takes_records_again_once_the_server_has_some(
     spool = new_spool(tmp_path, random=dice, limit=RESERVE + 40)
     spool.append({"call": "a"})
     spool.append({"call": "b"})
-    with pytest.raises(SpoolFailed, match="full"):
+    with pytest.raises(SpoolFailed, match="the spool is full"):
         spool.append({"call": "c"})
     spool.confirm(next_batch(spool).mark)
     assert spool.append({"call": "c"}) == 3
@@ -204,9 +204,10 @@ def test_a_torn_last_line_is_none(spool: Spool, tmp_path: Path) -> None:
 
 
 def test_a_closed_spool_takes_nothing(spool: Spool) -> None:
+    spool.append({"call": "a"})
     spool.close()
-    with pytest.raises(SpoolFailed, match="closed"):
-        spool.append({"call": "a"})
+    with pytest.raises(SpoolFailed, match="the guard is closed"):
+        spool.append({"call": "b"})
 
 
 def test_an_empty_spool_is_removed_and_one_with_records_is_left_for_the_next(
