@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ostiary.protocol.network import network_of
-from ostiary.protocol.proxies import origin, parse_networks
+from ostiary.protocol.proxies import is_within_networks, origin, parse_networks
 
 
 @pytest.mark.parametrize(
@@ -52,3 +52,21 @@ def test_only_our_proxies_say_who_asks(peer: str, said: list[str], who: str) -> 
 
 def test_without_proxies_nobody_is_believed() -> None:
     assert origin("10.0.0.1", ["203.0.113.7"], ()) == "10.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("address", "networks", "is_within"),
+    [
+        ("10.0.0.1", "10.0.0.1/32", True),
+        ("10.0.0.2", "10.0.0.1/32", False),
+        ("10.0.0.2", "192.0.2.0/24 10.0.0.0/30", True),
+        ("10.0.0.4", "192.0.2.0/24 10.0.0.0/30", False),
+        ("::ffff:10.0.0.1", "10.0.0.1/32", True),
+        ("2001:db8::1", "10.0.0.0/8", False),
+        ("unknown", "0.0.0.0/0 ::/0", False),
+        ("10.0.0.1", "", False),
+    ],
+)
+def test_an_address_is_compared_with_the_networks_of_a_text(address: str, networks: str, is_within: bool) -> None:
+    for _ in range(2):  # the second answer is remembered
+        assert is_within_networks(address, networks) is is_within

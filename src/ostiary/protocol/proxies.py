@@ -29,6 +29,12 @@ def origin(address: str, forwarded: Sequence[str], proxies: Sequence[Network]) -
     return address
 
 
+@lru_cache(maxsize=4096)
+def is_within_networks(address: str, networks: str) -> bool:
+    """Return whether `address` is in one of the networks in a text, separated by spaces. Raises ValueError."""
+    return is_within(address, parse_networks(networks))
+
+
 def is_within(address: str, networks: Sequence[Network]) -> bool:
     """Return whether `address` is in one of the networks; False for text that is no address.
 

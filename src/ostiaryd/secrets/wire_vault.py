@@ -80,6 +80,7 @@ from ostiaryd.secrets.model.request import (
 )
 from ostiaryd.secrets.model.sealing import decode_key
 from ostiaryd.secrets.model.token import LONGEST_S, TokenOptions
+from ostiaryd.secrets.model.token import PREFIX as VAULT_TOKEN
 from ostiaryd.secrets.model.transit import BackupRefused
 from ostiaryd.secrets.wire_account_tokens import issue_token
 from ostiaryd.secrets.wire_aws_accounts import create_credentials, rotate_root
@@ -486,12 +487,13 @@ def _request_of(call: Call) -> trust.Request:
 
 
 def _credentials_of(call: Call) -> flows.VaultCredentials:
+    if unverified_token := call.header(b"x-vault-token"):
+        return flows.VaultCredentials(unverified_token, None, call.origin)
     request = _request_of(call)
-    unverified_token = call.header(b"x-vault-token")
     scheme, _, value = (request.authorization or "").partition(" ")
-    if unverified_token is None and scheme.lower() == "bearer" and value.strip().startswith("hvs."):
-        unverified_token = value.strip()
-    return flows.VaultCredentials(unverified_token or None, request, call.origin)
+    if scheme.lower() == "bearer" and value.strip().startswith(VAULT_TOKEN):
+        return flows.VaultCredentials(value.strip(), None, call.origin)
+    return flows.VaultCredentials("", request, call.origin)
 
 
 def _require(request: VaultRequest, method: VaultMethod) -> None:
@@ -567,12 +569,12 @@ async def _use_wrapping(call: Call, request: VaultRequest) -> Reply:
     credentials, verb = _credentials_of(call), request.path.rpartition("/")[2]
     named = request.read_body(_WrappingToken).token
     unverified_token = named or credentials.unverified_token
-    if unverified_token is None:
+    if not unverified_token:
         raise flows.WrappingRefused("missing wrapping token", hint="send the wrapping token as X-Vault-Token")
 
     def run(act: Act) -> bytes | Answer:
         act.entry.object = request.path
-        if named and verb != "lookup" and credentials.unverified_token not in (None, named):
+        if named and verb != "lookup" and credentials.unverified_token not in ("", named):
             flows.authenticate(act, credentials, config=call.world.config)
         match verb:
             case "unwrap":
@@ -661,7 +663,7 @@ _LOGIN_METHODS = {"cert": cert.METHOD, "jwt": jwt.METHOD, "kubernetes": kubernet
 
 
 def _lookup_self(call: Call, request: VaultRequest, act: Act, caller: flows.VaultCaller) -> Answer:
-    text = _credentials_of(call).unverified_token or ""
+    text = _credentials_of(call).unverified_token
     if caller.token is not None:
         return Answer(data=token.render_token(caller.token, text=text, caller=caller, now=act.now))
     data: dict[str, object] = {
@@ -685,7 +687,7 @@ def _renew_self(call: Call, request: VaultRequest, act: Act, caller: flows.Vault
     increment = request.read_body(_Renewal).increment
     # 0 stands for the default lifetime, as in Vault
     seconds = parse_duration(increment or 0, field="increment") // SECOND or None
-    text = _credentials_of(call).unverified_token or ""
+    text = _credentials_of(call).unverified_token
     renewed = flows.renew_token(act, flows.token_of(caller), seconds)
     return Answer(auth=token.render_auth(renewed, text=text, caller=caller))
 

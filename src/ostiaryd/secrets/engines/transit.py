@@ -134,7 +134,6 @@ def find_operation(mount: str, request: VaultRequest) -> Operation:
     if kind in ("random", "hash"):
         run = partial(_make_random if kind == "random" else _make_hash, request=request, parameter=rest)
         return Operation(SecretAction.USE, "", kind, run)
-    algorithm = ""
     if kind == "datakey":
         variant, rest = split_path(rest)
         if variant not in ("plaintext", "wrapped"):
@@ -142,19 +141,20 @@ def find_operation(mount: str, request: VaultRequest) -> Operation:
         use: Callable[[OpenKey, _Item], dict[str, object]] = partial(_make_data_key, is_shown=variant == "plaintext")
     elif kind in _USES:
         use = _USES[kind]
-        if kind in _HASHING:
-            rest, algorithm = split_path(rest)
+    elif kind in _HASHING:
+        rest, algorithm = split_path(rest)
+        use = partial(_HASHING[kind], in_path=algorithm)
     else:
         raise NothingStored("no handler for route", code="no_route")
     name = rules.check_name(rest)
     stored = rules.stored_name(mount, name)
-    run = partial(_use, name=stored, use=use, body=request.body, algorithm=algorithm)
+    run = partial(_use, name=stored, use=use, body=request.body)
     return Operation(SecretAction.USE, name, kind, run)
 
 
 def _check_supported(body: Mapping[str, Any]) -> None:
     for name in _UNSUPPORTED:
-        if is_set(body.get(name)):
+        if name in body and is_set(body[name]):
             raise Invalid(f"`{name}` is not supported", hint="leave it out")
 
 
@@ -320,7 +320,6 @@ def _use(
     name: str,
     use: Callable[[OpenKey, _Item], dict[str, object]],
     body: Mapping[str, Any],
-    algorithm: str,
 ) -> Answer:
     """Use a key for one item, or for each item of a batch in order. If an item of a batch fails, its result has the
     member `error`, and the status of the batch is 400.
@@ -336,14 +335,14 @@ def _use(
     usable = OpenKey(key, open_version, act.tx.random)
     batch = body.get("batch_input")
     if batch is None:
-        return Answer(data=use(usable, _read_item(body, algorithm)))
+        return Answer(data=use(usable, convert_members(body, _Item)))
     most = MAX_CURVE_BATCH if key.kind in rules.CURVES else MAX_BATCH
     if not isinstance(batch, list) or not 0 < len(batch) <= most:
         raise Invalid(f"`batch_input` must be a list of 1 to {most} items")
     if act.entry.detail is not None:
         act.entry.detail["items"] = len(batch)
     shared = {member: value for member, value in body.items() if member != "batch_input"}
-    results = [_use_item(use, usable, shared, item, algorithm) for item in batch]
+    results = [_use_item(use, usable, shared, item) for item in batch]
     return Answer(data={"batch_results": results}, status=400 if any("error" in one for one in results) else 200)
 
 
@@ -352,23 +351,15 @@ def _use_item(
     usable: OpenKey,
     shared: Mapping[str, Any],
     value: object,
-    algorithm: str,
 ) -> dict[str, object]:
     if not isinstance(value, dict):
         raise Malformed("an item of `batch_input` is not a JSON object")
     _check_supported(value)
     reference = {"reference": value["reference"]} if isinstance(value.get("reference"), str) else {}
     try:
-        return use(usable, _read_item({**shared, **value}, algorithm)) | reference
+        return use(usable, convert_members({**shared, **value}, _Item)) | reference
     except Refused as refusal:
         return {"error": refusal.message} | reference
-
-
-def _read_item(body: Mapping[str, Any], algorithm: str) -> _Item:
-    item = convert_members(body, _Item)
-    return msgspec.structs.replace(
-        item, hash_algorithm=algorithm or item.hash_algorithm or item.algorithm or "sha2-256"
-    )
 
 
 def _required(text: str | None, field: str) -> bytes:
@@ -410,25 +401,29 @@ def _check_signature_form(item: _Item) -> None:
         raise Invalid("unsupported `marshaling_algorithm`", hint="use asn1")
 
 
-def _sign(usable: OpenKey, item: _Item) -> dict[str, object]:
+def _choose_hash(in_path: str, item: _Item) -> str:
+    """Return the name of the hash algorithm of a request: the one in its path goes before those in its body."""
+    return in_path or item.hash_algorithm or item.algorithm or "sha2-256"
+
+
+def _sign(usable: OpenKey, item: _Item, *, in_path: str) -> dict[str, object]:
     _check_signature_form(item)
     version = rules.usable_version(usable.key, item.key_version)
     data = _required(item.input, "input")
-    made = rules.sign(
-        usable.key.kind, usable.open(version), data, algorithm=item.hash_algorithm, is_hashed=item.prehashed
-    )
+    algorithm = _choose_hash(in_path, item)
+    made = rules.sign(usable.key.kind, usable.open(version), data, algorithm=algorithm, is_hashed=item.prehashed)
     return {"signature": rules.render_text(version, made), "key_version": version}
 
 
-def _verify(usable: OpenKey, item: _Item) -> dict[str, object]:
+def _verify(usable: OpenKey, item: _Item, *, in_path: str) -> dict[str, object]:
     if bool(item.signature) == bool(item.hmac):
         raise Invalid("exactly one of `signature` and `hmac` is required")
     data = _required(item.input, "input")
     parsed = rules.parse_text(item.signature or item.hmac, of="signature" if item.signature else "hmac")
     rules.check_readable(usable.key, parsed.version)
-    material = usable.open(parsed.version)
+    material, algorithm = usable.open(parsed.version), _choose_hash(in_path, item)
     if item.hmac:
-        expected = rules.make_hmac(material, data, algorithm=item.hash_algorithm)
+        expected = rules.make_hmac(material, data, algorithm=algorithm)
         return {"valid": constant_time.compare_digest(expected, parsed.content)}
     _check_signature_form(item)
     is_valid = rules.has_signature(
@@ -436,15 +431,16 @@ def _verify(usable: OpenKey, item: _Item) -> dict[str, object]:
         material,
         data,
         parsed.content,
-        algorithm=item.hash_algorithm,
+        algorithm=algorithm,
         is_hashed=item.prehashed,
     )
     return {"valid": is_valid}
 
 
-def _hmac(usable: OpenKey, item: _Item) -> dict[str, object]:
+def _hmac(usable: OpenKey, item: _Item, *, in_path: str) -> dict[str, object]:
     version = rules.usable_version(usable.key, item.key_version)
-    made = rules.make_hmac(usable.open(version), _required(item.input, "input"), algorithm=item.hash_algorithm)
+    data = _required(item.input, "input")
+    made = rules.make_hmac(usable.open(version), data, algorithm=_choose_hash(in_path, item))
     return {"hmac": rules.render_text(version, made)}
 
 
@@ -460,12 +456,9 @@ _USES: dict[str, Callable[[OpenKey, _Item], dict[str, object]]] = {
     "encrypt": _encrypt,
     "decrypt": _decrypt,
     "rewrap": _rewrap,
-    "sign": _sign,
-    "verify": _verify,
-    "hmac": _hmac,
 }
-_HASHING = frozenset({"sign", "verify", "hmac"})
-"""Operations whose path may end with the name of a hash algorithm, as in `sign/NAME/sha2-256`."""
+_HASHING: dict[str, Callable[..., dict[str, object]]] = {"sign": _sign, "verify": _verify, "hmac": _hmac}
+"""Operations whose path may end with the name of a hash algorithm (`in_path`), as in `sign/NAME/sha2-256`."""
 
 
 # --- without a key

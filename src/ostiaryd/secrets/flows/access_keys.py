@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ostiary.authorization.assurance import SECRET
 from ostiary.protocol.errors import Conflict, Invalid, NotFound
-from ostiary.protocol.proxies import is_within, parse_networks
+from ostiary.protocol.proxies import is_within_networks, parse_networks
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.world import World
@@ -126,7 +126,7 @@ def authenticate_signed(
             "the signature was not made with this access key's secret key", hint="check the secret key"
         )
     act.entry.agent, act.entry.token = key.agent, key.id
-    if not is_within(address, parse_networks(key.network)):
+    if not is_within_networks(address, key.network):
         raise TokenRefused("the access key is not valid from this network", hint="create one for this network")
     if is_change:
         digest = bytes.fromhex(request.unverified_signature)[:DIGEST_BYTES]

@@ -13,7 +13,7 @@ from ostiary.authorization.bounds import ToolDetail, parse_details, permits
 from ostiary.authorization.claims import AccessClaims, scopes
 from ostiary.decision.access import unproved
 from ostiary.protocol.errors import Forbidden, Invalid, Refused
-from ostiary.protocol.proxies import is_within, parse_networks
+from ostiary.protocol.proxies import is_within_networks
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader
@@ -53,10 +53,12 @@ class LoginRefused(Invalid):
 
 
 class VaultCredentials(NamedTuple):
-    """The unverified credentials of a request: a Vault token, or an access token with its DPoP proof."""
+    """The unverified credentials of a request: a Vault token, or, without one, the members of the request that hold an
+    access token and its DPoP proof.
+    """
 
-    unverified_token: str | None
-    request: trust.Request
+    unverified_token: str
+    request: trust.Request | None
     address: str
 
 
@@ -107,11 +109,10 @@ def authenticate(act: Act, credentials: VaultCredentials, *, config: Config) -> 
     """Return the caller of a request, and write the caller into the act's entry. Raises TokenRefused, AccessRefused,
     Forbidden, NotFound.
     """
-    unverified_token = credentials.unverified_token
-    if unverified_token is None:
-        caller = _authenticate_access(act, credentials.request, config=config)
+    if credentials.request is None:
+        caller = _authenticate_token(act, credentials.unverified_token, address=credentials.address)
     else:
-        caller = _authenticate_token(act, unverified_token, address=credentials.address)
+        caller = _authenticate_access(act, credentials.request, config=config)
     entry = act.entry
     entry.agent, entry.owner, entry.task = caller.agent.agent_id, caller.agent.owner, caller.task.task_id
     entry.token, entry.actors, entry.person = (
@@ -131,7 +132,7 @@ def _authenticate_token(act: Act, unverified_token: str, *, address: str) -> Vau
     if holding is None or not holding.is_live(act.now) or has_expired(act, token):
         raise TokenRefused("permission denied: the token has ended", hint="log in again")
     act.entry.agent, act.entry.token = holding.agent, holding.id
-    if not is_within(address, parse_networks(token.network)):
+    if not is_within_networks(address, token.network):
         raise TokenRefused(
             "permission denied: the token is bound to another address", hint="log in from the present address"
         )

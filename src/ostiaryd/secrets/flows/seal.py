@@ -82,7 +82,7 @@ def open_value(reader: Reader, envelope: Envelope, place: Place, *, keys: Keyrin
     number = envelope.key_number
     if number == 0:
         key = WrappingKey(0, keys.derive(PURPOSE))
-    elif (stored := next((key for key in store.keys(reader) if key.number == number), None)) is None:
+    elif (stored := store.find_key(reader, number)) is None:
         raise sealing.damaged()
     else:
         key = _open(stored, keys)

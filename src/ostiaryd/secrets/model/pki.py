@@ -20,7 +20,7 @@ from ostiaryd.certs.model.names import read_names as certificate_names
 from ostiaryd.certs.model.profiles import Usage
 from ostiaryd.secrets.model.request import SECOND, convert_members, is_set, matches_glob, parse_duration, parse_texts
 
-T = TypeVar("T")
+T = TypeVar("T", bound=msgspec.Struct)
 TYPE = "pki"
 HOLDING = "mount_certificate"
 """kind of the holdings that are certificates of mounts"""
@@ -242,7 +242,7 @@ def read_members(body: Mapping[str, Any], kind: type[T]) -> T:
         if is_set(body.get(name)):
             raise Invalid(f"`{name}` is not supported", hint="leave it out")
     values: dict[str, Any] = {}
-    for field in msgspec.structs.fields(kind):  # type: ignore[arg-type]
+    for field in msgspec.structs.fields(kind):
         value = body.get(field.name)
         if value is None:
             continue

@@ -17,7 +17,7 @@ from ostiary.protocol.decoding import convert
 from ostiary.protocol.errors import Invalid, Malformed, NotFound, Refused
 from ostiaryd.certs.model.keys import PrivateKey
 
-T = TypeVar("T")
+T = TypeVar("T", bound=msgspec.Struct)
 SECOND = 1_000_000
 MAX_PATH = 512
 MAX_NUMBER = (1 << 53) - 1
@@ -128,7 +128,7 @@ class VaultRequest(msgspec.Struct, frozen=True, kw_only=True):
         return convert_members(body, kind)
 
 
-def convert_members(members: object, kind: type[T]) -> T:
+def convert_members(members: Mapping[str, Any], kind: type[T]) -> T:
     """Return the members of a request as a value of the type `kind`. Numbers and truth values may be texts. Raises
     Malformed.
     """
@@ -136,8 +136,8 @@ def convert_members(members: object, kind: type[T]) -> T:
         value = convert(members, kind, strict=False)
     except msgspec.ValidationError as error:
         raise Malformed(str(error)) from None
-    for name in getattr(kind, "__struct_fields__", ()):
-        if isinstance(number := getattr(value, name), int) and abs(number) > MAX_NUMBER:
+    for name in value.__struct_fields__:
+        if name in members and isinstance(number := getattr(value, name), int) and abs(number) > MAX_NUMBER:
             raise Malformed(f"`{name}` must be -{MAX_NUMBER} to {MAX_NUMBER}")
     return value
 

@@ -181,8 +181,8 @@ def decode_base64(text: str, *, field: str) -> bytes:
     contain the text.
     """
     try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
+        return binascii.a2b_base64(text, strict_mode=True)
+    except ValueError:  # also binascii.Error, and a text that is not ASCII
         raise Invalid(f"failed to base64-decode `{field}`") from None
 
 

@@ -9,6 +9,7 @@ from ostiaryd.ground.database import Reader, Row, Sql, Tx, sql
 from ostiaryd.secrets.model.sealing import Envelope, Place
 
 _KEYS = sql("select number, state, sealed, created_at from secret_wrapping_key order by number", steady=True)
+_KEY = sql("select number, state, sealed, created_at from secret_wrapping_key where number = :number", steady=True)
 _INSERT_KEY = sql(
     """insert into secret_wrapping_key (number, state, sealed, created_at)
        values (:number, 'active', :sealed, :now)"""
@@ -239,10 +240,17 @@ password to the present one.
 
 def keys(reader: Reader) -> list[StoredKey]:
     """Return the wrapping keys, the oldest first."""
-    return [
-        StoredKey(number, state == "active", bytes(sealed), created)
-        for number, state, sealed, created in reader.all(_KEYS)
-    ]
+    return [_stored_key(row) for row in reader.all(_KEYS)]
+
+
+def find_key(reader: Reader, number: int) -> StoredKey | None:
+    """Return the wrapping key with this number; None if there is none."""
+    return reader.made(_KEY, _stored_key, number=number)
+
+
+def _stored_key(row: Row) -> StoredKey:
+    number, state, sealed, created = row
+    return StoredKey(number, state == "active", bytes(sealed), created)
 
 
 def insert_key(tx: Tx, number: int, sealed: bytes) -> None:

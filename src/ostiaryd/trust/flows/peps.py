@@ -12,7 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from ostiary.protocol.errors import Conflict, NotFound
-from ostiary.protocol.proxies import is_within, parse_networks
+from ostiary.protocol.proxies import is_within_networks
 from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ledger.flows import Act
@@ -121,7 +121,7 @@ def verify_pep(
     match, key = row
     if now >= key.expires_at:
         raise AccessRefused(f"the API key of `{match.name}` has expired", hint="ostiary pep rotate NAME")
-    if not is_within(address, parse_networks(match.networks)):
+    if not is_within_networks(address, match.networks):
         raise AccessRefused(f"the API key of `{match.name}` is not accepted from this address")
     is_noted = key.used_at is not None and now - key.used_at < PEP_USE_INTERVAL
     caller = Caller(kind="pep", id=match.pep_id, name=match.name, owner=None, scopes=frozenset({DECIDE}))
