@@ -15,12 +15,14 @@ import argparse
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -33,6 +35,8 @@ FAULTS = Path(__file__).with_name("faults")
 LIMIT_S = 120
 PATIENCE_S = 60
 """How long a test waits for a state that the fault may prevent; less than `LIMIT_S`, so that the test fails in time."""
+GRACE_S = 30
+"""How long pytest may take to end after `LIMIT_S`, before it is killed."""
 _RED = re.compile(r"^FAILED (.+?)(?: - (.*))?$", re.MULTILINE)
 _BROKEN = ("NameError", "UnboundLocalError", "ImportError", "SyntaxError")
 
@@ -179,9 +183,19 @@ def _run(command: list[str], tree: Path, *, limit_s: float | None = LIMIT_S) -> 
     framework = next((name for name in FRAMEWORKS if python(name) == command[0]), None)
     variables = environment(framework, tree) if framework else os.environ | {"PYTHONPATH": str(tree / "src")}
     variables |= {"PYTHONDONTWRITEBYTECODE": "1", "PATIENCE_S": str(PATIENCE_S)}
-    return subprocess.run(
-        command, cwd=tree, env=variables, capture_output=True, text=True, timeout=limit_s, check=False
-    )
+    with subprocess.Popen(
+        command, cwd=tree, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            output, errors = process.communicate(timeout=limit_s)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)  # pytest then ends the servers that its tests have started
+            with suppress(subprocess.TimeoutExpired):
+                process.communicate(timeout=GRACE_S)
+            raise
+        finally:
+            process.kill()
+    return subprocess.CompletedProcess(command, process.returncode, output, errors)
 
 
 if __name__ == "__main__":

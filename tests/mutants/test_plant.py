@@ -1,0 +1,91 @@
+"""The verdict on a planted fault: noticed, survived or unfit."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.mutants.__main__ import Fault, Survived, Unfit, _command, _run, plant
+
+PROGRAM = """
+def double(n: int) -> int:
+    return n + n
+"""
+TEST = """
+from program import double
+
+
+def test_twice_two_is_four() -> None:
+    assert double(2) == 4
+"""
+HANGING_TEST = """
+import subprocess
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def server():
+    process = subprocess.Popen(["sleep", "1000"])
+    Path("pid").write_text(str(process.pid))
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_it_ends(server):
+    server.wait()
+"""
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for name, text in (("src/program.py", PROGRAM), ("tests/test_program.py", TEST)):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def fault(find: str, replace: str, file: str = "src/program.py") -> Fault:
+    return Fault(file, find, replace, "Twice two is four", ("tests/test_program.py::test_twice_two_is_four",))
+
+
+def test_the_test_that_notices_a_fault_is_named_and_the_fault_is_taken_out(tree: Path) -> None:
+    assert plant(fault("n + n", "n + 1"), tree) == "tests/test_program.py::test_twice_two_is_four"
+    assert (tree / "src/program.py").read_text() == PROGRAM
+
+
+def test_a_fault_that_no_test_notices_survives(tree: Path) -> None:
+    with pytest.raises(Survived):
+        plant(fault("n + n", "n * n"), tree)
+
+
+@pytest.mark.parametrize(
+    ("unfit", "why"),
+    [
+        (fault("m + m", "n"), "the text occurs 0 times"),
+        (fault("n", "m"), "the text occurs 6 times"),
+        (fault("n + n", "n", file="src/other.py"), "there is no such file"),
+        (fault("n + n", "n + m"), "it breaks more than its claim: .*NameError"),
+        (fault("def double", "def treble"), "pytest could not run"),
+    ],
+)
+def test_a_fault_is_unfit_that_breaks_no_claim_or_more_than_its_claim(tree: Path, unfit: Fault, why: str) -> None:
+    with pytest.raises(Unfit, match=why):
+        plant(unfit, tree)
+    assert (tree / "src/program.py").read_text() == PROGRAM
+
+
+def test_processes_of_a_test_that_hangs_are_ended(tree: Path) -> None:
+    (tree / "tests/test_hanging.py").write_text(HANGING_TEST)
+    for limit_s in (3, 30, 300):  # a slow machine may need longer until the test begins
+        with pytest.raises(subprocess.TimeoutExpired):
+            _run(_command(("tests/test_hanging.py",)), tree, limit_s=limit_s)
+        if (tree / "pid").exists():
+            break
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tree / "pid").read_text()), 0)
