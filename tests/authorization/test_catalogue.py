@@ -138,7 +138,7 @@ def test_a_schema_is_bounded_in_depth_and_in_size() -> None:
         ({"properties": {"a": {"anyOf": {}}}}, "anyOf"),
         ({"properties": []}, "properties"),
         ({"required": "path"}, "required"),
-        ({"properties": {"a": 1}}, "a schema is"),
+        ({"properties": {"a": 1}}, "a schema must be"),
     ],
 )
 def test_a_schema_that_cannot_be_judged_is_refused_by_the_name_of_its_tool(schema: dict[str, Any], why: str) -> None:

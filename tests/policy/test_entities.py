@@ -57,16 +57,16 @@ def test_the_hash_names_the_entities_too() -> None:
 
 WRONG: dict[str, tuple[Any, str]] = {
     "no JSON": ("[", "a.entities.json: not JSON"),
-    "no list": ({}, "a.entities.json: entities are a list of objects"),
-    "no objects": ([1], "a.entities.json: entities are a list of objects"),
+    "no list": ({}, "a.entities.json: entities must be a list of objects"),
+    "no objects": ([1], "a.entities.json: entities must be a list of objects"),
     "a member twice": ('[{"uid": {"type": "user", "id": "u", "id": "v"}}]', "same member twice"),
     "no uid": ([{"attrs": {}}], "exactly `type` and `id`"),
     "no string": ([one(id=1)], "exactly `type` and `id`"),  # type: ignore[arg-type]
     "more in a uid": ([{"uid": {"type": "user", "id": "u", "x": "y"}}], "exactly `type` and `id`"),
-    "no parents": ([one(parents={})], "`parents` is a list"),
+    "no parents": ([one(parents={})], "`parents` must be a list"),
     "no parent": ([one(parents=["x"])], "exactly `type` and `id`"),
-    "no attributes": ([one(attrs=[])], "`attrs` is an object"),
-    "more": ([one(x=1)], "the entities: an entity is an object with `uid`"),
+    "no attributes": ([one(attrs=[])], "`attrs` must be an object"),
+    "more": ([one(x=1)], "the entities: an entity must be an object with `uid`"),
     "another id": ([one(attrs={"id": "v"})], 'the attribute `id` of user::"u" differs from its id'),
     "twice": ([one(), one()], 'the entities: user::"u" comes twice'),
     "an unknown type": ([one("spaceship")], "there is no type 'spaceship'; there are card, group, user"),

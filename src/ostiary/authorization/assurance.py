@@ -108,7 +108,8 @@ def parse_acr_values(text: str) -> tuple[str, ...]:
     words = tuple(text.split(" ")) if text else ()
     if len(words) > 16 or not all(map(_ACR.fullmatch, words)):
         raise Invalid(
-            "`acr_values` has at most 16 words of 1 to 256 ASCII characters without quotes, separated by one space each"
+            "`acr_values` must have at most 16 words of 1 to 256 ASCII characters without quotes, separated by one "
+            "space each"
         )
     return words
 
@@ -116,7 +117,7 @@ def parse_acr_values(text: str) -> tuple[str, ...]:
 def parse_max_age(text: str) -> int:
     """Return `max_age` in whole seconds, from 0 to MAX_AGE. Raises Invalid."""
     if not (text.isascii() and text.isdecimal() and len(text) <= 10 and int(text) <= MAX_AGE):
-        raise Invalid(f"`max_age` is a number of seconds from 0 to {MAX_AGE}")
+        raise Invalid(f"`max_age` must be a number of seconds from 0 to {MAX_AGE}")
     return int(text)
 
 

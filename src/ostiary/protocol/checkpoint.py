@@ -43,7 +43,7 @@ def parse_checkpoint(text: str) -> Checkpoint:
     """Return the checkpoint in the text of a note, which must be canonical. Raises Malformed."""
     lines = text.split("\n")
     if len(lines) < 4 or lines.pop() or not all(lines):
-        raise Malformed("a checkpoint is three or more lines, none of them empty")
+        raise Malformed("a checkpoint must have three or more lines, none of them empty")
     origin, size, root, *extensions = lines
     checkpoint = Checkpoint(origin, parse_count(size), decode_base64(root), tuple(extensions))
     _check_tree(checkpoint.size, checkpoint.root)

@@ -64,7 +64,7 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         """Check every member. Raises Invalid."""
         if not NAME.fullmatch(self.name):
             raise Invalid(
-                "`name` has 1 to 63 lower-case letters, digits and inner hyphens", hint="such as github-token"
+                "`name` must have 1 to 63 lower-case letters, digits and inner hyphens", hint="such as github-token"
             )
         if parse_origin(self.origin) != self.origin:
             raise Invalid("`origin` is not in its usual form", hint=f"write {parse_origin(self.origin)}")
@@ -77,7 +77,7 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         parts = len(re.findall(r"\{secret\}|\{base64\}", self.template))
         if parts != 1 or not (0 < len(self.template) <= MAX_TEMPLATE) or not is_visible(self.template):
             raise Invalid(
-                f"`template` is 1 to {MAX_TEMPLATE} visible characters with `{PLAIN}` or `{BASE64}` once",
+                f"`template` must be 1 to {MAX_TEMPLATE} visible characters with `{PLAIN}` or `{BASE64}` once",
                 hint="such as: Bearer {secret}",
             )
         if self.place is Place.PLACEHOLDER and self.template != PLAIN:

@@ -113,17 +113,17 @@ def sign_note(text: str, *, key: NoteKey, sign: Callable[[bytes], bytes], others
         raise Malformed("the text of a note ends with a newline and has no other control character in it")
     note = Note(text, (Signature(key.name, key.key_id, sign(text.encode())), *others))
     if len(note.signatures) > MAX_SIGNATURES:
-        raise Malformed(f"a note has at most {MAX_SIGNATURES} signatures")
+        raise Malformed(f"a note must have at most {MAX_SIGNATURES} signatures")
     rendered = note.render()
     if len(rendered) > MAX_NOTE_BYTES:
-        raise Malformed(f"a note has at most {MAX_NOTE_BYTES} bytes")
+        raise Malformed(f"a note must have at most {MAX_NOTE_BYTES} bytes")
     return rendered
 
 
 def parse_note(unverified_note: bytes) -> Note:
     """Return the parts of a note; nothing is verified. Raises Malformed."""
     if len(unverified_note) > MAX_NOTE_BYTES:
-        raise Malformed(f"a note has at most {MAX_NOTE_BYTES} bytes")
+        raise Malformed(f"a note must have at most {MAX_NOTE_BYTES} bytes")
     try:
         whole = unverified_note.decode()
     except UnicodeDecodeError:
@@ -136,7 +136,7 @@ def parse_note(unverified_note: bytes) -> Note:
         raise Malformed("the note does not end in an empty line and lines of signatures")
     lines = tail[:-1].split("\n")
     if len(lines) > MAX_SIGNATURES:
-        raise Malformed(f"a note has at most {MAX_SIGNATURES} signatures")
+        raise Malformed(f"a note must have at most {MAX_SIGNATURES} signatures")
     return Note(text + "\n", tuple(_parse_signature(line) for line in lines))
 
 

@@ -163,7 +163,7 @@ def read(unverified_line: bytes) -> list[Message]:
     if not isinstance(value, list):
         return [_message(value)]
     if not 0 < len(value) <= MAX_BATCH:
-        raise Malformed(f"a batch has 1 to {MAX_BATCH} messages")
+        raise Malformed(f"a batch must have 1 to {MAX_BATCH} messages")
     try:
         return [_message(item) for item in value]
     except InvalidParams as refusal:
@@ -213,7 +213,7 @@ def error(id: Id | float, code: int, message: str, data: Mapping[str, Any] | Non
 
 def _message(value: object) -> Message:
     if not isinstance(value, dict):
-        raise Malformed("a message is a JSON object")
+        raise Malformed("a message must be a JSON object")
     _check_names(value, _MEMBERS)
     id, method = value.get("id"), value.get("method")
     if "id" in value and (isinstance(id, bool) or not isinstance(id, (str, int))):
@@ -241,7 +241,7 @@ def _message(value: object) -> Message:
 def _parse_call(method: str, params: object) -> tuple[str, Mapping[str, Any]]:
     """Return the request as a tool and its arguments. Raises Malformed."""
     if not isinstance(params, dict):
-        raise Malformed("`params` is an object")
+        raise Malformed("`params` must be an object")
     if method == "tools/call":
         _check_names(params, _PARAMS)
         if not isinstance(params.get("name"), str) or not isinstance(params.get("arguments"), dict | None):

@@ -374,7 +374,7 @@ def narrow(question: Question, narrowing: Narrowing, *, covers: bool) -> Questio
     about, limits = question.about, find_limits(question)
     if not narrowing.strike <= set(range(1, len(about.lines) + 1)):
         raise Invalid(
-            f"the lines that can be struck are 1 to {len(about.lines)}",
+            f"the struck lines must be numbers from 1 to {len(about.lines)}",
             hint=f"ostiary approvals show {question.approval_id}",
         )
     if about.lines and len(narrowing.strike) == len(about.lines):

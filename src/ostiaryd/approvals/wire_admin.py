@@ -79,7 +79,7 @@ async def list_approvals(call: Call) -> Reply:
     """List approval requests, the newest first. Agents see only their own."""
     state, now, by = call.query_one("state") or "all", call.world.now(), call.caller
     if state not in ("open", "all"):
-        raise Invalid("`state` is `open` or `all`")
+        raise Invalid("`state` must be `open` or `all`")
     agent = "" if flows.may_see_all(by) else by.id
 
     return await reply_page(

@@ -170,7 +170,7 @@ def _idempotency_key(call: Call) -> str | None:
     if key is None:
         return None
     if not 0 < len(key) <= MAX_KEY:
-        raise Malformed(f"an `Idempotency-Key` has 1 to {MAX_KEY} characters")
+        raise Malformed(f"an `Idempotency-Key` must have 1 to {MAX_KEY} characters")
     assert call.caller is not None
     return canonical.digest([call.caller.id, key])
 

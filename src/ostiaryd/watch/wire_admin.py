@@ -98,7 +98,7 @@ async def list_findings(call: Call) -> Reply:
     """
     agent, state, now = call.query_one("agent"), call.query_one("state") or "all", call.world.now()
     if state not in ("open", "all"):
-        raise Invalid("`state` is `open` or `all`")
+        raise Invalid("`state` must be `open` or `all`")
     if call.query_one("before") is not None:
         raise Invalid("`before` was renamed to `after`", hint="give the `next` of the page before")
 

@@ -206,7 +206,7 @@ def test_a_diamond_is_not_a_circle() -> None:
         ([1], "an object with"),
         ([{"attrs": {}}], "an object with"),
         ([named("a", more=1)], "an object with"),
-        ([named("a", parents={})], "is a list"),
+        ([named("a", parents={})], "must be a list"),
         ([named("a", attrs=[])], "JSON object"),
         ([named("a", tags={"t": None})], "no value for null"),
     ],

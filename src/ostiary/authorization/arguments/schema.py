@@ -88,7 +88,7 @@ class _Compiler:
         if schema is False:
             return typers.never
         if not isinstance(schema, Mapping):
-            raise Invalid("a schema is an object, true or false")
+            raise Invalid("a schema must be an object, true or false")
         parts = [self._own(schema, depth)] if not _OWN.isdisjoint(schema) else []
         if "$ref" in schema:
             parts.append(self._ref(schema["$ref"], depth))
@@ -178,7 +178,7 @@ class _Compiler:
         properties = schema.get("properties", {})
         required = tuple(as_list(schema.get("required", []), "required"))
         if not isinstance(properties, Mapping) or not all(isinstance(name, str) for name in required):
-            raise Invalid("`properties` is an object and `required` a list of names")
+            raise Invalid("`properties` must be an object, and `required` a list of names")
         named = {name: self.compile(inner, depth + 1) for name, inner in properties.items()}
         other = self.compile(schema.get("additionalProperties", True), depth + 1)
         checks = length_checks(schema, "minProperties", "maxProperties", "full")

@@ -112,7 +112,7 @@ class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
         for scalar in self.choices() or ():
             _check_scalar(scalar)
         if self.one_of is not None and not 0 < len(self.one_of) <= MAX_CHOICES:
-            raise InvalidDetails(f"`one_of` has 1 to {MAX_CHOICES} members")
+            raise InvalidDetails(f"`one_of` must have 1 to {MAX_CHOICES} members")
         if self.prefix is not None:
             _check_text(self.prefix, "prefix", MAX_TEXT)
             if _PREFIX_IN_HOST.fullmatch(self.prefix):
@@ -222,6 +222,6 @@ def _check_scalar(scalar: Scalar) -> None:
 
 def _check_text(text: str, name: str, most: int) -> None:
     if not 0 < len(text) <= most:
-        raise InvalidDetails(f"`{name}` has 1 to {most} characters")
+        raise InvalidDetails(f"`{name}` must have 1 to {most} characters")
     if climbs(text):
         raise InvalidDetails(f"`{name}` has a segment `..` or a NUL in it")

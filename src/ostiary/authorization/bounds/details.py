@@ -45,7 +45,7 @@ class ToolDetail(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     def __post_init__(self) -> None:
         """Check the limits that the types do not express. Raises InvalidDetails."""
         if not 0 < len(self.locations) <= MAX_LOCATIONS:
-            raise InvalidDetails(f"`locations` has 1 to {MAX_LOCATIONS} members")
+            raise InvalidDetails(f"`locations` must have 1 to {MAX_LOCATIONS} members")
         for location in self.locations:
             if len(location) > MAX_LOCATION or not _URI.fullmatch(location):
                 raise InvalidDetails(
@@ -53,12 +53,16 @@ class ToolDetail(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
                 )
         if self.actions is not None:
             if not 0 < len(self.actions) <= MAX_ACTIONS:
-                raise InvalidDetails(f"`actions` has 1 to {MAX_ACTIONS} members", hint="leave it out for all tools")
+                raise InvalidDetails(
+                    f"`actions` must have 1 to {MAX_ACTIONS} members", hint="leave it out for all tools"
+                )
             if not all(0 < len(action) <= MAX_NAME for action in self.actions):
                 raise InvalidDetails(f"a member of `actions` has not 1 to {MAX_NAME} characters")
         if self.datatypes is not None:
             if not 0 < len(self.datatypes) <= MAX_CLASSES:
-                raise InvalidDetails(f"`datatypes` has 1 to {MAX_CLASSES} members", hint="leave it out for all data")
+                raise InvalidDetails(
+                    f"`datatypes` must have 1 to {MAX_CLASSES} members", hint="leave it out for all data"
+                )
             for name in self.datatypes:
                 if not is_class(name):
                     raise InvalidDetails(

@@ -75,7 +75,7 @@ class Catalogue:
         tools with one name.
         """
         if not _RESOURCE.fullmatch(resource):
-            raise Invalid("the name of a resource is lower-case letters, digits, `.`, `_` and `-`")
+            raise Invalid("the name of a resource must consist of lower-case letters, digits, `.`, `_` and `-`")
         by_name = {tool.name: tool for tool in tools}
         if len(by_name) != len(tools):
             raise Invalid("two tools of the catalogue have the same name")

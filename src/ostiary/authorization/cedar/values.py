@@ -172,10 +172,10 @@ def parse_uid(unverified: object) -> Uid:
     if type(unverified) is dict and unverified.keys() == {"__entity"}:
         unverified = unverified["__entity"]
     if type(unverified) is not dict or unverified.keys() != {"type", "id"}:
-        raise Malformed("an entity is named by an object with exactly `type` and `id`")
+        raise Malformed("an entity must be named by an object with exactly `type` and `id`")
     kind, name = unverified["type"], unverified["id"]
     if type(kind) is not str or type(name) is not str:
-        raise Malformed("`type` and `id` of an entity are strings")
+        raise Malformed("`type` and `id` of an entity must be strings")
     if not is_type_name(kind):
         raise Malformed(
             f"the `type` of an entity is no Cedar type name: {kind[:64]!a}",
@@ -207,13 +207,13 @@ def parse_value(unverified: object, *, depth: int = MAX_DEPTH) -> Value:
 def parse_record(unverified: object, *, depth: int = MAX_DEPTH) -> Record:
     """Return the Cedar record (a context, attributes, tags) of a parsed JSON object. Raises like `parse_value`."""
     if type(unverified) is not dict:
-        raise Malformed("a record is a JSON object")
+        raise Malformed("a record must be a JSON object")
     if not ESCAPES.isdisjoint(unverified):
         raise Malformed(f"a record must not have one of these names: {', '.join(sorted(ESCAPES))}")
     made: Record = {}
     for name, item in unverified.items():
         if type(name) is not str:
-            raise Malformed("names in a record are strings")
+            raise Malformed("names in a record must be strings")
         made[name] = parse_value(item, depth=depth)
     return made
 
@@ -229,13 +229,13 @@ def _record_or_escape(unverified: dict[str, object], depth: int) -> Value:
 
 def _extension(call: object, depth: int) -> Value:
     if type(call) is not dict or type(call.get("fn")) is not str or len(call) != 2:
-        raise Malformed("`__extn` holds an object with `fn` and one of `arg` and `args`")
+        raise Malformed("`__extn` must hold an object with `fn` and one of `arg` and `args`")
     if "arg" in call:
         unverified_args = [call["arg"]]
     elif type(call.get("args")) is list:
         unverified_args = call["args"]
     else:
-        raise Malformed("`__extn` holds an object with `fn` and one of `arg` and `args`")
+        raise Malformed("`__extn` must hold an object with `fn` and one of `arg` and `args`")
     function = _CONSTRUCTORS.get(call["fn"])
     if function is None:
         raise Malformed(
@@ -258,17 +258,17 @@ def parse_entities(unverified: object, *, max_ancestors: int = MAX_ANCESTORS) ->
     The ancestors of each entity are computed from the parents. Cycles, duplicates and too many ancestors are refused.
     """
     if type(unverified) is not list:
-        raise Malformed("entities are a JSON list")
+        raise Malformed("entities must be a JSON list")
     parents: dict[Uid, tuple[Uid, ...]] = {}
     bodies: dict[Uid, tuple[Record, Record]] = {}
     for item in unverified:
         if type(item) is not dict or not {"uid"} <= item.keys() <= {"uid", "attrs", "parents", "tags"}:
-            raise Malformed("an entity is an object with `uid`, `attrs`, `parents` and perhaps `tags`")
+            raise Malformed("an entity must be an object with `uid`, `attrs`, `parents` and perhaps `tags`")
         name = parse_uid(item["uid"])
         if name in parents:
             raise Invalid(f"{name} comes twice")
         if type(item.get("parents", [])) is not list:
-            raise Malformed("`parents` is a list")
+            raise Malformed("`parents` must be a list")
         parents[name] = tuple(parse_uid(parent) for parent in item.get("parents", []))
         bodies[name] = parse_record(item.get("attrs", {})), parse_record(item.get("tags", {}))
     closed = close(parents, max_ancestors=max_ancestors)

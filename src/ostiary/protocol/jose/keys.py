@@ -103,7 +103,7 @@ def generate(alg: str, *, kid: str | None = None) -> PrivateKey:
 
 def _members(jwk: object) -> dict[str, object]:
     if not isinstance(jwk, dict):
-        raise InvalidKey("a JWK is a JSON object")
+        raise InvalidKey("a JWK must be a JSON object")
     if jwk.get("kty") not in tuple(KINDS):  # a tuple: the value need not be hashable
         raise InvalidKey(f"the key type (`kty`) is none of {', '.join(KINDS)}")
     return jwk

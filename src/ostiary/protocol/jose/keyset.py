@@ -21,9 +21,9 @@ class JwkSet:
         """Parse a JWK Set from `{"keys": [...]}`. Raises InvalidKey."""
         jwks = value.get("keys") if isinstance(value, dict) else None
         if not isinstance(jwks, list):
-            raise InvalidKey("a JWK Set is a JSON object with an array `keys`")
+            raise InvalidKey("a JWK Set must be a JSON object with an array `keys`")
         if len(jwks) > MAX_KEYS:
-            raise InvalidKey(f"a JWK Set has at most {MAX_KEYS} keys")
+            raise InvalidKey(f"a JWK Set must have at most {MAX_KEYS} keys")
         keys: list[PublicKey] = []
         for jwk in jwks:
             if isinstance(jwk, dict) and jwk.get("kty") != "oct" and any(name in jwk for name in PRIVATE_MEMBERS):

@@ -152,7 +152,7 @@ def _generate_okp(alg: str) -> dict[str, str]:
 def _read_rsa(jwk: Members) -> tuple[tuple[str, ...], Callable[[str], Verify]]:
     n, e = _int(jwk, "n"), _int(jwk, "e")
     if n.bit_length() not in RSA_BITS or not n & 1:
-        raise InvalidKey(f"an RSA key has {RSA_BITS.start} to {RSA_BITS.stop - 1} bits and an odd modulus")
+        raise InvalidKey(f"an RSA key must have {RSA_BITS.start} to {RSA_BITS.stop - 1} bits and an odd modulus")
     if not 65537 <= e < 1 << 64 or not e & 1:  # the lower bound is that of FIPS 186-5
         raise InvalidKey("the exponent (`e`) of an RSA key is odd and between 65537 and 2^64")
     if all(n % prime in powers for prime, powers in _ROCA):

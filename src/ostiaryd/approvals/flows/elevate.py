@@ -111,7 +111,7 @@ def _check(act: Act, requested: ElevationRequest, agent: Agent) -> frozenset[str
         break_glass=requested.break_glass,
     )
     if not 1 <= len(scopes) <= MAX_SCOPES:
-        raise Invalid(f"an elevation has 1 to {MAX_SCOPES} scopes")
+        raise Invalid(f"an elevation must have 1 to {MAX_SCOPES} scopes")
     if not 1 <= requested.minutes <= most:
         raise Invalid(f"an elevation lasts 1 to {most} minutes")
     check_text(requested.reason, of="reason")

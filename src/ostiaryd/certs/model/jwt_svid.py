@@ -27,11 +27,11 @@ _HEADERS = frozenset(("alg", "kid", "typ"))
 def check_audiences(audiences: Sequence[str]) -> None:
     """Check the audiences of a new JWT-SVID: 1 to `MAX_AUDIENCES`, distinct and not empty. Raises Invalid."""
     if not 1 <= len(audiences) <= MAX_AUDIENCES:
-        raise Invalid(f"a JWT-SVID has 1 to {MAX_AUDIENCES} audiences", hint="state one audience if possible")
+        raise Invalid(f"a JWT-SVID must have 1 to {MAX_AUDIENCES} audiences", hint="state one audience if possible")
     if len(set(audiences)) != len(audiences) or not all(
         0 < len(one) <= MAX_AUDIENCE and one.isprintable() and not one.isspace() for one in audiences
     ):
-        raise Invalid(f"an audience has 1 to {MAX_AUDIENCE} printable characters, and is named once")
+        raise Invalid(f"an audience must have 1 to {MAX_AUDIENCE} printable characters, and be named once")
 
 
 def sign_jwt_svid(

@@ -492,7 +492,7 @@ class Protocol(HttpToolsProtocol):
             raise httptools.HttpParserError("a header field contains a line break or a null character")
         hosts = names.count(b"host")
         if hosts > 1 or (hosts == 0 and self.parser.get_http_version() != "1.0"):
-            raise httptools.HttpParserError("a request has exactly one `Host` field")
+            raise httptools.HttpParserError("a request must have exactly one `Host` field")
         if b"transfer-encoding" not in names:
             return
         coded = [value for name, value in self.headers if name == b"transfer-encoding"]

@@ -76,7 +76,7 @@ def _items(name: str, text: str) -> list[Json]:
     except Malformed as error:
         raise Malformed(f"{name}: {error.message}") from None
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        raise Malformed(f"{name}: entities are a list of objects")
+        raise Malformed(f"{name}: entities must be a list of objects")
     return items
 
 
@@ -87,7 +87,7 @@ def _completed(name: str, item: Json, vocabulary: Vocabulary) -> Json:
     uid = _uid(name, item.get("uid"))
     parents = item.get("parents", [])
     if not isinstance(parents, list):
-        raise Malformed(f"{name}: `parents` is a list")
+        raise Malformed(f"{name}: `parents` must be a list")
     for one in (uid, *(_uid(name, parent) for parent in parents)):
         if one.type in BASE_TYPES:
             raise Invalid(f"{name}: the server states {str(one)[:200]}, a file cannot", hint="remove it")
@@ -95,7 +95,7 @@ def _completed(name: str, item: Json, vocabulary: Vocabulary) -> Json:
             raise Invalid(f"{name}: {spelled(one.type, vocabulary.types.keys() - BASE_TYPES)}")
     attrs = item.get("attrs", {})
     if not isinstance(attrs, dict):
-        raise Malformed(f"{name}: `attrs` is an object")
+        raise Malformed(f"{name}: `attrs` must be an object")
     if attrs.get("id", uid.id) != uid.id:
         raise Invalid(f"{name}: the attribute `id` of {str(uid)[:200]} differs from its id", hint="leave it out")
     if vocabulary.types[uid.type]:
@@ -109,7 +109,7 @@ def _uid(name: str, value: Any) -> Uid:
     try:
         return Uid(**convert(value, dict[str, str]))
     except (msgspec.ValidationError, TypeError):
-        raise Malformed(f"{name}: an entity is named by an object with exactly `type` and `id`") from None
+        raise Malformed(f"{name}: an entity must be named by an object with exactly `type` and `id`") from None
 
 
 def _fits(text: str, schema: cedarpy.Schema) -> bool:

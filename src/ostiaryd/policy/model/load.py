@@ -263,16 +263,16 @@ def _check_ids(policies: list[ir.PolicyIR], program: Program | None) -> None:
     for policy in policies:
         name = policy.annotations.get("id", policy.id)
         if not 0 < len(name) <= 200:
-            raise Invalid("an @id has 1 to 200 characters")
+            raise Invalid("an @id must have 1 to 200 characters")
         if name in names or policy.id != name:
             raise Invalid(f"two policies have the @id {name!a}")
         if policy.annotations.get("mode", "watch") != "watch":
-            raise Invalid(f"policy {name!a}: @mode is `watch` or left out")
+            raise Invalid(f"policy {name!a}: @mode must be `watch` or left out")
         _check_step_up(policy, name)
         if (asks := policy.annotations.get("ask")) is not None and policy.effect == "permit":
             raise Invalid(f"policy {name!a}: only a `forbid` asks", hint="permit it, and forbid it with @ask beside")
         if asks not in (None, *get_args(Needs)):
-            raise Invalid(f"policy {name!a}: @ask is `person` or `two`")
+            raise Invalid(f"policy {name!a}: @ask must be `person` or `two`")
         if (covers := policy.annotations.get("covers")) is not None and (asks is None or covers != "counterpart"):
             raise Invalid(f"policy {name!a}: @covers can only be `counterpart`, and needs @ask")
         if "approvers" in policy.annotations:

@@ -60,7 +60,7 @@ def enable_mount(act: Act, mount: Mount) -> None:
 
 def _put(act: Act, mount: Mount) -> None:
     if len(mount.description) > MAX_DESCRIPTION:
-        raise Invalid(f"`description` has at most {MAX_DESCRIPTION} characters")
+        raise Invalid(f"`description` must have at most {MAX_DESCRIPTION} characters")
     if mount.default_ttl > (mount.max_ttl or MAX_TTL_S):
         raise Invalid("`default_lease_ttl` is greater than `max_lease_ttl`")
     store.put(act.tx, mount)

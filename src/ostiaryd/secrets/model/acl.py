@@ -296,12 +296,12 @@ class AccessList:
             for rule in rules:
                 merged[rule.path] = _merge(merged[rule.path], rule) if rule.path in merged else rule
         if len(merged) > MAX_MERGED:
-            raise Invalid(f"the policies of a token have at most {MAX_MERGED} paths together")
+            raise Invalid(f"the policies of a token must have at most {MAX_MERGED} paths together")
         parameters = [
             values for rule in merged.values() for one in (rule.allowed, rule.denied) for values in one.values()
         ]
         if sum(len(values) or 1 for values in parameters) > MAX_VALUES:
-            raise Invalid(f"the policies of a token have at most {MAX_VALUES} parameters and values together")
+            raise Invalid(f"the policies of a token must have at most {MAX_VALUES} parameters and values together")
         self._exact = frozenset(rule.path for rule in merged.values() if rule.is_exact)
         wild = [rule for rule in merged.values() if not rule.is_exact]
         self._wild = sorted(wild, key=lambda rule: rule.rank, reverse=True)

@@ -201,7 +201,7 @@ def put_certificates(act: Act, client: str, parsed: Sequence[x509.Certificate]) 
     refused, because OpenSSL could take it for the anchor.
     """
     if len(parsed) > MAX_CERTIFICATES:
-        raise InvalidCertificate(f"a client registers at most {MAX_CERTIFICATES} certificates")
+        raise InvalidCertificate(f"a client can register at most {MAX_CERTIFICATES} certificates")
     anchors = [parse_pem(anchor.certificate) for anchor in store.anchors(act.tx)]
     for certificate in parsed:
         check_self_signed(certificate, now=act.now)

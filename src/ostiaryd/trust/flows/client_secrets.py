@@ -50,7 +50,7 @@ def create_secret(act: Act, agent: str, *, lifetime_s: int = DEFAULT_LIFETIME_S)
     registry.note(act, object=client.agent_id, owner=client.owner, name=client.name, seconds=lifetime_s)
     if not 60 <= lifetime_s <= LONGEST_LIFETIME_S:
         raise Invalid(
-            f"a client secret is valid for 60 to {LONGEST_LIFETIME_S} seconds",
+            f"a client secret must be valid for 60 to {LONGEST_LIFETIME_S} seconds",
             hint="create a new secret before the old one expires",
         )
     for one in store.secrets(act.tx, client.agent_id):

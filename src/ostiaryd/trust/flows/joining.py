@@ -44,7 +44,7 @@ def create_join_token(act: Act, id_or_name: str, *, lifetime_s: int = DEFAULT_LI
     agent = registry.find_agent(act.tx, id_or_name)
     registry.note(act, object=agent.agent_id, owner=agent.owner, name=agent.name, seconds=lifetime_s)
     if not 1 <= lifetime_s <= LONGEST_LIFETIME_S:
-        raise Invalid(f"a join token is valid for 1 to {LONGEST_LIFETIME_S} seconds")
+        raise Invalid(f"a join token must be valid for 1 to {LONGEST_LIFETIME_S} seconds")
     _check_pending(agent)
     secret = jose.b64u(new_secret(act.tx.random))
     expires_at = act.now + lifetime_s * SECOND

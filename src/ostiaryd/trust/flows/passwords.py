@@ -113,7 +113,8 @@ def check_password(password: str, repeated: str, *, name: str) -> None:
     length = len(unicodedata.normalize("NFKC", password))
     if not SHORTEST <= length <= LONGEST:
         raise Invalid(
-            f"a password has {SHORTEST} to {LONGEST} characters", hint="several words in a row are easy to remember"
+            f"a password must have {SHORTEST} to {LONGEST} characters",
+            hint="several words in a row are easy to remember",
         )
     if len(set(password)) < 5 or (len(name) > 2 and name.casefold() in password.casefold()):
         raise Invalid("the password repeats a few characters, or contains your name", hint="use several words")

@@ -276,7 +276,7 @@ def create_registration_token(act: Act, *, lifetime_s: int, uses: int) -> Regist
     Conflict.
     """
     if not 60 <= lifetime_s <= LONGEST_LIFETIME_S:
-        raise Invalid(f"an initial access token is valid for 60 to {LONGEST_LIFETIME_S} seconds")
+        raise Invalid(f"an initial access token must be valid for 60 to {LONGEST_LIFETIME_S} seconds")
     if not 1 <= uses <= MAX_USES:
         raise Invalid(f"an initial access token can be used for 1 to {MAX_USES} registrations")
     if store.count_registration_tokens(act.tx) >= MAX_REGISTRATION_TOKENS:

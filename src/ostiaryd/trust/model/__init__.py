@@ -375,7 +375,7 @@ def check_networks(unverified_networks: Collection[str]) -> str:
     """Return networks in their canonical form, separated by spaces. Raises Invalid."""
     if not 1 <= len(unverified_networks) <= MAX_PEP_NETWORKS:
         raise Invalid(
-            f"a PEP has 1 to {MAX_PEP_NETWORKS} networks",
+            f"a PEP must have 1 to {MAX_PEP_NETWORKS} networks",
             hint="use an address or a network such as 10.1.2.3 or 10.1.2.0/24",
         )
     try:
@@ -390,10 +390,10 @@ def check_networks(unverified_networks: Collection[str]) -> str:
 def check_pep_days(days: int) -> None:
     """Check the number of days for which an API key is valid. Raises Invalid."""
     if not 1 <= days <= MAX_PEP_DAYS:
-        raise Invalid(f"an API key is valid for 1 to {MAX_PEP_DAYS} days")
+        raise Invalid(f"an API key must be valid for 1 to {MAX_PEP_DAYS} days")
 
 
 def check_pep_overlap(hours: int) -> None:
     """Check for how many hours an older API key stays valid after a new key was issued. Raises Invalid."""
     if not 0 <= hours <= MAX_PEP_OVERLAP_H:
-        raise Invalid(f"the overlap of two API keys is 0 to {MAX_PEP_OVERLAP_H} hours")
+        raise Invalid(f"the overlap of two API keys must be 0 to {MAX_PEP_OVERLAP_H} hours")

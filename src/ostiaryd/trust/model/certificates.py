@@ -411,7 +411,7 @@ def read_jwk_certificates(jwks: object) -> list[x509.Certificate]:
             raise InvalidCertificate("the certificate in `x5c` has another key than its JWK")
         certificates.append(certificate)
     if not 1 <= len(certificates) <= MAX_CERTIFICATES:
-        raise InvalidCertificate(f"a client registers 1 to {MAX_CERTIFICATES} certificates")
+        raise InvalidCertificate(f"a client must register 1 to {MAX_CERTIFICATES} certificates")
     return certificates
 
 

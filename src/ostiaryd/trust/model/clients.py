@@ -310,7 +310,7 @@ def _check_redirect_uris(metadata: ClientMetadata, *, is_needed: bool) -> None:
     if is_needed and not uris and AUTHORIZATION_CODE in metadata.grant_types:
         raise InvalidRedirectUri("`redirect_uris` is missing", hint="send the URLs to which people return")
     if max(len(uris), len(metadata.post_logout_redirect_uris)) > MAX_REDIRECT_URIS:
-        raise InvalidRedirectUri(f"a client has at most {MAX_REDIRECT_URIS} redirect URIs")
+        raise InvalidRedirectUri(f"a client must have at most {MAX_REDIRECT_URIS} redirect URIs")
     for uri in (*uris, *metadata.post_logout_redirect_uris):
         check_redirect_uri(uri, is_native=metadata.application_type != "web")
 
@@ -321,7 +321,7 @@ def check_redirect_uri(unverified_uri: str, *, is_native: bool = True) -> str:
     """
     uri = unverified_uri
     if len(uri) > MAX_URI:
-        raise InvalidRedirectUri(f"a redirect URI has at most {MAX_URI} characters")
+        raise InvalidRedirectUri(f"a redirect URI must have at most {MAX_URI} characters")
     shown = f"the redirect URI {uri[:200]!a}"
     if "#" in uri:
         raise InvalidRedirectUri(f"{shown} has a fragment", hint="leave out the `#` and what follows (RFC 6749 3.1.2)")
@@ -440,7 +440,7 @@ def parse_client_keys(jwks: object) -> tuple[jose.PublicKey, ...]:
     """Return those keys of a JWK Set that can verify signatures. Raises InvalidClientMetadata."""
     keys = jwks.get("keys") if isinstance(jwks, dict) else None
     if not isinstance(keys, list) or not 1 <= len(keys) <= MAX_CLIENT_KEYS:
-        raise InvalidClientMetadata(f"a client has 1 to {MAX_CLIENT_KEYS} keys")
+        raise InvalidClientMetadata(f"a client must have 1 to {MAX_CLIENT_KEYS} keys")
     try:
         parsed = tuple(
             jose.parse_public_jwk(jwk) for jwk in keys if not isinstance(jwk, dict) or jwk.get("use", "sig") == "sig"

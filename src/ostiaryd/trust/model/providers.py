@@ -209,9 +209,9 @@ def check_provider(provider: Provider) -> Provider:
     """
     check_name(provider.name, of="name of the provider")
     if not 0 < len(provider.label) <= 40 or not provider.label.isprintable():
-        raise Invalid("the label of a button has 1 to 40 printable characters")
+        raise Invalid("the label of a button must have 1 to 40 printable characters")
     if len(provider.rules) > MAX_RULES:
-        raise Invalid(f"a provider has at most {MAX_RULES} rules")
+        raise Invalid(f"a provider must have at most {MAX_RULES} rules")
     for rule in provider.rules:
         if bool(rule.role) == bool(rule.team):
             raise Invalid(f"the rule for the group {rule.group[:64]!a} must name either a role or a team")
@@ -236,7 +236,7 @@ def check_provider(provider: Provider) -> Provider:
     if isinstance(provider.settings, SamlSettings):
         _check_word(provider.issuer, of="the entity id")
         if not 0 < len(provider.settings.certificates) <= MAX_CERTIFICATES:
-            raise Invalid(f"a SAML identity provider has 1 to {MAX_CERTIFICATES} signing certificates")
+            raise Invalid(f"a SAML identity provider must have 1 to {MAX_CERTIFICATES} signing certificates")
     if isinstance(provider.settings, OidcSettings):
         _check_word(provider.settings.client_id, of="the client id")
         if "openid" not in provider.settings.scopes:
@@ -248,7 +248,7 @@ def check_provider(provider: Provider) -> Provider:
 
 def _check_word(value: str, *, of: str) -> None:
     if not 0 < len(value) <= MAX_WORD or not value.isprintable():
-        raise Invalid(f"{of} has 1 to {MAX_WORD} printable characters")
+        raise Invalid(f"{of} must have 1 to {MAX_WORD} printable characters")
 
 
 def read_claim(claims: Mapping[str, Any], path: str) -> Any:
