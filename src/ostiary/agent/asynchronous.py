@@ -82,7 +82,7 @@ class AsyncAgent(Identity):
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections of this agent to the server and to resources. Tokens and tasks stay valid."""
         for http in (self._http, *self._replaced):
             await http.aclose()
 
@@ -90,7 +90,9 @@ class AsyncAgent(Identity):
         return await arun(self._http, flow)
 
     async def issuer(self) -> str:
-        """Return the issuer identifier, as in the server's metadata."""
+        """Return the URL that identifies the server as the issuer of tokens: `issuer` in the server's metadata (RFC
+        8414).
+        """
         return (await self._run(self._client.discover())).issuer
 
     async def token(
@@ -156,11 +158,11 @@ class AsyncAgent(Identity):
         return await self._run(self._account_token(provider, scopes, task))
 
     async def get(self, url: str, **rest: Any) -> httpx2.Response:
-        """Send a GET request."""
+        """Send a GET request, as `request` does with the method GET."""
         return await self.request("GET", url, **rest)
 
     async def post(self, url: str, **rest: Any) -> httpx2.Response:
-        """Send a POST request."""
+        """Send a POST request, as `request` does with the method POST."""
         return await self.request("POST", url, **rest)
 
     async def ask(self, approval: str, *, within: float = 600) -> Approval:
@@ -260,7 +262,9 @@ class AsyncAgent(Identity):
 
 
 class AsyncTask:
-    """A task, as `Task`, with asynchronous methods."""
+    """A declared task of an agent, with asynchronous methods; leaving its block ends it. `Task` is the same for
+    blocking code.
+    """
 
     def __init__(self, agent: AsyncAgent, start: Flow[TaskInfo]) -> None:
         self._agent, self._start = agent, start
@@ -336,27 +340,33 @@ class AsyncTask:
         return self._agent.delegate(to, purpose, parent=self.id, **narrower)
 
     async def request(self, method: str, url: str, **rest: Any) -> httpx2.Response:
-        """Send a request under this task."""
+        """Send a request with a token of this task, as `AsyncAgent.request` does."""
         return await self._agent.request(method, url, task=self.id, **rest)
 
     async def get(self, url: str, **rest: Any) -> httpx2.Response:
-        """Send a GET request under this task."""
+        """Send a GET request with a token of this task, as `AsyncAgent.request` does."""
         return await self.request("GET", url, **rest)
 
     async def post(self, url: str, **rest: Any) -> httpx2.Response:
-        """Send a POST request under this task."""
+        """Send a POST request with a token of this task, as `AsyncAgent.request` does."""
         return await self.request("POST", url, **rest)
 
     def auth(self, resource: str | None = None, scope: str | None = None) -> Auth:
-        """Return the authentication of requests under this task."""
+        """Return the authentication for httpx2 clients whose requests use tokens of this task, as `AsyncAgent.auth`
+        does.
+        """
         return self._agent.auth(resource, scope, task=self.id)
 
     async def renew(self, ttl: int = DEFAULT_TTL_S) -> None:
-        """Set the end of the task to `ttl` seconds from now."""
+        """Set the end of the task to `ttl` seconds from now, but not after the end of the task above. Raises
+        ServerRefused, also if the new end would be earlier than the present end.
+        """
         await self._agent._run(self._agent._renew(self.id, ttl))
 
     async def end(self, outcome: str = "done") -> None:
-        """End the task as `done`, `failed` or `cancelled`."""
+        """End the task with an outcome: `done`, `failed` or `cancelled`. The server then revokes all tokens of the
+        task.
+        """
         await self._agent._run(self._agent._end(self.id, outcome))
 
 

@@ -83,7 +83,7 @@ class Agent(Identity):
         self.close()
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections of this agent to the server and to resources. Tokens and tasks stay valid."""
         self._http.close()
         if self._replaced is not None:
             self._replaced.close()
@@ -108,7 +108,9 @@ class Agent(Identity):
 
     @property
     def issuer(self) -> str:
-        """Return the issuer identifier, as in the server's metadata."""
+        """Return the URL that identifies the server as the issuer of tokens: `issuer` in the server's metadata (RFC
+        8414).
+        """
         return self._run(self._client.discover()).issuer
 
     def token(
@@ -175,11 +177,11 @@ class Agent(Identity):
         )
 
     def get(self, url: str, **rest: Any) -> httpx2.Response:
-        """Send a GET request."""
+        """Send a GET request, as `request` does with the method GET."""
         return self.request("GET", url, **rest)
 
     def post(self, url: str, **rest: Any) -> httpx2.Response:
-        """Send a POST request."""
+        """Send a POST request, as `request` does with the method POST."""
         return self.request("POST", url, **rest)
 
     def secret(self, path: str, *, task: str | None = None) -> Secret:
@@ -317,7 +319,7 @@ class Agent(Identity):
 
 
 class Task:
-    """A declared task of an agent; leaving its block ends it."""
+    """A declared task of an agent. Leaving its block ends the task: as `done`, or as `failed` after an exception."""
 
     def __init__(self, agent: Agent, info: TaskInfo) -> None:
         self._agent, self.id, self.facts = agent, info.id, info.facts
@@ -376,23 +378,25 @@ class Task:
         return self._agent.delegate(to, purpose, parent=self.id, **narrower)
 
     def request(self, method: str, url: str, **rest: Any) -> httpx2.Response:
-        """Send a request under this task."""
+        """Send a request with a token of this task, as `Agent.request` does."""
         return self._agent.request(method, url, task=self.id, **rest)
 
     def get(self, url: str, **rest: Any) -> httpx2.Response:
-        """Send a GET request under this task."""
+        """Send a GET request with a token of this task, as `Agent.request` does."""
         return self.request("GET", url, **rest)
 
     def post(self, url: str, **rest: Any) -> httpx2.Response:
-        """Send a POST request under this task."""
+        """Send a POST request with a token of this task, as `Agent.request` does."""
         return self.request("POST", url, **rest)
 
     def auth(self, resource: str | None = None, scope: str | None = None) -> Auth:
-        """Return the authentication of requests under this task."""
+        """Return the authentication for httpx2 clients whose requests use tokens of this task, as `Agent.auth` does."""
         return self._agent.auth(resource, scope, task=self.id)
 
     def renew(self, ttl: int = DEFAULT_TTL_S) -> None:
-        """Set the end of the task to `ttl` seconds from now. Raises ServerRefused."""
+        """Set the end of the task to `ttl` seconds from now, but not after the end of the task above. Raises
+        ServerRefused, also if the new end would be earlier than the present end.
+        """
         self._agent._run(self._agent._renew(self.id, ttl))
 
     def end(self, outcome: str = "done") -> None:

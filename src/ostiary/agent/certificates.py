@@ -82,7 +82,7 @@ class AgentCertificate:
         return context
 
     def save(self, folder: Path) -> None:
-        """Write the certificate into a folder, in place of the previous one."""
+        """Write the certificate, its chain and its private key into a folder, in place of the previous files."""
         folder.mkdir(parents=True, exist_ok=True, mode=0o755)
         version = Path(tempfile.mkdtemp(prefix=f"v{self.not_before // SECOND}-", dir=folder))
         version.chmod(0o755)
@@ -144,7 +144,7 @@ class NewKey:
 
     @property
     def pem(self) -> str:
-        """Return the private key as PKCS #8."""
+        """Return the private key in PEM (PKCS #8, not encrypted)."""
         return self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
     def request(self) -> str:
@@ -174,7 +174,7 @@ def read_issued(answer: dict[str, Any], key: NewKey) -> AgentCertificate:
 def request_body(
     key: NewKey, *, profile: str, names: Iterable[str], task: str | None, lifetime: int | None, replaces: str | None
 ) -> dict[str, Any]:
-    """Return the body of a request for a certificate."""
+    """Return the JSON body with which an agent requests a certificate from the server."""
     body: dict[str, Any] = {"csr": key.request(), "profile": profile, "names": list(names)}
     optional = {"task": task, "lifetime": lifetime, "replaces": replaces}
     return body | {name: value for name, value in optional.items() if value is not None}

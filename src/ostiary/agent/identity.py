@@ -34,9 +34,9 @@ DEFAULT_TTL_S = 3600
 
 SECOND = 1_000_000
 VERSIONED_MOUNTS = (re.compile(r"(secret/)(.*)"), re.compile(r"(backend/[^/]*/)(.*)"))
-"""The mounts of key-value stores whose API has `data/` before a path."""
+"""Mounts of version 2 of key-value stores. In the Vault API, a path there is `data/` and the path of the secret."""
 POLL_S = 2.0
-"""Seconds between requests for the answer of a person."""
+"""Seconds between two requests to the server for the state of an approval."""
 
 
 class ServerRefused(Forbidden):
@@ -44,7 +44,9 @@ class ServerRefused(Forbidden):
 
 
 class ApprovalNeeded(ServerRefused):
-    """A person has not answered yet; repeat the request later."""
+    """The request needs an approval, and no person has answered yet. Send the same request again after the approval.
+    `approval` is its id.
+    """
 
     def __init__(self, approval: str) -> None:
         super().__init__(
@@ -57,7 +59,7 @@ class ApprovalNeeded(ServerRefused):
 
 @dataclass(frozen=True, slots=True)
 class TaskInfo:
-    """A declared task, as the server has it."""
+    """A declared task: its id, and its members as the server returned them (`facts`)."""
 
     id: str
     facts: Mapping[str, Any]
@@ -65,7 +67,7 @@ class TaskInfo:
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """The state of an approval, and the reason of its latest answer."""
+    """An approval: its id, its state (`open`, `approved`, `denied`, ..), and the reason that the last person gave."""
 
     id: str
     state: str
@@ -150,7 +152,9 @@ class Identity:
 
     @property
     def client(self) -> Client:
-        """Return the tokens of this agent, and the metadata and nonces of the issuer."""
+        """Return the object that gets and keeps the agent's tokens, and that knows the metadata and nonces of the
+        server.
+        """
         return self._client
 
     @property
@@ -160,7 +164,7 @@ class Identity:
 
     @property
     def standing_task(self) -> str:
-        """Return the id of the task for work without a declared task."""
+        """Return the id of the agent's standing task, which is for work without a declared task."""
         return f"tk_{self.client_id.partition('_')[2]}"
 
     def auth(

@@ -70,7 +70,7 @@ class CertificateKeeper:
         self._stopped = threading.Event()
 
     def stop(self) -> None:
-        """Make `run` return."""
+        """Let `run` return as soon as possible; it renews no further certificate."""
         self._stopped.set()
 
     def run(self) -> None:

@@ -80,7 +80,7 @@ def run(http: httpx2.Client, flow: Flow[T]) -> T:
 
 
 async def arun(http: httpx2.AsyncClient, flow: Flow[T]) -> T:
-    """Drive a flow to its end."""
+    """Drive a flow to its end with an asynchronous client, and return its result."""
     response: httpx2.Response | None = None
     with closing(flow):
         try:

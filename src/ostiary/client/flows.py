@@ -172,7 +172,7 @@ class Client:
         return self.credential.secret is None and not self.credential.has_certificate
 
     def is_fresh(self, token: Token) -> bool:
-        """Return whether the token need not be renewed now."""
+        """Return whether the token is valid and its renewal is not due yet."""
         return self.is_current(token.renew_at)
 
     def is_current(self, renew_at: int) -> bool:

@@ -41,7 +41,9 @@ class Metadata(msgspec.Struct, frozen=True):
 
     @property
     def mtls_token_endpoint(self) -> str:
-        """Return the token endpoint for clients with certificates."""
+        """Return the URL of the token endpoint for clients with certificates (`mtls_endpoint_aliases`, RFC 8705 section
+        5).
+        """
         return (self.mtls_endpoint_aliases or {}).get("token_endpoint", self.token_endpoint)
 
     def api_base(self, url: str, *, has_certificate: bool) -> str:
@@ -54,7 +56,7 @@ class Metadata(msgspec.Struct, frozen=True):
 
     @property
     def offers_dpop(self) -> bool:
-        """Return whether the issuer offers DPoP."""
+        """Return whether the issuer's metadata list an algorithm for DPoP proofs."""
         return bool(self.dpop_signing_alg_values_supported)
 
 

@@ -41,7 +41,9 @@ class Sender:
         self._turns = dict[str, Turns]()
 
     def share_anew(self) -> None:
-        """Forget all queues of waiting requests. Call this in a forked process."""
+        """Delete all queues of waiting requests. A forked process calls this, because the threads of the queues are not
+        in it.
+        """
         self._turns = {}
 
     def send(

@@ -51,7 +51,7 @@ class Token:
     got_at: int
     renew_at: int
     key: jose.PrivateKey | None = field(repr=False)
-    """the key to which the token is bound; None: a bearer token"""
+    """the private key to which the token is bound; None for a bearer token"""
 
 
 class TokenRefused(Forbidden):

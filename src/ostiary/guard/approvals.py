@@ -45,7 +45,7 @@ class Approval:
     policies: tuple[str, ...]
     """ids of the policies that require the approval"""
     by: tuple[str, str]
-    """ids of the agent that calls and of its task"""
+    """(id of the agent that calls, id of its task)"""
     ask: Callable[[str], approval.ApprovalRequest]
     """function that returns the request for the approval of the call with the given number; raises Malformed"""
 

@@ -25,9 +25,9 @@ from ostiary.protocol.decoding import json_decoder
 from ostiary.protocol.errors import Refused, Unavailable
 
 IDLE_US = 5_000_000
-"""Microseconds after which an unused account is returned."""
+"""Microseconds without a call after which the guard returns the unused units of an account to the server."""
 DRAW_S = 2.0
-"""Seconds that a call waits for its turn, and for each answer of the server."""
+"""Maximum time in seconds for which a call waits until it may ask for units, and then for each answer of the server."""
 MAX_GIVEN = 1000
 
 T = TypeVar("T")
@@ -143,7 +143,7 @@ class BudgetCache:
                 part.left, part.is_touched = total - part.spent, True
 
     def drawn(self, account: str) -> int:
-        """Return the units of an account that this guard has drawn and not spent."""
+        """Return the number of units of an account that this guard has drawn from the server and not spent."""
         with self._mutex:
             return self._parts.get(account, _NOTHING).left
 
@@ -163,19 +163,19 @@ class BudgetCache:
         return kept
 
     def forget(self, accounts: Collection[str]) -> None:
-        """Delete these accounts, which the server has deleted."""
+        """Delete the guard's copies of these accounts of budgets, because the server has deleted the accounts."""
         with self._mutex:
             for account in accounts:
                 self._parts.pop(account, None)
 
     def close(self) -> None:
-        """Refuse all further payments. Each earlier payment has its record."""
+        """Refuse to charge further calls. For each call that was charged before, the spool has a record."""
         with self._mutex:
             self._is_closed = True
 
     @property
     def is_empty(self) -> bool:
-        """Return whether the guard has no slice."""
+        """Return whether the guard has drawn no slice (a part of a budget) that it has not returned."""
         return not self._parts
 
 
@@ -191,7 +191,9 @@ class BudgetClient:
         self._open = ExitStack()
         self._connection: tuple[httpx2.Client, client.Auth] | None = None
         self._asked = 0
-        """Number of the last request; each request has the next number."""
+        """Number of the last request to the server about slices. The next request has the next number, so that the
+        server counts a repeated request once.
+        """
         self._unconfirmed: dict[str, int] = {}
         """Spent units by account of a return of slices that the server has not confirmed."""
         self.has_drawn = False

@@ -42,27 +42,29 @@ class Denied(Forbidden):
 
 
 class Withheld(Forbidden):
-    """The tool has run, but its result must not reach the agent."""
+    """The tool has run, but its result must not reach the agent: the result is too large, has an undeclared data class,
+    or cannot be stored.
+    """
 
     code = "volume_exceeded"
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """The caller: a genuine, live token with a proof of its key."""
+    """The caller of a request: the guard has verified the token, that it is live, and the proof of its key."""
 
     principal: access.Principal
     next_nonce: str | None = None
     """the value of `DPoP-Nonce` to send back"""
     network: str = ""
-    """the network of the caller"""
+    """the IP network from which the request came; empty if unknown"""
     proof: str = field(default="", repr=False)
     """the DPoP proof that was shown"""
 
 
 @dataclass(slots=True)
 class Call:
-    """A decided call. `number` is the number of its record in the spool."""
+    """A decided call. `number`: the number of its record in the spool, the folder of records for the server."""
 
     decision: access.Decision
     number: int
@@ -124,7 +126,9 @@ class Call:
         return {account: units for account, units in rest.items() if units}
 
     def check(self) -> None:
-        """Check that the call is allowed. Raises Denied."""
+        """Raise Denied with the reasons unless the call is allowed. A resource in watch mode allows every call that was
+        decided.
+        """
         if not self.decision.allowed:
             raise Denied(self.decision, missing_scope=self.missing_scope)
 

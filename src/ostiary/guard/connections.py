@@ -17,7 +17,7 @@ from ostiary.protocol.jose import InvalidToken
 
 @dataclass(slots=True, eq=False)
 class Connection:
-    """An open connection; if it was cut, with the reason."""
+    """A connection whose request is served now. `cut` ends it; `why` is the reason once it was cut, None before."""
 
     principal: access.Principal
     cut: Callable[[], None]
@@ -66,7 +66,7 @@ class Connections:
             self._open.discard(connection)
 
     def look(self, facts: access.Facts) -> None:
-        """Cut the connections whose tokens are no longer valid."""
+        """Cut the connections whose tokens were revoked or ended by the present facts."""
         for connection in tuple(self._open):
             self._look_at(connection, facts)
 

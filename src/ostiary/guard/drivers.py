@@ -28,7 +28,7 @@ class Wait:
     within_s: float
 
     def block(self) -> Any:
-        """Return the result of the work; block this thread until then."""
+        """Wait in this thread for the result of the work, and return the result."""
         try:
             return self.future.result(self.within_s)
         except TimeoutError:
@@ -36,13 +36,15 @@ class Wait:
             raise
 
     async def suspend(self) -> Any:
-        """Return the result of the work; suspend this task until then."""
+        """Wait for the result of the work without blocking the event loop, and return the result."""
         return await asyncio.wait_for(asyncio.wrap_future(self.future), self.within_s)
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A function that blocks the thread in which it runs."""
+    """A need that a function answers. The function blocks its thread, so an asynchronous driver runs it in another
+    thread.
+    """
 
     function: Callable[[], Any]
 

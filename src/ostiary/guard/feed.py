@@ -53,7 +53,7 @@ class Feed:
         stops: Path | None = None,
     ) -> None:
         self.clock = FeedClock(now=now, tick=tick, file=kept, boot=boot)
-        """the time by which every decision is made"""
+        """the clock of the guard, which follows the times of the server's messages; every decision uses it"""
         self._began_at = tick()
         self.is_late = False
         """true if the last message was delayed by more than `max_skew`, so that a new stream is necessary"""

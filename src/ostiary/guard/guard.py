@@ -143,7 +143,7 @@ class Guard:
         return self
 
     def close(self) -> None:
-        """Deliver the remaining records and disconnect. Every later call is refused."""
+        """Deliver the remaining records to the server, and disconnect. The guard then refuses every call."""
         self.feed.distrust("the guard is closed")
         self._budgets.close()
         self._link.stop()

@@ -59,12 +59,12 @@ class Present(NamedTuple):
     keys: JwkSet
     facts: access.Facts
     exempt: frozenset[str] = frozenset()
-    """agents, and classes of registration, whose bearer tokens are accepted"""
+    """ids of the agents, and classes of registration (`document`, `dynamic`), whose bearer tokens the guard accepts"""
 
 
 @dataclass(slots=True)
 class Knowledge:
-    """The facts of the last snapshot, with all later changes."""
+    """The facts that a guard knows from the server: those of the last snapshot, with all later changes applied."""
 
     resource: ResourceFact | None = None
     exempt: frozenset[str] = frozenset()
@@ -78,16 +78,16 @@ class Knowledge:
     revoked: dict[str, int] = field(default_factory=dict)
     """revoked keys by thumbprint, each with the time until which the revocation is kept, in microseconds"""
     risks: dict[str, Risk] = field(default_factory=dict)
-    """risk by agent or task"""
+    """risk scores by the id of an agent or a task; without an entry, the score is 0"""
     restrictions: dict[str, tuple[access.Restriction, ...]] = field(default_factory=dict)
-    """restrictions by agent"""
+    """restrictions by the id of the agent"""
     secret_uses: dict[str, int] = field(default_factory=dict)
     """agents for which an egress proxy has used secrets; with the time until which arguments are searched for these
     secrets, in microseconds
     """
     threats: dict[str, ThreatList] = field(default_factory=dict)
     stops: set[tuple[str, str]] = field(default_factory=set)
-    """the subjects that the kill switch has stopped"""
+    """(kind, value) of each object that the kill switch stops"""
     profiles: dict[str, Profile] = field(default_factory=dict)
     """usual behaviour by agent; the oldest message comes first"""
 

@@ -38,7 +38,7 @@ def is_recovering(response: httpx2.Response) -> bool:
 
 
 def hang_up(response: httpx2.Response) -> None:
-    """End a stream that another thread is reading."""
+    """Close the socket of a stream, so that the thread that reads the stream gets an error and stops."""
     stream = response.extensions.get("network_stream")
     sock = stream.get_extra_info("socket") if stream is not None else None
     if sock is not None:

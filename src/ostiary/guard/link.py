@@ -87,7 +87,7 @@ class Link:
         self.is_current = threading.Event()
         """event that is set once the first message was applied"""
         self.trouble = "not connected yet"
-        """the last error; empty while the stream works"""
+        """text of the last error of the connection to the server; empty while messages arrive"""
         self._applied: tuple[str, int, int] | None = None
         """(stream, number, time) of the newest applied message with facts, if it is not yet acknowledged"""
         self._is_reporting = self._has_to_deliver = False
@@ -100,7 +100,7 @@ class Link:
         ]
 
     def start(self) -> None:
-        """Start the threads."""
+        """Start the threads that receive the feed and deliver the records."""
         with suppress(OSError):  # `_converse` takes over spools again
             self._sweep()
         for thread in self._threads:

@@ -28,7 +28,7 @@ None: the definition that `note` stored is compared.
 
 
 class Listing:
-    """The tools as the server lists them. Thread-safe."""
+    """The definitions of tools that the tool server gave in `tools/list`, as digests. Thread-safe."""
 
     def __init__(self) -> None:
         self._writing = threading.Lock()
@@ -36,7 +36,7 @@ class Listing:
         self._is_full = False
 
     def knows(self, tool: str) -> bool:
-        """Return whether the tool was listed."""
+        """Return whether the tool server listed a tool of this name since the guard started."""
         return tool in self._now
 
     def note(self, tools: Iterable[Mapping[str, Any]] | None) -> None:

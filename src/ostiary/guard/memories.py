@@ -36,7 +36,7 @@ MAX_COPIES = 256
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A call whose output is added to the memory of its task."""
+    """An allowed call whose output the guard adds to the memory of the call's task, with the facts that this needs."""
 
     principal: access.Principal
     ready: access.ReadyTool
@@ -59,7 +59,7 @@ class HistoryClaim:
     done: Done | None = None
     """the entry of the call in the history; None: the call is not added to the history"""
     met: tuple[bytes, ...] = ()
-    """the recipients of the call, in the form of the owner's counterparts"""
+    """hashes of the call's recipients, comparable with the stored counterparts of the agent's owner"""
 
 
 class TaskMemories:

@@ -14,7 +14,7 @@ from ostiary.guard.call import Verified
 from ostiary.provenance.noticing import Noticed
 
 MAX_TOKENS = 10_000
-"""maximum number of remembered tokens; beyond that, the oldest is deleted"""
+"""Maximum number of tokens whose networks the guard remembers; beyond that, the oldest is deleted."""
 POINTS = 60
 
 

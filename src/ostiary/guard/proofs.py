@@ -35,7 +35,7 @@ class Proofs:
         self._mutex = threading.Lock()
 
     def nonce(self) -> str:
-        """Return a fresh nonce."""
+        """Return a new DPoP nonce of this guard, which a client puts into its next proof."""
         return dpop.make_nonce(self._secret, b"rs", self._now())
 
     def check(self, unverified_proof: str, *, method: str, uri: str, access_token: str, jkt: str) -> str | None:

@@ -46,7 +46,7 @@ def may_have_secret(call: access.ResolvedCall) -> bool:
 
 
 def search_of(call: access.ResolvedCall) -> SecretSearch:
-    """Return the need to search the arguments of a call."""
+    """Return the need that asks the server to search the arguments of a call for secrets."""
     return SecretSearch(texts_in(call.arguments))
 
 

@@ -35,7 +35,7 @@ from ostiary.protocol.jose import b64u
 from ostiary.protocol.signed import SignedAnswer, parse_answer
 
 ASK_S = 1.0
-"""Maximum wait of a call for an answer, in seconds."""
+"""Maximum time in seconds for which a call waits for an answer of the server; then the call is denied."""
 PERSON_S = 5.0
 """Maximum wait of a call for an approval, in seconds. It is longer, because the server stores its answer before sending
 it.
@@ -46,7 +46,7 @@ A = TypeVar("A", bound=SignedAnswer)
 SETTLED = frozenset({"approval_denied", "approval_spent", "approval_mismatch", "too_many_questions", "own_chain"})
 """Codes of refusals that prove that the number of a call has not spent an approval and never will."""
 MAX_ASKING = 64
-"""Maximum number of calls that wait at once."""
+"""Maximum number of calls of a guard that wait for the server at the same time; a further call is denied."""
 MAX_ANSWER = asking.RemotePolicyAnswer.MAX_BYTES
 """Maximum size of an answer, in bytes."""
 CONNECTIONS = 8
@@ -56,7 +56,7 @@ Connect = Callable[[], Any]
 
 
 class ServerRpc:
-    """Requests over one pool of connections. Thread-safe."""
+    """The requests of a guard to the server about single calls, over one pool of connections. Thread-safe."""
 
     def __init__(
         self,

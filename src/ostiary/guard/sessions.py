@@ -17,7 +17,7 @@ MAX_SESSIONS = 256
 
 
 class Sessions:
-    """The sessions of one guard. Thread-safe."""
+    """The sessions of a guard: its observations of each task, which its findings need. Thread-safe."""
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()

@@ -30,7 +30,9 @@ from ostiary.protocol.errors import Invalid, Unavailable
 SEGMENT_BYTES = 1 << 20
 DEFAULT_LIMIT = 256 << 20
 RESERVE = 1 << 20
-"""Bytes that are kept free for the outcomes of allowed calls."""
+"""Bytes of the spool's limit that only outcomes of allowed calls may use, so that an allowed call can always be
+completed.
+"""
 MAX_RECORD_BYTES = 128 << 10
 """Maximum size of a record in bytes. The size of arguments in a record is limited, so that no denial exceeds this
 size.
@@ -206,7 +208,7 @@ class Spool:
 
     @property
     def is_empty(self) -> bool:
-        """Return whether the server has all records."""
+        """Return whether the server has confirmed every record of the spool."""
         with self._mutex:
             return all((first, size) <= self._confirmed or size == 0 for first, size in self._sizes.items())
 

@@ -94,7 +94,7 @@ class KeptStops:
         self._log = self._head = -1
         self._written = self._appended = 0
         self._is_behind = False
-        """True if the file lacks messages because a write failed"""
+        """True if a write failed, so that the file lacks stops that this guard knows"""
         if folder is not None:
             try:
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -259,7 +259,7 @@ class KeptStops:
             self._rewrite()
 
     def close(self) -> None:
-        """Close the file, which stays for the next guard."""
+        """Close the file of stops. The file stays, so that the next guard with this spool knows the stops."""
         for file in (self._log, self._head):
             if file >= 0:
                 os.close(file)

@@ -128,7 +128,7 @@ def page(reader: Reader, *, agent: str, is_open: bool, now: int, page: Page) -> 
 
 
 def note_again(tx: Tx, id: str) -> None:
-    """Count a repeated approval request."""
+    """Count that the agent has requested this approval again."""
     tx.run(_AGAIN, id=id, now=tx.now)
 
 
@@ -221,7 +221,7 @@ def count_denied(reader: Reader, agent: str, *, top: str, tool: str, after: int)
 
 
 def insert_cover(tx: Tx, id: str, line: int, *, task: str, extent: Extent, uses: int) -> None:
-    """Insert a cover."""
+    """Insert a cover: an extension of an approval to `uses` further calls of the task."""
     tx.run(
         _INSERT_COVER,
         id=id,
@@ -242,12 +242,12 @@ def covers(reader: Reader, *, task: str, counterpart: str) -> list[Cover]:
 
 
 def use_cover(tx: Tx, cover: Cover) -> None:
-    """Count a use of a cover."""
+    """Count one call that a cover allowed, so that the cover has one use less."""
     tx.run(_USE_COVER, id=cover.approval_id, line=cover.line)
 
 
 def end_covers(tx: Tx, *, task: str, counterpart: str) -> None:
-    """End the covers of the task for the counterpart."""
+    """End the extensions of approvals (covers) to further calls of the task with this counterpart."""
     tx.run(_END_COVERS, task=task, counterpart=counterpart)
 
 

@@ -84,7 +84,7 @@ class ArgumentSource(NamedTuple):
 
 
 def sources(reader: Reader, resource_id: str) -> list[ArgumentSource]:
-    """Return the sources of all arguments at a resource."""
+    """Return, for each argument of the resource's tools, the fields of results from which agents took its values."""
     return [_argument_source(row) for row in reader.all(_SOURCES, resource_id=resource_id)]
 
 
@@ -131,7 +131,7 @@ def put_server(tx: Tx, server: str, *, beat: int, guards: bytes, gone: list[str]
 
 
 def drop_servers(tx: Tx, servers: list[str]) -> None:
-    """Delete the rows of servers."""
+    """Delete the rows of the servers with these ids. Such a row also lists the guards of the server."""
     for server in servers:
         tx.run(_DROP_SERVER, server=server)
 
@@ -164,7 +164,7 @@ def take_turn(tx: Tx, id: str, turn: int) -> bool:
 
 
 def close_spool(tx: Tx, id: str) -> None:
-    """Close a spool."""
+    """Mark the spool of a guard as closed now, at the end of its use."""
     tx.run(_CLOSE, id=id, now=tx.now)
 
 

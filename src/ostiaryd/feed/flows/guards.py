@@ -126,7 +126,7 @@ class Guards:
         await self._write(dead)
 
     async def close(self) -> None:
-        """Delete the row of this server."""
+        """Delete the row of this server, so that the other servers of the database do not wait for its guards."""
         if self._flushing is not None:
             self._flushing.cancel()
         if self._beat:

@@ -61,7 +61,7 @@ def snapshot(reader: Reader, keyring: Keyring, resource: Resource, *, now: int) 
 
 
 def resource_fact(reader: Reader, resource: Resource) -> ResourceFact:
-    """Return the fact of a resource."""
+    """Return the fact that describes a resource to its guards: catalogue, mode, segment and others."""
     return ResourceFact(
         resource_id=resource.resource_id,
         name=resource.name,

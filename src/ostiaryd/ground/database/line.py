@@ -157,7 +157,7 @@ class Line(Generic[T]):
             return iter([item for queue in self._lanes for item in queue])
 
     def push(self, lane: Lane, client: Client, item: T) -> None:
-        """Queue an item of a client in a lane."""
+        """Queue an item of a client in a lane (the queue of stops, or of ordinary jobs)."""
         with self._mutex:
             self._lanes[lane].push(client, item)
 

@@ -61,7 +61,7 @@ class EnvelopeTable(NamedTuple):
         return [(row[:-2], Envelope(bytes(row[-2]), bytes(row[-1]))) for row in rows]
 
     def replace(self, tx: Tx, key: Row, envelope: Envelope) -> None:
-        """Replace the envelope of a row."""
+        """Replace the encrypted value (envelope) of the row with this key."""
         shown = dict(zip(self.keys, key, strict=True))
         tx.run(self.update, wrapped_key=envelope.wrapped_key, sealed=envelope.sealed, **shown)
 
@@ -276,5 +276,5 @@ def seal(reader: Reader) -> Seal | None:
 
 
 def set_seal(tx: Tx, changed: Seal) -> None:
-    """Replace the seal."""
+    """Store the state of the seal."""
     tx.run(_SET_SEAL, public_key=changed.public_key, sealed_at=changed.sealed_at)

@@ -43,13 +43,13 @@ def get(reader: Reader, digest: bytes) -> WrappedAnswer | None:
 
 
 def insert(tx: Tx, digest: bytes, wrapped: WrappedAnswer) -> None:
-    """Insert a wrapped answer under a new digest."""
+    """Insert an answer that a wrapping token opens, under the digest of the token."""
     facts = wrapped._asdict()
     tx.run(_INSERT, digest=digest, **facts.pop("envelope")._asdict(), **facts)
 
 
 def delete(tx: Tx, digest: bytes) -> None:
-    """Delete a wrapped answer."""
+    """Delete the answer that the wrapping token with this digest opens."""
     tx.run(_DELETE, digest=digest)
 
 

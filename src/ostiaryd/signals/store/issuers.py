@@ -77,7 +77,7 @@ def claim(tx: Tx, id: IssuerId, *, until: int) -> bool:
 
 
 def link(tx: Tx, id: IssuerId, sub: str, person: str) -> None:
-    """Link a `sub` of the issuer to a person."""
+    """Link a subject (`sub`) of the issuer to a person, so that signals about the subject concern the person."""
     tx.run(_LINK, issuer=id, sub=sub, person=person)
 
 
@@ -103,7 +103,7 @@ def by_email(reader: Reader, email: str) -> list[str]:
 
 
 def is_seen(reader: Reader, digest: bytes) -> bool:
-    """Return whether the token was received before."""
+    """Return whether a security event token with this digest was received before."""
     row = reader.one(_SEEN, digest=digest)
     return row is not None and row[0] > 0
 

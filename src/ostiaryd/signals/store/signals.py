@@ -47,5 +47,5 @@ def set_level(tx: Tx, agent: str, level: str | None) -> None:
 
 
 def forget_levels(tx: Tx) -> None:
-    """Delete the sent risk levels of all agents."""
+    """Delete the risk levels that were last sent, of all agents, so that each agent's next level counts as a change."""
     tx.run(_DROP_LEVELS)

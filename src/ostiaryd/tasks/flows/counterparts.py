@@ -12,7 +12,7 @@ from ostiaryd.tasks.store import counterparts as store
 
 
 def counterparts(reader: Reader, owner: str, keys: Keyring) -> Met:
-    """Return the counterparts of the owner's agents."""
+    """Return the recipients and payees with whom the agents of an owner have dealt (counterparts)."""
     key = hmac.digest(keys.secret("nonce"), b"ostiary counterparts\0" + owner.encode(), "sha256")
     return Met(key, store.get(reader, owner))
 

@@ -46,7 +46,7 @@ def before(reader: Reader, task: Task, keys: Keyring, *, agent: str, now: int, m
 
 
 def happened(tx: Tx, task: Task, done: Done, *, agent: str) -> None:
-    """Add an allowed call of the agent to the history."""
+    """Add an allowed call to the history of the task and to that of the agent today, which policies read."""
     of_task, of_agent = _places(task, agent, now=tx.now)
     _add(tx, of_task, done)
     _add(tx, of_agent, in_passing(done))

@@ -54,7 +54,7 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Data classes: only tools whose classes are all in the list may be called. None for no limit."""
     budget: Sequence[Limit] = ()
     intent: Intent | None = None
-    """Words of the person. They can never change."""
+    """The person's request: words, own values and endorsed documents. It can never change."""
     scopes: list[str] | None = None
     """Scopes of the task. None for all scopes of the agent, or of the parent."""
     on_behalf_of: str | None = None
@@ -112,11 +112,11 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     state: State
     created_at: int
     expires_at: int | None
-    """End of the task; None for a standing task."""
+    """Time at which the task ends, in microseconds; None for a standing task."""
     ended_at: int | None = None
     parent: TaskId | None = None
     depth: int = 0
-    """Number of tasks above it."""
+    """Number of tasks above this task, up to the task that is not a part of another."""
     chain: tuple[Link, ...] = ()
     """The tasks above it with their agents, the nearest first. Filled in only if a decision needs the
     delegation chain.

@@ -59,7 +59,7 @@ _PRUNE = sql(
 
 
 def insert(tx: Tx, allotment: Allotment) -> None:
-    """Insert an allotment."""
+    """Insert an allotment: the limit that a budget has for its holder, a task or an agent."""
     budget = allotment.budget
     tx.run(
         _INSERT,
@@ -77,7 +77,7 @@ def is_there_any(reader: Reader) -> bool:
 
 
 def get(reader: Reader, id: str) -> Allotment:
-    """Return an allotment by its id."""
+    """Return an allotment (a budget with its holder) by the id of the budget."""
     row = reader.one(_GET, id=id)
     assert row is not None  # the row exists, because rows are never deleted
     return _allotment(row)
@@ -89,12 +89,12 @@ def allotments(reader: Reader, holder: str) -> list[Allotment]:
 
 
 def set_limit(tx: Tx, id: str, limit: Limit) -> None:
-    """Set the limit of an allotment."""
+    """Set the limit of an allotment (a budget with its holder)."""
     tx.run(_TERMS, id=id, terms=_render(limit))
 
 
 def end(tx: Tx, id: str) -> None:
-    """End an allotment at this time."""
+    """Mark an allotment (a budget with its holder) as ended now; its account is not charged any more."""
     tx.run(_END, id=id, now=tx.now)
 
 
@@ -129,7 +129,7 @@ def take(tx: Tx, account: str, units: int) -> bool:
 
 
 def put_back(tx: Tx, account: str, units: int) -> None:
-    """Return units to an account."""
+    """Subtract `units` from the drawn units of an account, because they were not spent."""
     tx.run(_RETURN, id=account, units=units)
 
 
@@ -148,22 +148,22 @@ def slice_of(reader: Reader, spool: str, account: str) -> Slice:
 
 
 def slices(reader: Reader, spool: str) -> list[Slice]:
-    """Return all slices of a spool."""
+    """Return all slices (drawn parts of budgets) of the guard with this spool."""
     return [Slice(*row) for row in reader.all(_SLICES, spool=spool)]
 
 
 def put_slice(tx: Tx, spool: str, part: Slice) -> None:
-    """Insert or replace a slice."""
+    """Insert or replace the slice of an account that the guard of a spool has drawn."""
     tx.run(_PUT_SLICE, spool=spool, account=part.account, amount=part.amount, spent=part.spent)
 
 
 def drop_slice(tx: Tx, spool: str, account: str) -> None:
-    """Delete a slice."""
+    """Delete the slice of an account that the guard of a spool had drawn."""
     tx.run(_DROP_SLICE, spool=spool, account=account)
 
 
 def drop_slices(tx: Tx, spool: str) -> None:
-    """Delete all slices of a spool."""
+    """Delete all slices that the guard of a spool had drawn."""
     tx.run(_DROP_SLICES, spool=spool)
 
 

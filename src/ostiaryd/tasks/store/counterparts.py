@@ -15,7 +15,7 @@ _PUT = sql(
 
 
 def get(reader: Reader, owner: str) -> Counterparts:
-    """Return the counterparts of an owner."""
+    """Return the stored recipients and payees of the agents of an owner; an empty value if there are none."""
     row = reader.one(_GET, owner=owner)
     return NOBODY if row is None else unpack(bytes(row[0]))
 
@@ -27,5 +27,5 @@ def lock(tx: Tx, owner: str) -> Counterparts:
 
 
 def put(tx: Tx, owner: str, counterparts: Counterparts) -> None:
-    """Store the counterparts of an owner."""
+    """Replace the stored recipients and payees of the agents of an owner."""
     tx.run(_PUT, owner=owner, body=pack(counterparts))

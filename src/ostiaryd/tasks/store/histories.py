@@ -33,7 +33,7 @@ _NONE = HistoryRow(0, NOTHING)
 
 
 def get(reader: Reader, holder: str, day: int) -> HistoryRow:
-    """Return a history; an empty one if there is none."""
+    """Return the history of a holder (a task, or an agent on a day); an empty history if there is none."""
     row = reader.one(_GET, holder=holder, day=day)
     return _NONE if row is None else HistoryRow(row[0], history.unpack(bytes(row[1])))
 
@@ -46,7 +46,7 @@ def lock(tx: Tx, holder: str, day: int) -> HistoryRow:
 
 
 def write(tx: Tx, holder: str, day: int, row: HistoryRow) -> None:
-    """Store a history."""
+    """Insert or replace the history of a holder (a task, or an agent on a day)."""
     tx.run(_WRITE, holder=holder, day=day, seq=row.seq, body=history.pack(row.history))
 
 

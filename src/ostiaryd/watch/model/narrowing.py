@@ -49,7 +49,7 @@ UNCOUNTED = 128
 scores.
 """
 OUT = 255
-"""Score of a trial that the counts no longer include."""
+"""Stored in place of the score of a trial (a task on a day) that the counts of scores no longer include."""
 DAY = 86_400_000_000
 
 AGENT = np.dtype(

@@ -21,7 +21,7 @@ class ThreatSource(msgspec.Struct, frozen=True, kw_only=True):
     """Points of a finding that this list causes."""
     created_at: int
     due_at: int
-    """Time of the next fetch."""
+    """Time at which the list is fetched next, in microseconds."""
     refreshed_at: int | None = None
     failed: str = ""
     """Reason why the last fetch failed; empty if it succeeded."""
