@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from benchmarks.contain import compiled, owner
 from benchmarks.contain.columns import Plan
-from benchmarks.contain.questions import Questions
+from benchmarks.contain.questions import Approved, Questions, repeated
 from ostiary.authorization.cedar.ir import PolicySetIR
 from tests.contain.toy_bank import Bank
 
@@ -38,3 +40,21 @@ def test_honest_questions_are_counted_by_rule_and_by_structure() -> None:
     lines = found.text().splitlines()
     assert lines[0].startswith(f"{found.asked} questions in 2 honest tasks")
     assert {rule for rule in found.rules if any(line.startswith(rule) for line in lines)} == found.rules.keys()
+
+
+def test_approved_calls_are_counted_by_the_other_tasks_that_had_the_same_counterpart() -> None:
+    def approved(task: str, counterpart: str, *, has_read: bool = True) -> Approved:
+        return Approved(task, counterpart, has_read)
+
+    def counts(*calls: Approved) -> dict[str, int]:
+        return dict(Counter(repeated(calls)))
+
+    assert counts(approved("one", "rent"), approved("one", "rent"), approved("two", "shop")) == {}
+    assert counts(approved("one", "rent"), approved("two", "rent")) == {"one": 2}
+    assert counts(*(approved(task, "rent") for task in ("one", "two", "three"))) == {"one": 3, "two": 3}
+    assert counts(approved("one", "rent"), approved("two", "rent", has_read=False)) == {"one": 2, "clean": 1}
+
+
+def test_the_table_says_how_many_approvals_repeat_those_of_other_tasks() -> None:
+    found = counted(OTHER, "amounts-recorded", "as-named")
+    assert f"approved in another task, too: {found.known['one']}; " in found.text()

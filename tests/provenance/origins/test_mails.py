@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from typing import Any, cast
 
 import pytest
 from msgspec import structs
@@ -24,9 +25,9 @@ from ostiary.provenance.origins import (
     unpack,
 )
 from ostiary.provenance.origins.links import DEPTH
-from ostiary.provenance.origins.mails import MAX_RUN, MAX_TEXTS
+from ostiary.provenance.origins.mails import MAX_RUN, MAX_TEXTS, new_mails
 from ostiary.provenance.origins.memory import LABEL_ROOM, MAILS
-from ostiary.provenance.origins.scribe import MAX_TEXT
+from ostiary.provenance.origins.scribe import MAX_TEXT, Scribe
 from tests.support.seed import seed
 
 KEY = bytes(range(32))
@@ -289,3 +290,16 @@ def test_a_tool_that_fetches_no_content_of_third_parties_does_not_follow_a_link(
     report = structs.replace(FETCH, outside=False)
     judged = judge_origins(read_plans(), report, {"url": "https://pages.example/a"})
     assert (judged["origin_worst"], "followed" in judged) == ("outside", False)
+
+
+def test_a_text_with_two_addresses_is_not_decoded_to_find_more() -> None:
+    scribe = Scribe(KEY)
+    new_mails(begin(), scribe, ["ada@home.example", "eve@far.example"], is_named=True)
+    assert decoded_texts(scribe) == 1, "the first text, which has only one address"
+    new_mails(begin(), scribe, "ada@home.example and eve@far.example", is_named=True)
+    assert decoded_texts(scribe) == 1
+
+
+def decoded_texts(scribe: Scribe) -> int:
+    """Return the number of texts that have been decoded."""
+    return int(cast(Any, scribe.decode).cache_info().misses)

@@ -45,24 +45,30 @@ def new_mails(memory: Memory, scribe: Scribe, output: object, *, is_named: bool)
     stored = set(memory.mails)
     added: list[bytes] = []
     for one in _mails(scribe, output) if len(stored) < MAX_MAILS else ():
-        if len(stored) >= MAX_MAILS:
-            break
         if scribe.word(one) not in stored:
             word = scribe.word(one if is_named else f"\0elsewhere {one}")
             if word not in stored:
                 stored.add(word)
                 added.append(word)
+                if len(stored) == MAX_MAILS:
+                    break
     return b"".join(added)
 
 
 def _mails(scribe: Scribe, output: object) -> Iterator[str]:
     """Yield the mail addresses in an output in their normal form, also those in encoded parts and in member names."""
     texts = _texts(output)
-    for text in islice(texts, MAX_TEXTS):
-        forms, is_whole = scribe.decode(_BREAK.sub(" ", text[:MAX_TEXT]))
-        if not is_whole or len(text) > MAX_TEXT:
+    for whole in islice(texts, MAX_TEXTS):
+        text = whole[:MAX_TEXT]
+        if "\\" in text:
+            text = _BREAK.sub(" ", text)
+        if _AT.search(text):
+            yield from _in_reading(text)
+        # Decoded only if the text itself has too few addresses.
+        forms, is_whole = scribe.decode(text)
+        if not is_whole or len(whole) > MAX_TEXT:
             yield _UNCLEAR
-        for reading in forms:
+        for reading in forms[1:]:
             if _AT.search(reading):
                 yield from _in_reading(reading)
     if next(texts, None) is not None:

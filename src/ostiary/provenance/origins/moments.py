@@ -41,7 +41,7 @@ def moments(words: Sequence[str]) -> list[str]:
 
 def list_moments(words: Sequence[str]) -> Iterator[list[str]]:
     """Yield each date and each time among words, in normal form; both readings of an ambiguous date."""
-    for place in [at for at, word in enumerate(words) if word[:1].isdigit()]:
+    for place in [at for at, word in enumerate(words) if not word.isalpha() and word[:1].isdigit()]:
         word = words[place]
         if len(word) > 2 and word.replace(".", "", 1).isdigit():
             continue  # no date and no time is a number of three characters or more

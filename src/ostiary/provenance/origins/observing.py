@@ -445,7 +445,7 @@ def _stated(memory: Memory, scribe: Scribe, text: str) -> Origin:
     """Return the origin of a text that the person stated, owns or endorsed; otherwise NOWHERE. If the first word has no
     mark, the rest is not read.
     """
-    first = next(iter(text.split(None, 1)), "")
+    first = text.partition(" ")[0]
     if first.isalpha() and first.isascii() and not memory.is_marked(scribe.word(first.lower())):
         return Origin.NOWHERE
     return memory.find(scribe.phrase(text), least=Origin.ENDORSED)

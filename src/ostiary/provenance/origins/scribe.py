@@ -136,7 +136,9 @@ def _otherwise(spoken: list[str]) -> list[str]:
     """
     spellings: list[str] = []
     with_digits = [word for word in spoken if not word.isalpha() and _DIGIT.search(word)]
+    may_be_moment = False
     for word in with_digits:
+        may_be_moment = may_be_moment or len(word) < 3 or not word.replace(".", "", 1).isdigit()
         if not word.isalnum():
             if word.endswith("%"):
                 continue  # a percentage is no amount
@@ -145,4 +147,4 @@ def _otherwise(spoken: list[str]) -> list[str]:
                     spellings.append(f"#{number}")
             elif account := compact(word):
                 spellings.append(account)
-    return spellings + moments(spoken) if with_digits else spellings
+    return spellings + moments(spoken) if may_be_moment else spellings

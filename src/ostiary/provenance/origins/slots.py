@@ -146,7 +146,12 @@ class _Reader:
                 self.read(records, path, is_named, depth)
                 return
             for name, one in value.items():
-                self.read(one, f"{path}/{name}", is_named, depth - 1)
+                inner = f"{path}/{name}"
+                if type(one) is str and len(collected) < MAX_SCALARS:  # as below, without a call for each field
+                    if text := _scalar(one):
+                        collected.append((inner, text, is_named))
+                else:
+                    self.read(one, inner, is_named, depth - 1)
         elif depth and isinstance(value, list | tuple):
             names = [_names(one) if self._is_record and isinstance(one, dict) else () for one in value]
             among = Counter([text for each in names for text in each if _is_said(self._stated(text))])
