@@ -181,7 +181,12 @@ async def show_openapi(call: Call) -> Reply:
 
 
 CIBA_ROUTES = tuple(
-    replace(route, protocol=wire_errors.OAUTH, errors=(*wire_oauth.GRANT_ERRORS, *route.errors))
+    replace(
+        route,
+        wire=wire_errors.challenges_clients(route.wire),
+        protocol=wire_errors.OAUTH,
+        errors=(*wire_oauth.GRANT_ERRORS, *route.errors),
+    )
     for route in wire_ciba.ROUTES
 )
 """The OAuth routes of the package `approvals`, with the OAuth protocol. Wire modules do not import from other packages,

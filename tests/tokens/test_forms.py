@@ -6,15 +6,17 @@ import importlib
 import inspect
 import json
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
 from ostiary.protocol import jose
 from ostiary.protocol.errors import Refused
+from ostiaryd.app import build_app
 from ostiaryd.ground.database import sql
 from ostiaryd.ground.http.edge import SMALL_BODY
 from ostiaryd.ground.world import World
-from ostiaryd.tokens.model import MAX_VALUE
+from ostiaryd.tokens.model import ACCESS_TOKEN, CIBA, MAX_VALUE, TOKEN_EXCHANGE
 from ostiaryd.tokens.wire_errors import ERRORS, render_oauth
 from tests.support.api_fixtures import ASSERTION_TYPE, FILES, Answer, Client, send
 
@@ -177,6 +179,34 @@ async def test_a_way_to_authenticate_that_is_not_offered_is_challenged_in_kind(
     answer = await client.post("/token", {"grant_type": "client_credentials"}, authorization=tried)
     assert (answer.status, answer.error) == (401, "invalid_client")
     assert answer.headers["www-authenticate"].startswith(challenge)
+
+
+AUTHENTICATED = [
+    ("/token", {"grant_type": "client_credentials"}),
+    ("/token", {"grant_type": "authorization_code", "code": "x", "code_verifier": "v" * 43}),
+    ("/token", {"grant_type": "refresh_token", "refresh_token": "x"}),
+    ("/token", {"grant_type": TOKEN_EXCHANGE, "subject_token": "x", "subject_token_type": ACCESS_TOKEN}),
+    ("/token", {"grant_type": CIBA, "auth_req_id": "x"}),
+    ("/introspect", {"token": "x"}),
+    ("/revoke", {"token": "x"}),
+    ("/par", {"response_type": "code"}),
+    ("/device_authorization", {"scope": "openid"}),
+    ("/bc-authorize", {"scope": "files:read", "login_hint": "ann"}),
+]
+
+
+@pytest.mark.parametrize(("path", "form"), AUTHENTICATED)
+async def test_every_endpoint_of_clients_challenges_the_scheme_that_a_client_tried(
+    world: World, path: str, form: dict[str, str]
+) -> None:
+    async def ask(*headers: tuple[str, str], **more: str) -> Answer:
+        sent = [("content-type", FORM), *headers]
+        return await send(build_app(world), "POST", path, headers=sent, body=urlencode(form | more).encode())
+
+    answer = await ask(("authorization", "Basic bm9ib2R5OnNlY3JldA=="))
+    assert (answer.status, answer.error) == (401, "invalid_client")
+    assert answer.headers["www-authenticate"] == 'Basic realm="ostiary"'
+    assert "www-authenticate" not in (await ask(client_id="nobody")).headers
 
 
 async def test_no_answer_with_a_token_may_be_kept(client: Client) -> None:

@@ -460,6 +460,19 @@ async def test_an_unregistered_client_becomes_an_agent_of_the_person(world: Worl
     assert (await public_token(flow, grant_type="refresh_token", refresh_token=token)).status == 200
 
 
+async def test_a_client_uses_only_the_grant_types_of_its_registration(world: World, app: ASGIApp) -> None:
+    flow = await public_flow(world, app)
+    got = (await public_token(flow, **flow.token_form((await flow.answer())["code"]))).json
+    device = {"grant_type": DEVICE_CODE, "device_code": "x"}
+    assert (await public_token(flow, key=None, **device)).error == "unauthorized_client"
+    assert newest_entry(world).outcome == "refused"
+    asked = await flow.client.post("/device_authorization", {"client_id": DOCUMENT, "scope": "openid"})
+    assert asked.error == "unauthorized_client"
+    await make_document(world, grant_types=("authorization_code",))
+    refresh = {"grant_type": "refresh_token", "refresh_token": got["refresh_token"]}
+    assert (await public_token(flow, key=None, **refresh)).error == "unauthorized_client"
+
+
 async def test_an_unregistered_client_revokes_its_own_tokens_alone(world: World, app: ASGIApp) -> None:
     flow = await public_flow(world, app)
     got = (await public_token(flow, **flow.token_form((await flow.answer())["code"]))).json
@@ -705,6 +718,47 @@ async def test_a_renewed_id_token_is_about_the_same_login(flow: CodeFlow, clock:
     }
     assert renewed["iat"] == before["iat"] + 100
     assert "nonce" not in renewed
+
+
+async def test_scopes_that_no_resource_can_have_are_ignored_beside_openid(flow: CodeFlow) -> None:
+    tokens = await flow.tokens(scope="openid address phone files:read")
+    assert claims_of(tokens["access_token"])["scope"] == "files:read"
+    alone = await flow.tokens(scope="openid address")
+    assert (alone["scope"], claims_of(alone["access_token"])["aud"]) == ("openid", USERINFO)
+    device = await flow.client.post("/device_authorization", flow.authenticated(scope="openid phone"))
+    assert device.status == 200
+    flow.browser.left_to = ""
+    await flow.open(scope="address")
+    assert flow.arrived()["error"] == "invalid_target", "without openid, the client asks for a resource"
+
+
+async def test_every_claim_that_the_metadata_names_is_supplied(world: World, app: ASGIApp, flow: CodeFlow) -> None:
+    await act(world, "test.mail", lambda act: registry.create_person(act, name="bea", email="bea@example.org"))
+    await sign_in(world, flow.browser, registry.find_person(world.db.read(), "bea").person_id)
+    tokens = await flow.tokens(scope="openid profile email", nonce="n")
+    userinfo = (await read_userinfo(flow, tokens["access_token"])).json
+    named = (await send(app, "GET", "/.well-known/openid-configuration")).json["claims_supported"]
+    assert set(named) == set(claims_of(tokens["id_token"])) | set(userinfo)
+
+
+async def test_a_challenge_of_userinfo_names_the_metadata_of_userinfo(app: ASGIApp) -> None:
+    refused = await send(app, "GET", "/userinfo")
+    assert (refused.status, refused.error) == (401, "invalid_token")
+    challenge = refused.headers["www-authenticate"]
+    assert "error=" not in challenge, "RFC 6750 section 3.1: no error code without a token"
+    url = challenge.partition('resource_metadata="')[2].partition('"')[0]
+    document = (await send(app, "GET", url.removeprefix(ISSUER))).json
+    assert (document["resource"], document["authorization_servers"]) == (USERINFO, [ISSUER])
+    assert USERINFO in (await send(app, "GET", "/.well-known/oauth-authorization-server")).json["protected_resources"]
+
+
+async def test_a_head_is_answered_like_a_get(app: ASGIApp, flow: CodeFlow) -> None:
+    request = urlencode(flow.query(scope="openid", prompt="none"))
+    for path in (f"/authorize?{request}", "/authorize", "/logout", "/login", "/account", "/accounts", "/device"):
+        by_get, by_head = await send(app, "GET", path), await send(app, "HEAD", path)
+        names = ("content-type", "location")
+        expected = (by_get.status, *map(by_get.headers.get, names))
+        assert (by_head.status, *map(by_head.headers.get, names)) == expected, path
 
 
 async def test_unknown_and_optional_parameters_are_accepted(flow: CodeFlow) -> None:

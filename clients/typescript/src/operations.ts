@@ -3363,14 +3363,14 @@ export interface Operations {
     body: undefined;
     answer: Record<string, unknown>;
   };
-  /** Return the metadata of the administration API as a protected resource (RFC 9728). */
+  /** Return the metadata of the administration API, or of userinfo, as a protected resource (RFC 9728). */
   "GET /.well-known/oauth-protected-resource": {
     path: {};
     query: {};
     body: undefined;
     answer: Record<string, unknown>;
   };
-  /** Return the metadata of the administration API as a protected resource (RFC 9728). */
+  /** Return the metadata of the administration API, or of userinfo, as a protected resource (RFC 9728). */
   "GET /.well-known/oauth-protected-resource/{path}": {
     path: {
       path: string;

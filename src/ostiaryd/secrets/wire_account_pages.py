@@ -52,7 +52,7 @@ def _signed_in(wire: Signed) -> Callable[[Call], Awaitable[Reply]]:
     """
 
     async def run(call: Call) -> Reply:
-        if call.method == "GET" and (url := sessions.find_page_host(call)) is not None:
+        if call.is_read and (url := sessions.find_page_host(call)) is not None:
             return redirect(url)
         session = await sessions.session_of(call)
         if session is None:

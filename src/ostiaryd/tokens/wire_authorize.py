@@ -39,7 +39,7 @@ from ostiaryd.tokens.model.consent import Offer, read_choice
 from ostiaryd.tokens.model.id_tokens import read_id_token_hint
 from ostiaryd.tokens.model.wording import word_target
 from ostiaryd.tokens.store.authorization import StoredRequest
-from ostiaryd.tokens.wire_errors import OAUTH, describe_error
+from ostiaryd.tokens.wire_errors import OAUTH, challenges_clients, describe_error
 from ostiaryd.tokens.wire_oauth import CLIENT_ERRORS, ClientForm, read_sender
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.flows import sessions
@@ -82,9 +82,9 @@ class PushedBody(TypedDict):
 
 async def authorize(call: Call) -> Reply:
     """Begin an authorization: ask the person to sign in and to consent, or answer at the redirect URI."""
-    if call.method == "GET" and (url := sessions.find_page_host(call)) is not None:
+    if call.is_read and (url := sessions.find_page_host(call)) is not None:
         return redirect(url)
-    parameters = parse_form(call.query.encode("latin-1")) if call.method == "GET" else call.form()
+    parameters = parse_form(call.query.encode("latin-1")) if call.is_read else call.form()
     try:
         return await _authorize(call, parameters)
     except Refused as refusal:
@@ -123,6 +123,7 @@ async def _begin(call: Call, client: OAuthClient, parameters: Parameters, addres
     return await _proceed(call, client, request, "", call.world.now() + 1)
 
 
+@challenges_clients
 async def push(call: Call) -> Reply:
     """Store an authorization request of an authenticated client, and return its reference (RFC 9126)."""
     form = call.form()
@@ -132,11 +133,11 @@ async def push(call: Call) -> Reply:
             "`request_uri` cannot be a parameter of a pushed request",
             hint="leave `request_uri` out (RFC 9126 section 2.1)",
         )
-    sender = await read_sender(call, values)
-    client, config = sender.client, call.world.config
+    sender, config = await read_sender(call, values), call.world.config
 
     def run(act: Act) -> str:
         proofs = identify(act, sender, config=config, path="/par")
+        client = proofs.client
         registry.note(act, object=client.client_id)
         request = _parse(call, client, form, _return_address(client, form))
         jkt = proofs.possession.jkt or request.jkt
@@ -178,7 +179,7 @@ async def _proceed(
         network = call.network
         request_uri = await world.writer.submit(lambda tx: flow.store_request(tx, request, network=network or "?"))
     # the browser may have left out the cookie (`SameSite=Lax`) because another site sent this form
-    if session is None and call.method == "POST":
+    if session is None and not call.is_read:
         return see_other(call, _path_of(request, request_uri))
     if session is None or assurance is None:
         return _to_login(call, request, request_uri)

@@ -13,19 +13,19 @@ from ostiaryd.ground.http.html import HTML_BODY, HTML_FORM, PAGES, page, redirec
 from ostiaryd.ground.http.routes import FORM, Content, Query, Route
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import is_agent_id
 from ostiaryd.tokens import flows
 from ostiaryd.tokens.flows import authorization as flow
 from ostiaryd.tokens.flows.authorization import DEVICE, Step
-from ostiaryd.tokens.model import UnauthorizedClient, read_form
-from ostiaryd.tokens.model.authorization import AuthorizationRequest, parse_device_request
+from ostiaryd.tokens.model import read_form
+from ostiaryd.tokens.model.authorization import AuthorizationRequest
 from ostiaryd.tokens.model.consent import read_choice
 from ostiaryd.tokens.model.device import DEVICE_INTERVAL_S, DEVICE_S, Device, render_user_code
-from ostiaryd.tokens.wire_errors import OAUTH
+from ostiaryd.tokens.wire_errors import OAUTH, challenges_clients
 from ostiaryd.tokens.wire_oauth import CLIENT_ERRORS, ClientForm, read_sender
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.flows import logins, sessions
 from ostiaryd.trust.flows.sessions import ForgedForm
-from ostiaryd.trust.model.clients import DEVICE_CODE, ClientKind
 from ostiaryd.trust.model.sessions import Demand, Session
 from ostiaryd.trust.model.throttle import CODE, NETWORK
 
@@ -61,20 +61,17 @@ class DeviceBody(TypedDict):
     interval: int
 
 
+@challenges_clients
 async def device_authorization(call: Call) -> Reply:
     """Start a device authorization; return the codes for the device and for the person (RFC 8628 section 3.1)."""
     form = read_form(call.form())
     sender = await read_sender(call, form)
-    client = sender.client
-    if DEVICE_CODE not in client.metadata.grant_types:
-        raise UnauthorizedClient(f"the client is not registered for the grant type {DEVICE_CODE}")
-    if client.kind is not ClientKind.AGENT:
+    if not is_agent_id(sender.client_id):
         _take_room(call)
     config = call.world.config
-    request = parse_device_request(form, client, classes=config.classes)
 
     def run(act: Act) -> flows.NewDevice:
-        return flows.request_device(act, request, sender, config=config)
+        return flows.request_device(act, form, sender, config=config)
 
     made = await act(call.world, "device.request", run, request=call.request_id, network=call.network)
     code, uri = render_user_code(made.user_code), f"{config.public_url}/device"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import wraps
 from typing import TypedDict
 
 from ostiary.authorization import bounds, claims
@@ -18,7 +19,7 @@ from ostiary.protocol.errors import (
     Unavailable,
 )
 from ostiaryd.ground.database.pin import InRecovery
-from ostiaryd.ground.http.edge import NO_STORE, Failed, Reply, TooLarge, UnsupportedMediaType, reply
+from ostiaryd.ground.http.edge import NO_STORE, Call, Failed, Reply, TooLarge, UnsupportedMediaType, Wire, reply
 from ostiaryd.ground.http.routes import RouteProtocol
 from ostiaryd.tokens.model import (
     BackchannelDenied,
@@ -127,9 +128,25 @@ def render_oauth(refusal: Refused) -> Reply:
     headers = [NO_STORE]
     if isinstance(refusal, NonceNeeded):
         headers.append((b"dpop-nonce", refusal.nonce.encode()))
-    if isinstance(refusal, InvalidClient) and refusal.scheme:
-        headers.append((b"www-authenticate", refusal.scheme.encode()))
     return reply({"error": error, "error_description": description}, status=status, headers=headers)
+
+
+def challenges_clients(wire: Wire) -> Wire:
+    """Return a wire function at whose endpoint clients authenticate. If a client that sent an Authorization header is
+    refused, the response has a challenge of the same scheme (RFC 6749 section 5.2).
+    """
+
+    @wraps(wire)
+    async def run(call: Call) -> Reply:
+        try:
+            return await wire(call)
+        except InvalidClient:
+            if (authorization := call.header(b"authorization")) is not None:
+                is_basic = authorization.partition(" ")[0].lower() == "basic"
+                call.answer_headers.append((b"www-authenticate", b'Basic realm="ostiary"' if is_basic else b"DPoP"))
+            raise
+
+    return run
 
 
 OAUTH = RouteProtocol("OAuth", render_oauth, OAuthError)

@@ -45,14 +45,14 @@ class LogoutRequest(NamedTuple):
 
 async def log_out(call: Call) -> Reply:
     """Log a person out at the request of an application (RP-Initiated Logout 1.0 section 2)."""
-    if call.method == "GET" and (url := sessions.find_page_host(call)) is not None:
+    if call.is_read and (url := sessions.find_page_host(call)) is not None:
         return redirect(url)
-    parameters = call.form() if call.method == "POST" else parse_form(call.query.encode("latin-1"))
+    parameters = parse_form(call.query.encode("latin-1")) if call.is_read else call.form()
     form = read_form(parameters)
     request = await _parse(call, form)
     session = await sessions.session_of(call)
     if session is None:
-        if call.method == "POST" and sessions.session_cookie(call) is None:
+        if not call.is_read and sessions.session_cookie(call) is None:
             return see_other(call, f"/logout?{urlencode(form)}")
         return _done(call, request)
     if request.session == session.id and request.person == session.person:

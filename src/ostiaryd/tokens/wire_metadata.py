@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from typing import Any, TypedDict
+from urllib.parse import urlsplit
 
 from ostiary.authorization.assurance import LEVELS
 from ostiary.authorization.claims import SCOPE_ALIASES
@@ -16,6 +17,7 @@ from ostiaryd.registry.model import API_SCOPES
 from ostiaryd.tokens.model import GRANT_TYPES
 from ostiaryd.tokens.model.authorization import CLAIMS, IDENTITY_SCOPES, PROMPTS, RESPONSE_MODES
 from ostiaryd.tokens.wire_errors import OAUTH
+from ostiaryd.trust.model import USERINFO
 from ostiaryd.trust.model.certificates import CERTIFICATE_METHODS
 from ostiaryd.trust.model.clients import ID_TOKEN_ALGS
 
@@ -55,12 +57,13 @@ def server_metadata(config: Config) -> dict[str, Any]:
             for suffix, values in (("methods", methods), ("signing_alg_values", _ALGS))
         },
         "token_endpoint_auth_methods_supported": ["none", *methods, "client_secret_basic", "client_secret_post"],
+        "revocation_endpoint_auth_methods_supported": ["none", *methods],
         **_mutual_tls(config),
         "code_challenge_methods_supported": ["S256"],
         "authorization_details_types_supported": ["tool"],
         "acr_values_supported": list(LEVELS),
         "dpop_signing_alg_values_supported": _ALGS,
-        "protected_resources": [config.api],
+        "protected_resources": [config.api, config.issuer + USERINFO],
     }
 
 
@@ -131,6 +134,18 @@ def resource_metadata(config: Config) -> dict[str, Any]:
     }
 
 
+def userinfo_metadata(config: Config) -> dict[str, Any]:
+    """Return the metadata of the userinfo endpoint, which its challenges name (RFC 9728 section 2)."""
+    return {
+        "resource": config.issuer + USERINFO,
+        "resource_name": "Userinfo",
+        "authorization_servers": [config.issuer],
+        "scopes_supported": list(IDENTITY_SCOPES),
+        "bearer_methods_supported": ["header"],
+        "dpop_signing_alg_values_supported": _ALGS,
+    }
+
+
 class KeySetBody(TypedDict):
     """A JWK Set (RFC 7517 section 5)."""
 
@@ -150,9 +165,12 @@ async def openid_configuration(call: Call) -> Reply:
 
 
 async def protected_resource(call: Call) -> Reply:
-    """Return the metadata of the administration API as a protected resource (RFC 9728)."""
-    check_suffix(call, call.world.config.api, of="resource")
-    return reply(resource_metadata(call.world.config), headers=_BRIEFLY)
+    """Return the metadata of the administration API, or of userinfo, as a protected resource (RFC 9728)."""
+    config = call.world.config
+    if call.params.get("path", "") == urlsplit(config.issuer + USERINFO).path.removeprefix("/"):
+        return reply(userinfo_metadata(config), headers=_BRIEFLY)
+    check_suffix(call, config.api, of="resource")
+    return reply(resource_metadata(config), headers=_BRIEFLY)
 
 
 async def jwks(call: Call) -> Reply:

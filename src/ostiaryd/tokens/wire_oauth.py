@@ -49,7 +49,7 @@ from ostiaryd.tokens.model import (
     resolve_aliases,
     spell_scope,
 )
-from ostiaryd.tokens.wire_errors import OAUTH
+from ostiaryd.tokens.wire_errors import OAUTH, challenges_clients
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.model import AccessRefused, Credentials, InvalidClient, NonceNeeded, challenge
 from ostiaryd.trust.model.clients import AUTHORIZATION_CODE, DEVICE_CODE, REFRESH_TOKEN, ClientKind
@@ -118,6 +118,7 @@ class IntrospectionBody(TypedDict):
     token_type: NotRequired[Literal["DPoP", "Bearer"]]
 
 
+@challenges_clients
 async def token(call: Call) -> Reply:
     """Issue tokens: authorization code, refresh token, device code, client credentials, token exchange, CIBA.
 
@@ -201,16 +202,17 @@ async def _redeem(call: Call, form: Form, *, authorization: str | None, unverifi
 
 
 async def read_sender(call: Call, form: Form) -> Sender:
-    """Return the registered client that a form names, and the unverified credentials of the request. Raises
-    InvalidClient, InvalidRequest.
+    """Return the client id in a form and the unverified credentials of the request. Fetch the metadata document and the
+    keys of a client that is not an agent. Raises InvalidClient, InvalidRequest, Unavailable.
+
+    The act reads the record of the client.
     """
     unverified = credentials(form, call.header(b"authorization"), call.certificate)
-    client = await trust.resolve_client(
-        call.world, trust.claimed_client_id(unverified), network=call.network, request_id=call.request_id
+    client_id = trust.claimed_client_id(unverified)
+    keys = await trust.find_client_keys(
+        call.world, client_id, unverified, network=call.network, request_id=call.request_id
     )
-    has_own_keys = client.kind is not ClientKind.AGENT and not client.is_public
-    keys = await trust.find_client_keys(call.world, unverified, network=call.network) if has_own_keys else None
-    return Sender(client, unverified, call.header(b"dpop", twice=dpop.InvalidProof), keys)
+    return Sender(client_id, unverified, call.header(b"dpop", twice=dpop.InvalidProof), keys)
 
 
 async def _grant(call: Call, form: Form) -> Reply:
@@ -228,8 +230,6 @@ async def _grant(call: Call, form: Form) -> Reply:
         resource=form.get("resource"),
         task=form.get("task") if kind == AUTHORIZATION_CODE else None,
     )
-    if kind not in token_request.sender.client.metadata.grant_types:
-        raise UnauthorizedClient(f"the client is not registered for the grant type {kind}")
     await trust.verify_ahead(world, token_request.sender.credentials, token_request.sender.unverified_proof)
     try:
         granted = await act_with_answers(
@@ -261,6 +261,7 @@ def _answer_grant(granted: Granted, *, requested: str) -> Reply:
     )
 
 
+@challenges_clients
 async def introspect(call: Call) -> Reply:
     """Introspect a token, for clients, guards and administrators (RFC 7662 section 2).
 
@@ -283,6 +284,7 @@ async def introspect(call: Call) -> Reply:
     return reply(body, headers=[NO_STORE])
 
 
+@challenges_clients
 async def revoke(call: Call) -> Reply:
     """Revoke a token (RFC 7009 section 2).
 
@@ -332,7 +334,7 @@ async def _client_asker(call: Call, form: Form) -> Callable[[Act], Asker] | None
     client = trust.find_oauth_client(call.world.db.read(), client_id)
     if client is None or client.kind is ClientKind.AGENT:
         return None
-    keys = await trust.find_client_keys(call.world, unverified, network=call.network)
+    keys = await trust.find_client_keys(call.world, client_id, unverified, network=call.network)
     return lambda act: flows.asker_by_client(act, unverified, keys, config=call.world.config)
 
 

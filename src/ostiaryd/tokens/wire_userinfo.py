@@ -42,6 +42,8 @@ async def userinfo(call: Call) -> Reply:
         # respond with a challenge, as a resource does (RFC 9449 section 7.1)
         if isinstance(refusal, (dpop.InvalidProof, NonceNeeded)):
             raise AccessRefused(refusal.message, hint=refusal.hint, code=refusal.code) from None
+        if type(refusal) is Unauthenticated:
+            raise AccessRefused(refusal.message, hint=refusal.hint) from None
         raise
     nonce = [] if next_nonce is None else [(b"dpop-nonce", next_nonce.encode())]
     return reply(claims, headers=[NO_STORE, *nonce])

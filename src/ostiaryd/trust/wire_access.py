@@ -153,7 +153,7 @@ def _session_caller(call: Call, reader: Reader, *, now: int) -> Caller | None:
     if session is None:
         return None
     origin = call.header(b"origin")
-    is_own = call.method == "GET" if origin is None else origin in own_origins(call.world.config)
+    is_own = call.is_read if origin is None else origin in own_origins(call.world.config)
     if not is_own or (call.header(b"sec-fetch-site") or "same-origin") != "same-origin":
         raise ForgedForm("another site sent the request", hint="use a page of this server, or an access token")
     person = registry.find_person(reader, session.person)

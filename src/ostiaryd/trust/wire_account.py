@@ -61,7 +61,7 @@ def _signed_in(wire: Signed) -> Callable[[Call], Awaitable[Reply]]:
     """
 
     async def run(call: Call) -> Reply:
-        if call.method == "GET" and (url := find_page_host(call)) is not None:
+        if call.is_read and (url := find_page_host(call)) is not None:
             return redirect(url)
         session = await session_of(call)
         if session is None:

@@ -133,6 +133,11 @@ class Call(msgspec.Struct):
         return value.decode("latin-1")
 
     @property
+    def is_read(self) -> bool:
+        """Return whether the request is a GET, or a HEAD, which the server answers as the GET without its body."""
+        return self.method in ("GET", "HEAD")
+
+    @property
     def by_name(self) -> dict[bytes, bytes]:
         """Return the headers by name, each with its last value."""
         if self.known_headers is None:

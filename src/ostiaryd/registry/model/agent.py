@@ -26,6 +26,11 @@ MAX_DEPTH = MAX_LINKS
 _SCOPE = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}:[a-z0-9][a-z0-9._-]{0,62}")
 
 
+def is_agent_id(id: str) -> bool:
+    """Return whether an id has the form of an agent's id. No other client has such an id."""
+    return id.startswith("ag_")
+
+
 class Kind(StrEnum):
     ASSISTANT = "assistant"
     AUTONOMOUS = "autonomous"

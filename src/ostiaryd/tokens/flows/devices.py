@@ -15,10 +15,11 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.tokens.flows.authorization import digest_of, make_offer
 from ostiaryd.tokens.flows.grants import Granted, TokenRequest, redeem_approved
 from ostiaryd.tokens.flows.mint import Sender, identify
-from ostiaryd.tokens.model import SECOND, ExpiredToken, InvalidGrant, Pending, SlowDown
-from ostiaryd.tokens.model.authorization import AuthorizationRequest
+from ostiaryd.tokens.model import SECOND, ExpiredToken, Form, InvalidGrant, Pending, SlowDown
+from ostiaryd.tokens.model.authorization import parse_device_request
 from ostiaryd.tokens.model.device import DEVICE_INTERVAL_S, DEVICE_S, Device, make_user_code, read_user_code
 from ostiaryd.tokens.store import devices as store
+from ostiaryd.trust.model.clients import DEVICE_CODE
 
 MAX_DEVICES = 1000
 """Maximum number of device requests of one client that have not expired."""
@@ -34,15 +35,16 @@ class NewDevice(NamedTuple):
     user_code: str
 
 
-def request_device(act: Act, request: AuthorizationRequest, sender: Sender, *, config: Config) -> NewDevice:
+def request_device(act: Act, form: Form, sender: Sender, *, config: Config) -> NewDevice:
     """Store a device authorization request of a client, and return its two codes (RFC 8628 section 3.1).
 
-    Raises InvalidClient, InvalidProof, NonceNeeded, InvalidScope, InvalidTarget, InvalidDetails, and Unavailable if the
-    client has `MAX_DEVICES` live requests.
+    Raises InvalidClient, UnauthorizedClient, InvalidProof, NonceNeeded, InvalidRequest, InvalidScope, InvalidTarget,
+    InvalidDetails, and Unavailable if the client has `MAX_DEVICES` live requests.
     """
-    client = sender.client
-    proofs = identify(act, sender, config=config, path="/device_authorization")
+    proofs = identify(act, sender, config=config, path="/device_authorization", grant_type=DEVICE_CODE)
+    client = proofs.client
     registry.note(act, object=client.client_id)
+    request = parse_device_request(form, client, classes=config.classes)
     make_offer(act.tx, request, client, now=act.now, config=config)
     if store.count(act.tx, client_id=client.client_id, now=act.now) >= MAX_DEVICES:
         raise Unavailable(f"{MAX_DEVICES} device requests of this client are waiting", hint="try again later")
@@ -78,9 +80,9 @@ def redeem_device(act: Act, token_request: TokenRequest, *, config: Config) -> G
 
     Raises Pending, SlowDown, ExpiredToken, Forbidden (`access_denied`), and the errors of `redeem_code`.
     """
-    proofs = identify(act, token_request.sender, config=config)
+    proofs = identify(act, token_request.sender, config=config, grant_type=DEVICE_CODE)
     device = store.get(act.tx, digest_of(token_request.secret))
-    if device is None or device.client_id != token_request.sender.client.client_id:
+    if device is None or device.client_id != proofs.client.client_id:
         raise InvalidGrant("the device code is not valid, or was issued to another client")
     if device.answered_at is None:
         if act.now >= device.expires_at:

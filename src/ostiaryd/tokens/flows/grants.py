@@ -50,9 +50,9 @@ from ostiaryd.tokens.model.refresh import (
 from ostiaryd.tokens.store import authorization as store
 from ostiaryd.tokens.store import consents, logout
 from ostiaryd.trust import flows as trust
-from ostiaryd.trust.flows import Client, Possession, sessions
+from ostiaryd.trust.flows import Client, sessions
 from ostiaryd.trust.model import USERINFO
-from ostiaryd.trust.model.clients import REFRESH_TOKEN, OAuthClient
+from ostiaryd.trust.model.clients import AUTHORIZATION_CODE, REFRESH_TOKEN, OAuthClient
 
 MAX_GRANTS = 20
 """Maximum number of live grants on one consent. A further grant ends the least recently used grant."""
@@ -104,18 +104,14 @@ def redeem_code(act: Act, token_request: TokenRequest, *, config: Config) -> Gra
     Raises Reused, InvalidGrant, InvalidClient, InvalidProof, NonceNeeded, InvalidTarget, InvalidScope, and Forbidden
     (`access_denied`).
     """
-    proofs = identify(act, token_request.sender, config=config)
+    proofs = identify(act, token_request.sender, config=config, grant_type=AUTHORIZATION_CODE)
     key = key_of(token_request.secret)
     code = store.get_code(act.tx, key)
-    if (
-        code is None
-        or code.request.client_id != token_request.sender.client.client_id
-        or not code.request.code_challenge
-    ):
+    if code is None or code.request.client_id != proofs.client.client_id or not code.request.code_challenge:
         raise InvalidGrant("the code is not valid, or was issued to another client")
     if token_request.redirect_uri not in (None, code.request.redirect_uri):
         raise InvalidGrant("`redirect_uri` differs from that of the authorization request")
-    registered = token_request.sender.client.metadata.redirect_uris
+    registered = proofs.client.metadata.redirect_uris
     if token_request.redirect_uri is None and OPENID in code.request.identity and len(registered) > 1:
         raise InvalidGrant(
             "`redirect_uri` is missing", hint="send `redirect_uri`: OpenID Connect Core 1.0 section 3.1.3.2 requires it"
@@ -147,8 +143,8 @@ def _redeem(
         raise InvalidGrant("the code has expired", hint="begin with a new authorization request")
     if code.request.jkt and code.request.jkt != proofs.possession.jkt:
         raise InvalidGrant("the code is bound to another DPoP key", hint="prove the key of the authorization request")
-    client = _client_of(act, consent.agent, proofs, registration=token_request.sender.client.registration)
-    return _begin(act, token_request, consent, code, client, proofs.possession, key=key, config=config)
+    client = _client_of(act, consent.agent, proofs)
+    return _begin(act, token_request, consent, code, client, proofs, key=key, config=config)
 
 
 def _begin(
@@ -157,20 +153,20 @@ def _begin(
     consent: Consent,
     code: store.Code,
     client: Client,
-    possession: Possession,
+    proofs: Identified,
     *,
     key: str,
     config: Config,
 ) -> Granted:
     """Begin the task and the grant of a code, mark the code as used, and return the tokens. Raises InvalidGrant."""
-    _check_consent(act, consent, token_request.sender.client)
+    _check_consent(act, consent, proofs.client)
     bounds, identity = code.request.bounds(classes=config.classes), code.request.identity
     if not consent.allows(code.request.scopes | identity, bounds):
         raise InvalidGrant(
             "the consent was narrowed after the code was issued", hint="begin with a new authorization request"
         )
     person = registry.find_person(act.tx, consent.person)
-    is_refreshed = REFRESH_TOKEN in token_request.sender.client.metadata.grant_types
+    is_refreshed = REFRESH_TOKEN in proofs.client.metadata.grant_types
     is_offline = OFFLINE in identity or OPENID not in identity
     ends = [consent.expires_at]
     if not is_refreshed:
@@ -200,7 +196,7 @@ def _begin(
         acr=code.acr,
         amr=code.amr,
         authenticated_at=code.authenticated_at,
-        jkt=possession.binding,
+        jkt=proofs.possession.binding,
         is_offline=is_offline,
         sequence=0,
         rotated_at=act.now,
@@ -214,12 +210,12 @@ def _begin(
         kind=GRANT_KIND,
         agent=AgentId(grant.agent),
         task=task.task_id,
-        jkt=possession.bound_to,
+        jkt=proofs.possession.bound_to,
         client_jkt=client.jkt,
         expires_at=grant.expires_at,
     )
     registry.insert_holding(act.tx, holding)
-    return _issue(act, token_request, grant, task, client, possession, is_refreshed=is_refreshed, config=config)
+    return _issue(act, token_request, grant, task, client, proofs, is_refreshed=is_refreshed, config=config)
 
 
 def _start(
@@ -303,18 +299,18 @@ def refresh(act: Act, token_request: TokenRequest, *, config: Config) -> Granted
     force, and is bound to the key that the client proved. 3. The token is the current one, or the previous one if the
     client lost the last response. 4. The tokens are issued, no wider than the grant. Raises as `redeem_code` does.
     """
-    proofs = identify(act, token_request.sender, config=config)
+    proofs = identify(act, token_request.sender, config=config, grant_type=REFRESH_TOKEN)
     possession = proofs.possession
     token = read_refresh_token(act.tx.keys.derive("refresh token"), token_request.secret)
     grant = None if token is None else store.get_grant(act.tx, token.grant)
-    if token is None or grant is None or grant.client_id != token_request.sender.client.client_id:
+    if token is None or grant is None or grant.client_id != proofs.client.client_id:
         raise InvalidGrant("the refresh token is not valid, or was issued to another client")
-    client = _client_of(act, grant.agent, proofs, registration=token_request.sender.client.registration)
+    client = _client_of(act, grant.agent, proofs)
     registry.note(act, object=grant.grant_id)
     act.entry.person = grant.person
     if not _is_live(registry.get_holding(act.tx, grant.grant_id), act.now):
         raise InvalidGrant("the grant has ended", hint="begin with a new authorization request")
-    if token_request.sender.client.is_public and grant.jkt != possession.binding:
+    if proofs.client.is_public and grant.jkt != possession.binding:
         raise InvalidGrant(
             "the refresh token is bound to another key", hint="prove the key of the first request of this grant"
         )
@@ -324,7 +320,7 @@ def refresh(act: Act, token_request: TokenRequest, *, config: Config) -> Granted
     consent = consents.get(act.tx, grant.consent)
     if consent is None:
         raise InvalidGrant("the consent was withdrawn")
-    _check_consent(act, consent, token_request.sender.client)
+    _check_consent(act, consent, proofs.client)
     jkt = client.jkt or grant.jkt
     use = judge_use(grant, token.sequence, jkt=jkt, now=act.now)
     if use is Use.REUSE:
@@ -335,10 +331,10 @@ def refresh(act: Act, token_request: TokenRequest, *, config: Config) -> Granted
         task = tasks.live(act.tx, grant.task, now=act.now)
     except (Forbidden, NotFound) as error:
         raise InvalidGrant(error.message, hint=error.hint) from None
-    return _issue(act, token_request, grant, task, client, possession, is_refreshed=True, config=config)
+    return _issue(act, token_request, grant, task, client, proofs, is_refreshed=True, config=config)
 
 
-def _client_of(act: Act, agent_id: str, proofs: Identified, *, registration: str) -> Client:
+def _client_of(act: Act, agent_id: str, proofs: Identified) -> Client:
     """Return the client that gets the tokens of a grant: its agent. Raises InvalidGrant."""
     if proofs.agent is not None and proofs.agent.id == agent_id:
         return proofs.agent
@@ -357,7 +353,7 @@ def _client_of(act: Act, agent_id: str, proofs: Identified, *, registration: str
         jkt=proofs.jkt,
         ends=agent.expires_at,
         assertion=None,
-        registration=registration,
+        registration=proofs.client.registration,
     )
 
 
@@ -410,7 +406,7 @@ def _issue(
     grant: PersonGrant,
     task: Task,
     client: Client,
-    possession: Possession,
+    proofs: Identified,
     *,
     is_refreshed: bool,
     config: Config,
@@ -418,14 +414,14 @@ def _issue(
     """Issue and return the tokens of a grant, no wider than the present access of its task. Raises InvalidScope,
     InvalidTarget, InvalidProof, InvalidGrant.
     """
-    proved = Proved(grant.acr, grant.authenticated_at // SECOND, grant.amr)
+    possession, proved = proofs.possession, Proved(grant.acr, grant.authenticated_at // SECOND, grant.amr)
     if not possession.is_bound:
         proved = Proved(assurance.BEARER, grant.authenticated_at // SECOND)
     target, scope = _narrow(act, token_request, grant, task, config=config)
     longest = config.token_lifetime_s
     details = () if target.resource is None else narrow_details((), task=task.bounds, target=target)
     policy = ""
-    if possession.jkt is None and token_request.sender.client.metadata.dpop_bound_access_tokens:  # RFC 9449 section 5.2
+    if possession.jkt is None and proofs.client.metadata.dpop_bound_access_tokens:  # RFC 9449 section 5.2
         hint = "send the header `DPoP`"
         raise dpop.InvalidProof("the client registered `dpop_bound_access_tokens`, and sent no DPoP proof", hint=hint)
     if not possession.is_bound:
@@ -464,9 +460,7 @@ def _issue(
     return Granted(
         access=issued,
         refresh_token=refresh_token if is_refreshed else None,
-        id_token=_make_id_token(act, grant, token_request.sender.client, issued, config=config)
-        if OPENID in identity
-        else None,
+        id_token=_make_id_token(act, grant, proofs.client, issued, config=config) if OPENID in identity else None,
         identity=identity,
     )
 

@@ -24,10 +24,10 @@ from ostiaryd.registry.model import AgentId, Holding, HoldingId, is_person_id
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Balance, Task
 from ostiaryd.tokens.flows.restrictions import restrict_scopes
-from ostiaryd.tokens.model import KIND, SECOND, InvalidRequest, Target, Unmet
+from ostiaryd.tokens.model import KIND, SECOND, InvalidRequest, Target, UnauthorizedClient, Unmet
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.flows import Client, Possession
-from ostiaryd.trust.model import Credentials, InvalidClient
+from ostiaryd.trust.model import Credentials, InvalidClient, name_claimed
 from ostiaryd.trust.model.clients import ClientKind, OAuthClient
 
 
@@ -70,23 +70,24 @@ class Proved(NamedTuple):
 
 
 class Sender(NamedTuple):
-    """The registered client that a form names, and the credentials in the request. The credentials have not been
-    verified.
+    """The id of the client that a form names, and the credentials in the request. Nothing has been verified.
 
     `keys` are the result of `find_client_keys`.
     """
 
-    client: OAuthClient
+    client_id: str
     credentials: Credentials
     unverified_proof: str | None
     keys: Sequence[PublicKey] | None
 
 
 class Identified(NamedTuple):
-    """The verified keys of a client that acts for a person: the thumbprint of the client's own key (`jkt`, None without
-    one), and the key that the tokens are bound to (`possession`). `agent` is the client if it is a registered agent.
+    """An authenticated client that acts for a person (`client`, as this act reads it), and its verified keys: the
+    thumbprint of the client's own key (`jkt`, None without one), and the key that the tokens are bound to
+    (`possession`). `agent` is the client if it is a registered agent.
     """
 
+    client: OAuthClient
     jkt: str | None
     possession: Possession
     agent: Client | None = None
@@ -122,17 +123,29 @@ def authenticate(
     return client, possession, Proved(acr, act.now // SECOND)
 
 
-def identify(act: Act, sender: Sender, *, config: Config, path: str = "/token") -> Identified:
-    """Authenticate the client that sent a form to `path`, and return its verified keys.
+def identify(
+    act: Act, sender: Sender, *, config: Config, path: str = "/token", grant_type: str | None = None
+) -> Identified:
+    """Authenticate the client that sent a form to `path`, and return the client with its verified keys.
 
-    A public client proves only its DPoP key. Raises InvalidClient, InvalidProof, NonceNeeded.
+    A public client proves only its DPoP key. Raises InvalidClient, InvalidProof, NonceNeeded, and UnauthorizedClient if
+    the client is not registered for `grant_type`.
     """
-    client, unverified_proof = sender.client, sender.unverified_proof
+    proofs = _identify(act, sender, config=config, path=path)
+    if grant_type is not None and grant_type not in proofs.client.metadata.grant_types:
+        raise UnauthorizedClient(f"the client is not registered for the grant type {grant_type}")
+    return proofs
+
+
+def _identify(act: Act, sender: Sender, *, config: Config, path: str) -> Identified:
+    if (registered := trust.find_oauth_client(act.tx, sender.client_id)) is None:
+        act.entry.object = name_claimed(sender.client_id)
+    client, unverified_proof = trust.check_usable(registered), sender.unverified_proof
     if client.kind is ClientKind.AGENT:
         agent, possession, _ = authenticate(act, sender.credentials, unverified_proof, config=config, path=path)
         if agent.id != client.client_id:
             raise InvalidClient("the client assertion was made by another client")
-        return Identified(agent.jkt, possession, agent)
+        return Identified(client, agent.jkt, possession, agent)
     proved = trust.authenticate_oauth_client(act, sender.credentials, sender.keys, config=config)
     if proved.client.client_id != client.client_id:
         raise InvalidClient("the client assertion was made by another client")
@@ -147,7 +160,7 @@ def identify(act: Act, sender: Sender, *, config: Config, path: str = "/token") 
     is_demanded = client.metadata.tls_client_certificate_bound_access_tokens
     possession = _bind(act, client.client_id, possession, sender.credentials.certificate, is_demanded=is_demanded)
     trust.spend(act, proved.assertion, possession.spend)
-    return Identified(proved.jkt, possession)
+    return Identified(client, proved.jkt, possession)
 
 
 def _prove_possession(act: Act, unverified_proof: str, *, path: str, config: Config) -> Possession:

@@ -2,7 +2,6 @@
 
 from ostiaryd.tokens.model.grants import (
     ACCESS_TOKEN,
-    BASIC,
     CIBA,
     CLIENT_CREDENTIALS,
     GRANT_TYPES,
@@ -48,7 +47,6 @@ from ostiaryd.tokens.model.grants import (
 
 __all__ = [
     "ACCESS_TOKEN",
-    "BASIC",
     "CIBA",
     "CLIENT_CREDENTIALS",
     "GRANT_TYPES",

@@ -19,7 +19,7 @@ import msgspec
 from ostiary.authorization import assurance
 from ostiary.authorization.assurance import StepUp
 from ostiary.authorization.bounds import ToolDetail, parse_details, render_details
-from ostiary.authorization.claims import parse_scope
+from ostiary.authorization.claims import parse_scope, render_scope
 from ostiary.protocol import canonical
 from ostiary.protocol.decoding import convert
 from ostiary.protocol.errors import Invalid, Malformed, Refused
@@ -41,7 +41,7 @@ OPENID, PROFILE, EMAIL, OFFLINE = "openid", "profile", "email", "offline_access"
 IDENTITY_SCOPES = (OPENID, PROFILE, EMAIL, OFFLINE)
 """Scopes of OpenID Connect Core 1.0 sections 3.1.2.1, 5.4 and 11; they belong to no resource."""
 _IDENTITY = frozenset(IDENTITY_SCOPES)
-CLAIMS = ("sub", "name", "preferred_username", "email", "email_verified", "auth_time", "acr", "amr")
+CLAIMS = ("sub", "name", "preferred_username", "email", "auth_time", "acr", "amr")
 """Claims about a person that this server can supply."""
 PROMPTS = ("none", "login", "consent", "select_account")
 RESPONSE_MODES = ("query", "form_post")
@@ -197,9 +197,8 @@ def parse_request(
     for name in ("state", "nonce", "login_hint"):
         if len(values.get(name, "")) > MAX_SHORT:
             raise InvalidRequest(f"`{name}` is longer than {MAX_SHORT} characters")
-    scope = resolve_aliases(values.get("scope", ""))
-    scopes = parse_scope(scope)
-    if OPENID in scopes and "redirect_uri" not in values:
+    scope = _parse_scope(values)
+    if OPENID in parse_scope(scope) and "redirect_uri" not in values:
         raise InvalidRequest("`redirect_uri` is missing", hint="OpenID Connect requires it")
     demand = _parse_demand(values, client)
     requested = _parse_claims(values.get("claims"))
@@ -229,8 +228,7 @@ def parse_request(
 
 def parse_device_request(values: Form, client: OAuthClient, *, classes: Collection[str]) -> AuthorizationRequest:
     """Return the request of a device (RFC 8628 section 3.1). Raises InvalidRequest, InvalidScope, InvalidDetails."""
-    scope, demand = resolve_aliases(values.get("scope", "")), _parse_demand(values, client)
-    parse_scope(scope)
+    scope, demand = _parse_scope(values), _parse_demand(values, client)
     return AuthorizationRequest(
         client_id=client.client_id,
         redirect_uri="",
@@ -241,6 +239,16 @@ def parse_device_request(values: Form, client: OAuthClient, *, classes: Collecti
         acr_values=demand.acr_values,
         prompt=("consent",),
     )
+
+
+def _parse_scope(values: Form) -> str:
+    """Return the requested scopes. Of a request with `openid`, leave out scopes that no resource can have, for example
+    `address`: OpenID Connect Core 1.0 section 3.1.2.1 says to ignore unknown scopes. Raises InvalidScope.
+    """
+    scope = resolve_aliases(values.get("scope", ""))
+    scopes = parse_scope(scope)
+    unknown = {one for one in scopes - _IDENTITY if ":" not in one} if OPENID in scopes else None
+    return render_scope(scopes - unknown) if unknown else scope
 
 
 def _parse_demand(values: Form, client: OAuthClient) -> StepUp:
@@ -321,9 +329,9 @@ def _parse_claims(text: str | None) -> RequestedClaims:
     except (Malformed, msgspec.ValidationError) as error:
         raise InvalidRequest(f"`claims`: {str(error)[:200]}") from None
     id_token, userinfo = requested.id_token or {}, requested.userinfo or {}
-    subjects = [request["value"] for part in (id_token, userinfo) if "value" in (request := part.get("sub") or {})]
+    subjects = [subject for part in (id_token, userinfo) for subject in _values_of(part.get("sub") or {})]
     if not all(isinstance(subject, str) and subject == subjects[0] for subject in subjects):
-        raise InvalidRequest("`claims`: `value` of `sub` is not one string")
+        raise InvalidRequest("`claims`: `sub` names more than one person, or is not a string")
     return RequestedClaims(
         id_token=tuple(name for name in CLAIMS if name in id_token),
         userinfo=tuple(name for name in CLAIMS if name in userinfo),
@@ -338,13 +346,21 @@ def _essential_acr(request: Mapping[str, object]) -> tuple[str, ...]:
     """
     if request.get("essential") is not True:
         return ()
-    values = request.get("values", [request["value"]] if "value" in request else [])
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+    values = _values_of(request)
+    if not all(isinstance(value, str) for value in values):
         raise InvalidRequest("`claims`: `values` of `acr` is not a list of strings")
     try:
-        return assurance.parse_acr_values(" ".join(values))
+        return assurance.parse_acr_values(" ".join(map(str, values)))
     except Invalid as error:
         raise InvalidRequest(f"`claims`: {error.message}") from None
+
+
+def _values_of(request: Mapping[str, object]) -> list[object]:
+    """Return the values of which a requested claim must have one: `values`, or else `value`. Raises InvalidRequest."""
+    values = request.get("values", [request["value"]] if "value" in request else [])
+    if not isinstance(values, list):
+        raise InvalidRequest("`claims`: `values` is not a list")
+    return values
 
 
 def render_redirect(address: ReturnAddress, parameters: Mapping[str, str]) -> str:

@@ -250,8 +250,10 @@ def lifetime(*, now: int, longest: int, ends: Iterable[int | None]) -> int:
 
     Raises InvalidGrant if less than one second is left.
     """
-    left = min((end - now for end in ends if end is not None), default=longest * SECOND)
-    seconds = min(longest, left // SECOND)
+    seconds = longest
+    for end in ends:
+        if end is not None:
+            seconds = min(seconds, (end - now) // SECOND)
     if seconds < 1:
         raise InvalidGrant("the agent, the task, the grant or the key of the token ends in less than a second")
     return seconds
@@ -298,9 +300,6 @@ def required(form: Form, name: str) -> str:
     return form[name]
 
 
-BASIC = 'Basic realm="ostiary"'
-
-
 def credentials(form: Form, authorization: str | None, certificate: ClientCertificate | None = None) -> Credentials:
     """Return the client credentials in the form or in the Authorization header (RFC 6749 section 2.3), with the
     certificate of the client.
@@ -328,20 +327,18 @@ def _basic(form: Form, authorization: str) -> Credentials:
     scheme, _, encoded = authorization.partition(" ")
     if scheme.lower() != "basic":
         hint = "send `client_assertion` (private_key_jwt)"
-        raise InvalidClient("the Authorization header does not authenticate a client", hint=hint, scheme="DPoP")
+        raise InvalidClient("the Authorization header does not authenticate a client", hint=hint)
     try:
         pair = b64decode(encoded.strip(" "), validate=True).decode("ascii")
     except ValueError:
-        raise InvalidClient(
-            "the Basic credentials are not base64 of ASCII", hint="encode ID:SECRET", scheme=BASIC
-        ) from None
+        raise InvalidClient("the Basic credentials are not base64 of ASCII", hint="encode ID:SECRET") from None
     client_id, _, secret = (unquote_plus(part) for part in pair.partition(":"))
     if form.get("client_id", client_id) != client_id:
         raise InvalidRequest(
             "`client_id` differs from the client id in the Authorization header",
             hint="send the client id only in the header",
         )
-    return Credentials(None, None, client_id, secret, BASIC)
+    return Credentials(None, None, client_id, secret)
 
 
 def parse_demand(form: Form) -> StepUp:

@@ -97,7 +97,7 @@ def check_secret(act: Act, credentials: Credentials) -> Client:
     secrets = [one for one in digests if hmac.compare_digest(one.digest, presented) and one.expires_at > act.now]
     if agent is None or not secrets:
         hint = "check that the secret is complete and has not expired"
-        raise InvalidClient("unknown client or wrong secret", hint=hint, scheme=credentials.scheme)
+        raise InvalidClient("unknown client or wrong secret", hint=hint)
     act.entry.object = None
     act.entry.agent, act.entry.owner = agent.agent_id, agent.owner
     check_active(act, agent)

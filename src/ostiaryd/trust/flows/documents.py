@@ -29,7 +29,8 @@ from ostiaryd.ground.outbound.fetch import check_named, request
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
-from ostiaryd.trust.flows.oauth_clients import check_room, check_usable, claimed_client_id
+from ostiaryd.registry.model import is_agent_id
+from ostiaryd.trust.flows.oauth_clients import check_room, check_usable
 from ostiaryd.trust.model import SECOND, Credentials, InvalidClient, name_claimed, parse_assertion
 from ostiaryd.trust.model.certificates import SELF_SIGNED, TLS_CLIENT_AUTH
 from ostiaryd.trust.model.clients import (
@@ -283,20 +284,18 @@ class ClientKeys:
 
 
 async def find_client_keys(
-    world: World, credentials: Credentials, *, network: str = ""
+    world: World, client_id: str, credentials: Credentials, *, network: str = "", request_id: str | None = None
 ) -> tuple[jose.PublicKey, ...] | None:
-    """Return the published keys of the client that a form names, as `authenticate_oauth_client` needs them.
+    """Return the published keys of the client with this (claimed) id, as `authenticate_oauth_client` needs them.
 
-    Return None for an unknown client, a public client and an agent. Call this function in a wire function, before the
-    act: it may fetch a metadata document or a `jwks_uri`. Raises InvalidClient, Unavailable.
+    Return None for a public client, and for an agent, whose record the act reads. Call this function in a wire
+    function, before the act: it may fetch a metadata document or a `jwks_uri`. Raises InvalidClient, Unavailable.
     """
-    try:
-        client = store.get(world.db.read(), claimed_client_id(credentials))
-    except InvalidClient:  # the act refuses the client again, and records the refusal
+    if is_agent_id(client_id):
         return None
-    if client is None or client.kind is ClientKind.AGENT or client.is_public:
+    client = await resolve_client(world, client_id, network=network, request_id=request_id)
+    if client.is_public:
         return None
-    client = await resolve_client(world, client.client_id, network=network)
     if client.metadata.jwks is not None:
         return parse_client_keys(client.metadata.jwks)
     if credentials.unverified_assertion is None:

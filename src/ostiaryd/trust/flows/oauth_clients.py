@@ -103,7 +103,7 @@ def authenticate_oauth_client(
         raise InvalidClient("agents authenticate with private_key_jwt", hint="send `client_assertion`")
     if credentials.unverified_secret is not None:
         hint = "send only `client_id`" if client.is_public else "send `client_assertion`"
-        raise InvalidClient("the client has no secret", hint=hint, scheme=credentials.scheme)
+        raise InvalidClient("the client has no secret", hint=hint)
     if client.is_public:
         if credentials.unverified_assertion is not None:
             raise InvalidClient(

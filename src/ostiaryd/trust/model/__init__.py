@@ -45,15 +45,9 @@ AHEAD = 10 * SECOND
 
 
 class InvalidClient(Unauthenticated):
-    """Client authentication failed (RFC 6749 section 5.2). `scheme` is the challenge in the response if the client sent
-    an Authorization header; otherwise empty.
-    """
+    """Client authentication failed (RFC 6749 section 5.2)."""
 
     code = "invalid_client"
-
-    def __init__(self, message: str, *, hint: str = "", scheme: str = "") -> None:
-        super().__init__(message, hint=hint)
-        self.scheme = scheme
 
 
 class NonceNeeded(dpop.UseNonce):
@@ -80,16 +74,12 @@ class InsufficientScope(Forbidden):
 
 
 class Credentials(NamedTuple):
-    """The client credentials in a form and its headers; nothing has been verified.
-
-    `scheme` is the challenge for a refusal if the client sent an Authorization header; otherwise empty.
-    """
+    """The client credentials in a form and its headers; nothing has been verified."""
 
     unverified_assertion: str | None
     assertion_type: str | None = ASSERTION_TYPE
     client_id: str | None = None
     unverified_secret: str | None = None
-    scheme: str = ""
     certificate: ClientCertificate | None = None
     """Certificate that the client showed in the TLS handshake."""
 
@@ -185,7 +175,7 @@ def parse_assertion(credentials: Credentials) -> jose.Jws:
             "send `client_assertion` (private_key_jwt); a client secret is accepted only with the grant "
             "client_credentials"
         )
-        raise InvalidClient("client secrets are not accepted for this request", hint=hint, scheme=credentials.scheme)
+        raise InvalidClient("client secrets are not accepted for this request", hint=hint)
     if credentials.unverified_assertion is None:
         hint = "send `client_assertion` (private_key_jwt), or `client_id` with a client certificate (mutual TLS)"
         raise InvalidClient("the client did not authenticate", hint=hint)
