@@ -17,7 +17,7 @@ _POLICY = "policies of Cedar decide, not policies of a secret"
 _REGIONS = "a server has one region, and replicates nothing"
 _ROTATION = "rotation is the server's own, not by Lambda"
 _SPACE = "a space counts as a type of character that a password must have"
-_STAGES = "the stages are AWSCURRENT and AWSPREVIOUS, of the two newest versions"
+_ORDER = "in a list of staging labels, AWSCURRENT is the first"
 _TAGS = "a secret without tags has no member `Tags`"
 _TEXT = "errors have texts of their own, and the member `Message` and the types of AWS's model"
 _BATCH = "a secret of a batch without a value is one of `Errors`"
@@ -31,7 +31,6 @@ MOTO: dict[str, str] = {
     "test_list_secrets::test_with_no_filter_": _TEXT,
     "test_policy::": _POLICY,
     "test_secrets_duplication::": _REGIONS,
-    "test_secretsmanager::test_after_put_secret_value_version_stages": _STAGES,
     "test_secretsmanager::test_batch_get_secret_value_for_secret_id_list_with_deleted_secret": _TEXT,
     "test_secretsmanager::test_batch_get_secret_value_missing_value": _BATCH,
     "test_secretsmanager::test_cancel_rotate_secret": _ROTATION,
@@ -42,18 +41,16 @@ MOTO: dict[str, str] = {
     "test_secretsmanager::test_get_random_too_long_password": _TEXT,
     "test_secretsmanager::test_get_secret_value_by_arn": _ACCOUNT,
     "test_secretsmanager::test_get_secret_version_stage_mismatch": _ROTATION,
-    "test_secretsmanager::test_put_secret_value_version_stages": _STAGES,
-    "test_secretsmanager::test_put_secret_value_versions_adds_awscurrent_label": _STAGES,
+    "test_secretsmanager::test_put_secret_value_versions_adds_awscurrent_label": _ORDER,
     "test_secretsmanager::test_rotate_secret": _ROTATION,
     "test_secretsmanager::test_secret_arn": _ACCOUNT,
     "test_secretsmanager::test_untag_resource": _TAGS,
-    "test_secretsmanager::test_update_secret_version_stage": _STAGES,
     "test_secretsmanager::test_update_secret_with_KmsKeyId": _KMS,
     "test_server::test_batch_get_secret_value": _TEXT,
     "test_server::test_data_api": _MOTO_ALONE,
     "test_server::test_describe_secret_that_": _TEXT,
     "test_server::test_get_secret_that_": _TEXT,
     "test_server::test_rotate_secret": _ROTATION,
-    "test_server::test_update_secret_version_stage": _STAGES,
+    "test_server::test_update_secret_version_stage": _TEXT,
 }
 """the beginning of `MODULE::TEST`, to the reason"""

@@ -269,7 +269,7 @@ def test_policies_decide_as_they_would_for_the_vault_api(aws: AwsStage) -> None:
         assert b"hidden" not in base64.urlsafe_b64decode(hidden["NextToken"] + "==")
         forged = base64.urlsafe_b64encode(names[0].encode()).decode().rstrip("=")
         for wrong in (after[:-4] + "AAAA", after[:16], "A", "\u2028", forged):
-            refused("InvalidParameterException", client.list_secrets, **page, NextToken=wrong)
+            refused("InvalidNextTokenException", client.list_secrets, **page, NextToken=wrong)
         refused("AccessDeniedException", client.delete_secret, SecretId=names[0], ForceDeleteWithoutRecovery=True)
         client.delete_secret(SecretId=names[0])
         client.restore_secret(SecretId=names[0])
@@ -325,7 +325,9 @@ def test_a_password_has_each_type_of_character_without_many_tries() -> None:
 def test_the_example_of_the_page_runs_in_its_order(vault_server: ServerFixture) -> None:
     stage = AwsStage(VaultStage(vault_server))
     page = (Path(__file__).parents[2] / "docs" / "how-to" / "secrets.md").read_text("utf-8")
-    [example] = re.findall(r"```python\n(import boto3\n.*?)```", page, re.DOTALL)
+    [(example, rotation)] = re.findall(
+        r"```python\n(import boto3\n.*?)```.*?```python\n(new = .*?)```", page, re.DOTALL
+    )
     for placeholder, value in (
         ("https://ostiary.example.com/aws", stage.key["endpoint"]),
         ("OSTK...", stage.key["access_key_id"]),
@@ -334,8 +336,11 @@ def test_the_example_of_the_page_runs_in_its_order(vault_server: ServerFixture) 
     ):
         assert placeholder in example
         example = example.replace(placeholder, value)
-    exec(example, {})
+    names: dict[str, Any] = {"name": stage.name, "value": "rotated"}
+    exec(example, names)
     assert stage.client.get_secret_value(SecretId=stage.name)["SecretString"] == '{"password": "... (new)"}'
+    exec(rotation, names)
+    assert stage.client.get_secret_value(SecretId=stage.name)["SecretString"] == "rotated"
 
 
 def test_an_access_key_ends_with_its_revocation_its_network_and_its_agent(vault_server: ServerFixture) -> None:
@@ -448,3 +453,157 @@ def test_secrets_are_found_by_name_description_and_tags(aws: AwsStage) -> None:
     client.list_secrets(Filters=[by_name, {"Key": "description", "Values": ["x " * 16] * 10}])
     refused("AccessDeniedException", client.list_secrets, Filters=[{"Key": "name", "Values": ["!x"]}])
     refused("AccessDeniedException", client.list_secrets, Filters=[{"Key": "name", "Values": [f"{folder}/a", "x"]}])
+
+
+def stages_of(aws: AwsStage, name: str) -> dict[str, list[str]]:
+    """The sorted staging labels of each version of a secret, by the first letter of the id of the version."""
+    shown = aws.client.describe_secret(SecretId=name).get("VersionIdsToStages", {})
+    return {version[0]: sorted(labels) for version, labels in shown.items()}
+
+
+def put(aws: AwsStage, name: str, letter: str, *labels: str) -> None:
+    """Put a value, the letter, whose version has the letter 32 times as its id."""
+    more: dict[str, Any] = {"VersionStages": list(labels)} if labels else {}
+    aws.client.put_secret_value(SecretId=name, SecretString=letter, ClientRequestToken=letter * 32, **more)
+
+
+def move(aws: AwsStage, name: str, label: str, *, source: str = "", target: str = "") -> None:
+    ids = {"RemoveFromVersionId": source * 32, "MoveToVersionId": target * 32}
+    aws.client.update_secret_version_stage(
+        SecretId=name, VersionStage=label, **{key: value for key, value in ids.items() if value}
+    )
+
+
+def test_a_rotation_stages_a_value_and_makes_it_current_later(aws: AwsStage) -> None:
+    """The steps of a rotation by an AWS function: a pending value, a test of it, and the move of AWSCURRENT. A Vault
+    client reads the value that is current.
+    """
+    name, client, vault = f"{aws.vault.folder}/staged", aws.client, aws.vault.login()
+
+    def read_by_vault() -> Any:
+        return vault.secrets.kv.v2.read_secret_version(path=name, raise_on_deleted_version=True)["data"]["data"]
+
+    client.create_secret(Name=name)
+    put(aws, name, "a", "AWSPENDING")
+    assert stages_of(aws, name) == {"a": ["AWSCURRENT", "AWSPENDING"]}  # the first version is current
+    put(aws, name, "b", "AWSPENDING", "blue")
+    assert stages_of(aws, name) == {"a": ["AWSCURRENT"], "b": ["AWSPENDING", "blue"]}
+    assert client.get_secret_value(SecretId=name)["SecretString"] == "a"
+    assert read_by_vault() == {"SecretString": "a"}
+    pending = client.get_secret_value(SecretId=name, VersionStage="AWSPENDING")
+    assert (pending["SecretString"], sorted(pending["VersionStages"])) == ("b", ["AWSPENDING", "blue"])
+    refused("ResourceNotFoundException", client.get_secret_value, SecretId=name, VersionStage="AWSPREVIOUS")
+    move(aws, name, "AWSCURRENT", source="a", target="b")
+    move(aws, name, "AWSPENDING", source="b")
+    assert stages_of(aws, name) == {"a": ["AWSPREVIOUS"], "b": ["AWSCURRENT", "blue"]}
+    assert read_by_vault() == {"SecretString": "b"}
+    move(aws, name, "AWSCURRENT", source="b", target="a")  # back to the value before
+    assert stages_of(aws, name) == {"a": ["AWSCURRENT"], "b": ["AWSPREVIOUS", "blue"]}
+    assert vault.secrets.kv.v2.read_secret_metadata(path=name)["data"]["current_version"] == 1
+    written = vault.secrets.kv.v2.create_or_update_secret(path=name, secret={"SecretString": "v"}, cas=1)
+    assert written["data"]["version"] == 3
+    assert list(stages_of(aws, name).values()) == [["AWSPREVIOUS"], ["blue"], ["AWSCURRENT"]]
+    put(aws, name, "c")
+    assert stages_of(aws, name)["c"] == ["AWSCURRENT"]
+    assert client.get_secret_value(SecretId=name, VersionStage="AWSPREVIOUS")["SecretString"] == "v"
+    listed = client.list_secrets(Filters=[{"Key": "name", "Values": [name]}])["SecretList"][0]
+    assert listed["SecretVersionsToStages"] == client.describe_secret(SecretId=name)["VersionIdsToStages"]
+    entry = aws.vault.entries("vault.write")[0]
+    assert entry["detail"]["operation"] == "write"
+    move(aws, name, "blue", source="b", target="a")
+    entry = aws.vault.entries("vault.write")[0]
+    assert (entry["detail"]["operation"], entry["detail"]["stage"], entry["detail"]["version"]) == ("stage", "blue", 1)
+
+
+def test_a_wrong_move_of_a_label_changes_nothing(aws: AwsStage) -> None:
+    name = f"{aws.vault.folder}/unmoved"
+    aws.client.create_secret(Name=name)
+    for letter in "abc":
+        put(aws, name, letter)
+    before = {"b": ["AWSPREVIOUS"], "c": ["AWSCURRENT"]}
+    assert stages_of(aws, name) == before
+    wrong: list[tuple[str, str, dict[str, str]]] = [
+        ("InvalidParameterException", "AWSCURRENT", {"target": "a"}),
+        ("InvalidParameterException", "AWSCURRENT", {"source": "b", "target": "a"}),
+        ("InvalidParameterException", "AWSCURRENT", {"source": "c"}),
+        ("InvalidParameterException", "AWSPREVIOUS", {"source": "a"}),
+        ("InvalidParameterException", "blue", {"source": "a"}),
+        ("InvalidParameterException", "blue", {"source": "a", "target": "b"}),
+        ("InvalidParameterException", "blue", {}),
+        ("ResourceNotFoundException", "blue", {"target": "x"}),
+        ("ResourceNotFoundException", "AWSCURRENT", {"source": "x", "target": "a"}),
+    ]
+    for kind, label, ids in wrong:
+        refused(kind, move, aws=aws, name=name, label=label, **ids)
+    message = refused("InvalidParameterException", move, aws=aws, name=name, label="AWSCURRENT", target="b")
+    assert message == (
+        "The parameter RemoveFromVersionId can't be empty. Staging label AWSCURRENT is currently attached to version "
+        f"{'c' * 32}, so you must explicitly reference that version in RemoveFromVersionId."
+    )
+    refused("ResourceNotFoundException", move, aws=aws, name=f"{name}2", label="blue", target="a")
+    aws.vault.login().secrets.kv.v2.destroy_secret_versions(path=name, versions=[1])
+    refused("ResourceNotFoundException", move, aws=aws, name=name, label="AWSCURRENT", source="c", target="a")
+    assert stages_of(aws, name) == before
+    move(aws, name, "AWSCURRENT", target="c")  # the version has the label already
+    move(aws, name, "AWSPREVIOUS", source="b")
+    assert stages_of(aws, name) == {"c": ["AWSCURRENT"]}
+    aws.client.delete_secret(SecretId=name)
+    refused("InvalidRequestException", move, aws=aws, name=name, label="blue", target="c")
+
+
+def test_a_secret_has_at_most_twenty_labels_of_256_characters(aws: AwsStage) -> None:
+    name = f"{aws.vault.folder}/labelled"
+    aws.client.create_secret(Name=name, SecretString="a", ClientRequestToken="a" * 32)
+    put(aws, name, "b", *(f"{number}{'x' * 254}" for number in range(10, 28)))
+    assert sum(len(labels) for labels in stages_of(aws, name).values()) == 19
+    move(aws, name, "twentieth", target="a")
+    before = stages_of(aws, name)
+    refused("LimitExceededException", move, aws=aws, name=name, label="one more", target="a")
+    refused("LimitExceededException", put, aws=aws, name=name, letter="c")  # AWSPREVIOUS would be one more
+    for label in ("x" * 257, ""):
+        answer = post(aws.sign("UpdateSecretVersionStage", {"SecretId": name, "VersionStage": label}))
+        assert answer.json()["__type"] == "InvalidParameterException", label
+    assert stages_of(aws, name) == before
+    move(aws, name, "twentieth", source="a")
+    put(aws, name, "d")
+    assert stages_of(aws, name)["d"] == ["AWSCURRENT"]
+
+
+def test_a_version_with_a_label_outlives_the_limit_on_versions(aws: AwsStage) -> None:
+    """A version that is pending, or that a label names, stays; without a label it goes at the next write."""
+    name, client = f"{aws.vault.folder}/kept", aws.client
+
+    def versions() -> list[str]:
+        more: dict[str, str] = {}
+        found: list[str] = []
+        while True:
+            page = client.list_secret_version_ids(SecretId=name, IncludeDeprecated=True, MaxResults=2, **more)
+            assert 0 < len(page["Versions"]) <= 2
+            found += [one["VersionId"][0] for one in page["Versions"]]
+            if "NextToken" not in page:
+                return found
+            more = {"NextToken": page["NextToken"]}
+
+    client.create_secret(Name=name, SecretString="a", ClientRequestToken="a" * 32)
+    aws.vault.login().secrets.kv.v2.update_metadata(path=name, max_versions=2)
+    for letter in "bcde":
+        put(aws, name, letter, "AWSPENDING")
+    assert versions() == ["a", "d", "e"]
+    assert client.get_secret_value(SecretId=name)["SecretString"] == "a"
+    assert stages_of(aws, name) == {"a": ["AWSCURRENT"], "e": ["AWSPENDING"]}
+    move(aws, name, "gold", target="a")
+    for letter in "fgh":
+        put(aws, name, letter)
+    assert versions() == ["a", "e", "g", "h"]
+    assert stages_of(aws, name) == {"a": ["gold"], "e": ["AWSPENDING"], "g": ["AWSPREVIOUS"], "h": ["AWSCURRENT"]}
+    again = client.put_secret_value(SecretId=name, SecretString="a", ClientRequestToken="a" * 32)
+    assert again["VersionStages"] == ["gold"]
+    move(aws, name, "gold", source="a")
+    move(aws, name, "AWSPENDING", source="e")
+    put(aws, name, "i")
+    assert versions() == ["h", "i"]
+    shown = client.list_secret_version_ids(SecretId=name, MaxResults=1)
+    assert [one["VersionId"][0] for one in shown["Versions"]] == ["h"]
+    client.create_secret(Name=f"{name}2", SecretString="x")
+    for secret_id, token in ((name, "A"), (f"{name}2", shown["NextToken"])):
+        refused("InvalidNextTokenException", client.list_secret_version_ids, SecretId=secret_id, NextToken=token)

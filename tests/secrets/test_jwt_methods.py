@@ -190,6 +190,9 @@ async def test_a_method_takes_exactly_one_source_of_keys_and_public_addresses(wo
         {"clock_skew_leeway": -2},
         {"claim_mappings": {"x": "role"}},
         {"claim_mappings": {"x": "a", "y": "a"}},
+        {"claim_mappings": "x"},
+        {"claim_mappings": ["x=a", "x=b"]},
+        {"claim_mappings": ["x=a", {"y": "b"}]},
         {"token_type": "batch"},
         {"token_bound_cidrs": ["x"]},
         {"bound_audiences": ["x" * 100] * 65},
@@ -197,6 +200,15 @@ async def test_a_method_takes_exactly_one_source_of_keys_and_public_addresses(wo
         body = {"role_type": "jwt", "user_claim": "sub", "bound_subject": "ci", **wrong}
         assert await bot.status("POST", "auth/ci/role/deploy", body) == 400, wrong
     assert await bot.status("GET", "auth/ci/role/deploy") == 404
+    pairs: tuple[tuple[object, dict[str, str]], ...] = (
+        ("repo=from", {"repo": "from"}),
+        (["repo=from", "/a/0=x=y"], {"repo": "from", "/a/0": "x=y"}),
+        ([], {}),
+    )
+    for sent, mappings in pairs:  # as Vault's command line sends one pair, and several
+        settings = {"role_type": "jwt", "user_claim": "sub", "bound_subject": "ci", "claim_mappings": sent}
+        await done(bot, "POST", "auth/ci/role/deploy", settings)
+        assert (await done(bot, "GET", "auth/ci/role/deploy"))["data"]["claim_mappings"] == mappings
     for leeway in (-1, 3600, "1h"):
         settings = {"role_type": "jwt", "user_claim": "sub", "bound_subject": "ci"}
         await done(bot, "POST", "auth/ci/role/deploy", {**settings, "expiration_leeway": leeway})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from os.path import commonprefix
 from typing import Annotated, Any, NamedTuple, TypedDict
 from urllib.parse import quote, urlsplit
@@ -48,7 +48,14 @@ from ostiaryd.secrets.flows import access_keys, keyvalue
 from ostiaryd.secrets.flows.backends import find_backend
 from ostiaryd.secrets.model import aws
 from ostiaryd.secrets.model.backend import MOUNT as BACKENDS
-from ostiaryd.secrets.model.keyvalue import Secret, check_custom
+from ostiaryd.secrets.model.keyvalue import (
+    CURRENT,
+    MAX_STAGES,
+    Secret,
+    StagesExceeded,
+    check_custom,
+    stages_of,
+)
 from ostiaryd.secrets.model.request import ENTRY_ACTIONS, SECOND, NothingStored, SecretAction, check_path, split_path
 from ostiaryd.secrets.model.sigv4 import SignatureRefused, read_request
 from ostiaryd.secrets.model.upstream import ReadBackend
@@ -86,6 +93,8 @@ TYPES: tuple[tuple[type[Refused], str, int], ...] = (
     (aws.SecretExists, "ResourceExistsException", 400),
     (Conflict, "InvalidRequestException", 400),
     (TooLarge, "InvalidParameterException", 400),
+    (StagesExceeded, "LimitExceededException", 400),
+    (aws.WrongCursor, "InvalidNextTokenException", 400),
     (Invalid, "InvalidParameterException", 400),
     (Malformed, "SerializationException", 400),
     (Failed, "InternalServiceError", 500),
@@ -125,6 +134,9 @@ class _Filter(msgspec.Struct):
     Values: Annotated[list[Annotated[str, Meta(max_length=aws.MAX_DESCRIPTION)]], Meta(min_length=1, max_length=10)]
 
 
+_Stage = Annotated[str, Meta(min_length=1, max_length=256)]
+
+
 class _Body(msgspec.Struct, kw_only=True):
     """The members of all supported actions; any other member is refused."""
 
@@ -137,8 +149,10 @@ class _Body(msgspec.Struct, kw_only=True):
     Tags: Annotated[list[_Tag], Meta(max_length=aws.MAX_TAGS)] | None = None
     TagKeys: Annotated[list[str], Meta(max_length=aws.MAX_TAGS)] | None = None
     VersionId: str | None = None
-    VersionStage: str | None = None
-    VersionStages: list[str] | None = None
+    VersionStage: _Stage | None = None
+    VersionStages: Annotated[list[_Stage], Meta(min_length=1, max_length=MAX_STAGES)] | None = None
+    RemoveFromVersionId: str | None = None
+    MoveToVersionId: str | None = None
     RecoveryWindowInDays: int | None = None
     ForceDeleteWithoutRecovery: bool = False
     MaxResults: Annotated[int, Meta(ge=1, le=LONGEST_PAGE)] | None = None
@@ -237,7 +251,7 @@ async def _one(call: Call, action: _Action, secret_id: str | None, body: _Body) 
         flows.authorize(act, caller, mount, below, action.kind, action.operation, config=config)
         if mount == MOUNT:
             return action.run(act, path, body, place)
-        if action is not _READ_VALUE or body.VersionId is not None or body.VersionStage not in (None, aws.CURRENT):
+        if action is not _READ_VALUE or body.VersionId is not None or body.VersionStage not in (None, CURRENT):
             raise Invalid("of a secret of a back end, the present value alone is read here")
         name, below = split_path(below)
         find_backend(act.tx, name)
@@ -257,7 +271,7 @@ async def _read_backend(call: Call, upstream: ReadBackend, place: _Place) -> dic
         "Name": name,
         "VersionId": hmac.digest(call.world.keys.derive("backend version"), value.json, "sha256").hex()[:32],
         **aws.render_value(msgspec.json.encode(value.data)),
-        "VersionStages": [aws.CURRENT],
+        "VersionStages": [CURRENT],
     }
 
 
@@ -326,20 +340,17 @@ def _create(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
         keyvalue.set_metadata(act, MOUNT, name, secret)
         _describe(act, name, secret, body)
         return _named(name, place)
-    secret = _put(act, name, value, token)
-    return _written(name, _describe(act, name, secret, body), secret.current_version, place)
+    secret, number = _put(act, name, value, token, stages=(CURRENT,))
+    return _written(name, _describe(act, name, secret, body), number, place)
 
 
 def _put_value(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
     value = aws.read_value(body.SecretString, body.SecretBinary)
     token = aws.check_token(body.ClientRequestToken, random=place.random)
-    if body.VersionStages not in (None, [aws.CURRENT]):
-        raise Invalid(f"`VersionStages` other than {aws.CURRENT} are not supported")
     secret = _find(act, name)
     number = _number_of_token(secret, token)
     if number is None:
-        secret = _put(act, name, value, token)
-        number = secret.current_version
+        secret, number = _put(act, name, value, token, stages=body.VersionStages or (CURRENT,))
     else:
         _check_same(act, name, number, value, token, place)
     return {**_written(name, secret, number, place), "VersionStages": _stages(secret, number)}
@@ -350,21 +361,51 @@ def _update(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
     if not body.has_value:
         _describe(act, name, secret, body)
         return _named(name, place)
-    answer = _put_value(act, name, body, place)
+    answer = _put_value(act, name, replace(body, VersionStages=None), place)
     _describe(act, name, _find(act, name), body)
     del answer["VersionStages"]
     return answer
 
 
-def _put(act: Act, name: str, value: Mapping[str, Any], token: str) -> Secret:
-    """Store a value as a new version with its token, and delete the tokens of deleted and old versions."""
-    secret, version = keyvalue.put_value(act, MOUNT, name, value)
-    oldest = max(secret.oldest_version, version.version - MOST_TOKENS + 1)
+def _put(act: Act, name: str, value: Mapping[str, Any], token: str, *, stages: Sequence[str]) -> tuple[Secret, int]:
+    """Store a value as a new version with its token and staging labels, and delete the tokens of deleted and old
+    versions. Return the secret and the number of the version.
+    """
+    secret, version = keyvalue.put_value(act, MOUNT, name, value, stages=stages)
+    kept = {*store.version_numbers(act.tx, MOUNT, name)[-MOST_TOKENS:], *stages_of(secret).values()}
     numbers = {key: aws.token_version(key) for key in secret.custom}
-    custom = {key: kept for key, kept in secret.custom.items() if (number := numbers[key]) is None or number >= oldest}
+    custom = {key: token for key, token in secret.custom.items() if (number := numbers[key]) is None or number in kept}
     secret = replace(secret, custom=check_custom({**custom, f"{aws.VERSION}{version.version}": token}))
     keyvalue.set_metadata(act, MOUNT, name, secret)
-    return secret
+    return secret, version.version
+
+
+def _move_stage(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
+    """Move a staging label from one version to another, or remove the label from its version."""
+    secret, label = _find(act, name), body.VersionStage
+    if label is None:
+        raise Invalid("`VersionStage` is missing")
+    source, target = (
+        None if version_id is None else _find_version(act, name, secret, version_id)
+        for version_id in (body.RemoveFromVersionId, body.MoveToVersionId)
+    )
+    holder = stages_of(secret).get(label)
+    if source is None and holder not in (None, target):
+        present = aws.version_id(secret.custom, name, holder or 0)
+        raise Invalid(
+            f"The parameter RemoveFromVersionId can't be empty. Staging label {label} is currently attached to version "
+            f"{present}, so you must explicitly reference that version in RemoveFromVersionId."
+        )
+    if source not in (None, holder):
+        raise Invalid(f"the staging label {label} is not attached to version {body.RemoveFromVersionId}")
+    if target is None and label == CURRENT:
+        raise Invalid(
+            f"You can only move staging label {CURRENT} to a different secret version. It can't be completely removed."
+        )
+    if target is None and source is None:
+        raise Invalid("`MoveToVersionId` and `RemoveFromVersionId` are missing", hint="send at least one of them")
+    keyvalue.move_stage(act, MOUNT, name, secret, label, target)
+    return _named(name, place)
 
 
 def _describe(act: Act, name: str, secret: Secret, body: _Body) -> Secret:
@@ -406,7 +447,7 @@ def _written(name: str, secret: Secret, number: int, place: _Place) -> dict[str,
 
 
 def _stages(secret: Secret, number: int) -> list[str]:
-    return {0: [aws.CURRENT], 1: [aws.PREVIOUS]}.get(secret.current_version - number, [])
+    return [label for label, labelled in stages_of(secret).items() if labelled == number]
 
 
 def _get_value(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
@@ -425,21 +466,33 @@ def _get_value(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any
 
 def _find_number(act: Act, name: str, secret: Secret, body: _Body) -> int:
     """Return the number of the requested version. Raises NothingStored, Invalid."""
-    by_stage = {aws.CURRENT: secret.current_version, aws.PREVIOUS: secret.current_version - 1}
     if body.VersionId is None:
-        number = by_stage.get(body.VersionStage or aws.CURRENT, 0)
+        number = stages_of(secret).get(body.VersionStage or CURRENT)
     else:
-        numbers = [one.version for one in store.versions(act.tx, MOUNT, name)]
-        number = next((one for one in numbers if aws.version_id(secret.custom, name, one) == body.VersionId), 0)
+        number = _number_of_id(act, name, secret, body.VersionId)
         if body.VersionStage is not None and number and body.VersionStage not in _stages(secret, number):
             raise Conflict("You provided a VersionStage that is not associated to the provided VersionId.")
-    if number < max(secret.oldest_version, 1):
+    if number is None:
         raise _value_not_found(body)
     return number
 
 
+def _number_of_id(act: Act, name: str, secret: Secret, version_id: str) -> int | None:
+    numbers = store.version_numbers(act.tx, MOUNT, name)
+    return next((one for one in numbers if aws.version_id(secret.custom, name, one) == version_id), None)
+
+
+def _find_version(act: Act, name: str, secret: Secret, version_id: str) -> int:
+    """Return the number of a version that has a value. Raises NothingStored."""
+    number = _number_of_id(act, name, secret, version_id)
+    version = None if number is None else store.version(act.tx, MOUNT, name, number)
+    if version is None or version.is_destroyed or version.is_deleted(act.now):
+        raise NothingStored(f"Secrets Manager can't find the specified secret version: {version_id[:64]}")
+    return version.version
+
+
 def _value_not_found(body: _Body) -> NothingStored:
-    sought = f"staging label: {body.VersionStage or aws.CURRENT}" if body.VersionId is None else ""
+    sought = f"staging label: {body.VersionStage or CURRENT}" if body.VersionId is None else ""
     sought = sought or f"VersionId: {body.VersionId}"
     return NothingStored(f"Secrets Manager can't find the specified secret value for {sought}")
 
@@ -453,8 +506,7 @@ def _show(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
 
 def _version_stages(name: str, secret: Secret) -> dict[str, list[str]]:
     """Return the stages by the id of their version."""
-    first = max(secret.oldest_version, secret.current_version - 1, 1)
-    numbers = range(first, secret.current_version + 1)
+    numbers = sorted(set(stages_of(secret).values()))
     return {aws.version_id(secret.custom, name, number): _stages(secret, number) for number in numbers}
 
 
@@ -477,17 +529,27 @@ def _summary(name: str, secret: Secret, *, region: str) -> dict[str, Any]:
 
 
 def _list_versions(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
-    secret = _find(act, name, may_be_deleted=True)
+    secret, most = _find(act, name, may_be_deleted=True), body.MaxResults or DEFAULT_PAGE
+    key, of = act.tx.keys.derive("aws page"), f"{act.entry.agent} {name}"
+    after = 0 if body.NextToken is None else int(aws.open_cursor(body.NextToken, key=key, of=of))
+    listed = [
+        one
+        for one in store.versions(act.tx, MOUNT, name)
+        if one.version > after and (body.IncludeDeprecated or _stages(secret, one.version))
+    ]
     versions = [
         {
             "VersionId": aws.version_id(secret.custom, name, one.version),
             "VersionStages": _stages(secret, one.version),
             "CreatedDate": one.created_at / SECOND,
         }
-        for one in store.versions(act.tx, MOUNT, name)
-        if body.IncludeDeprecated or _stages(secret, one.version)
+        for one in listed[:most]
     ]
-    return {"ARN": aws.make_arn(name, region=place.region), "Name": name, "Versions": versions}
+    answer = {**_named(name, place), "Versions": versions}
+    if len(listed) > most:
+        last = str(listed[most - 1].version).encode()
+        answer["NextToken"] = aws.seal_cursor(last, key=key, of=of, nonce=place.random(12))
+    return answer
 
 
 def _delete(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
@@ -553,6 +615,7 @@ _ACTIONS = {
     "TagResource": _Action(SecretAction.WRITE, "metadata", _tag),
     "UntagResource": _Action(SecretAction.WRITE, "metadata", _untag),
     "UpdateSecret": _Action(SecretAction.WRITE, "write", _update),
+    "UpdateSecretVersionStage": _Action(SecretAction.WRITE, "stage", _move_stage),
 }
 NAMES = frozenset({*_ACTIONS, "BatchGetSecretValue", "GetRandomPassword", "ListSecrets"})
 """The actions of the API that the server has."""
@@ -609,7 +672,7 @@ async def _list_secrets(call: Call, body: _Body) -> dict[str, Any]:
         act.entry.detail = {"operation": "list", "api": "aws"}
         flows.authorize(act, caller, MOUNT, decided, SecretAction.LIST, "list", config=call.world.config)
         agent, token = caller.agent.agent_id, body.NextToken
-        after = b"" if token is None else aws.open_cursor(token, key=cursor_key, agent=agent)
+        after = b"" if token is None else aws.open_cursor(token, key=cursor_key, of=agent)
         first = max(folder.encode(), after + b"\x01" if after else b"")
         paths = store.paths(act.tx, MOUNT, first=first, end=folder.encode() + b"\xff", limit=most)
         shown: list[dict[str, Any]] = []
@@ -634,7 +697,7 @@ async def _list_secrets(call: Call, body: _Body) -> dict[str, Any]:
                 shown.append(_summary(name, secret, region=region) | listed)
         if len(paths) < most:
             return {"SecretList": shown}
-        cursor = aws.seal_cursor(paths[-1], key=cursor_key, agent=agent, nonce=call.world.random(12))
+        cursor = aws.seal_cursor(paths[-1], key=cursor_key, of=agent, nonce=call.world.random(12))
         return {"SecretList": shown, "NextToken": cursor}
 
     answer: dict[str, Any] = await _act(call, ENTRY_ACTIONS[SecretAction.LIST], is_change=False, run=run)

@@ -49,7 +49,7 @@ class _Role(RoleBody):
     bound_subject: str | UnsetType = UNSET
     bound_claims: dict[str, Any] | UnsetType = UNSET
     bound_claims_type: str | UnsetType = UNSET
-    claim_mappings: dict[str, str] | UnsetType = UNSET
+    claim_mappings: dict[str, str] | str | list[str] | UnsetType = UNSET
     clock_skew_leeway: int | str | UnsetType = UNSET
     expiration_leeway: int | str | UnsetType = UNSET
     not_before_leeway: int | str | UnsetType = UNSET
@@ -84,6 +84,7 @@ METHOD = LoginMethod(
     body=_Role,
     check=_check,
     lists=("allowed_redirect_uris", "bound_audiences"),
+    pairs=("claim_mappings",),
     leeways=_LEEWAYS,
     parse_config=_parse_config,
     config_defaults={

@@ -31,6 +31,7 @@ from ostiaryd.secrets.model.request import (
     VaultMethod,
     VaultRequest,
     is_set,
+    parse_pairs,
     parse_texts,
 )
 
@@ -52,6 +53,8 @@ class LoginMethod(NamedTuple):
     config_defaults: Mapping[str, Any] = {}
     lists: Collection[str] = ()
     """members of a role that are lists, or texts with commas between them"""
+    pairs: Collection[str] = ()
+    """members of a role that are objects of texts, or texts of the form NAME=VALUE"""
     leeways: Collection[str] = ()
     """members of a role that are durations, or -1 for none"""
     unsupported: Mapping[str, str] = {}
@@ -131,11 +134,9 @@ def _change(
 ) -> dict[str, object]:
     """Return the settings of a role: `present`, with the changes of a request. Raises Invalid."""
     without = {name for name in method.leeways if changes.get(name) in (-1, "-1")}
-    stated = {
-        name: parse_texts(value, field=name) if name in method.lists else value
-        for name, value in changes.items()
-        if name not in without
-    }
+    stated = {name: value for name, value in changes.items() if name not in without}
+    for names, parse in ((method.lists, parse_texts), (method.pairs, parse_pairs)):
+        stated |= {name: parse(stated[name], field=name) for name in names if name in stated}
     settings = flows.change_settings(caller, stated, present, durations=method.leeways) | dict.fromkeys(without, -1)
     method.check(settings)
     return settings

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import msgspec
 from msgspec.structs import replace
@@ -14,12 +14,16 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.secrets.flows.canaries import quarantine_reader
 from ostiaryd.secrets.flows.seal import open_value, seal_value
 from ostiaryd.secrets.model.keyvalue import (
+    CURRENT,
     MAX_VALUE,
     MountConfig,
     Secret,
     Version,
+    attach_stages,
     check_cas,
     deletion_time,
+    detach_stage,
+    drop_versions,
     kept_versions,
 )
 from ostiaryd.secrets.model.request import SECOND, NothingStored
@@ -36,12 +40,15 @@ character.
 """
 
 
-def put_value(act: Act, mount: str, path: str, value: object, *, cas: int | None = None) -> tuple[Secret, Version]:
+def put_value(
+    act: Act, mount: str, path: str, value: object, *, cas: int | None = None, stages: Sequence[str] = (CURRENT,)
+) -> tuple[Secret, Version]:
     """Store a value as a new version, delete the oldest versions beyond the limit, and return the secret and the
-    version.
+    version. Versions with a staging label, apart from the label of the previous version, are kept beyond the limit.
 
-    `cas`: the number that the current version must have (check-and-set). Raises Invalid (`cas_required`,
-    `cas_mismatch`, `too_large`).
+    `cas`: the number that the current version must have (check-and-set). `stages`: the staging labels of the new
+    version, which becomes current only with the label for it. Raises Invalid (`cas_required`, `cas_mismatch`,
+    `too_large`), StagesExceeded.
     """
     plain = msgspec.json.encode(value)
     if len(plain) > MAX_VALUE:
@@ -49,7 +56,7 @@ def put_value(act: Act, mount: str, path: str, value: object, *, cas: int | None
     config = store.config(act.tx, mount)
     secret = store.get(act.tx, mount, path) or Secret(created_at=act.now, updated_at=act.now)
     check_cas(cas, current=secret.current_version, is_required=secret.cas_required or config.cas_required)
-    number = secret.current_version + 1
+    number = store.newest_version(act.tx, mount, path) + 1
     envelope = seal_value(act.tx, plain, (mount, path, number))
     version = Version(
         version=number,
@@ -58,13 +65,26 @@ def put_value(act: Act, mount: str, path: str, value: object, *, cas: int | None
         created_at=act.now,
         deleted_at=deletion_time(secret, config, now=act.now),
     )
-    oldest = max(secret.oldest_version, number - kept_versions(secret, config) + 1, 1)
-    secret = replace(secret, current_version=number, oldest_version=oldest, updated_at=act.now)
+    before = number - kept_versions(secret, config) + 1
+    secret, kept = drop_versions(attach_stages(secret, number, stages), before=before)
+    secret = replace(secret, updated_at=act.now)
     store.insert_version(act.tx, mount, path, version)
-    store.prune(act.tx, mount, path, before=oldest)
+    first = 0
+    for end in (*kept, before):
+        store.prune(act.tx, mount, path, first=first, before=end)
+        first = end + 1
     store.put(act.tx, mount, path, secret)
     registry.note(act, object=f"{mount}/{path}", version=number)
     return secret, version
+
+
+def move_stage(act: Act, mount: str, path: str, secret: Secret, label: str, number: int | None) -> None:
+    """Move a staging label of a secret to the version `number`; None removes the label, which is not that of the
+    current version. Raises StagesExceeded.
+    """
+    registry.note(act, object=f"{mount}/{path}", stage=label, version=number)
+    moved = detach_stage(secret, label) if number is None else attach_stages(secret, number, [label])
+    store.put(act.tx, mount, path, replace(moved, updated_at=act.now))
 
 
 def find_version(reader: Reader, mount: str, path: str, number: int = 0) -> tuple[Secret, Version]:

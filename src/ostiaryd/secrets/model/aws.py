@@ -24,7 +24,6 @@ from ostiary.protocol.jose import b64u, unb64u
 
 DESCRIPTION, DELETION, TAG, VERSION = "aws:description", "aws:deletion", "aws:tag:", "aws:version:"
 ACCOUNT = "000000000000"
-CURRENT, PREVIOUS = "AWSCURRENT", "AWSPREVIOUS"
 SHORTEST_WINDOW, DEFAULT_WINDOW, LONGEST_WINDOW = 7, 30, 30
 DAY = 86_400_000_000
 MAX_DESCRIPTION = 512
@@ -48,6 +47,12 @@ class SecretExists(Conflict):
     """A secret with that name exists, or another value with that token."""
 
     code = "secret_exists"
+
+
+class WrongCursor(Invalid):
+    """A `NextToken` that this server did not issue for this list."""
+
+    code = "wrong_cursor"
 
 
 class SecretState(Conflict):
@@ -148,20 +153,20 @@ def split_words(text: str) -> list[str]:
     return [word for word in _BETWEEN_WORDS.split(_CASE_CHANGE.sub(" ", text).lower()) if word]
 
 
-def seal_cursor(path: bytes, *, key: bytes, agent: str, nonce: bytes) -> str:
-    """Return the `NextToken` for the page after a path, for one agent. The path is encrypted, since the agent may not
-    be permitted to see it. `nonce`: 12 random bytes.
+def seal_cursor(last: bytes, *, key: bytes, of: str, nonce: bytes) -> str:
+    """Return the `NextToken` for the page after the item `last` of a list. `of`: the agent and the list. The item is
+    encrypted, since the agent may not be permitted to see it. `nonce`: 12 random bytes.
     """
-    return b64u(nonce + AESGCM(key).encrypt(nonce, path, agent.encode()))
+    return b64u(nonce + AESGCM(key).encrypt(nonce, last, of.encode()))
 
 
-def open_cursor(unverified_token: str, *, key: bytes, agent: str) -> bytes:
-    """Return the path of a `NextToken` that this server gave to this agent. Raises Invalid."""
+def open_cursor(unverified_token: str, *, key: bytes, of: str) -> bytes:
+    """Return the item of a `NextToken` that this server issued for this agent and list. Raises WrongCursor."""
     try:
         sealed = unb64u(unverified_token[:MAX_CURSOR])
-        return AESGCM(key).decrypt(sealed[:12], sealed[12:], agent.encode())
+        return AESGCM(key).decrypt(sealed[:12], sealed[12:], of.encode())
     except (ValueError, Malformed, InvalidTag):
-        raise Invalid("this server did not issue the `NextToken` for this list") from None
+        raise WrongCursor("this server did not issue the `NextToken` for this list") from None
 
 
 def read_value(text: str | None, binary: str | None) -> dict[str, Any]:

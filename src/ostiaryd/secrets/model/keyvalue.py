@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
+from msgspec.structs import replace
 
-from ostiary.protocol.errors import Invalid
+from ostiary.protocol.errors import Invalid, Refused
 from ostiaryd.secrets.model.request import MAX_NUMBER
 
 DEFAULT_VERSIONS = 10
@@ -15,6 +16,16 @@ MAX_VALUE = 64 << 10
 """Maximum number of bytes of a value as JSON, also of the result of a merge patch."""
 MAX_CUSTOM = 64
 MAX_CUSTOM_KEY, MAX_CUSTOM_VALUE = 128, 512
+CURRENT, PREVIOUS = "AWSCURRENT", "AWSPREVIOUS"
+"""The staging labels of the current version and of the version that was current before it."""
+MAX_STAGES = 20
+"""Maximum number of staging labels of a secret."""
+
+
+class StagesExceeded(Refused):
+    """A secret would have more than 20 staging labels."""
+
+    code = "too_many_stages"
 
 
 class MountConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +56,10 @@ class Secret(msgspec.Struct, frozen=True, kw_only=True):
     is_canary: bool = False
     read_at: int | None = None
     reader: str | None = None
+    stages: dict[str, int] = {}
+    """The number of the version of each staging label except `CURRENT`; 0: no version has the label. Use
+    `stages_of`.
+    """
 
 
 class LastSecretUse(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,6 +116,48 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
 def kept_versions(secret: Secret, mount: MountConfig) -> int:
     """Return the number of versions of a secret that the server keeps."""
     return secret.max_versions or mount.max_versions or DEFAULT_VERSIONS
+
+
+def stages_of(secret: Secret) -> dict[str, int]:
+    """Return the number of the version that has a staging label, by label. If the record of a secret does not have
+    `PREVIOUS`, the version before the current version has this label.
+    """
+    before = secret.current_version - 1 if secret.current_version > secret.oldest_version else 0
+    stages = {CURRENT: secret.current_version, PREVIOUS: before, **secret.stages}
+    return {label: number for label, number in stages.items() if number}
+
+
+def attach_stages(secret: Secret, number: int, labels: Iterable[str]) -> Secret:
+    """Return the secret after the version `number` got staging labels from the versions that had them. The first
+    version becomes current without a label. If another version becomes current, the version that was current gets
+    `PREVIOUS`. Raises StagesExceeded.
+    """
+    stages = {PREVIOUS: 0, **stages_of(secret), **dict.fromkeys(labels, number)}
+    current = stages.pop(CURRENT, number)
+    if current != secret.current_version:
+        stages[PREVIOUS] = secret.current_version
+    secret = replace(secret, current_version=current, stages=stages)
+    if len(stages_of(secret)) > MAX_STAGES:
+        raise StagesExceeded(f"a secret has at most {MAX_STAGES} staging labels", hint="remove a label first")
+    return secret
+
+
+def detach_stage(secret: Secret, label: str) -> Secret:
+    """Return the secret after a staging label other than `CURRENT` was removed from its version."""
+    stages = {one: number for one, number in stages_of(secret).items() if one not in (CURRENT, label)}
+    return replace(secret, stages={PREVIOUS: 0, **stages})
+
+
+def drop_versions(secret: Secret, *, before: int) -> tuple[Secret, list[int]]:
+    """Return the secret after the deletion of its versions with numbers below `before`, and the numbers of the versions
+    that are kept nevertheless, sorted: those with a staging label other than `PREVIOUS`.
+    """
+    stages = stages_of(secret)
+    kept = sorted({number for label, number in stages.items() if label != PREVIOUS and number < before})
+    if stages.get(PREVIOUS, before) < before and stages[PREVIOUS] not in kept:
+        secret = detach_stage(secret, PREVIOUS)
+    oldest = kept[0] if kept else max(secret.oldest_version, before, 1)
+    return replace(secret, oldest_version=oldest), kept
 
 
 def deletion_time(secret: Secret, mount: MountConfig, *, now: int) -> int | None:

@@ -212,6 +212,21 @@ def parse_texts(value: str | list[str], *, field: str) -> list[str]:
     return texts
 
 
+def parse_pairs(value: dict[str, str] | str | list[str], *, field: str) -> dict[str, str]:
+    """Return the pairs of an object, of a text `NAME=VALUE`, or of a list of such texts, as Vault's command line sends
+    them. `field`: the member, for the error. Raises Invalid for another text, and for a name that occurs twice.
+    """
+    if isinstance(value, dict):
+        return value
+    pairs: dict[str, str] = {}
+    for text in [value] if isinstance(value, str) else value:
+        name, equals, content = text.partition("=")
+        if not equals or name in pairs:
+            raise Invalid(f"`{field}` must be an object, or texts of the form NAME=VALUE, each with another name")
+        pairs[name] = content
+    return pairs
+
+
 def matches_glob(pattern: str, text: str) -> bool:
     """Return whether a pattern, in which `*` stands for any text, matches `text`. The time is linear in the length of
     the text.

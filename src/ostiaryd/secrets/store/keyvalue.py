@@ -12,18 +12,18 @@ from ostiaryd.secrets.model.keyvalue import LastSecretUse, MountConfig, Secret, 
 
 _GET = sql(
     """select current_version, oldest_version, max_versions, cas_required, delete_after, custom, created_at, updated_at,
-        is_canary, read_at, reader
+        is_canary, read_at, reader, stages
        from secret where mount = :mount and path = :path""",
     steady=True,
 )
 _PUT = sql(
     """insert into secret (mount, path, current_version, oldest_version, max_versions, cas_required, delete_after,
-        custom, created_at, updated_at)
-       values (:mount, :path, :current, :oldest, :max, :cas, :after, :custom, :created, :updated)
+        custom, created_at, updated_at, stages)
+       values (:mount, :path, :current, :oldest, :max, :cas, :after, :custom, :created, :updated, :stages)
        on conflict (mount, path) do update set current_version = excluded.current_version,
         oldest_version = excluded.oldest_version, max_versions = excluded.max_versions,
         cas_required = excluded.cas_required, delete_after = excluded.delete_after, custom = excluded.custom,
-        updated_at = excluded.updated_at"""
+        updated_at = excluded.updated_at, stages = excluded.stages"""
 )
 _SET_CANARY = sql("update secret set is_canary = :is_canary where mount = :mount and path = :path")
 _SET_READER = sql("update secret set read_at = :now, reader = :reader where mount = :mount and path = :path")
@@ -47,6 +47,8 @@ _VERSION = sql(
     steady=True,
 )
 _VERSIONS = sql(f"select {_VERSION_COLUMNS} from secret_version where mount = :mount and path = :path order by version")
+_NUMBERS = sql("select version from secret_version where mount = :mount and path = :path order by version")
+_NEWEST = sql("select max(version) from secret_version where mount = :mount and path = :path")
 _INSERT_VERSION = sql(
     """insert into secret_version (mount, path, version, wrapped_key, sealed, created_at, deleted_at)
        values (:mount, :path, :version, :wrapped_key, :sealed, :created_at, :deleted_at)"""
@@ -59,7 +61,10 @@ _DESTROY = sql(
     """update secret_version set wrapped_key = null, sealed = null
        where mount = :mount and path = :path and version = :version"""
 )
-_PRUNE = sql("delete from secret_version where mount = :mount and path = :path and version < :before")
+_PRUNE = sql(
+    """delete from secret_version
+       where mount = :mount and path = :path and version >= :first and version < :before"""
+)
 _CONFIG = sql("select max_versions, cas_required, delete_after from secret_mount where mount = :mount")
 _SET_CONFIG = sql(
     """insert into secret_mount (mount, max_versions, cas_required, delete_after) values (:mount, :max, :cas, :after)
@@ -67,6 +72,7 @@ _SET_CONFIG = sql(
         delete_after = excluded.delete_after"""
 )
 _decode_custom = json_decoder(dict[str, str])
+_decode_stages = json_decoder(dict[str, int])
 
 
 def get(reader: Reader, mount: str, path: str) -> Secret | None:
@@ -88,6 +94,7 @@ def put(tx: Tx, mount: str, path: str, secret: Secret) -> None:
         custom=msgspec.json.encode(secret.custom).decode(),
         created=secret.created_at,
         updated=secret.updated_at,
+        stages=msgspec.json.encode(secret.stages).decode(),
     )
 
 
@@ -131,7 +138,7 @@ def uses(reader: Reader, where: UseFilter, *, after: str, limit: int) -> list[La
 
 def delete(tx: Tx, mount: str, path: str) -> int:
     """Delete a secret with all versions. Return 0 if there was none."""
-    tx.run(_PRUNE, mount=mount, path=path.encode(), before=1 << 62)
+    prune(tx, mount, path, before=1 << 62)
     return tx.run(_DELETE, mount=mount, path=path.encode())
 
 
@@ -148,6 +155,17 @@ def version(reader: Reader, mount: str, path: str, number: int) -> Version | Non
 def versions(reader: Reader, mount: str, path: str) -> list[Version]:
     """Return all versions of a secret, the oldest first."""
     return [_version(row) for row in reader.all(_VERSIONS, mount=mount, path=path.encode())]
+
+
+def version_numbers(reader: Reader, mount: str, path: str) -> list[int]:
+    """Return the numbers of all versions of a secret, sorted."""
+    return [number for (number,) in reader.all(_NUMBERS, mount=mount, path=path.encode())]
+
+
+def newest_version(reader: Reader, mount: str, path: str) -> int:
+    """Return the highest number of a version of a secret; 0 if there is none."""
+    row = reader.one(_NEWEST, mount=mount, path=path.encode())
+    return 0 if row is None or row[0] is None else int(row[0])
 
 
 def insert_version(tx: Tx, mount: str, path: str, made: Version) -> None:
@@ -176,9 +194,9 @@ def destroy(tx: Tx, mount: str, path: str, number: int) -> None:
     tx.run(_DESTROY, mount=mount, path=path.encode(), version=number)
 
 
-def prune(tx: Tx, mount: str, path: str, *, before: int) -> None:
-    """Delete the versions with numbers below `before`."""
-    tx.run(_PRUNE, mount=mount, path=path.encode(), before=before)
+def prune(tx: Tx, mount: str, path: str, *, first: int = 0, before: int) -> None:
+    """Delete the versions with numbers from `first` to below `before`."""
+    tx.run(_PRUNE, mount=mount, path=path.encode(), first=first, before=before)
 
 
 def config(reader: Reader, mount: str) -> MountConfig:
@@ -197,7 +215,7 @@ def set_config(tx: Tx, mount: str, config: MountConfig) -> None:
 
 
 def _secret(row: Row) -> Secret:
-    current, oldest, most, cas, after, custom, created, updated, canary, read, reader = row
+    current, oldest, most, cas, after, custom, created, updated, canary, read, reader, stages = row
     return Secret(
         current_version=current,
         oldest_version=oldest,
@@ -210,6 +228,7 @@ def _secret(row: Row) -> Secret:
         is_canary=bool(canary),
         read_at=read,
         reader=reader,
+        stages=_decode_stages(stages),
     )
 
 

@@ -1,0 +1,1 @@
+alter table secret add column stages text not null default '{}';
