@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -33,7 +34,7 @@ from ostiaryd.certs.model import (
     RevocationReason,
     holding_id,
 )
-from ostiaryd.certs.model.authority import subject_of
+from ostiaryd.certs.model.authority import read_end, subject_of
 from ostiaryd.certs.model.keys import generate_keys
 from ostiaryd.certs.store import authorities
 from ostiaryd.ground.database import sql
@@ -328,37 +329,52 @@ async def test_an_authority_counts_through_the_last_second_that_its_certificate_
 class Company:
     """A company with a root of its own, which certifies intermediates of others."""
 
-    def __init__(self, now: int) -> None:
+    def __init__(self, now: int, **limits: Any) -> None:
         self.key, self.now = new_key(), datetime.fromtimestamp(now // SECOND, UTC)
-        self.root = self.certify(self.key.public_key(), subject_of("Company Root"), is_self=True)
+        self.name = subject_of("Company Root")
+        self.root = self.certify(self.key.public_key(), self.name, **limits)
 
     def certify(
         self,
         key: ec.EllipticCurvePublicKey,
         subject: x509.Name,
         *,
-        is_self: bool = False,
         days: tuple[int, int] = (-1, 300),
         is_authority: bool = True,
-        permitted: str = "",
+        permitted: str | None = None,
+        path_length: int | None = None,
+        signs_lists: bool = True,
+        has_key_id: bool = True,
+        more: tuple[x509.ExtensionType, ...] = (),
     ) -> x509.Certificate:
-        usage = x509.KeyUsage(False, False, False, False, False, is_authority, is_authority, False, False)
+        usage = x509.KeyUsage(False, False, False, False, False, is_authority, signs_lists, False, False)
         builder = (
             x509.CertificateBuilder()
             .subject_name(subject)
-            .issuer_name(subject if is_self else self.root.subject)
+            .issuer_name(self.name)
             .public_key(key)
             .serial_number(x509.random_serial_number())
             .not_valid_before(self.now + timedelta(days=days[0]))
             .not_valid_after(self.now + timedelta(days=days[1]))
-            .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
+            .add_extension(x509.BasicConstraints(ca=is_authority, path_length=path_length), critical=True)
             .add_extension(usage, critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False)
         )
-        if permitted:
+        if has_key_id:
+            builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+        if permitted is not None:
             builder = builder.add_extension(x509.NameConstraints([x509.DNSName(permitted)], None), critical=True)
+        for extension in more:
+            is_unknown = isinstance(extension, x509.UnrecognizedExtension)
+            builder = builder.add_extension(extension, critical=is_unknown)
         return builder.sign(self.key, hashes.SHA256())
+
+    def certify_company(self, **limits: Any) -> Company:
+        """Return an authority of the company, between its root and the intermediates."""
+        below = Company(int(self.now.timestamp()) * SECOND)
+        below.name = subject_of("Company Authority")
+        below.root = self.certify(below.key.public_key(), below.name, **limits)
+        return below
 
 
 async def request_import(world: World) -> x509.CertificateSigningRequest:
@@ -423,6 +439,87 @@ async def test_a_wrong_chain_is_refused_and_changes_nothing(world: World) -> Non
         assert newest_entry(world).outcome == "refused"
     assert (states(world, ROOT), len(flows.trust_bundle(world.db.read()))) == ([AuthorityState.ACTIVE], 1)
     await import_chain(world, good, company.root)
+
+
+EKU = x509.oid.ExtendedKeyUsageOID
+TLS = x509.ExtendedKeyUsage([EKU.CLIENT_AUTH, EKU.SERVER_AUTH])
+UNKNOWN = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00")
+
+
+@pytest.mark.parametrize(
+    ("root", "above", "leaf", "message"),
+    [
+        ({}, None, {}, ""),
+        ({"path_length": 1}, None, {"path_length": 0}, ""),
+        ({"path_length": 0}, None, {}, "allows 0 authorities below it .* the chain has 1"),
+        ({"path_length": 2}, {"path_length": 1}, {}, ""),
+        ({"path_length": 1}, {}, {}, "Company Root` allows 1 authorities below it .* the chain has 2"),
+        ({"path_length": 2}, {"path_length": 0}, {}, "Company Authority` allows 0 authorities"),
+        ({}, None, {"more": (TLS,)}, ""),
+        ({}, None, {"more": (x509.ExtendedKeyUsage([EKU.ANY_EXTENDED_KEY_USAGE]),)}, ""),
+        ({}, None, {"more": (x509.ExtendedKeyUsage([EKU.SERVER_AUTH]),)}, "does not allow TLS clients"),
+        ({}, {"more": (x509.ExtendedKeyUsage([EKU.CODE_SIGNING]),)}, {}, "Company Authority` does not allow TLS"),
+        ({}, None, {"more": (UNKNOWN,)}, "unknown critical extension 1.2.3.4"),
+        ({"more": (UNKNOWN,)}, None, {}, "Company Root` has the unknown critical extension"),
+        ({"signs_lists": False}, None, {}, ""),
+        ({}, None, {"signs_lists": False}, "does not allow revocation lists"),
+        ({"has_key_id": False}, None, {}, ""),
+        ({}, None, {"has_key_id": False}, "has no subjectKeyIdentifier"),
+        ({"permitted": "a.example"}, None, {"permitted": "b.example"}, "no name in common"),
+        ({"permitted": "a.example"}, {"permitted": "b.example"}, {}, "no name in common"),
+    ],
+)
+async def test_a_chain_that_clients_refuse_is_not_installed(
+    world: World, root: dict[str, Any], above: dict[str, Any] | None, leaf: dict[str, Any], message: str
+) -> None:
+    await register_agent(world)
+    await issue(world, agent="bot")
+    company, csr = Company(world.now(), **root), await request_import(world)
+    issuer = company if above is None else company.certify_company(**above)
+    key = csr.public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    chain = dict.fromkeys([issuer.certify(key, csr.subject, **leaf), issuer.root, company.root])
+    if message:
+        with pytest.raises(Refused, match=message) as refused:
+            await import_chain(world, *chain)
+        assert refused.value.hint == "ask the owner of the root for another certificate"
+        assert (newest_entry(world).outcome, states(world, ROOT)) == ("refused", [AuthorityState.ACTIVE])
+    else:
+        await import_chain(world, *chain)
+        verify(world, await issue(world, agent="bot"), (company.root.public_bytes(Encoding.DER),))
+
+
+@pytest.mark.parametrize(
+    ("root", "above", "leaf", "permitted"),
+    [
+        (None, None, "Corp.Example", ("dns:corp.example",)),
+        ("corp.example", None, None, ("dns:corp.example",)),
+        ("example", "corp.example", "a.corp.example", ("dns:a.corp.example",)),
+        ("a.corp.example", "corp.example", "example", ("dns:a.corp.example",)),
+        (None, None, "", ()),
+    ],
+)
+async def test_names_that_any_certificate_of_the_chain_excludes_are_not_certified(
+    world: World, root: str | None, above: str | None, leaf: str | None, permitted: tuple[str, ...]
+) -> None:
+    await register_agent(world)
+    company, csr = Company(world.now(), permitted=root), await request_import(world)
+    issuer = company.certify_company(permitted=above)
+    key = csr.public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    await import_chain(world, issuer.certify(key, csr.subject, permitted=leaf), issuer.root, company.root)
+    [installed] = [one for one in authorities.authorities(world.db.read()) if one.kind is INTERMEDIATE]
+    assert installed.permitted == permitted
+
+
+async def test_an_intermediate_ends_with_the_first_certificate_above_that_ends(world: World) -> None:
+    await register_agent(world)
+    company, csr = Company(world.now(), days=(-1, 20)), await request_import(world)
+    key = csr.public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    await import_chain(world, company.certify(key, csr.subject, days=(-1, 300)), company.root)
+    [installed] = [one for one in authorities.authorities(world.db.read()) if one.kind is INTERMEDIATE]
+    assert installed.not_after == read_end(company.root)
 
 
 async def test_a_row_of_an_authority_that_was_changed_by_hand_is_noticed(world: World) -> None:

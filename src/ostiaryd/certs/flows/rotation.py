@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ReasonFlags
 from msgspec.structs import replace
 
@@ -34,17 +33,11 @@ from ostiaryd.certs.model.authority import (
     constraints,
     microseconds,
     read_end,
-    read_permitted,
     subject_of,
 )
 from ostiaryd.certs.model.certificate import RevocationReason, holding_id
-from ostiaryd.certs.model.keys import (
-    PrivateKey,
-    PublicKey,
-    encode_public_key,
-    key_type_of,
-    parse_public_key,
-)
+from ostiaryd.certs.model.external_chain import check_chain, public_key_of
+from ostiaryd.certs.model.keys import PrivateKey, encode_public_key, key_type_of
 from ostiaryd.certs.store import authorities as store
 from ostiaryd.certs.store import certificates
 from ostiaryd.ground.config import Config
@@ -61,8 +54,6 @@ MAX_OVERLAP_S = 30 * 86_400
 REVOKED_KEPT_S = 86_400
 """number of seconds for which a revoked intermediate stays stored after its expiry"""
 ENDED_AT_ONCE = 500
-MAX_CHAIN = 5
-"""maximum number of certificates in an imported chain"""
 
 
 def init_authority(act: Act, keys: list[PrivateKey], *, permitted: Sequence[str] = (), config: Config) -> Authority:
@@ -210,23 +201,19 @@ def start_import(act: Act, keys: list[PrivateKey], *, config: Config) -> tuple[A
 def finish_import(act: Act, chain: Sequence[x509.Certificate], keys: list[PrivateKey], *, config: Config) -> Authority:
     """Install the certificate of the pending intermediate, with the certificates above it up to the root.
 
-    1. The first certificate must have the key of the pending intermediate. 2. Each certificate must be signed by the
-    next one, and the root must be self-signed; each must be the certificate of an authority and valid now. 3. The
-    certificates above are stored as authorities without a key, and the intermediate replaces the active one. Raises
-    Invalid, Conflict.
+    1. Clients must accept the chain (`check_chain`), and its first certificate must have the key of the pending
+    intermediate. 2. The certificates above are stored as authorities without a key, and the intermediate replaces the
+    active one. It ends with the first certificate of the chain that ends. Raises Invalid, Conflict.
     """
     pending = pending_import(act.tx)
     note(act, object=pending.authority_id)
-    if not 2 <= len(chain) <= MAX_CHAIN:
-        raise Invalid(f"the chain must have 2 to {MAX_CHAIN} certificates, from the intermediate to the root")
+    permitted = check_chain(chain, now=act.now)
     own = encode_public_key(open_sealed(pending, keys=act.tx.keys).public_key())
-    if encode_public_key(_public_key(chain[0])) != own:
+    if encode_public_key(public_key_of(chain[0])) != own:
         raise Invalid(
             "the first certificate has another key than the pending intermediate",
             hint="let the external root certify the request that `ostiary ca request --write FILE` wrote last",
         )
-    for place, certificate in enumerate(chain):
-        _check_authority(certificate, chain[min(place + 1, len(chain) - 1)], now=act.now)
     for kind in (AuthorityKind.ROOT, AuthorityKind.INTERMEDIATE):
         if (before := active_authority(act.tx, kind)) is not None:
             store.set_state(act.tx, before.authority_id, AuthorityState.RETIRED)
@@ -239,9 +226,9 @@ def finish_import(act: Act, chain: Sequence[x509.Certificate], keys: list[Privat
         state=AuthorityState.ACTIVE,
         parent=parent,
         certificate=leaf.public_bytes(Encoding.DER),
-        permitted=read_permitted(leaf),
+        permitted=permitted,
         not_before=microseconds(leaf.not_valid_before_utc),
-        not_after=read_end(leaf),
+        not_after=min(map(read_end, chain)),
     )
     store.certify(act.tx, installed)
     store.set_state(act.tx, installed.authority_id, AuthorityState.ACTIVE)
@@ -265,7 +252,7 @@ def _insert_external(act: Act, certificate: x509.Certificate, parent: AuthorityI
         state=AuthorityState.ACTIVE,
         parent=parent,
         subject=certificate.subject.rfc4514_string(),
-        key_type=key_type_of(_public_key(certificate)),
+        key_type=key_type_of(public_key_of(certificate)),
         certificate=der,
         sealed=None,
         not_before=microseconds(certificate.not_valid_before_utc),
@@ -276,31 +263,6 @@ def _insert_external(act: Act, certificate: x509.Certificate, parent: AuthorityI
     if external.kind is AuthorityKind.ROOT:
         trust.add_own_anchor(act, external.authority_id, der)
     return external.authority_id
-
-
-def _check_authority(certificate: x509.Certificate, issuer: x509.Certificate, *, now: int) -> None:
-    """Check that a certificate is an authority's, valid now, and signed by `issuer`. Raises Invalid."""
-    name = certificate.subject.rfc4514_string()[:100]
-    try:
-        certificate.verify_directly_issued_by(issuer)
-        is_authority = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
-    except x509.ExtensionNotFound:
-        raise Invalid(f"the certificate `{name}` has no basicConstraints or no keyUsage") from None
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
-        raise Invalid(
-            f"the certificate `{name}` is not signed by the next one",
-            hint="order the certificates from the intermediate to the root",
-        ) from None
-    if not (is_authority and usage.key_cert_sign):
-        raise Invalid(f"the certificate `{name}` is not of an authority")
-    if not microseconds(certificate.not_valid_before_utc) <= now < read_end(certificate):
-        raise Invalid(f"the certificate `{name}` is not valid now")
-    _public_key(certificate)
-
-
-def _public_key(certificate: x509.Certificate) -> PublicKey:
-    return parse_public_key(certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
 
 
 async def keep_authorities(world: World) -> None:

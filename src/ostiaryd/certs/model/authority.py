@@ -247,8 +247,8 @@ def constraints(permitted: Sequence[str]) -> x509.NameConstraints:
 
 
 def read_permitted(certificate: x509.Certificate) -> tuple[str, ...]:
-    """Return the DNS names that the certificate of an authority permits; empty if the certificate has no name
-    constraints. Raises Invalid for other kinds of name constraints.
+    """Return the DNS names that the certificate of an authority permits; empty if it permits every name. Raises Invalid
+    for other kinds of name constraints.
     """
     try:
         limits = certificate.extensions.get_extension_for_class(x509.NameConstraints).value
@@ -260,7 +260,8 @@ def read_permitted(certificate: x509.Certificate) -> tuple[str, ...]:
             "the certificate has name constraints other than permitted DNS names",
             hint="ask the owner of the root for another certificate",
         )
-    return tuple(f"dns:{one.value.removeprefix('.')}" for one in permitted)
+    hosts = [one.value.lower().removeprefix(".") for one in permitted]
+    return () if "" in hosts else tuple(f"dns:{host}" for host in hosts)
 
 
 def is_permitted(permitted: Sequence[str], name: CertificateName) -> bool:
