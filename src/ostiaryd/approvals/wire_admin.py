@@ -1,6 +1,6 @@
 """Approval requests as JSON under /api/v1. Times are in seconds since the epoch.
 
-Persons with a key, and callers that may read everything, see all approval requests. An agent sees the state of its own.
+Persons, and callers that may read everything, see all approval requests. An agent sees the state of its own.
 Only persons can answer.
 """
 

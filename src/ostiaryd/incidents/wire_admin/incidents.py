@@ -281,7 +281,7 @@ async def rotate_secrets(call: Call) -> Reply:
 def _check_may_see(by: Caller) -> None:
     """Check that the caller may read incidents. Raises Forbidden."""
     if not (by.may_read or (by.kind == "person" and APPROVE in by.scopes)):
-        raise Forbidden("only persons with a key and callers with the scope `ostiary:read` may read incidents")
+        raise Forbidden("only persons, and callers with the scope `ostiary:read`, may read incidents")
 
 
 def _brief(reader: Reader, incident: Incident, *, now: int) -> IncidentBody:
