@@ -242,7 +242,12 @@ class _Server(uvicorn.Server):
         self._setup = setup
         app = application.build_app(world)
         config = world.config
-        connections = Connections(of_address=config.anonymous_connections, proxies=config.proxy_networks)
+        self._descriptors = descriptors.raise_limit()
+        connections = Connections(
+            of_address=config.anonymous_connections,
+            in_all=descriptors.most_anonymous(self._descriptors),
+            proxies=config.proxy_networks,
+        )
         self._turns = connections.turns
         self._refusals = set[asyncio.Task[None]]()
         super().__init__(
@@ -261,7 +266,7 @@ class _Server(uvicorn.Server):
         )
         self.server_state = _ServerState(world.now)
         self._world = world
-        self._most_connections = descriptors.most_connections(descriptors.raise_limit())
+        self._most_connections = descriptors.most_connections(self._descriptors)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -292,9 +297,15 @@ class _Server(uvicorn.Server):
                 lambda: trust.list_admitted_digests(db.read()), lambda: trust.list_admitted_certificates(db.read())
             )
             certificates.append(self._open_certificate(admitted))
+        most_unopened = descriptors.most_unopened(self._descriptors, listeners=len(certificates))
         self._acceptors = [
             Acceptor(
-                sock, self._make_protocol, certificate, turns=self._turns, note_refusal=self._note_refused_certificate
+                sock,
+                self._make_protocol,
+                certificate,
+                turns=self._turns,
+                most_unopened=most_unopened,
+                note_refusal=self._note_refused_certificate,
             )
             for sock, certificate in zip(sockets or (), certificates, strict=True)
         ]

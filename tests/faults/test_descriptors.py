@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +16,7 @@ from harness.live_server import ServerFixture
 from harness.patience import eventually
 from harness.server import COMMAND, Server, running
 from ostiary.agent import Agent
+from ostiaryd.ground.http.connections import LINGERING
 from ostiaryd.ground.process import descriptors
 from tests.faults.tally import Tally
 
@@ -52,6 +53,37 @@ def test_an_administrator_revokes_while_strangers_hold_every_connection(
     tally("an administrator's revoke gets in while strangers hold all connections", broken=broken, of=3 * rounds)
 
 
+UNREAD = b"GET /.well-known/oauth-authorization-server HTTP/1.1\r\nHost: a\r\n\r\n" * 400
+UNFINISHED = b"POST /token HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n"
+
+
+@pytest.mark.parametrize("sent", [UNREAD, UNFINISHED], ids=["unread", "unfinished"])
+def test_strangers_use_up_no_descriptors_and_displace_no_connection_of_an_administrator(
+    tmp_path: Path, sent: bytes, tally: Tally
+) -> None:
+    attempts = 3
+    with (
+        running(tmp_path / "data", command=LIMITED) as server,
+        ExitStack() as strangers,
+        ServerFixture(server, tmp_path) as live_server,
+    ):
+        port, broken = int(server.url.rpartition(":")[2]), 0
+        for _ in range(attempts):
+            agent, _ = live_server.agent("files:read")
+            for number in range(2 * LIMIT):
+                # few from each address: the bound in total is what keeps them
+                client = socket.create_connection(
+                    ("127.0.0.1", port), source_address=(f"127.0.0.{2 + number // 16}", 0)
+                )
+                strangers.enter_context(client).setblocking(False)
+                with suppress(BlockingIOError, ConnectionError):
+                    client.send(sent)
+            broken += not eventually(partial(revoked, server, live_server.admin, agent))
+        log = (server.folder / "server.log").read_text()
+    tally("strangers who do not read or do not finish use up no descriptors", broken=broken, of=attempts)
+    assert "no connections are accepted" not in log
+
+
 def test_the_limit_is_raised_to_what_is_allowed() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 512), hard))
@@ -62,12 +94,30 @@ def test_the_limit_is_raised_to_what_is_allowed() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+class Opened:
+    """A connection as the descriptors see it: without a request so far, with a request in progress, or after one."""
+
+    def __init__(self, *, is_proven: bool = False, is_complete: bool | None = None) -> None:
+        self.is_proven = is_proven
+        self.cycle = None if is_complete is None else SimpleNamespace(response_complete=is_complete)
+
+
 @pytest.mark.parametrize(("most", "closed"), [(3, 0), (2, 1), (1, 2), (0, 2)])
 def test_idle_connections_are_closed_and_no_others(most: int, closed: int) -> None:
-    new, old = (
-        SimpleNamespace(cycle=cycle, transport=None) for cycle in (None, SimpleNamespace(response_complete=True))
-    )
-    working = SimpleNamespace(cycle=SimpleNamespace(response_complete=False), transport=None)
+    working, new, old = Opened(is_complete=False), Opened(), Opened(is_complete=True)
     found = descriptors.idle([working, new, old], most=most)
     assert len(found) == closed
     assert working not in found
+
+
+def test_idle_connections_of_strangers_are_closed_before_those_of_authenticated_callers() -> None:
+    proven, first, second = Opened(is_proven=True, is_complete=True), Opened(), Opened(is_complete=True)
+    assert descriptors.idle([proven, first, second], most=1) == [first, second]
+
+
+@pytest.mark.parametrize(("limit", "most"), [(8, 1), (1024, 64), (1 << 20, 1 << 16)])
+def test_each_kind_of_connection_has_its_part_of_the_descriptors(limit: int, most: int) -> None:
+    assert descriptors.most_unopened(limit, listeners=1) == most
+    assert descriptors.most_unopened(limit, listeners=2) == max(1, most // 2)
+    lingering = descriptors.most_anonymous(limit) // LINGERING
+    assert descriptors.most_anonymous(limit) + lingering + most <= descriptors.most_connections(limit)

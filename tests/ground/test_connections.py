@@ -15,7 +15,7 @@ from starlette.routing import Route
 from harness.patience import PATIENCE_S, eventually_async
 from ostiary.protocol.errors import Unauthenticated
 from ostiaryd.ground.http import protocol
-from ostiaryd.ground.http.connections import TIMES_IN_ALL, Connections
+from ostiaryd.ground.http.connections import LINGERING, TIMES_IN_ALL, Connections
 from ostiaryd.ground.http.edge import Call, Endpoint, Reply, render_admin, reply
 from ostiaryd.ground.http.protocol import Protocol
 from ostiaryd.ground.world import World
@@ -33,9 +33,13 @@ class Counted:
     ) -> None:
         self.answered, self.is_fresh = answered, is_fresh
         self.is_idle, self.is_answering, self.is_away = is_idle, is_answering, False
+        self.has_ended = False
 
     def turn_away(self) -> None:
         self.is_away = True
+
+    def end(self) -> None:
+        self.has_ended = True
 
 
 def added(connections: Connections, address: str, *all: Counted) -> list[bool]:
@@ -49,6 +53,24 @@ def test_the_oldest_idle_connection_of_an_address_makes_room() -> None:
     busy, *others = Counted(is_idle=False), Counted(), Counted(), Counted()
     assert added(connections, "a", busy, *others) == [False, True, False, False]
     assert len(connections) == LIMIT
+
+
+@pytest.mark.parametrize(("in_all", "most"), [(None, LIMIT * TIMES_IN_ALL), (5, 5), (10_000, LIMIT * TIMES_IN_ALL)])
+def test_few_descriptors_lower_the_number_in_total(in_all: int | None, most: int) -> None:
+    connections = Connections(of_address=LIMIT, in_all=in_all)
+    away = sum(any(added(connections, f"address {number}", Counted())) for number in range(most + 3))
+    assert len(connections) == most
+    assert away == 0, "the new connection stays, an older one makes room"
+
+
+def test_too_many_refused_connections_that_linger_end_the_oldest() -> None:
+    connections = Connections(of_address=LIMIT, in_all=3 * LINGERING)
+    gone, *refused = [Counted() for _ in range(5)]
+    connections.linger(gone)
+    connections.remove(gone)  # its client has closed it
+    for one in refused:
+        connections.linger(one)
+    assert [one.has_ended for one in (gone, *refused)] == [False, True, False, False, False]
 
 
 def test_where_none_is_idle_the_oldest_that_still_sends_makes_room_and_else_the_new_one() -> None:

@@ -83,14 +83,16 @@ class Acceptor:
         certificate: Certificate | None = None,
         *,
         turns: ParsingTurns | None = None,
+        most_unopened: int = MAX_TAKEN,
         note_refusal: Callable[[str, str], None] | None = None,
     ) -> None:
         """Start to listen, with TLS if `certificate` is given. Call it on the event loop.
 
-        If the TLS handshake refuses a client certificate, `note_refusal` is called with the address of the client and
-        the reason.
+        At most `most_unopened` connections are accepted but not open, and as many are in a TLS handshake. If the
+        handshake refuses a client certificate, `note_refusal` is called with the address of the client and the reason.
         """
         self._note_refusal = note_refusal
+        self._max_taken, self._max_handshakes = min(MAX_TAKEN, most_unopened), min(HANDSHAKES, most_unopened)
         self._sock, self._make, self._certificate = sock, make, certificate
         self._turns = turns or ParsingTurns()
         self._taken = FairQueue[_Accepted]()
@@ -138,7 +140,7 @@ class Acceptor:
                 self._resuming = self._loop.call_later(PAUSE_S, self._resume)
                 break
             self._taken.push(share_of(address), _Accepted(connection, address, now))
-            if self._taken.count > MAX_TAKEN and (oldest := self._taken.pop_of_largest()) is not None:
+            if self._taken.count > self._max_taken and (oldest := self._taken.pop_of_largest()) is not None:
                 self._refuse(oldest.connection)
         self._open_some()
 
@@ -188,7 +190,7 @@ class Acceptor:
         """
         if len(self._of_address.get(address, ())) >= OF_ADDRESS:
             self._end_oldest_of(address)
-        elif len(self._opening) >= HANDSHAKES:
+        elif len(self._opening) >= self._max_handshakes:
             self._end_oldest_of(max(self._of_address, key=lambda one: len(self._of_address[one])))
 
     def _end_oldest_of(self, address: str) -> None:

@@ -22,6 +22,8 @@ from ostiaryd.ground.http.turns import ParsingTurns
 OF_ADDRESS = 256
 TIMES_IN_ALL = 16
 """Factor between the maximum number of unauthenticated connections of one address and the maximum in total."""
+LINGERING = 4
+"""Part of the maximum in total that may linger: refused connections that their clients have not closed yet."""
 MAX_HELD = 64 << 20
 """Maximum total size of the heads and bodies of unauthenticated requests, over all connections, in bytes."""
 FRESH_S = 0.25
@@ -54,6 +56,9 @@ class AnonymousConnection(Protocol):
 
     def turn_away(self) -> None:
         """Close the connection. If a part of a request has arrived, send the response 503 first."""
+
+    def end(self) -> None:
+        """Close the connection without waiting for the client."""
 
 
 class Rank(IntEnum):
@@ -125,10 +130,17 @@ class _AddressConnections:
 class Connections:
     """The unauthenticated connections of one server, and the turns in which all its connections are parsed."""
 
-    def __init__(self, *, of_address: int = OF_ADDRESS, proxies: Sequence[Network] = ()) -> None:
-        self._of_address, self._in_all, self._proxies = of_address, TIMES_IN_ALL * of_address, proxies
+    def __init__(
+        self, *, of_address: int = OF_ADDRESS, in_all: int | None = None, proxies: Sequence[Network] = ()
+    ) -> None:
+        """The maximum in total is `TIMES_IN_ALL` times `of_address`, or `in_all` if that is less."""
+        most = TIMES_IN_ALL * of_address
+        self._of_address, self._proxies = of_address, proxies
+        self._in_all = most if in_all is None else min(in_all, most)
         self._by_address: dict[str, _AddressConnections] = {}
         self._places: dict[AnonymousConnection, tuple[str, Rank]] = {}
+        self._lingering: dict[AnonymousConnection, None] = {}
+        """Refused connections whose clients have not closed them yet, the oldest first."""
         self.turns = ParsingTurns()
         self.held = 0
         """Number of bytes that unauthenticated requests hold at present."""
@@ -169,12 +181,21 @@ class Connections:
 
     def remove(self, connection: AnonymousConnection) -> None:
         """Stop counting a connection: its caller has authenticated, or the connection is closed."""
+        self._lingering.pop(connection, None)
         if (place := self._places.pop(connection, None)) is not None:
             address, rank = place
             of_address = self._by_address[address]
             of_address.remove(connection, rank)
             if not of_address.count:
                 del self._by_address[address]
+
+    def linger(self, connection: AnonymousConnection) -> None:
+        """Note a refused connection, until its client closes it. If too many linger, end the oldest one."""
+        self._lingering[connection] = None
+        if len(self._lingering) > self._in_all // LINGERING:
+            oldest = next(iter(self._lingering))
+            del self._lingering[oldest]
+            oldest.end()
 
     def forwarded_address(self, address: str, headers: Sequence[tuple[bytes, bytes]]) -> str:
         """Return the client address of a request that a proxy at `address` has forwarded."""

@@ -214,6 +214,11 @@ class Protocol(HttpToolsProtocol):
         return not self._is_in_message and not self.is_answering
 
     @property
+    def is_proven(self) -> bool:
+        """Return whether a caller has authenticated on this connection."""
+        return self._is_proven
+
+    @property
     def is_answering(self) -> bool:
         """Return whether bytes of the connection wait to be parsed or answered."""
         if self.flow.has_unparsed:
@@ -235,6 +240,10 @@ class Protocol(HttpToolsProtocol):
             self.transport.close()
         else:
             self._refuse(503, "too_many_connections", "too many connections of unauthenticated callers")
+
+    def end(self) -> None:
+        """Close the connection without waiting for the client."""
+        self.transport.abort()
 
     def close_if_slow(self, now: float) -> None:
         """Close the connection if its request has not arrived in time, or its response was not read in time. `now` is
@@ -672,3 +681,5 @@ class Protocol(HttpToolsProtocol):
             self.transport.write_eof()
         else:
             self.transport.close()
+        if not self._is_proven:
+            self._connections.linger(self)

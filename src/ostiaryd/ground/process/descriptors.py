@@ -1,7 +1,8 @@
-"""File descriptors of the process: the limit is raised at start, and a part is reserved for new connections and files.
+"""File descriptors of the process: the limit is raised at start, and each kind of connection gets a part of it.
 
-If more connections are open than the other part permits, idle connections are closed, so that a new connection, for
-example of an administrator who revokes something, always gets a descriptor.
+Connections of unauthenticated callers get three eighths, and connections that are accepted but not open a sixteenth. If
+more than three quarters are open, idle connections are closed. So a new connection, for example of an administrator who
+revokes something, always gets a descriptor, and strangers cannot displace the connections of authenticated callers.
 """
 
 from __future__ import annotations
@@ -15,9 +16,14 @@ MOST = 1 << 20
 
 
 class UvicornConnection(Protocol):
-    """The attributes of uvicorn's connection that this module reads. `cycle` is its present or latest request."""
+    """The attributes of a connection that this module reads. `cycle` is its present or latest request."""
 
     cycle: Any
+
+    @property
+    def is_proven(self) -> bool:
+        """Return whether a caller has authenticated on the connection."""
+        ...
 
 
 C = TypeVar("C", bound=UvicornConnection)
@@ -36,14 +42,29 @@ def most_connections(limit: int) -> int:
     return limit * 3 // 4
 
 
+def most_anonymous(limit: int) -> int:
+    """Return the maximum number of open connections of unauthenticated callers: three eighths of the limit of
+    open files.
+    """
+    return limit * 3 // 8
+
+
+def most_unopened(limit: int, *, listeners: int) -> int:
+    """Return the maximum number of connections of one listener that are accepted but not open: a sixteenth of the
+    limit of open files for all listeners.
+    """
+    return max(1, limit // 16 // listeners)
+
+
 def idle(connections: Iterable[C], *, most: int) -> list[C]:
     """Return the idle connections that must be closed so that at most `most` stay open; all idle ones if they are too
     few.
 
-    First come connections after a completed request, then connections that have waited longest for their first request.
+    First come connections of unauthenticated callers. Among them, and among the others, first come connections after a
+    completed request, then connections that have waited longest for their first request.
     """
     opened = list(connections)
     if (over := len(opened) - most) <= 0:
         return []
     idle_ones = [one for one in opened if one.cycle is None or getattr(one.cycle, "response_complete", False)]
-    return sorted(idle_ones, key=lambda one: getattr(one, "_waits_since", None) or 0.0)[:over]
+    return sorted(idle_ones, key=lambda one: (one.is_proven, getattr(one, "_waits_since", None) or 0.0))[:over]
