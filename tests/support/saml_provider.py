@@ -77,17 +77,21 @@ def unsigned(*, at: int, acs: str, audience: str, request: str, **changed: Any) 
         "method": "urn:oasis:names:tc:SAML:2.0:cm:bearer",
         "context": "urn:idp:password",
         "session_ends": at + 3600,
+        "qualifier": "",
+        "version": "2.0",
     }
     v = good | changed
     groups = "".join(f"<saml:AttributeValue>{group}</saml:AttributeValue>" for group in v["groups"])
     audiences = v["audience"] and (
         f"<saml:AudienceRestriction><saml:Audience>{v['audience']}</saml:Audience></saml:AudienceRestriction>"
     )
+    qualifier = v["qualifier"] and f' NameQualifier="{v["qualifier"]}"'
     text = f"""<samlp:Response {XMLNS} ID="_response" Version="2.0" IssueInstant="{instant(at)}"
  Destination="{v["destination"]}" InResponseTo="{v["response_to"]}"><saml:Issuer>{v["issuer"]}</saml:Issuer>
 <samlp:Status><samlp:StatusCode Value="{v["status"]}"/></samlp:Status>
-<saml:Assertion ID="{v["id"]}" Version="2.0" IssueInstant="{instant(at)}"><saml:Issuer>{v["issuer"]}</saml:Issuer>
-<saml:Subject><saml:NameID Format="{v["format"]}">{v["sub"]}</saml:NameID>
+<saml:Assertion ID="{v["id"]}" Version="{v["version"]}" IssueInstant="{instant(at)}"
+><saml:Issuer>{v["issuer"]}</saml:Issuer>
+<saml:Subject><saml:NameID Format="{v["format"]}"{qualifier}>{v["sub"]}</saml:NameID>
 <saml:SubjectConfirmation Method="{v["method"]}"><saml:SubjectConfirmationData InResponseTo="{v["in_response_to"]}"
  Recipient="{v["recipient"]}" NotOnOrAfter="{instant(v["confirmed_until"])}"/></saml:SubjectConfirmation></saml:Subject>
 <saml:Conditions NotBefore="{instant(v["not_before"])}" NotOnOrAfter="{instant(v["ends"])}">{audiences}{v["condition"]}

@@ -171,6 +171,10 @@ async def test_a_response_serves_once_in_the_browser_that_asked(world: World, ap
         {"format": "urn:oasis:names:tc:SAML:2.0:nameid-format:transient"},
         {"sub": ""},
         {"sub": "x" * 256},
+        {"sub": "u-1 "},
+        {"sub": "\nu-1"},
+        {"qualifier": "https://other.example"},
+        {"version": "1.1"},
         {"status": "urn:oasis:names:tc:SAML:2.0:status:Responder"},
         {"condition": '<saml:Condition xmlns:x="urn:x"/>'},
     ],
@@ -222,6 +226,14 @@ def test_a_signed_response_and_a_signed_assertion_are_read() -> None:
         assert read(document).assertion.name_id == "u-1"
     strong = signed_assertion(unsigned(**GOOD), method=SignatureMethod.RSA_SHA512)
     assert read(strong).assertion.name_id == "u-1"
+
+
+async def test_names_that_differ_in_whitespace_alone_are_two_persons(world: World, app: ASGIApp) -> None:
+    provider, first, second = await add(world), Browser(app), Browser(app)
+    assert (await log_in(world, first, provider, id="_a1", qualifier=IDP)).status == 303
+    assert (await log_in(world, second, provider, id="_a2", sub="u-1\u00a0")).status == 303
+    sessions = [find_session(world.db.read(), one.cookies[SESSION_COOKIE], world.now()) for one in (first, second)]
+    assert len({session.person for session in sessions if session is not None}) == 2
 
 
 def wrap(place: Callable[[etree._Element, etree._Element], None]) -> etree._Element:

@@ -36,6 +36,7 @@ from ostiaryd.trust.model.saml_login import (
 
 MAX_VALUES = 2000
 MAX_ELEMENTS = 20_000
+XML_WHITESPACE = " \t\r\n"
 SAML = "{urn:oasis:names:tc:SAML:2.0:assertion}"
 SAMLP = "{urn:oasis:names:tc:SAML:2.0:protocol}"
 MD = "{urn:oasis:names:tc:SAML:2.0:metadata}"
@@ -172,6 +173,10 @@ def _assertion(element: etree._Element) -> SamlAssertion:
     subject, conditions = _one(element, "Subject"), _one(element, "Conditions")
     statement = _one(element, "AuthnStatement")
     name = _one(subject, "NameID")
+    if element.get("Version") != "2.0":
+        raise Invalid("the version of the assertion is not 2.0")
+    if (name.text or "") != _text(name):  # `alice` and `alice ` can be two persons
+        raise Invalid("`NameID` begins or ends with whitespace")
     understood = {f"{SAML}{one}" for one in ("AudienceRestriction", "OneTimeUse", "ProxyRestriction")}
     if any(child.tag not in understood for child in conditions):
         raise Invalid("the assertion has a condition that this server does not support")
@@ -180,6 +185,7 @@ def _assertion(element: etree._Element) -> SamlAssertion:
         issuer=_text(_one(element, "Issuer")),
         name_id=_text(name),
         name_format=name.get("Format", ""),
+        name_qualifier=name.get("NameQualifier", ""),
         confirmations=tuple(map(_confirmation, subject.findall(f"{SAML}SubjectConfirmation"))),
         not_before=_time(conditions.get("NotBefore")),
         ends_at=_time(conditions.get("NotOnOrAfter")),
@@ -224,12 +230,14 @@ def _one(parent: etree._Element, name: str) -> etree._Element:
 
 
 def _text(element: etree._Element | None) -> str:
-    """Return the text of an element; empty for None. Raises Invalid if the element has child elements."""
+    """Return the text of an element without the whitespace of XML around it; empty for None. Raises Invalid if the
+    element has child elements.
+    """
     if element is None:
         return ""
     if len(element):
         raise Invalid(f"`{etree.QName(element).localname}` has child elements instead of text")
-    return (element.text or "").strip()
+    return (element.text or "").strip(XML_WHITESPACE)
 
 
 def _time(text: str | None) -> int | None:

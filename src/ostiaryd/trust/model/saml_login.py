@@ -47,7 +47,8 @@ class SubjectConfirmation(msgspec.Struct, frozen=True):
 
 
 class SamlAssertion(msgspec.Struct, frozen=True):
-    """A signed assertion; times are in microseconds. `attributes` are values by attribute name. `audiences` is empty if
+    """A signed assertion; times are in microseconds. `name_qualifier` names the provider that assigned `name_id`; empty
+    for the issuer. `attributes` are values by attribute name. `audiences` is empty if
     the assertion does not restrict its audience.
     """
 
@@ -55,6 +56,7 @@ class SamlAssertion(msgspec.Struct, frozen=True):
     issuer: str
     name_id: str
     name_format: str
+    name_qualifier: str
     confirmations: tuple[SubjectConfirmation, ...]
     not_before: int | None
     ends_at: int | None
@@ -183,6 +185,8 @@ def check_response(
         raise _refused("`AuthnInstant` of the assertion is in the future")
     if assertion.name_format == TRANSIENT or not 0 < len(assertion.name_id) <= MAX_WORD:
         raise _refused("the assertion has no persistent `NameID`")
+    if assertion.name_qualifier not in ("", provider.issuer):  # SAML Core section 8.3.7
+        raise _refused("`NameID` of the assertion was assigned by another identity provider (`NameQualifier`)")
     digest = sha256(f"{provider.issuer}|{assertion.id}".encode()).digest()[:DIGEST_BYTES]
     return _identify(assertion, provider), Spend(digest, attempt.began_at + ATTEMPT_LIFETIME + LEEWAY, attempt.began_at)
 
