@@ -25,6 +25,7 @@ ALLOWED = {
         ["uri:spiffe://td/agent/bot2", "uri:spiffe://td/agent"],
     ),
     "uri:spiffe://td/*": (["uri:spiffe://td/a/b"], ["uri:spiffe://td2/a", "uri:https://td/a"]),
+    "uri:https://*": (["uri:https://a.example", "uri:https://b/%41"], ["uri:http://a.example"]),
     "email:*@a.example": (["email:b@a.example"], ["email:b@c.a.example", "email:b@ba.example"]),
     "email:b@a.example": (["email:b@a.example"], ["email:c@a.example"]),
 }
@@ -39,7 +40,20 @@ def test_a_pattern_allows_its_names_and_no_others(pattern: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "pattern", ["", "*", "dns:", "dns:a b", "ip:10.0.0.1/8", "ip:x", "email:*", "other:*", "uri:*x"]
+    "pattern",
+    [
+        "",
+        "*",
+        "dns:",
+        "dns:a b",
+        "ip:10.0.0.1/8",
+        "ip:x",
+        "email:*",
+        "other:*",
+        "uri:*x",
+        "uri:x:%*",
+        "uri:spiffe://td",
+    ],
 )
 def test_other_patterns_are_refused_or_stand_for_a_whole_kind(pattern: str) -> None:
     if pattern == "email:*":
@@ -99,4 +113,19 @@ def test_names_are_bounded_and_wildcards_need_a_word_of_the_profile() -> None:
         ([parse_name("dns:*.a.example")], "does not allow wildcard names"),
     ):
         with pytest.raises(Refused, match=message):
+            choose(*wrong)
+
+
+def test_a_certificate_with_a_spiffe_id_has_no_other_uri() -> None:
+    profile = parse_profiles({"profile": {"web": {"names": ["dns:*", "uri:*"]}}})["web"]
+
+    def choose(*chosen: str) -> list[str]:
+        names = choose_names(profile, [parse_name(name) for name in chosen], holder="bot", trust_domain="td")
+        return [str(name) for name in names]
+
+    spiffe_id, url, other = "uri:spiffe://td/agent/bot", "uri:https://a.example", "uri:https://b.example"
+    for good in ([spiffe_id], [spiffe_id, "dns:a.example"], [spiffe_id, spiffe_id], [url, other]):
+        assert choose(*good) == list(dict.fromkeys(good))
+    for wrong in ([spiffe_id, url], [url, spiffe_id], [spiffe_id, "uri:spiffe://td/agent/other"]):
+        with pytest.raises(Refused, match="has no other URI"):
             choose(*wrong)

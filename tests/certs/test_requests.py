@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from harness.registry_fixtures import ADMIN, newest_entry, register_agent
 from ostiary.protocol.errors import Malformed, Refused
-from ostiaryd.certs.model import BadKey, BadRequest, parse_csr, read_csr
+from ostiaryd.certs.model import BadKey, BadRequest, parse_csr, parse_name, read_csr
 from ostiaryd.certs.model.authority import hash_for
 from ostiaryd.certs.model.keys import KEY_TYPES, check_key, generate_key, parse_private_key, parse_public_key
 from ostiaryd.certs.model.requests import MAX_CSR_BYTES
@@ -52,6 +52,17 @@ def test_names_of_every_kind_are_read_in_one_spelling() -> None:
         "uri:spiffe://td/agent/bot",
         "email:Bob@example.org",
     ]
+
+
+def test_names_at_their_limits_are_read() -> None:
+    names = ["uri:a:%4F", "uri:https://a/", "uri:spiffe://td/a", f"email:{'a' * 64}@a.example", "email:a.b@a.example"]
+    assert [str(name) for name in parse_csr(make_csr(KEY, names)).names] == names
+
+
+@pytest.mark.parametrize("name", ["dns:\u212a.example", "email:a@\u212a.example"])
+def test_a_letter_outside_of_ascii_is_no_other_spelling_of_one_in_ascii(name: str) -> None:
+    with pytest.raises(Refused, match="not a DNS name"):
+        parse_name(name)
 
 
 @pytest.mark.parametrize("host", ["xn--bcher-kva.example", "*.xn--80ak6aa92e.example", "ab--cd.example"])
@@ -165,6 +176,15 @@ WRONG: dict[str, tuple[Callable[[], bytes], str]] = {
     "an A-label that is no Punycode": (with_name(x509.DNSName("xn--99999999999.example")), "not a DNS name"),
     "an address as a host": (with_name(x509.DNSName("10.0.0.1")), "not a DNS name"),
     "a network": (with_name(x509.UniformResourceIdentifier("no uri")), "not an absolute URI"),
+    "a URI with a wrong escape": (with_name(x509.UniformResourceIdentifier("a:%4g")), "not an absolute URI"),
+    "a URI without its host": (with_name(x509.UniformResourceIdentifier("https:///a")), "not an absolute URI"),
+    "a SPIFFE ID that goes up": (with_name(x509.UniformResourceIdentifier("spiffe://td/a/../b")), "is malformed"),
+    "a SPIFFE ID with an escape": (with_name(x509.UniformResourceIdentifier("spiffe://td/a%2fb")), "is malformed"),
+    "a SPIFFE ID with a port": (with_name(x509.UniformResourceIdentifier("spiffe://td:80/a")), "trust domain"),
+    "the SPIFFE ID of a trust domain": (with_name(x509.UniformResourceIdentifier("spiffe://td")), "has no path"),
+    "a mailbox with two dots": (with_name(x509.RFC822Name("a..b@a.example")), "not a mail address"),
+    "a mailbox of 65 characters": (with_name(x509.RFC822Name(f"{'a' * 65}@a.example")), "not a mail address"),
+    "the Kelvin sign": (lambda: make_csr(KEY, common_name="\u212a.example"), "not a DNS name"),
     "a subject that is no UTF-8": (lambda: with_subject(0x0C, b"\xff\xfe.example.."), "subject"),
     "a subject of bits": (lambda: with_subject(0x03, b"\0host.exampl"), "subject"),
     "a subject that is a number": (lambda: with_subject(0x02, b"\1" * 12), "subject"),

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ostiary.protocol.errors import Malformed
 
+MAX_FIELD = (1 << 29) - 1
 Value = int | memoryview
 """A number, or the bytes of a string or message. A floating-point number is the integer with the same bits."""
 
@@ -31,6 +32,8 @@ def parse_fields(message: bytes | memoryview) -> Iterator[tuple[int, Value]]:
                 raise Malformed(f"the message has a field of the unknown wire type {tag & 7}")
         if at > end:
             raise Malformed("the message ends within a field")
+        if not 0 < tag >> 3 <= MAX_FIELD:
+            raise Malformed(f"the message has a field with a number that is not from 1 to {MAX_FIELD}")
         yield tag >> 3, value
 
 

@@ -18,12 +18,16 @@ from typing import NamedTuple
 from cryptography import x509
 
 from ostiary.protocol.errors import Invalid
+from ostiaryd.certs.model.spiffe_id import SPIFFE, parse_spiffe_id
 
 MAX_NAMES = 100
 MAX_URI = 2048
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
-_URI = re.compile(r"[a-z][a-z0-9+.-]*:[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+")
-_LOCAL = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}")
+_URI = re.compile(r"[a-z][a-z0-9+.-]*:(?!//(?:[/?#]|\Z))(?:[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=]|%[0-9A-Fa-f]{2})+")
+"""An absolute URI (RFC 3986 section 4.3) with a fragment, if any. After `//`, there is a host."""
+_WORD = "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+_LOCAL = re.compile(rf"(?=.{{1,64}}\Z){_WORD}(?:\.{_WORD})*")
+"""The local part of a mail address without quotes (RFC 5321 section 4.1.2, Dot-string)."""
 
 
 class NameKind(StrEnum):
@@ -54,6 +58,11 @@ class CertificateName(NamedTuple):
         """
         return self.kind is NameKind.DNS and self.value.startswith("*.")
 
+    @property
+    def is_spiffe_id(self) -> bool:
+        """Return whether the name is a SPIFFE ID."""
+        return self.kind is NameKind.URI and self.value.startswith(SPIFFE)
+
     def encode(self) -> x509.GeneralName:
         """Return the name as an X.509 GeneralName."""
         match self.kind:
@@ -81,7 +90,7 @@ def make_name(kind: NameKind, value: str) -> CertificateName:
     """Return the name of a kind and a value, in its normal form. Raises Invalid."""
     match kind:
         case NameKind.DNS:
-            return CertificateName(kind, _check_host(value.lower(), wildcard=True))
+            return CertificateName(kind, _normalise_host(value, wildcard=True))
         case NameKind.IP:
             try:
                 name = CertificateName(kind, str(ip_address(value)))
@@ -91,17 +100,32 @@ def make_name(kind: NameKind, value: str) -> CertificateName:
                 raise Invalid(f"the address {value[:64]!a} has a zone (`%`)", hint="leave the zone out")
             return name
         case NameKind.URI:
-            if len(value) > MAX_URI or not _URI.fullmatch(value):
-                raise Invalid(f"{value[:100]!a} is not an absolute URI of at most {MAX_URI} characters")
+            _check_uri(value)
+            if value.startswith(SPIFFE) and not parse_spiffe_id(value).path:
+                raise Invalid(f"the SPIFFE ID {value[:100]!a} has no path", hint="write spiffe://DOMAIN/PATH")
             return CertificateName(kind, value)
         case NameKind.EMAIL:
             local, at, host = value.rpartition("@")
             if not at or not _LOCAL.fullmatch(local):
                 raise Invalid(f"{value[:100]!a} is not a mail address")
-            return CertificateName(kind, f"{local}@{_check_host(host.lower(), wildcard=False)}")
+            return CertificateName(kind, f"{local}@{_normalise_host(host, wildcard=False)}")
 
 
-def _check_host(host: str, *, wildcard: bool) -> str:
+def _check_uri(text: str) -> None:
+    if len(text) > MAX_URI or not _URI.fullmatch(text):
+        raise Invalid(f"{text[:100]!a} is not an absolute URI of at most {MAX_URI} characters")
+
+
+def lower_ascii(text: str) -> str:
+    """Return an ASCII text in lower case, and any other text unchanged: the lower case of the Kelvin sign is an ASCII
+    letter.
+    """
+    return text.lower() if text.isascii() else text
+
+
+def _normalise_host(text: str, *, wildcard: bool) -> str:
+    """Return a host in lower case. Raises Invalid."""
+    host = lower_ascii(text)
     bare = host.removeprefix("*.") if wildcard else host
     labels = bare.split(".")
     if len(host) > 253 or not all(map(_is_label, labels)) or labels[-1].isdigit():
@@ -172,7 +196,10 @@ def check_pattern(pattern: str) -> str:
     if kind == NameKind.EMAIL and value.startswith("*@"):
         parse_name(f"email:any{value[1:]}")
         return pattern
-    parse_name(pattern.removesuffix("*") if kind == NameKind.URI else pattern)
+    if kind == NameKind.URI and value.endswith("*"):
+        _check_uri(f"{value[:-1]}x")
+    else:
+        parse_name(pattern)
     return pattern
 
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from ostiary.protocol.decoding import convert
 from ostiary.protocol.errors import Forbidden, Invalid, NotFound
 from ostiaryd.certs.model.keys import KEY_TYPES
-from ostiaryd.certs.model.names import CertificateName, check_pattern, is_allowed, parse_name
+from ostiaryd.certs.model.names import CertificateName, NameKind, check_pattern, is_allowed, parse_name
 
 Usage = Literal["client", "server", "email", "code"]
 HolderKind = Literal["agent", "person", "server"]
@@ -152,7 +152,13 @@ def choose_names(
             )
         if name.is_wildcard and not profile.wildcards:
             raise ForeignName(f"the profile `{profile.name}` does not allow wildcard names")
-    return tuple(dict.fromkeys(requested))
+    names = tuple(dict.fromkeys(requested))
+    if any(name.is_spiffe_id for name in names) and sum(name.kind is NameKind.URI for name in names) > 1:
+        raise Invalid(
+            "a certificate with a SPIFFE ID has no other URI (X509-SVID section 2)",
+            hint="request one certificate for each URI",
+        )
+    return names
 
 
 def choose_lifetime(profile: Profile, requested_s: int | None) -> int:

@@ -14,7 +14,7 @@ from cryptography.x509.oid import ExtensionOID, NameOID
 
 from ostiary.protocol.errors import Invalid, Malformed
 from ostiaryd.certs.model.keys import BadKey, check_public_key, encode_public_key
-from ostiaryd.certs.model.names import CertificateName, NameKind, check_count, make_name, read_names
+from ostiaryd.certs.model.names import CertificateName, NameKind, check_count, lower_ascii, make_name, read_names
 
 T = TypeVar("T")
 MAX_CSR_BYTES = 16 << 10
@@ -113,7 +113,7 @@ def _names(subject: x509.Name, extensions: x509.Extensions) -> tuple[Certificate
         if isinstance(extension.value, x509.SubjectAlternativeName):
             names = _read("the names of the request cannot be read", partial(read_names, extension.value))
     for attribute in subject.get_attributes_for_oid(NameOID.COMMON_NAME):
-        text = str(attribute.value).lower()
+        text = lower_ascii(str(attribute.value))
         if "." in text and " " not in text and all(name.value != text for name in names):
             last = text.rpartition(".")[2]
             names = (*names, make_name(NameKind.IP if last.isdigit() else NameKind.DNS, text))

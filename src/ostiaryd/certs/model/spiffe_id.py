@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from ostiary.protocol.errors import Invalid
 
+SPIFFE = "spiffe://"
 MAX_SPIFFE_ID = 2048
 _TRUST_DOMAIN = re.compile(r"[a-z0-9._-]{1,255}")
 _SEGMENT = re.compile(r"[A-Za-z0-9._-]+")
@@ -38,8 +39,8 @@ def check_trust_domain(name: str) -> str:
 
 def parse_spiffe_id(text: str) -> SpiffeId:
     """Return a SPIFFE ID from its text. Raises Invalid."""
-    name, slash, path = text.removeprefix("spiffe://").partition("/")
-    if not text.startswith("spiffe://") or len(text) > MAX_SPIFFE_ID:
+    name, slash, path = text.removeprefix(SPIFFE).partition("/")
+    if not text.startswith(SPIFFE) or len(text) > MAX_SPIFFE_ID:
         raise Invalid(f"{text[:64]!a} is not a SPIFFE ID of at most {MAX_SPIFFE_ID} bytes", hint="spiffe://DOMAIN/PATH")
     segments = path.split("/") if slash else []
     if any(not _SEGMENT.fullmatch(segment) or segment in (".", "..") for segment in segments):
