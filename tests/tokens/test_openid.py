@@ -235,7 +235,26 @@ async def test_a_stranger_leads_nobody_anywhere_by_the_logout_page(world: World,
         assert browser.left_to == ""
     await flow.answer()
     await stranger.get(f"/logout?{query}")
-    assert stranger.left_to == "https://evil.example/", "a client that a person agreed to"
+    assert stranger.left_to == "", "another person agreed to the client: the browser does not go there by itself"
+    assert ("evil.example" in stranger.text, 'href="https://evil.example/"' in stranger.text) == (True, True)
+    await flow.browser.get(f"/logout?{query}")
+    await flow.browser.submit("/logout/confirm")
+    assert flow.browser.left_to == "https://evil.example/", "this person agreed to the client"
+
+
+async def test_a_client_of_another_person_leads_nobody_anywhere_after_the_logout(world: World, app: ASGIApp) -> None:
+    flow = await public_flow(world, app)
+    await make_document(world, post_logout_redirect_uris=("https://evil.example/",))
+    await flow.answer()
+    await act(world, "test.person", lambda act: registry.create_person(act, name="bea"))
+    other = Browser(app)
+    await sign_in(world, other, registry.find_person(world.db.read(), "bea").person_id)
+    await other.get(
+        f"/logout?{urlencode({'client_id': DOCUMENT, 'post_logout_redirect_uri': 'https://evil.example/'})}"
+    )
+    await other.submit("/logout/confirm")
+    assert (other.left_to, other.cookies) == ("", {})
+    assert "The application leads to <strong>evil.example</strong>." in other.text
 
 
 async def test_a_form_of_another_site_logs_out_and_authorizes_although_the_browser_keeps_the_cookie_back(

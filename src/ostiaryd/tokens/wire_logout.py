@@ -5,7 +5,9 @@ another site sends the form, browsers leave out the session cookie (`SameSite=La
 The server therefore redirects such a POST to GET.
 
 Anyone can register a client with a `post_logout_redirect_uri`. A request with that URI is therefore refused without a
-valid hint or a person who has consented to the client (no open redirect).
+valid hint or a person who has consented to the client. The browser continues to the URI by itself only with a valid
+hint, for an agent, or if the person of the session has consented to the client (section 3). Otherwise the person sees a
+link with the host (no open redirect).
 """
 
 from __future__ import annotations
@@ -22,22 +24,25 @@ from ostiaryd.ground.http.html import HTML_BODY, HTML_FORM, PAGES, continue_page
 from ostiaryd.ground.http.routes import Query, Route
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
+from ostiaryd.tokens.flows.authorization import has_consented
 from ostiaryd.tokens.model import InvalidRequest, read_form
 from ostiaryd.tokens.model.id_tokens import read_id_token_hint
+from ostiaryd.tokens.model.wording import word_target
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.flows import sessions
 from ostiaryd.trust.flows.sessions import ForgedForm
 from ostiaryd.trust.model import InvalidClient
+from ostiaryd.trust.model.clients import ClientKind, OAuthClient
 from ostiaryd.trust.model.sessions import Session
 
 
 class LogoutRequest(NamedTuple):
-    """A logout request. `url` is the URI to which the person returns (empty for none), `client`, `session` and `person`
-    come from `id_token_hint`, and `fields` are the parameters that the confirmation form repeats.
+    """A logout request. `url` is the URI to which the person returns (empty for none), `session` and `person` come from
+    `id_token_hint`, and `fields` are the parameters that the confirmation form repeats.
     """
 
     url: str = ""
-    client: str = ""
+    client: OAuthClient | None = None
     session: str = ""
     person: str = ""
     fields: Mapping[str, str] = MappingProxyType({})
@@ -54,14 +59,14 @@ async def log_out(call: Call) -> Reply:
     if session is None:
         if not call.is_read and sessions.session_cookie(call) is None:
             return see_other(call, f"/logout?{urlencode(form)}")
-        return _done(call, request)
+        return _done(call, request, None)
     if request.session == session.id and request.person == session.person:
         return await _end(call, session, request)
     return page(
         call,
         "tokens/logout.html",
         fields={"form_token": sessions.form_token(call, session), **request.fields},
-        client=request.client,
+        client="" if request.client is None else request.client.name,
         person=registry.find_person(call.world.db.read(), session.person).name,
     )
 
@@ -78,15 +83,22 @@ async def _end(call: Call, session: Session, request: LogoutRequest) -> Reply:
     def run(act: Act) -> None:
         sessions.end_session(act, session.id)
 
+    reply = _done(call, request, session)
     await sessions.act_as_person(call, session, "person.logout", run)
-    reply = _done(call, request)
     reply.headers += sessions.end_headers()
     return reply
 
 
-def _done(call: Call, request: LogoutRequest) -> Reply:
-    if request.url:
-        return continue_page(call, request.url, title="You are signed out")
+def _done(call: Call, request: LogoutRequest, session: Session | None) -> Reply:
+    """Return the page after the logout from `session` (None without one). If the legitimacy of the target is confirmed,
+    the browser continues to the target.
+    """
+    client = request.client
+    if request.url and client is not None:
+        is_confirmed = bool(request.person) or client.kind is ClientKind.AGENT
+        if is_confirmed or (session is not None and has_consented(call.world.db.read(), client, session)):
+            return continue_page(call, request.url, title="You are signed out")
+        return page(call, "tokens/signed_out.html", url=request.url, target=word_target(request.url))
     return page(call, "tokens/signed_out.html")
 
 
@@ -119,7 +131,7 @@ async def _parse(call: Call, form: Mapping[str, str]) -> LogoutRequest:
     if uri and "state" in form:
         uri += ("&" if "?" in uri else "?") + urlencode({"state": form["state"]})
     session, person = (str(claims.get(name, "")) for name in ("sid", "sub"))
-    return LogoutRequest(uri, client.name, session, person, {"client_id": client_id, **fields})
+    return LogoutRequest(uri, client, session, person, {"client_id": client_id, **fields})
 
 
 QUERY = (
