@@ -5,7 +5,7 @@ another site sends the form, browsers leave out the session cookie (`SameSite=La
 The server therefore redirects such a POST to GET.
 
 Anyone can register a client with a `post_logout_redirect_uri`. A request with that URI is therefore refused without a
-valid hint or a person who has consented to the client. The browser continues to the URI by itself only with a valid
+valid hint or a person who has consented to the client. The browser continues to the URI automatically only with a valid
 hint, for an agent, or if the person of the session has consented to the client (section 3). Otherwise the person sees a
 link with the host (no open redirect).
 """
