@@ -51,7 +51,8 @@ MAX_RANDOM = 1 << 15
 _RANDOM_SOURCES = ("platform", "seal", "all")
 """Names of random sources in the Vault API; each name means the random generator of the operating system."""
 DATA_KEY_BITS = (128, 256, 512)
-_UNSUPPORTED = ("context", "nonce", "convergent_encryption", "derived")
+_UNSUPPORTED = ("nonce", "convergent_encryption", "derived")
+"""members that are refused in the use and in the configuration of a key"""
 
 
 class _NewKey(msgspec.Struct):
@@ -59,6 +60,8 @@ class _NewKey(msgspec.Struct):
     exportable: bool = False
     allow_plaintext_backup: bool = False
     auto_rotate_period: int | str = 0
+    derived: bool = False
+    convergent_encryption: bool = False
 
 
 class _Config(msgspec.Struct):
@@ -88,6 +91,7 @@ class _Item(msgspec.Struct):
     signature: str = ""
     hmac: str = ""
     associated_data: str = ""
+    context: str = ""
     key_version: int = 0
     hash_algorithm: str = ""
     algorithm: str = ""
@@ -167,7 +171,6 @@ def _find_key_operation(mount: str, rest: str, request: VaultRequest) -> Operati
         case VaultMethod.READ, "":
             return Operation(SecretAction.READ, name, "read", partial(_read_key, name=stored))
         case VaultMethod.WRITE, "":
-            _check_supported(request.body)
             new = request.read_body(_NewKey)
             also = _decide_export(name, new.exportable or new.allow_plaintext_backup)
             return Operation(SecretAction.WRITE, name, "create", partial(_create, name=stored, body=new), also=also)
@@ -224,7 +227,12 @@ def _find_restore_operation(mount: str, rest: str, request: VaultRequest) -> Ope
 
 def _create(act: Act, *, name: str, body: _NewKey) -> Answer:
     period = parse_duration(body.auto_rotate_period, field="auto_rotate_period") // SECOND
-    options = {"is_exportable": body.exportable, "allows_backup": body.allow_plaintext_backup}
+    options = {
+        "is_exportable": body.exportable,
+        "allows_backup": body.allow_plaintext_backup,
+        "is_derived": body.derived,
+        "is_convergent": body.convergent_encryption,
+    }
     key = flows.create_key(act, name, body.type, auto_rotate_s=period, **options)
     return Answer(data=_render_key(act, key))
 
@@ -290,11 +298,15 @@ def _render_key(act: Act, key: TransitKey) -> dict[str, object]:
         if is_signing:
             public = rules.render_public_key(key.kind, flows.open_material(act, key, version))
             versions[str(version)] = {"creation_time": render_time(created), "name": key.kind, "public_key": public}
+    derivation: dict[str, object] = {"kdf": "hkdf_sha256"} if key.is_derived else {}
+    if key.is_convergent:
+        derivation["convergent_encryption"] = True
     return {
+        **derivation,
         "allow_plaintext_backup": key.allows_backup,
         "auto_rotate_period": key.auto_rotate_s,
         "deletion_allowed": key.deletion_allowed,
-        "derived": False,
+        "derived": key.is_derived,
         "exportable": key.is_exportable,
         "imported_key": False,
         "keys": versions,
@@ -304,7 +316,7 @@ def _render_key(act: Act, key: TransitKey) -> dict[str, object]:
         "min_encryption_version": key.min_encryption_version,
         "name": rules.shown_name(key.name),
         "supports_decryption": key.kind in rules.ENCRYPTING,
-        "supports_derivation": False,
+        "supports_derivation": key.kind in rules.ENCRYPTING,
         "supports_encryption": key.kind in rules.ENCRYPTING,
         "supports_signing": is_signing,
         "type": key.kind,
@@ -372,10 +384,23 @@ def _encrypt(usable: OpenKey, item: _Item) -> dict[str, object]:
     return _seal(usable, item, _required(item.plaintext, "plaintext"))
 
 
+def _open_for(usable: OpenKey, item: _Item, version: int) -> bytes:
+    """Return the material of a version of the key for the context of an item. Raises Invalid."""
+    key, material = usable.key, usable.open(version)
+    if not (key.is_derived or item.context):
+        return material
+    return rules.derive_material(key, material, rules.decode_base64(item.context, field="context"))
+
+
 def _seal(usable: OpenKey, item: _Item, plain: bytes) -> dict[str, object]:
     version = rules.usable_version(usable.key, item.key_version)
     bound = rules.decode_base64(item.associated_data, field="associated_data")
-    content = rules.encrypt(usable.key.kind, usable.open(version), plain, bound=bound, random=usable.random)
+    material = _open_for(usable, item, version)
+    if usable.key.is_convergent:
+        nonce = rules.convergent_nonce(material, plain, bound)
+    else:
+        nonce = usable.random(rules.NONCE_BYTES)
+    content = rules.encrypt(usable.key.kind, material, plain, bound=bound, nonce=nonce)
     return {"ciphertext": rules.render_text(version, content), "key_version": version}
 
 
@@ -383,7 +408,7 @@ def _open(usable: OpenKey, item: _Item) -> bytes:
     parsed = rules.parse_text(item.ciphertext or "", of="ciphertext")
     rules.check_readable(usable.key, parsed.version)
     bound = rules.decode_base64(item.associated_data, field="associated_data")
-    return rules.decrypt(usable.key.kind, usable.open(parsed.version), parsed.content, bound=bound)
+    return rules.decrypt(usable.key.kind, _open_for(usable, item, parsed.version), parsed.content, bound=bound)
 
 
 def _decrypt(usable: OpenKey, item: _Item) -> dict[str, object]:
@@ -402,7 +427,11 @@ def _check_signature_form(item: _Item) -> None:
 
 
 def _choose_hash(in_path: str, item: _Item) -> str:
-    """Return the name of the hash algorithm of a request: the one in its path goes before those in its body."""
+    """Return the name of the hash algorithm of a request: the one in its path goes before those in its body. Raises
+    Invalid if the request has a context, which no signature or HMAC uses.
+    """
+    if item.context:
+        raise Invalid("`context` is for encryption and decryption", hint="leave it out")
     return in_path or item.hash_algorithm or item.algorithm or "sha2-256"
 
 

@@ -21,6 +21,7 @@ from ostiaryd.secrets.model.transit import (
     KeyBackup,
     TransitKey,
     VersionBackup,
+    check_derivation,
     check_material,
     make_material,
     object_of,
@@ -38,16 +39,27 @@ RETRY_S = 86_400
 
 
 def create_key(
-    act: Act, name: str, kind: str, *, is_exportable: bool = False, allows_backup: bool = False, auto_rotate_s: int = 0
+    act: Act,
+    name: str,
+    kind: str,
+    *,
+    is_exportable: bool = False,
+    allows_backup: bool = False,
+    auto_rotate_s: int = 0,
+    is_derived: bool = False,
+    is_convergent: bool = False,
 ) -> TransitKey:
     """Create a key, and return it; if a key with this name and type exists, return that key. Raises Invalid if the name
-    has a key of another type.
+    has a key of another type, or another key whose material is not used in the same way.
     """
     registry.note(act, object=object_of(name), type=kind if kind in KINDS else "unknown")
     if (present := store.get(act.tx, name)) is not None:
         if present.kind != kind:
             raise Invalid(f"a key of the type {present.kind} has this name")
+        if (is_derived or is_convergent) and (present.is_derived, present.is_convergent) != (is_derived, is_convergent):
+            raise Invalid("the key with this name has other values of `derived` and `convergent_encryption`")
         return present
+    check_derivation(kind, is_derived=is_derived, is_convergent=is_convergent)
     _check_count(act)
     key = TransitKey(
         name=name,
@@ -60,6 +72,8 @@ def create_key(
         is_exportable=is_exportable,
         allows_backup=allows_backup,
         auto_rotate_s=_check_period(auto_rotate_s),
+        is_derived=is_derived,
+        is_convergent=is_convergent,
     )
     return _add_version(act, key)
 

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -83,6 +84,10 @@ class TransitKey(msgspec.Struct, frozen=True, kw_only=True):
     auto_rotate_s: int = 0
     """seconds from a new version to the next automatic rotation; 0: no automatic rotations"""
     rotates_at: int | None = None
+    is_derived: bool = False
+    """true if each context has a key of its own, which is derived from the material"""
+    is_convergent: bool = False
+    """true if the same plain text has the same ciphertext, in the same context and with the same associated data"""
 
     @property
     def oldest_version(self) -> int:
@@ -186,11 +191,41 @@ def decode_base64(text: str, *, field: str) -> bytes:
         raise Invalid(f"failed to base64-decode `{field}`") from None
 
 
-def encrypt(kind: str, material: bytes, plain: bytes, *, bound: bytes, random: Callable[[int], bytes]) -> bytes:
+def check_derivation(kind: str, *, is_derived: bool, is_convergent: bool) -> None:
+    """Check that a key of the type `kind` may have these settings. Raises Invalid."""
+    if is_convergent and not is_derived:
+        raise Invalid("convergent encryption requires derivation to be enabled", hint="set `derived`")
+    if is_derived and kind not in ENCRYPTING:
+        raise Invalid(f"key derivation and convergent encryption not supported for keys of type {kind[:32]}")
+
+
+def derive_material(key: TransitKey, material: bytes, context: bytes) -> bytes:
+    """Return the material of a key for one context (HKDF with SHA-256, RFC 5869). Raises Invalid if the key needs a
+    context and has none, or has a context that the key would not use.
+    """
+    if not key.is_derived:
+        raise Invalid("`context` is for keys that were created with `derived`", hint="leave it out")
+    if not context:
+        raise Invalid(
+            "missing 'context' for key derivation; the key was created using a derived key, which means additional, "
+            "per-request information must be included in order to perform operations with the key"
+        )
+    return HKDF(hashes.SHA256(), KEY_BYTES[key.kind], salt=None, info=context).derive(material)
+
+
+def convergent_nonce(material: bytes, plain: bytes, bound: bytes) -> bytes:
+    """Return the nonce with which a convergent key encrypts a plain text: a MAC of the plain text and the associated
+    data `bound`. Two messages with the same nonce would reveal the key of the authentication, so the nonce must depend
+    on both.
+    """
+    nonce_key = hmac.digest(material, b"ostiary convergent nonce", sha256)
+    return hmac.digest(nonce_key, len(bound).to_bytes(8) + bound + plain, sha256)[:NONCE_BYTES]
+
+
+def encrypt(kind: str, material: bytes, plain: bytes, *, bound: bytes, nonce: bytes) -> bytes:
     """Return the nonce followed by the ciphertext. `bound`: the associated data. Raises Invalid if keys of this type
     cannot encrypt.
     """
-    nonce = random(NONCE_BYTES)
     return nonce + _cipher(kind, material).encrypt(nonce, plain, bound or None)
 
 
@@ -350,6 +385,8 @@ def parse_backup(text: str, *, most: int) -> KeyBackup:
         and (not key.min_encryption_version or key.min_decryption_version <= key.min_encryption_version <= numbers[-1])
         and (not key.auto_rotate_s or SHORTEST_PERIOD_S <= key.auto_rotate_s <= MAX_DURATION_S)
         and all(one.created_at >= 0 for one in backup.versions)
+        and (not key.is_derived or key.kind in ENCRYPTING)
+        and (not key.is_convergent or key.is_derived)
     )
     if not is_valid:
         raise _wrong_backup()

@@ -7,18 +7,20 @@ from ostiaryd.secrets.model.sealing import Envelope
 from ostiaryd.secrets.model.transit import TransitKey
 
 _COLUMNS = """name, kind, latest_version, min_decryption_version, min_encryption_version, deletion_allowed, created_at,
-    min_available_version, is_exportable, allows_backup, auto_rotate_s, rotates_at"""
+    min_available_version, is_exportable, allows_backup, auto_rotate_s, rotates_at, is_derived,
+    is_convergent"""
 _GET = sql(f"select {_COLUMNS} from transit_key where name = :name", steady=True)
 _NAMES = sql("select name from transit_key order by name limit :limit")
 _PUT = sql(
     f"""insert into transit_key ({_COLUMNS}) values (:name, :kind, :latest, :decryption, :encryption, :deletion,
-        :created, :available, :is_exportable, :allows_backup, :auto_rotate_s, :rotates_at)
+        :created, :available, :is_exportable, :allows_backup, :auto_rotate_s, :rotates_at,
+        :is_derived, :is_convergent)
         on conflict (name) do update set latest_version = excluded.latest_version,
         min_decryption_version = excluded.min_decryption_version,
         min_encryption_version = excluded.min_encryption_version, deletion_allowed = excluded.deletion_allowed,
         min_available_version = excluded.min_available_version, is_exportable = excluded.is_exportable,
         allows_backup = excluded.allows_backup, auto_rotate_s = excluded.auto_rotate_s,
-        rotates_at = excluded.rotates_at"""
+        rotates_at = excluded.rotates_at, is_derived = excluded.is_derived, is_convergent = excluded.is_convergent"""
 )
 _DUE = sql("select name from transit_key where rotates_at <= :now order by rotates_at limit :limit")
 _DELETE = sql("delete from transit_key where name = :name")
@@ -60,6 +62,8 @@ def put(tx: Tx, key: TransitKey) -> None:
         allows_backup=int(key.allows_backup),
         auto_rotate_s=key.auto_rotate_s,
         rotates_at=key.rotates_at,
+        is_derived=int(key.is_derived),
+        is_convergent=int(key.is_convergent),
     )
 
 
@@ -104,7 +108,7 @@ def insert_version(tx: Tx, name: str, version: int, envelope: Envelope, *, creat
 
 def _key(row: Row) -> TransitKey:
     name, kind, latest, decryption, encryption, deletion, created, available, *more = row
-    is_exportable, allows_backup, auto_rotate_s, rotates_at = more
+    is_exportable, allows_backup, auto_rotate_s, rotates_at, is_derived, is_convergent = more
     return TransitKey(
         name=name,
         kind=kind,
@@ -118,4 +122,6 @@ def _key(row: Row) -> TransitKey:
         allows_backup=bool(allows_backup),
         auto_rotate_s=auto_rotate_s,
         rotates_at=rotates_at,
+        is_derived=bool(is_derived),
+        is_convergent=bool(is_convergent),
     )
