@@ -62,6 +62,11 @@ async def test_a_browser_without_session_goes_to_the_login_and_comes_back(world:
         assert (answer.status, answer.headers["location"]) == (303, f"/login?return_to={back}")
 
 
+async def test_the_address_of_the_server_leads_to_the_console(world: World) -> None:
+    answer = await PageClient(build_app(world), follows=False).get("/")
+    assert (answer.status, answer.headers["location"]) == (303, "/console")
+
+
 async def test_a_server_without_the_console_says_how_to_get_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     browser = await sign_in(world)
     monkeypatch.setattr("ostiaryd.console.wire_assets.files", lambda _: Path("/nonexistent"))

@@ -241,6 +241,7 @@ def test_what_is_open_to_everybody_is_no_more_than_this() -> None:
         "/account/sessions",
         "/account/totp",
         "/account/totp/remove",
+        "/",  # a redirect to the console
         "/console",
         "/console/{path:path}",
         "/console/assets/{name}",

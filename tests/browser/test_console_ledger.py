@@ -44,6 +44,14 @@ def test_the_browser_verifies_the_ledger_and_refuses_a_tampered_answer(
     chromium.wait_for_url("**/ledger?action=agent.create")
     chromium.wait_for(".rows li")
     examine_page(chromium, "console-ledger")
+    assert "bot" in chromium.text(".rows li >> nth=0"), "names stand in place of ids"
+    for name, known in (("agent", "admin"), ("person", "aria"), ("resource", "ostiary")):
+        chromium.goto(f"{site}/console/ledger?{name}={known}")
+        chromium.wait_for(".rows li")
+        chromium.goto(f"{site}/console/ledger?{name}=nosuch")
+        chromium.wait_for(f"text=There is no {name}")
+    chromium.goto(f"{site}/console/ledger?action=agent.create")
+    chromium.wait_for(".rows li")
     [entry] = live_server.api("GET", "/audit", action="agent.create", limit=1)["entries"]
     chromium.click(f".rows a:has-text('{entry['index']}')")
     chromium.wait_for("text=both match")

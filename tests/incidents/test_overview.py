@@ -48,6 +48,8 @@ async def test_decisions_are_counted_in_the_part_of_their_time(world: World, clo
 async def test_agents_changes_and_the_checkpoint(world: World, clock: Clock) -> None:
     agents = [await register_agent(world, name) for name in ("a", "b", "c")]
     await call_admin_api(world, "POST", "/agents/a/suspend", {"why": "a test"})
+    status, _ = await call_admin_api(world, "POST", "/agents/a/suspend", {"why": "a refused attempt changes nothing"})
+    assert status == 409
 
     def raise_risks(act: Act) -> None:
         for agent, points in zip(agents, (60, 20, 19), strict=True):

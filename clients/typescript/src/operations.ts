@@ -3331,6 +3331,13 @@ export type WrappingKeyBody = {
 };
 
 export interface Operations {
+  /** Redirect a browser that opens the address of the server to the console. */
+  "GET /": {
+    path: {};
+    query: {};
+    body: undefined;
+    answer: undefined;
+  };
   /** Return the metadata of this policy decision point (AuthZEN section 9). */
   "GET /.well-known/authzen-configuration": {
     path: {};

@@ -7,6 +7,7 @@ import { get, type Query } from "../api";
 import { bundleSearch, compareCheckpoints, type KeptCheckpoint, readNewest, trustKey, type Verified, verifyEntry, verifyLog } from "../ledger";
 import { Badge, Empty, Loading, More, PageHead, Problem, Time } from "../parts/basics";
 import { download } from "../parts/download";
+import { Named } from "../parts/entries";
 import { useMay } from "../session";
 import { Unproved } from "../tlog";
 
@@ -31,10 +32,19 @@ type Search = Partial<Record<Filter, string>>;
 
 const MICROSECONDS = 1_000_000;
 
-/** Return the query of a search: its times are those of the reader's zone in the address, and microseconds in the query. */
-function queryOf(search: Search): Query {
+/** The filters that accept a name: the list of their objects, and the member that entries contain in place of the name. */
+const NAMED = { agent: ["agents", "agent_id"], person: ["persons", "person_id"], resource: ["resources", "uri"] } as const;
+
+/** Return the query of a search: its times are those of the reader's zone in the address, and microseconds in the query.
+ * Names become what entries contain. Tokens for the server's own API are left out, unless the search names an action or a resource. */
+async function queryOf(search: Search): Promise<Query> {
   const times = SPAN.filter((name) => search[name]).map((name) => [name, readTime(search[name]!) * 1000]);
-  return { ...search, ...Object.fromEntries(times), reads: "no" };
+  const named = Object.entries(NAMED).map(async ([name, [list, member]]) => {
+    const text = search[name as keyof typeof NAMED];
+    if (!text || /^(ag|pe)_|:\/\//.test(text)) return [name, text];
+    return [name, (await get<Record<string, string>>(`/${list}/${encodeURIComponent(text)}`))[member]];
+  });
+  return { ...search, ...Object.fromEntries(await Promise.all(named)), ...Object.fromEntries(times), ...(search.action || search.resource ? {} : { reads: "no" }) };
 }
 
 /** Return a day, or a day and a time, of the reader's zone in milliseconds since the epoch; NaN for anything else. */
@@ -45,15 +55,14 @@ function readTime(text: string): number {
 export function Ledger() {
   const search = getRouteApi("/ledger").useSearch() as Search;
   const navigate = useNavigate();
-  const query = queryOf(search);
   const may = useMay();
   const bundle = useMutation({
-    mutationFn: () => bundleSearch(query),
+    mutationFn: async () => bundleSearch(await queryOf(search)),
     onSuccess: ({ text }) => download("ledger.bundle.json", "application/json", text),
   });
   const pages = useInfiniteQuery({
     queryKey: ["audit", search],
-    queryFn: ({ pageParam }) => get<{ entries: Entry[]; next: string | null }>("/audit", { ...query, limit: 50, before: pageParam }),
+    queryFn: async ({ pageParam }) => get<{ entries: Entry[]; next: string | null }>("/audit", { ...(await queryOf(search)), limit: 50, before: pageParam }),
     initialPageParam: undefined as string | undefined,
     getNextPageParam: (page) => page.next ?? undefined,
   });
@@ -117,14 +126,19 @@ export function Ledger() {
 }
 
 function EntryRow({ entry }: { entry: Entry }) {
-  const about = [entry.resource, entry.tool].filter(Boolean).join(" / ") || entry.object;
+  const actor = entry.agent ?? entry.person;
+  const about = [entry.resource, entry.tool].filter(Boolean).join(" / ");
   return (
     <li>
       <Link to="/ledger/$index" params={{ index: String(entry.index) }}>
         <span className="mono">{entry.index}</span> {entry.action}
       </Link>
       <Badge>{entry.outcome ?? "ok"}</Badge>
-      <bdi className="muted">{[entry.agent ?? entry.person, about].filter(Boolean).join(" → ")}</bdi>
+      <span className="muted">
+        {actor && <Named id={actor} />}
+        {actor && (about || entry.object) && " → "}
+        {about ? <bdi>{about}</bdi> : entry.object && <Named id={entry.object} />}
+      </span>
       <Time at={entry.at / MICROSECONDS} />
     </li>
   );
@@ -162,7 +176,7 @@ function EntryFacts({ text }: { text: string }) {
           <div key={name}>
             <dt>{name}</dt>
             <dd>
-              {name === "at" ? <Time at={Number(value) / MICROSECONDS} /> : typeof value === "string" ? <bdi>{value}</bdi> : (
+              {name === "at" ? <Time at={Number(value) / MICROSECONDS} /> : typeof value === "string" ? <Identified text={value} /> : (
                 <pre>{JSON.stringify(value, null, 2)}</pre>
               )}
             </dd>
@@ -170,6 +184,15 @@ function EntryFacts({ text }: { text: string }) {
         ))}
       </dl>
     </section>
+  );
+}
+
+/** A text of an entry; behind an id, the name that its object has now, which is no part of the entry. */
+function Identified({ text }: { text: string }) {
+  return (
+    <>
+      <bdi>{text}</bdi> <span className="muted"><Named id={text} otherwise="" /></span>
+    </>
   );
 }
 

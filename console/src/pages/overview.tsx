@@ -22,8 +22,13 @@ interface Summary {
   steps: { kind: string; count: number; says: string }[];
 }
 
-/** Number up to which the server counts open findings. */
-const MAX_FINDINGS = 1000;
+/** Number up to which the server counts open findings, and the changes of one kind. */
+const MAX_COUNTED = 1000;
+
+/** A number that the server counts up to MAX_COUNTED. */
+function counted(number: number): string {
+  return number >= MAX_COUNTED ? `${MAX_COUNTED.toLocaleString("en")}+` : String(number);
+}
 
 export function Overview() {
   const may = useMay();
@@ -56,7 +61,7 @@ function Numbers() {
         {findings !== undefined && (
           <Link to="/incidents" hash="findings">
             <span className="name">Open findings</span>
-            <span className={findings ? "value warn" : "value"}>{findings >= MAX_FINDINGS ? `${MAX_FINDINGS.toLocaleString("en")}+` : findings}</span>
+            <span className={findings ? "value warn" : "value"}>{counted(findings)}</span>
             <span className="note">of the last 7 days</span>
           </Link>
         )}
@@ -152,7 +157,7 @@ function Changes({ changes }: { changes: Summary["changes"] }) {
             const [one, many] = CHANGES[action] ?? [action, action];
             const text = (
               <>
-                <b>{number.toLocaleString("en")}</b> {number === 1 ? one : many}
+                <b>{counted(number)}</b> {number === 1 ? one : many}
               </>
             );
             return <li key={action}>{may("GET /audit") ? <Link to="/ledger" search={{ action } as never}>{text}</Link> : text}</li>;

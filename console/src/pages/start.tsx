@@ -29,7 +29,7 @@ export function Start() {
   const agents = useQuery({ queryKey: ["start", "agents"], queryFn: () => get<{ agents: Agent[] }>("/agents", { limit: 20 }), ...live });
   const resources = useQuery({ queryKey: ["start", "resources"], queryFn: () => get<{ resources: Resource[] }>("/resources", { limit: 20 }), ...live });
   const guards = useQuery({ queryKey: ["start", "guards"], queryFn: () => get<{ guards: { guard: string }[] }>("/feeds"), ...live });
-  const denied = useQuery({ queryKey: ["start", "denied"], queryFn: () => get<{ entries: Entry[] }>("/audit", { outcome: "deny", limit: 1 }), ...live });
+  const denied = useQuery({ queryKey: ["start", "denied"], queryFn: () => get<{ entries: Entry[] }>("/audit", { action: "tool.call", outcome: "deny", limit: 1 }), ...live });
 
   // The administrator's own identity and the API of this server are no agent and no tool that a guard would ever see.
   const known = agents.data?.agents.filter((agent) => !agent.scopes.some((scope) => scope.startsWith("ostiary:"))) ?? [];
@@ -75,7 +75,10 @@ export function Start() {
               <p>
                 The resource <bdi>{resource.name}</bdi> at <code>{resource.uri}</code> is registered. Start its guard:
               </p>
-              <pre className="code">{GUARD_CODE.replace("FILE", `${resource.name}.json`)}</pre>
+              <pre className="code">{guardCode(resource)}</pre>
+              <p>
+                Install the packages first: <code>pip install "ostiary[mcp]"</code>
+              </p>
             </>
           ) : (
             <NewResource issuer={session.issuer} />
@@ -95,7 +98,7 @@ export function Start() {
           ) : (
             <>
               <p>The agent has no scope yet, so the guard denies its first call. Run this beside the credential of the agent:</p>
-              <pre className="code">{CALL_CODE.replace("FILE", `${mine?.name ?? "AGENT"}.json`).replace("URI", resource?.uri ?? "URI")}</pre>
+              <pre className="code">{callCode(mine?.name ?? "AGENT", resource?.uri ?? "URI")}</pre>
             </>
           )}
         </Step>
@@ -104,15 +107,47 @@ export function Start() {
   );
 }
 
-const GUARD_CODE = `from ostiary import Guard
+const LOCAL = ["127.0.0.1", "localhost", "[::1]"];
+
+/** Return a program that serves an MCP server behind its guard: at the port of a URI on this machine, otherwise for a proxy. */
+function guardCode({ name, uri }: Resource): string {
+  const { hostname, port } = new URL(uri);
+  const at = LOCAL.includes(hostname) && port ? port : "8000";
+  return `import uvicorn
+from my_server import mcp_server  # your MCP server
+from ostiary import Guard
 from ostiary.mcp import protect
 
-with Guard("FILE", spool_dir="spool") as guard:
-    app = protect(mcp_server, guard)  # serve it with uvicorn`;
-const CALL_CODE = `from ostiary import Agent
+with Guard("${name}.json", spool_dir="spool") as guard:  # chmod 600 ${name}.json first
+    uvicorn.run(protect(mcp_server, guard), host="127.0.0.1", port=${at})`;
+}
 
-agent = Agent.from_credential("FILE")  # chmod 600 FILE first
-print(agent.get("URI").status_code)`;
+/** Return a program that calls the first tool of an MCP server as an agent. */
+function callCode(agent: string, uri: string): string {
+  return `import asyncio
+
+import httpx2
+from mcp import MCPError
+from mcp.client.client import Client
+from mcp.client.streamable_http import streamable_http_client
+from ostiary import AsyncAgent
+
+URI = "${uri}"
+
+
+async def main() -> None:
+    agent = AsyncAgent.from_credential("${agent}.json")  # chmod 600 ${agent}.json first
+    async with agent, httpx2.AsyncClient(auth=agent.auth(URI)) as http:
+        async with Client(streamable_http_client(URI, http_client=http)) as client:
+            tools = (await client.list_tools()).tools
+            try:
+                print(await client.call_tool(tools[0].name, {}))
+            except MCPError as error:
+                print(error.message)
+
+
+asyncio.run(main())`;
+}
 
 function Step({ n, title, isDone, children }: { n: number; title: string; isDone: boolean; children: ReactNode }) {
   return (

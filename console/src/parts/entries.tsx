@@ -46,7 +46,7 @@ export function Entries({ entries, of }: { entries: Entry[]; of?: string }) {
             <code>{entry.action}</code>
           </Link>
           {entry.tool && <bdi>{entry.tool}</bdi>}
-          {of && entry.agent !== of && <span className="muted">by {entry.person ? <Actor id={entry.person} kind="person" /> : entry.agent ? <Actor id={entry.agent} kind="agent" /> : "the server"}</span>}
+          {of && entry.agent !== of && <span className="muted">by {entry.person ? <Named id={entry.person} otherwise="another person" /> : entry.agent ? <Named id={entry.agent} otherwise="another agent" /> : "the server"}</span>}
           {typeof entry.detail?.why === "string" && entry.detail.why && <bdi>{entry.detail.why}</bdi>}
           {entry.outcome && entry.outcome !== "ok" && <Badge>{entry.outcome}</Badge>}
           {entry.reasons?.map((reason) => (
@@ -60,14 +60,18 @@ export function Entries({ entries, of }: { entries: Entry[]; of?: string }) {
   );
 }
 
-/** The name of a person or of an agent, where the reader may see it. */
-function Actor({ id, kind }: { id: string; kind: "person" | "agent" }) {
-  const list = kind === "person" ? "persons" : "agents";
-  const actor = useQuery({
-    queryKey: [kind, id],
-    enabled: useMay()(`GET /${list}/{name}`),
+const LISTS: Record<string, string> = { ag: "agents", pe: "persons", pp: "peps", rs: "resources", te: "teams" };
+const ID = /^(ag|pe|pp|rs|te)_[0-9a-f]{32}$/;
+
+/** The name of an agent, person, gateway, resource or team with this id; another text, or an id whose object the reader may not see, as it is. */
+export function Named({ id, otherwise = id }: { id: string; otherwise?: string }) {
+  const list = LISTS[ID.exec(id)?.[1] ?? ""];
+  const mayRead = useMay()(`GET /${list}/{name}`);
+  const named = useQuery({
+    queryKey: ["name", id],
+    enabled: list !== undefined && mayRead,
     staleTime: 60_000,
     queryFn: () => get<{ name: string }>(`/${list}/${encodeURIComponent(id)}`),
   });
-  return <bdi>{actor.data?.name ?? `another ${kind}`}</bdi>;
+  return named.data ? <bdi title={id}>{named.data.name}</bdi> : <bdi>{otherwise}</bdi>;
 }

@@ -113,6 +113,11 @@ async def show_console(call: Call) -> Reply:
     return Reply(200, page, HTML, [*_PAGE_HEADERS])
 
 
+async def open_console(call: Call) -> Reply:
+    """Redirect a browser that opens the address of the server to the console."""
+    return see_other(call, "/console")
+
+
 async def show_console_asset(call: Call) -> Reply:
     """Return a script, stylesheet or picture of the console.
 
@@ -147,6 +152,7 @@ def _accepted(call: Call) -> set[str]:
 
 
 ROUTES = (
+    Route("GET", "/", open_console, "", protocol=PAGES, answers={303: None}),
     Route(
         "GET", "/console", show_console, "", protocol=PAGES, answers={200: HTML_BODY, 303: None}, errors=(NOT_FOUND,)
     ),

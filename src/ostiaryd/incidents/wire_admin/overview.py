@@ -43,7 +43,7 @@ CHANGES = (
     *("incident.open", "approval.ask", "policy.activate", "policy.weaken", "resource.create", "kill.start"),
     *("role.grant", "elevation.grant", "elevation.break_glass", "person.login"),
 )
-"""Actions whose entries of the last 24 hours the overview counts."""
+"""Actions whose entries of the last 24 hours the overview counts, without refused attempts."""
 
 
 class AgentsBody(TypedDict):
@@ -119,9 +119,9 @@ class OverviewBody(TypedDict):
 async def show_overview(call: Call) -> Reply:
     """Show the state of the server at a glance, and at most three useful next steps.
 
-    `changes` counts the entries of the last 24 hours, each action up to 1,000. `findings` counts the findings of the
-    last seven days without a judgement, up to 1,000. The numbers of agents are at most five seconds old. A person gets
-    only the members, changes and steps whose lists the person's roles permit.
+    `changes` counts the acts of the last 24 hours that were not refused, each action up to 1,000. `findings` counts the
+    findings of the last seven days without a judgement, up to 1,000. The numbers of agents are at most five seconds
+    old. A person gets only the members, changes and steps whose lists the person's roles permit.
     """
     world, caller, now = call.world, call.caller, call.world.now()
     counts = await world.keep(registry.AgentCounts).read()

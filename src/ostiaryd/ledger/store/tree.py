@@ -228,7 +228,8 @@ _OUTCOMES = sql(
        and idx >= :start and idx < :stop limit :most) as counted"""
 )
 _ACTIONS = sql(
-    "select count(*) from (select 1 from entry where action = :action and idx >= :start limit :most) as counted"
+    """select count(*) from (select 1 from entry where action = :action and outcome = 'ok' and idx >= :start
+       limit :most) as counted"""
 )
 
 
@@ -241,7 +242,9 @@ def count_outcomes(reader: Reader, outcome: str, start: int, stop: int, *, most:
 
 
 def count_actions(reader: Reader, action: str, start: int, *, most: int) -> int:
-    """Return the number of entries with this action and an index of at least `start`, counted up to `most`."""
+    """Return the number of entries with this action, the outcome `ok` and an index of at least `start`, counted up to
+    `most`. Refused attempts changed nothing.
+    """
     row = reader.one(_ACTIONS, action=action, start=start, most=most)
     return 0 if row is None else int(row[0])
 
