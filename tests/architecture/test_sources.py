@@ -27,6 +27,7 @@ LONGER: dict[str, str] = {
     "src/ostiaryd/trust/model/clients.py": "one client: the members of its metadata, each with its check",
     "src/ostiaryd/secrets/wire_aws.py": "the actions of AWS Secrets Manager, which share one form of a request",
     "src/ostiaryd/secrets/engines/pki.py": "the requests to a mount of certificates, which share one form of answer",
+    "src/ostiaryd/secrets/engines/transit.py": "the uses of transit keys, which share one form of an item",
     "src/ostiaryd/secrets/wire_vault.py": "the requests of the Vault API, which share one form of answer and refusal",
     "src/ostiary/proxy/egress/server.py": "one conversation with a program, from its request to its answer",
     "src/ostiary/provenance/origins/judging.py": "what policies see of one call; its lookups by kind share their rules",

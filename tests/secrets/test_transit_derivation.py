@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from ostiaryd.ground.world import World
 from ostiaryd.secrets.model.transit import convergent_nonce
-from tests.secrets.test_transit_export import done, raw, refused
+from tests.secrets.transit_fixtures import done, raw, refused
 from tests.secrets.vault_fixtures import VaultAgent, permit_all
 
 

@@ -26,6 +26,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.secrets import wire_rotations
 from ostiaryd.secrets.flows import transit
 from ostiaryd.secrets.model import transit as model
+from tests.secrets.transit_fixtures import done, raw, refused
 from tests.secrets.vault_fixtures import VaultAgent, permit_all, seal_all, unseal
 from tests.support.certificate_fixtures import encode_slow_key, put_policies
 from tests.support.incident_fixtures import entries_of
@@ -36,26 +37,6 @@ if TYPE_CHECKING:
 
 DATA = base64.b64encode(b"data").decode()
 OPEN = {"exportable": True, "allow_plaintext_backup": True}
-
-
-async def done(bot: VaultAgent, method: str, path: str, body: Any = None) -> Any:
-    """The data of a request that succeeds."""
-    answer = await bot.ask(method, path, body)
-    assert answer.status in (200, 204), (path, answer.body)
-    return answer.json["data"] if answer.status == 200 else {}
-
-
-async def refused(world: World, bot: VaultAgent, status: int, method: str, path: str, body: Any = None) -> str:
-    """The message of a request that is refused with an entry."""
-    answer = await bot.ask(method, path, body)
-    assert answer.status == status, (path, answer.body)
-    assert newest_entry(world).outcome == "refused"
-    return " ".join(answer.json["errors"])
-
-
-def raw(text: str) -> bytes:
-    """The bytes of a ciphertext, a signature or an HMAC."""
-    return base64.b64decode(text.rpartition(":")[2])
 
 
 def opened(text: str) -> dict[str, Any]:
