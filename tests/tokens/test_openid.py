@@ -551,7 +551,17 @@ async def test_a_client_of_a_stranger_is_no_open_redirect(world: World, app: ASG
         assert "The answer goes to <strong>app.example</strong>" in flow.browser.text
         assert f'href="{CALLBACK}?error=' in flow.browser.text
     await flow.answer()
-    assert (await flow.answer(scope="mail:read"))["error"] == "invalid_target", "a person agreed to the client"
+    assert (await flow.answer(scope="mail:read"))["error"] == "invalid_target", "this person agreed to the client"
+    await act(world, "test.person", lambda act: registry.create_person(act, name="bea"))
+    flow.browser = Browser(app)
+    await flow.open(scope="mail:read")
+    assert flow.browser.left_to == "", "nobody is signed in"
+    assert (await flow.answer(prompt="none"))["error"] == "login_required", "a silent request is answered"
+    flow.browser = Browser(app)
+    await sign_in(world, flow.browser, registry.find_person(world.db.read(), "bea").person_id)
+    for changes in ({"scope": "mail:read"}, {"prompt": "none"}):
+        await flow.open(**changes)
+        assert flow.browser.left_to == "", "another person agreed to the client"
 
 
 async def test_a_document_that_changed_after_the_consent_is_asked_about_again(world: World, app: ASGIApp) -> None:

@@ -308,9 +308,9 @@ async def _answering(
     URI (RFC 6749 section 4.1.2.1).
 
     In two cases the person first sees a page with a link to the redirect URI: if the person can remedy the refusal, and
-    if neither an administrator nor a person has approved the client. Without that page, anyone could register a client
-    and redirect people through this server to any site (RFC 9700 section 4.11.2). For a loopback redirect URI the page
-    is not needed.
+    if a client that no administrator registered is new to the person. Without that page, anyone could register a client
+    and redirect people through this server to any site (RFC 9700 section 4.11.2). The page is not needed for a loopback
+    redirect URI, after a form, and for `prompt=none` without a session if any person has consented to the client.
     """
     try:
         try:
@@ -323,8 +323,10 @@ async def _answering(
         error, description = describe_error(refusal)
         answer = {"error": error, "error_description": description}
         is_site = urlsplit(address.redirect_uri).hostname not in LOOPBACK
-        is_stranger = client.is_unknown and not is_form and is_site
-        if is_stranger or (refusal.code == "role_required" and "none" not in prompt):
+        session = await sessions.session_of(call)
+        is_silent = session is None and "none" in prompt and not client.is_unknown
+        may_follow = is_form or is_silent or not is_site or flow.may_follow(call.world.db.read(), client, session)
+        if not may_follow or (refusal.code == "role_required" and "none" not in prompt):
             return _refusal_page(call, client, address, refusal, answer)
         return _answer(call, address, answer, is_form=is_form)
 

@@ -24,7 +24,7 @@ from ostiaryd.ground.http.html import HTML_BODY, HTML_FORM, PAGES, continue_page
 from ostiaryd.ground.http.routes import Query, Route
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
-from ostiaryd.tokens.flows.authorization import has_consented
+from ostiaryd.tokens.flows.authorization import may_follow
 from ostiaryd.tokens.model import InvalidRequest, read_form
 from ostiaryd.tokens.model.id_tokens import read_id_token_hint
 from ostiaryd.tokens.model.wording import word_target
@@ -32,7 +32,7 @@ from ostiaryd.trust import flows as trust
 from ostiaryd.trust.flows import sessions
 from ostiaryd.trust.flows.sessions import ForgedForm
 from ostiaryd.trust.model import InvalidClient
-from ostiaryd.trust.model.clients import ClientKind, OAuthClient
+from ostiaryd.trust.model.clients import OAuthClient
 from ostiaryd.trust.model.sessions import Session
 
 
@@ -93,10 +93,8 @@ def _done(call: Call, request: LogoutRequest, session: Session | None) -> Reply:
     """Return the page after the logout from `session` (None without one). If the legitimacy of the target is confirmed,
     the browser continues to the target.
     """
-    client = request.client
-    if request.url and client is not None:
-        is_confirmed = bool(request.person) or client.kind is ClientKind.AGENT
-        if is_confirmed or (session is not None and has_consented(call.world.db.read(), client, session)):
+    if request.url and request.client is not None:
+        if request.person or may_follow(call.world.db.read(), request.client, session):
             return continue_page(call, request.url, title="You are signed out")
         return page(call, "tokens/signed_out.html", url=request.url, target=word_target(request.url))
     return page(call, "tokens/signed_out.html")

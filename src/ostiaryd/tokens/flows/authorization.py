@@ -192,6 +192,13 @@ def has_consented(reader: Reader, client: OAuthClient, session: Session) -> bool
     return consents.has_any(reader, person=session.person, client_id=client.client_id)
 
 
+def may_follow(reader: Reader, client: OAuthClient, session: Session | None) -> bool:
+    """Return whether the server may send the browser of a session to a client without a page that names the target: an
+    administrator has registered the client, or the person of the session has consented to it.
+    """
+    return client.kind is ClientKind.AGENT or (session is not None and has_consented(reader, client, session))
+
+
 def _find_consent(
     reader: Reader, request: AuthorizationRequest, offer: Offer, client: OAuthClient, session: Session, *, now: int
 ) -> Consent | None:
