@@ -170,7 +170,7 @@ def check_certificate(cnf: Confirmation, shown: ClientCertificate | None) -> Non
     if cnf.certificate is None:
         return
     if shown is None:
-        hint = "connect with that certificate (mutual TLS)"
+        hint = "connect with the certificate to which the token is bound (mutual TLS)"
         raise InvalidToken("the token is bound to a client certificate, and none was shown", hint=hint)
     if not hmac.compare_digest(cnf.certificate.encode(), shown.thumbprint.encode()):
         raise InvalidToken("the token is bound to another client certificate", hint="get a new token")

@@ -155,7 +155,7 @@ async def show_behaviour(call: Call) -> Reply:
 
 FEEDS_QUERY = (
     Query("seq", "Number of a change in the feed: wait until the change is in force at every guard.", int),
-    Query("since", "The `committed_at` of that change, in microseconds since the epoch.", int),
+    Query("since", "`committed_at` of the change that `seq` names, in microseconds since the epoch.", int),
     Query("wait_ms", f"Longest time to wait, in milliseconds; at most {MAX_WAIT_MS}.", int),
     *PAGE,
 )

@@ -52,7 +52,9 @@ def costs(prices: Iterable[Price], arguments: Mapping[str, object], *, now: int)
 
 
 def slice_of(left: int, need: int) -> int:
-    """Return the number of units for a guard that needs `need` units of the remaining `left`; 0 if too few remain."""
+    """Return the size of the slice for a guard that needs `need` units of a budget with `left` units: a sixteenth of
+    `left`, but at least `need`; 0 if fewer than `need` are left.
+    """
     return 0 if need > left else max(need, left // SLICES)
 
 

@@ -60,7 +60,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     network: str = ""
     """network that contains the caller's address; the address itself is not stored"""
     place: tuple[float, float] | None = None
-    """latitude and longitude of that network, in degrees, if the configuration states them"""
+    """(latitude, longitude) of `network` in degrees; None if the setting `places` does not have the network"""
     threat: tuple[str, int] | None = None
     """name and points of a threat list that contains the caller's address, or an indicator from the arguments"""
     actors: tuple[str, ...] = ()

@@ -33,7 +33,9 @@ def check_ask(reader: Reader, ask: RemotePolicyRequest, question: Question, *, r
     if holding is None or holding.audience != resource.uri or holding.task is None or not holding.is_live(now):
         raise Forbidden("the token is unknown or ended, is for another resource, or has no task", code="foreign_token")
     if not _is_about(question, resource, holding) or not _is_of(question.context.get("now"), now):
-        raise Forbidden("the question is not about a present call under that token", code="foreign_question")
+        raise Forbidden(
+            "the question is not about a present call with the token that it names", code="foreign_question"
+        )
     ready = policies.active_set(reader)
     if ready.policies.hash != ask.policy or ready.program is None:
         raise Conflict("another policy set has become active", hint="try again", code="other_policies")

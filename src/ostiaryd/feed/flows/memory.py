@@ -138,4 +138,4 @@ def _check(reader: Reader, query: Recall, resource: Resource, memory: Memory) ->
         elif part.kinds in LABEL_ROOM:  # labels make no value more trusted
             continue
         elif part.kinds in (LINK, SLOT) and is_effect(ready.tool):  # only tools that read can teach links and slots
-            raise Forbidden("no person endorsed the results of that tool", code="outside")
+            raise Forbidden("a guard can report links and slots only of tools that read", code="outside")

@@ -29,7 +29,7 @@ MAX_TOLD = 10_000
 
 
 def learn_calls(act: Act, resource_id: str, calls: Mapping[str, Iterable[Event]]) -> None:
-    """Update the profiles of agents from their calls at that resource (`calls`: agent to its calls). Denied calls
+    """Update the profiles of agents from their calls at the resource (`calls`: agent to its calls). Denied calls
     change nothing.
     """
     for agent, events in calls.items():
@@ -52,7 +52,7 @@ def profile_facts(reader: Reader, resource_id: str) -> list[ProfileFact]:
 
 
 def profile_fact(reader: Reader, agent: str, resource_id: str) -> list[ProfileFact]:
-    """Return a list with the profile of one agent at that resource, empty if there is no profile."""
+    """Return a list with the profile of an agent at a resource; an empty list if there is no profile."""
     row = store.profile(reader, agent, resource_id)
     return [] if row is None else [ProfileFact(agent, b64u(row[0]))]
 

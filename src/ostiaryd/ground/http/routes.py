@@ -217,7 +217,11 @@ SAMPLES: Mapping[str, tuple[Refused, ...]] = {
     "size": (TooLarge("the body is over 65536 bytes", hint="send less"),),
     "scope": (
         Unauthenticated("not authenticated", hint="send `Authorization: DPoP` with a proof"),
-        Forbidden("this needs another scope", hint="request a token with that scope", code="insufficient_scope"),
+        Forbidden(
+            "the access token lacks the scope of this route",
+            hint="request a token with the scope",
+            code="insufficient_scope",
+        ),
     ),
     "parameters": (NOT_FOUND, INVALID),
     "change": (CONFLICT, NOT_FOUND, INVALID),

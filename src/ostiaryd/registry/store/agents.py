@@ -147,12 +147,12 @@ def _conditions(names: tuple[str, ...]) -> str:
 
 
 def owned(reader: Reader, owner: OwnerId, *, limit: int = 1 << 62) -> list[Agent]:
-    """Return the agents of that owner that are not decommissioned, the oldest first; at most `limit`."""
+    """Return at most `limit` agents of an owner that are not decommissioned, the oldest first."""
     return [_agent(row) for row in reader.all(_OWNED_ALIVE, owner=owner, limit=limit)]
 
 
 def of_model(reader: Reader, model: str, *, limit: int) -> list[Agent]:
-    """Return the agents that are registered with that model."""
+    """Return at most `limit` agents whose registered model is `model`."""
     return [_agent(row) for row in reader.all(_OF_MODEL, model=model, limit=limit)] if model else []
 
 

@@ -50,7 +50,9 @@ class JwtConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def ca_pem(self) -> str:
-        """Return the certificate authorities, in PEM, for that URL; an empty text for the authorities of the system."""
+        """Return the certificate authorities, in PEM, that the server at `url` must have; an empty text for the
+        authorities of the system.
+        """
         return self.jwks_ca_pem or self.oidc_discovery_ca_pem
 
 

@@ -83,7 +83,9 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def config(self) -> str:
-        """Return the path of the configuration of that system, such as `database/config/shop`."""
+        """Return the path of the configuration of the system at which the credential was created, such as
+        `database/config/shop`.
+        """
         return f"{self.mount}/config/{self.database}"
 
     @property

@@ -153,7 +153,7 @@ def _carry_out(
 
 
 def _stop(act: Act, owner: str, *, why: str) -> None:
-    """Stop all agents of that owner, and all tasks on the owner's behalf, until a person lifts the stop (`ostiary kill
+    """Stop all agents of an owner, and all tasks on the owner's behalf, until a person lifts the stop (`ostiary kill
     list`).
     """
     if not any((stop.target_kind, stop.value) == ("owner", owner) for stop in registry.list_stops(act.tx)):

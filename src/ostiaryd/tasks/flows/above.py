@@ -58,7 +58,7 @@ def above(reader: Reader, task: Task) -> list[Task]:
 
 
 def link_of(agent: Agent, task: str) -> Link:
-    """Return the agent as a link of the delegation chain of that task."""
+    """Return an agent with the task under which it acts, as a link of a delegation chain."""
     return Link(
         agent.agent_id,
         agent.epoch,

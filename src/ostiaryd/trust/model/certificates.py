@@ -312,7 +312,7 @@ _ALTERNATIVES: dict[SubjectKind, type[x509.GeneralName]] = {
 
 
 def check_match(certificate: x509.Certificate, kind: SubjectKind, value: str) -> None:
-    """Check that a certificate has the expected subject, and no second subject of that kind. Raises
+    """Check that a certificate has the expected subject, and no second subject of the same kind. Raises
     InvalidCertificate.
     """
     if kind is SubjectKind.DN:

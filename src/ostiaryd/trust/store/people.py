@@ -287,7 +287,7 @@ def passkeys_of(reader: Reader, person: str) -> list[Passkey]:
 
 
 def is_passkey(reader: Reader, id: str) -> bool:
-    """Return whether a passkey with that credential id is stored, for any person."""
+    """Return whether a passkey with this credential id is stored, for whichever person."""
     return reader.one(_IS_PASSKEY, id=id) is not None
 
 
