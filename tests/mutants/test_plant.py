@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 
-from tests.mutants.__main__ import Fault, Survived, Unfit, _command, _run, plant
+from tests.mutants.__main__ import Fault, Survived, Unfit, _command, _run, plant, red_tests, report
 
 PROGRAM = """
 def double(n: int) -> int:
@@ -19,6 +20,15 @@ from program import double
 
 
 def test_twice_two_is_four() -> None:
+    assert double(2) == 4
+"""
+RED_TESTS = """
+
+def test_twice_two_is_five() -> None:
+    assert double(2) == 5
+
+
+def test_twice_two(missing) -> None:
     assert double(2) == 4
 """
 HANGING_TEST = """
@@ -78,6 +88,22 @@ def test_a_fault_is_unfit_that_breaks_no_claim_or_more_than_its_claim(tree: Path
     with pytest.raises(Unfit, match=why):
         plant(unfit, tree)
     assert (tree / "src/program.py").read_text() == PROGRAM
+
+
+def test_a_test_that_is_red_without_a_fault_notices_none(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tree / "src/ostiary").mkdir()
+    (tree / "src/ostiary/__init__.py").touch()
+    (tree / "tests/test_program.py").write_text(TEST + RED_TESTS)
+    sound, *broken = (
+        Fault("src/program.py", "n + n", "n + 1", name, (f"tests/test_program.py::test_{name}",))
+        for name in ("twice_two_is_four", "twice_two_is_five", "twice_two")
+    )
+    trees = SimpleQueue[Path]()
+    trees.put(tree)
+    red = red_tests(trees, [sound, *broken])
+    assert red == {test for fault in broken for test in fault.tests}
+    assert [report(fault, trees, red) for fault in (sound, *broken)] == [True, False, False]
+    assert capsys.readouterr().out.count("UNFIT a test is red without a fault") == 2
 
 
 def test_processes_of_a_test_that_hangs_are_ended(tree: Path) -> None:
