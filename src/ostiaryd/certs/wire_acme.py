@@ -27,7 +27,6 @@ from ostiary.protocol.jose import unb64u
 from ostiaryd.certs.flows import acme as flows
 from ostiaryd.certs.flows.authorities import encode_pem
 from ostiaryd.certs.model.acme import (
-    ALGORITHMS,
     KINDS,
     MEDIA_TYPE,
     NONCE_LIFETIME,
@@ -36,6 +35,7 @@ from ostiaryd.certs.model.acme import (
     AcmeRefused,
     Authorization,
     AuthorizationStatus,
+    BadAlgorithm,
     Order,
     Problem,
     Unauthorized,
@@ -690,8 +690,8 @@ def render(refusal: Refused) -> Reply:
     detail = f"{refusal.message}; {refusal.hint}" if refusal.hint else refusal.message
     body: ProblemBody = {"type": KINDS + kind, "detail": detail, "status": status}
     headers = [NO_STORE]
-    if kind == "badSignatureAlgorithm":
-        body["algorithms"] = list(ALGORITHMS)
+    if isinstance(refusal, BadAlgorithm):
+        body["algorithms"] = refusal.algorithms
     if isinstance(refusal, AcmeRefused):
         if refusal.subproblems:
             body["subproblems"] = [

@@ -102,6 +102,14 @@ class Unauthorized(AcmeRefused):
         super().__init__("unauthorized", message, status=status, hint=hint)
 
 
+class BadAlgorithm(AcmeRefused):
+    """A refusal because of the algorithm of a JWS. `algorithms`: the supported ones (RFC 8555 section 6.2)."""
+
+    def __init__(self, message: str, algorithms: Iterable[str]) -> None:
+        super().__init__("badSignatureAlgorithm", message)
+        self.algorithms = list(algorithms)
+
+
 class StaleNonce(AcmeRefused):
     """A refusal because this server did not issue the nonce, or the nonce has expired. The client retries with a new
     nonce, so the refusal writes no ledger entry.
@@ -276,7 +284,7 @@ def _parse_key_with(jwk: bytes, alg: str) -> jose.PublicKey:
     try:
         return jose.parse_public_jwk({**key.bare_jwk, "alg": alg})
     except jose.InvalidKey:
-        raise AcmeRefused("badSignatureAlgorithm", f"the key does not sign with {alg[:20]!a}") from None
+        raise BadAlgorithm(f"the key does not sign with {alg[:20]!a}", ALGORITHMS) from None
 
 
 class _Flattened(msgspec.Struct):
@@ -316,9 +324,9 @@ def parse_jws(body: object, *, macs: bool = False, has_nonce: bool = True) -> Un
     for name in ("crit", "b64"):
         if name in value:
             raise AcmeRefused("malformed", f"the JWS has an unsupported extension (`{name}`)")
-    if header.alg not in (MACS if macs else ALGORITHMS):
-        expected = ", ".join(MACS if macs else ALGORITHMS)
-        raise AcmeRefused("badSignatureAlgorithm", f"the algorithm {header.alg[:20]!a} is not one of {expected}")
+    algorithms = tuple(MACS) if macs else ALGORITHMS
+    if header.alg not in algorithms:
+        raise BadAlgorithm(f"the algorithm {header.alg[:20]!a} is not one of {', '.join(algorithms)}", algorithms)
     if ("nonce" in value) is not has_nonce or not isinstance(header.nonce, str):
         raise AcmeRefused("malformed", "the JWS has a `nonce`" if not has_nonce else "the JWS has no `nonce`")
     if not isinstance(header.kid, str) or ("kid" in value) is ("jwk" in value):
