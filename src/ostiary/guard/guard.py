@@ -206,8 +206,8 @@ class Guard:
                 raise InvalidToken(reason.message, hint=reason.hint)
 
     def serving(self, caller: Verified) -> AbstractAsyncContextManager[Connection]:
-        """Return a context in which the request of `caller` is served. Its block is cancelled if the token is revoked.
-        Raises InvalidToken, FeedStale.
+        """Return a context in which the request of `caller` is served. The block of the context is cancelled if the
+        token is revoked. Raises InvalidToken, FeedStale.
         """
         return self.connections.open(caller, lambda: self.feed.current().facts)
 
