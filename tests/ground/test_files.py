@@ -19,6 +19,7 @@ from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Database, LostDatabase, Tx, sql
 from ostiaryd.ground.database.connection import LONGEST_LOG
 from ostiaryd.ground.database.writer import Writer
+from ostiaryd.ground.http.health import Health
 from ostiaryd.ground.world import World, open_world
 from tests.support.servers import live_server
 from tests.support.world import Kind, Template
@@ -125,6 +126,7 @@ async def test_nothing_is_acknowledged_after_a_file_was_lost(world: World, fault
         world.db.read()
     with pytest.raises(LostDatabase):
         await world.db.scan(lambda reader: reader.one(COUNT))
+    assert world.keep(Health).checks["database"]() == "lost or damaged"
 
 
 @pytest.mark.parametrize("fault", FAULTS)

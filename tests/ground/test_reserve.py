@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ostiaryd.ground.database import Tx, sql
-from ostiaryd.ground.database.line import Lane, Priority, priority
+from ostiaryd.ground.database.line import Lane, Priority, overtaking, priority
 from ostiaryd.ground.database.reserve import LOW_BYTES, DiskFull, Reserve, is_disk_full
 from ostiaryd.ground.world import World
 from ostiaryd.trust.model import Spend
@@ -161,3 +161,13 @@ async def test_a_stop_is_refused_once_nothing_of_the_reserve_is_left(
     with pytest.raises(DiskFull):
         await world.writer.submit(put("too big", 1 << 20))
     priority.reset(token)
+
+
+@pytest.mark.parametrize("database", ["postgres"])
+async def test_without_a_reserve_the_refusal_does_not_say_that_stops_work(world: World) -> None:
+    await world.writer.rebuild()
+    with overtaking(), pytest.raises(DiskFull) as refused:
+        await world.writer.submit(lambda tx: tx.run(sql("do $$ begin raise exception using errcode = '53100'; end $$")))
+    assert "stops do not" in (refused.value.hint or "")
+    assert not world.writer.is_full
+    assert await world.writer.submit(put("small")) == "small", "there is room again"

@@ -28,16 +28,17 @@ space.
 
 
 class DiskFull(Unavailable):
-    """The disk has no space for an act, or refuses writes. The act changed nothing. Acts that stop an agent, and reads,
-    still work.
+    """The disk has no space for an act, or refuses writes. The act changed nothing. Reads still work, and, with a
+    reserve, acts that stop an agent.
     """
 
     code = "disk_full"
 
-    def __init__(self) -> None:
+    def __init__(self, *, has_reserve: bool = True) -> None:
+        works = "acts that stop something, and reads, still work" if has_reserve else "reads still work, stops do not"
         super().__init__(
             "the disk of the database is full, or refuses writes",
-            hint="free some space, or raise the quota; acts that stop something, and reads, still work",
+            hint=f"free some space, or raise the quota; {works}",
         )
 
 

@@ -472,7 +472,7 @@ class Writer:
         self._connection.rollback()
         if is_disk_full(batch.error):
             batch.is_retried = self._reserve is not None and self._reserve.release()
-            batch.error = DiskFull()
+            batch.error = DiskFull(has_reserve=self._reserve is not None)
             # Objects of packages contain the proofs that this batch has used; the second run uses the proofs again.
             self._known = QueryCache()
 

@@ -40,7 +40,8 @@ class Health:
         }
 
     def _database(self) -> str:
-        return "" if self.world.db.is_up else "not reachable"
+        db = self.world.db
+        return "not reachable" if not db.is_up else "lost or damaged" if db.loss is not None else ""
 
     def _writer(self) -> str:
         writer = self.world.writer
