@@ -176,6 +176,24 @@ async def test_max_age_of_a_second_signs_in_again_after_a_second(world: World, f
     assert second["auth_time"] >= first["auth_time"] + 2
 
 
+@pytest.mark.parametrize("demand", [{"max_age": "1"}, {"prompt": "login"}], ids=str)
+async def test_a_login_after_a_pushed_request_is_too_old_after_five_minutes(
+    world: World, flow: CodeFlow, clock: Clock, demand: dict[str, str]
+) -> None:
+    pushed = (await flow.push(scope="openid", **demand)).json["request_uri"]
+    opened = f"/authorize?{urlencode({'client_id': flow.client.id, 'request_uri': pushed})}"
+    clock.advance(1)
+    await sign_in(world, flow.browser, flow.person)
+    clock.advance(301)
+    await flow.browser.get(opened)
+    assert flow.browser.path.startswith("/login?"), "the login is older than the pause that reading takes"
+    await sign_in(world, flow.browser, flow.person)
+    clock.advance(60)
+    flow.browser.left_to = ""
+    await flow.browser.get(opened)
+    assert "code" in flow.arrived()
+
+
 async def follow_login(world: World, flow: CodeFlow) -> None:
     """Sign the person in where the authorization endpoint asks for that, and return to the endpoint."""
     assert flow.browser.path.startswith("/login?")
