@@ -1,7 +1,7 @@
 /** The pages of the console and their paths below `/console`. */
 
 import { createRootRoute, createRoute, createRouter, lazyRouteComponent, Link, type RouteComponent } from "@tanstack/react-router";
-import { BASE } from "./api";
+import { BASE, get } from "./api";
 import { Empty, Problem } from "./parts/basics";
 import { readAgentSearch, readMapSearch, readSecretSearch } from "./queries";
 import { Shell } from "./shell";
@@ -13,10 +13,29 @@ const root = createRootRoute({
       <Link to="/">Go to the overview</Link>
     </Empty>
   ),
-  errorComponent: ({ error }) => <Problem error={error} />,
+  errorComponent: Failure,
 });
 
-const page = lazyRouteComponent;
+/** A page that failed to open, and the way to open it again. */
+function Failure({ error }: { error: unknown }) {
+  return (
+    <>
+      <Problem error={error} />
+      <div className="actions">
+        <button onClick={() => void router.invalidate()}>Try again</button>
+      </div>
+    </>
+  );
+}
+
+/** A page that is loaded when it is first opened. While the server does not answer, the console stays and says so. */
+const page: typeof lazyRouteComponent = (load, name) => lazyRouteComponent(() => load().catch(explain), name);
+
+/** Throw that the server does not answer. If it answers, throw `error`: the page has a new name, and the router reloads. */
+async function explain(error: unknown): Promise<never> {
+  await get("/session");
+  throw error;
+}
 
 function at<const Path extends string>(path: Path, component: RouteComponent) {
   return createRoute({ getParentRoute: () => root, path, component });
@@ -70,7 +89,7 @@ export const router = createRouter({
   basepath: `${BASE}/console`,
   defaultPreload: "intent",
   defaultPendingMs: 300,
-  defaultErrorComponent: ({ error }) => <Problem error={error} />,
+  defaultErrorComponent: Failure,
 });
 
 declare module "@tanstack/react-router" {

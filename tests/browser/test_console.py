@@ -296,6 +296,8 @@ def test_lists_empty_states_and_the_first_run(live_server: ServerFixture, chromi
         live_server.api("POST", "/agents", body)
     chromium.goto(f"{site}/console/agents?state=pending")
     chromium.wait_for("text=worker-2")
+    chromium.set_look(dark=False, width=1280)  # a narrow window leaves out the purpose
+    chromium.wait_for("[role=table] [role=columnheader]:text-is('Purpose')")
     assert ATTACK in chromium.text("[role=table]")
     examine_page(chromium, "console-agents")
     chromium.check("[aria-label='Select worker-0']")
@@ -356,6 +358,19 @@ def test_lists_empty_states_and_the_first_run(live_server: ServerFixture, chromi
     assert chromium.goto(f"{site}/console/nowhere") == 200
     chromium.wait_for("text=There is no such page")
     assert chromium.evaluate("window.attacked === undefined && !document.querySelector('img[src=x]')")
+
+
+def test_a_page_that_is_opened_without_network_says_so_and_opens_at_the_next_try(
+    live_server: ServerFixture, chromium: Chromium
+) -> None:
+    enter_console(live_server, chromium, "nora", "viewer")
+    chromium.wait_for("nav >> text=Tasks")
+    chromium.set_offline(is_offline=True)
+    chromium.click("nav >> text=Tasks")
+    chromium.wait_for("text=The server does not answer")
+    chromium.set_offline(is_offline=False)
+    chromium.click("text=Try again")
+    chromium.wait_for("h1:text-is('Tasks')")
 
 
 def test_a_person_sees_what_the_role_permits_and_signs_out(live_server: ServerFixture, chromium: Chromium) -> None:

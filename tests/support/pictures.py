@@ -18,6 +18,17 @@ LOOKS = (("light", False, 1280), ("dark", True, 1000), ("phone", False, 360))
 """Name of the look, whether it is dark, and the width of the window."""
 
 
+_FAULTS = """[
+    ...[...document.querySelectorAll('.field > label + :is(input, select)')]
+        .filter((one) => one.getBoundingClientRect().top - one.previousSibling.getBoundingClientRect().bottom > 24)
+        .map((one) => `far from its label: ${one.outerHTML}`),
+    ...[...document.querySelectorAll('.table [role=cell]:has(a)')]
+        .filter((one) => one.textContent.length <= 16 && one.scrollWidth > one.clientWidth)
+        .map((one) => `a short name is cut: ${one.textContent}`),
+]"""
+"""Script that lists faults of the looks: a field far from its label, a short name that a table cuts."""
+
+
 @lru_cache(1)
 def _axe() -> str:
     return (NODE / "node_modules/axe-core/axe.min.js").read_text()
@@ -30,7 +41,7 @@ def examine_page(chromium: Chromium, name: str) -> None:
         if FOLDER:
             Path(FOLDER).mkdir(parents=True, exist_ok=True)
             chromium.screenshot(str(Path(FOLDER) / f"{name}-{look}.png"))
-        faults = chromium.find_faults(_axe())
+        faults = chromium.find_faults(_axe()) + chromium.evaluate(_FAULTS)
         assert not faults, (name, look, faults)
         assert not chromium.is_too_wide(), (name, look)
     chromium.set_look(dark=False, width=1000)

@@ -1,7 +1,7 @@
 /** A table that draws only the rows in view, so 100,000 rows scroll as smoothly as ten. */
 
 import { useVirtualizer } from "@tanstack/react-virtual";
-import { memo, type ReactNode, useCallback, useEffect, useRef } from "react";
+import { type CSSProperties, memo, type ReactNode, useCallback, useEffect, useMemo, useRef } from "react";
 
 const ROW_PX = 44;
 
@@ -12,6 +12,8 @@ export interface Column<R> {
   cell: (row: R) => ReactNode;
   /** Whether the column is left out at the width of a phone. */
   isMinor?: boolean;
+  /** Whether the column is left out of a narrow window, so that other columns show their texts whole. */
+  isWide?: boolean;
 }
 
 interface Props<R> {
@@ -23,6 +25,16 @@ interface Props<R> {
   onEnd?: () => void;
   selected?: ReadonlySet<string>;
   onSelect?: (keys: ReadonlySet<string>) => void;
+}
+
+/** The tracks of all columns, and of the columns of a narrow window, as properties for the style sheet. */
+function tracksOf<R>(columns: Column<R>[], isSelectable: boolean): CSSProperties {
+  const join = (shown: Column<R>[]) => [...(isSelectable ? ["2.5rem"] : []), ...shown.map((column) => column.width)].join(" ");
+  return { "--tracks": join(columns), "--fewer": join(columns.filter((column) => !column.isWide)) } as CSSProperties;
+}
+
+function classOf<R>({ isMinor, isWide }: Column<R>): string {
+  return [isMinor && "minor", isWide && "wide"].filter(Boolean).join(" ");
 }
 
 export function VirtualTable<R>({ label, columns, rows, rowKey, onEnd, selected, onSelect }: Props<R>) {
@@ -38,7 +50,8 @@ export function VirtualTable<R>({ label, columns, rows, rowKey, onEnd, selected,
   useEffect(() => {
     if (rows.length > 0 && last >= rows.length - 1) onEnd?.();
   }, [last, rows.length, onEnd]);
-  const tracks = [...(onSelect ? ["2.5rem"] : []), ...columns.map((column) => column.width)].join(" ");
+  const isSelectable = onSelect !== undefined;
+  const tracks = useMemo(() => tracksOf(columns, isSelectable), [columns, isSelectable]);
   const isAll = !!selected?.size && rows.every((row) => selected.has(rowKey(row)));
   // One function for all renderings, so that a row is drawn again only if it changed.
   const latest = useRef<(key: string) => void>(undefined);
@@ -51,7 +64,7 @@ export function VirtualTable<R>({ label, columns, rows, rowKey, onEnd, selected,
   return (
     <div className="table" role="table" aria-label={label} aria-rowcount={rows.length + 1}>
       <div role="rowgroup">
-        <div className="row head" role="row" style={{ gridTemplateColumns: tracks }}>
+        <div className="row head" role="row" style={tracks}>
           {onSelect && (
             <span role="columnheader">
               <input
@@ -63,7 +76,7 @@ export function VirtualTable<R>({ label, columns, rows, rowKey, onEnd, selected,
             </span>
           )}
           {columns.map((column) => (
-            <span key={column.name} role="columnheader" className={column.isMinor ? "minor" : ""}>
+            <span key={column.name} role="columnheader" className={classOf(column)}>
               {column.name}
             </span>
           ))}
@@ -98,7 +111,7 @@ interface RowProps {
   row: unknown;
   name: string;
   columns: Column<unknown>[];
-  tracks: string;
+  tracks: CSSProperties;
   index: number;
   start: number;
   /** Undefined if rows cannot be selected. */
@@ -108,14 +121,14 @@ interface RowProps {
 
 const TableRow = memo(function TableRow({ row, name, columns, tracks, index, start, isSelected, onToggle }: RowProps) {
   return (
-    <div className="row" role="row" aria-rowindex={index + 2} data-selected={isSelected ?? false} style={{ gridTemplateColumns: tracks, transform: `translateY(${start}px)` }}>
+    <div className="row" role="row" aria-rowindex={index + 2} data-selected={isSelected ?? false} style={{ ...tracks, transform: `translateY(${start}px)` }}>
       {isSelected !== undefined && (
         <span role="cell">
           <input type="checkbox" aria-label={`Select ${name}`} checked={isSelected} onChange={() => onToggle(name)} />
         </span>
       )}
       {columns.map((column) => (
-        <span key={column.name} role="cell" className={column.isMinor ? "minor" : ""}>
+        <span key={column.name} role="cell" className={classOf(column)}>
           {column.cell(row)}
         </span>
       ))}
