@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from harness.registry_fixtures import ADMIN, newest_entry, register_agent
 from ostiary.protocol.errors import Malformed, Refused
@@ -205,6 +205,17 @@ def test_a_request_in_pem_of_an_unknown_version_is_malformed() -> None:
     text = base64.encodebytes(with_unknown_version()).decode()
     with pytest.raises(Malformed, match="not a certificate request in PEM"):
         read_csr(f"-----BEGIN CERTIFICATE REQUEST-----\n{text}-----END CERTIFICATE REQUEST-----\n")
+
+
+def test_a_request_in_pem_has_one_block_with_any_text_around() -> None:
+    pem = csr_builder().sign(KEY, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
+    key = KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    for good in (pem, f"a request\n{pem}\nand its end", pem.replace("\n", "\r\n")):
+        assert read_csr(good) == read_csr(pem)
+    for wrong in (pem + pem, pem + key, key + pem):
+        with pytest.raises(Malformed, match="`csr` has 2 blocks of PEM") as refused:
+            read_csr(wrong)
+        assert refused.value.hint == "send the certificate request alone, never a key"
 
 
 def test_100_names_are_read() -> None:

@@ -251,6 +251,18 @@ async def test_requests_for_jwt_svids(world: World, api: GrpcServer, request_: A
     assert (newest_entry(world).outcome == "ok") is (code is grpc.StatusCode.OK)
 
 
+async def test_a_process_is_told_that_a_requested_identity_is_not_its_own(world: World, api: GrpcServer) -> None:
+    await register_agent(world)
+    await register_agent(world, "other")
+    await add_workload(world)
+    other = pb.JWTSVIDRequest(audience=["a"], spiffe_id="spiffe://example.org/agent/other")
+    async with stub(api) as call:
+        assert await code_of(call("FetchJWTSVID", other, pb.JWTSVIDResponse)) is DENIED
+    [reason] = newest_entry(world).reasons
+    assert reason.code == "no_identity"
+    assert reason.message == "this process does not have the SPIFFE ID 'spiffe://example.org/agent/other'"
+
+
 # ---------------------------------------------------------------------------------------- Streams
 
 

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from ostiary.protocol.errors import Malformed, Refused, Unavailable
+from ostiary.protocol.errors import Forbidden, Malformed, Refused, Unavailable
 from ostiaryd.certs.flows.bundles import own_bundle
 from ostiaryd.certs.flows.svid_cache import SECOND, Subscription, SvidCache
 from ostiaryd.certs.flows.svids import first_refusal, issue_jwt_svid, validate_jwt_svid
@@ -133,9 +133,14 @@ class WorkloadApi:
         """Issue JWT-SVIDs for the identities of the caller, or for the identity in the request."""
         audiences, name = parse_jwt_svid_request(call.message)
         caller = await self._attest(call.peer)
+        caller.check_identity()
         requested = [one for one in caller.workloads if not name or str(self._id_of(one)) == str(parse_spiffe_id(name))]
         if not requested:
-            raise first_refusal(caller.refusals if not caller.workloads else ())
+            raise Forbidden(
+                f"this process does not have the SPIFFE ID {name[:200]!a}",
+                hint="leave out `spiffe_id` to get the identities that the process has",
+                code="no_identity",
+            )
         issued, refusals = list[tuple[str, str]](), list[Refused]()
         for workload in requested:
             priority.set(Priority((workload.agent, ""), expires=True))

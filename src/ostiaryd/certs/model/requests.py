@@ -50,9 +50,11 @@ class CertificateSigningRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_csr(text: str) -> bytes:
-    """Return the DER of a certificate signing request in PEM. Raises Malformed."""
+    """Return the DER of a certificate signing request: the only block of a PEM text. Raises Malformed."""
     if len(text) > MAX_PEM:
         raise Malformed(f"`csr` is over {MAX_PEM} characters")
+    if (blocks := text.count("-----BEGIN ")) > 1:
+        raise Malformed(f"`csr` has {blocks} blocks of PEM", hint="send the certificate request alone, never a key")
     try:
         return x509.load_pem_x509_csr(text.encode()).public_bytes(Encoding.DER)
     except (ValueError, x509.InvalidVersion):
