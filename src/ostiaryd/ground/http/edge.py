@@ -125,7 +125,7 @@ class Call(msgspec.Struct):
         """Return the only value of a header; None without the header. If the header occurs more than once, raise
         `twice`, because programs differ on which value counts.
         """
-        named = self.by_name
+        named = self.known_headers or self.by_name
         if (value := named.get(name)) is None:
             return None
         if len(named) < len(self.headers) and [key for key, _ in self.headers].count(name) > 1:

@@ -78,15 +78,13 @@ def open_value(reader: Reader, envelope: Envelope, place: Place, *, keys: Keyrin
     """Return the decrypted value of an envelope. Raises Sealed; Conflict if the envelope belongs to another place or
     was changed.
     """
-    check_open(reader)
     number = envelope.key_number
-    if number == 0:
-        key = WrappingKey(0, keys.derive(PURPOSE))
-    elif (stored := store.find_key(reader, number)) is None:
+    if number and (stored := store.find_open_key(reader, number)) is not None:
+        return sealing.open_value(envelope, under=_open(stored, keys), place=place)
+    check_open(reader)
+    if number:
         raise sealing.damaged()
-    else:
-        key = _open(stored, keys)
-    return sealing.open_value(envelope, under=key, place=place)
+    return sealing.open_value(envelope, under=WrappingKey(0, keys.derive(PURPOSE)), place=place)
 
 
 def _stored_keys(tx: Tx) -> list[store.StoredKey]:

@@ -9,7 +9,11 @@ from ostiaryd.ground.database import Reader, Row, Sql, Tx, sql
 from ostiaryd.secrets.model.sealing import Envelope, Place
 
 _KEYS = sql("select number, state, sealed, created_at from secret_wrapping_key order by number", steady=True)
-_KEY = sql("select number, state, sealed, created_at from secret_wrapping_key where number = :number", steady=True)
+_KEY = sql(
+    """select number, state, sealed, created_at from secret_wrapping_key
+       where number = :number and not exists (select 1 from secret_seal where sealed_at is not null)""",
+    steady=True,
+)
 _INSERT_KEY = sql(
     """insert into secret_wrapping_key (number, state, sealed, created_at)
        values (:number, 'active', :sealed, :now)"""
@@ -243,8 +247,8 @@ def keys(reader: Reader) -> list[StoredKey]:
     return [_stored_key(row) for row in reader.all(_KEYS)]
 
 
-def find_key(reader: Reader, number: int) -> StoredKey | None:
-    """Return the wrapping key with this number; None if there is none."""
+def find_open_key(reader: Reader, number: int) -> StoredKey | None:
+    """Return the wrapping key with this number; None if there is none, and while the secrets are sealed."""
     return reader.made(_KEY, _stored_key, number=number)
 
 
