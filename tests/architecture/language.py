@@ -28,6 +28,7 @@ RULES = {
     "classes": "the name of a public class is unique in its package",
     "help": "the help of a command begins with an imperative verb",
     "phrases": "a phrase that LANGUAGE bans",
+    "subjects": "a sentence of a page does not begin with `It`, `They`, `Its` or `Their`, but names the thing",
     "names": "a name is a noun or a verb with an object, not a participle or a pronoun",
     "formatter": "no line switches the formatter off",
 }
@@ -94,6 +95,8 @@ SENTENCE = r"(?:(?<=^)|(?<=[.!?:;] ))(What|Who|Whom|Whose|Whoever|Where no)\s[^.
 """A statement whose subject is a question word. A question, or a heading without a full stop, is fine."""
 BANNED = re.compile("|".join(PHRASES), re.IGNORECASE)
 SUBJECTLESS = re.compile(SENTENCE)
+UNNAMED = re.compile(r"(?:^(?:[-*] |\d+\. )?|(?<=[.!?] ))(?:It|They|Its|Their)\b[^.?!]*")
+"""A sentence whose subject stands in the sentence before: a reader who sees the sentence alone cannot name it."""
 
 COMMENT = re.compile(r"^ *# ?(.+(?:\n *# ?.+)*)|(?<=  )# (.+)$", re.MULTILINE)
 """A block of comment lines, or the comment behind a statement."""
@@ -368,6 +371,8 @@ def _of_pages() -> Iterator[Offence]:
             for line, text in paragraphs((ROOT / path).read_text("utf-8")):
                 for words in banned(text):
                     yield Offence("docs", "phrases", f"{path}:{line}", words)
+                for match in UNNAMED.finditer(text):
+                    yield Offence("docs", "subjects", f"{path}:{line}", match[0][:110])
 
 
 def paragraphs(page: str) -> Iterator[tuple[int, str]]:

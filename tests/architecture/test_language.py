@@ -12,6 +12,7 @@ from tests.architecture.language import (
     OPENING,
     REPEATED,
     RULES,
+    UNNAMED,
     _has_many_parameters,
     _idle_strings,
     _promises_another_result,
@@ -85,6 +86,20 @@ def test_a_docstring_that_promises_another_result_is_an_offence(
 )
 def test_a_clause_with_what_is_an_offence_outside_of_code_and_quotations(text: str, is_clause: bool) -> None:
     assert bool(CLAUSE.search(_prose_of(text))) is is_clause
+
+
+@pytest.mark.parametrize(
+    ("text", "is_unnamed"),
+    [
+        ("It ends with the task.", True),
+        ("- Its tokens end.", True),
+        ("A guard stops. They deny.", True),
+        ("The guard denies, and its tokens end.", False),
+        ("Italics are fine. Items too.", False),
+    ],
+)
+def test_a_sentence_of_a_page_that_begins_with_a_pronoun_is_an_offence(text: str, is_unnamed: bool) -> None:
+    assert bool(UNNAMED.search(text)) is is_unnamed
 
 
 @pytest.mark.parametrize(("text", "repeats"), [("and and a", True), ("the\n    the", True), ("that this", False)])

@@ -11,7 +11,7 @@ from ostiary.cli.usage import Usage
 STOPPING = (
     {
         "command": "agent suspend",
-        "effect": "Stop an agent. Its tokens end. Its tasks wait until it is resumed.",
+        "effect": "Stop an agent. The agent's tokens end; the tasks wait until the agent is resumed.",
         "state": "suspended",
         "undo": "agent resume",
     },
@@ -23,7 +23,7 @@ STOPPING = (
     },
     {
         "command": "agent quarantine",
-        "effect": "Isolate a suspicious agent. Its tokens end. Its tasks wait until it is released.",
+        "effect": "Isolate a suspicious agent. The agent's tokens end; the tasks wait until the agent is released.",
         "state": "quarantined",
         "undo": "agent release",
     },
@@ -48,7 +48,7 @@ STOPPING = (
     },
     {
         "command": "task end",
-        "effect": "End a task. Its tokens and child tasks end.",
+        "effect": "End a task, and its tokens and child tasks.",
         "state": "done, failed, cancelled",
         "undo": "nothing: start another task",
     },
@@ -102,7 +102,7 @@ STOPPING = (
     },
     {
         "command": "consent revoke",
-        "effect": "Revoke a consent. Its tokens and tasks end.",
+        "effect": "Revoke a consent, and end its tokens and tasks.",
         "state": "revoked",
         "undo": "nothing: the person consents again",
     },
@@ -156,13 +156,13 @@ STOPPING = (
     },
     {
         "command": "lease revoke",
-        "effect": "Revoke a lease. Its account or token is removed.",
+        "effect": "Revoke a lease, and remove its account or token.",
         "state": "revoking, then not in the list",
         "undo": "nothing: the agent can get another lease",
     },
     {
         "command": "connected-account revoke",
-        "effect": "End a connected account. Its tokens are revoked at the provider.",
+        "effect": "End a connected account, and revoke its tokens at the provider.",
         "state": "ending, then not in the list",
         "undo": "nothing: the person connects the account again",
     },
