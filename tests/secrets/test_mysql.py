@@ -367,8 +367,12 @@ async def test_a_message_shows_no_part_of_a_hidden_text(shop: MysqlFixture) -> N
     target = DatabaseTarget("mysql", shop.socket, "", ROOT, (PASSWORD,), False, "", 1)
     hidden = "A1-" + "5" * 64
     client = DatabaseClient(None)
-    for statement in (f"select 1 '{'x' * 40}{hidden}'' from", f"signal sqlstate '45000' set message_text = '{hidden}'"):
+    for statement in (
+        f"select 1 '{'x' * 40}{hidden}'' from",
+        f"select 1 from mysql.user {hidden}",  # `A1` is read as a name: the server quotes the statement from `-555` on
+        f"signal sqlstate '45000' set message_text = '{hidden}'",
+    ):
         with pytest.raises(DatabaseRefused) as refused:
             await client.run(target, methodcaller("execute", statement), hidden=hidden)
-        assert "A1-555" not in refused.value.message
+        assert "555" not in refused.value.message
     await client.close()
