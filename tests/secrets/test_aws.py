@@ -455,6 +455,25 @@ def test_secrets_are_found_by_name_description_and_tags(aws: AwsStage) -> None:
     refused("AccessDeniedException", client.list_secrets, Filters=[{"Key": "name", "Values": [f"{folder}/a", "x"]}])
 
 
+def test_a_member_that_is_too_long_is_named_with_its_limit(aws: AwsStage) -> None:
+    name, client = f"{aws.vault.folder}/limits", aws.client
+    client.create_secret(
+        Name=name, SecretString="x", Description="d" * 512, Tags=[{"Key": "k" * 100, "Value": "v" * 256}]
+    )
+    wrong: list[tuple[str, dict[str, Any]]] = [
+        ("$.Description", {"Description": "canary" * 86}),
+        ("$.Tags[0].Key", {"Tags": [{"Key": "canary" * 17, "Value": "v"}]}),
+        ("$.Tags[0].Value", {"Tags": [{"Key": "k", "Value": "canary" * 43}]}),
+        ("$.Tags", {"Tags": [{"Key": f"canary{number}", "Value": "v"} for number in range(21)]}),
+    ]
+    for member, value in wrong:
+        message = refused("InvalidParameterException", client.create_secret, Name=f"{name}2", **value)
+        assert f"`{member}`" in message
+        assert re.search(r"length <= \d+", message), message
+        assert "canary" not in message
+    refused("ResourceNotFoundException", client.describe_secret, SecretId=f"{name}2")
+
+
 def stages_of(aws: AwsStage, name: str) -> dict[str, list[str]]:
     """The sorted staging labels of each version of a secret, by the first letter of the id of the version."""
     shown = aws.client.describe_secret(SecretId=name).get("VersionIdsToStages", {})

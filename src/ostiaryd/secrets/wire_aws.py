@@ -218,8 +218,8 @@ async def _answer(call: Call) -> dict[str, Any]:
         raise Invalid(f"the member {min(unknown)[:64]!a} is not supported", hint="see the page on conformance")
     try:
         read = convert(body, _Body)
-    except msgspec.ValidationError:
-        raise Invalid("the body has a value of the wrong type or size") from None
+    except msgspec.ValidationError as error:  # the message names the member and the limit, and no value
+        raise Invalid(str(error)) from None
     if name == "BatchGetSecretValue":
         return await _get_values(call, read)
     if name == "ListSecrets":
