@@ -81,7 +81,7 @@ class SecretFinder(Protocol):
     """A search for the secrets of a run, in each of their encodings."""
 
     def find(self, data: bytes) -> bool:
-        """Return whether `data` contains a secret."""
+        """Return whether `data` contains a secret of the run, in any encoding that masking knows."""
 
 
 class _Destinations(msgspec.Struct):

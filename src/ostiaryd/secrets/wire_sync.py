@@ -164,7 +164,9 @@ async def _read_all(world: World, source: SyncPlace) -> dict[str, Mapping[str, A
         values[path[len(source.path) if source.is_folder else len(path) :]] = value.data
         size += len(value.json)
         if size > MAX_BYTES:
-            raise Conflict(f"the values have more than {MAX_BYTES} bytes", hint="synchronise folders below")
+            raise Conflict(
+                f"the values of the folder have more than {MAX_BYTES} bytes together", hint="synchronise folders below"
+            )
     if not values:
         raise NothingStored("the folder is empty", code="not_found")
     return values

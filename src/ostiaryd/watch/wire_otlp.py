@@ -149,7 +149,7 @@ def _inflated(call: Call) -> bytes:
         return call.body
     if how != "gzip":
         raise UnsupportedMediaType(
-            f"the content encoding is `{how[:100]}`", hint="use the content encoding gzip or none"
+            f"the content encoding `{how[:100]}` is not supported", hint="use the content encoding gzip or none"
         )
     inflating = zlib.decompressobj(wbits=31)
     try:

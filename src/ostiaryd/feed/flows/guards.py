@@ -116,7 +116,7 @@ class Guards:
         return now
 
     async def beat(self) -> None:
-        """Write the heartbeat of this server, and delete the rows of servers that have failed."""
+        """Write a heartbeat of this server to the database, and delete the rows of servers that have failed."""
         if self._world.db.is_sqlite:
             return
         now = await self.refresh()

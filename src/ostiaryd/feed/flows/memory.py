@@ -128,7 +128,10 @@ def _check(reader: Reader, query: Recall, resource: Resource, memory: Memory) ->
         if origin is Origin.ENDORSED:
             kinds = 0 if part.kinds == RETIRED else part.kinds  # retired values are not stored
             if not any(one.tool == ready.uid.id and not kinds & ~one.kinds for one in memory.documents):
-                raise Forbidden("the person did not endorse that document", code="not_endorsed")
+                raise Forbidden(
+                    f"the person of the task did not endorse a document of `{ready.uid.id}` for these kinds of values",
+                    code="not_endorsed",
+                )
         elif ready.tool.is_outside and origin not in (Origin.KNOWN, Origin.OUTSIDE) and part.kinds != SLOT:
             raise Forbidden(
                 f"the results of `{ready.uid.id}` come from an untrusted source and cannot have the origin `{origin}`",

@@ -125,7 +125,7 @@ STATUS: dict[type[Refused], GrpcStatus] = {
 
 
 def grpc_status(refusal: Refused) -> GrpcStatus:
-    """Return the status of a refusal."""
+    """Return the gRPC status (code and message) with which a call is refused."""
     return next(STATUS[kind] for kind in type(refusal).__mro__ if kind in STATUS)
 
 
@@ -144,7 +144,7 @@ GrpcMethod = Callable[[GrpcCall], AsyncGenerator[bytes, None]]
 
 
 class GrpcCalls(Buckets):
-    """Rate limit on the calls of one user."""
+    """The limit on the rate of calls by one user of the machine."""
 
     burst, per_second = 10_000, 500
 

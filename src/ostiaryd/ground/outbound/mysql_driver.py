@@ -26,7 +26,9 @@ from ostiaryd.ground.outbound.database_driver import (
 )
 
 CONFLICTS = frozenset({1205, 1213, 3058})
-"""ER_LOCK_WAIT_TIMEOUT, ER_LOCK_DEADLOCK and ER_USER_LOCK_DEADLOCK."""
+"""Error numbers after which a transaction can be repeated: ER_LOCK_WAIT_TIMEOUT, ER_LOCK_DEADLOCK and
+ER_USER_LOCK_DEADLOCK.
+"""
 ENDED = frozenset({1053, 1927})
 """ER_SERVER_SHUTDOWN and ER_CONNECTION_KILLED; numbers from 2000 to 2999 are errors of the client."""
 MAX_ANSWER = 1 << 20

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 IDLE_IN_TRANSACTION_S = 10
 CONFLICTS = frozenset({"40001", "40P01"})
-"""SQLSTATE serialization_failure and deadlock_detected."""
+"""Values of SQLSTATE after which a transaction can be repeated: serialization_failure and deadlock_detected."""
 CATALOG_CONFLICT = "tuple concurrently updated"
 """Message of PostgreSQL when two transactions change the privileges of one table. Its SQLSTATE is that of an internal
 error, so it is recognised by the text.

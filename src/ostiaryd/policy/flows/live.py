@@ -207,7 +207,7 @@ class LiveEntries:
         """Return the present rights of a caller. Raises Forbidden for a caller whose credential or right has ended."""
         reader, now = self._world.db.read(), self._world.now()
         if not is_live(reader):
-            raise Forbidden("the session or the token has ended")
+            raise Forbidden("the session or the token of this stream has ended", hint="sign in, or get a new token")
         if caller.kind != "person":
             return None  # the scope of the token was checked, and tokens do not gain or lose scopes
         authorize_person(reader, caller, STREAM, now=now, acr=caller.acr or KEY)

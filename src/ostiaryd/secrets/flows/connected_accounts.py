@@ -83,7 +83,7 @@ def change_provider(
     check_provider(changed)
     if client_secret:
         if not provider.authentication.startswith("client_secret"):
-            raise Invalid(f"a provider with the authentication `{provider.authentication}` has no client secret")
+            raise Invalid(f"a provider with the authentication `{provider.authentication}` cannot have a client secret")
         store.set_secret(act.tx, name, _seal_secret(act, name, client_secret))
     store.update_provider(act.tx, changed)
     return changed

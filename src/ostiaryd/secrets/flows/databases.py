@@ -197,7 +197,7 @@ def read_static(act: Act, name: str) -> tuple[StoredStatic, str]:
     registry.note(act, object=f"{MOUNT}/static-creds/{name}")
     stored = find_static(act.tx, name)
     if stored.password is None:
-        raise NothingStored("the server has not set the password yet")
+        raise NothingStored("the server has not set the password of this static role yet")
     return stored, _open(act.tx, act.tx.keys, f"static-roles/{name}", stored.password)
 
 

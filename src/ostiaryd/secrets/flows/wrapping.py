@@ -44,7 +44,7 @@ class Wrapping(NamedTuple):
     record: WrappedAnswer
 
     def __repr__(self) -> str:
-        """Return the accessor alone."""
+        """Return a text with only the accessor of the token, because the token is secret."""
         return f"Wrapping({self.record.accessor})"
 
 

@@ -166,7 +166,7 @@ def set_uses(tx: Tx, digest: bytes, uses_left: int) -> None:
 
 
 def delete_secret_id(tx: Tx, accessor: str) -> None:
-    """Delete a secret ID."""
+    """Delete the secret ID (the password of an AppRole login) with this accessor."""
     tx.run(_DELETE_ID, accessor=accessor)
 
 

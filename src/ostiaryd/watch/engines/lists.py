@@ -201,7 +201,7 @@ def _alternatives(pattern: str) -> Iterator[tuple[Kind, str]]:
     other form.
     """
     if len(pattern) > MAX_PATTERN:
-        raise Invalid("the pattern is too long")
+        raise Invalid("the STIX pattern is too long")
     rest = pattern.strip()
     while True:
         if not rest.startswith("["):
