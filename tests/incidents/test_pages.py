@@ -15,7 +15,7 @@ from ostiary.protocol.errors import Conflict, Unavailable
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.incidents.flows import pages
-from ostiaryd.incidents.flows.pages import Pages, check_pages, check_pages_at_start, check_pages_deeply, quick_check
+from ostiaryd.incidents.flows.pages import Pages, check_pages, check_pages_at_start, check_pages_deeply, find_defects
 from ostiaryd.registry import flows as registry
 from tests.support.world import Kind, Template
 
@@ -65,6 +65,34 @@ async def test_a_defect_is_found_at_start_and_stops_everything(
         await run_act(world, lambda a: registry.create_person(a, name="ada"))  # what can still be done is done
 
 
+def change_index(db: Path, index: str, *, was: bytes, to: bytes) -> None:
+    """Change a key in the root page of an index, while no server runs: the page is well-formed as before."""
+    with sqlite3.connect(db) as raw:
+        (page,) = raw.execute("select rootpage from sqlite_schema where name = ?", [index]).fetchone()
+        raw.execute("pragma wal_checkpoint(truncate)")
+    raw.close()
+    with db.open("r+b") as file:
+        file.seek((page - 1) * PAGE)
+        before = file.read(PAGE)
+        assert was in before
+        file.seek((page - 1) * PAGE)
+        file.write(before.replace(was, to))
+
+
+async def test_an_index_that_differs_from_its_table_is_found_by_the_deep_check(
+    config: Config, clock: Clock, dice: SeededRandom
+) -> None:
+    async with open_world(config, now=clock, random=dice) as world:
+        await run_act(world, lambda a: registry.create_person(a, name="ada"), action="test.flipped")
+    change_index(config.folder / "ostiary.db", "entry_action", was=b"test.flipped", to=b"test.flipqed")
+    async with open_world(config, now=clock, random=dice) as world:
+        await check_pages_at_start(world)
+        assert world.keep(Pages).describe() == "no page is damaged", "the quick check does not read indexes"
+        with pytest.raises(Conflict, match="entry_action"):
+            await check_pages_deeply(world)
+        assert [one.target_kind for one in registry.list_stops(world.db.read())] == ["everything"]
+
+
 async def test_a_database_that_cannot_take_the_stop_answers_nothing(
     config: Config, clock: Clock, dice: SeededRandom
 ) -> None:
@@ -79,7 +107,7 @@ async def test_a_check_that_takes_too_long_goes_on_in_the_background(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = iter([None, ["a defect"]])
-    monkeypatch.setattr(pages, "quick_check", lambda path, *, within_s=None: next(found))
+    monkeypatch.setattr(pages, "find_defects", lambda path, *, within_s, with_indexes: next(found))
     await check_pages_at_start(world)
     assert world.keep(Pages).describe() == "the pages are being checked"
     await check_pages(world)
@@ -97,8 +125,8 @@ def test_a_check_is_interrupted_in_time(config: Config, tmp_path: Path) -> None:
             " insert into large select randomblob(300) from n"
         )
     raw.close()
-    assert quick_check(path, within_s=0.0) is None
-    assert quick_check(path) == []
+    assert find_defects(path, within_s=0.0) is None
+    assert find_defects(path) == []
 
 
 async def test_a_check_is_repeated_after_a_day_or_where_a_request_met_damage(
@@ -106,11 +134,11 @@ async def test_a_check_is_repeated_after_a_day_or_where_a_request_met_damage(
 ) -> None:
     ran: list[Path] = []
 
-    def check(path: Path, *, within_s: float | None = None) -> list[str]:
+    def check(path: Path, *, within_s: float | None, with_indexes: bool) -> list[str]:
         ran.append(path)
         return []
 
-    monkeypatch.setattr(pages, "quick_check", check)
+    monkeypatch.setattr(pages, "find_defects", check)
     for wound, count in ((0, 1), (pages.EVERY - 1, 1), (1, 2)):
         clock.advance(us=wound)
         await check_pages(world)

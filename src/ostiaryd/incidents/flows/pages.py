@@ -50,10 +50,11 @@ class Pages:
         return "no page is damaged" if self.checked_at else "the pages are being checked"
 
 
-def quick_check(path: Path, *, within_s: float | None = None) -> list[str] | None:
+def find_defects(path: Path, *, within_s: float | None = None, with_indexes: bool = False) -> list[str] | None:
     """Return the defects that `PRAGMA quick_check` reports, one sentence each; None if the check takes longer than
-    `within_s`.
+    `within_s`. `with_indexes`: `PRAGMA integrity_check`, which also compares each index with its table.
     """
+    check = "integrity_check" if with_indexes else "quick_check"
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, check_same_thread=False)) as raw:
         raw.execute("pragma query_only=on")
         done = threading.Event()
@@ -69,7 +70,7 @@ def quick_check(path: Path, *, within_s: float | None = None) -> list[str] | Non
         watching = threading.Thread(target=interrupt, name="pages")
         watching.start()
         try:
-            lines = [str(row[0]) for row in raw.execute(f"pragma quick_check({_MOST})")]
+            lines = [str(row[0]) for row in raw.execute(f"pragma {check}({_MOST})")]
         except sqlite3.DatabaseError as error:
             if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
                 return None
@@ -82,16 +83,16 @@ def quick_check(path: Path, *, within_s: float | None = None) -> list[str] | Non
     return [" ".join(line.split())[:200] for line in lines if line != "ok"]
 
 
-async def check_pages(world: World, *, within_s: float | None = None) -> None:
+async def check_pages(world: World, *, within_s: float | None = None, with_indexes: bool = False) -> None:
     """Check all pages if the last check is older than `EVERY`, or if a request read a damaged page. A background loop
-    calls this function.
+    calls this function. `with_indexes`: also compare each index with its table.
     """
     pages = world.keep(Pages)
     is_due = not pages.checked_at or world.now() - pages.checked_at >= EVERY or world.db.is_suspect
     if not world.db.is_sqlite or pages.defects or not is_due:
         return
     world.db.is_suspect = False
-    defects = await asyncio.to_thread(quick_check, world.db.path, within_s=within_s)
+    defects = await asyncio.to_thread(find_defects, world.db.path, within_s=within_s, with_indexes=with_indexes)
     if defects is None:
         return
     pages.checked_at, pages.defects = world.now(), defects
@@ -111,9 +112,9 @@ async def describe_pages(world: World) -> str:
 
 
 async def check_pages_deeply(world: World) -> str:
-    """Check all pages now; return a sentence about the result. Raises Conflict if a page is damaged."""
+    """Check all pages and all indexes now; return a sentence about the result. Raises Conflict if one is damaged."""
     world.db.is_suspect = True
-    await check_pages(world)
+    await check_pages(world, with_indexes=True)
     return world.keep(Pages).describe()
 
 
