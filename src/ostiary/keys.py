@@ -57,7 +57,10 @@ def load_key(path: Path | str) -> Credential:
             mode = os.fstat(file.fileno()).st_mode
             text = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise Invalid(f"cannot read the credential {path}: {error.strerror}") from None
+        raise Invalid(
+            f"cannot read the credential {path}: {error.strerror}",
+            hint="name the file that `--generate-key` wrote, or the `admin.json` in the data folder of the server",
+        ) from None
     if mode & 0o077:
         raise Invalid(f"the credential {path} can be read by others", hint=f"chmod 600 {path}")
     return parse_credential(text, of=path)

@@ -80,7 +80,41 @@ def test_without_a_server_or_a_credential_the_two_ways_to_name_them_are_said() -
     with environment(**nothing | {"OSTIARY_URL": "http://127.0.0.1:9"}):
         check_said(run("agent", "list"), 2, "no credential is named", "OSTIARY_CREDENTIAL")
     with environment(**nothing | {"OSTIARY_URL": "not a url", "OSTIARY_CREDENTIAL": "/nowhere.json"}):
-        check_said(run("agent", "list"), 2, "cannot read the credential /nowhere.json")
+        check_said(run("agent", "list"), 2, "cannot read the credential /nowhere.json", "--generate-key")
+
+
+@pytest.mark.parametrize("words", [("agent", "list"), ("serve",), ()])
+def test_a_data_folder_that_is_not_named_takes_no_other_word(words: tuple[str, ...]) -> None:
+    check_said(run(*words, "--data-dir"), 2, "--data-dir requires an argument")
+
+
+def test_a_url_without_a_scheme_is_wrong_usage(server: Server) -> None:
+    with environment(OSTIARY_URL="127.0.0.1:8700", OSTIARY_CREDENTIAL=str(server.folder / "admin.json")):
+        check_said(run("agent", "list"), 2, "OSTIARY_URL begins with neither")
+
+
+def test_a_credential_of_another_server_names_both_servers(server: Server, tmp_path: Path) -> None:
+    other = tmp_path / "other.json"
+    credential = json.loads((server.folder / "admin.json").read_text())
+    other.touch(0o600)
+    other.write_text(json.dumps(credential | {"client_id": "ag_" + "0" * 32, "issuer": "https://id.example"}))
+    with environment(OSTIARY_URL=server.url, OSTIARY_CREDENTIAL=str(other)):
+        check_said(run("agent", "list"), 1, "the credential is of https://id.example", server.url)
+        other.write_text(json.dumps(credential | {"client_id": "ag_" + "0" * 32}))
+        assert "the credential is of" not in run("agent", "list").err
+
+
+def test_a_credential_without_the_scope_says_what_gives_it(ostiary: Commands, server: Server, tmp_path: Path) -> None:
+    key = tmp_path / "reader.json"
+    ostiary.json("agent", "create", "lacking", "--owner", "ada", "--purpose", "p", "--generate-key", str(key))
+    with environment(OSTIARY_URL=server.url, OSTIARY_CREDENTIAL=str(key)):
+        check_said(run("agent", "list"), 1, "lacks the scope `ostiary:read`", "ostiary agent allow")
+
+
+def test_an_empty_folder_of_secrets_is_an_empty_list(ostiary: Commands) -> None:
+    listed = ostiary("secret", "list", "secret/nothing-here/")
+    assert (listed.code, "no secret in secret/nothing-here/: ostiary secret put --help" in listed.out) == (0, True)
+    assert ostiary.json("secret", "list", "secret/nothing-here/") == []
 
 
 @pytest.mark.parametrize(
@@ -94,7 +128,10 @@ def test_without_a_server_or_a_credential_the_two_ways_to_name_them_are_said() -
         (("agent", "create", "x", "--owner", "nobody", "--purpose", "p"), "nobody"),
         (("agent", "create", "No!", "--owner", "ada", "--purpose", "p"), "capital letter n"),
         (("audit", "search", "--agent", "nobody"), "ostiary agent list"),
-        (("audit", "show", "999999"), "no entry 999999"),
+        (("audit", "show", "999999"), "ostiary audit search"),
+        (("approvals", "show", "ap_none"), "ostiary approvals list"),
+        (("secret", "get", "secret/nothing/here"), "ostiary secret list"),
+        (("agent", "create", "x", "--owner", "nobody", "--purpose", "p"), "ostiary owner create"),
         (("audit", "prove", "999999"), "no entry 999999"),
         (("revoke", "token", "tok_none"), "token not found"),
         (("revoke", "key", "-abc"), "no agent has a key with this thumbprint"),

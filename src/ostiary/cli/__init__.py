@@ -228,10 +228,13 @@ def _launch(
     if "session" not in ignored:
         return command(*bound.args, **bound.kwargs)
     from ostiary.cli.session import Session
+    from ostiary.client import TokenRefused
 
     session = Session(data_dir, json, is_wide=wide)
     try:
         return command(*bound.args, **bound.kwargs, session=session)
+    except TokenRefused as refusal:
+        raise session.explain(refusal) from None
     finally:
         session.close()
 
@@ -249,7 +252,8 @@ def _everywhere_first(words: list[str]) -> list[str]:
         elif word in ("--json", "--wide") or word.startswith("--data-dir="):
             first.append(word)
         elif word == "--data-dir":
-            first += [word, *islice(left, 1)]
+            value = [*islice(left, 1)]
+            (first if value else rest).extend([word, *value])  # without a value, no other word may become the value
         else:
             rest.append(word)
     return first + rest

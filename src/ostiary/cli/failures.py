@@ -48,6 +48,10 @@ def _refusal_of(error: BaseException) -> Refused | None:
             return Usage(f"`{error.argument.name}` is required", hint=_help_of(error))
         case CycloptsError():
             return Usage(str(error), hint=_help_of(error))
+        case httpx2.UnsupportedProtocol():
+            return Usage(
+                "OSTIARY_URL begins with neither `https://` nor `http://`", hint="such as https://id.example.org"
+            )
         case httpx2.TransportError():
             return Unavailable(
                 f"the server does not answer: {error}",

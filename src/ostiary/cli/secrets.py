@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cyclopts import App
 
 from ostiary import ambient
+from ostiary.agent import ServerRefused
 from ostiary.cli.files import read_json, read_text
 from ostiary.cli.paper import facts, moment, out, table
 from ostiary.cli.session import PAGE, Here, Source, Word
@@ -108,8 +109,14 @@ def list_secrets(
         rows = session.pages("/secrets/uses", "secrets", limit=limit, query={"folder": folder, **query})
         session.show(rows, lambda rows: table(rows, USES, empty="no secret"))
         return
-    names = session.api("GET", "/secrets", query={"folder": folder})["names"]
-    session.show(names, lambda names: table([{"name": name} for name in names], {"name": "NAME"}, empty="no secret"))
+    try:
+        names = session.api("GET", "/secrets", query={"folder": folder})["names"]
+    except ServerRefused as refusal:
+        if refusal.code != "nothing_stored":
+            raise
+        names = []
+    empty = f"no secret in {folder}: ostiary secret put --help"
+    session.show(names, lambda names: table([{"name": name} for name in names], {"name": "NAME"}, empty=empty))
 
 
 @secret.command(name="delete")

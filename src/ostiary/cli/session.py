@@ -34,6 +34,7 @@ from ostiary.cli.ids import resolve_body, resolve_path, resolve_query
 from ostiary.cli.paper import err, out
 from ostiary.cli.tokens import TokenFile
 from ostiary.cli.usage import Usage
+from ostiary.client import TokenRefused
 from ostiary.client.refusals import parse_refusal
 from ostiary.keys import load_key
 from ostiary.protocol.errors import Unavailable
@@ -92,6 +93,8 @@ class Session:
         """`data_dir`: the value of the option; `serve` reads the environment variable itself"""
         out.is_wide = is_wide
         self._token_file: TokenFile | None = None
+        self._issuer = ""
+        """the issuer that the credential file names; empty if it names none"""
 
     @property
     def _folder(self) -> Path | None:
@@ -141,6 +144,7 @@ class Session:
 
     def _open(self, path: Path, url: str) -> Agent:
         credential = load_key(path)
+        self._issuer = credential.issuer
         agent = Agent(credential, url=url)
         if credential.secret is None:
             self._token_file = TokenFile(path, agent.client, url=url)
@@ -152,6 +156,13 @@ class Session:
         if credential is not None:
             self.close()
             self.__dict__["agent"] = self._open(credential, self.url)
+
+    def explain(self, refusal: TokenRefused) -> TokenRefused:
+        """Return a refusal to issue a token; if the credential is of another server, the hint names both servers."""
+        if refusal.code != "invalid_client" or self._issuer in ("", server := self.agent.issuer):
+            return refusal
+        hint = f"the credential is of {self._issuer}, and this server is {server}: name the server of the credential"
+        return TokenRefused(refusal.message, hint=hint, code=refusal.code)
 
     def close(self) -> None:
         """Store the tokens for the next command, and close the connections."""
@@ -367,4 +378,7 @@ def decoded(response: httpx2.Response) -> Any:
         raise Unavailable(message, hint="check that this is the URL of an Ostiary server") from None
     if response.status_code < 400:
         return value
-    raise parse_refusal(response.status_code, response.content, kind=ServerRefused)
+    refusal = parse_refusal(response.status_code, response.content, kind=ServerRefused)
+    if refusal.code == "insufficient_scope":
+        refusal.hint = "use a credential with this scope: `ostiary agent allow` and `ostiary role grant` give scopes"
+    raise refusal

@@ -161,7 +161,7 @@ async def entry(call: Call) -> Reply:
     index = _number("index", call.params["index"])
     body = store.body(call.world.db.read(), index)
     if body is None:
-        raise NotFound(f"the ledger has no entry {index}")
+        raise NotFound(f"the ledger has no entry {index}", hint="`ostiary audit search` lists entries with their index")
     return reply(_render(index, body))
 
 
@@ -174,7 +174,7 @@ async def proof(call: Call) -> Reply:
 def _prove(reader: Reader, index: int) -> ReceiptBody:
     body = store.body(reader, index)
     if body is None:
-        raise NotFound(f"the ledger has no entry {index}")
+        raise NotFound(f"the ledger has no entry {index}", hint="`ostiary audit search` lists entries with their index")
     return _prover(reader)(index, body)
 
 

@@ -79,7 +79,10 @@ def find_team(reader: Reader, id_or_name: str) -> Team:
 def find_owner(reader: Reader, id_or_name: str) -> Owner:
     """Return a person or a team. Raises NotFound."""
     if (owner := owners.owner(reader, id_or_name)) is None:
-        raise NotFound(f"there is no person or team {id_or_name[:_SHOWN]!a}", hint="`ostiary owner list` shows all")
+        raise NotFound(
+            f"there is no person or team {id_or_name[:_SHOWN]!a}",
+            hint="`ostiary owner list` shows all, and `ostiary owner create NAME --email ADDRESS` adds a person",
+        )
     return owner
 
 

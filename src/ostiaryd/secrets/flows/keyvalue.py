@@ -94,7 +94,7 @@ def find_version(reader: Reader, mount: str, path: str, number: int = 0) -> tupl
     if secret is not None:
         version = store.version(reader, mount, path, number or secret.current_version)
     if secret is None or version is None:
-        raise NothingStored("no value is stored at this path")
+        raise NothingStored("no value is stored at this path", hint="list the paths: ostiary secret list FOLDER")
     return secret, version
 
 

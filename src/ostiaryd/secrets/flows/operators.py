@@ -78,7 +78,9 @@ def mark_canary(act: Act, path: str, *, is_canary: bool) -> None:
     registry.note(act, object=path, marked=is_canary)
     mount, rest = _find_place(path)
     if (secret := store.get(act.tx, mount, rest)) is None:
-        raise NothingStored("no value is stored at this path", code="not_found")
+        raise NothingStored(
+            "no value is stored at this path", hint="list the paths: ostiary secret list FOLDER", code="not_found"
+        )
     if is_canary and secret.reader is not None:
         hint = "store a secret at another path, and mark that secret before agents read it"
         raise Conflict(
@@ -123,7 +125,9 @@ def delete_secret(act: Act, path: str, *, with_versions: bool) -> None:
     mount, rest = _find_place(path)
     check_open(act.tx)
     if store.get(act.tx, mount, rest) is None:
-        raise NothingStored("no value is stored at this path", code="not_found")
+        raise NothingStored(
+            "no value is stored at this path", hint="list the paths: ostiary secret list FOLDER", code="not_found"
+        )
     if with_versions or mount == ONE_VERSION:
         keyvalue.delete_secret(act, mount, rest)
     else:
