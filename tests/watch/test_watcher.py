@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ostiary.provenance.noticing import Event, Noticed
@@ -62,7 +62,10 @@ def told(made: Watcher, events: Sequence[Event | FindingJudgement]) -> list[tupl
 
 
 STEPS = st.tuples(
-    st.integers(0, 900), st.sampled_from(["ag_1", "ag_2", "ag_31", "ag_32", ""]), st.sampled_from(["allow", "deny"])
+    st.integers(0, 900),
+    st.sampled_from(["ag_1", "ag_2", "ag_31", "ag_32", ""]),
+    st.sampled_from(["allow", "deny"]),
+    st.sampled_from(["tk_1", "tk_2", "tk_3"]),
 )
 
 
@@ -71,9 +74,9 @@ def streams(draw: st.DrawFn) -> list[Event | FindingJudgement]:
     """Events of some agents over hours, with a person's word between them."""
     made: list[Event | FindingJudgement] = []
     at = 0
-    for number, (pause, agent, outcome) in enumerate(draw(st.lists(STEPS, min_size=1, max_size=60))):
+    for number, (pause, agent, outcome, task) in enumerate(draw(st.lists(STEPS, min_size=1, max_size=60))):
         at += pause
-        made.append(event(number, at_s=at, agent=agent, outcome=outcome))
+        made.append(event(number, at_s=at, agent=agent, outcome=outcome, tool="files/read", task=task))
         if number % 17 == 5:
             made.append(FindingJudgement(agent, ("denials",), number % 2 == 0, number))
     return made
@@ -83,7 +86,15 @@ def cut(events: Sequence[Event | FindingJudgement], size: int) -> Iterable[Seque
     return (events[start : start + size] for start in range(0, len(events), size))
 
 
+JUDGED = [  # what a person says of the first finding does not count for the first finding itself
+    event(0, tool="files/read", task="tk_1"),
+    FindingJudgement("ag_1", ("denials",), True, 1),
+    event(2, tool="files/read", task="tk_2"),
+]
+
+
 @given(streams(), st.integers(1, 9))
+@example(JUDGED, 1)
 def test_however_events_are_cut_the_same_is_told(events: list[Event | FindingJudgement], size: int) -> None:
     whole = watcher().take(events)
     made = watcher()
