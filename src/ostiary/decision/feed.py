@@ -42,7 +42,9 @@ MAX_LEARNED = 1024
 MAX_STOPS = 1000
 """Maximum number of messages with stops that a guard delivers at once."""
 MAX_STOPS_BYTES = 768 << 10
-"""Maximum size of these messages together in bytes, below the server's default limit of a request."""
+"""Maximum size in bytes of the messages with stops that a guard delivers at once, below the server's default limit of a
+request.
+"""
 HEARTBEAT_HEADER = "ostiary-heartbeat-ms"
 """Header of the response with the stream: the interval of its heartbeats, in milliseconds."""
 HEAD_BYTES = 4064

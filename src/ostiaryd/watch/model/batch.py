@@ -75,7 +75,7 @@ class Batch:
 
     @cached_property
     def at(self) -> Ints:
-        """The times of the events, in microseconds."""
+        """The time of each event, in microseconds."""
         return np.array([event.at for event in self.events], np.int64)
 
     @cached_property
@@ -135,72 +135,72 @@ class Batch:
 
     @cached_property
     def action(self) -> Words:
-        """Hashes of the actions."""
+        """The hash of the action of each event."""
         return _words(event.action for event in self.events)
 
     @cached_property
     def tool(self) -> Words:
-        """Hashes of the tools."""
+        """The hash of the called tool of each event."""
         return _words(event.tool for event in self.events)
 
     @cached_property
     def effect(self) -> Words:
-        """Hashes of the effects."""
+        """The hash of the tool's effect of each event."""
         return _words(event.effect for event in self.events)
 
     @cached_property
     def classes(self) -> Words:
-        """Hashes of the data classes of the tools: one hash for all classes of a tool together."""
+        """The hash of the tool's data classes of each event: one hash for all classes of a tool together."""
         return _words(" ".join(event.classes) for event in self.events)
 
     @cached_property
     def shape(self) -> Words:
-        """Hashes of the names and types of the arguments."""
+        """The hash of the names and types of the arguments of each event."""
         return _words(event.shape for event in self.events)
 
     @cached_property
     def resource(self) -> Words:
-        """Hashes of the resources."""
+        """The hash of the resource of each event."""
         return _words(event.resource for event in self.events)
 
     @cached_property
     def task(self) -> Words:
-        """Hashes of the tasks."""
+        """The hash of the task of each event."""
         return _words(event.task for event in self.events)
 
     @cached_property
     def owner(self) -> Words:
-        """Hashes of the owners."""
+        """The hash of the agent's owner of each event."""
         return _words(event.owner for event in self.events)
 
     @cached_property
     def key(self) -> Words:
-        """Hashes of the keys."""
+        """The hash of the key that the agent proved, for each event."""
         return _words(event.key for event in self.events)
 
     @cached_property
     def network(self) -> Words:
-        """Hashes of the networks."""
+        """The hash of the caller's network of each event."""
         return _words(event.network for event in self.events)
 
     @cached_property
     def model(self) -> Words:
-        """Hashes of the models."""
+        """The hash of the agent's model of each event."""
         return _words(event.model for event in self.events)
 
     @cached_property
     def reporter(self) -> Words:
-        """Hashes of the guards that reported the events."""
+        """The hash of the guard that reported each event."""
         return _words(event.reporter for event in self.events)
 
     @cached_property
     def agent_word(self) -> Words:
-        """Hashes of the agents' ids. Unlike the row of an agent, the hash never changes."""
+        """The hash of the agent's id of each event. Unlike the row of an agent, the hash never changes."""
         return _words(event.agent for event in self.events)
 
     @cached_property
     def is_canary(self) -> Flags:
-        """True for calls of a decoy."""
+        """True for each event that is a call of a decoy."""
         return np.array([event.canary for event in self.events], np.bool_)
 
 
