@@ -48,6 +48,7 @@ from ostiary.provenance.origins.forms import path_origin, split_origins
 from ostiary.provenance.origins.links import links, spellings
 from ostiary.provenance.origins.memory import ALL_KINDS, KINDS, LINK, Memory, Origin
 from ostiary.provenance.origins.moments import is_interval, is_moment, list_moments
+from ostiary.provenance.origins.prints import has_digits
 from ostiary.provenance.origins.scribe import LARGEST, MAX_TEXT, hashed
 from ostiary.provenance.origins.slots import is_substitute
 from ostiary.provenance.origins.value_kinds import identifiers, is_prose, kind_of
@@ -101,7 +102,7 @@ def needs_origins(tool: Tool, arguments: Mapping[str, Any]) -> bool:
     read in an open world with a link, a host or a long text.
     """
     return reaches_out(tool, arguments) or (
-        tool.open_world and any(_is_long(leaf) for leaf in tool.coverage.leaves(arguments))
+        tool.open_world and any(_may_carry(leaf) for leaf in tool.coverage.leaves(arguments))
     )
 
 
@@ -114,10 +115,14 @@ def reaches_out(tool: Tool, arguments: Mapping[str, Any]) -> bool:
     return tool.open_world and any(_may_link(leaf) for leaf in tool.coverage.leaves(arguments))
 
 
-def _is_long(leaf: Leaf) -> bool:
-    """Return whether a leaf is long enough to contain content of a source: five words, or MIN_LONG characters."""
+def _may_carry(leaf: Leaf) -> bool:
+    """Return whether a leaf may contain content of a source: five words, MIN_LONG characters, or a long number or a
+    date in a text.
+    """
     value = leaf.value
-    return isinstance(value, str) and leaf.rule is not OFFERED and (value.count(" ") > 3 or len(value) >= MIN_LONG)
+    if not isinstance(value, str) or leaf.rule is OFFERED:
+        return False
+    return value.count(" ") > 3 or len(value) >= MIN_LONG or (leaf.kind is TEXT and has_digits(value))
 
 
 def _may_link(leaf: Leaf) -> bool:

@@ -43,7 +43,7 @@ def source_prints(scribe: Scribe, texts: Iterable[str], fields: Iterable[str] = 
     runs: list[bytes] = []
     examined: set[str] = set()
     for reading, phrase in scribe.spoken(texts):
-        if "@" in reading or ":" in reading or _has_digits(reading):
+        if "@" in reading or ":" in reading or has_digits(reading):
             other = scribe.otherwise(reading)
             for word in phrase + other if other else phrase:
                 if word not in examined:
@@ -136,7 +136,8 @@ def is_telling(word: str) -> bool:
     return digits > MIN_DIGITS or (digits == MIN_DIGITS and word[0] not in "@~" and not _is_year(word))
 
 
-def _has_digits(text: str) -> bool:
+def has_digits(text: str) -> bool:
+    """Return whether a text has as many digits as a word that has meaning alone (`is_telling`)."""
     return len(_DIGITS.findall(text)) >= MIN_DIGITS
 
 
