@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -44,6 +44,18 @@ class _Range(NamedTuple):
     latest: int
 
 
+class _Differences:
+    """The differences that were found: the first of them as text, and the number of all."""
+
+    def __init__(self) -> None:
+        self.first: list[str] = []
+        self.count = 0
+
+    def add(self, texts: Sequence[str]) -> None:
+        self.first += texts[: NAMED - len(self.first)]
+        self.count += len(texts)
+
+
 async def check_indexes(world: World) -> str:
     """Compare every column and every row by which searches find an entry with the bytes of the entry. Return a sentence
     about the result. Raises Conflict with the entries that differ.
@@ -52,23 +64,22 @@ async def check_indexes(world: World) -> str:
     `ostiary audit verify`.
     """
     size, since = await world.db.scan(lambda reader: (store.head(reader)[0].size, store.searched_from(reader)))
-    differences: list[str] = []
-    latest = 0
+    differences, latest = _Differences(), 0
     for start in range(0, size, ENTRIES):
         span = _Range(start, min(size, start + ENTRIES), latest)
         page, latest = await world.db.scan(partial(_compare, span, since))
-        differences += page
+        differences.add(page)
     for table in _TABLES:
         rows: list[NamedRow] = [("", -1, None)]
         while rows:
             rows = await world.db.scan(partial(_next_page, table, rows[-1]))
-            differences += [
-                f"entry {row[1]} lacks the {table.kind} `{row[0]}` that finds it" for row in _foreign(table, rows)
-            ]
-    if differences:
-        more = f" and {len(differences) - NAMED} more" if len(differences) > NAMED else ""
+            differences.add(
+                [f"entry {row[1]} lacks the {table.kind} `{row[0]}` that finds it" for row in _foreign(table, rows)]
+            )
+    if differences.count:
+        more = f" and {differences.count - NAMED} more" if differences.count > NAMED else ""
         raise Conflict(
-            f"searches of the ledger are wrong: {'; '.join(differences[:NAMED])}{more}",
+            f"searches of the ledger are wrong: {'; '.join(differences.first)}{more}",
             hint="find out who changed the database; search an export instead: ostiary audit export FOLDER",
         )
     older = f"; searches by subject find none of the first {since}" if since else ""
