@@ -373,6 +373,15 @@ def test_a_page_that_is_opened_without_network_says_so_and_opens_at_the_next_try
     chromium.wait_for("h1:text-is('Tasks')")
 
 
+def test_a_list_that_the_role_does_not_permit_is_not_called_empty(
+    live_server: ServerFixture, chromium: Chromium
+) -> None:
+    site = enter_console(live_server, chromium, "petra", "approver")
+    chromium.goto(f"{site}/console/people")
+    chromium.wait_for("text=No role of yours permits")
+    assert "No persons yet" not in chromium.text("main")
+
+
 def test_a_person_sees_what_the_role_permits_and_signs_out(live_server: ServerFixture, chromium: Chromium) -> None:
     site = enter_console(live_server, chromium, "vera", "viewer")
     chromium.wait_for("nav >> text=Agents")

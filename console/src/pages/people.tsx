@@ -62,8 +62,8 @@ export function People() {
       <PageHead title="People" lead="Who may sign in, and what roles let each person see and do." />
       {failure && <Problem error={failure} />}
       {may("POST /persons") && <NewPerson />}
-      <section className="card gap" aria-label="Persons">
-        {persons.isPending ? <Loading /> : rows.length === 0 ? <Empty title="No persons yet">Add a person, then invite the person to sign in.</Empty> : (
+      <section className="card gap" aria-label="Persons" hidden={persons.isError}>
+        {persons.isPending ? <Loading /> : persons.isError ? null : rows.length === 0 ? <Empty title="No persons yet">Add a person, then invite the person to sign in.</Empty> : (
           <ul className="rows wide">
             {rows.map((person) => (
               <PersonRow

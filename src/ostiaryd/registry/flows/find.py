@@ -65,7 +65,10 @@ def active_agent(reader: Reader, id_or_name: str, *, now: int) -> Agent:
 def find_person(reader: Reader, id_or_name: str) -> Person:
     """Return a person by id or name. Raises NotFound."""
     if (person := owners.person(reader, id_or_name)) is None:
-        raise NotFound(f"there is no person {id_or_name[:_SHOWN]!a}", hint="`ostiary owner list` shows all")
+        raise NotFound(
+            f"there is no person {id_or_name[:_SHOWN]!a}",
+            hint="`ostiary owner list` shows all, and `ostiary owner create NAME --email ADDRESS` adds a person",
+        )
     return person
 
 
