@@ -371,6 +371,7 @@ def test_a_page_that_is_opened_without_network_says_so_and_opens_at_the_next_try
     chromium.set_offline(is_offline=False)
     chromium.click("text=Try again")
     chromium.wait_for("h1:text-is('Tasks')")
+    assert "The server does not answer" not in chromium.text()
 
 
 def test_a_list_that_the_role_does_not_permit_is_not_called_empty(

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ostiary.agent import Agent, AsyncAgent, AsyncTask, Task
 from ostiary.agent.identity import ServerRefused
-from ostiary.client import TokenRefused
+from ostiary.client import Target, TokenRefused
 from ostiary.client.refusals import MAX_CODE, MAX_TEXT, parse_refusal, read_object
-from ostiary.protocol.errors import Refused, Unavailable
+from ostiary.protocol import jose
+from ostiary.protocol.errors import Invalid, Refused, Unavailable
 
 PAIRS = [(Agent, AsyncAgent), (Task, AsyncTask)]
 
@@ -36,6 +39,30 @@ def test_the_blocking_client_has_the_methods_of_the_asynchronous_one(
 ) -> None:
     assert methods(blocking) == methods(asynchronous)
     assert len(methods(blocking)) >= 8
+
+
+async def test_a_task_whose_block_was_not_entered_sends_nothing_under_the_standing_task(tmp_path: Path) -> None:
+    path = tmp_path / "writer.json"
+    path.write_text(json.dumps(jose.generate("ES256").jwk() | {"client_id": "writer", "issuer": "http://127.0.0.1:9"}))
+    path.chmod(0o600)
+    async with AsyncAgent.from_credential(path) as agent:
+        task = agent.task("pay")
+        with pytest.raises(Invalid, match="not declared yet"):
+            await task.get("http://127.0.0.1:9/")
+        for use in (lambda: task.auth(), lambda: task.task("part"), lambda: task.delegate("other", "part")):
+            with pytest.raises(Invalid, match="not declared yet"):
+                use()
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_an_empty_text_is_no_target_without_a_limit(place: int) -> None:
+    texts: list[Any] = [None] * 4
+    for limit in ("x", None):
+        texts[place] = limit
+        assert Target(*texts) == Target(resource=texts[0], scope=texts[1], task=texts[2], subject=texts[3])
+    texts[place] = ""
+    with pytest.raises(Invalid, match="empty"):
+        Target(*texts)
 
 
 REFUSALS: list[tuple[int, bytes, type[Refused], str, str, str]] = [

@@ -32,7 +32,7 @@ from ostiary.agent.identity import (
 from ostiary.client import Auth, Flow, Target, arun
 from ostiary.client.certificate import CertificateFiles
 from ostiary.keys import Credential
-from ostiary.protocol.errors import Refused
+from ostiary.protocol.errors import Invalid, Refused
 
 if TYPE_CHECKING:
     from ostiary.agent.certificates import AgentCertificate
@@ -216,9 +216,7 @@ class AsyncAgent(Identity):
             try:
                 flow = self._elevate(scope_list, reason=reason, minutes=for_, break_glass=break_glass)
                 info = await self._run(flow)
-                task = AsyncTask(self, _completed(info))
-                task.id, task.facts = info.id, dict(info.facts)
-                return task
+                return AsyncTask(self, _completed(info), info)
             except ApprovalNeeded:
                 if (left := (until - ambient.tick()) / SECOND) <= 0:
                     raise
@@ -253,7 +251,7 @@ class AsyncAgent(Identity):
             data_classes=data_classes,
             budget=budget,
             ttl=ttl,
-            parent=parent or self.standing_task,
+            parent=self.standing_task if parent is None else parent,
             agent=to,
             intent=intent_of(words, own, endorse, plan),
             ask_plan=ask_plan,
@@ -262,19 +260,35 @@ class AsyncAgent(Identity):
 
 
 class AsyncTask:
-    """A declared task of an agent, with asynchronous methods; leaving its block ends it. `Task` is the same for
-    blocking code.
+    """A task of an agent, with asynchronous methods. Entering its block declares the task, and leaving the block ends
+    the task. `Task` is the same for blocking code, but is declared at once.
     """
 
-    def __init__(self, agent: AsyncAgent, start: Flow[TaskInfo]) -> None:
-        self._agent, self._start = agent, start
-        self.id, self.facts = "", dict[str, Any]()
+    def __init__(self, agent: AsyncAgent, start: Flow[TaskInfo], info: TaskInfo | None = None) -> None:
+        self._agent, self._start, self._info = agent, start, info
         self._holder = ""
         self._beats: asyncio.Task[None] | None = None
 
+    @property
+    def id(self) -> str:
+        """Return the id of the task. Raises Invalid before the block of the task is entered."""
+        return self._declared.id
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """Return the task as the server states it. Raises Invalid before the block of the task is entered."""
+        return self._declared.facts
+
+    @property
+    def _declared(self) -> TaskInfo:
+        if self._info is None:
+            raise Invalid(
+                "the task is not declared yet", hint="enter its block first: async with agent.task(...) as task:"
+            )
+        return self._info
+
     async def __aenter__(self) -> AsyncTask:
-        info = await self._agent._run(self._start)
-        self.id, self.facts = info.id, dict(info.facts)
+        self._info = await self._agent._run(self._start)
         if heartbeat := self.facts.get("heartbeat"):
             self._holder = self._agent._new_holder()
             await self._agent._run(self._agent._hold(self.id, self._holder, "hold"))
@@ -336,7 +350,9 @@ class AsyncTask:
         return AsyncTask(self._agent, flow)
 
     def delegate(self, to: str, purpose: str, **narrower: Any) -> AsyncTask:
-        """Delegate a part of this task, as `Task.delegate` does."""
+        """Return a part of this task for the agent `to` (name or id). Entering the block of the part declares the part.
+        Options as in `AsyncAgent.delegate`. Raises Invalid before the block of this task is entered.
+        """
         return self._agent.delegate(to, purpose, parent=self.id, **narrower)
 
     async def request(self, method: str, url: str, **rest: Any) -> httpx2.Response:

@@ -70,7 +70,8 @@ class Agent(Identity):
     ) -> Agent:
         """Return the agent of a credential file that `ostiary agent create --generate-key` wrote. Raises Invalid.
 
-        `url`: address of the server, if it differs from the issuer's name. `second_key`: file of a second key that is
+        `url`: address of the server, if it differs from the issuer's name. `client_id`: replaces the client id in the
+        file. `second_key`: file of a second key that is
         registered for this agent, best stored separately; it is used where a resource requires two keys (RFC 9470).
         """
         credential = read_credential(path, client_id=client_id, url=url)
@@ -310,7 +311,7 @@ class Agent(Identity):
             data_classes=data_classes,
             budget=budget,
             ttl=ttl,
-            parent=parent or self.standing_task,
+            parent=self.standing_task if parent is None else parent,
             agent=to,
             intent=intent_of(words, own, endorse, plan),
             ask_plan=ask_plan,
@@ -322,8 +323,18 @@ class Task:
     """A declared task of an agent. Leaving its block ends the task: as `done`, or as `failed` after an exception."""
 
     def __init__(self, agent: Agent, info: TaskInfo) -> None:
-        self._agent, self.id, self.facts = agent, info.id, info.facts
+        self._agent, self._info = agent, info
         self._beats: Beats | None = None
+
+    @property
+    def id(self) -> str:
+        """Return the id of the task."""
+        return self._info.id
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """Return the task as the server states it."""
+        return self._info.facts
 
     def __enter__(self) -> Task:
         if heartbeat := self.facts.get("heartbeat"):

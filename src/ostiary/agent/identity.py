@@ -123,8 +123,10 @@ class Identity:
         now: Callable[[], int] = ambient.now,
         random: Callable[[int], bytes] = ambient.random,
     ) -> None:
-        if not credential.client_id or not (url or credential.issuer):
-            raise Invalid("the credential names no client id or no issuer", hint="give `client_id` and `url`")
+        if not credential.client_id:
+            raise Invalid("the credential names no client id", hint="give `client_id` to `from_credential`")
+        if not (url or credential.issuer):
+            raise Invalid("the credential names no issuer", hint="give `url`, the address of the server")
         self._url = (url or credential.issuer).rstrip("/")
         self._random, self._files = random, files
         self._client = Client(credential, url=self._url, second_key=second_key, now=now, random=random)
@@ -357,7 +359,9 @@ def intent_of(
 
 
 def read_credential(path: Path | str, *, client_id: str | None, url: str | None) -> Credential:
-    """Return the credential in a file; the arguments replace missing members. Raises Invalid."""
+    """Return the credential in a file. `client_id` replaces the client id in the file; `url` is the issuer if the file
+    names none. Raises Invalid.
+    """
     credential = load_key(path)
     return replace(credential, client_id=client_id or credential.client_id, issuer=credential.issuer or url or "")
 

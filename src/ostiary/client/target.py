@@ -8,7 +8,7 @@ from typing import Any
 
 from ostiary.authorization.assurance import INSUFFICIENT
 from ostiary.protocol import jose
-from ostiary.protocol.errors import Forbidden
+from ostiary.protocol.errors import Forbidden, Invalid
 
 STEP_UP = f'error="{INSUFFICIENT}"'
 """the challenge parameter that demands a step-up (RFC 9470 section 3)"""
@@ -21,7 +21,8 @@ class Target:
     With a `subject`, which is a token of another agent for this agent, the token is obtained by exchange (RFC 8693),
     and belongs to the task of the subject. With `acr_values` (alternatives, separated by spaces) or `max_age`
     (seconds), the client authenticates again, with two keys if it has a second key, and the token states this (RFC
-    9470 section 4).
+    9470 section 4). Raises Invalid if the resource, the scope, the task or the subject is empty: the issuer would read
+    this as no limit.
     """
 
     resource: str | None = None
@@ -30,6 +31,13 @@ class Target:
     subject: str | None = field(default=None, repr=False)
     acr_values: str | None = None
     max_age: int | None = None
+
+    def __post_init__(self) -> None:
+        if "" in (self.resource, self.scope, self.task, self.subject):
+            raise Invalid(
+                "a token is requested for an empty `resource`, `scope`, `task` or `subject`",
+                hint="leave the argument out, or name what the token is for",
+            )
 
     @property
     def steps_up(self) -> bool:

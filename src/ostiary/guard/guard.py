@@ -257,11 +257,12 @@ class Guard:
             return Call(access.Decision(passes, False, "", (access.Reason(why.code, why.message, why.hint),)), number)
 
     def observe(self, call: Call, output: object) -> None:
-        """Add the output of a call (JSON, or a text) to the memory of the call's task. Call this before the output is
-        returned to the agent. Without a memory, this does nothing. Raises Withheld if the memory cannot store the
-        output, which then must not be returned.
+        """Add the output of a call, as a JSON value or as text, to the memory of the call's task, and record the
+        objects that the call created. Call this before the output is returned to the agent.
 
-        For a failed call (`call.result(ok=False)`), no created objects are recorded.
+        Nothing is added if the task has no memory, and no objects are recorded for a failed call
+        (`call.result(ok=False)`). Raises Withheld if the resource enforces and the memory cannot store the output. The
+        output must not be returned then.
         """
         observe(call, output, memories=self._link.memories, sessions=self._sessions, sources=self._sources)
 

@@ -153,7 +153,9 @@ class WorkloadApi:
         yield encode_jwt_svids(issued)
 
     async def fetch_jwt_bundles(self, call: GrpcCall) -> AsyncGenerator[bytes, None]:
-        """Stream the keys of JWT-SVIDs of the trust domains that the caller trusts."""
+        """Stream the keys that verify JWT-SVIDs: those of the server's own trust domain, and of each federated trust
+        domain that the caller trusts. The first message is sent at once, a further one after each change.
+        """
         check_empty_request(call.message)
 
         async def read(caller: Caller) -> tuple[bytes, int | None]:

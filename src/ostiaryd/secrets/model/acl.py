@@ -63,7 +63,9 @@ TEMPLATES = ("identity.entity.id", "identity.entity.name")
 """The templates that a path may contain: the id and the name of the agent."""
 
 Parameters = Mapping[str, tuple[str, ...]]
-"""Allowed or denied values of each parameter, as `render_value` writes them. No values: every value."""
+"""The values that a rule allows or denies, by the name of the parameter in lower case (`*`: every parameter). Values
+are as `render_value` writes them. An empty tuple stands for every value.
+"""
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):

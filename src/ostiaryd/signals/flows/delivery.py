@@ -79,7 +79,8 @@ def check_entitled(reader: Reader, stream: Stream, *, now: int) -> None:
     """Check that the receiver of a stream may still get signals, since a stream outlives the token that created the
     stream.
 
-    Raises NotFound if the agent is unknown, Forbidden if the agent is not active or lacks the scope.
+    Raises NotFound if the agent is unknown, Forbidden if the agent is not active at `now` (microseconds) or lacks the
+    scope `SSF_READ`.
     """
     receiver = registry.active_agent(reader, stream.receiver, now=now)
     if SSF_READ not in receiver.scopes:

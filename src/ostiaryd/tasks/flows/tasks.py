@@ -189,10 +189,11 @@ def may_list(reader: Reader, agent: str | None, *, by: Caller) -> AgentId | None
 
 
 def live(reader: Reader, id: str, *, now: int) -> Task:
-    """Return a task under which its agent may act at `now`, with its delegation chain. Its scopes are limited to the
-    present scopes of its agent and of each agent above.
+    """Return a task under which its agent may act at `now` (microseconds), with its delegation chain. Its scopes are
+    limited to the present scopes of its agent and of each agent above.
 
-    Raises NotFound, and Forbidden for a task that ended, an agent that is not active, a person who has left.
+    Raises NotFound. Raises Forbidden if the task or a task above has ended, if its agent or an agent above is not
+    active or is stopped, or if the person on whose behalf the task runs is not active.
     """
     task = find_task(reader, id)
     doer = registry.active_agent(reader, task.agent, now=now)
