@@ -228,6 +228,8 @@ def test_a_credential_that_does_not_say_whose_it_is_needs_to_be_told(
     from ostiary.protocol import jose
 
     save_key(tmp_path / "bare.json", jose.generate("ES256"), client_id="", issuer="")
-    with pytest.raises(Invalid, match="names no "):
-        Agent.from_credential(tmp_path / "bare.json")
+    with pytest.raises(Invalid, match="names no client id"):
+        Agent.from_credential(tmp_path / "bare.json", url=live_server.server.url)
+    with pytest.raises(Invalid, match="names no issuer"):
+        Agent.from_credential(tmp_path / "bare.json", client_id="ag_1")
     Agent.from_credential(tmp_path / "bare.json", url=live_server.server.url, client_id="ag_1").close()
