@@ -13,7 +13,7 @@ from ostiary.agent.identity import POLL_S, TIMEOUT_S, Identity
 from ostiary.client import StepUpNeeded, Target, Token, TokenRefused, run
 from ostiary.decision.access import Reason
 from ostiary.guard import Guard, NonceNeeded, Verified
-from ostiary.protocol.errors import Conflict, Unavailable
+from ostiary.protocol.errors import Unavailable
 from ostiary.protocol.jose import InvalidToken
 
 AnyCaller = Identity | Task | AsyncTask | Verified
@@ -60,8 +60,6 @@ class Caller:
         with self._mutex:
             if (cached := self.cached()) is not None:
                 return cached
-            if self._task is not None and not self._task.id:
-                raise Conflict("the task is not declared yet", hint="async with agent.task(..) as task: ..")
             target = Target(self._uri, task=self._task.id if self._task is not None else None)
             with httpx2.Client(timeout=TIMEOUT_S) as http:
                 token = run(http, self._client.token(target))

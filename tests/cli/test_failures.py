@@ -90,7 +90,7 @@ def test_a_data_folder_that_is_not_named_takes_no_other_word(words: tuple[str, .
 
 def test_a_url_without_a_scheme_is_wrong_usage(server: Server) -> None:
     with environment(OSTIARY_URL="127.0.0.1:8700", OSTIARY_CREDENTIAL=str(server.folder / "admin.json")):
-        check_said(run("agent", "list"), 2, "OSTIARY_URL begins with neither")
+        check_said(run("agent", "list"), 2, "the URL of the server begins with neither")
 
 
 def test_a_credential_of_another_server_names_both_servers(server: Server, tmp_path: Path) -> None:

@@ -64,7 +64,10 @@ async def test_the_tasks_of_a_decommissioned_agent_and_what_it_delegated_end_in_
     _, kept = await call_admin_api(world, "POST", "/tasks", {"purpose": "p"}, by=agent_caller(other))
     await create_holding(world, other, "tok_child", task=child["task_id"])
     status, moved = await call_admin_api(world, "POST", "/agents/bot/decommission", {"why": "retired"})
-    assert (status, moved["state"], newest_entry(world).action) == (200, "decommissioned", "agent.decommission")
+    entry = newest_entry(world)
+    assert (status, moved["state"], entry.action) == (200, "decommissioned", "agent.decommission")
+    assert entry.detail is not None
+    assert entry.detail["ended"] == {"task": 2, "token": 1}
     _, listed = await call_admin_api(world, "GET", "/tasks")
     states = {task["task_id"]: task["state"] for task in listed["tasks"]}
     assert states == {own["task_id"]: "cancelled", child["task_id"]: "cancelled", kept["task_id"]: "live"}

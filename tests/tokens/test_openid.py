@@ -257,6 +257,19 @@ async def test_a_client_of_another_person_leads_nobody_anywhere_after_the_logout
     assert "The application leads to <strong>evil.example</strong>." in other.text
 
 
+async def test_a_hint_of_another_person_leads_nobody_anywhere(world: World, app: ASGIApp) -> None:
+    flow = await public_flow(world, app)
+    await make_document(world, post_logout_redirect_uris=("https://evil.example/",))
+    code = (await flow.answer(scope="openid files:read"))["code"]
+    got = (await public_token(flow, **flow.token_form(code))).json
+    query = {"post_logout_redirect_uri": "https://evil.example/", "id_token_hint": got["id_token"]}
+    stranger = Browser(app)
+    await stranger.get(f"/logout?{urlencode(query)}")
+    assert (stranger.left_to, 'href="https://evil.example/"' in stranger.text) == ("", True)
+    await flow.browser.get(f"/logout?{urlencode(query)}")
+    assert flow.browser.left_to == "https://evil.example/"
+
+
 async def test_a_form_of_another_site_logs_out_and_authorizes_although_the_browser_keeps_the_cookie_back(
     world: World, flow: CodeFlow
 ) -> None:

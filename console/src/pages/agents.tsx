@@ -30,7 +30,7 @@ const COLUMNS: Column<AgentRow>[] = [
   },
   { name: "State", width: "7rem", cell: (agent) => <Badge>{agent.state}</Badge> },
   { name: "Risk", width: "2.5rem", isMinor: true, cell: (agent) => agent.risk || <span className="muted">0</span> },
-  { name: "Purpose", width: "minmax(0, 2fr)", isMinor: true, isWide: true, cell: (agent) => <bdi>{agent.purpose}</bdi> },
+  { name: "Purpose", width: "minmax(0, 2fr)", isMinor: true, isOnlyWide: true, cell: (agent) => <bdi>{agent.purpose}</bdi> },
   { name: "Owner", width: "minmax(0, 1fr)", isMinor: true, cell: (agent) => <bdi>{agent.owner ?? agent.owner_id}</bdi> },
   { name: "Risk tier", width: "4.75rem", isMinor: true, cell: (agent) => <Badge>{agent.risk_tier}</Badge> },
   { name: "Last used", width: "6rem", isMinor: true, cell: (agent) => <Time at={agent.last_used_at} /> },

@@ -119,7 +119,7 @@ from ostiary import Guard
 from ostiary.mcp import protect
 
 with Guard("${name}.json", spool_dir="spool") as guard:  # chmod 600 ${name}.json first
-    uvicorn.run(protect(mcp_server, guard), host="127.0.0.1", port=${at})`;
+    uvicorn.run(protect(mcp_server, guard), host="${hostname === "[::1]" ? "::1" : "127.0.0.1"}", port=${at})`;
 }
 
 /** Return a program that calls the first tool of an MCP server as an agent. */

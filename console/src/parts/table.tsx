@@ -13,7 +13,7 @@ export interface Column<R> {
   /** Whether the column is left out at the width of a phone. */
   isMinor?: boolean;
   /** Whether the column is left out of a narrow window, so that other columns show their texts whole. */
-  isWide?: boolean;
+  isOnlyWide?: boolean;
 }
 
 interface Props<R> {
@@ -30,11 +30,11 @@ interface Props<R> {
 /** The tracks of all columns, and of the columns of a narrow window, as properties for the style sheet. */
 function tracksOf<R>(columns: Column<R>[], isSelectable: boolean): CSSProperties {
   const join = (shown: Column<R>[]) => [...(isSelectable ? ["2.5rem"] : []), ...shown.map((column) => column.width)].join(" ");
-  return { "--tracks": join(columns), "--fewer": join(columns.filter((column) => !column.isWide)) } as CSSProperties;
+  return { "--tracks": join(columns), "--fewer": join(columns.filter((column) => !column.isOnlyWide)) } as CSSProperties;
 }
 
-function classOf<R>({ isMinor, isWide }: Column<R>): string {
-  return [isMinor && "minor", isWide && "wide"].filter(Boolean).join(" ");
+function classOf<R>({ isMinor, isOnlyWide }: Column<R>): string {
+  return [isMinor && "minor", isOnlyWide && "wide"].filter(Boolean).join(" ");
 }
 
 export function VirtualTable<R>({ label, columns, rows, rowKey, onEnd, selected, onSelect }: Props<R>) {

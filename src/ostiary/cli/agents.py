@@ -410,8 +410,9 @@ def create_secret(name: str, /, *, days: int = 90, session: Here) -> None:
         name: Name or id.
         days: Days until the secret expires, at most 365.
     """
+    exemptions = session.api("GET", f"/agents/{name}/bearer")["bearer"]
     session.show(session.api("POST", f"/agents/{name}/secrets", {"ttl": days * 86_400}), facts)
-    if not session.api("GET", f"/agents/{name}/bearer")["bearer"]:
+    if not exemptions:
         session.warn(f"no resource accepts the secret: ostiary agent allow-bearer {name} --resource RESOURCE")
 
 

@@ -50,7 +50,8 @@ def _refusal_of(error: BaseException) -> Refused | None:
             return Usage(str(error), hint=_help_of(error))
         case httpx2.UnsupportedProtocol():
             return Usage(
-                "OSTIARY_URL begins with neither `https://` nor `http://`", hint="such as https://id.example.org"
+                "the URL of the server begins with neither `https://` nor `http://`",
+                hint="check OSTIARY_URL and `issuer` in the credential file",
             )
         case httpx2.TransportError():
             return Unavailable(

@@ -159,7 +159,7 @@ class Session:
 
     def explain(self, refusal: TokenRefused) -> TokenRefused:
         """Return a refusal to issue a token; if the credential is of another server, the hint names both servers."""
-        if refusal.code != "invalid_client" or self._issuer in ("", server := self.agent.issuer):
+        if refusal.code != "invalid_client" or not self._issuer or self._issuer == (server := self.agent.issuer):
             return refusal
         hint = f"the credential is of {self._issuer}, and this server is {server}: name the server of the credential"
         return TokenRefused(refusal.message, hint=hint, code=refusal.code)

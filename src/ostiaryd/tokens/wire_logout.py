@@ -5,9 +5,9 @@ another site sends the form, browsers leave out the session cookie (`SameSite=La
 The server therefore redirects such a POST to GET.
 
 Anyone can register a client with a `post_logout_redirect_uri`. A request with that URI is therefore refused without a
-valid hint or a person who has consented to the client. The browser continues to the URI automatically only with a valid
-hint, for an agent, or if the person of the session has consented to the client (section 3). Otherwise the person sees a
-link with the host (no open redirect).
+valid hint or a person who has consented to the client. The browser continues to the URI automatically only for an
+agent, with a hint of the person of the session, or if this person has consented to the client (section 3). Otherwise
+the person sees a link with the host (no open redirect).
 """
 
 from __future__ import annotations
@@ -94,7 +94,8 @@ def _done(call: Call, request: LogoutRequest, session: Session | None) -> Reply:
     the browser continues to the target.
     """
     if request.url and request.client is not None:
-        if request.person or may_follow(call.world.db.read(), request.client, session):
+        is_own = session is not None and request.person == session.person
+        if is_own or may_follow(call.world.db.read(), request.client, session):
             return continue_page(call, request.url, title="You are signed out")
         return page(call, "tokens/signed_out.html", url=request.url, target=word_target(request.url))
     return page(call, "tokens/signed_out.html")

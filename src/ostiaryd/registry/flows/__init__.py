@@ -5,6 +5,7 @@ from ostiaryd.registry.flows.agent_counts import AgentCounts
 from ostiaryd.registry.flows.agents import (
     MAX_LIFETIME_S,
     create_agent,
+    decommission_agent,
     renew_tokens,
     revoke_agent,
     set_agent_state,
@@ -94,6 +95,7 @@ __all__ = [
     "create_resource",
     "create_team",
     "declared_scopes",
+    "decommission_agent",
     "end_holdings",
     "end_roles_of_source",
     "expire_agent",

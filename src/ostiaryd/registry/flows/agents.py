@@ -92,6 +92,12 @@ def revoke_agent(act: Act, id_or_name: str, *, why: str = "revoked", by: Caller 
     return ended
 
 
+def decommission_agent(act: Act, id_or_name: str, *, why: str, by: Caller | None = None) -> Counter[str]:
+    """Decommission an agent permanently; return the number of ended objects by kind. Raises as `set_agent_state`."""
+    _, ended = _move(act, find_agent(act.tx, id_or_name), Verb.DECOMMISSION, why=why, by=by)
+    return ended
+
+
 def undo_stop(reader: Reader, agent: Agent) -> str:
     """Return the command with which a stopped agent can be made active again. Return an empty text if the agent is not
     stopped, or if no command can do this.

@@ -92,8 +92,9 @@ def decommission_agent(act: Act, id_or_name: str, *, why: str = "", by: Caller |
     agent = registry.find_agent(act.tx, id_or_name)
     registry.note(act, object=agent.agent_id, owner=agent.owner)
     registry.check_may(act, by, Verb.DECOMMISSION, agent)
-    _cancel(act, _delegated_tasks(act, agent))
-    registry.set_agent_state(act, agent.agent_id, Verb.DECOMMISSION, why=why, by=by)
+    ended = _cancel(act, _delegated_tasks(act, agent))
+    ended += registry.decommission_agent(act, agent.agent_id, why=why, by=by)
+    registry.note(act, object=agent.agent_id, ended=dict(ended))
 
 
 def revoked_state(reader: Reader, kind: RevokedKind, id: str) -> tuple[str, str]:

@@ -53,7 +53,7 @@ TIME_DIGITS = 12
 """Length of the time at the beginning of an authorization code or request reference, in hexadecimal digits. The
 database key of a code contains this time and a digest, never the secret part.
 """
-PAUSE = 300 * SECOND
+LOGIN_GRACE = 300 * SECOND
 """Time for which a login after a request counts as made for the request, in microseconds."""
 MAX_REQUESTS = 200
 """Maximum number of unanswered stored requests per client network. Requests that browsers send, and requests of clients
@@ -178,7 +178,7 @@ def choose_step(
     if session is None or assurance is None:
         if is_silent:
             raise LoginRequired("the person has to sign in", hint="repeat the request without `prompt=none`")
-        if session is not None and session.meet(now=now, since=max(requested_at, now - PAUSE)) is not None:
+        if session is not None and session.meet(now=now, since=max(requested_at, now - LOGIN_GRACE)) is not None:
             _refuse_login(request, session)
         return Step.LOGIN, None
     check_person(reader, client, person=session.person, uri=offer.resource, scopes=offer.scopes, now=now)
@@ -216,10 +216,10 @@ def _meet(request: AuthorizationRequest, session: Session, *, requested_at: int,
     """Return the assurance of the session if its login satisfies the request; None if the person has to
     sign in again.
 
-    A login after the request satisfies `prompt=login` and every `max_age` for `PAUSE`: otherwise a person who reads the
-    consent page would have to sign in again and again.
+    A login after the request satisfies `prompt=login` and every `max_age` for `LOGIN_GRACE`: otherwise a person who
+    reads the consent page would have to sign in again and again.
     """
-    made_for_request = max(requested_at, now - PAUSE)
+    made_for_request = max(requested_at, now - LOGIN_GRACE)
     since = 0 if request.max_age is None else min(now - request.max_age * SECOND, made_for_request)
     if {"login", "select_account"} & set(request.prompt):
         since = made_for_request

@@ -185,8 +185,8 @@ def check_response(
         raise _refused("`AuthnInstant` of the assertion is in the future")
     if assertion.name_format == TRANSIENT or not 0 < len(assertion.name_id) <= MAX_WORD:
         raise _refused("the assertion has no persistent `NameID`")
-    if assertion.name_qualifier not in ("", provider.issuer):  # SAML Core section 8.3.7
-        raise _refused("`NameID` of the assertion was assigned by another identity provider (`NameQualifier`)")
+    if assertion.name_qualifier not in ("", provider.issuer):  # SAML Core sections 2.2.2, 8.3.7
+        raise _refused("`NameQualifier` of the `NameID` is not the entity id of the identity provider")
     digest = sha256(f"{provider.issuer}|{assertion.id}".encode()).digest()[:DIGEST_BYTES]
     return _identify(assertion, provider), Spend(digest, attempt.began_at + ATTEMPT_LIFETIME + LEEWAY, attempt.began_at)
 
