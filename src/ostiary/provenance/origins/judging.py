@@ -117,11 +117,13 @@ def reaches_out(tool: Tool, arguments: Mapping[str, Any]) -> bool:
 
 def _may_carry(leaf: Leaf) -> bool:
     """Return whether a leaf may contain content of a source: five words, MIN_LONG characters, or a long number or a
-    date in a text.
+    date in place of a text.
     """
     value = leaf.value
-    if not isinstance(value, str) or leaf.rule is OFFERED:
+    if leaf.rule is OFFERED:
         return False
+    if not isinstance(value, str):
+        return leaf.kind is TEXT and isinstance(value, int | float) and has_digits(str(value))
     return value.count(" ") > 3 or len(value) >= MIN_LONG or (leaf.kind is TEXT and has_digits(value))
 
 

@@ -99,7 +99,7 @@ def label_output(
         if fresh:
             parts.append(Part(origin, LABEL, b"".join(fresh), tuple(sorted(classes))))
     if not memory.is_unrequested and not reaches_out(tool, arguments):
-        mark = _mark_of(memory, tool, arguments, has_only_names=has_only_names)
+        mark = _mark_of(memory, tool, arguments, classes, has_only_names=has_only_names)
         if mark and not (mark is LISTED and memory.has_listed):
             parts.append(Part(Origin.OUTSIDE, UNREQUESTED, mark))
     if memory.labels and goes_out(tool):
@@ -144,14 +144,16 @@ def _named_by(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> list[
     return [of_value(memory, *one) for one in _selecting(memory, tool, arguments)]
 
 
-def _mark_of(memory: Memory, tool: Tool, arguments: Mapping[str, Any], *, has_only_names: bool) -> bytes:
+def _mark_of(
+    memory: Memory, tool: Tool, arguments: Mapping[str, Any], classes: Collection[str], *, has_only_names: bool
+) -> bytes:
     """Return the mark for a read, if untrusted content may have requested the read: UNREAD or LISTED. Otherwise empty.
 
     UNREAD if untrusted content contains a value that selects the read's output, even if the person stated the value
     too; or if no value selects the output. Content can ask for a private record without its name ("the second of the
-    list"), so a read of more than names from a tool without third parties is UNREAD, too, unless the person or a record
-    that the task points at states the selecting values. If the memory has lost untrusted content, every selecting value
-    that is not the person's counts as such a value.
+    list"), so a read from a tool without third parties is UNREAD, too, unless the person or a record that the task
+    points at states the selecting values, or the output consists of names and has no data class. If the memory has
+    lost untrusted content, every selecting value that is not the person's counts as such a value.
 
     A read without a selecting value that returns only names is LISTED: the agent needs such a list to find a recipient,
     and a text that repeats a name is found. After it, a read of more than names is UNREAD if its selecting value is not
@@ -164,7 +166,7 @@ def _mark_of(memory: Memory, tool: Tool, arguments: Mapping[str, Any], *, has_on
     if not selecting:
         return LISTED if has_only_names else UNREAD
     is_led = memory.has_forgotten or (memory.has_listed and not has_only_names)
-    is_private = not tool.is_outside and not has_only_names
+    is_private = not tool.is_outside and not (has_only_names and not classes)
     most = Origin.ENDORSED if is_led else Origin.RECORD if is_private else Origin.NOWHERE
     is_prompted = any(of_value(outside, *one) is Origin.OUTSIDE or of_value(memory, *one) > most for one in selecting)
     return UNREAD if is_prompted else b""
