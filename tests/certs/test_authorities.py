@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.verification import PolicyBuilder, Store
+from msgspec.structs import replace
 
 from harness.clock import Clock
 from harness.registry_fixtures import SECOND, create_holding, is_live, newest_entry, register_agent
@@ -28,13 +29,14 @@ from ostiaryd.certs.flows.rotation import (
 )
 from ostiaryd.certs.model import (
     KEY_TYPES,
+    Authority,
     AuthorityKind,
     AuthorityState,
     IssuedCertificate,
     RevocationReason,
     holding_id,
 )
-from ostiaryd.certs.model.authority import read_end, subject_of
+from ostiaryd.certs.model.authority import read_end, read_permitted, subject_of
 from ostiaryd.certs.model.keys import generate_keys
 from ostiaryd.certs.store import authorities
 from ostiaryd.ground.database import sql
@@ -115,6 +117,36 @@ async def test_an_authority_certifies_only_the_names_that_it_is_limited_to(world
         with pytest.raises(Refused, match="may only certify names in dns:example.com") as refused:
             await issue(world, agent="bot", profile="server", names=[name])
         assert refused.value.code == "foreign_name"
+
+
+async def test_a_limit_is_stored_in_its_normal_form_and_a_wrong_one_is_refused(world: World) -> None:
+    async def create(permitted: str) -> Authority:
+        keys = generate_keys("P-256")
+        return await act(
+            world, "authority.create", lambda a: init_authority(a, keys, permitted=[permitted], config=world.config)
+        )
+
+    for wrong in ("dns:example.com.", "dns:*.example.com", "ip:10.0.0.1", "example.com"):
+        with pytest.raises(Refused):
+            await create(wrong)
+    assert (await create("dns:Example.COM")).permitted == ("dns:example.com",)
+
+
+async def test_an_intermediate_whose_limit_no_longer_follows_the_rules_for_new_ones_is_replaced(world: World) -> None:
+    before = await act(
+        world,
+        "authority.create",
+        lambda a: init_authority(a, generate_keys("P-256"), permitted=["dns:example.com"], config=world.config),
+    )
+    old = replace(before, permitted=("dns:xn--a.example",))
+    await act(world, "authority.create", lambda a: authorities.certify(a.tx, old))
+    await rotate(world, INTERMEDIATE)
+    [made] = [
+        one
+        for one in authorities.authorities(world.db.read())
+        if one.kind is INTERMEDIATE and one.authority_id != old.authority_id
+    ]
+    assert (made.permitted, read_permitted(read(made.certificate))) == (old.permitted, old.permitted)
 
 
 async def test_a_new_intermediate_signs_and_the_old_certificates_stay_valid(world: World) -> None:
@@ -467,6 +499,10 @@ UNKNOWN = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x0
         ({}, None, {"has_key_id": False}, "has no subjectKeyIdentifier"),
         ({"permitted": "a.example"}, None, {"permitted": "b.example"}, "no name in common"),
         ({"permitted": "a.example"}, {"permitted": "b.example"}, {}, "no name in common"),
+        ({}, None, {"permitted": "corp.example."}, "permit 'corp.example.', which is not a DNS name"),
+        ({"permitted": "example"}, None, {"permitted": "corp.example."}, "permit 'corp.example.', which is not a DNS"),
+        ({"permitted": "corp.example."}, None, {"permitted": "example"}, "permit 'corp.example.', which is not a DNS"),
+        ({}, None, {"permitted": "a b.example"}, "permit 'a b.example', which is not a DNS name"),
     ],
 )
 async def test_a_chain_that_clients_refuse_is_not_installed(

@@ -74,6 +74,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no names": ({}, "`names` is empty"),
     "a wrong pattern": ({"names": ["dns:a b"]}, "not a DNS name"),
     "a wrong default": (GOOD | {"default_names": ["dns:*x"]}, "not a DNS name"),
+    "a SPIFFE ID and another URI as defaults": (
+        GOOD | {"default_names": ["uri:spiffe://{trust_domain}/agent/{name}", "uri:https://{name}.example"]},
+        "`default_names`: a certificate with a SPIFFE ID has no other URI",
+    ),
     "no holder": (GOOD | {"holders": []}, "`holders` is empty"),
 }
 

@@ -21,10 +21,16 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 from cryptography.x509 import ocsp, verification
+from msgspec.structs import replace
 
 from harness.registry_fixtures import newest_entry
 from ostiaryd.certs.model.authority import build_authority_certificate, subject_of
+from ostiaryd.certs.model.certificate import build_certificate
+from ostiaryd.certs.model.keys import encode_public_key
+from ostiaryd.certs.model.names import CertificateName, NameKind
 from ostiaryd.ground.database import sql
+from ostiaryd.incidents.flows import incidents
+from ostiaryd.incidents.flows.blast import blast
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import AgentId, Verb
@@ -88,7 +94,7 @@ def pem_key(key: ec.EllipticCurvePrivateKey) -> str:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
-def self_issued(begin: int) -> str:
+def self_issued(begin: int, *, permitted: tuple[str, ...] = ()) -> str:
     """A root that lives a year."""
     key, subject = new_key(), subject_of("Elsewhere")
     der = build_authority_certificate(
@@ -101,6 +107,7 @@ def self_issued(begin: int) -> str:
         not_before=begin * SECOND,
         not_after=(begin + YEAR) * SECOND,
         path_length=None,
+        permitted=permitted,
     )
     return x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM).decode()
 
@@ -239,6 +246,50 @@ async def test_a_role_limits_names(ca: VaultAgent) -> None:
         assert await ca.status("POST", "ca/sign/r", body) == status
     csr = pem(make_csr(common_name="evil.org"))
     assert await ca.status("POST", "ca/sign/r", {"csr": csr, "common_name": "a.example.com"}) == 403
+
+
+async def test_a_certificate_with_a_spiffe_id_has_no_other_uri(ca: VaultAgent) -> None:
+    await done(ca, "POST", "ca/roles/uris", {"require_cn": False, "allowed_uri_sans": "*"})
+    spiffe_id, url, other = "spiffe://td/agent/a", "https://a.example", "https://b.example"
+    for uris, is_allowed in (
+        ([spiffe_id], True),
+        ([spiffe_id, spiffe_id], True),
+        ([url, other], True),
+        ([spiffe_id, url], False),
+        ([url, "spiffe://td/agent/b", spiffe_id], False),
+    ):
+        csr = {"csr": pem(make_csr(names=[f"uri:{uri}" for uri in dict.fromkeys(uris)]))}
+        for path, body in (("ca/issue/uris", {"uri_sans": uris}), ("ca/sign/uris", csr), ("ca/sign-verbatim", csr)):
+            if is_allowed:
+                signed = load((await done(ca, "POST", path, body))["certificate"])
+                names = signed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+                assert names.get_values_for_type(x509.UniformResourceIdentifier) == list(dict.fromkeys(uris))
+            else:
+                assert "has no other URI" in await refuse(ca, path, body)
+
+
+async def test_an_incident_lists_a_certificate_whose_names_are_refused_in_new_requests(
+    world: World, ca: VaultAgent
+) -> None:
+    await done(ca, "POST", "ca/issue/any", {"common_name": "a.example.com"})
+    [stored] = flows.list_certificates(world.db.read(), ca.client.id, now=world.now(), limit=9)
+    key, old = new_key(), ["uri:spiffe://td", "uri:file:///x", "email:a.@b.example", "dns:xn--a.example", "ip:10.0.0.1"]
+    names = [CertificateName(NameKind(kind), value) for kind, _, value in (name.partition(":") for name in old)]
+    der = build_certificate(
+        issuer=x509.load_der_x509_certificate(await raw(ca, "ca/ca")),
+        issuer_key=key,
+        serial="1",
+        subject="bot",
+        public_key=encode_public_key(key.public_key()),
+        names=tuple(names),
+        usages=("client",),
+        not_before=world.now(),
+        not_after=stored.not_after,
+    )
+    await act(world, "vault.write", lambda a: store.insert(a.tx, replace(stored, serial="1", der=der)))
+    incident = await act(world, "kill.agent", lambda a: incidents.isolate(a, ca.name, says="a test", source="a test"))
+    shown = {one["serial"]: one["names"] for one in blast(world.db.read(), incident, now=world.now())["certificates"]}
+    assert shown["1"] == old
 
 
 async def test_a_role_limits_times_and_keys(ca: VaultAgent, clock: Clock) -> None:
@@ -485,6 +536,11 @@ async def test_an_authority_of_others_is_imported_with_its_key(ca: VaultAgent, c
     ):
         await refuse(ca, "other/config/ca", {"pem_bundle": wrong})
     assert await ca.status("LIST", "other/issuers") == 404, "nothing of a refused bundle is stored"
+    for permitted in ("corp.example.", "a b.example"):
+        wrong = {"pem_bundle": self_issued(clock.now // SECOND, permitted=(f"dns:{permitted}",))}
+        assert f"permit '{permitted}', which is not a DNS name" in await refuse(ca, "other/config/ca", wrong)
+        wrong = {"certificate": wrong["pem_bundle"]}
+        assert "which is not a DNS name" in await refuse(ca, "ca/root/sign-self-issued", wrong)
     assert "no certificate is for" in await refuse(
         ca, "other/intermediate/set-signed", {"certificate": made["certificate"]}
     )

@@ -30,7 +30,7 @@ from ostiaryd.certs.model.authority import (
     AuthorityId,
     AuthorityKind,
     AuthorityState,
-    constraints,
+    check_permitted,
     microseconds,
     read_end,
     subject_of,
@@ -61,14 +61,13 @@ def init_authority(act: Act, keys: list[PrivateKey], *, permitted: Sequence[str]
 
     `permitted`: names to which the intermediate is limited. Raises Invalid, Conflict (`authority_exists`).
     """
-    if permitted:
-        constraints(permitted)
+    permitted = check_permitted(permitted)
     if active_authority(act.tx, AuthorityKind.INTERMEDIATE) is not None:
         hint = "replace the authority with `ostiary ca rotate`"
         raise Conflict("this server has a certificate authority already", hint=hint, code="authority_exists")
     root = active_authority(act.tx, AuthorityKind.ROOT)
     root = root or create_root(act, keys, config=config)
-    return create_intermediate(act, root, keys, config=config, permitted=tuple(permitted))
+    return create_intermediate(act, root, keys, config=config, permitted=permitted)
 
 
 def rotate_authority(

@@ -30,6 +30,7 @@ AuthorityId = NewType("AuthorityId", str)
 SECOND = 1_000_000
 BACKDATED_S = 60
 """Seconds by which the validity of a certificate begins before its issuance, for clients whose clocks are slow."""
+ASK_OWNER = "ask the owner of the root for another certificate"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -197,7 +198,8 @@ def build_authority_certificate(
         spiffe = x509.UniformResourceIdentifier(f"spiffe://{trust_domain}")
         builder = builder.add_extension(x509.SubjectAlternativeName([spiffe]), critical=False)
     if permitted:
-        builder = builder.add_extension(constraints(permitted), critical=True)
+        subtrees = [x509.DNSName(text.removeprefix("dns:")) for text in permitted]
+        builder = builder.add_extension(x509.NameConstraints(subtrees, None), critical=True)
     for location in locations:
         builder = builder.add_extension(location, critical=False)
     return builder.sign(issuer_key, hash_for(issuer_key)).public_bytes(Encoding.DER)
@@ -233,17 +235,26 @@ def build_responder_certificate(
     return builder.sign(issuer_key, hash_for(issuer_key)).public_bytes(Encoding.DER)
 
 
-def constraints(permitted: Sequence[str]) -> x509.NameConstraints:
-    """Return the X.509 name constraints for `permitted`: the authority may certify only these DNS names and the names
-    below. Raises Invalid.
+def check_permitted(permitted: Sequence[str]) -> tuple[str, ...]:
+    """Return the names to which a new authority is limited, in their normal form. Raises Invalid."""
+    names = tuple(map(parse_name, permitted))
+    if any(name.kind is not NameKind.DNS or name.is_wildcard for name in names):
+        raise Invalid("the names of an authority must be DNS names", hint="write a name as dns:example.com")
+    return tuple(map(str, names))
+
+
+def check_constraints(certificate: x509.Certificate) -> None:
+    """Check that the name constraints in the certificate of another authority are permitted DNS names. Raises
+    Invalid.
     """
-    subtrees: list[x509.GeneralName] = []
-    for text in permitted:
-        name = parse_name(text)
-        if name.kind is not NameKind.DNS or name.is_wildcard:
-            raise Invalid("the names of an authority must be DNS names", hint="write a name as dns:example.com")
-        subtrees.append(x509.DNSName(name.value))
-    return x509.NameConstraints(subtrees, None)
+    for text in read_permitted(certificate):
+        try:
+            check_permitted([text])
+        except Invalid:
+            name, host = certificate.subject.rfc4514_string()[:100], text.removeprefix("dns:")[:100]
+            raise Invalid(
+                f"the name constraints of `{name}` permit {host!a}, which is not a DNS name", hint=ASK_OWNER
+            ) from None
 
 
 def read_permitted(certificate: x509.Certificate) -> tuple[str, ...]:
@@ -256,10 +267,7 @@ def read_permitted(certificate: x509.Certificate) -> tuple[str, ...]:
         return ()
     permitted = limits.permitted_subtrees or []
     if limits.excluded_subtrees or any(not isinstance(one, x509.DNSName) for one in permitted):
-        raise Invalid(
-            "the certificate has name constraints other than permitted DNS names",
-            hint="ask the owner of the root for another certificate",
-        )
+        raise Invalid("the certificate has name constraints other than permitted DNS names", hint=ASK_OWNER)
     hosts = [one.value.lower().removeprefix(".") for one in permitted]
     return () if "" in hosts else tuple(f"dns:{host}" for host in hosts)
 

@@ -12,13 +12,19 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ostiary.protocol.errors import Invalid
-from ostiaryd.certs.model.authority import is_permitted, microseconds, read_end, read_permitted
+from ostiaryd.certs.model.authority import (
+    ASK_OWNER,
+    check_constraints,
+    is_permitted,
+    microseconds,
+    read_end,
+    read_permitted,
+)
 from ostiaryd.certs.model.keys import PublicKey, parse_public_key
-from ostiaryd.certs.model.names import parse_name
+from ostiaryd.certs.model.names import CertificateName, NameKind
 
 MAX_CHAIN = 5
 """maximum number of certificates in an imported chain"""
-_ASK = "ask the owner of the root for another certificate"
 _TLS = frozenset({ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH})
 
 
@@ -28,8 +34,8 @@ def check_chain(chain: Sequence[x509.Certificate], *, now: int) -> tuple[str, ..
 
     1. The next certificate signed each certificate, and the root is self-signed; each is of an authority, and valid at
     `now` (microseconds). 2. None has a path length below the number of authorities under it, an unknown critical
-    extension, or a list of usages that lacks TLS. 3. The intermediate can sign revocation lists, and states its key
-    identifier, which its certificates repeat. Raises Invalid.
+    extension, a list of usages that lacks TLS, or name constraints other than permitted DNS names. 3. The intermediate
+    can sign revocation lists, and states its key identifier, which its certificates repeat. Raises Invalid.
     """
     if not 2 <= len(chain) <= MAX_CHAIN:
         raise Invalid(f"the chain must have 2 to {MAX_CHAIN} certificates, from the intermediate to the root")
@@ -37,12 +43,15 @@ def check_chain(chain: Sequence[x509.Certificate], *, now: int) -> tuple[str, ..
     for place, certificate in enumerate(chain):
         _check_authority(certificate, chain[min(place + 1, len(chain) - 1)], now=now)
         _check_limits(certificate, chain[:place])
+        check_constraints(certificate)
         permitted = _intersect(permitted, read_permitted(certificate))
     extensions = chain[0].extensions
     if not extensions.get_extension_for_class(x509.KeyUsage).value.crl_sign:
-        raise Invalid(f"the certificate `{_name(chain[0])}` does not allow revocation lists (`cRLSign`)", hint=_ASK)
+        raise Invalid(
+            f"the certificate `{_name(chain[0])}` does not allow revocation lists (`cRLSign`)", hint=ASK_OWNER
+        )
     if not any(isinstance(one.value, x509.SubjectKeyIdentifier) for one in extensions):
-        raise Invalid(f"the certificate `{_name(chain[0])}` has no subjectKeyIdentifier", hint=_ASK)
+        raise Invalid(f"the certificate `{_name(chain[0])}` has no subjectKeyIdentifier", hint=ASK_OWNER)
     return permitted
 
 
@@ -87,7 +96,7 @@ def _check_limits(certificate: x509.Certificate, below: Sequence[x509.Certificat
                 problem = f"has the unknown critical extension {extension.oid.dotted_string}"
             case _:
                 continue
-        raise Invalid(f"the certificate `{_name(certificate)}` {problem}", hint=_ASK)
+        raise Invalid(f"the certificate `{_name(certificate)}` {problem}", hint=ASK_OWNER)
 
 
 def _intersect(some: tuple[str, ...], others: tuple[str, ...]) -> tuple[str, ...]:
@@ -95,13 +104,13 @@ def _intersect(some: tuple[str, ...], others: tuple[str, ...]) -> tuple[str, ...
     if not (some and others):
         return some or others
     both = dict.fromkeys(
-        (
-            *(one for one in some if is_permitted(others, parse_name(one))),
-            *(one for one in others if is_permitted(some, parse_name(one))),
-        )
+        one
+        for ones, limit in ((some, others), (others, some))
+        for one in ones
+        if is_permitted(limit, CertificateName(NameKind.DNS, one.removeprefix("dns:")))
     )
     if not both:
-        raise Invalid("the name constraints of the chain have no name in common", hint=_ASK)
+        raise Invalid("the name constraints of the chain have no name in common", hint=ASK_OWNER)
     return tuple(both)
 
 

@@ -153,24 +153,26 @@ def _is_label(label: str) -> bool:
 
 
 def read_names(extension: Iterable[x509.GeneralName]) -> tuple[CertificateName, ...]:
-    """Return the names of a subjectAltName extension, each once. Raises Invalid for a name of an unsupported kind."""
-    names: list[CertificateName] = []
-    for general in extension:
-        match general:
-            case x509.DNSName():
-                name = make_name(NameKind.DNS, general.value)
-            case x509.IPAddress():
-                name = make_name(NameKind.IP, str(general.value))
-            case x509.UniformResourceIdentifier():
-                name = make_name(NameKind.URI, general.value)
-            case x509.RFC822Name():
-                name = make_name(NameKind.EMAIL, general.value)
-            case _:
-                raise Invalid(
-                    f"names of the kind {type(general).__name__} are not certified", hint="use DNS, IP, URI or e-mail"
-                )
-        names.append(name)
-    return check_count(tuple(dict.fromkeys(names)))
+    """Return the names of the subjectAltName extension of a request, each once, in their normal form. Raises
+    Invalid.
+    """
+    return check_count(tuple(dict.fromkeys(make_name(*decode_general_name(one)) for one in extension)))
+
+
+def decode_general_name(general: x509.GeneralName) -> CertificateName:
+    """Return the name that an X.509 GeneralName states. Its value is not checked: the rules for new names do not apply
+    to a certificate that exists. Raises Invalid for a name of an unsupported kind.
+    """
+    match general:
+        case x509.DNSName():
+            return CertificateName(NameKind.DNS, general.value)
+        case x509.IPAddress():
+            return CertificateName(NameKind.IP, str(general.value))
+        case x509.UniformResourceIdentifier():
+            return CertificateName(NameKind.URI, general.value)
+        case x509.RFC822Name():
+            return CertificateName(NameKind.EMAIL, general.value)
+    raise Invalid(f"names of the kind {type(general).__name__} are not certified", hint="use DNS, IP, URI or e-mail")
 
 
 def check_count(names: tuple[CertificateName, ...]) -> tuple[CertificateName, ...]:
@@ -178,6 +180,16 @@ def check_count(names: tuple[CertificateName, ...]) -> tuple[CertificateName, ..
     if len(names) > MAX_NAMES:
         raise Invalid(f"the request has {len(names)} names; at most {MAX_NAMES} are allowed")
     return names
+
+
+def check_uris(names: Iterable[CertificateName]) -> None:
+    """Check that a SPIFFE ID is the only URI of a certificate with these names. Raises Invalid."""
+    uris = {name for name in names if name.kind is NameKind.URI}
+    if len(uris) > 1 and any(uri.is_spiffe_id for uri in uris):
+        raise Invalid(
+            "a certificate with a SPIFFE ID has no other URI (X509-SVID section 2)",
+            hint="request one certificate for each URI",
+        )
 
 
 def check_pattern(pattern: str) -> str:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from ostiary.protocol.decoding import convert
 from ostiary.protocol.errors import Forbidden, Invalid, NotFound
 from ostiaryd.certs.model.keys import KEY_TYPES
-from ostiaryd.certs.model.names import CertificateName, NameKind, check_pattern, is_allowed, parse_name
+from ostiaryd.certs.model.names import CertificateName, check_pattern, check_uris, is_allowed, parse_name
 
 Usage = Literal["client", "server", "email", "code"]
 HolderKind = Literal["agent", "person", "server"]
@@ -103,9 +103,15 @@ def _check(profile: Profile) -> Profile:
             raise Invalid(f"`{members}` is empty")
     for pattern in profile.names:
         check_pattern(fill(pattern, name="name", trust_domain="trust-domain"))
-    for name in profile.default_names:
-        parse_name(fill(name, name="name", trust_domain="trust-domain"))
+    try:
+        check_uris(_default_names(profile, holder="name", trust_domain="trust-domain"))
+    except Invalid as error:
+        raise Invalid(f"`default_names`: {error.message}", hint=error.hint) from None
     return profile
+
+
+def _default_names(profile: Profile, *, holder: str, trust_domain: str) -> list[CertificateName]:
+    return [parse_name(fill(name, name=holder, trust_domain=trust_domain)) for name in profile.default_names]
 
 
 def find_profile(profiles: Mapping[str, Profile], name: str) -> Profile:
@@ -133,7 +139,7 @@ def choose_names(
     Raises ForeignName for a name that the profile does not allow; Invalid if there are no names or too many.
     """
     if not requested:
-        requested = [parse_name(fill(name, name=holder, trust_domain=trust_domain)) for name in profile.default_names]
+        requested = _default_names(profile, holder=holder, trust_domain=trust_domain)
     if not requested:
         raise Invalid(
             f"the profile `{profile.name}` needs a name", hint="request at least one name, such as dns:api.example.com"
@@ -152,13 +158,8 @@ def choose_names(
             )
         if name.is_wildcard and not profile.wildcards:
             raise ForeignName(f"the profile `{profile.name}` does not allow wildcard names")
-    names = tuple(dict.fromkeys(requested))
-    if any(name.is_spiffe_id for name in names) and sum(name.kind is NameKind.URI for name in names) > 1:
-        raise Invalid(
-            "a certificate with a SPIFFE ID has no other URI (X509-SVID section 2)",
-            hint="request one certificate for each URI",
-        )
-    return names
+    check_uris(requested)
+    return tuple(dict.fromkeys(requested))
 
 
 def choose_lifetime(profile: Profile, requested_s: int | None) -> int:

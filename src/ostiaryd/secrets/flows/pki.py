@@ -15,6 +15,7 @@ from ostiary.protocol.certificate import load_pem_certificates
 from ostiary.protocol.errors import Forbidden, Invalid
 from ostiaryd.certs.model.authority import (
     build_authority_certificate,
+    check_constraints,
     instant,
     is_permitted,
     read_begin,
@@ -25,7 +26,7 @@ from ostiaryd.certs.model.certificate import build_certificate, encode_extension
 from ostiaryd.certs.model.keys import (
     parse_public_key,
 )
-from ostiaryd.certs.model.names import CertificateName
+from ostiaryd.certs.model.names import CertificateName, check_uris
 from ostiaryd.certs.model.requests import CertificateSigningRequest
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ground.world import World
@@ -108,6 +109,7 @@ def sign_self_issued(act: Act, mount: str, text: str, *, ref: str) -> SignedCert
     if others or certificate.issuer != certificate.subject or not is_issued_by(certificate, certificate):
         raise Invalid("`certificate` must be exactly one self-issued certificate")
     basic = check_authority(certificate)
+    check_constraints(certificate)
     signer = open_signer(act, mount, ref)
     above = check_authority(signer.certificate).path_length
     not_before, not_after = read_begin(certificate), min(read_end(certificate), read_end(signer.certificate))
@@ -197,6 +199,7 @@ def sign_certificate(
     for name in names:
         if not is_permitted(permitted, name):
             raise Invalid(f"the issuer may only certify names in {' '.join(permitted)}", code="foreign_name")
+    check_uris(names)
     if not names and not list(subject):
         raise Invalid(
             "the request has no name; a certificate needs at least one", hint="state `common_name` or `alt_names`"

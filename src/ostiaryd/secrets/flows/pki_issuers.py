@@ -22,7 +22,8 @@ from ostiaryd.certs import flows as certs
 from ostiaryd.certs.model.authority import (
     BACKDATED_S,
     build_authority_certificate,
-    constraints,
+    check_constraints,
+    check_permitted,
     read_begin,
     read_end,
     read_permitted,
@@ -371,6 +372,7 @@ def _import_certificate(act: Act, mount: str, certificate: x509.Certificate) -> 
     of_key = [one for one in store.issuers(act.tx, mount) if one.key_digest == digest]
     if (stored := next((one for one in of_key if one.certificate == der), None)) is not None:
         return stored.issuer_id
+    check_constraints(certificate)
     if (waiting := next((one for one in of_key if not one.certificate), None)) is not None:
         store.update_issuer(act.tx, replace(waiting, certificate=der))
         return waiting.issuer_id
@@ -448,10 +450,7 @@ def subject_of(order: AuthorityOrder) -> x509.Name:
 
 def parse_domains(order: AuthorityOrder) -> tuple[str, ...]:
     """Return the DNS names that a new authority may certify; empty: all names. Raises Invalid."""
-    domains = tuple(f"dns:{one.lower()}" for one in order.permitted_dns_domains)
-    if domains:
-        constraints(domains)
-    return domains
+    return check_permitted([f"dns:{one}" for one in order.permitted_dns_domains])
 
 
 def check_key(act: Act, public_key: bytes) -> CheckedKey:

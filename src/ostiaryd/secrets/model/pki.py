@@ -15,8 +15,7 @@ from msgspec import Struct
 
 from ostiary.protocol.errors import Forbidden, Invalid, Malformed
 from ostiaryd.certs.model.authority import SIGNING_USAGE
-from ostiaryd.certs.model.names import CertificateName, NameKind, check_count, make_name
-from ostiaryd.certs.model.names import read_names as certificate_names
+from ostiaryd.certs.model.names import CertificateName, NameKind, check_count, decode_general_name, make_name
 from ostiaryd.certs.model.profiles import Usage
 from ostiaryd.secrets.model.request import SECOND, convert_members, is_set, matches_glob, parse_duration, parse_texts
 
@@ -230,7 +229,9 @@ class PkiCertificate(Struct, frozen=True, kw_only=True):
         """Return the alternative names of the certificate."""
         extensions = x509.load_der_x509_certificate(self.der).extensions
         with suppress(x509.ExtensionNotFound):
-            return certificate_names(extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+            return tuple(
+                map(decode_general_name, extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+            )
         return ()
 
 
