@@ -281,7 +281,7 @@ class _Server(uvicorn.Server):
         """
         opened = cast(Iterable[Protocol], self.server_state.connections)
         for one in descriptors.idle(opened, most=self._most_connections):
-            one.transport.close()
+            one.close_idle()
         if counter % 10 == 0:
             now = asyncio.get_running_loop().time()
             for connection in list(self.server_state.connections):

@@ -12,8 +12,9 @@ from types import SimpleNamespace
 import httpx2
 import pytest
 
+from harness.client_certificates import context_of
 from harness.live_server import ServerFixture
-from harness.patience import eventually
+from harness.patience import PATIENCE_S, eventually
 from harness.server import COMMAND, Server, running
 from ostiary.agent import Agent
 from ostiaryd.ground.http.connections import LINGERING
@@ -81,6 +82,30 @@ def test_strangers_use_up_no_descriptors_and_displace_no_connection_of_an_admini
             broken += not eventually(partial(revoked, server, live_server.admin, agent))
         log = (server.folder / "server.log").read_text()
     tally("strangers who do not read or do not finish use up no descriptors", broken=broken, of=attempts)
+    assert "no connections are accepted" not in log
+
+
+def test_strangers_who_are_silent_after_a_tls_handshake_use_up_no_descriptors(
+    tmp_path: Path, tally: Tally, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts, authorities = 3, tmp_path / "data" / "ca.pem"
+    monkeypatch.setenv("SSL_CERT_FILE", str(authorities))
+    with (
+        running(tmp_path / "data", "--tls", "auto", command=LIMITED) as server,
+        ExitStack() as strangers,
+        ServerFixture(server, tmp_path) as live_server,
+    ):
+        port, tls, broken = int(server.url.rpartition(":")[2]), context_of(authorities), 0
+        for _ in range(attempts):
+            agent, _ = live_server.agent("files:read")
+            for number in range(LIMIT):
+                plain = socket.create_connection(
+                    ("127.0.0.1", port), timeout=PATIENCE_S, source_address=(f"127.0.0.{2 + number // 16}", 0)
+                )
+                strangers.enter_context(tls.wrap_socket(plain, server_hostname="127.0.0.1"))
+            broken += not eventually(partial(revoked, server, live_server.admin, agent))
+        log = (server.folder / "server.log").read_text()
+    tally("strangers who are silent after a TLS handshake use up no descriptors", broken=broken, of=attempts)
     assert "no connections are accepted" not in log
 
 

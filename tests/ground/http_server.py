@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import cast
 
 import uvicorn
@@ -20,11 +21,17 @@ def find_target(app: Starlette) -> Callable[[str, bytes], Target | None]:
 
 
 @asynccontextmanager
-async def serving(app: Starlette, http: Callable[..., asyncio.Protocol] | str) -> AsyncIterator[int]:
+async def serving(
+    app: Starlette, http: Callable[..., asyncio.Protocol] | str, *, tls: tuple[Path, Path] | None = None
+) -> AsyncIterator[int]:
+    """The port of a server of that application; `tls` are its certificate and key."""
+    certificate, key = tls or (None, None)
     config = uvicorn.Config(
         app,
         http=http,  # type: ignore[arg-type]  # it is only called
         port=0,
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
         lifespan="off",
         log_level="critical",
         access_log=False,

@@ -73,6 +73,14 @@ def test_too_many_refused_connections_that_linger_end_the_oldest() -> None:
     assert [one.has_ended for one in (gone, *refused)] == [False, True, False, False, False]
 
 
+@pytest.mark.parametrize("is_idle", [True, False])
+def test_too_many_connections_that_made_room_and_are_still_open_end_the_oldest(is_idle: bool) -> None:
+    connections = Connections(of_address=1, in_all=2 * LINGERING)
+    all = [Counted(is_idle=is_idle) for _ in range(5)]
+    assert added(connections, "a", *all) == [True, True, True, True, False]
+    assert [one.has_ended for one in all] == [True, True, False, False, False]
+
+
 def test_where_none_is_idle_the_oldest_that_still_sends_makes_room_and_else_the_new_one() -> None:
     sends, answered = partial(Counted, is_idle=False), partial(Counted, is_idle=False, is_answering=True)
     first = added(Connections(of_address=LIMIT), "a", answered(), sends(), answered(), sends())

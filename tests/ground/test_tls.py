@@ -8,9 +8,11 @@ import os
 import socket
 import ssl
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -18,6 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from starlette.applications import Starlette
 
 from harness.patience import PATIENCE_S, eventually, eventually_async
 from harness.server import COMMAND, running
@@ -26,8 +29,10 @@ from ostiaryd.doctor import Unprotected, check_certificate
 from ostiaryd.ground.config import load_config
 from ostiaryd.ground.http import acceptor
 from ostiaryd.ground.http.acceptor import Acceptor
+from ostiaryd.ground.http.protocol import LINGER_S, SLOWEST_S, Protocol
 from ostiaryd.ground.http.tls import LOOK_EVERY_S, Certificate, expiry
 from tests.ground.event_loops import LOOPS, NewLoop
+from tests.ground.http_server import find_target, post, serving
 
 
 @dataclass(frozen=True)
@@ -274,6 +279,65 @@ def test_the_oldest_handshake_of_the_address_that_has_most_ends(
             accepting.close()
 
     asyncio.run(hold())
+
+
+def turn_away(one: Protocol) -> None:
+    one.turn_away()
+
+
+def close_slow(one: Protocol) -> None:
+    one.close_if_slow(one.loop.time() + SLOWEST_S + 1)
+
+
+def end_late(one: Protocol) -> None:
+    one.close_if_slow(one.loop.time() + LINGER_S + 1)
+
+
+@LOOPS
+@pytest.mark.parametrize(
+    ("is_answered", "close", "then", "unsent", "has_ended"),
+    [
+        (False, turn_away, end_late, b"", True),
+        (True, turn_away, end_late, b"", True),
+        (False, close_slow, close_slow, b"", True),
+        (True, Protocol.close_idle, Protocol.close_idle, b"", True),
+        (True, Protocol.close_idle, Protocol.close_idle, b"x" * (16 << 20), False),
+    ],
+    ids=["made room", "made room after a response", "too slow", "idle", "idle, and reads its last response"],
+)
+def test_a_client_that_does_not_notice_the_end_of_tls_is_waited_for_only_once(
+    authority: Authority,
+    new_loop: NewLoop,
+    is_answered: bool,
+    close: Callable[[Protocol], None],
+    then: Callable[[Protocol], None],
+    unsent: bytes,
+    has_ended: bool,
+) -> None:
+    files, made = authority.files, list[Protocol]()
+
+    def protocol(**given: Any) -> Protocol:
+        made.append(Protocol(find_target(app), **given))
+        return made[-1]
+
+    async def hold() -> None:
+        async with serving(app, protocol, tls=(files.certificate, files.key)) as port:
+            plain = await asyncio.to_thread(socket.create_connection, ("127.0.0.1", port))
+            with await asyncio.to_thread(files.client.wrap_socket, plain, server_hostname="localhost") as client:
+                if is_answered:
+                    client.sendall(post("/nothing"))
+                    assert (await asyncio.to_thread(client.recv, 4096)).startswith(b"HTTP/1.1 404 ")
+                one = await eventually_async(lambda: next((one for one in made if one.transport is not None), None))
+                one.transport.write(unsent)
+                for step, is_open in ((close, True), (then, not has_ended)):
+                    step(one)
+                    for _ in range(20):
+                        await asyncio.sleep(0)
+                    assert (one in one.connections) is is_open
+
+    app = Starlette()
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(hold())
 
 
 @pytest.mark.parametrize(

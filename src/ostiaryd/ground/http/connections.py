@@ -23,7 +23,9 @@ OF_ADDRESS = 256
 TIMES_IN_ALL = 16
 """Factor between the maximum number of unauthenticated connections of one address and the maximum in total."""
 LINGERING = 4
-"""Part of the maximum in total that may linger: refused connections that their clients have not closed yet."""
+"""Part of the maximum in total that may linger: refused connections that are still open, because their clients have not
+closed them yet (with TLS also idle ones), or because a response is due.
+"""
 MAX_HELD = 64 << 20
 """Maximum total size of the heads and bodies of unauthenticated requests, over all connections, in bytes."""
 FRESH_S = 0.25
@@ -140,7 +142,7 @@ class Connections:
         self._by_address: dict[str, _AddressConnections] = {}
         self._places: dict[AnonymousConnection, tuple[str, Rank]] = {}
         self._lingering: dict[AnonymousConnection, None] = {}
-        """Refused connections whose clients have not closed them yet, the oldest first."""
+        """Refused connections that are still open, the oldest first."""
         self.turns = ParsingTurns()
         self.held = 0
         """Number of bytes that unauthenticated requests hold at present."""
@@ -190,7 +192,7 @@ class Connections:
                 del self._by_address[address]
 
     def linger(self, connection: AnonymousConnection) -> None:
-        """Note a refused connection, until its client closes it. If too many linger, end the oldest one."""
+        """Note a refused connection, until it is closed. If too many linger, end the oldest one."""
         self._lingering[connection] = None
         if len(self._lingering) > self._in_all // LINGERING:
             oldest = next(iter(self._lingering))
@@ -206,3 +208,4 @@ class Connections:
         connection = among.first_to_close(newest)
         self.remove(connection)
         connection.turn_away()
+        self.linger(connection)

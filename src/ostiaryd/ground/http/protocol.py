@@ -236,7 +236,7 @@ class Protocol(HttpToolsProtocol):
             self._is_refused = True
             self.transport.abort()
         elif self.is_idle:
-            self._is_refused = True
+            self._is_refused, self._waits_since = True, self.loop.time()
             self.transport.close()
         else:
             self._refuse(503, "too_many_connections", "too many connections of unauthenticated callers")
@@ -244,6 +244,15 @@ class Protocol(HttpToolsProtocol):
     def end(self) -> None:
         """Close the connection without waiting for the client."""
         self.transport.abort()
+
+    def close_idle(self) -> None:
+        """Close the connection, because its descriptor is needed. At the second call, end it if nothing waits to be
+        sent: with TLS, closing waits for the client, and a client that keeps an idle connection does not notice.
+        """
+        if self.transport.is_closing() and not self.transport.get_write_buffer_size():
+            self.end()
+        else:
+            self.transport.close()
 
     def close_if_slow(self, now: float) -> None:
         """Close the connection if its request has not arrived in time, or its response was not read in time. `now` is
@@ -254,7 +263,9 @@ class Protocol(HttpToolsProtocol):
             self.transport.abort()
         if self._waits_since is None or now - self._waits_since <= (LINGER_S if self._is_refused else SLOWEST_S):
             return
-        if self._is_refused or not self._is_in_message:
+        if self.transport.is_closing() and not self._is_proven:  # with TLS, closing waits for the client
+            self.end()
+        elif self._is_refused or not self._is_in_message:
             self.transport.close()
         else:
             self._refuse(408, "too_slow", f"the request did not arrive within {SLOWEST_S:g} s")
