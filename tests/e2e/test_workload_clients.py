@@ -104,27 +104,36 @@ def test_a_killed_server_knows_every_svid_that_a_client_got(tmp_path: Path, sock
                 continue
 
     folder, clients = tmp_path / "server", [threading.Thread(target=ask) for _ in range(2)]
-    for round in range(3):
-        process = subprocess.Popen(
-            [COMMAND, "serve", "--data-dir", folder, "--listen", "127.0.0.1:0", "--workload-socket", sock],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        assert process.stdout is not None
-        url = process.stdout.readline().split()[1]
-        if round == 0:
-            with ServerFixture(Server(url, folder), tmp_path) as live:
-                add_workload(live)
-            for client in clients:
-                client.start()
-        eventually(partial(has_more, serials, len(serials)))
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
-    is_over.set()
-    for client in clients:
-        client.join()
+    try:
+        for round in range(3):
+            known = len(serials)  # before the server starts, which gives a process the same SVID again and again
+            command: list[str | Path] = [
+                COMMAND,
+                "serve",
+                "--data-dir",
+                folder,
+                "--listen",
+                "127.0.0.1:0",
+                "--workload-socket",
+                sock,
+            ]
+            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+                try:
+                    assert process.stdout is not None
+                    url = process.stdout.readline().split()[1]
+                    if round == 0:
+                        with ServerFixture(Server(url, folder), tmp_path) as live:
+                            add_workload(live)
+                        for client in clients:
+                            client.start()
+                    eventually(partial(has_more, serials, known))
+                finally:
+                    os.kill(process.pid, signal.SIGKILL)
+    finally:
+        is_over.set()
+        for client in clients:
+            if client.ident is not None:
+                client.join()
     with running(folder, "--workload-socket", str(sock)) as server, ServerFixture(server, tmp_path) as live:
         assert pid_of(server) != process.pid
         assert len(serials) >= 3

@@ -64,6 +64,7 @@ LOOKED_UP = {
     "ostiaryd.incidents.store._COUNT_WAITING 0",
     "ostiaryd.incidents.store._HALTED 0",
     "ostiaryd.incidents.store._HAS_ACTED 0",
+    "ostiaryd.ledger.store.tree._ACTIONS 0",
     "ostiaryd.notifications.store._WAITING 0",
     "ostiaryd.secrets.store.leases._COUNT_STUCK 0",
     "ostiaryd.tasks.store.tasks._COUNT_LIVE 0",
@@ -72,7 +73,9 @@ LOOKED_UP = {
     "ostiaryd.trust.store.people._COUNT_RECOVERY 0",
     "ostiaryd.watch.store._COUNT_OPEN 0",
 }
-"""Counts that look up each row of one agent, task, account or time in its table."""
+"""Counts that look up each row of one agent, task, account or time in its table, or each entry of one action since a
+time, up to a maximum.
+"""
 
 
 @pytest.mark.parametrize("database", ["sqlite"])

@@ -98,7 +98,7 @@ def _done(call: Call, request: LogoutRequest, session: Session | None) -> Reply:
         if is_own or may_follow(call.world.db.read(), request.client, session):
             return continue_page(call, request.url, title="You are signed out")
         return page(call, "tokens/signed_out.html", url=request.url, target=word_target(request.url))
-    return page(call, "tokens/signed_out.html")
+    return page(call, "tokens/signed_out.html", url="")
 
 
 async def _parse(call: Call, form: Mapping[str, str]) -> LogoutRequest:
