@@ -93,7 +93,8 @@ function useSets() {
 
 export function Policies() {
   const sets = useSets();
-  const rows = sets.data?.pages.flatMap((page) => page.policies) ?? [];
+  const stored = sets.data?.pages.flatMap((page) => page.policies) ?? [];
+  const rows = [...stored.filter((one) => one.active), ...stored.filter((one) => !one.active)];
   return (
     <>
       <PageHead title="Policies" lead="A set of policies is named by the hash of its files. One set decides; earlier sets stay stored.">
