@@ -35,9 +35,11 @@ ROOT = Path(__file__).resolve().parents[2]
 FAULTS = Path(__file__).with_name("faults")
 LIMIT_S = 120
 PATIENCE_S = 60
-"""How long a test waits for a state that the fault may prevent; less than `LIMIT_S`, so that the test fails in time."""
+"""Time that a test waits for a state that the fault may prevent, in seconds. Less than `LIMIT_S`, so that the test
+fails in time.
+"""
 GRACE_S = 30
-"""How long pytest may take to end after `LIMIT_S`, before it is killed."""
+"""Time that pytest may take to end after `LIMIT_S`, in seconds, before it is killed."""
 _RED = re.compile(r"^FAILED (.+?)(?: - (.*))?$", re.MULTILINE)
 _RED_OR_BROKEN = re.compile(r"^(?:FAILED|ERROR) ([^\s\[]+)", re.MULTILINE)
 _BROKEN = ("NameError", "UnboundLocalError", "ImportError", "SyntaxError")

@@ -18,7 +18,7 @@ from ostiaryd.ground.http.routes import NOT_FOUND, PAGE, Either, PageBody, Query
 from ostiaryd.ground.outbound import outbox
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.flows.show import MovedAgent, StateChange, show_agent_detail
+from ostiaryd.registry.flows.show import MovedAgent, StateChange, show_moved_agent
 from ostiaryd.registry.model import ADMIN, SELF
 from ostiaryd.tasks import flows
 from ostiaryd.tasks.flows.history import PrunedTask
@@ -132,10 +132,9 @@ async def decommission_agent(call: Call) -> Reply:
         return outbox.head(act.tx)
 
     seq = await registry.act_as(call, "agent.decommission", run)
-    committed_at = call.world.now()
-    detail = show_agent_detail(call.world.db.read(), name, trust_domain=call.world.config.trust_domain)
-    moved: MovedAgent = {**detail, "seq": seq, "committed_at": committed_at}
-    return reply(moved)
+    committed_at, domain = call.world.now(), call.world.config.trust_domain
+    reader = call.world.db.read()
+    return reply(show_moved_agent(reader, name, trust_domain=domain, seq=seq, committed_at=committed_at))
 
 
 async def revoke(call: Call) -> Reply:

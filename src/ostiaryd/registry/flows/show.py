@@ -149,3 +149,9 @@ def show_agent_detail(reader: Reader, id_or_name: str, *, trust_domain: str) -> 
         "keys": [show_agent_key(one) for one in all_keys[-MAX_KEYS_SHOWN:]],
         "more_keys": len(all_keys) > MAX_KEYS_SHOWN,
     }
+
+
+def show_moved_agent(reader: Reader, id_or_name: str, *, trust_domain: str, seq: int, committed_at: int) -> MovedAgent:
+    """Return an agent after a change of its state as JSON. Raises NotFound."""
+    detail = show_agent_detail(reader, id_or_name, trust_domain=trust_domain)
+    return {**detail, "seq": seq, "committed_at": committed_at}

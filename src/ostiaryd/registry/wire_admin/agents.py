@@ -29,6 +29,7 @@ from ostiaryd.registry.flows.show import (
     show_agent_briefly,
     show_agent_detail,
     show_agent_key,
+    show_moved_agent,
 )
 from ostiaryd.registry.model import (
     ADMIN,
@@ -268,9 +269,9 @@ def move(verb: Verb) -> Wire:
             return outbox.head(act.tx)
 
         seq = await flows.act_as(call, f"agent.{verb}", run)
-        committed_at = call.world.now()
-        moved: MovedAgent = {**_detail(call, name), "seq": seq, "committed_at": committed_at}
-        return reply(moved)
+        committed_at, domain = call.world.now(), call.world.config.trust_domain
+        reader = call.world.db.read()
+        return reply(show_moved_agent(reader, name, trust_domain=domain, seq=seq, committed_at=committed_at))
 
     wire.__doc__ = f"{verb.capitalize()} an agent."
     return wire
