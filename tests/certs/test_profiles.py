@@ -75,8 +75,20 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a wrong pattern": ({"names": ["dns:a b"]}, "not a DNS name"),
     "a wrong default": (GOOD | {"default_names": ["dns:*x"]}, "not a DNS name"),
     "a SPIFFE ID and another URI as defaults": (
-        GOOD | {"default_names": ["uri:spiffe://{trust_domain}/agent/{name}", "uri:https://{name}.example"]},
+        {"names": ["uri:*"], "default_names": ["uri:spiffe://{trust_domain}/agent/{name}", "uri:https://a.example"]},
         "`default_names`: a certificate with a SPIFFE ID has no other URI",
+    ),
+    "a default that the patterns do not allow": (
+        GOOD | {"default_names": ["dns:a.example", "dns:b.example"]},
+        "`default_names`: the profile `web` does not allow 'dns:b.example'",
+    ),
+    "a wildcard as a default without `wildcards`": (
+        {"names": ["dns:*"], "default_names": ["dns:*.a.example"]},
+        "`default_names`: the profile `web` does not allow wildcard names",
+    ),
+    "more defaults than `max_names`": (
+        {"names": ["dns:*"], "max_names": 1, "default_names": ["dns:a.example", "dns:b.example"]},
+        "`default_names`: the request has 2 names; `web` allows at most 1",
     ),
     "no holder": (GOOD | {"holders": []}, "`holders` is empty"),
 }
@@ -88,6 +100,14 @@ def test_a_wrong_profile_is_refused_with_its_name(wrong: str) -> None:
     with pytest.raises(Refused, match=message) as refused:
         parse_profiles({"profile": {"web": table}})
     assert "`web`" in refused.value.message
+
+
+def test_defaults_within_the_patterns_are_accepted() -> None:
+    tables = {
+        "web": GOOD | {"default_names": ["dns:a.example"]},
+        "any": {"names": ["dns:*"], "wildcards": True, "max_names": 1, "default_names": ["dns:*.{name}.example"]},
+    }
+    assert parse_profiles({"profile": tables})["any"].default_names == ("dns:*.{name}.example",)
 
 
 def test_a_profile_replaces_a_built_in_one_and_others_stay() -> None:

@@ -103,10 +103,11 @@ def _check(profile: Profile) -> Profile:
             raise Invalid(f"`{members}` is empty")
     for pattern in profile.names:
         check_pattern(fill(pattern, name="name", trust_domain="trust-domain"))
-    try:
-        check_uris(_default_names(profile, holder="name", trust_domain="trust-domain"))
-    except Invalid as error:
-        raise Invalid(f"`default_names`: {error.message}", hint=error.hint) from None
+    if profile.default_names:
+        try:
+            choose_names(profile, (), holder="name", trust_domain="trust-domain")
+        except (Invalid, ForeignName) as error:
+            raise Invalid(f"`default_names`: {error.message}", hint=error.hint) from None
     return profile
 
 
