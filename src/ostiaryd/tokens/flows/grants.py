@@ -50,7 +50,8 @@ from ostiaryd.tokens.model.refresh import (
 from ostiaryd.tokens.store import authorization as store
 from ostiaryd.tokens.store import consents, logout
 from ostiaryd.trust import flows as trust
-from ostiaryd.trust.flows import Client, sessions
+from ostiaryd.trust.flows import sessions
+from ostiaryd.trust.flows.clients import Client, agent_client
 from ostiaryd.trust.model import USERINFO
 from ostiaryd.trust.model.clients import AUTHORIZATION_CODE, REFRESH_TOKEN, OAuthClient
 
@@ -343,18 +344,7 @@ def _client_of(act: Act, agent_id: str, proofs: Identified) -> Client:
     except Forbidden as error:
         raise InvalidGrant(error.message, hint=error.hint) from None
     act.entry.agent, act.entry.owner = agent.agent_id, agent.owner
-    return Client(
-        id=agent.agent_id,
-        agent=agent,
-        owner=agent.owner,
-        segment=agent.segment,
-        scopes=agent.scopes,
-        epoch=agent.epoch,
-        jkt=proofs.jkt,
-        ends=agent.expires_at,
-        assertion=None,
-        registration=proofs.client.registration,
-    )
+    return agent_client(agent, jkt=proofs.jkt, credential_ends=None, registration=proofs.client.registration)
 
 
 def end_reused(act: Act, grant_id: str) -> None:

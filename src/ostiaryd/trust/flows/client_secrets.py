@@ -17,7 +17,7 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Root
 from ostiaryd.trust import store
-from ostiaryd.trust.flows.clients import Client, check_active, earliest
+from ostiaryd.trust.flows.clients import Client, agent_client, check_active
 from ostiaryd.trust.model import SECOND, Credentials, InvalidClient, Secret, name_claimed
 
 PREFIX = "ostcs_"
@@ -101,17 +101,7 @@ def check_secret(act: Act, credentials: Credentials) -> Client:
     act.entry.object = None
     act.entry.agent, act.entry.owner = agent.agent_id, agent.owner
     check_active(act, agent)
-    return Client(
-        id=agent.agent_id,
-        agent=agent,
-        owner=agent.owner,
-        segment=agent.segment,
-        scopes=agent.scopes,
-        epoch=agent.epoch,
-        jkt=None,
-        ends=earliest(secrets[0].expires_at, agent.expires_at),
-        assertion=None,
-    )
+    return agent_client(agent, jkt=None, credential_ends=secrets[0].expires_at)
 
 
 def _digest(secret: str) -> str:

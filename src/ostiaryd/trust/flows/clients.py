@@ -59,6 +59,33 @@ class Client(msgspec.Struct, frozen=True, kw_only=True):
     certificate: ProvedCertificate | None = None
 
 
+def agent_client(
+    agent: Agent,
+    *,
+    jkt: str | None,
+    credential_ends: int | None,
+    assertion: Spend | None = None,
+    registration: str = "",
+    certificate: ProvedCertificate | None = None,
+) -> Client:
+    """Return the client that is an agent. `credential_ends`: the time, in microseconds, at which the credential that
+    authenticated the agent expires; None: never.
+    """
+    return Client(
+        id=agent.agent_id,
+        agent=agent,
+        owner=agent.owner,
+        segment=agent.segment,
+        scopes=agent.scopes,
+        epoch=agent.epoch,
+        jkt=jkt,
+        ends=earliest(credential_ends, agent.expires_at),
+        assertion=assertion,
+        registration=registration,
+        certificate=certificate,
+    )
+
+
 def authenticate_client(act: Act, credentials: Credentials, *, config: Config) -> Client:
     """Authenticate the client that sent a form, return the client, and mark its assertion as used. Raises
     InvalidClient.
@@ -134,17 +161,7 @@ def check_client(act: Act, credentials: Credentials, *, config: Config) -> Clien
     assert agent is not None  # it has a key
     act.entry.agent, act.entry.owner = agent.agent_id, agent.owner
     check_active(act, agent)
-    return Client(
-        id=agent.agent_id,
-        agent=agent,
-        owner=agent.owner,
-        segment=agent.segment,
-        scopes=agent.scopes,
-        epoch=agent.epoch,
-        jkt=key.thumbprint,
-        ends=earliest(key_ends, agent.expires_at),
-        assertion=assertion.spend,
-    )
+    return agent_client(agent, jkt=key.thumbprint, credential_ends=key_ends, assertion=assertion.spend)
 
 
 def _check_certificate(act: Act, credentials: Credentials) -> Client:
@@ -158,18 +175,7 @@ def _check_certificate(act: Act, credentials: Credentials) -> Client:
     act.entry.object, act.entry.key = None, proved.thumbprint
     act.entry.agent, act.entry.owner = agent.agent_id, agent.owner
     check_active(act, agent)
-    return Client(
-        id=agent.agent_id,
-        agent=agent,
-        owner=agent.owner,
-        segment=agent.segment,
-        scopes=agent.scopes,
-        epoch=agent.epoch,
-        jkt=proved.jkt,
-        ends=earliest(proved.ends, agent.expires_at),
-        assertion=None,
-        certificate=proved,
-    )
+    return agent_client(agent, jkt=proved.jkt, credential_ends=proved.ends, certificate=proved)
 
 
 _Keys = list[tuple[jose.PublicKey, int | None]]
