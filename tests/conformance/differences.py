@@ -4,9 +4,9 @@ from __future__ import annotations
 
 _IDENTITY = "there is no identity engine, whose tokens the tests use"
 HVAC: dict[str, str] = {
-    "test_jwt::TestJWT::test_configure": _IDENTITY,
-    "test_jwt::TestJWT::test_jwt_login": _IDENTITY,
-    "test_jwt::TestJWT::test_read_config": _IDENTITY,
+    "test_jwt::test_configure": _IDENTITY,
+    "test_jwt::test_jwt_login": _IDENTITY,
+    "test_jwt::test_read_config": _IDENTITY,
 }
 """the beginning of `MODULE::TEST`, to the reason"""
 

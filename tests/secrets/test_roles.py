@@ -8,6 +8,7 @@ from harness.registry_fixtures import newest_entry
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Verb
+from ostiaryd.secrets.model.mount import MAX_TTL_S
 from ostiaryd.trust import flows as trust
 from tests.secrets.role_fixtures import child_of, done, enter, role_of
 from tests.secrets.vault_fixtures import POLICIES, VaultAgent, enter_agent, permit_all
@@ -70,6 +71,12 @@ async def test_a_setting_of_a_mount_has_its_effect_or_is_refused(world: World, b
         assert await bot.status("POST", f"{path}/tune", {"default_lease_ttl": "3h", "max_lease_ttl": "2h"}) == 400
     assert await bot.status("POST", "sys/mounts/shop/tune", {"options": {"version": "2"}}) == 400
     await done(bot, "POST", "sys/mounts/shop/tune", {"options": {"version": "1"}})
+    await done(bot, "POST", "sys/mounts/secret/tune", {"options": {"version": "2"}})  # it has this version
+    assert await bot.status("POST", "sys/mounts/secret/tune", {"description": "x"}) == 400, "a fixed mount"
+    for ttl, shown in (("90s", 90), ("", 90), ("system", MAX_TTL_S)):
+        await done(bot, "POST", "sys/mounts/shop/tune", {"max_lease_ttl": ttl})
+        assert (await done(bot, "GET", "sys/mounts/shop/tune"))["data"]["max_lease_ttl"] == shown, ttl
+    assert await bot.status("POST", "sys/mounts/shop/tune", {"max_lease_ttl": "Systems"}) == 400
     assert (await done(bot, "GET", "sys/auth/workers/tune"))["data"]["token_type"] == "default-service"
     worker = await enter(bot, await role_of(bot))
     assert (await done(worker, "GET", "auth/token/lookup-self"))["data"]["creation_ttl"] == 3600
@@ -225,6 +232,48 @@ async def test_a_child_ends_when_a_token_above_expires(world: World, bot: VaultA
     limited = await child_of(bot, num_uses=5)
     for path in ("create", "create-orphan"):
         assert await limited.status("POST", f"auth/token/{path}", {}) == 400, "its uses would not count"
+
+
+async def test_the_children_of_a_token_can_outlive_its_revocation(
+    world: World, app: ASGIApp, bot: VaultAgent, clock: Clock
+) -> None:
+    await permit_all(world)
+    parent = await child_of(bot, ttl="60s")
+    child = await child_of(parent, ttl="30m")
+    below = await child_of(child, ttl="30m")
+    wrapped = (await parent.ask("GET", "sys/mounts", headers=[("x-vault-wrap-ttl", "60")])).json["wrap_info"]["token"]
+    other = await (await enter_agent(world, app, "other")).login()
+    assert await other.status("POST", "auth/token/revoke-orphan", {"token": parent.token}) == 403
+    await done(bot, "POST", "auth/token/revoke-orphan", {"token": parent.token})
+    assert await parent.status("GET", "auth/token/lookup-self") == 403
+    assert await bot.status("POST", "sys/wrapping/unwrap", {"token": wrapped}) == 400, "only tokens live on"
+    assert (await done(child, "GET", "auth/token/lookup-self"))["data"]["orphan"] is True
+    assert (await done(below, "GET", "auth/token/lookup-self"))["data"]["orphan"] is False
+    clock.advance(61)
+    await done(below, "GET", "auth/token/lookup-self")  # the revoked token would have expired by now
+    await done(bot, "POST", "auth/token/revoke", {"token": child.token})
+    assert await below.status("GET", "auth/token/lookup-self") == 403
+    late = await child_of(await child_of(bot), ttl="30m")
+    await done(bot, "POST", "auth/token/revoke-self")
+    assert await late.status("GET", "auth/token/lookup-self") == 403, "every other revocation ends the children"
+
+
+async def test_released_children_still_end_with_the_login(world: World, bot: VaultAgent) -> None:
+    await permit_all(world)
+    child = await child_of(bot, ttl="30m")
+    await done(bot, "POST", "auth/token/revoke-orphan", {"token": bot.token})
+    await done(child, "GET", "auth/token/lookup-self")
+    await act(world, "key.revoke", lambda a: registry.revoke_key(a, bot.client.key.public.thumbprint))
+    assert await child.status("GET", "auth/token/lookup-self") == 403
+
+
+async def test_the_name_of_a_child_and_of_an_unknown_role(world: World, bot: VaultAgent) -> None:
+    await permit_all(world)
+    for body, name in (({}, "token"), ({"display_name": ""}, "token"), ({"display_name": "x"}, "token-x")):
+        child = await child_of(bot, **body)
+        assert (await done(child, "GET", "auth/token/lookup-self"))["data"]["display_name"] == name
+    answer = await bot.ask("POST", "auth/token/create/none", {})
+    assert (answer.status, answer.json["errors"][0]) == (400, "unknown role none")
 
 
 async def test_a_secret_id_stays_within_its_role(world: World, bot: VaultAgent, clock: Clock) -> None:

@@ -9,6 +9,7 @@
     sys/mounts/.., sys/auth/.., sys/remount     secret engines and login methods that agents enable
     sys/policy/.., sys/policies/acl/..          Vault policies, which limit tokens
     sys/internal/ui/mounts, sys/capabilities-self, sys/capabilities
+    sys/tools/random, sys/tools/hash            random bytes and hashes
     sys/leases/..                               lookup, renew, revoke
     MOUNT/..                                    the engine of the mount
 
@@ -56,7 +57,18 @@ from ostiaryd.ground.outbound.database_driver import DatabaseDown
 from ostiaryd.ledger.flows import Act, act, record_refusal
 from ostiaryd.policy.flows.external_pdp import act_with_answers
 from ostiaryd.secrets import flows
-from ostiaryd.secrets.engines import approle, cert, jwt, kubernetes, lease, login_methods, mounts, policies, token
+from ostiaryd.secrets.engines import (
+    approle,
+    cert,
+    jwt,
+    kubernetes,
+    lease,
+    login_methods,
+    mounts,
+    policies,
+    token,
+    transit,
+)
 from ostiaryd.secrets.flows.account_tokens import IssueToken
 from ostiaryd.secrets.flows.pki_issuers import IssuerNotFound, KeyGenerator, KeyNeeded
 from ostiaryd.secrets.flows.pki_status import MountOcspResponder, find_ocsp_mount, find_resource, render_resource
@@ -331,6 +343,8 @@ def _find(
         return *mounts.find_operation(request), None
     if kind == "sys" and second in ("policy", "policies"):
         return *policies.find_operation(request), None
+    if path.startswith(transit.TOOLS):
+        return "sys", transit.find_tool(request), None
     if kind == "auth" and second == "token":
         return "auth", token.find_operation(rest.partition("/")[2].removesuffix("/"), request, _issuer(call)), None
     if method is not None:

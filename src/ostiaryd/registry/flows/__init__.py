@@ -35,7 +35,7 @@ from ostiaryd.registry.flows.find import (
     is_privileged,
     speakers,
 )
-from ostiaryd.registry.flows.holdings import add_holding, end_holdings
+from ostiaryd.registry.flows.holdings import add_holding, end_holdings, release_holdings
 from ostiaryd.registry.flows.keys import add_key, find_key_owner, revoke_key, rotate_key
 from ostiaryd.registry.flows.leaving import leaving, resume_person, return_person, revoke_owner, suspend_person
 from ostiaryd.registry.flows.owners import (
@@ -124,6 +124,7 @@ __all__ = [
     "note",
     "note_caller",
     "put_restriction",
+    "release_holdings",
     "remove_member",
     "renew_tokens",
     "resume_person",

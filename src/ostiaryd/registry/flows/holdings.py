@@ -40,6 +40,13 @@ def add_holding(act: Act, holding: Holding) -> None:
     holdings.insert(act.tx, holding)
 
 
+def release_holdings(act: Act, holding: Holding, kind: str) -> None:
+    """Put the live holdings of a kind that are directly below a holding below its parent, so that they outlive the
+    holding.
+    """
+    holdings.move(act.tx, holding.id, kind, above=holding.parent)
+
+
 def end_holdings(
     act: Act,
     root: Root,

@@ -124,6 +124,10 @@ _END_BELOW = sql(
 """Statement that ends the holdings below the holdings that this act has ended. A holding below an expired one need not
 be searched, because no holding ends later than its parent.
 """
+_MOVE = sql(
+    """update holding set parent = :above where parent = :parent and kind = :kind and ended_at is null
+        and expires_at > :now returning id"""
+)
 _COUNT_OF_AGENT = sql(
     f"""with recursive doomed (id) as (
             {_under("agent = :root", tasks=_TASKS_OF_AGENT)}
@@ -181,6 +185,12 @@ def end(tx: Tx, root: Root, value: str, *, why: str) -> tuple[Counter[str], list
         for one in ended:
             tx.touch("holding", one.id)
     return Counter(one.kind for one in ended), ended
+
+
+def move(tx: Tx, parent: str, kind: str, *, above: str | None) -> None:
+    """Put the live holdings of a kind that are directly below `parent` below the holding `above`; None: below none."""
+    for (id,) in tx.all(_MOVE, parent=parent, kind=kind, above=above, now=tx.now):
+        tx.touch("holding", id)
 
 
 def count_of_agent(reader: Reader, agent: AgentId, *, now: int) -> dict[str, int]:

@@ -155,10 +155,13 @@ def _ttls(config: _Config | _Tuning) -> tuple[int | None, int | None]:
 
 def _tune(act: Act, *, path: str, body: _Tuning) -> Answer:
     default_ttl, max_ttl = _ttls(body)
-    if body.options and body.options != _options_of(_find(act, path)):
+    mount = _find(act, path)
+    if body.options and body.options != _options_of(mount):
         raise Invalid(
             "the options of a mount cannot be changed", hint="enable another mount, and copy the values to it"
         )
+    if default_ttl is max_ttl is None and body.description in (None, mount.description):
+        return Answer(status=204)
     flows.tune_mount(act, path, description=body.description, default_ttl=default_ttl, max_ttl=max_ttl)
     return Answer(status=204)
 

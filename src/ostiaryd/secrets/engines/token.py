@@ -1,7 +1,7 @@
 """Tokens at `auth/token` (HashiCorp Vault, "Token auth method (API)").
 
 create, create-orphan, create/ROLE               POST
-lookup, renew, revoke                            POST, of a token of the caller's agent
+lookup, renew, revoke, revoke-orphan             POST, of a token of the caller's agent
 lookup-accessor, renew-accessor, revoke-accessor POST; accessors   LIST
 roles                                            LIST
 roles/NAME                                       GET, POST, DELETE
@@ -80,7 +80,7 @@ class _NewToken(Struct):
     lease: int | str = ""
     type: str = "service"
     explicit_max_ttl: int | str = ""
-    display_name: str = "token"
+    display_name: str = ""
     num_uses: int = 0
     period: int | str = ""
     entity_alias: str = ""
@@ -129,7 +129,7 @@ def find_operation(rest: str, request: VaultRequest, make: IssueChild) -> Caller
     if rest in _ON_TOKEN:
         verb, is_accessor = _ON_TOKEN[rest]
         run = partial(_use_token, request.read_body(_Named), verb, is_accessor)
-        action = {"lookup": SecretAction.READ, "renew": SecretAction.WRITE, "revoke": SecretAction.DELETE}[verb]
+        action = {"lookup": SecretAction.READ, "renew": SecretAction.WRITE}.get(verb, SecretAction.DELETE)
         return CallerOperation(action, path, verb, run)
     raise NothingStored("no handler for route", code="no_route")
 
@@ -138,6 +138,7 @@ _ON_TOKEN = {
     "lookup": ("lookup", False),
     "renew": ("renew", False),
     "revoke": ("revoke", False),
+    "revoke-orphan": ("revoke-orphan", False),
     "lookup-accessor": ("lookup", True),
     "renew-accessor": ("renew", True),
     "revoke-accessor": ("revoke", True),
@@ -160,7 +161,7 @@ def _create(
     options = TokenOptions(
         policies=choose_policies(caller, body.policies, has_default=not body.no_default_policy),
         metadata=body.meta or {},
-        display_name=body.display_name if body.display_name == "token" else f"token-{body.display_name}",
+        display_name=f"token-{body.display_name}" if body.display_name else "token",
         path=f"auth/token/create{'-orphan' if is_orphan else ''}",
         period_s=_seconds(body.period, "period"),
         explicit_max_s=_seconds(body.explicit_max_ttl, "explicit_max_ttl"),
@@ -178,6 +179,8 @@ def _under_role(act: Act, caller: VaultCaller, name: str, body: _NewToken, optio
     """Return the options of a new token: `options`, limited by the role `name`. Raises Invalid if the role does not
     permit the options.
     """
+    if not login_roles.has_role(TOKEN_MOUNT, name, act, caller):
+        raise Invalid(f"unknown role {name[:128]}", hint="LIST auth/token/roles", code="role_not_found")
     role = login_roles.find_role(act, caller, TOKEN_MOUNT, name)
     settings = {**_ROLE_DEFAULTS, **role.settings}
     allowed = [one.lower() for one in settings["allowed_policies"]]
@@ -219,7 +222,7 @@ def _use_token(body: _Named, verb: str, is_accessor: bool, act: Act, caller: Vau
             seconds = parse_duration(body.increment or 0, field="increment") // SECOND or None
             renewed = tokens.renew_token(act, token, seconds)
             return Answer(auth=render_auth(renewed, text="" if is_accessor else unverified, caller=other))
-    tokens.revoke_token(act, token)
+    tokens.revoke_token(act, token, keeps_children=verb == "revoke-orphan")
     return Answer(status=204)
 
 

@@ -5,7 +5,7 @@ keys/NAME                       GET, POST, DELETE;  keys/NAME/rotate, config, tr
 export/TYPE/NAME[/VERSION], backup/NAME                GET;  restore[/NAME]   POST
 encrypt, decrypt, rewrap, sign, verify, hmac /NAME     POST; also a batch (`batch_input`)
 datakey/plaintext/NAME, datakey/wrapped/NAME           POST
-random[/SOURCE][/BYTES], hash[/ALGORITHM]                       POST
+random[/SOURCE][/BYTES], hash[/ALGORITHM]                       POST; also at sys/tools/
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ MAX_BATCH = 250
 MAX_CURVE_BATCH = 25
 """Maximum number of items in a batch with a key on a NIST curve; P-384 takes more than a millisecond for an item."""
 MAX_RANDOM = 1 << 15
+TOOLS = "sys/tools/"
 _RANDOM_SOURCES = ("platform", "seal", "all")
 """Names of random sources in the Vault API; each name means the random generator of the operating system."""
 DATA_KEY_BITS = (128, 256, 512)
@@ -135,8 +136,8 @@ def find_operation(mount: str, request: VaultRequest) -> Operation:
     _check_supported(request.body)
     if kind == "restore":
         return _find_restore_operation(mount, rest, request)
-    if kind in ("random", "hash"):
-        run = partial(_make_random if kind == "random" else _make_hash, request=request, parameter=rest)
+    if kind in _TOOLS:
+        run = partial(_TOOLS[kind], request=request, parameter=rest)
         return Operation(SecretAction.USE, "", kind, run)
     if kind == "datakey":
         variant, rest = split_path(rest)
@@ -154,6 +155,18 @@ def find_operation(mount: str, request: VaultRequest) -> Operation:
     stored = rules.stored_name(mount, name)
     run = partial(_use, name=stored, use=use, body=request.body)
     return Operation(SecretAction.USE, name, kind, run)
+
+
+def find_tool(request: VaultRequest) -> Operation:
+    """Return the operation of a request below `sys/tools/`. Raises NothingStored, UnsupportedOperation, Invalid."""
+    kind, parameter = split_path(request.path.removeprefix(TOOLS))
+    if kind not in _TOOLS:
+        raise NothingStored("unsupported path", hint=f"use {' or '.join(_TOOLS)}", code="unsupported_path")
+    if request.method is not VaultMethod.WRITE:
+        raise UnsupportedOperation("unsupported operation")
+    return Operation(
+        SecretAction.USE, f"tools/{kind}", kind, partial(_TOOLS[kind], request=request, parameter=parameter)
+    )
 
 
 def _check_supported(body: Mapping[str, Any]) -> None:
@@ -513,6 +526,9 @@ def _make_hash(act: Act, *, request: VaultRequest, parameter: str) -> Answer:
     digest = hashes.Hash(rules.hash_of(parameter or body.algorithm))
     digest.update(rules.decode_base64(body.input, field="input"))
     return Answer(data={"sum": _render_bytes(digest.finalize(), body.format)})
+
+
+_TOOLS: dict[str, Callable[..., Answer]] = {"random": _make_random, "hash": _make_hash}
 
 
 def _render_bytes(content: bytes, form: str) -> str:

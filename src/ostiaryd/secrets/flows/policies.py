@@ -35,6 +35,8 @@ path "sys/internal/ui/mounts" { capabilities = ["read"] }
 path "sys/internal/ui/mounts/*" { capabilities = ["read"] }
 path "sys/leases/lookup" { capabilities = ["update"] }
 path "sys/leases/renew" { capabilities = ["update"] }
+path "sys/tools/hash" { capabilities = ["update"] }
+path "sys/tools/hash/*" { capabilities = ["update"] }
 path "sys/wrapping/wrap" { capabilities = ["update"] }
 """
 _SUDO = (

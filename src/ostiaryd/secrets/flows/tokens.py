@@ -214,9 +214,16 @@ def find_token(act: Act, caller: VaultCaller, unverified: str, *, is_accessor: b
         raise TokenRefused("bad token", hint="the task of the token has ended") from None
 
 
-def revoke_token(act: Act, token: VaultToken) -> None:
-    """End a token, and all tokens and leases below the token."""
+def revoke_token(act: Act, token: VaultToken, *, keeps_children: bool = False) -> None:
+    """End a token, and all tokens and leases below the token. `keeps_children`: the tokens directly below the token
+    become orphans, and live on.
+    """
     registry.note(act, object=token.holding)
+    if keeps_children:
+        holding = registry.get_holding(act.tx, token.holding)
+        assert holding is not None  # the token is live
+        registry.release_holdings(act, holding, KIND)
+        store.release(act.tx, token)
     registry.end_holdings(act, Root.HOLDING, token.holding, why="revoked by its holder")
 
 

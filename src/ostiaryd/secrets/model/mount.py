@@ -57,5 +57,9 @@ def prefixes(path: str) -> list[str]:
 
 
 def parse_ttl(value: object, *, field: str) -> int | None:
-    """Return a lifetime of a mount in seconds; None if the request has none. Raises Invalid."""
+    """Return a lifetime of a mount in seconds; 0 for `system`, the lifetime of the server; None if the request has
+    none. Raises Invalid.
+    """
+    if value == "system":
+        return 0
     return parse_duration(value, field=field) // SECOND if value not in (None, "", 0) else None

@@ -33,6 +33,8 @@ _ACCESSORS = sql(
        join vault_token on vault_token.accessor = vault_token_option.accessor
        where agent = :agent and vault_token.expires_at > :now order by vault_token.accessor limit :limit"""
 )
+_BELOW = sql("select accessor, options from vault_token_option where agent = :agent and options like :pattern")
+_SET_OPTIONS = sql("update vault_token_option set options = :options where accessor = :accessor")
 _USE = sql("update vault_token_option set uses_left = :uses_left where accessor = :accessor")
 _PRUNE = sql(
     """delete from vault_token where digest in
@@ -89,6 +91,17 @@ def get_by_accessor(reader: Reader, accessor: str) -> VaultToken | None:
 def accessors(reader: Reader, agent: str, *, now: int, limit: int) -> list[str]:
     """Return at most `limit` accessors of the tokens of an agent that have not expired at `now`."""
     return [accessor for (accessor,) in reader.all(_ACCESSORS, agent=agent, now=now, limit=limit)]
+
+
+def release(tx: Tx, token: VaultToken) -> None:
+    """Remove a token from the tokens above the tokens below it. Those directly below become orphans."""
+    for accessor, text in tx.all(_BELOW, agent=token.agent, pattern=f"%{token.accessor}%"):
+        options = _decode_options(text)
+        if token.accessor in options.above:
+            above = tuple(one for one in options.above if one != token.accessor)
+            is_orphan = options.is_orphan or options.above[0] == token.accessor
+            changed = msgspec.structs.replace(options, above=above, is_orphan=is_orphan)
+            tx.run(_SET_OPTIONS, accessor=accessor, options=msgspec.json.encode(changed).decode())
 
 
 def renew(tx: Tx, accessor: str, *, expires_at: int) -> None:
