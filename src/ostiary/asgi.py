@@ -162,15 +162,17 @@ class Door:
 
     def share(self, scope: Scope, send: Send) -> Send:
         """Return an ASGI `send` that adds the headers with which browsers let scripts of the allowed origins read the
-        response (Fetch section 3.3.3).
+        response (Fetch section 3.3.3), and ends the connection if the end of the request is in doubt.
         """
         is_open = "*" in self._origins or self._is_well_known(scope)
-        if not self._origins and not is_open:
+        headers = [(b"connection", b"close")] if _has_doubtful_end(scope) else []
+        if not self._origins and not is_open and not headers:
             return send
-        headers = [(b"access-control-expose-headers", EXPOSED)]
+        if self._origins or is_open:
+            headers.append((b"access-control-expose-headers", EXPOSED))
         if is_open:
             headers.append((b"access-control-allow-origin", b"*"))
-        else:
+        elif self._origins:
             sent = [value for name, value in scope["headers"] if name == b"origin"]
             allowed = [value for value in sent[:1] if value.decode("latin-1") in self._origins]
             headers += [(b"vary", b"origin"), *((b"access-control-allow-origin", value) for value in allowed)]
@@ -281,6 +283,16 @@ class Door:
             return self._origin
         parts = urlsplit(self._guard.resource.uri)
         return f"{parts.scheme}://{parts.netloc}"
+
+
+def _has_doubtful_end(scope: Scope) -> bool:
+    """Return whether a request has a body and offers an upgrade of the protocol (RFC 9110 section 7.8).
+
+    uvicorn with httptools ends such a request at its head, and reads the body as the next request. A proxy that shares
+    the connection would give the response to that request to another client.
+    """
+    names = {name for name, _ in scope["headers"]}
+    return b"upgrade" in names and not names.isdisjoint((b"content-length", b"transfer-encoding"))
 
 
 CREDENTIALS = frozenset((b"authorization", b"dpop", CLIENT_CERT, CLIENT_CERT_CHAIN))

@@ -367,6 +367,43 @@ async def test_a_large_body_is_read_only_after_the_proof(world: World, framing: 
         assert answer.count(b"x" * size) == 1
 
 
+UPGRADE = ("connection: upgrade, http2-settings", "upgrade: h2c", "http2-settings: AAMAAABkAAQAAP__")
+
+
+@pytest.mark.parametrize("framing", ["a length", "chunks"])
+@pytest.mark.parametrize(("version", "option"), [("1.1", ""), ("1.1", ", close"), ("1.0", ""), ("1.0", ", keep-alive")])
+async def test_the_body_of_a_request_that_offers_an_upgrade_is_no_second_request(
+    ports: Ports, framing: str, version: str, option: str
+) -> None:
+    """A proxy that forwards the offer and the body would give the answer to such a request to another client."""
+    inner = plain("GET", "/seen")
+    body, fields = inner, [f"content-length: {len(inner)}"]
+    if framing == "chunks":
+        body, fields = b"%x\r\n%b\r\n0\r\n\r\n" % (len(inner), inner), ["transfer-encoding: chunked"]
+    for port in ports:
+        answers = []
+        for more in ((f"connection: x{option}", "upgrading: h2c"), (f"connection: upgrade{option}", "upgrade: h2c")):
+            head = plain("POST", "/echo", *fields, *more).replace(b"HTTP/1.1", b"HTTP/" + version.encode())
+            answers.append(await exchange(port, head, body))
+        assert answers[0] == answers[1]
+        assert b"GET /seen" in answers[1]
+        assert answers[1].count(b"HTTP/1.1 ") == 1
+
+
+async def test_requests_behind_offers_of_an_upgrade_are_all_answered(ports: Ports) -> None:
+    for port in ports:
+        answer = await exchange(port, (plain("GET", "/seen", *UPGRADE) + post("/echo", b"x", *UPGRADE)) * 4)
+        assert answer.count(b"HTTP/1.1 200 ") + answer.count(b"HTTP/1.1 201 ") == answer.count(b"HTTP/1.1 ") == 8
+
+
+async def test_a_bad_head_that_offers_an_upgrade_is_refused(ports: Ports) -> None:
+    for port in ports:
+        for field in ("dpop: a\rx: b", "host: y", "transfer-encoding: chunked"):
+            answer = await exchange(port, post("/echo", b"x", *UPGRADE, "content-length: 1", field))
+            assert answer.startswith(b"HTTP/1.1 400 ")
+            assert answer.endswith(b"(closed)")
+
+
 @pytest.mark.parametrize("case", CASES)
 async def test_the_same_bytes_get_the_same_answer_both_ways(ports: Ports, case: str) -> None:
     over_asgi, straight = await asyncio.gather(*(exchange(port, *CASES[case]) for port in ports))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+from contextlib import suppress
 from typing import Any
 
 import httpx2
@@ -10,6 +12,8 @@ import pytest
 
 from harness.clock import Clock
 from harness.feeder import ISSUER, URI, Feeder
+from harness.live_server import free_socket, serving
+from harness.patience import PATIENCE_S
 from ostiary.asgi import GuardASGI, Meter
 from ostiary.authorization.assurance import KEY, TWO_KEYS
 from ostiary.decision.access import Decision, Principal
@@ -233,6 +237,31 @@ def browser(guard: Guard, *origins: str) -> httpx2.AsyncClient:
     """Return a client of an application whose own answers allow every origin, behind a guard for these origins."""
     guarded = GuardASGI(app, guard, tool={"GET /files/{path*}": "read_file"}, origins=origins)
     return httpx2.AsyncClient(transport=httpx2.ASGITransport(guarded), base_url=ORIGIN)
+
+
+def test_the_body_behind_an_offer_of_an_upgrade_is_no_second_request(guard: Guard) -> None:
+    """uvicorn reads the body of such a request as the next request."""
+    sock, port = free_socket()
+    inner = b"GET /files/b HTTP/1.1\r\nhost: x\r\n\r\n"
+    head = "PUT /files/a HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: h2c\r\ncontent-length: %d\r\n\r\n"
+    guarded = GuardASGI(app, guard, tool={"PUT /files/{path}": "write_file"})
+    with serving(guarded, sock), socket.create_connection(("127.0.0.1", port), PATIENCE_S) as client:
+        client.sendall((head % len(inner)).encode())
+        answer = client.recv(1 << 16)
+        with suppress(ConnectionError):
+            client.sendall(inner)
+            while more := client.recv(1 << 16):
+                answer += more
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
+def test_only_a_request_with_a_body_and_an_offer_of_an_upgrade_ends_its_connection(guard: Guard) -> None:
+    sock, port = free_socket()
+    with serving(GuardASGI(app, guard, tool={}), sock), httpx2.Client(base_url=f"http://127.0.0.1:{port}") as http:
+        offer = {"connection": "upgrade", "upgrade": "h2c"}
+        plainly, offered = http.post("/files/a", content=b"x"), http.get("/files/a", headers=offer)
+        both = http.post("/files/a", content=b"x", headers=offer)
+    assert [one.headers.get("connection") for one in (plainly, offered, both)] == [None, None, "close"]
 
 
 PAGE = "https://app.example"

@@ -168,6 +168,7 @@ class Protocol(HttpToolsProtocol):
         self._shown: ClientCertificate | None = None
         self._is_proxied = self._is_proven = self._is_privileged = False
         self._is_in_head = self._is_in_message = self._has_cycle = self._is_refused = self._is_list = False
+        self._offers_upgrade = False
         self._fields = self._seen = self._unseen = self._body_bytes = self._held = 0
         self._waiting_bytes = self.answered = 0
         self._unparsed = b""
@@ -410,19 +411,31 @@ class Protocol(HttpToolsProtocol):
             self._refuse(503, "too_much_waits", "requests of unauthenticated callers use too much memory")
 
     def _feed(self, data: bytes) -> None:
-        self._unseen += len(data)  # the callbacks of the parser set this to 0 again
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserError:
-            self._refuse(400, "malformed", "the request is not valid HTTP/1.1")
-            return
-        except httptools.HttpParserUpgrade:
-            pass
+        while data:
+            self._unseen += len(data)  # the callbacks of the parser set this to 0 again
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserError:
+                self._refuse(400, "malformed", "the request is not valid HTTP/1.1")
+                return
+            except httptools.HttpParserUpgrade as offer:
+                data = self._head_without_offer() + data[offer.args[0] :]
+                self.parser = httptools.HttpRequestParser(self)  # the other parses nothing after `Connection: close`
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # like uvicorn
+            else:
+                break
         if self._is_head_too_large():
             self._refuse_head()
 
-    def _should_upgrade(self) -> bool:
-        return False
+    def _head_without_offer(self) -> bytes:
+        """Return the head that was parsed last, without its offer to upgrade the protocol (RFC 9110 section 7.8).
+
+        The parser ends a request that offers an upgrade at its head, and would read the body as the next request. The
+        server ignores such offers, so it parses the head again.
+        """
+        version = self.parser.get_http_version().encode()
+        fields = [b"%b: %b\r\n" % field for field in self.headers if field[0] != b"upgrade"]
+        return b"%b %b HTTP/%b\r\n%b\r\n" % (self.parser.get_method(), self.url, version, b"".join(fields))
 
     def on_message_begin(self) -> None:
         """Begin a request: reset its counts."""
@@ -460,6 +473,11 @@ class Protocol(HttpToolsProtocol):
         self._unseen = 0
         self._is_in_head = False
         self._check_head()
+        self._offers_upgrade = self.parser.should_upgrade()
+        if self._offers_upgrade:  # `_feed` parses this head again
+            if self.parser.get_method() == b"CONNECT":
+                raise httptools.HttpParserError("CONNECT is not supported")
+            return
         if no_path := _NO_PATH.match(self.url):  # an empty path means `/` (RFC 9110 section 4.2.3)
             self.url = b"%b/%b" % (no_path[0], self.url[no_path.end() :])
         if self._is_proxied:
@@ -528,7 +546,6 @@ class Protocol(HttpToolsProtocol):
         return (
             (self.cycle is None or self.cycle.response_complete)
             and self.parser.get_http_version() == "1.1"
-            and not self.parser.should_upgrade()
             and not self.expect_100_continue
         )
 
@@ -555,6 +572,8 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Complete the request: answer it, or refuse it immediately."""
+        if self._offers_upgrade:
+            return
         self._waits_since = None
         self._is_in_message = False
         if self.pipeline:
