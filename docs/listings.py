@@ -22,6 +22,7 @@ from ostiary.authorization.assurance import INSUFFICIENT
 from ostiary.authorization.catalogue.kind import Kind as ArgumentKind
 from ostiary.authorization.catalogue.tool import Effect
 from ostiary.cli import NAMES, app, load_help
+from ostiary.cli.help_formatter import name_arguments
 from ostiary.decision.access.playbooks import RESPONSES
 from ostiary.decision.access.restrictions import RestrictionKind
 from ostiary.mcp import protect
@@ -180,6 +181,7 @@ def commands() -> str:
     finally:
         sys.argv = arguments
     body = text.split("\n", 1)[1].replace("\n## ", "\n### ").replace("\n# ", "\n## ")
+    body = "\n".join(name_arguments(line) if line.startswith("ostiary ") else line for line in body.splitlines())
     return f"""# Commands
 
 This page is for operators and developers. After reading this page, you can look up every command, argument and option.

@@ -86,6 +86,7 @@ async def test_a_person_with_a_key_uses_the_api_as_their_roles_say(world: World)
     assert (await ask(ann, "GET", "/api/v1/approvals")).status == 200
     refused = await ask(ann, "GET", "/api/v1/agents")
     assert (refused.status, refused.error) == (403, "role_required")
+    assert "roles that permit it: administrator, approver, auditor, operator, viewer;" in refused.json["hint"]
     assert newest_entry(world).person == ann.id
     viewer = await person(world, "vic", "viewer")
     assert (await ask(viewer, "GET", "/api/v1/agents")).status == 200

@@ -17,7 +17,7 @@ from tests.support.cli import Commands
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with running(tmp_path_factory.mktemp("cli") / "data") as server:
-        Commands(server.folder).json("owner", "create", "ada", "--email", "ada@example.org")
+        Commands(server.folder).json("person", "create", "ada", "--email", "ada@example.org")
         yield server
 
 

@@ -55,17 +55,17 @@ def test_the_server_is_found_by_the_environment_too(server: Server) -> None:
 def test_data_dir_and_json_may_stand_anywhere(server: Server) -> None:
     folder = server.folder
     for words in (
-        ("--data-dir", folder, "--json", "owner", "list"),
-        ("owner", "--json", "--data-dir", folder, "list"),
-        ("owner", "list", f"--data-dir={folder}", "--json"),
+        ("--data-dir", folder, "--json", "person", "list"),
+        ("person", "--json", "--data-dir", folder, "list"),
+        ("person", "list", f"--data-dir={folder}", "--json"),
     ):
         assert "ada" in {owner["name"] for owner in run(*words).json}
 
 
 def test_owners_and_teams(ostiary: Commands, name: str) -> None:
-    created = ostiary.json("owner", "create", name, "--email", "x@example.org", "--deputy", "ada")
+    created = ostiary.json("person", "create", name, "--email", "x@example.org", "--deputy", "ada")
     assert (created["name"], created["deputy"]) == (name, "ada")
-    assert ostiary.json("owner", "deputy", name)["deputy"] is None
+    assert ostiary.json("person", "deputy", name)["deputy"] is None
     team = ostiary.json("team", "create", f"{name}-t", "--member", "ada", "--member", name)
     assert team["members"] == sorted(["ada", name])
     assert ostiary.json("team", "remove", f"{name}-t", name)["members"] == ["ada"]
@@ -73,12 +73,12 @@ def test_owners_and_teams(ostiary: Commands, name: str) -> None:
     assert ostiary.json("team", "deputy", f"{name}-t", "ada")["deputy"] == "ada"
     assert f"{name}-t" in {one["name"] for one in ostiary.json("team", "list")}
     assert ostiary.json("revoke", "owner", name)["guards"] == []
-    assert ostiary.json("owner", "show", name)["state"] != "active"
-    assert ostiary.json("owner", "return", name)["state"] == "active"
+    assert ostiary.json("person", "show", name)["state"] != "active"
+    assert ostiary.json("person", "return", name)["state"] == "active"
 
 
 def test_an_invitation_and_the_login_of_a_person_are_shown(ostiary: Commands, name: str) -> None:
-    ostiary.json("owner", "create", name, "--email", "i@example.org")
+    ostiary.json("person", "create", name, "--email", "i@example.org")
     ran = ostiary("person", "invite", name, "--hours", 2)
     assert ran.code == 0, ran.err
     assert "/setup?code=" in ran.out
@@ -232,7 +232,7 @@ def test_scopes_are_added_and_taken(ostiary: Commands, name: str) -> None:
 
 
 def test_an_agent_passes_to_another_owner(ostiary: Commands, name: str) -> None:
-    ostiary.json("owner", "create", f"{name}-o", "--email", "x@example.org")
+    ostiary.json("person", "create", f"{name}-o", "--email", "x@example.org")
     register(ostiary, name)
     assert ostiary.json("agent", "transfer", name, "--owner", f"{name}-o", "--deputy", "ada")["owner"] == f"{name}-o"
 
@@ -478,13 +478,13 @@ def test_the_commands_that_undo_do(ostiary: Commands, name: str, tmp_path: Path)
     undo = ostiary.json("revoke", "agent", name)["undo"]
     assert ostiary.json(*undo.split()[1:])["state"] == "active"
     assert ostiary.json("agent", "show", name)["undo"] == ""
-    ostiary.json("owner", "create", f"{name}-owner", "--email", "o@example.org")
+    ostiary.json("person", "create", f"{name}-owner", "--email", "o@example.org")
     left = ostiary.json("revoke", "owner", f"{name}-owner")
     assert left["state"] == "left"
     assert ostiary.json(*left["undo"].split()[1:])["state"] == "active"
     said = ostiary("revoke", "owner", f"{name}-owner").out.splitlines()
     assert said[-2:] == [
-        f"undo: ostiary owner return {name}-owner",
+        f"undo: ostiary person return {name}-owner",
         "agents that were suspended with their owner: ostiary agent resume NAME",
     ]
     killed = ostiary.json("kill", "segment", f"{name}-segment", "--reason", "a test")
@@ -505,7 +505,7 @@ def test_the_commands_that_undo_do(ostiary: Commands, name: str, tmp_path: Path)
 def test_the_name_of_an_owner_without_a_key_leads_to_the_command_that_adds_a_key(
     ostiary: Commands, name: str, tmp_path: Path
 ) -> None:
-    ostiary.json("owner", "create", name, "--email", "o@example.org")
+    ostiary.json("person", "create", name, "--email", "o@example.org")
     key = tmp_path / "person.json"
     refused = ostiary("person", "create", name, "--generate-key", key)
     advice = f"ostiary person add-key {name} --generate-key FILE"

@@ -87,7 +87,7 @@ def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("doctor") / "data"
     folder.mkdir(mode=0o700)
     with running(folder) as server:
-        Commands(folder).json("owner", "create", "sam", "--email", "s@example.org")
+        Commands(folder).json("person", "create", "sam", "--email", "s@example.org")
         yield server
 
 
@@ -314,7 +314,7 @@ def test_a_guard_that_does_not_get_rid_of_its_records(patient: Server, tmp_path:
     ostiary.json(
         "resource", "create", "full", "--uri", url, "--catalogue", tmp_path / "tools.json", "--generate-key", key
     )
-    ostiary.json("owner", "create", "tess", "--email", "t@example.org")
+    ostiary.json("person", "create", "tess", "--email", "t@example.org")
     who = ("--owner", "tess", "--purpose", "tests", "--scope", "full:read", "--generate-key", own)
     ostiary.json("agent", "create", "looker", *who)
     limit = {"spool_dir": tmp_path / "spool", "spool_limit": RESERVE + 4000}

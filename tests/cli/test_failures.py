@@ -39,7 +39,7 @@ def closed() -> str:
     "words",
     [
         ("agent", "list"),
-        ("owner", "create", "bob", "--email", "b@example.org"),
+        ("person", "create", "bob", "--email", "b@example.org"),
         ("audit", "verify"),
         ("revoke", "agent", "writer"),
         ("policy", "list"),
@@ -52,7 +52,7 @@ def test_a_server_that_does_not_answer_is_exit_3(server: Server, closed: str, wo
         check_said(run(*words), 3, "the server does not answer", "start the server")
 
 
-@pytest.mark.parametrize("words", [("owner", "deputy", "ann"), ("lease", "revoke")])
+@pytest.mark.parametrize("words", [("person", "deputy", "ann"), ("lease", "revoke")])
 def test_an_argument_that_is_not_utf_8_is_exit_2(server: Server, words: tuple[str, ...]) -> None:
     with environment(OSTIARY_DATA_DIR=str(server.folder)):
         check_said(run(*words, "\udcff"), 2, "an argument contains bytes that are not UTF-8")
@@ -121,7 +121,7 @@ def test_an_empty_folder_of_secrets_is_an_empty_list(ostiary: Commands) -> None:
     ("words", "said"),
     [
         (("agent", "show", "nobody"), "ostiary agent list"),
-        (("owner", "show", "nobody"), "ostiary owner list"),
+        (("person", "show", "nobody"), "ostiary person list"),
         (("resource", "show", "nothing"), "ostiary resource list"),
         (("task", "show", "tk_none"), "ostiary task list"),
         (("policy", "show", "nothing"), "ostiary policy list"),
@@ -131,14 +131,14 @@ def test_an_empty_folder_of_secrets_is_an_empty_list(ostiary: Commands) -> None:
         (("audit", "show", "999999"), "ostiary audit search"),
         (("approvals", "show", "ap_none"), "ostiary approvals list"),
         (("secret", "get", "secret/nothing/here"), "ostiary secret list"),
-        (("agent", "create", "x", "--owner", "nobody", "--purpose", "p"), "ostiary owner create"),
+        (("agent", "create", "x", "--owner", "nobody", "--purpose", "p"), "ostiary person create"),
         (("audit", "prove", "999999"), "no entry 999999"),
         (("revoke", "token", "tok_none"), "token not found"),
         (("revoke", "key", "-abc"), "no agent has a key with this thumbprint"),
         (("policy", "show", "-a-bc"), "ostiary policy list"),
         (("policy", "show", "--", "-a-bc"), "ostiary policy list"),
         (("keys", "rotate", "--use", "token", "--alg", "none"), "no none key"),
-        (("owner", "create", "ada", "--email", "a@example.org"), "ada"),
+        (("person", "create", "ada", "--email", "a@example.org"), "ada"),
     ],
 )
 def test_a_refusal_of_the_server_is_exit_1_in_its_own_words(
@@ -150,8 +150,9 @@ def test_a_refusal_of_the_server_is_exit_1_in_its_own_words(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("agent", "crate"), 'Did you mean "create"'),
-        (("agnet", "list"), 'Did you mean "agent"'),
+        (("owner", "create", "x"), "ostiary person --help"),
+        (("agent", "crate"), "ostiary agent create --help"),
+        (("agnet", "list"), "ostiary agent --help"),
         (("agent", "create", "x"), "--owner"),
         (("agent", "create", "x", "--owner"), "--owner"),
         (("agent", "list", "--bogus"), "--bogus"),
@@ -258,6 +259,14 @@ def test_a_reader_that_goes_away_and_ctrl_c_are_no_failures_of_ours(server: Serv
     done = subprocess.run(["bash", "-c", piped], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", ["", "--help", "--version", "help", "help stopping", "completion bash", "agent list"])
+def test_output_that_nobody_reads_is_no_failure(server: Server, words: str) -> None:
+    piped = f"{COMMAND} {words} | exec 0<&-; exit ${{PIPESTATUS[0]}}"
+    with environment(OSTIARY_DATA_DIR=str(server.folder)):
+        done = subprocess.run(["bash", "-c", piped], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(

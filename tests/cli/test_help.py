@@ -52,6 +52,7 @@ def test_every_command_has_help_with_a_line_for_each_parameter(words: tuple[str,
     ran = run(*words, "--help")
     assert ran.code == 0
     assert f"Usage: ostiary {' '.join(words)}" in ran.out
+    assert "[ARGS" not in ran.out, "the line of usage names its optional arguments"
     command = ALL[words]
     assert command.help.strip().endswith(".")
     if command.default_command is not None:

@@ -162,8 +162,8 @@ def test_a_prefix_of_an_id_is_enough_wherever_an_id_is(ostiary: Commands, name: 
     assert ostiary.json("audit", "search", "--task", task[:20])[0]["object"] == task
     assert ostiary.json("audit", "search", "--agent", id[:20]) == ostiary.json("audit", "search", "--agent", id)
     assert ostiary.json("revoke", "task", task[:20])["guards"] == []
-    owner = ostiary.json("owner", "show", "ada")["person_id"]
-    assert ostiary.json("owner", "show", owner[:20])["name"] == "ada"
+    owner = ostiary.json("person", "show", "ada")["person_id"]
+    assert ostiary.json("person", "show", owner[:20])["name"] == "ada"
     assert ostiary.json("agent", "suspend", id[:20])["state"] == "suspended"
 
 
@@ -295,6 +295,7 @@ def test_names_are_completed_from_the_server_and_without_one_nothing_is(
 ) -> None:
     register(ostiary, name)
     place = ["--data-dir", str(ostiary.folder)]
+    assert complete([*place, "agent", "suspend", name, ""]) == [], "the command has one argument"
     assert complete([*place, "agent", "suspend", name[:12]]) == [name]
     assert complete([*place, "audit", "search", "--agent", name[:12]]) == [name]
     assert "ada" in complete([*place, "agent", "create", "x", "--deputy", "a"])

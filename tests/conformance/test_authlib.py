@@ -29,7 +29,7 @@ from ostiary.protocol import dpop, jose
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with running(tmp_path_factory.mktemp("server")) as server:
-        server.ostiary("owner", "create", "olga", "--email", "olga@example.org")
+        server.ostiary("person", "create", "olga", "--email", "olga@example.org")
         yield server
 
 
@@ -132,7 +132,7 @@ def test_a_strict_server_refuses_authlib(tmp_path: Path) -> None:
     settings = tmp_path / "strict.toml"
     settings.write_text('client_assertions = "strict"')
     with running(tmp_path / "server", "--config", str(settings)) as strict:
-        strict.ostiary("owner", "create", "olga", "--email", "olga@example.org")
+        strict.ostiary("person", "create", "olga", "--email", "olga@example.org")
         client_id, key = register(strict, "gateway", tmp_path)
         words = "invalid_client: the client assertion has another audience"
         assert refusal(strict, client_id, key).startswith(words)

@@ -35,7 +35,7 @@ LOGOUT = "https://app.example.org/bye"
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with running(tmp_path_factory.mktemp("server")) as server:
-        server.ostiary("owner", "create", "olga", "--email", "olga@example.org")
+        server.ostiary("person", "create", "olga", "--email", "olga@example.org")
         server.ostiary("resource", "create", "files", "--uri", RESOURCE)
         yield server
 

@@ -33,7 +33,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         postgres = request.getfixturevalue("postgres_server")
         options = ["--database", postgres.url(postgres.create())]
     with running(tmp_path_factory.mktemp("server"), *options) as server:
-        server.ostiary("owner", "create", "olga", "--email", "olga@example.org")
+        server.ostiary("person", "create", "olga", "--email", "olga@example.org")
         server.ostiary("resource", "create", "files", "--uri", RESOURCE)
         yield server
 

@@ -135,7 +135,7 @@ def test_the_page_does_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPa
                 for at, lines in wanted:
                     assert at != number or is_in(lines, done.stdout), f"wanted:\n{lines}\nsaid:\n{done.stdout}"
 
-            server.ostiary("owner", "create", "ann", "--email", "ann@example.org")
+            server.ostiary("person", "create", "ann", "--email", "ann@example.org")
             browser.set_up(server.ostiary("person", "invite", "ann")["url"])
             run(1)
             browser.get("/accounts/notes")

@@ -63,8 +63,8 @@ def test_what_an_identity_provider_says_of_a_person_stops_her_agents_and_others_
     monkeypatch.setenv("OSTIARY_PRIVATE_HOSTS", "127.0.0.1")
     with providing() as idp, running(tmp_path / "data") as server:
         idp.now()
-        server.ostiary("owner", "create", "olga", "--email", "olga@example.org")
-        server.ostiary("owner", "create", "paul", "--email", "paul@example.org")
+        server.ostiary("person", "create", "olga", "--email", "olga@example.org")
+        server.ostiary("person", "create", "paul", "--email", "paul@example.org")
         server.ostiary("resource", "create", "files", "--uri", RESOURCE)
         writer = enrol(server, tmp_path, "writer", "olga", "files:read")
         siem = enrol(server, tmp_path, "siem", "paul", "ostiary:ssf.read", "ostiary:ssf.manage")
@@ -102,7 +102,7 @@ def test_what_an_identity_provider_says_of_a_person_stops_her_agents_and_others_
         heard = json.loads(said)
         revoked = [one["payload"] for one in heard["heard"] if f"{CAEP}session-revoked" in one["payload"]["events"]]
         assert heard["ended"] == 204
-        olga = server.ostiary("owner", "show", "olga")["person_id"]
+        olga = server.ostiary("person", "show", "olga")["person_id"]
         writers = json.loads(writer.read_text())["client_id"]
         assert {one["sub_id"]["sub"] for one in revoked} == {olga, writers}
         assert all(one["txn"].isdecimal() for one in revoked)

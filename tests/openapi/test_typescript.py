@@ -64,7 +64,7 @@ def test_the_package_has_the_version_of_the_server_and_no_dependency(package: Pa
 def test_the_package_calls_a_server_as_an_administrator(package: Path, tmp_path: Path) -> None:
     with running(tmp_path / "server") as server:
         for name in ("olga", "otto"):
-            server.ostiary("owner", "create", name, "--email", f"{name}@example.org")
+            server.ostiary("person", "create", name, "--email", f"{name}@example.org")
         for alg in ("ES256", "EdDSA", "PS256"):
             check_calls(call_server(server, alg, package, tmp_path), alg)
 

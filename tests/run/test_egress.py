@@ -130,7 +130,7 @@ def test_serve_names_the_keys_that_an_agent_of_its_user_can_read(
     stdio_agent: StdioAgent, in_descriptors: tuple[str, ...]
 ) -> None:
     name, folder, server = f"{stdio_agent.name[:30]}-{len(in_descriptors)}", stdio_agent.folder, stdio_agent.server
-    stdio_agent.ostiary("owner", "create", f"owner-{name}", "--email", "ops@shop.example")
+    stdio_agent.ostiary("person", "create", f"owner-{name}", "--email", "ops@shop.example")
     words = ("--owner", f"owner-{name}", "--purpose", "tests", "--generate-key", str(folder / "agent.json"))
     stdio_agent.ostiary("agent", "create", name, *words)
     keys = {"guard": folder / "egress.json", "admin": server.folder / "admin.json"}

@@ -34,7 +34,7 @@ def command(tmp_path: Path) -> list[str]:
 def test_a_server_without_numpy_runs_and_names_the_detectors_that_are_off(tmp_path: Path, command: list[str]) -> None:
     (tmp_path / "data").mkdir(mode=0o700)
     with running(tmp_path / "data", command=command) as server:
-        server.ostiary("owner", "create", "ada", "--email", "ada@example.org")
+        server.ostiary("person", "create", "ada", "--email", "ada@example.org")
         line = next(line for line in server.ostiary("doctor") if line["name"] == "detectors")
         status = server.ostiary("watch", "status")
     assert line["state"] == "weak"

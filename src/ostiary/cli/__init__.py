@@ -7,6 +7,7 @@ The module of a command is imported when the command runs: `ostiary --help` impo
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from itertools import islice
 from pathlib import Path
@@ -41,8 +42,12 @@ COMMANDS = (
     ("clock", "ostiary.cli.clock:clock", "Show the server's time, and confirm it after a clock jump.", SERVER),
     ("completion", "ostiary.cli.completion:completion", "Print a completion script for a shell.", SERVER),
     ("help", "ostiary.cli.topics:help_topic", "Show the help of a command or a topic.", SERVER),
-    ("owner", "ostiary.cli.owners:owner", "Create and list the persons that are accountable for agents.", IDENTITIES),
-    ("person", "ostiary.cli.persons:person", "Create persons with keys, who answer approvals.", IDENTITIES),
+    (
+        "person",
+        "ostiary.cli.persons:person",
+        "Register and list people; manage their logins, keys and sessions.",
+        IDENTITIES,
+    ),
     (
         "login-provider",
         "ostiary.cli.login_providers:login_provider",
@@ -50,7 +55,7 @@ COMMANDS = (
         IDENTITIES,
     ),
     ("role", "ostiary.cli.roles:role", "List, grant and revoke the roles of people.", IDENTITIES),
-    ("team", "ostiary.cli.owners:team", "Create and change the teams that are accountable for agents.", IDENTITIES),
+    ("team", "ostiary.cli.teams:team", "Create and change the teams that are accountable for agents.", IDENTITIES),
     (
         "agent",
         "ostiary.cli.agents:agent",
@@ -275,13 +280,28 @@ def main() -> None:
         sys.exit(0)
     tokens = _everywhere_first(sys.argv[1:])
     try:
+        code = _run(tokens)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the program that reads the output has ended, as in `ostiary audit search | head`
+        code = 0
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter writes buffered output at its end
+    sys.exit(code)
+
+
+def _run(tokens: list[str]) -> int:
+    """Run a command and return its exit code. Raises BrokenPipeError and SystemExit."""
+    try:
         if command := next((token for token in tokens if token in NAMES), None):
             load_help(command)
-        sys.exit(app.meta(tokens, exit_on_error=False, print_error=False) or 0)
-    except BrokenPipeError:  # the program that reads the output has ended, as in `ostiary audit search | head`
-        sys.stderr.close()
-        sys.exit(0)
+        code: int = app.meta(tokens, exit_on_error=False, print_error=False) or 0
+    except BrokenPipeError:
+        raise
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):  # rich's Console turns the error into exit code 1
+            raise ended.__context__ from None
+        raise
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 because `end` raises a defect again
         from ostiary.cli.failures import end
 
         end(error, as_json="--json" in tokens)
+    return code

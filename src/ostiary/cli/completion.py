@@ -72,7 +72,6 @@ _GROUPS = {
     "catalogue": "rs",
     "incident": "in",
     "key": "ag",
-    "owner": "pe",
     "pep": "pp",
     "person": "pe",
     "resource": "rs",
@@ -180,7 +179,7 @@ class _Place:
         """Return the next positional argument, if there is one; the last one may accept several values."""
         listed = [one for one in self._arguments() if one.index is not None]
         rest = [one for one in listed if one.index >= self.arguments]
-        return (rest or [one for one in listed if one.is_var_positional] or [None])[0]
+        return (rest or [one for one in listed if one.is_var_positional()] or [None])[0]
 
     def _values(self, argument: Any) -> Iterator[str]:
         """Yield the choices of an argument, or the names of registered objects."""

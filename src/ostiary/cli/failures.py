@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import sys
+from difflib import get_close_matches
 from typing import NoReturn
 
 import httpx2
-from cyclopts import CycloptsError, MissingArgumentError
+from cyclopts import CycloptsError, MissingArgumentError, UnknownCommandError
 from rich.markup import escape
 
 from ostiary.agent import ServerRefused
@@ -19,6 +20,9 @@ from ostiary.cli.session import INTERRUPTED, REFUSED, UNREACHABLE, USAGE
 from ostiary.cli.usage import Usage
 from ostiary.client import TokenRefused
 from ostiary.protocol.errors import Refused, Unavailable
+
+REPLACED = {"owner": "person"}
+"""Earlier names of commands, and the commands that replace them."""
 
 
 def end(error: BaseException, *, as_json: bool) -> NoReturn:
@@ -46,6 +50,8 @@ def _refusal_of(error: BaseException) -> Refused | None:
             return error
         case MissingArgumentError(keyword=None, tokens_so_far=[]) if error.argument is not None:
             return Usage(f"`{error.argument.name}` is required", hint=_help_of(error))
+        case UnknownCommandError(unused_tokens=[word, *_]):
+            return _unknown_command(error, word)
         case CycloptsError():
             return Usage(str(error), hint=_help_of(error))
         case httpx2.UnsupportedProtocol():
@@ -74,6 +80,18 @@ def _refusal_of(error: BaseException) -> Refused | None:
         case OSError() if error.filename is not None:  # an error about a file that the user named
             return Usage(f"{error.filename}: {error.strerror}", hint="check the path and its permissions")
     return None
+
+
+def _unknown_command(error: UnknownCommandError, word: str) -> Usage:
+    """Return the error for a word that is no command; the hint names the command that has replaced it, or a similar
+    one.
+    """
+    group = ("ostiary", *(error.command_chain or ()))
+    names = [name for name in error.app or () if not name.startswith("-")]
+    replacement = REPLACED.get(word) if len(group) == 1 else None
+    similar = [replacement] if replacement else get_close_matches(word, names, n=1)
+    hint = " ".join((*group, *similar, "--help"))
+    return Usage(f"`{' '.join(group)}` has no command `{word}`", hint=hint)
 
 
 def _help_of(error: CycloptsError) -> str:

@@ -28,12 +28,33 @@ class HelpFormatter:
         """Print the line `Usage:`."""
         from cyclopts.help.formatters import DefaultFormatter
 
+        if hasattr(usage, "plain"):
+            usage.plain = name_arguments(usage.plain)
         DefaultFormatter().render_usage(console, options, usage)
 
     def render_description(self, console: Console, options: ConsoleOptions, description: Any) -> None:
         """Print the description of a command."""
         _join(description)
         console.print(description)
+
+
+def name_arguments(usage: str) -> str:
+    """Return a line such as `ostiary team deputy NAME [ARGS]` with the names of its optional arguments: `[DEPUTY]`."""
+    from ostiary.cli import app
+
+    if "[ARGS" not in usage:
+        return usage
+    command: Any = app
+    for word in usage.removeprefix("Usage:").split()[1:]:
+        if word in command:
+            command = command[word]
+    optional = [one for one in command.assemble_argument_collection() if one.index is not None and not one.required]
+    names = [
+        f"[{one.names[0].lstrip('-').upper()}{'...' if one.is_var_positional() else ''}]"
+        for one in optional
+        if one.parse
+    ]
+    return re.sub(r"\[ARGS(\.\.\.)?\]", " ".join(names), usage)
 
 
 def _join(description: Any) -> None:

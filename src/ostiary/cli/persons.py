@@ -1,4 +1,4 @@
-"""`ostiary person`: keys of persons, with which they answer approvals and incidents; their logins and sessions."""
+"""`ostiary person`: people, who own agents and answer approvals; their deputies, keys, logins and sessions."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from cyclopts import App
 from ostiary.agent import ServerRefused
 from ostiary.cli.files import key_of
 from ostiary.cli.paper import facts, table
-from ostiary.cli.session import Here, Word
+from ostiary.cli.session import PAGE, Here, Word
 
 person = App(
     name="person",
-    help="Create persons with keys, who answer approvals; invite them to sign in, and end their sessions.",
+    help="Register and list people, who own agents and answer approvals; manage their logins, keys and sessions.",
 )
 
 
@@ -22,31 +22,78 @@ def create(
     name: str,
     /,
     *,
-    generate_key: Path | None = None,
-    jwk: Path | None = None,
     email: str | None = None,
     deputy: str | None = None,
+    generate_key: Path | None = None,
+    jwk: Path | None = None,
     session: Here,
 ) -> None:
-    """Register a person with a key.
+    """Register a person, who can own agents.
+
+    With a key, the person also answers approvals and incidents on the command line. `ostiary person invite` lets the
+    person sign in to the web console.
 
     Args:
         name: Lower-case letters, digits, `.`, `_` and `-`; a name cannot be reused.
-        generate_key: Generate the key and write the private key to this file (0600).
-        jwk: Register the public key in this JWK file instead.
         email: Mail address of the person.
         deputy: Name of the person who takes over the agents when this person leaves.
+        generate_key: Generate a key and write the private key to this file (0600).
+        jwk: Register the public key in this JWK file instead.
     """
-    made = key_of(generate=generate_key, jwk=jwk)
-    body = {"name": name, "email": email, "deputy": deputy, "jwk": made.public}
+    made = None if generate_key is jwk is None else key_of(generate=generate_key, jwk=jwk)
+    body = {"name": name, "email": email, "deputy": deputy, "jwk": made and made.public}
     try:
         added = session.api("POST", "/persons", body)
     except ServerRefused as refusal:
-        if refusal.code == "name_taken":
+        if refusal.code == "name_taken" and made is not None:
             refusal.hint = f"another name; if {name} is the person: ostiary person add-key {name} --generate-key FILE"
         raise
-    made.save(added["person_id"], issuer=session.agent.issuer)
+    if made is not None:
+        made.save(added["person_id"], issuer=session.agent.issuer)
     session.show(added, facts)
+
+
+@person.command(name="list")
+def list_persons(*, limit: int = PAGE, session: Here) -> None:
+    """List people.
+
+    Args:
+        limit: Largest number of rows.
+    """
+    columns = {"name": "NAME", "email": "EMAIL", "state": "STATE", "deputy": "DEPUTY", "person_id": "ID"}
+    rows = session.pages("/persons", "persons", limit=limit)
+    session.show(rows, lambda rows: table(rows, columns, empty="no people: ostiary person create NAME --email E"))
+
+
+@person.command(name="show")
+def show(name: str, /, *, session: Here) -> None:
+    """Show a person.
+
+    Args:
+        name: Name or id.
+    """
+    session.show(session.api("GET", f"/persons/{name}"), facts)
+
+
+@person.command(name="deputy")
+def set_deputy(name: str, deputy: str | None = None, /, *, session: Here) -> None:
+    """Set the deputy, who takes over the agents when a person leaves.
+
+    Args:
+        name: Name or id of the person.
+        deputy: Name of the deputy; without, the deputy is removed.
+    """
+    session.show(session.api("PUT", f"/persons/{name}/deputy", {"deputy": deputy}), facts)
+
+
+@person.command(name="return")
+def return_person(name: str, /, *, session: Here) -> None:
+    """Return a person who left (`ostiary revoke owner NAME`): the person can be accountable for agents again.
+
+    Args:
+        name: Name or id.
+    """
+    session.show(session.api("POST", f"/persons/{name}/return", {}), facts)
 
 
 @person.command(name="keys")

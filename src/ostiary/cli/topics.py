@@ -74,7 +74,7 @@ STOPPING = (
         "command": "revoke owner",
         "effect": "Remove a person. The agents pass to the deputy, or are suspended.",
         "state": "left",
-        "undo": "owner return, then agent resume",
+        "undo": "person return, then agent resume",
     },
     {
         "command": "person suspend",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from functools import lru_cache
+from itertools import islice
 
 from msgspec.structs import replace
 
@@ -17,6 +18,9 @@ from ostiaryd.policy.model.roles import Holder, RouteFacts
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN, READ, SELF, Agent, Caller, Person, Resource
 
+MAX_HINTED = 5
+"""Number of roles that the hint of a refusal names."""
+
 
 def authorize_person(reader: Reader, caller: Caller, route: RouteFacts, *, now: int, acr: str) -> Caller:
     """Return the caller, a person, with the scopes that role policies give for one use of `route` at `now`.
@@ -24,11 +28,14 @@ def authorize_person(reader: Reader, caller: Caller, route: RouteFacts, *, now: 
     On a route of scope `self`, the person reaches objects of other persons if the policies would permit the route as
     `ostiary:read` (a route that reads) or as `ostiary:admin`. Raises Forbidden (`role_required`).
     """
-    permitted = _permitted_scopes(reader, _holder(reader, caller.id, caller.name, acr), route, now=now)
+    holder = _holder(reader, caller.id, caller.name, acr)
+    permitted = _permitted_scopes(reader, holder, route, now=now)
     if not permitted:
+        suitable = ", ".join(_sufficient_roles(reader, holder, route, now=now))
         raise Forbidden(
             f"no role of yours permits `{route.method} {route.path}`",
-            hint="an administrator grants roles: ostiary role grant NAME ROLE",
+            hint=(f"roles that permit it: {suitable}; " if suitable else "")
+            + "an administrator grants roles: ostiary role grant NAME ROLE",
             code="role_required",
         )
     return replace(caller, scopes=caller.scopes | (permitted - {SELF}))
@@ -122,6 +129,16 @@ def _holder(reader: Reader, person: str, name: str, acr: str) -> Holder:
 def _permitted_scopes(reader: Reader, holder: Holder, route: RouteFacts, *, now: int) -> set[str]:
     roles = active_set(reader).roles
     return {scope for scope in _scopes(route) if roles.may_use(holder, _entity(route, scope), now=now).allowed}
+
+
+def _sufficient_roles(reader: Reader, holder: Holder, route: RouteFacts, *, now: int) -> list[str]:
+    """Return at most `MAX_HINTED` roles, each of which would permit the holder to use `route`, in order of name."""
+    suitable = (
+        role
+        for role in sorted(known_roles(reader))
+        if _permitted_scopes(reader, holder._replace(roles=[*holder.roles, role]), route, now=now)
+    )
+    return [*islice(suitable, MAX_HINTED)]
 
 
 def _scopes(route: RouteFacts) -> tuple[str, ...]:

@@ -67,7 +67,7 @@ def find_person(reader: Reader, id_or_name: str) -> Person:
     if (person := owners.person(reader, id_or_name)) is None:
         raise NotFound(
             f"there is no person {id_or_name[:_SHOWN]!a}",
-            hint="`ostiary owner list` shows all, and `ostiary owner create NAME --email ADDRESS` adds a person",
+            hint="`ostiary person list` shows all, and `ostiary person create NAME --email ADDRESS` adds a person",
         )
     return person
 
@@ -84,7 +84,7 @@ def find_owner(reader: Reader, id_or_name: str) -> Owner:
     if (owner := owners.owner(reader, id_or_name)) is None:
         raise NotFound(
             f"there is no person or team {id_or_name[:_SHOWN]!a}",
-            hint="`ostiary owner list` shows all, and `ostiary owner create NAME --email ADDRESS` adds a person",
+            hint="`ostiary person list` shows all, and `ostiary person create NAME --email ADDRESS` adds a person",
         )
     return owner
 

@@ -107,7 +107,7 @@ def revoked_state(reader: Reader, kind: RevokedKind, id: str) -> tuple[str, str]
             return agent.state.value, registry.undo_stop(reader, agent)
         case RevokedKind.OWNER:
             owner = registry.find_owner(reader, id)
-            return (owner.state.value, f"ostiary owner return {owner.name}") if isinstance(owner, Person) else ("", "")
+            return (owner.state.value, f"ostiary person return {owner.name}") if isinstance(owner, Person) else ("", "")
         case RevokedKind.TASK:
             return find_task(reader, id).state.value, ""
         case _:
