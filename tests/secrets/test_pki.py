@@ -36,7 +36,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import AgentId, Verb
 from ostiaryd.secrets import flows
 from ostiaryd.secrets.flows import seal
-from ostiaryd.secrets.flows.pki_issuers import KeyGenerator
+from ostiaryd.secrets.flows.key_generation import KeyGenerator
 from ostiaryd.secrets.model.pki import MAX_ISSUERS, find_chain
 from ostiaryd.secrets.model.request import SECOND, matches_glob
 from ostiaryd.secrets.store import pki as store

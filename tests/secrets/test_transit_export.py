@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import base64
 import hmac
-import json
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -26,7 +25,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.secrets import wire_rotations
 from ostiaryd.secrets.flows import transit
 from ostiaryd.secrets.model import transit as model
-from tests.secrets.transit_fixtures import done, raw, refused
+from tests.secrets.transit_fixtures import closed, done, opened, raw, refused
 from tests.secrets.vault_fixtures import VaultAgent, permit_all, seal_all, unseal
 from tests.support.certificate_fixtures import encode_slow_key, put_policies
 from tests.support.incident_fixtures import entries_of
@@ -37,15 +36,6 @@ if TYPE_CHECKING:
 
 DATA = base64.b64encode(b"data").decode()
 OPEN = {"exportable": True, "allow_plaintext_backup": True}
-
-
-def opened(text: str) -> dict[str, Any]:
-    value: dict[str, Any] = json.loads(base64.b64decode(text))
-    return value
-
-
-def closed(value: object) -> str:
-    return base64.b64encode(json.dumps(value).encode()).decode()
 
 
 @pytest.fixture
@@ -110,7 +100,7 @@ async def test_a_key_leaves_the_server_as_far_as_its_config_says(world: World, k
     assert list((await done(keeper, "GET", f"{export}/latest"))["keys"]) == ["3"]
     for version in ("1", "4", "0", "02", "x", "1/2"):
         assert "version" in await refused(world, keeper, 400, "GET", f"{export}/{version}")
-    assert "invalid export type" in await refused(world, keeper, 400, "GET", "transit/export/public-key/k")
+    assert "invalid export type" in await refused(world, keeper, 400, "GET", "transit/export/x-key/k")
     assert "not supported" in await refused(world, keeper, 400, "GET", "transit/export/signing-key/k")
     await refused(world, keeper, 404, "GET", "transit/export/encryption-key/none")
     for method, path in (("POST", export), ("DELETE", backup), ("GET", "transit/restore")):

@@ -1,8 +1,9 @@
-"""Requests to the transit engine, and the bytes in its answers."""
+"""Requests to the transit engine, the bytes in its answers, and the content of backups."""
 
 from __future__ import annotations
 
 import base64
+import json
 from typing import Any
 
 from harness.registry_fixtures import newest_entry
@@ -28,3 +29,14 @@ async def refused(world: World, bot: VaultAgent, status: int, method: str, path:
 def raw(text: str) -> bytes:
     """The bytes of a ciphertext, a signature or an HMAC."""
     return base64.b64decode(text.rpartition(":")[2])
+
+
+def opened(text: str) -> dict[str, Any]:
+    """The value in the text of a backup."""
+    value: dict[str, Any] = json.loads(base64.b64decode(text))
+    return value
+
+
+def closed(value: object) -> str:
+    """The text of a backup with this value."""
+    return base64.b64encode(json.dumps(value).encode()).decode()

@@ -26,6 +26,7 @@ from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import ADMIN, READ
 from ostiaryd.secrets import flows
 from ostiaryd.secrets.flows import rotations, transit
+from ostiaryd.secrets.flows.key_generation import KeyGenerator, KeyNeeded
 from ostiaryd.secrets.flows.rotations import CLAIM_S, RotationCall
 from ostiaryd.secrets.model.request import SECOND, NothingStored
 from ostiaryd.secrets.model.rotation import (
@@ -78,7 +79,11 @@ async def rotate_due_keys(world: World) -> None:
 
 async def _rotate_key(world: World, name: str) -> None:
     try:
-        await act(world, "rotation.end", partial(transit.rotate_due_key, name=name))
+        try:
+            await act(world, "rotation.end", partial(transit.rotate_due_key, name=name))
+        except KeyNeeded as need:
+            key = await world.keep(KeyGenerator).generate(need.key_type, need.agent)
+            await act(world, "rotation.end", partial(transit.rotate_due_key, name=name, generated=key))
     except Invalid as refusal:
         log.warning("the transit key %s was not rotated: %s", name, refusal.message)
         await act(world, "rotation.fail", partial(transit.postpone_rotation, name=name, why=refusal.message))

@@ -70,7 +70,8 @@ from ostiaryd.secrets.engines import (
     transit,
 )
 from ostiaryd.secrets.flows.account_tokens import IssueToken
-from ostiaryd.secrets.flows.pki_issuers import IssuerNotFound, KeyGenerator, KeyNeeded
+from ostiaryd.secrets.flows.key_generation import KeyGenerator, KeyNeeded
+from ostiaryd.secrets.flows.pki_issuers import IssuerNotFound
 from ostiaryd.secrets.flows.pki_status import MountOcspResponder, find_ocsp_mount, find_resource, render_resource
 from ostiaryd.secrets.model.acl import AclRequest
 from ostiaryd.secrets.model.aws_account import CreateCredentials, RotateAwsRoot

@@ -39,6 +39,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.secrets.flows import pki as flows
 from ostiaryd.secrets.flows import pki_issuers as issuers
 from ostiaryd.secrets.flows.engine import Operation
+from ostiaryd.secrets.flows.key_generation import take_key
 from ostiaryd.secrets.model.login_role import check_role_name
 from ostiaryd.secrets.model.pki import (
     DEFAULT_REF,
@@ -304,7 +305,7 @@ def _issue(act: Act, *, mount: str, request: VaultRequest, name: str, ref: str |
     check_common_name(role, order.common_name)
     names = read_names(order, order.common_name)
     check_names(role, names)
-    key = issuers.take_key(act, choose_key_type(role.key_type, role.key_bits), request.private_key)
+    key = take_key(act, choose_key_type(role.key_type, role.key_bits), request.private_key)
     signed = flows.sign_certificate(
         act,
         mount,

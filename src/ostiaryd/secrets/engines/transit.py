@@ -20,6 +20,7 @@ import msgspec
 from cryptography.hazmat.primitives import hashes
 
 from ostiary.protocol.errors import Invalid, Malformed, Refused
+from ostiaryd.certs.model.keys import PrivateKey
 from ostiaryd.ledger.flows import Act
 from ostiaryd.secrets.flows import transit as flows
 from ostiaryd.secrets.flows.engine import Operation
@@ -47,6 +48,8 @@ OPTIONS: dict[str, str] | None = None
 MAX_BATCH = 250
 MAX_CURVE_BATCH = 25
 """Maximum number of items in a batch with a key on a NIST curve; P-384 takes more than a millisecond for an item."""
+MAX_RSA_BATCH = 5
+"""Maximum number of items in a batch with an RSA key; one with 4,096 bits takes five milliseconds for an item."""
 MAX_RANDOM = 1 << 15
 TOOLS = "sys/tools/"
 _RANDOM_SOURCES = ("platform", "seal", "all")
@@ -63,6 +66,7 @@ class _NewKey(msgspec.Struct):
     auto_rotate_period: int | str = 0
     derived: bool = False
     convergent_encryption: bool = False
+    key_size: int = 0
 
 
 class _Config(msgspec.Struct):
@@ -99,6 +103,7 @@ class _Item(msgspec.Struct):
     prehashed: bool = False
     marshaling_algorithm: str = "asn1"
     signature_algorithm: str = ""
+    salt_length: int | str = "auto"
     reference: str = ""
     bits: int = 256
 
@@ -186,11 +191,19 @@ def _find_key_operation(mount: str, rest: str, request: VaultRequest) -> Operati
         case VaultMethod.WRITE, "":
             new = request.read_body(_NewKey)
             also = _decide_export(name, new.exportable or new.allow_plaintext_backup)
-            return Operation(SecretAction.WRITE, name, "create", partial(_create, name=stored, body=new), also=also)
+            return Operation(
+                SecretAction.WRITE,
+                name,
+                "create",
+                partial(_create, name=stored, body=new, generated=request.private_key),
+                also=also,
+            )
         case VaultMethod.DELETE, "":
             return Operation(SecretAction.DELETE, name, "delete", partial(_delete, name=stored))
         case VaultMethod.WRITE, "rotate":
-            return Operation(SecretAction.WRITE, name, "rotate", partial(_rotate, name=stored))
+            return Operation(
+                SecretAction.WRITE, name, "rotate", partial(_rotate, name=stored, generated=request.private_key)
+            )
         case VaultMethod.WRITE, "config":
             _check_supported(request.body)
             body = request.read_body(_Config)
@@ -216,12 +229,13 @@ def _find_export_operation(mount: str, kind: str, rest: str, request: VaultReque
     if kind == "export":
         use, rest = split_path(rest)
         rest, version = split_path(rest)
-        if use not in rules.EXPORTS:
-            raise Invalid(f"invalid export type: {use[:64]!a}", hint=f"use {' '.join(rules.EXPORTS)}")
+        if use not in (*rules.EXPORTS, rules.PUBLIC):
+            uses = " ".join((*rules.EXPORTS, rules.PUBLIC))
+            raise Invalid(f"invalid export type: {use[:64]!a}", hint=f"use {uses}")
     name = rules.check_name(rest)
     stored = rules.stored_name(mount, name)
     run = partial(_export, name=stored, use=use, version=version) if use else partial(_backup, name=stored)
-    return Operation(SecretAction.EXPORT, name, kind, run)
+    return Operation(SecretAction.READ if use == rules.PUBLIC else SecretAction.EXPORT, name, kind, run)
 
 
 def _find_restore_operation(mount: str, rest: str, request: VaultRequest) -> Operation:
@@ -238,7 +252,9 @@ def _find_restore_operation(mount: str, rest: str, request: VaultRequest) -> Ope
 # --- keys
 
 
-def _create(act: Act, *, name: str, body: _NewKey) -> Answer:
+def _create(act: Act, *, name: str, body: _NewKey, generated: PrivateKey | None) -> Answer:
+    if body.key_size not in (0, rules.KEY_BYTES["hmac"] if body.type == "hmac" else 0):
+        raise Invalid("`key_size` must be 32, for a key of the type hmac", hint="leave it out")
     period = parse_duration(body.auto_rotate_period, field="auto_rotate_period") // SECOND
     options = {
         "is_exportable": body.exportable,
@@ -246,7 +262,7 @@ def _create(act: Act, *, name: str, body: _NewKey) -> Answer:
         "is_derived": body.derived,
         "is_convergent": body.convergent_encryption,
     }
-    key = flows.create_key(act, name, body.type, auto_rotate_s=period, **options)
+    key = flows.create_key(act, name, body.type, auto_rotate_s=period, generated=generated, **options)
     return Answer(data=_render_key(act, key))
 
 
@@ -256,8 +272,8 @@ def _read_key(act: Act, *, name: str) -> Answer:
     return Answer(data=_render_key(act, key))
 
 
-def _rotate(act: Act, *, name: str) -> Answer:
-    return Answer(data=_render_key(act, flows.rotate_key(act, name)))
+def _rotate(act: Act, *, name: str, generated: PrivateKey | None) -> Answer:
+    return Answer(data=_render_key(act, flows.rotate_key(act, name, generated)))
 
 
 def _configure(act: Act, *, name: str, body: _Config) -> Answer:
@@ -303,6 +319,7 @@ def _delete(act: Act, *, name: str) -> Answer:
 
 def _render_key(act: Act, key: TransitKey) -> dict[str, object]:
     is_signing = key.kind in rules.SIGNING
+    label = key.kind.replace("ecdsa-p", "P-")
     versions: dict[str, object] = {}
     for version, created in store.versions(act.tx, key.name):
         if version < key.min_decryption_version:
@@ -310,7 +327,7 @@ def _render_key(act: Act, key: TransitKey) -> dict[str, object]:
         versions[str(version)] = created // SECOND
         if is_signing:
             public = rules.render_public_key(key.kind, flows.open_material(act, key, version))
-            versions[str(version)] = {"creation_time": render_time(created), "name": key.kind, "public_key": public}
+            versions[str(version)] = {"creation_time": render_time(created), "name": label, "public_key": public}
     derivation: dict[str, object] = {"kdf": "hkdf_sha256"} if key.is_derived else {}
     if key.is_convergent:
         derivation["convergent_encryption"] = True
@@ -329,7 +346,7 @@ def _render_key(act: Act, key: TransitKey) -> dict[str, object]:
         "min_encryption_version": key.min_encryption_version,
         "name": rules.shown_name(key.name),
         "supports_decryption": key.kind in rules.ENCRYPTING,
-        "supports_derivation": key.kind in rules.ENCRYPTING,
+        "supports_derivation": key.kind in rules.AEAD,
         "supports_encryption": key.kind in rules.ENCRYPTING,
         "supports_signing": is_signing,
         "type": key.kind,
@@ -361,7 +378,7 @@ def _use(
     batch = body.get("batch_input")
     if batch is None:
         return Answer(data=use(usable, convert_members(body, _Item)))
-    most = MAX_CURVE_BATCH if key.kind in rules.CURVES else MAX_BATCH
+    most = MAX_RSA_BATCH if key.kind in rules.RSA_BITS else MAX_CURVE_BATCH if key.kind in rules.CURVES else MAX_BATCH
     if not isinstance(batch, list) or not 0 < len(batch) <= most:
         raise Invalid(f"`batch_input` must be a list of 1 to {most} items")
     if act.entry.detail is not None:
@@ -432,11 +449,14 @@ def _rewrap(usable: OpenKey, item: _Item) -> dict[str, object]:
     return _seal(usable, item, _open(usable, item))
 
 
-def _check_signature_form(item: _Item) -> None:
+def _signature_form(item: _Item, *, in_path: str) -> rules.SignatureForm:
+    """Return the form of a signature that a request states. Raises Invalid."""
     if item.signature_algorithm not in ("", "pkcs1v15", "pss"):  # only used by RSA keys, as in Vault
-        raise Invalid("unsupported `signature_algorithm`")
-    if item.marshaling_algorithm != "asn1":
-        raise Invalid("unsupported `marshaling_algorithm`", hint="use asn1")
+        raise Invalid("unsupported `signature_algorithm`", hint="use pss or pkcs1v15")
+    if item.marshaling_algorithm not in ("asn1", "jws"):
+        raise Invalid("unsupported `marshaling_algorithm`", hint="use asn1 or jws")
+    algorithm = _choose_hash(in_path, item)
+    return rules.SignatureForm(algorithm, item.prehashed, item.signature_algorithm or "pss", str(item.salt_length))
 
 
 def _choose_hash(in_path: str, item: _Item) -> str:
@@ -449,34 +469,27 @@ def _choose_hash(in_path: str, item: _Item) -> str:
 
 
 def _sign(usable: OpenKey, item: _Item, *, in_path: str) -> dict[str, object]:
-    _check_signature_form(item)
+    form, kind = _signature_form(item, in_path=in_path), usable.key.kind
     version = rules.usable_version(usable.key, item.key_version)
-    data = _required(item.input, "input")
-    algorithm = _choose_hash(in_path, item)
-    made = rules.sign(usable.key.kind, usable.open(version), data, algorithm=algorithm, is_hashed=item.prehashed)
-    return {"signature": rules.render_text(version, made), "key_version": version}
+    made = rules.sign(kind, usable.open(version), _required(item.input, "input"), form)
+    signature = rules.render_signature(kind, version, made, is_jws=item.marshaling_algorithm == "jws")
+    return {"signature": signature, "key_version": version}
 
 
 def _verify(usable: OpenKey, item: _Item, *, in_path: str) -> dict[str, object]:
     if bool(item.signature) == bool(item.hmac):
         raise Invalid("exactly one of `signature` and `hmac` is required")
-    data = _required(item.input, "input")
-    parsed = rules.parse_text(item.signature or item.hmac, of="signature" if item.signature else "hmac")
-    rules.check_readable(usable.key, parsed.version)
-    material, algorithm = usable.open(parsed.version), _choose_hash(in_path, item)
+    data, kind = _required(item.input, "input"), usable.key.kind
     if item.hmac:
+        parsed, algorithm = rules.parse_text(item.hmac, of="hmac"), _choose_hash(in_path, item)
+        rules.check_readable(usable.key, parsed.version)
+        material = usable.open(parsed.version)
         expected = rules.make_hmac(material, data, algorithm=algorithm)
         return {"valid": constant_time.compare_digest(expected, parsed.content)}
-    _check_signature_form(item)
-    is_valid = rules.has_signature(
-        usable.key.kind,
-        material,
-        data,
-        parsed.content,
-        algorithm=algorithm,
-        is_hashed=item.prehashed,
-    )
-    return {"valid": is_valid}
+    form = _signature_form(item, in_path=in_path)
+    parsed = rules.parse_signature(kind, item.signature, is_jws=item.marshaling_algorithm == "jws")
+    rules.check_readable(usable.key, parsed.version)
+    return {"valid": rules.has_signature(kind, usable.open(parsed.version), data, parsed.content, form)}
 
 
 def _hmac(usable: OpenKey, item: _Item, *, in_path: str) -> dict[str, object]:

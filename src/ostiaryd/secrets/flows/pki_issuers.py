@@ -6,10 +6,8 @@ holding, because the mount must outlive the agent that created the root.
 
 from __future__ import annotations
 
-import asyncio
 import re
 from typing import NamedTuple
-from weakref import WeakValueDictionary
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -35,16 +33,14 @@ from ostiaryd.certs.model.keys import (
     check_public_key,
     encode_private_key,
     encode_public_key,
-    generate_key,
-    key_type_of,
     parse_private_key,
 )
 from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader, Tx
-from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import AgentId, Root
+from ostiaryd.secrets.flows.key_generation import take_key
 from ostiaryd.secrets.flows.seal import open_value, seal_value
 from ostiaryd.secrets.model.mount import MAX_TTL_S, Mount
 from ostiaryd.secrets.model.pki import (
@@ -71,19 +67,6 @@ _KEY_MARK = "PRIVATE KEY-----"
 _KEY = re.compile(rf"-----BEGIN [A-Z ]*{_KEY_MARK}.*?-----END [A-Z ]*{_KEY_MARK}", re.DOTALL)
 
 
-class KeyNeeded(Refused):
-    """The act needs a new private key of a type whose generation takes long. The server generates the key, and runs the
-    act again with it.
-    """
-
-    code = "key_needed"
-    is_challenge = True
-
-    def __init__(self, key_type: str, agent: str) -> None:
-        super().__init__("the server must generate a private key before the act")
-        self.key_type, self.agent = key_type, agent
-
-
 class IssuerNotFound(Refused):
     """The mount has no such issuer. Vault answers this error with the status 500, and so does this server."""
 
@@ -104,34 +87,6 @@ class SignedCertificate(NamedTuple):
     certificate: PkiCertificate
     issuer: PkiIssuer
     chain: list[bytes]
-
-
-class KeyGenerator:
-    """The generator of private keys whose generation takes long. It generates one key at a time, in a thread; agents
-    take turns.
-    """
-
-    def __init__(self, world: World) -> None:
-        self._turn = asyncio.Lock()
-        self._turn_of_agent = WeakValueDictionary[str, asyncio.Lock]()
-
-    async def generate(self, key_type: str, agent: str) -> PrivateKey:
-        """Return a new private key. The request waits until the earlier requests of the same agent, and at most one
-        request of each other agent, are done.
-        """
-        async with self._turn_of_agent.setdefault(agent, asyncio.Lock()), self._turn:
-            return await asyncio.to_thread(generate_key, key_type)
-
-
-def take_key(act: Act, key_type: str, generated: PrivateKey | None) -> PrivateKey:
-    """Return a new private key for the act: `generated`, if the server has generated a key for this request already.
-    Raises KeyNeeded if the generation takes long.
-    """
-    if not key_type.startswith("RSA"):
-        return generate_key(key_type)
-    if generated is None or key_type_of(generated.public_key()) != key_type:
-        raise KeyNeeded(key_type, act.entry.agent or "")
-    return generated
 
 
 def find_issuer(reader: Reader, mount: str, ref: str) -> PkiIssuer:

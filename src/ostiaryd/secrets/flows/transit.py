@@ -9,13 +9,16 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from ostiary.protocol.errors import Conflict, Invalid
+from ostiaryd.certs.model.keys import PrivateKey
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
+from ostiaryd.secrets.flows.key_generation import take_key
 from ostiaryd.secrets.flows.seal import check_open, open_value, seal_value
 from ostiaryd.secrets.model.request import SECOND, NothingStored
 from ostiaryd.secrets.model.transit import (
     KINDS,
     MOUNT,
+    PUBLIC,
     SHORTEST_PERIOD_S,
     BackupRefused,
     KeyBackup,
@@ -48,9 +51,11 @@ def create_key(
     auto_rotate_s: int = 0,
     is_derived: bool = False,
     is_convergent: bool = False,
+    generated: PrivateKey | None = None,
 ) -> TransitKey:
-    """Create a key, and return it; if a key with this name and type exists, return that key. Raises Invalid if the name
-    has a key of another type, or another key whose material is not used in the same way.
+    """Create a key, and return it; if a key with this name and type exists, return that key. `generated`: see
+    `take_key`. Raises Invalid if the name has a key of another type, or another key whose material is not used in the
+    same way; KeyNeeded.
     """
     registry.note(act, object=object_of(name), type=kind if kind in KINDS else "unknown")
     if (present := store.get(act.tx, name)) is not None:
@@ -75,7 +80,7 @@ def create_key(
         is_derived=is_derived,
         is_convergent=is_convergent,
     )
-    return _add_version(act, key)
+    return _add_version(act, key, generated)
 
 
 def _check_period(seconds: int) -> int:
@@ -90,27 +95,27 @@ def _check_count(act: Act) -> None:
         raise Invalid(f"the server has {MAX_KEYS} keys, which is the limit", hint="delete a key")
 
 
-def rotate_key(act: Act, name: str) -> TransitKey:
-    """Add a version to a key, and return the key. New ciphertexts and signatures use the new version. Raises
-    Invalid.
+def rotate_key(act: Act, name: str, generated: PrivateKey | None = None) -> TransitKey:
+    """Add a version to a key, and return the key. New ciphertexts and signatures use the new version. `generated`: see
+    `take_key`. Raises Invalid, KeyNeeded.
     """
     key = find_key(act, name)
     if key.latest_version - key.oldest_version + 1 >= MAX_KEY_VERSIONS:
         raise Invalid(
             f"the key has {MAX_KEY_VERSIONS} versions, which is the limit", hint="trim the key, or create another one"
         )
-    return _add_version(act, replace(key, latest_version=key.latest_version + 1))
+    return _add_version(act, replace(key, latest_version=key.latest_version + 1), generated)
 
 
-def rotate_due_key(act: Act, name: str) -> None:
-    """Rotate a key whose automatic rotation is due. Raises Conflict if the rotation is not due any more; Invalid,
-    Sealed.
+def rotate_due_key(act: Act, name: str, generated: PrivateKey | None = None) -> None:
+    """Rotate a key whose automatic rotation is due. `generated`: see `take_key`. Raises Conflict if the rotation is not
+    due any more; Invalid, KeyNeeded, Sealed.
     """
     check_open(act.tx)
     key = find_key(act, name)
     if key.rotates_at is None or act.now < key.rotates_at:
         raise Conflict("the rotation of the key is not due any more")
-    rotate_key(act, name)
+    rotate_key(act, name, generated)
 
 
 def postpone_rotation(act: Act, name: str, *, why: str) -> None:
@@ -198,8 +203,11 @@ def open_material(act: Act, key: TransitKey, version: int) -> bytes:
     return open_value(act.tx, envelope, (MOUNT, key.name, version), keys=act.tx.keys)
 
 
-def _add_version(act: Act, key: TransitKey) -> TransitKey:
-    version = VersionBackup(key.latest_version, act.now, make_material(key.kind, random=act.tx.random))
+def _add_version(act: Act, key: TransitKey, generated: PrivateKey | None) -> TransitKey:
+    material = make_material(
+        key.kind, random=act.tx.random, rsa_key=lambda key_type: take_key(act, key_type, generated)
+    )
+    version = VersionBackup(key.latest_version, act.now, material)
     _put_version(act, key, version)
     key = replace(key, rotates_at=_next_rotation(key, begun_at=act.now))
     store.put(act.tx, key)
@@ -245,14 +253,14 @@ def trim_key(act: Act, name: str, version: int) -> TransitKey:
 def export_key(act: Act, name: str, use: str, version: str) -> tuple[TransitKey, dict[int, str]]:
     """Return a key, and the material of its readable versions as text, by version number.
 
-    `use`: one of `EXPORTS`. `version`: a version number, `latest`, or an empty text for all versions. Raises Invalid,
-    NothingStored.
+    `use`: one of `EXPORTS`, or `PUBLIC`. `version`: a version number, `latest`, or an empty text for all versions.
+    Raises Invalid, NothingStored.
     """
     registry.note(act, object=object_of(name), use=use)
     key = store.get(act.tx, name)
     if key is None:
         raise NothingStored("there is no such key")
-    if not key.is_exportable:
+    if not key.is_exportable and use != PUBLIC:
         raise Invalid("private key material is not exportable", hint="set `exportable` in the config of the key")
     numbers = [one for one, _ in store.versions(act.tx, name) if one >= key.min_decryption_version]
     if version:

@@ -110,7 +110,7 @@ class VaultRequest(msgspec.Struct, frozen=True, kw_only=True):
     body: Mapping[str, Any]
     query: Mapping[str, str]
     private_key: PrivateKey | None = None
-    """the private key that the server generated for the request before the act (`pki_issuers.KeyNeeded`)"""
+    """the private key that the server generated for the request before the act (`key_generation.KeyNeeded`)"""
 
     def __repr__(self) -> str:
         """Return only method and path: the body is secret."""

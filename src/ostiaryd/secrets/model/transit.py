@@ -16,7 +16,7 @@ from typing import NamedTuple
 import msgspec
 from cryptography.exceptions import InvalidSignature, InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, utils
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -29,7 +29,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from ostiary.protocol.decoding import json_decoder
-from ostiary.protocol.errors import Invalid, Refused
+from ostiary.protocol.errors import Invalid, Malformed, Refused
+from ostiary.protocol.jose import b64u, unb64u
+from ostiaryd.certs.model.keys import PrivateKey, encode_private_key
 from ostiaryd.secrets.model.request import MAX_DURATION_S
 
 MOUNT = "transit"
@@ -37,17 +39,25 @@ MOUNT = "transit"
 NONCE_BYTES = 12
 KEY_BYTES = {"aes128-gcm96": 16, "aes256-gcm96": 32, "chacha20-poly1305": 32, "hmac": 32, "ed25519": 32}
 """Number of bytes of the key material, by key type, for types whose material is random bytes."""
-ENCRYPTING = frozenset({"aes128-gcm96", "aes256-gcm96", "chacha20-poly1305"})
-CURVES: dict[str, type[ec.SECP256R1] | type[ec.SECP384R1]] = {
+AEAD = frozenset({"aes128-gcm96", "aes256-gcm96", "chacha20-poly1305"})
+CURVES: dict[str, type[ec.SECP256R1] | type[ec.SECP384R1] | type[ec.SECP521R1]] = {
     "ecdsa-p256": ec.SECP256R1,
     "ecdsa-p384": ec.SECP384R1,
+    "ecdsa-p521": ec.SECP521R1,
 }
-SIGNING = frozenset({"ed25519", *CURVES})
-KINDS = frozenset({*KEY_BYTES, *CURVES})
-MAX_CURVE_BYTES = 256
-"""Maximum number of bytes of the key material of a curve. Reading a long key of another algorithm can take minutes."""
+RSA_BITS = {"rsa-2048": 2048, "rsa-3072": 3072, "rsa-4096": 4096}
+SIGNING = frozenset({"ed25519", *CURVES, *RSA_BITS})
+ENCRYPTING = frozenset({*AEAD, *RSA_BITS})
+"""Types whose keys encrypt; a key of a type in `AEAD` can be derived, and binds associated data."""
+KINDS = frozenset({*KEY_BYTES, *CURVES, *RSA_BITS})
+MAX_CURVE_BYTES, MAX_RSA_BYTES = 256, 2500
+"""Maximum number of bytes of the material of keys in PKCS #8. Reading a long key of another algorithm can take
+minutes.
+"""
 EXPORTS = ("encryption-key", "signing-key", "hmac-key")
 """The uses for which the material of a key can be exported."""
+PUBLIC = "public-key"
+"""the export of the public keys, which needs no permission to export the key"""
 BACKUP_FORMAT = "ostiary-transit-key-1"
 HASHES: dict[str, type[hashes.HashAlgorithm]] = {
     "sha2-224": hashes.SHA224,
@@ -156,11 +166,14 @@ def object_of(stored: str) -> str:
     return stored if "/" in stored else f"{MOUNT}/{stored}"
 
 
-def make_material(kind: str, *, random: Callable[[int], bytes]) -> bytes:
-    """Return the random material of a new key of the type `kind`. Raises Invalid for an unknown type."""
+def make_material(kind: str, *, random: Callable[[int], bytes], rsa_key: Callable[[str], PrivateKey]) -> bytes:
+    """Return the random material of a new key of the type `kind`. `rsa_key` returns a new RSA key of a type such as
+    `RSA-2048`. Raises Invalid for an unknown type, and the errors of `rsa_key`.
+    """
+    if kind in RSA_BITS:
+        return encode_private_key(rsa_key(kind.upper()))
     if kind in CURVES:
-        key = ec.generate_private_key(CURVES[kind]())
-        return key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+        return encode_private_key(ec.generate_private_key(CURVES[kind]()))
     if kind not in KEY_BYTES:
         raise Invalid("unknown key type", hint=f"use {' '.join(sorted(KINDS))}")
     return random(KEY_BYTES[kind])
@@ -177,8 +190,12 @@ def parse_text(text: str, *, of: str) -> VersionedText:
     """
     match = _TEXT.fullmatch(text)
     if match is None:
-        raise Invalid(f"invalid {of}: not of the form vault:vN:BASE64")
+        raise _wrong_text(of)
     return VersionedText(int(match[1]), decode_base64(match[2], field=of))
+
+
+def _wrong_text(of: str) -> Invalid:
+    return Invalid(f"invalid {of}: not of the form vault:vN:BASE64")
 
 
 def decode_base64(text: str, *, field: str) -> bytes:
@@ -195,7 +212,7 @@ def check_derivation(kind: str, *, is_derived: bool, is_convergent: bool) -> Non
     """Check that a key of the type `kind` may have these settings. Raises Invalid."""
     if is_convergent and not is_derived:
         raise Invalid("convergent encryption requires derivation to be enabled", hint="set `derived`")
-    if is_derived and kind not in ENCRYPTING:
+    if is_derived and kind not in AEAD:
         raise Invalid(f"key derivation and convergent encryption not supported for keys of type {kind[:32]}")
 
 
@@ -226,6 +243,12 @@ def encrypt(kind: str, material: bytes, plain: bytes, *, bound: bytes, nonce: by
     """Return the nonce followed by the ciphertext. `bound`: the associated data. Raises Invalid if keys of this type
     cannot encrypt.
     """
+    if kind in RSA_BITS:
+        try:
+            return _rsa_key(kind, material).public_key().encrypt(plain, _oaep(bound))
+        except ValueError:
+            most = RSA_BITS[kind] // 8 - 66
+            raise Invalid(f"the plaintext has more than {most} bytes", hint="encrypt a data key instead") from None
     return nonce + _cipher(kind, material).encrypt(nonce, plain, bound or None)
 
 
@@ -234,13 +257,31 @@ def decrypt(kind: str, material: bytes, content: bytes, *, bound: bytes) -> byte
     Invalid.
     """
     try:
+        if kind in RSA_BITS:
+            return _rsa_key(kind, material).decrypt(content, _oaep(bound))
         return _cipher(kind, material).decrypt(content[:NONCE_BYTES], content[NONCE_BYTES:], bound or None)
     except (InvalidTag, ValueError):
         raise Invalid("cipher: message authentication failed") from None
 
 
+def _oaep(bound: bytes) -> padding.OAEP:
+    """Return the padding of RSA encryption (RFC 8017 section 7.1, with SHA-256). Raises Invalid if there is associated
+    data, which RSA does not bind.
+    """
+    if bound:
+        raise Invalid("`associated_data` is not supported for RSA keys", hint="leave it out")
+    return padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
+
+
+def _rsa_key(kind: str, material: bytes) -> rsa.RSAPrivateKey:
+    key = load_der_private_key(material, None, unsafe_skip_rsa_key_validation=True)  # the material was checked once
+    assert isinstance(key, rsa.RSAPrivateKey)  # its kind says so
+    assert key.key_size == RSA_BITS[kind]
+    return key
+
+
 def _cipher(kind: str, material: bytes) -> AESGCM | ChaCha20Poly1305:
-    if kind not in ENCRYPTING:
+    if kind not in AEAD:
         raise Invalid(f"message encryption and decryption not supported for key type {kind}")
     return ChaCha20Poly1305(material) if kind == "chacha20-poly1305" else AESGCM(material)
 
@@ -252,39 +293,87 @@ def hash_of(name: str) -> hashes.HashAlgorithm:
     return HASHES[name]()
 
 
-def sign(kind: str, material: bytes, data: bytes, *, algorithm: str, is_hashed: bool) -> bytes:
-    """Return the signature of data, or, with `is_hashed`, of a hash of data. ECDSA signatures are in DER. Raises
-    Invalid.
+class SignatureForm(NamedTuple):
+    """The form of a signature: the hash algorithm by its name, whether the input is a hash already, and for RSA the
+    padding and the length of its salt.
     """
-    if kind == "ed25519":
-        if is_hashed:
-            raise Invalid("prehashed is not supported for ed25519")
-        return Ed25519PrivateKey.from_private_bytes(material).sign(data)
-    method = hash_of(algorithm)
-    try:
-        return _ec_key(kind, material).sign(data, ec.ECDSA(utils.Prehashed(method) if is_hashed else method))
-    except ValueError:
-        raise Invalid(f"the input does not have the length of a hash of {algorithm}") from None
+
+    algorithm: str
+    is_hashed: bool = False
+    padding: str = "pss"
+    salt: str = "auto"
 
 
-def has_signature(
-    kind: str, material: bytes, data: bytes, signature: bytes, *, algorithm: str, is_hashed: bool
-) -> bool:
-    """Return whether `signature` was made with this key for the data, or, with `is_hashed`, for this hash of data.
-    Raises Invalid.
-    """
+def sign(kind: str, material: bytes, data: bytes, form: SignatureForm) -> bytes:
+    """Return the signature of data, or of a hash of data. ECDSA signatures are in DER. Raises Invalid."""
     try:
         if kind == "ed25519":
-            if is_hashed:
-                raise Invalid("prehashed is not supported for ed25519")
+            _check_unhashed(form)
+            return Ed25519PrivateKey.from_private_bytes(material).sign(data)
+        if kind in RSA_BITS:
+            return _rsa_key(kind, material).sign(data, _rsa_padding(kind, form, is_new=True), _rsa_hash(form))
+        return _ec_key(kind, material).sign(data, ec.ECDSA(_prehashed(form)))
+    except ValueError:
+        raise Invalid(f"the input does not have the length of a hash of {form.algorithm}") from None
+
+
+def has_signature(kind: str, material: bytes, data: bytes, signature: bytes, form: SignatureForm) -> bool:
+    """Return whether `signature` was made with this key for the data, or for this hash of data. Raises Invalid."""
+    try:
+        if kind == "ed25519":
+            _check_unhashed(form)
             Ed25519PrivateKey.from_private_bytes(material).public_key().verify(signature, data)
+        elif kind in RSA_BITS:
+            public = _rsa_key(kind, material).public_key()
+            method = _rsa_hash(form)
+            if isinstance(method, utils.NoDigestInfo):
+                return public.recover_data_from_signature(signature, padding.PKCS1v15(), None) == data
+            public.verify(signature, data, _rsa_padding(kind, form, is_new=False), method)
         else:
-            method = hash_of(algorithm)
-            chosen = ec.ECDSA(utils.Prehashed(method) if is_hashed else method)
-            _ec_key(kind, material).public_key().verify(signature, data, chosen)
+            _ec_key(kind, material).public_key().verify(signature, data, ec.ECDSA(_prehashed(form)))
     except (InvalidSignature, ValueError):
         return False
     return True
+
+
+def _check_unhashed(form: SignatureForm) -> None:
+    if form.is_hashed:
+        raise Invalid("prehashed is not supported for ed25519")
+
+
+def _prehashed(form: SignatureForm) -> utils.Prehashed | hashes.HashAlgorithm:
+    method = hash_of(form.algorithm)
+    return utils.Prehashed(method) if form.is_hashed else method
+
+
+def _rsa_hash(form: SignatureForm) -> utils.Prehashed | utils.NoDigestInfo | hashes.HashAlgorithm:
+    """Return the hash algorithm of an RSA signature. `none` signs the input itself, as TLS 1.1 does. Raises Invalid."""
+    if form.algorithm != "none":
+        return _prehashed(form)
+    if not form.is_hashed or form.padding != "pkcs1v15":
+        raise Invalid("hash_algorithm=none requires both prehashed=true and signature_algorithm=pkcs1v15")
+    return utils.NoDigestInfo()
+
+
+def _rsa_padding(kind: str, form: SignatureForm, *, is_new: bool) -> padding.PKCS1v15 | padding.PSS:
+    """Return the padding of an RSA signature. `is_new`: false to verify a signature. Raises Invalid."""
+    if form.padding == "pkcs1v15":
+        return padding.PKCS1v15()
+    if form.algorithm == "none":
+        raise Invalid("hash_algorithm=none requires both prehashed=true and signature_algorithm=pkcs1v15")
+    method = hash_of(form.algorithm)
+    longest = RSA_BITS[kind] // 8 - method.digest_size - 2
+    salt: object
+    match form.salt:
+        case "auto" | "0":
+            salt = padding.PSS.MAX_LENGTH if is_new else padding.PSS.AUTO
+        case "hash" | "-1":
+            salt = padding.PSS.DIGEST_LENGTH
+        case text if text.isascii() and text.isdecimal() and len(text) < 5 and int(text) <= longest:
+            salt = int(text)
+        case _:
+            raise Invalid(f"`salt_length` must be auto, hash, or 1 to {longest}")
+    return padding.PSS(padding.MGF1(method), salt)
 
 
 def _ec_key(kind: str, material: bytes) -> ec.EllipticCurvePrivateKey:
@@ -293,6 +382,42 @@ def _ec_key(kind: str, material: bytes) -> ec.EllipticCurvePrivateKey:
     key = load_der_private_key(material, None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)  # its kind says so
     return key
+
+
+def render_signature(kind: str, version: int, signature: bytes, *, is_jws: bool) -> str:
+    """Return the text form of a signature. `is_jws`: base64url, and for a curve the two numbers side by side (RFC 7518
+    section 3.4).
+    """
+    if not is_jws:
+        return render_text(version, signature)
+    if kind in CURVES:
+        size, numbers = _number_bytes(kind), utils.decode_dss_signature(signature)
+        signature = b"".join(number.to_bytes(size) for number in numbers)
+    return f"vault:v{version}:{b64u(signature)}"
+
+
+def parse_signature(kind: str, text: str, *, is_jws: bool) -> VersionedText:
+    """Return the version and the bytes of a signature; those of a curve are in DER. Raises Invalid."""
+    if not is_jws:
+        return parse_text(text, of="signature")
+    match = _TEXT.fullmatch(text)
+    if match is None:
+        raise _wrong_text("signature")
+    try:
+        content = unb64u(match[2])
+    except Malformed:
+        raise Invalid("failed to base64url-decode `signature`") from None
+    if kind in CURVES:
+        size = _number_bytes(kind)
+        if len(content) != 2 * size:
+            raise Invalid(f"a signature of {kind} in the form `jws` has {2 * size} bytes")
+        numbers = (int.from_bytes(content[:size]), int.from_bytes(content[size:]))
+        content = utils.encode_dss_signature(*numbers)
+    return VersionedText(int(match[1]), content)
+
+
+def _number_bytes(kind: str) -> int:
+    return (CURVES[kind]().key_size + 7) // 8
 
 
 def make_hmac(material: bytes, data: bytes, *, algorithm: str) -> bytes:
@@ -310,7 +435,7 @@ def render_public_key(kind: str, material: bytes) -> str:
     if kind == "ed25519":
         raw = Ed25519PrivateKey.from_private_bytes(material).public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
         return base64.b64encode(raw).decode()
-    public = _ec_key(kind, material).public_key()
+    public = (_rsa_key if kind in RSA_BITS else _ec_key)(kind, material).public_key()
     return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
@@ -339,19 +464,20 @@ def check_readable(key: TransitKey, version: int) -> None:
 
 
 def render_material(use: str, kind: str, material: bytes) -> str:
-    """Return the material for one of the uses in `EXPORTS`, in Vault's form: base64, or PEM for a curve. Raises
-    Invalid.
+    """Return the material for one of the uses in `EXPORTS`, or the public key for the use `PUBLIC`, in Vault's form:
+    base64, or PEM for a curve and for RSA. Raises Invalid.
     """
+    if use == PUBLIC:
+        if kind not in SIGNING:
+            raise Invalid(f"public-key not supported for the key type {kind}")
+        return render_public_key(kind, material)
     if use == "hmac-key":
         return base64.b64encode(_hmac_key(material)).decode()
     if kind not in (ENCRYPTING if use == "encryption-key" else SIGNING):
         raise Invalid(f"{use.removesuffix('-key')} not supported for the key type {kind}")
-    if kind in CURVES:
-        return (
-            _ec_key(kind, material)
-            .private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
-            .decode()
-        )
+    if kind in CURVES or kind in RSA_BITS:
+        key = _rsa_key(kind, material) if kind in RSA_BITS else _ec_key(kind, material)
+        return key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()).decode()
     if kind == "ed25519":  # 64 bytes: the private key, then the public key
         material += base64.b64decode(render_public_key(kind, material))
     return base64.b64encode(material).decode()
@@ -385,7 +511,7 @@ def parse_backup(text: str, *, most: int) -> KeyBackup:
         and (not key.min_encryption_version or key.min_decryption_version <= key.min_encryption_version <= numbers[-1])
         and (not key.auto_rotate_s or SHORTEST_PERIOD_S <= key.auto_rotate_s <= MAX_DURATION_S)
         and all(one.created_at >= 0 for one in backup.versions)
-        and (not key.is_derived or key.kind in ENCRYPTING)
+        and (not key.is_derived or key.kind in AEAD)
         and (not key.is_convergent or key.is_derived)
     )
     if not is_valid:
@@ -409,11 +535,29 @@ def _is_material(kind: str, material: bytes) -> bool:
     """Return whether the bytes are key material of the type `kind`, in exactly the form that `make_material` writes."""
     if kind in KEY_BYTES:
         return len(material) == KEY_BYTES[kind]
-    if len(material) > MAX_CURVE_BYTES:
+    if len(material) > (MAX_RSA_BYTES if kind in RSA_BITS else MAX_CURVE_BYTES):
         return False
     try:
-        key = load_der_private_key(material, None)
+        key = load_der_private_key(material, None, unsafe_skip_rsa_key_validation=True)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         return False
-    is_of_kind = isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, CURVES[kind])
+    if kind in RSA_BITS:
+        is_of_kind = isinstance(key, rsa.RSAPrivateKey) and _is_consistent(key, RSA_BITS[kind])
+    else:
+        is_of_kind = isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, CURVES[kind])
     return is_of_kind and key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()) == material
+
+
+def _is_consistent(key: rsa.RSAPrivateKey, bits: int) -> bool:
+    """Return whether an RSA key has this length and the exponent 65537, and its numbers fit each other. Whether the
+    factors are primes is not tested: that takes a quarter of a second, and such a key harms only its holder.
+    """
+    own = key.private_numbers()
+    n, e = own.public_numbers.n, own.public_numbers.e
+    is_fitting = own.p > 1 and own.q > 1 and own.p * own.q == n and own.iqmp * own.q % own.p == 1
+    exponents = ((own.p, own.dmp1), (own.q, own.dmq1))
+    return (
+        (key.key_size, e) == (bits, 65537)
+        and is_fitting
+        and all(own.d % (prime - 1) == exponent and e * exponent % (prime - 1) == 1 for prime, exponent in exponents)
+    )
