@@ -276,3 +276,69 @@ async def test_a_value_comes_back_as_it_was_written(bot: VaultAgent) -> None:
     for text in (rb'{"data": {"a": "\u0000"}}', rb'{"data": {"a": "\\\u0000"}}', rb'{"data": {"a": "\ud800"}}'):
         assert await bot.status("POST", f"secret/data/{PATH}", text) == 400
     assert await bot.read(PATH) == value
+
+
+async def test_subkeys_are_the_names_without_the_values(world: World, bot: VaultAgent) -> None:
+    value = {"a": {"b": {"c": "v4lu3"}, "e": {}}, "l": [{"x": "v4lu3"}], "n": None, "t": "v4lu3"}
+    await write(bot, value)
+    leaves = {"l": None, "n": None, "t": None}
+    for depth, below in (
+        ("", {"b": {"c": None}, "e": None}),
+        ("?depth=0", {"b": {"c": None}, "e": None}),
+        ("?depth=2", {"b": None, "e": None}),
+        ("?depth=1&version=1", None),
+    ):
+        shown = await bot.ask("GET", f"secret/subkeys/{PATH}{depth}")
+        assert shown.json["data"]["subkeys"] == {"a": below, **leaves}, depth
+        assert "v4lu3" not in repr(shown.body)
+        assert shown.json["data"]["metadata"]["version"] == 1
+    entry = newest_entry(world)
+    assert (entry.action, entry.object, entry.detail) == (
+        "vault.read",
+        f"secret/{PATH}",
+        {"operation": "subkeys", "version": 1},
+    )
+    for query in ("depth=-1", "depth=x", "depth=1.0", "version=x", "depth=1234567890"):
+        assert await bot.status("GET", f"secret/subkeys/{PATH}?{query}") == 400, query
+    for status, method, path in (
+        (404, "GET", f"{PATH}?version=2"),
+        (404, "GET", "agents/bot/none"),
+        (403, "GET", "agents/other/db"),
+        (405, "POST", PATH),
+        (405, "LIST", "agents/bot"),
+        (405, "GET", "agents/bot/"),
+    ):
+        assert await bot.status(method, f"secret/subkeys/{path}", {} if method == "POST" else None) == status, path
+    await bot.ask("DELETE", f"secret/data/{PATH}")
+    gone = await bot.ask("GET", f"secret/subkeys/{PATH}")
+    assert (gone.status, gone.json["data"]["subkeys"]) == (404, None)
+    assert gone.json["data"]["metadata"]["deletion_time"]
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        (90, "1m30s"),
+        ("90", "1m30s"),
+        ("1h30m", "1h30m0s"),
+        ("30m1h", "1h30m0s"),
+        ("1.5h", "1h30m0s"),
+        ("+5s", "5s"),
+        ("2d", "48h0m0s"),
+        ("5000ms", "5s"),
+        ("", "0s"),
+        ("876000h", "876000h0m0s"),
+    ],
+)
+async def test_a_duration_has_the_forms_of_vault(world: World, bot: VaultAgent, written: object, shown: str) -> None:
+    await write(bot, {})
+    assert await bot.status("POST", f"secret/metadata/{PATH}", {"delete_version_after": written}) == 204
+    assert (await bot.ask("GET", f"secret/metadata/{PATH}")).json["data"]["delete_version_after"] == shown
+
+
+async def test_what_is_no_duration_is_refused(world: World, bot: VaultAgent) -> None:
+    await write(bot, {})
+    wrong: tuple[object, ...] = (-5, "-5", "-5s", "5.7", 5.7, "1w", "1y", "1d12h", "1m1", "5S", "0x10", " 60 ", "1h 5m")
+    for value in (*wrong, True, [], {}, "9" * 13, "876001h", 10**12, "1" * 65, "500ms", "0.5s", "h", "٣s"):
+        answer = await bot.ask("POST", f"secret/metadata/{PATH}", {"delete_version_after": value})
+        assert (answer.status, "delete_version_after" in answer.json["errors"][0]) == (400, True), value

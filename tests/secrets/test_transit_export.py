@@ -272,7 +272,7 @@ async def test_a_key_rotates_by_itself_at_its_period_and_not_before(
     world: World, bot: VaultAgent, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await permit_all(world)
-    for period in (3599, "59m59s", -1, "1d", 10**10):
+    for period in (3599, "59m59s", -1, "0.01d", 10**10):
         message = await refused(world, bot, 400, "POST", "transit/keys/k", {"auto_rotate_period": period})
         assert "auto" in message, period
     assert (await done(bot, "POST", "transit/keys/k", {"auto_rotate_period": "1h"}))["auto_rotate_period"] == 3600

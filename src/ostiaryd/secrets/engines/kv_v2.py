@@ -4,10 +4,12 @@ config                        GET, POST
 data/PATH                     GET, POST, PATCH, DELETE
 delete, undelete, destroy/PATH    POST
 metadata/PATH                 GET, LIST, POST, PATCH, DELETE
+subkeys/PATH                  GET
 """
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import Any
 
@@ -26,6 +28,7 @@ from ostiaryd.secrets.model.keyvalue import (
     check_custom,
     check_max_versions,
     merge_patch,
+    names_below,
     parse_number,
 )
 from ostiaryd.secrets.model.request import (
@@ -48,6 +51,7 @@ DESCRIPTION = "key/value secret storage"
 OPTIONS: dict[str, str] | None = {"version": "2"}
 MAX_NUMBERS = 1000
 EMPTY = Answer(status=204)
+_DEPTH = re.compile(r"[0-9]{1,9}")
 
 
 class _Options(msgspec.Struct):
@@ -55,7 +59,7 @@ class _Options(msgspec.Struct):
 
 
 class _Value(msgspec.Struct):
-    data: dict[str, Any] | None
+    data: dict[str, Any] | None = None
     options: _Options | None = None
 
 
@@ -75,7 +79,7 @@ def find_operation(mount: str, request: VaultRequest) -> Operation:
     kind, path = split_path(request.path)
     if kind == "config" and not path:
         return _find_config(mount, request)
-    if kind not in ("data", "metadata", "delete", "undelete", "destroy"):
+    if kind not in ("data", "metadata", "delete", "undelete", "destroy", "subkeys"):
         raise NothingStored("no handler for route", code="no_route")
     if request.method is VaultMethod.LIST:
         if kind != "metadata":
@@ -84,7 +88,7 @@ def find_operation(mount: str, request: VaultRequest) -> Operation:
         return Operation(SecretAction.LIST, folder, "list", partial(_list, mount=mount, folder=folder))
     if not path or path.endswith("/"):
         raise UnsupportedOperation("the path of a secret is empty or ends with a slash")
-    find = {"data": _find_data, "metadata": _find_metadata}.get(kind)
+    find = {"data": _find_data, "metadata": _find_metadata, "subkeys": _find_subkeys}.get(kind)
     return _find_change(kind, mount, path, request) if find is None else find(mount, path, request)
 
 
@@ -130,6 +134,17 @@ def _find_metadata(mount: str, path: str, request: VaultRequest) -> Operation:
     raise UnsupportedOperation("unsupported operation")
 
 
+def _find_subkeys(mount: str, path: str, request: VaultRequest) -> Operation:
+    if request.method is not VaultMethod.READ:
+        raise UnsupportedOperation("unsupported operation")
+    depth = request.query.get("depth", "0")
+    if not _DEPTH.fullmatch(depth):
+        raise Invalid("`depth` must be a number of levels, 0 for all")
+    number = parse_number(request.query.get("version", "0"))
+    run = partial(_read_subkeys, mount=mount, path=path, number=number, depth=int(depth))
+    return Operation(SecretAction.READ, path, "subkeys", run)
+
+
 def _find_change(kind: str, mount: str, path: str, request: VaultRequest) -> Operation:
     if request.method is not VaultMethod.WRITE:
         raise UnsupportedOperation("unsupported operation")
@@ -152,6 +167,15 @@ def _read(act: Act, *, mount: str, path: str, number: int) -> Answer:
     if value is None:
         return Answer(status=404, data={"data": None, "metadata": metadata})
     return Answer(data={"data": msgspec.Raw(value), "metadata": metadata})
+
+
+def _read_subkeys(act: Act, *, mount: str, path: str, number: int, depth: int) -> Answer:
+    """Return the names of the members of a value without the values, down to `depth` levels (0: all)."""
+    secret, version, value = flows.read_value(act, mount, path, number)
+    metadata = _render_version(secret, version)
+    if value is None:
+        return Answer(status=404, data={"subkeys": None, "metadata": metadata})
+    return Answer(data={"subkeys": names_below(msgspec.json.decode(value), depth), "metadata": metadata})
 
 
 def _write(act: Act, *, mount: str, path: str, value: _Value) -> Answer:

@@ -206,6 +206,16 @@ def check_custom(custom: Mapping[str, str]) -> dict[str, str]:
     return dict(custom)
 
 
+def names_below(value: Mapping[str, object], depth: int) -> dict[str, object]:
+    """Return the names of the members of a value, each with the names below it, or None. `depth`: the number of levels;
+    0: all.
+    """
+    return {
+        name: names_below(below, depth - 1) if isinstance(below, dict) and below and depth != 1 else None
+        for name, below in value.items()
+    }
+
+
 def merge_patch(target: object, patch: object) -> object:
     """Return the value that results from a JSON merge patch of `target` (RFC 7396)."""
     if not isinstance(patch, dict):

@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
+from fractions import Fraction
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -27,7 +28,21 @@ _CONTROL = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 """Unicode categories of control characters and line separators."""
 _PLAIN_PATH = re.compile(r"[\w-][\w.-]*(?:/[\w-][\w.-]*)*/?", re.ASCII)
 """Pattern of most paths; each such path is valid, up to its length."""
-_DURATION = re.compile(r"(?:(\d{1,10})h)?(?:(\d{1,10})m)?(?:(\d{1,10})s?)?")
+_DURATION = re.compile(r"\d{1,13}|\d{1,7}d|\+?(?:\d{1,10}(?:\.\d{1,9})?(?:h|ms|us|µs|ns|m|s))+", re.ASCII)
+_PART = re.compile(r"([0-9.]+)(\D*)")
+_UNITS = {
+    "d": Fraction(86_400),
+    "h": Fraction(3600),
+    "m": Fraction(60),
+    "s": Fraction(1),
+    "": Fraction(1),
+    "ms": Fraction(1, 1000),
+    "us": Fraction(1, 1_000_000),
+    "µs": Fraction(1, 1_000_000),
+    "ns": Fraction(1, 1_000_000_000),
+}
+"""Seconds of the units of durations."""
+MAX_DURATION_TEXT = 64
 
 
 class SecretAction(StrEnum):
@@ -186,17 +201,19 @@ def split_path(path: str) -> PathParts:
 
 
 def parse_duration(value: object, *, field: str) -> int:
-    """Return a duration in microseconds, from a number of seconds or from a text such as `1h30m` or `90s`. `field`: the
-    member, for the error. Raises Invalid.
+    """Return a duration in microseconds, from a number of seconds, or from a text such as `90`, `1h30m`, `1.5h` or
+    `2d`; an empty text is 0. `field`: the member, for the error. Raises Invalid, also for a fraction of a second,
+    which many members could only round to 0, the default.
     """
     if isinstance(value, int) and not isinstance(value, bool):
         seconds = value
     else:
-        match = _DURATION.fullmatch(value) if isinstance(value, str) else None
-        if match is None:
+        if not isinstance(value, str) or len(value) > MAX_DURATION_TEXT or (value and not _DURATION.fullmatch(value)):
             raise Invalid(f"`{field}` is not a duration", hint="write a duration as 3600 or 1h30m")
-        hours, minutes, rest = (int(part or 0) for part in match.groups())
-        seconds = hours * 3600 + minutes * 60 + rest
+        exact = sum((Fraction(number) * _UNITS[unit] for number, unit in _PART.findall(value)), Fraction(0))
+        if exact.denominator != 1:
+            raise Invalid(f"`{field}` is not a number of whole seconds", hint="write a duration as 3600 or 1h30m")
+        seconds = exact.numerator
     if not 0 <= seconds <= MAX_DURATION_S:
         raise Invalid(f"`{field}` must be 0 to {MAX_DURATION_S} seconds")
     return seconds * SECOND
