@@ -82,6 +82,8 @@ def test_programs_call_an_api_whose_key_they_never_see(stdio_agent: StdioAgent, 
     assert VALUE not in json.dumps([third, variables])
     assert "OSTIARY_CREDENTIAL" not in variables
     assert "not hidden from the agent" in ran.err
+    assert "no request reached the egress proxy" not in ran.err
+    assert f"agent `{stdio_agent.name}` lacks the scope" in ran.err
     uses = [
         one
         for one in stdio_agent.ostiary("audit", "search", "--action", "vault.inject")
@@ -95,6 +97,12 @@ def test_programs_call_an_api_whose_key_they_never_see(stdio_agent: StdioAgent, 
     written = [one for one in stdio_agent.server.folder.rglob("*") if one.is_file() and not one.is_symlink()]
     assert not [one for one in written if VALUE.encode() in one.read_bytes()]
     assert VALUE not in ran.err
+
+
+def test_a_run_says_that_no_request_of_the_program_reached_the_proxy(stdio_agent: StdioAgent, api: EgressApi) -> None:
+    words = f"curl -sS --noproxy '*' --cacert {api.ca_file} {api.origin}/who > curl.out"
+    ran = stdio_agent.run((), *prepare(stdio_agent, api), command=["sh", "-c", words, "{mcp_config}"])
+    assert (ran.code, "no request reached the egress proxy" in ran.err) == (0, True), ran.err
 
 
 def test_a_guard_in_another_process_denies_calls_with_the_key(stdio_agent: StdioAgent, api: EgressApi) -> None:

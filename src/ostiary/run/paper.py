@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,17 +17,20 @@ from ostiary.cli.names import Names
 from ostiary.cli.paper import err
 from ostiary.protocol.errors import Refused
 from ostiary.run.configs import Server
+from ostiary.run.egress import EGRESS_SERVER
 from ostiary.run.enlist import Place
 from ostiary.run.events import Called, Event, Listener, Trouble
 from ostiary.run.gate import stored_mode
 
 POLL_S = 0.1
+_AGENT = re.compile(r"`(ag_[0-9a-f]{32})`")
 
 
 class Paper:
     def __init__(self, agent: str, *, quiet: bool) -> None:
         self._agent, self._quiet = agent, quiet
         self._counts = Counter[str]()
+        self._heard = set[str]()
         self._began = ambient.now()
 
     def say(self, markup: str) -> None:
@@ -60,6 +64,7 @@ class Paper:
             listener.close()
 
     def _show(self, event: Event, names: Names, task: str | None) -> None:
+        self._heard.add(event.server)
         if isinstance(event, Trouble):
             self.alarm(f"{event.server}: {event.text}")
             return
@@ -74,7 +79,8 @@ class Paper:
             verdict = "[yellow]would be denied[/]"
         elif event.verdict == "undecided":
             verdict = "[yellow]passed undecided[/]" if event.passed else "[red]denied undecided[/]"
-        why = f"[dim]{escape(event.why)}[/]" if event.why else ""
+        reason = _AGENT.sub(lambda id: f"`{_name(names, id[1])}`", event.why or "")
+        why = f"[dim]{escape(reason)}[/]" if reason else ""
         call = escape(f"{event.server}/{event.tool}  {owner}  {task or 'standing task'}")
         self.say(f"{verdict} {call}  {why}".rstrip())
 
@@ -86,6 +92,10 @@ class Paper:
             f"{counts[name]} {name}" for name in ("allowed", "would be denied", "denied", "undecided") if counts[name]
         ]
         self.say(f"{count_in_words(calls)} of `{escape(self._agent)}`" + (f": {', '.join(parts)}" if parts else ""))
+        if EGRESS_SERVER in servers and EGRESS_SERVER.name not in self._heard:
+            self.say(
+                "no request reached the egress proxy: docs/how-to/egress.md#programs names programs that ignore it"
+            )
         if counts["blind"]:
             blind = count_in_words(counts["blind"])
             self.alarm(f"{blind} passed without a decision; recorded in the spool until the server answers")
