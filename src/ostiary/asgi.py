@@ -162,7 +162,7 @@ class Door:
 
     def share(self, scope: Scope, send: Send) -> Send:
         """Return an ASGI `send` that adds the headers with which browsers let scripts of the allowed origins read the
-        response (Fetch section 3.3.3), and ends the connection if the end of the request is in doubt.
+        response (Fetch section 3.3.3), and ends the connection if the end of the request is unclear.
         """
         is_open = "*" in self._origins or self._is_well_known(scope)
         headers = [(b"connection", b"close")] if _has_doubtful_end(scope) else []
