@@ -1,4 +1,6 @@
-"""Agents for asynchronous code; everything as in `ostiary.agent.blocking`, with `await`."""
+"""Agents for asynchronous code: `AsyncAgent` has the methods of `Agent` (`ostiary.agent.blocking`), called with
+`await`.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,9 @@ class AsyncAgent(Identity):
 
     @classmethod
     def from_certificate(cls, certificate: Path | str, key: Path | str, *, client_id: str, url: str) -> AsyncAgent:
-        """Return an agent that authenticates by a client certificate, as `Agent.from_certificate` does."""
+        """Return an agent that authenticates by a client certificate (mutual TLS, RFC 8705), given as PEM files of the
+        chain and of the key. Arguments and errors as in `Agent.from_certificate`.
+        """
         return cls(certificate_credential(client_id, url), files=CertificateFiles(certificate, key))
 
     @classmethod
@@ -71,7 +75,9 @@ class AsyncAgent(Identity):
         client_id: str | None = None,
         second_key: Path | str | None = None,
     ) -> AsyncAgent:
-        """Return an agent from a credential, as `Agent.from_credential` does."""
+        """Return the agent of a credential file that `ostiary agent create --generate-key` wrote. Arguments and errors
+        as in `Agent.from_credential`.
+        """
         credential = read_credential(path, client_id=client_id, url=url)
         return cls(credential, url=url, second_key=read_second_key(second_key, of=credential))
 
@@ -103,8 +109,9 @@ class AsyncAgent(Identity):
         task: str | None = None,
         subject: str | None = None,
     ) -> dict[str, Any]:
-        """Return the response to a token request; with a `subject`, a token in exchange for this token (RFC 8693).
-        Raises TokenRefused, Unavailable.
+        """Request a token from the server, and return the members of the response, such as `access_token`. `subject`: a
+        token of another agent, in exchange for which the new token is issued (RFC 8693). Raises TokenRefused,
+        Unavailable.
         """
         return await self._run(self._token(Target(resource, scope, task, subject)))
 
@@ -119,7 +126,9 @@ class AsyncAgent(Identity):
         subject: str | None = None,
         **rest: Any,
     ) -> httpx2.Response:
-        """Send a request, as `Agent.request` does."""
+        """Send an HTTP request with a token and a DPoP proof of this agent, and return the response, whatever its
+        status. Arguments and errors as in `Agent.request`.
+        """
         return await self._http.request(
             method, url, auth=self.auth(resource, scope, task=task, subject=subject), **rest
         )
@@ -127,7 +136,9 @@ class AsyncAgent(Identity):
     def stream(
         self, method: str, url: str, *, resource: str | None = None, scope: str | None = None, **rest: Any
     ) -> AbstractAsyncContextManager[httpx2.Response]:
-        """Send a request and stream its response, as `Agent.stream` does."""
+        """Return an asynchronous context manager that sends a request with a token and a DPoP proof of this agent, and
+        yields the response before its body is read.
+        """
         return self._http.stream(method, url, auth=self.auth(resource, scope), **rest)
 
     async def certificate(
@@ -140,7 +151,9 @@ class AsyncAgent(Identity):
         key_type: str = "P-256",
         replaces: str | None = None,
     ) -> AgentCertificate:
-        """Return a certificate for a new key, as `Agent.certificate` does."""
+        """Generate a key in this process, and return a certificate for the key, issued by the server. Arguments and
+        errors as in `Agent.certificate`.
+        """
         return await self._run(
             self._certificate(
                 profile=profile, names=names, lifetime=lifetime, task=task, key_type=key_type, replaces=replaces
@@ -148,13 +161,17 @@ class AsyncAgent(Identity):
         )
 
     async def secret(self, path: str, *, task: str | None = None) -> Secret:
-        """Return the secret at a path, as `Agent.secret` does."""
+        """Return the secret at a path that begins with its mount, such as `secret/shared/shop`. Errors as in
+        `Agent.secret`.
+        """
         return await self._run(self._secret(path, task))
 
     async def account_token(
         self, provider: str, *, scopes: Iterable[str] = (), task: str | None = None
     ) -> AccountToken:
-        """Return an access token of a connected account, as `Agent.account_token` does."""
+        """Return an access token of the account that the person of the task connected at a provider, such as `github`.
+        Arguments and errors as in `Agent.account_token`.
+        """
         return await self._run(self._account_token(provider, scopes, task))
 
     async def get(self, url: str, **rest: Any) -> httpx2.Response:
@@ -166,7 +183,9 @@ class AsyncAgent(Identity):
         return await self.request("POST", url, **rest)
 
     async def ask(self, approval: str, *, within: float = 600) -> Approval:
-        """Wait for the answer to an approval, as `Agent.ask` does."""
+        """Wait at most `within` seconds for a person's answer to an approval request, and return the state of the
+        approval. Errors as in `Agent.ask`.
+        """
         answer, left = await self._run(self._approval(approval)), round(within / POLL_S)
         while answer.is_open and left > 0:
             await asyncio.sleep(POLL_S)
@@ -210,7 +229,9 @@ class AsyncAgent(Identity):
     async def elevate(
         self, scopes: Iterable[str], *, reason: str, for_: int = 30, break_glass: bool = False, wait: float = 0.0
     ) -> AsyncTask:
-        """Request an elevation, as `Agent.elevate` does."""
+        """Request, for `for_` minutes, scopes that this agent lacks, and return a task with these scopes. Arguments and
+        errors as in `Agent.elevate`.
+        """
         scope_list, until = list(scopes), ambient.tick() + round(wait * SECOND)
         while True:
             try:
@@ -223,7 +244,9 @@ class AsyncAgent(Identity):
                 await asyncio.sleep(min(POLL_S, left))
 
     def resume(self, task: str) -> AsyncTask:
-        """Return a task to continue, as `Agent.resume` does, when its block is entered."""
+        """Return a task that another process of this agent began, to continue it. Entering the block of the task asks
+        the server for the task; raises ServerRefused for an ended task.
+        """
         return AsyncTask(self, self._resume(task))
 
     def delegate(
@@ -243,7 +266,9 @@ class AsyncAgent(Identity):
         plan: Iterable[Mapping[str, str]] | None = None,
         ask_plan: bool = False,
     ) -> AsyncTask:
-        """Delegate a task, as `Agent.delegate` does, when the block of the task is entered."""
+        """Return a task for the agent `to` (name or id). Entering the block of the task delegates it: the task is at
+        most as wide as the task `parent` or, without it, this agent's standing task. Arguments as in `Agent.delegate`.
+        """
         flow = self._start(
             purpose,
             scopes=scopes,
@@ -335,7 +360,9 @@ class AsyncTask:
         plan: Iterable[Mapping[str, str]] | None = None,
         ask_plan: bool = False,
     ) -> AsyncTask:
-        """Declare a part of this task, as `Task.task` does, when the block of the new task is entered."""
+        """Return a child task of this task, for this agent. Entering the block of the child declares it; the child has
+        at most the access and the lifetime of this task.
+        """
         flow = self._agent._start(
             purpose,
             scopes=scopes,
@@ -374,7 +401,7 @@ class AsyncTask:
         return self._agent.auth(resource, scope, task=self.id)
 
     async def renew(self, ttl: int = DEFAULT_TTL_S) -> None:
-        """Set the end of the task to `ttl` seconds from now, but not after the end of the task above. Raises
+        """Set the end of the task to `ttl` seconds from now, but not after the end of its parent task. Raises
         ServerRefused, also if the new end would be earlier than the present end.
         """
         await self._agent._run(self._agent._renew(self.id, ttl))

@@ -122,8 +122,9 @@ class Agent(Identity):
         task: str | None = None,
         subject: str | None = None,
     ) -> dict[str, Any]:
-        """Return the response to a token request; with a `subject`, a token in exchange for this token (RFC 8693).
-        Raises TokenRefused, Unavailable.
+        """Request a token from the server, and return the members of the response, such as `access_token`. `subject`: a
+        token of another agent, in exchange for which the new token is issued (RFC 8693). Raises TokenRefused,
+        Unavailable.
         """
         return self._run(self._token(Target(resource, scope, task, subject)))
 
@@ -138,15 +139,17 @@ class Agent(Identity):
         subject: str | None = None,
         **rest: Any,
     ) -> httpx2.Response:
-        """Send a request as this agent, and return the response, whatever its status; `rest` is for
-        `httpx2.Client.request`. Raises TokenRefused, Unavailable.
+        """Send an HTTP request with a token and a DPoP proof of this agent, and return the response, whatever its
+        status. `rest`: further arguments of `httpx2.Client.request`. Raises TokenRefused, Unavailable.
         """
         return self._http.request(method, url, auth=self.auth(resource, scope, task=task, subject=subject), **rest)
 
     def stream(
         self, method: str, url: str, *, resource: str | None = None, scope: str | None = None, **rest: Any
     ) -> AbstractContextManager[httpx2.Response]:
-        """Return a context manager that sends a request, and yields the response before its body is read."""
+        """Return a context manager that sends a request with a token and a DPoP proof of this agent, and yields the
+        response before its body is read.
+        """
         return self._http.stream(method, url, auth=self.auth(resource, scope), **rest)
 
     def certificate(
@@ -333,7 +336,7 @@ class Task:
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """Return the task as the server states it."""
+        """Return the members of the task as the server last returned them, for example `state` and `expires_at`."""
         return self._info.facts
 
     def __enter__(self) -> Task:
@@ -405,7 +408,7 @@ class Task:
         return self._agent.auth(resource, scope, task=self.id)
 
     def renew(self, ttl: int = DEFAULT_TTL_S) -> None:
-        """Set the end of the task to `ttl` seconds from now, but not after the end of the task above. Raises
+        """Set the end of the task to `ttl` seconds from now, but not after the end of its parent task. Raises
         ServerRefused, also if the new end would be earlier than the present end.
         """
         self._agent._run(self._agent._renew(self.id, ttl))

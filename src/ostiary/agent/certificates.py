@@ -155,7 +155,9 @@ class NewKey:
 
 
 def read_issued(answer: dict[str, Any], key: NewKey) -> AgentCertificate:
-    """Return the certificate in a response of the server."""
+    """Return the certificate from `answer`, the server's response to a request for a certificate, together with its
+    private key `key`.
+    """
     return AgentCertificate(
         serial=answer["serial"],
         profile=answer["profile"],

@@ -44,8 +44,8 @@ class ServerRefused(Forbidden):
 
 
 class ApprovalNeeded(ServerRefused):
-    """The request needs an approval, and no person has answered yet. Send the same request again after the approval.
-    `approval` is its id.
+    """Raised if a request of an agent needs an approval, and no person has answered within the waiting time. Send the
+    same request again after the approval. `approval`: id of the approval.
     """
 
     def __init__(self, approval: str) -> None:
@@ -80,7 +80,7 @@ class Approval:
 
     @property
     def is_granted(self) -> bool:
-        """Return whether a person has approved, and the call has not used the approval yet."""
+        """Return whether a person has approved the call, and no call has spent the approval yet."""
         return self.state == "approved"
 
 
@@ -348,7 +348,9 @@ def intent_of(
     endorse: Iterable[Mapping[str, Any]],
     plan: Iterable[Mapping[str, str]] | None = None,
 ) -> Mapping[str, Any] | None:
-    """Return an intent as the API takes it (`ostiary.provenance.intent`); None without words. Raises Invalid."""
+    """Return an intent as the member `intent` of a request for a task (`ostiary.provenance.intent`); None without
+    `words`. Raises Invalid if `own`, `endorse` or `plan` is given without `words`.
+    """
     documents = list(endorse)
     if words is None:
         if own or documents or plan is not None:
@@ -367,14 +369,16 @@ def read_credential(path: Path | str, *, client_id: str | None, url: str | None)
 
 
 def certificate_credential(client_id: str, url: str) -> Credential:
-    """Return the credential of an agent that authenticates by its certificate. The key in the credential is not
-    used.
+    """Return the credential of an agent that authenticates by a client certificate (mutual TLS). Its private key is a
+    placeholder that is never used.
     """
     return Credential(jose.generate("ES256"), client_id, url, has_certificate=True)
 
 
 def read_second_key(path: Path | str | None, *, of: Credential) -> PrivateKey | None:
-    """Return the key in a second credential file of the same client. Raises Invalid."""
+    """Return the private key in a second credential file of the client `of`; None without a `path`. Raises Invalid if
+    the file belongs to another client or has the key of the first credential.
+    """
     if path is None:
         return None
     second = load_key(path)

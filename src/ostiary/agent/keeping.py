@@ -30,7 +30,7 @@ class CertificateOrder:
     key_type: str = "P-256"
 
     def fits(self, certificate: AgentCertificate) -> bool:
-        """Return whether a certificate is of this profile and has these names."""
+        """Return whether a certificate has the profile and the names of this order."""
         return certificate.profile == self.profile and (not self.names or set(self.names) == set(certificate.names))
 
 

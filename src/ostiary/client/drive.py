@@ -14,8 +14,8 @@ from ostiary.client.target import Target
 
 T = TypeVar("T")
 TIMEOUT = {"timeout": httpx2.Timeout(30.0).as_dict()}
-"""timeout of the requests that flows add; a request of the caller has the caller's timeout, which may be none for
-streams
+"""timeout of the requests that a flow adds, such as a token request; a request of the caller keeps the caller's
+timeout, which may be none for streams
 """
 
 

@@ -69,8 +69,8 @@ class _TokenAnswer(msgspec.Struct, frozen=True):
 
 
 class Client:
-    """A client of one issuer, with the known facts about the issuer and about resources, and the tokens. `url`:
-    address at which the issuer is reached, if it differs from the issuer's name. Threads and tasks may share a client.
+    """A client of one issuer: its metadata, the known resources, and the tokens. `url`: address at which the issuer is
+    reached, if it differs from the issuer's name. Threads and tasks may share a client.
     """
 
     def __init__(
@@ -92,7 +92,9 @@ class Client:
         self._sender, self._shared = Sender(self._now), SharedFlows()
         self._tokens: dict[Target, Token] = {}
         self._resources: dict[str, str] = {}
-        """resource identifier for the URLs with the same origin and first path segment, as challenges have stated it"""
+        """resource identifiers that challenges have stated, each for all URLs with the same origin and first path
+        segment
+        """
 
     def share_anew(self) -> None:
         """Forget the flows that are running, so that no later flow waits for them. Call this in a forked process,
@@ -176,7 +178,9 @@ class Client:
         return self.is_current(token.renew_at)
 
     def is_current(self, renew_at: int) -> bool:
-        """Return whether the time `renew_at` (microseconds) is in the future by the issuer's clock."""
+        """Return whether the time `renew_at` (microseconds) is still in the future by the issuer's clock, so that no
+        renewal is due.
+        """
         return self._now() < renew_at
 
     def tokens(self) -> dict[Target, Token]:
@@ -184,8 +188,8 @@ class Client:
         return dict(self._tokens)
 
     def add_token(self, target: Target, token: Token) -> None:
-        """Store a token that an earlier process received, and use it for `target`. If the resource refuses the token,
-        a new token is requested.
+        """Store a token that an earlier process of this client received, and use it for requests with the target
+        `target`. If the resource refuses the token, a new token is requested.
         """
         self._tokens[target] = token
 

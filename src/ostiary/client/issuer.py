@@ -36,7 +36,9 @@ class Metadata(msgspec.Struct, frozen=True):
 
     @property
     def is_ostiary(self) -> bool:
-        """Return whether the issuer is an Ostiary server, whose own API needs its tokens."""
+        """Return whether the issuer is an Ostiary server. The API of an Ostiary server accepts the tokens of the server
+        itself.
+        """
         return f"{self.issuer}/api/v1" in (self.protected_resources or ())
 
     @property
@@ -134,7 +136,7 @@ def authenticate(
 
 
 def is_private(url: str) -> bool:
-    """Return whether the traffic to the URL is encrypted, or stays on this machine."""
+    """Return whether requests to the URL are encrypted (https), or stay on this machine."""
     parts = urlsplit(url)
     return parts.scheme == "https" or parts.hostname in LOOPBACK
 

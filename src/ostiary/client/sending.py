@@ -41,8 +41,8 @@ class Sender:
         self._turns = dict[str, Turns]()
 
     def share_anew(self) -> None:
-        """Delete all queues of waiting requests. A forked process calls this, because the threads of the queues are not
-        in it.
+        """Replace all queues of waiting requests by new ones. Call this in a forked process, in which the waiting
+        threads of the parent process do not exist.
         """
         self._turns = {}
 

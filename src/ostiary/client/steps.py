@@ -33,11 +33,11 @@ class Pause:
     seconds: float
 
     def block(self) -> None:
-        """Wait in a thread."""
+        """Block the thread for the stated number of seconds."""
         time.sleep(self.seconds)
 
     async def suspend(self) -> None:
-        """Wait in a task."""
+        """Suspend the asyncio task for the stated number of seconds."""
         await asyncio.sleep(self.seconds)
 
 
@@ -50,11 +50,11 @@ class Wait:
     future: concurrent.futures.Future[Any]
 
     def block(self) -> None:
-        """Wait in a thread."""
+        """Block the thread until the future is done, or LIMIT_S seconds have passed."""
         concurrent.futures.wait([self.future], LIMIT_S)
 
     async def suspend(self) -> None:
-        """Wait in a task."""
+        """Suspend the asyncio task until the future is done, or LIMIT_S seconds have passed."""
         done = asyncio.wrap_future(self.future)
         done.add_done_callback(_retrieve)
         await asyncio.wait([done], timeout=LIMIT_S)
@@ -120,7 +120,7 @@ class Turns:
 
     @property
     def is_contended(self) -> bool:
-        """Return whether flows are waiting."""
+        """Return whether flows are waiting in the queue of this server."""
         return bool(self._queue)
 
     def take(self) -> Flow[concurrent.futures.Future[None]]:

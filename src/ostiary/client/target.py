@@ -41,7 +41,7 @@ class Target:
 
     @property
     def steps_up(self) -> bool:
-        """Return whether the target demands a step-up."""
+        """Return whether the target demands a step-up: it has `acr_values` or `max_age`."""
         return self.acr_values is not None or self.max_age is not None
 
     def stepped_up(self, challenge: str) -> Target:

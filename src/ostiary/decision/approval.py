@@ -100,10 +100,10 @@ def binding(
 def part(
     arguments: Mapping[str, Any], secrets: frozenset[str] | None, *, task: str
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return (arguments that may be shown, digests of the secret arguments), both by name. `secrets`: names of the
-    secret arguments; None: all are secret. Raises Malformed.
+    """Divide the arguments of a call, and return (arguments that may be shown, digests of the secret arguments), both
+    by name. `secrets`: names of the secret arguments; None: all are secret. Raises Malformed.
 
-    The digest of a secret is bound to its task.
+    Each digest includes the id of the task, so digests of two tasks cannot be compared.
     """
     hidden = arguments.keys() if secrets is None else secrets
     shown = {name: value for name, value in arguments.items() if name not in hidden}

@@ -32,8 +32,8 @@ class RemotePolicyRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
 
 
 class Thing(msgspec.Struct, frozen=True):
-    """The subject or the resource of a question: the members that the server checks. Policies may read further members,
-    which the server does not check.
+    """The subject or the resource in a question to remote policies: the members that the server checks. Policies may
+    read further members, which the server does not check.
     """
 
     type: str
@@ -45,7 +45,7 @@ class Verb(msgspec.Struct, frozen=True):
 
 
 class Question(msgspec.Struct, frozen=True):
-    """The parts of a question that the server can check against its own facts."""
+    """The parts of a question to remote policies that the server compares with its own facts."""
 
     subject: Thing
     action: Verb
@@ -60,7 +60,7 @@ class RemotePolicyAnswer(signed.SignedAnswer, frozen=True, kw_only=True, forbid_
 
 
 def render_ask(ask: RemotePolicyRequest) -> bytes:
-    """Return the request as JSON."""
+    """Return the request for the verdict of remote policies as JSON."""
     return _encode(ask)
 
 

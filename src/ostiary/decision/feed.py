@@ -79,14 +79,14 @@ class TaskFact(_Fact, frozen=True, tag="task"):
 
 
 class TokenFact(_Fact, frozen=True, tag="token"):
-    """The revocation of a token."""
+    """A feed fact: one token, named by its `jti`, is revoked."""
 
     jti: Id
     until: Micros
 
 
 class KeyFact(_Fact, frozen=True, tag="key"):
-    """The revocation of all tokens that are bound to a key."""
+    """A feed fact: all tokens that are bound to a key are revoked. The key is named by its thumbprint."""
 
     jkt: Id
     until: Micros
@@ -122,8 +122,8 @@ class SecretUseFact(_Fact, frozen=True, tag="secret_use"):
 
 
 class ThreatFact(_Fact, frozen=True, tag="threats"):
-    """The present content of a threat list (`ostiary.provenance.noticing.threats`): its marks, concatenated. If
-    `marks` is empty, the list was removed.
+    """The present content of a threat list (`ostiary.provenance.noticing.threats`): its marks (hashed indicators),
+    concatenated. If `marks` is empty, the list was removed.
     """
 
     id: Id
@@ -244,7 +244,9 @@ def parse_message(unverified_line: bytes, *, keys: JwkSet) -> Message:
 
 
 def stops_in(message: Message) -> dict[tuple[str, str], Fact]:
-    """Return the facts of a message that stop something or lift a stop, by (kind of fact, subject)."""
+    """Return the facts of a message that stop an agent, task, token, key or kill-switch subject, or that lift such a
+    stop, by (kind of fact, subject).
+    """
     stops: dict[tuple[str, str], Fact] = {}
     for fact in message.facts:
         match fact:

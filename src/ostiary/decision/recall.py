@@ -67,13 +67,13 @@ class Recall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     seq: Annotated[int, Meta(ge=0, le=MAX_INT)] = 0
     """version of the guard's copy of the memory; 0: the guard has no copy"""
     tool: Annotated[str, Meta(max_length=128)] = ""
-    """name of the tool of the guard's resource that returned `parts`"""
+    """name of the tool, at the guard's own resource, whose output the `parts` in the request are"""
     parts: Annotated[tuple[Part, ...], Meta(max_length=MAX_PARTS)] = ()
     past: HistoryVersion | None = None
     """version of the guard's copy of the history, in a request about the history; None in a request about the memory"""
     next: Next | None = None
     made: Annotated[tuple[Value, ...], Meta(max_length=MAX_CREATED)] = ()
-    """hashes of the objects that a call of the tool has created"""
+    """hashes of the ids of the objects that a call of the tool has created"""
 
 
 class Counterparts(msgspec.Struct, frozen=True, array_like=True):
@@ -86,7 +86,9 @@ class Counterparts(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Happened(msgspec.Struct, frozen=True, array_like=True):
-    """The present history. It includes the call `next` of the request if the server has accepted the call."""
+    """The present history, in an answer of the server. It includes the call `next` of the request if the server has
+    accepted that call.
+    """
 
     task: Annotated[bytes, Meta(max_length=MAX_HISTORY)]
     recent: Annotated[bytes, Meta(max_length=MAX_HISTORY)]
@@ -100,7 +102,7 @@ class Recalled(SignedAnswer, frozen=True, kw_only=True, omit_defaults=True, forb
     TYP, MAX_BYTES = "ostiary-memory+jwt", 192 << 10
 
     seq: int
-    """version of the memory or the history after this request"""
+    """version of the memory, or of the history, after the server has processed this request"""
     key: Annotated[bytes, Meta(min_length=KEY_BYTES, max_length=KEY_BYTES)]
     body: Annotated[bytes, Meta(max_length=MAX_BYTES)] | None = None
     """the whole packed memory; None if the guard's copy lacks only the parts in the request"""

@@ -47,7 +47,7 @@ class CallFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
     segment: Name
     resource_segment: Name
     catalogue: Annotated[str, Meta(max_length=64)]
-    """digest of the catalogue"""
+    """digest of the catalogue of the resource with which the call was decided"""
     model: Name | None = None
     risk_tier: Name | None = None
     context: dict[str, Any] | msgspec.Raw

@@ -35,7 +35,7 @@ class Draw(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Drawn(msgspec.Struct, frozen=True):
     total: dict[str, int]
     left: dict[str, int]
-    """units of the budget that no guard has drawn yet, by account"""
+    """units of each requested account that no guard has drawn yet, by account"""
 
 
 class GiveBack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -54,4 +54,6 @@ class GivenBack(msgspec.Struct, frozen=True):
 class Settled(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     spool: SpoolId
     last_record: Count = msgspec.field(name="told")
-    """number of the last record that spent units, or of a later record"""
+    """number of the last record that spent units, or of a later record; the server has received all records up to this
+    number
+    """

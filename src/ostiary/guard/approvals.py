@@ -40,7 +40,9 @@ _decode = json_decoder(list[tuple[str, str, str]])
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """The need for a person's approval of one call. The answer is an `ApprovalOutcome`."""
+    """The need for a person's approval of one call, which a decision yields. The driver of the decision sends an
+    `ApprovalOutcome` back.
+    """
 
     policies: tuple[str, ...]
     """ids of the policies that require the approval"""
@@ -64,15 +66,19 @@ class ApprovalOutcome:
     answer: approval.ApprovalAnswer | None = None
     refusal: Refused | None = None
     number: str = ""
-    """the number of the call that spent the approval; empty if none was spent"""
+    """the number of the call that spent the approval; empty if no approval was spent"""
 
     @property
     def approved(self) -> tuple[str, ...]:
-        """Return the ids of the policies whose required approval this call has spent; empty if none was spent."""
+        """Return the ids of the policies that required the approval, if this call has spent the approval; otherwise an
+        empty tuple.
+        """
         return self.policies if self.answer is not None and self.answer.state == "spent" else ()
 
     def explain(self, decision: access.Decision) -> access.Decision:
-        """Return the decision with the id of the approval, or with the reason why no person was asked."""
+        """Return `decision` with the id of the requested approval and the message "a person is asked"; or, if no person
+        could be asked, with the reason why not.
+        """
         if self.refusal is not None:
             why = self.refusal
             return structs.replace(decision, reasons=(access.Reason(why.code, why.message, why.hint),), asks=None)
@@ -85,7 +91,7 @@ class ApprovalOutcome:
 
 
 def approval_of(call: access.ResolvedCall, decision: access.Decision, memory: Memory | None) -> Approval:
-    """Return the need for a person's approval, for a call that nothing else denies."""
+    """Return the need for a person's approval of a call that only asking policies deny."""
     claims, ready = call.principal.claims, call.ready
     assert ready is not None
     origins, warnings = origins_by_argument(decision.call_context), warnings_of(decision.call_context)
@@ -110,7 +116,9 @@ def approval_of(call: access.ResolvedCall, decision: access.Decision, memory: Me
 
 
 class PendingApprovals:
-    """The numbers of calls for which an approval was requested and that have no record as allowed. Thread-safe."""
+    """The numbers of calls for which this guard requested an approval, and whose record as allowed is not in the spool
+    yet. Thread-safe.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -135,8 +143,8 @@ class PendingApprovals:
             return number
 
     def spend(self, number: str, approval: str) -> None:
-        """Record that the call `number` has spent the approval with the id `approval`. Raises SpoolFailed; the caller
-        must then deny the call.
+        """Record in the file that the call with the number `number` has spent the approval with the id `approval`.
+        Raises SpoolFailed; the caller must then deny the call.
         """
         with self._mutex:
             digest, _ = self._asking[number]
@@ -144,14 +152,16 @@ class PendingApprovals:
             self._write()
 
     def release(self, number: str) -> None:
-        """Keep the number of a call that has no record as allowed, so that a later equal call gets the same number."""
+        """Keep the number of a call that ended without a record as allowed, so that a later equal call requests its
+        approval with the same number.
+        """
         with self._mutex:
             if (asking := self._asking.pop(number, None)) is not None:
                 digest, approval = asking
                 self._keep({digest: (number, approval)})  # the file already has the number
 
     def drop(self, number: str) -> None:
-        """Delete a number whose call is recorded, or whose approval is not spent.
+        """Delete the number of a call that is recorded in the spool, or that has spent no approval.
 
         If the file cannot be written, the number stays in it. This is harmless, because the spool has the record.
         """

@@ -35,8 +35,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class BudgetDraw:
-    """The need to draw units from the server so that a call can be paid. The answer is a dict: the remaining units of
-    each account that has too few; empty if the draw was sufficient.
+    """The need to draw units of budgets from the server, so that a call can be charged. The answer is a dict: for each
+    account that still has too few units after the draw, its remaining units.
     """
 
     costs: Mapping[str, int]
@@ -49,7 +49,7 @@ class _Part:
     running: int = 0
     """number of running calls that may still give units back to this account"""
     is_touched: bool = True
-    """true if a call used the account since the last check by `part_with`"""
+    """true if a call has used the account since `BudgetCache.part_with` last looked at it"""
     since: int = 0
     """time of the last check that found the account used, in microseconds of the boot clock"""
 
@@ -66,12 +66,13 @@ class BudgetCache:
         self._mutex = threading.Lock()
         self._is_closed = False
         self.last = 0
-        """number of the last record that spent units"""
+        """number of the last record in the spool that spent units of a budget"""
 
     def pay(self, costs: Mapping[str, int], record: Callable[[], int], *, ahead: Iterable[str] = ()) -> int | None:
-        """Spend `costs` (units by account) and store the record of the call with `record`; return the number of the
-        record. Return None and change nothing if an account has too few units. For the accounts `ahead`, the cost is a
-        maximum, whose unused part `take_back` returns. Raises Unavailable, and the errors of `record`.
+        """Charge a call: subtract `costs` (units by account) from the drawn slices, store the record of the call with
+        `record`, and return the number of the record. If an account has too few units, return None and change nothing.
+        For the accounts in `ahead`, the cost is a maximum, whose unused part `take_back` returns. Raises Unavailable,
+        and the errors of `record`.
         """
         with self._mutex:
             if self._is_closed:
@@ -119,8 +120,9 @@ class BudgetCache:
         return need
 
     def check(self, costs: Mapping[str, int], budgets: Iterable[Budget], left: Mapping[str, int], *, now: int) -> None:
-        """Check that the slices suffice for `costs`, or that a further draw may help. `left`: remaining units of each
-        account for which the last draw was not sufficient. Raises Exhausted for such an account.
+        """Check that the drawn units suffice for `costs`, or that a further draw may help. `left`: remaining units of
+        each account for which the last draw brought too few. Raises Exhausted if the budget of such an account is used
+        up.
         """
         short = self.need(costs)
         for budget in budgets:
@@ -148,8 +150,8 @@ class BudgetCache:
             return self._parts.get(account, _NOTHING).left
 
     def part_with(self, *, idle: int, count: int) -> dict[str, int]:
-        """Empty at most `count` accounts that no call has used for `idle` microseconds. Return the spent units of each
-        emptied account; the server gets all other units back.
+        """Give up the unspent units of at most `count` accounts that no call has used for `idle` microseconds. Return
+        the spent units of each such account, from which the server computes the units that it gets back.
         """
         now = self._tick()
         kept: dict[str, int] = {}
@@ -175,7 +177,7 @@ class BudgetCache:
 
     @property
     def is_empty(self) -> bool:
-        """Return whether the guard has drawn no slice (a part of a budget) that it has not returned."""
+        """Return whether the guard has no account: it has returned every slice that it drew."""
         return not self._parts
 
 
@@ -197,7 +199,9 @@ class BudgetClient:
         self._unconfirmed: dict[str, int] = {}
         """Spent units by account of a return of slices that the server has not confirmed."""
         self.has_drawn = False
-        """True if the server may have counted units as drawn by this guard."""
+        """True if the server may have counted units of a budget as drawn by this guard, so that the guard must settle
+        at its end.
+        """
 
     def draw(self, token: str, costs: Mapping[str, int]) -> dict[str, int]:
         """Draw the units that `costs` need, for a call with the token whose `jti` is `token`. Return the remaining
@@ -220,7 +224,9 @@ class BudgetClient:
             return {account: drawn.left[account] + self._cache.drawn(account) for account in short}
 
     def give_back(self) -> None:
-        """Return to the server the slices that no call has used for IDLE_US. Raises Unavailable."""
+        """Return the unspent units of all accounts that no call has used for IDLE_US to the server.
+        Raises Unavailable.
+        """
         with self._alone():
             while keep := self._unconfirmed or self._cache.part_with(idle=IDLE_US, count=MAX_GIVEN):
                 if self._keep(keep) < len(keep):

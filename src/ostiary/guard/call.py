@@ -36,7 +36,7 @@ class Denied(Forbidden):
         super().__init__(first.message, hint=first.hint, code=first.code)
         self.decision, self.missing_scope = decision, missing_scope
         self.step_up = first if first.code == INSUFFICIENT else None
-        """the demand on the token (RFC 9470), if only a step-up is missing"""
+        """the demand for a stronger or newer authentication (RFC 9470), if nothing else is missing; otherwise None"""
         self.approval = decision.approval
         """id of the requested approval; once a person has approved, an equal call passes once"""
 
@@ -59,12 +59,14 @@ class Verified:
     network: str = ""
     """the IP network from which the request came; empty if unknown"""
     proof: str = field(default="", repr=False)
-    """the DPoP proof that was shown"""
+    """the DPoP proof that the client sent with the request"""
 
 
 @dataclass(slots=True)
 class Call:
-    """A decided call. `number`: the number of its record in the spool, the folder of records for the server."""
+    """A decided call, allowed or denied. `number`: the number of its record in the spool, the folder of records for the
+    server.
+    """
 
     decision: access.Decision
     number: int
@@ -118,8 +120,8 @@ class Call:
         return min(limits, default=None)
 
     def unused(self, ahead: Mapping[str, Volume]) -> dict[str, int]:
-        """Return the unused units of the charge, by account in `ahead`; empty if the result was not stated. In watch
-        mode a value is negative if the result was larger than the charge.
+        """Return, by account in `ahead`, the units that were charged in advance and that the result did not use; empty
+        if the result was not stated. In watch mode a value is negative if the result was larger than the charge.
         """
         least = 0 if self.enforces else -MAX_INT
         rest = {account: max(least, _rest(volume, self._size)) for account, volume in ahead.items()}

@@ -41,7 +41,9 @@ _decode = json_decoder(Kept)
 
 
 class _Anchor(NamedTuple):
-    """The server time `time` at the moment when the boot clock showed `tick`, both in microseconds."""
+    """A pair of simultaneous times: the server time `time`, and the reading `tick` of the boot clock, both in
+    microseconds.
+    """
 
     tick: int
     time: int
@@ -74,7 +76,9 @@ class FeedClock:
         return last
 
     def late(self, at: int) -> int:
-        """Return the delay of a message that the server made at `at`, in microseconds; 0 before the first message."""
+        """Return by how many microseconds a message that the server made at `at` is older than the guard's time; 0
+        before the first message.
+        """
         anchor = self._anchor
         return 0 if anchor is None else anchor.time + self._tick() - anchor.tick - at
 

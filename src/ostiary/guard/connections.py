@@ -66,7 +66,7 @@ class Connections:
             self._open.discard(connection)
 
     def look(self, facts: access.Facts) -> None:
-        """Cut the connections whose tokens were revoked or ended by the present facts."""
+        """Cut each open connection whose token `facts` revoke, or whose task or agent they end."""
         for connection in tuple(self._open):
             self._look_at(connection, facts)
 

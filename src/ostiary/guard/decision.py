@@ -49,13 +49,15 @@ class _Inputs:
     """The server's answers to the needs of one call."""
 
     says: Says = None
-    """Function that returns the present definition of the tool, as the tool itself states it."""
+    """Function that returns the definition of the tool in the running tool server; None: the definition in the last
+    `tools/list` counts.
+    """
     memory: Memory | None = None
     is_memory_fresh: bool = False
     """True if the server has sent the memory of the task."""
     before: Before | None = None
     is_before_current: bool = False
-    """True if the server has confirmed that the history has not changed since `before`."""
+    """True if the server has confirmed that no call was added to the history since the version `before`."""
     has_claimed: bool = False
     """True if the server has accepted the call as the next call of the history: then the decision is final."""
     relies_on_history: bool = True
@@ -74,7 +76,9 @@ class _Inputs:
     """Remaining units of each account that has too few for the call, after a draw; None: nothing was drawn."""
 
     def ask(self, need: Need) -> Steps[None]:
-        """Yield `need` to the driver, and store the answer that the driver sends. Raises Unavailable."""
+        """Yield `need` to the driver, and store the driver's answer in the member of this object to which the kind of
+        the need belongs. Raises Unavailable.
+        """
         match need:
             case TaskMemory():
                 self.memory = yield need
@@ -120,7 +124,7 @@ class _Inputs:
 
 
 class _Decided(NamedTuple):
-    """A decision with the inputs on which it is based."""
+    """A decision on a call, with the server's answers that were used for it."""
 
     decision: Decision
     noticed: tuple[Noticed, ...]
@@ -140,7 +144,7 @@ class CallDecider:
     listing: Listing
     sources: Sources
     sessions: Sessions | None
-    """None: the guard does not look for unusual calls."""
+    """The sessions of tasks for detectors; None: the guard does not look for unusual calls."""
     networks: BearerNetworks | None
     records_arguments: bool
     learns: bool

@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """The wait for the result of work in another thread. Both methods return the result, and raise TimeoutError after
+    """A wait until another thread has a result. `block` and `suspend` return the result, and raise TimeoutError after
     `within_s` seconds.
     """
 
@@ -42,7 +42,7 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A need that a function answers. The function blocks its thread, so an asynchronous driver runs it in another
+    """A request to the server that a blocking function makes. An asynchronous driver runs the function in another
     thread.
     """
 
@@ -84,7 +84,9 @@ def answer_needs(decision: Steps[T], answer: Callable[[Any], Waits[Any]]) -> Wai
 
 
 def run(waits: Waits[T]) -> T:
-    """Drive an exchange to its end in this thread, and return its result. Raises the errors of the decision."""
+    """Drive an exchange with the server to its end in this thread, and return its result. Raises the errors of the
+    exchange.
+    """
     try:
         wait = next(waits)
         while True:
@@ -102,8 +104,8 @@ def run(waits: Waits[T]) -> T:
 
 
 async def run_async(waits: Waits[T]) -> T:
-    """Drive an exchange to its end without blocking the event loop, and return its result. Raises the errors of the
-    decision.
+    """Drive an exchange with the server to its end, without blocking the event loop, and return its result. Raises the
+    errors of the exchange.
     """
     try:
         wait = next(waits)

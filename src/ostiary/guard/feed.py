@@ -26,7 +26,7 @@ PRUNE_EVERY_US = 30_000_000
 
 
 class _Place(Enum):
-    """The position in a stream: the kind of message that must come next."""
+    """The position in a stream of the feed, with the kind of message that must come next."""
 
     OPENING = auto()
     STEP = auto()
@@ -56,12 +56,12 @@ class Feed:
         """the clock of the guard, which follows the times of the server's messages; every decision uses it"""
         self._began_at = tick()
         self.is_late = False
-        """true if the last message was delayed by more than `max_skew`, so that a new stream is necessary"""
+        """true if the last message was delayed by more than `max_skew`; the guard then opens a new stream"""
         self.issuer, self._resource_id = "", resource_id
         self._now, self._tick = now, tick
         self.max_age, self._max_skew = max_age, max_skew
         self.kept = KeptStops(stops, now=self.clock)
-        """the stops that outlast a restart of the guard and a loss of the server's database"""
+        """the stops that the guard stores, because they must outlast its restart and a loss of the server's database"""
         self.history = ""
         """id of the history of the server's database to which this stream belongs; a restored database has a new id"""
         self._stream = ""
@@ -73,7 +73,9 @@ class Feed:
         self._present: Present | None = None
         self._heard_at = 0  # time of the newest reliable message by the boot clock, minus the delay of the message
         self.mode: str | None = None
-        """the mode of the resource in the last message about it, even if the facts are no longer reliable"""
+        """the mode of the resource, `enforce` or `watch`, in the last message about the resource, even if the facts are
+        no longer reliable; None before the first such message
+        """
         self._why = "the Ostiary server has not been reached yet; denying to stay safe"
         self._prune_at = 0
         self.listeners: list[Callable[[access.Facts], object]] = []

@@ -200,7 +200,9 @@ class Guard:
             return caller
 
     def check_alive(self, caller: Verified) -> None:
-        """Check during a long call that the token is still valid. Raises InvalidToken, Unavailable."""
+        """Check during a long call that the token of `caller` is still valid: not expired, revoked or stopped. Raises
+        InvalidToken, Unavailable.
+        """
         with fail_closed():
             if (reason := access.check_liveness(caller.principal, self.feed.current().facts, self._now())) is not None:
                 raise InvalidToken(reason.message, hint=reason.hint)
@@ -243,9 +245,9 @@ class Guard:
         *,
         passes: bool,
     ) -> Call:
-        """Record a call that could not be decided because of `why`, and return the recorded call. `passes`: whether the
-        tool runs nevertheless, as in watch mode. `agent`: name of the supposed caller, if there is no token. Raises
-        Unavailable.
+        """Record a call that could not be decided because of the error `why`, and return the recorded call. `passes`:
+        true if the tool runs nevertheless, as in watch mode. `agent`: name of the supposed caller, if there is no
+        token. Raises Unavailable.
         """
         with fail_closed():
             principal = None if caller is None else caller.principal

@@ -51,8 +51,8 @@ class FeedStale(Unavailable):
 
 
 class Present(NamedTuple):
-    """The inputs of decisions at one moment. The tables behind `facts` are live: the thread of the feed updates
-    them.
+    """The inputs of decisions at one moment. The tables behind `facts` change while the guard runs: the thread of the
+    feed updates them.
     """
 
     resource: ResourceFact
@@ -82,8 +82,8 @@ class Knowledge:
     restrictions: dict[str, tuple[access.Restriction, ...]] = field(default_factory=dict)
     """restrictions by the id of the agent"""
     secret_uses: dict[str, int] = field(default_factory=dict)
-    """agents for which an egress proxy has used secrets; with the time until which arguments are searched for these
-    secrets, in microseconds
+    """agents for which an egress proxy has used secrets; the value is the time in microseconds until which the
+    arguments of the agent's calls are searched for these secrets
     """
     threats: dict[str, ThreatList] = field(default_factory=dict)
     stops: set[tuple[str, str]] = field(default_factory=set)
@@ -133,8 +133,8 @@ class Knowledge:
                 self.keys = JwkSet.parse({"keys": fact.token})
 
     def learn_stop(self, fact: Fact) -> None:
-        """Add a kept stop from another history of the server's database to the facts of a snapshot. No stop is
-        lifted.
+        """Add a stop that was stored under another history of the server's database to the facts. A fact that lifts a
+        stop has no effect here.
         """
         match fact:
             case AgentFact(agent, state, epoch, until):

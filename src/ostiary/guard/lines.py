@@ -38,7 +38,7 @@ def is_recovering(response: httpx2.Response) -> bool:
 
 
 def hang_up(response: httpx2.Response) -> None:
-    """Close the socket of a stream, so that the thread that reads the stream gets an error and stops."""
+    """Close the socket of a stream of the feed, so that the thread that reads the stream gets an error and ends."""
     stream = response.extensions.get("network_stream")
     sock = stream.get_extra_info("socket") if stream is not None else None
     if sock is not None:

@@ -107,7 +107,7 @@ class Link:
             thread.start()
 
     def stop(self) -> None:
-        """Report the remaining records for at most FAREWELL_S, then end both connections."""
+        """Report the remaining records, for at most FAREWELL_S seconds, then end both connections to the server."""
         self._closing.set()
         self._wake.set()
         listen, tell = self._threads
@@ -122,7 +122,7 @@ class Link:
         self._feed.kept.close()
 
     def note(self) -> None:
-        """Wake the thread that reports: the spool has a new record."""
+        """Wake the thread that reports, because the spool has a new record."""
         if not self._is_reporting:
             self._is_reporting = True
             self._wake.set()

@@ -36,7 +36,7 @@ class Listing:
         self._is_full = False
 
     def knows(self, tool: str) -> bool:
-        """Return whether the tool server listed a tool of this name since the guard started."""
+        """Return whether the tool server has listed a tool of this name in `tools/list` since the guard started."""
         return tool in self._now
 
     def note(self, tools: Iterable[Mapping[str, Any]] | None) -> None:

@@ -63,8 +63,8 @@ def map_request(method: str, params: Mapping[str, Any]) -> tuple[str, Mapping[st
 
 
 def is_unknown(method: str) -> bool:
-    """Return whether MCP does not define the client request `method`. A server supports such a method only if the
-    catalogue lists it.
+    """Return whether `method` is a client request that MCP does not define. The guard lets such a request pass only if
+    the catalogue lists the method.
     """
     return method != "tools/call" and method not in FREE and method not in METHODS
 

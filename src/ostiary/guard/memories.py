@@ -51,8 +51,9 @@ class _Copy:
 
 @dataclass(frozen=True, slots=True)
 class HistoryClaim:
-    """The claim that the history has not changed since `before`; with `done`, also that this call is the next call of
-    the history. The answer is whether the server accepts the claim; if not, the guard has received the newer history.
+    """The claim, sent to the server, that no call was added to the history since the version `before`. With `done`, the
+    server then adds this call to the history. The answer is true if the server accepts the claim; if false, the guard
+    has received the newer history.
     """
 
     before: Before
@@ -72,7 +73,7 @@ class TaskMemories:
         self._histories: OrderedDict[tuple[str, str], Before] = OrderedDict()
 
     def of(self, principal: access.Principal) -> Memory | None:
-        """Return the copy of the memory of the token's task; None if there is no copy."""
+        """Return this guard's copy of the memory of the token's task; None if there is no copy."""
         copy = self._copies.get(principal.claims.memory)
         return None if copy is None else copy.memory
 
@@ -94,7 +95,7 @@ class TaskMemories:
         run(self._wait(tell))
 
     def before(self, principal: access.Principal) -> Before | None:
-        """Return the copy of the history of the token's task and agent; None if there is no copy."""
+        """Return this guard's copy of the history of the token's task and agent; None if there is no copy."""
         return self._histories.get(_key(principal))
 
     def history(self, principal: access.Principal, tool: str) -> Waits[Before]:
@@ -102,11 +103,13 @@ class TaskMemories:
         return self._wait(lambda until: self._tell(principal, tool, until)[0])
 
     def claim(self, principal: access.Principal, tool: str, claim: HistoryClaim) -> Waits[bool]:
-        """Return whether the server accepts the claim. Raises Unavailable."""
+        """Send the claim to the server, and return whether the server accepts it. Raises Unavailable."""
         return self._wait(lambda until: self._claim(principal, tool, claim, until))
 
     def made(self, watched: Watched, output: object) -> None:
-        """Record in the history the objects that a call has created. Raises Unavailable."""
+        """Compute from its arguments and output which objects a call has created, and send their hashes to the server,
+        which adds them to the history. If there is no copy of the history, send nothing. Raises Unavailable.
+        """
         principal, tool = watched.principal, watched.ready.tool
         before = self.before(principal)
         if before is None:

@@ -27,7 +27,9 @@ class BearerNetworks:
         self._first: OrderedDict[tuple[str, bool], str] = OrderedDict()
 
     def notice(self, caller: Verified) -> tuple[Noticed, ...]:
-        """Return the findings about the network of a call; none for a token that is bound to a key."""
+        """Return a finding if a bearer token is used from a second network; an empty tuple otherwise, and for a token
+        that is bound to a key.
+        """
         claims = caller.principal.claims
         if claims.cnf is not None or not caller.network:
             return ()

@@ -41,8 +41,8 @@ def observe(call: Call, output: object, *, memories: TaskMemories, sessions: Ses
 
 
 def finish(call: Call, *, spool: Spool, budgets: BudgetCache, now: int) -> bool:
-    """Record the outcome of a call, and return whether that succeeded. The tool has already run; a failure is
-    logged.
+    """Record the outcome of a call in the spool, and give unused units back to the budgets. Return whether that
+    succeeded; a failure is logged, because the tool has already run.
     """
     status: Literal["ok", "error"] = "ok" if call.ok else "error"
     ahead, call.ahead = call.ahead, {}

@@ -33,8 +33,8 @@ Limits = tuple[tuple[str, int], ...]
 
 @dataclass(frozen=True, slots=True)
 class RateCheck:
-    """The need to count a call in whose chain there are throttled agents. The answer is whether the call is within the
-    limits of all of them.
+    """The need to count a call at the server, because agents of its delegation chain are throttled. The answer is true
+    if the call is within the limits of all these agents.
     """
 
     limits: Limits

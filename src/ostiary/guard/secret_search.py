@@ -24,14 +24,18 @@ from ostiary.protocol.secret_forms import SEARCH_REFUSALS, SecretSent, check_sea
 
 
 class SecretsUnsearched(Unavailable):
-    """The arguments of a call cannot be searched for secrets, because the server cannot be asked."""
+    """Raised if the server, which would search the arguments of a call for secrets, cannot be asked. The call is
+    refused.
+    """
 
     code = "secret_search_unavailable"
 
 
 @dataclass(frozen=True, slots=True)
 class SecretSearch:
-    """The need to search the arguments of a call for secrets. The answer is the reason for a denial, or None."""
+    """The need to search the arguments of a call for secrets of its agents. The answer is the reason for a denial, or
+    None if no secret was found.
+    """
 
     text: str
 

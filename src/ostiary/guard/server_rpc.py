@@ -79,8 +79,8 @@ class ServerRpc:
         self._threads = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="ostiary-ask")
 
     def ask_policies(self, need: RemotePolicies, token: str) -> Waits[RemoteVerdict]:
-        """Return the verdict of the remote policies on a call with the token whose `jti` is `token`. If the request
-        fails, each policy in the verdict has failed with the message of the failure.
+        """Ask the server for the verdict of the remote policies on a call with the token whose `jti` is `token`, and
+        return it. If the request fails, each policy in the verdict has failed with the message of the failure.
         """
         names = need.policies.remote
         try:
@@ -256,8 +256,8 @@ class _Question:
         return approval.render_ask(self.need.ask(self.number))
 
     def outcome(self, answer: approval.ApprovalAnswer) -> ApprovalOutcome:
-        """Return the outcome for the call. If the answer says that the call has spent an approval, record that first.
-        Raises SpoolFailed if this record cannot be written.
+        """Return the outcome of a request for an approval from the server's answer. If the answer says that the call
+        has spent an approval, record that first. Raises SpoolFailed if this record cannot be written.
         """
         if answer.state != "spent":
             self.pending.drop(self.number)
@@ -272,7 +272,9 @@ def _unasked(why: str) -> Unavailable:
 
 
 class ServerRefused(Unavailable):
-    """The server answered with an error status. `own`: the refusal in the answer; None if the answer has none."""
+    """The server answered a request of the guard with an error status. `own`: the refusal in the body of the answer;
+    None if the body has none.
+    """
 
     def __init__(self, status: int, content: bytes) -> None:
         refusal = parse_refusal(status, content, kind=Forbidden)

@@ -17,7 +17,7 @@ MAX_SESSIONS = 256
 
 
 class Sessions:
-    """The sessions of a guard: its observations of each task, which its findings need. Thread-safe."""
+    """The sessions of a guard: for each task, the contents that detectors compare with later calls. Thread-safe."""
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
@@ -30,8 +30,8 @@ class Sessions:
         return self._sessions.get(memory, BEGUN)
 
     def tell(self, watched: Watched, memory: Memory | None, output: object) -> None:
-        """Add the output of a call to the session of its task. `memory`: the memory of the task before the call. If
-        there are more than MAX_SESSIONS, the least recently used session is deleted.
+        """Add the output of the call `watched` to the session of its task. `memory`: the memory of the task before the
+        call. If there are more than MAX_SESSIONS sessions, the least recently used one is deleted.
         """
         with self._mutex:
             session = self.of(id := watched.principal.claims.memory)

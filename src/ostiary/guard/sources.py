@@ -35,8 +35,8 @@ class Sources:
         self._keep(watched.principal.claims.memory, lambda one: with_output(one, memory, watched.ready.tool, output))
 
     def added(self, record: CallRecord, watched: Watched, memory: Memory) -> CallRecord:
-        """Return the record of a call with the sources of the call's values added. Each source is added once for each
-        task.
+        """Return the record of a call, with the record fields from which values of the call came as `sources`. Each
+        source is added once for each task.
         """
         task, tool = watched.principal.claims.memory, watched.ready.tool
         sources = sources_of(self._tasks.get(task, NO_FIELDS), memory, tool, watched.arguments)

@@ -81,11 +81,13 @@ class Spool:
         self._next = 1
         self._is_closed = False
         self._is_tight = False
-        """True after the disk was full: then each file is deleted as soon as the server has all its records"""
+        """True after the disk was full. The current file is then deleted as soon as the server has all its records, and
+        not only when the next file begins.
+        """
 
     @property
     def requested_approvals(self) -> Path:
-        """Return the file of requested and unrecorded approvals."""
+        """Return the path of the file with the approvals that were requested for calls without a record."""
         return self._folder / "asked"
 
     @property
@@ -197,7 +199,7 @@ class Spool:
                 del self._sizes[first]
 
     def approvals(self) -> set[str]:
-        """Return the ids of the approvals that calls in the files of this spool have spent."""
+        """Return the ids of the approvals that calls with a record in this spool have spent."""
         approvals = set()
         for first in self._sizes:
             for line in self._path(first).read_bytes().splitlines():

@@ -66,7 +66,7 @@ class _Kept:
     history: str
     stops: dict[Subject, Fact]
     announced_at: int | None
-    """time of the message that announced new keys of the feed, in microseconds; None for any other message"""
+    """time in microseconds of the message, if the message announced new keys of the feed; None for any other message"""
 
     @classmethod
     def of(cls, line: bytes, message: Message, *, history: str) -> _Kept:
@@ -94,7 +94,9 @@ class KeptStops:
         self._log = self._head = -1
         self._written = self._appended = 0
         self._is_behind = False
-        """True if a write failed, so that the file lacks stops that this guard knows"""
+        """True if a write to the file failed, so that the file lacks stops that this guard knows. The write is repeated
+        at the next message.
+        """
         if folder is not None:
             try:
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)

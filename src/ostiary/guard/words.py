@@ -18,7 +18,9 @@ _COMMAND = re.compile(r"\bostiary +[a-z]")
 
 
 def words(refusal: Refused) -> str:
-    """Return the message and the hint of a refusal as text for a model. A hint that names a command is omitted."""
+    """Return the message and the hint of a refusal as text that a model may read. A hint that names a command is
+    omitted, because only an operator should run commands.
+    """
     hint = "" if _COMMAND.search(refusal.hint) else refusal.hint
     return f"denied: {refusal.message}" + (f" ({hint})" if hint else "")
 

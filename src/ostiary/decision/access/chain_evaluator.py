@@ -20,22 +20,24 @@ MAX_CACHED = 1024
 
 
 class ChainInvariants(NamedTuple):
-    """Facts about the agents behind a principal that hold for every call."""
+    """Facts about the agents behind a principal that are equal for every call of the principal on one action and
+    resource.
+    """
 
     permits: frozenset[str]
     """Policies that permit at least one agent behind the principal."""
     lacking: tuple[tuple[Uid, frozenset[str]], ...]
-    """Agents that no policy of `permits` permits, each with the policies that have the same verdict for it as
-    for the principal.
+    """Agents behind the principal that no policy of `permits` permits. Each agent is paired with the policies whose
+    verdict for it is always the verdict for the principal.
     """
     varying: tuple[Uid, ...]
-    """Agents for which the verdict of some policy depends on the call."""
+    """Agents behind the principal for which the verdict of some policy depends on the context of the call."""
     verdicts: dict[tuple[str, ...], Verdict]
-    """Verdicts for the principal and all agents, by the policies that permit the principal; only if no agent is
-    `varying`.
+    """Joint verdict for the principal and all agents behind it, by the ids of the policies that permit the principal.
+    Used only if `varying` is empty.
     """
     denied: bool
-    """True if an agent is forbidden, or a policy has failed."""
+    """True if a policy forbids an agent behind the principal, or a policy has failed for such an agent."""
 
 
 ChainCache = dict[tuple["ChainEvaluator", Uid, Uid], tuple[Question, ChainInvariants | None]]

@@ -324,7 +324,9 @@ def _is_standing(claims: AccessClaims) -> bool:
 
 
 def deny(resource: Protected, policies: Policies, reason: Reason) -> Decision:
-    """Return the decision that denies a call for this reason. In mode `watch` of the resource, `allowed` is true."""
+    """Return the decision that denies a call for `reason`. If the resource is in mode `watch`, the verdict is deny, but
+    `allowed` is true.
+    """
     return Decision(resource.mode == "watch", False, policies.hash, (reason,))
 
 

@@ -118,7 +118,9 @@ class Principal:
 
     @property
     def names(self) -> frozenset[Named]:
-        """Return the names by which the kill switch can stop the token."""
+        """Return the (kind, name) pairs by which the kill switch can stop the token: its task, owner, segment, model,
+        person and audience, and these of the links of its chain.
+        """
         if self._names is None:
             self._names = names_of(self.claims)
         return self._names
@@ -166,7 +168,7 @@ class ReadyTool(NamedTuple):
     presentation: frozenset[str]
     """arguments that determine only the form of the output, so that an approval need not name them"""
     plan: Plan
-    """the form in which the history stores calls of the tool (`ostiary.provenance.history`)"""
+    """the instructions for storing calls of the tool in the history (`ostiary.provenance.history`)"""
 
 
 class Protected:
@@ -211,8 +213,8 @@ class Protected:
 
 
 class AgentStatus(NamedTuple):
-    """An exceptional fact about an agent: its `state` is not active, or its tokens with an epoch below `epoch` are
-    revoked.
+    """An entry in the list of exceptions about agents: the agent's `state` is not active, or its tokens with an epoch
+    below `epoch` are revoked.
     """
 
     state: str
@@ -236,8 +238,8 @@ class Facts:
     restrictions: Mapping[str, tuple[Restriction, ...]] = field(default_factory=lambda: MappingProxyType({}))
     """restrictions by agent, expired ones included"""
     secret_uses: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
-    """agents for which an egress proxy has used secrets; with the time until which arguments are searched for these
-    secrets, in microseconds
+    """agents for which an egress proxy has used secrets; the value is the time in microseconds until which the
+    arguments of the agent's calls are searched for these secrets
     """
     stops: Set[Named] = frozenset()
     """the subjects that the kill switch has stopped"""

@@ -1,5 +1,5 @@
-"""The history of a call in the context of policies. It is computed only when a policy reads it; the read is
-recorded.
+"""The history of a call in the context of policies. The history is computed only when a policy first reads it, and the
+decision records that it was read.
 """
 
 from __future__ import annotations

@@ -134,7 +134,7 @@ class Policies:
         self.approvers = {policy.id: approvers(policy) for policy in enforced if policy.id in self.asks}
         self.covers = frozenset(policy.id for policy in enforced if policy.annotations.get("covers") == "counterpart")
         self._denying = self._enforced
-        """the enforced policies without asking policies"""
+        """the enforced policies, without the policies that ask a person (`@ask`)"""
         if self.asks:
             self._denying = ChainEvaluator(tuple(policy for policy in enforced if policy.id not in self.asks))
         self.entities: dict[Uid, Entity] = dict(entities or {})
@@ -200,7 +200,9 @@ class Policies:
         return Foresight(may, must, frozenset() if must else frozenset(inputs))
 
     def named_resources(self, kind: str) -> list[str]:
-        """Return the ids of the resources of a type that policies name, in their scopes or conditions."""
+        """Return the ids of all resources of the entity type `kind` that policies name, in their scopes
+        or conditions.
+        """
         uids: list[Uid | None] = []
         for policy in self._sources.values():
             uids += (policy.resource.equals, *(policy.resource.within or ()))
@@ -354,7 +356,9 @@ def _needs(policy: PolicyIR) -> Needs:
 
 
 def approvers(policy: PolicyIR) -> tuple[str, ...]:
-    """Return the names of persons and teams in `@approvers("finance, ada")`; empty without the annotation."""
+    """Return the names of persons and teams in the annotation `@approvers("finance, ada")` of a policy; an empty tuple
+    without the annotation.
+    """
     return tuple(filter(None, (name.strip() for name in policy.annotations.get("approvers", "").split(","))))
 
 

@@ -25,14 +25,18 @@ class Reason(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 def asks_of(judgement: Judgement, policies: Policies) -> Needs | None:
-    """Return the number of approvals (`person` or `two`) if only approvals are missing; otherwise None."""
+    """Return how many persons must approve (`person`: one; `two`), if only approvals are missing for an allow;
+    otherwise None.
+    """
     if judgement.because != "approval_needed":
         return None
     return needs_of(judgement.policies, policies)
 
 
 def needs_of(asking: Iterable[str], policies: Policies) -> Needs:
-    """Return the number of approvals that these asking policies need together: `two` if one of them needs two."""
+    """Return how many persons must approve for these asking policies together: `two` if one of the policies needs two,
+    otherwise `person`.
+    """
     return "two" if any(policies.asks[policy] == "two" for policy in asking) else "person"
 
 
@@ -40,7 +44,9 @@ _WHOM: dict[Needs, str] = {"person": "a person", "two": "two people"}
 
 
 def reasons_of(judgement: Judgement, policies: Policies) -> tuple[Reason, ...]:
-    """Return the reasons in words; a policy's own `@reason` and `@hint` take precedence."""
+    """Return the reasons of a denial, each with a code, a message and a hint. If the policy that forbids has the
+    annotation `@reason` or `@hint`, its text is used.
+    """
     suffix = f" (for agent {judgement.of} of the delegation chain)" if judgement.of else ""
     match judgement.because:
         case "":

@@ -23,7 +23,9 @@ MAX_TOGETHER = 8192
 """maximum length of all arguments together, in characters"""
 MAX_NAMES = 64
 NEVER = 1 << 62
-"""the length recorded in place of a value that is too large"""
+"""stands for the length of a value that is never recorded: it has a NUL character, or is too large to be rendered in
+Cedar's JSON
+"""
 
 _encode = msgspec.json.Encoder().encode
 
