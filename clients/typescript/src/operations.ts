@@ -1931,8 +1931,8 @@ export type NextRecord = {
 };
 
 /**
- * A detector's finding about one event. `points` (1 to 100) raise the risk score of the agent and of its task. `says`
- * explains the finding to a person, and contains no value of an argument.
+ * A finding of a detector about one event. `points` (1 to 100) raise the risk score of the agent and of its task.
+ * `says` explains the finding to a person, and contains no value of an argument.
  */
 export type Noticed = {
   detector: string;

@@ -84,15 +84,17 @@ NO_DEMAND = StepUp((), None)
 
 
 def weaker(one: str, other: str) -> str:
-    """Return the weaker of two levels. An unknown level counts as the weakest, and is returned as ""."""
+    """Return the weaker of two levels (`acr`). An unknown level counts as the weakest; then the result is the empty
+    string.
+    """
     if one not in LEVELS or other not in LEVELS:
         return ""
     return min(one, other, key=LEVELS.index)
 
 
 def meets(acr: str, acr_values: Collection[str]) -> bool:
-    """Return whether the level `acr` meets a requirement: `acr_values` is empty, or contains this level or, for
-    a person's session, a weaker level of sessions.
+    """Return whether the level `acr` meets a requirement: `acr_values` is empty, or contains this level. A level of a
+    person's session also meets a requirement that lists a weaker level of sessions.
     """
     reached = PERSON_LEVELS[: PERSON_LEVELS.index(acr) + 1] if acr in PERSON_LEVELS else ()
     return not acr_values or acr in acr_values or any(value in reached for value in acr_values)
@@ -122,7 +124,9 @@ def parse_max_age(text: str) -> int:
 
 
 def read_annotations(annotations: Mapping[str, str]) -> StepUp | None:
-    """Return the requirement in the annotations of a policy; None if there is none. Raises Invalid."""
+    """Return the step-up that the annotations of a policy require (level and maximum age); None if they require none.
+    Raises Invalid.
+    """
     if "step_up" not in annotations and "max_age" not in annotations:
         return None
     max_age = parse_max_age(annotations["max_age"]) if "max_age" in annotations else None
@@ -130,8 +134,8 @@ def read_annotations(annotations: Mapping[str, str]) -> StepUp | None:
 
 
 def join_demands(demands: list[StepUp]) -> StepUp | None:
-    """Return one requirement that meets all of `demands`: the common levels and the lowest age. None if the
-    demands have no common level.
+    """Return one requirement that a token meets only if it meets all of `demands`: the common levels and the lowest
+    age. None if the demands have no common level.
     """
     accepted = [demand.acr_values for demand in demands if demand.acr_values]
     values = tuple(value for value in accepted[0] if all(value in others for others in accepted)) if accepted else ()

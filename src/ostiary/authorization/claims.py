@@ -66,7 +66,9 @@ class Actor(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Link(msgspec.Struct, frozen=True, array_like=True):
-    """An agent that delegated authority: its epoch at the time of delegation, its task, and its attributes."""
+    """An agent of the delegation chain that delegated authority, with its epoch at the time of the delegation, its
+    task, and its attributes.
+    """
 
     agent: str
     epoch: int
@@ -99,7 +101,7 @@ class AccessClaims(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """see RFC 9396; `bounds.parse_details` parses them"""
     act: Actor | None = None
     may_act: Actor | None = None
-    """the party that may exchange the token (RFC 8693 section 4.4)"""
+    """the party that may exchange the token for another one (RFC 8693 section 4.4); None: no party may"""
     policy: str = ""
     owner: str = ""
     segment: str = ""
@@ -186,8 +188,8 @@ def actors(claims: AccessClaims) -> tuple[str, ...]:
 
 
 def acting(agents: Sequence[str], *, person: str | None) -> tuple[str, Actor | None]:
-    """Return `sub` and `act` of a token. `agents`: the newest first, each acting for the next. The last agent
-    acts for `person`, or for itself if `person` is None.
+    """Return the claims `sub` and `act` of a token. `agents`: the acting agents, the newest first, each acting for the
+    next. The last agent acts for `person`, or for itself if `person` is None.
     """
     subject, behind = (agents[-1], agents[:-1]) if person is None else (person, agents)
     actor = None
@@ -227,8 +229,8 @@ def render_scope(scopes: frozenset[str]) -> str:
 
 
 def narrow_scope(outer: frozenset[str], requested: frozenset[str]) -> frozenset[str]:
-    """Return the requested scopes, or all of `outer` if nothing is requested. Raises InvalidScope if the
-    request exceeds `outer`.
+    """Return the scopes to grant: `requested` if all are in `outer`, or all of `outer` if nothing is requested. Raises
+    InvalidScope if the request exceeds `outer`.
     """
     if extra := requested - outer:
         raise InvalidScope(f"not available to this request: {render_scope(extra)}")

@@ -31,8 +31,8 @@ def is_class(text: str) -> bool:
 
 
 def check_known(names: Iterable[str], allowed: Collection[str], *, kind: type[Invalid] = Invalid) -> None:
-    """Check that all names are in `allowed`. Raises `kind` for the first unknown name, with the allowed names
-    in the hint.
+    """Check that all names of data classes are in `allowed`. Raises an error of the class `kind` for the first unknown
+    name, with the allowed names in the hint.
     """
     for name in names:
         if name not in allowed:

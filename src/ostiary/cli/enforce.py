@@ -103,7 +103,7 @@ def _find(session: Session, path: str) -> dict[str, Any] | None:
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """A group of equal calls: the same agent, tool and recorded arguments."""
+    """A group of equal recorded calls: the same agent, tool and recorded arguments."""
 
     agent: str
     target: Resource
@@ -114,7 +114,9 @@ class _Call:
 
     @property
     def is_whole(self) -> bool:
-        """Return whether the value of every argument was recorded."""
+        """Return whether the value of every argument was recorded, so that the verdict of present
+        policies is certain.
+        """
         return not any(isinstance(value, dict) for value in self.arguments.values())
 
 

@@ -73,7 +73,7 @@ class NewKey:
 
     @property
     def public(self) -> dict[str, str]:
-        """The public JWK."""
+        """Return the public key of the pair as a JWK."""
         return dict(self.private.public.jwk)
 
     def save(self, client_id: str, *, issuer: str) -> None:

@@ -41,8 +41,8 @@ class Names:
 
 
 def id_of(session: Session, kind: str, name: str | None) -> str | None:
-    """Return the text with which the ledger records the object `name` of this kind: the id of an agent or a person, the
-    URI of a resource. Raises ServerRefused if there is no such object.
+    """Return the text by which the ledger refers to the object `name` of this kind: the id of an agent or a person, the
+    URI of a resource; None without a name. Raises ServerRefused if there is no such object.
 
     A prefix of an id is returned unchanged: the request that follows completes it.
     """

@@ -193,7 +193,7 @@ def _stack(lines: Sequence[Sequence[str]], headings: Sequence[str], limit: int) 
 
 
 class _Items(str):
-    """The cell of a list; spaces separate the items."""
+    """The cell of a table that shows a list; spaces separate the items."""
 
 
 def _cut(word: str, width: int) -> str:

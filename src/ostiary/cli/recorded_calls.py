@@ -27,12 +27,12 @@ class Resource:
 
     @property
     def name(self) -> str:
-        """The name of the resource."""
+        """Return the name of the resource."""
         return str(self.facts["name"])
 
     @property
     def uri(self) -> str:
-        """The resource identifier."""
+        """Return the resource identifier (RFC 8707), a URI."""
         return str(self.facts["uri"])
 
 

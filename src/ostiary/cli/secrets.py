@@ -62,7 +62,7 @@ def get(path: str, /, *, version: int = 0, field: str | None = None, session: He
 
     Args:
         path: Path with its mount.
-        version: Version; the current one without it.
+        version: Version to print; without, the current version.
         field: Print only the value of this member, without quotes.
     """
     stored = session.api("POST", "/secrets/get", {"path": path, "version": version})

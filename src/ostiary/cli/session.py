@@ -67,7 +67,7 @@ class Rows(list[Any]):
 
     @property
     def total(self) -> str:
-        """The number of all rows of the list, as `12` or `at least 12`."""
+        """Return the number of all rows of the list as text: `12`, or `at least 12` if they were not all counted."""
         rest, is_exact = self.count_rest() if self.count_rest is not None else (0, True)
         return f"{len(self) + rest}" if is_exact else f"at least {len(self) + rest}"
 
@@ -128,7 +128,7 @@ class Session:
 
     @property
     def credential(self) -> Path:
-        """The administrator's credential file. Raises Usage."""
+        """Return the path of the administrator's credential file. Raises Usage if none is named."""
         if (folder := self._folder) is not None:
             return folder / "admin.json"
         if path := ambient.environ("OSTIARY_CREDENTIAL"):
@@ -137,7 +137,7 @@ class Session:
 
     @cached_property
     def agent(self) -> Agent:
-        """The agent or person of the credential. Raises Invalid."""
+        """Return the agent or person of the credential, with which the command sends its requests. Raises Invalid."""
         # The URL first: if no server is named, the error must say so, and not that a credential is missing.
         url = self.url
         return self._open(self.credential, url)
@@ -158,7 +158,9 @@ class Session:
             self.__dict__["agent"] = self._open(credential, self.url)
 
     def explain(self, refusal: TokenRefused) -> TokenRefused:
-        """Return a refusal to issue a token; if the credential is of another server, the hint names both servers."""
+        """Return the refusal of a token, to show to the user. If the credential belongs to another server, the hint
+        names both servers.
+        """
         if refusal.code != "invalid_client" or not self._issuer or self._issuer == (server := self.agent.issuer):
             return refusal
         hint = f"the credential is of {self._issuer}, and this server is {server}: name the server of the credential"

@@ -40,7 +40,7 @@ class Form:
 
 _NAME = Form(
     re.compile(r"[a-z0-9][a-z0-9._-]{0,62}"),
-    "A name has at most 63 characters: a-z, 0-9, `.`, `_` and `-`; the first is a letter or digit.",
+    ("A name has at most 63 characters: a-z, 0-9, `.`, `_` and `-`. The first character is a letter or a digit."),
 )
 _EMAIL = Form(re.compile(r"[^@\s]+@[^@\s]+"), "Write the address as name@example.org.")
 _TEXT = Form(re.compile(r".+"), "Write a few words, such as: takes notes.")
@@ -48,8 +48,8 @@ _TEXT = Form(re.compile(r".+"), "Write a few words, such as: takes notes.")
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The registration or the change of one object. `widens`: the access that an agent gains by the step, in words;
-    empty if no agent gains access.
+    """The registration or the change of one object, as `init` and `protect` show it before they carry it out. `widens`:
+    the access that an agent gains by the step, in words; empty if no agent gains access.
     """
 
     kind: str
@@ -64,7 +64,7 @@ class Step:
 
     @property
     def facts(self) -> dict[str, str]:
-        """The members that `--json` prints."""
+        """Return the members that `--json` prints for this step."""
         return {
             "kind": self.kind,
             "name": self.name,

@@ -19,7 +19,7 @@ after each recovery. A log whose database was restored from an older copy contin
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """The log `origin` has `size` entries under `root` (32 bytes)."""
+    """A statement of the log `origin`: its tree has `size` entries, and `root` (32 bytes) is the root hash."""
 
     origin: str
     size: int
@@ -35,7 +35,7 @@ class Checkpoint:
 
     @property
     def text(self) -> str:
-        """Return the text that is signed."""
+        """Return the text of the checkpoint, over which the note's signatures are made."""
         return "".join(f"{line}\n" for line in (self.origin, self.size, encode_base64(self.root), *self.extensions))
 
 

@@ -71,8 +71,8 @@ _NAT64 = IPv6Network("64:ff9b::/96")
 
 
 def is_public(address: Address) -> bool:
-    """Return whether `address` belongs to no denied network. An IPv6 address that contains an IPv4 address counts as
-    this IPv4 address.
+    """Return whether `address` is a public address: it belongs to no denied network. An IPv6 address that contains an
+    IPv4 address counts as this IPv4 address.
     """
     address = _unwrap(address)
     if isinstance(address, IPv6Address) and address not in _GLOBAL_UNICAST:
@@ -81,7 +81,9 @@ def is_public(address: Address) -> bool:
 
 
 def is_private(address: Address) -> bool:
-    """Return whether the operator may open `address` for a host by its name."""
+    """Return whether `address` belongs to a private network that the operator may open for a host by its name
+    (`private_hosts`).
+    """
     address = _unwrap(address)
     return _is_in(address, PRIVATE) and not _is_in(address, METADATA)
 

@@ -61,7 +61,7 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     private: bool = False
 
     def check(self) -> None:
-        """Check every member. Raises Invalid."""
+        """Check that every member of the destination is valid. Raises Invalid."""
         if not NAME.fullmatch(self.name):
             raise Invalid(
                 "`name` must have 1 to 63 lower-case letters, digits and inner hyphens", hint="such as github-token"
@@ -86,7 +86,7 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             )
 
     def render(self, secret: str) -> str:
-        """Return the template with the secret in it."""
+        """Return the value to put into the request: the template of the destination with the secret in it."""
         return self.template.replace(PLAIN, secret).replace(BASE64, base64.b64encode(secret.encode()).decode())
 
 

@@ -40,7 +40,9 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 
 
 class TileHash(NamedTuple):
-    """The hash at `position` in the row of tile level `level`: a complete subtree of 256**level leaves."""
+    """The hash to store at `position` in the row of tile level `level`. It is the root of a complete subtree of
+    256**level leaves.
+    """
 
     level: int
     position: int
@@ -92,7 +94,7 @@ class Frontier:
         return completed
 
     def root(self) -> bytes:
-        """Return the root hash."""
+        """Return the root hash of the tree with all leaves that were appended so far."""
         return _join(self.peaks)
 
 

@@ -58,7 +58,7 @@ class NoteKey:
         return f"{self.name}+{self.key_id.hex()}+{encode_base64(_ED25519 + self.public)}"
 
     def signed(self, text: bytes, signature: bytes) -> bool:
-        """Return whether this key made the signature of the text."""
+        """Return whether `signature` is this key's signature of `text`."""
         try:
             Ed25519PublicKey.from_public_bytes(self.public).verify(signature, text)
         except (InvalidSignature, ValueError):  # ValueError: the 32 bytes are no point of the curve
@@ -99,7 +99,7 @@ class Note:
     signatures: tuple[Signature, ...]
 
     def render(self) -> bytes:
-        """Return the bytes of the note."""
+        """Return the note in its C2SP format: the text, an empty line, and a line for each signature."""
         return f"{self.text}\n{''.join(s.line for s in self.signatures)}".encode()
 
 

@@ -16,19 +16,19 @@ _HEADER = "c2sp.org/tlog-proof@v1"
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """An unverified receipt. The entry `index` is in the tree of the checkpoint in `note` if the hashes in `proof`
-    lead from the entry to the root.
+    """A receipt whose proof is not verified yet. It claims: the entry with the number `index` is in the tree of the
+    checkpoint in `note`, because the hashes in `proof` lead from the entry to the root.
     """
 
     index: int
     proof: tuple[bytes, ...]
     note: bytes
-    """the signed note, verbatim"""
+    """the signed note that has the checkpoint, unchanged"""
     extra: bytes | None = None
     """data of an application; no signature covers it"""
 
     def render(self) -> bytes:
-        """Return the bytes of the receipt."""
+        """Return the receipt in the C2SP tlog-proof format."""
         head = [_HEADER]
         if self.extra is not None:
             head.append(f"extra {encode_base64(self.extra)}")

@@ -18,7 +18,7 @@ from ostiary.protocol.jose import JwkSet, PrivateKey, b64u, sign_jwt, verify_jws
 
 
 class SignedAnswer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The members of every answer."""
+    """The members that every signed answer of the server to a guard has."""
 
     TYP: ClassVar[str]
     MAX_BYTES: ClassVar[int]
@@ -27,7 +27,7 @@ class SignedAnswer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     aud: str
     """id of the resource whose guard sent the question"""
     question_digest: str = msgspec.field(name="asked")
-    """`digest` of the question"""
+    """`digest` of the question to which this is the answer"""
 
 
 T = TypeVar("T", bound=SignedAnswer)
@@ -39,7 +39,7 @@ def digest(body: bytes) -> str:
 
 
 def render_answer(key: PrivateKey, answer: SignedAnswer) -> bytes:
-    """Return an answer as a signed JWS."""
+    """Return an answer to a guard as a compact JWS that `key` signs."""
     return sign_jwt(key, typ=answer.TYP, claims=answer).encode()
 
 

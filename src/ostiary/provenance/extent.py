@@ -27,7 +27,7 @@ WARNINGS = ("carries", "mentioned", "over_plan", "reveals", "substituted", "unre
 
 
 class Extent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The facts of a call that determine whether an approval of another call covers the call."""
+    """The facts of a call from which it follows whether a person's approval of one call also covers another call."""
 
     counterpart: str
     """digest of the agent, the task, the tool and every argument that is not text, a time or an amount"""
@@ -39,7 +39,9 @@ class Extent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     warnings: tuple[str, ...] = ()
     """results of `warnings_of`, such as `carries:personal` and `mentioned`"""
     outside: str = ""
-    """digest of the untrusted content that the task had read before the call"""
+    """digest of the untrusted content that the task had read before the call. If the task has read more since, the
+    approval covers no later call whose values this content contains.
+    """
 
     def is_within(self, agreed: Extent, *, mentioned: bool) -> bool:
         """Return whether an approval of the call with extent `agreed` covers this call. `mentioned`: true if
@@ -143,7 +145,9 @@ def identifying(tool: Tool, arguments: Mapping[str, Any]) -> Iterator[tuple[str,
 
 
 def digest_outside(memory: Memory) -> str:
-    """Return the digest of the untrusted content that the task has read."""
+    """Return a digest of the untrusted content in the memory of a task, by which two states of the
+    memory are compared.
+    """
     return digest(b"".join(part.words for part in memory.parts if part.origin == Origin.OUTSIDE))
 
 

@@ -48,7 +48,7 @@ direction marks (not overrides)
 
 
 class InvalidIntent(Invalid):
-    """The value is not a valid intent."""
+    """The value is not a valid intent: it is malformed, too large, or has an invisible character."""
 
     code = "invalid_intent"
 
@@ -73,18 +73,20 @@ class Endorsed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Planned(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """An effect that the person's words suggest: a tool, and a maximum for its amounts."""
+    """An effect of a plan, which the words of the person suggest: a tool, and a maximum for the amounts
+    of its calls.
+    """
 
     tool: ToolId
     most: Annotated[str, Meta(pattern=r"^([0-9]{1,12}(\.[0-9]{1,4})?)?\Z")] = ""
     """the highest amount that the words state, in decimal digits; empty: no maximum"""
 
     def is_within(self, outer: Planned) -> bool:
-        """Return whether `outer` is for the same tool and has no lower maximum."""
+        """Return whether `outer` names the same tool, and its maximum is not lower than this maximum."""
         return self.tool == outer.tool and self.within(outer) == self
 
     def within(self, outer: Planned) -> Planned:
-        """Return this effect with the lower of the two maximums."""
+        """Return this effect with the lower one of its own maximum and the maximum of `outer`."""
         caps = [one.most for one in (self, outer) if one.most]
         return Planned(self.tool, min(caps, key=Decimal, default=""))
 
@@ -169,7 +171,7 @@ class Recorded(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
 
     @property
     def source(self) -> tuple[SaidBy, str]:
-        """Return the type of the source of the intent, and the id of the caller that stated the intent."""
+        """Return (type of the source of the intent, id of the caller that stated the intent)."""
         return self.said_by, self.stated_by
 
     def encode(self) -> bytes:

@@ -77,12 +77,12 @@ def with_output(fields: Fields, memory: Memory, tool: Tool, output: object) -> F
 
 
 def teaches(memory: Memory) -> bool:
-    """Return whether the task may report sources: it has read no untrusted content."""
+    """Return whether the task may report sources of values: true as long as it has read no untrusted content."""
     return all(part.origin != Origin.OUTSIDE for part in memory.parts)
 
 
 def sources_of(fields: Fields, memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> tuple[Source, ...]:
-    """Return the sources of a call's values that are not yet reported, at most MAX_SOURCES."""
+    """Return the sources of a call's values that the guard has not reported for this task yet, at most MAX_SOURCES."""
     if not fields.at or not teaches(memory):
         return ()
     sources: dict[Source, None] = {}

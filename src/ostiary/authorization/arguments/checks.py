@@ -13,7 +13,9 @@ from ostiary.protocol.errors import Invalid
 
 
 def members(schema: Mapping[str, Any]) -> Callable[[Any], bool] | None:
-    """Return a test for membership in `enum` and `const`; None if the schema has neither."""
+    """Return a function that tells whether a value is among the values of `enum` and `const`; None if the schema has
+    neither keyword.
+    """
     listed = as_list(schema["enum"], "enum") if "enum" in schema else [schema["const"]] if "const" in schema else None
     if listed is None:
         return None
@@ -83,7 +85,9 @@ def length_checks(schema: Mapping[str, Any], least: str, most: str, word: str) -
 
 
 def as_list(value: object, word: str) -> list[Any]:
-    """Return `value` if it is a list. Raises Invalid, which names the keyword `word`."""
+    """Return `value`, the value of the schema keyword `word`, if it is a list. Raises Invalid, which
+    names the keyword.
+    """
     if not isinstance(value, list):
         raise Invalid(f"`{word}` of a schema must be a list")
     return value

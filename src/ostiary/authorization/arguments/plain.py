@@ -25,7 +25,9 @@ class BadArguments(Invalid):
         self.problem, self.where = problem, where
 
     def inside(self, name: str) -> BadArguments:
-        """Return the same error for the enclosing object, in which `name` is the member with the faulty value."""
+        """Return the same error with `name` in front of the place of the fault, for the enclosing object, whose member
+        `name` has the fault.
+        """
         return BadArguments(self.problem, where=f"{name[:64]}.{self.where}"[:200].rstrip("."))
 
 
@@ -65,7 +67,9 @@ def plain_record(members: Mapping[str, object], depth: int = MAX_DEPTH) -> Recor
 
 
 def usable(convert: Callable[..., Value], value: object, *args: Any) -> Value:
-    """Return the result of `convert`, or an Unusable with the JSON value if Cedar cannot represent the value."""
+    """Return the result of `convert(value, *args)`; or, if Cedar cannot represent the value, an Unusable with the JSON
+    value.
+    """
     try:
         return convert(value, *args)
     except Unrepresentable as error:

@@ -27,18 +27,18 @@ def spend(fuel: Fuel, steps: int, depth: int) -> None:
 
 
 def as_it_comes(value: Any, depth: int, fuel: Fuel) -> Value:
-    """Convert a value that no schema describes."""
+    """Convert a value that no schema describes to the Cedar value of its JSON type (`plain`)."""
     spend(fuel, 1, 1)  # `plain` bounds the levels
     return plain(value, depth)
 
 
 def never(value: Any, depth: int, fuel: Fuel) -> Value:
-    """Refuse every value."""
+    """Refuse every value, as the schema `false` does. Raises BadArguments."""
     raise BadArguments("is not allowed by the schema")
 
 
 def as_it_is(value: Any, depth: int, fuel: Fuel) -> Value:
-    """Return the value unchanged."""
+    """Return the value unchanged, because a JSON value of its type is a Cedar value already."""
     return value  # type: ignore[no-any-return]
 
 
@@ -57,7 +57,9 @@ def number(value: Any, depth: int, fuel: Fuel) -> CedarDecimal:
 
 
 def exactly(only: type, typer: Typer, wrong: str) -> Typer:
-    """Return a typer that accepts only values of the type `only`. `wrong` is the error for all other values."""
+    """Return a typer that accepts only values of the Python type `only`, and converts them by `typer`. `wrong`: message
+    of the error for any other value.
+    """
 
     def same(value: Any, depth: int, fuel: Fuel) -> Any:
         if type(value) is not only:
@@ -73,7 +75,9 @@ def exactly(only: type, typer: Typer, wrong: str) -> Typer:
 
 
 def either(by_type: dict[type, Typer], wrong: str) -> Typer:
-    """Return a typer that selects the typer for the type of the value. `wrong` is the error for all other types."""
+    """Return a typer that converts a value by the typer for its Python type. `wrong`: message of the error for a type
+    without a typer.
+    """
     find = by_type.get
 
     def by_its_type(value: Any, depth: int, fuel: Fuel) -> Value:

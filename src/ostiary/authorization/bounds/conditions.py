@@ -69,8 +69,8 @@ class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
         return self.failure(value) is None
 
     def failure(self, value: object) -> str | None:
-        """Return, in words, the requirement of the first member that `value` does not meet; None if it meets
-        all. The text does not quote the value.
+        """Return, in words, the first member of the condition that `value` does not meet; None if it meets all. The
+        text does not quote the value.
         """
         if self.eq is not None and not is_same(value, self.eq):
             return f"must be {self.eq!r}"
@@ -132,13 +132,15 @@ class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
             raise InvalidDetails(f"`max_length` must be from 0 to {MAX_INT}")
 
     def choices(self) -> tuple[Scalar, ...] | None:
-        """Return the values that `eq` or `one_of` permit; None if the condition has neither."""
+        """Return the only values that the condition permits, as `eq` or `one_of` list them; None if the condition has
+        neither.
+        """
         if self.eq is not None:
             return (self.eq,)
         return self.one_of
 
     def patterns(self) -> tuple[Pattern, ...]:
-        """Return the patterns of `prefix` and `glob`, all of which a matching string must match."""
+        """Return the patterns of `prefix` and `glob`. A string must match all of them."""
         prefix = () if self.prefix is None else (prefix_pattern(self.prefix),)
         return prefix if self.glob is None else (*prefix, glob_pattern(self.glob))
 
@@ -197,8 +199,8 @@ def decimal(value: object) -> Decimal | None:
 
 
 def climbs(text: str) -> bool:
-    """Return whether a reader of paths or URLs could leave a prefix through this text (`..` or NUL), after any
-    number of percent-decodings.
+    """Return whether the text has `..` or NUL, after any number of percent-decodings: a reader of paths or URLs could
+    leave a prefix through this text.
     """
     if text.count(".") < 2 and "%" not in text and "\0" not in text:
         return False  # this quick check settles nearly all texts, at a tenth of the cost

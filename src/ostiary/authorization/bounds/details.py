@@ -43,7 +43,7 @@ class ToolDetail(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     """conditions by name or dotted path of the argument"""
 
     def __post_init__(self) -> None:
-        """Check the limits that the types do not express. Raises InvalidDetails."""
+        """Check the limits that the types do not express, such as the number of conditions. Raises InvalidDetails."""
         if not 0 < len(self.locations) <= MAX_LOCATIONS:
             raise InvalidDetails(f"`locations` must have 1 to {MAX_LOCATIONS} members")
         for location in self.locations:
@@ -88,7 +88,9 @@ class ToolDetail(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
         return self.datatypes is None or (bool(classes) and classes.issubset(self.datatypes))
 
     def limited_to(self, classes: Sequence[str]) -> ToolDetail | None:
-        """Return the detail limited further to the data classes `classes`; None if it permits none of them."""
+        """Return the detail with `datatypes` limited to the classes in `classes`; None if the detail lists data classes
+        and `classes` has none of them.
+        """
         left = classes if self.datatypes is None else [name for name in self.datatypes if name in classes]
         return None if self.datatypes and not left else msgspec.structs.replace(self, datatypes=tuple(left))
 
@@ -159,7 +161,9 @@ def permits(
     arguments: Mapping[str, object],
     classes: frozenset[str] = frozenset(),
 ) -> bool:
-    """Return whether at least one of the details permits a call of a tool that handles the data classes `classes`."""
+    """Return whether at least one of the details permits a call of the tool `tool`, which handles the data classes
+    `classes`, with these arguments at the resource.
+    """
     return any(
         detail.covers(resource_uri, tool) and detail.admits(classes) and detail.failure(arguments) is None
         for detail in details

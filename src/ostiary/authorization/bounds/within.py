@@ -18,8 +18,8 @@ def is_within(inner: Sequence[ToolDetail], outer: Sequence[ToolDetail]) -> bool:
 
 
 def narrow(outer: Sequence[ToolDetail], requested: Sequence[ToolDetail]) -> tuple[ToolDetail, ...]:
-    """Return the requested bounds, or all of `outer` if nothing is requested. Raises InvalidDetails if the
-    request is wider than `outer`.
+    """Return the bounds to grant: `requested` if `outer` permits all of it, or all of `outer` if nothing is requested.
+    Raises InvalidDetails if the request is wider than `outer`.
     """
     for detail in requested:
         if (outside := _outside(detail, outer)) is not None:

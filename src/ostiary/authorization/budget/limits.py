@@ -44,7 +44,9 @@ class BadAmount(Invalid):
 
 
 class Meter(NamedTuple):
-    """The quantity that a limit counts. Two limits with the same meter differ only in the number of units."""
+    """The quantity that a limit counts, such as calls of certain tools. Limits with equal meters differ only in the
+    maximum number of units.
+    """
 
     kind: str
     tools: frozenset[str]
@@ -60,12 +62,12 @@ class Calls(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 
     @property
     def meter(self) -> Meter:
-        """Return the meter: calls of these tools."""
+        """Return the meter of this limit: the number of calls of its tools."""
         return Meter("calls", frozenset(self.tools))
 
     @property
     def units(self) -> int:
-        """Return the limit in units."""
+        """Return the maximum number of units; one unit is one call."""
         return self.limit
 
     def cost(self, arguments: Mapping[str, object]) -> int:
@@ -81,7 +83,9 @@ class Calls(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
         return str(units)
 
     def within(self, outer: Limit) -> Limit:
-        """Return this limit in the units of `outer`, which has the same meter."""
+        """Return this limit in the units of `outer`, a limit with the same meter, so that their numbers can be
+        compared.
+        """
         return self
 
 
@@ -105,7 +109,7 @@ class Amount(
 
     @property
     def meter(self) -> Meter:
-        """Return the meter: this argument of these tools."""
+        """Return the meter of this limit: the sum of this argument over calls of these tools."""
         return Meter("amount", frozenset(self.tools), self.argument)
 
     @property
@@ -115,7 +119,7 @@ class Amount(
 
     @property
     def units(self) -> int:
-        """Return the limit in units."""
+        """Return the maximum number of units; one unit is the last decimal place of the limit."""
         return int(self.limit.replace(".", ""))
 
     @property
@@ -160,8 +164,8 @@ class Amount(
         return f"{text[: -self.places]}.{text[-self.places :]}"
 
     def within(self, outer: Limit) -> Limit:
-        """Return this limit in the units of `outer`, which has the same meter. Raises InvalidBudget if the
-        limit has more decimal places than `outer`.
+        """Return this limit in the units of `outer`, a limit with the same meter, so that their numbers can be
+        compared. Raises InvalidBudget if the limit has more decimal places than `outer`.
         """
         assert isinstance(outer, Amount)
         if self.places > outer.places:
@@ -193,12 +197,12 @@ class Volume(
 
     @property
     def meter(self) -> Meter:
-        """Return the meter: records or bytes of this data class."""
+        """Return the meter of this limit: the number of records, or of bytes, of this data class."""
         return Meter("volume", frozenset(self.tools), f"{self.unit} of {self.data_class}")
 
     @property
     def units(self) -> int:
-        """Return the limit in units."""
+        """Return the maximum number of units; one unit is one record or one byte."""
         return self.limit
 
     def cost(self, arguments: Mapping[str, object]) -> int:
@@ -222,7 +226,9 @@ class Volume(
         return str(units)
 
     def within(self, outer: Limit) -> Limit:
-        """Return this limit in the units of `outer`, which has the same meter."""
+        """Return this limit in the units of `outer`, a limit with the same meter, so that their numbers can be
+        compared.
+        """
         return self
 
 
@@ -230,7 +236,7 @@ Limit = Calls | Amount | Volume
 
 
 def account_of(id: str, now: int) -> str:
-    """Return the account of a daily budget for the day (UTC) of `now`, in microseconds."""
+    """Return the name of the account that counts a daily budget (`id`) on the day (UTC) of `now`, in microseconds."""
     return f"{id}.{now // DAY_US}"
 
 
@@ -242,7 +248,9 @@ class Budget(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
     daily: bool = False
 
     def account(self, now: int) -> str:
-        """Return the account to which calls at `now` (microseconds) are charged."""
+        """Return the name of the account to which calls at `now` (microseconds) are charged: for a daily budget, the
+        account of that day.
+        """
         return account_of(self.id, now) if self.daily else self.id
 
 

@@ -19,7 +19,9 @@ class Exhausted(Forbidden):
 
 
 class Price(NamedTuple):
-    """The price of a call of one tool for one budget, prepared once so that each call is cheap."""
+    """The price of a call of one tool for one budget. Computed once for a token and a tool, so that
+    each call is cheap.
+    """
 
     id: str
     daily: bool
@@ -39,7 +41,9 @@ def prices(budgets: Iterable[Budget], tool: str, classes: frozenset[str] = froze
 
 
 def volumes(prices: Iterable[Price], *, now: int) -> dict[str, Volume]:
-    """Return the volume limits among the prices, by account. For these, a call reserves more than it may use."""
+    """Return the volume limits among `prices`, by account. A call reserves the maximum of such a limit in advance, and
+    gives the unused part back.
+    """
     return {account_of(id, now) if daily else id: volume for id, daily, _, volume in prices if volume is not None}
 
 

@@ -71,8 +71,8 @@ class Catalogue:
     def of(
         cls, resource: str, tools: Sequence[Tool], classes: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
     ) -> Catalogue:
-        """Return the catalogue of a resource with these tools. Raises Invalid for a malformed tool, or for two
-        tools with one name.
+        """Return the catalogue of a resource with these tools. `classes`: data classes of the resource; UNSET: not
+        stated. Raises Invalid for a malformed tool, or for two tools with one name.
         """
         if not _RESOURCE.fullmatch(resource):
             raise Invalid("the name of a resource must consist of lower-case letters, digits, `.`, `_` and `-`")
@@ -152,7 +152,9 @@ def _after(tool: Tool, before: Tool) -> Tool:
 
 
 class _Outline(msgspec.Struct):
-    """The members of a catalogue that can be read without compiling its schemas. The catalogue was parsed before."""
+    """The members of a stored catalogue that can be read without compiling the schemas of its tools. The catalogue was
+    checked before it was stored.
+    """
 
     resource: str
     tools: list[Tool]

@@ -69,7 +69,7 @@ _OBJECT = Kind.OBJECT
 
 
 class _Place(NamedTuple):
-    """The word of the catalogue at one path, and the places below this path."""
+    """The kind or word that the catalogue states for one path of the arguments, and the places below this path."""
 
     word: str | None
     below: dict[str, _Place]
@@ -197,7 +197,7 @@ def _is_same(value: object, other: object) -> bool:
 
 
 class _Walk(NamedTuple):
-    """A position in the arguments while they are flattened. `claimed`: the nearest path at or above it for
+    """A position in the arguments while they are flattened. `claimed`: the nearest path at or above this position for
     which the catalogue has a word.
     """
 

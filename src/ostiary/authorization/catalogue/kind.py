@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 
 class Kind(StrEnum):
-    """The kind of an argument, by which the origin of its value is judged."""
+    """The kind of an argument, as the catalogue states it. The kind decides how the origin of the value is judged."""
 
     PRINCIPAL = "principal"
     """a user, a member or a customer"""
@@ -30,7 +30,7 @@ FIXED_TIME = "fixed-time"
 object.
 """
 _FREE_WORDS = {"recipient": Kind.ADDRESS, "url": Kind.ADDRESS, "path": Kind.OBJECT, "command": Kind.TEXT}
-"""Older words of catalogues, each with its present kind."""
+"""Older words of catalogues for kinds of arguments, each with the kind that it now means."""
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {kind.value: kind for kind in Kind} | _FREE_WORDS | {FIXED_TIME: Kind.TIME}
 )

@@ -20,7 +20,9 @@ _SHOWN = ("name", "title", "description", "inputSchema", "outputSchema", "annota
 
 
 class Hints(msgspec.Struct, rename="camel"):
-    """Hints of the server about a tool. For missing hints, MCP's own cautious defaults apply: see `Listed.tool`."""
+    """Hints of an MCP server about a tool (its `annotations`). For missing hints, MCP's own cautious defaults apply:
+    see `Listed.tool`.
+    """
 
     read_only_hint: bool | UnsetType = UNSET
     destructive_hint: bool | UnsetType = UNSET
@@ -36,7 +38,7 @@ class Listed(msgspec.Struct, rename="camel"):
 
     @property
     def hints(self) -> Hints:
-        """Return the hints of the server; without any, MCP's defaults."""
+        """Return the hints of the server about the tool (`annotations`); if the server states none, MCP's defaults."""
         return self.annotations or Hints()
 
     def tool(self, definition: str) -> Tool:

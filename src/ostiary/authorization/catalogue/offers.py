@@ -23,8 +23,8 @@ _SEPARATORS = frozenset("/?#&")
 
 
 class Variable(NamedTuple):
-    """The value of one expression of a template. `is_simple`: true for a plain `{name}`, whose value contains
-    no separator of a URI.
+    """The value of one expression of a URI template, taken from a URI. `is_simple`: true for a plain `{name}`, whose
+    value contains no separator of a URI.
     """
 
     value: str

@@ -27,7 +27,7 @@ MAX_SCHEMA_DEPTH = canonical.MAX_DEPTH - 4
 
 
 class Effect(StrEnum):
-    """The effect of a call on the world."""
+    """The kind of change that a call of the tool makes."""
 
     READ = "read"
     WRITE = "write"
@@ -96,7 +96,7 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
 
     @property
     def scope_class(self) -> str:
-        """Return the class of the scope that a call of the tool requires."""
+        """Return the class of the scope that a call of the tool requires, such as `read` for the scope `files:read`."""
         return _class_of(self.effect) if self.scope is msgspec.UNSET else self.scope
 
     def scope_for(self, effect: Effect) -> str | msgspec.UnsetType:
@@ -122,12 +122,14 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
 
     @cached_property
     def argument_kinds(self) -> Mapping[str, Kind]:
-        """Return the kinds of arguments by name or dotted path. A kind applies to each value inside the argument."""
+        """Return the kind of each argument for which the catalogue states one, by name or dotted path. A kind applies
+        to each value inside the argument.
+        """
         return MappingProxyType({path: KINDS[word] for path, word in self.kinds.items() if word in KINDS})
 
     @cached_property
     def coverage(self) -> Coverage:
-        """Return the rules that claim the leaves of the tool's arguments."""
+        """Return the rules that decide by which kind each leaf (single value) of the tool's arguments is judged."""
         return Coverage(self.kinds, self.argument_kinds, self.arguments, self.presentation, self.offers)
 
     @cached_property

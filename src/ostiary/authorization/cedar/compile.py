@@ -45,8 +45,8 @@ class _Policy(NamedTuple):
 
 
 class Question(msgspec.Struct, frozen=True, gc=False):
-    """A request without its context, and the policies whose scope may match. It can be reused with the same
-    entities.
+    """A request without its context, together with the policies whose scope may match. While the entities do not
+    change, a question can be answered with several contexts.
     """
 
     principal: Entity
@@ -57,7 +57,9 @@ class Question(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Side:
-    """Policies indexed by their scope on the principal (or on the resource): an entity, a type, or a group."""
+    """The policies of one action, indexed by the scope on one variable: the principal or the resource. The index has
+    three parts: by entity, by type, and by group.
+    """
 
     __slots__ = ("exact", "groups", "within")
 
@@ -172,7 +174,9 @@ class Compiled:
         return Verdict(allowed, tuple(reasons), tuple(sorted(errors)) if errors else (), forbid_errors)
 
     def concerns(self, principal: Uid, action: Uid, resource: Uid, entities: Entities) -> bool:
-        """Return whether the scope of any policy may match. If not, the verdict is the same for every context."""
+        """Return whether the scope of any policy may match this principal, action and resource. If not, the verdict is
+        equal for every context.
+        """
         return bool(self.question(principal, action, resource, entities).candidates)
 
     def _candidates(self, principal: Entity, action: Entity, resource: Entity) -> list[_Policy]:

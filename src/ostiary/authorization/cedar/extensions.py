@@ -17,7 +17,9 @@ _SECOND, _MINUTE, _HOUR, _DAY = 1000, 60_000, 3_600_000, 86_400_000
 
 
 class EvaluationError(Exception):
-    """A policy cannot be evaluated for this request. The message names types and attributes, never a value."""
+    """A policy cannot be evaluated for a request, for example because an operand has the wrong type. The message names
+    types and attributes, never a value.
+    """
 
 
 class Unusable:
@@ -40,7 +42,7 @@ class Unusable:
 
 
 class Unreadable(EvaluationError):
-    """A policy reads an Unusable value."""
+    """Raised if a policy reads an Unusable, a value that Cedar cannot represent. The policy then fails."""
 
     def __init__(self, value: Unusable) -> None:
         super().__init__(f"a value {value.problem}")

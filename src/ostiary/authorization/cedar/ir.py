@@ -156,8 +156,8 @@ Expr: TypeAlias = Var | Lit | EntityLit | Unary | Binary | Get | Has | Like | Is
 
 
 class Scope(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """The scope of a policy on its principal, action or resource. All members that are not None must match.
-    `within` is Cedar's `in`: one of the entities or a descendant of one; an empty `within` never matches.
+    """The scope of a policy on its principal, action or resource. The scope matches if all members that are not None
+    match. `within` is Cedar's `in`: one of these entities, or a descendant of one; an empty `within` never matches.
     """
 
     equals: Uid | None = None

@@ -18,7 +18,7 @@ NONE: frozenset[str] = frozenset()
 
 
 class Undetermined(Exception):
-    """An operator needs a value that is unknown."""
+    """Raised inside the partial evaluation if an operator needs a value that is unknown."""
 
 
 class Unknown:
@@ -85,12 +85,12 @@ class Result(NamedTuple):
 
     @property
     def may_hold(self) -> bool:
-        """Return whether the value is true in at least one completion, as far as is known."""
+        """Return whether the value may be true in at least one completion of the request."""
         return not self.fails and (self.unknown or self.value is True)
 
     @property
     def must_hold(self) -> bool:
-        """Return whether the value is true in every completion."""
+        """Return whether the value is certainly true in every completion of the request."""
         return not (self.unknown or self.may_fail or self.fails) and self.value is True
 
 

@@ -61,7 +61,7 @@ def key(value: object) -> object:
 
 
 def unkey(stood_for: object) -> object:
-    """Return the value for which a key of a set stands."""
+    """Return the Cedar value for which the key `stood_for` stands in a set (the inverse of `key`)."""
     if stood_for is _TRUE:
         return True
     if stood_for is _FALSE:
@@ -113,7 +113,9 @@ def entity(
 
 @functools.lru_cache(maxsize=1024)
 def absent(uid: Uid) -> Entity:
-    """Return an entity that is not in the store: it has no attributes, and is a member of itself only."""
+    """Return an entity for an identifier that is not in the store: it has no attributes, and is a member of itself
+    only.
+    """
     return Entity(uid, _ABSENT, frozenset((uid,)), _ABSENT)
 
 
@@ -143,7 +145,9 @@ class Overlay:
         return made
 
     def get(self, uid: Uid, /) -> Entity | None:
-        """Return the entity `uid` from the request or else from the base; None if neither has it."""
+        """Return the entity `uid` from the entities of the request, or else from the permanent store; None if neither
+        has it.
+        """
         return self._near.get(uid) or self._base.get(uid)
 
 

@@ -35,7 +35,7 @@ class JwkSet:
         return cls(tuple(keys))
 
     def render(self) -> dict[str, list[dict[str, str]]]:
-        """Return the JWK Set as JSON."""
+        """Return the JWK Set as a JSON value, `{"keys": [..]}`, with the public members of each key."""
         return {"keys": [key.jwk for key in self.keys]}
 
     def find(self, kid: str) -> PublicKey:

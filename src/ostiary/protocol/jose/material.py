@@ -19,7 +19,9 @@ from ostiary.protocol.jose.errors import InvalidKey, InvalidToken
 Members = Mapping[str, object]
 Sign = Callable[[bytes], bytes]
 Verify = Callable[[bytes, bytes], None]
-"""signature, data; raises InvalidToken, or InvalidSignature of the library"""
+"""A function of (signature, data) that verifies a signature. Raises InvalidToken, or InvalidSignature
+of the library.
+"""
 
 RSA_BITS = range(2048, 4097)
 PRIVATE_MEMBERS = ("d", "p", "q", "dp", "dq", "qi", "oth", "k")

@@ -36,8 +36,8 @@ class Before:
     seq: int
     day: int
     met: Met | None = None
-    """None unless a policy reads counterparts. An outdated state only makes recipients unknown, so `seq` and
-    `day` do not cover this field.
+    """The counterparts of the agents of the owner; None unless a policy reads them. An outdated copy only makes
+    recipients unknown, so `seq` and `day` do not cover this field.
     """
     _fixed: list[tuple[Record, frozenset[bytes]]] = field(default_factory=list)
     """cache of the part that is the same for each call: the context, and the recipients of the task; empty
@@ -46,11 +46,15 @@ class Before:
 
     @property
     def is_full(self) -> bool:
-        """Return whether one of the two histories is full, so that decisions must not rely on it."""
+        """Return whether the history of the task or the recent history of the agent is full, so that decisions must not
+        rely on it.
+        """
         return self.task.is_full or self.recent.is_full
 
     def is_news(self, done: Done, *, now: int) -> bool:
-        """Return whether the call would change the history. Always true after a change of the day (UTC)."""
+        """Return whether an allowed call would change the task's history or the agent's recent history at `now`
+        (microseconds). Always true after a change of the day (UTC).
+        """
         return self.day != now // DAY_US or is_news(self.task, done) or is_news(self.recent, in_passing(done))
 
     def context(self, done: Done, arguments: Mapping[str, Any], met: tuple[bytes, ...] = ()) -> Record:
@@ -77,7 +81,9 @@ class Before:
 
 
 def in_passing(done: Done) -> Done:
-    """Return the call without its recipients: the form in which the recent history of the agent stores the call."""
+    """Return the call `done` without its recipients, which is the form in which the recent history of the agent stores
+    calls.
+    """
     return replace(done, recipients=(), is_more=False) if done.recipients else done
 
 

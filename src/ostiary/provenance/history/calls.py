@@ -39,7 +39,9 @@ def plan_of(uid: str, tool: Tool, classes: Iterable[str]) -> Plan:
 
 
 def done_of(key: bytes, plan: Plan, arguments: Mapping[str, Any]) -> Done:
-    """Return the history entry of a call, with the recipients that its arguments name."""
+    """Return the history entry of a call: the plan's facts, and the recipients that the arguments name, hashed with
+    `key`.
+    """
     call = plan.call
     if not plan.paths:
         return call

@@ -30,13 +30,15 @@ Name = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
 class Done(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """An allowed call. `is_more`: true if the call has more recipients than `recipients` contains."""
+    """An allowed call, as a history stores it. `is_more`: true if the call has more recipients than `recipients`
+    contains.
+    """
 
     tool: Name
     effect: Annotated[int, Meta(ge=0, lt=len(EFFECTS))]
     classes: Annotated[tuple[Name, ...], Meta(max_length=2 * MAX_CLASSES)] = ()
     is_outside: bool = False
-    """True if third parties may have written the output"""
+    """True if the output of the call may contain content that third parties have written"""
     recipients: Annotated[tuple[Value, ...], Meta(max_length=MAX_RECIPIENTS)] = ()
     is_more: bool = False
 
@@ -78,7 +80,7 @@ def after(history: History, done: Done) -> History:
 
 
 def joined(one: History, other: History) -> History:
-    """Return the union of two histories that share no call."""
+    """Return the history that contains the calls of both histories, which share no call."""
     tools, no_tools = _names(one.tools, other.tools, most=MAX_TOOLS, size=MAX_TOOL_BYTES)
     classes, no_classes = _names(one.classes, other.classes, most=MAX_CLASSES, size=MAX_CLASS_BYTES)
     read, no_read = _names(one.read_classes, other.read_classes, most=MAX_CLASSES, size=MAX_CLASS_BYTES)
@@ -97,7 +99,7 @@ def joined(one: History, other: History) -> History:
 
 
 def created(history: History, values: Iterable[bytes]) -> History:
-    """Return the history with the things that one of its calls created."""
+    """Return the history with the hashed names of things that one of its calls created."""
     return joined(history, History(created=tuple(values)))
 
 
@@ -123,7 +125,7 @@ def _names(one: tuple[str, ...], other: tuple[str, ...], *, most: int, size: int
 
 
 def is_news(history: History, done: Done) -> bool:
-    """Return whether the call may change the history. False only if the call certainly changes nothing."""
+    """Return whether adding the call may change the history. False only if the call certainly changes nothing."""
     return not (
         done.effect == _READ
         and history.effects >> _READ & 1

@@ -36,8 +36,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     links: str = ""
     """the least trusted origin of the links and mail addresses in outgoing text"""
     is_mixed: bool = False
-    """true if at least one value of the call comes from the person: their words, their own record, or an
-    endorsed document
+    """true if at least one value of the call comes from the person: from the words, from the person's own record, or
+    from an endorsed document
     """
     values_in_text: int = msgspec.field(default=0, name="together")
     """number of values of the call that one untrusted text contains and no trusted source has; of several

@@ -11,8 +11,8 @@ MAX_SAYS = 300
 
 
 class Noticed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A detector's finding about one event. `points` (1 to 100) raise the risk score of the agent and of its
-    task. `says` explains the finding to a person, and contains no value of an argument.
+    """A finding of a detector about one event. `points` (1 to 100) raise the risk score of the agent and of its task.
+    `says` explains the finding to a person, and contains no value of an argument.
     """
 
     detector: Annotated[str, Meta(pattern=r"^[a-z][a-z_]{0,31}\Z")]

@@ -52,7 +52,9 @@ class Profile(msgspec.Struct, frozen=True, gc=False):
     """habits by digest of the tool; the least recently changed one first"""
 
     def habit(self, tool: str) -> Habit:
-        """Return the habit of a tool; NEVER if the profile does not have the tool."""
+        """Return how often the agent has used a tool, and with which origins; NEVER (all counters 0) if the profile
+        does not have the tool.
+        """
         return self.tools.get(digest(tool), NEVER)
 
 
@@ -66,7 +68,9 @@ def digest(name: str) -> int:
 
 
 def learn(profile: Profile, event: Event) -> Profile:
-    """Return the profile after an allowed call. Any other event leaves the profile unchanged."""
+    """Return the profile after an event. An allowed call of a tool raises the counters of the tool, each at most once
+    for one task; any other event leaves the profile unchanged.
+    """
     if event.action != "tool.call" or not event.tool or event.outcome not in ("allow", "ok"):
         return profile
     tasks, recent, tools = profile.tasks, profile.recent, profile.tools

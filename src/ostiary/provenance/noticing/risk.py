@@ -12,7 +12,7 @@ HALF_LIFE = 1_800_000_000
 """time in microseconds after which half of the points remain"""
 SCALE = 1000
 OVER_AFTER = 18 * HALF_LIFE
-"""age in microseconds from which the risk counts as zero"""
+"""age in microseconds from which on a risk counts as zero: 18 half-lives"""
 
 
 class Risk(msgspec.Struct, frozen=True, gc=False):
@@ -30,15 +30,15 @@ class Risk(msgspec.Struct, frozen=True, gc=False):
         return (self._left(now) + SCALE // 2) // SCALE
 
     def raised(self, points: int, now: int) -> Risk:
-        """Return the risk after one more finding, which counts as independent of earlier findings. The points
-        never exceed 100.
+        """Return the risk after one more finding with `points` at `now` (microseconds). The finding counts as
+        independent of earlier findings, and the score never exceeds 100 points.
         """
         left = self._left(now)
         return Risk(left + (MOST * SCALE - left) * points // MOST, max(now, self.at))
 
     @property
     def until(self) -> int:
-        """Return the time from which the risk is zero, in microseconds."""
+        """Return the time, in microseconds, from which on the risk counts as zero."""
         return self.at + OVER_AFTER
 
     def _left(self, now: int) -> int:

@@ -41,8 +41,8 @@ def traced(
 ) -> Traced:
     """Return the flow of data into a call; UNTRACED for a call that only reads, or without a memory.
 
-    `context`: the result of `judge_origins` for the same call; None: `judge_origins` was not called, because the call
-    was denied before, and is called here.
+    `context`: the origins of the call, if `judge_origins` has determined them; None (the call was denied before): this
+    function calls `judge_origins` itself.
     """
     if memory is None or not is_effect(tool):
         return UNTRACED

@@ -148,8 +148,8 @@ def declared_values(tool: Tool, arguments: Mapping[str, Any]) -> Iterator[tuple[
 def value_at(arguments: Mapping[str, Any], path: str) -> object:
     """Return the value of an argument by its name or dotted path; None if absent.
 
-    If the name of one argument is also the dotted path of another, the value is ambiguous and counts as from nowhere:
-    NotImplemented.
+    If the name of one argument is also the dotted path of another, the value is ambiguous. Then the result is
+    NotImplemented, which counts as a value from nowhere.
     """
     if "." not in path:
         return arguments.get(path)
@@ -477,8 +477,8 @@ def list_foreign_links(memory: Memory, tool: Tool, arguments: Mapping[str, Any])
 
 
 def is_settled(context: Record) -> bool:
-    """Return whether a newer memory cannot change the decision: all values come from the start of the task, and
-    no text goes to third parties (`labels`).
+    """Return whether the origins of a call are final: all values come from the start of the task, and no text goes to
+    third parties (`labels`), so a newer memory cannot change the decision.
     """
     return "carries" not in context and _SETTLED.issuperset(origins_by_argument(context).values())
 

@@ -133,7 +133,7 @@ def judge_outgoing(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> 
 
 
 def goes_out(tool: Tool) -> bool:
-    """Return whether a third party may read the arguments of a call."""
+    """Return whether a third party may read the arguments of a call of the tool."""
     return tool.open_world or tool.effect in SENDING
 
 

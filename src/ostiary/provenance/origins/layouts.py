@@ -281,7 +281,7 @@ def _unquoted(text: str) -> str:
 
 
 class _Outline:
-    """Reader of an outline by the columns of its lines. `at` is the index of the next line."""
+    """Reader of a text whose fields are nested by indentation. `at`: the index of the next line."""
 
     def __init__(self, lines: list[_Line]) -> None:
         self.lines, self.at = lines, 0

@@ -177,7 +177,7 @@ def spellings(one: str) -> Iterator[str]:
 
 
 def is_odd(text: str) -> bool:
-    """Return whether a text may contain encoded parts."""
+    """Return whether a text may contain encoded parts, so that `decode` must be called."""
     return _EVEN.fullmatch(text) is None or "xxp" in text.lower()
 
 
@@ -222,7 +222,7 @@ def decode(text: str) -> tuple[list[str], bool]:
 
 
 def readings(text: str) -> list[str]:
-    """Return the text and its decoded forms (`decode`)."""
+    """Return the text and all its decoded forms, which `decode` finds."""
     return decode(text)[0]
 
 
@@ -283,7 +283,7 @@ def _decoded_parts(text: str) -> list[str]:
 
 
 def is_encoded(run: str) -> bool:
-    """Return whether a run of letters and digits is text encoded in base64."""
+    """Return whether a run of letters and digits decodes from base64 to text."""
     return any(_text(_base64(run)))
 
 

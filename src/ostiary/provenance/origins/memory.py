@@ -185,13 +185,13 @@ class Memory:
 
     @property
     def outside(self) -> Memory:
-        """Return a memory of only the untrusted content."""
+        """Return a copy of the memory that has only the untrusted content."""
         parts = tuple(part for part in self.parts if part.origin == Origin.OUTSIDE and part.kinds not in LABEL_ROOM)
         return Memory(self.key, parts, (), self.marks)
 
     @property
     def named(self) -> Memory:
-        """Return a memory of only the untrusted content that the person named."""
+        """Return a copy of the memory that has only the untrusted content from sources that the person named."""
         return Memory(self.key, tuple(part for part in self.parts if part.kinds == ALL_KINDS | NAMED), (), self.marks)
 
     def lending(self, kinds: int) -> Memory:
@@ -206,11 +206,13 @@ class Memory:
         return replace(self, parts=tuple(part for part in lent if part.kinds))
 
     def hashed(self, phrase: Sequence[str]) -> bytes:
-        """Return the concatenated hashes of the words of a phrase."""
+        """Return the hashes of the words of a phrase, concatenated in order."""
         return b"".join([hashed(self.key, word) for word in phrase])
 
     def is_marked(self, phrase: bytes) -> bool:
-        """Return whether the memory may have the first word of a phrase; always true for a memory without marks."""
+        """Return whether the memory may have the first word of a phrase, as its marks show. Always true for a memory
+        without marks.
+        """
         marks = self.marks
         return not marks or bool(marks[phrase[0] | phrase[1] >> 3 << 8] >> (phrase[1] & 7) & 1)
 
@@ -229,8 +231,8 @@ class Memory:
         return _NOWHERE
 
     def find_words(self, phrase_words: Iterable[str], kind: int) -> Origin:
-        """Return the most trusted origin of a phrase, given as words. The search stops at the first word
-        without a mark.
+        """Return the most trusted origin of a phrase, given as words, for the kind of argument `kind` (a bit). The
+        search stops at the first word without a mark, with the origin NOWHERE.
         """
         phrase = b""
         for word in phrase_words:
@@ -279,7 +281,7 @@ def kinds_of(kinds: Iterable[Kind]) -> int:
 
 
 def holds(source: bytes, phrase: bytes) -> bool:
-    """Return whether the source contains the words of the phrase, one directly after the other."""
+    """Return whether the hashes `source` contain the hashes `phrase`, one word directly after the other."""
     at = source.find(phrase)
     while at >= 0 and at % WIDTH:
         at = source.find(phrase, at + 1)
@@ -381,7 +383,7 @@ def unpack(body: bytes, *, key: bytes) -> Memory:
 
 
 def check_observed(more: Iterable[Part]) -> None:
-    """Check that a guard is permitted to state these parts. Raises Malformed."""
+    """Check that a guard is permitted to state these parts of an output: their origins and kinds. Raises Malformed."""
     for part in more:
         if part.kinds in LABEL_ROOM:
             if (

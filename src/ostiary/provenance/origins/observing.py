@@ -101,7 +101,7 @@ _ACCOUNT = re.compile(r"[A-Za-z]{2}\d{2}[A-Za-z\d]{11,}")
 """The form of an IBAN (ISO 13616), with any checksum."""
 Stated = Callable[[str], Origin]
 Found = tuple[Origin, int, str]
-"""the origin of a text, the kinds of arguments for which the text counts (bits, see KINDS), and the text"""
+"""(origin of a text, the kinds of arguments for which the text counts as bits (see KINDS), the text)"""
 
 
 def observe_output(

@@ -87,18 +87,18 @@ class Scribe:
         return bytes(hashes[: full - WIDTH])
 
     def spoken(self, texts: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
-        """Yield each reading of each text, including decoded ones, with its words."""
+        """Yield (reading, its words) for each text and for each decoded form of the text."""
         for text in dict.fromkeys(texts):
             for reading in self.decode(text[:MAX_TEXT])[0]:
                 yield reading, self.words(reading)
 
     def hashes(self, spoken: Iterable[str]) -> list[bytes]:
-        """Return the hash of each word."""
+        """Return the hash of each word, in the same order."""
         return [*map(self.word, spoken)]
 
 
 def hasher(key: bytes) -> Callable[[str], bytes]:
-    """Return a function that returns the keyed hash of a word, and caches it."""
+    """Return a function that computes the hash of a word with `key`, and caches the results."""
     return _Hashes(key).__getitem__
 
 

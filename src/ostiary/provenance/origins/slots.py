@@ -172,8 +172,8 @@ def _scalar(value: str | float) -> str:
 
 
 def rows(value: object) -> object:
-    """Return the records of a map (two or more with the same field names) as a list, each with its key as a
-    field; any other value unchanged.
+    """Return the records of a map (an object with two or more members that all have the same field names) as a list,
+    each record with its key as a field. Return any other value unchanged.
     """
     if not isinstance(value, dict) or len(value) < 2:
         return value
