@@ -234,7 +234,7 @@ def _one_by_one(world: World, files: dict[str, str]) -> Counter[str]:
     counts: Counter[str] = Counter()
     for _, body, facts in ledger.with_facts(reader, 0, 1 << 40):
         if facts is None:  # as of calls that were denied with arguments which have no digest
-            counts["no facts were kept"] += '"policies":[' in bytes(body).decode()
+            counts["no facts of the decision were stored"] += '"policies":[' in bytes(body).decode()
             continue
         told = decode_facts(facts)
         was = verdicts(msgspec.json.decode(body, type=Recorded), len(told.posed))
@@ -258,7 +258,7 @@ async def test_a_policy_that_reads_what_was_not_kept_is_not_replayed(bank: World
     await pay(bank, 5.0, pin="1234")
     await pay(bank, 5.0)
     found = await report(bank, NO_PIN)
-    assert (found["replayed"], found["unknown"]) == (1, {"a policy reads an argument that was not kept": 1})
+    assert (found["replayed"], found["unknown"]) == (1, {"a policy reads an argument that was not stored": 1})
     assert (await report(bank, LITTLE))["unknown"] == {}
 
 
@@ -285,14 +285,14 @@ async def test_decisions_of_which_nothing_was_kept_are_counted(bank: World) -> N
     decide = partial(flows.decide_all, questions=[question], semantic="execute_all", digest="d", by=None)
     await run_act(bank, decide, "decide.batch")
     found = await report(bank, LITTLE)
-    assert (found["replayed"], found["unknown"]) == (0, {"no facts were kept": 2})
+    assert (found["replayed"], found["unknown"]) == (0, {"no facts of the decision were stored": 2})
 
 
 async def test_a_catalogue_that_is_gone_leaves_its_calls_unknown(bank: World) -> None:
     await pay(bank, 100.0)
     await change(bank, "delete from catalogue")
     found = await report(bank, LITTLE)
-    assert found["unknown"] == {"the catalogue of the resource was not kept": 1}
+    assert found["unknown"] == {"the catalogue of the resource was not stored": 1}
 
 
 @pytest.mark.parametrize(

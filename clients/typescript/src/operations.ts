@@ -3040,7 +3040,7 @@ export type TestedGuards = {
   seq: number;
 };
 
-/** A valid policy set that was not stored, and the changes that it would make. */
+/** The result of a dry run: a valid policy set, which was not stored, and the changes that its activation would make. */
 export type TestedPolicySet = {
   active: boolean;
   hash: string;
@@ -3051,7 +3051,7 @@ export type TestedPolicySet = {
   tests: number;
 };
 
-/** A subject or a resource, as the caller states it. */
+/** The subject or the resource of an access request, as the caller states it. */
 export type Thing = {
   type: string;
   id: string;
@@ -5088,7 +5088,7 @@ export interface Operations {
     body: undefined;
     answer: SchemaBody;
   };
-  /** Stop the set that decides beside the active set. */
+  /** Stop the watching set: the policy set whose verdicts are recorded beside those of the active set. */
   "DELETE /api/v1/policies/watching": {
     path: {};
     query: {};

@@ -46,7 +46,9 @@ _NEWEST = 1 << 62
 
 
 class Approved(NamedTuple):
-    """An approval: the digest of the approved request, and the names of the policies that asked for approval."""
+    """A stored approval: the digest of the approved request, and the ids of the policies that asked for
+    the approval.
+    """
 
     digest: str
     policies: frozenset[str]
@@ -84,7 +86,7 @@ def active_ir(reader: Reader) -> tuple[str, str]:
 
 
 def activate(tx: Tx, hash: str) -> None:
-    """Make the set with this hash the active set."""
+    """Make the stored set with this hash the active set: the set that decides."""
     tx.touch("policy", "1")
     tx.run(_ACTIVATE, hash=hash, now=tx.now)
 
@@ -96,7 +98,7 @@ def watched(reader: Reader) -> str | None:
 
 
 def watch(tx: Tx, hash: str) -> None:
-    """Make the set with this hash the watching set."""
+    """Make the stored set with this hash the watching set, whose verdicts are recorded and not enforced."""
     tx.touch("watched_policy", "1")
     tx.run(_WATCH, hash=hash, now=tx.now)
 

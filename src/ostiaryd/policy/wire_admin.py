@@ -57,7 +57,9 @@ class PolicySetBody(TypedDict):
 
 
 class TestedPolicySet(TypedDict):
-    """A valid policy set that was not stored, and the changes that it would make."""
+    """The result of a dry run: a valid policy set, which was not stored, and the changes that its activation would
+    make.
+    """
 
     hash: str
     active: bool
@@ -157,7 +159,7 @@ def _check_watching(loaded: Loaded, gate: flows.Gate | None) -> None:
 
 
 async def unwatch(call: Call) -> Reply:
-    """Stop the set that decides beside the active set."""
+    """Stop the watching set: the policy set whose verdicts are recorded beside those of the active set."""
     return reply({"hash": await act_as(call, "policy.unwatch", flows.stop_watching)})
 
 

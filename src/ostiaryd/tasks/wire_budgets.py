@@ -17,7 +17,7 @@ from ostiaryd.tasks.model.budget import Balance
 
 class Allowance(msgspec.Struct, forbid_unknown_fields=True):
     limits: list[Any]
-    """The daily limits, which replace all earlier ones. An empty list removes them."""
+    """The daily limits of the agent, which replace all its earlier daily limits. An empty list removes them."""
 
 
 class AllowanceBody(TypedDict):

@@ -1,4 +1,4 @@
-"""Signing keys for administrators."""
+"""HTTP route for administrators that rotates a signing key of the server."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class _Request(msgspec.Struct):
 
 
 class _Invalid(Exception):
-    """The program compiles, but this server does not accept it."""
+    """Raised if a program compiles, but this server does not accept it, for example because of a refused built-in."""
 
 
 _programs: dict[str, tuple[dict[str, tuple[str, ...]], Opa]] = {}

@@ -66,7 +66,7 @@ class Needs(msgspec.Struct, frozen=True, tag="needs"):
 
 
 class _Unchecked(Exception):
-    """Exception: the program of the set has not been compiled yet."""
+    """Raised while a set is loaded, if its program must be compiled before the loading can continue."""
 
 
 class _Rehearsal:

@@ -22,7 +22,7 @@ from ostiaryd.policy.model.whatif import Comparison
 
 
 class _Run:
-    """The comparison of recorded decisions with one candidate set, and its progress."""
+    """The comparison of recorded decisions with one candidate set: the set, and the results so far."""
 
     def __init__(self, candidate: Candidate) -> None:
         rules = ir.parse(candidate.rules.encode())

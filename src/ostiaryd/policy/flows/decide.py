@@ -147,7 +147,9 @@ def keep_facts(act: Act, entry: Entry, posed: list[Posed | None], *, at: int) ->
 
 
 def note_asker(entry: Entry, by: Caller | None) -> None:
-    """Record the requester as the reporter of the entry. The entry itself is about the subject of the request."""
+    """Record the caller `by` as the reporter of the entry. The agent of the entry is the subject of the request, not
+    the caller.
+    """
     if by is not None:
         entry.reporter, entry.token, entry.key = by.id, by.token, by.jkt
 

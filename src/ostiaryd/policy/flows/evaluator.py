@@ -86,7 +86,7 @@ class ToolCall(NamedTuple):
 
 
 class OtherRequest(msgspec.Struct, frozen=True, gc=False):
-    """Any other request, on which only the policies decide."""
+    """A request that is not a call of a tool by a registered agent. Only the policies decide on it."""
 
     question: Question
     principal: _EntityWithFacts
@@ -128,7 +128,9 @@ class Evaluator:
         self._last: tuple[Thing | None, _EntityWithFacts] = None, _NONE
         self._last_action = access.CALL
         self._permits: dict[tuple[str, ...], Decision] = {}
-        """permits without errors or watching policies, by the policies that permit"""
+        """decisions that allow, without failed or watching policies, by the ids of the permitting policies; kept so
+        that equal decisions are made once
+        """
 
     def evaluate(self, question: Question) -> Decision:
         """Return the decision on a request. Raises nothing: a request that cannot be resolved is denied."""
@@ -142,7 +144,9 @@ class Evaluator:
         return Decision(False, False, self._policies.hash, (Reason(error.code, error.message, error.hint),))
 
     def resolve(self, question: Question) -> Resolved:
-        """Return the request with its entities and their facts. Raises Unanswerable, Forbidden, NotFound."""
+        """Return the request with the entities that policies see, and with the registry's facts about them. Raises
+        Unanswerable, Forbidden, NotFound.
+        """
         subject = question.subject
         if REGISTERED.get(subject.type) == "Agent":
             agent = active_agent(self._reader, subject.id, now=self._now)
@@ -154,8 +158,8 @@ class Evaluator:
         return OtherRequest(question, self._last[1], self._find(question.resource), (), {})
 
     def decide(self, resolved: Resolved, *, approved: frozenset[str] = frozenset()) -> tuple[Decision, Posed | None]:
-        """Return the decision, and the question that the policies answered (None if they were not asked). `approved`
-        are the policies whose demand for approval is met.
+        """Return the decision on a resolved request, and the question that the policies answered (None if they were not
+        asked). `approved`: ids of asking policies whose approval has been given.
         """
         if isinstance(resolved, OtherRequest):
             return self._judge(resolved)

@@ -88,7 +88,9 @@ _LONG_NUMBER = re.compile(rb"[0-9][0-9.]{15}|[eE][+-]?[0-9]{3}")
 
 
 class _Rego:
-    """A confined process that evaluates Rego, and the programs that it has compiled. Use it in one thread at a time."""
+    """A confined process that evaluates Rego, with the programs that it has compiled. Only one thread at a time may use
+    it.
+    """
 
     def __init__(self) -> None:
         self.confined = Confined("ostiaryd.policy.engines.rego:answer", reserved=RESERVED, environ=GO)
@@ -114,7 +116,7 @@ class _Rego:
         self._loaded.add(program.hash)
 
     def warm(self, program: Program) -> None:
-        """Compile a program before the next question. A failure is raised at that question."""
+        """Compile a program before its first question arrives. A failure is not raised here, but at that question."""
         with suppress(Refused):
             self.load(program)
 
@@ -237,7 +239,7 @@ class Latest:
         self._ready: Ready | None = None
 
     def note(self, hash: str) -> None:
-        """Forget the stored set if its hash differs from that of the set that has just decided."""
+        """Forget the stored set, if the set that has just decided has another hash."""
         if self._ready is not None and self._ready.policies.hash != hash:
             self._ready = None
 

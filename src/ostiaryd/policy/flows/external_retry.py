@@ -40,8 +40,8 @@ class Retry:
 
 
 def fresh_answers(remote: RemoteAnswers | None, policies: Policies, *, now: int) -> RemoteAnswers | None:
-    """Return the verdicts for use under `policies` at `now` (microseconds); None if they are of another set,
-    too old, or from after `now`.
+    """Return the verdicts if they can be used under `policies` at `now` (microseconds). Return None if they belong to
+    another set, are older than FRESH, or are from a time after `now`.
     """
     if remote is None or remote.policies.hash != policies.hash or not 0 <= now - remote.at <= FRESH:
         return None
@@ -49,7 +49,9 @@ def fresh_answers(remote: RemoteAnswers | None, policies: Policies, *, now: int)
 
 
 def answers_of(act: Act, policies: Policies) -> RemoteAnswers:
-    """Return the verdicts that this run of the act has under `policies`."""
+    """Return the verdicts of remote policies with which this run of the act was started, for use under `policies`;
+    empty verdicts in the first run.
+    """
     remote = act.again.remote if isinstance(act.again, Retry) else None
     fresh = fresh_answers(remote, policies, now=act.now)
     return RemoteAnswers(policies, act.now) if fresh is None else RemoteAnswers(policies, fresh.at, fresh.verdicts)

@@ -128,7 +128,7 @@ class LiveEntries:
         """
         if not self._has_room(caller):
             raise Conflict(
-                f"{MAX_STREAMS} streams of the server or {MAX_OF_CALLER} of the caller are open",
+                (f"{MAX_STREAMS} live streams of the server, or {MAX_OF_CALLER} of the caller, are open"),
                 hint="close another page of the console",
                 code="too_many_streams",
             )

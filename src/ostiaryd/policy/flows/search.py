@@ -39,7 +39,7 @@ _CHUNK = 100
 
 Kind = Literal["subject", "resource", "action"]
 Candidate = tuple[str, str]
-"""The position of a candidate in the order of the search, and its id or name."""
+"""A candidate of a search: its position in the order of the search, and its id or name."""
 
 
 @dataclass(slots=True)
@@ -104,8 +104,8 @@ def search(
 def note_search(
     act: Act, kind: Kind, query: Search, page: SearchPage | Refused, *, digest: str, by: Caller | None
 ) -> SearchPage:
-    """Fill the entry of a page: the caller, the query, and the results. Raises the refusal, if the search was
-    refused.
+    """Fill the ledger entry of a page of a search: the caller, the query, and the results. If the search was refused,
+    raise the refusal after that.
     """
     note_asker(act.entry, by)
     act.entry.digest = digest

@@ -71,7 +71,8 @@ def _contents(reader: Reader, hash: str) -> Contents:
 
 
 def check_plan(act: Act, plan: Plan, *, loses: Collection[str]) -> None:
-    """Check that the plan is still about the active set, and that `loses` names each safeguard that the switch removes.
+    """Check that `plan` was made against the set that is still active, and that `loses` names each safeguard that the
+    switch removes.
 
     Records the removed safeguards and the safeguards that are left out; removed safeguards also get an entry of their
     own. Raises Conflict (`policy_changed`, `loses_safeguards`).
@@ -140,7 +141,7 @@ def active_hash(reader: Reader) -> str:
 
 
 def active_set(reader: Reader) -> Ready:
-    """Return the active set, ready to decide."""
+    """Return the active policy set, compiled and ready to decide."""
     return ready(reader, store.active(reader))
 
 

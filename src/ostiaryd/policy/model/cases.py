@@ -53,7 +53,9 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """Names of exactly the policies that must decide the case; None if this is not checked."""
 
     def run(self, policies: Policies, playbooks: Playbooks, elsewhere: RemoteSource | None = None) -> str:
-        """Return the difference from the expectation, in words; empty if there is none. Raises Unanswerable."""
+        """Run the case, and return in words how the verdict differs from the expectation; empty if it does not differ.
+        Raises Unanswerable.
+        """
         judgement = self._ask_playbooks(playbooks) if self._verb.name in RESPONSES else self._ask(policies, elsewhere)
         verdict = "allow" if judgement.allowed else "ask" if judgement.because == "approval_needed" else "deny"
         result = f"{verdict} ({judgement.because})" if judgement.because else verdict

@@ -71,7 +71,7 @@ def denial(question: Question, *, id: str, issuer: str, now: int) -> Denial:
 
 
 def seal_denial(key: PrivateKey, denied: Denial) -> str:
-    """Sign a denial."""
+    """Sign a denial with `key`, and return the token (`binding_token`)."""
     return sign_jwt(key, typ=TYP, claims=denied)
 
 

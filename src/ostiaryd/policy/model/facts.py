@@ -85,7 +85,7 @@ class Posed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=Fa
     arguments: dict[str, Any] | None = None
     hidden: tuple[str, ...] = ()
     approved: tuple[str, ...] = ()
-    """Names of the policies whose demand for approval was met by an approval."""
+    """Ids of the asking policies whose approval had been given for the request."""
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,8 +151,8 @@ def actors_of(posed: Posed | None) -> list[str]:
 
 
 def posed_call(call: ResolvedCall, decision: Decision, *, approved: Sequence[str] = ()) -> Posed | None:
-    """Return the facts of a call that policies decided; None if the policies were not asked. `approved`: the names of
-    the policies whose demand for approval was met.
+    """Return the facts of a call that policies decided; None if the policies were not asked. `approved`: ids of the
+    asking policies whose approval had been given.
     """
     if decision.arguments is None:
         return None

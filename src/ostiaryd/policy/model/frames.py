@@ -12,8 +12,8 @@ from ostiaryd.policy.model.whatif import By, Report, Row
 
 
 class Candidate(msgspec.Struct, frozen=True, tag="candidate"):
-    """The first message to the process: the candidate set in the form that guards get, with its actions. The process
-    answers with an empty `Answer`.
+    """The first message to the what-if process: the candidate set in the form that guards get, with its actions. The
+    process answers with an empty `Answer`.
     """
 
     hash: str
@@ -25,7 +25,7 @@ class Candidate(msgspec.Struct, frozen=True, tag="candidate"):
 
 
 class Rows(msgspec.Struct, frozen=True, tag="rows"):
-    """A message to the process: a page of entries to compare."""
+    """A message to the what-if process: a page of ledger entries to compare."""
 
     rows: list[Row]
 
@@ -38,7 +38,7 @@ class CatalogueText(msgspec.Struct, frozen=True, tag="found"):
 
 
 class Ended(msgspec.Struct, frozen=True, tag="ended"):
-    """The last message to the process: all entries were sent."""
+    """The last message to the process: all entries were sent, and the process may answer with its report."""
 
 
 Request = Candidate | Rows | CatalogueText | Ended

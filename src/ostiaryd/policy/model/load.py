@@ -42,7 +42,9 @@ MESSAGE_LIMIT = 400
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A policy set that can decide. `ids`: the ids of the set's own entities by type, which searches examine."""
+    """A policy set that can decide. `ids`: for each entity type, the ids of the entities that the set itself states,
+    which searches examine.
+    """
 
     policies: Policies
     vocabulary: Vocabulary
@@ -80,7 +82,9 @@ class Loaded:
 
     @property
     def safeguards(self) -> int:
-        """Return the number of safeguards of the server that are part of the set."""
+        """Return how many safeguards of the server are part of the set; safeguards that the set leaves out do not
+        count.
+        """
         return len(layer(self.files))
 
 

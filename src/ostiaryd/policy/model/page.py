@@ -24,8 +24,8 @@ _SAME = "send the same search and the same `page.limit` as for the first page, w
 
 
 class Place(msgspec.Struct, frozen=True, array_like=True):
-    """The place at which a search continues, after a page. `after`: the last candidate that was examined; `search`: the
-    digest of the search; `limit`: the limit of the page.
+    """The end of a page of a search, from which the next page continues. `after`: the last candidate that was examined;
+    `search`: the digest of the search; `limit`: the limit of the page.
     """
 
     after: str

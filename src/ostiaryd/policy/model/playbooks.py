@@ -79,7 +79,9 @@ class Playbooks:
 
 
 def is_said(verdict: Verdict) -> bool:
-    """Return whether a verdict chooses a response: a permit applies, no forbid applies, and no forbid has failed."""
+    """Return whether a verdict of playbooks chooses a response: a permit applies, no forbid applies, and no forbid has
+    failed.
+    """
     return verdict.allowed and not verdict.forbid_errors
 
 

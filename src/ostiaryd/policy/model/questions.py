@@ -25,7 +25,7 @@ from ostiary.protocol.jose import MAX_SECONDS
 
 
 class Thing(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """A subject or a resource, as the caller states it."""
+    """The subject or the resource of an access request, as the caller states it."""
 
     type: str
     id: str
@@ -91,7 +91,9 @@ class Search(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class Unanswerable(Invalid):
-    """No policy can apply to the request, so the request is denied."""
+    """Raised if no policy can apply to a request, for example because its type cannot be a Cedar type. The request is
+    denied.
+    """
 
     code = "unanswerable"
 
@@ -135,7 +137,7 @@ def context_of(question: Question, *, now: Record) -> Record:
 
 
 def moment(now: int) -> Record:
-    """Return the part of the context with the present time. `now`: microseconds since the epoch."""
+    """Return the members of the context that state the present time. `now`: microseconds since the epoch."""
     return {"now": Datetime(now // 1000)}
 
 

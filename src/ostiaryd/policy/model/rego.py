@@ -52,7 +52,7 @@ class Program(msgspec.Struct, frozen=True):
 
 
 class Engine(Protocol):
-    """An engine that evaluates the policies of a program."""
+    """An engine that evaluates the Rego policies, or the policies at a remote OPA, of a program."""
 
     def check(self, program: Program) -> None:
         """Check that the engine can compile a program. Raises Invalid, Unavailable."""

@@ -30,14 +30,14 @@ _decode = msgspec.json.Decoder().decode
 
 
 class Unreplayable(Refused):
-    """The decision cannot be replayed, because a fact that it needs was not stored."""
+    """Raised if a decision cannot be replayed, because a fact that it needs was not stored or was deleted."""
 
     code = "unreplayable"
 
 
 class Lacking(Exception):
-    """The text of the catalogue with the digest `digest` is not loaded. When it is loaded, the replay can be
-    repeated.
+    """Raised if a replay needs the catalogue with the digest `digest`, whose text is not loaded. Load the text, then
+    replay again.
     """
 
     def __init__(self, digest: str) -> None:
@@ -81,9 +81,9 @@ class Replay:
             raise Unreplayable("the catalogue does not have the tool")
         kept = self._context(posed.context)
         if kept.get("actors") and "chain" not in kept:
-            raise Unreplayable("the agents of the delegation chain were not kept")
+            raise Unreplayable("the agents of the delegation chain were not stored")
         if self._policies.relies_on_history and "history" not in kept:
-            raise Unreplayable("the history was not kept")
+            raise Unreplayable("the history was not stored")
         self._check_risk(kept)
         context = {**ALONE.context, **kept, "arguments": self._arguments(posed), **moment(at)}
         return self._ask(facts.entities, principal, CALL, ready.uid, context, read_chain(context), posed.approved)
@@ -91,7 +91,7 @@ class Replay:
     def _check_risk(self, kept: Record) -> None:
         """Check that the risk was stored if the policies depend on it. Raises Unreplayable."""
         if self._policies.relies_on_risk and RISK not in kept:
-            raise Unreplayable("the risk score was not kept")
+            raise Unreplayable("the risk score was not stored")
 
     def _arguments(self, posed: Posed) -> Record:
         """Return the stored arguments of a call. A hidden argument has an empty value, which no policy reads. Raises
@@ -99,7 +99,7 @@ class Replay:
         """
         kept, reads = posed.arguments, self._reads
         if (kept is None or posed.hidden) and (reads is None or (reads if kept is None else reads & {*posed.hidden})):
-            raise Unreplayable("a policy reads an argument that was not kept")
+            raise Unreplayable("a policy reads an argument that was not stored")
         arguments: Record = dict.fromkeys(posed.hidden, "")
         for name, value in (kept or {}).items():
             arguments[name] = value if type(value) is str else parse_value(value)
@@ -173,11 +173,11 @@ class Replay:
                 protected = self._facts(recorded).resource
                 if (ready := protected.tools.get(recorded.tool)) is not None:
                     return protected.entities[ready.uid]
-        raise Unreplayable("the subject or the resource was not kept")
+        raise Unreplayable("the subject or the resource was not stored")
 
     def _agent(self, recorded: AgentSeen) -> Entity:
         if recorded.model is None and self._reads_agents:
-            raise Unreplayable("the attributes of the agent were not kept")
+            raise Unreplayable("the attributes of the agent were not stored")
         return agent_entity(
             recorded.id,
             owner=recorded.owner,
@@ -192,7 +192,7 @@ class Replay:
         if facts is None:
             text = self._catalogue(recorded.catalogue) if recorded.catalogue else None
             if text is None and recorded.catalogue:
-                raise Unreplayable("the catalogue of the resource was not kept")
+                raise Unreplayable("the catalogue of the resource was not stored")
             protected = Protected(
                 name=recorded.name,
                 uri=recorded.uri,

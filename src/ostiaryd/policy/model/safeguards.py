@@ -83,12 +83,14 @@ def earlier_rules() -> dict[str, list[ir.PolicyIR]]:
 
 
 def is_safeguard(policy: ir.PolicyIR) -> bool:
-    """Return whether a policy equals a safeguard of this version of the server, or of an earlier version."""
+    """Return whether a policy is the unchanged copy of a safeguard of the server, of its present or an
+    earlier version.
+    """
     return policy == safeguard_rules().get(policy.id) or policy in earlier_rules().get(policy.id, ())
 
 
 def is_copy(policy: ir.PolicyIR) -> bool:
-    """Return whether a policy equals a safeguard or a role policy of the server."""
+    """Return whether a policy is the unchanged copy of a safeguard or of a role policy of the server."""
     return is_safeguard(policy) or policy == role_rules().get(policy.id)
 
 
@@ -122,7 +124,9 @@ def read_left_out(files: Mapping[str, str]) -> dict[str, str]:
 
 
 def extend(files: Mapping[str, str], left_out: Collection[str]) -> dict[str, str]:
-    """Return the own files of a set, with the safeguards and role policies of the server that are not in `left_out`."""
+    """Return the files of a set, `files`, together with the safeguards and role policies of the server whose ids are
+    not in `left_out`.
+    """
     kept = {
         prefix + id + POLICIES: text
         for prefix, texts in ((LAYER, safeguards()), (ROLES_LAYER, roles()))
@@ -138,7 +142,7 @@ def own_files(files: Mapping[str, str]) -> dict[str, str]:
 
 
 def layer(files: Mapping[str, str]) -> dict[str, str]:
-    """Return the texts, by id, of the safeguards of the server that are part of a set."""
+    """Return the texts, by id, of the safeguards of the server that are part of a set with these files."""
     return {
         name.removeprefix(LAYER).removesuffix(POLICIES): text
         for name, text in sorted(files.items())
@@ -147,7 +151,7 @@ def layer(files: Mapping[str, str]) -> dict[str, str]:
 
 
 def role_layer(files: Mapping[str, str]) -> list[str]:
-    """Return the ids of the role policies of the server that are part of a set."""
+    """Return the ids of the role policies of the server that are part of a set with these files."""
     return [
         name.removeprefix(ROLES_LAYER).removesuffix(POLICIES) for name in sorted(files) if name.startswith(ROLES_LAYER)
     ]

@@ -77,7 +77,7 @@ def read_vocabulary(printed_schema: str) -> Vocabulary:
 
 
 def spelled(kind: str, names: Iterable[str]) -> str:
-    """Return the message of an error for the unknown type `kind`; `names` are the types that exist."""
+    """Return the error message for a type `kind` that does not exist; `names`: the types that exist."""
     return f"there is no type {kind[:100]!a}; there are {', '.join(sorted(names))}"[:400]
 
 

@@ -191,7 +191,7 @@ class Comparison:
         try:
             entry = _decode_entry(body)
             if not entry.facts:
-                self._unknown["no facts were kept"] += _named_policies(entry)
+                self._unknown["no facts of the decision were stored"] += _named_policies(entry)
                 return []
             if facts is None:
                 self._unknown["the facts were deleted"] += 1

@@ -1,4 +1,6 @@
-"""Reads of the tasks above and under a task, of its delegation chain, and of whether all of them are live."""
+"""Reads about the place of a task in its tree: the tasks above it and under it, its delegation chain, and whether all
+of these are live.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,7 @@ def tree(reader: Reader, task: Task, page: Page) -> list[Task]:
 
 
 def place_of(task: Task) -> str:
-    """Return the cursor of a page that ends with this task."""
+    """Return the cursor after this task: a page of `tree` that ends with the task continues there."""
     return f"{task.depth}:{task.task_id}"
 
 
@@ -58,7 +60,7 @@ def above(reader: Reader, task: Task) -> list[Task]:
 
 
 def link_of(agent: Agent, task: str) -> Link:
-    """Return an agent with the task under which it acts, as a link of a delegation chain."""
+    """Return an agent and the task under which it acts, as one link of a delegation chain in a token."""
     return Link(
         agent.agent_id,
         agent.epoch,
@@ -71,8 +73,8 @@ def link_of(agent: Agent, task: str) -> Link:
 
 
 def restricted_agents(line: Sequence[Agent], *, now: int) -> tuple[str, ...]:
-    """Return the ids of the agents in the delegation chain that are under a restriction. `line` are the agents of the
-    chain.
+    """Return the ids of those agents of a delegation chain (`line`) that are under a restriction at `now`
+    (microseconds).
     """
     return tuple(dict.fromkeys(agent.agent_id for agent in line if agent.restricted_until > now))
 

@@ -43,7 +43,9 @@ DAYS_KEPT_US = 7 * 86_400_000_000
 
 
 def in_force(reader: Reader, task: Task) -> tuple[Budget, ...]:
-    """Return all budgets from which a call under the task takes units."""
+    """Return all budgets to which a call under the task is charged: those of the task, of the tasks above it, and the
+    daily budgets of the agents.
+    """
     if not store.is_there_any(reader):
         return ()
     line = [(task.task_id, task.agent)]
@@ -64,8 +66,8 @@ def in_force(reader: Reader, task: Task) -> tuple[Budget, ...]:
 
 
 def allot(act: Act, task: Task, limits: Sequence[Limit]) -> None:
-    """Create the budget of a new task, and take its units from the account of the task above if there is one. Raises
-    InvalidBudget if too few units are left there.
+    """Create the budget of a new task. For each limit that counts the same calls as a limit of the task above, take its
+    units from the account of that task. Raises InvalidBudget if that account has too few units.
     """
     outer = [one for one in in_force(act.tx, task) if not one.daily]
     for limit in limits:
@@ -148,13 +150,13 @@ def allowance(reader: Reader, agent: Agent) -> tuple[Budget, ...]:
 
 
 def balance(reader: Reader, budget: Budget, *, now: int) -> Account:
-    """Return the account of a budget; of a daily budget, the account of today."""
+    """Return the account of a budget at `now` (microseconds); for a daily budget, the account of that day."""
     account = store.account(reader, budget.account(now))
     return Account(budget.limit.units, 0, 0) if account is None else replace(account, ceiling=budget.limit.units)
 
 
 def balances(reader: Reader, budgets: Iterable[Budget], *, now: int) -> list[Balance]:
-    """Return the states of these budgets, for people."""
+    """Return, for people, how many units each of these budgets has, has spent and has left."""
     return [_balance(budget, balance(reader, budget, now=now)) for budget in budgets]
 
 

@@ -12,7 +12,9 @@ from ostiaryd.tasks.store import counterparts as store
 
 
 def counterparts(reader: Reader, owner: str, keys: Keyring) -> Met:
-    """Return the recipients and payees with whom the agents of an owner have dealt (counterparts)."""
+    """Return the counterparts of an owner (recipients and payees with whom the owner's agents have dealt), and the key
+    with which they are hashed.
+    """
     key = hmac.digest(keys.secret("nonce"), b"ostiary counterparts\0" + owner.encode(), "sha256")
     return Met(key, store.get(reader, owner))
 

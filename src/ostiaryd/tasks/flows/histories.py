@@ -24,8 +24,8 @@ DAYS = 2
 
 
 class _Place(NamedTuple):
-    """The key of a stored history: its holder (a task or an agent), and its day. The day 0 stands for a history without
-    days.
+    """The database key of a stored history: the holder (a task or an agent), and the day. The day 0 stands for a
+    history that is not divided into days.
     """
 
     holder: str

@@ -13,7 +13,7 @@ from ostiaryd.registry.model import Caller
 from ostiaryd.tasks.model import SECOND
 
 SHOWN = 100
-"""Maximum number of entries that are shown, the newest ones."""
+"""Maximum number of ledger entries that are shown about a deleted task; the newest are shown."""
 STARTED = ("task.start", "elevation.grant", "elevation.break_glass", "token.backchannel")
 
 

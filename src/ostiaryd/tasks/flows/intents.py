@@ -1,4 +1,6 @@
-"""The intent of a task: who may state it, and the check that the intent of a part stays within that of the whole."""
+"""The intent of a task: the check of who may state it, and the check that the intent of a child task lies within the
+intent of its parent.
+"""
 
 from __future__ import annotations
 
@@ -58,8 +60,8 @@ def _plan(reader: Reader, task: Task, intent: Intent, above: tuple[Planned, ...]
 
 
 def note_intent(act: Act, task: Task) -> None:
-    """Write the digest of the task's intent to the entry. The text is not written, because the ledger cannot be
-    shortened later.
+    """Write the digest of the task's intent into the ledger entry of this act. The intent itself is not written,
+    because the ledger cannot be shortened later.
     """
     if (recorded := intent_of(act.tx, task)) is not None:
         registry.note(act, object=task.task_id, intent=task.intent, said_by=recorded.said_by.value)

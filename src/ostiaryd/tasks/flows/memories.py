@@ -29,7 +29,7 @@ from ostiaryd.tasks.store import memories as store
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """The memory of a task, and the number of changes so far."""
+    """The memory of a task, with the number of changes that were made to it so far."""
 
     memory: Memory
     seq: int
@@ -65,8 +65,8 @@ def recall(reader: Reader, task: Task, keys: Keyring) -> Remembered:
 
 
 def tell(act: Act, task: Task, parts: Sequence[Part]) -> Remembered:
-    """Add the output of a tool to the memory of a task, and return the memory. Raises Forbidden if the task has no
-    memory.
+    """Add the output of a tool, in the form of `parts`, to the memory of a task, and return the changed memory. Raises
+    Forbidden if the task has no memory.
     """
     own = _check_there(None if task.memory is None else store.advance(act.tx, task.memory))
     key = _key(act.tx.keys, own.tree)

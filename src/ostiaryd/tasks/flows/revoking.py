@@ -48,7 +48,11 @@ def _task(act: Act, id: str, by: Caller | None) -> Counter[str]:
     task = find_task(act.tx, id)
     registry.note(act, object=task.task_id, agent=task.agent)
     if task.expires_at is None:
-        raise Conflict("a standing task ends with its agent", hint="revoke the agent instead", code="standing_task")
+        raise Conflict(
+            "a standing task ends with its agent and cannot be revoked alone",
+            hint="revoke the agent instead",
+            code="standing_task",
+        )
     registry.check_may(act, by, Verb.REVOKE, registry.find_agent(act.tx, task.agent))
     return _cancel(act, [task] if task.state is State.LIVE else [])
 
@@ -115,8 +119,8 @@ def revoked_state(reader: Reader, kind: RevokedKind, id: str) -> tuple[str, str]
 
 
 def cancel_all(act: Act, agent: Agent) -> Counter[str]:
-    """End the tasks of an agent and the tasks that it delegated, while the agent stays active. Return the number of
-    ended objects by kind.
+    """End all tasks of an agent, and all tasks that it delegated to other agents, while the agent itself stays active.
+    Return the number of ended objects by kind.
     """
     return _cancel(act, _delegated_tasks(act, agent))
 
@@ -127,7 +131,9 @@ def cancel_for(act: Act, person: PersonId) -> Counter[str]:
 
 
 def cancel(act: Act, id: str) -> Counter[str]:
-    """End a live task with everything issued under it; return the number of ended objects by kind. Raises NotFound."""
+    """End a live task as cancelled, together with everything issued under it; return the number of ended objects by
+    kind. Raises NotFound.
+    """
     return end_task(act, find_task(act.tx, id), State.CANCELLED)
 
 

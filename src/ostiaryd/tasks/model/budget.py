@@ -8,8 +8,8 @@ from ostiary.authorization.budget import Budget, Limit
 
 
 class Allotment(msgspec.Struct, frozen=True, kw_only=True):
-    """A budget, its holder (a task, or an agent for daily budgets), and the budget from which its units were taken
-    (None for none).
+    """A budget in the database: the limit, its holder (a task, or an agent for daily budgets), and the budget from
+    which its units were taken (None for none).
     """
 
     budget: Budget
@@ -29,7 +29,9 @@ class Account(msgspec.Struct, frozen=True):
 
     @property
     def left(self) -> int:
-        """Return the number of units that are left; 0 if the limit was lowered below the number of drawn units."""
+        """Return the number of units that the account can still give; 0 if the limit was lowered below the number of
+        drawn units.
+        """
         return max(0, self.ceiling - self.drawn)
 
 

@@ -1,4 +1,6 @@
-"""Rules for a task under another one: its access is narrower, and its agent may follow the agents above."""
+"""Rules for a child task: its access is narrower than that of its parent, and its agent may follow the agents above in
+the delegation chain.
+"""
 
 from __future__ import annotations
 

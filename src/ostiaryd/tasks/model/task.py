@@ -118,13 +118,13 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     depth: int = 0
     """Number of tasks above this task, up to the task that is not a part of another."""
     chain: tuple[Link, ...] = ()
-    """The tasks above it with their agents, the nearest first. Filled in only if a decision needs the
-    delegation chain.
+    """The tasks above this task with their agents, the nearest first. Empty unless the task was read with its chain
+    (`with_chain`), because a decision needs the delegation chain.
     """
 
     restricted: tuple[str, ...] = ()
-    """Ids of the agents of its chain that are under a restriction (`registry.store.restrictions`). Filled in together
-    with the chain.
+    """Ids of the agents of the delegation chain that are under a restriction (`registry.store.restrictions`). Empty
+    unless the task was read with its chain (`with_chain`).
     """
 
     intent: str | None = None
@@ -175,17 +175,17 @@ class TaskDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="task"):
 
 
 def standing_id(agent: AgentId) -> TaskId:
-    """Return the id of the standing task of an agent."""
+    """Return the id of the standing task of an agent: the agent's id with the prefix of tasks."""
     return TaskId(ids.standing_task(agent))
 
 
 def standing_agent(task: str) -> AgentId:
-    """Return the agent whose standing task has this id."""
+    """Return the id of the agent whose standing task has the id `task`."""
     return AgentId(ids.standing_agent(task))
 
 
 def standing_task(agent: Agent) -> Task:
-    """Return the standing task of an agent."""
+    """Return the standing task of an agent. It has no row in the database, so it is made from the agent's scopes."""
     return Task(
         task_id=standing_id(agent.agent_id),
         agent=agent.agent_id,

@@ -59,7 +59,7 @@ _PRUNE = sql(
 
 
 def insert(tx: Tx, allotment: Allotment) -> None:
-    """Insert an allotment: the limit that a budget has for its holder, a task or an agent."""
+    """Insert a budget with its holder into the table `budget`."""
     budget = allotment.budget
     tx.run(
         _INSERT,
@@ -77,14 +77,14 @@ def is_there_any(reader: Reader) -> bool:
 
 
 def get(reader: Reader, id: str) -> Allotment:
-    """Return an allotment (a budget with its holder) by the id of the budget."""
+    """Return a budget with its holder by the id of the budget."""
     row = reader.one(_GET, id=id)
     assert row is not None  # the row exists, because rows are never deleted
     return _allotment(row)
 
 
 def allotments(reader: Reader, holder: str) -> list[Allotment]:
-    """Return the budgets of a task, and the daily budgets in force of an agent."""
+    """Return the budgets of a holder that are in force: of a task, or the daily budgets of an agent."""
     return [_allotment(row) for row in reader.all(_HELD, holder=holder)]
 
 
@@ -94,7 +94,7 @@ def set_limit(tx: Tx, id: str, limit: Limit) -> None:
 
 
 def end(tx: Tx, id: str) -> None:
-    """Mark an allotment (a budget with its holder) as ended now; its account is not charged any more."""
+    """Mark a budget as ended now. No further call is charged to its account."""
     tx.run(_END, id=id, now=tx.now)
 
 
@@ -124,7 +124,9 @@ def budget_of(reader: Reader, account: str) -> str:
 
 
 def take(tx: Tx, account: str, units: int) -> bool:
-    """Take units from an account. If it has fewer, take none and return false."""
+    """Take `units` from an account, so that they count as drawn. If the account has fewer units left, take none and
+    return false.
+    """
     return tx.run(_TAKE, id=account, units=units) == 1
 
 

@@ -45,7 +45,7 @@ def set_eligible(tx: Tx, agent: AgentId, scopes: frozenset[str]) -> None:
 
 
 def insert(tx: Tx, elevation: Elevation) -> None:
-    """Insert an elevation."""
+    """Insert a row for a granted elevation. Its task is inserted separately."""
     tx.run(
         _INSERT,
         task=elevation.task,

@@ -1,4 +1,6 @@
-"""Histories: one row for the topmost task of a tree, and one for each day of an agent or of its standing task."""
+"""Stored histories of calls: one row for the topmost task of a tree, and one row for each day of an agent or of its
+standing task.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ _PRUNE = sql(
 
 
 class HistoryRow(NamedTuple):
-    """A stored history. `seq` is the number of changes so far."""
+    """A stored history of calls. `seq`: number of changes that were made to it so far."""
 
     seq: int
     history: History

@@ -18,7 +18,7 @@ _BEAT = sql("update task set beat_until = :until where task_id = :task")
 
 
 def living(reader: Reader, task: TaskId, *, after: int) -> list[Holder]:
-    """Return the holders of a task whose last heartbeat is after `after` (microseconds)."""
+    """Return the holders of a task that have sent a heartbeat after `after` (microseconds)."""
     return [Holder(*row) for row in reader.all(_LIVING, task=task, after=after)]
 
 
@@ -29,7 +29,7 @@ def put(tx: Tx, task: TaskId, holder: str, *, until: int) -> None:
 
 
 def drop(tx: Tx, task: TaskId, holder: str) -> None:
-    """Delete a holder."""
+    """Delete a holder (a running copy of the agent) of a task."""
     tx.run(_DROP, task=task, holder=holder)
 
 

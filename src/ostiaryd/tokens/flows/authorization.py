@@ -77,7 +77,9 @@ class PersonNeeded(Refused):
 
 
 class Step(Enum):
-    """The next step of an authorization request: login, consent, or code."""
+    """The next step of an authorization request: the person signs in (login), the person consents (consent), or the
+    server issues the code (code).
+    """
 
     LOGIN = "login"
     CONSENT = "consent"
@@ -98,7 +100,8 @@ def store_request(tx: Tx, request: AuthorizationRequest, *, network: str = "") -
 
 
 def find_request(reader: Reader, request_uri: str, client: OAuthClient, *, now: int) -> StoredRequest:
-    """Return the unanswered stored request that `request_uri` names, if `client` sent it.
+    """Return the stored authorization request that `request_uri` names, if `client` sent it, and it is neither answered
+    nor expired.
 
     Raises InvalidRequest. Do not redirect that error to the redirect URI of the request: the client may have removed
     the URI from its registration.
@@ -432,5 +435,7 @@ def key_of(secret: str) -> str:
 
 
 def digest_of(secret: str) -> str:
-    """Return the SHA-256 digest of a secret, under which the secret is stored."""
+    """Return the SHA-256 digest of a secret, such as an authorization code. The database stores the digest, and never
+    the secret.
+    """
     return b64u(sha256(secret.encode()).digest())

@@ -177,7 +177,7 @@ def _end_grants(act: Act, consent: Consent, *, why: str) -> None:
 
 
 def end_grant(act: Act, id: str, task: str, *, why: str) -> None:
-    """End a grant with its refresh tokens, its access tokens and its task."""
+    """End a grant together with its refresh tokens, its access tokens and its task. `why` is recorded."""
     registry.end_holdings(act, Root.HOLDING, id, why=why)
     tasks.cancel(act, task)
 
@@ -190,8 +190,8 @@ def find_consent(reader: Reader, id: str) -> Consent:
 
 
 def page_consents(reader: Reader, page: Page, *, person: str | None = None) -> list[Consent]:
-    """Return a page of the consents that were not withdrawn: those of the person with the id `person`, or of all
-    persons.
+    """Return a page of the consents that were not withdrawn. `person`: id of the person whose consents are returned;
+    None: of all persons.
     """
     return store.page(reader, page, person=person)
 

@@ -464,7 +464,7 @@ def _narrow(
     userinfo, request, uri = Target(config.issuer + USERINFO), grant.request, token_request.resource
     scopes, identity = parse_scope(token_request.scope), request.identity
     if extra := scopes - request.scopes - identity:
-        hint = "begin with a new authorization request"
+        hint = "begin with a new authorization request for more scopes"
         raise InvalidScope(f"the person did not consent to the scopes {render_scope(extra)}", hint=hint)
     if uri not in (None, request.resource, userinfo.uri):
         raise InvalidTarget("this resource was not consented to", hint="begin with a new authorization request")

@@ -31,14 +31,16 @@ class Asker:
 
 
 def asker_by_assertion(act: Act, credentials: Credentials, *, config: Config) -> Asker:
-    """Authenticate a client by its assertion for introspection or revocation. Raises InvalidClient."""
+    """Authenticate the client that wants to introspect or revoke a token by its client assertion.
+    Raises InvalidClient.
+    """
     client = trust.authenticate_client(act, credentials, config=config)
     return Asker(client.id, ADMIN in client.scopes)
 
 
 def asker_by_client(act: Act, credentials: Credentials, keys: Sequence[PublicKey] | None, *, config: Config) -> Asker:
-    """Authenticate a client that no administrator registered, by the metadata keys `keys`, for introspection or
-    revocation. Raises InvalidClient.
+    """Authenticate an unregistered client that wants to introspect or revoke a token, by the keys `keys` of its
+    metadata. Raises InvalidClient.
     """
     proved = trust.authenticate_oauth_client(act, credentials, keys, config=config)
     trust.spend(act, proved.assertion)
@@ -46,8 +48,8 @@ def asker_by_client(act: Act, credentials: Credentials, keys: Sequence[PublicKey
 
 
 def asker_by_token(act: Act, request: trust.Request, *, config: Config) -> Asker:
-    """Authenticate the caller by an access token for this server's API, for introspection or revocation. Raises
-    AccessRefused, InvalidProof, NonceNeeded.
+    """Authenticate the caller that wants to introspect or revoke a token, by an access token for this server's API.
+    Raises AccessRefused, InvalidProof, NonceNeeded.
     """
     access = trust.verify_access(
         request, audience=config.api, reader=act.tx, now=act.now, keys=act.tx.keys, config=config

@@ -32,8 +32,8 @@ LIFETIME = 3600 * SECOND
 
 
 def close_session(act: Act, session: str, person: str) -> None:
-    """End the grants of a login session that has ended, except offline grants. For each client of the session that
-    registered a back-channel URI, queue a logout token.
+    """End the grants of a login session that has ended; offline grants continue. For each client of the session that
+    registered a back-channel logout URI, queue a logout token.
     """
     registry.note(act, object=session)
     act.entry.person = person

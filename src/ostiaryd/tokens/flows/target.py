@@ -14,7 +14,7 @@ from ostiaryd.tokens.model import InvalidTarget, Target, check_target, resource_
 def choose_target(
     act: Act, uri: str | None, *, requested: frozenset[str], available: frozenset[str], config: Config
 ) -> Target:
-    """Return the target of a token within an act, as `find_target` does."""
+    """Return the target of a token, as `find_target` does, with the configuration and the time of an act."""
     return find_target(act.tx, uri, requested=requested, available=available, now=act.now, config=config)
 
 

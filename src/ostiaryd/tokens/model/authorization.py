@@ -56,14 +56,18 @@ _THUMBPRINT = _CHALLENGE
 
 
 class LoginRequired(Refused):
-    """The request forbids a login page, and the person has no session (OpenID Connect Core 1.0 section 3.1.2.6)."""
+    """The request forbids a login page (`prompt=none`), but the person is not signed in (OpenID Connect Core 1.0
+    section 3.1.2.6).
+    """
 
     code = "login_required"
     is_challenge = True
 
 
 class ConsentRequired(Refused):
-    """The request forbids a consent page, and consent is missing (OpenID Connect Core 1.0 section 3.1.2.6)."""
+    """The request forbids a consent page (`prompt=none`), but the person has not consented yet (OpenID Connect Core 1.0
+    section 3.1.2.6).
+    """
 
     code = "consent_required"
     is_challenge = True
@@ -97,7 +101,7 @@ NOT_SUPPORTED: Mapping[str, type[Refused]] = {
 
 class ReturnAddress(NamedTuple):
     """The redirect URI to which the server sends the response of an authorization request, with `state` and
-    `response_mode`. Errors go there too.
+    `response_mode`. Errors of the request go to this URI too.
     """
 
     redirect_uri: str

@@ -45,7 +45,7 @@ class Consent(msgspec.Struct, frozen=True, kw_only=True):
         return self.is_live(now) and self.digest == digest and self.allows(scopes, details)
 
     def allows(self, scopes: frozenset[str], details: Sequence[ToolDetail]) -> bool:
-        """Return whether the scopes and bounds lie within those of the consent."""
+        """Return whether these scopes and bounds lie within the scopes and bounds of the consent."""
         if not scopes <= self.scopes:
             return False
         return not self.details or (bool(details) and is_within(details, self.details))

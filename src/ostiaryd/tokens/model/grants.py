@@ -130,8 +130,8 @@ class Target(msgspec.Struct, frozen=True):
     agent: Agent | None = None
 
     def owns(self, scope: str) -> bool:
-        """Return whether the target accepts the scope: an agent accepts every scope, a registered resource its own
-        scopes, an unregistered resource none.
+        """Return whether the target accepts the scope: an agent accepts every scope, a registered resource accepts the
+        scopes with its name, and an unregistered resource accepts none.
         """
         if self.agent is not None:
             return True
@@ -139,7 +139,7 @@ class Target(msgspec.Struct, frozen=True):
 
 
 def resource_name(scope: str) -> str:
-    """Return the name of the resource in a scope: `files` in `files:read`."""
+    """Return the name of the resource in a scope: `files` for the scope `files:read`."""
     return scope.partition(":")[0]
 
 
@@ -283,8 +283,8 @@ def resolve_aliases(scope: str) -> str:
 
 
 def spell_scope(scope: str, *, requested: str) -> str:
-    """Return the granted scopes, each under the alias by which the client requested it: some clients compare the two
-    strings.
+    """Return the granted scopes as one string, in which each scope has the alias by which the client requested it,
+    because some clients compare the two strings.
     """
     if not requested:
         return scope

@@ -35,7 +35,7 @@ LIFETIME_WORDS = {3600: "1 hour", 28_800: "8 hours", 86_400: "1 day", 604_800: "
 
 class Line(NamedTuple):
     """A line of a consent page: the form field of its checkbox, its title, its details, and whether the person can
-    untick it.
+    untick the checkbox.
     """
 
     field: str
@@ -45,12 +45,12 @@ class Line(NamedTuple):
 
 
 def word_scopes(scopes: Iterable[str], catalogue: Catalogue | None) -> list[Line]:
-    """Return a line for each scope of a resource, with its tools."""
+    """Return a line of the consent page for each scope of a resource, with the tools that the scope permits."""
     return [Line(f"scope.{scope}", scope, _tools_of(scope, catalogue)) for scope in sorted(scopes)]
 
 
 def word_identity(scopes: Iterable[str]) -> list[Line]:
-    """Return a line for each scope of OpenID Connect."""
+    """Return a line of the consent page for each scope of OpenID Connect, such as the e-mail address."""
     return [
         Line(f"scope.{scope}", words, is_fixed=scope == OPENID)
         for scope, words in IDENTITY_WORDS.items()
@@ -59,7 +59,7 @@ def word_identity(scopes: Iterable[str]) -> list[Line]:
 
 
 def word_details(details: Iterable[ToolDetail]) -> list[Line]:
-    """Return a line for each of the bounds, with its conditions."""
+    """Return a line of the consent page for each of the bounds, with the bound's conditions in words."""
     return [Line(f"detail.{place}", _tools(detail), tuple(_conditions(detail))) for place, detail in enumerate(details)]
 
 

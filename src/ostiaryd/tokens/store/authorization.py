@@ -31,7 +31,7 @@ _PRUNE_REQUESTS = sql("delete from authorization_request where expires_at < :bef
 
 
 class StoredRequest(NamedTuple):
-    """A stored request; times in microseconds."""
+    """A stored authorization request, without its reference. Times are in microseconds."""
 
     request: AuthorizationRequest
     created_at: int
@@ -58,7 +58,9 @@ def put_request(tx: Tx, reference: str, request: AuthorizationRequest, *, networ
 
 
 def use_request(tx: Tx, reference: str) -> bool:
-    """Mark a request as answered. Return true if it was unanswered before; false if it is unknown or was answered."""
+    """Mark an authorization request as answered. Return true if this act is the first to answer it; false if the
+    request is unknown or was answered before.
+    """
     stored = get_request(tx, reference)
     if stored is None or stored.used_at is not None:
         return False

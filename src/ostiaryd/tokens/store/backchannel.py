@@ -1,4 +1,4 @@
-"""Stored requests that persons answer on another device (CIBA)."""
+"""Stored backchannel requests (CIBA), which persons answer on another device."""
 
 from __future__ import annotations
 

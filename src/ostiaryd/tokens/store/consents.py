@@ -58,12 +58,16 @@ def get(reader: Reader, id: str) -> Consent | None:
 
 
 def live(reader: Reader, *, person: str, client_id: str, resource: str) -> Consent | None:
-    """Return the consent of a person to a client at a resource that was not withdrawn; it may have expired."""
+    """Return the consent of a person to a client at a resource that was not withdrawn, even if it has expired; None if
+    there is none.
+    """
     return reader.made(_LIVE, _consent, person=person, client_id=client_id, resource=resource)
 
 
 def has_any(reader: Reader, *, person: str, client_id: str) -> bool:
-    """Return whether there is a consent of a person to a client that was not withdrawn; it may have expired."""
+    """Return whether a person has given a client a consent, at any resource, that was not withdrawn. An expired consent
+    counts.
+    """
     return reader.one(_ANY, person=person, client_id=client_id) is not None
 
 

@@ -24,26 +24,26 @@ _PRUNE = sql("delete from device where expires_at < :before", prunes=True)
 
 
 def get(reader: Reader, device: str) -> Device | None:
-    """Return a request by the digest of its device code."""
+    """Return a device authorization request by the digest of its device code; None if there is none."""
     row = reader.one(_GET, device=device)
     return None if row is None else _device(row)
 
 
 def by_user_code(reader: Reader, user_code: str) -> Device | None:
-    """Return a request by its user code."""
+    """Return a device authorization request by its user code; None if there is none."""
     row = reader.one(_BY_CODE, user_code=user_code)
     return None if row is None else _device(row)
 
 
 def count(reader: Reader, *, client_id: str, now: int) -> int:
-    """Return the number of live requests of a client."""
+    """Return the number of device authorization requests of a client that have not expired at `now` (microseconds)."""
     row = reader.one(_COUNT, client_id=client_id, now=now)
     assert row is not None
     return int(row[0])
 
 
 def put(tx: Tx, device: Device) -> None:
-    """Store a new request."""
+    """Store a new device authorization request."""
     tx.run(
         _PUT,
         device=device.device,
