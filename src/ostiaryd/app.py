@@ -657,6 +657,7 @@ LOOPS = (
     _every(1, wire_rotations.rotate_due),
     _every(10, wire_rotations.rotate_due_keys),
     _every(60, secret_flows.forget_wrapped),
+    _every(60, secret_flows.forget_private_values),
     _every(1, wire_backends.forget_sealed),
     _every(5, secret_flows.renew_envelopes),
     _every(10, certs.renew_tls),

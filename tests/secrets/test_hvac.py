@@ -182,6 +182,7 @@ def test_the_client_reads_health_and_seal_and_lists_the_mounts(vault: VaultStage
     assert (client.sys.is_initialized(), client.sys.is_sealed(), client.is_authenticated()) == (True, False, True)
     assert set(client.sys.list_mounted_secrets_engines()["data"]) == {
         "aws/",
+        "cubbyhole/",
         "database/",
         "kv/",
         "oauth/",

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from ostiaryd.ground.world import World
 
-FIXED = {"aws/", "database/", "kv/", "oauth/", "secret/", "transit/"}
+FIXED = {"aws/", "cubbyhole/", "database/", "kv/", "oauth/", "secret/", "transit/"}
 ISSUE = 'permit (principal is Agent, action == Action::"issue_token", resource is Resource);'
 TOKENS = ISSUE + 'permit (principal is Agent, action, resource is Secret) when { resource.mount == "auth" };'
 

@@ -11,6 +11,7 @@
     sys/internal/ui/mounts, sys/capabilities-self, sys/capabilities
     sys/tools/random, sys/tools/hash            random bytes and hashes
     sys/leases/..                               lookup, renew, revoke
+    cubbyhole/..                                private values of the token
     MOUNT/..                                    the engine of the mount
 
 PUT and POST are the same operation, and so are LIST and `GET ?list=true`. A refusal has the form
@@ -60,6 +61,7 @@ from ostiaryd.secrets import flows
 from ostiaryd.secrets.engines import (
     approle,
     cert,
+    cubbyhole,
     jwt,
     kubernetes,
     lease,
@@ -70,6 +72,7 @@ from ostiaryd.secrets.engines import (
     transit,
 )
 from ostiaryd.secrets.flows.account_tokens import IssueToken
+from ostiaryd.secrets.flows.callers import CUBBYHOLE
 from ostiaryd.secrets.flows.key_generation import KeyGenerator, KeyNeeded
 from ostiaryd.secrets.flows.pki_issuers import IssuerNotFound
 from ostiaryd.secrets.flows.pki_status import MountOcspResponder, find_ocsp_mount, find_resource, render_resource
@@ -344,6 +347,8 @@ def _find(
         return *mounts.find_operation(request), None
     if kind == "sys" and second in ("policy", "policies"):
         return *policies.find_operation(request), None
+    if kind == CUBBYHOLE:
+        return CUBBYHOLE, cubbyhole.find_operation(request), None
     if path.startswith(transit.TOOLS):
         return "sys", transit.find_tool(request), None
     if kind == "auth" and second == "token":

@@ -23,7 +23,7 @@ from ostiary.protocol.jose import b64u, unb64u
 from ostiaryd.ledger.flows import Act
 from ostiaryd.secrets.engines.login_methods import refuse_members
 from ostiaryd.secrets.flows import mounts as flows
-from ostiaryd.secrets.flows.callers import VaultCaller, may_reach
+from ostiaryd.secrets.flows.callers import CUBBYHOLE, VaultCaller, may_reach
 from ostiaryd.secrets.flows.engine import MOUNTS, Operation, engine_of
 from ostiaryd.secrets.flows.policies import may_reach_below
 from ostiaryd.secrets.model.backend import MOUNT as BACKENDS
@@ -57,6 +57,15 @@ _UNSUPPORTED = {
     "user_lockout_config": "no login method of this server uses passwords",
 }
 """Members that are refused if a request about a mount sets them (also in `config`), each with the reason."""
+
+
+_CUBBYHOLE = Mount(
+    path=CUBBYHOLE,
+    type=CUBBYHOLE,
+    description="private values of a token",
+    accessor=f"{CUBBYHOLE}_ostiary",
+    created_at=0,
+)
 
 
 class _Config(Struct, frozen=True):
@@ -244,7 +253,8 @@ def list_all(act: Act, *, is_auth: bool) -> list[Mount]:
     if is_auth:
         return [_fixed_method(name) for name in (*flows.FIXED_METHODS, "token")] + enabled
     names = [f"{BACKENDS}/{one.name}" for one in backend_store.get_all(act.tx)]
-    return [fixed_mount(mount) for mount in [*(one for one in MOUNTS if one != BACKENDS), *names]] + enabled
+    fixed = [fixed_mount(mount) for mount in [*(one for one in MOUNTS if one != BACKENDS), *names]]
+    return [_CUBBYHOLE, *fixed, *enabled]
 
 
 def fixed_mount(path: str) -> Mount:

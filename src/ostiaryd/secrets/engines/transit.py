@@ -25,6 +25,7 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.secrets.flows import transit as flows
 from ostiaryd.secrets.flows.engine import Operation
 from ostiaryd.secrets.model import transit as rules
+from ostiaryd.secrets.model import transit_signature as signatures
 from ostiaryd.secrets.model.request import (
     SECOND,
     Answer,
@@ -449,14 +450,14 @@ def _rewrap(usable: OpenKey, item: _Item) -> dict[str, object]:
     return _seal(usable, item, _open(usable, item))
 
 
-def _signature_form(item: _Item, *, in_path: str) -> rules.SignatureForm:
+def _signature_form(item: _Item, *, in_path: str) -> signatures.SignatureForm:
     """Return the form of a signature that a request states. Raises Invalid."""
     if item.signature_algorithm not in ("", "pkcs1v15", "pss"):  # only used by RSA keys, as in Vault
         raise Invalid("unsupported `signature_algorithm`", hint="use pss or pkcs1v15")
     if item.marshaling_algorithm not in ("asn1", "jws"):
         raise Invalid("unsupported `marshaling_algorithm`", hint="use asn1 or jws")
     algorithm = _choose_hash(in_path, item)
-    return rules.SignatureForm(algorithm, item.prehashed, item.signature_algorithm or "pss", str(item.salt_length))
+    return signatures.SignatureForm(algorithm, item.prehashed, item.signature_algorithm or "pss", str(item.salt_length))
 
 
 def _choose_hash(in_path: str, item: _Item) -> str:
@@ -471,8 +472,8 @@ def _choose_hash(in_path: str, item: _Item) -> str:
 def _sign(usable: OpenKey, item: _Item, *, in_path: str) -> dict[str, object]:
     form, kind = _signature_form(item, in_path=in_path), usable.key.kind
     version = rules.usable_version(usable.key, item.key_version)
-    made = rules.sign(kind, usable.open(version), _required(item.input, "input"), form)
-    signature = rules.render_signature(kind, version, made, is_jws=item.marshaling_algorithm == "jws")
+    made = signatures.sign(kind, usable.open(version), _required(item.input, "input"), form)
+    signature = signatures.render_signature(kind, version, made, is_jws=item.marshaling_algorithm == "jws")
     return {"signature": signature, "key_version": version}
 
 
@@ -487,9 +488,9 @@ def _verify(usable: OpenKey, item: _Item, *, in_path: str) -> dict[str, object]:
         expected = rules.make_hmac(material, data, algorithm=algorithm)
         return {"valid": constant_time.compare_digest(expected, parsed.content)}
     form = _signature_form(item, in_path=in_path)
-    parsed = rules.parse_signature(kind, item.signature, is_jws=item.marshaling_algorithm == "jws")
+    parsed = signatures.parse_signature(kind, item.signature, is_jws=item.marshaling_algorithm == "jws")
     rules.check_readable(usable.key, parsed.version)
-    return {"valid": rules.has_signature(kind, usable.open(parsed.version), data, parsed.content, form)}
+    return {"valid": signatures.has_signature(kind, usable.open(parsed.version), data, parsed.content, form)}
 
 
 def _hmac(usable: OpenKey, item: _Item, *, in_path: str) -> dict[str, object]:

@@ -12,6 +12,7 @@ from ostiaryd.secrets.flows.callers import (
     is_permitted,
     may_carry_out,
 )
+from ostiaryd.secrets.flows.cubbyhole import forget_private_values
 from ostiaryd.secrets.flows.destinations import list_destinations
 from ostiaryd.secrets.flows.engine import Operation, SecretEngine, find_operation
 from ostiaryd.secrets.flows.logins import (
@@ -93,6 +94,7 @@ __all__ = [
     "find_token",
     "find_wrapping",
     "forget_certificates",
+    "forget_private_values",
     "forget_tokens",
     "forget_wrapped",
     "is_permitted",

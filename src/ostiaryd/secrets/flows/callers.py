@@ -32,6 +32,8 @@ from ostiaryd.trust import flows as trust
 
 FOLDER = "agents"
 """First segment of the folders of agents: `agents/NAME/` of each mount belongs to the agent NAME."""
+CUBBYHOLE = "cubbyhole"
+"""Mount of the private values of tokens; for policies, each path belongs to the agent of the request."""
 _ADMINISTERED = frozenset({"auth", "sys"})
 """Mounts in which agents have no folders of their own."""
 _READING = frozenset({SecretAction.READ, SecretAction.LIST})
@@ -241,7 +243,7 @@ def authorize(
             caller.agent,
             action=action,
             operation=operation,
-            secret=SecretSeen(mount, path, "" if mount in _ADMINISTERED else _folder_owner(act.tx, path)),
+            secret=SecretSeen(mount, path, _owner_of(act, caller, mount, path)),
             task=caller.task.task_id,
             scopes=caller.scopes,
             chain=caller.task.chain,
@@ -276,6 +278,12 @@ def _check_restrictions(act: Act, caller: VaultCaller, action: SecretAction) -> 
             )
             if not is_kept:
                 raise Forbidden(f"permission denied: the agent is restricted: {one.kind}", code="restricted")
+
+
+def _owner_of(act: Act, caller: VaultCaller, mount: str, path: str) -> str:
+    if mount == CUBBYHOLE:
+        return caller.agent.agent_id
+    return "" if mount in _ADMINISTERED else _folder_owner(act.tx, path)
 
 
 def _folder_owner(reader: Reader, path: str) -> str:

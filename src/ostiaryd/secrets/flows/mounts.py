@@ -9,6 +9,7 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.secrets.flows import login_roles, pki
+from ostiaryd.secrets.flows.callers import CUBBYHOLE
 from ostiaryd.secrets.flows.engine import MOUNTS, TYPES
 from ostiaryd.secrets.model.login_role import ROLE_METHODS
 from ostiaryd.secrets.model.mount import (
@@ -31,7 +32,7 @@ FIXED_METHODS = ("approle", "jwt")
 """Login methods at `auth/approle` and `auth/jwt`, which every server has, and at which agents log in with their own
 credentials.
 """
-_FIXED = (*MOUNTS, *(f"{AUTH}{method}" for method in (*FIXED_METHODS, "token")))
+_FIXED = (CUBBYHOLE, *MOUNTS, *(f"{AUTH}{method}" for method in (*FIXED_METHODS, "token")))
 MAX_CLEARED = 10_000
 """Maximum number of secrets, versions and keys that one act deletes with a mount."""
 

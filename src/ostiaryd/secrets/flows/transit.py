@@ -205,7 +205,7 @@ def open_material(act: Act, key: TransitKey, version: int) -> bytes:
 
 def _add_version(act: Act, key: TransitKey, generated: PrivateKey | None) -> TransitKey:
     material = make_material(
-        key.kind, random=act.tx.random, rsa_key=lambda key_type: take_key(act, key_type, generated)
+        key.kind, random=act.tx.random, new_rsa_key=lambda key_type: take_key(act, key_type, generated)
     )
     version = VersionBackup(key.latest_version, act.now, material)
     _put_version(act, key, version)

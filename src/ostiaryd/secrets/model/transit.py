@@ -1,4 +1,4 @@
-"""Transit keys: encryption, signatures and HMACs in the text forms of Vault, and the export and backup of keys.
+"""Transit keys: encryption and HMACs in the text forms of Vault, and the export and backup of keys.
 
 A ciphertext, a signature or an HMAC has the form `vault:vN:BASE64`, where N is the version of the key.
 """
@@ -14,9 +14,9 @@ from hashlib import sha256
 from typing import NamedTuple
 
 import msgspec
-from cryptography.exceptions import InvalidSignature, InvalidTag, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -29,8 +29,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from ostiary.protocol.decoding import json_decoder
-from ostiary.protocol.errors import Invalid, Malformed, Refused
-from ostiary.protocol.jose import b64u, unb64u
+from ostiary.protocol.errors import Invalid, Refused
 from ostiaryd.certs.model.keys import PrivateKey, encode_private_key
 from ostiaryd.secrets.model.request import MAX_DURATION_S
 
@@ -73,7 +72,7 @@ SHORTEST_PERIOD_S = 3600
 """Minimum seconds between two automatic rotations of a key."""
 MAX_VERSION_DIGITS = 9
 MAX_VERSION = 10**MAX_VERSION_DIGITS
-_TEXT = re.compile(rf"vault:v([1-9][0-9]{{0,{MAX_VERSION_DIGITS - 1}}}):([A-Za-z0-9+/=_-]+)")
+TEXT = re.compile(rf"vault:v([1-9][0-9]{{0,{MAX_VERSION_DIGITS - 1}}}):([A-Za-z0-9+/=_-]+)")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
@@ -166,12 +165,12 @@ def object_of(stored: str) -> str:
     return stored if "/" in stored else f"{MOUNT}/{stored}"
 
 
-def make_material(kind: str, *, random: Callable[[int], bytes], rsa_key: Callable[[str], PrivateKey]) -> bytes:
-    """Return the random material of a new key of the type `kind`. `rsa_key` returns a new RSA key of a type such as
-    `RSA-2048`. Raises Invalid for an unknown type, and the errors of `rsa_key`.
+def make_material(kind: str, *, random: Callable[[int], bytes], new_rsa_key: Callable[[str], PrivateKey]) -> bytes:
+    """Return the random material of a new key of the type `kind`. `new_rsa_key` returns a new RSA key of a type such as
+    `RSA-2048`. Raises Invalid for an unknown type, and the errors of `new_rsa_key`.
     """
     if kind in RSA_BITS:
-        return encode_private_key(rsa_key(kind.upper()))
+        return encode_private_key(new_rsa_key(kind.upper()))
     if kind in CURVES:
         return encode_private_key(ec.generate_private_key(CURVES[kind]()))
     if kind not in KEY_BYTES:
@@ -188,13 +187,14 @@ def parse_text(text: str, *, of: str) -> VersionedText:
     """Return the version and the bytes of a ciphertext, a signature or an HMAC. `of`: the word for the error. Raises
     Invalid.
     """
-    match = _TEXT.fullmatch(text)
+    match = TEXT.fullmatch(text)
     if match is None:
-        raise _wrong_text(of)
+        raise wrong_text(of)
     return VersionedText(int(match[1]), decode_base64(match[2], field=of))
 
 
-def _wrong_text(of: str) -> Invalid:
+def wrong_text(of: str) -> Invalid:
+    """Return the error for a ciphertext, a signature or an HMAC in another form."""
     return Invalid(f"invalid {of}: not of the form vault:vN:BASE64")
 
 
@@ -245,7 +245,7 @@ def encrypt(kind: str, material: bytes, plain: bytes, *, bound: bytes, nonce: by
     """
     if kind in RSA_BITS:
         try:
-            return _rsa_key(kind, material).public_key().encrypt(plain, _oaep(bound))
+            return rsa_key(kind, material).public_key().encrypt(plain, _oaep(bound))
         except ValueError:
             most = RSA_BITS[kind] // 8 - 66
             raise Invalid(f"the plaintext has more than {most} bytes", hint="encrypt a data key instead") from None
@@ -258,7 +258,7 @@ def decrypt(kind: str, material: bytes, content: bytes, *, bound: bytes) -> byte
     """
     try:
         if kind in RSA_BITS:
-            return _rsa_key(kind, material).decrypt(content, _oaep(bound))
+            return rsa_key(kind, material).decrypt(content, _oaep(bound))
         return _cipher(kind, material).decrypt(content[:NONCE_BYTES], content[NONCE_BYTES:], bound or None)
     except (InvalidTag, ValueError):
         raise Invalid("cipher: message authentication failed") from None
@@ -273,7 +273,8 @@ def _oaep(bound: bytes) -> padding.OAEP:
     return padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
 
 
-def _rsa_key(kind: str, material: bytes) -> rsa.RSAPrivateKey:
+def rsa_key(kind: str, material: bytes) -> rsa.RSAPrivateKey:
+    """Return the private key of a version of an RSA key."""
     key = load_der_private_key(material, None, unsafe_skip_rsa_key_validation=True)  # the material was checked once
     assert isinstance(key, rsa.RSAPrivateKey)  # its kind says so
     assert key.key_size == RSA_BITS[kind]
@@ -293,131 +294,13 @@ def hash_of(name: str) -> hashes.HashAlgorithm:
     return HASHES[name]()
 
 
-class SignatureForm(NamedTuple):
-    """The form of a signature: the hash algorithm by its name, whether the input is a hash already, and for RSA the
-    padding and the length of its salt.
-    """
-
-    algorithm: str
-    is_hashed: bool = False
-    padding: str = "pss"
-    salt: str = "auto"
-
-
-def sign(kind: str, material: bytes, data: bytes, form: SignatureForm) -> bytes:
-    """Return the signature of data, or of a hash of data. ECDSA signatures are in DER. Raises Invalid."""
-    try:
-        if kind == "ed25519":
-            _check_unhashed(form)
-            return Ed25519PrivateKey.from_private_bytes(material).sign(data)
-        if kind in RSA_BITS:
-            return _rsa_key(kind, material).sign(data, _rsa_padding(kind, form, is_new=True), _rsa_hash(form))
-        return _ec_key(kind, material).sign(data, ec.ECDSA(_prehashed(form)))
-    except ValueError:
-        raise Invalid(f"the input does not have the length of a hash of {form.algorithm}") from None
-
-
-def has_signature(kind: str, material: bytes, data: bytes, signature: bytes, form: SignatureForm) -> bool:
-    """Return whether `signature` was made with this key for the data, or for this hash of data. Raises Invalid."""
-    try:
-        if kind == "ed25519":
-            _check_unhashed(form)
-            Ed25519PrivateKey.from_private_bytes(material).public_key().verify(signature, data)
-        elif kind in RSA_BITS:
-            public = _rsa_key(kind, material).public_key()
-            method = _rsa_hash(form)
-            if isinstance(method, utils.NoDigestInfo):
-                return public.recover_data_from_signature(signature, padding.PKCS1v15(), None) == data
-            public.verify(signature, data, _rsa_padding(kind, form, is_new=False), method)
-        else:
-            _ec_key(kind, material).public_key().verify(signature, data, ec.ECDSA(_prehashed(form)))
-    except (InvalidSignature, ValueError):
-        return False
-    return True
-
-
-def _check_unhashed(form: SignatureForm) -> None:
-    if form.is_hashed:
-        raise Invalid("prehashed is not supported for ed25519")
-
-
-def _prehashed(form: SignatureForm) -> utils.Prehashed | hashes.HashAlgorithm:
-    method = hash_of(form.algorithm)
-    return utils.Prehashed(method) if form.is_hashed else method
-
-
-def _rsa_hash(form: SignatureForm) -> utils.Prehashed | utils.NoDigestInfo | hashes.HashAlgorithm:
-    """Return the hash algorithm of an RSA signature. `none` signs the input itself, as TLS 1.1 does. Raises Invalid."""
-    if form.algorithm != "none":
-        return _prehashed(form)
-    if not form.is_hashed or form.padding != "pkcs1v15":
-        raise Invalid("hash_algorithm=none requires both prehashed=true and signature_algorithm=pkcs1v15")
-    return utils.NoDigestInfo()
-
-
-def _rsa_padding(kind: str, form: SignatureForm, *, is_new: bool) -> padding.PKCS1v15 | padding.PSS:
-    """Return the padding of an RSA signature. `is_new`: false to verify a signature. Raises Invalid."""
-    if form.padding == "pkcs1v15":
-        return padding.PKCS1v15()
-    if form.algorithm == "none":
-        raise Invalid("hash_algorithm=none requires both prehashed=true and signature_algorithm=pkcs1v15")
-    method = hash_of(form.algorithm)
-    longest = RSA_BITS[kind] // 8 - method.digest_size - 2
-    salt: object
-    match form.salt:
-        case "auto" | "0":
-            salt = padding.PSS.MAX_LENGTH if is_new else padding.PSS.AUTO
-        case "hash" | "-1":
-            salt = padding.PSS.DIGEST_LENGTH
-        case text if text.isascii() and text.isdecimal() and len(text) < 5 and int(text) <= longest:
-            salt = int(text)
-        case _:
-            raise Invalid(f"`salt_length` must be auto, hash, or 1 to {longest}")
-    return padding.PSS(padding.MGF1(method), salt)
-
-
-def _ec_key(kind: str, material: bytes) -> ec.EllipticCurvePrivateKey:
+def ec_key(kind: str, material: bytes) -> ec.EllipticCurvePrivateKey:
+    """Return the private key of a version of a key on a curve. Raises Invalid for a key of another type."""
     if kind not in CURVES:
         raise Invalid(f"message signing not supported for key type {kind}")
     key = load_der_private_key(material, None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)  # its kind says so
     return key
-
-
-def render_signature(kind: str, version: int, signature: bytes, *, is_jws: bool) -> str:
-    """Return the text form of a signature. `is_jws`: base64url, and for a curve the two numbers side by side (RFC 7518
-    section 3.4).
-    """
-    if not is_jws:
-        return render_text(version, signature)
-    if kind in CURVES:
-        size, numbers = _number_bytes(kind), utils.decode_dss_signature(signature)
-        signature = b"".join(number.to_bytes(size) for number in numbers)
-    return f"vault:v{version}:{b64u(signature)}"
-
-
-def parse_signature(kind: str, text: str, *, is_jws: bool) -> VersionedText:
-    """Return the version and the bytes of a signature; those of a curve are in DER. Raises Invalid."""
-    if not is_jws:
-        return parse_text(text, of="signature")
-    match = _TEXT.fullmatch(text)
-    if match is None:
-        raise _wrong_text("signature")
-    try:
-        content = unb64u(match[2])
-    except Malformed:
-        raise Invalid("failed to base64url-decode `signature`") from None
-    if kind in CURVES:
-        size = _number_bytes(kind)
-        if len(content) != 2 * size:
-            raise Invalid(f"a signature of {kind} in the form `jws` has {2 * size} bytes")
-        numbers = (int.from_bytes(content[:size]), int.from_bytes(content[size:]))
-        content = utils.encode_dss_signature(*numbers)
-    return VersionedText(int(match[1]), content)
-
-
-def _number_bytes(kind: str) -> int:
-    return (CURVES[kind]().key_size + 7) // 8
 
 
 def make_hmac(material: bytes, data: bytes, *, algorithm: str) -> bytes:
@@ -435,7 +318,7 @@ def render_public_key(kind: str, material: bytes) -> str:
     if kind == "ed25519":
         raw = Ed25519PrivateKey.from_private_bytes(material).public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
         return base64.b64encode(raw).decode()
-    public = (_rsa_key if kind in RSA_BITS else _ec_key)(kind, material).public_key()
+    public = (rsa_key if kind in RSA_BITS else ec_key)(kind, material).public_key()
     return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
@@ -476,7 +359,7 @@ def render_material(use: str, kind: str, material: bytes) -> str:
     if kind not in (ENCRYPTING if use == "encryption-key" else SIGNING):
         raise Invalid(f"{use.removesuffix('-key')} not supported for the key type {kind}")
     if kind in CURVES or kind in RSA_BITS:
-        key = _rsa_key(kind, material) if kind in RSA_BITS else _ec_key(kind, material)
+        key = rsa_key(kind, material) if kind in RSA_BITS else ec_key(kind, material)
         return key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()).decode()
     if kind == "ed25519":  # 64 bytes: the private key, then the public key
         material += base64.b64decode(render_public_key(kind, material))

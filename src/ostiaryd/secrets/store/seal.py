@@ -125,6 +125,19 @@ ENVELOPE_TABLES = (
         (b"",),
         lambda row: ("sys/wrapping", bytes(row[0]).hex(), 1),
     ),
+    EnvelopeTable(
+        ("holding", "path"),
+        sql(
+            """select holding, path, wrapped_key, sealed from cubbyhole_value where (holding, path) > (:holding, :path)
+               order by holding, path limit :limit"""
+        ),
+        sql(
+            """update cubbyhole_value set wrapped_key = :wrapped_key, sealed = :sealed
+               where holding = :holding and path = :path"""
+        ),
+        ("", b""),
+        lambda row: ("cubbyhole", f"{row[0]}/{bytes(row[1]).decode()}", 1),
+    ),
     _password_table(
         sql(
             """select name, pending_key, pending from secret_database where name > :name and pending is not null
