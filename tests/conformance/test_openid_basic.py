@@ -111,11 +111,20 @@ async def test_userinfo_is_read_by_get_and_by_post_with_the_header(app: ASGIApp,
     assert by_get.json["email"] == "bea@example.org"
 
 
-async def test_a_token_in_a_form_or_in_a_url_is_not_accepted_by_userinfo(app: ASGIApp, public: PublicClient) -> None:
-    """The metadata say so: `bearer_methods_supported` is `header`."""
+async def test_userinfo_accepts_a_token_in_a_form_and_none_in_a_url(
+    app: ASGIApp, public: PublicClient, flow: CodeFlow
+) -> None:
+    """The metadata say so: `bearer_methods_supported` is `header` and `body`."""
     token = (await public.tokens())["access_token"]
-    assert (await public.ask("/userinfo", access_token=token)).status == 401
+    by_form = await public.ask("/userinfo", access_token=token)
+    assert (by_form.status, by_form.json["sub"]) == (200, flow.person)
+    assert (await public.ask("/userinfo", ("authorization", "Bearer x"), access_token=token)).status == 401
+    assert (await public.ask("/userinfo", access_token="x")).status == 401
+    assert (await public.ask("/userinfo")).status == 401
     assert (await send(app, "GET", f"/userinfo?access_token={token}")).status == 401
+    assert (await send(app, "POST", f"/userinfo?access_token={token}", headers=[FORM])).status == 401
+    bound = (await flow.tokens(scope="openid"))["access_token"]
+    assert (await public.ask("/userinfo", access_token=bound)).status == 401, "a bound token is no bearer token"
 
 
 async def test_a_request_without_nonce_succeeds(flow: CodeFlow) -> None:

@@ -26,8 +26,8 @@ from ostiaryd.ledger.model.sampling import (
     RefusalSampler,
 )
 from ostiaryd.secrets.model.token import PREFIX as VAULT_TOKEN
-from ostiaryd.trust.flows.client_secrets import PREFIX as CLIENT_SECRET
 from ostiaryd.trust.model import PEP_KEY_PREFIX
+from ostiaryd.trust.model import SECRET_PREFIX as CLIENT_SECRET
 
 
 async def refuse(world: World, *, network: str = "203.0.113.0/24", agent: str | None = None, code: str = "no") -> None:

@@ -29,6 +29,7 @@ from ostiaryd.tokens import flows
 from ostiaryd.tokens.flows.authorization import CODE_S, REQUEST_S, TIME_DIGITS, key_of
 from ostiaryd.tokens.model.authorization import REQUEST_URI
 from ostiaryd.tokens.store import logout
+from ostiaryd.trust import flows as trust
 from ostiaryd.trust.model.sessions import Proof
 from tests.support.api_fixtures import FILES, ISSUER, SECOND, claims_of
 from tests.tokens.code_flow import (
@@ -671,3 +672,70 @@ async def test_bounds_are_shown_as_lines_and_a_person_may_untick_one(flow: CodeF
         flow.browser.left_to = ""
         await flow.open(authorization_details=None if wider is None else json.dumps(wider))
         assert "Allow reader" in flow.browser.text
+
+
+async def test_an_agent_with_a_secret_signs_a_person_in(flow: CodeFlow) -> None:
+    """The secret takes the place of the assertion; without an exemption, its bearer tokens are for userinfo alone."""
+    made = await act(flow.world, "test.secret", lambda act: trust.create_secret(act, flow.client.id))
+    named = {"client_id": flow.client.id, "client_secret": made.secret}
+    code = (await flow.answer(scope="openid"))["code"]
+    for wrong in ("", "x", made.secret[:-1]):
+        refused = await flow.client.post("/token", flow.token_form(code) | named | {"client_secret": wrong})
+        assert (refused.status, refused.error) == (401, "invalid_client")
+    tokens = await flow.client.post("/token", flow.token_form(code) | named)
+    assert (tokens.status, tokens.json["token_type"]) == (200, "Bearer"), tokens.body
+    assert claims_of(tokens.json["id_token"])["aud"] == flow.client.id
+    refresh = {"grant_type": "refresh_token", "refresh_token": tokens.json["refresh_token"]}
+    assert (await flow.client.post("/token", refresh | {"client_id": flow.client.id})).error == "invalid_client"
+    renewed = await flow.client.post("/token", refresh | named)
+    assert renewed.status == 200, renewed.body
+    code = (await flow.answer(scope="files:read"))["code"]
+    assert (await flow.client.post("/token", flow.token_form(code) | named)).error == "invalid_dpop_proof"
+    await act(flow.world, "test.revoke", lambda act: trust.revoke_secret(act, flow.client.id, made.id))
+    refresh["refresh_token"] = renewed.json["refresh_token"]
+    assert (await flow.client.post("/token", refresh | named)).error == "invalid_client"
+
+
+async def test_an_agent_with_a_secret_pushes_its_request_and_binds_its_tokens_where_it_can(flow: CodeFlow) -> None:
+    made = await act(flow.world, "test.secret", lambda act: trust.create_secret(act, flow.client.id))
+    named = {"client_id": flow.client.id, "client_secret": made.secret}
+    pushed = await flow.client.post("/par", flow.query() | named)
+    assert pushed.status == 201, pushed.body
+    url = urlencode({"client_id": flow.client.id, "request_uri": pushed.json["request_uri"]})
+    await flow.browser.get(f"/authorize?{url}")
+    await flow.allow()
+    redeem = flow.token_form(flow.arrived()["code"]) | named
+    assert (await flow.client.post("/token", redeem, dpop=flow.client.proof(nonce=None))).error == "use_dpop_nonce"
+    proof = flow.client.proof()
+    bound = await flow.client.post("/token", redeem, dpop=proof)
+    assert (bound.status, bound.json["token_type"]) == (200, "DPoP"), bound.body
+    refresh = {"grant_type": "refresh_token", "refresh_token": bound.json["refresh_token"]}
+    assert (await flow.client.post("/token", refresh | named, dpop=proof)).error == "invalid_dpop_proof", "a copy"
+    assert (await flow.client.post("/token", refresh | named)).error == "invalid_grant", "a grant stays bound"
+    renewed = await flow.client.post("/token", refresh | named, dpop=flow.client.proof())
+    assert renewed.json["token_type"] == "DPoP", renewed.body
+
+
+async def test_a_sign_in_with_a_nonce_does_without_pkce_if_its_client_authenticates(flow: CodeFlow) -> None:
+    """OAuth 2.1 section 7.5.1; most OpenID Connect clients with a secret send no challenge."""
+    plain = {"code_challenge": None, "code_challenge_method": None}
+    code = (await flow.answer(scope="openid profile", nonce="n", **plain))["code"]
+    refused = await flow.redeem(code)
+    assert refused.error == "invalid_grant", "a verifier without a challenge shows that the challenge was removed"
+    tokens = await flow.redeem(code, code_verifier="")
+    assert tokens.status == 200, tokens.body
+    assert claims_of(tokens.json["id_token"])["nonce"] == "n"
+    assert (await flow.redeem(code, code_verifier="")).error == "invalid_grant", "a code is used once"
+    for access in ({"scope": "openid"}, {"scope": "openid files:read", "nonce": "n"}, {"scope": "openid", "nonce": ""}):
+        await flow.open(**plain | access)
+        assert flow.arrived()["error"] == "invalid_request", access
+    await flow.open(scope="openid", nonce="n", resource=FILES, **plain)
+    assert flow.arrived()["error"] == "invalid_request", "access to a resource needs PKCE"
+    await flow.open(scope="openid", nonce="n", code_challenge=None)
+    assert flow.arrived()["error"] == "invalid_request", "a method without a challenge"
+
+
+async def test_a_code_with_a_challenge_always_needs_its_verifier(flow: CodeFlow) -> None:
+    code = (await flow.answer(scope="openid", nonce="n"))["code"]
+    assert (await flow.redeem(code, code_verifier="")).error == "invalid_request"
+    assert (await flow.redeem(code)).status == 200

@@ -42,7 +42,7 @@ async def call(app: ASGIApp, method: str, path: str, body: Any = None, *, token:
 
 
 async def test_a_registration_is_made_read_changed_and_deleted(world: World, app: ASGIApp) -> None:
-    made = await call(app, "POST", "/register", BODY | {"token_endpoint_auth_method": "client_secret_post"})
+    made = await call(app, "POST", "/register", BODY)
     assert (made.status, made.headers["cache-control"]) == (201, "no-store")
     client = made.json
     assert client["token_endpoint_auth_method"] == "none"
@@ -182,6 +182,7 @@ class Application:
     def __init__(self, world: World, app: ASGIApp, browser: Browser, registered: dict[str, Any]) -> None:
         self.world, self.app, self.browser, self.client_id = world, app, browser, registered["client_id"]
         self.registration_token = registered["registration_access_token"]
+        self.registered = registered
         self.key = jose.generate("ES256")
 
     async def code(self, **changes: str) -> str:
@@ -309,6 +310,73 @@ async def test_a_public_client_does_not_authenticate_with_a_secret(application: 
     assert (await application.redeem(code, is_bound=True)).status == 200, "the code is still good"
 
 
+async def test_a_public_client_may_name_itself_in_the_basic_header_with_an_empty_secret(
+    application: Application,
+) -> None:
+    """RFC 6749 section 2.3.1: an empty secret may be left out, so both forms say the same."""
+    pair = b64encode(f"{application.client_id}:".encode()).decode()
+    answer = await application.redeem(await application.code(), is_bound=True, authorization=f"Basic {pair}")
+    assert answer.status == 200, answer.body
+
+
+@pytest.fixture
+async def confidential(application: Application) -> Application:
+    """The same person and browser, and a client that registered with a secret."""
+    client = (
+        await call(application.app, "POST", "/register", BODY | {"token_endpoint_auth_method": "client_secret_basic"})
+    ).json
+    return Application(application.world, application.app, application.browser, client)
+
+
+def basic(client_id: str, secret: str) -> dict[str, str]:
+    return {"authorization": "Basic " + b64encode(f"{client_id}:{secret}".encode()).decode()}
+
+
+async def test_a_client_that_asks_for_a_secret_gets_one_and_authenticates_with_it(confidential: Application) -> None:
+    client = confidential.registered
+    assert (client["token_endpoint_auth_method"], client["client_secret_expires_at"]) == ("client_secret_basic", 0)
+    id, secret = client["client_id"], client["client_secret"]
+    path, token = f"/register/{id}", client["registration_access_token"]
+    assert (await call(confidential.app, "GET", path, token=token)).json["client_secret"] == secret
+    code = await confidential.code(scope="openid", resource="")
+    other = (
+        await call(confidential.app, "POST", "/register", BODY | {"token_endpoint_auth_method": "client_secret_post"})
+    ).json
+    assert other["client_secret"] != secret
+    for wrong in (
+        {},
+        {"client_secret": "x"},
+        {"client_secret": secret[:-1]},
+        {"client_secret": other["client_secret"]},
+        basic(id, other["client_secret"]),
+        basic(other["client_id"], other["client_secret"]) | {"client_id": ""},
+        basic(id, ""),
+    ):
+        refused = await confidential.redeem(code, **wrong)
+        assert refused.json["error"] in ("invalid_client", "invalid_grant"), wrong
+    tokens = await confidential.redeem(code, **basic(id, secret))
+    assert (tokens.status, tokens.json["token_type"]) == (200, "Bearer"), tokens.body
+    refresh = {"grant_type": "refresh_token", "refresh_token": tokens.json["refresh_token"]}
+    assert (await confidential.token(**refresh)).json["error"] == "invalid_client"
+    assert (await confidential.token(**refresh, client_secret=secret)).status == 200
+    revoked = await send(
+        confidential.app,
+        "POST",
+        "/revoke",
+        headers=[("content-type", "application/x-www-form-urlencoded"), *basic(id, secret).items()],
+        body=urlencode({"token": tokens.json["refresh_token"]}).encode(),
+    )
+    assert revoked.status == 200, revoked.body
+    assert (await confidential.token(**refresh, client_secret=secret)).json["error"] == "invalid_grant"
+
+
+async def test_a_client_with_a_secret_still_needs_the_verifier_of_its_code(confidential: Application) -> None:
+    secret = {"client_secret": confidential.registered["client_secret"]}
+    code = await confidential.code(scope="openid", resource="")
+    assert (await confidential.redeem(code, **secret, code_verifier="w" * 43)).json["error"] == "invalid_grant"
+    assert (await confidential.redeem(code, **secret)).status == 200
+
+
 async def test_a_client_is_never_taken_for_another(world: World, app: ASGIApp, application: Application) -> None:
     other = (await call(app, "POST", "/register", BODY)).json["client_id"]
     agent = registry.find_agent(world.db.read(), "reader").agent_id
@@ -316,3 +384,13 @@ async def test_a_client_is_never_taken_for_another(world: World, app: ASGIApp, a
     for client_id in (other, agent, "cl_0123456789abcdef0123456789abcdef", ""):
         answer = await application.redeem(code, is_bound=True, client_id=client_id)
         assert answer.json["error"] in ("invalid_client", "invalid_grant", "invalid_request"), client_id
+
+
+async def test_a_public_client_signs_nobody_in_without_pkce(
+    application: Application, confidential: Application
+) -> None:
+    sign_in = {"response_type": "code", "redirect_uri": CALLBACK, "scope": "openid", "nonce": "n"}
+    for client, is_allowed in ((application, False), (confidential, True)):
+        query = urlencode(sign_in | {"client_id": client.client_id})
+        await client.browser.get(f"/authorize?{query}")
+        assert ("/consent" in client.browser.text) is is_allowed, client.browser.text

@@ -9,14 +9,15 @@ from urllib.parse import quote
 import pytest
 
 from harness.clock import Clock
-from harness.registry_fixtures import newest_entry
+from harness.registry_fixtures import is_live, newest_entry
 from ostiary.authorization.assurance import SECRET
 from ostiary.protocol.errors import Conflict, Invalid, NotFound
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Verb
 from ostiaryd.trust import flows, store
-from ostiaryd.trust.flows.client_secrets import LONGEST_LIFETIME_S, MOST, PREFIX, NewSecret
+from ostiaryd.trust.flows.client_secrets import LONGEST_LIFETIME_S, MOST, NewSecret
+from ostiaryd.trust.model import SECRET_PREFIX
 from tests.support.api_fixtures import ASSERTION_TYPE, FILES, Answer, Client, claims_of, guard, register
 from tests.support.trust_fixtures import API, call
 
@@ -69,7 +70,7 @@ async def test_a_secret_gets_the_weakest_bearer_token_where_the_agent_is_exempt(
 async def test_a_wrong_secret_is_refused(client: Client, secret: str, ask: Any) -> None:
     agent, _ = await register(client.world, name="other")
     others = (await create(client, name="other")).secret
-    for wrong in (secret[:-1], secret + "x", PREFIX, "x", others):
+    for wrong in (secret[:-1], secret + "x", SECRET_PREFIX, "x", others):
         answer = await ask(client, wrong)
         assert (answer.status, answer.error) == (401, "invalid_client"), wrong
         assert ("www-authenticate" in answer.headers) is (ask is by_basic)
@@ -112,7 +113,20 @@ async def test_a_header_that_is_no_credential_is_refused(client: Client, secret:
     assert answer.headers["www-authenticate"]
 
 
-async def test_a_secret_is_for_the_grant_client_credentials_alone(client: Client, secret: str) -> None:
+async def test_a_secret_revokes_the_tokens_of_its_agent_and_no_others(client: Client, secret: str) -> None:
+    token = (await by_post(client, secret)).json["access_token"]
+    other, _ = await register(client.world, name="other")
+    theirs = {"client_id": other.agent_id, "client_secret": (await create(client, name="other")).secret}
+    own = {"client_id": client.id, "client_secret": secret}
+    assert (await client.post("/revoke", theirs | {"token": token})).error == "invalid_grant"
+    assert (await client.post("/revoke", own | {"token": token, "client_secret": "x"})).error == "invalid_client"
+    jti = claims_of(token)["jti"]
+    assert is_live(client.world, jti)
+    assert (await client.post("/revoke", own | {"token": token})).status == 200
+    assert not is_live(client.world, jti)
+
+
+async def test_a_secret_exchanges_no_token_introspects_none_and_asks_no_person(client: Client, secret: str) -> None:
     named = {"client_id": client.id, "client_secret": secret}
     token = (await by_post(client, secret)).json["access_token"]
     exchange = {
@@ -125,7 +139,6 @@ async def test_a_secret_is_for_the_grant_client_credentials_alone(client: Client
         ("/token", exchange),
         ("/token", poll),
         ("/introspect", {"token": token}),
-        ("/revoke", {"token": token}),
         ("/bc-authorize", {"login_hint": "ann", "scope": "files:read"}),
     ):
         for proof in ({}, {"dpop": client.proof()}):

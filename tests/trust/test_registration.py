@@ -75,10 +75,17 @@ async def test_a_client_registers_itself_as_a_public_client(world: World) -> Non
     assert made.access_token not in json.dumps(entry.detail)
 
 
-@pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post", None])
-async def test_a_client_that_asks_for_a_secret_becomes_a_public_client(world: World, method: str | None) -> None:
+async def test_a_client_that_states_no_method_becomes_a_public_client(world: World) -> None:
+    made = await register(world, token_endpoint_auth_method=None)
+    assert made.client.is_public
+    assert not made.client.has_secret
+
+
+@pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
+async def test_a_client_that_asks_for_a_secret_keeps_its_method(world: World, method: str) -> None:
     made = await register(world, token_endpoint_auth_method=method)
-    assert made.client.metadata.token_endpoint_auth_method == "none"
+    assert made.client.metadata.token_endpoint_auth_method == method
+    assert made.client.has_secret
 
 
 async def test_grants_that_are_for_registered_agents_alone_are_left_out(world: World) -> None:

@@ -2372,6 +2372,8 @@ export type RegistrationBody = {
   client_id: string;
   client_id_issued_at: number;
   client_name?: string;
+  client_secret?: string;
+  client_secret_expires_at?: number;
   grant_types: string[];
   redirect_uris?: string[];
   registration_access_token: string;

@@ -403,8 +403,8 @@ def forbid_bearer(name: str, /, *, resource: str, session: Here) -> None:
 def create_secret(name: str, /, *, days: int = 90, session: Here) -> None:
     """Create a client secret for an agent whose client cannot use a key. It is shown once.
 
-    The secret gets only bearer tokens, for resources at which `ostiary agent allow-bearer` exempts the agent
-    (docs/how-to/clients.md).
+    For the agent itself, the secret gets only bearer tokens, for resources at which `ostiary agent allow-bearer`
+    exempts the agent. The secret also authenticates an agent that signs people in (docs/how-to/clients.md).
 
     Args:
         name: Name or id.
@@ -413,7 +413,10 @@ def create_secret(name: str, /, *, days: int = 90, session: Here) -> None:
     exemptions = session.api("GET", f"/agents/{name}/bearer")["bearer"]
     session.show(session.api("POST", f"/agents/{name}/secrets", {"ttl": days * 86_400}), facts)
     if not exemptions:
-        session.warn(f"no resource accepts the secret: ostiary agent allow-bearer {name} --resource RESOURCE")
+        session.warn(
+            "the secret only signs people in, because no resource accepts it: "
+            f"ostiary agent allow-bearer {name} --resource RESOURCE"
+        )
 
 
 @agent.command(name="revoke-secret")

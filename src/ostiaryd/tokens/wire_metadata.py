@@ -19,7 +19,7 @@ from ostiaryd.tokens.model.authorization import CLAIMS, IDENTITY_SCOPES, PROMPTS
 from ostiaryd.tokens.wire_errors import OAUTH
 from ostiaryd.trust.model import USERINFO
 from ostiaryd.trust.model.certificates import CERTIFICATE_METHODS
-from ostiaryd.trust.model.clients import ID_TOKEN_ALGS
+from ostiaryd.trust.model.clients import ID_TOKEN_ALGS, SECRET_METHODS
 
 _BRIEFLY = [(b"cache-control", b"public, max-age=300")]
 _ALGS = sorted(ALGS)
@@ -56,8 +56,8 @@ def server_metadata(config: Config) -> dict[str, Any]:
             for endpoint in ("token", "introspection", "revocation")
             for suffix, values in (("methods", methods), ("signing_alg_values", _ALGS))
         },
-        "token_endpoint_auth_methods_supported": ["none", *methods, "client_secret_basic", "client_secret_post"],
-        "revocation_endpoint_auth_methods_supported": ["none", *methods],
+        "token_endpoint_auth_methods_supported": ["none", *methods, *SECRET_METHODS],
+        "revocation_endpoint_auth_methods_supported": ["none", *methods, *SECRET_METHODS],
         **_mutual_tls(config),
         "code_challenge_methods_supported": ["S256"],
         "authorization_details_types_supported": ["tool"],
@@ -141,7 +141,7 @@ def userinfo_metadata(config: Config) -> dict[str, Any]:
         "resource_name": "Userinfo",
         "authorization_servers": [config.issuer],
         "scopes_supported": list(IDENTITY_SCOPES),
-        "bearer_methods_supported": ["header"],
+        "bearer_methods_supported": ["header", "body"],
         "dpop_signing_alg_values_supported": _ALGS,
     }
 

@@ -21,6 +21,7 @@ from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
 from ostiaryd.ground.http.routes import FORM, Content, Route
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.policy.flows.external_pdp import act_with_answers
+from ostiaryd.registry.model import is_agent_id
 from ostiaryd.tokens import flows
 from ostiaryd.tokens.flows import Asker, Exchange, Grant, Granted, Issued
 from ostiaryd.tokens.flows.mint import Sender, token_type_of
@@ -224,7 +225,7 @@ async def _grant(call: Call, form: Form) -> Reply:
     token_request = flows.TokenRequest(
         sender=await read_sender(call, form),
         secret=required(form, secret),
-        verifier=required(form, "code_verifier") if kind == AUTHORIZATION_CODE else "",
+        verifier=form.get("code_verifier", ""),
         redirect_uri=form.get("redirect_uri"),
         scope=resolve_aliases(form.get("scope", "")),
         resource=form.get("resource"),
@@ -320,11 +321,12 @@ def _asker(call: Call, form: Form) -> Callable[[Act], Asker]:
 
 
 async def _client_asker(call: Call, form: Form) -> Callable[[Act], Asker] | None:
-    """Return a function that authenticates, inside an act, a client that no administrator registered; None for every
-    other caller.
+    """Return a function that authenticates, inside an act, a client that no administrator registered, or an agent with
+    a secret; None for every other caller.
     """
     authorization = call.header(b"authorization")
-    if "client_id" not in form and "client_assertion" not in form:
+    is_basic = authorization is not None and authorization[:6].lower() == "basic "
+    if not is_basic and "client_id" not in form and "client_assertion" not in form:
         return None
     unverified = credentials(form, authorization, call.certificate)
     try:
@@ -332,6 +334,8 @@ async def _client_asker(call: Call, form: Form) -> Callable[[Act], Asker] | None
     except InvalidClient:  # no error here: the act refuses the client too, and records the refusal
         return None
     client = trust.find_oauth_client(call.world.db.read(), client_id)
+    if unverified.unverified_secret is not None and is_agent_id(client_id):
+        return lambda act: flows.asker_by_secret(act, unverified)
     if client is None or client.kind is ClientKind.AGENT:
         return None
     keys = await trust.find_client_keys(call.world, client_id, unverified, network=call.network)

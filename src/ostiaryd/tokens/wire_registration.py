@@ -39,6 +39,8 @@ class RegistrationBody(TypedDict):
 
     client_id: str
     client_id_issued_at: int
+    client_secret: NotRequired[str]
+    client_secret_expires_at: NotRequired[int]
     registration_client_uri: str
     registration_access_token: str
     redirect_uris: NotRequired[list[str]]
@@ -137,12 +139,14 @@ def _bearer(call: Call) -> str | None:
 
 def _answer(call: Call, client: OAuthClient, access_token: str, *, status: int = 200) -> Reply:
     metadata = msgspec.to_builtins(client.metadata)
+    secret = trust.make_client_secret(call.world.keys, client) if client.has_secret else None
     always = ("token_endpoint_auth_method", "grant_types", "response_types")
     body = {
         "client_id": client.client_id,
         "client_id_issued_at": client.created_at // SECOND,
         "registration_client_uri": f"{call.world.config.issuer}/register/{client.client_id}",
         "registration_access_token": access_token,
+        **({} if secret is None else {"client_secret": secret, "client_secret_expires_at": 0}),
         **{name: getattr(client.metadata, name) for name in always},
         **metadata,
     }

@@ -1,4 +1,6 @@
-"""GET and POST /userinfo (OpenID Connect Core 1.0 section 5.3). The access token is in the `Authorization` header."""
+"""GET and POST /userinfo (OpenID Connect Core 1.0 section 5.3). The access token is in the `Authorization` header, or,
+for clients that know no other way, in the form of a POST (RFC 6750 section 2.2).
+"""
 
 from __future__ import annotations
 
@@ -7,9 +9,10 @@ from typing import NotRequired, TypedDict
 from ostiary.protocol import dpop
 from ostiary.protocol.errors import Unauthenticated
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
-from ostiaryd.ground.http.routes import Route
+from ostiaryd.ground.http.routes import FORM, Route
 from ostiaryd.ledger.flows import act
 from ostiaryd.tokens import flows
+from ostiaryd.tokens.model import read_form
 from ostiaryd.tokens.wire_errors import OAUTH
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.model import USERINFO, AccessRefused, InsufficientScope, NonceNeeded, challenge
@@ -28,7 +31,10 @@ async def userinfo(call: Call) -> Reply:
     """Return the claims about the person for whom the client acts (OpenID Connect Core 1.0 section 5.3)."""
     config = call.world.config
     unverified_proof = call.header(b"dpop", twice=dpop.InvalidProof)
-    request = trust.Request(call.method, call.uri, call.header(b"authorization"), unverified_proof, call.certificate)
+    authorization = call.header(b"authorization")
+    if authorization is None and (unverified_token := _token_in_form(call)) is not None:
+        authorization = f"Bearer {unverified_token}"
+    request = trust.Request(call.method, call.uri, authorization, unverified_proof, call.certificate)
     try:
         claims, next_nonce = await act(
             call.world,
@@ -47,6 +53,12 @@ async def userinfo(call: Call) -> Reply:
         raise
     nonce = [] if next_nonce is None else [(b"dpop-nonce", next_nonce.encode())]
     return reply(claims, headers=[NO_STORE, *nonce])
+
+
+def _token_in_form(call: Call) -> str | None:
+    """Return the access token in the form of a POST; None without a form or without a token."""
+    is_form = (call.header(b"content-type") or "").partition(";")[0].strip().lower() in FORM
+    return read_form(call.form()).get("access_token") if not call.is_read and is_form else None
 
 
 _ERRORS = (

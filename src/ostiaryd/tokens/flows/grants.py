@@ -108,7 +108,8 @@ def redeem_code(act: Act, token_request: TokenRequest, *, config: Config) -> Gra
     proofs = identify(act, token_request.sender, config=config, grant_type=AUTHORIZATION_CODE)
     key = key_of(token_request.secret)
     code = store.get_code(act.tx, key)
-    if code is None or code.request.client_id != proofs.client.client_id or not code.request.code_challenge:
+    is_device = code is not None and not code.request.redirect_uri  # a device redeems its device code instead
+    if code is None or is_device or code.request.client_id != proofs.client.client_id:
         raise InvalidGrant("the code is not valid, or was issued to another client")
     if token_request.redirect_uri not in (None, code.request.redirect_uri):
         raise InvalidGrant("`redirect_uri` differs from that of the authorization request")

@@ -38,6 +38,11 @@ def asker_by_assertion(act: Act, credentials: Credentials, *, config: Config) ->
     return Asker(client.id, ADMIN in client.scopes)
 
 
+def asker_by_secret(act: Act, credentials: Credentials) -> Asker:
+    """Authenticate an agent by its client secret for revocation. Raises InvalidClient."""
+    return Asker(trust.check_secret(act, credentials).id, False)
+
+
 def asker_by_client(act: Act, credentials: Credentials, keys: Sequence[PublicKey] | None, *, config: Config) -> Asker:
     """Authenticate an unregistered client that wants to introspect or revoke a token, by the keys `keys` of its
     metadata. Raises InvalidClient.

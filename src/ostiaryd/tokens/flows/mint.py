@@ -142,7 +142,14 @@ def _identify(act: Act, sender: Sender, *, config: Config, path: str) -> Identif
         act.entry.object = name_claimed(sender.client_id)
     client, unverified_proof = trust.check_usable(registered), sender.unverified_proof
     if client.kind is ClientKind.AGENT:
-        agent, possession, _ = authenticate(act, sender.credentials, unverified_proof, config=config, path=path)
+        if sender.credentials.unverified_secret is not None:
+            agent = trust.check_secret(act, sender.credentials)
+            possession, _ = _check_possession(
+                act, agent, sender.credentials, unverified_proof, path=path, config=config
+            )
+            trust.spend(act, None, possession.spend)
+        else:
+            agent, possession, _ = authenticate(act, sender.credentials, unverified_proof, config=config, path=path)
         if agent.id != client.client_id:
             raise InvalidClient("the client assertion was made by another client")
         return Identified(client, agent.jkt, possession, agent)

@@ -119,7 +119,9 @@ class AuthorizationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defau
     response_mode: str = "query"
     state: str = ""
     code_challenge: str = ""
-    """S256 challenge of PKCE. Empty for a device authorization request, which needs no PKCE."""
+    """S256 challenge of PKCE. Empty for a device authorization request, which needs no PKCE, and for a request of
+    `is_protected_by_nonce`.
+    """
     scope: str = ""
     resource: str | None = None
     details: list[dict[str, object]] = []
@@ -144,6 +146,14 @@ class AuthorizationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defau
     def identity(self) -> frozenset[str]:
         """Return the requested scopes of OpenID Connect."""
         return parse_scope(self.scope) & _IDENTITY
+
+    @property
+    def is_protected_by_nonce(self) -> bool:
+        """Return whether this request can do without PKCE if its client authenticates: it asks for an ID token with a
+        `nonce`, and for no access to a resource (OAuth 2.1 section 7.5.1).
+        """
+        is_sign_in = OPENID in self.identity and not (self.scopes or self.resource or self.details)
+        return is_sign_in and bool(self.nonce)
 
     @property
     def return_address(self) -> ReturnAddress:
@@ -209,7 +219,7 @@ def parse_request(
     named = requested.subject or subject
     if subject and named != subject:
         raise InvalidRequest("`claims` and `id_token_hint` name two different persons")
-    return AuthorizationRequest(
+    request = AuthorizationRequest(
         client_id=client.client_id,
         redirect_uri=address.redirect_uri,
         response_mode=address.response_mode,
@@ -228,6 +238,9 @@ def parse_request(
         login_hint=values.get("login_hint", ""),
         jkt=_parse_jkt(values.get("dpop_jkt")),
     )
+    if not request.code_challenge and (client.is_public or not request.is_protected_by_nonce):
+        raise InvalidRequest("`code_challenge` is missing", hint="PKCE with `code_challenge_method` S256 is required")
+    return request
 
 
 def parse_device_request(values: Form, client: OAuthClient, *, classes: Collection[str]) -> AuthorizationRequest:
@@ -268,10 +281,12 @@ def _parse_demand(values: Form, client: OAuthClient) -> StepUp:
 
 
 def _parse_challenge(values: Mapping[str, str]) -> str:
-    """Return `code_challenge` (RFC 7636 section 4.3). Raises InvalidRequest."""
+    """Return `code_challenge` (RFC 7636 section 4.3), empty if absent. Raises InvalidRequest."""
     challenge = values.get("code_challenge")
+    if challenge is None and "code_challenge_method" not in values:
+        return ""
     if challenge is None:
-        raise InvalidRequest("`code_challenge` is missing", hint="PKCE with `code_challenge_method` S256 is required")
+        raise InvalidRequest("`code_challenge` is missing", hint="`code_challenge_method` was sent without it")
     if values.get("code_challenge_method") != "S256":
         raise InvalidRequest("`code_challenge_method` must be S256")
     if not _CHALLENGE.fullmatch(challenge):
@@ -280,7 +295,18 @@ def _parse_challenge(values: Mapping[str, str]) -> str:
 
 
 def check_verifier(verifier: str, challenge: str) -> None:
-    """Check that a verifier matches its challenge (RFC 7636 section 4.6). Raises InvalidGrant."""
+    """Check that a verifier matches its challenge (RFC 7636 section 4.6). Raises InvalidGrant, and InvalidRequest if
+    the verifier is missing.
+
+    A verifier without a challenge is refused, because an attacker may have removed the challenge from the request (RFC
+    9700 section 4.8.2).
+    """
+    if not challenge and not verifier:
+        return
+    if not challenge:
+        raise InvalidGrant("`code_verifier` was sent, but the authorization request had no `code_challenge`")
+    if not verifier:
+        raise InvalidRequest("`code_verifier` is missing")
     if not _VERIFIER.fullmatch(verifier):
         raise InvalidGrant("`code_verifier` does not have 43 to 128 characters of A-Z, a-z, 0-9, `-._~`")
     if not hmac.compare_digest(b64u(sha256(verifier.encode()).digest()), challenge):

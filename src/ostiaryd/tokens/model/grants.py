@@ -322,7 +322,8 @@ def credentials(form: Form, authorization: str | None, certificate: ClientCertif
 
 def _basic(form: Form, authorization: str) -> Credentials:
     """Return the client id and the secret of an Authorization header with scheme Basic (`client_secret_basic`). Both
-    parts are form-encoded (RFC 6749 section 2.3.1). Raises InvalidClient, InvalidRequest.
+    parts are form-encoded, and an empty secret is no secret (RFC 6749 section 2.3.1). Raises InvalidClient,
+    InvalidRequest.
     """
     scheme, _, encoded = authorization.partition(" ")
     if scheme.lower() != "basic":
@@ -338,7 +339,7 @@ def _basic(form: Form, authorization: str) -> Credentials:
             "`client_id` differs from the client id in the Authorization header",
             hint="send the client id only in the header",
         )
-    return Credentials(None, None, client_id, secret)
+    return Credentials(None, None, client_id, secret or None)
 
 
 def parse_demand(form: Form) -> StepUp:

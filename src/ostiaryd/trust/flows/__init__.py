@@ -55,6 +55,7 @@ from ostiaryd.trust.flows.oauth_clients import (
     find_oauth_client,
     get_oauth_client,
     list_agent_names,
+    make_client_secret,
     note_client_use,
     set_agent_client,
 )
@@ -178,6 +179,7 @@ __all__ = [
     "list_exempt_agents",
     "list_exempt_classes",
     "live_caller",
+    "make_client_secret",
     "may_have_bearer",
     "note_client_use",
     "note_pep_use",

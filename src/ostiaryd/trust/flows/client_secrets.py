@@ -1,7 +1,8 @@
 """Client secrets: the weakest credential of an agent, for clients that support no other (RFC 6749 section 2.3.1).
 
 The server generates the secrets, shows each once and stores its SHA-256; a slow hash is not needed for 256 random bits.
-A client with a secret gets only bearer tokens, for resources where its agent is exempt.
+For itself, an agent with a secret gets only bearer tokens, for resources where the agent is exempt. With the consent of
+a person, the secret authenticates the agent for codes and refresh tokens.
 """
 
 from __future__ import annotations
@@ -18,10 +19,8 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Root
 from ostiaryd.trust import store
 from ostiaryd.trust.flows.clients import Client, agent_client, check_active
-from ostiaryd.trust.model import SECOND, Credentials, InvalidClient, Secret, name_claimed
+from ostiaryd.trust.model import SECOND, SECRET_PREFIX, Credentials, InvalidClient, Secret, name_claimed
 
-PREFIX = "ostcs_"
-"""Prefix by which secret scanners recognise a leaked secret."""
 DEFAULT_LIFETIME_S = 90 * 86_400
 LONGEST_LIFETIME_S = 365 * 86_400
 MOST = 2
@@ -60,7 +59,7 @@ def create_secret(act: Act, agent: str, *, lifetime_s: int = DEFAULT_LIFETIME_S)
         hint = f"revoke a secret: ostiary agent revoke-secret {client.name} ID"
         raise Conflict(f"the agent has {MOST} client secrets", hint=hint, code="too_many_secrets")
     made = NewSecret(
-        act.new_id("cs"), client.agent_id, PREFIX + jose.b64u(act.tx.random(32)), act.now + lifetime_s * SECOND
+        act.new_id("cs"), client.agent_id, SECRET_PREFIX + jose.b64u(act.tx.random(32)), act.now + lifetime_s * SECOND
     )
     store.add_secret(act.tx, Secret(made.id, made.agent, _digest(made.secret), act.now, made.expires_at))
     registry.note(act, object=client.agent_id, secret=made.id)

@@ -4,6 +4,7 @@ find and authenticate all clients.
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Collection, Sequence
 
 import msgspec
@@ -11,12 +12,14 @@ import msgspec
 from ostiary.protocol import jose
 from ostiary.protocol.errors import NotFound, Unavailable
 from ostiaryd.ground.config import Config
+from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.outbound.fetch import check_named
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.trust.flows.certificates import prove_certificate
 from ostiaryd.trust.model import (
+    SECRET_PREFIX,
     Credentials,
     InvalidClient,
     Spend,
@@ -101,6 +104,9 @@ def authenticate_oauth_client(
     act.entry.object = client.handle
     if client.kind is ClientKind.AGENT:
         raise InvalidClient("agents authenticate with private_key_jwt", hint="send `client_assertion`")
+    if client.has_secret:
+        _check_client_secret(act, client, credentials)
+        return AuthenticatedClient(client=client)
     if credentials.unverified_secret is not None:
         hint = "send only `client_id`" if client.is_public else "send `client_assertion`"
         raise InvalidClient("the client has no secret", hint=hint)
@@ -152,6 +158,21 @@ def claimed_client_id(credentials: Credentials) -> str:
     except jose.InvalidToken as error:
         raise InvalidClient(f"the client assertion: {error.message}") from None
     return subject if isinstance(subject, str) else ""
+
+
+def make_client_secret(keys: Keyring, client: OAuthClient) -> str:
+    """Return the secret of a client that registered itself. The server computes the secret and does not store it."""
+    digest = hmac.digest(keys.derive("client secret"), client.client_id.encode(), "sha256")
+    return SECRET_PREFIX + jose.b64u(digest)
+
+
+def _check_client_secret(act: Act, client: OAuthClient, credentials: Credentials) -> None:
+    """Check the secret of a client that registered with a secret. Raises InvalidClient."""
+    if credentials.unverified_assertion is not None or credentials.unverified_secret is None:
+        raise InvalidClient("the client did not authenticate with its secret", hint="send `client_secret`")
+    expected = make_client_secret(act.tx.keys, client).encode()
+    if not hmac.compare_digest(expected, credentials.unverified_secret.encode()):
+        raise InvalidClient("wrong client secret", hint="check that the secret is complete")
 
 
 def _check_client_assertion(

@@ -1,8 +1,8 @@
 """Dynamic client registration (RFC 7591) and its management (RFC 7592).
 
-A registration gives no access: a person has to agree to the client, and policies decide. No secret is issued; a client
-that asks for a secret is registered as a public client, as RFC 7591 section 3.2.1 allows. A client that no person
-agreed to is deleted after a day; a client that waits for approval, after a week.
+A registration gives no access: a person has to agree to the client, and policies decide. A client gets a secret only if
+it asks for a method with a secret. A client that no person agreed to is deleted after a day; a client that waits for
+approval, after a week.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from ostiaryd.trust.flows.oauth_clients import check_room
 from ostiaryd.trust.model import SECOND, name_claimed
 from ostiaryd.trust.model.certificates import SELF_SIGNED, InvalidCertificate, read_jwk_certificates
 from ostiaryd.trust.model.clients import (
-    SECRET_METHODS,
     ClientKind,
     ClientMetadata,
     ClientState,
@@ -141,12 +140,11 @@ def _put_certificates(act: Act, client: OAuthClient) -> None:
 def _parse(members: Mapping[str, Any], statement: str | None, *, config: Config) -> ClientMetadata:
     """Return the metadata of a dynamic client, with its verified software statement. Raises Invalid.
 
-    If the client states no authentication method, or a method that needs a secret, the method becomes `private_key_jwt`
-    for a client with keys, and otherwise `none`.
+    If the client states no authentication method, the method becomes `private_key_jwt` for a client with keys, and
+    otherwise `none`.
     """
     has_keys = members.get("jwks") is not None or members.get("jwks_uri") is not None
-    method = members.get("token_endpoint_auth_method")
-    if method is None or method in SECRET_METHODS:
+    if members.get("token_endpoint_auth_method") is None:
         members = {**members, "token_endpoint_auth_method": "private_key_jwt" if has_keys else "none"}
     metadata = parse_metadata(members)
     try:

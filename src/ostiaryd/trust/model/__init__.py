@@ -34,6 +34,8 @@ MAX_JTI = 256
 MAX_CLAIMED = 200
 """Maximum length of an unverified client id in an entry of the ledger, in characters."""
 LONGEST_ASSERTION = 300 * SECOND
+SECRET_PREFIX = "ostcs_"
+"""Prefix by which secret scanners recognise a leaked client secret."""
 USERINFO = "/userinfo"
 """Path of the userinfo endpoint. Its URL is the audience (`aud`) of the tokens for userinfo."""
 AUTHENTICATED_ENDPOINTS = ("/token", "/introspect", "/revoke", "/bc-authorize", "/par", "/device_authorization")
@@ -173,7 +175,7 @@ def parse_assertion(credentials: Credentials) -> jose.Jws:
     if credentials.unverified_secret is not None:
         hint = (
             "send `client_assertion` (private_key_jwt); a client secret is accepted only with the grant "
-            "client_credentials"
+            "client_credentials and on the consent of a person"
         )
         raise InvalidClient("client secrets are not accepted for this request", hint=hint)
     if credentials.unverified_assertion is None:

@@ -240,6 +240,11 @@ class OAuthClient(msgspec.Struct, frozen=True, kw_only=True):
         """Return whether the client is public: it does not authenticate (RFC 6749 section 2.1)."""
         return self.metadata.token_endpoint_auth_method == "none"
 
+    @property
+    def has_secret(self) -> bool:
+        """Return whether the client registered to authenticate with a secret."""
+        return self.metadata.token_endpoint_auth_method in SECRET_METHODS
+
     def has_redirect_uri(self, unverified_uri: str) -> bool:
         """Return whether the client registered this redirect URI. For a loopback URI, the port may differ."""
         return is_registered_uri(unverified_uri, self.metadata.redirect_uris)
