@@ -110,7 +110,7 @@ SUBJECTS = {
     "client": "an OAuth client: registration, discovery, approval, stop and expiry",
     "clock": "steps of the wall clock, and their confirmation",
     "consent": "a consent of a person to a client",
-    "database": "a damaged database",
+    "database": "a damaged database, and a full disk",
     "decide": "a batch of AuthZEN evaluations",
     "device": "device authorization requests",
     "disk": "a full disk",

@@ -30,6 +30,17 @@ class Cluster:
         """The folder of its files."""
         return Path(self._server.pgdata)
 
+    @property
+    def system_user(self) -> str | None:
+        """The user of the system that runs PostgreSQL; None for the user of this process."""
+        user: str | None = self._server.system_user
+        return user
+
+    def program(self, name: str) -> Path:
+        """Return the path of a program of PostgreSQL."""
+        path: Path = self._server.bin_path / name
+        return path
+
     def create(self, name: str) -> str:
         """Create an empty database, and return its URL."""
         with psycopg.connect(self._admin_url, autocommit=True) as operator:
@@ -112,7 +123,7 @@ class Cluster:
 
     def _run(self, program: str, *arguments: str | Path) -> None:
         """Run a program of PostgreSQL as the user of the server."""
-        command = [self._server.bin_path / program, *arguments]
+        command = [self.program(program), *arguments]
         user = {"user": self._server.system_user} if self._server.system_user else {}
         subprocess.run(
             command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=PATIENCE_S, cwd="/", **user
@@ -163,3 +174,110 @@ def cluster() -> Iterator[Cluster]:
             yield Cluster(server)
         finally:
             server.cleanup()
+
+
+class SmallDisk:
+    """A PostgreSQL whose files are on a file system of a few MiB, in a mount namespace of its own."""
+
+    HOLD = (
+        'mount -t tmpfs -o size="$1",mode=0755 tmpfs "$2" && cp -a "$3" "$2/data" && mkdir "$2/filler" && '
+        'if [ "$4" ]; then mv "$2/data/pg_wal" "$2/old" && mkdir "$2/data/pg_wal" && '
+        'mount -t tmpfs -o size="$4",mode=0755 tmpfs "$2/data/pg_wal" && cp -a "$2/old/." "$2/data/pg_wal" && '
+        'rm -r "$2/old" && chown --reference "$2/data" "$2/data/pg_wal" && chmod 0700 "$2/data/pg_wal"; fi && '
+        "echo ready && exec sleep infinity"
+    )
+    """Shell command that mounts the file systems, copies a cluster to them, and keeps the namespace alive."""
+
+    def __init__(self, initial: Cluster, *, mib: int, log_mib: int = 0) -> None:
+        initial.stop()
+        self._initial = initial
+        self._folder = initial.data.parent / "small"
+        self._folder.mkdir(mode=0o755)
+        self._sockets = initial.data.parent / "sockets"
+        self._sockets.mkdir()
+        if initial.system_user:
+            shutil.chown(self._sockets, initial.system_user)
+        self._log = initial.data.parent / "small.log"
+        log_size = f"{log_mib}m" if log_mib else ""
+        command = ["sh", "-c", self.HOLD, "sh", f"{mib}m", str(self._folder), str(initial.data), log_size]
+        self._holder = subprocess.Popen(["unshare", "-m", *command], stdout=subprocess.PIPE, text=True)
+        assert self._holder.stdout is not None
+        assert self._holder.stdout.readline() == "ready\n"
+        self.data = Path(f"/proc/{self._holder.pid}/root{self._folder}/data")
+        """The folder of its files, as this process sees it."""
+        self._postgres: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    @property
+    def url(self) -> str:
+        """URL of the database `postgres`."""
+        return f"postgresql://postgres:@/postgres?host={self._sockets}"
+
+    def start(self) -> None:
+        """Start PostgreSQL, if it does not run, and wait until it answers."""
+        if self._postgres is None or self._postgres.poll() is not None:
+            user = self._initial.system_user
+            become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"] if user else []
+            options = ["-D", f"{self._folder}/data", "-k", str(self._sockets), "-h", ""]
+            with self._log.open("ab") as log:
+                enter = ["nsenter", "-m", "-t", str(self._holder.pid), *become]
+                command = [*enter, str(self._initial.program("postgres")), *options]
+                self._postgres = subprocess.Popen(command, stdout=log, stderr=log, cwd="/")
+        eventually(self.answers)
+
+    def answers(self) -> bool:
+        """Return whether PostgreSQL accepts connections."""
+        with suppress(psycopg.OperationalError), psycopg.connect(self.url, autocommit=True):
+            return True
+        return False
+
+    def runs(self) -> bool:
+        """Return whether the main process of PostgreSQL runs."""
+        return self._postgres is not None and self._postgres.poll() is None
+
+    def messages(self) -> str:
+        """Return the log of PostgreSQL."""
+        return self._log.read_text(errors="replace")
+
+    def fill(self, folder: str = "../filler") -> None:
+        """Leave no byte on the file system of the folder, which is relative to the folder of the files."""
+        fill_disk(self.data / folder / "filler")
+
+    def clear(self, folder: str = "../filler") -> None:
+        """Delete what `fill` has written."""
+        (self.data / folder / "filler").unlink()
+
+    def close(self) -> None:
+        if self._postgres is not None:
+            self._postgres.send_signal(signal.SIGQUIT)
+            self._postgres.wait()
+        self._holder.kill()
+        self._holder.communicate()
+
+
+def fill_disk(file: Path) -> None:
+    """Append to the file until its file system has no byte left."""
+    with file.open("ab", buffering=0) as filler:
+        for size in (1 << 20, 4096, 1):
+            try:
+                while True:
+                    filler.write(b"x" * size)
+            except OSError:
+                continue
+
+
+def has_mounts() -> bool:
+    """Return whether this user may mount file systems in a namespace, and run PostgreSQL in it."""
+    is_root = os.geteuid() == 0 and all(map(shutil.which, ("unshare", "nsenter", "setpriv")))
+    return is_root and subprocess.run(["unshare", "-m", "true"], check=False, stderr=subprocess.DEVNULL).returncode == 0
+
+
+@contextmanager
+def small_disk(*, mib: int, log_mib: int = 0) -> Iterator[SmallDisk]:
+    """Start a PostgreSQL on a file system of `mib` MiB; its log has one of `log_mib` MiB for itself, unless 0."""
+    with cluster() as initial:
+        disk = SmallDisk(initial, mib=mib, log_mib=log_mib)
+        try:
+            yield disk
+        finally:
+            disk.close()

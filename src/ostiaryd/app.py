@@ -70,7 +70,7 @@ from ostiaryd.ground.outbound import outbox
 from ostiaryd.ground.rounds import LoopUse, Rounds
 from ostiaryd.ground.world import World
 from ostiaryd.incidents import wire_admin as incidents_admin
-from ostiaryd.incidents.flows import pages, respond, state
+from ostiaryd.incidents.flows import disk, pages, respond, state
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger import wire_admin as ledger_admin
 from ostiaryd.ledger import wire_tlog
@@ -577,11 +577,6 @@ async def watch_and_respond(world: World) -> None:
     await watch.watch(world, then=respond.responder(world.config))
 
 
-async def keep_reserve(world: World) -> None:
-    """Restore the reserve of disk space if there is enough space."""
-    await world.writer.rebuild()
-
-
 async def move_log(world: World) -> None:
     """Move committed pages from SQLite's log to the database file, so that neither a commit nor a stop has to wait for
     this.
@@ -598,7 +593,7 @@ async def collect_garbage(world: World) -> None:
 
 LOOPS = (
     _every(1, collect_garbage),
-    _every(1, keep_reserve),
+    _every(1, disk.watch_disk, lane=Lane.STOP),
     _every(1, move_log),
     watch_and_respond,
     _every(health.BEAT_S, health.beat, lane=Lane.STOP),

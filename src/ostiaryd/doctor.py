@@ -6,7 +6,6 @@ one message to guards, which ends a task that never existed.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -26,14 +25,13 @@ from ostiaryd.feed.flows import Guards, Streams, missing, send_test
 from ostiaryd.feed.flows.missing import MissingGuard
 from ostiaryd.ground.crypto.keyring import USES, Keyring
 from ostiaryd.ground.database import Reader
-from ostiaryd.ground.database.folder import check_space
 from ostiaryd.ground.database.server_keys import load_keys
 from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.ground.http.routes import Query, Route
 from ostiaryd.ground.http.tls import expiry
 from ostiaryd.ground.rounds import Rounds
 from ostiaryd.ground.world import World
-from ostiaryd.incidents.flows import incidents, pages, state
+from ostiaryd.incidents.flows import disk, incidents, pages, state
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.notifications import flows as webhooks
 from ostiaryd.policy import flows as policy
@@ -417,7 +415,7 @@ EXPERIMENTS: tuple[tuple[str, Callable[[World], Awaitable[str]]], ...] = (
     ("signals", _reading(lambda world, reader: issuers.examine(reader, now=world.now()))),
     ("queues", _queues),
     ("loops", _loops),
-    ("disk", lambda world: asyncio.to_thread(check_space, world.config.folder)),
+    ("disk", disk.examine_disk),
 )
 
 

@@ -1,22 +1,25 @@
-"""A full disk, against a real server on a small file system of its own, in a mount namespace."""
+"""A full disk of a real server, or of its PostgreSQL: a small file system of its own, in a mount namespace."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cache
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import cache, partial
 from pathlib import Path
 from urllib.request import urlopen
 
+import psycopg
 import pytest
 
 from harness.live_server import ServerFixture
 from harness.patience import eventually
+from harness.postgres_cluster import fill_disk, has_mounts
+from harness.postgres_cluster import small_disk as postgresql_on_small_disk
 from harness.server import COMMAND, Server, running
 from ostiary.agent import Agent
-from ostiary.protocol.errors import Refused
+from ostiary.protocol.errors import Refused, Unavailable
 from tests.faults.tally import Tally
 
 MOUNT = 'echo $$ > "$0.pid" && mount -t tmpfs -o size=24m,mode=0700 tmpfs "$0" && exec "$@"'
@@ -33,34 +36,32 @@ def namespace() -> tuple[str, ...]:
 
 
 class Disk:
-    """A server whose data folder is a file system of 24 MiB."""
+    """A server whose database is on a small file system: `fill` leaves nothing of it, and `clear` ends that."""
 
-    def __init__(self, live_server: ServerFixture, folder: Path) -> None:
-        self.live_server, self.folder = live_server, folder
-
-    def fill(self) -> None:
-        """Leave nothing."""
-        with (self.folder / "filler").open("ab", buffering=0) as file:
-            for size in (1 << 20, 4096, 1):
-                try:
-                    while True:
-                        file.write(b"x" * size)
-                except OSError:
-                    continue
-
-    def clear(self) -> None:
-        (self.folder / "filler").unlink()
+    def __init__(self, live_server: ServerFixture, fill: Callable[[], None], clear: Callable[[], None]) -> None:
+        self.live_server, self.fill, self.clear = live_server, fill, clear
 
     def entries(self) -> int:
         """How many entries the ledger has."""
         with urlopen(f"{self.live_server.server.url}/ledger/v1/checkpoint") as answer:
             return int(answer.read().splitlines()[1])
 
+    def alarms(self) -> int:
+        """How many entries say that the disk is full."""
+        return len(self.live_server.api("GET", "/audit", action="database.full")["entries"])
+
     def status(self, method: str, path: str, body: object = None) -> tuple[int, str]:
         """The status of an answer to the administrator, and its code where it is a refusal."""
         admin, url = self.live_server.admin, self.live_server.server.url
         answer = admin.request(method, f"{url}/api/v1{path}", resource=f"{admin.issuer}/api/v1", json=body)
         return answer.status_code, str(answer.json().get("error", "")) if answer.status_code >= 400 else ""
+
+    def status_of_stop(self, name: str) -> int:
+        """The status of the answer to a suspension; 503 if there is no token for it."""
+        try:
+            return self.status("POST", f"/agents/{name}/suspend", {"why": "full"})[0]
+        except Unavailable:
+            return 503
 
 
 @contextmanager
@@ -72,14 +73,33 @@ def small_disk(folder: Path) -> Iterator[Disk]:
         seen = Path(f"/proc/{Path(f'{folder}.pid').read_text().strip()}/root{folder}")
         scratch = folder.with_suffix(".copy")
         scratch.mkdir()
+        filler = seen / "filler"
         with ServerFixture(Server(server.url, seen), scratch) as live_server:
-            yield Disk(live_server, seen)
+            yield Disk(live_server, partial(fill_disk, filler), filler.unlink)
 
 
-def test_on_a_full_disk_stops_and_reading_work_and_all_else_is_503(tmp_path: Path, rounds: int, tally: Tally) -> None:
+@contextmanager
+def small_disk_of_postgresql(folder: Path) -> Iterator[Disk]:
+    """The data folder of the server has another disk."""
+    if not has_mounts():
+        pytest.skip("PostgreSQL on a small disk needs root and mounts: tests/ground/test_reserve.py has no disk")
+    scratch = folder.with_suffix(".copy")
+    scratch.mkdir()
+    with (
+        postgresql_on_small_disk(mib=320) as postgresql,
+        running(folder, "--database", postgresql.url) as server,
+        ServerFixture(server, scratch) as live_server,
+    ):
+        yield Disk(live_server, postgresql.fill, postgresql.clear)
+
+
+@pytest.mark.parametrize("place", [small_disk, small_disk_of_postgresql])
+def test_on_a_full_disk_stops_and_reading_work_and_all_else_is_503(
+    tmp_path: Path, rounds: int, tally: Tally, place: Callable[[Path], AbstractContextManager[Disk]]
+) -> None:
     broken = tried = 0
     for number in range(rounds):
-        with small_disk(tmp_path / f"disk{number}") as disk:
+        with place(tmp_path / f"disk{number}") as disk:
             live_server = disk.live_server
             agents = [live_server.agent("files:read") for _ in range(5)]
             names = [name for name, _ in agents]
@@ -87,6 +107,7 @@ def test_on_a_full_disk_stops_and_reading_work_and_all_else_is_503(tmp_path: Pat
             answers = [disk.status("POST", "/persons", {"name": f"full-{made}"}) for made in range(60)]
             assert answers[-1] == (503, "disk_full")
             disk.fill()  # what the reserve has freed is taken by another program
+            eventually(lambda: disk.alarms() == 1)
             before = disk.entries()
             answers += [disk.status("POST", "/persons", {"name": f"fuller-{made}"}) for made in range(30)]
             with Agent.from_credential(agents[0][1], url=live_server.server.url) as agent, pytest.raises(Refused):
@@ -108,4 +129,47 @@ def test_on_a_full_disk_stops_and_reading_work_and_all_else_is_503(tmp_path: Pat
             disk.clear()
             eventually(lambda: disk.status("POST", "/persons", {"name": "room"})[0] == 201)
             live_server.server.ostiary("audit", "verify")
-    tally("on a full disk stops and reading work, and all else is 503", broken=broken, of=tried)
+    tally(f"on a full disk stops and reading work, and all else is 503 ({place.__name__})", broken=broken, of=tried)
+
+
+def write_log_until_crash(url: str) -> None:
+    """Write nothing but write-ahead log, as another program, until PostgreSQL crashes because its log has no space."""
+    with suppress(psycopg.OperationalError), psycopg.connect(url, autocommit=True) as other:
+        while True:
+            other.execute("select pg_logical_emit_message(false, 'test', repeat('x', 1000000))")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("log_mib", [0, 48])
+def test_a_crash_of_postgresql_whose_log_has_no_space(tmp_path: Path, tally: Tally, log_mib: int) -> None:
+    """With the log on the disk of the data, the recovery of PostgreSQL runs in the space of the reserve. With a disk of
+    its own, PostgreSQL stays down until there is space.
+    """
+    if not has_mounts():
+        pytest.skip("PostgreSQL on a small disk needs root and mounts")
+    with (
+        postgresql_on_small_disk(mib=320, log_mib=log_mib) as postgresql,
+        running(tmp_path / "data", "--database", postgresql.url) as server,
+        ServerFixture(server, tmp_path) as live_server,
+    ):
+        disk = Disk(live_server, postgresql.fill, postgresql.clear)
+        names = [live_server.agent("files:read")[0] for _ in range(2)]
+        filled = "pg_wal" if log_mib else "../filler"
+        postgresql.fill(filled)
+        write_log_until_crash(postgresql.url)
+        assert "PANIC:  could not write to file" in postgresql.messages()
+        if log_mib:
+            eventually(lambda: not postgresql.runs())
+            assert disk.status_of_stop(names[0]) == 503
+            postgresql.clear(filled)
+            postgresql.start()
+        else:
+            eventually(lambda: disk.status_of_stop(names[0]) == 200)
+            assert disk.status("POST", "/persons", {"name": "crashed"}) == (503, "disk_full")
+            assert postgresql.runs()
+            postgresql.clear(filled)
+        eventually(lambda: disk.status_of_stop(names[1]) == 200)
+        eventually(lambda: disk.status("POST", "/persons", {"name": "room"})[0] in (201, 409))
+        live_server.server.ostiary("audit", "verify")
+    kind = "apart" if log_mib else "with the data"
+    tally(f"after a crash for want of space for the log ({kind}) acts work again", broken=0, of=2)

@@ -233,7 +233,13 @@ async def test_pages_move_beside_commits_and_checkpoints_of_other_processes(worl
 
 
 async def test_a_command_beside_the_server_takes_moved_pages_for_no_loss(world: World, dice: SeededRandom) -> None:
-    command = Writer(Database(world.config.database_url, is_shared=True), now=world.now, random=dice, keys=world.keys)
+    command = Writer(
+        Database(world.config.database_url, is_shared=True),
+        now=world.now,
+        random=dice,
+        keys=world.keys,
+        reserve=world.writer.reserve,
+    )
     await command.submit(put("first"))
     for number in range(3):
         await world.writer.submit(put(f"ours {number}"))
@@ -247,7 +253,9 @@ async def test_a_command_beside_the_server_takes_moved_pages_for_no_loss(world: 
 async def test_pages_that_move_beside_a_command_are_a_loss_if_it_does_not_share(
     world: World, dice: SeededRandom
 ) -> None:
-    command = Writer(Database(world.config.database_url), now=world.now, random=dice, keys=world.keys)
+    command = Writer(
+        Database(world.config.database_url), now=world.now, random=dice, keys=world.keys, reserve=world.writer.reserve
+    )
     await command.submit(put("first"))
     await world.writer.move_log()
     with pytest.raises(LostDatabase):

@@ -10,10 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from ostiary.protocol.errors import Conflict
 from ostiaryd.ground.database import Tx, sql
 from ostiaryd.ground.database.line import Lane, Priority, overtaking, priority
-from ostiaryd.ground.database.reserve import LOW_BYTES, DiskFull, Reserve, is_disk_full
+from ostiaryd.ground.database.postgres import RESERVE_TABLE, RESERVE_TABLES, STEP_BYTES
+from ostiaryd.ground.database.postgres_reserve import PostgresReserve
+from ostiaryd.ground.database.reserve import LOW_BYTES, DiskFull, FileReserve, is_disk_full
 from ostiaryd.ground.world import World
+from ostiaryd.incidents.flows.disk import examine_disk, watch_disk
+from ostiaryd.ledger import store
+from ostiaryd.ledger.model import Entry, decode_entry
+from ostiaryd.notifications.model.webhooks import HEARD
 from ostiaryd.trust.model import Spend
 from ostiaryd.trust.store import is_spent, spend
 
@@ -30,7 +37,7 @@ def put(name: str, size: int = 10) -> Callable[[Tx], str]:
 
 
 def test_a_reserve_is_built_released_in_steps_and_built_again(tmp_path: Path) -> None:
-    reserve = Reserve(tmp_path)
+    reserve = FileReserve(tmp_path)
     assert (reserve.size, reserve.release()) == (0, False)
     assert reserve.build()
     whole = reserve.size
@@ -163,11 +170,124 @@ async def test_a_stop_is_refused_once_nothing_of_the_reserve_is_left(
     priority.reset(token)
 
 
+def entries(world: World, action: str) -> list[Entry]:
+    return [decode_entry(body) for _, body in store.search(world.db.read(), {"action": action}, limit=10)]
+
+
+FULL = sql("do $$ begin raise exception using errcode = '53100'; end $$")
+"""Statement that fails as on a full disk of PostgreSQL."""
+
+
+def fill_disk(world: World) -> None:
+    """Let PostgreSQL report a full disk to every table that is created, until `free_disk`."""
+    reserve = world.writer.reserve
+    assert isinstance(reserve, PostgresReserve)
+    reserve._run(
+        "create function fill() returns event_trigger language plpgsql as "
+        "$$ begin raise exception using errcode = '53100'; end $$; "
+        "create event trigger full_disk on ddl_command_end when tag in ('CREATE TABLE') execute function fill()"
+    )
+
+
+def free_disk(world: World) -> None:
+    reserve = world.writer.reserve
+    assert isinstance(reserve, PostgresReserve)
+    reserve._run("drop event trigger full_disk")
+    reserve._failed_at = float("-inf")  # the pause between two attempts is over
+
+
 @pytest.mark.parametrize("database", ["postgres"])
-async def test_without_a_reserve_the_refusal_does_not_say_that_stops_work(world: World) -> None:
+async def test_the_reserve_of_postgresql_is_dropped_in_steps_and_made_again(world: World) -> None:
     await world.writer.rebuild()
-    with overtaking(), pytest.raises(DiskFull) as refused:
-        await world.writer.submit(lambda tx: tx.run(sql("do $$ begin raise exception using errcode = '53100'; end $$")))
-    assert "stops do not" in (refused.value.hint or "")
+    reserve = world.writer.reserve
+    assert reserve.size >= RESERVE_TABLES * STEP_BYTES
+    sizes = [reserve.size]
+    while reserve.release():
+        sizes.append(reserve.size)
+    assert len(sizes) == RESERVE_TABLES + 1
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] == 0
+    await world.writer.rebuild()
+    assert reserve.size == sizes[0]
     assert not world.writer.is_full
-    assert await world.writer.submit(put("small")) == "small", "there is room again"
+
+
+@pytest.mark.parametrize("database", ["postgres"])
+async def test_on_a_full_disk_of_postgresql_a_stop_runs_again_with_the_reserve(world: World) -> None:
+    await world.writer.rebuild()
+    whole = world.writer.reserve.size
+    fill_disk(world)
+    ran: list[int] = []
+
+    def stop(tx: Tx) -> str:
+        ran.append(1)
+        if len(ran) == 1:
+            tx.run(FULL)
+        return put("stop")(tx)
+
+    with overtaking():
+        assert await world.writer.submit(stop) == "stop"
+    assert len(ran) == 2
+    assert world.writer.reserve.size == whole - STEP_BYTES
+    await world.writer.rebuild()
+    with pytest.raises(DiskFull):
+        await world.writer.submit(put("another"))
+    free_disk(world)
+    await world.writer.rebuild()
+    assert await world.writer.submit(put("another")) == "another"
+    assert world.writer.reserve.size == whole
+
+
+@pytest.mark.parametrize("database", ["postgres"])
+async def test_what_another_server_has_used_of_the_reserve_is_noticed_in_the_next_batch(world: World) -> None:
+    """The reserve that one server frees for a stop is not used up by the ordinary acts of the others."""
+    await world.writer.rebuild()
+    assert await world.writer.submit(put("before")) == "before"
+    other = PostgresReserve(world.db)
+    assert other.release()
+    other.close()
+    with pytest.raises(DiskFull):
+        await world.writer.submit(put("after"))
+    with overtaking():
+        assert await world.writer.submit(put("stop")) == "stop"
+    await world.writer.rebuild()
+    assert await world.writer.submit(put("after")) == "after"
+
+
+@pytest.mark.parametrize("database", ["postgres"])
+async def test_a_server_that_starts_on_a_full_disk_of_postgresql_carries_out_stops_alone(world: World) -> None:
+    fill_disk(world)
+    await world.writer.rebuild()
+    with pytest.raises(DiskFull):
+        await world.writer.submit(put("another"))
+    with overtaking():
+        assert await world.writer.submit(put("stop")) == "stop"
+
+
+@pytest.mark.parametrize("database", ["postgres"])
+async def test_where_postgresql_refuses_the_reserve_acts_go_on_and_the_doctor_says_it(world: World) -> None:
+    reserve = world.writer.reserve
+    assert isinstance(reserve, PostgresReserve)
+    reserve._run(f"create view {RESERVE_TABLE}1 as select 1")
+    await world.writer.rebuild()
+    assert await world.writer.submit(put("another")) == "another"
+    with pytest.raises(Conflict, match="refuses to create the reserve"):
+        await examine_disk(world)
+
+
+@pytest.mark.parametrize("database", ["postgres"])
+async def test_a_full_disk_is_an_alarm_once_and_the_doctor_names_it(world: World) -> None:
+    await watch_disk(world)
+    assert "MiB are reserved for stops" in await examine_disk(world)
+    fill_disk(world)
+    world.writer.reserve.release()
+    for _ in range(3):
+        await watch_disk(world)
+    with pytest.raises(Conflict, match="the disk of the database is full"):
+        await examine_disk(world)
+    free_disk(world)
+    await watch_disk(world)
+    assert [len(entries(world, f"database.{state}")) for state in ("full", "has_space")] == [1, 1]
+    assert entries(world, "database.full")[0].reasons[0].code == "disk_full"
+    assert "database.full" in HEARD
+    assert "MiB are reserved for stops" in await examine_disk(world)

@@ -87,7 +87,7 @@ async def test_a_batch_does_one_job_at_least_however_late_it_gets_the_processor(
 
     monkeypatch.setattr(Writer, "_new_tx", count_tx)
     monkeypatch.setattr("ostiaryd.ground.database.writer.LONGEST_BATCH_S", longest_s)
-    writer = Writer(world.db, now=world.now, random=world.random, keys=world.keys)  # one that stands cannot be closed
+    writer = Writer(world.db, now=world.now, random=world.random, keys=world.keys, reserve=world.writer.reserve)
     async with asyncio.timeout(PATIENCE_S):
         await asyncio.gather(*[writer.submit(seen.append) for _ in range(5)])
         assert await writer.submit(put("test a")) == "test a"

@@ -21,7 +21,7 @@ from ostiaryd.ground.crypto.keyring import Keyring, load_root_key, old_root_key
 from ostiaryd.ground.database import Database, Tx, sql, start
 from ostiaryd.ground.database.migrate import migrate
 from ostiaryd.ground.database.pin import Pin, read_pin
-from ostiaryd.ground.database.reserve import Reserve
+from ostiaryd.ground.database.reserve import FileReserve, Reserve
 from ostiaryd.ground.database.server_keys import create_keys, load_keys, reseal
 from ostiaryd.ground.database.server_time import open_clock, save_course
 from ostiaryd.ground.database.writer import Writer
@@ -67,6 +67,13 @@ class World:
                     log.warning("%s could not write at the end of the server: %s", type(kept).__name__, error.message)
 
 
+def _reserve_of_postgres(db: Database) -> Reserve:
+    # imported only here: psycopg is installed by the extra `postgres`
+    from ostiaryd.ground.database.postgres_reserve import PostgresReserve
+
+    return PostgresReserve(db)
+
+
 @asynccontextmanager
 async def open_world(
     config: Config,
@@ -96,7 +103,7 @@ async def open_world(
     config.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     db = Database(config.database_url, timeout_s=config.database_timeout_ms / 1000, is_shared=not create)
     # first, because on a full disk the following steps need the freed space
-    reserve = Reserve(config.folder) if db.is_sqlite else None
+    reserve: Reserve = FileReserve(config.folder) if db.is_sqlite else _reserve_of_postgres(db)
     try:
         if is_used or not create:
             start.check_file(db)

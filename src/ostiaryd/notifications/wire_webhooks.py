@@ -15,6 +15,7 @@ from contextlib import suppress
 from functools import partial
 
 from ostiary.protocol.errors import Invalid, Unavailable
+from ostiaryd.ground.database.line import SERVER, Priority, priority
 from ostiaryd.ground.http.html import page_url
 from ostiaryd.ground.outbound.fetch import deliver
 from ostiaryd.ground.outbound.mail import send_mail
@@ -61,7 +62,10 @@ async def tell_due(world: World) -> None:
 
 
 async def _courier(world: World, webhook: Webhook) -> None:
-    """Deliver the pending events of a webhook in order, until no event is left or an attempt fails."""
+    """Deliver the pending events of a webhook in order, until no event is left or an attempt fails. On a full disk, the
+    claims of deliveries use the reserve: the alarm about the disk is one of the events.
+    """
+    priority.set(Priority(SERVER.client, is_essential=True))
     try:
         again: Webhook | None = webhook
         while again is not None and await tell_next(world, again):

@@ -96,6 +96,10 @@ class DatabaseConnection(Protocol):
         """
         ...
 
+    def lacks_reserve(self) -> bool:
+        """Return true if a reserve on the database's disk that all its servers share is not whole any more."""
+        ...
+
     def take(self, lock: int) -> bool:
         """Try to take the lock with this number for this connection, exclusively among all processes; return whether it
         has the lock. The lock is held until the connection is closed or the process ends.
@@ -197,6 +201,10 @@ class SqliteConnection:
         this connection.
         """
         return self._is_alone
+
+    def lacks_reserve(self) -> bool:
+        """Return false: the reserve is a file of this process."""
+        return False
 
     def take(self, lock: int) -> bool:
         """Try to lock a file beside the database; return whether this connection has the lock. SQLite's own locks would

@@ -28,7 +28,14 @@ may run.
 _NUMBER = """insert into writer_commit (connection, number, at)
     values ('{connection}', {number}, extract(epoch from now()))
     on conflict (connection) do update set number = excluded.number, at = excluded.at"""
-_NEWEST = "select coalesce(max(number), 0) from writer_commit"
+RESERVE_TABLE, RESERVE_TABLES = "disk_reserve_", 4
+"""First part of the names of the tables that reserve space on the disk, and number of the last one, which is dropped
+first.
+"""
+STEP_BYTES = 24 << 20
+"""Size of each of these tables, in bytes. It is more than a segment of the write-ahead log (16 MiB)."""
+_NEWEST = f"""select coalesce(max(number), 0),
+    coalesce(pg_relation_size(to_regclass('{RESERVE_TABLE}{RESERVE_TABLES}')), 0) from writer_commit"""
 _LAST = "select number from writer_commit where connection = %(connection)s"
 _FORGET_OLD = """delete from writer_commit
     where at < extract(epoch from now()) - 86400 and number < (select max(number) from writer_commit)"""
@@ -57,6 +64,8 @@ class PostgresConnection:
         self._name = secrets.token_hex(8)
         self._number, self._pending = -1, -1
         """Number of the newest known commit, and number of the own commit whose outcome is unknown; -1 for none."""
+        self._reserve_bytes, self._had_reserve = 0, False
+        """Size of the last table of the reserve at the begin of the transaction, and whether it once was whole."""
         self._newest: int | None = None
         """Number of the newest commit before the present transaction; None until it is read."""
         self._queue: list[str] = []
@@ -216,8 +225,15 @@ class PostgresConnection:
         was, self._number = self._number, newest
         return was == newest
 
+    def lacks_reserve(self) -> bool:
+        """Return true if the reserve on the disk was whole in an earlier transaction, and was not when this one began:
+        another server has used it, or PostgreSQL has recovered from a crash.
+        """
+        return self._had_reserve and self._reserve_bytes < STEP_BYTES
+
     def _ask_newest(self) -> int:
-        ((newest,),) = self._execute(_NEWEST).fetchall()
+        ((newest, self._reserve_bytes),) = self._execute(_NEWEST).fetchall()
+        self._had_reserve |= self._reserve_bytes >= STEP_BYTES
         self._newest = int(newest)
         return self._newest
 
@@ -227,6 +243,12 @@ class PostgresConnection:
         """
         (is_ours,) = self._execute(f"select pg_try_advisory_lock({self.LOCKS}, {lock})").fetchone() or (False,)
         return bool(is_ours)
+
+    def run_text(self, text: str) -> Any:
+        """Execute statements without parameters outside of a transaction, as one transaction, and return the cursor of
+        the last one.
+        """
+        return self._execute(text)
 
     def _execute(self, text: str, params: dict[str, Any] | None = None) -> Any:
         """Execute a statement after the queued statements, and return the cursor. Without parameters, all are sent in

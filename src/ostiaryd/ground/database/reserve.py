@@ -1,4 +1,5 @@
-"""A reserve of disk space for acts that stop something: a preallocated file in the data folder.
+"""A reserve of disk space for acts that stop something. With SQLite, it is a preallocated file in the data folder; with
+PostgreSQL, tables (`PostgresReserve`).
 
 When the disk is full, the file is shortened step by step, and only such acts may use the freed space; all others are
 refused (`DiskFull`). When there is space again, the file is restored. On a file system that copies on write or
@@ -11,6 +12,7 @@ import errno
 import os
 import sqlite3
 from pathlib import Path
+from typing import Protocol
 
 from ostiary.protocol.errors import Unavailable
 
@@ -34,17 +36,18 @@ class DiskFull(Unavailable):
 
     code = "disk_full"
 
-    def __init__(self, *, has_reserve: bool = True) -> None:
-        works = "acts that stop something, and reads, still work" if has_reserve else "reads still work, stops do not"
+    def __init__(self) -> None:
         super().__init__(
             "the disk of the database is full, or refuses writes",
-            hint=f"free some space, or raise the quota; {works}",
+            hint="free some space, or raise the quota; acts that stop something, and reads, still work",
         )
 
 
 def is_disk_full(error: BaseException | None) -> bool:
     """Return whether the exception of a driver, or its cause, means that the disk is full, or refuses writes."""
     while error is not None:
+        if isinstance(error, DiskFull):
+            return True
         if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) in _FULL:
             return True
         if getattr(error, "sqlstate", None) == "53100":  # PostgreSQL: disk_full
@@ -55,8 +58,45 @@ def is_disk_full(error: BaseException | None) -> bool:
     return False
 
 
-class Reserve:
+class Reserve(Protocol):
+    """Disk space that is kept for acts that stop something."""
+
+    @property
+    def was_full(self) -> bool:
+        """Return whether the disk was full when the server started."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Return the number of bytes that are reserved now."""
+        ...
+
+    @property
+    def defect(self) -> str:
+        """Return the reason for which there is no reserve; empty without one."""
+        ...
+
+    def build(self) -> bool:
+        """Restore the full size if the disk has space. Return whether the reserve has the full size."""
+        ...
+
+    def release(self) -> bool:
+        """Free one part of the reserve. Return false if nothing is left."""
+        ...
+
+    def open_room(self) -> bool:
+        """Free one part of the reserve if the disk is known to be full. Return whether it was full."""
+        ...
+
+    def close(self) -> None:
+        """Close the open connection, if there is one."""
+        ...
+
+
+class FileReserve:
     """The preallocated file. No method except `build` waits for the disk."""
+
+    defect = ""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "reserve"
@@ -108,6 +148,9 @@ class Reserve:
         if is_full := self._free() < LOW_BYTES:
             self.release()
         return is_full
+
+    def close(self) -> None:
+        """Do nothing: no file is open."""
 
     def _free(self) -> int:
         stat = os.statvfs(self._path.parent)

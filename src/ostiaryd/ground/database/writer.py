@@ -18,6 +18,7 @@ with too many requests is refused because of the age of its oldest waiting job, 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -44,6 +45,7 @@ from ostiaryd.ground.database.reserve import DiskFull, Reserve, is_disk_full
 from ostiaryd.ground.process.clock import Clock
 
 T = TypeVar("T")
+log = logging.getLogger("ostiary")
 Job = Callable[[Tx], Any]
 LONGEST_BATCH_S = 0.05
 """Maximum time for the jobs of a batch, in seconds; after it, no further job begins."""
@@ -129,7 +131,9 @@ class _Batch:
     head: Head | None = None
     error: BaseException | None = None
     is_retried: bool = False
-    """True if the jobs that may use the reserve run a second time, because a part of the reserve was freed."""
+    """True if the jobs that may use the reserve run a second time, because a part of the reserve was freed, or because
+    another server has freed it.
+    """
     tx: Tx | None = None
     empty_rounds: int = 0
     """Number of rounds of the event loop since the last job."""
@@ -184,17 +188,17 @@ class Writer:
         now: Clock,
         random: Callable[[int], bytes],
         keys: Keyring,
+        reserve: Reserve,
         pin: Pin | None = None,
-        reserve: Reserve | None = None,
     ) -> None:
         self._now, self._random, self._keys, self._pin = now, random, keys, pin or Pin()
         self._db, self._connection = db, (connection := db.connect())
+        self.reserve = reserve
         self._losses = connection.losses
         self._begin_now = connection.begin_now if isinstance(connection, SqliteConnection) else None
         """Function that begins a transaction on the event loop; None on PostgreSQL."""
         self._known = QueryCache()
-        self._reserve = reserve
-        self.is_full = reserve is not None and reserve.was_full
+        self.is_full = reserve.was_full
         """True if the disk is full: only jobs that may use the reserve run, until `rebuild` finds space."""
         self._line: Line[_Waiting] = Line()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
@@ -248,9 +252,8 @@ class Writer:
 
     async def rebuild(self) -> None:
         """Restore the reserve if the disk has space for it; otherwise the disk counts as full."""
-        if (reserve := self._reserve) is not None:
-            is_whole = await asyncio.to_thread(reserve.build)
-            self.is_full = not is_whole and (self.is_full or reserve.open_room())
+        is_whole = await asyncio.to_thread(self.reserve.build)
+        self.is_full = not is_whole and (self.is_full or self.reserve.open_room())
 
     async def move_log(self) -> None:
         """Move committed pages from SQLite's log to the database file, while batches continue. Raises LostDatabase,
@@ -350,6 +353,7 @@ class Writer:
             refused.cancel()
         self._thread.shutdown()
         self._connection.close()
+        self.reserve.close()
 
     def _start(self) -> None:
         batch = _Batch()
@@ -445,6 +449,9 @@ class Writer:
             self._pin.require_check()
         if not self._connection.is_alone():
             self._known.clear()
+        if not self.is_full and self._connection.lacks_reserve() and not self.reserve.defect:
+            batch.is_retried = True
+            raise DiskFull
         batch.left_s = LONGEST_BATCH_S
         return Tx(
             self._connection,
@@ -471,10 +478,18 @@ class Writer:
         self._known.clear()
         self._connection.rollback()
         if is_disk_full(batch.error):
-            batch.is_retried = self._reserve is not None and self._reserve.release()
-            batch.error = DiskFull(has_reserve=self._reserve is not None)
+            batch.is_retried = batch.is_retried or self._release_reserve()
+            batch.error = DiskFull()
             # Objects of packages contain the proofs that this batch has used; the second run uses the proofs again.
             self._known = QueryCache()
+
+    def _release_reserve(self) -> bool:
+        """Free a part of the reserve. Return whether there was one."""
+        try:
+            return self.reserve.release()
+        except Refused as refusal:
+            log.warning("the reserve of the disk cannot be used: %s", refusal)
+            return False
 
     def _commit_or_find_outcome(self) -> None:
         """Commit. If the answer of the database is lost, determine whether the commit took place. Raises if it did not,
@@ -544,8 +559,6 @@ class Writer:
 
     def _make_room(self, batch: _Batch) -> None:
         """After a batch that failed because the disk is full, let only jobs run that may use the reserve."""
-        if self._reserve is None:
-            return
         self.is_full = True
         batch.waiting += self._line.remove(lambda waiting: not waiting.priority.uses_reserve)
         if batch.is_retried:

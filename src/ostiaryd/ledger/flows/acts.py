@@ -50,6 +50,8 @@ IN_RECOVERY = frozenset(
         "clock.return",
         "clock.step",
         "database.damaged",
+        "database.full",
+        "database.has_space",
         "feed.report",
         "history.lost",
         "history.recover",

@@ -25,7 +25,11 @@ MAX_WORDS = 8
 """Maximum number of reasons, of members of an entry's detail, and of items of one list that an alert shows."""
 MAX_TEXT = 2900
 """Maximum number of characters of a message; Slack accepts 3000 in a block of text, the other chats accept more."""
-_GRAVE = ("incident.", "kill.", "respond.", "elevation.break_glass", "clock.jump", "history.", "policy.weaken", TEST)
+_GRAVE = (
+    *("incident.", "kill.", "respond.", "elevation.break_glass", "clock.jump", "database.full", "history."),
+    "policy.weaken",
+    TEST,
+)
 _TITLES = {
     "approval.ask": "Approval requested",
     "approval.approve": "Approval request approved",
@@ -44,6 +48,7 @@ _TITLES = {
     "cert.warn": "A certificate expires soon, or cannot be renewed",
     "clock.jump": "The wall clock of the server jumped",
     "clock.accept": "The time of the server is confirmed",
+    "database.full": "The disk of the database is full: only acts that stop something are carried out",
     "history.lost": "The database lost a part of its history: the server is in recovery",
     "history.recover": "The recovery of the database has ended",
     "history.replay": "Stops of the lost part of the history were carried out again",

@@ -53,6 +53,7 @@ HEARD = (
     "account.stuck",
     "rotation.fail",
     "clock.jump",
+    "database.full",
     "clock.accept",
     "history.lost",
     "history.replay",
