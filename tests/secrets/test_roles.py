@@ -11,7 +11,7 @@ from ostiaryd.registry.model import Verb
 from ostiaryd.secrets.model.mount import MAX_TTL_S
 from ostiaryd.trust import flows as trust
 from tests.secrets.role_fixtures import child_of, done, enter, role_of
-from tests.secrets.vault_fixtures import POLICIES, VaultAgent, enter_agent, permit_all
+from tests.secrets.vault_fixtures import HOME, POLICIES, VaultAgent, enter_agent, permit_all
 from tests.support.certificate_fixtures import put_policies
 
 if TYPE_CHECKING:
@@ -320,5 +320,58 @@ async def test_a_role_of_tokens_forbids_policies(world: World, bot: VaultAgent) 
     await done(bot, "POST", "auth/token/roles/r", {"allowed_policies": ["Two"], "disallowed_policies": []})
     assert (await done(bot, "POST", "auth/token/create/r", {}))["auth"]["policies"] == ["default", "two"]
     assert await bot.status("POST", "auth/token/create/r", {"policies": ["one"]}) == 400
-    for member in ("allowed_policies_glob", "disallowed_policies_glob", "token_bound_cidrs"):
-        assert await bot.status("POST", "auth/token/roles/r", {member: ["10.0.0.0/8"]}) == 400, member
+    for member in ("allowed_entity_aliases", "path_suffix"):
+        assert await bot.status("POST", "auth/token/roles/r", {member: ["x"]}) == 400, member
+
+
+async def test_a_role_of_tokens_permits_patterns_of_policies(world: World, bot: VaultAgent) -> None:
+    await permit_all(world)
+
+    async def policies_of(wanted: list[str]) -> list[str] | None:
+        answer = await bot.ask("POST", "auth/token/create/r", {"policies": wanted})
+        return list(answer.json["auth"]["policies"]) if answer.status == 200 else None
+
+    await done(bot, "POST", "auth/token/roles/r", {"allowed_policies_glob": "Dev-*,ops", "allowed_policies": "one"})
+    for wanted, given in (
+        (["dev-a"], ["default", "dev-a"]),
+        (["DEV-"], ["default", "dev-"]),
+        (["ops", "one"], ["default", "one", "ops"]),
+        ([], ["default", "one"]),
+        (["dev"], None),
+        (["ops-a"], None),
+        (["dev-a", "prod-dev-a"], None),
+        (["ostiary"], None),
+    ):
+        assert await policies_of(wanted) == given, wanted
+    await done(bot, "POST", "auth/token/roles/r", {"disallowed_policies_glob": ["*-prod", "def*"]})
+    for wanted, given in ((["dev-a"], ["dev-a"]), (["dev-prod"], None), (["default"], None), (["ops"], ["ops"])):
+        assert await policies_of(wanted) == given, wanted
+    await done(bot, "POST", "auth/token/roles/r", {"disallowed_policies_glob": [], "token_no_default_policy": True})
+    assert await policies_of(["dev-a"]) == ["dev-a"]
+    shown = (await done(bot, "GET", "auth/token/roles/r"))["data"]
+    assert (shown["allowed_policies_glob"], shown["token_no_default_policy"]) == (["Dev-*", "ops"], True)
+    await done(bot, "POST", "auth/token/roles/all", {})
+    answer = await bot.ask("POST", "auth/token/create/all", {})
+    assert answer.json["auth"]["policies"] == ["ostiary"]
+
+
+async def test_a_role_of_tokens_has_networks(world: World, bot: VaultAgent) -> None:
+    """A child has the address of its parent, so the role refuses parents elsewhere."""
+    await permit_all(world)
+    create = "auth/token/create/r"
+    for networks, status in (
+        ([f"{HOME}/32"], 200),
+        (["192.0.2.0/24", "2001:db8::/32"], 200),
+        ("198.51.100.0/24,192.0.2.0/29", 200),
+        (["192.0.2.0/30"], 400),
+        (["2001:db8::/32"], 400),
+        ([], 200),
+    ):
+        await done(bot, "POST", "auth/token/roles/r", {"token_bound_cidrs": networks})
+        assert await bot.status("POST", create, {}) == status, networks
+        bearer = [("authorization", f"Bearer {await bot.bearer()}")]
+        assert await bot.status("POST", create, {}, token="", headers=bearer) == status, networks
+    await done(bot, "POST", "auth/token/roles/r", {"bound_cidrs": "203.0.113.0/24"})
+    assert (await done(bot, "GET", "auth/token/roles/r"))["data"]["token_bound_cidrs"] == ["203.0.113.0/24"]
+    for wrong in (["x"], "300.0.0.1/8", ["10.0.0.0/8"] * 33, [" "]):
+        assert await bot.status("POST", "auth/token/roles/r", {"token_bound_cidrs": wrong}) == 400, wrong

@@ -395,12 +395,14 @@ def _authorize_vault(
     flows.authorize_request(act, caller, acl_request)
 
 
-def _issuer(call: Call) -> Callable[[Act, flows.VaultCaller, TokenOptions, int], Answer]:
+def _issuer(call: Call) -> token.IssueChild:
     """Return a function that issues a child token for this request and returns the response with the token."""
 
-    def issue(act: Act, caller: flows.VaultCaller, options: TokenOptions, seconds: int) -> Answer:
+    def issue(act: Act, caller: flows.VaultCaller, options: TokenOptions, seconds: int, networks: list[str]) -> Answer:
         address, config = call.origin, call.world.config
-        login = flows.create_child(act, caller, options, seconds=seconds, address=address, config=config)
+        login = flows.create_child(
+            act, caller, options, seconds=seconds, address=address, networks=networks, config=config
+        )
         return _logged_in(call, login)
 
     return issue

@@ -29,7 +29,7 @@ from ostiaryd.secrets.flows.policies import (
     choose_policies,
     find_capabilities,
 )
-from ostiaryd.secrets.model.login_role import ROLE_METHODS, TOKEN_MOUNT
+from ostiaryd.secrets.model.login_role import ROLE_METHODS, TOKEN_MOUNT, check_networks
 from ostiaryd.secrets.model.request import (
     SECOND,
     Answer,
@@ -39,6 +39,7 @@ from ostiaryd.secrets.model.request import (
     VaultMethod,
     VaultRequest,
     is_set,
+    matches_glob,
     parse_duration,
     parse_texts,
     render_time,
@@ -51,22 +52,22 @@ MAX_TEXT = 128
 MAX_LISTED = 10_000
 _ROLE_DEFAULTS: dict[str, Any] = {
     "allowed_policies": [],
+    "allowed_policies_glob": [],
     "disallowed_policies": [],
+    "disallowed_policies_glob": [],
     "orphan": False,
     "renewable": True,
+    "token_bound_cidrs": [],
     "token_explicit_max_ttl": 0,
+    "token_no_default_policy": False,
     "token_num_uses": 0,
     "token_period": 0,
     "token_type": "default-service",
 }
 
 
-_UNSUPPORTED = frozenset(
-    {"allowed_policies_glob", "bound_cidrs", "disallowed_policies_glob", "token_bound_cidrs", "token_no_default_policy"}
-)
-"""Members of a role that are refused. They limit tokens in Vault, so a role without them would permit more than the
-request says.
-"""
+_UNSUPPORTED = frozenset({"allowed_entity_aliases", "path_suffix"})
+"""Members of a role that are refused."""
 
 
 class _NewToken(Struct):
@@ -94,18 +95,26 @@ class _Named(Struct):
 
 class _Role(Struct):
     allowed_policies: str | list[str] | UnsetType = UNSET
+    allowed_policies_glob: str | list[str] | UnsetType = UNSET
     disallowed_policies: str | list[str] | UnsetType = UNSET
+    disallowed_policies_glob: str | list[str] | UnsetType = UNSET
     orphan: bool | UnsetType = UNSET
     renewable: bool | UnsetType = UNSET
     token_explicit_max_ttl: int | str | UnsetType = UNSET
+    token_bound_cidrs: str | list[str] | UnsetType = UNSET
+    token_no_default_policy: bool | UnsetType = UNSET
     token_num_uses: int | UnsetType = UNSET
     token_period: int | str | UnsetType = UNSET
     token_type: str | UnsetType = UNSET
     period: int | str | UnsetType = UNSET
     explicit_max_ttl: int | str | UnsetType = UNSET
+    bound_cidrs: str | list[str] | UnsetType = UNSET
 
 
-IssueChild = Callable[[Act, VaultCaller, TokenOptions, int], Answer]
+IssueChild = Callable[[Act, VaultCaller, TokenOptions, int, list[str]], Answer]
+"""The function that issues a child token, from its options, its seconds, and the networks of its role (an empty list
+for all).
+"""
 
 
 def find_operation(rest: str, request: VaultRequest, make: IssueChild) -> CallerOperation:
@@ -169,31 +178,36 @@ def _create(
         is_renewable=body.renewable,
         is_orphan=is_orphan,
     )
+    networks: list[str] = []
     if role_name:
-        options = _under_role(act, caller, role_name, body, options)
+        options, networks = _under_role(act, caller, role_name, body, options)
     check_assignable(act, caller, options.policies)
-    return make(act, caller, options, _seconds(body.ttl or body.lease, "ttl") or DEFAULT_S)
+    return make(act, caller, options, _seconds(body.ttl or body.lease, "ttl") or DEFAULT_S, networks)
 
 
-def _under_role(act: Act, caller: VaultCaller, name: str, body: _NewToken, options: TokenOptions) -> TokenOptions:
-    """Return the options of a new token: `options`, limited by the role `name`. Raises Invalid if the role does not
-    permit the options.
+def _under_role(
+    act: Act, caller: VaultCaller, name: str, body: _NewToken, options: TokenOptions
+) -> tuple[TokenOptions, list[str]]:
+    """Return the options of a new token: `options`, limited by the role `name`; and the networks of the role. Raises
+    Invalid if the role does not permit the options.
     """
     if not login_roles.has_role(TOKEN_MOUNT, name, act, caller):
         raise Invalid(f"unknown role {name[:128]}", hint="LIST auth/token/roles", code="role_not_found")
     role = login_roles.find_role(act, caller, TOKEN_MOUNT, name)
     settings = {**_ROLE_DEFAULTS, **role.settings}
     allowed = [one.lower() for one in settings["allowed_policies"]]
-    names = body.policies or allowed
-    policies = choose_policies(caller, names, has_default=not body.no_default_policy)
-    disallowed = {one.lower() for one in settings["disallowed_policies"]}
+    has_default = not (body.no_default_policy or settings["token_no_default_policy"])
+    policies = choose_policies(caller, body.policies or allowed, has_default=has_default)
+    globs = [one.lower() for one in settings["allowed_policies_glob"]]
+    refused = [one.lower() for one in (*settings["disallowed_policies"], *settings["disallowed_policies_glob"])]
     if policies is not None and DEFAULT not in {one.lower() for one in body.policies or ()}:
-        policies = tuple(one for one in policies if one != DEFAULT or DEFAULT not in disallowed)
-    assigned = {UNRESTRICTED} if policies is None else set(policies)
-    if (allowed and not assigned <= {*allowed, DEFAULT}) or assigned & disallowed:
-        raise Invalid("token policies are not all allowed by the role")
+        policies = tuple(one for one in policies if one != DEFAULT or not _matches(DEFAULT, refused))
+    for one in (UNRESTRICTED,) if policies is None else policies:
+        is_allowed = not (allowed or globs) or one in (*allowed, DEFAULT) or _matches(one, globs)
+        if not is_allowed or _matches(one, refused):
+            raise Invalid("token policies are not all allowed by the role")
     limits = [one for one in (options.explicit_max_s, settings["token_explicit_max_ttl"]) if one]
-    return TokenOptions(
+    limited = TokenOptions(
         policies=policies,
         metadata=options.metadata,
         display_name=options.display_name,
@@ -205,6 +219,11 @@ def _under_role(act: Act, caller: VaultCaller, name: str, body: _NewToken, optio
         is_renewable=options.is_renewable and settings["renewable"],
         is_orphan=options.is_orphan or settings["orphan"],
     )
+    return limited, settings["token_bound_cidrs"]
+
+
+def _matches(policy: str, patterns: list[str]) -> bool:
+    return any(matches_glob(pattern, policy) for pattern in patterns)
 
 
 def _seconds(value: int | str, field: str) -> int:
@@ -338,17 +357,33 @@ def _put_role(name: str, body: _Role, act: Act, caller: VaultCaller) -> Answer:
     return Answer(status=204)
 
 
+_OLD_MEMBERS = {
+    "bound_cidrs": "token_bound_cidrs",
+    "explicit_max_ttl": "token_explicit_max_ttl",
+    "period": "token_period",
+}
+"""Older names of members of a role."""
+_LISTS = (
+    "allowed_policies",
+    "allowed_policies_glob",
+    "disallowed_policies",
+    "disallowed_policies_glob",
+    "token_bound_cidrs",
+)
+
+
 def _change_role(caller: VaultCaller, body: _Role, present: Mapping[str, object]) -> dict[str, object]:
     changes = {one: value for one in body.__struct_fields__ if (value := getattr(body, one)) is not UNSET}
-    for old, new in (("period", "token_period"), ("explicit_max_ttl", "token_explicit_max_ttl")):
+    for old, new in _OLD_MEMBERS.items():
         if old in changes:
             changes.setdefault(new, changes.pop(old))
     for one in ("token_period", "token_explicit_max_ttl"):
         if one in changes:
             changes[one] = _seconds(changes[one], one)
-    for one in ("allowed_policies", "disallowed_policies"):
+    for one in _LISTS:
         if one in changes:
             changes[one] = parse_texts(changes[one], field=one)
+    check_networks(changes.get("token_bound_cidrs", []), field="token_bound_cidrs")
     if changes.get("token_type", "service") not in ("service", "default", "default-service"):
         raise Invalid("only tokens of the type service are supported")
     if not 0 <= changes.get("token_num_uses", 0) <= 1_000_000_000:

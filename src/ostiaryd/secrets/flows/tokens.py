@@ -25,6 +25,7 @@ from ostiaryd.secrets.flows.callers import (
     token_digest,
 )
 from ostiaryd.secrets.flows.policies import lists_of
+from ostiaryd.secrets.model.login_role import are_within
 from ostiaryd.secrets.model.request import SECOND
 from ostiaryd.secrets.model.token import (
     DEFAULT_S,
@@ -79,13 +80,21 @@ class Login(NamedTuple):
 
 
 def create_child(
-    act: Act, caller: VaultCaller, options: TokenOptions, *, seconds: int, address: str, config: Config
+    act: Act,
+    caller: VaultCaller,
+    options: TokenOptions,
+    *,
+    seconds: int,
+    address: str,
+    networks: list[str],
+    config: Config,
 ) -> Login:
     """Create a child token of the caller's token, and return it. The child has the same agent, task, scopes and bounds,
     and ends at the latest when the caller's token expires.
 
-    If the caller's token is revoked, its child tokens end, too, except orphans. Raises LoginRefused; Invalid if the
-    caller's token has a limited number of uses or too many tokens above.
+    If the caller's token is revoked, its child tokens end, too, except orphans. `networks`: if it is not empty, the
+    networks in which the child's address must be. Raises LoginRefused; Invalid if the caller's token has a limited
+    number of uses or too many tokens above, or for an address outside of `networks`.
     """
     act.check_granting()
     if caller.token is not None:
@@ -113,6 +122,8 @@ def create_child(
         end=above.expires_at,
     )
     network = network_of_address(address) if caller.token is None else caller.token.network
+    if not are_within([network], networks):
+        raise Invalid("the role does not permit tokens from this address", code="outside_networks")
     return issue_token(
         act, grant, network=network, client_jkt=above.client_jkt, seconds=seconds, options=options, config=config
     )
