@@ -163,7 +163,10 @@ export type AgentClient = {
   backchannel_logout_uri?: string;
 };
 
-/** The number of agents by state, kind, risk tier and segment; at most 200 segments, the largest first. */
+/**
+ * The numbers of agents by state, kind, risk tier and segment. At most 200 segments are listed, those with the most
+ * agents first.
+ */
 export type AgentCountsBody = {
   kind: Record<string, number>;
   risk_tier: Record<string, number>;
@@ -976,7 +979,7 @@ export type Drawn = {
   left: Record<string, number>;
 };
 
-/** An elevation. Times are in seconds since the epoch. */
+/** An elevation, in the JSON form of the API. Times are in seconds since the epoch. */
 export type ElevationBody = {
   agent: string;
   approval: string | null;
@@ -1497,8 +1500,8 @@ export type MissingGuardsBody = {
 export type Mode = "enforce" | "watch";
 
 /**
- * An agent after a change of its state. The change has the number `seq` in the feed, and was committed at
- * `committed_at` (microseconds).
+ * An agent after a change of its state. `seq`: number of the change in the feed; `committed_at`: time of its commit in
+ * microseconds.
  */
 export type MovedAgent = {
   agent_id: string;
@@ -2000,7 +2003,10 @@ export type OwnSessionBody = {
   roles: string[];
 };
 
-/** The token under which an agent makes a call. The agent, or another agent in its chain, is throttled. */
+/**
+ * The body of a request to count a call: the token under which the call is made. The agent, or another agent in its
+ * chain, is throttled.
+ */
 export type Paced = {
   token: string;
 };
@@ -2850,7 +2856,7 @@ export type SourceOfArgument = {
 
 export type State = "active" | "decommissioned" | "pending" | "quarantined" | "suspended";
 
-/** A change of the state of an agent, with its reason. */
+/** The body of a request that changes the state of an agent: the reason for the change. */
 export type StateChange = {
   why?: string;
 };

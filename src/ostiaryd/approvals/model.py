@@ -72,7 +72,7 @@ class Says(StrEnum):
 
 
 class Why(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The reason of a policy that asks for approval, in the words of the policy."""
+    """The reason for which one policy asks for approval, in the words of the policy."""
 
     policy: str
     message: str = ""
@@ -88,7 +88,9 @@ class Link(msgspec.Struct, frozen=True):
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A line of a plan: calls of one tool with one counterpart. `arguments` are recipients, objects and amounts."""
+    """A line of a plan: calls of one tool with one counterpart. `arguments`: the recipients, objects and amounts of
+    these calls.
+    """
 
     resource: str
     tool: str
@@ -138,7 +140,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     person: str | None = None
     """The person on whose behalf the agent acts; None for none."""
     sole: str | None = None
-    """The only person who may approve; None if any approver may."""
+    """Id of the only person who may approve; None if every approver may."""
 
     @property
     def covers_task(self) -> bool:
@@ -179,7 +181,9 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     answered_at: int | None = None
     until: int | None = None
     is_held: bool = False
-    """True if the approval was given and has not been ended early (its agent or its task may have ended)."""
+    """True if the approval was given and has not been ended early. Its agent or its task may have ended
+    nevertheless.
+    """
     spent_at: int | None = None
     spent_for: str | None = None
 
@@ -219,7 +223,7 @@ class Narrowing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer of one person."""
+    """The answer of one person to an approval request."""
 
     person: PersonId
     says: Says
@@ -406,7 +410,7 @@ def narrow(question: Question, narrowing: Narrowing, *, covers: bool) -> Questio
 
 
 def check_reason(text: str) -> str:
-    """Return the reason of an answer after checking it. Raises Invalid."""
+    """Return the reason that a person gave for an answer, after checking its form. Raises Invalid."""
     return check_text(text, of="reason", limit=MAX_REASON)
 
 

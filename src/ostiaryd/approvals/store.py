@@ -84,7 +84,7 @@ _END_COVERS = sql("delete from approval_cover where task = :task and counterpart
 _SUBMITTED = sql("select approval_id, body from submitted where key = :key")
 _INSERT_SUBMITTED = sql("insert into submitted (key, body, approval_id) values (:key, :body, :id)")
 _LAST = "ap_~"
-"""An id that sorts after all other ids."""
+"""An id that sorts after the ids of all approval requests, for the first page of a list that begins with the newest."""
 _decode = json_decoder(About)
 _decode_extent = json_decoder(Extent)
 _encode = msgspec.json.Encoder().encode
@@ -114,7 +114,7 @@ def get(reader: Reader, id: str) -> Question | None:
 
 
 def latest(reader: Reader, digest: str) -> Question | None:
-    """Return the last approval request about a call with this digest; None if there is none."""
+    """Return the newest approval request about the call with this digest; None if there is none."""
     row = reader.one(_LATEST, digest=digest)
     return None if row is None else _question(row)
 
@@ -133,7 +133,7 @@ def note_again(tx: Tx, id: str) -> None:
 
 
 def settle(tx: Tx, id: str, state: State) -> bool:
-    """Store the state of an approval request that is open. Return whether it was open."""
+    """Store the new state of an approval request, if the request is open. Return whether it was open."""
     return tx.run(_SETTLE, id=id, state=state.value, now=tx.now) == 1
 
 
@@ -204,7 +204,7 @@ def answers(reader: Reader, id: str) -> list[Answer]:
 
 
 def waiting(reader: Reader, task: str, *, now: int) -> list[Question]:
-    """Return open approval requests of a task, the oldest first."""
+    """Return the open approval requests of a task at `now` (microseconds), the oldest first."""
     return [_question(row) for row in reader.all(_WAITING, task=task, now=now, limit=MAX_OPEN_OF_TASK)]
 
 

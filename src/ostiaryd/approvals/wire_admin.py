@@ -50,7 +50,7 @@ class ApprovalAnswers(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class RefusedAnswer(TypedDict):
-    """An answer that the server refused."""
+    """An answer, one of several in a request, that the server refused."""
 
     approval_id: str
     error: str
@@ -104,7 +104,7 @@ async def show_approval(call: Call) -> Reply:
 
 
 def answer(says: Says) -> Wire:
-    """Return the wire function that answers an approval request by `says`."""
+    """Return the wire function (HTTP handler) that answers an approval request with `says`: approve or deny."""
 
     async def wire(call: Call) -> Reply:
         id, body, world = call.params["id"], call.json(ApprovalAnswer), call.world

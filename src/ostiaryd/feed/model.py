@@ -48,7 +48,7 @@ _decode = json_decoder(Delta)
 
 
 def parse_delta(body: bytes) -> Delta:
-    """Return the change in a message of the outbox's topic `feed`."""
+    """Return the change that a message of the outbox's topic `feed` contains."""
     delta: Delta = _decode(body)
     return delta
 
@@ -102,8 +102,8 @@ class ReportEntries:
     """entries of decisions and of undecided calls, by the number of their record in the spool"""
 
     def add(self, action: str, number: int, *, at: int, **fields: Any) -> Entry:
-        """Append the entry of a record, and return the entry. `number` is the number of the record in its spool, `at`
-        the time of the event by the guard's clock.
+        """Append the entry of a record, and return the entry. `number`: number of the record in its spool; `at`: time
+        of the event by the guard's clock, in microseconds.
         """
         where = {"spool": self.by.spool, "number": number, "at": at}
         detail = where | fields.pop("detail", {})
@@ -114,7 +114,7 @@ class ReportEntries:
         return entry
 
     def gap(self, first: int, last: int) -> None:
-        """Append an entry that says that the records `first` to `last` of the spool never arrived."""
+        """Append an entry which says that the records with the numbers `first` to `last` of the spool never arrived."""
         self.entries.append(
             Entry(
                 at=self.at,

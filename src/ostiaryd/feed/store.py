@@ -154,12 +154,14 @@ def spool(reader: Reader, id: str) -> tuple[str, int, bool] | None:
 
 
 def save_spool(tx: Tx, id: str, *, resource_id: str, next: int) -> None:
-    """Store a spool with its resource and the number of the next expected record."""
+    """Store that a spool belongs to a resource, and the number of the record that the server expects next."""
     tx.run(_SAVE, id=id, resource_id=resource_id, next=next, now=tx.now)
 
 
 def take_turn(tx: Tx, id: str, turn: int) -> bool:
-    """Store `turn` as the spool's last turn if it is later than the stored turn; return whether it is later."""
+    """Store `turn` as the number of the spool's last request about budgets, if it is higher than the stored number.
+    Return whether it is higher; if not, the request is outdated and must be ignored.
+    """
     return tx.run(_TURN, id=id, turn=turn) == 1
 
 
@@ -176,7 +178,7 @@ def last_reports(reader: Reader, *, since: int) -> list[tuple[str, str, int]]:
 
 
 def audience(reader: Reader, token: str) -> str | None:
-    """Return the URI of the resource that a token is for; None if the token is unknown."""
+    """Return the URI of the resource for which a token was issued; None if the token is unknown."""
     row = reader.one(_AUDIENCE, id=token)
     return None if row is None else row[0]
 

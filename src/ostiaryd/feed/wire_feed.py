@@ -236,7 +236,9 @@ async def ask_person(call: Call) -> Reply:
 
 
 class Paced(msgspec.Struct, forbid_unknown_fields=True):
-    """The token under which an agent makes a call. The agent, or another agent in its chain, is throttled."""
+    """The body of a request to count a call: the token under which the call is made. The agent, or another agent in its
+    chain, is throttled.
+    """
 
     token: Annotated[str, Meta(max_length=256)]
 

@@ -42,7 +42,7 @@ of `approval_lifetime_s` is a day).
 """
 FORGOTTEN_AT_ONCE = 1000
 WHOLE = Narrowing()
-"""The narrowing that leaves nothing out: the approval covers the whole request."""
+"""The narrowing of an answer that leaves nothing out: the approval covers the whole approval request."""
 
 
 def answer(

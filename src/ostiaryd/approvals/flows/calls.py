@@ -150,8 +150,8 @@ def task_of_token(reader: Reader, token: str, resource: Resource, *, now: int) -
 
 
 def asking(ours: Policies, policy_names: Iterable[str]) -> tuple[Needs, list[Why]]:
-    """Return the number of needed approvals and the reasons of the policies that ask for approval, as the server's
-    policy set states them. Raises Forbidden if a policy does not ask.
+    """Return the number of needed approvals and, for each policy that asks for approval, its reason, as the active
+    policy set of the server states them. Raises Forbidden if a named policy does not ask.
     """
     names = sorted(set(policy_names))
     if unknown := [name for name in names if name not in ours.asks]:

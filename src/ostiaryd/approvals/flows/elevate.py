@@ -165,7 +165,7 @@ def _people(reader: Reader, approval: str) -> list[str]:
 
 
 class ElevationBody(TypedDict):
-    """An elevation. Times are in seconds since the epoch."""
+    """An elevation, in the JSON form of the API. Times are in seconds since the epoch."""
 
     task_id: str
     agent: str
@@ -198,7 +198,7 @@ def show_elevation(reader: Reader, elevation: Elevation, *, now: int) -> Elevati
 
 
 def broken_glass(reader: Reader, *, now: int) -> list[str]:
-    """Return a text for each break-glass access in use."""
+    """Return a line of text for each break-glass access that is in use at `now` (microseconds)."""
     emergencies = [
         show_elevation(reader, one, now=now) for one in tasks.list_emergency_elevations(reader, now=now, limit=5)
     ]

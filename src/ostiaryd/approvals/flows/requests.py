@@ -19,13 +19,15 @@ from ostiaryd.registry import flows as registry
 
 
 class NotRequestable(Invalid):
-    """The request is not denied, or no approval of a person would change the decision."""
+    """Raised for an access request if the evaluation is not a denial, or if no approval of a person would change the
+    denial.
+    """
 
     code = "not_requestable"
 
 
 class Duplicate(Conflict):
-    """The `Idempotency-Key` was used for another request."""
+    """Raised if the `Idempotency-Key` of a request was used for a request with another body."""
 
     code = "duplicate_request"
 

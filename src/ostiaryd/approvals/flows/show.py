@@ -27,7 +27,7 @@ BEFORE = 20
 
 
 def may_see_all(by: Caller) -> bool:
-    """Return whether the caller may see every approval request: a person who can answer, or a caller that may read
+    """Return whether the caller may see every approval request: the caller is a person who can answer, or may read
     everything.
     """
     return by.may_read or (by.kind == "person" and APPROVE in by.scopes)

@@ -51,7 +51,7 @@ WARNINGS = {
 
 
 def word(question: Question, *, agent: str, owner: str | None) -> list[str]:
-    """Return an approval request as lines in plain words."""
+    """Return an approval request as lines in plain words, for the person who answers."""
     about = question.about
     lines = [f"Agent {agent!a} of {owner or 'nobody'!a} {_wants(question)}."]
     lines += [DANGEROUS] if about.is_dangerous else []
@@ -118,7 +118,9 @@ def _hold_back_number(text: str, stated: float) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a value on one line, with invisible characters escaped."""
+    """Return a value as JSON on one line, with invisible characters escaped, so that it cannot look like another line
+    of the page.
+    """
     text = json.dumps(value, ensure_ascii=False)
     text = "".join(c if c.isprintable() and c not in BLANK else ascii(c)[1:-1] for c in text)
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}.. ({len(text)} characters)"

@@ -71,8 +71,8 @@ class Guards:
         self._id = world.random(8).hex()
         self._beat = 0
         self._seen: dict[str, tuple[int, float, list[Guard]]] = {}
-        """other servers by id: the number of the last heartbeat, the loop time at which this number changed, and the
-        guards
+        """the other servers of the database, by id: the number of the newest heartbeat, the time of the event loop at
+        which this number changed, and the guards of that server
         """
         self._flushing: asyncio.Task[None] | None = None
         self._streams.on_change = self._note_change
@@ -102,7 +102,7 @@ class Guards:
         return self.all
 
     async def refresh(self) -> float:
-        """Read the rows of the other servers; return the loop time before the read."""
+        """Read the rows of the other servers from the database; return the time of the event loop before the read."""
         now, servers = asyncio.get_running_loop().time(), {}
         if self._world.db.is_sqlite:  # one data folder has one server
             return now

@@ -67,8 +67,7 @@ def happen(tx: Tx, query: Recall, *, resource_id: str) -> tuple[Before, bool]:
     Return the history after the addition, and whether the call was added.
 
     The call is added only if the guard has the newest history. This function writes no entry, because the guard's
-    report records the call. Raises Forbidden if the token is not live or not for this resource, or the catalogue lacks
-    the tool.
+    report about the call will.
     """
     resource = registry.find_resource(tx, resource_id)
     holding = _live_holding(tx, query, resource, now=tx.now)

@@ -67,8 +67,8 @@ class Stream:
     waiting: asyncio.Queue[bytes] = field(default_factory=lambda: asyncio.Queue(MAX_WAITING))
     sending_since: float | None = None
     records: tuple[int, int] = (0, 0)
-    """the guard's unreported records: the age of the oldest in microseconds, and the fill level of the spool in per
-    cent
+    """the records that the guard has not reported yet: the age of the oldest one in microseconds, and the fill level of
+    the guard's spool in per cent
     """
 
     def put(self, line: bytes) -> None:
@@ -79,7 +79,7 @@ class Stream:
             self.cut()
 
     def cut(self) -> None:
-        """End the stream, which disconnects the guard."""
+        """End the stream, so that the guard is disconnected and must connect again."""
         if self.task is not None:
             self.task.cancel()
 
@@ -109,7 +109,7 @@ class Streams:
 
     @property
     def key(self) -> PrivateKey:
-        """Return the key that signs all messages to guards."""
+        """Return the key that signs all messages to guards at present."""
         return self._key
 
     @property

@@ -26,8 +26,8 @@ STOPS = ("quarantine", "revoke")
 
 
 class Step(NamedTuple):
-    """A response to carry out: `proposal` names the response and its limits, `agent` is the agent to act against, and
-    `task` is the task of the finding.
+    """A response to carry out. `proposal` names the response and its limits, `agent` is the agent against which it is
+    carried out, and `task` is the task of the finding.
     """
 
     incident: Incident
@@ -53,8 +53,7 @@ def task_of(agent: Agent, task: str | None) -> str:
 
 
 def is_done(reader: Reader, step: Step, *, now: int) -> bool:
-    """Return whether the response is already in effect, or whether the agent is not active, so that the response has no
-    target.
+    """Return whether the response needs no act: it is already in effect, or the agent is not active.
 
     A restriction counts as in effect if at least half of the new duration remains and, for throttling, its limit is not
     higher than the new limit.
@@ -93,7 +92,9 @@ def take(act: Act, step: Step) -> str:
 
 
 def undo(act: Act, incident: Incident, responses: set[str]) -> None:
-    """Undo those of `responses` that are still in effect. Raises Refused if the agent may not become active again."""
+    """Undo those of `responses` that are still in effect, when the agent is released: lift its restrictions, resume its
+    frozen tasks, and set back its state. Raises Refused if the agent may not become active again.
+    """
     agent = registry.find_agent(act.tx, incident.agent)
     active = {one.kind for one in registry.list_restrictions_of_agent(act.tx, agent.agent_id, now=act.now)} & responses
     if active:
@@ -106,7 +107,7 @@ def undo(act: Act, incident: Incident, responses: set[str]) -> None:
 
 
 def melt(act: Act, incident: Incident) -> None:
-    """Resume the tasks that a response of this incident froze."""
+    """Resume the tasks that the response `freeze` of this incident froze."""
     for stop in registry.list_stops(act.tx):
         if stop.incident == incident.incident_id:
             act_with_entry(act, "task.melt", partial(registry.lift_stop, target=stop.target_kind, value=stop.value))

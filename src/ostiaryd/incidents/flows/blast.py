@@ -38,8 +38,8 @@ MAX_RESOURCES = 3
 
 
 def blast(reader: Reader, incident: Incident, *, now: int) -> dict[str, Any]:
-    """Return the blast radius as JSON, with each list cut to its maximum length. Certificates are listed if they are
-    valid at `now`.
+    """Return the blast radius of an incident as JSON, with each list cut to its maximum length. Certificates are listed
+    if they are valid at `now` (microseconds).
     """
     agent = registry.find_agent(reader, incident.agent)
     since = incident.opened_at - BEFORE

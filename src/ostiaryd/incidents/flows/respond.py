@@ -164,7 +164,7 @@ def note(act: Act, incident: Incident, **detail: object) -> None:
 
 
 class HeldBack(NamedTuple):
-    """A response that is not carried out because a person must decide: the outcome to record, and the reason in
+    """The reason why a response is not carried out and waits for a person: the outcome to record, and the reason in
     words.
     """
 
@@ -269,7 +269,9 @@ def _is_backed(act: Act, finding: Finding) -> bool:
 
 
 def would_lock_out(reader: Reader, agent: Agent) -> bool:
-    """Return whether the agent administers the server and no person has a key to release the agent."""
+    """Return whether a stop of the agent could not be undone: the agent administers the server, and no person has a key
+    to release the agent.
+    """
     return ADMIN in agent.scopes and not registry.has_active_person_key(reader)
 
 

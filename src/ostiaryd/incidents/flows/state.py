@@ -169,7 +169,7 @@ class StateCheck:
 
 
 def state_check(world: World) -> StateCheck:
-    """Return a new check; the server keeps one check (`World.keep`)."""
+    """Return a new comparison of the state with the ledger. The server keeps one, with its progress (`World.keep`)."""
     return StateCheck(world.keys)
 
 

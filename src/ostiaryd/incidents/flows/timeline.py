@@ -30,7 +30,7 @@ MAX_SAYS = 300
 """Maximum number of characters of a row's text; the finding, the note or the entry contains the whole text."""
 Relation = Literal["incident", "delegated_to", "acted_for", "same_owner", "same_model"]
 OWN: Relation = "incident"
-"""Relation of the incident's own agent."""
+"""Relation of the agent of the incident itself to the incident."""
 
 
 class ConnectedAgent(NamedTuple):
@@ -56,7 +56,7 @@ class Event(NamedTuple):
 
 
 class Sight(NamedTuple):
-    """The rights of a reader of the timeline: whether the reader may see ledger entries and findings of other
+    """The rights of a reader of the timeline: whether the reader may see ledger entries, and findings of other
     incidents. `own_api`: the URI of the server's API; entries about tokens for that resource are left out.
     """
 

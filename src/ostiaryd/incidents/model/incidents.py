@@ -23,7 +23,7 @@ SECOND = 1_000_000
 HOUR = 3600 * SECOND
 DAY = 24 * HOUR
 HALTS = frozenset({"freeze", "quarantine", "revoke"})
-"""Responses that stop the work of an agent, or of one task, until a person decides."""
+"""Responses that stop an agent, or one of its tasks, until a person decides."""
 ALERT_EVERY = 10 * 60 * SECOND
 """Minimum interval between two alerts about one open incident, in microseconds."""
 MAX_SAYS = 400
@@ -129,13 +129,14 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def is_closed(self) -> bool:
-        """Return whether a person has closed the incident."""
+        """Return whether a person has closed the incident, by releasing, narrowing or decommissioning the agent."""
         return self.closed_at is not None
 
 
 def check_waits(incident: Incident, verb: Verb) -> None:
-    """Check that the decision is possible: the incident is open, or it is narrowed and `verb` is release or
-    decommission. An incident that a person has taken cannot be taken again. Raises Conflict.
+    """Check that the decision `verb` is possible in the incident's state: the incident is open, or the incident is
+    narrowed and `verb` is release or decommission. An incident that a person has taken cannot be taken again. Raises
+    Conflict.
     """
     if incident.is_closed and not (incident.state is State.NARROWED and verb in AFTER_NARROW):
         raise Conflict(

@@ -26,12 +26,12 @@ class Difference(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """Return the kind of the row, the first word of its name."""
+        """Return the kind of the row: the first word of the row's name in the ledger."""
         return self.name.partition(" ")[0]
 
     @property
     def key(self) -> str:
-        """Return the key of the row, the rest of its name."""
+        """Return the key of the row: the row's name in the ledger without its first word."""
         return self.name.partition(" ")[2]
 
     def __str__(self) -> str:

@@ -243,7 +243,7 @@ async def add_note(call: Call) -> Reply:
 
 
 def say(verb: Verb) -> Wire:
-    """Return the route function for a person's decision `verb`."""
+    """Return the wire function (HTTP handler) by which a person decides about an incident with the verb `verb`."""
 
     async def wire(call: Call) -> Reply:
         answer, id = call.json(IncidentAnswer), call.params["id"]

@@ -37,7 +37,7 @@ _TABLES = (
 
 
 class _Range(NamedTuple):
-    """A range of entries, and the highest time of the entries before it."""
+    """A range of ledger entries, with the highest time of all entries before the range."""
 
     start: int
     stop: int
@@ -45,7 +45,9 @@ class _Range(NamedTuple):
 
 
 class _Differences:
-    """The differences that were found: the first of them as text, and the number of all."""
+    """The differences between search indexes and entries that were found: the first of them as text, and the number of
+    all.
+    """
 
     def __init__(self) -> None:
         self.first: list[str] = []

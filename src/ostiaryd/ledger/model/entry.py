@@ -85,7 +85,7 @@ class Entry(msgspec.Struct, kw_only=True, omit_defaults=True):
     (`ground.database.guarded`)
     """
     facts: str | None = None
-    """digest of `kept_facts`"""
+    """digest of `kept_facts`; None if no facts are stored beside the entry"""
     kept_facts: bytes | None = None
     """the decided request, with the facts that the decision used; stored in the table `fact` until its retention ends,
     and not part of the encoded entry
@@ -98,7 +98,7 @@ class Entry(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     @property
     def is_refused(self) -> bool:
-        """Return whether the act changed nothing."""
+        """Return whether the act changed nothing, because it was refused or the server failed."""
         return self.outcome in ("refused", "error")
 
     def redact_credentials(self) -> None:
@@ -113,7 +113,7 @@ class Entry(msgspec.Struct, kw_only=True, omit_defaults=True):
         self.facts, self.kept_facts = b64u(sha256(facts).digest()), facts
 
     def leave(self) -> None:
-        """Remove the facts, so that neither the facts nor their digest are stored."""
+        """Remove the facts from the entry, so that neither the facts nor their digest are stored."""
         self.facts = self.kept_facts = None
 
 
@@ -174,8 +174,8 @@ def subject_of(entry: Entry) -> str | None:
 
 
 def is_standing(entry: Entry) -> bool:
-    """Return whether the entry's task is the standing task of the entry's agent. The index of tasks leaves out standing
-    tasks.
+    """Return whether the entry's task is the standing task of the entry's agent. Standing tasks are not in the search
+    index of tasks.
     """
     return entry.task is not None and entry.agent == standing_agent(entry.task)
 

@@ -42,7 +42,7 @@ def indexed_words(entry: Entry) -> list[str | None]:
 
 
 def read_entry(body: bytes) -> Entry | None:
-    """Return the entry that `body` encodes; None if the bytes are no entry."""
+    """Return the entry that `body` encodes; None if the bytes encode no entry."""
     try:
         return decode_entry(body)
     except msgspec.DecodeError:

@@ -18,7 +18,7 @@ from ostiaryd.ground.process.ids import standing_agent
 from ostiaryd.ledger.model import USES
 
 TOPIC = "ledger"
-"""topic on which the writer tells its listeners that entries were added"""
+"""topic on which the database writer wakes its listeners after a commit that added entries"""
 _HEAD = sql("select size, peaks, checkpoint from log_head where id = 1")
 _DOMAIN = sql("select value from setting where name = 'trust_domain'", steady=True)
 
@@ -52,8 +52,8 @@ def head(reader: Reader) -> tuple[Frontier, str]:
 
 
 def frontier_of(size: int, peaks: bytes) -> Frontier:
-    """Return the frontier of a tree with `size` entries; `peaks` is the concatenation of the stored hashes of its right
-    edge.
+    """Return the frontier (right edge) of a tree with `size` entries. `peaks`: the stored hashes of the complete
+    subtrees of this edge, concatenated.
     """
     return Frontier(size, [peaks[i : i + HASH_BYTES] for i in range(0, len(peaks), HASH_BYTES)])
 
@@ -86,7 +86,7 @@ _FILTERS = {
         and coalesce(resource, '') = :without_reads_of)""",
 }
 _TIMES = ("since", "until")
-"""Filters by time; a search converts them to filters by index."""
+"""Filters of a search by time. The search converts them to filters by the index of the entry."""
 
 
 def body(reader: Reader, index: int) -> bytes | None:
@@ -96,7 +96,7 @@ def body(reader: Reader, index: int) -> bytes | None:
 
 
 def bodies(reader: Reader, start: int, count: int) -> list[bytes]:
-    """Return the bytes of at most `count` entries from index `start` on."""
+    """Return the bytes of at most `count` entries, in order, from the entry with the index `start` on."""
     return [bytes(row[0]) for row in reader.all(_BODIES, start=start, stop=start + count)]
 
 
@@ -208,7 +208,9 @@ def last_use(reader: Reader, agent: str) -> int | None:
 
 
 def place_of(reader: Reader, at: int) -> int:
-    """Return the number of entries before the time `at` (microseconds since the epoch)."""
+    """Return the number of entries before the time `at` (microseconds since the epoch), which is the index of the first
+    entry at that time or later.
+    """
     return _place(reader, at)[0]
 
 

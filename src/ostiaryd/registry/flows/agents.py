@@ -87,7 +87,9 @@ def set_agent_state(act: Act, id_or_name: str, verb: Verb, *, why: str = "", by:
 
 
 def revoke_agent(act: Act, id_or_name: str, *, why: str = "revoked", by: Caller | None = None) -> Counter[str]:
-    """Revoke an agent in an emergency, from any state; return the number of ended objects by kind."""
+    """Apply the emergency verb `revoke` to an agent in any state, and end its holdings; return the number of ended
+    objects by kind.
+    """
     _, ended = _move(act, find_agent(act.tx, id_or_name), Verb.REVOKE, why=why, by=by)
     return ended
 
@@ -99,8 +101,8 @@ def decommission_agent(act: Act, id_or_name: str, *, why: str, by: Caller | None
 
 
 def undo_stop(reader: Reader, agent: Agent) -> str:
-    """Return the command with which a stopped agent can be made active again. Return an empty text if the agent is not
-    stopped, or if no command can do this.
+    """Return the command with which a stopped agent can be made active again; an empty text if the agent is not
+    stopped, or if no command can make it active.
     """
     verb = {State.SUSPENDED: Verb.RESUME, State.QUARANTINED: Verb.RELEASE}.get(agent.state)
     if verb is None:
@@ -204,7 +206,9 @@ def transfer_agent(act: Act, id_or_name: str, owner: str, *, deputy: str | None 
 
 
 def renew_tokens(act: Act, agent: Agent, *, why: str) -> Agent:
-    """End all holdings of the agent and raise its epoch. The agent stays active and can get new tokens."""
+    """End all holdings of the agent, and raise its epoch, so that its earlier tokens are invalid. The agent stays
+    active and can get new tokens.
+    """
     end_holdings(act, Root.AGENT, agent.agent_id, why=why)
     renewed = replace(agent, epoch=agent.epoch + 1)
     agents.set_state(act.tx, renewed.agent_id, renewed.state, epoch=renewed.epoch)

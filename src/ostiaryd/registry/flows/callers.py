@@ -59,8 +59,8 @@ async def act_as(call: Call, action: str, flow: Callable[[Act], T], *, again: ob
 
 
 def note(act: Act, *, object: str, owner: str | None = None, **detail: Any) -> None:
-    """Record the object of the act in its entry. Call this before a possible refusal, so that the entry of the refusal
-    names the object too.
+    """Write the object of the act, its owner and `detail` into the entry of the act. Call this before a possible
+    refusal, so that the entry of the refusal names the object too.
     """
     act.entry.object = object
     if act.entry.owner is None:

@@ -1,5 +1,5 @@
-"""The scopes that registered resources declare. A resource with a catalogue declares the scopes in the catalogue; a
-resource without a catalogue declares every scope with its name.
+"""The scopes that registered resources declare. A resource with a catalogue declares the scopes that its catalogue
+contains; a resource without a catalogue declares every scope that begins with its name.
 """
 
 from __future__ import annotations

@@ -12,5 +12,5 @@ _encode = msgspec.json.Encoder().encode
 
 
 def tell(act: Act, delta: msgspec.Struct) -> None:
-    """Queue a change for every guard; it is sent with the commit of this act."""
+    """Queue a change for the feed to all guards. The feed sends the change after the commit of this act."""
     outbox.emit(act.tx, TOPIC, _encode(delta))

@@ -97,8 +97,8 @@ def _set_state(act: Act, person: Person, state: PersonState) -> Person:
 
 
 def leaving(reader: Reader, owner: Owner) -> list[Owner]:
-    """Return the owners that leave together with this owner: the owner, and each team whose last active member this
-    owner is.
+    """Return the owners that leave together with this owner: the owner itself, and each team of which this owner is the
+    last active member.
     """
     if not isinstance(owner, Person):
         return [owner]

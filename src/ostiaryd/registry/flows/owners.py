@@ -110,7 +110,7 @@ def active_person(act: Act, id_or_name: str) -> Person:
 
 
 def is_answerable(act: Act, owner: Owner) -> bool:
-    """Return whether the owner is an active person, or a team with an active member."""
+    """Return whether an owner can be accountable for an agent: an active person, or a team with an active member."""
     if isinstance(owner, Person):
         return owner.is_active
     return owners.has_active_member(act.tx, owner.team_id)

@@ -58,7 +58,8 @@ def revoke_person_key(act: Act, id_or_name: str, jkt: str) -> Counter[str]:
 def end_person(act: Act, person: PersonId, *, why: str, keeps_keys: bool = False) -> None:
     """End the keys, tokens and unspent approvals of a person who leaves. A person who returns must register a new key.
 
-    `keeps_keys`: for a person who is suspended; the keys stay registered, but are refused until the person is resumed.
+    `keeps_keys`: true for a person who is suspended. The keys then stay registered, but are refused until the person is
+    resumed.
     """
     end_holdings(act, Root.AGENT, person, why=why)
     for key in person_keys.active(act.tx, person):

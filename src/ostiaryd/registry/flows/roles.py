@@ -56,7 +56,7 @@ def set_roles_of_source(act: Act, person: str, names: Collection[str], *, source
 
 
 def end_roles_of_source(act: Act, source: str) -> None:
-    """End all roles that the rules of one identity provider gave."""
+    """End all roles that the rules of one identity provider (`source`) gave to persons."""
     for one in roles.of_source(act.tx, source):
         roles.remove(act.tx, one.subject, one.role, one.source)
 

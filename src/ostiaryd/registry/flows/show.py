@@ -30,7 +30,7 @@ def name_of(reader: Reader, owner: str | None) -> str | None:
 
 
 class StateChange(msgspec.Struct, forbid_unknown_fields=True):
-    """A change of the state of an agent, with its reason."""
+    """The body of a request that changes the state of an agent: the reason for the change."""
 
     why: str = ""
 
@@ -83,8 +83,8 @@ class AgentDetail(AgentBody):
 
 
 class MovedAgent(AgentDetail):
-    """An agent after a change of its state. The change has the number `seq` in the feed, and was committed at
-    `committed_at` (microseconds).
+    """An agent after a change of its state. `seq`: number of the change in the feed; `committed_at`: time of its commit
+    in microseconds.
     """
 
     seq: int
@@ -92,7 +92,7 @@ class MovedAgent(AgentDetail):
 
 
 def show_agent_briefly(reader: Reader, agent: Agent, *, trust_domain: str) -> AgentBody:
-    """Return an agent as JSON."""
+    """Return the summary of an agent, as lists show it."""
     return {
         "agent_id": agent.agent_id,
         "client_id": agent.agent_id,
@@ -152,6 +152,8 @@ def show_agent_detail(reader: Reader, id_or_name: str, *, trust_domain: str) -> 
 
 
 def show_moved_agent(reader: Reader, id_or_name: str, *, trust_domain: str, seq: int, committed_at: int) -> MovedAgent:
-    """Return an agent after a change of its state as JSON. Raises NotFound."""
+    """Return an agent with the number of the change in the feed and the time of its commit, after a change of its
+    state. Raises NotFound.
+    """
     detail = show_agent_detail(reader, id_or_name, trust_domain=trust_domain)
     return {**detail, "seq": seq, "committed_at": committed_at}

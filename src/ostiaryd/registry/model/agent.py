@@ -27,7 +27,7 @@ _SCOPE = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}:[a-z0-9][a-z0-9._-]{0,62}")
 
 
 def is_agent_id(id: str) -> bool:
-    """Return whether an id has the form of an agent's id. No other client has such an id."""
+    """Return whether an id has the form of an agent's id (`ag_` and a uuid). No other kind of client has such an id."""
     return id.startswith("ag_")
 
 
@@ -77,7 +77,9 @@ _NEXT: dict[Verb, dict[State, State]] = {
 
 
 def next_state(state: State, verb: Verb) -> State:
-    """Return the state to which `verb` leads from `state`. Raises Conflict if the verb does not apply in that state."""
+    """Return the state to which the verb `verb` leads from the state `state`. Raises Conflict if the verb does not
+    apply in that state.
+    """
     try:
         return _NEXT[verb][state]
     except KeyError:

@@ -32,7 +32,7 @@ class ResourceDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="resource
 
 
 class RiskDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="risk"):
-    """The risk score of a subject (agent or task) has changed."""
+    """Message to guards: the risk score of a subject (agent or task) has changed."""
 
     subject: str
     millis: int
@@ -40,14 +40,14 @@ class RiskDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="risk"):
 
 
 class ThreatDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="threats"):
-    """The threat list with this id has changed or was deleted."""
+    """Message to guards: the threat list with this id has changed or was deleted."""
 
     list: str
 
 
 class RestrictionDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="hold"):
-    """A restriction of an agent, which is in force until `until` (microseconds). If the restriction was lifted, `until`
-    is the time of lifting.
+    """Message to guards: a restriction of an agent, in force until `until` (microseconds). If the restriction was
+    lifted, `until` is the time of lifting.
     """
 
     agent: str
@@ -58,8 +58,8 @@ class RestrictionDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="hold"
 
 
 class SecretUseDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="secret_use"):
-    """A proxy puts a secret into requests of an agent. Until `until` (microseconds), the agent's calls are searched for
-    the secret.
+    """Message to guards: a proxy puts a secret into requests of an agent. Until `until` (microseconds), the agent's
+    calls are searched for the secret.
     """
 
     agent: str
@@ -67,7 +67,7 @@ class SecretUseDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="secret_
 
 
 class ProfileDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="profile"):
-    """The usual behaviour of an agent at a resource has changed."""
+    """Message to guards: the usual behaviour of an agent at a resource has changed."""
 
     agent: str
     resource_id: str

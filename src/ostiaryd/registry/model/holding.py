@@ -60,7 +60,9 @@ class Holding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ended(NamedTuple):
-    """The members of an ended holding that guards need. One act may end thousands of holdings."""
+    """The members of an ended holding that guards need. A small object, because one act may end
+    thousands of holdings.
+    """
 
     id: HoldingId
     kind: str
@@ -70,7 +72,9 @@ class Ended(NamedTuple):
 
 
 def names_root(holding: Ended, root: Root, value: str) -> bool:
-    """Return whether the token itself contains the root. If so, the notification about the root suffices for guards."""
+    """Return whether the token of an ended holding names the root (for example, its task) in its claims. Guards then
+    refuse the token because of the message about the root, and need no message about the token.
+    """
     match root:
         case Root.AGENT:
             return holding.agent == value

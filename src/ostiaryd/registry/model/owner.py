@@ -36,7 +36,7 @@ class Person:
 
     @property
     def id(self) -> OwnerId:
-        """Return the id as an owner."""
+        """Return the person's id as the id of an owner."""
         return self.person_id
 
     @property
@@ -76,7 +76,7 @@ class Team:
 
     @property
     def id(self) -> OwnerId:
-        """Return the id as an owner."""
+        """Return the team's id as the id of an owner."""
         return self.team_id
 
 

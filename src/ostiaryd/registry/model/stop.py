@@ -15,7 +15,9 @@ from ostiaryd.registry.model.caller import ADMIN
 
 MAX_STOPS = 1000
 MAX_OURS = 500
-"""Number of stops in force from which the server itself puts no further one, so that persons always can."""
+"""Number of stops in force from which on the server itself adds no stop, so that persons always can add
+further ones.
+"""
 
 
 class Stop(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -43,7 +45,7 @@ class StopDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="stop"):
 
 
 def name_target(kind: str, value: str) -> str:
-    """Return a target of a stop as text for people."""
+    """Return the subject of a stop as text for people, for example `owner ada`."""
     return f"{kind} {value}".rstrip()
 
 
@@ -62,8 +64,8 @@ def check_not_stopped(stops: list[Stop], names: Iterable[tuple[str, str]]) -> No
 
 
 def names_of_agent(agent: Agent) -> list[tuple[str, str]]:
-    """Return the subjects (kind, value) by which a stop may apply to an agent. For an administrator the list is empty,
-    so that an administrator can lift stops.
+    """Return the subjects (kind, value) whose stops stop an agent: its owner, its segment, its model, and everything.
+    For an administrator the list is empty, so that an administrator can always lift stops.
     """
     if ADMIN in agent.scopes:
         return []
@@ -71,6 +73,6 @@ def names_of_agent(agent: Agent) -> list[tuple[str, str]]:
 
 
 def check_room(stops: list[Stop], *, is_ours: bool) -> None:
-    """Check that one more stop is permitted, of a person or of the server (`is_ours`). Raises Conflict."""
+    """Check that the limits permit one more stop: of a person, or, with `is_ours`, of the server. Raises Conflict."""
     if len(stops) >= (MAX_OURS if is_ours else MAX_STOPS):
         raise Conflict(f"{len(stops)} stops are in force", hint="ostiary kill list", code="too_many_stops")

@@ -20,7 +20,7 @@ _BY_NAME = sql(_SELECT + "where name = :key", steady=True)
 _USED_SINCE = (
     f"exists (select 1 from entry where entry.agent = agent_id and entry.idx >= :used_from and action in {USES})"
 )
-"""SQL condition: the agent has acted since the entry with index `used_from`."""
+"""SQL condition: the agent itself has acted in an entry with the index `used_from` or a higher one."""
 FILTERS = {
     "owner": "owner = :owner",
     "state": "state = :state",
@@ -59,7 +59,7 @@ _EXCEPTIONS = sql(
 
 
 def insert(tx: Tx, agent: Agent) -> None:
-    """Insert an agent."""
+    """Insert a row for a new agent."""
     tx.touch("agent", agent.agent_id)
     tx.run(
         _INSERT,
@@ -221,7 +221,9 @@ def set_end(tx: Tx, id: AgentId, expires_at: int | None) -> None:
 
 
 def due(reader: Reader, *, now: int, limit: int) -> list[AgentId]:
-    """Return the ids of expired agents that are not stopped yet, the agent with the earliest end first."""
+    """Return the ids of agents whose registration has ended and whose state is still active or pending, the agent with
+    the earliest end first.
+    """
     return [row[0] for row in reader.all(_DUE, now=now, limit=limit)]
 
 

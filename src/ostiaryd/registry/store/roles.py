@@ -38,13 +38,13 @@ def _key(subject: str, role: str, source: str) -> str:
 
 
 def add(tx: Tx, subject: str, role: str, source: str) -> int:
-    """Add a role assignment; return 0 if it already exists, otherwise 1."""
+    """Add a role assignment; return 1, or 0 if the subject already has the role from this source."""
     tx.touch("role", _key(subject, role, source))
     return tx.run(_ADD, subject=subject, role=role, source=source, now=tx.now)
 
 
 def remove(tx: Tx, subject: str, role: str, source: str) -> int:
-    """Remove a role assignment; return 0 if there is none, otherwise 1."""
+    """Remove a role assignment; return 1, or 0 if the subject does not have the role from this source."""
     tx.touch("role", _key(subject, role, source))
     return tx.run(_REMOVE, subject=subject, role=role, source=source)
 
@@ -70,7 +70,7 @@ def page(reader: Reader, page: Page) -> list[RoleAssignment]:
 
 
 def cursor(one: RoleAssignment) -> str:
-    """Return the position of an assignment in the order of `page`."""
+    """Return the cursor of an assignment: the position from which the next page of `page` continues."""
     return _key(one.subject, one.role, one.source)
 
 

@@ -57,7 +57,9 @@ class AgentTableRow(TypedDict):
 
 
 class AgentCountsBody(TypedDict):
-    """The number of agents by state, kind, risk tier and segment; at most 200 segments, the largest first."""
+    """The numbers of agents by state, kind, risk tier and segment. At most 200 segments are listed, those with the most
+    agents first.
+    """
 
     total: int
     state: dict[str, int]
@@ -136,8 +138,8 @@ async def count_agents(call: Call) -> Reply:
 
 
 class RiskPlace(NamedTuple):
-    """A position in the order by risk at the time `at` (microseconds): after the agent with these points
-    and this id.
+    """A position in the list by risk, whose scores are those at the time `at` (microseconds): after the agent with
+    these points and this id.
     """
 
     at: int

@@ -259,7 +259,7 @@ async def change_agent(call: Call) -> Reply:
 
 
 def move(verb: Verb) -> Wire:
-    """Return the wire function that changes the state of an agent by `verb`."""
+    """Return the wire function (HTTP handler) that changes the state of an agent by the verb `verb`."""
 
     async def wire(call: Call) -> Reply:
         name, why = call.params["name"], call.json(StateChange).why

@@ -84,7 +84,7 @@ class HoldingsBody(TypedDict):
 
 
 def holding(holding: Holding) -> HoldingBody:
-    """Return a holding as JSON."""
+    """Return a holding in the JSON form of the API."""
     return {
         "id": holding.id,
         "kind": holding.kind,
@@ -95,7 +95,7 @@ def holding(holding: Holding) -> HoldingBody:
 
 
 def person(reader: Reader, person: Person) -> PersonBody:
-    """Return a person as JSON."""
+    """Return a person in the JSON form of the API."""
     return {
         "person_id": person.person_id,
         "name": person.name,
@@ -107,7 +107,7 @@ def person(reader: Reader, person: Person) -> PersonBody:
 
 
 def person_key(key: PersonKey) -> PersonKeyBody:
-    """Return the key of a person as JSON."""
+    """Return the key of a person in the JSON form of the API."""
     return {
         "kid": key.jkt,
         "person_id": key.person,
@@ -119,7 +119,7 @@ def person_key(key: PersonKey) -> PersonKeyBody:
 
 
 def team(reader: Reader, team: Team) -> TeamBody:
-    """Return a team as JSON."""
+    """Return a team in the JSON form of the API."""
     return {
         "team_id": team.team_id,
         "name": team.name,
@@ -130,7 +130,7 @@ def team(reader: Reader, team: Team) -> TeamBody:
 
 
 def resource(resource: Resource) -> ResourceBody:
-    """Return a resource as JSON."""
+    """Return a resource in the JSON form of the API."""
     return {
         "resource_id": resource.resource_id,
         "name": resource.name,

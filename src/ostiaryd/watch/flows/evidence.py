@@ -29,7 +29,7 @@ FRESH_US = 300_000_000
 
 
 class _Reported(msgspec.Struct):
-    """The members of a ledger entry that this module reads."""
+    """The members of a ledger entry that decide whether the entry is proved."""
 
     at: int
     agent: str | None = None

@@ -28,7 +28,7 @@ UNPROVED = (
     " (reported by one guard without the agent's proof: isolation needs the report of a second guard, or a person)"
 )
 Then = Callable[[Act, Finding], object]
-"""The response to a finding. The function runs in the act that stores the finding."""
+"""The response to a finding: a function of the act and the finding, which runs in the act that stores the finding."""
 
 
 def find(act: Act, noticed: Noticed, *, agent: str, task: str | None, entries: tuple[int, ...]) -> Finding:
@@ -172,7 +172,7 @@ def judge(act: Act, ids: Iterable[str], verdict: Verdict, *, by: str, why: str) 
 
 
 def nothing(act: Act, finding: Finding) -> None:
-    """Do nothing: a response for findings whose own response failed."""
+    """Do nothing. Used as the response for a finding whose own response failed."""
 
 
 def begin(tx: Tx) -> None:

@@ -81,7 +81,9 @@ class Watch:
         world.writer.listeners.append(self._on_commit)
 
     async def run(self, then: Then) -> None:
-        """Start the process, and handle its frames until it ends. Raises Unavailable when the process has ended."""
+        """Start the process of the detectors, and handle its messages until the process ends. `then`: the response to
+        each finding. Raises Unavailable when the process has ended.
+        """
         state = self.state
         state.phase, state.starts = "starting", state.starts + 1
         child = self._child = await spawn(CHILD, nice=NICE)

@@ -22,10 +22,10 @@ Words = NDArray[np.uint64]
 Flags = NDArray[np.bool_]
 
 NOBODY = 0
-"""Row of events without an agent, in the records of agents."""
+"""Index of the row that stands for "no agent" in the records of agents."""
 MAX_WORDS = 1 << 16
 LATE = 60_000_000
-"""Delay between an event and its report from which the report counts as late, in microseconds."""
+"""Delay between an event and its report, in microseconds, from which on the report counts as late."""
 _DENIED = frozenset({"deny", "refused"})
 _QUESTIONS = frozenset({"approval_needed", INSUFFICIENT, "throttled", "narrowed", "pace_unavailable"})
 """Reason codes of denials that do not count against the agent: the call waits for a person, or a response of the server

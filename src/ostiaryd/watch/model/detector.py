@@ -74,7 +74,9 @@ class Detector(Protocol):
 
     @property
     def CERTAIN(self) -> bool:
-        """True if a single anomaly of this detector may restrict the agent (see `ostiaryd.watch.model.narrowing`)."""
+        """True if one anomaly of this detector is sufficient evidence to restrict the agent (see
+        `ostiaryd.watch.model.narrowing`).
+        """
 
     def notice(self, batch: Batch, kept: Kept) -> list[Anomaly]:
         """Return the anomalies of the events in the batch, and update the state with these events."""

@@ -18,26 +18,28 @@ class Orders(msgspec.Struct, frozen=True):
 
 
 class Standby(msgspec.Struct, frozen=True, tag="standby"):
-    """The process waits: another process runs the detectors of this database. When that process ends, this process
-    takes over.
+    """Message to the server: the process waits, because another process runs the detectors of this database. When that
+    process ends, this process takes over.
     """
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
-    """The process has loaded its state, and starts to read at entry `position`."""
+    """Message to the server: the process has loaded its state, and starts to read at the entry with the index
+    `position`.
+    """
 
     position: int
 
 
 class Findings(msgspec.Struct, frozen=True, tag="told"):
-    """New sightings of the detectors."""
+    """Message to the server: new sightings of the detectors."""
 
     sightings: list[Sighting]
 
 
 class Examined(msgspec.Struct, frozen=True, tag="seen"):
-    """The detectors have examined all entries below `position`, and all findings about them were sent. `agents` is the
-    number of known agents.
+    """Message to the server: the detectors have examined all entries below `position`, and all findings about these
+    entries were sent. `agents`: number of known agents.
     """
 
     position: int
@@ -49,13 +51,15 @@ class Examined(msgspec.Struct, frozen=True, tag="seen"):
 
 
 class Pieces(msgspec.Struct, frozen=True, tag="pieces"):
-    """A part of a snapshot. The server stores the part, and then requests the next part."""
+    """Message to the server: a part of a snapshot. The server stores the part, and then requests the next part."""
 
     pieces: list[Piece]
 
 
 class Saved(msgspec.Struct, frozen=True, tag="saved"):
-    """The end of a snapshot, sent after its pieces: the snapshot itself, and the keys of pieces to delete."""
+    """Message to the server: the end of a snapshot, sent after its pieces: the snapshot itself, and the keys of pieces
+    to delete.
+    """
 
     snapshot: bytes
     gone: list[str]
@@ -67,11 +71,11 @@ _decode = msgpack_decoder(Frame)
 
 
 def encode(frame: Frame) -> bytes:
-    """Encode a frame."""
+    """Return a message (frame) as bytes for the pipe."""
     return _encoder.encode(frame)
 
 
 def decode(body: bytes) -> Frame:
-    """Decode a frame. Raises ValueError."""
+    """Return the message (frame) that `body` encodes. Raises ValueError."""
     frame: Frame = _decode(body)
     return frame

@@ -21,7 +21,7 @@ FIRST = 64
 """Number of rows for agents at the beginning, and the minimum number of rows that are added at once."""
 MAX_PEERS = 4096
 OTHERS = 1
-"""Row that all groups of peers share beyond the first `MAX_PEERS` groups."""
+"""Index of the row that all groups of peers after the first `MAX_PEERS` groups share."""
 _SPECIAL = {"nobody": NOBODY, "others": OTHERS}
 FORGET_S = 90 * 86_400
 CHUNK = 1 << 16
@@ -97,7 +97,9 @@ class Memory:
         self.own["seen"][rows] = now_s
 
     def change(self, agent: str) -> None:
-        """Delete the stored group of peers of an agent, because a fact about the agent has changed."""
+        """Delete the stored group of peers of an agent, because a fact about the agent has changed. The group is
+        determined again when the agent acts next.
+        """
         if (row := self._rows.get(_short(agent))) is not None:
             self.own["peers"][row] = 0
 

@@ -45,8 +45,8 @@ MEMORY = 16.0
 """Expected number of alarms after which all counts are halved."""
 SCORES = 101
 UNCOUNTED = 128
-"""Number that is added to the score of a trial that the counts leave out because too many trials of its agent had rare
-scores.
+"""Number that is added to the stored score of a trial to mark that the counts leave the trial out, because too many
+trials of its agent had rare scores.
 """
 OUT = 255
 """Stored in place of the score of a trial (a task on a day) that the counts of scores no longer include."""
@@ -80,7 +80,9 @@ class Records:
     AGENT, PEERS, ALL, CERTAIN, THRESHOLD = AGENT, PEERS, ALL, CERTAIN, THRESHOLD
 
     def notice(self, batch: Batch, kept: Kept) -> list[Anomaly]:
-        """Return an empty list: this object is not a detector."""
+        """Return an empty list: this object has the form of a detector only so that its records are saved, and finds
+        nothing.
+        """
         return []
 
 

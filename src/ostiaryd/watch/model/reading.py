@@ -22,7 +22,9 @@ MAX_PENDING = 1 << 15
 MAX_SHAPE = 256
 JUDGE = "watch.judge"
 _OWN = ("watch.", "incident.", "respond.", "server.", "webhook.")
-"""Prefixes of actions whose entries name an agent although the agent did not act."""
+"""Beginnings of actions whose entries name an agent that did not act itself, so that they are no events
+of the agent.
+"""
 _RESULT = "tool.result"
 
 
@@ -61,8 +63,8 @@ class _SecretDetail(msgspec.Struct):
 
 
 class _Entry(msgspec.Struct):
-    """The members of an entry that this module reads (see `ostiaryd.ledger.model`). Decoding only these members takes
-    half the time.
+    """The members of a ledger entry that this module reads (see `ostiaryd.ledger.model`). Decoding only these members
+    takes half the time.
     """
 
     at: int

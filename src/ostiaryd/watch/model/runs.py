@@ -25,7 +25,7 @@ class Runs:
         self.is_first: Flags = is_first
         self.first: Ints = np.flatnonzero(is_first)
         self.of: Ints = np.cumsum(is_first) - 1
-        """Index of the run that contains the row, for each row."""
+        """For each row, the index of its run."""
 
     def __len__(self) -> int:
         return len(self.first)
@@ -49,7 +49,7 @@ class Runs:
         return inside
 
     def falls(self, values: Floats) -> Floats:
-        """Return, for each row, the minimum of the values in its run up to and including the row."""
+        """Return, for each row, the smallest of the values in its run up to and including the row."""
         step = 2 * float(np.abs(values).max(initial=0)) + 1
         least: Floats = np.minimum.accumulate(values - self.of * step) + self.of * step
         return least

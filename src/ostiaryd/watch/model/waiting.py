@@ -42,7 +42,7 @@ class Waiting:
         return max(0, self._looked_at + LOOK_US - now)
 
     def take(self, now: int) -> list[Event | FindingJudgement]:
-        """Remove and return all waiting events. Their examination starts at `now`."""
+        """Remove all waiting events from the queue, and return them. `now`: time at which their examination starts."""
         events, self._events = self._events, []
         self._looked_at, self._is_harmful = now, False
         return events

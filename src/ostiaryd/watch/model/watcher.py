@@ -32,7 +32,7 @@ minutes.
 WEAKEST = 10
 """Minimum points of a guard's observation that becomes a sighting."""
 BY_GUARD = 0.0
-"""Score of a guard's observation, because guards state points but no score."""
+"""Score of a sighting that a guard observed, because guards state points and no score."""
 CERTAIN_BY_GUARD = frozenset({"bearer_in_two_networks", "threat_list"})
 """Names of a guard's observations that are sufficient evidence alone. Calls of decoys are missing: the server's own
 detector finds them, from the catalogue.

@@ -65,7 +65,7 @@ def insert(tx: Tx, source: ThreatSource) -> None:
 
 
 def delete(tx: Tx, id: ListId) -> None:
-    """Delete a list."""
+    """Delete a threat list with all its values."""
     tx.run(_DELETE, id=id)
     tx.run(_NEXT_VERSION)
 
@@ -104,7 +104,7 @@ def ids(reader: Reader) -> list[str]:
 
 
 def loaded(reader: Reader, id: str) -> ThreatList | None:
-    """Return a threat list with its values; None if it has none."""
+    """Return a threat list with its values; None if it has no values or does not exist."""
     row = reader.one(_LOADED, id=id)
     if row is None:
         return None
