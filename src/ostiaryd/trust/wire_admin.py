@@ -1,4 +1,4 @@
-"""Join tokens, bearer exemptions and client secrets for administrators. Also `/enrol`, where a workload without a
+"""Join tokens, bearer exemptions and client secrets for administrators; and `/enrol`, where a workload without a
 registered key redeems a join token.
 """
 

@@ -112,8 +112,8 @@ def end_attempt(call: Call, provider: Provider) -> Attempt:
 
 
 async def leave_refusal(call: Call, provider: Provider, refusal: ProviderRefused) -> None:
-    """Record a refused login in the ledger, as far as the limit for unauthenticated callers allows, and raise the
-    refusal.
+    """Record a refused login in the ledger, unless the limit on entries that unauthenticated callers cause is reached,
+    and raise the refusal.
     """
 
     def refuse(act: Act) -> None:

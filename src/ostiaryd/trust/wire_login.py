@@ -376,8 +376,8 @@ def _kept(call: Call) -> tuple[Login, Headers]:
 
 
 def lead_on(call: Call, return_to: str, new: NewSession, *, headers: Headers | None = None) -> Reply:
-    """Redirect to `return_to` after a login, and set the session cookie. `/authorize` may redirect to another origin,
-    which the content security policy of a form forbids, so that path is reached through `/login/done`.
+    """Redirect to `return_to` after a login, and set the session cookie. The path `/authorize` is reached through
+    `/login/done`, because it may redirect to another origin, which the content security policy of a form forbids.
     """
     if return_to.startswith("/authorize"):
         return_to = f"/login/done?{urlencode({'return_to': return_to})}"

@@ -255,8 +255,8 @@ def authorize(tx: Tx, request: SignedRequest) -> AcmeAccount:
 
 
 def begin(act: Act, request: SignedRequest) -> AcmeAccount:
-    """Call `authorize` in an act, and write the account and its holder into the act's entry; return the account. Raises
-    AcmeRefused.
+    """Authorize a request inside an act (`authorize`), and write the account and its holder into the act's entry;
+    return the account. Raises AcmeRefused.
     """
     if (account := store.get_account(act.tx, request.account)) is not None:
         _note(act, account)
@@ -459,8 +459,8 @@ def list_due(reader: Reader, *, now: int, limit: int) -> list[Authorization]:
 
 
 def claim(tx: Tx, id: str, *, until: int) -> bool:
-    """Claim a validation for this process until `until` (microseconds). Return False if another process has the
-    claim.
+    """Claim the validation of an authorization for this process until `until` (microseconds). Return false if another
+    process has claimed it.
     """
     return store.claim(tx, id, until=until)
 

@@ -379,7 +379,7 @@ def open_key(secret: bytes, id: AuthorityId, sealed: bytes) -> PrivateKey:
 
 @lru_cache(maxsize=64)
 def parsed(der: bytes) -> x509.Certificate:
-    """Return the certificate object of a certificate in DER that this server has stored. The result is cached."""
+    """Return the parsed form of a certificate (DER) that this server has stored. The result is cached."""
     return x509.load_der_x509_certificate(der)
 
 

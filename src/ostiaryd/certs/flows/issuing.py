@@ -54,8 +54,8 @@ SERVER = "server"
 
 
 class Holder(NamedTuple):
-    """The holder of a new certificate. `ends`: the times (microseconds) at which the agent and the task expire; the
-    certificate ends at the latest at the earliest of them.
+    """The agent, person or server that a new certificate is for. `ends`: the times (microseconds) at which the agent
+    and the task expire; the certificate ends at the earliest of them at the latest.
     """
 
     kind: HolderKind

@@ -38,9 +38,7 @@ from ostiaryd.trust.model import DIGEST_BYTES, PEP_KEY_PREFIX, SECOND, USERINFO,
 
 
 class Request(msgspec.Struct, frozen=True):
-    """The credentials of a request; nothing has been verified. `uri` is the public URI of the request at
-    this server.
-    """
+    """The credentials of a request, none of which is verified yet. `uri`: public URI of the request at this server."""
 
     method: str
     uri: str
@@ -134,13 +132,15 @@ def _check_binding(
 
 
 def spend_proof(tx: Tx, proof: Spend) -> None:
-    """Mark the proof of a request as used, inside an act. Raises InvalidProof if the proof was used before."""
+    """Mark the DPoP proof of a request as used, inside the act that the request causes. Raises InvalidProof if the
+    proof was used before.
+    """
     _check_new(is_first_use(tx, proof))
 
 
 async def spend_at_once(world: World, proof: Spend) -> None:
-    """Mark a proof as used in a write transaction without a ledger entry. Raises InvalidProof if the proof was used
-    before.
+    """Mark a DPoP proof as used in a write transaction of its own, without a ledger entry. Raises InvalidProof if the
+    proof was used before.
 
     The job itself does not raise, because it shares its batch with other jobs.
     """

@@ -207,7 +207,9 @@ def _choose_key(header: jose.Header, keys: _Keys) -> tuple[jose.PublicKey, int |
 
 
 def check_active(act: Act, agent: Agent) -> None:
-    """Check that an agent is active, has not expired, and is not stopped by a kill switch. Raises InvalidClient."""
+    """Check that an agent may authenticate: its state is active, it has not expired, and no stop of the kill switch
+    covers it. Raises InvalidClient.
+    """
     if not agent.is_active(act.now):
         state = agent.state if agent.state is not State.ACTIVE else "expired"
         raise InvalidClient(f"the agent is {state}", hint="ask its owner or an administrator")

@@ -17,7 +17,7 @@ from ostiaryd.trust.store import people
 
 
 class LocalLogin(NamedTuple):
-    """The credentials with which a person can sign in to a local account."""
+    """The credentials with which a person can sign in to a local account, without their secret values."""
 
     has_password: bool
     has_totp: bool
@@ -26,7 +26,9 @@ class LocalLogin(NamedTuple):
 
 
 def describe(reader: Reader, person: str) -> LocalLogin:
-    """Return the credentials with which a person can sign in."""
+    """Return the credentials (password, authenticator app, passkeys) with which a person can sign in to a local
+    account.
+    """
     return LocalLogin(
         people.password(reader, person) is not None,
         people.totp(reader, person) is not None,

@@ -1,4 +1,6 @@
-"""Possession of a key, shown by a DPoP proof with a nonce of this server (RFC 9449), and protection against replay."""
+"""Proof that the sender of a request has a key: a DPoP proof with a nonce of this server (RFC 9449). Also the
+protection against a second use of the proof.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,7 @@ class Possession(msgspec.Struct, frozen=True):
 
     @property
     def is_bound(self) -> bool:
-        """Return whether a token is bound to a DPoP key or a certificate."""
+        """Return whether a token with this possession is bound to a DPoP key or to a certificate."""
         return self.jkt is not None or self.certificate is not None
 
     @property

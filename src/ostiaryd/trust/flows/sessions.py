@@ -358,7 +358,7 @@ def seal_cookie(keys: Keyring, purpose: str, content: bytes) -> str:
 
 
 def open_cookie(keys: Keyring, purpose: str, unverified: str | None) -> bytes | None:
-    """Return the content of a cookie if its MAC is valid for this purpose; otherwise None."""
+    """Return the content of a cookie that `seal_cookie` made for this purpose; None for any other value."""
     sealed, _, tag = (unverified or "").rpartition(".")
     if not sealed or not hmac.compare_digest(_tag(keys, purpose, sealed).encode(), tag.encode()):
         return None

@@ -284,8 +284,8 @@ def spend_of(proof: dpop.Proof) -> Spend:
 
 @lru_cache(maxsize=4096)
 def public_key(jwk: str) -> jose.PublicKey:
-    """Return a registered key, parsed from its JWK. The result is cached, because parsing the elliptic curve point is
-    expensive.
+    """Return the public key of a client, parsed from its registered JWK. The result is cached, because parsing the
+    elliptic curve point is expensive.
     """
     return jose.parse_public_jwk(canonical.parse(jwk))
 
@@ -356,7 +356,7 @@ def render_pep_key(secret: bytes) -> str:
 
 
 def is_pep_key(text: str) -> bool:
-    """Return whether a text has the form of an API key, including the right checksum."""
+    """Return whether a text has the form of an API key of a PEP, with the right checksum. The key need not exist."""
     if not _PEP_KEY.fullmatch(text):
         return False
     digits = text.removeprefix(PEP_KEY_PREFIX)

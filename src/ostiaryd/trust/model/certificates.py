@@ -427,7 +427,7 @@ def key_thumbprint(certificate: x509.Certificate) -> str:
 
 
 def same_names(one: x509.Certificate, others: Sequence[x509.Certificate]) -> bool:
-    """Return whether `one` has the same subject as one of the other certificates."""
+    """Return whether the subject of the certificate `one` equals the subject of one of the certificates `others`."""
     return any(_prepare(one.subject) == _prepare(other.subject) for other in others)
 
 

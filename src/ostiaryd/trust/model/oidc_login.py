@@ -37,8 +37,8 @@ _FAILED = "the identity provider's answer is not valid"
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """A login that one browser has started at a provider. `state` is a value that the response must repeat; `verifier`
-    is the PKCE code verifier.
+    """A login at a provider that one browser has started and not finished. `state` is a value that the response must
+    repeat; `verifier` is the PKCE code verifier.
 
     `request` is the id of a SAML request. `asked_again`: the request demanded that the provider authenticates the
     person again.

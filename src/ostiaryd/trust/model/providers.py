@@ -183,7 +183,7 @@ class Identity(NamedTuple):
 
 
 class Granted(NamedTuple):
-    """The roles and teams that the rules of a provider give to a person, by name."""
+    """The roles and teams, by name, that the rules of a provider give to a person because of the person's groups."""
 
     roles: frozenset[str]
     teams: frozenset[str]

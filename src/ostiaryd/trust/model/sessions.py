@@ -114,7 +114,7 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     login_hint: str = ""
 
     def fields(self) -> dict[str, str]:
-        """Return the parameters of `/login` that state these requirements."""
+        """Return the requirements of this login as query parameters of `/login`."""
         named = {
             "return_to": self.return_to,
             "acr_values": " ".join(self.acr_values),

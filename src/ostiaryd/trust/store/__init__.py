@@ -93,7 +93,8 @@ def is_older_than_loss(tx: Tx, one: Spend) -> bool:
 
 
 def spend(tx: Tx, one: Spend) -> bool:
-    """Store a proof as used; return false if it was stored before, or may have been in a lost part of the history.
+    """Store a proof as used; return false if it was stored before, or if it may have been used in a part of the history
+    that the database lost.
 
     Lookups use a set in memory; the database has only a log of used proofs, because an index by digest would cost a
     database page for each proof.
@@ -299,7 +300,7 @@ def use_pep_key(tx: Tx, digest: bytes) -> None:
 
 
 def end_pep_keys(tx: Tx, pep: str, *, at: int) -> None:
-    """Set the end of all keys of a PEP to `at` (microseconds), except for keys that end earlier."""
+    """Set the end of all API keys of a PEP to `at` (microseconds). A key that ends earlier keeps its end."""
     for key in pep_keys(tx, pep):
         tx.touch("pep_key", key.key_id)
     tx.run(_END_PEP_KEYS, pep=pep, at=at)

@@ -307,7 +307,7 @@ def add_passkey(tx: Tx, one: Passkey) -> None:
 
 
 def use_passkey(tx: Tx, id: str, *, sign_count: int) -> None:
-    """Record the use of a passkey."""
+    """Record that a passkey was used now, and the authenticator's counter `sign_count`."""
     tx.run(_USE_PASSKEY, id=id, sign_count=sign_count, now=tx.now)
 
 
@@ -329,7 +329,7 @@ def has_recovery_code(reader: Reader, digest: bytes, *, person: str) -> bool:
 
 
 def set_recovery_codes(tx: Tx, person: str, digests: Sequence[bytes]) -> None:
-    """Replace the recovery codes of a person; without digests, all codes are deleted."""
+    """Replace the recovery codes of a person by the codes with these digests; without digests, delete all codes."""
     tx.run(_DROP_RECOVERY, person=person)
     for digest in digests:
         tx.run(_ADD_RECOVERY, digest=digest, person=person, now=tx.now)
@@ -388,7 +388,7 @@ def failures(reader: Reader, slot: str) -> Failures:
 
 
 def set_failures(tx: Tx, slot: str, one: Failures) -> None:
-    """Store the failures of a throttle slot."""
+    """Store the number of failures of a throttle slot, and the time of the last one."""
     tx.run(_SET_FAILURES, slot=slot, failures=one.number, at=one.at)
 
 
