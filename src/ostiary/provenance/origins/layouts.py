@@ -14,7 +14,8 @@ from __future__ import annotations
 import csv
 import html
 import re
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
+from functools import cache
 from itertools import groupby, takewhile
 from typing import Any, NamedTuple
 
@@ -57,7 +58,7 @@ class Layout(NamedTuple):
     """true if several fields share a line, so that any string can forge further fields"""
 
 
-class _Line(NamedTuple):
+class _Line(msgspec.Struct, frozen=True, gc=False):
     column: int
     is_item: bool
     name: str | None
@@ -122,7 +123,7 @@ def _whole(value: object) -> Layout | None:
 def _is_uniform(value: object) -> bool:
     """Return whether all records of each list have the same fields in the same order."""
     if isinstance(value, dict):
-        return all(map(_is_uniform, value.values()))
+        return all(_is_uniform(item) for item in value.values() if not isinstance(item, str))
     if not isinstance(value, list):
         return True
     shapes = {tuple(item) if isinstance(item, dict) else type(item) for item in value}
@@ -243,6 +244,7 @@ def _outline(lines: Sequence[str]) -> object:
 
 
 def _scanned(lines: Sequence[str]) -> Iterator[_Line]:
+    field_name = cache(_field_name)  # most lines of a text have a name that another line has, too
     is_apart = False
     for line in lines:
         bare = line.lstrip()
@@ -253,17 +255,22 @@ def _scanned(lines: Sequence[str]) -> Iterator[_Line]:
         while (bare[:1] in _BULLETS or bare[:1].isdigit()) and (bullet := _BULLET.match(bare)) is not None:
             yield _Line(column, True, None, "", is_apart)
             column, bare, is_apart = column + bullet.end(), bare[bullet.end() :], False
-        name, rest = _named(bare)
+        name, rest = _named(bare, field_name)
         yield _Line(column, False, name, _unquoted(rest) if name is None else rest, is_apart)
         is_apart = False
 
 
-def _named(bare: str) -> tuple[str | None, str]:
+def _field_name(text: str) -> str | None:
+    """Return the name of a field without emphasis; None if the text is no name."""
+    name = text.strip(_EMPHASIS)
+    return name if name[:1].isalnum() and len(name) <= MAX_NAME and _UNNAMED.isdisjoint(name) else None
+
+
+def _named(bare: str, field_name: Callable[[str], str | None] = _field_name) -> tuple[str | None, str]:
     """Return the name of a field and its value; None and the entire line if there is no name."""
     for mark in (":", " = "):
-        name, separator, rest = bare.partition(mark)
-        name = name.strip(_EMPHASIS)
-        if separator and name[:1].isalnum() and len(name) <= MAX_NAME and _UNNAMED.isdisjoint(name):
+        before, separator, rest = bare.partition(mark)
+        if separator and (name := field_name(before)) is not None:
             rest = rest.lstrip(_EMPHASIS) if rest[:1] in _EMPHASIS else rest
             if not rest or rest[0] in " \t" or mark != ":":
                 return name, _unquoted(rest.strip())

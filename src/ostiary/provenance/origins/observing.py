@@ -46,7 +46,7 @@ from ostiary.provenance.origins.mails import new_mails
 from ostiary.provenance.origins.memory import ALL_KINDS, LABELLED, LINK, MAILS, NAMED, ROOM, Memory, Origin, Part, holds
 from ostiary.provenance.origins.moments import moments
 from ostiary.provenance.origins.scribe import END, LARGEST, MAX_TEXT, WIDTH, Scribe, split
-from ostiary.provenance.origins.slots import rows, says_amount, slots
+from ostiary.provenance.origins.slots import MAX_SPACES, rows, says_amount, slots
 from ostiary.provenance.origins.words import words
 
 MAX_DEPTH = 32
@@ -374,7 +374,10 @@ def _collect(value: object, name: str, depth: int, collected: list[tuple[str, st
         for inner, item in value.items():
             if len(collected) >= MAX_LEAVES:
                 return
-            _collect(item, str(inner), depth - 1, collected)
+            if isinstance(item, str):  # as above, without a call for each field
+                collected.append((str(inner), item))
+            else:
+                _collect(item, str(inner), depth - 1, collected)
     elif isinstance(value, list | tuple) and depth:
         for item in value:
             if len(collected) >= MAX_LEAVES:
@@ -432,30 +435,38 @@ def _collect_records(value: object, stated: Stated, is_linked: bool, depth: int,
     elif isinstance(value, list | tuple):
         if not depth:
             return
-        names = [[*_names(item)] if isinstance(item, dict) and not is_linked else [] for item in value]
+        names = [_names(item, stated) if isinstance(item, dict) and not is_linked else [] for item in value]
         among = Counter(chain.from_iterable(names))
         for item, mine in zip(value, names, strict=True):
-            is_named = any(among[name] == 1 and stated(name) is not Origin.NOWHERE for name in mine)
+            is_named = any(among[name] == 1 for name in mine) if mine else False
             _collect_records(_opened(item), stated, is_linked or is_named, depth - 1, collected)
     else:
         collected += [(origin, ALL_KINDS, text) for text in leaves(value)]
 
 
 def _stated(memory: Memory, scribe: Scribe, text: str) -> Origin:
-    """Return the origin of a text that the person stated, owns or endorsed; otherwise NOWHERE. If the first word has no
-    mark, the rest is not read.
+    """Return the origin of a text that the person stated, owns or endorsed; otherwise NOWHERE. If the first word of prose
+    has no mark, the rest is not read. Shorter texts are read in any case, as values of slots.
     """
-    first = text.partition(" ")[0]
-    if first.isalpha() and first.isascii() and not memory.is_marked(scribe.word(first.lower())):
-        return Origin.NOWHERE
+    if text.count(" ") > MAX_SPACES:
+        first = text.partition(" ")[0]
+        if first.isalpha() and first.isascii() and not memory.is_marked(scribe.word(first.lower())):
+            return Origin.NOWHERE
     return memory.find(scribe.phrase(text), least=Origin.ENDORSED)
 
 
-def _names(record: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the values that may identify a record among others: texts with a letter, at most MAX_NAME characters."""
-    for value in record.values():
-        if isinstance(value, str) and len(value) <= MAX_NAME and _LETTER.search(value):
-            yield value
+def _names(record: Mapping[str, Any], stated: Stated) -> list[str]:
+    """Return the values by which the task may name a record among others: texts with a letter, at most MAX_NAME
+    characters, that the person stated, owns or endorsed.
+    """
+    return [
+        value
+        for value in record.values()
+        if isinstance(value, str)
+        and len(value) <= MAX_NAME
+        and stated(value) is not Origin.NOWHERE
+        and _LETTER.search(value)
+    ]
 
 
 def _new(memory: Memory, origin: Origin, kinds: int, fresh: bytes) -> bytes:

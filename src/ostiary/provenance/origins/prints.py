@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, pairwise
+from struct import Struct
 from zlib import crc32
 
 from ostiary.provenance.origins.scribe import WIDTH, Scribe
@@ -21,8 +22,9 @@ SPAN = 5
 STRIDE = 3
 MAX_YEAR = 2099
 _SIZES = tuple(words * WIDTH for words in range(1, SPAN + 1))
-_TAG = b"\0\2"
-"""last two bytes of each fingerprint, after four bytes of checksum: six bytes as for a word"""
+_FINGERPRINT = Struct(">IH")
+"""a checksum and `_TAG`: six bytes as for a word"""
+_TAG = 2
 MIN_DIGITS = 4
 MIN_WORD = 3
 """minimum length in characters of a single word that is a fact"""
@@ -44,11 +46,10 @@ def source_prints(scribe: Scribe, texts: Iterable[str], fields: Iterable[str] = 
     examined: set[str] = set()
     for reading, phrase in scribe.spoken(texts):
         if "@" in reading or ":" in reading or has_digits(reading):
-            other = scribe.otherwise(reading)
-            for word in phrase + other if other else phrase:
+            for word in [one for one in phrase + scribe.otherwise(reading) if not one.isalpha()]:
                 if word not in examined:
                     examined.add(word)
-                    if not word.isalpha() and is_telling(word):
+                    if is_telling(word):
                         facts[crc32(scribe.word(word))] = None
         if len(phrase) == 1:
             if _is_name(phrase):
@@ -60,12 +61,13 @@ def source_prints(scribe: Scribe, texts: Iterable[str], fields: Iterable[str] = 
                 facts[crc32(scribe.phrase(reading))] = None
             else:
                 runs.append(scribe.phrase(reading))
-    for field in fields:
-        if sum(map(str.isalpha, field[:MAX_FIELD].split())) >= SPAN:
+    for text in fields:
+        field = text[:MAX_FIELD]
+        if field.count(" ") >= SPAN - 1 and sum(map(str.isalpha, field.split())) >= SPAN:
             continue  # each of them is a word, so the field is no fact
-        phrase = scribe.words(field[:MAX_FIELD])
+        phrase = scribe.words(field)
         if 1 < len(phrase) < SPAN or _is_name(phrase):
-            facts[crc32(scribe.phrase(field[:MAX_FIELD]))] = None
+            facts[crc32(scribe.phrase(field))] = None
     left = max(room - len(facts), room // 2)
     stride = max(STRIDE, -(-sum(map(len, runs)) // WIDTH // max(left - len(runs), 1)))
     spans = dict.fromkeys(
@@ -121,7 +123,7 @@ def differing(hashes: Sequence[bytes], other: Sequence[bytes]) -> Sequence[bytes
 
 def fingerprint(checksum: int) -> bytes:
     """Return the stored form of the checksum of a phrase."""
-    return checksum.to_bytes(4, "big") + _TAG
+    return _FINGERPRINT.pack(checksum, _TAG)
 
 
 def is_telling(word: str) -> bool:

@@ -79,9 +79,9 @@ class Scribe:
             for reading in self.decode(text)[0]:
                 left, spoken = max(full - len(hashes), 0), phrase(reading)
                 hashes += spoken[:left]
-                is_whole = len(spoken) <= left
-                other = self.otherwise(reading) if is_whole else _otherwise(self.words(reading)[: left // WIDTH])
-                hashes += b"".join(map(word, other)) + END
+                if len(spoken) < left:
+                    hashes += b"".join(map(word, self.otherwise(reading)))
+                hashes += END
         while hashes.endswith(END):
             del hashes[-WIDTH:]
         return bytes(hashes[: full - WIDTH])

@@ -21,6 +21,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 from zlib import crc32
 
 from ostiary.authorization.catalogue import Kind
@@ -43,8 +44,11 @@ _VALUE = b"\0\0"
 _SUM = b"\0\2" + _ANY
 """the fact that an endorsed document states an amount"""
 _PERSON, _ENDORSED = Origin.PERSON, Origin.ENDORSED
+"""origins of values that the person named; their own record does not count"""
 _LETTER = re.compile(r"[^\W\d_]")
 _DIGITS = "0123456789+-"
+_SCALARS = (str, int, float)
+Stated = Callable[[str], Origin]
 Scalar = tuple[str, str, bool]
 """the path of the field, the text of the scalar, and true if the scalar belongs to a record that the person named"""
 
@@ -54,7 +58,7 @@ def slots(
     uid: str,
     output: object,
     scribe: Scribe,
-    stated: Callable[[str], Origin],
+    stated: Stated,
     *,
     is_named: bool,
     is_record: bool,
@@ -72,7 +76,8 @@ def slots(
         if (field := fields.get(path)) is None:
             field = fields[path] = _field(memory, uid, path)
         value = _value(scribe, text)
-        if named or _is_said(stated(text)):
+        origin = stated(text)
+        if named or origin is _PERSON or origin is _ENDORSED:
             marks[field + _ANY] = marks[_VALUE + value] = None
         else:
             rivals[field + value] = None
@@ -115,20 +120,15 @@ def _field(memory: Memory, uid: str, path: str) -> bytes:
 
 
 def _value(scribe: Scribe, text: str) -> bytes:
-    is_plain = text.isdigit() or text[:1] not in _DIGITS
+    is_plain = text[:1] not in _DIGITS or text.isdigit()
     number = None if is_plain else decimal(text)
     return _digest(scribe.phrase(text) if number is None else scribe.word(number))
-
-
-def _is_said(origin: Origin) -> bool:
-    """Return whether the origin is the person's words or an endorsed document. Their own record does not count."""
-    return origin is _PERSON or origin is _ENDORSED
 
 
 class _Reader:
     """Reader of the scalars of one output."""
 
-    def __init__(self, stated: Callable[[str], Origin], collected: list[Scalar], *, is_record: bool) -> None:
+    def __init__(self, stated: Stated, collected: list[Scalar], *, is_record: bool) -> None:
         self._stated, self._collected, self._is_record = stated, collected, is_record
 
     def read(self, value: object, path: str, is_named: bool, depth: int) -> None:
@@ -138,7 +138,7 @@ class _Reader:
         collected = self._collected
         if len(collected) >= MAX_SCALARS:
             return
-        if isinstance(value, str | int | float):
+        if isinstance(value, _SCALARS):
             if text := _scalar(value):
                 collected.append((path, text, is_named))
         elif depth and isinstance(value, dict):
@@ -147,16 +147,18 @@ class _Reader:
                 return
             for name, one in value.items():
                 inner = f"{path}/{name}"
-                if type(one) is str and len(collected) < MAX_SCALARS:  # as below, without a call for each field
+                if (
+                    isinstance(one, _SCALARS) and len(collected) < MAX_SCALARS
+                ):  # as above, without a call for each field
                     if text := _scalar(one):
                         collected.append((inner, text, is_named))
                 else:
                     self.read(one, inner, is_named, depth - 1)
         elif depth and isinstance(value, list | tuple):
-            names = [_names(one) if self._is_record and isinstance(one, dict) else () for one in value]
-            among = Counter([text for each in names for text in each if _is_said(self._stated(text))])
+            names = [_names(one, self._stated) if self._is_record and isinstance(one, dict) else [] for one in value]
+            among = Counter(chain.from_iterable(names))
             for one, each in zip(value, names, strict=True):
-                named = any(among[text] == 1 for text in each) if among else False
+                named = any(among[text] == 1 for text in each) if each else False
                 self.read(one, path, is_named if len(value) == 1 else named, depth - 1)
 
 
@@ -185,12 +187,17 @@ def rows(value: object) -> object:
     return [{"": key, **one} for key, one in value.items()]
 
 
-def _names(record: Mapping[str, object]) -> list[str]:
-    """Return the values that may identify a record among others: texts with a letter, at most MAX_VALUE characters."""
+def _names(record: Mapping[str, object], stated: Stated) -> list[str]:
+    """Return the values by which the person named a record among others: texts with a letter, at most MAX_VALUE
+    characters, that the person stated or endorsed.
+    """
     return [
         value
         for value in record.values()
-        if isinstance(value, str) and len(value) <= MAX_VALUE and _LETTER.search(value)
+        if isinstance(value, str)
+        and len(value) <= MAX_VALUE
+        and ((origin := stated(value)) is _PERSON or origin is _ENDORSED)
+        and _LETTER.search(value)
     ]
 
 
