@@ -53,6 +53,16 @@ CATALOGUE = {
 WORDS = "Pay Ann Lee 1,200.00 to DE89 3704 0044 0532 0130 00 on May 15th, and write to ann@example.org about it."
 SAID = {"to": "DE89370400440532013000", "amount": 1200, "note": "Paid, as you asked. Write to ann@example.org"}
 UNSAID = {"to": "FR7612345678901", "amount": 77, "note": "Paid, as you asked. Write to eve@example.org"}
+LETTER = """Hello Ann,
+
+congratulations on the new apartment! The documentation of the installation is attached, and the registration fee of
+1,200.00 euros was transferred on May 15th. Please confirm that the appointment with the administration on Thursday is
+still possible; otherwise we will have to find another date. See https://www.example.org/schedule/2026?week=22 for the
+free slots.
+
+Kind regards,
+Your assistant
+ann@example.org"""
 _LETTERS, _dice = "abcdefghijklmnopqrstuvwxyz", random.Random(3)
 LANGUAGE = ["".join(_dice.choices(_LETTERS, k=_dice.randint(2, 11))) for _ in range(1500)]
 NOW = 1_800_000_000_000_000
@@ -162,6 +172,9 @@ def main() -> None:
         add_parts(begun, observe_output(begun, "files/record", tools["record"], {"path": "x"}, prose(dice, 10_240)))
     )
     told("more: a text with an address, with labels in play", deciding(labelled, SAID) - plain)
+    letter = SAID | {"note": LETTER}
+    told("more: a letter of 400 characters", deciding(begun, letter) - plain)
+    told("more: a letter of 400 characters, with labels in play", deciding(labelled, letter) - plain)
     told("more: no text, with labels in play", deciding(labelled, {"to": SAID["to"], "amount": 1200}) - plain)
     told("more: the same with the largest memory", deciding(with_marks(full), UNSAID) - plain)
     for what, output in forms(dice, 10_240).items():

@@ -19,6 +19,7 @@ from ostiary.provenance.origins.judging import (
     origins_by_argument,
 )
 from ostiary.provenance.origins.labels import CARRIES, REVEALS, UNREQUESTED_READ, goes_out, judge_outgoing
+from ostiary.provenance.origins.links import Decoded
 from ostiary.provenance.origins.memory import (
     ALL_KINDS,
     FOUND,
@@ -59,6 +60,7 @@ __all__ = [
     "REVEALS",
     "SLOT",
     "UNREQUESTED_READ",
+    "Decoded",
     "Document",
     "Memory",
     "Origin",

@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import chain, pairwise
 
-from ostiary.provenance.origins.links import is_encoded, is_odd, readings
+from ostiary.provenance.origins.links import Decoded, is_encoded, readings
 
 MAX_FOUND = 64
 """maximum number of identifiers that are returned for one text"""
@@ -30,6 +30,8 @@ _GROUPED = re.compile(r"(?<![\w.-])\d(?:[ -]?\d){9,18}(?![\w-]|\.\d)")
 """digits with single spaces or hyphens between them"""
 _BLOCKS = re.compile(r"(?<!\w)\d{4}((?:[^\w\n]|_){1,3})(?:\d{4}\1\d{4}\1\d{1,7}|\d{6}\1\d{4,5})(?!\w)")
 """digits in the groups of a card, with any separator between them"""
+_DENSE = re.compile(r"\d(?:[ .-]?\d){5}|\d{4}[\W_]{1,3}\d{4}|\d\d[A-Za-z]\d\d[A-Za-z]\d{3}")
+"""digits as near to each other as in a card, a passport or a national number; a text without them has none of these"""
 _CARDS = re.compile(
     r"4\d{12}(?:\d{3}){0,2}|(?:5[1-5]\d\d|222[1-9]|22[3-9]\d|2[3-6]\d\d|27[01]\d|2720)\d{12}|3[47]\d{13}"
     r"|6(?:011|5\d\d|4[4-9]\d)\d{12}|35(?:2[89]|[3-8]\d)\d{12}|3(?:0[0-5]|[68]\d)\d{11}"
@@ -85,10 +87,10 @@ _HYPHENS = dict.fromkeys((*range(0x2010, 0x2016), 0x2212), "-")
 """dashes and the minus sign"""
 
 
-def identifiers(text: str) -> Iterator[tuple[str, str]]:
+def identifiers(text: str, decoded: Decoded | None = None) -> Iterator[tuple[str, str]]:
     """Yield each identifier in a text as (kind, identifier), at most MAX_FOUND."""
     yielded: set[tuple[str, str]] = set()
-    for reading in readings(text) if is_odd(text) else (text,):
+    for reading in readings(text, decoded):
         if not _DIGIT.search(reading) and "-----BEGIN" not in reading and "eyJ" not in reading:
             continue
         for one in _search(reading):
@@ -100,14 +102,15 @@ def identifiers(text: str) -> Iterator[tuple[str, str]]:
 def _search(text: str) -> Iterator[tuple[str, str]]:
     if not text.isascii():
         text = text.translate(_HYPHENS)
-    for match in chain(_GROUPED.finditer(text), _BLOCKS.finditer(text)):
+    is_dense = _DENSE.search(text) is not None
+    for match in chain(_GROUPED.finditer(text), _BLOCKS.finditer(text)) if is_dense else ():
         digits = re.sub(r"[\W_]", "", match[0])
         if _CARDS.fullmatch(digits) and luhn(digits):
             yield "card", match[0]
     for match in _IBAN.finditer(text):
         if iban := _iban(match[0]):
             yield "iban", iban
-    for kind, pattern, is_valid in _CHECKED:
+    for kind, pattern, is_valid in (*_KEYS, *_NUMBERS) if is_dense else _KEYS:
         for match in pattern.finditer(text):
             if is_valid(match):
                 yield kind, match[0]
@@ -208,12 +211,15 @@ def _always(match: re.Match[str]) -> bool:
     return True
 
 
-_CHECKED: tuple[tuple[str, re.Pattern[str], Callable[[re.Match[str]], bool]], ...] = (
+_Checked = tuple[tuple[str, re.Pattern[str], Callable[[re.Match[str]], bool]], ...]
+_KEYS: _Checked = (
     ("key", _PRIVATE, _always),
     ("key", _JWT, _always),
     ("key", _ISSUED, _always),
     ("key", _PREFIXED, _is_token),
     ("key", _RUN, _is_random),
+)
+_NUMBERS: _Checked = (
     ("passport", _MRZ, _is_passport),
     ("national_id", _US, _always),
     ("national_id", _SPAIN, _is_spanish),

@@ -45,7 +45,7 @@ from ostiary.authorization.catalogue.coverage import UNREADABLE, Leaf, Rule
 from ostiary.authorization.catalogue.kind import FIXED_TIME
 from ostiary.authorization.cedar.values import Record
 from ostiary.provenance.origins.forms import path_origin, split_origins
-from ostiary.provenance.origins.links import links, spellings
+from ostiary.provenance.origins.links import Decoded, links, spellings
 from ostiary.provenance.origins.memory import ALL_KINDS, KINDS, LINK, Memory, Origin
 from ostiary.provenance.origins.moments import is_interval, is_moment, list_moments
 from ostiary.provenance.origins.prints import has_digits
@@ -112,7 +112,7 @@ def reaches_out(tool: Tool, arguments: Mapping[str, Any]) -> bool:
     """
     if tool.effect is not Effect.READ or is_effect(tool):
         return True
-    return tool.open_world and any(_may_link(leaf) for leaf in tool.coverage.leaves(arguments))
+    return tool.open_world and any(_may_link(leaf, None) for leaf in tool.coverage.leaves(arguments))
 
 
 def _may_carry(leaf: Leaf) -> bool:
@@ -127,14 +127,14 @@ def _may_carry(leaf: Leaf) -> bool:
     return value.count(" ") > 3 or len(value) >= MIN_LONG or (leaf.kind is TEXT and has_digits(value))
 
 
-def _may_link(leaf: Leaf) -> bool:
+def _may_link(leaf: Leaf, decoded: Decoded | None) -> bool:
     """Return whether a leaf contains a link, or cannot be searched because it is too long or beyond a limit. A
     URI that the server lists does not count, because the server itself offers it.
     """
     value = leaf.value
     if leaf.rule is OFFERED:
         return False
-    return value is UNREADABLE or (isinstance(value, str) and (len(value) > MAX_TEXT or bool(links(value))))
+    return value is UNREADABLE or (isinstance(value, str) and (len(value) > MAX_TEXT or bool(links(value, decoded))))
 
 
 def declared_values(tool: Tool, arguments: Mapping[str, Any]) -> Iterator[tuple[str, Kind, object]]:
@@ -168,10 +168,10 @@ def _inside(value: object, names: list[str]) -> object:
     return None
 
 
-def judge_origins(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
+def judge_origins(memory: Memory, tool: Tool, arguments: Mapping[str, Any], decoded: Decoded | None = None) -> Record:
     """Return the origins of the arguments of a call, as attributes for policies (see the module)."""
     if not is_effect(tool):
-        return _read_judged(memory, tool, arguments)
+        return _read_judged(memory, tool, arguments, decoded)
     origin: Record = {}
     worst_of: dict[str, Origin] = {}
     of_kind = [-1] * len(_PLACE)
@@ -193,7 +193,7 @@ def judge_origins(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> R
     split: Mapping[str, Origin] | None = None
     all_leaves = [*judged_leaves(memory, tool, arguments)]
     for path, kind, value in all_leaves:
-        value_origin = _of_text(memory, value) if kind is TEXT else of_value(memory, kind, value)
+        value_origin = _of_text(memory, value, decoded) if kind is TEXT else of_value(memory, kind, value)
         if value_origin is None:
             continue
         if kind is AMOUNT and value_origin > OWN and may_be_share:
@@ -435,15 +435,15 @@ def _judged_by_form(memory: Memory | None, tool: Tool, path: str, kind: Kind | N
         yield path, kind_of(text), text
 
 
-def _read_judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
+def _read_judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any], decoded: Decoded | None) -> Record:
     """Return the origins of a read in an open world that takes no declared address. A text with a link or a
     host is judged, because the read reveals the text to that host.
     """
     worst: dict[str, Origin] = {}
     for leaf in tool.coverage.leaves(arguments):
-        if not _may_link(leaf):
+        if not _may_link(leaf, decoded):
             continue
-        value_origin = _of_text(memory, leaf.value) if isinstance(leaf.value, str) else None
+        value_origin = _of_text(memory, leaf.value, decoded) if isinstance(leaf.value, str) else None
         if value_origin is None:
             value_origin = NOWHERE
         elif value_origin > KNOWN and _is_all(arguments, leaf.value):
@@ -619,13 +619,13 @@ def _best(memory: Memory, spelled: Iterable[str], bit: int) -> Origin:
     return best
 
 
-def _of_text(memory: Memory, value: object) -> Origin | None:
+def _of_text(memory: Memory, value: object, decoded: Decoded | None) -> Origin | None:
     """Return the least trusted origin of the links and mail addresses in outgoing text; None if the text has none."""
     worst: Origin | None = None
     for count, text in enumerate((value,) if isinstance(value, str) else leaves(value)):
         if len(text) > MAX_TEXT or count > MAX_VALUES:
             return NOWHERE
-        for one in links(text):
+        for one in links(text, decoded):
             origin = _best(memory, spellings(one), BIT[ADDRESS])
             if worst is None or origin > worst:
                 worst = origin

@@ -27,7 +27,7 @@ from ostiary.authorization.catalogue.coverage import Leaf, Rule
 from ostiary.authorization.cedar.values import Record
 from ostiary.provenance.origins.identifiers import identifiers
 from ostiary.provenance.origins.judging import POINTS, judged_leaves, leaves, of_value, reaches_out
-from ostiary.provenance.origins.links import readings
+from ostiary.provenance.origins.links import Decoded
 from ostiary.provenance.origins.memory import (
     LABEL,
     LABEL_ROOM,
@@ -92,7 +92,7 @@ def label_output(
     if not by or max(by) > Origin.RECORD or Origin.ENDORSED in by:
         sent = [text for _, text in _outgoing(tool.coverage.leaves(arguments), every=True)]
         sent_phrases = memory.fingerprints.union(
-            *map(list_checksums, chain.from_iterable(_runs(scribe.word, text) for text in sent))
+            *map(list_checksums, chain.from_iterable(_runs(scribe.word, scribe.decode(text)[0]) for text in sent))
         )
         prints = source_prints(scribe, texts, fields, room=LABEL_ROOM[LABEL] - 1)
         fresh = [fingerprint(one) for one in prints if one not in sent_phrases]
@@ -109,7 +109,7 @@ def label_output(
     return parts
 
 
-def judge_outgoing(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Record:
+def judge_outgoing(memory: Memory, tool: Tool, arguments: Mapping[str, Any], decoded: Decoded | None = None) -> Record:
     """Return the labels of a call's outgoing text, for policies. Empty if no text goes to anyone but the person."""
     if not goes_out(tool):
         return {}
@@ -119,12 +119,12 @@ def judge_outgoing(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> 
     may_reveal = bool(texts) or _has_unsaid(memory, all_leaves)
     if not (may_reveal or measures) or _is_to_person(memory, tool, arguments):
         return {}
+    decoded = Decoded() if decoded is None else decoded
     carried: Collection[str] = ()
     if memory.labels:
-        has_sent = any(part.kinds == SENT for part in memory.parts)
-        by = _addressed(memory, tool, arguments) if has_sent else ((b"", text) for text in texts)
-        carried = _carried(memory, chain(by, ((b"", text) for text in measures)))
-    revealed = (kind for text in texts for kind, value in identifiers(text) if not _is_given(memory, value))
+        by = _addressed(memory, tool, arguments) if memory.has_sent else ((b"", text) for text in texts)
+        carried = _carried(memory, chain(by, ((b"", text) for text in measures)), decoded)
+    revealed = (kind for text in texts for kind, value in identifiers(text, decoded) if not _is_given(memory, value))
     return {
         CARRIES: frozenset[object](carried),
         UNREQUESTED_READ: may_reveal and memory.is_unrequested,
@@ -236,8 +236,7 @@ def _is_to_person(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> b
     """Return whether each recipient of a call is a complete value of the person's own record. An undeclared
     value that names an object counts as a recipient.
     """
-    own = {value for part in memory.parts if part.origin == Origin.OWN for value in split(part.words)} - {b""}
-    to = list(_recipients(memory, tool, arguments)) if own else []
+    to = list(_recipients(memory, tool, arguments)) if memory.own else []
     if not to:
         return False
     judged_values = list(judged_leaves(memory, tool, arguments))
@@ -246,10 +245,10 @@ def _is_to_person(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> b
     to += [
         text for path, kind, value in judged_values if kind is Kind.OBJECT and path in unsaid for text in leaves(value)
     ]
-    return all(memory.hashed(words(text, is_source=False)) in own for text in to)
+    return all(memory.hashed(words(text, is_source=False)) in memory.own for text in to)
 
 
-def _carried(memory: Memory, texts: Iterable[tuple[bytes, str]]) -> set[str]:
+def _carried(memory: Memory, texts: Iterable[tuple[bytes, str]], decoded: Decoded) -> set[str]:
     """Return the data classes of the labelled content that texts repeat, and its sources (`outside`, `record`).
     Each text has a hash of its recipients, with which the end of an earlier text is found; an empty hash means
     no earlier text.
@@ -257,7 +256,7 @@ def _carried(memory: Memory, texts: Iterable[tuple[bytes, str]]) -> set[str]:
     classes: set[str] = set()
     hash_of = hasher(memory.key)
     for recipient, text in texts:
-        for run in _runs(hash_of, text, _tail(memory, recipient) if recipient else ()):
+        for run in _runs(hash_of, decoded[text][0], _tail(memory, recipient) if recipient else ()):
             checksums = list_checksums(run)
             if memory.fingerprints.isdisjoint(checksums):
                 continue
@@ -270,12 +269,14 @@ def _carried(memory: Memory, texts: Iterable[tuple[bytes, str]]) -> set[str]:
     return classes
 
 
-def _runs(hash_of: Callable[[str], bytes], text: str, before: Sequence[bytes] = ()) -> Iterator[Sequence[bytes]]:
+def _runs(
+    hash_of: Callable[[str], bytes], readings: Iterable[str], before: Sequence[bytes] = ()
+) -> Iterator[Sequence[bytes]]:
     """Yield the runs of words, as hashes, whose phrases a text could be recognised by: each of its readings, and other
     spellings of its words. If punctuation or tags join words, the text is also read without them. `before`: the words
     before the text.
     """
-    for reading in readings(text):
+    for reading in readings:
         spoken = words(reading, is_source=True)
         hashes = [*before, *map(hash_of, spoken)]
         yield hashes

@@ -124,11 +124,11 @@ def _unescaped(match: re.Match[str]) -> str:
     return one if one.isascii() and (one.isalnum() or one in "-._~") else match[0].upper()
 
 
-def links(text: str) -> set[str]:
+def links(text: str, decoded: Decoded | None = None) -> set[str]:
     """Return the links and mail addresses in a text, in normal form, including encoded ones that a reader could
     decode. If the text is not decoded as a whole, its beginning counts as a link too.
     """
-    forms, is_whole = decode(text)
+    forms, is_whole = decode(text) if decoded is None else decoded[text]
     collected: set[str] = set() if is_whole else {text[:MAX_UNCLEAR]}
     for reading in forms:
         if ":" in reading and ("\n" in reading or "\t" in reading or "\r" in reading):
@@ -221,9 +221,19 @@ def decode(text: str) -> tuple[list[str], bool]:
     return [*forms], is_whole
 
 
-def readings(text: str) -> list[str]:
+class Decoded(dict[str, tuple[list[str], bool]]):
+    """Cache of the results of `decode` for the texts of one call or one output."""
+
+    __slots__ = ()
+
+    def __missing__(self, text: str) -> tuple[list[str], bool]:
+        forms = self[text] = decode(text)
+        return forms
+
+
+def readings(text: str, decoded: Decoded | None = None) -> list[str]:
     """Return the text and all its decoded forms, which `decode` finds."""
-    return decode(text)[0]
+    return (decode(text) if decoded is None else decoded[text])[0]
 
 
 def _decoded_at_once(text: str, once: Iterable[str]) -> str:

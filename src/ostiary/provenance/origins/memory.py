@@ -28,7 +28,7 @@ from ostiary.protocol.errors import Malformed
 from ostiary.provenance.intent import MAX_ENDORSED, MAX_PLANNED, Intent, Planned
 from ostiary.provenance.origins.mails import new_mails
 from ostiary.provenance.origins.moments import numbers
-from ostiary.provenance.origins.scribe import END, WIDTH, Scribe, hashed
+from ostiary.provenance.origins.scribe import END, WIDTH, Scribe, hashed, split
 from ostiary.provenance.origins.words import split_identifier, words
 
 MARKS = 1 << 13
@@ -164,6 +164,10 @@ class Memory:
     """true if the task has read something that untrusted content may have requested"""
     has_listed: bool = field(init=False, compare=False)
     """true if the task has read a list of names that untrusted content may have requested"""
+    own: frozenset[bytes] = field(init=False, compare=False)
+    """the values of the person's own record, each as concatenated hashes"""
+    has_sent: bool = field(init=False, compare=False)
+    """true if the memory has the last words of sent texts"""
     has_forgotten: bool = field(init=False, compare=False)
     """true if the memory has lost untrusted content for lack of space"""
     mails: frozenset[bytes] = field(init=False, compare=False)
@@ -181,6 +185,9 @@ class Memory:
         object.__setattr__(self, "has_listed", LISTED in requested)
         mails = chain.from_iterable(iter_unpack(f"{WIDTH}s", part.words) for part in self.parts if part.kinds == MAILS)
         object.__setattr__(self, "mails", frozenset(mail for (mail,) in mails if mail != END))
+        own = chain.from_iterable(split(part.words) for part in self.parts if part.origin == Origin.OWN)
+        object.__setattr__(self, "own", frozenset(value for value in own if value))
+        object.__setattr__(self, "has_sent", any(part.kinds == SENT for part in self.parts))
         object.__setattr__(self, "has_forgotten", any(part.kinds == FORGOTTEN for part in self.parts))
 
     @property

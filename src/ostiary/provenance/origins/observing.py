@@ -445,8 +445,8 @@ def _collect_records(value: object, stated: Stated, is_linked: bool, depth: int,
 
 
 def _stated(memory: Memory, scribe: Scribe, text: str) -> Origin:
-    """Return the origin of a text that the person stated, owns or endorsed; otherwise NOWHERE. If the first word of prose
-    has no mark, the rest is not read. Shorter texts are read in any case, as values of slots.
+    """Return the origin of a text that the person stated, owns or endorsed; otherwise NOWHERE. If the first word of
+    prose has no mark, the rest is not read. Shorter texts are read in any case, as values of slots.
     """
     if text.count(" ") > MAX_SPACES:
         first = text.partition(" ")[0]

@@ -147,9 +147,7 @@ class _Reader:
                 return
             for name, one in value.items():
                 inner = f"{path}/{name}"
-                if (
-                    isinstance(one, _SCALARS) and len(collected) < MAX_SCALARS
-                ):  # as above, without a call for each field
+                if isinstance(one, _SCALARS) and len(collected) < MAX_SCALARS:  # without a call for each field
                     if text := _scalar(one):
                         collected.append((inner, text, is_named))
                 else:

@@ -1,0 +1,65 @@
+"""The work of judging a call and of observing an output, as a number of calls of functions."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+from msgspec.structs import replace
+
+from benchmarks.decide import URI, principal
+from benchmarks.origins import CATALOGUE, KEY, LETTER, NOW, SAID, WORDS, forms
+from harness.call_counts import count_calls
+from ostiary.authorization.catalogue import Catalogue
+from ostiary.decision.access import DecisionInputs, Facts, Principal, Protected, decide, resolve
+from ostiary.provenance.intent import Intent
+from ostiary.provenance.origins import Memory, add_parts, observe_output, remember, with_marks
+from ostiaryd.policy.model import starter
+
+OUTPUTS = forms(random.Random(7), 10_240)
+TOOLS = Catalogue.parse(json.dumps(CATALOGUE))
+MOST_CALLS = {
+    "prose": 17_500,
+    "JSON": 32_000,
+    "records as lines": 44_000,
+    "records as a table": 38_000,
+    "letters": 44_000,
+}
+
+
+@pytest.fixture
+def labelled() -> Memory:
+    begun = remember(KEY, Intent(words=WORDS))
+    read = observe_output(begun, "files/record", TOOLS.tools["record"], {"path": "x"}, OUTPUTS["prose"])
+    return with_marks(add_parts(begun, read))
+
+
+def test_the_text_of_a_call_is_decoded_once_for_all_rules(labelled: Memory) -> None:
+    facts = Facts(Protected(name="files", uri=URI, segment="default", catalogue=TOOLS), starter().policies)
+    agent = Principal(replace(principal().claims, memory="tk_1"))
+    call = resolve(agent, "pay", SAID | {"note": LETTER}, facts, NOW)
+    with count_calls() as calls:
+        decide(call, DecisionInputs(labelled))
+    assert calls["decode"] == 1
+
+
+def test_a_text_without_digits_close_together_is_not_searched_for_each_kind_of_number(labelled: Memory) -> None:
+    facts = Facts(Protected(name="files", uri=URI, segment="default", catalogue=TOOLS), starter().policies)
+    agent = Principal(replace(principal().claims, memory="tk_1"))
+    searches = []
+    for note in (LETTER, f"{LETTER} 4929 1234"):
+        with count_calls() as calls:
+            decide(resolve(agent, "pay", SAID | {"note": note}, facts, NOW), DecisionInputs(labelled))
+        searches.append(calls["Pattern.finditer"])
+    assert searches[1] - searches[0] >= 9
+
+
+@pytest.mark.parametrize("form", MOST_CALLS)
+def test_an_output_of_ten_kilobytes_is_observed_in_a_bounded_number_of_calls(form: str) -> None:
+    begun = with_marks(remember(KEY, Intent(words=WORDS)))
+    for tool in ("fetch", "record"):
+        for _ in range(2):  # the first call fills caches of the process
+            with count_calls() as calls:
+                observe_output(begun, f"files/{tool}", TOOLS.tools[tool], {"path": "x"}, OUTPUTS[form])
+        assert calls.total() <= MOST_CALLS[form], tool
