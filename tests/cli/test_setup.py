@@ -191,6 +191,9 @@ def test_a_key_that_cannot_be_written_is_noticed_before_anything_is_registered(
     [
         (("protect", "nothing"), "names no tools"),
         (("protect", "no_such_module:app"), "cannot import no_such_module"),
+        (("protect", "starts_a_guard:app"), "the import of starts_a_guard failed: Invalid: cannot read the credential"),
+        (("protect", "starts_a_guard:app"), "start guards and servers in a function"),
+        (("protect", "breaks:app"), "the import of breaks failed: AttributeError: 'dict' object has no attribute"),
         (("protect", "json:loads"), "cannot be read"),
         (("protect", "json:nosuch"), "has no `nosuch`"),
         (("protect", "api.json", "--name", "without-uri"), "needs a URI"),
@@ -202,6 +205,10 @@ def test_a_key_that_cannot_be_written_is_noticed_before_anything_is_registered(
 )
 def test_what_is_missing_is_named(ostiary: Commands, folder: Path, words: tuple[str, ...], message: str) -> None:
     (folder / "api.json").write_text(json.dumps(DOCUMENT), "utf-8")
+    (folder / "starts_a_guard.py").write_text(
+        'from ostiary import Guard\napp = Guard("nowhere.json", spool_dir="spool")\n'
+    )
+    (folder / "breaks.py").write_text("app = {}.path\n")
     ran = ostiary(*words)
     assert ran.code == 2
     assert message in ran.err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,7 @@ from ostiary.protocol import dpop
 from ostiary.protocol.errors import Forbidden
 from ostiary.routes import RouteTable
 from tests.frameworks.environment import ROOT
+from tests.support.cli import Commands
 
 
 class Payment(BaseModel):
@@ -337,26 +339,27 @@ def test_guard_asgi_without_a_mapping_does_the_same(stand: Stand) -> None:
 def test_the_quick_start_of_the_page(
     live_server: ServerFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-
     page = (ROOT / "docs/how-to/adapters/fastapi.md").read_text("utf-8")
     [program] = re.findall(r"```python\n(# quick start.*?)```", page, re.S)
     sock, port = free_socket()
     url = f"http://127.0.0.1:{port}"
-    names: dict[str, Any] = {}
-    before, after = program.split("guard = Guard(")
-    exec(compile(before, "fastapi.md", "exec"), names)
-    tools = Catalogue.from_mcp("made", catalogue_of(names["api"])).render()["tools"]
-    resource, key = live_server.resource(f"{url}/", tools)
-    shutil.copy(key, tmp_path / "docs.json")
+    (tmp_path / "docs_api.py").write_text(program)
     monkeypatch.chdir(tmp_path)
-    exec(compile(f"guard = Guard({after}", "fastapi.md", "exec"), names)
-    _, agent_key = live_server.agent(f"{resource}:read")
-    with serving(names["app"], sock), Agent.from_credential(agent_key) as agent:
-        assert agent.get(f"{url}/documents/1?limit=3", resource=f"{url}/").text == '"min"'
-        refused = agent.request("PUT", f"{url}/documents/1", resource=f"{url}/", json={"text": "x"})
-        assert refused.status_code == 403
-        assert names["documents"] == {1: "minutes"}
-    names["guard"].close()
+    monkeypatch.syspath_prepend(tmp_path)
+    name = live_server.name("docs")
+    Commands(live_server.server.folder).json("protect", "docs_api:api", "--name", name, "--uri", f"{url}/", "--yes")
+    shutil.copy(f"{name}.json", "docs.json")
+    module = sys.modules.pop("docs_api")
+    app: GuardASGI = module.app()
+    _, agent_key = live_server.agent(f"{name}:read")
+    try:
+        with serving(app, sock), Agent.from_credential(agent_key) as agent:
+            assert agent.get(f"{url}/documents/1?limit=3", resource=f"{url}/").text == '"min"'
+            refused = agent.request("PUT", f"{url}/documents/1", resource=f"{url}/", json={"text": "x"})
+            assert refused.status_code == 403
+            assert module.documents == {1: "minutes"}
+    finally:
+        app._guard.close()
 
 
 def test_a_route_is_not_decided_by_the_parameters_of_another_with_the_same_path() -> None:

@@ -67,9 +67,21 @@ def _imported(module: str, name: str) -> tuple[ModuleType, Any]:
             f"cannot import {module}: {error}",
             hint="run the command in the folder of the module, or install the module",
         ) from None
-    except AttributeError:
+    except AttributeError as error:
+        if module not in sys.modules:
+            raise _failed(module, error) from error
         raise Usage(f"the module {module} has no `{name}`", hint="name the application or the list of tools") from None
+    except Exception as error:
+        raise _failed(module, error) from error
     return program, value
+
+
+def _failed(module: str, error: Exception) -> Usage:
+    """Return the error for a module that raises `error` while it is imported."""
+    return Usage(
+        f"the import of {module} failed: {type(error).__name__}: {error}",
+        hint='start guards and servers in a function or under `if __name__ == "__main__":`, not during the import',
+    )
 
 
 def _listing_of(source: Any, target: str, program: ModuleType) -> dict[str, Any]:
