@@ -278,8 +278,8 @@ class Agent(Identity):
                 time.sleep(min(POLL_S, left))
 
     def resume(self, task: str) -> Task:
-        """Return a task that another process of this agent began, to continue it beside that process, or after that
-        process has ended. Raises ServerRefused for an ended task.
+        """Return a task that was started elsewhere, for example with `ostiary task start` or by another process of this
+        agent. The end of its block ends the task. Raises ServerRefused for an ended task.
         """
         return Task(self, self._run(self._resume(task)))
 

@@ -102,7 +102,7 @@ def test(folder: Path, /, *, session: Here) -> None:
             .safeguards.toml, .test.toml.
     """
     tested = session.api("POST", "/policies", {"files": read_files(folder)}, query={"dry_run": "true"})
-    session.show(tested, _print_tested)
+    session.show(tested, lambda tested: _print_tested(tested, folder))
 
 
 @policy.command(name="list")
@@ -256,10 +256,11 @@ def _kind(item: dict[str, Any]) -> str:
     return f"{item['effect']}{', watch only' if item['mode'] == 'watch' else ''}"
 
 
-def _print_tested(tested: dict[str, Any]) -> None:
+def _print_tested(tested: dict[str, Any], folder: Path) -> None:
     print_plan(tested["plan"])
     facts({name: value for name, value in tested.items() if name not in ("plan", "active")})
-    out.print("nothing changed; show the recorded verdicts that would change: ostiary whatif DIR", style="dim")
+    words = f"nothing changed; show the recorded verdicts that would change: ostiary whatif {folder}"
+    out.print(words, style="dim", markup=False)
 
 
 def _print_undo(session: Session, plan: dict[str, Any], made: dict[str, Any]) -> None:
