@@ -269,6 +269,8 @@ async def test_the_end_of_the_task_revokes_the_token_at_the_provider(stage: Acco
     assert await bot.status("POST", "sys/leases/renew", {"lease_id": first["lease_id"]}) == 400
     assert not lease_store.has_any(world.db.read(), NAME)  # of a database with the name of the provider
     assert await bot.status("POST", "sys/leases/revoke", {"lease_id": first["lease_id"]}) == 204
+    assert await bot.status("POST", "sys/leases/revoke", {"lease_id": first["lease_id"]}) == 204, "it has ended"
+    assert await bot.status("POST", "sys/leases/revoke", {"lease_id": f"{first['lease_id']}x"}) == 400
     upstream.revoking = 503
     await stage.settle()
     assert not upstream.revoked

@@ -267,6 +267,38 @@ async def test_released_children_still_end_with_the_login(world: World, bot: Vau
     assert await child.status("GET", "auth/token/lookup-self") == 403
 
 
+async def test_the_revocation_of_a_token_that_is_gone_changes_nothing(
+    world: World, app: ASGIApp, bot: VaultAgent, clock: Clock
+) -> None:
+    await permit_all(world)
+    child, late = await child_of(bot), await child_of(bot, ttl="60s")
+    accessor = (await done(child, "GET", "auth/token/lookup-self"))["data"]["accessor"]
+    for verb, body in (
+        ("revoke", {"token": child.token}),
+        ("revoke", {"token": child.token}),
+        ("revoke-orphan", {"token": child.token}),
+        ("revoke-accessor", {"accessor": accessor}),
+        ("revoke-accessor", {"accessor": "none"}),
+        ("revoke", {"token": "hvs.none"}),
+        ("revoke", {"token": "\u00fc"}),
+    ):
+        assert await bot.status("POST", f"auth/token/{verb}", body) == 204, (verb, body)
+    clock.advance(60)
+    await done(bot, "POST", "auth/token/revoke", {"token": late.token})
+    for verb, body, status in (
+        ("revoke", {}, 403),
+        ("revoke-accessor", {}, 400),
+        ("lookup", {"token": child.token}, 403),
+        ("renew", {"token": child.token}, 403),
+        ("lookup-accessor", {"accessor": accessor}, 400),
+    ):
+        assert await bot.status("POST", f"auth/token/{verb}", body) == status, verb
+    other = await (await enter_agent(world, app, "other")).login()
+    await done(bot, "GET", "auth/token/lookup-self")
+    assert await other.status("POST", "auth/token/revoke", {"token": bot.token}) == 403
+    await done(bot, "GET", "auth/token/lookup-self")
+
+
 async def test_the_name_of_a_child_and_of_an_unknown_role(world: World, bot: VaultAgent) -> None:
     await permit_all(world)
     for body, name in (({}, "token"), ({"display_name": ""}, "token"), ({"display_name": "x"}, "token-x")):

@@ -151,6 +151,9 @@ def _is_renewable(lease: Lease) -> bool:
 
 
 def _revoke(act: Act, lease_id: str, body: _LeaseBody) -> Answer:
+    if flows.has_ended(act, lease_id):
+        act.entry.object = lease_id
+        return Answer(status=204)
     flows.revoke_leases(act, [flows.find_own(act, lease_id)], why="revoked by its holder")
     return Answer(upstream=RevokeDue())
 

@@ -232,6 +232,8 @@ def _seconds(value: int | str, field: str) -> int:
 
 def _use_token(body: _Named, verb: str, is_accessor: bool, act: Act, caller: VaultCaller) -> Answer:
     unverified = body.accessor if is_accessor else body.token
+    if verb.startswith("revoke") and unverified and tokens.is_gone(act, unverified, is_accessor=is_accessor):
+        return Answer(status=204)
     other = tokens.find_token(act, caller, unverified, is_accessor=is_accessor)
     token = tokens.token_of(other)
     match verb:

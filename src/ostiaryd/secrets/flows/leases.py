@@ -186,6 +186,12 @@ def find_own(act: Act, lease_id: str) -> Lease:
     return lease
 
 
+def has_ended(act: Act, lease_id: str) -> bool:
+    """Return whether a lease of the caller that the act's entry names is not live any more."""
+    lease = store.get(act.tx, lease_id)
+    return lease is not None and lease.agent == act.entry.agent and not _is_live(act, lease)
+
+
 def _is_live(act: Act, lease: Lease) -> bool:
     holding = registry.get_holding(act.tx, lease.holding)
     is_in_time = lease.state is LeaseState.LIVE and act.now < lease.expires_at

@@ -225,6 +225,18 @@ def find_token(act: Act, caller: VaultCaller, unverified: str, *, is_accessor: b
         raise TokenRefused("bad token", hint="the task of the token has ended") from None
 
 
+def is_gone(act: Act, unverified: str, *, is_accessor: bool) -> bool:
+    """Return whether no live token of any agent has this text, or, with `is_accessor`, this accessor."""
+    if not unverified.isascii():
+        return True
+    if is_accessor:
+        token = store.get_by_accessor(act.tx, unverified)
+    else:
+        token = store.get(act.tx, token_digest(act.tx.keys, unverified))
+    holding = None if token is None else registry.get_holding(act.tx, token.holding)
+    return token is None or holding is None or not holding.is_live(act.now) or has_expired(act, token)
+
+
 def revoke_token(act: Act, token: VaultToken, *, keeps_children: bool = False) -> None:
     """End a token, and all tokens and leases below the token. `keeps_children`: the tokens directly below the token
     become orphans, and live on.
