@@ -10,47 +10,39 @@ HVAC: dict[str, str] = {
 }
 """the beginning of `MODULE::TEST`, to the reason"""
 
-_ACCOUNT = "the account in an ARN is 000000000000"
-_FILTERS = "there is no filter `owning-service`, and lists are in the order of names"
-_KMS = "keys of KMS are refused: the root key of the server seals"
+_KMS = "keys of KMS are refused: the keys of the server seal"
 _POLICY = "policies of Cedar decide, not policies of a secret"
 _REGIONS = "a server has one region, and replicates nothing"
-_ROTATION = "rotation is the server's own, not by Lambda"
-_SPACE = "a space counts as a type of character that a password must have"
-_ORDER = "in a list of staging labels, AWSCURRENT is the first"
-_TAGS = "a secret without tags has no member `Tags`"
-_TEXT = "errors have texts of their own, and the member `Message` and the types of AWS's model"
+_ROTATION = "as with AWS, a rotation needs a service that accepts the new value, and moto needs none"
+_SPACE = "a password of 4 characters has no room for a space beside the 4 required types"
+_TAGS = "a secret without tags has no member `Tags`, also if it had some"
+_READ = "`LastAccessedDate` is shown, as by AWS"
+_LABELS = "a version without a staging label is not in `VersionIdsToStages`"
+_STATUS = "a secret that does not exist has the status 400, as with AWS"
+_TEXT = "errors have texts and types of their own where AWS's model has none"
 _BATCH = "a secret of a batch without a value is one of `Errors`"
 _MOTO_ALONE = "an API of moto itself"
 MOTO: dict[str, str] = {
-    "test_list_secrets::test_filter_with_owning_service": _FILTERS,
-    "test_list_secrets::test_with_all_filter": _FILTERS,
-    "test_list_secrets::test_with_filter_with_multiple_values": _FILTERS,
-    "test_list_secrets::test_with_filter_with_value_with_multiple_words": _FILTERS,
     "test_list_secrets::test_with_invalid_filter_key": _TEXT,
-    "test_list_secrets::test_with_no_filter_": _TEXT,
-    "test_policy::": _POLICY,
+    "test_policy::test_delete_resource_policy": _POLICY,
+    "test_policy::test_policies_for_unknown_secrets": _TEXT,
+    "test_policy::test_put_resource_policy": _POLICY,
     "test_secrets_duplication::": _REGIONS,
     "test_secretsmanager::test_batch_get_secret_value_for_secret_id_list_with_deleted_secret": _TEXT,
     "test_secretsmanager::test_batch_get_secret_value_missing_value": _BATCH,
     "test_secretsmanager::test_cancel_rotate_secret": _ROTATION,
     "test_secretsmanager::test_create_secret_with_tag_custom_id": _MOTO_ALONE,
     "test_secretsmanager::test_describe_secret_with_KmsKeyId": _KMS,
-    "test_secretsmanager::test_describe_secret_with_arn": _ACCOUNT,
     "test_secretsmanager::test_get_random_include_space_true": _SPACE,
     "test_secretsmanager::test_get_random_too_long_password": _TEXT,
-    "test_secretsmanager::test_get_secret_value_by_arn": _ACCOUNT,
     "test_secretsmanager::test_get_secret_version_stage_mismatch": _ROTATION,
-    "test_secretsmanager::test_put_secret_value_versions_adds_awscurrent_label": _ORDER,
     "test_secretsmanager::test_rotate_secret": _ROTATION,
-    "test_secretsmanager::test_secret_arn": _ACCOUNT,
     "test_secretsmanager::test_untag_resource": _TAGS,
     "test_secretsmanager::test_update_secret_with_KmsKeyId": _KMS,
-    "test_server::test_batch_get_secret_value": _TEXT,
+    "test_secretsmanager::test_update_secret_without_value": _READ,
     "test_server::test_data_api": _MOTO_ALONE,
-    "test_server::test_describe_secret_that_": _TEXT,
-    "test_server::test_get_secret_that_": _TEXT,
     "test_server::test_rotate_secret": _ROTATION,
-    "test_server::test_update_secret_version_stage": _TEXT,
+    "test_server::test_update_secret_version_stage": _LABELS,
+    "test_server::test_update_secret_version_stage_validation": _STATUS,
 }
 """the beginning of `MODULE::TEST`, to the reason"""

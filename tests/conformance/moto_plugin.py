@@ -1,12 +1,14 @@
 """A plug-in of pytest for moto's tests of Secrets Manager: they use the server of `PEER_URL` with the key of `AWS_*`.
 
-The tests would mock AWS inside of their process. moto has a mode for a server, in which its decorator gives clients an
-endpoint; what is added here is one region for all clients, an empty store before each test, and signed requests of the
-tests that use a client of Flask. The plug-in is loaded outside of this project's packages.
+The tests would mock AWS inside of their process. moto has a mode for a server, in which its decorator gives clients
+an endpoint; what is added here is one region for all clients, an empty store before each test, and signed requests of
+the tests that use a client of Flask, with two names of members in the answers that only moto has. The plug-in is
+loaded outside of this project's packages.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from functools import cache
 from importlib import import_module
@@ -62,8 +64,20 @@ class _SignedClient:
         _make_unique(request)
         auth.SigV4Auth(Session().get_credentials(), "secretsmanager", REGION).add_auth(request)
         answer = requests.post(prepared.url, data=prepared.body, headers=dict(request.headers))
-        answer.data = answer.content
+        answer.data = _rename(answer.content)
         return answer
+
+
+def _rename(content: bytes) -> bytes:
+    """Add the names that moto has for members of AWS's API model, and that the tests read."""
+    try:
+        body = json.loads(content)
+    except ValueError:
+        return content
+    for name, theirs in (("Message", "message"), ("VersionIdsToStages", "SecretVersionsToStages")):
+        if name in body:
+            body.setdefault(theirs, body[name])
+    return json.dumps(body).encode()
 
 
 def pytest_runtest_setup(item: Any) -> None:

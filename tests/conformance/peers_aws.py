@@ -21,7 +21,7 @@ from tests.conformance.peers_vault import PEERS, POLICY, Results, print_differen
 from tests.secrets.backend_fixtures import KEY, KEY_ID, moto
 
 MODULES = ("test_secretsmanager", "test_list_secrets", "test_policy", "test_secrets_duplication", "test_server")
-REGION = "us-west-2"
+REGION, ACCOUNT = "us-west-2", "123456789012"
 TIMEOUT_S = 1800
 
 
@@ -49,7 +49,7 @@ def access_key(folder: Path) -> Iterator[tuple[str, str, str]]:
     """The URL of this server, and an access key of an agent that policies permit everything: its id and its secret."""
     settings = folder / "ostiary.toml"
     folder.mkdir()
-    settings.write_text(f'aws_region = "{REGION}"\n')
+    settings.write_text(f'aws_region = "{REGION}"\naws_account = "{ACCOUNT}"\n')
     with own_server(folder, "--config", str(settings)) as live:
         live.api("POST", "/policies", {"files": {"all.cedar": POLICY}})
         name, _ = live.agent()

@@ -5,78 +5,26 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import boto3
 import httpx2
 import msgspec
 import pytest
-from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest
-from botocore.client import Config
-from botocore.credentials import Credentials
-from botocore.exceptions import ClientError
 
 from harness.live_server import ServerFixture
 from ostiary import ambient
 from ostiary.protocol.errors import Invalid
 from ostiaryd.secrets import wire_aws
-from ostiaryd.secrets.model.aws import make_password, read_value, render_value
+from ostiaryd.secrets.model.aws import PasswordOptions, make_password, read_value, render_value
+from tests.secrets.aws_fixtures import REGION, AwsStage, post, refused
 from tests.secrets.vault_fixtures import POLICIES, VaultStage
-
-REGION = "us-east-1"
-JSON = "application/x-amz-json-1.1"
-
-
-class AwsStage:
-    """An agent with an access key, and its client."""
-
-    def __init__(self, vault: VaultStage, network: str = "127.0.0.0/8") -> None:
-        self.vault = vault
-        self.key = vault.live_server.server.ostiary("aws-key", "create", vault.name, "--network", network)
-        self.client = self.connect(self.key["access_key_id"], self.key["secret_access_key"])
-        self.name = f"{vault.folder}/db"
-
-    def connect(self, key_id: str, secret: str, region: str = REGION) -> Any:
-        return boto3.client(
-            "secretsmanager",
-            endpoint_url=self.key["endpoint"],
-            region_name=region,
-            aws_access_key_id=key_id,
-            aws_secret_access_key=secret,
-            config=Config(retries={"max_attempts": 0}),
-        )
-
-    def sign(self, action: str, body: dict[str, Any], *, at: datetime | None = None) -> AWSRequest:
-        """A signed request, as botocore makes it; at another time if that is given."""
-        headers = {"content-type": JSON, "x-amz-target": f"secretsmanager.{action}"}
-        request = AWSRequest("POST", f"{self.key['endpoint']}/", data=json.dumps(body), headers=headers)
-        credentials = Credentials(self.key["access_key_id"], self.key["secret_access_key"])
-        signer = SigV4Auth(credentials, "secretsmanager", REGION)
-        request.context["timestamp"] = (at or datetime.now(UTC)).strftime("%Y%m%dT%H%M%SZ")
-        signer._modify_request_before_signing(request)
-        text = signer.string_to_sign(request, signer.canonical_request(request))
-        signer._inject_signature_to_request(request, signer.signature(text, request))
-        return request
-
-
-def post(request: AWSRequest, **changed: Any) -> httpx2.Response:
-    return httpx2.post(request.url, content=request.data, headers={**dict(request.headers), **changed})
 
 
 @pytest.fixture(scope="module")
 def aws(vault_server: ServerFixture) -> AwsStage:
     return AwsStage(VaultStage(vault_server))
-
-
-def refused(kind: str, use: Callable[..., Any], **arguments: Any) -> str:
-    with pytest.raises(ClientError) as error:
-        use(**arguments)
-    assert error.value.response["Error"]["Code"] == kind, error.value
-    return str(error.value.response["Error"]["Message"])
 
 
 def test_a_secret_is_created_read_changed_deleted_and_restored(aws: AwsStage) -> None:
@@ -194,12 +142,11 @@ def test_a_token_makes_a_request_idempotent(aws: AwsStage) -> None:
     for wrong in (6, 31):
         refused("InvalidParameterException", aws.client.delete_secret, SecretId=name, RecoveryWindowInDays=wrong)
     for path in (f"{aws.vault.folder}/../x", f"{aws.vault.folder}//x", f"/{name}"):
-        refused("SerializationException", aws.client.get_secret_value, SecretId=path)
-    refused("UnknownOperationException", aws.client.cancel_rotate_secret, SecretId=name)
+        refused("InvalidParameterException", aws.client.get_secret_value, SecretId=path)
     message = refused(
         "InvalidParameterException", aws.client.create_secret, Name=f"{name}2", SecretString="x", KmsKeyId="k"
     )
-    assert message.startswith("the member 'KmsKeyId' is not supported")
+    assert message.startswith("`KmsKeyId` is not supported")
     refused("InvalidParameterException", aws.client.batch_get_secret_value, SecretIdList=[name], MaxResults=1)
     refused("AccessDeniedException", aws.client.list_secrets)
 
@@ -311,15 +258,17 @@ def test_a_password_has_each_type_of_character_without_many_tries() -> None:
         return ambient.random(count)
 
     excluded = "bcdefghijklmnopqrstuvwxyzBCDEFGHIJKLMNOPQRSTUVWXYZ123456789"
-    body = {"PasswordLength": 5, "IncludeSpace": True, "ExcludeCharacters": excluded}
-    passwords = [make_password(body, random=random) for _ in range(100)]
-    assert all({"a", "A", "0", " "} < set(one) and len(one) == 5 for one in passwords)
+    options = PasswordOptions(PasswordLength=5, ExcludeCharacters=excluded)
+    passwords = [make_password(options, random=random) for _ in range(100)]
+    assert all({"a", "A", "0"} < set(one) and len(one) == 5 for one in passwords)
     assert len({one.index("a") for one in passwords}) == 5
     assert len(drawn) < 100 * 30
-    assert len(make_password({"PasswordLength": 4096}, random=random)) == 4096
-    for wrong in (4, 4097, True, "8"):
+    for length in (1, 4096):
+        options = PasswordOptions(PasswordLength=length, RequireEachIncludedType=False, IncludeSpace=True)
+        assert len(make_password(options, random=random)) == length
+    for wrong in (3, 4097, 0, -1):
         with pytest.raises(Invalid):
-            make_password({**body, "PasswordLength": wrong}, random=random)
+            make_password(PasswordOptions(PasswordLength=wrong), random=random)
 
 
 def test_the_example_of_the_page_runs_in_its_order(vault_server: ServerFixture) -> None:
@@ -393,18 +342,49 @@ def test_a_text_comes_back_as_it_was_stored(text: str) -> None:
     assert render_value(stored) == {"SecretString": text}
 
 
+REFUSED = (
+    "AssociateCrossAccountReplica",
+    "DisassociateCrossAccountReplica",
+    "PutResourcePolicy",
+    "RemoveRegionsFromReplication",
+    "ReplicateSecretToRegions",
+    "StopReplicationToReplica",
+    "ValidateResourcePolicy",
+)
+
+
 def test_each_action_of_aws_is_answered_or_named_as_missing(aws: AwsStage) -> None:
     page = (Path(__file__).parents[2] / "docs/reference/conformance.md").read_text()
-    names = set(aws.client.meta.service_model.operation_names)
-    missing = names - wire_aws.NAMES
-    assert names > wire_aws.NAMES
-    for name in missing:
-        assert f"| {name}" in page or f", {name}" in page, name
-        answer = post(aws.sign(name, {"SecretId": aws.name, "ResourcePolicy": "{}"}))
-        assert (answer.status_code, answer.json()["__type"]) == (400, "UnknownOperationException"), name
-    aws.client.create_secret(Name=f"{aws.name}-policy", SecretString="x")
-    assert "ResourcePolicy" not in aws.client.get_resource_policy(SecretId=f"{aws.name}-policy")
-    refused("ResourceNotFoundException", aws.client.get_resource_policy, SecretId=f"{aws.name}-none")
+    name = f"{aws.name}-policy"
+    aws.client.create_secret(Name=name, SecretString="x")
+    assert set(aws.client.meta.service_model.operation_names) == wire_aws.NAMES
+    for action in REFUSED:
+        assert f"| {action}" in page or f", {action}" in page, action
+        body = {"SecretId": name, "ResourcePolicy": "{}", "AddReplicaRegions": [{"Region": "eu-west-1"}]}
+        answer = post(aws.sign(action, body))
+        assert (answer.status_code, answer.json()["__type"]) == (400, "InvalidRequestException"), action
+        entry = aws.vault.entries("vault.write")[0]
+        assert (entry["outcome"], entry["object"]) == ("refused", f"secret/{name}")
+        answer = post(aws.sign(action, {**body, "SecretId": f"{name}-none"}))
+        assert answer.json()["__type"] == "ResourceNotFoundException", action
+        answer = post(aws.sign(action, {**body, "SecretId": "agents/other/db"}))
+        assert answer.json()["__type"] == "AccessDeniedException", action
+    assert post(aws.sign("MakeSecret", {})).json()["__type"] == "UnknownOperationException"
+    aws.client.delete_resource_policy(SecretId=name)
+    assert "ResourcePolicy" not in aws.client.get_resource_policy(SecretId=name)
+    assert aws.client.list_resource_policies(SecretId=name)["ResourcePolicies"] == []
+    refused("ResourceNotFoundException", aws.client.get_resource_policy, SecretId=f"{name}-none")
+
+
+def test_an_action_has_the_members_of_the_model_of_aws_and_refuses_all_others(aws: AwsStage) -> None:
+    model = aws.client.meta.service_model
+    for action, members in wire_aws._MEMBERS.items():
+        known = set(model.operation_model(action).input_shape.members)
+        assert members <= known, action
+        for member in {"VersionStages", "Filters", "MaxResults", "Tags", "Unknown"} - members:
+            answer = post(aws.sign(action, {"SecretId": aws.name, member: []}))
+            kind = answer.json()["__type"]
+            assert (answer.status_code, kind) == (400, "InvalidParameterException"), (action, member)
 
 
 def test_secrets_are_found_by_name_description_and_tags(aws: AwsStage) -> None:
@@ -429,6 +409,10 @@ def test_secrets_are_found_by_name_description_and_tags(aws: AwsStage) -> None:
         ([{"Key": "all", "Values": ["blue shop", "+"]}], []),
         ([{"Key": "description", "Values": ["KeyOf"]}], ["ab"]),
         ([{"Key": "tag-key", "Values": ["color"]}, {"Key": "tag-value", "Values": ["Red"]}], ["b"]),
+        ([{"Key": "primary-region", "Values": ["us-"]}], ["ab", "ac", "b"]),
+        ([{"Key": "primary-region", "Values": ["US-", "eu-"]}], []),
+        ([{"Key": "owning-service", "Values": ["rds"]}], []),
+        ([{"Key": "owning-service", "Values": ["!rds"]}], ["ab", "ac", "b"]),
     ]
     for filters, names in cases:
         wanted = [f"{folder}/{name}" for name in names]
@@ -436,11 +420,13 @@ def test_secrets_are_found_by_name_description_and_tags(aws: AwsStage) -> None:
         assert [one["Name"] for one in listed] == wanted, filters
         values = client.batch_get_secret_value(Filters=[by_name, *filters])
         assert ([one["SecretString"] for one in values["SecretValues"]], values["Errors"]) == (names, []), filters
+    assert len(client.batch_get_secret_value(Filters=[by_name], MaxResults=20)["SecretValues"]) == 3
+    refused("InvalidParameterException", aws.unchecked.batch_get_secret_value, Filters=[by_name], MaxResults=21)
     first = client.batch_get_secret_value(Filters=[by_name], MaxResults=2)
     rest = client.batch_get_secret_value(Filters=[by_name], MaxResults=2, NextToken=first["NextToken"])
     assert [one["SecretString"] for one in (*first["SecretValues"], *rest["SecretValues"])] == ["ab", "ac", "b"]
     wrong: list[dict[str, Any]] = [
-        {"Key": "owning-service", "Values": ["x"]},
+        {"Key": "owner", "Values": ["x"]},
         {"Key": "all", "Values": ["x/" * 17]},
         {"Key": "name", "Values": [f"{folder}/../x"]},
         {"Key": "description", "Values": ["x " * 17]},
@@ -448,8 +434,8 @@ def test_secrets_are_found_by_name_description_and_tags(aws: AwsStage) -> None:
         {"Key": "description", "Values": ["x" * 513]},
     ]
     for one in wrong:
-        kind = "SerializationException" if ".." in str(one) else "InvalidParameterException"
-        refused(kind, client.list_secrets, Filters=[by_name, one] if one["Key"] != "name" else [one])
+        filters = [by_name, one] if one["Key"] != "name" else [one]
+        refused("InvalidParameterException", client.list_secrets, Filters=filters)
     client.list_secrets(Filters=[by_name, {"Key": "description", "Values": ["x " * 16] * 10}])
     refused("AccessDeniedException", client.list_secrets, Filters=[{"Key": "name", "Values": ["!x"]}])
     refused("AccessDeniedException", client.list_secrets, Filters=[{"Key": "name", "Values": [f"{folder}/a", "x"]}])
@@ -458,13 +444,13 @@ def test_secrets_are_found_by_name_description_and_tags(aws: AwsStage) -> None:
 def test_a_member_that_is_too_long_is_named_with_its_limit(aws: AwsStage) -> None:
     name, client = f"{aws.vault.folder}/limits", aws.client
     client.create_secret(
-        Name=name, SecretString="x", Description="d" * 512, Tags=[{"Key": "k" * 100, "Value": "v" * 256}]
+        Name=name, SecretString="x", Description="d" * 2048, Tags=[{"Key": "k" * 128, "Value": "v" * 256}]
     )
     wrong: list[tuple[str, dict[str, Any]]] = [
-        ("$.Description", {"Description": "canary" * 86}),
-        ("$.Tags[0].Key", {"Tags": [{"Key": "canary" * 17, "Value": "v"}]}),
+        ("$.Description", {"Description": "canary" * 342}),
+        ("$.Tags[0].Key", {"Tags": [{"Key": "canary" * 22, "Value": "v"}]}),
         ("$.Tags[0].Value", {"Tags": [{"Key": "k", "Value": "canary" * 43}]}),
-        ("$.Tags", {"Tags": [{"Key": f"canary{number}", "Value": "v"} for number in range(21)]}),
+        ("$.Tags", {"Tags": [{"Key": f"canary{number}", "Value": "v"} for number in range(51)]}),
     ]
     for member, value in wrong:
         message = refused("InvalidParameterException", client.create_secret, Name=f"{name}2", **value)
@@ -472,6 +458,123 @@ def test_a_member_that_is_too_long_is_named_with_its_limit(aws: AwsStage) -> Non
         assert re.search(r"length <= \d+", message), message
         assert "canary" not in message
     refused("ResourceNotFoundException", client.describe_secret, SecretId=f"{name}2")
+
+
+def test_a_filter_has_a_key_and_values(aws: AwsStage) -> None:
+    for one, words in (
+        ({"Values": ["x"]}, "Invalid filter key"),
+        ({"Key": "invalid", "Values": ["x"]}, "Invalid filter key: 'invalid' is not one of all description name "),
+        ({"Key": "description"}, "Invalid filter values for key: description"),
+        ({"Key": "description", "Values": []}, "Invalid filter values for key: description"),
+    ):
+        message = refused("InvalidParameterException", aws.unchecked.list_secrets, Filters=[one])
+        assert message.startswith(words)
+
+
+def test_a_list_is_in_the_order_of_creation_or_of_names_in_both_directions(aws: AwsStage) -> None:
+    folder, client = f"{aws.vault.folder}/order", aws.client
+    names = [f"{folder}/{name}" for name in ("b", "c/x", "a", "c-", "d")]
+    for name in names:
+        client.create_secret(Name=name, SecretString="x")
+    client.put_secret_value(SecretId=names[0], SecretString="changed")  # the order is not that of changes
+
+    def listed(**order: str) -> list[str]:
+        pages = client.get_paginator("list_secrets").paginate(
+            Filters=[{"Key": "name", "Values": [f"{folder}/"]}], PaginationConfig={"PageSize": 2}, **order
+        )
+        found = [[one["Name"] for one in page["SecretList"]] for page in pages]
+        assert all(len(page) <= 2 for page in found)
+        return [name for page in found for name in page]
+
+    assert listed() == listed(SortOrder="asc") == listed(SortBy="created-date") == names
+    assert listed(SortOrder="desc") == names[::-1]
+    assert listed(SortBy="name") == sorted(names)
+    assert listed(SortBy="name", SortOrder="desc") == sorted(names, reverse=True)
+    page = {"Filters": [{"Key": "name", "Values": [f"{folder}/"]}], "MaxResults": 2}
+    token = client.list_secrets(**page)["NextToken"]
+    refused("InvalidNextTokenException", client.list_secrets, **page, NextToken=token, SortOrder="desc")
+    refused("InvalidNextTokenException", client.list_secrets, **page, NextToken=token, SortBy="name")
+    for order in ({"SortOrder": "up"}, {"SortBy": "last-accessed-date"}, {"SortBy": "last-changed-date"}):
+        refused("InvalidParameterException", aws.unchecked.list_secrets, **page, **order)
+
+
+def test_a_secret_has_at_most_fifty_tags_each_with_a_key_of_its_own(aws: AwsStage) -> None:
+    name, client = f"{aws.vault.folder}/tagged", aws.unchecked
+    tags = [{"Key": f"é{number}{'k' * 120}", "Value": "v" * 256} for number in range(50)]
+    client.create_secret(Name=name, SecretString="x", Description="two\nlines", Tags=tags)
+    for number in range(25):
+        client.put_secret_value(SecretId=name, SecretString=str(number))
+    shown = client.describe_secret(SecretId=name)
+    assert (shown["Tags"], shown["Description"]) == (tags, "two\nlines")
+    wrong: list[list[dict[str, str]]] = [
+        [{"Key": "one more", "Value": ""}],
+        [{"Key": tags[0]["Key"], "Value": "a"}, {"Key": tags[0]["Key"], "Value": "b"}],
+        [{"Key": "aws:x", "Value": "a"}],
+        [{"Key": "AWS:x", "Value": "a"}],
+        [{"Key": "", "Value": "a"}],
+        [{"Key": tags[0]["Key"], "Value": "a\0b"}],
+    ]
+    for changed in wrong:
+        refused("InvalidParameterException", client.tag_resource, SecretId=name, Tags=changed)
+    client.tag_resource(SecretId=name, Tags=[{"Key": tags[0]["Key"], "Value": "new"}])
+    assert client.describe_secret(SecretId=name)["Tags"][0]["Value"] == "new"
+    client.untag_resource(SecretId=name, TagKeys=[tags[0]["Key"], "unknown"])
+    client.tag_resource(SecretId=name, Tags=[{"Key": "awsome", "Value": "new"}])
+    assert len(client.describe_secret(SecretId=name)["Tags"]) == 50
+
+
+def test_the_key_of_the_server_is_the_only_key(aws: AwsStage) -> None:
+    name, client = f"{aws.vault.folder}/key", aws.client
+    client.create_secret(Name=name, SecretString="x", KmsKeyId="alias/aws/secretsmanager")
+    assert "KmsKeyId" not in client.describe_secret(SecretId=name)
+    for key in ("alias/mine", f"arn:aws:kms:us-east-1:{'1' * 12}:key/x"):
+        refused("InvalidParameterException", client.create_secret, Name=f"{name}2", SecretString="x", KmsKeyId=key)
+        refused("InvalidParameterException", client.update_secret, SecretId=name, SecretString="y", KmsKeyId=key)
+    refused("ResourceNotFoundException", client.describe_secret, SecretId=f"{name}2")
+    assert client.get_secret_value(SecretId=name)["SecretString"] == "x"
+
+
+def test_a_name_is_no_arn_and_is_free_when_its_secret_is_deleted(aws: AwsStage) -> None:
+    name, client = f"{aws.vault.folder}/named-ABCDEF", aws.client
+    arn = client.create_secret(Name=name, SecretString="x")["ARN"]
+    for secret_id in (name, arn, arn[:-7]):
+        assert client.get_secret_value(SecretId=secret_id)["Name"] == name
+    refused("ResourceNotFoundException", client.get_secret_value, SecretId=arn[:-14])
+    for wrong in (f"{arn[:-7]}2", f"{name}!", "n" * 257):
+        refused("InvalidParameterException", client.create_secret, Name=wrong, SecretString="x")
+    for other in (arn.replace("us-east-1", "us-east-2"), arn.replace("0" * 12, "1" * 12)):
+        refused("InvalidParameterException", client.get_secret_value, SecretId=other)
+    client.delete_secret(SecretId=name)
+    message = refused("InvalidRequestException", client.create_secret, Name=name, SecretString="y")
+    assert "already scheduled for deletion" in message
+    client.delete_secret(SecretId=name, ForceDeleteWithoutRecovery=True)
+    client.create_secret(Name=name, SecretString="z")
+    assert client.get_secret_value(SecretId=arn)["SecretString"] == "z"
+
+
+def test_a_random_password_has_the_options_of_the_request(aws: AwsStage) -> None:
+    def draw(**options: Any) -> str:
+        return str(aws.unchecked.get_random_password(**options)["RandomPassword"])
+
+    types = [f"Exclude{name}" for name in ("Lowercase", "Uppercase", "Numbers", "Punctuation")]
+    assert len(draw()) == 32
+    assert draw(**dict.fromkeys(types[1:], True)).islower()
+    assert draw(**dict.fromkeys(types[:2] + types[3:], True)).isdecimal()
+    assert draw(**dict.fromkeys(types, True), IncludeSpace=True, PasswordLength=3) == "   "
+    assert len(draw(PasswordLength=4, IncludeSpace=True)) == 4
+    assert len(draw(PasswordLength=4096, ExcludeCharacters="x" * 4096)) == 4096
+    wrong: list[dict[str, Any]] = [
+        {"PasswordLength": 3},
+        {"PasswordLength": 4097},
+        {"PasswordLength": "8"},
+        {"ExcludeCharacters": "x" * 4097},
+        {"ExcludeNumbers": "yes"},
+        {"Length": 8},
+        dict.fromkeys(types, True),
+    ]
+    for options in wrong:
+        answer = post(aws.sign("GetRandomPassword", options))
+        assert answer.json()["__type"] == "InvalidParameterException", options
 
 
 def stages_of(aws: AwsStage, name: str) -> dict[str, list[str]]:

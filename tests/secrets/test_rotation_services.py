@@ -174,11 +174,11 @@ async def test_a_secret_has_one_call_at_a_time(open_world: World, service: Recei
     await schedule(world, {"api_key": "first"}, command="forward")
     service.silence.clear()
     service.answers = [answer("done")]
-    call = asyncio.create_task(wire_rotations._make_call(world, PATH))
+    call = asyncio.create_task(wire_rotations.send_due_call(world, PATH))
     await asyncio.to_thread(eventually, lambda: service.heard)
     for server in (world, *([] if world.db.is_sqlite else [second_server(world)])):
         await act(server, "rotation.request", lambda a: rotations.request_rotation(a, PATH))
-        assert not await wire_rotations._make_call(server, PATH)
+        assert not await wire_rotations.send_due_call(server, PATH)
         await wire_rotations.rotate_due(server)
     service.silence.set()
     assert await call

@@ -1846,7 +1846,7 @@ export type NewRotationBody = {
   grace: number;
   last_at: number | null;
   member: string;
-  next_at: number;
+  next_at: number | null;
   path: string;
   period: number;
   registration: string;
@@ -2620,9 +2620,9 @@ export type Rotation = {
 };
 
 /**
- * A rotation. `next_at`: the time of the next call. `retire_at`: the end of the present grace period, `null` outside a
- * grace period. Times are seconds since the epoch. `attempts`: the number of failed calls; `error`: the error of the
- * last one.
+ * A rotation. `next_at`: the time of the next call, `null` for a rotation that an agent has cancelled. `retire_at`:
+ * the end of the present grace period, `null` outside a grace period. Times are seconds since the epoch. `attempts`:
+ * the number of failed calls; `error`: the error of the last one.
  */
 export type RotationBody = {
   attempts: number;
@@ -2631,7 +2631,7 @@ export type RotationBody = {
   grace: number;
   last_at: number | null;
   member: string;
-  next_at: number;
+  next_at: number | null;
   path: string;
   period: number;
   registration: string;

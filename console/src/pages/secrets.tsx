@@ -33,7 +33,7 @@ interface Rotation {
   period: number;
   grace: number;
   last_at: number | null;
-  next_at: number;
+  next_at: number | null;
   retire_at: number | null;
   attempts: number;
   error: string;
@@ -254,11 +254,11 @@ function Rotations() {
           <Row
             key={one.path}
             name={<bdi>{one.path}</bdi>}
-            state={one.error ? "failing" : one.retire_at ? "old value in force" : "on schedule"}
-            tone={one.error ? "bad" : one.retire_at ? "info" : "good"}
+            state={one.next_at === null ? "cancelled" : one.error ? "failing" : one.retire_at ? "old value in force" : "on schedule"}
+            tone={one.next_at === null ? "warn" : one.error ? "bad" : one.retire_at ? "info" : "good"}
             action={<RotateButton rotation={one} />}
           >
-            every {duration(one.period)} at <bdi>{serviceOf(one)}</bdi>; last <Time at={one.last_at} />, next <Time at={one.next_at} />
+            every {duration(one.period)} at <bdi>{serviceOf(one)}</bdi>; last <Time at={one.last_at} />{one.next_at !== null && <>, next <Time at={one.next_at} /></>}
             {one.retire_at && <>; the old value ends <Time at={one.retire_at} /></>}
             <Failure {...one} />
           </Row>

@@ -273,7 +273,7 @@ def remove_rotation(path: str, /, *, session: Here) -> None:
 
 def _rotation_row(row: dict[str, Any]) -> dict[str, Any]:
     times = {name: f"{moment(row[name])}Z" if row[name] else "" for name in ("last_at", "next_at", "retire_at")}
-    return row | times
+    return row | times | ({} if row["next_at"] else {"next_at": "cancelled"})
 
 
 backend = App(name="backend", help="Configure, list and remove back ends: existing stores of secrets.")

@@ -374,6 +374,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     aws_region: Annotated[
         str, Meta(pattern=r"\A[a-z0-9-]{1,40}\Z", description="Region of the API of AWS Secrets Manager at /aws")
     ] = "us-east-1"
+    aws_account: Annotated[
+        str,
+        Meta(pattern=r"\A[0-9]{12}\Z", description="Account in the ARNs of the API of AWS Secrets Manager at /aws"),
+    ] = "000000000000"
     mail_server: Annotated[
         str,
         Meta(description="Mail server for alerts: smtps://HOST[:PORT], or smtp://HOST[:PORT] with STARTTLS"),

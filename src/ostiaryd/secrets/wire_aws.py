@@ -10,7 +10,7 @@ import hmac
 import re
 from collections.abc import Callable, Mapping, Sequence
 from os.path import commonprefix
-from typing import Annotated, Any, NamedTuple, TypedDict
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict, TypeVar
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -44,8 +44,9 @@ from ostiaryd.ground.http.routes import Content, Route, RouteProtocol
 from ostiaryd.ledger.flows import Act, act, record_refusal
 from ostiaryd.policy.flows.external_pdp import act_with_answers
 from ostiaryd.secrets import flows
-from ostiaryd.secrets.flows import access_keys, keyvalue
+from ostiaryd.secrets.flows import access_keys, keyvalue, rotations, secret_pages
 from ostiaryd.secrets.flows.backends import find_backend
+from ostiaryd.secrets.flows.version_tokens import set_token
 from ostiaryd.secrets.model import aws
 from ostiaryd.secrets.model.backend import MOUNT as BACKENDS
 from ostiaryd.secrets.model.keyvalue import (
@@ -60,22 +61,29 @@ from ostiaryd.secrets.model.request import ENTRY_ACTIONS, SECOND, NothingStored,
 from ostiaryd.secrets.model.sigv4 import SignatureRefused, read_request
 from ostiaryd.secrets.model.upstream import ReadBackend
 from ostiaryd.secrets.store import keyvalue as store
+from ostiaryd.secrets.store.rotations import Rotation
 from ostiaryd.secrets.wire_backends import read_value
+from ostiaryd.secrets.wire_rotations import send_due_call
 
+T = TypeVar("T")
 MOUNT = "secret"
 TARGET = "secretsmanager."
 _TARGET = re.compile(r"secretsmanager\.[A-Za-z]{1,40}")
 MEDIA_TYPE = "application/x-amz-json-1.1"
 DEFAULT_PAGE, LONGEST_PAGE = 100, 100
 MOST_AT_ONCE = 20
-MOST_TOKENS = 20
-"""Maximum number of stored tokens of a secret. An older version has a computed id."""
 
 
 class UnknownAction(Invalid):
     """The API has no such action, or the server does not support it."""
 
     code = "unknown_action"
+
+
+class UnsupportedFeature(Invalid):
+    """The server does not have the feature of AWS that the action needs."""
+
+    code = "unsupported_feature"
 
 
 AwsError = TypedDict("AwsError", {"__type": str, "Message": str})  # in a class, `__type` would be a private name
@@ -91,6 +99,7 @@ TYPES: tuple[tuple[type[Refused], str, int], ...] = (
     (UnknownAction, "UnknownOperationException", 400),
     (MethodNotAllowed, "UnknownOperationException", 405),
     (aws.SecretExists, "ResourceExistsException", 400),
+    (UnsupportedFeature, "InvalidRequestException", 400),
     (Conflict, "InvalidRequestException", 400),
     (TooLarge, "InvalidParameterException", 400),
     (StagesExceeded, "LimitExceededException", 400),
@@ -106,7 +115,9 @@ TYPES: tuple[tuple[type[Refused], str, int], ...] = (
 def render(refusal: Refused) -> Reply:
     """Return a refusal in the format of AWS: the type of the error, and its message."""
     kind, status = next((name, status) for one, name, status in TYPES if isinstance(refusal, one))
-    message = f"{refusal.message}; {refusal.hint}" if refusal.hint else refusal.message
+    message, hint = refusal.message, refusal.hint
+    if hint:  # some messages are sentences of AWS
+        message += f" {hint[0].upper()}{hint[1:]}." if message.endswith(".") else f"; {hint}"
     return _json({"__type": kind, "Message": message}, status=status, headers=[(b"x-amzn-errortype", kind.encode())])
 
 
@@ -118,27 +129,34 @@ AWS = RouteProtocol("AWS", render, AwsError, refuses_methods=True)
 
 
 class _Place(NamedTuple):
-    """The server state and the AWS region of a request."""
+    """The scope of the ARNs of a request, and the source of random bytes."""
 
-    region: str
+    scope: aws.ArnScope
     random: Callable[[int], bytes]
 
 
+class _RotationRequest(NamedTuple):
+    """A rotation that must follow the act: the path of the secret, and the answer."""
+
+    path: str
+    answer: dict[str, Any]
+
+
 class _Tag(msgspec.Struct):
-    Key: Annotated[str, Meta(min_length=1, max_length=100)]
-    Value: Annotated[str, Meta(max_length=256)] = ""
+    Key: Annotated[str, Meta(min_length=1, max_length=aws.MAX_TAG_KEY)]
+    Value: Annotated[str, Meta(max_length=aws.MAX_TAG_VALUE)] = ""
 
 
 class _Filter(msgspec.Struct):
-    Key: str
-    Values: Annotated[list[Annotated[str, Meta(max_length=aws.MAX_DESCRIPTION)]], Meta(min_length=1, max_length=10)]
+    Key: str = ""
+    Values: Annotated[list[Annotated[str, Meta(max_length=aws.MAX_FILTER_VALUE)]], Meta(max_length=10)] = []
 
 
 _Stage = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
 class _Body(msgspec.Struct, kw_only=True):
-    """The members of all supported actions; any other member is refused."""
+    """The members of all supported actions. `_MEMBERS` has those of each action."""
 
     SecretId: str | None = None
     Name: str | None = None
@@ -160,6 +178,13 @@ class _Body(msgspec.Struct, kw_only=True):
     Filters: Annotated[list[_Filter], Meta(max_length=10)] | None = None
     IncludeDeprecated: bool = False
     IncludePlannedDeletion: bool = False
+    KmsKeyId: str | None = None
+    RotationLambdaARN: str | None = None
+    RotationRules: aws.RotationRules | None = None
+    RotateImmediately: bool = True
+    SortOrder: Literal["asc", "desc"] = "asc"
+    SortBy: Literal["created-date", "name"] = "created-date"
+    ForceOverwriteReplicaSecret: bool = False
     SecretIdList: Annotated[list[str], Meta(min_length=1, max_length=MOST_AT_ONCE)] | None = None
 
     @property
@@ -179,7 +204,7 @@ class _Action(NamedTuple):
 
     kind: SecretAction
     operation: str
-    run: Callable[[Act, str, _Body, _Place], dict[str, Any]]
+    run: Callable[[Act, str, _Body, _Place], dict[str, Any] | _RotationRequest]
 
 
 async def answer_aws(call: Call) -> Reply:
@@ -210,16 +235,18 @@ async def _answer(call: Call) -> dict[str, Any]:
         raise UnknownAction("the action is not supported", hint="see the page on conformance")
     body = canonical.parse(call.body or b"{}", max_bytes=SMALL_BODY, max_depth=MAX_DEPTH)
     if name == "GetRandomPassword":
-        if not isinstance(body, dict):
-            raise Malformed("the body is not a JSON object")
+        options = _convert(body, aws.PasswordOptions)
         await _act(call, "vault.use", is_change=False, run=lambda act, caller: _note_random(act))
-        return {"RandomPassword": aws.make_password(body, random=call.world.random)}
-    if isinstance(body, dict) and (unknown := set(body) - set(_Body.__struct_fields__)):
-        raise Invalid(f"the member {min(unknown)[:64]!a} is not supported", hint="see the page on conformance")
-    try:
-        read = convert(body, _Body)
-    except msgspec.ValidationError as error:  # the message names the member and the limit, and no value
-        raise Invalid(str(error)) from None
+        return {"RandomPassword": aws.make_password(options, random=call.world.random)}
+    if not isinstance(body, dict):
+        raise Malformed("the body is not a JSON object")
+    if name in _UNSUPPORTED:
+        body = {member: value for member, value in body.items() if member == "SecretId"}
+    if unknown := set(body) - _MEMBERS.get(name, {"SecretId"}):
+        raise Invalid(
+            f"the member {min(unknown)[:64]!a} is not supported for {name}", hint="see the page on conformance"
+        )
+    read = _convert(body, _Body)
     if name == "BatchGetSecretValue":
         return await _get_values(call, read)
     if name == "ListSecrets":
@@ -229,18 +256,28 @@ async def _answer(call: Call) -> dict[str, Any]:
     return await _one(call, _DELETE_ALL if is_forced else _ACTIONS[name], secret_id, read)
 
 
+def _convert(body: object, kind: type[T]) -> T:
+    """Return a body as a value of the type `kind`. Raises Invalid, whose message names the member and the limit, and no
+    value.
+    """
+    try:
+        return convert(body, kind)
+    except msgspec.ValidationError as error:
+        raise Invalid(str(error)) from None
+
+
 def _note_random(act: Act) -> None:
     act.entry.object = "random"
 
 
 async def _one(call: Call, action: _Action, secret_id: str | None, body: _Body) -> dict[str, Any]:
     """Run an action on one secret in one act, decided as the same request to the Vault API would be."""
-    place = _Place(call.world.config.aws_region, call.world.random)
+    place = _Place(_scope(call), call.world.random)
 
-    def run(act: Act, caller: flows.VaultCaller) -> dict[str, Any] | ReadBackend:
+    def run(act: Act, caller: flows.VaultCaller) -> dict[str, Any] | ReadBackend | _RotationRequest:
         if secret_id is None:
             raise Invalid("the name or the id of the secret is missing")
-        path = check_path(aws.read_id(secret_id, region=place.region))
+        path = _check_name(aws.check_name(secret_id) if body.Name is not None else place.scope.read_id(secret_id))
         if path.endswith("/"):
             raise Invalid("the name of a secret does not end with a slash")
         head, rest = split_path(path)
@@ -258,16 +295,43 @@ async def _one(call: Call, action: _Action, secret_id: str | None, body: _Body) 
         return ReadBackend(name, below, caller.holding)
 
     is_change = action.kind in (SecretAction.WRITE, SecretAction.DELETE)
-    answer: dict[str, Any] | ReadBackend
+    answer: dict[str, Any] | ReadBackend | _RotationRequest
     answer = await _act(call, ENTRY_ACTIONS[action.kind], is_change=is_change, run=run)
-    return await _read_backend(call, answer, place) if isinstance(answer, ReadBackend) else answer
+    if isinstance(answer, ReadBackend):
+        return await _read_backend(call, answer, place)
+    return await _rotate_now(call, answer) if isinstance(answer, _RotationRequest) else answer
+
+
+def _scope(call: Call) -> aws.ArnScope:
+    return aws.ArnScope(call.world.config.aws_region, call.world.config.aws_account)
+
+
+def _check_name(name: str) -> str:
+    """Return a name of a secret that is also a path of the Vault API. Raises Invalid."""
+    try:
+        return check_path(name)
+    except Malformed as error:
+        raise Invalid(error.message) from None
+
+
+async def _rotate_now(call: Call, rotation: _RotationRequest) -> dict[str, Any]:
+    """Send the new value to the service of a secret; return the answer. If the call is running already, its new value
+    gets the requested version. Raises Conflict if the service does not accept the value.
+    """
+    try:
+        await send_due_call(call.world, rotation.path)
+    except Refused as refusal:
+        raise Conflict(
+            f"the secret was not rotated: {refusal.message}", hint="the present value stays, and the server tries again"
+        ) from None
+    return rotation.answer
 
 
 async def _read_backend(call: Call, upstream: ReadBackend, place: _Place) -> dict[str, Any]:
     """Return the present value of a secret in a back end. Its version is a keyed hash of the value."""
     value, name = await read_value(call, upstream), f"{BACKENDS}/{upstream.name}/{upstream.path}"
     return {
-        "ARN": aws.make_arn(name, region=place.region),
+        "ARN": place.scope.make_arn(name),
         "Name": name,
         "VersionId": hmac.digest(call.world.keys.derive("backend version"), value.json, "sha256").hex()[:32],
         **aws.render_value(msgspec.json.encode(value.data)),
@@ -330,7 +394,11 @@ def _create(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
         keyvalue.delete_secret(act, MOUNT, name)
         present = None
     if present is not None:
-        _find(act, name)
+        if aws.deletion_time(present.custom) is not None:
+            raise aws.SecretState(
+                "You can't create this secret because a secret with this name is already scheduled for deletion.",
+                hint="restore the secret, or delete it without recovery",
+            )
         if value is None or _number_of_token(present, token) != 1:
             raise aws.SecretExists(f"The operation failed because the secret {name} already exists.")
         _check_same(act, name, 1, value, token, place)
@@ -353,7 +421,12 @@ def _put_value(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any
         secret, number = _put(act, name, value, token, stages=body.VersionStages or (CURRENT,))
     else:
         _check_same(act, name, number, value, token, place)
-    return {**_written(name, secret, number, place), "VersionStages": _stages(secret, number)}
+    requested, stages = body.VersionStages or [], _stages(secret, number)
+    named = [label for label in dict.fromkeys(requested) if label in stages]
+    return {
+        **_written(name, secret, number, place),
+        "VersionStages": named + [label for label in stages if label not in named],
+    }
 
 
 def _update(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
@@ -368,16 +441,11 @@ def _update(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
 
 
 def _put(act: Act, name: str, value: Mapping[str, Any], token: str, *, stages: Sequence[str]) -> tuple[Secret, int]:
-    """Store a value as a new version with its token and staging labels, and delete the tokens of deleted and old
-    versions. Return the secret and the number of the version.
+    """Store a value as a new version with its token and staging labels. Return the secret and the number of the
+    version.
     """
     secret, version = keyvalue.put_value(act, MOUNT, name, value, stages=stages)
-    kept = {*store.version_numbers(act.tx, MOUNT, name)[-MOST_TOKENS:], *stages_of(secret).values()}
-    numbers = {key: aws.token_version(key) for key in secret.custom}
-    custom = {key: token for key, token in secret.custom.items() if (number := numbers[key]) is None or number in kept}
-    secret = replace(secret, custom=check_custom({**custom, f"{aws.VERSION}{version.version}": token}))
-    keyvalue.set_metadata(act, MOUNT, name, secret)
-    return secret, version.version
+    return set_token(act, MOUNT, name, secret, version.version, token), version.version
 
 
 def _move_stage(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
@@ -409,10 +477,14 @@ def _move_stage(act: Act, name: str, body: _Body, place: _Place) -> dict[str, An
 
 
 def _describe(act: Act, name: str, secret: Secret, body: _Body) -> Secret:
-    custom = dict(secret.custom)
+    if body.KmsKeyId not in (None, "", aws.DEFAULT_KEY):
+        raise Invalid(
+            "`KmsKeyId` is not supported, because the server encrypts values with its own keys",
+            hint=f"leave out the member, or send {aws.DEFAULT_KEY}",
+        )
+    custom = aws.check_tags([(tag.Key, tag.Value) for tag in body.Tags or ()], secret.custom)
     if body.Description is not None:
         custom[aws.DESCRIPTION] = body.Description
-    custom |= {f"{aws.TAG}{tag.Key}": tag.Value for tag in body.Tags or ()}
     if custom == secret.custom:
         return secret
     secret = replace(secret, custom=check_custom(custom))
@@ -431,7 +503,7 @@ def _check_same(act: Act, name: str, number: int, value: Mapping[str, Any], toke
     """
     present = keyvalue.read_value(act, MOUNT, name, number)[2]
     if present is None or msgspec.json.decode(present) != value:
-        arn = aws.make_arn(name, region=place.region)
+        arn = place.scope.make_arn(name)
         raise aws.SecretExists(
             f"You can't use ClientRequestToken {token} because that value is already in use for a version of secret "
             f"{arn}."
@@ -439,7 +511,7 @@ def _check_same(act: Act, name: str, number: int, value: Mapping[str, Any], toke
 
 
 def _named(name: str, place: _Place) -> dict[str, Any]:
-    return {"ARN": aws.make_arn(name, region=place.region), "Name": name}
+    return {"ARN": place.scope.make_arn(name), "Name": name}
 
 
 def _written(name: str, secret: Secret, number: int, place: _Place) -> dict[str, Any]:
@@ -501,7 +573,7 @@ def _show(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
     act.entry.object = f"{MOUNT}/{name}"
     secret = _find(act, name, may_be_deleted=True)
     stages = _version_stages(name, secret)
-    return _summary(name, secret, region=place.region) | ({"VersionIdsToStages": stages} if stages else {})
+    return _summary(act, name, secret, place.scope) | ({"VersionIdsToStages": stages} if stages else {})
 
 
 def _version_stages(name: str, secret: Secret) -> dict[str, list[str]]:
@@ -510,21 +582,37 @@ def _version_stages(name: str, secret: Secret) -> dict[str, list[str]]:
     return {aws.version_id(secret.custom, name, number): _stages(secret, number) for number in numbers}
 
 
-def _summary(name: str, secret: Secret, *, region: str) -> dict[str, Any]:
+def _summary(act: Act, name: str, secret: Secret, scope: aws.ArnScope) -> dict[str, Any]:
     custom = secret.custom
+    tags = {key.removeprefix(aws.TAG): value for key, value in custom.items() if key.startswith(aws.TAG)}
     shown: dict[str, Any] = {
-        "ARN": aws.make_arn(name, region=region),
+        "ARN": scope.make_arn(name),
         "Name": name,
         "CreatedDate": secret.created_at / SECOND,
         "LastChangedDate": secret.updated_at / SECOND,
     }
-    tags = {key.removeprefix(aws.TAG): value for key, value in custom.items() if key.startswith(aws.TAG)}
     if tags:
         shown["Tags"] = [{"Key": key, "Value": value} for key, value in tags.items()]
+    if secret.read_at is not None:
+        shown["LastAccessedDate"] = secret.read_at // aws.DAY * aws.DAY // SECOND
+    if (rotation := rotations.get_rotation(act.tx, f"{MOUNT}/{name}")) is not None:
+        shown |= _summarize_rotation(rotation)
     if aws.DESCRIPTION in custom:
         shown["Description"] = custom[aws.DESCRIPTION]
     if (at := aws.deletion_time(custom)) is not None:
         shown["DeletedDate"] = at / SECOND
+    return shown
+
+
+def _summarize_rotation(rotation: Rotation) -> dict[str, Any]:
+    period = rotation.config.period
+    shown = {"RotationEnabled": not rotation.is_cancelled, "RotationRules": aws.render_rules(period)}
+    if rotation.rotated_at is not None:
+        shown["LastRotatedDate"] = rotation.rotated_at / SECOND
+    if rotation.retire_at is not None and rotation.rotated_at is not None:
+        shown["NextRotationDate"] = rotation.rotated_at / SECOND + period
+    elif not rotation.is_cancelled:
+        shown["NextRotationDate"] = rotation.due_at / SECOND
     return shown
 
 
@@ -600,25 +688,126 @@ def _show_policy(act: Act, name: str, body: _Body, place: _Place) -> dict[str, A
     return _named(name, place)
 
 
+def _list_policies(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
+    _find(act, name, may_be_deleted=True)
+    return {"ResourcePolicies": []}
+
+
+def _refuse_policy(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
+    _find(act, name)
+    raise UnsupportedFeature(
+        "a secret has no resource policy, because the policies of the server decide",
+        hint=f"write a Cedar policy for the path {MOUNT}/{name}",
+    )
+
+
+def _refuse_replica(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
+    _find(act, name)
+    raise UnsupportedFeature(
+        f"the server has the region {place.scope.region} alone, and replicates nothing",
+        hint="use this region and leave out replicas",
+    )
+
+
+# --- rotation
+
+
+def _rotate(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any] | _RotationRequest:
+    """Rotate a secret by the service that an administrator has set, now or on a new schedule. The token of the request
+    becomes the id of the new version.
+    """
+    token = aws.check_token(body.ClientRequestToken, random=place.random)
+    period = None if body.RotationRules is None else aws.read_rules(body.RotationRules)
+    secret, path = _find(act, name), f"{MOUNT}/{name}"
+    if body.RotationLambdaARN:
+        raise Invalid(
+            "`RotationLambdaARN` is not supported, because the server calls no function of AWS Lambda",
+            hint="leave out the member; an administrator sets the service: "
+            "ostiary secret rotation put PATH --member MEMBER --period SECONDS",
+        )
+    rotation = rotations.get_rotation(act.tx, path)
+    if rotation is None:
+        raise Conflict(
+            "No Lambda rotation function ARN is associated with this secret.",
+            hint="an administrator sets the service that rotates the secret: "
+            "ostiary secret rotation put PATH --member MEMBER --period SECONDS",
+        )
+    if (number := _number_of_token(secret, token)) is not None:
+        return _written(name, secret, number, place)
+    if period is not None or (rotation.is_cancelled and not body.RotateImmediately):
+        rotations.schedule_rotation(act, path, period=period or rotation.config.period)
+    if not body.RotateImmediately:
+        return _named(name, place)
+    rotations.request_rotation(act, path, token=token)
+    return _RotationRequest(path, {**_named(name, place), "VersionId": token})
+
+
+def _cancel_rotation(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
+    """Cancel the schedule of a rotation. Its service stays set, so that RotateSecret begins the schedule again."""
+    _find(act, name)
+    path = f"{MOUNT}/{name}"
+    if rotations.get_rotation(act.tx, path) is None:
+        raise Conflict("the secret has no rotation that could be cancelled", hint="see DescribeSecret")
+    rotations.cancel_rotation(act, path)
+    return _named(name, place)
+
+
 _READ_VALUE = _Action(SecretAction.READ, "read", _get_value)
 _DELETE_ALL = _Action(SecretAction.DELETE, "metadata", _delete)
 """The deletion without recovery, which is the deletion of `metadata/PATH` in the Vault API."""
+_REFUSE_POLICY = _Action(SecretAction.WRITE, "metadata", _refuse_policy)
+_REFUSE_REPLICA = _Action(SecretAction.WRITE, "metadata", _refuse_replica)
+_UNSUPPORTED = {
+    "AssociateCrossAccountReplica": _REFUSE_REPLICA,
+    "DisassociateCrossAccountReplica": _REFUSE_REPLICA,
+    "PutResourcePolicy": _REFUSE_POLICY,
+    "RemoveRegionsFromReplication": _REFUSE_REPLICA,
+    "ReplicateSecretToRegions": _REFUSE_REPLICA,
+    "StopReplicationToReplica": _REFUSE_REPLICA,
+    "ValidateResourcePolicy": _REFUSE_POLICY,
+}
+"""The actions that are refused, after the decision about the secret; their other members are not read."""
 _ACTIONS = {
+    **_UNSUPPORTED,
+    "CancelRotateSecret": _Action(SecretAction.WRITE, "cancel-rotation", _cancel_rotation),
     "CreateSecret": _Action(SecretAction.WRITE, "write", _create),
+    "DeleteResourcePolicy": _Action(SecretAction.WRITE, "metadata", _show_policy),
     "DeleteSecret": _Action(SecretAction.DELETE, "delete", _delete),
     "DescribeSecret": _Action(SecretAction.READ, "metadata", _show),
     "GetResourcePolicy": _Action(SecretAction.READ, "metadata", _show_policy),
     "GetSecretValue": _READ_VALUE,
+    "ListResourcePolicies": _Action(SecretAction.READ, "metadata", _list_policies),
     "ListSecretVersionIds": _Action(SecretAction.READ, "metadata", _list_versions),
     "PutSecretValue": _Action(SecretAction.WRITE, "write", _put_value),
     "RestoreSecret": _Action(SecretAction.WRITE, "undelete", _restore),
+    "RotateSecret": _Action(SecretAction.WRITE, "rotate", _rotate),
     "TagResource": _Action(SecretAction.WRITE, "metadata", _tag),
     "UntagResource": _Action(SecretAction.WRITE, "metadata", _untag),
     "UpdateSecret": _Action(SecretAction.WRITE, "write", _update),
     "UpdateSecretVersionStage": _Action(SecretAction.WRITE, "stage", _move_stage),
 }
 NAMES = frozenset({*_ACTIONS, "BatchGetSecretValue", "GetRandomPassword", "ListSecrets"})
-"""The actions of the API that the server has."""
+"""The actions of the API."""
+_MEMBERS: dict[str, set[str]] = {
+    name: set(members.split())
+    for name, members in {
+        "BatchGetSecretValue": "SecretIdList Filters MaxResults NextToken",
+        "CreateSecret": "Name ClientRequestToken Description KmsKeyId SecretBinary SecretString Tags "
+        "ForceOverwriteReplicaSecret",
+        "DeleteSecret": "SecretId RecoveryWindowInDays ForceDeleteWithoutRecovery",
+        "GetSecretValue": "SecretId VersionId VersionStage",
+        "ListResourcePolicies": "SecretId MaxResults NextToken",
+        "ListSecretVersionIds": "SecretId MaxResults NextToken IncludeDeprecated",
+        "ListSecrets": "IncludePlannedDeletion MaxResults NextToken Filters SortOrder SortBy",
+        "PutSecretValue": "SecretId ClientRequestToken SecretBinary SecretString VersionStages",
+        "RotateSecret": "SecretId ClientRequestToken RotationLambdaARN RotationRules RotateImmediately",
+        "TagResource": "SecretId Tags",
+        "UntagResource": "SecretId TagKeys",
+        "UpdateSecret": "SecretId ClientRequestToken Description KmsKeyId SecretBinary SecretString",
+        "UpdateSecretVersionStage": "SecretId VersionStage RemoveFromVersionId MoveToVersionId",
+    }.items()
+}
+"""The members of the actions that have more than `SecretId`."""
 
 
 # --- several secrets
@@ -630,9 +819,11 @@ async def _get_values(call: Call, body: _Body) -> dict[str, Any]:
         raise Invalid("Either 'SecretIdList' or 'Filters' must be provided, but not both.")
     if body.Filters is None and body.MaxResults is not None:
         raise Invalid("'Filters' not specified. 'Filters' must also be specified when 'MaxResults' is provided.")
+    if (body.MaxResults or 0) > MOST_AT_ONCE:
+        raise Invalid(f"`MaxResults` of BatchGetSecretValue must be at most {MOST_AT_ONCE}")
     rest, secret_ids = {}, body.SecretIdList
     if secret_ids is None:
-        listed = await _list_secrets(call, replace(body, MaxResults=min(body.MaxResults or MOST_AT_ONCE, MOST_AT_ONCE)))
+        listed = await _list_secrets(call, replace(body, MaxResults=body.MaxResults or MOST_AT_ONCE))
         secret_ids = [one["Name"] for one in listed.pop("SecretList")]
         rest = listed
     values: list[dict[str, Any]] = []
@@ -655,49 +846,55 @@ async def _list_secrets(call: Call, body: _Body) -> dict[str, Any]:
     filters = body.Filters or []
     for one in filters:
         if one.Key not in aws.FILTERS:
-            raise Invalid(f"the filter {one.Key[:40]!a} is not supported", hint=f"one of {' '.join(aws.FILTERS)}")
+            wrong = f"Invalid filter key: {one.Key[:40]!a} is not one of {' '.join(aws.FILTERS)}"
+            raise Invalid(wrong if one.Key else "Invalid filter key")
+        if not one.Values:
+            raise Invalid(f"Invalid filter values for key: {one.Key}")
         if any(len(aws.split_words(value)) > aws.MAX_FILTER_WORDS for value in one.Values):
             raise Invalid(f"a value of a filter may have at most {aws.MAX_FILTER_WORDS} words")
     names = next((one.Values for one in filters if one.Key == "name"), [])
-    for value in filter(None, names):
-        check_path(value)
+    for value in filter(lambda name: name.removeprefix("!"), names):
+        _check_name(value.removeprefix("!"))
     folder = "" if any(value.startswith("!") for value in names) else commonprefix(names)  # noqa: RUF071 by letters
     decided = folder if folder.endswith("/") else f"{folder.rpartition('/')[0]}/".removeprefix("/")
-    region = call.world.config.aws_region
-    most = body.MaxResults or DEFAULT_PAGE
+    scope = _scope(call)
+    most, list_page = body.MaxResults or DEFAULT_PAGE, secret_pages.page_by_creation
+    if body.SortBy == "name":
+        list_page = secret_pages.page_by_name
     cursor_key = call.world.keys.derive("aws page")
 
     def run(act: Act, caller: flows.VaultCaller) -> dict[str, Any]:
         act.entry.object = f"{MOUNT}/{decided}"
         act.entry.detail = {"operation": "list", "api": "aws"}
         flows.authorize(act, caller, MOUNT, decided, SecretAction.LIST, "list", config=call.world.config)
-        agent, token = caller.agent.agent_id, body.NextToken
-        after = b"" if token is None else aws.open_cursor(token, key=cursor_key, of=agent)
-        first = max(folder.encode(), after + b"\x01" if after else b"")
-        paths = store.paths(act.tx, MOUNT, first=first, end=folder.encode() + b"\xff", limit=most)
+        of, token = f"{caller.agent.agent_id} {body.SortBy} {body.SortOrder}", body.NextToken
+        after = None if token is None else aws.open_cursor(token, key=cursor_key, of=of)
+        is_descending = body.SortOrder == "desc"
+        page = list_page(act.tx, MOUNT, folder, after=after, limit=most, is_descending=is_descending)
         shown: list[dict[str, Any]] = []
         permitted = {decided: True}
-        for path in paths:
-            below = path.decode()[: path.decode().rfind("/") + 1]
+        for name in page.paths:
+            below = name[: name.rfind("/") + 1]
             if below not in permitted:
                 permitted[below] = flows.is_permitted(
                     act, caller, MOUNT, below, SecretAction.LIST, "list", config=call.world.config
                 )
             if not permitted[below]:
                 continue
-            secret = store.get(act.tx, MOUNT, path.decode())
+            secret = store.get(act.tx, MOUNT, name)
             if secret is None or _is_purged(secret, act.now):
                 continue
-            name = path.decode()
-            if not all(aws.matches_filter(one.Key, one.Values, name, secret.custom) for one in filters):
+            if not all(
+                aws.matches_filter(one.Key, one.Values, name, secret.custom, region=scope.region) for one in filters
+            ):
                 continue
             if body.IncludePlannedDeletion or aws.deletion_time(secret.custom) is None:
                 stages = _version_stages(name, secret)
                 listed = {"SecretVersionsToStages": stages} if stages else {}
-                shown.append(_summary(name, secret, region=region) | listed)
-        if len(paths) < most:
+                shown.append(_summary(act, name, secret, scope) | listed)
+        if page.place is None:
             return {"SecretList": shown}
-        cursor = aws.seal_cursor(paths[-1], key=cursor_key, of=agent, nonce=call.world.random(12))
+        cursor = aws.seal_cursor(page.place, key=cursor_key, of=of, nonce=call.world.random(12))
         return {"SecretList": shown, "NextToken": cursor}
 
     answer: dict[str, Any] = await _act(call, ENTRY_ACTIONS[SecretAction.LIST], is_change=False, run=run)

@@ -101,12 +101,12 @@ class CallPlaces(asyncio.Semaphore):
 
 async def _try(world: World, path: str) -> None:
     try:
-        await _make_call(world, path)
+        await send_due_call(world, path)
     except Refused as refusal:
         log.warning("the secret %s was not rotated: %s", path, refusal.message)
 
 
-async def _make_call(world: World, path: str) -> bool:
+async def send_due_call(world: World, path: str) -> bool:
     """Send a call if it is due and not claimed already; return whether the call was sent. Raises Refused."""
     places = world.keep(CallPlaces)
     if path in places.running:  # a request to rotate now also makes a call due that is running
@@ -232,8 +232,8 @@ class RotationPath(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class RotationBody(TypedDict):
-    """A rotation. `next_at`: the time of the next call. `retire_at`: the end of the present grace period, `null`
-    outside a grace period. Times are seconds since the epoch.
+    """A rotation. `next_at`: the time of the next call, `null` for a rotation that an agent has cancelled. `retire_at`:
+    the end of the present grace period, `null` outside a grace period. Times are seconds since the epoch.
 
     `attempts`: the number of failed calls; `error`: the error of the last one.
     """
@@ -246,7 +246,7 @@ class RotationBody(TypedDict):
     period: int
     grace: int
     last_at: int | None
-    next_at: int
+    next_at: int | None
     retire_at: int | None
     attempts: int
     error: str
@@ -298,7 +298,7 @@ async def rotate_secret(call: Call) -> Reply:
     """Rotate a secret now. If the service does not accept the new value, the present value stays."""
     path, world = call.json(RotationPath).path, call.world
     await act_as(call, "rotation.request", partial(rotations.request_rotation, path=path))
-    if not await _make_call(world, path):
+    if not await send_due_call(world, path):
         raise Conflict("a rotation of the secret is in progress", hint="see `ostiary secret rotation list`")
     return reply(_show(rotations.find_rotation(world.db.read(), path)))
 
@@ -320,7 +320,7 @@ def _show(rotation: Rotation) -> RotationBody:
         "period": config.period,
         "grace": config.grace,
         "last_at": None if rotation.rotated_at is None else rotation.rotated_at // SECOND,
-        "next_at": rotation.due_at // SECOND,
+        "next_at": None if rotation.is_cancelled else rotation.due_at // SECOND,
         "retire_at": None if rotation.retire_at is None else rotation.retire_at // SECOND,
         "attempts": rotation.attempts,
         "error": rotation.error,

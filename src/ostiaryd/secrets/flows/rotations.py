@@ -11,13 +11,14 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from ostiary.protocol.errors import Conflict, Invalid, NotFound
 from ostiaryd.ground.config import read_rotation_commands
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
-from ostiaryd.secrets.flows import keyvalue
+from ostiaryd.secrets.flows import keyvalue, version_tokens
 from ostiaryd.secrets.flows.seal import open_value, seal_value
 from ostiaryd.secrets.model.lease import MAX_ERROR, next_try
 from ostiaryd.secrets.model.request import SECOND, NothingStored, split_path
@@ -29,6 +30,7 @@ from ostiaryd.secrets.model.rotation import (
     ROTATE,
     RotationCommand,
     RotationConfig,
+    check_config,
     make_value,
     parse_commands,
     render_key,
@@ -115,14 +117,42 @@ def get_rotation(reader: Reader, path: str) -> Rotation | None:
     return store.get(reader, path)
 
 
-def request_rotation(act: Act, path: str) -> None:
-    """Make the rotation of a secret due now. Raises NotFound; Conflict during the grace period of the previous
-    value.
+def request_rotation(act: Act, path: str, *, token: str = "") -> None:
+    """Make the rotation of a secret due now, also a cancelled one. Raises NotFound; Conflict during the grace period of
+    the previous value.
+
+    `token`: the id of the new version in the API of AWS; empty: a computed id.
     """
     registry.note(act, object=path[:200])
     find_rotation(act.tx, path)
-    if not store.hasten(act.tx, path):
+    if not store.hasten(act.tx, path, token=token):
         raise Conflict("the previous value is in its grace period", hint="wait for the end of the grace period")
+
+
+def schedule_rotation(act: Act, path: str, *, period: int) -> None:
+    """Set the seconds between the rotations of a secret, also of a cancelled rotation. Raises NotFound, Invalid.
+
+    The next rotation is due a period after the last one. A call that must be repeated keeps its time, and so does the
+    end of a grace period.
+    """
+    rotation = find_rotation(act.tx, path)
+    registry.note(act, object=path, period=period)
+    config = check_config(path, replace(rotation.config, period=period))
+    due_at = max(act.now, (rotation.rotated_at or act.now) + period * SECOND)
+    if not rotation.is_cancelled and (rotation.pending is not None or rotation.retire_at is not None):
+        due_at = rotation.due_at
+    store.set_schedule(act.tx, path, config, due_at=due_at)
+
+
+def cancel_rotation(act: Act, path: str) -> None:
+    """Cancel the scheduled rotations of a secret. The configuration stays, so that a later request rotates again.
+
+    Raises NotFound; Conflict during a call, and during the grace period of the previous value.
+    """
+    registry.note(act, object=path[:200])
+    find_rotation(act.tx, path)
+    if not store.cancel(act.tx, path):
+        raise Conflict("a rotation of the secret is in progress", hint="wait for its end, and for its grace period")
 
 
 def hasten_call(act: Act, path: str) -> bool:
@@ -175,7 +205,7 @@ def end_call(act: Act, path: str, call: RotationCall, *, is_old_valid: bool) -> 
     if rotation.pending is None or rotation.attempt != call.id:
         raise Conflict("the rotation has ended already")
     # the configuration of the rotation may name another member now
-    _replace_members(act, path, {call.data["member"]: call.data["value"]})
+    _replace_members(act, path, {call.data["member"]: call.data["value"]}, token=rotation.token)
     if is_old_valid:
         retire_at = act.now + config.grace * SECOND
         store.end(act.tx, path, due_at=retire_at, retire_at=retire_at)
@@ -188,15 +218,22 @@ def store_answer(act: Act, path: str, call: RotationCall, members: Mapping[str, 
     the old members may be invalid. A new client secret ends the rotation. Raises NothingStored.
     """
     registry.note(act, object=path, call=call.kind, members=sorted(members))
-    _replace_members(act, path, members)
     rotation = store.get(act.tx, path)
-    if rotation is not None and call.config.member in members:
+    is_rotated = rotation is not None and call.config.member in members
+    _replace_members(act, path, members, token=rotation.token if rotation is not None and is_rotated else "")
+    if rotation is not None and is_rotated:
         store.end(act.tx, path, due_at=act.now + rotation.config.period * SECOND, retire_at=None)
 
 
-def _replace_members(act: Act, path: str, members: Mapping[str, str]) -> None:
-    """Replace `members` of the present value of a secret; the other members stay as they are now."""
-    keyvalue.put_value(act, *split_path(path), {**_read_current(act, path), **members})
+def _replace_members(act: Act, path: str, members: Mapping[str, str], *, token: str) -> None:
+    """Replace `members` of the present value of a secret; the other members stay as they are now.
+
+    `token`: the id of the new version in the API of AWS; empty: a computed id.
+    """
+    mount, name = split_path(path)
+    secret, version = keyvalue.put_value(act, mount, name, {**_read_current(act, path), **members})
+    if token:
+        version_tokens.set_token(act, mount, name, secret, version.version, token)
     registry.note(act, object=path)
 
 

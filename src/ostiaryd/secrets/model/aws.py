@@ -13,29 +13,36 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
-from typing import Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from msgspec import Meta
 
 from ostiary.protocol.errors import Conflict, Invalid, Malformed
 from ostiary.protocol.jose import b64u, unb64u
 
 DESCRIPTION, DELETION, TAG, VERSION = "aws:description", "aws:deletion", "aws:tag:", "aws:version:"
-ACCOUNT = "000000000000"
 SHORTEST_WINDOW, DEFAULT_WINDOW, LONGEST_WINDOW = 7, 30, 30
 DAY = 86_400_000_000
-MAX_DESCRIPTION = 512
-MAX_TAGS = 20
+MAX_DESCRIPTION = 2048
+MAX_FILTER_VALUE = 512
+MAX_TAGS = 50
+MAX_TAG_KEY, MAX_TAG_VALUE = 128, 256
 LONGEST_PASSWORD = 4096
-FILTERS = ("all", "description", "name", "tag-key", "tag-value")
+MAX_EXCLUDED = 4096
+LONGEST_PERIOD_DAYS = 1000
+DEFAULT_KEY = "alias/aws/secretsmanager"
+"""The name of the key that AWS uses without a `KmsKeyId`."""
+FILTERS = ("all", "description", "name", "owning-service", "primary-region", "tag-key", "tag-value")
 MAX_FILTER_WORDS = 16
 """Maximum number of words in one value of a filter."""
 MAX_CURSOR = 4096
 _NAME = re.compile(r"[A-Za-z0-9/_+=.@-]{1,256}")
 _NUMBER = re.compile(r"[0-9]{1,16}")
-_TOKEN = re.compile(r"[A-Za-z0-9-]{32,64}")
+_RATE = re.compile(r"rate\(([0-9]{1,4}) (hour|day)s?\)")
+_DAY_S, _HOUR_S, _MINUTE_S = 86_400, 3600, 60
 _ARN = re.compile(r"arn:aws:secretsmanager:([a-z0-9-]+):([0-9]{12}):secret:(.{1,263})")
 _BETWEEN_WORDS = re.compile(r"[\s/+_=.@-]+")
 _CASE_CHANGE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -68,24 +75,97 @@ def check_name(name: str) -> str:
     return name
 
 
-def make_arn(name: str, *, region: str) -> str:
-    """Return the ARN of a name. Its suffix is computed from the name, so every server returns the same ARN."""
-    suffix = base64.b32encode(sha256(b"ostiary arn " + name.encode()).digest())[:6].decode()
-    return f"arn:aws:secretsmanager:{region}:{ACCOUNT}:secret:{name}-{suffix}"
+class ArnScope(NamedTuple):
+    """The region and the account of the ARNs of a server."""
+
+    region: str
+    account: str
+
+    def make_arn(self, name: str) -> str:
+        """Return the ARN of a name. Its suffix is computed from the name, so every server returns the same ARN."""
+        suffix = base64.b32encode(sha256(b"ostiary arn " + name.encode()).digest())[:6].decode()
+        return f"arn:aws:secretsmanager:{self.region}:{self.account}:secret:{name}-{suffix}"
+
+    def read_id(self, secret_id: str) -> str:
+        """Return the name of the secret that a `SecretId` identifies: a name, an ARN, or an ARN without its suffix.
+        Raises Invalid.
+        """
+        match = _ARN.fullmatch(secret_id)
+        if match is None:
+            return check_name(secret_id)
+        if (match[1], match[2]) != self:
+            raise Invalid(
+                "the ARN names another region or account", hint=f"this server has {self.region} and {self.account}"
+            )
+        name = check_name(match[3])
+        shortened = name[:-7]
+        return shortened if len(name) > 7 and self.make_arn(shortened) == secret_id else name
 
 
-def read_id(secret_id: str, *, region: str) -> str:
-    """Return the name of the secret that a `SecretId` identifies: a name, an ARN, or an ARN without its suffix. Raises
-    Invalid.
-    """
-    match = _ARN.fullmatch(secret_id)
-    if match is None:
-        return check_name(secret_id)
-    if match[1] != region or match[2] != ACCOUNT:
-        raise Invalid("the ARN names another region or account")
-    name = check_name(match[3])
-    shortened = name[:-7]
-    return shortened if len(name) > 7 and make_arn(shortened, region=region) == secret_id else name
+class RotationRules(msgspec.Struct):
+    """The schedule of a rotation, in the form of AWS."""
+
+    AutomaticallyAfterDays: int | None = None
+    Duration: str | None = None
+    ScheduleExpression: str | None = None
+
+
+class PasswordOptions(msgspec.Struct, forbid_unknown_fields=True):
+    """The options of `GetRandomPassword`."""
+
+    PasswordLength: int = 32
+    ExcludeCharacters: Annotated[str, Meta(max_length=MAX_EXCLUDED)] = ""
+    ExcludeNumbers: bool = False
+    ExcludePunctuation: bool = False
+    ExcludeUppercase: bool = False
+    ExcludeLowercase: bool = False
+    IncludeSpace: bool = False
+    RequireEachIncludedType: bool = True
+
+
+def read_rules(rules: RotationRules) -> int:
+    """Return the seconds between two rotations. Raises Invalid."""
+    days, expression = rules.AutomaticallyAfterDays, rules.ScheduleExpression
+    if rules.Duration is not None:
+        raise Invalid("`RotationRules.Duration` is not supported", hint="a rotation begins when it is due")
+    if (days is None) == (expression is None):
+        raise Invalid("You must specify AutomaticallyAfterDays or ScheduleExpression in RotationRules, but not both.")
+    if days is not None:
+        if not 1 <= days <= LONGEST_PERIOD_DAYS:
+            raise Invalid(f"RotationRules.AutomaticallyAfterDays must be within 1-{LONGEST_PERIOD_DAYS}.")
+        return days * _DAY_S
+    match = _RATE.fullmatch(expression or "")
+    seconds = int(match[1]) * (_DAY_S if match[2] == "day" else _HOUR_S) if match else 0
+    if not 0 < seconds <= LONGEST_PERIOD_DAYS * _DAY_S:
+        raise Invalid(
+            "`RotationRules.ScheduleExpression` must be a rate of 1 hour to 1000 days",
+            hint="write rate(12 hours) or rate(10 days); cron is not supported",
+        )
+    return seconds
+
+
+def render_rules(seconds: int) -> dict[str, Any]:
+    """Return the member `RotationRules` for the seconds between two rotations."""
+    if seconds % _DAY_S == 0 and seconds <= LONGEST_PERIOD_DAYS * _DAY_S:
+        return {"AutomaticallyAfterDays": seconds // _DAY_S}
+    units = ((_DAY_S, "day"), (_HOUR_S, "hour"), (_MINUTE_S, "minute"), (1, "second"))
+    size, unit = next(one for one in units if seconds % one[0] == 0)
+    count = seconds // size
+    return {"ScheduleExpression": f"rate({count} {unit}{'s' if count > 1 else ''})"}
+
+
+def check_tags(tags: Sequence[tuple[str, str]], custom: Mapping[str, str]) -> dict[str, str]:
+    """Return the custom metadata of a secret after tags, pairs of key and value, were added. Raises Invalid."""
+    added = {f"{TAG}{key}": value for key, value in tags}
+    if len(added) < len(tags):
+        raise Invalid("`Tags` has a key more than once")
+    for key, _ in tags:
+        if key.lower().startswith("aws:"):
+            raise Invalid(f"the key of a tag must not begin with aws:, as {key[:64]!a} does", hint="use another prefix")
+    changed = {**custom, **added}
+    if sum(key.startswith(TAG) for key in changed) > MAX_TAGS:
+        raise Invalid(f"a secret has at most {MAX_TAGS} tags", hint="remove a tag first")
+    return changed
 
 
 def deletion_time(custom: Mapping[str, str]) -> int | None:
@@ -110,8 +190,10 @@ def check_token(token: str | None, *, random: Callable[[int], bytes]) -> str:
     """
     if token is None:
         return random(16).hex()
-    if not _TOKEN.fullmatch(token):
-        raise Invalid("`ClientRequestToken` must have 32 to 64 letters, digits and hyphens")
+    if not 32 <= len(token) <= 64:
+        raise Invalid("ClientRequestToken must be 32-64 characters long.")
+    if not token.isprintable():
+        raise Invalid("`ClientRequestToken` has a character that is not printable")
     return token
 
 
@@ -123,18 +205,19 @@ def version_id(custom: Mapping[str, str], name: str, version: int) -> str:
     return custom.get(f"{VERSION}{version}", computed)
 
 
-def matches_filter(key: str, values: Sequence[str], name: str, custom: Mapping[str, str]) -> bool:
+def matches_filter(key: str, values: Sequence[str], name: str, custom: Mapping[str, str], *, region: str) -> bool:
     """Return whether a secret matches at least one value of a filter; a `!` at the beginning of a value negates the
     value.
 
-    A name or a tag matches if it begins with the value; case matters. A description matches if, for each word of the
-    value, it has a word that begins with this word; case does not matter. The filter `all` matches if one of the texts
-    of the secret matches in this way.
+    A name, a tag or a region matches if it begins with the value; case matters. No secret has an owning service. A
+    description matches if, for each word of the value, it has a word that begins with this word; case does not matter.
+    The filter `all` matches if one of the texts of the secret matches in this way.
     """
     tags = {one.removeprefix(TAG): value for one, value in custom.items() if one.startswith(TAG)}
     fields = {"name": [name], "tag-key": [*tags], "tag-value": [*tags.values()]}
     fields["description"] = [custom.get(DESCRIPTION, "")]
     fields["all"] = [text for texts in fields.values() for text in texts]
+    fields["primary-region"], fields["owning-service"] = [region], []
 
     by_words = key in ("all", "description")
     texts = [" ".join(["", *split_words(text)]) for text in fields[key]] if by_words else fields[key]
@@ -200,29 +283,27 @@ def render_value(stored: bytes) -> dict[str, str]:
     return {"SecretString": json.dumps(value)}
 
 
-def make_password(body: Mapping[str, Any], *, random: Callable[[int], bytes]) -> str:
-    """Return a random password with the options of `GetRandomPassword`. Raises Invalid."""
-    length = body.get("PasswordLength", 32)
+def make_password(options: PasswordOptions, *, random: Callable[[int], bytes]) -> str:
+    """Return a random password with the options of `GetRandomPassword`. A space is a character that the password can
+    have, and no type that the password must have. Raises Invalid.
+    """
+    length, needs_all = options.PasswordLength, options.RequireEachIncludedType
     classes = [
-        letters
-        for letters, option in (
-            (_LOWER, "ExcludeLowercase"),
-            (_UPPER, "ExcludeUppercase"),
-            (_DIGITS, "ExcludeNumbers"),
-            (_PUNCTUATION, "ExcludePunctuation"),
+        kept
+        for letters, is_excluded in (
+            (_LOWER, options.ExcludeLowercase),
+            (_UPPER, options.ExcludeUppercase),
+            (_DIGITS, options.ExcludeNumbers),
+            (_PUNCTUATION, options.ExcludePunctuation),
         )
-        if not body.get(option)
+        if not is_excluded and (kept := "".join(one for one in letters if one not in options.ExcludeCharacters))
     ]
-    if body.get("IncludeSpace"):
-        classes.append(" ")
-    excluded = str(body.get("ExcludeCharacters", ""))
-    classes = [kept for letters in classes if (kept := "".join(one for one in letters if one not in excluded))]
-    needs_all = body.get("RequireEachIncludedType", True)
-    if type(length) is not int or not max(1, len(classes) if needs_all else 1) <= length <= LONGEST_PASSWORD:
+    has_space = options.IncludeSpace and " " not in options.ExcludeCharacters
+    if not max(1, len(classes) if needs_all else 1) <= length <= LONGEST_PASSWORD:
         raise Invalid(f"`PasswordLength` must be at most {LONGEST_PASSWORD}, and at least 1 for each type of character")
-    if not classes:
+    letters = "".join(classes) + (" " if has_space else "")
+    if not letters:
         raise Invalid("no character is left for the password")
-    letters = "".join(classes)
     password = [one[_below(len(one), random)] for one in classes] if needs_all else []
     password += [letters[_below(len(letters), random)] for _ in range(length - len(password))]
     for last in range(length - 1, 0, -1):  # the order of the characters is random, too

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 import msgspec
@@ -16,6 +17,11 @@ MAX_VALUE = 64 << 10
 """Maximum number of bytes of a value as JSON, also of the result of a merge patch."""
 MAX_CUSTOM = 64
 MAX_CUSTOM_KEY, MAX_CUSTOM_VALUE = 128, 512
+ATTRIBUTE = "aws:"
+"""The beginning of the keys of custom metadata that are attributes of the API of AWS, with limits of their own."""
+MAX_ATTRIBUTES, MAX_ATTRIBUTE_KEY, MAX_ATTRIBUTE_VALUE = 80, 520, 8192
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+"""Characters that no attribute has: control characters that are not white space, and halves of surrogate pairs."""
 CURRENT, PREVIOUS = "AWSCURRENT", "AWSPREVIOUS"
 """The staging labels of the current version and of the version that was current before it."""
 MAX_STAGES = 20
@@ -194,9 +200,22 @@ def check_max_versions(count: int) -> int:
 
 def check_custom(custom: Mapping[str, str]) -> dict[str, str]:
     """Return the custom metadata if they are valid. Raises Invalid."""
-    if len(custom) > MAX_CUSTOM:
+    attributes = {key: value for key, value in custom.items() if key.startswith(ATTRIBUTE)}
+    if len(custom) - len(attributes) > MAX_CUSTOM:
         raise Invalid(f"`custom_metadata` may have at most {MAX_CUSTOM} keys")
+    if len(attributes) > MAX_ATTRIBUTES:
+        raise Invalid(f"a secret has at most {MAX_ATTRIBUTES} attributes of the API of AWS", hint="remove tags")
+    for key, value in attributes.items():
+        if _CONTROL.search(key + value):
+            raise Invalid("a tag or description contains a control character")
+        if len(key.encode()) > MAX_ATTRIBUTE_KEY or len(value.encode()) > MAX_ATTRIBUTE_VALUE:
+            raise Invalid(
+                f"an attribute of the API of AWS has a key of more than {MAX_ATTRIBUTE_KEY} bytes, or a value"
+                f" of more than {MAX_ATTRIBUTE_VALUE}"
+            )
     for key, value in custom.items():
+        if key in attributes:
+            continue
         if not 0 < len(key.encode()) <= MAX_CUSTOM_KEY or len(value.encode()) > MAX_CUSTOM_VALUE:
             raise Invalid(
                 f"a key of `custom_metadata` must have 1 to {MAX_CUSTOM_KEY} bytes, a value at most {MAX_CUSTOM_VALUE}"

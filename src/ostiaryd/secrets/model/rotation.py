@@ -36,6 +36,8 @@ MOUNT = "secret"
 """The key-value store whose secrets can be rotated: it keeps the previous version."""
 MAX_ROTATIONS = 10_000
 SHORTEST_PERIOD_S, LONGEST_PERIOD_S = 60, 10 * 365 * 86_400
+NEVER = (1 << 53) - 1
+"""The time of the next call of a cancelled rotation, in microseconds: a time that does not come."""
 KEY_BYTES = 32
 MAX_MEMBER = 128
 ROTATE, RETIRE = "secret.rotate", "secret.retire"

@@ -4,6 +4,8 @@ them in the same order.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 
 from ostiary.protocol.decoding import json_decoder
@@ -40,6 +42,20 @@ _DELETE = sql("delete from secret where mount = :mount and path = :path")
 _PATHS = sql(
     "select path from secret where mount = :mount and path >= :first and path < :end order by path limit :limit"
 )
+_PATHS_DOWN = sql(
+    "select path from secret where mount = :mount and path >= :first and path < :end order by path desc limit :limit"
+)
+_CREATIONS = sql(
+    "select created_at, path from secret where mount = :mount and path >= :first and path < :end limit :limit"
+)
+_CREATED_AFTER = sql(
+    """select created_at, path from secret where mount = :mount and (created_at, path) > (:created, :path)
+       order by created_at, path limit :limit"""
+)
+_CREATED_BEFORE = sql(
+    """select created_at, path from secret where mount = :mount and (created_at, path) < (:created, :path)
+       order by created_at desc, path desc limit :limit"""
+)
 _VERSION_COLUMNS = "version, wrapped_key, sealed, created_at, deleted_at"
 _VERSION = sql(
     f"""select {_VERSION_COLUMNS} from secret_version
@@ -73,6 +89,13 @@ _SET_CONFIG = sql(
 )
 _decode_custom = json_decoder(dict[str, str])
 _decode_stages = json_decoder(dict[str, int])
+
+
+class Creation(NamedTuple):
+    """The time of the creation of a secret, in microseconds since the epoch, and its path."""
+
+    created_at: int
+    path: bytes
 
 
 def get(reader: Reader, mount: str, path: str) -> Secret | None:
@@ -142,9 +165,25 @@ def delete(tx: Tx, mount: str, path: str) -> int:
     return tx.run(_DELETE, mount=mount, path=path.encode())
 
 
-def paths(reader: Reader, mount: str, *, first: bytes, end: bytes, limit: int) -> list[bytes]:
+def paths(
+    reader: Reader, mount: str, *, first: bytes, end: bytes, limit: int, is_descending: bool = False
+) -> list[bytes]:
     """Return at most `limit` paths from `first` to below `end`, in the order of their bytes."""
-    return [bytes(path) for (path,) in reader.all(_PATHS, mount=mount, first=first, end=end, limit=limit)]
+    rows = reader.all(_PATHS_DOWN if is_descending else _PATHS, mount=mount, first=first, end=end, limit=limit)
+    return [bytes(path) for (path,) in rows]
+
+
+def creations(reader: Reader, mount: str, *, first: bytes, end: bytes, limit: int) -> list[Creation]:
+    """Return at most `limit` secrets with paths from `first` to below `end`, in any order."""
+    rows = reader.all(_CREATIONS, mount=mount, first=first, end=end, limit=limit)
+    return [Creation(created, bytes(path)) for created, path in rows]
+
+
+def creations_after(reader: Reader, mount: str, after: Creation, *, limit: int, is_descending: bool) -> list[Creation]:
+    """Return at most `limit` secrets after `after`, in the order of their creation, or in the opposite order."""
+    query = _CREATED_BEFORE if is_descending else _CREATED_AFTER
+    rows = reader.all(query, mount=mount, created=after.created_at, path=after.path, limit=limit)
+    return [Creation(created, bytes(path)) for created, path in rows]
 
 
 def version(reader: Reader, mount: str, path: str, number: int) -> Version | None:

@@ -8,11 +8,12 @@ import msgspec
 
 from ostiary.protocol.decoding import json_decoder
 from ostiaryd.ground.database import Reader, Row, Tx, sql
-from ostiaryd.secrets.model.rotation import RotationConfig
+from ostiaryd.secrets.model.rotation import NEVER, RotationConfig
 from ostiaryd.secrets.model.sealing import Envelope
 
 _COLUMNS = (
-    "path, config, wrapped_key, sealed, pending_key, pending, attempt, rotated_at, due_at, retire_at, attempts, error"
+    "path, config, wrapped_key, sealed, pending_key, pending, attempt, rotated_at, due_at, retire_at, attempts, error,"
+    " token"
 )
 _GET = sql(f"select {_COLUMNS} from secret_rotation where path = :path")
 _ALL = sql(f"select {_COLUMNS} from secret_rotation where path > :after order by path limit :limit")
@@ -29,7 +30,7 @@ _SET_PENDING = sql(
 )
 _END = sql(
     """update secret_rotation set pending_key = null, pending = null, rotated_at = :now, due_at = :due_at,
-        retire_at = :retire_at, attempts = 0, error = '', claimed_until = 0 where path = :path"""
+        retire_at = :retire_at, attempts = 0, error = '', claimed_until = 0, token = '' where path = :path"""
 )
 _RETIRED = sql(
     """update secret_rotation set retire_at = null, due_at = :due_at, attempts = 0, error = '', claimed_until = 0
@@ -39,7 +40,12 @@ _POSTPONE = sql(
     """update secret_rotation set due_at = :due_at, attempts = :attempts, error = :error, claimed_until = 0
        where path = :path"""
 )
-_HASTEN = sql("update secret_rotation set due_at = :now where path = :path and retire_at is null")
+_HASTEN = sql("update secret_rotation set due_at = :now, token = :token where path = :path and retire_at is null")
+_SCHEDULE = sql("update secret_rotation set config = :config, due_at = :due_at where path = :path")
+_CANCEL = sql(
+    """update secret_rotation set due_at = :never, token = ''
+       where path = :path and retire_at is null and claimed_until <= :now"""
+)
 _NEXT_CALL = sql("update secret_rotation set due_at = :now where path = :path")
 _CLAIM = sql(
     """update secret_rotation set claimed_until = :until
@@ -54,8 +60,8 @@ _decode_config = json_decoder(RotationConfig)
 
 class Rotation(NamedTuple):
     """A rotation of a stored value. `due_at`: the time of the next call. `retire_at`: the end of the grace period, None
-    outside a grace period. `attempt`: the id of the calls that send the pending value. Times are microseconds since the
-    epoch.
+    outside a grace period. `attempt`: the id of the calls that send the pending value. `token`: the id that the next
+    version gets in the API of AWS; empty: a computed id. Times are microseconds since the epoch.
     """
 
     path: str
@@ -68,6 +74,12 @@ class Rotation(NamedTuple):
     retire_at: int | None
     attempts: int
     error: str
+    token: str
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Return whether no call is scheduled, because the rotation was cancelled."""
+        return self.due_at >= NEVER
 
 
 def get(reader: Reader, path: str) -> Rotation | None:
@@ -114,9 +126,21 @@ def postpone(tx: Tx, path: str, *, due_at: int, attempts: int, error: str) -> No
     tx.run(_POSTPONE, path=path, due_at=due_at, attempts=attempts, error=error)
 
 
-def hasten(tx: Tx, path: str) -> bool:
-    """Make the next rotation due now. Return False during a grace period."""
-    return tx.run(_HASTEN, path=path, now=tx.now) == 1
+def hasten(tx: Tx, path: str, *, token: str) -> bool:
+    """Make the next rotation due now; `token` becomes the id of the new version in the API of AWS. Return False during
+    a grace period.
+    """
+    return tx.run(_HASTEN, path=path, now=tx.now, token=token) == 1
+
+
+def set_schedule(tx: Tx, path: str, config: RotationConfig, *, due_at: int) -> None:
+    """Replace the configuration of a rotation, and the time of its next call."""
+    tx.run(_SCHEDULE, path=path, config=msgspec.json.encode(config).decode(), due_at=due_at)
+
+
+def cancel(tx: Tx, path: str) -> bool:
+    """Cancel the scheduled calls of a rotation. Return False during a grace period, and while a call is running."""
+    return tx.run(_CANCEL, path=path, never=NEVER, now=tx.now) == 1
 
 
 def hasten_call(tx: Tx, path: str) -> bool:

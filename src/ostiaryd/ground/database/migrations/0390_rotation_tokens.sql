@@ -1,0 +1,1 @@
+alter table secret_rotation add column token text not null default '';

@@ -1,0 +1,1 @@
+create index secret_created on secret (mount, created_at, path);

@@ -1,0 +1,28 @@
+"""Tokens of versions: the id that a version of a secret has in the API of AWS Secrets Manager."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from ostiaryd.ledger.flows import Act
+from ostiaryd.secrets.flows import keyvalue
+from ostiaryd.secrets.model import aws
+from ostiaryd.secrets.model.keyvalue import Secret, check_custom, stages_of
+from ostiaryd.secrets.store import keyvalue as store
+
+MOST_TOKENS = 20
+"""Maximum number of stored tokens of a secret. An older version has a computed id."""
+
+
+def set_token(act: Act, mount: str, path: str, secret: Secret, number: int, token: str) -> Secret:
+    """Store the token of the version `number` of a secret; return the secret. The tokens of deleted and old versions
+    are deleted.
+    """
+    kept = {*store.version_numbers(act.tx, mount, path)[-MOST_TOKENS:], *stages_of(secret).values()}
+    numbers = {key: aws.token_version(key) for key in secret.custom}
+    custom = {
+        key: kept_token for key, kept_token in secret.custom.items() if (of := numbers[key]) is None or of in kept
+    }
+    secret = replace(secret, custom=check_custom({**custom, f"{aws.VERSION}{number}": token}))
+    keyvalue.set_metadata(act, mount, path, secret)
+    return secret
