@@ -3,9 +3,9 @@
 
 Times in the claims are in seconds, as transmitted; arguments of functions are in microseconds. Unknown claims are
 ignored. Ostiary's own claims are `task`, `policy` (the hash of the policy set at issue), `owner`, `segment`, `model`,
-`risk_tier` and `epoch` (of the agent), `budgets` (to which calls are charged), `memory` (of the origins of values), and
-`chain`: the agents through which the authority was delegated. If any task or agent of the chain ends, the token ends;
-policies decide about each agent of the chain.
+`risk_tier` and `epoch` (of the agent), `registration` (of a client that no administrator registered), `budgets` (to
+which calls are charged), `memory` (of the origins of values), and `chain`: the agents through which the authority was
+delegated. If any task or agent of the chain ends, the token ends; policies decide about each agent of the chain.
 """
 
 from __future__ import annotations
