@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -170,6 +171,116 @@ def test_a_folder_that_is_gone_refuses_the_call(tmp_path: Path, dice: SeededRand
     file.touch()
     with pytest.raises(SpoolFailed):
         new_spool(file, random=dice)
+
+
+def replace_by_link(file: Path) -> None:
+    file.unlink()
+    file.symlink_to("/dev/null")
+
+
+def replace_by_folder(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+def extend(file: Path) -> None:
+    with file.open("ab") as other:
+        other.write(b'{"n":9,"outcome":')
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "deleted": Path.unlink,
+    "renamed": lambda file: file.rename(file.with_name("other")),
+    "replaced by a link": replace_by_link,
+    "replaced by a folder": replace_by_folder,
+    "extended": extend,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_file_that_another_program_changes_loses_no_record(spool: Spool, tmp_path: Path, change: str) -> None:
+    for name in "abc":
+        spool.append({"call": name})
+    spool.confirm(next_batch(spool, count=1).mark)
+    CHANGES[change](tmp_path / spool.id / "000000001.log")
+    assert numbers(spool) == [2, 3], "before the next record shows the change"
+    assert spool.append({"call": "d"}) == 4
+    assert (tmp_path / spool.id / "000000004.log").read_bytes() == b'{"n":4,"call":"d"}\n'
+    assert numbers(spool) == [2, 3, 4]
+    spool.confirm(next_batch(spool).mark)
+    assert spool.is_empty
+    assert spool.filled == 0
+    assert numbers(spool) == []
+    spool.append({"call": "e"})
+    assert numbers(spool) == [5]
+    spool.close()
+    assert len(list((tmp_path / spool.id).glob("00000000[45].log"))) == 1, "the record that was not reported stays"
+
+
+def test_records_after_a_truncation_are_reported_and_leave_a_gap(spool: Spool, tmp_path: Path) -> None:
+    for name in "abc":
+        spool.append({"call": name})
+    spool.confirm(next_batch(spool, count=1).mark)
+    os.truncate(tmp_path / spool.id / "000000001.log", 0)
+    spool.append({"call": "d"})
+    assert numbers(spool) == [4]
+    assert spool.filled == 0
+
+
+def test_a_file_without_a_record_that_is_deleted_is_written_anew(
+    spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda file, data: write(file, data[:5]))
+    with pytest.raises(SpoolFailed):
+        spool.append({"call": "a"})
+    monkeypatch.undo()
+    (tmp_path / spool.id / "000000001.log").unlink()
+    assert spool.append({"call": "a"}) == 1
+    assert numbers(spool) == [1]
+
+
+def test_a_spool_whose_folder_was_deleted_refuses_calls_and_reports_what_it_has(spool: Spool, tmp_path: Path) -> None:
+    spool.append({"call": "a"})
+    shutil.rmtree(tmp_path / spool.id)
+    for _ in range(2):
+        with pytest.raises(SpoolFailed, match="the spool cannot be written: No such file"):
+            spool.append({"call": "b"})
+    assert numbers(spool) == [1]
+    spool.confirm(next_batch(spool).mark)
+    spool.close()
+
+
+def test_other_files_in_the_folder_keep_no_spool_from_being_reported(tmp_path: Path, dice: SeededRandom) -> None:
+    spool = new_spool(tmp_path, random=dice)
+    spool.append({"call": "a"})
+    os.close(spool._lock)  # the guard was killed
+    (tmp_path / ("0" * 32)).write_text("no folder")
+    (tmp_path / ("1" * 32) / "lock").mkdir(parents=True)
+    (tmp_path / ("2" * 32) / "000000001.log").mkdir(parents=True)
+    (tmp_path / os.fsdecode(b"\xff" * 32)).mkdir()
+    (tmp_path / spool.id / "000000007.log").symlink_to("/etc/passwd")
+    found = {one.id: numbers(one) for one in take_over_spools(tmp_path)}
+    assert found == {"2" * 32: [], spool.id: [1]}
+    assert take_over_spools(tmp_path / "nothing") == []
+
+
+def test_a_file_of_an_ended_guard_that_vanishes_loses_its_records_alone(tmp_path: Path, dice: SeededRandom) -> None:
+    spool = new_spool(tmp_path, random=dice)
+    spool.append({"call": "a"})
+    extend(tmp_path / spool.id / "000000001.log")
+    spool.append({"call": "b"})
+    os.close(spool._lock)  # the guard was killed
+    boot = "of this machine"
+    (tmp_path / spool.id / "lock").write_text(boot)
+    [taken] = take_over_spools(tmp_path, boot=boot)
+    assert taken.is_whole
+    (tmp_path / spool.id / "000000001.log").unlink()
+    assert numbers(taken) == [2]
+    assert not taken.is_whole, "budgets that it drew count as spent"
+    taken.confirm(next_batch(taken).mark)
+    taken.close()
+    assert not (tmp_path / spool.id).exists()
 
 
 def test_a_line_that_is_damaged_leaves_a_gap_in_the_numbers(spool: Spool, tmp_path: Path) -> None:

@@ -9,11 +9,16 @@ Each run of a guard has its own spool with a random id, so that two records neve
 guard reports the spool of a guard that was killed. `append` returns after the record is in the kernel's buffers, so the
 record survives the end of the process; a power loss may destroy the records of the last seconds. Numbers of records are
 consecutive, so that the server notices gaps.
+
+If another program deletes, renames, truncates, extends or replaces the file that is being written, the next record
+begins a new file, and the records of the other file are still reported, because this process has it open. Without the
+folder, no record can be written, so the guard denies.
 """
 
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import re
 import threading
@@ -21,11 +26,14 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
 from ostiary.protocol.decoding import json_decoder
 from ostiary.protocol.errors import Invalid, Unavailable
+
+log = logging.getLogger("ostiary.guard")
 
 SEGMENT_BYTES = 1 << 20
 DEFAULT_LIMIT = 256 << 20
@@ -73,11 +81,15 @@ class Spool:
         """`is_whole`: true if the machine has not rebooted since the records were written, so that no record is lost"""
         self._folder, self._lock, self._limit = folder, lock, limit
         self._mutex = threading.Lock()
-        files = sorted(path for path in folder.glob("*.log") if path.stem.isdecimal())
+        files = sorted(path for path in folder.glob("*.log") if path.stem.isdecimal() and _is_file(path))
         self._sizes = {int(path.stem): path.stat().st_size for path in files}
         """size in bytes of each file of records, by the number of its first record, in order"""
         self._confirmed: Mark = (0, 0)
         self._file = -1
+        self._place = (0, 0)
+        """device and inode of the open file"""
+        self._set_aside = dict[int, int]()
+        """descriptors of files that another program changed, by the number of their first record"""
         self._next = 1
         self._is_closed = False
         self._is_tight = False
@@ -102,7 +114,7 @@ class Spool:
         return 100 * self.waiting // (self._limit - RESERVE)
 
     def _left(self) -> int:
-        return sum(self._sizes.values()) - self._confirmed[1]
+        return max(0, sum(self._sizes.values()) - self._confirmed[1])
 
     def append(
         self,
@@ -140,17 +152,39 @@ class Spool:
 
     def _write(self, line: bytes) -> None:
         last = next(reversed(self._sizes), 0)
+        if self._file >= 0 and not self._is_unchanged(last):
+            self._leave(last)
         if self._file < 0 or self._sizes[last] >= SEGMENT_BYTES:
             last = self._next
-            file = os.open(self._path(last), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+            file = os.open(self._path(last), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
             if self._file >= 0:
                 os.close(self._file)
-            self._file = file
+            self._file, status = file, os.fstat(file)
+            self._place = status.st_dev, status.st_ino
             self._sizes[last] = 0
         if os.write(self._file, line) != len(line):
             os.ftruncate(self._file, self._sizes[last])
             raise OSError(0, "the disk had space for only a part of the record")
         self._sizes[last] += len(line)
+
+    def _is_unchanged(self, last: int) -> bool:
+        """Return whether the open file is at its path, as this process wrote it."""
+        try:
+            status = os.lstat(self._path(last))
+        except OSError:
+            return False
+        return (status.st_dev, status.st_ino, status.st_size) == (*self._place, self._sizes[last])
+
+    def _leave(self, last: int) -> None:
+        """Stop writing to the open file, which another program changed. Keep it open to report its records."""
+        log.warning("%s was changed by another program; the next record begins a new file", self._path(last))
+        if last == self._next:  # the file has no record
+            os.close(self._file)
+            del self._sizes[last]
+        else:
+            self._set_aside[last] = self._file
+            self._sizes[last] = os.fstat(self._file).st_size
+        self._file = -1
 
     def batch(self, *, count: int, size: int) -> Batch | None:
         """Return the oldest records that the server has not confirmed: at least one record, at most `count` records,
@@ -178,13 +212,30 @@ class Spool:
             segments = [first for first in self._sizes if first >= self._confirmed[0]]
         for first in segments:
             offset = self._confirmed[1] if first == self._confirmed[0] else 0
-            with self._path(first).open("rb") as file:
+            try:
+                opened = self._open(first)
+            except OSError as error:
+                log.warning("records are lost: %s cannot be read: %s", self._path(first), error.strerror)
+                self.is_whole = False
+                with self._mutex:
+                    self._sizes.pop(first, None)
+                continue
+            with opened as file:
                 file.seek(offset)
                 for line in file:
                     if not line.endswith(b"\n"):
                         break
                     offset += len(line)
                     yield line, (first, offset)
+
+    def _open(self, first: int) -> BinaryIO:
+        """Open a file of records to read. A file that this process has open is read even if it has no path any more."""
+        with self._mutex:
+            is_last = self._file >= 0 and first == next(reversed(self._sizes), 0)
+            descriptor = self._file if is_last else self._set_aside.get(first)
+            if descriptor is not None:
+                return os.fdopen(os.dup(descriptor), "rb")
+        return os.fdopen(os.open(self._path(first), os.O_RDONLY | os.O_NOFOLLOW), "rb")
 
     def confirm(self, mark: Mark) -> None:
         """Record that the server has confirmed all records before `mark`, and delete the files before this position."""
@@ -195,8 +246,16 @@ class Spool:
                 self._file, self._confirmed, self._is_tight = -1, (0, 0), False
                 mark = mark[0] + 1, 0
             for first in [first for first in self._sizes if first < mark[0]]:
-                self._path(first).unlink(missing_ok=True)
+                self._drop(first)
                 del self._sizes[first]
+
+    def _drop(self, first: int) -> None:
+        """Delete a file of records, or only close the file if another program changed it."""
+        if (descriptor := self._set_aside.pop(first, None)) is not None:
+            os.close(descriptor)
+            return
+        with suppress(OSError):  # another program deleted or replaced the file
+            self._path(first).unlink()
 
     def approvals(self) -> set[str]:
         """Return the ids of the approvals that calls with a record in this spool have spent."""
@@ -223,8 +282,9 @@ class Spool:
             if self._is_closed:
                 return
             self._is_closed = True
-            if self._file >= 0:
-                os.close(self._file)
+            for file in (*self._set_aside.values(), *([self._file] if self._file >= 0 else [])):
+                os.close(file)
+            self._file, self._set_aside = -1, {}
             if is_empty:
                 self._remove()
             os.close(self._lock)
@@ -232,7 +292,8 @@ class Spool:
     def _remove(self) -> None:
         """Remove the files of this spool, and the folder unless other files are in it."""
         for file in (*map(self._path, self._sizes), self._folder / "lock"):
-            file.unlink(missing_ok=True)
+            with suppress(OSError):
+                file.unlink()
         with suppress(OSError):  # the folder may not be empty, because another guard examines it at this moment
             self._folder.rmdir()
 
@@ -260,16 +321,28 @@ def new_spool(spool_dir: Path, *, random: Callable[[int], bytes], boot: str = ""
 
 def take_over_spools(spool_dir: Path, *, boot: str = "", limit: int = DEFAULT_LIMIT) -> list[Spool]:
     """Lock the spools of guards that have ended, and return them, so that their records are reported. Other files in
-    `spool_dir` stay unchanged.
+    `spool_dir` stay unchanged. A spool that cannot be read is logged and left out.
     """
     spools = []
-    for folder in sorted(path for path in spool_dir.iterdir() if _ID.fullmatch(path.name) and not path.is_symlink()):
+    try:
+        folders = sorted(path for path in spool_dir.iterdir() if _ID.fullmatch(path.name) and not path.is_symlink())
+    except OSError as error:
+        log.warning("spools of earlier guards cannot be found in %s: %s", spool_dir, error.strerror)
+        return []
+    for folder in folders:
         # The guard of this spool runs, or another guard has just finished the spool.
         with suppress(BlockingIOError, FileNotFoundError):
-            lock = _lock(folder)
-            is_whole = boot != "" and os.pread(lock, len(boot) + 1, 0) == boot.encode()
-            spools.append(Spool(folder, lock, limit=limit, is_whole=is_whole))
+            try:
+                lock = _lock(folder)
+                is_whole = boot != "" and os.pread(lock, len(boot) + 1, 0) == boot.encode()
+                spools.append(Spool(folder, lock, limit=limit, is_whole=is_whole))
+            except (NotADirectoryError, IsADirectoryError, PermissionError) as error:
+                log.warning("the spool of an earlier guard in %s cannot be read: %s", folder, error.strerror)
     return spools
+
+
+def _is_file(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
 
 
 def _lock(folder: Path) -> int:
