@@ -298,7 +298,13 @@ def test_names_are_completed_from_the_server_and_without_one_nothing_is(
     assert complete([*place, "agent", "suspend", name, ""]) == [], "the command has one argument"
     assert complete([*place, "agent", "suspend", name[:12]]) == [name]
     assert complete([*place, "audit", "search", "--agent", name[:12]]) == [name]
+    for words in (("kill", "agent"), ("kill", "lift", "agent"), ("revoke", "agent"), ("enforce",)):
+        assert complete([*place, *words, name[:12]]) == [name]
+    for words in (("kill", "owner"), ("revoke", "owner"), ("agent", "list", "--owner"), ("role", "grant")):
+        assert "ada" in complete([*place, *words, "a"])
     assert "ada" in complete([*place, "agent", "create", "x", "--deputy", "a"])
+    monkeypatch.setattr(completion, "MAX_NAMES", 1)
+    assert complete([*place, "agent", "show", name]) == [name], "the newest of many agents"
     monkeypatch.setattr(completion, "WAIT_S", 0.2)
     with environment(OSTIARY_URL=silent, OSTIARY_CREDENTIAL=str(ostiary.folder / "admin.json")):
         assert complete(["agent", "suspend", ""]) == []

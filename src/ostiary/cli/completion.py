@@ -56,7 +56,7 @@ _KINDS = {
     "fi": ("finding",),
     "in": (),
     "is": ("issuer_id",),
-    "pe": ("person", "deputy", "member", "on_behalf_of"),
+    "pe": ("person", "deputy", "member", "on_behalf_of", "owner"),
     "pp": (),
     "rs": ("resource",),
     "st": ("stream_id",),
@@ -70,14 +70,18 @@ group of commands.
 _GROUPS = {
     "agent": "ag",
     "catalogue": "rs",
+    "enforce": "ag",
     "incident": "in",
     "key": "ag",
     "pep": "pp",
     "person": "pe",
     "resource": "rs",
+    "role": "pe",
     "task": "tk",
     "team": "te",
 }
+_BY_WORD = {"agent": "ag", "owner": "pe", "resource": "rs", "task": "tk"}
+"""Kind of object that `name` or `id` names in `ostiary kill` and `ostiary revoke`, by the argument before it."""
 _EVERYWHERE = ("--data-dir", "--json", "--wide", "--help")
 
 
@@ -126,13 +130,14 @@ def _time_limit(seconds: float) -> Iterator[None]:
 @dataclass(slots=True)
 class _Place:
     """The position in a command line: the command, the option that waits for its value, the number of arguments
-    so far.
+    so far and the last of them.
     """
 
     command: App
     path: tuple[str, ...] = ()
     option: str = ""
     arguments: int = 0
+    last: str = ""
     data_dir: Path | None = None
 
     def take(self, word: str) -> None:
@@ -148,18 +153,19 @@ class _Place:
             self.command, self.path = self.command[word], (*self.path, word)
         else:
             self.arguments += 1
+            self.last = word
 
     def candidates(self, begun: str) -> Iterator[str]:
         """Yield the words that may come next."""
         if self.option:
-            yield from self._values(self._named().get(self.option))
+            yield from self._values(self._named().get(self.option), begun)
             return
         if begun.startswith("-"):
             yield from (*self._named(), *_EVERYWHERE)
             return
         if not self.arguments:
             yield from (name for name in self.command if not name.startswith("-"))
-        yield from self._values(self._positional())
+        yield from self._values(self._positional(), begun)
 
     def _takes_value(self, option: str) -> bool:
         argument = self._named().get(option)
@@ -181,7 +187,7 @@ class _Place:
         rest = [one for one in listed if one.index >= self.arguments]
         return (rest or [one for one in listed if one.is_var_positional()] or [None])[0]
 
-    def _values(self, argument: Any) -> Iterator[str]:
+    def _values(self, argument: Any, begun: str) -> Iterator[str]:
         """Yield the choices of an argument, or the names of registered objects."""
         if argument is None:
             return
@@ -189,15 +195,17 @@ class _Place:
         if get_origin(hint) is Literal:
             yield from map(str, get_args(hint))
             return
-        kind = _kind(argument.field_info.name, self.path)
+        kind = _kind(argument.field_info.name, self.path, self.last)
         if kind is not None:
-            yield from self._names(kind)
+            yield from self._names(kind, begun)
 
-    def _names(self, kind: str) -> Iterator[str]:
+    def _names(self, kind: str, begun: str) -> Iterator[str]:
         listed = LISTS[kind]
         session = Session(self.data_dir, as_json=True)
         try:
             query = {**listed.query, "limit": MAX_NAMES}
+            if kind == "ag" and begun:
+                query["text"] = begun  # the list may be longer than `MAX_NAMES`
             for row in session.api("GET", listed.path, query=query)[listed.kind]:
                 name = str(row.get("name") or row[listed.member])
                 if _NAME.fullmatch(name):
@@ -208,8 +216,10 @@ class _Place:
             session.close()
 
 
-def _kind(parameter: str, path: tuple[str, ...]) -> str | None:
-    """Return the kind of id that a parameter takes; None if it takes no id."""
+def _kind(parameter: str, path: tuple[str, ...], last: str) -> str | None:
+    """Return the kind of id that a parameter takes; None if it takes no id. `last`: the argument before it."""
+    if path and path[0] in ("kill", "revoke"):
+        return _BY_WORD.get(last)
     if parameter in ("name", "id") and path:
         return None if path[-1] == "create" else _GROUPS.get(path[0])
     return next((kind for kind, names in _KINDS.items() if parameter in names), None)
