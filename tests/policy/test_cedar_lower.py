@@ -173,3 +173,20 @@ def test_many_short_questions_do_not_add_up_to_a_long_one() -> None:
 def test_text_that_is_not_cedar_is_malformed() -> None:
     with pytest.raises(Malformed, match="not Cedar"):
         lower("permit(principal, action);")
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("permit(principal, action);", 1),
+        ("\n// pays; a lot\npermit(principal, action, resource", 3),
+        (
+            '@id("a;")\npermit(principal, action, resource);\n\n// b\n@id("b")\nforbid((principal, action);',
+            5,
+        ),
+        ('@reason("say \\"no\\"; now")\npermit(principal, action, resource);\nforbid', 3),
+    ],
+)
+def test_text_that_is_not_cedar_is_refused_with_the_line_of_its_policy(text: str, line: int) -> None:
+    with pytest.raises(Malformed, match=rf"the policy that begins in line {line}: "):
+        lower(text)

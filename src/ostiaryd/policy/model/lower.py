@@ -8,6 +8,7 @@ function with the wrong number of arguments is valid text; its evaluation fails,
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from typing import Any, TypeAlias
 
@@ -20,6 +21,10 @@ from ostiary.protocol.errors import Invalid, Malformed
 from ostiaryd.policy.model.growth import growth
 
 MAX_GROWTH = 40_000  # cedarpy takes about a second for such a text
+
+_END_OR_QUOTED = re.compile(r'"(?:\\.|[^"\\])*"|//[^\n]*|;')
+_BLANK = re.compile(r"(?:\s|//[^\n]*)*")
+"""The end of a policy, or a string or comment that may contain its mark; and the space before a policy."""
 
 _Json: TypeAlias = dict[str, Any]
 
@@ -44,9 +49,24 @@ def lower(text: str) -> ir.PolicySetIR:
     try:
         return lower_json(msgspec.json.decode(cedarpy.policies_to_json_str(text)))
     except ValueError as error:
-        raise Malformed(f"not Cedar: {error}") from error
+        raise Malformed(f"not Cedar, in the policy that begins in line {_line_of_error(text)}: {error}") from error
     except RecursionError:
         raise Invalid(f"an expression is nested deeper than {ir.MAX_DEPTH}") from None
+
+
+def _line_of_error(text: str) -> int:
+    """Return the line in which the first policy begins that is not Cedar. Cedar's parser states no position."""
+    begin = 0
+    for token in _END_OR_QUOTED.finditer(text):
+        if token[0] != ";":
+            continue
+        try:
+            cedarpy.policies_to_json_str(text[begin : token.end()])
+        except ValueError:
+            break
+        begin = token.end()
+    blank = _BLANK.match(text, begin)
+    return 1 + text.count("\n", 0, blank.end() if blank else begin)
 
 
 def lower_json(policy_set: _Json) -> ir.PolicySetIR:
