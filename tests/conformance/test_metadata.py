@@ -100,7 +100,8 @@ async def test_the_openid_metadata_names_what_the_provider_can(world: World) -> 
     assert document["userinfo_endpoint"] == ISSUER + "/userinfo"
     assert document["end_session_endpoint"] == ISSUER + "/logout"
     assert document["backchannel_logout_session_supported"] is True
-    assert document["request_parameter_supported"] is False
+    assert document["request_parameter_supported"] is True
+    assert "none" not in document["request_object_signing_alg_values_supported"]
 
 
 async def test_idpyoidc_makes_assertions_for_this_server_from_its_metadata(

@@ -251,7 +251,7 @@ async def test_another_redirect_uri_shows_a_page_and_redirects_nowhere(flow: Cod
     assert "location" not in page.headers
 
 
-async def test_a_request_object_is_rejected_as_unsupported(flow: CodeFlow) -> None:
+async def test_an_unsigned_request_object_is_rejected_as_unsupported(flow: CodeFlow) -> None:
     inside = {"redirect_uri": "https://evil.example/", "client_id": flow.client.id, "scope": "openid"}
     for content in ({}, inside):
         flow.browser.left_to = ""

@@ -68,9 +68,9 @@ async def test_a_reference_ends_in_time_and_after_its_answer(flow: CodeFlow, clo
     assert flow.browser.left_to == ""
 
 
-async def test_a_request_object_and_another_reference_are_not_pushed(flow: CodeFlow) -> None:
+async def test_a_wrong_request_object_and_another_reference_are_not_pushed(flow: CodeFlow) -> None:
     for changes, error in (
-        ({"request": "e30.e30."}, "request_not_supported"),
+        ({"request": "e30.e30."}, "invalid_request_object"),
         ({"request_uri": "x"}, "invalid_request"),
     ):
         refused = await flow.push(**changes)

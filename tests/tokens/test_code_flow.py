@@ -185,7 +185,7 @@ BAD_REQUESTS: list[tuple[dict[str, Any], str]] = [
     ({"claims": '{"id_token": {"sub": {"values": "pe_0"}}}'}, "invalid_request"),
     ({"claims": '{"userinfo": {"sub": {"value": 7}}}'}, "invalid_request"),
     ({"id_token_hint": "e30.e30.e30"}, "invalid_request"),
-    ({"request": "e30.e30."}, "request_not_supported"),
+    ({"request": "e30.e30."}, "invalid_request_object"),
     ({"request_uri": "https://app.example/request"}, "request_uri_not_supported"),
     ({"registration": "{}"}, "registration_not_supported"),
     ({"authorization_details": "[]x"}, "invalid_authorization_details"),

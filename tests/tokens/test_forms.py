@@ -50,13 +50,14 @@ SPOKEN = {
     "insufficient_scope",
     "login_required",
     "consent_required",
+    "invalid_request_object",
     "request_not_supported",
     "request_uri_not_supported",
     "registration_not_supported",
     "recovery",  # an extension (RFC 6749 8.5), with 503: a client must not mistake it for a moment's absence
 }
 """RFC 6749 sections 4.1.2.1 and 5.2, RFC 6750 3.1, RFC 8707 2, RFC 9396 5, RFC 9449 12.2, RFC 9470 5, CIBA 11 and 13,
-OpenID Connect Core 1.0 section 3.1.2.6."""
+OpenID Connect Core 1.0 section 3.1.2.6, RFC 9101 7."""
 
 
 def kinds(kind: type[Refused] = Refused) -> list[type[Refused]]:

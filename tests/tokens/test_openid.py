@@ -824,3 +824,12 @@ async def test_a_logout_token_is_delivered_and_repeated(world: World, app: ASGIA
     assert newest_entry(world).action == "logout.give_up"
     clock.advance(3600)
     assert logout.due(world.db.read(), now=world.now(), limit=10) == []
+
+
+async def test_an_id_token_has_the_claims_of_the_granted_scopes(flow: CodeFlow) -> None:
+    """OpenID Connect Core 1.0 section 5.4; many clients read them only there."""
+    assert "name" not in claims_of((await flow.tokens(scope="openid"))["id_token"])
+    claims = claims_of((await flow.tokens(scope="openid profile email"))["id_token"])
+    person = registry.find_person(flow.world.db.read(), flow.person)
+    assert (claims["name"], claims["preferred_username"]) == (person.name, person.name)
+    assert claims.get("email") == person.email

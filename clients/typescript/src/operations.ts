@@ -2284,8 +2284,8 @@ export type PushedForm = {
   client_assertion_type?: string;
   client_id?: string;
   client_secret?: string;
-  code_challenge: string;
-  code_challenge_method: string;
+  code_challenge?: string;
+  code_challenge_method?: string;
   dpop_jkt?: string;
   id_token_hint?: string;
   login_hint?: string;
@@ -2293,9 +2293,10 @@ export type PushedForm = {
   nonce?: string;
   prompt?: string;
   redirect_uri?: string;
+  request?: string;
   resource?: string;
   response_mode?: string;
-  response_type: string;
+  response_type?: string;
   scope?: string;
   state?: string;
 };

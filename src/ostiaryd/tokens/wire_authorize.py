@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Collection, Mapping
 from contextlib import suppress
-from typing import NoReturn, Required, TypedDict
+from typing import NoReturn, TypedDict
 from urllib.parse import urlencode, urlsplit
 
 from msgspec.structs import replace
 
 from ostiary.protocol.errors import Forbidden, Refused
-from ostiary.protocol.jose import InvalidToken
+from ostiary.protocol.jose import InvalidToken, parse_jws
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply, status_of
 from ostiaryd.ground.http.forms import parse_form
 from ostiaryd.ground.http.html import HTML_BODY, HTML_FORM, PAGES, continue_page, page, redirect, see_other
@@ -25,10 +25,11 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.tokens.flows import authorization as flow
 from ostiaryd.tokens.flows.authorization import REQUEST_S, Step
 from ostiaryd.tokens.flows.mint import identify
-from ostiaryd.tokens.model import InvalidRequest, read_form
+from ostiaryd.tokens.model import MAX_VALUE, InvalidRequest, read_form
 from ostiaryd.tokens.model.authorization import (
     REQUEST_URI,
     AuthorizationRequest,
+    RequestNotSupported,
     ReturnAddress,
     parse_request,
     parse_return_address,
@@ -37,6 +38,7 @@ from ostiaryd.tokens.model.authorization import (
 )
 from ostiaryd.tokens.model.consent import Offer, read_choice
 from ostiaryd.tokens.model.id_tokens import read_id_token_hint
+from ostiaryd.tokens.model.request_objects import InvalidRequestObject, RequestKeys, read_request_object
 from ostiaryd.tokens.model.wording import word_target
 from ostiaryd.tokens.store.authorization import StoredRequest
 from ostiaryd.tokens.wire_errors import OAUTH, challenges_clients, describe_error
@@ -54,12 +56,13 @@ Parameters = Mapping[str, list[str]]
 class PushedForm(ClientForm, total=False):
     """A pushed authorization request (RFC 9126 section 2.1)."""
 
-    response_type: Required[str]
+    response_type: str
+    request: str
     redirect_uri: str
     scope: str
     state: str
-    code_challenge: Required[str]
-    code_challenge_method: Required[str]
+    code_challenge: str
+    code_challenge_method: str
     resource: str
     authorization_details: str
     nonce: str
@@ -98,9 +101,62 @@ async def _authorize(call: Call, parameters: Parameters) -> Reply:
         stored = flow.find_request(call.world.db.read(), request_uri, client, now=call.world.now())
         work = _proceed(call, client, stored.request, request_uri, stored.created_at)
         return await _answering(call, client, stored.request.return_address, work, prompt=stored.request.prompt)
-    address = _return_address(client, parameters)
-    work = _begin(call, client, parameters, address)
-    return await _answering(call, client, address, work, prompt=_one(parameters, "prompt").split())
+    try:
+        opened = await _open(call, client, parameters)
+    except Refused as refusal:
+        work = _raise(_UNSIGNED if _has_unsigned_object(parameters) else refusal)
+        prompt = _one(parameters, "prompt").split()
+        return await _answering(call, client, _return_address(client, parameters), work, prompt=prompt)
+    address = _return_address(client, opened)
+    work = _begin(call, client, opened, address)
+    return await _answering(call, client, address, work, prompt=_one(opened, "prompt").split())
+
+
+async def _open(call: Call, client: OAuthClient, parameters: Parameters) -> Parameters:
+    """Return the parameters of an authorization request: those in its signed request object, if it has one, and only
+    those (RFC 9101 section 5). Raises InvalidRequest, InvalidRequestObject, RequestNotSupported, InvalidClient,
+    Unavailable.
+    """
+    unverified = _one(parameters, "request")
+    if not unverified:
+        if client.metadata.require_signed_request_object:
+            raise InvalidRequest("this client must sign its authorization requests", hint="send `request` (RFC 9101)")
+        return parameters
+    if _one(parameters, "request_uri"):
+        raise InvalidRequest("`request` and `request_uri` cannot be used together")
+    world = call.world
+    try:
+        kid = parse_jws(unverified, max_bytes=MAX_VALUE).header.get("kid")
+    except InvalidToken as error:
+        raise InvalidRequestObject(f"`request`: {error.message}", hint="send a signed JWT") from None
+    keys = await trust.find_request_keys(world, client, kid=kid, network=call.network)
+    if not keys:
+        hint = "register `jwks`, or send the parameters without `request`"
+        raise RequestNotSupported("`request` is not supported for a client without keys", hint=hint)
+    return read_request_object(
+        unverified,
+        client_id=client.client_id,
+        keys=RequestKeys(keys, client.metadata.request_object_signing_alg),
+        issuer=world.config.issuer,
+        now=world.now(),
+    )
+
+
+def _has_unsigned_object(parameters: Parameters) -> bool:
+    """Return whether the request object of a request says that it is not signed."""
+    with suppress(InvalidToken):
+        return parse_jws(_one(parameters, "request"), max_bytes=MAX_VALUE).header["alg"] == "none"
+    return False
+
+
+_UNSIGNED = RequestNotSupported(
+    "a request object without a signature is not supported",
+    hint="sign the request object with a registered key, or leave `request` out",
+)
+
+
+async def _raise(refusal: Refused) -> Reply:
+    raise refusal
 
 
 async def _refuse(call: Call, client_id: str, refusal: Refused) -> NoReturn:
@@ -126,19 +182,27 @@ async def _begin(call: Call, client: OAuthClient, parameters: Parameters, addres
 @challenges_clients
 async def push(call: Call) -> Reply:
     """Store an authorization request of an authenticated client, and return its reference (RFC 9126)."""
-    form = call.form()
-    values = read_form({name: value for name, value in form.items() if name not in ("resource",)})
+    form: Parameters = call.form()
+    values = read_form({name: list(value) for name, value in form.items() if name != "resource"})
     if "request_uri" in values:
         raise InvalidRequest(
             "`request_uri` cannot be a parameter of a pushed request",
             hint="leave `request_uri` out (RFC 9126 section 2.1)",
         )
     sender, config = await read_sender(call, values), call.world.config
+    if "request" in values:
+        try:
+            client = await trust.resolve_client(call.world, sender.client_id, network=call.network)
+            form = await _open(call, client, form)
+        except Refused as refusal:
+            await _refuse(call, sender.client_id, refusal)
 
     def run(act: Act) -> str:
         proofs = identify(act, sender, config=config, path="/par")
         client = proofs.client
         registry.note(act, object=client.client_id)
+        if client.metadata.require_signed_request_object and "request" not in values:
+            raise InvalidRequest("this client must sign its authorization requests", hint="send `request` (RFC 9101)")
         request = _parse(call, client, form, _return_address(client, form))
         jkt = proofs.possession.jkt or request.jkt
         if request.jkt not in ("", jkt):
@@ -383,6 +447,7 @@ PARAMETERS = (
     Query(
         "request_uri", "Reference to a pushed request (RFC 9126); all other parameters except `client_id` are ignored."
     ),
+    Query("request", "Request object: the parameters, signed with a registered key of the client (RFC 9101)."),
     Query("scope", "Scopes of one resource, and `openid`, `profile`, `email`, `offline_access`."),
     Query("state", "Value that the response repeats."),
     Query("code_challenge", "SHA-256 of the code verifier in base64url (RFC 7636)."),

@@ -43,6 +43,7 @@ from ostiaryd.tokens.model.authorization import (
     RequestNotSupported,
     RequestUriNotSupported,
 )
+from ostiaryd.tokens.model.request_objects import InvalidRequestObject
 from ostiaryd.trust.flows.registration import InvalidRegistrationToken
 from ostiaryd.trust.model import AccessRefused, InsufficientScope, InvalidClient, NonceNeeded
 from ostiaryd.trust.model.clients import (
@@ -83,6 +84,7 @@ ERRORS: dict[type[Refused], tuple[str, int]] = {
     UnsupportedResponseType: ("unsupported_response_type", 400),
     LoginRequired: ("login_required", 400),
     ConsentRequired: ("consent_required", 400),
+    InvalidRequestObject: ("invalid_request_object", 400),
     RequestNotSupported: ("request_not_supported", 400),
     RequestUriNotSupported: ("request_uri_not_supported", 400),
     RegistrationNotSupported: ("registration_not_supported", 400),

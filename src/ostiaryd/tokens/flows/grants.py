@@ -508,6 +508,6 @@ def _make_id_token(act: Act, grant: PersonGrant, client: OAuthClient, issued: Is
         acr=grant.acr,
         amr=grant.amr,
         at_hash=hash_access_token(issued.access_token, alg),
-        **claims_about(person, scopes=(), names=grant.request.id_token_claims),
+        **claims_about(person, scopes=grant.request.identity, names=grant.request.id_token_claims),
     )
     return sign_jwt(act.tx.keys.signer("token", alg), typ=ID_TOKEN_TYP, claims=claims)

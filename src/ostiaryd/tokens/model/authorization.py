@@ -74,7 +74,9 @@ class ConsentRequired(Refused):
 
 
 class RequestNotSupported(Refused):
-    """The parameter `request` is not supported (OpenID Connect Core 1.0 section 3.1.2.6)."""
+    """A request object without a signature, or of a client without keys, is not supported (OpenID Connect Core 1.0
+    section 3.1.2.6).
+    """
 
     code = "request_not_supported"
 
@@ -92,7 +94,6 @@ class RegistrationNotSupported(Refused):
 
 
 NOT_SUPPORTED: Mapping[str, type[Refused]] = {
-    "request": RequestNotSupported,
     "request_uri": RequestUriNotSupported,
     "registration": RegistrationNotSupported,
 }

@@ -44,7 +44,7 @@ from ostiaryd.trust.flows.certificates import (
 from ostiaryd.trust.flows.client_secrets import check_secret, create_secret, revoke_secret, secret_holders, secrets_of
 from ostiaryd.trust.flows.clients import Client, authenticate_client, check_client
 from ostiaryd.trust.flows.clock import accept_clock, examine_clock, show_clock, watch_clock
-from ostiaryd.trust.flows.documents import find_client_keys, private_hosts_of, resolve_client
+from ostiaryd.trust.flows.documents import find_client_keys, find_request_keys, private_hosts_of, resolve_client
 from ostiaryd.trust.flows.joining import DEFAULT_LIFETIME_S, InvalidJoin, JoinToken, create_join_token, enrol
 from ostiaryd.trust.flows.oauth_clients import (
     AuthenticatedClient,
@@ -165,6 +165,7 @@ __all__ = [
     "find_method",
     "find_oauth_client",
     "find_pep",
+    "find_request_keys",
     "find_session",
     "forbid_bearer",
     "forbid_bearer_class",

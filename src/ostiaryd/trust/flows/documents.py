@@ -31,7 +31,7 @@ from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import is_agent_id
 from ostiaryd.trust.flows.oauth_clients import check_room, check_usable
-from ostiaryd.trust.model import SECOND, Credentials, InvalidClient, name_claimed, parse_assertion
+from ostiaryd.trust.model import SECOND, Credentials, InvalidClient, name_claimed, parse_assertion, public_key
 from ostiaryd.trust.model.certificates import SELF_SIGNED, TLS_CLIENT_AUTH
 from ostiaryd.trust.model.clients import (
     LOOPBACK,
@@ -47,6 +47,7 @@ from ostiaryd.trust.model.clients import (
     parse_client_keys,
     parse_document,
 )
+from ostiaryd.trust.store import agent_keys
 from ostiaryd.trust.store import clients as store
 
 T = TypeVar("T")
@@ -301,6 +302,25 @@ async def find_client_keys(
     if credentials.unverified_assertion is None:
         return ()
     kid = parse_assertion(credentials).header.get("kid")
+    try:
+        return await world.keep(ClientKeys).get(client, kid=kid, network=network)
+    except Invalid as refusal:
+        raise InvalidClient(refusal.message, hint=refusal.hint) from None
+
+
+async def find_request_keys(
+    world: World, client: OAuthClient, *, kid: object, network: str
+) -> tuple[jose.PublicKey, ...]:
+    """Return the keys with which a client may sign its requests; empty if the client has none. May fetch a `jwks_uri`.
+    Raises InvalidClient, Unavailable.
+    """
+    if client.kind is ClientKind.AGENT:
+        rows = agent_keys(world.db.read(), client.client_id, now=world.now())
+        return tuple(public_key(jwk) for jwk, _ in rows)
+    if client.metadata.jwks is not None:
+        return parse_client_keys(client.metadata.jwks)
+    if not client.metadata.jwks_uri:
+        return ()
     try:
         return await world.keep(ClientKeys).get(client, kid=kid, network=network)
     except Invalid as refusal:

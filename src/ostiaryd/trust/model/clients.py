@@ -61,6 +61,7 @@ _LOOPBACK_URI = re.compile(r"(?P<host>http://(?:127\.0\.0\.1|localhost|\[::1\]))
 _REQUIREMENTS = (
     "dpop_bound_access_tokens",
     "require_pushed_authorization_requests",
+    "require_signed_request_object",
     "tls_client_certificate_bound_access_tokens",
 )
 """Members of client metadata that restrict the client."""
@@ -153,6 +154,8 @@ class ClientMetadata(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     tls_client_auth_san_ip: str = ""
     tls_client_auth_san_email: str = ""
     require_pushed_authorization_requests: bool = False
+    require_signed_request_object: bool = False
+    request_object_signing_alg: str = ""
     default_max_age: int | None = None
     default_acr_values: tuple[str, ...] = ()
 
@@ -434,9 +437,11 @@ def _check_keys(metadata: ClientMetadata) -> None:
         raise InvalidClientMetadata(refusal.message, hint=refusal.hint) from None
     if metadata.id_token_signed_response_alg not in ("", *ID_TOKEN_ALGS):
         raise InvalidClientMetadata("`id_token_signed_response_alg` is not supported", hint=", ".join(ID_TOKEN_ALGS))
-    if metadata.token_endpoint_auth_signing_alg not in ("", *jose.ALGS):
-        hint = ", ".join(sorted(jose.ALGS))
-        raise InvalidClientMetadata("`token_endpoint_auth_signing_alg` is not supported", hint=hint)
+    for name in ("token_endpoint_auth_signing_alg", "request_object_signing_alg"):
+        if getattr(metadata, name) not in ("", *jose.ALGS):
+            raise InvalidClientMetadata(f"`{name}` is not supported", hint=", ".join(sorted(jose.ALGS)))
+    if metadata.require_signed_request_object and metadata.jwks is None and not metadata.jwks_uri:
+        raise InvalidClientMetadata("`require_signed_request_object` needs `jwks` or `jwks_uri`")
     if metadata.jwks is not None:
         parse_client_keys(metadata.jwks)
 
