@@ -22,7 +22,7 @@ from ostiaryd.ledger import store as ledger
 from ostiaryd.secrets.engines.transit import MAX_BATCH, MAX_CURVE_BATCH, MAX_RANDOM
 from ostiaryd.secrets.flows import transit
 from ostiaryd.secrets.model.request import MAX_PATH
-from tests.secrets.vault_fixtures import VaultAgent, enter_agent
+from tests.secrets.vault_fixtures import VaultAgent, enter_agent, permit_all
 
 PATH = "secret/data/agents/bot/db"
 CANARY = "c4n4ry-0f-a-s3cr3t-value"
@@ -171,7 +171,7 @@ REFUSED = (
     ("DELETE", "transit/encrypt/k", 405),
     ("PATCH", "transit/keys/k", 405),
     ("GET", "auth/token/renew-self", 405),
-    ("POST", "auth/token/lookup-self", 405),
+    ("DELETE", "auth/token/lookup-self", 405),
     ("DELETE", "sys/health", 405),
     ("POST", "sys/seal-status", 405),
     ("POST", "sys/mounts", 405),
@@ -231,7 +231,8 @@ async def test_headers_that_would_change_the_meaning_are_refused(world: World, b
     ):
         await expect(world, bot, status, "POST", PATH, {"data": {}}, headers=headers)
     assert await bot.status("GET", PATH) == 404
-    assert await bot.status("POST", PATH, {"data": {}}, headers=[("x-vault-namespace", "/")]) == 200
+    for root in ("/", "root", "root/"):
+        assert await bot.status("POST", PATH, {"data": {}}, headers=[("x-vault-namespace", root)]) == 200
     for token in ("hvs.", "hvs.x", f"{bot.token}x", bot.token[:-1], "s.x", "root", "hvs.\xe9", bot.token.upper()):
         await expect(world, bot, 403, "GET", PATH, token=token)
     await expect(world, bot, 403, "GET", PATH, token="")
@@ -373,3 +374,36 @@ async def test_a_value_appears_nowhere(world: World, bot: VaultAgent, caplog: py
     kept = read_files(world.config.data_dir)
     for text in (CANARY, plain.rstrip("="), json.dumps(CANARY)[1:-1].encode().hex(), bot.token):
         assert [text.encode() in where for where in (shown, entries, logged.encode(), kept)] == [False] * 4, text
+
+
+async def test_a_list_a_version_and_paths_have_the_forms_of_vault(world: World, bot: VaultAgent) -> None:
+    await permit_all(world)
+    assert await bot.status("POST", PATH, {"data": {"a": "b"}}) == 200
+    folder = "secret/metadata/agents/bot"
+    for text in ("1", "t", "T", "true", "TRUE", "True"):
+        assert (await bot.ask("GET", f"{folder}?list={text}")).json["data"] == {"keys": ["db"]}, text
+    for text in ("0", "f", "F", "false", "FALSE", "False", ""):
+        assert await bot.status("GET", f"{folder}?list={text}") == 404, text
+    for text in ("yes", "tRUE", "2", "x"):
+        assert await bot.status("GET", f"{folder}?list={text}") == 400, text
+    assert await bot.status("GET", f"{PATH}?version=") == 200
+    for body in ({"paths": f"{PATH}, sys/mounts"}, {"paths": [PATH, "sys/mounts"]}, {"path": PATH}, {"path": [PATH]}):
+        shown = (await bot.ask("POST", "sys/capabilities-self", body)).json["data"]
+        assert shown[PATH] == ["create", "delete", "patch", "read", "update"], body
+        assert ("sys/mounts" in shown) == ("paths" in body)
+    for wrong in (
+        b"{}",
+        b'{"paths":[]}',
+        b'{"paths":" , "}',
+        b'{"paths":1}',
+        json.dumps({"paths": ["x"] * 21}).encode(),
+    ):
+        assert await bot.status("POST", "sys/capabilities-self", wrong) == 400, wrong
+    own = (await bot.ask("GET", "auth/token/lookup-self")).json["data"]
+    assert (await bot.ask("POST", "auth/token/lookup-self", {})).json["data"] == own
+    assert (await bot.ask("POST", "auth/token/lookup", {})).json["data"]["accessor"] == own["accessor"]
+    made = await bot.ask("POST", "auth/token/create", {"policies": "default, one"})
+    assert made.json["auth"]["policies"] == ["default", "one"]
+    for path in ("identity/entity", "identity/oidc/token/x", "auth/userpass/login/ann", "sys/rotate"):
+        answer = await bot.ask("POST", path, {"name": "x"})
+        assert (answer.status, answer.json["errors"][0]) == (404, "unsupported path"), path

@@ -92,6 +92,7 @@ from ostiaryd.secrets.model.request import (
     VaultRequest,
     check_path,
     parse_duration,
+    parse_texts,
     render_time,
 )
 from ostiaryd.secrets.model.sealing import decode_key
@@ -115,6 +116,8 @@ MAX_CAPABILITY_PATHS = 20
 DEFAULT_WRAP_S = 300
 VERSION = "1.15.0"
 """The version of the Vault API that the server reports."""
+_TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
+_FALSE = frozenset({"", "0", "f", "F", "false", "FALSE", "False"})
 MERGE_PATCH = "application/merge-patch+json"
 _NULL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 """A null character in JSON, written as an escape whose backslash is not itself escaped."""
@@ -197,8 +200,8 @@ class _WrappingToken(msgspec.Struct):
 
 
 class _Paths(msgspec.Struct):
-    paths: list[str] = []
-    path: str = ""
+    paths: list[str] | str = []
+    path: list[str] | str = []
 
 
 class _TokenAndPaths(msgspec.Struct):
@@ -246,8 +249,8 @@ async def _answer(call: Call, path: str) -> Reply:
     if path in _WRAPPINGS:
         return await _use_wrapping(call, request)
     if (system := _SYSTEM.get(path)) is not None:
-        method, action, run = system
-        _require(request, method)
+        methods, action, run = system
+        _require(request, *methods)
 
         def run_system(act: Act, caller: flows.VaultCaller) -> Answer:
             _authorize_vault(call, request, act, caller)
@@ -359,7 +362,7 @@ def _find(
             return "auth", approle.find_operation(method.path, below, request), method
         kept, private = _LOGIN_METHODS[method.type], call.world.config.private
         return "auth", login_methods.find_operation(kept, method.path, below, request, private=private), method
-    if kind in ("sys", "auth"):
+    if kind in ("sys", "auth", "identity"):
         raise NothingStored("unsupported path", hint="see the page on conformance", code="unsupported_path")
     return flows.find_operation(call.world.db.read(), request)
 
@@ -435,7 +438,7 @@ async def _act(call: Call, action: str, run: Callable[[Act, flows.VaultCaller], 
 
 def _check_headers(call: Call) -> None:
     """Check that the request has no unsupported header that would change the meaning of the request. Raises Invalid."""
-    if (call.header(b"x-vault-namespace") or "").strip("/"):
+    if (call.header(b"x-vault-namespace") or "").strip("/") not in ("", "root"):
         raise Invalid("namespaces are not supported", hint="leave out X-Vault-Namespace", code="no_namespaces")
     if call.params["path"] in _UNWRAPPED:
         _check_unwrapped(call)
@@ -467,7 +470,7 @@ def _wrap_seconds(call: Call) -> int | None:
 def _method_of(call: Call) -> VaultMethod:
     match call.method:
         case "GET" | "HEAD":
-            return VaultMethod.LIST if _query_of(call).get("list") == "true" else VaultMethod.READ
+            return VaultMethod.LIST if _is_list(call) else VaultMethod.READ
         case "LIST":
             return VaultMethod.LIST
         case "PATCH":
@@ -476,6 +479,16 @@ def _method_of(call: Call) -> VaultMethod:
         case "DELETE":
             return VaultMethod.DELETE
     return VaultMethod.WRITE
+
+
+def _is_list(call: Call) -> bool:
+    """Return whether a GET lists: its parameter `list` is one of the texts that stand for true in Vault. Raises
+    Malformed.
+    """
+    text = _query_of(call).get("list", "")
+    if text not in (*_TRUE, *_FALSE):
+        raise Malformed("the query parameter `list` must be true or false")
+    return text in _TRUE
 
 
 def _body_of(call: Call) -> dict[str, Any]:
@@ -518,8 +531,8 @@ def _credentials_of(call: Call) -> flows.VaultCredentials:
     return flows.VaultCredentials("", request, call.origin)
 
 
-def _require(request: VaultRequest, method: VaultMethod) -> None:
-    if request.method is not method:
+def _require(request: VaultRequest, *methods: VaultMethod) -> None:
+    if request.method not in methods:
         raise UnsupportedOperation("unsupported operation")
 
 
@@ -826,7 +839,8 @@ def _show_mounts(call: Call, request: VaultRequest, act: Act, caller: flows.Vaul
 
 def _show_capabilities(call: Call, request: VaultRequest, act: Act, caller: flows.VaultCaller) -> Answer:
     body = request.read_body(_Paths)
-    paths = body.paths or [body.path]
+    stated = body.paths or body.path
+    paths = parse_texts(stated, field="paths") if isinstance(stated, str) else stated
     if not 0 < len(paths) <= MAX_CAPABILITY_PATHS:
         raise Invalid(f"`paths` must have 1 to {MAX_CAPABILITY_PATHS} members")
     by_path = {path: _capabilities(call, act, caller, path) for path in paths}
@@ -876,17 +890,17 @@ def _capabilities(call: Call, act: Act, caller: flows.VaultCaller, path: str) ->
 _ANY_BODY = {"data": {}, "versions": [1], "min_available_version": 1, "backup": ""}
 
 _System = Callable[[Call, VaultRequest, Act, flows.VaultCaller], Answer]
-_SYSTEM: dict[str, tuple[VaultMethod, str, _System]] = {
-    "auth/token/lookup-self": (VaultMethod.READ, "vault.lookup", _lookup_self),
-    "auth/token/renew-self": (VaultMethod.WRITE, "vault.renew", _renew_self),
-    "auth/token/revoke-self": (VaultMethod.WRITE, "vault.revoke", _revoke_self),
-    "sys/seal": (VaultMethod.WRITE, "vault.seal", _seal),
-    "sys/wrapping/wrap": (VaultMethod.WRITE, "vault.wrap", _wrap_body),
-    "sys/mounts": (VaultMethod.READ, "vault.lookup", _list_mounts),
-    "sys/internal/ui/mounts": (VaultMethod.READ, "vault.lookup", _show_mounts),
-    "sys/capabilities": (VaultMethod.WRITE, "vault.lookup", _show_capabilities_of_token),
-    "sys/capabilities-accessor": (VaultMethod.WRITE, "vault.lookup", _show_capabilities_of_token),
-    "sys/capabilities-self": (VaultMethod.WRITE, "vault.lookup", _show_capabilities),
+_SYSTEM: dict[str, tuple[tuple[VaultMethod, ...], str, _System]] = {
+    "auth/token/lookup-self": ((VaultMethod.READ, VaultMethod.WRITE), "vault.lookup", _lookup_self),
+    "auth/token/renew-self": ((VaultMethod.WRITE,), "vault.renew", _renew_self),
+    "auth/token/revoke-self": ((VaultMethod.WRITE,), "vault.revoke", _revoke_self),
+    "sys/seal": ((VaultMethod.WRITE,), "vault.seal", _seal),
+    "sys/wrapping/wrap": ((VaultMethod.WRITE,), "vault.wrap", _wrap_body),
+    "sys/mounts": ((VaultMethod.READ,), "vault.lookup", _list_mounts),
+    "sys/internal/ui/mounts": ((VaultMethod.READ,), "vault.lookup", _show_mounts),
+    "sys/capabilities": ((VaultMethod.WRITE,), "vault.lookup", _show_capabilities_of_token),
+    "sys/capabilities-accessor": ((VaultMethod.WRITE,), "vault.lookup", _show_capabilities_of_token),
+    "sys/capabilities-self": ((VaultMethod.WRITE,), "vault.lookup", _show_capabilities),
 }
 _WRAPPINGS = frozenset({"sys/wrapping/unwrap", "sys/wrapping/lookup", "sys/wrapping/rewrap"})
 """Paths at which a wrapping token authenticates the request."""

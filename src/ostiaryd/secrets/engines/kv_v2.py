@@ -105,7 +105,7 @@ def _find_config(mount: str, request: VaultRequest) -> Operation:
 def _find_data(mount: str, path: str, request: VaultRequest) -> Operation:
     match request.method:
         case VaultMethod.READ:
-            number = parse_number(request.query.get("version", "0"))
+            number = parse_number(request.query.get("version") or "0")
             run = partial(_read, mount=mount, path=path, number=number)
             return Operation(SecretAction.READ, path, "read", run)
         case VaultMethod.WRITE:
@@ -140,7 +140,7 @@ def _find_subkeys(mount: str, path: str, request: VaultRequest) -> Operation:
     depth = request.query.get("depth", "0")
     if not _DEPTH.fullmatch(depth):
         raise Invalid("`depth` must be a number of levels, 0 for all")
-    number = parse_number(request.query.get("version", "0"))
+    number = parse_number(request.query.get("version") or "0")
     run = partial(_read_subkeys, mount=mount, path=path, number=number, depth=int(depth))
     return Operation(SecretAction.READ, path, "subkeys", run)
 

@@ -72,7 +72,7 @@ _UNSUPPORTED = frozenset({"allowed_entity_aliases", "path_suffix"})
 
 class _NewToken(Struct):
     id: str = ""
-    policies: list[str] | None = None
+    policies: list[str] | str | None = None
     meta: dict[str, str] | None = None
     no_parent: bool = False
     no_default_policy: bool = False
@@ -167,8 +167,9 @@ def _create(
         )
     if not 0 <= body.num_uses <= 1_000_000_000:
         raise Invalid("`num_uses` must be a number of uses, 0 or more")
+    names = parse_texts(body.policies or [], field="policies")
     options = TokenOptions(
-        policies=choose_policies(caller, body.policies, has_default=not body.no_default_policy),
+        policies=choose_policies(caller, names, has_default=not body.no_default_policy),
         metadata=body.meta or {},
         display_name=f"token-{body.display_name}" if body.display_name else "token",
         path=f"auth/token/create{'-orphan' if is_orphan else ''}",
@@ -180,27 +181,27 @@ def _create(
     )
     networks: list[str] = []
     if role_name:
-        options, networks = _under_role(act, caller, role_name, body, options)
+        options, networks = _under_role(act, caller, role_name, names, options, has_default=not body.no_default_policy)
     check_assignable(act, caller, options.policies)
     return make(act, caller, options, _seconds(body.ttl or body.lease, "ttl") or DEFAULT_S, networks)
 
 
 def _under_role(
-    act: Act, caller: VaultCaller, name: str, body: _NewToken, options: TokenOptions
+    act: Act, caller: VaultCaller, name: str, names: list[str], options: TokenOptions, *, has_default: bool
 ) -> tuple[TokenOptions, list[str]]:
-    """Return the options of a new token: `options`, limited by the role `name`; and the networks of the role. Raises
-    Invalid if the role does not permit the options.
+    """Return the options of a new token: `options`, limited by the role `name`; and the networks of the role. `names`:
+    the policies that the request states. Raises Invalid if the role does not permit the options.
     """
     if not login_roles.has_role(TOKEN_MOUNT, name, act, caller):
         raise Invalid(f"unknown role {name[:128]}", hint="LIST auth/token/roles", code="role_not_found")
     role = login_roles.find_role(act, caller, TOKEN_MOUNT, name)
     settings = {**_ROLE_DEFAULTS, **role.settings}
     allowed = [one.lower() for one in settings["allowed_policies"]]
-    has_default = not (body.no_default_policy or settings["token_no_default_policy"])
-    policies = choose_policies(caller, body.policies or allowed, has_default=has_default)
+    has_default = has_default and not settings["token_no_default_policy"]
+    policies = choose_policies(caller, names or allowed, has_default=has_default)
     globs = [one.lower() for one in settings["allowed_policies_glob"]]
     refused = [one.lower() for one in (*settings["disallowed_policies"], *settings["disallowed_policies_glob"])]
-    if policies is not None and DEFAULT not in {one.lower() for one in body.policies or ()}:
+    if policies is not None and DEFAULT not in {one.lower() for one in names}:
         policies = tuple(one for one in policies if one != DEFAULT or not _matches(DEFAULT, refused))
     for one in (UNRESTRICTED,) if policies is None else policies:
         is_allowed = not (allowed or globs) or one in (*allowed, DEFAULT) or _matches(one, globs)
@@ -234,7 +235,10 @@ def _use_token(body: _Named, verb: str, is_accessor: bool, act: Act, caller: Vau
     unverified = body.accessor if is_accessor else body.token
     if verb.startswith("revoke") and unverified and tokens.is_gone(act, unverified, is_accessor=is_accessor):
         return Answer(status=204)
-    other = tokens.find_token(act, caller, unverified, is_accessor=is_accessor)
+    if verb == "lookup" and not unverified and not is_accessor:
+        other = caller  # a request that states no token looks up its own
+    else:
+        other = tokens.find_token(act, caller, unverified, is_accessor=is_accessor)
     token = tokens.token_of(other)
     match verb:
         case "lookup":
