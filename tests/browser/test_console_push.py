@@ -52,3 +52,18 @@ def test_a_person_switches_messages_on_and_off(live_server: ServerFixture, chrom
     chromium.wait_for("text=Tell this browser about requests")
     assert len(live_server.entries(action="push.unsubscribe")) == 1
     assert chromium.evaluate("window.ended === true && window.attacked === undefined")
+
+
+def test_a_push_service_that_refuses_the_browser_is_named_with_what_to_do(
+    live_server: ServerFixture, chromium: Chromium
+) -> None:
+    before = len(live_server.entries(action="push.subscribe"))
+    site = enter_console(live_server, chromium, "nell", "approver")
+    chromium.permit("notifications")
+    chromium.goto(f"{site}/console/approvals")
+    chromium.wait_for("text=Tell this browser about requests")
+    refuse = "async () => { throw new DOMException('Registration failed', 'AbortError'); }"
+    chromium.evaluate(f"void (PushManager.prototype.subscribe = {refuse})")
+    chromium.click("text=Tell this browser about requests")
+    chromium.wait_for("text=cannot register with the push service of its vendor (Registration failed): leave a private")
+    assert len(live_server.entries(action="push.subscribe")) == before

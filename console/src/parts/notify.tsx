@@ -38,7 +38,13 @@ async function subscribe(): Promise<void> {
   await navigator.serviceWorker.ready;
   await (await registration.pushManager.getSubscription())?.unsubscribe();
   const { key } = await get<Push>("/push");
-  const made = await registration.pushManager.subscribe({ userVisibleOnly: true, applicationServerKey: key });
+  const made = await registration.pushManager.subscribe({ userVisibleOnly: true, applicationServerKey: key }).catch((error: unknown) => {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new Error(
+      `the browser cannot register with the push service of its vendor (${reason}): leave a private window, permit notifications of ` +
+        "this site, and check that the browser reaches the service",
+    );
+  });
   const { endpoint, keys } = made.toJSON();
   localStorage.setItem(STORED, (await post<{ subscription_id: string }>("/push", { endpoint, keys })).subscription_id);
 }

@@ -12,7 +12,7 @@ from ostiary.cli.paper import out
 from ostiary.cli.session import FAILED, Here, Session, Word
 
 WAIT_MS = 5000
-STATES = {"task": "cancelled", "owner": "left"}
+STATES = {"agent": "is {state}", "task": "is cancelled", "owner": "has left"}
 """The state that the command prints after a revocation, by kind of object; for any other kind, `revoked`."""
 FINAL = {
     "agent": "a decommissioned agent cannot be resumed",
@@ -41,8 +41,8 @@ def revoke(kind: Literal["agent", "task", "token", "key", "owner"], id: Word, /,
 
 
 def _print(kind: str, id: str, done: dict[str, Any]) -> None:
-    state = done["state"] if kind == "agent" else STATES.get(kind, "revoked")
-    out.print(f"[bold]{kind} {escape(id)} is {state}[/]")
+    state = STATES.get(kind, "is revoked").format(state=done["state"])
+    out.print(f"[bold]{kind} {escape(id)} {state}[/]")
     for name, count in done["revoked"].items():
         out.print(f"  {count} {name}{'' if count == 1 else 's'} revoked")
     print_guards(done["guards"])
