@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -47,10 +47,14 @@ class AwsStage:
             config=Config(retries={"max_attempts": 0}, parameter_validation=parameter_validation),
         )
 
-    def sign(self, action: str, body: dict[str, Any], *, at: datetime | None = None) -> AWSRequest:
-        """A signed request, as botocore makes it; at another time if that is given."""
+    def sign(
+        self, action: str, body: dict[str, Any], *, at: datetime | None = None, more: Sequence[tuple[str, str]] = ()
+    ) -> AWSRequest:
+        """A signed request with more headers, as botocore makes it; at another time if that is given."""
         headers = {"content-type": JSON, "x-amz-target": f"secretsmanager.{action}"}
         request = AWSRequest("POST", f"{self.key['endpoint']}/", data=json.dumps(body), headers=headers)
+        for name, value in more:
+            request.headers.add_header(name, value)
         credentials = Credentials(self.key["access_key_id"], self.key["secret_access_key"])
         signer = SigV4Auth(credentials, "secretsmanager", REGION)
         request.context["timestamp"] = (at or datetime.now(UTC)).strftime("%Y%m%dT%H%M%SZ")
@@ -65,7 +69,10 @@ def _make_unique(request: AWSRequest, **_: Any) -> None:
 
 
 def post(request: AWSRequest, **changed: Any) -> httpx2.Response:
-    return httpx2.post(request.url, content=request.data, headers={**dict(request.headers), **changed})
+    """Send a request. `changed`: headers that the request has in place of its own."""
+    kept = [(name, value) for name, value in request.headers.items() if name.lower() not in changed]
+    headers = [(name.encode(), value.encode()) for name, value in (*kept, *changed.items())]
+    return httpx2.post(request.url, content=request.data, headers=headers)
 
 
 def refused(kind: str, use: Callable[..., Any], **arguments: Any) -> str:

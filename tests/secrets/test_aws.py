@@ -178,10 +178,59 @@ def test_a_request_needs_a_fresh_signature_of_its_body_for_this_server(aws: AwsS
     signed.data = json.dumps({"SecretId": f"{name}2"})
     assert post(signed).json()["__type"] == "InvalidSignatureException"
     unsigned = httpx2.post(signed.url, json=body, headers={"x-amz-target": "secretsmanager.GetSecretValue"})
-    assert unsigned.json()["__type"] == "InvalidSignatureException"
+    assert unsigned.json()["__type"] == "MissingAuthenticationTokenException"
     write = aws.sign("TagResource", {"SecretId": name, "Tags": [{"Key": "a", "Value": "b"}]})
     assert post(write).status_code == 200
     assert "sent before" in post(write).json()["Message"]
+
+
+def test_a_signature_is_read_in_each_form_that_aws_reads(aws: AwsStage) -> None:
+    """Headers that are sent twice, with spaces, or with any text; and the parts of `Authorization` in any order."""
+    body = {"SecretId": f"{aws.vault.folder}/forms"}
+    aws.client.create_secret(Name=body["SecretId"], SecretString="x")
+    for more in (
+        [("x-amz-meta", "a"), ("x-amz-meta", "b")],
+        [("x-amz-meta", "a \t  b")],
+        [("x-amz-meta", "voilà  Å")],  # two letters whose bytes are white space in Latin-1
+        [("x_meta", "a")],
+        [("x-amz-meta", "")],
+    ):
+        signed = aws.sign("GetSecretValue", body, more=more)
+        assert "meta" in signed.headers["authorization"]
+        assert post(signed).json()["SecretString"] == "x", more
+    signed = aws.sign("GetSecretValue", body)
+    algorithm, _, rest = signed.headers["authorization"].partition(" ")
+    credential, names, signature = rest.split(", ")
+    for parts in ((credential, names, signature), (signature, credential, names)):
+        for between in (",", ", ", " ,  "):
+            assert post(signed, authorization=f"{algorithm} {between.join(parts)}").status_code == 200
+    for incomplete in (
+        f"{algorithm} {credential}, {names}",
+        f"{algorithm} {credential}, {names}, {signature}, {signature}",
+        f"{algorithm} {credential}, {names}, {signature},",
+        f"{algorithm} {credential}, {names}, {signature.upper()}",
+        f"{algorithm} {credential}, {names}, {signature[:-1]}",
+        f"{algorithm} {credential}, SignedHeaders=, {signature}",
+        f"AWS4-HMAC-SHA1 {rest}",
+        f"Bearer {rest}",
+        "",
+    ):
+        answer = post(signed, authorization=incomplete)
+        assert answer.json()["__type"] == "IncompleteSignatureException", incomplete
+    other_day = credential.replace(signed.headers["x-amz-date"][:8], "20200101")
+    answer = post(signed, authorization=f"{algorithm} {other_day}, {names}, {signature}")
+    assert "which is not the day" in answer.json()["Message"]
+
+
+def test_an_answer_names_its_request_and_an_old_signature_the_time_of_the_server(aws: AwsStage) -> None:
+    answer = aws.client.get_random_password()["ResponseMetadata"]
+    assert answer["RequestId"] == answer["HTTPHeaders"]["x-request-id"]
+    now = datetime.now(UTC)
+    for seconds, words in ((-320, "Signature expired: "), (320, "Signature not yet current: ")):
+        at = now + timedelta(seconds=seconds)
+        refusal = post(aws.sign("GetRandomPassword", {}, at=at))
+        assert refusal.json()["Message"].startswith(f"{words}{at:%Y%m%dT%H%M%SZ} is ")
+        assert {"date", "x-amzn-requestid"} <= set(refusal.headers), "SDKs correct their clock by `date`"
 
 
 HIDDEN = """
@@ -245,7 +294,7 @@ def test_an_unsigned_batch_gets_no_answer(aws: AwsStage) -> None:
         answer = httpx2.post(
             url, json={"SecretIdList": ids}, headers={"x-amz-target": "secretsmanager.BatchGetSecretValue"}
         )
-        assert (answer.status_code, answer.json()["__type"]) == (400, "InvalidSignatureException")
+        assert (answer.status_code, answer.json()["__type"]) == (400, "MissingAuthenticationTokenException")
     values = aws.client.batch_get_secret_value(SecretIdList=["!"])
     assert [one["ErrorCode"] for one in values["Errors"]] == ["InvalidParameterException"]
 

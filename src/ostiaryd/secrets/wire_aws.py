@@ -58,7 +58,7 @@ from ostiaryd.secrets.model.keyvalue import (
     stages_of,
 )
 from ostiaryd.secrets.model.request import ENTRY_ACTIONS, SECOND, NothingStored, SecretAction, check_path, split_path
-from ostiaryd.secrets.model.sigv4 import SignatureRefused, read_request
+from ostiaryd.secrets.model.sigv4 import SignatureIncomplete, SignatureMissing, SignatureRefused, read_request
 from ostiaryd.secrets.model.upstream import ReadBackend
 from ostiaryd.secrets.store import keyvalue as store
 from ostiaryd.secrets.store.rotations import Rotation
@@ -91,6 +91,8 @@ AwsError = TypedDict("AwsError", {"__type": str, "Message": str})  # in a class,
 
 
 TYPES: tuple[tuple[type[Refused], str, int], ...] = (
+    (SignatureMissing, "MissingAuthenticationTokenException", 400),
+    (SignatureIncomplete, "IncompleteSignatureException", 400),
     (SignatureRefused, "InvalidSignatureException", 400),
     (flows.TokenRefused, "UnrecognizedClientException", 400),
     (Forbidden, "AccessDeniedException", 400),
@@ -212,6 +214,7 @@ async def answer_aws(call: Call) -> Reply:
 
     The header `X-Amz-Target` names the action, such as `secretsmanager.GetSecretValue`.
     """
+    call.answer_headers.append((b"x-amzn-requestid", call.request_id.encode("latin-1")))
     try:
         return _json(await _answer(call))
     except Refused as refusal:

@@ -19,10 +19,13 @@ ALGORITHM = "AWS4-HMAC-SHA256"
 MAX_HEADERS = 32
 REQUIRED = frozenset({"host", "x-amz-date", "x-amz-target"})
 """Headers that the signature must cover."""
-_AUTHORIZATION = re.compile(
-    rf"{ALGORITHM} Credential=([A-Z0-9]{{16,32}})/(\d{{8}})/([a-z0-9-]{{1,40}})/([a-z0-9-]{{1,40}})/aws4_request, ?"
-    r"SignedHeaders=([a-z0-9;-]{1,1000}), ?Signature=([0-9a-f]{64})"
-)
+_PARTS = {
+    "Credential": re.compile(r"([A-Z0-9]{16,32})/(\d{8})/([a-z0-9-]{1,40})/([a-z0-9-]{1,40})/aws4_request", re.ASCII),
+    "SignedHeaders": re.compile(r"([a-z0-9;_-]{1,1000})"),
+    "Signature": re.compile(r"([0-9a-f]{64})"),
+}
+"""The parts of the header `Authorization`, which can have any order."""
+_SPACES = re.compile(r"[ \t]+")
 _DATE = re.compile(r"\d{8}T\d{6}Z")
 
 
@@ -30,6 +33,18 @@ class SignatureRefused(Forbidden):
     """The signature is missing, wrong or too old, was used before, or is for another region or service."""
 
     code = "signature_refused"
+
+
+class SignatureMissing(SignatureRefused):
+    """The request has no signature in the header `Authorization`."""
+
+    code = "no_signature"
+
+
+class SignatureIncomplete(SignatureRefused):
+    """The header `Authorization` does not have the parts of a signature."""
+
+    code = "incomplete_signature"
 
 
 class SignedRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,26 +75,23 @@ def read_request(
     """Check that a POST request has a well-formed signature for this host, region, service, body and time; return the
     request. Raises SignatureRefused, Malformed.
     """
-    values = _single(headers)
+    values = _canonical(headers)
     authorization = values.get("authorization")
     if authorization is None:
-        raise SignatureRefused(
-            "the request has no signature", hint=f"sign the request with {ALGORITHM}", code="no_signature"
+        raise SignatureMissing(
+            "the request has no header `Authorization` with a signature", hint=f"sign the request with {ALGORITHM}"
         )
-    match = _AUTHORIZATION.fullmatch(authorization)
-    if match is None:
-        raise SignatureRefused(
-            f"the header `Authorization` is not {ALGORITHM} with `Credential`, `SignedHeaders` and `Signature`",
-            hint=f"sign the request with {ALGORITHM}",
-            code="incomplete_signature",
-        )
-    key_id, day, named_region, service, names, signature = match.groups()
+    key_id, day, named_region, service, names, signature = _parse_authorization(authorization)
     if (named_region, service) != (region, SERVICE):
         raise SignatureRefused(
             f"the credential must be scoped to {region}/{SERVICE}", hint=f"set the region of the client to {region}"
         )
-    if query or "x-amz-security-token" in values:
-        raise SignatureRefused("query parameters and session tokens are not supported")
+    if query:
+        raise SignatureRefused("query parameters are not supported", hint="send a POST request to the path alone")
+    if "x-amz-security-token" in values:
+        raise SignatureRefused(
+            "session tokens are not supported", hint="unset AWS_SESSION_TOKEN: an access key of the server has none"
+        )
     signed = names.split(";")
     if signed != sorted(set(signed)) or len(signed) > MAX_HEADERS or not set(values) >= set(signed) >= REQUIRED:
         raise SignatureRefused(f"the signature must cover the headers {', '.join(sorted(REQUIRED))}")
@@ -87,9 +99,18 @@ def read_request(
         raise SignatureRefused(f"the request is signed for another host than {host}")
     date = values["x-amz-date"]
     signed_at = _parse_date(date)
-    if not date.startswith(day) or abs(signed_at - now) > WINDOW:
+    if not date.startswith(day):
+        raise SignatureRefused(f"the credential is scoped to {day}, which is not the day of `X-Amz-Date`, {date}")
+    if abs(signed_at - now) > WINDOW:
+        is_old, minutes = signed_at < now, WINDOW // 60_000_000
+        problem = "expired" if is_old else "not yet current"
+        relation = "now earlier" if is_old else "still later"
+        limit = render_date(now - WINDOW if is_old else now + WINDOW)
         raise SignatureRefused(
-            "the signature has expired, or is not valid yet", hint="check the clock of the client", code="skewed"
+            f"Signature {problem}: {date} is {relation} than {limit} "
+            f"({render_date(now)} {'-' if is_old else '+'} {minutes} min.).",
+            hint="check the clock of the client",
+            code="skewed",
         )
     digest = sha256(body).hexdigest()
     if not hmac.compare_digest(values.get("x-amz-content-sha256", digest).encode(), digest.encode()):
@@ -121,7 +142,7 @@ def sign_request(
 
     `target`: the action of a JSON API. A Query API has the action in the body, so `target` is empty.
     """
-    date = datetime.fromtimestamp(now // 1_000_000, UTC).strftime("%Y%m%dT%H%M%SZ")
+    date = render_date(now)
     values = {"content-type": media_type, "host": host, "x-amz-date": date}
     if target:
         values["x-amz-target"] = target
@@ -134,6 +155,27 @@ def sign_request(
     return {**values, "authorization": authorization}
 
 
+def render_date(at: int) -> str:
+    """Return a time, in microseconds since the epoch, in the form of `X-Amz-Date`."""
+    return datetime.fromtimestamp(at // 1_000_000, UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
+def _parse_authorization(authorization: str) -> list[str]:
+    """Return the id of the key, the day, the region, the service, the names of the signed headers, and the signature.
+    Raises SignatureIncomplete.
+    """
+    algorithm, _, rest = authorization.partition(" ")
+    parts = [part.strip().partition("=") for part in rest.split(",")]
+    named = {name: value for name, _, value in parts}
+    matches = [pattern.fullmatch(named.get(name, "")) for name, pattern in _PARTS.items()]
+    if algorithm != ALGORITHM or len(parts) != len(_PARTS) or None in matches:
+        raise SignatureIncomplete(
+            f"the header `Authorization` is not {ALGORITHM} with `Credential`, `SignedHeaders` and `Signature`",
+            hint=f"sign the request with {ALGORITHM}",
+        )
+    return [group for match in matches if match is not None for group in match.groups()]
+
+
 def _signature(secret: str, day: str, region: str, to_sign: str, service: str = SERVICE) -> str:
     key = f"AWS4{secret}".encode()
     for part in (day, region, service, "aws4_request"):
@@ -141,13 +183,16 @@ def _signature(secret: str, day: str, region: str, to_sign: str, service: str = 
     return hmac.digest(key, to_sign.encode(), sha256).hex()
 
 
-def _single(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
+def _canonical(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return the canonical values of headers: without spaces at both ends and in a row, and with commas between the
+    values of a header that was sent more than once. Raises Malformed for a header that must be sent once.
+    """
     values: dict[str, str] = {}
     for name, value in headers:
-        text = name.decode("latin-1").lower()
+        text, canonical = name.decode("latin-1").lower(), _SPACES.sub(" ", value.decode("latin-1")).strip(" ")
         if text in values and (text in REQUIRED or text in ("authorization", "content-type")):
             raise Malformed(f"the header `{text}` was sent more than once")
-        values[text] = " ".join(value.decode("latin-1").split())
+        values[text] = f"{values[text]},{canonical}" if text in values else canonical
     return values
 
 
