@@ -1012,7 +1012,7 @@ export type EligibleBody = {
   scopes: string[];
 };
 
-/** An object without members. */
+/** A JSON object without members, as the body of an answer. */
 export type EmptyBody = Record<string, never>;
 
 export type End = {
@@ -1472,7 +1472,7 @@ export type LinkBody = {
   sub: string;
 };
 
-/** The state of a process that responds. */
+/** The answer of the liveness route: the process responds. */
 export type LiveBody = {
   status: "live";
 };
@@ -5991,14 +5991,14 @@ export interface Operations {
       next: string | null;
     };
   };
-  /** Send a test event to every webhook. */
+  /** Write one test entry, which every webhook receives. */
   "POST /api/v1/webhooks/test": {
     path: {};
     query: {};
     body: undefined;
     answer: EmptyBody;
   };
-  /** Remove a webhook. */
+  /** Remove a webhook. Its waiting messages are not delivered. */
   "DELETE /api/v1/webhooks/{id}": {
     path: {
       id: string;

@@ -244,8 +244,9 @@ class AsyncAgent(Identity):
                 await asyncio.sleep(min(POLL_S, left))
 
     def resume(self, task: str) -> AsyncTask:
-        """Return a task that another process of this agent began, to continue it. Entering the block of the task asks
-        the server for the task; raises ServerRefused for an ended task.
+        """Return a task that was started elsewhere, for example with `ostiary task start` or by another process of this
+        agent. Entering its block asks the server for the task; the end of the block ends the task. Entering raises
+        ServerRefused for an ended task.
         """
         return AsyncTask(self, self._resume(task))
 

@@ -44,7 +44,7 @@ class Evidence:
         self.findings.append(finding)
 
     def keys(self) -> list[NoteKey]:
-        """Return the keys in the export."""
+        """Return the public keys of the log that the export contains."""
         data = self._read("key", limit=MAX_KEY_BYTES)
         try:
             return [] if data is None else parse_keys(data.decode())

@@ -9,7 +9,7 @@ from ostiary.protocol.checkpoint import Checkpoint
 
 
 class Kind(StrEnum):
-    """The kinds of damage."""
+    """The kinds of damage that an audit of an export reports, such as a missing file."""
 
     MISSING = "missing"  # a file that the checkpoint needs is missing
     MALFORMED = "malformed"  # a file violates its format
@@ -69,7 +69,9 @@ class Report:
 
     @property
     def trust(self) -> str:
-        """Return the basis of the verdict, in words."""
+        """Return, in words, which key the verdict of the audit trusts: the key of the caller, or the
+        key in the export.
+        """
         if self.key_given:
             return "the verdict trusts the key of `--key`"
         return "the verdict trusts the key in the export: the author of a forged export can forge that key too"

@@ -233,5 +233,5 @@ def narrow_scope(outer: frozenset[str], requested: frozenset[str]) -> frozenset[
     InvalidScope if the request exceeds `outer`.
     """
     if extra := requested - outer:
-        raise InvalidScope(f"not available to this request: {render_scope(extra)}")
+        raise InvalidScope(f"these scopes are not available to this request: {render_scope(extra)}")
     return requested or outer

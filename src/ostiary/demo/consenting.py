@@ -69,19 +69,19 @@ class Memory:
         self.client: OAuthClientInformationFull | None = None
 
     async def get_tokens(self) -> OAuthToken | None:
-        """Return the tokens."""
+        """Return the stored tokens of the client; None before the first."""
         return self.tokens
 
     async def set_tokens(self, tokens: OAuthToken) -> None:
-        """Store the tokens."""
+        """Store the tokens of the client in memory."""
         self.tokens = tokens
 
     async def get_client_info(self) -> OAuthClientInformationFull | None:
-        """Return the registration."""
+        """Return the stored registration of the client; None before the client has registered."""
         return self.client
 
     async def set_client_info(self, client_info: OAuthClientInformationFull) -> None:
-        """Store the registration."""
+        """Store the registration of the client in memory."""
         self.client = client_info
 
 
@@ -117,7 +117,7 @@ class Browser:
         self._password = ambient.random(16).hex()
 
     def set_up(self, link: str) -> None:
-        """Open a setup link, and set a password."""
+        """Open a setup link as a person would, and set a password on the page."""
         self._send("GET", link)
         self._submit(password=self._password, repeated=self._password)
 

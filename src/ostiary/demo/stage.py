@@ -45,7 +45,7 @@ class Stage:
         self._processes: list[subprocess.Popen[str]] = []
 
     def start_server(self) -> None:
-        """Start the server."""
+        """Start the Ostiary server of the demo, and wait until the server answers."""
         (self.folder / "ostiary.toml").write_text('private_hosts = "127.0.0.1"\n')
         self.url = self._start("server", *_ostiary(*self.serving)).removeprefix("ready ")
 

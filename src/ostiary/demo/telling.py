@@ -25,7 +25,7 @@ _WORDS = re.compile(r"(?:--\S+ (?!--))?(?:'[^']*'|\S+)")
 
 
 async def attempt(stage: Stage, name: str, client: Client, tool: str, **arguments: str) -> None:
-    """Call a tool and print the result."""
+    """Call a tool of the demo as a client, and print the result or the refusal."""
     call_text = f"{name}  {tool:12} {arguments.get('path') or arguments['to']:22}"
     sent = [f'"{arguments["text"]}"'] if "to" in arguments else []
     try:
@@ -43,7 +43,7 @@ async def attempt(stage: Stage, name: str, client: Client, tool: str, **argument
 
 
 async def call(client: Client, tool: str, **arguments: Any) -> str:
-    """Call a tool; return the text of its result."""
+    """Call a tool as a client of the demo; return the text of the tool's result."""
     result = await client.call_tool(tool, arguments)
     return " ".join(part.text for part in result.content if isinstance(part, TextContent))
 
@@ -127,7 +127,7 @@ def say(line: str) -> None:
 
 
 def below(*lines: str, style: str = "") -> None:
-    """Print lines with a deeper indent."""
+    """Print lines below the present step, with a deeper indent."""
     for line in lines:
         out.print(Padding(Text(line), (0, 0, 0, INDENT + 8), expand=False), style=style)
 

@@ -76,7 +76,7 @@ class BudgetCache:
         """
         with self._mutex:
             if self._is_closed:
-                raise Unavailable("the guard is closed")
+                raise Unavailable("the guard is closed", hint="create and start another guard")
             parts = self._parts
             for account, units in costs.items():
                 if units and parts.get(account, _NOTHING).left < units:

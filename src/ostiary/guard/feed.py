@@ -123,7 +123,7 @@ class Feed:
             if getattr(message, name) != value:
                 raise FeedBroken(f"a message does not have the `{name}` that must come next")
         if message.seq < message.prev:
-            raise FeedBroken("a message leads back: its `seq` is less than its `prev`")
+            raise FeedBroken("a message goes back in the history: its `seq` is less than its `prev`")
         self._check_history(message)
 
     def _check_history(self, message: Message) -> None:

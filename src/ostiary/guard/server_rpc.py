@@ -137,7 +137,7 @@ class ServerRpc:
             waiting = self._threads.submit(work, self._tick() + round((within_s or ASK_S) * 1e6))
         except RuntimeError:
             self._room.release()
-            raise Unavailable("the guard is closed", code=code) from None
+            raise Unavailable("the guard is closed", code=code, hint="create and start another guard") from None
         waiting.add_done_callback(lambda _: self._room.release())
         return waiting
 
@@ -223,7 +223,7 @@ class ServerRpc:
         with self._mutex:
             self._check_time(until)
             if self._is_closed:  # after `close` has ended the connection, a request must not open a new one
-                raise Unavailable("the guard is closed")
+                raise Unavailable("the guard is closed", hint="create and start another guard")
             if self._connection is None:
                 self._connection = self._open.enter_context(self._connect())[:2]
             return self._connection

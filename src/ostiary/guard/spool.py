@@ -136,7 +136,7 @@ class Spool:
             number = self._next
             line = b'{"n":%d,%s\n' % (number, body[1:])
             if self._is_closed:
-                raise SpoolFailed("the guard is closed")
+                raise SpoolFailed("the guard is closed", hint="create and start another guard")
             if self._left() + len(line) > self._limit - (0 if is_outcome else RESERVE):
                 raise SpoolFailed("the spool is full", hint="check that the server is running and reachable")
             try:

@@ -108,7 +108,7 @@ class Intent(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
         if size > MAX_WORDS:
             raise InvalidIntent(f"the words have {size} bytes", hint=f"shorten the words to at most {MAX_WORDS} bytes")
         if not self.words.strip():
-            raise InvalidIntent("the words are empty")
+            raise InvalidIntent("the words of the intent are empty")
         _check_seen(self.words, of="words")
         for name, value in self.own.items():
             _check_seen(value, of=f"value of `{name}`")

@@ -86,7 +86,7 @@ class Entrance:
 
     @property
     def base(self) -> str:
-        """Return the URL to give to clients."""
+        """Return the URL that clients use in place of the URL of the protected server."""
         host = f"[{self.listen.host}]" if ":" in self.listen.host else self.listen.host
         origin = "http://localhost" if self.listen.socket is not None else f"http://{host}:{self.listen.port}"
         return f"{origin}/{self.capability}".rstrip("/")

@@ -85,7 +85,7 @@ class GuardedUpstream(Upstream):
         if path.partition("?")[0]:
             raise Rejected(404, "not_found", "not found", hint="the guard knows this server at one URL")
         if method not in ("GET", "POST", "DELETE"):
-            raise Rejected(405, "method_not_allowed", "MCP has GET, POST and DELETE")
+            raise Rejected(405, "method_not_allowed", "a request to an MCP server has the method GET, POST or DELETE")
         session = next((value.decode("latin-1") for name, value in headers if name == b"mcp-session-id"), None)
         exchange = self._exchange(session)
         headers = passing(headers)

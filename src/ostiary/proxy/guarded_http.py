@@ -36,7 +36,7 @@ class MethodTable:
 
     @property
     def tools(self) -> list[HttpTool]:
-        """Return the tools: one for each method."""
+        """Return the tools of an API without an OpenAPI document: one tool for each HTTP method."""
         return [_method_tool(method) for method in ANY]
 
     @property

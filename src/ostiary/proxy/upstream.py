@@ -141,7 +141,7 @@ class Upstream:
         return status, headers
 
     async def parts(self, response: httpx2.Response) -> AsyncIterator[bytes]:
-        """Yield the parts of the body as they arrive."""
+        """Yield the parts of the body of a response as they arrive from the upstream server."""
         if response.is_stream_consumed:
             yield response.content
             return

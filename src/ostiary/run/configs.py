@@ -26,19 +26,19 @@ from ostiary.cli.usage import Usage
 
 MAX_SERVERS = 64
 API = "openapi"
-"""The `type` of an HTTP API."""
+"""The `type` with which a configuration names an HTTP API."""
 EGRESS = "egress"
-"""The `type` of the egress proxy of a run."""
+"""The `type` with which a configuration names the egress proxy of the run."""
 MEMBERS = ("mcpServers", "servers")
 KINDS = {None, "stdio", "local"}
-"""The `type` of a server with a command."""
+"""The values of `type` in a configuration for an MCP server that is started by a command (stdio)."""
 _NO_LETTER = re.compile(r"[^a-z0-9._-]+")
 _VARIABLE = re.compile(r"\$\{(?:env:)?([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server in a configuration."""
+    """An MCP server in a configuration of an agent, with its command or its URL."""
 
     name: str
     word: str
@@ -89,7 +89,7 @@ class Server:
 
     @property
     def env(self) -> dict[str, str]:
-        """The environment of the server's command."""
+        """Return the environment variables for the command of the server."""
         return dict(self.entry.get("env") or {})
 
     @property
@@ -111,7 +111,7 @@ class Config:
 
     @property
     def servers(self) -> tuple[Server, ...]:
-        """All servers of the configuration."""
+        """Return all MCP servers that the configuration names."""
         return (*self.stdio, *self.remote)
 
     def guarded(self, front: Callable[[Server], Sequence[str]], local: Mapping[str, str]) -> dict[str, Any]:

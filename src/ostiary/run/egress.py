@@ -64,7 +64,7 @@ class EgressOptions:
 
 
 class CommandUser(NamedTuple):
-    """The user that a command runs as."""
+    """The operating-system user as which the command of `ostiary run` runs."""
 
     name: str
     uid: int

@@ -45,14 +45,14 @@ GENERIC = {"main", "agent", "app", "index", "run", "__main__"}
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The folder of the keys of one agent."""
+    """The folder in which `ostiary run` keeps the files of one agent, such as its credential."""
 
     folder: Path
     agent: str
 
     @property
     def credential(self) -> Path:
-        """The file of the agent's credential."""
+        """Return the path of the file with the agent's credential."""
         return self.folder / "agent.json"
 
     def guard(self, server: Server) -> Path:
@@ -68,11 +68,11 @@ class Place:
         return self.folder / "servers" / f"{server.word}.cmd"
 
     def resource(self, server: Server) -> str:
-        """The name of the resource of a server."""
+        """Return the name of the resource that stands for an MCP server of this agent."""
         return f"{self.agent}.{server.word}"
 
     def uri(self, server: Server) -> str:
-        """The identifier of the resource of a server."""
+        """Return the resource identifier (URI) of an MCP server of this agent."""
         return egress_uri(self.agent) if server.is_egress else f"{stdio_uri(self.agent)}{server.word}"
 
     def is_known(self, servers: Sequence[Server]) -> bool:

@@ -84,7 +84,7 @@ class Teller:
 
 
 class Listener:
-    """The receiver of events in `ostiary run`."""
+    """The receiver of the events that the proxies of `ostiary run` report."""
 
     def __init__(self, path: Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

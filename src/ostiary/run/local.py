@@ -124,7 +124,7 @@ class EgressAddress(NamedTuple):
     ca_pem: bytes
 
     def __repr__(self) -> str:
-        """Return a text without the password."""
+        """Return a text about the address without the password."""
         return "EgressAddress(..)"
 
 

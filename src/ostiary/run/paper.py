@@ -34,12 +34,12 @@ class Paper:
         self._began = ambient.now()
 
     def say(self, markup: str) -> None:
-        """Print a line, unless the run is quiet."""
+        """Print a line of markup, unless the run is quiet (`--quiet`)."""
         if not self._quiet:
             err.print(f"[dim]ostiary[/] {markup}")
 
     def alarm(self, text: str) -> None:
-        """Print an alarm, even if the run is quiet."""
+        """Print an alarm, even if the run is quiet (`--quiet`)."""
         err.print(f"[bold red]ostiary[/] {escape(text)}")
 
     @contextmanager

@@ -18,24 +18,24 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     server: str
     """the name of the server in the agent's configuration"""
     agent: str
-    """the file of the agent's credential"""
+    """the path of the file with the agent's credential"""
     guard: str
     """the file of the guard's credential, which belongs to the resource of the server"""
     uri: str
-    """the identifier of the server's resource"""
+    """the resource identifier (URI) of the server"""
     spool: str
     mode: str
-    """the file with the last mode"""
+    """the path of the file with the mode (`watch` or `enforce`) that the guard knew last"""
     url: str
     """the address of the Ostiary server"""
     task: str | None = None
     """the id of the declared task; None for the standing task"""
     events: str | None = None
-    """the path of the socket of `ostiary run`"""
+    """the path of the socket on which `ostiary run` receives events; None outside of a run"""
 
 
 def read_plan(path: Path) -> Plan:
-    """Read the plan of a proxy. Raises Invalid."""
+    """Return the plan that `ostiary run` wrote for a proxy into a file. Raises Invalid."""
     try:
         with path.open("rb") as file:
             return json_decoder(Plan)(file.read(MAX_BYTES))

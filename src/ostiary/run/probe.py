@@ -24,7 +24,7 @@ TIMEOUT_S = 60.0
 MAX_LINE_BYTES = 8 << 20
 MAX_LINES = 10_000
 MAX_BYTES = 16 << 20
-"""maximum number of bytes of the whole output"""
+"""maximum number of bytes that a server may send while its tools are listed"""
 MAX_PAGES = 100
 MAX_CURSOR = 4096
 """Maximum number of characters of a `nextCursor`."""

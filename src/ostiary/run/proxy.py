@@ -33,7 +33,7 @@ CANNOT_RUN = 127
 
 
 class Proxy:
-    """The proxy between an agent and a server."""
+    """The proxy that `ostiary run` puts between an agent and one MCP server."""
 
     def __init__(self, gate: Gate, command: Sequence[str]) -> None:
         """Start the server. Raises OSError."""

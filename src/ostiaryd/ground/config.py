@@ -390,7 +390,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def proxy_networks(self) -> tuple[Network, ...]:
-        """The networks of trusted reverse proxies."""
+        """Return the networks of trusted reverse proxies, parsed from the setting."""
         return parse_networks(self.proxies)
 
     @property
@@ -424,7 +424,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def folder(self) -> Path:
-        """Return the data folder."""
+        """Return the path of the data folder of the server."""
         return Path(self.data_dir)
 
     @property
@@ -446,7 +446,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def database_url(self) -> str:
-        """Return the URL of the database."""
+        """Return the URL of the database: the setting, or the SQLite file in the data folder."""
         return self.database or f"sqlite:///{self.folder / 'ostiary.db'}"
 
     @property

@@ -95,7 +95,7 @@ def test(act: Act) -> None:
 
 
 def find(reader: Reader, id: str) -> Webhook:
-    """Return a webhook by id. Raises NotFound."""
+    """Return a webhook by its id. Raises NotFound."""
     if (webhook := store.get(reader, id)) is None:
         raise NotFound("webhook not found", hint="list the webhooks with `ostiary webhook list`")
     return webhook
@@ -107,7 +107,7 @@ def secret_of(tx: Tx, webhook: Webhook) -> bytes:
 
 
 def size(reader: Reader) -> int:
-    """Return the number of entries in the ledger."""
+    """Return the number of entries in the ledger, which is the index of the next entry."""
     return ledger.get_head(reader)[0].size
 
 

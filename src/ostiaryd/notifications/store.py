@@ -37,7 +37,7 @@ _WAITING = sql(f"select count(*), min(at) from (select at {_HAPPENED} order by i
 
 
 def webhooks(reader: Reader) -> list[Webhook]:
-    """Return all webhooks."""
+    """Return all webhooks, in the order of their ids."""
     return [_webhook(row) for row in reader.all(_ALL)]
 
 

@@ -68,13 +68,13 @@ async def list_webhooks(call: Call) -> Reply:
 
 
 async def remove_webhook(call: Call) -> Reply:
-    """Remove a webhook."""
+    """Remove a webhook. Its waiting messages are not delivered."""
     await registry.act_as(call, "webhook.remove", lambda act: flows.remove(act, call.params["id"]))
     return reply({})
 
 
 async def test_webhooks(call: Call) -> Reply:
-    """Send a test event to every webhook."""
+    """Write one test entry, which every webhook receives."""
     await registry.act_as(call, "webhook.test", flows.test)
     return reply({})
 

@@ -61,7 +61,7 @@ def read_chain(context: Record) -> tuple[Entity, ...]:
     """Return the agents in the `chain` of a context, the nearest first. Raises Invalid for a malformed chain."""
     members = context.get("chain", frozenset())
     if not isinstance(members, frozenset):
-        raise Invalid("`chain` is not a set")
+        raise Invalid("`chain` of the context is not a set")
     numbered = sorted(map(_read, members), key=lambda one: one[0])
     return tuple(agent for _, agent in numbered)
 
@@ -87,7 +87,7 @@ def _read(stood_for: object) -> tuple[int, Entity]:
             "step": int(step),
         }:
             return step, agent_entity(id, owner=owner, segment=segment, model=model, risk_tier=tier)
-    raise Invalid("`chain` has a member that is not an agent")
+    raise Invalid("`chain` of the context has a member that is not an agent")
 
 
 @lru_cache(maxsize=4096)

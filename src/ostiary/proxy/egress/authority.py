@@ -48,7 +48,7 @@ class RunAuthority:
 
     @property
     def pem(self) -> bytes:
-        """Return the certificate of the authority."""
+        """Return the certificate of the proxy's own authority in PEM, which the program must trust."""
         return self._certificate.public_bytes(Encoding.PEM)
 
     def context(self, host: str) -> ssl.SSLContext:

@@ -110,7 +110,7 @@ class MaskedFrames:
 
     @property
     def is_waiting(self) -> bool:
-        """Return whether `show` would return bytes."""
+        """Return whether `show` would return bytes: at least one stream has bytes that are ready to be shown."""
         return any(stream.is_waiting for stream in self._streams.values())
 
     def end(self) -> bytes:

@@ -19,7 +19,7 @@ _CODINGS = {b"gzip", b"x-gzip", b"deflate"}
 
 
 class InflatedBody:
-    """The decompressed parts of a body."""
+    """The body of a request with a content coding, decompressed part by part."""
 
     def __init__(self, headers: Headers) -> None:
         """Read the coding in the headers of a request."""

@@ -32,7 +32,7 @@ class OutgoingRequest(NamedTuple):
     path: bytes
     query: bytes
     headers: Headers
-    """names as the program wrote them"""
+    """headers of the request; their names have the spelling of the program"""
     body: bytes | None
     streams: bool = False
 

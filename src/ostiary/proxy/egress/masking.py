@@ -188,7 +188,7 @@ class MaskedStream:
 
     @property
     def is_waiting(self) -> bool:
-        """Return whether `show` would return bytes."""
+        """Return whether `show` would return bytes of the masked stream."""
         return self._shown < self._showable
 
     @property

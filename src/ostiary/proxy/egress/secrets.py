@@ -29,7 +29,7 @@ class SecretServer(Protocol):
     """The requests about secrets that the guard of the proxy sends to the Ostiary server."""
 
     def list_destinations(self) -> list[Destination]:
-        """Return all destinations. Raises Refused."""
+        """Return all destinations of secrets that the server knows. Raises Refused."""
 
     def use_secret(self, injection: Injection) -> InjectedSecret:
         """Return the value of a destination's secret for one request. Raises Refused."""

@@ -97,7 +97,7 @@ async def serve_egress(proxy: EgressProxy, listen: Listen, *, ready: Callable[[L
 
 
 class _Upstream:
-    """A connection to a server."""
+    """A connection of the egress proxy to a server to which a program sends requests."""
 
     def __init__(self, at: Authority, is_tls: bool, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.at, self.is_tls, self.reader, self.writer = at, is_tls, reader, writer

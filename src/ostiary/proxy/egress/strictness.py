@@ -30,7 +30,7 @@ class Authority(NamedTuple):
     port: int
 
     def __str__(self) -> str:
-        """Return host and port as in a URL."""
+        """Return the authority as in a URL: the host, and the port after a colon."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 

@@ -265,7 +265,7 @@ class _Unreadable:
 
 
 class HsmEcKey(_Unreadable, ec.EllipticCurvePrivateKey):
-    """A key on a NIST curve in an HSM."""
+    """A private key on a NIST curve that never leaves an HSM."""
 
     def __init__(self, hsm: Hsm, key_id: str, public: ec.EllipticCurvePublicKey) -> None:
         self.hsm, self.key_id, self._public = hsm, key_id, public
@@ -296,7 +296,7 @@ class HsmEcKey(_Unreadable, ec.EllipticCurvePrivateKey):
 
 
 class HsmEd25519Key(_Unreadable, ed25519.Ed25519PrivateKey):
-    """An Ed25519 key in an HSM."""
+    """An Ed25519 private key that never leaves an HSM."""
 
     def __init__(self, hsm: Hsm, key_id: str, public: ed25519.Ed25519PublicKey) -> None:
         self.hsm, self.key_id, self._public = hsm, key_id, public

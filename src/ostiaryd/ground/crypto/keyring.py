@@ -42,7 +42,7 @@ class Verified:
         self._new, self._old = dict[str, tuple[str, AccessClaims]](), dict[str, tuple[str, AccessClaims]]()
 
     def add(self, token: str, kid: str, claims: AccessClaims) -> None:
-        """Add the claims of a verified token."""
+        """Add the claims of a token whose signature was verified with the key `kid`."""
         self._keep(hash_token(token), (kid, claims))
 
     def get(self, unverified_token: str) -> tuple[str, AccessClaims] | None:
@@ -207,7 +207,7 @@ class Keyring:
             raise NotFound("no such key", code="unknown_kid") from None
 
     def secret(self, use: str) -> bytes:
-        """Return the secret of this use, 32 bytes."""
+        """Return the 32 bytes of the server's secret for the use `use`, such as `nonce`."""
         return self._secrets[use]
 
     def derive(self, purpose: str) -> bytes:

@@ -71,7 +71,7 @@ class DatabaseConnection(Protocol):
         ...
 
     def script(self, text: str) -> None:
-        """Execute the statements of a migration."""
+        """Execute the SQL statements of one migration."""
         ...
 
     def begin(self, *, write: bool) -> None:

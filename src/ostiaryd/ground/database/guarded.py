@@ -21,7 +21,7 @@ from ostiaryd.ground.database import Reader, Row, sql
 DIGEST_BYTES = 12
 """Length of a digest, in bytes. With 96 bits, it is infeasible to find another row with the same digest."""
 GONE = ""
-"""Digest of a row that does not exist."""
+"""Digest that the ledger records for a guarded row that does not exist."""
 ENDED = "."
 """Suffix of the digest of a row that has ended permanently, which therefore need not be remembered for long. For a
 token, its expiry follows (microseconds): the row of a revoked token may be deleted only after that time.

@@ -85,7 +85,7 @@ class FairQueue(Generic[T]):
         return chain.from_iterable(items for names in self._shares.values() for items in names.values())
 
     def push(self, client: Client, item: T) -> None:
-        """Add an item of a client to the queue."""
+        """Add an item to the end of the queue of its client."""
         share, name = client
         if (names := self._shares.get(share)) is None:
             names = self._shares[share] = OrderedDict()

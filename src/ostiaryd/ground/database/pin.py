@@ -123,12 +123,12 @@ class Pin:
             os.pwrite(self._file, _render(self._sequence, head), self._sequence % 2 * SLOT_BYTES)
 
     def sync(self) -> None:
-        """Flush the file to the disk with fsync."""
+        """Flush the file of the pin to the disk with fsync."""
         if self._file >= 0:
             os.fdatasync(self._file)
 
     def close(self) -> None:
-        """Sync and close the pin."""
+        """Flush the pin to the disk, and close its file."""
         if self._file >= 0:
             self.sync()
             os.close(self._file)

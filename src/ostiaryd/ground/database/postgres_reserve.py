@@ -44,7 +44,7 @@ _SIZES = "select " + ", ".join(
 
 
 class PostgresReserve:
-    """The tables of the reserve. Thread-safe."""
+    """The tables in PostgreSQL that keep disk space in reserve, to be freed when the disk is full. Thread-safe."""
 
     was_full = False
     """False: this process does not know the free space of PostgreSQL's disk before it has created the tables."""

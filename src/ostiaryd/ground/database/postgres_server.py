@@ -106,7 +106,7 @@ class PostgresServer:
 
     @property
     def is_up(self) -> bool:
-        """Return whether the database counts as up."""
+        """Return whether the last check of the monitor found the PostgreSQL server up."""
         return self._is_up.is_set()
 
     def wait_up(self, *, within_s: float) -> bool:
@@ -133,7 +133,7 @@ class PostgresServer:
         return connection
 
     def forget(self, connection: PostgresConnection) -> None:
-        """Stop tracking a closed connection."""
+        """Stop tracking a connection to PostgreSQL that was closed."""
         with self._lock:
             if connection in self._connections:
                 self._connections.remove(connection)

@@ -27,7 +27,7 @@ def load_keys(keyring: Keyring, reader: Reader) -> None:
 
 
 def create_keys(tx: Tx, root: RootKey) -> None:
-    """Create the keys of the first start."""
+    """Create the signing keys and the secrets of the server, at its first start."""
     for use, algs in USES.items():
         for alg in algs:
             _create(tx, root, use=use, alg=alg)

@@ -40,7 +40,7 @@ class Reader:
         return None if row is None else make(row)
 
     def all(self, statement: Sql, **params: Any) -> list[Row]:
-        """Return all rows of the result."""
+        """Return all rows of the result of a statement."""
         rows: list[Row] = self._execute(statement, params).fetchall()
         return rows
 
@@ -212,7 +212,7 @@ class Late:
         return self.begin + len(self.rows)
 
     def add(self, statement: Sql, row: Sequence[Any]) -> None:
-        """Add a row for a statement."""
+        """Add a row that is written at the end of the batch by `statement`."""
         self.rows.append((statement, row))
         for table in statement.tables:
             if (shared := self._tables.get(table)) is None:

@@ -294,7 +294,7 @@ class Writer:
 
     @property
     def waiting(self) -> int:
-        """Return the number of jobs in the line."""
+        """Return the number of jobs that wait in the line of the writer."""
         return len(self._line)
 
     def _push(self, waiting: _Waiting) -> None:
@@ -344,7 +344,7 @@ class Writer:
         return time.monotonic() - self._started if self._started else 0.0
 
     async def close(self) -> None:
-        """Finish the jobs in the line, then stop."""
+        """Refuse new jobs, finish the jobs in the line, and stop the writer."""
         self._closed = True
         await self._idle.wait()
         if self._sweeping is not None:

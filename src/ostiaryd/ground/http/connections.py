@@ -87,7 +87,7 @@ class Rank(IntEnum):
 
 
 def rank_of(connection: AnonymousConnection) -> Rank:
-    """Return the present rank of a connection."""
+    """Return the rank of an anonymous connection now, which decides how early the connection is closed under load."""
     answered = connection.answered
     if answered >= 2:
         return Rank.IDLE_AGAIN if connection.is_idle else Rank.ANSWERED_OFTEN

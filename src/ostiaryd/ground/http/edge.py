@@ -113,9 +113,9 @@ class Call(msgspec.Struct):
     parsed: object = None
     """The parsed value of a JSON body that was too large to be parsed on the event loop; None otherwise."""
     known_network: str | None = None
-    """Cached value of `network`."""
+    """Cached value of the property `network`; None before its first use."""
     known_headers: dict[bytes, bytes] | None = None
-    """Cached value of `by_name`."""
+    """Cached value of the property `by_name`; None before its first use."""
     is_privileged: bool = False
     """True if the caller has authenticated as an administrator or a person."""
     is_proven: bool = False
@@ -179,7 +179,9 @@ class Call(msgspec.Struct):
 
     @property
     def network(self) -> str:
-        """Return the network of the caller's address."""
+        """Return the IP network of the caller's address (/24 or /48), which the ledger stores instead
+        of the address.
+        """
         if self.known_network is None:
             self.known_network = network_of(self.origin)
         return self.known_network
@@ -305,7 +307,7 @@ applies.
 
 
 def status_of(refusal: Refused) -> int:
-    """Return the HTTP status of a refusal."""
+    """Return the HTTP status with which a refusal is answered, by its class."""
     return next(STATUS[kind] for kind in type(refusal).__mro__ if kind in STATUS)
 
 

@@ -204,7 +204,7 @@ class GrpcServer:
             self._poll()
 
     async def close(self) -> None:
-        """Stop listening, and end all calls."""
+        """Stop listening for new gRPC connections, and end all running calls."""
         self._loop.remove_reader(self._sock)
         for timer in filter(None, (self._timer, self._pausing)):
             timer.cancel()

@@ -57,12 +57,12 @@ class Health:
 
 
 async def beat(world: World) -> None:
-    """Commit an empty transaction."""
+    """Commit an empty transaction, to check that the database writer works."""
     await world.writer.submit(lambda tx: None)
 
 
 class LiveBody(TypedDict):
-    """The state of a process that responds."""
+    """The answer of the liveness route: the process responds."""
 
     status: Literal["live"]
 

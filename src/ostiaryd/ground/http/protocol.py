@@ -150,7 +150,7 @@ class Exchange:
 
 
 class Protocol(HttpToolsProtocol):
-    """A connection that speaks HTTP/1.1."""
+    """An HTTP/1.1 connection of a client to the server."""
 
     def __init__(
         self,
@@ -283,7 +283,7 @@ class Protocol(HttpToolsProtocol):
         super().pause_writing()
 
     def resume_writing(self) -> None:
-        """Record that the client reads again."""
+        """Record that the client reads again, so that waiting parts of a response can be sent."""
         self._stalls_since = None
         super().resume_writing()
 
@@ -438,7 +438,7 @@ class Protocol(HttpToolsProtocol):
         return b"%b %b HTTP/%b\r\n%b\r\n" % (self.parser.get_method(), self.url, version, b"".join(fields))
 
     def on_message_begin(self) -> None:
-        """Begin a request: reset its counts."""
+        """Begin a new request of the connection: reset the counts of the request before."""
         # a response may have set this timer after the bytes of this request arrived
         self._unset_keepalive_if_required()
         self._is_in_head = self._is_in_message = True
@@ -554,11 +554,11 @@ class Protocol(HttpToolsProtocol):
         return method != "GET" and endpoint.max_body > SMALL_BODY and endpoint.proves_first(self.headers)
 
     def on_chunk_header(self) -> None:
-        """Begin a chunk of the body."""
+        """Count a chunk of the request's body, as its header arrives."""
         self._unseen = 0
 
     def on_body(self, body: bytes) -> None:
-        """Add a part of the body."""
+        """Add a part of the request's body that has arrived."""
         self._unseen = 0
         exchange: object = self.cycle
         if not isinstance(exchange, Exchange):

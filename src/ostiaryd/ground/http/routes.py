@@ -34,12 +34,12 @@ class ErrorBody(TypedDict):
 
 
 class EmptyBody(TypedDict):
-    """An object without members."""
+    """A JSON object without members, as the body of an answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class RouteProtocol:
-    """The form of the refusals of one protocol."""
+    """The form in which one protocol, such as OAuth, renders refusals."""
 
     name: str
     render: Render
@@ -79,7 +79,7 @@ class PageBody:
 
 @dataclass(frozen=True, slots=True)
 class Either:
-    """A body of one of two types."""
+    """A request body that may have one of two types."""
 
     first: Any
     second: Any
@@ -87,7 +87,7 @@ class Either:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A parameter of the query string."""
+    """A parameter of the query string of a route, with its description and type."""
 
     name: str
     description: str

@@ -51,7 +51,9 @@ def share_of(address: str) -> Client:
 
 
 class ParsingTurns:
-    """The turns of all connections of one server."""
+    """The turns in which the connections of a server parse their requests, so that one round of the event loop stays
+    short.
+    """
 
     def __init__(self) -> None:
         self._left_s = ROUND_S

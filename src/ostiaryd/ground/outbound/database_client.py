@@ -52,7 +52,7 @@ class _Pool:
             return self._idle.pop() if self._idle else None
 
     def give(self, raw: Any) -> None:
-        """Add a connection to the idle connections."""
+        """Return a connection to the pool's idle connections."""
         with self._mutex:
             self._idle.append((time.monotonic(), raw))
 
@@ -103,7 +103,7 @@ class DatabaseClient:
 
     @property
     def targets(self) -> list[DatabaseTarget]:
-        """Return the targets that have a pool."""
+        """Return the database servers to which a pool of connections exists."""
         return list(self._pools)
 
     async def close_idle(self, *, within_s: float = IDLE_S) -> None:

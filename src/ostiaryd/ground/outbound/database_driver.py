@@ -71,11 +71,11 @@ class DatabaseTarget(NamedTuple):
 
     @property
     def port(self) -> int:
-        """The port of the host."""
+        """Return the port of the database server."""
         return int(self.address.rpartition(":")[2])
 
     def __repr__(self) -> str:
-        """Return the target without its passwords."""
+        """Return a text about the target without its passwords."""
         return f"DatabaseTarget({self.username}@{self.address}/{self.database})"
 
 
@@ -120,7 +120,7 @@ def log_in(
 
 
 def was_lost(message: str) -> DatabaseDown:
-    """Return the error for a lost connection."""
+    """Return the error that stands for a lost connection to a database server."""
     return DatabaseDown(f"the database failed: {message}", hint="see the log of the database")
 
 

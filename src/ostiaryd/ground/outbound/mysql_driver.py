@@ -85,12 +85,12 @@ class MysqlConnection:
             self._raw.connect(sock)
 
     def commit(self) -> None:
-        """Commit the transaction."""
+        """Commit the present transaction of the connection."""
         with self._bounded():
             self._raw.commit()
 
     def rollback(self) -> None:
-        """Roll the transaction back."""
+        """Roll back the present transaction of the connection."""
         with self._bounded():
             self._raw.rollback()
 

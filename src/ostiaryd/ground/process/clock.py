@@ -38,7 +38,7 @@ BUDGET = LIMIT - SLACK
 NOTICED = 10_000
 """Differences below this value (10 ms) are not corrected."""
 STEP = 2 * SECOND
-"""Corrections from this size on are recorded."""
+"""Smallest correction of server time that is recorded, in microseconds."""
 FULL, SLOWED, STOPPED = 100, 99, 0
 """The three speeds of server time, in per cent of boot time."""
 MARGIN = 60 * SECOND
@@ -66,7 +66,7 @@ class ClockJumped(Unavailable):
 
 
 def wall_clock() -> int:
-    """Return microseconds since the epoch."""
+    """Return the present time of the wall clock in microseconds since the epoch."""
     return time.time_ns() // 1000
 
 
@@ -224,7 +224,7 @@ class Clock:
         return Course(boot, now, STOPPED, BUDGET - self.course.left(boot), until=boot + now - wall_now)
 
     def adopt(self, course: Course) -> None:
-        """Use a course that the caller has saved."""
+        """Use a course of server time that the caller has saved in the database."""
         before = self()
         boot = self.boot.now()
         self.course = course

@@ -67,7 +67,7 @@ outside.
 
 
 class CommandFailed(Unavailable):
-    """The command did not complete its work."""
+    """The command did not complete its work: it failed, or exceeded a limit."""
 
     code = "command_failed"
 

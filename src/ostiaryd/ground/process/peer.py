@@ -62,7 +62,7 @@ class ProcessFacts:
     digest: str
     """SHA-256 of the executable in hexadecimal digits; empty if it was not requested."""
     cgroups: str
-    """Lines of /proc/PID/cgroup."""
+    """The lines of /proc/PID/cgroup of the process."""
 
 
 class PeerProcess:

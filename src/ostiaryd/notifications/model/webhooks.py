@@ -74,7 +74,7 @@ LONGEST_DELAY_S = 3600
 PAUSE_S = 10
 """Minimum seconds between two messages to people; the second message covers all events in between."""
 TRY_S = 15
-"""Maximum number of seconds of one attempt."""
+"""Maximum number of seconds for one attempt to deliver a message."""
 WAITING_LIMIT = 1000
 """Maximum number of pending events that one message to people covers; from this number on, a webhook's queue counts as
 full.

@@ -65,7 +65,7 @@ class AwsAccounts:
         await self._ask("sts", "GetCallerIdentity", {})
 
     async def has_user(self, name: str) -> bool:
-        """Return whether a user exists."""
+        """Return whether AWS has a user with this name."""
         try:
             await self._ask("iam", "GetUser", {"UserName": name})
         except NoSuchEntity:
