@@ -165,7 +165,10 @@ async def test_the_mcp_sdk_steps_up_when_a_tool_needs_another_scope(files: Files
 
 def test_the_typescript_sdk_registers_itself_and_calls_after_the_consent_of_a_person(files: Files) -> None:
     seen = run_typescript(files)
-    assert (seen["client"]["token_endpoint_auth_method"], "client_secret" in seen["client"]) == ("none", False)
+    assert (seen["client"]["token_endpoint_auth_method"], "client_secret" in seen["client"]) == (
+        "client_secret_post",
+        True,
+    )
     assert (seen["token"]["token_type"], seen["token"]["refreshes"]) == ("Bearer", True)
 
 
