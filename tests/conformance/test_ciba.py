@@ -24,7 +24,8 @@ from ostiaryd.tasks.model import MAX_TASK_BYTES
 from ostiaryd.tokens.flows import forget_requests
 from ostiaryd.tokens.flows.backchannel import INTERVAL_S, SLOWER_S
 from ostiaryd.tokens.model import CIBA
-from tests.support.api_fixtures import FILES, SECOND, Answer, Client, claims_of, oauth_app, register, send
+from ostiaryd.tokens.model.id_tokens import hash_access_token
+from tests.support.api_fixtures import FILES, ISSUER, SECOND, Answer, Client, claims_of, oauth_app, register, send
 
 DETAIL = {"type": "tool", "locations": [FILES], "actions": ["read_file"], "arguments": {"path": {"prefix": "/q3/"}}}
 
@@ -107,6 +108,11 @@ async def test_a_person_says_yes_and_the_agent_acts_for_the_person(client: Clien
     task = tasks.find_task(client.world.db.read(), claims["task"])
     assert task.expires_at == client.world.now() + 3600 * SECOND
     assert (task.person, task.scopes, task.purpose) == (person, frozenset({"files:read"}), "report W7")
+    about = claims_of(got.json["id_token"])
+    assert (about["iss"], about["aud"], about["sub"]) == (ISSUER, client.id, person)
+    assert (about["acr"], about["auth_time"]) == (PERSON, answered)
+    assert about["at_hash"] == hash_access_token(got.json["access_token"], "RS256")
+    assert not {"name", "email", "nonce"} & set(about), "the person approved no claims"
     again = claims_of((await client.token(task=claims["task"]))["access_token"])
     assert (again["sub"], again["acr"], again["authorization_details"]) == (person, KEY, [DETAIL])
     clock.advance(INTERVAL_S)
@@ -260,3 +266,15 @@ async def test_a_person_is_not_asked_for_what_could_not_become_a_task(client: Cl
         asked = await begin(client, authorization_details=text, binding_message=message)
         assert asked.status == status, asked.body
         assert status == 200 or f"the limit is {MAX_TASK_BYTES}" in asked.json["error_description"]
+
+
+@pytest.mark.parametrize("is_openid", [True, False])
+async def test_the_newest_of_equal_requests_says_whether_there_is_an_id_token(client: Client, is_openid: bool) -> None:
+    """Equal requests are one question to the person."""
+    scopes = ("files:read", "openid files:read")
+    first = (await begin(client, scope=scopes[not is_openid])).json["auth_req_id"]
+    second = (await begin(client, scope=scopes[is_openid])).json["auth_req_id"]
+    assert await answer(client) == ""
+    assert (await poll(client, first)).error == "invalid_grant"
+    got = await poll(client, second)
+    assert ("id_token" in got.json) is is_openid, got.body

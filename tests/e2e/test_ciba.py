@@ -10,6 +10,7 @@ from pathlib import Path
 from harness.live_server import ServerFixture
 from harness.patience import PATIENCE_S, eventually
 from tests.e2e.approver import approve, create_deputy
+from tests.support.api_fixtures import claims_of
 from tests.support.node import NODE
 
 RESOURCE = "https://asked.example/mcp"
@@ -26,7 +27,7 @@ def test_openid_client_waits_for_a_person_and_acts_for_the_person(live_server: S
             "CLIENT_ID": agent,
             "KEY": str(path),
             "RESOURCE": RESOURCE,
-            "SCOPE": f"{resource}:read",
+            "SCOPE": f"openid {resource}:read",
             "PERSON": person.client_id,
         }
         command = ["node", str(NODE / "ciba.mjs")]
@@ -43,4 +44,6 @@ def test_openid_client_waits_for_a_person_and_acts_for_the_person(live_server: S
     claims = said["claims"]
     assert (said["interval"], said["answer"]["token_type"], said["answer"]["scope"]) == (5, "dpop", f"{resource}:read")
     assert (claims["sub"], claims["act"], claims["acr"]) == (person.client_id, {"sub": agent}, "urn:ostiary:acr:person")
+    about = claims_of(said["answer"]["id_token"])  # openid-client has verified it
+    assert (about["sub"], about["aud"], about["acr"]) == (person.client_id, agent, "urn:ostiary:acr:person")
     assert claims["cnf"] == {"jkt": said["thumbprint"]}

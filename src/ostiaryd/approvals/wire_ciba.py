@@ -1,7 +1,7 @@
 """POST /bc-authorize: CIBA Core 1.0 section 7, mode poll, with `authorization_details` (RFC 9396) and `resource`.
 
 `login_hint` is the name or the id of a person. Signed requests, user codes, other hints, ping and push are not offered.
-`openid` may be in the scope; there is no ID token.
+With `openid` in the scope, the client gets an ID token beside the access token.
 """
 
 from __future__ import annotations

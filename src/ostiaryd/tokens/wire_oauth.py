@@ -185,11 +185,11 @@ async def _redeem(call: Call, form: Form, *, authorization: str | None, unverifi
 
     await trust.verify_ahead(world, client, unverified_proof)
 
-    def redeem(act: Act) -> Issued:
+    def redeem(act: Act) -> Granted:
         return flows.redeem(act, client, unverified_proof, auth_req_id=id, config=world.config)
 
     try:
-        issued = await act_with_answers(
+        granted = await act_with_answers(
             world,
             lambda retry: act(
                 world, "token.backchannel", redeem, request=call.request_id, again=retry, network=call.network
@@ -199,7 +199,7 @@ async def _redeem(call: Call, form: Form, *, authorization: str | None, unverifi
         slower = isinstance(waits, SlowDown)
         await world.writer.submit(lambda tx: flows.note_poll(tx, id, slower=slower))
         raise
-    return _answer(issued)
+    return _answer_grant(granted, requested="")
 
 
 async def read_sender(call: Call, form: Form) -> Sender:

@@ -66,8 +66,8 @@ def begin_backchannel(act: Act, request: Backchannel, *, config: Config) -> tupl
         raise InvalidBindingMessage(
             f"`binding_message` must have at most {MAX_MESSAGE} characters, all of them visible"
         )
-    scopes = parse_scope(request.scope) - {OPENID}
-    if not scopes:
+    requested = parse_scope(request.scope)
+    if not (scopes := requested - {OPENID}):
         raise InvalidRequest("`scope` contains no scope that a person could approve", hint="such as `files:read`")
     check_scopes(scopes, agent=agent.scopes, task=agent.scopes)
     target = choose_target(act, request.resource, requested=scopes, available=agent.scopes, config=config)
@@ -101,7 +101,7 @@ def begin_backchannel(act: Act, request: Backchannel, *, config: Config) -> tupl
         approval=question.approval_id,
         client=agent.agent_id,
         person=person.person_id,
-        wish=wish,
+        wish=msgspec.structs.replace(wish, is_openid=OPENID in requested),
         digest=digest,
         expires_at=ends,
     )

@@ -2,8 +2,8 @@
 another device, and the agent that sent the request gets a token to act for the person.
 
 The package `approvals` stores the approval request. This module stores the client's `auth_req_id`, and after the
-approval it issues a task on behalf of the person, with the scopes and bounds that the person has seen, and a token of
-the task. Unlike in the standard, no ID token is issued.
+approval it issues a task on behalf of the person, with the scopes and bounds that the person has seen, a token of the
+task, and an ID token if the client requested `openid`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ostiary.authorization.bounds import parse_details
 from ostiary.authorization.claims import parse_scope
 from ostiary.protocol import dpop
 from ostiary.protocol.errors import Forbidden
-from ostiary.protocol.jose import b64u
+from ostiary.protocol.jose import b64u, sign_jwt
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Tx
 from ostiaryd.ground.world import World
@@ -24,6 +24,7 @@ from ostiaryd.policy import flows as policies
 from ostiaryd.registry import flows as registry
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import TaskSpec
+from ostiaryd.tokens.flows.grants import Granted
 from ostiaryd.tokens.flows.mint import Issued, Proved, authenticate, mint
 from ostiaryd.tokens.flows.target import choose_target
 from ostiaryd.tokens.model import (
@@ -39,7 +40,9 @@ from ostiaryd.tokens.model import (
     narrow_details,
     scopes_at,
 )
+from ostiaryd.tokens.model.id_tokens import ID_TOKEN_S, ID_TOKEN_TYP, IdToken, alg_of, hash_access_token
 from ostiaryd.tokens.store import backchannel as store
+from ostiaryd.trust import flows as trust
 from ostiaryd.trust.model import Credentials
 
 DAY = 86_400 * SECOND
@@ -89,9 +92,9 @@ async def forget_requests(world: World) -> None:
 
 def redeem(
     act: Act, credentials: Credentials, unverified_proof: str | None, *, auth_req_id: str, config: Config
-) -> Issued:
+) -> Granted:
     """Issue and return an access token for the agent to act for the person who approved the backchannel request
-    `auth_req_id`.
+    `auth_req_id`, and an ID token if the client requested one.
 
     1. The client proves its identity, and its key. 2. The request is the client's own, and approved. 3. The approval is
     spent. 4. A task begins for the person, within the access that the person saw and within the agent's present access.
@@ -144,7 +147,7 @@ def redeem(
         acr=assurance.PERSON,
     )
     seconds = lifetime(now=act.now, longest=config.token_lifetime_s, ends=(client.ends, task.expires_at))
-    return mint(
+    issued = mint(
         act,
         client,
         possession,
@@ -157,6 +160,26 @@ def redeem(
         seconds=seconds,
         config=config,
     )
+    id_token = _make_id_token(act, request, answered_at, issued, config=config) if wish.is_openid else None
+    return Granted(access=issued, refresh_token=None, id_token=id_token, identity=frozenset())
+
+
+def _make_id_token(act: Act, request: Backchannel, answered_at: int, issued: Issued, *, config: Config) -> str:
+    """Return the ID token of a backchannel request (CIBA section 10.1). It has no claims about the person other than
+    `sub`, because the person approved none.
+    """
+    alg = alg_of(trust.find_oauth_client(act.tx, request.client))
+    claims = IdToken(
+        iss=config.issuer,
+        sub=request.person,
+        aud=request.client,
+        exp=act.now // SECOND + ID_TOKEN_S,
+        iat=act.now // SECOND,
+        auth_time=answered_at // SECOND,
+        acr=assurance.PERSON,
+        at_hash=hash_access_token(issued.access_token, alg),
+    )
+    return sign_jwt(act.tx.keys.signer("token", alg), typ=ID_TOKEN_TYP, claims=claims)
 
 
 def _check_answered(request: Backchannel, *, now: int) -> int:

@@ -388,10 +388,11 @@ class Backchannel(msgspec.Struct, frozen=True, kw_only=True):
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The access that a client asks a person for in a backchannel request (CIBA): scope, resource, bounds, and the
-    message to the person.
+    message to the person. `is_openid`: whether the client gets an ID token too.
     """
 
     scope: str
     resource: str | None = None
     details: list[dict[str, object]] = []
     message: str = ""
+    is_openid: bool = False

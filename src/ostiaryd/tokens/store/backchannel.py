@@ -16,8 +16,8 @@ _PUT = sql(
     """insert into backchannel (request, approval, client, person, asked, digest, interval_s, polled_at, expires_at,
          answered_at, is_approved)
        values (:request, :approval, :client, :person, :asked, :digest, :interval_s, 0, :expires_at, null, 0)
-       on conflict (approval) do update set request = excluded.request, interval_s = excluded.interval_s,
-         polled_at = 0, expires_at = excluded.expires_at"""
+       on conflict (approval) do update set request = excluded.request, asked = excluded.asked,
+         interval_s = excluded.interval_s, polled_at = 0, expires_at = excluded.expires_at"""
 )
 _SETTLE = sql("update backchannel set answered_at = :now, is_approved = :is_approved where approval = :approval")
 _POLLED = sql("update backchannel set polled_at = :now, interval_s = interval_s + :more where request = :request")
