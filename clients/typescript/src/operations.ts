@@ -531,7 +531,7 @@ export type BackendBody = {
   updated_at: number;
 };
 
-/** The kind of an existing store of secrets. */
+/** The kind of a back end (an existing store of secrets), such as `vault-kv2`. */
 export type BackendKind = "aws" | "environment" | "files" | "kubernetes" | "vault-kv1" | "vault-kv2";
 
 /** The back ends. */

@@ -65,7 +65,7 @@ class KubernetesBackend(_Folder):
         return await _in_thread(lambda: self._read(path))
 
     async def list_names(self, folder: str) -> list[str]:
-        """Return the names of the secrets. Raises BackendFailed."""
+        """Return the names of the secrets in the Kubernetes mount: the names of its folders. Raises BackendFailed."""
         return await _in_thread(lambda: self._list(folder))
 
     def _read(self, path: str) -> BackendValue:
@@ -100,7 +100,7 @@ class FilesBackend(_Folder):
         return await _in_thread(lambda: _parse(_read_text(self.root(), path)))
 
     async def list_names(self, folder: str) -> list[str]:
-        """Return the names in a folder. Raises BackendFailed."""
+        """Return the names of the files and folders directly in a folder. Raises BackendFailed."""
         return await _in_thread(lambda: self._list(folder))
 
     def _list(self, folder: str) -> list[str]:

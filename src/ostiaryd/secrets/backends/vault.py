@@ -39,7 +39,9 @@ class VaultBackend:
         return check_value(data.get("data"), metadata.get("version", 0) if isinstance(metadata, dict) else 0)
 
     async def list_names(self, folder: str) -> list[str]:
-        """Return the names in a folder. Raises BackendFailed."""
+        """Return the names directly in a folder of the Vault mount; names of folders end with a slash. Raises
+        BackendFailed.
+        """
         try:
             data = await self._ask("GET", "metadata", folder, query="?list=true")
         except NothingStored:

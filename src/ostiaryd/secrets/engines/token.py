@@ -67,7 +67,7 @@ _ROLE_DEFAULTS: dict[str, Any] = {
 
 
 _UNSUPPORTED = frozenset({"allowed_entity_aliases", "path_suffix"})
-"""Members of a role that are refused."""
+"""Members of a role for child tokens that are refused, because this server does not support them."""
 
 
 class _NewToken(Struct):

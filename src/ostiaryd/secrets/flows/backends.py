@@ -41,7 +41,7 @@ def delete_backend(act: Act, name: str) -> None:
 
 
 def find_backend(reader: Reader, name: str) -> StoredBackend:
-    """Return a back end. Raises NothingStored."""
+    """Return the configuration of a back end by its name. Raises NothingStored."""
     if (stored := store.get(reader, name)) is None:
         raise NothingStored(
             "back end not found", hint="list the back ends with `ostiary secret backend list`", code="no_route"

@@ -91,7 +91,7 @@ class CallerOperation(NamedTuple):
     exists: Callable[[Act, VaultCaller], bool] | None = None
 
     def bind(self, caller: VaultCaller) -> Operation:
-        """Return the operation with this caller."""
+        """Return the operation with its function bound to the caller `caller`."""
         exists = self.exists
         return Operation(
             self.action,

@@ -319,7 +319,7 @@ def end_own_account(act: Act, name: str, person: str) -> None:
 
 
 def end_departed(act: Act, accounts: Sequence[ConnectedAccount]) -> None:
-    """End the connections of persons who have left."""
+    """End the connected accounts of persons who have left."""
     for account in accounts:
         _end(act, account, why="the person left")
     registry.note(act, object="connected accounts", accounts=[account.account_id for account in accounts[:100]])
@@ -375,7 +375,7 @@ def list_using_agents(reader: Reader, account: ConnectedAccount) -> list[str]:
 
 
 def note_account(act: Act, account: ConnectedAccount, **more: Any) -> None:
-    """Write an account and its person into the act's entry."""
+    """Write a connected account and its person into the entry of the act."""
     act.entry.person = act.entry.person or account.person
     registry.note(act, object=account.account_id, provider=account.provider, **more)
 

@@ -75,7 +75,7 @@ def delete_connection(act: Act, name: str) -> None:
 
 
 def find_connection(reader: Reader, name: str) -> StoredDatabase:
-    """Return a connection by its name. Raises Invalid."""
+    """Return a database connection (`database/config/NAME`) by its name. Raises Invalid."""
     if (stored := store.config(reader, name)) is None:
         raise Invalid(f"failed to find entry for connection with name: {name!a}", code="no_connection")
     return stored
@@ -91,7 +91,7 @@ def find_target(reader: Reader, name: str, *, keys: Keyring) -> DatabaseTarget:
 
 
 def target_of(config: DatabaseConfig, *passwords: str) -> DatabaseTarget:
-    """Return the server of a connection with these passwords."""
+    """Return the database server that a connection names, with these passwords for the login."""
     return DatabaseTarget(
         config.kind,
         config.address,
@@ -180,13 +180,13 @@ def rotate_now(act: Act, name: str) -> bool:
 
 
 def check_permitted(stored: StoredDatabase, role: str) -> None:
-    """Check that a role may use a connection. Raises Invalid."""
+    """Check that a role may use the database connection `stored`, which lists its allowed roles. Raises Invalid."""
     if not may_use(stored.config, role):
         raise Invalid(f"{role!a} is not an allowed role", hint="add the role to `allowed_roles` of the connection")
 
 
 def find_static(reader: Reader, name: str) -> StoredStatic:
-    """Return a static role by its name. Raises Invalid."""
+    """Return a static database role (`database/static-roles/NAME`) by its name. Raises Invalid."""
     if (stored := store.static(reader, name)) is None:
         raise Invalid(f"unknown role: {name}", code="no_role")
     return stored

@@ -41,7 +41,7 @@ class Operation(NamedTuple):
 
 
 class SecretEngine(Protocol):
-    """A module that handles the requests below a mount."""
+    """A module that handles the requests to the Vault API below one kind of mount."""
 
     TYPE: str
     DESCRIPTION: str
@@ -71,7 +71,7 @@ TYPES = {("kv", "1"): "kv_v1", ("kv", "2"): "kv_v2", ("pki", ""): "pki", ("trans
 
 @cache
 def engine_of(module: str) -> SecretEngine:
-    """Return an engine by the name of its module."""
+    """Return a secret engine by the name of its module, such as `kv_v2`."""
     return cast(SecretEngine, import_module(f"{PACKAGE}.{module}"))
 
 

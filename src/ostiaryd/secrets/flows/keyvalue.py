@@ -185,7 +185,7 @@ def delete_versions(act: Act, mount: str, path: str, numbers: Collection[int] | 
 
 
 def restore_versions(act: Act, mount: str, path: str, numbers: Collection[int]) -> None:
-    """Restore deleted versions. Unknown versions are ignored."""
+    """Restore deleted versions of a secret, so that they can be read again. Unknown versions are ignored."""
     for number in numbers:
         store.set_deleted(act.tx, mount, path, number, None)
     _touch(act, mount, path, store.get(act.tx, mount, path), numbers)

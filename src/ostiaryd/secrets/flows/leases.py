@@ -260,7 +260,7 @@ def revoke_leases_of(act: Act, *, mount: str, role: str, after: str, is_forgotte
 
 
 def end_leases(act: Act, removed: Sequence[Lease]) -> None:
-    """Delete leases whose accounts were removed."""
+    """Delete leases whose accounts were removed at the other system."""
     registry.note(
         act,
         object=removed[0].config,

@@ -75,7 +75,7 @@ def _check_free(reader: Reader, path: str) -> None:
 
 
 def find_mount(reader: Reader, path: str) -> Mount:
-    """Return the mount at exactly this path. Raises Invalid."""
+    """Return the mount that an agent made at exactly this path. Raises Invalid."""
     mount = store.find(reader, [path])
     if mount is None:
         kind, at = ("auth", path.removeprefix(AUTH)) if path.startswith(AUTH) else ("secret", path)

@@ -169,7 +169,7 @@ def find_role(act: Act, mount: str, name: str) -> PkiRole:
 
 
 def put_role(act: Act, mount: str, name: str, role: PkiRole) -> None:
-    """Store a role. Raises Invalid if there are too many."""
+    """Store a role of a PKI mount. Raises Invalid if the mount has too many roles."""
     if store.role(act.tx, mount, name) is None and len(store.roles(act.tx, mount, limit=MAX_ROLES)) >= MAX_ROLES:
         raise Invalid(f"the mount has {MAX_ROLES} roles", hint="delete one")
     store.put_role(act.tx, mount, name, role)

@@ -375,7 +375,7 @@ def find_max_ttl(act: Act, mount: str) -> int:
 
 
 def find_mount(act: Act, path: str) -> Mount:
-    """Return the record of the mount of the present request."""
+    """Return the record of the PKI mount to which the request of this act goes."""
     mount = mount_store.find(act.tx, [path])
     assert mount is not None  # its accessor was checked in this act
     return mount

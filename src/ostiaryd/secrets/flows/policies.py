@@ -78,7 +78,7 @@ def check_name(name: str) -> str:
 
 
 def read_policy(reader: Reader, name: str) -> str:
-    """Return the text of a policy. Raises NothingStored."""
+    """Return the text of a Vault policy by its name. Raises NothingStored."""
     if name in (ROOT, UNRESTRICTED):
         return ""
     text = store.find(reader, [name]).get(name, DEFAULT_TEXT if name == DEFAULT else None)
@@ -88,7 +88,7 @@ def read_policy(reader: Reader, name: str) -> str:
 
 
 def list_policies(reader: Reader) -> list[str]:
-    """Return the names of all policies."""
+    """Return the names of all Vault policies that are stored."""
     return [*sorted({DEFAULT, *store.names(reader, limit=MAX_POLICIES)}), ROOT]
 
 

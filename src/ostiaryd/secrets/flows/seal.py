@@ -50,7 +50,7 @@ class SealStatus(NamedTuple):
 
 
 def check_open(reader: Reader) -> None:
-    """Check that the secrets are not sealed. Raises Sealed."""
+    """Check that stored secrets can be read and written: the seal is open. Raises Sealed."""
     if _is_sealed(reader):
         raise Sealed("the secrets are sealed", hint="run: ostiary secret unseal --key-file FILE")
 
@@ -174,7 +174,7 @@ def rotate_keys(act: Act) -> SealStatus:
 
 
 def read_status(reader: Reader) -> SealStatus:
-    """Return the state of the seal and of the wrapping keys."""
+    """Return the state of the seal (open or sealed), and the states of the wrapping keys."""
     seal = store.seal(reader)
     if seal is None:
         return SealStatus(False, None, None, store.keys(reader))

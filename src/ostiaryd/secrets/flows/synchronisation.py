@@ -27,7 +27,7 @@ NAMED = 100
 
 
 class Change(StrEnum):
-    """The kinds of changes at a path of the target."""
+    """The kinds of changes that a synchronisation makes at a path of the target."""
 
     CREATE = "create"
     UPDATE = "update"
@@ -55,7 +55,7 @@ class SyncPlace(NamedTuple):
 
     @property
     def is_folder(self) -> bool:
-        """Return whether the place is a folder."""
+        """Return whether the place of a synchronisation is a folder: its path is empty, or ends with a slash."""
         return not self.path or self.path.endswith("/")
 
     def full(self, below: str = "") -> str:

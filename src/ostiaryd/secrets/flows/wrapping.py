@@ -23,7 +23,7 @@ from ostiaryd.secrets.store import wrapping as store
 from ostiaryd.secrets.store.wrapping import WrappedAnswer
 
 KIND = "wrapped_answer"
-"""kind of the holding of a wrapped answer"""
+"""Kind under which wrapped answers are stored as holdings."""
 MAX_WRAPPED = 1000
 """Maximum number of wrapped answers of one agent at the same time."""
 MAX_CONTENT = 256 << 10

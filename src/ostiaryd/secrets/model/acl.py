@@ -30,9 +30,9 @@ from ostiaryd.secrets.model.hcl import Block, Value, parse_hcl
 from ostiaryd.secrets.model.request import SECOND, parse_duration
 
 MAX_RULES = 128
-"""Maximum number of paths in one policy."""
+"""Maximum number of paths in one Vault policy."""
 MAX_MERGED = 256
-"""Maximum number of paths in all policies of one token."""
+"""Maximum number of different paths in all Vault policies of one token."""
 MAX_VALUES = 4096
 """Maximum number of parameters and their values in all policies of one token."""
 MAX_PATTERN = 512
@@ -91,7 +91,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_exact(self) -> bool:
-        """Return whether the path has no wildcard."""
+        """Return whether the path of the rule has no wildcard, so that it matches one path only."""
         return not self.is_segmented and not self.is_glob
 
     @property

@@ -69,14 +69,14 @@ class SecretState(Conflict):
 
 
 def check_name(name: str) -> str:
-    """Return a valid name of a secret. Raises Invalid."""
+    """Return the name of a secret in the AWS API, if it is valid. Raises Invalid."""
     if not _NAME.fullmatch(name):
         raise Invalid("`Name` must have 1 to 256 letters, digits and characters of /_+=.@-")
     return name
 
 
 class ArnScope(NamedTuple):
-    """The region and the account of the ARNs of a server."""
+    """The region and the account number that the server writes into ARNs of secrets."""
 
     region: str
     account: str
@@ -103,7 +103,7 @@ class ArnScope(NamedTuple):
 
 
 class RotationRules(msgspec.Struct):
-    """The schedule of a rotation, in the form of AWS."""
+    """The schedule of a rotation, as the AWS API states it."""
 
     AutomaticallyAfterDays: int | None = None
     Duration: str | None = None
@@ -111,7 +111,7 @@ class RotationRules(msgspec.Struct):
 
 
 class PasswordOptions(msgspec.Struct, forbid_unknown_fields=True):
-    """The options of `GetRandomPassword`."""
+    """The options of the operation `GetRandomPassword` of the AWS API."""
 
     PasswordLength: int = 32
     ExcludeCharacters: Annotated[str, Meta(max_length=MAX_EXCLUDED)] = ""

@@ -38,7 +38,9 @@ _PATH = re.compile(r"/(?:[\w+=,.@-]{1,64}/){0,4}", re.ASCII)
 
 
 class AwsCredentialType(StrEnum):
-    """The kind of credentials that a role creates."""
+    """The kind of credentials that a role of the AWS engine creates: a user, a session of an assumed role, or a
+    federation token.
+    """
 
     USER = "iam_user"
     ROLE = "assumed_role"

@@ -22,7 +22,7 @@ MOUNT = "backend"
 MAX_BACKENDS = 100
 MAX_CACHE_S = 300
 MAX_ANSWER = 4 * MAX_VALUE
-"""Maximum number of bytes of a response of a back end."""
+"""Maximum number of bytes that the server reads of one response of a back end."""
 MAX_NAMES = 10_000
 RESERVED = "agents"
 """A name that a back end must not have, because `agents/NAME/` in a mount is the folder of the agent NAME."""
@@ -39,7 +39,7 @@ class BackendFailed(Unavailable):
 
 
 class BackendKind(StrEnum):
-    """The kind of an existing store of secrets."""
+    """The kind of a back end (an existing store of secrets), such as `vault-kv2`."""
 
     VAULT_V2 = "vault-kv2"
     VAULT_V1 = "vault-kv1"

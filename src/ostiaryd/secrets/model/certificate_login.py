@@ -52,7 +52,7 @@ class CertificateRole(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_role(role: CertificateRole) -> None:
-    """Check the settings of a role. Raises Invalid."""
+    """Check the settings of a role of a cert login method. Raises Invalid."""
     try:
         count = len(role.anchors)
     except Malformed:

@@ -118,7 +118,7 @@ class ConnectionBody(msgspec.Struct):
 
 
 class ConnectionParts(NamedTuple):
-    """The parts of a connection URL."""
+    """The parts of a URL for a connection to a database server."""
 
     address: str
     database: str

@@ -31,7 +31,7 @@ Value = str | int | float | bool | list["Value"] | dict[str, "Value"]
 
 
 class Token(NamedTuple):
-    """A token of the text: its kind, its value, and the line."""
+    """A token of a policy text in HCL: its kind, its value, and its line."""
 
     kind: str
     value: str | int | float
@@ -123,7 +123,7 @@ def _unescape(text: str, line: int) -> str:
 
 
 class _Reader:
-    """A reader of the tokens of a text, with its position."""
+    """A reader of the tokens of a policy text in HCL, with its position."""
 
     def __init__(self, tokens: list[Token]) -> None:
         self._tokens, self._at, self._items = tokens, 0, 0
@@ -156,7 +156,7 @@ class _Reader:
             raise Malformed(f"line {token.line}: more than {MAX_ITEMS} members and elements")
 
     def read_block(self) -> Block:
-        """Return the next top-level member. Raises Malformed."""
+        """Return the next top-level block of the policy text. Raises Malformed."""
         token = self._next()
         if token.kind not in ("word", "text"):
             raise Malformed(f"line {token.line}: expected a name, found {token.value!a}")

@@ -113,7 +113,7 @@ def read_public_keys(texts: tuple[str, ...]) -> tuple[jose.PublicKey, ...]:
 
 
 def check_role(role: JwtRole) -> None:
-    """Check the settings of a role. Raises Invalid."""
+    """Check the settings of a role of a JWT login method. Raises Invalid."""
     if not role.user_claim:
         raise Invalid("a user claim must be defined on the role", hint="user_claim")
     if not (role.bound_audiences or role.bound_subject or role.bound_claims or role.token_bound_cidrs):

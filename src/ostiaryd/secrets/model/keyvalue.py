@@ -111,11 +111,11 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_destroyed(self) -> bool:
-        """Return whether the value was destroyed."""
+        """Return whether the value of the version was destroyed for good, so that it cannot be restored."""
         return self.sealed is None
 
     def is_deleted(self, now: int) -> bool:
-        """Return whether the version counts as deleted at `now`."""
+        """Return whether the version counts as deleted at `now` (microseconds): the time of its deletion has come."""
         return self.deleted_at is not None and self.deleted_at <= now
 
 

@@ -66,7 +66,7 @@ def check_config(config: KubernetesConfig) -> None:
 
 
 def check_role(role: KubernetesRole) -> None:
-    """Check the settings of a role. Raises Invalid."""
+    """Check the settings of a role of a kubernetes login method. Raises Invalid."""
     for name in ("bound_service_account_names", "bound_service_account_namespaces"):
         texts = getattr(role, name)
         if not texts:

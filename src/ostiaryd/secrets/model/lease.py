@@ -18,7 +18,7 @@ from ostiary.protocol.errors import Invalid
 from ostiaryd.secrets.model.request import SECOND
 
 KIND = "lease"
-"""kind of the holdings that are leases"""
+"""Kind under which leases are stored as holdings."""
 DEFAULT_TTL = 3600 * SECOND
 LONGEST_TTL = 86_400 * SECOND
 """Maximum microseconds of a lease, with all its renewals."""

@@ -18,7 +18,7 @@ from ostiary.protocol.errors import Invalid
 from ostiary.protocol.proxies import is_within, parse_networks
 
 KIND = "vault_secret_id"
-"""kind of the holdings that are secret IDs"""
+"""Kind under which secret IDs are stored as holdings."""
 ROLE_METHODS = ("cert", "jwt", "kubernetes")
 """types of login methods whose roles have the authority of the token that wrote the role"""
 TOKEN_MOUNT = "auth/token"
@@ -61,7 +61,7 @@ class RoleBody(msgspec.Struct):
     policies: str | list[str] | UnsetType = UNSET
 
     def stated(self) -> dict[str, Any]:
-        """Return the members that the request states."""
+        """Return the members of a role that the request states, by name."""
         return {one: value for one in self.__struct_fields__ if (value := getattr(self, one)) is not UNSET}
 
 

@@ -22,7 +22,7 @@ from ostiaryd.secrets.model.request import SECOND, convert_members, is_set, matc
 T = TypeVar("T", bound=msgspec.Struct)
 TYPE = "pki"
 HOLDING = "mount_certificate"
-"""kind of the holdings that are certificates of mounts"""
+"""Kind under which certificates of PKI mounts are stored as holdings."""
 DEFAULT_REF = "default"
 MAX_ISSUERS = 50
 MAX_CHAIN = 8
@@ -383,7 +383,7 @@ def read_names(order: CertificateOrder, common_name: str) -> tuple[CertificateNa
 
 
 def parse_host(text: str) -> CertificateName:
-    """Return the name of a host or a mailbox. Raises Invalid."""
+    """Return the name in a text: a host, or a mailbox. Raises Invalid."""
     return make_name(NameKind.EMAIL if "@" in text else NameKind.DNS, text)
 
 
@@ -406,7 +406,7 @@ def check_common_name(role: PkiRole, common_name: str) -> None:
 
 
 def check_names(role: PkiRole, names: Sequence[CertificateName]) -> None:
-    """Check that a role allows names. Raises Invalid."""
+    """Check that a role of a PKI mount allows all these names. Raises Invalid."""
     for name in names:
         match name.kind:
             case NameKind.IP:

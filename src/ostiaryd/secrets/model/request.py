@@ -41,7 +41,7 @@ _UNITS = {
     "µs": Fraction(1, 1_000_000),
     "ns": Fraction(1, 1_000_000_000),
 }
-"""Seconds of the units of durations."""
+"""Number of seconds of each unit in which a duration can be written."""
 MAX_DURATION_TEXT = 64
 
 
@@ -84,7 +84,7 @@ class VaultMethod(StrEnum):
 
 
 class UnsupportedOperation(Refused):
-    """The path does not support the operation."""
+    """The Vault API has no such operation at this path."""
 
     code = "unsupported_operation"
 
