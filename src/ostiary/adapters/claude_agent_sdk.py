@@ -50,7 +50,7 @@ log = logging.getLogger("ostiary.tools")
 
 
 def listed(tools: Iterable[SdkMcpTool[Any]]) -> dict[str, Any]:
-    """Return the definitions of the SDK's own tools, in the form of MCP's `tools/list`."""
+    """Return the definitions of the tools that the program made with the SDK, in the form of MCP's `tools/list`."""
     return {
         "tools": [
             {"name": tool.name, "description": tool.description, "inputSchema": _build_input_schema(tool)}

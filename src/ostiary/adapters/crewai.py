@@ -65,7 +65,7 @@ def _definition(tool: BaseTool) -> dict[str, Any]:
 
 
 class _Process:
-    """The guarded tools of this process, and the names of tools that run without a decision."""
+    """The guarded tools of this process, and the names of tools that run without a decision (`unguarded`)."""
 
     def __init__(self) -> None:
         self.tools: Tools | None = None

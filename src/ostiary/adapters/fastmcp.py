@@ -126,7 +126,7 @@ class _Bearing:
 
 
 class _First(Middleware):
-    """Middleware that decides each request and records its outcome."""
+    """The middleware that must stand first: it decides each request and records its outcome."""
 
     def __init__(self, server: FastMCP[Any], guard: Guard, stdio: Tools | None, suspends: bool) -> None:
         self.last, self._suspends = _Last(), suspends

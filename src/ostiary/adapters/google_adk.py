@@ -94,7 +94,9 @@ class Guarded(BasePlugin):
 
 
 class _Decided(BaseTool):
-    """First base class of a guarded tool's class; the second base is the tool's own class."""
+    """The first base class of the class of a guarded tool, whose calls are decided; the second base class is the tool's
+    own class.
+    """
 
     async def run_async(self, *, args: dict[str, Any], tool_context: ToolContext) -> Any:
         try:

@@ -97,7 +97,7 @@ def listed(tools: Iterable[FunctionTool]) -> dict[str, Any]:
 
 
 class _Guarded(Agent[Any]):
-    """First base class of a guarded agent's class; the second base is the agent's own class."""
+    """The first base class of the class of a guarded agent; the second base class is the agent's own class."""
 
     guarded_by: Tools
     unguarded: frozenset[str]

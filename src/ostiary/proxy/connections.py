@@ -17,7 +17,7 @@ from ostiary.proxy.entrance import Listen, Rejected
 log = logging.getLogger("ostiary.proxy")
 
 MAX_HEAD = 64 << 10
-"""Maximum size of a request line and its headers, in bytes."""
+"""Maximum size of a request line with the headers of the request, in bytes."""
 CHUNK = 64 << 10
 
 

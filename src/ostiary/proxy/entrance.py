@@ -166,7 +166,7 @@ class Entrance:
 
 
 def has_dot_segments(path: str) -> bool:
-    """Return whether a path has a segment that some servers resolve to another path."""
+    """Return whether a path has a segment such as `..`, which some servers resolve to another path."""
     return any(_DOTS.fullmatch(segment) for segment in _SEGMENT_END.split(path))
 
 
@@ -182,12 +182,12 @@ def capability_of(credential: Credential, upstream: str) -> str:
 
 
 def filter_request_headers(headers: Headers) -> Headers:
-    """Return the headers of a client that are forwarded to the upstream server."""
+    """Return those headers of a client's request that the proxy forwards to the upstream server."""
     return _without(headers, HOP_BY_HOP | OURS, prefixes=(b"sec-fetch-", b"proxy-"))
 
 
 def filter_response_headers(headers: Headers) -> Headers:
-    """Return the headers of the upstream server that are forwarded to a client."""
+    """Return those headers of the upstream server's response that the proxy forwards to a client."""
     return _without(headers, HOP_BY_HOP | HIDDEN, prefixes=(b"access-control-", b"proxy-"))
 
 

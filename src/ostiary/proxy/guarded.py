@@ -296,7 +296,9 @@ class _Stream:
 
 
 def passing(headers: Headers) -> Headers:
-    """Return the headers that are forwarded to the server. CGI and WSGI read `_` in a name as `-`."""
+    """Return those headers of a request that are forwarded to the server. In the comparison with the dropped headers,
+    `_` counts as `-`, as CGI and WSGI read it.
+    """
     return [(name, value) for name, value in headers if name.replace(b"_", b"-") not in DROPPED]
 
 

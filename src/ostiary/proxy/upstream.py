@@ -32,7 +32,9 @@ retried.
 
 
 class Body:
-    """The body of a request, read as it arrives, and stored so that it can be sent again after a refusal."""
+    """The body of a request, read as it arrives, and kept so that it can be sent again if the first
+    attempt is refused.
+    """
 
     def __init__(self, receive: Callable[[], Awaitable[bytes]], *, max_bytes: int) -> None:
         """Read a body by `receive`, which returns the next part; an empty part is the end."""

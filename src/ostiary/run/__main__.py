@@ -17,7 +17,7 @@ log = logging.getLogger("ostiary.run")
 
 
 def main(arguments: list[str]) -> int:
-    """Run the process between an agent and one of its servers; return its exit code."""
+    """Run the proxy process between an agent and one of its MCP servers; return the exit code of the process."""
     logging.basicConfig(stream=sys.stderr, format="ostiary: %(message)s", level=logging.WARNING)
     logging.getLogger("httpx2").setLevel(logging.ERROR)
     if len(arguments) < 3 or arguments[1] != "--":

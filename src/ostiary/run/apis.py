@@ -36,7 +36,7 @@ def name_apis(words: Sequence[str], local: Mapping[str, str]) -> tuple[list[str]
 
 
 def as_it_is(command: Sequence[str]) -> Delivery:
-    """Return a delivery that leaves the command unchanged, for a command without MCP servers."""
+    """Return a delivery of the configuration that leaves the command unchanged, for a command without MCP servers."""
     return lambda _: ([*command], {})
 
 

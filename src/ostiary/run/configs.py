@@ -42,7 +42,7 @@ class Server:
 
     name: str
     word: str
-    """the server's name in a form that the name of a resource may contain"""
+    """the server's name, changed so that the name of a resource can contain it"""
     entry: Mapping[str, Any]
 
     @property
@@ -75,7 +75,7 @@ class Server:
 
     @property
     def headers(self) -> dict[str, str]:
-        """The HTTP headers that the agent sends to a remote server."""
+        """Return the HTTP headers that the agent's configuration states for a remote server."""
         return dict(self.entry.get("headers") or {})
 
     @property

@@ -93,7 +93,9 @@ def find_user(name: str) -> CommandUser:
 
 
 def explain_visibility(user: CommandUser | None, files: Iterable[Path]) -> str:
-    """Return the reason why the command can read the keys of the proxy; empty if it cannot."""
+    """Return the reason why the command can read the keys of the proxy; an empty text if the command
+    cannot read them.
+    """
     if user is None:
         return "the command runs as the same user as the proxy"
     for file in files:

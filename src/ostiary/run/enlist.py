@@ -130,7 +130,7 @@ def agent_name(command: Sequence[str], folder: Path) -> str:
 
 
 def list_changed_servers(place: Place, servers: Sequence[Server]) -> list[Server]:
-    """Return the servers whose command differs from the registered one."""
+    """Return the servers whose command differs from the command with which the server was registered."""
     registered = [(server, place.command(server)) for server in servers if place.guard(server).exists()]
     return [server for server, file in registered if not file.exists() or read_json(file) != server.command]
 

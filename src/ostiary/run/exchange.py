@@ -149,7 +149,7 @@ class Exchange:
             self._gate.finish(call, ok=answer.is_ok, bytes=answer.size)
 
     def end(self) -> None:
-        """Record all calls without an answer as failed. Call this when the server sends no further answers."""
+        """Record all calls that have no answer as failed. Call this when the server sends no further answers."""
         for call in self._take_all():
             self._gate.finish(call, ok=False)
 

@@ -44,7 +44,7 @@ log = logging.getLogger("ostiary.run")
 PATIENCE_S = 10.0
 """Maximum number of seconds that a call waits for the first connection, counted from the creation of the gate."""
 RENEWAL_S = 2.0
-"""Maximum number of seconds that a call waits for a new token after its token was revoked."""
+"""Maximum number of seconds that a call waits for a new token after the token of the gate was revoked."""
 RETRY_S = 1.0
 MAX_TOLD = 1000
 """Maximum number of uncatalogued tools that are reported."""
@@ -109,7 +109,7 @@ class Verdict:
 
 
 class Gate:
-    """The guard of one server, with the token of the agent. Thread-safe."""
+    """The guard of one MCP server or API of a run, with the token of the agent. Thread-safe."""
 
     def __init__(self, plan: Plan) -> None:
         """Prepare the guard of a plan; `start` connects it. Raises Invalid, SpoolFailed."""

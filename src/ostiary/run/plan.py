@@ -13,7 +13,9 @@ MAX_BYTES = 64 << 10
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The settings of a proxy. `spool` is the folder of the records that the guard has not reported yet."""
+    """The settings with which `ostiary run` starts a proxy. `spool`: the folder of the records that the guard has not
+    reported yet.
+    """
 
     server: str
     """the name of the server in the agent's configuration"""

@@ -122,7 +122,7 @@ def _read_list(request: Callable[[str, Mapping[str, Any]], Mapping[str, Any]], m
 
 
 def error_of(method: str, message: Mapping[str, Any]) -> Invalid:
-    """Return the error for an answer without a result; it quotes the server's message."""
+    """Return the error for an answer of a server without a result. The error quotes the server's message."""
     error = message.get("error")
     text = error.get("message") if isinstance(error, dict) else None
     return Invalid(f"the server answers {method} with an error: {str(text)[:200]!a}")

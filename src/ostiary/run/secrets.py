@@ -30,7 +30,7 @@ class SecretVariable(NamedTuple):
 
 
 class CommandSecrets(NamedTuple):
-    """The variables with the secrets of a command, and the descriptors that the command inherits."""
+    """The environment variables with the secrets of a command, and the file descriptors that the command inherits."""
 
     variables: dict[str, str]
     descriptors: Sequence[int]

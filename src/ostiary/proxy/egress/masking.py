@@ -82,7 +82,7 @@ class Masks:
         return forms
 
     def find(self, data: bytes) -> bool:
-        """Return whether `data`, or a decoded form of it, contains a secret in one of its forms."""
+        """Return whether `data`, or a decoded form of `data`, contains a secret in one of its forms."""
         return bool(self.forms) and any(form in text for text in readings_of(data) for form in self.forms)
 
     def find_in_host(self, host: str) -> bool:

@@ -39,7 +39,9 @@ class SecretSource:
     """Destinations and secrets of one run, and the masks of all secrets that were used in the run. Thread-safe."""
 
     def __init__(self, server: SecretServer, masks: Masks | None = None) -> None:
-        """`masks`: the masks of the run, if other parts of the program also search for its secrets."""
+        """Create an empty source of secrets. `masks`: the masks of the run, if other parts of the program also search
+        for its secrets.
+        """
         self._server = server
         self._mutex = threading.Lock()
         self._destinations: dict[str, Destination] = {}

@@ -153,7 +153,7 @@ class _Exchange:
 
     @property
     def may_be_private(self) -> bool:
-        """Return whether a destination permits private addresses for this server."""
+        """Return whether a destination of a secret permits private addresses for the server of this request."""
         return any(one.private for one in self.owned.values())
 
 

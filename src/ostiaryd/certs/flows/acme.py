@@ -63,7 +63,7 @@ MAX_UNUSED_KEYS = 100
 
 @dataclass(frozen=True, slots=True)
 class NewAcmeKey:
-    """A new MAC key with its secret. The server shows the secret only once."""
+    """A new MAC key for an ACME client, with its secret. The server shows the secret only once."""
 
     key: AcmeKey
     name: str
@@ -158,7 +158,7 @@ def create_key(
 
 
 def revoke_key(act: Act, kid: str) -> AcmeKey:
-    """Revoke a MAC key, and deactivate the account that it created. Raises NotFound, Conflict."""
+    """Revoke a MAC key, and deactivate the ACME account that was created with it. Raises NotFound, Conflict."""
     key = find_key(act.tx, kid)
     registry.note(act, object=key.holder, kid=key.kid, account=key.account)
     if key.revoked_at is not None:
@@ -394,7 +394,7 @@ def create_order(
 
 
 def find_order(reader: Reader, id: str, *, account: str) -> tuple[Order, list[Authorization]]:
-    """Return an order of an account with its authorizations. Raises AcmeRefused."""
+    """Return an order of the ACME account `account`, with the order's authorizations. Raises AcmeRefused."""
     return _find_order(reader, id, account=account), store.list_authorizations(reader, id)
 
 

@@ -213,7 +213,7 @@ def create_intermediate(
 
 
 def create_responder(act: Act, intermediate: Authority, keys: list[PrivateKey], *, config: Config) -> None:
-    """Create the OCSP responder of an intermediate. Removes one key from `keys`."""
+    """Create the OCSP responder of an intermediate, with one of `keys`, which is removed from the list."""
     key, responder = _prepare(act, AuthorityKind.RESPONDER, intermediate, keys, config=config)
     issuer = open_issuer(act.tx, intermediate, keys=act.tx.keys)
     _insert(act, replace(responder, certificate=_certify(act, responder, key, issuer, config)))

@@ -36,7 +36,7 @@ AHEAD = 5 * REFRESH_S * SECOND
 Federation, 4.1).
 """
 KEPT = 2 * LIFETIME_S * SECOND
-"""Microseconds for which a key stays published after its successor began to sign."""
+"""Microseconds for which a signing key stays published after the next key has begun to sign."""
 _PURPOSE = "keys of JWT-SVIDs"
 
 

@@ -300,7 +300,7 @@ def _encode_locations(public_url: str, authority: str, shard: int) -> bytes:
 
 
 def distribution_point(public_url: str, authority: str, shard: int) -> x509.DistributionPoint:
-    """Return the distribution point of one partition of an authority's revocation list."""
+    """Return the distribution point (URL) of the partition `shard` of an authority's revocation list."""
     url = x509.UniformResourceIdentifier(f"{public_url}/ca/{authority}/crl/{shard}")
     return x509.DistributionPoint(full_name=[url], relative_name=None, reasons=None, crl_issuer=None)
 

@@ -29,7 +29,7 @@ MAX_COUNTED = 10_000
 
 
 class OwnCertificate(NamedTuple):
-    """A certificate that the server itself uses: of its listeners, or of an active authority."""
+    """A certificate that the server itself uses: the certificate of its listeners, or of an active authority."""
 
     name: str
     serial: str

@@ -47,7 +47,7 @@ class Subscription:
 
 
 class _Delta(msgspec.Struct):
-    """A change of the feed, with only the members that concern workloads."""
+    """A change of the feed, decoded with only the members that concern workloads."""
 
     kind: str
     agent: str = ""

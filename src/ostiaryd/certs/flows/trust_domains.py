@@ -141,7 +141,7 @@ def list_due_domains(reader: Reader, *, now: int) -> list[TrustDomain]:
 
 
 def claim_refresh(tx: Tx, domain: TrustDomain) -> bool:
-    """Claim the fetch of a bundle for this process. Return False if another process has the claim."""
+    """Claim the fetch of a trust domain's bundle for this process. Return false if another process has claimed it."""
     return store.claim(tx, domain, until=tx.now + AGAIN)
 
 
@@ -167,7 +167,7 @@ def take_bundle(act: Act, name: str, bundle: TrustBundle) -> TrustDomain:
 
 
 def keep_bundle(tx: Tx, name: str, bundle: TrustBundle) -> None:
-    """Record that the fetched bundle of a trust domain equals the stored bundle."""
+    """Record that the bundle of a trust domain was fetched, and equals the stored bundle."""
     store.keep(tx, name, due_at=tx.now + bundle.refresh_s * SECOND)
 
 

@@ -62,7 +62,7 @@ REASONS = {
 
 
 class Subproblem(NamedTuple):
-    """A problem with one identifier of an order (RFC 8555 section 6.7.1)."""
+    """The problem of one identifier of an ACME order (RFC 8555 section 6.7.1)."""
 
     type: str
     value: str
@@ -143,7 +143,7 @@ class AuthorizationStatus(StrEnum):
 
 
 class Problem(NamedTuple):
-    """The reason why a validation failed, as stored and as clients see it."""
+    """The reason why the validation of an ACME authorization failed, as stored and as clients see it."""
 
     kind: str
     detail: str
@@ -237,7 +237,7 @@ class Authorization:
         return ("dns-01",) if self.identifier.is_wildcard else ("http-01", "dns-01", "tls-alpn-01")
 
     def status_at(self, now: int) -> str:
-        """Return the status that a client sees at `now` (microseconds)."""
+        """Return the status of the authorization that a client sees at `now` (microseconds)."""
         is_open = self.status in (
             AuthorizationStatus.PENDING,
             AuthorizationStatus.PROCESSING,

@@ -70,7 +70,7 @@ class JwtAuthority(NamedTuple):
             raise InvalidToken("the signature was not made by this key over this data") from None
 
     def accepts(self, alg: str) -> bool:
-        """Return whether the algorithm `alg` is for keys of this type."""
+        """Return whether a key of this type can be used with the signature algorithm `alg`."""
         if isinstance(self.key, rsa.RSAPublicKey):
             return alg in ALGS and not alg.startswith("ES")
         return _CURVE_OF_ALG.get(alg) == self.jwk["crv"]

@@ -102,7 +102,7 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
         return thumbprint(self.der)
 
     def is_in_force(self, now: int) -> bool:
-        """Return whether the certificate is not revoked and is within its validity at `now`."""
+        """Return whether the certificate is not revoked, and `now` (microseconds) is within its validity."""
         return self.revoked_at is None and self.not_before <= now < self.not_after
 
 
@@ -121,7 +121,7 @@ def thumbprint(der: bytes) -> str:
 
 
 def holding_id(serial: str) -> str:
-    """Return the id of the holding that belongs to a certificate."""
+    """Return the id of the holding that belongs to the certificate with this serial number."""
     return f"ct_{serial}"
 
 
@@ -151,7 +151,9 @@ def serial_text(number: int) -> str:
 
 
 def shard_of(serial: str) -> int:
-    """Return the number of the partition of the revocation list that contains a certificate."""
+    """Return the number of the partition of the revocation list that contains the certificate with this
+    serial number.
+    """
     return int(serial[-1], 16) % SHARDS
 
 

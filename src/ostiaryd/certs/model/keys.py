@@ -141,7 +141,9 @@ def encode_public_key(key: PublicKey) -> bytes:
 
 
 def key_type_of(key: PublicKey) -> str:
-    """Return the type of a key. Raises BadKey for a curve or a length that cannot be certified."""
+    """Return the type of a public key, such as `P-256`. Raises BadKey for a curve or a length that
+    cannot be certified.
+    """
     if isinstance(key, ed25519.Ed25519PublicKey):
         return "Ed25519"
     if isinstance(key, rsa.RSAPublicKey):

@@ -31,7 +31,7 @@ _LOCAL = re.compile(rf"(?=.{{1,64}}\Z){_WORD}(?:\.{_WORD})*")
 
 
 class NameKind(StrEnum):
-    """The kinds of names that certificates of this server can have."""
+    """The kinds of names that certificates of this server can have, such as DNS names."""
 
     DNS = "dns"
     IP = "ip"
@@ -216,7 +216,7 @@ def check_pattern(pattern: str) -> str:
 
 
 def is_allowed(name: CertificateName, patterns: Sequence[str]) -> bool:
-    """Return whether at least one of the patterns allows the name."""
+    """Return whether at least one of the patterns allows a certificate to contain the name."""
     return any(_matches(name, *pattern.split(":", 1)) for pattern in patterns)
 
 

@@ -241,7 +241,7 @@ def add_order(tx: Tx, order: Order, authorizations: Sequence[Authorization]) -> 
 
 
 def change_order(tx: Tx, order: Order) -> None:
-    """Update the status of an order, its problem, its certificate and its expiry."""
+    """Store the status of an order, its problem, its certificate and its expiry, in place of the earlier ones."""
     tx.run(
         _CHANGE_ORDER,
         id=order.order_id,
