@@ -2,6 +2,7 @@
 
 keys                            LIST
 keys/NAME                       GET, POST, DELETE;  keys/NAME/rotate, config, trim   POST
+wrapping_key                    GET;  keys/NAME/import, import_version   POST
 export/TYPE/NAME[/VERSION], backup/NAME                GET;  restore[/NAME]   POST
 encrypt, decrypt, rewrap, sign, verify, hmac /NAME     POST; also a batch (`batch_input`)
 datakey/plaintext/NAME, datakey/wrapped/NAME           POST
@@ -23,6 +24,7 @@ from ostiary.protocol.errors import Invalid, Malformed, Refused
 from ostiaryd.certs.model.keys import PrivateKey
 from ostiaryd.ledger.flows import Act
 from ostiaryd.secrets.flows import transit as flows
+from ostiaryd.secrets.flows import transit_import as imports
 from ostiaryd.secrets.flows.engine import Operation
 from ostiaryd.secrets.model import transit as rules
 from ostiaryd.secrets.model import transit_signature as signatures
@@ -41,6 +43,7 @@ from ostiaryd.secrets.model.request import (
     split_path,
 )
 from ostiaryd.secrets.model.transit import KeyBackup, TransitKey
+from ostiaryd.secrets.model.transit_import import parse_wrapped
 from ostiaryd.secrets.store import transit as store
 
 TYPE = "transit"
@@ -68,6 +71,12 @@ class _NewKey(msgspec.Struct):
     derived: bool = False
     convergent_encryption: bool = False
     key_size: int = 0
+
+
+class _Import(_NewKey):
+    ciphertext: str = ""
+    hash_function: str = "SHA256"
+    allow_rotation: bool = False
 
 
 class _Config(msgspec.Struct):
@@ -135,6 +144,9 @@ def find_operation(mount: str, request: VaultRequest) -> Operation:
     kind, rest = split_path(request.path)
     if kind == "keys":
         return _find_key_operation(mount, rest, request)
+    if kind == "wrapping_key" and not rest and request.method is VaultMethod.READ:
+        run = partial(_read_wrapping_key, mount=mount, generated=request.private_key)
+        return Operation(SecretAction.READ, kind, kind, run)
     if kind in ("export", "backup"):
         return _find_export_operation(mount, kind, rest, request)
     if request.method is not VaultMethod.WRITE:
@@ -213,6 +225,14 @@ def _find_key_operation(mount: str, rest: str, request: VaultRequest) -> Operati
         case VaultMethod.WRITE, "trim":
             version = request.read_body(_Trim).min_available_version
             return Operation(SecretAction.DELETE, name, "trim", partial(_trim, name=stored, version=version))
+        case VaultMethod.WRITE, "import" | "import_version":
+            wrapped = request.read_body(_Import)
+            content, method = parse_wrapped(wrapped.ciphertext, wrapped.hash_function)
+            if change == "import":
+                run = partial(_import, mount=mount, name=stored, body=wrapped, content=content, method=method)
+            else:
+                run = partial(_import_version, mount=mount, name=stored, content=content, method=method)
+            return Operation(SecretAction.WRITE, name, change, run, also=_decide_export(name, True))
     raise UnsupportedOperation("unsupported operation")
 
 
@@ -265,6 +285,38 @@ def _create(act: Act, *, name: str, body: _NewKey, generated: PrivateKey | None)
     }
     key = flows.create_key(act, name, body.type, auto_rotate_s=period, generated=generated, **options)
     return Answer(data=_render_key(act, key))
+
+
+def _read_wrapping_key(act: Act, *, mount: str, generated: PrivateKey | None) -> Answer:
+    return Answer(data={"public_key": imports.read_wrapping_key(act, mount, generated)})
+
+
+def _import(act: Act, *, mount: str, name: str, body: _Import, content: bytes, method: hashes.HashAlgorithm) -> Answer:
+    key = TransitKey(
+        name=name,
+        kind=body.type,
+        latest_version=1,
+        min_decryption_version=1,
+        min_encryption_version=0,
+        deletion_allowed=False,
+        created_at=act.now,
+        is_exportable=body.exportable,
+        allows_backup=body.allow_plaintext_backup,
+        auto_rotate_s=parse_duration(body.auto_rotate_period, field="auto_rotate_period") // SECOND,
+        is_derived=body.derived,
+        is_convergent=body.convergent_encryption,
+        is_imported=True,
+        allows_rotation=body.allow_rotation,
+    )
+    if key.auto_rotate_s and not key.allows_rotation:
+        raise Invalid("allow_rotation must be set to true if auto-rotation is enabled")
+    imports.import_key(act, mount, key, content, method)
+    return Answer(status=204)
+
+
+def _import_version(act: Act, *, mount: str, name: str, content: bytes, method: hashes.HashAlgorithm) -> Answer:
+    imports.import_version(act, mount, name, content, method)
+    return Answer(status=204)
 
 
 def _read_key(act: Act, *, name: str) -> Answer:
@@ -339,7 +391,8 @@ def _render_key(act: Act, key: TransitKey) -> dict[str, object]:
         "deletion_allowed": key.deletion_allowed,
         "derived": key.is_derived,
         "exportable": key.is_exportable,
-        "imported_key": False,
+        "imported_key": key.is_imported,
+        **({"imported_key_allow_rotation": key.allows_rotation} if key.is_imported else {}),
         "keys": versions,
         "latest_version": key.latest_version,
         "min_available_version": key.min_available_version,

@@ -64,8 +64,6 @@ def create_key(
         if (is_derived or is_convergent) and (present.is_derived, present.is_convergent) != (is_derived, is_convergent):
             raise Invalid("the key with this name has other values of `derived` and `convergent_encryption`")
         return present
-    check_derivation(kind, is_derived=is_derived, is_convergent=is_convergent)
-    _check_count(act)
     key = TransitKey(
         name=name,
         kind=kind,
@@ -76,11 +74,19 @@ def create_key(
         created_at=act.now,
         is_exportable=is_exportable,
         allows_backup=allows_backup,
-        auto_rotate_s=_check_period(auto_rotate_s),
+        auto_rotate_s=auto_rotate_s,
         is_derived=is_derived,
         is_convergent=is_convergent,
     )
-    return _add_version(act, key, generated)
+    check_new(act, key)
+    return add_version(act, key, _make_material(act, key, generated))
+
+
+def check_new(act: Act, key: TransitKey) -> None:
+    """Check the settings of a new key, and that the server may have one more key. Raises Invalid."""
+    check_derivation(key.kind, is_derived=key.is_derived, is_convergent=key.is_convergent)
+    _check_period(key.auto_rotate_s)
+    _check_count(act)
 
 
 def _check_period(seconds: int) -> int:
@@ -100,11 +106,23 @@ def rotate_key(act: Act, name: str, generated: PrivateKey | None = None) -> Tran
     `take_key`. Raises Invalid, KeyNeeded.
     """
     key = find_key(act, name)
+    if key.is_imported and not key.allows_rotation:
+        raise Invalid(
+            f"imported key {shown_name(name)} does not allow rotation", hint="import a version, or set `allow_rotation`"
+        )
+    following = next_version(key)
+    return add_version(act, following, _make_material(act, following, generated))
+
+
+def next_version(key: TransitKey) -> TransitKey:
+    """Return a key with the number of its next version as the latest. Raises Invalid if the key has too many
+    versions.
+    """
     if key.latest_version - key.oldest_version + 1 >= MAX_KEY_VERSIONS:
         raise Invalid(
             f"the key has {MAX_KEY_VERSIONS} versions, which is the limit", hint="trim the key, or create another one"
         )
-    return _add_version(act, replace(key, latest_version=key.latest_version + 1), generated)
+    return replace(key, latest_version=key.latest_version + 1)
 
 
 def rotate_due_key(act: Act, name: str, generated: PrivateKey | None = None) -> None:
@@ -203,10 +221,14 @@ def open_material(act: Act, key: TransitKey, version: int) -> bytes:
     return open_value(act.tx, envelope, (MOUNT, key.name, version), keys=act.tx.keys)
 
 
-def _add_version(act: Act, key: TransitKey, generated: PrivateKey | None) -> TransitKey:
-    material = make_material(
+def _make_material(act: Act, key: TransitKey, generated: PrivateKey | None) -> bytes:
+    return make_material(
         key.kind, random=act.tx.random, new_rsa_key=lambda key_type: take_key(act, key_type, generated)
     )
+
+
+def add_version(act: Act, key: TransitKey, material: bytes) -> TransitKey:
+    """Store a key with this material as its latest version, and return the key."""
     version = VersionBackup(key.latest_version, act.now, material)
     _put_version(act, key, version)
     key = replace(key, rotates_at=_next_rotation(key, begun_at=act.now))

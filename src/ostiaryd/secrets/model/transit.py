@@ -97,6 +97,9 @@ class TransitKey(msgspec.Struct, frozen=True, kw_only=True):
     """true if each context has a key of its own, which is derived from the material"""
     is_convergent: bool = False
     """true if the same plain text has the same ciphertext, in the same context and with the same associated data"""
+    is_imported: bool = False
+    allows_rotation: bool = False
+    """true if the server may make versions of an imported key"""
 
     @property
     def oldest_version(self) -> int:
@@ -406,7 +409,7 @@ def check_material(backup: KeyBackup) -> None:
     """Check the material of each version of a backup. This takes time, so check first whether the caller may restore a
     backup. Raises Invalid.
     """
-    if not all(_is_material(backup.key.kind, one.material) for one in backup.versions):
+    if not all(is_material(backup.key.kind, one.material) for one in backup.versions):
         raise _wrong_backup()
 
 
@@ -414,7 +417,7 @@ def _wrong_backup() -> Invalid:
     return Invalid("`backup` is not a backup of a key", hint="send the text of `backup` unchanged")
 
 
-def _is_material(kind: str, material: bytes) -> bool:
+def is_material(kind: str, material: bytes) -> bool:
     """Return whether the bytes are key material of the type `kind`, in exactly the form that `make_material` writes."""
     if kind in KEY_BYTES:
         return len(material) == KEY_BYTES[kind]

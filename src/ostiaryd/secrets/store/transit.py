@@ -8,19 +8,20 @@ from ostiaryd.secrets.model.transit import TransitKey
 
 _COLUMNS = """name, kind, latest_version, min_decryption_version, min_encryption_version, deletion_allowed, created_at,
     min_available_version, is_exportable, allows_backup, auto_rotate_s, rotates_at, is_derived,
-    is_convergent"""
+    is_convergent, is_imported, allows_rotation"""
 _GET = sql(f"select {_COLUMNS} from transit_key where name = :name", steady=True)
 _NAMES = sql("select name from transit_key order by name limit :limit")
 _PUT = sql(
     f"""insert into transit_key ({_COLUMNS}) values (:name, :kind, :latest, :decryption, :encryption, :deletion,
         :created, :available, :is_exportable, :allows_backup, :auto_rotate_s, :rotates_at,
-        :is_derived, :is_convergent)
+        :is_derived, :is_convergent, :is_imported, :allows_rotation)
         on conflict (name) do update set latest_version = excluded.latest_version,
         min_decryption_version = excluded.min_decryption_version,
         min_encryption_version = excluded.min_encryption_version, deletion_allowed = excluded.deletion_allowed,
         min_available_version = excluded.min_available_version, is_exportable = excluded.is_exportable,
         allows_backup = excluded.allows_backup, auto_rotate_s = excluded.auto_rotate_s,
-        rotates_at = excluded.rotates_at, is_derived = excluded.is_derived, is_convergent = excluded.is_convergent"""
+        rotates_at = excluded.rotates_at, is_derived = excluded.is_derived, is_convergent = excluded.is_convergent,
+        is_imported = excluded.is_imported, allows_rotation = excluded.allows_rotation"""
 )
 _DUE = sql("select name from transit_key where rotates_at <= :now order by rotates_at limit :limit")
 _DELETE = sql("delete from transit_key where name = :name")
@@ -64,6 +65,8 @@ def put(tx: Tx, key: TransitKey) -> None:
         rotates_at=key.rotates_at,
         is_derived=int(key.is_derived),
         is_convergent=int(key.is_convergent),
+        is_imported=int(key.is_imported),
+        allows_rotation=int(key.allows_rotation),
     )
 
 
@@ -108,7 +111,9 @@ def insert_version(tx: Tx, name: str, version: int, envelope: Envelope, *, creat
 
 def _key(row: Row) -> TransitKey:
     name, kind, latest, decryption, encryption, deletion, created, available, *more = row
-    is_exportable, allows_backup, auto_rotate_s, rotates_at, is_derived, is_convergent = more
+    is_exportable, allows_backup, auto_rotate_s, rotates_at, is_derived, is_convergent, is_imported, allows_rotation = (
+        more
+    )
     return TransitKey(
         name=name,
         kind=kind,
@@ -124,4 +129,6 @@ def _key(row: Row) -> TransitKey:
         rotates_at=rotates_at,
         is_derived=bool(is_derived),
         is_convergent=bool(is_convergent),
+        is_imported=bool(is_imported),
+        allows_rotation=bool(allows_rotation),
     )
