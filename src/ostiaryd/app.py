@@ -100,7 +100,7 @@ from ostiaryd.secrets import (
     wire_vault,
 )
 from ostiaryd.secrets import wire_admin as secrets_admin
-from ostiaryd.secrets.flows import access_keys, rotations
+from ostiaryd.secrets.flows import access_keys, deletions, rotations
 from ostiaryd.signals import wire_admin as signals_admin
 from ostiaryd.signals import wire_signals, wire_signals_poll, wire_ssf, wire_ssf_poll, wire_ssf_push
 from ostiaryd.signals.flows import hearing, signals
@@ -644,6 +644,7 @@ LOOPS = (
     _every(60, secret_flows.forget_tokens),
     _every(60, secret_flows.forget_certificates),
     _every(600, access_keys.forget_access_keys),
+    _every(60, deletions.delete_due),
     _every(1, wire_leases.revoke_due),
     _every(1, wire_leases.rotate_due),
     _every(1, wire_aws_accounts.revoke_due),

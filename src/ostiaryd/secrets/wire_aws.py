@@ -44,7 +44,7 @@ from ostiaryd.ground.http.routes import Content, Route, RouteProtocol
 from ostiaryd.ledger.flows import Act, act, record_refusal
 from ostiaryd.policy.flows.external_pdp import act_with_answers
 from ostiaryd.secrets import flows
-from ostiaryd.secrets.flows import access_keys, keyvalue, rotations, secret_pages
+from ostiaryd.secrets.flows import access_keys, deletions, keyvalue, rotations, secret_pages
 from ostiaryd.secrets.flows.backends import find_backend
 from ostiaryd.secrets.flows.version_tokens import set_token
 from ostiaryd.secrets.model import aws
@@ -394,7 +394,7 @@ def _create(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
     token = aws.check_token(body.ClientRequestToken, random=place.random)
     present = store.get(act.tx, MOUNT, name)
     if present is not None and _is_purged(present, act.now):
-        keyvalue.delete_secret(act, MOUNT, name)
+        deletions.delete_now(act, name)
         present = None
     if present is not None:
         if aws.deletion_time(present.custom) is not None:
@@ -654,21 +654,17 @@ def _delete(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
     if body.ForceDeleteWithoutRecovery:
         if body.RecoveryWindowInDays is not None:
             raise Invalid("You can't use ForceDeleteWithoutRecovery in conjunction with RecoveryWindowInDays.")
-        keyvalue.delete_secret(act, MOUNT, name)
+        deletions.delete_now(act, name)
         return {**arn, "DeletionDate": act.now / SECOND}
-    secret = _find(act, name)
-    at = act.now + days * aws.DAY
-    keyvalue.set_metadata(act, MOUNT, name, replace(secret, custom={**secret.custom, aws.DELETION: str(at)}))
-    keyvalue.delete_versions(act, MOUNT, name)
+    secret, at = _find(act, name), act.now + days * aws.DAY
+    deletions.schedule_deletion(act, name, secret, due_at=at)
     return {**arn, "DeletionDate": at / SECOND}
 
 
 def _restore(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
     secret = _find(act, name, may_be_deleted=True)
     if aws.deletion_time(secret.custom) is not None:
-        custom = {key: value for key, value in secret.custom.items() if key != aws.DELETION}
-        keyvalue.set_metadata(act, MOUNT, name, replace(secret, custom=custom))
-        keyvalue.restore_versions(act, MOUNT, name, [secret.current_version])
+        deletions.cancel_deletion(act, name, secret)
     return _named(name, place)
 
 
