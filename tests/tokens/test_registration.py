@@ -394,3 +394,28 @@ async def test_a_public_client_signs_nobody_in_without_pkce(
         query = urlencode(sign_in | {"client_id": client.client_id})
         await client.browser.get(f"/authorize?{query}")
         assert ("/consent" in client.browser.text) is is_allowed, client.browser.text
+
+
+async def test_a_client_that_drops_its_secret_redeems_no_code_without_pkce(confidential: Application) -> None:
+    """The request is pushed under the secret, and the person agrees to the client without one."""
+    registered = confidential.registered
+    request = {"response_type": "code", "redirect_uri": CALLBACK, "scope": "openid", "nonce": "n"}
+    pushed = await send(
+        confidential.app,
+        "POST",
+        "/par",
+        headers=[("content-type", "application/x-www-form-urlencoded")],
+        body=urlencode(
+            request | {"client_id": confidential.client_id, "client_secret": registered["client_secret"]}
+        ).encode(),
+    )
+    assert pushed.status == 201, pushed.body
+    public = BODY | {"client_id": confidential.client_id, "token_endpoint_auth_method": "none"}
+    path, token = f"/register/{confidential.client_id}", registered["registration_access_token"]
+    changed = await call(confidential.app, "PUT", path, public, token=token)
+    assert "client_secret" not in changed.json
+    query = urlencode({"client_id": confidential.client_id, "request_uri": pushed.json["request_uri"]})
+    await confidential.browser.get(f"/authorize?{query}")
+    await confidential.browser.post("/consent", **confidential.browser.form("/consent") | {"decision": "allow"})
+    code = parse_qs(urlsplit(confidential.browser.left_to).query)["code"][0]
+    assert (await confidential.redeem(code, code_verifier="")).json["error"] == "invalid_grant"

@@ -132,7 +132,7 @@ def test_these_are_ids_of_documents(client_id: str) -> None:
         {"redirect_uris": ["javascript:alert(1)"]},
         {"grant_types": ["implicit"], "response_types": ["token"]},
         {"grant_types": ["client_credentials"]},
-        {"response_types": ["code", "token"]},
+        {"response_types": ["id_token", "code id_token"]},
         {"client_name": "Example\u202egnp"},
         {"client_name": "x" * 101},
         {"client_name": ["Example"]},

@@ -88,6 +88,13 @@ async def test_a_client_that_asks_for_a_secret_keeps_its_method(world: World, me
     assert made.client.has_secret
 
 
+async def test_response_types_that_are_not_supported_are_left_out(world: World) -> None:
+    made = await register(world, response_types=["code", "id_token", "code id_token"])
+    assert made.client.metadata.response_types == ("code",)
+    with pytest.raises(InvalidClientMetadata):
+        await register(world, response_types=["id_token", "code id_token"])
+
+
 async def test_grants_that_are_for_registered_agents_alone_are_left_out(world: World) -> None:
     made = await register(world, grant_types=["authorization_code", "refresh_token", "client_credentials", "password"])
     assert made.client.metadata.grant_types == ("authorization_code", "refresh_token")

@@ -111,6 +111,8 @@ def redeem_code(act: Act, token_request: TokenRequest, *, config: Config) -> Gra
     is_device = code is not None and not code.request.redirect_uri  # a device redeems its device code instead
     if code is None or is_device or code.request.client_id != proofs.client.client_id:
         raise InvalidGrant("the code is not valid, or was issued to another client")
+    if proofs.client.is_public and not code.request.code_challenge:  # the client dropped its authentication since
+        raise InvalidGrant("a client without authentication needs PKCE", hint="begin with a new authorization request")
     if token_request.redirect_uri not in (None, code.request.redirect_uri):
         raise InvalidGrant("`redirect_uri` differs from that of the authorization request")
     registered = proofs.client.metadata.redirect_uris

@@ -282,7 +282,8 @@ def _is_port(rest: str) -> bool:
 
 
 def parse_metadata(unverified: Mapping[str, Any], *, needs_redirect_uri: bool = True) -> ClientMetadata:
-    """Return the validated metadata of a client. The caller must still check the URLs that the server will fetch.
+    """Return the validated metadata of a client. The caller must still check the URLs that the server will fetch. Grant
+    types and response types that this server does not support are left out (RFC 7591 section 3.2.1).
 
     Raises InvalidClientMetadata, InvalidRedirectUri.
     """
@@ -299,7 +300,7 @@ def parse_metadata(unverified: Mapping[str, Any], *, needs_redirect_uri: bool = 
     _check_keys(metadata)
     grants = tuple(grant for grant in dict.fromkeys(metadata.grant_types) if grant in CLIENT_GRANTS)
     kind = metadata.application_type or ("native" if _is_native(metadata.redirect_uris) else "web")
-    return msgspec.structs.replace(metadata, application_type=kind, grant_types=grants)
+    return msgspec.structs.replace(metadata, application_type=kind, grant_types=grants, response_types=("code",))
 
 
 _MEMBERS = frozenset(ClientMetadata.__struct_fields__) - {"software_statement"}
@@ -379,8 +380,8 @@ def _check_grants(metadata: ClientMetadata) -> None:
     if not set(metadata.grant_types) & {AUTHORIZATION_CODE, DEVICE_CODE}:
         hint = f"none of {', '.join(metadata.grant_types)[:200]} can be used without an earlier grant"
         raise InvalidClientMetadata("`grant_types` must have `authorization_code` or the device grant", hint=hint)
-    if AUTHORIZATION_CODE in metadata.grant_types and metadata.response_types != ("code",):
-        raise InvalidClientMetadata("`response_types` must be `code` only", hint="no tokens in URLs (RFC 9700 2.1.2)")
+    if AUTHORIZATION_CODE in metadata.grant_types and "code" not in metadata.response_types:
+        raise InvalidClientMetadata("`response_types` must have `code`", hint="no tokens in URLs (RFC 9700 2.1.2)")
 
 
 def _check_words(metadata: ClientMetadata) -> None:
