@@ -67,7 +67,7 @@ def recover(
         from_: Spool folder of a guard; replay the stops that it still holds. May be repeated.
         evidence: Checkpoint, receipt or folder of `audit export` of this log; compare it with the database.
         lost: Enter recovery although nothing shows the loss, because you know that the database is an older copy.
-        confirm: Agent that may go on; may be repeated. All others are suspended, and the recovery ends.
+        confirm: Agent that may go on; may be given several times. All others are suspended, and the recovery ends.
         confirm_all: Confirm every active agent; give their number, which the command shows.
         database: sqlite:///PATH or postgresql://USER@HOST/NAME; without, a file in the data folder.
         config: TOML file; docs/reference/configuration.md lists the keys.
@@ -289,5 +289,6 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
         yield f"not replayed: {report['unverified']} messages that were signed with a key of the feed which is lost too"
     if report["recovery"]:
         yield "policies, catalogues, modes, persons and keys are as the database has them: look at each"
-        yield f"{len(report['active'])} agents are active: {', '.join(report['active'][:50])}"
+        count = len(report["active"])
+        yield f"{count} agent{' is' if count == 1 else 's are'} active: {', '.join(report['active'][:50])}"
         yield "confirm each that may go on: --confirm NAME; or all: --confirm-all NUMBER; others are suspended"

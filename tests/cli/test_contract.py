@@ -204,7 +204,7 @@ def test_the_states_of_an_agent(ostiary: Commands, name: str, tmp_path: Path) ->
         ("release", "active"),
         ("decommission", "decommissioned"),
     ):
-        assert ostiary.json("agent", verb, name, "--why", "a test")["state"] == state
+        assert ostiary.json("agent", verb, name, "--reason", "a test")["state"] == state
     assert name in {agent["name"] for agent in ostiary.json("agent", "list", "--owner", "ada")}
 
 

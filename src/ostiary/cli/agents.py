@@ -293,58 +293,58 @@ def mutual_tls(
 
 
 @agent.command(name="suspend")
-def suspend(name: str, /, *, why: str = "", session: Here) -> None:
+def suspend(name: str, /, *, reason: str = "", session: Here) -> None:
     """Suspend an agent and revoke its tokens; its tasks wait. Undo: `ostiary agent resume`.
 
     Args:
         name: Name or id.
-        why: Reason, for the ledger.
+        reason: Reason; it is recorded in the ledger.
     """
-    _move(session, name, "suspend", why)
+    _move(session, name, "suspend", reason)
 
 
 @agent.command(name="resume")
-def resume(name: str, /, *, why: str = "", session: Here) -> None:
+def resume(name: str, /, *, reason: str = "", session: Here) -> None:
     """Resume a suspended agent.
 
     Args:
         name: Name or id.
-        why: Reason, for the ledger.
+        reason: Reason; it is recorded in the ledger.
     """
-    _move(session, name, "resume", why)
+    _move(session, name, "resume", reason)
 
 
 @agent.command(name="quarantine")
-def quarantine(name: str, /, *, why: str = "", session: Here) -> None:
+def quarantine(name: str, /, *, reason: str = "", session: Here) -> None:
     """Quarantine a suspicious agent and revoke its tokens; its tasks wait. Undo: `ostiary agent release`.
 
     Args:
         name: Name or id.
-        why: Reason, for the ledger.
+        reason: Reason; it is recorded in the ledger.
     """
-    _move(session, name, "quarantine", why)
+    _move(session, name, "quarantine", reason)
 
 
 @agent.command(name="release")
-def release(name: str, /, *, why: str = "", session: Here) -> None:
+def release(name: str, /, *, reason: str = "", session: Here) -> None:
     """Release an agent from quarantine.
 
     Args:
         name: Name or id.
-        why: Reason, for the ledger.
+        reason: Reason; it is recorded in the ledger.
     """
-    _move(session, name, "release", why)
+    _move(session, name, "release", reason)
 
 
 @agent.command(name="decommission")
-def decommission(name: str, /, *, why: str = "", session: Here) -> None:
+def decommission(name: str, /, *, reason: str = "", session: Here) -> None:
     """Decommission an agent, and end its tasks. This cannot be undone, and the name cannot be reused.
 
     Args:
         name: Name or id.
-        why: Reason, for the ledger.
+        reason: Reason; it is recorded in the ledger.
     """
-    _move(session, name, "decommission", why)
+    _move(session, name, "decommission", reason)
 
 
 @agent.command(name="budget")
@@ -477,8 +477,8 @@ def _set_scopes(session: Session, name: str, *, add: list[str], remove: list[str
         out.print("undo: ostiary agent", verb, name, *sorted(changed), *option, markup=False)
 
 
-def _move(session: Session, name: str, verb: str, why: str) -> None:
-    moved = session.api("POST", f"/agents/{name}/{verb}", {"why": why})
+def _move(session: Session, name: str, verb: str, reason: str) -> None:
+    moved = session.api("POST", f"/agents/{name}/{verb}", {"why": reason})
     session.show(moved, lambda agent: _print({key: agent[key] for key in agent if key not in ("seq", "committed_at")}))
 
 

@@ -132,7 +132,7 @@ def serve_proxy(
         purpose: Declare a task with this purpose, instead of the standing task.
         bounds: JSON file of authorization_details that bound the task.
         on_behalf_of: Name of the person for whom the task is, whose connected accounts the agent then uses.
-        allow_private: Host whose private addresses the agent may reach; may be repeated.
+        allow_private: Host whose private addresses the agent may reach; may be given several times.
         upstream_ca: File of certificate authorities (PEM) that the proxy trusts for servers, besides the system's.
     """
     place, credential = Listen.parse(listen), load_key(as_)

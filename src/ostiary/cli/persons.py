@@ -149,27 +149,27 @@ def invite(name: str, /, *, hours: int = 24, session: Here) -> None:
 
 
 @person.command(name="suspend")
-def suspend(name: str, /, *, why: str = "", session: Here) -> None:
+def suspend(name: str, /, *, reason: str = "", session: Here) -> None:
     """Suspend a person: their sessions, and their consents with tasks and tokens, end. Undo: `ostiary person resume`.
 
     The person keeps their agents, teams, roles, keys and login, and can use none of them.
 
     Args:
         name: Name or id.
-        why: Reason, for the ledger.
+        reason: Reason; it is recorded in the ledger.
     """
-    session.show(session.api("POST", f"/persons/{name}/suspend", {"why": why}), facts)
+    session.show(session.api("POST", f"/persons/{name}/suspend", {"why": reason}), facts)
 
 
 @person.command(name="resume")
-def resume(name: str, /, *, why: str = "", session: Here) -> None:
+def resume(name: str, /, *, reason: str = "", session: Here) -> None:
     """Resume a suspended person, who signs in again and consents anew.
 
     Args:
         name: Name or id.
-        why: Reason, for the ledger.
+        reason: Reason; it is recorded in the ledger.
     """
-    session.show(session.api("POST", f"/persons/{name}/resume", {"why": why}), facts)
+    session.show(session.api("POST", f"/persons/{name}/resume", {"why": reason}), facts)
 
 
 @person.command(name="sessions")

@@ -102,10 +102,11 @@ def run(
         bounds: JSON file of authorization_details that bound the task, such as `ostiary suggest` writes.
         on_behalf_of: Name of the person on whose behalf the agent runs; the run can use the person's connected
             accounts.
-        http: NAME=URL of an HTTP API that COMMAND calls; may be repeated.
+        http: NAME=URL of an HTTP API that COMMAND calls; may be given several times.
         openapi: NAME=FILE, the OpenAPI document (JSON) of the API that --http names NAME: each operation is a tool.
             Without, each HTTP method is a tool.
-        secret: NAME=PATH or NAME=PATH#MEMBER, a secret that COMMAND gets in the variable NAME; may be repeated.
+        secret: NAME=PATH or NAME=PATH#MEMBER, a secret that COMMAND gets in the variable NAME; may be given
+            several times.
         secret_fd: Like --secret, but the variable NAME contains the path of a file in memory that has the value; the
             value itself is not in the environment.
         refresh: Read the tools of the servers again. The servers must be in watch mode.

@@ -26,7 +26,7 @@ def subject(
 
     Args:
         type: The type of the subjects: `agent`, or a type of the policy set.
-        action: The action, as `call`.
+        action: The action, such as `call`.
         resource: The resource, TYPE:ID.
         context: A JSON file with the context, a tool's arguments under `arguments`; `-` reads standard input.
         limit: The largest number of results.
@@ -43,7 +43,7 @@ def resource(
 
     Args:
         subject: The subject, TYPE:ID.
-        action: The action, as `call`.
+        action: The action, such as `call`.
         type: The type of the resources: `tool`, `Resource`, or a type of the policy set.
         context: A JSON file with the context, a tool's arguments under `arguments`; `-` reads standard input.
         limit: The largest number of results.

@@ -105,8 +105,8 @@ def init(
         tools: Source of the tools of the resource: module:application, a file of JSON, or the URL of an MCP server.
         agent: Name of the agent.
         purpose: Purpose of the agent, in words.
-        scope: A scope of the agent, as RESOURCE:CLASS; may be repeated. Default: RESOURCE:read if the resource has
-            tools.
+        scope: A scope of the agent, as RESOURCE:CLASS; may be given several times. Default: RESOURCE:read if
+            the resource has tools.
         keys: Folder for the private keys.
         yes: Confirm all changes.
     """
@@ -176,7 +176,7 @@ def protect(
         owner: Name of the person who is responsible for the agent.
         email: Mail address of the owner, if this command also registers the owner.
         purpose: Purpose of the agent, in words.
-        scope: A scope of the agent, as RESOURCE:CLASS; may be repeated. Default: NAME:read.
+        scope: A scope of the agent, as RESOURCE:CLASS; may be given several times. Default: NAME:read.
         yes: Confirm all changes.
     """
     name = name or to_word(_stem(target), of="the target")

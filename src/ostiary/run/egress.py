@@ -48,7 +48,7 @@ class EgressOptions:
         egress: Send the requests of COMMAND through a proxy that decides them, and that puts secrets into requests to
             the destinations of `ostiary egress add`. COMMAND never sees these secrets.
         user: As root: the user that COMMAND runs as, who cannot read the keys of the proxy.
-        allow_private: Host whose private addresses COMMAND may reach through the proxy; may be repeated.
+        allow_private: Host whose private addresses COMMAND may reach through the proxy; may be given several times.
         upstream_ca: File of certificate authorities (PEM) that the proxy trusts for servers, besides the system's.
     """
 
