@@ -320,8 +320,9 @@ def new_spool(spool_dir: Path, *, random: Callable[[int], bytes], boot: str = ""
 
 
 def take_over_spools(spool_dir: Path, *, boot: str = "", limit: int = DEFAULT_LIMIT) -> list[Spool]:
-    """Lock the spools of guards that have ended, and return them, so that their records are reported. Other files in
-    `spool_dir` stay unchanged. A spool that cannot be read is logged and left out.
+    """Lock the spools of guards that have ended, and return the spools, so that their records are reported. `limit`:
+    maximum size of each spool in bytes. Other files in `spool_dir` stay unchanged. A spool that cannot be read is
+    logged and left out.
     """
     spools = []
     try:

@@ -189,8 +189,8 @@ def hash_token(access_token: str) -> str:
 
 
 def make_nonce(secret: bytes, purpose: Purpose, now: int) -> str:
-    """Return a nonce that the server need not store: the time `now`, and a MAC over purpose and time. A nonce for one
-    purpose (`as`: authorization server, `rs`: resource server) is not accepted for the other.
+    """Return a nonce that the server need not store: the time `now` (microseconds), and a MAC over purpose and time. A
+    nonce for one purpose (`as`: authorization server, `rs`: resource server) is not accepted for the other.
     """
     time8 = now.to_bytes(8)
     return b64u(time8 + _mac(secret, purpose, time8))

@@ -121,7 +121,7 @@ def latest(reader: Reader, digest: str) -> Question | None:
 
 def page(reader: Reader, *, agent: str, is_open: bool, now: int, page: Page) -> list[Question]:
     """Return a page of approval requests, the newest first: of one agent, or of all agents if `agent` is empty; with
-    `is_open`, only requests that are open at `now`.
+    `is_open`, only requests that are open at `now` (microseconds).
     """
     rows = reader.all(_LIST, after=page.after or _LAST, agent=agent, is_open=int(is_open), now=now, limit=page.limit)
     return [_question(row) for row in rows]
@@ -170,13 +170,13 @@ def _count(row: Row | None) -> int:
 
 
 def due(reader: Reader, *, now: int, limit: int) -> list[str]:
-    """Return the ids of open approval requests that have expired."""
+    """Return the ids of at most `limit` open approval requests that have expired."""
     return [row[0] for row in reader.all(_DUE, now=now, limit=limit)]
 
 
 def forget(tx: Tx, *, before: int, limit: int) -> int:
-    """Delete settled approval requests that ended before `before` (microseconds), with their answers and covers; return
-    their number.
+    """Delete at most `limit` settled approval requests that ended before `before` (microseconds), with their answers
+    and covers; return their number.
     """
     return [tx.run(statement, before=before, limit=limit) for statement in _FORGET][-1]
 
@@ -209,7 +209,9 @@ def waiting(reader: Reader, task: str, *, now: int) -> list[Question]:
 
 
 def calls_since(reader: Reader, agent: str, *, since: int, limit: int) -> list[Question]:
-    """Return approval requests about calls of an agent since `since` (microseconds), the newest first."""
+    """Return at most `limit` approval requests about calls of an agent since `since` (microseconds),
+    the newest first.
+    """
     return [_question(row) for row in reader.all(_CALLS_SINCE, agent=agent, since=since, limit=limit)]
 
 

@@ -211,5 +211,7 @@ def put_profile(tx: Tx, agent: str, resource_id: str, packed: bytes, *, told_at:
 
 
 def forget_profiles(tx: Tx, *, before: int) -> int:
-    """Delete the profiles of agents that have been inactive since `before`; return the number of deleted profiles."""
+    """Delete the profiles of agents that have been inactive since `before` (microseconds); return the number of deleted
+    profiles.
+    """
     return tx.run(_FORGET_PROFILES, before=before)

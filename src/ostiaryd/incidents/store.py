@@ -155,23 +155,23 @@ def add_note(tx: Tx, incident: IncidentId, note: IncidentNote) -> None:
 
 
 def others_acted_against(reader: Reader, agent: str, *, since: int) -> int:
-    """Return the number of other agents against which playbooks have acted since `since`, in incidents that no person
-    has taken or closed.
+    """Return the number of other agents against which playbooks have acted since `since` (microseconds), in incidents
+    that no person has taken or closed.
     """
     row = reader.one(_ACTED, since=since, but=agent)
     return 0 if row is None else int(row[0])
 
 
 def others_halted(reader: Reader, agent: str, *, since: int) -> int:
-    """Return the number of other agents that playbooks have halted since `since`, wholly or in one task, in incidents
-    that no person has taken or closed.
+    """Return the number of other agents that playbooks have halted since `since` (microseconds), wholly or in one task,
+    in incidents that no person has taken or closed.
     """
     row = reader.one(_HALTED, since=since, but=agent)
     return 0 if row is None else int(row[0])
 
 
 def was_acted_against(reader: Reader, agent: str, *, since: int) -> bool:
-    """Return whether playbooks have acted against this agent since `since`."""
+    """Return whether playbooks have acted against this agent since `since` (microseconds)."""
     row = reader.one(_HAS_ACTED, since=since, agent=agent)
     return row is not None and int(row[0]) > 0
 

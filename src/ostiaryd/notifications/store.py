@@ -200,8 +200,8 @@ def get_subscription(reader: Reader, id: str) -> Subscription | None:
 
 
 def due_subscriptions(reader: Reader, *, newest: int, now: int, limit: int) -> list[Subscription]:
-    """Return at most `limit` push subscriptions that have not handled the entry `newest`, are due at `now`, and are
-    claimed by no process.
+    """Return at most `limit` push subscriptions that have not handled the entry `newest`, are due at `now`
+    (microseconds), and are claimed by no process.
     """
     return [_subscription(row) for row in reader.all(_DUE, newest=newest, now=now, limit=limit)]
 

@@ -22,8 +22,8 @@ class Risk(msgspec.Struct, frozen=True, gc=False):
     at: Annotated[int, Meta(ge=0, le=1 << 53)]
 
     def points(self, now: int) -> int:
-        """Return the remaining points at `now`, rounded to the nearest whole: a new risk of 60 points reaches a limit
-        of 60.
+        """Return the remaining points at `now` (microseconds), rounded to the nearest whole: a new risk of 60 points
+        reaches a limit of 60.
 
         If `now` is before `at`, the points are those of `at`, so that a wrong clock never lowers a risk.
         """

@@ -454,7 +454,7 @@ def deactivate_authorization(act: Act, account: AcmeAccount, id: str) -> Authori
 
 
 def list_due(reader: Reader, *, now: int, limit: int) -> list[Authorization]:
-    """Return the authorizations whose validation is due now, the oldest first."""
+    """Return at most `limit` ACME authorizations whose validation is due at `now` (microseconds), the oldest first."""
     return store.list_due(reader, now=now, limit=limit)
 
 

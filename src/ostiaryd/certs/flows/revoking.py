@@ -37,13 +37,15 @@ def find_presented(reader: Reader, unverified_der: bytes, *, now: int) -> Certif
 
 
 def list_live(reader: Reader, holder: str, *, now: int, limit: int = 100) -> list[Certificate]:
-    """Return the newest certificates of an agent or a person that are in force at `now`."""
+    """Return at most `limit` of the newest certificates of an agent or a person that are in force at `now`
+    (microseconds).
+    """
     return store.live(reader, holder, now=now, limit=limit)
 
 
 def is_live(reader: Reader, certificate: Certificate, *, now: int) -> bool:
-    """Return whether a certificate is accepted at `now`: it is in force, its authority is not revoked, and its
-    holder is active and not stopped.
+    """Return whether a certificate is accepted at `now` (microseconds): it is in force, its authority is not revoked,
+    and its holder is active and not stopped.
     """
     if not certificate.is_in_force(now) or not _is_active(reader, certificate.holder, now=now):
         return False

@@ -284,7 +284,7 @@ def change_authorization(tx: Tx, authorization: Authorization) -> None:
 
 
 def list_due(reader: Reader, *, now: int, limit: int) -> list[Authorization]:
-    """Return the authorizations whose validation is due now, the oldest first."""
+    """Return at most `limit` ACME authorizations whose validation is due at `now` (microseconds), the oldest first."""
     return [_authorization(row) for row in reader.all(_DUE, now=now, limit=limit)]
 
 

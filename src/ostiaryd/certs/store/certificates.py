@@ -144,8 +144,8 @@ def insert(tx: Tx, certificate: Certificate, *, replaces: str | None = None) -> 
 
 
 def get(reader: Reader, serial: str, *, now: int) -> Certificate | None:
-    """Return a certificate by its serial number; None if there is none, or if it expired more than a day before
-    `now`.
+    """Return a certificate by its serial number; None if there is none, or if it expired more than a day before `now`
+    (microseconds).
     """
     return reader.made(_GET, _certificate, serial=serial, since=now - KEPT)
 
@@ -161,7 +161,7 @@ def page(reader: Reader, page: Page, *, holder: str | None = None) -> list[Certi
 
 
 def live(reader: Reader, holder: str, *, now: int, limit: int) -> list[Certificate]:
-    """Return the newest certificates of a holder that are in force at `now`."""
+    """Return at most `limit` of the newest certificates of a holder that are in force at `now` (microseconds)."""
     return [_certificate(row) for row in reader.all(_LIVE_OF_HOLDER, holder=holder, now=now, limit=limit)]
 
 
@@ -194,8 +194,9 @@ def status(reader: Reader, serial: str) -> CertificateStatus | None:
 def in_force(
     reader: Reader, authority: str, *, now: int, after: str = "", shard: int | None = None, limit: int = ALL
 ) -> list[tuple[str, str | None, str | None]]:
-    """Return (serial number, holder, task) of at most `limit` certificates of an authority that are in force at `now`,
-    sorted, with serial numbers after `after`. `shard`: only the certificates of this partition of the revocation list.
+    """Return (serial number, holder, task) of at most `limit` certificates of an authority that are in force at `now`
+    (microseconds), sorted, with serial numbers after `after`. `shard`: only the certificates of this partition of the
+    revocation list.
     """
     rows = reader.all(_IN_FORCE, authority=authority, now=now, after=after, digit=_digit(shard), limit=limit)
     return [(serial, holder, task) for serial, holder, task in rows]

@@ -42,7 +42,7 @@ def trust_domains(reader: Reader) -> list[TrustDomain]:
 
 
 def due(reader: Reader, *, now: int, limit: int) -> list[TrustDomain]:
-    """Return at most `limit` trust domains whose bundle must be fetched at `now`."""
+    """Return at most `limit` trust domains whose bundle must be fetched at `now` (microseconds)."""
     return [_domain(row) for row in reader.all(_DUE, now=now, limit=limit)]
 
 

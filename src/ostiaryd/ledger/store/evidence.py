@@ -27,8 +27,8 @@ def evidence(reader: Reader, index: int) -> str | None:
 
 
 def use_evidence(tx: Tx, digest: bytes, index: int, *, until: int) -> bool:
-    """Record the proof with this digest as the evidence for entry `index`, until the time `until`. Return True on
-    success; return False if the proof is already the evidence for another entry.
+    """Record the proof with this digest as the evidence for entry `index`, until the time `until` (microseconds).
+    Return True on success; return False if the proof is already the evidence for another entry.
     """
     tx.run(_USE_EVIDENCE, digest=digest, idx=index, until=until)
     row = tx.one(_USED_FOR, digest=digest)

@@ -114,7 +114,7 @@ class Webhook(msgspec.Struct, frozen=True, kw_only=True):
         return self.form != "signed"
 
     def is_due(self, now: int) -> bool:
-        """Return whether the next event may be sent at `now`."""
+        """Return whether the next event may be sent at `now` (microseconds)."""
         return self.gone_at is None and now >= self.due_at and now >= self.busy_until
 
 

@@ -23,7 +23,8 @@ MAX_HINTED = 5
 
 
 def authorize_person(reader: Reader, caller: Caller, route: RouteFacts, *, now: int, acr: str) -> Caller:
-    """Return the caller, a person, with the scopes that role policies give for one use of `route` at `now`.
+    """Return the caller, a person, with the scopes that role policies give for one use of `route` at `now`
+    (microseconds).
 
     On a route of scope `self`, the person reaches objects of other persons if the policies would permit the route as
     `ostiary:read` (a route that reads) or as `ostiary:admin`. Raises Forbidden (`role_required`).
@@ -42,7 +43,9 @@ def authorize_person(reader: Reader, caller: Caller, route: RouteFacts, *, now: 
 
 
 def list_operations(reader: Reader, caller: Caller, routes: Iterable[RouteFacts], *, now: int, acr: str) -> list[str]:
-    """Return each of `routes` that role policies let the caller, a person, use at `now`, as `METHOD PATH`."""
+    """Return each of `routes` that role policies let the caller, a person, use at `now` (microseconds), as `METHOD
+    PATH`.
+    """
     holder = _holder(reader, caller.id, caller.name, acr)
     return [
         f"{route.method} {route.path}"
@@ -52,7 +55,7 @@ def list_operations(reader: Reader, caller: Caller, routes: Iterable[RouteFacts]
 
 
 def list_readable_areas(reader: Reader, caller: Caller, areas: Iterable[str], *, now: int, acr: str) -> frozenset[str]:
-    """Return those of `areas` whose lists the caller may read at `now`. The caller must have the scope
+    """Return those of `areas` whose lists the caller may read at `now` (microseconds). The caller must have the scope
     `ostiary:read`: a caller that is not a person may read all areas.
     """
     if caller.kind != "person":

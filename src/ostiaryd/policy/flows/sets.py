@@ -179,7 +179,9 @@ def no_set(hash: str) -> NotFound:
 
 
 def list_sets(reader: Reader, *, after: str, limit: int) -> list[PolicySet]:
-    """Return the sets behind the hash `after`: newest first, the starter set last. Raises NotFound."""
+    """Return at most `limit` policy sets that follow the set with the hash `after`: newest first, the starter set last.
+    Raises NotFound.
+    """
     behind = find_set(reader, after) if after else None
     if behind is not None and behind.created_at == 0:
         return []

@@ -75,4 +75,8 @@ def names_of_agent(agent: Agent) -> list[tuple[str, str]]:
 def check_room(stops: list[Stop], *, is_ours: bool) -> None:
     """Check that the limits permit one more stop: of a person, or, with `is_ours`, of the server. Raises Conflict."""
     if len(stops) >= (MAX_OURS if is_ours else MAX_STOPS):
-        raise Conflict(f"{len(stops)} stops are in force", hint="ostiary kill list", code="too_many_stops")
+        raise Conflict(
+            f"{len(stops)} stops are in force, so no other can be added",
+            hint="lift a stop: ostiary kill list",
+            code="too_many_stops",
+        )

@@ -74,7 +74,7 @@ class Examined(NamedTuple, Generic[T]):
 
 
 def examine(reader: Reader, chosen: AgentFilter, sort: Sort, *, after: str, limit: int) -> Examined[AgentRow]:
-    """Return the next rows of the table after a cursor."""
+    """Return the next rows of the table after the cursor `after`, at most `limit`."""
     parameters = chosen.parameters()
     column = "name" if sort in (Sort.NAME, Sort.NAME_DESCENDING) else "agent_id"
     leading = next((name for name in _LEADING if name in parameters), None) if column == "name" else None

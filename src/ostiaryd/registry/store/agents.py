@@ -221,8 +221,8 @@ def set_end(tx: Tx, id: AgentId, expires_at: int | None) -> None:
 
 
 def due(reader: Reader, *, now: int, limit: int) -> list[AgentId]:
-    """Return the ids of agents whose registration has ended and whose state is still active or pending, the agent with
-    the earliest end first.
+    """Return the ids of at most `limit` agents whose registration has ended and whose state is still active or pending,
+    the agent with the earliest end first.
     """
     return [row[0] for row in reader.all(_DUE, now=now, limit=limit)]
 

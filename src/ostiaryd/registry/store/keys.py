@@ -82,7 +82,7 @@ def shorten_others(tx: Tx, agent: AgentId, *, kept: str, not_after: int) -> int:
 
 
 def due(reader: Reader, *, now: int, limit: int) -> list[str]:
-    """Return the thumbprints of expired keys that are not marked as revoked yet."""
+    """Return the thumbprints of at most `limit` expired keys that are not marked as revoked yet."""
     return [row[0] for row in reader.all(_DUE, now=now, limit=limit)]
 
 

@@ -47,8 +47,8 @@ def since(reader: Reader, since: int) -> list[tuple[str, Risk]]:
 
 
 def worst_agents(reader: Reader, *, since: int, limit: int) -> list[tuple[str, Risk]]:
-    """Return the agents with the highest risk scores, as (agent id, score). Scores that changed at or before `since`
-    (microseconds) are left out.
+    """Return the `limit` agents with the highest risk scores, as (agent id, score). Scores that changed at or before
+    `since` (microseconds) are left out.
     """
     return [(subject, Risk(millis, at)) for subject, millis, at in reader.all(_WORST, since=since, limit=limit)]
 

@@ -384,7 +384,7 @@ def note_account(act: Act, account: ConnectedAccount, **more: Any) -> None:
 
 
 def find_departed(reader: Reader, *, since: int) -> list[ConnectedAccount]:
-    """Return the connected accounts of persons who have left since `since`."""
+    """Return the connected accounts of persons who have left since `since` (microseconds)."""
     return store.of_departed(reader, since=since, limit=ENDED_AT_ONCE)
 
 

@@ -351,7 +351,7 @@ def revoke_leases(act: Act, prefix: str) -> None:
 
 
 def list_certificates(reader: Reader, agent: str, *, now: int, limit: int) -> list[PkiCertificate]:
-    """Return the newest certificates in force that mounts have issued to an agent."""
+    """Return at most `limit` of the newest certificates in force that PKI mounts have issued to an agent."""
     return store.live_of_agent(reader, agent, now=now, limit=limit)
 
 

@@ -270,7 +270,7 @@ def set_state(tx: Tx, account_id: str, state: AccountState, *, error: str = "") 
 
 
 def due(reader: Reader, *, now: int, limit: int) -> list[ConnectedAccount]:
-    """Return accounts whose refresh token must be revoked now."""
+    """Return at most `limit` connected accounts whose refresh token must be revoked at the provider now."""
     return [_account(row) for row in reader.all(_DUE, now=now, limit=limit)]
 
 
@@ -287,7 +287,7 @@ def postpone(tx: Tx, account_id: str, *, attempts: int, due_at: int, error: str)
 
 
 def of_departed(reader: Reader, *, since: int, limit: int) -> list[ConnectedAccount]:
-    """Return at most `limit` accounts of persons who have left since `since`."""
+    """Return at most `limit` accounts of persons who have left since `since` (microseconds)."""
     return [_account(row) for row in reader.all(_LEFT, since=since, limit=limit)]
 
 

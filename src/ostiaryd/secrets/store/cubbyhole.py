@@ -34,7 +34,7 @@ def paths(reader: Reader, holding: str, *, limit: int) -> list[str]:
 
 
 def put(tx: Tx, holding: str, path: str, envelope: Envelope, *, expires_at: int) -> None:
-    """Insert or replace a value of a token whose holding ends at `expires_at` at the latest."""
+    """Insert or replace a value of a token whose holding ends at `expires_at` (microseconds) at the latest."""
     tx.run(_PUT, holding=holding, path=path.encode(), expires_at=expires_at, **envelope._asdict())
 
 
@@ -44,5 +44,5 @@ def delete(tx: Tx, holding: str, path: str) -> None:
 
 
 def prune(tx: Tx, *, limit: int) -> int:
-    """Delete values of tokens that have expired; return their number."""
+    """Delete at most `limit` values of the cubbyhole whose Vault tokens have expired; return their number."""
     return tx.run(_PRUNE, before=tx.now, limit=limit)

@@ -114,7 +114,7 @@ def delete_config(tx: Tx, name: str) -> None:
 
 
 def configs(reader: Reader, *, limit: int) -> list[str]:
-    """Return the names of connections."""
+    """Return the names of at most `limit` database connections."""
     return [str(name) for (name,) in reader.all(_CONFIGS, limit=limit)]
 
 
@@ -134,7 +134,7 @@ def delete_role(tx: Tx, name: str) -> None:
 
 
 def roles(reader: Reader, *, limit: int) -> list[str]:
-    """Return the names of roles."""
+    """Return the names of at most `limit` roles of a database mount."""
     return [str(name) for (name,) in reader.all(_ROLES, limit=limit)]
 
 
@@ -181,7 +181,7 @@ def delete_static(tx: Tx, name: str) -> None:
 
 
 def statics(reader: Reader, *, limit: int) -> list[str]:
-    """Return the names of static roles."""
+    """Return the names of at most `limit` static database roles."""
     return [str(name) for (name,) in reader.all(_STATICS, limit=limit)]
 
 

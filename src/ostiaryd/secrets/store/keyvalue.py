@@ -222,8 +222,8 @@ def insert_version(tx: Tx, mount: str, path: str, made: Version) -> None:
 
 
 def set_deleted(tx: Tx, mount: str, path: str, number: int, at: int | None) -> None:
-    """Mark a version as deleted from the time `at` on; None restores the version. A destroyed version does not
-    change.
+    """Mark a version as deleted from the time `at` (microseconds) on; None restores the version. A destroyed version
+    does not change.
     """
     tx.run(_SET_DELETED, mount=mount, path=path.encode(), version=number, at=at)
 

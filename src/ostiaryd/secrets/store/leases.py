@@ -133,7 +133,9 @@ def postpone(tx: Tx, lease_id: str, *, attempts: int, due_at: int, error: str) -
 
 
 def ended(reader: Reader, *, since: int, now: int, limit: int) -> list[str]:
-    """Return at most `limit` ids of live leases that have expired, or whose holding has ended since `since`."""
+    """Return at most `limit` ids of live leases that have expired, or whose holding has ended since `since`
+    (microseconds).
+    """
     expired = [str(id) for (id,) in reader.all(_EXPIRED, now=now, limit=limit)]
     return expired + [str(id) for (id,) in reader.all(_ENDED, since=since, limit=limit)]
 

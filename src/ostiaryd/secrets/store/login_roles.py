@@ -125,18 +125,18 @@ def get_by_accessor(reader: Reader, accessor: str) -> SecretId | None:
 
 
 def secret_ids(reader: Reader, role: LoginRole, *, limit: int) -> list[SecretId]:
-    """Return the secret IDs of a role."""
+    """Return at most `limit` secret IDs of an AppRole role."""
     rows = reader.all(_OF_ROLE, mount=role.mount, agent=role.agent, role=role.name, limit=limit)
     return [_secret_id(row) for row in rows]
 
 
 def secret_ids_of_agent(reader: Reader, mount: str, agent: str, *, limit: int) -> list[SecretId]:
-    """Return the secret IDs of all roles of an agent at a mount."""
+    """Return at most `limit` secret IDs of all AppRole roles of an agent at a mount."""
     return [_secret_id(row) for row in reader.all(_OF_AGENT, mount=mount, agent=agent, limit=limit)]
 
 
 def secret_ids_of_mount(reader: Reader, mount: str, *, limit: int) -> list[SecretId]:
-    """Return the secret IDs of all roles of a mount."""
+    """Return at most `limit` secret IDs of all AppRole roles of a mount."""
     return [_secret_id(row) for row in reader.all(_OF_MOUNT, mount=mount, limit=limit)]
 
 

@@ -154,7 +154,7 @@ def role(reader: Reader, mount: str, name: str) -> PkiRole | None:
 
 
 def roles(reader: Reader, mount: str, *, limit: int) -> list[str]:
-    """Return the names of the roles of a mount."""
+    """Return the names of at most `limit` roles of a PKI mount."""
     return [name for (name,) in reader.all(_ROLES, mount=mount, limit=limit)]
 
 
@@ -203,13 +203,13 @@ def below_lease(reader: Reader, prefix: str, *, now: int, limit: int) -> list[Pk
 
 
 def live_of_agent(reader: Reader, agent: str, *, now: int, limit: int) -> list[PkiCertificate]:
-    """Return at most `limit` of the newest certificates of an agent that are in force at `now`."""
+    """Return at most `limit` of the newest certificates of an agent that are in force at `now` (microseconds)."""
     return [_certificate(row) for row in reader.all(_LIVE_OF_AGENT, agent=agent, now=now, limit=limit)]
 
 
 def live_of_mount(reader: Reader, mount: str, *, now: int, limit: int) -> list[PkiCertificate]:
-    """Return at most `limit` certificates of agents that the issuers of a mount issued and that are in force at
-    `now`.
+    """Return at most `limit` certificates of agents that the issuers of a mount issued and that are in force at `now`
+    (microseconds).
     """
     return [_certificate(row) for row in reader.all(_LIVE_OF_MOUNT, mount=mount, now=now, limit=limit)]
 
@@ -222,7 +222,7 @@ def ended_of_issuer(reader: Reader, issuer: str, *, since: int) -> list[tuple[st
 
 
 def live_of_issuer(reader: Reader, issuer: str, *, now: int) -> list[tuple[str, str, str | None]]:
-    """Return (serial number, agent, task) of each certificate of an issuer that is in force at `now`."""
+    """Return (serial number, agent, task) of each certificate of an issuer that is in force at `now` (microseconds)."""
     return [(serial, agent, task) for serial, agent, task in reader.all(_LIVE_OF_ISSUER, issuer=issuer, now=now)]
 
 
@@ -237,7 +237,7 @@ def revoke(tx: Tx, serial: str) -> None:
 
 
 def count_ended(reader: Reader, *, since: int) -> int:
-    """Return the number of certificates of all mounts whose holding has ended after `since`."""
+    """Return the number of certificates of all mounts whose holding has ended after `since` (microseconds)."""
     row = reader.one(_COUNT_ENDED, since=since)
     assert row is not None
     return int(row[0])
@@ -249,7 +249,9 @@ def prune(tx: Tx, *, limit: int) -> int:
 
 
 def tidy(tx: Tx, mount: str, *, before: int) -> int:
-    """Delete the certificates of a mount that expired before `before`; return the number of deleted certificates."""
+    """Delete the certificates of a mount that expired before `before` (microseconds); return the number of deleted
+    certificates.
+    """
     return tx.run(_TIDY, mount=mount, before=before)
 
 

@@ -89,7 +89,7 @@ def get_by_accessor(reader: Reader, accessor: str) -> VaultToken | None:
 
 
 def accessors(reader: Reader, agent: str, *, now: int, limit: int) -> list[str]:
-    """Return at most `limit` accessors of the tokens of an agent that have not expired at `now`."""
+    """Return at most `limit` accessors of the tokens of an agent that have not expired at `now` (microseconds)."""
     return [accessor for (accessor,) in reader.all(_ACCESSORS, agent=agent, now=now, limit=limit)]
 
 
@@ -115,7 +115,7 @@ def set_uses(tx: Tx, accessor: str, uses_left: int) -> None:
 
 
 def prune(tx: Tx, *, limit: int) -> int:
-    """Delete tokens that have expired; return their number."""
+    """Delete at most `limit` Vault tokens that have expired; return their number."""
     tx.run(_PRUNE_OPTIONS, before=tx.now, limit=limit)
     return tx.run(_PRUNE, before=tx.now, limit=limit)
 

@@ -60,7 +60,7 @@ def count(reader: Reader, agent: str, *, limit: int) -> int:
 
 
 def prune(tx: Tx, *, limit: int) -> int:
-    """Delete wrapped answers that have expired; return their number."""
+    """Delete at most `limit` wrapped answers that have expired; return their number."""
     return tx.run(_PRUNE, before=tx.now, limit=limit)
 
 

@@ -96,7 +96,7 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
         return SUPPORTED if self.requested is None else tuple(one for one in SUPPORTED if one in self.requested)
 
     def is_due(self, now: int) -> bool:
-        """Return whether a push to the receiver may start at `now`."""
+        """Return whether a push to the receiver may start at `now` (microseconds)."""
         return self.method == PUSH and now >= self.due_at and now >= self.busy_until
 
 

@@ -109,12 +109,16 @@ def is_seen(reader: Reader, digest: bytes) -> bool:
 
 
 def see(tx: Tx, digest: bytes, *, until: int) -> bool:
-    """Remember a received token until `until`. Return False if the server remembers the token already."""
+    """Remember a received token until `until` (microseconds). Return False if the server remembers the
+    token already.
+    """
     return tx.run(_SEE, digest=digest, until=until) == 1
 
 
 def forget_seen(tx: Tx, *, before: int) -> int:
-    """Delete the records of received tokens whose time is before `before`; return the number of deleted records."""
+    """Delete the records of received tokens whose time is before `before` (microseconds); return the number of deleted
+    records.
+    """
     return tx.run(_FORGET, before=before)
 
 

@@ -77,7 +77,7 @@ def live_of_agent(reader: Reader, agent: AgentId, *, now: int) -> list[TaskId]:
 
 
 def broken_glass(reader: Reader, *, now: int, limit: int) -> list[Elevation]:
-    """Return the live elevations with break-glass access."""
+    """Return at most `limit` live elevations with break-glass access."""
     return [_elevation(*row) for row in reader.all(_GLASS, now=now, limit=limit)]
 
 

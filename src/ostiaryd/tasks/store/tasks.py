@@ -204,15 +204,15 @@ def renew(tx: Tx, id: TaskId, *, expires_at: int) -> None:
 
 
 def due(reader: Reader, *, now: int, limit: int) -> list[TaskId]:
-    """Return the ids of tasks that have expired and are not ended yet, the earliest first. Of nested tasks only the
-    topmost is returned.
+    """Return the ids of at most `limit` tasks that have expired and are not ended yet, the earliest first. Of nested
+    tasks only the topmost is returned.
     """
     return [row[0] for row in reader.all(_DUE, now=now, limit=limit)]
 
 
 def silent(reader: Reader, *, now: int, limit: int) -> list[TaskId]:
-    """Return the ids of tasks that are not ended yet although their holders have sent no heartbeat for too long, the
-    longest silent first.
+    """Return the ids of at most `limit` tasks that are not ended yet although their holders have sent no heartbeat for
+    too long, the longest silent first.
     """
     return [row[0] for row in reader.all(_SILENT, now=now, limit=limit)]
 

@@ -69,8 +69,8 @@ def use_request(tx: Tx, reference: str) -> bool:
 
 
 def prune(tx: Tx, *, before: int, codes_before: int) -> int:
-    """Delete expired rows, and return their number: requests and grants that expired before `before`, and codes
-    with their replay protection that expired before `codes_before`.
+    """Delete expired rows, and return their number: requests and grants that expired before `before` (microseconds),
+    and codes with their replay protection that expired before `codes_before`.
     """
     return (
         tx.run(_PRUNE_REQUESTS, before=before)

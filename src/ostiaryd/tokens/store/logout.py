@@ -52,7 +52,7 @@ def put(tx: Tx, waiting: Waiting) -> None:
 
 
 def due(reader: Reader, *, now: int, limit: int) -> list[Waiting]:
-    """Return the logout tokens that are due, oldest first."""
+    """Return at most `limit` logout tokens that are due, oldest first."""
     return [Waiting(*row) for row in reader.all(_DUE, now=now, limit=limit)]
 
 

@@ -198,7 +198,9 @@ def verify_token(unverified_token: str, *, keys: Keyring) -> AccessClaims:
 
 
 def live_caller(reader: Reader, claims: AccessClaims, *, now: int) -> Caller:
-    """Return the holder of a token, if token and holder are live at the time `now`. Raises AccessRefused."""
+    """Return the holder of a token, if token and holder are live at the time `now` (microseconds). Raises
+    AccessRefused.
+    """
     holding = registry.get_holding(reader, claims.jti)
     if holding is None or not holding.is_live(now):
         raise AccessRefused("the token has ended", hint="request another token")

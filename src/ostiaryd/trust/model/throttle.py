@@ -60,6 +60,6 @@ def wait_until(failures: Failures, limit: Limit) -> int:
 
 
 def count_failure(failures: Failures, limit: Limit, *, now: int) -> Failures:
-    """Return the failures of a slot with one added, without the failures that expired by `now`."""
+    """Return the failures of a slot with one added, without the failures that expired by `now` (microseconds)."""
     left = failures.number - max(0, now - failures.at) // limit.wears_off
     return Failures(min(max(left, 0) + 1, MOST_FAILURES), now)

@@ -119,7 +119,9 @@ def _write_spent(tx: Tx, spends: list[Spend]) -> None:
 
 
 def agent_keys(reader: Reader, agent: str, *, now: int) -> list[tuple[str, int | None]]:
-    """Return the keys with which an agent can authenticate at the time `now`, as (JWK in JSON, expiry)."""
+    """Return the keys with which an agent can authenticate at the time `now` (microseconds), as (JWK in
+    JSON, expiry).
+    """
     return [(jwk, ends) for jwk, ends in reader.all(_AGENT_KEYS, agent=agent) if ends is None or ends > now]
 
 
@@ -161,7 +163,7 @@ def drop_all_join_tokens(tx: Tx) -> None:
 
 
 def prune_join_tokens(tx: Tx, *, before: int) -> int:
-    """Delete the join tokens that expired by `before`; return their number."""
+    """Delete the join tokens that expired by `before` (microseconds); return their number."""
     return tx.run(_PRUNE_JOIN, before=before)
 
 

@@ -189,7 +189,7 @@ def _login_values(one: Session, digest: bytes, *, idle_until: int) -> dict[str, 
 
 
 def use_session(tx: Tx, id: str, *, idle_until: int) -> None:
-    """Record a use of a session, and postpone its idle timeout to `idle_until`."""
+    """Record a use of a session, and postpone its idle timeout to `idle_until` (microseconds)."""
     tx.run(_USE_SESSION, id=id, now=tx.now, idle_until=idle_until)
 
 
@@ -398,7 +398,7 @@ def drop_failures(tx: Tx, slot: str) -> None:
 
 
 def prune_failures(tx: Tx, *, before: int) -> int:
-    """Delete the throttle slots whose last failure was at `before` or earlier; return their number."""
+    """Delete the throttle slots whose last failure was at `before` (microseconds) or earlier; return their number."""
     return tx.run(_PRUNE_FAILURES, before=before)
 
 

@@ -42,7 +42,9 @@ class Waiting:
         return max(0, self._looked_at + LOOK_US - now)
 
     def take(self, now: int) -> list[Event | FindingJudgement]:
-        """Remove all waiting events from the queue, and return them. `now`: time at which their examination starts."""
+        """Remove all waiting events from the queue, and return them. `now` (microseconds): time at which their
+        examination starts.
+        """
         events, self._events = self._events, []
         self._looked_at, self._is_harmful = now, False
         return events

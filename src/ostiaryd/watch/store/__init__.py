@@ -70,23 +70,23 @@ def get(reader: Reader, id: str) -> Finding | None:
 
 
 def latest(reader: Reader, *, before: str = "~", limit: int = 50) -> list[Finding]:
-    """Return findings with an id below `before`, newest first."""
+    """Return at most `limit` findings with an id below `before`, newest first."""
     return [_finding(row) for row in reader.all(_LATEST, before=before, limit=limit)]
 
 
 def of_agent(
     reader: Reader, agent: str, *, since: int = 0, until: int = 1 << 62, before: str = "~", limit: int = 50
 ) -> list[Finding]:
-    """Return findings about an agent after `since` and before `until` (microseconds), with an id below `before`, newest
-    first.
+    """Return at most `limit` findings about an agent after `since` and before `until` (microseconds), with an id below
+    `before`, newest first.
     """
     rows = reader.all(_OF_AGENT, agent=agent, since=since, until=until, before=before, limit=limit)
     return [_finding(row) for row in rows]
 
 
 def open_findings(reader: Reader, *, since: int, before: str = "~", agent: str = "", limit: int = 50) -> list[Finding]:
-    """Return findings since a time (microseconds) that no person has judged, with an id below `before`, newest first;
-    `agent`: those about one agent.
+    """Return at most `limit` findings since a time (microseconds) that no person has judged, with an id below `before`,
+    newest first; `agent`: those about one agent.
     """
     rows = reader.all(_OPEN, since=_id_at(since), before=before, agent=agent, limit=limit)
     return [_finding(row) for row in rows]
@@ -115,7 +115,7 @@ def judge(tx: Tx, id: str, judgement: Judgement) -> bool:
 
 
 def of_incident(reader: Reader, incident: str, *, limit: int = 200) -> list[Finding]:
-    """Return the findings of an incident, newest first."""
+    """Return at most `limit` findings of an incident, newest first."""
     return [_finding(row) for row in reader.all(_OF_INCIDENT, incident=incident, limit=limit)]
 
 
