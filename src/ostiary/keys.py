@@ -38,16 +38,20 @@ class Credential:
 
 
 def save_key(path: Path | str, private_key: jose.PrivateKey, *, client_id: str, issuer: str) -> None:
-    """Write a credential file that only its owner can read. Raises Conflict if the file exists."""
+    """Write a credential file that only its owner can read. Raises Conflict if the file exists, OSError."""
     text = msgspec.json.encode({**private_key.jwk(), "client_id": client_id, "issuer": issuer})
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         raise Conflict(f"{path} exists", hint="name another file; keys are never overwritten") from None
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(text + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(text + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        os.unlink(path)  # otherwise a full disk would leave a file without the key, which is never overwritten
+        raise
 
 
 def load_key(path: Path | str) -> Credential:

@@ -29,7 +29,7 @@ import uvicorn
 from cyclopts import Parameter
 
 from ostiary.protocol import canonical, jose
-from ostiary.protocol.errors import Invalid, Refused, Unavailable
+from ostiary.protocol.errors import Invalid, Malformed, Refused, Unavailable
 from ostiary.protocol.network import network_of
 from ostiaryd import app as application
 from ostiaryd.certs import flows as certs
@@ -57,6 +57,8 @@ if TYPE_CHECKING:
     from ostiaryd.ground.http.grpc import GrpcServer
 
 log = logging.getLogger("ostiary")
+
+MAX_CREDENTIAL_BYTES = 64 << 10
 
 
 def serve(
@@ -371,22 +373,30 @@ def _describe(config: Config, url: str, setup: str | None) -> list[str]:
 async def _bootstrap(world: World) -> str | None:
     """Register the administrator at the first start; return the setup link of the person `admin`.
 
-    The credential is on disk before the key is registered.
+    The credential is on disk before the key is registered. Raises Invalid for a damaged `admin.json`.
     """
     if registry.has_agents(world.db.read()):
         return None
     path = world.config.folder / "admin.json"
     if not path.exists():
+        partial = path.with_suffix(".partial")
+        partial.unlink(missing_ok=True)  # of a start that was killed
         agent_id = new_id("ag", now=world.now(), random=world.random)
         credential = {**jose.generate("ES256").jwk(), "client_id": agent_id, "issuer": world.config.issuer}
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(canonical.encode(credential))
             file.flush()
             os.fsync(file.fileno())
-    credential = msgspec.json.decode(path.read_bytes())
-    public = jose.parse_private_jwk(credential).public.jwk
-    agent_id = credential["client_id"]
+        partial.rename(path)
+    try:
+        stored: Any = canonical.parse(path.read_bytes(), max_bytes=MAX_CREDENTIAL_BYTES)
+        public, agent_id = jose.parse_private_jwk(stored).public.jwk, str(stored.get("client_id", ""))
+    except (Malformed, Invalid) as error:
+        raise Invalid(
+            f"{path} is not the credential of an administrator: {error.message}",
+            hint="no administrator is registered yet: delete the file, and start again",
+        ) from None
     await act(world, "server.bootstrap", lambda a: registry.bootstrap_admin(a, agent_id=agent_id, public_jwk=public))
     link = await act(world, "person.invite", lambda a: create_setup_link(a, "admin", config=world.config))
     return link.url

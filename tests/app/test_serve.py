@@ -6,6 +6,8 @@ import socket
 import sys
 from pathlib import Path
 
+import pytest
+
 from harness.patience import PATIENCE_S
 from harness.server import running
 from ostiaryd.app import LOOPS
@@ -14,6 +16,26 @@ from ostiaryd.app import LOOPS
 def test_each_background_loop_has_a_name_of_its_own_by_which_doctor_reports_it() -> None:
     names = [loop.__name__ for loop in LOOPS]
     assert len(set(names)) == len(names)
+
+
+def test_a_first_start_that_was_killed_while_it_wrote_the_credential_is_repeated(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "admin.partial").write_text('{"crv":"P-')
+    with running(tmp_path / "data") as server:
+        assert [agent["name"] for agent in server.ostiary("agent", "list")] == ["admin"]
+    assert not (tmp_path / "data" / "admin.partial").exists()
+    assert (tmp_path / "data" / "admin.json").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("text", [b"", b"[]"])
+def test_a_first_start_with_a_damaged_credential_says_what_to_do(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "admin.json").write_bytes(text)
+    with (
+        pytest.raises(AssertionError, match=r"(?s)not the credential of an administrator.*delete the file"),
+        running(tmp_path / "data"),
+    ):
+        pass
 
 
 IMPATIENT = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -41,6 +42,18 @@ def test_it_is_never_overwritten(path: Path) -> None:
     with pytest.raises(Conflict):
         save_key(path, jose.generate("ES256"), client_id="ag_2", issuer=ISSUER)
     assert path.read_bytes() == before
+
+
+def test_a_full_disk_leaves_no_file_without_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_key(tmp_path / "key.json", jose.generate("ES256"), client_id="ag_1", issuer=ISSUER)
+    monkeypatch.undo()
+    save_key(tmp_path / "key.json", jose.generate("ES256"), client_id="ag_1", issuer=ISSUER)
+    assert load_key(tmp_path / "key.json").client_id == "ag_1"
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o601])
