@@ -39,6 +39,7 @@ def test_what_is_handed_on_serves_until_whatever_is_above_ends(live_server: Serv
         file = f"{url}/files/a"
         with one.task("the whole") as whole:
             part = whole.delegate(mid, "a part", scopes=[scopes[0]])
+            assert repr(part) == f"Task({part.id!r})"
             with part:
                 assert status(two, file, task=part.id) == 200
                 assert two.request("PUT", file, task=part.id).status_code == 403

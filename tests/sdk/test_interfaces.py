@@ -47,6 +47,7 @@ async def test_a_task_whose_block_was_not_entered_sends_nothing_under_the_standi
     path.chmod(0o600)
     async with AsyncAgent.from_credential(path) as agent:
         task = agent.task("pay")
+        assert repr(task) == "AsyncTask(not declared)"
         with pytest.raises(Invalid, match="not declared yet"):
             await task.get("http://127.0.0.1:9/")
         for use in (lambda: task.auth(), lambda: task.task("part"), lambda: task.delegate("other", "part")):

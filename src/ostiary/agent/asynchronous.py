@@ -295,6 +295,9 @@ class AsyncTask:
         self._holder = ""
         self._beats: asyncio.Task[None] | None = None
 
+    def __repr__(self) -> str:
+        return f"AsyncTask({self._info.id!r})" if self._info is not None else "AsyncTask(not declared)"
+
     @property
     def id(self) -> str:
         """Return the id of the task. Raises Invalid before the block of the task is entered."""

@@ -329,6 +329,9 @@ class Task:
         self._agent, self._info = agent, info
         self._beats: Beats | None = None
 
+    def __repr__(self) -> str:
+        return f"Task({self.id!r})"
+
     @property
     def id(self) -> str:
         """Return the id of the task."""
