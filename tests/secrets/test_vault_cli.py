@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,10 @@ import httpx2
 import pytest
 
 from harness.patience import PATIENCE_S, eventually
-from tests.secrets.vault_fixtures import VaultStage
+from tests.secrets.vault_fixtures import POLICIES, VaultStage
 
 BAO = Path(sys.executable).with_name("bao")
+EXPORTS = '@id("export") permit (principal is Agent, action == Action::"export_secret_key", resource is Secret);'
 AUTH = """
 vault {{ address = "{url}" }}
 auto_auth {{
@@ -59,6 +62,10 @@ class BaoStage:
         assert done.returncode == code, (words, done.stdout, done.stderr)
         return done.stderr if code else json.loads(done.stdout) if "-format=json" in words else None
 
+    def permit(self, rules: str) -> None:
+        """Permit more than the policies of the server that the tests share."""
+        self.vault.live_server.api("POST", "/policies", {"files": {"secrets.cedar": POLICIES + rules}})
+
     def configure(self, *parts: str) -> str:
         """The file of a configuration."""
         file = self.folder / "config.hcl"
@@ -68,8 +75,10 @@ class BaoStage:
 
 
 @pytest.fixture
-def bao(vault: VaultStage, tmp_path: Path) -> BaoStage:
-    return BaoStage(vault, tmp_path)
+def bao(vault: VaultStage, tmp_path: Path) -> Iterator[BaoStage]:
+    stage = BaoStage(vault, tmp_path)
+    yield stage
+    stage.permit("")
 
 
 def test_the_command_line_logs_in_and_keeps_a_secret(bao: BaoStage) -> None:
@@ -115,6 +124,85 @@ def test_the_command_line_sends_numbers_and_truth_values_as_texts(bao: BaoStage)
     versions = bao.run("read", "-format=json", metadata, token=token)["data"]["versions"]
     assert [one["destroyed"] for one in versions.values()] == [True, True, False]
     bao.run("write", f"secret/destroy/{bao.path}", "versions=", token=token, code=2)
+
+
+def test_the_command_line_changes_a_secret_and_its_metadata(bao: BaoStage) -> None:
+    token, mount = bao.vault.login().token, "-mount=secret"
+
+    def kv(*words: str, code: int = 0) -> Any:
+        return bao.run("kv", *words, token=token, code=code)
+
+    kv("put", mount, bao.path, "a=1", "b=2")
+    for method in ("patch", "rw"):
+        kv("patch", mount, f"-method={method}", bao.path, f"{method}=3")
+    assert "did not match" in kv("patch", mount, "-method=patch", "-cas=9", bao.path, "c=3", code=2)
+    kv("rollback", mount, "-version=1", bao.path)
+    kv("delete", mount, bao.path)
+    kv("undelete", mount, "-versions=4", bao.path)
+    assert kv("get", "-format=json", mount, bao.path)["data"]["data"] == {"a": "1", "b": "2"}
+    names = bao.run("read", "-format=json", f"secret/subkeys/{bao.path}", token=token)["data"]["subkeys"]
+    assert names == {"a": None, "b": None}
+    kv("destroy", mount, "-versions=1,2", bao.path)
+    assert "destroyed" in json.dumps(kv("metadata", "get", "-format=json", mount, bao.path))
+    settings = ("-max-versions=5", "-delete-version-after=3h25m19s", "-cas-required=true", "-custom-metadata=team=x")
+    kv("metadata", "put", mount, *settings, bao.path)
+    kv("metadata", "patch", mount, "-custom-metadata=floor=2", bao.path)
+    kv("metadata", "patch", mount, "-remove-custom-metadata=team", bao.path)
+    shown = kv("metadata", "get", "-format=json", mount, bao.path)["data"]
+    assert (shown["max_versions"], shown["cas_required"], shown["custom_metadata"]) == (5, True, {"floor": "2"})
+    assert shown["delete_version_after"] == "3h25m19s"
+    assert "check-and-set parameter required" in kv("put", mount, bao.path, "a=1", code=2)
+    for wrong in ("max_versions=-1", "delete_version_after=-10s"):
+        bao.run("write", f"secret/metadata/{bao.path}", wrong, token=token, code=2)
+    kv("metadata", "delete", mount, bao.path)
+    kv("get", mount, bao.path, code=2)
+
+
+def test_the_command_line_imports_a_key_and_keeps_private_values(bao: BaoStage) -> None:
+    token, key = bao.vault.login().token, f"transit/keys/{bao.vault.name}"
+    (bao.folder / "key").write_text(base64.b64encode(bytes(32)).decode())
+    bao.permit(EXPORTS)
+    bao.run("transit", "import", key, f"@{bao.folder}/key", "type=aes256-gcm96", token=token)
+    bao.run("transit", "import-version", key, f"@{bao.folder}/key", token=token)
+    assert "existing key" in bao.run("transit", "import", key, f"@{bao.folder}/key", token=token, code=3)
+    shown = bao.run("read", "-format=json", key, token=token)["data"]
+    assert (shown["imported_key"], shown["latest_version"]) == (True, 2)
+    bao.run("write", "cubbyhole/note", "a=b", token=token)
+    assert bao.run("read", "-format=json", "cubbyhole/note", token=token)["data"] == {"a": "b"}
+    assert bao.run("list", "-format=json", "cubbyhole", token=token) == ["note"]
+    bao.run("delete", "cubbyhole/note", token=token)
+    assert bao.run("read", "cubbyhole/note", token=token, code=2).startswith("No value found")
+
+
+def test_the_command_line_creates_and_revokes_tokens(bao: BaoStage) -> None:
+    token = bao.vault.login().token
+    bao.permit('@id("auth") permit (principal, action, resource is Secret) when { resource.mount == "auth" };')
+
+    def create(*words: str) -> Any:
+        return bao.run("token", "create", "-format=json", *words, token=token)["auth"]
+
+    parent = create("-ttl=2m", "-policy=default", "-display-name=x", "-metadata=team=red")
+    assert (parent["policies"], parent["metadata"]["team"], parent["lease_duration"]) == (["default"], "red", 120)
+    shown = bao.run("token", "lookup", "-format=json", parent["client_token"], token=token)["data"]
+    assert shown["display_name"] == "token-x"
+    bao.run("token", "lookup", "-accessor", parent["accessor"], token=token)
+    bao.run("token", "renew", "-increment=20m", parent["client_token"], token=token)
+    bao.run("token", "capabilities", parent["client_token"], "cubbyhole/a", token=token)
+    bao.run("write", "auth/token/roles/ci", "allowed_policies_glob=dev-*", "token_period=1h", token=token)
+    assert create("-role=ci", "-policy=dev-a")["policies"] == ["default", "dev-a"]
+    assert "not all allowed" in bao.run("token", "create", "-role=ci", "-policy=ops", token=token, code=2)
+    assert "unknown role" in bao.run("token", "create", "-role=none", token=token, code=2)
+    made = bao.run("token", "create", "-ttl=5m", "-format=json", token=token)["auth"]["client_token"]
+    child = bao.run("token", "create", "-ttl=5m", "-format=json", token=made)["auth"]["client_token"]
+    bao.run("token", "revoke", "-mode=orphan", made, token=token)
+    bao.run("token", "lookup", made, token=token, code=2)
+    bao.run("token", "lookup", child, token=token)
+    for _ in range(2):  # a token that is gone is revoked
+        bao.run("token", "revoke", child, token=token)
+    bao.run("token", "revoke", "-accessor", parent["accessor"], token=token)
+    bao.run("token", "lookup", child, token=token, code=2)
+    bao.run("token", "revoke", "-self", token=token)
+    assert "permission denied" in bao.run("token", "lookup", token=token, code=2)
 
 
 def test_the_agent_renders_a_template_and_the_proxy_adds_the_token(bao: BaoStage) -> None:

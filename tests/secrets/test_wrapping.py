@@ -17,7 +17,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Verb
 from ostiaryd.secrets import flows
 from ostiaryd.secrets.flows import wrapping
-from tests.secrets.vault_fixtures import VaultAgent, VaultStage, enter_agent, seal_all, unseal
+from tests.secrets.vault_fixtures import VaultAgent, VaultStage, enter_agent, permit_all, seal_all, unseal
 
 PATH = "secret/data/agents/bot/db"
 ELSEWHERE = "198.51.100.9"
@@ -152,3 +152,13 @@ def test_hvac_wraps_and_unwraps(vault: VaultStage) -> None:
     assert Client(url=vault.url, token=token).sys.unwrap()["data"] == {"foo": CANARY}
     with pytest.raises(exceptions.InvalidRequest):
         client.sys.unwrap(token)
+
+
+async def test_a_wrapped_token_is_named_by_its_accessor(world: World, bot: VaultAgent) -> None:
+    await permit_all(world)
+    header = [("x-vault-wrap-ttl", "60s")]
+    info = (await bot.ask("POST", "auth/token/create", {"ttl": "5m"}, headers=header)).json["wrap_info"]
+    made = (await unwrap(bot, info["token"])).json["auth"]
+    assert (info["wrapped_accessor"], info["accessor"] == made["accessor"]) == (made["accessor"], False)
+    assert await bot.status("POST", PATH, {"data": {"a": "b"}}) == 200
+    assert (await wrap(bot))["wrapped_accessor"] == ""

@@ -568,10 +568,11 @@ def _wrap(call: Call, act: Act, caller: flows.VaultCaller, answer: Answer, secon
     path, config = call.params["path"], call.world.config
     content = msgspec.json.encode(_render(call, answer))
     wrapping = flows.wrap_answer(act, caller, content, path=path, seconds=seconds, config=config)
-    return _show_wrapping(wrapping)
+    return _show_wrapping(wrapping, "" if answer.auth is None else answer.auth["accessor"])
 
 
-def _show_wrapping(wrapping: flows.Wrapping) -> Answer:
+def _show_wrapping(wrapping: flows.Wrapping, wrapped_accessor: str = "") -> Answer:
+    """Return the response with a wrapping token. `wrapped_accessor`: the accessor of a token that is wrapped."""
     record = wrapping.record
     return Answer(
         wrap_info={
@@ -580,7 +581,7 @@ def _show_wrapping(wrapping: flows.Wrapping) -> Answer:
             "ttl": record.seconds,
             "creation_time": render_time(record.created_at),
             "creation_path": record.path,
-            "wrapped_accessor": "",
+            "wrapped_accessor": wrapped_accessor,
         }
     )
 
