@@ -20,8 +20,13 @@ from tests.support.webhook_receiver import Receiver, receiving
 
 DAY_S = 86_400
 FORBID = """
-@id("no-rotation") forbid (principal, action == Action::"write_secret", resource is Secret)
+@id("no-rotation")
+forbid (principal, action in [Action::"write_secret", Action::"delete_secret"], resource is Secret)
 when { ["rotate", "cancel-rotation"].contains(context.operation) };
+"""
+
+KEEP = """
+@id("no-deletion") forbid (principal, action == Action::"delete_secret", resource is Secret);
 """
 
 
@@ -45,12 +50,12 @@ def service() -> Iterator[Receiver]:
 class RotatedSecret:
     """A secret whose member `password` is rotated by a service."""
 
-    def __init__(self, aws: AwsStage, service: Receiver, name: str, *, grace: int = 0) -> None:
+    def __init__(self, aws: AwsStage, service: Receiver, name: str, *, grace: int = 0, days: int = 30) -> None:
         self.aws, self.service, self.name = aws, service, f"{aws.vault.folder}/{name}"
         aws.client.create_secret(Name=self.name, SecretString='{"user": "shop", "password": "first"}')
         rotation = {"path": f"secret/{self.name}", "member": "password", "url": service.url}
         self.server: ServerFixture = aws.vault.live_server
-        self.server.api("POST", "/secrets/rotations", {**rotation, "period": 30 * DAY_S, "grace": grace})
+        self.server.api("POST", "/secrets/rotations", {**rotation, "period": days * DAY_S, "grace": grace})
 
     def rotate(self, **more: Any) -> dict[str, Any]:
         return dict(self.aws.unchecked.rotate_secret(SecretId=self.name, **more))
@@ -100,7 +105,8 @@ def test_a_secret_is_rotated_by_its_service_and_the_token_is_the_id_of_the_versi
 
 
 def test_a_schedule_has_days_or_a_rate_within_limits(aws: AwsStage, service: Receiver) -> None:
-    secret = RotatedSecret(aws, service, "scheduled", grace=7200)
+    secret = RotatedSecret(aws, service, "scheduled", grace=7200, days=2000)
+    assert secret.describe()["RotationRules"] == {"ScheduleExpression": "rate(2000 days)"}
     for rules, shown in (
         ({"AutomaticallyAfterDays": 1}, {"AutomaticallyAfterDays": 1}),
         ({"AutomaticallyAfterDays": 1000}, {"AutomaticallyAfterDays": 1000}),
@@ -125,6 +131,26 @@ def test_a_schedule_has_days_or_a_rate_within_limits(aws: AwsStage, service: Rec
         refused("InvalidParameterException", secret.rotate, RotationRules=rules)
     assert secret.describe()["RotationRules"] == {"AutomaticallyAfterDays": 1000}
     assert (secret.sent, secret.read()["password"]) == ([], "first")
+
+
+def test_an_agent_shortens_a_period_and_does_not_lengthen_it(aws: AwsStage, service: Receiver) -> None:
+    """An agent with a stolen value cannot delay the end of the value."""
+    secret = RotatedSecret(aws, service, "shortened", days=30)
+    for days in (31, 1000):
+        rules = {"AutomaticallyAfterDays": days}
+        message = refused("InvalidParameterException", secret.rotate, RotationRules=rules, RotateImmediately=False)
+        assert message.startswith(f"the period of a rotation is at most {30 * DAY_S} seconds")
+    for days in (10, 20, 30):
+        secret.rotate(RotationRules={"AutomaticallyAfterDays": days}, RotateImmediately=False)
+        assert secret.row["period"] == days * DAY_S
+    refused("InvalidParameterException", secret.rotate, RotationRules={"AutomaticallyAfterDays": 31})
+    secret.server.api("POST", "/policies", {"files": {"secrets.cedar": POLICIES + KEEP}})
+    try:
+        refused("AccessDeniedException", aws.unchecked.cancel_rotate_secret, SecretId=secret.name)
+        secret.rotate()
+    finally:
+        secret.server.api("POST", "/policies", {"files": {"secrets.cedar": POLICIES}})
+    assert (len(secret.sent), secret.describe()["RotationEnabled"]) == (1, True)
 
 
 def test_a_cancelled_rotation_begins_again_when_it_is_requested(aws: AwsStage, service: Receiver) -> None:

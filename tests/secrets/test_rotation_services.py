@@ -95,7 +95,7 @@ def answer(status: str, **more: str) -> tuple[int, dict[str, str]]:
 async def schedule(world: World, value: dict[str, Any], *, grace: int = 0, **service: str) -> None:
     """Store a secret with a rotation each hour, which is due."""
     await act(world, "vault.write", lambda a: keyvalue.put_value(a, "secret", "app/shop", value))
-    config = RotationConfig(**{"member": "api_key", **service}, period=3600, grace=grace)
+    config = replace(RotationConfig(member="api_key", period=3600, grace=grace), **service)
     await act(world, "rotation.put", lambda a: rotations.put_rotation(a, PATH, check_config(PATH, config)))
     await act(world, "rotation.request", lambda a: rotations.request_rotation(a, PATH))
 

@@ -768,7 +768,7 @@ _UNSUPPORTED = {
 """The actions that are refused, after the decision about the secret; their other members are not read."""
 _ACTIONS = {
     **_UNSUPPORTED,
-    "CancelRotateSecret": _Action(SecretAction.WRITE, "cancel-rotation", _cancel_rotation),
+    "CancelRotateSecret": _Action(SecretAction.DELETE, "cancel-rotation", _cancel_rotation),
     "CreateSecret": _Action(SecretAction.WRITE, "write", _create),
     "DeleteResourcePolicy": _Action(SecretAction.WRITE, "metadata", _show_policy),
     "DeleteSecret": _Action(SecretAction.DELETE, "delete", _delete),

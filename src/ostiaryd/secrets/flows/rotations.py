@@ -130,14 +130,21 @@ def request_rotation(act: Act, path: str, *, token: str = "") -> None:
 
 
 def schedule_rotation(act: Act, path: str, *, period: int) -> None:
-    """Set the seconds between the rotations of a secret, also of a cancelled rotation. Raises NotFound, Invalid.
+    """Set the seconds between the rotations of a secret for an agent, also of a cancelled rotation. Raises NotFound;
+    Invalid if the period is longer than the administrator has set.
 
     The next rotation is due a period after the last one. A call that must be repeated keeps its time, and so does the
     end of a grace period.
     """
     rotation = find_rotation(act.tx, path)
     registry.note(act, object=path, period=period)
-    config = check_config(path, replace(rotation.config, period=period))
+    longest = rotation.config.longest or rotation.config.period
+    if period > longest:
+        raise Invalid(
+            f"the period of a rotation is at most {longest} seconds, which an administrator has set",
+            hint="rotate more often, or ask an administrator",
+        )
+    config = check_config(path, replace(rotation.config, period=period, longest=longest))
     due_at = max(act.now, (rotation.rotated_at or act.now) + period * SECOND)
     if not rotation.is_cancelled and (rotation.pending is not None or rotation.retire_at is not None):
         due_at = rotation.due_at

@@ -56,7 +56,10 @@ class ServiceRefused(Unavailable):
 
 
 class RotationConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """The rotation of one member of a secret, with one of three kinds of service. `period` and `grace`: seconds."""
+    """The rotation of one member of a secret, with one of three kinds of service. `period` and `grace`: seconds.
+
+    `longest`: the period that the administrator has set, if an agent has set a shorter one; otherwise 0.
+    """
 
     member: str
     url: str = ""
@@ -64,6 +67,7 @@ class RotationConfig(msgspec.Struct, frozen=True, kw_only=True):
     registration: str = ""
     period: int
     grace: int
+    longest: int = 0
 
     @property
     def service(self) -> str:
