@@ -179,7 +179,10 @@ def _post(session: Session, path: str, body: dict[str, Any], credential: Path | 
     except ServerRefused as refusal:
         if refusal.code != "insufficient_scope":
             raise
-        hint = "--as FILE, with a file from `ostiary person create NAME --generate-key FILE`"
+        hint = (
+            "--as FILE: the key of a person, from `ostiary person add-key NAME --generate-key FILE`, "
+            "or from `ostiary person create NAME --generate-key FILE` for a new person"
+        )
         raise ServerRefused("only a person can answer an approval", hint=hint, code=refusal.code) from None
 
 

@@ -181,7 +181,10 @@ def _post_as_person(session: Session, path: str, body: Mapping[str, Any]) -> Any
     except ServerRefused as refusal:
         if refusal.code != "insufficient_scope":
             raise
-        hint = "--as FILE, with a file from `ostiary person create NAME --generate-key FILE`"
+        hint = (
+            "--as FILE: the key of a person, from `ostiary person add-key NAME --generate-key FILE`, "
+            "or from `ostiary person create NAME --generate-key FILE` for a new person"
+        )
         raise ServerRefused("only a person works on an incident", hint=hint, code=refusal.code) from None
 
 

@@ -256,7 +256,7 @@ def check_may_answer(question: Question, caller: Caller) -> PersonId:
     if caller.kind != "person":
         raise Forbidden(
             "only a person can answer an approval request",
-            hint="ostiary person create NAME --generate-key FILE",
+            hint="use the key of a person: ostiary person add-key NAME --generate-key FILE",
             code="no_person",
         )
     if question.about.sole not in (None, caller.id):

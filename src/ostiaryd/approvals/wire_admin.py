@@ -172,7 +172,7 @@ async def show_waiting(call: Call) -> Reply:
     if not flows.may_see_all(call.caller):
         raise Forbidden(
             "only people who can answer may list approval requests",
-            hint="ostiary person create NAME --generate-key FILE",
+            hint="use the key of a person: ostiary person add-key NAME --generate-key FILE",
         )
     waiting = await call.world.db.scan(lambda reader: flows.show_waiting(reader, task, now=now))
     return reply(waiting, headers=[NO_STORE])

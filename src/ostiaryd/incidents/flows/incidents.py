@@ -115,7 +115,7 @@ def add_note(act: Act, id: str, says: str, *, by: Caller) -> IncidentNote:
     incident = find_incident(act.tx, id)
     note(act, incident, why=says[:MAX_NOTE])
     if by.kind != "person":
-        hint = "create a person with a key: ostiary person create NAME --generate-key FILE"
+        hint = "use the key of a person: ostiary person add-key NAME --generate-key FILE"
         raise Forbidden("only a person can write a note about an incident", hint=hint, code="no_person")
     check_text(says, of="note", limit=MAX_NOTE)
     number = len(store.notes(act.tx, incident.incident_id)) + 1

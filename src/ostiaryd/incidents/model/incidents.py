@@ -158,7 +158,7 @@ def check_may_close(verb: Verb, by: Caller, *, agents: frozenset[str], persons: 
     if by.id in agents:
         raise Forbidden("an agent cannot decide about an incident", hint="a person must decide", code="own_incident")
     if by.kind != "person":
-        hint = "create a person with a key: ostiary person create NAME --generate-key FILE"
+        hint = "use the key of a person: ostiary person add-key NAME --generate-key FILE"
         raise Forbidden("only a person can decide about an incident", hint=hint, code="no_person")
     if verb in LETS_GO and by.id in persons:
         raise Forbidden(
