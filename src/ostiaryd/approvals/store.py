@@ -92,7 +92,7 @@ _encode = msgspec.json.Encoder().encode
 
 def insert(tx: Tx, question: Question) -> None:
     """Store a new approval request."""
-    tx.run(
+    tx.send(
         _INSERT,
         id=question.approval_id,
         kind=question.kind,
@@ -129,7 +129,7 @@ def page(reader: Reader, *, agent: str, is_open: bool, now: int, page: Page) -> 
 
 def note_again(tx: Tx, id: str) -> None:
     """Count that the agent has requested this approval again."""
-    tx.run(_AGAIN, id=id, now=tx.now)
+    tx.send(_AGAIN, id=id, now=tx.now)
 
 
 def settle(tx: Tx, id: str, state: State) -> bool:
@@ -139,7 +139,7 @@ def settle(tx: Tx, id: str, state: State) -> bool:
 
 def replace_about(tx: Tx, id: str, about: About) -> None:
     """Replace the content of an open approval request by the narrowed content."""
-    tx.run(_REPLACE_ABOUT, id=id, asked=_encode(about).decode())
+    tx.send(_REPLACE_ABOUT, id=id, asked=_encode(about).decode())
 
 
 def cancel_all(tx: Tx) -> int:
@@ -183,7 +183,7 @@ def forget(tx: Tx, *, before: int, limit: int) -> int:
 
 def insert_answer(tx: Tx, id: str, answer: Answer) -> None:
     """Insert an answer."""
-    tx.run(
+    tx.send(
         _INSERT_ANSWER,
         id=id,
         person=answer.person,
@@ -224,7 +224,7 @@ def count_denied(reader: Reader, agent: str, *, top: str, tool: str, after: int)
 
 def insert_cover(tx: Tx, id: str, line: int, *, task: str, extent: Extent, uses: int) -> None:
     """Insert a cover: an extension of an approval to `uses` further calls of the task."""
-    tx.run(
+    tx.send(
         _INSERT_COVER,
         id=id,
         line=line,
@@ -245,12 +245,12 @@ def covers(reader: Reader, *, task: str, counterpart: str) -> list[Cover]:
 
 def use_cover(tx: Tx, cover: Cover) -> None:
     """Count one call that a cover allowed, so that the cover has one use less."""
-    tx.run(_USE_COVER, id=cover.approval_id, line=cover.line)
+    tx.send(_USE_COVER, id=cover.approval_id, line=cover.line)
 
 
 def end_covers(tx: Tx, *, task: str, counterpart: str) -> None:
     """End the extensions of approvals (covers) to further calls of the task with this counterpart."""
-    tx.run(_END_COVERS, task=task, counterpart=counterpart)
+    tx.send(_END_COVERS, task=task, counterpart=counterpart)
 
 
 def submitted(reader: Reader, key: str) -> tuple[str, str] | None:
@@ -263,7 +263,7 @@ def submitted(reader: Reader, key: str) -> tuple[str, str] | None:
 
 def insert_submitted(tx: Tx, key: str, *, body: str, id: str) -> None:
     """Store the idempotency key of a submitted request."""
-    tx.run(_INSERT_SUBMITTED, key=key, body=body, id=id)
+    tx.send(_INSERT_SUBMITTED, key=key, body=body, id=id)
 
 
 def _question(row: Row) -> Question:

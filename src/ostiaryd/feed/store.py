@@ -111,7 +111,7 @@ def count_sources(reader: Reader, resource_id: str) -> int:
 
 def put_source(tx: Tx, resource_id: str, row: ArgumentSource) -> None:
     """Store a source of an argument; replace the earlier row of the same argument and field."""
-    tx.run(_PUT_SOURCE, resource_id=resource_id, **row._asdict())
+    tx.send(_PUT_SOURCE, resource_id=resource_id, **row._asdict())
 
 
 def _argument_source(row: Any) -> ArgumentSource:
@@ -126,14 +126,14 @@ def servers(reader: Reader) -> list[tuple[str, int, bytes]]:
 
 def put_server(tx: Tx, server: str, *, beat: int, guards: bytes, gone: list[str]) -> None:
     """Write the row of a server; delete the rows of the servers in `gone`."""
-    tx.run(_PUT_SERVER, server=server, beat=beat, guards=guards)
+    tx.send(_PUT_SERVER, server=server, beat=beat, guards=guards)
     drop_servers(tx, gone)
 
 
 def drop_servers(tx: Tx, servers: list[str]) -> None:
     """Delete the rows of the servers with these ids. Such a row also lists the guards of the server."""
     for server in servers:
-        tx.run(_DROP_SERVER, server=server)
+        tx.send(_DROP_SERVER, server=server)
 
 
 def position(reader: Reader) -> tuple[int, str]:
@@ -155,7 +155,7 @@ def spool(reader: Reader, id: str) -> tuple[str, int, bool] | None:
 
 def save_spool(tx: Tx, id: str, *, resource_id: str, next: int) -> None:
     """Store that a spool belongs to a resource, and the number of the record that the server expects next."""
-    tx.run(_SAVE, id=id, resource_id=resource_id, next=next, now=tx.now)
+    tx.send(_SAVE, id=id, resource_id=resource_id, next=next, now=tx.now)
 
 
 def take_turn(tx: Tx, id: str, turn: int) -> bool:
@@ -167,7 +167,7 @@ def take_turn(tx: Tx, id: str, turn: int) -> bool:
 
 def close_spool(tx: Tx, id: str) -> None:
     """Mark the spool of a guard as closed now, at the end of its use."""
-    tx.run(_CLOSE, id=id, now=tx.now)
+    tx.send(_CLOSE, id=id, now=tx.now)
 
 
 def last_reports(reader: Reader, *, since: int) -> list[tuple[str, str, int]]:
@@ -207,7 +207,7 @@ def profiles(reader: Reader, resource_id: str, *, limit: int) -> list[tuple[str,
 
 def put_profile(tx: Tx, agent: str, resource_id: str, packed: bytes, *, told_at: int) -> None:
     """Store the profile of an agent at a resource. `told_at`: when guards last got the profile, in microseconds."""
-    tx.run(_LEARN, agent=agent, resource_id=resource_id, packed=packed, told_at=told_at, now=tx.now)
+    tx.send(_LEARN, agent=agent, resource_id=resource_id, packed=packed, told_at=told_at, now=tx.now)
 
 
 def forget_profiles(tx: Tx, *, before: int) -> int:

@@ -145,7 +145,7 @@ def _first_start(tx: Tx, config: Config, *, root_keys: Callable[[], None]) -> Co
     if row is not None and row[0] == 0:
         root_keys()
     if tx.one(_ANY_HISTORY) is None:
-        tx.run(_BEGIN_HISTORY, id=tx.random(16).hex(), now=tx.now)
+        tx.send(_BEGIN_HISTORY, id=tx.random(16).hex(), now=tx.now)
     is_first = tx.one(_GET, name="public_url") is None
     fixed = {
         name: _fix(tx, name, value, default)
@@ -167,14 +167,14 @@ def _first_default(tx: Tx, name: str, *, new: str, old: str, is_first: bool) -> 
     if (row := tx.one(_GET, name=name)) is not None:
         return str(row[0])
     default = new if is_first else old
-    tx.run(_PUT, name=name, value=default)
+    tx.send(_PUT, name=name, value=default)
     return default
 
 
 def _fix(tx: Tx, name: str, configured: str, default: str) -> str:
     row = tx.one(_GET, name=name)
     if row is None:
-        tx.run(_PUT, name=name, value=configured or default)
+        tx.send(_PUT, name=name, value=configured or default)
         return configured or default
     value: str = row[0]
     if configured and configured != value:

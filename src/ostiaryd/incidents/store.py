@@ -94,7 +94,7 @@ def count_held_back(reader: Reader) -> int:
 
 def insert(tx: Tx, incident: Incident) -> None:
     """Insert a new incident."""
-    tx.run(
+    tx.send(
         _INSERT,
         id=incident.incident_id,
         agent=incident.agent,
@@ -109,7 +109,7 @@ def insert(tx: Tx, incident: Incident) -> None:
 
 def update(tx: Tx, incident: Incident) -> None:
     """Update an incident."""
-    tx.run(
+    tx.send(
         _UPDATE,
         id=incident.incident_id,
         state=incident.state.value,
@@ -129,7 +129,7 @@ def acts(reader: Reader, incident: IncidentId) -> list[Did]:
 
 def add(tx: Tx, incident: IncidentId, did: Did) -> None:
     """Add a response to an incident."""
-    tx.run(
+    tx.send(
         _ADD,
         incident=incident,
         number=did.number,
@@ -151,7 +151,7 @@ def notes(reader: Reader, incident: IncidentId) -> list[IncidentNote]:
 
 def add_note(tx: Tx, incident: IncidentId, note: IncidentNote) -> None:
     """Add a note to an incident."""
-    tx.run(_ADD_NOTE, incident=incident, **note._asdict())
+    tx.send(_ADD_NOTE, incident=incident, **note._asdict())
 
 
 def others_acted_against(reader: Reader, agent: str, *, since: int) -> int:
@@ -185,7 +185,7 @@ def fleet(tx: Tx, *, older_than: int) -> int:
         return int(row[0])
     counted = tx.one(_COUNT)
     assert counted is not None
-    tx.run(_COUNTED, agents=counted[0], now=tx.now)
+    tx.send(_COUNTED, agents=counted[0], now=tx.now)
     return int(counted[0])
 
 

@@ -66,8 +66,8 @@ class DatabaseConnection(Protocol):
         """Execute a statement once for each row of parameters."""
         ...
 
-    def queue(self, statement: Sql) -> None:
-        """Execute a statement without parameters and results now or together with the next statement."""
+    def queue(self, statement: Sql, params: dict[str, Any]) -> None:
+        """Execute a statement whose result is not needed, now or together with the next statement."""
         ...
 
     def script(self, text: str) -> None:
@@ -153,9 +153,9 @@ class SqliteConnection:
         """Execute a statement once for each row of parameters."""
         self._raw.executemany(statement.sqlite, rows)
 
-    def queue(self, statement: Sql) -> None:
+    def queue(self, statement: Sql, params: dict[str, Any]) -> None:
         """Execute a statement now: queueing would not save time, because SQLite runs in this process."""
-        self._raw.execute(statement.sqlite)
+        self._raw.execute(statement.sqlite, [params[name] for name in statement.names])
 
     def script(self, text: str) -> None:
         """Execute the statements of a migration one by one."""

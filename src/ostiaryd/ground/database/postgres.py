@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -21,6 +21,8 @@ from ostiaryd.ground.database.statement import Sql
 if TYPE_CHECKING:
     from ostiaryd.ground.database.postgres_server import BoundedConnection, PostgresServer
 
+QUEUED_ROWS = 32
+"""Maximum number of rows of one statement that are sent in one message with the next statement."""
 FROZEN_TIMES, STATEMENT_TIMES = 2, 5
 """Multiples of the timeout: for how long a writer that hangs may block other processes, and for how long a statement
 may run.
@@ -41,6 +43,36 @@ _FORGET_OLD = """delete from writer_commit
     where at < extract(epoch from now()) - 86400 and number < (select max(number) from writer_commit)"""
 READ_ONLY = "25006"
 """SQLSTATE read_only_sql_transaction: the server is now a read-only replica."""
+
+
+class _Rows:
+    """Rows that were read ahead, as a cursor returns them."""
+
+    def __init__(self, rows: list[tuple[Any, ...]]) -> None:
+        self._rows = rows
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        """Return all rows."""
+        return self._rows
+
+    def fetchone(self) -> tuple[Any, ...] | None:
+        """Return the first row; None if there is none."""
+        return self._rows[0] if self._rows else None
+
+
+@contextmanager
+def _refusing_nul(params: dict[str, Any]) -> Iterator[None]:
+    """Raise Malformed if the statement of the block fails because a parameter contains NUL. The statement was not sent,
+    so the transaction continues: a NUL from one caller does not fail the acts of other callers.
+    """
+    try:
+        yield
+    except DatabaseUnavailable:
+        raise
+    except Exception:
+        if any(isinstance(value, str) and "\0" in value for value in params.values()):
+            raise Malformed("a text contains a null character") from None
+        raise
 
 
 class PostgresConnection:
@@ -66,10 +98,14 @@ class PostgresConnection:
         """Number of the newest known commit, and number of the own commit whose outcome is unknown; -1 for none."""
         self._reserve_bytes, self._had_reserve = 0, False
         """Size of the last table of the reserve at the begin of the transaction, and whether it once was whole."""
+        self._is_opening = False
+        """True from the begin of a write transaction until its first statement is sent."""
+        self._opened: dict[Sql, _Rows] = {}
+        """Rows of the opening statements, until a statement may have changed them."""
         self._newest: int | None = None
         """Number of the newest commit before the present transaction; None until it is read."""
         self._queue: list[str] = []
-        """Statements without parameters that wait, to be sent together with the next one."""
+        """Statements that wait, to be sent together with the next one."""
         self.round_trips = 0
         """Number of round trips to the server, which tests and benchmarks read."""
 
@@ -91,35 +127,53 @@ class PostgresConnection:
     def execute(self, statement: Sql, params: dict[str, Any]) -> Any:
         """Execute a statement, and return the cursor of its rows. Raises Malformed for a text with NUL."""
         self._has_written |= statement.writes
-        try:
-            text = statement.postgres
+        if (rows := self._opened.get(statement)) is not None:
+            return rows
+        text = statement.postgres
+        self._forget_opened(statement)
+        with _refusing_nul(params):
             # psycopg replaces %% by % only if it gets parameters
             return self._execute(text, params if params or "%" in text else None)
-        except DatabaseUnavailable:
-            raise
-        except Exception:
-            # The statement was not sent, so the transaction continues: a NUL character from one caller does not fail
-            # the acts of other callers.
-            if any(isinstance(value, str) and "\0" in value for value in params.values()):
-                raise Malformed("a text contains a null character") from None
-            raise
 
     def many(self, statement: Sql, rows: Iterable[Sequence[Any]]) -> None:
-        """Execute a statement once for each row of parameters, after the queued statements."""
+        """Execute a statement once for each row of parameters, after the queued statements. A few rows are queued, too,
+        and sent in one message with the next statement.
+        """
         self._has_written = True
+        self._forget_opened(statement)
         names = statement.names
+        values = [dict(zip(names, row, strict=True)) for row in rows]
+        if len(values) <= QUEUED_ROWS:
+            self._queue += [self._bind(statement.postgres, value) for value in values]
+            return
         self._flush()
         self.round_trips += 1
         try:
             with self._current().cursor() as cursor:
-                cursor.executemany(statement.postgres, [dict(zip(names, row, strict=True)) for row in rows])
+                cursor.executemany(statement.postgres, values)
         except psycopg.Error as error:
             self._check_lost(error)
             raise
 
-    def queue(self, statement: Sql) -> None:
-        """Queue a statement without parameters, which is sent in one round trip together with the next one."""
-        self._queue.append(statement.postgres)
+    def queue(self, statement: Sql, params: dict[str, Any]) -> None:
+        """Queue a statement, which is sent in one round trip together with the next one. Raises Malformed for a text
+        with NUL.
+        """
+        self._has_written |= statement.writes
+        self._forget_opened(statement)
+        with _refusing_nul(params):
+            self._queue.append(self._bind(statement.postgres, params))
+
+    def _forget_opened(self, statement: Sql) -> None:
+        """Forget the rows of opening statements that a statement may change."""
+        if statement.writes:
+            for opened in [one for one in self._opened if not one.tables.isdisjoint(statement.tables)]:
+                del self._opened[opened]
+
+    def _bind(self, text: str, params: dict[str, Any] | None) -> str:
+        """Return the text with the parameters as literals: only such a text can be a part of a longer message."""
+        # psycopg replaces %% by % only if it gets parameters
+        return psycopg.ClientCursor(self._current()).mogrify(text, params) if params or "%" in text else text
 
     def script(self, text: str) -> None:
         """Execute the statements of a migration, without a time limit."""
@@ -146,6 +200,7 @@ class PostgresConnection:
             # the lock of the writer has no limit of its own: that of the statement applies to it
             lock = f"select pg_advisory_xact_lock({self.WRITER_LOCK})"
             self._queue += ["begin", "set local lock_timeout = 0", lock, "set local lock_timeout to default"]
+            self._is_opening = True
         else:
             self._queue.append("begin isolation level repeatable read, read only")
 
@@ -208,7 +263,8 @@ class PostgresConnection:
                 self._execute("rollback")
 
     def _end(self) -> None:
-        self._in_transaction = False
+        self._in_transaction = self._is_opening = False
+        self._opened.clear()
         self._queue.clear()
 
     def close(self) -> None:
@@ -232,7 +288,15 @@ class PostgresConnection:
         return self._had_reserve and self._reserve_bytes < STEP_BYTES
 
     def _ask_newest(self) -> int:
-        ((newest, self._reserve_bytes),) = self._execute(_NEWEST).fetchall()
+        openings = Sql.opening if self._is_opening else []
+        self._is_opening = False
+        cursor = self._execute("; ".join([_NEWEST, *(one.postgres for one in openings)]), stays_at_first=True)
+        results = [cursor.fetchall() if cursor.description else []]
+        while cursor.nextset():
+            results.append(cursor.fetchall() if cursor.description else [])
+        first = len(results) - len(openings)
+        ((newest, self._reserve_bytes),) = results[first - 1]
+        self._opened = {one: _Rows(rows) for one, rows in zip(openings, results[first:], strict=True)}
         self._had_reserve |= self._reserve_bytes >= STEP_BYTES
         self._newest = int(newest)
         return self._newest
@@ -250,22 +314,21 @@ class PostgresConnection:
         """
         return self._execute(text)
 
-    def _execute(self, text: str, params: dict[str, Any] | None = None) -> Any:
-        """Execute a statement after the queued statements, and return the cursor. Without parameters, all are sent in
-        one round trip.
+    def _execute(self, text: str, params: dict[str, Any] | None = None, *, stays_at_first: bool = False) -> Any:
+        """Execute statements after the queued statements, in one round trip, and return the cursor at the last result,
+        or at the first result of all.
         """
         raw = self._current()
-        if params is None:
-            text, self._queue = "; ".join([*self._queue, text]), []
-        else:
-            self._flush()
+        if self._queue:
+            text, params = "; ".join([*self._queue, self._bind(text, params) if params is not None else text]), None
+            self._queue = []
         self.round_trips += 1
         try:
             cursor = raw.execute(text, params)
         except psycopg.Error as error:
             self._check_lost(error)
             raise
-        while cursor.nextset():  # go to the result of the last statement
+        while not stays_at_first and cursor.nextset():
             continue
         return cursor
 

@@ -34,7 +34,7 @@ def create_keys(tx: Tx, root: RootKey) -> None:
     secret = tx.random(32)
     kid = tx.random(16).hex()
     sealed = root.seal(secret, context=seal_context(kid, "nonce", SECRET_ALG), random=tx.random)
-    tx.run(_INSERT, kid=kid, use="nonce", alg=SECRET_ALG, public_jwk="{}", sealed=sealed, now=tx.now)
+    tx.send(_INSERT, kid=kid, use="nonce", alg=SECRET_ALG, public_jwk="{}", sealed=sealed, now=tx.now)
 
 
 def rotate_key(tx: Tx, root: RootKey, *, use: str, alg: str) -> str:
@@ -49,13 +49,13 @@ def rotate_key(tx: Tx, root: RootKey, *, use: str, alg: str) -> str:
             "the key of the ledger cannot be replaced, because it is the identity of the ledger",
             hint="to begin a new ledger, export the present ledger, and start a server with an empty --data-dir",
         )
-    tx.run(_RETIRE, use=use, alg=alg, now=tx.now)
+    tx.send(_RETIRE, use=use, alg=alg, now=tx.now)
     return _create(tx, root, use=use, alg=alg)
 
 
 def replace_keys(tx: Tx, root: RootKey, *, use: str) -> None:
     """Replace every key of a use. Signatures of the old keys are not accepted from now on."""
-    tx.run(_DROP, use=use)
+    tx.send(_DROP, use=use)
     for alg in USES[use]:
         _create(tx, root, use=use, alg=alg)
 
@@ -87,5 +87,5 @@ def _create(tx: Tx, root: RootKey, *, use: str, alg: str) -> str:
     kid = key.public.kid
     sealed = root.seal(canonical.encode(key.jwk()), context=seal_context(kid, use, alg), random=tx.random)
     public = canonical.encode(key.public.jwk).decode()
-    tx.run(_INSERT, kid=kid, use=use, alg=alg, public_jwk=public, sealed=sealed, now=tx.now)
+    tx.send(_INSERT, kid=kid, use=use, alg=alg, public_jwk=public, sealed=sealed, now=tx.now)
     return kid

@@ -31,8 +31,8 @@ def highest_time(reader: Reader) -> int:
 
 def save_course(tx: Tx, boot_id: str, course: Course) -> None:
     """Store the course of this boot; courses of other machines and boots are deleted a week after their last update."""
-    tx.run(_SAVE, boot_id=boot_id, **course._asdict())
-    tx.run(_DROP_OTHERS, boot_id=boot_id, before=course.time - 7 * DAY)
+    tx.send(_SAVE, boot_id=boot_id, **course._asdict())
+    tx.send(_DROP_OTHERS, boot_id=boot_id, before=course.time - 7 * DAY)
 
 
 def open_clock(reader: Reader, *, wall: Callable[[], int], boot: Boot) -> Clock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import ClassVar
 
 _PARAMETER = re.compile(r"(?<![:\w]):([a-z_][a-z0-9_]*)")
 _WRITES = re.compile(r"\b(?:insert|update|delete)\b")
@@ -14,9 +15,11 @@ class Sql:
 
     `names` is the order in which `many` expects the values of a row; `places` is the position of each key in that
     order; `tables` are all tables in the statement. `adds` is true if the statement only inserts rows, or prunes.
+    `opening` are the statements that PostgreSQL gets with the begin of each write transaction.
     """
 
     __slots__ = ("adds", "keys", "lasting", "names", "places", "postgres", "sqlite", "steady", "tables", "writes")
+    opening: ClassVar[list[Sql]] = []
 
     def __init__(
         self, text: str, *, steady: bool = False, lasting: bool = False, prunes: bool = False, keys: str = ""
@@ -31,6 +34,14 @@ class Sql:
         self.adds = prunes or (begins == "insert" and "on conflict" not in text)
         self.steady, self.lasting, self.keys = steady or lasting, lasting, tuple(keys.split())
         self.places = tuple((key, self.names.index(key)) for key in self.keys)
+
+
+def opening_sql(text: str) -> Sql:
+    """Return a statement without parameters that nearly every batch reads once. On PostgreSQL, it shares the round trip
+    of the begin.
+    """
+    Sql.opening.append(statement := Sql(text))
+    return statement
 
 
 def sql(text: str, *, steady: bool = False, lasting: bool = False, prunes: bool = False, keys: str = "") -> Sql:

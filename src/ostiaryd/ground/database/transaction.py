@@ -126,6 +126,13 @@ class Tx(Reader):
         count: int = self._execute(statement, params).rowcount
         return count
 
+    def send(self, statement: Sql, **params: Any) -> None:
+        """Execute a statement whose result is not needed. On PostgreSQL, it is sent in one message with the next
+        statement. If it fails, the whole batch fails.
+        """
+        self._prepare(statement, params)
+        self._connection.queue(statement, params)
+
     def many(self, statement: Sql, rows: Iterable[Sequence[Any]]) -> None:
         """Execute a statement once for each row. The values of a row have the order of `statement.names`."""
         self._prepare(statement, {})
@@ -272,7 +279,7 @@ class Savepoint:
         if not self._has_begun:
             tx = self._tx
             tx._late.write(tx._connection, end=self._late_begin)
-            tx._connection.queue(_SAVEPOINT)
+            tx._connection.queue(_SAVEPOINT, {})
             self._has_begun = True
 
     def __enter__(self) -> None:
@@ -290,7 +297,7 @@ class Savepoint:
             tx._late.drop(self._late_begin)
             del tx.touched[self._touched :]
             if self._has_begun:
-                tx._connection.queue(_ROLLBACK_TO)
+                tx._connection.queue(_ROLLBACK_TO, {})
                 tx._known.clear()
         if self._has_begun:
-            tx._connection.queue(_RELEASE)
+            tx._connection.queue(_RELEASE, {})

@@ -25,7 +25,7 @@ def emit(tx: Tx, topic: str, body: bytes) -> None:
     After the commit, the writer calls its listeners with the names of the topics that have new messages; a listener
     reads the messages with `after`.
     """
-    tx.run(_INSERT, topic=topic, body=body, at=tx.now)
+    tx.send(_INSERT, topic=topic, body=body, at=tx.now)
     tx.topics.add(topic)
 
 

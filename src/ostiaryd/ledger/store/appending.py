@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ostiary.protocol.checkpoint import HISTORY, Checkpoint, sign_checkpoint
 from ostiary.protocol.merkle import Frontier, leaf_hash
-from ostiaryd.ground.database import Tx, sql
+from ostiaryd.ground.database import Tx, opening_sql, sql
 from ostiaryd.ground.database.guarded import digests
 from ostiaryd.ground.database.pin import Head, InRecovery
 from ostiaryd.ledger.model import Entry, classes_of, encode_entry, indexed_words, spread_rows, subject_of
@@ -14,7 +14,7 @@ from ostiaryd.ledger.store.evidence import insert_evidence
 from ostiaryd.ledger.store.histories import has_head
 from ostiaryd.ledger.store.tree import TOPIC, frontier_of, log_key
 
-_HEAD_WITH_HISTORY = sql(
+_HEAD_WITH_HISTORY = opening_sql(
     """select log_history.id, log_head.size, log_head.peaks, log_head.at, exists (select 1 from loss) from log_history
        left join log_head on log_head.id = 1 where log_history.ended_at is null"""
 )
@@ -77,7 +77,7 @@ def append(tx: Tx, entries: Sequence[Entry]) -> None:
     key = log_key(tx, tx.keys)
     checkpoint = Checkpoint(key.name, frontier.size, frontier.root(), (f"{HISTORY} {history}",))
     note = sign_checkpoint(checkpoint, key=key, sign=tx.keys.signer("ledger").sign)
-    tx.run(_SAVE_HEAD, size=frontier.size, peaks=b"".join(frontier.peaks), checkpoint=note.decode(), at=at)
+    tx.send(_SAVE_HEAD, size=frontier.size, peaks=b"".join(frontier.peaks), checkpoint=note.decode(), at=at)
     tx.head = Head(key.public, history, checkpoint.size, checkpoint.root)
     tx.topics.add(TOPIC)
 

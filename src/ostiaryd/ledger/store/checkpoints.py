@@ -35,4 +35,4 @@ def checkpoints(reader: Reader, page: Page) -> list[KeptCheckpoint]:
 
 def keep_checkpoint(tx: Tx) -> None:
     """Store the present checkpoint of the log."""
-    tx.run(_KEEP, now=tx.now)
+    tx.send(_KEEP, now=tx.now)

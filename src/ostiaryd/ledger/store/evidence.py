@@ -30,7 +30,7 @@ def use_evidence(tx: Tx, digest: bytes, index: int, *, until: int) -> bool:
     """Record the proof with this digest as the evidence for entry `index`, until the time `until` (microseconds).
     Return True on success; return False if the proof is already the evidence for another entry.
     """
-    tx.run(_USE_EVIDENCE, digest=digest, idx=index, until=until)
+    tx.send(_USE_EVIDENCE, digest=digest, idx=index, until=until)
     row = tx.one(_USED_FOR, digest=digest)
     return row is not None and row[0] == index
 
@@ -42,7 +42,7 @@ def forget_evidence(tx: Tx, *, before: int, count: int) -> bool:
     row = tx.one(_OLDEST_EVIDENCE)
     if row is None or row[0] is None or row[0] >= before:
         return False
-    tx.run(_FORGET_EVIDENCE, before=min(before, row[0] + count))
+    tx.send(_FORGET_EVIDENCE, before=min(before, row[0] + count))
     return True
 
 
@@ -50,4 +50,4 @@ def forget_used_evidence(tx: Tx) -> None:
     """Delete the records of used proofs that no verification would accept any more, because their time `until`
     is past.
     """
-    tx.run(_FORGET_USED, now=tx.now)
+    tx.send(_FORGET_USED, now=tx.now)

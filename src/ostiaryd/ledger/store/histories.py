@@ -88,10 +88,10 @@ def renew_history(tx: Tx) -> str:
     name them.
     """
     id = tx.random(16).hex()
-    tx.run(_END_HISTORY, now=tx.now)
-    tx.run(_END_LOST, now=tx.now)
-    tx.run(_BEGIN_HISTORY, id=id, now=tx.now)
-    tx.run(_DROP_LOSSES)
+    tx.send(_END_HISTORY, now=tx.now)
+    tx.send(_END_LOST, now=tx.now)
+    tx.send(_BEGIN_HISTORY, id=id, now=tx.now)
+    tx.send(_DROP_LOSSES)
     return id
 
 
@@ -113,7 +113,7 @@ def lost_at(reader: Reader) -> int:
 def put_loss(tx: Tx, loss: Loss) -> None:
     """Store a loss; of each source, only the loss with the largest head is kept."""
     head = loss.head
-    tx.run(
+    tx.send(
         _PUT_LOSS,
         source=loss.source,
         history=head.history,

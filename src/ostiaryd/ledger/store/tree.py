@@ -164,7 +164,7 @@ def oldest_facts(reader: Reader) -> int | None:
 
 def forget_facts(tx: Tx, *, before: int) -> None:
     """Delete the facts stored beside entries with an index below `before`; the entries stay."""
-    tx.run(_FORGET, before=before)
+    tx.send(_FORGET, before=before)
 
 
 def rows(reader: Reader) -> Rows:

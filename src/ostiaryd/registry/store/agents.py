@@ -61,7 +61,7 @@ _EXCEPTIONS = sql(
 def insert(tx: Tx, agent: Agent) -> None:
     """Insert a row for a new agent."""
     tx.touch("agent", agent.agent_id)
-    tx.run(
+    tx.send(
         _INSERT,
         id=agent.agent_id,
         name=agent.name,
@@ -159,7 +159,7 @@ def of_model(reader: Reader, model: str, *, limit: int) -> list[Agent]:
 def set_state(tx: Tx, id: AgentId, state: State, *, epoch: int) -> None:
     """Set the state and the epoch of an agent."""
     tx.touch("agent", id)
-    tx.run(_SET_STATE, id=id, state=state.value, epoch=epoch, now=tx.now)
+    tx.send(_SET_STATE, id=id, state=state.value, epoch=epoch, now=tx.now)
 
 
 def raise_epochs(tx: Tx, *, step: int) -> None:
@@ -176,25 +176,25 @@ def active(reader: Reader) -> list[tuple[AgentId, str]]:
 def set_owner(tx: Tx, id: AgentId, owner: OwnerId, deputy: PersonId | None) -> None:
     """Set the owner and the deputy of an agent."""
     tx.touch("agent", id)
-    tx.run(_SET_OWNER, id=id, owner=owner, deputy=deputy)
+    tx.send(_SET_OWNER, id=id, owner=owner, deputy=deputy)
 
 
 def set_scopes(tx: Tx, id: AgentId, scopes: frozenset[str]) -> None:
     """Set the scopes of an agent."""
     tx.touch("agent", id)
-    tx.run(_SET_SCOPES, id=id, scopes=_join(scopes))
+    tx.send(_SET_SCOPES, id=id, scopes=_join(scopes))
 
 
 def set_depth(tx: Tx, id: AgentId, max_depth: int) -> None:
     """Set how many agents may follow an agent in a delegation chain."""
     tx.touch("agent", id)
-    tx.run(_SET_DEPTH, id=id, max_depth=max_depth)
+    tx.send(_SET_DEPTH, id=id, max_depth=max_depth)
 
 
 def set_speaks(tx: Tx, id: AgentId, speaks: bool) -> None:
     """Set whether an agent may state the words of its person."""
     tx.touch("agent", id)
-    tx.run(_SET_SPEAKS, id=id, speaks=int(speaks))
+    tx.send(_SET_SPEAKS, id=id, speaks=int(speaks))
 
 
 def speakers(reader: Reader) -> list[str]:
@@ -205,19 +205,19 @@ def speakers(reader: Reader) -> list[str]:
 def set_segment(tx: Tx, id: AgentId, segment: str) -> None:
     """Set the segment of an agent."""
     tx.touch("agent", id)
-    tx.run(_SET_SEGMENT, id=id, segment=segment)
+    tx.send(_SET_SEGMENT, id=id, segment=segment)
 
 
 def set_keyless(tx: Tx, id: AgentId, is_keyless: bool) -> None:
     """Set whether an agent is active without a registered key."""
     tx.touch("agent", id)
-    tx.run(_SET_KEYLESS, id=id, keyless=int(is_keyless))
+    tx.send(_SET_KEYLESS, id=id, keyless=int(is_keyless))
 
 
 def set_end(tx: Tx, id: AgentId, expires_at: int | None) -> None:
     """Set the end of an agent's registration in microseconds; None for no end."""
     tx.touch("agent", id)
-    tx.run(_SET_END, id=id, expires_at=expires_at)
+    tx.send(_SET_END, id=id, expires_at=expires_at)
 
 
 def due(reader: Reader, *, now: int, limit: int) -> list[AgentId]:

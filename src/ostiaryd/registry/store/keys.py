@@ -38,7 +38,7 @@ def insert(tx: Tx, key: AgentKey) -> None:
     """Insert a key."""
     tx.touch("key", key.jkt)
     jwk = canonical.encode(key.jwk).decode()
-    tx.run(_INSERT, jkt=key.jkt, agent=key.agent, alg=key.alg, jwk=jwk, added_at=key.added_at, not_after=key.not_after)
+    tx.send(_INSERT, jkt=key.jkt, agent=key.agent, alg=key.alg, jwk=jwk, added_at=key.added_at, not_after=key.not_after)
 
 
 def get(reader: Reader, jkt: str) -> AgentKey | None:

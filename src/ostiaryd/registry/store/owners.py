@@ -44,7 +44,7 @@ _HAS_ACTIVE_MEMBER = sql(
 def insert_person(tx: Tx, person: Person) -> None:
     """Insert a person."""
     tx.touch("person", person.person_id)
-    tx.run(
+    tx.send(
         _INSERT_PERSON,
         id=person.person_id,
         name=person.name,
@@ -58,7 +58,7 @@ def insert_person(tx: Tx, person: Person) -> None:
 def insert_team(tx: Tx, team: Team) -> None:
     """Insert a team."""
     tx.touch("team", team.team_id)
-    tx.run(_INSERT_TEAM, id=team.team_id, name=team.name, deputy=team.deputy, created_at=team.created_at)
+    tx.send(_INSERT_TEAM, id=team.team_id, name=team.name, deputy=team.deputy, created_at=team.created_at)
 
 
 def person(reader: Reader, id_or_name: str) -> Person | None:
@@ -92,20 +92,20 @@ def teams(reader: Reader, page: Page) -> list[Team]:
 def set_person_state(tx: Tx, id: PersonId, state: PersonState) -> None:
     """Set the state of a person."""
     tx.touch("person", id)
-    tx.run(_SET_STATE, id=id, state=state.value)
+    tx.send(_SET_STATE, id=id, state=state.value)
 
 
 def end_logins(tx: Tx, id: PersonId) -> None:
     """Make all present sessions, passwords, passkeys and setup links of a person invalid: the package `trust` compares
     their times with the time stored here.
     """
-    tx.run(_END_LOGINS, id=id, now=tx.now)
+    tx.send(_END_LOGINS, id=id, now=tx.now)
 
 
 def set_deputy(tx: Tx, owner: Owner, deputy: PersonId | None) -> None:
     """Set the deputy of an owner."""
     tx.touch("person" if isinstance(owner, Person) else "team", owner.id)
-    tx.run(_SET_PERSON_DEPUTY if isinstance(owner, Person) else _SET_TEAM_DEPUTY, id=owner.id, deputy=deputy)
+    tx.send(_SET_PERSON_DEPUTY if isinstance(owner, Person) else _SET_TEAM_DEPUTY, id=owner.id, deputy=deputy)
 
 
 def add_member(tx: Tx, team: TeamId, person: PersonId) -> int:

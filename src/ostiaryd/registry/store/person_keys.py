@@ -21,7 +21,7 @@ def insert(tx: Tx, key: PersonKey) -> None:
     """Insert a key."""
     tx.touch("person_key", key.jkt)
     jwk = canonical.encode(key.jwk).decode()
-    tx.run(_INSERT, jkt=key.jkt, person=key.person, alg=key.alg, jwk=jwk, added_at=key.added_at)
+    tx.send(_INSERT, jkt=key.jkt, person=key.person, alg=key.alg, jwk=jwk, added_at=key.added_at)
 
 
 def get(reader: Reader, jkt: str) -> PersonKey | None:

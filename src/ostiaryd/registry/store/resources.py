@@ -38,7 +38,7 @@ _TRUST_DOMAIN = sql("select value from setting where name = 'trust_domain'")
 def insert(tx: Tx, resource: Resource) -> None:
     """Insert a resource."""
     tx.touch("resource", resource.resource_id)
-    tx.run(
+    tx.send(
         _INSERT,
         id=resource.resource_id,
         name=resource.name,
@@ -82,20 +82,20 @@ def catalogue(reader: Reader, id: ResourceId) -> str | None:
 def set_mode(tx: Tx, id: ResourceId, mode: Mode) -> None:
     """Set the mode (`watch`, `enforce`) of a resource."""
     tx.touch("resource", id)
-    tx.run(_SET_MODE, id=id, mode=mode.value)
+    tx.send(_SET_MODE, id=id, mode=mode.value)
 
 
 def set_key(tx: Tx, id: ResourceId, *, jkt: str, jwk: dict[str, Any]) -> None:
     """Set the key of the resource's guard."""
     tx.touch("resource", id)
-    tx.run(_SET_KEY, id=id, jkt=jkt, jwk=_encode(jwk))
+    tx.send(_SET_KEY, id=id, jkt=jkt, jwk=_encode(jwk))
 
 
 def set_catalogue(tx: Tx, id: ResourceId, *, catalogue: str, hash: str) -> None:
     """Set the catalogue and its hash."""
     tx.touch("resource", id)
-    tx.run(_SET_CATALOGUE, id=id, catalogue=catalogue, hash=hash)
-    tx.run(_KEEP_CATALOGUE, catalogue=catalogue, hash=hash)
+    tx.send(_SET_CATALOGUE, id=id, catalogue=catalogue, hash=hash)
+    tx.send(_KEEP_CATALOGUE, catalogue=catalogue, hash=hash)
 
 
 def kept_catalogue(reader: Reader, hash: str) -> str | None:
@@ -107,7 +107,7 @@ def kept_catalogue(reader: Reader, hash: str) -> str | None:
 def set_proposed(tx: Tx, id: ResourceId, *, is_proposed: bool) -> None:
     """Set whether the catalogue of a resource is a proposal that no person has confirmed."""
     tx.touch("resource", id)
-    tx.run(_SET_PROPOSED, id=id, proposed=int(is_proposed))
+    tx.send(_SET_PROPOSED, id=id, proposed=int(is_proposed))
 
 
 def trust_domain(reader: Reader) -> str:

@@ -44,7 +44,7 @@ def in_force(reader: Reader, *, now: int) -> list[tuple[str, Restriction]]:
 
 def put(tx: Tx, agent: str, restriction: Restriction) -> None:
     """Insert or replace a restriction."""
-    tx.run(
+    tx.send(
         _PUT,
         agent=agent,
         kind=restriction.kind,
@@ -52,7 +52,7 @@ def put(tx: Tx, agent: str, restriction: Restriction) -> None:
         since=restriction.since,
         until=restriction.until,
     )
-    tx.run(_NOTE, agent=agent)
+    tx.send(_NOTE, agent=agent)
 
 
 def take(tx: Tx, agent: str) -> bool:
@@ -62,8 +62,8 @@ def take(tx: Tx, agent: str) -> bool:
 
 def end(tx: Tx, agent: str, kind: RestrictionKind) -> None:
     """End a restriction of an agent now."""
-    tx.run(_END, agent=agent, kind=kind, now=tx.now)
-    tx.run(_NOTE, agent=agent)
+    tx.send(_END, agent=agent, kind=kind, now=tx.now)
+    tx.send(_NOTE, agent=agent)
 
 
 def forget(tx: Tx, *, before: int) -> int:

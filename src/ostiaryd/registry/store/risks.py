@@ -38,7 +38,7 @@ def worst(reader: Reader, subjects: Iterable[str], *, now: int) -> int:
 
 def put(tx: Tx, subject: str, risk: Risk) -> None:
     """Store a risk score."""
-    tx.run(_PUT, subject=subject, millis=risk.millis, at=risk.at)
+    tx.send(_PUT, subject=subject, millis=risk.millis, at=risk.at)
 
 
 def since(reader: Reader, since: int) -> list[tuple[str, Risk]]:

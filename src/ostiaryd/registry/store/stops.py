@@ -59,13 +59,13 @@ def awaits(reader: Reader, agent: str) -> str | None:
 def require_person(tx: Tx, agent: str, incident: str) -> None:
     """Make an agent wait for a person's decision on an incident."""
     tx.touch("awaiting", agent)
-    tx.run(_AWAIT, agent=agent, incident=incident)
+    tx.send(_AWAIT, agent=agent, incident=incident)
 
 
 def release_agent(tx: Tx, agent: str) -> None:
     """End the wait of an agent for a person's decision."""
     tx.touch("awaiting", agent)
-    tx.run(_DONE, agent=agent)
+    tx.send(_DONE, agent=agent)
 
 
 def _stop(row: Row) -> Stop:

@@ -31,7 +31,7 @@ def count(reader: Reader, agent: str, *, now: int) -> int:
 
 def put(tx: Tx, agent: str, digest: bytes, prints: bytes, *, until: int) -> None:
     """Store the prints of a secret, or extend the time for which they are stored."""
-    tx.run(_PUT, agent=agent, digest=digest, prints=prints, until=until)
+    tx.send(_PUT, agent=agent, digest=digest, prints=prints, until=until)
 
 
 def list_prints(reader: Reader, agent: str, *, now: int) -> list[bytes]:

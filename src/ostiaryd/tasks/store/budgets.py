@@ -61,7 +61,7 @@ _PRUNE = sql(
 def insert(tx: Tx, allotment: Allotment) -> None:
     """Insert a budget with its holder into the table `budget`."""
     budget = allotment.budget
-    tx.run(
+    tx.send(
         _INSERT,
         id=budget.id,
         holder=allotment.holder,
@@ -90,12 +90,12 @@ def allotments(reader: Reader, holder: str) -> list[Allotment]:
 
 def set_limit(tx: Tx, id: str, limit: Limit) -> None:
     """Set the limit of an allotment (a budget with its holder)."""
-    tx.run(_TERMS, id=id, terms=_render(limit))
+    tx.send(_TERMS, id=id, terms=_render(limit))
 
 
 def end(tx: Tx, id: str) -> None:
     """Mark a budget as ended now. No further call is charged to its account."""
-    tx.run(_END, id=id, now=tx.now)
+    tx.send(_END, id=id, now=tx.now)
 
 
 def left_under(reader: Reader, task: str) -> dict[str, tuple[str | None, int]]:
@@ -107,7 +107,7 @@ def left_under(reader: Reader, task: str) -> dict[str, tuple[str | None, int]]:
 
 def open_account(tx: Tx, id: str, budget: Budget) -> None:
     """Create an account if it does not exist, and set its limit to that of the budget."""
-    tx.run(_OPEN, id=id, budget=budget.id, ceiling=budget.limit.units, now=tx.now)
+    tx.send(_OPEN, id=id, budget=budget.id, ceiling=budget.limit.units, now=tx.now)
 
 
 def account(reader: Reader, id: str) -> Account | None:
@@ -132,7 +132,7 @@ def take(tx: Tx, account: str, units: int) -> bool:
 
 def put_back(tx: Tx, account: str, units: int) -> None:
     """Subtract `units` from the drawn units of an account, because they were not spent."""
-    tx.run(_RETURN, id=account, units=units)
+    tx.send(_RETURN, id=account, units=units)
 
 
 def note_spent(tx: Tx, account: str, units: int) -> None:
@@ -140,7 +140,7 @@ def note_spent(tx: Tx, account: str, units: int) -> None:
 
     No limit is checked, and the accounts above this account do not change.
     """
-    tx.run(_SPEND, id=account, units=units)
+    tx.send(_SPEND, id=account, units=units)
 
 
 def slice_of(reader: Reader, spool: str, account: str) -> Slice:
@@ -156,17 +156,17 @@ def slices(reader: Reader, spool: str) -> list[Slice]:
 
 def put_slice(tx: Tx, spool: str, part: Slice) -> None:
     """Insert or replace the slice of an account that the guard of a spool has drawn."""
-    tx.run(_PUT_SLICE, spool=spool, account=part.account, amount=part.amount, spent=part.spent)
+    tx.send(_PUT_SLICE, spool=spool, account=part.account, amount=part.amount, spent=part.spent)
 
 
 def drop_slice(tx: Tx, spool: str, account: str) -> None:
     """Delete the slice of an account that the guard of a spool had drawn."""
-    tx.run(_DROP_SLICE, spool=spool, account=account)
+    tx.send(_DROP_SLICE, spool=spool, account=account)
 
 
 def drop_slices(tx: Tx, spool: str) -> None:
     """Delete all slices that the guard of a spool had drawn."""
-    tx.run(_DROP_SLICES, spool=spool)
+    tx.send(_DROP_SLICES, spool=spool)
 
 
 def prune(tx: Tx, *, before: int, limit: int) -> int:

@@ -22,10 +22,10 @@ def get(reader: Reader, owner: str) -> Counterparts:
 
 def lock(tx: Tx, owner: str) -> Counterparts:
     """Return the counterparts of an owner, locked until the end of this act."""
-    tx.run(_LOCK, owner=owner)
+    tx.send(_LOCK, owner=owner)
     return get(tx, owner)
 
 
 def put(tx: Tx, owner: str, counterparts: Counterparts) -> None:
     """Replace the stored recipients and payees of the agents of an owner."""
-    tx.run(_PUT, owner=owner, body=pack(counterparts))
+    tx.send(_PUT, owner=owner, body=pack(counterparts))

@@ -41,12 +41,12 @@ def eligible(reader: Reader, agent: AgentId) -> frozenset[str]:
 def set_eligible(tx: Tx, agent: AgentId, scopes: frozenset[str]) -> None:
     """Set the scopes that an agent may request temporarily."""
     tx.touch("eligible", agent)
-    tx.run(_SET_ELIGIBLE, agent=agent, scopes=" ".join(sorted(scopes)))
+    tx.send(_SET_ELIGIBLE, agent=agent, scopes=" ".join(sorted(scopes)))
 
 
 def insert(tx: Tx, elevation: Elevation) -> None:
     """Insert a row for a granted elevation. Its task is inserted separately."""
-    tx.run(
+    tx.send(
         _INSERT,
         task=elevation.task,
         is_break_glass=int(elevation.is_break_glass),

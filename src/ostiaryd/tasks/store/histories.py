@@ -42,19 +42,19 @@ def get(reader: Reader, holder: str, day: int) -> HistoryRow:
 
 def lock(tx: Tx, holder: str, day: int) -> HistoryRow:
     """Return a history, locked until the end of this act."""
-    tx.run(_OPEN, holder=holder, day=day, body=history.pack(NOTHING))
-    tx.run(_LOCK, holder=holder, day=day)
+    tx.send(_OPEN, holder=holder, day=day, body=history.pack(NOTHING))
+    tx.send(_LOCK, holder=holder, day=day)
     return get(tx, holder, day)
 
 
 def write(tx: Tx, holder: str, day: int, row: HistoryRow) -> None:
     """Insert or replace the history of a holder (a task, or an agent on a day)."""
-    tx.run(_WRITE, holder=holder, day=day, seq=row.seq, body=history.pack(row.history))
+    tx.send(_WRITE, holder=holder, day=day, seq=row.seq, body=history.pack(row.history))
 
 
 def drop(tx: Tx, holder: str) -> None:
     """Delete the histories of a holder."""
-    tx.run(_DROP, holder=holder)
+    tx.send(_DROP, holder=holder)
 
 
 def prune(tx: Tx, *, before: int, limit: int) -> int:

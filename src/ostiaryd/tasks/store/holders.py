@@ -24,15 +24,15 @@ def living(reader: Reader, task: TaskId, *, after: int) -> list[Holder]:
 
 def put(tx: Tx, task: TaskId, holder: str, *, until: int) -> None:
     """Record a heartbeat of a holder. Without a further heartbeat, the task stays live until `until` (microseconds)."""
-    tx.run(_PUT, task=task, holder=holder, now=tx.now)
-    tx.run(_BEAT, task=task, until=until)
+    tx.send(_PUT, task=task, holder=holder, now=tx.now)
+    tx.send(_BEAT, task=task, until=until)
 
 
 def drop(tx: Tx, task: TaskId, holder: str) -> None:
     """Delete a holder (a running copy of the agent) of a task."""
-    tx.run(_DROP, task=task, holder=holder)
+    tx.send(_DROP, task=task, holder=holder)
 
 
 def drop_silent(tx: Tx, task: TaskId, *, before: int) -> None:
     """Delete the holders of a task whose last heartbeat is at or before `before` (microseconds)."""
-    tx.run(_DROP_SILENT, task=task, before=before)
+    tx.send(_DROP_SILENT, task=task, before=before)

@@ -12,7 +12,7 @@ _GET = sql("select body from intent where digest = :digest", steady=True)
 def insert(tx: Tx, recorded: Recorded) -> str:
     """Store an intent; return its digest."""
     digest = recorded.digest
-    tx.run(_INSERT, digest=digest, body=recorded.encode().decode())
+    tx.send(_INSERT, digest=digest, body=recorded.encode().decode())
     return digest
 
 

@@ -30,22 +30,22 @@ def get(reader: Reader, task: TaskId) -> MemoryRow | None:
 
 def insert(tx: Tx, task: TaskId, *, tree: TaskId, body: bytes) -> None:
     """Insert the memory of a task."""
-    tx.run(_INSERT, task=task, tree=tree, body=body)
+    tx.send(_INSERT, task=task, tree=tree, body=body)
 
 
 def advance(tx: Tx, task: TaskId) -> MemoryRow | None:
     """Increase the number of changes of a memory, and return the memory, locked until the end of this act; None if
     there is none.
     """
-    tx.run(_ADVANCE, task=task)
+    tx.send(_ADVANCE, task=task)
     return get(tx, task)
 
 
 def write(tx: Tx, task: TaskId, body: bytes) -> None:
     """Store the memory of a task."""
-    tx.run(_WRITE, task=task, body=body)
+    tx.send(_WRITE, task=task, body=body)
 
 
 def drop(tx: Tx, task: TaskId) -> None:
     """Delete the memory of a task."""
-    tx.run(_DROP, task=task)
+    tx.send(_DROP, task=task)

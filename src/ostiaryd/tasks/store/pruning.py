@@ -46,7 +46,7 @@ def prune(tx: Tx, *, before: int, limit: int) -> list[TaskId]:
     rows = tx.all(_PRUNABLE, before=before, now=tx.now, limit=limit)
     for statement in _IN_ORDER:
         for id, _ in rows:
-            tx.run(statement, task=id)
+            tx.send(statement, task=id)
     for digest in dict.fromkeys(digest for _, digest in rows if digest is not None):
-        tx.run(_INTENT, digest=digest)
+        tx.send(_INTENT, digest=digest)
     return [id for id, _ in rows]

@@ -200,7 +200,7 @@ def end_all(tx: Tx, state: State) -> int:
 def renew(tx: Tx, id: TaskId, *, expires_at: int) -> None:
     """Set the end of a task to `expires_at` (microseconds)."""
     tx.touch("task", id)
-    tx.run(_RENEW, id=id, expires_at=expires_at)
+    tx.send(_RENEW, id=id, expires_at=expires_at)
 
 
 def due(reader: Reader, *, now: int, limit: int) -> list[TaskId]:

@@ -189,7 +189,7 @@ def count_grants(reader: Reader, consent: str) -> int:
 
 def delete_grant(tx: Tx, id: str) -> None:
     """Delete a grant that has ended."""
-    tx.run(_DELETE_GRANT, grant_id=id)
+    tx.send(_DELETE_GRANT, grant_id=id)
 
 
 def grant_of_task(reader: Reader, task: str, *, person: str, client_id: str) -> PersonGrant | None:

@@ -48,7 +48,7 @@ def backchannel(reader: Reader, request: str) -> Backchannel | None:
 
 def put_backchannel(tx: Tx, one: Backchannel) -> None:
     """Store a backchannel request, and replace an earlier request about the same approval request."""
-    tx.run(
+    tx.send(
         _PUT,
         request=one.request,
         approval=one.approval,
@@ -68,7 +68,7 @@ def settle_backchannel(tx: Tx, approval: str, *, is_approved: bool) -> int:
 
 def note_poll(tx: Tx, request: str, *, more: int) -> None:
     """Record a poll now, and add `more` microseconds to the interval until the next poll."""
-    tx.run(_POLLED, request=request, more=more, now=tx.now)
+    tx.send(_POLLED, request=request, more=more, now=tx.now)
 
 
 def prune_backchannel(tx: Tx, *, before: int) -> int:

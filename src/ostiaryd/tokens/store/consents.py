@@ -73,14 +73,14 @@ def has_any(reader: Reader, *, person: str, client_id: str) -> bool:
 
 def put(tx: Tx, consent: Consent) -> None:
     """Store a new consent, and end a void consent of the same person, client and resource if there is one."""
-    tx.run(_END_VOID, person=consent.person, client_id=consent.client_id, resource=consent.resource, now=tx.now)
-    tx.run(_PUT, **_values(consent))
+    tx.send(_END_VOID, person=consent.person, client_id=consent.client_id, resource=consent.resource, now=tx.now)
+    tx.send(_PUT, **_values(consent))
 
 
 def change(tx: Tx, consent: Consent) -> None:
     """Store the changed scopes, bounds and end of an existing consent."""
     values = _values(consent)
-    tx.run(_CHANGE, **{name: values[name] for name in _CHANGE.names})
+    tx.send(_CHANGE, **{name: values[name] for name in _CHANGE.names})
 
 
 def end(tx: Tx, id: str, *, why: str) -> bool:
@@ -129,7 +129,7 @@ def agent_of(reader: Reader, *, client_id: str, person: str) -> str | None:
 
 def put_agent(tx: Tx, *, client_id: str, person: str, agent: str) -> None:
     """Store the agent that represents an unregistered client for a person."""
-    tx.run(_PUT_AGENT, client_id=client_id, person=person, agent=agent)
+    tx.send(_PUT_AGENT, client_id=client_id, person=person, agent=agent)
 
 
 def agents_of(reader: Reader, client_id: str) -> list[str]:

@@ -44,7 +44,7 @@ def count(reader: Reader, *, client_id: str, now: int) -> int:
 
 def put(tx: Tx, device: Device) -> None:
     """Store a new device authorization request."""
-    tx.run(
+    tx.send(
         _PUT,
         device=device.device,
         user_code=device.user_code,
@@ -64,7 +64,7 @@ def answer(tx: Tx, user_code: str, *, code: str | None) -> bool:
 
 def note_poll(tx: Tx, device: str, *, more_s: int) -> None:
     """Record a poll now, and add `more_s` seconds to the interval between two polls."""
-    tx.run(_POLLED, device=device, more=more_s, now=tx.now)
+    tx.send(_POLLED, device=device, more=more_s, now=tx.now)
 
 
 def prune(tx: Tx, *, before: int) -> int:

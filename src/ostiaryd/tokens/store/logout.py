@@ -39,7 +39,7 @@ class Waiting(NamedTuple):
 
 def put(tx: Tx, waiting: Waiting) -> None:
     """Store a logout token; its delivery is due at once."""
-    tx.run(
+    tx.send(
         _PUT,
         id=waiting.id,
         client_id=waiting.client_id,
@@ -58,7 +58,7 @@ def due(reader: Reader, *, now: int, limit: int) -> list[Waiting]:
 
 def retry(tx: Tx, id: str, *, next_at: int) -> None:
     """Record a failed attempt, and the time of the next attempt."""
-    tx.run(_RETRY, id=id, next_at=next_at)
+    tx.send(_RETRY, id=id, next_at=next_at)
 
 
 def delete(tx: Tx, id: str) -> bool:
@@ -70,13 +70,13 @@ def put_client(tx: Tx, session: str, client_id: str, *, expires_at: int) -> None
     """Record that a login session signed in its person at a client. `expires_at` is the end of the session, in
     microseconds.
     """
-    tx.run(_PUT_CLIENT, session=session, client_id=client_id, expires_at=expires_at)
+    tx.send(_PUT_CLIENT, session=session, client_id=client_id, expires_at=expires_at)
 
 
 def take_clients(tx: Tx, session: str) -> list[str]:
     """Delete the recorded clients of a login session, and return their ids."""
     clients = [client_id for (client_id,) in tx.all(_CLIENTS_OF, session=session)]
-    tx.run(_DROP_CLIENTS, session=session)
+    tx.send(_DROP_CLIENTS, session=session)
     return clients
 
 

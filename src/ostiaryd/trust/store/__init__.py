@@ -101,8 +101,7 @@ def spend(tx: Tx, one: Spend) -> bool:
     """
     spent = tx.keep(Spent)
     if spent.read_in is not tx:  # during this transaction, no other process adds a proof
-        while rows := tx.all(_SPENT_SINCE, seq=spent.seq):
-            spent.add_rows(rows)
+        spent.add_rows(tx.all(_SPENT_SINCE, seq=spent.seq))
         spent.read_in = tx
     if one.digest in spent or is_older_than_loss(tx, one):
         return False
@@ -141,7 +140,7 @@ def prune_spent(tx: Tx, *, before: int, limit: int) -> int:
 
 def add_join_token(tx: Tx, digest: bytes, *, agent: str, expires_at: int) -> None:
     """Store the digest of a join token."""
-    tx.run(_ADD_JOIN, digest=digest, agent=agent, created_at=tx.now, expires_at=expires_at)
+    tx.send(_ADD_JOIN, digest=digest, agent=agent, created_at=tx.now, expires_at=expires_at)
 
 
 def use_join_token(tx: Tx, digest: bytes) -> str | None:
@@ -159,7 +158,7 @@ def drop_join_tokens(tx: Tx, agent: str) -> int:
 
 def drop_all_join_tokens(tx: Tx) -> None:
     """Delete the unused join tokens of all agents."""
-    tx.run(_DROP_ALL_JOIN)
+    tx.send(_DROP_ALL_JOIN)
 
 
 def prune_join_tokens(tx: Tx, *, before: int) -> int:
@@ -191,9 +190,9 @@ def set_exempt_class(tx: Tx, resource: str, registration: str, allowed: bool) ->
     """Add or remove the exemption of a class of registration at a resource."""
     tx.touch("bearer_class", f"{resource} {registration}")
     if allowed:
-        tx.run(_ADD_CLASS, resource=resource, registration=registration, since=tx.now)
+        tx.send(_ADD_CLASS, resource=resource, registration=registration, since=tx.now)
     else:
-        tx.run(_DROP_CLASS, resource=resource, registration=registration)
+        tx.send(_DROP_CLASS, resource=resource, registration=registration)
 
 
 def unbound_at(reader: Reader, uri: str) -> list[tuple[str, str]]:
@@ -217,9 +216,9 @@ def set_exempt(tx: Tx, agent: str, resource: str, allowed: bool) -> None:
     """Add or remove the exemption of an agent at a resource."""
     tx.touch("exemption", f"{agent} {resource}")
     if allowed:
-        tx.run(_ADD_EXEMPTION, agent=agent, resource=resource, since=tx.now)
+        tx.send(_ADD_EXEMPTION, agent=agent, resource=resource, since=tx.now)
     else:
-        tx.run(_DROP_EXEMPTION, agent=agent, resource=resource)
+        tx.send(_DROP_EXEMPTION, agent=agent, resource=resource)
 
 
 def secrets(reader: Reader, agent: str) -> list[Secret]:
@@ -235,13 +234,13 @@ def secret_holders(reader: Reader) -> list[str]:
 def add_secret(tx: Tx, one: Secret) -> None:
     """Store a client secret."""
     tx.touch("secret", one.id)
-    tx.run(_ADD_SECRET, **one._asdict())
+    tx.send(_ADD_SECRET, **one._asdict())
 
 
 def delete_secret(tx: Tx, id: str) -> None:
     """Delete a client secret."""
     tx.touch("secret", id)
-    tx.run(_DELETE_SECRET, id=id)
+    tx.send(_DELETE_SECRET, id=id)
 
 
 def pep(reader: Reader, id_or_name: str) -> Pep | None:
@@ -264,7 +263,7 @@ def count_peps(reader: Reader) -> int:
 def add_pep(tx: Tx, one: Pep) -> None:
     """Store a PEP."""
     tx.touch("pep", one.pep_id)
-    tx.run(_ADD_PEP, id=one.pep_id, name=one.name, networks=one.networks, now=tx.now)
+    tx.send(_ADD_PEP, id=one.pep_id, name=one.name, networks=one.networks, now=tx.now)
 
 
 def revoke_pep(tx: Tx, pep: str) -> None:
@@ -272,8 +271,8 @@ def revoke_pep(tx: Tx, pep: str) -> None:
     tx.touch("pep", pep)
     for key in pep_keys(tx, pep):
         tx.touch("pep_key", key.key_id)
-    tx.run(_REVOKE_PEP, pep=pep, now=tx.now)
-    tx.run(_DROP_PEP_KEYS, pep=pep)
+    tx.send(_REVOKE_PEP, pep=pep, now=tx.now)
+    tx.send(_DROP_PEP_KEYS, pep=pep)
 
 
 def pep_keys(reader: Reader, pep: str) -> list[PepKey]:
@@ -292,17 +291,17 @@ def add_pep_key(tx: Tx, key_id: str, digest: bytes, *, pep: str, expires_at: int
     for key in pep_keys(tx, pep):
         tx.touch("pep_key", key.key_id)
     tx.touch("pep_key", key_id)
-    tx.run(_DROP_ENDED_PEP_KEYS, pep=pep, now=tx.now)
-    tx.run(_ADD_PEP_KEY, id=key_id, digest=digest, pep=pep, now=tx.now, expires_at=expires_at)
+    tx.send(_DROP_ENDED_PEP_KEYS, pep=pep, now=tx.now)
+    tx.send(_ADD_PEP_KEY, id=key_id, digest=digest, pep=pep, now=tx.now, expires_at=expires_at)
 
 
 def use_pep_key(tx: Tx, digest: bytes) -> None:
     """Record the current use of an API key."""
-    tx.run(_USE_PEP_KEY, digest=digest, now=tx.now)
+    tx.send(_USE_PEP_KEY, digest=digest, now=tx.now)
 
 
 def end_pep_keys(tx: Tx, pep: str, *, at: int) -> None:
     """Set the end of all API keys of a PEP to `at` (microseconds). A key that ends earlier keeps its end."""
     for key in pep_keys(tx, pep):
         tx.touch("pep_key", key.key_id)
-    tx.run(_END_PEP_KEYS, pep=pep, at=at)
+    tx.send(_END_PEP_KEYS, pep=pep, at=at)

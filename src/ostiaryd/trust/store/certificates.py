@@ -51,7 +51,7 @@ def anchors(reader: Reader) -> list[TrustAnchor]:
 def add_anchor(tx: Tx, anchor: TrustAnchor) -> None:
     """Store a trust anchor."""
     tx.touch("anchor", anchor.digest)
-    tx.run(
+    tx.send(
         _ADD_ANCHOR,
         digest=anchor.digest,
         name=anchor.name,
@@ -64,7 +64,7 @@ def add_anchor(tx: Tx, anchor: TrustAnchor) -> None:
 def drop_anchor(tx: Tx, digest: str) -> None:
     """Delete a trust anchor."""
     tx.touch("anchor", digest)
-    tx.run(_DROP_ANCHOR, digest=digest)
+    tx.send(_DROP_ANCHOR, digest=digest)
 
 
 def client(reader: Reader, client: str) -> CertificateClient | None:
@@ -79,13 +79,13 @@ def client(reader: Reader, client: str) -> CertificateClient | None:
 def put_client(tx: Tx, one: CertificateClient) -> None:
     """Store the method by which a client authenticates by certificate, in place of an earlier method."""
     tx.touch("certificate_client", one.client)
-    tx.run(_PUT_CLIENT, **one._asdict() | {"is_bound": int(one.is_bound)})
+    tx.send(_PUT_CLIENT, **one._asdict() | {"is_bound": int(one.is_bound)})
 
 
 def drop_client(tx: Tx, client: str) -> None:
     """Delete the method by which a client authenticates by certificate, and its registered certificates."""
     tx.touch("certificate_client", client)
-    tx.run(_DROP_CLIENT, client=client)
+    tx.send(_DROP_CLIENT, client=client)
     set_certificates(tx, client, {})
 
 
@@ -98,9 +98,9 @@ def set_certificates(tx: Tx, client: str, certificates_by_digest: dict[str, str]
     """Replace the registered certificates of a client."""
     for digest in {*certificates(tx, client), *certificates_by_digest}:
         tx.touch("client_certificate", f"{client} {digest}")
-    tx.run(_DROP_CERTIFICATES, client=client)
+    tx.send(_DROP_CERTIFICATES, client=client)
     for digest, certificate in certificates_by_digest.items():
-        tx.run(_ADD_CERTIFICATE, client=client, digest=digest, certificate=certificate, now=tx.now)
+        tx.send(_ADD_CERTIFICATE, client=client, digest=digest, certificate=certificate, now=tx.now)
 
 
 def count_certificates(reader: Reader) -> tuple[int, int]:

@@ -62,7 +62,7 @@ def get(reader: Reader, client_id: str) -> OAuthClient | None:
 def put(tx: Tx, client: OAuthClient) -> None:
     """Store a new or changed client."""
     tx.touch("client", client.client_id)
-    tx.run(
+    tx.send(
         _PUT,
         client_id=client.client_id,
         handle=client.handle,
@@ -96,12 +96,12 @@ def agent_names(reader: Reader, *, limit: int) -> list[str]:
 
 def set_fresh(tx: Tx, client_id: str, *, until: int) -> None:
     """Store the time until which the stored metadata of a client need not be fetched again."""
-    tx.run(_SET_FRESH, client_id=client_id, until=until)
+    tx.send(_SET_FRESH, client_id=client_id, until=until)
 
 
 def set_used(tx: Tx, client_id: str) -> None:
     """Record that a person has consented to a client for the first time."""
-    tx.run(_SET_USED, client_id=client_id, now=tx.now)
+    tx.send(_SET_USED, client_id=client_id, now=tx.now)
 
 
 def count_unused(reader: Reader, *, network: str) -> tuple[int, int]:
@@ -121,12 +121,12 @@ def unused(reader: Reader, *, before: int, pending_before: int, limit: int) -> l
 
 def drop_registration_tokens(tx: Tx) -> None:
     """Delete every initial access token."""
-    tx.run(_DROP_TOKENS)
+    tx.send(_DROP_TOKENS)
 
 
 def add_registration_token(tx: Tx, digest: str, *, id: str, expires_at: int, uses: int) -> None:
     """Store the digest of an initial access token."""
-    tx.run(_ADD_TOKEN, digest=digest, id=id, now=tx.now, expires_at=expires_at, uses=uses)
+    tx.send(_ADD_TOKEN, digest=digest, id=id, now=tx.now, expires_at=expires_at, uses=uses)
 
 
 def use_registration_token(tx: Tx, digest: str) -> str | None:
@@ -139,7 +139,7 @@ def use_registration_token(tx: Tx, digest: str) -> str | None:
 
 def count_registration_tokens(tx: Tx) -> int:
     """Delete initial access tokens that have expired or are used up, and return the number of the remaining tokens."""
-    tx.run(_PRUNE_TOKENS, now=tx.now)
+    tx.send(_PRUNE_TOKENS, now=tx.now)
     row = tx.one(_COUNT_TOKENS)
     return 0 if row is None else int(row[0])
 
@@ -147,7 +147,7 @@ def count_registration_tokens(tx: Tx) -> int:
 def delete(tx: Tx, client_id: str) -> None:
     """Delete a client."""
     tx.touch("client", client_id)
-    tx.run(_DELETE, client_id=client_id)
+    tx.send(_DELETE, client_id=client_id)
 
 
 @lru_cache(maxsize=1024)

@@ -166,13 +166,13 @@ def unended_sessions(reader: Reader, *, now: int, person: str | None = None) -> 
 def add_session(tx: Tx, one: Session, digest: bytes, *, idle_until: int) -> None:
     """Store a new session with the digest of its cookie."""
     tx.touch("session", one.id)
-    tx.run(_ADD_SESSION, person=one.person, **_login_values(one, digest, idle_until=idle_until))
+    tx.send(_ADD_SESSION, person=one.person, **_login_values(one, digest, idle_until=idle_until))
 
 
 def renew_session(tx: Tx, one: Session, digest: bytes, *, idle_until: int) -> None:
     """Store a new cookie digest and the proofs of a new login for an existing session."""
     tx.touch("session", one.id)
-    tx.run(_RENEW_SESSION, **_login_values(one, digest, idle_until=idle_until))
+    tx.send(_RENEW_SESSION, **_login_values(one, digest, idle_until=idle_until))
 
 
 def _login_values(one: Session, digest: bytes, *, idle_until: int) -> dict[str, object]:
@@ -190,7 +190,7 @@ def _login_values(one: Session, digest: bytes, *, idle_until: int) -> dict[str, 
 
 def use_session(tx: Tx, id: str, *, idle_until: int) -> None:
     """Record a use of a session, and postpone its idle timeout to `idle_until` (microseconds)."""
-    tx.run(_USE_SESSION, id=id, now=tx.now, idle_until=idle_until)
+    tx.send(_USE_SESSION, id=id, now=tx.now, idle_until=idle_until)
 
 
 def end_session(tx: Tx, id: str) -> bool:
@@ -213,7 +213,7 @@ def ended_sessions(reader: Reader, *, limit: int) -> list[tuple[str, str]]:
 
 def close_session(tx: Tx, id: str) -> None:
     """Mark a session as closed: its grants and tokens have been ended."""
-    tx.run(_CLOSE_SESSION, id=id, now=tx.now)
+    tx.send(_CLOSE_SESSION, id=id, now=tx.now)
 
 
 def any_expired(reader: Reader, *, now: int) -> bool:
@@ -241,13 +241,13 @@ def password(reader: Reader, person: str) -> str | None:
 def set_password(tx: Tx, person: str, hash: str) -> None:
     """Store the hash of a password."""
     tx.touch("password", person)
-    tx.run(_SET_PASSWORD, person=person, hash=hash, now=tx.now)
+    tx.send(_SET_PASSWORD, person=person, hash=hash, now=tx.now)
 
 
 def drop_password(tx: Tx, person: str) -> None:
     """Delete the password of a person."""
     tx.touch("password", person)
-    tx.run(_DROP_PASSWORD, person=person)
+    tx.send(_DROP_PASSWORD, person=person)
 
 
 def totp(reader: Reader, person: str) -> tuple[bytes, int] | None:
@@ -261,7 +261,7 @@ def totp(reader: Reader, person: str) -> tuple[bytes, int] | None:
 def set_totp(tx: Tx, person: str, sealed: bytes, *, step: int) -> None:
     """Store the encrypted secret of an authenticator app, and the step of its first code."""
     tx.touch("totp", person)
-    tx.run(_SET_TOTP, person=person, sealed=sealed, step=step, now=tx.now)
+    tx.send(_SET_TOTP, person=person, sealed=sealed, step=step, now=tx.now)
 
 
 def use_totp(tx: Tx, person: str, *, step: int) -> bool:
@@ -272,7 +272,7 @@ def use_totp(tx: Tx, person: str, *, step: int) -> bool:
 def drop_totp(tx: Tx, person: str) -> None:
     """Delete the authenticator app of a person."""
     tx.touch("totp", person)
-    tx.run(_DROP_TOTP, person=person)
+    tx.send(_DROP_TOTP, person=person)
 
 
 def find_passkey(reader: Reader, id: str) -> Passkey | None:
@@ -294,7 +294,7 @@ def is_passkey(reader: Reader, id: str) -> bool:
 def add_passkey(tx: Tx, one: Passkey) -> None:
     """Store a new passkey."""
     tx.touch("passkey", one.id)
-    tx.run(
+    tx.send(
         _ADD_PASSKEY,
         id=one.id,
         person=one.person,
@@ -308,7 +308,7 @@ def add_passkey(tx: Tx, one: Passkey) -> None:
 
 def use_passkey(tx: Tx, id: str, *, sign_count: int) -> None:
     """Record that a passkey was used now, and the authenticator's counter `sign_count`."""
-    tx.run(_USE_PASSKEY, id=id, sign_count=sign_count, now=tx.now)
+    tx.send(_USE_PASSKEY, id=id, sign_count=sign_count, now=tx.now)
 
 
 def drop_passkey(tx: Tx, id: str, *, person: str) -> bool:
@@ -330,9 +330,9 @@ def has_recovery_code(reader: Reader, digest: bytes, *, person: str) -> bool:
 
 def set_recovery_codes(tx: Tx, person: str, digests: Sequence[bytes]) -> None:
     """Replace the recovery codes of a person by the codes with these digests; without digests, delete all codes."""
-    tx.run(_DROP_RECOVERY, person=person)
+    tx.send(_DROP_RECOVERY, person=person)
     for digest in digests:
-        tx.run(_ADD_RECOVERY, digest=digest, person=person, now=tx.now)
+        tx.send(_ADD_RECOVERY, digest=digest, person=person, now=tx.now)
 
 
 def use_recovery_code(tx: Tx, digest: bytes, *, person: str) -> bool:
@@ -361,14 +361,14 @@ def find_setup_link(reader: Reader, digest: bytes, *, now: int) -> str | None:
 def add_setup_link(tx: Tx, digest: bytes, *, person: str, expires_at: int) -> None:
     """Store a setup link of a person; delete the person's earlier links."""
     tx.touch("setup_link", person)
-    tx.run(_DROP_LINKS, person=person)
-    tx.run(_ADD_LINK, digest=digest, person=person, now=tx.now, expires_at=expires_at)
+    tx.send(_DROP_LINKS, person=person)
+    tx.send(_ADD_LINK, digest=digest, person=person, now=tx.now, expires_at=expires_at)
 
 
 def drop_setup_links(tx: Tx, person: str) -> None:
     """Delete the setup links of a person."""
     tx.touch("setup_link", person)
-    tx.run(_DROP_LINKS, person=person)
+    tx.send(_DROP_LINKS, person=person)
 
 
 def drop_single_use(tx: Tx, *, step: int) -> None:
@@ -377,8 +377,8 @@ def drop_single_use(tx: Tx, *, step: int) -> None:
     """
     for (person,) in tx.all(_DROP_ALL_LINKS):
         tx.touch("setup_link", person)
-    tx.run(_DROP_ALL_RECOVERY)
-    tx.run(_USE_ALL_TOTP, step=step)
+    tx.send(_DROP_ALL_RECOVERY)
+    tx.send(_USE_ALL_TOTP, step=step)
 
 
 def failures(reader: Reader, slot: str) -> Failures:
@@ -389,12 +389,12 @@ def failures(reader: Reader, slot: str) -> Failures:
 
 def set_failures(tx: Tx, slot: str, one: Failures) -> None:
     """Store the number of failures of a throttle slot, and the time of the last one."""
-    tx.run(_SET_FAILURES, slot=slot, failures=one.number, at=one.at)
+    tx.send(_SET_FAILURES, slot=slot, failures=one.number, at=one.at)
 
 
 def drop_failures(tx: Tx, slot: str) -> None:
     """Delete the failures of a throttle slot."""
-    tx.run(_DROP_FAILURES, slot=slot)
+    tx.send(_DROP_FAILURES, slot=slot)
 
 
 def prune_failures(tx: Tx, *, before: int) -> int:

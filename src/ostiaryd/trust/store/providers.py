@@ -62,7 +62,7 @@ def providers(reader: Reader) -> list[Provider]:
 def insert(tx: Tx, provider: Provider) -> None:
     """Store a new provider."""
     tx.touch("login_provider", provider.provider_id)
-    tx.run(
+    tx.send(
         _INSERT,
         id=provider.provider_id,
         name=provider.name,
@@ -76,13 +76,13 @@ def insert(tx: Tx, provider: Provider) -> None:
 def update(tx: Tx, provider: Provider) -> None:
     """Replace the settings of a provider; its name and issuer do not change."""
     tx.touch("login_provider", provider.provider_id)
-    tx.run(_UPDATE, id=provider.provider_id, settings=_render(provider), sealed=provider.sealed)
+    tx.send(_UPDATE, id=provider.provider_id, settings=_render(provider), sealed=provider.sealed)
 
 
 def delete(tx: Tx, provider_id: str) -> None:
     """Delete a provider. The account links of its issuer are kept."""
     tx.touch("login_provider", provider_id)
-    tx.run(_DELETE, id=provider_id)
+    tx.send(_DELETE, id=provider_id)
 
 
 def linked(reader: Reader, issuer: str, sub: str) -> str | None:
@@ -94,8 +94,8 @@ def linked(reader: Reader, issuer: str, sub: str) -> str | None:
 def link(tx: Tx, issuer: str, sub: str, person: str) -> None:
     """Link an account at a provider to a person; an earlier link of the account is replaced."""
     tx.touch("login_identity", f"{issuer} {sub}")
-    tx.run(_UNLINK, issuer=issuer, sub=sub)
-    tx.run(_LINK, issuer=issuer, sub=sub, person=person, now=tx.now)
+    tx.send(_UNLINK, issuer=issuer, sub=sub)
+    tx.send(_LINK, issuer=issuer, sub=sub, person=person, now=tx.now)
 
 
 def unlink(tx: Tx, issuer: str, sub: str) -> int:
