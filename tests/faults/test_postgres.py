@@ -8,7 +8,7 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx2
@@ -16,9 +16,10 @@ import psycopg
 import pytest
 
 from harness.live_server import ServerFixture, pid_of
-from harness.patience import eventually
+from harness.patience import PATIENCE_S, eventually
 from harness.postgres_cluster import Cluster, cluster
 from harness.server import Server, running
+from harness.tcp_proxy import Proxy
 from ostiary.protocol.errors import Unavailable
 from tests.faults.tally import Tally
 
@@ -189,3 +190,25 @@ def test_a_frozen_server_does_not_stop_another(postgresql: Cluster, tmp_path: Pa
     lost = set(writers.acknowledged) - set(names(url))
     tally("a frozen server does not stop another", broken=0, of=tried)
     tally("a frozen server loses nothing acknowledged", broken=len(lost), of=len(writers.acknowledged))
+
+
+@pytest.mark.slow
+def test_a_revocation_works_half_a_second_from_postgresql(postgresql: Cluster, tmp_path: Path, tally: Tally) -> None:
+    """Each answer of PostgreSQL takes 500 ms: rounds of the background loops leave the event loop to requests."""
+    proxy = Proxy(postgresql.create("far"))
+    with (
+        closing(proxy),
+        running(tmp_path / "data", "--database", proxy.url, *PUBLIC) as server,
+        administered(server, tmp_path) as live_server,
+    ):
+        admin = live_server.admin
+        agents = [live_server.agent("files:read")[0] for _ in range(2)]
+        proxy.delay_s = 0.25
+        url, resource = f"{server.url}/api/v1/revoke", f"{admin.issuer}/api/v1"
+        answers = [
+            admin.request("POST", url, resource=resource, json={"kind": "agent", "id": name}, timeout=PATIENCE_S)
+            for name in agents
+        ]
+        proxy.delay_s = 0.0
+    broken = sum(answer.status_code != 200 for answer in answers)
+    tally("a revocation works 500 ms from PostgreSQL", broken=broken, of=len(answers))

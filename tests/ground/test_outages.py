@@ -14,6 +14,7 @@ import psycopg
 import pytest
 
 from harness.clock import Clock, SeededRandom
+from harness.registry_fixtures import agent_caller, call_admin_api, create_holding, register_agent
 from harness.tcp_proxy import Proxy
 from ostiary.protocol.errors import Unavailable
 from ostiaryd.ground.config import Config
@@ -346,3 +347,21 @@ async def test_a_batch_costs_two_round_trips_however_many_acts_it_has(world: Wor
         await asyncio.gather(*(act(world, "test.note", lambda act: None) for _ in range(acts)))
         counts.append(connection.round_trips - before)
     assert counts[1:] == [2, 2]
+
+
+@pytest.mark.parametrize(("kind", "count"), [("agent", 14), ("task", 9), ("token", 7)])
+async def test_a_revocation_costs_few_round_trips(world: World, kind: str, count: int) -> None:
+    """Statements whose result is not needed share a message with the next statement."""
+    connection = world.writer._connection
+    assert isinstance(connection, PostgresConnection)
+    counts = []
+    for name in ("first", "second"):
+        bot = agent_caller(await register_agent(world, name))
+        _, task = await call_admin_api(world, "POST", "/tasks", {"purpose": "to sort"}, by=bot)
+        await create_holding(world, bot.id, f"tok_{name}")
+        ids = {"agent": name, "task": task["task_id"], "token": f"tok_{name}"}
+        before = connection.round_trips
+        status, _ = await call_admin_api(world, "POST", "/revoke", {"kind": kind, "id": ids[kind]})
+        assert status == 200
+        counts.append(connection.round_trips - before)
+    assert counts[1] <= count

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 
 from harness.clock import Clock, SeededRandom
@@ -114,14 +117,14 @@ async def test_the_pin_adds_no_statement_to_a_batch(
     world: World, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connection, ran = world.writer._connection, list[str]()
-    execute = connection.execute
 
-    def note(statement: Sql, params: dict[str, object]) -> object:
+    def note(run: Callable[[Sql, dict[str, object]], object], statement: Sql, params: dict[str, object]) -> object:
         ran.append(statement.sqlite.split(" ")[0] + " " + " ".join(sorted(statement.tables)))
-        return execute(statement, params)
+        return run(statement, params)
 
     await add(world)
-    monkeypatch.setattr(connection, "execute", note)
+    monkeypatch.setattr(connection, "execute", partial(note, connection.execute))
+    monkeypatch.setattr(connection, "queue", partial(note, connection.queue))
     await add(world)
     assert [line for line in ran if "log_" in line] == ["select log_head log_history loss", "insert log_head set"]
 

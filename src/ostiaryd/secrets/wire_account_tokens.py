@@ -326,7 +326,7 @@ async def end_due(world: World) -> None:
 async def _end_due(world: World) -> None:
     refreshes, now = world.keep(AccountRefreshes), world.now()
     try:
-        for provider in flows.list_removed(world.db.read()):
+        for provider in await world.db.scan(flows.list_removed):
             if flows.may_end_removed(world.db.read(), provider):
                 await act(world, "account.remove_provider", partial(flows.end_removed, provider=provider))
         since = refreshes.since

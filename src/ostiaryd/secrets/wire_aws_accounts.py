@@ -13,6 +13,7 @@ import logging
 from functools import partial
 
 from ostiary.protocol.errors import Invalid, Refused
+from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import Call
 from ostiaryd.ground.process.running import RunningTasks
 from ostiaryd.ground.world import World
@@ -116,8 +117,11 @@ async def rotate_root(call: Call) -> Answer:
 
 async def rotate_due(world: World) -> None:
     """Continue a rotation of the server's own key whose next step is due."""
-    reader = world.db.read()
-    if aws_accounts.find_due_root(reader, now=world.now()) is None or read_status(reader).is_sealed:
+
+    def is_due(reader: Reader) -> bool:
+        return aws_accounts.find_due_root(reader, now=world.now()) is not None and not read_status(reader).is_sealed
+
+    if not await world.db.scan(is_due):
         return
     if not await world.writer.submit(aws_accounts.claim_root_rotation):
         return

@@ -125,7 +125,7 @@ def forget_values(world: World) -> None:
 async def forget_sealed(world: World) -> None:
     """Remove old values from the cache; remove all values if this server or another has sealed the secrets."""
     reader = world.keep(BackendReader)
-    if flows.read_status(world.db.read()).is_sealed:
+    if (await world.db.scan(flows.read_status)).is_sealed:
         reader.clear()
     reader.forget_old()
 

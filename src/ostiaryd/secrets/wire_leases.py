@@ -235,7 +235,7 @@ async def revoke_due(world: World) -> None:
         by_database.setdefault(lease.database, []).append(lease)
     for name, due in by_database.items():
         revokers.begin(name, partial(_revoke_all, world, name, due))
-    is_sealed = seal.read_status(world.db.read()).is_sealed
+    is_sealed = (await world.db.scan(seal.read_status)).is_sealed
     await world.keep(DatabaseClient).close_idle(within_s=0 if is_sealed else IDLE_S)
 
 

@@ -58,7 +58,7 @@ WITHIN_S = 10.0
 async def rotate_due(world: World) -> None:
     """Send the calls that are due to the services of secrets. If a call fails, the value of the secret stays."""
     now = world.now()
-    if flows.read_status(world.db.read()).is_sealed:
+    if (await world.db.scan(flows.read_status)).is_sealed:
         return
     due = await world.db.scan(lambda reader: store.due(reader, now=now, limit=DUE_AT_ONCE))
     await asyncio.gather(*(_try(world, path) for path in due))
@@ -68,9 +68,10 @@ async def rotate_due_keys(world: World) -> None:
     """Rotate the transit keys whose automatic rotation is due. If a rotation fails, the present version of the key
     stays the latest.
     """
-    if flows.read_status(world.db.read()).is_sealed:
+    if (await world.db.scan(flows.read_status)).is_sealed:
         return
-    for name in transit_store.due(world.db.read(), now=world.now(), limit=DUE_AT_ONCE):
+    due = await world.db.scan(lambda reader: transit_store.due(reader, now=world.now(), limit=DUE_AT_ONCE))
+    for name in due:
         try:
             await _rotate_key(world, name)
         except Refused as refusal:  # the key was deleted or rotated meanwhile, or the secrets were sealed

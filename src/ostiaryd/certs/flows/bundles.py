@@ -85,7 +85,7 @@ def publish_bundle(act: Act, config: Config) -> TrustBundle:
 
 async def publish_due(world: World) -> None:
     """Publish a new bundle if an authority or a key of the trust domain has changed, or a key rotation is due."""
-    if is_due(world.db.read(), world.keys, world.config, now=world.now()):
+    if await world.db.scan(lambda reader: is_due(reader, world.keys, world.config, now=world.now())):
         await act(world, "bundle.publish", lambda act: publish_bundle(act, world.config))
 
 

@@ -153,7 +153,7 @@ async def end_below_revoked(world: World) -> None:
     Such a certificate is refused as soon as its authority is revoked. This function ends the access that was obtained
     with the certificate before.
     """
-    for one in store.authorities(world.db.read()):
+    for one in await world.db.scan(store.authorities):
         if one.state is AuthorityState.REVOKED:
             while certificates.in_force(world.db.read(), one.authority_id, now=world.now(), limit=1):
                 await act(world, "authority.end", partial(_end_below, id=one.authority_id))

@@ -133,7 +133,7 @@ async def follow_history(world: World) -> None:
     disconnect its guards.
     """
     was_lost = world.pin.is_lost
-    if ledger.follow_recovery(world):
+    if (world.pin.is_lost or await world.db.scan(ledger.has_loss)) and ledger.follow_recovery(world):
         await ledger.check_history(world)
     if world.pin.is_lost and not was_lost:
         world.keep(Streams).cut_all()

@@ -211,6 +211,11 @@ async def sync_pin(world: World) -> None:
     await asyncio.to_thread(world.pin.sync)
 
 
+def has_loss(reader: Reader) -> bool:
+    """Return whether a server of this database has recorded a loss, and no recovery has ended it."""
+    return bool(store.losses(reader))
+
+
 def follow_recovery(world: World) -> bool:
     """Enter recovery if another server of this database has entered recovery; return whether this server is in
     recovery.

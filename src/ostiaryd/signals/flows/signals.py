@@ -50,7 +50,7 @@ async def gather(world: World) -> int:
     are not read.
     """
     count = 0
-    while streams.count(world.db.read()):
+    while await world.db.scan(streams.count):
         read, made = await world.writer.submit(lambda tx: gather_some(tx, world.config))
         count += made
         if read < AT_ONCE:

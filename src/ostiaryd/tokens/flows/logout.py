@@ -49,7 +49,8 @@ def close_session(act: Act, session: str, person: str) -> None:
 
 async def follow_sessions(world: World) -> None:
     """Run `close_session`, each time in a separate act, for sessions that have ended and are not closed yet."""
-    for session, person in sessions.ended_sessions(world.db.read(), limit=AT_ONCE):
+    ended = await world.db.scan(lambda reader: sessions.ended_sessions(reader, limit=AT_ONCE))
+    for session, person in ended:
         await act(world, "session.close", partial(close_session, session=session, person=person))
 
 
@@ -57,7 +58,7 @@ async def deliver_logouts(world: World) -> None:
     """Deliver the logout tokens that are due. A token is dropped after delivery, after status 400, or after the last
     attempt.
     """
-    due = store.due(world.db.read(), now=world.now(), limit=AT_ONCE)
+    due = await world.db.scan(lambda reader: store.due(reader, now=world.now(), limit=AT_ONCE))
     await asyncio.gather(*(_deliver(world, waiting) for waiting in due))
 
 
