@@ -77,6 +77,13 @@ def test_owners_and_teams(ostiary: Commands, name: str) -> None:
     assert ostiary.json("person", "return", name)["state"] == "active"
 
 
+def test_words_of_earlier_versions_do_the_same_and_name_the_present_words(ostiary: Commands, name: str) -> None:
+    created = ostiary("owner", "create", name, "--email", "x@example.org", "--json")
+    assert (created.json["name"], created.err) == (name, "note: `owner` is now `person`\n")
+    suspended = ostiary("person", "suspend", name, "--why=--why", "--json")
+    assert (suspended.json["state"], suspended.err) == ("suspended", "note: `--why` is now `--reason`\n")
+
+
 def test_an_invitation_and_the_login_of_a_person_are_shown(ostiary: Commands, name: str) -> None:
     ostiary.json("person", "create", name, "--email", "i@example.org")
     ran = ostiary("person", "invite", name, "--hours", 2)

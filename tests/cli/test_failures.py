@@ -150,7 +150,6 @@ def test_a_refusal_of_the_server_is_exit_1_in_its_own_words(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("owner", "create", "x"), "ostiary person --help"),
         (("agent", "crate"), "ostiary agent create --help"),
         (("agnet", "list"), "ostiary agent --help"),
         (("agent", "create", "x"), "--owner"),

@@ -245,8 +245,8 @@ def _launch(
 
 
 def _everywhere_first(words: list[str]) -> list[str]:
-    """Return `words` with `--data-dir`, `--json` and `--wide` first. Otherwise an argument that may begin with
-    a hyphen could consume such an option.
+    """Return `words` with `--data-dir`, `--json` and `--wide` first, and with the present names of commands and options
+    of earlier versions. Behind other words, an argument that may begin with a hyphen could consume such an option.
     """
     first: list[str] = []
     rest: list[str] = []
@@ -260,8 +260,24 @@ def _everywhere_first(words: list[str]) -> list[str]:
             value = [*islice(left, 1)]
             (first if value else rest).extend([word, *value])  # without a value, no other word may become the value
         else:
-            rest.append(word)
+            rest.append(_present_word(word, is_command=not rest))
     return first + rest
+
+
+EARLIER_COMMANDS, EARLIER_OPTIONS = {"owner": "person"}, {"--why": "--reason"}
+"""Commands and options of earlier versions, by name, and their present names. The command line accepts both names."""
+
+
+def _present_word(word: str, *, is_command: bool) -> str:
+    """Return the command or the option that replaces one of an earlier version, and print that on standard error;
+    return any other word as it is.
+    """
+    name, equals, value = word.partition("=")
+    present = (EARLIER_COMMANDS if is_command else EARLIER_OPTIONS).get(name)
+    if present is None:
+        return word
+    print(f"note: `{name}` is now `{present}`", file=sys.stderr)
+    return present + equals + value
 
 
 GARBAGE = 200_000

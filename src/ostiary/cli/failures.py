@@ -21,9 +21,6 @@ from ostiary.cli.usage import Usage
 from ostiary.client import TokenRefused
 from ostiary.protocol.errors import Refused, Unavailable
 
-REPLACED = {"owner": "person"}
-"""Earlier names of commands, and the commands that replace them."""
-
 
 def end(error: BaseException, *, as_json: bool) -> NoReturn:
     """Print the error on standard error, and exit with the exit code for its kind."""
@@ -83,14 +80,10 @@ def _refusal_of(error: BaseException) -> Refused | None:
 
 
 def _unknown_command(error: UnknownCommandError, word: str) -> Usage:
-    """Return the error for a word that is no command; the hint names the command that has replaced it, or a similar
-    one.
-    """
+    """Return the error for a word that is no command; the hint names a similar command."""
     group = ("ostiary", *(error.command_chain or ()))
     names = [name for name in error.app or () if not name.startswith("-")]
-    replacement = REPLACED.get(word) if len(group) == 1 else None
-    similar = [replacement] if replacement else get_close_matches(word, names, n=1)
-    hint = " ".join((*group, *similar, "--help"))
+    hint = " ".join((*group, *get_close_matches(word, names, n=1), "--help"))
     return Usage(f"`{' '.join(group)}` has no command `{word}`", hint=hint)
 
 
