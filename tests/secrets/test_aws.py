@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -624,6 +625,35 @@ def test_a_random_password_has_the_options_of_the_request(aws: AwsStage) -> None
     for options in wrong:
         answer = post(aws.sign("GetRandomPassword", options))
         assert answer.json()["__type"] == "InvalidParameterException", options
+
+
+def test_a_list_has_limits_on_both_sides(aws: AwsStage) -> None:
+    folder, client = f"{aws.vault.folder}/few", aws.unchecked
+    client.create_secret(Name=f"{folder}/a", SecretString="x")
+    by_name = {"Key": "name", "Values": [f"{folder}/"]}
+    limits: list[tuple[Callable[..., Any], str, list[Any], list[Any]]] = [
+        (client.list_secrets, "MaxResults", [1, 100], [0, 101]),
+        (client.batch_get_secret_value, "MaxResults", [1, 20], [0, 21]),
+        (client.list_secrets, "Filters", [[by_name] * 10], [[by_name] * 11]),
+        (client.list_secrets, "Filters", [[by_name, {"Key": "tag-key", "Values": ["x" * 512]}]],
+         [[by_name, {"Key": "tag-key", "Values": ["x" * 513]}]]),
+    ]  # fmt: skip
+    for use, member, accepted, wrong in limits:
+        for value in accepted:
+            use(**{"Filters": [by_name], member: value})
+        for value in wrong:
+            refused("InvalidParameterException", use, **{"Filters": [by_name], member: value})
+    name = f"{folder}/a"
+    for value in (1, 100):
+        assert len(client.list_secret_version_ids(SecretId=name, MaxResults=value)["Versions"]) == 1
+    for value in (0, 101):
+        refused("InvalidParameterException", client.list_secret_version_ids, SecretId=name, MaxResults=value)
+    assert len(client.batch_get_secret_value(SecretIdList=[name] * 20)["SecretValues"]) == 20
+    for ids in ([], [name] * 21):
+        refused("InvalidParameterException", client.batch_get_secret_value, SecretIdList=ids)
+    for days in (7, 30):
+        client.delete_secret(SecretId=name, RecoveryWindowInDays=days)
+        client.restore_secret(SecretId=name)
 
 
 def stages_of(aws: AwsStage, name: str) -> dict[str, list[str]]:
