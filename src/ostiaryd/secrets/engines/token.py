@@ -233,7 +233,7 @@ def _seconds(value: int | str, field: str) -> int:
 
 def _use_token(body: _Named, verb: str, is_accessor: bool, act: Act, caller: VaultCaller) -> Answer:
     unverified = body.accessor if is_accessor else body.token
-    if verb.startswith("revoke") and unverified and tokens.is_gone(act, unverified, is_accessor=is_accessor):
+    if verb == "revoke" and unverified and tokens.is_gone(act, unverified, is_accessor=is_accessor):
         return Answer(status=204)
     if verb == "lookup" and not unverified and not is_accessor:
         other = caller  # a request that states no token looks up its own
