@@ -18,7 +18,7 @@ from harness.live_server import ServerFixture
 from ostiary import ambient
 from ostiary.protocol.errors import Invalid
 from ostiaryd.secrets import wire_aws
-from ostiaryd.secrets.model.aws import PasswordOptions, make_password, read_value, render_value
+from ostiaryd.secrets.model.aws import ArnScope, PasswordOptions, make_password, read_value, render_value
 from tests.secrets.aws_fixtures import REGION, AwsStage, post, refused
 from tests.secrets.vault_fixtures import POLICIES, VaultStage
 
@@ -600,6 +600,20 @@ def test_a_name_is_no_arn_and_is_free_when_its_secret_is_deleted(aws: AwsStage) 
     client.delete_secret(SecretId=name, ForceDeleteWithoutRecovery=True)
     client.create_secret(Name=name, SecretString="z")
     assert client.get_secret_value(SecretId=arn)["SecretString"] == "z"
+
+
+@pytest.mark.parametrize(
+    ("region", "partition"), [("eu-west-1", "aws"), ("cn-north-1", "aws-cn"), ("us-gov-west-1", "aws-us-gov")]
+)
+def test_an_arn_has_the_partition_of_its_region(region: str, partition: str) -> None:
+    scope = ArnScope(region, "1" * 12)
+    arn = scope.make_arn("app/db")
+    assert arn.startswith(f"arn:{partition}:secretsmanager:{region}:{'1' * 12}:secret:app/db-")
+    assert scope.read_id(arn) == scope.read_id(arn[:-7]) == "app/db"
+    for wrong in ("aws", "aws-cn", "aws-us-gov", "aws-iso"):
+        if wrong != partition:
+            with pytest.raises(Invalid, match="region or account"):
+                scope.read_id(arn.replace(f"arn:{partition}:", f"arn:{wrong}:"))
 
 
 def test_a_random_password_has_the_options_of_the_request(aws: AwsStage) -> None:

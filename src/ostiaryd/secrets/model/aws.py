@@ -43,7 +43,7 @@ _NAME = re.compile(r"[A-Za-z0-9/_+=.@-]{1,256}")
 _NUMBER = re.compile(r"[0-9]{1,16}")
 _RATE = re.compile(r"rate\(([0-9]{1,4}) (hour|day)s?\)")
 _DAY_S, _HOUR_S, _MINUTE_S = 86_400, 3600, 60
-_ARN = re.compile(r"arn:aws:secretsmanager:([a-z0-9-]+):([0-9]{12}):secret:(.{1,263})")
+_ARN = re.compile(r"arn:(aws[a-z-]{0,16}):secretsmanager:([a-z0-9-]+):([0-9]{12}):secret:(.{1,263})")
 _BETWEEN_WORDS = re.compile(r"[\s/+_=.@-]+")
 _CASE_CHANGE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _UPPER, _LOWER, _DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz", "0123456789"
@@ -81,10 +81,16 @@ class ArnScope(NamedTuple):
     region: str
     account: str
 
+    @property
+    def partition(self) -> str:
+        """Return the partition of the region."""
+        partitions = {"cn-": "aws-cn", "us-gov-": "aws-us-gov"}
+        return next((name for start, name in partitions.items() if self.region.startswith(start)), "aws")
+
     def make_arn(self, name: str) -> str:
         """Return the ARN of a name. Its suffix is computed from the name, so every server returns the same ARN."""
         suffix = base64.b32encode(sha256(b"ostiary arn " + name.encode()).digest())[:6].decode()
-        return f"arn:aws:secretsmanager:{self.region}:{self.account}:secret:{name}-{suffix}"
+        return f"arn:{self.partition}:secretsmanager:{self.region}:{self.account}:secret:{name}-{suffix}"
 
     def read_id(self, secret_id: str) -> str:
         """Return the name of the secret that a `SecretId` identifies: a name, an ARN, or an ARN without its suffix.
@@ -93,11 +99,11 @@ class ArnScope(NamedTuple):
         match = _ARN.fullmatch(secret_id)
         if match is None:
             return check_name(secret_id)
-        if (match[1], match[2]) != self:
+        if match.groups()[:3] != (self.partition, self.region, self.account):
             raise Invalid(
                 "the ARN names another region or account", hint=f"this server has {self.region} and {self.account}"
             )
-        name = check_name(match[3])
+        name = check_name(match[4])
         shortened = name[:-7]
         return shortened if len(name) > 7 and self.make_arn(shortened) == secret_id else name
 
