@@ -8,6 +8,7 @@ import pytest
 
 from harness.clock import START, MachineClock
 from harness.registry_fixtures import ADMIN, call_admin_api, newest_entry, person_caller
+from ostiary.protocol.errors import Conflict
 from ostiaryd.app import ROUTES, build_app
 from ostiaryd.doctor import EXPERIMENTS
 from ostiaryd.ground.config import Config
@@ -61,7 +62,37 @@ async def test_a_step_back_is_recorded_and_changes_nothing(world: World, machine
     await flows.watch_clock(world)
     (jump,) = entries(world, "clock.jump")
     assert (jump.at, jump.reasons[0].message[:39]) == (BEGIN, "the wall clock went back by 1 h; server")
+    assert "until both agree, in 100 h" in jump.reasons[0].message
+    assert "ostiary clock accept" in jump.reasons[0].message
     assert world.now.is_confirmed
+
+
+async def test_after_a_followed_step_that_is_taken_back_an_operator_is_told_what_ends_the_refusals(
+    client: Client, machine: MachineClock
+) -> None:
+    """The clock goes forward by 4 min 58 s, which is followed, and back again: clients with the right time are refused
+    until server time, which never decreases, has waited for them.
+    """
+    world, step = client.world, 298
+    for seconds in (step, -step):
+        machine.step(seconds)
+        machine.advance(1)
+        await flows.watch_clock(world)
+    refused = await client.ask(resource=FILES)
+    assert refused.status >= 400
+    (jump,) = entries(world, "clock.jump")
+    assert "until both agree, in 8 h" in jump.reasons[0].message
+    assert "ostiary clock accept" in jump.reasons[0].message
+    with pytest.raises(Conflict, match="8 h"):
+        flows.examine_clock(world, world.db.read())
+    await call_admin_api(world, "POST", "/clock/accept", {"wall": machine.wall() / SECOND})
+    before = world.now()
+    for _ in range(step):
+        machine.advance(1)
+        await flows.watch_clock(world)
+    assert before <= world.now() <= before + 2 * SECOND
+    assert (await client.ask(resource=FILES)).status == 200
+    assert flows.examine_clock(world, world.db.read())
 
 
 async def test_the_times_of_entries_never_decrease(world: World, machine: MachineClock) -> None:

@@ -10,12 +10,13 @@ from typing import Any, Literal, TypedDict
 from ostiary.protocol.errors import Conflict
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.database.server_time import highest_time, save_course
-from ostiaryd.ground.process.clock import SECOND, STEP, Clock, Course, describe
+from ostiaryd.ground.process.clock import FULL, SECOND, SLOWED, STEP, Clock, Course, describe
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.ledger.model import reason
 from ostiaryd.registry import flows as registry
 
+_IF_RIGHT = "If the wall clock is right, run `ostiary clock accept`: server time then waits for the wall clock"
 SAVE_EVERY = 60 * SECOND
 """Maximum time between two writes of the server time to the disk while the server is idle, in microseconds of boot
 time.
@@ -67,10 +68,18 @@ def _note(act: Act, difference: int) -> None:
     act.entry.detail = {"difference_s": difference / SECOND}
 
 
+def _slowed(ahead: int) -> str:
+    """Return what a wall clock that is behind means, and for how long. `ahead` is its difference in microseconds."""
+    return (
+        f"server time is slower by one per cent until both agree, in {describe(ahead * FULL // (FULL - SLOWED))}, and "
+        "clients with the time of the wall clock may be refused meanwhile"
+    )
+
+
 def _jumped(act: Act, ahead: int, *, is_confirmed: bool) -> None:
     _note(act, ahead)
     if is_confirmed:
-        text = f"the wall clock went back by {describe(ahead)}; server time continues, but slower, until both agree"
+        text = f"the wall clock went back by {describe(ahead)}; {_slowed(ahead)}. {_IF_RIGHT}"
     else:
         text = (
             f"the wall clock jumped forward by {describe(ahead)}; the server grants nothing until an operator "
@@ -138,8 +147,8 @@ def examine_clock(world: World, reader: Reader) -> str:
     clock.check_confirmed()
     if (ahead := clock.ahead) < -STEP:
         raise Conflict(
-            f"the wall clock is {describe(ahead)} behind server time, which continues, but slower",
-            hint="set the clock right; if it is right: ostiary clock accept",
+            f"the wall clock is {describe(ahead)} behind server time: {_slowed(ahead)}",
+            hint=f"set the clock right. {_IF_RIGHT}",
         )
     highest = highest_time(reader)
     latest = datetime.fromtimestamp(highest / SECOND, UTC)
