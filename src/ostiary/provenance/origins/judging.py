@@ -52,7 +52,7 @@ from ostiary.provenance.origins.prints import has_digits
 from ostiary.provenance.origins.scribe import LARGEST, MAX_TEXT, hashed
 from ostiary.provenance.origins.slots import is_substitute
 from ostiary.provenance.origins.value_kinds import identifiers, is_prose, kind_of
-from ostiary.provenance.origins.words import amount, compact, decimal, is_alone, is_mail, words
+from ostiary.provenance.origins.words import amount, compact, decimal, is_alone, is_mail, is_particle, words
 
 # By name, because an enumeration finds its members slowly.
 DECLARED, OFFERED, QUANTITY, UNCLAIMED = Rule.DECLARED, Rule.OFFERED, Rule.QUANTITY, Rule.UNCLAIMED
@@ -544,6 +544,8 @@ def _of_leaf(memory: Memory, kind: Kind, text: str) -> Origin:
         if stated := [*list_moments(words(ends, is_source=False))]:
             return _of_moments(memory, stated, bit)
     if is_alone(text):
+        if kind in POINTS and is_particle(text):
+            return NOWHERE
         return memory.find(hashed(memory.key, text.lower()), bit)
     best = _of_phrase(memory, text, bit)
     if best is PERSON:

@@ -47,7 +47,7 @@ from ostiary.provenance.origins.memory import ALL_KINDS, LABELLED, LINK, MAILS, 
 from ostiary.provenance.origins.moments import moments
 from ostiary.provenance.origins.scribe import END, LARGEST, MAX_TEXT, WIDTH, Scribe, split
 from ostiary.provenance.origins.slots import MAX_SPACES, rows, says_amount, slots
-from ostiary.provenance.origins.words import words
+from ostiary.provenance.origins.words import is_particle, words
 
 MAX_DEPTH = 32
 MAX_LEAVES = 20_000
@@ -452,6 +452,8 @@ def _stated(memory: Memory, scribe: Scribe, text: str) -> Origin:
         first = text.partition(" ")[0]
         if first.isalpha() and first.isascii() and not memory.is_marked(scribe.word(first.lower())):
             return Origin.NOWHERE
+    elif is_particle(text):
+        return Origin.NOWHERE
     return memory.find(scribe.phrase(text), least=Origin.ENDORSED)
 
 

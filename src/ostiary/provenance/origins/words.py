@@ -65,6 +65,20 @@ MAX_WORD = 256
 """maximum length in characters of an identifier that is split into parts"""
 
 
+_PARTICLES = frozenset(
+    "a an the this that these those i my you your he she his her it its we our they their them who which what of to in"
+    " on at by for from with into and or but if as than then so not no is are was were be been do does did has have had"
+    " can could will would should may might must please when where how".split()
+)
+
+
+def is_particle(text: str) -> bool:
+    """Return whether a text is one word that English sentences have whatever they are about, so that the words of a
+    person do not name a thing that a stranger called so.
+    """
+    return text.lower() in _PARTICLES
+
+
 def is_alone(text: str) -> bool:
     """Return whether a text is a single word whose only other spellings differ in case."""
     return _ALONE.fullmatch(text) is not None
