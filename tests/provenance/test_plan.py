@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from ostiary.authorization.catalogue import Effect, Tool
+from benchmarks.decide import URI, principal
+from benchmarks.origins import NOW
+from ostiary.authorization.catalogue import Catalogue, Effect, Tool
+from ostiary.decision.access import DecisionInputs, Facts, Principal, Protected, decide, resolve
+from ostiary.decision.access.decide import Decision
 from ostiary.protocol.errors import Forbidden
 from ostiary.provenance.intent import Intent, InvalidIntent, Planned, parse_intent
 from ostiary.provenance.origins import (
@@ -18,6 +24,7 @@ from ostiary.provenance.origins import (
     Origin,
     Part,
     add_parts,
+    is_planned,
     judge_origins,
     judge_plan,
     pack,
@@ -25,6 +32,7 @@ from ostiary.provenance.origins import (
     unpack,
 )
 from ostiary.provenance.origins.memory import Document
+from ostiaryd.policy.model import starter
 
 KEY = bytes(range(32))
 KINDS = {"to": "account", "amount": "amount"}
@@ -109,6 +117,35 @@ def test_guards_and_servers_of_before_and_after_plans_read_the_memories_of_each_
     assert msgspec.msgpack.decode(pack(new), type=Before).parts == new.parts
     old = unpack(msgspec.msgpack.encode(Before(new.parts)), key=KEY)
     assert (old.parts, old.plan) == (new.parts, None)
+
+
+@pytest.mark.parametrize("order", [20, 20.0, "20", "#20", [20]])
+def test_a_short_number_of_the_person_names_no_object_of_a_tool_outside_the_plan(order: object) -> None:
+    memory = remember(KEY, Intent(words="Put the stock of cup TB-11 at 20", plan=(Planned("shop/stock"),)))
+    delete = Tool(name="delete", effect=Effect.DESTROY, kinds={"order": "object"})
+    assert judge_origins(memory, delete, {"order": order}, is_planned=True)["origin_worst"] == "person"
+    assert judge_origins(memory, delete, {"order": order}, is_planned=False)["origin_worst"] == "known"
+    assert judge_origins(memory, delete, {"order": "TB-11"}, is_planned=False)["origin_worst"] == "person"
+    assert is_planned(memory, "shop/stock")
+    assert not is_planned(memory, "shop/delete")
+    assert is_planned(remember(KEY, Intent(words=WORDS)), "shop/delete"), "without a plan each tool is in it"
+
+
+def test_a_person_is_asked_about_a_number_said_about_another_thing() -> None:
+    tools = [
+        {"name": "stock", "effect": "change", "scope": "read", "kinds": {"cup": "object", "count": "amount"}},
+        {"name": "delete", "effect": "destroy", "scope": "read", "kinds": {"order": "object"}},
+    ]
+    catalogue = Catalogue.parse(json.dumps({"resource": "files", "tools": tools}))
+    facts = Facts(Protected(name="files", uri=URI, segment="default", catalogue=catalogue), starter().policies)
+    agent = Principal(replace(principal().claims, memory="tk_1"))
+
+    def decided(*plan: Planned) -> Decision:
+        memory = remember(KEY, Intent(words="Put the stock of the cup at 20", plan=plan))
+        return decide(resolve(agent, "delete", {"order": 20}, facts, NOW), DecisionInputs(memory))
+
+    assert decided(Planned("files/stock")).asks
+    assert decided(Planned("files/stock"), Planned("files/delete")).allowed
 
 
 def test_what_policies_see_of_a_plan() -> None:

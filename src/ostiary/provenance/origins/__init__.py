@@ -9,6 +9,7 @@ judge_origins(memory, tool, {"recipient": "DE89..", "amount": 120})       {"orig
 from ostiary.provenance.origins.judging import (
     POINTS,
     is_effect,
+    is_planned,
     is_settled,
     judge_origins,
     judge_plan,
@@ -69,6 +70,7 @@ __all__ = [
     "check_observed",
     "goes_out",
     "is_effect",
+    "is_planned",
     "is_settled",
     "judge_origins",
     "judge_outgoing",

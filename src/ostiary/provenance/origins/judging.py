@@ -41,7 +41,7 @@ from decimal import Decimal
 from typing import Any, cast
 
 from ostiary.authorization.catalogue import Effect, Kind, Tool
-from ostiary.authorization.catalogue.coverage import UNREADABLE, Leaf, Rule
+from ostiary.authorization.catalogue.coverage import LARGEST_QUANTITY, UNREADABLE, Leaf, Rule
 from ostiary.authorization.catalogue.kind import FIXED_TIME
 from ostiary.authorization.cedar.values import Record
 from ostiary.provenance.origins.forms import path_origin, split_origins
@@ -168,8 +168,19 @@ def _inside(value: object, names: list[str]) -> object:
     return None
 
 
-def judge_origins(memory: Memory, tool: Tool, arguments: Mapping[str, Any], decoded: Decoded | None = None) -> Record:
-    """Return the origins of the arguments of a call, as attributes for policies (see the module)."""
+def judge_origins(
+    memory: Memory,
+    tool: Tool,
+    arguments: Mapping[str, Any],
+    decoded: Decoded | None = None,
+    *,
+    is_planned: bool = True,
+) -> Record:
+    """Return the origins of the arguments of a call, as attributes for policies (see the module).
+
+    `is_planned`: false if the plan of the task does not have the tool. A short number of the person then names an
+    object of this tool as a record does (`known`), because the person may have said the number about another thing.
+    """
     if not is_effect(tool):
         return _read_judged(memory, tool, arguments, decoded)
     origin: Record = {}
@@ -196,6 +207,8 @@ def judge_origins(memory: Memory, tool: Tool, arguments: Mapping[str, Any], deco
         value_origin = _of_text(memory, value, decoded) if kind is TEXT else of_value(memory, kind, value)
         if value_origin is None:
             continue
+        if value_origin is PERSON and not is_planned and kind in POINTS and _is_short_number(value):
+            value_origin = KNOWN
         if kind is AMOUNT and value_origin > OWN and may_be_share:
             value_origin = min(value_origin, _of_share(memory, value))
         is_lent = path in tool.argument_kinds or (may_lend and kind not in _DESTINATIONS)
@@ -331,9 +344,14 @@ def lend_documents(memory: Memory, id: str, tool: Tool) -> Memory:
     """
     if not memory.documents or tool.effect is Effect.READ:
         return memory
-    if memory.plan is not None and id not in memory.plan:
+    if not is_planned(memory, id):
         return memory.lending(0)
     return memory.lending(ALL_KINDS & ~BIT[OBJECT]) if tool.effect in GRAVE else memory
+
+
+def is_planned(memory: Memory, id: str) -> bool:
+    """Return whether the task has no plan, or its plan has the tool with the id `id` (`bank/pay`)."""
+    return memory.plan is None or id in memory.plan
 
 
 def judge_plan(memory: Memory, id: str, tool: Tool, arguments: Mapping[str, Any]) -> Record:
@@ -433,6 +451,12 @@ def _judged_by_form(memory: Memory | None, tool: Tool, path: str, kind: Kind | N
             yield path, OBJECT, one
     else:
         yield path, kind_of(text), text
+
+
+def _is_short_number(value: object) -> bool:
+    """Return whether a value is a whole number of as few digits as the numbers of quantities have."""
+    number = decimal(next(leaves(value), ""))
+    return number is not None and number.isdigit() and int(number) < LARGEST_QUANTITY
 
 
 def _read_judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any], decoded: Decoded | None) -> Record:

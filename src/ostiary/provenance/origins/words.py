@@ -65,18 +65,23 @@ MAX_WORD = 256
 """maximum length in characters of an identifier that is split into parts"""
 
 
-_PARTICLES = frozenset(
-    "a an the this that these those i my you your he she his her it its we our they their them who which what of to in"
-    " on at by for from with into and or but if as than then so not no is are was were be been do does did has have had"
-    " can could will would should may might must please when where how".split()
-)
+# fmt: off
+PARTICLES = frozenset((
+    "a", "an", "and", "are", "as", "at", "be", "been", "but", "by", "can", "could", "did", "do", "does", "for",
+    "from", "had", "has", "have", "he", "her", "his", "how", "i", "if", "in", "into", "is", "it", "its",
+    "might", "must", "my", "no", "not", "of", "on", "or", "our", "please", "she", "should", "so", "than", "that",
+    "the", "their", "them", "then", "these", "they", "this", "to", "those", "was", "we", "were", "what", "when",
+    "where", "which", "who", "with", "would", "you", "your",
+))
+# fmt: on
+"""words that many English sentences have, whatever they are about"""
 
 
 def is_particle(text: str) -> bool:
-    """Return whether a text is one word that English sentences have whatever they are about, so that the words of a
-    person do not name a thing that a stranger called so.
+    """Return whether a text is a word that English sentences have whatever they are about. The words of a person do
+    not name a thing that a stranger called so.
     """
-    return text.lower() in _PARTICLES
+    return text.lower() in PARTICLES
 
 
 def is_alone(text: str) -> bool:
