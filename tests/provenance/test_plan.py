@@ -24,7 +24,6 @@ from ostiary.provenance.origins import (
     Origin,
     Part,
     add_parts,
-    is_planned,
     judge_origins,
     judge_plan,
     pack,
@@ -126,9 +125,9 @@ def test_a_short_number_of_the_person_names_no_object_of_a_tool_outside_the_plan
     assert judge_origins(memory, delete, {"order": order}, is_planned=True)["origin_worst"] == "person"
     assert judge_origins(memory, delete, {"order": order}, is_planned=False)["origin_worst"] == "known"
     assert judge_origins(memory, delete, {"order": "TB-11"}, is_planned=False)["origin_worst"] == "person"
-    assert is_planned(memory, "shop/stock")
-    assert not is_planned(memory, "shop/delete")
-    assert is_planned(remember(KEY, Intent(words=WORDS)), "shop/delete"), "without a plan each tool is in it"
+    assert memory.may_plan("shop/stock")
+    assert not memory.may_plan("shop/delete")
+    assert remember(KEY, Intent(words=WORDS)).may_plan("shop/delete"), "without a plan each tool is in it"
 
 
 def test_a_person_is_asked_about_a_number_said_about_another_thing() -> None:

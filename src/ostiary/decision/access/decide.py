@@ -33,7 +33,7 @@ from ostiary.decision.access.risk_context import risk_context
 from ostiary.decision.access.stops import format_stops
 from ostiary.protocol.errors import Refused
 from ostiary.provenance.noticing import Noticed, total_points
-from ostiary.provenance.origins import Decoded, is_planned, judge_origins, judge_outgoing, judge_plan, lend_documents
+from ostiary.provenance.origins import Decoded, judge_origins, judge_outgoing, judge_plan, lend_documents
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):
@@ -141,7 +141,7 @@ def decide(call: ResolvedCall, inputs: DecisionInputs = NO_INPUTS) -> Decision:
             )
         id, decoded = ready.uid.id, Decoded()
         lent = lend_documents(memory, id, ready.tool)
-        call_context = judge_origins(lent, ready.tool, call.arguments, decoded, is_planned=is_planned(memory, id))
+        call_context = judge_origins(lent, ready.tool, call.arguments, decoded, is_planned=memory.may_plan(id))
         call_context |= judge_outgoing(memory, ready.tool, call.arguments, decoded)
         call_context |= judge_plan(memory, id, ready.tool, call.arguments)
         context |= call_context

@@ -9,7 +9,6 @@ judge_origins(memory, tool, {"recipient": "DE89..", "amount": 120})       {"orig
 from ostiary.provenance.origins.judging import (
     POINTS,
     is_effect,
-    is_planned,
     is_settled,
     judge_origins,
     judge_plan,
@@ -70,7 +69,6 @@ __all__ = [
     "check_observed",
     "goes_out",
     "is_effect",
-    "is_planned",
     "is_settled",
     "judge_origins",
     "judge_outgoing",

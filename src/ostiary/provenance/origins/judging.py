@@ -41,7 +41,7 @@ from decimal import Decimal
 from typing import Any, cast
 
 from ostiary.authorization.catalogue import Effect, Kind, Tool
-from ostiary.authorization.catalogue.coverage import LARGEST_QUANTITY, UNREADABLE, Leaf, Rule
+from ostiary.authorization.catalogue.coverage import UNREADABLE, Leaf, Rule
 from ostiary.authorization.catalogue.kind import FIXED_TIME
 from ostiary.authorization.cedar.values import Record
 from ostiary.provenance.origins.forms import path_origin, split_origins
@@ -52,7 +52,16 @@ from ostiary.provenance.origins.prints import has_digits
 from ostiary.provenance.origins.scribe import LARGEST, MAX_TEXT, hashed
 from ostiary.provenance.origins.slots import is_substitute
 from ostiary.provenance.origins.value_kinds import identifiers, is_prose, kind_of
-from ostiary.provenance.origins.words import amount, compact, decimal, is_alone, is_mail, is_particle, words
+from ostiary.provenance.origins.words import (
+    amount,
+    compact,
+    decimal,
+    is_alone,
+    is_mail,
+    is_particle,
+    is_short_number,
+    words,
+)
 
 # By name, because an enumeration finds its members slowly.
 DECLARED, OFFERED, QUANTITY, UNCLAIMED = Rule.DECLARED, Rule.OFFERED, Rule.QUANTITY, Rule.UNCLAIMED
@@ -207,7 +216,7 @@ def judge_origins(
         value_origin = _of_text(memory, value, decoded) if kind is TEXT else of_value(memory, kind, value)
         if value_origin is None:
             continue
-        if value_origin is PERSON and not is_planned and kind in POINTS and _is_short_number(value):
+        if value_origin is PERSON and not is_planned and kind in POINTS and is_short_number(next(leaves(value), "")):
             value_origin = KNOWN
         if kind is AMOUNT and value_origin > OWN and may_be_share:
             value_origin = min(value_origin, _of_share(memory, value))
@@ -344,14 +353,9 @@ def lend_documents(memory: Memory, id: str, tool: Tool) -> Memory:
     """
     if not memory.documents or tool.effect is Effect.READ:
         return memory
-    if not is_planned(memory, id):
+    if not memory.may_plan(id):
         return memory.lending(0)
     return memory.lending(ALL_KINDS & ~BIT[OBJECT]) if tool.effect in GRAVE else memory
-
-
-def is_planned(memory: Memory, id: str) -> bool:
-    """Return whether the task has no plan, or its plan has the tool with the id `id` (`bank/pay`)."""
-    return memory.plan is None or id in memory.plan
 
 
 def judge_plan(memory: Memory, id: str, tool: Tool, arguments: Mapping[str, Any]) -> Record:
@@ -451,12 +455,6 @@ def _judged_by_form(memory: Memory | None, tool: Tool, path: str, kind: Kind | N
             yield path, OBJECT, one
     else:
         yield path, kind_of(text), text
-
-
-def _is_short_number(value: object) -> bool:
-    """Return whether a value is a whole number of as few digits as the numbers of quantities have."""
-    number = decimal(next(leaves(value), ""))
-    return number is not None and number.isdigit() and int(number) < LARGEST_QUANTITY
 
 
 def _read_judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any], decoded: Decoded | None) -> Record:

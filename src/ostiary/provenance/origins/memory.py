@@ -212,6 +212,10 @@ class Memory:
         )
         return replace(self, parts=tuple(part for part in lent if part.kinds))
 
+    def may_plan(self, id: str) -> bool:
+        """Return whether the plan has the tool with the id `id` (`bank/pay`), or the task has no plan."""
+        return self.plan is None or id in self.plan
+
     def hashed(self, phrase: Sequence[str]) -> bytes:
         """Return the hashes of the words of a phrase, concatenated in order."""
         return b"".join([hashed(self.key, word) for word in phrase])

@@ -60,7 +60,7 @@ _FORMS = (
 _DOMAIN = re.compile(r"((?:www\.)?[^\W_][\w-]*(?:\.[\w-]+)*\.[^\W\d_]{2,})(/.*)", re.DOTALL)
 _UNSPACED = re.compile(r"[぀-ヿ㐀-䶿一-鿿豈-﫿]")
 _PARTS = re.compile(f"{_UNSPACED.pattern}|[^{_UNSPACED.pattern[1:-1]}]+")
-MAX_NUMBER = 40
+MAX_NUMBER, MAX_SHORT = 40, 6
 MAX_WORD = 256
 """maximum length in characters of an identifier that is split into parts"""
 
@@ -82,6 +82,12 @@ def is_particle(text: str) -> bool:
     not name a thing that a stranger called so.
     """
     return text.lower() in PARTICLES
+
+
+def is_short_number(text: str) -> bool:
+    """Return whether a text is a whole number below a million, as quantities are."""
+    number = decimal(text)
+    return number is not None and number.isdigit() and len(number) <= MAX_SHORT
 
 
 def is_alone(text: str) -> bool:
