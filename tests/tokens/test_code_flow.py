@@ -12,7 +12,7 @@ import pytest
 from starlette.types import ASGIApp
 
 from harness.clock import Clock
-from harness.registry_fixtures import newest_entry
+from harness.registry_fixtures import call_admin_api, newest_entry
 from ostiary.authorization.assurance import PERSON_MFA, PERSON_SINGLE
 from ostiary.protocol import jose
 from ostiaryd.app import build_app
@@ -739,3 +739,40 @@ async def test_a_code_with_a_challenge_always_needs_its_verifier(flow: CodeFlow)
     code = (await flow.answer(scope="openid", nonce="n"))["code"]
     assert (await flow.redeem(code, code_verifier="")).error == "invalid_request"
     assert (await flow.redeem(code)).status == 200
+
+
+async def test_the_origin_of_a_resource_stands_for_the_only_resource_of_the_scopes(flow: CodeFlow) -> None:
+    """MCP clients of 2025 send the origin of the MCP server as `resource`, in each request."""
+    origin = "{0.scheme}://{0.netloc}".format(urlsplit(FILES))
+    for resource in (origin, f"{origin}/"):
+        code = (await flow.answer(scope="files:read", resource=resource))["code"]
+        tokens = await flow.redeem(code, resource=resource)
+        assert claims_of(tokens.json["access_token"])["aud"] == FILES
+        renewed = await flow.refresh(tokens.json["refresh_token"], resource=resource)
+        assert claims_of(renewed.json["access_token"])["aud"] == FILES
+    for foreign in (
+        "https://other.example",
+        origin.replace("https:", "http:"),
+        f"{origin}:444",
+        f"{origin}/x",
+        origin[:-1],
+    ):
+        flow.browser.left_to = ""
+        await flow.open(scope="files:read", resource=foreign)
+        assert flow.arrived()["error"] == "invalid_target", foreign
+    code = (await flow.answer(scope="files:read"))["code"]
+    assert (await flow.redeem(code, resource="https://other.example")).error == "invalid_target"
+
+
+async def test_the_origin_of_several_resources_stands_for_none_without_scopes(flow: CodeFlow, world: World) -> None:
+    origin = "{0.scheme}://{0.netloc}".format(urlsplit(FILES))
+    code = (await flow.answer(scope=None, resource=origin))["code"]
+    tokens = await flow.redeem(code, resource=origin)
+    assert claims_of(tokens.json["access_token"])["aud"] == FILES
+    other = {"name": "more", "uri": f"{origin}/more", "jwk": dict(jose.generate("ES256").public.jwk)}
+    assert (await call_admin_api(world, "POST", "/resources", other))[0] == 201
+    flow.browser.left_to = ""
+    await flow.open(scope=None, resource=origin)
+    assert flow.arrived()["error"] == "invalid_target"
+    code = (await flow.answer(scope="files:read", resource=origin))["code"]
+    assert claims_of((await flow.redeem(code)).json["access_token"])["aud"] == FILES

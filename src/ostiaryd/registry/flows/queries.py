@@ -27,6 +27,7 @@ from ostiaryd.registry.store.resources import by_uri as get_resource_by_uri
 from ostiaryd.registry.store.resources import catalogue as get_catalogue
 from ostiaryd.registry.store.resources import get as get_resource
 from ostiaryd.registry.store.resources import kept_catalogue as get_catalogue_by_hash
+from ostiaryd.registry.store.resources import only_at_origin as find_resource_by_origin
 from ostiaryd.registry.store.resources import page as list_resources
 from ostiaryd.registry.store.resources import public_url as get_public_url
 from ostiaryd.registry.store.resources import trust_domain as get_trust_domain
@@ -47,6 +48,7 @@ from ostiaryd.registry.store.used_secrets import list_users as list_secret_users
 
 __all__ = [
     "end_all_holdings",
+    "find_resource_by_origin",
     "forget_risks",
     "get_agent",
     "get_catalogue",

@@ -15,6 +15,7 @@ _SELECT = """select resource_id, name, uri, mode, segment, jkt, jwk, catalogue_h
 _BY_ID = sql(_SELECT + "where resource_id = :key", steady=True)
 _BY_NAME = sql(_SELECT + "where name = :key", steady=True)
 _BY_URI = sql(_SELECT + "where uri = :key", steady=True)
+_AT_ORIGIN = sql(_SELECT + "where uri >= :first and uri < :end order by uri limit 2")
 _BY_JKT = sql(_SELECT + "where jkt = :key")
 _LIST = sql(_SELECT + "where resource_id > :after order by resource_id limit :limit")
 _INSERT = sql(
@@ -61,6 +62,15 @@ def by_uri(reader: Reader, uri: str) -> Resource | None:
     if there is none.
     """
     return reader.made(_BY_URI, _resource, key=uri)
+
+
+def only_at_origin(reader: Reader, origin: str) -> Resource | None:
+    """Return the resource whose URI has this origin (scheme, host and port, without a path); None if there is none, or
+    more than one.
+    """
+    base = origin.removesuffix("/")
+    rows = reader.all(_AT_ORIGIN, first=f"{base}/", end=f"{base}0")  # `0` follows `/`
+    return _resource(rows[0]) if len(rows) == 1 else None
 
 
 def by_jkt(reader: Reader, jkt: str) -> Resource | None:

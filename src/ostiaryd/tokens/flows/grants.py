@@ -28,7 +28,15 @@ from ostiaryd.tokens.flows.authorization import key_of
 from ostiaryd.tokens.flows.consents import check_person, end_grant
 from ostiaryd.tokens.flows.mint import Identified, Issued, Proved, Sender, identify, mint
 from ostiaryd.tokens.flows.target import choose_target
-from ostiaryd.tokens.model import SECOND, InvalidGrant, InvalidTarget, Target, lifetime, narrow_details
+from ostiaryd.tokens.model import (
+    SECOND,
+    InvalidGrant,
+    InvalidTarget,
+    Target,
+    is_origin_of,
+    lifetime,
+    narrow_details,
+)
 from ostiaryd.tokens.model.authorization import OFFLINE, OPENID, check_verifier
 from ostiaryd.tokens.model.consent import Consent
 from ostiaryd.tokens.model.id_tokens import (
@@ -469,6 +477,8 @@ def _narrow(
     if extra := scopes - request.scopes - identity:
         hint = "begin with a new authorization request for more scopes"
         raise InvalidScope(f"the person did not consent to the scopes {render_scope(extra)}", hint=hint)
+    if uri is not None and request.resource is not None and is_origin_of(uri, request.resource):
+        uri = request.resource
     if uri not in (None, request.resource, userinfo.uri):
         raise InvalidTarget("this resource was not consented to", hint="begin with a new authorization request")
     is_about_person = request.resource is None or uri == userinfo.uri or (scopes and not scopes - identity)

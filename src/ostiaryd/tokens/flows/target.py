@@ -8,7 +8,14 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Resource, agent_uri
-from ostiaryd.tokens.model import InvalidTarget, Target, check_target, resource_name, sole_resource
+from ostiaryd.tokens.model import (
+    InvalidTarget,
+    Target,
+    check_target,
+    is_origin_of,
+    resource_name,
+    sole_resource,
+)
 
 
 def choose_target(
@@ -23,7 +30,8 @@ def find_target(
 ) -> Target:
     """Return the registered resource or agent that `uri` names, or an unregistered `https` resource if the
     configuration allows it. Without `uri`, return the only resource of the requested scopes, or, if none is requested,
-    of the available scopes. Raises InvalidTarget.
+    of the available scopes. If `uri` is only the origin of that resource, return that resource too: MCP clients of
+    2025 send the origin of the MCP server. Raises InvalidTarget.
 
     A token for an unregistered resource cannot have scopes of a registered one.
     """
@@ -36,6 +44,8 @@ def find_target(
         return _agent(reader, name, uri, now=now)
     if (resource := registry.get_resource_by_uri(reader, uri)) is not None:
         return _resource(reader, resource)
+    if (resource := _find_by_origin(reader, uri, requested)) is not None:
+        return _resource(reader, resource)
     check_target(uri)
     if config.resources == "registered":
         raise InvalidTarget("no resource is registered with this URI", hint="ostiary resource create NAME --uri URI")
@@ -45,6 +55,13 @@ def find_target(
                 f"the request has scopes of `{name}` for another resource", hint="request one token for each resource"
             )
     return Target(uri)
+
+
+def _find_by_origin(reader: Reader, uri: str, requested: frozenset[str]) -> Resource | None:
+    """Return the only resource of the requested scopes if `uri` is its origin; otherwise None."""
+    names = {resource_name(scope) for scope in requested}
+    resource = registry.get_resource(reader, names.pop()) if len(names) == 1 else None
+    return resource if resource is not None and is_origin_of(uri, resource.uri) else None
 
 
 def _resource(reader: Reader, resource: Resource) -> Target:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from base64 import b64decode
 from collections.abc import Collection, Iterable
-from urllib.parse import unquote_plus
+from urllib.parse import unquote_plus, urlsplit
 
 import msgspec
 
@@ -153,6 +153,12 @@ def sole_resource(scopes: Iterable[str]) -> str:
             f"the scopes belong to {len(names) or 'no'} resources; a token is for one resource", hint="send `resource`"
         )
     return names.pop()
+
+
+def is_origin_of(unverified_uri: str, uri: str) -> bool:
+    """Return whether the first URI is the origin of the second: its scheme, host and port, without a path."""
+    parts = urlsplit(uri)
+    return unverified_uri.removesuffix("/") == f"{parts.scheme}://{parts.netloc}"
 
 
 def check_target(uri: str) -> None:
