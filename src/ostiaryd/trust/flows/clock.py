@@ -69,7 +69,7 @@ def _note(act: Act, difference: int) -> None:
 
 
 def _slowed(ahead: int) -> str:
-    """Return what a wall clock that is behind means, and for how long. `ahead` is its difference in microseconds."""
+    """Return the effects of a wall clock that is behind by `ahead` (negative, in microseconds), and their duration."""
     return (
         f"server time is slower by one per cent until both agree, in {describe(ahead * FULL // (FULL - SLOWED))}, and "
         "clients with the time of the wall clock may be refused meanwhile"
