@@ -180,6 +180,10 @@ def test_a_rotation_that_the_service_does_not_accept_keeps_the_value_and_its_tok
     service.answers = [(500, {})]
     message = refused("InvalidRequestException", secret.rotate, ClientRequestToken=token)
     assert message.startswith("the secret was not rotated: the service answers 500")
+    entries = secret.server.entries(limit=300)
+    failures = [one for one in entries if one["action"] == "rotation.fail"]
+    assert [one["object"] for one in failures] == [f"secret/{secret.name}"]
+    assert not [one for one in entries if one["action"] == "vault.request"], "the failure is recorded once"
 
     def is_rotated() -> bool:
         return token in secret.describe()["VersionIdsToStages"]

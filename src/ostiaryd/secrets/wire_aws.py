@@ -324,9 +324,11 @@ async def _rotate_now(call: Call, rotation: _RotationRequest) -> dict[str, Any]:
     try:
         await send_due_call(call.world, rotation.path)
     except Refused as refusal:
-        raise Conflict(
+        failed = Conflict(
             f"the secret was not rotated: {refusal.message}", hint="the present value stays, and the server tries again"
-        ) from None
+        )
+        failed.is_recorded = True  # by the act `rotation.fail`
+        raise failed from None
     return rotation.answer
 
 
