@@ -40,6 +40,7 @@ from ostiaryd.ground.http.connections import Connections
 from ostiaryd.ground.http.protocol import Protocol
 from ostiaryd.ground.http.tls import Admitted, Certificate
 from ostiaryd.ground.process import descriptors
+from ostiaryd.ground.process.addresses import check_addresses
 from ostiaryd.ground.process.clock import wall_clock
 from ostiaryd.ground.process.ids import new_id
 from ostiaryd.ground.process.log import Format, log_to
@@ -94,6 +95,7 @@ def serve(
         log_format: Form of the lines on standard error: readable `text`, or `json`.
     """
     log_to(sys.stderr, log_format)
+    check_addresses()
     loaded = load_config(
         config,
         data_dir=str(session.data_dir) if session.data_dir is not None else None,

@@ -1,0 +1,26 @@
+"""Address space of the process: a server does not start below a minimum.
+
+If a library gets no address space, the process can end with SIGSEGV, because not every library checks the result of an
+allocation. Each thread reserves address space for its stack and for its heap, of which it uses little. A limit of
+memory that is in use (a control group) has no such effect.
+"""
+
+from __future__ import annotations
+
+import resource
+
+from ostiary.protocol.errors import Conflict
+
+LEAST_BYTES = 4 << 30
+"""Minimum limit of the address space, in bytes: 512 MiB of the program, and 72 MiB for each of 48 threads."""
+
+
+def check_addresses() -> None:
+    """Check that the limit of the address space (RLIMIT_AS) is high enough for a server. Raises Conflict."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < LEAST_BYTES:
+        raise Conflict(
+            f"the address space of this process is limited to {limit >> 20} MiB (RLIMIT_AS), less than "
+            f"{LEAST_BYTES >> 20} MiB",
+            hint="remove the limit (`ulimit -v unlimited`, LimitAS), and limit memory by a control group (MemoryMax)",
+        )
