@@ -95,7 +95,7 @@ class Caller:
             threading.Event().wait(POLL_S)
 
     async def wait_async(self, approval: str, *, within: float) -> None:
-        """Wait as `wait` does, without blocking the event loop."""
+        """Wait for the answer to an approval request (`wait`), without blocking the event loop."""
         for _ in range(round(within / POLL_S)):
             if not await asyncio.to_thread(self._is_open, approval):
                 return

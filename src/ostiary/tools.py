@@ -92,7 +92,7 @@ class Tools:
                 return admit(self.guard, caller.enter(), tool, arguments, says)
 
     async def admit_async(self, tool: str, arguments: Mapping[str, Any], says: Says = None) -> Running:
-        """Admit a call as `admit` does. Requests for a token run in a thread, so the event loop is not blocked."""
+        """Decide a call (`admit`) without blocking the event loop: requests for a token run in a thread."""
         with fail_closed():
             caller = self._caller()
             try:
@@ -169,8 +169,8 @@ class Running:
         return value
 
     async def returned_async(self, value: T, *more: object, ok: bool = True, is_out: bool = False) -> T:
-        """Record the output as `returned` does, without blocking the event loop. `more`: further parts
-        of the output.
+        """Record the output of the tool, and whether it succeeded (`ok`), without blocking the event loop; return the
+        output. `more`: further parts of the output. `is_out`, and errors: see `returned`.
         """
         self._measure(value, ok=ok, is_out=is_out)
         if self._call.watched is not None:
@@ -184,7 +184,7 @@ class Running:
 
 
 def admit(guard: Guard, caller: Verified, tool: str, arguments: Mapping[str, Any], says: Says = None) -> Running:
-    """Admit a call of a verified caller, as `Tools.admit` does."""
+    """Decide a call of a caller whose token the guard has verified (see `Tools.admit`)."""
     with fail_closed():
         return _running(guard, guard.decide(caller, tool, _plain(arguments), says))
 

@@ -204,12 +204,12 @@ def _certificates(world: World, reader: Reader) -> str:
     figures, now, days = examine_certificates(reader, world), world.now(), world.config.certificate_warning_days
     wrong = [one.name for one in figures.own if one.ends_soon(now=now, days=days)]
     if ended := [one.name for one in figures.own if one.not_after <= now]:
-        raise Conflict(f"{'; '.join(ended)} has ended", hint="ostiary ca show")
+        raise Conflict(f"{'; '.join(ended)} has ended", hint="show the authorities: ostiary ca show")
     if wrong:
         raise Unprotected(f"{'; '.join(wrong)} ends soon", hint="ostiary ca show; replace the file of `tls_cert`")
     if figures.neglected:
         words = f"certificates that end soon or cannot be renewed: {figures.neglected}"
-        raise Unprotected(words, hint="ostiary watch findings")
+        raise Unprotected(words, hint="list the findings: ostiary watch findings")
     return f"certificates in force: {figures.in_force.total()}, none neglected"
 
 
@@ -260,16 +260,20 @@ def _clients(world: World, reader: Reader) -> str:
         words = f"tokens of {_shown(names)} need no key: a stolen token can be used"
         if holders := trust.secret_holders(reader):
             words += f"; {_shown(holders)} authenticates with a client secret"
-        raise Unprotected(words, hint="ostiary agent forbid-bearer NAME --resource RESOURCE")
+        raise Unprotected(words, hint="end an exemption: ostiary agent forbid-bearer NAME --resource RESOURCE")
     return "every token of an agent is bound to its key"
 
 
 def _peps(world: World, reader: Reader) -> str:
     ending, unused, count = trust.examine_peps(reader, now=world.now())
     if ending:
-        raise Unprotected(f"API keys of {_shown(ending)} end within 14 days", hint="ostiary pep rotate NAME")
+        raise Unprotected(
+            f"API keys of {_shown(ending)} end within 14 days", hint="issue new keys: ostiary pep rotate NAME"
+        )
     if unused:
-        raise Unprotected(f"API keys of {_shown(unused)} were not used in a week", hint="ostiary pep revoke NAME")
+        raise Unprotected(
+            f"API keys of {_shown(unused)} were not used in a week", hint="revoke unused PEPs: ostiary pep revoke NAME"
+        )
     return f"gateways with API keys: {count}; no key ends within 14 days" if count else "no gateway has an API key"
 
 
@@ -278,7 +282,7 @@ def _secrets(world: World, reader: Reader) -> str:
     status = secrets.read_status(reader)
     if status.is_sealed:
         words = "the secrets are sealed: no value can be read or written"
-        raise Unprotected(words, hint="ostiary secret unseal --key-file FILE")
+        raise Unprotected(words, hint="open the seal: ostiary secret unseal --key-file FILE")
     opened = secrets.examine_keys(reader, world.keys)
     return f"wrapping keys opened: {opened}" if opened else "no secret is stored"
 
@@ -289,7 +293,7 @@ def _words(world: World, reader: Reader) -> str:
     """
     if names := registry.speakers(reader):
         words = f"{_shown(names)} may say what their persons asked of tasks that they start"
-        raise Unprotected(words, hint="ostiary agent forbid-words NAME")
+        raise Unprotected(words, hint="withdraw the permission: ostiary agent forbid-words NAME")
     return "no agent says what its person asked: persons and administrators do"
 
 
@@ -316,11 +320,13 @@ def _ledger(world: World, reader: Reader) -> str:
     rows = ledger.get_tree_rows(reader)
     root = tree_root(frontier.size, hashes_from(rows))
     if (checkpoint.size, checkpoint.root) != (frontier.size, root):
-        raise Conflict("the stored hashes do not lead to the signed checkpoint", hint="ostiary audit verify")
+        raise Conflict(
+            "the stored hashes do not lead to the signed checkpoint", hint="verify the ledger: ostiary audit verify"
+        )
     start = max(0, frontier.size - NEWEST)
     for offset, body in enumerate(ledger.list_entry_bodies(reader, start, NEWEST)):
         if leaf_hash(body) != rows(0, start + offset, 1)[0]:
-            raise Conflict(f"entry {start + offset} was changed", hint="ostiary audit verify")
+            raise Conflict(f"entry {start + offset} was changed", hint="verify the ledger: ostiary audit verify")
     return f"checkpoint of {checkpoint.size} entries verified, the newest {frontier.size - start} hashed again"
 
 
@@ -332,7 +338,7 @@ def _policy(world: World, reader: Reader) -> str:
     if loaded.hash != active.hash:
         raise Conflict(
             f"the files of policy set {active.hash} differ from the files that were put",
-            hint="ostiary policy put FOLDER",
+            hint="put the set again: ostiary policy put FOLDER",
         )
     if left_out := policy.plan_activation(reader, active.hash).left_out:
         raise Unprotected(
@@ -344,7 +350,9 @@ def _policy(world: World, reader: Reader) -> str:
 
 def _elevations(world: World, reader: Reader) -> str:
     if broken := approvals.broken_glass(reader, now=world.now()):
-        raise Unprotected("; ".join(broken), hint="ostiary elevation list; ostiary task end TASK")
+        raise Unprotected(
+            "; ".join(broken), hint="list and end elevations: ostiary elevation list; ostiary task end TASK"
+        )
     return "no emergency access is in use"
 
 
@@ -360,7 +368,7 @@ def _webhooks(world: World, reader: Reader) -> str:
 
 def _trust_domains(world: World, reader: Reader) -> str:
     if old := trust_domains.troubles(reader, now=world.now()):
-        raise Unprotected(f"old trust bundles: {'; '.join(old[:3])}", hint="ostiary trust-domain list")
+        raise Unprotected(f"old trust bundles: {'; '.join(old[:3])}", hint="show the errors: ostiary trust-domain list")
     count = len(trust_domains.list_trust_domains(reader))
     return f"trust domains with a fresh bundle: {count}" if count else "no other trust domain is federated"
 
@@ -368,7 +376,7 @@ def _trust_domains(world: World, reader: Reader) -> str:
 def _threats(world: World, reader: Reader) -> str:
     count, old = threats.troubles(reader, now=world.now())
     if old:
-        raise Unprotected(f"old threat lists: {'; '.join(old[:3])}", hint="ostiary threats list")
+        raise Unprotected(f"old threat lists: {'; '.join(old[:3])}", hint="show the errors: ostiary threats list")
     return f"fresh threat lists: {count}" if count else "no threat list: ostiary threats add"
 
 

@@ -148,7 +148,7 @@ def test_the_doctor_names_who_is_exempt(server: Server, tmp_path: Path) -> None:
     assert (line["state"], "`old`" in line["saw"], line["hint"]) == (
         "weak",
         True,
-        "ostiary agent forbid-bearer NAME --resource RESOURCE",
+        "end an exemption: ostiary agent forbid-bearer NAME --resource RESOURCE",
     )
     for agent in server.ostiary("agent", "list"):
         server.ostiary("agent", "forbid-bearer", agent["name"], "--resource", "ostiary")

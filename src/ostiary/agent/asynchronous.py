@@ -175,11 +175,11 @@ class AsyncAgent(Identity):
         return await self._run(self._account_token(provider, scopes, task))
 
     async def get(self, url: str, **rest: Any) -> httpx2.Response:
-        """Send a GET request, as `request` does with the method GET."""
+        """Send a GET request to `url`, and return the response. Further arguments as in `request`."""
         return await self.request("GET", url, **rest)
 
     async def post(self, url: str, **rest: Any) -> httpx2.Response:
-        """Send a POST request, as `request` does with the method POST."""
+        """Send a POST request to `url`, and return the response. Further arguments as in `request`."""
         return await self.request("POST", url, **rest)
 
     async def ask(self, approval: str, *, within: float = 600) -> Approval:
@@ -387,15 +387,15 @@ class AsyncTask:
         return self._agent.delegate(to, purpose, parent=self.id, **narrower)
 
     async def request(self, method: str, url: str, **rest: Any) -> httpx2.Response:
-        """Send a request with a token of this task, as `AsyncAgent.request` does."""
+        """Send a request with a token of this task, and return the response. Arguments as in `AsyncAgent.request`."""
         return await self._agent.request(method, url, task=self.id, **rest)
 
     async def get(self, url: str, **rest: Any) -> httpx2.Response:
-        """Send a GET request with a token of this task, as `AsyncAgent.request` does."""
+        """Send a GET request with a token of this task, and return the response. Arguments as in `request`."""
         return await self.request("GET", url, **rest)
 
     async def post(self, url: str, **rest: Any) -> httpx2.Response:
-        """Send a POST request with a token of this task, as `AsyncAgent.request` does."""
+        """Send a POST request with a token of this task, and return the response. Arguments as in `request`."""
         return await self.request("POST", url, **rest)
 
     def auth(self, resource: str | None = None, scope: str | None = None) -> Auth:

@@ -181,11 +181,11 @@ class Agent(Identity):
         )
 
     def get(self, url: str, **rest: Any) -> httpx2.Response:
-        """Send a GET request, as `request` does with the method GET."""
+        """Send a GET request to `url`, and return the response. Further arguments as in `request`."""
         return self.request("GET", url, **rest)
 
     def post(self, url: str, **rest: Any) -> httpx2.Response:
-        """Send a POST request, as `request` does with the method POST."""
+        """Send a POST request to `url`, and return the response. Further arguments as in `request`."""
         return self.request("POST", url, **rest)
 
     def secret(self, path: str, *, task: str | None = None) -> Secret:
@@ -395,19 +395,19 @@ class Task:
         return self._agent.delegate(to, purpose, parent=self.id, **narrower)
 
     def request(self, method: str, url: str, **rest: Any) -> httpx2.Response:
-        """Send a request with a token of this task, as `Agent.request` does."""
+        """Send a request with a token of this task, and return the response. Arguments as in `Agent.request`."""
         return self._agent.request(method, url, task=self.id, **rest)
 
     def get(self, url: str, **rest: Any) -> httpx2.Response:
-        """Send a GET request with a token of this task, as `Agent.request` does."""
+        """Send a GET request with a token of this task, and return the response. Arguments as in `request`."""
         return self.request("GET", url, **rest)
 
     def post(self, url: str, **rest: Any) -> httpx2.Response:
-        """Send a POST request with a token of this task, as `Agent.request` does."""
+        """Send a POST request with a token of this task, and return the response. Arguments as in `request`."""
         return self.request("POST", url, **rest)
 
     def auth(self, resource: str | None = None, scope: str | None = None) -> Auth:
-        """Return the authentication for httpx2 clients whose requests use tokens of this task, as `Agent.auth` does."""
+        """Return the authentication for httpx2 clients whose requests use tokens of this task. See `Agent.auth`."""
         return self._agent.auth(resource, scope, task=self.id)
 
     def renew(self, ttl: int = DEFAULT_TTL_S) -> None:

@@ -388,6 +388,7 @@ def read_second_key(path: Path | str | None, *, of: Credential) -> PrivateKey | 
         )
     if second.key.public.thumbprint == of.key.public.thumbprint:
         raise Invalid(
-            f"{path} has the same key as the first credential", hint="ostiary key add AGENT --generate-key FILE"
+            f"{path} has the same key as the first credential",
+            hint="register a second key: ostiary key add AGENT --generate-key FILE",
         )
     return second.key

@@ -37,7 +37,9 @@ def create_key(
         days: Days until the key expires, 1 to 366; the ACME client must create the account before that.
     """
     if bool(agent) is bool(person):
-        raise Usage("give exactly one of `--agent` and `--person`", hint="ostiary acme key create --agent NAME")
+        raise Usage(
+            "give exactly one of `--agent` and `--person`", hint="for an agent: ostiary acme key create --agent NAME"
+        )
     holder = {"agent": agent} if agent else {"person": person}
     body = {**holder, "names": list(name), "profile": profile, "days": days}
     session.show(session.api("POST", "/acme/keys", body), _print_issued)

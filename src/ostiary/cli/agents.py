@@ -280,7 +280,7 @@ def mutual_tls(
         if subject or certificate:
             raise Usage(
                 "`--remove` cannot be combined with a subject or a certificate",
-                hint=f"ostiary agent mutual-tls {name} --remove",
+                hint=f"use `--remove` alone: ostiary agent mutual-tls {name} --remove",
             )
         session.show(session.api("DELETE", path), facts)
         return
@@ -462,7 +462,7 @@ def _row(agent: dict[str, Any]) -> dict[str, Any]:
 
 def _set_scopes(session: Session, name: str, *, add: list[str], remove: list[str], undeclared: bool = False) -> None:
     if not add and not remove:
-        raise Usage("no scope is named", hint=f"ostiary agent allow {name} RESOURCE:CLASS")
+        raise Usage("no scope is named", hint=f"name one or more scopes: ostiary agent allow {name} RESOURCE:CLASS")
     before = session.api("GET", f"/agents/{name}")["scopes"]
     removed = {SCOPE_ALIASES.get(scope, scope) for scope in remove}
     scopes = sorted({*before, *add} - removed)

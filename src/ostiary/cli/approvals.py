@@ -168,7 +168,9 @@ def propose(agent: str, /, *, write: Path | None = None, session: Here) -> None:
 def _limit(text: str) -> tuple[str, str]:
     name, separator, number = text.partition("=")
     if not separator:
-        raise Usage(f"`--at-most {text[:60]}` is not NAME=NUMBER", hint="--at-most amount=100")
+        raise Usage(
+            f"`--at-most {text[:60]}` is not NAME=NUMBER", hint="write a name and a number: --at-most amount=100"
+        )
     return name, number
 
 

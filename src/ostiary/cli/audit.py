@@ -189,13 +189,15 @@ def check(receipt: Source, /, *, key: str, session: Here) -> None:
     content, trusted = read_json(receipt), parse_vkey(_key(key))
     unverified = content.get("receipts", [content]) if isinstance(content, dict) else None
     if not isinstance(unverified, list) or not unverified:
-        raise Usage(f"{receipt} has no receipt", hint="ostiary audit prove INDEX --json")
+        raise Usage(f"{receipt} has no receipt", hint="create a receipt: ostiary audit prove INDEX --json")
     indexes = []
     for place, one in enumerate(unverified):
         try:
             entry, proof = one["entry"].encode(), one["proof"].encode()
         except (TypeError, KeyError, AttributeError):
-            raise Usage(f"{receipt} has no `entry` and `proof`", hint="ostiary audit prove INDEX --json") from None
+            raise Usage(
+                f"{receipt} has no `entry` and `proof`", hint="create a receipt: ostiary audit prove INDEX --json"
+            ) from None
         try:
             index, checkpoint = verify_receipt(proof, entry=entry, keys=[trusted], origin=trusted.name)
         except Refused as refusal:
@@ -248,7 +250,7 @@ def verify(
             folder = Path(temporary) / "export"
             _export(session, folder)
         elif not folder.is_dir():
-            raise Usage(f"{folder} is not a folder", hint="ostiary audit export FOLDER")
+            raise Usage(f"{folder} is not a folder", hint="create an export: ostiary audit export FOLDER")
         with progress() as shown:
             bar = shown.add_task("verifying", total=None)
             report = verify_folder(

@@ -108,7 +108,7 @@ def export(*, write: Path | None = None, chain: bool = False, session: Here) -> 
     rows = session.api("GET", "/authorities")["authorities"]
     text = _chain(rows) if chain else "".join(row["certificate"] for row in rows if row["kind"] == "root")
     if not text:
-        raise Usage("there is no certificate authority yet", hint="ostiary ca init")
+        raise Usage("there is no certificate authority yet", hint="create the authority: ostiary ca init")
     if write is None:
         session.show({"certificates": text}, lambda value: out.print(value["certificates"].rstrip(), markup=False))
     else:

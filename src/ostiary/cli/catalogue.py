@@ -69,7 +69,7 @@ def review_catalogue(name: str, /, *, answers: Path | None = None, since: str = 
     """
     target = resource(session, name)
     if target.catalogue is None:
-        raise BadUsage(f"`{name}` has no catalogue yet", hint="ostiary resource catalogue --help")
+        raise BadUsage(f"`{name}` has no catalogue yet", hint="set a catalogue: ostiary resource catalogue --help")
     flows = _flows(session, target.name)
     used = _usage(entries(session, since=parse_time(since, now=ambient.now()), resource=target.uri))
     reviews = review(target.catalogue, usage=used, flows=flows)

@@ -149,7 +149,7 @@ def _replayed(session: Session) -> str:
 
 def _default_deny(session: Session) -> str:
     if session.api("POST", "/decide", NOBODY)["decision"]:
-        raise Conflict("the policies allow every request", hint="ostiary policy show")
+        raise Conflict("the policies allow every request", hint="show the active policies: ostiary policy show")
     return "calls that no policy permits are denied"
 
 

@@ -137,7 +137,7 @@ def serve_proxy(
     """
     place, credential = Listen.parse(listen), load_key(as_)
     if place.socket is not None:
-        raise Usage("programs use a proxy at HOST:PORT", hint="--listen 127.0.0.1:8702")
+        raise Usage("programs use a proxy at HOST:PORT", hint="name host and port: --listen 127.0.0.1:8702")
     is_sealed = forbid_dumps()
     with tempfile.TemporaryDirectory(prefix="ostiary-egress-") as folder:
         events = Path(folder) / "events"

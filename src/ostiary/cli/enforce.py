@@ -75,7 +75,8 @@ def _targets(session: Session, name: str) -> list[Resource]:
     match candidates:
         case None, None:
             raise Usage(
-                f"no resource and no agent is called `{name}`", hint="ostiary resource list, ostiary agent list"
+                f"no resource and no agent is called `{name}`",
+                hint="list the names: ostiary resource list, ostiary agent list",
             )
         case dict(), None:
             return [resource(session, name)]

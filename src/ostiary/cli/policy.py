@@ -63,7 +63,10 @@ def put(
     locks, watches = ("true" if flag else None for flag in (lock_out, watch))
     query: dict[str, Any] = {"lock_out": locks, "watch": watches}
     if whatif is None and max_changes is not None:
-        raise Usage("`--max-changes` needs `--whatif`", hint="ostiary policy put DIR --whatif 7d --max-changes 10")
+        raise Usage(
+            "`--max-changes` needs `--whatif`",
+            hint="give both options: ostiary policy put DIR --whatif 7d --max-changes 10",
+        )
     if watch:
         session.show(session.api("POST", "/policies", {"files": files}, query=query), facts)
         return

@@ -75,6 +75,6 @@ def resource(session: Session, name: str) -> Resource:
     except Refused as refusal:
         raise Usage(
             f"the catalogue of `{name}` cannot be read: {refusal.message}",
-            hint=f"ostiary resource catalogue {name} FILE",
+            hint=f"replace the catalogue: ostiary resource catalogue {name} FILE",
         ) from None
     return Resource(facts, catalogue)

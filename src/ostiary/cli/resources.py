@@ -252,6 +252,9 @@ def _approved_and_listed(session: Session, name: str, file: Path) -> tuple[Catal
     """
     shown = session.api("GET", f"/resources/{name}")
     if shown["catalogue"] is None:
-        raise Usage(f"`{name}` has no catalogue yet", hint=f"ostiary resource read {file} --name {name}")
+        raise Usage(
+            f"`{name}` has no catalogue yet",
+            hint=f"create a catalogue from the file: ostiary resource read {file} --name {name}",
+        )
     approved = Catalogue.parse(canonical.encode(shown["catalogue"], floats=True))
     return approved, _read(approved.resource, file).catalogue, shown["catalogue_hash"]

@@ -114,7 +114,7 @@ def run(
         egress: Options of the egress proxy.
     """
     if not command:
-        raise Usage("no command was given", hint="ostiary run -- COMMAND ...")
+        raise Usage("no command was given", hint="give the agent's command: ostiary run -- COMMAND ...")
     egress.check()
     user = None if egress.user is None else find_user(egress.user)
     environment = ambient.environment()

@@ -368,5 +368,7 @@ def _read_key(path: Path) -> X25519PrivateKey:
     except Malformed:
         raw = b""
     if len(raw) != KEY_BYTES:
-        raise Usage(f"{path} does not contain an unseal key", hint="ostiary secret seal --key-file FILE makes one")
+        raise Usage(
+            f"{path} does not contain an unseal key", hint="create an unseal key: ostiary secret seal --key-file FILE"
+        )
     return X25519PrivateKey.from_private_bytes(raw)

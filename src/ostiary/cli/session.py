@@ -115,7 +115,7 @@ class Session:
             try:
                 return str(json.loads((folder / "server.json").read_text("utf-8"))["url"])
             except FileNotFoundError:
-                hint = f"ostiary serve --data-dir {folder}"
+                hint = f"start the server: ostiary serve --data-dir {folder}"
                 raise Usage(f"no server has been started with the data folder {folder}", hint=hint) from None
             except (ValueError, KeyError, TypeError):
                 raise Usage(

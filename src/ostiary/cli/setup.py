@@ -203,7 +203,7 @@ def _owner(session: Session, name: str, email: str | None) -> Step:
     if registered is not None:
         return Step("owner", name, "unchanged", str(registered.get("email") or ""))
     if not email:
-        raise Usage(f"the owner `{name}` needs a mail address", hint="--email ADDRESS")
+        raise Usage(f"the owner `{name}` needs a mail address", hint="state the address: --email ADDRESS")
     body = {"name": name, "email": email}
     undo = f"ostiary kill owner {name} --reason undo"
     return Step("owner", name, "create", email, undo, carry_out=lambda: session.api("POST", "/persons", body))
@@ -232,7 +232,10 @@ def _new_resource(
     session: Session, name: str, uri: str | None, listed: Catalogue | None, *, key: Path, mode: str
 ) -> Step:
     if uri is None:
-        raise Usage(f"the resource `{name}` needs a URI", hint="--uri https://..., where agents reach it")
+        raise Usage(
+            f"the resource `{name}` needs a URI",
+            hint="state the URI at which agents reach the resource: --uri https://...",
+        )
     made = NewKey.generate(key)
     body = {"name": name, "uri": uri, "mode": mode, "jwk": made.public}
     if listed is not None:
@@ -298,7 +301,10 @@ def _agent(
             carry_out=lambda: session.api("PATCH", f"/agents/{name}", body),
         )
     if owner is None:
-        raise Usage(f"the agent `{name}` needs an owner", hint="--owner NAME, and --email ADDRESS for a new one")
+        raise Usage(
+            f"the agent `{name}` needs an owner",
+            hint="name the owner: --owner NAME, and --email ADDRESS for a new owner",
+        )
     if not purpose:
         raise Usage(f"the agent `{name}` needs a purpose", hint='--purpose "takes notes"')
     made = NewKey.generate(key)

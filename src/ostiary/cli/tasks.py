@@ -115,7 +115,9 @@ def draft_task(
     """
     catalogues = {one.resource: one for one in map(_catalogue, catalogue)}
     if agent is None and not catalogues:
-        raise Usage("a draft needs a catalogue", hint="--agent NAME, or --catalogue FILE")
+        raise Usage(
+            "a draft needs a catalogue", hint="name the source of the catalogue: --agent NAME, or --catalogue FILE"
+        )
     offers = sorted(scope for one in catalogues.values() for scope in one.scopes)
     scopes = offers if agent is None else session.api("GET", f"/agents/{agent}")["scopes"]
     offered: list[tuple[str, Catalogue]] = []
@@ -126,7 +128,10 @@ def draft_task(
         if tools is not None:
             offered.append((resource["uri"], tools))
     if catalogues:
-        raise Usage(f"`{agent}` has no scope of {', '.join(sorted(catalogues))}", hint="ostiary agent allow --help")
+        raise Usage(
+            f"`{agent}` has no scope of {', '.join(sorted(catalogues))}",
+            hint="give the agent a scope: ostiary agent allow --help",
+        )
     made = draft(words, offered, scopes=scopes, own=_own(own), may_name_recipient=not ask_payee).render()
     if write is not None:
         write_new(write, json.dumps(made, indent=2) + "\n")
@@ -226,7 +231,7 @@ def _accepted(path: Path) -> dict[str, Any]:
     """Return the members of a draft that the request for a task accepts. Raises Usage."""
     draft = read_json(path)
     if not isinstance(draft, dict) or not {"intent", "bounds"} <= draft.keys():
-        raise Usage(f"{path} is not a draft", hint="ostiary task draft WORDS --agent NAME --write FILE")
+        raise Usage(f"{path} is not a draft", hint="create a draft: ostiary task draft WORDS --agent NAME --write FILE")
     return {"intent": draft["intent"], "bounds": draft["bounds"], "budget": draft.get("budget", [])}
 
 

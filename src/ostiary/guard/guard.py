@@ -85,7 +85,7 @@ class Guard:
         if not isinstance(credential, Credential):
             credential = load_key(credential)
         if not credential.client_id.startswith("rs_"):
-            hint = "ostiary resource create NAME --uri URI --generate-key FILE"
+            hint = "register the resource: ostiary resource create NAME --uri URI --generate-key FILE"
             raise Invalid(
                 f"a guard needs the credential of a resource, and `{credential.client_id}` is not a resource", hint=hint
             )
@@ -222,13 +222,13 @@ class Guard:
         return run(self.decide_in_steps(caller, tool, arguments, says))
 
     async def decide_async(self, caller: Verified, tool: str, arguments: Mapping[str, Any], says: Says = None) -> Call:
-        """Decide as `decide` does; the event loop keeps running meanwhile."""
+        """Decide a call, charge its budgets, record and return it, without blocking the event loop. See `decide`."""
         return await run_async(self.decide_in_steps(caller, tool, arguments, says))
 
     def decide_in_steps(
         self, caller: Verified, tool: str, arguments: Mapping[str, Any], says: Says = None
     ) -> Waits[Call]:
-        """Decide as `decide` does, and yield each wait for the server to a driver (`ostiary.guard.drivers`)."""
+        """Decide a call (`decide`) in steps: yield each wait for the server to a driver (`ostiary.guard.drivers`)."""
         with fail_closed():
             made = self._decider.decide(caller, tool, arguments, says)
             if isinstance(made, Call):
@@ -269,7 +269,7 @@ class Guard:
         observe(call, output, memories=self._link.memories, sessions=self._sessions, sources=self._sources)
 
     async def observe_async(self, call: Call, output: object) -> None:
-        """Add the output of a call to the memory as `observe` does, in another thread; the event loop keeps running."""
+        """Add the output of a call to the memory of its task (`observe`), without blocking the event loop."""
         if call.watched is not None:
             await asyncio.to_thread(self.observe, call, output)
 

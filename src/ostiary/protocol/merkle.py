@@ -72,7 +72,7 @@ class Frontier:
         return cls(size, _peaks(0, size, hash_at))
 
     def append(self, leaf: bytes) -> list[TileHash]:
-        """Append one leaf hash, as `extend` does."""
+        """Append one leaf hash. Return the hashes that this leaf completed at the tile levels 1, 2, and so on."""
         return self.extend((leaf,))
 
     def extend(self, leaves: Iterable[bytes]) -> list[TileHash]:

@@ -168,7 +168,8 @@ def refresh(session: Session, place: Place, servers: Sequence[Server], *, say: C
         name = place.resource(server)
         if session.api("GET", f"/resources/{name}")["mode"] != "watch":
             raise Usage(
-                f"`{name}` is enforced, and its listing would take effect at once", hint=f"ostiary enforce {name} --off"
+                f"`{name}` is enforced, and its listing would take effect at once",
+                hint=f"set watch mode first: ostiary enforce {name} --off",
             )
     for server in servers:
         name = place.resource(server)

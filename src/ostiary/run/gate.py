@@ -159,7 +159,7 @@ class Gate:
         return run(self._decide_in_steps(tool, arguments))
 
     async def decide_async(self, tool: str, arguments: Mapping[str, Any]) -> Verdict:
-        """Decide as `decide` does; a thread is used only for a wait."""
+        """Decide a call (`decide`) without blocking the event loop; a thread is used only for a wait."""
         return await run_async(self._decide_in_steps(tool, arguments))
 
     def _decide_in_steps(self, tool: str, arguments: Mapping[str, Any]) -> Waits[Verdict]:

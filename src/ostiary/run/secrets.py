@@ -90,7 +90,10 @@ def _value_of(secret: Secret, variable: SecretVariable) -> str:
     member = variable.member or next(iter(secret.data))
     value = secret.data.get(member)
     if not isinstance(value, str) or "\0" in value:
-        raise Usage(f"{variable.path} has no member {member!r} with a text", hint=f"ostiary secret get {variable.path}")
+        raise Usage(
+            f"{variable.path} has no member {member!r} with a text",
+            hint=f"show the members: ostiary secret get {variable.path}",
+        )
     return value
 
 

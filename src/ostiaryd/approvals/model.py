@@ -271,7 +271,7 @@ def check_open(question: Question, *, now: int) -> None:
     if (state := question.state_at(now)) is not State.OPEN:
         raise Conflict(
             f"the approval request is already {state}",
-            hint=f"ostiary approvals show {question.approval_id}",
+            hint=f"show the approval: ostiary approvals show {question.approval_id}",
             code="question_settled",
         )
 
@@ -379,7 +379,7 @@ def narrow(question: Question, narrowing: Narrowing, *, covers: bool) -> Questio
     if not narrowing.strike <= set(range(1, len(about.lines) + 1)):
         raise Invalid(
             f"the struck lines must be numbers from 1 to {len(about.lines)}",
-            hint=f"ostiary approvals show {question.approval_id}",
+            hint=f"show the approval: ostiary approvals show {question.approval_id}",
         )
     if about.lines and len(narrowing.strike) == len(about.lines):
         raise Invalid("all lines are in `strike`", hint="deny the request")

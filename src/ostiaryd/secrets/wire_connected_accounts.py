@@ -164,12 +164,15 @@ def _make_provider(
     )
     token = token or preset.token_endpoint or (metadata and metadata.token_endpoint) or ""
     if not authorization or not token:
-        raise Invalid("state an issuer, a preset that has endpoints, or both endpoints", hint="--issuer URL")
+        raise Invalid(
+            "state an issuer, a preset that has endpoints, or both endpoints", hint="state the issuer: --issuer URL"
+        )
     default = preset.authentication if new.client_secret else "private_key_jwt"
     method = new.authentication or default
     if method.startswith("client_secret") != bool(new.client_secret):
         raise Invalid(
-            f"the authentication `{method}` cannot be combined with a client secret", hint="--client-secret-file FILE"
+            f"the authentication `{method}` cannot be combined with a client secret",
+            hint="leave out --client-secret-file FILE, or choose another authentication",
         )
     algs = (metadata and metadata.token_endpoint_auth_signing_alg_values_supported) or ("ES256",)
     alg = next((alg for alg in ("ES256", "RS256", "EdDSA") if alg in algs), "RS256")

@@ -132,7 +132,7 @@ async def add_provider(call: Call) -> Reply:
     defaults = PRESETS[new.preset]
     method = new.authentication or ("client_secret_basic" if new.client_secret else "private_key_jwt")
     if method.startswith("client_secret") and not new.client_secret:
-        raise Invalid(f"`{method}` needs a client secret", hint="--client-secret-file FILE")
+        raise Invalid(f"`{method}` needs a client secret", hint="give the secret: --client-secret-file FILE")
     if new.client_secret and not method.startswith("client_secret"):
         raise Invalid(f"`{method}` cannot be used with a client secret", hint="leave out the client secret")
     made = Provider(

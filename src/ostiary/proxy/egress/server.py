@@ -802,7 +802,7 @@ def _port_closed(at: Authority) -> Rejected:
         403,
         "port_closed",
         f"the proxy connects to the ports 80 and 443 and to the ports of destinations, not to {at}",
-        hint="ostiary egress add NAME --origin https://HOST:PORT --secret PATH",
+        hint="allow the port by a destination: ostiary egress add NAME --origin https://HOST:PORT --secret PATH",
     )
 
 

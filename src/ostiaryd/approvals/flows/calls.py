@@ -225,5 +225,7 @@ def _check_meant(act: Act, id: str, digest: str) -> None:
 def find_question(act: Act, id: str) -> Question:
     """Return an approval request by id. Raises NotFound."""
     if (question := store.get(act.tx, id)) is None:
-        raise NotFound("approval not found", hint="ostiary approvals list --all", code="unknown_approval")
+        raise NotFound(
+            "approval not found", hint="list all approvals: ostiary approvals list --all", code="unknown_approval"
+        )
     return question

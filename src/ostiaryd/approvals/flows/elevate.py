@@ -118,7 +118,7 @@ def _check(act: Act, requested: ElevationRequest, agent: Agent) -> frozenset[str
     if extra := scopes - tasks.get_eligible_scopes(act.tx, agent.agent_id):
         raise Forbidden(
             f"`{agent.name}` is not eligible for {' '.join(sorted(extra))}",
-            hint=f"ostiary elevation allow {agent.name} SCOPE",
+            hint=f"make the agent eligible: ostiary elevation allow {agent.name} SCOPE",
             code="not_eligible",
         )
     return scopes

@@ -37,7 +37,9 @@ def may_see(reader: Reader, id: str, *, by: Caller) -> Question:
     """Return an approval request if the caller is one of its requesters or may see every one. Raises NotFound."""
     question = store.get(reader, id)
     if question is None or not (may_see_all(by) or by.id in question.requesters):
-        raise NotFound("approval not found", hint="ostiary approvals list --all", code="unknown_approval")
+        raise NotFound(
+            "approval not found", hint="list all approvals: ostiary approvals list --all", code="unknown_approval"
+        )
     return question
 
 

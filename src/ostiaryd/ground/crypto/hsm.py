@@ -285,7 +285,9 @@ class HsmEcKey(_Unreadable, ec.EllipticCurvePrivateKey):
         return self._public.key_size
 
     def sign(self, data: Any, signature_algorithm: ec.EllipticCurveSignatureAlgorithm) -> bytes:
-        """Return the signature of the data, as `cryptography` does. Raises Unavailable, NotFound."""
+        """Let the HSM sign the data, and return the signature in the form of `cryptography`. Raises Unavailable,
+        NotFound.
+        """
         from pkcs11 import Mechanism
         from pkcs11.util.ec import encode_ecdsa_signature
 
@@ -306,7 +308,9 @@ class HsmEd25519Key(_Unreadable, ed25519.Ed25519PrivateKey):
         return self._public
 
     def sign(self, data: Any) -> bytes:
-        """Return the signature of the data, as `cryptography` does. Raises Unavailable, NotFound."""
+        """Let the HSM sign the data, and return the signature in the form of `cryptography`. Raises Unavailable,
+        NotFound.
+        """
         from pkcs11 import Mechanism
 
         return self.hsm.sign(self.key_id, bytes(data), Mechanism.EDDSA)
@@ -328,7 +332,9 @@ class HsmRsaKey(_Unreadable, rsa.RSAPrivateKey):
         return self._public.key_size
 
     def sign(self, data: Any, padding: Any, algorithm: Any) -> bytes:
-        """Return the signature of the data, as `cryptography` does. Raises Unavailable, NotFound."""
+        """Let the HSM sign the data, and return the signature in the form of `cryptography`. Raises Unavailable,
+        NotFound.
+        """
         from pkcs11 import Mechanism
 
         if not isinstance(padding, PKCS1v15) or algorithm.name not in _RSA_HASHES:

@@ -112,7 +112,7 @@ def stop_watching(act: Act) -> str:
     """Stop the watching set; return its hash. Raises NotFound if no set watches."""
     hash = store.watched(act.tx)
     if hash is None:
-        raise NotFound("no policy set is watching", hint="ostiary policy put DIR --watch")
+        raise NotFound("no policy set is watching", hint="put a set in watch mode: ostiary policy put DIR --watch")
     note(act, object=hash)
     store.unwatch(act.tx)
     return hash

@@ -60,7 +60,7 @@ def revoke_key(act: Act, jkt: str, *, of: AgentId | None = None, why: str = "rev
     key = keys.get(act.tx, jkt)
     if key is None or of not in (None, key.agent):
         missing = "no agent has a key" if of is None else "the agent has no key"
-        raise NotFound(f"{missing} with this thumbprint (RFC 7638)", hint="ostiary key list AGENT")
+        raise NotFound(f"{missing} with this thumbprint (RFC 7638)", hint="list the keys: ostiary key list AGENT")
     agent = find_agent(act.tx, key.agent)
     note(act, object=jkt, owner=agent.owner, holder=key.agent, why=why)
     keys.revoke(act.tx, jkt)

@@ -61,7 +61,7 @@ def return_person(act: Act, id_or_name: str) -> Person:
     person = find_person(act.tx, id_or_name)
     note(act, object=person.person_id, name=person.name, was=person.state.value)
     if person.state is PersonState.SUSPENDED:
-        raise Conflict(f"`{person.name}` is suspended", hint=f"ostiary person resume {person.name}")
+        raise Conflict(f"`{person.name}` is suspended", hint=f"resume the person: ostiary person resume {person.name}")
     return _set_state(act, person, PersonState.ACTIVE)
 
 

@@ -27,7 +27,9 @@ def stop(act: Act, target: What, value: str, *, why: str, by: str | None, incide
     made = Stop(target_kind=target, value=value, since=act.now, said_by=by, why=why, incident=incident)
     if not store.put(act.tx, made):
         raise Conflict(
-            f"{name_target(target, value)} is already stopped", hint="ostiary kill list", code="stopped_already"
+            f"{name_target(target, value)} is already stopped",
+            hint="list the stops: ostiary kill list",
+            code="stopped_already",
         )
     tell(act, StopDelta(target, value))
     return made
@@ -37,7 +39,7 @@ def lift_stop(act: Act, target: What, value: str) -> None:
     """Lift a stop. Tokens that have not expired are accepted again. Raises NotFound."""
     note(act, object=value or target, stop=target, value=value)
     if not store.delete(act.tx, target, value):
-        raise NotFound(f"{name_target(target, value)} is not stopped", hint="ostiary kill list")
+        raise NotFound(f"{name_target(target, value)} is not stopped", hint="list the stops: ostiary kill list")
     tell(act, StopDelta(target, value, is_lifted=True))
 
 

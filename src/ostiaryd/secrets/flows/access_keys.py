@@ -118,7 +118,8 @@ def authenticate_signed(
     key = store.get(act.tx, request.key_id)
     if key is None or not _is_live(act, key):
         raise TokenRefused(
-            "the access key is unknown, has ended or was revoked", hint="ostiary aws-key create AGENT --network NETWORK"
+            "the access key is unknown, has ended or was revoked",
+            hint="create a new access key: ostiary aws-key create AGENT --network NETWORK",
         )
     secret = open_value(act.tx, key.secret, ("aws", key.id, 1), keys=act.tx.keys).decode()
     if not request.has_signature_of(secret):

@@ -48,7 +48,7 @@ def elevate(
     if extra := scopes - elevations.eligible(act.tx, agent.agent_id):
         raise Forbidden(
             f"`{agent.name}` is not eligible for {' '.join(sorted(extra))}",
-            hint=f"ostiary elevation allow {agent.name} SCOPE",
+            hint=f"make the agent eligible: ostiary elevation allow {agent.name} SCOPE",
             code="not_eligible",
         )
     if len(elevations.live_of_agent(act.tx, agent.agent_id, now=act.now)) >= MAX_ELEVATIONS:

@@ -79,7 +79,7 @@ def _own(reader: Reader, id: str, holder: str, *, now: int, by: Caller) -> tuple
     if task.heartbeat is None:
         raise Conflict(
             "this task has no heartbeat",
-            hint="ostiary task start --agent AGENT --purpose WORDS --heartbeat SECONDS",
+            hint="start a task with a heartbeat: ostiary task start --agent AGENT --purpose WORDS --heartbeat SECONDS",
             code="no_heartbeat",
         )
     return task, task.heartbeat

@@ -56,7 +56,8 @@ def _reached(reader: Reader, task: Task) -> list[ToolDetail]:
 def _check_unregistered(location: str, *, unregistered: bool) -> None:
     if not unregistered or not location.startswith("https://"):
         raise InvalidDetails(
-            f"{location} is not a registered resource", hint=f"ostiary resource create NAME --uri {location}"
+            f"{location} is not a registered resource",
+            hint=f"register the resource: ostiary resource create NAME --uri {location}",
         )
 
 

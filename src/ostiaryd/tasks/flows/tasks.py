@@ -137,7 +137,7 @@ def renew(act: Act, id: str, *, ttl_s: int = DEFAULT_TTL_S, by: Caller | None = 
     if task.elevated:
         raise Conflict(
             "an elevation cannot be renewed",
-            hint="ostiary elevation request SCOPE --reason WORDS --as FILE",
+            hint="request a new elevation: ostiary elevation request SCOPE --reason WORDS --as FILE",
             code="elevation",
         )
     until = _until(act.now + check_ttl(ttl_s), doer, *above(act.tx, task)[:1])

@@ -48,7 +48,10 @@ def find_target(
         return _resource(reader, resource)
     check_target(uri)
     if config.resources == "registered":
-        raise InvalidTarget("no resource is registered with this URI", hint="ostiary resource create NAME --uri URI")
+        raise InvalidTarget(
+            "no resource is registered with this URI",
+            hint="register the resource: ostiary resource create NAME --uri URI",
+        )
     for name in sorted({resource_name(scope) for scope in requested}):
         if registry.get_resource(reader, name) is not None:
             raise InvalidTarget(

@@ -50,7 +50,7 @@ def examine_anchor(act: Act, name: str, pem: str, agent: str) -> AnchorExaminati
         if name in (anchor.name, anchor.digest):
             break
     else:
-        raise NotFound("trust anchor not registered", hint="ostiary trust-anchor list")
+        raise NotFound("trust anchor not registered", hint="list the trust anchors: ostiary trust-anchor list")
     registry.note(act, object=anchor.digest, name=anchor.name)
     parsed = parse_pem(anchor.certificate)
     try:

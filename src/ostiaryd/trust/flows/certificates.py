@@ -114,7 +114,7 @@ def remove_anchor(act: Act, name: str) -> None:
             registry.note(act, object=anchor.digest, name=anchor.name)
             store.drop_anchor(act.tx, anchor.digest)
             return
-    raise NotFound("trust anchor not registered", hint="ostiary trust-anchor list")
+    raise NotFound("trust anchor not registered", hint="list the trust anchors: ostiary trust-anchor list")
 
 
 def list_admitted_digests(reader: Reader) -> tuple[str, ...]:
@@ -257,7 +257,9 @@ def prove_certificate(
 
 def refuse_handshake(act: Act, why: str) -> NoReturn:
     """Refuse a client whose certificate a TLS listener did not accept; `why` is recorded. Raises InvalidClient."""
-    raise InvalidClient(f"mutual TLS: the handshake was refused: {why[:100]}", hint="ostiary trust-anchor list")
+    raise InvalidClient(
+        f"mutual TLS: the handshake was refused: {why[:100]}", hint="list the trust anchors: ostiary trust-anchor list"
+    )
 
 
 def check_key(act: Act, client_id: str, jkt: str) -> bool:

@@ -71,7 +71,7 @@ def revoke_secret(act: Act, agent: str, id: str) -> None:
     client = registry.find_agent(act.tx, agent)
     registry.note(act, object=client.agent_id, owner=client.owner, name=client.name, secret=id[:64])
     if id not in {one.id for one in store.secrets(act.tx, client.agent_id)}:
-        raise NotFound("client secret not found", hint=f"ostiary agent show {client.name}")
+        raise NotFound("client secret not found", hint=f"list the secrets: ostiary agent show {client.name}")
     store.delete_secret(act.tx, id)
     for token in store.unbound(act.tx, client.agent_id):
         registry.end_holdings(act, Root.HOLDING, token, why="secret revoked")

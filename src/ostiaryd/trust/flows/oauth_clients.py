@@ -71,9 +71,11 @@ def check_usable(client: OAuthClient | None) -> OAuthClient:
             "the client is not known", hint="register the client, or send the URL of its metadata document"
         )
     if client.state is ClientState.PENDING:
-        raise InvalidClient("the client waits for approval", hint=f"ostiary client approve {client.handle}")
+        raise InvalidClient(
+            "the client waits for approval", hint=f"approve the client: ostiary client approve {client.handle}"
+        )
     if client.state is ClientState.STOPPED:
-        raise InvalidClient("the client is stopped", hint=f"ostiary client show {client.handle}")
+        raise InvalidClient("the client is stopped", hint=f"show the client: ostiary client show {client.handle}")
     return client
 
 

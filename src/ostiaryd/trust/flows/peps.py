@@ -117,10 +117,12 @@ def verify_pep(
     digest = _digest(keys, unverified_key)
     row = store.find_pep_key(reader, digest) if is_pep_key(unverified_key) else None
     if row is None:
-        raise AccessRefused("the API key is unknown or revoked", hint="ostiary pep rotate NAME")
+        raise AccessRefused("the API key is unknown or revoked", hint="issue a new key: ostiary pep rotate NAME")
     match, key = row
     if now >= key.expires_at:
-        raise AccessRefused(f"the API key of `{match.name}` has expired", hint="ostiary pep rotate NAME")
+        raise AccessRefused(
+            f"the API key of `{match.name}` has expired", hint="issue a new key: ostiary pep rotate NAME"
+        )
     if not is_within_networks(address, match.networks):
         raise AccessRefused(f"the API key of `{match.name}` is not accepted from this address")
     is_noted = key.used_at is not None and now - key.used_at < PEP_USE_INTERVAL

@@ -112,7 +112,10 @@ def unlink_account(act: Act, name: str, sub: str) -> None:
     if (person := store.linked(act.tx, provider.issuer, sub)) is not None:
         end_sessions_of_provider(act, provider.issuer, person=person)
     if not store.unlink(act.tx, provider.issuer, sub):
-        raise NotFound("no person is linked to this `sub`", hint=f"ostiary login-provider accounts {provider.name}")
+        raise NotFound(
+            "no person is linked to this `sub`",
+            hint=f"list the linked accounts: ostiary login-provider accounts {provider.name}",
+        )
 
 
 def open_client_secret(provider: Provider, keys: Keyring) -> str:

@@ -235,7 +235,7 @@ def delete_client(act: Act, client: OAuthClient) -> None:
 def find_client(reader: Reader, handle: str) -> OAuthClient:
     """Return the client with the record id `handle`. Raises NotFound."""
     if (client := store.by_handle(reader, handle)) is None:
-        raise NotFound("client not found", hint="ostiary client list")
+        raise NotFound("client not found", hint="list the clients: ostiary client list")
     return client
 
 

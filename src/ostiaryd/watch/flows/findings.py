@@ -144,7 +144,7 @@ def raise_risk(act: Act, subject: str, points: int) -> None:
 def find_finding(reader: Reader, id: str) -> Finding:
     """Return a finding by id. Raises NotFound."""
     if (finding := store.get(reader, id)) is None:
-        raise NotFound("there is no finding with this id", hint="ostiary watch findings")
+        raise NotFound("there is no finding with this id", hint="list the findings: ostiary watch findings")
     return finding
 
 

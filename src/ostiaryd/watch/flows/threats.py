@@ -51,7 +51,11 @@ def add(act: Act, *, name: str, url: str, form: Form, points: int) -> ThreatSour
     if not 1 <= points <= MOST:
         raise Invalid(f"`points` must be 1 to {MOST}")
     if store.by_name(act.tx, name) is not None:
-        raise Conflict(f"a threat list with the name `{name}` exists", hint="ostiary threats list", code="name_taken")
+        raise Conflict(
+            f"a threat list with the name `{name}` exists",
+            hint="list the threat lists: ostiary threats list",
+            code="name_taken",
+        )
     if len(store.sources(act.tx)) >= MAX_LISTS:
         raise Conflict(
             f"there are already {MAX_LISTS} threat lists, the maximum",
@@ -82,7 +86,7 @@ def remove(act: Act, name: str) -> None:
 def find(reader: Reader, name: str) -> ThreatSource:
     """Return a threat list by name. Raises NotFound."""
     if (source := store.by_name(reader, name)) is None:
-        raise NotFound("there is no threat list with this name", hint="ostiary threats list")
+        raise NotFound("there is no threat list with this name", hint="list the threat lists: ostiary threats list")
     return source
 
 
