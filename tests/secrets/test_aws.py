@@ -649,9 +649,13 @@ def test_a_list_has_limits_on_both_sides(aws: AwsStage) -> None:
         (client.list_secrets, "MaxResults", [1, 100], [0, 101]),
         (client.batch_get_secret_value, "MaxResults", [1, 20], [0, 21]),
         (client.list_secrets, "Filters", [[by_name] * 10], [[by_name] * 11]),
-        (client.list_secrets, "Filters", [[by_name, {"Key": "tag-key", "Values": ["x" * 512]}]],
-         [[by_name, {"Key": "tag-key", "Values": ["x" * 513]}]]),
-    ]  # fmt: skip
+        (
+            client.list_secrets,
+            "Filters",
+            [[by_name, {"Key": "tag-key", "Values": ["x" * 512]}]],
+            [[by_name, {"Key": "tag-key", "Values": ["x" * 513]}]],
+        ),
+    ]
     for use, member, accepted, wrong in limits:
         for value in accepted:
             use(**{"Filters": [by_name], member: value})
