@@ -123,7 +123,7 @@ class Cap:
 
 
 def caps(words: str) -> Iterator[Cap]:
-    """Yield the caps that the words state."""
+    """Yield each upper limit with a number that the text states, such as `up to 50 euros`."""
     for match in _CAP.finditer(words):
         if len(number := match["number"].replace(",", "")) <= MAX_NUMBER:
             yield Cap(Decimal(number), nouns(parts(match["what"])) - _CURRENCIES)

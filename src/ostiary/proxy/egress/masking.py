@@ -70,7 +70,7 @@ class Masks:
 
     def forms_at(self, host: str) -> tuple[tuple[bytes, ...], int]:
         """Return the forms of the secrets that were sent to `host`, and the length in bytes of the longest form of the
-        other secrets.
+        secrets that were not sent to `host`; 0 if there is no such secret.
         """
         if (forms := self._at_hosts.get(host)) is None:
             if len(self._at_hosts) >= MAX_HOSTS:

@@ -260,6 +260,6 @@ def token_of(caller: VaultCaller) -> VaultToken:
 
 
 async def forget_tokens(world: World) -> None:
-    """Delete the records of tokens and secret IDs that have expired."""
+    """Delete expired Vault tokens, expired secret IDs, and the login roles of decommissioned agents."""
     await world.writer.submit(lambda tx: store.prune(tx, limit=FORGOTTEN_AT_ONCE))
     await world.writer.submit(lambda tx: role_store.prune(tx, limit=FORGOTTEN_AT_ONCE))
