@@ -413,10 +413,7 @@ def create_secret(name: str, /, *, days: int = 90, session: Here) -> None:
     exemptions = session.api("GET", f"/agents/{name}/bearer")["bearer"]
     session.show(session.api("POST", f"/agents/{name}/secrets", {"ttl": days * 86_400}), facts)
     if not exemptions:
-        session.warn(
-            "the secret only signs people in, because no resource accepts it: "
-            f"ostiary agent allow-bearer {name} --resource RESOURCE"
-        )
+        session.warn(f"no resource accepts the secret yet: ostiary agent allow-bearer {name} --resource RESOURCE")
 
 
 @agent.command(name="revoke-secret")

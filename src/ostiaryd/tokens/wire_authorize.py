@@ -15,7 +15,7 @@ from urllib.parse import urlencode, urlsplit
 from msgspec.structs import replace
 
 from ostiary.protocol.errors import Forbidden, Refused
-from ostiary.protocol.jose import InvalidToken, parse_jws
+from ostiary.protocol.jose import InvalidToken
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply, status_of
 from ostiaryd.ground.http.forms import parse_form
 from ostiaryd.ground.http.html import HTML_BODY, HTML_FORM, PAGES, continue_page, page, redirect, see_other
@@ -25,11 +25,10 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.tokens.flows import authorization as flow
 from ostiaryd.tokens.flows.authorization import REQUEST_S, Step
 from ostiaryd.tokens.flows.mint import identify
-from ostiaryd.tokens.model import MAX_VALUE, InvalidRequest, read_form
+from ostiaryd.tokens.model import InvalidRequest, read_form
 from ostiaryd.tokens.model.authorization import (
     REQUEST_URI,
     AuthorizationRequest,
-    RequestNotSupported,
     ReturnAddress,
     parse_request,
     parse_return_address,
@@ -38,19 +37,17 @@ from ostiaryd.tokens.model.authorization import (
 )
 from ostiaryd.tokens.model.consent import Offer, read_choice
 from ostiaryd.tokens.model.id_tokens import read_id_token_hint
-from ostiaryd.tokens.model.request_objects import InvalidRequestObject, RequestKeys, read_request_object
 from ostiaryd.tokens.model.wording import word_target
 from ostiaryd.tokens.store.authorization import StoredRequest
 from ostiaryd.tokens.wire_errors import OAUTH, challenges_clients, describe_error
 from ostiaryd.tokens.wire_oauth import CLIENT_ERRORS, ClientForm, read_sender
+from ostiaryd.tokens.wire_request_objects import UNSIGNED, Parameters, has_unsigned_object, open_request, read_one
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.flows import sessions
 from ostiaryd.trust.flows.sessions import ForgedForm, SessionEnded
 from ostiaryd.trust.model import InvalidClient, name_claimed
 from ostiaryd.trust.model.clients import AUTHORIZATION_CODE, LOOPBACK, ClientKind, OAuthClient
 from ostiaryd.trust.model.sessions import Demand, Session
-
-Parameters = Mapping[str, list[str]]
 
 
 class PushedForm(ClientForm, total=False):
@@ -91,68 +88,25 @@ async def authorize(call: Call) -> Reply:
     try:
         return await _authorize(call, parameters)
     except Refused as refusal:
-        await _refuse(call, _one(parameters, "client_id"), refusal)
+        await _refuse(call, read_one(parameters, "client_id"), refusal)
 
 
 async def _authorize(call: Call, parameters: Parameters) -> Reply:
     client = await _client_of(call, parameters)
-    if _one(parameters, "request_uri").startswith(REQUEST_URI):
-        request_uri = _one(parameters, "request_uri")
+    if read_one(parameters, "request_uri").startswith(REQUEST_URI):
+        request_uri = read_one(parameters, "request_uri")
         stored = flow.find_request(call.world.db.read(), request_uri, client, now=call.world.now())
         work = _proceed(call, client, stored.request, request_uri, stored.created_at)
         return await _answering(call, client, stored.request.return_address, work, prompt=stored.request.prompt)
     try:
-        opened = await _open(call, client, parameters)
+        opened = await open_request(call, client, parameters)
     except Refused as refusal:
-        work = _raise(_UNSIGNED if _has_unsigned_object(parameters) else refusal)
-        prompt = _one(parameters, "prompt").split()
+        work = _raise(UNSIGNED if has_unsigned_object(parameters) else refusal)
+        prompt = read_one(parameters, "prompt").split()
         return await _answering(call, client, _return_address(client, parameters), work, prompt=prompt)
     address = _return_address(client, opened)
     work = _begin(call, client, opened, address)
-    return await _answering(call, client, address, work, prompt=_one(opened, "prompt").split())
-
-
-async def _open(call: Call, client: OAuthClient, parameters: Parameters) -> Parameters:
-    """Return the parameters of an authorization request: those in its signed request object, if it has one, and only
-    those (RFC 9101 section 5). Raises InvalidRequest, InvalidRequestObject, RequestNotSupported, InvalidClient,
-    Unavailable.
-    """
-    unverified = _one(parameters, "request")
-    if not unverified:
-        if client.metadata.require_signed_request_object:
-            raise InvalidRequest("this client must sign its authorization requests", hint="send `request` (RFC 9101)")
-        return parameters
-    if _one(parameters, "request_uri"):
-        raise InvalidRequest("`request` and `request_uri` cannot be used together")
-    world = call.world
-    try:
-        kid = parse_jws(unverified, max_bytes=MAX_VALUE).header.get("kid")
-    except InvalidToken as error:
-        raise InvalidRequestObject(f"`request`: {error.message}", hint="send a signed JWT") from None
-    keys = await trust.find_request_keys(world, client, kid=kid, network=call.network)
-    if not keys:
-        hint = "register `jwks`, or send the parameters without `request`"
-        raise RequestNotSupported("`request` is not supported for a client without keys", hint=hint)
-    return read_request_object(
-        unverified,
-        client_id=client.client_id,
-        keys=RequestKeys(keys, client.metadata.request_object_signing_alg),
-        issuer=world.config.issuer,
-        now=world.now(),
-    )
-
-
-def _has_unsigned_object(parameters: Parameters) -> bool:
-    """Return whether the request object of a request says that it is not signed."""
-    with suppress(InvalidToken):
-        return parse_jws(_one(parameters, "request"), max_bytes=MAX_VALUE).header["alg"] == "none"
-    return False
-
-
-_UNSIGNED = RequestNotSupported(
-    "a request object without a signature is not supported",
-    hint="sign the request object with a registered key, or leave `request` out",
-)
+    return await _answering(call, client, address, work, prompt=read_one(opened, "prompt").split())
 
 
 async def _raise(refusal: Refused) -> Reply:
@@ -193,7 +147,7 @@ async def push(call: Call) -> Reply:
     if "request" in values:
         try:
             client = await trust.resolve_client(call.world, sender.client_id, network=call.network)
-            form = await _open(call, client, form)
+            form = await open_request(call, client, form)
         except Refused as refusal:
             await _refuse(call, sender.client_id, refusal)
 
@@ -328,17 +282,12 @@ def _consent_page(
 
 async def _client_of(call: Call, parameters: Parameters) -> OAuthClient:
     """Return the client of an authorization request. Raises InvalidRequest, InvalidClient."""
-    if not (client_id := _one(parameters, "client_id")):
+    if not (client_id := read_one(parameters, "client_id")):
         raise InvalidRequest("`client_id` is missing, or was sent more than once")
     client = await trust.resolve_client(call.world, client_id, network=call.network, request_id=call.request_id)
     if AUTHORIZATION_CODE not in client.metadata.grant_types:
         raise InvalidRequest("the client is not registered for `authorization_code`")
     return client
-
-
-def _one(parameters: Parameters, name: str) -> str:
-    values = parameters.get(name, [])
-    return values[0] if len(values) == 1 else ""
 
 
 def _return_address(client: OAuthClient, parameters: Parameters) -> ReturnAddress:
@@ -347,7 +296,7 @@ def _return_address(client: OAuthClient, parameters: Parameters) -> ReturnAddres
 
 def _parse(call: Call, client: OAuthClient, parameters: Parameters, address: ReturnAddress) -> AuthorizationRequest:
     subject = ""
-    if hint := _one(parameters, "id_token_hint"):
+    if hint := read_one(parameters, "id_token_hint"):
         keys, issuer = call.world.keys.public("token"), call.world.config.issuer
         try:
             claims = read_id_token_hint(hint, keys=keys.get, issuer=issuer)
