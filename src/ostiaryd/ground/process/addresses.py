@@ -7,12 +7,15 @@ memory that is in use (a control group) has no such effect.
 
 from __future__ import annotations
 
+import os
 import resource
 
 from ostiary.protocol.errors import Conflict
 
-LEAST_BYTES = 4 << 30
-"""Minimum limit of the address space, in bytes: 512 MiB of the program, and 72 MiB for each of 48 threads."""
+LEAST_BYTES = (1 << 30) + (72 << 20) * min(os.cpu_count() or 1, 32)
+"""Minimum limit of the address space, in bytes: 1 GiB, where a server on two processors reached 703 MiB under load, and
+the stack and heap of one more thread for each processor.
+"""
 
 
 def check_addresses() -> None:
