@@ -66,6 +66,44 @@ async def test_a_challenge_changes_nothing_and_is_no_act(world: World) -> None:
     assert world.db.read().one(COUNT, name="mark") == (0,)
 
 
+@pytest.mark.parametrize("next_does", ["write", "read"])
+async def test_an_act_whose_sent_statement_fails_after_it_is_not_acknowledged(world: World, next_does: str) -> None:
+    def send_twice(a: Act) -> None:
+        a.tx.send(PUT, name="mark")
+        a.tx.send(PUT, name="mark")
+
+    def go_on(a: Act) -> None:
+        a.tx.one(COUNT, name="mark")
+        if next_does == "write":
+            a.tx.run(PUT, name="next")
+
+    def end(a: Act) -> None:
+        a.tx.run(PUT, name="end")
+
+    acts = (act(world, "test.do", flow) for flow in (send_twice, go_on, end))
+    failed, *_, last = await asyncio.gather(*acts, return_exceptions=True)
+    assert isinstance(failed, Exception)
+    assert world.db.read().one(COUNT, name="mark") == (0,)
+    assert world.db.read().one(COUNT, name="end") == (int(last is None),)
+
+
+async def test_an_act_stands_if_a_statement_of_the_next_act_fails_that_is_sent_with_its_own(world: World) -> None:
+    def send(a: Act) -> None:
+        a.tx.send(PUT, name="mark")
+
+    def break_uniqueness(a: Act) -> None:
+        a.tx.send(PUT, name="next")
+        a.tx.run(PUT, name="next")
+
+    done, broken = await asyncio.gather(
+        act(world, "test.do", send), act(world, "test.break", break_uniqueness), return_exceptions=True
+    )
+    assert done is None and isinstance(broken, Exception)
+    assert [entry.outcome for entry in newest(world, 2)] == ["error", "ok"]
+    assert world.db.read().one(COUNT, name="mark") == (1,)
+    assert world.db.read().one(COUNT, name="next") == (0,)
+
+
 async def test_an_act_that_breaks_changes_nothing_tells_no_secret_and_leaves_its_entry(world: World) -> None:
     def flow(a: Act) -> None:
         a.tx.run(PUT, name="mark")

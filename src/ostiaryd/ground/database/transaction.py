@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,9 +17,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
-_SAVEPOINT = sql("savepoint act")
-_ROLLBACK_TO = sql("rollback to savepoint act")
-_RELEASE = sql("release savepoint act")
+
+
+@lru_cache(256)
+def _savepoint_statements(number: int) -> tuple[Sql, Sql, Sql]:
+    """Return the statements that begin, undo and release the savepoint with this number."""
+    return (
+        sql(f"savepoint act{number}"),
+        sql(f"rollback to savepoint act{number}"),
+        sql(f"release savepoint act{number}"),
+    )
 
 
 class Reader:
@@ -60,6 +68,7 @@ class Tx(Reader):
         "_deferred",
         "_known",
         "_late",
+        "_savepoint_count",
         "_savepoints",
         "head",
         "is_granting",
@@ -97,6 +106,7 @@ class Tx(Reader):
         self._known = cache or QueryCache()
         self._late = Late()
         self._savepoints: list[Savepoint] = []
+        self._savepoint_count = 0
 
     def one(self, statement: Sql, **params: Any) -> Row | None:
         """Return the first row of the result, or None. A steady statement is answered from the cache if possible."""
@@ -264,23 +274,30 @@ class Savepoint:
     refused acts never write.
 
     Late rows from before the block belong to other acts: they are written before the savepoint, and are not undone.
+
+    Each savepoint has its own name. If a statement of an earlier act fails only now, because it was sent together with
+    a statement of this block, the name of this savepoint does not exist in the database. Its rollback fails too, and so
+    does the batch.
     """
 
-    __slots__ = ("_has_begun", "_late_begin", "_topics", "_touched", "_tx")
+    __slots__ = ("_late_begin", "_statements", "_topics", "_touched", "_tx")
 
     def __init__(self, tx: Tx) -> None:
         self._tx = tx
-        self._has_begun = False
+        self._statements: tuple[Sql, Sql, Sql] | None = None
+        """The statements of this savepoint; None until it has begun in the database."""
 
     def begin(self) -> None:
         """Begin the savepoint in the database, if it has not begun, after writing the late rows from
         before the block.
         """
-        if not self._has_begun:
+        if self._statements is None:
             tx = self._tx
             tx._late.write(tx._connection, end=self._late_begin)
-            tx._connection.queue(_SAVEPOINT, {})
-            self._has_begun = True
+            tx._savepoint_count += 1
+            begin, _, _ = statements = _savepoint_statements(tx._savepoint_count)
+            tx._connection.queue(begin, {})
+            self._statements = statements
 
     def __enter__(self) -> None:
         tx = self._tx
@@ -296,8 +313,8 @@ class Savepoint:
             tx.topics = self._topics
             tx._late.drop(self._late_begin)
             del tx.touched[self._touched :]
-            if self._has_begun:
-                tx._connection.queue(_ROLLBACK_TO, {})
+            if self._statements is not None:
+                tx._connection.queue(self._statements[1], {})
                 tx._known.clear()
-        if self._has_begun:
-            tx._connection.queue(_RELEASE, {})
+        if self._statements is not None:
+            tx._connection.queue(self._statements[2], {})
