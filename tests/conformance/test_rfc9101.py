@@ -13,6 +13,8 @@ from ostiary.protocol import jose
 from ostiaryd.app import build_app
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
+from ostiaryd.ledger.model import decode_entry
+from ostiaryd.ledger.store import search
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.model.clients import OAuthClient
 from ostiaryd.trust.store import clients
@@ -52,6 +54,15 @@ async def send_to_page(flow: CodeFlow, request: str, **outside: Any) -> dict[str
     flow.browser.left_to = ""
     await flow.open(**{name: None for name in flow.query() if name != "client_id"} | {"request": request} | outside)
     return flow.arrived()
+
+
+async def test_each_unsigned_object_is_refused_and_recorded(world: World, flow: CodeFlow) -> None:
+    unsigned = ".".join(jose.b64u(part) for part in (b'{"alg":"none"}', b"{}")) + "."
+    for _ in range(2):
+        answer = await send_to_page(flow, unsigned, redirect_uri=CALLBACK)
+        assert answer["error"] == "request_not_supported"
+    said = [decode_entry(body) for _, body in search(world.db.read(), {}, limit=2)]
+    assert [(entry.action, entry.outcome) for entry in said] == [("authorization.request", "refused")] * 2
 
 
 async def test_a_signed_request_gives_a_code(flow: CodeFlow) -> None:

@@ -22,6 +22,19 @@ from ostiary.guard.spool import MAX_RECORD_BYTES, RESERVE, Batch, Spool, new_spo
 from ostiary.protocol.errors import Invalid
 
 
+@contextmanager
+def without_descriptors() -> Iterator[None]:
+    """This process can open no further file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 @pytest.fixture
 def spool(tmp_path: Path, dice: SeededRandom) -> Spool:
     return new_spool(tmp_path, random=dice)
@@ -281,6 +294,21 @@ def test_a_file_of_an_ended_guard_that_vanishes_loses_its_records_alone(tmp_path
     taken.confirm(next_batch(taken).mark)
     taken.close()
     assert not (tmp_path / spool.id).exists()
+
+
+def test_a_process_without_free_descriptors_loses_no_record(spool: Spool, tmp_path: Path, dice: SeededRandom) -> None:
+    spool.append({"call": "a"})
+    ended = new_spool(tmp_path, random=dice)
+    ended.append({"call": "b"})
+    os.close(ended._lock)  # its guard was killed
+    [taken] = take_over_spools(tmp_path)
+    for one in (spool, taken):
+        was_whole = one.is_whole
+        with without_descriptors(), pytest.raises(OSError, match="Too many open files"):
+            one.batch(count=1, size=1 << 20)
+        assert numbers(one) == [1]
+        assert one.is_whole is was_whole
+    assert spool.append({"call": "c"}) == 2
 
 
 def test_a_line_that_is_damaged_leaves_a_gap_in_the_numbers(spool: Spool, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ folder, no record can be written, so the guard denies.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
@@ -49,6 +50,8 @@ size.
 Mark = tuple[int, int]
 """A position in a spool: the number of the first record of a segment, and the offset in the segment."""
 
+_LACKING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""Codes of errors for a lack of descriptors or memory. The file has its records, and can be read later."""
 _ID = re.compile(r"[0-9a-f]{32}")
 _encode = msgspec.json.Encoder().encode
 _decode = json_decoder(dict[str, object])
@@ -215,6 +218,8 @@ class Spool:
             try:
                 opened = self._open(first)
             except OSError as error:
+                if error.errno in _LACKING:
+                    raise
                 log.warning("records are lost: %s cannot be read: %s", self._path(first), error.strerror)
                 self.is_whole = False
                 with self._mutex:

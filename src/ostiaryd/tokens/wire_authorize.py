@@ -41,7 +41,7 @@ from ostiaryd.tokens.model.wording import word_target
 from ostiaryd.tokens.store.authorization import StoredRequest
 from ostiaryd.tokens.wire_errors import OAUTH, challenges_clients, describe_error
 from ostiaryd.tokens.wire_oauth import CLIENT_ERRORS, ClientForm, read_sender
-from ostiaryd.tokens.wire_request_objects import UNSIGNED, Parameters, has_unsigned_object, open_request, read_one
+from ostiaryd.tokens.wire_request_objects import Parameters, open_request, read_one, refuse_unsigned
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.flows import sessions
 from ostiaryd.trust.flows.sessions import ForgedForm, SessionEnded
@@ -101,9 +101,9 @@ async def _authorize(call: Call, parameters: Parameters) -> Reply:
     try:
         opened = await open_request(call, client, parameters)
     except Refused as refusal:
-        work = _raise(UNSIGNED if has_unsigned_object(parameters) else refusal)
-        prompt = read_one(parameters, "prompt").split()
-        return await _answering(call, client, _return_address(client, parameters), work, prompt=prompt)
+        address, prompt = _return_address(client, parameters), read_one(parameters, "prompt").split()
+        work = _raise(refuse_unsigned(parameters) or refusal)
+        return await _answering(call, client, address, work, prompt=prompt)
     address = _return_address(client, opened)
     work = _begin(call, client, opened, address)
     return await _answering(call, client, address, work, prompt=read_one(opened, "prompt").split())

@@ -52,14 +52,12 @@ async def open_request(call: Call, client: OAuthClient, parameters: Parameters) 
     )
 
 
-def has_unsigned_object(parameters: Parameters) -> bool:
-    """Return whether the request object of a request says that it is not signed."""
+def refuse_unsigned(parameters: Parameters) -> RequestNotSupported | None:
+    """Return the refusal of a request whose request object says that it is not signed; None for other requests."""
     with suppress(InvalidToken):
-        return parse_jws(read_one(parameters, "request"), max_bytes=MAX_VALUE).header["alg"] == "none"
-    return False
-
-
-UNSIGNED = RequestNotSupported(
-    "a request object without a signature is not supported",
-    hint="sign the request object with a registered key, or leave `request` out",
-)
+        if parse_jws(read_one(parameters, "request"), max_bytes=MAX_VALUE).header["alg"] == "none":
+            return RequestNotSupported(
+                "a request object without a signature is not supported",
+                hint="sign the request object with a registered key, or leave `request` out",
+            )
+    return None
