@@ -79,7 +79,11 @@ async def test_the_total_counts_all_pages_of_the_filtered_list(world: World) -> 
     assert "total" not in page
 
 
-async def test_last_use_is_the_last_act_of_the_agent_itself(world: World) -> None:
+USES = ["token.issue", "token.code", "token.refresh", "token.device", "token.backchannel", "tool.call"]
+USES += ["vault.login", "vault.read", "vault.use", "vault.inject"]
+
+
+async def test_last_use_is_the_last_act_of_the_agent_itself(world: World, clock: Clock) -> None:
     await call_admin_api(world, "POST", "/persons", {"name": "alice"})
     writer = await register(world, "writer")
     _, shown = await call_admin_api(world, "GET", "/agents/writer")
@@ -87,7 +91,8 @@ async def test_last_use_is_the_last_act_of_the_agent_itself(world: World) -> Non
     await use(world, writer, "watch.find")
     _, page = await call_admin_api(world, "GET", "/agents?last_use=true")
     assert [agent["last_used_at"] for agent in page["agents"]] == [None]
-    for action in ("token.issue", "tool.call"):
+    for action in USES:
+        clock.advance(1)
         await use(world, writer, action)
         _, page = await call_admin_api(world, "GET", "/agents?last_use=true")
         assert [agent["last_used_at"] for agent in page["agents"]] == [world.now() // SECOND]

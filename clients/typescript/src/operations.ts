@@ -4963,7 +4963,7 @@ export interface Operations {
     body: NewPersonKey;
     answer: PersonKeyBody;
   };
-  /** Revoke a key and every token of the person. */
+  /** Revoke a key of a person, and every token of the person. */
   "DELETE /api/v1/persons/{name}/keys/{kid}": {
     path: {
       name: string;

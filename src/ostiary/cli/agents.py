@@ -116,7 +116,7 @@ def list_agents(
         risk_tier: Risk tier of the agents.
         segment: Segment of the agents.
         text: Part of the name or of the purpose.
-        unused: Span without a token, a task or a call, such as 90d; decommissioned agents are left out.
+        unused: Span without a token, task, call or secret, such as 90d; decommissioned agents are left out.
         limit: Largest number of rows.
     """
     columns = {

@@ -66,6 +66,9 @@ def rotate(
 def revoke(authority: str, /, *, reason: Reason = "unspecified", session: Here) -> None:
     """Revoke an intermediate and all its certificates; a new intermediate replaces an active one.
 
+    Under the root of your company, no new intermediate is created, and the owner of the root must revoke the
+    intermediate too.
+
     Args:
         authority: Id of the intermediate, as `ostiary ca show` prints it.
         reason: Reason (RFC 5280), such as keyCompromise.

@@ -54,7 +54,7 @@ STOPPING = (
     },
     {
         "command": "revoke task",
-        "effect": "End a task as cancelled, and print when each guard denied.",
+        "effect": "End a task as cancelled, with its tokens and child tasks, and print when each guard denied.",
         "state": "cancelled",
         "undo": "nothing: start another task",
     },

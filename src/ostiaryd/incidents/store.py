@@ -171,7 +171,9 @@ def others_halted(reader: Reader, agent: str, *, since: int) -> int:
 
 
 def was_acted_against(reader: Reader, agent: str, *, since: int) -> bool:
-    """Return whether playbooks have acted against this agent since `since` (microseconds)."""
+    """Return whether playbooks have acted against this agent since `since` (microseconds), in an incident that no
+    person has taken or closed.
+    """
     row = reader.one(_HAS_ACTED, since=since, agent=agent)
     return row is not None and int(row[0]) > 0
 

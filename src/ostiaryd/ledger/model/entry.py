@@ -190,8 +190,14 @@ def reason(code: str, message: str = "") -> Reason:
     return Reason(code, message[:MESSAGE_LIMIT])
 
 
-USES = ("token.issue", "token.exchange", "tool.call", "tool.undecided", "decide", "decide.batch", "task.start")
-"""Actions that an agent itself takes. Entries of findings and of acts by administrators also name an agent."""
+USES = (
+    *("token.issue", "token.exchange", "token.code", "token.refresh", "token.device", "token.backchannel"),
+    *("tool.call", "tool.undecided", "decide", "decide.batch", "task.start"),
+    *("vault.login", "vault.read", "vault.use", "vault.inject"),
+)
+"""Actions that an agent itself takes: tokens, calls, decisions, tasks, and secrets. Entries of findings and of acts by
+administrators also name an agent.
+"""
 
 
 def _redact(value: Any) -> Any:

@@ -118,8 +118,8 @@ def show_agent_briefly(reader: Reader, agent: Agent, *, trust_domain: str) -> Ag
 
 
 def last_use_of(reader: Reader, agent: Agent) -> int | None:
-    """Return the time at which the agent last got a token, started a task or called a tool, in seconds;
-    None if never.
+    """Return the time, in seconds, at which the agent last got a token, started a task, called a tool or used a
+    secret; None if never.
     """
     return seconds(ledger.get_last_use(reader, agent.agent_id))
 

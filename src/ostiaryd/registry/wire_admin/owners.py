@@ -112,7 +112,7 @@ async def add_person_key(call: Call) -> Reply:
 
 
 async def revoke_person_key(call: Call) -> Reply:
-    """Revoke a key and every token of the person."""
+    """Revoke a key of a person, and every token of the person."""
     ended = await flows.act_as(
         call,
         "person.revoke_key",

@@ -21,7 +21,9 @@ from ostiaryd.tokens.model import (
 def choose_target(
     act: Act, uri: str | None, *, requested: frozenset[str], available: frozenset[str], config: Config
 ) -> Target:
-    """Return the target of a token, as `find_target` does, with the configuration and the time of an act."""
+    """Return the target of a token as `find_target` does, at the time of `act` and in its transaction. Raises
+    InvalidTarget.
+    """
     return find_target(act.tx, uri, requested=requested, available=available, now=act.now, config=config)
 
 
