@@ -482,11 +482,14 @@ def test_secrets_are_found_by_name_description_and_tags(aws: AwsStage) -> None:
         {"Key": "description", "Values": ["x " * 17]},
         {"Key": "description", "Values": ["x"] * 11},
         {"Key": "description", "Values": ["x" * 513]},
+        {"Key": "description", "Values": ["x " * 16] * 6 + ["x " * 5]},
     ]
     for one in wrong:
         filters = [by_name, one] if one["Key"] != "name" else [one]
         refused("InvalidParameterException", client.list_secrets, Filters=filters)
-    client.list_secrets(Filters=[by_name, {"Key": "description", "Values": ["x " * 16] * 10}])
+    client.list_secrets(Filters=[by_name, {"Key": "description", "Values": ["x " * 16] * 6 + ["x " * 4]}])
+    many_words = f"{folder}/{'x/' * 17}x"  # a name is no search for words
+    assert client.list_secrets(Filters=[{"Key": "name", "Values": [many_words] * 10}])["SecretList"] == []
     refused("AccessDeniedException", client.list_secrets, Filters=[{"Key": "name", "Values": ["!x"]}])
     refused("AccessDeniedException", client.list_secrets, Filters=[{"Key": "name", "Values": [f"{folder}/a", "x"]}])
 

@@ -181,8 +181,8 @@ def test_a_rotation_that_the_service_does_not_accept_keeps_the_value_and_its_tok
     message = refused("InvalidRequestException", secret.rotate, ClientRequestToken=token)
     assert message.startswith("the secret was not rotated: the service answers 500")
     entries = secret.server.entries(limit=300)
-    failures = [one for one in entries if one["action"] == "rotation.fail"]
-    assert [one["object"] for one in failures] == [f"secret/{secret.name}"]
+    failures = [one["object"] for one in entries if one["action"] == "rotation.fail"]
+    assert failures.count(f"secret/{secret.name}") == 1
     assert not [one for one in entries if one["action"] == "vault.request"], "the failure is recorded once"
 
     def is_rotated() -> bool:

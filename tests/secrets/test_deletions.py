@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -81,6 +82,23 @@ async def test_a_restored_secret_stays(world: World, clock: Clock) -> None:
     await deletions.delete_due(world)
     assert (versions(world), scheduled(world)) == ([1, 2], [])
     assert entries_of(world, "vault.delete") == []
+
+
+async def test_a_new_value_or_a_restored_current_version_of_another_api_cancels_a_deletion(
+    world: World, clock: Clock
+) -> None:
+    await schedule(world)
+    await act(world, "vault.write", lambda a: keyvalue.put_value(a, "secret", NAME, {"live": 1}))
+    await run(world, wire_aws._put_value, SecretString="four", ClientRequestToken="d" * 32)
+    clock.advance(WEEK_S)
+    await deletions.delete_due(world)
+    assert (versions(world), scheduled(world)) == ([1, 2, 3, 4], [])
+    for number, is_kept in ((4, True), (3, False)):
+        await run(world, wire_aws._delete, RecoveryWindowInDays=7)
+        await act(world, "vault.write", partial(keyvalue.restore_versions, mount="secret", path=NAME, numbers=[number]))
+        clock.advance(WEEK_S)
+        await deletions.delete_due(world)
+        assert (bool(versions(world)), scheduled(world)) == (is_kept, []), number
 
 
 async def test_a_name_is_free_after_the_window_and_after_a_deletion_without_recovery(

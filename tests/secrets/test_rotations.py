@@ -159,6 +159,41 @@ async def test_sealed_secrets_rotate_after_they_are_opened(world: World, clock: 
     assert (await read(world))["api_key"] == calls(service, key)[0]["data"]["value"]
 
 
+async def test_a_repeated_schedule_does_not_delay_the_first_rotation(
+    world: World, clock: Clock, service: Receiver
+) -> None:
+    await schedule(world, service)
+
+    async def due_after(period: int) -> int:
+        """Set a period as an agent; the seconds from now to the first rotation."""
+        await act(world, "vault.write", lambda a: rotations.schedule_rotation(a, PATH, period=period))
+        return (rotations.find_rotation(world.db.read(), PATH).due_at - clock()) // SECOND
+
+    assert [await due_after(one) for one in (3600, 1800, 3600)] == [3600, 1800, 3600]
+    clock.advance(3000)
+    assert [await due_after(one) for one in (3600, 3300, 1800, 3600)] == [600, 300, -1200, 600]
+    await act(world, "vault.delete", lambda a: rotations.cancel_rotation(a, PATH))
+    assert await due_after(3600) == 3600, "a cancelled rotation begins again"
+
+
+async def test_a_new_configuration_of_a_cancelled_rotation_begins_its_schedule(
+    world: World, clock: Clock, service: Receiver
+) -> None:
+    world = open_to(world)
+    await schedule(world, service)
+    service.answers = [(500, {})]
+    clock.advance(3600)
+    await wire_rotations.rotate_due(world)
+    failed = rotations.find_rotation(world.db.read(), PATH)
+    assert failed.pending is not None
+    config = replace(failed.config, period=7200)
+    await act(world, "rotation.put", lambda a: rotations.put_rotation(a, PATH, config))
+    assert rotations.find_rotation(world.db.read(), PATH).due_at == failed.due_at, "the call must be repeated"
+    await act(world, "vault.delete", lambda a: rotations.cancel_rotation(a, PATH))
+    await act(world, "rotation.put", lambda a: rotations.put_rotation(a, PATH, config))
+    assert rotations.find_rotation(world.db.read(), PATH).due_at == clock() + 7200 * SECOND
+
+
 async def test_a_schedule_needs_a_stored_member_and_times_within_limits(world: World, service: Receiver) -> None:
     fitting: dict[str, Any] = {"member": "a", "url": service.url, "period": 60, "grace": 59}
     check_config(PATH, RotationConfig(**fitting))

@@ -183,6 +183,8 @@ WRONG: dict[str, Change] = {
     "bomb": lambda b: b["key"].update(latest_version=10**18),
     "first": lambda b: b["key"].update(min_available_version=2),
     "negative": lambda b: b["key"].update(min_available_version=-1, min_decryption_version=0),
+    "below zero": lambda b: b["key"].update(min_available_version=-1),
+    "far below zero": lambda b: b["key"].update(min_available_version=-(10**30)),
     "decryption": lambda b: b["key"].update(min_decryption_version=4),
     "encryption": lambda b: b["key"].update(min_encryption_version=4),
     "below decryption": lambda b: b["key"].update(min_decryption_version=2, min_encryption_version=1),

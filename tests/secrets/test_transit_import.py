@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -53,6 +54,14 @@ async def wrap(world: World, bot: VaultAgent) -> Wrap:
 
 def pkcs8(key: Any) -> bytes:
     return bytes(key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()))
+
+
+def even_rsa_key() -> bytes:
+    """Return an RSA key of 2048 bits with the factor 8, with which every signature fails."""
+    p, q, e = 8, 2**2045 - 1, 65537
+    d, public = pow(e, -1, math.lcm(p - 1, q - 1)), rsa.RSAPublicNumbers(e, p * q)
+    numbers = rsa.RSAPrivateNumbers(p, q, d, d % (p - 1), d % (q - 1), pow(q, -1, p), public)
+    return pkcs8(numbers.private_key(unsafe_skip_rsa_key_validation=True))
 
 
 async def test_an_imported_key_does_what_its_system_does(world: World, bot: VaultAgent, wrap: Wrap) -> None:
@@ -131,6 +140,7 @@ async def test_what_is_no_key_is_not_imported(world: World, bot: VaultAgent, wra
         {"ciphertext": wrap(encode_slow_key(Encoding.DER)), "type": "rsa-2048"},
         {"ciphertext": wrap(pkcs8(rsa.generate_private_key(65537, 2048))), "type": "rsa-3072"},
         {"ciphertext": wrap(pkcs8(rsa.generate_private_key(3, 2048))), "type": "rsa-2048"},
+        {"ciphertext": wrap(even_rsa_key()), "type": "rsa-2048"},
         {"ciphertext": wrap(pkcs8(ec.generate_private_key(ec.SECP256R1()))), "type": "ecdsa-p384"},
         {"ciphertext": wrap(material), "convergent_encryption": True},
         {"ciphertext": wrap(material), "auto_rotate_period": "1m", "allow_rotation": True},

@@ -851,8 +851,12 @@ async def _list_secrets(call: Call, body: _Body) -> dict[str, Any]:
             raise Invalid(wrong if one.Key else "Invalid filter key")
         if not one.Values:
             raise Invalid(f"Invalid filter values for key: {one.Key}")
-        if any(len(aws.split_words(value)) > aws.MAX_FILTER_WORDS for value in one.Values):
-            raise Invalid(f"a value of a filter may have at most {aws.MAX_FILTER_WORDS} words")
+    by_words = [len(aws.split_words(value)) for one in filters if one.Key in aws.BY_WORDS for value in one.Values]
+    if max(by_words, default=0) > aws.MAX_FILTER_WORDS or sum(by_words) > aws.MAX_SEARCH_WORDS:
+        raise Invalid(
+            f"a value of the filter all or description may have at most {aws.MAX_FILTER_WORDS} words, and all these "
+            f"values together {aws.MAX_SEARCH_WORDS}"
+        )
     names = next((one.Values for one in filters if one.Key == "name"), [])
     for value in filter(lambda name: name.removeprefix("!"), names):
         _check_name(value.removeprefix("!"))

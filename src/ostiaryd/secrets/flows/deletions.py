@@ -6,6 +6,7 @@ from functools import partial
 
 from msgspec.structs import replace
 
+from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
@@ -29,8 +30,6 @@ def schedule_deletion(act: Act, path: str, secret: Secret, *, due_at: int) -> No
 
 def cancel_deletion(act: Act, path: str, secret: Secret) -> None:
     """Restore a secret that is scheduled for deletion."""
-    custom = {key: value for key, value in secret.custom.items() if key != aws.DELETION}
-    keyvalue.set_metadata(act, MOUNT, path, replace(secret, custom=custom))
     keyvalue.restore_versions(act, MOUNT, path, [secret.current_version])
     store.delete(act.tx, path)
 
@@ -42,24 +41,42 @@ def delete_now(act: Act, path: str) -> None:
 
 
 async def delete_due(world: World) -> None:
-    """Delete the secrets whose scheduled time has come. A secret that another API has restored stays."""
-    if read_status(world.db.read()).is_sealed:
+    """Delete the secrets whose scheduled time has come. A secret that is not scheduled any more stays: another API has
+    restored it, or has stored a new value.
+    """
+    if (await world.db.scan(read_status)).is_sealed:
         return
-    for path in store.due(world.db.read(), now=world.now(), limit=DUE_AT_ONCE):
-        secret = keyvalue_store.get(world.db.read(), MOUNT, path)
-        due_at = None if secret is None else aws.deletion_time(secret.custom)
-        if due_at is not None and due_at <= world.now():
-            await act(world, "vault.delete", partial(_delete_due, path=path))
-        elif due_at is not None:
+    now = world.now()
+    for path, due_at in (await world.db.scan(partial(_find_due, now=now))).items():
+        if due_at is None:
+            await world.writer.submit(partial(_forget_schedule, path=path))
+        elif due_at > now:
             await world.writer.submit(partial(store.put, path=path, due_at=due_at))
         else:
-            await world.writer.submit(partial(store.delete, path=path))
+            await act(world, "vault.delete", partial(_delete_due, path=path))
+
+
+def _find_due(reader: Reader, *, now: int) -> dict[str, int | None]:
+    """Return the paths of the secrets whose entry is due, each with the time at which the secret will be deleted; None:
+    the secret is not scheduled any more.
+    """
+    return {path: _due_at(reader, path) for path in store.due(reader, now=now, limit=DUE_AT_ONCE)}
+
+
+def _due_at(reader: Reader, path: str) -> int | None:
+    secret = keyvalue_store.get(reader, MOUNT, path)
+    return None if secret is None else aws.deletion_time(secret.custom)
+
+
+def _forget_schedule(tx: Tx, path: str) -> None:
+    """Remove the entry of a secret unless the secret was scheduled again meanwhile."""
+    if _due_at(tx, path) is None:
+        store.delete(tx, path)
 
 
 def _delete_due(act: Act, path: str) -> None:
     """Delete a secret unless it was restored meanwhile."""
     registry.note(act, object=f"{MOUNT}/{path}", operation="scheduled")
-    secret = keyvalue_store.get(act.tx, MOUNT, path)
-    due_at = None if secret is None else aws.deletion_time(secret.custom)
+    due_at = _due_at(act.tx, path)
     if due_at is not None and due_at <= act.now:
         delete_now(act, path)

@@ -13,6 +13,7 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.secrets.flows.canaries import quarantine_reader
 from ostiaryd.secrets.flows.seal import open_value, seal_value
+from ostiaryd.secrets.model import aws
 from ostiaryd.secrets.model.keyvalue import (
     CURRENT,
     MAX_VALUE,
@@ -44,7 +45,8 @@ def put_value(
     act: Act, mount: str, path: str, value: object, *, cas: int | None = None, stages: Sequence[str] = (CURRENT,)
 ) -> tuple[Secret, Version]:
     """Store a value as a new version, delete the oldest versions beyond the limit, and return the secret and the
-    version. Versions with a staging label, apart from the label of the previous version, are kept beyond the limit.
+    version. Versions with a staging label, apart from the label of the previous version, are kept beyond the limit. A
+    new current version cancels a scheduled deletion of the secret.
 
     `cas`: the number that the current version must have (check-and-set). `stages`: the staging labels of the new
     version, which becomes current only with the label for it. Raises Invalid (`cas_required`, `cas_mismatch`,
@@ -68,6 +70,8 @@ def put_value(
     before = number - kept_versions(secret, config) + 1
     secret, kept = drop_versions(attach_stages(secret, number, stages), before=before)
     secret = replace(secret, updated_at=act.now)
+    if number == secret.current_version:
+        secret = replace(secret, custom=aws.without_deletion(secret.custom))
     store.insert_version(act.tx, mount, path, version)
     first = 0
     for end in (*kept, before):
@@ -185,10 +189,15 @@ def delete_versions(act: Act, mount: str, path: str, numbers: Collection[int] | 
 
 
 def restore_versions(act: Act, mount: str, path: str, numbers: Collection[int]) -> None:
-    """Restore deleted versions of a secret, so that they can be read again. Unknown versions are ignored."""
+    """Restore deleted versions of a secret, so that they can be read again. Unknown versions are ignored. Restoring
+    the current version cancels a scheduled deletion of the secret.
+    """
     for number in numbers:
         store.set_deleted(act.tx, mount, path, number, None)
-    _touch(act, mount, path, store.get(act.tx, mount, path), numbers)
+    secret = store.get(act.tx, mount, path)
+    if secret is not None and secret.current_version in numbers:
+        secret = replace(secret, custom=aws.without_deletion(secret.custom))
+    _touch(act, mount, path, secret, numbers)
 
 
 def destroy_versions(act: Act, mount: str, path: str, numbers: Collection[int]) -> None:

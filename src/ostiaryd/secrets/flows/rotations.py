@@ -92,8 +92,8 @@ def put_rotation(act: Act, path: str, config: RotationConfig) -> str:
     if present is not None and present.retire_at is not None:
         raise Conflict("the previous value is in its grace period", hint="wait for the end of the grace period")
     key, due_at = act.tx.random(KEY_BYTES), act.now + config.period * SECOND
-    if present is not None and present.pending is not None:  # the service may have accepted the value
-        due_at = present.due_at
+    if present is not None and present.pending is not None and not present.is_cancelled:
+        due_at = present.due_at  # the service may have accepted the pending value
     store.put(act.tx, path, config, seal_value(act.tx, key, _key_place(path)), due_at=due_at)
     return render_key(key)
 
@@ -133,8 +133,8 @@ def schedule_rotation(act: Act, path: str, *, period: int) -> None:
     """Set the seconds between the rotations of a secret for an agent, also of a cancelled rotation. Raises NotFound;
     Invalid if the period is longer than the administrator has set.
 
-    The next rotation is due a period after the last one. A call that must be repeated keeps its time, and so does the
-    end of a grace period.
+    The next rotation is due a period after the last one, and the first one a period after its configuration. A call
+    that must be repeated keeps its time, and so does the end of a grace period.
     """
     rotation = find_rotation(act.tx, path)
     registry.note(act, object=path, period=period)
@@ -145,8 +145,12 @@ def schedule_rotation(act: Act, path: str, *, period: int) -> None:
             hint="rotate more often, or ask an administrator",
         )
     config = check_config(path, replace(rotation.config, period=period, longest=longest))
-    due_at = max(act.now, (rotation.rotated_at or act.now) + period * SECOND)
-    if not rotation.is_cancelled and (rotation.pending is not None or rotation.retire_at is not None):
+    begun_at = rotation.rotated_at
+    if begun_at is None:  # a request that repeats a schedule does not delay the first rotation
+        begun_at = act.now if rotation.is_cancelled else rotation.due_at - rotation.config.period * SECOND
+    due_at = begun_at + period * SECOND
+    is_repeated = rotation.pending is not None or rotation.attempts > 0
+    if not rotation.is_cancelled and (is_repeated or rotation.retire_at is not None):
         due_at = rotation.due_at
     store.set_schedule(act.tx, path, config, due_at=due_at)
 

@@ -36,8 +36,12 @@ LONGEST_PERIOD_DAYS = 1000
 DEFAULT_KEY = "alias/aws/secretsmanager"
 """The name of the key that AWS uses without a `KmsKeyId`."""
 FILTERS = ("all", "description", "name", "owning-service", "primary-region", "tag-key", "tag-value")
-MAX_FILTER_WORDS = 16
-"""Maximum number of words in one value of a filter."""
+BY_WORDS = ("all", "description")
+"""The filters that search for words."""
+MAX_FILTER_WORDS, MAX_SEARCH_WORDS = 16, 100
+"""Maximum number of words in one value of a filter in `BY_WORDS`, and in all of these values. Each word is searched for
+in each text of a secret.
+"""
 MAX_CURSOR = 4096
 _NAME = re.compile(r"[A-Za-z0-9/_+=.@-]{1,256}")
 _NUMBER = re.compile(r"[0-9]{1,16}")
@@ -182,6 +186,11 @@ def deletion_time(custom: Mapping[str, str]) -> int | None:
     return int(text) if _NUMBER.fullmatch(text) else None
 
 
+def without_deletion(custom: Mapping[str, str]) -> dict[str, str]:
+    """Return custom metadata of a secret that is not scheduled for deletion."""
+    return {key: value for key, value in custom.items() if key != DELETION}
+
+
 def token_version(key: str) -> int | None:
     """Return the number of the version whose token is stored under the name `key` of custom metadata; None for any
     other name.
@@ -225,7 +234,7 @@ def matches_filter(key: str, values: Sequence[str], name: str, custom: Mapping[s
     fields["all"] = [text for texts in fields.values() for text in texts]
     fields["primary-region"], fields["owning-service"] = [region], []
 
-    by_words = key in ("all", "description")
+    by_words = key in BY_WORDS
     texts = [" ".join(["", *split_words(text)]) for text in fields[key]] if by_words else fields[key]
 
     def has(value: str) -> bool:

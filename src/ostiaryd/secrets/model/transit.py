@@ -391,6 +391,7 @@ def parse_backup(text: str, *, most: int) -> KeyBackup:
     is_valid = (
         backup.format == BACKUP_FORMAT
         and key.kind in KINDS
+        and key.min_available_version >= 0
         and 0 < len(numbers) <= most
         and numbers == list(range(key.oldest_version, key.oldest_version + len(numbers)))
         and key.oldest_version <= key.min_decryption_version <= key.latest_version == numbers[-1] < MAX_VERSION
@@ -435,15 +436,16 @@ def is_material(kind: str, material: bytes) -> bool:
 
 
 def _is_consistent(key: rsa.RSAPrivateKey, bits: int) -> bool:
-    """Return whether an RSA key has this length and the exponent 65537, and its numbers fit each other. Whether the
-    factors are primes is not tested: that takes a quarter of a second, and such a key harms only its holder.
+    """Return whether an RSA key has this length and the exponent 65537, its modulus is odd, and its numbers fit each
+    other. Whether the factors are primes is not tested: that takes a quarter of a second, and such a key harms only its
+    holder.
     """
     own = key.private_numbers()
     n, e = own.public_numbers.n, own.public_numbers.e
     is_fitting = own.p > 1 and own.q > 1 and own.p * own.q == n and own.iqmp * own.q % own.p == 1
     exponents = ((own.p, own.dmp1), (own.q, own.dmq1))
     return (
-        (key.key_size, e) == (bits, 65537)
+        (key.key_size, e, n % 2) == (bits, 65537, 1)
         and is_fitting
         and all(own.d % (prime - 1) == exponent and e * exponent % (prime - 1) == 1 for prime, exponent in exponents)
     )
