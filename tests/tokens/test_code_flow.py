@@ -716,6 +716,24 @@ async def test_an_agent_with_a_secret_pushes_its_request_and_binds_its_tokens_wh
     assert renewed.json["token_type"] == "DPoP", renewed.body
 
 
+async def test_the_bound_tokens_that_a_secret_got_end_with_it_and_those_of_a_key_do_not(flow: CodeFlow) -> None:
+    made = await act(flow.world, "test.secret", lambda act: trust.create_secret(act, flow.client.id))
+    named = {"client_id": flow.client.id, "client_secret": made.secret}
+    by_key = await flow.redeem((await flow.answer())["code"])
+    form = flow.token_form((await flow.answer())["code"]) | named
+    by_secret = await flow.client.post("/token", form, dpop=flow.client.proof())
+    assert (by_secret.status, by_key.status) == (200, 200), (by_secret.body, by_key.body)
+    tokens = [claims_of(answer.json["access_token"])["jti"] for answer in (by_secret, by_key)]
+
+    def live() -> list[bool]:
+        holdings = (registry.get_holding(flow.world.db.read(), token) for token in tokens)
+        return [one is not None and one.is_live(flow.world.now()) for one in holdings]
+
+    assert live() == [True, True]
+    await act(flow.world, "test.revoke", lambda act: trust.revoke_secret(act, flow.client.id, made.id))
+    assert live() == [False, True]
+
+
 async def test_a_sign_in_with_a_nonce_does_without_pkce_if_its_client_authenticates(flow: CodeFlow) -> None:
     """OAuth 2.1 section 7.5.1; most OpenID Connect clients with a secret send no challenge."""
     plain = {"code_challenge": None, "code_challenge_method": None}

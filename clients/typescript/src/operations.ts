@@ -4013,7 +4013,7 @@ export interface Operations {
     body: undefined;
     answer: ClientSecretsBody;
   };
-  /** Revoke a client secret and the bearer tokens of its agent. */
+  /** Revoke a client secret, and the tokens that its agent has as a bearer or by a secret. */
   "DELETE /api/v1/agents/{name}/secrets/{id}": {
     path: {
       name: string;

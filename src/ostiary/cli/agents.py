@@ -418,7 +418,7 @@ def create_secret(name: str, /, *, days: int = 90, session: Here) -> None:
 
 @agent.command(name="revoke-secret")
 def revoke_secret(name: str, id: str, /, *, session: Here) -> None:
-    """Revoke a client secret of an agent, and the bearer tokens of the agent.
+    """Revoke a client secret of an agent, and the tokens that the agent has as a bearer or by a secret.
 
     Args:
         name: Name or id.

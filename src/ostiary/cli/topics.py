@@ -120,7 +120,7 @@ STOPPING = (
     },
     {
         "command": "agent revoke-secret",
-        "effect": "Revoke a client secret, and the bearer tokens of the agent.",
+        "effect": "Revoke a client secret, and the tokens that the agent has as a bearer or by a secret.",
         "state": "not in the list",
         "undo": "nothing: agent create-secret",
     },

@@ -171,7 +171,7 @@ async def list_secrets(call: Call) -> Reply:
 
 
 async def revoke_secret(call: Call) -> Reply:
-    """Revoke a client secret and the bearer tokens of its agent."""
+    """Revoke a client secret, and the tokens that its agent has as a bearer or by a secret."""
     agent, id = call.params["name"], call.params["id"]
     await act_as(call, "secret.revoke", lambda act: flows.revoke_secret(act, agent, id))
     return await list_secrets(call)

@@ -67,13 +67,15 @@ def create_secret(act: Act, agent: str, *, lifetime_s: int = DEFAULT_LIFETIME_S)
 
 
 def revoke_secret(act: Act, agent: str, id: str) -> None:
-    """Revoke a client secret, and the bearer tokens of its agent. Raises NotFound."""
+    """Revoke a client secret, the bearer tokens of its agent, and the bound tokens that the agent got by a secret.
+    Raises NotFound.
+    """
     client = registry.find_agent(act.tx, agent)
     registry.note(act, object=client.agent_id, owner=client.owner, name=client.name, secret=id[:64])
     if id not in {one.id for one in store.secrets(act.tx, client.agent_id)}:
         raise NotFound("client secret not found", hint=f"list the secrets: ostiary agent show {client.name}")
     store.delete_secret(act.tx, id)
-    for token in store.unbound(act.tx, client.agent_id):
+    for token in store.tokens_of_secrets(act.tx, client.agent_id):
         registry.end_holdings(act, Root.HOLDING, token, why="secret revoked")
 
 

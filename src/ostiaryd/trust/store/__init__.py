@@ -49,6 +49,11 @@ _UNBOUND = sql(
         and jkt is null
         and ended_at is null"""
 )
+_OF_SECRETS = sql(
+    """select id from holding where agent = :agent and kind in ('token', 'vault_token', 'vault_secret_id')
+        and (jkt is null or (kind = 'token' and client_jkt is null))
+        and ended_at is null"""
+)
 _ADD_EXEMPTION = sql(
     """insert into bearer_exemption (agent, resource, since) values (:agent, :resource, :since)
        on conflict (agent, resource) do nothing"""
@@ -205,11 +210,16 @@ def exempt(reader: Reader) -> list[str]:
     return [agent for (agent,) in reader.all(_EXEMPT)]
 
 
-def unbound(reader: Reader, agent: str, uri: str | None = None) -> list[str]:
-    """Return the ids of an agent's bearer tokens that have not ended, for the audience `uri`, or for all audiences if
-    None.
+def unbound(reader: Reader, agent: str, uri: str) -> list[str]:
+    """Return the ids of an agent's bearer tokens that have not ended, for the audience `uri`."""
+    return [id for id, audience in reader.all(_UNBOUND, agent=agent) if audience == uri]
+
+
+def tokens_of_secrets(reader: Reader, agent: str) -> list[str]:
+    """Return the ids of an agent's tokens that have not ended, and are bearer tokens, or were issued to the agent
+    without a key of its own, which means by a client secret.
     """
-    return [id for id, audience in reader.all(_UNBOUND, agent=agent) if uri in (None, audience)]
+    return [id for (id,) in reader.all(_OF_SECRETS, agent=agent)]
 
 
 def set_exempt(tx: Tx, agent: str, resource: str, allowed: bool) -> None:
