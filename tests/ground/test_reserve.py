@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import resource
 import sqlite3
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.patience import eventually_async
 from ostiary.protocol.errors import Conflict
 from ostiaryd.ground.database import Tx, sql
 from ostiaryd.ground.database.line import Lane, Priority, overtaking, priority
@@ -273,6 +275,31 @@ async def test_where_postgresql_refuses_the_reserve_acts_go_on_and_the_doctor_sa
     assert await world.writer.submit(put("another")) == "another"
     with pytest.raises(Conflict, match="refuses to create the reserve"):
         await examine_disk(world)
+
+
+@pytest.mark.parametrize("database", ["postgres"])
+async def test_acts_go_on_while_a_server_tries_again_to_make_a_reserve_that_postgresql_refuses(world: World) -> None:
+    await world.writer.rebuild()
+    assert await world.writer.submit(put("before")) == "before"
+    reserve = world.writer.reserve
+    assert isinstance(reserve, PostgresReserve)
+    assert reserve.release()
+    reserve._run(
+        "create function refuse() returns event_trigger language plpgsql as "
+        "$$ begin perform pg_advisory_xact_lock(7); raise exception using errcode = '42501'; end $$; "
+        "create event trigger refused on ddl_command_start when tag in ('CREATE TABLE') execute function refuse()"
+    )
+    await world.writer.rebuild()
+    holder = reserve._connect()
+    holder.run_text("select pg_advisory_lock(7)")
+    attempt = asyncio.create_task(world.writer.rebuild())
+
+    waiting = "select 1 from pg_locks where locktype = 'advisory' and objid = 7 and not granted"
+    await eventually_async(lambda: holder.run_text(waiting).fetchone())
+    assert await world.writer.submit(put("meanwhile")) == "meanwhile"
+    holder.close()
+    await attempt
+    assert not world.writer.is_full
 
 
 @pytest.mark.parametrize("database", ["postgres"])

@@ -74,16 +74,15 @@ class PostgresReserve:
             return True
         if time.monotonic() - self._failed_at < PAUSE_S:
             return False
-        self.defect = ""
         connection = self._connect()
         try:
             for number in missing:
                 spare = f"; {_create(0)}; drop table if exists {_name(0)}" if number == missing[-1] else ""
                 connection.run_text(_create(number) + spare)  # one message is one transaction
-            self._failed_at = float("-inf")
+            self._failed_at, self.defect = float("-inf"), ""
         except Exception as error:
             if is_disk_full(error):
-                self._failed_at = time.monotonic()
+                self._failed_at, self.defect = time.monotonic(), ""
                 return False
             if not isinstance(error, psycopg.Error):
                 raise
