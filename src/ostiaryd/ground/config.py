@@ -390,12 +390,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def proxy_networks(self) -> tuple[Network, ...]:
-        """Return the networks of trusted reverse proxies, parsed from the setting."""
+        """Return the networks of the trusted reverse proxies, parsed from the setting `proxies`."""
         return parse_networks(self.proxies)
 
     @property
     def certificate_networks(self) -> tuple[Network, ...]:
-        """Return the networks of reverse proxies that forward client certificates."""
+        """Return the networks of the reverse proxies that forward client certificates, parsed from the setting
+        `certificate_proxies`.
+        """
         return parse_networks(self.certificate_proxies)
 
     @property
@@ -414,7 +416,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def own_url(self) -> str:
-        """Return the URL of the listener, which is the public URL if none is configured."""
+        """Return the URL of the listener on `listen`: `https` if the listener uses TLS, otherwise `http`. If no public
+        URL is configured, the public URL is this URL.
+        """
         return f"{'https' if self.has_tls else 'http'}://{self.listen}"
 
     @property

@@ -34,7 +34,9 @@ class Rounds:
     last: dict[str, Round] = field(default_factory=dict)
 
     def note(self, loop: str, *, every_s: float, error: BaseException | None = None) -> None:
-        """Record that a loop with the interval `every_s` has ended a round, and the error of the round."""
+        """Record that the loop with this name and the interval `every_s` (seconds) has ended a round, and the error of
+        the round; None without one.
+        """
         message = "" if error is None else f"{type(error).__name__}: {error}"[:200]
         self.last[loop] = Round(every_s, self.world.now(), message)
 

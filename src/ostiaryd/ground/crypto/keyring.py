@@ -183,12 +183,12 @@ class Keyring:
         return all((use, alg) in self._active for use, algs in USES.items() for alg in algs)
 
     def refuse_tokens(self) -> None:
-        """Refuse every token until `open` is called again."""
+        """Refuse every access token until `open` is called again."""
         self._public["token"] = {}
 
     @property
     def refuses_tokens(self) -> bool:
-        """Return whether every token is refused until `open` is called again."""
+        """Return whether every access token is refused until `open` is called again."""
         return not self._public["token"]
 
     def signer(self, use: str, alg: str = "EdDSA") -> jose.PrivateKey:
@@ -196,11 +196,15 @@ class Keyring:
         return self._active[use, alg]
 
     def public(self, use: str) -> dict[str, jose.PublicKey]:
-        """Return all public keys of this use, active and retired, by kid."""
+        """Return all public keys for this use, such as `token`, active and retired, by kid. The keys for `token` are
+        left out while every access token is refused.
+        """
         return self._public[use]
 
     def find(self, use: str, kid: str) -> jose.PublicKey:
-        """Return the public key with this kid, active or retired. Raises NotFound."""
+        """Return the public key for this use with this kid, active or retired. Raises NotFound, also for a key for
+        `token` while every access token is refused.
+        """
         try:
             return self._public[use][kid]
         except KeyError:
@@ -211,8 +215,8 @@ class Keyring:
         return self._secrets[use]
 
     def derive(self, purpose: str) -> bytes:
-        """Return 32 secret bytes for a purpose, derived from a stored key. They do not change when the root key is
-        replaced.
+        """Return 32 secret bytes for a purpose, derived from the server's secret for the use `nonce`. The bytes do not
+        change when the root key is replaced.
         """
         if purpose not in self._derived:
             self._derived[purpose] = hmac.digest(self.secret("nonce"), b"ostiary " + purpose.encode(), "sha256")

@@ -47,14 +47,16 @@ class Signatures:
         self._keys: dict[str, PublicKey] = {}
 
     def add(self, signed: Signed, error: InvalidToken | None) -> None:
-        """Store a result until it is used, or until `MOST` newer results are stored."""
+        """Store the result of a verification (`error` is None for a valid signature) until it is used, or until at
+        least `MOST` newer results are stored.
+        """
         if len(self._new) >= MOST:
             self._old, self._new = self._new, {}
         self._new[signed.name] = error
 
     def check(self, key: PublicKey, signature: bytes, text: bytes) -> None:
         """Check that `key` made the signature of the text, by the cached result, which is then removed, or else by
-        verification. Raises InvalidToken.
+        verification. Raises InvalidToken if the signature is not valid.
         """
         if not self._new and not self._old:
             return key.verify(signature, text)
@@ -67,7 +69,7 @@ class Signatures:
         return key.verify(signature, text)
 
     def learn(self, key: PublicKey) -> None:
-        """Store a key with which a client has authenticated, for `key`."""
+        """Store a public key with which a client has authenticated, so that the method `key` returns it."""
         if len(self._keys) >= 2 * MOST:
             self._keys = {}
         self._keys[key.kid] = key

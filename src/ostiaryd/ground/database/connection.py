@@ -49,7 +49,9 @@ class DatabaseConnection(Protocol):
 
     @property
     def losses(self) -> int:
-        """Return how often the connection was lost and replaced. After a replacement, the server may be another one."""
+        """Return the number of losses of the database so far. After a loss, the connection is replaced, and may lead to
+        another server.
+        """
         ...
 
     def has_committed(self) -> bool:
@@ -59,7 +61,7 @@ class DatabaseConnection(Protocol):
         ...
 
     def execute(self, statement: Sql, params: dict[str, Any]) -> Any:
-        """Execute a statement, and return the cursor of its rows."""
+        """Execute a statement, and return the cursor of its rows. Raises DatabaseUnavailable."""
         ...
 
     def many(self, statement: Sql, rows: Iterable[Sequence[Any]]) -> None:
@@ -101,8 +103,8 @@ class DatabaseConnection(Protocol):
         ...
 
     def take(self, lock: int) -> bool:
-        """Try to take the lock with this number for this connection, exclusively among all processes; return whether it
-        has the lock. The lock is held until the connection is closed or the process ends.
+        """Try to take the lock with this number for this connection, exclusively among all processes; return whether
+        this connection has the lock. The lock is held until the connection is closed or lost, or the process ends.
         """
         ...
 
@@ -171,7 +173,9 @@ class SqliteConnection:
             self._check_files()
 
     def begin_now(self) -> bool:
-        """Begin a write transaction without waiting. Return false if another process is writing."""
+        """Begin a write transaction without waiting, and check the files of the database. Return false, without a
+        transaction, if another process is writing. Raises LostDatabase.
+        """
         self._wait(False)
         try:
             self._raw.execute("begin immediate")
@@ -207,8 +211,8 @@ class SqliteConnection:
         return False
 
     def take(self, lock: int) -> bool:
-        """Try to lock a file beside the database; return whether this connection has the lock. SQLite's own locks would
-        end with the transaction.
+        """Try to lock a file beside the database, without waiting; return whether this connection has the lock. The
+        lock is held until the connection is closed. SQLite's own locks would end with the transaction.
         """
         file = os.open(f"{self._path}.lock{lock}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:

@@ -85,8 +85,8 @@ class Database:
             self._server.watch()
 
     def connect(self, *, read_only: bool = False, create: bool = False) -> DatabaseConnection:
-        """Open and return a new connection. `create` (only for `migrate`): create the SQLite file if it does not exist.
-        Raises Unavailable.
+        """Open and return a new connection. `read_only`: the connection never writes. `create` (only for `migrate`):
+        create the SQLite file if it does not exist. Raises Unavailable.
         """
         return self._connect(times=OFF_LOOP, read_only=read_only, create=create)
 
@@ -120,7 +120,7 @@ class Database:
 
     async def scan(self, read: Callable[[Reader], T]) -> T:
         """Run `read` in a reader thread on one snapshot of the database, and return its result. Use it for reads that
-        examine many rows.
+        examine many rows. Raises StorageFailed if the database is lost or damaged.
         """
         return await asyncio.get_running_loop().run_in_executor(self._pool, self._scan, read)
 

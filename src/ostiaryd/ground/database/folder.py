@@ -90,7 +90,9 @@ def _holder(folder: Path) -> str:
 
 
 def check_space(folder: Path, *, spare: int = SPARE_BYTES) -> str:
-    """Return the free space of the data folder as text. Raises Conflict if less than `spare` bytes are free."""
+    """Return the free space on the disk of the data folder as text. Raises Conflict if less than `spare` bytes are
+    free.
+    """
     free = shutil.disk_usage(folder).free
     if free < spare:
         raise Conflict(

@@ -46,9 +46,11 @@ def render(text: str, *, is_sqlite: bool) -> str:
 
 
 def migrate(db: Database, *, now: int, create: bool = True) -> list[str]:
-    """Apply the missing migrations in one transaction, and return their names.
+    """Apply the missing migrations in one transaction, and return their names. `now`: the time of their application, in
+    microseconds.
 
-    Without `create`, a database without tables is refused. Raises Conflict.
+    Raises Conflict if a migration was edited after it was applied, if the database has a migration that this version
+    does not know, and, without `create`, if the database has no tables.
     """
     connection = db.connect(create=create)
     try:

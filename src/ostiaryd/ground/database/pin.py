@@ -111,12 +111,14 @@ class Pin:
         self.is_checked = self.head is None
 
     def write(self, head: Head) -> None:
-        """Store the head that was just committed. In recovery, keep the missing head instead."""
+        """Store the head of the ledger that was just committed. In recovery, keep the head that is missing in the
+        database instead.
+        """
         if not self.is_lost:
             self.replace(head)
 
     def replace(self, head: Head) -> None:
-        """Store a head regardless of the pinned head, at the end of a recovery."""
+        """Store a head of the ledger regardless of the pinned head, at the end of a recovery."""
         self._sequence += 1
         self.head = head
         if self._file >= 0:

@@ -111,7 +111,7 @@ class PostgresConnection:
 
     @property
     def losses(self) -> int:
-        """Return how often the server was lost so far."""
+        """Return how often this process has lost the PostgreSQL server so far."""
         return self._server.losses
 
     def prepare(self, raw: BoundedConnection, loss: int) -> None:
@@ -302,8 +302,8 @@ class PostgresConnection:
         return self._newest
 
     def take(self, lock: int) -> bool:
-        """Try to take the lock with this number for this connection, exclusively among all processes; return whether it
-        has the lock.
+        """Try to take the lock with this number for this connection, without waiting, exclusively among all processes;
+        return whether this connection has the lock. The lock is held until the connection is closed or lost.
         """
         (is_ours,) = self._execute(f"select pg_try_advisory_lock({self.LOCKS}, {lock})").fetchone() or (False,)
         return bool(is_ours)

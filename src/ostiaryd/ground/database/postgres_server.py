@@ -100,13 +100,18 @@ class PostgresServer:
         return round(FROZEN_TIMES * self.timeout_s * 1000)
 
     def lock_ms(self, *, times: int, holds_lock: bool) -> int:
-        """Return for how long a statement waits for a lock of another client, in milliseconds."""
+        """Return for how long a statement waits for a lock of another client on a table or a row, in milliseconds.
+        `times`: the limit of the connection, as a multiple of the timeout. `holds_lock`: whether the connection may
+        write, which it does under the lock of the writer.
+        """
         part = LOCKED_WRITE if holds_lock else LOCKED_READ / times
         return max(1, round(self.timeout_s * 1000 / part))
 
     @property
     def is_up(self) -> bool:
-        """Return whether the last check of the monitor found the PostgreSQL server up."""
+        """Return false from a loss of the PostgreSQL server until the monitor has reconnected and every check has
+        passed; otherwise true.
+        """
         return self._is_up.is_set()
 
     def wait_up(self, *, within_s: float) -> bool:
@@ -126,7 +131,9 @@ class PostgresServer:
             self._monitor.join()
 
     def connect(self, *, times: int, holds_lock: bool) -> PostgresConnection:
-        """Open a connection whose waits end after `times` the timeout. Raises DatabaseUnavailable."""
+        """Open a connection that is replaced after a loss, and whose waits end after `times` the timeout. `holds_lock`:
+        whether the connection may write, which it does under the lock of the writer. Raises DatabaseUnavailable.
+        """
         connection = PostgresConnection(self, times=times, holds_lock=holds_lock)
         with self._lock:
             self._connections.append(connection)
@@ -139,8 +146,8 @@ class PostgresServer:
                 self._connections.remove(connection)
 
     def dial(self, *, times: int, holds_lock: bool) -> BoundedConnection:
-        """Open and return a connection of psycopg, whose waits end after `times` the timeout. Raises
-        DatabaseUnavailable.
+        """Open and return a connection of psycopg, whose waits end after `times` the timeout. `holds_lock`: whether the
+        connection may write, which it does under the lock of the writer. Raises DatabaseUnavailable.
         """
         loss = self.losses
         statement_ms = round(STATEMENT_TIMES * self.timeout_s * 1000)

@@ -85,7 +85,7 @@ class Reserve(Protocol):
         ...
 
     def open_room(self) -> bool:
-        """Free one part of the reserve if the disk is known to be full. Return whether it was full."""
+        """Free one part of the reserve if the disk is known to be full. Return whether the disk was full."""
         ...
 
     def close(self) -> None:

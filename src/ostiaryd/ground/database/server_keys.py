@@ -27,7 +27,7 @@ def load_keys(keyring: Keyring, reader: Reader) -> None:
 
 
 def create_keys(tx: Tx, root: RootKey) -> None:
-    """Create the signing keys and the secrets of the server, at its first start."""
+    """Create the signing keys and the secret of the server, at its first start, and encrypt them with the root key."""
     for use, algs in USES.items():
         for alg in algs:
             _create(tx, root, use=use, alg=alg)
@@ -38,8 +38,9 @@ def create_keys(tx: Tx, root: RootKey) -> None:
 
 
 def rotate_key(tx: Tx, root: RootKey, *, use: str, alg: str) -> str:
-    """Create a new active key, retire the present one, and return the kid of the new key. The retired key verifies
-    until `forget_keys`. Raises Invalid.
+    """Create a new active key for this use and algorithm, retire the present one, and return the kid of the new key.
+    The retired key verifies until `forget_keys`. Raises Invalid for a use without this algorithm, and for the key of
+    the ledger.
     """
     if alg not in USES.get(use, ()):
         hint = f"algorithms: {', '.join(USES[use])}" if use in USES else f"uses: {', '.join(USES)}"
@@ -54,22 +55,25 @@ def rotate_key(tx: Tx, root: RootKey, *, use: str, alg: str) -> str:
 
 
 def replace_keys(tx: Tx, root: RootKey, *, use: str) -> None:
-    """Replace every key of a use. Signatures of the old keys are not accepted from now on."""
+    """Delete every key for a use, also retired keys, and create new active keys. Signatures of the old keys are not
+    accepted from now on.
+    """
     tx.send(_DROP, use=use)
     for alg in USES[use]:
         _create(tx, root, use=use, alg=alg)
 
 
 def forget_keys(tx: Tx, *, before: int) -> int:
-    """Delete the keys that were retired before `before` (microseconds), and return their number. At that time all their
-    signatures must have expired.
+    """Delete the keys that were retired before `before` (microseconds), and return their number. Choose `before` so
+    that all signatures of these keys have expired.
     """
     return tx.run(_FORGET, before=before)
 
 
 def reseal(tx: Tx, *, old: RootKey, new: RootKey) -> int:
-    """Encrypt every key with the new root key, and return the number of keys that were encrypted with the old one. Keys
-    that already have the new root key stay unchanged.
+    """Encrypt every key with the root key `new`, and return the number of keys that were encrypted with the root key
+    `old`. Keys that are already encrypted with `new` stay unchanged. Raises Conflict if neither root key can decrypt a
+    key.
     """
     count = 0
     for kid, use, alg, _state, sealed in tx.all(_ALL):

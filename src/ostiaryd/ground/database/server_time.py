@@ -24,7 +24,9 @@ _DROP_OTHERS = sql("delete from clock where boot_id <> :boot_id and time < :befo
 
 
 def highest_time(reader: Reader) -> int:
-    """Return the latest server time that any server of this database has stored; 0 for a new database."""
+    """Return the latest server time that any server of this database has stored, in microseconds; 0 for
+    a new database.
+    """
     row = reader.one(_HIGHEST)
     return 0 if row is None or row[0] is None else int(row[0])
 
@@ -36,7 +38,9 @@ def save_course(tx: Tx, boot_id: str, course: Course) -> None:
 
 
 def open_clock(reader: Reader, *, wall: Callable[[], int], boot: Boot) -> Clock:
-    """Return the clock of a starting server, which continues from the stored time."""
+    """Return the clock of a starting server. After a restart within the same boot, it continues the stored course;
+    otherwise it begins at the wall clock or at the latest stored time.
+    """
     row, highest = reader.one(_COURSE, boot_id=boot.id), highest_time(reader)
     wall_now, boot_now = wall(), boot.now()
     if row is not None and boot.id and row[0] <= boot_now:

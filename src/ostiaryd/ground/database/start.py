@@ -29,12 +29,16 @@ def was_in_use(folder: Path) -> bool:
 
 
 def was_restored(folder: Path) -> bool:
-    """Return whether the data folder contains a file that an operator restored from a backup."""
+    """Return whether the data folder contains the database, the root key or `admin.json`. In a folder that no server
+    has used, an operator has restored these files from a backup.
+    """
     return any((folder / name).exists() for name in ("ostiary.db", "root.key", "admin.json"))
 
 
 def check_file(db: Database) -> None:
-    """Check that the SQLite database exists if the data folder was used before. Raises Conflict."""
+    """Check that the SQLite database exists and is not empty. Do nothing for PostgreSQL. Call it for a data folder that
+    was used before. Raises Conflict.
+    """
     if db.is_sqlite and not (db.path.is_file() and db.path.stat().st_size):
         state = "empty" if db.path.is_file() else "missing"
         raise Conflict(f"the database {db.path} is {state}, but this data folder was already used", hint=_RESTORE)
@@ -52,7 +56,9 @@ def has_keys(reader: Reader) -> bool:
 
 
 def check_identity(reader: Reader, pinned: Head | None) -> None:
-    """Check that the database contains the ledger of the pin in this data folder. Raises Conflict."""
+    """Check that the database contains the ledger of the pin in this data folder. Do nothing if nothing was pinned yet
+    (None). Raises Conflict.
+    """
     if pinned is None:
         return
     row = reader.one(_LEDGER_KEY)

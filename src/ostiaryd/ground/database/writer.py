@@ -236,7 +236,8 @@ class Writer:
         """Add a job to the line with the priority of this task. The awaitable returns the result of the job when its
         changes are durable. Call it on the event loop.
 
-        Raises Busy if the job expires, and DiskFull.
+        The awaitable raises the error of the job; Busy if the job expires; DiskFull if the disk is full and the job may
+        not use the reserve; DatabaseUnavailable.
         """
         if self._closed:
             raise RuntimeError("the writer is closed")
@@ -263,7 +264,9 @@ class Writer:
             await asyncio.to_thread(self._connection.move_log)
 
     async def admit(self, client: Client) -> None:
-        """Return if the client may add a job; otherwise wait until the refusal can be sent, and raise Busy."""
+        """Return if the client may add a job (`is_refused`); otherwise wait until the refusal can be sent, and raise
+        Busy.
+        """
         if self.is_refused(client):
             await self._hold_refusal()
 
@@ -275,8 +278,8 @@ class Writer:
         return refused
 
     def is_refused(self, client: Client) -> bool:
-        """Return whether a further job of the client is refused: the line is crowded, and the client has
-        a waiting job.
+        """Return whether a further job of the client is refused: the line is crowded, and the oldest waiting job of the
+        client in the ordinary lane can expire.
         """
         oldest = self._line.first(Lane.ORDINARY, client) if self.is_crowded else None
         return oldest is not None and oldest.priority.expires

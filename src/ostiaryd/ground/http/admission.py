@@ -97,7 +97,9 @@ def admit_to_reserve(call: Call, is_privileged: Callable[[str], bool]) -> None:
 
 
 async def check_admission(call: Call) -> None:
-    """Refuse a request whose client has a job in the line while the line is crowded. Raises Busy."""
+    """Refuse a request whose client has a job in the line while the line is crowded: wait until the refusal can be
+    sent, and raise Busy.
+    """
     writer = call.world.writer
     if not writer.is_crowded:
         return

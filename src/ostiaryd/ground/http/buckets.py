@@ -64,7 +64,7 @@ class Bucket:
         self.left -= count * SECOND
 
     def after_s(self, count: int) -> int:
-        """Return after how many seconds the bucket will contain `count` messages."""
+        """Return after how many seconds the bucket will contain `count` messages; at least 1."""
         return max(1, math.ceil((count * SECOND - self.left) / self.per_second / SECOND))
 
     def refuse(self) -> bool:

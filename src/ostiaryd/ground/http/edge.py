@@ -134,7 +134,9 @@ class Call(msgspec.Struct):
 
     @property
     def is_read(self) -> bool:
-        """Return whether the request is a GET, or a HEAD, which the server answers as the GET without its body."""
+        """Return whether the method of the request is GET or HEAD; the server answers a HEAD as the GET without its
+        body.
+        """
         return self.method in ("GET", "HEAD")
 
     @property
@@ -362,7 +364,9 @@ class Endpoint:
         self.max_body = min(most, SMALL_BODY) if check is None else most
 
     def proves_first(self, headers: Headers) -> bool:
-        """Return whether the body may be large: the headers state a large length, or no length."""
+        """Return whether the caller must be authenticated before the body is read: the route accepts more than
+        `SMALL_BODY` bytes, and the headers state a larger length, or no length.
+        """
         if self.max_body <= SMALL_BODY:
             return False
         lengths = [value for name, value in headers if name == b"content-length"]

@@ -21,7 +21,8 @@ def with_suffix(route: Route) -> tuple[Route, Route]:
 
 
 def check_suffix(call: Call, identifier: str, *, of: str) -> None:
-    """Check that the path of the request ends in the path of the identifier, or ends before it. Raises NotFound.
+    """Check that the rest of the path of the request, after the path of the document, is empty or the path of the
+    identifier. Raises NotFound.
 
     `of` names the kind of the identifier in the error.
     """

@@ -57,7 +57,7 @@ class _Pool:
             self._idle.append((time.monotonic(), raw))
 
     def take_stale(self, before: float) -> list[Any]:
-        """Remove and return the idle connections that were last used before a time."""
+        """Remove and return the idle connections that were last used before `before` (monotonic clock, seconds)."""
         with self._mutex:
             stale = [raw for used_at, raw in self._idle if used_at < before]
             self._idle = self._idle[len(stale) :]

@@ -91,7 +91,9 @@ class DatabaseDriver(Protocol):
         """Return whether an idle connection still works."""
 
     def reset(self, raw: Any) -> bool:
-        """End the transaction and release the locks of a connection; return false if the connection is lost."""
+        """Roll back the open transaction of a connection and release its locks; return false if the
+        connection is lost.
+        """
 
     def explain(self, raw: Any, error: Exception, hidden: str) -> DatabaseRefused | DatabaseDown | None:
         """Return the error to raise for an exception of the driver; None for any other exception. Its message does not

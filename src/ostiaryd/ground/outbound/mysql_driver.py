@@ -210,7 +210,7 @@ def is_working(raw: MysqlConnection) -> bool:
 
 
 def reset(raw: MysqlConnection) -> bool:
-    """End the transaction and release the locks of a connection; return false if the connection is lost."""
+    """Roll back the open transaction of a connection and release its locks; return false if the connection is lost."""
     return _works(raw, "rollback; do release_all_locks()")
 
 

@@ -94,7 +94,9 @@ def is_working(raw: BoundedConnection) -> bool:
 
 
 def reset(raw: BoundedConnection) -> bool:
-    """End the transaction of a connection; return False if the connection is lost."""
+    """Roll back the open transaction of a connection, which releases its locks; return False if the
+    connection is lost.
+    """
     import psycopg
 
     try:

@@ -117,13 +117,13 @@ class Course(NamedTuple):
     until: int = 0
 
     def at(self, boot: int) -> int:
-        """Return server time when the boot clock is `boot`."""
+        """Return server time in microseconds when the boot clock is `boot` (microseconds)."""
         if self.speed == STOPPED:
             return self.time + max(0, boot - self.until)
         return self.time + (boot - self.boot) * self.speed // 100
 
     def rebased(self, boot: int) -> Course:
-        """Return the same course, described from the boot time `boot` on."""
+        """Return the same course, described from the boot time `boot` (microseconds) on."""
         return Course(boot, self.at(boot), self.speed, BUDGET - self.left(boot), max(boot, self.until))
 
     def left(self, boot: int) -> int:
@@ -131,11 +131,17 @@ class Course(NamedTuple):
         return BUDGET - max(0, self.used - (boot - self.boot) * BUDGET // DAY)
 
     def is_jump(self, *, wall: int, boot: int) -> bool:
-        """Return whether the wall clock is further ahead of server time than a correction may be."""
+        """Return whether the wall clock (`wall`) is further ahead of server time at boot time `boot` than the budget
+        and `SLACK` permit to correct. Times are in microseconds.
+        """
         return wall - self.at(boot) > self.left(boot) + SLACK
 
     def follow(self, *, wall: int, boot: int) -> Course:
-        """Return the course from now on, corrected by the wall clock; this same course if no correction is needed."""
+        """Return the course from the boot time `boot` on, corrected by the wall clock `wall`; this same course if no
+        correction is needed. Times are in microseconds.
+
+        After a jump of the wall clock (`is_jump`), the course continues at full speed without a correction.
+        """
         now, left = self.at(boot), self.left(boot)
         ahead = wall - now
         if ahead > left + SLACK:  # the wall clock is too far ahead to be followed: continue, but no longer slowed down
@@ -198,7 +204,8 @@ class Clock:
             raise ClockJumped
 
     def next_course(self, *, highest: int) -> Course:
-        """Return the next course of server time. `highest` is the latest time that any server has stored.
+        """Return the next course of server time, corrected by the wall clock, and not behind `highest`: the latest time
+        that any server has stored, in microseconds.
 
         The caller must save the course before `adopt`.
         """
@@ -207,10 +214,11 @@ class Clock:
         return course if highest <= course.at(boot) else course.rebased(boot)._replace(time=highest)
 
     def confirm(self, *, wall: int) -> Course:
-        """Return the course after an operator has confirmed `wall` (microseconds), which must be within a minute of the
-        wall clock.
+        """Return the course after an operator has confirmed `wall` (microseconds) as the time. If the wall clock is
+        behind server time, server time waits for it.
 
-        Raises Conflict. The caller must save the course before `adopt`.
+        Raises Conflict if `wall` differs from the wall clock by more than a minute. The caller must save the course
+        before `adopt`.
         """
         wall_now, boot = self.read()
         if abs(wall_now - wall) > MARGIN:

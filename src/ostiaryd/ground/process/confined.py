@@ -182,7 +182,9 @@ class Confined:
 
 
 def _exchange(child: subprocess.Popen[bytes], body: bytes, *, until: float) -> bytes:
-    """Send a body to a child process and return the answer. Raises TimeoutError, OSError, EOFError, ValueError."""
+    """Send a body to a child process and return the answer, before `until` (monotonic clock, seconds). Raises
+    TimeoutError, OSError, EOFError, ValueError.
+    """
     assert child.stdin is not None
     assert child.stdout is not None
     _send(child.stdin, _LENGTH.pack(len(body)) + body, until)
@@ -211,7 +213,9 @@ def _receive(pipe: IO[bytes], count: int, until: float) -> bytes:
 
 
 def _wait(pipe: IO[bytes], event: int, until: float) -> None:
-    """Wait until the pipe is ready. Raises TimeoutError."""
+    """Wait until the pipe is ready for reading or writing (`event`), at most until `until` (monotonic clock, seconds).
+    Raises TimeoutError.
+    """
     ready = select.poll()
     ready.register(pipe, event)
     if not ready.poll(max(0.0, until - time.monotonic()) * 1000):

@@ -38,7 +38,7 @@ def raise_limit() -> int:
 
 
 def most_connections(limit: int) -> int:
-    """Return the maximum number of open connections for a limit of open files: three quarters of it."""
+    """Return the maximum number of open connections, from the limit of open files: three quarters of it."""
     return limit * 3 // 4
 
 

@@ -141,8 +141,8 @@ def open_peer(connection: socket.socket, *, none_waited_at: int) -> PeerProcess:
 
 
 def _open_by_id(pid: int, uid: int, gid: int, none_waited_at: int) -> PeerProcess:
-    """Return a process opened by its process id. Raises PeerGone if the process may have started after the connection
-    was opened.
+    """Return a process opened by its process id. Raises PeerGone if the process may have started after `none_waited_at`
+    (boot clock, microseconds), the last time at which no connection waited.
     """
     try:
         peer = PeerProcess(pid, uid, gid, os.pidfd_open(pid))
