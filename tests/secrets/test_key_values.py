@@ -12,11 +12,21 @@ import pytest
 from harness.call_counts import count_calls
 from harness.clock import Clock
 from harness.registry_fixtures import newest_entry
+from ostiary.protocol.errors import Invalid
 from ostiaryd.app import build_app
 from ostiaryd.ground.database.statement import Sql
 from ostiaryd.ground.http.router import SegmentRouter
 from ostiaryd.ground.world import World
-from ostiaryd.secrets.model.keyvalue import MAX_CUSTOM, MAX_VALUE, MAX_VERSIONS
+from ostiaryd.secrets.flows.version_tokens import MOST_TOKENS
+from ostiaryd.secrets.model import aws
+from ostiaryd.secrets.model.keyvalue import (
+    MAX_ATTRIBUTES,
+    MAX_CUSTOM,
+    MAX_STAGES,
+    MAX_VALUE,
+    MAX_VERSIONS,
+    check_custom,
+)
 from tests.secrets.vault_fixtures import HOME, VaultAgent, permit_all
 
 PATH = "agents/bot/db"
@@ -43,6 +53,19 @@ async def answer(router: SegmentRouter, method: str, path: str, token: str, *, b
 
 async def write(bot: VaultAgent, value: Any, *, path: str = PATH, **options: Any) -> int:
     return await bot.status("POST", f"secret/data/{path}", {"data": value, "options": options})
+
+
+def test_a_secret_has_as_many_attributes_as_the_api_of_aws_gives_it() -> None:
+    tags = {f"{aws.TAG}{number:é>{aws.MAX_TAG_KEY}}": "v" * aws.MAX_TAG_VALUE for number in range(aws.MAX_TAGS)}
+    tokens = {f"{aws.VERSION}{number}": "t" * 64 for number in range(MOST_TOKENS + MAX_STAGES)}
+    given = {**tags, **tokens, aws.DESCRIPTION: "d" * aws.MAX_DESCRIPTION, aws.DELETION: "1"}
+    own = {f"k{number}": "v" for number in range(MAX_CUSTOM)}
+    assert check_custom({**given, **own}) == {**given, **own}
+    most = {f"{aws.TAG}{number}": "v" for number in range(MAX_ATTRIBUTES)}
+    assert check_custom(most) == most
+    for custom in ({**most, f"{aws.TAG}x": "v"}, {**own, "x": "v"}):
+        with pytest.raises(Invalid):
+            check_custom(custom)
 
 
 async def test_a_write_needs_the_version_that_it_expects(world: World, bot: VaultAgent) -> None:

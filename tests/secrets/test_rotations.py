@@ -18,7 +18,8 @@ from ostiary.protocol.errors import Conflict, Invalid, NotFound, Refused
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.secrets import wire_rotations
-from ostiaryd.secrets.flows import keyvalue, renew_envelopes, rotate_keys, rotations
+from ostiaryd.secrets.flows import keyvalue, renew_envelopes, rotate_keys, rotations, version_tokens
+from ostiaryd.secrets.model import aws
 from ostiaryd.secrets.model.request import SECOND, NothingStored, split_path
 from ostiaryd.secrets.model.rotation import LONGEST_PERIOD_S, RotationConfig, check_config
 from ostiaryd.secrets.store import keyvalue as keyvalue_store
@@ -157,6 +158,27 @@ async def test_sealed_secrets_rotate_after_they_are_opened(world: World, clock: 
     await unseal(world)
     await wire_rotations.rotate_due(world)
     assert (await read(world))["api_key"] == calls(service, key)[0]["data"]["value"]
+
+
+async def test_a_token_belongs_to_the_version_that_got_it_first(world: World, clock: Clock, service: Receiver) -> None:
+    """The server repeats a call with the token of a request. Meanwhile, another request stores a value with it."""
+    world, name, token = open_to(world), "app/shop", "t" * 32
+    await schedule(world, service)
+    service.answers = [(500, {})]
+    await act(world, "vault.write", lambda a: rotations.request_rotation(a, PATH, token=token))
+    await wire_rotations.rotate_due(world)
+
+    def store_value(a: Act) -> None:
+        secret, version = keyvalue.put_value(a, "secret", name, {"api_key": "second"})
+        version_tokens.set_token(a, "secret", name, secret, version.version, token)
+
+    await act(world, "vault.write", store_value)
+    clock.advance(60)
+    await wire_rotations.rotate_due(world)
+    secret = keyvalue_store.get(world.db.read(), "secret", name)
+    assert secret is not None
+    ids = [aws.version_id(secret.custom, name, version) for version in (2, 3)]
+    assert (secret.current_version, ids[0], len(set(ids))) == (3, token, 2)
 
 
 async def test_a_repeated_schedule_does_not_delay_the_first_rotation(

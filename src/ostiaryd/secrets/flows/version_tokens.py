@@ -15,14 +15,16 @@ MOST_TOKENS = 20
 
 
 def set_token(act: Act, mount: str, path: str, secret: Secret, number: int, token: str) -> Secret:
-    """Store the token of the version `number` of a secret; return the secret. The tokens of deleted and old versions
-    are deleted.
+    """Store the token of the version `number` of a secret; return the secret. If an earlier version has this token, the
+    version `number` gets a computed id. The tokens of deleted and old versions are deleted.
     """
     kept = {*store.version_numbers(act.tx, mount, path)[-MOST_TOKENS:], *stages_of(secret).values()}
     numbers = {key: aws.token_version(key) for key in secret.custom}
     custom = {
         key: kept_token for key, kept_token in secret.custom.items() if (of := numbers[key]) is None or of in kept
     }
-    secret = replace(secret, custom=check_custom({**custom, f"{aws.VERSION}{number}": token}))
+    if token not in (kept_token for key, kept_token in custom.items() if numbers[key] is not None):
+        custom[f"{aws.VERSION}{number}"] = token
+    secret = replace(secret, custom=check_custom(custom))
     keyvalue.set_metadata(act, mount, path, secret)
     return secret

@@ -19,7 +19,7 @@ MAX_CUSTOM = 64
 MAX_CUSTOM_KEY, MAX_CUSTOM_VALUE = 128, 512
 ATTRIBUTE = "aws:"
 """The beginning of the keys of custom metadata that are attributes of the API of AWS, with limits of their own."""
-MAX_ATTRIBUTES, MAX_ATTRIBUTE_KEY, MAX_ATTRIBUTE_VALUE = 80, 520, 8192
+MAX_ATTRIBUTES, MAX_ATTRIBUTE_KEY, MAX_ATTRIBUTE_VALUE = 100, 520, 8192
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 """Characters that no attribute has: control characters that are not white space, and halves of surrogate pairs."""
 CURRENT, PREVIOUS = "AWSCURRENT", "AWSPREVIOUS"
