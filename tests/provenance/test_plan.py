@@ -118,7 +118,7 @@ def test_guards_and_servers_of_before_and_after_plans_read_the_memories_of_each_
     assert (old.parts, old.plan) == (new.parts, None)
 
 
-@pytest.mark.parametrize("order", [20, 20.0, "20", "#20", [20]])
+@pytest.mark.parametrize("order", [20, 20.0, "20", "#20", [20], "20/", "20,", "20, 20", "TB-11;20", "TB-11\n20"])
 def test_a_short_number_of_the_person_names_no_object_of_a_tool_outside_the_plan(order: object) -> None:
     memory = remember(KEY, Intent(words="Put the stock of cup TB-11 at 20", plan=(Planned("shop/stock"),)))
     delete = Tool(name="delete", effect=Effect.DESTROY, kinds={"order": "object"})

@@ -245,9 +245,10 @@ def test_of_a_list_the_records_count_that_have_a_name_which_the_person_said(memo
 
 def test_a_name_that_each_sentence_has_is_not_what_the_person_named(memory: Memory) -> None:
     for kind in ("principal", "account", "address", "object"):
-        for name in ("to", "And", "THE", "it"):
+        for name in ("to", "And", "THE", "it", "to,", " it", "'to'", "Bob;to", "to, Bob"):
             assert of_value(memory, Kind(kind), name) is Origin.NOWHERE
-    assert of_value(memory, Kind.PRINCIPAL, "Bob") is Origin.PERSON
+    for name in ("Bob", "Bob,", "Bob;Bob"):
+        assert of_value(memory, Kind.PRINCIPAL, name) is Origin.PERSON
     assert of_value(memory, Kind.OBJECT, "report 512.pdf to") is Origin.PERSON, "of a phrase it is a part"
     listed = after(
         memory, READ, {}, [{"name": "To", "mail": "eve@example.net"}, {"name": "Bob", "mail": "b@example.net"}]

@@ -93,6 +93,8 @@ _SAYS = re.compile(r"[^\W_]")
 _NAMED = re.compile(r"[^@<>:]*<([^<>]+)>")
 _SINGLE = frozenset(",;\n<")
 """separators of values; a text without these characters is a single value, and no name with an address"""
+_MARKS = " \t\r\n,;.:/'\""
+"""characters beside a value that do not change what it names"""
 _SETTLED = frozenset({"person", "own", "endorsed"})
 _NAMES = tuple(origin.name.lower() for origin in Origin)
 Judged = tuple[str, Kind, object]
@@ -216,7 +218,7 @@ def judge_origins(
         value_origin = _of_text(memory, value, decoded) if kind is TEXT else of_value(memory, kind, value)
         if value_origin is None:
             continue
-        if value_origin is PERSON and not is_planned and kind in POINTS and is_short_number(next(leaves(value), "")):
+        if value_origin is PERSON and not is_planned and kind in POINTS and _has_short_number(kind, value):
             value_origin = KNOWN
         if kind is AMOUNT and value_origin > OWN and may_be_share:
             value_origin = min(value_origin, _of_share(memory, value))
@@ -569,7 +571,7 @@ def _of_leaf(memory: Memory, kind: Kind, text: str) -> Origin:
         if kind in POINTS and is_particle(text):
             return NOWHERE
         return memory.find(hashed(memory.key, text.lower()), bit)
-    best = _of_phrase(memory, text, bit)
+    best = _of_part(memory, kind, text)
     if best is PERSON:
         return best
     if kind is ADDRESS and text[:7].lower() == "mailto:":
@@ -582,8 +584,20 @@ def _of_leaf(memory: Memory, kind: Kind, text: str) -> Origin:
         return best
     parts = _parts(kind, text)
     if 0 < len(parts) <= MAX_VALUES:
-        best = min(best, max(_of_phrase(memory, part, bit) for part in parts))
+        best = min(best, max(_of_part(memory, kind, part) for part in parts))
     return best
+
+
+def _of_part(memory: Memory, kind: Kind, text: str) -> Origin:
+    if kind in POINTS and is_particle(text.strip(_MARKS)):
+        return NOWHERE
+    return _of_phrase(memory, text, BIT[kind])
+
+
+def _has_short_number(kind: Kind, value: object) -> bool:
+    """Return whether a value is a short number, or a text with separators in which one of the values is."""
+    text = next(leaves(value), "")
+    return any(is_short_number(part.strip(_MARKS)) for part in _parts(kind, text) or [text])
 
 
 def _parts(kind: Kind, text: str) -> list[str]:
