@@ -226,12 +226,8 @@ def _find_key_operation(mount: str, rest: str, request: VaultRequest) -> Operati
             version = request.read_body(_Trim).min_available_version
             return Operation(SecretAction.DELETE, name, "trim", partial(_trim, name=stored, version=version))
         case VaultMethod.WRITE, "import" | "import_version":
-            wrapped = request.read_body(_Import)
-            content, method = parse_wrapped(wrapped.ciphertext, wrapped.hash_function)
-            if change == "import":
-                run = partial(_import, mount=mount, name=stored, body=wrapped, content=content, method=method)
-            else:
-                run = partial(_import_version, mount=mount, name=stored, content=content, method=method)
+            change_key = _import if change == "import" else _import_version
+            run = partial(change_key, mount=mount, name=stored, body=request.read_body(_Import))
             return Operation(SecretAction.WRITE, name, change, run, also=_decide_export(name, True))
     raise UnsupportedOperation("unsupported operation")
 
@@ -291,7 +287,8 @@ def _read_wrapping_key(act: Act, *, mount: str, generated: PrivateKey | None) ->
     return Answer(data={"public_key": imports.read_wrapping_key(act, mount, generated)})
 
 
-def _import(act: Act, *, mount: str, name: str, body: _Import, content: bytes, method: hashes.HashAlgorithm) -> Answer:
+def _import(act: Act, *, mount: str, name: str, body: _Import) -> Answer:
+    content, method = parse_wrapped(body.ciphertext, body.hash_function)
     key = TransitKey(
         name=name,
         kind=body.type,
@@ -314,7 +311,8 @@ def _import(act: Act, *, mount: str, name: str, body: _Import, content: bytes, m
     return Answer(status=204)
 
 
-def _import_version(act: Act, *, mount: str, name: str, content: bytes, method: hashes.HashAlgorithm) -> Answer:
+def _import_version(act: Act, *, mount: str, name: str, body: _Import) -> Answer:
+    content, method = parse_wrapped(body.ciphertext, body.hash_function)
     imports.import_version(act, mount, name, content, method)
     return Answer(status=204)
 
