@@ -159,5 +159,5 @@ def _check_exempt(act: Act, agent: str, name: str, config: Config) -> None:
 
 
 async def forget_access_keys(world: World) -> None:
-    """Delete access keys that have expired."""
+    """Delete the access keys of all agents that have expired."""
     await world.writer.submit(store.prune)

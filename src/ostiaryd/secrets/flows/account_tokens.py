@@ -66,8 +66,9 @@ class IssueToken(NamedTuple):
 
 
 def find_scopes(act: Act, name: str, requested: frozenset[str]) -> frozenset[str]:
-    """Return the scopes of a new access token for the person on whose behalf the caller acts. `requested`: the scopes
-    that the request states; empty: all scopes. Raises NotFound, NotConnected, Invalid.
+    """Return the scopes of a new access token at the provider `name`, for the person on whose behalf the caller acts.
+    `requested`: the scopes that the request states; empty: all scopes to which the person consented and that the
+    provider still has. Raises NotFound for an unknown provider; NotConnected; Invalid for a scope without consent.
     """
     provider, account = _find_account(act, name)
     return choose_scopes(account, provider, requested)
@@ -235,7 +236,9 @@ class Refresh(NamedTuple):
 
 
 def claim_refresh(tx: Tx, issue: IssueToken) -> Refresh | None:
-    """Claim the refresh of an account; return None if another process has the claim. Raises Sealed, NotConnected."""
+    """Claim the refresh of an account for this process; return None if another process has the claim. Raises Sealed;
+    NotConnected if the account is not active.
+    """
     check_open(tx)
     id = issue.account.account_id
     account = store.get(tx, id)
@@ -254,8 +257,8 @@ def claim_refresh(tx: Tx, issue: IssueToken) -> Refresh | None:
 
 
 def find_shared(tx: Tx, issue: IssueToken) -> AccessToken | None:
-    """Return the access token that agents share, if it is still valid for long enough; otherwise None. Raises Sealed,
-    NotConnected.
+    """Return the account's access token that agents share, if the provider shares tokens and the token is valid for at
+    least `FRESH_S` seconds; otherwise None. Raises Sealed; NotConnected if the account is not active.
     """
     account = store.get(tx, issue.account.account_id)
     if account is None or account.state is not AccountState.ACTIVE:
@@ -369,8 +372,8 @@ def _token_place(lease_id: str) -> Place:
 
 
 def open_token(reader: Reader, lease_id: str, *, keys: Keyring, now: int) -> str | None:
-    """Return the access token of a lease that must be revoked; None if the token has expired or agents share it. Raises
-    Sealed.
+    """Return the access token of a lease, decrypted; None if the lease has no stored token, because agents share the
+    token or it was never fetched, or if the token has expired. Raises Sealed.
     """
     token = store.token(reader, lease_id)
     if token is None or token.secret is None or token.expires_at <= now:

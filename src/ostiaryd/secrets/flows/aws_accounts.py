@@ -105,8 +105,8 @@ def find_due_root(reader: Reader, *, now: int) -> AwsRoot | None:
 
 
 def claim_root_rotation(tx: Tx) -> bool:
-    """Claim the next step of the rotation for this process. Return False if no step is due or another process has the
-    claim.
+    """Claim the next step of the rotation of the server's own key for this process. Return False if no step is due, or
+    another process has the claim.
     """
     if (config := find_due_root(tx, now=tx.now)) is None or config.rotation is None:
         return False
@@ -180,7 +180,9 @@ def _find_rotating(act: Act, key: str) -> tuple[AwsRoot, RootRotation]:
 
 
 def put_role(act: Act, name: str, role: AwsRole) -> None:
-    """Store a role. Raises Conflict if there are too many roles."""
+    """Store a role whose leases are credentials at AWS. Raises Conflict for a new role if the server has the maximum
+    number of roles.
+    """
     registry.note(act, object=f"{MOUNT}/roles/{name}", type=role.credential_type.value)
     if store.role(act.tx, name) is None and len(store.roles(act.tx, limit=MAX_ROLES)) >= MAX_ROLES:
         raise Conflict(f"the server has {MAX_ROLES} roles, which is the limit", hint="delete a role")

@@ -56,8 +56,8 @@ def open_credentials(reader: Reader, stored: StoredBackend, *, keys: Keyring) ->
 
 
 def check_still(reader: Reader, stored: StoredBackend, holding: str | None, *, now: int) -> None:
-    """Check that a value that was read from a back end may still be returned. Raises Sealed, TokenRefused,
-    BackendFailed.
+    """Check that a value that was read from a back end may still be returned. Raises Sealed if the secrets were sealed,
+    TokenRefused if `holding` has ended, and BackendFailed if the back end was deleted or its configuration replaced.
 
     `holding`: the holding with which the caller authenticated, which may have ended during the read; None for an
     administrator.

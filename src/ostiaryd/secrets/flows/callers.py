@@ -152,7 +152,7 @@ def caller_of(act: Act, token: VaultToken, holding: Holding) -> VaultCaller:
 
 
 def has_expired(act: Act, token: VaultToken) -> bool:
-    """Return whether a token or a token above it has expired, or has no uses left."""
+    """Return whether a token has expired or has no uses left, or a token above it has expired."""
     if token.uses_left < 0 or act.now >= token.expires_at:
         return True
     for accessor in token.options.above:
@@ -316,12 +316,16 @@ def may_reach(act: Act, caller: VaultCaller, mount: str, path: str | None = None
 def is_permitted(
     act: Act, caller: VaultCaller, mount: str, path: str, action: SecretAction, operation: str, *, config: Config
 ) -> bool:
-    """Return whether a caller may act on a path. A denial does not make the act a refused act."""
+    """Return whether a caller may act on a path. A denial does not make the act a refused act. Raises
+    RemotePoliciesNeeded.
+    """
     return _is_granted(lambda: authorize(act, caller, mount, path, action, operation, config=config))
 
 
 def may_carry_out(act: Act, caller: VaultCaller, mount: str, operation: Operation, *, config: Config) -> bool:
-    """Return whether a caller may run an operation. A denial does not make the act a refused act."""
+    """Return whether a caller may run an operation. A denial does not make the act a refused act. Raises
+    RemotePoliciesNeeded.
+    """
     return _is_granted(lambda: authorize_operation(act, caller, mount, operation, config=config))
 
 

@@ -100,7 +100,9 @@ def remove_provider(act: Act, name: str) -> None:
 
 
 def end_removed(act: Act, provider: AccountProvider) -> None:
-    """End connected accounts of a removed provider. If no account and no lease is left, delete the provider."""
+    """End at most `ENDED_AT_ONCE` connected accounts of a removed provider. If the provider has neither accounts nor
+    leases, delete the provider instead.
+    """
     _note_provider(act, provider)
     accounts = store.of_provider(act.tx, provider.name, limit=ENDED_AT_ONCE)
     for account in accounts:
@@ -236,8 +238,8 @@ def begin_connection(act: Act, name: str, person: str, scopes: frozenset[str]) -
 
 
 def check_free(reader: Reader, provider: AccountProvider, person: str) -> None:
-    """Check that a person has no active connection at a provider, and none whose end is in progress. Raises Conflict,
-    Sealed.
+    """Check that a person has no connection at a provider that is active, or that is still being ended there. A broken
+    connection passes the check. Raises Conflict, Sealed.
     """
     check_open(reader)
     present = store.find(reader, person, provider.name)
@@ -344,8 +346,8 @@ def end_leases_of(act: Act, account: ConnectedAccount, *, why: str) -> None:
 
 
 def break_all_accounts(act: Act) -> int:
-    """Mark every connection as broken after a loss of a part of the history, since connections may have ended in the
-    lost part. Return the number of connections.
+    """Mark every active connection as broken after a loss of a part of the history, since connections may have ended in
+    the lost part. Return the number of connections that were marked.
     """
     count, page = 0, Page(ENDED_AT_ONCE, "")
     while accounts := store.page(act.tx, page):
@@ -394,8 +396,8 @@ def find_due(reader: Reader, *, now: int, limit: int) -> list[ConnectedAccount]:
 
 
 def claim_end(tx: Tx, account: ConnectedAccount) -> str | None:
-    """Claim the revocation of an account's refresh token for this process, and return the token. Return None if another
-    process has the claim. Raises Sealed, Conflict.
+    """Claim the revocation of an account's refresh token for this process, and return the token. Return None if no
+    revocation is due, or another process has the claim. Raises Sealed, Conflict.
     """
     if not store.claim_end(tx, account.account_id, until=tx.now + TAKEOVER_S * SECOND):
         return None

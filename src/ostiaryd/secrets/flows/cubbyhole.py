@@ -70,7 +70,7 @@ def place_of(holding: str, path: str) -> Place:
 
 
 async def forget_private_values(world: World) -> None:
-    """Delete the private values of tokens that have expired. Until then, the value of a token that was revoked is
-    encrypted, and no request reaches the value.
+    """Delete the private values of tokens that have expired, at most `FORGOTTEN_AT_ONCE` in one call. Until then, the
+    value of a token that was revoked is encrypted, and no request reaches the value.
     """
     await world.writer.submit(lambda tx: store.prune(tx, limit=FORGOTTEN_AT_ONCE))

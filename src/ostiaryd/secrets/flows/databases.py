@@ -31,7 +31,9 @@ from ostiaryd.secrets.store.databases import StoredDatabase, StoredStatic
 
 
 def put_connection(act: Act, name: str, config: DatabaseConfig, password: str) -> None:
-    """Store a connection. Raises Invalid (`has_leases`: another server while leases exist), Conflict."""
+    """Store a connection with its password. Raises Invalid (`has_leases`) if the connection exists with another server
+    and has leases, Conflict for a new connection if the server has the maximum number of connections.
+    """
     registry.note(act, object=f"{MOUNT}/config/{name}", address=config.address, database=config.database)
     present = store.config(act.tx, name)
     if present is None and len(store.configs(act.tx, limit=MAX_DATABASES)) >= MAX_DATABASES:
@@ -47,8 +49,8 @@ def put_connection(act: Act, name: str, config: DatabaseConfig, password: str) -
 def present_password(reader: Reader, name: str, config: DatabaseConfig, *, keys: Keyring) -> str:
     """Return the stored password for a connection whose new configuration has no password.
 
-    Raises Invalid if the connection is new, or if its server, its user or the verification of the server changes,
-    because the password must not be sent there.
+    Raises Invalid if the connection is new, or if its server, its database, its user or the verification of the server
+    (`tls_ca`) changes, because the password must not be sent there.
     """
     stored = store.config(reader, name)
     if stored is None or _receiver_of(stored.config) != _receiver_of(config):
@@ -106,7 +108,7 @@ def target_of(config: DatabaseConfig, *passwords: str) -> DatabaseTarget:
 
 def begin_root_rotation(act: Act, name: str) -> None:
     """Store the next password of a connection's user as pending. If there is a pending password, it is kept, because
-    the database may have it already.
+    the database may have it already. Raises Invalid for an unknown connection.
     """
     registry.note(act, object=f"{MOUNT}/config/{name}")
     if find_connection(act.tx, name).pending is None:
@@ -114,27 +116,35 @@ def begin_root_rotation(act: Act, name: str) -> None:
 
 
 def pending_root(reader: Reader, name: str, *, keys: Keyring) -> str:
-    """Return the pending password of a connection. Raises Conflict if there is none."""
+    """Return the pending password of a connection. Raises Invalid for an unknown connection; Conflict if there is no
+    pending password.
+    """
     if (pending := find_connection(reader, name).pending) is None:
         raise Conflict("the rotation has ended already")
     return _open(reader, keys, f"config/{name}", pending)
 
 
 def check_pending_root(reader: Reader, name: str, password: str, *, keys: Keyring) -> None:
-    """Check that `password` is still the pending password of a connection. Raises Conflict."""
+    """Check that `password` is still the pending password of a connection. Raises Invalid for an unknown connection,
+    Conflict.
+    """
     if pending_root(reader, name, keys=keys) != password:
         raise Conflict("another rotation has replaced this password")
 
 
 def end_root_rotation(act: Act, name: str, password: str) -> None:
-    """Make the pending password the password of a connection. Raises Conflict if `password` is not pending any more."""
+    """Make the pending password the password of a connection. Raises Invalid for an unknown connection; Conflict if
+    `password` is not pending any more.
+    """
     registry.note(act, object=f"{MOUNT}/config/{name}")
     check_pending_root(act.tx, name, password, keys=act.tx.keys)
     store.keep_pending(act.tx, name)
 
 
 def put_role(act: Act, name: str, role: DynamicRole) -> None:
-    """Store a role. Raises Invalid for an unknown connection, Conflict for too many roles."""
+    """Store a role that creates an account with each lease. Raises Invalid for an unknown connection, Conflict for too
+    many roles.
+    """
     registry.note(act, object=f"{MOUNT}/roles/{name}", database=role.database)
     find_connection(act.tx, role.database)
     if store.role(act.tx, name) is None and len(store.roles(act.tx, limit=MAX_ROLES)) >= MAX_ROLES:
@@ -143,8 +153,8 @@ def put_role(act: Act, name: str, role: DynamicRole) -> None:
 
 
 def put_static_role(act: Act, name: str, role: StaticRole) -> bool:
-    """Store a static role; return whether the role is new. The rotation of a new role is due at once. Raises
-    Invalid.
+    """Store a static role; return whether the role is new. For a new role, also store its first password as pending,
+    for the rotation that must follow. Raises Invalid; Conflict for too many static roles.
     """
     registry.note(act, object=f"{MOUNT}/static-roles/{name}", database=role.database, username=role.username)
     stored = find_connection(act.tx, role.database)
@@ -203,7 +213,7 @@ def read_static(act: Act, name: str) -> tuple[StoredStatic, str]:
 
 def begin_rotation(act: Act, name: str) -> None:
     """Store the next password of a static role as pending. If there is a pending password, it is kept, because the
-    database may have it already.
+    database may have it already. Raises Invalid for an unknown role.
     """
     registry.note(act, object=f"{MOUNT}/static-roles/{name}")
     if find_static(act.tx, name).pending is None:
@@ -234,8 +244,8 @@ def end_rotation(act: Act, name: str, password: str) -> None:
 
 
 def fail_rotation(act: Act, name: str, why: str) -> None:
-    """Record that a rotation failed because of `why`, and schedule the next attempt. The present and the pending
-    password stay stored, since either may be valid.
+    """Record that a rotation of a static role failed because of `why`, and schedule the next attempt. The present and
+    the pending password stay stored, since either may be valid. Raises Invalid for an unknown role.
     """
     stored = find_static(act.tx, name)
     attempts = stored.attempts + 1

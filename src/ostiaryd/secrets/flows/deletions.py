@@ -22,20 +22,22 @@ DUE_AT_ONCE = 100
 
 
 def schedule_deletion(act: Act, path: str, secret: Secret, *, due_at: int) -> None:
-    """Schedule the deletion of a secret with all its versions; until then, the current version counts as deleted."""
+    """Schedule the deletion of a secret of the mount `secret` with all its versions at `due_at` (microseconds); until
+    then, the current version counts as deleted.
+    """
     keyvalue.set_metadata(act, MOUNT, path, replace(secret, custom={**secret.custom, aws.DELETION: str(due_at)}))
     keyvalue.delete_versions(act, MOUNT, path)
     store.put(act.tx, path, due_at=due_at)
 
 
 def cancel_deletion(act: Act, path: str, secret: Secret) -> None:
-    """Restore a secret that is scheduled for deletion."""
+    """Cancel the scheduled deletion of a secret of the mount `secret`, and restore its current version."""
     keyvalue.restore_versions(act, MOUNT, path, [secret.current_version])
     store.delete(act.tx, path)
 
 
 def delete_now(act: Act, path: str) -> None:
-    """Delete a secret with all its versions. An unknown secret is ignored."""
+    """Delete a secret of the mount `secret` with all its versions, and its schedule. An unknown secret is ignored."""
     keyvalue.delete_secret(act, MOUNT, path)
     store.delete(act.tx, path)
 

@@ -177,13 +177,17 @@ def use_secret(act: Act, use: SecretUse, *, proxy: str, config: Config) -> Usabl
 
 
 def is_known(reader: Reader, use: SecretUse, secret: UsableSecret, *, keys: Keyring, now: int) -> bool:
-    """Return whether the server already searches the calls of the agent for this secret, and for long enough."""
+    """Return whether the server already searches the calls of the agent for this secret, and will do so for at least an
+    hour (`KNOWN_US`). `use` names the agent by the token.
+    """
     holding = registry.get_holding(reader, use.token)
     return holding is not None and registry.is_secret_known(reader, holding.agent, secret.value, keys=keys, now=now)
 
 
 def know(act: Act, use: SecretUse, secret: UsableSecret) -> None:
-    """Search the calls of the agent for this secret from now on. Raises Forbidden, Conflict."""
+    """Search the calls of the agent for this secret from now on. Raises Forbidden if the agent's token has ended;
+    Conflict if the server already searches for too many secrets of the agent.
+    """
     holding = registry.get_holding(act.tx, use.token)
     registry.note(act, object=use.destination)
     if holding is None:

@@ -61,7 +61,7 @@ def begin_lease(act: Act, role_name: str) -> CreateAccount:
     """Store the lease of new credentials for the caller that the act's entry names; return the account to create after
     the act.
 
-    Raises Invalid for an unknown role, Conflict for too many leases.
+    Raises Invalid for an unknown role, and for a role that its connection does not allow; Conflict for too many leases.
     """
     act.check_granting()
     role = databases.role(act.tx, role_name)
@@ -199,8 +199,8 @@ def _is_live(act: Act, lease: Lease) -> bool:
 
 
 def plan_renewal(act: Act, lease_id: str, increment_us: int | None) -> tuple[Lease, int]:
-    """Return a lease of the caller, and the new end (microseconds) that a renewal by `increment_us` would give it now.
-    None: by the default lifetime. Raises Invalid.
+    """Return a lease of the caller, and the new end (microseconds) that a renewal by `increment_us` (microseconds)
+    would give the lease now. None or 0: by the duration that its last renewal, or its issue, gave it. Raises Invalid.
     """
     act.check_granting()
     lease = find_own(act, lease_id)
@@ -209,8 +209,9 @@ def plan_renewal(act: Act, lease_id: str, increment_us: int | None) -> tuple[Lea
 
 
 def renew_lease(act: Act, lease: Lease, expires_at: int) -> Lease:
-    """Store the new end of a lease whose account was extended, and return the lease. Raises RenewedMeanwhile if another
-    renewal has extended the lease since `lease` was read; Conflict if the lease has ended.
+    """Store the new end (`expires_at`, microseconds) of a lease whose account was extended, and return the lease.
+    Raises RenewedMeanwhile if another renewal has extended the lease since `lease` was read; Conflict if the lease has
+    ended.
     """
     _note_lease(act, lease)
     present = store.get(act.tx, lease.lease_id)
@@ -246,9 +247,11 @@ def revoke_lease(act: Act, lease_id: str, *, is_forgotten: bool = False) -> None
 
 
 def revoke_leases_of(act: Act, *, mount: str, role: str, after: str, is_forgotten: bool) -> str | None:
-    """End the next leases of a role, with ids after `after`. Return the last id, or None if no leases follow.
+    """End at most `REVOKED_AT_ONCE` leases of a role, with ids after `after`. Return the last of these ids if more
+    leases may follow; otherwise None.
 
-    `is_forgotten`: as in `revoke_lease`.
+    `is_forgotten`: delete the leases even if their accounts may still exist, except leases whose account is being
+    created.
     """
     next_leases = store.of_role(act.tx, mount, role, after=after, limit=REVOKED_AT_ONCE)
     registry.note(act, object=f"{mount}/creds/{role}", count=len(next_leases), forgotten=is_forgotten)

@@ -146,7 +146,9 @@ def delete_role(act: Act, caller: VaultCaller, mount: str, name: str) -> None:
 
 
 def clear(act: Act, mount: str) -> None:
-    """Delete all roles of a mount, with their secret IDs and tokens. Raises Invalid if there are too many."""
+    """Delete all roles of a mount, with their secret IDs and the tokens of their logins. Raises Invalid if the mount
+    has too many secret IDs.
+    """
     secret_ids = store.secret_ids_of_mount(act.tx, mount, limit=MAX_SECRET_IDS + 1)
     if len(secret_ids) > MAX_SECRET_IDS:
         raise Invalid(f"the mount has more than {MAX_SECRET_IDS} secret IDs", hint="delete some roles first")

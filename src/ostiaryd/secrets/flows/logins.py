@@ -134,7 +134,9 @@ def login_by_secret_id(
 
 
 def find_login_role(reader: Reader, mount: str, name: str) -> LoginRole:
-    """Return a role of a login method. An empty `name` is the default role of a JWT method. Raises LoginRefused."""
+    """Return the role with this name of a login method. An empty `name` is the default role of the method's JWT
+    configuration, if exactly one agent has configured the method. Raises LoginRefused.
+    """
     if not name and (only := role_store.only_config(reader, mount)) is not None:
         name = convert(only.settings, JwtConfig).default_role
     if not name:

@@ -84,7 +84,9 @@ def find_mount(reader: Reader, path: str) -> Mount:
 
 
 def tune_mount(act: Act, path: str, *, description: str | None, default_ttl: int | None, max_ttl: int | None) -> None:
-    """Change a mount; None leaves a member as it is. Raises Invalid."""
+    """Change the description (text) and the lifetimes (seconds) of a mount; None leaves a member as it is. Raises
+    Invalid.
+    """
     registry.note(act, object=path)
     if path in _FIXED:
         raise Invalid("a fixed mount cannot be tuned")
@@ -117,7 +119,9 @@ def move_mount(act: Act, source: str, target: str) -> None:
 
 
 def disable_mount(act: Act, path: str) -> None:
-    """Disable a mount and delete its content. Do nothing if there is no such mount. Raises Invalid."""
+    """Disable a mount and delete its content. Do nothing if there is no such mount. Raises Invalid for a fixed mount,
+    and for a mount with too much content.
+    """
     registry.note(act, object=path)
     if path in _FIXED:
         raise Invalid("a fixed mount cannot be disabled")

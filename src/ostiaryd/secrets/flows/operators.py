@@ -36,8 +36,9 @@ class StoredSecret(NamedTuple):
 
 
 def put_secret(act: Act, path: str, value: dict[str, object], *, cas: int | None = None) -> StoredSecret:
-    """Store a value as a new version of a secret, and return it. `cas`: the number that the current version must have;
-    0: the secret must be new. Raises Invalid, Malformed, Sealed.
+    """Store a value as a new version of a secret, and return the secret and the version, without the value. In the
+    mount `kv`, the earlier version is deleted. `cas`: the number that the current version must have; 0: the secret must
+    be new. Raises Invalid, Malformed, Sealed.
     """
     act.entry.object = path
     mount, rest = _find_place(path)
@@ -118,8 +119,8 @@ def find_uses(reader: Reader, paths: Iterable[str]) -> list[LastSecretUse]:
 
 
 def delete_secret(act: Act, path: str, *, with_versions: bool) -> None:
-    """Delete the current version of a secret, which can be restored; or, with `with_versions`, the secret with all
-    versions. Raises NothingStored, Sealed.
+    """Delete the current version of a secret, which can be restored; or, with `with_versions` or in the mount `kv`, the
+    secret with all versions. Raises NothingStored, Sealed, Malformed, Invalid.
     """
     act.entry.object = path
     mount, rest = _find_place(path)

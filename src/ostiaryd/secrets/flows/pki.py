@@ -80,7 +80,7 @@ def sign_intermediate(
     act: Act, mount: str, order: AuthorityOrder, csr: CertificateSigningRequest, *, ref: str
 ) -> SignedCertificate:
     """Sign the certificate of another authority, from its certificate request; return the certificate with its chain.
-    Raises Invalid, IssuerNotFound.
+    Raises Invalid, IssuerNotFound; Forbidden if the certificate would end before it begins.
     """
     act.check_granting()
     signer = open_signer(act, mount, ref)
@@ -169,7 +169,7 @@ def find_role(act: Act, mount: str, name: str) -> PkiRole:
 
 
 def put_role(act: Act, mount: str, name: str, role: PkiRole) -> None:
-    """Store a role of a PKI mount. Raises Invalid if the mount has too many roles."""
+    """Store a role of a PKI mount. Raises Invalid for a new role if the mount has the maximum number of roles."""
     if store.role(act.tx, mount, name) is None and len(store.roles(act.tx, mount, limit=MAX_ROLES)) >= MAX_ROLES:
         raise Invalid(f"the mount has {MAX_ROLES} roles", hint="delete one")
     store.put_role(act.tx, mount, name, role)
@@ -189,8 +189,9 @@ def sign_certificate(
 ) -> SignedCertificate:
     """Sign a certificate whose names the caller of this function has checked; return it with its chain.
 
-    `ttl`: seconds. `lease`: the path with which the id of the certificate's lease begins; empty: no lease. Raises
-    Invalid, IssuerNotFound.
+    `ttl`: seconds; 0: the lifetime of the role or of the mount. `lease`: the path with which the id of the
+    certificate's lease begins; empty: no lease. Raises Invalid, IssuerNotFound; Forbidden if the certificate would end
+    before it begins.
     """
     act.check_granting()
     signer = open_signer(act, mount, ref)
@@ -307,7 +308,9 @@ def read_locations(settings: PkiSettings) -> list[x509.ExtensionType]:
 
 
 def revoke_certificate(act: Act, mount: str, serial: str) -> PkiCertificate:
-    """Revoke a certificate, and return it. A certificate that has ended is returned unchanged. Raises Invalid."""
+    """Revoke a certificate of an agent, and return it. A certificate that is revoked already is returned unchanged.
+    Raises Invalid for an unknown serial number, and for the certificate of an issuer.
+    """
     certificate = store.get(act.tx, mount, serial)
     if certificate is None:
         raise Invalid(f"certificate with serial {render_serial(serial)} not found.")
@@ -329,8 +332,8 @@ def find_own_lease(act: Act, lease: str) -> PkiCertificate:
 
 
 def list_leases(reader: Reader, prefix: str, *, now: int) -> list[PkiCertificate]:
-    """Return the certificates in force whose lease ids are below the path `prefix`, or the certificate with the lease
-    id `prefix`.
+    """Return the certificates in force whose lease ids are below the path `prefix`, at most `MAX_ENDED` + 1, or the
+    certificate in force with the lease id `prefix`. `now`: microseconds.
     """
     own = store.get_by_lease(reader, prefix)
     if own is not None:

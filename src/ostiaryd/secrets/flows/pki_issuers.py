@@ -105,7 +105,9 @@ def find_issuer(reader: Reader, mount: str, ref: str) -> PkiIssuer:
 
 
 def chain_of(reader: Reader, issuer: PkiIssuer) -> list[bytes]:
-    """Return the certificate of an issuer, followed by the certificates of the authorities above it in its mount."""
+    """Return the certificate of an issuer, followed by the certificates of the authorities above it in its mount; an
+    empty list if the issuer has no certificate yet.
+    """
     if not issuer.certificate:
         return []
     every = tuple(one.certificate for one in store.issuers(reader, issuer.mount) if one.certificate)
@@ -246,7 +248,8 @@ def choose_default(act: Act, mount: str, ref: str) -> PkiIssuer:
 
 def revoke_issuer(act: Act, mount: str, ref: str) -> PkiIssuer:
     """Revoke an issuer, and return it. The issuer signs no further certificates, and its revocation list contains all
-    its certificates. Raises IssuerNotFound.
+    its certificates. An issuer that is revoked already, or has no certificate yet, is returned unchanged. Raises
+    IssuerNotFound.
     """
     issuer = find_issuer(act.tx, mount, ref)
     if issuer.revoked_at is not None or not issuer.certificate:
@@ -428,7 +431,7 @@ def check_path_length(above: int | None, requested: int) -> int | None:
 
 
 def end_certificate(act: Act, certificate: PkiCertificate) -> PkiCertificate:
-    """Revoke a certificate, unless it has ended already; return the certificate as it is then."""
+    """Revoke a certificate, unless it is revoked already; return the certificate as it is then."""
     if certificate.revoked_at is not None:
         return certificate
     why = RevocationReason.UNSPECIFIED.value

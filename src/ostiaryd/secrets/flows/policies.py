@@ -78,7 +78,9 @@ def check_name(name: str) -> str:
 
 
 def read_policy(reader: Reader, name: str) -> str:
-    """Return the text of a Vault policy by its name. Raises NothingStored."""
+    """Return the text of a Vault policy by its name: empty for the fixed policies `root` and `ostiary`, the standard
+    text for `default` if none is stored. Raises NothingStored.
+    """
     if name in (ROOT, UNRESTRICTED):
         return ""
     text = store.find(reader, [name]).get(name, DEFAULT_TEXT if name == DEFAULT else None)
@@ -88,7 +90,7 @@ def read_policy(reader: Reader, name: str) -> str:
 
 
 def list_policies(reader: Reader) -> list[str]:
-    """Return the names of all Vault policies that are stored."""
+    """Return the names of all Vault policies: the stored policies and `default`, sorted, then `root`."""
     return [*sorted({DEFAULT, *store.names(reader, limit=MAX_POLICIES)}), ROOT]
 
 
@@ -106,8 +108,10 @@ def delete_policy(act: Act, name: str) -> None:
 def choose_policies(
     caller: VaultCaller, names: Sequence[str] | None, *, has_default: bool = True
 ) -> tuple[str, ...] | None:
-    """Return the names of the policies of a new token: `names`, or, if None, the policies of the caller. `has_default`:
-    add the policy `default`. Raises Invalid.
+    """Return the names of the policies of a new token: `names`, or, if there are none, the policies of the caller.
+    None: no Vault policy limits the token, as for the only name `ostiary`.
+
+    `has_default`: add the policy `default`, if it limits the caller or no Vault policy does. Raises Invalid.
     """
     present = policies_of(caller)
     if not names:

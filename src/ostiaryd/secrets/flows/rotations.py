@@ -80,7 +80,8 @@ def find_command(file: str, name: str) -> RotationCommand:
 def put_rotation(act: Act, path: str, config: RotationConfig) -> str:
     """Configure the rotation of a stored secret; return the key that signs the calls, which the server shows only once.
 
-    The first rotation is due after one period. Raises NothingStored, Conflict, Sealed.
+    The first rotation is due after one period; if an earlier configuration has left a pending value, the time of the
+    next call stays. Raises NothingStored, Sealed; Conflict during a grace period, and for too many rotations.
     """
     registry.note(act, object=path, member=config.member, service=config.service)
     for member in (config.member, *([REGISTRATION_TOKEN] if config.registration else [])):
@@ -174,10 +175,12 @@ def hasten_call(act: Act, path: str) -> bool:
 
 
 def begin_call(act: Act, path: str) -> RotationCall:
-    """Return the call that must be sent to the service of a secret.
+    r"""Return the call that must be sent to the service of a secret: in the grace period, the call that ends it;
+    otherwise the call with a new value.
 
-    A new value is stored as pending before the first call; if there is a pending value, it is sent again. Raises
-    NotFound, NothingStored, Sealed, Conflict.
+    A new value is stored as pending before its first call; if there is a pending value, it is sent again. A call to the
+    provider of an OAuth client has no new value, because the provider makes it. Raises NotFound, NothingStored, Sealed,
+    Conflict.
     """
     rotation = find_rotation(act.tx, path)
     config, attempt = rotation.config, rotation.attempt

@@ -27,7 +27,9 @@ class SecretPage(NamedTuple):
 def page_by_name(
     reader: Reader, mount: str, prefix: str, *, after: bytes | None, limit: int, is_descending: bool
 ) -> SecretPage:
-    """Return a page of the paths that begin with `prefix`, in the order of their bytes."""
+    """Return a page of at most `limit` paths that begin with `prefix`, in the order of their bytes, or, if
+    `is_descending`, in the opposite order. `after`: the cursor of the page before; None for the first page.
+    """
     first, end = prefix.encode(), prefix.encode() + b"\xff"
     if after is not None and is_descending:
         end = min(end, after)
@@ -40,7 +42,9 @@ def page_by_name(
 def page_by_creation(
     reader: Reader, mount: str, prefix: str, *, after: bytes | None, limit: int, is_descending: bool
 ) -> SecretPage:
-    """Return a page of the paths that begin with `prefix`, in the order in which their secrets were created.
+    """Return a page of at most `limit` paths that begin with `prefix`, in the order in which their secrets were
+    created, or, if `is_descending`, in the opposite order. `after`: the cursor of the page before; None for the first
+    page.
 
     If more than `SEARCHED` paths begin with `prefix`, the page may be short or empty, because one page searches so many
     secrets of the mount at most.

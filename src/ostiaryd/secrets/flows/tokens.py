@@ -89,8 +89,8 @@ def create_child(
     networks: list[str],
     config: Config,
 ) -> Login:
-    """Create a child token of the caller's token, and return it. The child has the same agent, task, scopes and bounds,
-    and ends at the latest when the caller's token expires.
+    """Create a child token of the caller's token with a lifetime of `seconds`, and return it. The child has the same
+    agent, task, scopes and bounds, and ends at the latest when the caller's token expires.
 
     If the caller's token is revoked, its child tokens end, too, except orphans. `networks`: if it is not empty, the
     networks in which the child's address must be. Raises LoginRefused; Invalid if the caller's token has a limited
@@ -139,7 +139,7 @@ def issue_token(
     seconds: int = DEFAULT_S,
     options: TokenOptions = NO_OPTIONS,
 ) -> Login:
-    """Issue a token that is valid from the addresses in `network`, and return it.
+    """Issue a token that is valid for `seconds` from the addresses in `network`, and return it.
 
     The agent needs a bearer exemption at this server's API, since a Vault token is not bound to a key. Raises
     LoginRefused.
@@ -191,8 +191,9 @@ def issue_token(
 
 
 def renew_token(act: Act, token: VaultToken, increment_s: int | None) -> VaultToken:
-    """Extend a token by its period, by `increment_s` seconds or (None) by its first lifetime, but at most to the end of
-    its holding; return the token. Raises Invalid if the token is not renewable.
+    """Extend a token by its period; without one, by `increment_s` seconds, or (None) by its first lifetime. The new end
+    is at most the end of its holding and of its maximum lifetime. Return the token. Raises Invalid if the token is not
+    renewable.
     """
     registry.note(act, object=token.holding)
     if not token.options.is_renewable:
@@ -205,8 +206,9 @@ def renew_token(act: Act, token: VaultToken, increment_s: int | None) -> VaultTo
 
 
 def find_token(act: Act, caller: VaultCaller, unverified: str, *, is_accessor: bool) -> VaultCaller:
-    """Return the caller that another live token of the caller's agent authenticates. `unverified`: the text of that
-    token, or, with `is_accessor`, its accessor. Raises TokenRefused, Invalid.
+    """Return the caller that a live token of the caller's agent authenticates. `unverified`: the text of that token,
+    or, with `is_accessor`, its accessor. Raises Invalid if no live token has the accessor; TokenRefused if the token is
+    not live, or belongs to another agent.
     """
     if is_accessor:
         token = store.get_by_accessor(act.tx, unverified) if unverified.isascii() else None
@@ -260,6 +262,8 @@ def token_of(caller: VaultCaller) -> VaultToken:
 
 
 async def forget_tokens(world: World) -> None:
-    """Delete expired Vault tokens, expired secret IDs, and the login roles of decommissioned agents."""
+    """Delete expired Vault tokens and expired secret IDs, at most `FORGOTTEN_AT_ONCE` of each in one call, and the
+    login roles of as many decommissioned agents.
+    """
     await world.writer.submit(lambda tx: store.prune(tx, limit=FORGOTTEN_AT_ONCE))
     await world.writer.submit(lambda tx: role_store.prune(tx, limit=FORGOTTEN_AT_ONCE))

@@ -102,8 +102,9 @@ def _check_count(act: Act) -> None:
 
 
 def rotate_key(act: Act, name: str, generated: PrivateKey | None = None) -> TransitKey:
-    """Add a version to a key, and return the key. New ciphertexts and signatures use the new version. `generated`: see
-    `take_key`. Raises Invalid, KeyNeeded.
+    """Add a version to a key, and return the key. Ciphertexts and signatures use the new version unless a request names
+    another one. `generated`: see `take_key`. Raises Invalid if the key has too many versions, or is imported and does
+    not allow rotation; KeyNeeded.
     """
     key = find_key(act, name)
     if key.is_imported and not key.allows_rotation:
@@ -205,7 +206,7 @@ def find_key(act: Act, name: str) -> TransitKey:
 
 
 def list_names(act: Act, mount: str) -> list[str]:
-    """Return the names of all keys of a mount. Raises NothingStored if there is none."""
+    """Return the names of all keys of a mount, sorted. Raises NothingStored if there is none."""
     stored = store.names(act.tx, limit=MAX_KEYS)
     names = sorted(shown_name(name) for name in stored if stored_name(mount, shown_name(name)) == name)
     if not names:

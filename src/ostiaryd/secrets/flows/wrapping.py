@@ -154,5 +154,5 @@ def _place(digest: bytes) -> Place:
 
 
 async def forget_wrapped(world: World) -> None:
-    """Delete wrapped answers that have expired."""
+    """Delete wrapped answers that have expired, at most `FORGOTTEN_AT_ONCE` in one call."""
     await world.writer.submit(lambda tx: store.prune(tx, limit=FORGOTTEN_AT_ONCE))

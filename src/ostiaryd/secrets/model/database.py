@@ -301,7 +301,9 @@ def _decoded(text: str) -> str:
 
 
 def render_statement(statement: str, *, name: str, password: str = "", expires_at: int = 0) -> str:
-    """Return a statement with values in place of its placeholders."""
+    """Return a statement with values in place of its placeholders: the name of the account, its password, and its end
+    (`expires_at`, microseconds) as text in UTC.
+    """
     values = {
         "name": name,
         "username": name,
@@ -314,8 +316,8 @@ def render_statement(statement: str, *, name: str, password: str = "", expires_a
 def make_account(
     agent: str, role: str, *, kind: DatabaseKind = "postgresql", now: int, random: Callable[[int], bytes]
 ) -> str:
-    """Return the name of a new account: `v-AGENT-ROLE-RANDOM-SECONDS`. For MySQL, whose names are short, without the
-    seconds.
+    """Return the name of a new account: `v-AGENT-ROLE-RANDOM-SECONDS`, with agent and role shortened, and the seconds
+    of `now` (microseconds). For MySQL, whose names are short, without the seconds.
     """
     longest = 4 if kind == "mysql" else 10
     parts = [_UNFIT.sub("-", text.lower()).strip("-")[:longest] or "x" for text in (agent, role)]

@@ -167,7 +167,9 @@ def drop_versions(secret: Secret, *, before: int) -> tuple[Secret, list[int]]:
 
 
 def deletion_time(secret: Secret, mount: MountConfig, *, now: int) -> int | None:
-    """Return the time at which a version that is written now will count as deleted; None: never."""
+    """Return the time (microseconds) at which a version that is written now will count as deleted: after the shorter
+    `delete_after` of the secret and of the mount; None: never.
+    """
     after = min((one for one in (secret.delete_after, mount.delete_after) if one), default=0)
     return now + after if after else None
 

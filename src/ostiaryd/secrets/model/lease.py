@@ -97,13 +97,13 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def next_try(attempts: int, *, now: int) -> int:
-    """Return the time of the next attempt after `attempts` failed attempts."""
+    """Return the time (microseconds) of the next attempt, after `attempts` failed attempts, at least one."""
     return now + RETRY_S[min(attempts, len(RETRY_S)) - 1] * SECOND
 
 
 def choose_end(lease: Lease, increment_us: int | None, *, default_ttl: int, now: int) -> int:
-    """Return the new end (microseconds) of a lease that is renewed now: by the requested increment, or, if None, by the
-    role's default lifetime.
+    """Return the new end (microseconds) of a lease that is renewed now: by the requested increment, or, if it is None
+    or 0, by `default_ttl`, but at most to the maximum end of the lease.
 
     Raises Invalid if the lease has reached its maximum lifetime.
     """

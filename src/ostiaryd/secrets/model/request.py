@@ -273,7 +273,7 @@ def render_duration(microseconds: int) -> str:
 
 
 def render_time(at: int | None) -> str:
-    """Return a time in the form of the API (RFC 3339); an empty text for None."""
+    """Return a time (microseconds since the epoch) in the form of the API (RFC 3339); an empty text for None."""
     if at is None:
         return ""
     return (_EPOCH + timedelta(microseconds=at)).isoformat(timespec="microseconds") + "Z"

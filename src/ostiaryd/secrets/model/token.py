@@ -85,7 +85,7 @@ def network_of_address(address: str) -> str:
 
 def choose_end(token: VaultToken, increment_s: int | None, *, now: int) -> int:
     """Return the end (microseconds) of a token that is renewed now: after its period, or the increment, or its first
-    lifetime, in this order.
+    lifetime, in this order, but at most after its own maximum lifetime and `LONGEST_S`, both since the login.
     """
     seconds = token.options.period_s or (token.seconds if increment_s is None else increment_s)
     longest = min(LONGEST_S, token.options.explicit_max_s or LONGEST_S)

@@ -46,7 +46,9 @@ class AccountStatements(Protocol):
         password: str = "",
         expires_at: int = 0,
     ) -> None:
-        """Execute statements, with these values in place of the placeholders."""
+        """Execute statements, with these values in place of the placeholders (`render_statement`). `expires_at`: the
+        end of the account in microseconds.
+        """
 
     def rotate_own(self, raw: Any, config: DatabaseConfig, password: str) -> None:
         """Change the password of the connection's user: by the connection's own statements, or by the default

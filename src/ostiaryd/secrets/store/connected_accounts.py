@@ -237,14 +237,16 @@ def shared_token(reader: Reader, account_id: str) -> Envelope:
 
 
 def claim(tx: Tx, account_id: str, *, until: int) -> bool:
-    """Claim the refresh of an active account for this process until `until` (microseconds). Return False if another
-    process has the claim.
+    """Claim the refresh of an account for this process until `until` (microseconds). Return False if another process
+    has the claim, or the account is not active.
     """
     return tx.run(_CLAIM, id=account_id, now=tx.now, until=until) == 1
 
 
 def release(tx: Tx, account_id: str, *, rotation: int) -> None:
-    """End the claim of a failed refresh, if `rotation` is still the number of the refresh token."""
+    """End the claim of a failed refresh. Do nothing if `rotation` is not the number of the present refresh token any
+    more.
+    """
     tx.run(_RELEASE, id=account_id, rotation=rotation)
 
 
@@ -259,7 +261,7 @@ def note_refresh(tx: Tx, account_id: str) -> None:
 
 
 def share_token(tx: Tx, account_id: str, secret: Envelope, *, expires_at: int) -> None:
-    """Replace the access token that agents share."""
+    """Replace the access token that agents share, which expires at `expires_at` (microseconds)."""
     tx.run(_SHARE, id=account_id, wrapped_key=secret.wrapped_key, sealed=secret.sealed, expires_at=expires_at)
 
 
@@ -275,19 +277,21 @@ def due(reader: Reader, *, now: int, limit: int) -> list[ConnectedAccount]:
 
 
 def claim_end(tx: Tx, account_id: str, *, until: int) -> bool:
-    """Claim the revocation of a refresh token for this process until `until` (microseconds). Return False if another
-    process has the claim.
+    """Claim the revocation of a refresh token for this process until `until` (microseconds). Return False if no
+    revocation is due, or another process has the claim.
     """
     return tx.run(_CLAIM_END, id=account_id, now=tx.now, until=until) == 1
 
 
 def postpone(tx: Tx, account_id: str, *, attempts: int, due_at: int, error: str) -> None:
-    """Record the error of a failed revocation, the number of attempts, and the time of the next attempt."""
+    """Record the error of a failed revocation, the number of attempts, and the time (`due_at`, microseconds) of the
+    next attempt. Do nothing if the account is not ending.
+    """
     tx.run(_POSTPONE, id=account_id, attempts=attempts, due_at=due_at, error=error)
 
 
 def of_departed(reader: Reader, *, since: int, limit: int) -> list[ConnectedAccount]:
-    """Return at most `limit` accounts of persons who have left since `since` (microseconds)."""
+    """Return at most `limit` accounts, not yet ending, of persons who have left since `since` (microseconds)."""
     return [_account(row) for row in reader.all(_LEFT, since=since, limit=limit)]
 
 
@@ -295,7 +299,9 @@ def of_departed(reader: Reader, *, since: int, limit: int) -> list[ConnectedAcco
 
 
 def insert_token(tx: Tx, lease_id: str, account: str, scopes: Iterable[str], *, expires_at: int) -> None:
-    """Insert the record of a lease's access token. The token is stored later, unless agents share it."""
+    """Insert the record of a lease's access token, which expires at `expires_at` (microseconds). The token is stored
+    later, unless agents share it.
+    """
     tx.run(
         _INSERT_TOKEN,
         lease_id=lease_id,
@@ -308,7 +314,9 @@ def insert_token(tx: Tx, lease_id: str, account: str, scopes: Iterable[str], *, 
 
 
 def set_token(tx: Tx, lease_id: str, secret: Envelope, *, expires_at: int) -> bool:
-    """Store the access token of a lease. Return False if the lease is unknown."""
+    """Store the access token of a lease, which expires at `expires_at` (microseconds). Return False if the lease has no
+    record of a token.
+    """
     values = {"wrapped_key": secret.wrapped_key, "sealed": secret.sealed, "expires_at": expires_at}
     return tx.run(_SET_TOKEN, id=lease_id, **values) == 1
 

@@ -149,7 +149,7 @@ def static(reader: Reader, name: str) -> StoredStatic | None:
 
 
 def put_static(tx: Tx, name: str, role: StaticRole, *, due_at: int) -> None:
-    """Insert or replace a static role. Its password stays."""
+    """Insert or replace a static role, whose next rotation is due at `due_at` (microseconds). Its password stays."""
     tx.run(_PUT_STATIC, name=name, database=role.database, role=_text(role), due_at=due_at)
 
 
@@ -159,18 +159,22 @@ def set_static_pending(tx: Tx, name: str, password: Envelope) -> None:
 
 
 def keep_static_pending(tx: Tx, name: str, *, due_at: int) -> None:
-    """Make the pending password the password of the static role, and store the time of the next rotation."""
+    """Make the pending password the password of the static role, and store the time (`due_at`, microseconds) of the
+    next rotation.
+    """
     tx.run(_STATIC_KEEP, name=name, now=tx.now, due_at=due_at)
 
 
 def postpone_static(tx: Tx, name: str, *, due_at: int, attempts: int, error: str) -> None:
-    """Record the error of a failed rotation, the number of attempts, and the time of the next attempt."""
+    """Record the error of a failed rotation, the number of attempts, and the time (`due_at`, microseconds) of the next
+    attempt.
+    """
     tx.run(_STATIC_POSTPONE, name=name, due_at=due_at, attempts=attempts, error=error)
 
 
 def claim_static(tx: Tx, name: str, *, until: int) -> bool:
-    """Claim a due rotation for this process until `until` (microseconds). Return False if another process has the
-    claim.
+    """Claim a due rotation for this process until `until` (microseconds). Return False if no rotation is due, or
+    another process has the claim.
     """
     return tx.run(_STATIC_CLAIM, name=name, until=until, now=tx.now) == 1
 

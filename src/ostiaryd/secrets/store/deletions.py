@@ -13,7 +13,7 @@ _DUE = sql("select path from secret_deletion where due_at <= :now order by due_a
 
 
 def put(tx: Tx, path: str, *, due_at: int) -> None:
-    """Schedule the deletion of a secret; replace an earlier schedule."""
+    """Schedule the deletion of a secret at `due_at` (microseconds); replace an earlier schedule."""
     tx.run(_PUT, path=path.encode(), due_at=due_at)
 
 

@@ -132,8 +132,8 @@ def set_reader(tx: Tx, mount: str, path: str, reader: str) -> None:
 
 
 def uses(reader: Reader, where: UseFilter, *, after: str, limit: int) -> list[LastSecretUse]:
-    """Return at most `limit` secrets with paths after `after`, in the order of their bytes, each with its last read and
-    change.
+    """Return at most `limit` secrets that meet `where`, with paths after `after`, in the order of the bytes of their
+    paths, each with its last read and change.
     """
     rows = reader.all(
         _USES,

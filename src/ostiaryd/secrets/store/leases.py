@@ -92,19 +92,19 @@ def delete(tx: Tx, lease: Lease) -> None:
 
 
 def confirm(tx: Tx, lease_id: str) -> bool:
-    """Mark a lease as live. Return False if the lease does not wait for the creation of its account."""
+    """Mark a lease as live. Return False if the lease is not in the state `creating`."""
     return tx.run(_CONFIRM, id=lease_id) == 1
 
 
 def confirm_until(tx: Tx, lease_id: str, *, expires_at: int) -> bool:
-    """Mark a lease as live until `expires_at` (microseconds). Return False if the lease does not wait for the creation
-    of its account.
+    """Mark a lease as live until `expires_at` (microseconds), which also becomes its maximum end. Return False if the
+    lease is not in the state `creating`.
     """
     return tx.run(_CONFIRM_UNTIL, id=lease_id, expires_at=expires_at) == 1
 
 
 def renew(tx: Tx, lease_id: str, *, expires_at: int) -> bool:
-    """Set the end of a live lease. Return False if the lease is not live."""
+    """Set the end (microseconds) of a live lease. Return False if the lease is not live."""
     return tx.run(_RENEW, id=lease_id, expires_at=expires_at, now=tx.now) == 1
 
 
@@ -116,25 +116,27 @@ def revoke(tx: Tx, lease_id: str) -> bool:
 
 
 def claim(tx: Tx, lease_id: str, *, until: int) -> bool:
-    """Claim the removal of a lease's account for this process until `until` (microseconds). Return False if another
-    process has the claim.
+    """Claim the removal of a lease's account for this process until `until` (microseconds). Return False if no removal
+    is due, or another process has the claim.
     """
     return tx.run(_CLAIM, id=lease_id, now=tx.now, until=until) == 1
 
 
 def retry(tx: Tx, lease_id: str) -> None:
-    """Make the next attempt to remove the account of a lease due now."""
+    """Make the next attempt to remove the account of a lease due now. Do nothing if the removal is not scheduled."""
     tx.run(_RETRY, id=lease_id, now=tx.now)
 
 
 def postpone(tx: Tx, lease_id: str, *, attempts: int, due_at: int, error: str) -> None:
-    """Record the error of a failed attempt, the number of attempts, and the time of the next attempt."""
+    """Record the error of a failed attempt, the number of attempts, and the time (`due_at`, microseconds) of the next
+    attempt.
+    """
     tx.run(_POSTPONE, id=lease_id, attempts=attempts, due_at=due_at, error=error)
 
 
 def ended(reader: Reader, *, since: int, now: int, limit: int) -> list[str]:
-    """Return at most `limit` ids of live leases that have expired, or whose holding has ended since `since`
-    (microseconds).
+    """Return the ids of live leases: at most `limit` that have expired, then at most `limit` whose holding has ended
+    since `since` (microseconds). An id can occur twice.
     """
     expired = [str(id) for (id,) in reader.all(_EXPIRED, now=now, limit=limit)]
     return expired + [str(id) for (id,) in reader.all(_ENDED, since=since, limit=limit)]

@@ -99,7 +99,9 @@ def has_roles(reader: Reader, mount: str) -> bool:
 
 
 def put(tx: Tx, role: LoginRole) -> None:
-    """Insert or replace a role. The agent of an existing role stays."""
+    """Insert a role of an agent at a mount, or replace the role ID and the settings of the agent's role
+    of this name.
+    """
     facts = role._asdict() | {"settings": msgspec.json.encode(role.settings).decode()}
     tx.run(_PUT, **facts)
 
@@ -171,8 +173,8 @@ def delete_secret_id(tx: Tx, accessor: str) -> None:
 
 
 def prune(tx: Tx, *, limit: int) -> int:
-    """Delete up to `limit` secret IDs that have expired, and roles of decommissioned agents; return the number of
-    deleted rows.
+    """Delete up to `limit` secret IDs that have expired, and the roles of up to `limit` decommissioned agents; return
+    the number of deleted rows.
     """
     return tx.run(_PRUNE, before=tx.now, limit=limit) + tx.run(_DELETE_ENDED, limit=limit)
 

@@ -67,7 +67,9 @@ def execute(
     password: str = "",
     expires_at: int = 0,
 ) -> None:
-    """Execute statements, with these values in place of the placeholders."""
+    """Execute statements, with these values in place of the placeholders (`render_statement`). `expires_at`: the end of
+    the account in microseconds.
+    """
     for one in statements:
         raw.execute(render_statement(one, name=username, password=password, expires_at=expires_at))
 

@@ -216,13 +216,15 @@ def live_of_mount(reader: Reader, mount: str, *, now: int, limit: int) -> list[P
 
 def ended_of_issuer(reader: Reader, issuer: str, *, since: int) -> list[tuple[str, int, str]]:
     """Return (serial number, time in microseconds, reason) of each revoked certificate of an issuer that expires after
-    `since`.
+    `since` (microseconds).
     """
     return [(serial, at, why) for serial, at, why in reader.all(_ENDED_OF_ISSUER, issuer=issuer, since=since)]
 
 
 def live_of_issuer(reader: Reader, issuer: str, *, now: int) -> list[tuple[str, str, str | None]]:
-    """Return (serial number, agent, task) of each certificate of an issuer that is in force at `now` (microseconds)."""
+    """Return (serial number, agent, task) of each certificate that an issuer has signed for an agent and that is in
+    force at `now` (microseconds).
+    """
     return [(serial, agent, task) for serial, agent, task in reader.all(_LIVE_OF_ISSUER, issuer=issuer, now=now)]
 
 

@@ -106,8 +106,9 @@ def execute(
     password: str = "",
     expires_at: int = 0,
 ) -> None:
-    """Execute statements, with these values in place of the placeholders and the password in the configured form. One
-    message to the server contains all statements.
+    """Execute statements, with these values in place of the placeholders (`render_statement`) and the password in the
+    configured form. `expires_at`: the end of the account in microseconds. One message to the server contains all
+    statements.
     """
     if password and config.password_form == "scram-sha-256":
         password = make_scram_verifier(username, password)

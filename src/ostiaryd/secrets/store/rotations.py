@@ -100,7 +100,9 @@ def count(reader: Reader) -> int:
 
 
 def put(tx: Tx, path: str, config: RotationConfig, key: Envelope, *, due_at: int) -> None:
-    """Insert a rotation, or replace its configuration and its key. An existing pending value stays."""
+    """Insert a rotation, whose next call is due at `due_at` (microseconds), or replace its configuration, its key and
+    this time. An existing pending value stays.
+    """
     tx.run(_PUT, path=path, config=msgspec.json.encode(config).decode(), due_at=due_at, **key._asdict())
 
 
@@ -110,36 +112,42 @@ def set_pending(tx: Tx, path: str, value: Envelope, *, attempt: str) -> None:
 
 
 def end(tx: Tx, path: str, *, due_at: int, retire_at: int | None) -> None:
-    """Record that the pending value is the value of the secret now. `retire_at`: the end of the grace period; None: no
-    grace period.
+    """Record that the pending value is the value of the secret now. `due_at`: the time of the next call. `retire_at`:
+    the end of the grace period; None: no grace period. Times are microseconds.
     """
     tx.run(_END, path=path, now=tx.now, due_at=due_at, retire_at=retire_at)
 
 
 def set_retired(tx: Tx, path: str, *, due_at: int) -> None:
-    """Record that the grace period of the previous value has ended."""
+    """Record that the grace period of the previous value has ended. `due_at`: the time of the next rotation, in
+    microseconds.
+    """
     tx.run(_RETIRED, path=path, due_at=due_at)
 
 
 def postpone(tx: Tx, path: str, *, due_at: int, attempts: int, error: str) -> None:
-    """Record the error of a failed call, the number of attempts, and the time of the next attempt."""
+    """Record the error of a failed call, the number of attempts, and the time (`due_at`, microseconds) of the next
+    attempt.
+    """
     tx.run(_POSTPONE, path=path, due_at=due_at, attempts=attempts, error=error)
 
 
 def hasten(tx: Tx, path: str, *, token: str) -> bool:
     """Make the next rotation due now; `token` becomes the id of the new version in the API of AWS. Return False during
-    a grace period.
+    a grace period, or if there is no rotation.
     """
     return tx.run(_HASTEN, path=path, now=tx.now, token=token) == 1
 
 
 def set_schedule(tx: Tx, path: str, config: RotationConfig, *, due_at: int) -> None:
-    """Replace the configuration of a rotation, and the time of its next call."""
+    """Replace the configuration of a rotation, and the time (`due_at`, microseconds) of its next call."""
     tx.run(_SCHEDULE, path=path, config=msgspec.json.encode(config).decode(), due_at=due_at)
 
 
 def cancel(tx: Tx, path: str) -> bool:
-    """Cancel the scheduled calls of a rotation. Return False during a grace period, and while a call is running."""
+    """Cancel the scheduled calls of a rotation. Return False during a grace period, while a call is running, or if
+    there is no rotation.
+    """
     return tx.run(_CANCEL, path=path, never=NEVER, now=tx.now) == 1
 
 
@@ -149,8 +157,8 @@ def hasten_call(tx: Tx, path: str) -> bool:
 
 
 def claim(tx: Tx, path: str, *, until: int, is_only: bool) -> bool:
-    """Claim a due call for this process until `until` (microseconds). Return False if another server has the claim.
-    `is_only`: no other server uses the database, so an existing claim is obsolete.
+    """Claim a due call for this process until `until` (microseconds). Return False if no call is due, or another server
+    has the claim. `is_only`: no other server uses the database, so an existing claim is obsolete.
 
     A request to rotate now makes a call due again, but does not end a claim.
     """
