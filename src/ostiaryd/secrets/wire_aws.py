@@ -862,7 +862,7 @@ async def _list_secrets(call: Call, body: _Body) -> dict[str, Any]:
         _check_name(value.removeprefix("!"))
     folder = "" if any(value.startswith("!") for value in names) else commonprefix(names)  # noqa: RUF071 by letters
     decided = folder if folder.endswith("/") else f"{folder.rpartition('/')[0]}/".removeprefix("/")
-    scope = _scope(call)
+    scope, sought = _scope(call), [(one.Key, one.Values) for one in filters]
     most, list_page = body.MaxResults or DEFAULT_PAGE, secret_pages.page_by_creation
     if body.SortBy == "name":
         list_page = secret_pages.page_by_name
@@ -889,9 +889,7 @@ async def _list_secrets(call: Call, body: _Body) -> dict[str, Any]:
             secret = store.get(act.tx, MOUNT, name)
             if secret is None or _is_purged(secret, act.now):
                 continue
-            if not all(
-                aws.matches_filter(one.Key, one.Values, name, secret.custom, region=scope.region) for one in filters
-            ):
+            if not aws.matches_filters(sought, name, secret.custom, region=scope.region):
                 continue
             if body.IncludePlannedDeletion or aws.deletion_time(secret.custom) is None:
                 stages = _version_stages(name, secret)

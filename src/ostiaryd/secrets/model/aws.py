@@ -11,7 +11,7 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import Annotated, Any, NamedTuple
 
@@ -220,9 +220,11 @@ def version_id(custom: Mapping[str, str], name: str, version: int) -> str:
     return custom.get(f"{VERSION}{version}", computed)
 
 
-def matches_filter(key: str, values: Sequence[str], name: str, custom: Mapping[str, str], *, region: str) -> bool:
-    """Return whether a secret matches at least one value of a filter; a `!` at the beginning of a value negates the
-    value.
+def matches_filters(
+    filters: Iterable[tuple[str, Sequence[str]]], name: str, custom: Mapping[str, str], *, region: str
+) -> bool:
+    """Return whether a secret matches each filter, a key and its values: at least one value must match. A `!` at the
+    beginning of a value negates the value.
 
     A name, a tag or a region matches if it begins with the value; case matters. No secret has an owning service. A
     description matches if, for each word of the value, it has a word that begins with this word; case does not matter.
@@ -233,17 +235,20 @@ def matches_filter(key: str, values: Sequence[str], name: str, custom: Mapping[s
     fields["description"] = [custom.get(DESCRIPTION, "")]
     fields["all"] = [text for texts in fields.values() for text in texts]
     fields["primary-region"], fields["owning-service"] = [region], []
+    split: dict[str, list[str]] = {}  # the texts of a field by the key in `BY_WORDS`, since splitting them takes long
 
-    by_words = key in BY_WORDS
-    texts = [" ".join(["", *split_words(text)]) for text in fields[key]] if by_words else fields[key]
+    def has(key: str, value: str) -> bool:
+        if key not in BY_WORDS:
+            return any(text.startswith(value) for text in fields[key])
+        if key not in split:
+            split[key] = [" ".join(["", *split_words(text)]) for text in fields[key]]
+        words = split_words(value)
+        return bool(words) and any(all(f" {word}" in text for word in words) for text in split[key])
 
-    def has(value: str) -> bool:
-        if by_words:
-            words = split_words(value)
-            return bool(words) and any(all(f" {word}" in text for word in words) for text in texts)
-        return any(text.startswith(value) for text in texts)
-
-    return any(has(value.removeprefix("!")) is not value.startswith("!") for value in values)
+    return all(
+        any(has(key, value.removeprefix("!")) is not value.startswith("!") for value in values)
+        for key, values in filters
+    )
 
 
 def split_words(text: str) -> list[str]:
