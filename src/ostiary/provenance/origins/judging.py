@@ -94,7 +94,7 @@ _NAMED = re.compile(r"[^@<>:]*<([^<>]+)>")
 _SINGLE = frozenset(",;\n<")
 """separators of values; a text without these characters is a single value, and no name with an address"""
 _MARKS = " \t\r\n,;.:/'\""
-"""characters beside a value that do not change what it names"""
+"""characters that may stand beside a value without a change of its meaning"""
 _SETTLED = frozenset({"person", "own", "endorsed"})
 _NAMES = tuple(origin.name.lower() for origin in Origin)
 Judged = tuple[str, Kind, object]
