@@ -167,7 +167,7 @@ async def test_a_stop_is_refused_once_nothing_of_the_reserve_is_left(
 ) -> None:
     narrow(0)
     token = priority.set(Priority(("operator", ""), lane=Lane.STOP))
-    with pytest.raises(DiskFull):
+    with pytest.raises(DiskFull, match="reads still work, stops do not"):
         await world.writer.submit(put("too big", 1 << 20))
     priority.reset(token)
 
@@ -248,7 +248,7 @@ async def test_what_another_server_has_used_of_the_reserve_is_noticed_in_the_nex
     other = PostgresReserve(world.db)
     assert other.release()
     other.close()
-    with pytest.raises(DiskFull):
+    with pytest.raises(DiskFull, match="acts that stop something, and reads, still work"):
         await world.writer.submit(put("after"))
     with overtaking():
         assert await world.writer.submit(put("stop")) == "stop"

@@ -36,10 +36,10 @@ class DiskFull(Unavailable):
 
     code = "disk_full"
 
-    def __init__(self) -> None:
+    def __init__(self, *, has_reserve: bool = True) -> None:
+        works = "acts that stop something, and reads, still work" if has_reserve else "reads still work, stops do not"
         super().__init__(
-            "the disk of the database is full, or refuses writes",
-            hint="free some space, or raise the quota; acts that stop something, and reads, still work",
+            "the disk of the database is full, or refuses writes", hint=f"free some space, or raise the quota; {works}"
         )
 
 

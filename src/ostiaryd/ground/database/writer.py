@@ -482,7 +482,7 @@ class Writer:
         self._connection.rollback()
         if is_disk_full(batch.error):
             batch.is_retried = batch.is_retried or self._release_reserve()
-            batch.error = DiskFull()
+            batch.error = DiskFull(has_reserve=batch.is_retried)
             # Objects of packages contain the proofs that this batch has used; the second run uses the proofs again.
             self._known = QueryCache()
 
