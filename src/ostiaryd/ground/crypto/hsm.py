@@ -38,7 +38,7 @@ _RSA_HASHES = {"sha256": "SHA256_RSA_PKCS", "sha384": "SHA384_RSA_PKCS", "sha512
 
 class Hsm:
     """A token of an HSM, used through a PKCS #11 library. `module` is the path of the library; `pin_file` is the file
-    with the PIN of the user.
+    with the PIN of the user. Each operation raises Conflict if other users can read that file.
     """
 
     def __init__(self, module: str, token: str, pin_file: Path) -> None:
@@ -51,8 +51,8 @@ class Hsm:
         self._away_until = 0.0
 
     def generate(self, key_type: str) -> HsmKey:
-        """Generate a key of a type such as `P-256` that cannot leave the HSM, and return it. Raises Invalid,
-        Unavailable.
+        """Generate a key of a type such as `P-256` that cannot leave the HSM, and return it. Raises Invalid for an
+        unknown type; Unavailable; Conflict if the HSM would allow the private key to be read.
         """
 
         def generate(session: Session) -> HsmKey:
@@ -62,7 +62,7 @@ class Hsm:
         return self._run(generate)
 
     def find(self, key_id: str) -> HsmKey:
-        """Return the key with this id. Raises NotFound, Unavailable."""
+        """Return the key with this id. Raises NotFound if the token has no such key, or two; Unavailable."""
         from pkcs11 import ObjectClass
 
         if key_id not in self._keys:
@@ -175,7 +175,7 @@ class Hsm:
 
 def open_hsm(module: str, token: str, pin_file: str) -> Hsm | None:
     """Return the HSM with these settings, which is opened at the first operation; None if `module` is empty. Raises
-    Unavailable.
+    Unavailable if the Python module for PKCS #11 is not installed.
     """
     if not module:
         return None

@@ -109,7 +109,7 @@ class FairQueue(Generic[T]):
         return item
 
     def pop_of_largest(self) -> T | None:
-        """Remove and return the oldest item of the share with the most items; None if the queue is empty."""
+        """Remove and return the next item of the share with the most items; None if the queue is empty."""
         if not self.count:
             return None
         share = max(self._shares, key=lambda one: sum(map(len, self._shares[one].values())))

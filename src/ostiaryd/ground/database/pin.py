@@ -90,7 +90,7 @@ class Pin:
 
     def check(self, history: str, size: int, root: bytes, has: Callable[[Head], bool]) -> None:
         """Compare the head of the database with the pin, before the batch adds entries. Raises HistoryLost if the
-        pinned head is missing.
+        pinned head is missing. Do nothing if nothing was pinned yet, or in recovery.
 
         Usually both heads are equal, which costs nothing. Otherwise `has` reads the tree to find the pinned head: after
         a start, after a new connection, or after the end of a history.

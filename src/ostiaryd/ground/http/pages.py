@@ -110,8 +110,8 @@ async def reply_page(
     headers: Headers | None = None,
     count: Callable[[Reader], int] | None = None,
 ) -> Reply:
-    """Return the reply to a request for a page of rows. If `count` is given, the reply contains the number of all rows.
-    Raises Invalid for a wrong query.
+    """Return the reply to a request for a page of rows. If `count` is given, the reply contains the number of all rows
+    as the member `total`. Raises Invalid for a wrong query.
     """
     page = parse_page(call.query_one("limit"), call.query_one("after"))
 

@@ -139,8 +139,8 @@ class ParsingTurns:
         address: str = "",
         refuse: Callable[[], None] | None = None,
     ) -> None:
-        """Call `parse` in a later round, when it is the turn of `address`. If the turn comes too late, call `refuse`
-        instead.
+        """Call `parse` in a later round, when it is the turn of `address`. If the turn comes later than
+        `LONGEST_WAIT_S` and at least `MANY` others wait, call `refuse` instead, if it is given.
         """
         self._waiting.push(share_of(address), (time.thread_time(), parse, refuse or parse))
         self._schedule(loop)

@@ -51,7 +51,7 @@ def oldest(reader: Reader, topic: str) -> int:
 
 
 def prune(tx: Tx, topic: str, *, before: int) -> int:
-    """Delete messages of a topic that are older than `before` (microseconds), except the newest message, so that
-    numbers never repeat. Return the number of deleted messages.
+    """Delete messages of a topic that are older than `before` (microseconds), except the newest message of all topics,
+    so that numbers never repeat. Return the number of deleted messages.
     """
     return tx.run(_PRUNE, topic=topic, before=before)

@@ -88,9 +88,11 @@ class PeerCertificate(NamedTuple):
 
 
 async def visit(url: str, *, reach: Reach, within_s: float, max_bytes: int, max_redirects: int) -> bytes:
-    """Return the body of the response 200 at a URL, after at most `max_redirects` redirects.
+    """Return the body of the response 200 at a URL, after at most `max_redirects` redirects, within `within_s` seconds
+    in total.
 
-    Raises DnsFailed, ConnectionFailed, Denied, and Invalid for a response that is neither 200 nor a redirect.
+    Raises DnsFailed, ConnectionFailed, Denied, and Invalid for a response that is neither 200 nor a redirect. Too many
+    redirects, and a body of more than `max_bytes` bytes, are ConnectionFailed.
     """
     try:
         async with asyncio.timeout(within_s):

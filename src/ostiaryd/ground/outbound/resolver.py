@@ -38,7 +38,9 @@ class Resolver:
         self._within_s = within_s
 
     async def addresses(self, host: str) -> list[Address]:
-        """Return the addresses of a host: those of IPv6, then those of IPv4. Raises DnsFailed."""
+        """Return the addresses of a host: with configured name servers, those of IPv6, then those of IPv4; otherwise in
+        the order of the system. Raises DnsFailed, also if there is no address.
+        """
         if not self._servers:
             return await self._system_addresses(host)
         addresses: list[Address] = []
@@ -53,13 +55,13 @@ class Resolver:
         return addresses
 
     async def texts(self, name: str) -> list[bytes]:
-        """Return the TXT records of a name, each with its strings joined. Raises DnsFailed."""
+        """Return the TXT records of a name, at most `MAX_RECORDS`, each with its strings joined. Raises DnsFailed."""
         return [b"".join(record.strings) for record in await self._records(name, "TXT")]
 
     async def caa(self, name: str) -> list[tuple[int, str, str]]:
         """Return the CAA records of a name, as (flags, tag, value); none if the name does not exist.
 
-        Raises DnsFailed, also if there are more than `MAX_RECORDS` records.
+        Raises DnsFailed, also if there are `MAX_RECORDS` records or more.
         """
         try:
             records = await self._records(name, "CAA")
