@@ -160,6 +160,28 @@ async def test_sealed_secrets_rotate_after_they_are_opened(world: World, clock: 
     assert (await read(world))["api_key"] == calls(service, key)[0]["data"]["value"]
 
 
+async def test_a_request_during_a_call_changes_no_token_of_the_new_version(
+    world: World, clock: Clock, service: Receiver
+) -> None:
+    await schedule(world, service)
+
+    async def request(token: str = "") -> str:
+        """Request a rotation; return the token that the new version gets."""
+        await act(world, "vault.write", lambda a: rotations.request_rotation(a, PATH, token=token))
+        row = store.get(world.db.read(), PATH)
+        assert row is not None
+        return row.token
+
+    assert [await request(), await request("first"), await request()] == ["", "first", "first"]
+    until = clock() + SECOND
+    await world.writer.submit(lambda tx: store.claim(tx, PATH, until=until, is_only=False))
+    assert [await request("first"), await request()] == ["first", "first"]
+    with pytest.raises(Conflict, match="in progress"):
+        await request("second")
+    clock.advance(1)
+    assert await request("second") == "second"
+
+
 async def test_a_token_belongs_to_the_version_that_got_it_first(world: World, clock: Clock, service: Receiver) -> None:
     """The server repeats a call with the token of a request. Meanwhile, another request stores a value with it."""
     world, name, token = open_to(world), "app/shop", "t" * 32

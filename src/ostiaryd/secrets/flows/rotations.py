@@ -120,13 +120,15 @@ def get_rotation(reader: Reader, path: str) -> Rotation | None:
 
 def request_rotation(act: Act, path: str, *, token: str = "") -> None:
     """Make the rotation of a secret due now, also a cancelled one. Raises NotFound; Conflict during the grace period of
-    the previous value.
+    the previous value, and while a call is running whose new version gets another token.
 
-    `token`: the id of the new version in the API of AWS; empty: a computed id.
+    `token`: the id of the new version in the API of AWS; empty: the id of an earlier request, or a computed id.
     """
     registry.note(act, object=path[:200])
-    find_rotation(act.tx, path)
+    rotation = find_rotation(act.tx, path)
     if not store.hasten(act.tx, path, token=token):
+        if rotation.retire_at is None:
+            raise Conflict("a rotation of the secret is in progress", hint="wait for its end")
         raise Conflict("the previous value is in its grace period", hint="wait for the end of the grace period")
 
 

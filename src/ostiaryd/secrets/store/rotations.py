@@ -40,7 +40,11 @@ _POSTPONE = sql(
     """update secret_rotation set due_at = :due_at, attempts = :attempts, error = :error, claimed_until = 0
        where path = :path"""
 )
-_HASTEN = sql("update secret_rotation set due_at = :now, token = :token where path = :path and retire_at is null")
+_HASTEN = sql(
+    """update secret_rotation set due_at = :now, token = case when :token = '' then token else :token end
+       where path = :path and retire_at is null
+        and (claimed_until <= :now or token = '' or :token = '' or token = :token)"""
+)
 _SCHEDULE = sql("update secret_rotation set config = :config, due_at = :due_at where path = :path")
 _CANCEL = sql(
     """update secret_rotation set due_at = :never, token = ''
@@ -133,8 +137,9 @@ def postpone(tx: Tx, path: str, *, due_at: int, attempts: int, error: str) -> No
 
 
 def hasten(tx: Tx, path: str, *, token: str) -> bool:
-    """Make the next rotation due now; `token` becomes the id of the new version in the API of AWS. Return False during
-    a grace period, or if there is no rotation.
+    """Make the next rotation due now; `token` becomes the id of the new version in the API of AWS, and an empty token
+    changes no earlier one. Return False during a grace period, while a call is running for another token, or if there
+    is no rotation.
     """
     return tx.run(_HASTEN, path=path, now=tx.now, token=token) == 1
 
