@@ -151,7 +151,9 @@ async def answer_from_backend(call: Call, upstream: ReadBackend | ListBackend) -
 
 
 async def read_value(call: Call, upstream: ReadBackend) -> BackendValue:
-    """Return the value for a read that the act permitted. Raises BackendFailed, NothingStored, TokenRefused, Sealed."""
+    """Return the value for a read that the act permitted. Raises BackendFailed, NothingStored, TokenRefused, Sealed,
+    Conflict; Forbidden if the configuration does not name the address of the back end any more.
+    """
     world = call.world
     reader, stored = world.keep(BackendReader), backends.find_backend(world.db.read(), upstream.name)
     value = reader.find(stored, upstream.path)
@@ -167,7 +169,9 @@ async def read_value(call: Call, upstream: ReadBackend) -> BackendValue:
 
 
 async def list_names(call: Call, upstream: ListBackend) -> list[str]:
-    """Return the names for a list that the act permitted. Raises BackendFailed, TokenRefused, Sealed."""
+    """Return the names for a list that the act permitted. Raises BackendFailed, NothingStored, TokenRefused, Sealed,
+    Conflict; Forbidden if the configuration does not name the address of the back end any more.
+    """
     world = call.world
     stored = backends.find_backend(world.db.read(), upstream.name)
     try:

@@ -316,8 +316,8 @@ async def _remove(world: World, name: str, doomed: Sequence[Lease]) -> None:
 
 
 async def rotate_due(world: World) -> None:
-    """Change the passwords of the static roles whose rotation is due. If a rotation fails, the present password stays
-    valid.
+    """Change the passwords of at most `ROTATED_AT_ONCE` static roles whose rotation is due. If a rotation fails, the
+    present password stays valid.
     """
     now = world.now()
     for name in await world.db.scan(lambda reader: database_store.due_statics(reader, now=now, limit=ROTATED_AT_ONCE)):

@@ -56,7 +56,9 @@ WITHIN_S = 10.0
 
 
 async def rotate_due(world: World) -> None:
-    """Send the calls that are due to the services of secrets. If a call fails, the value of the secret stays."""
+    """Send at most `DUE_AT_ONCE` calls that are due to the services of secrets; none while the secrets are sealed. If a
+    call fails, the value of the secret stays.
+    """
     now = world.now()
     if (await world.db.scan(flows.read_status)).is_sealed:
         return
@@ -65,8 +67,8 @@ async def rotate_due(world: World) -> None:
 
 
 async def rotate_due_keys(world: World) -> None:
-    """Rotate the transit keys whose automatic rotation is due. If a rotation fails, the present version of the key
-    stays the latest.
+    """Rotate at most `DUE_AT_ONCE` transit keys whose automatic rotation is due; none while the secrets are sealed. If
+    a rotation fails, the present version of the key stays the latest.
     """
     if (await world.db.scan(flows.read_status)).is_sealed:
         return

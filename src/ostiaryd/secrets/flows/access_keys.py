@@ -50,7 +50,7 @@ def create_access_key(act: Act, agent: str, *, network: str, lifetime_s: int, co
     """Create an access key for an agent that has a bearer exemption at this server; return it with its secret key.
 
     `network`: networks with spaces between, from which the key is accepted. `lifetime_s`: seconds. Raises NotFound,
-    Invalid, Conflict.
+    Invalid, Sealed; TokenRefused if the agent has no bearer exemption; Conflict if it has `MOST` access keys.
     """
     act.check_granting()
     holder = registry.find_agent(act.tx, agent)
@@ -113,7 +113,8 @@ def authenticate_signed(
     """Return the agent that signed a request, and write the agent into the act's entry.
 
     A request that changes something is accepted only once. A read may be repeated while its time is valid, because two
-    equal reads in one second have the same signature. Raises SignatureRefused, TokenRefused, Forbidden, NotFound.
+    equal reads in one second have the same signature. Raises SignatureRefused, TokenRefused, Forbidden, NotFound,
+    Sealed.
     """
     key = store.get(act.tx, request.key_id)
     if key is None or not _is_live(act, key):

@@ -42,8 +42,9 @@ class KeyGenerator:
 
 
 def take_key(act: Act, key_type: str, generated: PrivateKey | None) -> PrivateKey:
-    """Return a new private key for the act: `generated`, if the server has generated a key for this request already.
-    Raises KeyNeeded if the generation takes long.
+    """Return a new private key for the act: for RSA, whose generation takes long, the key `generated`; for other types,
+    a key that is generated now. Raises KeyNeeded if the server has not generated an RSA key of this type for the
+    request yet.
     """
     if not key_type.startswith("RSA"):
         return generate_key(key_type)

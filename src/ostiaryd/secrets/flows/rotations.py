@@ -177,7 +177,7 @@ def hasten_call(act: Act, path: str) -> bool:
 
 
 def begin_call(act: Act, path: str) -> RotationCall:
-    r"""Return the call that must be sent to the service of a secret: in the grace period, the call that ends it;
+    """Return the call that must be sent to the service of a secret: in the grace period, the call that ends it;
     otherwise the call with a new value.
 
     A new value is stored as pending before its first call; if there is a pending value, it is sent again. A call to the

@@ -179,7 +179,7 @@ def check_tags(tags: Sequence[tuple[str, str]], custom: Mapping[str, str]) -> di
 
 
 def deletion_time(custom: Mapping[str, str]) -> int | None:
-    r"""Return the time (microseconds) at which a secret will be deleted; None if it is not scheduled. Text that is not
+    """Return the time (microseconds) at which a secret will be deleted; None if it is not scheduled. Text that is not
     a time is ignored, since another API may have stored it.
     """
     text = custom.get(DELETION, "")

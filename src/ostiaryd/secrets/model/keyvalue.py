@@ -175,7 +175,9 @@ def deletion_time(secret: Secret, mount: MountConfig, *, now: int) -> int | None
 
 
 def check_cas(cas: int | None, *, current: int, is_required: bool) -> None:
-    """Check that the current version has the number `cas`; 0: the secret has no version. Raises Invalid."""
+    """Check that the current version has the number `cas`; 0: the secret has no version; None: any version. Raises
+    Invalid, also for None if `is_required`.
+    """
     if cas is None:
         if is_required:
             raise Invalid("check-and-set parameter required for this call", code="cas_required")

@@ -243,8 +243,9 @@ def convergent_nonce(material: bytes, plain: bytes, bound: bytes) -> bytes:
 
 
 def encrypt(kind: str, material: bytes, plain: bytes, *, bound: bytes, nonce: bytes) -> bytes:
-    """Return the nonce followed by the ciphertext. `bound`: the associated data. Raises Invalid if keys of this type
-    cannot encrypt.
+    """Return the nonce followed by the ciphertext; for an RSA key, only the ciphertext, without a nonce. `bound`: the
+    associated data. Raises Invalid if keys of this type cannot encrypt; for an RSA key, also if the plain text is too
+    long, or `bound` is not empty.
     """
     if kind in RSA_BITS:
         try:
@@ -307,7 +308,9 @@ def ec_key(kind: str, material: bytes) -> ec.EllipticCurvePrivateKey:
 
 
 def make_hmac(material: bytes, data: bytes, *, algorithm: str) -> bytes:
-    """Return the HMAC of data, with a key that is derived from the key's material. Raises Invalid."""
+    """Return the HMAC of data, with a key that is derived from the key's material. Raises Invalid for an unknown hash
+    algorithm.
+    """
     name = hash_of(algorithm).name.replace("-", "_")
     return hmac.digest(_hmac_key(material), data, name)
 
