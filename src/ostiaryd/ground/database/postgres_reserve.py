@@ -64,9 +64,11 @@ class PostgresReserve:
         return sum(self._sizes())
 
     def build(self) -> bool:
-        """Create the missing tables, if the disk has space for them and a quarter more. Return whether all exist.
+        """Create the missing tables, if the disk has space for them and a quarter more. Return false if it has no
+        space, or had none less than `PAUSE_S` ago; true if all tables exist.
 
-        If PostgreSQL refuses the tables for another reason, there is no reserve, and the disk does not count as full.
+        If PostgreSQL refuses the tables for another reason (`defect`), there is no reserve, and the disk does not count
+        as full: return true.
         """
         missing = [number for number, size in enumerate(self._sizes(), 1) if size < STEP_BYTES]
         if not missing:

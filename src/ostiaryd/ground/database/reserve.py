@@ -77,7 +77,7 @@ class Reserve(Protocol):
         ...
 
     def build(self) -> bool:
-        """Restore the full size if the disk has space. Return whether the reserve has the full size."""
+        """Restore the full size of the reserve if the disk has space. Return false if it has no space."""
         ...
 
     def release(self) -> bool:
@@ -85,7 +85,7 @@ class Reserve(Protocol):
         ...
 
     def open_room(self) -> bool:
-        """Free one part of the reserve if the disk is known to be full. Return whether the disk was full."""
+        """Return whether the disk is known to be full. If so, a reserve in a file first frees one part."""
         ...
 
     def close(self) -> None:

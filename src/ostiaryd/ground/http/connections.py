@@ -155,8 +155,8 @@ class Connections:
         return bool(self._proxies) and is_within(address, self._proxies)
 
     def add(self, connection: AnonymousConnection, address: str) -> None:
-        """Count a connection under an address, or move it to another address. If the address then has too many
-        connections, close one of them.
+        """Count a connection under an address, or move it to another address. If there are then too many connections of
+        the address, or in total, close one of them.
 
         The empty address stands for connections of proxies between two requests: for them only the total limit applies.
         """

@@ -75,7 +75,9 @@ def page(
     headers: Headers | None = None,
     **values: Any,
 ) -> Reply:
-    """Return a page made from a template. `form_action` are the other origins to which its forms may lead."""
+    """Return a page made from a template with `values`. `form_action`: the other origins to which its forms may lead.
+    `script`: whether the static script of passkeys may run. `headers`: further headers of the reply.
+    """
     return _render(
         template, call.world.config, status=status, form_action=form_action, script=script, headers=headers, **values
     )

@@ -80,7 +80,8 @@ class DatabaseClient:
         """Run `work` in a thread, in a transaction on a connection that no other job uses at the same time. Commit, and
         return the result.
 
-        Errors never contain the text `hidden`. Raises DatabaseRefused, DatabaseDown.
+        Errors of the driver never contain the text `hidden`. Raises DatabaseRefused; DatabaseDown, also if too many
+        jobs wait for the target, or this job has waited for `WAIT_S`.
         """
         pool = self._pools.get(target)
         if pool is None:

@@ -20,11 +20,11 @@ _HERE = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 async def send_mail(message: EmailMessage, *, server: str, user: str, password: str, name: str, within_s: float) -> int:
-    """Send a mail, and return the server's reply code to the message, or to the first command that it refused (RFC 5321
-    section 4.2).
+    """Send a mail, and return 250, or the reply code (RFC 5321 section 4.2) with which the server refused the message,
+    the recipient or another command.
 
-    `name` is the name of this server in the greeting. Raises Unavailable, with a message that contains nothing of the
-    server's replies.
+    `name` is the name of this server in the greeting. Raises Unavailable if the server cannot be reached or takes
+    longer than `within_s` seconds, with a message that contains nothing of the server's replies.
     """
     parts = urlsplit(server)
     is_tls = parts.scheme == "smtps"

@@ -88,10 +88,11 @@ async def run_command(
     secret_folder: str,
     is_confined: bool = True,
 ) -> CommandResult:
-    """Run a command with `body` as its input, and return its result. All processes that it started are ended with it.
+    """Run a command with `body` as its input for at most `within_s` seconds, and return its result, whatever its exit
+    status. All processes that it started are ended with it.
 
-    `readable` are further files and folders that the command may read; none of them may be in `secret_folder` or
-    contain it. Raises CommandFailed.
+    `is_confined`: limit its access to files by Landlock. `readable` are then further files and folders that the command
+    may read; none of them may be in `secret_folder` or contain it. Raises CommandFailed.
     """
     if is_confined:
         _check_confinement(readable, secret_folder)

@@ -109,8 +109,8 @@ class Confined:
             return self.lives
 
     def ask(self, body: bytes, *, within_s: float) -> bytes:
-        """Return the result of the function for `body`. Raises Unavailable; Exceeded if the child ended, with the
-        reason.
+        """Return the result of the function for `body`. Raises Unavailable if no child can be started; Exceeded, with
+        the reason, if the child took longer than `within_s` seconds, ended, or sent a malformed answer.
         """
         with self._mutex:
             child = self._start()
@@ -266,8 +266,8 @@ class Parser:
     async def parse(self, body: bytes) -> bytes:
         """Return the result of the function for an upload.
 
-        Raises Malformed and Invalid if the function does, TooCostly if it exceeds its limits, and Unavailable if too
-        many uploads wait.
+        Raises Malformed and Invalid if the function does, Invalid if the function fails by a defect, TooCostly if it
+        exceeds its limits, and Unavailable if too many uploads wait, or no child can be started.
         """
         if self._waiting >= MAX_UPLOADS:
             raise Unavailable(f"{MAX_UPLOADS} uploads are being parsed", hint="try again later", code="busy")

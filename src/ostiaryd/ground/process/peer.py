@@ -120,7 +120,8 @@ def gives_pidfd() -> bool:
 
 
 def open_peer(connection: socket.socket, *, none_waited_at: int) -> PeerProcess:
-    """Return the process that opened a connection to a Unix socket of this server. Raises PeerGone, Forbidden.
+    """Return the process that opened a connection to a Unix socket of this server. Raises PeerGone if the process has
+    ended, or may be another one; Forbidden if it is in another PID namespace.
 
     `none_waited_at` is the last time at which no connection waited to be accepted (boot clock, microseconds).
     """
