@@ -240,15 +240,16 @@ def test_records_after_a_truncation_are_reported_and_leave_a_gap(spool: Spool, t
     assert spool.filled == 0
 
 
-def test_a_file_without_a_record_that_is_deleted_is_written_anew(
-    spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("change", ["deleted", "renamed", "replaced by a link", "extended"])
+def test_a_file_without_a_record_that_another_program_changes_is_written_anew(
+    spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     write = os.write
     monkeypatch.setattr(os, "write", lambda file, data: write(file, data[:5]))
     with pytest.raises(SpoolFailed):
         spool.append({"call": "a"})
     monkeypatch.undo()
-    (tmp_path / spool.id / "000000001.log").unlink()
+    CHANGES[change](tmp_path / spool.id / "000000001.log")
     assert spool.append({"call": "a"}) == 1
     assert numbers(spool) == [1]
 

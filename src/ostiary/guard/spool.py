@@ -181,8 +181,9 @@ class Spool:
     def _leave(self, last: int) -> None:
         """Stop writing to the open file, which another program changed. Keep it open to report its records."""
         log.warning("%s was changed by another program; the next record begins a new file", self._path(last))
-        if last == self._next:  # the file has no record
+        if last == self._next:  # the file has no record, and the next one needs its name
             os.close(self._file)
+            self._drop(last)
             del self._sizes[last]
         else:
             self._set_aside[last] = self._file
