@@ -34,6 +34,7 @@ LONGER: dict[str, str] = {
 }
 """Path: why it is one file all the same."""
 COMPOSED = {
+    "src/ostiaryd/ground/database/transaction.py:_savepoint_statements": "a number that the transaction counts",
     "src/ostiaryd/ledger/store/tree.py:_count_statement": "conditions from a closed table, chosen by their names",
     "src/ostiaryd/registry/store/agents.py:_count_statement": "conditions from a closed table, chosen by their names",
     "src/ostiaryd/registry/store/agents.py:_list_statement": "conditions from a closed table, chosen by their names",

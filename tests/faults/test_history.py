@@ -24,6 +24,7 @@ from harness.patience import PATIENCE_S, eventually
 from harness.server import COMMAND, running
 from ostiary.guard import Guard
 from ostiary.protocol.errors import Unavailable
+from ostiaryd.ground.database.postgres import RESERVE_TABLE
 from tests.faults.tally import Tally
 from tests.support.world import Kind, Postgres
 
@@ -83,7 +84,11 @@ class Stand:
         with self._postgres.connect(source) as old, self._postgres.connect(target) as new:
             old.execute("begin isolation level repeatable read, read only")
             made = {row[0] for row in new.execute("select tablename from pg_tables where schemaname = 'public'")}
-            tables = [row[0] for row in old.execute("select tablename from pg_tables where schemaname = 'public'")]
+            tables = [
+                name
+                for (name,) in old.execute("select tablename from pg_tables where schemaname = 'public'")
+                if not name.startswith(RESERVE_TABLE)  # a table without rows, which each server makes itself
+            ]
             if not made:
                 from ostiaryd.ground.database import Database
                 from ostiaryd.ground.database.migrate import migrate
