@@ -121,6 +121,9 @@ class ShimConnection:
     def many(self, statement: Sql, rows: Iterable[Sequence[Any]]) -> None:
         self._raw.executemany(statement.sqlite, [tuple(row) for row in rows])
 
+    def queue(self, statement: Sql, params: dict[str, Any]) -> None:
+        self.execute(statement, params)
+
     def begin(self, *, write: bool) -> None:
         self._raw.execute("begin immediate" if write else "begin")
 
