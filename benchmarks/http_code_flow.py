@@ -88,7 +88,7 @@ EACH = {
 """Statements of a step by the table that they are about, on both connections, when all that it rests on was seen
 before.
 """
-SHARED = {"pragma": 1, "begin": 1, "spent": 2, "task": 1, "loss)": 1, "log_head": 1, "subtree": 1, "commit": 1}
+SHARED = {"pragma": 1, "begin": 1, "spent": 1, "task": 1, "loss)": 1, "log_head": 1, "subtree": 1, "commit": 1}
 """Largest number of statements of a batch beside these."""
 CALLS = {
     "push": Calls(verifications=1, signatures=0, most=700),

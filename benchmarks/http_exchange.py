@@ -37,7 +37,7 @@ EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS = "urn:ietf:params:oauth:token-type:access_token"
 EACH = {"holding": 1, "entry": 1, "fact": 1, "spent": 2}
 """Statements of an exchange by the table that they are about, when all that it rests on was seen before."""
-SHARED = {"pragma": 1, "begin": 1, "spent": 2, "loss)": 1, "log_head": 1, "commit": 1}
+SHARED = {"pragma": 1, "begin": 1, "spent": 1, "loss)": 1, "log_head": 1, "commit": 1}
 """Statements of a batch of exchanges beside these."""
 
 

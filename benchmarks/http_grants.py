@@ -29,7 +29,7 @@ from ostiaryd.ground.world import open_world
 AGENTS, GRANTS = 500, 8000
 EACH = {"holding": 1, "entry": 1, "fact": 1, "spent": 2}
 """Statements of a grant by the table that they are about, when its agent was seen before."""
-SHARED = {"pragma": 1, "begin": 1, "spent": 2, "loss)": 1, "log_head": 1, "commit": 1}
+SHARED = {"pragma": 1, "begin": 1, "spent": 1, "loss)": 1, "log_head": 1, "commit": 1}
 """Statements of a batch of grants beside these."""
 FEW_AT_ONCE, CALLS = 16, Calls(verifications=2, signatures=1, most=790)
 """Grants at once whose calls are counted, which makes each call slower, and their signatures and calls."""
