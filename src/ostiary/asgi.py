@@ -25,7 +25,7 @@ The resource's metadata are open to every origin.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -162,28 +162,19 @@ class Door:
 
     def share(self, scope: Scope, send: Send) -> Send:
         """Return an ASGI `send` that adds the headers with which browsers let scripts of the allowed origins read the
-        response (Fetch section 3.3.3), and ends the connection if the end of the request is unclear.
+        response (Fetch section 3.3.3), in place of those of the application.
         """
         is_open = "*" in self._origins or self._is_well_known(scope)
-        headers = [(b"connection", b"close")] if _has_doubtful_end(scope) else []
-        if not self._origins and not is_open and not headers:
+        if not self._origins and not is_open:
             return send
-        if self._origins or is_open:
-            headers.append((b"access-control-expose-headers", EXPOSED))
+        headers = [(b"access-control-expose-headers", EXPOSED)]
         if is_open:
             headers.append((b"access-control-allow-origin", b"*"))
-        elif self._origins:
+        else:
             sent = [value for name, value in scope["headers"] if name == b"origin"]
             allowed = [value for value in sent[:1] if value.decode("latin-1") in self._origins]
             headers += [(b"vary", b"origin"), *((b"access-control-allow-origin", value) for value in allowed)]
-
-        async def sending(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                others = [one for one in message.get("headers", ()) if one[0].lower() not in OURS]
-                message = {**message, "headers": [*others, *headers]}
-            await send(message)
-
-        return sending
+        return _with_headers(send, headers, replaced=OURS)
 
     def _check_origin(self, scope: Scope) -> None:
         """Check the `Origin` of a request that a script sends (MCP 2026-07-28, transports: a server validates
@@ -285,14 +276,31 @@ class Door:
         return f"{parts.scheme}://{parts.netloc}"
 
 
-def _has_doubtful_end(scope: Scope) -> bool:
-    """Return whether a request has a body and offers an upgrade of the protocol (RFC 9110 section 7.8).
+def _end_unclear_request(scope: Scope, send: Send) -> Send:
+    """Return an ASGI `send` that closes the connection after the response if the request has a body and offers an
+    upgrade of the protocol (RFC 9110 section 7.8).
 
     uvicorn with httptools ends such a request at its head, and reads the body as the next request. A proxy that shares
     the connection would give the response to that request to another client.
     """
     names = {name for name, _ in scope["headers"]}
-    return b"upgrade" in names and not names.isdisjoint((b"content-length", b"transfer-encoding"))
+    if b"upgrade" not in names or names.isdisjoint((b"content-length", b"transfer-encoding")):
+        return send
+    return _with_headers(send, [(b"connection", b"close")], replaced=(b"connection",))
+
+
+def _with_headers(send: Send, headers: Sequence[tuple[bytes, bytes]], *, replaced: Collection[bytes]) -> Send:
+    """Return an ASGI `send` that adds headers to the response, in place of the headers `replaced` of the
+    application.
+    """
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            others = [one for one in message.get("headers", ()) if one[0].lower() not in replaced]
+            message = {**message, "headers": [*others, *headers]}
+        await send(message)
+
+    return sending
 
 
 CREDENTIALS = frozenset((b"authorization", b"dpop", CLIENT_CERT, CLIENT_CERT_CHAIN))
@@ -362,7 +370,7 @@ class GuardASGI:
             await self._app(scope, receive, send)
         elif scope["type"] == "http" or (scope["type"] == "websocket" and self._takes_websockets):
             has_begun = False
-            send = self._door.share(scope, send)
+            send = self._door.share(scope, _end_unclear_request(scope, send))
 
             async def sending(message: Message) -> None:
                 nonlocal has_begun

@@ -23,6 +23,7 @@ from tests.support.api_fixtures import FILES, ISSUER, SECOND, claims_of, registe
 from tests.tokens.code_flow import CALLBACK, CodeFlow, begin_flow
 
 HOUR = 3600
+UNSIGNED = ".".join(jose.b64u(part) for part in (b'{"alg":"none"}', b"{}")) + "."
 
 
 @pytest.fixture
@@ -57,9 +58,8 @@ async def send_to_page(flow: CodeFlow, request: str, **outside: Any) -> dict[str
 
 
 async def test_each_unsigned_object_is_refused_and_recorded(world: World, flow: CodeFlow) -> None:
-    unsigned = ".".join(jose.b64u(part) for part in (b'{"alg":"none"}', b"{}")) + "."
     for _ in range(2):
-        answer = await send_to_page(flow, unsigned, redirect_uri=CALLBACK)
+        answer = await send_to_page(flow, UNSIGNED, redirect_uri=CALLBACK)
         assert answer["error"] == "request_not_supported"
     said = [decode_entry(body) for _, body in search(world.db.read(), {}, limit=2)]
     assert [(entry.action, entry.outcome) for entry in said] == [("authorization.request", "refused")] * 2
@@ -124,6 +124,7 @@ def objects(flow: CodeFlow, other: jose.PrivateKey) -> list[Row]:
         row("a request in the request", bad, request=signed(flow, request=signed(flow))),
         row("a reference in the request", bad, request=signed(flow, request_uri="urn:x")),
         row("no JWT", bad, request="e30.e30."),
+        row("no signature", "request_not_supported", request=UNSIGNED),
         row("a changed object", bad, request=signed(flow)[:-4] + "AAAA"),
         row("a client assertion", bad, request=flow.client.assertion()),
         row("a wrong parameter", "invalid_request", request=signed(flow, response_mode="fragment")),

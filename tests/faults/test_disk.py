@@ -47,7 +47,7 @@ class Disk:
             return int(answer.read().splitlines()[1])
 
     def alarms(self) -> int:
-        """How many entries say that the disk is full."""
+        """The number of entries that say that the disk is full."""
         return len(self.live_server.api("GET", "/audit", action="database.full")["entries"])
 
     def status(self, method: str, path: str, body: object = None) -> tuple[int, str]:
@@ -78,11 +78,16 @@ def small_disk(folder: Path) -> Iterator[Disk]:
             yield Disk(live_server, partial(fill_disk, filler), filler.unlink)
 
 
+def _need_mounts() -> None:
+    """Only root may mount the small disk. `tests/ground/test_reserve.py` tests the reserve without one."""
+    if not has_mounts():
+        pytest.skip("PostgreSQL on a small disk needs root and mounts")
+
+
 @contextmanager
 def small_disk_of_postgresql(folder: Path) -> Iterator[Disk]:
     """The data folder of the server has another disk."""
-    if not has_mounts():
-        pytest.skip("PostgreSQL on a small disk needs root and mounts: tests/ground/test_reserve.py has no disk")
+    _need_mounts()
     scratch = folder.with_suffix(".copy")
     scratch.mkdir()
     with (
@@ -145,8 +150,7 @@ def test_a_crash_of_postgresql_whose_log_has_no_space(tmp_path: Path, tally: Tal
     """With the log on the disk of the data, the recovery of PostgreSQL runs in the space of the reserve. With a disk of
     its own, PostgreSQL stays down until there is space.
     """
-    if not has_mounts():
-        pytest.skip("PostgreSQL on a small disk needs root and mounts")
+    _need_mounts()
     with (
         postgresql_on_small_disk(mib=320, log_mib=log_mib) as postgresql,
         running(tmp_path / "data", "--database", postgresql.url) as server,

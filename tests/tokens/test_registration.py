@@ -321,7 +321,7 @@ async def test_a_public_client_may_name_itself_in_the_basic_header_with_an_empty
 
 @pytest.fixture
 async def confidential(application: Application) -> Application:
-    """The same person and browser, and a client that registered with a secret."""
+    """An application of the same person and browser whose client registered with a secret."""
     client = (
         await call(application.app, "POST", "/register", BODY | {"token_endpoint_auth_method": "client_secret_basic"})
     ).json

@@ -41,7 +41,7 @@ from ostiaryd.tokens.model.wording import word_target
 from ostiaryd.tokens.store.authorization import StoredRequest
 from ostiaryd.tokens.wire_errors import OAUTH, challenges_clients, describe_error
 from ostiaryd.tokens.wire_oauth import CLIENT_ERRORS, ClientForm, read_sender
-from ostiaryd.tokens.wire_request_objects import Parameters, open_request, read_one, refuse_unsigned
+from ostiaryd.tokens.wire_request_objects import Parameters, open_request, read_one
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.flows import sessions
 from ostiaryd.trust.flows.sessions import ForgedForm, SessionEnded
@@ -102,8 +102,7 @@ async def _authorize(call: Call, parameters: Parameters) -> Reply:
         opened = await open_request(call, client, parameters)
     except Refused as refusal:
         address, prompt = _return_address(client, parameters), read_one(parameters, "prompt").split()
-        work = _raise(refuse_unsigned(parameters) or refusal)
-        return await _answering(call, client, address, work, prompt=prompt)
+        return await _answering(call, client, address, _raise(refusal), prompt=prompt)
     address = _return_address(client, opened)
     work = _begin(call, client, opened, address)
     return await _answering(call, client, address, work, prompt=read_one(opened, "prompt").split())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 
 from ostiary.protocol.jose import InvalidToken, parse_jws
 from ostiaryd.ground.http.edge import Call
@@ -36,10 +35,13 @@ async def open_request(call: Call, client: OAuthClient, parameters: Parameters) 
         raise InvalidRequest("`request` and `request_uri` cannot be used together")
     world = call.world
     try:
-        kid = parse_jws(unverified, max_bytes=MAX_VALUE).header.get("kid")
+        header = parse_jws(unverified, max_bytes=MAX_VALUE).header
     except InvalidToken as error:
         raise InvalidRequestObject(f"`request`: {error.message}", hint="send a signed JWT") from None
-    keys = await trust.find_request_keys(world, client, kid=kid, network=call.network)
+    if header["alg"] == "none":
+        hint = "sign the request object with a registered key, or leave `request` out"
+        raise RequestNotSupported("a request object without a signature is not supported", hint=hint)
+    keys = await trust.find_request_keys(world, client, kid=header.get("kid"), network=call.network)
     if not keys:
         hint = "register `jwks`, or send the parameters without `request`"
         raise RequestNotSupported("`request` is not supported for a client without keys", hint=hint)
@@ -50,14 +52,3 @@ async def open_request(call: Call, client: OAuthClient, parameters: Parameters) 
         issuer=world.config.issuer,
         now=world.now(),
     )
-
-
-def refuse_unsigned(parameters: Parameters) -> RequestNotSupported | None:
-    """Return the refusal of a request whose request object says that it is not signed; None for other requests."""
-    with suppress(InvalidToken):
-        if parse_jws(read_one(parameters, "request"), max_bytes=MAX_VALUE).header["alg"] == "none":
-            return RequestNotSupported(
-                "a request object without a signature is not supported",
-                hint="sign the request object with a registered key, or leave `request` out",
-            )
-    return None

@@ -65,75 +65,12 @@ MAX_WORD = 256
 """maximum length in characters of an identifier that is split into parts"""
 
 
-PARTICLES = frozenset(
-    (
-        "a",
-        "an",
-        "and",
-        "are",
-        "as",
-        "at",
-        "be",
-        "been",
-        "but",
-        "by",
-        "can",
-        "could",
-        "did",
-        "do",
-        "does",
-        "for",
-        "from",
-        "had",
-        "has",
-        "have",
-        "he",
-        "her",
-        "his",
-        "how",
-        "i",
-        "if",
-        "in",
-        "into",
-        "is",
-        "it",
-        "its",
-        "might",
-        "must",
-        "my",
-        "no",
-        "not",
-        "of",
-        "on",
-        "or",
-        "our",
-        "please",
-        "she",
-        "should",
-        "so",
-        "than",
-        "that",
-        "the",
-        "their",
-        "them",
-        "then",
-        "these",
-        "they",
-        "this",
-        "to",
-        "those",
-        "was",
-        "we",
-        "were",
-        "what",
-        "when",
-        "where",
-        "which",
-        "who",
-        "with",
-        "would",
-        "you",
-        "your",
+_PARTICLES = frozenset(
+    re.findall(
+        r"\w+",
+        "a|an|and|are|as|at|be|been|but|by|can|could|did|do|does|for|from|had|has|have|he|her|his|how|i|if|in|"
+        "into|is|it|its|might|must|my|no|not|of|on|or|our|please|she|should|so|than|that|the|their|them|then|"
+        "these|they|this|to|those|was|we|were|what|when|where|which|who|with|would|you|your",
     )
 )
 """words that many English sentences have, whatever they are about"""
@@ -143,7 +80,7 @@ def is_particle(text: str) -> bool:
     """Return whether a text is a word that English sentences have whatever they are about. The words of a person do
     not name a thing that a stranger called so.
     """
-    return text.lower() in PARTICLES
+    return text.lower() in _PARTICLES
 
 
 def is_short_number(text: str) -> bool:
