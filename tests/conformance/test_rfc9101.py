@@ -124,6 +124,7 @@ def objects(flow: CodeFlow, other: jose.PrivateKey) -> list[Row]:
         row("a request in the request", bad, request=signed(flow, request=signed(flow))),
         row("a reference in the request", bad, request=signed(flow, request_uri="urn:x")),
         row("no JWT", bad, request="e30.e30."),
+        row("two objects", "invalid_request", request=[signed(flow), signed(flow)]),
         row("no signature", "request_not_supported", request=UNSIGNED),
         row("a changed object", bad, request=signed(flow)[:-4] + "AAAA"),
         row("a client assertion", bad, request=flow.client.assertion()),

@@ -264,6 +264,14 @@ def test_only_a_request_with_a_body_and_an_offer_of_an_upgrade_ends_its_connecti
     assert [one.headers.get("connection") for one in (plainly, offered, both)] == [None, None, "close"]
 
 
+async def test_an_offer_of_an_upgrade_leaves_the_headers_of_the_application(guard: Guard, feeder: Feeder) -> None:
+    async with browser(guard) as http:
+        offered = signed(guard, feeder, "GET", "/files/a") | {"upgrade": "h2c"}
+        answer = await http.request("GET", "/files/a", headers=offered, content=b"x")
+    assert (answer.status_code, answer.headers["connection"]) == (200, "close")
+    assert answer.headers.get_list("access-control-allow-origin") == ["*"]
+
+
 PAGE = "https://app.example"
 PREFLIGHT = {"origin": PAGE, "access-control-request-method": "GET", "access-control-request-headers": "authorization"}
 

@@ -21,7 +21,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN
 from ostiaryd.tokens.flows.consents import agent_of, check_person, remember
 from ostiaryd.tokens.flows.target import find_target
-from ostiaryd.tokens.model import SECOND, InvalidRequest, InvalidTarget, Unmet, is_origin_of, narrow_details
+from ostiaryd.tokens.model import SECOND, InvalidRequest, InvalidTarget, Unmet, narrow_details
 from ostiaryd.tokens.model.authorization import (
     REQUEST_URI,
     AuthorizationRequest,
@@ -147,10 +147,7 @@ def make_offer(
         return Offer(resource="", scopes=frozenset(), details=())
     is_agent = client.kind is ClientKind.AGENT
     own = registry.active_agent(reader, client.client_id, now=now).scopes if is_agent else request.scopes
-    uri = request.resource
-    if uri is not None and not request.scopes and (only := registry.find_resource_by_origin(reader, uri)) is not None:
-        uri = only.uri if is_origin_of(uri, only.uri) else uri
-    target = find_target(reader, uri, requested=request.scopes, available=own, now=now, config=config)
+    target = find_target(reader, request.resource, requested=request.scopes, available=own, now=now, config=config)
     if target.resource is None or target.uri == config.api:
         raise InvalidTarget(
             "a person can consent only to a registered resource that is not this server's API",

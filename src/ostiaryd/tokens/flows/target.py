@@ -32,8 +32,8 @@ def find_target(
 ) -> Target:
     """Return the registered resource or agent that `uri` names, or an unregistered `https` resource if the
     configuration allows it. Without `uri`, return the only resource of the requested scopes, or, if none is requested,
-    of the available scopes. If `uri` is only the origin of that resource, return that resource too: MCP clients of
-    2025 send the origin of the MCP server. Raises InvalidTarget.
+    of the available scopes. A `uri` that is only an origin, as MCP clients of 2025 send it, names the only resource of
+    the requested scopes, or, if none is requested, the only resource with this origin. Raises InvalidTarget.
 
     A token for an unregistered resource cannot have scopes of a registered one.
     """
@@ -63,9 +63,11 @@ def find_target(
 
 
 def _find_by_origin(reader: Reader, uri: str, requested: frozenset[str]) -> Resource | None:
-    """Return the only resource of the requested scopes if `uri` is its origin; otherwise None."""
+    """Return the registered resource for which the origin `uri` stands (`find_target`); otherwise None."""
     names = {resource_name(scope) for scope in requested}
-    resource = registry.get_resource(reader, names.pop()) if len(names) == 1 else None
+    if len(names) > 1:
+        return None
+    resource = registry.get_resource(reader, names.pop()) if names else registry.find_resource_by_origin(reader, uri)
     return resource if resource is not None and is_origin_of(uri, resource.uri) else None
 
 
