@@ -234,7 +234,7 @@ async def test_what_is_remembered_of_an_error_is_of_a_call_that_failed(
 
 
 def browser(guard: Guard, *origins: str) -> httpx2.AsyncClient:
-    """Return a client of an application whose own answers allow every origin, behind a guard for these origins."""
+    """Return a client of the application behind a guard for these origins."""
     guarded = GuardASGI(app, guard, tool={"GET /files/{path*}": "read_file"}, origins=origins)
     return httpx2.AsyncClient(transport=httpx2.ASGITransport(guarded), base_url=ORIGIN)
 
@@ -265,7 +265,12 @@ def test_only_a_request_with_a_body_and_an_offer_of_an_upgrade_ends_its_connecti
 
 
 async def test_an_offer_of_an_upgrade_leaves_the_headers_of_the_application(guard: Guard, feeder: Feeder) -> None:
-    async with browser(guard) as http:
+    async def open_app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"access-control-allow-origin", b"*")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    guarded = GuardASGI(open_app, guard, tool={"GET /files/{path*}": "read_file"})
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(guarded), base_url=ORIGIN) as http:
         offered = signed(guard, feeder, "GET", "/files/a") | {"upgrade": "h2c"}
         answer = await http.request("GET", "/files/a", headers=offered, content=b"x")
     assert (answer.status_code, answer.headers["connection"]) == (200, "close")
