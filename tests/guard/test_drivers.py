@@ -126,7 +126,8 @@ async def test_a_cancelled_task_ends_its_decision() -> None:
     def answer(_: str) -> Waits[Any]:
         return (yield Wait(Future(), 10))
 
-    deciding = asyncio.create_task(run_async(answer_needs(decision(log), answer)))
+    steps = decision(log)  # a generator that nobody holds would end when it is collected
+    deciding = asyncio.create_task(run_async(answer_needs(steps, answer)))
     await asyncio.sleep(0.01)
     deciding.cancel()
     with pytest.raises(asyncio.CancelledError):

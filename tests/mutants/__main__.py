@@ -33,6 +33,7 @@ from tests.frameworks.environment import FRAMEWORKS, environment, framework_of, 
 
 ROOT = Path(__file__).resolve().parents[2]
 FAULTS = Path(__file__).with_name("faults")
+CONSOLE = "src/ostiaryd/console/dist"
 LIMIT_S = 120
 PATIENCE_S = 60
 """Time that a test waits for a state that the fault may prevent, in seconds. Less than `LIMIT_S`, so that the test
@@ -92,12 +93,14 @@ def faults() -> tuple[Fault, ...]:
 
 
 def copy_tree(tree: Path) -> Path:
-    """Everything that git knows or would add, as it is in the working tree now."""
+    """Everything that git knows or would add, as it is in the working tree now, and the built console."""
     listed = _run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], ROOT).stdout
     for name in filter(None, listed.split("\0")):
         if (ROOT / name).is_file():  # and not deleted just now
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, tree / name)
+    if (ROOT / CONSOLE).is_dir():  # git ignores it
+        shutil.copytree(ROOT / CONSOLE, tree / CONSOLE)
     _run(["git", "init", "--quiet"], tree)  # tests of the architecture ask git which files there are
     # Tests then start faster. Python compares the hash of a source file, so bytecode hides no fault.
     _run([sys.executable, "-m", "compileall", "-q", "--invalidation-mode", "checked-hash", "."], tree, limit_s=None)
@@ -162,6 +165,8 @@ def plant(fault: Fault, tree: Path) -> str:
     finally:
         target.write_text(sound, "utf-8")
     if run.returncode == 0:
+        if _is_pytest(fault) and " passed" not in run.stdout:
+            raise Unfit(f"every test was skipped: {run.stdout[-300:]}")
         raise Survived
     if not _is_pytest(fault):
         if "BROKEN" not in run.stdout:

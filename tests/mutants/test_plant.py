@@ -22,6 +22,14 @@ from program import double
 def test_twice_two_is_four() -> None:
     assert double(2) == 4
 """
+SKIPPED_TEST = """
+import pytest
+
+
+@pytest.mark.skip(reason="needs a part that is not installed")
+def test_twice_three_is_six() -> None:
+    assert False
+"""
 RED_TESTS = """
 
 def test_twice_two_is_five() -> None:
@@ -88,6 +96,13 @@ def test_a_fault_is_unfit_that_breaks_no_claim_or_more_than_its_claim(tree: Path
     with pytest.raises(Unfit, match=why):
         plant(unfit, tree)
     assert (tree / "src/program.py").read_text() == PROGRAM
+
+
+def test_a_fault_is_unfit_if_its_tests_are_skipped(tree: Path) -> None:
+    (tree / "tests/test_skipped.py").write_text(SKIPPED_TEST)
+    skipped = ("tests/test_skipped.py::test_twice_three_is_six",)
+    with pytest.raises(Unfit, match="every test was skipped"):
+        plant(Fault("src/program.py", "n + n", "n + 1", "Twice three is six", skipped), tree)
 
 
 def test_a_test_that_is_red_without_a_fault_notices_none(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
