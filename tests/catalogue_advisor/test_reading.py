@@ -285,6 +285,28 @@ def test_an_amount_with_an_account_is_a_payment_and_who_gets_money_is_an_account
     assert tool("send_letter", recipient="string").kinds["recipient"] == "address"
 
 
+@pytest.mark.parametrize(
+    ("required", "effect"),
+    [
+        (["account", "amount"], "pay"),
+        (["account", "order"], "pay"),
+        (None, "pay"),
+        ([], "pay"),
+        (["amount"], "send"),
+        (["account"], "send"),
+        (["order"], "send"),
+    ],
+)
+def test_an_amount_or_an_account_that_a_call_may_leave_out_makes_no_payment(required: object, effect: str) -> None:
+    order = {"type": "object", "properties": {"value": {"type": "number"}}, "required": ["value"]}
+    properties = {"account": {"type": "string"}, "amount": {"type": "number"}, "order": order}
+    if required != ["account", "order"]:
+        del properties["order"]
+    schema = {"type": "object", "properties": properties} | ({} if required is None else {"required": required})
+    found = reading({"name": "submit_form", "inputSchema": schema})
+    assert found.catalogue.tools["submit_form"].effect == effect
+
+
 def test_arguments_inside_of_arguments_are_read_by_their_path() -> None:
     item = {"type": "object", "properties": {"email": {"type": "string"}}}
     deep: dict[str, Any] = {"type": "object", "properties": {"url": {"type": "string"}}}

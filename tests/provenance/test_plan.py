@@ -130,6 +130,41 @@ def test_a_short_number_of_the_person_names_no_object_of_a_tool_outside_the_plan
     assert remember(KEY, Intent(words=WORDS)).may_plan("shop/delete"), "without a plan each tool is in it"
 
 
+NUMERALS = "0123456789٠١٢٣٤٥٦٧٨٩०१२३४५६७८९๐๑๒๓๔๕๖๗๘๙０１２３４５６７８９一二三四五六七八九十ⅩⅫ½²"
+
+
+@given(
+    st.lists(st.text(NUMERALS, min_size=1, max_size=6), min_size=1, max_size=4),
+    st.sampled_from(["/", "-", ".", ":", "#", " ", ",", ";", "|", "_", "\\", "·", "／", "–", "، ", "\n", " / "]),
+    st.sampled_from(["", "#", "/", "(", "№ "]),
+    st.booleans(),
+)
+def test_short_numbers_with_any_signs_between_them_name_no_object_of_a_tool_outside_the_plan(
+    numbers: list[str], sign: str, before: str, is_list: bool
+) -> None:
+    memory = remember(KEY, Intent(words=f"Take {' , '.join(numbers)} of it", plan=(Planned("shop/stock"),)))
+    delete = Tool(name="delete", effect=Effect.DESTROY, kinds={"order": "object"})
+    order = before + sign.join(numbers)
+    judged = judge_origins(memory, delete, {"order": [order] if is_list else order}, is_planned=False)
+    assert judged["origin_worst"] in ("known", "outside", "nowhere")
+
+
+@pytest.mark.parametrize("address", ["10.20.4.17", "555-0134", "2026-12-04", "2026/12/04", "192.0.2.1:8443"])
+def test_a_longer_word_of_numbers_that_the_person_wrote_names_its_thing(address: str) -> None:
+    memory = remember(KEY, Intent(words=f"Put {address} on the list", plan=(Planned("shop/stock"),)))
+    delete = Tool(name="delete", effect=Effect.DESTROY, kinds={"order": "object"})
+    assert judge_origins(memory, delete, {"order": address}, is_planned=False)["origin_worst"] == "person"
+
+
+def test_parts_of_an_identifier_that_are_short_numbers_name_no_object_of_a_tool_outside_the_plan() -> None:
+    memory = remember(KEY, Intent(words="Raise the share to 11/20", plan=(Planned("shop/stock"),)))
+    schema = {"properties": {"shop": {"type": "integer"}, "order": {"type": "integer"}}}
+    delete = Tool(name="delete", effect=Effect.DESTROY, kinds={"shop": "object", "order": "object"}, arguments=schema)
+    call = {"shop": 11, "order": 20}
+    assert judge_origins(memory, delete, call, is_planned=True)["origin_worst"] == "person"
+    assert judge_origins(memory, delete, call, is_planned=False)["origin_worst"] == "known"
+
+
 def test_a_person_is_asked_about_a_number_said_about_another_thing() -> None:
     tools = [
         {"name": "stock", "effect": "change", "scope": "read", "kinds": {"cup": "object", "count": "amount"}},

@@ -13,7 +13,8 @@ look more dangerous, or save a question if name and description agree; they neve
 4. Otherwise the effect is unknown: it is a `change`, and the origins of its values decide.
 
 A read from an address in an open world counts as a send, unless a hint says that the tool only reads; its addresses are
-judged in both cases. A tool that takes an amount and the account of a recipient counts as a payment.
+judged in both cases. A tool that needs an amount and the account of a recipient counts as a payment. An
+argument that a call may leave out, such as the account of the caller, makes no payment.
 
 An argument has a kind if its format, another tool's output or its name states the kind. Any other text argument of a
 tool with an effect has no kind: each value is judged by its form (`ostiary.provenance.origins.value_kinds`).
@@ -258,8 +259,10 @@ def _read(listed: Listed, definition: str, fields: frozenset[str]) -> tuple[Tool
     is_hinted = listed.hints.read_only_hint is True
     if effect is Effect.READ and plain.open_world and Kind.ADDRESS in has and not is_hinted:
         effect, why = Effect.SEND, "the request of the tool goes to an address in an open world"
-    elif 0 < RANK[effect] < RANK[Effect.PAY] and {Kind.AMOUNT, Kind.ACCOUNT} <= has:
-        effect, why = Effect.PAY, "the tool takes an amount and the account of the recipient"
+    elif 0 < RANK[effect] < RANK[Effect.PAY] and {Kind.AMOUNT, Kind.ACCOUNT} <= {
+        kind for path, (kind, _) in kinds.items() if _is_needed(path, schema)
+    }:
+        effect, why = Effect.PAY, "the tool needs an amount and the account of the recipient"
     if effect is Effect.PAY:
         kinds = {path: _payee(path, kind, of) for path, (kind, of) in kinds.items()}
     tool = replace(plain, effect=effect, kinds={path: kind.value for path, (kind, _) in kinds.items()})
@@ -352,6 +355,21 @@ def _leaves(
                 yield before + name, element
             elif depth > 1:
                 yield from _leaves(element, root, f"{before}{name}.", depth - 1)
+
+
+def _is_needed(path: str, root: Mapping[str, Any]) -> bool:
+    """Return whether a call must have the argument at a dotted path. Where an object does not state which of its
+    members are required, it counts as requiring all.
+    """
+    schemas: list[Any] = [root]
+    for name in path.split("."):
+        shapes = list(branches(schemas, root))
+        required = [names for one in shapes if isinstance(names := one.get("required"), list) and names]
+        if required and not any(name in names for names in required):
+            return False
+        inside = [properties_of(one).get(name) for one in shapes]
+        schemas = [_element(inner, root) for inner in inside if isinstance(inner, dict)]
+    return True
 
 
 def text_arguments(schema: Mapping[str, Any]) -> list[str]:

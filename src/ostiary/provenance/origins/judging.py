@@ -38,6 +38,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
+from itertools import islice
 from typing import Any, cast
 
 from ostiary.authorization.catalogue import Effect, Kind, Tool
@@ -53,13 +54,15 @@ from ostiary.provenance.origins.scribe import LARGEST, MAX_TEXT, hashed
 from ostiary.provenance.origins.slots import is_substitute
 from ostiary.provenance.origins.value_kinds import identifiers, is_prose, kind_of
 from ostiary.provenance.origins.words import (
+    MAX_SHORT,
     amount,
     compact,
+    count_alnum,
     decimal,
+    has_short_numbers,
     is_alone,
     is_mail,
     is_particle,
-    is_short_number,
     words,
 )
 
@@ -95,6 +98,8 @@ _SINGLE = frozenset(",;\n<")
 """separators of values; a text without these characters is a single value, and no name with an address"""
 _MARKS = " \t\r\n,;.:/'\""
 """characters that may stand beside a value without a change of its meaning"""
+_SAID = frozenset({PERSON, RECORD})
+"""origins of a value that the person stated, as a whole or in parts (`path_origin`)"""
 _SETTLED = frozenset({"person", "own", "endorsed"})
 _NAMES = tuple(origin.name.lower() for origin in Origin)
 Judged = tuple[str, Kind, object]
@@ -218,8 +223,6 @@ def judge_origins(
         value_origin = _of_text(memory, value, decoded) if kind is TEXT else of_value(memory, kind, value)
         if value_origin is None:
             continue
-        if value_origin is PERSON and not is_planned and kind in POINTS and _has_short_number(kind, value):
-            value_origin = KNOWN
         if kind is AMOUNT and value_origin > OWN and may_be_share:
             value_origin = min(value_origin, _of_share(memory, value))
         is_lent = path in tool.argument_kinds or (may_lend and kind not in _DESTINATIONS)
@@ -229,6 +232,8 @@ def judge_origins(
             if split is None:
                 split = _split(memory, tool, all_leaves)
             value_origin = min(value_origin, split.get(path, NOWHERE))
+        if not is_planned and kind in POINTS and value_origin in _SAID and _has_short_number(memory, kind, value):
+            value_origin = KNOWN
         is_followed = False
         if kind is ADDRESS and value_origin > KNOWN and may_follow and _is_all(arguments, value):
             value_origin = _of_link(memory, cast(str, value))
@@ -594,10 +599,19 @@ def _of_part(memory: Memory, kind: Kind, text: str) -> Origin:
     return _of_phrase(memory, text, BIT[kind])
 
 
-def _has_short_number(kind: Kind, value: object) -> bool:
+def _has_short_number(memory: Memory, kind: Kind, value: object) -> bool:
     """Return whether a value is a short number, or a text with separators in which one of the values is."""
-    text = next(leaves(value), "")
-    return any(is_short_number(part.strip(_MARKS)) for part in _parts(kind, text) or [text])
+    return any(_is_short(memory, kind, text) for text in islice(leaves(value), MAX_VALUES))
+
+
+def _is_short(memory: Memory, kind: Kind, text: str) -> bool:
+    """Return whether a text is a short number, or has one among its values. Short numbers with signs between them are
+    as short as their parts, except for a longer word of the person (`10.20.4.17`).
+    """
+    if has_short_numbers(text):
+        is_long_word = count_alnum(text) > MAX_SHORT and len(words(text, is_source=False)) == 1
+        return not is_long_word or _of_phrase(memory, text, BIT[kind]) is not PERSON
+    return any(map(has_short_numbers, _parts(kind, text)))
 
 
 def _parts(kind: Kind, text: str) -> list[str]:

@@ -22,6 +22,7 @@ _CLOSED = r"\s\"'`´‘’‚“”„«»<>()\[\]{},;|=!?…¡¿。，、；！
 _BETWEEN = re.compile(f"[{_CLOSED}]+")
 _CLOSED_ASCII = {code: " " for code in range(128) if _BETWEEN.match(chr(code))}
 _ALNUM = re.compile(r"[^\W_]")
+_ALNUMS = re.compile(r"[^\W_]+")
 _LINK = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'`<>|{}\\^“”„«»]+")
 _SIGILS = "#@$€£¥₹"
 _MARKS = "*_~"
@@ -83,10 +84,17 @@ def is_particle(text: str) -> bool:
     return text.lower() in _PARTICLES
 
 
-def is_short_number(text: str) -> bool:
-    """Return whether a text is a whole number below a million, as quantities are."""
-    number = decimal(text)
-    return number is not None and number.isdigit() and len(number) <= MAX_SHORT
+def has_short_numbers(text: str) -> bool:
+    """Return whether a text consists of short numbers, in digits or numerals of any script, and signs between them:
+    `20`, `11/20`, `#11-20`, `二十`. Quantities are short: they have at most MAX_SHORT digits.
+    """
+    numbers = _ALNUMS.findall(text)
+    return bool(numbers) and all(number.isnumeric() and len(number) <= MAX_SHORT for number in numbers)
+
+
+def count_alnum(text: str) -> int:
+    """Return the number of letters and digits of a text."""
+    return sum(map(len, _ALNUMS.findall(text)))
 
 
 def is_alone(text: str) -> bool:
