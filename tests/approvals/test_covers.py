@@ -208,7 +208,7 @@ async def test_a_second_person_sees_the_narrower_request_and_cannot_widen_it(mai
     await mail.answer(asked.approval, by="carol", covers="task", uses=3, at_most={"amount": "100"})
     _, body, _ = await mail.http("GET", f"/api/v1/approvals/{asked.approval}")
     assert (body["uses"], body["at_most"], body["arguments"]["amount"]) == (3, {"amount": "100"}, 500)
-    assert body["words"][-2].endswith("until the task ends: 3 at most, `amount` up to 100.")
+    assert body["words"][-2].endswith("until the task ends: at most 3, `amount` up to 100.")
     for wider in ({"uses": 4}, {"at_most": {"amount": "100.01"}}):
         with pytest.raises(Invalid):
             await mail.answer(asked.approval, by="dave", covers="task", **wider)
@@ -305,17 +305,17 @@ to = "ann@else.example" (from untrusted content)
 body = "hello\\n\\u202ethere" (goes out as text)
 Why: nobody named this recipient.
 Careful: the text carries content that the person did not name (personal).
-Careful: the text has "x.example", which is neither the person's nor of a record.
-A yes covers this call and further calls of bank/send that name the same, until the task ends: 20 at most. \
-Say `call` to cover this call alone."""
+Careful: the text has "x.example", which comes neither from the person nor from a record.
+An approval covers this call and further calls of bank/send that differ only in text, times and amounts, \
+until the task ends: at most 20. Choose `call` to cover this call alone."""
 PAYMENT = """Agent 'bot' of 'alice' wants to pay with bank/pay.
 to = "ann" (the agent chose it)
 amount = 500 (the person said it)
 pin = hidden, because it is secret
 Why: policy 'both' asks.
-A yes covers this one call. Say `task` to cover further calls of bank/pay that name the same, until the task ends: \
-20 at most, `amount` up to 500.
-It takes two people."""
+An approval covers this one call. Choose `task` to cover further calls of bank/pay that differ only in text, times \
+and amounts, until the task ends: at most 20, `amount` up to 500.
+Two people must approve."""
 
 
 async def test_a_question_in_plain_words(mail: Bank) -> None:

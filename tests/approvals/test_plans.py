@@ -150,12 +150,12 @@ async def test_who_may_ask_and_what_may_be_struck(world: World, mail: Bank) -> N
             await mail.answer(id, says, strike=strike)
     assert mail.state(id) == "open"
     assert (await mail.http("GET", f"/api/v1/approvals/{id}"))[1]["words"] == [
-        "Agent 'bot' of 'alice' will probably do this in the task that begins.",
-        '1. send something with bank/send: to = "ann@else.example" (agreed to 2 times)',
-        '2. send something with bank/send: to = "bob@else.example" (agreed to 2 times)',
+        "Agent 'bot' of 'alice' will probably do the following in the task that begins now.",
+        '1. send something with bank/send: to = "ann@else.example" (approved 2 times)',
+        '2. send something with bank/send: to = "bob@else.example" (approved 2 times)',
         "Why: people approved each of these calls in earlier tasks of this agent.",
-        "A yes covers each line that you do not strike, until the task ends: at most 20 calls of each, and one call of "
-        "each that pays, destroys or administers.",
+        "An approval covers each line that you do not strike, until the task ends: at most 20 calls of each line, but "
+        "only one call of a line that pays, destroys or administers.",
     ]
 
 
@@ -429,7 +429,8 @@ async def test_what_is_always_agreed_to_is_proposed(world: World, mail: Bank) ->
     assert (one["tool"], one["named"], one["amounts"]) == ("bank/pay", {"to": "ann"}, {"amount": "600"})
     assert (one["policies"], one["occasions"], set(one["approvals"])) == (["whom"], 5, {*ids, *more})
     assert one["words"] == (
-        '`bot` calls bank/pay with to = "ann", amount up to 600: people said yes on 5 occasions, and never no'
+        '`bot` calls bank/pay with to = "ann", amount up to 600: '
+        "people approved these calls on 5 occasions, and denied none"
     )
     await agree(mail, PAY | {"amount": 700}, times=1, says="deny")
     assert proposed() == [], "a no ends it"

@@ -41,8 +41,8 @@ from ostiary.tools import Running, Tools, fail_closed, fill_defaults
 LIMIT_S = 30
 """Maximum time for a decision in seconds, without the wait for a person; after this time the call is denied."""
 GIVE_UP_S = 24 * 3600
-"""Time in seconds after which the program stops waiting for the hooks of this module. It is much longer than any wait
-in these hooks.
+"""Time in seconds after which the program stops waiting for the hooks of this module. This time is much longer than any
+wait in these hooks.
 """
 MAX_RUNNING = 1000
 """Maximum number of calls whose outcome is awaited; if there are more, the outcome of the oldest is not recorded."""

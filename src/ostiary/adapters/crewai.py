@@ -42,7 +42,7 @@ Function = Callable[..., Any]
 
 @contextmanager
 def guarded(tools: Tools, *, unguarded: Collection[str] = ()) -> Iterator[None]:
-    """Decide every call of a CrewAI tool in this block. Raises Conflict inside another such block.
+    """Decide every call of a CrewAI tool in this block. Raises Conflict inside another `guarded` block.
 
     `unguarded`: names of tools that run without a decision, as the model knows them (`delegate_work_to_coworker`);
     tools at the model's provider (`builtin_tools` of an LLM); and `a2a`, remote agents.
@@ -190,7 +190,9 @@ def _decided(name: str, run: Function) -> Function:
 
 
 def _watched(running: Any, run: Callable[[], Any]) -> Any:
-    """Run the tool and return its result. The outcome is recorded when the tool ends, also if it is a coroutine."""
+    """Run the tool and return its result. The outcome is recorded when the tool ends; if the tool is a coroutine, when
+    the coroutine ends.
+    """
     with ExitStack() as stack:
         stack.enter_context(running)
         if inspect.isawaitable(result := run()):

@@ -1,8 +1,8 @@
-"""FastMCP 4: every request to a server is decided. The caller of an HTTP request is the holder of its token, the
-caller over stdio is a configured agent.
+"""FastMCP 4: every request to a server is decided. The caller of an HTTP request is the holder of its token, the caller
+over stdio is a configured agent.
 
-    protect(server, guard)                                # then server.run("http") or server.http_app()
-    protect(server, guard, stdio=Tools(guard, agent))     # server.run(): the caller is that agent
+protect(server, guard) # then server.run("http") or server.http_app() protect(server, guard, stdio=Tools(guard, agent))
+# server.run(): the caller is that agent
 
 FastMCP skips its own checks on stdio and for calls from inside its process. Here, a call without a token is accepted
 only if the transport is stdio and the argument `stdio` names the agent; any other call without a token is denied.
@@ -12,9 +12,9 @@ tool's place. The last passes only decided requests, so that a request that anot
 Middleware that is added later, and extensions that get a call after the last middleware, are refused. The decision is
 made on the arguments as they were sent, with the defaults of the tool's schema.
 
-A denial is the JSON-RPC error -32001, as in `ostiary.mcp`. With `suspends=True`, clients with this capability are
-asked to wait for a person, over both transports. Authentication is the same as in `ostiary.mcp`: DPoP, its challenges,
-and the resource's metadata. It also protects custom routes, which then need a token.
+A denial is the JSON-RPC error -32001, as in `ostiary.mcp`. With `suspends=True`, clients with this capability are asked
+to wait for a person, over both transports. Authentication is the same as in `ostiary.mcp`: DPoP, its challenges, and
+the resource's metadata. This authentication also protects custom routes, so a request to a custom route needs a token.
 """
 
 from __future__ import annotations
@@ -63,10 +63,10 @@ def protect(
 ) -> None:
     """Put the guard in front of a server that has all its middleware and extensions. Raises Conflict.
 
-    `stdio`: the tools of the agent whose calls come over standard input and output; without it, such calls are denied.
-    `origin`: the public origin, if it differs from that of the resource's URI. `proxies`: networks of reverse proxies,
-    separated by spaces, whose `Client-Cert` and `X-Forwarded-For` are trusted. `origins`: web origins whose scripts may
-    call; others are refused. `suspends`: true if clients are asked to wait for a person's approval.
+    `stdio`: the tools of the agent whose calls come over standard input and output; without `stdio`, these calls are
+    denied. `origin`: the public origin, if it differs from that of the resource's URI. `proxies`: networks of reverse
+    proxies, separated by spaces, whose `Client-Cert` and `X-Forwarded-For` are trusted. `origins`: web origins whose
+    scripts may call; others are refused. `suspends`: true if clients are asked to wait for a person's approval.
     """
     if server.auth is not None:
         raise Conflict("the FastMCP server has an `auth`", hint="leave `auth` out: the guard authenticates callers")
@@ -111,8 +111,8 @@ class _Doors(AuthProvider):
 
 
 class _Bearing:
-    """Authentication for FastMCP, which expects a bearer token of each authenticated caller. It gets a placeholder, so
-    that tools cannot read the real token.
+    """Authentication for FastMCP, which expects a bearer token of each authenticated caller. FastMCP gets a
+    placeholder, so that tools cannot read the real token.
     """
 
     def __init__(self, app: App) -> None:

@@ -1,13 +1,13 @@
 """LangChain and LangGraph: every tool call of an agent or a `ToolNode` is decided, blocking or not.
 
-    create_agent(model, tools=[read_file], middleware=[Guarded(tools)])
-    builder.add_node("tools", guarded_node([read_file], tools))
+create_agent(model, tools=[read_file], middleware=[Guarded(tools)]) builder.add_node("tools", guarded_node([read_file],
+tools))
 
 The middleware replaces the tool by a copy, and the decision is made where the copy runs: on the arguments as the tool's
 schema has validated and completed them, after all changes by other middleware. Middleware that is listed later could
 replace the copy by another tool, or offer tools at the provider that are not checked. Therefore this middleware must be
-the last one, and refuses calls otherwise. Values that the graph injects (state, store, runtime) are not chosen by the
-model, and are not judged. A denial is a `ToolMessage` with the status `error`.
+the last middleware; otherwise it refuses calls. Values that the graph injects (state, store, runtime) are not chosen by
+the model, and are not judged. A denial is a `ToolMessage` with the status `error`.
 
 A `ToolNode` has two hooks, for blocking and for asynchronous calls. With only one of them, the other calls would run
 without a decision, so `guarded_node` sets both. Tools that run at the model's provider are refused, unless they are
@@ -16,8 +16,8 @@ named in `unguarded`.
 With `suspends=True`, a call that a person must approve interrupts the graph, which needs a checkpointer. Then continue,
 in another process if the answer takes long:
 
-    run = await agent.ainvoke(.., config)
-    run = await agent.ainvoke(await answered(run["__interrupt__"], asker), config)     # an `AsyncAgent`
+run = await agent.ainvoke(.., config) run = await agent.ainvoke(await answered(run["__interrupt__"], asker), config) #
+an `AsyncAgent`
 
 The call is decided again by the approval at the server; the value that resumes the graph allows nothing.
 """
@@ -94,7 +94,7 @@ class Guarded(AgentMiddleware[Any, Any, Any]):
 
     def _denial_message(self, request: ToolCallRequest, denied: _Denied) -> ToolMessage:
         """Return the denial for the model. With `suspends`, interrupt the graph for a person first; a resumed graph
-        continues here.
+        continues at this point.
         """
         if self._suspends and denied.approval:
             interrupt({APPROVAL: denied.approval, "reason": str(denied)})

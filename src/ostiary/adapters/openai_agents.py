@@ -1,23 +1,21 @@
 """OpenAI Agents SDK: every tool of an agent is decided, and of every agent that it hands off to.
 
-    guard(agent, tools)         # changes the agent in place, so that no unguarded copy remains
-    Runner.run_sync(agent, "..")
+guard(agent, tools) # changes the agent in place, so that no unguarded copy remains Runner.run_sync(agent, "..")
 
 Guardrails of this SDK belong to single tools, and MCP servers offer further tools at run time. Therefore decisions are
 added in `get_all_tools`, from which the runner gets the tools before every turn. A tool that is not a function (a tool
 at the model's provider, a shell, a computer) cannot be decided by an adapter; an agent may have such a tool only if it
 is named in `unguarded`. A denial is the output of the tool, which the model reads; the run continues.
 
-The decision is made on the model's arguments, with the defaults of the tool's schema. If a validator of your own
-changes arguments, it runs after the decision: decorate such a function with `tools.tool` instead.
+The decision is made on the model's arguments, with the defaults of the tool's schema. If a function has a validator
+that changes arguments, the validator runs after the decision: decorate the function with `tools.tool` instead.
 
 With `suspends=True`, a call that a person must approve ends the run with an interruption of the SDK, as the SDK's own
 `needs_approval` does. Then the decision is made one step before the tool runs. Keep the state until a person has
 answered, then continue:
 
-    state = result.to_state()                                            # `to_json`, `RunState.from_json`
-    await answered(state, asker)                                         # an `AsyncAgent`; waits for the people
-    result = await Runner.run(agent, state)
+state = result.to_state() # `to_json`, `RunState.from_json` await answered(state, asker) # an `AsyncAgent`; waits for
+the people result = await Runner.run(agent, state)
 
 The call is decided again by the approval at the server; an approval in the state allows nothing.
 """
@@ -83,8 +81,8 @@ async def answered(state: RunState[Any, Any], by: AsyncAgent, *, within: float =
 
 
 def approval_of(state: RunState[Any, Any], item: ToolApprovalItem) -> str | None:
-    """Return the id of the approval for which the call `item` waits, also in the run of an agent that is used as a
-    tool. Return None if the call waits for an approval of the SDK only.
+    """Return the id of the approval for which the call `item` waits, including calls in the run of an agent that is
+    used as a tool. Return None if the call waits for an approval of the SDK only.
     """
     owner, _ = state._find_nested_approval_state(item) or (state, item)
     kept = owner._context._approvals.get(ASKED) if owner._context is not None else None

@@ -141,7 +141,7 @@ def check_access(claims: AccessClaims, *, issuer: str, audience: str, now: int, 
     The function does not check the signature, the key binding, or revocation. Raises InvalidToken.
     """
     if claims.iss != issuer:
-        raise InvalidToken("the token is of another issuer (`iss`)", hint=f"get a token of {issuer}")
+        raise InvalidToken("the token is from another issuer (`iss`)", hint=f"get a token of {issuer}")
     if claims.aud != audience:
         raise InvalidToken("the token is for another audience (`aud`)", hint=f"get a token for {audience}")
     if not (claims.sub and claims.client_id and claims.jti):

@@ -1,7 +1,8 @@
 """Tables of general English: stems, effects of verbs, related nouns.
 
-The tables are small, and no catalogue or benchmark was used to write them. They only propose: a person or an owner
-decides. A tool with an unknown verb is treated as a tool with an effect, and its owner is asked.
+The tables are small, and no catalogue or benchmark was used to write them. The results only propose a catalogue or a
+plan: a person or an owner decides. A tool with an unknown verb is treated as a tool with an effect, and its owner is
+asked.
 """
 
 from __future__ import annotations

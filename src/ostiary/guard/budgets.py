@@ -1,9 +1,9 @@
 """Budgets at a guard: the slices that the guard has drawn from the server, and the spent part of each slice.
 
 The guard and the server both count the total units since the guard started. An account is therefore deleted here only
-after the server has deleted the account. Payment for a call and its record are stored together: all spent units are on
-record, even if the guard is killed right then, and a call without a record has spent nothing. A call that cannot draw
-units in time is refused (`Unavailable`) and spends nothing.
+after the server has deleted the account. The payment for a call is a part of the call's record: even if the guard is
+killed, all spent units are on record, and a call without a record has spent nothing. A call that cannot draw units in
+time is refused (`Unavailable`) and spends nothing.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class BudgetCache:
 
     def part_with(self, *, idle: int, count: int) -> dict[str, int]:
         """Give up the unspent units of at most `count` accounts that no call has used for `idle` microseconds. Return
-        the spent units of each such account, from which the server computes the units that it gets back.
+        the spent units of each of these accounts, from which the server computes the units that it gets back.
         """
         now = self._tick()
         kept: dict[str, int] = {}
@@ -205,7 +205,7 @@ class BudgetClient:
 
     def draw(self, token: str, costs: Mapping[str, int]) -> dict[str, int]:
         """Draw the units that `costs` need, for a call with the token whose `jti` is `token`. Return the remaining
-        units of each account that still has too few: here and at the server together.
+        units, at the guard and at the server together, of each account that still has too few.
 
         Raises Unavailable.
         """

@@ -1,11 +1,11 @@
 """The guard's time: the server time in the newest message of the feed, plus the time since then by the boot clock.
 
-The guard's time never decreases, also across restarts, because it is stored in the spool folder. If a wall clock is set
-back, here or at the server, an old message therefore does not become fresh, and a token does not live longer. If a wall
-clock is set forward, the guard does not forget replay protection or revocations.
+The guard's time is stored in the spool folder, so it never decreases, not even after a restart. If a wall clock is set
+back, at the guard or at the server, an old message therefore does not become fresh, and a token does not live longer.
+If a wall clock is set forward, the guard does not forget replay protection or revocations.
 
-The delay of a message is the difference between the guard's time and the `at` of the message. Only the first message
-of a stream can prove that the server time is less than the guard's time, because this message contains a random number
+The delay of a message is the difference between the guard's time and the `at` of the message. Only the first message of
+a stream can prove that the server time is less than the guard's time, because this message contains a random number
 that the guard has sent just before. Then the guard's time stands still until the server time has caught up.
 """
 

@@ -8,7 +8,7 @@ feed.
         call.result(bytes=len(text), records=1)
 
 The guard fails closed: with a stale, broken or missing feed, a wrong clock, a spool that cannot be written, or any
-internal error, the guard refuses every call. It raises only `Refused` and its subclasses.
+internal error, the guard refuses every call. A guard raises only `Refused` and its subclasses.
 """
 
 from __future__ import annotations

@@ -134,7 +134,7 @@ class Knowledge:
 
     def learn_stop(self, fact: Fact) -> None:
         """Add a stop that was stored under another history of the server's database to the facts. A fact that lifts a
-        stop has no effect here.
+        stop is ignored.
         """
         match fact:
             case AgentFact(agent, state, epoch, until):

@@ -193,8 +193,8 @@ class Link:
             raise wrong
 
     def _feed_keys(self, http: httpx2.Client) -> JwkSet:
-        """Return the public keys that verify the feed. They are fetched from the server once; later changes are
-        announced in the feed.
+        """Return the public keys that verify the feed. The guard fetches the keys once; the feed announces later
+        changes.
         """
         if self._feed.feed_keys.keys and self._feed.seq is not None:
             return self._feed.feed_keys

@@ -193,7 +193,7 @@ class TaskMemories:
             raise _unavailable(error.message if isinstance(error, Refused) else type(error).__name__) from None
 
     def _keep(self, task: str, copy: _Copy) -> None:
-        """Store a copy, unless another call has stored a later one."""
+        """Store a copy, unless another call has stored a later copy."""
         with self._mutex:
             present = self._copies.get(task)
             if present is None or present.seq < copy.seq:

@@ -37,8 +37,8 @@ from ostiary.protocol.signed import SignedAnswer, parse_answer
 ASK_S = 1.0
 """Maximum time in seconds for which a call waits for an answer of the server; then the call is denied."""
 PERSON_S = 5.0
-"""Maximum wait of a call for an approval, in seconds. It is longer, because the server stores its answer before sending
-it.
+"""Maximum wait of a call for an approval, in seconds. This wait is longer than ASK_S, because the server stores the
+approval as spent before it answers.
 """
 TOO_LONG = "the server took too long"
 T = TypeVar("T")

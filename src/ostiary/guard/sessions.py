@@ -1,4 +1,4 @@
-"""The sessions of tasks whose calls are decided here, for detectors (`ostiary.provenance.noticing.Session`).
+"""The sessions of tasks whose calls this guard decides, for detectors (`ostiary.provenance.noticing.Session`).
 
 A session contains results of the tools of this guard since its start. Tasks with the same memory share a session.
 """
@@ -31,7 +31,7 @@ class Sessions:
 
     def tell(self, watched: Watched, memory: Memory | None, output: object) -> None:
         """Add the output of the call `watched` to the session of its task. `memory`: the memory of the task before the
-        call. If there are more than MAX_SESSIONS sessions, the least recently used one is deleted.
+        call. If there are more than MAX_SESSIONS sessions, the least recently used session is deleted.
         """
         with self._mutex:
             session = self.of(id := watched.principal.claims.memory)

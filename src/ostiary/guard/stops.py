@@ -7,10 +7,9 @@ of the server's database.
 
 If the server has restored an older copy of its database, the checkpoint shows that entries are lost, and the messages
 show the lost stops (`ostiary recover`). Messages that announce a new key of the feed are stored as well, because the
-server may have lost the key. A snapshot of another history does not delete a stop that is stored here, until the
-server has received the messages of the earlier history. Each run of a guard writes its own files, and takes over the
-files of guards that have ended. When `keep` returns, the data are in the kernel's buffers; a power loss may destroy
-the last writes.
+server may have lost the key. A snapshot of another history does not delete a stored stop until the server has received
+the messages of the earlier history. Each run of a guard writes its own files, and takes over the files of guards that
+have ended. When `keep` returns, the data are in the kernel's buffers; a power loss may destroy the last writes.
 """
 
 from __future__ import annotations

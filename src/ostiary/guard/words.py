@@ -1,7 +1,8 @@
 """The two forms of a denial: the text for a model, and the data for the agent's developer.
 
-Neither form quotes an argument. A command line is meant for an operator. It is therefore in the data (`hint`) and in
-the record (`ostiary audit show`), but not in the text, because a model could take a command for an instruction.
+Neither form quotes an argument. A command line is meant for an operator. A hint with a command is therefore in the data
+(`hint`) and in the record (`ostiary audit show`), but not in the text, because a model could take a command for an
+instruction.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""An MCP server over HTTP without a guard: the guard of `ostiary run` decides here, call by call.
+"""An MCP server over HTTP without a guard: the guard of `ostiary run` decides each call in this proxy.
 
 A POST is read completely and decided; then it is forwarded, or answered with a denial. Responses, in JSON or in
 Server-Sent Events, are read to record the outcomes of calls, and to withhold results that a call may not return. Calls

@@ -1,4 +1,4 @@
-"""An HTTP API that has no guard: the guard of `ostiary run` decides here, request by request.
+"""An HTTP API that has no guard: the guard of `ostiary run` decides each request in this proxy.
 
 With the OpenAPI document of the API, each operation is a tool, and a request that the document does not have is denied.
 Without it, each method is a tool (`get`, `post`, ...) with the arguments `path`, the parameters of the query, and

@@ -14,7 +14,9 @@ from ostiary.run.configs import Config, find_config, parse_config, read_config
 OPTION = "--mcp-config"
 PLACE = "{mcp_config}"
 KNOWN = {"claude": (OPTION, "--strict-mcp-config")}
-"""Known programs, each with the option for a configuration file and the option that makes it ignore all other ones."""
+"""Known programs, each with the option for a configuration file and the option that makes the program ignore all other
+configurations.
+"""
 
 Delivery = Callable[[Path], tuple[list[str], dict[str, str]]]
 """A function that takes the path of the copy, and returns the words of the command and its additional environment."""

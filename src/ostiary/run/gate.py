@@ -1,4 +1,4 @@
-"""The decision on each call of the agent at one of its servers, also while the Ostiary server does not answer.
+"""The decision on each call of the agent at one of its servers, even while the Ostiary server does not answer.
 
 The guard decides in this process. A thread gets a token for the agent, and presents it to the guard with a proof of the
 agent's key. Calls wait for a token only at the start, and after a revocation of the token.
@@ -98,8 +98,8 @@ _decode_destinations, _decode_secret = json_decoder(_Destinations), json_decoder
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The verdict on a call. `passes`: true if the call runs. `why`: the reason for a denial, also if the mode
-    is `watch`; None if the call is allowed. `call`: the recorded call; None if the record failed.
+    """The verdict on a call. `passes`: true if the call runs. `why`: the reason for a denial, stated even if the call
+    passes in mode `watch`; None if the rules allow the call. `call`: the recorded call; None if the record failed.
     """
 
     passes: bool
@@ -344,7 +344,7 @@ class Gate:
             self._wake.wait(RETRY_S)
 
     def _needs_token(self) -> bool:
-        """Return whether a new token is needed: there is none, or the present one is close to expiry or revoked."""
+        """Return whether a new token is needed: there is none, or the present token is revoked or close to expiry."""
         try:
             return self._caller.cached() is None
         except Unavailable:  # without a fresh feed, nothing is known against the token

@@ -1,7 +1,7 @@
 """The tools of an MCP server over HTTP: the probe requests the server's lists once, as a client does.
 
 The probe tries both generations of streamable HTTP: `server/discover` (2026-07-28), and the handshake (up to
-2025-11-25). The answers are bounded. They become a catalogue that is marked as proposed.
+2025-11-25). The size of the answers is bounded. The answers become a catalogue that is marked as proposed.
 """
 
 from __future__ import annotations

@@ -144,8 +144,8 @@ class About(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def covers_task(self) -> bool:
-        """Return whether an approval covers similar calls by default. It does not if the call pays, destroys or
-        administers.
+        """Return whether an approval covers similar calls by default. A call that pays, destroys or administers has no
+        such default.
         """
         return self.extent is not None and self.effect not in GRAVE
 
@@ -309,9 +309,9 @@ def choose_stated(tool: Tool, arguments: Mapping[str, Any], origins: Mapping[str
 def find_stated(arguments: Mapping[str, Any], path: str) -> str | float | None:
     """Return the value at a name or dotted path that a person can be asked to state; None if there is none.
 
-    The value is a number, or a text of at most MAX_STATED characters besides spaces, also as the only element of a list
-    or an object. A text with an invisible character is accepted too, so that such a character does not remove the need
-    to state the value.
+    The value is a number, or a text of at most MAX_STATED characters besides spaces, or a list or an object with one of
+    these as its only element. A text with an invisible character is accepted too, so that such a character does not
+    remove the need to state the value.
     """
     value = value_at(arguments, path)
     while isinstance(value, list | dict) and len(value) == 1:
@@ -372,8 +372,8 @@ def narrow(question: Question, narrowing: Narrowing, *, covers: bool) -> Questio
     """Return the approval request with the limits lowered as the answer states. Raises Invalid for a change that raises
     a limit or has no effect.
 
-    `covers`: the approval extends to further calls. Struck lines are only checked here, so that the other lines keep
-    their numbers.
+    `covers`: the approval extends to further calls. This function checks the numbers of struck lines, but does not
+    remove the lines, so that the other lines keep their numbers.
     """
     about, limits = question.about, find_limits(question)
     if not narrowing.strike <= set(range(1, len(about.lines) + 1)):
@@ -395,7 +395,8 @@ def narrow(question: Question, narrowing: Narrowing, *, covers: bool) -> Questio
     for name, value in narrowing.at_most.items():
         if name not in limits or not (covers or question.kind == ELEVATE):
             hint = (
-                "`at_most` of the approval request lists the limits; for those of further calls, set `covers` to `task`"
+                "`at_most` of the approval request lists the limits; "
+                "for a limit of further calls, also set `covers` to `task`"
             )
             raise Invalid(f"this approval has no limit `{name[:64]}`", hint=hint)
         least = 1 if question.kind == ELEVATE else 0

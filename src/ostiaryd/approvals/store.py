@@ -143,7 +143,7 @@ def replace_about(tx: Tx, id: str, about: About) -> None:
 
 
 def cancel_all(tx: Tx) -> int:
-    """Cancel every open approval request; return their number."""
+    """Cancel every open approval request; return the number of cancelled requests."""
     return tx.run(_CANCEL_ALL, now=tx.now)
 
 
@@ -176,7 +176,7 @@ def due(reader: Reader, *, now: int, limit: int) -> list[str]:
 
 def forget(tx: Tx, *, before: int, limit: int) -> int:
     """Delete at most `limit` settled approval requests that ended before `before` (microseconds), with their answers
-    and covers; return their number.
+    and covers; return the number of deleted requests.
     """
     return [tx.run(statement, before=before, limit=limit) for statement in _FORGET][-1]
 

@@ -70,8 +70,8 @@ async def bc_authorize(call: Call) -> Reply:
     demand = parse_demand(form)
     if demand.acr_values and PERSON not in demand.acr_values:
         raise Unmet(
-            "a backchannel request gives the assurance of a person's approval",
-            hint=f"`acr_values` can only be {PERSON}",
+            "none of the requested `acr_values` can be met by a backchannel request",
+            hint=f"send {PERSON} as `acr_values`, or leave them out",
         )
     expiry = form.get("requested_expiry")
     if expiry is not None and not (_SECONDS.fullmatch(expiry) and 0 < int(expiry) <= MAX_EXPIRY):

@@ -168,8 +168,8 @@ def postpone(tx: Tx, webhook: Webhook, outcome: Outcome) -> None:
 
 
 def give_up(act: Act, webhook: Webhook, outcome: Outcome) -> None:
-    """Skip an event whose last attempt failed, or end a webhook whose receiver answered 410 (gone). The act's entry
-    names the webhook and the error.
+    """Skip an event whose last attempt failed, or end a webhook whose receiver answered 410 (gone). The act's ledger
+    entry names the webhook and the error.
     """
     after = _after(act.tx, webhook, outcome)
     registry.note(act, object=webhook.webhook_id, index=webhook.next_idx, failed=outcome.failed)

@@ -39,8 +39,8 @@ from ostiaryd.notifications.model.webhooks import (
 )
 
 PASSED = 1000
-"""Number of entries that a webhook does not receive after which the webhook stores its position, so that the next
-search begins after these entries.
+"""Number of entries in sequence that a webhook does not receive. After this number, the webhook stores its position, so
+that the next search begins after these entries.
 """
 Events = list[tuple[int, str]]
 """Pairs (index of an entry, action), in order."""
@@ -62,8 +62,9 @@ async def tell_due(world: World) -> None:
 
 
 async def _courier(world: World, webhook: Webhook) -> None:
-    """Deliver the pending events of a webhook in order, until no event is left or an attempt fails. On a full disk, the
-    claims of deliveries use the reserve: the alarm about the disk is one of the events.
+    """Deliver the pending events of a webhook in order, until no event is left or an attempt fails. If the disk is
+    full, the claims of deliveries are written with the space that is reserved for stops, because the alert about the
+    full disk is one of the events.
     """
     priority.set(Priority(SERVER.client, is_essential=True))
     try:
@@ -75,7 +76,7 @@ async def _courier(world: World, webhook: Webhook) -> None:
 
 
 async def tell_next(world: World, webhook: Webhook) -> bool:
-    """Make one attempt to deliver the next events of a webhook; return whether the receiver accepted them."""
+    """Make one attempt to deliver the next events of a webhook; return whether the receiver accepted the events."""
     size, events = await world.db.scan(lambda reader: (flows.size(reader), flows.next_events(reader, webhook)))
     if not events:
         if size > webhook.next_idx + PASSED:

@@ -1,11 +1,11 @@
 """Signals from other systems: RFC 8935 as a receiver; tokens are verified with the keys that their issuers publish.
 
-    POST /api/v1/signals/{issuer}    Content-Type: application/secevent+jwt    Authorization: the secret    the token
-    202, empty; or 400 {"err", "description"}
+POST /api/v1/signals/{issuer} Content-Type: application/secevent+jwt Authorization: the secret the token 202, empty; or
+400 {"err", "description"}
 
 The server checks the secret of the transmitter's stream before it parses the token. A repeated token gets the same
-response as a new token. Keys come only from the issuer's `jwks_uri`. They are fetched again each hour, and, if a `kid`
-is unknown, at most once a minute.
+response as a new token. Keys come only from the issuer's `jwks_uri`. The server fetches the keys again each hour, and
+also when a token has an unknown `kid`, at most once a minute.
 
 Each issuer has a limit of its own, in memory: `SETS` tokens at once, and a hundredth of this number per second. A token
 that concerns many agents counts as several tokens. A token above the limit gets 429, so that the transmitter retries,
@@ -36,7 +36,9 @@ from ostiaryd.signals.store import issuers as store
 SETS = 2000
 """number of tokens that an issuer may push at once"""
 COST = 5
-"""units of the issuer's limit that a token takes; each agent that the token changes takes 1 more unit"""
+"""units of the issuer's limit (`SETS` times `COST` at once) that a token takes; each agent that the token changes takes
+1 more unit
+"""
 
 
 class DeliveryError(TypedDict):

@@ -253,8 +253,8 @@ def _empty(status: int) -> Reply:
 
 
 def render(refusal: Refused) -> Reply:
-    """Return the response to a refusal: that of the administration API, with the statuses of SSF 8.1 (400 for invalid
-    values, 429).
+    """Return the response to a refusal: the response of the administration API, with the statuses that SSF 8.1
+    requires: 400 instead of 422, and 429 for a second verification within a minute.
     """
     answer = render_admin(refusal)
     if isinstance(refusal, flows.TooSoon):

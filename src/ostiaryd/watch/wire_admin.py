@@ -100,7 +100,7 @@ async def list_findings(call: Call) -> Reply:
     if state not in ("open", "all"):
         raise Invalid("`state` must be `open` or `all`")
     if call.query_one("before") is not None:
-        raise Invalid("`before` was renamed to `after`", hint="give the `next` of the page before")
+        raise Invalid("`before` was renamed to `after`", hint="send the `next` of the previous page")
 
     def read(reader: Reader, page: Page) -> list[Finding]:
         before = page.after or "~"

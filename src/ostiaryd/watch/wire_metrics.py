@@ -17,8 +17,9 @@ _TYPE = f"{OPEN_METRICS}; version=1.0.0; charset=utf-8"
 async def show_metrics(call: Call) -> Reply:
     """Return metrics of certificates in the OpenMetrics text format.
 
-    They count the certificates in force, the neglected ones and those with failed renewals, and state the ends of the
-    server's own certificates. A neglected certificate ends soon without a renewal, or its renewal fails.
+    The metrics count the certificates in force, the neglected certificates, and the certificates with failed renewals,
+    and state the ends of the server's own certificates. A neglected certificate ends soon without a renewal, or its
+    renewal fails.
     """
     world = call.world
     figures = await world.db.scan(lambda reader: examine_certificates(reader, world))

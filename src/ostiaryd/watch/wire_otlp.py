@@ -69,12 +69,12 @@ class Lists:
 
 
 async def take_traces(call: Call) -> Reply:
-    """Receive spans of an agent (OTLP/HTTP). They are recorded as the agent's own report."""
+    """Receive spans of an agent (OTLP/HTTP). The spans are recorded as the agent's own report."""
     return await _answered(call, "traces")
 
 
 async def take_logs(call: Call) -> Reply:
-    """Receive log records of an agent (OTLP/HTTP). They are recorded as the agent's own report."""
+    """Receive log records of an agent (OTLP/HTTP). The records are recorded as the agent's own report."""
     return await _answered(call, "logs")
 
 
@@ -136,7 +136,7 @@ async def _refuse(call: Call, bucket: Bucket) -> None:
     """
     if bucket.refuse():
         await act_as(call, FLOOD, partial(flows.flood, refused=bucket.refused))
-    why = f"this is more telemetry than {PER_SECOND} records a second"
+    why = f"the agent sends more telemetry than {PER_SECOND} records a second"
     raise TooMuch(why, after_s=bucket.after_s(LEAST), hint="send a sample of the records, in fewer exports")
 
 
@@ -184,7 +184,7 @@ ROUTES = (
         take_traces,
         SELF,
         errors=(
-            TooMuch("more telemetry than 60 records a second", hint="send a sample of the records, in fewer exports"),
+            TooMuch("the agent sends more telemetry than 60 records a second", hint="send a sample of the records"),
         ),
         is_large=True,
         protocol=OTLP,
@@ -197,7 +197,7 @@ ROUTES = (
         take_logs,
         SELF,
         errors=(
-            TooMuch("more telemetry than 60 records a second", hint="send a sample of the records, in fewer exports"),
+            TooMuch("the agent sends more telemetry than 60 records a second", hint="send a sample of the records"),
         ),
         is_large=True,
         protocol=OTLP,

@@ -115,7 +115,7 @@ def test_a_shift_at_night_that_takes_a_little_more_of_all_is_unusual(staff: Held
     assert not staff.would_find(shift(24, 1))
     found = staff.copy().see(shift(24, 1, range(20, 24), more=3.0))
     assert found
-    assert "at an hour at which it works on 0 % of its days" in found[0][1].says
+    assert "at an hour at which the agent works on 0 % of its days" in found[0][1].says
 
 
 def test_who_is_new_is_not_judged_by_it(staff: Held) -> None:

@@ -181,7 +181,7 @@ def _reach(effects: Iterable[Effect]) -> set[Effect]:
 
 
 def _plan(words: str, called: Sequence[_Offer], lines: list[DraftLine]) -> tuple[Planned, ...]:
-    """Return the plan. If the words state amounts, the lowest one is the cap of each tool that takes an amount."""
+    """Return the plan. If the words state amounts, the lowest amount is the cap of each tool that takes an amount."""
     lowest = min((cap.number for cap in requests.caps(words) if not cap.counted), default=None)
     plan: list[Planned] = []
     for offer in called[:MAX_PLANNED]:

@@ -112,7 +112,7 @@ def _conditions(subject: str, calls: Sequence[RecordedCall], lines: list[Suggest
     for path in sorted({path for call in calls for path in call.arguments or ()}):
         having = [call for call in calls if path in (call.arguments or ())]
         if len(having) < len(calls):
-            says = f"is in {len(having)} of {len(calls)} calls only, so that a bound would refuse the others"
+            says = f"is in only {len(having)} of {len(calls)} calls, so a bound would deny the other calls"
             lines.append(_line("left out", f"{subject} {path}", says, having))
             continue
         condition, why = infer([(call.arguments or {})[path] for call in having])

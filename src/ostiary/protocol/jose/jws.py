@@ -106,7 +106,7 @@ def verify_jwt(
             raise InvalidToken(f"the token has no claim `{name}`")
     check_times(claims, now=now, leeway=leeway)
     if issuer is not None and claims.get("iss") != issuer:
-        raise InvalidToken("the token is of another issuer (`iss`)")
+        raise InvalidToken("the token is from another issuer (`iss`)")
     if audience is not None and claims.get("aud") not in (audience, [audience]):
         raise InvalidToken("the token is for another audience (`aud`)")
     return claims

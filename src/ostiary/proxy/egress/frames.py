@@ -75,8 +75,8 @@ class FrameReader:
 
 
 class MaskedFrames:
-    """The frames of a server, with asterisks in place of secrets in their payloads, also if a secret is divided between
-    frames.
+    """The frames of a server, with asterisks in place of secrets in their payloads. A secret is also found if it is
+    divided between frames.
 
     Bytes of messages are held back as in a MaskedStream; all later frames are then held back too, to keep the order.
     Bytes of a control frame are held back only until the next frame, because messages must not wait for the next

@@ -1,5 +1,5 @@
 """Masking of secrets in everything that the wrapped process receives: each form of a value
-(`ostiary.protocol.secret_forms`) is replaced by asterisks of the same length, also if the form is divided between parts
+(`ostiary.protocol.secret_forms`) is replaced by asterisks of the same length, even if the form is divided between parts
 of a stream.
 """
 
@@ -70,7 +70,7 @@ class Masks:
 
     def forms_at(self, host: str) -> tuple[tuple[bytes, ...], int]:
         """Return the forms of the secrets that were sent to `host`, and the length in bytes of the longest form of the
-        secrets that were not sent to `host`; 0 if there is no such secret.
+        secrets that were not sent to `host`; 0 if every secret was sent to `host`.
         """
         if (forms := self._at_hosts.get(host)) is None:
             if len(self._at_hosts) >= MAX_HOSTS:
@@ -111,7 +111,7 @@ def _places(forms: Iterable[bytes], data: bytes) -> Iterator[tuple[int, int]]:
 
 
 class SearchedStream:
-    """A stream from the program in which secrets are found, also if a secret is divided between parts.
+    """A stream from the program in which secrets are found, even if a secret is divided between parts.
 
     The last bytes of the stream are kept, because the run can begin to use another secret while the stream continues:
     parts that arrived before may contain the beginning of that secret.
@@ -139,9 +139,9 @@ class MaskedStream:
     """A stream from a host, with asterisks in place of secrets.
 
     Bytes at the end of a part that may be the beginning of a secret are held back until the next part. If the stream
-    pauses, such bytes of a secret that was sent to this host are still held back. A host must not learn from a delay
-    that it has guessed the beginning of a secret of another host. Therefore, if there are secrets that were not sent
-    to this host, the last bytes of every part are held back, and are sent when the stream pauses.
+    pauses, the bytes that may begin a secret of this host are still held back. A host must not learn from a delay that
+    it has guessed the beginning of a secret of another host. Therefore, if there are secrets that were not sent to this
+    host, the last bytes of every part are held back, and are sent when the stream pauses.
 
     If the run begins to use another secret when the beginning of that secret was already sent to the program, only the
     bytes of that secret that are still held back are masked.

@@ -55,8 +55,8 @@ class SecretSource:
         return self._destinations if self._until is not None and ambient.tick() < self._until else None
 
     def destinations(self) -> dict[str, Destination]:
-        """Return the destinations by name; the stored ones if the server does not answer. Raises Refused if
-        none are stored.
+        """Return the destinations by name; if the server does not answer, the stored destinations. Raises Refused if
+        the server does not answer and no destinations are stored.
         """
         with self._mutex:
             if self.known_destinations is None:

@@ -539,8 +539,8 @@ class _Conversation(ClientConnection):
             self._upstream = None
 
     async def _pump_up(self, exchange: _Exchange, upstream: _Upstream) -> None:
-        """Send a streamed body to the server, then wait for data of the program. Raises Rejected, and OSError, also if
-        the program closes the connection.
+        """Send a streamed body to the server, then wait for data of the program. Raises Rejected; raises OSError for a
+        network error, and if the program closes the connection.
         """
         if exchange.request.streams:
             search, begun = self._search(exchange.request), b""

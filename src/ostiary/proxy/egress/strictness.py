@@ -1,7 +1,7 @@
 """Strict parsing of request heads: a head that two servers could understand differently is refused.
 
 The library h11 is as lenient as RFC 9112 permits: a line may end with LF alone, a header may continue on the next line,
-and `Content-Length` may be repeated with equal values. A proxy that decides about a request must refuse such heads.
+and `Content-Length` may be repeated with equal values. A proxy that decides about a request must refuse these heads.
 """
 
 from __future__ import annotations

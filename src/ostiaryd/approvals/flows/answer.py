@@ -65,13 +65,14 @@ def answer(
     person sees and approves the narrower request. `value`: the value that the person states for the argument
     `must_state` of the request. `is_listed`: the person approves other requests at the same time.
 
-    1. The caller is a person, outside the chain of the request, whom each asking policy accepts: a named approver, or
-    else a person accountable for the agent, on whose behalf it acts, or who may answer all questions. 2. The question
-    is open, and the requester may still act. 3. Each person answers one time. 4. One denial settles the question; a
-    sufficient number of approvals is valid for one call until their date, and while the keys that signed them are
-    valid. A denial ends an earlier cover of similar calls. Raises NotFound, Forbidden (`own_chain`, `no_person`,
-    `not_your_agent`, `approve_alone`, `value_needed`, `value_differs`, and for a task or an
-    agent that has ended), Conflict (`question_settled`, `answered_already`), Invalid.
+    1. The caller must be a person who is not in the delegation chain of the request, and who may answer it: an approver
+    that each asking policy names; if a policy names none, a person accountable for the agent, or the person on whose
+    behalf the agent acts; or a person who may answer all approval requests. 2. The approval request must be open, and
+    its agent must still be permitted to act. 3. Each person answers once. 4. One denial settles the approval request.
+    Once enough persons have approved, the approval is valid for one call, until its end and while the keys that signed
+    the answers are valid. A denial ends earlier covers of similar calls. Raises NotFound, Forbidden (`own_chain`,
+    `no_person`, `not_your_agent`, `approve_alone`, `value_needed`, `value_differs`, and for a task or an agent that has
+    ended), Conflict (`question_settled`, `answered_already`), Invalid.
     """
     question = find_question(act, id)
     _note(act, question, says=says.value)
@@ -149,15 +150,17 @@ def cancel(act: Act, id: str) -> Question:
 
 
 async def expire_due(world: World, *, limit: int = 100) -> int:
-    """Mark expired approval requests as expired, each in a separate act, at most `limit`; return their number."""
+    """Mark at most `limit` approval requests whose time has passed as expired, each in a separate act; return the
+    number of these requests.
+    """
     now = world.now()
     due = await world.db.scan(lambda reader: store.due(reader, now=now, limit=limit))
     return await registry.act_on_each(world, "approval.expire", expire, due)
 
 
 async def forget(world: World) -> int:
-    """Delete old approval requests that no decision can use and whose retention period has passed; return their
-    number. The ledger keeps the digest of the request, and the person who answered.
+    """Delete old approval requests that no decision can use and whose retention period has passed; return the number of
+    deleted requests. The ledger keeps the digest of the request, and the person who answered.
     """
     before = world.now() - max(world.config.replay_days, LONGEST_YES_DAYS) * DAY
     return await world.writer.submit(lambda tx: store.forget(tx, before=before, limit=FORGOTTEN_AT_ONCE))

@@ -1,4 +1,4 @@
-"""Creates approval requests. A repeated request for the same call returns the same approval request."""
+"""Creation of approval requests. A repeated request for the same call returns the same approval request."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ SECOND = 1_000_000
 
 
 def ask(act: Act, *, kind: str, task: Task, digest: str, needs: Needs, about: About, config: Config) -> Question:
-    """Return the approval request with this digest if it is open or approved; otherwise create and return a new one.
+    """Return the approval request with this digest if the request is open or approved; otherwise create and return a
+    new approval request.
 
     `digest` is the digest of the exact call, to which an approval is bound. Raises Forbidden if a person denied the
     call (`approval_denied`) or its approval was spent (`approval_spent`), both until the end of that approval request;
@@ -70,8 +71,8 @@ def ask(act: Act, *, kind: str, task: Task, digest: str, needs: Needs, about: Ab
 def check_not_again(question: Question, *, now: int) -> None:
     """Refuse a call that a person denied, or whose approval was spent. Raises Forbidden.
 
-    Until the end of the approval request or of the approval, such a repetition counts as a retry, and no person is
-    asked again.
+    Until the end of the approval request or of the approval, the server treats the repeated call as a retry, and asks
+    no person again.
     """
     state, id = question.state_at(now), question.approval_id
     if state is State.DENIED and now < question.ends_at:
@@ -118,6 +119,6 @@ def _check_denied(act: Act, made: Question, task: Task) -> None:
     if store.count_denied(act.tx, made.agent, top=top, tool=made.tool, after=after) >= MAX_DENIED_OF_TOOL:
         raise Forbidden(
             f"{MAX_DENIED_OF_TOOL} approval requests about `{made.tool}` were denied in this task",
-            hint="continue without the tool, or start a task whose words name the values",
+            hint="continue without the tool, or start a task in whose words the person states the values",
             code="approval_denied",
         )

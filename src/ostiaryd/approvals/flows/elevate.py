@@ -48,10 +48,10 @@ def request(
 ) -> tuple[Task | None, Question | None]:
     """Return the task of the elevation if it is granted, or else the open approval request.
 
-    1. The caller is an agent, for itself. 2. It is eligible for the scopes. 3. The policies permit, refuse or ask. 4. A
-    needed approval exists and is spent by this request, or an approval request is created. 5. The task begins, with an
-    end. Raises Invalid, Forbidden (`no_agent`, `not_eligible`, `access_denied`, and as `ask` does), Conflict,
-    RemotePoliciesNeeded.
+    1. The caller must be an agent that requests the elevation for itself. 2. The agent must be eligible for the scopes.
+    3. The policies permit or refuse the elevation, or ask a person. 4. If a person is asked: an existing approval is
+    spent, or else an approval request is created and returned. 5. The task of the elevation begins, with an end. Raises
+    Invalid, Forbidden (`no_agent`, `not_eligible`, `access_denied`, and as `ask` does), Conflict, RemotePoliciesNeeded.
     """
     if by.kind != "agent":
         raise Forbidden("only an agent can request an elevation", hint="send a token of the agent", code="no_agent")

@@ -104,8 +104,8 @@ def _extent(task: Task, one: Agreed, answers: list[str]) -> Extent | None:
 
 
 def _is_likely(memory: Memory, one: Agreed, planned: set[str]) -> bool:
-    """Return whether the task will probably make such a call: its plan contains the tool, or the person's words contain
-    a part of the call.
+    """Return whether the task will probably make a call like `one`: the plan of the task contains the tool, or the
+    person's words contain a part of the call.
     """
     origins = {of_value(memory, kind, value) for _, kind, value in identifying(one.ready.tool, one.named)}
     is_planned = one.ready.uid.id in planned

@@ -67,5 +67,5 @@ def _proposal(agent: Agent, one: Agreed) -> Proposal:
         "occasions": count,
         "approvals": one.approvals,
         "words": f"`{agent.name}` calls {one.ready.uid.id} with {', '.join(conditions)}: "
-        f"people said yes on {count} occasions, and never no",
+        f"people approved these calls on {count} occasions, and denied none",
     }

@@ -63,8 +63,10 @@ def word(question: Question, *, agent: str, owner: str | None) -> list[str]:
     lines += [f"Why: {why.message or f'policy {why.policy!a} asks'}." for why in about.reasons]
     lines += [f"Careful: {_warning(one)}." for one in about.warnings]
     others = sorted({one for values in about.foreign.values() for one in values})
-    lines += [f"Careful: the text has {shown(one)}, which is neither the person's nor of a record." for one in others]
-    return [*lines, _covers(question), *(["It takes two people."] if question.needs == "two" else [])]
+    lines += [
+        f"Careful: the text has {shown(one)}, which comes neither from the person nor from a record." for one in others
+    ]
+    return [*lines, _covers(question), *(["Two people must approve."] if question.needs == "two" else [])]
 
 
 def hold_back(value: Any, stated: str | float) -> Any:
@@ -131,12 +133,12 @@ def word_line(line: Line) -> str:
     arguments = [f"{name} = {shown(value)}" for name, value in line.arguments.items()]
     arguments += [f"{name} up to {amount}" for name, amount in line.extent.amounts.items()]
     times = "once" if line.times == 1 else f"{line.times} times"
-    return f"{EFFECTS.get(line.effect, 'use')} {line.resource}/{line.tool}: {', '.join(arguments)} (agreed to {times})"
+    return f"{EFFECTS.get(line.effect, 'use')} {line.resource}/{line.tool}: {', '.join(arguments)} (approved {times})"
 
 
 def _wants(question: Question) -> str:
     if question.kind == PLAN:
-        return "will probably do this in the task that begins"
+        return "will probably do the following in the task that begins now"
     return f"wants to {EFFECTS.get(question.about.effect, 'use')} {question.tool}"
 
 
@@ -156,13 +158,16 @@ def _covers(question: Question) -> str:
     about = question.about
     if question.kind == PLAN:
         return (
-            f"A yes covers each line that you do not strike, until the task ends: at most {about.uses} calls of each, "
-            "and one call of each that pays, destroys or administers."
+            "An approval covers each line that you do not strike, until the task ends: at most "
+            f"{about.uses} calls of each line, but only one call of a line that pays, destroys or administers."
         )
     if about.extent is None:
-        return "A yes covers this one call."
-    more = f"calls of {question.tool} that name the same, until the task ends: {about.uses} at most"
+        return "An approval covers this one call."
+    more = (
+        f"calls of {question.tool} that differ only in text, times and amounts, until the task ends: "
+        f"at most {about.uses}"
+    )
     more += "".join(f", `{name}` up to {amount}" for name, amount in about.extent.amounts.items())
     if about.covers_task:
-        return f"A yes covers this call and further {more}. Say `call` to cover this call alone."
-    return f"A yes covers this one call. Say `task` to cover further {more}."
+        return f"An approval covers this call and further {more}. Choose `call` to cover this call alone."
+    return f"An approval covers this one call. Choose `task` to cover further {more}."

@@ -82,7 +82,9 @@ class SignedRequest(NamedTuple):
 
 
 class NewAccount(NamedTuple):
-    """The members of a request for a new ACME account."""
+    """The members of a request for a new ACME account. `is_lookup`: the client asks only for the existing account of
+    its key (`onlyReturnExisting`).
+    """
 
     contacts: tuple[str, ...]
     binding: object
@@ -109,8 +111,8 @@ def create_key(
     are patterns (`certs.model.names`); the account can order only names that match a pattern, and policies can limit
     the names further. `days`: the number of days within which the key can create the account.
 
-    Raises Invalid, NotFound, Forbidden (the agent is not active, or the profile is not for such holders), Conflict (too
-    many unused keys).
+    Raises Invalid, NotFound, Forbidden (the agent is not active, or the profile is not for agents or not for persons),
+    Conflict (too many unused keys).
     """
     if (agent is None) is (person is None):
         raise Invalid("a MAC key is for one agent or for one person", hint="name either the agent or the person")
@@ -172,7 +174,7 @@ def revoke_key(act: Act, kid: str) -> AcmeKey:
 def revoke_unused_keys(act: Act) -> int:
     """Revoke every MAC key that has created no account; return the number of keys.
 
-    Called after a loss of history: in the lost part each of them may have been used or revoked.
+    Called after the database lost its newest entries: the lost entries may have used or revoked each of these keys.
     """
     unused = store.unused_keys(act.tx)
     for kid in unused:
@@ -255,8 +257,8 @@ def authorize(tx: Tx, request: SignedRequest) -> AcmeAccount:
 
 
 def begin(act: Act, request: SignedRequest) -> AcmeAccount:
-    """Authorize a request inside an act (`authorize`), and write the account and its holder into the act's entry;
-    return the account. Raises AcmeRefused.
+    """Authorize a request inside an act (`authorize`), and write the account and its holder into the act's ledger
+    entry; return the account. Raises AcmeRefused.
     """
     if (account := store.get_account(act.tx, request.account)) is not None:
         _note(act, account)
@@ -291,7 +293,7 @@ def change_key(act: Act, account: AcmeAccount, new: jose.PublicKey, *, accounts_
 
 
 def spend_nonce(tx: Tx, request: SignedRequest) -> None:
-    """Mark the nonce of a request as used, also if the request is refused later. Raises AcmeRefused if the nonce was
+    """Mark the nonce of a request as used, even if the request is refused later. Raises AcmeRefused if the nonce was
     used before.
     """
     if not trust.is_first_use(tx, request.nonce):
@@ -319,7 +321,7 @@ def _check_usable(tx: Tx, account: AcmeAccount, *, now: int) -> None:
 
 
 def _note(act: Act, account: AcmeAccount) -> None:
-    """Write the account and its holder into the act's entry."""
+    """Write the account and its holder into the act's ledger entry."""
     act.entry.key = account.jkt
     if is_person_id(account.holder):
         act.entry.person = account.holder
@@ -344,8 +346,8 @@ def create_order(
 ) -> tuple[Order, list[Authorization]]:
     """Create an order, with an authorization for each identifier; return both.
 
-    `not_after`: the end of the certificate that the client requests, in microseconds. `replaces`: the ARI identifier of
-    the certificate to replace. Raises AcmeRefused.
+    `not_after`: the end of the certificate that the client requests, in microseconds. `replaces`: the ARI identifier
+    (RFC 9773) of the certificate to replace. Raises AcmeRefused.
     """
     registry.note(act, object=account.account_id, names=[one.value for one in identifiers], replaces=replaces)
     if store.count_open_orders(act.tx, account.account_id, now=act.now) >= MAX_PENDING:
@@ -353,7 +355,7 @@ def create_order(
             "rateLimited",
             f"the account has {MAX_PENDING} open orders",
             status=429,
-            hint="finalize these orders",
+            hint="finalize the open orders, or wait until they expire",
             after_s=3600,
         )
     if not_after is not None and not_after <= act.now:
@@ -459,7 +461,7 @@ def list_due(reader: Reader, *, now: int, limit: int) -> list[Authorization]:
 
 
 def claim(tx: Tx, id: str, *, until: int) -> bool:
-    """Claim the validation of an authorization for this process until `until` (microseconds). Return false if another
+    """Claim the validation of an authorization for this process until `until` (microseconds). Return False if another
     process has claimed it.
     """
     return store.claim(tx, id, until=until)

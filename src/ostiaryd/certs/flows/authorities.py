@@ -170,8 +170,8 @@ def _hsm_keys(world: World) -> set[str]:
 
 
 def create_root(act: Act, keys: list[PrivateKey], *, config: Config, active_from: int | None = None) -> Authority:
-    """Create a root, and return it. If the key of the active root is on this server, the active root certifies the new
-    root, too. Removes one key from `keys`.
+    """Create a root, and return it. If the key of the active root is on this server, the active root also
+    cross-certifies the new root. Removes one key from `keys`.
 
     `active_from`: the time (microseconds) until which the new root is pending; None: it replaces the active root at
     once.

@@ -55,7 +55,7 @@ SERVER = "server"
 
 class Holder(NamedTuple):
     """The agent, person or server that a new certificate is for. `ends`: the times (microseconds) at which the agent
-    and the task expire; the certificate ends at the earliest of them at the latest.
+    and the task expire; the certificate ends no later than the earliest of these times.
     """
 
     kind: HolderKind
@@ -80,9 +80,9 @@ def issue(act: Act, request: CertificateRequest, *, config: Config) -> IssuedCer
     """Issue a certificate, and return it with its chain.
 
     1. Find the profile and the holder. The holder must be active, and the task live. 2. Check the key, the names and
-    the lifetime against the profile. 3. Evaluate the policies about the agent or the person. 4. Sign the certificate,
-    and store the certificate and its holding. The certificate ends at the latest when its holder or its task ends, or
-    when the key that authenticated the request is revoked.
+    the lifetime against the profile. 3. Evaluate the policies for the agent or the person. 4. Sign the certificate, and
+    store the certificate and its holding. The certificate ends at the latest when its holder or its task ends, or when
+    the key that authenticated the request is revoked.
 
     Raises NotFound, Invalid, BadKey, ForeignName, Conflict, and Forbidden (`access_denied`, or the state of the
     holder).
@@ -275,8 +275,8 @@ def _check_key(reader: Reader, public_key: bytes, profile: Profile, holder: Hold
 
 
 def check_not_blocked(reader: Reader, key: CheckedKey, *, holder: str) -> bool:
-    """Return whether a certificate with this key belongs to a holder other than `holder`. Raises BadKey if the key was
-    reported as compromised.
+    """Check that a key is not blocked; return whether a certificate with this key belongs to a holder other than
+    `holder`. Raises BadKey if the key was reported as compromised.
     """
     why_blocked, has_other_holder = store.find_key_use(reader, key.digest, holder=holder)
     if why_blocked is not None:

@@ -78,8 +78,8 @@ def count_neglected(reader: Reader, *, now: int, days: int) -> int:
 
 
 def warn(act: Act, certificate: Certificate, says: str) -> bool:
-    """Record the warning `says` about a neglected certificate in the act's entry. Return False if another server has
-    recorded a warning before.
+    """Record the warning `says` about a neglected certificate in the act's ledger entry. Return False if another server
+    has recorded a warning before.
     """
     ends = certificate.not_after // SECOND
     registry.note(act, object=certificate.serial, says=says, not_after=ends, profile=certificate.profile)
@@ -100,8 +100,8 @@ def count_certificates(reader: Reader, *, now: int) -> tuple[Counter[str], int]:
 
 
 def list_own(reader: Reader, config: Config) -> list[OwnCertificate]:
-    """Return the certificates of the listeners and of the active authorities. A file that cannot be read is left out
-    here, and reported by `ostiary doctor`.
+    """Return the certificates of the listeners and of the active authorities. A certificate file that cannot be read is
+    left out of the list; `ostiary doctor` reports the file.
     """
     own = [
         OwnCertificate(f"the {one.kind} `{one.subject}`", one.authority_id, one.not_before, one.not_after)

@@ -201,8 +201,9 @@ def finish_import(act: Act, chain: Sequence[x509.Certificate], keys: list[Privat
     """Install the certificate of the pending intermediate, with the certificates above it up to the root.
 
     1. Clients must accept the chain (`check_chain`), and its first certificate must have the key of the pending
-    intermediate. 2. The certificates above are stored as authorities without a key, and the intermediate replaces the
-    active one. It ends with the first certificate of the chain that ends. Raises Invalid, Conflict.
+    intermediate. 2. The certificates above are stored as authorities without a key, and the imported intermediate
+    replaces the active intermediate. The imported intermediate ends as soon as one certificate of the chain ends.
+    Raises Invalid, Conflict.
     """
     pending = pending_import(act.tx)
     note(act, object=pending.authority_id)

@@ -1,4 +1,5 @@
-"""Cache of X509-SVIDs, one for each agent whose workloads requested one; and the subscriptions of streams to changes.
+"""Cache of X509-SVIDs, one for each agent with a workload that requested an X509-SVID; and the subscriptions by which
+streams learn of changes.
 
 The key of an X509-SVID exists only in memory: after a restart of the server, each agent gets a new key. All workloads
 of an agent on one server get the same X509-SVID from the cache.
@@ -68,7 +69,7 @@ class SvidCache:
         self._kept: dict[str, tuple[KeptSvid, int]] = {}
         """X509-SVIDs by agent, each with the time of its renewal (microseconds)"""
         self._newest: dict[str, Certificate] = {}
-        """newest X509-SVIDs by agent; an X509-SVID stays here after a refused renewal"""
+        """newest X509-SVIDs by agent; an X509-SVID whose renewal was refused stays in this table"""
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._subscriptions: set[Subscription] = set()
         self._position = outbox.head(world.db.read())
@@ -76,7 +77,8 @@ class SvidCache:
         world.writer.listeners.append(self._on_commit)
 
     async def get(self, workload: Workload) -> tuple[KeptSvid, int]:
-        """Return the X509-SVID of a workload's agent, and the time (microseconds) at which the caller must call again.
+        """Return the X509-SVID of a workload's agent, and the time (microseconds) at which the caller must call this
+        method again.
 
         If a renewal fails because the server cannot write, the present X509-SVID is returned until it expires. Raises
         Forbidden, Conflict, Unavailable.

@@ -129,7 +129,7 @@ def _check_own_subject(reader: Reader, subject: SpiffeId, *, now: int) -> None:
 
 
 def _active_agent(act: Act, workload: Workload) -> Agent:
-    """Return the active agent of a workload, and write the agent into the act's entry. Raises Forbidden."""
+    """Return the active agent of a workload, and write the agent into the act's ledger entry. Raises Forbidden."""
     agent = registry.active_agent(act.tx, workload.agent, now=act.now)
     act.entry.agent, act.entry.owner = agent.agent_id, agent.owner
     registry.note(act, object=agent.agent_id, workload=workload.workload_id)

@@ -86,7 +86,7 @@ def remove_trust_domain(act: Act, name: str) -> TrustDomain:
 
 
 def allow_agent(act: Act, name: str, agent: str) -> TrustDomain:
-    """Let the workloads of an agent trust a trust domain; return the trust domain. Raises NotFound."""
+    """Let the workloads of an agent trust a federated trust domain; return the trust domain. Raises NotFound."""
     domain, holder = find_trust_domain(act.tx, name), registry.find_agent(act.tx, agent)
     registry.note(act, object=domain.name, agent=holder.agent_id, owner=holder.owner)
     if store.allow(act.tx, domain.name, holder.agent_id):
@@ -141,7 +141,9 @@ def list_due_domains(reader: Reader, *, now: int) -> list[TrustDomain]:
 
 
 def claim_refresh(tx: Tx, domain: TrustDomain) -> bool:
-    """Claim the fetch of a trust domain's bundle for this process. Return false if another process has claimed it."""
+    """Claim the fetch of a trust domain's bundle for this process. Return False if another process has claimed the
+    fetch.
+    """
     return store.claim(tx, domain, until=tx.now + AGAIN)
 
 

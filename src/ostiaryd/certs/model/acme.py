@@ -103,7 +103,7 @@ class Unauthorized(AcmeRefused):
 
 
 class BadAlgorithm(AcmeRefused):
-    """A refusal because of the algorithm of a JWS. `algorithms`: the supported ones (RFC 8555 section 6.2)."""
+    """A refusal because of the algorithm of a JWS. `algorithms`: the supported algorithms (RFC 8555 section 6.2)."""
 
     def __init__(self, message: str, algorithms: Iterable[str]) -> None:
         super().__init__("badSignatureAlgorithm", message)
@@ -143,7 +143,9 @@ class AuthorizationStatus(StrEnum):
 
 
 class Problem(NamedTuple):
-    """The reason why the validation of an ACME authorization failed, as stored and as clients see it."""
+    """The reason why the validation of an ACME authorization failed: the form in which the server stores the reason and
+    shows it to clients.
+    """
 
     kind: str
     detail: str

@@ -47,8 +47,8 @@ class AuthorityState(StrEnum):
     ACTIVE = "active"
     RETIRED = "retired"
     REVOKED = "revoked"
-    """revoked, which only an intermediate can be: the revocation list of its root contains it, and its certificates are
-    refused
+    """revoked, a state of intermediates only: the revocation list of the root contains the intermediate, and
+    certificates that it issued are refused
     """
 
 

@@ -1,5 +1,5 @@
-"""The chain of an intermediate that an external root certified: the checks by which clients would refuse each
-certificate of that intermediate (RFC 5280 section 6.1).
+"""The chain of an intermediate that an external root certified: checks that fail if clients would refuse every
+certificate of the intermediate (RFC 5280 section 6.1).
 """
 
 from __future__ import annotations
@@ -30,12 +30,15 @@ _TLS = frozenset({ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AU
 
 def check_chain(chain: Sequence[x509.Certificate], *, now: int) -> tuple[str, ...]:
     """Check a chain from an intermediate of this server to its root. Return the DNS names that all certificates of the
-    chain permit; empty if none limits the names.
+    chain permit; empty if no certificate limits the names.
 
-    1. The next certificate signed each certificate, and the root is self-signed; each is of an authority, and valid at
-    `now` (microseconds). 2. None has a path length below the number of authorities under it, an unknown critical
-    extension, a list of usages that lacks TLS, or name constraints other than permitted DNS names. 3. The intermediate
-    can sign revocation lists, and states its key identifier, which its certificates repeat. Raises Invalid.
+    1. Each certificate is signed by the next one, the root by its own key. Each certificate belongs to an authority,
+    and is valid at `now` (microseconds). 2. No certificate has a path length below the number of authorities under it,
+    an unknown critical extension, an `extendedKeyUsage` without TLS clients and servers, or name constraints other than
+    permitted DNS names. 3. The intermediate may sign revocation lists, and states its key identifier, which its
+    certificates repeat.
+
+    Raises Invalid.
     """
     if not 2 <= len(chain) <= MAX_CHAIN:
         raise Invalid(f"the chain must have 2 to {MAX_CHAIN} certificates, from the intermediate to the root")
@@ -82,8 +85,10 @@ def _check_authority(certificate: x509.Certificate, issuer: x509.Certificate, *,
 
 
 def _check_limits(certificate: x509.Certificate, below: Sequence[x509.Certificate]) -> None:
-    """Check that a certificate allows the authorities `below` it, and TLS certificates of them. Raises Invalid."""
-    counted = sum(one.subject != one.issuer for one in below)  # RFC 5280 section 4.2.1.9: self-issued ones do not count
+    """Check that a certificate permits the authorities `below` it in the chain, and TLS certificates that these
+    authorities issue. Raises Invalid.
+    """
+    counted = sum(one.subject != one.issuer for one in below)  # RFC 5280 section 4.2.1.9: without self-issued
     for extension in certificate.extensions:
         match extension.value:
             case x509.BasicConstraints(path_length=int(length)) if length < counted:
@@ -100,7 +105,9 @@ def _check_limits(certificate: x509.Certificate, below: Sequence[x509.Certificat
 
 
 def _intersect(some: tuple[str, ...], others: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the DNS names that two name constraints both permit; an empty one permits every name. Raises Invalid."""
+    """Return the DNS names that two name constraints both permit; an empty constraint permits every name. Raises
+    Invalid.
+    """
     if not (some and others):
         return some or others
     both = dict.fromkeys(

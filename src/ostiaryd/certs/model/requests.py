@@ -106,7 +106,7 @@ def _check_signature(csr: x509.CertificateSigningRequest) -> None:
         return csr.is_signature_valid
 
     if not _read("the algorithm of the signature is not supported", is_valid):
-        raise BadRequest("the signature of the request is not of its public key")
+        raise BadRequest("the signature of the request does not match its public key")
 
 
 def _names(subject: x509.Name, extensions: x509.Extensions) -> tuple[CertificateName, ...]:

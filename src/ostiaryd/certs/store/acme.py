@@ -241,7 +241,7 @@ def add_order(tx: Tx, order: Order, authorizations: Sequence[Authorization]) -> 
 
 
 def change_order(tx: Tx, order: Order) -> None:
-    """Store the status of an order, its problem, its certificate and its expiry, in place of the earlier ones."""
+    """Replace the stored status, problem, certificate and expiry of an order."""
     tx.run(
         _CHANGE_ORDER,
         id=order.order_id,

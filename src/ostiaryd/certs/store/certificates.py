@@ -171,7 +171,9 @@ def revoke(tx: Tx, serial: str, *, reason: str) -> int:
 
 
 def find_holder(reader: Reader, serial: str, *, now: int) -> str | None:
-    """Return the id of the certificate's holder, an empty text for the server; None if `get` returns None."""
+    """Return the id of the certificate's holder, an empty text for the server; None if the certificate is unknown, or
+    expired more than a day before `now` (microseconds).
+    """
     row = reader.one(_HOLDER, serial=serial, since=now - KEPT)
     return None if row is None else str(row[0])
 

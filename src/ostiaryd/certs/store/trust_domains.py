@@ -111,7 +111,7 @@ def allow(tx: Tx, name: str, agent: str) -> bool:
 
 
 def disallow(tx: Tx, name: str, agent: str) -> bool:
-    """Delete the record that an agent trusts a trust domain. Return False if there was no such record."""
+    """Delete the record that an agent trusts a trust domain. Return False if there is no record of this trust."""
     was_allowed = tx.run(_DISALLOW, name=name, agent=agent) == 1
     tx.touch("trusted_domain", f"{name} {agent}")
     return was_allowed

@@ -60,8 +60,8 @@ def _is_of(instant: object, now: int) -> bool:
 def note_asked(
     act: Act, ask: RemotePolicyRequest, question: Question, verdict: RemoteVerdict, *, resource_id: str
 ) -> None:
-    """Write the policies' results into the act's entry. Raises the errors of `check_ask` again, since the token may
-    have ended during the evaluation.
+    """Write the policies' results into the act's ledger entry. Raises the errors of `check_ask` again, since the token
+    may have ended during the evaluation.
     """
     resource = registry.find_resource(act.tx, resource_id)
     act.entry.resource, act.entry.token, act.entry.policy = resource.uri, ask.token, ask.policy

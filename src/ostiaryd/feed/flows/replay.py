@@ -1,7 +1,7 @@
 """Replay of lost stops: stops that guards received, and that a restored database lacks.
 
-Guards keep the signed messages that contain stops. A message was sent in the lost part of the history if the database's
-tree lacks the message's ledger head; the stops of such a message are then carried out again. A replay can only narrow
+Guards keep the signed messages that contain stops. If the database's tree lacks the ledger head in a message, the
+message was sent in the lost part of the history; the server then carries out its stops again. A replay can only narrow
 access, and the server accepts only messages that it has signed itself.
 """
 
@@ -73,8 +73,8 @@ async def replay_messages(
     """Carry out the stops that signed messages of the feed contain and that the database lacks; return the numbers.
 
     `resource_id` is the resource of the guard that kept the messages (one per line); `source` names the guard. A line
-    without a valid signature is skipped. If such a line states a ledger head of the lost part, it is counted as
-    unverified, since its key may be lost too.
+    without a valid signature is skipped. A skipped line that states a ledger head of the lost part counts as
+    unverified, since the key that signed it may be lost too.
     """
     lines = list(unverified_lines)
     lost, unverified = await world.db.scan(
@@ -144,9 +144,8 @@ def _head_of(message: Message, reader: Reader, keys: Keyring) -> Head:
 
 
 def replay(act: Act, lost: list[LostStop], *, source: str) -> int:
-    """Carry out the lost stops that were not carried out again before; return their number.
-
-    A stop whose subject (agent, task, token or key) is lost too is skipped, and named in the entry.
+    """Carry out the lost stops that were not carried out again before; return the number of stops carried out. A stop
+    whose subject (agent, task, token or key) is lost too is skipped, and named in the entry.
     """
     done, missing = list[str](), list[str]()
     for stop in lost:

@@ -67,8 +67,8 @@ class Stream:
     waiting: asyncio.Queue[bytes] = field(default_factory=lambda: asyncio.Queue(MAX_WAITING))
     sending_since: float | None = None
     records: tuple[int, int] = (0, 0)
-    """the records that the guard has not reported yet: the age of the oldest one in microseconds, and the fill level of
-    the guard's spool in per cent
+    """the records that the guard has not reported yet: the age of the oldest record in microseconds, and the fill level
+    of the guard's spool in per cent
     """
 
     def put(self, line: bytes) -> None:

@@ -40,7 +40,7 @@ class Page:
 def parse_page(limit: str | None, after: str | None) -> Page:
     """Return the requested page, parsed from the query parameters. Raises Invalid."""
     if after is not None and len(after) > MAX_CURSOR:
-        raise Invalid("`after` is not a cursor", hint="give the `next` of the page before")
+        raise Invalid("`after` is not a cursor", hint="send the `next` of the previous page")
     if limit is None:
         return Page(DEFAULT_ROWS, after or "")
     if not (limit.isascii() and limit.isdigit() and len(limit) <= 4 and 1 <= int(limit) <= MAX_ROWS):

@@ -1,5 +1,5 @@
-"""Responses: each is carried out against an agent with an entry of its own, and can be undone when the agent is
-released.
+"""Responses to findings. Each response against an agent has a ledger entry of its own, and can be undone when a person
+releases the agent.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Step(NamedTuple):
 
 
 def act_with_entry(act: Act, action: str, flow: Callable[[Act], T], **detail: Any) -> T:
-    """Run `flow` within the same act with a further entry for `action`, and return its result. `detail` is added to
-    that entry.
+    """Run `flow` within the same act, but with a further ledger entry for `action`; return the result of `flow`.
+    `detail` is added to the further entry.
     """
     more = Act(act.tx, Entry(at=act.now, action=action))
     result = flow(more)
@@ -92,8 +92,9 @@ def take(act: Act, step: Step) -> str:
 
 
 def undo(act: Act, incident: Incident, responses: set[str]) -> None:
-    """Undo those of `responses` that are still in effect, when the agent is released: lift its restrictions, resume its
-    frozen tasks, and set back its state. Raises Refused if the agent may not become active again.
+    """Undo the given `responses` that are still in effect: lift the agent's restrictions, resume its frozen tasks, and
+    set back its state. Called when a person releases the agent. Raises Refused if the agent may not become active
+    again.
     """
     agent = registry.find_agent(act.tx, incident.agent)
     active = {one.kind for one in registry.list_restrictions_of_agent(act.tx, agent.agent_id, now=act.now)} & responses

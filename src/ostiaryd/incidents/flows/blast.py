@@ -126,7 +126,7 @@ def find_delegations(reader: Reader, incident: Incident, entries: list[Entry]) -
     for id in (standing_id(agent), *sorted(named, reverse=True)[:MAX_TASKS]):
         try:
             task = tasks.find_task(reader, id)
-        except NotFound:  # deleted long after its end, or named by a reporter and never existent
+        except NotFound:  # the task was deleted long after its end, or a reporter named a task that never existed
             continue
         if task.agent != agent:
             continue

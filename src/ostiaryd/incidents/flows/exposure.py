@@ -21,7 +21,7 @@ BACKENDS = f"{MOUNT}/"
 STATIC_ROLES = "database/static-creds/"
 """Prefix of the paths of database accounts whose password the server rotates."""
 MAX_READS = 1000
-"""Number of the agent's newest reads in which the read secrets are looked up."""
+"""Number of the agent's newest reads of secrets that `find_exposed` examines."""
 
 
 class ExposedSecret(NamedTuple):
@@ -92,8 +92,8 @@ def render(reader: Reader, agent: str, *, limit: int) -> dict[str, Any]:
 
 
 class Rotation(NamedTuple):
-    """`rotating`: paths of secrets that the server rotates now. `to_replace`: paths of secrets that a person must
-    replace.
+    """The secrets of an incident that must get a new value. `rotating`: paths of secrets that the server rotates now.
+    `to_replace`: paths of secrets that a person must replace.
     """
 
     rotating: list[str]

@@ -76,8 +76,8 @@ def close(
     """Record the decision of a person: take the incident, release the agent, release the agent for only reads during
     `hours`, or decommission the agent. Return the incident.
 
-    1. Check that the incident is open to this decision, and that the caller may decide. 2. Undo the responses, or
-    decommission the agent. 3. Unless the agent is decommissioned, set its risk score to zero. 4. Record whether the
+    1. Check that the state of the incident permits the decision, and that the caller may decide. 2. Undo the responses,
+    or decommission the agent. 3. Unless the agent is decommissioned, set its risk score to zero. 4. Record whether the
     findings were real: `is_real`, or by default true unless the agent is released.
 
     Raises NotFound, Forbidden (`own_incident`, `no_person`), Conflict (`incident_closed`, `incident_taken`,
@@ -96,7 +96,7 @@ def close(
         )
     check_text(why, of="reason", limit=MAX_WHY)
     if not 1 <= hours <= MAX_NARROW_HOURS:
-        raise Invalid(f"an agent can be narrowed for 1 to {MAX_NARROW_HOURS} hours")
+        raise Invalid(f"an agent can be narrowed to reading for 1 to {MAX_NARROW_HOURS} hours")
     decided = replace(incident, state=NEXT[verb], person=person, why=why)
     if verb is not Verb.TAKE:
         decided = replace(decided, closed_at=act.now)

@@ -67,7 +67,7 @@ def _value(reader: Reader, target: What, name: str) -> str:
             resource = registry.find_resource(reader, name)
             if resource.uri == f"{registry.get_public_url(reader)}/api/v1":
                 hint = "to stop all access, stop `everything`"
-                problem = "the server's own API cannot be stopped: the stop could not be lifted"
+                problem = "the server's own API cannot be stopped, because no request could then lift the stop"
                 raise Conflict(problem, hint=hint, code="would_lock_out")
             return resource.uri
         case "everything":

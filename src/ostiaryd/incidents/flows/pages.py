@@ -112,7 +112,9 @@ async def describe_pages(world: World) -> str:
 
 
 async def check_pages_deeply(world: World) -> str:
-    """Check all pages and all indexes now; return a sentence about the result. Raises Conflict if one is damaged."""
+    """Check all pages and all indexes now; return a sentence about the result. Raises Conflict if a page or an index is
+    damaged.
+    """
     world.db.is_suspect = True
     await check_pages(world, with_indexes=True)
     return world.keep(Pages).describe()

@@ -52,10 +52,16 @@ from ostiaryd.watch.model import Finding
 
 ISOLATES = HALTS | {"narrow"}
 """Responses after which guards deny some or all calls of the agent."""
-UNBACKED = "only one guard reports this, without the agent's proof: a second guard or a person must confirm"
-UNBUDGETED = (
-    "no budget for restrictions by statistical detectors, or the score is not rare enough here: a person must decide"
+UNBACKED = (
+    "only one guard reports this, without a proof by the agent's key; "
+    "a second guard or a person must confirm the finding"
 )
+"""Reason why a finding that only one guard reports, without a proof, does not restrict the agent."""
+UNBUDGETED = (
+    "a statistical detector may not restrict the agent now: its budget of restrictions is used up, "
+    "or the score is not rare enough; a person must decide"
+)
+"""Reason why a finding beyond the budget of statistical detectors does not restrict the agent."""
 DECOY = "canary"
 """The name of the detector of decoys and canary secrets. The act that reads a canary secret also quarantines the agent.
 """
@@ -158,7 +164,7 @@ def _note_quarantine(act: Act, incident: Incident, agent: Agent) -> None:
 
 
 def note(act: Act, incident: Incident, **detail: object) -> None:
-    """Write the incident, its agent and `detail` into the act's entry."""
+    """Write the incident, its agent and `detail` into the act's ledger entry."""
     act.entry.agent = act.entry.agent or incident.agent
     registry.note(act, object=incident.incident_id, owner=incident.owner, about=incident.agent, **detail)
 

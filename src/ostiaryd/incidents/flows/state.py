@@ -1,9 +1,9 @@
 """Comparison of the database's state with the ledger: each guarded row must match the newest entry that names the row.
 
 `StateCheck` reads the ledger once, and hashes each entry up to the signed checkpoint; later steps read only new
-entries. It compares the rows page by page, again and again. A difference stops the agent of the row, with an incident
-that waits for a person; a difference in a row that concerns several agents stops everything. The check never repairs a
-row (docs/adr/0041-state-against-the-ledger.md).
+entries. The check compares all rows page by page, and then begins again. A difference stops the agent of the row, with
+an incident that waits for a person; a difference in a row that concerns several agents stops everything. The check
+never repairs a row (docs/adr/0041-state-against-the-ledger.md).
 """
 
 from __future__ import annotations

@@ -113,8 +113,8 @@ def read_timeline(
 ) -> TimelinePage:
     """Return a page of the timeline of `agents` for the span of the incident (`blast.span`).
 
-    `before`: the index of the last entry of the previous page. Raises Invalid if the ledger has no such entry or the
-    reader may not see entries.
+    `before`: the index of the last entry of the previous page. Raises Invalid if the ledger has no entry with this
+    index, or the reader may not see entries.
     """
     since, until = blast.span(incident)
     upper = until

@@ -36,7 +36,7 @@ class Difference(NamedTuple):
 
     def __str__(self) -> str:
         if self.kind == LEDGER:
-            return "the entries do not lead to the signed checkpoint"
+            return "the ledger's entries do not lead to the signed checkpoint"
         if self.expected is None:
-            return f"{self.name} was inserted: no entry names the row"
-        return f"{self.name} was {'changed' if self.actual else 'deleted'} without a ledger entry"
+            return f"the row `{self.name}` was inserted without a ledger entry"
+        return f"the row `{self.name}` was {'changed' if self.actual else 'deleted'} without a ledger entry"

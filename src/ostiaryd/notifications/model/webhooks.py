@@ -22,7 +22,7 @@ from ostiaryd.ledger.model import Entry
 
 WebhookId = NewType("WebhookId", str)
 Form = Literal["signed", "slack", "teams", "mattermost", "plain", "mail"]
-"""The format of a webhook's messages: `signed` is for programs, all others are for people."""
+"""The format of a webhook's messages: `signed` is for programs; each other format is for people."""
 MAIL = "mailto:"
 SECOND = 1_000_000
 MAX_WEBHOOKS = 20

@@ -228,7 +228,7 @@ def _place(cursor: str) -> tuple[int, str]:
     if not cursor:
         return 1 << 62, ""
     if not (at.isascii() and at.isdigit() and len(at) <= 18):
-        raise Invalid("`after` is not a cursor", hint="give the `next` of the page before")
+        raise Invalid("`after` is not a cursor", hint="send the `next` of the previous page")
     return int(at), id
 
 

@@ -110,7 +110,7 @@ def revoke_access_key(act: Act, agent: str, id: str) -> None:
 def authenticate_signed(
     act: Act, request: SignedRequest, *, address: str, is_change: bool, config: Config
 ) -> VaultCaller:
-    """Return the agent that signed a request, and write the agent into the act's entry.
+    """Return the agent that signed a request, and write the agent into the act's ledger entry.
 
     A request that changes something is accepted only once. A read may be repeated while its time is valid, because two
     equal reads in one second have the same signature. Raises SignatureRefused, TokenRefused, Forbidden, NotFound,

@@ -97,7 +97,7 @@ def _find_account(act: Act, name: str) -> tuple[AccountProvider, ConnectedAccoun
 
 
 def begin_token(act: Act, name: str, requested: frozenset[str]) -> IssueToken | tuple[Lease, AccessToken]:
-    """Store the lease of an access token for the caller that the act's entry names.
+    """Store the lease of an access token for the caller that the act's ledger entry names.
 
     If agents share the present token and it is valid for long enough, return the lease and the token. Otherwise return
     the token to fetch. Raises NotFound, NotConnected, AccountRefused, Forbidden, Invalid, Conflict, Sealed.
@@ -126,7 +126,7 @@ def begin_token(act: Act, name: str, requested: frozenset[str]) -> IssueToken | 
 
 
 def use_account(act: Act, name: str, requested: frozenset[str]) -> AccessToken | IssueToken:
-    """Return an access token for one request of the agent that the act's entry names, or the token to fetch.
+    """Return an access token for one request of the agent that the act's ledger entry names, or the token to fetch.
 
     The token belongs to a live lease of the agent's task; without such a lease, to a new lease. Raises the errors of
     `begin_token`.

@@ -190,8 +190,8 @@ def put_role(act: Act, name: str, role: AwsRole) -> None:
 
 
 def begin_lease(act: Act, name: str, *, is_session: bool, arn: str, ttl: int | None) -> CreateCredentials:
-    """Store the lease of new credentials for the caller that the act's entry names; return the request to AWS that
-    follows the act.
+    """Store the lease of new credentials for the caller that the act's ledger entry names; return the request to AWS
+    that follows the act.
 
     `is_session`: whether the path of the request is `sts/ROLE`. `ttl`: the requested lifetime in microseconds; None:
     the default. Raises Invalid for an unknown role, or for a role of users at `sts/ROLE`; Conflict for too many leases.

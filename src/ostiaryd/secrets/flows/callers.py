@@ -108,8 +108,8 @@ def token_digest(keys: Keyring, unverified_token: str) -> bytes:
 
 
 def authenticate(act: Act, credentials: VaultCredentials, *, config: Config) -> VaultCaller:
-    """Return the caller of a request, and write the caller into the act's entry. Raises TokenRefused, AccessRefused,
-    Forbidden, NotFound.
+    """Return the caller of a request, and write the caller into the act's ledger entry. Raises TokenRefused,
+    AccessRefused, Forbidden, NotFound.
     """
     if credentials.request is None:
         caller = _authenticate_token(act, credentials.unverified_token, address=credentials.address)

@@ -9,8 +9,8 @@ from ostiaryd.registry.model import ADMIN, State, Verb
 
 
 def quarantine_reader(act: Act) -> None:
-    """Quarantine the agent of the act's entry at the end of the act, and mark the entry, so that a detector raises a
-    finding. The reader gets the value as of any other secret.
+    """Quarantine the agent of the act's ledger entry at the end of the act, and mark the entry, so that a detector
+    raises a finding. The reader gets the value as of any other secret.
 
     An agent with the administrator scope is not quarantined while no person has a key, because the server must keep an
     administrator.

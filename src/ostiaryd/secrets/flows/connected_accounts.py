@@ -420,5 +420,5 @@ def postpone_end(tx: Tx, account: ConnectedAccount, why: str) -> None:
 
 
 def tell_stuck(act: Act, account: ConnectedAccount, why: str) -> None:
-    """Write into the act's entry that the refresh token of an account could not be revoked because of `why`."""
+    """Write into the act's ledger entry that the refresh token of an account could not be revoked because of `why`."""
     note_account(act, account, why=why[:MAX_ERROR])

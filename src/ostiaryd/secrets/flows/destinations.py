@@ -115,8 +115,8 @@ def use_secret(act: Act, use: SecretUse, *, proxy: str, config: Config) -> Usabl
     """Return the secret of a destination for one request of an agent. `proxy`: the id of the egress proxy's resource.
 
     For a connected account or a back end, the result can be a token or a secret that the caller must still fetch. The
-    act's entry names the destination and the request, never the value. Raises Forbidden, NotFound, NothingStored,
-    Sealed, Invalid, NotConnected, AccountRefused, RemotePoliciesNeeded.
+    act's ledger entry names the destination and the request, never the value. Raises Forbidden, NotFound,
+    NothingStored, Sealed, Invalid, NotConnected, AccountRefused, RemotePoliciesNeeded.
     """
     resource = registry.find_resource(act.tx, proxy)
     entry = act.entry

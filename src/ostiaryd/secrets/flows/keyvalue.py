@@ -228,7 +228,7 @@ def set_config(act: Act, mount: str, config: MountConfig) -> None:
 
 
 def _touch(act: Act, mount: str, path: str, secret: Secret | None, numbers: Collection[int]) -> None:
-    """Record in the secret and in the act's entry that these versions changed."""
+    """Record in the secret and in the act's ledger entry that these versions changed."""
     if secret is not None:
         store.put(act.tx, mount, path, replace(secret, updated_at=act.now))
     registry.note(act, object=f"{mount}/{path}", versions=sorted(numbers))

@@ -58,8 +58,8 @@ class RenewedMeanwhile(Conflict):
 
 
 def begin_lease(act: Act, role_name: str) -> CreateAccount:
-    """Store the lease of new credentials for the caller that the act's entry names; return the account to create after
-    the act.
+    """Store the lease of new credentials for the caller that the act's ledger entry names; return the account to create
+    after the act.
 
     Raises Invalid for an unknown role, and for a role that its connection does not allow; Conflict for too many leases.
     """
@@ -102,7 +102,7 @@ def add_lease(
     default_ttl: int,
     max_ttl: int,
 ) -> Lease:
-    """Store a lease and its holding for the caller that the act's entry names; return the lease.
+    """Store a lease and its holding for the caller that the act's ledger entry names; return the lease.
 
     `default_ttl`, `max_ttl`: microseconds. The lease ends at the latest with the caller's Vault token. Raises Conflict
     for too many leases.
@@ -176,8 +176,8 @@ def abandon_lease(act: Act, lease: Lease, why: str) -> None:
 
 
 def find_own(act: Act, lease_id: str) -> Lease:
-    """Return a live lease of the caller that the act's entry names. Raises Invalid if the lease is unknown or ended, or
-    belongs to another agent.
+    """Return a live lease of the caller that the act's ledger entry names. Raises Invalid if the lease is unknown or
+    ended, or belongs to another agent.
     """
     act.entry.object = lease_id[:200]
     lease = store.get(act.tx, lease_id)
@@ -187,7 +187,7 @@ def find_own(act: Act, lease_id: str) -> Lease:
 
 
 def has_ended(act: Act, lease_id: str) -> bool:
-    """Return whether a lease of the caller that the act's entry names is not live any more."""
+    """Return whether a lease of the caller that the act's ledger entry names is not live any more."""
     lease = store.get(act.tx, lease_id)
     return lease is not None and lease.agent == act.entry.agent and not _is_live(act, lease)
 
@@ -276,7 +276,7 @@ def end_leases(act: Act, removed: Sequence[Lease]) -> None:
 
 
 def tell_stuck(act: Act, stuck: Sequence[Lease], why: str) -> None:
-    """Write into the act's entry that the accounts of ended leases could not be removed because of `why`."""
+    """Write into the act's ledger entry that the accounts of ended leases could not be removed because of `why`."""
     registry.note(
         act,
         object=stuck[0].config,

@@ -259,7 +259,7 @@ def _keep(act: Act, signer: Signer, *, serial: str, der: bytes, not_after: int, 
 
 
 def _find_login(act: Act) -> tuple[AgentId, str, Holding]:
-    """Return the agent, the task and the token of the caller that the act's entry names."""
+    """Return the agent, the task and the token of the caller that the act's ledger entry names."""
     entry = act.entry
     assert entry.agent is not None
     assert entry.task is not None

@@ -37,8 +37,9 @@ def due(reader: Reader, stream: Stream, *, limit: int) -> tuple[list[tuple[int, 
 
 
 def settled(tx: Tx, id: StreamId, done: Collection[int], *, is_lost: bool = False, failed: str = "") -> None:
-    """Record that the receiver has the signals with the numbers `done`, or, with `is_lost`, that these signals are lost
-    because of the error `failed`. Numbers that are not pending are ignored.
+    """Record that the receiver has the signals with the numbers `done`, or, with `is_lost`, that these signals are
+    lost: they could not be delivered because of the error `failed`, and are never sent again. Numbers that are not
+    pending are ignored.
     """
     stream = store.get(tx, id)
     if stream is None:
@@ -68,8 +69,8 @@ def _window(reader: Reader, stream: Stream) -> tuple[list[tuple[int, int, Signal
 
 
 def has_passed(reader: Reader, stream: Stream) -> bool:
-    """Return whether the stream has no pending signal and more than `PASSED` signals for other receivers follow its
-    stored position, so that a later position must be stored.
+    """Return whether a later position of the stream must be stored: the stream has no pending signal, and more than
+    `PASSED` signals for other receivers follow its stored position.
     """
     waits, seen_to = _window(reader, stream)
     return not waits and seen_to > stream.settled_to + PASSED
@@ -117,7 +118,7 @@ def postpone(tx: Tx, claimed: Stream, *, why: str, is_final: bool) -> None:
 
 def give_up(act: Act, claimed: Stream, number: int, *, why: str) -> None:
     """Skip signal `number` after its last attempt failed with the error `why`, and count the signal as lost. The act's
-    entry names the signal.
+    ledger entry names the signal.
     """
     registry.note(act, object=claimed.stream_id, signal=number, failed=why)
     if (stream := _claimed(act.tx, claimed)) is not None:
@@ -133,8 +134,8 @@ def is_over(stream: Stream, *, is_final: bool) -> bool:
 
 
 def refused(act: Act, id: StreamId, errors: Mapping[int, str]) -> None:
-    """Skip the signals that a polling receiver reports as errors (RFC 8936 2.4.3): count the signals as lost, and never
-    send them again.
+    """Skip the signals that a polling receiver reports as errors (RFC 8936 2.4.3): count these signals as lost, and
+    never send them again. `errors`: the receiver's error by the number of the signal.
     """
     shown = {str(number): why for number, why in list(errors.items())[:SHOWN]}
     registry.note(act, object=id, count=len(errors), refused=shown)

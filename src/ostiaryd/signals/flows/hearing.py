@@ -31,8 +31,8 @@ from ostiaryd.watch import flows as watch
 
 DETECTOR = "signal"
 MANY = 500
-"""Maximum number of a person's agents whose holdings are ended one by one; for a person with more agents, one fact
-stops all agents of the person.
+"""Maximum number of agents whose holdings a signal about their owners ends one by one. If the owners have more agents,
+the kill switch stops all agents of each owner instead.
 """
 SHOWN = 20
 
@@ -45,9 +45,9 @@ def is_known(reader: Reader, issuer: Issuer, event: SecurityEvent) -> bool:
 def hear(act: Act, id: str, event: SecurityEvent, *, config: Config) -> int:
     """Apply an event of the issuer; return the number of agents that the event changed.
 
-    1. Record the event in the act's entry. 2. Stop if the token was received before. 3. Update the issuer if the event
-    is about the stream itself. 4. Select the subjects for which the issuer may speak. 5. Apply the event's effect to
-    them. Raises SetRefused if the issuer is not trusted or the event is invalid.
+    1. Record the event in the act's ledger entry. 2. Return 0 if the token was received before. 3. If the event is
+    about the stream itself, update the issuer. 4. Select the subjects for which the issuer may speak. 5. Apply the
+    event's effect to these subjects. Raises SetRefused if the issuer is not trusted or the event is invalid.
     """
     issuer = store.get(act.tx, id)
     if issuer is None:
@@ -84,8 +84,8 @@ async def forget(world: World) -> None:
 def _about_stream(issuer: Issuer, event: SecurityEvent, *, now: int) -> Issuer:
     """Return the issuer after an event about our stream at the issuer (SSF 8.1.4.1).
 
-    Raises SetRefused if the event is about another stream, or its `state` differs from the requested one. The
-    transmitter may send a verification event without `state` on its own.
+    Raises SetRefused if the event is about another stream, or its `state` differs from the `state` that this server
+    requested. The transmitter may send a verification event without `state` on its own.
     """
     if issuer.stream and event.subject != {"format": "opaque", "id": issuer.stream}:
         raise SetRefused("the event is about another stream (`sub_id`)")
@@ -118,8 +118,8 @@ def refuse(act: Act, issuer: Issuer, refusal: SetRefused) -> NoReturn:
 
 
 def flood(act: Act, issuer: Issuer, *, refused: int) -> None:
-    """Record that the issuer sends more tokens than the limit: people get an alert about the entry. `refused`: the
-    number of refused tokens.
+    """Record in the act's ledger entry that the issuer sends more tokens than the limit. Webhooks send an alert about
+    this entry. `refused`: the number of refused tokens.
     """
     registry.note(act, object=issuer.issuer_id, issuer=issuer.issuer, refused=refused)
 
@@ -128,7 +128,7 @@ def _carry_out(
     act: Act, due: tuple[Effect, int], people: list[Person], ours: list[Agent], *, why: str, config: Config
 ) -> int:
     """Apply an effect and its risk points to persons, to the agents that the persons are accountable for, and to the
-    agents `ours`, which the event names directly. Return the number of changed agents.
+    agents `ours`, whose ids the event states. Return the number of changed agents.
     """
     effect, points = due
     gone = [owner for person in people for owner in registry.leaving(act.tx, person)]

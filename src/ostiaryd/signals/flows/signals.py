@@ -40,7 +40,9 @@ from ostiaryd.tasks.model import TaskDelta
 
 AT_ONCE = 100
 ENTRIES = 64
-"""Maximum number of entries of the same time among which the act behind a change is searched."""
+"""Maximum number of ledger entries with the time of a change among which `_act` searches for the act that made the
+change.
+"""
 _encode = msgspec.json.Encoder().encode
 _decode = json_decoder(Signal)
 
@@ -138,8 +140,8 @@ def _signals(tx: Tx, body: bytes, at: int, config: Config) -> list[Signal]:
 
 
 def _agent(tx: Tx, delta: AgentDelta, at: int, *, issuer: str) -> list[Signal]:
-    """Return the signal that an agent was stopped. A resume or a release has no signal, since CAEP has no event for the
-    end of a stop.
+    """Return the signal that an agent was stopped; none for other changes. A resume or a release has no signal, since
+    CAEP has no event for the end of a stop.
     """
     done = _act(tx, at, delta.agent)
     if delta.epoch == 0 or (delta.state is State.ACTIVE and done.why.endswith((".resume", ".release"))):
@@ -148,7 +150,7 @@ def _agent(tx: Tx, delta: AgentDelta, at: int, *, issuer: str) -> list[Signal]:
 
 
 def _task(tx: Tx, id: str, at: int, *, issuer: str) -> list[Signal]:
-    """Return the signal that another party ended an agent's task.
+    """Return the signal that an agent's task was ended by another party than the agent.
 
     If an agent ends its own task, there is no signal, because an agent could flood the receivers. If the agent itself
     was stopped, the signal of the agent's stop is enough.
@@ -197,8 +199,8 @@ _UNKNOWN = _Done("", "changed", None)
 def _act(tx: Tx, at: int, object: str) -> _Done:
     """Return the act behind a change at time `at`.
 
-    The acts of one batch have the same time: the last act about the changed object counts; if there is none, the only
-    act of that time; otherwise the act is unknown.
+    Acts that commit in one batch have the same time. Among them, return the last act about the changed object; if there
+    is none, the only act with this time; if there are several, an unknown act.
     """
     first = ledger.find_first_since(tx, at)
     bodies = [] if first is None else ledger.list_entry_bodies(tx, first, ENTRIES)

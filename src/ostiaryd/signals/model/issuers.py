@@ -62,8 +62,8 @@ class Issuer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Effect(StrEnum):
-    """The effect of an event. `end`: all holdings of the subject end, and the subject may get new ones. `stop`: also,
-    the subject is stopped until a person decides. `raise_risk`: the risk score of the subject rises.
+    """The effect of an event. `end`: all holdings of the subject end, but the subject may get new holdings. `stop`: all
+    holdings end, and the subject is stopped until a person decides. `raise_risk`: the risk score of the subject rises.
     """
 
     END = "end"
@@ -72,8 +72,8 @@ class Effect(StrEnum):
 
 
 class Named(NamedTuple):
-    """The subjects of an event for which its issuer may speak: e-mail addresses in lower case, `sub`s of the issuer,
-    and (`ours`) ids of this server's agents and persons.
+    """The subjects of an event for which its issuer may speak: `emails` in lower case, `subs` (`sub` values of the
+    issuer), and `ours` (ids of agents and persons of this server).
     """
 
     emails: tuple[str, ...] = ()
@@ -101,7 +101,7 @@ EVENTS = (*_ALWAYS, *_IF)
 
 def effect(event: SecurityEvent) -> tuple[Effect, int] | None:
     """Return the effect of an event and the points by which it raises the risk score; None if the event is only
-    recorded.
+    recorded, and changes no subject.
     """
     if event.event in _ALWAYS:
         return _ALWAYS[event.event]

@@ -91,7 +91,8 @@ def parse_set(
     """Verify a token from `issuer` to `audience` at `now` (microseconds). Raises SetRefused.
 
     1. The token has the explicit type (SSF 4.1.1). 2. A key of the issuer signed it. 3. Issuer and audience match. 4.
-    It is no other kind of token (SSF 4.1.3: no `sub`, no `exp`), and in time. 5. It has one event with one subject.
+    The token is not of another kind (SSF 4.1.3: no `sub`, no `exp`), and `iat` is in the permitted range. 5. The token
+    has one event with one subject.
     """
     try:
         unverified_jws = jose.parse_jws(unverified_set, max_bytes=MAX_SET_BYTES)
@@ -116,7 +117,7 @@ def _parse_claims(payload: bytes, *, issuer: str, audience: str, now: int) -> Se
     try:
         claims = parse_claims(payload)
         if claims.get("iss") != issuer:
-            raise SetRefused("the token is of another issuer (`iss`)", code="invalid_issuer")
+            raise SetRefused("the token is from another issuer (`iss`)", code="invalid_issuer")
         named = claims.get("aud")
         if audience not in (named if isinstance(named, list) else [named]):
             raise SetRefused("the token is for another audience (`aud`)", code="invalid_audience")
@@ -171,7 +172,7 @@ def _parse_simple(value: object) -> Subject:
         if not isinstance(identifiers, list) or not 0 < len(identifiers) <= MAX_ALIASES:
             raise SetRefused(f"a subject of the format aliases has not 1 to {MAX_ALIASES} `identifiers`")
         if any(_parse_simple(one)["format"] in ("aliases", "complex") for one in identifiers):
-            raise SetRefused("an alias is no simple identifier")  # RFC 9493 3.2.8: no aliases in aliases
+            raise SetRefused("an alias is not a simple subject")  # RFC 9493 3.2.8: no aliases in aliases
     return value
 
 

@@ -37,7 +37,7 @@ def agent_stopped(issuer: str, agent: str, *, state: str, at: int, txn: str, why
 
 
 def task_stopped(issuer: str, agent: str, task: str, *, at: int, txn: str, why: str) -> Signal:
-    """Return the signal (CAEP 3.1) that one session has ended; a session is here a task of the agent."""
+    """Return the signal (CAEP 3.1) that one session has ended. A task of the agent is sent as a session."""
     claims = _why(f"the task was revoked, with every task and token derived from the task ({why})", at)
     return Signal(event=SESSION_REVOKED, subject=session(issuer, agent, task), claims=claims, txn=txn)
 

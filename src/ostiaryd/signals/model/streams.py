@@ -39,10 +39,10 @@ MAX_TEXT = 1000
 MAX_HEADER = 4096
 MIN_VERIFICATION_S = 60
 KEPT = 7 * 86_400 * SECOND
-"""Microseconds for which a signal is kept for delivery, also for a paused stream."""
+"""Microseconds for which a signal is kept for delivery; the same time applies to a paused stream."""
 WINDOW = 1000
-"""Number of signals after `settled_to` that are read. A receiver that never acknowledges the oldest signals gets no
-signals after this number.
+"""Number of signals after `settled_to` that the server reads for a stream. A receiver that never acknowledges the
+oldest signals gets no further signals than these.
 """
 MOST_AT_ONCE = 100
 
@@ -126,7 +126,9 @@ def check_requested(events: tuple[str, ...] | None) -> tuple[str, ...] | None:
 
 
 def jti(stream: StreamId, number: int) -> str:
-    """Return the `jti` of the token for signal `number` on this stream: the same for each delivery."""
+    """Return the `jti` of the token for signal `number` on this stream: the same `jti` at each attempt to deliver the
+    signal.
+    """
     return f"{stream.removeprefix('st_')}.{number}"
 
 

@@ -210,7 +210,7 @@ async def _metadata(world: World, issuer: str) -> dict[str, Any]:
     metadata = _object(answer)
     if metadata.get("issuer") != issuer:
         raise Invalid(
-            "the ssf-configuration is of another issuer", hint="write the issuer exactly as its metadata does"
+            "the ssf-configuration names another issuer", hint="write the issuer exactly as its metadata does"
         )
     return metadata
 
@@ -238,7 +238,7 @@ async def _make_stream(
         raise Unavailable(f"no stream was created: the remote server answers {answer.status}")
     made = _object(answer)
     if made.get("iss") != new.issuer:
-        raise Invalid("the created stream is of another issuer")
+        raise Invalid("the created stream names another issuer")
     stream_delivery = made.get("delivery")
     return {**made, "endpoint_url": stream_delivery.get("endpoint_url") if isinstance(stream_delivery, dict) else None}
 

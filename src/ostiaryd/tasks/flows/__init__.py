@@ -1,4 +1,4 @@
-"""Operations on tasks, and the one revocation that ends everything derived."""
+"""Operations on tasks, and the revocation of an object together with everything derived from the object."""
 
 from ostiaryd.tasks.flows import queries
 from ostiaryd.tasks.flows.above import above, link_of, place_of, restricted_agents, tree

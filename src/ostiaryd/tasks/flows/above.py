@@ -44,7 +44,7 @@ def _place(cursor: str) -> tuple[int, str]:
     if not cursor:
         return -1, ""
     if (match := _PLACE.fullmatch(cursor)) is None:
-        raise Invalid("`after` is not a cursor", hint="give the `next` of the page before")
+        raise Invalid("`after` is not a cursor", hint="send the `next` of the previous page")
     return int(match[1]), match[2]
 
 

@@ -59,7 +59,7 @@ def in_force(reader: Reader, task: Task) -> tuple[Budget, ...]:
         for allotment in store.allotments(reader, id):
             if allotment.budget.id not in replaced:
                 allotments.append(allotment)
-            replaced.add(allotment.parent)  # the limit from which this one was taken is charged through this one
+            replaced.add(allotment.parent)  # a charge to a limit also charges the limit it was taken from
     for agent in dict.fromkeys(agent for _, agent in line):
         allotments += store.allotments(reader, agent)
     return tuple(allotment.budget for allotment in allotments)
@@ -76,7 +76,7 @@ def allot(act: Act, task: Task, limits: Sequence[Limit]) -> None:
         if source is not None and not store.take(act.tx, source.id, budget.limit.units):
             left = source.limit.render(balance(act.tx, source, now=act.now).left)
             raise InvalidBudget(
-                f"the task above has {left} left, less than {limit.limit}",
+                f"the budget of the task above has {left} left, less than {limit.limit}, which this task requests",
                 hint="reduce the limit: a budget only narrows",
             )
         _check_per_call(limit, None if source is None else source.limit)
@@ -93,7 +93,8 @@ def _check_per_call(limit: Limit, outer: Limit | None) -> None:
     """Check that one call of a task may not return more than one call of the task above. Raises InvalidBudget."""
     if outer is not None and _per_call(limit) > (most := _per_call(outer)):
         raise InvalidBudget(
-            f"a call of the task above returns at most {most}", hint="reduce the limit: a budget only narrows"
+            f"one call could return more than under the task above, where a call returns at most {most}",
+            hint="reduce the limit: a budget only narrows",
         )
 
 
@@ -264,7 +265,7 @@ def settle(tx: Tx, spool: str) -> dict[str, int]:
 
 
 async def forget_days(world: World) -> int:
-    """Delete the accounts of past days that are no longer needed; return their number."""
+    """Delete the accounts of past days that are no longer needed; return the number of deleted accounts."""
     return await world.writer.submit(lambda tx: store.prune(tx, before=tx.now - DAYS_KEPT_US, limit=1000))
 
 

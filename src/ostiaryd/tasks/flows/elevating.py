@@ -53,7 +53,7 @@ def elevate(
         )
     if len(elevations.live_of_agent(act.tx, agent.agent_id, now=act.now)) >= MAX_ELEVATIONS:
         raise Conflict(
-            f"the agent has {MAX_ELEVATIONS} elevations",
+            f"the agent has {MAX_ELEVATIONS} elevations, which is the limit",
             hint="end an elevation: ostiary task end TASK",
             code="too_many_elevations",
         )

@@ -58,7 +58,9 @@ def expire(act: Act, id: str) -> Task:
 
 
 async def expire_due(world: World, *, limit: int = 100) -> int:
-    """End the tasks that have expired or are lost, each in a separate act, at most `limit`; return their number."""
+    """End at most `limit` tasks that have expired or are lost, each in a separate act; return the number of ended
+    tasks.
+    """
     now = world.now()
     due = await world.db.scan(
         lambda reader: [*store.due(reader, now=now, limit=limit), *store.silent(reader, now=now, limit=limit)]
@@ -67,9 +69,8 @@ async def expire_due(world: World, *, limit: int = 100) -> int:
 
 
 async def prune_ended(world: World) -> int:
-    """Delete tasks that ended longer ago than `task_history_days`, in small batches; return their number.
-
-    The ledger keeps their history. No access changes, so no entry is written.
+    """Delete tasks that ended longer ago than `task_history_days`, in small batches; return the number of deleted
+    tasks. The ledger keeps the history of these tasks. No access changes, so no ledger entry is written.
     """
     if not world.config.task_history_days:
         return 0

@@ -60,7 +60,7 @@ def made(tx: Tx, task: Task, values: tuple[bytes, ...]) -> None:
 
 
 async def forget_histories(world: World) -> int:
-    """Delete histories of days that are no longer recent; return their number."""
+    """Delete histories of days that are no longer recent; return the number of deleted histories."""
     return await world.writer.submit(lambda tx: store.prune(tx, before=tx.now // DAY_US - DAYS + 1, limit=1000))
 
 

@@ -2,9 +2,10 @@
 task.
 
 Tasks under a task with a memory share that memory, so content that one of them reads is known for all. A task with
-fewer of the person's words than the task above has a separate memory. It begins with those words, and with the records
-that tools had returned to the tasks above. Untrusted content and labels are stored with the topmost memory of the tree
-and count for every task in the tree, so that no task can hide untrusted content by reading it in another task.
+fewer of the person's words than the task above has a separate memory. This memory begins with the person's words of the
+task, and with the records that tools had returned to the tasks above. Untrusted content and labels are stored with the
+topmost memory of the tree and count for every task in the tree, so that no task can hide untrusted content by reading
+it in another task.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ def _check_there(row: store.MemoryRow | None) -> store.MemoryRow:
 
 
 def _key(keys: Keyring, tree: TaskId) -> bytes:
-    """Return the key for all memories in a tree. It is one key, because tasks copy parts of their memories to tasks
-    under them.
+    """Return the key for all memories in a tree. All memories in a tree have one key, because tasks copy parts of their
+    memories to tasks under them.
     """
     return hmac.digest(keys.secret("nonce"), b"ostiary memory\0" + tree.encode(), "sha256")

@@ -2,7 +2,7 @@
 silence of all holders (`lost`).
 
 Every agent has a *standing task* for undeclared work. Its id is the id of the agent with another prefix, and its scopes
-are the agent's scopes. It has no row in the database, and ends with the agent.
+are the agent's scopes. A standing task has no row in the database, and ends with the agent.
 
 A task may be *under* another one, of the same agent or of a delegating agent. Its access is never wider than that of
 the task above, and it never ends later.
@@ -54,7 +54,7 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Data classes: only tools whose classes are all in the list may be called. None for no limit."""
     budget: Sequence[Limit] = ()
     intent: Intent | None = None
-    """The person's request: words, own values and endorsed documents. It can never change."""
+    """The person's request: words, own values and endorsed documents. The intent can never change."""
     scopes: list[str] | None = None
     """Scopes of the task. None for all scopes of the agent, or of the parent."""
     on_behalf_of: str | None = None
@@ -185,7 +185,9 @@ def standing_agent(task: str) -> AgentId:
 
 
 def standing_task(agent: Agent) -> Task:
-    """Return the standing task of an agent. It has no row in the database, so it is made from the agent's scopes."""
+    """Return the standing task of an agent. A standing task has no row in the database, so this function makes it from
+    the agent's scopes.
+    """
     return Task(
         task_id=standing_id(agent.agent_id),
         agent=agent.agent_id,
@@ -201,7 +203,7 @@ def standing_task(agent: Agent) -> Task:
 
 def check_heartbeat(seconds: int | None, *, ends_with_last: bool) -> int | None:
     """Return a heartbeat interval in microseconds after checking that it is 1 second to 1 day (None for no heartbeat).
-    Raises Invalid, also for None together with `ends_with_last`.
+    Raises Invalid for another length, and for None together with `ends_with_last`.
     """
     if seconds is None:
         if ends_with_last:

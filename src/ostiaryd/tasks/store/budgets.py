@@ -170,7 +170,7 @@ def drop_slices(tx: Tx, spool: str) -> None:
 
 
 def prune(tx: Tx, *, before: int, limit: int) -> int:
-    """Delete at most `limit` accounts of days before the day `before`; return their number."""
+    """Delete at most `limit` accounts of days before the day `before`; return the number of deleted accounts."""
     return tx.run(_PRUNE, before=before, limit=limit)
 
 

@@ -58,5 +58,5 @@ def drop(tx: Tx, holder: str) -> None:
 
 
 def prune(tx: Tx, *, before: int, limit: int) -> int:
-    """Delete at most `limit` histories of days before the day `before`; return their number."""
+    """Delete at most `limit` histories of days before the day `before`; return the number of deleted histories."""
     return tx.run(_PRUNE, before=before, limit=limit)

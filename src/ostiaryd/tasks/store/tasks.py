@@ -180,8 +180,8 @@ def count_under(reader: Reader, parent: TaskId, *, now: int) -> int:
 
 
 def end(tx: Tx, id: TaskId, state: State, *, under: State) -> tuple[int, list[TaskId]]:
-    """End a task with `state`, and all live tasks under it with the state `under`; return their number, and the ids of
-    those with a separate memory.
+    """End a task with `state`, and all live tasks under it with the state `under`; return the number of ended tasks,
+    and the ids of those with a separate memory.
     """
     rows = tx.all(_END, id=id, state=state.value, under=under.value, now=tx.now)
     for ended, _ in rows:
@@ -190,7 +190,7 @@ def end(tx: Tx, id: TaskId, state: State, *, under: State) -> tuple[int, list[Ta
 
 
 def end_all(tx: Tx, state: State) -> int:
-    """End every live declared task; return their number."""
+    """End every live declared task; return the number of ended tasks."""
     ended = tx.all(_END_ALL, state=state.value, now=tx.now)
     for (id,) in ended:
         tx.touch("task", id)

@@ -44,7 +44,7 @@ def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
     rows = np.flatnonzero(counts)
     for row, _, times in counted.over:
         much, bar = int(counted.sums[row, 0]), int(counted.bars[row, 0])
-        says = f"refused {much} times within ten minutes; fewer than {bar} are expected"
+        says = f"denied {much} times within ten minutes; fewer than {bar} denials are expected"
         findings.append(Anomaly(row, times, 50 if times >= LOUD else 30, says, _before(batch, kept.agents, rows, row)))
     _keep_entries(batch, kept.agents, rows)
     return findings

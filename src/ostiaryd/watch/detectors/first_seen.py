@@ -72,7 +72,7 @@ def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
         state["at"] = at
         score = float(state["sum"]) / BAR
         if score >= THRESHOLD:
-            says = f"first call of {batch.events[row].tool}, which peers hardly call"
+            says = f"first call of {batch.events[row].tool}, which peers rarely or never call"
             findings.append(Anomaly(row, score, 50 if score >= LOUD else 30, says[:300]))
     return findings
 

@@ -1,8 +1,8 @@
 """Flood: an agent keeps sending far more telemetry than the limit.
 
 A flood may hide other events. The server refuses the excess, and while the flood lasts it records an entry at
-intervals. The detector has no learned state: it reports each such entry, independently of the budget of statistical
-detectors.
+intervals. The detector has no learned state: it reports each of these entries, independently of the budget of
+statistical detectors.
 """
 
 from __future__ import annotations

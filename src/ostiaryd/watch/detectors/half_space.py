@@ -168,5 +168,5 @@ def _surprise(forest: Records, leaves: Ints, learned: Flags, now: int) -> Floats
 
 def _says(counted: Tally, row: int, rarity: float) -> str:
     calls, size = (2.0 ** float(np.log2(1 + counted.sums[row, at]) - counted.usual[row, at]) for at in (0, 1))
-    when = f"at an hour at which it works on {100 - 100 * rarity:.0f} % of its days, "
+    when = f"at an hour at which the agent works on {100 - 100 * rarity:.0f} % of its days, "
     return f"unusual combination: {when}{calls:.1f} times its usual calls, {size:.1f} times its usual bytes"

@@ -1,6 +1,6 @@
 """Secret sent: an agent sent a secret that only the egress proxy may put into the agent's requests.
 
-The detector has no learned state: a single such call shows that the secret leaked to the agent.
+The detector has no learned state: one call with the secret shows that the secret leaked to the agent.
 """
 
 from __future__ import annotations

@@ -152,7 +152,7 @@ def parse_list(form: Literal["stix", "plain"], unverified_body: bytes, *, now: i
 
 
 def _is_above(value: str, spared: frozenset[str]) -> bool:
-    """Return whether the value is a host of `spared`, or a parent domain of such a host."""
+    """Return whether the value is a host of `spared`, or a parent domain of a host of `spared`."""
     return any(host == value or host.endswith(f".{value}") for host in spared)
 
 

@@ -40,8 +40,8 @@ ROUND = 2048
 LEARN = 100_000
 """Number of the newest entries from which the detectors learn when they run for the first time."""
 IDLE_S = 1.0
-"""Maximum seconds between two reads, also if the server has ordered none: another server of the database may have
-written entries.
+"""Maximum seconds between two reads of the ledger. The process reads even without an order of its server, because
+another server of the database may have written entries.
 """
 PAUSE_S = 0.01
 """Minimum time between two reads, in seconds, so that entries that arrive close together are read at once."""
@@ -84,8 +84,8 @@ def pause_s(since_read: int) -> float:
 
 class Work:
     def __init__(self, reader: Reader, first_orders: Orders, out: IO[bytes]) -> None:
-        """Work on the connection of `reader`, which holds the lock of the detectors: if the connection is lost, the
-        lock is released.
+        """Create the detectors' work. `reader` must use the connection that holds the lock of the detectors, because
+        the database releases the lock when this connection is lost.
         """
         self._reader, self._given, self._out = reader, first_orders, out
         self._known = FactCache(self._reader)

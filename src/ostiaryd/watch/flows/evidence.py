@@ -1,7 +1,7 @@
 """Evidence for a guard's report of a call: the DPoP proof that the agent sent to the guard with the call.
 
-A proof covers the method, the URI, the access token and the time, but not the tool or its arguments. It shows that the
-agent recently called this guard. Each proof is accepted as evidence for only one entry. See
+A proof covers the method, the URI, the access token and the time, but not the tool or its arguments. A proof shows that
+the agent recently called this guard. Each proof is accepted as evidence for only one entry. See
 docs/explanation/threat-model.md.
 """
 

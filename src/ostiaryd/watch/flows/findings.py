@@ -158,7 +158,7 @@ def judge(act: Act, ids: Iterable[str], verdict: Verdict, *, by: str, why: str) 
     for id in ids:
         finding = find_finding(act.tx, id)
         if not store.judge(act.tx, id, Judgement(verdict, by, act.now, why)):
-            raise Conflict(f"the finding {id} already has a judgement", code="judged")
+            raise Conflict(f"a person has already given a verdict on the finding {id}", code="judged")
         by_agent[finding.agent].append(finding)
     for agent, findings in by_agent.items():
         judgement = {
@@ -176,8 +176,8 @@ def nothing(act: Act, finding: Finding) -> None:
 
 
 def begin(tx: Tx) -> None:
-    """Set the position of the detectors to the end of the ledger if they have never run. They then learn from earlier
-    entries without reporting findings about them.
+    """Set the position of the detectors to the end of the ledger if they have never run. From the entries before this
+    position, the detectors learn, but report no findings.
     """
     if store.progress(tx).stored < 0 and (size := ledger.get_head(tx)[0].size):
         store.put_told(tx, size - 1, "~")

@@ -31,9 +31,9 @@ OLD = 86_400 * SECOND
 
 
 class ListChange(msgspec.Struct, frozen=True):
-    """The change that a fetched list makes: the number of values in the fetched list, of new values, of values that are
-    gone, and of items that cannot be checked. `failed` is the reason why the server would not accept the list; the
-    numbers are then None.
+    """The change that a fetched list makes: the numbers of values in the fetched list, of new values, of removed
+    values, and of items that the server cannot check. `failed` is the reason why the server would not accept the list;
+    the numbers are then None.
     """
 
     count: int | None = None

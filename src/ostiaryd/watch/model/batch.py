@@ -128,8 +128,8 @@ class Batch:
 
     @cached_property
     def is_late(self) -> Flags:
-        """True for events that a guard reported more than `LATE` after they happened. They do not count in the present
-        window.
+        """True for events that a guard reported more than `LATE` after they happened. These events do not count in the
+        present window.
         """
         return np.array([event.late > LATE for event in self.events], np.bool_)
 

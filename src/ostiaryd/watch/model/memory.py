@@ -104,7 +104,7 @@ class Memory:
             self.own["peers"][row] = 0
 
     def forget(self, *, now_s: int) -> int:
-        """Remove agents that were inactive for `FORGET_S` seconds; return their number."""
+        """Remove agents that were inactive for `FORGET_S` seconds; return the number of removed agents."""
         last_seen = self.own["seen"]
         old = [name for name, row in self._rows.items() if row != NOBODY and int(last_seen[row]) < now_s - FORGET_S]
         for name in old:

@@ -5,7 +5,7 @@ A *trial* is one task of one agent on one day. Its score (0 to 100) combines the
 detectors about it. A finding may restrict the agent if the score of its trial is rare: by a conformal test, at most the
 budget's share of the trials of the agent's peers (of all agents, if the peers have too few) had such a score. The
 counts of scores are halved from time to time, so the test follows the deployment's own traffic. Until there are enough
-trials for such a share, statistical detectors only inform.
+trials to measure such a small share, findings of statistical detectors only inform people.
 
 The test alone gives no guarantee on a stream that drifts or is attacked. Two accounts give a guarantee on every stream:
 each trial in which the agent was restricted spends one alarm, which is returned if a person judges the finding real.

@@ -56,7 +56,7 @@ class Runs:
 
 
 def rounds(keys: Ints) -> list[Ints]:
-    """Return lists of row indices such that no list contains a key twice: the first row of each key, then the second
+    """Return lists of row indices, in which no list contains a key twice: the first row of each key, then the second
     row of each key, and so on. Equal keys must be adjacent.
     """
     rank = Runs(keys).rank

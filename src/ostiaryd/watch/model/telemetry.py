@@ -1,14 +1,10 @@
 """Telemetry of agents: reduces records of OpenTelemetry to a few kinds of acts, and counts the acts.
 
-Telemetry is the agent's own report, and is marked as such everywhere: the action of their entries begins with
-`telemetry.`, the reporter in the entries is the agent, and the tools have names that no tool of a resource can have
-(`~/read_file`).
+Telemetry is the agent's own report, and every ledger entry about telemetry shows this: its action begins with
+`telemetry.`, its reporter is the agent, and its tools have names that no tool of a resource can have (`~/read_file`).
 
-    tool    execute_tool, or tools/call of MCP
-    model   chat, text_completion, generate_content, embeddings
-    agent   invoke_agent, create_agent, invoke_workflow
-    mcp     any other method of MCP
-    http    a request that is none of these
+tool execute_tool, or tools/call of MCP model chat, text_completion, generate_content, embeddings agent invoke_agent,
+create_agent, invoke_workflow mcp any other method of MCP http a request that is none of these
 """
 
 from __future__ import annotations
@@ -34,7 +30,7 @@ _MOST_TOKENS = 1 << 40
 
 Look = Callable[[str], tuple[str, int] | None]
 """A function that returns the name and the points of the threat list that contains a host or an indicator in the text;
-None if there is no such list.
+None if no list contains one.
 """
 
 

@@ -1,7 +1,7 @@
 """Stored findings, and the saved state of the detectors.
 
 A snapshot is written in several small transactions. Its pieces get a new generation number, beside the pieces of the
-earlier generation. They become valid when the last transaction writes the snapshot itself.
+earlier generation. The new pieces become valid when the last transaction writes the snapshot itself.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def tasks_of_incident(reader: Reader, incident: str) -> list[str]:
 
 def join(tx: Tx, agent: str, incident: str, *, since: int) -> int:
     """Add to an incident the findings about an agent after `since` (microseconds) that belong to no incident; return
-    their number.
+    the number of added findings.
     """
     return tx.run(_JOIN, agent=agent, incident=incident, since=since)
 
@@ -193,7 +193,9 @@ def put_claimed(tx: Tx, agent: str, resource: str, risk: Risk) -> None:
 
 
 def forget_claims(tx: Tx, *, before: int) -> int:
-    """Delete claims of guards that were last raised at `before` (microseconds) or earlier; return their number."""
+    """Delete claims of guards that were last raised at `before` (microseconds) or earlier; return the number of deleted
+    claims.
+    """
     return tx.run(_FORGET_CLAIMS, before=before)
 
 
@@ -255,7 +257,9 @@ def put_pieces(tx: Tx, generation: int, pieces: Iterable[Piece]) -> None:
 
 
 def finish(tx: Tx, generation: int, snapshot: bytes, gone: Sequence[str]) -> None:
-    """Make the snapshot of this generation the valid one, and delete the pieces with the keys `gone`."""
+    """Make the snapshot of this generation valid in place of the earlier snapshot, and delete the pieces with the keys
+    `gone`.
+    """
     tx.run(_FINISH, generation=generation, snapshot=snapshot)
     tx.many(_FORGET, [(key,) for key in gone])
 
