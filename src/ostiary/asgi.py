@@ -33,7 +33,7 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from ostiary.guard import Call, Denied, Guard, NonceNeeded, Verified, Withheld
+from ostiary.guard import Call, Denied, Guard, KeyUnheard, NonceNeeded, Verified, Withheld
 from ostiary.guard.connections import Connection
 from ostiary.guard.rules import Rules
 from ostiary.protocol import jose
@@ -222,6 +222,9 @@ class Door:
         body |= {"approval": refusal.approval} if isinstance(refusal, Denied) and refusal.approval else {}
         headers = [NO_STORE]
         match refusal:
+            case KeyUnheard():  # the challenge says that another time would help, and nothing was processed
+                challenges = self._challenges("temporarily_unavailable", refusal.message)
+                return Answer(503, body, [*headers, (b"retry-after", b"1"), *challenges])
             case Unavailable():
                 return Answer(503, body, [*headers, (b"retry-after", b"1")])
             case NonceNeeded():

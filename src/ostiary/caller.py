@@ -12,9 +12,14 @@ from ostiary.agent import AsyncTask, Task
 from ostiary.agent.identity import POLL_S, TIMEOUT_S, Identity
 from ostiary.client import StepUpNeeded, Target, Token, TokenRefused, run
 from ostiary.decision.access import Reason
-from ostiary.guard import Guard, NonceNeeded, Verified
+from ostiary.guard import Guard, KeyUnheard, NonceNeeded, Verified
 from ostiary.protocol.errors import Unavailable
 from ostiary.protocol.jose import InvalidToken
+
+UNHEARD_RETRY_S, UNHEARD_RETRIES = 0.1, 30
+"""Pause in seconds, and number of attempts, after the server has signed a token by a new key that the feed of the guard
+has not announced yet.
+"""
 
 AnyCaller = Identity | Task | AsyncTask | Verified
 """an agent (for its standing task), a declared task of an agent, or a caller whose token the guard has verified"""
@@ -110,12 +115,18 @@ class Caller:
         verified caller. Raises Refused.
         """
         nonce = None
-        for _ in range(2):
+        for left in reversed(range(UNHEARD_RETRIES)):
             proof = self._client.proof(method="POST", uri=self._uri, token=token, nonce=nonce)
             try:
                 return self._guard.verify(authorization=f"DPoP {token.text}", proof=proof, method="POST", uri=self._uri)
             except NonceNeeded as needed:
+                if nonce is not None:
+                    break
                 nonce = needed.nonce
+            except KeyUnheard:
+                if not left:
+                    raise
+                threading.Event().wait(UNHEARD_RETRY_S)
         raise Unavailable(
             "the guard asked twice for a new DPoP nonce", hint="try again; if this repeats, the clock jumps"
         )

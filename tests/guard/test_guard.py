@@ -12,7 +12,7 @@ from harness.feeder import AGENT, ISSUER, RESOURCE_ID, TASK, TOOLS, URI, Feeder
 from ostiary.authorization.cedar import ir
 from ostiary.authorization.claims import Confirmation
 from ostiary.decision.feed import AgentFact, Fact, KeyFact, KeysFact, PolicyFact, ResourceFact, TaskFact, TokenFact
-from ostiary.guard import Denied, FeedStale, Guard, NonceNeeded, SpoolFailed, Verified
+from ostiary.guard import Denied, FeedStale, Guard, KeyUnheard, NonceNeeded, SpoolFailed, Verified
 from ostiary.guard.spool import RESERVE
 from ostiary.keys import Credential
 from ostiary.protocol import jose
@@ -92,9 +92,39 @@ def test_a_token_that_another_key_signed_is_refused(guard: Guard, feeder: Feeder
         authenticate_at(guard, feeder, jose.sign_jwt(forger, typ="at+jwt", claims=feeder.claims()))
 
 
-def test_the_key_of_the_feed_signs_no_tokens(guard: Guard, feeder: Feeder) -> None:
+def test_the_key_of_the_feed_signs_no_tokens(guard: Guard, feeder: Feeder, clock: Clock) -> None:
+    token = jose.sign_jwt(feeder.feed_key, typ="at+jwt", claims=feeder.claims())
+    clock.advance(1)
+    feeder.say()
     with pytest.raises(InvalidToken):
-        authenticate_at(guard, feeder, jose.sign_jwt(feeder.feed_key, typ="at+jwt", claims=feeder.claims()))
+        authenticate_at(guard, feeder, token)
+
+
+def test_a_token_by_an_unknown_key_is_invalid_only_once_the_feed_is_newer_than_the_token(
+    guard: Guard, feeder: Feeder, clock: Clock
+) -> None:
+    following = jose.generate("ES256")
+    token = jose.sign_jwt(following, typ="at+jwt", claims=feeder.claims())
+    for microseconds in (999_999, 1):
+        with pytest.raises(KeyUnheard):
+            authenticate_at(guard, feeder, token)
+        clock.advance(us=microseconds)
+        feeder.say()
+    with pytest.raises(InvalidToken) as refusal:
+        authenticate_at(guard, feeder, token)
+    assert refusal.value.code == "unknown_kid"
+    feeder.say(KeysFact([dict(following.public.jwk)], [dict(feeder.feed_key.public.jwk)]))
+    authenticate_at(guard, feeder, token)
+
+
+@pytest.mark.parametrize("changed", [{"iss": "https://elsewhere.example.org"}, {"iat": 0}, {"iat": 1 << 40}])
+def test_a_token_that_no_announcement_can_make_valid_is_invalid_at_once(
+    guard: Guard, feeder: Feeder, changed: dict[str, Any]
+) -> None:
+    with pytest.raises(InvalidToken):
+        authenticate_at(
+            guard, feeder, jose.sign_jwt(jose.generate("ES256"), typ="at+jwt", claims=feeder.claims(**changed))
+        )
 
 
 @pytest.mark.parametrize(("left_us", "is_alive"), [(1, True), (0, False), (-1, False)])
@@ -117,7 +147,7 @@ def test_a_remembered_token_is_checked_anew_when_the_keys_change(guard: Guard, f
     authenticate_at(guard, feeder, token)
     following = jose.generate("ES256")
     feeder.say(KeysFact([dict(following.public.jwk)], [dict(feeder.feed_key.public.jwk)]))
-    with pytest.raises(InvalidToken):
+    with pytest.raises(KeyUnheard):
         authenticate_at(guard, feeder, token)
 
 

@@ -251,10 +251,13 @@ def test_a_renewal_whose_connection_fails_is_waited_for_once(
 
 
 class BusyServer(Server):
-    """Answers so many requests for a path with `status` and `Retry-After`."""
+    """Answers so many requests for a path with `status`, `Retry-After` and a challenge, if one is given."""
 
-    def __init__(self, clock: Clock, *, busy: int, after: str = "0", status: int = 503, path: str = "/api/") -> None:
+    def __init__(
+        self, clock: Clock, *, busy: int, after: str = "0", status: int = 503, path: str = "/api/", challenge: str = ""
+    ) -> None:
         super().__init__(clock, KEY)
+        self.challenge = challenge
         self.busy, self.after, self.status, self.path = busy, after, status, path
         self.refused = 0
 
@@ -263,6 +266,7 @@ class BusyServer(Server):
         if response.status_code == 200 and request.url.path.startswith(self.path) and self.refused < self.busy:
             self.refused += 1
             headers = {"retry-after": self.after} if self.after else {}
+            headers |= {"www-authenticate": self.challenge} if self.challenge else {}
             return httpx2.Response(self.status, headers=headers)
         return response
 
@@ -284,6 +288,15 @@ def test_only_what_may_be_repeated_is_sent_again(clock: Clock, client: Client, m
     http = httpx2.Client(transport=httpx2.MockTransport(server))
     answer = http.request(method, f"{API}/report", auth=Auth(client, TARGET))
     assert answer.status_code == (200 if method in IDEMPOTENT or status == 429 else status)
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH"])
+def test_every_method_is_sent_again_after_a_guard_could_not_judge_the_token_yet(
+    clock: Clock, client: Client, method: str
+) -> None:
+    server = BusyServer(clock, busy=1, challenge='DPoP error="temporarily_unavailable"')
+    http = httpx2.Client(transport=httpx2.MockTransport(server))
+    assert http.request(method, f"{API}/report", auth=Auth(client, TARGET)).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -53,13 +53,14 @@ class Sender:
         `Retry-After`, wait for that time, and send another request of `make` (RFC 9110 section 10.2.3).
 
         After 503, only idempotent methods and token requests are repeated, because it does no harm if the server has
-        processed the first one too. After 429, every method is repeated, because the server has not processed the
-        request (RFC 6585 section 4).
+        processed the first one too. After 429, and after 503 with a challenge (RFC 9110 section 11.6.1), every method
+        is repeated, because the server has not processed the request (RFC 6585 section 4).
         """
         for left in reversed(range(MAX_PAUSES + 1)):
             response = yield from self._send_with_nonce(make, server)
             may_repeat = response.status_code == 429 or (
-                response.status_code == 503 and (method in IDEMPOTENT or method == "token")
+                response.status_code == 503
+                and (method in IDEMPOTENT or method == "token" or "www-authenticate" in response.headers)
             )
             pause_s = self._retry_after_s(response) if may_repeat else None
             if pause_s is None or pause_s > MAX_PAUSE_S or not left:

@@ -3,7 +3,7 @@
 from ostiary.guard.call import Call, Denied, Verified, Withheld
 from ostiary.guard.feed import Feed
 from ostiary.guard.guard import Guard
-from ostiary.guard.knowledge import FeedBroken, FeedStale
+from ostiary.guard.knowledge import FeedBroken, FeedStale, KeyUnheard
 from ostiary.guard.proofs import NonceNeeded
 from ostiary.guard.spool import SpoolFailed
 from ostiary.guard.words import data, words
@@ -15,6 +15,7 @@ __all__ = [
     "FeedBroken",
     "FeedStale",
     "Guard",
+    "KeyUnheard",
     "NonceNeeded",
     "SpoolFailed",
     "Verified",

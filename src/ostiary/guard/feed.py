@@ -190,6 +190,11 @@ class Feed:
         """
         return self._tick() - self._heard_at
 
+    @property
+    def heard_at(self) -> int:
+        """Return the server time of the newest message, in microseconds: every earlier change is known."""
+        return self.clock() - self.age
+
     def current(self) -> Present:
         """Return the facts, if they are reliable. Raises FeedStale: an enforcing guard then denies."""
         present = self._present

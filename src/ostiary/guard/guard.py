@@ -178,12 +178,14 @@ class Guard:
         exempt at this resource.
 
         `uri`: the URI of the request with the public host name of the resource, not the host of the `Host` header.
-        Raises Unauthenticated (code `no_credentials`), InvalidToken, InvalidProof, NonceNeeded, Unavailable.
+        Raises Unauthenticated (code `no_credentials`), InvalidToken, InvalidProof, NonceNeeded, Unavailable; KeyUnheard
+        (an Unavailable) for a token that is newer than the feed, by a key that the feed has not announced yet.
         """
         with fail_closed():
             scheme, token = access_token(authorization)
+            heard_at = self.feed.heard_at  # before the facts, which may include later messages but no earlier ones
             present = self.feed.current()
-            principal = self._tokens.principal(token, present, issuer=self.feed.issuer)
+            principal = self._tokens.principal(token, present, issuer=self.feed.issuer, heard_at=heard_at)
             if principal.claims.cnf is not None:
                 check_certificate(principal.claims.cnf, certificate)
             if scheme == "bearer":

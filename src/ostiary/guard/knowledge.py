@@ -50,6 +50,12 @@ class FeedStale(Unavailable):
     code = "feed_stale"
 
 
+class KeyUnheard(Unavailable):
+    """A token names a key that the feed may announce soon: the token is newer than the newest message of the feed."""
+
+    code = "key_unheard"
+
+
 class Present(NamedTuple):
     """The inputs of decisions at one moment. The tables behind `facts` change while the guard runs: the thread of the
     feed updates them.

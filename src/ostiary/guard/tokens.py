@@ -9,10 +9,11 @@ from hashlib import sha256
 from ostiary.authorization.assurance import UNBOUND
 from ostiary.authorization.claims import ACCESS_TYP, MAX_BEARER_S, AccessClaims, check_access, parse_access
 from ostiary.decision import access
-from ostiary.guard.knowledge import Present
-from ostiary.protocol.jose import InvalidToken, verify_jwt
+from ostiary.guard.knowledge import KeyUnheard, Present
+from ostiary.protocol.jose import InvalidToken, parse_claims, parse_jws, verify_jwt
 
 MAX_REMEMBERED = 10_000
+SECOND = 1_000_000
 
 
 def check_bearer(claims: AccessClaims, *, exempt: Container[str]) -> None:
@@ -49,8 +50,12 @@ class Tokens:
     def __len__(self) -> int:
         return len(self._verified)
 
-    def principal(self, token: str, present: Present, *, issuer: str) -> access.Principal:
-        """Return the holder of a verified token that has not expired. Raises InvalidToken."""
+    def principal(self, token: str, present: Present, *, issuer: str, heard_at: int) -> access.Principal:
+        """Return the holder of a verified token that has not expired. `heard_at`: time of the newest message of the
+        feed that `present` includes, in microseconds.
+
+        Raises InvalidToken; KeyUnheard if a key that the guard does not know may have signed the token.
+        """
         digest = sha256(token.encode()).digest()
         now = self._now()
         with self._mutex:
@@ -59,9 +64,19 @@ class Tokens:
                 self._verified_with = present.keys
             principal = self._verified.get(digest)
         if principal is None:
-            claims = parse_access(
-                verify_jwt(token, key_for=present.keys.key_for, typ=(ACCESS_TYP,), now=now, leeway=self._leeway)
-            )
+            try:
+                verified = verify_jwt(
+                    token, key_for=present.keys.key_for, typ=(ACCESS_TYP,), now=now, leeway=self._leeway
+                )
+            except InvalidToken as refusal:
+                may_be_announced = range(heard_at // SECOND, (now + self._leeway) // SECOND + 1)
+                if refusal.code == "unknown_kid" and _issued_at(token, issuer=issuer) in may_be_announced:
+                    raise KeyUnheard(
+                        "the token is signed by a key that this guard does not know, and is newer than the feed",
+                        hint="repeat the request: the feed announces each new key",
+                    ) from None
+                raise
+            claims = parse_access(verified)
             check_access(claims, issuer=issuer, audience=present.resource.uri, now=now, leeway=self._leeway)
             principal = access.Principal(claims)
             self._remember(digest, principal, present)
@@ -75,3 +90,11 @@ class Tokens:
                 if len(self._verified) >= MAX_REMEMBERED:
                     del self._verified[next(iter(self._verified))]
                 self._verified[digest] = principal
+
+
+def _issued_at(token: str, *, issuer: str) -> object:
+    """Return the time at which an unverified token claims to be issued by `issuer`, in seconds; None for a token of
+    another issuer. The claim allows nothing: it only decides between two refusals.
+    """
+    unverified_claims = parse_claims(parse_jws(token).payload)
+    return unverified_claims.get("iat") if unverified_claims.get("iss") == issuer else None
