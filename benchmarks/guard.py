@@ -72,7 +72,7 @@ def main() -> None:
         present = guard.feed.current()
 
         def principal(token: str) -> object:
-            return guard._tokens.principal(token, present, issuer=ISSUER)
+            return guard._tokens.principal(token, present, issuer=ISSUER, heard_at=guard.feed.heard_at)
 
         measure("token, first time", principal, tokens)
         measure("token, remembered", principal, tokens * 10)
