@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import hvac
 import msgspec
 import pytest
 
@@ -239,6 +240,8 @@ HIDDEN = """
 when { resource.path like "agents/*/hidden/*" };
 @id("restorable") forbid (principal, action == Action::"delete_secret", resource is Secret)
 when { context.operation == "metadata" };
+@id("lasting") forbid (principal, action == Action::"delete_secret", resource is Secret)
+when { context.operation == "schedule-deletion" && resource.path like "agents/*/policies/shown/*" };
 """
 
 
@@ -268,21 +271,31 @@ def test_policies_decide_as_they_would_for_the_vault_api(aws: AwsStage) -> None:
         for wrong in (after[:-4] + "AAAA", after[:16], "A", "\u2028", forged):
             refused("InvalidNextTokenException", client.list_secrets, **page, NextToken=wrong)
         refused("AccessDeniedException", client.delete_secret, SecretId=names[0], ForceDeleteWithoutRecovery=True)
+        refused("AccessDeniedException", client.delete_secret, SecretId=names[2])
         client.delete_secret(SecretId=names[0])
+        scheduled = aws.vault.entries("vault.delete")[0]
+        assert (scheduled["object"], scheduled["detail"]["operation"]) == (f"secret/{names[0]}", "schedule-deletion")
+        assert scheduled["detail"]["due_at"] > scheduled["at"]
         client.restore_secret(SecretId=names[0])
     finally:
         api("POST", "/policies", {"files": {"secrets.cedar": POLICIES}})
     assert client.get_secret_value(SecretId=names[0])["SecretString"] == "x"
 
 
-def test_metadata_of_the_vault_api_is_no_error_of_the_server(aws: AwsStage) -> None:
+def test_the_vault_api_sets_no_attribute_that_the_server_reads(aws: AwsStage) -> None:
+    """A deletion in the past would let the next CreateSecret delete the secret without the right to delete it."""
     name, vault = f"{aws.vault.folder}/odd", aws.vault.login()
-    aws.client.create_secret(Name=name, SecretString="x", ClientRequestToken="t" * 32)
-    custom = {"aws:version:": "v", "aws:version:x": "t" * 32, "aws:version:-1": "w", "aws:deletion": "9" * 512}
-    vault.secrets.kv.v2.update_metadata(path=name, custom_metadata=custom)
-    aws.client.put_secret_value(SecretId=name, SecretString="y", ClientRequestToken="t" * 32)
-    listed = aws.client.list_secrets(Filters=[{"Key": "name", "Values": [name]}])["SecretList"]
-    assert ["DeletedDate" in one for one in listed] == [False]
+    made = aws.client.create_secret(Name=name, SecretString="x", ClientRequestToken="t" * 32)
+    kept = {"aws:version:1": "t" * 32}
+    for key in ("aws:deletion", "aws:version:1", "aws:version:2", "aws:version:", "aws:other"):
+        with pytest.raises(hvac.exceptions.InvalidRequest, match="only the API of AWS sets"):
+            vault.secrets.kv.v2.update_metadata(path=name, custom_metadata={**kept, key: "1"})
+    refused("ResourceExistsException", aws.client.create_secret, Name=name, SecretString="z")
+    vault.secrets.kv.v2.update_metadata(path=name, custom_metadata={**kept, "aws:description": "d", "aws:tag:a": "b"})
+    shown = aws.client.describe_secret(SecretId=name)
+    assert (shown["Description"], shown["Tags"]) == ("d", [{"Key": "a", "Value": "b"}])
+    assert [*shown["VersionIdsToStages"]] == [made["VersionId"]]
+    aws.client.put_secret_value(SecretId=name, SecretString="y", ClientRequestToken="u" * 32)
     vault.secrets.kv.v2.update_metadata(path=name, max_versions=100)
     for number in range(70):
         made = aws.client.put_secret_value(SecretId=name, SecretString=str(number))

@@ -515,6 +515,7 @@ async def test_a_new_client_secret_is_kept_although_its_rotation_was_deleted(ope
     await wire_rotations.rotate_due(open_world)
     assert row_of(open_world).error == "the secret has no valid `registration_access_token`"
     call = await act(open_world, "rotation.begin", lambda a: rotations.begin_call(a, PATH))
+    assert call is not None
     assert "first" not in repr(call)
     await act(open_world, "rotation.delete", lambda a: rotations.delete_rotation(a, PATH))
     changed = {"client_secret": "second"}

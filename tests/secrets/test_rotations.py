@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,7 +18,16 @@ from ostiary.protocol.errors import Conflict, Invalid, NotFound, Refused
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.secrets import wire_rotations
-from ostiaryd.secrets.flows import keyvalue, renew_envelopes, rotate_keys, rotations, version_tokens
+from ostiaryd.secrets.flows import (
+    deletions,
+    keyvalue,
+    operators,
+    renew_envelopes,
+    rotate_keys,
+    rotations,
+    version_tokens,
+)
+from ostiaryd.secrets.flows.rotations import RotationCall
 from ostiaryd.secrets.model import aws
 from ostiaryd.secrets.model.request import SECOND, NothingStored, split_path
 from ostiaryd.secrets.model.rotation import LONGEST_PERIOD_S, RotationConfig, check_config
@@ -52,6 +61,13 @@ async def read(world: World, version: int = 0) -> dict[str, Any]:
 
     value: dict[str, Any] = await act(world, "vault.read", flow)
     return value
+
+
+async def begin_call(world: World) -> RotationCall:
+    """The call that is sent to the service now."""
+    call = await act(world, "rotation.begin", lambda a: rotations.begin_call(a, PATH))
+    assert call is not None
+    return call
 
 
 def calls(service: Receiver, key: str) -> list[dict[str, Any]]:
@@ -136,12 +152,110 @@ async def test_a_failed_rotation_leaves_the_old_value_and_sends_the_same_value_a
     assert heard[0]["data"]["value"] not in str(failures)
 
 
+async def test_a_rotation_ends_with_its_secret(world: World, clock: Clock, service: Receiver) -> None:
+    """The deletion ends the schedule and the grace period. A new secret at the path has no rotation, and a call that
+    was running changes no value of it.
+    """
+    world = open_to(world)
+    value = {"api_key": "new", "user": "new"}
+    ways: tuple[Callable[[Act], None], ...] = (
+        lambda a: keyvalue.delete_secret(a, "secret", "app/shop"),
+        lambda a: operators.delete_secret(a, PATH, with_versions=True),
+    )
+    for delete in ways:
+        await schedule(world, service)
+        clock.advance(3600)
+        await wire_rotations.rotate_due(world)  # a grace period begins
+        await act(world, "vault.delete", delete)
+        assert store.count(world.db.read()) == 0
+        assert entries_of(world, "vault.delete")[-1].detail == {"rotation": "removed"}
+        await act(world, "vault.write", lambda a: keyvalue.put_value(a, "secret", "app/shop", value))
+        heard = len(service.heard)
+        clock.advance(7200)
+        await wire_rotations.rotate_due(world)
+        assert (len(service.heard), await read(world)) == (heard, value)
+        await act(world, "vault.delete", delete)
+        assert not entries_of(world, "vault.delete")[-1].detail
+    heard = len(service.heard)
+    await schedule(world, service)
+    await world.writer.submit(lambda tx: keyvalue_store.delete(tx, "secret", "app/shop"))  # as an earlier release
+    clock.advance(3600)
+    await wire_rotations.rotate_due(world)
+    assert (store.count(world.db.read()), len(service.heard)) == (0, heard)
+    await schedule(world, service)
+    running = await begin_call(world)
+    await act(world, "vault.delete", ways[0])
+    await schedule(world, service)
+    with pytest.raises(Conflict):
+        await act(world, "rotation.end", lambda a: rotations.end_call(a, PATH, running, is_old_valid=True))
+    assert (await read(world))["api_key"] == "first"
+
+
+async def test_a_registration_that_ends_after_its_secret_changes_no_new_secret(
+    world: World, clock: Clock, service: Receiver
+) -> None:
+    first = {"client_secret": "first", "registration_access_token": "t"}
+    await act(world, "vault.write", lambda a: keyvalue.put_value(a, "secret", "app/shop", first))
+    config = RotationConfig(member="client_secret", registration=service.url, period=3600, grace=0)
+    await act(world, "rotation.put", lambda a: rotations.put_rotation(a, PATH, config))
+    call = await begin_call(world)
+    await act(world, "vault.delete", lambda a: keyvalue.delete_secret(a, "secret", "app/shop"))
+    clock.advance(1)
+    await act(world, "vault.write", lambda a: keyvalue.put_value(a, "secret", "app/shop", {"client_secret": "new"}))
+    changes = {"client_secret": "second"}
+    with pytest.raises(Conflict):
+        await act(world, "rotation.store", lambda a: rotations.store_answer(a, PATH, call, changes))
+    assert await read(world) == {"client_secret": "new"}
+
+
+async def test_a_deleted_version_is_not_rotated_and_a_scheduled_deletion_skips_rotations(
+    world: World, clock: Clock, service: Receiver
+) -> None:
+    """The service must not accept a value that the server then cannot store. The end of a grace period needs none."""
+    world = open_to(world)
+    await schedule(world, service)
+    clock.advance(3600)
+    await wire_rotations.rotate_due(world)
+    assert len(service.heard) == 1
+    await act(world, "vault.delete", lambda a: keyvalue.delete_versions(a, "secret", "app/shop"))
+    clock.advance(600)
+    await wire_rotations.rotate_due(world)
+    assert [json.loads(body)["type"] for _, body in service.heard] == ["secret.rotate", "secret.retire"]
+    clock.advance(3000)
+    await wire_rotations.rotate_due(world)
+    row = rotations.find_rotation(world.db.read(), PATH)
+    assert (len(service.heard), row.attempts, row.error) == (2, 1, "the current version is deleted")
+    await act(world, "vault.write", lambda a: keyvalue.restore_versions(a, "secret", "app/shop", [2]))
+    clock.advance(60)
+    await wire_rotations.rotate_due(world)
+    clock.advance(600)
+    await wire_rotations.rotate_due(world)
+    assert len(service.heard) == 4
+    secret = keyvalue_store.get(world.db.read(), *split_path(PATH))
+    assert secret is not None
+    end = clock() + 7 * 86_400 * SECOND
+    await act(world, "vault.delete", lambda a: deletions.schedule_deletion(a, "app/shop", secret, due_at=end))
+    failures = len(entries_of(world, "rotation.fail"))
+    for _ in range(3):
+        clock.advance(3600)
+        await wire_rotations.rotate_due(world)
+    row = rotations.find_rotation(world.db.read(), PATH)
+    assert (len(service.heard), row.attempts, row.error) == (4, 0, "")
+    assert len(entries_of(world, "rotation.fail")) == failures, "nothing has failed"
+    with pytest.raises(Conflict, match="scheduled for deletion"):
+        await act(world, "rotation.request", lambda a: rotations.request_rotation(a, PATH))
+    await act(world, "vault.write", lambda a: deletions.cancel_deletion(a, "app/shop", secret))
+    clock.advance(3600)
+    await wire_rotations.rotate_due(world)
+    assert len(service.heard) == 5
+
+
 async def test_an_accepted_value_belongs_to_the_member_of_its_call(
     world: World, clock: Clock, service: Receiver
 ) -> None:
     world = open_to(world)
     await schedule(world, service)
-    call = await act(world, "rotation.begin", lambda a: rotations.begin_call(a, PATH))
+    call = await begin_call(world)
     config = RotationConfig(member="user", url=service.url, period=3600, grace=0)
     await act(world, "rotation.put", lambda a: rotations.put_rotation(a, PATH, config))
     await act(world, "rotation.end", lambda a: rotations.end_call(a, PATH, call, is_old_valid=True))

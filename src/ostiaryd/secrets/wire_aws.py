@@ -396,7 +396,7 @@ def _create(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
     token = aws.check_token(body.ClientRequestToken, random=place.random)
     present = store.get(act.tx, MOUNT, name)
     if present is not None and _is_purged(present, act.now):
-        deletions.delete_now(act, name)
+        keyvalue.delete_secret(act, MOUNT, name)
         present = None
     if present is not None:
         if aws.deletion_time(present.custom) is not None:
@@ -656,7 +656,7 @@ def _delete(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
     if body.ForceDeleteWithoutRecovery:
         if body.RecoveryWindowInDays is not None:
             raise Invalid("You can't use ForceDeleteWithoutRecovery in conjunction with RecoveryWindowInDays.")
-        deletions.delete_now(act, name)
+        keyvalue.delete_secret(act, MOUNT, name)
         return {**arn, "DeletionDate": act.now / SECOND}
     secret, at = _find(act, name), act.now + days * aws.DAY
     deletions.schedule_deletion(act, name, secret, due_at=at)
@@ -773,7 +773,7 @@ _ACTIONS = {
     "CancelRotateSecret": _Action(SecretAction.DELETE, "cancel-rotation", _cancel_rotation),
     "CreateSecret": _Action(SecretAction.WRITE, "write", _create),
     "DeleteResourcePolicy": _Action(SecretAction.WRITE, "metadata", _show_policy),
-    "DeleteSecret": _Action(SecretAction.DELETE, "delete", _delete),
+    "DeleteSecret": _Action(SecretAction.DELETE, "schedule-deletion", _delete),
     "DescribeSecret": _Action(SecretAction.READ, "metadata", _show),
     "GetResourcePolicy": _Action(SecretAction.READ, "metadata", _show_policy),
     "GetSecretValue": _READ_VALUE,

@@ -131,6 +131,8 @@ async def _send(world: World, path: str) -> None:
     """Send a due call to its service, and record the result. Raises Refused."""
     try:
         call = await act(world, "rotation.begin", partial(rotations.begin_call, path=path))
+        if call is None:
+            return
         if call.config.registration:
             await _update_registration(world, path, call)
             return

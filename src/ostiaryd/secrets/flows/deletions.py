@@ -11,13 +11,13 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
 from ostiaryd.secrets.flows import keyvalue
+from ostiaryd.secrets.flows.keyvalue import SCHEDULED
 from ostiaryd.secrets.flows.seal import read_status
 from ostiaryd.secrets.model import aws
 from ostiaryd.secrets.model.keyvalue import Secret
 from ostiaryd.secrets.store import deletions as store
 from ostiaryd.secrets.store import keyvalue as keyvalue_store
 
-MOUNT = "secret"
 DUE_AT_ONCE = 100
 
 
@@ -25,20 +25,15 @@ def schedule_deletion(act: Act, path: str, secret: Secret, *, due_at: int) -> No
     """Schedule the deletion of a secret of the mount `secret` with all its versions at `due_at` (microseconds); until
     then, the current version counts as deleted.
     """
-    keyvalue.set_metadata(act, MOUNT, path, replace(secret, custom={**secret.custom, aws.DELETION: str(due_at)}))
-    keyvalue.delete_versions(act, MOUNT, path)
+    registry.note(act, object=f"{SCHEDULED}/{path}", due_at=due_at)
+    keyvalue.set_metadata(act, SCHEDULED, path, replace(secret, custom={**secret.custom, aws.DELETION: str(due_at)}))
+    keyvalue.delete_versions(act, SCHEDULED, path)
     store.put(act.tx, path, due_at=due_at)
 
 
 def cancel_deletion(act: Act, path: str, secret: Secret) -> None:
     """Cancel the scheduled deletion of a secret of the mount `secret`, and restore its current version."""
-    keyvalue.restore_versions(act, MOUNT, path, [secret.current_version])
-    store.delete(act.tx, path)
-
-
-def delete_now(act: Act, path: str) -> None:
-    """Delete a secret of the mount `secret` with all its versions, and its schedule. An unknown secret is ignored."""
-    keyvalue.delete_secret(act, MOUNT, path)
+    keyvalue.restore_versions(act, SCHEDULED, path, [secret.current_version])
     store.delete(act.tx, path)
 
 
@@ -66,7 +61,7 @@ def _find_due(reader: Reader, *, now: int) -> dict[str, int | None]:
 
 
 def _due_at(reader: Reader, path: str) -> int | None:
-    secret = keyvalue_store.get(reader, MOUNT, path)
+    secret = keyvalue_store.get(reader, SCHEDULED, path)
     return None if secret is None else aws.deletion_time(secret.custom)
 
 
@@ -78,7 +73,7 @@ def _forget_schedule(tx: Tx, path: str) -> None:
 
 def _delete_due(act: Act, path: str) -> None:
     """Delete a secret unless it was restored meanwhile."""
-    registry.note(act, object=f"{MOUNT}/{path}", operation="scheduled")
+    registry.note(act, object=f"{SCHEDULED}/{path}", operation="scheduled")
     due_at = _due_at(act.tx, path)
     if due_at is not None and due_at <= act.now:
-        delete_now(act, path)
+        keyvalue.delete_secret(act, SCHEDULED, path)

@@ -29,10 +29,14 @@ from ostiaryd.secrets.model.keyvalue import (
 )
 from ostiaryd.secrets.model.request import SECOND, NothingStored
 from ostiaryd.secrets.model.sealing import Envelope
+from ostiaryd.secrets.store import deletions as deletion_store
 from ostiaryd.secrets.store import keyvalue as store
+from ostiaryd.secrets.store import rotations as rotation_store
 
 READ_EVERY = 60 * SECOND
 """Minimum microseconds between two updates of `read_at` by the same reader, so that constant reads cause few writes."""
+SCHEDULED = "secret"
+"""The mount whose secrets can be scheduled for deletion, by the API of AWS."""
 PATHS_AT_ONCE = 200
 MAX_KEYS = 10_000
 _AFTER = b"\x01"
@@ -141,13 +145,14 @@ def examine_value(act: Act, mount: str, path: str, number: int = 0) -> tuple[Sec
     return secret, version, open_version(act.tx, mount, path, version)
 
 
-def open_current(act: Act, mount: str, path: str) -> bytes | None:
+def open_current(act: Act, mount: str, path: str, *, may_be_deleted: bool = False) -> bytes | None:
     """Return the current value as JSON for the server itself; this read does not count as a use of the secret.
 
-    The value is None if the version is deleted or destroyed. Raises NothingStored, Conflict.
+    The value is None if the version is destroyed, or is deleted unless `may_be_deleted`. Raises NothingStored,
+    Conflict.
     """
     _, version = find_version(act.tx, mount, path)
-    if version.is_destroyed or version.is_deleted(act.now):
+    if version.is_destroyed or (version.is_deleted(act.now) and not may_be_deleted):
         return None
     return open_version(act.tx, mount, path, version)
 
@@ -208,9 +213,14 @@ def destroy_versions(act: Act, mount: str, path: str, numbers: Collection[int]) 
 
 
 def delete_secret(act: Act, mount: str, path: str) -> None:
-    """Delete a secret with all its versions and metadata. An unknown secret is ignored."""
-    registry.note(act, object=f"{mount}/{path}")
+    """Delete a secret with all its versions and metadata, its rotation, and its scheduled deletion. An unknown secret
+    is ignored.
+    """
+    had_rotation = rotation_store.delete(act.tx, f"{mount}/{path}")
+    registry.note(act, object=f"{mount}/{path}", rotation="removed" if had_rotation else "")
     store.delete(act.tx, mount, path)
+    if mount == SCHEDULED:
+        deletion_store.delete(act.tx, path)
 
 
 def set_metadata(act: Act, mount: str, path: str, changed: Secret) -> None:

@@ -20,6 +20,8 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.secrets.flows import keyvalue, version_tokens
 from ostiaryd.secrets.flows.seal import open_value, seal_value
+from ostiaryd.secrets.model import aws
+from ostiaryd.secrets.model.keyvalue import Secret
 from ostiaryd.secrets.model.lease import MAX_ERROR, next_try
 from ostiaryd.secrets.model.request import SECOND, NothingStored, split_path
 from ostiaryd.secrets.model.rotation import (
@@ -36,6 +38,7 @@ from ostiaryd.secrets.model.rotation import (
     render_key,
 )
 from ostiaryd.secrets.model.sealing import Place
+from ostiaryd.secrets.store import keyvalue as keyvalue_store
 from ostiaryd.secrets.store import rotations as store
 from ostiaryd.secrets.store.rotations import Rotation
 
@@ -46,7 +49,8 @@ CLAIM_S = 60
 class RotationCall(NamedTuple):
     """A call that must be sent to the service of a secret: its kind, its id, its data, and the key that signs the call.
 
-    `current`: the present value, for a service that is a command or a registration.
+    `current`: the present value, for a service that is a command or a registration. `created_at`: the time at which
+    the secret was created (microseconds), so that the result of the call changes no later secret at the path.
     """
 
     kind: str
@@ -55,6 +59,7 @@ class RotationCall(NamedTuple):
     data: dict[str, str]
     key: bytes
     current: dict[str, object]
+    created_at: int
 
     def __repr__(self) -> str:
         """Return a text with only kind and id, because the data is secret."""
@@ -119,13 +124,16 @@ def get_rotation(reader: Reader, path: str) -> Rotation | None:
 
 
 def request_rotation(act: Act, path: str, *, token: str = "") -> None:
-    """Make the rotation of a secret due now, also a cancelled one. Raises NotFound; Conflict during the grace period of
-    the previous value, and while a call is running whose new version gets another token.
+    """Make the rotation of a secret due now, also a cancelled one. Raises NotFound; SecretState if the secret is
+    scheduled for deletion; Conflict during the grace period of the previous value, and while a call is running whose
+    new version gets another token.
 
     `token`: the id of the new version in the API of AWS; empty: the id of an earlier request, or a computed id.
     """
     registry.note(act, object=path[:200])
     rotation = find_rotation(act.tx, path)
+    if aws.deletion_time(_find_secret(act, path).custom) is not None:
+        raise aws.SecretState("the secret is scheduled for deletion", hint="restore the secret")
     if not store.hasten(act.tx, path, token=token):
         if rotation.retire_at is None:
             raise Conflict("a rotation of the secret is in progress", hint="wait for its end")
@@ -176,9 +184,10 @@ def hasten_call(act: Act, path: str) -> bool:
     return store.hasten_call(act.tx, path)
 
 
-def begin_call(act: Act, path: str) -> RotationCall:
+def begin_call(act: Act, path: str) -> RotationCall | None:
     """Return the call that must be sent to the service of a secret: in the grace period, the call that ends it;
-    otherwise the call with a new value.
+    otherwise the call with a new value. While the secret is scheduled for deletion, a rotation is skipped (None). The
+    rotation of a secret that does not exist is removed (None).
 
     A new value is stored as pending before its first call; if there is a pending value, it is sent again. A call to the
     provider of an OAuth client has no new value, because the provider makes it. Raises NotFound, NothingStored, Sealed,
@@ -186,22 +195,34 @@ def begin_call(act: Act, path: str) -> RotationCall:
     """
     rotation = find_rotation(act.tx, path)
     config, attempt = rotation.config, rotation.attempt
-    registry.note(act, object=path, call=RETIRE if rotation.retire_at is not None else ROTATE)
+    is_end = rotation.retire_at is not None
+    registry.note(act, object=path, call=RETIRE if is_end else ROTATE)
+    secret = keyvalue_store.get(act.tx, *split_path(path))
+    if secret is None:  # an earlier release kept the rotation of a deleted secret
+        registry.note(act, object=path, rotation="removed")
+        store.delete(act.tx, path)
+        return None
+    if not is_end and aws.deletion_time(secret.custom) is not None:
+        registry.note(act, object=path, skipped="scheduled for deletion")
+        store.postpone(act.tx, path, due_at=act.now + config.period * SECOND, attempts=0, error="")
+        return None
     key = open_value(act.tx, rotation.key, _key_place(path), keys=act.tx.keys)
     data, current = {"path": path, "member": config.member}, {}
-    if not config.url:
-        current = _read_current(act, path, config.member)
+    if not (config.url and is_end):
+        current = _read_current(act, path, config.member, may_be_deleted=is_end)
         registry.note(act, object=path)
-    if rotation.retire_at is not None:
-        return RotationCall(RETIRE, f"{attempt}.retire", config, data, key, current)
+    if config.url:
+        current = {}
+    if is_end:
+        return RotationCall(RETIRE, f"{attempt}.retire", config, data, key, current, secret.created_at)
     if config.registration:
-        return RotationCall(ROTATE, act.new_id("ro"), config, data, key, current)
+        return RotationCall(ROTATE, act.new_id("ro"), config, data, key, current, secret.created_at)
     if rotation.pending is None:
         attempt, value = act.new_id("ro"), make_value(act.tx.random)
         store.set_pending(act.tx, path, seal_value(act.tx, value.encode(), _pending_place(path)), attempt=attempt)
     else:
         value = open_value(act.tx, rotation.pending, _pending_place(path), keys=act.tx.keys).decode()
-    return RotationCall(ROTATE, attempt, config, {**data, "value": value}, key, current)
+    return RotationCall(ROTATE, attempt, config, {**data, "value": value}, key, current, secret.created_at)
 
 
 def end_call(act: Act, path: str, call: RotationCall, *, is_old_valid: bool) -> None:
@@ -231,9 +252,12 @@ def end_call(act: Act, path: str, call: RotationCall, *, is_old_valid: bool) -> 
 
 def store_answer(act: Act, path: str, call: RotationCall, members: Mapping[str, str]) -> None:
     """Store the members of a secret that a provider has changed, even if the rotation was deleted meanwhile, because
-    the old members may be invalid. A new client secret ends the rotation. Raises NothingStored.
+    the old members may be invalid. A new client secret ends the rotation. Raises NothingStored; Conflict if the secret
+    was deleted meanwhile and another secret is at its path.
     """
     registry.note(act, object=path, call=call.kind, members=sorted(members))
+    if _find_secret(act, path).created_at != call.created_at:
+        raise Conflict("the secret was deleted during the call", hint="register the client again")
     rotation = store.get(act.tx, path)
     is_rotated = rotation is not None and call.config.member in members
     _replace_members(act, path, members, token=rotation.token if rotation is not None and is_rotated else "")
@@ -263,11 +287,17 @@ def fail_call(act: Act, path: str, why: str) -> None:
     store.postpone(act.tx, path, due_at=due_at, attempts=attempts, error=why[:MAX_ERROR])
 
 
-def _read_current(act: Act, path: str, member: str | None = None) -> dict[str, object]:
+def _find_secret(act: Act, path: str) -> Secret:
+    if (secret := keyvalue_store.get(act.tx, *split_path(path))) is None:
+        raise NothingStored("no value is stored at this path", code="not_found")
+    return secret
+
+
+def _read_current(act: Act, path: str, member: str | None = None, *, may_be_deleted: bool = False) -> dict[str, object]:
     """Return the present value of a secret. Raises NothingStored, also if the value does not have the member
-    `member`.
+    `member`, and for a deleted version unless `may_be_deleted`.
     """
-    value = keyvalue.open_current(act, *split_path(path))
+    value = keyvalue.open_current(act, *split_path(path), may_be_deleted=may_be_deleted)
     if value is None:
         raise NothingStored("the current version is deleted", code="not_found")
     decoded = msgspec.json.decode(value)

@@ -178,6 +178,18 @@ def check_tags(tags: Sequence[tuple[str, str]], custom: Mapping[str, str]) -> di
     return changed
 
 
+def check_kept(custom: Mapping[str, str], present: Mapping[str, str]) -> None:
+    """Check that custom metadata of the Vault API change no attribute that belongs to the server: the time of a
+    scheduled deletion, and the ids of versions. Such an attribute can be sent as it is, or left out. Raises Invalid.
+    """
+    for key, value in custom.items():
+        if key.startswith("aws:") and key != DESCRIPTION and not key.startswith(TAG) and present.get(key) != value:
+            raise Invalid(
+                f"`custom_metadata` must not set {key[:64]!a}, an attribute that only the API of AWS sets",
+                hint=f"leave out the key; {DESCRIPTION} and {TAG}NAME can be set",
+            )
+
+
 def deletion_time(custom: Mapping[str, str]) -> int | None:
     """Return the time (microseconds) at which a secret will be deleted; None if it is not scheduled. Text that is not
     a time is ignored, since another API may have stored it.
