@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,10 +13,12 @@ from harness.clock import Clock
 from harness.registry_fixtures import feed_messages
 from ostiary.authorization.claims import ACCESS_TYP
 from ostiary.protocol import dpop, jose
+from ostiaryd.app import build_app
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Verb
+from ostiaryd.trust import flows as trust
 from tests.conformance.table import check_table, row
 from tests.support.api_fixtures import (
     FILES,
@@ -243,3 +247,92 @@ async def test_the_audience_of_a_guard_is_its_resource_to_the_letter(client: Cli
     files = replace(client, id=guard_id, key=guard_key)
     there = (await client.token(resource=FILES + "/x"))["access_token"]
     assert not await is_active(files, there)
+
+
+def by_post(client_id: str, secret: str) -> dict[str, dict[str, str]]:
+    return {"form": {"client_id": client_id, "client_secret": secret}, "headers": {}}
+
+
+def by_basic(client_id: str, secret: str) -> dict[str, dict[str, str]]:
+    pair = b64encode(f"{client_id}:{secret}".encode()).decode()
+    return {"form": {}, "headers": {"authorization": f"Basic {pair}"}}
+
+
+@pytest.mark.parametrize("proof", [by_post, by_basic])
+async def test_a_resource_with_a_secret_sees_the_tokens_for_it_alone(
+    client: Client, clock: Clock, proof: Callable[[str, str], dict[str, dict[str, str]]]
+) -> None:
+    token = (await client.token())["access_token"]
+    here = (await client.token(resource=API))["access_token"]
+    there = (await client.token(resource=FILES + "/x"))["access_token"]
+    files, _ = await guard(client.world)
+    await act(
+        client.world,
+        "test.resource",
+        lambda act: registry.create_resource(act, name="other", uri="https://other.example/mcp"),
+    )
+    other, _ = await guard(client.world, name="other")
+    made, others = [
+        await act(
+            client.world, "secret.create", lambda act, one=one: trust.create_resource_secret(act, one, lifetime_s=60)
+        )
+        for one in (files, other)
+    ]
+
+    async def ask(token: str, holder: str, secret: str, at: str = "/introspect") -> Answer:
+        sent = proof(holder, secret)
+        return await client.post(at, {"token": token} | sent["form"], **sent["headers"])
+
+    seen = await ask(token, files, made.secret)
+    assert seen.json == {"active": True, "token_type": "DPoP", **claims_of(token)}
+    for unseen in (here, there, "garbage"):
+        assert (await ask(unseen, files, made.secret)).json == UNKNOWN
+    assert (await ask(token, other, others.secret)).json == UNKNOWN
+    for holder, secret in ((files, others.secret), (other, made.secret), (files, made.secret[:-1]), (files, "x")):
+        refused = await ask(token, holder, secret)
+        assert (refused.status, refused.error) == (401, NOBODY)
+        assert ("www-authenticate" in refused.headers) is (proof is by_basic)
+    assert (await ask(token, files, made.secret, "/revoke")).error == "invalid_grant", "another client got the token"
+    assert await is_active(client, token)
+    clock.advance(60)
+    assert (await ask(token, files, made.secret)).error == NOBODY
+
+
+async def test_the_secret_of_a_resource_opens_no_other_endpoint(client: Client) -> None:
+    files, _ = await guard(client.world)
+    made = await act(client.world, "secret.create", lambda act: trust.create_resource_secret(act, files))
+    named = {"client_id": files, "client_secret": made.secret}
+    whole = replace(client, app=build_app(client.world))
+    for path, form in (
+        ("/token", {"grant_type": "client_credentials", "resource": FILES}),
+        ("/token", {"grant_type": "refresh_token", "refresh_token": "x"}),
+        ("/bc-authorize", {"login_hint": "ann", "scope": "openid files:read"}),
+        ("/par", {"response_type": "code", "redirect_uri": "https://app.example/callback"}),
+        ("/device_authorization", {"scope": "files:read"}),
+    ):
+        answer = await whole.post(path, form | named)
+        assert (answer.status, answer.error) == (401, NOBODY), (path, answer.body)
+
+
+async def test_a_revoked_secret_of_a_resource_introspects_nothing(client: Client) -> None:
+    token = (await client.token())["access_token"]
+    files, _ = await guard(client.world)
+    made = await act(client.world, "secret.create", lambda act: trust.create_resource_secret(act, files))
+    form = {"token": token, "client_id": files, "client_secret": made.secret}
+    assert (await client.post("/introspect", form)).json["active"]
+    await act(client.world, "secret.revoke", lambda act: trust.revoke_resource_secret(act, files, made.id))
+    assert (await client.post("/introspect", form)).error == NOBODY
+
+
+async def test_an_agent_with_a_secret_sees_its_own_tokens_and_has_no_rights_of_an_administrator(client: Client) -> None:
+    token = (await client.token())["access_token"]
+    chief = await another(client, name="chief", scopes=("ostiary:admin",))
+    own, chiefs = [
+        await act(client.world, "secret.create", lambda act, one=one: trust.create_secret(act, one.id))
+        for one in (client, chief)
+    ]
+    assert (
+        await client.post("/introspect", {"token": token, "client_id": client.id, "client_secret": own.secret})
+    ).json["active"]
+    form = {"token": token, "client_id": chief.id, "client_secret": chiefs.secret}
+    assert (await client.post("/introspect", form)).json == UNKNOWN

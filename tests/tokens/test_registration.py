@@ -332,6 +332,33 @@ def basic(client_id: str, secret: str) -> dict[str, str]:
     return {"authorization": "Basic " + b64encode(f"{client_id}:{secret}".encode()).decode()}
 
 
+async def ask_about(
+    application: Application, token: str, headers: dict[str, str], *, at: str = "/introspect", **form: str
+) -> Answer:
+    """Introspect or revoke a token, as the client that the headers or the form name."""
+    return await send(
+        application.app,
+        "POST",
+        at,
+        headers=[("content-type", "application/x-www-form-urlencoded"), *headers.items()],
+        body=urlencode({"token": token} | form).encode(),
+    )
+
+
+async def test_a_client_with_a_secret_introspects_the_tokens_that_it_got_and_no_others(
+    confidential: Application, application: Application
+) -> None:
+    headers = basic(confidential.client_id, confidential.registered["client_secret"])
+    own = (await confidential.redeem(await confidential.code(scope="openid", resource=""), **headers)).json
+    seen = await ask_about(confidential, own["access_token"], headers)
+    assert seen.json == {"active": True, "token_type": "Bearer", **claims_of(own["access_token"])}
+    theirs = (await application.redeem(await application.code(), is_bound=True)).json
+    for unseen in (theirs["access_token"], own["refresh_token"], own["id_token"]):
+        assert (await ask_about(confidential, unseen, headers)).json == {"active": False}
+    public = await ask_about(application, theirs["access_token"], {}, client_id=application.client_id)
+    assert (public.status, public.json["error"]) == (401, "invalid_client"), "anyone may name a public client"
+
+
 async def test_a_client_that_asks_for_a_secret_gets_one_and_authenticates_with_it(confidential: Application) -> None:
     client = confidential.registered
     assert (client["token_endpoint_auth_method"], client["client_secret_expires_at"]) == ("client_secret_basic", 0)
@@ -359,13 +386,7 @@ async def test_a_client_that_asks_for_a_secret_gets_one_and_authenticates_with_i
     refresh = {"grant_type": "refresh_token", "refresh_token": tokens.json["refresh_token"]}
     assert (await confidential.token(**refresh)).json["error"] == "invalid_client"
     assert (await confidential.token(**refresh, client_secret=secret)).status == 200
-    revoked = await send(
-        confidential.app,
-        "POST",
-        "/revoke",
-        headers=[("content-type", "application/x-www-form-urlencoded"), *basic(id, secret).items()],
-        body=urlencode({"token": tokens.json["refresh_token"]}).encode(),
-    )
+    revoked = await ask_about(confidential, tokens.json["refresh_token"], basic(id, secret), at="/revoke")
     assert revoked.status == 200, revoked.body
     assert (await confidential.token(**refresh, client_secret=secret)).json["error"] == "invalid_grant"
 

@@ -126,7 +126,7 @@ async def test_a_secret_revokes_the_tokens_of_its_agent_and_no_others(client: Cl
     assert not is_live(client.world, jti)
 
 
-async def test_a_secret_exchanges_no_token_introspects_none_and_asks_no_person(client: Client, secret: str) -> None:
+async def test_a_secret_exchanges_no_token_and_asks_no_person(client: Client, secret: str) -> None:
     named = {"client_id": client.id, "client_secret": secret}
     token = (await by_post(client, secret)).json["access_token"]
     exchange = {
@@ -138,7 +138,6 @@ async def test_a_secret_exchanges_no_token_introspects_none_and_asks_no_person(c
     for path, form in (
         ("/token", exchange),
         ("/token", poll),
-        ("/introspect", {"token": token}),
         ("/bc-authorize", {"login_hint": "ann", "scope": "files:read"}),
     ):
         for proof in ({}, {"dpop": client.proof()}):
@@ -209,3 +208,22 @@ async def test_administrators_make_list_and_revoke_secrets(client: Client) -> No
     assert made.json["client_secret"] not in str(newest_entry(client.world))
     ended = await call(chief, token, f"{path}/{made.json['secret_id']}", method="DELETE")
     assert (ended.status, ended.json) == (200, {"secrets": []})
+
+
+async def test_administrators_make_list_and_revoke_secrets_of_resources(client: Client) -> None:
+    agent, key = await register(client.world, name="chief", scopes=("ostiary:admin", "ostiary:read"))
+    chief = Client(client.app, client.world, agent.agent_id, key)
+    files, _ = await guard(client.world)
+    token = (await chief.token())["access_token"]
+    path = "/api/v1/resources/files/secrets"
+    made = await call(chief, token, path, method="POST", body={"ttl": 3600})
+    assert (made.status, made.json["client_id"], made.headers["cache-control"]) == (201, files, "no-store")
+    listed = (await call(chief, token, path)).json["secrets"]
+    assert [one["secret_id"] for one in listed] == [made.json["secret_id"]]
+    assert made.json["client_secret"] not in str(listed) + str(newest_entry(client.world))
+    assert (await call(chief, token, path, method="POST", body={"ttl": 60})).status == 201
+    assert (await call(chief, token, path, method="POST", body={"ttl": 60})).error == "too_many_secrets"
+    ended = await call(chief, token, f"{path}/{made.json['secret_id']}", method="DELETE")
+    assert len(ended.json["secrets"]) == 1
+    assert (await call(chief, token, f"{path}/{made.json['secret_id']}", method="DELETE")).status == 404
+    assert flows.secret_holders(client.world.db.read()) == [], "no agent has a secret"

@@ -122,6 +122,15 @@ async def test_grants_that_are_for_registered_agents_alone_are_left_out(world: W
         ({"client_name": 1}, InvalidClientMetadata),
         ({"id_token_signed_response_alg": "none"}, InvalidClientMetadata),
         ({"id_token_signed_response_alg": "HS256"}, InvalidClientMetadata),
+        ({"subject_type": "pairwise"}, InvalidClientMetadata),
+        ({"subject_type": ["public"]}, InvalidClientMetadata),
+        ({"sector_identifier_uri": "https://app.example/sector.json"}, InvalidClientMetadata),
+        ({"id_token_encrypted_response_alg": "RSA-OAEP"}, InvalidClientMetadata),
+        ({"userinfo_signed_response_alg": "RS256"}, InvalidClientMetadata),
+        ({"userinfo_encrypted_response_alg": "ECDH-ES"}, InvalidClientMetadata),
+        ({"authorization_signed_response_alg": "PS256"}, InvalidClientMetadata),
+        ({"introspection_signed_response_alg": "ES256"}, InvalidClientMetadata),
+        ({"backchannel_token_delivery_mode": "ping"}, InvalidClientMetadata),
         ({"software_statement": 1}, InvalidSoftwareStatement),
         ({"software_statement": "a.b.c"}, InvalidSoftwareStatement),
     ],
@@ -133,6 +142,13 @@ async def test_wrong_metadata_are_refused_with_the_code_of_the_rfc(
         await register(world, **members)
     assert newest_entry(world).outcome == "refused"
     assert flows.page_clients(world.db.read(), Page(10, "")) == []
+
+
+async def test_metadata_that_demand_what_this_server_does_anyway_are_accepted(world: World) -> None:
+    made = await register(
+        world, subject_type="public", backchannel_token_delivery_mode="poll", sector_identifier_uri=None
+    )
+    assert made.client.state is ClientState.ACTIVE
 
 
 async def test_a_client_waits_for_approval_where_the_setting_says_so(world: World) -> None:
@@ -247,6 +263,8 @@ async def test_a_software_statement_of_a_trusted_issuer_wins_over_the_request(wo
         await register(closed, software_statement=statement(iss="https://evil.example"))
     with pytest.raises(InvalidRedirectUri):
         await register(closed, software_statement=statement(redirect_uris=["http://evil.example"]))
+    with pytest.raises(InvalidClientMetadata):
+        await register(closed, software_statement=statement(subject_type="pairwise"))
 
 
 async def test_a_registration_is_read_and_changed_with_its_token_alone(world: World) -> None:

@@ -800,7 +800,7 @@ export type ClientSecretBody = {
   secret_id: string;
 };
 
-/** The client secrets of an agent. */
+/** The client secrets of an agent or a resource. */
 export type ClientSecretsBody = {
   secrets: ClientSecret[];
 };
@@ -5255,6 +5255,34 @@ export interface Operations {
     query: {};
     body: NewMode;
     answer: ResourceBody;
+  };
+  /** Create a client secret for a resource, with which a server without a guard introspects the tokens for it. */
+  "POST /api/v1/resources/{name}/secrets": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: SecretRequest;
+    answer: ClientSecretBody;
+  };
+  /** List the client secrets of a resource by id and expiry. */
+  "GET /api/v1/resources/{name}/secrets": {
+    path: {
+      name: string;
+    };
+    query: {};
+    body: undefined;
+    answer: ClientSecretsBody;
+  };
+  /** Revoke a client secret of a resource. */
+  "DELETE /api/v1/resources/{name}/secrets/{id}": {
+    path: {
+      name: string;
+      id: string;
+    };
+    query: {};
+    body: undefined;
+    answer: ClientSecretsBody;
   };
   /** Revoke an agent, a task, a token, a key or an owner, with everything derived from it. */
   "POST /api/v1/revoke": {

@@ -15,7 +15,7 @@ from ostiary.catalogue_advisor.reading import Reading
 from ostiary.catalogue_advisor.reading import read as propose
 from ostiary.cli.agents import words
 from ostiary.cli.files import key_of, read_json, write_new
-from ostiary.cli.paper import facts, table
+from ostiary.cli.paper import facts, moment, table
 from ostiary.cli.session import PAGE, Here, Session
 from ostiary.cli.usage import Usage
 from ostiary.protocol import canonical
@@ -81,7 +81,31 @@ def show(name: str, /, *, session: Here) -> None:
     Args:
         name: Name or id.
     """
-    session.show(session.api("GET", f"/resources/{name}"), _print)
+    shown = session.api("GET", f"/resources/{name}") | session.api("GET", f"/resources/{name}/secrets")
+    session.show(shown, _print)
+
+
+@resource.command(name="create-secret")
+def create_secret(name: str, /, *, days: int = 90, session: Here) -> None:
+    """Create a client secret with which a server without a guard introspects the tokens for it. It is shown once.
+
+    Args:
+        name: Name or id of the resource.
+        days: Days until the secret expires, at most 365.
+    """
+    session.show(session.api("POST", f"/resources/{name}/secrets", {"ttl": days * 86_400}), facts)
+
+
+@resource.command(name="revoke-secret")
+def revoke_secret(name: str, id: str, /, *, session: Here) -> None:
+    """Revoke a client secret of a resource.
+
+    Args:
+        name: Name or id of the resource.
+        id: Id of the secret, from `ostiary resource show`.
+    """
+    session.api("DELETE", f"/resources/{name}/secrets/{id}")
+    show(name, session=session)
 
 
 @resource.command(name="allow-bearer")
@@ -228,8 +252,9 @@ def _read(name: str, file: Path) -> Reading:
 
 
 def _print(resource: dict[str, Any]) -> None:
-    """Print a resource, then a table of its tools."""
-    facts({**resource, "catalogue": None})
+    """Print a resource with its client secrets, then a table of its tools."""
+    secrets = [f"{one['secret_id']} until {moment(one['expires_at'])}Z" for one in resource["secrets"]]
+    facts({**resource, "secrets": secrets, "catalogue": None})
     columns = {"name": "TOOL", "effect": "EFFECT", "kinds": "KINDS OF ARGUMENTS", "description": "DESCRIPTION"}
     if resource["catalogue"] is not None:
         table(resource["catalogue"]["tools"], columns, empty="the catalogue has no tools")

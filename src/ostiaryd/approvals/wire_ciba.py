@@ -1,7 +1,8 @@
 """POST /bc-authorize: CIBA Core 1.0 section 7, mode poll, with `authorization_details` (RFC 9396) and `resource`.
 
 `login_hint` is the name or the id of a person. Signed requests, user codes, other hints, ping and push are not offered.
-With `openid` in the scope, the client gets an ID token beside the access token.
+With `openid` in the scope, the client gets an ID token beside the access token. Section 7.1 requires `openid` of
+clients, and does not specify the response to a request without it; this server then issues only the access token.
 """
 
 from __future__ import annotations

@@ -57,6 +57,7 @@ def server_metadata(config: Config) -> dict[str, Any]:
             for suffix, values in (("methods", methods), ("signing_alg_values", _ALGS))
         },
         "token_endpoint_auth_methods_supported": ["none", *methods, *SECRET_METHODS],
+        "introspection_endpoint_auth_methods_supported": [*methods, *SECRET_METHODS],
         "revocation_endpoint_auth_methods_supported": ["none", *methods, *SECRET_METHODS],
         **_mutual_tls(config),
         "code_challenge_methods_supported": ["S256"],

@@ -21,7 +21,7 @@ from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
 from ostiaryd.ground.http.routes import FORM, Content, Route
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.policy.flows.external_pdp import act_with_answers
-from ostiaryd.registry.model import is_agent_id
+from ostiaryd.registry.model import is_agent_id, is_resource_id
 from ostiaryd.tokens import flows
 from ostiaryd.tokens.flows import Asker, Exchange, Grant, Granted, Issued
 from ostiaryd.tokens.flows.mint import Sender, token_type_of
@@ -264,13 +264,13 @@ def _answer_grant(granted: Granted, *, requested: str) -> Reply:
 
 @challenges_clients
 async def introspect(call: Call) -> Reply:
-    """Introspect a token, for clients, guards and administrators (RFC 7662 section 2).
+    """Introspect a token, for clients, resources and administrators (RFC 7662 section 2).
 
     A token that the caller may not see is reported as not active.
     """
     form = read_form(call.form())
     unverified_token = required(form, "token")
-    find = _asker(call, form)
+    find = await _client_asker(call, form, accepts_public=False) or _asker(call, form)
     config = call.world.config
 
     def run(act: Act) -> AccessClaims | None:
@@ -293,7 +293,7 @@ async def revoke(call: Call) -> Reply:
     """
     form = read_form(call.form())
     unverified_token = required(form, "token")
-    find = await _client_asker(call, form) or _asker(call, form)
+    find = await _client_asker(call, form, accepts_public=True) or _asker(call, form)
 
     def run(act: Act) -> None:
         flows.revoke(act, unverified_token, asker=find(act))
@@ -320,9 +320,9 @@ def _asker(call: Call, form: Form) -> Callable[[Act], Asker]:
     return lambda act: flows.asker_by_assertion(act, client, config=config)
 
 
-async def _client_asker(call: Call, form: Form) -> Callable[[Act], Asker] | None:
-    """Return a function that authenticates, inside an act, a client that no administrator registered, or an agent with
-    a secret; None for every other caller.
+async def _client_asker(call: Call, form: Form, *, accepts_public: bool) -> Callable[[Act], Asker] | None:
+    """Return a function that authenticates, inside an act, a client that no administrator registered, or an agent or
+    a resource with a secret; None for every other caller. With `accepts_public`, a public client need not authenticate.
     """
     authorization = call.header(b"authorization")
     is_basic = authorization is not None and authorization[:6].lower() == "basic "
@@ -334,12 +334,13 @@ async def _client_asker(call: Call, form: Form) -> Callable[[Act], Asker] | None
     except InvalidClient:  # no error here: the act refuses the client too, and records the refusal
         return None
     client = trust.find_oauth_client(call.world.db.read(), client_id)
-    if unverified.unverified_secret is not None and is_agent_id(client_id):
+    if unverified.unverified_secret is not None and (is_agent_id(client_id) or is_resource_id(client_id)):
         return lambda act: flows.asker_by_secret(act, unverified)
     if client is None or client.kind is ClientKind.AGENT:
         return None
     keys = await trust.find_client_keys(call.world, client_id, unverified, network=call.network)
-    return lambda act: flows.asker_by_client(act, unverified, keys, config=call.world.config)
+    config = call.world.config
+    return lambda act: flows.asker_by_client(act, unverified, keys, config=config, accepts_public=accepts_public)
 
 
 async def _with_challenge(call: Call, acting: Awaitable[T]) -> T:

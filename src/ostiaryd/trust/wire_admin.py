@@ -4,6 +4,7 @@ registered key redeems a join token.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypedDict, cast, get_args
 
 import msgspec
@@ -15,8 +16,8 @@ from ostiaryd.ledger.flows import act
 from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import ADMIN, READ
 from ostiaryd.trust import flows
-from ostiaryd.trust.flows.client_secrets import DEFAULT_LIFETIME_S
-from ostiaryd.trust.model import SECOND
+from ostiaryd.trust.flows.client_secrets import DEFAULT_LIFETIME_S, NewSecret
+from ostiaryd.trust.model import SECOND, Secret
 
 
 class NewJoinToken(msgspec.Struct, forbid_unknown_fields=True):
@@ -86,7 +87,7 @@ class ClientSecret(TypedDict):
 
 
 class ClientSecretsBody(TypedDict):
-    """The client secrets of an agent."""
+    """The client secrets of an agent or a resource."""
 
     secrets: list[ClientSecret]
 
@@ -151,9 +152,13 @@ async def create_secret(call: Call) -> Reply:
     made = await act_as(
         call, "secret.create", lambda act: flows.create_secret(act, call.params["name"], lifetime_s=ttl)
     )
+    return _answer_secret(made)
+
+
+def _answer_secret(made: NewSecret) -> Reply:
     body: ClientSecretBody = {
         "secret_id": made.id,
-        "client_id": made.agent,
+        "client_id": made.holder,
         "client_secret": made.secret,
         "expires_at": made.expires_at // SECOND,
     }
@@ -162,12 +167,39 @@ async def create_secret(call: Call) -> Reply:
 
 async def list_secrets(call: Call) -> Reply:
     """List the client secrets of an agent by id and expiry."""
-    secrets = flows.secrets_of(call.world.db.read(), call.params["name"])
+    return _list_secrets(flows.secrets_of(call.world.db.read(), call.params["name"]))
+
+
+def _list_secrets(secrets: Sequence[Secret]) -> Reply:
     shown: list[ClientSecret] = [
         {"secret_id": one.id, "created_at": one.created_at // SECOND, "expires_at": one.expires_at // SECOND}
         for one in secrets
     ]
     return reply({"secrets": shown})
+
+
+async def create_resource_secret(call: Call) -> Reply:
+    """Create a client secret for a resource, with which a server without a guard introspects the tokens for it.
+
+    Only this response shows the secret.
+    """
+    ttl = call.json(SecretRequest).ttl
+    made = await act_as(
+        call, "secret.create", lambda act: flows.create_resource_secret(act, call.params["name"], lifetime_s=ttl)
+    )
+    return _answer_secret(made)
+
+
+async def list_resource_secrets(call: Call) -> Reply:
+    """List the client secrets of a resource by id and expiry."""
+    return _list_secrets(flows.secrets_of_resource(call.world.db.read(), call.params["name"]))
+
+
+async def revoke_resource_secret(call: Call) -> Reply:
+    """Revoke a client secret of a resource."""
+    resource, id = call.params["name"], call.params["id"]
+    await act_as(call, "secret.revoke", lambda act: flows.revoke_resource_secret(act, resource, id))
+    return await list_resource_secrets(call)
 
 
 async def revoke_secret(call: Call) -> Reply:
@@ -261,6 +293,23 @@ ROUTES = (
         "DELETE",
         "/api/v1/agents/{name}/secrets/{id}",
         revoke_secret,
+        ADMIN,
+        stops=True,
+        answers={200: ClientSecretsBody},
+    ),
+    Route(
+        "POST",
+        "/api/v1/resources/{name}/secrets",
+        create_resource_secret,
+        ADMIN,
+        body=SecretRequest,
+        answers={201: ClientSecretBody},
+    ),
+    Route("GET", "/api/v1/resources/{name}/secrets", list_resource_secrets, READ, answers={200: ClientSecretsBody}),
+    Route(
+        "DELETE",
+        "/api/v1/resources/{name}/secrets/{id}",
+        revoke_resource_secret,
         ADMIN,
         stops=True,
         answers={200: ClientSecretsBody},

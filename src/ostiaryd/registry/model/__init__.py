@@ -53,7 +53,7 @@ from ostiaryd.registry.model.owner import (
     TeamId,
     is_person_id,
 )
-from ostiaryd.registry.model.resource import Mode, Resource, ResourceId, check_uri, parse_catalogue
+from ostiaryd.registry.model.resource import Mode, Resource, ResourceId, check_uri, is_resource_id, parse_catalogue
 from ostiaryd.registry.model.stop import Stop, StopDelta, check_not_stopped, find_stop, names_of_agent
 
 __all__ = [
@@ -112,6 +112,7 @@ __all__ = [
     "find_stop",
     "is_agent_id",
     "is_person_id",
+    "is_resource_id",
     "names_of_agent",
     "next_state",
     "parse_catalogue",

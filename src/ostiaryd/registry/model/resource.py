@@ -23,6 +23,11 @@ ResourceId = NewType("ResourceId", str)
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
+def is_resource_id(id: str) -> bool:
+    """Return whether an id has the form of a resource's id. No other kind of client has such an id."""
+    return id.startswith("rs_")
+
+
 class Mode(StrEnum):
     ENFORCE = "enforce"
     WATCH = "watch"

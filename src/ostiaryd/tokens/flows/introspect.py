@@ -11,13 +11,13 @@ from ostiary.protocol.jose import PublicKey
 from ostiaryd.ground.config import Config
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import ADMIN, Root
+from ostiaryd.registry.model import ADMIN, Root, is_resource_id
 from ostiaryd.tokens.flows.consents import end_grant
 from ostiaryd.tokens.model import InvalidGrant
 from ostiaryd.tokens.model.refresh import read_refresh_token
 from ostiaryd.tokens.store import authorization as store
 from ostiaryd.trust import flows as trust
-from ostiaryd.trust.model import AccessRefused, Credentials
+from ostiaryd.trust.model import AccessRefused, Credentials, InvalidClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +39,26 @@ def asker_by_assertion(act: Act, credentials: Credentials, *, config: Config) ->
 
 
 def asker_by_secret(act: Act, credentials: Credentials) -> Asker:
-    """Authenticate an agent by its client secret for revocation. Raises InvalidClient."""
+    """Authenticate an agent or a resource that wants to introspect or revoke a token, by its client secret. With a
+    secret, no agent has the rights of an administrator. Raises InvalidClient.
+    """
+    if is_resource_id(credentials.client_id or ""):
+        return Asker(trust.check_resource_secret(act, credentials).resource_id, False)
     return Asker(trust.check_secret(act, credentials).id, False)
 
 
-def asker_by_client(act: Act, credentials: Credentials, keys: Sequence[PublicKey] | None, *, config: Config) -> Asker:
-    """Authenticate an unregistered client that wants to introspect or revoke a token, by the keys `keys` of its
-    metadata. Raises InvalidClient.
+def asker_by_client(
+    act: Act, credentials: Credentials, keys: Sequence[PublicKey] | None, *, config: Config, accepts_public: bool
+) -> Asker:
+    """Authenticate a client that no administrator registered and that wants to introspect or revoke a token, by the
+    keys `keys` of its metadata, or by its secret or certificate. With `accepts_public`, a public client is accepted
+    without authentication; introspection needs authentication (RFC 7662 section 2.1). Raises InvalidClient.
     """
     proved = trust.authenticate_oauth_client(act, credentials, keys, config=config)
+    if proved.client.is_public and not accepts_public:
+        raise InvalidClient(
+            "a public client cannot introspect tokens", hint="register with a key or a client secret (RFC 7591)"
+        )
     trust.spend(act, proved.assertion)
     return Asker(proved.client.client_id, False)
 
@@ -68,8 +79,8 @@ def asker_by_token(act: Act, request: trust.Request, *, config: Config) -> Asker
 def introspect(act: Act, unverified_token: str, *, asker: Asker, config: Config) -> AccessClaims | None:
     """Return the claims of a token if the token is live and `asker` may see it; otherwise None.
 
-    A client sees its own tokens and the tokens that name it in `may_act`. The guard of a resource sees the tokens for
-    its resource. An administrator sees all tokens (RFC 7662 section 4).
+    A client sees its own tokens and the tokens that name it in `may_act`. A resource sees the tokens for its URI. An
+    administrator sees all tokens (RFC 7662 section 4).
     """
     try:
         claims = trust.verify_token(unverified_token, keys=act.tx.keys)
@@ -78,7 +89,9 @@ def introspect(act: Act, unverified_token: str, *, asker: Asker, config: Config)
     except (AccessRefused, jose.InvalidToken):
         return None
     own = (holder.id, claims.may_act and claims.may_act.sub)
-    if not (asker.is_admin or asker.id in own or _guards(act, asker, claims.aud)):
+    if not (
+        asker.is_admin or asker.id in own or _is_resource(act, asker, claims.aud) or _is_client(act, asker, claims)
+    ):
         return None
     act.entry.object, act.entry.token = holder.id, claims.jti
     return claims
@@ -123,8 +136,12 @@ def _client_of_grant(act: Act, token: str) -> str | None:
     return None if grant is None else grant.client_id
 
 
-def _guards(act: Act, asker: Asker, audience: str) -> bool:
-    if not asker.id.startswith("rs_"):
+def _is_client(act: Act, asker: Asker, claims: AccessClaims) -> bool:
+    return asker.id == _client_of_grant(act, claims.jti)
+
+
+def _is_resource(act: Act, asker: Asker, audience: str) -> bool:
+    if not is_resource_id(asker.id):
         return False
     resource = registry.get_resource(act.tx, asker.id)
     return resource is not None and resource.uri == audience

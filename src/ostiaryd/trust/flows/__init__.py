@@ -41,7 +41,17 @@ from ostiaryd.trust.flows.certificates import (
     remove_certificate_client,
     set_certificate_client,
 )
-from ostiaryd.trust.flows.client_secrets import check_secret, create_secret, revoke_secret, secret_holders, secrets_of
+from ostiaryd.trust.flows.client_secrets import (
+    check_resource_secret,
+    check_secret,
+    create_resource_secret,
+    create_secret,
+    revoke_resource_secret,
+    revoke_secret,
+    secret_holders,
+    secrets_of,
+    secrets_of_resource,
+)
 from ostiaryd.trust.flows.clients import Client, authenticate_client, check_client
 from ostiaryd.trust.flows.clock import accept_clock, examine_clock, show_clock, watch_clock
 from ostiaryd.trust.flows.documents import find_client_keys, find_request_keys, private_hosts_of, resolve_client
@@ -137,6 +147,7 @@ __all__ = [
     "check_bindable",
     "check_client",
     "check_possession",
+    "check_resource_secret",
     "check_secret",
     "check_shown",
     "check_usable",
@@ -144,6 +155,7 @@ __all__ = [
     "create_join_token",
     "create_pep",
     "create_registration_token",
+    "create_resource_secret",
     "create_secret",
     "delete_client",
     "drop_own_anchor",
@@ -196,10 +208,12 @@ __all__ = [
     "remove_certificate_client",
     "resolve_client",
     "revoke_pep",
+    "revoke_resource_secret",
     "revoke_secret",
     "rotate_pep",
     "secret_holders",
     "secrets_of",
+    "secrets_of_resource",
     "session_of",
     "set_agent_client",
     "set_certificate_client",

@@ -1,8 +1,10 @@
-"""Client secrets: the weakest credential of an agent, for clients that support no other (RFC 6749 section 2.3.1).
+"""Client secrets: the weakest credential of an agent or a resource, for programs that support no other (RFC 6749
+section 2.3.1).
 
 The server generates the secrets, shows each once and stores its SHA-256; a slow hash is not needed for 256 random bits.
 For itself, an agent with a secret gets only bearer tokens, for resources where the agent is exempt. With the consent of
-a person, the secret authenticates the agent for codes and refresh tokens.
+a person, the secret authenticates the agent for codes and refresh tokens. With its secret, a resource introspects the
+tokens for its URI, and does nothing else.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from ostiary.protocol.errors import Conflict, Invalid, NotFound
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import Root
+from ostiaryd.registry.model import Resource, Root, is_agent_id, is_resource_id
 from ostiaryd.trust import store
 from ostiaryd.trust.flows.clients import Client, agent_client, check_active
 from ostiaryd.trust.model import SECOND, SECRET_PREFIX, Credentials, InvalidClient, Secret, name_claimed
@@ -24,45 +26,63 @@ from ostiaryd.trust.model import SECOND, SECRET_PREFIX, Credentials, InvalidClie
 DEFAULT_LIFETIME_S = 90 * 86_400
 LONGEST_LIFETIME_S = 365 * 86_400
 MOST = 2
-"""Maximum number of unexpired secrets of an agent, so that a new secret can be put in use before the old one is
-revoked.
+"""Maximum number of unexpired secrets of an agent or a resource, so that a new secret can be put in use before the old
+one is revoked.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class NewSecret:
-    """A new client secret, which is shown once; `expires_at` in microseconds."""
+    """A new client secret, which is shown once. `holder` is the id of an agent or a resource, which is the client id;
+    `expires_at` in microseconds.
+    """
 
     id: str
-    agent: str
+    holder: str
     secret: str = field(repr=False)
     expires_at: int
 
 
 def create_secret(act: Act, agent: str, *, lifetime_s: int = DEFAULT_LIFETIME_S) -> NewSecret:
-    """Create a client secret for an agent (id or name).
-
-    Raises NotFound; Invalid if the lifetime is not 60 seconds to 365 days; Conflict if the agent has two secrets that
-    have not expired.
-    """
+    """Create a client secret for an agent (id or name). Raises NotFound, Invalid, Conflict."""
     client = registry.find_agent(act.tx, agent)
     registry.note(act, object=client.agent_id, owner=client.owner, name=client.name, seconds=lifetime_s)
+    return _create(act, client.agent_id, lifetime_s, revoke=f"ostiary agent revoke-secret {client.name} ID")
+
+
+def create_resource_secret(act: Act, resource: str, *, lifetime_s: int = DEFAULT_LIFETIME_S) -> NewSecret:
+    """Create a client secret with which a resource (id or name) introspects tokens. Raises NotFound, Invalid,
+    Conflict.
+    """
+    one = registry.find_resource(act.tx, resource)
+    registry.note(act, object=one.resource_id, name=one.name, seconds=lifetime_s)
+    return _create(act, one.resource_id, lifetime_s, revoke=f"ostiary resource revoke-secret {one.name} ID")
+
+
+def _create(act: Act, holder: str, lifetime_s: int, *, revoke: str) -> NewSecret:
+    """Create a client secret of the agent or resource with the id `holder`. `revoke` is the command that revokes a
+    secret of the holder.
+
+    Raises Invalid if the lifetime is not 60 seconds to 365 days, Conflict if the holder has two secrets that have not
+    expired.
+    """
     if not 60 <= lifetime_s <= LONGEST_LIFETIME_S:
         raise Invalid(
             f"a client secret must be valid for 60 to {LONGEST_LIFETIME_S} seconds",
             hint="create a new secret before the old one expires",
         )
-    for one in store.secrets(act.tx, client.agent_id):
+    for one in store.secrets(act.tx, holder):
         if one.expires_at <= act.now:
             store.delete_secret(act.tx, one.id)
-    if len(store.secrets(act.tx, client.agent_id)) >= MOST:
-        hint = f"revoke a secret: ostiary agent revoke-secret {client.name} ID"
-        raise Conflict(f"the agent has {MOST} client secrets", hint=hint, code="too_many_secrets")
+    if len(store.secrets(act.tx, holder)) >= MOST:
+        raise Conflict(
+            f"there are {MOST} client secrets, the maximum", hint=f"revoke a secret: {revoke}", code="too_many_secrets"
+        )
     made = NewSecret(
-        act.new_id("cs"), client.agent_id, SECRET_PREFIX + jose.b64u(act.tx.random(32)), act.now + lifetime_s * SECOND
+        act.new_id("cs"), holder, SECRET_PREFIX + jose.b64u(act.tx.random(32)), act.now + lifetime_s * SECOND
     )
-    store.add_secret(act.tx, Secret(made.id, made.agent, _digest(made.secret), act.now, made.expires_at))
-    registry.note(act, object=client.agent_id, secret=made.id)
+    store.add_secret(act.tx, Secret(made.id, holder, _digest(made.secret), act.now, made.expires_at))
+    registry.note(act, object=holder, secret=made.id)
     return made
 
 
@@ -72,11 +92,23 @@ def revoke_secret(act: Act, agent: str, id: str) -> None:
     """
     client = registry.find_agent(act.tx, agent)
     registry.note(act, object=client.agent_id, owner=client.owner, name=client.name, secret=id[:64])
-    if id not in {one.id for one in store.secrets(act.tx, client.agent_id)}:
-        raise NotFound("client secret not found", hint=f"list the secrets: ostiary agent show {client.name}")
-    store.delete_secret(act.tx, id)
+    _delete(act, client.agent_id, id, listing=f"ostiary agent show {client.name}")
     for token in store.tokens_of_secrets(act.tx, client.agent_id):
         registry.end_holdings(act, Root.HOLDING, token, why="secret revoked")
+
+
+def revoke_resource_secret(act: Act, resource: str, id: str) -> None:
+    """Revoke a client secret of a resource (id or name). Raises NotFound."""
+    one = registry.find_resource(act.tx, resource)
+    registry.note(act, object=one.resource_id, name=one.name, secret=id[:64])
+    _delete(act, one.resource_id, id, listing=f"ostiary resource show {one.name}")
+
+
+def _delete(act: Act, holder: str, id: str, *, listing: str) -> None:
+    """Delete a client secret of `holder`. `listing` is the command that lists the secrets. Raises NotFound."""
+    if id not in {one.id for one in store.secrets(act.tx, holder)}:
+        raise NotFound("client secret not found", hint=f"list the secrets: {listing}")
+    store.delete_secret(act.tx, id)
 
 
 def secrets_of(reader: Reader, agent: str) -> list[Secret]:
@@ -84,25 +116,48 @@ def secrets_of(reader: Reader, agent: str) -> list[Secret]:
     return store.secrets(reader, registry.find_agent(reader, agent).agent_id)
 
 
+def secrets_of_resource(reader: Reader, resource: str) -> list[Secret]:
+    """Return the client secrets of a resource (id or name), the oldest first. Raises NotFound."""
+    return store.secrets(reader, registry.find_resource(reader, resource).resource_id)
+
+
 def secret_holders(reader: Reader) -> list[str]:
     """Return the names of all agents that have a client secret."""
-    return sorted(registry.find_agent(reader, id).name for id in store.secret_holders(reader))
+    return sorted(registry.find_agent(reader, id).name for id in store.secret_holders(reader) if is_agent_id(id))
 
 
 def check_secret(act: Act, credentials: Credentials) -> Client:
-    """Return the client after verifying the client id and the secret of a form. Raises InvalidClient."""
-    client_id, presented = credentials.client_id or "", _digest(credentials.unverified_secret or "")
+    """Return the agent after verifying the client id and the secret of a form. Raises InvalidClient."""
+    client_id = credentials.client_id or ""
     act.entry.object = name_claimed(client_id)
-    agent = registry.get_agent(act.tx, client_id) if client_id.startswith("ag_") else None
-    digests = [] if agent is None else store.secrets(act.tx, agent.agent_id)
-    secrets = [one for one in digests if hmac.compare_digest(one.digest, presented) and one.expires_at > act.now]
-    if agent is None or not secrets:
-        hint = "check that the secret is complete and has not expired"
-        raise InvalidClient("unknown client or wrong secret", hint=hint)
+    agent = registry.get_agent(act.tx, client_id) if is_agent_id(client_id) else None
+    secret = _find_match(act, None if agent is None else agent.agent_id, credentials)
+    assert agent is not None, "an agent has the secret"
     act.entry.object = None
     act.entry.agent, act.entry.owner = agent.agent_id, agent.owner
     check_active(act, agent)
-    return agent_client(agent, jkt=None, credential_ends=secrets[0].expires_at)
+    return agent_client(agent, jkt=None, credential_ends=secret.expires_at)
+
+
+def check_resource_secret(act: Act, credentials: Credentials) -> Resource:
+    """Return the resource after verifying the client id and the secret of a form. Raises InvalidClient."""
+    client_id = credentials.client_id or ""
+    act.entry.object = name_claimed(client_id)
+    resource = registry.get_resource(act.tx, client_id) if is_resource_id(client_id) else None
+    _find_match(act, None if resource is None else resource.resource_id, credentials)
+    assert resource is not None, "a resource has the secret"
+    act.entry.object, act.entry.reporter = None, resource.resource_id
+    return resource
+
+
+def _find_match(act: Act, holder: str | None, credentials: Credentials) -> Secret:
+    """Return the unexpired secret of `holder` that equals the secret of a form. Raises InvalidClient."""
+    presented = _digest(credentials.unverified_secret or "")
+    for one in [] if holder is None else store.secrets(act.tx, holder):
+        if hmac.compare_digest(one.digest, presented) and one.expires_at > act.now:
+            return one
+    hint = "check that the secret is complete and has not expired"
+    raise InvalidClient("unknown client or wrong secret", hint=hint)
 
 
 def _digest(secret: str) -> str:

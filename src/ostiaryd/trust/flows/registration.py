@@ -29,6 +29,7 @@ from ostiaryd.trust.flows.oauth_clients import check_room
 from ostiaryd.trust.model import SECOND, name_claimed
 from ostiaryd.trust.model.certificates import SELF_SIGNED, InvalidCertificate, read_jwk_certificates
 from ostiaryd.trust.model.clients import (
+    UNDERSTOOD,
     ClientKind,
     ClientMetadata,
     ClientState,
@@ -174,7 +175,7 @@ def _verify_statement(unverified_statement: object, *, now: int, config: Config)
         )
     except (jose.InvalidToken, jose.InvalidKey) as error:
         raise InvalidSoftwareStatement(f"the software statement: {error.message}") from None
-    return {name: value for name, value in claims.items() if name in ClientMetadata.__struct_fields__}
+    return {name: value for name, value in claims.items() if name in UNDERSTOOD}
 
 
 def authenticate_registration(reader: Reader, client_id: str, unverified_token: str | None) -> OAuthClient:

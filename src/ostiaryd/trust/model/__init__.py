@@ -93,10 +93,12 @@ class Credentials(NamedTuple):
 
 
 class Secret(NamedTuple):
-    """A client secret as the server stores it: the SHA-256 of the secret, in hexadecimal; times in microseconds."""
+    """A client secret as the server stores it: the SHA-256 of the secret, in hexadecimal; times in microseconds.
+    `holder` is the id of an agent or a resource.
+    """
 
     id: str
-    agent: str
+    holder: str
     digest: str
     created_at: int
     expires_at: int

@@ -2,7 +2,7 @@
 
 Metadata are those of RFC 7591 section 2, OpenID Connect Registration 1.0 section 2, RP-Initiated Logout 1.0 section
 3.1, Back-Channel Logout 1.0 section 2.2, RFC 9126 section 6 and RFC 9449 section 5.2. Other members are ignored (RFC
-7591 section 2).
+7591 section 2), except members that demand an answer which this server does not give, such as pairwise subjects.
 
 A redirect URI must be in its canonical spelling (RFC 3986 section 6.2.2), because programs interpret other spellings
 differently: no fragment, no user, and as host a name or an IP address in its usual form. Its scheme is `https`, `http`
@@ -287,6 +287,7 @@ def parse_metadata(unverified: Mapping[str, Any], *, needs_redirect_uri: bool = 
 
     Raises InvalidClientMetadata, InvalidRedirectUri.
     """
+    _check_promises(unverified)
     members = {name: value for name, value in unverified.items() if name in _MEMBERS and value is not None}
     try:
         metadata = convert(members, ClientMetadata)
@@ -303,8 +304,35 @@ def parse_metadata(unverified: Mapping[str, Any], *, needs_redirect_uri: bool = 
     return msgspec.structs.replace(metadata, application_type=kind, grant_types=grants, response_types=("code",))
 
 
+def _check_promises(unverified: Mapping[str, Any]) -> None:
+    """Refuse metadata whose client would rely on a protection that this server does not give. Raises
+    InvalidClientMetadata.
+    """
+    for name, accepted in _PROMISES.items():
+        if (value := unverified.get(name)) is not None and value not in accepted:
+            hint = f"leave `{name}` out" + "".join(f", or send `{one}`" for one in accepted)
+            raise InvalidClientMetadata(f"`{name}`: this server does not support {str(value)[:50]!a}", hint=hint)
+
+
+_PROMISES: Mapping[str, tuple[str, ...]] = {
+    "subject_type": ("public",),
+    "sector_identifier_uri": (),
+    "id_token_encrypted_response_alg": (),
+    "userinfo_signed_response_alg": (),
+    "userinfo_encrypted_response_alg": (),
+    "authorization_signed_response_alg": (),
+    "authorization_encrypted_response_alg": (),
+    "introspection_signed_response_alg": (),
+    "introspection_encrypted_response_alg": (),
+    "backchannel_token_delivery_mode": ("poll",),
+}
+"""Members by which a client demands how the server answers, each with the supported values. A client that demands
+pairwise subjects, a signature or encryption would treat an answer without them as protected.
+"""
 _MEMBERS = frozenset(ClientMetadata.__struct_fields__) - {"software_statement"}
-"""Names of the members that are read from the unverified metadata of a client."""
+"""Names of the members that become a part of the metadata of a client."""
+UNDERSTOOD = _MEMBERS | _PROMISES.keys()
+"""Names of the members that `parse_metadata` reads from unverified metadata."""
 decode_metadata = json_decoder(ClientMetadata)
 
 

@@ -59,13 +59,13 @@ _ADD_EXEMPTION = sql(
        on conflict (agent, resource) do nothing"""
 )
 _SECRETS = sql(
-    "select id, agent, digest, created_at, expires_at from client_secret where agent = :agent order by created_at, id",
+    "select id, agent, digest, created_at, expires_at from client_secret where agent = :holder order by created_at, id",
     steady=True,
 )
 _SECRET_HOLDERS = sql("select distinct agent from client_secret")
 _ADD_SECRET = sql(
     """insert into client_secret (id, agent, digest, created_at, expires_at)
-       values (:id, :agent, :digest, :created_at, :expires_at)"""
+       values (:id, :holder, :digest, :created_at, :expires_at)"""
 )
 _DELETE_SECRET = sql("delete from client_secret where id = :id")
 _DROP_EXEMPTION = sql("delete from bearer_exemption where agent = :agent and resource = :resource")
@@ -231,14 +231,14 @@ def set_exempt(tx: Tx, agent: str, resource: str, allowed: bool) -> None:
         tx.send(_DROP_EXEMPTION, agent=agent, resource=resource)
 
 
-def secrets(reader: Reader, agent: str) -> list[Secret]:
-    """Return the client secrets of an agent, the oldest first, including expired secrets."""
-    return [Secret(*row) for row in reader.all(_SECRETS, agent=agent)]
+def secrets(reader: Reader, holder: str) -> list[Secret]:
+    """Return the client secrets of an agent or a resource, the oldest first, including expired secrets."""
+    return [Secret(*row) for row in reader.all(_SECRETS, holder=holder)]
 
 
 def secret_holders(reader: Reader) -> list[str]:
-    """Return the ids of all agents that have a client secret."""
-    return [agent for (agent,) in reader.all(_SECRET_HOLDERS)]
+    """Return the ids of all agents and resources that have a client secret."""
+    return [holder for (holder,) in reader.all(_SECRET_HOLDERS)]
 
 
 def add_secret(tx: Tx, one: Secret) -> None:
