@@ -48,8 +48,8 @@ async def test_the_server_says_what_it_can(world: World) -> None:
     assert said["authorization_details_types_supported"] == ["tool"]
     assert said["dpop_signing_alg_values_supported"] == sorted(jose.ALGS)
     for endpoint in ("token", "introspection", "revocation"):
-        secrets = [] if endpoint == "introspection" else ["client_secret_basic", "client_secret_post"]
         public = [] if endpoint == "introspection" else ["none"]
+        secrets = ["client_secret_basic", "client_secret_post"]
         assert said[f"{endpoint}_endpoint_auth_methods_supported"] == [*public, "private_key_jwt", *secrets]
         algs = said[f"{endpoint}_endpoint_auth_signing_alg_values_supported"]
         assert algs == sorted(jose.ALGS)

@@ -17,8 +17,9 @@ from ostiaryd.app import build_app
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import Verb
+from ostiaryd.registry.model import Verb, is_agent_id
 from ostiaryd.trust import flows as trust
+from ostiaryd.trust.flows.client_secrets import NewSecret
 from tests.conformance.table import check_table, row
 from tests.support.api_fixtures import (
     FILES,
@@ -249,6 +250,11 @@ async def test_the_audience_of_a_guard_is_its_resource_to_the_letter(client: Cli
     assert not await is_active(files, there)
 
 
+async def secret_of(client: Client, holder: str, **more: int) -> NewSecret:
+    create = trust.create_secret if is_agent_id(holder) else trust.create_resource_secret
+    return await act(client.world, "secret.create", lambda act: create(act, holder, **more))
+
+
 def by_post(client_id: str, secret: str) -> dict[str, dict[str, str]]:
     return {"form": {"client_id": client_id, "client_secret": secret}, "headers": {}}
 
@@ -272,12 +278,7 @@ async def test_a_resource_with_a_secret_sees_the_tokens_for_it_alone(
         lambda act: registry.create_resource(act, name="other", uri="https://other.example/mcp"),
     )
     other, _ = await guard(client.world, name="other")
-    made, others = [
-        await act(
-            client.world, "secret.create", lambda act, one=one: trust.create_resource_secret(act, one, lifetime_s=60)
-        )
-        for one in (files, other)
-    ]
+    made, others = [await secret_of(client, one, lifetime_s=60) for one in (files, other)]
 
     async def ask(token: str, holder: str, secret: str, at: str = "/introspect") -> Answer:
         sent = proof(holder, secret)
@@ -300,7 +301,7 @@ async def test_a_resource_with_a_secret_sees_the_tokens_for_it_alone(
 
 async def test_the_secret_of_a_resource_opens_no_other_endpoint(client: Client) -> None:
     files, _ = await guard(client.world)
-    made = await act(client.world, "secret.create", lambda act: trust.create_resource_secret(act, files))
+    made = await secret_of(client, files)
     named = {"client_id": files, "client_secret": made.secret}
     whole = replace(client, app=build_app(client.world))
     for path, form in (
@@ -317,7 +318,7 @@ async def test_the_secret_of_a_resource_opens_no_other_endpoint(client: Client) 
 async def test_a_revoked_secret_of_a_resource_introspects_nothing(client: Client) -> None:
     token = (await client.token())["access_token"]
     files, _ = await guard(client.world)
-    made = await act(client.world, "secret.create", lambda act: trust.create_resource_secret(act, files))
+    made = await secret_of(client, files)
     form = {"token": token, "client_id": files, "client_secret": made.secret}
     assert (await client.post("/introspect", form)).json["active"]
     await act(client.world, "secret.revoke", lambda act: trust.revoke_resource_secret(act, files, made.id))
@@ -327,10 +328,7 @@ async def test_a_revoked_secret_of_a_resource_introspects_nothing(client: Client
 async def test_an_agent_with_a_secret_sees_its_own_tokens_and_has_no_rights_of_an_administrator(client: Client) -> None:
     token = (await client.token())["access_token"]
     chief = await another(client, name="chief", scopes=("ostiary:admin",))
-    own, chiefs = [
-        await act(client.world, "secret.create", lambda act, one=one: trust.create_secret(act, one.id))
-        for one in (client, chief)
-    ]
+    own, chiefs = [await secret_of(client, one.id) for one in (client, chief)]
     assert (
         await client.post("/introspect", {"token": token, "client_id": client.id, "client_secret": own.secret})
     ).json["active"]

@@ -89,9 +89,7 @@ def introspect(act: Act, unverified_token: str, *, asker: Asker, config: Config)
     except (AccessRefused, jose.InvalidToken):
         return None
     own = (holder.id, claims.may_act and claims.may_act.sub)
-    if not (
-        asker.is_admin or asker.id in own or _is_resource(act, asker, claims.aud) or _is_client(act, asker, claims)
-    ):
+    if not (asker.is_admin or asker.id in own or _got(act, asker, claims) or _guards(act, asker, claims.aud)):
         return None
     act.entry.object, act.entry.token = holder.id, claims.jti
     return claims
@@ -136,11 +134,11 @@ def _client_of_grant(act: Act, token: str) -> str | None:
     return None if grant is None else grant.client_id
 
 
-def _is_client(act: Act, asker: Asker, claims: AccessClaims) -> bool:
+def _got(act: Act, asker: Asker, claims: AccessClaims) -> bool:
     return asker.id == _client_of_grant(act, claims.jti)
 
 
-def _is_resource(act: Act, asker: Asker, audience: str) -> bool:
+def _guards(act: Act, asker: Asker, audience: str) -> bool:
     if not is_resource_id(asker.id):
         return False
     resource = registry.get_resource(act.tx, asker.id)
