@@ -231,28 +231,6 @@ def test_scopes_end_at_their_limits() -> None:
         claims.parse_scope(" ".join([*many, "one-more"]))
 
 
-def test_what_is_granted_is_what_was_asked_for_or_all_that_may_be_had() -> None:
-    outer = frozenset({"a", "b"})
-    assert claims.narrow_scope(outer, frozenset({"a"})) == {"a"}
-    assert claims.narrow_scope(outer, frozenset()) == claims.narrow_scope(outer, outer) == outer
-    assert claims.narrow_scope(frozenset(), frozenset()) == frozenset()
-    for asked in (frozenset({"c"}), frozenset({"a", "c"}), frozenset({"A"})):
-        with pytest.raises(InvalidScope, match="not available to this request"):
-            claims.narrow_scope(outer, asked)
-
-
-some_scopes = st.frozensets(st.sampled_from("abcd"))
-
-
-@given(some_scopes, some_scopes)
-def test_narrowing_a_scope_never_widens_it(outer: frozenset[str], asked: frozenset[str]) -> None:
-    if asked <= outer:
-        assert claims.narrow_scope(outer, asked) <= outer
-    else:
-        with pytest.raises(InvalidScope):
-            claims.narrow_scope(outer, asked)
-
-
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["sub", "act", "jkt"]), inner),

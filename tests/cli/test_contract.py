@@ -79,9 +79,10 @@ def test_owners_and_teams(ostiary: Commands, name: str) -> None:
 
 def test_words_of_earlier_versions_do_the_same_and_name_the_present_words(ostiary: Commands, name: str) -> None:
     created = ostiary("owner", "create", name, "--email", "x@example.org", "--json")
-    assert (created.json["name"], created.err) == (name, "note: `owner` is now `person`\n")
+    assert (created.json["name"], json.loads(created.err)) == (name, {"note": "`owner` is now `person`"})
     suspended = ostiary("person", "suspend", name, "--why=--why", "--json")
-    assert (suspended.json["state"], suspended.err) == ("suspended", "note: `--why` is now `--reason`\n")
+    assert (suspended.json["state"], json.loads(suspended.err)) == ("suspended", {"note": "`--why` is now `--reason`"})
+    assert ostiary("owner", "list").err.splitlines()[0] == "`owner` is now `person`"
 
 
 def test_an_invitation_and_the_login_of_a_person_are_shown(ostiary: Commands, name: str) -> None:
@@ -528,7 +529,10 @@ def test_a_list_that_is_cut_says_so_with_the_total(ostiary: Commands, name: str)
     assert (cut.code, cut.err.strip()) == (0, f"{total - 1} of {total}; --limit {total} shows all")
     assert ostiary("agent", "list", "--limit", total).err == ""
     as_json = ostiary("--json", "agent", "list", "--limit", 1)
-    assert (len(json.loads(as_json.out)), as_json.err.strip()) == (1, f"1 of {total}; --limit {total} shows all")
+    assert (len(json.loads(as_json.out)), as_json.err.strip()) == (
+        1,
+        json.dumps({"note": f"1 of {total}; --limit {total} shows all"}),
+    )
     entries = len(ostiary.json("audit", "search", "--limit", 100_000))
     of_all = f"2 of {entries}; --limit {entries} shows all"
     assert ostiary("audit", "search", "--limit", 2).err.strip() == of_all

@@ -108,6 +108,17 @@ async def test_a_dry_run_tests_and_keeps_nothing(world: World, ask: Ask) -> None
     assert status == 422
 
 
+@pytest.mark.parametrize("query", ["", "?dry_run=true", "?watch=true"])
+async def test_unknown_approvers_of_a_policy_are_named(world: World, ask: Ask, query: str) -> None:
+    await register_agent(world, owner="ada")
+    asking = '@id("pay") @ask("person") @approvers("ada, adda, finance") forbid (principal, action, resource);'
+    _, answer = await ask("/api/v1/policies" + query, {"files": PERMIT | {"b.cedar": asking}})
+    assert [note for note in answer["notes"] if "@approvers" in note] == [
+        f"`@approvers` of policy `pay` names `{name}`, which is no registered person or team"
+        for name in ("adda", "finance")
+    ]
+
+
 @pytest.mark.parametrize(
     ("body", "status", "error"),
     [

@@ -44,12 +44,12 @@ async def files(world: World, **more: Any) -> Resource:
     return await run_act(world, lambda a: flows.create_resource(a, **({"name": "files", "uri": URI} | more)))
 
 
-async def test_a_resource_is_found_by_name_id_uri_and_the_key_of_its_guard(world: World) -> None:
+async def test_a_resource_is_found_by_name_id_and_uri(world: World) -> None:
     made = await files(world, jwk=new_jwk(), mode=Mode.WATCH, segment="back")
     reader = world.db.read()
     assert made.jkt is not None
     assert resources.get(reader, "files") == resources.get(reader, made.resource_id) == made
-    assert resources.by_uri(reader, URI) == resources.by_jkt(reader, made.jkt) == made
+    assert resources.by_uri(reader, URI) == made
     assert resources.by_uri(reader, URI + "/") is None
     assert feed_messages(world) == [{"kind": "resource", "resource": "files"}]
 

@@ -46,8 +46,7 @@ async def test_a_finding_is_kept_and_raises_the_risk_of_agent_and_task(world: Wo
     assert made.owner == bot.owner
     for subject in (bot.agent_id, "tk_1"):
         assert risks.get(reader, subject).points(clock()) == 60
-    assert risks.worst(reader, ["ag_nobody", "tk_1"], now=clock()) == 60
-    assert risks.worst(reader, ["ag_nobody"], now=clock()) == 0
+    assert risks.get(reader, "ag_nobody").points(clock()) == 0
 
 
 async def test_of_an_agent_that_is_not_there_nothing_is_found(world: World) -> None:

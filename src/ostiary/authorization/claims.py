@@ -226,12 +226,3 @@ _parse_short_scope = lru_cache(maxsize=1024)(_parse_scope)
 def render_scope(scopes: frozenset[str]) -> str:
     """Return scopes as one string, sorted and separated by spaces."""
     return " ".join(sorted(scopes))
-
-
-def narrow_scope(outer: frozenset[str], requested: frozenset[str]) -> frozenset[str]:
-    """Return the scopes to grant: `requested` if all are in `outer`, or all of `outer` if nothing is requested. Raises
-    InvalidScope if the request exceeds `outer`.
-    """
-    if extra := requested - outer:
-        raise InvalidScope(f"these scopes are not available to this request: {render_scope(extra)}")
-    return requested or outer

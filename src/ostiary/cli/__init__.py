@@ -260,7 +260,7 @@ def _everywhere_first(words: list[str]) -> list[str]:
             value = [*islice(left, 1)]
             (first if value else rest).extend([word, *value])  # without a value, no other word may become the value
         else:
-            rest.append(_present_word(word, is_command=not rest))
+            rest.append(_present_word(word, is_command=not rest, as_json="--json" in words))
     return first + rest
 
 
@@ -268,7 +268,7 @@ EARLIER_COMMANDS, EARLIER_OPTIONS = {"owner": "person"}, {"--why": "--reason"}
 """Commands and options of earlier versions, by name, and their present names. The command line accepts both names."""
 
 
-def _present_word(word: str, *, is_command: bool) -> str:
+def _present_word(word: str, *, is_command: bool, as_json: bool) -> str:
     """Return the command or the option that replaces one of an earlier version, and print that on standard error;
     return any other word as it is.
     """
@@ -276,7 +276,9 @@ def _present_word(word: str, *, is_command: bool) -> str:
     present = (EARLIER_COMMANDS if is_command else EARLIER_OPTIONS).get(name)
     if present is None:
         return word
-    print(f"note: `{name}` is now `{present}`", file=sys.stderr)
+    from ostiary.cli.paper import remark
+
+    remark(f"`{name}` is now `{present}`", as_json=as_json)
     return present + equals + value
 
 

@@ -11,7 +11,7 @@ from cyclopts import App
 from ostiary.authorization.claims import SCOPE_ALIASES
 from ostiary.cli.enrol import enrol
 from ostiary.cli.files import key_of, read_json, read_text
-from ostiary.cli.paper import err, facts, moment, out, table
+from ostiary.cli.paper import facts, moment, out, table
 from ostiary.cli.session import PAGE, Here, Session
 from ostiary.cli.spans import SECOND, parse_span
 from ostiary.cli.usage import Usage
@@ -465,9 +465,7 @@ def _set_scopes(session: Session, name: str, *, add: list[str], remove: list[str
     scopes = sorted({*before, *add} - removed)
     session.show(session.api("PATCH", f"/agents/{name}", {"scopes": scopes, "undeclared": undeclared}), _print)
     for scope in sorted(removed - {*before}):
-        err.print(
-            f"`{name}` did not have the scope `{scope}`; {nearest_hint(scope, before)}".rstrip("; "), markup=False
-        )
+        session.remark(f"`{name}` did not have the scope `{scope}`; {nearest_hint(scope, before)}".rstrip("; "))
     changed, undo = ({*add} - {*before}, "disallow") if add else (removed & {*before}, "allow --undeclared")
     if changed and not session.as_json:
         verb, *option = undo.split()

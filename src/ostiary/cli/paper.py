@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import zip_longest
-from typing import Any
+from typing import Any, Literal
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleDimensions
@@ -74,6 +74,16 @@ class _Output(Console):
 
 out = _Output(highlight=False, emoji=False, soft_wrap=True, width=None if sys.stdout.isatty() else UNLIMITED)
 err = _Output(stderr=True, highlight=False, emoji=False, soft_wrap=True)
+
+
+def remark(message: str, *, as_json: bool, kind: Literal["note", "warning"] = "note") -> None:
+    """Print a message beside the result on standard error. With `as_json`, the message is a line of JSON."""
+    if as_json:
+        err.print(json.dumps({kind: message}), markup=False)
+    elif kind == "warning":
+        err.print(f"warning: {message}", style="yellow", markup=False)
+    else:
+        err.print(message, style="dim", markup=False)
 
 
 def spell_out(text: str, *, keep: str = "") -> str:

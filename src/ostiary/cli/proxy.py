@@ -17,7 +17,7 @@ from ostiary.agent import Agent
 from ostiary.cli.agents import words as split
 from ostiary.cli.files import read_json
 from ostiary.cli.names import Names
-from ostiary.cli.paper import err, out
+from ostiary.cli.paper import out
 from ostiary.cli.run import declared_task
 from ostiary.cli.session import Here, Session
 from ostiary.keys import load_key
@@ -73,9 +73,9 @@ def proxy(
     url = session.url if session.is_named or not credential.issuer else None
     place = Listen.parse(listen)
     if not place.is_local:
-        err.print(f"warning: other machines can reach {listen}, without encryption", style="yellow", markup=False)
+        session.warn(f"other machines can reach {listen}, without encryption")
     if open and place.socket is None:
-        err.print("warning: every program that reaches the proxy acts as the agent", style="yellow", markup=False)
+        session.warn("every program that reaches the proxy acts as the agent")
     capability = "" if open or place.socket is not None else capability_of(credential, to)
 
     def say(entrance: Entrance) -> None:

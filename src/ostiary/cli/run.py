@@ -120,7 +120,7 @@ def run(
     environment = ambient.environment()
     apis = api_servers(http, openapi)
     variables = parse_variables(secret, secret_fd)
-    is_without_mcp = config is None and not has_config(command, config_env=config_env, environment=environment)
+    is_without_mcp = config is None and not has_config(command, config_env=config_env)
     if (apis or variables or egress.egress) and is_without_mcp:
         source, deliver = Config({"mcpServers": {}}, "mcpServers", (), ()), as_it_is(command)
     else:

@@ -108,9 +108,9 @@ def _show(session: Session, answer: dict[str, Any], limit: int) -> None:
 
     session.show(answer, render)
     if answer["more"]:
-        err.print(f"the first {limit} results; --limit shows more", style="dim")
+        session.remark(f"the first {limit} results; --limit shows more")
     elif answer["results"] and err.is_terminal and not session.as_json:
-        err.print(f"{len(answer['results'])} results ({answer['examined']} checked)", style="dim")
+        session.remark(f"{len(answer['results'])} results ({answer['examined']} checked)")
 
 
 def _condition(inputs: list[str]) -> str:

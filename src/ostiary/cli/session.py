@@ -31,7 +31,7 @@ from ostiary import ambient
 from ostiary.agent import Agent, ServerRefused
 from ostiary.agent.identity import TIMEOUT_S
 from ostiary.cli.ids import resolve_body, resolve_path, resolve_query
-from ostiary.cli.paper import err, out
+from ostiary.cli.paper import err, out, remark
 from ostiary.cli.tokens import TokenFile
 from ostiary.cli.usage import Usage
 from ostiary.client import TokenRefused
@@ -253,10 +253,7 @@ class Session:
 
     def warn(self, message: str) -> None:
         """Print a warning on standard error, as JSON if the command prints JSON."""
-        if self.as_json:
-            err.print(json.dumps({"warning": message}), markup=False)
-        else:
-            err.print(f"warning: {message}", style="yellow", markup=False)
+        remark(message, as_json=self.as_json, kind="warning")
 
     def lines(self, path: str, body: Any) -> Iterator[dict[str, Any]]:
         """Post to the admin API, and yield each line of the streamed answer; raise an error that is among the lines.
@@ -353,7 +350,11 @@ class Session:
         else:
             render(value)
         if isinstance(value, Rows) and (value.is_cut or (value and err.is_terminal and not self.as_json)):
-            err.print(value.describe(), style="dim", markup=False)
+            self.remark(value.describe())
+
+    def remark(self, message: str) -> None:
+        """Print a remark about the output on standard error, as JSON if the command prints JSON."""
+        remark(message, as_json=self.as_json)
 
 
 def _check_path(path: str) -> None:

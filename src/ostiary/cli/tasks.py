@@ -15,7 +15,7 @@ from ostiary.authorization.catalogue import Catalogue, Kind
 from ostiary.catalogue_advisor.draft import draft
 from ostiary.cli.agents import words as split
 from ostiary.cli.files import read_bytes, read_json, write_new
-from ostiary.cli.paper import err, facts, moment, out, short_id, table, tree
+from ostiary.cli.paper import facts, moment, out, short_id, table, tree
 from ostiary.cli.revoke import FINAL
 from ostiary.cli.session import PAGE, Here, Session
 from ostiary.cli.usage import Usage
@@ -214,7 +214,7 @@ def token(
         resource: Resource identifier (RFC 8707) of the token.
         task: Id of the task; without, the standing task.
     """
-    credential = _read_key(key)
+    credential = _read_key(key, session)
     agent_id = _id_of(agent, session, id_in_file=credential.client_id)
     if credential.client_id not in ("", agent_id):
         raise Usage(
@@ -284,11 +284,11 @@ def _line(task: dict[str, Any]) -> str:
     return f"{short_id(task['task_id'])}  {task['agent']}  ({task['state']}, {when})  {task['purpose']}"
 
 
-def _read_key(path: Path) -> Credential:
+def _read_key(path: Path, session: Session) -> Credential:
     """Return the credential in a file, with a warning if other users can read the file."""
     credential = parse_credential(read_bytes(path), of=path)
     if path.stat().st_mode & 0o077:
-        err.print(f"warning: other users can read {path}: chmod 600 {path}", style="yellow", markup=False)
+        session.warn(f"other users can read {path}: chmod 600 {path}")
     return credential
 
 

@@ -195,7 +195,7 @@ def help_topic(*words: str, session: Here) -> None:
         columns = {"command": "OSTIARY", "effect": "EFFECT", "state": "STATE", "undo": "UNDO"}
         session.show([*STOPPING], lambda rows: table(rows, columns, empty=""))
         if not session.as_json and err.is_terminal:
-            err.print("docs/reference/stopping.md explains which command to use", style="dim")
+            session.remark("docs/reference/stopping.md explains which command to use")
         return
     from ostiary.cli import NAMES, app, load_help
 

@@ -29,16 +29,14 @@ def read_object(content: bytes) -> Mapping[str, Any]:
     return body if isinstance(body, dict) else {}
 
 
-def parse_refusal(
-    status: int, content: bytes, *, kind: type[Refused], code: str = "refused", server_kind: type[Refused] = Unavailable
-) -> Refused:
-    """Return the refusal that a response states, as an error of the class `kind`; from status 500 on, of `server_kind`.
+def parse_refusal(status: int, content: bytes, *, kind: type[Refused], code: str = "refused") -> Refused:
+    """Return the refusal that a response states, as an error of the class `kind`; from status 500 on, as Unavailable.
 
     `code`: the error code if the response states none.
     """
     body = read_object(content) or {"message": _read_string(content)}
     message = _text(body, "message") or _text(body, "error_description") or f"HTTP {status}"
-    return (server_kind if status >= 500 else kind)(
+    return (Unavailable if status >= 500 else kind)(
         message, hint=_text(body, "hint"), code=_text(body, "error")[:MAX_CODE] or code
     )
 

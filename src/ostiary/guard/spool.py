@@ -325,10 +325,9 @@ def new_spool(spool_dir: Path, *, random: Callable[[int], bytes], boot: str = ""
     return Spool(folder, lock, limit=limit)
 
 
-def take_over_spools(spool_dir: Path, *, boot: str = "", limit: int = DEFAULT_LIMIT) -> list[Spool]:
-    """Lock the spools of guards that have ended, and return the spools, so that their records are reported. `limit`:
-    maximum size of each spool in bytes. Other files in `spool_dir` stay unchanged. A spool that cannot be read is
-    logged and left out.
+def take_over_spools(spool_dir: Path, *, boot: str = "") -> list[Spool]:
+    """Lock the spools of guards that have ended, and return the spools, so that their records are reported. Other files
+    in `spool_dir` stay unchanged. A spool that cannot be read is logged and left out.
     """
     spools = []
     try:
@@ -342,7 +341,7 @@ def take_over_spools(spool_dir: Path, *, boot: str = "", limit: int = DEFAULT_LI
             try:
                 lock = _lock(folder)
                 is_whole = boot != "" and os.pread(lock, len(boot) + 1, 0) == boot.encode()
-                spools.append(Spool(folder, lock, limit=limit, is_whole=is_whole))
+                spools.append(Spool(folder, lock, limit=DEFAULT_LIMIT, is_whole=is_whole))
             except (NotADirectoryError, IsADirectoryError, PermissionError) as error:
                 log.warning("the spool of an earlier guard in %s cannot be read: %s", folder, error.strerror)
     return spools

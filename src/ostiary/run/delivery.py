@@ -42,7 +42,7 @@ def source_of(
     return parse_config(config_text, of=where)
 
 
-def has_config(command: Sequence[str], *, config_env: str | None, environment: Mapping[str, str]) -> bool:
+def has_config(command: Sequence[str], *, config_env: str | None) -> bool:
     """Return whether the command gets a configuration of MCP servers: by an option, a placeholder or a
     variable, or as a known program.
     """

@@ -111,8 +111,10 @@ async def put_set(call: Call) -> Reply:
     gate, body = _gate(call), call.json(NewSet)
     loaded = await load_set(call.world, body.files)
     why = await why_no_token(call, loaded.ready)
-    messages = notes(loaded) + [LOCKED_OUT.format(why)] * bool(why)
-    plan = await call.world.db.scan(lambda reader: flows.plan_put(reader, loaded))
+    plan, unknown = await call.world.db.scan(
+        lambda reader: (flows.plan_put(reader, loaded), flows.note_unknown_approvers(reader, loaded))
+    )
+    messages = notes(loaded) + unknown + [LOCKED_OUT.format(why)] * bool(why)
     if dry:
         return reply(_tested(loaded) | {"notes": messages, "plan": plan})
 

@@ -19,20 +19,17 @@ from ostiaryd.trust.flows.sessions import ForgedForm, find_session, own_origins,
 from ostiaryd.trust.model import PEP_KEY_PREFIX, InsufficientScope, Spend, challenge
 
 
-async def authenticate_access(
-    call: Call, *, audience: str | None = None, allows_pep: bool = False, spends_in_act: bool = False
-) -> Caller:
-    """Authenticate the caller of a request by an access token with a DPoP proof, or by a browser session. Return the
-    caller. The token must be for `audience` (None: the admin API).
+async def authenticate_access(call: Call, *, allows_pep: bool = False, spends_in_act: bool = False) -> Caller:
+    """Authenticate the caller of a request to the admin API by an access token with a DPoP proof, or by a browser
+    session. Return the caller.
 
     The proof is marked as used now, or, with `spends_in_act`, later by the act of the request (`Call.prove`). With
-    `allows_pep`, the API key of a static PEP is accepted too. A session is accepted only for the admin API. Raises
+    `allows_pep`, the API key of a static PEP is accepted too. Raises
     AccessRefused, InvalidProof, NonceNeeded, Unauthenticated, Malformed. The response to an error gets its
     `WWW-Authenticate`; any response gets a `DPoP-Nonce` if a new nonce is needed.
     """
     world = call.world
-    resource = audience or world.config.api
-    if audience is None and (person := _session_caller(call, world.db.read(), now=world.now())) is not None:
+    if (person := _session_caller(call, world.db.read(), now=world.now())) is not None:
         _queue_as(call, person)
         return person
     try:
@@ -44,7 +41,7 @@ async def authenticate_access(
             return pep
         access = flows.verify_access(
             request_of(call),
-            audience=resource,
+            audience=world.config.api,
             reader=world.db.read(),
             now=world.now(),
             keys=world.keys,
@@ -57,7 +54,7 @@ async def authenticate_access(
         elif access.proof is not None:
             await flows.spend_at_once(world, access.proof)
     except Refused as refusal:
-        _challenge(call, refusal, resource)
+        _challenge(call, refusal)
         raise
     return _welcome(call, access)
 
@@ -84,7 +81,7 @@ def check_access(call: Call, *, allows_pep: bool = False) -> Caller:
             config=world.config,
         )
     except Refused as refusal:
-        _challenge(call, refusal, world.config.api)
+        _challenge(call, refusal)
         raise
     _queue_as(call, access.caller)
     return access.caller
@@ -125,7 +122,7 @@ def authenticate_in_act(call: Call, act: Act, *, allows_pep: bool = False) -> Ca
         if access.proof is not None:
             flows.spend_proof(act.tx, access.proof)
     except Refused as refusal:
-        _challenge(call, refusal, config.api)
+        _challenge(call, refusal)
         raise
     return _welcome(call, access)
 
@@ -134,7 +131,7 @@ def _spend_in_act(call: Call, proof: Spend, act: Act) -> Caller:
     try:
         flows.spend_proof(act.tx, proof)
     except Refused as refusal:
-        _challenge(call, refusal, call.world.config.api)
+        _challenge(call, refusal)
         raise
     caller: Caller = call.caller
     return caller
@@ -174,9 +171,9 @@ def _queue_as(call: Call, caller: Caller) -> None:
     queue_proven(call, caller.id, is_privileged=is_privileged, is_guard=caller.kind == "guard")
 
 
-def _challenge(call: Call, refusal: Refused, resource: str) -> None:
+def _challenge(call: Call, refusal: Refused) -> None:
     """Add the challenge headers, which tell the client how to authenticate, to the response for a refusal."""
-    call.answer_headers += challenge(refusal, resource=resource)
+    call.answer_headers += challenge(refusal, resource=call.world.config.api)
 
 
 def _welcome(call: Call, access: flows.Access) -> Caller:

@@ -14,6 +14,7 @@ from ostiaryd.ledger.model import Entry
 from ostiaryd.policy import store
 from ostiaryd.policy.flows.whatif import Gate, check_gate
 from ostiaryd.policy.model import Contents, Loaded, Plan, PolicyDelta, PolicySet, Ready, plan_switch, restore, starter
+from ostiaryd.registry import flows as registry
 from ostiaryd.registry.flows import note, tell
 from ostiaryd.registry.model import Caller
 
@@ -62,6 +63,16 @@ def plan_put(reader: Reader, loaded: Loaded) -> Plan:
 def plan_activation(reader: Reader, hash: str) -> Plan:
     """Return the changes that activating a stored set would make. Raises NotFound."""
     return plan_switch(_contents(reader, store.active(reader)), _contents(reader, find_set(reader, hash).hash))
+
+
+def note_unknown_approvers(reader: Reader, loaded: Loaded) -> list[str]:
+    """Return a warning, as a sentence, for each name in `@approvers` of a set that is no registered person or team."""
+    return [
+        f"`@approvers` of policy `{policy}` names `{name}`, which is no registered person or team"
+        for policy, names in sorted(loaded.policies.approvers.items())
+        for name in names
+        if registry.get_owner(reader, name) is None
+    ]
 
 
 def _contents(reader: Reader, hash: str) -> Contents:

@@ -16,7 +16,6 @@ _BY_ID = sql(_SELECT + "where resource_id = :key", steady=True)
 _BY_NAME = sql(_SELECT + "where name = :key", steady=True)
 _BY_URI = sql(_SELECT + "where uri = :key", steady=True)
 _AT_ORIGIN = sql(_SELECT + "where uri >= :first and uri < :end order by uri limit 2")
-_BY_JKT = sql(_SELECT + "where jkt = :key")
 _LIST = sql(_SELECT + "where resource_id > :after order by resource_id limit :limit")
 _INSERT = sql(
     """insert into resource (resource_id, name, uri, mode, segment, jkt, jwk, catalogue_version, created_at)
@@ -71,11 +70,6 @@ def only_at_origin(reader: Reader, origin: str) -> Resource | None:
     base = origin.removesuffix("/")
     rows = reader.all(_AT_ORIGIN, first=f"{base}/", end=f"{base}0")  # `0` follows `/`
     return _resource(rows[0]) if len(rows) == 1 else None
-
-
-def by_jkt(reader: Reader, jkt: str) -> Resource | None:
-    """Return the resource whose guard has this key; None if there is none."""
-    return reader.made(_BY_JKT, _resource, key=jkt)
 
 
 def page(reader: Reader, page: Page) -> list[Resource]:

@@ -31,11 +31,6 @@ def of(reader: Reader, subjects: Iterable[str]) -> dict[str, Risk]:
     return {subject: get(reader, subject) for subject in subjects}
 
 
-def worst(reader: Reader, subjects: Iterable[str], *, now: int) -> int:
-    """Return the highest risk score of these subjects at `now` (microseconds), in points; 0 if there are none."""
-    return max((get(reader, subject).points(now) for subject in subjects), default=0)
-
-
 def put(tx: Tx, subject: str, risk: Risk) -> None:
     """Store a risk score."""
     tx.send(_PUT, subject=subject, millis=risk.millis, at=risk.at)

@@ -51,7 +51,6 @@ TYPE = "aws"
 DESCRIPTION = "credentials in AWS, with leases"
 OPTIONS: dict[str, str] | None = None
 EMPTY = Answer(status=204)
-_Made = tuple[SecretAction, str, Callable[[Act], Answer]]
 
 
 class _RootBody(Struct):

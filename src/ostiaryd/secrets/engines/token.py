@@ -182,7 +182,7 @@ def _create(
     networks: list[str] = []
     if role_name:
         options, networks = _under_role(act, caller, role_name, names, options, has_default=not body.no_default_policy)
-    check_assignable(act, caller, options.policies)
+    check_assignable(caller, options.policies)
     return make(act, caller, options, _seconds(body.ttl or body.lease, "ttl") or DEFAULT_S, networks)
 
 

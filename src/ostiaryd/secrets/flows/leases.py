@@ -321,11 +321,6 @@ def list_of_agent(reader: Reader, agent: str, *, after: str = "", limit: int) ->
     return store.of_agent(reader, agent, after=after, limit=limit)
 
 
-def count_stuck(reader: Reader) -> int:
-    """Return the number of leases whose account could not be removed after several attempts."""
-    return store.count_stuck(reader)
-
-
 def _note_lease(act: Act, lease: Lease) -> None:
     act.entry.agent, act.entry.task = lease.agent, lease.task
     registry.note(act, object=lease.lease_id, username=lease.username)

@@ -81,7 +81,7 @@ def put_role(
     settings = change(role.settings)
     _check_size(settings)
     role = role._replace(settings=settings)
-    check_assignable(act, caller, read_settings(role).policies)
+    check_assignable(caller, read_settings(role).policies)
     store.put(act.tx, role)
     return role
 
@@ -271,7 +271,7 @@ def generate_secret_id(
     act.check_granting()
     role = find_role(act, caller, mount, name)
     settings = read_settings(role)
-    check_assignable(act, caller, settings.policies)
+    check_assignable(caller, settings.policies)
     check_networks(networks, field="cidr_list")
     if not are_within(networks, settings.secret_id_bound_cidrs):
         raise Invalid("`cidr_list` has networks outside the role's secret_id_bound_cidrs")

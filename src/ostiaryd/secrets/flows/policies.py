@@ -146,7 +146,7 @@ def lists_of(caller: VaultCaller) -> tuple[tuple[str, ...], ...]:
     return options.bounds if options.policies is None else tuple(dict.fromkeys((*options.bounds, options.policies)))
 
 
-def check_assignable(act: Act, caller: VaultCaller, policies: tuple[str, ...] | None) -> None:
+def check_assignable(caller: VaultCaller, policies: tuple[str, ...] | None) -> None:
     """Check that a caller may give these policies to a new token: at most the caller's own policies. Raises Invalid."""
     if len(lists_of(caller)) > MAX_BOUNDS:
         raise Invalid(

@@ -88,11 +88,6 @@ def seal_under(data_key: DataKey, plain: bytes, *, random: Random) -> Envelope:
     return Envelope(data_key.wrapped_key, _encrypt(data_key.key, plain, _associated_data(data_key.place), random))
 
 
-def seal_value(plain: bytes, *, under: WrappingKey, place: Place, random: Random) -> Envelope:
-    """Return a value, encrypted with a new data key and bound to its place."""
-    return seal_under(make_data_key(under=under, place=place, random=random), plain, random=random)
-
-
 def open_value(envelope: Envelope, *, under: WrappingKey, place: Place) -> bytes:
     """Return the decrypted value of an envelope. Raises Conflict if the envelope belongs to another place or was
     changed.

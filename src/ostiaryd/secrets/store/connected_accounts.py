@@ -36,7 +36,7 @@ _PAGE_OF_PERSON = sql(
         order by account_id limit :limit"""
 )
 _OF_PROVIDER = sql(
-    f"""select {_COLUMNS} from connected_account where provider = :provider and account_id > :after
+    f"""select {_COLUMNS} from connected_account where provider = :provider
         order by account_id limit :limit"""
 )
 _INSERT = sql(
@@ -192,9 +192,9 @@ def of_person(reader: Reader, person: str) -> list[ConnectedAccount]:
     return [_account(row) for row in reader.all(_ALL_OF_PERSON, person=person)]
 
 
-def of_provider(reader: Reader, provider: str, *, after: str = "", limit: int) -> list[ConnectedAccount]:
-    """Return at most `limit` accounts at a provider with ids after `after`, sorted by id."""
-    return [_account(row) for row in reader.all(_OF_PROVIDER, provider=provider, after=after, limit=limit)]
+def of_provider(reader: Reader, provider: str, *, limit: int) -> list[ConnectedAccount]:
+    """Return at most `limit` accounts at a provider, sorted by id."""
+    return [_account(row) for row in reader.all(_OF_PROVIDER, provider=provider, limit=limit)]
 
 
 def page(reader: Reader, page: Page, *, person: str | None = None) -> list[ConnectedAccount]:

@@ -65,7 +65,6 @@ _OF_DATABASE = sql(
     """select count(*) from (select 1 as one from lease where database = :name and lease_id like :pattern limit 1)
        as counted"""
 )
-_COUNT_STUCK = sql("select count(*) from lease where state <> 'live' and state = 'revoking' and attempts >= :attempts")
 _decode_statements = json_decoder(LeaseStatements)
 
 
@@ -183,11 +182,6 @@ def has_any(reader: Reader, database: str) -> bool:
     same name.
     """
     return _number(reader.one(_OF_DATABASE, name=database, pattern=f"{DATABASE}/%")) > 0
-
-
-def count_stuck(reader: Reader) -> int:
-    """Return the number of leases whose account could not be removed after several attempts."""
-    return _number(reader.one(_COUNT_STUCK, attempts=STUCK_ATTEMPTS))
 
 
 def _stored_role(mount: str, role: str) -> str:

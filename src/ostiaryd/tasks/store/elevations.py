@@ -18,7 +18,6 @@ _INSERT = sql(
 )
 _SELECT = """select elevation.task, is_break_glass, approval, granted_at
        from elevation join task on task_id = elevation.task """
-_GET = sql(_SELECT + "where elevation.task = :task")
 _LIST = sql(_SELECT + "where elevation.task < :before order by elevation.task desc limit :limit")
 _OF_AGENT = sql(
     _SELECT + "where agent = :agent and elevated <> '' and task_id < :before order by task_id desc limit :limit"
@@ -53,12 +52,6 @@ def insert(tx: Tx, elevation: Elevation) -> None:
         approval=elevation.approval,
         granted_at=elevation.granted_at,
     )
-
-
-def get(reader: Reader, task: str) -> Elevation | None:
-    """Return the elevation of a task; None if the task is not an elevation."""
-    row = reader.one(_GET, task=task)
-    return None if row is None else _elevation(*row)
 
 
 def page(reader: Reader, *, agent: AgentId | None, page: Page) -> list[Elevation]:

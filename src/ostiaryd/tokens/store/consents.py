@@ -49,7 +49,6 @@ _NAMES = sql("select distinct client_name from consent where person = :person an
 _PRUNE = sql("delete from consent where expires_at < :before or ended_at < :before", prunes=True)
 _AGENT = sql("select agent from client_agent where client_id = :client_id and person = :person")
 _PUT_AGENT = sql("insert into client_agent (client_id, person, agent) values (:client_id, :person, :agent)")
-_AGENTS = sql("select agent from client_agent where client_id = :client_id order by agent")
 
 
 def get(reader: Reader, id: str) -> Consent | None:
@@ -130,11 +129,6 @@ def agent_of(reader: Reader, *, client_id: str, person: str) -> str | None:
 def put_agent(tx: Tx, *, client_id: str, person: str, agent: str) -> None:
     """Store the agent that represents an unregistered client for a person."""
     tx.send(_PUT_AGENT, client_id=client_id, person=person, agent=agent)
-
-
-def agents_of(reader: Reader, client_id: str) -> list[str]:
-    """Return the ids of all agents that represent an unregistered client, one per person."""
-    return [agent for (agent,) in reader.all(_AGENTS, client_id=client_id)]
 
 
 def _values(consent: Consent) -> dict[str, object]:

@@ -21,10 +21,9 @@ from webauthn.helpers.structs import (
 )
 
 from ostiary.protocol import canonical
-from ostiary.protocol.errors import Conflict, Malformed, NotFound
+from ostiary.protocol.errors import Conflict, Malformed
 from ostiary.protocol.jose import b64u, unb64u
 from ostiaryd.ground.config import Config
-from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import Call
 from ostiaryd.ground.http.html import page_url
 from ostiaryd.ledger.flows import Act
@@ -208,18 +207,6 @@ def use_passkey(act: Act, used: UsedPasskey) -> Proof:
         raise PasskeyRefused
     people.use_passkey(act.tx, used.passkey.id, sign_count=used.sign_count)
     return Proof(method="passkey", at=act.now, source=used.passkey.id)
-
-
-def remove_passkey(act: Act, person: str, id: str) -> None:
-    """Remove a passkey of a person. Raises NotFound."""
-    registry.note(act, object=person, passkey=id[:MAX_NAME])
-    if not people.drop_passkey(act.tx, id, person=person):
-        raise NotFound("passkey not found")
-
-
-def passkeys_of(reader: Reader, person: str) -> list[Passkey]:
-    """Return the passkeys of a person, the oldest first."""
-    return people.passkeys_of(reader, person)
 
 
 def _challenge(call: Call, ceremony: Any, holder: Session | Login) -> bytes:

@@ -281,7 +281,7 @@ def _is_port(rest: str) -> bool:
     return digits is None or 0 < int(digits[1]) <= 65_535
 
 
-def parse_metadata(unverified: Mapping[str, Any], *, needs_redirect_uri: bool = True) -> ClientMetadata:
+def parse_metadata(unverified: Mapping[str, Any]) -> ClientMetadata:
     """Return the validated metadata of a client. The caller must still check the URLs that the server will fetch. Grant
     types and response types that this server does not support are left out (RFC 7591 section 3.2.1).
 
@@ -295,7 +295,7 @@ def parse_metadata(unverified: Mapping[str, Any], *, needs_redirect_uri: bool = 
         raise InvalidClientMetadata(f"client metadata: {error}") from None
     if len(msgspec.json.encode(metadata)) > MAX_METADATA:
         raise InvalidClientMetadata(f"the client metadata are longer than {MAX_METADATA} bytes")
-    _check_redirect_uris(metadata, is_needed=needs_redirect_uri)
+    _check_redirect_uris(metadata)
     _check_grants(metadata)
     _check_words(metadata)
     _check_keys(metadata)
@@ -340,11 +340,11 @@ def _is_native(uris: tuple[str, ...]) -> bool:
     return bool(uris) and not any(uri.startswith("https:") for uri in uris)
 
 
-def _check_redirect_uris(metadata: ClientMetadata, *, is_needed: bool) -> None:
+def _check_redirect_uris(metadata: ClientMetadata) -> None:
     uris = metadata.redirect_uris
     if metadata.application_type not in ("", "web", "native"):
         raise InvalidClientMetadata("`application_type` must be `web` or `native`")
-    if is_needed and not uris and AUTHORIZATION_CODE in metadata.grant_types:
+    if not uris and AUTHORIZATION_CODE in metadata.grant_types:
         raise InvalidRedirectUri("`redirect_uris` is missing", hint="send the URLs to which people return")
     if max(len(uris), len(metadata.post_logout_redirect_uris)) > MAX_REDIRECT_URIS:
         raise InvalidRedirectUri(f"a client must have at most {MAX_REDIRECT_URIS} redirect URIs")
