@@ -59,11 +59,13 @@ def plain(value: object, depth: int = MAX_DEPTH) -> Value:
 
 def plain_record(members: Mapping[str, object], depth: int = MAX_DEPTH) -> Record:
     """Return the Cedar record of a JSON object that no schema describes. A null member counts as absent."""
-    return {
-        name: item if type(item) is str else usable(plain, item, depth)
-        for name, item in members.items()
-        if item is not None
-    }
+    record: Record = dict(members)  # type: ignore[arg-type]  # the other members follow
+    for name, item in members.items():
+        if item is None:
+            del record[name]
+        elif type(item) is not str:
+            record[name] = usable(plain, item, depth)
+    return record
 
 
 def usable(convert: Callable[..., Value], value: object, *args: Any) -> Value:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -39,7 +40,11 @@ ROOM = MAX_ENTRY_BYTES - 4096
 """Maximum size of the decisions of a batch in one entry, in bytes. The rest of the entry is for its other members."""
 
 _Why: TypeAlias = tuple[tuple[str, ...]] | tuple[tuple[str, ...], dict[str, Any]]
-_encode = msgspec.json.Encoder().encode
+_Line: TypeAlias = tuple[Any, ...]
+"""A decision of a batch; see `_line`."""
+WHY_AT = 7
+"""Position after the deciding policies in a line."""
+_encode, _encode_lines = msgspec.json.Encoder().encode, msgspec.json.Encoder().encode_lines
 
 
 def decide_one(
@@ -85,7 +90,8 @@ def decide_all(
     evaluator = Evaluator(act.tx, policies := active_policies(act.tx), now=act.now, remote=remote, keys=act.tx.keys)
     stop_at = {"execute_all": None, "deny_on_first_deny": False, "permit_on_first_permit": True}[semantic]
     decisions: list[Decision | None] = []
-    lines: list[tuple[bytes, Posed | None]] = []
+    lines: list[_Line] = []
+    asked: list[Posed | None] = []
     is_allowed, last, why = True, None, _why(None)
     for question in questions:
         decision, posed = (None, None) if question is None else _decide(act, evaluator, question)
@@ -94,14 +100,15 @@ def decide_all(
             last, why = decision, _why(decision)
         allowed = decision is not None and decision.allowed
         is_allowed &= allowed
-        lines.append((_line(question, decision, why), posed))
+        lines.append(_line(question, decision, why))
+        asked.append(posed)
         if allowed is stop_at:
             break
     note_asker(act.entry, by)
     act.entry.outcome = "allow" if is_allowed else "deny"
     act.entry.digest = digest
     act.entry.policy = policies.hash
-    _spread(act, lines, semantic, at=evaluator.at)
+    _spread(act, lines, asked, semantic, at=evaluator.at)
     return decisions
 
 
@@ -192,16 +199,18 @@ def other_details(decision: Decision | Judgement) -> dict[str, Any]:
     return details
 
 
-def _line(question: Question | None, decision: Decision | None, why: _Why) -> bytes:
+def _line(question: Question | None, decision: Decision | None, why: _Why) -> _Line:
     """Return one decision of a batch in the form for an entry: allowed, subject, action, resource, and `why`."""
     if question is None or decision is None:
-        return b"[false]"
+        return (False,)
     subject, resource = question.subject, question.resource
-    named = (subject.type, subject.id, question.action.name, resource.type, resource.id)
-    line = _encode((decision.allowed, *named, *why))
-    if len(line) < LINE_LIMIT:
-        return line
-    return _encode((decision.allowed, *map(shorten, named), why[0][:8], *why[1:]))
+    return decision.allowed, subject.type, subject.id, question.action.name, resource.type, resource.id, *why
+
+
+def _shorten_line(line: _Line) -> _Line:
+    """Return a decision of a batch with its words and its deciding policies cut to their maximum length and number."""
+    allowed, *named, policies = line[:WHY_AT]
+    return allowed, *map(shorten, named), policies[:8], *line[WHY_AT:]
 
 
 def _why(decision: Decision | None) -> _Why:
@@ -215,27 +224,29 @@ def _why(decision: Decision | None) -> _Why:
     return (names, details) if details else (names,)
 
 
-def _spread(act: Act, lines: Sequence[tuple[bytes, Posed | None]], semantic: Semantic, *, at: int) -> None:
+def _spread(act: Act, lines: Sequence[_Line], asked: list[Posed | None], semantic: Semantic, *, at: int) -> None:
     """Write the decisions of a batch into the entry of the act. If they do not fit, add further entries, each with its
-    part number.
+    part number. `asked`: the questions that the policies answered, in the order of `lines`.
     """
-    parts: list[list[tuple[bytes, Posed | None]]] = [[]]
-    room = ROOM
-    for line in lines:
-        if len(line[0]) + 1 > room:
-            parts.append([])
+    encoded = _encode_lines(lines).split(b"\n")[:-1]  # a line of JSON has no line break
+    for number, line in enumerate(encoded):
+        if len(line) >= LINE_LIMIT:
+            encoded[number] = _encode(_shorten_line(lines[number]))
+    starts, room = [0], ROOM
+    for number, line in enumerate(encoded):
+        if len(line) + 1 > room:
+            starts.append(number)
             room = ROOM
-        parts[-1].append(line)
-        room -= len(line[0]) + 1
-    for number, part in enumerate(parts, 1):
-        joined = b",".join(line for line, _ in part)
+        room -= len(line) + 1
+    for number, (start, end) in enumerate(pairwise((*starts, len(encoded))), 1):
+        joined = b",".join(encoded[start:end])
         detail: dict[str, Any] = {"decisions": msgspec.Raw(b"[" + joined + b"]"), "semantic": semantic}
-        if len(parts) > 1:
-            detail["part"] = [number, len(parts)]
+        if len(starts) > 1:
+            detail["part"] = [number, len(starts)]
         entry = act.entry
         if number > 1:
             entry = msgspec.structs.replace(act.entry)
             act.further_entries.append(entry)
         entry.detail = detail
         entry.leave()
-        keep_facts(act, entry, [posed for _, posed in part], at=at)
+        keep_facts(act, entry, asked[start:end], at=at)
