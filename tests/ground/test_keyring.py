@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hmac
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,16 @@ from harness.clock import Clock, SeededRandom
 from ostiary.authorization.claims import AccessClaims
 from ostiary.protocol.errors import Conflict, Invalid, NotFound
 from ostiaryd.ground.config import Config
-from ostiaryd.ground.crypto.keyring import USES, Keyring, RootKey, Verified, load_root_key
+from ostiaryd.ground.crypto.keyed_hash import KeyedHash
+from ostiaryd.ground.crypto.keyring import (
+    SECRET_ALG,
+    USES,
+    Keyring,
+    RootKey,
+    Verified,
+    load_root_key,
+    seal_context,
+)
 from ostiaryd.ground.database import Tx, sql
 from ostiaryd.ground.database.server_keys import forget_keys, load_keys, rotate_key
 from ostiaryd.ground.world import World, open_world
@@ -189,3 +199,21 @@ def test_the_root_key_of_the_environment_goes_before_the_file(
     load_root_key(tmp_path, random=dice, create=True)
     monkeypatch.setenv("OSTIARY_ROOT_KEY", OTHER)
     assert load_root_key(tmp_path, random=dice, create=False).source == "environment"
+
+
+def test_a_keyed_hash_is_the_hmac_of_rfc_2104() -> None:
+    for size in (0, 1, 32, 63, 64):
+        for text in (b"", b"text", bytes(300)):
+            assert KeyedHash(bytes(range(size))).digest(text) == hmac.digest(bytes(range(size)), text, "sha256")
+    with pytest.raises(ValueError, match="more than 64 bytes"):
+        KeyedHash(bytes(65))
+
+
+async def test_a_keyed_hash_changes_with_the_secret_of_the_server(world: World) -> None:
+    keys, digests = Keyring(world.keys.root), []
+    for secret in (bytes(32), b"s" * 32):
+        sealed = keys.root.seal(secret, context=seal_context("k", "nonce", SECRET_ALG), random=world.random)
+        keys.open([("k", "nonce", SECRET_ALG, "active", sealed)])
+        digests += [keys.keyed_hash(purpose).digest(b"text") for purpose in ("one", "two")]
+        assert digests[-2:] == [hmac.digest(keys.derive(one), b"text", "sha256") for one in ("one", "two")]
+    assert len(set(digests)) == 4

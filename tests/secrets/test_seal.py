@@ -18,10 +18,10 @@ from ostiary.protocol.errors import Conflict, Forbidden, Invalid
 from ostiary.protocol.jose import b64u
 from ostiaryd.ground.database import Tx, migrate, sql
 from ostiaryd.ground.world import World
-from ostiaryd.ledger.flows import act
+from ostiaryd.ledger.flows import Act, act
 from ostiaryd.secrets import flows
 from ostiaryd.secrets.flows import databases as flow_databases
-from ostiaryd.secrets.flows import seal
+from ostiaryd.secrets.flows import seal, transit
 from ostiaryd.secrets.model.database import StaticRole
 from ostiaryd.secrets.model.request import SECOND
 from ostiaryd.secrets.model.sealing import PURPOSE, Envelope, _associated_data, _encrypt, open_key
@@ -246,3 +246,84 @@ async def test_only_who_may_unseal_chooses_the_unseal_key(world: World) -> None:
     assert (await ask(operator, "POST", path, {"unseal_public_key": b64u(PUBLIC)})).status == 200
     assert (await ask(operator, "POST", "/api/v1/secrets/unseal", unseal_order)).error == "role_required"
     assert (await ask(admin, "POST", "/api/v1/secrets/unseal", unseal_order)).json["sealed"] is False
+
+
+async def test_opened_values_are_dropped_before_their_transaction_is_committed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seal, "MAX_OPENED", 3)
+    transactions: list[Tx] = []
+
+    def use(tx: Tx) -> None:
+        transactions.append(tx)
+        for number in range(5):
+            place = ("secret", "agents/bot/db", number)
+            plain = b"x" * seal.MAX_OPENED_BYTES + bytes(number == 0)  # the first value is too large to be kept
+            assert flows.open_value(tx, flows.seal_value(tx, plain, place), place, keys=tx.keys) == plain
+        assert len(tx.opened) == 3, "the wrapping key and two values"
+
+    def fail(tx: Tx) -> None:
+        use(tx)
+        raise RuntimeError("the batch fails")
+
+    await world.writer.submit(use)
+    with pytest.raises(RuntimeError):
+        await world.writer.submit(fail)
+    assert [tx.opened for tx in transactions] == [{}, {}]
+
+
+async def test_a_seal_drops_the_values_that_its_transaction_has_opened(world: World) -> None:
+    place = ("secret", "agents/bot/db", 1)
+
+    def use_then_seal(act: Act) -> None:
+        envelope = flows.seal_value(act.tx, b"value", place)
+        assert flows.open_value(act.tx, envelope, place, keys=act.tx.keys) == b"value"
+        assert act.tx.opened
+        flows.seal_secrets(act, PUBLIC)
+        assert act.tx.opened == {}
+        with pytest.raises(flows.Sealed):
+            flows.open_value(act.tx, envelope, place, keys=act.tx.keys)
+
+    await act(world, "vault.seal", use_then_seal)
+
+
+async def test_a_value_that_is_open_already_opens_from_the_same_row_alone(world: World) -> None:
+    place = ("transit", "k", 1)
+
+    def use(tx: Tx) -> None:
+        first, second = flows.seal_value(tx, b"first", place), flows.seal_value(tx, b"second", place)
+        for envelope, plain in ((first, b"first"), (second, b"second"), (first, b"first")):
+            assert flows.open_value(tx, envelope, place, keys=tx.keys) == plain
+        for changed, elsewhere in (
+            (first, ("transit", "k", 2)),
+            (first, ("transit", "l", 1)),
+            (Envelope(first.wrapped_key, second.sealed), place),
+            (Envelope(first.wrapped_key, first.sealed[:-1] + bytes((first.sealed[-1] ^ 1,))), place),
+        ):
+            with pytest.raises(Conflict):
+                flows.open_value(tx, changed, elsewhere, keys=tx.keys)
+
+    await world.writer.submit(use)
+
+
+async def test_the_end_of_a_key_is_seen_in_the_transaction_that_has_opened_it(world: World, bot: VaultAgent) -> None:
+    assert await bot.status("POST", "transit/keys/k", {}) == 200
+    await act(world, "vault.write", lambda act: transit.rotate_key(act, "k"))
+
+    def use(act: Act) -> None:
+        key = transit.find_key(act, "k")
+        materials = [transit.open_material(act, key, version) for version in (1, 2)]
+        assert [transit.open_material(act, key, version) for version in (1, 2)] == materials
+        rotated = transit.rotate_key(act, "k")
+        assert transit.open_material(act, rotated, rotated.latest_version) not in materials
+        transit.configure_key(act, "k", min_decryption=3, min_encryption=3, deletion_allowed=True)
+        transit.trim_key(act, "k", 2)
+        with pytest.raises(Invalid, match="does not exist"):
+            transit.open_material(act, key, 1)
+        transit.delete_key(act, "k")
+        with pytest.raises(Invalid, match="not found"):
+            transit.find_key(act, "k")
+        with pytest.raises(Invalid, match="does not exist"):
+            transit.open_material(act, key, 2)
+
+    await act(world, "vault.write", use)

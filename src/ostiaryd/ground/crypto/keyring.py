@@ -22,6 +22,7 @@ from ostiary.protocol import canonical, jose
 from ostiary.protocol.dpop import hash_token
 from ostiary.protocol.errors import Conflict, Invalid, NotFound, Unavailable
 from ostiaryd.ground.crypto.hsm import Hsm
+from ostiaryd.ground.crypto.keyed_hash import KeyedHash
 from ostiaryd.ground.crypto.signatures import Signatures
 
 USES: dict[str, tuple[str, ...]] = {"token": ("ES256", "RS256", "EdDSA"), "ledger": ("EdDSA",), "feed": ("EdDSA",)}
@@ -157,6 +158,7 @@ class Keyring:
         self._public: dict[str, dict[str, jose.PublicKey]] = {}
         self._secrets: dict[str, bytes] = {}
         self._derived: dict[str, bytes] = {}
+        self._hashes: dict[str, KeyedHash] = {}
 
     def open(self, rows: Iterable[Sequence[Any]]) -> None:
         """Replace all keys by the decrypted keys of `rows`. Each row is kid, use, alg, state, encrypted key. Raises
@@ -175,7 +177,7 @@ class Keyring:
             public[use][kid] = key.public
             if state == "active":
                 active[use, alg] = key
-        self._active, self._public, self._secrets, self._derived = active, public, secrets, {}
+        self._active, self._public, self._secrets, self._derived, self._hashes = active, public, secrets, {}, {}
 
     @property
     def is_loaded(self) -> bool:
@@ -221,6 +223,12 @@ class Keyring:
         if purpose not in self._derived:
             self._derived[purpose] = hmac.digest(self.secret("nonce"), b"ostiary " + purpose.encode(), "sha256")
         return self._derived[purpose]
+
+    def keyed_hash(self, purpose: str) -> KeyedHash:
+        """Return the HMAC with SHA-256 under the key that `derive` returns for this purpose."""
+        if purpose not in self._hashes:
+            self._hashes[purpose] = KeyedHash(self.derive(purpose))
+        return self._hashes[purpose]
 
 
 def seal_context(kid: str, use: str, alg: str) -> bytes:

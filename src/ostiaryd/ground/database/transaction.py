@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import lru_cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -74,6 +74,7 @@ class Tx(Reader):
         "is_granting",
         "keys",
         "now",
+        "opened",
         "pin",
         "random",
         "topics",
@@ -98,6 +99,8 @@ class Tx(Reader):
         self.is_granting = is_granting
         """False while the wall clock is not confirmed; acts that grant are then refused (`Act.check_granting`)."""
         self.pin = pin or Pin()
+        self.opened: dict[Hashable, bytes] = {}
+        """Decrypted values by their ciphertexts and places; the writer deletes them after the jobs of the batch."""
         self.head: Head | None = None
         self.topics: set[str] = set()
         self.touched: list[str] = []

@@ -433,6 +433,8 @@ class Writer:
                 batch.topics, batch.head = tx.topics, tx.head
         except BaseException as error:  # noqa: BLE001 as above
             batch.error = error
+        if batch.tx is not None:
+            batch.tx.opened.clear()
         if batch.error is not None and not batch.waiting:  # the transaction did not begin
             batch.waiting = self._line.remove(lambda _: True)
         return False

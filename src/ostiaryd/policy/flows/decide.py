@@ -91,7 +91,7 @@ def decide_all(
     stop_at = {"execute_all": None, "deny_on_first_deny": False, "permit_on_first_permit": True}[semantic]
     decisions: list[Decision | None] = []
     lines: list[_Line] = []
-    asked: list[Posed | None] = []
+    facts: list[Posed | None] = []
     is_allowed, last, why = True, None, _why(None)
     for question in questions:
         decision, posed = (None, None) if question is None else _decide(act, evaluator, question)
@@ -101,14 +101,14 @@ def decide_all(
         allowed = decision is not None and decision.allowed
         is_allowed &= allowed
         lines.append(_line(question, decision, why))
-        asked.append(posed)
+        facts.append(posed)
         if allowed is stop_at:
             break
     note_asker(act.entry, by)
     act.entry.outcome = "allow" if is_allowed else "deny"
     act.entry.digest = digest
     act.entry.policy = policies.hash
-    _spread(act, lines, asked, semantic, at=evaluator.at)
+    _spread(act, lines, facts, semantic, at=evaluator.at)
     return decisions
 
 
@@ -224,9 +224,9 @@ def _why(decision: Decision | None) -> _Why:
     return (names, details) if details else (names,)
 
 
-def _spread(act: Act, lines: Sequence[_Line], asked: list[Posed | None], semantic: Semantic, *, at: int) -> None:
+def _spread(act: Act, lines: Sequence[_Line], facts: list[Posed | None], semantic: Semantic, *, at: int) -> None:
     """Write the decisions of a batch into the entry of the act. If they do not fit, add further entries, each with its
-    part number. `asked`: the questions that the policies answered, in the order of `lines`.
+    part number. `facts`: the questions that the policies answered, in the order of `lines`.
     """
     encoded = _encode_lines(lines).split(b"\n")[:-1]  # a line of JSON has no line break
     for number, line in enumerate(encoded):
@@ -249,4 +249,4 @@ def _spread(act: Act, lines: Sequence[_Line], asked: list[Posed | None], semanti
             act.further_entries.append(entry)
         entry.detail = detail
         entry.leave()
-        keep_facts(act, entry, asked[start:end], at=at)
+        keep_facts(act, entry, facts[start:end], at=at)

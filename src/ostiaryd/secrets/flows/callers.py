@@ -4,7 +4,6 @@ token or an access token.
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
@@ -104,7 +103,7 @@ class CallerOperation(NamedTuple):
 
 def token_digest(keys: Keyring, unverified_token: str) -> bytes:
     """Return the keyed hash under which a Vault token is stored."""
-    return hmac.digest(keys.derive("vault token"), unverified_token.encode(), "sha256")
+    return keys.keyed_hash("vault token").digest(unverified_token.encode())
 
 
 def authenticate(act: Act, credentials: VaultCredentials, *, config: Config) -> VaultCaller:

@@ -1,14 +1,15 @@
 """Encryption of stored values: encrypt and decrypt a value, seal and unseal all secrets, and renew all keys while
 requests run.
 
-No decrypted key is kept in memory: each act decrypts the wrapping key that it needs with the key of the keyring.
-Sealing encrypts the wrapping keys for the unseal key; from then on, neither the memory nor the database of the server
-contains a key that decrypts a secret.
+No decrypted key is kept in memory beyond a transaction, which takes at most some 100 ms: each transaction decrypts the
+wrapping keys and the values that it needs. Sealing encrypts the wrapping keys for the unseal key; from then on, neither
+the memory nor the database of the server contains a key that decrypts a secret.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Hashable
 from functools import partial
 from typing import NamedTuple
 
@@ -26,6 +27,8 @@ from ostiaryd.secrets.store import seal as store
 log = logging.getLogger("ostiary")
 
 RENEWED_AT_ONCE = 100
+MAX_OPENED, MAX_OPENED_BYTES = 256, 4096
+"""Maximum number of decrypted values that a transaction keeps, and maximum size of each in bytes."""
 MAX_KEYS = 100
 """Maximum number of wrapping keys. Values under a retired key are encrypted again within seconds, and the key is then
 deleted.
@@ -71,7 +74,7 @@ def make_data_key(tx: Tx, place: Place) -> sealing.DataKey:
     """
     check_open(tx)
     active = next(key for key in _stored_keys(tx) if key.is_active)
-    return sealing.make_data_key(under=_open(active, tx.keys), place=place, random=tx.random)
+    return sealing.make_data_key(under=_open_in(tx, active, tx.keys), place=place, random=tx.random)
 
 
 def open_value(reader: Reader, envelope: Envelope, place: Place, *, keys: Keyring) -> bytes:
@@ -80,11 +83,32 @@ def open_value(reader: Reader, envelope: Envelope, place: Place, *, keys: Keyrin
     """
     number = envelope.key_number
     if number and (stored := store.find_open_key(reader, number)) is not None:
-        return sealing.open_value(envelope, under=_open(stored, keys), place=place)
+        return _open_once(
+            reader,
+            (stored, envelope, place),
+            lambda: sealing.open_value(envelope, under=_open_in(reader, stored, keys), place=place),
+        )
     check_open(reader)
     if number:
         raise sealing.damaged()
     return sealing.open_value(envelope, under=WrappingKey(0, keys.derive(PURPOSE)), place=place)
+
+
+def _open_in(reader: Reader, stored: store.StoredKey, keys: Keyring) -> WrappingKey:
+    return WrappingKey(stored.number, _open_once(reader, stored, lambda: _open(stored, keys).key))
+
+
+def _open_once(reader: Reader, encrypted: Hashable, decrypt: Callable[[], bytes]) -> bytes:
+    """Return the result of `decrypt`, which depends on `encrypted` and the keyring alone. Within a transaction,
+    `decrypt` is called once for each `encrypted`.
+    """
+    if not isinstance(reader, Tx):
+        return decrypt()
+    if (value := reader.opened.get(encrypted)) is None:
+        value = decrypt()
+        if len(reader.opened) < MAX_OPENED and len(value) <= MAX_OPENED_BYTES:
+            reader.opened[encrypted] = value
+    return value
 
 
 def _stored_keys(tx: Tx) -> list[store.StoredKey]:
@@ -136,6 +160,7 @@ def seal_secrets(act: Act, public_key: bytes | None, *, may_choose: bool = True)
     for stored in _stored_keys(act.tx):
         store.close_key(act.tx, stored.number, sealing.lock_key(_open(stored, act.tx.keys), public=public))
     store.set_seal(act.tx, store.Seal(public, act.now))
+    act.tx.opened.clear()
     return read_status(act.tx)
 
 

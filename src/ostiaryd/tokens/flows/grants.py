@@ -313,7 +313,7 @@ def refresh(act: Act, token_request: TokenRequest, *, config: Config) -> Granted
     """
     proofs = identify(act, token_request.sender, config=config, grant_type=REFRESH_TOKEN)
     possession = proofs.possession
-    token = read_refresh_token(act.tx.keys.derive("refresh token"), token_request.secret)
+    token = read_refresh_token(act.tx.keys.keyed_hash("refresh token"), token_request.secret)
     grant = None if token is None else store.get_grant(act.tx, token.grant)
     if token is None or grant is None or grant.client_id != proofs.client.client_id:
         raise InvalidGrant("the refresh token is not valid, or was issued to another client")
@@ -456,7 +456,7 @@ def _issue(
         seconds=lifetime(now=act.now, longest=longest, ends=(client.ends, task.expires_at, grant.expires_at)),
         config=config,
     )
-    refresh_token = make_refresh_token(act.tx.keys.derive("refresh token"), grant.grant_id, grant.sequence)
+    refresh_token = make_refresh_token(act.tx.keys.keyed_hash("refresh token"), grant.grant_id, grant.sequence)
     identity = grant.request.identity
     return Granted(
         access=issued,

@@ -101,7 +101,7 @@ def revoke(act: Act, unverified_token: str, *, asker: Asker) -> None:
     Revoking a refresh token ends its grant, with all access tokens of the grant. Raises InvalidGrant for a token of
     another client (RFC 7009 section 2.1).
     """
-    refresh_token = read_refresh_token(act.tx.keys.derive("refresh token"), unverified_token)
+    refresh_token = read_refresh_token(act.tx.keys.keyed_hash("refresh token"), unverified_token)
     if refresh_token is not None:
         _revoke_grant(act, refresh_token.grant, asker=asker)
         return

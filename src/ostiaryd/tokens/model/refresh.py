@@ -10,12 +10,12 @@ from __future__ import annotations
 import hmac
 import re
 from enum import Enum
-from hashlib import sha256
 from typing import NamedTuple
 
 import msgspec
 
 from ostiary.protocol.jose import b64u
+from ostiaryd.ground.crypto.keyed_hash import KeyedHash
 from ostiaryd.tokens.model.authorization import AuthorizationRequest
 from ostiaryd.tokens.model.grants import SECOND
 
@@ -71,17 +71,17 @@ class Use(Enum):
     REUSE = "reuse"
 
 
-def make_refresh_token(secret: bytes, grant: str, sequence: int) -> str:
+def make_refresh_token(keyed_hash: KeyedHash, grant: str, sequence: int) -> str:
     """Return the refresh token with that sequence number of a grant (`gr_...`)."""
-    return f"rt_{grant.removeprefix('gr_')}.{sequence}.{_mac(secret, grant, sequence)}"
+    return f"rt_{grant.removeprefix('gr_')}.{sequence}.{_mac(keyed_hash, grant, sequence)}"
 
 
-def read_refresh_token(secret: bytes, unverified_token: str) -> RefreshToken | None:
+def read_refresh_token(keyed_hash: KeyedHash, unverified_token: str) -> RefreshToken | None:
     """Return the grant id and the sequence number of a refresh token with a valid MAC; None for any other text."""
     if (match := _TOKEN.fullmatch(unverified_token)) is None:
         return None
     grant, sequence = f"gr_{match[1]}", int(match[2])
-    if str(sequence) != match[2] or not hmac.compare_digest(_mac(secret, grant, sequence), match[3]):
+    if str(sequence) != match[2] or not hmac.compare_digest(_mac(keyed_hash, grant, sequence), match[3]):
         return None
     return RefreshToken(grant, sequence)
 
@@ -97,5 +97,5 @@ def judge_use(grant: PersonGrant, sequence: int, *, jkt: str, now: int) -> Use:
     return Use.REUSE
 
 
-def _mac(secret: bytes, grant: str, sequence: int) -> str:
-    return b64u(hmac.digest(secret, f"{grant}|{sequence}".encode(), sha256))
+def _mac(keyed_hash: KeyedHash, grant: str, sequence: int) -> str:
+    return b64u(keyed_hash.digest(f"{grant}|{sequence}".encode()))
