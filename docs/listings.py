@@ -240,8 +240,9 @@ def _entry(name: str, member: object) -> str:
         shown = signature.replace(parameters=parameters, return_annotation=inspect.Signature.empty)
         title = f"### `{name}{_ADDRESS.sub('...', str(shown))}`"
     text = inspect.getdoc(member) or "Undocumented."
-    if isinstance(member, type) and (creation := vars(member).get("__init__")) and inspect.getdoc(creation):
-        text += f"\n\n{inspect.getdoc(creation)}"
+    creation = vars(member).get("__init__") if isinstance(member, type) else None
+    if creation is not None and creation.__doc__:
+        text += f"\n\n{inspect.cleandoc(creation.__doc__)}"
     return f"{title}\n\n{text}"
 
 
