@@ -336,8 +336,8 @@ def _endpoint(world: World, route: Route) -> Endpoint:
         wire = _proving(wire, facts, allows_pep=route.allows_peps, is_reporter=not route.stops)
         gate = _checking(facts) if route.stops else None
     else:
-        gate = _gate(facts, allows_pep=route.allows_peps, spends_in_act=route.spends_in_act)
-        wire = _in_one_act(wire) if route.spends_in_act else wire
+        gate = _verifying(facts) if route.verifies_ahead else _gate(facts, allows_pep=route.allows_peps)
+        wire = _in_one_act(wire) if route.verifies_ahead else wire
     if route.grants:
         gate = _confirming(gate)
     gate = _queueing(gate, is_admitted=is_admitted, wants=Lane.STOP if route.stops else Lane.ORDINARY)
@@ -411,9 +411,7 @@ def _queueing(
     return queue
 
 
-def _gate(
-    route: RouteFacts, *, allows_pep: bool = False, spends_in_act: bool = False
-) -> Callable[[Call], Awaitable[Caller]] | None:
+def _gate(route: RouteFacts, *, allows_pep: bool = False) -> Callable[[Call], Awaitable[Caller]] | None:
     """Return the gate of a route, which authenticates and authorizes the caller, and records a refusal. None
     for a route without a scope.
     """
@@ -422,9 +420,8 @@ def _gate(
 
     async def gate(call: Call) -> Caller:
         try:
-            caller = call.caller = await wire_access.authenticate_access(
-                call, allows_pep=allows_pep, spends_in_act=spends_in_act
-            )  # entries of refusals name this caller from here on
+            # entries of refusals name this caller from here on
+            caller = call.caller = await wire_access.authenticate_access(call, allows_pep=allows_pep)
             caller = _authorize(call, caller, route, call.world.db.read())
         except Refused as refusal:
             # a challenge and Unavailable are not recorded, because the credentials were not checked
@@ -432,6 +429,26 @@ def _gate(
                 await _record(call, refusal)
             raise
         return caller
+
+    return gate
+
+
+def _verifying(route: RouteFacts) -> Gate:
+    """Return the gate of a route whose act authenticates and authorizes the caller. The gate verifies the signatures of
+    the credentials, and records a refusal.
+    """
+
+    def prove(call: Call, verified: trust.VerifiedCredentials | None, act: Act) -> Caller:
+        return _authorize(call, wire_access.authenticate_in_act(call, act, verified=verified), route, act.tx)
+
+    async def gate(call: Call) -> None:
+        try:
+            verified = wire_access.verify_ahead(call)
+        except Refused as refusal:
+            if not (refusal.is_challenge or isinstance(refusal, Unavailable)):
+                await _record(call, refusal)
+            raise
+        call.proving = partial(prove, call, verified)
 
     return gate
 
@@ -469,7 +486,7 @@ def _proving(wire: Wire, route: RouteFacts, *, allows_pep: bool = False, is_repo
 
 
 def _in_one_act(wire: Wire) -> Wire:
-    """Return the wire function for a route whose act authenticates the caller, or marks the proof as used.
+    """Return the wire function for a route whose act authenticates the caller.
 
     A refusal before the act is recorded, and is shown only to an authenticated caller.
     """

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import subprocess
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +22,7 @@ from ostiary.protocol.errors import Refused
 from ostiaryd.app import build_app
 from ostiaryd.certs import flows
 from ostiaryd.certs.flows import rotation
+from ostiaryd.certs.flows.authorities import encode_pem
 from ostiaryd.certs.flows.rotation import (
     finish_import,
     init_authority,
@@ -38,6 +42,7 @@ from ostiaryd.certs.model import (
 )
 from ostiaryd.certs.model.authority import read_end, read_permitted, subject_of
 from ostiaryd.certs.model.keys import generate_keys
+from ostiaryd.certs.model.profiles import ForeignName
 from ostiaryd.certs.store import authorities
 from ostiaryd.ground.database import sql
 from ostiaryd.ground.database.guarded import digests
@@ -533,6 +538,9 @@ async def test_a_chain_that_clients_refuse_is_not_installed(
         ("example", "corp.example", "a.corp.example", ("dns:a.corp.example",)),
         ("a.corp.example", "corp.example", "example", ("dns:a.corp.example",)),
         (None, None, "", ()),
+        (None, None, ".Corp.Example", ("dns:.corp.example",)),
+        ("corp.example", ".corp.example", None, ("dns:.corp.example",)),
+        (".corp.example", "a.corp.example", None, ("dns:a.corp.example",)),
     ],
 )
 async def test_names_that_any_certificate_of_the_chain_excludes_are_not_certified(
@@ -546,6 +554,27 @@ async def test_names_that_any_certificate_of_the_chain_excludes_are_not_certifie
     await import_chain(world, issuer.certify(key, csr.subject, permitted=leaf), issuer.root, company.root)
     [installed] = [one for one in authorities.authorities(world.db.read()) if one.kind is INTERMEDIATE]
     assert installed.permitted == permitted
+
+
+async def test_a_limit_that_begins_with_a_dot_permits_only_the_names_below(world: World, tmp_path: Path) -> None:
+    """OpenSSL and Go agree on this meaning, which RFC 5280 does not define for DNS names."""
+    await register_agent(world)
+    await put_policies(world)
+    company, csr = Company(world.now()), await request_import(world)
+    key = csr.public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    await import_chain(world, company.certify(key, csr.subject, permitted=".corp.example"), company.root)
+    for name in ("dns:corp.example", "dns:xcorp.example"):
+        with pytest.raises(ForeignName):
+            await issue(world, agent="bot", profile="server", names=[name])
+    for name in ("dns:a.corp.example", "dns:*.corp.example"):
+        issued = await issue(world, agent="bot", profile="server", names=[name])
+        (tmp_path / "root.pem").write_bytes(company.root.public_bytes(Encoding.PEM))
+        (tmp_path / "chain.pem").write_bytes(encode_pem(issued.chain))
+        (tmp_path / "leaf.pem").write_bytes(encode_pem((issued.certificate.der,)))
+        time = str(world.now() // SECOND)
+        command = ["openssl", "verify", "-attime", time, "-CAfile", "root.pem", "-untrusted", "chain.pem", "leaf.pem"]
+        await asyncio.to_thread(subprocess.run, command, cwd=tmp_path, check=True)
 
 
 async def test_an_intermediate_ends_with_the_first_certificate_above_that_ends(world: World) -> None:

@@ -14,9 +14,18 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from harness.registry_fixtures import ADMIN, newest_entry, register_agent
 from ostiary.protocol.errors import Malformed, Refused
+from ostiary.protocol.jose import parse_public_jwk, render_public_jwk
 from ostiaryd.certs.model import BadKey, BadRequest, parse_csr, parse_name, read_csr
 from ostiaryd.certs.model.authority import hash_for
-from ostiaryd.certs.model.keys import KEY_TYPES, check_key, generate_key, parse_private_key, parse_public_key
+from ostiaryd.certs.model.keys import (
+    KEY_TYPES,
+    check_key,
+    check_public_key,
+    encode_public_key,
+    generate_key,
+    parse_private_key,
+    parse_public_key,
+)
 from ostiaryd.certs.model.requests import MAX_CSR_BYTES
 from ostiaryd.certs.store import certificates
 from ostiaryd.certs.wire_admin import issue_certificate
@@ -35,6 +44,27 @@ def test_every_type_of_key_is_read_and_comes_back_in_one_form(key_type: str) -> 
     assert csr.key_type == key_type
     assert csr.public_key == key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     assert [str(name) for name in csr.names] == ["dns:a.example"]
+
+
+@pytest.mark.parametrize("key_type", KEY_TYPES)
+def test_the_identifiers_of_a_key_are_those_of_the_library(key_type: str) -> None:
+    key = generate_key(key_type).public_key()
+    checked = check_public_key(encode_public_key(key))
+    assert checked.key_type == key_type
+    assert checked.jkt == parse_public_jwk(render_public_jwk(key)).thumbprint
+    assert checked.key_id == x509.SubjectKeyIdentifier.from_public_key(key).digest
+
+
+@pytest.mark.parametrize("key_type", ["P-256", "P-384"])
+def test_a_key_with_a_compressed_point_has_the_thumbprint_of_the_same_key(key_type: str) -> None:
+    key = generate_key(key_type).public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    point = key.public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
+    head = encode_public_key(key)[: -len(key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint))]
+    algorithm = head[2 : 4 + head[3]]
+    bits = b"\x03%c\0%b" % (len(point) + 1, point)
+    compressed = b"\x30%c%b%b" % (len(algorithm) + len(bits), algorithm, bits)
+    assert check_public_key(compressed).jkt == parse_public_jwk(render_public_jwk(key)).thumbprint
 
 
 def test_a_stored_key_is_read_without_the_check_that_takes_long() -> None:

@@ -233,7 +233,7 @@ def _issue(act: Act, call: Call, new: NewCertificate, csr: CertificateSigningReq
 
 
 async def _count_failed_renewal(call: Call, new: NewCertificate, refusal: Refused) -> None:
-    if new.replaces is None or isinstance(refusal, Unavailable):
+    if new.replaces is None or call.caller is None or isinstance(refusal, Unavailable):
         return
     with suppress(Refused):  # the caller gets the first refusal, which says more than a second error
         serial = parse_serial(new.replaces)
@@ -383,7 +383,7 @@ ROUTES = (
         issue_certificate,
         SELF,
         body=NewCertificate,
-        spends_in_act=True,
+        verifies_ahead=True,
         allows_people=True,
         grants=True,
         errors=(FORBIDDEN,),
@@ -395,7 +395,7 @@ ROUTES = (
         issue_batch,
         SELF,
         body=CertificateBatch,
-        spends_in_act=True,
+        verifies_ahead=True,
         allows_people=True,
         grants=True,
         is_large=True,

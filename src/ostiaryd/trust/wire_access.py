@@ -4,8 +4,7 @@ section 3, RFC 9449 section 7, RFC 9728).
 
 from __future__ import annotations
 
-from functools import partial
-
+from ostiary.authorization.claims import scopes
 from ostiary.protocol.dpop import InvalidProof
 from ostiary.protocol.errors import Refused, Unauthenticated
 from ostiaryd.ground.database import Reader
@@ -13,20 +12,19 @@ from ostiaryd.ground.http.admission import queue_proven
 from ostiaryd.ground.http.edge import NO_STORE, Call
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import APPROVE, SELF, Caller
+from ostiaryd.registry.model import ADMIN, APPROVE, READ, SELF, Caller, is_person_id
 from ostiaryd.trust import flows
 from ostiaryd.trust.flows.sessions import ForgedForm, find_session, own_origins, session_cookie
-from ostiaryd.trust.model import PEP_KEY_PREFIX, InsufficientScope, Spend, challenge
+from ostiaryd.trust.model import PEP_KEY_PREFIX, InsufficientScope, challenge
 
 
-async def authenticate_access(call: Call, *, allows_pep: bool = False, spends_in_act: bool = False) -> Caller:
+async def authenticate_access(call: Call, *, allows_pep: bool = False) -> Caller:
     """Authenticate the caller of a request to the admin API by an access token with a DPoP proof, or by a browser
     session. Return the caller.
 
-    The proof is marked as used now, or, with `spends_in_act`, later by the act of the request (`Call.prove`). With
-    `allows_pep`, the API key of a static PEP is accepted too. Raises
-    AccessRefused, InvalidProof, NonceNeeded, Unauthenticated, Malformed. The response to an error gets its
-    `WWW-Authenticate`; any response gets a `DPoP-Nonce` if a new nonce is needed.
+    The proof is marked as used. With `allows_pep`, the API key of a static PEP is accepted too. Raises AccessRefused,
+    InvalidProof, NonceNeeded, Unauthenticated, Malformed. The response to an error gets its `WWW-Authenticate`; any
+    response gets a `DPoP-Nonce` if a new nonce is needed.
     """
     world = call.world
     if (person := _session_caller(call, world.db.read(), now=world.now())) is not None:
@@ -47,11 +45,8 @@ async def authenticate_access(call: Call, *, allows_pep: bool = False, spends_in
             keys=world.keys,
             config=world.config,
         )
-        caller = access.caller
-        _queue_as(call, caller)
-        if access.proof is not None and spends_in_act:
-            call.proving = partial(_spend_in_act, call, access.proof)
-        elif access.proof is not None:
+        _queue_as(call, access.caller)
+        if access.proof is not None:
             await flows.spend_at_once(world, access.proof)
     except Refused as refusal:
         _challenge(call, refusal)
@@ -101,9 +96,39 @@ def check_in_force(call: Call, reader: Reader) -> None:
         raise Unauthenticated("the session has ended", hint="sign in again")
 
 
-def authenticate_in_act(call: Call, act: Act, *, allows_pep: bool = False) -> Caller:
+def verify_ahead(call: Call) -> flows.VerifiedCredentials | None:
+    """Verify the credentials of a request to the admin API before its act, which then authenticates the caller with
+    them (`authenticate_in_act`). Return None for a browser session.
+
+    The request is then queued under the client that the token names. Raises the errors of `authenticate_access`.
+    """
+    world = call.world
+    if (person := _session_caller(call, world.db.read(), now=world.now())) is not None:
+        _queue_as(call, person)
+        return None
+    try:
+        verified = flows.verify_credentials(
+            request_of(call),
+            audience=world.config.api,
+            reader=world.db.read(),
+            now=world.now(),
+            keys=world.keys,
+            config=world.config,
+        )
+    except Refused as refusal:
+        _challenge(call, refusal)
+        raise
+    client = verified.claims.client_id
+    is_privileged = is_person_id(client) or not scopes(verified.claims).isdisjoint((ADMIN, READ))
+    queue_proven(call, client, is_privileged=is_privileged, is_guard=client.startswith("rs_"))
+    return verified
+
+
+def authenticate_in_act(
+    call: Call, act: Act, *, allows_pep: bool = False, verified: flows.VerifiedCredentials | None = None
+) -> Caller:
     """Authenticate the caller of a request inside its act, and return the caller. Authentication and work then share
-    one transaction and one fsync.
+    one transaction and one fsync. `verified`: the credentials, if `verify_ahead` has verified them.
 
     Raises the errors of `authenticate_access`.
     """
@@ -116,25 +141,16 @@ def authenticate_in_act(call: Call, act: Act, *, allows_pep: bool = False) -> Ca
             if unnoted is not None:
                 flows.note_pep_use(act.tx, unnoted)
             return pep
-        access = flows.verify_access(
+        verified = verified or flows.verify_credentials(
             request_of(call), audience=config.api, reader=act.tx, now=act.now, keys=act.tx.keys, config=config
         )
+        access = flows.find_access(act.tx, verified, now=act.now)
         if access.proof is not None:
             flows.spend_proof(act.tx, access.proof)
     except Refused as refusal:
         _challenge(call, refusal)
         raise
     return _welcome(call, access)
-
-
-def _spend_in_act(call: Call, proof: Spend, act: Act) -> Caller:
-    try:
-        flows.spend_proof(act.tx, proof)
-    except Refused as refusal:
-        _challenge(call, refusal)
-        raise
-    caller: Caller = call.caller
-    return caller
 
 
 def _session_caller(call: Call, reader: Reader, *, now: int) -> Caller | None:

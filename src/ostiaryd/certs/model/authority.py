@@ -244,12 +244,12 @@ def check_permitted(permitted: Sequence[str]) -> tuple[str, ...]:
 
 
 def check_constraints(certificate: x509.Certificate) -> None:
-    """Check that the name constraints in the certificate of another authority are permitted DNS names. Raises
-    Invalid.
+    """Check that the name constraints in the certificate of another authority are permitted DNS names, which may begin
+    with a dot. Raises Invalid.
     """
     for text in read_permitted(certificate):
         try:
-            check_permitted([text])
+            check_permitted([text.replace("dns:.", "dns:", 1)])
         except Invalid:
             name, host = certificate.subject.rfc4514_string()[:100], text.removeprefix("dns:")[:100]
             raise Invalid(
@@ -260,6 +260,8 @@ def check_constraints(certificate: x509.Certificate) -> None:
 def read_permitted(certificate: x509.Certificate) -> tuple[str, ...]:
     """Return the DNS names that the certificate of an authority permits; empty if it permits every name. Raises Invalid
     for other kinds of name constraints.
+
+    A name may begin with a dot, which RFC 5280 does not define for DNS names: it permits only the names below.
     """
     try:
         limits = certificate.extensions.get_extension_for_class(x509.NameConstraints).value
@@ -268,18 +270,21 @@ def read_permitted(certificate: x509.Certificate) -> tuple[str, ...]:
     permitted = limits.permitted_subtrees or []
     if limits.excluded_subtrees or any(not isinstance(one, x509.DNSName) for one in permitted):
         raise Invalid("the certificate has name constraints other than permitted DNS names", hint=ASK_OWNER)
-    hosts = [one.value.lower().removeprefix(".") for one in permitted]
+    hosts = [one.value.lower() for one in permitted]
     return () if "" in hosts else tuple(f"dns:{host}" for host in hosts)
 
 
 def is_permitted(permitted: Sequence[str], name: CertificateName) -> bool:
     """Return whether an authority that is limited to `permitted` may certify the name. The limit applies only to DNS
     names (RFC 5280).
+
+    A limit that begins with a dot does not permit the name after the dot, because OpenSSL, Go and other verifiers
+    refuse that name.
     """
     if not permitted or name.kind is not NameKind.DNS:
         return True
     hosts = (text.removeprefix("dns:") for text in permitted)
-    return any(name.value == host or name.value.endswith(f".{host}") for host in hosts)
+    return any(name.value == host or name.value.endswith(f".{host.removeprefix('.')}") for host in hosts)
 
 
 def _key_usage(*, is_authority: bool) -> x509.KeyUsage:

@@ -115,8 +115,9 @@ class IssuedCertificate(NamedTuple):
     chain: tuple[bytes, ...]
 
 
+@lru_cache(maxsize=128)
 def thumbprint(der: bytes) -> str:
-    """Return the SHA-256 of a certificate in base64url."""
+    """Return the SHA-256 of a certificate in base64url. Cached, because one issuance needs it several times."""
     return b64u(sha256(der).digest())
 
 
@@ -194,10 +195,10 @@ def build_certificate(
     extensions = _der(
         _SEQUENCE,
         _NO_AUTHORITY,
-        _encode_key_usage(key_usage),
+        _SIGNING_ONLY if key_usage is SIGNING_USAGE else encode_extension(key_usage, is_critical=True),
         _encode_usages(usages) if usages else b"",
         _encode_alternative_names(names, is_critical=not subject) if names else b"",
-        encode_extension(x509.SubjectKeyIdentifier(check_public_key(public_key).key_id)),
+        _der(_SEQUENCE, _KEY_ID_BEGIN, check_public_key(public_key).key_id),
         issuer_key_id,
         locations,
     )
@@ -265,11 +266,6 @@ def _encode_alternative_names(names: tuple[CertificateName, ...], *, is_critical
 
 
 @lru_cache(maxsize=64)
-def _encode_key_usage(usage: x509.KeyUsage) -> bytes:
-    return encode_extension(usage, is_critical=True)
-
-
-@lru_cache(maxsize=64)
 def _encode_usages(usages: tuple[Usage, ...]) -> bytes:
     return encode_extension(x509.ExtendedKeyUsage([_USAGES[usage] for usage in usages]))
 
@@ -282,4 +278,9 @@ def _encode_issuer(issuer: x509.Certificate) -> tuple[bytes, bytes]:
     return issuer.subject.public_bytes(), encode_extension(key_id)
 
 
+_KEY_ID_BEGIN = bytes.fromhex("0603551d0e04160414")
+"""The extension with the identifier of the subject's key, without the tag of the sequence, up to the 20 bytes of the
+identifier.
+"""
+_SIGNING_ONLY = encode_extension(SIGNING_USAGE, is_critical=True)
 _NO_AUTHORITY = encode_extension(x509.BasicConstraints(ca=False, path_length=None), is_critical=True)

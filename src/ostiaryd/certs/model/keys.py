@@ -7,7 +7,7 @@ Ed25519 keys are refused if they are points of small order, because a signature 
 from __future__ import annotations
 
 from functools import cache, lru_cache
-from hashlib import sha256
+from hashlib import sha1, sha256
 from math import gcd, isqrt, prod
 from typing import NamedTuple
 
@@ -30,6 +30,11 @@ from ostiary.protocol.jose import b64u, render_public_jwk
 PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey
 PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey
 EC_CURVES = {"P-256": ec.SECP256R1(), "P-384": ec.SECP384R1()}
+_EC_PREFIXES = {
+    "P-256": bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d030107034200"),
+    "P-384": bytes.fromhex("3076301006072a8648ce3d020106052b81040022036200"),
+}
+"""The bytes of a SubjectPublicKeyInfo in DER before the point, which is not compressed, by the curve (RFC 5480)."""
 KEY_TYPES = ("P-256", "P-384", "Ed25519", "RSA-2048", "RSA-3072", "RSA-4096")
 MAX_KEY_BYTES = 2048
 _FERMAT_STEPS = 100
@@ -82,8 +87,15 @@ def check_public_key(der: bytes) -> CheckedKey:
     The result is cached, because one issuance calls this function several times.
     """
     key = parse_public_key(der)
-    key_type, jkt = check_key(key), canonical.digest(render_public_jwk(key))
-    return CheckedKey(key_type, jkt, key_digest(der), x509.SubjectKeyIdentifier.from_public_key(key).digest)
+    key_type = check_key(key)
+    if (prefix := _EC_PREFIXES.get(key_type)) is not None and der.startswith(prefix):
+        point = der[len(prefix) :]
+        half = len(point) // 2
+        jwk = {"kty": "EC", "crv": key_type, "x": b64u(point[1 : half + 1]), "y": b64u(point[half + 1 :])}
+        key_id = sha1(point, usedforsecurity=False).digest()
+    else:
+        jwk, key_id = render_public_jwk(key), x509.SubjectKeyIdentifier.from_public_key(key).digest
+    return CheckedKey(key_type, canonical.digest(jwk), key_digest(der), key_id)
 
 
 def generate_key(key_type: str) -> PrivateKey:

@@ -76,6 +76,7 @@ class CertificateName(NamedTuple):
                 return x509.RFC822Name(self.value)
 
 
+@lru_cache(maxsize=1024)  # the default names of a profile are parsed for each of its certificates
 def parse_name(text: str) -> CertificateName:
     """Return the name that `text`, `<kind>:<value>`, states, in its normal form. Raises Invalid."""
     kind, colon, value = text.partition(":")

@@ -123,9 +123,9 @@ class Route:
     """True if the wire function authenticates its caller inside its own act (`Call.prove`), which needs one commit
     instead of two.
     """
-    spends_in_act: bool = False
-    """True if the one act of the wire function marks the proof as used that the gate has checked, which needs one
-    commit instead of two.
+    verifies_ahead: bool = False
+    """True if the gate only verifies the signatures of the credentials, and the one act of the wire function
+    authenticates the caller: whether token, holder and scope are valid is decided there, on cached rows.
     """
     allows_people: bool = False
     """True if the route, which every authenticated caller may use, also accepts persons with a key."""

@@ -3,6 +3,8 @@
 from ostiaryd.trust.flows.access import (
     Access,
     Request,
+    VerifiedCredentials,
+    find_access,
     is_first_use,
     live_caller,
     read_claims,
@@ -10,6 +12,7 @@ from ostiaryd.trust.flows.access import (
     spend_proof,
     survives,
     verify_access,
+    verify_credentials,
     verify_token,
 )
 from ostiaryd.trust.flows.ahead import Verifier, verify_ahead
@@ -131,6 +134,7 @@ __all__ = [
     "NewPepKey",
     "Possession",
     "Request",
+    "VerifiedCredentials",
     "Verifier",
     "accept_clock",
     "act_as_person",
@@ -170,6 +174,7 @@ __all__ = [
     "exempt_classes",
     "exemptions",
     "expire_clients",
+    "find_access",
     "find_agent_client",
     "find_certificate_client",
     "find_client",
@@ -226,6 +231,7 @@ __all__ = [
     "survives",
     "verify_access",
     "verify_ahead",
+    "verify_credentials",
     "verify_pep",
     "verify_token",
     "watch_clock",

@@ -47,6 +47,15 @@ class Request(msgspec.Struct, frozen=True):
     certificate: ClientCertificate | None = None
 
 
+class VerifiedCredentials(msgspec.Struct, frozen=True):
+    """A token of this server, and the possession that its binding demands: signatures and times are verified, and
+    whether token and holder are live is not.
+    """
+
+    claims: AccessClaims
+    possession: Possession
+
+
 class Access(msgspec.Struct, frozen=True):
     """An authenticated caller. `proof` is the DPoP proof that must still be marked as used (None without a proof). If
     `next_nonce` is set, the response must send that nonce to the client.
@@ -63,9 +72,21 @@ def verify_access(
     """Return the caller of a request to the resource `audience`. Raises AccessRefused, InvalidProof, NonceNeeded,
     Malformed.
 
+    First `verify_credentials`, then `find_access`.
+    """
+    verified = verify_credentials(request, audience=audience, reader=reader, now=now, keys=keys, config=config)
+    return find_access(reader, verified, now=now)
+
+
+def verify_credentials(
+    request: Request, *, audience: str, reader: Reader, now: int, keys: Keyring, config: Config
+) -> VerifiedCredentials:
+    """Verify the credentials of a request to the resource `audience`. Raises AccessRefused, InvalidProof, NonceNeeded,
+    Malformed.
+
     1. Parse scheme and token. 2. Check that this server issued the token, for this audience, and that its time is
     valid. 3. Check that the token is bound to the key of the proof and to the client certificate, or that its client is
-    exempt. 4. Check that token and holder are live.
+    exempt.
     """
     scheme, unverified_token = _credentials(request.authorization)
     claims = verify_token(unverified_token, keys=keys)
@@ -76,8 +97,15 @@ def verify_access(
     possession = _check_binding(
         request, scheme, unverified_token, claims, reader=reader, now=now, keys=keys, config=config
     )
-    caller = live_caller(reader, claims, now=now)
-    return Access(caller, possession.spend, possession.next_nonce)
+    return VerifiedCredentials(claims, possession)
+
+
+def find_access(reader: Reader, verified: VerifiedCredentials, *, now: int) -> Access:
+    """Return the caller of a request with verified credentials, if token and holder are live at the time `now`
+    (microseconds). Raises AccessRefused.
+    """
+    caller = live_caller(reader, verified.claims, now=now)
+    return Access(caller, verified.possession.spend, verified.possession.next_nonce)
 
 
 def _check_binding(
