@@ -220,6 +220,12 @@ def test_a_jti_has_1_to_256_characters(length: int, taken: bool) -> None:
         ({"iat": None}, "iat"),
         ({"iat": -1}, "iat"),
         ({"iat": 1e300}, "iat"),
+        ({"exp": 1_700_000_000}, "expired"),
+        ({"exp": 1_699_999_999}, "expired"),
+        ({"exp": "1800000000"}, "exp"),
+        ({"exp": None}, "exp"),
+        ({"nbf": 1_700_000_011}, "not valid yet"),
+        ({"nbf": True}, "nbf"),
     ],
 )
 def test_claims_that_do_not_fit_the_request_are_refused(claims: dict[str, object], why: str) -> None:
@@ -266,6 +272,12 @@ def test_the_window_is_the_callers() -> None:
     for options in ({"now": NOW + 10 * SECOND + 1, "window_us": 10 * SECOND}, {"now": NOW - 1, "skew_us": 0}):
         with pytest.raises(InvalidProof, match="`iat` of the DPoP proof is"):
             check(raw_proof(), **options)
+
+
+def test_a_proof_may_state_when_it_begins_and_ends() -> None:
+    """RFC 7519 sections 4.1.4 and 4.1.5 hold for every JWT; RFC 9449 requires neither claim."""
+    for times in ({"exp": 1_700_000_001}, {"nbf": 1_700_000_000}, {"nbf": 1_700_000_010, "exp": 1_700_000_300}):
+        assert check(raw_proof(claims={**CLAIMS, **times})).iat == NOW
 
 
 def test_the_time_of_a_proof_may_have_a_fraction() -> None:

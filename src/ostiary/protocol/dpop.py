@@ -1,6 +1,6 @@
 """DPoP proofs: RFC 9449. Making a proof (section 4.2), checking it (section 4.3), nonces (sections 8 and 9).
 
-The parts of a proof are checked in the order of cost: form, `htm`, `htu`, `iat`, `ath`, key, nonce, and then the
+The parts of a proof are checked in the order of cost: form, `htm`, `htu`, times, `ath`, key, nonce, and then the
 signature. This module does not detect that a proof is used twice: the caller must remember `Proof.digest` until the
 time of the proof is outside of the accepted window. Differs from the RFC: `iat` must be in the window even if the
 proof has a fresh nonce. Times are in microseconds.
@@ -125,6 +125,8 @@ def check_proof(
     try:
         claims = parse_claims(unverified_jws.payload)
         proof = Proof(key.thumbprint, _jti(claims), numeric_date(claims, "iat"), key)
+        ends = numeric_date(claims, "exp") if "exp" in claims else None
+        begins = numeric_date(claims, "nbf") if "nbf" in claims else None
     except (InvalidToken, InvalidKey) as error:
         raise InvalidProof(f"the DPoP proof: {error.message}") from None
     if claims.get("htm") != method:
@@ -139,6 +141,10 @@ def check_proof(
             f" {window_us // 1_000_000} s ago to {skew_us // 1_000_000} s ahead",
             hint="compare the clock of the client with the `Date` header of this answer",
         )
+    if ends is not None and now >= ends:
+        raise InvalidProof("the DPoP proof has expired (`exp`)", hint="make a new proof for each request")
+    if begins is not None and now + skew_us < begins:
+        raise InvalidProof("the DPoP proof is not valid yet (`nbf`)", hint="make a new proof for each request")
     if access_token is not None and claims.get("ath") != hash_token(access_token):
         raise InvalidProof("the DPoP proof is for another access token (`ath`)")
     if jkt is not None and jkt != proof.jkt:
