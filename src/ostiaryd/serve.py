@@ -29,7 +29,7 @@ import uvicorn
 from cyclopts import Parameter
 
 from ostiary.protocol import canonical, jose
-from ostiary.protocol.errors import Invalid, Malformed, Refused, Unavailable
+from ostiary.protocol.errors import Conflict, Invalid, Malformed, NotFound, Refused, Unavailable
 from ostiary.protocol.network import network_of
 from ostiaryd import app as application
 from ostiaryd.certs import flows as certs
@@ -118,13 +118,31 @@ def serve(
         if loaded.mtls_listen:
             sockets.append(stack.enter_context(_bind(loaded, loaded.mtls_listen, listener="mtls_url")))
         addresses = dict(zip(("listen", "mtls_listen"), map(_address, sockets), strict=False))
+        if not any((loaded.folder / name).exists() for name in ("server.json", FIRST_START)):
+            _write_json(loaded.folder / FIRST_START, _list_urls(msgspec.structs.replace(loaded, **addresses)))
         uvicorn_loop = uvicorn.Config(app=lambda: None, loop="auto").get_loop_factory()
         runner = stack.enter_context(asyncio.Runner(loop_factory=uvicorn_loop))
         serving = msgspec.structs.replace(loaded, **addresses)
         runner.run(_run(serving, sockets, starter_policies=starter_policies))
 
 
+FIRST_START = "first-start.json"
+"""File of a first start that has not said `ready` yet: the URLs of its listeners, so that a repeated start takes the
+same ports, and `invites` once an administrator may be registered whose setup link was not shown.
+"""
 _PORT = re.compile(r"[0-9]{1,5}")
+
+
+def _list_urls(config: Config) -> dict[str, Any]:
+    """Return the URLs of the listeners, as `server.json` has them."""
+    return {"url": config.own_url} | ({"mtls_url": f"https://{config.mtls_listen}"} if config.mtls_listen else {})
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write a JSON file whole or not at all, also if the process is killed."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(value))
+    os.replace(partial, path)
 
 
 def _address(sock: socket.socket) -> str:
@@ -163,11 +181,11 @@ flood at the limit of connections makes 500,000.
 
 def _port_of_last_start(config: Config, listener: str) -> int:
     """Return the port of a listener at the last start, because the issuer contains it; 0 at the first start."""
-    try:
-        last = json.loads((config.folder / "server.json").read_text("utf-8"))
-    except FileNotFoundError:
-        return 0
-    return int(last.get(listener, ":0").rpartition(":")[2])
+    for name in ("server.json", FIRST_START):
+        with suppress(FileNotFoundError):
+            last = json.loads((config.folder / name).read_text("utf-8"))
+            return int(last.get(listener, ":0").rpartition(":")[2])
+    return 0
 
 
 async def _run(config: Config, sockets: list[socket.socket], *, starter_policies: bool) -> None:
@@ -314,13 +332,10 @@ class _Server(uvicorn.Server):
             for sock, certificate in zip(sockets or (), certificates, strict=True)
         ]
         url = config.own_url
-        path = config.folder / "server.json"
-        partial = path.with_suffix(".partial")
-        described = {"url": url, "issuer": config.issuer, "pid": os.getpid()}
-        described |= {"mtls_url": f"https://{config.mtls_listen}"} if config.mtls_listen else {}
-        partial.write_text(json.dumps(described))
-        os.replace(partial, path)
+        described = _list_urls(config) | {"issuer": config.issuer, "pid": os.getpid()}
+        _write_json(config.folder / "server.json", described)
         print("\n".join([f"ready {url}", *_describe(config, url, self._setup)]), flush=True)
+        (config.folder / FIRST_START).unlink(missing_ok=True)
 
     def _open_certificate(self, admitted: Admitted | None) -> Certificate | None:
         """Return the TLS certificate of a listener; None without TLS. Raises Invalid."""
@@ -373,11 +388,16 @@ def _describe(config: Config, url: str, setup: str | None) -> list[str]:
 
 
 async def _bootstrap(world: World) -> str | None:
-    """Register the administrator at the first start; return the setup link of the person `admin`.
+    """Register the administrator at the first start; return the setup link of the person `admin`. A start after a
+    first start that was killed before it showed a link returns a new one.
 
     The credential is on disk before the key is registered. Raises Invalid for a damaged `admin.json`.
     """
+    first = world.config.folder / FIRST_START
     if registry.has_agents(world.db.read()):
+        if first.exists() and "invites" in json.loads(first.read_text("utf-8")):
+            with suppress(NotFound, Conflict):  # another server of the database has removed the person
+                return await _invite_admin(world)
         return None
     path = world.config.folder / "admin.json"
     if not path.exists():
@@ -399,6 +419,12 @@ async def _bootstrap(world: World) -> str | None:
             f"{path} is not the credential of an administrator: {error.message}",
             hint="no administrator is registered yet: delete the file, and start again",
         ) from None
+    _write_json(first, _list_urls(world.config) | {"invites": True})
     await act(world, "server.bootstrap", lambda a: registry.bootstrap_admin(a, agent_id=agent_id, public_jwk=public))
+    return await _invite_admin(world)
+
+
+async def _invite_admin(world: World) -> str:
+    """Return a new setup link of the person `admin`, which replaces an earlier one. Raises NotFound, Conflict."""
     link = await act(world, "person.invite", lambda a: create_setup_link(a, "admin", config=world.config))
     return link.url

@@ -19,8 +19,8 @@ from ostiary.cli import main
 from ostiaryd.serve import serve
 from tests.faults.shifted import set_clock, shift
 
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["pytest", serve.__module__, __name__])
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["pytest", serve.__module__, __name__])
 
 
 class PreparedServer(Server):
@@ -40,7 +40,7 @@ class PreparedServer(Server):
         output = self.folder.with_suffix(".out")
         output.unlink(missing_ok=True)
         words = ["--data-dir", str(self.folder), "--listen", f"127.0.0.1:{port}", *self._options]
-        self._process = process = _FORKS.Process(target=_serve, args=(self.clock, output, words))
+        self._process = process = FORKS.Process(target=_serve, args=(self.clock, output, words))
         process.start()
 
         def said() -> list[str]:
