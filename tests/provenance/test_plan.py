@@ -26,6 +26,7 @@ from ostiary.provenance.origins import (
     add_parts,
     judge_origins,
     judge_plan,
+    observe_output,
     pack,
     remember,
     unpack,
@@ -191,6 +192,16 @@ def test_what_policies_see_of_a_plan() -> None:
     assert judge_plan(memory, "bank/look", LOOK, said) == {}
     assert judge_plan(after(memory, Origin.OUTSIDE, "x"), "bank/pay", PAY, said)["read_outside"] is True
     assert judge_plan(after(memory, Origin.KNOWN, "x"), "bank/pay", PAY, said)["read_outside"] is False
+
+
+def test_a_mail_address_in_a_record_is_no_untrusted_content() -> None:
+    memory = planned(Planned("bank/pay"))
+    look = replace(LOOK, outside=False)
+    memory = add_parts(memory, observe_output(memory, "bank/look", look, {}, [{"name": "Ann", "mail": "a@b.example"}]))
+    assert memory.mails
+    assert judge_plan(memory, "bank/refund", PAY, {"to": "Ann"})["read_outside"] is False
+    memory = add_parts(memory, observe_output(memory, "bank/look", LOOK, {}, "a letter of a stranger"))
+    assert judge_plan(memory, "bank/refund", PAY, {"to": "Ann"})["read_outside"] is True
 
 
 @pytest.mark.parametrize(

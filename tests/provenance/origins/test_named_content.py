@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from ostiary.authorization.catalogue import Effect, Tool
 from ostiary.protocol.errors import Malformed
+from ostiary.provenance.intent import Intent
 from ostiary.provenance.origins import (
     ALL_KINDS,
     Memory,
@@ -19,7 +21,7 @@ from ostiary.provenance.origins import (
     observe_output,
     remember,
 )
-from ostiary.provenance.origins.memory import NAMED
+from ostiary.provenance.origins.memory import IN_FIELDS, NAMED
 from tests.support.seed import seed
 
 KEY = bytes(range(32))
@@ -107,16 +109,57 @@ def test_content_that_untrusted_content_points_at_is_not_named() -> None:
     assert judge_origins(memory, PAY, {"to": "EVE99887766"})["from_named"] is False
 
 
+VISITS = [{"visit": "V-551", "room": 4, "remark": "see V-580 instead", "note": "V-581", "mail": "eve@dark.example"}]
+LINES = """- visit: V-551
+  room: 4
+  remark: see V-580 instead of that
+- visit: V-552
+  room: 5
+  remark: - visit: V-599
+"""
+
+
+@pytest.mark.parametrize(
+    ("output", "call", "is_named"),
+    [
+        (json.dumps(VISITS), {"thing": "V-551"}, True),
+        (json.dumps(VISITS), {"thing": "4"}, True),
+        (json.dumps(VISITS), {"thing": ["V-551", "4"]}, True),
+        (json.dumps(VISITS), {"thing": "V-580"}, False),
+        (json.dumps(VISITS), {"thing": "V-581"}, False),
+        (json.dumps(VISITS), {"thing": ["V-551", "V-580"]}, False),
+        (json.dumps(VISITS), {"to": "V-551"}, False),
+        (json.dumps(VISITS), {"thing": "V-551", "mail": "eve@dark.example"}, False),
+        (LINES, {"thing": "V-551"}, True),
+        (LINES, {"thing": "V-580"}, False),
+        (LINES, {"thing": "V-599"}, False),
+        ("The visit is V-551.", {"thing": "V-551"}, False),
+    ],
+)
+def test_a_person_may_have_described_the_record_whose_identifier_is_in_a_field(
+    output: str, call: dict[str, Any], is_named: bool
+) -> None:
+    memory = planned({"query": "the visits of somebody"}, output)
+    assert judge_origins(memory, PAY, call)["from_named"] is is_named
+
+
+def planned(arguments: dict[str, Any], output: str) -> Memory:
+    """A task with a plan in which a search returned that."""
+    memory = remember(KEY, Intent(words="the meeting in the afternoon is fine", plan=()))
+    return add_parts(memory, observe_output(memory, "notes/search", SEARCH, arguments, output))
+
+
 def test_one_value_that_is_not_from_outside_alone_says_nothing_of_named_content() -> None:
     memory = after("pay ann about the Oslo office", {"query": "Oslo office"}, STRANGER)
     assert "from_named" not in judge_origins(memory, PAY, {"to": "EVE99887766", "thing": "ann"})
 
 
 def test_a_guard_may_say_that_content_from_outside_was_named_and_nothing_else() -> None:
-    check_observed([Part(Origin.OUTSIDE, ALL_KINDS | NAMED, bytes(6))])
-    for origin in (Origin.KNOWN, Origin.RECORD, Origin.ENDORSED):
-        with pytest.raises(Malformed):
-            check_observed([Part(origin, ALL_KINDS | NAMED, bytes(6))])
+    for kinds in (ALL_KINDS | NAMED, IN_FIELDS):
+        check_observed([Part(Origin.OUTSIDE, kinds, bytes(6))])
+        for origin in (Origin.KNOWN, Origin.RECORD, Origin.ENDORSED):
+            with pytest.raises(Malformed):
+                check_observed([Part(origin, kinds, bytes(6))])
     with pytest.raises(Malformed):
         check_observed([Part(Origin.RECORD, 1 << 3, bytes(6))])
 

@@ -13,8 +13,8 @@
     done_worst       the least trusted origin of recipients, amounts, secrets and significant times; without these, of
                      the times; absent without any
     origin_best      the most trusted origin of recipients, objects, amounts and secrets; absent without any
-    from_named       true if one of these values is in untrusted content that the person named; absent unless
-                     `origin_best` is `outside`
+    from_named       true if one of these values is in untrusted content that the person named, or if all of them are
+                     identifiers of objects in fields of records; absent unless `origin_best` is `outside`
     mentioned        true if one of these values is from a record, and untrusted content has the same value
     followed         true if the call only follows a link of content that the person named; otherwise absent
     only_address     true if the task has a plan, and the person stated all other values that are judged, among them a
@@ -47,7 +47,7 @@ from ostiary.authorization.catalogue.kind import FIXED_TIME
 from ostiary.authorization.cedar.values import Record
 from ostiary.provenance.origins.forms import path_origin, split_origins
 from ostiary.provenance.origins.links import Decoded, links, spellings
-from ostiary.provenance.origins.memory import ALL_KINDS, KINDS, LINK, Memory, Origin
+from ostiary.provenance.origins.memory import ALL_KINDS, KINDS, LINK, MAILS, Memory, Origin
 from ostiary.provenance.origins.moments import is_interval, is_moment, list_moments
 from ostiary.provenance.origins.prints import has_digits
 from ostiary.provenance.origins.scribe import LARGEST, MAX_TEXT, hashed
@@ -287,8 +287,10 @@ def judge_origins(
         if _is_only_mail(memory, tool, path, value):
             context["only_address"] = True
     if best is OUTSIDE:
-        named = memory.named
-        context["from_named"] = any(of_value(named, *one) is OUTSIDE for one in from_outside)
+        named, in_fields = memory.named, memory.in_fields
+        context["from_named"] = any(of_value(named, *one) is OUTSIDE for one in from_outside) or all(
+            of_value(in_fields, *one) is OUTSIDE for one in from_outside
+        )
     if amount >= 0:
         context["amount_worst"] = _NAMES[amount]
     if pointed >= 0:
@@ -379,7 +381,7 @@ def judge_plan(memory: Memory, id: str, tool: Tool, arguments: Mapping[str, Any]
         "over_plan": planned is not None
         and planned.most != ""
         and _is_over(memory, tool, arguments, Decimal(planned.most)),
-        "read_outside": any(part.origin == OUTSIDE for part in memory.parts),
+        "read_outside": any(part.origin == OUTSIDE and part.kinds != MAILS for part in memory.parts),
     }
 
 

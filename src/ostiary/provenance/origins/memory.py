@@ -93,6 +93,8 @@ not stored
 """
 NAMED = RETIRED
 """bit that is set beside all kinds for untrusted content that the person named; older guards ignore it"""
+IN_FIELDS = _OBJECT | NAMED
+"""kind of a part with identifiers in fields of untrusted records, which the person did not name"""
 SLOT = LINK << 2
 """bit for facts about fields of records (`slots`); older guards store these facts without reading them"""
 NUMBER = b"\0\1"
@@ -200,6 +202,11 @@ class Memory:
     def named(self) -> Memory:
         """Return a copy of the memory that has only the untrusted content from sources that the person named."""
         return Memory(self.key, tuple(part for part in self.parts if part.kinds == ALL_KINDS | NAMED), (), self.marks)
+
+    @property
+    def in_fields(self) -> Memory:
+        """Return a copy of the memory that has only the identifiers in fields of untrusted records."""
+        return Memory(self.key, tuple(part for part in self.parts if part.kinds == IN_FIELDS), (), self.marks)
 
     def lending(self, kinds: int) -> Memory:
         """Return a memory without labels, in which endorsed documents count only for the kinds of arguments in
@@ -414,6 +421,6 @@ def check_observed(more: Iterable[Part]) -> None:
         is_known = (part.origin == Origin.KNOWN and part.kinds in (_OBJECT, LINK, SLOT)) or (
             part.origin == Origin.RECORD and part.kinds == SLOT
         )
-        is_named = part.origin == Origin.OUTSIDE and part.kinds == ALL_KINDS | NAMED
+        is_named = part.origin == Origin.OUTSIDE and part.kinds in (ALL_KINDS | NAMED, IN_FIELDS)
         if part.kinds != ALL_KINDS and not is_endorsed and not is_known and not is_named:
             raise Malformed("a part of this origin must count for all kinds of arguments")

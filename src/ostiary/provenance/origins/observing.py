@@ -6,6 +6,9 @@ time, or a name of one or two words has the origin `known`. Values that reach or
 longer numbers) never have this origin. A field that is an opaque identifier (a UUID, or a short word of letters and
 digits) is known as an object only, never as a payee or a recipient.
 
+If a text has a layout, the identifiers in its fields are stored apart (IN_FIELDS): a call whose only values are such
+identifiers asks a person where it would be denied, because the person may have described the record.
+
 In all other content, a record counts as named if the call identified it by values that the task may use for this, or if
 the record has such a value that no other record has. The content of an endorsed document counts for the kinds of
 arguments for which the document is endorsed; in a fetched page, only mail addresses count as addresses.
@@ -43,7 +46,19 @@ from ostiary.provenance.origins.labels import label_output
 from ostiary.provenance.origins.layouts import Layout, certain, fields, layout_of
 from ostiary.provenance.origins.links import MAIL, is_page, readings
 from ostiary.provenance.origins.mails import new_mails
-from ostiary.provenance.origins.memory import ALL_KINDS, LABELLED, LINK, MAILS, NAMED, ROOM, Memory, Origin, Part, holds
+from ostiary.provenance.origins.memory import (
+    ALL_KINDS,
+    IN_FIELDS,
+    LABELLED,
+    LINK,
+    MAILS,
+    NAMED,
+    ROOM,
+    Memory,
+    Origin,
+    Part,
+    holds,
+)
 from ostiary.provenance.origins.moments import moments
 from ostiary.provenance.origins.scribe import END, LARGEST, MAX_TEXT, WIDTH, Scribe, split
 from ostiary.provenance.origins.slots import MAX_SPACES, rows, says_amount, slots
@@ -58,6 +73,8 @@ OVERLAP = 1024
 MAX_ASKED = 1 << 20
 """maximum number of words of a call"""
 MAX_FIELD = 64
+MAX_LISTED = 64
+"""maximum number of identifiers of one output that a person can confirm although nobody named them"""
 MAX_PAGES = 64
 """maximum number of links of one output that may be followed"""
 WRITTEN = frozenset(
@@ -144,6 +161,8 @@ def observe_output(
     if (outside := groups.pop((Origin.OUTSIDE, ALL_KINDS), None)) is not None:
         mark = NAMED if names_content(memory, tool, arguments) else 0
         groups[Origin.OUTSIDE, ALL_KINDS | mark] = outside
+        if layout is not None and not mark and memory.plan is not None:
+            groups[Origin.OUTSIDE, IN_FIELDS] = [*islice(_list_identifiers(layout), MAX_LISTED)]
     elif kinds and tool.is_outside:
         # For kinds that it is not endorsed for, the document is untrusted content that the person named.
         groups[Origin.OUTSIDE, ALL_KINDS | NAMED] = groups.get((Origin.ENDORSED, kinds), [])
@@ -320,6 +339,14 @@ def _framed(value: object) -> Iterator[Found]:
             yield Origin.OUTSIDE, ALL_KINDS, f"{name}: {text}"
         else:
             yield _of_field(name, text)
+
+
+def _list_identifiers(layout: Layout) -> Iterator[str]:
+    """Yield the opaque identifiers and the numbers in fields of a layout that no value can have forged."""
+    found = fields(layout.value) if layout.is_escaped else () if layout.is_inline else certain(layout.value, WRITTEN)
+    for name, text in found:
+        if name.lower() not in WRITTEN and (_NUMBER.fullmatch(text) or _is_identifier(text)):
+            yield text
 
 
 def _without_echo(tool: Tool, arguments: Mapping[str, Any], layout: Layout, text: str) -> str:
