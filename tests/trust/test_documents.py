@@ -180,12 +180,14 @@ async def test_a_refused_document_leaves_an_entry_and_is_not_remembered(local: W
     assert await flows.resolve_client(local, client_id)
 
 
-@pytest.mark.parametrize("status", [201, 302, 308, 404])
+@pytest.mark.parametrize("status", [201, 302, 308, 404, 429, 500, 503])
 async def test_only_a_200_counts_and_no_redirect_is_followed(local: World, site: ClientSite, status: int) -> None:
     other = site.put_client("/other.json")
     client_id = site.put_client(status=status, headers={"location": other})
-    with pytest.raises(Unavailable):
+    is_brief = status >= 429
+    with pytest.raises(Unavailable if is_brief else InvalidClient, match=str(status)) as refused:
         await flows.resolve_client(local, client_id)
+    assert refused.value.code == ("document_unavailable" if is_brief else "invalid_client")
     assert site.requested == ["/client.json"]
     assert flows.find_oauth_client(local.db.read(), client_id) is None
 
@@ -331,6 +333,41 @@ async def test_requests_for_one_document_at_once_share_a_fetch(local: World, sit
     clients = await asyncio.gather(*(flows.resolve_client(local, client_id) for _ in range(5)))
     assert len({client.handle for client in clients}) == 1
     assert site.requested == ["/client.json"]
+
+
+async def test_slow_sites_of_one_network_do_not_delay_the_clients_of_another(local: World) -> None:
+    fetches, answers = documents.Fetches(local), asyncio.Event()
+    begun: asyncio.Queue[str] = asyncio.Queue()
+
+    async def share(name: str, network: str) -> None:
+        async def fetch() -> None:
+            begun.put_nowait(name)
+            await answers.wait()
+
+        await fetches.share(f"https://{name}.example/c", network=network, fetch=fetch)
+
+    slow = [asyncio.create_task(share(f"slow{number}", "192.0.2.0")) for number in range(20)]
+    for _ in range(documents.MAX_AT_ONCE_OF_NETWORK):
+        assert (await begun.get()).startswith("slow")
+    other = asyncio.create_task(share("other", "198.51.100.0"))
+    assert await begun.get() == "other"
+    assert begun.empty(), "the other fetches of the first network wait"
+    answers.set()
+    await asyncio.gather(*slow, other)
+    assert begun.qsize() == 20 - documents.MAX_AT_ONCE_OF_NETWORK
+
+
+async def test_a_host_is_fetched_from_a_limited_number_of_times_whatever_the_port(local: World) -> None:
+    fetches = documents.Fetches(local)
+
+    async def fetch() -> None:
+        return None
+
+    burst = documents.FetchBuckets.burst // documents.COST
+    for number in range(burst):
+        await fetches.share(f"https://victim.example:{8000 + number}/c", network=f"net {number}", fetch=fetch)
+    with pytest.raises(Unavailable, match="too many"):
+        await fetches.share("https://victim.example:9000/c", network="another", fetch=fetch)
 
 
 async def test_a_network_causes_a_limited_number_of_fetches(local: World, clock: Clock) -> None:

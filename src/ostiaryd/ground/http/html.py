@@ -54,6 +54,7 @@ _TITLES: dict[str | int, str] = {
     "session_ended": "You are signed out",
     "forged_form": "This form has expired",
     "invalid_client": "This application is not known",
+    "document_unavailable": "This application cannot be checked now",
     "invalid_request": "The application sent a wrong request",
     400: "This did not work",
     403: "This is not allowed",

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -53,8 +54,10 @@ from ostiaryd.trust.store import clients as store
 T = TypeVar("T")
 FETCH_S = 5
 MAX_JWKS = 64 << 10
-MAX_AT_ONCE = 16
-"""Maximum number of concurrent fetches."""
+MAX_AT_ONCE, MAX_AT_ONCE_OF_NETWORK = 16, 4
+"""Maximum number of concurrent fetches, and of those that one network causes: slow servers of one network's clients
+must not delay the clients of other networks.
+"""
 MAX_KNOWN_KEYS = 10_000
 """Maximum number of clients whose keys are in memory."""
 KEYS_FRESH = 3600 * SECOND
@@ -72,13 +75,14 @@ class FetchBuckets(Buckets):
 
 
 class Fetches:
-    """Running fetches for clients: at most one for each URL, and `MAX_AT_ONCE` in total. Use it only on
-    the event loop.
+    """Running fetches for clients: at most one for each URL, `MAX_AT_ONCE_OF_NETWORK` for each network, and
+    `MAX_AT_ONCE` in total; further fetches wait. Use it only on the event loop.
     """
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._room = asyncio.Semaphore(MAX_AT_ONCE)
+        self._rooms: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._under_way: dict[str, asyncio.Task[Any]] = {}
 
     async def share(self, url: str, *, network: str, fetch: Callable[[], Awaitable[T]]) -> T:
@@ -88,14 +92,15 @@ class Fetches:
         Raises Unavailable if the network or the host has reached its limit.
         """
         if (task := self._under_way.get(url)) is None:
-            self._take(network, urlsplit(url).netloc)
-            task = self._under_way[url] = asyncio.ensure_future(self._run(fetch))
+            self._take(network, urlsplit(url).hostname or "")
+            task = self._under_way[url] = asyncio.ensure_future(self._run(network, fetch))
             task.add_done_callback(lambda _: self._under_way.pop(url, None))
         result: T = await asyncio.shield(task)
         return result
 
-    async def _run(self, fetch: Callable[[], Awaitable[T]]) -> T:
-        async with self._room:
+    async def _run(self, network: str, fetch: Callable[[], Awaitable[T]]) -> T:
+        room = self._rooms.setdefault(network, asyncio.Semaphore(MAX_AT_ONCE_OF_NETWORK))
+        async with room, self._room:
             return await fetch()
 
     def _take(self, network: str, host: str) -> None:
@@ -186,18 +191,26 @@ def keep_document(
 
 
 async def _fetch_document(world: World, url: str) -> tuple[ClientMetadata, int]:
-    """Return the metadata at a URL, and the number of seconds for which they are fresh. Raises Invalid, Unavailable."""
-    answer = await request(
-        "GET",
-        url,
-        headers={"accept": "application/json"},
-        within_s=FETCH_S,
-        max_bytes=MAX_DOCUMENT,
-        private=_own_hosts(world.config),
-        ca_file=world.config.ca_file,
-    )
+    """Return the metadata at a URL, and the number of seconds for which they are fresh. Raises Invalid if there is no
+    valid document, and Unavailable if a later fetch may succeed.
+    """
+    try:
+        answer = await request(
+            "GET",
+            url,
+            headers={"accept": "application/json"},
+            within_s=FETCH_S,
+            max_bytes=MAX_DOCUMENT,
+            private=_own_hosts(world.config),
+            ca_file=world.config.ca_file,
+        )
+    except Unavailable as failure:
+        raise Unavailable(f"the metadata document: {failure.message}", code="document_unavailable") from None
+    shown = f"the metadata document: its server answers {answer.status} instead of 200"
+    if answer.status >= 500 or answer.status in (408, 429):
+        raise Unavailable(shown, hint="try again in a minute", code="document_unavailable")
     if answer.status != 200:
-        raise Unavailable(f"the metadata document: its server answers {answer.status} instead of 200")
+        raise InvalidClientMetadata(shown, hint="serve the document at the client id itself, without a redirect")
     metadata = parse_document(answer.body, media_type=answer.media_type, client_id=url)
     check_client_urls(metadata, config=world.config)
     # TLS listeners must know a self-signed certificate before the handshake, and the document is fetched after it

@@ -517,7 +517,7 @@ def check_document_id(unverified_id: str) -> str:
     url = unverified_id
     shown = "the client id"  # without the text itself, because it may be a secret in the wrong field
     if not is_document_id(url) or len(url) > MAX_DOCUMENT_ID or "#" in url:
-        hint = f"https://HOST[:PORT]/PATH of at most {MAX_DOCUMENT_ID} characters"
+        hint = f"use https://HOST[:PORT]/PATH of at most {MAX_DOCUMENT_ID} characters"
         raise InvalidClientMetadata(f"{shown} is not the URL of a metadata document", hint=hint)
     base, question, query = url.partition("?")
     if _DOT_SEGMENT.search(base.removeprefix("https://")):
@@ -531,7 +531,7 @@ def check_document_id(unverified_id: str) -> str:
             f"{shown} has a host that is neither a DNS name nor an IP address in its usual spelling"
         )
     if urlsplit(normal).path == "/":
-        raise InvalidClientMetadata(f"{shown} has no path", hint="such as https://app.example/client.json")
+        raise InvalidClientMetadata(f"{shown} has no path", hint="use a URL such as https://app.example/client.json")
     if base != normal:
         raise InvalidClientMetadata(
             f"{shown} is not in its canonical spelling", hint=f"send `{normal}{question}{query}`"
@@ -547,7 +547,9 @@ def parse_document(body: bytes, *, media_type: str, client_id: str) -> ClientMet
     no authentication method, the method is `private_key_jwt`.
     """
     if media_type != "application/json" and not re.fullmatch(r"application/[!-~]+\+json", media_type):
-        raise InvalidClientMetadata(f"the metadata document has the type {media_type[:64]!a}", hint="application/json")
+        raise InvalidClientMetadata(
+            f"the metadata document has the type {media_type[:64]!a}", hint="serve the document as application/json"
+        )
     try:
         unverified = canonical.parse(body, max_bytes=MAX_DOCUMENT)
     except Malformed as error:
