@@ -112,7 +112,7 @@ class _Doors(AuthProvider):
 
 class _Bearing:
     """Authentication for FastMCP, which expects a bearer token of each authenticated caller. FastMCP gets a
-    placeholder, so that tools cannot read the real token.
+    placeholder, because the guard has removed the headers with the real token and its proof.
     """
 
     def __init__(self, app: App) -> None:
@@ -120,8 +120,7 @@ class _Bearing:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            others = [header for header in scope["headers"] if header[0] not in (b"authorization", b"dpop")]
-            scope = {**scope, "headers": [(b"authorization", b"Bearer shown-to-the-guard"), *others]}
+            scope = {**scope, "headers": [(b"authorization", b"Bearer shown-to-the-guard"), *scope["headers"]]}
         await self._app(scope, receive, send)
 
 
