@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from ostiaryd.app import ROUTES
 from ostiaryd.ground.http.edge import Endpoint
-from ostiaryd.ground.http.router import SegmentRouter
+from ostiaryd.ground.http.router import SegmentRouter, Target
 
 MOST = 60
 """Routes with which one request is compared; those below `/api/v1/agents` are the most."""
@@ -86,7 +86,7 @@ async def test_the_endpoint_that_answers_without_asgi_is_the_one_that_answers_ov
         for url in (quote(path), encoded):
             target = tree.find_target(method, f"{url}?a=b".encode())
             if isinstance(chosen, tuple) and not chosen[0].endpoint.streams:
-                assert target == (chosen[0].endpoint, path, chosen[1], "a=b")
+                assert target == Target(chosen[0].endpoint, path, chosen[1], "a=b")
             else:
                 assert target is None, (method, path)
 

@@ -14,7 +14,7 @@ import msgspec
 from ostiary.authorization.cedar import ir
 from ostiary.authorization.cedar.extensions import EvaluationError, Unreadable, Unusable
 from ostiary.authorization.cedar.generate import Function, generate
-from ostiary.authorization.cedar.values import Entities, Entity, Record, Uid, absent
+from ostiary.authorization.cedar.values import Entities, Entity, Overlay, Record, Uid, absent
 
 MAX_PATH = 200
 
@@ -146,9 +146,12 @@ class Compiled:
         """Return the part of a request that does not depend on its context, for callers that evaluate several
         contexts.
         """
-        p = entities.get(principal) or absent(principal)
-        a = entities.get(action) or absent(action)
-        r = entities.get(resource) or absent(resource)
+        if isinstance(entities, Overlay):
+            p, a, r = entities.find(principal, action, resource)
+        else:
+            p = entities.get(principal) or absent(principal)
+            a = entities.get(action) or absent(action)
+            r = entities.get(resource) or absent(resource)
         return Question(p, a, r, entities, self._candidates(p, a, r))
 
     def answer(self, question: Question, context: Record) -> Verdict:

@@ -150,6 +150,15 @@ class Overlay:
         """
         return self._near.get(uid) or self._base.get(uid)
 
+    def find(self, principal: Uid, action: Uid, resource: Uid) -> tuple[Entity, Entity, Entity]:
+        """Return these entities of a request. An entity that neither store has has no attributes."""
+        near, base = self._near, self._base
+        return (
+            near.get(principal) or base.get(principal) or absent(principal),
+            near.get(action) or base.get(action) or absent(action),
+            near.get(resource) or base.get(resource) or absent(resource),
+        )
+
 
 # --- from JSON ------------------------------------------------------------------------------------------------------
 

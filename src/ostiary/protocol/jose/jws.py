@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 from types import MappingProxyType
-from typing import NamedTuple
 
 import msgspec
 
@@ -29,7 +28,7 @@ Header = Mapping[str, object]
 _encode = msgspec.json.Encoder().encode
 
 
-class Jws(NamedTuple):
+class Jws(msgspec.Struct, frozen=True):
     """The parts of a compact JWS. Parsing does not verify the signature: until it is verified, the name of a variable
     with these parts must begin with `unverified_`.
     """

@@ -5,17 +5,17 @@ routes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 from urllib.parse import unquote
 
 import httptools
+import msgspec
 from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
 from ostiaryd.ground.http.edge import Endpoint
 
 
-class Target(NamedTuple):
+class Target(msgspec.Struct, frozen=True):
     """The endpoint for a request, with the path, the path parameters, and the query."""
 
     endpoint: Endpoint

@@ -15,7 +15,7 @@ import base64
 import hmac as constant_time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from cryptography.hazmat.primitives import hashes
@@ -129,7 +129,7 @@ class _Hash(msgspec.Struct):
     format: str = "hex"
 
 
-class OpenKey(NamedTuple):
+class OpenKey(msgspec.Struct, frozen=True):
     """A key within an act, and the function that decrypts the material of one of its versions."""
 
     key: TransitKey

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
+import msgspec
+
 from ostiary.authorization.bounds import ToolDetail, parse_details, permits
 from ostiary.authorization.claims import AccessClaims, scopes
 from ostiary.decision.access import unproved
@@ -53,7 +55,7 @@ class LoginRefused(Invalid):
     code = "login_refused"
 
 
-class VaultCredentials(NamedTuple):
+class VaultCredentials(msgspec.Struct, frozen=True):
     """The unverified credentials of a request: a Vault token, or, without one, the members of the request that hold an
     access token and its DPoP proof.
     """
@@ -63,7 +65,7 @@ class VaultCredentials(NamedTuple):
     address: str
 
 
-class VaultCaller(NamedTuple):
+class VaultCaller(msgspec.Struct, frozen=True):
     """An authenticated, active agent under a live task. `details`: the bounds of its access token, besides the bounds
     of the task.
     """

@@ -11,6 +11,7 @@ from functools import cache
 from importlib import import_module
 from typing import NamedTuple, Protocol, cast
 
+import msgspec
 from msgspec.structs import replace
 
 from ostiaryd.ground.database import Reader
@@ -22,7 +23,7 @@ from ostiaryd.secrets.store import mounts as store
 PACKAGE = "ostiaryd.secrets.engines"
 
 
-class Operation(NamedTuple):
+class Operation(msgspec.Struct, frozen=True):
     """An operation on a secret: the path and the action that policies see, a detailed name for the ledger, and the
     function that runs it.
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+import msgspec
 from msgspec import structs
 
 from ostiary.authorization import assurance
@@ -58,7 +59,7 @@ def token_type_of(claims: AccessClaims) -> TokenType:
     return "Bearer" if claims.cnf is None or claims.cnf.jkt is None else "DPoP"
 
 
-class Proved(NamedTuple):
+class Proved(msgspec.Struct, frozen=True):
     """The strength of an authentication (`acr`), its time in seconds since the epoch (`at`), and its methods (`amr`).
 
     With an empty `amr`, the methods that belong to `acr` apply.

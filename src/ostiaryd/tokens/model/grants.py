@@ -316,7 +316,7 @@ def credentials(form: Form, authorization: str | None, certificate: ClientCertif
     if ways > 1:
         raise InvalidRequest("the client authenticates in two ways", hint="send only `client_assertion`")
     if authorization is not None:
-        return _basic(form, authorization)._replace(certificate=certificate)
+        return msgspec.structs.replace(_basic(form, authorization), certificate=certificate)
     return Credentials(
         form.get("client_assertion"),
         form.get("client_assertion_type"),

@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 from zlib import crc32
 
+import msgspec
+
 from ostiary.protocol import canonical, dpop, jose
 from ostiary.protocol.client_certificate import ClientCertificate
 from ostiary.protocol.errors import Forbidden, Invalid, Malformed, Refused, Unauthenticated
@@ -75,7 +77,7 @@ class InsufficientScope(Forbidden):
     code = "insufficient_scope"
 
 
-class Credentials(NamedTuple):
+class Credentials(msgspec.Struct, frozen=True):
     """The client credentials in a form and its headers; nothing has been verified."""
 
     unverified_assertion: str | None
@@ -104,7 +106,7 @@ class Secret(NamedTuple):
     expires_at: int
 
 
-class Spend(NamedTuple):
+class Spend(msgspec.Struct, frozen=True):
     """A proof or assertion that may be used once: its digest (128 bits), the time from which it is refused as expired,
     and the time at which it was made (both in microseconds).
     """
@@ -153,7 +155,7 @@ class Spent:
             self._digests.difference_update(self._spans.pop(span))
 
 
-class Assertion(NamedTuple):
+class Assertion(msgspec.Struct, frozen=True):
     """A client assertion whose claims are valid; its signature is not verified yet."""
 
     client_id: str
