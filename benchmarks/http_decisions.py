@@ -27,7 +27,7 @@ from ostiaryd.ground.world import open_world
 CALLERS, EVALUATIONS, BATCHES, BATCH = 50, 10_000, 100, 1000
 ONE, MANY = "/access/v1/evaluation", "/access/v1/evaluations"
 BOUND, EXEMPT = Calls(verifications=1, signatures=0, most=490), Calls(verifications=0, signatures=0, most=400)
-IN_BATCH = Calls(verifications=0, signatures=0, most=59)
+IN_BATCH = Calls(verifications=0, signatures=0, most=54)
 """Signatures and calls of an evaluation with DPoP, without, and in a batch."""
 APART = {"evaluations": [question(number) for number in range(BATCH)]}
 SHARED = {**question(0), "evaluations": [{"resource": question(number)["resource"]} for number in range(BATCH)]}
