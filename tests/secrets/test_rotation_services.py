@@ -189,7 +189,8 @@ async def test_a_call_of_a_server_that_died_is_made_again(open_world: World, clo
     world = open_world
     await schedule(world, {"api_key": "first"}, command="forward")
     until = clock() + CLAIM_S * SECOND
-    assert await world.writer.submit(lambda tx: store.claim(tx, PATH, until=until, is_only=False))
+    claims = [await world.writer.submit(lambda tx: store.claim(tx, PATH, until=until, is_only=False)) for _ in range(2)]
+    assert claims == [True, False]
     clock.advance(CLAIM_S - 1)
     await wire_rotations.rotate_due(world)
     assert service.heard == []
