@@ -22,6 +22,7 @@ from ostiary.provenance.origins import (
     remember,
     with_marks,
 )
+from ostiary.provenance.origins.judging import value_at
 from ostiary.provenance.origins.observing import MAX_PAGES
 from tests.support.seed import seed
 
@@ -648,6 +649,12 @@ def test_a_path_is_followed_into_objects_and_each_element_of_lists(
     context = judge_origins(memory, NESTED, arguments)
     assert context.get("origin_worst") == origin
     assert context["object_worst"] == (origin or "nowhere")
+
+
+def test_a_name_that_is_also_a_path_has_no_value() -> None:
+    assert value_at({"order": {"to": "FR76"}}, "order.to") == "FR76"
+    assert value_at({"order.to": "FR76"}, "order.to") is NotImplemented
+    assert value_at({"order.to": "FR76", "order": {"to": "DE89"}}, "order.to") is NotImplemented
 
 
 SENT = {
