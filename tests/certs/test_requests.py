@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from harness.registry_fixtures import ADMIN, newest_entry, register_agent
@@ -35,6 +35,7 @@ from ostiaryd.ground.world import World
 from tests.support.certificate_fixtures import csr_builder, encode_slow_key, make_csr, new_key
 
 KEY = new_key()
+RSA_KEY = rsa.generate_private_key(65537, 2048)
 
 
 @pytest.mark.parametrize("key_type", KEY_TYPES)
@@ -168,6 +169,33 @@ def with_subject(tag: int, value: bytes) -> bytes:
     return signed_again(body.replace(b"\x0c\x0chost.example", bytes([tag, len(value)]) + value))
 
 
+def with_two_lists(second: str) -> bytes:
+    """Return a request with two attributes that each contain a list of extensions; the second has the OID `second`."""
+    first = bytes.fromhex("06092a864886f70d01090e")
+    body = x509.load_der_x509_csr(make_csr(KEY, ["dns:a.example"])).tbs_certrequest_bytes
+    head, _, attribute = body.partition(b"\xa0")
+    attribute = attribute[1:]
+    assert attribute.count(first) == 1
+    more = attribute.replace(first, bytes.fromhex(second)).replace(b"a.example", b"b.example")
+    more = b"\x30%c%b" % (len(more) - 2, more[2:])
+    attributes = b"\xa0%c%b%b" % (len(attribute) + len(more), attribute, more)
+    version_to_key = head[2:] if head[1] < 0x80 else head[3:]
+    content = version_to_key + attributes
+    return signed_again(b"\x30\x81%c%b" % (len(content), content))
+
+
+def with_key_for_pss() -> bytes:
+    """The algorithm of the key is replaced: RSASSA-PSS without parameters (RFC 4055 section 1.2)."""
+    body = x509.load_der_x509_csr(make_csr(RSA_KEY)).tbs_certrequest_bytes
+    rsa_key, pss_key = bytes.fromhex("30820122300d06092a864886f70d0101010500"), "30820120300b06092a864886f70d01010a"
+    assert body.count(rsa_key) == 1
+    content = body[4:].replace(rsa_key, bytes.fromhex(pss_key))
+    body = b"\x30\x82%b%b" % (len(content).to_bytes(2), content)
+    signature = RSA_KEY.sign(body, padding.PKCS1v15(), hashes.SHA256())
+    whole = body + bytes.fromhex("300d06092a864886f70d01010b050003820101") + b"\0" + signature
+    return b"\x30\x82%b%b" % (len(whole).to_bytes(2), whole)
+
+
 def with_tls_feature() -> bytes:
     """Return a request with a TLS feature (RFC 7633) that has no name."""
     feature = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.5.5.7.1.24"), b"\x30\x03\x02\x01\x63")
@@ -219,6 +247,8 @@ WRONG: dict[str, tuple[Callable[[], bytes], str]] = {
     "a subject of bits": (lambda: with_subject(0x03, b"\0host.exampl"), "subject"),
     "a subject that is a number": (lambda: with_subject(0x02, b"\1" * 12), "subject"),
     "an unknown TLS feature": (with_tls_feature, "extensions"),
+    "a second list of extensions": (lambda: with_two_lists("06092a864886f70d01090e"), "more than one list"),
+    "a second list of Microsoft": (lambda: with_two_lists("060a2b06010401823702010e"), "more than one list"),
     "101 names": (lambda: with_many_names(101), "101 names"),
 }
 
@@ -229,6 +259,11 @@ def test_a_wrong_request_is_refused_with_the_reason(wrong: str) -> None:
     with pytest.raises(BadRequest, match=message) as refused:
         parse_csr(make())
     assert refused.value.code == "bad_csr"
+
+
+def test_a_key_that_is_limited_to_pss_is_refused() -> None:
+    with pytest.raises(BadKey, match="RSASSA-PSS"):
+        parse_csr(with_key_for_pss())
 
 
 def test_a_request_in_pem_of_an_unknown_version_is_malformed() -> None:

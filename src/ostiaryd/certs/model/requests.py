@@ -10,7 +10,7 @@ import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import ExtensionOID, NameOID
+from cryptography.x509.oid import ExtensionOID, NameOID, PublicKeyAlgorithmOID
 
 from ostiary.protocol.errors import Invalid, Malformed
 from ostiaryd.certs.model.keys import BadKey, check_public_key, encode_public_key
@@ -30,6 +30,10 @@ _UNDERSTOOD = frozenset(
         ExtensionOID.SUBJECT_KEY_IDENTIFIER,
     }
 )
+_EXTENSION_LISTS = frozenset({"1.2.840.113549.1.9.14", "1.3.6.1.4.1.311.2.1.14"})
+"""The attributes of a request that contain its extensions: extensionRequest (RFC 2985 section 5.4.2), and that of
+Microsoft.
+"""
 
 
 class BadRequest(Invalid):
@@ -68,9 +72,9 @@ def parse_csr(der: bytes, *, may_be_authority: bool = False) -> CertificateSigni
     private key.
 
     Refused are: a wrong signature, a signature with an obsolete hash, a weak or bad key, a request for a CA
-    certificate, an unknown critical extension, and names of unsupported kinds. If the common name in the subject is a
-    host name, it counts as a name. The rest of the subject and the requested usages are ignored, since the profile
-    states the usages.
+    certificate, an unknown critical extension, a second list of extensions, and names of unsupported kinds. If the
+    common name in the subject is a host name, it counts as a name. The rest of the subject and the requested usages are
+    ignored, since the profile states the usages.
 
     `may_be_authority`: accept a request for a CA certificate, whose common name does not count as a name. Raises
     BadRequest, BadKey.
@@ -79,10 +83,16 @@ def parse_csr(der: bytes, *, may_be_authority: bool = False) -> CertificateSigni
         raise BadRequest(f"the request is over {MAX_CSR_BYTES} bytes")
     csr = _read("the request is not a PKCS #10 request in DER", lambda: x509.load_der_x509_csr(der))
     unverified_key = _read("the public key of the request cannot be read", csr.public_key)
+    # a certificate of the key would not limit the key to PSS
+    if csr.public_key_algorithm_oid == PublicKeyAlgorithmOID.RSASSA_PSS:  # type: ignore[attr-defined]
+        raise BadKey("keys for RSASSA-PSS alone are not certified", hint="make an RSA key without this limit")
     public_key = _read("the public key cannot be read", lambda: encode_public_key(unverified_key))  # type: ignore[arg-type]
     key_type = check_public_key(public_key).key_type
     _check_signature(csr)
     extensions = _read("the extensions of the request cannot be read", lambda: csr.extensions)
+    attributes = _read("the attributes of the request cannot be read", lambda: csr.attributes)
+    if sum(attribute.oid.dotted_string in _EXTENSION_LISTS for attribute in attributes) > 1:
+        raise BadRequest("the request has more than one list of extensions, and programs differ on which list counts")
     for extension in extensions:
         if extension.critical and extension.oid not in _UNDERSTOOD:
             raise BadRequest(f"the critical extension {extension.oid.dotted_string} is not understood")
