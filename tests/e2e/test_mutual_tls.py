@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx2
 import pytest
@@ -120,6 +121,36 @@ def test_httpx_gets_a_bound_token_and_uses_it(place: Place) -> None:
     with httpx2.Client(verify=context_of(place.root, files), timeout=PATIENCE_S) as http:
         answer = http.post(f"{place.server.url}/api/v1/tasks", json=task, headers=bearer)
         assert answer.status_code == 401, "the first listener asks for no certificate"
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_client_that_resumes_its_session_authenticates_until_it_is_stopped(
+    place: Place, version: ssl.TLSVersion
+) -> None:
+    """Its certificate is below an intermediate authority, which a session from a ticket does not contain."""
+    name, client_id = place.agent()
+    uri = x509.UniformResourceIdentifier(f"spiffe://example.org/agent/{name}")
+    made = TestAuthority("CN=below", below=place.authority).issue(f"CN={name}", names=[uri])
+    context = context_of(place.root, made.save(place.folder / "clients", name))
+    context.minimum_version = context.maximum_version = version
+    session: ssl.SSLSession | None = None
+
+    def ask() -> bytes:
+        nonlocal session
+        form = urlencode({"grant_type": "client_credentials", "client_id": client_id, "resource": RESOURCE}).encode()
+        head = "POST /token HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+        with (
+            socket.create_connection(("127.0.0.1", place.port), PATIENCE_S) as connection,
+            context.wrap_socket(connection, server_hostname="localhost", session=session) as tls,
+        ):
+            tls.sendall(f"{head}Connection: close\r\nContent-Length: {len(form)}\r\n\r\n".encode() + form)
+            answer = b"".join(iter(lambda: tls.recv(65536), b""))
+            session = tls.session
+        return answer.partition(b"\r\n")[0]
+
+    assert [ask() for _ in range(3)] == [b"HTTP/1.1 200 OK"] * 3
+    place.server.ostiary("agent", "suspend", name)
+    assert ask() == b"HTTP/1.1 401 Unauthorized"
 
 
 def test_curl_gets_a_token(place: Place) -> None:

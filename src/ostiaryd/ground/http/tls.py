@@ -123,6 +123,10 @@ class Certificate:
         context.load_cert_chain(*self._files, password=self._password)
         if self._admitted is not None:
             context.verify_mode = ssl.CERT_OPTIONAL
+            # Each connection proves the key anew. A session from a ticket also lacks the certificates between the
+            # client's certificate and the trust anchor.
+            context.options |= ssl.OP_NO_TICKET
+            context.num_tickets = 0
             # Without TRUSTED_FIRST, OpenSSL first uses the chain that the client sent. A registered certificate with
             # the same name as the issuer of another client then does not disturb that client.
             context.verify_flags = ssl.VerifyFlags(ssl.VERIFY_X509_PARTIAL_CHAIN | _NO_CHECK_TIME)
