@@ -294,6 +294,7 @@ def test_lists_empty_states_and_the_first_run(live_server: ServerFixture, chromi
     for n in range(3):
         body = {"name": f"worker-{n}", "owner": "otto", "purpose": f"{ATTACK} {n}"}
         live_server.api("POST", "/agents", body)
+    live_server.api("POST", "/agents", body | {"name": "worker-that-reconciles-invoices-of-may"})
     chromium.goto(f"{site}/console/agents?state=pending")
     chromium.wait_for("text=worker-2")
     chromium.set_look(dark=False, width=1280)  # a narrow window leaves out the purpose

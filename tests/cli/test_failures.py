@@ -310,3 +310,18 @@ def test_without_the_packages_of_the_server_its_commands_say_what_to_install() -
         done = subprocess.run([sys.executable, "-c", code, command], capture_output=True, text=True, check=False)
         ran = Ran(done.returncode, done.stdout, done.stderr)
         check_said(ran, 2, f"`{package}`", 'pip install "ostiary[server,detect,postgres,mcp]"')
+
+
+@pytest.mark.parametrize("closing", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_command_with_closed_standard_streams_runs(server: Server, closing: str, tmp_path: Path) -> None:
+    key = tmp_path / "key.json"
+    words = f"person add-key ada --generate-key {key} --json --data-dir {server.folder}"
+    done = subprocess.run(["bash", "-c", f"{COMMAND} {words} {closing}"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(key.read_text())["d"], "the file contains the key alone"
+
+
+def test_arguments_that_a_command_does_not_have_are_named(ostiary: Commands) -> None:
+    check_said(
+        ostiary("agent", "list", "extra", "more"), 2, "usage: unexpected arguments: extra more", "agent list --help"
+    )

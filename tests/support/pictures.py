@@ -22,11 +22,13 @@ _FAULTS = """[
     ...[...document.querySelectorAll('.field > label + :is(input, select)')]
         .filter((one) => one.getBoundingClientRect().top - one.previousSibling.getBoundingClientRect().bottom > 24)
         .map((one) => `far from its label: ${one.outerHTML}`),
-    ...[...document.querySelectorAll('.table [role=cell]:has(a)')]
-        .filter((one) => one.textContent.length <= 16 && one.scrollWidth > one.clientWidth)
+    ...[...document.querySelectorAll('.table [role=cell] a')]
+        .filter((one) => one.textContent.length <= (innerWidth < 500 ? 16 : 40))
+        .filter((one) => one.scrollWidth > one.clientWidth || one.scrollHeight > one.clientHeight)
         .map((one) => `a short name is cut: ${one.textContent}`),
 ]"""
-"""Script that lists faults of the looks: a field far from its label, a short name that a table cuts."""
+"""Script that lists faults of the looks: a field far from its label, a name that a table cuts although it has 40
+characters at most (on a phone: 16)."""
 
 
 @lru_cache(1)

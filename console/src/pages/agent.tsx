@@ -134,6 +134,11 @@ export function Agent() {
         ))}
       </PageHead>
       {stop && row.state !== "active" && <Stopwatch stop={stop} />}
+      {row.state === "pending" && (
+        <p className="notice">
+          The agent has no key, so it gets no token. Add a key: <code>ostiary key add {row.name} --generate-key FILE</code>
+        </p>
+      )}
       {isStopped && incident && (
         <p className="notice warn">
           The agent waits for a decision about{" "}
@@ -271,7 +276,9 @@ function Permissions({ agent }: { agent: AgentDetail }) {
       </div>
       {behaviour.isError && <Problem error={behaviour.error} />}
       {agent.scopes.length === 0 ? (
-        <p className="muted">The agent has no scope, so every call is denied.</p>
+        <p className="muted">
+          The agent has no scope, so every call is denied. Allow one: <code>ostiary agent allow {agent.name} RESOURCE:CLASS</code>
+        </p>
       ) : (
         <ul className="chips">
           {agent.scopes.map((scope) => {

@@ -291,6 +291,7 @@ collections take a fifth of the start.
 def main() -> None:
     """Run the console script `ostiary`."""
     gc.set_threshold(GARBAGE)
+    _replace_closed_streams()
     if sys.argv[1:2] == ["complete"]:  # a completion script calls; its words can be an incomplete command line
         from ostiary.cli.completion import complete
 
@@ -304,6 +305,16 @@ def main() -> None:
         code = 0
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter writes buffered output at its end
     sys.exit(code)
+
+
+def _replace_closed_streams() -> None:
+    """Open the null device in place of each closed standard stream. Otherwise the next file that the process opens,
+    such as the file of a new key, would have the number of the stream and receive its output.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
 
 
 def _run(tokens: list[str]) -> int:

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from typing import NoReturn
 
 import httpx2
-from cyclopts import CycloptsError, MissingArgumentError, UnknownCommandError
+from cyclopts import CycloptsError, MissingArgumentError, UnknownCommandError, UnusedCliTokensError
 from rich.markup import escape
 
 from ostiary.agent import ServerRefused
@@ -49,6 +49,8 @@ def _refusal_of(error: BaseException) -> Refused | None:
             return Usage(f"`{error.argument.name}` is required", hint=_help_of(error))
         case UnknownCommandError(unused_tokens=[word, *_]):
             return _unknown_command(error, word)
+        case UnusedCliTokensError(unused_tokens=[*words]):
+            return Usage(f"unexpected arguments: {' '.join(words)}", hint=_help_of(error))
         case CycloptsError():
             return Usage(str(error), hint=_help_of(error))
         case httpx2.UnsupportedProtocol():
