@@ -158,6 +158,7 @@ def test_all_users_of_a_role_end_by_the_prefix_of_their_leases(vault: VaultStage
     client = vault.login()
     client.secrets.aws.generate_credentials(name="member")
     name = vault.entries("vault.read")[0]["detail"]["username"]
+    assert "aws/" in client.sys.list_leases("")["data"]["keys"]
     assert "member/" in client.sys.list_leases("aws/creds")["data"]["keys"]
     assert client.sys.list_leases("aws/creds/member")["data"]["keys"]
     client.sys.revoke_prefix("aws/creds/member")

@@ -404,6 +404,22 @@ async def test_a_list_a_version_and_paths_have_the_forms_of_vault(world: World, 
     assert (await bot.ask("POST", "auth/token/lookup", {})).json["data"]["accessor"] == own["accessor"]
     made = await bot.ask("POST", "auth/token/create", {"policies": "default, one"})
     assert made.json["auth"]["policies"] == ["default", "one"]
-    for path in ("identity/entity", "identity/oidc/token/x", "auth/userpass/login/ann", "sys/rotate"):
+    for path, place in (
+        ("identity/entity", "registry of agents"),
+        ("identity/oidc/token/x", "registry of agents"),
+        ("auth/userpass/login/ann", "no passwords"),
+        ("sys/audit/file", "ledger"),
+        ("sys/rotate", "rotate-keys"),
+        ("sys/namespaces/team", "not supported"),
+        ("sys/unknown", "conformance"),
+    ):
         answer = await bot.ask("POST", path, {"name": "x"})
         assert (answer.status, answer.json["errors"][0]) == (404, "unsupported path"), path
+        assert place in answer.json["errors"][1], path
+    for path, body, hint in (
+        ("auth/token/create", {"type": "batch"}, "`ttl` and `num_uses`"),
+        ("sys/auth/people", {"type": "userpass"}, "persons sign in at the console"),
+    ):
+        answer = await bot.ask("POST", path, body)
+        assert answer.status == 400, path
+        assert hint in answer.json["errors"][1], path

@@ -23,7 +23,8 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, TypedDict
+from functools import partial
+from typing import Any, NamedTuple, TypedDict
 
 import msgspec
 
@@ -74,8 +75,15 @@ from ostiaryd.secrets.engines import (
 from ostiaryd.secrets.flows.account_tokens import IssueToken
 from ostiaryd.secrets.flows.callers import CUBBYHOLE
 from ostiaryd.secrets.flows.key_generation import KeyGenerator, KeyNeeded
+from ostiaryd.secrets.flows.mounts import PASSWORD_METHODS
 from ostiaryd.secrets.flows.pki_issuers import IssuerNotFound
-from ostiaryd.secrets.flows.pki_status import MountOcspResponder, find_ocsp_mount, find_resource, render_resource
+from ostiaryd.secrets.flows.pki_status import (
+    MountOcspResponder,
+    PublicResource,
+    find_ocsp_mount,
+    find_resource,
+    render_resource,
+)
 from ostiaryd.secrets.model.acl import AclRequest
 from ostiaryd.secrets.model.aws_account import CreateCredentials, RotateAwsRoot
 from ostiaryd.secrets.model.backend import BackendFailed
@@ -228,54 +236,23 @@ async def answer_vault(call: Call) -> Reply:
 
 
 async def _answer(call: Call, path: str) -> Reply:
-    if path in _OPEN:
-        if call.method not in ("GET", "HEAD"):
-            raise UnsupportedOperation("unsupported operation")
-        body = _OPEN[path](call)
-        is_sealed_health = path == "sys/health" and body["sealed"]
-        return reply(body, status=503 if is_sealed_health else 200, headers=[NO_STORE])
-    if "/ocsp" in path and (responder := find_ocsp_mount(call.world.db.read(), path)) is not None:
-        return await _answer_ocsp(call, *responder)
-    _check_headers(call)
-    check_path(path)
-    request = VaultRequest(method=_method_of(call), path=path, body=_body_of(call), query=_query_of(call))
-    login = _LOGINS.get(path)
-    if login is not None:
-        _require(request, VaultMethod.WRITE)
-        return _envelope(call, await login(call, request))
-    if path == "sys/unseal":
-        _require(request, VaultMethod.WRITE)
-        return await _unseal(call, request)
-    if path in _WRAPPINGS:
-        return await _use_wrapping(call, request)
-    if (system := _SYSTEM.get(path)) is not None:
-        methods, action, run = system
-        _require(request, *methods)
+    method = _method_of(call)
+    if (answer_open := _find_open(call, method, path)) is not None:
+        return await answer_open()
+    request = _read_request(call)
+    if (system := _find_system(method, path)) is not None:
 
         def run_system(act: Act, caller: flows.VaultCaller) -> Answer:
             _authorize_vault(call, request, act, caller)
-            return run(call, request, act, caller)
+            if system.check is not None:
+                system.check(call, path, act, caller)
+            return system.run(call, request, act, caller)
 
-        answer = await _act(call, action, run_system)
+        answer = await _act(call, system.entry_action, run_system)
         if path == "sys/seal":
             forget_values(call.world)
         return _envelope(call, answer)
-    if path.startswith("sys/internal/ui/mounts/"):
-        _require(request, VaultMethod.READ)
-
-        def show_mount(act: Act, caller: flows.VaultCaller) -> Answer:
-            _authorize_vault(call, request, act, caller)
-            return _show_mount(call, request, act, caller)
-
-        return _envelope(call, await _act(call, "vault.lookup", show_mount))
     login_method = _enabled_method(call, path)
-    if login_method is not None and path == f"{login_method.path}/login":
-        _require(request, VaultMethod.WRITE)
-        _check_unwrapped(call)
-        return _envelope(call, await _LOGINS_OF_TYPE[login_method.type](call, request, login_method))
-    if call.method in ("GET", "HEAD") and (public := find_resource(call.world.db.read(), path)) is not None:
-        content, media_type = await render_resource(call.world, public)
-        return Reply(200, content, media_type, [NO_STORE])
     try:
         answer = await _run_operation(call, request, login_method)
     except KeyNeeded as need:
@@ -294,18 +271,65 @@ async def _answer(call: Call, path: str) -> Reply:
             return _envelope(call, await carry_out(call, upstream))
 
 
+def _read_request(call: Call) -> VaultRequest:
+    """Return the request of a call. Raises Invalid, Malformed."""
+    _check_headers(call)
+    path = check_path(call.params["path"])
+    return VaultRequest(method=_method_of(call), path=path, body=_body_of(call), query=_query_of(call))
+
+
+def _find_open(call: Call, method: VaultMethod, path: str) -> Callable[[], Awaitable[Reply]] | None:
+    """Return the function that answers a request that needs no token; None if the path needs a token. Raises
+    UnsupportedOperation, Malformed.
+    """
+    if path in _OPEN:
+        _require(method, VaultMethod.READ)
+        return partial(_show_open, call, path)
+    if "/ocsp" in path and (responder := find_ocsp_mount(call.world.db.read(), path)) is not None:
+        mount, rest = responder
+        _require(method, VaultMethod.READ if rest else VaultMethod.WRITE)
+        return partial(_answer_ocsp, call, mount, rest)
+    if (login := _LOGINS.get(path)) is not None:
+        _require(method, VaultMethod.WRITE)
+        return partial(_log_in, call, login)
+    if path == "sys/unseal":
+        _require(method, VaultMethod.WRITE)
+        return partial(_unseal, call)
+    if path in _WRAPPINGS:
+        _require(method, VaultMethod.WRITE, VaultMethod.READ)
+        return partial(_use_wrapping, call)
+    login_method = _enabled_method(call, path)
+    if login_method is not None and path == f"{login_method.path}/login":
+        _require(method, VaultMethod.WRITE)
+        return partial(_log_in_at, call, login_method)
+    if method is VaultMethod.READ and (public := find_resource(call.world.db.read(), path)) is not None:
+        return partial(_show_resource, call, public)
+    return None
+
+
+async def _show_open(call: Call, path: str) -> Reply:
+    body = _OPEN[path](call)
+    is_sealed_health = path == "sys/health" and body["sealed"]
+    return reply(body, status=503 if is_sealed_health else 200, headers=[NO_STORE])
+
+
+async def _show_resource(call: Call, public: PublicResource) -> Reply:
+    _check_headers(call)
+    content, media_type = await render_resource(call.world, public)
+    return Reply(200, content, media_type, [NO_STORE])
+
+
 async def _answer_ocsp(call: Call, mount: str, rest: str) -> Reply:
     """Answer an OCSP request about a certificate of a mount; the request is in the body or in the path (RFC 6960
     appendix A.1).
     """
-    match call.method, bool(rest):
-        case "POST", False:
-            call.expect(OCSP_REQUEST)
-            request = call.body
-        case "GET" | "HEAD", True:
-            request = decode_ocsp_path(rest)
-        case _:
-            raise UnsupportedOperation("unsupported operation")
+    if rest:
+        request = decode_ocsp_path(rest)
+    elif call.method == "POST":
+        call.expect(OCSP_REQUEST)
+        request = call.body
+    else:
+        raise UnsupportedOperation("unsupported operation")
     try:
         answer = call.world.keep(MountOcspResponder).answer_at(mount, request)
     except Malformed as refusal:
@@ -363,8 +387,24 @@ def _find(
         kept, private = _LOGIN_METHODS[method.type], call.world.config.private
         return "auth", login_methods.find_operation(kept, method.path, below, request, private=private), method
     if kind in ("sys", "auth", "identity"):
-        raise NothingStored("unsupported path", hint="see the page on conformance", code="unsupported_path")
+        why = next((why for start, why in _ABSENT.items() if f"{path}/".startswith(f"{start}/")), "")
+        raise NothingStored("unsupported path", hint=why or "see the page on conformance", code="unsupported_path")
     return flows.find_operation(call.world.db.read(), request)
+
+
+_ABSENT = {
+    "identity": "the registry of agents has the place of the identity engine: see `ostiary agent list`",
+    "sys/audit": "there are no audit devices, because the ledger records each request: see `ostiary audit`",
+    "sys/namespaces": "namespaces are not supported",
+    "sys/plugins": "there are no plugins",
+    "sys/quotas": "the configuration of the server limits requests",
+    "sys/rotate": "an administrator rotates the keys: ostiary secret rotate-keys",
+    **{
+        f"auth/{method}": "agents have no passwords: log in at auth/approle or auth/jwt; persons sign in at the console"
+        for method in PASSWORD_METHODS
+    },
+}
+"""The parts of the Vault API that the server does not have, each with the reason or the replacement."""
 
 
 def _enabled_method(call: Call, path: str) -> Mount | None:
@@ -387,15 +427,18 @@ def _authorize_vault(
     """Check that the Vault policies of the caller's token permit a request. Raises Forbidden, Malformed."""
     if not flows.lists_of(caller):
         return
-    path, capability = request.path.removesuffix("/"), request.method.value
-    match request.method:
-        case VaultMethod.WRITE:
-            capability = "create" if exists is not None and not exists(act) else "update"
-        case VaultMethod.LIST:
-            path = f"{path}/"
+    path, capability = _place_of(request.method, request.path), _CAPABILITIES[request.method]
+    if request.method is VaultMethod.WRITE and exists is not None and not exists(act):
+        capability = "create"
     parameters = {name: value for name, value in request.query.items() if name != "list"}
     acl_request = AclRequest(path, capability, {**parameters, **request.body}, _wrap_seconds(call) or 0)
     flows.authorize_request(act, caller, acl_request)
+
+
+def _place_of(method: VaultMethod, path: str) -> str:
+    """Return the path by which Vault policies decide: with a slash at its end for a list, and without for others."""
+    path = path.removesuffix("/")
+    return f"{path}/" if method is VaultMethod.LIST else path
 
 
 def _issuer(call: Call) -> token.IssueChild:
@@ -531,8 +574,8 @@ def _credentials_of(call: Call) -> flows.VaultCredentials:
     return flows.VaultCredentials("", request, call.origin)
 
 
-def _require(request: VaultRequest, *methods: VaultMethod) -> None:
-    if request.method not in methods:
+def _require(method: VaultMethod, *methods: VaultMethod) -> None:
+    if method not in methods:
         raise UnsupportedOperation("unsupported operation")
 
 
@@ -594,14 +637,13 @@ def _wrap_body(call: Call, request: VaultRequest, act: Act, caller: flows.VaultC
     return answer if _wrap_seconds(call) else _wrap(call, act, caller, answer, DEFAULT_WRAP_S)
 
 
-async def _use_wrapping(call: Call, request: VaultRequest) -> Reply:
+async def _use_wrapping(call: Call) -> Reply:
     """Unwrap the answer of a wrapping token, look the token up, or replace it. The wrapping token is the token of the
     request, or `token` in the body.
 
     The wrapping token authenticates the request. If the request has another token, that token is verified as well.
     """
-    if request.method not in (VaultMethod.WRITE, VaultMethod.READ):
-        raise UnsupportedOperation("unsupported operation")
+    request = _read_request(call)
     credentials, verb = _credentials_of(call), request.path.rpartition("/")[2]
     named = request.read_body(_WrappingToken).token
     unverified_token = named or credentials.unverified_token
@@ -632,6 +674,17 @@ async def _use_wrapping(call: Call, request: VaultRequest) -> Reply:
 
 
 # --- auth
+
+
+async def _log_in(call: Call, login: Callable[[Call, VaultRequest], Awaitable[Answer]]) -> Reply:
+    return _envelope(call, await login(call, _read_request(call)))
+
+
+async def _log_in_at(call: Call, method: Mount) -> Reply:
+    """Log an agent in at a login method that an agent has enabled."""
+    request = _read_request(call)
+    _check_unwrapped(call)
+    return _envelope(call, await _LOGINS_OF_TYPE[method.type](call, request, method))
 
 
 async def _login_by_token(call: Call, request: VaultRequest) -> Answer:
@@ -792,11 +845,11 @@ _OPEN: dict[str, Callable[[Call], dict[str, object]]] = {
 """Paths that need no authentication, with the functions that answer them."""
 
 
-async def _unseal(call: Call, request: VaultRequest) -> Reply:
+async def _unseal(call: Call) -> Reply:
     """Unseal the secrets with the unseal key, which authenticates the request; return the response of
     `sys/seal-status`.
     """
-    body = request.read_body(_UnsealKey)
+    body = _read_request(call).read_body(_UnsealKey)
     if flows.read_status(call.world.db.read()).is_sealed:
         unverified_key = decode_key(body.key, field="key")
         await act(
@@ -811,19 +864,30 @@ async def _unseal(call: Call, request: VaultRequest) -> Reply:
 
 def _seal(call: Call, request: VaultRequest, act: Act, caller: flows.VaultCaller) -> Answer:
     """Seal the secrets for the unseal key that an administrator has set; return the response."""
-    flows.authorize(act, caller, "sys", "seal", SecretAction.SEAL, "seal", config=call.world.config)
     flows.seal_secrets(act, None)
     return Answer(status=204)
+
+
+def _check_seal(call: Call, path: str, act: Act, caller: flows.VaultCaller) -> None:
+    flows.authorize(act, caller, "sys", "seal", SecretAction.SEAL, "seal", config=call.world.config)
 
 
 def _show_mount(call: Call, request: VaultRequest, act: Act, caller: flows.VaultCaller) -> Answer:
     """Return the mount that serves a path. Vault's command line reads the version of a key-value store from the
     response.
     """
-    path = request.path.removeprefix("sys/internal/ui/mounts/").strip("/")
+    mount = _find_mount(call, request.path, act, caller)
+    return Answer(data={**mounts.render_mount(mount), "path": f"{mount.path}/"})
+
+
+def _find_mount(call: Call, path: str, act: Act, caller: flows.VaultCaller) -> Mount:
+    """Return the mount that serves a path below `sys/internal/ui/mounts/`. Raises Forbidden if the caller may not reach
+    the mount, or there is none.
+    """
+    path = path.removeprefix(_MOUNT_OF).strip("/")
     for mount in mounts.list_reachable(act, caller, is_auth=False):
         if f"{path}/".startswith(f"{mount.path}/"):
-            return Answer(data={**mounts.render_mount(mount), "path": f"{mount.path}/"})
+            return mount
     raise Forbidden(f"preflight capability check returned 403, no mount {path.partition('/')[0][:64]!a}")
 
 
@@ -857,52 +921,124 @@ def _show_capabilities_of_token(call: Call, request: VaultRequest, act: Act, cal
 
 
 _CAPABILITIES = {
-    VaultMethod.READ: ("read",),
-    VaultMethod.LIST: ("list",),
-    VaultMethod.DELETE: ("delete",),
-    VaultMethod.PATCH: ("patch",),
-    VaultMethod.WRITE: ("create", "update"),
+    VaultMethod.READ: "read",
+    VaultMethod.LIST: "list",
+    VaultMethod.DELETE: "delete",
+    VaultMethod.PATCH: "patch",
+    VaultMethod.WRITE: "update",
 }
 
 
 def _capabilities(call: Call, act: Act, caller: flows.VaultCaller, path: str) -> list[str]:
-    """Return the capabilities of the caller at a path, by deciding each request that is possible there."""
-    try:
-        names_of_vault = flows.find_capabilities(act, caller, check_path(path))
-    except Malformed:
-        return ["deny"]
-    allowed: list[str] = []
-    for method, names in _CAPABILITIES.items():
-        if names_of_vault.isdisjoint(names):
-            continue
-        request = VaultRequest(method=method, path=path, body=_ANY_BODY, query={})
-        try:
-            mount, unbound, _ = _find(call, request, _enabled_method(call, path))
-        except Refused:
-            continue
-        operation = unbound.bind(caller) if isinstance(unbound, flows.CallerOperation) else unbound
-        if flows.may_carry_out(act, caller, mount, operation, config=call.world.config):
-            allowed += names_of_vault & set(names)
-    if allowed and "sudo" in names_of_vault and flows.needs_sudo(path):
-        allowed.append("sudo")
+    """Return the capabilities of the caller at a path, by deciding each possible request. Conditions of policies on
+    parameters are ignored.
+    """
+    allowed: set[str] = set()
+    for method in _CAPABILITIES:
+        with suppress(Malformed, Invalid, NotFound, UnsupportedOperation):
+            check_path(path)
+            allowed |= _capabilities_of(call, act, caller, method, path)
     return sorted(allowed) or ["deny"]
 
 
-_ANY_BODY = {"data": {}, "versions": [1], "min_available_version": 1, "backup": ""}
+def _capabilities_of(call: Call, act: Act, caller: flows.VaultCaller, method: VaultMethod, path: str) -> frozenset[str]:
+    """Return the capabilities that permit the caller to use a method at a path; none if the caller may not. Raises
+    UnsupportedOperation, NotFound, Malformed, Invalid if nothing has the method at this path.
+    """
+    capability = _CAPABILITIES[method]
+    needed = frozenset({capability})
+    if _find_open(call, method, path) is not None:
+        return needed
+    if (system := _find_system(method, path)) is not None:
+        is_permitted = system.check is None or flows.passes(partial(system.check, call, path, act, caller))
+    elif method is VaultMethod.WRITE and path in lease.OWN:
+        is_permitted = True  # the lease in the body decides
+    else:
+        mount, unbound = _find_with_any_body(call, method, path)
+        operation = unbound.bind(caller) if isinstance(unbound, flows.CallerOperation) else unbound
+        if method is VaultMethod.WRITE and operation.exists is not None:
+            needed |= {"create"}
+        is_permitted = flows.may_carry_out(act, caller, mount, operation, config=call.world.config)
+    place = _place_of(method, path)
+    granted = flows.find_capabilities(act, caller, place)
+    if not is_permitted or granted.isdisjoint(needed) or (flows.needs_sudo(place) and "sudo" not in granted):
+        return frozenset()
+    return granted & (needed | {"sudo"} if flows.needs_sudo(place) else needed)
 
-_System = Callable[[Call, VaultRequest, Act, flows.VaultCaller], Answer]
-_SYSTEM: dict[str, tuple[tuple[VaultMethod, ...], str, _System]] = {
-    "auth/token/lookup-self": ((VaultMethod.READ, VaultMethod.WRITE), "vault.lookup", _lookup_self),
-    "auth/token/renew-self": ((VaultMethod.WRITE,), "vault.renew", _renew_self),
-    "auth/token/revoke-self": ((VaultMethod.WRITE,), "vault.revoke", _revoke_self),
-    "sys/seal": ((VaultMethod.WRITE,), "vault.seal", _seal),
-    "sys/wrapping/wrap": ((VaultMethod.WRITE,), "vault.wrap", _wrap_body),
-    "sys/mounts": ((VaultMethod.READ,), "vault.lookup", _list_mounts),
-    "sys/internal/ui/mounts": ((VaultMethod.READ,), "vault.lookup", _show_mounts),
-    "sys/capabilities": ((VaultMethod.WRITE,), "vault.lookup", _show_capabilities_of_token),
-    "sys/capabilities-accessor": ((VaultMethod.WRITE,), "vault.lookup", _show_capabilities_of_token),
-    "sys/capabilities-self": ((VaultMethod.WRITE,), "vault.lookup", _show_capabilities),
+
+def _find_with_any_body(
+    call: Call, method: VaultMethod, path: str
+) -> tuple[str, flows.Operation | flows.CallerOperation]:
+    """Return the mount and the operation of a request whose body is not known. Raises as `_find`."""
+    login_method = _enabled_method(call, path)
+    for body in _BODIES:
+        with suppress(Malformed, Invalid):
+            return _find(call, VaultRequest(method=method, path=path, body=body, query={}), login_method)[:2]
+    return _find(call, VaultRequest(method=method, path=path, body={}, query={}), login_method)[:2]
+
+
+_MEMBERS = {
+    "access_key": "A" * 16,
+    "backup": "",
+    "connection_url": "postgresql://localhost/",
+    "creation_statements": ["select 1"],
+    "credential_type": "iam_user",
+    "data": {},
+    "db_name": "name",
+    "jwks_url": "https://localhost/",
+    "kubernetes_host": "https://localhost/",
+    "lease": 1,
+    "lease_max": 1,
+    "min_available_version": 1,
+    "policy_arns": ["arn:aws:iam::aws:policy/ReadOnlyAccess"],
+    "role_id": "name",
+    "rotation_period": 86_400,
+    "secret_key": "A" * 16,
+    "type": "kv",
+    "username": "name",
+    "versions": [1],
 }
+_BODIES: tuple[dict[str, Any], ...] = ({}, _MEMBERS, {"secret_id": "name"})
+"""Bodies of which at least one is valid for each operation of the API, so that policies decide about the operation."""
+
+
+class _System(NamedTuple):
+    """A request of a token about the token itself or the server. Besides Vault policies, only `check` decides, which
+    gets call, path, act and caller, and raises Forbidden.
+    """
+
+    methods: tuple[VaultMethod, ...]
+    entry_action: str
+    run: Callable[[Call, VaultRequest, Act, flows.VaultCaller], Answer]
+    check: Callable[[Call, str, Act, flows.VaultCaller], object] | None = None
+
+
+_MOUNT_OF = "sys/internal/ui/mounts/"
+_SYSTEM = {
+    "auth/token/lookup-self": _System((VaultMethod.READ, VaultMethod.WRITE), "vault.lookup", _lookup_self),
+    "auth/token/renew-self": _System((VaultMethod.WRITE,), "vault.renew", _renew_self),
+    "auth/token/revoke-self": _System((VaultMethod.WRITE,), "vault.revoke", _revoke_self),
+    "sys/seal": _System((VaultMethod.WRITE,), "vault.seal", _seal, _check_seal),
+    "sys/wrapping/wrap": _System((VaultMethod.WRITE,), "vault.wrap", _wrap_body),
+    "sys/mounts": _System((VaultMethod.READ,), "vault.lookup", _list_mounts),
+    "sys/internal/ui/mounts": _System((VaultMethod.READ,), "vault.lookup", _show_mounts),
+    "sys/capabilities": _System((VaultMethod.WRITE,), "vault.lookup", _show_capabilities_of_token),
+    "sys/capabilities-accessor": _System((VaultMethod.WRITE,), "vault.lookup", _show_capabilities_of_token),
+    "sys/capabilities-self": _System((VaultMethod.WRITE,), "vault.lookup", _show_capabilities),
+    _MOUNT_OF: _System((VaultMethod.READ,), "vault.lookup", _show_mount, _find_mount),
+}
+
+
+def _find_system(method: VaultMethod, path: str) -> _System | None:
+    """Return the handling of a request about the token or the server; None for another path. Raises
+    UnsupportedOperation.
+    """
+    system = _SYSTEM.get(_MOUNT_OF if path.startswith(_MOUNT_OF) else path)
+    if system is not None:
+        _require(method, *system.methods)
+    return system
+
+
 _WRAPPINGS = frozenset({"sys/wrapping/unwrap", "sys/wrapping/lookup", "sys/wrapping/rewrap"})
 """Paths at which a wrapping token authenticates the request."""
 _UNWRAPPED = frozenset({*_LOGINS, *_WRAPPINGS, "sys/unseal", "sys/seal"})

@@ -1,6 +1,7 @@
 """Leases at `sys/leases` (HashiCorp Vault, "/sys/leases").
 
 lookup, renew, revoke              the caller's own leases; decided like a request for the credentials of the lease
+lookup (LIST)                      the mounts that have leases; certificates are not among them
 lookup/PREFIX (LIST)               ids of leases of all agents
 revoke-prefix/PREFIX, revoke-force/PREFIX    leases of all agents
 
@@ -45,6 +46,8 @@ from ostiaryd.secrets.store import leases as store
 from ostiaryd.secrets.store import mounts
 
 PREFIX = "sys/leases/"
+OWN = frozenset(f"{PREFIX}{kind}" for kind in ("lookup", "renew", "revoke"))
+"""The paths at which the body names a lease of the caller. Policies decide as for the credentials of the lease."""
 MAX_LISTED = 10_000
 MAX_ID = 200
 
@@ -63,6 +66,8 @@ def find_operation(reader: Reader, request: VaultRequest) -> tuple[str, Operatio
     kind, _, rest = check_path(request.path).removeprefix(PREFIX).partition("/")
     prefix = rest.removesuffix("/")
     is_of_pki = find_mount_of(reader, prefix) is not None
+    if kind == "lookup" and request.method is VaultMethod.LIST and not prefix:
+        return "sys", Operation(SecretAction.LIST, "leases/", "list", _list_mounts)
     if kind == "lookup" and request.method is VaultMethod.LIST:
         run = partial(_list_certificates, prefix) if is_of_pki else partial(_list, _parse_prefix(prefix))
         return "sys", Operation(SecretAction.LIST, f"leases/{prefix}/", "list", run)
@@ -156,6 +161,14 @@ def _revoke(act: Act, lease_id: str, body: _LeaseBody) -> Answer:
         return Answer(status=204)
     flows.revoke_leases(act, [flows.find_own(act, lease_id)], why="revoked by its holder")
     return Answer(upstream=RevokeDue())
+
+
+def _list_mounts(act: Act) -> Answer:
+    act.entry.object = PREFIX
+    names = [f"{mount}/" for mount in sorted(_MOUNTS) if store.roles(act.tx, mount, limit=1)]
+    if not names:
+        raise NothingStored("there is no lease")
+    return Answer(data={"keys": names})
 
 
 def _list(prefix: _Prefix, act: Act) -> Answer:

@@ -159,8 +159,13 @@ def _create(
 ) -> Answer:
     if body.no_parent and "sudo" not in find_capabilities(act, caller, path):
         raise Forbidden("root or sudo privileges required to create orphan token", code="vault_policy")
-    if body.id or body.entity_alias or body.type not in ("service", "default"):
-        raise Invalid("`id`, `entity_alias` and tokens of the type batch are not supported", hint="leave them out")
+    if body.type not in ("", "default", "service"):
+        raise Invalid(
+            f"tokens of the type {body.type[:32]!a} are not supported, because each token can be revoked",
+            hint="create a token of the type service, and limit its `ttl` and `num_uses`",
+        )
+    if body.id or body.entity_alias:
+        raise Invalid("`id` and `entity_alias` are not supported", hint="leave them out")
     if len(body.meta or {}) > MAX_METADATA or len(body.display_name) > MAX_TEXT:
         raise Invalid(
             f"`meta` may have at most {MAX_METADATA} members, and `display_name` at most {MAX_TEXT} characters"

@@ -196,6 +196,8 @@ def _check_supported(body: Mapping[str, Any]) -> None:
 def _find_key_operation(mount: str, rest: str, request: VaultRequest) -> Operation:
     if request.method is VaultMethod.LIST and not rest:
         return Operation(SecretAction.LIST, "", "list", lambda act: Answer(data={"keys": flows.list_names(act, mount)}))
+    if not rest:
+        raise UnsupportedOperation("unsupported operation")
     name, change = split_path(rest)
     stored = rules.stored_name(mount, rules.check_name(name))
     match request.method, change:

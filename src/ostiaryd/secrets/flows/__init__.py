@@ -11,6 +11,7 @@ from ostiaryd.secrets.flows.callers import (
     authorize_operation,
     is_permitted,
     may_carry_out,
+    passes,
 )
 from ostiaryd.secrets.flows.cubbyhole import forget_private_values
 from ostiaryd.secrets.flows.destinations import list_destinations
@@ -109,6 +110,7 @@ __all__ = [
     "may_carry_out",
     "needs_sudo",
     "open_value",
+    "passes",
     "policies_of",
     "read_status",
     "renew_envelopes",

@@ -320,17 +320,20 @@ def is_permitted(
     """Return whether a caller may act on a path. A denial does not make the act a refused act. Raises
     RemotePoliciesNeeded.
     """
-    return _is_granted(lambda: authorize(act, caller, mount, path, action, operation, config=config))
+    return passes(lambda: authorize(act, caller, mount, path, action, operation, config=config))
 
 
 def may_carry_out(act: Act, caller: VaultCaller, mount: str, operation: Operation, *, config: Config) -> bool:
     """Return whether a caller may run an operation. A denial does not make the act a refused act. Raises
     RemotePoliciesNeeded.
     """
-    return _is_granted(lambda: authorize_operation(act, caller, mount, operation, config=config))
+    return passes(lambda: authorize_operation(act, caller, mount, operation, config=config))
 
 
-def _is_granted(check: Callable[[], None]) -> bool:
+def passes(check: Callable[[], object]) -> bool:
+    """Return whether a check does not raise Refused. A denial does not make the act a refused act. Raises
+    RemotePoliciesNeeded.
+    """
     try:
         check()
     except Refused as refusal:

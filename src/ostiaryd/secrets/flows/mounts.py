@@ -28,6 +28,8 @@ from ostiaryd.secrets.store import pki as pki_store
 
 LOGIN_METHODS = ("approle", *ROLE_METHODS)
 """Login methods that agents can enable."""
+PASSWORD_METHODS = ("github", "ldap", "oidc", "radius", "userpass")
+"""Login methods of persons, which the server does not have."""
 FIXED_METHODS = ("approle", "jwt")
 """Login methods at `auth/approle` and `auth/jwt`, which every server has, and at which agents log in with their own
 credentials.
@@ -50,7 +52,10 @@ def enable_mount(act: Act, mount: Mount) -> None:
     is_method = mount.path.startswith(AUTH)
     types = LOGIN_METHODS if is_method else {kind for kind, _ in TYPES}
     if mount.type not in types:
-        raise Invalid(f"plugin not found in the catalog: {mount.type[:64]}", hint=f"types: {', '.join(sorted(types))}")
+        hint = f"types: {', '.join(sorted(types))}"
+        if is_method and mount.type in PASSWORD_METHODS:
+            hint = f"agents have no passwords, and persons sign in at the console; {hint}"
+        raise Invalid(f"plugin not found in the catalog: {mount.type[:64]}", hint=hint)
     if not is_method and (mount.type, mount.version) not in TYPES:
         raise Invalid("the version of a key-value store must be 1 or 2")
     _check_free(act.tx, mount.path)
