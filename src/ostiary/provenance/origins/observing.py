@@ -74,7 +74,7 @@ MAX_ASKED = 1 << 20
 """maximum number of words of a call"""
 MAX_FIELD = 64
 MAX_LISTED = 64
-"""maximum number of identifiers of one output that a person can confirm although nobody named them"""
+"""maximum number of identifiers of one output that a person can confirm without having named them"""
 MAX_PAGES = 64
 """maximum number of links of one output that may be followed"""
 WRITTEN = frozenset(
@@ -343,8 +343,8 @@ def _framed(value: object) -> Iterator[Found]:
 
 def _list_identifiers(layout: Layout) -> Iterator[str]:
     """Yield the opaque identifiers and the numbers in fields of a layout that no value can have forged."""
-    found = fields(layout.value) if layout.is_escaped else () if layout.is_inline else certain(layout.value, WRITTEN)
-    for name, text in found:
+    unforged = fields(layout.value) if layout.is_escaped else () if layout.is_inline else certain(layout.value, WRITTEN)
+    for name, text in unforged:
         if name.lower() not in WRITTEN and (_NUMBER.fullmatch(text) or _is_identifier(text)):
             yield text
 
