@@ -86,7 +86,7 @@ FAULTS = (
     Fault(
         "in does not look into the set",
         "operators",
-        'raise EvaluationError("in takes a set only if all its elements are entities")',
+        'raise EvaluationError("the operator `in` accepts a set only if all its elements are entities")',
         "pass",
     ),
     Fault(

@@ -254,7 +254,10 @@ def binder(
     defaults. Raises Invalid.
     """
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise Invalid("a generator runs after its call has returned", hint="guard the function that consumes it")
+        raise Invalid(
+            "a generator cannot be guarded, because it runs after its call has returned",
+            hint="guard the function that consumes it",
+        )
     signature = inspect.signature(function)
     if unknown := leave_out - signature.parameters.keys():
         raise Invalid(

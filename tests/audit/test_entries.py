@@ -29,7 +29,7 @@ def wrong(*entries: dict[str, Any] | bytes, now: int = NOW) -> list[str]:
     "body", [b"", b"not json \xff", b"[]", b"1", b"null", b'{"at":1', b"{}", b'{"at":1}', b'{"action":"agent.create"}']
 )
 def test_what_is_no_entry_at_all(body: bytes) -> None:
-    assert wrong(body)[0].startswith("not an entry: ")
+    assert wrong(body)[0].startswith("the text is not a ledger entry: ")
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_the_first_and_the_number_of_wrong_entries_are_named(tmp_path: Path, siz
     assert report.wrong_entries == (at[0], len(at))
     found = report.findings[: len(at)]
     assert [(one.kind, one.index) for one in found] == [(Kind.ENTRY, index) for index in at[:100]]
-    assert all(one.message.startswith("not an entry") for one in found)
+    assert all(one.message.startswith("the text is not a ledger entry") for one in found)
 
 
 def test_a_time_that_goes_back_in_a_log_of_the_right_key_is_found(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_each_connection_is_tested_at_its_other_end(chromium: Chromium, tmp_path
             poll(ack=eventually(poll))
         chromium.wait_for("#streams >> text=test arrived")
         chromium.click("text=Send a verification")
-        chromium.wait_for("text=a stream can be verified once in 60 seconds")
+        chromium.wait_for("text=a stream can be verified at most once in 60 seconds")
 
         hook.page, authority = b"evil.example\n", TestAuthority()
         server.api("POST", "/threat-lists", {"name": "evil", "url": hook.url, "form": "plain"})

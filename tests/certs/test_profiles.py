@@ -76,7 +76,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a wrong default": (GOOD | {"default_names": ["dns:*x"]}, "not a DNS name"),
     "a SPIFFE ID and another URI as defaults": (
         {"names": ["uri:*"], "default_names": ["uri:spiffe://{trust_domain}/agent/{name}", "uri:https://a.example"]},
-        "`default_names`: a certificate with a SPIFFE ID has no other URI",
+        "`default_names`: a certificate with a SPIFFE ID must not have another URI",
     ),
     "a default that the patterns do not allow": (
         GOOD | {"default_names": ["dns:a.example", "dns:b.example"]},
@@ -151,5 +151,5 @@ def test_a_certificate_with_a_spiffe_id_has_no_other_uri() -> None:
     for good in ([spiffe_id], [spiffe_id, "dns:a.example"], [spiffe_id, spiffe_id], [url, other]):
         assert choose(*good) == list(dict.fromkeys(good))
     for wrong in ([spiffe_id, url], [url, spiffe_id], [spiffe_id, "uri:spiffe://td/agent/other"]):
-        with pytest.raises(Refused, match="has no other URI"):
+        with pytest.raises(Refused, match="must not have another URI"):
             choose(*wrong)

@@ -96,7 +96,7 @@ async def test_an_agent_with_scopes_of_two_resources_must_say_which(world: World
     agent, key = await register(world, name="both", scopes=("files:read", "ostiary:read", "crm:read"))
     client = Client(oauth_app(world), world, agent.agent_id, key)
     await client.token(resource=FILES)
-    assert "a token is for one resource" in (await client.ask()).json["error_description"]
+    assert "a token can be for only one resource" in (await client.ask()).json["error_description"]
     await check_table(
         [
             row("nothing said", TARGET),

@@ -265,7 +265,7 @@ async def test_a_certificate_with_a_spiffe_id_has_no_other_uri(ca: VaultAgent) -
                 names = signed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
                 assert names.get_values_for_type(x509.UniformResourceIdentifier) == list(dict.fromkeys(uris))
             else:
-                assert "has no other URI" in await refuse(ca, path, body)
+                assert "must not have another URI" in await refuse(ca, path, body)
 
 
 async def test_an_incident_lists_a_certificate_whose_names_are_refused_in_new_requests(

@@ -458,7 +458,9 @@ async def test_an_administrator_sends_a_verification_too_at_most_once_a_minute(w
 
 
 def test_who_asks_for_it_too_soon_hears_when_to_come_again() -> None:
-    assert (b"retry-after", b"60") in wire_ssf.render(TooSoon("a stream can be verified once in 60 seconds")).headers
+    assert (b"retry-after", b"60") in wire_ssf.render(
+        TooSoon("a stream can be verified at most once in 60 seconds")
+    ).headers
 
 
 async def test_a_verification_of_one_stream_is_nothing_to_another(world: World) -> None:

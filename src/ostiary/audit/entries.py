@@ -171,7 +171,7 @@ class EntryCheck:
         try:
             entry = _decode(body)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            return f"not an entry: {error}"
+            return f"the text is not a ledger entry: {error}"
         return "; ".join((*self._wrong_times(index, entry.at), *_wrong_members(entry)))
 
     def _wrong_times(self, index: int, at: int) -> Iterator[str]:

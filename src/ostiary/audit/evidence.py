@@ -49,7 +49,7 @@ class Evidence:
         try:
             return [] if data is None else parse_keys(data.decode())
         except (Malformed, UnicodeDecodeError):
-            self.report(Finding(Kind.MALFORMED, "not a list of verification keys", path="key"))
+            self.report(Finding(Kind.MALFORMED, "the file is not a list of verification keys", path="key"))
             return []
 
     def checkpoint(self, keys: Sequence[NoteKey]) -> Checkpoint | None:

@@ -111,7 +111,7 @@ def approve(
     if more or deny:
         if strike or uses is not None or at_most or value is not None:
             options = "`--strike`, `--uses`, `--at-most` and `--value`"
-            raise Usage(f"{options} are for one approval", hint="leave out the other approvals")
+            raise Usage(f"{options} can be given for only one approval", hint="leave out the other approvals")
         body = answer | {"approve": [approval, *more], "deny": list(deny)}
         session.show(_post(session, "answers", body, as_)["answers"], _show_answers)
         return

@@ -337,7 +337,9 @@ def _parse_members(members: Sequence[str]) -> dict[str, Any]:
     for word in members:
         name, sign, value = word.partition("=")
         if not (name and sign) or name in data:
-            raise Usage("each member is NAME=VALUE, and each name occurs once", hint="password=@FILE")
+            raise Usage(
+                "each member must have the form NAME=VALUE, and each name may occur only once", hint="password=@FILE"
+            )
         is_file = value == "-" or value.startswith("@")
         data[name] = read_text(Path(value.removeprefix("@"))).rstrip("\n") if is_file else value
     return data

@@ -53,9 +53,9 @@ def parse_checkpoint(text: str) -> Checkpoint:
 def _check_tree(size: int, root: bytes) -> None:
     """Check that a tree of `size` entries can have the root hash `root`. Raises Malformed."""
     if not 0 <= size <= MAX_SIZE:
-        raise Malformed(f"a tree has between 0 and {MAX_SIZE} entries")
+        raise Malformed(f"the number of entries of the tree must be 0 to {MAX_SIZE}")
     if len(root) != HASH_BYTES:
-        raise Malformed(f"a root has {HASH_BYTES} bytes")
+        raise Malformed(f"the root hash must have {HASH_BYTES} bytes")
     if size == 0 and root != EMPTY_ROOT:
         raise Malformed("the root of a checkpoint of size 0 is not that of the empty tree")
 
@@ -65,7 +65,7 @@ def parse_count(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 19) or (text[0] == "0" and text != "0"):
         raise Malformed("not a decimal number without leading zeros")
     if (count := int(text)) > MAX_SIZE:
-        raise Malformed(f"no tree has more than {MAX_SIZE} entries")
+        raise Malformed(f"the number of entries of the tree must be at most {MAX_SIZE}")
     return count
 
 
@@ -77,7 +77,7 @@ def sign_checkpoint(checkpoint: Checkpoint, *, key: NoteKey, sign: Callable[[byt
     """
     lines = (checkpoint.origin, *checkpoint.extensions)
     if not all(lines) or any("\n" in line for line in lines):
-        raise Malformed("an origin and an extension are one line each")
+        raise Malformed("the origin and each extension of a checkpoint must be one line")
     _check_tree(checkpoint.size, checkpoint.root)
     return sign_note(checkpoint.text, key=key, sign=sign)
 

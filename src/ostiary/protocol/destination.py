@@ -82,7 +82,8 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             )
         if self.place is Place.PLACEHOLDER and self.template != PLAIN:
             raise Invalid(
-                "a destination with the place `placeholder` has no template", hint=f"leave `template` at {PLAIN}"
+                "a destination with the place `placeholder` must not have a `template`",
+                hint=f"leave `template` at {PLAIN}",
             )
 
     def render(self, secret: str) -> str:
@@ -102,9 +103,9 @@ def parse_origin(url: str) -> str:
     except ValueError:
         raise Invalid("the origin is not a valid URL", hint="https://HOST[:PORT]") from None
     if parts.path not in ("", "/") or parts.query or parts.fragment or "@" in url or not url.isascii():
-        raise Invalid("an origin has no path, no query and no user", hint="https://HOST[:PORT]")
+        raise Invalid("the origin must not have a path, a query or a user", hint="https://HOST[:PORT]")
     if parts.scheme not in ("http", "https"):
-        raise Invalid("an origin is https://HOST[:PORT]")
+        raise Invalid("the origin must have the form https://HOST[:PORT]")
     host = parse_host(host)
     if parts.scheme == "http" and not is_loopback_host(host):
         raise Invalid("an origin off this machine must be https", hint="without TLS others could read the secret")
@@ -121,7 +122,9 @@ def parse_host(host: str) -> str:
         try:
             address = ip_address(host)
         except ValueError:
-            raise Invalid("the host is no usual address", hint="such as 203.0.113.7 or [2001:db8::1]") from None
+            raise Invalid(
+                "the host is not an IP address in its usual form", hint="such as 203.0.113.7 or [2001:db8::1]"
+            ) from None
         if getattr(address, "scope_id", None):
             raise Invalid("the address has a zone", hint="write the address without `%`")
         return str(address)

@@ -43,7 +43,7 @@ class NoteKey:
         if not _is_name(self.name):
             raise Malformed("the name of a key is empty or has a space, a control character or a plus sign in it")
         if len(self.public) != 32:
-            raise Malformed("an Ed25519 public key has 32 bytes")
+            raise Malformed("an Ed25519 public key must have 32 bytes")
 
     @property
     def key_id(self) -> bytes:
@@ -110,7 +110,7 @@ def sign_note(text: str, *, key: NoteKey, sign: Callable[[bytes], bytes], others
     pair was checked when the key was loaded.
     """
     if not text.endswith("\n") or _CONTROL.search(text):
-        raise Malformed("the text of a note ends with a newline and has no other control character in it")
+        raise Malformed("the text of a note must end with a newline and must not contain other control characters")
     note = Note(text, (Signature(key.name, key.key_id, sign(text.encode())), *others))
     if len(note.signatures) > MAX_SIGNATURES:
         raise Malformed(f"a note must have at most {MAX_SIGNATURES} signatures")
@@ -178,10 +178,10 @@ def decode_base64(text: str) -> bytes:
 def _parse_signature(line: str) -> Signature:
     name, space, encoded = line.removeprefix(_DASH).partition(" ")
     if not line.startswith(_DASH) or not space or not _is_name(name):
-        raise Malformed("a signature line is an em dash, the name of a key and base64")
+        raise Malformed("a signature line must consist of an em dash, the name of a key and base64")
     raw = decode_base64(encoded)
     if len(raw) <= 4:
-        raise Malformed("a signature is longer than its key id of 4 bytes")
+        raise Malformed("a signature must be longer than its key id of 4 bytes")
     return Signature(name, raw[:4], raw[4:])
 
 

@@ -49,13 +49,13 @@ def parse_receipt(unverified_receipt: bytes) -> Receipt:
         raise Malformed(f"a receipt must have at most {MAX_RECEIPT_BYTES} bytes")
     head, blank, note = unverified_receipt.partition(b"\n\n")
     if not blank or not head.isascii():
-        raise Malformed("a receipt is lines of ASCII, an empty line and a checkpoint")
+        raise Malformed("a receipt must consist of lines of ASCII, an empty line and a checkpoint")
     lines = head.decode().split("\n")
     if lines.pop(0) != _HEADER:
-        raise Malformed(f"a receipt begins with {_HEADER}")
+        raise Malformed(f"a receipt must begin with {_HEADER}")
     extra = decode_base64(lines.pop(0)[6:]) if lines and lines[0].startswith("extra ") else None
     if not lines or not lines[0].startswith("index "):
-        raise Malformed("a receipt names the index of the entry")
+        raise Malformed("a receipt must name the index of the entry")
     index, proof = parse_count(lines[0][6:]), tuple(map(decode_base64, lines[1:]))
     if any(len(sibling) != HASH_BYTES for sibling in proof):
         raise Malformed(f"the hashes of a proof have {HASH_BYTES} bytes")

@@ -65,7 +65,7 @@ def parse_path(path: str) -> Tile | Bundle:
     """
     match = _PATH.fullmatch(path)
     if match is None:
-        raise Malformed("not the path of a tile or of an entry bundle")
+        raise Malformed("the path is not the path of a tile or of an entry bundle")
     index = int(match["index"].replace("/", "").replace("x", ""))
     width = int(match["width"] or WIDTH)
     address = Bundle(index, width) if match["level"] is None else Tile(int(match["level"]), index, width)
@@ -75,7 +75,7 @@ def parse_path(path: str) -> Tile | Bundle:
         or (isinstance(address, Tile) and address.level > MAX_LEVEL)
         or address.path != path
     ):
-        raise Malformed("not the path of a tile or of an entry bundle")
+        raise Malformed("the path is not the path of a tile or of an entry bundle")
     return address
 
 

@@ -58,7 +58,11 @@ class _Conversation(ClientConnection):
                 async with asyncio.timeout(IDLE_S):
                     event = await self._event()
             except h11.RemoteProtocolError as error:
-                await self._reject(Rejected(error.error_status_hint, "malformed", f"not an HTTP request: {error}"))
+                await self._reject(
+                    Rejected(
+                        error.error_status_hint, "malformed", f"the received bytes are not an HTTP request: {error}"
+                    )
+                )
                 return
             if not isinstance(event, h11.Request):
                 return  # the client has gone

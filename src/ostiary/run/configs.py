@@ -197,7 +197,7 @@ def to_word(name: str, *, of: str) -> str:
     """
     word = _NO_LETTER.sub("-", name.lower()).strip("._-")
     if not word:
-        raise Usage(f"{of} {name!a} has no letter or digit in its name", hint="rename it")
+        raise Usage(f"{of} {name!a} has no letter or digit in its name", hint="choose another name")
     return word
 
 

@@ -158,7 +158,7 @@ def read(unverified_line: bytes) -> list[Message]:
     if not text.strip(b" \t"):
         return []
     if b"\r" in text:
-        raise Malformed("a carriage return within the line")
+        raise Malformed("the line contains a carriage return before its end")
     value = canonical.parse(text, max_bytes=MAX_LINE_BYTES, max_depth=MAX_REQUEST_DEPTH)
     if not isinstance(value, list):
         return [_message(value)]
@@ -217,11 +217,11 @@ def _message(value: object) -> Message:
     _check_names(value, _MEMBERS)
     id, method = value.get("id"), value.get("method")
     if "id" in value and (isinstance(id, bool) or not isinstance(id, (str, int))):
-        raise Malformed("an `id` is a string or an integer")
+        raise Malformed("an `id` must be a string or an integer")
     if method is None and ("result" in value or "error" in value):
         return Message(id)
     if not isinstance(method, str) or not method:
-        raise Malformed("a message has a `method`, a `result` or an `error`")
+        raise Malformed("a message must have a `method`, a `result` or an `error`")
     if id is None and method.startswith("notifications/"):
         return Message(id, method, cancels=_cancelled(value) if method == "notifications/cancelled" else None)
     params = value.get("params", {})
@@ -245,7 +245,7 @@ def _parse_call(method: str, params: object) -> tuple[str, Mapping[str, Any]]:
     if method == "tools/call":
         _check_names(params, _PARAMS)
         if not isinstance(params.get("name"), str) or not isinstance(params.get("arguments"), dict | None):
-            raise Malformed("`tools/call` has a `name` and an object `arguments`")
+            raise Malformed("`tools/call` must have a `name` and an object `arguments`")
     tool, arguments = map_request(method, params)
     _check_alike(arguments)
     return tool, arguments

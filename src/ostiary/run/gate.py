@@ -272,7 +272,9 @@ class Gate:
             call = self._guard.undecided(caller, self._credential.client_id, tool, arguments, why, passes=passes)
         except Refused as refusal:
             log.error("%s: a call of %s is not on record: %s", self._plan.server, tool, refusal.message)
-            self._teller.tell(Trouble(server=self._plan.server, text=f"not on record: {refusal.message}"[:300]))
+            self._teller.tell(
+                Trouble(server=self._plan.server, text=f"the call is not on record: {refusal.message}"[:300])
+            )
         self._tell(tool, "undecided", passed=passes, why=why, caller=caller)
         return Verdict(passes, why, call, caller)
 

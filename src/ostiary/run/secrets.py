@@ -57,7 +57,9 @@ def parse_variables(words: Sequence[str], in_descriptor: Sequence[str]) -> list[
             raise Usage(f"the variable {name} is named twice", hint="give each variable one secret")
         variables.append(SecretVariable(name, path, member, is_descriptor))
     if in_descriptor and not hasattr(os, "memfd_create"):
-        raise Usage("this system has no files in memory", hint="use --secret instead of --secret-fd")
+        raise Usage(
+            "this operating system does not support files in memory (memfd)", hint="use --secret instead of --secret-fd"
+        )
     return variables
 
 

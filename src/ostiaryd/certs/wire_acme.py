@@ -290,7 +290,7 @@ async def _read(call: Call, request: flows.SignedRequest, read: Callable[[Reader
 
     try:
         if request.payload:
-            raise AcmeRefused("malformed", "a request that reads has an empty payload (POST-as-GET)")
+            raise AcmeRefused("malformed", "a request that only reads (POST-as-GET) must have an empty payload")
         return await call.world.writer.submit(isolated(run))
     except AcmeRefused as refusal:
         await _leave(call, refusal)

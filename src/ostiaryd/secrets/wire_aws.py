@@ -282,7 +282,7 @@ async def _one(call: Call, action: _Action, secret_id: str | None, body: _Body) 
             raise Invalid("the name or the id of the secret is missing")
         path = _check_name(aws.check_name(secret_id) if body.Name is not None else place.scope.read_id(secret_id))
         if path.endswith("/"):
-            raise Invalid("the name of a secret does not end with a slash")
+            raise Invalid("the name of a secret must not end with a slash")
         head, rest = split_path(path)
         mount, below = (head, rest) if head == BACKENDS else (MOUNT, path)
         act.entry.object = f"{mount}/{below}"

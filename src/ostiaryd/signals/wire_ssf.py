@@ -345,7 +345,7 @@ ROUTES = (
         "/api/v1/ssf/verify",
         verify,
         SSF_MANAGE,
-        errors=(flows.TooSoon("a stream can be verified once in 60 seconds"),),
+        errors=(flows.TooSoon("a stream can be verified at most once in 60 seconds"),),
         body=Verification,
         protocol=SSF,
         answers={204: None},

@@ -421,7 +421,7 @@ GRANT_ERRORS: tuple[Refused, ...] = (
     UnauthorizedClient("the agent is suspended"),
     UnsupportedGrantType("the server does not support this `grant_type`", hint=" or ".join(GRANT_TYPES)),
     claims.InvalidScope("no scope `files:read`"),
-    InvalidTarget("a token is for one resource", hint="send one request for each"),
+    InvalidTarget("a token can be for only one resource", hint="send one request for each"),
     bounds.InvalidDetails("`authorization_details` is not a list"),
     Unmet("no registered key of the client reaches this level", hint="register a second key"),
     Pending("the person has not answered"),

@@ -84,7 +84,7 @@ def test_a_message_names_attributes_and_types_but_no_value_of_the_request() -> N
     assert holds(Get(Var("principal"), "absent")) == "there is no attribute 'absent'"
     assert holds(Binary("less", Get(Var("context"), "risk"), Lit("secret"))) == "< does not take long and string"
     secret_tag = Binary("get_tag", Var("principal"), Lit("secret"))
-    assert holds(secret_tag) == "there is no such tag"
+    assert holds(secret_tag) == "the entity does not have this tag"
     assert holds(Get(EntityLit(Uid("User", "secret")), "a")) == "the entity does not exist"
 
 

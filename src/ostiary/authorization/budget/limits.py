@@ -264,7 +264,8 @@ def parse_limits(value: object, *, classes: Collection[str] | None = None) -> tu
         raise InvalidBudget(f"`budget`: {str(error)[:200]}", hint=f"at most {MAX_LIMITS} limits") from None
     if len({limit.meter for limit in limits}) < len(limits):
         raise InvalidBudget(
-            "two limits of `budget` count the same (kind, tools, argument or data class)", hint="keep the lower one"
+            "two limits of `budget` count the same (kind, tools, argument or data class)",
+            hint="keep only the lower limit",
         )
     if classes is not None:
         named = (limit.data_class for limit in limits if isinstance(limit, Volume))

@@ -46,7 +46,7 @@ class Catalogue:
         try:
             wire = convert(value, _Wire)
         except msgspec.ValidationError as error:
-            raise Malformed(f"not a catalogue: {error}") from None
+            raise Malformed(f"the document is not a catalogue: {error}") from None
         return cls.of(wire.resource, wire.tools, wire.data_classes)
 
     @classmethod

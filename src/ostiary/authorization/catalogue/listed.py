@@ -78,14 +78,16 @@ def listing_of(unverified: object) -> dict[str, Any]:
         lists = {name: result[name] for name in LISTS if name in result} if isinstance(result, dict) else {}
         for name, members in lists.items():
             if not isinstance(members, list | tuple):
-                raise Malformed(f"not the result of a list method of MCP: `{name}` is not a list")
+                raise Malformed(f"the document is not the result of a list method of MCP: `{name}` is not a list")
             listing[name] = [*listing.get(name, ()), *members]
         if isinstance(result, dict) and isinstance(capabilities := result.get("capabilities"), dict):
             listing["capabilities"] = listing.get("capabilities", {}) | capabilities
         elif not lists:
-            raise Malformed("not the result of a list method of MCP", hint="such as that of `tools/list`")
+            raise Malformed(
+                "the document is not the result of a list method of MCP", hint="such as that of `tools/list`"
+            )
     if not listing:
-        raise Malformed("not the result of a list method of MCP", hint="such as that of `tools/list`")
+        raise Malformed("the document is not the result of a list method of MCP", hint="such as that of `tools/list`")
     return {"tools": []} | listing
 
 
@@ -101,7 +103,7 @@ def parse_listed(listing: Mapping[str, Any]) -> list[tuple[Listed, str]]:
     try:
         typed, whole = convert(listing, _Typed), convert(listing, _Whole)
     except msgspec.ValidationError as error:
-        raise Malformed(f"not the result of tools/list: {error}") from None
+        raise Malformed(f"the document is not the result of tools/list: {error}") from None
     return [(listed, definition_of(tool)) for listed, tool in zip(typed.tools, whole.tools, strict=True)]
 
 

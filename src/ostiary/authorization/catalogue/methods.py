@@ -95,7 +95,7 @@ def offered(listing: Mapping[str, Any]) -> Iterator[Tool]:
     try:
         offered = convert(listing, _Offered)
     except msgspec.ValidationError as error:
-        raise Malformed(f"not the result of a list method of MCP: {error}") from None
+        raise Malformed(f"the document is not the result of a list method of MCP: {error}") from None
     extensions = offered.capabilities.get("extensions")
     capable = {*offered.capabilities, *(extensions if isinstance(extensions, dict) else ())}
     uris = [one.uri for one in offered.resources] + [one.uri_template for one in offered.resource_templates]

@@ -85,7 +85,7 @@ def check_usable(*operands: object) -> None:
 def _string(value: object, function: str) -> str:
     if type(value) is not str:
         check_usable(value)
-        raise EvaluationError(f"{function} takes a string")
+        raise EvaluationError(f"{function} needs a string as its argument")
     return value
 
 
@@ -221,7 +221,7 @@ def offset(start: object, length: object) -> Datetime:
     """Return the datetime `start` plus a duration. Raises EvaluationError."""
     if type(start) is not Datetime or type(length) is not Duration:
         check_usable(start, length)
-        raise EvaluationError("offset takes a datetime and a duration")
+        raise EvaluationError("offset needs a datetime and a duration")
     return Datetime(_i64(start.ms + length.ms, "offset"))
 
 
@@ -229,7 +229,7 @@ def duration_since(end: object, start: object) -> Duration:
     """Return the duration from `start` to `end`. Raises EvaluationError."""
     if type(end) is not Datetime or type(start) is not Datetime:
         check_usable(end, start)
-        raise EvaluationError("durationSince takes two datetimes")
+        raise EvaluationError("durationSince needs two datetimes")
     return Duration(_i64(end.ms - start.ms, "durationSince"))
 
 

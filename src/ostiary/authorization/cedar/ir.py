@@ -198,7 +198,7 @@ def parse(data: bytes) -> PolicySetIR:
     try:
         policies = _decode(data)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise Malformed("not a policy set") from error
+        raise Malformed("the document is not a policy set") from error
     check(policies)
     return policies
 

@@ -171,7 +171,7 @@ def get_tag(base: object, name: object, entities: Entities) -> object:
         _wrong("getTag", base, name)
     entity = entities.get(base)
     if entity is None or name not in entity.tags:  # the name may come from the request, so no message may have it
-        raise EvaluationError("there is no such tag")
+        raise EvaluationError("the entity does not have this tag")
     return entity.tags[name]
 
 
@@ -196,7 +196,7 @@ def is_in(descendant: object, ancestor: object, entities: Entities) -> bool:
         _wrong("in", descendant)
     if type(ancestor) is frozenset:
         if not all(type(element) is Uid for element in ancestor):
-            raise EvaluationError("in takes a set only if all its elements are entities")
+            raise EvaluationError("the operator `in` accepts a set only if all its elements are entities")
         ancestors = ancestor
     elif type(ancestor) is Uid:
         ancestors = frozenset((ancestor,))

@@ -78,7 +78,7 @@ def _read_ec(jwk: Members) -> tuple[tuple[str, ...], Callable[[str], Verify]]:
 
     def verify(signature: bytes, data: bytes) -> None:
         if len(signature) != 2 * size:
-            raise InvalidToken(f"an {alg} signature has {2 * size} bytes")
+            raise InvalidToken(f"a signature with {alg} must have {2 * size} bytes")
         native(_der_signature(signature[:size], signature[size:]), data, algorithm)
 
     return (alg,), lambda _alg: verify
@@ -166,7 +166,7 @@ def _read_rsa(jwk: Members) -> tuple[tuple[str, ...], Callable[[str], Verify]]:
 
         def verify(signature: bytes, data: bytes) -> None:
             if len(signature) != size:
-                raise InvalidToken(f"a signature of this RSA key has {size} bytes")
+                raise InvalidToken(f"a signature of this RSA key must have {size} bytes")
             native(signature, data, pad, _SHA256)
 
         return verify
@@ -176,7 +176,7 @@ def _read_rsa(jwk: Members) -> tuple[tuple[str, ...], Callable[[str], Verify]]:
 
 def _sign_rsa(jwk: Members, alg: str, is_sound: bool) -> Sign:
     if "oth" in jwk:
-        raise InvalidKey("an RSA key of more than two primes")
+        raise InvalidKey("RSA keys of more than two primes are not supported")
     p, q, dp, dq, qi = (_int(jwk, name) for name in _CRT)
     public = rsa.RSAPublicNumbers(_int(jwk, "e"), _int(jwk, "n"))
     numbers = rsa.RSAPrivateNumbers(p, q, _int(jwk, "d"), dp, dq, qi, public)

@@ -395,7 +395,7 @@ def unpack(body: bytes, *, key: bytes) -> Memory:
     try:
         kept = msgpack_decoder(_Kept)(body)
     except msgspec.DecodeError as error:
-        raise Malformed(f"not a memory of a task: {error}") from None
+        raise Malformed(f"the bytes are not the memory of a task: {error}") from None
     values = (part for part in kept.parts if part.kinds != RETIRED)
     return Memory(key, (*values, *kept.labels), kept.documents, plan=_by_tool(kept.plan))
 

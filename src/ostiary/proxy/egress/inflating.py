@@ -29,7 +29,7 @@ class InflatedBody:
         self._left = MAX_INFLATED
         self._refusal: Rejected | None = None
         if len(codings) > 1 or not _CODINGS.issuperset(codings):
-            self._refusal = _unsearchable("has another coding than gzip or deflate")
+            self._refusal = _unsearchable("the body has another content coding than gzip or deflate")
 
     def feed(self, part: bytes) -> Iterator[bytes]:
         """Yield the decompressed content of `part`, the next part of the body, in pieces of at most CHUNK bytes. Raises
@@ -45,12 +45,12 @@ class InflatedBody:
             try:
                 piece = self._inflater.decompress(part, CHUNK)
             except zlib.error:
-                self._refusal = _unsearchable("does not have the stated coding")
+                self._refusal = _unsearchable("the body does not have the content coding that its header states")
                 break
             part = self._inflater.unconsumed_tail or self._inflater.unused_data
             self._left -= len(piece)
             if self._left < 0:
-                self._refusal = _unsearchable(f"has over {MAX_INFLATED >> 20} MiB without its coding")
+                self._refusal = _unsearchable(f"the decompressed body has over {MAX_INFLATED >> 20} MiB")
                 break
             yield piece
         if self._refusal is not None:
@@ -59,5 +59,5 @@ class InflatedBody:
 
 def _unsearchable(why: str) -> Rejected:
     return Rejected(
-        415, "compressed_request", f"the body {why}, and cannot be searched for secrets", hint="send it uncompressed"
+        415, "compressed_request", f"{why}, so it cannot be searched for secrets", hint="send it uncompressed"
     )

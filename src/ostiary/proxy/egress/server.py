@@ -207,7 +207,7 @@ class _Conversation(ClientConnection):
         try:
             event = self._http.next_event()
         except h11.RemoteProtocolError as error:
-            raise Rejected(400, "malformed", f"not an HTTP request: {error}") from None
+            raise Rejected(400, "malformed", f"the received bytes are not an HTTP request: {error}") from None
         self._is_head = isinstance(event, h11.Request) and event.method == b"HEAD"
         return event if isinstance(event, h11.Request) else None
 
@@ -296,7 +296,7 @@ class _Conversation(ClientConnection):
                 raise Rejected(
                     400,
                     "malformed",
-                    "a proxy takes CONNECT, and http URLs in absolute form",
+                    "the proxy accepts only CONNECT, and requests for http URLs in absolute form",
                     hint="use CONNECT for https",
                 )
             at = parse_authority(match[2].decode("latin-1"), default_port=HTTP_PORT)
@@ -308,7 +308,7 @@ class _Conversation(ClientConnection):
             ):
                 raise Rejected(421, "wrong_host", "the URL of the request is not in the tunnel's host")
             if match is None and not target.startswith(b"/"):
-                raise Rejected(400, "malformed", "the target of the request is no path")
+                raise Rejected(400, "malformed", "the target of the request is not a path")
         usual = HTTP_PORT if tunnel is None else HTTPS_PORT
         if len(hosts) != 1 or parse_authority(hosts[0].decode("latin-1"), default_port=usual) != at:
             raise Rejected(421, "wrong_host", "the `Host` is not the host of the request", hint="send one `Host`")

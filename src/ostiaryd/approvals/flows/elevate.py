@@ -113,7 +113,7 @@ def _check(act: Act, requested: ElevationRequest, agent: Agent) -> frozenset[str
     if not 1 <= len(scopes) <= MAX_SCOPES:
         raise Invalid(f"an elevation must have 1 to {MAX_SCOPES} scopes")
     if not 1 <= requested.minutes <= most:
-        raise Invalid(f"an elevation lasts 1 to {most} minutes")
+        raise Invalid(f"an elevation must last 1 to {most} minutes")
     check_text(requested.reason, of="reason")
     if extra := scopes - tasks.get_eligible_scopes(act.tx, agent.agent_id):
         raise Forbidden(

@@ -59,7 +59,9 @@ def check_responsible(
                 f"the persons who are accountable for `{agent.name}`, and the person on whose behalf it acts"
             )
             raise Forbidden(
-                "the approval request is for other people", hint=f"responsible: {may}", code="not_your_agent"
+                "you may not answer this approval request",
+                hint=f"the persons who may answer: {may}",
+                code="not_your_agent",
             )
 
 

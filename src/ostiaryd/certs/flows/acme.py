@@ -115,7 +115,7 @@ def create_key(
     Conflict (too many unused keys).
     """
     if (agent is None) is (person is None):
-        raise Invalid("a MAC key is for one agent or for one person", hint="name either the agent or the person")
+        raise Invalid("a MAC key must be for one agent or for one person", hint="name either the agent or the person")
     if agent is not None:
         active = registry.active_agent(act.tx, agent, now=act.now)
         holder, name, owner = str(active.agent_id), active.name, str(active.owner)

@@ -332,7 +332,7 @@ def parse_jws(body: object, *, macs: bool = False, has_nonce: bool = True) -> Un
     if ("nonce" in value) is not has_nonce or not isinstance(header.nonce, str):
         raise AcmeRefused("malformed", "the JWS has a `nonce`" if not has_nonce else "the JWS has no `nonce`")
     if not isinstance(header.kid, str) or ("kid" in value) is ("jwk" in value):
-        raise AcmeRefused("malformed", "the JWS has not exactly one of `kid` and `jwk`")
+        raise AcmeRefused("malformed", "the JWS must have exactly one of `kid` and `jwk`")
     signing_input = f"{jws.protected}.{jws.payload}".encode()
     return UnverifiedJws(
         header.alg, header.nonce, header.url, header.kid, header.jwk, payload, signing_input, signature
@@ -400,7 +400,7 @@ def check_nonce(secret: bytes, nonce: str, *, now: int) -> int:
 def check_contacts(contacts: Sequence[str]) -> tuple[str, ...]:
     """Return the contacts if there are at most 10, each a `mailto:` URL with one address. Raises AcmeRefused."""
     if len(contacts) > MAX_CONTACTS:
-        raise AcmeRefused("invalidContact", f"an account has at most {MAX_CONTACTS} contacts")
+        raise AcmeRefused("invalidContact", f"an account may have at most {MAX_CONTACTS} contacts")
     for contact in contacts:
         scheme, _, address = contact.partition(":")
         if scheme.lower() != "mailto":
@@ -410,14 +410,14 @@ def check_contacts(contacts: Sequence[str]) -> tuple[str, ...]:
         except Invalid as error:
             raise AcmeRefused("invalidContact", error.message) from None
         if "?" in address or "," in address or "%" in address:
-            raise AcmeRefused("invalidContact", "a contact is one address, without header fields")
+            raise AcmeRefused("invalidContact", "a contact must be one address, without header fields")
     return tuple(contacts)
 
 
 def parse_identifiers(identifiers: Sequence[tuple[str, str]]) -> tuple[CertificateName, ...]:
     """Return the names of an order. Raises AcmeRefused, with a subproblem for each invalid identifier."""
     if not 1 <= len(identifiers) <= MAX_IDENTIFIERS:
-        raise AcmeRefused("malformed", f"an order has 1 to {MAX_IDENTIFIERS} identifiers")
+        raise AcmeRefused("malformed", f"an order must have 1 to {MAX_IDENTIFIERS} identifiers")
     names: list[CertificateName] = []
     wrong: list[Subproblem] = []
     for type, value in identifiers:

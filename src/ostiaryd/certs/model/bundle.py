@@ -63,7 +63,7 @@ class JwtAuthority(NamedTuple):
             else:
                 half = _CURVES[self.jwk["crv"]][1]
                 if len(signature) != 2 * half:
-                    raise InvalidToken(f"an {alg} signature has {2 * half} bytes")
+                    raise InvalidToken(f"a signature with {alg} must have {2 * half} bytes")
                 r, s = (int.from_bytes(part, "big") for part in (signature[:half], signature[half:]))
                 self.key.verify(encode_dss_signature(r, s), text, ec.ECDSA(hashed))
         except InvalidSignature:

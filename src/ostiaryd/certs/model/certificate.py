@@ -132,7 +132,7 @@ def make_serial(now: int, random: bytes) -> str:
     Serial numbers increase with time, so new database rows are stored side by side.
     """
     if len(random) != 10:
-        raise ValueError("a serial takes 10 random bytes")
+        raise ValueError("a serial number needs 10 random bytes")
     return f"{now // 1000:012x}{random.hex()}"
 
 

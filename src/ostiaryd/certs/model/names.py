@@ -188,7 +188,7 @@ def check_uris(names: Iterable[CertificateName]) -> None:
     uris = {name for name in names if name.kind is NameKind.URI}
     if len(uris) > 1 and any(uri.is_spiffe_id for uri in uris):
         raise Invalid(
-            "a certificate with a SPIFFE ID has no other URI (X509-SVID section 2)",
+            "a certificate with a SPIFFE ID must not have another URI (X509-SVID section 2)",
             hint="request one certificate for each URI",
         )
 

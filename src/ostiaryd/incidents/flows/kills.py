@@ -72,7 +72,7 @@ def _value(reader: Reader, target: What, name: str) -> str:
             return resource.uri
         case "everything":
             if name:
-                raise Invalid("a stop of `everything` takes no name", hint="leave out the name")
+                raise Invalid("a stop of `everything` must not have a name", hint="leave out the name")
             return ""
         case "segment" | "model":
             return check_text(name, of=target, limit=100)

@@ -346,7 +346,7 @@ class Evaluator:
     def _tool(self, id: str) -> tuple[Resource, str]:
         name, slash, tool = id.partition("/")
         if not slash:
-            raise Unanswerable("a tool is named `<resource>/<tool>`")
+            raise Unanswerable("the id of a tool must have the form `<resource>/<tool>`")
         resource = find_resource(self._reader, name)
         check_none_stopped(self._reader, "resource", [resource.uri])
         return resource, tool

@@ -174,7 +174,7 @@ def check_tags(tags: Sequence[tuple[str, str]], custom: Mapping[str, str]) -> di
             raise Invalid(f"the key of a tag must not begin with aws:, as {key[:64]!a} does", hint="use another prefix")
     changed = {**custom, **added}
     if sum(key.startswith(TAG) for key in changed) > MAX_TAGS:
-        raise Invalid(f"a secret has at most {MAX_TAGS} tags", hint="remove a tag first")
+        raise Invalid(f"a secret may have at most {MAX_TAGS} tags", hint="remove a tag first")
     return changed
 
 

@@ -144,7 +144,7 @@ def attach_stages(secret: Secret, number: int, labels: Iterable[str]) -> Secret:
         stages[PREVIOUS] = secret.current_version
     secret = replace(secret, current_version=current, stages=stages)
     if len(stages_of(secret)) > MAX_STAGES:
-        raise StagesExceeded(f"a secret has at most {MAX_STAGES} staging labels", hint="remove a label first")
+        raise StagesExceeded(f"a secret may have at most {MAX_STAGES} staging labels", hint="remove a label first")
     return secret
 
 
@@ -208,7 +208,7 @@ def check_custom(custom: Mapping[str, str]) -> dict[str, str]:
     if len(custom) - len(attributes) > MAX_CUSTOM:
         raise Invalid(f"`custom_metadata` may have at most {MAX_CUSTOM} keys")
     if len(attributes) > MAX_ATTRIBUTES:
-        raise Invalid(f"a secret has at most {MAX_ATTRIBUTES} attributes of the API of AWS", hint="remove tags")
+        raise Invalid(f"a secret may have at most {MAX_ATTRIBUTES} attributes of the API of AWS", hint="remove tags")
     for key, value in attributes.items():
         if _CONTROL.search(key + value):
             raise Invalid("a tag or description contains a control character")

@@ -134,7 +134,7 @@ def parse_signature(kind: str, text: str, *, is_jws: bool) -> VersionedText:
     if kind in CURVES:
         size = _number_bytes(kind)
         if len(content) != 2 * size:
-            raise Invalid(f"a signature of {kind} in the form `jws` has {2 * size} bytes")
+            raise Invalid(f"a signature of {kind} in the form `jws` must have {2 * size} bytes")
         numbers = (int.from_bytes(content[:size]), int.from_bytes(content[size:]))
         content = utils.encode_dss_signature(*numbers)
     return VersionedText(int(match[1]), content)

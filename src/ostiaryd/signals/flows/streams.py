@@ -157,7 +157,7 @@ def verify(act: Act, id: str, state: str | None, *, by: Caller | None) -> None:
     """
     stream = _noted(act, id, by)
     if act.now < stream.verified_at + MIN_VERIFICATION_S * SECOND:
-        raise TooSoon(f"a stream can be verified once in {MIN_VERIFICATION_S} seconds")
+        raise TooSoon(f"a stream can be verified at most once in {MIN_VERIFICATION_S} seconds")
     store.update(act.tx, replace(stream, verified_at=act.now))
     claims = {} if state is None else {"state": state}
     signals.send(act.tx, about_stream(stream.stream_id, VERIFICATION, claims))

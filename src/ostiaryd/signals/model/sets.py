@@ -126,7 +126,7 @@ def _parse_claims(payload: bytes, *, issuer: str, audience: str, now: int) -> Se
         raise SetRefused(error.message) from None
     for name in ("sub", "exp"):
         if name in claims:
-            raise SetRefused(f"a security event token has no `{name}`")
+            raise SetRefused(f"a security event token must not have the claim `{name}`")
     if at > now + AHEAD:
         raise SetRefused("the token was issued in the future (`iat`)")
     if at <= now - OLDEST:
@@ -154,9 +154,9 @@ def parse_subject(value: object) -> Subject:
     if subject["format"] == "complex":
         members = {name: _parse_simple(member) for name, member in subject.items() if name != "format"}
         if not members:
-            raise SetRefused("a complex subject has no member")
+            raise SetRefused("a complex subject must have at least one member")
         if any(member["format"] == "complex" for member in members.values()):
-            raise SetRefused("a member of a complex subject is complex")
+            raise SetRefused("a member of a complex subject must be a simple subject")
     return subject
 
 
@@ -166,11 +166,11 @@ def _parse_simple(value: object) -> Subject:
     for name in _MEMBERS.get(value["format"], ()):
         word = value.get(name)
         if not isinstance(word, str) or not 0 < len(word) <= MAX_WORD:
-            raise SetRefused(f"a subject of the format {value['format']} has no `{name}`")
+            raise SetRefused(f"a subject of the format {value['format']} lacks the member `{name}`")
     if value["format"] == "aliases":
         identifiers = value.get("identifiers")
         if not isinstance(identifiers, list) or not 0 < len(identifiers) <= MAX_ALIASES:
-            raise SetRefused(f"a subject of the format aliases has not 1 to {MAX_ALIASES} `identifiers`")
+            raise SetRefused(f"a subject of the format aliases must have 1 to {MAX_ALIASES} `identifiers`")
         if any(_parse_simple(one)["format"] in ("aliases", "complex") for one in identifiers):
             raise SetRefused("an alias is not a simple subject")  # RFC 9493 3.2.8: no aliases in aliases
     return value

@@ -92,7 +92,7 @@ ROUTES = (
         "/api/v1/streams/{id}/verify",
         verify_stream,
         ADMIN,
-        errors=(streams.TooSoon("a stream can be verified once in 60 seconds"),),
+        errors=(streams.TooSoon("a stream can be verified at most once in 60 seconds"),),
         answers={200: EmptyBody},
     ),
 )

@@ -158,7 +158,11 @@ def end(act: Act, id: str, outcome: State = State.DONE, *, by: Caller | None = N
     task, _ = _own(act, id, by=by)
     registry.note(act, object=task.task_id, outcome=outcome.value)
     if task.expires_at is None:
-        raise Conflict("a standing task ends with its agent", hint="suspend the agent instead", code="standing_task")
+        raise Conflict(
+            "a standing task cannot be ended alone, because it ends with its agent",
+            hint="suspend the agent instead",
+            code="standing_task",
+        )
     state = end_state(task.state_at(act.now), outcome)
     end_task(act, task, state)
     return replace(task, state=state, ended_at=act.now)

@@ -72,7 +72,7 @@ def exchange(act: Act, request: Exchange, *, config: Config) -> Issued:
     """
     client, possession, proved = authenticate(act, request.credentials, request.unverified_proof, config=config)
     if (agent := client.agent) is None:
-        raise UnauthorizedClient("only agents exchange tokens")
+        raise UnauthorizedClient("only agents can exchange tokens")
     if not possession.is_bound:
         raise dpop.InvalidProof("a DPoP-bound token cannot be exchanged for a bearer token", hint="send `DPoP`")
     subject = _verify(act, request.unverified_subject, of="subject", config=config)

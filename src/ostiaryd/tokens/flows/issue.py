@@ -127,7 +127,7 @@ def _own_task(act: Act, client: Client, id: str | None) -> Task:
     """
     if client.agent is None:
         if id is not None:
-            raise InvalidGrant("only agents have tasks")
+            raise InvalidGrant("only an agent can request a token for a task")
         return Task(
             task_id=TaskId(""),
             agent=AgentId(client.id),

@@ -150,7 +150,8 @@ def sole_resource(scopes: Iterable[str]) -> str:
     names = {resource_name(scope) for scope in scopes}
     if len(names) != 1:
         raise InvalidTarget(
-            f"the scopes belong to {len(names) or 'no'} resources; a token is for one resource", hint="send `resource`"
+            f"the scopes belong to {len(names) or 'no'} resources; a token can be for only one resource",
+            hint="send `resource`",
         )
     return names.pop()
 
@@ -272,7 +273,7 @@ def read_form(form: dict[str, list[str]]) -> Form:
     `audience`.
     """
     if len(form.get("resource", ())) > 1 or len(form.get("audience", ())) > 1:
-        raise InvalidTarget("a token is for one resource", hint="send one request for each resource")
+        raise InvalidTarget("a token can be for only one resource", hint="send one request for each resource")
     for name, values in form.items():
         if len(values) > 1:
             raise InvalidRequest(f"the parameter {name[:50]!a} was sent {len(values)} times", hint="send it once")

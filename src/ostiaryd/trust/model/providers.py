@@ -200,7 +200,7 @@ def check_issuer(preset: str, issuer: str) -> None:
             hint=f"such as {defaults.example}; for another issuer, leave out the preset",
         )
     if urlsplit(issuer).query:
-        raise Invalid("an issuer has no query", hint=f"such as {defaults.example}")
+        raise Invalid("the issuer must not have a query", hint=f"such as {defaults.example}")
 
 
 def check_provider(provider: Provider) -> Provider:
