@@ -226,7 +226,7 @@ def test_an_entity_that_is_not_there_has_nothing_and_says_so() -> None:
 
 def test_an_overlay_looks_at_the_request_first_and_then_at_what_stays() -> None:
     base = {ANN: entity(ANN, {"n": 1}), BOB: entity(BOB, {"n": 2})}
-    over = Overlay(base, entity(ANN, {"n": 3}))
+    over = Overlay.of(base, entity(ANN, {"n": 3}))
     found = over.get(ANN), over.get(BOB), over.get(Uid("User", "ghost"))
     assert [one and one.attrs["n"] for one in found] == [3, 2, None]
     assert base[ANN].attrs == {"n": 1}

@@ -126,33 +126,29 @@ class Entities(Protocol):
         """Return the entity `uid`; None if the store has none."""
 
 
-class Overlay:
+class Overlay(msgspec.Struct, frozen=True, gc=False):
     """A store with the entities of one request in front of a permanent store. (Without a permanent store, use a
     dict.)
     """
 
-    __slots__ = ("_base", "_near")
-
-    def __init__(self, base: Entities, *entities: Entity) -> None:
-        self._near = {one.uid: one for one in entities}
-        self._base = base
+    base: Entities
+    near: dict[Uid, Entity]
+    """the entities of the request"""
 
     @classmethod
-    def over(cls, base: Entities, near: dict[Uid, Entity]) -> Overlay:
-        """Return an overlay of the dict `near` in front of the store `base`."""
-        made = cls.__new__(cls)
-        made._base, made._near = base, near
-        return made
+    def of(cls, base: Entities, *near: Entity) -> Overlay:
+        """Return the store `base` with these entities in front of it."""
+        return cls(base, {one.uid: one for one in near})
 
     def get(self, uid: Uid, /) -> Entity | None:
         """Return the entity `uid` from the entities of the request, or else from the permanent store; None if neither
         has it.
         """
-        return self._near.get(uid) or self._base.get(uid)
+        return self.near.get(uid) or self.base.get(uid)
 
     def find(self, principal: Uid, action: Uid, resource: Uid) -> tuple[Entity, Entity, Entity]:
         """Return these entities of a request. An entity that neither store has has no attributes."""
-        near, base = self._near, self._base
+        near, base = self.near, self.base
         return (
             near.get(principal) or base.get(principal) or absent(principal),
             near.get(action) or base.get(action) or absent(action),

@@ -149,7 +149,7 @@ class Principal:
         """
         base, overlay, cache = self._overlay  # read at once, because other threads may replace it
         if base is not entities:
-            overlay, cache = Overlay(entities, self.entity, *self._chain), {}
+            overlay, cache = Overlay.of(entities, self.entity, *self._chain), {}
             self._overlay = entities, overlay, cache
         return overlay, cache
 
@@ -250,7 +250,7 @@ class Facts:
 
     def __post_init__(self) -> None:
         near, stated = self.resource.entities, self.policies.entities
-        object.__setattr__(self, "entities", Overlay.over(stated, near) if stated else near)
+        object.__setattr__(self, "entities", Overlay(stated, near) if stated else near)
 
 
 @lru_cache(maxsize=1024)

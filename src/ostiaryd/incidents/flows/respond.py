@@ -246,7 +246,7 @@ def _propose(
         "now": Datetime(now // 1000),
     }
     principal = policies.entity_of_agent(agent)
-    return score, *playbooks.propose(principal.uid, context, Overlay(playbooks.known, principal))
+    return score, *playbooks.propose(principal.uid, context, Overlay.of(playbooks.known, principal))
 
 
 def _go_on(act: Act, incident: Incident, finding: Finding, proposals: Iterable[Proposal], score: int) -> Incident:

@@ -220,15 +220,16 @@ class Evaluator:
     def _judge(self, request: OtherRequest) -> tuple[Decision, Posed]:
         question, context, policies = request.question, request.context, self._policies
         (principal, facts), (resource, target) = request.principal, request.resource
-        near = {one.uid: one for one in request.behind} if request.behind else {}
-        near[principal.uid], near[resource.uid] = principal, resource
+        near = {principal.uid: principal, resource.uid: resource}
+        if request.behind:
+            near = {one.uid: one for one in request.behind} | near
         stated = context_of(question, now=self._moment)
         judgement = policies.judge(
             principal.uid,
             self._action(question.action.name),
             resource.uid,
             stated | context if context else stated,
-            Overlay.over(policies.known, near),
+            Overlay(policies.known, near),
             None if self._remote is None else self._remote.look_up,
             behind=[one.uid for one in request.behind] if request.behind else (),
         )

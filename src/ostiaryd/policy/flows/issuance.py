@@ -168,7 +168,7 @@ def may_use_secrets(
     request = PartialRecord(context, Unknown("request", optional=True))
     links = (principal.uid, *(one.uid for one in behind.behind))
     for secret in _secrets_of(policies, mount) if path is None else [secret_entity(mount, path, agent="")]:
-        entities = Overlay(policies.known, principal, secret, *behind.behind)
+        entities = Overlay.of(policies.known, principal, secret, *behind.behind)
         if any(policies.foresee(links, Uid("Action", one), secret.uid, request, entities).may for one in actions):
             return True
     return False
@@ -266,7 +266,7 @@ def judge_elevation(
     judgement, policies = _judge(act, agent, ELEVATE, agent_with_facts(agent), handed, ())
     if judgement.because == "no_permit":
         principal = agent_with_facts(agent)[0]
-        entities, now = Overlay(policies.known, principal), Datetime(act.now // 1000)
+        entities, now = Overlay.of(policies.known, principal), Datetime(act.now // 1000)
         context = handed.context | {"now": now} | risk_context(act.tx, policies, agent, task, at=act.now)
         if asking := policies.asking(principal.uid, ELEVATE, principal.uid, context, entities):
             judgement = replace(judgement, because="approval_needed", policies=asking)
@@ -299,7 +299,7 @@ def _judge(
         context=encode_context({**handed.members, **encode_record(risk)}) if risk else handed.encoded,
     )
     keep_facts(act, act.entry, [posed], at=remote.at)
-    entities = Overlay(policies.known, principal[0], resource[0], *chain.behind)
+    entities = Overlay.of(policies.known, principal[0], resource[0], *chain.behind)
     context = {**handed.context, **risk, "now": Datetime(remote.at // 1000)}
     judgement = policies.judge(
         principal[0].uid,
@@ -336,7 +336,7 @@ def why_no_token(reader: Reader, policies: Policies, caller: Caller, *, uri: str
     handed = _handed(agent.agent_id, caller.task or "", caller.scopes, None, ALONE, None, _proved(acr))
     risk = risk_context(reader, policies, agent, caller.task or "", at=remote.at)
     context = {**handed.context, **risk, "now": Datetime(remote.at // 1000)}
-    entities = Overlay(policies.known, principal, target)
+    entities = Overlay.of(policies.known, principal, target)
     judgement = policies.judge(principal.uid, ISSUE, target.uid, context, entities, remote.look_up)
     return "" if judgement.allowed else reasons_of(judgement, policies)[0].message
 

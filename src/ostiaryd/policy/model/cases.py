@@ -90,7 +90,7 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
             elif action.id == "elevate":
                 more = {"minutes": 30, "break_glass": False}
                 context = _ISSUE | {"subject": principal.uid.id, **more} | context
-        entities = Overlay(policies.known, *chain.behind, principal, resource)
+        entities = Overlay.of(policies.known, *chain.behind, principal, resource)
         return policies.judge(
             principal.uid, action, resource.uid, context, entities, elsewhere, behind=[one.uid for one in chain.behind]
         )
@@ -105,7 +105,7 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         stated = record(self.context)
         context = {**_RESPONSE, "now": _instant(self.now)} | stated
         context["risk"] = _completed(_RISK, stated.get("risk"))
-        verdict = playbooks.decide(self._verb.name, agent.uid, context, Overlay(playbooks.known, agent))
+        verdict = playbooks.decide(self._verb.name, agent.uid, context, Overlay.of(playbooks.known, agent))
         is_allowed = is_said(verdict)
         because: Because = "" if is_allowed else "policy_error" if verdict.errors else "no_permit"
         return Judgement(is_allowed, because, verdict.reasons, verdict.errors)

@@ -110,7 +110,7 @@ class Replay:
         kept = self._context(posed.context)
         self._check_risk(kept)
         context = {**kept, **moment(at)}
-        entities = Overlay(self._policies.known, resource)
+        entities = Overlay.of(self._policies.known, resource)
         return self._ask(entities, principal, Uid("Action", posed.action), resource.uid, context, read_chain(context))
 
     def _question(self, posed: Posed, question: Question, at: int) -> Judgement:
@@ -123,7 +123,7 @@ class Replay:
         chain = self._context(posed.context) if posed.context else {}
         if isinstance(posed.principal, AgentSeen):
             self._check_risk(chain)
-        context, entities = context_of(question, now=moment(at)) | chain, Overlay(self._policies.known, resource)
+        context, entities = context_of(question, now=moment(at)) | chain, Overlay.of(self._policies.known, resource)
         return self._ask(
             entities, principal, Uid("Action", question.action.name), resource.uid, context, read_chain(chain)
         )
@@ -144,7 +144,7 @@ class Replay:
             action,
             resource,
             context,
-            Overlay(entities, *agents, principal),
+            Overlay.of(entities, *agents, principal),
             self._elsewhere,
             approved,
             behind=[one.uid for one in agents],
