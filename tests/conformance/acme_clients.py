@@ -1,6 +1,6 @@
-"""Real ACME clients against a running server: certbot, dehydrated, uacme, lego and acme.sh.
+"""Real ACME clients against a running server: certbot, dehydrated, uacme, lego, acme.sh and Caddy.
 
-`make test` runs certbot and dehydrated; `make peers` runs every installed client.
+`make test` runs certbot, dehydrated and Caddy; `make peers` runs every installed client.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from typing import Any
 from cryptography import x509
 
 from harness.live_server import ServerFixture, free_socket
-from harness.patience import PATIENCE_S
+from harness.patience import PATIENCE_S, eventually
 from harness.server import running
 from tests.support.dns_server import DnsServer, name_server
 
 ROOT = Path(__file__).parents[2]
 CERTBOT = ROOT / ".certbot" / "bin" / "certbot"
+CADDY = ROOT / ".proxies" / "bin" / "caddy"
 DEBIAN = ("dehydrated", "uacme", "lego", "acme.sh")
 """Clients that are packages of Debian."""
 POLICIES = """@id("server-certificates")
@@ -263,18 +264,48 @@ def run_acme_sh(house: AcmeHouse) -> None:
     assert house.entries("cert.revoke")[0]["object"] == f"{first.serial_number:032x}"
 
 
+def run_caddy(house: AcmeHouse) -> None:
+    """Obtain by http-01 and by tls-alpn-01, with Caddy, which asks for a certificate when it starts."""
+    with free_socket()[0] as free:
+        other = free.getsockname()[1]
+    for name, ports, unused in (
+        ("http", (house.port, other), "disable_tlsalpn_challenge"),
+        ("tls", (other, house.port), "disable_http_challenge"),
+    ):
+        key, folder, host = house.key(), house.folder / f"caddy-{name}", f"caddy-{name}.example.com"
+        folder.mkdir()
+        (folder / "Caddyfile").write_text(
+            f"{{\nadmin off\nstorage file_system {folder}/store\nhttp_port {ports[0]}\nhttps_port {ports[1]}\n"
+            f"default_bind 127.0.0.1\nauto_https disable_redirects\n}}\n{host} {{\ntls {{\nissuer acme {{\n"
+            f"dir {house.directory}\neab {key['kid']} {key['hmac_key']}\n{unused}\n}}\n}}\nrespond ok\n}}\n"
+        )
+        with (folder / "log").open("wb") as log:
+            command: list[str | Path] = [CADDY, "run", "--config", folder / "Caddyfile"]
+            process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "HOME": str(folder)})
+            try:
+                eventually(lambda: list((folder / "store").rglob(f"{host}.key")) or process.poll() is not None)  # noqa: B023
+                files = list((folder / "store").rglob(f"{host}.crt"))
+                assert files, (folder / "log").read_text()
+            finally:
+                process.terminate()
+                process.wait()
+        assert names_of(read_chain(files[0])[0]) == [host]
+
+
 CLIENTS = {
     "certbot": run_certbot,
     "dehydrated": run_dehydrated,
     "uacme": run_uacme,
     "lego": run_lego,
     "acme.sh": run_acme_sh,
+    "caddy": run_caddy,
 }
 
 
 def path_of(client: str) -> str | None:
     """Return where a client is installed; None if it is not."""
-    return str(CERTBOT) if client == "certbot" and CERTBOT.exists() else shutil.which(client)
+    installed = {"certbot": CERTBOT, "caddy": CADDY}.get(client)
+    return str(installed) if installed is not None and installed.exists() else shutil.which(client)
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""certbot and dehydrated obtain, renew and revoke certificates; `make peers` runs further clients."""
+"""certbot, dehydrated and Caddy obtain certificates; `make peers` runs further clients."""
 
 from __future__ import annotations
 
@@ -17,3 +17,12 @@ def test_a_client_obtains_renews_and_revokes(tmp_path: Path, client: str) -> Non
     with acme_house(tmp_path) as house:
         CLIENTS[client](house)
         assert house.entries("cert.revoke")
+
+
+@pytest.mark.slow
+def test_caddy_obtains_a_certificate_by_each_challenge(tmp_path: Path) -> None:
+    if path_of("caddy") is None:
+        pytest.skip("Caddy is not installed: `make .proxies/.setup`")
+    with acme_house(tmp_path) as house:
+        CLIENTS["caddy"](house)
+        assert len(house.entries("cert.issue")) == 2
