@@ -118,6 +118,13 @@ def test_text_wraps_to_two_lines_and_in_the_last_column_to_all() -> None:
     assert " ".join(line[34:].strip() for line in lines) == words
 
 
+@pytest.mark.parametrize(("width", "state"), [(34, "decommissioned"), (33, "decommissi…")])
+def test_a_word_of_14_characters_is_cut_only_if_there_is_no_room(width: int, state: str) -> None:
+    rows = [["writer", "decommissioned", "it read two secrets of accounting"]]
+    [line, *_] = fit(rows, ["NAME", "STATE", "REASON"], width, this_year="2026-")[1:]
+    assert line.split()[:2] == ["writer", state]
+
+
 def test_piped_rows_are_separated_by_tabs_and_not_padded() -> None:
     lines = printed(ROWS, UNLIMITED, is_terminal=False)
     assert [line.split("\t") for line in lines] == [HEADINGS, *ROWS]

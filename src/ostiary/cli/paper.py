@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from itertools import zip_longest
+from itertools import product, zip_longest
 from typing import Any, Literal
 
 from rich.cells import cell_len, set_cell_size
@@ -33,9 +33,11 @@ maximum. Piped output and `--wide` print the whole text of every cell.
 """
 MIN_WIDTH = 8
 """Width in columns to which a table may shrink a column, even if words in its cells are longer."""
-DATE_WIDTH = 10
-"""Width of a date, in columns. Dates and words up to this width are not cut."""
-FIRST_WIDTH = 16
+WORD_WIDTHS = (14, 10)
+"""Maximum width, in columns, of a word that is not cut, such as `decommissioned`, and on a narrow terminal, such as a
+date.
+"""
+FIRST_WIDTH = 14
 """Width in columns to which a table may shrink its first column. Cells of the first column are never cut: a longer cell
 gets a line of its own.
 """
@@ -129,10 +131,11 @@ def fit(cells: Sequence[Sequence[str]], headings: Sequence[str], limit: int, *, 
         _shorten_ids(lines)
     if _total(_natural([headings, *lines])) > limit:
         _shorten_times(lines, this_year)
-    least = _least([headings, *lines], whole_times=True)
-    if _total(least) > limit:
-        least = _least([headings, *lines], whole_times=False)
-    if _total(least) > limit:
+    for word_width, whole_times in product(WORD_WIDTHS, (True, False)):
+        least = _least([headings, *lines], word_width, whole_times=whole_times)
+        if _total(least) <= limit:
+            break
+    else:
         return _stack(lines, headings, limit)
     widths = _shrink(_natural([headings, *lines]), least, limit)
     printed: list[str] = []
@@ -153,9 +156,9 @@ def _natural(lines: Sequence[Sequence[str]]) -> list[int]:
     return [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
 
 
-def _least(lines: Sequence[Sequence[str]], *, whole_times: bool) -> list[int]:
-    """Return the minimum width of each column: the width of its longest id, time or word, or MIN_WIDTH for longer
-    words.
+def _least(lines: Sequence[Sequence[str]], word_width: int, *, whole_times: bool) -> list[int]:
+    """Return the minimum width of each column: the width of its longest id, time or word, or MIN_WIDTH for words longer
+    than `word_width`.
     """
     least: list[int] = []
     for place, column in enumerate(zip(*lines, strict=True)):
@@ -164,7 +167,7 @@ def _least(lines: Sequence[Sequence[str]], *, whole_times: bool) -> list[int]:
         ]
         ids = [cell_len(text) for text in unbroken]
         words = max(cell_len(word) for text in column for word in (text.split() or [""]))
-        fitting = words if words <= DATE_WIDTH else MIN_WIDTH
+        fitting = words if words <= word_width else MIN_WIDTH
         if place == 0:
             fitting = min(words, FIRST_WIDTH)
         least.append(max(fitting, *ids, cell_len(column[0])))

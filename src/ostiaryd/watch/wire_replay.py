@@ -81,7 +81,8 @@ def _entries(file: Path) -> Iterator[bytes]:
             with (file / bundle.path).open("rb") as data:
                 yield from parse_bundle(data.read(MAX_BUNDLE), bundle.width)
     except OSError as error:
-        raise Invalid(f"cannot read {file}: {error.strerror}", code="usage") from None
+        hint = "name a folder of ledger files: ostiary audit export DIR"
+        raise Invalid(f"cannot read {file}: {error.strerror}", hint=hint, code="usage") from None
 
 
 def _print(value: dict[str, Any]) -> None:

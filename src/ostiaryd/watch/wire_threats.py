@@ -76,7 +76,7 @@ async def add_list(call: Call) -> Reply:
     """Add a threat list by URL or as text; guards check calls against the values of the list."""
     new, world = call.json(NewList), call.world
     if bool(new.url) == bool(new.text):
-        raise Invalid("a threat list needs either a URL or a text")
+        raise Invalid("a threat list needs either a URL or a text", hint="ostiary threats add NAME URL, or --file FILE")
     if new.url:
         check_named(new.url, of="the URL of a threat list", private=_private(world))
     listed = None if new.url else await _parse(world, new.form, new.text.encode())
