@@ -30,7 +30,6 @@ import msgspec
 
 from ostiary.authorization.catalogue import Kind, Tool
 from ostiary.authorization.catalogue.coverage import Leaf, Rule
-from ostiary.provenance.origins.identifiers import identifiers
 from ostiary.provenance.origins.judging import (
     BIT,
     POINTS,
@@ -44,7 +43,7 @@ from ostiary.provenance.origins.judging import (
 )
 from ostiary.provenance.origins.labels import label_output
 from ostiary.provenance.origins.layouts import Layout, certain, fields, layout_of
-from ostiary.provenance.origins.links import MAIL, is_page, readings
+from ostiary.provenance.origins.links import MAIL, is_page
 from ostiary.provenance.origins.mails import new_mails
 from ostiary.provenance.origins.memory import (
     ALL_KINDS,
@@ -59,9 +58,16 @@ from ostiary.provenance.origins.memory import (
     Part,
     holds,
 )
-from ostiary.provenance.origins.moments import moments
 from ostiary.provenance.origins.scribe import END, LARGEST, MAX_TEXT, WIDTH, Scribe, split
 from ostiary.provenance.origins.slots import MAX_SPACES, rows, says_amount, slots
+from ostiary.provenance.origins.system_fields import (
+    MAX_LISTED,
+    WRITTEN,
+    Found,
+    has_only_names,
+    list_identifiers,
+    of_field,
+)
 from ostiary.provenance.origins.words import is_particle, words
 
 MAX_DEPTH = 32
@@ -72,53 +78,11 @@ OVERLAP = 1024
 """number of characters that two pieces of a long argument share, so that no word is cut"""
 MAX_ASKED = 1 << 20
 """maximum number of words of a call"""
-MAX_FIELD = 64
-MAX_LISTED = 64
-"""maximum number of identifiers of one output that a person can confirm without having named them"""
 MAX_PAGES = 64
 """maximum number of links of one output that may be followed"""
-WRITTEN = frozenset(
-    (
-        "bio",
-        "body",
-        "comment",
-        "content",
-        "contents",
-        "description",
-        "message",
-        "note",
-        "notes",
-        "reply",
-        "review",
-        "snippet",
-        "subject",
-        "summary",
-        "text",
-        "title",
-    )
-)
-"""Names of fields whose values third parties write, however short the value is."""
-MAX_DIGITS = 6
-"""maximum number of digits of a known field; a number with more may be a telephone or account number"""
-MIN_ENCODED = 12
-"""length in characters from which a word may be encoded text (`links`)"""
-_NUMBER = re.compile(r"-?\d{1,6}(?:\.\d{1,4})?")
-_MOMENT = re.compile(r"[\d:T .Z+-]+")
-_NAME = re.compile(r"[\w'’&+#-]++(?: [\w'’&+#-]++)?")
 _DIGIT = re.compile(r"\d")
 _LETTER = re.compile(r"[^\W\d_]")
-_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-"""RFC 9562 section 4"""
-MAX_IDENTIFIER = 36
-_OPAQUE = re.compile(r"(?=\D*\d)(?=[^A-Za-z]*[A-Za-z])[A-Za-z\d][\w-]{2,23}[A-Za-z\d]", re.ASCII)
-"""An opaque identifier: letters and digits, at most 25 characters, because addresses of cryptocurrencies have
-26 or more.
-"""
-_ACCOUNT = re.compile(r"[A-Za-z]{2}\d{2}[A-Za-z\d]{11,}")
-"""The form of an IBAN (ISO 13616), with any checksum."""
 Stated = Callable[[str], Origin]
-Found = tuple[Origin, int, str]
-"""(origin of a text, the kinds of arguments for which the text counts as bits (see KINDS), the text)"""
 
 
 def observe_output(
@@ -162,7 +126,7 @@ def observe_output(
         mark = NAMED if names_content(memory, tool, arguments) else 0
         groups[Origin.OUTSIDE, ALL_KINDS | mark] = outside
         if layout is not None and not mark and memory.plan is not None:
-            groups[Origin.OUTSIDE, IN_FIELDS] = [*islice(_list_identifiers(layout), MAX_LISTED)]
+            groups[Origin.OUTSIDE, IN_FIELDS] = [*islice(list_identifiers(layout), MAX_LISTED)]
     elif kinds and tool.is_outside:
         # For kinds that it is not endorsed for, the document is untrusted content that the person named.
         groups[Origin.OUTSIDE, ALL_KINDS | NAMED] = groups.get((Origin.ENDORSED, kinds), [])
@@ -191,22 +155,9 @@ def observe_output(
         classes = () if tool.data_classes is msgspec.UNSET else tool.data_classes
     unnamed = [text for origin, _, text in observed_texts if origin in LABELLED]
     fields = () if layout is None or opened is not output else _texts(layout.value)
-    names = not isinstance(whole, str) and _has_only_names(whole)
+    names = not isinstance(whole, str) and has_only_names(whole)
     labels = label_output(memory, scribe, tool, arguments, unnamed, fields, classes, has_only_names=names)
     return (*parts, *labels)
-
-
-def _has_only_names(value: object, depth: int = MAX_DEPTH) -> bool:
-    """Return whether all values and members of an output are names: at most two words with a letter, few digits, and no
-    encoded text. A key or a number of an account is no name.
-    """
-    if isinstance(value, list | tuple | dict):
-        items = chain(value, value.values()) if isinstance(value, dict) else value
-        return depth > 0 and all(_has_only_names(one, depth - 1) for one in items)
-    text = value if isinstance(value, str) else ""
-    if len(text) > MAX_FIELD or not _LETTER.search(text) or not _NAME.fullmatch(text):
-        return False
-    return sum(map(str.isdigit, text)) <= MAX_DIGITS and len(readings(text)) == 1
 
 
 def _slots(
@@ -326,7 +277,7 @@ def _fields(opened: object, *, is_data: bool) -> Iterator[Found]:
     all other texts are untrusted.
     """
     for name, text in _named(opened):
-        yield _of_field(name, text) if is_data else (Origin.OUTSIDE, ALL_KINDS, text)
+        yield of_field(name, text) if is_data else (Origin.OUTSIDE, ALL_KINDS, text)
 
 
 def _framed(value: object) -> Iterator[Found]:
@@ -338,15 +289,7 @@ def _framed(value: object) -> Iterator[Found]:
         if place >= sure:
             yield Origin.OUTSIDE, ALL_KINDS, f"{name}: {text}"
         else:
-            yield _of_field(name, text)
-
-
-def _list_identifiers(layout: Layout) -> Iterator[str]:
-    """Yield the opaque identifiers and the numbers in fields of a layout that no value can have forged."""
-    unforged = fields(layout.value) if layout.is_escaped else () if layout.is_inline else certain(layout.value, WRITTEN)
-    for name, text in unforged:
-        if name.lower() not in WRITTEN and (_NUMBER.fullmatch(text) or _is_identifier(text)):
-            yield text
+            yield of_field(name, text)
 
 
 def _without_echo(tool: Tool, arguments: Mapping[str, Any], layout: Layout, text: str) -> str:
@@ -363,28 +306,6 @@ def _without_echo(tool: Tool, arguments: Mapping[str, Any], layout: Layout, text
             if any(all(one.get(name) == value for one in records) for name in echoing):
                 text = text.replace(value, " ")
     return text
-
-
-def _of_field(name: str, text: str) -> Found:
-    if name.lower() not in WRITTEN:
-        if _is_field(text):
-            return Origin.KNOWN, ALL_KINDS, text
-        if _is_identifier(text):
-            return Origin.KNOWN, BIT[Kind.OBJECT], text
-    return Origin.OUTSIDE, ALL_KINDS, text
-
-
-def _is_identifier(text: str) -> bool:
-    """Return whether the text of a field is an opaque identifier, which can name an object but cannot reach or
-    pay a recipient.
-    """
-    if len(text) > MAX_IDENTIFIER:
-        return False
-    if _UUID.fullmatch(text):
-        return True
-    if not _OPAQUE.fullmatch(text) or _ACCOUNT.fullmatch(text) or next(identifiers(text), None) is not None:
-        return False
-    return len(readings(text)) == 1
 
 
 def _named(value: object) -> list[tuple[str, str]]:
@@ -412,24 +333,6 @@ def _collect(value: object, name: str, depth: int, collected: list[tuple[str, st
             _collect(item, name, depth - 1, collected)
     else:
         collected += [(name, text) for text in leaves(value, 0)]
-
-
-def _is_field(text: str) -> bool:
-    """Return whether a text is a system field: too short to be a text of a third party, and no address or
-    account number.
-    """
-    if len(text) > MAX_FIELD:
-        return False
-    if _NUMBER.fullmatch(text):
-        return True
-    is_word = text.isalnum()
-    if not is_word and not _NAME.fullmatch(text) and not _MOMENT.fullmatch(text):
-        return False
-    if len(text) > MAX_DIGITS and sum(map(str.isdigit, text)) > MAX_DIGITS:
-        return bool(_MOMENT.fullmatch(text) and moments(words(text, is_source=True)))
-    if is_word:
-        return len(readings(text)) == 1
-    return all(len(word) < MIN_ENCODED for word in text.split()) and bool(_NAME.fullmatch(text))
 
 
 def _texts(output: object) -> Iterator[str]:
