@@ -47,7 +47,7 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ground.database.line import SERVER, Lane, Priority, priority
 from ostiaryd.ground.http import health, html
 from ostiaryd.ground.http.admission import (
-    admit_to_reserve,
+    admit_essential,
     check_admission,
     is_refused,
     queue_stop_unproven,
@@ -325,11 +325,13 @@ def build_app(world: World) -> Application:
 def _endpoint(world: World, route: Route) -> Endpoint:
     """Return the endpoint of a route, with its gate, the lane of its jobs, and its limits."""
     scope, wire, facts = route.scope, route.wire, facts_of(route)
-    is_admitted = route.stops or route.method == "GET" or scope in (ADMIN, READ, APPROVE)
+    is_admitted = route.stops or route.reports or route.method == "GET" or scope in (ADMIN, READ, APPROVE)
     check: Gate | None = None
     gate: Gate | None
     if route.is_large:
-        check = _queueing(_checking(facts, allows_pep=route.allows_peps), is_admitted=is_admitted)
+        check = _queueing(
+            _checking(facts, allows_pep=route.allows_peps), is_admitted=is_admitted, reports=route.reports
+        )
     if route.streams and scope in (ADMIN, READ):
         wire = _rechecking(wire, facts)
     if route.proves_in_act:
@@ -340,7 +342,8 @@ def _endpoint(world: World, route: Route) -> Endpoint:
         wire = _in_one_act(wire) if route.verifies_ahead else wire
     if route.grants:
         gate = _confirming(gate)
-    gate = _queueing(gate, is_admitted=is_admitted, wants=Lane.STOP if route.stops else Lane.ORDINARY)
+    wants = Lane.STOP if route.stops else Lane.ORDINARY
+    gate = _queueing(gate, is_admitted=is_admitted, wants=wants, reports=route.reports)
     return Endpoint(
         world,
         wire,
@@ -390,7 +393,11 @@ def _checking(route: RouteFacts, *, allows_pep: bool = False) -> Gate:
 
 
 def _queueing(
-    gate: Gate | Callable[[Call], Awaitable[None]] | None, *, is_admitted: bool, wants: Lane = Lane.ORDINARY
+    gate: Gate | Callable[[Call], Awaitable[None]] | None,
+    *,
+    is_admitted: bool,
+    wants: Lane = Lane.ORDINARY,
+    reports: bool = False,
 ) -> Gate:
     """Return a gate that first determines the lane and the client of the request's jobs in the writer's line.
 
@@ -401,11 +408,12 @@ def _queueing(
         if gate is None and wants is Lane.STOP:
             queue_stop_unproven(call)
         else:
-            queue_unproven(call, wants=wants)
-        if not is_admitted:
+            queue_unproven(call, wants=wants, reports=reports)
+        writer, is_essential = call.world.writer, False
+        if call.path == "/token" and (writer.is_full or writer.is_crowded):
+            is_essential = admit_essential(call, lambda id: registry.is_privileged(call.world.db.read(), id))
+        if not (is_admitted or is_essential):
             await check_admission(call)
-        if call.world.writer.is_full and call.path == "/token":
-            admit_to_reserve(call, lambda id: registry.is_privileged(call.world.db.read(), id))
         return None if gate is None else await gate(call)
 
     return queue

@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
+from ostiary.protocol.jose import b64u
 from ostiaryd import app
-from ostiaryd.ground.database.line import SERVER, Priority, priority
-from ostiaryd.ground.http.edge import RETRY_SPREAD_S
+from ostiaryd.ground.database.line import SERVER, Lane, Priority, priority
+from ostiaryd.ground.http.admission import Essentials, Reports, admit_essential, queue_proven, queue_unproven
+from ostiaryd.ground.http.edge import RETRY_SPREAD_S, Call
 from ostiaryd.ground.rounds import LoopUse
 from ostiaryd.ground.world import World
 from tests.support.api_fixtures import Answer, send
@@ -66,7 +68,7 @@ BUSY_FORMS: dict[str, Any] = {
         "detail": f"{BUSY} (try again later)",
     },
     "/api/v1/tasks": {"error": "busy", "message": BUSY, "hint": "try again later"},
-    "/feed/v1/report": {"error": "busy", "message": BUSY, "hint": "try again later"},
+    "/feed/v1/draw": {"error": "busy", "message": BUSY, "hint": "try again later"},
     "/v1/logs": {"code": 14, "message": BUSY},
 }
 
@@ -103,15 +105,48 @@ async def test_while_the_line_is_crowded_a_client_is_refused_in_the_form_of_its_
         ("POST", "/api/v1/revoke"),
         ("POST", "/api/v1/kill"),
         ("POST", "/api/v1/incidents/x/release"),
+        ("POST", "/feed/v1/report"),
+        ("POST", "/feed/v1/applied"),
     ):
         assert (await beside(stranger(), method, path)).status == 401, "it gets through to the gate"
     monkeypatch.setattr("ostiaryd.ground.database.writer.CROWDED", 600)
     assert (await beside(stranger(), "POST", "/token")).status == 415, "a line that is not crowded refuses nobody"
 
 
+async def test_reports_of_a_guard_do_not_expire_in_the_line_within_its_rate(world: World) -> None:
+    def expires(id: str, *, reports: bool = True) -> bool:
+        call = Call(world, "POST", "/feed/v1/report", {}, "", [], b"", "id-7")
+        queue_unproven(call, wants=Lane.ORDINARY, reports=reports)
+        assert priority.get().expires, "nothing is known of the caller yet"
+        queue_proven(call, id, is_privileged=False, is_guard=id.startswith("rs_"))
+        return priority.get().expires
+
+    assert [expires("rs_1") for _ in range(Reports.burst)] == [False] * Reports.burst
+    assert expires("rs_1"), "a guard cannot fill the line"
+    assert not expires("rs_2")
+    assert expires("rs_2", reports=False)
+    assert expires("ag_1")
+    reporting = {route.path for route in app.ROUTES if route.reports}
+    assert reporting == {f"/feed/v1/{name}" for name in ("report", "stops", "give-back", "settle")}
+
+
+async def test_a_token_request_that_names_a_guard_does_not_expire_within_the_rate_of_its_network(world: World) -> None:
+    def expires(name: str) -> bool:
+        assertion = f"e30.{b64u(json.dumps({'sub': name}).encode())}.e30"
+        call = Call(world, "POST", "/token", {}, "", [], f"client_assertion={assertion}".encode(), "id-7")
+        queue_unproven(call, wants=Lane.ORDINARY)
+        is_essential = admit_essential(call, lambda id: id == "rs_1")
+        assert is_essential is not priority.get().expires
+        return priority.get().expires
+
+    assert expires("ag_1")
+    assert [expires("rs_1") for _ in range(Essentials.burst)] == [False] * Essentials.burst
+    assert expires("rs_1")
+
+
 def test_no_route_that_stops_something_only_reads() -> None:
     stops = [route for route in app.ROUTES if route.stops]
-    assert len(stops) == 46
+    assert len(stops) == 47
     assert all(route.method in ("POST", "DELETE") for route in stops)
 
 

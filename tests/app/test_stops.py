@@ -126,7 +126,11 @@ async def test_only_the_connections_of_administrators_and_persons_wait_for_no_tu
     noted, app = list[bool](), build_app(chief.world)
 
     async def noting(scope: Scope, receive: Receive, give: Send) -> None:
-        await app({**scope, "extensions": {PROVED: noted.append}}, receive, give)
+        await app(
+            {**scope, "extensions": {PROVED: lambda is_privileged, is_guard: noted.append(is_privileged)}},
+            receive,
+            give,
+        )
 
     for caller, is_privileged in ((chief, True), (client, False)):
         token = (await caller.token(resource=API))["access_token"]

@@ -547,7 +547,7 @@ async def test_a_caller_that_is_proved_after_its_connection_ended_is_not_counted
     async with serving(app, _recorded(made, app, connections=connections)) as port:
         await exchange(port, plain("GET", "/seen"))
         await eventually_async(lambda: len(connections) == 0)
-        made[0]._note_proven(False)
+        made[0]._note_proven(False, False)
         assert len(connections) == 0
 
 

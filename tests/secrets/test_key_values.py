@@ -113,13 +113,17 @@ async def test_a_repeated_read_asks_the_database_for_nothing(
 async def test_the_connection_of_an_authenticated_caller_counts_as_proven(world: World, bot: VaultAgent) -> None:
     """A connection that counts as proven takes no place of those for unauthenticated callers."""
     await write(bot, {"a": 1})
-    proven, router = list[bool](), build_app(world).router
-    assert await answer(router, "GET", "sys/health", bot.token, note_proven=proven.append) == 200
-    assert await answer(router, "GET", f"secret/data/{PATH}", "hvs.unknown", note_proven=proven.append) == 403
-    assert await answer(router, "GET", f"secret/data/{PATH}/other", bot.token, note_proven=proven.append) == 404
+    proven, router = list[tuple[bool, ...]](), build_app(world).router
+
+    def note_proven(*kind: bool) -> None:
+        proven.append(kind)
+
+    assert await answer(router, "GET", "sys/health", bot.token, note_proven=note_proven) == 200
+    assert await answer(router, "GET", f"secret/data/{PATH}", "hvs.unknown", note_proven=note_proven) == 403
+    assert await answer(router, "GET", f"secret/data/{PATH}/other", bot.token, note_proven=note_proven) == 404
     assert proven == []
-    assert await answer(router, "GET", f"secret/data/{PATH}", bot.token, note_proven=proven.append) == 200
-    assert proven == [False]
+    assert await answer(router, "GET", f"secret/data/{PATH}", bot.token, note_proven=note_proven) == 200
+    assert proven == [(False, False)]
 
 
 @pytest.mark.parametrize(

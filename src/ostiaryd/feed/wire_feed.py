@@ -348,8 +348,10 @@ ROUTES = (
         answers={200: Content(media_types=("application/jose-lines",))},
         query=STREAM_QUERY,
     ),
-    Route("POST", "/feed/v1/stops", stops, SCOPE, body=Stops, answers={200: ReplayedBody}),
-    Route("POST", "/feed/v1/report", report, SCOPE, body=Report, is_large=True, answers={200: NextRecord}),
+    Route("POST", "/feed/v1/stops", stops, SCOPE, reports=True, body=Stops, answers={200: ReplayedBody}),
+    Route(
+        "POST", "/feed/v1/report", report, SCOPE, reports=True, body=Report, is_large=True, answers={200: NextRecord}
+    ),
     Route("POST", "/feed/v1/applied", applied, SCOPE, body=Applied, stops=True, answers={200: EmptyBody}),
     Route(
         "POST",
@@ -377,6 +379,6 @@ ROUTES = (
     ),
     Route("POST", "/feed/v1/memory", memory, SCOPE, is_large=True, body=Recall, answers={200: JWT}),
     Route("POST", "/feed/v1/draw", draw, SCOPE, body=Draw, grants=True, answers={200: Drawn}),
-    Route("POST", "/feed/v1/give-back", give_back, SCOPE, body=GiveBack, answers={200: GivenBack}),
-    Route("POST", "/feed/v1/settle", settle, SCOPE, body=Settled, answers={200: EmptyBody}),
+    Route("POST", "/feed/v1/give-back", give_back, SCOPE, reports=True, body=GiveBack, answers={200: GivenBack}),
+    Route("POST", "/feed/v1/settle", settle, SCOPE, reports=True, body=Settled, answers={200: EmptyBody}),
 )

@@ -38,7 +38,8 @@ class Priority(msgspec.Struct):
 
     `expires`: a job is refused if it has waited for `LONGEST_WAIT`. `wants`: the lane of the request after its caller
     has authenticated. `is_essential`: the job may use the reserve of a full disk, because it stops something or is
-    needed for reading.
+    needed for reading. `reports`: the request delivers records of a guard, which do not expire after the guard has
+    authenticated.
     """
 
     client: Client = ("", "")
@@ -46,6 +47,7 @@ class Priority(msgspec.Struct):
     expires: bool = False
     wants: Lane = Lane.ORDINARY
     is_essential: bool = False
+    reports: bool = False
 
     @property
     def uses_reserve(self) -> bool:

@@ -1,5 +1,4 @@
-"""Admission: determines under which client the jobs of a request wait in the writer's line, and which requests are
-refused unread.
+"""Admission of requests: the client and the lane of their jobs in the writer's line. Some requests are refused unread.
 
 Before authentication, a request counts for the client that it names, within the share of the network from which it
 came. The name is not verified, so it only divides the share of the network. After authentication, the request counts
@@ -7,6 +6,8 @@ for its caller, who has a separate share.
 
 A request that stops something waits in the lane `STOP`. For an administrator or a person this always applies, for every
 other caller only within the rate of `Stops`, so that no caller can use the lane to block all others.
+
+Reports of guards describe past calls. They do not expire in the line, within the rate of `Reports`.
 """
 
 from __future__ import annotations
@@ -36,8 +37,14 @@ class Stops(Buckets):
     burst, per_second = 50, 20
 
 
+class Reports(Buckets):
+    """Rate limit of one guard for reports that do not expire in the line. Further reports expire like other jobs."""
+
+    burst, per_second = 100, 50
+
+
 class Essentials(Buckets):
-    """Rate limit of one network for token requests that may use the reserve of a full disk."""
+    """Rate limit of one network for token requests that do not expire, and may use the reserve of a full disk."""
 
     burst, per_second = 30, 3
 
@@ -50,11 +57,11 @@ class _Claims(msgspec.Struct):
 _decode = json_decoder(_Claims)
 
 
-def queue_unproven(call: Call, *, wants: Lane) -> None:
+def queue_unproven(call: Call, *, wants: Lane, reports: bool = False) -> None:
     """Let the jobs of this task wait in the line as jobs of an unauthenticated caller. `wants` is their lane after
-    authentication.
+    authentication. `reports`: the request delivers records of a guard.
     """
-    priority.set(Priority(client_of(call), wants=wants, expires=True))
+    priority.set(Priority(client_of(call), wants=wants, expires=True, reports=reports))
 
 
 def queue_stop_unproven(call: Call) -> None:
@@ -63,7 +70,7 @@ def queue_stop_unproven(call: Call) -> None:
     """
     queue_unproven(call, wants=Lane.STOP)
     mine = priority.get()
-    if _takes_stop(call, mine.client[0]) and _takes_stop(call, STRANGERS):
+    if _takes(call, Stops, mine.client[0]) and _takes(call, Stops, STRANGERS):
         mine.lane = Lane.STOP
 
 
@@ -71,29 +78,33 @@ def queue_proven(call: Call, id: str, *, is_privileged: bool, is_guard: bool) ->
     """Let the further jobs of this task wait in the line as jobs of the authenticated caller `id`.
 
     `is_privileged` means an administrator or a person. Their reads, and the feed of a guard, may use the reserve of a
-    full disk.
+    full disk. Reports of a guard do not expire, within the rate of `Reports`.
     """
-    call.is_privileged = is_privileged
+    call.is_privileged, call.is_guard = is_privileged, is_guard
     mine = priority.get()
     if not mine.expires:  # the task belongs to the server, not to a request
         return
     mine.client, mine.expires = (id, ""), not is_privileged
+    if is_guard and mine.reports and _takes(call, Reports, id):
+        mine.expires = False
     mine.is_essential = call.method == "GET" and (is_privileged or is_guard)
-    if mine.wants is Lane.STOP and (is_privileged or _takes_stop(call, id)):
+    if mine.wants is Lane.STOP and (is_privileged or _takes(call, Stops, id)):
         mine.lane, mine.expires = Lane.STOP, False
 
 
-def admit_to_reserve(call: Call, is_privileged: Callable[[str], bool]) -> None:
-    """Let a token request of an administrator, a person or a guard use the reserve of a full disk.
+def admit_essential(call: Call, is_privileged: Callable[[str], bool]) -> bool:
+    """Let a token request of an administrator, a person or a guard wait without expiry, and use the reserve of a full
+    disk. Return whether it may.
 
-    They need a token to stop something. The name in the request is not verified, so `Essentials` limits the number of
-    such requests.
+    They need a token to stop something, to report, or to follow the feed. The name in the request is not verified, so
+    `Essentials` limits the number of such requests.
     """
-    share, name = priority.get().client
-    bucket = call.world.keep(Essentials).of(share)
-    if name and bucket.has(1) and is_privileged(name):
-        bucket.take(1)
-        priority.get().is_essential = True
+    mine = priority.get()
+    share, name = mine.client
+    is_essential = bool(name) and is_privileged(name) and _takes(call, Essentials, share)
+    if is_essential:
+        mine.is_essential, mine.expires = True, False
+    return is_essential
 
 
 async def check_admission(call: Call) -> None:
@@ -145,9 +156,9 @@ def _name(token: bytes) -> str:
     return (claims.client_id or claims.sub)[:256]
 
 
-def _takes_stop(call: Call, caller: str) -> bool:
-    """Count one request of `caller` against its rate for the lane `STOP`. Return false if the rate is exceeded."""
-    bucket = call.world.keep(Stops).of(caller)
+def _takes(call: Call, rate: type[Buckets], caller: str) -> bool:
+    """Count one request of `caller` against a rate. Return false if the rate is exceeded."""
+    bucket = call.world.keep(rate).of(caller)
     if has := bucket.has(1):
         bucket.take(1)
     return has

@@ -118,6 +118,8 @@ class Call(msgspec.Struct):
     """Cached value of the property `by_name`; None before its first use."""
     is_privileged: bool = False
     """True if the caller has authenticated as an administrator or a person."""
+    is_guard: bool = False
+    """True if the caller has authenticated as a guard."""
     is_proven: bool = False
     """True if the wire function has authenticated the caller itself, on a route that also answers other callers."""
 
@@ -417,15 +419,15 @@ class Endpoint:
         address: str = "",
         shown: ClientCertificate | None = None,
         read: Callable[[], Awaitable[bytes]] | None = None,
-        note_proven: Callable[[bool], None] | None = None,
+        note_proven: Callable[[bool, bool], None] | None = None,
         overtaking: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> tuple[Reply, Headers]:
         """Return the reply to a request, and all its headers except the length.
 
         `body` may be cut off after `max_body` bytes. `shown` is the client certificate of the connection. `read`
         returns the body of a request that is authenticated first. `note_proven` is called when the caller has
-        authenticated, with true for an administrator or a person. If such a caller stops something, the work runs in
-        the block `overtaking`.
+        authenticated: with true for an administrator or a person, and then with true for a guard. If an administrator
+        or a person stops something, the work runs in the block `overtaking`.
         """
         world = self._world
         request_id = request_id_of(headers, world)
@@ -457,7 +459,7 @@ class Endpoint:
             world.db.is_suspect |= isinstance(failure, DamagedDatabase)
             answer = self._render(failure or Failed())
         if (self.proves or call.is_proven) and answer.status < 400 and note_proven is not None:
-            note_proven(call.is_privileged)
+            note_proven(call.is_privileged, call.is_guard)
         return self._finish(call, answer)
 
     def _finish(self, call: Call, answer: Reply) -> tuple[Reply, Headers]:

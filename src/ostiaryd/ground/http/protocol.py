@@ -166,7 +166,7 @@ class Protocol(HttpToolsProtocol):
         self._connections = Connections() if connections is None else connections
         self._address = ""
         self._shown: ClientCertificate | None = None
-        self._is_proxied = self._is_proven = self._is_privileged = False
+        self._is_proxied = self._is_proven = self._is_privileged = self._is_of_guard = False
         self._is_in_head = self._is_in_message = self._has_cycle = self._is_refused = self._is_list = False
         self._offers_upgrade = False
         self._fields = self._seen = self._unseen = self._body_bytes = self._held = 0
@@ -287,13 +287,14 @@ class Protocol(HttpToolsProtocol):
         self._stalls_since = None
         super().resume_writing()
 
-    def _note_proven(self, is_privileged: bool) -> None:
+    def _note_proven(self, is_privileged: bool, is_guard: bool) -> None:
         """Stop counting this connection for the limits, because its caller has authenticated. The connection of a proxy
         stays counted, because it carries many callers.
         """
         if self.transport.is_closing():  # the connection has ended and is no longer counted
             return
         self._is_privileged |= is_privileged and not self._is_proxied
+        self._is_of_guard |= is_guard and not self._is_proxied
         if self._is_proxied:
             self._connections.add(self, "")
         elif not self._is_proven:
@@ -341,7 +342,8 @@ class Protocol(HttpToolsProtocol):
         self.flow.pause_reading()
         if not self._has_turn:
             self._has_turn = True
-            self._connections.turns.wait(self._take_turn, self.loop, address=self._address, refuse=self._refuse_late)
+            refuse = None if self._is_of_guard else self._refuse_late  # its reports must arrive, however late
+            self._connections.turns.wait(self._take_turn, self.loop, address=self._address, refuse=refuse)
 
     def _take_turn(self) -> None:
         self._has_turn = self.flow.has_unparsed = False

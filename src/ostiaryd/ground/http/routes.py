@@ -119,6 +119,10 @@ class Route:
     """True for a route that only stops or restricts something, or confirms a stop: its jobs run before other waiting
     jobs.
     """
+    reports: bool = False
+    """True for a route by which a guard delivers its records. Within a rate of the guard, the jobs do not expire while
+    they wait.
+    """
     proves_in_act: bool = False
     """True if the wire function authenticates its caller inside its own act (`Call.prove`), which needs one commit
     instead of two.
