@@ -55,8 +55,8 @@ T = TypeVar("T")
 FETCH_S = 5
 MAX_JWKS = 64 << 10
 MAX_AT_ONCE, MAX_AT_ONCE_OF_NETWORK = 16, 4
-"""Maximum number of concurrent fetches, and of those that one network causes: slow servers of one network's clients
-must not delay the clients of other networks.
+"""Maximum number of concurrent fetches, in total and for each network. The second limit keeps slow servers of the
+clients of one network from delaying the clients of other networks.
 """
 MAX_KNOWN_KEYS = 10_000
 """Maximum number of clients whose keys are in memory."""
