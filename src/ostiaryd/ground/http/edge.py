@@ -240,10 +240,13 @@ class Call(msgspec.Struct):
         return (self.header(b"content-type") or "").partition(";")[0].strip().lower() == media_type
 
 
+JSON = "application/json"
+
+
 class Reply(msgspec.Struct):
     status: int
     body: bytes | AsyncGenerator[bytes, None] = b""
-    media_type: str = "application/json"
+    media_type: str = JSON
     headers: list[tuple[bytes, bytes]] = []
 
 
@@ -465,8 +468,9 @@ class Endpoint:
     def _finish(self, call: Call, answer: Reply) -> tuple[Reply, Headers]:
         if answer.status == 503:
             call.answer_headers.append((b"retry-after", b"%d" % retry_after_s(self._world)))
-        media_type = answer.media_type.encode("latin-1")
-        named = [(b"content-type", media_type), (b"x-request-id", call.request_id.encode("latin-1"))]
+        named = [(b"x-request-id", call.request_id.encode("latin-1"))]
+        if answer.body or answer.media_type != JSON:  # an empty body is not JSON, and clients would parse it
+            named.insert(0, (b"content-type", answer.media_type.encode("latin-1")))
         return answer, [*named, *call.answer_headers, *answer.headers, *self._cross_origin]
 
     def _check_size(self, body: bytes) -> None:
