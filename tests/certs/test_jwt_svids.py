@@ -10,7 +10,7 @@ from typing import Any
 import jwt
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from spiffe import JwtBundle, JwtSvid, TrustDomain, X509Bundle
 from spiffe import SpiffeId as TheirSpiffeId
 
@@ -274,6 +274,7 @@ def test_unknown_and_unusable_keys_are_ignored() -> None:
             x509_jwk(root(is_authority=False)),
             x509_jwk(of_unknown_version(x509.load_der_x509_certificate(der))),
             x509_jwk(root(ec.generate_private_key(ec.SECP256K1()))),
+            x509_jwk(root(rsa.generate_private_key(65537, 1024))),
             jwt_jwk(),
             jwt_jwk(kid=None),
             jwt_jwk(kid=""),

@@ -180,8 +180,8 @@ def _parse_root(jwk: Mapping[str, object]) -> bytes | None:
     """Return, in DER, the certificate of the X.509 authority that a JWK describes: the first value of `x5c` (X509-SVID
     section 6.2).
 
-    Return None if the certificate is missing or malformed, is not an authority's, or has a key that a JWK cannot
-    represent.
+    Return None if the certificate is missing or malformed, is not an authority's, or has a weak key, or a key that a
+    JWK cannot represent.
     """
     values = jwk.get("x5c")
     if not isinstance(values, list) or not values or not isinstance(values[0], str):
@@ -216,6 +216,8 @@ def _jwk_of(root: bytes) -> dict[str, str]:
             x, y = point[: len(point) // 2], point[len(point) // 2 :]
             return {"kty": "EC", "crv": crv, "x": b64u(x), "y": b64u(y)}
         case rsa.RSAPublicKey():
+            if key.key_size not in RSA_BITS:
+                raise Invalid(f"the authority has an RSA key of {key.key_size} bits", hint="use 2048 bits or more")
             numbers = key.public_numbers()
             return {"kty": "RSA", "n": _uint(numbers.n), "e": _uint(numbers.e)}
         case ed25519.Ed25519PublicKey():
