@@ -171,6 +171,26 @@ def test_a_helper_that_was_off_for_a_week_recovers(live_server: ServerFixture, t
     assert kept.failures == []
 
 
+def test_a_helper_pauses_when_a_new_certificate_is_due_at_once(
+    live_server: ServerFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock of the helper is ahead; certificates that end soon with their task are due at once, too."""
+    monkeypatch.setattr("ostiary.agent.keeping.RETRY_S", PATIENCE_S)
+    _, credential = live_server.agent()
+    with Agent.from_credential(credential) as agent, Agent.from_credential(credential) as other:
+        kept = Keeper(agent, tmp_path, CertificateOrder(lifetime=60))
+        kept.now += 3600 * SECOND
+        thread = threading.Thread(target=kept.keeper.run)
+        thread.start()
+        eventually(lambda: kept.made)
+        for _ in range(10):
+            other.certificate(lifetime=60)
+        kept.keeper.stop()
+        thread.join(PATIENCE_S)
+    assert len(kept.made) == 1
+    assert kept.failures == []
+
+
 def test_renewal_is_due_between_two_thirds_and_the_spread(live_server: ServerFixture) -> None:
     _, credential = live_server.agent()
     with Agent.from_credential(credential) as agent:

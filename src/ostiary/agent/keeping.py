@@ -13,7 +13,9 @@ from ostiary.agent.certificates import SECOND, AgentCertificate, load_certificat
 from ostiary.protocol.errors import Invalid, Refused
 
 RETRY_S, MAX_RETRY_S = 5.0, 300.0
-"""Seconds until a failed renewal is tried again, and their maximum. The time doubles after each failure."""
+"""Seconds between two renewals if the first one failed, or its certificate is already due for renewal; and their
+maximum. The time doubles after each such renewal.
+"""
 NAP_S = 30.0
 """Maximum seconds of one wait. Then the clock is read again, so that a machine that was suspended renews after it
 resumes.
@@ -75,24 +77,23 @@ class CertificateKeeper:
 
     def run(self) -> None:
         """Renew the certificate until `stop` is called."""
-        retry_s = RETRY_S
-        due: int | None = None
+        retry_s, due = RETRY_S, self._next_renewal()
         while not self._stopped.is_set():
-            if due is None:
-                due = self._next_renewal()
             if (left := due - self._now()) > 0:
                 self._stopped.wait(min(left / SECOND, NAP_S))
                 continue
             try:
                 self.renew()
+                due = self._next_renewal()
+                if due > self._now():
+                    retry_s = RETRY_S
+                    continue
+                # the certificate ends soon with its agent or its task, or the clock of this machine is ahead
             except Refused as refusal:
-                spread = 1 + self._random(1)[0] / 512
                 hint = f" ({refusal.hint})" if refusal.hint else ""
                 self._on_failure(f"the certificate was not renewed: {refusal.message}{hint}")
-                self._stopped.wait(retry_s * spread)
-                retry_s = min(2 * retry_s, MAX_RETRY_S)
-            else:
-                due, retry_s = None, RETRY_S
+            self._stopped.wait(retry_s * (1 + self._random(1)[0] / 512))
+            retry_s = min(2 * retry_s, MAX_RETRY_S)
 
     def renew(self) -> AgentCertificate:
         """Issue a new certificate, write it into the folder, and return it. Raises ServerRefused, Unavailable."""
