@@ -10,12 +10,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import boto3
 import httpx2
 import hvac
 import msgspec
 import pytest
+from botocore.client import Config
 
 from harness.live_server import ServerFixture
+from harness.patience import eventually
 from ostiary import ambient
 from ostiary.protocol.errors import Invalid
 from ostiaryd.secrets import wire_aws
@@ -183,7 +186,28 @@ def test_a_request_needs_a_fresh_signature_of_its_body_for_this_server(aws: AwsS
     assert unsigned.json()["__type"] == "MissingAuthenticationTokenException"
     write = aws.sign("TagResource", {"SecretId": name, "Tags": [{"Key": "a", "Value": "b"}]})
     assert post(write).status_code == 200
-    assert "sent before" in post(write).json()["Message"]
+    repeated = post(write).json()
+    assert (repeated["__type"], "sent before" in repeated["Message"]) == ("ThrottlingException", True)
+
+
+def test_an_sdk_signs_a_repeated_change_again_until_it_is_accepted(aws: AwsStage) -> None:
+    """Equal requests in one second have one signature. The SDK tries again after the error, with a new time."""
+    client = boto3.client(
+        "secretsmanager",
+        endpoint_url=aws.key["endpoint"],
+        region_name=REGION,
+        aws_access_key_id=aws.key["access_key_id"],
+        aws_secret_access_key=aws.key["secret_access_key"],
+        config=Config(retries={"max_attempts": 10, "mode": "standard"}),
+    )
+    name = f"{aws.vault.folder}/repeated"
+    client.create_secret(Name=name, SecretString="x")
+
+    def tag() -> int:
+        answer = client.tag_resource(SecretId=name, Tags=[{"Key": "a", "Value": "b"}])
+        return int(answer["ResponseMetadata"]["RetryAttempts"])
+
+    eventually(lambda: tag() > 0, pause_s=0)
 
 
 def test_a_signature_is_read_in_each_form_that_aws_reads(aws: AwsStage) -> None:
@@ -432,6 +456,8 @@ def test_each_action_of_aws_is_answered_or_named_as_missing(aws: AwsStage) -> No
         assert answer.json()["__type"] == "ResourceNotFoundException", action
         answer = post(aws.sign(action, {**body, "SecretId": "agents/other/db"}))
         assert answer.json()["__type"] == "AccessDeniedException", action
+    without = post(aws.sign("ValidateResourcePolicy", {"ResourcePolicy": "{}"})).json()
+    assert (without["__type"], "Cedar policy" in without["Message"]) == ("InvalidRequestException", True)
     assert post(aws.sign("MakeSecret", {})).json()["__type"] == "UnknownOperationException"
     aws.client.delete_resource_policy(SecretId=name)
     assert "ResourcePolicy" not in aws.client.get_resource_policy(SecretId=name)

@@ -58,7 +58,13 @@ from ostiaryd.secrets.model.keyvalue import (
     stages_of,
 )
 from ostiaryd.secrets.model.request import ENTRY_ACTIONS, SECOND, NothingStored, SecretAction, check_path, split_path
-from ostiaryd.secrets.model.sigv4 import SignatureIncomplete, SignatureMissing, SignatureRefused, read_request
+from ostiaryd.secrets.model.sigv4 import (
+    RequestRepeated,
+    SignatureIncomplete,
+    SignatureMissing,
+    SignatureRefused,
+    read_request,
+)
 from ostiaryd.secrets.model.upstream import ReadBackend
 from ostiaryd.secrets.store import keyvalue as store
 from ostiaryd.secrets.store.rotations import Rotation
@@ -93,6 +99,7 @@ AwsError = TypedDict("AwsError", {"__type": str, "Message": str})  # in a class,
 TYPES: tuple[tuple[type[Refused], str, int], ...] = (
     (SignatureMissing, "MissingAuthenticationTokenException", 400),
     (SignatureIncomplete, "IncompleteSignatureException", 400),
+    (RequestRepeated, "ThrottlingException", 400),
     (SignatureRefused, "InvalidSignatureException", 400),
     (flows.TokenRefused, "UnrecognizedClientException", 400),
     (Forbidden, "AccessDeniedException", 400),
@@ -278,6 +285,8 @@ async def _one(call: Call, action: _Action, secret_id: str | None, body: _Body) 
     place = _Place(_scope(call), call.world.random)
 
     def run(act: Act, caller: flows.VaultCaller) -> dict[str, Any] | ReadBackend | _RotationRequest:
+        if secret_id is None and action is _UNSUPPORTED["ValidateResourcePolicy"]:  # its SecretId is optional
+            raise _no_policy("PATH")
         if secret_id is None:
             raise Invalid("the name or the id of the secret is missing")
         path = _check_name(aws.check_name(secret_id) if body.Name is not None else place.scope.read_id(secret_id))
@@ -696,7 +705,11 @@ def _list_policies(act: Act, name: str, body: _Body, place: _Place) -> dict[str,
 
 def _refuse_policy(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
     _find(act, name)
-    raise UnsupportedFeature(
+    raise _no_policy(name)
+
+
+def _no_policy(name: str) -> UnsupportedFeature:
+    return UnsupportedFeature(
         "a secret has no resource policy, because the policies of the server decide",
         hint=f"write a Cedar policy for the path {MOUNT}/{name}",
     )

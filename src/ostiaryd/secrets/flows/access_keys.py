@@ -21,7 +21,7 @@ from ostiaryd.registry.model import Holding, HoldingId, Root
 from ostiaryd.secrets.flows.callers import TokenRefused, VaultCaller, find_live
 from ostiaryd.secrets.flows.seal import open_value, seal_value
 from ostiaryd.secrets.model.request import SECOND
-from ostiaryd.secrets.model.sigv4 import WINDOW, SignatureRefused, SignedRequest
+from ostiaryd.secrets.model.sigv4 import WINDOW, RequestRepeated, SignatureRefused, SignedRequest
 from ostiaryd.secrets.store import access_keys as store
 from ostiaryd.secrets.store.access_keys import AccessKey
 from ostiaryd.tasks.model import standing_id
@@ -135,7 +135,7 @@ def authenticate_signed(
         is_retry = act.again is not None
         spend = Spend(digest, request.signed_at + WINDOW + SECOND, request.signed_at)
         if not is_retry and not trust.is_first_use(act.tx, spend):
-            raise SignatureRefused("the request was sent before", hint="sign the request again")
+            raise RequestRepeated("the request was sent before", hint="sign the request again, a second later")
     agent, task = find_live(act, key.agent, None)
     _check_exempt(act, agent.agent_id, agent.name, config)
     act.entry.owner, act.entry.task = agent.owner, task.task_id

@@ -47,6 +47,14 @@ class SignatureIncomplete(SignatureRefused):
     code = "incomplete_signature"
 
 
+class RequestRepeated(SignatureRefused):
+    """A request that changes something was sent before. An SDK that signs the request again, a second later, succeeds;
+    so the error of the API is one after which SDKs try again.
+    """
+
+    code = "request_repeated"
+
+
 class SignedRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A signed request whose format, time and body hash are checked. Its signature is not verified yet
     (`has_signature_of`).
