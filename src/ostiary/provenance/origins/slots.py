@@ -92,7 +92,9 @@ def slots(
 
 
 def says_amount(memory: Memory) -> list[Part]:
-    """Return the fact that a document endorsed for amounts states an amount, as a part; empty if the memory has it."""
+    """Return the parts to add to `memory` after reading a document that is endorsed for amounts and states an amount:
+    one part, or none if `memory` already records such a document.
+    """
     return [] if _holds(memory, _SUM) else [Part(Origin.RECORD, SLOT, _SUM)]
 
 
