@@ -196,7 +196,7 @@ async def test_only_a_live_token_for_the_guards_own_resource_tells_or_hears(
         ({"past": ["0", 0]}, False),
     ],
 )
-def test_what_is_told_is_bounded(said: dict[str, Any], good: bool) -> None:
+def test_the_history_in_a_request_is_limited(said: dict[str, Any], good: bool) -> None:
     body = msgspec.json.decode(render_recall(Recall(call="c" * 22, token="tok_1", past=HistoryVersion())))
     sent = msgspec.json.encode(body | said)
     assert len(sent) < MAX_RECALL

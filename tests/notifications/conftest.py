@@ -1,4 +1,4 @@
-"""A receiver of webhooks on this machine, and a server that may call it."""
+"""A receiver of webhooks on this machine, and a server that may send requests to it."""
 
 from __future__ import annotations
 

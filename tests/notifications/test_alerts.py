@@ -1,4 +1,4 @@
-"""Alerts: people hear in words, by mail and in chats, of all that is grave, and nobody writes into them."""
+"""Alerts by mail and in chats: grave events are described in words, and no third party can write into an alert."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ TO = "mailto:soc@example.org"
 
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """This machine is not this machine."""
+    """Treat the addresses of this machine as addresses of another machine."""
     monkeypatch.setattr(mail, "_HERE", frozenset())
 
 
@@ -67,7 +67,7 @@ async def tell(world: World) -> None:
 
 
 def by(world: World, server: str, **more: str) -> World:
-    """The same world with a mail server."""
+    """Return the world with a mail server in its configuration."""
     config = msgspec.structs.replace(world.config, mail_server=server, mail_from="ostiary@example.org", **more)
     object.__setattr__(world, "config", config)
     return world
@@ -86,7 +86,7 @@ def words(*entries: Entry, agent: str = "writer") -> str:
 # ---------------------------------------------------------------------------------------- Mail
 
 
-async def test_a_real_mail_server_takes_an_incident_in_words(world: World) -> None:
+async def test_a_real_mail_server_accepts_an_alert_about_an_incident(world: World) -> None:
     async with mail_server() as server:
         made = await add(by(world, f"smtp://127.0.0.1:{server.port}"), TO, "mail")
         await happen(world, "incident.open", says=["12 denials in a minute, größer"], risk=87)
@@ -107,7 +107,7 @@ async def test_a_real_mail_server_takes_an_incident_in_words(world: World) -> No
 
 
 @pytest.mark.usefixtures("here")
-async def test_off_this_machine_mail_is_encrypted_and_the_server_proves_its_name(
+async def test_mail_to_another_machine_is_encrypted_and_the_server_proves_its_name(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tls, authority = certificate(tmp_path, "localhost")
@@ -126,10 +126,10 @@ async def test_off_this_machine_mail_is_encrypted_and_the_server_proves_its_name
 
 
 @pytest.mark.usefixtures("here")
-async def test_nothing_is_said_to_a_server_without_tls_or_with_the_name_of_another(
+async def test_no_alert_is_sent_to_a_mail_server_without_tls_or_with_another_name(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Somebody on the way takes STARTTLS out of what the server says, or answers for it."""
+    """An attacker between the machines removes STARTTLS from the server's reply, or answers in its place."""
     tls, authority = certificate(tmp_path, "mail.elsewhere")
     monkeypatch.setenv("SSL_CERT_FILE", str(authority))
     async with mail_server() as stripped, mail_server(tls=tls) as other:
@@ -148,7 +148,7 @@ async def test_nothing_is_said_to_a_server_without_tls_or_with_the_name_of_anoth
         assert stripped.logins == other.logins == []
 
 
-async def test_what_a_mail_server_never_takes_is_left_out_and_what_it_may_take_later_is_told_again(
+async def test_an_alert_is_skipped_after_a_permanent_error_and_repeated_after_a_temporary_error(
     world: World, clock: Clock
 ) -> None:
     async with mail_server() as server:
@@ -167,7 +167,7 @@ async def test_what_a_mail_server_never_takes_is_left_out_and_what_it_may_take_l
         assert "number    2" in server.heard[0].get_content()
 
 
-async def test_a_mail_server_that_never_answers_holds_nothing_up(
+async def test_a_mail_server_that_never_answers_delays_nothing_else(
     world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wire_webhooks, "TRY_S", 0.5)
@@ -181,7 +181,7 @@ async def test_a_mail_server_that_never_answers_holds_nothing_up(
         assert now_of(world, made).failed == "the mail server took longer than 0.5 s"
 
 
-async def test_without_a_mail_server_an_alert_waits_and_says_why(world: World) -> None:
+async def test_without_a_mail_server_an_alert_waits_and_states_the_reason(world: World) -> None:
     made = await add(world, TO, "mail")
     await happen(world, "incident.open")
     await tell(world)
@@ -201,7 +201,7 @@ async def test_without_a_mail_server_an_alert_waits_and_says_why(world: World) -
         (554, False, True),
     ],
 )
-def test_codes_of_smtp_mean_the_opposite_of_http(code: int, taken: bool, rejected: bool) -> None:
+def test_codes_of_smtp_and_http_have_opposite_meanings(code: int, taken: bool, rejected: bool) -> None:
     outcome = mailed(code)
     assert (outcome.is_taken, outcome.is_rejected) == (taken, rejected)
 
@@ -232,10 +232,10 @@ async def test_each_chat_gets_its_own_form(world: World) -> None:
         assert plain.heard[0][1].startswith(b"Kill switch: everything\n")
 
 
-async def test_a_storm_is_two_messages_and_nobody_hides_an_incident_in_it(
+async def test_a_flood_of_events_is_two_messages_and_hides_no_incident(
     world: World, clock: Clock, receiver: Receiver
 ) -> None:
-    """An agent that asks a thousand questions so that nobody sees the incident."""
+    """An agent sends many approval requests to hide an incident."""
     made = await add(world, receiver.url, "plain")
     await happen(world, "approval.ask", object="ap_first")
     await tell(world)
@@ -260,7 +260,7 @@ async def test_a_storm_is_two_messages_and_nobody_hides_an_incident_in_it(
     assert len(receiver.heard) == 2
 
 
-def test_the_gravest_are_told_in_words_and_first() -> None:
+def test_the_gravest_events_are_described_first() -> None:
     events = [(number, "approval.ask") for number in range(alerts.IN_WORDS + 5)] + [
         (90, "kill.start"),
         (91, "kill.end"),
@@ -270,13 +270,13 @@ def test_the_gravest_are_told_in_words_and_first() -> None:
     assert alerts.gravest(events[: alerts.IN_WORDS]) == list(range(alerts.IN_WORDS))
 
 
-# ---------------------------------------------------------------------------------------- What strangers write
+# ---------------------------------------------------------------------------------------- Text of third parties
 
 
 EVIL = "<!channel> @all **x** [click](https://evil.example/a) ``` \u202eabc\r\nBcc: x@evil.example\x00\u200b\ntitle"
 
 
-def test_nothing_that_a_stranger_says_is_markup_a_mention_a_link_or_a_line() -> None:
+def test_no_text_of_a_third_party_becomes_markup_a_mention_a_link_or_a_line() -> None:
     entry = Entry(
         at=0,
         action="incident.open",
@@ -301,7 +301,7 @@ def test_nothing_that_a_stranger_says_is_markup_a_mention_a_link_or_a_line() -> 
     assert {block["type"] for block in card["body"]} == {"RichTextBlock"}, "a `TextBlock` would be Markdown"
 
 
-def test_what_is_told_is_bounded() -> None:
+def test_the_size_of_an_alert_is_limited() -> None:
     entry = Entry(
         at=0,
         action="incident.open",
@@ -315,8 +315,8 @@ def test_what_is_told_is_bounded() -> None:
     assert ("k", "z" * 300) in alert.lines
 
 
-def test_an_alert_of_the_kill_switch_says_what_was_stopped_and_by_whom() -> None:
-    """Its entry is about whoever threw it, as every entry is about its caller."""
+def test_an_alert_about_the_kill_switch_names_the_stopped_object_and_the_person() -> None:
+    """The ledger entry names the caller, who used the kill switch."""
     entry = Entry(at=0, action="kill.start", agent="ag_1", object="a.example", detail={"kill": "model", "why": "leaks"})
     alert = alerts.alert(7, entry, agent="admin", owner="")
     assert alert.title == "Kill switch: model a[.]example"
@@ -325,7 +325,7 @@ def test_an_alert_of_the_kill_switch_says_what_was_stopped_and_by_whom() -> None
     assert alerts.alert(7, everything, agent="", owner="").title == "Kill switch: lifted: everything"
 
 
-def test_what_the_entry_has_not_is_not_said_and_an_unknown_action_says_itself() -> None:
+def test_an_alert_leaves_out_missing_members_and_shows_an_unknown_action_by_its_name() -> None:
     alert = alerts.alert(7, Entry(at=0, action="agent.suspend", detail={"nested": {"a": 1}}), agent="", owner="")
     assert alert.title == "agent.suspend"
     assert [what for what, _ in alert.lines] == ["at", "see"]
@@ -342,7 +342,7 @@ def test_every_default_event_has_a_title() -> None:
 @pytest.mark.parametrize(
     ("url", "form"), [("mailto:a@example.org", "slack"), ("https://a.org/", "mail"), ("mailto:a@example.org", "signed")]
 )
-async def test_mail_goes_to_addresses_and_nothing_else_does(world: World, url: str, form: Form) -> None:
+async def test_the_format_mail_is_only_for_mail_addresses(world: World, url: str, form: Form) -> None:
     with pytest.raises(Invalid):
         await add(world, url, form)
 
@@ -365,13 +365,13 @@ async def test_mail_goes_to_addresses_and_nothing_else_does(world: World, url: s
         "a@b?subject=x",
     ],
 )
-def test_what_is_no_address(address: str) -> None:
+def test_an_invalid_mail_address_is_refused(address: str) -> None:
     with pytest.raises(Invalid):
         check_address(address, name="it")
 
 
 @pytest.mark.parametrize("address", ["a@b", "ada.l+x@mail.example.org", "x" * 64 + "@b", "a@" + "b" * 63])
-def test_what_is_one(address: str) -> None:
+def test_a_valid_mail_address_is_accepted(address: str) -> None:
     assert check_address(address, name="it") == address
 
 
@@ -389,12 +389,12 @@ def test_what_is_one(address: str) -> None:
         "a.org:25",
     ],
 )
-def test_what_is_no_mail_server(url: str) -> None:
+def test_an_invalid_mail_server_is_refused(url: str) -> None:
     with pytest.raises(Invalid):
         check_server(url)
 
 
-def test_a_mail_server_needs_a_sender_and_a_password_a_user(tmp_path: Path) -> None:
+def test_a_mail_server_needs_a_sender_and_a_password_needs_a_user(tmp_path: Path) -> None:
     given: dict[str, Any] = {"data_dir": str(tmp_path), "mail_server": "smtp://mail.example.org"}
     with pytest.raises(Invalid, match="mail_from"):
         load_config(environ={}, **given)
@@ -404,7 +404,7 @@ def test_a_mail_server_needs_a_sender_and_a_password_a_user(tmp_path: Path) -> N
     assert made.mail_password == "p"
 
 
-async def test_an_address_is_added_once_and_is_on_no_entry(world: World) -> None:
+async def test_a_mail_address_is_added_once_and_is_in_no_entry(world: World) -> None:
     assert origin(TO) == "mailto:@example.org"
     await add(world, TO, "mail")
     with pytest.raises(Conflict):

@@ -209,7 +209,7 @@ async def test_a_person_who_may_answer_gets_an_encrypted_message_from_the_proven
     }
 
 
-async def test_a_flood_of_requests_hides_none_behind_it(
+async def test_a_flood_of_requests_hides_no_later_request(
     world: World, bank: Bank, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ostiaryd.notifications.flows.MAX_ASKED", 2)

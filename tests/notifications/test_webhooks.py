@@ -1,4 +1,4 @@
-"""Webhooks: signed as the specification says, told again until they hear, and nobody waits for one that does not."""
+"""Webhooks: signatures, repeated deliveries, and receivers that do not answer."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def happen(world: World, action: str = ASK, *, outcome: str = "ok", **deta
 
 
 async def tell(world: World) -> None:
-    """Run a round, and everything that it began."""
+    """Run one round of deliveries, and wait until all of them have ended."""
     await wire_webhooks.tell_due(world)
     await asyncio.gather(*world.keep(wire_webhooks.Couriers).running.values())
 
@@ -78,10 +78,10 @@ def entries(world: World, action: str) -> list[Entry]:
     return [decode_entry(body) for _, body in log.search(world.db.read(), {"action": action}, limit=100)]
 
 
-# ---------------------------------------------------------------------------------------- What is sent
+# ---------------------------------------------------------------------------------------- Messages
 
 
-async def test_a_library_made_by_others_signs_what_is_told_alike(world: World, receiver: Receiver) -> None:
+async def test_a_third_party_library_computes_the_same_signature(world: World, receiver: Receiver) -> None:
     made, shown = await add(world, receiver.url)
     await happen(world, agent_says="hello")
     await tell(world)
@@ -95,14 +95,14 @@ async def test_a_library_made_by_others_signs_what_is_told_alike(world: World, r
 
 
 def test_the_signature_is_that_of_the_specifications_own_library() -> None:
-    """A vector made by others: the reference library's own test."""
+    """The test vector of the reference library."""
     key = base64.b64decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
     body = b'{"test": 2432232314}'
     said = headers(key, id="msg_p5jXN8AQM9LWM0D4loKWxJek", at=1614265330, body=body)
     assert said["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
-def test_what_is_too_long_is_told_without_its_detail() -> None:
+def test_an_event_that_is_too_long_is_sent_without_its_detail() -> None:
     entry = Entry(at=1_700_000_000_000_001, action=ASK, detail={"x": "y" * MAX_BODY}, arguments={"secret": 1})
     told = json.loads(message(7, entry))
     assert "detail" not in told["data"]
@@ -111,10 +111,10 @@ def test_what_is_too_long_is_told_without_its_detail() -> None:
     assert json.loads(message(7, Entry(at=0, action=ASK, detail={"x": "y"})))["data"]["detail"] == {"x": "y"}
 
 
-# ---------------------------------------------------------------------------------------- Who is told what
+# ---------------------------------------------------------------------------------------- Events of each webhook
 
 
-async def test_each_hears_of_its_events_from_when_it_was_added_in_order_and_once(
+async def test_each_webhook_gets_its_events_from_its_addition_on_in_order_and_once(
     world: World, receiver: Receiver
 ) -> None:
     await happen(world, "task.start")
@@ -130,9 +130,7 @@ async def test_each_hears_of_its_events_from_when_it_was_added_in_order_and_once
     assert receiver.ids == [message_id(made.webhook_id, index) for index in indexes]
 
 
-async def test_what_did_not_happen_is_not_told_so_that_nobody_floods_a_person_with_it(
-    world: World, receiver: Receiver
-) -> None:
+async def test_refused_acts_are_not_sent_so_that_they_cannot_flood_a_person(world: World, receiver: Receiver) -> None:
     made, _ = await add(world, receiver.url)
     for _ in range(wire_webhooks.PASSED + 2):
         await happen(world, outcome="refused")
@@ -144,14 +142,14 @@ async def test_what_did_not_happen_is_not_told_so_that_nobody_floods_a_person_wi
     assert len(receiver.heard) == 1
 
 
-async def test_every_webhook_hears_a_test(world: World, receiver: Receiver) -> None:
+async def test_every_webhook_gets_a_test_event(world: World, receiver: Receiver) -> None:
     await add(world, receiver.url, "task.end")
     await act(world, "webhook.test", flows.test)
     await tell(world)
     assert [json.loads(body)["type"] for _, body in receiver.heard] == ["webhook.test"]
 
 
-async def test_one_that_was_removed_hears_nothing_more(world: World, receiver: Receiver) -> None:
+async def test_a_removed_webhook_gets_no_further_event(world: World, receiver: Receiver) -> None:
     made, _ = await add(world, receiver.url)
     await happen(world)
     await act(world, "webhook.remove", lambda act: flows.remove(act, made.webhook_id))
@@ -161,10 +159,10 @@ async def test_one_that_was_removed_hears_nothing_more(world: World, receiver: R
         await act(world, "webhook.remove", lambda act: flows.remove(act, made.webhook_id))
 
 
-# ---------------------------------------------------------------------------------------- What goes wrong
+# ---------------------------------------------------------------------------------------- Failed deliveries
 
 
-async def test_what_is_not_taken_is_told_again_later_with_the_same_id_and_a_new_time(
+async def test_a_failed_delivery_is_repeated_with_the_same_id_and_a_new_time(
     world: World, clock: Clock, receiver: Receiver
 ) -> None:
     made, _ = await add(world, receiver.url)
@@ -187,7 +185,7 @@ async def test_what_is_not_taken_is_told_again_later_with_the_same_id_and_a_new_
     assert (after.delivered, after.attempts, after.lost, after.failed) == (1, 0, 0, "")
 
 
-async def test_after_the_last_try_an_event_is_left_out_and_the_next_is_told(
+async def test_after_the_last_attempt_an_event_is_skipped_and_the_next_event_is_sent(
     world: World, clock: Clock, receiver: Receiver
 ) -> None:
     made, _ = await add(world, receiver.url)
@@ -210,7 +208,7 @@ async def test_after_the_last_try_an_event_is_left_out_and_the_next_is_told(
 
 
 @pytest.mark.parametrize(("status", "tries"), [(400, REJECTED_TRIES), (422, REJECTED_TRIES), (404, 10), (429, 10)])
-def test_what_a_receiver_will_never_take_is_left_out_soon(status: int, tries: int) -> None:
+def test_a_rejected_event_is_skipped_after_a_few_attempts(status: int, tries: int) -> None:
     webhook = Webhook(webhook_id=WebhookId("wh_1"), url="", actions=(), created_at=0, next_idx=5)
     for number in range(1, tries):
         webhook = tried(webhook, Outcome(status, "no"), now=0, jitter=0)
@@ -219,7 +217,7 @@ def test_what_a_receiver_will_never_take_is_left_out_soon(status: int, tries: in
     assert (webhook.attempts, webhook.lost, webhook.next_idx) == (0, 1, 6)
 
 
-def test_a_receiver_may_ask_for_more_time_within_an_hour() -> None:
+def test_a_receiver_may_delay_the_next_attempt_by_up_to_an_hour() -> None:
     webhook = Webhook(webhook_id=WebhookId("wh_1"), url="", actions=(), created_at=0, next_idx=0)
 
     def due(asked: int, jitter: float = 0) -> float:
@@ -229,7 +227,9 @@ def test_a_receiver_may_ask_for_more_time_within_an_hour() -> None:
     assert due(0, jitter=1) == 5.5
 
 
-async def test_a_receiver_that_wants_no_more_is_told_no_more(world: World, clock: Clock, receiver: Receiver) -> None:
+async def test_a_receiver_that_answers_410_gets_no_further_event(
+    world: World, clock: Clock, receiver: Receiver
+) -> None:
     made, _ = await add(world, receiver.url)
     await happen(world)
     receiver.answers = [(410, {})]
@@ -242,7 +242,7 @@ async def test_a_receiver_that_wants_no_more_is_told_no_more(world: World, clock
     assert len(entries(world, "webhook.give_up")) == 1
 
 
-async def test_a_receiver_that_never_answers_holds_nothing_up(world: World, receiver: Receiver) -> None:
+async def test_a_receiver_that_never_answers_delays_nothing_else(world: World, receiver: Receiver) -> None:
     receiver.silence.clear()
     running = world.keep(wire_webhooks.Couriers).running
     with receiving() as other:
@@ -260,7 +260,7 @@ async def test_a_receiver_that_never_answers_holds_nothing_up(world: World, rece
     assert len(other.heard) == 2
 
 
-async def test_a_try_takes_so_long_at_most(world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_attempt_has_a_time_limit(world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire_webhooks, "TRY_S", 0.2)
     receiver.silence.clear()
     made, _ = await add(world, receiver.url)
@@ -270,7 +270,7 @@ async def test_a_try_takes_so_long_at_most(world: World, receiver: Receiver, mon
     assert (after.attempts, after.failed) == (1, "the remote server took longer than 0.2 s")
 
 
-async def test_nobody_there_is_a_failed_try(world: World) -> None:
+async def test_a_refused_connection_is_a_failed_attempt(world: World) -> None:
     with receiving() as gone:
         url = gone.url
     made, _ = await add(world, url)
@@ -279,7 +279,7 @@ async def test_nobody_there_is_a_failed_try(world: World) -> None:
     assert "ConnectError" in now_of(world, made.webhook_id).failed
 
 
-async def test_two_processes_tell_an_event_once(world: World, receiver: Receiver) -> None:
+async def test_two_processes_deliver_an_event_once(world: World, receiver: Receiver) -> None:
     made, _ = await add(world, receiver.url)
     await happen(world)
     webhook = now_of(world, made.webhook_id)
@@ -288,7 +288,7 @@ async def test_two_processes_tell_an_event_once(world: World, receiver: Receiver
     assert len(receiver.heard) == 1
 
 
-async def test_a_try_that_nobody_finished_is_taken_over_and_its_late_end_changes_nothing(
+async def test_an_unfinished_attempt_is_taken_over_and_its_late_end_changes_nothing(
     world: World, clock: Clock, receiver: Receiver
 ) -> None:
     made, _ = await add(world, receiver.url)
@@ -332,12 +332,12 @@ async def test_a_try_that_nobody_finished_is_taken_over_and_its_late_end_changes
         "hook",
     ],
 )
-async def test_what_is_no_url_for_a_webhook(world: World, url: str) -> None:
+async def test_an_invalid_url_of_a_webhook_is_refused(world: World, url: str) -> None:
     with pytest.raises(Invalid):
         await add(world, url)
 
 
-async def test_a_webhook_whose_name_comes_to_lead_inside_is_not_called(world: World, receiver: Receiver) -> None:
+async def test_a_webhook_whose_host_now_has_a_private_address_is_not_called(world: World, receiver: Receiver) -> None:
     made, _ = await add(world, receiver.url)
     await happen(world)
     closed = dataclasses.replace(world, config=msgspec.structs.replace(world.config, private_hosts=""))
@@ -347,11 +347,11 @@ async def test_a_webhook_whose_name_comes_to_lead_inside_is_not_called(world: Wo
 
 
 @pytest.mark.parametrize("url", ["https://a.org", "https://a.org:1/x?y=z", "http://127.0.0.1:1/"])
-async def test_what_is_one(world: World, url: str) -> None:
+async def test_a_valid_url_of_a_webhook_is_accepted(world: World, url: str) -> None:
     assert (await add(world, url))[0].url == url
 
 
-def test_events_are_actions() -> None:
+def test_the_events_of_a_webhook_are_names_of_actions() -> None:
     assert check_actions(("task.start", "task.start")) == ("task.start",)
     assert ASK in check_actions(())
     check_actions(tuple(f"a.{'b' * (n + 1)}" for n in range(MAX_ACTIONS)))
@@ -360,7 +360,7 @@ def test_events_are_actions() -> None:
             check_actions(wrong)
 
 
-async def test_a_url_is_added_once_and_so_many_are_and_its_secret_parts_are_on_no_entry(world: World) -> None:
+async def test_a_url_is_added_once_within_the_limit_and_its_secret_parts_are_in_no_entry(world: World) -> None:
     for number in range(MAX_WEBHOOKS):
         await add(world, f"https://a.org/token-{number}")
     with pytest.raises(Conflict, match="this URL"):
@@ -371,7 +371,7 @@ async def test_a_url_is_added_once_and_so_many_are_and_its_secret_parts_are_on_n
     assert "https://a.org" in str(entries(world, "webhook.add"))
 
 
-def test_each_webhook_has_a_secret_of_its_own() -> None:
+def test_each_webhook_has_its_own_secret() -> None:
     one, two = secret(b"s" * 32, WebhookId("wh_1")), secret(b"s" * 32, WebhookId("wh_2"))
     assert len(one) == 32
     assert one != two
@@ -385,7 +385,7 @@ async def examined(world: World) -> str:
         return f"{refusal.code}: {refusal.message}"
 
 
-async def test_the_doctor_names_what_is_stalled_full_lost_or_gone(
+async def test_the_doctor_names_webhooks_that_are_stalled_full_lossy_or_gone(
     world: World, clock: Clock, receiver: Receiver
 ) -> None:
     assert "no webhook is configured" in await examined(world)
@@ -419,7 +419,7 @@ async def test_the_doctor_names_what_is_stalled_full_lost_or_gone(
     assert now_of(world, made.webhook_id).gone_at is not None
 
 
-async def test_a_full_queue_is_named(world: World, receiver: Receiver) -> None:
+async def test_a_full_queue_is_reported(world: World, receiver: Receiver) -> None:
     await add(world, receiver.url)
     for _ in range(WAITING_LIMIT - 1):
         await happen(world)
@@ -429,7 +429,7 @@ async def test_a_full_queue_is_named(world: World, receiver: Receiver) -> None:
 
 
 async def test_no_url_is_logged(world: World, receiver: Receiver, caplog: pytest.LogCaptureFixture) -> None:
-    """Path and query of a webhook are often its only secret, and a server logs what libraries say."""
+    """Path and query of a webhook's URL are often its only secret, and libraries write URLs to the log."""
     caplog.set_level("INFO")
     made, _ = await add(world, f"{receiver.url}/hook-s3cret?token=s3cret", ASK)
     await act(world, ASK, lambda act: None)

@@ -1,4 +1,6 @@
-"""Signals that are pushed: RFC 8935, in order, again until they are taken, and to nobody who may not hear them."""
+"""Signals delivered by push (RFC 8935): in order, repeated until they are accepted, and only to receivers with the
+right to get them.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,7 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture
 def world(world: World) -> World:
-    """A world whose operator lets receivers be on this machine."""
+    """A world whose configuration permits receivers on this machine."""
     return dataclasses.replace(world, config=msgspec.structs.replace(world.config, private_hosts="127.0.0.1"))
 
 
@@ -49,7 +51,7 @@ async def stop(world: World, name: str) -> None:
 
 
 async def push(world: World) -> None:
-    """Run a round, and everything that it began."""
+    """Run one round of pushes, and wait until all of them have ended."""
     await signals.gather(world)
     await wire_ssf_push.push_due(world)
     await asyncio.gather(*world.keep(wire_ssf_push.Pushers).running.values())
@@ -64,7 +66,7 @@ async def heard(world: World, siem: SignalReceiver, receiver: Receiver) -> dict[
     return {str(number): claims for number, claims in enumerate(tokens)}
 
 
-async def test_a_signal_is_pushed_as_the_specification_says_and_once(world: World, receiver: Receiver) -> None:
+async def test_a_signal_is_pushed_once_in_the_form_of_the_specification(world: World, receiver: Receiver) -> None:
     siem = await signal_receiver(world)
     await register_agent(world)
     stream = await pushed(siem, receiver.url, authorization_header="Bearer swordfish")
@@ -79,7 +81,7 @@ async def test_a_signal_is_pushed_as_the_specification_says_and_once(world: Worl
     assert (now_of(world, stream).delivered, now_of(world, stream).lost) == (1, 0)
 
 
-async def test_without_a_header_none_is_sent(world: World, receiver: Receiver) -> None:
+async def test_without_an_authorization_header_none_is_sent(world: World, receiver: Receiver) -> None:
     siem = await signal_receiver(world)
     await register_agent(world)
     await pushed(siem, receiver.url)
@@ -89,7 +91,7 @@ async def test_without_a_header_none_is_sent(world: World, receiver: Receiver) -
     assert "authorization" not in sent
 
 
-async def test_they_come_in_order_and_the_same_again_until_they_are_taken(
+async def test_signals_arrive_in_order_and_each_is_repeated_until_it_is_accepted(
     world: World, receiver: Receiver, clock: Clock
 ) -> None:
     siem = await signal_receiver(world)
@@ -113,7 +115,7 @@ async def test_they_come_in_order_and_the_same_again_until_they_are_taken(
 
 
 @pytest.mark.parametrize(("code", "tries"), [("invalid_request", REJECTED_TRIES), ("invalid_key", len(DELAYS_S) + 1)])
-async def test_what_is_never_taken_is_left_out_on_record(
+async def test_a_signal_that_is_never_accepted_is_skipped_with_an_entry(
     world: World, receiver: Receiver, clock: Clock, code: str, tries: int
 ) -> None:
     siem = await signal_receiver(world)
@@ -138,7 +140,7 @@ async def test_what_is_never_taken_is_left_out_on_record(
     assert entry.detail["failed"] == f"the remote server answers 400 {code}", "what else it says is not kept"
 
 
-async def test_one_that_never_answers_holds_no_other_up(world: World, receiver: Receiver) -> None:
+async def test_a_receiver_that_never_answers_delays_no_other_receiver(world: World, receiver: Receiver) -> None:
     siem = await signal_receiver(world)
     await register_agent(world)
     with receiving() as other:
@@ -171,7 +173,7 @@ async def test_two_servers_on_one_database_push_one_signal_once(world: World, re
     assert len(receiver.heard) == 1
 
 
-async def test_a_receiver_that_may_not_hear_any_more_hears_nothing(world: World, receiver: Receiver) -> None:
+async def test_a_receiver_without_its_right_gets_no_further_signal(world: World, receiver: Receiver) -> None:
     siem = await signal_receiver(world)
     await register_agent(world)
     stream = await pushed(siem, receiver.url)
@@ -191,7 +193,7 @@ async def test_a_receiver_that_may_not_hear_any_more_hears_nothing(world: World,
     assert receiver.heard == [], "not even that it was stopped itself"
 
 
-async def test_a_receiver_cannot_send_us_to_what_only_we_reach(world: World, receiver: Receiver) -> None:
+async def test_a_receiver_cannot_direct_pushes_to_private_addresses(world: World, receiver: Receiver) -> None:
     siem = await signal_receiver(world)
     await register_agent(world)
     stream = await pushed(siem, receiver.url.replace("http://127.0.0.1", "https://localhost"))
@@ -205,7 +207,7 @@ async def test_a_receiver_cannot_send_us_to_what_only_we_reach(world: World, rec
     assert status == 400
 
 
-async def test_a_stream_that_is_stuck_is_seen(world: World, receiver: Receiver, clock: Clock) -> None:
+async def test_a_stalled_stream_is_reported(world: World, receiver: Receiver, clock: Clock) -> None:
     siem = await signal_receiver(world)
     await register_agent(world)
     stream = await pushed(siem, receiver.url)

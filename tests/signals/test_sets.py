@@ -1,4 +1,4 @@
-"""Security event tokens without a server: the examples of the specifications, and every limit of the form."""
+"""Security event tokens without a server: the examples of the specifications, and each limit on their form."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def parse(claims: dict[str, Any], *, key: jose.PrivateKey = KEY) -> SecurityEven
 @pytest.mark.parametrize(
     "vector", VECTORS, ids=lambda vector: f"{vector['from']} {next(iter(vector['claims']['events']))[-20:]}"
 )
-def test_the_examples_of_the_specifications_say_what_they_say(vector: dict[str, Any]) -> None:
+def test_the_examples_of_the_specifications_are_read_with_their_meaning(vector: dict[str, Any]) -> None:
     claims = vector["claims"]
     event = parse(claims)
     ((uri, said),) = claims["events"].items()
@@ -49,16 +49,16 @@ def test_the_examples_of_the_specifications_say_what_they_say(vector: dict[str, 
 
 
 @pytest.mark.parametrize("alg", sorted({"RS256", "PS256", "ES256", "ES384", "EdDSA"}))
-def test_whatever_key_an_issuer_publishes_may_sign(alg: str) -> None:
+def test_each_type_of_published_key_may_sign(alg: str) -> None:
     assert parse(VECTORS[0]["claims"], key=jose.generate(alg)).jti == VECTORS[0]["claims"]["jti"]
 
 
-def test_a_token_that_is_a_mebibyte_is_refused_before_it_is_looked_at() -> None:
+def test_a_token_of_a_mebibyte_is_refused_before_it_is_parsed() -> None:
     with pytest.raises(SetRefused, match="longer"):
         parse_set("a" * (1 << 20), issuer="", audience="", key_for=lambda _: KEY.public, now=0)
 
 
-def test_who_a_complex_subject_is_about_is_its_user() -> None:
+def test_a_complex_subject_identifies_its_member_user() -> None:
     user, session = {"format": "email", "email": "a@b.example"}, {"format": "opaque", "id": "1"}
     assert identifiers(parse_subject({"format": "complex", "user": user, "session": session})) == [user]
     aliases = {"format": "aliases", "identifiers": [user, session]}
@@ -67,12 +67,12 @@ def test_who_a_complex_subject_is_about_is_its_user() -> None:
     assert identifiers(parse_subject(session)) == [session]
 
 
-def test_what_we_ask_for_is_what_does_something() -> None:
+def test_the_requested_event_types_are_those_with_an_effect() -> None:
     assert len(EVENTS) == len(set(EVENTS)) == 10
     assert all(uri.startswith("https://schemas.openid.net/secevent/") for uri in EVENTS)
 
 
-def test_a_jti_is_that_of_one_signal_of_one_stream() -> None:
+def test_a_jti_identifies_one_signal_of_one_stream() -> None:
     one, two = StreamId("st_1"), StreamId("st_11")
     assert number_of(one, jti(one, 7)) == 7
     wrong = (jti(two, 7), "1.", "1.x", "1.-7", "1.7.7", ".7", "7", "", "1.\u0667", "1." + "9" * 19, "st_1.7")

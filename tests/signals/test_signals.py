@@ -1,4 +1,6 @@
-"""Signals from others: who is believed, about whom, what it does, and what hostile ones do not (RFC 8935, 8936)."""
+"""Signals from other systems (RFC 8935, RFC 8936): which issuers are believed about which subjects, the effects, and
+hostile issuers.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,7 @@ def stopped(world: World) -> list[tuple[str, str]]:
 
 
 async def start(world: World, agent: str, behalf: str | None) -> str:
-    """A task of the agent on behalf of somebody; its id."""
+    """Start a task of the agent on behalf of a person, and return its id."""
     task = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent=agent, purpose="to work", on_behalf_of=behalf)))
     return task.task_id
 
@@ -63,7 +65,7 @@ async def size(world: World) -> int:
     return log.head(world.db.read())[0].size
 
 
-# --------------------------------------------------------------------------------------------------------- What it does
+# ---------------------------------------------------------------------------------------------------- Effects of events
 
 
 @pytest.mark.parametrize(
@@ -85,7 +87,7 @@ async def size(world: World) -> int:
         (f"{CAEP}credential-change", {"change_type": ["revoke"]}, False, False),
     ],
 )
-async def test_what_an_event_about_a_person_does_to_what_rests_on_that_person(
+async def test_an_event_about_a_person_affects_the_agents_of_the_person(
     world: World, idp: Idp, event: str, claims: dict[str, Any], ends: bool, stops: bool
 ) -> None:
     made = await trust(world, idp)
@@ -109,7 +111,7 @@ async def test_what_an_event_about_a_person_does_to_what_rests_on_that_person(
     assert entry["detail"].get("effect") == ("stop" if stops else "end" if ends else None)
 
 
-async def test_what_is_stopped_says_who_said_so_and_a_person_lets_it_go(world: World, idp: Idp) -> None:
+async def test_a_stop_names_the_issuer_and_a_person_lifts_the_stop(world: World, idp: Idp) -> None:
     made = await trust(world, idp)
     await push(world, made, idp.token(DISABLED, EMAIL))
     await push(world, made, idp.token(DISABLED, EMAIL))
@@ -131,7 +133,7 @@ async def test_what_is_stopped_says_who_said_so_and_a_person_lets_it_go(world: W
         ("device-compliance-change", {"current_status": "compliant"}, 0),
     ],
 )
-async def test_what_raises_doubt_of_a_person_raises_the_risk_of_their_agents(
+async def test_an_event_that_lowers_trust_in_a_person_raises_the_risk_of_the_agents(
     world: World, idp: Idp, event: str, claims: dict[str, Any], points: int
 ) -> None:
     made = await trust(world, idp)
@@ -142,7 +144,7 @@ async def test_what_raises_doubt_of_a_person_raises_the_risk_of_their_agents(
     assert epochs(world) == {"writer": 0, "reader": 0, "other": 0}
 
 
-async def test_a_person_who_answers_with_a_token_answers_no_more(world: World, idp: Idp) -> None:
+async def test_a_persons_own_tokens_end_with_the_event(world: World, idp: Idp) -> None:
     made = await trust(world, idp)
     alice = registry.find_person(world.db.read(), "alice").person_id
     held = Holding(id=HoldingId("tok_p"), kind="token", agent=AgentId(alice), expires_at=world.now() + SECOND)
@@ -151,7 +153,7 @@ async def test_a_person_who_answers_with_a_token_answers_no_more(world: World, i
     assert not is_live(world, "tok_p")
 
 
-async def test_whose_team_rests_on_a_person_goes_with_them(world: World, idp: Idp) -> None:
+async def test_a_team_without_another_active_member_is_stopped_with_the_person(world: World, idp: Idp) -> None:
     made = await trust(world, idp)
     for name, members in (("alone", ["alice"]), ("both", ["alice", "bob"])):
         await run_act(world, lambda a, n=name, m=members: registry.create_team(a, name=n, members=m))  # type: ignore[misc]
@@ -163,7 +165,7 @@ async def test_whose_team_rests_on_a_person_goes_with_them(world: World, idp: Id
     assert len(stopped(world)) == 2
 
 
-async def test_whoever_has_more_agents_than_can_be_ended_one_by_one_has_them_stopped(
+async def test_an_owner_with_too_many_agents_to_end_one_by_one_is_stopped_as_a_whole(
     world: World, idp: Idp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hearing, "MANY", 2)
@@ -194,7 +196,7 @@ async def test_whoever_has_more_agents_than_can_be_ended_one_by_one_has_them_sto
         ({"format": "of.ours", "email": "alice@example.org"}, False),
     ],
 )
-async def test_of_whom_an_issuer_may_speak_by_mail_address(
+async def test_an_issuer_may_speak_for_mail_addresses_in_its_domains(
     world: World, idp: Idp, subject: dict[str, Any], is_hers: bool
 ) -> None:
     made = await trust(world, idp)
@@ -202,13 +204,13 @@ async def test_of_whom_an_issuer_may_speak_by_mail_address(
     assert epochs(world)["writer"] == int(is_hers)
 
 
-async def test_without_a_domain_no_mail_address_is_its_to_speak_of(world: World, idp: Idp) -> None:
+async def test_an_issuer_without_a_domain_may_speak_for_no_mail_address(world: World, idp: Idp) -> None:
     made = await trust(world, idp, domains=[])
     await push(world, made, idp.token(SESSION, EMAIL))
     assert epochs(world)["writer"] == 0
 
 
-async def test_a_sub_is_who_an_administrator_has_said(world: World, idp: Idp) -> None:
+async def test_a_sub_is_the_person_whom_an_administrator_linked(world: World, idp: Idp) -> None:
     made = await trust(world, idp, domains=[])
     id = made["issuer_id"]
     subject = {"format": "iss_sub", "iss": idp.issuer, "sub": "0042|x"}
@@ -233,7 +235,7 @@ async def test_a_sub_is_who_an_administrator_has_said(world: World, idp: Idp) ->
 
 
 @pytest.mark.parametrize("may", [True, False])
-async def test_our_agents_are_named_by_whoever_may_and_one_of_them_waits_for_a_person(
+async def test_only_a_permitted_issuer_affects_agents_and_a_quarantined_agent_waits_for_a_person(
     world: World, idp: Idp, may: bool
 ) -> None:
     made = await trust(world, idp, agents=may)
@@ -245,7 +247,7 @@ async def test_our_agents_are_named_by_whoever_may_and_one_of_them_waits_for_a_p
     assert get_agent(world, "writer").epoch == 0
 
 
-async def test_a_subject_with_a_critical_member_that_we_cannot_process_is_discarded(world: World, idp: Idp) -> None:
+async def test_a_subject_with_an_unknown_critical_member_is_discarded(world: World, idp: Idp) -> None:
     idp.changed = {"critical_subject_members": ["tenant", "user"]}
     made = await trust(world, idp)
     tenant = {"format": "opaque", "id": "1"}
@@ -258,7 +260,7 @@ async def test_a_subject_with_a_critical_member_that_we_cannot_process_is_discar
 # -------------------------------------------------------------------------------------------------------------- Hostile
 
 
-async def test_whoever_does_not_show_what_we_gave_is_nobody(world: World, idp: Idp) -> None:
+async def test_a_push_without_the_secret_of_the_stream_is_refused(world: World, idp: Idp) -> None:
     made = await trust(world, idp)
     token = idp.token(SESSION, EMAIL)
     for shows in ("", "Bearer", "Bearer x", made["authorization_header"] + " ", made["authorization_header"].lower()):
@@ -327,7 +329,7 @@ RIGHT: list[dict[str, Any]] = [
 ]
 
 
-async def test_whatever_is_wrong_with_a_token_has_its_code_and_does_nothing(
+async def test_each_defect_of_a_token_has_its_code_and_no_effect(
     world: World, idp: Idp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ostiaryd.ledger.model.sampling.FULL_OF_NETWORK", 1000)
@@ -346,7 +348,9 @@ async def test_whatever_is_wrong_with_a_token_has_its_code_and_does_nothing(
         assert epochs(world)["writer"] == number
 
 
-async def test_an_access_token_of_ours_is_no_signal_and_a_signal_is_no_access_token(world: World, idp: Idp) -> None:
+async def test_an_access_token_is_not_accepted_as_a_signal_nor_a_signal_as_an_access_token(
+    world: World, idp: Idp
+) -> None:
     """Both are signed by keys of one JWKS."""
     key = world.keys.signer("token", "RS256")
     ours = render_set(
@@ -361,7 +365,7 @@ async def test_an_access_token_of_ours_is_no_signal_and_a_signal_is_no_access_to
         verify_token(ours, keys=world.keys)
 
 
-async def test_a_token_comes_again_and_is_taken_and_does_nothing(world: World, idp: Idp) -> None:
+async def test_a_repeated_token_is_accepted_without_effect(world: World, idp: Idp) -> None:
     made = await trust(world, idp)
     token = idp.token(SESSION, EMAIL)
     assert await push(world, made, token) == (202, "")
@@ -370,14 +374,14 @@ async def test_a_token_comes_again_and_is_taken_and_does_nothing(world: World, i
     assert (epochs(world)["writer"], await size(world)) == (1, before)
 
 
-async def test_the_same_token_twice_at_once_does_it_once(world: World, idp: Idp) -> None:
+async def test_two_equal_tokens_at_once_have_one_effect(world: World, idp: Idp) -> None:
     made = await trust(world, idp)
     token = idp.token(SESSION, EMAIL)
     assert await asyncio.gather(*(push(world, made, token) for _ in range(5))) == [(202, "")] * 5
     assert epochs(world)["writer"] == 1
 
 
-async def test_a_token_is_remembered_for_as_long_as_it_would_be_taken(world: World, idp: Idp, clock: Clock) -> None:
+async def test_a_token_is_remembered_for_as_long_as_it_would_be_accepted(world: World, idp: Idp, clock: Clock) -> None:
     made = await trust(world, idp)
     token = idp.token(SESSION, EMAIL)
     await push(world, made, token)
@@ -392,7 +396,7 @@ async def test_a_token_is_remembered_for_as_long_as_it_would_be_taken(world: Wor
     assert await push(world, made, token) == (400, "invalid_request")
 
 
-async def test_two_issuers_may_use_one_jti(world: World, idp: Idp) -> None:
+async def test_two_issuers_may_use_the_same_jti(world: World, idp: Idp) -> None:
     with providing() as other:
         one, two = await trust(world, idp), await trust(world, other)
         for made, at in ((one, idp), (two, other)):
@@ -404,7 +408,7 @@ async def test_two_issuers_may_use_one_jti(world: World, idp: Idp) -> None:
 # ----------------------------------------------------------------------------------------------------------------- Keys
 
 
-async def test_a_new_key_is_fetched_when_it_is_first_named_and_at_most_once_a_minute(
+async def test_a_new_key_is_fetched_at_its_first_use_and_at_most_once_a_minute(
     world: World, idp: Idp, clock: Clock
 ) -> None:
     made = await trust(world, idp)
@@ -421,7 +425,7 @@ async def test_a_new_key_is_fetched_when_it_is_first_named_and_at_most_once_a_mi
     assert idp.paths("/keys") == fetched + 1
 
 
-async def test_a_key_that_is_taken_back_is_believed_for_an_hour_at_most(world: World, idp: Idp, clock: Clock) -> None:
+async def test_a_withdrawn_key_is_accepted_for_at_most_an_hour(world: World, idp: Idp, clock: Clock) -> None:
     made = await trust(world, idp)
     old, new = idp.published[0], RSAKey.generate_key(2048, {"kid": "new", "use": "sig", "alg": "RS256"})
     assert await push(world, made, idp.token(SESSION, EMAIL)) == (202, "")
@@ -432,7 +436,7 @@ async def test_a_key_that_is_taken_back_is_believed_for_an_hour_at_most(world: W
     assert await push(world, made, idp.token(SESSION, EMAIL, key=old)) == (400, "invalid_key")
 
 
-async def test_an_issuer_that_is_trusted_anew_has_the_keys_that_it_publishes_now(world: World, idp: Idp) -> None:
+async def test_an_issuer_that_is_trusted_again_has_its_present_keys(world: World, idp: Idp) -> None:
     made = await trust(world, idp)
     old = idp.published[0]
     assert await push(world, made, idp.token(SESSION, EMAIL)) == (202, "")
@@ -443,7 +447,7 @@ async def test_an_issuer_that_is_trusted_anew_has_the_keys_that_it_publishes_now
     assert await push(world, made, idp.token(SESSION, EMAIL, key=idp.published[0])) == (202, "")
 
 
-async def test_where_no_key_can_be_fetched_it_is_to_come_again(world: World, idp: Idp, clock: Clock) -> None:
+async def test_a_token_whose_key_cannot_be_fetched_is_to_be_sent_again(world: World, idp: Idp, clock: Clock) -> None:
     made = await trust(world, idp)
     idp.status = 500
     assert (await push(world, made, idp.token(SESSION, EMAIL)))[0] == 503
@@ -455,7 +459,7 @@ async def test_where_no_key_can_be_fetched_it_is_to_come_again(world: World, idp
 # ------------------------------------------------------------------------------------------------------ Trust, distrust
 
 
-async def test_what_we_are_told_of_an_issuer_is_checked(world: World, idp: Idp) -> None:
+async def test_the_metadata_and_the_settings_of_an_issuer_are_checked(world: World, idp: Idp) -> None:
     for changed, code in (
         ({"issuer": "https://another.example"}, 422),
         ({"jwks_uri": None}, 422),
@@ -489,14 +493,14 @@ async def test_what_we_are_told_of_an_issuer_is_checked(world: World, idp: Idp) 
     assert status == 503, "its keys have to be there"
 
 
-async def test_one_without_a_configuration_is_trusted_by_its_keys(world: World, idp: Idp) -> None:
+async def test_an_issuer_without_metadata_is_trusted_by_its_keys(world: World, idp: Idp) -> None:
     made = await trust(world, idp, jwks_uri=f"{idp.issuer}/keys")
     assert idp.paths("/.well-known/ssf-configuration") == 0
     assert made["endpoint_url"] == f"{world.config.api}/signals/{made['issuer_id']}"
     assert await push(world, made, idp.token(SESSION, EMAIL)) == (202, "")
 
 
-async def test_with_an_authorization_the_stream_is_made_for_us(world: World, idp: Idp) -> None:
+async def test_with_an_authorization_the_server_creates_the_stream(world: World, idp: Idp) -> None:
     made = await trust(world, idp, authorization="Bearer swordfish")
     ((_, _, headers, body),) = [asked for asked in idp.asked if asked[:2] == ("POST", "/streams")]
     assert headers["authorization"] == "Bearer swordfish"
@@ -526,19 +530,21 @@ async def test_with_an_authorization_the_stream_is_made_for_us(world: World, idp
         (None, "", AUDIENCE),
     ],
 )
-async def test_who_we_are_to_it(world: World, idp: Idp, there: Any, said: str, audience: str | None) -> None:
+async def test_the_audience_is_chosen_from_the_audiences_of_the_stream(
+    world: World, idp: Idp, there: Any, said: str, audience: str | None
+) -> None:
     idp.made = {"aud": there}
     body = {"issuer": idp.issuer, "authorization": "Bearer x", "audience": said}
     status, made = await ask(world, "POST", "/issuers", body)
     assert (status, made.get("audience")) == ((201, audience) if audience else (422, None))
 
 
-async def test_a_stream_of_another_issuer_is_not_ours(world: World, idp: Idp) -> None:
+async def test_a_stream_of_another_issuer_is_refused(world: World, idp: Idp) -> None:
     idp.made = {"iss": "https://another.example"}
     assert (await ask(world, "POST", "/issuers", {"issuer": idp.issuer, "authorization": "Bearer x"}))[0] == 422
 
 
-async def test_there_are_only_so_many_issuers_and_each_once(world: World, idp: Idp) -> None:
+async def test_the_number_of_issuers_is_limited_and_each_is_trusted_once(world: World, idp: Idp) -> None:
     made = await trust(world, idp)
     assert (await ask(world, "POST", "/issuers", {"issuer": idp.issuer}))[1]["error"] == "issuer_exists"
     known = issuers.find(world.db.read(), made["issuer_id"])
@@ -554,7 +560,7 @@ async def test_there_are_only_so_many_issuers_and_each_once(world: World, idp: I
         assert (await ask(world, "POST", "/issuers", {"issuer": more.issuer}))[1]["error"] == "too_many_issuers"
 
 
-async def test_who_is_distrusted_is_not_believed_and_its_stream_is_ended(world: World, idp: Idp) -> None:
+async def test_a_distrusted_issuer_is_not_believed_and_its_stream_is_ended(world: World, idp: Idp) -> None:
     made = await trust(world, idp, authorization="Bearer x")
     await ask(world, "POST", f"/issuers/{made['issuer_id']}/links", {"sub": "x", "person": "alice"})
     assert await ask(world, "DELETE", f"/issuers/{made['issuer_id']}") == (200, {"stream_ended": True})
@@ -567,7 +573,7 @@ async def test_who_is_distrusted_is_not_believed_and_its_stream_is_ended(world: 
     assert (await ask(world, "DELETE", f"/issuers/{again['issuer_id']}"))[0] == 404
 
 
-async def test_a_token_that_was_under_way_when_its_issuer_was_distrusted_does_nothing(world: World, idp: Idp) -> None:
+async def test_a_token_in_flight_when_its_issuer_is_distrusted_has_no_effect(world: World, idp: Idp) -> None:
     made = await trust(world, idp)
     known = issuers.find(world.db.read(), made["issuer_id"])
     event = await wire_signals.verified(world, known, idp.token(SESSION, EMAIL))
@@ -578,10 +584,10 @@ async def test_a_token_that_was_under_way_when_its_issuer_was_distrusted_does_no
     assert epochs(world)["writer"] == 0
 
 
-# ------------------------------------------------------------------------------------------- What is about the stream
+# ------------------------------------------------------------------------------------------- Events about the stream
 
 
-async def test_a_verification_that_we_asked_for_is_known_by_its_state(world: World, idp: Idp) -> None:
+async def test_a_requested_verification_is_recognised_by_its_state(world: World, idp: Idp) -> None:
     made = await trust(world, idp, authorization="Bearer x")
     assert (await ask(world, "POST", f"/issuers/{made['issuer_id']}/verify", {}))[0] == 200
     (asked,) = [body for _, path, _, body in idp.asked if path == "/verify"]
@@ -599,12 +605,12 @@ async def test_a_verification_that_we_asked_for_is_known_by_its_state(world: Wor
     assert await push(world, made, idp.token(event, subject)) == (202, ""), "one that nobody asked for has no state"
 
 
-async def test_only_one_that_we_may_ask_is_asked_to_verify(world: World, idp: Idp) -> None:
+async def test_an_issuer_without_an_authorization_is_not_asked_to_verify(world: World, idp: Idp) -> None:
     made = await trust(world, idp)
     assert (await ask(world, "POST", f"/issuers/{made['issuer_id']}/verify", {}))[0] == 409
 
 
-async def test_a_stream_that_its_transmitter_has_stopped_is_seen(world: World, idp: Idp) -> None:
+async def test_a_stream_that_its_transmitter_stopped_is_reported(world: World, idp: Idp) -> None:
     made = await trust(world, idp)
     subject, event = {"format": "opaque", "id": "s-1"}, f"{SSF}stream-updated"
     assert issuers.troubles(world.db.read()) == []
@@ -614,16 +620,18 @@ async def test_a_stream_that_its_transmitter_has_stopped_is_seen(world: World, i
     assert issuers.troubles(world.db.read()) == []
 
 
-# ----------------------------------------------------------------------------------------------------------- By polling
+# ----------------------------------------------------------------------------------------------------- Delivery by poll
 
 
 async def poll(world: World) -> None:
-    """Run a round, and everything that it began."""
+    """Run one round of polls, and wait until all of them have ended."""
     await wire_signals_poll.poll_due(world)
     await asyncio.gather(*world.keep(wire_signals_poll.Pollers).running.values())
 
 
-async def test_what_waits_is_fetched_and_acknowledged_and_what_is_wrong_is_said(world: World, idp: Idp) -> None:
+async def test_waiting_signals_are_fetched_and_acknowledged_and_wrong_signals_are_reported(
+    world: World, idp: Idp
+) -> None:
     await trust(world, idp, method="poll", authorization="Bearer swordfish")
     right, wrong = idp.token(SESSION, EMAIL), idp.token(SESSION, EMAIL, aud="https://another.example")
     idp.waiting = {"event-1": right, "event-2": wrong}
@@ -638,7 +646,9 @@ async def test_what_waits_is_fetched_and_acknowledged_and_what_is_wrong_is_said(
     assert asked[0][1]["returnImmediately"] is False
 
 
-async def test_what_was_done_and_not_acknowledged_comes_again_and_is_done_once(world: World, idp: Idp) -> None:
+async def test_an_applied_signal_without_acknowledgement_arrives_again_and_has_one_effect(
+    world: World, idp: Idp
+) -> None:
     await trust(world, idp, method="poll", authorization="Bearer x")
     token = idp.token(SESSION, EMAIL)
     idp.waiting = {"event-1": token}
@@ -650,7 +660,7 @@ async def test_what_was_done_and_not_acknowledged_comes_again_and_is_done_once(w
     assert (epochs(world)["writer"], idp.waiting) == (1, {})
 
 
-async def test_one_that_says_the_same_for_ever_or_talks_without_end_is_left_in_between(world: World, idp: Idp) -> None:
+async def test_a_poll_ends_when_an_issuer_repeats_itself_or_never_stops(world: World, idp: Idp) -> None:
     await trust(world, idp, method="poll", authorization="Bearer x")
     idp.answer = {"sets": {"event-1": idp.token(SESSION, EMAIL)}}
     await poll(world)
@@ -674,7 +684,7 @@ async def test_one_that_says_the_same_for_ever_or_talks_without_end_is_left_in_b
         {"sets": {"1": "x" * wire_signals_poll.MAX_ANSWER}},
     ],
 )
-async def test_an_answer_that_is_none_does_nothing_and_is_seen(
+async def test_a_malformed_poll_response_has_no_effect_and_is_reported(
     world: World, idp: Idp, clock: Clock, answer: Any
 ) -> None:
     await trust(world, idp, method="poll", authorization="Bearer x")
@@ -692,7 +702,7 @@ async def test_an_answer_that_is_none_does_nothing_and_is_seen(
     assert issuers.troubles(world.db.read()) == []
 
 
-async def test_one_that_cannot_be_verified_now_is_not_acknowledged(world: World, idp: Idp, clock: Clock) -> None:
+async def test_a_signal_that_cannot_be_verified_now_is_not_acknowledged(world: World, idp: Idp, clock: Clock) -> None:
     await trust(world, idp, method="poll", authorization="Bearer x")
     idp.waiting = {"event-1": idp.token(SESSION, EMAIL)}
     idp.status = 500
@@ -711,7 +721,7 @@ async def test_two_servers_on_one_database_do_not_poll_at_once(world: World, idp
     assert idp.paths("/poll") == 1
 
 
-async def test_a_poll_endpoint_named_by_hand(world: World, idp: Idp) -> None:
+async def test_a_poll_endpoint_can_be_stated_by_an_administrator(world: World, idp: Idp) -> None:
     await trust(world, idp, method="poll", endpoint=f"{idp.issuer}/poll", authorization="Bearer x")
     assert idp.paths("/streams") == 0
     idp.waiting = {"event-1": idp.token(SESSION, EMAIL)}
@@ -719,6 +729,6 @@ async def test_a_poll_endpoint_named_by_hand(world: World, idp: Idp) -> None:
     assert epochs(world)["writer"] == 1
 
 
-async def test_nobody_pushes_to_one_that_is_polled(world: World, idp: Idp) -> None:
+async def test_a_polled_issuer_cannot_push(world: World, idp: Idp) -> None:
     made = await trust(world, idp, method="poll", authorization="Bearer x")
     assert (await push(world, made | {"authorization_header": ""}, idp.token(SESSION, EMAIL)))[0] == 404

@@ -1,4 +1,4 @@
-"""Streams of signals: whose they are, what they tell, and how a receiver that polls gets it (SSF 1.0, RFC 8936)."""
+"""Streams of signals (SSF 1.0, RFC 8936): their receivers, their signals, and the delivery to a receiver that polls."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ async def stop(world: World, name: str, verb: Verb = Verb.QUARANTINE) -> None:
     await run_act(world, lambda a: registry.set_agent_state(a, name, verb, why="it copied records"), f"agent.{verb}")
 
 
-# -------------------------------------------------------------------------------------------------- What others hear
+# -------------------------------------------------------------------------------------------------- Sent signals
 
 
-async def test_who_is_stopped_is_told_of_in_the_words_of_the_specification(world: World, clock: Clock) -> None:
+async def test_a_stop_of_an_agent_is_sent_in_the_form_of_the_specification(world: World, clock: Clock) -> None:
     siem, bot = await signal_receiver(world), await register_agent(world)
     stream = await siem.stream()
     clock.advance(1)
@@ -69,7 +69,7 @@ async def test_who_is_stopped_is_told_of_in_the_words_of_the_specification(world
     assert await siem.poll(stream) == {id: told}, "it says the same until it is acknowledged"
 
 
-async def test_every_way_of_stopping_is_told_and_letting_go_is_not(world: World, clock: Clock) -> None:
+async def test_every_kind_of_stop_is_sent_and_no_release_is(world: World, clock: Clock) -> None:
     siem = await signal_receiver(world)
     await register_agent(world)
     stream = await siem.stream()
@@ -81,7 +81,9 @@ async def test_every_way_of_stopping_is_told_and_letting_go_is_not(world: World,
         await siem.poll(stream, ack=list(told))
 
 
-async def test_a_move_that_ends_its_tokens_is_told_though_the_agent_goes_on(world: World, clock: Clock) -> None:
+async def test_a_change_of_segment_that_ends_tokens_is_sent_although_the_agent_stays_active(
+    world: World, clock: Clock
+) -> None:
     siem = await signal_receiver(world)
     await register_agent(world)
     stream = await siem.stream()
@@ -91,7 +93,7 @@ async def test_a_move_that_ends_its_tokens_is_told_though_the_agent_goes_on(worl
     assert "the agent is active (agent.change)" in told["events"][SESSION]["reason_admin"]["en"]
 
 
-async def test_a_key_that_is_revoked_is_a_credential_change(world: World, clock: Clock) -> None:
+async def test_a_revoked_key_is_sent_as_a_credential_change(world: World, clock: Clock) -> None:
     siem, bot = await signal_receiver(world), await register_agent(world)
     stream = await siem.stream()
     clock.advance(1)
@@ -104,7 +106,9 @@ async def test_a_key_that_is_revoked_is_a_credential_change(world: World, clock:
     assert event["reason_admin"]["en"]
 
 
-async def test_a_task_that_others_end_is_a_session_and_its_own_end_is_no_news(world: World, clock: Clock) -> None:
+async def test_a_task_that_another_party_ends_is_sent_as_a_session_and_the_agents_own_end_is_not(
+    world: World, clock: Clock
+) -> None:
     siem, bot = await signal_receiver(world), await register_agent(world)
     stream = await siem.stream()
     first, second = [
@@ -128,7 +132,7 @@ async def test_a_task_that_others_end_is_a_session_and_its_own_end_is_no_news(wo
     }
 
 
-async def test_an_agent_cannot_drown_what_is_told_of_it_in_its_own_tasks(world: World, clock: Clock) -> None:
+async def test_an_agent_cannot_flood_receivers_with_its_own_tasks(world: World, clock: Clock) -> None:
     siem, bot = await signal_receiver(world), await register_agent(world)
     stream = await siem.stream()
     for _ in range(signals.AT_ONCE + 5):
@@ -145,7 +149,7 @@ def _end_own(act: Any, id: str, bot: Any) -> None:
     tasks.end(act, id, State.CANCELLED, by=agent_caller(bot))
 
 
-async def test_a_risk_level_is_told_when_it_changes_up_and_down(world: World, clock: Clock) -> None:
+async def test_a_risk_level_is_sent_when_it_rises_and_when_it_falls(world: World, clock: Clock) -> None:
     siem, bot = await signal_receiver(world), await register_agent(world)
     stream = await siem.stream()
 
@@ -170,7 +174,7 @@ async def test_a_risk_level_is_told_when_it_changes_up_and_down(world: World, cl
     assert [(one["previous_level"], one["current_level"]) for one in told] == [("HIGH", "MEDIUM"), ("MEDIUM", "LOW")]
 
 
-async def test_the_kill_switch_is_told_in_one_word(world: World, clock: Clock) -> None:
+async def test_a_stop_by_the_kill_switch_is_one_signal(world: World, clock: Clock) -> None:
     siem, bot = await signal_receiver(world, segment="watchers"), await register_agent(world)
     task = (await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="to pay the rent")))).task_id
     stream = await siem.stream()
@@ -203,7 +207,7 @@ async def test_the_kill_switch_is_told_in_one_word(world: World, clock: Clock) -
     ]
 
 
-async def test_a_stream_hears_what_it_asked_for_from_when_it_was_made(world: World, clock: Clock) -> None:
+async def test_a_stream_gets_its_requested_events_from_its_creation_on(world: World, clock: Clock) -> None:
     siem = await signal_receiver(world)
     bot = await register_agent(world)
     await stop(world, "bot")
@@ -217,7 +221,7 @@ async def test_a_stream_hears_what_it_asked_for_from_when_it_was_made(world: Wor
     assert await siem.poll(stream) == {}, "neither what was before, nor what it did not ask for"
 
 
-async def test_without_a_stream_nothing_is_kept(world: World) -> None:
+async def test_without_a_stream_no_signal_is_stored(world: World) -> None:
     await register_agent(world)
     await stop(world, "bot")
     assert await signals.gather(world) == 0
@@ -236,10 +240,10 @@ async def test_two_servers_on_one_database_make_one_signal_of_one_change(world: 
     assert len(await siem.poll(stream)) == 1
 
 
-# ---------------------------------------------------------------------------------------------------- Whose they are
+# ------------------------------------------------------------------------------------------------- Receivers of streams
 
 
-async def test_a_stream_is_its_receivers_alone(world: World) -> None:
+async def test_only_the_receiver_of_a_stream_can_use_the_stream(world: World) -> None:
     siem, other = await signal_receiver(world), await signal_receiver(world, "other")
     stream = await siem.stream()
     id = stream["stream_id"]
@@ -261,7 +265,7 @@ async def test_a_stream_is_its_receivers_alone(world: World) -> None:
     assert newest_entry(world).outcome == "refused", "who tried is on record"
 
 
-async def test_there_are_only_so_many(world: World) -> None:
+async def test_the_number_of_streams_is_limited(world: World) -> None:
     siem = await signal_receiver(world)
     made = [await siem.stream() for _ in range(MAX_OF_RECEIVER)]
     status, said = await siem.ask("POST", STREAMS, {})
@@ -270,7 +274,7 @@ async def test_there_are_only_so_many(world: World) -> None:
     await siem.stream()
 
 
-async def test_a_configuration_is_changed_in_part_or_as_a_whole(world: World) -> None:
+async def test_a_configuration_is_updated_by_patch_and_replaced_by_put(world: World) -> None:
     siem = await signal_receiver(world)
     stream = await siem.stream(events_requested=[SESSION], description="for the siem")
     id = {"stream_id": stream["stream_id"]}
@@ -302,7 +306,7 @@ async def test_a_configuration_is_changed_in_part_or_as_a_whole(world: World) ->
         {"description": 7},
     ],
 )
-async def test_what_is_wrong_in_a_configuration_changes_nothing(world: World, wrong: dict[str, Any]) -> None:
+async def test_a_wrong_configuration_is_refused_without_a_change(world: World, wrong: dict[str, Any]) -> None:
     siem = await signal_receiver(world)
     stream = await siem.stream()
     for method in ("PATCH", "PUT"):
@@ -336,7 +340,7 @@ async def status(siem: SignalReceiver, stream: dict[str, Any], to: str, **more: 
     return dict(said)
 
 
-async def test_a_paused_stream_keeps_what_it_would_tell_and_a_disabled_one_does_not(world: World, clock: Clock) -> None:
+async def test_a_paused_stream_keeps_its_signals_and_a_disabled_stream_drops_them(world: World, clock: Clock) -> None:
     siem = await signal_receiver(world)
     for name in ("one", "two", "three"):
         await register_agent(world, name)
@@ -361,7 +365,9 @@ async def test_a_paused_stream_keeps_what_it_would_tell_and_a_disabled_one_does_
 
 
 @pytest.mark.parametrize("to", ["paused", "disabled"])
-async def test_who_is_not_its_receiver_says_so_before_a_stream_stops_and_when_it_goes_on(world: World, to: Any) -> None:
+async def test_the_receiver_gets_an_event_when_an_administrator_stops_or_resumes_its_stream(
+    world: World, to: Any
+) -> None:
     siem = await signal_receiver(world)
     await register_agent(world)
     stream = await siem.stream()
@@ -379,7 +385,7 @@ async def test_who_is_not_its_receiver_says_so_before_a_stream_stops_and_when_it
     assert heard == (["session-revoked", "stream-updated"] if to == "paused" else ["stream-updated"])
 
 
-async def test_a_subject_that_is_taken_out_is_not_told_of_until_it_is_back(world: World, clock: Clock) -> None:
+async def test_no_signal_about_a_removed_subject_is_sent_until_it_is_added_again(world: World, clock: Clock) -> None:
     siem, bot = await signal_receiver(world), await register_agent(world)
     other = await register_agent(world, "other")
     stream = await siem.stream()
@@ -399,7 +405,7 @@ async def test_a_subject_that_is_taken_out_is_not_told_of_until_it_is_back(world
     assert len(await siem.poll(stream)) == 3, "what is not settled is looked at again"
 
 
-async def test_so_many_subjects_are_taken_out_and_no_more(world: World) -> None:
+async def test_the_number_of_removed_subjects_is_limited(world: World) -> None:
     siem = await signal_receiver(world)
     stream = await siem.stream()
     id = stream["stream_id"]
@@ -418,7 +424,7 @@ async def test_so_many_subjects_are_taken_out_and_no_more(world: World) -> None:
     assert (await siem.ask("POST", "/api/v1/ssf/subjects/remove", {"stream_id": id, "subject": "x"}))[0] == 400
 
 
-async def test_a_verification_comes_over_the_stream_with_its_state(world: World, clock: Clock) -> None:
+async def test_a_verification_event_has_the_requested_state(world: World, clock: Clock) -> None:
     siem = await signal_receiver(world)
     stream = await siem.stream(events_requested=[SESSION])
     body = {"stream_id": stream["stream_id"], "state": "VGhpcyBpcyBhIHN0YXRl"}
@@ -436,7 +442,7 @@ async def test_a_verification_comes_over_the_stream_with_its_state(world: World,
         assert (await siem.ask("POST", "/api/v1/ssf/verify", body | {"state": "x" * length}))[0] == code
 
 
-async def test_an_administrator_sends_a_verification_too_at_most_once_a_minute(world: World, clock: Clock) -> None:
+async def test_an_administrator_requests_a_verification_at_most_once_a_minute(world: World, clock: Clock) -> None:
     siem = await signal_receiver(world)
     stream = await siem.stream(events_requested=[SESSION])
 
@@ -457,24 +463,24 @@ async def test_an_administrator_sends_a_verification_too_at_most_once_a_minute(w
     assert await verify("st_none") == 404
 
 
-def test_who_asks_for_it_too_soon_hears_when_to_come_again() -> None:
+def test_a_verification_that_is_too_soon_is_refused_with_the_waiting_time() -> None:
     assert (b"retry-after", b"60") in wire_ssf.render(
         TooSoon("a stream can be verified at most once in 60 seconds")
     ).headers
 
 
-async def test_a_verification_of_one_stream_is_nothing_to_another(world: World) -> None:
+async def test_a_verification_of_one_stream_does_not_reach_another_stream(world: World) -> None:
     siem = await signal_receiver(world)
     one, two = await siem.stream(), await siem.stream()
     await siem.ask("POST", "/api/v1/ssf/verify", {"stream_id": one["stream_id"]})
     assert (len(await siem.poll(one)), len(await siem.poll(two))) == (1, 0)
 
 
-# ---------------------------------------------------------------------------------------------------------- By polling
+# ----------------------------------------------------------------------------------------------------- Delivery by poll
 
 
 async def noise(world: World, stream: dict[str, Any], count: int) -> None:
-    """So many signals for that stream."""
+    """Store `count` signals for this stream."""
 
     def send(tx: Tx) -> None:
         for number in range(count):
@@ -487,7 +493,7 @@ def states(told: dict[str, Any]) -> list[str]:
     return [one["events"][VERIFICATION]["state"] for one in told.values()]
 
 
-async def test_what_is_not_acknowledged_comes_again_and_what_is_does_not(world: World) -> None:
+async def test_only_unacknowledged_signals_are_sent_again(world: World) -> None:
     siem = await signal_receiver(world)
     stream = await siem.stream()
     await noise(world, stream, 5)
@@ -504,7 +510,7 @@ async def test_what_is_not_acknowledged_comes_again_and_what_is_does_not(world: 
     assert streams.find(world.db.read(), stream["stream_id"], by=None).delivered == 5
 
 
-async def test_nobody_acknowledges_for_another_stream_or_what_it_was_not_told(world: World) -> None:
+async def test_an_acknowledgement_counts_only_for_sent_signals_of_the_own_stream(world: World) -> None:
     siem = await signal_receiver(world)
     one, two = await siem.stream(), await siem.stream()
     await register_agent(world)
@@ -524,7 +530,7 @@ async def test_nobody_acknowledges_for_another_stream_or_what_it_was_not_told(wo
     assert len(await siem.poll(two)) == 2, "what will come is not acknowledged before"
 
 
-async def test_so_many_come_at_once_and_it_is_said_that_there_are_more(world: World) -> None:
+async def test_a_poll_returns_a_limited_number_and_says_that_more_are_available(world: World) -> None:
     siem = await signal_receiver(world)
     stream = await siem.stream()
     await noise(world, stream, MOST_AT_ONCE + 1)
@@ -538,7 +544,7 @@ async def test_so_many_come_at_once_and_it_is_said_that_there_are_more(world: Wo
     assert (len(answer["sets"]), "moreAvailable" in answer) == (MOST_AT_ONCE, False)
 
 
-async def test_a_receiver_that_leaves_the_oldest_lying_gets_no_more_than_the_window(
+async def test_a_receiver_that_never_acknowledges_the_oldest_gets_at_most_the_window(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(delivery, "WINDOW", 20)
@@ -554,7 +560,7 @@ async def test_a_receiver_that_leaves_the_oldest_lying_gets_no_more_than_the_win
     assert len(await siem.poll(stream, ack=[oldest])) == 2
 
 
-async def test_what_a_receiver_cannot_take_is_on_record_and_is_not_sent_again(world: World) -> None:
+async def test_a_signal_that_a_receiver_reports_as_wrong_is_recorded_and_not_sent_again(world: World) -> None:
     siem = await signal_receiver(world)
     stream = await siem.stream()
     await noise(world, stream, 2)
@@ -572,7 +578,7 @@ async def test_what_a_receiver_cannot_take_is_on_record_and_is_not_sent_again(wo
 @pytest.mark.parametrize(
     "wrong", [{"maxEvents": -1}, {"maxEvents": "1"}, {"ack": "x"}, {"ack": ["x"] * 1001}, {"setErrs": {"x": "y"}}, []]
 )
-async def test_what_is_wrong_in_a_poll(world: World, wrong: Any) -> None:
+async def test_a_malformed_poll_is_refused(world: World, wrong: Any) -> None:
     siem = await signal_receiver(world)
     stream = await siem.stream()
     assert (await siem.ask("POST", f"/api/v1/ssf/poll/{stream['stream_id']}", wrong))[0] == 400
@@ -584,7 +590,7 @@ async def test_a_pushed_stream_is_not_polled(world: World) -> None:
     assert (await siem.ask("POST", f"/api/v1/ssf/poll/{stream['stream_id']}", {}))[0] == 403
 
 
-async def test_a_poll_that_may_wait_is_answered_when_there_is_something(world: World) -> None:
+async def test_a_long_poll_is_answered_when_a_signal_arrives(world: World) -> None:
     siem = await signal_receiver(world)
     stream = await siem.stream()
     waiting = asyncio.create_task(siem.poll(stream, returnImmediately=False))
@@ -594,7 +600,7 @@ async def test_a_poll_that_may_wait_is_answered_when_there_is_something(world: W
     assert world.keep(wire_ssf_poll.Waiting).count == 0
 
 
-async def test_who_is_stopped_while_its_poll_is_held_hears_nothing(world: World) -> None:
+async def test_a_receiver_that_is_stopped_during_a_long_poll_gets_no_signal(world: World) -> None:
     siem, other = await signal_receiver(world), await register_agent(world)
     stream = await siem.stream()
     path = stream["delivery"]["endpoint_url"].removeprefix(world.config.public_url)
@@ -607,7 +613,7 @@ async def test_who_is_stopped_while_its_poll_is_held_hears_nothing(world: World)
     assert (status, answer["error"]) == (403, "agent_quarantined")
 
 
-async def test_only_so_many_polls_are_held(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_number_of_long_polls_is_limited(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire_ssf_poll, "WAIT_S", 1e6)
     siem = await signal_receiver(world)
     stream = await siem.stream()
@@ -621,7 +627,7 @@ async def test_only_so_many_polls_are_held(world: World, monkeypatch: pytest.Mon
     assert states(await waiting) == ["0"], "it waited"
 
 
-async def test_a_stream_that_is_gone_is_not_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_long_poll_of_a_deleted_stream_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire_ssf_poll, "WAIT_S", 1e6)
     siem = await signal_receiver(world)
     stream = await siem.stream()
@@ -631,7 +637,7 @@ async def test_a_stream_that_is_gone_is_not_waited_for(world: World, monkeypatch
     assert await asyncio.wait_for(waiting, PATIENCE_S) == {}
 
 
-async def test_what_nobody_fetches_is_forgotten_in_the_end(world: World, clock: Clock) -> None:
+async def test_a_signal_that_is_never_fetched_is_deleted_in_the_end(world: World, clock: Clock) -> None:
     siem = await signal_receiver(world)
     stream = await siem.stream()
     await noise(world, stream, 1)
@@ -644,7 +650,7 @@ async def test_what_nobody_fetches_is_forgotten_in_the_end(world: World, clock: 
     assert len(await siem.poll(stream)) == 1
 
 
-async def test_a_look_begins_behind_what_is_none_of_its_business(world: World) -> None:
+async def test_the_search_for_signals_begins_after_signals_of_other_streams(world: World) -> None:
     siem = await signal_receiver(world)
     one, two = await siem.stream(), await siem.stream()
     await noise(world, two, delivery.PASSED)
@@ -660,7 +666,7 @@ async def test_a_look_begins_behind_what_is_none_of_its_business(world: World) -
 # ------------------------------------------------------------------------------------------------------------ Metadata
 
 
-async def test_the_metadata_is_what_the_interoperability_profile_asks_for(world: World) -> None:
+async def test_the_metadata_have_what_the_interoperability_profile_requires(world: World) -> None:
     siem = await signal_receiver(world)
     status, said = await siem.ask("GET", "/.well-known/ssf-configuration")
     assert (status, said["issuer"], said["spec_version"]) == (200, ISSUER, "1_0")

@@ -137,7 +137,7 @@ def test_addresses_and_ranges(text: str, value: Ip) -> None:
         "10.0.0.0/" + "9" * 5000,
     ],
 )
-def test_what_is_no_address(text: str) -> None:
+def test_an_invalid_ip_address_is_refused(text: str) -> None:
     with pytest.raises(EvaluationError):
         ip(text)
 
