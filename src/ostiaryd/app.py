@@ -625,6 +625,7 @@ LOOPS = (
     _every(1, feed.follow_history, lane=Lane.STOP),
     _every(60, ledger.sync_pin),
     _every(10, ledger.keep_checkpoint),
+    _every(60, ledger.fill_indexes),
     _every(1, trust.watch_clock, lane=Lane.STOP),
     _every(BEAT_S, feed.share_guards, lane=Lane.STOP),
     _every(1, registry.expire_due, lane=Lane.STOP),

@@ -27,7 +27,7 @@ from ostiaryd.ledger.flows.acts import (
     summarise_refusals,
     sync_pin,
 )
-from ostiaryd.ledger.flows.indexes import check_indexes
+from ostiaryd.ledger.flows.indexes import check_indexes, fill_indexes
 from ostiaryd.ledger.flows.queries import *
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "describe_loss",
     "examine_head",
     "examine_history",
+    "fill_indexes",
     "follow_recovery",
     "forget_facts",
     "has_loss",

@@ -59,9 +59,9 @@ def subjects(entry: Entry) -> set[str] | None:
     return None if _is_cut(entry) else {subject} if (subject := subject_of(entry)) is not None else set()
 
 
-def differing_columns(row: Indexed, entry: Entry | None, *, latest: int, is_searched: bool) -> list[str]:
+def differing_columns(row: Indexed, entry: Entry | None, *, latest: int) -> list[str]:
     """Return the names of the columns that differ from the bytes of the entry. `latest` is the highest time of the
-    entries before. Without `is_searched`, an earlier version appended the entry, which indexed tasks by another rule.
+    entries before.
 
     The words of an entry that was cut are compared as far as they remain.
     """
@@ -77,9 +77,7 @@ def differing_columns(row: Indexed, entry: Entry | None, *, latest: int, is_sear
         "outcome": (row.outcome, entry.outcome),
     }
     expected |= {name: pair for name, *pair in zip(_WORDS, words, indexed_words(entry), strict=True)}  # type: ignore[misc]
-    return [
-        name for name, (stored, of_entry) in expected.items() if stored != of_entry and (is_searched or name != "task")
-    ]
+    return [name for name, (stored, of_entry) in expected.items() if stored != of_entry]
 
 
 def _is_cut(entry: Entry) -> bool:

@@ -18,11 +18,13 @@ from ostiaryd.ledger.store.histories import (
     replayed,
 )
 from ostiaryd.ledger.store.indexes import (
+    add_names,
     classes_between,
     indexed,
     page_of_classes,
     page_of_subjects,
     searched_from,
+    set_searched_from,
     subjects_between,
 )
 from ostiaryd.ledger.store.tree import (
@@ -53,6 +55,7 @@ __all__ = [
     "KeptCheckpoint",
     "Loss",
     "Replayed",
+    "add_names",
     "append",
     "bodies",
     "body",
@@ -90,6 +93,7 @@ __all__ = [
     "rows",
     "search",
     "searched_from",
+    "set_searched_from",
     "subjects_between",
     "use_evidence",
     "with_facts",

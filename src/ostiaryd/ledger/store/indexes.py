@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ostiaryd.ground.database import Reader, Sql, sql
+from ostiaryd.ground.database import Reader, Sql, Tx, sql
 from ostiaryd.ledger.model import Indexed
 
 _INDEXED = sql(
@@ -12,6 +12,10 @@ _INDEXED = sql(
        where idx >= :start and idx < :stop order by idx"""
 )
 _SEARCHED_FROM = sql("select searched_from from log_head where id = 1")
+_SET_SEARCHED_FROM = sql("update log_head set searched_from = :start where id = 1")
+_ADD_CLASS = sql("insert into entry_class (data_class, idx) values (:name, :idx) on conflict do nothing")
+_ADD_SUBJECT = sql("insert into entry_about (subject, idx) values (:name, :idx) on conflict do nothing")
+_SET_TASK = sql("update entry set task = :task where idx = :idx")
 _CLASSES = sql("select idx from entry_class where data_class = :name and idx >= :start and idx < :stop")
 _SUBJECTS = sql("select idx from entry_about where subject = :name and idx >= :start and idx < :stop")
 _PAGE_OF_CLASSES = sql(
@@ -34,10 +38,22 @@ def indexed(reader: Reader, start: int, stop: int) -> list[Indexed]:
 
 def searched_from(reader: Reader) -> int:
     """Return the index from which on every entry has its rows in the tables of data classes and of subjects. Entries
-    before it were appended by a version without the table of subjects.
+    before it were appended by a version without the table of subjects, and get their rows in the background.
     """
     row = reader.one(_SEARCHED_FROM)
     return 0 if row is None else int(row[0])
+
+
+def add_names(tx: Tx, number: int, *, classes: Iterable[str], subjects: Iterable[str], task: str | None) -> None:
+    """Store the data classes, the subjects and the task by which searches find the entry `number`."""
+    tx.many(_ADD_CLASS, [(name, number) for name in classes])
+    tx.many(_ADD_SUBJECT, [(name, number) for name in subjects])
+    tx.run(_SET_TASK, task=task, idx=number)
+
+
+def set_searched_from(tx: Tx, start: int) -> None:
+    """Store the index from which on every entry has its rows in the tables of data classes and of subjects."""
+    tx.run(_SET_SEARCHED_FROM, start=start)
 
 
 def classes_between(reader: Reader, names: Iterable[str], start: int, stop: int) -> set[tuple[str, int]]:
