@@ -33,7 +33,7 @@ class AcmeStage:
     agent: Agent
 
     async def key(self, **said: Any) -> flows.NewAcmeKey:
-        """Return a new MAC key, for the agent unless `said` otherwise."""
+        """Return a new MAC key: for the agent, or for the holder that `said` states."""
         given: dict[str, Any] = {"agent": self.agent.agent_id, "person": None} | said
         return await act(
             self.world, "acme.create_key", lambda act: flows.create_key(act, config=self.world.config, **given)

@@ -26,14 +26,14 @@ KEYS: dict[str, Any] = {
 
 
 def jwk_of(alg: str, kid: str) -> dict[str, Any]:
-    """The JWK as PyJWT writes it."""
+    """Return the JWK as PyJWT writes it."""
     public = KEYS[alg].public_key()
     algorithm = jwt.algorithms.ECAlgorithm if alg.startswith("ES") else jwt.algorithms.RSAAlgorithm
     return {**json.loads(algorithm.to_jwk(public)), "kid": kid}
 
 
 def token(alg: str = "ES256", *, headers: dict[str, Any] | None = None, **claims: Any) -> str:
-    """A token that PyJWT has signed."""
+    """Return a token that PyJWT has signed."""
     content = {"sub": ID, "aud": ["api"], "exp": NOW // SECOND + 60} | claims
     content = {name: value for name, value in content.items() if value is not None}
     named = {"kid": "k"} | (headers or {})

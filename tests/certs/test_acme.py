@@ -285,7 +285,7 @@ async def test_renewals_that_fail_are_counted(stage: AcmeStage) -> None:
     assert failures() == [(f"{leaf.serial_number:032x}", 2)]
 
 
-async def test_refused_orders_of_renewals_are_counted(stage: AcmeStage) -> None:
+async def test_refused_renewal_orders_are_counted(stage: AcmeStage) -> None:
     client, other = await stage.client(), await stage.client()
     leaf = await leaf_of(client, await stage.issued(client, "dns:www.example"))
     id, serial = certificate_id_of(leaf.public_bytes(Encoding.DER)), f"{leaf.serial_number:032x}"

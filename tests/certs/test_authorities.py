@@ -427,7 +427,7 @@ async def import_chain(world: World, *chain: x509.Certificate) -> None:
     )
 
 
-async def test_an_intermediate_of_the_companys_root_replaces_ours(world: World) -> None:
+async def test_an_intermediate_of_the_companys_root_replaces_the_own_intermediate(world: World) -> None:
     await register_agent(world)
     await put_policies(world)
     before = await issue(world, agent="bot")

@@ -65,13 +65,13 @@ def is_permitted(*records: tuple[int, str, str], is_wildcard: bool = False, meth
         ([(0, "issue", "ca.example; a b=c")], False, False),
     ],
 )
-def test_the_records_of_a_name_permit_this_authority_or_not(
+def test_caa_records_of_a_name_permit_this_authority_or_not(
     records: list[tuple[int, str, str]], plain: bool, wildcard: bool
 ) -> None:
     assert (is_permitted(*records), is_permitted(*records, is_wildcard=True)) == (plain, wildcard)
 
 
-def test_names_are_looked_at_from_the_host_up_to_the_top_level_domain() -> None:
+def test_caa_records_are_looked_up_from_the_host_up_to_the_top_level_domain() -> None:
     assert domains_above("a.b.example") == ["a.b.example", "b.example", "example"]
 
 
@@ -107,7 +107,7 @@ async def test_an_order_is_refused_where_the_records_name_another_authority(stag
     assert ("www.closed.example.", "CAA") in zone.asked
 
 
-async def test_records_are_not_looked_at_without_domains_of_the_authority(stage: AcmeStage) -> None:
+async def test_caa_records_are_not_looked_up_without_domains_of_the_authority(stage: AcmeStage) -> None:
     stage.zone.add("closed.example", "CAA", '0 issue ";"')
     await stage.ready(await stage.client(), "dns:closed.example")
     assert "CAA" not in {kind for _, kind in stage.zone.asked}

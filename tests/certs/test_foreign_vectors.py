@@ -77,7 +77,7 @@ def read_der(path: Path) -> bytes:
     return base64.b64decode(match[1])
 
 
-def test_every_request_of_others_is_accepted_or_refused_as_it_should() -> None:
+def test_each_third_party_request_is_accepted_or_refused_as_expected() -> None:
     paths = sorted((VECTORS / "requests").iterdir())
     assert {path.stem for path in paths} == set(REQUESTS)
     for path in paths:
@@ -89,7 +89,7 @@ def test_every_request_of_others_is_accepted_or_refused_as_it_should() -> None:
                 parse_csr(read_der(path))
 
 
-def test_every_request_of_others_to_an_ocsp_responder_is_read_or_malformed() -> None:
+def test_each_third_party_ocsp_request_is_read_or_malformed() -> None:
     malformed = set[str]()
     for path in sorted((VECTORS / "ocsp").glob("*req*.der")):
         try:
@@ -104,7 +104,7 @@ def foreign_certificates() -> list[Path]:
     return [path for path in paths if not path.name.startswith("crl_")]
 
 
-def test_a_certificate_of_others_is_read_or_malformed_and_never_an_accident() -> None:
+def test_a_third_party_certificate_is_read_or_malformed_and_never_an_internal_error() -> None:
     now, malformed = ambient.now(), 0
     paths = foreign_certificates()
     for path in paths:
@@ -170,7 +170,7 @@ def chain_of(leaf: x509.Certificate) -> Iterable[x509.Certificate]:
     return chain
 
 
-def test_each_path_of_the_interoperability_suite_is_judged_as_it_says() -> None:
+def test_each_path_of_the_interoperability_suite_has_the_expected_result() -> None:
     now, wrong, judged = ambient.now(), list[str](), 0
     for name, leaf in suite().items():
         if not name.startswith(("Valid", "Invalid")) or (name.startswith("Invalid") and OF_LISTS.search(name)):

@@ -104,7 +104,7 @@ async def test_a_stop_above_a_delegated_task_holds_its_certificate(world: World,
     assert (await post(app, question(issued))).revocation_reason is CEASED
 
 
-async def test_an_administrator_and_the_server_are_not_on_hold(world: World, app: ASGIApp) -> None:
+async def test_certificates_of_an_administrator_and_of_the_server_are_not_on_hold(world: World, app: ASGIApp) -> None:
     """A stop of everything must leave somebody who can lift it, and the TLS certificate to reach the server."""
     await register_agent(world, scopes=["ostiary:admin"])
     admin, server = (
@@ -128,7 +128,7 @@ async def test_the_certificates_of_a_stopped_person_are_on_hold(world: World, ap
     assert (await post(app, question(issued))).revocation_reason is CEASED
 
 
-async def test_an_end_during_a_hold_is_for_good(world: World, app: ASGIApp) -> None:
+async def test_a_certificate_that_ends_during_a_hold_stays_revoked(world: World, app: ASGIApp) -> None:
     agent = await register_agent(world)
     issued = await issue(world, agent="bot")
     await kill(world, "owner", agent.owner)

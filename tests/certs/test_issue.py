@@ -1,4 +1,4 @@
-"""Issue: what a certificate says, what it ends with, who may have which names, and what leaves no certificate."""
+"""Issue: the content of certificates, their ends, the permitted names, and the refusals that leave no certificate."""
 
 from __future__ import annotations
 
@@ -216,7 +216,7 @@ async def test_a_person_has_the_certificates_that_roles_permit(world: World) -> 
 
 
 @pytest.mark.parametrize("kind", ["owner", "everything"])
-async def test_a_stop_of_a_person_is_one_of_the_persons_certificates(world: World, kind: What) -> None:
+async def test_a_stop_of_a_person_holds_the_certificates_of_the_person(world: World, kind: What) -> None:
     person = await create_person(world, "dora")
     await act(world, "role.grant", lambda a: registry.grant_role(a, "dora", "administrator"))
     issued = await issue(world, person="dora", profile="server", names=["dns:dora.example.com"])
@@ -229,7 +229,7 @@ async def test_a_stop_of_a_person_is_one_of_the_persons_certificates(world: Worl
     assert flows.is_live(world.db.read(), issued.certificate, now=world.now())
 
 
-async def test_a_holder_that_is_not_active_gets_none(world: World) -> None:
+async def test_a_holder_that_is_not_active_gets_no_certificate(world: World) -> None:
     await register_agent(world)
     await suspend(world)
     with pytest.raises(Refused) as refused:
@@ -238,7 +238,7 @@ async def test_a_holder_that_is_not_active_gets_none(world: World) -> None:
     assert await _count(world) == 0
 
 
-async def test_a_key_is_of_one_identity(world: World) -> None:
+async def test_a_key_belongs_to_one_identity(world: World) -> None:
     await register_agent(world)
     await register_agent(world, "other")
     key = new_key()
@@ -249,7 +249,7 @@ async def test_a_key_is_of_one_identity(world: World) -> None:
     assert refused.value.code == "key_taken"
 
 
-async def test_a_key_is_of_one_identity_among_acts_of_one_commit(world: World) -> None:
+async def test_a_key_belongs_to_one_identity_among_acts_of_one_commit(world: World) -> None:
     await register_agent(world)
     await register_agent(world, "other")
     key, fresh = new_key(), new_key()
@@ -319,7 +319,7 @@ async def test_a_certificate_is_a_holding_that_expires_with_it(world: World) -> 
     assert counts == {"certificate": 1}
 
 
-async def test_a_certificate_is_found_as_it_is_presented(world: World, clock: Clock) -> None:
+async def test_a_presented_certificate_is_found(world: World, clock: Clock) -> None:
     await register_agent(world)
     issued = await issue(world, agent="bot")
     reader = world.db.read()

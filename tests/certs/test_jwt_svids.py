@@ -69,7 +69,7 @@ def test_every_algorithm_of_the_specification_verifies(alg: str) -> None:
         verify(f"{head}.{b64u(broken[:-1] + bytes([broken[-1] ^ 1]))}", bundle=bundle)
 
 
-def test_our_tokens_are_what_a_library_of_others_accepts() -> None:
+def test_a_third_party_library_accepts_the_issued_tokens() -> None:
     key = jose.generate("ES256")
     signed, until = sign_jwt_svid(key, ID, ["api"], now=NOW)
     assert until == NOW + LIFETIME_S * SECOND
@@ -94,7 +94,7 @@ def test_our_tokens_are_what_a_library_of_others_accepts() -> None:
         ({"aud": ["other", "api"]}, NOW),
     ],
 )
-def test_times_and_audiences_up_to_the_limit(claims: dict[str, Any], at: int) -> None:
+def test_times_and_audiences_up_to_the_limit_are_accepted(claims: dict[str, Any], at: int) -> None:
     assert str(verify(token(**claims), now=at)) == ID
 
 
@@ -123,19 +123,19 @@ def test_claims_beyond_the_limit_are_refused(claims: dict[str, Any], at: int) ->
 
 
 @pytest.mark.parametrize("typ", ["JWT", "JOSE", None])
-def test_the_types_of_the_specification(typ: str | None) -> None:
+def test_the_token_types_of_the_specification_are_accepted(typ: str | None) -> None:
     assert str(verify(token(headers={"typ": typ}))) == ID
 
 
 @pytest.mark.parametrize(
     "headers", [{"typ": "at+jwt"}, {"typ": "jwt"}, {"jku": "https://evil.example"}, {"crit": ["exp"]}, {"cty": "JWT"}]
 )
-def test_other_headers_are_refused(headers: dict[str, Any]) -> None:
+def test_unknown_headers_are_refused(headers: dict[str, Any]) -> None:
     with pytest.raises(InvalidToken):
         verify(token(headers=headers))
 
 
-def test_other_algorithms_are_refused() -> None:
+def test_unsupported_algorithms_are_refused() -> None:
     claims = {"sub": ID, "aud": "api", "exp": NOW // SECOND + 60}
     secret = jwt.encode(claims, "secret" * 10, "HS256", headers={"kid": "k"})
     edwards = jwt.encode(claims, ed25519.Ed25519PrivateKey.generate(), "EdDSA", headers={"kid": "k"})
@@ -170,7 +170,7 @@ def test_the_bundle_is_that_of_the_subject() -> None:
 
 
 @pytest.mark.parametrize("audiences", [["a"], ["x" * MAX_AUDIENCE], [str(number) for number in range(MAX_AUDIENCES)]])
-def test_audiences_up_to_the_limit(audiences: list[str]) -> None:
+def test_audiences_up_to_the_limit_are_accepted(audiences: list[str]) -> None:
     check_audiences(audiences)
 
 
@@ -178,7 +178,7 @@ def test_audiences_up_to_the_limit(audiences: list[str]) -> None:
     "audiences",
     [[], [""], [" "], ["a", "a"], ["x" * (MAX_AUDIENCE + 1)], [str(n) for n in range(MAX_AUDIENCES + 1)], ["a\n"]],
 )
-def test_audiences_beyond_the_limit(audiences: list[str]) -> None:
+def test_audiences_beyond_the_limit_are_refused(audiences: list[str]) -> None:
     with pytest.raises(Invalid):
         check_audiences(audiences)
 
@@ -198,7 +198,7 @@ def test_audiences_beyond_the_limit(audiences: list[str]) -> None:
         "spiffe://td/" + "x" * (MAX_SPIFFE_ID - 12),
     ],
 )
-def test_identities_are_what_a_library_of_others_parses(text: str) -> None:
+def test_a_third_party_library_parses_the_same_identities(text: str) -> None:
     assert str(parse_spiffe_id(text)) == text
     assert str(TheirSpiffeId(text)) == text
 
@@ -227,12 +227,12 @@ def test_identities_are_what_a_library_of_others_parses(text: str) -> None:
         "spiffe://td/" + "x" * (MAX_SPIFFE_ID - 11),
     ],
 )
-def test_other_identities_are_refused(text: str) -> None:
+def test_malformed_identities_are_refused(text: str) -> None:
     with pytest.raises(Invalid):
         parse_spiffe_id(text)
 
 
-def test_names_of_trust_domains() -> None:
+def test_names_of_trust_domains_are_checked() -> None:
     assert check_trust_domain("example.org") == "example.org"
     for name in ("", "Example.org", "spiffe://example.org", "a/b", "x" * 256):
         with pytest.raises(Invalid):
@@ -245,7 +245,7 @@ def test_names_of_trust_domains() -> None:
 @pytest.mark.parametrize(
     "key", [ec.generate_private_key(ec.SECP384R1()), ed25519.Ed25519PrivateKey.generate(), RSA, None]
 )
-def test_a_bundle_goes_and_comes_back_and_others_read_it(key: Any) -> None:
+def test_a_bundle_is_written_and_read_back_and_a_third_party_library_reads_it(key: Any) -> None:
     bundle = TrustBundle((root(key), root()), (authority("ES256"), authority("RS256", "r")), MAX_SEQUENCE, 300)
     rendered = render_bundle(bundle)
     again = parse_bundle(rendered)

@@ -51,7 +51,7 @@ async def test_a_certificate_of_the_own_authority_needs_no_registration(client: 
     assert anchor.is_own
 
 
-async def test_it_is_refused_once_it_is_revoked_or_its_agent_is_not_active(client: Client) -> None:
+async def test_a_revoked_certificate_or_a_certificate_of_an_inactive_agent_is_refused(client: Client) -> None:
     tls = TlsClient(client)
     await put_policies(tls.world)
     first, second = await own(tls), await own(tls)
@@ -62,7 +62,7 @@ async def test_it_is_refused_once_it_is_revoked_or_its_agent_is_not_active(clien
     assert await tls.refuse(second, "was revoked")
 
 
-async def test_it_authenticates_no_other_agent(client: Client) -> None:
+async def test_a_certificate_authenticates_no_other_agent(client: Client) -> None:
     tls = TlsClient(client)
     await put_policies(tls.world)
     made = await own(tls)

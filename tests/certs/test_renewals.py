@@ -58,7 +58,7 @@ async def renewed(world: World, old: IssuedCertificate, **more: object) -> Issue
     return await issue(world, agent="bot", replaces=old.certificate.serial, **more)  # type: ignore[arg-type]
 
 
-async def test_a_long_certificate_that_nobody_renews_is_one_finding(world: World, clock: Clock) -> None:
+async def test_a_long_certificate_without_a_renewal_is_one_finding(world: World, clock: Clock) -> None:
     agent = await register_agent(world)
     await put_policies(world)
     issued = await issue(world, agent="bot", profile="server", names=["dns:a.example.com"])
@@ -122,7 +122,9 @@ async def test_a_certificate_that_ends_with_its_task_is_no_finding(world: World,
 
 
 @pytest.mark.parametrize(("days", "is_warned"), [(0, False), (1, True)])
-async def test_the_setting_says_from_when_on(world: World, clock: Clock, days: int, is_warned: bool) -> None:
+async def test_the_setting_states_the_days_before_the_end_of_a_certificate(
+    world: World, clock: Clock, days: int, is_warned: bool
+) -> None:
     agent = await register_agent(world)
     configured = reconfigured(world, certificate_warning_days=days)
     await put_policies(world)
@@ -184,7 +186,7 @@ def test_a_certificate_of_the_server_ends_soon_in_the_last_sixth_of_its_life() -
 async def test_the_end_of_the_servers_own_certificate_is_an_alert_and_a_defect(
     world: World, clock: Clock, tmp_path: Path
 ) -> None:
-    """Whoever runs the server hears of it in time, whether the certificate is ours or a file."""
+    """The operator of the server is warned in time, both for a certificate of the own authority and for a file."""
     configured = reconfigured(world, tls="auto", data_dir=str(tmp_path))
     assert await certs.renew_tls(configured)
     clock.advance(DAY_S - (DAY_S + 60) // store.LAST_PART)

@@ -260,7 +260,7 @@ async def test_an_unknown_certificate_is_never_good(world: World, app: ASGIApp) 
     assert answer.response_status is ocsp.OCSPResponseStatus.UNAUTHORIZED
 
 
-async def test_lists_and_files_that_are_not_there(world: World, app: ASGIApp) -> None:
+async def test_a_missing_list_or_certificate_is_not_found(world: World, app: ASGIApp) -> None:
     async def status_of(path: str) -> int:
         return (await send(app, "GET", path)).status
 

@@ -221,7 +221,7 @@ async def test_wit_svids_are_not_implemented(world: World, api: GrpcServer) -> N
             assert await code_of(stream) is grpc.StatusCode.UNIMPLEMENTED
 
 
-async def test_a_policy_decides(world: World, api: GrpcServer) -> None:
+async def test_a_policy_decides_on_svids(world: World, api: GrpcServer) -> None:
     await register_agent(world)
     await add_workload(world)
     await put_policies(world, 'permit (principal is Agent, action == Action::"issue_token", resource is Resource);')
@@ -243,7 +243,9 @@ async def test_a_policy_decides(world: World, api: GrpcServer) -> None:
         (pb.JWTSVIDRequest(audience=["a"], spiffe_id=ID), grpc.StatusCode.OK),
     ],
 )
-async def test_requests_for_jwt_svids(world: World, api: GrpcServer, request_: Any, code: grpc.StatusCode) -> None:
+async def test_requests_for_jwt_svids_are_answered_or_refused(
+    world: World, api: GrpcServer, request_: Any, code: grpc.StatusCode
+) -> None:
     await register_agent(world)
     await add_workload(world)
     async with stub(api) as call:
@@ -519,9 +521,7 @@ async def refusal(server: GrpcServer, svid: str, audience: str = "api") -> str:
     return details
 
 
-async def test_jwt_svids_of_our_own_count_while_the_agent_is_active(
-    world: World, api: GrpcServer, clock: Clock
-) -> None:
+async def test_own_jwt_svids_are_valid_while_the_agent_is_active(world: World, api: GrpcServer, clock: Clock) -> None:
     await register_agent(world)
     await add_workload(world)
     caller = await register_agent(world, "caller")
@@ -549,9 +549,7 @@ async def test_jwt_svids_of_our_own_count_while_the_agent_is_active(
     assert "expired" in await refusal(api, svid.svid)
 
 
-async def test_jwt_svids_of_foreign_trust_domains_count_where_the_operator_says_so(
-    world: World, api: GrpcServer
-) -> None:
+async def test_jwt_svids_of_a_foreign_trust_domain_are_valid_for_allowed_agents(world: World, api: GrpcServer) -> None:
     await register_agent(world)
     await add_workload(world)
     foreign = token(sub=f"spiffe://{OTHER}/workload", exp=world.now() // SECOND + 60)
@@ -573,7 +571,7 @@ async def test_jwt_svids_of_foreign_trust_domains_count_where_the_operator_says_
 
 
 @pytest.mark.parametrize(("svid", "audience"), [("", "api"), ("a.b.c", "api"), ("x", ""), ("\0", "api")])
-async def test_what_is_no_jwt_svid_is_invalid(world: World, api: GrpcServer, svid: str, audience: str) -> None:
+async def test_a_malformed_jwt_svid_is_invalid(world: World, api: GrpcServer, svid: str, audience: str) -> None:
     await register_agent(world)
     await add_workload(world)
     await refusal(api, svid, audience)

@@ -106,7 +106,7 @@ async def test_a_user_alone_belongs_to_one_agent(world: World) -> None:
     await add(world, "third", uid=1001, path="/usr/bin/two")
 
 
-async def test_so_many_workloads_at_most(world: World) -> None:
+async def test_the_number_of_workloads_is_limited(world: World) -> None:
     await register_agent(world)
     for number in range(MAX_OF_AGENT):
         await add(world, uid=number)
@@ -352,7 +352,7 @@ async def test_a_removed_trust_domain_takes_its_trust_with_it(world: World) -> N
     assert trust_domains.list_trusting_agents(world.db.read(), OTHER) == []
 
 
-async def test_old_bundles_are_named(world: World, clock: Clock, publisher: Publisher) -> None:
+async def test_outdated_bundles_are_reported(world: World, clock: Clock, publisher: Publisher) -> None:
     await federate(world, publisher.url)
     assert trust_domains.troubles(world.db.read(), now=world.now()) == []
     publisher.status = 500
