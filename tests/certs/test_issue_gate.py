@@ -26,6 +26,7 @@ from ostiaryd.registry.model import Root
 from tests.policy.authzen_api import API
 from tests.support.api_fixtures import ISSUER, Answer, Client, claims_of, register, send
 from tests.support.certificate_fixtures import csr_builder, new_key, put_policies
+from tests.support.page_client import signed_in
 from tests.support.recorded_statements import record_statements
 from tests.support.trust_fixtures import nonce_of
 
@@ -164,6 +165,31 @@ async def test_the_act_refuses_a_token_that_was_revoked_after_the_gate(client: C
     assert 'error="invalid_token"' in refused.headers["www-authenticate"]
     assert newest_entry(world).outcome == "refused"
     assert certificates.page(world.db.read(), Page(10, "")) == []
+
+
+async def test_the_act_authenticates_a_person_by_the_session_of_a_browser(client: Client) -> None:
+    world = client.world
+    hold = 'permit (principal, action == Ostiary::Action::"hold_certificate", resource);'
+    await put_policies(world, hold)
+    browser = await signed_in(world, client.app)
+    cookies = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
+    body = json.dumps({"csr": make_csr(), "profile": "server", "names": ["dns:a.example"]}).encode()
+    sent = [("cookie", cookies), ("content-type", "application/json"), ("content-length", str(len(body)))]
+    for wrong in ([], [("origin", "https://other.example")], [("origin", ISSUER), ("sec-fetch-site", "cross-site")]):
+        refused = await send(client.app, "POST", ONE, headers=[*sent, *wrong], body=body)
+        assert refused.status == 403, refused.body
+    assert certificates.page(world.db.read(), Page(10, "")) == []
+    own = [*sent, ("origin", ISSUER)]
+    refused = await send(client.app, "POST", ONE, headers=own, body=body)
+    assert (refused.status, refused.json["error"]) == (403, "role_required")
+    await put_policies(world, f'permit (principal, action == Ostiary::Action::"use_api", resource); {hold}')
+    issued = await send(client.app, "POST", ONE, headers=own, body=body)
+    assert issued.status == 201, issued.body
+    assert issued.json["holder"] == "ann"
+    await browser.get("/account")
+    await browser.submit("/account/logout")
+    ended = await send(client.app, "POST", ONE, headers=own, body=body)
+    assert ended.status == 401, ended.body
 
 
 @pytest.mark.parametrize(("body", "action"), [({"csr": "no request"}, "cert.issue"), ({"cs": "no member"}, "api.call")])
