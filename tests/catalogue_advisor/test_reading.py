@@ -307,6 +307,11 @@ def test_an_amount_or_an_account_that_a_call_may_leave_out_makes_no_payment(requ
     assert found.catalogue.tools["submit_form"].effect == effect
 
 
+@pytest.mark.parametrize("name", ["code", "hs_code", "postalCode", "command", "script"])
+def test_a_code_or_a_command_is_no_text_that_a_person_reads(name: str) -> None:
+    assert tool("enter_item", **{name: "string", "note": "string"}).kinds.get(name) != "text"
+
+
 def test_arguments_inside_of_arguments_are_read_by_their_path() -> None:
     item = {"type": "object", "properties": {"email": {"type": "string"}}}
     deep: dict[str, Any] = {"type": "object", "properties": {"url": {"type": "string"}}}

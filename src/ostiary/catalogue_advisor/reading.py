@@ -92,8 +92,8 @@ _HEADS: dict[str, Kind] = {
         Kind.OBJECT: """id identifier file filename path folder directory key sku slug number object resource source
             target name""",
         Kind.TEXT: """body content message text subject title description note comment summary caption html markdown
-            reply answer reason memo command script code prompt instruction detail remark heading headline topic
-            statement feedback review question transcript quote greeting bio""",
+            reply answer reason memo prompt instruction detail remark heading headline topic statement feedback
+            review question transcript quote greeting bio""",
     }.items()
     for head in heads.split()
 }

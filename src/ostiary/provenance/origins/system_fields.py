@@ -62,6 +62,7 @@ Found = tuple[Origin, int, str]
 
 
 def of_field(name: str, text: str) -> Found:
+    """Return the text of a field with its origin: known if only the system writes such a field, otherwise untrusted."""
     if name.lower() not in WRITTEN:
         if _is_field(text):
             return Origin.KNOWN, ALL_KINDS, text
