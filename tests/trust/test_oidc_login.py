@@ -477,6 +477,32 @@ async def test_discovery_documents_that_lie_send_nobody_anywhere(
     assert "location" not in browser.answer.headers
 
 
+async def test_a_person_reads_that_the_provider_does_not_answer_and_signs_in_when_it_does(
+    here: World, browser: PageClient, idp: OpenIdProvider
+) -> None:
+    await add(here, provider_of(idp))
+    reply = idp.reply
+
+    def fail(path: str, headers: dict[str, str], form: dict[str, str]) -> tuple[int, Any]:
+        return 502, {}
+
+    def is_told() -> bool:
+        words = ("Signing in there does not work now", "Corp does not answer", "sign in another way")
+        return browser.answer.status == 503 and all(word in browser.text for word in words)
+
+    idp.reply = fail  # type: ignore[method-assign]
+    await browser.get("/login/with/corp")
+    assert is_told(), browser.text
+    idp.reply = reply  # type: ignore[method-assign]
+    location = await begin(browser)
+    idp.reply = fail  # type: ignore[method-assign]
+    await finish(browser, idp, location)
+    assert is_told(), browser.text
+    assert SESSION_COOKIE not in browser.cookies
+    idp.reply = reply  # type: ignore[method-assign]
+    assert await log_in(browser, idp) == 303
+
+
 async def test_the_secret_is_encrypted_at_rest_and_a_key_serves_instead(
     here: World, browser: PageClient, idp: OpenIdProvider
 ) -> None:

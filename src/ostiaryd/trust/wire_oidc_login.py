@@ -12,6 +12,8 @@ of `ground/outbound/jwks.py`.
 from __future__ import annotations
 
 import base64
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 from urllib.parse import quote_plus, urlencode
 
@@ -125,7 +127,7 @@ async def begin_login(call: Call) -> Reply:
     provider, settings = _find(call)
     world = call.world
     providers = world.keep(OpenIdProviders)
-    async with world.keep(ProviderLogins).taking(call):
+    async with _asking(call, provider):
         metadata = await providers.metadata(provider)
     begun = begin_attempt(call, provider)
     url = authorization_url(
@@ -150,7 +152,7 @@ async def finish_login(call: Call) -> Reply:
     try:
         attempt = end_attempt(call, provider)
         providers = call.world.keep(OpenIdProviders)
-        async with call.world.keep(ProviderLogins).taking(call):
+        async with _asking(call, provider):
             metadata = await providers.metadata(provider)
             code = check_response(_parameters(call), attempt, metadata)
             answer = await _redeem(call.world, provider, settings, metadata, attempt, code)
@@ -162,6 +164,20 @@ async def finish_login(call: Call) -> Reply:
         await leave_refusal(call, provider, refusal)
         raise
     return await log_in_identity(call, provider, identity, attempt)
+
+
+@asynccontextmanager
+async def _asking(call: Call, provider: Provider) -> AsyncIterator[None]:
+    """Count a login as in progress while the context lasts, in which the server asks the provider. Raises Unavailable
+    at a limit of logins, or if the provider does not answer.
+    """
+    async with call.world.keep(ProviderLogins).taking(call):
+        try:
+            yield
+        except Unavailable as failure:
+            shown = f"{provider.label} does not answer: {failure.message}"
+            hint = "go back and try again in a minute, or sign in another way"
+            raise Unavailable(shown, hint=hint, code="provider_unavailable") from None
 
 
 def _find(call: Call) -> tuple[Provider, OidcSettings]:

@@ -55,6 +55,7 @@ _TITLES: dict[str | int, str] = {
     "forged_form": "This form has expired",
     "invalid_client": "This application is not known",
     "document_unavailable": "This application cannot be checked now",
+    "provider_unavailable": "Signing in there does not work now",
     "invalid_request": "The application sent a wrong request",
     400: "This did not work",
     403: "This is not allowed",
