@@ -42,8 +42,10 @@ from ostiaryd.certs.model.acme import (
 )
 from ostiaryd.certs.model.names import CertificateName, NameKind
 from ostiaryd.certs.store import acme as store
+from ostiaryd.certs.store import certificates
 from ostiaryd.certs.wire_acme_validation import MAX_REDIRECTS, OF_ACCOUNT, keep_validating
 from ostiaryd.ground.http.edge import SMALL_BODY
+from ostiaryd.ground.http.pages import Page
 from tests.certs.acme_fixtures import AcmeStage
 from tests.support.acme_client import KINDS, MISSING, ROOT, AcmeClient, bind, dns_digest, encode, kind_of
 from tests.support.alpn_server import alpn_certificate, digest
@@ -521,6 +523,25 @@ async def test_finalizing_takes_exactly_the_order_and_leaves_it_ready(stage: Acm
     assert done.json["status"] == "valid", done
     again = await client.finalize(order, make_csr(names=["dns:www.example"]))
     assert (again.status, kind_of(again)) == (403, "orderNotReady")
+
+
+async def test_an_order_that_is_finalized_four_times_at_once_has_one_certificate(stage: AcmeStage) -> None:
+    client = await stage.client()
+    order = await stage.ready(client, "dns:www.example")
+    client.nonces.clear()  # each request fetches a nonce of its own
+    requests = [make_csr(names=["dns:www.example"]) for _ in range(4)]
+    answers = await asyncio.gather(*(client.finalize(order, csr) for csr in requests))
+    assert sorted(map(kind_of, answers)) == ["", *["orderNotReady"] * 3]
+    assert len(certificates.page(stage.world.db.read(), Page(10, ""))) == 1
+
+
+async def test_a_ready_order_of_an_account_that_was_deactivated_gets_no_certificate(stage: AcmeStage) -> None:
+    client = await stage.client()
+    order = await stage.ready(client, "dns:www.example")
+    assert (await client.post(client.kid, {"status": "deactivated"})).status == 200
+    refused = await client.finalize(order, make_csr(names=["dns:www.example"]))
+    assert (refused.status, kind_of(refused)) == (401, "unauthorized")
+    assert certificates.page(stage.world.db.read(), Page(10, "")) == []
 
 
 async def test_an_order_is_finalized_within_its_life(stage: AcmeStage) -> None:
