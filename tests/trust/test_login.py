@@ -175,10 +175,13 @@ async def test_known_and_unknown_names_get_the_same_answer_for_the_same_work(
     assert (answer.status, answer.headers["retry-after"]) == (429, "1")
 
 
-async def test_a_login_cookie_from_before_is_worth_nothing_afterwards(world: World, app: ASGIApp) -> None:
+@pytest.mark.parametrize("name", ["ann", "bob"])
+async def test_a_login_ends_the_cookie_of_the_login_before(world: World, app: ASGIApp, name: str) -> None:
+    await signed_in(world, app, "bob")
     browser = await signed_in(world, app)
     first = browser.cookies[SESSION_COOKIE]
-    await browser.log_in(path="/login?prompt=login")
+    await browser.log_in(name, path="/login?prompt=login")
+    assert browser.path == "/account"
     assert browser.cookies[SESSION_COOKIE] != first
     thief = PageClient(app, cookies={SESSION_COOKIE: first})
     await thief.get("/account")
