@@ -17,7 +17,7 @@ from ostiaryd.trust import flows
 from ostiaryd.trust.flows import AuthenticatedClient
 from ostiaryd.trust.flows.documents import KEYS_FRESH, KEYS_SOON
 from ostiaryd.trust.model import ASSERTION_TYP, SECOND, Credentials, InvalidClient
-from tests.support.api_fixtures import reconfigured
+from tests.support.api_fixtures import reconfigured, sign
 from tests.support.client_site import ClientSite, serving_clients
 
 
@@ -43,11 +43,15 @@ class Application:
     def publish(self, *keys: jose.PrivateKey) -> None:
         self.site.put("/jwks", {"keys": [dict(key.public.jwk) for key in keys]})
 
-    def assertion(self, *, key: jose.PrivateKey | None = None, typ: str = ASSERTION_TYP, **claims: Any) -> str:
+    def assertion(
+        self, *, key: jose.PrivateKey | None = None, typ: str = ASSERTION_TYP, has_kid: bool = True, **claims: Any
+    ) -> str:
         self.count += 1
         now = self.world.now() // SECOND
         good = {"iss": self.client_id, "sub": self.client_id, "aud": self.world.config.issuer, "iat": now}
         good |= {"exp": now + 60, "jti": str(self.count)}
+        if not has_kid:
+            return sign(key or self.key, {"typ": typ, "kid": None}, good | claims)
         return jose.sign_jwt(key or self.key, typ=typ, claims=good | claims)
 
     async def authenticate(self, assertion: str | None, **more: Any) -> AuthenticatedClient:
@@ -119,6 +123,21 @@ async def test_keys_that_rotate_in_mid_flight_are_fetched_again_at_most_once_a_m
     clock.advance(us=KEYS_FRESH)
     await application.authenticate(application.assertion(key=new))
     assert application.site.requested.count("/jwks") == 3
+
+
+@pytest.mark.parametrize("has_kid", [True, False])
+async def test_a_new_key_under_the_kid_of_the_earlier_one_is_fetched_after_a_minute(
+    application: Application, clock: Clock, has_kid: bool
+) -> None:
+    await application.authenticate(application.assertion(has_kid=has_kid))
+    new = jose.generate("ES256", kid="1")
+    application.publish(new)
+    clock.advance(us=KEYS_SOON - 1)
+    with pytest.raises(InvalidClient):
+        await application.authenticate(application.assertion(key=new, has_kid=has_kid))
+    clock.advance(us=1)
+    await application.authenticate(application.assertion(key=new, has_kid=has_kid))
+    assert application.site.requested.count("/jwks") == 2
 
 
 LIES: list[tuple[Any, int]] = [

@@ -35,13 +35,13 @@ async def open_request(call: Call, client: OAuthClient, parameters: Parameters) 
         raise InvalidRequest("`request` and `request_uri` cannot be used together")
     world = call.world
     try:
-        header = parse_jws(unverified, max_bytes=MAX_VALUE).header
+        unverified_jws = parse_jws(unverified, max_bytes=MAX_VALUE)
     except InvalidToken as error:
         raise InvalidRequestObject(f"`request`: {error.message}", hint="send a signed JWT") from None
-    if header["alg"] == "none":
+    if unverified_jws.header["alg"] == "none":
         hint = "sign the request object with a registered key, or leave `request` out"
         raise RequestNotSupported("a request object without a signature is not supported", hint=hint)
-    keys = await trust.find_request_keys(world, client, kid=header.get("kid"), network=call.network)
+    keys = await trust.find_request_keys(world, client, unverified_jws, network=call.network)
     if not keys:
         hint = "register `jwks`, or send the parameters without `request`"
         raise RequestNotSupported("`request` is not supported for a client without keys", hint=hint)

@@ -62,7 +62,9 @@ MAX_KNOWN_KEYS = 10_000
 """Maximum number of clients whose keys are in memory."""
 KEYS_FRESH = 3600 * SECOND
 KEYS_SOON = 60 * SECOND
-"""Minimum time between two fetches of the keys of a client for an unknown `kid`, in microseconds."""
+"""Minimum time between two fetches of the keys of a client because a signature is by no stored key, in
+microseconds.
+"""
 COST = 3
 
 
@@ -253,22 +255,23 @@ class _FetchedKeys:
 
 
 class ClientKeys:
-    """Cache of the keys that clients publish at `jwks_uri`. Keys are fetched again after an hour, and for an unknown
-    `kid` at most once a minute.
+    """Cache of the keys that clients publish at `jwks_uri`. Keys are fetched again after an hour, and at most once a
+    minute if no stored key made the signature of a request: the client may have a new key, also under the `kid` of
+    the earlier one or without a `kid`.
     """
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._known: OrderedDict[str, _FetchedKeys] = OrderedDict()
 
-    async def get(self, client: OAuthClient, *, kid: object, network: str) -> tuple[jose.PublicKey, ...]:
-        """Return the keys of a client with a `jwks_uri`; fetch them if the stored keys are too old. Raises
-        Invalid, Unavailable.
+    async def get(self, client: OAuthClient, unverified_jws: jose.Jws, *, network: str) -> tuple[jose.PublicKey, ...]:
+        """Return the keys of a client with a `jwks_uri`, for the verification of a JWS; fetch them if the stored keys
+        are too old. Raises Invalid, Unavailable.
         """
         url, now = client.metadata.jwks_uri, self._world.now()
         kept = self._known.get(client.client_id)
         if kept is not None and kept.url == url:
-            is_known = kid is None or any(kid in (key.kid, key.thumbprint) for key in kept.keys)
+            is_known = any(_is_signed_by(key, unverified_jws) for key in kept.keys)
             if now < kept.at + (KEYS_FRESH if is_known else KEYS_SOON):
                 return kept.keys
         keys = await self._world.keep(Fetches).share(url, network=network, fetch=lambda: self._fetch(url))
@@ -314,18 +317,17 @@ async def find_client_keys(
         return parse_client_keys(client.metadata.jwks)
     if credentials.unverified_assertion is None:
         return ()
-    kid = parse_assertion(credentials).header.get("kid")
     try:
-        return await world.keep(ClientKeys).get(client, kid=kid, network=network)
+        return await world.keep(ClientKeys).get(client, parse_assertion(credentials), network=network)
     except Invalid as refusal:
         raise InvalidClient(refusal.message, hint=refusal.hint) from None
 
 
 async def find_request_keys(
-    world: World, client: OAuthClient, *, kid: object, network: str
+    world: World, client: OAuthClient, unverified_jws: jose.Jws, *, network: str
 ) -> tuple[jose.PublicKey, ...]:
-    """Return the keys with which a client may sign its requests; empty if the client has none. May fetch a `jwks_uri`.
-    Raises InvalidClient, Unavailable.
+    """Return the keys with which a client may have signed a request object; empty if the client has none. May fetch a
+    `jwks_uri`. Raises InvalidClient, Unavailable.
     """
     if client.kind is ClientKind.AGENT:
         rows = agent_keys(world.db.read(), client.client_id, now=world.now())
@@ -335,6 +337,17 @@ async def find_request_keys(
     if not client.metadata.jwks_uri:
         return ()
     try:
-        return await world.keep(ClientKeys).get(client, kid=kid, network=network)
+        return await world.keep(ClientKeys).get(client, unverified_jws, network=network)
     except Invalid as refusal:
         raise InvalidClient(refusal.message, hint=refusal.hint) from None
+
+
+def _is_signed_by(key: jose.PublicKey, unverified_jws: jose.Jws) -> bool:
+    header = unverified_jws.header
+    if header.get("kid") not in (None, key.kid, key.thumbprint) or not key.accepts(header["alg"]):
+        return False
+    try:
+        key.verify(unverified_jws.signature, unverified_jws.signing_input)
+    except jose.InvalidToken:
+        return False
+    return True
