@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import resource
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from harness.patience import eventually_async
@@ -238,6 +240,34 @@ async def test_on_a_full_disk_of_postgresql_a_stop_runs_again_with_the_reserve(w
     await world.writer.rebuild()
     assert await world.writer.submit(put("another")) == "another"
     assert world.writer.reserve.size == whole
+
+
+@pytest.mark.parametrize("database", ["postgres"])
+async def test_a_dump_that_locks_the_reserve_stops_no_stop_on_a_full_disk(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The session of the dump is ended: the operator repeats the dump, and a stop cannot wait."""
+    await world.writer.rebuild()
+    whole = world.writer.reserve.size
+    dump = psycopg.connect(world.config.database)
+    for number in range(1, RESERVE_TABLES + 1):
+        dump.execute(f"lock table {RESERVE_TABLE}{number} in access share mode")
+    fill_disk(world)
+    ran: list[int] = []
+
+    def stop(tx: Tx) -> str:
+        ran.append(1)
+        if len(ran) == 1:
+            tx.run(FULL)
+        return put("stop")(tx)
+
+    with overtaking(), caplog.at_level(logging.WARNING, logger="ostiary"):
+        assert await world.writer.submit(stop) == "stop"
+    assert world.writer.reserve.size == whole - STEP_BYTES
+    assert "which locked disk_reserve_" in caplog.text
+    with pytest.raises(psycopg.OperationalError):
+        dump.execute("select 1")
+    dump.close()
 
 
 @pytest.mark.parametrize("database", ["postgres"])

@@ -10,18 +10,23 @@ crash. This gives a recovery space to run in, if PostgreSQL has crashed because 
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from typing import Any
 
 import psycopg
 
+from ostiaryd.ground.database.connection import DatabaseUnavailable
 from ostiaryd.ground.database.database import Database
 from ostiaryd.ground.database.postgres import RESERVE_TABLE, RESERVE_TABLES, STEP_BYTES, PostgresConnection
 from ostiaryd.ground.database.reserve import is_disk_full
 
+log = logging.getLogger("ostiary")
 PAUSE_S = 10.0
 """Time between two attempts to restore the reserve, in seconds, because an attempt fills the disk for a moment."""
+LOCK_MS = 100
+"""Time for which a locked table delays a stop before the session with the lock is ended, in milliseconds."""
 _PAGE_BYTES = 8192
 _BUILD_LOCK = 0x0571A14
 _CREATE = """do $create$ begin
@@ -38,6 +43,12 @@ end $create$"""
 """Statement that creates a table whose pages are allocated and have no visible row: the rows are rolled back, so that
 backups do not contain them. If another server creates tables, or has created this one, it does nothing.
 """
+_END_HOLDERS = """with holder as materialized (
+    select application_name, pid from pg_stat_activity
+    where pid in (select pid from pg_locks where relation = to_regclass('{name}') and granted)
+    and pid <> pg_backend_pid() and datname = current_database()
+) select application_name, pid from holder where pg_terminate_backend(pid)"""
+"""Materialized, because PostgreSQL chooses the order in which it evaluates conditions, and would end other sessions."""
 _SIZES = "select " + ", ".join(
     f"coalesce(pg_relation_size(to_regclass('{RESERVE_TABLE}{number}')), 0)" for number in range(1, RESERVE_TABLES + 1)
 )
@@ -95,11 +106,28 @@ class PostgresReserve:
         return all(size >= STEP_BYTES for size in self._sizes())
 
     def release(self) -> bool:
-        """Drop one table. Return false if no table is left."""
+        """Drop one table. Return false if no table is left.
+
+        If another session has a lock on the table, as a dump of the whole database does, the session is ended, because
+        stops go before dumps. PostgreSQL permits that for sessions of a role of which the server is a member.
+        """
         number = max((number for number, size in enumerate(self._sizes(), 1) if size), default=0)
         if number:
-            self._run(f"drop table if exists {_name(number)}")
+            try:
+                self._run(_drop(number, within_ms=LOCK_MS))
+            except DatabaseUnavailable:  # among others, for a lock that is not granted
+                self._end_holders(number)
+                self._run(_drop(number, within_ms=10 * LOCK_MS))
         return bool(number)
+
+    def _end_holders(self, number: int) -> None:
+        """End the sessions that have a lock on a table, and log them."""
+        try:
+            ended = self._run(_END_HOLDERS.format(name=_name(number))).fetchall()
+        except psycopg.errors.InsufficientPrivilege:
+            return  # the table stays locked, as the next attempt says
+        for name, pid in ended:
+            log.warning("the disk is full: ended the session %d (%s), which locked %s", pid, name, _name(number))
 
     def open_room(self) -> bool:
         """Return whether the last attempt to restore the reserve found no space. The free space itself is unknown, so
@@ -129,6 +157,10 @@ class PostgresReserve:
 
 def _name(number: int) -> str:
     return f"{RESERVE_TABLE}{number}"
+
+
+def _drop(number: int, *, within_ms: int) -> str:
+    return f"set local lock_timeout = {within_ms}; drop table if exists {_name(number)}"
 
 
 def _create(number: int) -> str:
