@@ -78,6 +78,36 @@ async def test_an_agent_sees_the_mounts_where_it_may_do_something(world: World, 
     assert set(methods) == {"approle/", "jwt/", "token/", "workers/"}
 
 
+async def test_a_request_without_rights_does_not_tell_which_mounts_exist(
+    world: World, app: ASGIApp, bot: VaultAgent
+) -> None:
+    await permit_all(world)
+    await done(bot, "POST", "sys/mounts/shop", {"type": "kv"})
+    await done(bot, "POST", "sys/auth/workers", {"type": "approle"})
+    await done(bot, "POST", "sys/policies/acl/none", {"policy": 'path "a" { capabilities = ["read"] }'})
+    limited = await child_of(bot, policies=["none"])
+    other = await (await enter_agent(world, app, "other")).login()
+    pairs = (("shop/x", "none/x"), ("secret/data/x", "none/data/x"), ("auth/workers/role/x", "auth/none/role/x"))
+
+    async def shown(agent: VaultAgent, method: str, path: str, **more: Any) -> tuple[int, bytes]:
+        answer = await agent.ask(method, path, {"a": 1} if method == "POST" else None, **more)
+        return answer.status, answer.body
+
+    for method in ("GET", "LIST", "POST", "DELETE"):
+        for path, missing in pairs:
+            for more in ({"token": ""}, {"token": "hvs.unknown"}):
+                assert await shown(bot, method, path, **more) == await shown(bot, method, missing, **more), path
+                assert (await shown(bot, method, missing, **more))[0] == 403
+            assert await shown(limited, method, path) == await shown(limited, method, missing), path
+        await put_policies(world, ISSUE)
+        assert await shown(other, method, "shop/x") == await shown(other, method, "none/x"), method
+        assert (await shown(other, method, "none/x"))[0] == 403
+        await permit_all(world)
+        assert await bot.status(method, "none/x") == 404
+    refused = newest_entry(world)
+    assert (refused.action, refused.agent is not None, refused.object) == ("vault.request", True, "none/x")
+
+
 async def test_a_vault_policy_hides_mounts_too(world: World, bot: VaultAgent) -> None:
     await permit_all(world)
     for path in ("shop", "team/shop", "bank"):

@@ -178,10 +178,10 @@ REFUSED = (
     ("GET", "secret/data", 405),
     ("GET", "secret/data/", 405),
     ("GET", "auth/jwt/login", 405),
-    ("GET", "secret", 404),
+    ("GET", "secret", 403),
     ("GET", "secret/subkeys/agents/bot/db", 404),
     ("GET", "cubbyhole/x", 404),
-    ("GET", "Secret/data/agents/bot/db", 404),
+    ("GET", "Secret/data/agents/bot/db", 403),
     ("GET", "transit/unknown/k", 405),
     ("POST", "transit/unknown/k", 404),
     ("GET", "sys/seal", 405),
@@ -208,8 +208,8 @@ REFUSED = (
     ("GET", "sys/leases", 404),
     ("GET", "identity/entity", 404),
     ("GET", "sys/internal/ui/mounts/none", 403),
-    ("POST", "auth/jwt/login/", 404),
-    ("GET", "auth", 404),
+    ("POST", "auth/jwt/login/", 403),
+    ("GET", "auth", 403),
     ("GET", "sys", 404),
 )
 

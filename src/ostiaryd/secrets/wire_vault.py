@@ -102,6 +102,7 @@ from ostiaryd.secrets.model.request import (
     parse_duration,
     parse_texts,
     render_time,
+    split_path,
 )
 from ostiaryd.secrets.model.sealing import decode_key
 from ostiaryd.secrets.model.token import LONGEST_S, TokenOptions
@@ -236,11 +237,12 @@ async def answer_vault(call: Call) -> Reply:
 
 
 async def _answer(call: Call, path: str) -> Reply:
-    method = _method_of(call)
-    if (answer_open := _find_open(call, method, path)) is not None:
+    method, is_fixed = _method_of(call), path.startswith(_FIXED)
+    may_be_open = is_fixed or method is VaultMethod.READ or "/ocsp" in path
+    if may_be_open and (answer_open := _find_open(call, method, path)) is not None:
         return await answer_open()
-    request = _read_request(call)
-    if (system := _find_system(method, path)) is not None:
+    request = _read_request(call, method)
+    if is_fixed and (system := _find_system(method, path)) is not None:
 
         def run_system(act: Act, caller: flows.VaultCaller) -> Answer:
             _authorize_vault(call, request, act, caller)
@@ -252,7 +254,7 @@ async def _answer(call: Call, path: str) -> Reply:
         if path == "sys/seal":
             forget_values(call.world)
         return _envelope(call, answer)
-    login_method = _enabled_method(call, path)
+    login_method = _enabled_method(call, path) if is_fixed else None
     try:
         answer = await _run_operation(call, request, login_method)
     except KeyNeeded as need:
@@ -271,11 +273,15 @@ async def _answer(call: Call, path: str) -> Reply:
             return _envelope(call, await carry_out(call, upstream))
 
 
-def _read_request(call: Call) -> VaultRequest:
+_FIXED = ("auth/", "sys/")
+"""The beginnings of the paths of the server itself."""
+
+
+def _read_request(call: Call, method: VaultMethod) -> VaultRequest:
     """Return the request of a call. Raises Invalid, Malformed."""
     _check_headers(call)
     path = check_path(call.params["path"])
-    return VaultRequest(method=_method_of(call), path=path, body=_body_of(call), query=_query_of(call))
+    return VaultRequest(method=method, path=path, body=_body_of(call), query=_query_of(call))
 
 
 def _find_open(call: Call, method: VaultMethod, path: str) -> Callable[[], Awaitable[Reply]] | None:
@@ -298,7 +304,7 @@ def _find_open(call: Call, method: VaultMethod, path: str) -> Callable[[], Await
     if path in _WRAPPINGS:
         _require(method, VaultMethod.WRITE, VaultMethod.READ)
         return partial(_use_wrapping, call)
-    login_method = _enabled_method(call, path)
+    login_method = _enabled_method(call, path) if path.endswith("/login") else None
     if login_method is not None and path == f"{login_method.path}/login":
         _require(method, VaultMethod.WRITE)
         return partial(_log_in_at, call, login_method)
@@ -345,7 +351,12 @@ async def _run_operation(call: Call, request: VaultRequest, login_method: Mount 
     """Run the operation of a request as one act of the authenticated caller, and return the response. Raises
     KeyNeeded.
     """
-    mount, unbound, enabled = _find(call, request, login_method)
+    try:
+        mount, unbound, enabled = _find(call, request, login_method)
+    except Refused as refusal:
+        if _find_reason(request.path) is None:
+            await _act(call, "vault.request", partial(_refuse, call, request, refusal))
+        raise
 
     def run_operation(act: Act, caller: flows.VaultCaller) -> Answer:
         operation = unbound.bind(caller) if isinstance(unbound, flows.CallerOperation) else unbound
@@ -357,6 +368,18 @@ async def _run_operation(call: Call, request: VaultRequest, login_method: Mount 
         return operation.run(act)
 
     return await _act(call, _entry_action(unbound), run_operation)
+
+
+def _refuse(call: Call, request: VaultRequest, refusal: Refused, act: Act, caller: flows.VaultCaller) -> Answer:
+    """Refuse a request that is no operation, after the authentication of its caller. A caller whom the policies permit
+    nothing at the path gets the response of a path that exists, and does not learn which mounts exist.
+    """
+    _authorize_vault(call, request, act, caller)
+    mount, path = split_path(request.path)
+    if isinstance(refusal, NothingStored) and mount != "sys":
+        action = _ACTIONS[request.method]
+        flows.authorize(act, caller, mount, path, action, request.method.value, config=call.world.config)
+    raise refusal
 
 
 def _find(
@@ -387,8 +410,8 @@ def _find(
         kept, private = _LOGIN_METHODS[method.type], call.world.config.private
         return "auth", login_methods.find_operation(kept, method.path, below, request, private=private), method
     if kind in ("sys", "auth", "identity"):
-        why = next((why for start, why in _ABSENT.items() if f"{path}/".startswith(f"{start}/")), "")
-        raise NothingStored("unsupported path", hint=why or "see the page on conformance", code="unsupported_path")
+        hint = _find_reason(path) or "see the page on conformance"
+        raise NothingStored("unsupported path", hint=hint, code="unsupported_path")
     return flows.find_operation(call.world.db.read(), request)
 
 
@@ -405,6 +428,11 @@ _ABSENT = {
     },
 }
 """The parts of the Vault API that the server does not have, each with the reason or the replacement."""
+
+
+def _find_reason(path: str) -> str | None:
+    """Return why the server does not have a part of the Vault API; None for any other path."""
+    return next((why for start, why in _ABSENT.items() if f"{path}/".startswith(f"{start}/")), None)
 
 
 def _enabled_method(call: Call, path: str) -> Mount | None:
@@ -643,7 +671,7 @@ async def _use_wrapping(call: Call) -> Reply:
 
     The wrapping token authenticates the request. If the request has another token, that token is verified as well.
     """
-    request = _read_request(call)
+    request = _read_request(call, _method_of(call))
     credentials, verb = _credentials_of(call), request.path.rpartition("/")[2]
     named = request.read_body(_WrappingToken).token
     unverified_token = named or credentials.unverified_token
@@ -677,12 +705,12 @@ async def _use_wrapping(call: Call) -> Reply:
 
 
 async def _log_in(call: Call, login: Callable[[Call, VaultRequest], Awaitable[Answer]]) -> Reply:
-    return _envelope(call, await login(call, _read_request(call)))
+    return _envelope(call, await login(call, _read_request(call, VaultMethod.WRITE)))
 
 
 async def _log_in_at(call: Call, method: Mount) -> Reply:
     """Log an agent in at a login method that an agent has enabled."""
-    request = _read_request(call)
+    request = _read_request(call, VaultMethod.WRITE)
     _check_unwrapped(call)
     return _envelope(call, await _LOGINS_OF_TYPE[method.type](call, request, method))
 
@@ -849,7 +877,7 @@ async def _unseal(call: Call) -> Reply:
     """Unseal the secrets with the unseal key, which authenticates the request; return the response of
     `sys/seal-status`.
     """
-    body = _read_request(call).read_body(_UnsealKey)
+    body = _read_request(call, VaultMethod.WRITE).read_body(_UnsealKey)
     if flows.read_status(call.world.db.read()).is_sealed:
         unverified_key = decode_key(body.key, field="key")
         await act(
@@ -920,6 +948,13 @@ def _show_capabilities_of_token(call: Call, request: VaultRequest, act: Act, cal
     return _show_capabilities(call, request, act, flows.find_token(act, caller, unverified, is_accessor=is_accessor))
 
 
+_ACTIONS = {
+    VaultMethod.READ: SecretAction.READ,
+    VaultMethod.LIST: SecretAction.LIST,
+    VaultMethod.DELETE: SecretAction.DELETE,
+    VaultMethod.PATCH: SecretAction.WRITE,
+    VaultMethod.WRITE: SecretAction.WRITE,
+}
 _CAPABILITIES = {
     VaultMethod.READ: "read",
     VaultMethod.LIST: "list",

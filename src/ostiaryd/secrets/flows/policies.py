@@ -168,7 +168,7 @@ def authorize_request(act: Act, caller: VaultCaller, request: AclRequest) -> Non
         access = _access_of(act.tx, caller, names)
         if not access.permits(request):
             raise Forbidden(
-                f"permission denied: the Vault policies of the token do not permit `{request.capability}` on this path",
+                "permission denied: the Vault policies of the token do not permit the request",
                 hint="see sys/capabilities-self",
                 code="vault_policy",
             )
