@@ -21,6 +21,7 @@ from ostiaryd.ground.database import Reader, Sql, Tx, query_cache, sql
 from ostiaryd.ground.database.line import Lane, Priority, priority
 from ostiaryd.ground.database.writer import (
     ANSWERED_AT_ONCE,
+    ANSWERED_DURING_STOP,
     ANSWERED_PART,
     SLICE_S,
     SWEEP_S,
@@ -231,6 +232,23 @@ async def test_a_stop_and_the_listeners_are_told_before_the_others_of_a_batch(
     assert sum(rounds) == count
     await asyncio.gather(*later)
     assert told.index("feed") < told.index("stop") < told.index("grant")
+
+
+async def test_few_others_are_answered_in_the_rounds_that_a_stop_needs(world: World) -> None:
+    refused = [world.writer._hold_refusal() for _ in range(3 * ANSWERED_AT_ONCE)]
+    stop = asyncio.ensure_future(submit_as(world, stops(), emit(b"revoked")))
+    world.writer._sweep()
+    assert answered(refused) == ANSWERED_DURING_STOP
+    while not stop.done():
+        before = answered(refused)
+        await asyncio.sleep(0)
+        if not stop.done():
+            assert answered(refused) - before <= ANSWERED_DURING_STOP
+    await asyncio.wait(refused)
+    later = [world.writer._hold_refusal() for _ in range(ANSWERED_AT_ONCE)]
+    world.writer._sweep()
+    assert answered(later) == ANSWERED_AT_ONCE
+    assert all(isinstance(one.exception(), Busy) for one in (*refused, *later))
 
 
 def answered(futures: list[asyncio.Future[Any]]) -> int:

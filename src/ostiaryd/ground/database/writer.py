@@ -63,6 +63,9 @@ ANSWERED_AT_ONCE, ANSWERED_PART = 32, 4
 Completed requests have the same limit, or a quarter of the waiting ones if that is more. The response to a stop is not
 limited.
 """
+ANSWERED_DURING_STOP = 4
+"""Number of such responses in one round while a job of the lane `STOP` waits or runs, because it takes several rounds.
+"""
 SWEEP_S = 0.05
 """Time between two searches of the line for jobs that have waited too long, in seconds. The search also runs during a
 commit.
@@ -214,6 +217,8 @@ class Writer:
         self._refusals: deque[asyncio.Future[Any]] = deque()
         """Refusals that are sent in the next rounds. The refusals in `_refused` wait for a later sweep."""
         self._is_answering = False
+        self._is_stopping = False
+        """True while a job of the lane `STOP` waits or runs."""
         self._is_between = False
         """True if a batch has ended, and the next batch begins when its requests are answered."""
         self._next_slice: tuple[asyncio.Handle, _Batch] | None = None
@@ -302,6 +307,7 @@ class Writer:
 
     def _push(self, waiting: _Waiting) -> None:
         self._line.push(waiting.priority.lane, waiting.priority.client, waiting)
+        self._is_stopping |= waiting.priority.lane is Lane.STOP
         if self._idle.is_set():
             self._idle.clear()
             self._loop.call_soon(self._start)
@@ -516,6 +522,7 @@ class Writer:
         """
         error = batch.error
         self._started, self.commits = 0.0, error is None
+        self._is_stopping = self._line.has(Lane.STOP)
         if isinstance(error, DiskFull):
             self._make_room(batch)
         try:
@@ -552,9 +559,12 @@ class Writer:
     def _answer_some(self) -> None:
         """Answer some requests whose outcome is known, and the others in later rounds of the event loop."""
         done = len(self._outcomes)
-        for _ in range(min(done, max(ANSWERED_AT_ONCE, done // ANSWERED_PART))):
+        refused, answered = ANSWERED_AT_ONCE, max(ANSWERED_AT_ONCE, done // ANSWERED_PART)
+        if self._is_stopping:
+            refused = answered = ANSWERED_DURING_STOP
+        for _ in range(min(done, answered)):
             _answer(*self._outcomes.popleft())
-        for _ in range(min(len(self._refusals), ANSWERED_AT_ONCE)):
+        for _ in range(min(len(self._refusals), refused)):
             _answer(self._refusals.popleft(), Raised(Busy()))
         if self._is_between and not self._outcomes:
             self._begin_next()

@@ -25,7 +25,7 @@ from ostiaryd.ground.database.line import Client, FairQueue
 
 ROUND_S, LONGEST_ROUND_S = 0.003, 0.006
 """Time for parsing in one round of the event loop, normally and at most while many connections wait, in seconds."""
-LONGEST_PAUSE_S = 0.05
+LONGEST_PAUSE_S = 0.1
 """Maximum time for which a stop makes all other clients wait, in seconds. The next pause begins only after the same
 time has passed.
 """
