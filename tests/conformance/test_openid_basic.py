@@ -1,7 +1,7 @@
 """The checks that the OpenID Foundation's plan for a basic OpenID Provider makes, in the order of the plan.
 
-The client is an agent with a key, or a public client where the plan needs bearer tokens. Clients with a secret are left
-out, because no client gets a code with a secret.
+The client is an agent with a key, or a public client where the plan needs bearer tokens. The tests of clients with a
+secret are in `tests/tokens/test_registration.py`. The plan's request with neither `nonce` nor PKCE is refused.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from ostiary.protocol.errors import (
 )
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
-from ostiaryd.ground.http.routes import FORM, Content, Route
+from ostiaryd.ground.http.routes import FORM, Content, EmptyBody, Route
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.policy.flows.external_pdp import act_with_answers
 from ostiaryd.registry.model import is_agent_id, is_resource_id
@@ -289,7 +289,8 @@ async def introspect(call: Call) -> Reply:
 async def revoke(call: Call) -> Reply:
     """Revoke a token (RFC 7009 section 2).
 
-    The status is 200 even if the token was not active.
+    The status is 200 even if the token was not active. The body is an empty object, because some client libraries
+    parse the body of every answer as JSON.
     """
     form = read_form(call.form())
     unverified_token = required(form, "token")
@@ -299,7 +300,7 @@ async def revoke(call: Call) -> Reply:
         flows.revoke(act, unverified_token, asker=find(act))
 
     await _with_challenge(call, act(call.world, "token.revoke", run, request=call.request_id, network=call.network))
-    return Reply(200, headers=[NO_STORE])
+    return reply({}, headers=[NO_STORE])
 
 
 def _asker(call: Call, form: Form) -> Callable[[Act], Asker]:
@@ -462,7 +463,7 @@ ROUTES = (
         stops=True,
         protocol=OAUTH,
         body=Content(TokenQueryForm, FORM),
-        answers={200: None},
+        answers={200: EmptyBody},
         is_cross_origin=True,
     ),
 )
