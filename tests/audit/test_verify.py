@@ -292,6 +292,7 @@ def test_an_export_with_a_key_of_its_own_passes_only_where_no_key_is_given(tmp_p
     report = verify_folder(tmp_path)
     assert report.ok
     assert report.trust.startswith("the verdict trusts the key in the export")
+    assert report.trust.endswith("--key KEY")
     assert audit(tmp_path) == [file(Kind.SIGNATURE, "checkpoint")]
     assert verify_folder(tmp_path, key=LOG.key.vkey).trust == "the verdict trusts the key of `--key`"
 

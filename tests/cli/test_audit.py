@@ -110,7 +110,8 @@ def test_more_entries_than_the_server_gives_at_once_are_fetched_in_pages(
 def test_a_receipt_is_checked_without_the_server(ostiary: Commands, busy: str, tmp_path: Path) -> None:
     index = ostiary.json("audit", "search", "--agent", busy)[0]["index"]
     proof = ostiary.json("audit", "prove", index)
-    assert ostiary("audit", "prove", index).out.startswith("c2sp.org/tlog-proof@v1\n")
+    bare = ostiary("audit", "prove", index).out
+    assert bare.startswith("c2sp.org/tlog-proof@v1\n")
     receipt, key = tmp_path / "receipt", tmp_path / "vkey"
     receipt.write_text(json.dumps(proof))
     key.write_text(next(one["kid"] for one in ostiary.json("keys", "list") if one["use"] == "ledger"))
@@ -119,6 +120,9 @@ def test_a_receipt_is_checked_without_the_server(ostiary: Commands, busy: str, t
     receipt.write_text(json.dumps(proof | {"entry": proof["entry"].replace("refused", "ok")}))
     false = run("audit", "check", receipt, "--key", key)
     assert (false.code, "false" in false.out) == (5, True)
+    receipt.write_text(bare)
+    without_entry = run("audit", "check", receipt, "--key", key)
+    assert (without_entry.code, "ostiary audit prove INDEX --json > FILE" in without_entry.err) == (2, True)
 
 
 def test_a_bundle_is_false_if_one_of_its_receipts_is(ostiary: Commands, busy: str, tmp_path: Path) -> None:

@@ -278,6 +278,7 @@ def test_a_server_that_hangs_is_reported_while_the_command_waits(
         (["agent", "sus"], ["suspend"]),
         (["agent", "create", "x", "--ki"], ["--kind"]),
         (["agent", "create", "x", "--kind", "a"], ["assistant", "autonomous"]),
+        (["agent", "list", "--state", "q"], ["quarantined"]),
         (["kill", "e"], ["everything"]),
         (["completion", ""], ["bash", "fish", "zsh"]),
         (["--json", "agent", "jo"], ["join-token"]),

@@ -7,6 +7,7 @@ import os
 import pty
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from subprocess import Popen
 
@@ -191,6 +192,9 @@ def test_a_key_that_cannot_be_written_is_noticed_before_anything_is_registered(
     [
         (("protect", "nothing"), "names no tools"),
         (("protect", "no_such_module:app"), "cannot import no_such_module"),
+        (("protect", "no_such_module:app"), "run the command in the folder of the module"),
+        (("protect", "needs_another:app"), "install `no_such_module` into the environment"),
+        (("protect", "json:loads"), "the file of its OpenAPI document"),
         (("protect", "starts_a_guard:app"), "the import of starts_a_guard failed: Invalid: cannot read the credential"),
         (("protect", "starts_a_guard:app"), "start guards and servers in a function"),
         (("protect", "breaks:app"), "the import of breaks failed: AttributeError: 'dict' object has no attribute"),
@@ -208,10 +212,33 @@ def test_what_is_missing_is_named(ostiary: Commands, folder: Path, words: tuple[
     (folder / "starts_a_guard.py").write_text(
         'from ostiary import Guard\napp = Guard("nowhere.json", spool_dir="spool")\n'
     )
+    (folder / "needs_another.py").write_text("import no_such_module\n")
     (folder / "breaks.py").write_text("app = {}.path\n")
     ran = ostiary(*words)
     assert ran.code == 2
     assert message in ran.err
+
+
+@pytest.mark.parametrize("words", [("init",), ("policy", "put", "policies")])
+def test_the_end_of_the_input_at_a_question_changes_nothing(
+    server: Server, ostiary: Commands, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "policies/a.cedar").write_text("permit (principal, action, resource);", "utf-8")
+    (tmp_path / "policies/a.safeguards.toml").write_text('[leave_out]\nunplanned = "a test"\n', "utf-8")
+    before = ostiary.json("audit", "search", "--limit", 1)
+    master, slave = pty.openpty()
+    command = [str(COMMAND), "--data-dir", str(server.folder), *words]
+    process = Popen(command, stdin=slave, stdout=slave, stderr=slave, cwd=tmp_path)
+    os.close(slave)
+    os.write(master, b"\x04")
+    shown = b""
+    with suppress(OSError):  # the terminal has ended
+        while part := os.read(master, 1 << 16):
+            shown += part
+    os.close(master)
+    assert (process.wait(PATIENCE_S), b"Traceback" in shown, b"unplanned" in shown) == (130, False, words != ("init",))
+    assert ostiary.json("audit", "search", "--limit", 1) == before
 
 
 @pytest.mark.slow

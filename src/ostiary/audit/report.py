@@ -74,4 +74,7 @@ class Report:
         """
         if self.key_given:
             return "the verdict trusts the key of `--key`"
-        return "the verdict trusts the key in the export: the author of a forged export can forge that key too"
+        return (
+            "the verdict trusts the key in the export, which the author of a forged export can forge too: "
+            "give the key that you received apart from it: --key KEY"
+        )

@@ -156,7 +156,8 @@ def hints_of(entry: Mapping[str, Any]) -> list[str]:
 
 @audit.command(name="prove")
 def prove(index: int, /, *, session: Here) -> None:
-    """Prove that an entry is in the ledger: print a receipt (C2SP tlog-proof) for `ostiary audit check`.
+    """Prove that an entry is in the ledger: print the proof (C2SP tlog-proof); with `--json` the receipt, which is the
+    entry with its proof, for `ostiary audit check`.
 
     Args:
         index: Number of the entry.
@@ -186,18 +187,17 @@ def check(receipt: Source, /, *, key: str, session: Here) -> None:
             input.
         key: Trusted public key of the log (name+id+base64), or a file of it.
     """
-    content, trusted = read_json(receipt), parse_vkey(_key(key))
+    hint = "create a receipt: ostiary audit prove INDEX --json > FILE"
+    content, trusted = read_json(receipt, hint=hint), parse_vkey(_key(key))
     unverified = content.get("receipts", [content]) if isinstance(content, dict) else None
     if not isinstance(unverified, list) or not unverified:
-        raise Usage(f"{receipt} has no receipt", hint="create a receipt: ostiary audit prove INDEX --json")
+        raise Usage(f"{receipt} has no receipt", hint=hint)
     indexes = []
     for place, one in enumerate(unverified):
         try:
             entry, proof = one["entry"].encode(), one["proof"].encode()
         except (TypeError, KeyError, AttributeError):
-            raise Usage(
-                f"{receipt} has no `entry` and `proof`", hint="create a receipt: ostiary audit prove INDEX --json"
-            ) from None
+            raise Usage(f"{receipt} has no `entry` and `proof`", hint=hint) from None
         try:
             index, checkpoint = verify_receipt(proof, entry=entry, keys=[trusted], origin=trusted.name)
         except Refused as refusal:

@@ -45,9 +45,10 @@ compdef _ostiary ostiary
 """,
     "fish": """function __ostiary
     set -l words (commandline -opc) (commandline -ct)
-    ostiary complete $words[2..-1] 2>/dev/null
+    set -l candidates (ostiary complete $words[2..-1] 2>/dev/null)
+    if test -n "$candidates"; string join \\n $candidates; else; __fish_complete_path $words[-1]; end
 end
-complete -c ostiary -a '(__ostiary)'
+complete -c ostiary --no-files -a '(__ostiary)'
 """,
 }
 _KINDS = {
@@ -88,8 +89,8 @@ _EVERYWHERE = ("--data-dir", "--json", "--wide", "--help")
 def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
     """Print a completion script for a shell.
 
-        source <(ostiary completion bash)          # in ~/.bashrc; zsh likewise
-        ostiary completion fish > ~/.config/fish/completions/ostiary.fish
+    For bash, write `source <(ostiary completion bash)` into ~/.bashrc; zsh likewise. For fish, run
+    `ostiary completion fish > ~/.config/fish/completions/ostiary.fish`.
 
     Names of agents, resources and so on are completed if the server answers within a second.
 
@@ -191,9 +192,8 @@ class _Place:
         """Yield the choices of an argument, or the names of registered objects."""
         if argument is None:
             return
-        hint = argument.hint
-        if get_origin(hint) is Literal:
-            yield from map(str, get_args(hint))
+        if choices := _choices(argument.hint):
+            yield from choices
             return
         kind = _kind(argument.field_info.name, self.path, self.last)
         if kind is not None:
@@ -214,6 +214,13 @@ class _Place:
             return  # without a server there is nothing to complete
         finally:
             session.close()
+
+
+def _choices(hint: Any) -> list[str]:
+    """Return the words of the `Literal` types in a type, such as an optional one; an empty list for other types."""
+    if get_origin(hint) is Literal:
+        return [str(word) for word in get_args(hint)]
+    return [word for part in get_args(hint) for word in _choices(part)]
 
 
 def _kind(parameter: str, path: tuple[str, ...], last: str) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,7 +61,7 @@ def enforce(
     if not session.as_json:
         _print(report, targets, Names(session))
     if not yes:
-        _ask(session)
+        session.confirm("enforce?", change="calls would be denied")
     changed = [_enforce(session, target) for target in targets]
     session.show({"resources": changed, **report.value()}, lambda value: _print_modes(value["resources"]))
 
@@ -250,14 +249,6 @@ def _rests_on_arguments(answer: Mapping[str, Any], details: tuple[ToolDetail, ..
     """Return whether values that were not recorded could change the verdict."""
     codes = {reason["code"] for reason in answer.get("context", {}).get("reasons", ())}
     return bool(details) or not codes <= {"outside_task", "unknown_tool", "agent_not_active"}
-
-
-def _ask(session: Session) -> None:
-    """Ask for confirmation. Raises Usage without a terminal, or if the answer is no."""
-    if session.as_json or not sys.stdin.isatty():
-        raise Usage("not a terminal", hint="confirm with `--yes`")
-    if input("enforce? [y/N] ").strip().lower() not in ("y", "yes"):
-        raise Usage("not confirmed; nothing changed", hint="answer y, or confirm with `--yes`")
 
 
 def _enforce(session: Session, target: Resource) -> dict[str, Any]:

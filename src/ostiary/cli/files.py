@@ -35,13 +35,15 @@ def read_text(path: Path) -> str:
         raise Usage(f"{path} is not UTF-8 text", hint="name a text file") from None
 
 
-def read_json(path: Path) -> Any:
-    """Return the JSON value in a file; a member that is repeated in an object is an error. Raises Usage."""
+def read_json(path: Path, *, hint: str = "correct the JSON in the file") -> Any:
+    """Return the JSON value in a file; a member that is repeated in an object is an error. Raises Usage, for malformed
+    JSON with `hint`.
+    """
     data = read_bytes(path)
     try:
         return canonical.parse(data, max_bytes=MAX_BYTES)
     except Refused as refusal:
-        raise Usage(f"{path}: {refusal.message}", hint=refusal.hint or "correct the JSON in the file") from None
+        raise Usage(f"{path}: {refusal.message}", hint=refusal.hint or hint) from None
 
 
 def write_new(path: Path, text: str) -> None:

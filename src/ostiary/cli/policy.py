@@ -221,11 +221,7 @@ def _switch(
     if not session.as_json:
         print_plan(plan)
     if (loses := plan["loses"]) and not yes:
-        if session.as_json or not sys.stdin.isatty():
-            hint = "keep them, or confirm with --yes"
-            raise Usage(f"safeguards of the server would be removed: {', '.join(loses)}; nothing changed", hint=hint)
-        if input("remove these safeguards? [y/N] ").strip().lower() not in ("y", "yes"):
-            raise Usage("not confirmed; nothing changed", hint="keep the safeguards, or answer y")
+        session.confirm("remove these safeguards?", change=f"safeguards would be removed: {', '.join(loses)}")
     headers = {"if-match": f'"{plan["against"]}"'}
     return session.api("POST", path, {**body, "loses": loses}, query=query, headers=headers)
 

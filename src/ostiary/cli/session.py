@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -352,9 +353,26 @@ class Session:
         if isinstance(value, Rows) and (value.is_cut or (value and err.is_terminal and not self.as_json)):
             self.remark(value.describe())
 
+    def confirm(self, question: str, *, change: str) -> None:
+        """Ask the person at the terminal to confirm `change`. Raises Usage without a terminal or without a yes."""
+        if self.as_json or not sys.stdin.isatty():
+            raise Usage(f"{change}, and this is not a terminal; nothing changed", hint="confirm with --yes")
+        if ask(f"{question} [y/N] ").lower() not in ("y", "yes"):
+            raise Usage("not confirmed; nothing changed", hint="answer y, or confirm with --yes")
+
     def remark(self, message: str) -> None:
         """Print a remark about the output on standard error, as JSON if the command prints JSON."""
         remark(message, as_json=self.as_json)
+
+
+def ask(prompt: str) -> str:
+    """Return the line that the person at the terminal types. Raises KeyboardInterrupt at the end of the input (Ctrl-D),
+    as at Ctrl-C.
+    """
+    try:
+        return input(prompt).strip()
+    except EOFError:
+        raise KeyboardInterrupt from None
 
 
 def _check_path(path: str) -> None:

@@ -22,7 +22,7 @@ from ostiary.catalogue_advisor.reading import read
 from ostiary.cli.agents import words
 from ostiary.cli.files import NewKey, write_new
 from ostiary.cli.paper import out, table
-from ostiary.cli.session import Here, Session
+from ostiary.cli.session import Here, Session, ask
 from ostiary.cli.tool_sources import read_listing
 from ostiary.cli.usage import Usage
 from ostiary.run.configs import to_word
@@ -336,19 +336,11 @@ def _carry_out(session: Session, steps: Sequence[Step], *, yes: bool) -> None:
             if step.widens:
                 out.print(f"access: {step.widens}", markup=False, soft_wrap=True)
     if changes and not yes:
-        _confirm(session, [step.name for step in changes])
+        session.confirm("Change this?", change=f"{', '.join(step.name for step in changes)} would change")
     for step in steps:
         if step.carry_out is not None:
             step.carry_out()
     session.show([step.facts for step in steps], _print_undo)
-
-
-def _confirm(session: Session, names: Sequence[str]) -> None:
-    """Ask the person at the terminal to confirm changes. Raises Usage without a confirmation."""
-    if not sys.stdin.isatty() or session.as_json:
-        raise Usage(f"{', '.join(names)} would change, and this is not a terminal", hint="confirm with --yes")
-    if input("Change this? [y/N] ").strip().lower() not in ("y", "yes"):
-        raise Usage("not confirmed; nothing was changed", hint="answer y, or confirm with --yes")
 
 
 def _print_undo(steps: Sequence[dict[str, str]]) -> None:
@@ -381,13 +373,10 @@ def _fetch(session: Session, path: str) -> dict[str, Any] | None:
 
 def _ask(question: str, default: str | None, form: Form | None = None) -> str:
     """Ask the person at the terminal, again while the answer does not have the form. Return the default for an empty
-    answer and at the end of the input; without a default, an answer is required.
+    answer; without a default, an answer is required.
     """
     while True:
-        try:
-            answer = input(f"{question}{f' [{default}]' if default else ''}: ").strip()
-        except EOFError:
-            return default or ""
+        answer = ask(f"{question}{f' [{default}]' if default else ''}: ")
         if not answer and default is not None:
             return default
         if form is None or form.pattern.fullmatch(answer):

@@ -63,10 +63,10 @@ def _imported(module: str, name: str) -> tuple[ModuleType, Any]:
         for part in name.split("."):
             value = getattr(value, part)
     except ImportError as error:
-        raise Usage(
-            f"cannot import {module}: {error}",
-            hint="run the command in the folder of the module, or install the module",
-        ) from None
+        hint = "run the command in the folder of the module, or install the module"
+        if error.name is not None and not f"{module}.".startswith(f"{error.name}."):  # a module that the module imports
+            hint = f"install `{error.name}` into the environment of this command"
+        raise Usage(f"cannot import {module}: {error}", hint=hint) from None
     except AttributeError as error:
         if module not in sys.modules:
             raise _failed(module, error) from error
@@ -110,7 +110,8 @@ def _listing_of(source: Any, target: str, program: ModuleType) -> dict[str, Any]
         )
     raise Usage(
         f"the tools of `{target}` cannot be read: the type is {type(source).__qualname__}",
-        hint="name an application, an MCP server, or a list of a framework's tools",
+        hint="name a FastAPI or Starlette application, an MCP server, a list of a framework's tools, or for any other "
+        "HTTP API the file of its OpenAPI document in JSON",
     )
 
 

@@ -32,7 +32,6 @@ from ostiaryd.policy.flows.search import note_search, search
 from ostiaryd.policy.flows.sets import (
     activate,
     activate_starter,
-    active_hash,
     active_policies,
     active_set,
     check_plan,
@@ -49,6 +48,7 @@ from ostiaryd.policy.flows.sets import (
     watch,
 )
 from ostiaryd.policy.flows.whatif import Gate, Span, begin_whatif
+from ostiaryd.policy.store import active as active_hash
 from ostiaryd.policy.store import (
     active_ir as get_active_ir,
 )

@@ -146,11 +146,6 @@ def active_policies(reader: Reader) -> Policies:
     return active_set(reader).policies
 
 
-def active_hash(reader: Reader) -> str:
-    """Return the hash of the active set, even if the set cannot run."""
-    return store.active(reader)
-
-
 def active_set(reader: Reader) -> Ready:
     """Return the active policy set, compiled and ready to decide."""
     return ready(reader, store.active(reader))

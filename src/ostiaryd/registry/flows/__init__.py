@@ -33,10 +33,9 @@ from ostiaryd.registry.flows.find import (
     find_team,
     has_agents,
     is_privileged,
-    speakers,
 )
 from ostiaryd.registry.flows.holdings import add_holding, end_holdings, release_holdings
-from ostiaryd.registry.flows.keys import add_key, find_key_owner, revoke_key, rotate_key
+from ostiaryd.registry.flows.keys import add_key, revoke_key, rotate_key
 from ostiaryd.registry.flows.leaving import leaving, resume_person, return_person, revoke_owner, suspend_person
 from ostiaryd.registry.flows.owners import (
     active_person,
@@ -61,7 +60,6 @@ from ostiaryd.registry.flows.restrictions import forget_restrictions, lift_restr
 from ostiaryd.registry.flows.roles import (
     end_roles_of_source,
     grant_role,
-    list_person_roles,
     list_role_assignments,
     revoke_role,
     set_roles_of_source,
@@ -102,7 +100,6 @@ __all__ = [
     "expire_due",
     "expire_key",
     "find_agent",
-    "find_key_owner",
     "find_owner",
     "find_person",
     "find_resource",
@@ -119,7 +116,6 @@ __all__ = [
     "lift_restrictions",
     "lift_stop",
     "list_expired",
-    "list_person_roles",
     "list_role_assignments",
     "note",
     "note_caller",
@@ -149,7 +145,6 @@ __all__ = [
     "set_scopes",
     "set_segment",
     "set_speaks",
-    "speakers",
     "stop",
     "suspend_person",
     "tell",

@@ -105,8 +105,3 @@ def classes_within(reader: Reader, scopes: frozenset[str]) -> frozenset[str]:
         if text is not None:
             classes |= classes_at(text, scopes)
     return frozenset(classes)
-
-
-def speakers(reader: Reader) -> list[str]:
-    """Return the names of all agents that may state the words of their persons for tasks."""
-    return agents.speakers(reader)

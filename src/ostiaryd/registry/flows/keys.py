@@ -6,7 +6,6 @@ from collections import Counter
 
 from ostiary.protocol import jose
 from ostiary.protocol.errors import Conflict, Invalid, NotFound
-from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry.flows.agents import activate, check_end
 from ostiaryd.registry.flows.callers import note
@@ -89,18 +88,11 @@ def _insert(act: Act, agent: Agent, jwk: object, *, not_after: int | None) -> Ag
     return key
 
 
-def find_key_owner(reader: Reader, jkt: str) -> str | None:
-    """Return the id of the agent, guard or person that registered the key, even if the key was revoked; None for an
-    unknown key.
-    """
-    return keys.find_owner(reader, jkt)
-
-
 def check_unknown_key(act: Act, jkt: str) -> None:
     """Check that the key was never registered by an agent, a guard or a person, because a key identifies one of them.
     Raises Conflict.
     """
-    if find_key_owner(act.tx, jkt) is not None:
+    if keys.find_owner(act.tx, jkt) is not None:
         raise Conflict(
             "this key is already registered", hint="generate a new key; keys are never shared", code="key_taken"
         )

@@ -11,10 +11,11 @@ from ostiaryd.registry.store.agents import get as get_agent
 from ostiaryd.registry.store.agents import of_model as list_agents_of_model
 from ostiaryd.registry.store.agents import owned as list_agents_of_owner
 from ostiaryd.registry.store.agents import page as list_agents
-from ostiaryd.registry.store.agents import raise_epochs
+from ostiaryd.registry.store.agents import raise_epochs, speakers
 from ostiaryd.registry.store.holdings import end_all as end_all_holdings
 from ostiaryd.registry.store.holdings import get as get_holding
 from ostiaryd.registry.store.holdings import insert as insert_holding
+from ostiaryd.registry.store.keys import find_owner as find_key_owner
 from ostiaryd.registry.store.keys import get as get_key
 from ostiaryd.registry.store.keys import revoked as list_revoked_keys
 from ostiaryd.registry.store.owners import is_member
@@ -41,6 +42,7 @@ from ostiaryd.registry.store.risks import put as put_risk
 from ostiaryd.registry.store.risks import since as list_risks
 from ostiaryd.registry.store.risks import worst_agents as list_riskiest_agents
 from ostiaryd.registry.store.roles import cursor as role_cursor
+from ostiaryd.registry.store.roles import of_person as list_person_roles
 from ostiaryd.registry.store.roles import page as list_roles
 from ostiaryd.registry.store.stops import release_agent, require_person
 from ostiaryd.registry.store.stops import stops as list_stops
@@ -48,6 +50,7 @@ from ostiaryd.registry.store.used_secrets import list_users as list_secret_users
 
 __all__ = [
     "end_all_holdings",
+    "find_key_owner",
     "find_resource_by_origin",
     "forget_risks",
     "get_agent",
@@ -73,6 +76,7 @@ __all__ = [
     "list_agents_of_model",
     "list_agents_of_owner",
     "list_members",
+    "list_person_roles",
     "list_resources",
     "list_restrictions",
     "list_restrictions_of_agent",
@@ -87,5 +91,6 @@ __all__ = [
     "release_agent",
     "require_person",
     "role_cursor",
+    "speakers",
     "take_call",
 ]

@@ -67,11 +67,6 @@ def end_roles(act: Act, subject: str) -> None:
         roles.remove(act.tx, one.subject, one.role, one.source)
 
 
-def list_person_roles(reader: Reader, person: str) -> frozenset[str]:
-    """Return the names of a person's roles, including those of the person's teams."""
-    return roles.of_person(reader, person)
-
-
 def list_role_assignments(reader: Reader, subject: str) -> list[RoleAssignment]:
     """Return the role assignments of a person or team (id or name). Raises NotFound."""
     return roles.of_subject(reader, find_owner(reader, subject).id)

@@ -14,7 +14,6 @@ from ostiaryd.secrets.flows.callers import (
     passes,
 )
 from ostiaryd.secrets.flows.cubbyhole import forget_private_values
-from ostiaryd.secrets.flows.destinations import list_destinations
 from ostiaryd.secrets.flows.engine import Operation, SecretEngine, find_operation
 from ostiaryd.secrets.flows.logins import (
     RoleLogin,
@@ -29,7 +28,7 @@ from ostiaryd.secrets.flows.logins import (
     login_by_token,
 )
 from ostiaryd.secrets.flows.mounts import check_enabled, find_method
-from ostiaryd.secrets.flows.pki import forget_certificates, list_certificates
+from ostiaryd.secrets.flows.pki import forget_certificates
 from ostiaryd.secrets.flows.policies import authorize_request, find_capabilities, lists_of, needs_sudo, policies_of
 from ostiaryd.secrets.flows.seal import (
     Sealed,
@@ -62,6 +61,8 @@ from ostiaryd.secrets.flows.wrapping import (
     unwrap_answer,
     wrap_answer,
 )
+from ostiaryd.secrets.store.destinations import list_destinations
+from ostiaryd.secrets.store.pki import live_of_agent as list_certificates
 
 __all__ = [
     "CallerOperation",

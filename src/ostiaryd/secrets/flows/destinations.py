@@ -19,7 +19,6 @@ from ostiary.protocol.errors import Conflict, Forbidden, Invalid, NotFound
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader
-from ostiaryd.ground.http.pages import Page
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.secrets.flows import account_tokens, operators
@@ -96,11 +95,6 @@ def create_destination(
     stored = StoredDestination(destination, secret, member, frozenset(scopes), act.now)
     store.insert(act.tx, stored)
     return stored
-
-
-def list_destinations(reader: Reader, page: Page) -> list[StoredDestination]:
-    """Return a page of destinations by name."""
-    return store.list_destinations(reader, page)
 
 
 def delete_destination(act: Act, name: str) -> None:

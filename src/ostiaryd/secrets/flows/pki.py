@@ -353,11 +353,6 @@ def revoke_leases(act: Act, prefix: str) -> None:
     registry.note(act, object=act.entry.object or prefix, revoked=len(leases))
 
 
-def list_certificates(reader: Reader, agent: str, *, now: int, limit: int) -> list[PkiCertificate]:
-    """Return at most `limit` of the newest certificates in force that PKI mounts have issued to an agent."""
-    return store.live_of_agent(reader, agent, now=now, limit=limit)
-
-
 def clear_mount(act: Act, mount: str) -> None:
     """Delete all issuers, roles, settings and certificates of a mount, and end its certificates in force. Raises
     Invalid if more than `MAX_ENDED` are in force.

@@ -25,7 +25,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import TaskSpec
 from ostiaryd.tokens.flows.grants import Granted
-from ostiaryd.tokens.flows.mint import Issued, Proved, authenticate, mint
+from ostiaryd.tokens.flows.mint import Issued, Proved, authenticate, consult_policies, mint
 from ostiaryd.tokens.flows.target import choose_target
 from ostiaryd.tokens.model import (
     SECOND,
@@ -134,18 +134,7 @@ def redeem(
     target = choose_target(act, wish.resource, requested=scopes, available=task.scopes, config=config)
     scope = scopes_at(target, scopes, available=task.scopes)
     details = narrow_details((), task=task.bounds, target=target)
-    policy = policies.decide_issue(
-        act,
-        client.agent,
-        task=task.task_id,
-        resource=target.resource,
-        uri=target.uri,
-        scopes=scope,
-        details=details,
-        chain=(),
-        person=task.person,
-        acr=assurance.PERSON,
-    )
+    policy = consult_policies(act, client, task, target, scope, details, acr=assurance.PERSON)
     seconds = lifetime(now=act.now, longest=config.token_lifetime_s, ends=(client.ends, task.expires_at))
     issued = mint(
         act,

@@ -7,7 +7,6 @@ import re
 from ostiary.authorization.bounds import ToolDetail, is_within
 from ostiary.protocol.errors import NotFound
 from ostiaryd.ground.database import Reader
-from ostiaryd.ground.http.pages import Page
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows as policies
 from ostiaryd.registry import flows as registry
@@ -187,13 +186,6 @@ def find_consent(reader: Reader, id: str) -> Consent:
     if (consent := store.get(reader, id)) is None:
         raise NotFound("there is no such consent", hint="`ostiary consent list` shows them")
     return consent
-
-
-def page_consents(reader: Reader, page: Page, *, person: str | None = None) -> list[Consent]:
-    """Return a page of the consents that were not withdrawn. `person`: id of the person whose consents are returned;
-    None: of all persons.
-    """
-    return store.page(reader, page, person=person)
 
 
 def list_consents(reader: Reader, person: str) -> list[Consent]:

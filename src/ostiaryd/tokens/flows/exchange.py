@@ -27,7 +27,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, agent_uri
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task, check_line
-from ostiaryd.tokens.flows.mint import Issued, Proved, authenticate, check_demand, mint
+from ostiaryd.tokens.flows.mint import Issued, Proved, authenticate, check_demand, consult_policies, mint
 from ostiaryd.tokens.flows.target import choose_target
 from ostiaryd.tokens.model import (
     InvalidGrant,
@@ -100,18 +100,7 @@ def exchange(act: Act, request: Exchange, *, config: Config) -> Issued:
 
     if subject.client_id != agent.agent_id:
         _consult(act, line[0], agent, task, scope=scope, details=details)
-    policy = policies.decide_issue(
-        act,
-        agent,
-        task=task.task_id,
-        resource=target.resource,
-        uri=target.uri,
-        scopes=scope,
-        details=details,
-        chain=task.chain,
-        person=task.person,
-        acr=proved.acr,
-    )
+    policy = consult_policies(act, client, task, target, scope, details, acr=proved.acr)
     ends = (client.ends, task.expires_at, subject.exp * SECOND, *(one.expires_at for one in line))
     return mint(
         act,

@@ -19,14 +19,13 @@ from ostiary.protocol.errors import Forbidden, NotFound
 from ostiary.protocol.jose import sign_jwt
 from ostiaryd.ground.config import Config
 from ostiaryd.ledger.flows import Act
-from ostiaryd.policy import flows as policies
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import AgentId, Holding, HoldingId, Root
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task, TaskSpec
 from ostiaryd.tokens.flows.authorization import key_of
 from ostiaryd.tokens.flows.consents import check_person, end_grant
-from ostiaryd.tokens.flows.mint import Identified, Issued, Proved, Sender, identify, mint
+from ostiaryd.tokens.flows.mint import Identified, Issued, Proved, Sender, consult_policies, identify, mint
 from ostiaryd.tokens.flows.target import choose_target
 from ostiaryd.tokens.model import (
     SECOND,
@@ -430,18 +429,7 @@ def _issue(
         _check_exempt(act, client, target)
     if target.resource is not None:
         assert client.agent is not None, "the client of a grant is an agent"
-        policy = policies.decide_issue(
-            act,
-            client.agent,
-            task=task.task_id,
-            resource=target.resource,
-            uri=target.uri,
-            scopes=scope,
-            details=details,
-            chain=task.chain,
-            person=task.person,
-            acr=proved.acr,
-        )
+        policy = consult_policies(act, client, task, target, scope, details, acr=proved.acr)
     issued = mint(
         act,
         client,

@@ -13,13 +13,12 @@ from ostiaryd.ground.config import Config
 from ostiaryd.ground.database.pin import InRecovery
 from ostiaryd.ground.process.ids import is_id
 from ostiaryd.ledger.flows import Act
-from ostiaryd.policy import flows as policies
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import AgentId
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import State, Task, TaskId, standing_id, standing_task
 from ostiaryd.tokens.flows.grants import check_task
-from ostiaryd.tokens.flows.mint import Issued, authenticate, check_demand, mint
+from ostiaryd.tokens.flows.mint import Issued, authenticate, check_demand, consult_policies, mint
 from ostiaryd.tokens.flows.target import choose_target
 from ostiaryd.tokens.model import (
     InvalidGrant,
@@ -87,7 +86,7 @@ def issue(act: Act, grant: Grant, *, config: Config) -> Issued:
         longest = min(longest, config.bearer_lifetime_s)
     scope = scopes_at(target, requested, available=available)
     details = narrow_details(grant.details, task=task.bounds, target=target)
-    policy = _consult(act, client, task, target, scope, details, acr=proved.acr)
+    policy = consult_policies(act, client, task, target, scope, details, acr=proved.acr)
     seconds = lifetime(now=act.now, longest=longest, ends=(client.ends, task.expires_at))
     return mint(
         act,
@@ -158,39 +157,3 @@ def _own_task(act: Act, client: Client, id: str | None) -> Task:
         raise InvalidGrant("task not found")
     check_task(act, task)
     return task
-
-
-def _consult(
-    act: Act,
-    client: Client,
-    task: Task,
-    target: Target,
-    scope: frozenset[str],
-    details: tuple[ToolDetail, ...],
-    *,
-    acr: str,
-) -> str:
-    """Check that the policies permit the token, and return the hash of the policy set. For guards and persons no policy
-    decides, and the result is empty: they get only scopes of this server's API.
-
-    Raises Forbidden, InvalidTarget.
-    """
-    if client.agent is None:
-        if not scope:
-            raise InvalidTarget(
-                "guards and persons get tokens for this server's API only",
-                hint="use the credential of an agent: ostiary agent create --help",
-            )
-        return ""
-    return policies.decide_issue(
-        act,
-        client.agent,
-        task=task.task_id,
-        resource=target.resource,
-        uri=target.uri,
-        scopes=scope,
-        details=details,
-        chain=task.chain,
-        person=task.person,
-        acr=acr,
-    )

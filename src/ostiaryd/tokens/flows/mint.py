@@ -20,12 +20,13 @@ from ostiary.protocol.errors import Invalid
 from ostiary.protocol.jose import MAX_TOKEN_BYTES, PublicKey, sign_jwt
 from ostiaryd.ground.config import Config
 from ostiaryd.ledger.flows import Act
+from ostiaryd.policy import flows as policies
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import AgentId, Holding, HoldingId, is_person_id
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Balance, Task
 from ostiaryd.tokens.flows.restrictions import restrict_scopes
-from ostiaryd.tokens.model import KIND, SECOND, InvalidRequest, Target, UnauthorizedClient, Unmet
+from ostiaryd.tokens.model import KIND, SECOND, InvalidRequest, InvalidTarget, Target, UnauthorizedClient, Unmet
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.flows import Client, Possession
 from ostiaryd.trust.model import Credentials, InvalidClient, name_claimed
@@ -259,6 +260,42 @@ def check_demand(proved: Proved, demand: StepUp, *, now: int) -> None:
         raise Unmet(f"the `acr` of the authentication is {proved.acr or 'none'}", hint=hint)
     if demand.max_age is not None and now // SECOND - proved.at > demand.max_age:
         raise Unmet(f"the authentication is older than {demand.max_age} seconds", hint="start with a new token")
+
+
+def consult_policies(
+    act: Act,
+    client: Client,
+    task: Task,
+    target: Target,
+    scope: frozenset[str],
+    details: tuple[ToolDetail, ...],
+    *,
+    acr: str,
+) -> str:
+    """Check that the policies permit the token, and return the hash of the policy set. For guards and persons no policy
+    decides, and the result is empty: they get only scopes of this server's API.
+
+    Raises Forbidden, InvalidTarget.
+    """
+    if client.agent is None:
+        if not scope:
+            raise InvalidTarget(
+                "guards and persons get tokens for this server's API only",
+                hint="use the credential of an agent: ostiary agent create --help",
+            )
+        return ""
+    return policies.decide_issue(
+        act,
+        client.agent,
+        task=task.task_id,
+        resource=target.resource,
+        uri=target.uri,
+        scopes=scope,
+        details=details,
+        chain=task.chain,
+        person=task.person,
+        acr=acr,
+    )
 
 
 def mint(

@@ -36,8 +36,6 @@ from ostiaryd.trust.flows.certificates import (
     find_certificate_client,
     find_method,
     list_admitted_certificates,
-    list_admitted_digests,
-    list_anchors,
     prove_second,
     refuse_handshake,
     remove_anchor,
@@ -119,6 +117,8 @@ from ostiaryd.trust.store import (
 from ostiaryd.trust.store import (
     is_exempt,
 )
+from ostiaryd.trust.store.certificates import admitted_digests as list_admitted_digests
+from ostiaryd.trust.store.certificates import anchors as list_anchors
 from ostiaryd.trust.store.clients import page as page_clients
 
 __all__ = [

@@ -59,11 +59,6 @@ class ProvedCertificate(NamedTuple):
 # --- trust anchors
 
 
-def list_anchors(reader: Reader) -> list[TrustAnchor]:
-    """Return the trust anchors, by name: the authorities whose certificates authenticate clients."""
-    return store.anchors(reader)
-
-
 def add_anchor(act: Act, name: str, pem: str, *, is_own: bool = False) -> TrustAnchor:
     """Add a trust anchor: an authority that may sign the certificates of clients. Return the anchor. An intermediate
     authority can be an anchor.
@@ -115,13 +110,6 @@ def remove_anchor(act: Act, name: str) -> None:
             store.drop_anchor(act.tx, anchor.digest)
             return
     raise NotFound("trust anchor not registered", hint="list the trust anchors: ostiary trust-anchor list")
-
-
-def list_admitted_digests(reader: Reader) -> tuple[str, ...]:
-    """Return the digests of the certificates that a TLS listener accepts as trusted: trust anchors and registered
-    certificates.
-    """
-    return store.admitted_digests(reader)
 
 
 def list_admitted_certificates(reader: Reader) -> list[bytes]:
