@@ -1,4 +1,4 @@
-"""Starts of a server that are killed at a step of their own: before the N-th call that changes a file or the database.
+"""Commands that are killed at a step of their own: before the N-th call that changes a file or the database.
 
 A step is a call of a C function with one of the names in `STEPS`. The place of a kill therefore depends on no clock,
 and is the same on a slow machine.
@@ -29,23 +29,35 @@ def start_until(folder: Path, step: int, *options: str) -> int:
     """Start `ostiary serve` with a fresh process, and kill it with SIGKILL before its step `step`. If the server is
     ready before, end it with SIGTERM. Return the exit code: -9 for a killed server.
     """
-    output = folder.with_suffix(".out")
+    return run_until(folder.with_suffix(".out"), step, "serve", "--data-dir", str(folder), *options)
+
+
+def run_until(output: Path, step: int, *words: str) -> int:
+    """Run the command `ostiary` with these words in a fresh process, and kill it before its step `step`. Return the
+    exit code. `output`: the file of everything that the command prints, and of the number of its steps at the end.
+    """
     output.unlink(missing_ok=True)
-    words = ["--data-dir", str(folder), *options]
-    process = FORKS.Process(target=_serve, args=(step, output, words))
+    process = FORKS.Process(target=_run, args=(step, output, words))
     process.start()
     process.join(PATIENCE_S)
-    assert process.exitcode is not None, "the server neither ended nor was killed"
+    assert process.exitcode is not None, "the command neither ended nor was killed"
     return process.exitcode
 
 
 def count_steps(folder: Path, *options: str) -> int:
     """Return the number of steps of a start until the server is ready."""
     assert start_until(folder, sys.maxsize, *options) == 0
-    return int(folder.with_suffix(".out").read_text().rpartition("steps ")[2])
+    return count_of(folder.with_suffix(".out"))
 
 
-def _serve(step: int, output: Path, words: Sequence[str]) -> None:
+def count_of(output: Path) -> int:
+    """Return the number of steps that a command wrote to its output: of a server when it was ready, of another command
+    at its end.
+    """
+    return int(output.read_text().partition("steps ")[2].split()[0])
+
+
+def _run(step: int, output: Path, words: Sequence[str]) -> None:
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(file, 1)
     os.dup2(file, 2)
@@ -65,8 +77,12 @@ def _serve(step: int, output: Path, words: Sequence[str]) -> None:
         os.write(1, f"steps {passed}\n".encode())
         os.kill(os.getpid(), signal.SIGTERM)
 
-    threading.Thread(target=end_when_ready, daemon=True).start()
+    if words[0] == "serve":
+        threading.Thread(target=end_when_ready, daemon=True).start()
     threading.setprofile(count)
     sys.setprofile(count)
-    sys.argv = ["ostiary", "serve", *words]
-    main()
+    sys.argv = ["ostiary", *words]
+    try:
+        main()
+    finally:
+        os.write(1, f"steps {passed}\n".encode())

@@ -7,24 +7,27 @@ looks with real guards.
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
+import signal
 import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
-from harness.live_server import ServerFixture, authenticate, is_allowed
+from harness.live_server import ServerFixture, authenticate, is_allowed, pid_of
 from harness.patience import PATIENCE_S, eventually
 from harness.server import COMMAND, running
 from ostiary.guard import Guard
 from ostiary.protocol.errors import Unavailable
 from ostiaryd.ground.database.postgres import RESERVE_TABLE
+from tests.faults.killed_steps import run_until
 from tests.faults.tally import Tally
 from tests.support.world import Kind, Postgres
 
@@ -55,6 +58,12 @@ class Stand:
 
     def stop(self) -> None:
         self._stack.close()
+
+    def kill(self) -> None:
+        """End the server with SIGKILL."""
+        os.kill(pid_of(self.server), signal.SIGKILL)
+        with pytest.raises(AssertionError, match="ended with -9"):
+            self._stack.close()
 
     def close(self) -> None:
         self.stop()
@@ -250,6 +259,42 @@ def test_a_restored_copy_grants_nothing_until_an_operator_has_recovered(
         new = eventually(lambda: entered(guard, stand.agents[2][1]))
         eventually(lambda: is_allowed(guard, new))
     tally("a stop of a lost part of the history is never allowed again", broken=broken, of=2 * len(who))
+
+
+@pytest.mark.parametrize("stand", ["sqlite"], indirect=True)
+def test_a_recovery_whose_command_or_server_is_killed_is_repeated_and_loses_no_stop(
+    stand: Stand, tally: Tally, rounds: int
+) -> None:
+    with guarding(stand) as guard:
+        stand.copy_folder("copy")
+        stand.act(3)
+        stand.revoke(0)
+        authenticate(guard, stand.agents[1][1])
+    stand.stop()
+    stand.restore("copy")
+    stand.start()
+    output, spool = stand.folder / "recover.out", str(stand.folder / "spool")
+    words = ("--data-dir", str(stand.data), "--json", "recover", "--from", spool, "--evidence", spool)
+    points = [random.Random(rounds).randrange(1, 60) for _ in range(3 * rounds)]
+    killed = sum(run_until(output, step, *words) == -9 for step in points)
+    assert killed > 0
+    dice = random.Random(rounds)
+    for _ in range(rounds):
+        command = subprocess.Popen([COMMAND, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        with suppress(subprocess.TimeoutExpired):
+            command.wait(dice.uniform(0.3, 2.5))  # any moment is a moment for the kill
+        stand.kill()
+        command.wait(PATIENCE_S)
+        stand.start()
+        killed += 1
+    state = stand.recover("--from", spool)
+    lost = stand.agents[0][0] in state["active"]
+    tally("a stop of the lost part survives kills of `ostiary recover` and of its server", broken=lost, of=killed)
+    stand.recover("--confirm-all", str(len(state["active"])))
+    stand.stop()
+    stand.start()
+    assert not stand.is_recovering()
+    assert not stand.refusal()
 
 
 def test_a_guard_that_was_down_delivers_its_stops_when_it_comes_back(stand: Stand, tally: Tally) -> None:
