@@ -33,6 +33,7 @@ BODIES: dict[str, Any] = {
     "auth/token/renew-self": EMPTY,
     "auth/token/roles": EMPTY,
     "auth/token/roles/r": EMPTY,
+    "auth/token/tidy": EMPTY,
     "auth/workers/login": {"role_id": "r", "secret_id": "s"},
     "auth/workers/role": EMPTY,
     "auth/workers/role/r": EMPTY,

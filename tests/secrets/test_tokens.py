@@ -84,7 +84,15 @@ async def test_a_token_is_looked_up_renewed_and_revoked_by_its_holder(
 
 
 async def test_no_renewal_outlives_the_login(world: World, bot: VaultAgent, clock: Clock) -> None:
+    shown = (await bot.ask("GET", "auth/token/lookup-self")).json["data"]
+    assert "last_renewal_time" not in shown
+    clock.advance(1)
     by_token = await bot.ask("POST", "auth/token/renew-self", {"increment": "24h"})
+    shown = (await bot.ask("GET", "auth/token/lookup-self")).json["data"]
+    assert shown["last_renewal_time"] == clock() // 1_000_000 == shown["creation_time"] + 1
+    assert await bot.status("POST", "auth/token/tidy") == 403
+    await permit_all(world)
+    assert (await bot.ask("POST", "auth/token/tidy")).status == 202
     assert by_token.json["auth"]["lease_duration"] <= 3600, "a token ends with the access token of its login"
     await log_in_by_secret(world, bot)
     clock.advance(1800)

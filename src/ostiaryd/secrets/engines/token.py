@@ -135,6 +135,8 @@ def find_operation(rest: str, request: VaultRequest, make: IssueChild) -> Caller
         run = partial(_create, body, name, is_orphan, make, f"auth/{path}")
         policy_path = "token/create-orphan" if is_orphan else path
         return CallerOperation(SecretAction.WRITE, policy_path, "create", run)
+    if rest == "tidy":
+        return CallerOperation(SecretAction.WRITE, path, "tidy", _tidy)
     if rest in _ON_TOKEN:
         verb, is_accessor = _ON_TOKEN[rest]
         run = partial(_use_token, request.read_body(_Named), verb, is_accessor)
@@ -269,6 +271,11 @@ def names_of(token: VaultToken | None) -> list[str]:
     return [UNRESTRICTED] if policies is None else list(policies)
 
 
+def _tidy(act: Act, caller: VaultCaller) -> Answer:
+    """Accept a request to delete expired tokens. The server deletes them at regular times without a request."""
+    return Answer(status=202)
+
+
 def render_token(token: VaultToken, *, text: str, caller: VaultCaller, now: int) -> dict[str, object]:
     """Return the JSON of a token as the operation `lookup` returns it. `text` is the text of the token, or empty."""
     options = token.options
@@ -292,6 +299,9 @@ def render_token(token: VaultToken, *, text: str, caller: VaultCaller, now: int)
         "ttl": (token.expires_at - now) // SECOND,
         "type": "service",
     }
+    if token.renewed_at > token.created_at:
+        data["last_renewal"] = render_time(token.renewed_at)
+        data["last_renewal_time"] = token.renewed_at // SECOND
     if options.period_s:
         data["period"] = options.period_s
     if options.role:
