@@ -197,7 +197,7 @@ class BudgetClient:
         server counts a repeated request once.
         """
         self._unconfirmed: dict[str, int] = {}
-        """Spent units by account of a return of slices that the server has not confirmed."""
+        """Spent units by account, as stated in a return of slices, until the server has confirmed this return."""
         self.has_drawn = False
         """True if the server may have counted units of a budget as drawn by this guard, so that the guard must settle
         at its end.

@@ -95,7 +95,7 @@ class Knowledge:
     stops: set[tuple[str, str]] = field(default_factory=set)
     """(kind, value) of each object that the kill switch stops"""
     profiles: dict[str, Profile] = field(default_factory=dict)
-    """usual behaviour by agent; the oldest message comes first"""
+    """usual behaviour by agent, in the order in which the messages about the agents arrived"""
 
     def learn(self, fact: Fact) -> None:
         """Store a fact of the feed. Raises Refused for a malformed catalogue or policy set."""

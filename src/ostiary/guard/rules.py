@@ -13,7 +13,9 @@ MAX_PARAMETERS = 100
 
 
 class Rules:
-    """The rules `METHOD /path/{segment}/{rest*}` to tool; the first rule that matches counts."""
+    """The rules that map a request to a tool, each of the form `METHOD /path/{segment}/{rest*}`; the first rule that
+    matches counts.
+    """
 
     def __init__(self, rules: Mapping[str, str]) -> None:
         self._rules = [(*_compile(rule), tool) for rule, tool in rules.items()]

@@ -48,7 +48,7 @@ SETTLED = frozenset({"approval_denied", "approval_spent", "approval_mismatch", "
 MAX_ASKING = 64
 """Maximum number of calls of a guard that wait for the server at the same time; a further call is denied."""
 MAX_ANSWER = asking.RemotePolicyAnswer.MAX_BYTES
-"""Maximum size of an answer, in bytes."""
+"""Maximum size of an answer of the server, in bytes."""
 CONNECTIONS = 8
 
 Connect = Callable[[], Any]

@@ -90,7 +90,9 @@ class Spool:
         self._confirmed: Mark = (0, 0)
         self._file = -1
         self._place = (0, 0)
-        """device and inode of the open file"""
+        """device and inode of the file that is being written, by which the spool notices that another program replaced
+        the file
+        """
         self._set_aside = dict[int, int]()
         """descriptors of files that another program changed, by the number of their first record"""
         self._next = 1

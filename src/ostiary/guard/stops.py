@@ -53,7 +53,7 @@ stop.
 MAX_BYTES = 64 << 20
 """Maximum size of all stored messages together, in bytes; beyond that, the oldest are deleted."""
 SLACK_BYTES = 1 << 20
-"""Bytes that may be appended before the file is rewritten without superseded lines."""
+"""Number of bytes that may be appended to the file of stops before the file is rewritten without superseded lines."""
 
 Subject = tuple[str, str]
 

@@ -26,7 +26,10 @@ def check_bearer(claims: AccessClaims, *, exempt: Container[str]) -> None:
     if claims.cnf is not None and claims.cnf.jkt is None and claims.cnf.certificate is not None:
         return
     if claims.cnf is not None:
-        raise InvalidToken("the token is bound to a key", hint="send `Authorization: DPoP` with a DPoP proof")
+        raise InvalidToken(
+            "the token is bound to a key and cannot be sent as a bearer token",
+            hint="send `Authorization: DPoP` with a DPoP proof",
+        )
     is_exempt = claims.client_id in exempt or (claims.registration != "" and claims.registration in exempt)
     if not is_exempt or claims.acr not in UNBOUND:
         command = "resource allow-bearer NAME" if claims.registration else "agent allow-bearer NAME --resource RESOURCE"

@@ -45,8 +45,8 @@ AT_ONCE, OF_ACCOUNT = 32, 4
 """Maximum number of validations at the same time: in total, and for one account."""
 LOOKED_AT = 1000
 LOOK_S = 1.0
-"""Seconds between two searches for validations that are due, such as retries and responses that another server
-received.
+"""Seconds between two searches for validations that are due, such as retries, and challenges to which a client has
+responded at another server of the database.
 """
 WITHIN_S = 10.0
 """Maximum seconds of one attempt, with all its redirects."""

@@ -44,7 +44,7 @@ from ostiaryd.registry.model import SELF
 from ostiaryd.trust.model.sessions import describe_browser
 
 MAX_DUE = 200
-"""Maximum number of browsers for which one round sends messages."""
+"""Maximum number of browsers to which one round of the background loop sends messages."""
 log = logging.getLogger("ostiary")
 
 

@@ -112,7 +112,7 @@ async def _fetch(world: World, issuer: Issuer) -> dict[str, str]:
         raise Unavailable(f"the response is not JSON: {error.message}") from None
     sets = content.get("sets") if isinstance(content, dict) else None
     if not isinstance(sets, dict) or not all(isinstance(token, str) for token in sets.values()) or len(sets) > AT_ONCE:
-        raise Unavailable(f"the remote server answers without `sets` of at most {AT_ONCE} tokens")
+        raise Unavailable(f"the response of the issuer has no object `sets` with at most {AT_ONCE} tokens")
     return sets
 
 

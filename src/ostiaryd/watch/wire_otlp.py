@@ -164,8 +164,8 @@ def _inflated(call: Call) -> bytes:
 
 
 def render(refusal: Refused, encoding: Encoding = "json") -> Reply:
-    """Return the response for a refusal, as google.rpc.Status. The default encoding is for refusals before the body was
-    read.
+    """Return the response for a refusal, as google.rpc.Status. A refusal before the body is read has the default
+    encoding, JSON.
     """
     code = 429 if isinstance(refusal, TooMuch) else status_of(refusal)
     headers = [(b"retry-after", str(refusal.after_s).encode())] if isinstance(refusal, TooMuch) else []

@@ -39,7 +39,9 @@ DANGEROUS = "DANGER: neither the person nor a record states a value of this call
 SOURCE = "take the value from a source that you trust, not from the agent"
 HELD_BACK = "(not shown: state this value to approve)"
 WHOLE_WORD = 6
-"""Minimum number of letters of a value that is removed even if it is a part of a longer word."""
+"""Minimum number of letters of a stated value that is hidden even inside a longer word; a shorter value is hidden only
+as a whole word.
+"""
 WARNINGS = {
     "mentioned": "untrusted content mentions this value, too",
     "over_plan": "the amount is larger than what the person said",

@@ -560,7 +560,10 @@ def _check_names(
     if key.names and (foreign := [name for name in names if not is_allowed(name, key.names)]):
         hint = f"allowed: {' '.join(key.names)[:300]}"
         raise AcmeRefused(
-            "rejectedIdentifier", f"the account may not order {foreign[0].value!a}", status=403, hint=hint
+            "rejectedIdentifier",
+            f"the account may not order a certificate for {foreign[0].value!a}",
+            status=403,
+            hint=hint,
         )
     refusal: Refused | None = None
     # the order does not name the certificate's key, so each key type of the profile is tried

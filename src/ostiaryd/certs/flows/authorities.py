@@ -152,7 +152,7 @@ def check_hsm(reader: Reader, hsm: Hsm, *, keys: Keyring) -> int:
         is_own = not one.certificate or signed.public_key() == parsed(one.certificate).public_key()
         if not signed.is_signature_valid or not is_own:
             raise Conflict(
-                f"the HSM has another key for the authority `{one.subject}`",
+                f"the key in the HSM is not the key of the authority `{one.subject}`",
                 hint="restore the token of the HSM from its backup",
             )
     return len(in_hsm)

@@ -211,7 +211,10 @@ def _jwk_of(root: bytes) -> dict[str, str]:
         case ec.EllipticCurvePublicKey():
             crv = next((name for name, (curve, _) in _CURVES.items() if curve.name == key.curve.name), "")
             if not crv:
-                raise Invalid(f"the authority has a key on the curve {key.curve.name}", hint="use P-256")
+                raise Invalid(
+                    f"the key of the authority is on the curve {key.curve.name}, which a trust bundle cannot contain",
+                    hint="use P-256",
+                )
             point = key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)[1:]
             x, y = point[: len(point) // 2], point[len(point) // 2 :]
             return {"kty": "EC", "crv": crv, "x": b64u(x), "y": b64u(y)}
@@ -223,7 +226,7 @@ def _jwk_of(root: bytes) -> dict[str, str]:
         case ed25519.Ed25519PublicKey():
             return {"kty": "OKP", "crv": "Ed25519", "x": b64u(key.public_bytes(Encoding.Raw, PublicFormat.Raw))}
         case _:
-            raise Invalid("the authority has a key of an unknown type")
+            raise Invalid("the key of the authority has a type that a trust bundle cannot contain")
 
 
 def _uint(number: int) -> str:

@@ -90,4 +90,6 @@ def _take_turn(act: Act, spool: str, turn: int) -> None:
     number was handled before.
     """
     if not store.take_turn(act.tx, spool, turn):
-        raise Conflict("a later request of this guard was handled first", hint="ask again", code="out_of_turn")
+        raise Conflict(
+            "the server has already handled a later request of this guard", hint="ask again", code="out_of_turn"
+        )

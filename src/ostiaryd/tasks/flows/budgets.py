@@ -93,7 +93,7 @@ def _check_per_call(limit: Limit, outer: Limit | None) -> None:
     """Check that one call of a task may not return more than one call of the task above. Raises InvalidBudget."""
     if outer is not None and _per_call(limit) > (most := _per_call(outer)):
         raise InvalidBudget(
-            f"one call could return more than under the task above, where a call returns at most {most}",
+            f"one call could return more than one call of the task above, which returns at most {most}",
             hint="reduce the limit: a budget only narrows",
         )
 

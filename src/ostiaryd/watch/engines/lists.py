@@ -224,7 +224,7 @@ def _alternatives(pattern: str) -> Iterator[tuple[Kind, str]]:
         if not rest:
             return
         if (again := _OR.match(rest)) is None:
-            raise Invalid("the observations of the STIX pattern depend on each other")
+            raise Invalid("the STIX pattern combines observations in another way than by OR")
         rest = rest[again.end() :]
 
 

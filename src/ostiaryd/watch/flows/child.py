@@ -36,7 +36,7 @@ from ostiaryd.watch.model.watcher import Watcher
 
 LOCK = 1
 ROUND = 2048
-"""Maximum number of entries that are read at once."""
+"""Maximum number of ledger entries that the process reads at once."""
 LEARN = 100_000
 """Number of the newest entries from which the detectors learn when they run for the first time."""
 IDLE_S = 1.0

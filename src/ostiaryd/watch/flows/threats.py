@@ -91,8 +91,8 @@ def find(reader: Reader, name: str) -> ThreatSource:
 
 
 def begin(tx: Tx, source: ThreatSource) -> bool:
-    """Reserve the fetch of a list for this process. Return false if another process has reserved it, or if the list is
-    not due.
+    """Reserve the fetch of a list for this process. Return False if another process has reserved the fetch, or if the
+    list is not due.
     """
     return store.claim(tx, source.list_id, until=tx.now + AGAIN)
 

@@ -135,17 +135,17 @@ class Batch:
 
     @cached_property
     def action(self) -> Words:
-        """The hash of the action of each event."""
+        """The hash of the action, for each event."""
         return _words(event.action for event in self.events)
 
     @cached_property
     def tool(self) -> Words:
-        """The hash of the called tool of each event."""
+        """The hash of the called tool, for each event."""
         return _words(event.tool for event in self.events)
 
     @cached_property
     def effect(self) -> Words:
-        """The hash of the tool's effect of each event."""
+        """The hash of the tool's effect, for each event."""
         return _words(event.effect for event in self.events)
 
     @cached_property
@@ -155,22 +155,22 @@ class Batch:
 
     @cached_property
     def shape(self) -> Words:
-        """The hash of the names and types of the arguments of each event."""
+        """The hash of the names and types of the arguments, for each event."""
         return _words(event.shape for event in self.events)
 
     @cached_property
     def resource(self) -> Words:
-        """The hash of the resource of each event."""
+        """The hash of the resource, for each event."""
         return _words(event.resource for event in self.events)
 
     @cached_property
     def task(self) -> Words:
-        """The hash of the task of each event."""
+        """The hash of the task, for each event."""
         return _words(event.task for event in self.events)
 
     @cached_property
     def owner(self) -> Words:
-        """The hash of the agent's owner of each event."""
+        """The hash of the agent's owner, for each event."""
         return _words(event.owner for event in self.events)
 
     @cached_property
@@ -180,12 +180,12 @@ class Batch:
 
     @cached_property
     def network(self) -> Words:
-        """The hash of the caller's network of each event."""
+        """The hash of the caller's network, for each event."""
         return _words(event.network for event in self.events)
 
     @cached_property
     def model(self) -> Words:
-        """The hash of the agent's model of each event."""
+        """The hash of the agent's model, for each event."""
         return _words(event.model for event in self.events)
 
     @cached_property
@@ -195,7 +195,7 @@ class Batch:
 
     @cached_property
     def agent_word(self) -> Words:
-        """The hash of the agent's id of each event. Unlike the row of an agent, the hash never changes."""
+        """The hash of the agent's id, for each event. Unlike the row of an agent, the hash never changes."""
         return _words(event.agent for event in self.events)
 
     @cached_property

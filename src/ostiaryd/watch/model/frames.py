@@ -32,7 +32,7 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
 
 
 class Findings(msgspec.Struct, frozen=True, tag="told"):
-    """Message to the server: new sightings of the detectors."""
+    """Message to the server: new sightings, which are anomalies that the server stores as findings."""
 
     sightings: list[Sighting]
 

@@ -233,8 +233,8 @@ def progress(reader: Reader) -> Progress:
 
 
 def put_told(tx: Tx, number: int, detector: str) -> None:
-    """Store the progress: all findings are stored for entries below `number`, and for the entry `number` up to this
-    detector.
+    """Store the progress: all findings about entries below `number` are stored, and about the entry `number` the
+    findings of the detectors up to `detector` in alphabetical order.
     """
     tx.run(_TOLD, told=number, by=detector)
 
