@@ -11,10 +11,21 @@ from msgspec.structs import replace
 from benchmarks.decide import URI, principal
 from benchmarks.origins import CATALOGUE, KEY, LETTER, NOW, SAID, WORDS, forms
 from harness.call_counts import count_calls
-from ostiary.authorization.catalogue import Catalogue
+from ostiary.authorization.catalogue import Catalogue, Effect, Tool
 from ostiary.decision.access import DecisionInputs, Facts, Principal, Protected, decide, resolve
 from ostiary.provenance.intent import Intent
-from ostiary.provenance.origins import Memory, add_parts, observe_output, remember, with_marks
+from ostiary.provenance.origins import (
+    ALL_KINDS,
+    Memory,
+    Origin,
+    Part,
+    add_parts,
+    judge_origins,
+    observe_output,
+    remember,
+    with_marks,
+)
+from ostiary.provenance.origins.scribe import Scribe
 from ostiaryd.policy.model import starter
 
 OUTPUTS = forms(random.Random(7), 10_240)
@@ -53,6 +64,16 @@ def test_a_text_without_digits_close_together_is_not_searched_for_each_kind_of_n
             decide(resolve(agent, "pay", SAID | {"note": note}, facts, NOW), DecisionInputs(labelled))
         searches.append(calls["Pattern.finditer"])
     assert searches[1] - searches[0] >= 9
+
+
+def test_the_untrusted_part_of_a_memory_is_taken_once_for_all_values_of_a_call(labelled: Memory) -> None:
+    things = ["V-551", "V-580", "V-581"]
+    known = add_parts(labelled, [Part(Origin.KNOWN, ALL_KINDS, Scribe(KEY).source(things, room=99))])
+    tool = Tool(name="move", effect=Effect.CHANGE, kinds=dict.fromkeys(("one", "two", "three"), "object"))
+    with count_calls() as calls:
+        judged = judge_origins(known, tool, dict(zip(("one", "two", "three"), things, strict=True)))
+    assert judged["origin"] == {"one": "known", "two": "known", "three": "known"}
+    assert calls["Memory.outside"] == 1
 
 
 @pytest.mark.parametrize("form", MOST_CALLS)

@@ -218,6 +218,7 @@ def judge_origins(
     outside_paths: list[str] = []
     found_in_records: list[tuple[Kind, object]] = []
     split: Mapping[str, Origin] | None = None
+    outside: Memory | None = None
     all_leaves = [*judged_leaves(memory, tool, arguments)]
     for path, kind, value in all_leaves:
         value_origin = _of_text(memory, value, decoded) if kind is TEXT else of_value(memory, kind, value)
@@ -256,9 +257,9 @@ def judge_origins(
                 has_other = True
             elif kind in _RECIPIENTS:
                 has_stated = True
-            mentioned = mentioned or (
-                RECORD <= value_origin <= KNOWN and not is_followed and of_value(memory.outside, kind, value) is OUTSIDE
-            )
+            if RECORD <= value_origin <= KNOWN and not is_followed and not mentioned:
+                outside = memory.outside if outside is None else outside
+                mentioned = of_value(outside, kind, value) is OUTSIDE
         if value_origin >= worst_of.get(path, PERSON):
             worst_of[path] = value_origin
             origin[path] = _NAMES[value_origin]
@@ -287,10 +288,9 @@ def judge_origins(
         if _is_only_mail(memory, tool, path, value):
             context["only_address"] = True
     if best is OUTSIDE:
-        named, in_fields = memory.named, memory.in_fields
-        context["from_named"] = any(of_value(named, *one) is OUTSIDE for one in from_outside) or all(
-            of_value(in_fields, *one) is OUTSIDE for one in from_outside
-        )
+        named = memory.named
+        is_named = any(of_value(named, *one) is OUTSIDE for one in from_outside)
+        context["from_named"] = is_named or _are_in_fields(memory, from_outside)
     if amount >= 0:
         context["amount_worst"] = _NAMES[amount]
     if pointed >= 0:
@@ -306,6 +306,12 @@ def judge_origins(
     if found_in_records and _have_substitute(memory, all_leaves, found_in_records):
         context["substituted"] = True
     return context
+
+
+def _are_in_fields(memory: Memory, values: Iterable[tuple[Kind, object]]) -> bool:
+    """Return whether all values name objects, each by an identifier in a field of an untrusted record."""
+    in_fields = memory.in_fields
+    return all(of_value(in_fields, *one) is OUTSIDE for one in values)
 
 
 def _is_only_mail(memory: Memory, tool: Tool, path: str, value: object) -> bool:
