@@ -215,6 +215,15 @@ async def test_no_bearer_token_is_issued_where_no_guard_accepts_one(client: Clie
     assert answer.error == "invalid_dpop_proof"
 
 
+async def test_a_resource_that_introspects_tokens_needs_no_guard_for_bearer_tokens(client: Client) -> None:
+    made = await act(client.world, "secret.create", lambda act: flows.create_resource_secret(act, "files"))
+    await allow(client, resource="files")
+    answer = await client.ask(proof=None, resource=FILES)
+    assert (answer.status, answer.json["token_type"]) == (200, "Bearer"), answer.body
+    form = {"token": answer.json["access_token"], "client_id": made.holder, "client_secret": made.secret}
+    assert (await client.post("/introspect", form)).json["active"]
+
+
 async def test_so_many_agents_are_exempt_at_one_resource_and_no_more(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

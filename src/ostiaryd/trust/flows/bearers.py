@@ -30,12 +30,11 @@ class Exemption(NamedTuple):
 
 def allow_bearer(act: Act, agent: str, resource: str) -> None:
     """Exempt an agent at a resource (each an id or a name), so that the agent may use bearer tokens there. Raises
-    NotFound, and Conflict for a resource without a guard.
+    NotFound, and Conflict for a resource that cannot verify tokens.
     """
     client, at = _find(act, agent, resource)
-    if at.jwk is None and at.uri != _api(act.tx):
-        hint = f"create a key for the guard: ostiary resource key {at.name} --generate-key FILE"
-        raise Conflict(f"`{at.name}` has no guard that would accept a bearer token", hint=hint, code="no_guard")
+    if at.uri != _api(act.tx):
+        _check_verifies(act, at)
     others = set(store.exempt_at(act.tx, at.resource_id)) - {client.agent_id}
     if len(others) >= MAX_EXEMPT:
         hint = "end an exemption: ostiary agent forbid-bearer NAME --resource RESOURCE"
@@ -55,15 +54,22 @@ def forbid_bearer(act: Act, agent: str, resource: str) -> None:
     registry.tell(act, ResourceDelta(at.name))
 
 
+def _check_verifies(act: Act, at: Resource) -> None:
+    """Check that a resource can verify bearer tokens: it has a guard, or a client secret with which it introspects
+    tokens. Raises Conflict.
+    """
+    if at.jwk is None and not store.secrets(act.tx, at.resource_id):
+        hint = f"create a key for the guard: ostiary resource key {at.name} --generate-key FILE"
+        raise Conflict(f"`{at.name}` has no guard that would accept a bearer token", hint=hint, code="no_guard")
+
+
 def allow_bearer_class(act: Act, resource: str, registration: BearerClass) -> None:
     """Exempt all clients of a class of registration at a resource (id or name).
 
-    Raises NotFound, and Conflict for a resource without a guard; this server's own API has no guard.
+    Raises NotFound, and Conflict for a resource that cannot verify tokens, such as this server's own API.
     """
     at = _find_resource(act, resource, registration)
-    if at.jwk is None:
-        hint = f"create a key for the guard: ostiary resource key {at.name} --generate-key FILE"
-        raise Conflict(f"`{at.name}` has no guard that would accept a bearer token", hint=hint, code="no_guard")
+    _check_verifies(act, at)
     store.set_exempt_class(act.tx, at.resource_id, registration, True)
     registry.tell(act, ResourceDelta(at.name))
 
