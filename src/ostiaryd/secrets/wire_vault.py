@@ -1080,7 +1080,7 @@ _UNWRAPPED = frozenset({*_LOGINS, *_WRAPPINGS, "sys/unseal", "sys/seal"})
 """Paths whose responses are never wrapped."""
 _WHILE_SEALED = frozenset({"auth/token/revoke-self", "sys/seal"})
 """Paths that work while the secrets are sealed, because they stop access."""
-_ANSWERS = {200: VaultEnvelope, 204: None}
+_ANSWERS = {200: VaultEnvelope, 202: VaultEnvelope, 204: None}
 _ERRORS: tuple[Refused, ...] = (
     flows.Sealed("the secrets are sealed"),
     flows.TokenRefused("permission denied", hint="log in again"),
