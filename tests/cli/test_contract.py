@@ -521,7 +521,7 @@ def test_the_name_of_an_owner_without_a_key_leads_to_the_command_that_adds_a_key
     assert ostiary(*advice.replace("FILE", str(key)).split()[1:]).code == 0
 
 
-def test_a_list_that_is_cut_says_so_with_the_total(ostiary: Commands, name: str) -> None:
+def test_a_list_that_is_cut_says_so_with_the_total(ostiary: Commands, name: str, tmp_path: Path) -> None:
     for number in range(3):
         register(ostiary, f"{name}-{number}")
     total = len(ostiary.json("agent", "list"))
@@ -536,6 +536,8 @@ def test_a_list_that_is_cut_says_so_with_the_total(ostiary: Commands, name: str)
     entries = len(ostiary.json("audit", "search", "--limit", 100_000))
     of_all = f"2 of {entries}; --limit {entries} shows all"
     assert ostiary("audit", "search", "--limit", 2).err.strip() == of_all
+    receipts = ostiary("audit", "search", "--limit", 2, "--receipts", tmp_path / "receipts.json")
+    assert (receipts.code, receipts.out.partition(": ")[2].strip()) == (0, "2 of at least 3; --limit shows more")
     none = ostiary("agent", "list", "--limit", 0)
     assert (none.code, "`--limit` must be 1 or more" in none.err) == (2, True)
 

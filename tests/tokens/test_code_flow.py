@@ -15,6 +15,7 @@ from harness.clock import Clock
 from harness.registry_fixtures import call_admin_api, newest_entry
 from ostiary.authorization.assurance import PERSON_MFA, PERSON_SINGLE
 from ostiary.protocol import jose
+from ostiary.protocol.jose import InvalidToken
 from ostiaryd.app import build_app
 from ostiaryd.ground.database import sql
 from ostiaryd.ground.world import World
@@ -28,6 +29,7 @@ from ostiaryd.tasks import flows as tasks
 from ostiaryd.tokens import flows
 from ostiaryd.tokens.flows.authorization import CODE_S, REQUEST_S, TIME_DIGITS, key_of
 from ostiaryd.tokens.model.authorization import REQUEST_URI
+from ostiaryd.tokens.model.id_tokens import read_id_token_hint
 from ostiaryd.tokens.store import logout
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.model.sessions import Proof
@@ -544,6 +546,8 @@ async def test_id_token_and_access_token_are_never_taken_for_each_other(world: W
     assert (header_of(identity)["alg"], claims_of(identity)["nonce"]) == ("RS256", "n")
     await flow.open(id_token_hint=access)
     assert flow.arrived()["error"] == "invalid_request"
+    with pytest.raises(InvalidToken, match="typ"):
+        read_id_token_hint(access, keys=world.keys.public("token").get, issuer=ISSUER)
     answer = await flow.client.post("/introspect", flow.authenticated(token=identity))
     assert answer.json == {"active": False}
 
