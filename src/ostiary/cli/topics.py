@@ -125,6 +125,12 @@ STOPPING = (
         "undo": "nothing: agent create-secret",
     },
     {
+        "command": "resource revoke-secret",
+        "effect": "Revoke a client secret of a resource, by which it introspects tokens.",
+        "state": "not in the list",
+        "undo": "nothing: resource create-secret",
+    },
+    {
         "command": "aws-key revoke",
         "effect": "Revoke an access key of an agent.",
         "state": "not in the list",
