@@ -30,7 +30,7 @@ from ostiaryd.tokens import flows
 from ostiaryd.tokens.flows.authorization import CODE_S, REQUEST_S, TIME_DIGITS, key_of
 from ostiaryd.tokens.model.authorization import REQUEST_URI
 from ostiaryd.tokens.model.id_tokens import read_id_token_hint
-from ostiaryd.tokens.store import logout
+from ostiaryd.tokens.store import authorization, logout
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.model.sessions import Proof
 from tests.support.api_fixtures import FILES, ISSUER, SECOND, claims_of
@@ -325,9 +325,14 @@ async def test_a_pushed_request_is_answered_once_and_by_its_client(world: World,
     assert (other.browser.answer.status, other.browser.left_to) == (400, "")
     query = urlencode({"client_id": flow.client.id, "request_uri": uri})
     await flow.browser.get(f"/authorize?{query}")
+    form = flow.browser.form("/consent") | {"decision": "allow"}
     await flow.allow()
     assert (await flow.redeem(flow.arrived()["code"])).status == 200
     flow.browser.left_to = ""
+    await flow.browser.post("/consent", **form)
+    assert (flow.browser.answer.status, flow.browser.left_to) == (400, "")
+    reference = key_of(uri.removeprefix(REQUEST_URI))
+    assert not await world.writer.submit(lambda tx: authorization.use_request(tx, reference))
     await flow.browser.get(f"/authorize?{query}")
     assert (flow.browser.answer.status, flow.browser.left_to) == (400, "")
 
