@@ -374,6 +374,20 @@ async def test_access_ends_with_the_person_the_provider_and_the_role(
     assert (flows.get_provider(world.db.read(), NAME) is None) == (kind == "removed")
 
 
+async def test_accounts_of_a_removed_provider_end_while_the_revocation_of_others_waits(
+    stage: AccountStage, world: World, app: ASGIApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ostiaryd.secrets.flows.connected_accounts.ENDED_AT_ONCE", 1)
+    await stage.connect()
+    bob = await signed_in(world, app, "bob")
+    assert await stage.finish(await stage.begin(browser=bob), browser=bob) == 303
+    stage.upstream.revoking = 503
+    await act(world, "test.remove", lambda a: flows.remove_provider(a, NAME))
+    assert sorted(account.state for account in stage.accounts()) == ["active", "ending"]
+    await stage.settle()
+    assert [account.state for account in stage.accounts()] == ["ending", "ending"]
+
+
 async def test_while_sealed_nothing_is_refreshed_and_an_answer_is_kept(stage: AccountStage, world: World) -> None:
     upstream = stage.upstream
     await stage.connect()

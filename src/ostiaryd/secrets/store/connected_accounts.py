@@ -37,7 +37,7 @@ _PAGE_OF_PERSON = sql(
 )
 _OF_PROVIDER = sql(
     f"""select {_COLUMNS} from connected_account where provider = :provider
-        order by account_id limit :limit"""
+        order by state = 'ending', account_id limit :limit"""
 )
 _INSERT = sql(
     f"""insert into connected_account ({_COLUMNS}, wrapped_key, sealed, token_key, token, claimed_until)
@@ -193,7 +193,7 @@ def of_person(reader: Reader, person: str) -> list[ConnectedAccount]:
 
 
 def of_provider(reader: Reader, provider: str, *, limit: int) -> list[ConnectedAccount]:
-    """Return at most `limit` accounts at a provider, sorted by id."""
+    """Return at most `limit` accounts at a provider, sorted by id; accounts that are ending come last."""
     return [_account(row) for row in reader.all(_OF_PROVIDER, provider=provider, limit=limit)]
 
 
