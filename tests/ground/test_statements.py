@@ -66,7 +66,6 @@ LOOKED_UP = {
     "ostiaryd.incidents.store._HAS_ACTED 0",
     "ostiaryd.ledger.store.tree._ACTIONS 0",
     "ostiaryd.notifications.store._WAITING 0",
-    "ostiaryd.secrets.store.leases._COUNT_STUCK 0",
     "ostiaryd.tasks.store.tasks._COUNT_LIVE 0",
     "ostiaryd.tasks.store.tasks._COUNT_LIVE_FOR 0",
     "ostiaryd.tasks.store.tasks._COUNT_UNDER 0",
