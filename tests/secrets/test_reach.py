@@ -108,6 +108,29 @@ async def test_a_request_without_rights_does_not_tell_which_mounts_exist(
     assert (refused.action, refused.agent is not None, refused.object) == ("vault.request", True, "none/x")
 
 
+async def test_a_method_that_a_mount_does_not_have_does_not_tell_that_the_mount_exists(
+    world: World, app: ASGIApp, bot: VaultAgent
+) -> None:
+    await permit_all(world)
+    for path, kind in (("shop", "kv"), ("team/keys", "transit"), ("ca", "pki")):
+        await done(bot, "POST", f"sys/mounts/{path}", {"type": kind})
+    await done(bot, "POST", "sys/auth/workers", {"type": "approle"})
+    other = await (await enter_agent(world, app, "other")).login()
+    requests = (
+        ("PATCH", "shop/x", "none/x"),
+        ("GET", "team/keys/encrypt/x", "team/none/encrypt/x"),
+        ("DELETE", "ca/issue/x", "none/issue/x"),
+        ("LIST", "auth/workers/role/x", "auth/none/role/x"),
+    )
+    await put_policies(world, ISSUE)
+    for method, path, missing in requests:
+        answer, of_missing = await other.ask(method, path), await other.ask(method, missing)
+        assert (answer.status, answer.body) == (of_missing.status, of_missing.body), path
+        assert answer.status == 403, path
+    await permit_all(world)
+    assert [await bot.status(method, path) for method, path, _ in requests] == [405] * 4
+
+
 async def test_a_vault_policy_hides_mounts_too(world: World, bot: VaultAgent) -> None:
     await permit_all(world)
     for path in ("shop", "team/shop", "bank"):

@@ -376,7 +376,7 @@ def _refuse(call: Call, request: VaultRequest, refusal: Refused, act: Act, calle
     """
     _authorize_vault(call, request, act, caller)
     mount, path = split_path(request.path)
-    if isinstance(refusal, NothingStored) and mount != "sys":
+    if mount != "sys" and (isinstance(refusal, NothingStored) or mounts.is_hidden(act, caller, request.path)):
         action = _ACTIONS[request.method]
         flows.authorize(act, caller, mount, path, action, request.method.value, config=call.world.config)
     raise refusal

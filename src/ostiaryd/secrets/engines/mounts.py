@@ -27,7 +27,7 @@ from ostiaryd.secrets.flows.callers import CUBBYHOLE, VaultCaller, may_reach
 from ostiaryd.secrets.flows.engine import MOUNTS, Operation, engine_of
 from ostiaryd.secrets.flows.policies import may_reach_below
 from ostiaryd.secrets.model.backend import MOUNT as BACKENDS
-from ostiaryd.secrets.model.mount import AUTH, DEFAULT_TTL_S, MAX_TTL_S, Mount, parse_ttl
+from ostiaryd.secrets.model.mount import AUTH, DEFAULT_TTL_S, MAX_TTL_S, Mount, parse_ttl, prefixes
 from ostiaryd.secrets.model.request import (
     Answer,
     NothingStored,
@@ -232,6 +232,12 @@ def list_reachable(act: Act, caller: VaultCaller, *, is_auth: bool) -> list[Moun
     """
     listed = list_all(act, is_auth=is_auth)
     return [one for one in listed if flows.is_fixed(one.path) or _is_reachable(act, caller, one.path)]
+
+
+def is_hidden(act: Act, caller: VaultCaller, path: str) -> bool:
+    """Return whether a path is below a mount that an agent enabled, and that the caller may not reach."""
+    mount = store.find(act.tx, prefixes(path))
+    return mount is not None and not _is_reachable(act, caller, mount.path)
 
 
 def _is_reachable(act: Act, caller: VaultCaller, path: str) -> bool:
