@@ -1,8 +1,8 @@
 """FastMCP 4: every request to a server is decided. The caller of an HTTP request is the holder of its token, the caller
 over stdio is a configured agent.
 
-protect(server, guard) # then server.run("http") or server.http_app() protect(server, guard, stdio=Tools(guard, agent))
-# server.run(): the caller is that agent
+    protect(server, guard)                                # then server.run("http") or server.http_app()
+    protect(server, guard, stdio=Tools(guard, agent))     # server.run(): the caller is that agent
 
 FastMCP skips its own checks on stdio and for calls from inside its process. Here, a call without a token is accepted
 only if the transport is stdio and the argument `stdio` names the agent; any other call without a token is denied.

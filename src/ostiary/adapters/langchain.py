@@ -1,7 +1,7 @@
 """LangChain and LangGraph: every tool call of an agent or a `ToolNode` is decided, blocking or not.
 
-create_agent(model, tools=[read_file], middleware=[Guarded(tools)]) builder.add_node("tools", guarded_node([read_file],
-tools))
+    create_agent(model, tools=[read_file], middleware=[Guarded(tools)])
+    builder.add_node("tools", guarded_node([read_file], tools))
 
 The middleware replaces the tool by a copy, and the decision is made where the copy runs: on the arguments as the tool's
 schema has validated and completed them, after all changes by other middleware. Middleware that is listed later could
@@ -16,8 +16,8 @@ named in `unguarded`.
 With `suspends=True`, a call that a person must approve interrupts the graph, which needs a checkpointer. Then continue,
 in another process if the answer takes long:
 
-run = await agent.ainvoke(.., config) run = await agent.ainvoke(await answered(run["__interrupt__"], asker), config) #
-an `AsyncAgent`
+    run = await agent.ainvoke(.., config)
+    run = await agent.ainvoke(await answered(run["__interrupt__"], asker), config)     # an `AsyncAgent`
 
 The call is decided again by the approval at the server; the value that resumes the graph allows nothing.
 """

@@ -1,6 +1,7 @@
 """OpenAI Agents SDK: every tool of an agent is decided, and of every agent that it hands off to.
 
-guard(agent, tools) # changes the agent in place, so that no unguarded copy remains Runner.run_sync(agent, "..")
+    guard(agent, tools)         # changes the agent in place, so that no unguarded copy remains
+    Runner.run_sync(agent, "..")
 
 Guardrails of this SDK belong to single tools, and MCP servers offer further tools at run time. Therefore decisions are
 added in `get_all_tools`, from which the runner gets the tools before every turn. A tool that is not a function (a tool
@@ -14,8 +15,9 @@ With `suspends=True`, a call that a person must approve ends the run with an int
 `needs_approval` does. Then the decision is made one step before the tool runs. Keep the state until a person has
 answered, then continue:
 
-state = result.to_state() # `to_json`, `RunState.from_json` await answered(state, asker) # an `AsyncAgent`; waits for
-the people result = await Runner.run(agent, state)
+    state = result.to_state()                                            # `to_json`, `RunState.from_json`
+    await answered(state, asker)                                         # an `AsyncAgent`; waits for the people
+    result = await Runner.run(agent, state)
 
 The call is decided again by the approval at the server; an approval in the state allows nothing.
 """

@@ -1,9 +1,10 @@
 """The ACME server: RFC 8555 with external account binding, IP identifiers (RFC 8738), renewal information (RFC 9773).
 
-GET /acme/directory POST /acme/new-account POST /acme/account/{id} GET /acme/new-nonce POST /acme/key-change POST
-/acme/account/{id}/orders GET /acme/renewal-info/{id} POST /acme/new-order POST /acme/order/{id} POST /acme/revoke-cert
-POST /acme/order/{id}/finalize POST /acme/order/{id}/certificate POST /acme/authorization/{id} POST
-/acme/authorization/{id}/{type}
+    GET   /acme/directory               POST  /acme/new-account       POST  /acme/account/{id}
+    GET   /acme/new-nonce               POST  /acme/key-change        POST  /acme/account/{id}/orders
+    GET   /acme/renewal-info/{id}       POST  /acme/new-order         POST  /acme/order/{id}
+    POST  /acme/revoke-cert             POST  /acme/order/{id}/finalize    POST  /acme/order/{id}/certificate
+    POST  /acme/authorization/{id}      POST  /acme/authorization/{id}/{type}
 
 Every POST is a JWS with a nonce of this server and the exact URL of the request. The server verifies the signature
 before the act, and marks the nonce as used within the act, even if the act then refuses the request. A request that

@@ -1,7 +1,7 @@
 """Signals from other systems: RFC 8935 as a receiver; tokens are verified with the keys that their issuers publish.
 
-POST /api/v1/signals/{issuer} Content-Type: application/secevent+jwt Authorization: the secret the token 202, empty; or
-400 {"err", "description"}
+    POST /api/v1/signals/{issuer}    Content-Type: application/secevent+jwt    Authorization: the secret    the token
+    202, empty; or 400 {"err", "description"}
 
 The server checks the secret of the transmitter's stream before it parses the token. A repeated token gets the same
 response as a new token. Keys come only from the issuer's `jwks_uri`. The server fetches the keys again each hour, and

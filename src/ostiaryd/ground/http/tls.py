@@ -123,8 +123,8 @@ class Certificate:
         context.load_cert_chain(*self._files, password=self._password)
         if self._admitted is not None:
             context.verify_mode = ssl.CERT_OPTIONAL
-            # Each connection proves the key anew. A session from a ticket also lacks the certificates between the
-            # client's certificate and the trust anchor.
+            # A session from a ticket lacks the certificates between the client's certificate and the trust anchor. TLS
+            # 1.3 then resumes no session; TLS 1.2 resumes sessions from the memory of this context, which have them.
             context.options |= ssl.OP_NO_TICKET
             context.num_tickets = 0
             # Without TRUSTED_FIRST, OpenSSL first uses the chain that the client sent. A registered certificate with

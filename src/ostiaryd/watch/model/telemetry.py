@@ -3,8 +3,11 @@
 Telemetry is the agent's own report, and every ledger entry about telemetry shows this: its action begins with
 `telemetry.`, its reporter is the agent, and its tools have names that no tool of a resource can have (`~/read_file`).
 
-tool execute_tool, or tools/call of MCP model chat, text_completion, generate_content, embeddings agent invoke_agent,
-create_agent, invoke_workflow mcp any other method of MCP http a request that is none of these
+    tool    execute_tool, or tools/call of MCP
+    model   chat, text_completion, generate_content, embeddings
+    agent   invoke_agent, create_agent, invoke_workflow
+    mcp     any other method of MCP
+    http    a request that is none of these
 """
 
 from __future__ import annotations
