@@ -108,7 +108,7 @@ async def test_entries_that_searches_lack_get_their_values_and_the_check_says_so
         change_database(written, f"update log_head set searched_from = {mark}")
         change_database(written, "delete from entry_about")
         change_database(written, "delete from entry_class")
-        change_database(written, "update entry set task = null")
+        change_database(written, "update entry set task = 'tk_9'")  # also of the entry that was cut
         assert f"do not find all of the first {head.size} entries" in await found(written)
         await fill_indexes(written)
         assert await check_indexes(written) == f"searches find each of {head.size} entries by its own values"

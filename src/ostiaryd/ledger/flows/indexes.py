@@ -107,10 +107,11 @@ def _fill(tx: Tx) -> None:
     stop = min(store.searched_from(tx), store.head(tx)[0].size)
     start = max(0, stop - FILLED)
     for row in store.indexed(tx, start, stop):
-        if (entry := read_entry(row.body)) is not None and (subjects_ := subjects(entry)) is not None:
-            store.add_names(
-                tx, row.number, classes=data_classes(entry) or (), subjects=subjects_, task=indexed_words(entry)[1]
-            )
+        if (entry := read_entry(row.body)) is None:
+            continue
+        is_indexed = "task" not in differing_columns(row, entry, latest=0)
+        task = row.task if is_indexed else indexed_words(entry)[1]
+        store.add_names(tx, row.number, classes=data_classes(entry) or (), subjects=subjects(entry) or (), task=task)
     store.set_searched_from(tx, start)
 
 
