@@ -321,6 +321,15 @@ def test_a_command_with_closed_standard_streams_runs(server: Server, closing: st
     assert json.loads(key.read_text())["d"], "the file contains the key alone"
 
 
+@pytest.mark.parametrize("closing", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_program_that_a_command_starts_has_all_standard_streams(closing: str) -> None:
+    child = "import sys; sys.exit(None in (sys.stdin, sys.stdout, sys.stderr))"
+    start = f"import subprocess; sys.exit(subprocess.call([sys.executable, '-c', '{child}']))"
+    code = f"import sys; from ostiary.cli import _replace_closed_streams; _replace_closed_streams(); {start}"
+    done = subprocess.run(["bash", "-c", f'{sys.executable} -c "{code}" {closing}'], check=False)
+    assert done.returncode == 0
+
+
 def test_arguments_that_a_command_does_not_have_are_named(ostiary: Commands) -> None:
     check_said(
         ostiary("agent", "list", "extra", "more"), 2, "usage: unexpected arguments: extra more", "agent list --help"

@@ -309,11 +309,13 @@ def main() -> None:
 
 def _replace_closed_streams() -> None:
     """Open the null device in place of each closed standard stream. Otherwise the next file that the process opens,
-    such as the file of a new key, would have the number of the stream and receive its output.
+    such as the file of a new key, would have the number of the stream and receive its output. Programs that the process
+    starts inherit the null device.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             os.dup2(os.open(os.devnull, os.O_RDWR), number)
+            os.set_inheritable(number, True)  # `dup2` changes nothing if the null device has the number already
             setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
 
 
