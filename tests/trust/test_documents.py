@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from harness.clock import Clock
+from harness.patience import PATIENCE_S
 from harness.registry_fixtures import newest_entry
 from ostiary.protocol import jose
 from ostiary.protocol.errors import Invalid, Unavailable
@@ -355,6 +356,32 @@ async def test_slow_sites_of_one_network_do_not_delay_the_clients_of_another(loc
     answers.set()
     await asyncio.gather(*slow, other)
     assert begun.qsize() == 20 - documents.MAX_AT_ONCE_OF_NETWORK
+
+
+async def test_a_fetch_that_waits_for_slow_sites_of_its_network_delays_no_other_network(local: World) -> None:
+    fetches, answers = documents.Fetches(local), asyncio.Event()
+    fetched = list[str]()
+
+    async def slow() -> None:
+        await answers.wait()
+
+    async def share(network: str) -> None:
+        async def fetch() -> None:
+            fetched.append(network)
+
+        await fetches.share("https://app.example/c", network=network, fetch=fetch)
+
+    busy = [
+        asyncio.create_task(fetches.share(f"https://slow{number}.example/c", network="192.0.2.0", fetch=slow))
+        for number in range(documents.MAX_AT_ONCE_OF_NETWORK)
+    ]
+    waiting = asyncio.create_task(share("192.0.2.0"))
+    await asyncio.sleep(0)
+    await asyncio.wait_for(share("198.51.100.0"), PATIENCE_S)
+    assert fetched == ["198.51.100.0"]
+    assert not waiting.done()
+    answers.set()
+    await asyncio.gather(*busy, waiting)
 
 
 async def test_a_host_is_fetched_from_a_limited_number_of_times_whatever_the_port(local: World) -> None:

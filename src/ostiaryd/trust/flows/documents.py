@@ -85,25 +85,32 @@ class Fetches:
         self._world = world
         self._room = asyncio.Semaphore(MAX_AT_ONCE)
         self._rooms: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
-        self._under_way: dict[str, asyncio.Task[Any]] = {}
+        self._waiting: dict[tuple[str, str], asyncio.Task[Any]] = {}
+        """Tasks by network and URL. A task that waits for the limit of its network must not delay other networks."""
+        self._under_way: dict[str, asyncio.Future[Any]] = {}
 
     async def share(self, url: str, *, network: str, fetch: Callable[[], Awaitable[T]]) -> T:
-        """Run `fetch` and return its result. If a fetch of the same URL is running, wait for that fetch and return its
-        result instead.
+        """Run `fetch` and return its result. If a fetch of the same URL is running, or waits for the same network, wait
+        for that fetch and return its result instead.
 
         Raises Unavailable if the network or the host has reached its limit.
         """
-        if (task := self._under_way.get(url)) is None:
+        shared = self._under_way.get(url) or self._waiting.get((network, url))
+        if shared is None:
             self._take(network, urlsplit(url).hostname or "")
-            task = self._under_way[url] = asyncio.ensure_future(self._run(network, fetch))
-            task.add_done_callback(lambda _: self._under_way.pop(url, None))
-        result: T = await asyncio.shield(task)
+            task = shared = self._waiting[network, url] = asyncio.ensure_future(self._run(url, network, fetch))
+            task.add_done_callback(lambda _: self._waiting.pop((network, url), None))
+        result: T = await asyncio.shield(shared)
         return result
 
-    async def _run(self, network: str, fetch: Callable[[], Awaitable[T]]) -> T:
+    async def _run(self, url: str, network: str, fetch: Callable[[], Awaitable[T]]) -> T:
         room = self._rooms.setdefault(network, asyncio.Semaphore(MAX_AT_ONCE_OF_NETWORK))
         async with room, self._room:
-            return await fetch()
+            if (running := self._under_way.get(url)) is None:
+                running = self._under_way[url] = asyncio.ensure_future(fetch())
+                running.add_done_callback(lambda _: self._under_way.pop(url, None))
+            result: T = await running
+            return result
 
     def _take(self, network: str, host: str) -> None:
         buckets = [self._world.keep(FetchBuckets).of(sender) for sender in (f"from {network}", f"at {host}")]
