@@ -9,7 +9,8 @@ If the server has restored an older copy of its database, the checkpoint shows t
 show the lost stops (`ostiary recover`). Messages that announce a new key of the feed are stored as well, because the
 server may have lost the key. A snapshot of another history does not delete a stored stop until the server has received
 the messages of the earlier history. Each run of a guard writes its own files, and takes over the files of guards that
-have ended. When `keep` returns, the data are in the kernel's buffers; a power loss may destroy the last writes.
+have ended. When `keep` returns, the data are in the kernel's buffers, so a power loss may destroy the last writes. If
+the disk refuses the write, the stops stay in memory until the next message that can be written.
 """
 
 from __future__ import annotations

@@ -46,8 +46,10 @@ class EgressOptions:
 
     Args:
         egress: Send the requests of COMMAND through a proxy that decides them, and that puts secrets into requests to
-            the destinations of `ostiary egress add`. COMMAND never sees these secrets.
-        user: As root: the user that COMMAND runs as, who cannot read the keys of the proxy.
+            the destinations of `ostiary egress add`. The requests that COMMAND makes do not contain these secrets. Only
+            with `--user` are the keys of the proxy hidden from COMMAND too.
+        user: As root: the user that COMMAND runs as. This user must not be able to read the keys of the proxy;
+            otherwise a warning says so.
         allow_private: Host whose private addresses COMMAND may reach through the proxy; may be given several times.
         upstream_ca: File of certificate authorities (PEM) that the proxy trusts for servers, besides the system's.
     """

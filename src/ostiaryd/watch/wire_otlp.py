@@ -29,6 +29,8 @@ from ostiaryd.watch.store import threats as lists
 BURST = 6000
 """Maximum number of records that an agent may send at once."""
 PER_SECOND = 60
+_TOO_MUCH = f"the agent sends more telemetry than {PER_SECOND} records a second"
+_SAMPLE = "send a sample of the records, in fewer exports"
 RECORD_BYTES = 500
 """Number of bytes of an export that count as one record for the rate limit, if the export is large."""
 LEAST = 60
@@ -136,8 +138,7 @@ async def _refuse(call: Call, bucket: Bucket) -> None:
     """
     if bucket.refuse():
         await act_as(call, FLOOD, partial(flows.flood, refused=bucket.refused))
-    why = f"the agent sends more telemetry than {PER_SECOND} records a second"
-    raise TooMuch(why, after_s=bucket.after_s(LEAST), hint="send a sample of the records, in fewer exports")
+    raise TooMuch(_TOO_MUCH, after_s=bucket.after_s(LEAST), hint=_SAMPLE)
 
 
 def _inflated(call: Call) -> bytes:
@@ -183,9 +184,7 @@ ROUTES = (
         "/v1/traces",
         take_traces,
         SELF,
-        errors=(
-            TooMuch("the agent sends more telemetry than 60 records a second", hint="send a sample of the records"),
-        ),
+        errors=(TooMuch(_TOO_MUCH, hint=_SAMPLE),),
         is_large=True,
         protocol=OTLP,
         body=OTLP_BODY,
@@ -196,9 +195,7 @@ ROUTES = (
         "/v1/logs",
         take_logs,
         SELF,
-        errors=(
-            TooMuch("the agent sends more telemetry than 60 records a second", hint="send a sample of the records"),
-        ),
+        errors=(TooMuch(_TOO_MUCH, hint=_SAMPLE),),
         is_large=True,
         protocol=OTLP,
         body=OTLP_BODY,
