@@ -147,33 +147,33 @@ def test_an_operator_confirms_what_was_seen_and_nothing_else() -> None:
     clock.check_confirmed()
 
 
-def test_if_a_backward_step_is_confirmed_server_time_waits() -> None:
+def test_if_a_backward_step_is_confirmed_server_time_has_half_of_its_speed_until_both_agree() -> None:
     machine = MachineClock()
     clock = clock_of(machine)
     machine.step(-3600)
     clock.adopt(clock.confirm(wall=machine.wall()))
-    settle(clock, machine, 3599)
-    assert clock() == START
+    settle(clock, machine, 7198)
+    assert clock() == START + 3599 * SECOND
     settle(clock, machine, 3)
     assert clock() == machine.wall()
 
 
-def test_a_confirmed_step_back_stops_server_time_for_its_own_size_and_no_longer() -> None:
+def test_a_confirmed_step_back_slows_server_time_for_twice_its_size_and_no_longer() -> None:
     """A clock that goes further back afterwards was not confirmed."""
     machine = MachineClock()
     clock = clock_of(machine)
     machine.step(-600)
     clock.adopt(clock.confirm(wall=machine.wall()))
     machine.step(-36_000)
-    settle(clock, machine, 599)
-    assert clock() == START
-    machine.advance(101)  # whether or not anybody corrects the course
-    assert clock() == START + 100 * SECOND
+    settle(clock, machine, 1198)
+    assert clock() == START + 599 * SECOND
+    machine.advance(102)  # whether or not anybody corrects the course
+    assert clock() == START + 700 * SECOND
     settle(clock, machine, 1)
-    assert START + 100 * SECOND < clock() <= START + 101 * SECOND
+    assert START + 700 * SECOND < clock() <= START + 701 * SECOND
 
 
-async def test_a_restart_does_not_make_server_time_stand_still_for_longer(config: Config) -> None:
+async def test_a_restart_does_not_slow_server_time_for_longer(config: Config) -> None:
     machine = MachineClock(BEGIN)
     async with open_at_machine(config, machine) as world:
         machine.step(-600)
@@ -181,13 +181,13 @@ async def test_a_restart_does_not_make_server_time_stand_still_for_longer(config
         await world.writer.submit(lambda tx: save_course(tx, machine.boot_id, course))
         world.now.adopt(course)
         now = world.now()
-    for _ in range(3):
-        machine.advance(100)
+    for count in range(1, 4):
+        machine.advance(200)
         async with open_at_machine(config, machine) as world:
-            assert world.now() == now
-    machine.advance(400)
+            assert world.now() == now + count * 100 * SECOND
+    machine.advance(800)
     async with open_at_machine(config, machine) as world:
-        assert world.now() == now + 100 * SECOND
+        assert world.now() == now + 800 * SECOND
 
 
 def test_what_may_be_forgotten_waits_for_the_other_servers() -> None:

@@ -30,7 +30,7 @@ def accept(*, as_: Path | None = None, session: Here) -> None:
     """Confirm that the server's wall clock is right, after a jump. Check the wall clock first.
 
     After a jump forward the server's time follows at once, and everything that has expired by then stays expired. After
-    a jump back the server's time stands still until the wall clock has caught up.
+    a jump back the server's time goes at half of its speed until the wall clock has caught up.
 
     Args:
         as_: Credential of the person who confirms; without, the administrator's.

@@ -9,7 +9,9 @@ clock corrects it, within bounds:
                                         nothing is pruned, and nothing is granted until the wall clock comes back or an
                                         operator confirms it
     backward, by any amount             server time goes on at 99 per cent of its speed until the wall clock is level
-                                        again. If an operator confirms the wall clock, server time waits for it instead
+                                        again. If an operator confirms the wall clock, server time goes on at half of
+                                        its speed instead. It never stands still: what happens later always has a later
+                                        time, waits and retries come to their end, and no lifetime more than doubles
 
 A restart goes on with the course on the disk, as long as the boot is the same. After a reboot it is unknown how long
 the machine was off: the wall clock is followed without bound only if the kernel says that it is synchronised. Servers
@@ -39,7 +41,7 @@ NOTICED = 10_000
 """Differences below this value (10 ms) are not corrected."""
 STEP = 2 * SECOND
 """Smallest correction of server time that is recorded, in microseconds."""
-FULL, SLOWED, STOPPED = 100, 99, 0
+FULL, SLOWED, HALVED = 100, 99, 50
 """The three speeds of server time, in per cent of boot time."""
 MARGIN = 60 * SECOND
 """Additional time for which a used proof is stored, in microseconds, because the time of another server
@@ -106,8 +108,8 @@ class Course(NamedTuple):
     """The rule by which server time advances: it is `time` when the boot clock is `boot` (both in microseconds), and
     then runs at `speed` per cent.
 
-    `used` is the part of the budget for forward corrections that was used up at `boot`. A course with speed 0 continues
-    at full speed when the boot clock is `until`, regardless of the wall clock.
+    `used` is the part of the budget for forward corrections that was used up at `boot`. A course with half speed or
+    less continues at full speed when the boot clock is `until`, regardless of the wall clock.
     """
 
     boot: int
@@ -118,9 +120,9 @@ class Course(NamedTuple):
 
     def at(self, boot: int) -> int:
         """Return server time in microseconds when the boot clock is `boot` (microseconds)."""
-        if self.speed == STOPPED:
-            return self.time + max(0, boot - self.until)
-        return self.time + (boot - self.boot) * self.speed // 100
+        if self.speed > HALVED:
+            return self.time + (boot - self.boot) * self.speed // 100
+        return self.time + (min(boot, self.until) - self.boot) * self.speed // 100 + max(0, boot - self.until)
 
     def rebased(self, boot: int) -> Course:
         """Return the same course, described from the boot time `boot` (microseconds) on."""
@@ -149,7 +151,7 @@ class Course(NamedTuple):
         if (forward := min(ahead, left)) >= NOTICED:
             return Course(boot, now + forward, FULL, BUDGET - left + forward)
         if ahead <= -NOTICED:
-            if self.speed == SLOWED or (self.speed == STOPPED and boot < self.until):
+            if self.speed == SLOWED or (self.speed <= HALVED and boot < self.until):
                 return self
             return self.rebased(boot)._replace(speed=SLOWED)
         return self if self.speed == FULL else self.rebased(boot)._replace(speed=FULL)
@@ -215,7 +217,7 @@ class Clock:
 
     def confirm(self, *, wall: int) -> Course:
         """Return the course after an operator has confirmed `wall` (microseconds) as the time. If the wall clock is
-        behind server time, server time waits for it.
+        behind server time, server time has half of its speed until both are equal.
 
         Raises Conflict if `wall` differs from the wall clock by more than a minute. The caller must save the course
         before `adopt`.
@@ -229,7 +231,7 @@ class Clock:
         if wall_now >= self.course.at(boot):
             return Course(boot, wall_now)
         now = self.course.at(boot)
-        return Course(boot, now, STOPPED, BUDGET - self.course.left(boot), until=boot + now - wall_now)
+        return Course(boot, now, HALVED, BUDGET - self.course.left(boot), until=boot + 2 * (now - wall_now))
 
     def adopt(self, course: Course) -> None:
         """Use a course of server time that the caller has saved in the database."""

@@ -16,7 +16,7 @@ from ostiaryd.ledger.flows import Act, act
 from ostiaryd.ledger.model import reason
 from ostiaryd.registry import flows as registry
 
-_IF_RIGHT = "If the wall clock is right, run `ostiary clock accept`: server time then waits for the wall clock"
+_IF_RIGHT = "If the wall clock is right, run `ostiary clock accept`: server time then goes at half of its speed"
 SAVE_EVERY = 60 * SECOND
 """Maximum time between two writes of the server time to the disk while the server is idle, in microseconds of boot
 time.
@@ -93,8 +93,9 @@ async def accept_clock(world: World, *, wall: int, record: Any) -> Course:
     the clock. `record` runs an act.
 
     After a jump forward, server time equals the wall clock from now on, and objects expire accordingly. After a jump
-    backward, server time stands still until the wall clock has reached it. Raises Conflict if both agree already, or if
-    `wall` (microseconds), the time that the operator confirmed, is more than a minute away from the wall clock.
+    backward, server time goes at half of its speed until the wall clock has reached it. Raises Conflict if both agree
+    already, or if `wall` (microseconds), the time that the operator confirmed, is more than a minute away from the wall
+    clock.
     """
     clock = world.now
 
