@@ -131,6 +131,32 @@ async def test_a_method_that_a_mount_does_not_have_does_not_tell_that_the_mount_
     assert [await bot.status(method, path) for method, path, _ in requests] == [405] * 4
 
 
+async def test_requests_about_leases_do_not_tell_which_mounts_exist(
+    world: World, app: ASGIApp, bot: VaultAgent
+) -> None:
+    await permit_all(world)
+    await done(bot, "POST", "sys/mounts/ca", {"type": "pki"})
+    other = await (await enter_agent(world, app, "other")).login()
+    requests: tuple[tuple[str, str, str], ...] = (
+        ("LIST", "sys/leases/lookup/{}", ""),
+        ("POST", "sys/leases/revoke-prefix/{}/issue/r", ""),
+        ("POST", "sys/leases/revoke-force/{}", ""),
+        ("POST", "sys/leases/lookup", "{}/issue/r/1"),
+        ("POST", "sys/leases/renew", "{}"),
+        ("POST", "sys/leases/revoke", "{}/issue/r/1"),
+    )
+    for policies, refusals in ((ISSUE, {403}), (None, {400, 404})):
+        await (permit_all(world) if policies is None else put_policies(world, policies))
+        for method, path, lease in requests:
+            body = {"lease_id": lease.format("none")} if lease else {}
+            missing = await other.ask(method, path.format("none"), None if method == "LIST" else body)
+            assert missing.status in refusals, path
+            if policies is not None:
+                body = {"lease_id": lease.format("ca")} if lease else {}
+                answer = await other.ask(method, path.format("ca"), None if method == "LIST" else body)
+                assert (answer.status, answer.body) == (missing.status, missing.body), path
+
+
 async def test_a_vault_policy_hides_mounts_too(world: World, bot: VaultAgent) -> None:
     await permit_all(world)
     for path in ("shop", "team/shop", "bank"):

@@ -69,7 +69,7 @@ def find_operation(reader: Reader, request: VaultRequest) -> tuple[str, Operatio
     if kind == "lookup" and request.method is VaultMethod.LIST and not prefix:
         return "sys", Operation(SecretAction.LIST, "leases/", "list", _list_mounts)
     if kind == "lookup" and request.method is VaultMethod.LIST:
-        run = partial(_list_certificates, prefix) if is_of_pki else partial(_list, _parse_prefix(prefix))
+        run = partial(_list_certificates if is_of_pki else _list, prefix)
         return "sys", Operation(SecretAction.LIST, f"leases/{prefix}/", "list", run)
     if kind not in _OWN and kind not in ("revoke-prefix", "revoke-force"):
         raise NothingStored("no handler for route", code="no_route")
@@ -77,10 +77,7 @@ def find_operation(reader: Reader, request: VaultRequest) -> tuple[str, Operatio
         raise UnsupportedOperation("unsupported operation")
     if kind in ("revoke-prefix", "revoke-force"):
         is_forced = kind == "revoke-force"
-        if is_of_pki:
-            run = partial(_revoke_certificates, prefix)
-        else:
-            run = partial(_revoke_all, _parse_prefix(prefix), is_forced=is_forced)
+        run = partial(_revoke_certificates, prefix) if is_of_pki else partial(_revoke_all, prefix, is_forced=is_forced)
         return "sys", Operation(SecretAction.DELETE, f"leases/{prefix}/", kind, run)
     body = request.read_body(_LeaseBody)
     lease_id = body.lease_id or rest
@@ -89,14 +86,25 @@ def find_operation(reader: Reader, request: VaultRequest) -> tuple[str, Operatio
         return own, Operation(SecretAction.USE, lease_id[len(own) + 1 :].rpartition("/")[0], kind, run)
     mount, _, below = lease_id.partition("/")
     path, _, number = below.rpartition("/")
-    if mount not in _MOUNTS or not path.startswith("creds/") or not number or len(lease_id) > MAX_ID:
-        raise Invalid("invalid lease", hint="send the `lease_id` that came with the credentials")
+    if mount not in _MOUNTS and lease_id:  # decided like a lease of a PKI mount, so the refusal tells of no mount
+        check_path(lease_id)
+        return mount, Operation(SecretAction.USE, path, kind, _refuse_id)
+    if not path.startswith("creds/") or not number or len(lease_id) > MAX_ID:
+        raise _wrong_id()
     check_path(lease_id)
     run = partial(_OWN[kind], lease_id=lease_id, body=body)
     if mount != OAUTH:
         return mount, Operation(SecretAction.READ, path, kind, run)
     find_scopes = partial(account_tokens.find_scopes_of_lease, lease_id=lease_id)
     return mount, Operation(SecretAction.TOKEN, path, kind, run, find_scopes)
+
+
+def _wrong_id() -> Invalid:
+    return Invalid("invalid lease", hint="send the `lease_id` that came with the credentials")
+
+
+def _refuse_id(act: Act) -> Answer:
+    raise _wrong_id()
 
 
 class _Prefix(NamedTuple):
@@ -171,7 +179,8 @@ def _list_mounts(act: Act) -> Answer:
     return Answer(data={"keys": names})
 
 
-def _list(prefix: _Prefix, act: Act) -> Answer:
+def _list(unparsed: str, act: Act) -> Answer:
+    prefix = _parse_prefix(unparsed)
     act.entry.object = f"{PREFIX}{prefix.mount}/creds/{prefix.role}"
     if prefix.role:
         leases = store.of_role(act.tx, prefix.mount, prefix.role, limit=MAX_LISTED)
@@ -183,7 +192,8 @@ def _list(prefix: _Prefix, act: Act) -> Answer:
     return Answer(data={"keys": names})
 
 
-def _revoke_all(prefix: _Prefix, act: Act, *, is_forced: bool) -> Answer:
+def _revoke_all(unparsed: str, act: Act, *, is_forced: bool) -> Answer:
+    prefix = _parse_prefix(unparsed)
     act.entry.object = f"{PREFIX}{prefix.mount}/creds/{prefix.role}"
     return Answer(upstream=RevokeRoles(prefix.mount, prefix.roles(act), is_forced))
 
