@@ -436,9 +436,18 @@ def _gate(route: RouteFacts, *, allows_pep: bool = False) -> Callable[[Call], Aw
             if not (refusal.is_challenge or isinstance(refusal, Unavailable)):
                 await _record(call, refusal)
             raise
+        call.check_again = partial(_check_again, call, route)
         return caller
 
     return gate
+
+
+def _check_again(call: Call, route: RouteFacts, act: Act) -> None:
+    """Check, in an act that waited for remote policies, that the caller was not stopped meanwhile. Raises the refusals
+    of the gate.
+    """
+    wire_access.check_in_force(call, act.tx)
+    _authorize(call, call.caller, route, act.tx)
 
 
 def _verifying(route: RouteFacts) -> Gate:
@@ -456,7 +465,7 @@ def _verifying(route: RouteFacts) -> Gate:
             if not (refusal.is_challenge or isinstance(refusal, Unavailable)):
                 await _record(call, refusal)
             raise
-        call.proving = partial(prove, call, verified)
+        call.proving, call.check_again = partial(prove, call, verified), partial(_check_again, call, route)
 
     return gate
 

@@ -21,6 +21,7 @@ from ostiaryd.ground.config import load_config
 from ostiaryd.ground.http.pages import Page
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger.flows import act
+from ostiaryd.policy.flows.external_pdp import Engines
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Root
 from tests.policy.authzen_api import API
@@ -28,6 +29,7 @@ from tests.support.api_fixtures import ISSUER, Answer, Client, claims_of, regist
 from tests.support.certificate_fixtures import csr_builder, new_key, put_policies
 from tests.support.page_client import signed_in
 from tests.support.recorded_statements import record_statements
+from tests.support.rego_fixtures import put
 from tests.support.trust_fixtures import nonce_of
 
 MEASURED, STEADY = 32, 10
@@ -164,6 +166,29 @@ async def test_the_act_refuses_a_token_that_was_revoked_after_the_gate(client: C
     assert refused.status == 401, refused.body
     assert 'error="invalid_token"' in refused.headers["www-authenticate"]
     assert newest_entry(world).outcome == "refused"
+    assert certificates.page(world.db.read(), Page(10, "")) == []
+
+
+@pytest.mark.parametrize("path", [ONE, MANY])
+async def test_an_act_that_waits_for_remote_policies_refuses_a_token_that_was_revoked_meanwhile(
+    client: Client, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = client.world
+    await put(world, {"a.rego": "package ostiary.all\nimport rego.v1\npermit := true\n"})
+    access_token = str((await client.token(resource=API))["access_token"])
+    proof = client.proof(method="POST", uri=ISSUER + path, access_token=access_token, nonce=nonce_of(client))
+    engines = world.keep(Engines)
+    answer = engines.ask
+
+    async def revoke_meanwhile(*asked: Any) -> Any:
+        token = claims_of(access_token)["jti"]
+        await act(world, "test", lambda act: registry.end_holdings(act, Root.HOLDING, token, why="test"))
+        return await answer(*asked)
+
+    monkeypatch.setattr(engines, "ask", revoke_meanwhile)
+    refused = await ask(client, path, body_of(path, make_csr()), access_token=access_token, proof=proof)
+    assert refused.status == 401, refused.body
+    assert 'error="invalid_token"' in refused.headers["www-authenticate"]
     assert certificates.page(world.db.read(), Page(10, "")) == []
 
 

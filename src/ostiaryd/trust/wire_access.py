@@ -12,7 +12,7 @@ from ostiaryd.ground.http.admission import queue_proven
 from ostiaryd.ground.http.edge import NO_STORE, Call
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import ADMIN, APPROVE, READ, SELF, Caller, is_person_id
+from ostiaryd.registry.model import ADMIN, APPROVE, READ, SELF, Caller, is_person_id, is_resource_id
 from ostiaryd.trust import flows
 from ostiaryd.trust.flows.sessions import ForgedForm, find_session, own_origins, session_cookie
 from ostiaryd.trust.model import PEP_KEY_PREFIX, InsufficientScope, challenge
@@ -83,13 +83,18 @@ def check_access(call: Call, *, allows_pep: bool = False) -> Caller:
 
 
 def check_in_force(call: Call, reader: Reader) -> None:
-    """Check, in the course of a long response, that the session or the token of its caller is still valid.
+    """Check, in the course of a long response or in a repeated act, that the session or the token of the caller is
+    still valid.
 
     Raises AccessRefused, Unauthenticated.
     """
     caller, now = call.caller, call.world.now()
     if caller.token is not None:
-        flows.live_caller(reader, flows.read_claims(call.header(b"authorization"), keys=call.world.keys), now=now)
+        try:
+            flows.live_caller(reader, flows.read_claims(call.header(b"authorization"), keys=call.world.keys), now=now)
+        except Refused as refusal:
+            _challenge(call, refusal)
+            raise
         return
     session = find_session(reader, session_cookie(call), now)
     if session is None or session.person != caller.id:
@@ -120,7 +125,7 @@ def verify_ahead(call: Call) -> flows.VerifiedCredentials | None:
         raise
     client = verified.claims.client_id
     is_privileged = is_person_id(client) or not scopes(verified.claims).isdisjoint((ADMIN, READ))
-    queue_proven(call, client, is_privileged=is_privileged, is_guard=client.startswith("rs_"))
+    queue_proven(call, client, is_privileged=is_privileged, is_guard=is_resource_id(client))
     return verified
 
 

@@ -104,6 +104,10 @@ class Call(msgspec.Struct):
     request_id: str
     caller: Any = None
     proving: Callable[[Any], Any] | None = None
+    check_again: Callable[[Any], None] | None = None
+    """Function that checks, in an act that is repeated, whether the caller may still use the route; None if no act of
+    the route is repeated.
+    """
     gate: Callable[[Call], Awaitable[Any]] | None = None
     answer_headers: list[tuple[bytes, bytes]] = []
     address: str = ""
@@ -149,12 +153,14 @@ class Call(msgspec.Struct):
         return self.known_headers
 
     def prove(self, act: Any) -> Any:
-        """Authenticate the caller inside the act of the request, as its first step, and return the caller. Raises the
-        refusals of the gate.
+        """Authenticate the caller inside the act of the request, as its first step, and return the caller. If the act
+        is repeated with facts that were gathered meanwhile, check the caller again. Raises the refusals of the gate.
         """
         if self.proving is not None:
             proving, self.proving = self.proving, None
             self.caller = proving(act)
+        elif act.again is not None and self.check_again is not None:
+            self.check_again(act)
         return self.caller
 
     async def prove_first(self) -> None:

@@ -3,7 +3,7 @@
 An act never waits for the network. An act that lacks a verdict is undone like a challenge (`RemotePoliciesNeeded`). Its
 caller asks for the verdict (`ostiaryd.policy.flows.external_pdp`) and runs the act again; the verdicts are for the time
 of the first run (`Retry`). By then the caller's proof is marked as used, so only authenticated callers cause such
-questions.
+questions. The further run checks that the caller was not stopped meanwhile (`Call.check_again`).
 """
 
 from __future__ import annotations
