@@ -58,7 +58,9 @@ def test_a_value_is_recognised_however_it_is_written(leak: str) -> None:
     assert not is_found(f"key={LEAKS[leak][:9]}.")
 
 
-@pytest.mark.parametrize("text", [VALUE[:-1], VALUE[1:], VALUE.swapcase(), "", "%", "\\", "&#;", "\\u00", "\ud7ff"])
+@pytest.mark.parametrize(
+    "text", [VALUE[:-1], VALUE[1:], VALUE.replace("n", "N"), "", "%", "\\", "&#;", "\\u00", "\ud7ff"]
+)
 def test_other_text_is_not_a_value(text: str) -> None:
     assert not is_found(text)
 

@@ -9,6 +9,7 @@ import json
 import zlib
 from collections.abc import Callable
 from itertools import pairwise
+from string import ascii_letters, digits
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -47,6 +48,14 @@ from ostiary.proxy.entrance import Rejected
 from ostiary.run.gate import InjectedSecret, Injection
 
 VALUE = 'sk-"c4n4ry/+<4711>'
+NUMBERS = ("%{:02X}", "%{:02x}", "\\u{:04x}", "\\u{:04X}", "\\x{:02x}", "&#{};", "&#x{:x};", "&#x{:X};")
+
+
+def written(number: str, kept: str = "") -> str:
+    """The value with numbers in place of the characters that are not kept."""
+    return "".join(one if one in kept else number.format(ord(one)) for one in VALUE)
+
+
 FORMS = {
     VALUE,
     quote(VALUE, safe=""),
@@ -58,7 +67,33 @@ FORMS = {
     html.escape(VALUE),
     base64.b64encode(VALUE.encode()).decode(),
     base64.urlsafe_b64encode(VALUE.encode()).decode(),
+    VALUE.upper(),
+    VALUE.encode().hex(" "),
+    VALUE.encode().hex(":").upper(),
+    json.dumps([*VALUE.encode()])[1:-1],
+    json.dumps([*VALUE.encode()], separators=(",", ":"))[1:-1],
+    *(written(number) for number in NUMBERS),
+    *(written(number, kept=ascii_letters + digits) for number in NUMBERS),
+    written("\\u{:04X}", kept=ascii_letters + digits + "/+"),
 }
+
+
+SLASHED = "user:?>?>~~?"
+BASIC = base64.b64encode(SLASHED.encode()).decode()
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        quote(BASIC, safe=""),
+        BASIC.replace("/", "\\/"),
+        BASIC.replace("/", "\\u002F").replace("+", "\\u002B"),
+        BASIC.replace("/", "&#x2F;"),
+    ],
+)
+def test_base64_is_masked_as_urls_json_and_html_write_it(form: str) -> None:
+    assert form != BASIC
+    assert masks(SLASHED).mask(form.encode()) == b"*" * len(form)
 
 
 def masks(*values: str) -> Masks:

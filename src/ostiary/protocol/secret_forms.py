@@ -1,10 +1,11 @@
 """Forms of a secret: the encodings in which a secret is recognised, and the decoded forms of a text that may hide a
 secret.
 
-A secret is recognised unchanged, reversed, percent-encoded, in base64, base64url and base32 at each alignment, in
-hexadecimal, in UTF-16 (also in base64), and escaped for JSON or HTML. Text that a program sends is also read with its
-escapes resolved, and without spaces, line ends and characters outside of ASCII. Not recognised: a secret that is
-compressed, encrypted, encoded twice, written in other letters, or divided by other text.
+A secret is recognised unchanged, reversed, in capital or small letters, percent-encoded, in hexadecimal, as a list of
+decimal numbers, in UTF-16 (also in base64), escaped for JSON or HTML, in base32 at each alignment, and in base64 and
+base64url at each alignment, which may also be escaped. Text that a program sends is also read with its escapes
+resolved, and without spaces, line ends and characters outside of ASCII. Not recognised: a secret that is compressed,
+encrypted, encoded twice in another way, written in other letters, or divided by other text.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from html import unescape
 from itertools import product
+from string import ascii_letters, digits
 from typing import Any
 from unicodedata import normalize
 from urllib.parse import quote, unquote_to_bytes
@@ -24,6 +26,8 @@ MAX_ESCAPED = 3
 """maximum number of times that the escapes of a text are resolved"""
 MAX_SEARCHED = 256 << 10
 """maximum length of the texts of a call that are searched, in bytes"""
+_NUMBERS = ("%{:02x}", "%{:02X}", "\\u{:04x}", "\\u{:04X}", "\\x{:02x}", "\\x{:02X}", "&#{};", "&#x{:x};", "&#x{:X};")
+"""The forms of a character's number in URLs, JSON, JavaScript and HTML."""
 _INVISIBLE = bytes(range(0x21)) + b"\x7f"
 _BACKSLASHED = re.compile(rb"\\(?:u00([0-7][0-9A-Fa-f])|x([0-7][0-9A-Fa-f])|([\"'\\/]))")
 
@@ -42,11 +46,14 @@ SEARCH_REFUSALS = frozenset({SecretSent.code, TOO_LONG})
 def forms_of(value: str) -> frozenset[bytes]:
     """Return the encoded forms in which a value is recognised."""
     raw = value.encode()
-    texts = {value, value[::-1], raw.hex(), raw.hex().upper()}
-    texts |= {*_percent_forms(value), *_json_forms(value), *_html_forms(value)}
     wide = (value.encode("utf-16-le"), value.encode("utf-16-be"))
-    encoded = (*_base64_forms(raw), *_base64_forms(wide[0]), *_base32_forms(raw))
-    return frozenset([*(text.encode() for text in texts), *wide, *encoded])
+    texts = {value[::-1], value.upper(), value.lower(), *_numbered(value), *_base32_forms(raw)}
+    texts |= {write(raw.hex(*mark)) for mark in ("", " ", ":") for write in (str.lower, str.upper)}
+    texts |= {mark.join(map(str, raw)) for mark in (",", ", ")}
+    for text in (value, *_base64_forms(raw), *_base64_forms(wide[0])):
+        texts |= {text, *_percent_forms(text), *_json_forms(text), *_html_forms(text)}
+        texts |= {*_numbered(text, kept=ascii_letters + digits)}
+    return frozenset([*(text.encode() for text in texts), *wide])
 
 
 def readings_of(text: bytes) -> set[bytes]:
@@ -110,7 +117,7 @@ def _percent_forms(value: str) -> Iterator[str]:
     texts = {quote(value, safe=kept) for kept in ("", "/", "*", "!'()*", "!#$&'()*+,/:;=?@")}
     texts |= {text.replace("~", "%7E") for text in texts}
     texts |= {text.replace("%20", "+") for text in texts}
-    for text in (*texts, "".join(f"%{byte:02X}" for byte in value.encode())):
+    for text in texts:
         head, *rest = text.split("%")
         yield text
         yield head + "".join(f"%{part[:2].lower()}{part[2:]}" for part in rest)
@@ -118,7 +125,7 @@ def _percent_forms(value: str) -> Iterator[str]:
 
 def _json_forms(value: str) -> Iterator[str]:
     """Yield a value as a JSON string; encoders differ in the characters that they escape by number."""
-    for numbered in ("", "<>&", "<>&'=", "<>&'\"", "<>&'\"+`"):
+    for numbered in ("", "<>&", "<>&'=", "<>&'\"", "<>&'\"+`", "<>&'\"=-;`\\"):
         for number in ("\\u{:04x}", "\\u{:04X}"):
             text = _escape(value, {"\\": "\\\\", '"': '\\"', **dict.fromkeys(numbered, number)})
             yield from (text, text.replace("/", "\\/"))
@@ -133,24 +140,30 @@ def _html_forms(value: str) -> Iterator[str]:
         yield _escape(value, {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': double, "'": single, **other})
 
 
+def _numbered(text: str, kept: str = "") -> Iterator[str]:
+    """Yield a text with numbers in place of all characters that are not in `kept`."""
+    for number in _NUMBERS:
+        yield _escape(text, dict.fromkeys({*text}.difference(kept), number))
+
+
 def _escape(text: str, escapes: Mapping[str, str]) -> str:
-    return "".join(escapes[letter].format(ord(letter)) if letter in escapes else letter for letter in text)
+    return text.translate({ord(one): escape.format(ord(one)) for one, escape in escapes.items()})
 
 
-def _base64_forms(raw: bytes) -> Iterator[bytes]:
+def _base64_forms(raw: bytes) -> Iterator[str]:
     """Yield, for each alignment, the base64 characters that depend only on the value and not on the bytes around."""
     for before in range(3):
         whole = bytes(before) + raw
         first, last = -(-before * 8 // 6), len(whole) * 8 // 6
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
-            yield encode(whole)[first:last]
+            yield encode(whole)[first:last].decode()
 
 
-def _base32_forms(raw: bytes) -> Iterator[bytes]:
+def _base32_forms(raw: bytes) -> Iterator[str]:
     """Yield, for each alignment, the base32 characters that depend only on the value, in both cases: names of hosts
     have no case.
     """
     for before in range(5):
         whole = bytes(before) + raw
-        text = base64.b32encode(whole)[-(-before * 8 // 5) : len(whole) * 8 // 5]
+        text = base64.b32encode(whole)[-(-before * 8 // 5) : len(whole) * 8 // 5].decode()
         yield from (text, text.lower())

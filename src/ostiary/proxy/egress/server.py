@@ -753,7 +753,7 @@ def _forwarded(headers: Headers) -> Headers:
     counts as the name with `-`, as in CGI and WSGI.
     """
     listed = {
-        one.strip().lower()
+        one.strip().lower().replace(b"_", b"-")
         for name, value in headers
         if name.lower() == b"connection"
         for one in value.split(b",")
@@ -763,9 +763,7 @@ def _forwarded(headers: Headers) -> Headers:
     return [
         (name, value)
         for name, value in headers
-        if name.lower() not in dropped
-        and name.lower().replace(b"_", b"-") not in _NOT_FORWARDED
-        and not name.lower().startswith(b"proxy-")
+        if name.lower().replace(b"_", b"-") not in dropped and not name.lower().startswith((b"proxy-", b"proxy_"))
     ]
 
 
