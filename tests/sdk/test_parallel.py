@@ -299,6 +299,12 @@ def test_every_method_is_sent_again_after_a_guard_could_not_judge_the_token_yet(
     assert http.request(method, f"{API}/report", auth=Auth(client, TARGET)).status_code == 200
 
 
+def test_a_challenge_of_another_kind_does_not_say_that_nothing_was_processed(clock: Clock, client: Client) -> None:
+    server = BusyServer(clock, busy=1, challenge='DPoP algs="ES256"')
+    http = httpx2.Client(transport=httpx2.MockTransport(server))
+    assert http.post(f"{API}/report", auth=Auth(client, TARGET)).status_code == 503
+
+
 @pytest.mark.parametrize(
     "after", ["", "11", "soon", "-1", "1.5", "99999999999", formatdate(1_900_000_000, usegmt=True)]
 )

@@ -53,14 +53,13 @@ class Sender:
         `Retry-After`, wait for that time, and send another request of `make` (RFC 9110 section 10.2.3).
 
         After 503, only idempotent methods and token requests are repeated, because it does no harm if the server has
-        processed the first one too. After 429, and after 503 with a challenge (RFC 9110 section 11.6.1), every method
-        is repeated, because the server has not processed the request (RFC 6585 section 4).
+        processed the first one too. After 429 (RFC 6585 section 4), and after 503 with the challenge of a guard that
+        could not judge the token, every method is repeated, because the server has not processed the request.
         """
         for left in reversed(range(MAX_PAUSES + 1)):
             response = yield from self._send_with_nonce(make, server)
             may_repeat = response.status_code == 429 or (
-                response.status_code == 503
-                and (method in IDEMPOTENT or method == "token" or "www-authenticate" in response.headers)
+                response.status_code == 503 and (method in IDEMPOTENT or method == "token" or _was_not_judged(response))
             )
             pause_s = self._retry_after_s(response) if may_repeat else None
             if pause_s is None or pause_s > MAX_PAUSE_S or not left:
@@ -123,6 +122,13 @@ class Sender:
 def error_of(response: httpx2.Response) -> str | None:
     """Return the error code of a token response (RFC 6749 section 5.2); None for a response that is no refusal."""
     return str(read_object(response.content).get("error", "")) if response.status_code in (400, 401) else None
+
+
+def _was_not_judged(response: httpx2.Response) -> bool:
+    """Return whether a guard could not judge the token of the request yet (`ostiary.asgi`). A challenge alone does not
+    say that the server has not processed the request (RFC 9110 section 11.6.1).
+    """
+    return 'error="temporarily_unavailable"' in response.headers.get("www-authenticate", "")
 
 
 def _wants_nonce(response: httpx2.Response) -> bool:
