@@ -86,7 +86,6 @@ def test_wrong_answers_change_nothing_and_say_what_is_wrong(
         ("1\n\nyes\n\n\n", {"xqz", "get_status"}, "read"),
         ("send\n2\nno\nq\n", {"xqz"}, "send"),
         ("nonsense\n99\n\ns\nno\n\n", {"get_status"}, "change"),
-        ("", set(), "change"),
     ],
 )
 def test_an_owner_answers_at_the_terminal(
@@ -105,6 +104,16 @@ def test_an_owner_answers_at_the_terminal(
     now = tools(ostiary, desk)
     assert {name for name, tool in now.items() if tool.get("confirmed")} == confirmed
     assert now["xqz"]["effect"] == effect
+
+
+def test_the_end_of_the_input_ends_the_review_and_confirms_nothing(
+    ostiary: Commands, server: Server, desk: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = tools(ostiary, desk)
+    for typed in ("", "send\n2\nno\n"):
+        monkeypatch.setattr(sys, "stdin", Terminal(typed))
+        assert run("--data-dir", server.folder, "catalogue", "review", desk).code == 130
+    assert tools(ostiary, desk) == before
 
 
 def test_what_a_server_calls_an_argument_forges_no_line_of_a_question(

@@ -19,7 +19,7 @@ from ostiary.catalogue_advisor.suggest import recorded_call
 from ostiary.cli.files import read_json
 from ostiary.cli.paper import out, table
 from ostiary.cli.recorded_calls import entries, resource
-from ostiary.cli.session import Here, Session
+from ostiary.cli.session import Here, Session, ask
 from ostiary.cli.spans import parse_time
 from ostiary.cli.usage import Usage as BadUsage
 
@@ -167,10 +167,7 @@ def _ask(question: Question) -> str:
         mark = ">" if choice == question.suggestion else " "
         out.print(f"{mark}{number:2}  {choice:11} {MEANINGS[choice]}", markup=False)
     while True:
-        try:
-            typed = input(f"[Enter: {question.suggestion}, {SKIP}: skip the tool, {STOP}: end] ").strip().lower()
-        except EOFError:
-            return STOP
+        typed = ask(f"[Enter: {question.suggestion}, {SKIP}: skip the tool, {STOP}: end] ").lower()
         if not typed:
             return question.suggestion
         if typed in (SKIP, STOP, *question.choices):

@@ -356,7 +356,7 @@ class Session:
     def confirm(self, question: str, *, change: str) -> None:
         """Ask the person at the terminal to confirm `change`. Raises Usage without a terminal or without a yes."""
         if self.as_json or not sys.stdin.isatty():
-            raise Usage(f"{change}, and this is not a terminal; nothing changed", hint="confirm with --yes")
+            raise Usage(f"{change}; nothing changed", hint="confirm with --yes")
         if ask(f"{question} [y/N] ").lower() not in ("y", "yes"):
             raise Usage("not confirmed; nothing changed", hint="answer y, or confirm with --yes")
 
