@@ -58,7 +58,7 @@ _MEMBERS = frozenset(
         "required_parameters",
     }
 )
-_TEMPLATE = re.compile(r"\{\{(.*?)\}\}")
+_TEMPLATE = re.compile(r"\{\{([^{}]*)\}\}")
 TEMPLATES = ("identity.entity.id", "identity.entity.name")
 """The templates that a path may contain: the id and the name of the agent."""
 
