@@ -26,6 +26,7 @@ from ostiaryd.registry.model import Agent, AgentSpec, Caller, State, Verb
 from ostiaryd.registry.store import agents, stops
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import TaskSpec
+from ostiaryd.trust import flows as trust
 from tests.support.database_changes import change_database, complete_state_check
 from tests.support.pin_fixtures import add, rewind, saved
 
@@ -124,6 +125,26 @@ async def test_a_change_by_hand_stops_the_agent_with_an_incident_and_an_entry(
     assert "the state differs from the ledger" in incident.says
     assert len(entries(world, "state.differs")) == 1
     assert check.reported
+
+
+SECRETS = {
+    "inserted": "insert into client_secret (id, agent, digest, created_at, expires_at)"
+    " select 'cs_x', resource_id, 'x', 0, 9000000000000000 from resource where name = 'files'",
+    "changed": "update client_secret set expires_at = 9000000000000000",
+    "deleted": "delete from client_secret",
+}
+
+
+@pytest.mark.parametrize("change", SECRETS)
+async def test_the_secret_of_a_resource_that_is_changed_by_hand_stops_the_resource(
+    world: World, bot: Agent, change: str
+) -> None:
+    await run_act(world, lambda a: trust.create_resource_secret(a, "files"))
+    assert "every guarded row" in describe(await complete_state_check(world))
+    change_database(world, SECRETS[change])
+    await complete_state_check(world)
+    assert [(one.target_kind, one.value) for one in registry.list_stops(world.db.read())] == [("resource", URI)]
+    assert registry.find_agent(world.db.read(), "bot").state is State.ACTIVE
 
 
 REVOKED = {

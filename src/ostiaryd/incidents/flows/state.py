@@ -26,7 +26,7 @@ from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.flows import Act
 from ostiaryd.ledger.model import decode_entry
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import AgentDelta, AgentId
+from ostiaryd.registry.model import AgentDelta, AgentId, is_agent_id, is_resource_id
 from ostiaryd.registry.model import State as Agents
 
 log = logging.getLogger("ostiary")
@@ -263,13 +263,14 @@ def stop_for(act: Act, differences: list[Difference]) -> None:
     registry.note(
         act, object=first.key or first.kind, differs=[str(one) for one in differences[:20]], count=len(differences)
     )
-    if first.kind in AGENT_KINDS and first.agent:
+    holder = first.agent if first.kind in AGENT_KINDS else ""
+    if is_agent_id(holder):
         try:
-            isolate(act, first.agent, says=f"the state differs from the ledger: {says}", source=_SOURCE)
+            isolate(act, holder, says=f"the state differs from the ledger: {says}", source=_SOURCE)
         except NotFound:  # the agent's row was deleted: guards must no longer accept the agent
-            registry.tell(act, AgentDelta(AgentId(first.agent), Agents.DECOMMISSIONED, 1))
-    elif first.kind in ("resource", "bearer_class"):
-        for uri in _uris(act.tx, differences):
+            registry.tell(act, AgentDelta(AgentId(holder), Agents.DECOMMISSIONED, 1))
+    elif is_resource_id(holder) or first.kind in ("resource", "bearer_class"):
+        for uri in _uris(act.tx, [holder] if holder else [one.key.partition(" ")[0] for one in differences]):
             _stop(act, "resource", uri, says=says)
     else:
         stop_everything(act, says=says)
@@ -289,18 +290,18 @@ def _stop(act: Act, target: str, value: str, *, says: str) -> None:
             raise
 
 
-def _uris(reader: Reader, differences: Iterable[Difference]) -> list[str]:
-    """Return the URIs of the resources whose rows differ. The server's own API is left out, since a stop of it could
-    never be lifted.
+def _uris(reader: Reader, ids: Iterable[str]) -> list[str]:
+    """Return the URIs of the resources with these ids. The server's own API is left out, since a stop of it could never
+    be lifted.
     """
     api = f"{registry.get_public_url(reader)}/api/v1"
-    rows = (registry.get_resource(reader, one.key.partition(" ")[0]) for one in differences)
+    rows = (registry.get_resource(reader, id) for id in ids)
     return [row.uri for row in rows if row is not None and row.uri != api]
 
 
 def _agent_of(reader: Reader, name: str) -> str:
-    """Return the id of the agent that a missing row belongs to, from the row's key or from the newest entry that names
-    the row; empty if the row belongs to no agent.
+    """Return the id of the agent that a missing row belongs to, or the resource of a secret, from the row's key or from
+    the newest entry that names the row; empty if the row belongs to none of them.
     """
     kind, _, key = name.partition(" ")
     if kind in ("agent", "exemption", "eligible", "awaiting"):
@@ -317,6 +318,7 @@ def _agent_of(reader: Reader, name: str) -> str:
                     detail.get("holder"),
                     entry.object,
                 )  # `entry.agent` may be another agent: the caller
-                if (agent := next((one for one in candidates if str(one).startswith("ag_")), None)) is not None:
-                    return str(agent)
+                prefixes = ("ag_", "rs_") if kind == "secret" else ("ag_",)
+                if (holder := next((one for one in candidates if str(one).startswith(prefixes)), None)) is not None:
+                    return str(holder)
     return ""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 AGENT_KINDS = frozenset({"agent", "key", "task", "holding", "exemption", "secret", "eligible", "awaiting"})
-"""Kinds of guarded rows that change the access of one agent. A difference in a row of another kind concerns several
-agents.
+"""Kinds of guarded rows that change the access of one agent, or of the resource that has a client secret. A difference
+in a row of another kind concerns several agents.
 """
 LEDGER = "ledger"
 """The name of a difference that concerns the ledger itself: its entries do not match the signed checkpoint."""
@@ -14,7 +14,7 @@ LEDGER = "ledger"
 
 class Difference(NamedTuple):
     """A guarded row that differs from the newest entry that names the row. `agent`: the agent whose access the row
-    changes; empty if unknown.
+    changes, or the resource of a client secret; empty if unknown.
     """
 
     name: str
