@@ -326,6 +326,22 @@ def test_the_vault_api_sets_no_attribute_that_the_server_reads(aws: AwsStage) ->
     assert aws.client.get_secret_value(SecretId=name, VersionId=made["VersionId"])["SecretString"] == "69"
 
 
+def test_custom_metadata_of_the_vault_api_leaves_a_scheduled_deletion_and_the_ids_of_versions(aws: AwsStage) -> None:
+    name, vault = f"{aws.vault.folder}/replaced", aws.vault.login()
+    made = aws.client.create_secret(Name=name, SecretString="x", ClientRequestToken="t" * 32)
+    at = aws.client.delete_secret(SecretId=name)["DeletionDate"]
+    for metadata in ({"owner": "ann"}, {}):
+        vault.secrets.kv.v2.update_metadata(path=name, custom_metadata=metadata)
+    body = {"custom_metadata": {"aws:deletion": None, "owner": "bob"}}
+    merge = {"content-type": "application/merge-patch+json"}
+    vault.adapter.request("patch", f"/v1/secret/metadata/{name}", json=body, headers=merge)
+    shown = aws.client.describe_secret(SecretId=name)
+    assert (shown["DeletedDate"], [*shown["VersionIdsToStages"]]) == (at, [made["VersionId"]])
+    aws.client.restore_secret(SecretId=name)
+    assert aws.client.get_secret_value(SecretId=name)["VersionId"] == "t" * 32
+    assert vault.secrets.kv.v2.read_secret_metadata(path=name)["data"]["custom_metadata"]["owner"] == "bob"
+
+
 def test_an_unsigned_batch_gets_no_answer(aws: AwsStage) -> None:
     url = f"{aws.key['endpoint']}/"
     for ids in (["!"], ["arn:aws:secretsmanager:eu-west-1:000000000000:secret:x"]):

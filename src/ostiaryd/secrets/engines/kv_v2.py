@@ -21,7 +21,7 @@ from ostiary.protocol.errors import Invalid
 from ostiaryd.ledger.flows import Act
 from ostiaryd.secrets.flows import keyvalue as flows
 from ostiaryd.secrets.flows.engine import Operation
-from ostiaryd.secrets.model.aws import check_kept
+from ostiaryd.secrets.model.aws import keep_attributes
 from ostiaryd.secrets.model.keyvalue import (
     MountConfig,
     Secret,
@@ -267,8 +267,7 @@ def _write_metadata(act: Act, *, mount: str, path: str, body: _Metadata, is_patc
         if is_patch and body.custom_metadata is not None:
             changed = {**secret.custom, **changed}
         custom = {name: value for name, value in changed.items() if value is not None}
-        check_kept(custom, secret.custom)
-        secret = replace(secret, custom=check_custom(custom))
+        secret = replace(secret, custom=check_custom(keep_attributes(custom, secret.custom)))
     flows.set_metadata(act, mount, path, secret)
     return EMPTY
 

@@ -178,9 +178,10 @@ def check_tags(tags: Sequence[tuple[str, str]], custom: Mapping[str, str]) -> di
     return changed
 
 
-def check_kept(custom: Mapping[str, str], present: Mapping[str, str]) -> None:
-    """Check that custom metadata of the Vault API change no attribute that belongs to the server: the time of a
-    scheduled deletion, and the ids of versions. Such an attribute can be sent as it is, or left out. Raises Invalid.
+def keep_attributes(custom: Mapping[str, str], present: Mapping[str, str]) -> dict[str, str]:
+    """Return the custom metadata that the Vault API sets, with the attributes of `present` that belong to the server:
+    the time of a scheduled deletion, and the ids of versions. Raises Invalid if `custom` sets such an attribute to
+    another value.
     """
     for key, value in custom.items():
         if key.startswith("aws:") and key != DESCRIPTION and not key.startswith(TAG) and present.get(key) != value:
@@ -188,6 +189,8 @@ def check_kept(custom: Mapping[str, str], present: Mapping[str, str]) -> None:
                 f"`custom_metadata` must not set {key[:64]!a}, an attribute that only the API of AWS sets",
                 hint=f"leave out the key; {DESCRIPTION} and {TAG}NAME can be set",
             )
+    kept = {key: value for key, value in present.items() if key == DELETION or key.startswith(VERSION)}
+    return {**custom, **kept}
 
 
 def deletion_time(custom: Mapping[str, str]) -> int | None:
