@@ -71,6 +71,8 @@ def test_texts_are_values_in_order_and_then_names() -> None:
     texts = texts_in(arguments).split("\n")
     assert (texts[: len(values)], set(texts[len(values) :])) == (values, names)
     assert is_found(texts_in({"a": VALUE[:7], "b": [VALUE[7:]]})), "halves beside each other"
+    assert is_found(texts_in({"a": [*VALUE], "b": 1})), "single letters"
+    assert is_found(texts_in({"a": [*RAW], "b": "x"})), "the numbers of its bytes"
     assert not is_found(texts_in({"a": VALUE[:7], "x": "y", "b": VALUE[7:]}))
     nested: dict[str, object] = {"x": VALUE}
     for _ in range(5000):

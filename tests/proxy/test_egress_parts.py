@@ -6,6 +6,7 @@ import base64
 import gzip
 import html
 import json
+import quopri
 import zlib
 from collections.abc import Callable
 from itertools import pairwise
@@ -389,6 +390,11 @@ def test_strings_of_json_are_masked_as_other_languages_write_them(numbered: str)
 )
 def test_text_of_html_and_urls_is_masked_as_other_languages_write_it(text: str) -> None:
     assert masks("a+b/c='<d>&`\"e").find(text.encode())
+
+
+def test_a_value_of_a_mail_is_masked() -> None:
+    sent = quopri.encodestring(b"me:c2VjcmV0==")
+    assert masks("me:c2VjcmV0==").mask(sent) == b"*" * len(sent)
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])

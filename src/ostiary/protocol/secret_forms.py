@@ -47,9 +47,16 @@ def forms_of(value: str) -> frozenset[bytes]:
     """Return the encoded forms in which a value is recognised."""
     raw = value.encode()
     wide = (value.encode("utf-16-le"), value.encode("utf-16-be"))
-    texts = {value[::-1], value.upper(), value.lower(), *_numbered(value), *_base32_forms(raw)}
+    texts = {
+        value[::-1],
+        value.upper(),
+        value.lower(),
+        value.replace("=", "=3D"),
+        *_numbered(value),
+        *_base32_forms(raw),
+    }
     texts |= {write(raw.hex(*mark)) for mark in ("", " ", ":") for write in (str.lower, str.upper)}
-    texts |= {mark.join(map(str, raw)) for mark in (",", ", ")}
+    texts |= {mark.join(map(str, raw)) for mark in ("", ",", ", ")}
     for text in (value, *_base64_forms(raw), *_base64_forms(wide[0])):
         texts |= {text, *_percent_forms(text), *_json_forms(text), *_html_forms(text)}
         texts |= {*_numbered(text, kept=ascii_letters + digits)}
