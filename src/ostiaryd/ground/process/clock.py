@@ -9,9 +9,8 @@ clock corrects it, within bounds:
                                         nothing is pruned, and nothing is granted until the wall clock comes back or an
                                         operator confirms it
     backward, by any amount             server time goes on at 99 per cent of its speed until the wall clock is level
-                                        again. If an operator confirms the wall clock, server time goes on at half of
-                                        its speed instead. It never stands still: what happens later always has a later
-                                        time, waits and retries come to their end, and no lifetime more than doubles
+                                        again, or at half of its speed if an operator confirms the wall clock. It never
+                                        stands still, because retries must become due
 
 A restart goes on with the course on the disk, as long as the boot is the same. After a reboot it is unknown how long
 the machine was off: the wall clock is followed without bound only if the kernel says that it is synchronised. Servers
