@@ -15,7 +15,7 @@ from ostiary.authorization.claims import ACCESS_TYP
 from ostiary.protocol import dpop, jose
 from ostiaryd.app import build_app
 from ostiaryd.ground.world import World
-from ostiaryd.ledger.flows import act
+from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Verb, is_agent_id
 from ostiaryd.trust import flows as trust
@@ -33,6 +33,7 @@ from tests.support.api_fixtures import (
     register,
     sign,
 )
+from tests.support.delegation_fixtures import agents, delegate_along, exchange_token
 
 API = f"{ISSUER}/api/v1"
 UNKNOWN = {"active": False}
@@ -334,3 +335,38 @@ async def test_an_agent_with_a_secret_sees_its_own_tokens_and_has_no_rights_of_a
     ).json["active"]
     form = {"token": token, "client_id": chief.id, "client_secret": chiefs.secret}
     assert (await client.post("/introspect", form)).json == UNKNOWN
+
+
+@pytest.mark.parametrize(
+    "target", ["resource", "holder", "agent above", "task above", "owner above", "segment", "everything"]
+)
+async def test_a_resource_without_a_guard_hears_of_every_stop_that_a_guard_hears_of(world: World, target: str) -> None:
+    (two,) = await agents(world, "two")
+    await act(world, "test.person", lambda act: registry.create_person(act, name="bob"))
+    above, key = await register(world, name="one", owner="bob")
+    one = replace(two, id=above.agent_id, key=key)
+    made = await secret_of(one, "files")
+    handed = await delegate_along((one, "one"), (two, "two"))
+    token = await exchange_token(two, handed, resource=FILES, scope="files:read")
+    form = {"token": token, "client_id": made.holder, "client_secret": made.secret}
+    assert (await one.post("/introspect", form)).json["active"]
+
+    def stop(act: Act) -> None:
+        match target:
+            case "resource":
+                registry.stop(act, "resource", FILES, why="a test", by=None)
+            case "segment" | "everything":
+                agent = registry.find_agent(act.tx, "one")
+                value = agent.segment if target == "segment" else ""
+                registry.stop(act, target, value, why="a test", by=None)
+            case "task above":
+                registry.stop(act, "task", claims_of(token)["chain"][0][2], why="a test", by=None)
+            case "owner above":
+                registry.stop(act, "owner", registry.find_agent(act.tx, "one").owner, why="a test", by=None)
+            case "holder":
+                registry.set_agent_state(act, "two", Verb.SUSPEND)
+            case _:
+                registry.set_agent_state(act, "one", Verb.SUSPEND)
+
+    await act(world, "test.stop", stop)
+    assert (await one.post("/introspect", form)).json == UNKNOWN

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ostiary.authorization.claims import AccessClaims, check_access
+from ostiary.decision.access.stops import names_of
 from ostiary.protocol import jose
 from ostiary.protocol.jose import PublicKey
 from ostiaryd.ground.config import Config
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import ADMIN, Root, is_resource_id
+from ostiaryd.registry.model import ADMIN, Root, find_stop, is_resource_id
 from ostiaryd.tokens.flows.consents import end_grant
 from ostiaryd.tokens.model import InvalidGrant
 from ostiaryd.tokens.model.refresh import read_refresh_token
@@ -77,7 +78,8 @@ def asker_by_token(act: Act, request: trust.Request, *, config: Config) -> Asker
 
 
 def introspect(act: Act, unverified_token: str, *, asker: Asker, config: Config) -> AccessClaims | None:
-    """Return the claims of a token if the token is live and `asker` may see it; otherwise None.
+    """Return the claims of a token if the token is live, no stop of the kill switch applies to it, and `asker` may see
+    it; otherwise None.
 
     A client sees its own tokens and the tokens that name it in `may_act`. A resource sees the tokens for its URI. An
     administrator sees all tokens (RFC 7662 section 4).
@@ -87,6 +89,9 @@ def introspect(act: Act, unverified_token: str, *, asker: Asker, config: Config)
         check_access(claims, issuer=config.issuer, audience=claims.aud, now=act.now)
         holder = trust.live_caller(act.tx, claims, now=act.now)
     except (AccessRefused, jose.InvalidToken):
+        return None
+    # at its own API, the server decides about stops: an administrator can always lift them
+    if claims.aud != config.api and (stops := registry.list_stops(act.tx)) and find_stop(stops, names_of(claims)):
         return None
     own = (holder.id, claims.may_act and claims.may_act.sub)
     if not (asker.is_admin or asker.id in own or _got(act, asker, claims) or _guards(act, asker, claims.aud)):
