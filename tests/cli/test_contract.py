@@ -279,6 +279,18 @@ def test_server_keys_rotate_with_overlap(ostiary: Commands) -> None:
     assert {use for use, _ in after} == {"token", "feed", "ledger"}
 
 
+def test_the_client_secrets_of_a_resource_are_created_shown_and_revoked(ostiary: Commands, name: str) -> None:
+    ostiary.json("resource", "create", name, "--uri", f"https://{name}.example.org")
+    made = ostiary.json("resource", "create-secret", name, "--days", 1)
+    [listed] = ostiary.json("resource", "show", name)["secrets"]
+    assert (listed["secret_id"], listed["expires_at"]) == (made["secret_id"], made["expires_at"])
+    shown = ostiary("resource", "show", name)
+    assert made["secret_id"] in shown.out
+    assert made["client_secret"] not in shown.out
+    assert ostiary.json("resource", "revoke-secret", name, made["secret_id"][:20])["secrets"] == []
+    assert made["secret_id"] not in ostiary("resource", "show", name).out
+
+
 def test_a_resource_with_its_catalogue_mode_and_key(ostiary: Commands, name: str, tmp_path: Path) -> None:
     catalogue = tmp_path / "catalogue.json"
     catalogue.write_text(json.dumps(TOOLS))
