@@ -42,6 +42,7 @@ from ostiaryd.ground.http.tls import Admitted, Certificate
 from ostiaryd.ground.process import descriptors
 from ostiaryd.ground.process.addresses import check_addresses
 from ostiaryd.ground.process.clock import wall_clock
+from ostiaryd.ground.process.dumps import forbid_dumps
 from ostiaryd.ground.process.ids import new_id
 from ostiaryd.ground.process.log import Format, log_to
 from ostiaryd.ground.world import World, open_world
@@ -95,6 +96,7 @@ def serve(
         log_format: Form of the lines on standard error: readable `text`, or `json`.
     """
     log_to(sys.stderr, log_format)
+    forbid_dumps()
     check_addresses()
     loaded = load_config(
         config,

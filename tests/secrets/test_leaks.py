@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import resource
+import sys
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from pathlib import Path
@@ -219,6 +221,13 @@ def processes_of(pid: int) -> Iterator[int]:
     yield pid
     for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
         yield from processes_of(int(child))
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the limits of another process")
+def test_no_process_of_the_server_writes_its_memory_to_a_core_dump(vault: VaultStage) -> None:
+    limits = [resource.prlimit(pid, resource.RLIMIT_CORE) for pid in processes_of(pid_of(vault.live_server.server))]
+    assert limits
+    assert set(limits) <= {(0, 0), (1, 1)}, "with 1, no program receives a dump either"
 
 
 @pytest.mark.slow
