@@ -224,6 +224,13 @@ async def test_a_resource_that_introspects_tokens_needs_no_guard_for_bearer_toke
     assert (await client.post("/introspect", form)).json["active"]
 
 
+async def test_an_expired_secret_of_a_resource_permits_no_bearer_tokens(client: Client, clock: Clock) -> None:
+    await act(client.world, "secret.create", lambda act: flows.create_resource_secret(act, "files", lifetime_s=60))
+    clock.advance(60)
+    with pytest.raises(Conflict, match="has no guard"):
+        await allow(client, resource="files")
+
+
 async def test_so_many_agents_are_exempt_at_one_resource_and_no_more(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,10 +55,11 @@ def forbid_bearer(act: Act, agent: str, resource: str) -> None:
 
 
 def _check_verifies(act: Act, at: Resource) -> None:
-    """Check that a resource can verify bearer tokens: it has a guard, or a client secret with which it introspects
-    tokens. Raises Conflict.
+    """Check that a resource can verify bearer tokens: it has a guard, or a client secret that has not expired, with
+    which it introspects tokens. Raises Conflict.
     """
-    if at.jwk is None and not store.secrets(act.tx, at.resource_id):
+    has_secret = any(one.expires_at > act.now for one in store.secrets(act.tx, at.resource_id))
+    if at.jwk is None and not has_secret:
         hint = f"create a key for the guard: ostiary resource key {at.name} --generate-key FILE"
         raise Conflict(f"`{at.name}` has no guard that would accept a bearer token", hint=hint, code="no_guard")
 
