@@ -114,7 +114,6 @@ LABEL_ROOM = {LABEL: 384, SENT: 64, UNREQUESTED: 8, FORGOTTEN: 2, MAILS: 64}
 """maximum number of words of each kind of label, for each origin"""
 Kinds = Annotated[int, Meta(ge=1, le=FORGOTTEN)]
 Classes = Annotated[tuple[Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}\Z")], ...], Meta(max_length=32)]
-_OUTSIDE = {(Origin.OUTSIDE, ALL_KINDS), (Origin.OUTSIDE, ALL_KINDS | NAMED)}
 _Name = tuple[int, int, tuple[str, ...]]
 """origin, kinds and classes of a part"""
 
@@ -318,7 +317,7 @@ def add_parts(memory: Memory, more: Sequence[Part]) -> Memory:
             if part.kinds == MAILS:  # the same address from many guards at once must not displace another one
                 parts[name] = _distinct(parts[name]) + END
     room = ROOM[Origin.OUTSIDE] * WIDTH
-    if sum(len(words) for (origin, kinds, _), words in parts.items() if (origin, kinds) in _OUTSIDE) >= room:
+    if sum(len(words) for name, words in parts.items() if _group(name) == (Origin.OUTSIDE, 0)) >= room:
         parts[Origin.OUTSIDE, FORGOTTEN, ()] = b"forgot" + END
     for group in set(map(_group, parts)):
         _fit(parts, group)
