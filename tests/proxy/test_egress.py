@@ -595,6 +595,23 @@ def test_each_use_is_an_entry_without_the_value(stage: EgressStage) -> None:
     assert VALUE not in json.dumps(stage.live_server.entries(limit=500))
 
 
+def test_sealed_secrets_go_into_no_request_and_the_refusal_says_how_to_unseal_them(
+    stage: EgressStage, api: EgressApi, tmp_path: Path
+) -> None:
+    key = ("--key-file", str(tmp_path / "unseal.key"))
+    stage.live_server.server.ostiary("secret", "seal", *key)
+    try:
+        before = len(api.asked)
+        status, _, text = stage.ask("/never-asked-before")
+        refused = json.loads(text)
+        assert (status, len(api.asked)) == (503, before)
+        assert "the secrets are sealed" in refused["message"]
+        assert "ostiary secret unseal" in refused["hint"]
+    finally:
+        stage.live_server.server.ostiary("secret", "unseal", *key)
+    assert stage.ask("/never-asked-before")[0] == 200
+
+
 def test_a_stop_ends_exchanges_that_are_under_way(stage: EgressStage, api: EgressApi) -> None:
     api.go.clear()
     host, _, _ = hello(stage).partition(b"Connection")

@@ -279,5 +279,7 @@ class ServerRefused(Unavailable):
     def __init__(self, status: int, content: bytes) -> None:
         refusal = parse_refusal(status, content, kind=Forbidden)
         is_stated = bool(read_object(content).get("message"))
-        super().__init__(f"the server answers {status}" + (f": {refusal.message}" if is_stated else ""))
+        super().__init__(
+            f"the server answers {status}" + (f": {refusal.message}" if is_stated else ""), hint=refusal.hint
+        )
         self.own = refusal if is_stated and isinstance(refusal, Forbidden) else None
