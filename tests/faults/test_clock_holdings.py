@@ -1,4 +1,4 @@
-"""Wall clocks that go forward and back, with and without a restart, for everything that has an end or is used once."""
+"""Wall clocks that go forward and back, with and without a restart or a reboot, for what has an end or is used once."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from starlette.types import ASGIApp
 
 from harness.clock import START, MachineClock, SeededRandom
+from harness.registry_fixtures import agent_caller
 from ostiary.protocol import jose
 from ostiaryd.app import build_app
 from ostiaryd.approvals import flows as approvals
@@ -42,10 +43,12 @@ from ostiaryd.trust.model.totp import STEP, hotp
 from ostiaryd.trust.store import people
 from tests.faults.tally import Tally
 from tests.faults.test_clocks import steps_back
-from tests.secrets.vault_fixtures import POLICIES, VaultAgent, enter_agent
+from tests.secrets.vault_fixtures import VaultAgent, enter_agent
 from tests.support.acme_client import AcmeClient, kind_of
-from tests.support.api_fixtures import FILES, ISSUER
+from tests.support.api_fixtures import FILES, ISSUER, Client, register
+from tests.support.certificate_fixtures import issue, revoke
 from tests.support.page_client import PageClient, add_totp, invite, signed_in
+from tests.support.status_client import GOOD, post, question
 from tests.tokens.code_flow import CodeFlow, begin_flow, sign_in
 
 BEGIN = START + 60 * SECOND
@@ -90,7 +93,7 @@ class Stage:
         self.app = build_app(self.world)
 
     async def prepare(self) -> None:
-        loaded = load(extend({"secrets.cedar": POLICIES}, ()))
+        loaded = load(extend({"all.cedar": "permit (principal, action, resource);"}, ()))
         await act(self.world, "policy.put", lambda a: policies.put(a, loaded, by=None))
         self.flow = await begin_flow(self.world, self.app)
         self.bot = await enter_agent(self.world, self.app, "bot")
@@ -102,6 +105,10 @@ class Stage:
         self.flow.browser.app = self.app
         for client in (self.flow.client, self.bot.client):
             client.world, client.app = self.world, self.app
+
+    def reboot(self) -> None:
+        """Restart the machine, whose kernel does not know whether its wall clock is right."""
+        self.machine.reboot(off=1, boot=f"boot {self._opened}")
 
     async def close(self) -> None:
         await self._open.aclose()
@@ -329,6 +336,71 @@ class AcmeNonce(Holding):
         return kind_of(await client.post("new-account", {"onlyReturnExisting": True})) != "badNonce"
 
 
+class Consent(Holding):
+    """A remembered consent, with which an application is answered without a page."""
+
+    life_s = 30 * 86_400
+
+    async def begin(self, stage: Stage) -> Any:
+        flow = await begin_flow(stage.world, stage.app, name=stage.new_name())
+        await flow.answer()
+        return flow
+
+    async def works(self, stage: Stage, one: Any) -> bool:
+        one.browser.app, one.browser.left_to = stage.app, ""
+        await sign_in(stage.world, one.browser, one.person)
+        await one.open()
+        return "code=" in one.browser.left_to
+
+    async def end(self, stage: Stage, one: Any) -> None:
+        [consent] = [c for c in tokens.list_consents(stage.world.db.read(), one.person) if c.agent == one.client.id]
+        await act(stage.world, "consent.withdraw", lambda a: tokens.withdraw(a, consent.consent_id))
+
+
+class ElevationWindow(Holding):
+    """The task of an elevation, with which an agent gets tokens for further scopes."""
+
+    life_s = 1800
+
+    async def begin(self, stage: Stage) -> Any:
+        agent, key = await register(stage.world, name=stage.new_name(), scopes=("files:read",))
+        await act(stage.world, "elevation.allow", lambda a: tasks.set_eligible(a, agent.agent_id, ["files:write"]))
+        asked = approvals.ElevationRequest(scopes=["files:write"], reason="to repair the report")
+        caller, config = agent_caller(agent), stage.world.config
+        task, _ = await act(
+            stage.world, "elevation.request", lambda a: approvals.request(a, asked, by=caller, config=config)
+        )
+        return Client(stage.app, stage.world, agent.agent_id, key), task.task_id
+
+    async def works(self, stage: Stage, one: Any) -> bool:
+        client, task = one
+        client.app, client.world = stage.app, stage.world
+        await client.ask()  # for a nonce
+        return (await client.ask(task=task, scope="files:write")).status == 200
+
+    async def end(self, stage: Stage, one: Any) -> None:
+        await act(stage.world, "task.end", lambda a: tasks.cancel(a, one[1]))
+
+
+class ValidCertificate(Holding):
+    """A certificate that the server says is good."""
+
+    expires = False
+
+    async def begin(self, stage: Stage) -> Any:
+        return await issue(stage.world, agent="bot")
+
+    async def works(self, stage: Stage, one: Any) -> bool:
+        answer = await post(stage.app, question(one))
+        assert answer.next_update_utc is not None
+        now = stage.world.now() / SECOND
+        assert answer.this_update_utc.timestamp() <= now < answer.next_update_utc.timestamp()
+        return answer.certificate_status == GOOD
+
+    async def end(self, stage: Stage, one: Any) -> None:
+        await revoke(stage.world, one.certificate.serial)
+
+
 HOLDINGS: tuple[Holding, ...] = (
     Session(),
     SetupLinkOfPerson(),
@@ -343,6 +415,9 @@ HOLDINGS: tuple[Holding, ...] = (
     VaultToken(),
     WrappedAnswer(),
     AcmeNonce(),
+    Consent(),
+    ElevationWindow(),
+    ValidCertificate(),
 )
 
 
@@ -373,10 +448,10 @@ async def check_that_a_person_leaves_and_returns(stage: Stage) -> None:
 
 @pytest.mark.parametrize("database", ["sqlite"])
 @pytest.mark.parametrize("is_confirmed", [False, True], ids=["unconfirmed", "confirmed"])
-@pytest.mark.parametrize("restarts", [False, True], ids=["runs", "restarts"])
+@pytest.mark.parametrize("kind", ["runs", "restarts", "reboots"])
 @pytest.mark.parametrize("step", [3600, FOLLOWED_S, -FOLLOWED_S, -3600])
 async def test_no_step_of_the_clock_gives_anything_back_or_ends_anything_for_good(
-    stage: Stage, step: int, restarts: bool, is_confirmed: bool, tally: Tally
+    stage: Stage, step: int, kind: str, is_confirmed: bool, tally: Tally
 ) -> None:
     expired = [(one, await one.begin(stage)) for one in HOLDINGS if one.expires]
     await stage.pass_time(400 * DAY / SECOND)
@@ -393,7 +468,9 @@ async def test_no_step_of_the_clock_gives_anything_back_or_ends_anything_for_goo
         await stage.step(by)
         if is_confirmed and abs(stage.world.now.ahead) > SEEN:
             await stage.confirm()
-        if restarts:
+        if kind == "reboots":
+            stage.reboot()
+        if kind != "runs":
             await stage.restart()
         again += await which_work(stage, over)
         tried += len(over)
