@@ -370,13 +370,14 @@ class ElevationWindow(Holding):
         task, _ = await act(
             stage.world, "elevation.request", lambda a: approvals.request(a, asked, by=caller, config=config)
         )
+        assert task is not None
         return Client(stage.app, stage.world, agent.agent_id, key), task.task_id
 
     async def works(self, stage: Stage, one: Any) -> bool:
-        client, task = one
+        client: Client = one[0]
         client.app, client.world = stage.app, stage.world
         await client.ask()  # for a nonce
-        return (await client.ask(task=task, scope="files:write")).status == 200
+        return (await client.ask(task=one[1], scope="files:write")).status == 200
 
     async def end(self, stage: Stage, one: Any) -> None:
         await act(stage.world, "task.end", lambda a: tasks.cancel(a, one[1]))
