@@ -141,9 +141,12 @@ def _list_urls(config: Config) -> dict[str, Any]:
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write a JSON file whole or not at all, also if the process is killed."""
+    """Write a JSON file whole or not at all, even if the process is killed or the power fails."""
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(value))
+    with partial.open("w") as file:
+        json.dump(value, file)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(partial, path)
 
 

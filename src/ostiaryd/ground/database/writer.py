@@ -522,9 +522,9 @@ class Writer:
         """
         error = batch.error
         self._started, self.commits = 0.0, error is None
-        self._is_stopping = self._line.has(Lane.STOP)
         if isinstance(error, DiskFull):
             self._make_room(batch)
+        self._is_stopping = self._line.has(Lane.STOP)
         try:
             if error is None and batch.topics:
                 for listener in self.listeners:
