@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 
@@ -24,6 +25,11 @@ def set_clock(file: Path, seconds: float) -> None:
     partial = file.with_suffix(".partial")
     partial.write_text(str(seconds))
     os.replace(partial, file)
+
+
+def steps_back(times: list[int]) -> int:
+    """How often a time is less than the one before it."""
+    return sum(later < earlier for earlier, later in pairwise(times))
 
 
 if __name__ == "__main__":

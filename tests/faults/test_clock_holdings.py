@@ -41,8 +41,8 @@ from ostiaryd.trust.model.sessions import SESSION_COOKIE
 from ostiaryd.trust.model.throttle import ACCOUNT, LONGEST_WAIT, Failures
 from ostiaryd.trust.model.totp import STEP, hotp
 from ostiaryd.trust.store import people
+from tests.faults.shifted import steps_back
 from tests.faults.tally import Tally
-from tests.faults.test_clocks import steps_back
 from tests.secrets.vault_fixtures import VaultAgent, enter_agent
 from tests.support.acme_client import AcmeClient, kind_of
 from tests.support.api_fixtures import FILES, ISSUER, Client, register

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from contextlib import closing
 from email.utils import parsedate_to_datetime
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ from ostiaryd.ground.world import open_world
 from ostiaryd.ledger import store
 from ostiaryd.ledger.model import decode_entry
 from ostiaryd.trust.flows import watch_clock
-from tests.faults.shifted import set_clock
+from tests.faults.shifted import set_clock, steps_back
 from tests.faults.tally import Tally
 
 HOUR = 3600.0
@@ -106,11 +105,6 @@ def read(offset: Path) -> int:
 def entry_times(site: Site) -> list[int]:
     with closing(sqlite3.connect(site.server.folder / "ostiary.db")) as database:
         return [at for (at,) in database.execute("select at from entry order by idx")]
-
-
-def steps_back(times: list[int]) -> int:
-    """How often a time is less than the one before it."""
-    return sum(later < earlier for earlier, later in pairwise(times))
 
 
 def grant(site: Site, client_id: str, assertion: str, key: jose.PrivateKey, nonce: str | None) -> httpx2.Response:
