@@ -11,6 +11,7 @@ import pytest
 from starlette.types import ASGIApp
 
 from harness.clock import Clock
+from harness.registry_fixtures import newest_entry
 from ostiary.authorization.bounds import parse_details
 from ostiary.protocol.destination import Destination, Place
 from ostiary.protocol.errors import Invalid, Malformed, Refused
@@ -238,6 +239,20 @@ async def test_a_destination_has_a_source_with_a_value(
     with pytest.raises((Invalid, Malformed)):
         await add(world, secret, member=member, scopes=scopes)
     await add(world, "oauth/creds/a", scopes=("notes:read",))
+
+
+async def test_an_origin_with_a_password_is_refused_and_in_no_entry(world: World) -> None:
+    wrong = Destination(name="notes", origin=f"https://me:c4n4ry@{HOST}", place=Place.PLACEHOLDER)
+    with pytest.raises(Invalid, match="a user"):
+        await act(
+            world,
+            "secret.create_destination",
+            lambda a: destinations.create_destination(a, wrong, secret="secret/shared/a", member=""),
+        )
+    assert newest_entry(world).outcome == "refused"
+    assert "c4n4ry" not in repr(newest_entry(world))
+    await add(world, "secret/shared/a")
+    assert newest_entry(world).detail == {"origin": f"https://{HOST}", "secret": "secret/shared/a"}
 
 
 async def test_a_secret_is_known_before_the_proxy_gets_it(stage: AccountStage, here: World, clock: Clock) -> None:

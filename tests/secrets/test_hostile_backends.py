@@ -28,6 +28,7 @@ from ostiaryd.secrets.model.backend import (
     BackendConfig,
     BackendFailed,
     BackendKind,
+    check_address,
     check_config,
     check_credentials,
     check_name,
@@ -234,6 +235,12 @@ async def test_a_back_end_is_used_only_while_the_configuration_names_its_address
     bot.client.app = build_app(elsewhere)
     answer = await bot.ask("GET", "backend/far/data/x")
     assert (answer.status, b"does not permit the address" in answer.body, liar.asked) == (403, True, 0)
+
+
+def test_an_address_that_is_not_permitted_is_shown_without_its_password() -> None:
+    with pytest.raises(Forbidden) as refusal:
+        check_address("https://me:c4n4ry@vault.example", permitted=["https://vault.example"])
+    assert refusal.value.message == "the configuration does not permit the address vault.example"
 
 
 async def test_a_folder_with_the_keys_of_the_server_is_no_back_end(world: World) -> None:

@@ -75,9 +75,10 @@ def create_destination(
     account; none: all scopes. Raises Invalid, Malformed, Conflict.
     """
     name = destination.name
-    registry.note(act, object=name[:64], origin=destination.origin[:256], secret=secret[:512])
+    registry.note(act, object=name[:64], secret=secret[:512])
     act.check_granting()
     destination.check()
+    registry.note(act, object=name, origin=destination.origin[:256])
     _check_source(secret, member, scopes)
     if store.get(act.tx, name) is not None:
         hint = f"remove the present destination: ostiary egress remove {name}"

@@ -146,10 +146,12 @@ def check_config(config: BackendConfig, *, permitted: Sequence[str]) -> BackendC
 
 
 def check_address(address: str, *, permitted: Sequence[str], setting: str = "secret_backends") -> None:
-    """Check that the setting `setting` names the address of another system. Raises Forbidden."""
+    """Check that the setting `setting` names the address of another system. Raises Forbidden, whose message has no
+    user and no password of the address.
+    """
     if address not in permitted:
         raise Forbidden(
-            f"the configuration does not permit the address {address[:100]}",
+            f"the configuration does not permit the address {address.rpartition('@')[2][:100]}",
             hint=f"name the address in the setting `{setting}`",
             code="address_denied",
         )
