@@ -284,6 +284,20 @@ async def test_lost_stops_are_carried_out_again(world: World, resource: Resource
     assert again == (0, 0)
 
 
+async def test_lost_stops_are_carried_out_beyond_the_limit_of_the_server(
+    world: World, resource: Resource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ostiaryd.registry.model.stop.MAX_OURS", 1)
+    await lose(world)
+    lines = [
+        line(world, StopFact("model", f"m-{number}"), aud=resource.resource_id, at=START + number)
+        for number in range(3)
+    ]
+    done = await replay_messages(world, lines, resource_id=resource.resource_id, source="a guard of files")
+    assert done == (3, 0)
+    assert {stop.value for stop in stops.stops(world.db.read())} == {"m-0", "m-1", "m-2"}
+
+
 @pytest.mark.parametrize("why", ["forged", "for another guard", "known", "without a head", "lifted"])
 async def test_what_is_not_a_lost_stop_changes_nothing(world: World, resource: Resource, why: str) -> None:
     agent = await register_agent(world)

@@ -224,6 +224,17 @@ async def test_a_resource_that_was_changed_by_hand_is_stopped(world: World, bot:
     assert registry.find_agent(world.db.read(), "bot").state is State.ACTIVE
 
 
+async def test_a_difference_stops_everything_if_the_server_may_add_no_other_stop(
+    world: World, bot: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ostiaryd.registry.model.stop.MAX_OURS", 1)
+    await run_act(world, lambda a: kills.kill(a, "segment", "inner", why="a test", by=ADMIN))
+    change_database(world, "update resource set mode = 'watch' where uri = :uri", uri=URI)
+    await complete_state_check(world)
+    stops = [(one.target_kind, one.value) for one in registry.list_stops(world.db.read())]
+    assert sorted(stops) == [("everything", ""), ("segment", "inner")]
+
+
 async def test_an_agent_that_was_deleted_by_hand_is_told_to_guards_as_decommissioned(world: World) -> None:
     await run_act(world, lambda a: registry.create_person(a, name="ada", email="ada@example.org"))
     await run_act(world, lambda a: registry.create_agent(a, AgentSpec(name="new", owner="ada", purpose="x")))

@@ -176,7 +176,9 @@ def read_issued(answer: dict[str, Any], key: NewKey) -> AgentCertificate:
 def request_body(
     key: NewKey, *, profile: str, names: Iterable[str], task: str | None, lifetime: int | None, replaces: str | None
 ) -> dict[str, Any]:
-    """Return the JSON body with which an agent requests a certificate from the server."""
+    """Return the JSON body of a request for a certificate. `lifetime` is in seconds; `replaces` is the serial number of
+    an earlier certificate.
+    """
     body: dict[str, Any] = {"csr": key.request(), "profile": profile, "names": list(names)}
     optional = {"task": task, "lifetime": lifetime, "replaces": replaces}
     return body | {name: value for name, value in optional.items() if value is not None}

@@ -29,7 +29,7 @@ MEANINGS = {
     "read": "only reads",
     "write": "writes",
     "change": "changes something",
-    "send": "sends something to a person",
+    "send": "sends something out: to a person, a channel or an address",
     "share": "gives other people access to something",
     "pay": "moves money",
     "destroy": "deletes or cancels",

@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
         log.error("no guard for `%s`: %s", plan.server, refusal.message)
         if stored_mode(Path(plan.mode)) != "watch":
             return USAGE
-        log.error("mode `watch`: the server runs without a guard, and nothing is recorded")
+        log.error("mode `watch`: `%s` runs without a guard, and its calls are not recorded", plan.server)
         os.execvp(command[0], command)
     gate.start()
     try:

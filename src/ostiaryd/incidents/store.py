@@ -87,7 +87,9 @@ def count_waiting(reader: Reader) -> int:
 
 
 def count_held_back(reader: Reader) -> int:
-    """Return the number of open incidents in which a limit prevented a response and which no person has taken."""
+    """Return the number of open incidents that no person has taken, and in which a response was held back and not made
+    later (`Outcome.LIMITED`).
+    """
     row = reader.one(_HELD_BACK)
     return 0 if row is None else int(row[0])
 

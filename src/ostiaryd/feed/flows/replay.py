@@ -179,4 +179,4 @@ def _carry_out(act: Act, fact: Fact, *, why: str) -> None:
             registry.revoke_key(act, jkt, why=why)
         case StopFact(what, value, is_lifted):
             if not is_lifted:
-                registry.stop(act, what, value, why=why, by=None)
+                registry.stop(act, what, value, why=why, by=None, restores=True)

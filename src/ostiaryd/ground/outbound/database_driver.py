@@ -14,7 +14,9 @@ from ostiary.protocol.errors import Invalid, Unavailable
 CONNECT_S, STATEMENT_S, LOCK_S = 5, 10, 5
 """Maximum time for connecting, for a statement, and for a statement to wait for a lock, in seconds."""
 SILENCE_S = 15.0
-"""Time without an answer from the server after which a connection counts as lost, in seconds."""
+"""Time after which a connection counts as lost, in seconds: on PostgreSQL without a byte from the server, on MySQL
+without the complete answer to a call.
+"""
 MAX_MESSAGE = 200
 
 T = TypeVar("T")

@@ -60,13 +60,13 @@ def isolate(act: Act, id_or_name: str, *, says: str, source: str) -> Incident:
 
 
 def examine(reader: Reader) -> str:
-    """Return a sentence with the number of open incidents. Raises Conflict if a limit prevented a response and no
-    person has reviewed that incident.
+    """Return a sentence with the number of open incidents. Raises Conflict if a response was held back, because a limit
+    was reached or evidence is lacking, and no person has taken that incident.
     """
     waiting, limited = store.count_waiting(reader), store.count_held_back(reader)
     if limited:
-        message = f"in {limited} incidents a limit prevented a response, and a person must decide"
-        raise Conflict(message, hint="list the incidents with `ostiary incident list`")
+        message = f"{limited} open incidents have a response that a limit or a lack of evidence prevented"
+        raise Conflict(message, hint="list them with `ostiary incident list`; take one: ostiary incident take ID")
     return f"{waiting} incidents wait for a person" if waiting else "no incident waits for a person"
 
 

@@ -282,11 +282,14 @@ def stop_everything(act: Act, *, says: str) -> None:
 
 
 def _stop(act: Act, target: str, value: str, *, says: str) -> None:
+    """Put a stop. If as many stops are in force as the server may add, stop everything instead."""
     try:
         with act.tx.savepoint():
             act_with_entry(act, "state.stop", lambda more: registry.stop(more, target, value, why=says[:500], by=None))  # type: ignore[arg-type]
     except Conflict as refusal:
-        if refusal.code != "stopped_already":
+        if refusal.code == "too_many_stops":
+            stop_everything(act, says=says)
+        elif refusal.code != "stopped_already":
             raise
 
 

@@ -15,15 +15,26 @@ from ostiaryd.registry.model.stop import check_room, name_target
 from ostiaryd.registry.store import stops as store
 
 
-def stop(act: Act, target: What, value: str, *, why: str, by: str | None, incident: str | None = None) -> Stop:
+def stop(
+    act: Act,
+    target: What,
+    value: str,
+    *,
+    why: str,
+    by: str | None,
+    incident: str | None = None,
+    restores: bool = False,
+) -> Stop:
     """Put a stop on a target, and return it. `target` is the kind (task, owner, resource, segment, model, or
     everything), and `value` the id, URI or name, empty for everything. `by` is the person or client; None for the
-    server.
+    server. `restores`: the stop was in force before its loss, so the limit of stops does not apply. The limit does not
+    apply to `everything` either, which is one stop.
 
     The stop is in force from the commit of this act. Raises Conflict (`stopped_already`, `too_many_stops`).
     """
     note(act, object=value or target, stop=target, value=value, why=why, incident=incident)
-    check_room(store.stops(act.tx), is_ours=by is None)
+    if target != "everything" and not restores:
+        check_room(store.stops(act.tx), is_ours=by is None)
     made = Stop(target_kind=target, value=value, since=act.now, said_by=by, why=why, incident=incident)
     if not store.put(act.tx, made):
         raise Conflict(

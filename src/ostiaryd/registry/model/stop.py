@@ -76,7 +76,7 @@ def check_room(stops: list[Stop], *, is_ours: bool) -> None:
     """Check that the limits permit one more stop: of a person, or, with `is_ours`, of the server. Raises Conflict."""
     if len(stops) >= (MAX_OURS if is_ours else MAX_STOPS):
         raise Conflict(
-            f"{len(stops)} stops are in force, so no other can be added",
-            hint="lift a stop: ostiary kill list",
+            f"{len(stops)} stops are in force, which is the limit",
+            hint="list the stops (`ostiary kill list`), and lift one: ostiary kill lift KIND NAME --reason ..",
             code="too_many_stops",
         )

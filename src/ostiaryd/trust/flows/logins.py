@@ -58,8 +58,8 @@ class Slot(NamedTuple):
 
 
 class Proven(NamedTuple):
-    """A person whose password was verified, with the proofs so far. The act of the login must still use
-    `unverified_code`.
+    """A person whose password was verified, with the proofs so far. `unverified_code`: a code that is right, and is not
+    yet marked as used, so the caller gives it to `code_prover`; empty if the person gave none.
     """
 
     person: str
