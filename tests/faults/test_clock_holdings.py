@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from functools import partial
@@ -25,12 +26,18 @@ from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.flows import act
 from ostiaryd.ledger.model import decode_entry
+from ostiaryd.notifications import flows as webhooks
+from ostiaryd.notifications import wire_webhooks
+from ostiaryd.notifications.model.webhooks import DELAYS_S
 from ostiaryd.policy import flows as policies
 from ostiaryd.policy.model.load import load
 from ostiaryd.policy.model.safeguards import extend
 from ostiaryd.registry import flows as registry
 from ostiaryd.secrets import flows as secret_flows
+from ostiaryd.secrets import wire_aws
 from ostiaryd.secrets.flows import deletions
+from ostiaryd.secrets.model.aws import ArnScope
+from ostiaryd.secrets.store import keyvalue
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tokens import flows as tokens
 from ostiaryd.trust import flows as trust
@@ -45,10 +52,11 @@ from tests.faults.shifted import steps_back
 from tests.faults.tally import Tally
 from tests.secrets.vault_fixtures import VaultAgent, enter_agent
 from tests.support.acme_client import AcmeClient, kind_of
-from tests.support.api_fixtures import FILES, ISSUER, Client, register
+from tests.support.api_fixtures import FILES, ISSUER, Client, reconfigured, register
 from tests.support.certificate_fixtures import issue, revoke
 from tests.support.page_client import PageClient, add_totp, invite, signed_in
 from tests.support.status_client import GOOD, post, question
+from tests.support.webhook_receiver import receiving
 from tests.tokens.code_flow import CodeFlow, begin_flow, sign_in
 
 BEGIN = START + 60 * SECOND
@@ -487,3 +495,49 @@ async def test_no_step_of_the_clock_gives_anything_back_or_ends_anything_for_goo
     assert await which_work(stage, [throttled]), "a wait has an end"
     times = [decode_entry(body).at for body in ledger.bodies(stage.world.db.read(), 0, 100_000)]
     tally("the times of entries never decrease", broken=steps_back(times), of=len(times))
+
+
+ASK = "approval.ask"
+
+
+async def tell(world: World) -> None:
+    """Run one round of deliveries, and wait until all of them have ended."""
+    await wire_webhooks.tell_due(world)
+    await asyncio.gather(*world.keep(wire_webhooks.Couriers).running.values())
+
+
+@pytest.mark.parametrize("database", ["sqlite"])
+@pytest.mark.parametrize("step", [3600, -3600])
+async def test_a_failed_delivery_is_repeated_in_at_most_twice_its_time(stage: Stage, step: int) -> None:
+    """During an unconfirmed jump forward, and after a confirmed step back."""
+    with receiving() as receiver:
+        world = reconfigured(stage.world, private_hosts="127.0.0.1")
+        adding = partial(webhooks.add, url=receiver.url, actions=(ASK,), private=world.config.private)
+        await act(world, "webhook.add", adding)
+        await act(world, ASK, lambda a: None)
+        receiver.answers = [(500, {})]
+        await tell(world)
+        await stage.step(step)
+        if step < 0:
+            await stage.confirm()
+        await stage.pass_time(2 * DELAYS_S[0] + 2)
+        await tell(world)
+        assert (len(receiver.ids), len(set(receiver.ids))) == (2, 1)
+
+
+WEEK_S = 7 * 86_400
+PLACE = wire_aws._Place(ArnScope("us-east-1", "0" * 12), bytes)
+
+
+@pytest.mark.parametrize("database", ["sqlite"])
+async def test_a_scheduled_deletion_waits_for_its_week_whatever_the_wall_clock_says(stage: Stage) -> None:
+    body = wire_aws._Body(Name="shop", SecretString="one", ClientRequestToken="a" * 32, RecoveryWindowInDays=7)
+    for flow in (wire_aws._create, wire_aws._delete):
+        await act(stage.world, "vault.write", lambda a, flow=flow: flow(a, "shop", body, PLACE))  # type: ignore[misc]
+    for step in (2 * WEEK_S, -4 * WEEK_S, 2 * WEEK_S):
+        await stage.step(step)
+        await stage.restart()
+        await stage.pass_time(1)
+        assert keyvalue.version_numbers(stage.world.db.read(), "secret", "shop") == [1]
+    await stage.pass_time(WEEK_S)
+    assert keyvalue.version_numbers(stage.world.db.read(), "secret", "shop") == []
