@@ -42,6 +42,9 @@ LEAKS = {
     "some letters in HTML": "".join(f"&#{ord(one)};" if at % 2 else one for at, one in enumerate(VALUE)),
     "spaces": " ".join(VALUE),
     "lines": "\r\n".join(VALUE),
+    "accents": "\u0301".join(VALUE),
+    "code points of JavaScript": "".join(f"\\u{{{byte:x}}}" for byte in RAW),
+    "code points of Python": "".join(f"\\U{byte:08x}" for byte in RAW),
     "invisible letters": "\u200b".join(VALUE),
     "wide letters": "".join(chr(ord(one) + 0xFEE0) for one in VALUE),
     "UTF-16": "\0".join(VALUE),
@@ -56,6 +59,12 @@ def is_found(text: str) -> bool:
 def test_a_value_is_recognised_however_it_is_written(leak: str) -> None:
     assert is_found(f"key={LEAKS[leak]}.")
     assert not is_found(f"key={LEAKS[leak][:9]}.")
+
+
+def test_a_brace_after_an_escape_stays() -> None:
+    value = "abcdef}gh"
+    sent = value.replace("f", "\\u0066").encode()
+    assert any(form in reading for reading in readings_of(sent) for form in forms_of(value))
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ MAX_SEARCHED = 256 << 10
 _NUMBERS = ("%{:02x}", "%{:02X}", "\\u{:04x}", "\\u{:04X}", "\\x{:02x}", "\\x{:02X}", "&#{};", "&#x{:x};", "&#x{:X};")
 """The forms of a character's number in URLs, JSON, JavaScript and HTML."""
 _INVISIBLE = bytes(range(0x21)) + b"\x7f"
-_BACKSLASHED = re.compile(rb"\\(?:u00([0-7][0-9A-Fa-f])|x([0-7][0-9A-Fa-f])|([\"'\\/]))")
+_BACKSLASHED = re.compile(rb"\\(?:(?:u00|U0{6}|x|(u\{)0*)([0-7][0-9A-Fa-f])(?(1)\})|([\"'\\/]))")
 
 
 class SecretSent(Forbidden):
@@ -105,9 +105,9 @@ def check_searchable(text: str, *, limit: int = MAX_SEARCHED) -> bytes:
 
 
 def visible_in(text: bytes) -> bytes:
-    """Return the visible characters of ASCII in a text, with letters and digits of other forms (Unicode NFKC)."""
+    """Return the visible ASCII characters of a text, with letters and digits of other forms, without accents (NFKD)."""
     if not text.isascii():
-        text = normalize("NFKC", text.decode("utf-8", "ignore")).encode("ascii", "ignore")
+        text = normalize("NFKD", text.decode("utf-8", "ignore")).encode("ascii", "ignore")
     return text.translate(None, _INVISIBLE)
 
 
@@ -115,7 +115,7 @@ def _resolve_escapes(text: bytes) -> bytes:
     if b"%" in text:
         text = unquote_to_bytes(text)
     if b"\\" in text:
-        text = _BACKSLASHED.sub(lambda match: match[3] or bytes.fromhex((match[1] or match[2]).decode()), text)
+        text = _BACKSLASHED.sub(lambda match: match[3] or bytes.fromhex(match[2].decode()), text)
     return unescape(text.decode("latin-1")).encode("latin-1", "replace") if b"&" in text else text
 
 
