@@ -168,7 +168,9 @@ def test_a_frozen_postgresql_is_told_and_hangs_nothing(postgresql: Cluster, tmp_
 def test_a_frozen_server_does_not_stop_another(postgresql: Cluster, tmp_path: Path, rounds: int, tally: Tally) -> None:
     url = postgresql.create("servers")
     with running(tmp_path / "a", "--database", url, *PUBLIC) as a:
-        shutil.copytree(tmp_path / "a", tmp_path / "b", ignore=shutil.ignore_patterns("server.*", "*.lock"))
+        shutil.copytree(
+            tmp_path / "a", tmp_path / "b", ignore=shutil.ignore_patterns("server.*", "first-start.*", "*.lock")
+        )
         with (
             running(tmp_path / "b", "--database", url, *PUBLIC) as b,
             administered(a, tmp_path) as live_server_a,

@@ -35,7 +35,7 @@ def postgresql() -> Iterator[Cluster]:
 @contextmanager
 def beside(server: Server, folder: Path, *options: str) -> Iterator[Server]:
     """Another server with the keys of that one."""
-    shutil.copytree(server.folder, folder, ignore=shutil.ignore_patterns("server.*", "*.lock"))
+    shutil.copytree(server.folder, folder, ignore=shutil.ignore_patterns("server.*", "first-start.*", "*.lock"))
     with running(folder, *options) as other:
         yield other
 
