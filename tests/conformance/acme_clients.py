@@ -283,8 +283,7 @@ def run_caddy(house: AcmeHouse) -> None:
             command: list[str | Path] = [CADDY, "run", "--config", folder / "Caddyfile"]
             process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "HOME": str(folder)})
             try:
-                # Caddy stores the key, the certificate, and then a description of both
-                eventually(lambda: list((folder / "store").rglob(f"{host}.json")) or process.poll() is not None)  # noqa: B023
+                eventually(lambda: list((folder / "store").rglob(f"{host}.crt")) or process.poll() is not None)  # noqa: B023
                 files = list((folder / "store").rglob(f"{host}.crt"))
                 assert files, (folder / "log").read_text()
             finally:
