@@ -288,7 +288,7 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
     if report["unverified"]:
         yield f"not replayed: {report['unverified']} messages that were signed with a key of the feed which is lost too"
     if report["recovery"]:
-        yield "policies, catalogues, modes, persons and keys are as the database has them: look at each"
+        yield "policies, catalogues, modes, persons, keys and client secrets are as the database has them: look at each"
         count = len(report["active"])
         yield f"{count} agent{' is' if count == 1 else 's are'} active: {', '.join(report['active'][:50])}"
         yield "confirm each that may go on: --confirm NAME; or all: --confirm-all NUMBER; others are suspended"
