@@ -31,7 +31,7 @@ def test_so_many_refusals_at_once_are_a_burst(count: int, is_found: bool) -> Non
     assert bool(found) is is_found
     if found:
         assert found[0].entries == tuple(range(count - 5, count - 1)), "the newest before it"
-        assert "refused" in found[0].says
+        assert "denied" in found[0].says
 
 
 def test_the_same_over_hours_is_none() -> None:
