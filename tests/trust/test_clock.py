@@ -95,6 +95,29 @@ async def test_after_a_followed_step_that_is_taken_back_an_operator_is_told_what
     assert flows.examine_clock(world, world.db.read())
 
 
+async def test_a_confirmed_step_back_is_not_reported_as_a_new_one_and_a_further_step_is(
+    world: World, machine: MachineClock
+) -> None:
+    machine.step(-3600)
+    await flows.watch_clock(world)
+    await call_admin_api(world, "POST", "/clock/accept", {"wall": machine.wall() / SECOND})
+    for _ in range(10):
+        machine.advance(360)
+        await flows.watch_clock(world)
+    assert len(entries(world, "clock.jump")) == 1
+    with pytest.raises(Conflict, match=r"half of its speed.*in 1 h,") as refused:
+        flows.examine_clock(world, world.db.read())
+    assert refused.value.hint is not None
+    assert "clock accept" not in refused.value.hint
+    machine.step(-60)
+    await flows.watch_clock(world)
+    with pytest.raises(Conflict, match=r"one per cent.*in 2 h 40 min") as refused:
+        flows.examine_clock(world, world.db.read())
+    assert refused.value.hint is not None
+    assert "ostiary clock accept" in refused.value.hint
+    assert len(entries(world, "clock.jump")) == 2
+
+
 async def test_the_times_of_entries_never_decrease(world: World, machine: MachineClock) -> None:
     for step in (0, 200, -3600, 7200, -7200, 86_400, -86_400, 299):
         machine.step(step)

@@ -131,6 +131,12 @@ class Course(NamedTuple):
         """Return the largest forward correction that the budget permits at boot time `boot`, in microseconds."""
         return BUDGET - max(0, self.used - (boot - self.boot) * BUDGET // DAY)
 
+    def confirmed_lag(self, boot: int) -> int:
+        """Return how far the wall clock may be behind server time at boot time `boot`, because an operator has
+        confirmed a step back, in microseconds; 0 without such a step.
+        """
+        return max(0, self.until - boot) * (FULL - self.speed) // FULL if self.speed <= HALVED else 0
+
     def is_jump(self, *, wall: int, boot: int) -> bool:
         """Return whether the wall clock (`wall`) is further ahead of server time at boot time `boot` than the budget
         and `SLACK` permit to correct. Times are in microseconds.
@@ -192,6 +198,14 @@ class Clock:
         """Return how far the wall clock is ahead of server time, in microseconds; negative if it is behind."""
         wall, boot = self.read()
         return wall - max(self.course.at(boot), self._last)
+
+    @property
+    def lag(self) -> int:
+        """Return how far the wall clock is behind server time beyond the difference that an operator has confirmed, in
+        microseconds; 0 if it is not.
+        """
+        wall, boot = self.read()
+        return max(0, max(self.course.at(boot), self._last) - wall - self.course.confirmed_lag(boot))
 
     @property
     def is_confirmed(self) -> bool:

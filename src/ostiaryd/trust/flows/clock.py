@@ -45,10 +45,10 @@ async def watch_clock(world: World) -> None:
     if course is not before or clock.boot.now() - watch.saved_at >= SAVE_EVERY:
         await _go_on(world, watch, course)
     ahead, is_confirmed = clock.ahead, clock.is_confirmed
-    jumped = "forward" if not is_confirmed else "backward" if ahead < -STEP else ""
+    jumped = "forward" if not is_confirmed else "backward" if clock.lag > STEP else ""
     step = course.time - before.at(course.boot)
     if jumped and jumped != watch.jumped:
-        await act(world, "clock.jump", lambda act: _jumped(act, ahead, is_confirmed=is_confirmed))
+        await act(world, "clock.jump", lambda act: _jumped(act, clock, ahead, is_confirmed=is_confirmed))
     elif watch.jumped and not jumped:
         await act(world, "clock.return", lambda act: _note(act, ahead))
     elif step >= STEP:
@@ -68,18 +68,24 @@ def _note(act: Act, difference: int) -> None:
     act.entry.detail = {"difference_s": difference / SECOND}
 
 
-def _slowed(ahead: int) -> str:
-    """Return the effects of a wall clock that is behind by `ahead` (negative, in microseconds), and their duration."""
+def _slowed(clock: Clock) -> str:
+    """Return the effects of a wall clock that is behind server time, and their duration."""
+    boot, lag = clock.boot.now(), clock.lag
+    confirmed = clock.course.until - boot if clock.course.confirmed_lag(boot) else 0
+    if lag <= STEP and confirmed:
+        speed, lasts = "goes at half of its speed, as an operator has confirmed,", confirmed
+    else:
+        speed, lasts = "is slower by one per cent", confirmed + lag * FULL // (FULL - SLOWED)
     return (
-        f"server time is slower by one per cent until both agree, in {describe(ahead * FULL // (FULL - SLOWED))}, and "
+        f"server time {speed} until both agree, in {describe(lasts)}, and "
         "clients with the time of the wall clock may be refused meanwhile"
     )
 
 
-def _jumped(act: Act, ahead: int, *, is_confirmed: bool) -> None:
+def _jumped(act: Act, clock: Clock, ahead: int, *, is_confirmed: bool) -> None:
     _note(act, ahead)
     if is_confirmed:
-        text = f"the wall clock went back by {describe(ahead)}; {_slowed(ahead)}. {_IF_RIGHT}"
+        text = f"the wall clock went back by {describe(ahead)}; {_slowed(clock)}. {_IF_RIGHT}"
     else:
         text = (
             f"the wall clock jumped forward by {describe(ahead)}; the server grants nothing until an operator "
@@ -148,8 +154,8 @@ def examine_clock(world: World, reader: Reader) -> str:
     clock.check_confirmed()
     if (ahead := clock.ahead) < -STEP:
         raise Conflict(
-            f"the wall clock is {describe(ahead)} behind server time: {_slowed(ahead)}",
-            hint=f"set the clock right. {_IF_RIGHT}",
+            f"the wall clock is {describe(ahead)} behind server time: {_slowed(clock)}",
+            hint=f"set the clock right. {_IF_RIGHT}" if clock.lag > STEP else "wait until both agree",
         )
     highest = highest_time(reader)
     latest = datetime.fromtimestamp(highest / SECOND, UTC)
