@@ -8,7 +8,7 @@ import re
 import sys
 import tomllib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import Enum
 from importlib import import_module
 from pathlib import Path
@@ -312,18 +312,30 @@ def narrower_codes() -> dict[str, list[str]]:
     """
     messages: defaultdict[str, set[str]] = defaultdict(set)
     for path in (ROOT / "src").rglob("*.py"):
-        for call in ast.walk(ast.parse(path.read_text("utf-8"))):
+        nodes = [*ast.walk(ast.parse(path.read_text("utf-8")))]
+        assignments = sorted((one for one in nodes if isinstance(one, ast.Assign)), key=lambda one: one.lineno)
+        for call in nodes:
             match call:
                 case ast.Call(args=[message, *_], keywords=[*keywords]):
                     code = next((one.value for one in keywords if one.arg == "code"), None)
-                    if isinstance(code, ast.Constant) and isinstance(code.value, str) and _message(message):
-                        messages[code.value].add(_message(message).replace("|", "\\|"))
+                    text = _message(message, [one for one in assignments if one.lineno < call.lineno])
+                    if isinstance(code, ast.Constant) and isinstance(code.value, str) and text:
+                        messages[code.value].add(text.replace("|", "\\|"))
     return {code: sorted(texts) for code, texts in messages.items()}
 
 
-def _message(node: ast.expr) -> str:
-    """Return the text of a string in source, with `…` for each value in it; for other expressions the empty text."""
+def _message(node: ast.expr, before: Sequence[ast.Assign]) -> str:
+    """Return the text of a string in source, with `…` for each value in it; for other expressions the empty text.
+    `before`: the assignments that come before the expression, the nearest last.
+    """
     match node:
+        case ast.Name(id=name):
+            values = (one.value for one in reversed(before) for target in one.targets if ast.unparse(target) == name)
+            return next((text for value in values if (text := _message(value, ()))), "")
+        case ast.Subscript(value=whole):
+            return _message(whole, before)
+        case ast.Call(func=ast.Attribute(value=template, attr="format")):
+            return _message(template, before).replace("{}", "…")
         case ast.Constant(value=str(text)):
             return text
         case ast.JoinedStr(values=parts):

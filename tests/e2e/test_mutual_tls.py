@@ -127,7 +127,7 @@ def test_httpx_gets_a_bound_token_and_uses_it(place: Place) -> None:
 def test_a_client_that_resumes_its_session_authenticates_until_it_is_stopped(
     place: Place, version: ssl.TLSVersion
 ) -> None:
-    """Its certificate is below an intermediate authority, which a session from a ticket does not contain."""
+    """The certificate of the client is below an intermediate authority, which a session from a ticket does not have."""
     name, client_id = place.agent()
     uri = x509.UniformResourceIdentifier(f"spiffe://example.org/agent/{name}")
     made = TestAuthority("CN=below", below=place.authority).issue(f"CN={name}", names=[uri])

@@ -28,7 +28,7 @@ def set_clock(file: Path, seconds: float) -> None:
 
 
 def steps_back(times: list[int]) -> int:
-    """How often a time is less than the one before it."""
+    """Return the number of times that are less than the time before."""
     return sum(later < earlier for earlier, later in pairwise(times))
 
 

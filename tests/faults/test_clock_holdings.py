@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from functools import partial
@@ -143,22 +144,22 @@ class Stage:
         return f"p{self._count}"
 
 
-class Holding:
-    """Something that has an end. It lives for `life_s` seconds unless it is used, and is refused for `over_s` seconds
-    after it was used.
+class Holding(ABC):
+    """Something that has an end. A holding lives for `life_s` seconds unless it is used, and is refused for `over_s`
+    seconds after it was used.
     """
 
     life_s: float = 1e9
     over_s: float = 1e9
     expires = True
 
+    @abstractmethod
     async def begin(self, stage: Stage) -> Any:
-        """Return a new one."""
-        raise NotImplementedError
+        """Return a new holding."""
 
+    @abstractmethod
     async def works(self, stage: Stage, one: Any) -> bool:
-        """Use it, and return whether it was accepted."""
-        raise NotImplementedError
+        """Use a holding, and return whether it was accepted."""
 
     async def end(self, stage: Stage, one: Any) -> None:
         """Use it up."""

@@ -182,6 +182,18 @@ FULL = sql("do $$ begin raise exception using errcode = '53100'; end $$")
 """Statement that fails as on a full disk of PostgreSQL."""
 
 
+def stop_that_meets_a_full_disk(ran: list[int]) -> Callable[[Tx], str]:
+    """Return a job that fails as on a full disk when it runs first. The job adds to `ran` at each run."""
+
+    def stop(tx: Tx) -> str:
+        ran.append(1)
+        if len(ran) == 1:
+            tx.run(FULL)
+        return put("stop")(tx)
+
+    return stop
+
+
 def fill_disk(world: World) -> None:
     """Let PostgreSQL report a full disk to every table that is created, until `free_disk`."""
     reserve = world.writer.reserve
@@ -222,15 +234,8 @@ async def test_on_a_full_disk_of_postgresql_a_stop_runs_again_with_the_reserve(w
     whole = world.writer.reserve.size
     fill_disk(world)
     ran: list[int] = []
-
-    def stop(tx: Tx) -> str:
-        ran.append(1)
-        if len(ran) == 1:
-            tx.run(FULL)
-        return put("stop")(tx)
-
     with overtaking():
-        assert await world.writer.submit(stop) == "stop"
+        assert await world.writer.submit(stop_that_meets_a_full_disk(ran)) == "stop"
     assert len(ran) == 2
     assert world.writer.reserve.size == whole - STEP_BYTES
     await world.writer.rebuild()
@@ -253,16 +258,8 @@ async def test_a_dump_that_locks_the_reserve_stops_no_stop_on_a_full_disk(
     for number in range(1, RESERVE_TABLES + 1):
         dump.execute(f"lock table {RESERVE_TABLE}{number} in access share mode")
     fill_disk(world)
-    ran: list[int] = []
-
-    def stop(tx: Tx) -> str:
-        ran.append(1)
-        if len(ran) == 1:
-            tx.run(FULL)
-        return put("stop")(tx)
-
     with overtaking(), caplog.at_level(logging.WARNING, logger="ostiary"):
-        assert await world.writer.submit(stop) == "stop"
+        assert await world.writer.submit(stop_that_meets_a_full_disk([])) == "stop"
     assert world.writer.reserve.size == whole - STEP_BYTES
     assert "which locked disk_reserve_" in caplog.text
     with pytest.raises(psycopg.OperationalError):

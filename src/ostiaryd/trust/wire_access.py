@@ -37,14 +37,7 @@ async def authenticate_access(call: Call, *, allows_pep: bool = False) -> Caller
             if unnoted is not None:
                 await world.writer.submit(lambda tx: flows.note_pep_use(tx, unnoted))
             return pep
-        access = flows.verify_access(
-            request_of(call),
-            audience=world.config.api,
-            reader=world.db.read(),
-            now=world.now(),
-            keys=world.keys,
-            config=world.config,
-        )
+        access = flows.find_access(world.db.read(), _verify(call), now=world.now())
         _queue_as(call, access.caller)
         if access.proof is not None:
             await flows.spend_at_once(world, access.proof)
@@ -67,14 +60,7 @@ def check_access(call: Call, *, allows_pep: bool = False) -> Caller:
     try:
         if allows_pep and (key := _pep_key(call)) is not None:
             return flows.verify_pep(world.db.read(), key, address=call.origin, now=world.now(), keys=world.keys)[0]
-        access = flows.verify_access(
-            request_of(call),
-            audience=world.config.api,
-            reader=world.db.read(),
-            now=world.now(),
-            keys=world.keys,
-            config=world.config,
-        )
+        access = flows.find_access(world.db.read(), _verify(call), now=world.now())
     except Refused as refusal:
         _challenge(call, refusal)
         raise
@@ -112,14 +98,7 @@ def verify_ahead(call: Call) -> flows.VerifiedCredentials | None:
         _queue_as(call, person)
         return None
     try:
-        verified = flows.verify_credentials(
-            request_of(call),
-            audience=world.config.api,
-            reader=world.db.read(),
-            now=world.now(),
-            keys=world.keys,
-            config=world.config,
-        )
+        verified = _verify(call)
     except Refused as refusal:
         _challenge(call, refusal)
         raise
@@ -156,6 +135,21 @@ def authenticate_in_act(
         _challenge(call, refusal)
         raise
     return _welcome(call, access)
+
+
+def _verify(call: Call) -> flows.VerifiedCredentials:
+    """Verify the credentials of a request to the admin API before its act. Raises the errors of
+    `flows.verify_credentials`.
+    """
+    world = call.world
+    return flows.verify_credentials(
+        request_of(call),
+        audience=world.config.api,
+        reader=world.db.read(),
+        now=world.now(),
+        keys=world.keys,
+        config=world.config,
+    )
 
 
 def _session_caller(call: Call, reader: Reader, *, now: int) -> Caller | None:

@@ -130,6 +130,7 @@ LINES = """- visit: V-551
         (json.dumps(VISITS), {"thing": ["V-551", "V-580"]}, False),
         (json.dumps(VISITS), {"to": "V-551"}, False),
         (json.dumps(VISITS), {"thing": "V-551", "mail": "eve@dark.example"}, False),
+        (json.dumps(VISITS), {"thing": "V-551", "to": "NOBODY-77"}, False),
         (LINES, {"thing": "V-551"}, True),
         (LINES, {"thing": "V-580"}, False),
         (LINES, {"thing": "V-599"}, False),

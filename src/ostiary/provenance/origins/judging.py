@@ -290,7 +290,8 @@ def judge_origins(
     if best is OUTSIDE:
         named = memory.named
         is_named = any(of_value(named, *one) is OUTSIDE for one in from_outside)
-        context["from_named"] = is_named or _are_in_fields(memory, from_outside)
+        has_unknown = max(pointed, secret) > OUTSIDE
+        context["from_named"] = is_named or (not has_unknown and _are_in_fields(memory, from_outside))
     if amount >= 0:
         context["amount_worst"] = _NAMES[amount]
     if pointed >= 0:
