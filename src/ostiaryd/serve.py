@@ -187,10 +187,34 @@ flood at the limit of connections makes 500,000.
 def _port_of_last_start(config: Config, listener: str) -> int:
     """Return the port of a listener at the last start, because the issuer contains it; 0 at the first start."""
     for name in ("server.json", FIRST_START):
-        with suppress(FileNotFoundError):
-            last = json.loads((config.folder / name).read_text("utf-8"))
-            return int(last.get(listener, ":0").rpartition(":")[2])
+        if (last := _read_json(config.folder / name)) is not None:
+            port = str(last.get(listener, ":0")).rpartition(":")[2]
+            if not _PORT.fullmatch(port) or int(port) > 65535:
+                raise _damaged(config.folder / name)
+            return int(port)
     return 0
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    """Return the object in a JSON file of an earlier start; None without the file. Raises Invalid if the file is
+    damaged.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise _damaged(path)
+    return value
+
+
+def _damaged(path: Path) -> Invalid:
+    return Invalid(
+        f"{path} is damaged: it must have the URLs of an earlier start",
+        hint="delete the file, and start with the port that clients use: --listen HOST:PORT",
+    )
 
 
 async def _run(config: Config, sockets: list[socket.socket], *, starter_policies: bool) -> None:
@@ -400,7 +424,7 @@ async def _bootstrap(world: World) -> str | None:
     """
     first = world.config.folder / FIRST_START
     if registry.has_agents(world.db.read()):
-        if first.exists() and "invites" in json.loads(first.read_text("utf-8")):
+        if "invites" in (_read_json(first) or {}):
             with suppress(NotFound, Conflict):  # another server of the database has removed the person
                 return await _invite_admin(world)
         return None

@@ -38,6 +38,18 @@ def test_a_first_start_with_a_damaged_credential_says_what_to_do(tmp_path: Path,
         pass
 
 
+@pytest.mark.parametrize("name", ["server.json", "first-start.json"])
+@pytest.mark.parametrize("text", ["", "[]", '{"url":"x"}', '{"url":"http://127.0.0.1:65536"}', '{"url":null}'])
+def test_a_damaged_file_of_an_earlier_start_is_named_with_what_to_do(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / name).write_text(text)
+    with (
+        pytest.raises(AssertionError, match=rf"(?s){name} is damaged.*delete the file"),
+        running(tmp_path / "data"),
+    ):
+        pass
+
+
 IMPATIENT = """
 import sys
 from ostiaryd.ground.http import protocol

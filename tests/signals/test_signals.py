@@ -177,6 +177,19 @@ async def test_an_owner_with_too_many_agents_to_end_one_by_one_is_stopped_as_a_w
     assert len(stopped(world)) == 1
 
 
+async def test_if_the_server_may_add_no_other_stop_all_agents_of_the_person_are_quarantined_instead(
+    world: World, idp: Idp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ostiaryd.registry.model.stop.MAX_OURS", 1)
+    monkeypatch.setattr(hearing, "MANY", 1)
+    await run_act(world, lambda a: registry.stop(a, "segment", "inner", why="a test", by=None))
+    made = await trust(world, idp)
+    assert await push(world, made, idp.token(DISABLED, EMAIL)) == (202, "")
+    assert stopped(world) == [("segment", "inner")]
+    states = {name: get_agent(world, name).state for name in ("writer", "reader", "other")}
+    assert states == {"writer": State.QUARANTINED, "reader": State.QUARANTINED, "other": State.ACTIVE}
+
+
 # ---------------------------------------------------------------------------------------------------- Of whom it speaks
 
 

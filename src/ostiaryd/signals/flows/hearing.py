@@ -6,6 +6,7 @@ from typing import NoReturn
 
 from msgspec.structs import replace
 
+from ostiary.protocol.errors import Conflict
 from ostiary.provenance.noticing import MAX_SAYS, Noticed
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Reader
@@ -136,28 +137,37 @@ def _carry_out(
     if effect is Effect.END and len(owned) > MANY:
         effect = Effect.STOP
         registry.note(act, object=act.entry.object or "", effect=effect.value)
+    unstopped = set[str]()
     if effect is Effect.STOP:
-        for owner in {owner.id: owner for owner in gone}.values():
-            _stop(act, owner.id, why=why)
+        unstopped = {id for id in dict.fromkeys(owner.id for owner in gone) if not _stop(act, id, why=why)}
+    isolated = {one.agent_id: one for one in ours} | {o.agent_id: o for o in owned if o.owner in unstopped}
     for person in people:
         tasks.cancel_for(act, person.person_id)
         registry.end_holdings(act, Root.AGENT, person.person_id, why=why)
-    active = {one.agent_id: one for one in (*owned[:MANY], *ours) if one.state is State.ACTIVE}
+    active = {one.agent_id: one for one in (*owned[:MANY], *isolated.values()) if one.state is State.ACTIVE}
     registry.note(act, object=act.entry.object or "", touched=list(active)[:SHOWN])
     for agent in active.values():
         if effect is Effect.RAISE_RISK:
             _raise_risk(act, agent, points, why=why, config=config)
         else:
-            _end(act, agent, is_stopped=effect is Effect.STOP and agent in ours, why=why)
+            _end(act, agent, is_stopped=effect is Effect.STOP and agent.agent_id in isolated, why=why)
     return len(active)
 
 
-def _stop(act: Act, owner: str, *, why: str) -> None:
+def _stop(act: Act, owner: str, *, why: str) -> bool:
     """Stop all agents of an owner, and all tasks on the owner's behalf, until a person lifts the stop (`ostiary kill
-    list`).
+    list`). Return false if as many stops are in force as the server may add: the caller must then quarantine the agents
+    one by one.
     """
-    if not any((stop.target_kind, stop.value) == ("owner", owner) for stop in registry.list_stops(act.tx)):
+    if any((stop.target_kind, stop.value) == ("owner", owner) for stop in registry.list_stops(act.tx)):
+        return True
+    try:
         acting.act_with_entry(act, "kill.start", lambda more: registry.stop(more, "owner", owner, why=why, by=None))
+    except Conflict as refusal:
+        if refusal.code != "too_many_stops":
+            raise
+        return False
+    return True
 
 
 def _raise_risk(act: Act, agent: Agent, points: int, *, why: str, config: Config) -> None:
@@ -174,7 +184,7 @@ def _raise_risk(act: Act, agent: Agent, points: int, *, why: str, config: Config
 
 
 def _end(act: Act, agent: Agent, *, is_stopped: bool, why: str) -> None:
-    """End all holdings of the agent; if the event names the agent itself, quarantine the agent until a person decides.
+    """End all holdings of the agent; with `is_stopped`, quarantine the agent until a person decides.
 
     An agent that administers the server is not quarantined while no person could release it.
     """
