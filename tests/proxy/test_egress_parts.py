@@ -7,6 +7,7 @@ import gzip
 import html
 import json
 import quopri
+import re
 import zlib
 from collections.abc import Callable
 from itertools import pairwise
@@ -35,7 +36,7 @@ from ostiary.proxy.connections import CHUNK, MAX_HEAD
 from ostiary.proxy.egress.frames import MAX_WAITING, FrameContent, FrameReader, MaskedFrames
 from ostiary.proxy.egress.inflating import MAX_INFLATED, InflatedBody
 from ostiary.proxy.egress.injection import OutgoingRequest, divide_begun, fill_body
-from ostiary.proxy.egress.masking import MAX_SHOWN, MaskedStream, Masks, SearchedStream
+from ostiary.proxy.egress.masking import MAX_SHOWN, MIN_LINE, MaskedStream, Masks, SearchedStream
 from ostiary.proxy.egress.secrets import KEPT_S, SecretSource
 from ostiary.proxy.egress.strictness import (
     Authority,
@@ -152,6 +153,14 @@ LETTERS = "ab"
 values = st.text(LETTERS, min_size=MIN_SECRET, max_size=24) | st.text(LETTERS, min_size=200, max_size=300)
 
 
+LINE_ENDS = (b"\n", b"\r\n", b"\\n", b"\\r\\n")
+
+
+def in_lines(text: bytes, width: int, end: bytes) -> bytes:
+    """A text in lines of `width` characters."""
+    return end.join(text[at : at + width] for at in range(0, len(text), width))
+
+
 @st.composite
 def streams(draw: st.DrawFn) -> tuple[list[bytes], list[tuple[int, str]]]:
     """Parts of a stream with forms of values in it, and the values, each with the number of parts before its use."""
@@ -160,6 +169,7 @@ def streams(draw: st.DrawFn) -> tuple[list[bytes], list[tuple[int, str]]]:
     pieces = st.sampled_from(forms) | st.sampled_from(forms).flatmap(
         lambda form: st.integers(1, len(form)).map(lambda size: form[:size])
     )
+    pieces |= st.tuples(pieces, st.integers(MIN_LINE, 76), st.sampled_from(LINE_ENDS)).map(lambda one: in_lines(*one))
     text = b"".join(
         draw(st.lists(pieces | st.binary(max_size=3) | st.text(LETTERS, max_size=9).map(str.encode), max_size=6))
     )
@@ -169,13 +179,19 @@ def streams(draw: st.DrawFn) -> tuple[list[bytes], list[tuple[int, str]]]:
 
 
 def occurrences(text: bytes, value: str) -> list[tuple[int, int]]:
-    """Start and end of each form of a value in a text."""
+    """Start and end of each form of a value in a text, and in the text without the ends of long lines."""
+    ends = re.finditer(rb"(?<=[\w+/-]{%d})(\r?\n|(\\r)?\\n)" % MIN_LINE, text)
+    kept = sorted({*range(len(text))}.difference(*(range(*end.span()) for end in ends)))
     return [
-        (start, start + len(form))
+        (places[start], places[start + len(form) - 1] + 1)
+        for places in ([*range(len(text))], kept)
         for form in forms_of(value)
-        for start in range(len(text))
-        if text.startswith(form, start)
+        for start in _starts(bytes(text[at] for at in places), form)
     ]
+
+
+def _starts(text: bytes, form: bytes) -> list[int]:
+    return [start for start in range(len(text)) if text.startswith(form, start)]
 
 
 @given(made=streams())
@@ -197,6 +213,7 @@ def test_a_stream_is_masked_of_every_value_that_is_used_before_or_while_it_goes_
         for _, value in used
         for start, end in occurrences(text, value)
         for at in range(max(start, sent_before[value]), end)
+        if text[at : at + 1] not in (b"\r", b"\n")
     }
     assert len(sent) == len(text)
     assert all(sent[at : at + 1] == b"*" for at in hidden)
@@ -204,6 +221,36 @@ def test_a_stream_is_masked_of_every_value_that_is_used_before_or_while_it_goes_
     assert shown <= {at for _, value in used for start, end in occurrences(text, value) for at in range(start, end)}, (
         "nothing else is masked"
     )
+
+
+@pytest.mark.parametrize("end", LINE_ENDS)
+@pytest.mark.parametrize("width", [60, 76])
+@pytest.mark.parametrize(
+    "encode", [base64.b64encode, base64.urlsafe_b64encode, bytes.hex], ids=lambda one: one.__name__
+)
+def test_a_value_in_lines_of_base64_is_masked_however_the_stream_is_cut(
+    end: bytes, width: int, encode: Callable[[bytes], bytes | str]
+) -> None:
+    encoded = encode(b"honest" * 8 + VALUE.encode() * 3 + b"honest" * 9)
+    text = b'"' + in_lines(encoded if isinstance(encoded, bytes) else encoded.encode(), width, end) + b'"'
+    whole = masks(VALUE).mask(text)
+    assert whole.count(b"*") >= len(encode(VALUE.encode() * 3))
+    assert set(whole[whole.index(b"*") : whole.rindex(b"*")].replace(end, b"")) == set(b"*"), "all three are masked"
+    for parts in ([text[:cut], text[cut:]] for cut in range(len(text))):
+        stream = MaskedStream(masks(VALUE))
+        assert b"".join([*map(stream.feed, parts), stream.end()]) == whole
+    stream = MaskedStream(masks(VALUE))
+    assert b"".join([*(stream.feed(bytes([byte])) for byte in text), stream.end()]) == whole
+
+
+def test_lines_of_base64_without_a_value_and_short_lines_stay_as_they_are() -> None:
+    texts = [in_lines(base64.b64encode(bytes(999)), 76, b"\r\n"), in_lines(VALUE.encode(), 5, b"\n")]
+    assert [masks(VALUE).mask(text) for text in texts] == texts
+
+
+def test_headers_of_an_answer_stay_apart_if_a_value_continues_in_the_next_line() -> None:
+    encoded = base64.b64encode(b"honest" * 9 + VALUE.encode())
+    assert masks(VALUE).mask(in_lines(encoded, 76, b"\n")).index(b"\n") == 76
 
 
 @given(made=streams())

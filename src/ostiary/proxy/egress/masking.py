@@ -1,16 +1,21 @@
 """Masking of secrets in everything that the wrapped process receives: each form of a value
 (`ostiary.protocol.secret_forms`) is replaced by asterisks of the same length, even if the form is divided between parts
-of a stream.
+of a stream, or between lines of at least MIN_LINE characters, as base64 is in MIME and PEM.
 """
 
 from __future__ import annotations
 
+import re
+from bisect import bisect
 from collections.abc import Iterable, Iterator
 
 from ostiary.protocol.destination import MAX_SECRET
 from ostiary.protocol.secret_forms import forms_of, readings_of, visible_in
 
-MASK = b"*"
+MASK = bytes(byte if byte in b"\r\n" else ord("*") for byte in range(256))
+"""the byte that is sent in place of each byte of a secret; line ends stay"""
+MIN_LINE = 40
+"""minimum length of a line after which a form may continue on the next line"""
 MAX_SHOWN = 4
 """maximum number of first bytes of a possible secret that are sent unmasked if the stream pauses; all later bytes of
 the secret are masked
@@ -19,6 +24,13 @@ MAX_HOSTS = 256
 """maximum number of hosts for which the results of `Masks.forms_at` are cached"""
 LONGEST_FORM = 6 * MAX_SECRET
 """maximum length of a form in bytes, because the longest escape of a character (`"` in HTML) has six bytes"""
+_END_OF_LINE = re.compile(
+    rb"(?:\n(?<=L\n)|\r(?<=L\r)(?:\n|\Z)|\\(?<=L\\)(?:n|r\\n|r?\\?\Z))".replace(b"L", rb"[\w+/-]{%d}" % MIN_LINE)
+)
+"""CR LF or LF, which may be escaped as in JSON, after a line of base64 or hexadecimal digits; also the first bytes of
+this at the end of the data
+"""
+_LONGEST_END = len(r"\r\n")
 MAX_ESCAPE = 4
 """maximum ratio between the length of an escaped secret in a stream and the secret's longest form; a secret that is
 divided between parts is found up to this ratio
@@ -97,17 +109,49 @@ class Masks:
             return data
         masked = bytearray(data)
         for start, end in places:
-            masked[start:end] = MASK * (end - start)
+            masked[start:end] = masked[start:end].translate(MASK)
         return bytes(masked)
+
+
+class _JoinedLines:
+    """The data of a stream without the line ends after long lines."""
+
+    def __init__(self, data: bytes) -> None:
+        self.text, self._cuts, self._removed = data, list[int](), [0]
+        for match in _END_OF_LINE.finditer(data):
+            self._cuts.append(match.start() - self._removed[-1])
+            self._removed.append(self._removed[-1] + len(match[0]))
+        if self._cuts:
+            self.text = _END_OF_LINE.sub(b"", data)
+
+    def place(self, at: int) -> int:
+        """Return the place in the data of the byte at `at` in the text."""
+        return at + self._removed[bisect(self._cuts, at)]
 
 
 def _places(forms: Iterable[bytes], data: bytes) -> Iterator[tuple[int, int]]:
     """Yield (start, end) of each occurrence of a form in `data`; occurrences may overlap."""
+    yield from _places_in_line(forms, data)
+    joined = _JoinedLines(data)
+    if joined.text is not data:
+        for start, end in _places_in_line(forms, joined.text):
+            yield joined.place(start), joined.place(end - 1) + 1
+
+
+def _places_in_line(forms: Iterable[bytes], text: bytes) -> Iterator[tuple[int, int]]:
     for form in forms:
-        start = data.find(form)
+        start = text.find(form)
         while start >= 0:
             yield start, start + len(form)
-            start = data.find(form, start + 1)
+            start = text.find(form, start + 1)
+
+
+def _length_in_lines(size: int) -> int:
+    """Return the maximum length in the data of a form of `size` bytes that is divided between lines."""
+    return size + _LONGEST_END * (size // MIN_LINE + 1) if size else 0
+
+
+_LONGEST_PAST = _length_in_lines(LONGEST_FORM) + MIN_LINE
 
 
 class SearchedStream:
@@ -163,14 +207,14 @@ class MaskedStream:
         for start, end in _places(self._masks.forms, past + raw):
             start, end = max(start - len(past), 0), end - len(past)
             if start < end:
-                masked[start:end] = MASK * (end - start)
-        elsewhere = max(self._masks.forms_at(self._host)[1] - 1, 0)
+                masked[start:end] = masked[start:end].translate(MASK)
+        elsewhere = max(_length_in_lines(self._masks.forms_at(self._host)[1]) - 1, 0)
         keep = min(max(self._begun(past + raw), elsewhere), len(raw))
         ready = bytes(masked[self._shown : len(raw) - keep])
         self._shown = max(self._shown - (len(raw) - keep), 0)
-        self._past += raw[: len(raw) - keep][-LONGEST_FORM:]
-        if len(self._past) > 2 * LONGEST_FORM:
-            del self._past[:-LONGEST_FORM]
+        self._past += raw[: len(raw) - keep][-_LONGEST_PAST:]
+        if len(self._past) > 2 * _LONGEST_PAST:
+            del self._past[:-_LONGEST_PAST]
         self._raw, self._masked = raw[len(raw) - keep :], bytes(masked[len(raw) - keep :])
         return ready
 
@@ -202,17 +246,29 @@ class MaskedStream:
         return ready
 
     def _last_past(self) -> bytes:
-        """Return the end of the stream before the held bytes: as many bytes as the longest form has."""
-        return bytes(self._past[max(len(self._past) - self._masks.longest, 0) :])
+        """Return the end of the stream before the held bytes: as many bytes as the longest form in lines has, and the
+        line before it.
+        """
+        return bytes(self._past[max(len(self._past) - _length_in_lines(self._masks.longest) - MIN_LINE, 0) :])
 
     def _begun(self, raw: bytes) -> int:
-        """Return the length of the longest suffix of `raw` that is a prefix of a form of a secret of this host."""
+        """Return the length of the longest suffix of `raw` that is a prefix of a form of a secret of this host; the
+        suffix may be divided between lines.
+        """
+        raw = raw[-_length_in_lines(self._masks.longest) - MIN_LINE :]
+        joined = _JoinedLines(raw)
+        begun = self._begun_in(raw)
+        if joined.text is not raw and (in_lines := self._begun_in(joined.text)):
+            begun = max(begun, len(raw) - joined.place(len(joined.text) - in_lines))
+        return begun
+
+    def _begun_in(self, text: bytes) -> int:
         longest = 0
         for form in self._masks.forms_at(self._host)[0]:
-            start = raw.find(form[:1], max(len(raw) - len(form) + 1, 0))
-            while 0 <= start < len(raw) - longest:
-                if form.startswith(raw[start:]):
-                    longest = len(raw) - start
+            start = text.find(form[:1], max(len(text) - len(form) + 1, 0))
+            while 0 <= start < len(text) - longest:
+                if form.startswith(text[start:]):
+                    longest = len(text) - start
                     break
-                start = raw.find(form[:1], start + 1)
+                start = text.find(form[:1], start + 1)
         return longest
