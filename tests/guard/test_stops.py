@@ -178,6 +178,22 @@ def test_batches_are_what_a_server_takes(tmp_path: Path, clock: Clock) -> None:
     kept.close()
 
 
+def test_a_history_with_a_message_that_is_too_long_to_be_delivered_is_not_deleted(tmp_path: Path, clock: Clock) -> None:
+    kept = open_stops(tmp_path, clock, "one")
+    many = [StopFact("resource", f"https://{number}.example.org/{'x' * 200}") for number in range(3000)]
+    lifted, other = StopFact("resource", many[0].value, is_lifted=True), StopFact("model", "m-1")
+    keep(kept, message(1, other, history="33" * 16), message(1, *many, snapshot=True), message(2, lifted))
+    keep(kept, message(1, agent("ag_0"), history=TWO))
+    assert sum(map(len, kept.batches())) == 3
+    assert kept.settle(TWO)
+    assert kept.facts(other_than=TWO) == [lifted, *many[1:]]
+    assert not kept.settle(TWO), "nothing else can be deleted"
+    kept.close()
+    again = open_stops(tmp_path, clock, "two")
+    assert again.facts(other_than=TWO) == [lifted, *many[1:]]
+    again.close()
+
+
 def test_an_announcement_of_a_key_is_kept_and_comes_first_in_each_batch(tmp_path: Path, clock: Clock) -> None:
     kept = open_stops(tmp_path, clock, "one")
     keys = KeysFact([], [dict(KEY.public.jwk)])

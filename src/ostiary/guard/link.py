@@ -224,8 +224,7 @@ class Link:
             raise
         if unverified:
             log.warning("the server has lost the key that signed %d kept stops: this guard keeps them", unverified)
-        elif is_connected and self._feed.history == history and kept.has_others(history):
-            kept.settle(history)
+        elif is_connected and self._feed.history == history and kept.settle(history):
             self._feed.distrust("the kept stops were delivered to the server's new history")
             if (response := self._response) is not None:
                 hang_up(response)

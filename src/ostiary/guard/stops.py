@@ -231,11 +231,7 @@ class KeptStops:
 
         Each batch begins with the messages that announce new keys of the feed.
         """
-        announcing = [kept for kept in self._kept if kept.announced_at is not None]
-        while sum(len(kept.line) + 4 for kept in announcing) > MAX_STOPS_BYTES // 2 or len(announcing) > MAX_STOPS // 2:
-            del announcing[0]
-        first = [kept.line.decode("ascii").removesuffix("\n") for kept in announcing]
-        most = MAX_STOPS_BYTES - 1024 - sum(len(line) + 5 for line in first)
+        first, most = self._announcing()
         batch, size = list(first), 0
         for kept in [kept for kept in self._kept if kept.announced_at is None]:
             if len(kept.line) > most:
@@ -250,15 +246,32 @@ class KeptStops:
         if batch:
             yield batch
 
+    def _announcing(self) -> tuple[list[str], int]:
+        """Return the messages with which each batch begins, and the maximum size in bytes of the others together."""
+        announcing = [kept for kept in self._kept if kept.announced_at is not None]
+        while sum(len(kept.line) + 4 for kept in announcing) > MAX_STOPS_BYTES // 2 or len(announcing) > MAX_STOPS // 2:
+            del announcing[0]
+        first = [kept.line.decode("ascii").removesuffix("\n") for kept in announcing]
+        return first, MAX_STOPS_BYTES - 1024 - sum(len(line) + 5 for line in first)
+
     def has_others(self, history: str) -> bool:
         """Return whether a message of another history than `history` is stored."""
         return any(kept.history != history for kept in list(self._kept))
 
-    def settle(self, history: str) -> None:
-        """Delete the messages of all histories except `history`, because the server has received them."""
+    def settle(self, history: str) -> bool:
+        """Delete the messages of all histories except `history`, because the server has received them; return whether
+        there were any. A history with a message that is too long for a batch stays whole, because the server lacks it.
+        """
         with self._mutex, self._tolerant():
-            self._kept = [kept for kept in self._kept if kept.history == history]
+            _, most = self._announcing()
+            stays = {history} | {
+                kept.history for kept in self._kept if kept.announced_at is None and len(kept.line) > most
+            }
+            if all(kept.history in stays for kept in self._kept):
+                return False
+            self._kept = [kept for kept in self._kept if kept.history in stays]
             self._rewrite()
+        return True
 
     def close(self) -> None:
         """Close the file of stops. The file stays, so that the next guard with this spool knows the stops."""
