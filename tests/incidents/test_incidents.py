@@ -326,6 +326,21 @@ async def test_each_response(world: World, clock: Clock) -> None:
     assert restrictions.of_agent(world.db.read(), bot.agent_id, now=clock()) == ()
 
 
+async def test_if_the_server_may_add_no_other_stop_the_agent_of_a_task_to_freeze_is_narrowed_instead(
+    world: World, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ostiaryd.registry.model.stop.MAX_OURS", 0)
+    freeze = 'permit (principal, action == Action::"freeze", resource) when { context.detector == "freeze" };'
+    await put(world, {"a.cedar": PLAYBOOK + f'@id("freeze") {freeze}'})
+    bot = await register_agent(world)
+    task = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="work")))
+    opened = await report_finding(world, bot, 1, by="freeze", task=task.task_id)
+    assert opened is not None
+    assert stops.stops(world.db.read()) == []
+    kept = restrictions.of_agent(world.db.read(), bot.agent_id, now=clock())
+    assert [one.kind for one in kept] == ["narrow"]
+
+
 async def test_what_only_watches_says_what_it_would_do(world: World) -> None:
     await put(
         world, {"a.cedar": PLAYBOOK + '@mode("watch")\npermit (principal, action == Action::"quarantine", resource);'}

@@ -183,7 +183,8 @@ def carry_out(act: Act, step: Step, limits: Limits | None, pending: HeldBack | N
     effect.
 
     `pending`: the reason why a person must decide instead. `limits`: None for an explicit order, which has no limit. If
-    a limit prevents a response that halts the agent, the agent is narrowed to reading, if the limits allow that.
+    a response that halts the agent fails, or a limit prevents the response, the agent is narrowed to reading, if the
+    limits allow that.
     """
     incident, agent, proposal = step.incident, step.agent, step.proposal
     if proposal.response == "alert" or acting.is_done(act.tx, step, now=act.now):
@@ -216,7 +217,8 @@ def carry_out(act: Act, step: Step, limits: Limits | None, pending: HeldBack | N
         acting.act_with_entry(act, action, lambda more: note(more, incident, **detail))
     if outcome is Outcome.DONE and proposal.response in STOPS:
         registry.require_person(act.tx, agent.agent_id, incident.incident_id)
-    would_narrow = outcome is Outcome.LIMITED and pending is None and proposal.response in HALTS
+    is_prevented = outcome in (Outcome.LIMITED, Outcome.FAILED) and pending is None
+    would_narrow = is_prevented and proposal.response in HALTS
     if would_narrow and not _limited(act, agent, "narrow", limits):
         return carry_out(act, step._replace(proposal=replace(proposal, response="narrow")), limits)
     return outcome
