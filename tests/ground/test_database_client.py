@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from ostiaryd.ground.outbound.database_client import _Pool
 from ostiaryd.ground.outbound.database_driver import DatabaseTarget
 
 ROUNDS = 20_000
+TARGET = DatabaseTarget("postgresql", "/tmp", "shop", "root", (), False, "", 4)
 
 
 @pytest.fixture
@@ -28,7 +30,7 @@ def hasty_threads() -> Iterator[None]:
 @pytest.mark.usefixtures("hasty_threads")
 def test_a_connection_has_one_user_at_a_time_and_none_is_lost() -> None:
     """Jobs take connections and give them back, while another thread closes the idle ones."""
-    pool = _Pool(DatabaseTarget("postgresql", "/tmp", "shop", "root", (), False, "", 4))
+    pool = _Pool(TARGET)
     in_use, opened, closed = set[int](), list[Any](), list[Any]()
     wrong = list[str]()
     working = threading.Event()
@@ -66,3 +68,13 @@ def test_a_connection_has_one_user_at_a_time_and_none_is_lost() -> None:
     closed += pool.take_stale(math.inf)
     assert wrong == []
     assert (len(closed), len({id(raw) for raw in closed})) == (len(opened), len(opened))
+
+
+def test_a_connection_that_was_used_since_stays_open() -> None:
+    pool = _Pool(TARGET)
+    pool.give("old")
+    time.sleep(0.001)
+    before = time.monotonic()
+    pool.give("recent")
+    assert pool.take_stale(before) == ["old"]
+    assert (taken := pool.take()) is not None and taken[1] == "recent"

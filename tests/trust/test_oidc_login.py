@@ -359,13 +359,17 @@ async def test_an_answer_in_another_browser_is_refused(here: World, app: ASGIApp
         assert (await victim.get(f"/login/callback/corp?{urlencode(answer)}")).status == 403
 
 
+@pytest.mark.parametrize("names_issuer", [True, False])
 async def test_a_code_of_one_provider_does_not_reach_another(
-    here: World, browser: PageClient, idp: OpenIdProvider, clock: Clock
+    here: World, browser: PageClient, idp: OpenIdProvider, clock: Clock, names_issuer: bool
 ) -> None:
     await add(here, provider_of(idp))
     with openid_provider(at=clock() // SECOND) as evil:
+        evil.changed["authorization_response_iss_parameter_supported"] = names_issuer
         await add(here, provider_of(evil, name="evil", provider_id="lp_" + "1" * 32))
         answer = idp.grant(await begin(browser))
+        if not names_issuer:
+            del answer["iss"]
         assert (await browser.get(f"/login/callback/evil?{urlencode(answer)}")).status == 403
         assert newest_entry(here).reasons[0].code == "mixed_up"
         assert evil.count("/token") == 0
