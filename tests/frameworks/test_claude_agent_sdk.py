@@ -23,7 +23,7 @@ from claude_agent_sdk import (
     tool,
 )
 
-from harness.patience import eventually
+from harness.patience import PATIENCE_S, eventually
 from ostiary import Tools
 from ostiary.adapters import claude_agent_sdk as adapter
 from ostiary.adapters.claude_agent_sdk import guarded
@@ -211,13 +211,16 @@ def test_a_hook_of_ours_with_an_answer_of_another_form_blocks(
 def test_a_decision_that_hangs_is_a_denial_within_the_limit(
     stage: FrameworkFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    ended = []
+
     async def hangs(*_: Any) -> None:
-        await asyncio.Event().wait()
+        await asyncio.sleep(PATIENCE_S / 2)
+        ended.append("admit_async")
 
     monkeypatch.setattr(Tools, "admit_async", hangs)
     monkeypatch.setattr(adapter, "LIMIT_S", 0.1)
     assert "denied: the guard failed" in use(stage, "Read", READ)
-    assert stage.ran == []
+    assert stage.ran == ended == []
 
 
 def test_a_call_waits_for_a_person_beyond_the_limit_of_a_decision(

@@ -77,4 +77,5 @@ def test_a_connection_that_was_used_since_stays_open() -> None:
     before = time.monotonic()
     pool.give("recent")
     assert pool.take_stale(before) == ["old"]
-    assert (taken := pool.take()) is not None and taken[1] == "recent"
+    assert (taken := pool.take()) is not None
+    assert taken[1] == "recent"
