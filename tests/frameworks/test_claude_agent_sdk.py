@@ -220,7 +220,7 @@ def test_a_decision_that_hangs_is_a_denial_within_the_limit(
     monkeypatch.setattr(Tools, "admit_async", hangs)
     monkeypatch.setattr(adapter, "LIMIT_S", 0.1)
     assert "denied: the guard failed" in use(stage, "Read", READ)
-    assert stage.ran == ended == []
+    assert (stage.ran, ended) == ([], [])
 
 
 def test_a_call_waits_for_a_person_beyond_the_limit_of_a_decision(
