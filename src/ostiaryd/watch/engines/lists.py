@@ -24,6 +24,7 @@ import msgspec
 from ostiary.protocol.decoding import json_decoder, msgpack_decoder
 from ostiary.protocol.errors import Invalid, Malformed, Refused
 from ostiary.provenance.noticing.threats import Kind, indicator
+from ostiaryd.watch.model.threats import Form
 
 MAX_MARKS = 100_000
 """Maximum number of values in all threat lists together. A guard needs about 10 MB of memory for that number."""
@@ -81,7 +82,7 @@ class Unread(msgspec.Struct, frozen=True):
     list may name.
     """
 
-    form: Literal["stix", "plain"]
+    form: Form
     body: bytes
     now: int
     spared: frozenset[str]
@@ -116,7 +117,7 @@ def parse_answer(body: bytes) -> Listed:
     return result
 
 
-def parse_list(form: Literal["stix", "plain"], unverified_body: bytes, *, now: int, spared: frozenset[str]) -> Listed:
+def parse_list(form: Form, unverified_body: bytes, *, now: int, spared: frozenset[str]) -> Listed:
     """Return the parsed list. Raises Malformed, or Invalid for a list that is empty or too long.
 
     `now` is in microseconds. `spared` are hosts of this server, which are left out of the list.
