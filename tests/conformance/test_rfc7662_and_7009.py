@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,13 +12,19 @@ import pytest
 
 from harness.clock import Clock
 from harness.registry_fixtures import feed_messages
+from ostiary.authorization.bounds import parse_details
+from ostiary.authorization.budget import parse_limits
+from ostiary.authorization.catalogue import Catalogue
 from ostiary.authorization.claims import ACCESS_TYP
+from ostiary.decision.access.restrictions import MINUTE, RestrictionKind
 from ostiary.protocol import dpop, jose
 from ostiaryd.app import build_app
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Verb, is_agent_id
+from ostiaryd.tasks import flows as tasks
+from ostiaryd.tasks.model import TaskSpec
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.flows.client_secrets import NewSecret
 from tests.conformance.table import check_table, row
@@ -370,3 +377,117 @@ async def test_a_resource_without_a_guard_hears_of_every_stop_that_a_guard_hears
 
     await act(world, "test.stop", stop)
     assert (await one.post("/introspect", form)).json == UNKNOWN
+
+
+TOOLS = [
+    {"name": "read_file", "effect": "read"},
+    {"name": "list_files", "effect": "read"},
+    {"name": "write_file", "effect": "write"},
+    {"name": "archive", "effect": "destroy", "scope": "archive"},
+]
+WHOLE = "files:archive files:read files:write"
+
+
+async def restrict(world: World, agent: str, kind: RestrictionKind, limit: int = 0) -> None:
+    await act(
+        world,
+        "test.restrict",
+        lambda act: registry.put_restriction(act, agent, kind, until=act.now + 3600 * SECOND, limit=limit),
+    )
+
+
+async def resource_asks(client: Client, token: str) -> dict[str, Any]:
+    """Ask as the resource `files`, which has no guard and a catalogue."""
+    made = await secret_of(client, "files")
+    answer = await client.post("/introspect", {"token": token, "client_id": made.holder, "client_secret": made.secret})
+    await act(client.world, "secret.revoke", lambda act: trust.revoke_resource_secret(act, "files", made.id))
+    return answer.json
+
+
+@pytest.fixture
+async def reader(world: World) -> Client:
+    agent, key = await register(world, scopes=tuple(WHOLE.split()))
+    reader = Client(oauth_app(world), world, agent.agent_id, key)
+    await reader.token()
+    await catalogue(world, TOOLS)
+    return reader
+
+
+async def catalogue(world: World, tools: list[dict[str, Any]]) -> None:
+    parsed = Catalogue.parse(json.dumps({"resource": "files", "tools": tools}))
+    await act(world, "test.catalogue", lambda act: registry.set_catalogue(act, "files", parsed))
+
+
+async def test_a_resource_without_a_guard_sees_what_the_bounds_of_the_task_allow(reader: Client) -> None:
+    bounds = [
+        {"type": "tool", "locations": [FILES], "actions": ["read_file"], "arguments": {"path": {"prefix": "/a/"}}}
+    ]
+    spec = TaskSpec(agent=reader.id, purpose="reads", bounds=parse_details(bounds))
+    task = await act(reader.world, "task.start", lambda act: tasks.start(act, spec))
+    token = (await reader.token(task=task.task_id, scope=None))["access_token"]
+    seen = await resource_asks(reader, token)
+    assert (seen["task"], seen["scope"], seen["authorization_details"]) == (task.task_id, WHOLE, bounds)
+    await restrict(reader.world, reader.id, "narrow")
+    seen = await resource_asks(reader, token)
+    assert (seen["scope"], seen["authorization_details"]) == ("files:read", bounds)
+
+
+async def test_a_resource_without_a_guard_hears_that_an_agent_may_only_read(reader: Client) -> None:
+    token = (await reader.token(scope=None))["access_token"]
+    assert "authorization_details" not in await resource_asks(reader, token)
+    await restrict(reader.world, reader.id, "narrow")
+    seen = await resource_asks(reader, token)
+    reads = {"type": "tool", "locations": [FILES], "actions": ["list_files", "read_file"]}
+    seen["authorization_details"][0]["actions"].sort()
+    assert (seen["scope"], seen["authorization_details"]) == ("files:read", [reads])
+    assert (await about(reader, token)).json["scope"] == "files:read", "the client hears the same"
+    await catalogue(reader.world, [*TOOLS, {"name": "touch", "effect": "write", "scope": "read"}])
+    assert await resource_asks(reader, token) == UNKNOWN, "a scope that permits a write is no scope for reading"
+    await catalogue(reader.world, TOOLS[2:])
+    assert await resource_asks(reader, token) == UNKNOWN, "no tool reads"
+    await act(reader.world, "test.lift", lambda act: registry.lift_restrictions(act, reader.id))
+    assert (await resource_asks(reader, token))["scope"] == WHOLE
+
+
+async def test_bounds_that_allow_writing_alone_leave_nothing_to_an_agent_that_may_only_read(reader: Client) -> None:
+    details = json.dumps([{"type": "tool", "locations": [FILES], "actions": ["write_file"]}])
+    token = (await reader.token(scope=None, authorization_details=details))["access_token"]
+    assert (await resource_asks(reader, token))["active"]
+    await restrict(reader.world, reader.id, "narrow")
+    assert await resource_asks(reader, token) == UNKNOWN
+
+
+async def test_the_questions_of_a_resource_count_as_calls_of_a_throttled_agent(reader: Client, clock: Clock) -> None:
+    token = (await reader.token())["access_token"]
+    clock.advance(us=MINUTE - clock() % MINUTE)
+    await restrict(reader.world, reader.id, "throttle", 2)
+    assert [(await resource_asks(reader, token))["active"] for _ in range(3)] == [True, True, False]
+    assert await is_active(reader, token), "the client makes no call"
+    clock.advance(us=MINUTE)
+    assert (await resource_asks(reader, token))["active"]
+
+
+async def test_a_token_from_before_a_step_up_of_an_agent_behind_its_holder_is_not_active(
+    world: World, clock: Clock
+) -> None:
+    one, two = await agents(world, "one", "two")
+    handed = await delegate_along((one, "one"), (two, "two"))
+    token = await exchange_token(two, handed, resource=FILES, scope="files:read")
+    assert (await resource_asks(one, token))["active"]
+    clock.advance(1)
+    await restrict(world, one.id, "step_up")
+    assert await resource_asks(one, token) == UNKNOWN
+
+
+async def test_a_token_whose_budget_for_calls_is_spent_is_not_active_for_a_resource(reader: Client) -> None:
+    budget = parse_limits([{"kind": "calls", "limit": 1}])
+    spec = TaskSpec(agent=reader.id, purpose="reads once", budget=budget)
+    task = await act(reader.world, "task.start", lambda act: tasks.start(act, spec))
+    token = (await reader.token(task=task.task_id))["access_token"]
+    assert (await resource_asks(reader, token))["active"]
+    await act(
+        reader.world,
+        "test.spend",
+        lambda act: tasks.spend(act, tasks.in_force(act.tx, task), "files/read_file", {}, classes=frozenset()),
+    )
+    assert await resource_asks(reader, token) == UNKNOWN

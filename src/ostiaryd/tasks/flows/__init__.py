@@ -4,6 +4,7 @@ from ostiaryd.tasks.flows import queries
 from ostiaryd.tasks.flows.above import above, link_of, place_of, restricted_agents, tree
 from ostiaryd.tasks.flows.budgets import (
     allowance,
+    balance,
     balances,
     balances_of,
     draw,
@@ -52,6 +53,7 @@ __all__ = [
     "RevokedKind",
     "above",
     "allowance",
+    "balance",
     "balances",
     "balances_of",
     "beat",

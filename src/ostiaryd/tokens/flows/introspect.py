@@ -14,6 +14,7 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN, Root, find_stop, is_resource_id
 from ostiaryd.tokens.flows.consents import end_grant
+from ostiaryd.tokens.flows.restrictions import restrict_claims
 from ostiaryd.tokens.model import InvalidGrant
 from ostiaryd.tokens.model.refresh import read_refresh_token
 from ostiaryd.tokens.store import authorization as store
@@ -78,8 +79,8 @@ def asker_by_token(act: Act, request: trust.Request, *, config: Config) -> Asker
 
 
 def introspect(act: Act, unverified_token: str, *, asker: Asker, config: Config) -> AccessClaims | None:
-    """Return the claims of a token if the token is live, no stop of the kill switch applies to it, and `asker` may see
-    it; otherwise None.
+    """Return the claims of a token, within the present restrictions of its agents, if the token is live, no stop of the
+    kill switch applies to it, and `asker` may see it; otherwise None.
 
     A client sees its own tokens and the tokens that name it in `may_act`. A resource sees the tokens for its URI. An
     administrator sees all tokens (RFC 7662 section 4).
@@ -94,10 +95,11 @@ def introspect(act: Act, unverified_token: str, *, asker: Asker, config: Config)
     if claims.aud != config.api and (stops := registry.list_stops(act.tx)) and find_stop(stops, names_of(claims)):
         return None
     own = (holder.id, claims.may_act and claims.may_act.sub)
-    if not (asker.is_admin or asker.id in own or _got(act, asker, claims) or _guards(act, asker, claims.aud)):
+    is_resource = _guards(act, asker, claims.aud)
+    if not (asker.is_admin or asker.id in own or _got(act, asker, claims) or is_resource):
         return None
     act.entry.object, act.entry.token = holder.id, claims.jti
-    return claims
+    return restrict_claims(act, claims, counts=is_resource, config=config)
 
 
 def revoke(act: Act, unverified_token: str, *, asker: Asker) -> None:

@@ -1,17 +1,25 @@
-"""Restrictions of agents, applied when a token is issued: the server issues no token whose calls guards would deny
-(`ostiary.decision.access.restrictions`).
+"""Restrictions of agents (`ostiary.decision.access.restrictions`), applied to tokens. The server issues no token whose
+calls guards would deny. Introspection shows a resource without a guard the scopes and bounds that are still allowed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec.structs import replace
+
+from ostiary.authorization.budget import Budget, Calls
 from ostiary.authorization.catalogue import Effect
+from ostiary.authorization.claims import AccessClaims, actors, render_scope, scopes
 from ostiary.decision.access import unproved
 from ostiary.protocol.errors import Forbidden
 from ostiaryd.ground.config import Config
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy.flows.resource_cache import protected
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import Agent
+from ostiaryd.registry.model import READ, Agent
+from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task
 from ostiaryd.tokens.model import Target, Unmet
 
@@ -47,3 +55,55 @@ def _reading(act: Act, target: Target) -> frozenset[str]:
         return frozenset()
     tools = protected(act.tx, target.resource).tools.values()
     return frozenset(ready.scope for ready in tools if ready.tool.effect is Effect.READ)
+
+
+def restrict_claims(act: Act, claims: AccessClaims, *, counts: bool, config: Config) -> AccessClaims | None:
+    """Return the claims of a live token within the restrictions of its holder and of the agents behind the holder, as
+    guards apply them; None if they leave nothing.
+
+    With `counts`, the question is a call that a resource is about to serve: it counts for each throttled agent, and the
+    result is None if a budget for calls of all tools has no units left.
+    """
+    if counts and any(_is_spent(act, budget) for budget in claims.budgets):
+        return None
+    is_narrowed = False
+    for name in dict.fromkeys((claims.client_id, *actors(claims), *(link.agent for link in claims.chain))):
+        for restriction in registry.list_restrictions_of_agent(act.tx, name, now=act.now):
+            if restriction.kind == "throttle" and counts and not registry.take_call(act.tx, name):
+                return None
+            if restriction.kind == "step_up" and unproved(claims.acr, claims.auth_time, restriction, now=act.now):
+                return None
+            is_narrowed |= restriction.kind == "narrow"
+    # a token for another agent is not used at a resource; the exchange for a resource narrows
+    return _narrow(act, claims, config=config) if is_narrowed and claims.may_act is None else claims
+
+
+def _narrow(act: Act, claims: AccessClaims, *, config: Config) -> AccessClaims | None:
+    """Return the claims with only those scopes and details that permit reading tools of the catalogue and no other
+    tool; None if none are left.
+    """
+    if claims.aud == config.api:
+        left = scopes(claims) & {READ}
+        return replace(claims, scope=render_scope(left)) if left else None
+    resource = registry.get_resource_by_uri(act.tx, claims.aud)
+    tools = () if resource is None else protected(act.tx, resource).tools.values()
+    reading = {ready.tool.name: ready.scope for ready in tools if ready.tool.effect is Effect.READ}
+    left = scopes(claims) & (
+        set(reading.values()) - {ready.scope for ready in tools if ready.tool.effect is not Effect.READ}
+    )
+    bounds = claims.authorization_details or [{"type": "tool", "locations": [claims.aud]}]
+    details = [detail for bound in bounds if (detail := _limit_to(bound, reading)) is not None]
+    if not left or not details:
+        return None
+    return replace(claims, scope=render_scope(left), authorization_details=details)
+
+
+def _limit_to(detail: Mapping[str, Any], tools: Mapping[str, str]) -> dict[str, object] | None:
+    """Return the detail for those of its tools that are in `tools`; None if none are."""
+    actions = [name for name in detail.get("actions") or tools if name in tools]
+    return {**detail, "actions": actions} if actions else None
+
+
+def _is_spent(act: Act, budget: Budget) -> bool:
+    counts_all = isinstance(budget.limit, Calls) and not budget.limit.tools
+    return counts_all and tasks.balance(act.tx, budget, now=act.now).left <= 0
