@@ -401,7 +401,8 @@ async def resource_asks(client: Client, token: str) -> dict[str, Any]:
     made = await secret_of(client, "files")
     answer = await client.post("/introspect", {"token": token, "client_id": made.holder, "client_secret": made.secret})
     await act(client.world, "secret.revoke", lambda act: trust.revoke_resource_secret(act, "files", made.id))
-    return answer.json
+    seen: dict[str, Any] = answer.json
+    return seen
 
 
 @pytest.fixture
