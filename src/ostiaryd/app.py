@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Match
 from starlette.routing import Route as StarletteRoute
 
@@ -65,7 +65,7 @@ from ostiaryd.ground.http.edge import (
     request_id_of,
 )
 from ostiaryd.ground.http.router import SegmentRouter
-from ostiaryd.ground.http.routes import Route
+from ostiaryd.ground.http.routes import NOT_FOUND, Route
 from ostiaryd.ground.outbound import outbox
 from ostiaryd.ground.rounds import LoopUse, Rounds
 from ostiaryd.ground.world import World
@@ -292,6 +292,7 @@ def build_app(world: World) -> Application:
     routes += [StarletteRoute(path, Preflight(those), methods=["OPTIONS"]) for path, those in methods.items()]
     router = SegmentRouter(routes)
 
+    show_error = html.page_renderer(world.config)
     forms = {route.path: route.protocol.render for route in ROUTES if route.protocol.refuses_methods}
 
     async def failed(request: Request, error: Exception) -> Response:
@@ -303,18 +304,24 @@ def build_app(world: World) -> Application:
         return Response(answer.body, 500, {"x-request-id": id}, answer.media_type)
 
     async def nothing_here(request: Request, error: Exception) -> Response:
-        """Return the response 404 in the form of the administration API, or 405 in the form of the route's protocol;
-        `Allow` lists the methods of the route (RFC 9110 section 15.5.6).
+        """Return the response 404, or 405 with the methods of the route in `Allow` (RFC 9110 section 15.5.6).
+
+        If the route's protocol has no form for a 405, a browser gets a page, and other clients the form of the
+        administration API.
         """
         compared = router.list_routes(request.scope["path"])
         ways = [route for route in compared if route.matches(request.scope)[0] != Match.NONE]
         allowed = sorted({method for route in ways for method in route.methods or ()} - {"OPTIONS"})
         headers = {"x-request-id": request_id_of(request.headers.raw, world)}
-        if not allowed:
-            return JSONResponse({"error": "not_found", "message": "not found"}, 404, headers=headers)
-        render = forms.get(ways[0].path, render_admin)
-        answer = render(MethodNotAllowed(f"{request.method} is not allowed at this path"))
-        return Response(answer.body, 405, headers | {"allow": ", ".join(allowed)}, answer.media_type)
+        usual = show_error if html.accepts_html(request.headers.getlist("accept")) else render_admin
+        if allowed:
+            headers["allow"] = ", ".join(allowed)
+            refusal = MethodNotAllowed(f"{request.method} is not allowed at this path")
+            answer = forms.get(ways[0].path, usual)(refusal)
+        else:
+            answer = usual(NOT_FOUND)
+        named = {name.decode(): value.decode() for name, value in answer.headers or []}
+        return Response(answer.body, answer.status, named | headers, answer.media_type)
 
     handlers = {404: nothing_here, 405: nothing_here, Exception: failed}
     app = Application(exception_handlers=handlers)

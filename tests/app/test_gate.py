@@ -7,10 +7,13 @@ import re
 from collections import Counter
 from typing import Any
 
+import pytest
+
 from harness.clock import Clock
 from harness.registry_fixtures import newest_entry
 from ostiary.protocol import dpop
 from ostiaryd.app import ROUTES, build_app
+from ostiaryd.ground.http.html import PAGES
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
 from ostiaryd.registry.model import ADMIN, APPROVE, READ, SELF, SSF_MANAGE, SSF_READ
@@ -93,6 +96,40 @@ async def test_what_is_not_there_and_what_may_not_be_done_there_are_told_apart(w
     assert (other.status, other.error, other.headers["allow"]) == (405, "method_not_allowed", "GET, HEAD, POST")
     assert (await send(build_app(world), "GET", "/token")).headers["allow"] == "POST"
     assert (await send(build_app(world), "GET", "/openapi.json\n")).status == 404, "no route has a line end"
+
+
+CHROMIUM = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8"
+
+
+@pytest.mark.parametrize("path", ["/nothing-here", "/login/nothing/", "/api/v1/nothing"])
+async def test_a_browser_at_a_path_without_a_page_gets_a_page_that_leads_on(world: World, path: str) -> None:
+    app = build_app(reconfigured(world, public_url=ISSUER + "/id"))
+    page = await send(app, "GET", path, headers=[("accept", CHROMIUM), ("x-request-id", "mine")])
+    assert (page.status, page.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert "There is no such page" in page.body.decode()
+    assert 'href="/id/account"' in page.body.decode()
+    assert page.headers["content-security-policy"].startswith("default-src 'none'")
+    assert (page.headers["x-frame-options"], page.headers["x-request-id"]) == ("DENY", "mine")
+
+
+@pytest.mark.parametrize(
+    "accept", [None, "*/*", "application/json", "application/json, text/plain, */*", "text/html;q=0"]
+)
+async def test_an_api_client_at_a_path_without_a_page_gets_json(world: World, accept: str | None) -> None:
+    headers = [] if accept is None else [("accept", accept)]
+    answer = await send(build_app(world), "GET", "/nothing-here", headers=headers)
+    assert (answer.status, answer.json) == (404, {"error": "not_found", "message": "not found"})
+    assert answer.headers["cache-control"] == "no-store"
+
+
+async def test_a_browser_that_reloads_the_target_of_a_form_gets_a_page(world: World) -> None:
+    targets = {route.path for route in ROUTES if route.protocol is PAGES and route.method == "POST"}
+    targets -= {route.path for route in ROUTES if route.method == "GET"}
+    assert "/account/logout" in targets
+    for path in targets:
+        answer = await send(build_app(world), "GET", path, headers=[("accept", CHROMIUM)])
+        assert (answer.status, answer.headers["content-type"]) == (405, "text/html; charset=utf-8"), path
+        assert 'href="/account"' in answer.body.decode()
 
 
 async def test_a_decision_point_with_a_path_has_it_after_the_well_known_one(world: World) -> None:

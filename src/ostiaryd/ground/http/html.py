@@ -16,7 +16,7 @@ apply `form-action` to the redirects after a form as well: a page whose form end
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import sha256
@@ -60,6 +60,7 @@ _TITLES: dict[str | int, str] = {
     400: "This did not work",
     403: "This is not allowed",
     404: "There is no such page",
+    405: "There is no such page",
     429: "Too many attempts",
     500: "The server failed",
     503: "The server is busy",
@@ -139,6 +140,14 @@ PAGES = RouteProtocol("Pages", render_error, None)
 def page_renderer(config: Config) -> Render:
     """Return `render_error` for this configuration, with the links of this server."""
     return lambda refusal: render_error(refusal, config=config)
+
+
+def accepts_html(accept: Sequence[str]) -> bool:
+    """Return whether the values of the header `Accept` name HTML, as those of browsers do. A client that accepts
+    everything does not read pages.
+    """
+    ranges = [one.strip().lower().replace(" ", "") for value in accept for one in value.split(",")]
+    return any(one == "text/html" or (one.startswith("text/html;") and ";q=0" not in one) for one in ranges)
 
 
 async def show_asset(call: Call) -> Reply:
