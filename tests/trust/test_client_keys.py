@@ -15,7 +15,7 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.trust import flows
 from ostiaryd.trust.flows import AuthenticatedClient
-from ostiaryd.trust.flows.documents import KEYS_FRESH, KEYS_SOON
+from ostiaryd.trust.flows.documents import KEYS_FRESH, KEYS_SOON, ClientKeys
 from ostiaryd.trust.model import ASSERTION_TYP, SECOND, Credentials, InvalidClient
 from tests.support.api_fixtures import reconfigured, sign
 from tests.support.client_site import ClientSite, serving_clients
@@ -79,6 +79,27 @@ async def test_a_client_authenticates_once_with_a_key_that_it_publishes(applicat
     with pytest.raises(InvalidClient, match="before"):
         await application.authenticate(assertion)
     assert application.site.requested.count("/jwks") == 1
+
+
+async def test_each_assertion_is_verified_once(application: Application) -> None:
+    await application.authenticate(application.assertion())
+    [kept] = application.world.keep(ClientKeys)._known.values()
+    [key] = kept.keys
+    native, verified = key._verify, list[bytes]()
+
+    def verify(signature: bytes, text: bytes) -> None:
+        verified.append(text)
+        native(signature, text)
+
+    object.__setattr__(key, "_verify", verify)
+    assertion, spoiled = application.assertion(), application.assertion(key=jose.generate("ES256", kid="1"))
+    await application.authenticate(assertion)
+    with pytest.raises(InvalidClient, match="signature"):
+        await application.authenticate(spoiled)
+    assert [text.decode() for text in verified] == [one.rpartition(".")[0] for one in (assertion, spoiled)]
+    with pytest.raises(InvalidClient, match="before"):
+        await application.authenticate(assertion)
+    assert len(verified) == 3, "a result serves once"
 
 
 WRONG_CLAIMS: list[dict[str, Any]] = [

@@ -25,6 +25,7 @@ import msgspec
 from ostiary.protocol import canonical, jose
 from ostiary.protocol.errors import Invalid, Malformed, Unavailable
 from ostiaryd.ground.config import Config
+from ostiaryd.ground.crypto.signatures import Signed
 from ostiaryd.ground.http.buckets import Buckets
 from ostiaryd.ground.outbound.fetch import check_named, request
 from ostiaryd.ground.world import World
@@ -278,7 +279,7 @@ class ClientKeys:
         url, now = client.metadata.jwks_uri, self._world.now()
         kept = self._known.get(client.client_id)
         if kept is not None and kept.url == url:
-            is_known = any(_is_signed_by(key, unverified_jws) for key in kept.keys)
+            is_known = any(self._is_signed_by(key, unverified_jws) for key in kept.keys)
             if now < kept.at + (KEYS_FRESH if is_known else KEYS_SOON):
                 return kept.keys
         keys = await self._world.keep(Fetches).share(url, network=network, fetch=lambda: self._fetch(url))
@@ -287,6 +288,16 @@ class ClientKeys:
         if len(self._known) > MAX_KNOWN_KEYS:
             self._known.popitem(last=False)
         return keys
+
+    def _is_signed_by(self, key: jose.PublicKey, unverified_jws: jose.Jws) -> bool:
+        """Return whether a key made the signature of a JWS, and cache the result for the act."""
+        header = unverified_jws.header
+        if header.get("kid") not in (None, key.kid, key.thumbprint) or not key.accepts(header["alg"]):
+            return False
+        signed = Signed(key, unverified_jws.signature, unverified_jws.signing_input)
+        error = signed.verify()
+        self._world.keys.signatures.add(signed, error)
+        return error is None
 
     async def _fetch(self, url: str) -> tuple[jose.PublicKey, ...]:
         config = self._world.config
@@ -347,14 +358,3 @@ async def find_request_keys(
         return await world.keep(ClientKeys).get(client, unverified_jws, network=network)
     except Invalid as refusal:
         raise InvalidClient(refusal.message, hint=refusal.hint) from None
-
-
-def _is_signed_by(key: jose.PublicKey, unverified_jws: jose.Jws) -> bool:
-    header = unverified_jws.header
-    if header.get("kid") not in (None, key.kid, key.thumbprint) or not key.accepts(header["alg"]):
-        return False
-    try:
-        key.verify(unverified_jws.signature, unverified_jws.signing_input)
-    except jose.InvalidToken:
-        return False
-    return True

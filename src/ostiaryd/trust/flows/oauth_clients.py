@@ -205,7 +205,7 @@ def _check_client_assertion(
             hint=hint,
         )
     try:
-        named[0].verify(unverified_jws.signature, unverified_jws.signing_input)
+        act.tx.keys.signatures.check(named[0], unverified_jws.signature, unverified_jws.signing_input)
     except jose.InvalidToken as error:
         raise InvalidClient(f"the client assertion: {error.message}") from None
     act.entry.key = named[0].thumbprint
