@@ -197,6 +197,23 @@ async def test_roles_and_teams_follow_the_groups(here: World, browser: PageClien
     assert registry.list_members(here.db.read(), team) == []
 
 
+async def test_a_group_that_a_person_left_ends_its_role_in_every_live_session_at_the_next_login(
+    here: World, browser: PageClient, idp: OpenIdProvider
+) -> None:
+    await add(here, provider_of(idp))
+    second = PageClient(browser.app, follows=False)
+    idp.claims = {"groups": ["ops"]}
+    assert await log_in(browser, idp) == 303
+    assert (await browser.get("/api/v1/agents")).status == 200
+    for groups, status in ((["other"], 403), (["ops"], 200), ([], 403), (["OPS", "ops "], 403)):
+        idp.claims = {"groups": groups}
+        assert await log_in(second, idp) == 303
+        assert session(here, second).person == session(here, browser).person
+        assert (await browser.get("/api/v1/agents")).status == status, groups
+        assert (await second.get("/api/v1/agents")).status == status, groups
+    assert browser.answer.error == "role_required"
+
+
 async def test_roles_from_rules_that_were_removed_end_at_the_next_login(
     here: World, browser: PageClient, idp: OpenIdProvider
 ) -> None:

@@ -134,6 +134,25 @@ async def test_a_provider_made_by_others_logs_a_person_in(world: World, app: ASG
     assert again.status == 403, "the attempt has ended"
 
 
+async def test_a_group_that_a_person_left_ends_its_role_in_every_live_session_at_the_next_login(
+    world: World, app: ASGIApp
+) -> None:
+    await add(world)
+    first, second = Browser(app), Browser(app)
+    metadata = (await first.ask("GET", "/login/saml/corp/metadata")).body.decode()
+    for browser, groups, status in (
+        (first, "ops", 200),
+        (second, "other", 403),
+        (second, "ops", 200),
+        (second, "", 403),
+    ):
+        with samlify(metadata, user={"id": "u-1", "groups": groups}) as idp:
+            form = idp.answer(await browser.begin())
+        assert (await browser.finish(form["SAMLResponse"], form["RelayState"])).status == 303
+        assert (await first.ask("GET", "/api/v1/agents")).status == status, groups
+        assert (await browser.ask("GET", "/api/v1/agents")).status == status, groups
+
+
 async def test_a_response_serves_once_in_the_browser_that_asked(world: World, app: ASGIApp) -> None:
     provider = await add(world)
     browser, thief = Browser(app), Browser(app)
@@ -328,6 +347,16 @@ def test_what_is_unsigned_changed_or_signed_by_others_is_refused() -> None:
     fragment = etree.tostring(good()).replace(b'URI="#_assertion"', b'URI=""')
     with pytest.raises(Invalid, match="does not sign"):
         read(fragment)
+
+
+def test_an_encrypted_assertion_is_refused_with_its_reason() -> None:
+    for response in (unsigned(**GOOD), good()):
+        encrypted = etree.Element(f"{SAML}EncryptedAssertion")
+        response.replace(child(response), encrypted)
+        encrypted.append(etree.fromstring('<x:EncryptedData xmlns:x="http://www.w3.org/2001/04/xmlenc#"/>'))
+        for document in (response, sign(response)):
+            with pytest.raises(Invalid, match="unencrypted"):
+                read(document)
 
 
 BOMB = b"".join(
