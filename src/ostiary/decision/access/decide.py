@@ -139,10 +139,11 @@ def decide(call: ResolvedCall, inputs: DecisionInputs = NO_INPUTS) -> Decision:
             return deny(
                 resource, policies, Reason("memory_unavailable", "the memory of the task is not available", "try again")
             )
-        id, decoded = ready.uid.id, Decoded()
+        id, decoded, claimed = ready.uid.id, Decoded(), ready.tool.coverage.leaves(call.arguments)
         lent = lend_documents(memory, id, ready.tool)
-        call_context = judge_origins(lent, ready.tool, call.arguments, decoded, is_planned=memory.may_plan(id))
-        call_context |= judge_outgoing(memory, ready.tool, call.arguments, decoded)
+        is_planned = memory.may_plan(id)
+        call_context = judge_origins(lent, ready.tool, call.arguments, decoded, claimed, is_planned=is_planned)
+        call_context |= judge_outgoing(memory, ready.tool, call.arguments, decoded, claimed)
         call_context |= judge_plan(memory, id, ready.tool, call.arguments)
         context |= call_context
     noticed: tuple[Noticed, ...] = ()

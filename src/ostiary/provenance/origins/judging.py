@@ -189,10 +189,12 @@ def judge_origins(
     tool: Tool,
     arguments: Mapping[str, Any],
     decoded: Decoded | None = None,
+    claimed: Sequence[Leaf] | None = None,
     *,
     is_planned: bool = True,
 ) -> Record:
-    """Return the origins of the arguments of a call, as attributes for policies (see the module).
+    """Return the origins of the arguments of a call, as attributes for policies (see the module). `claimed`: the leaves
+    of the arguments, if the caller has them.
 
     `is_planned`: false if the plan of the task does not have the tool. A short number of the person then names an
     object of this tool as a record does (`known`), because the person may have said the number about another thing.
@@ -219,7 +221,7 @@ def judge_origins(
     found_in_records: list[tuple[Kind, object]] = []
     split: Mapping[str, Origin] | None = None
     outside: Memory | None = None
-    all_leaves = [*judged_leaves(memory, tool, arguments)]
+    all_leaves = [*judged_leaves(memory, tool, arguments, claimed)]
     for path, kind, value in all_leaves:
         value_origin = _of_text(memory, value, decoded) if kind is TEXT else of_value(memory, kind, value)
         if value_origin is None:
@@ -423,7 +425,9 @@ def _have_substitute(memory: Memory, all_leaves: Iterable[Judged], candidates: I
     return False
 
 
-def judged_leaves(memory: Memory | None, tool: Tool, arguments: Mapping[str, Any]) -> Iterator[Judged]:
+def judged_leaves(
+    memory: Memory | None, tool: Tool, arguments: Mapping[str, Any], claimed: Sequence[Leaf] | None = None
+) -> Iterator[Judged]:
     """Yield the leaves of a call whose origin matters, each with the kind by which it is judged.
 
     A malformed time is judged as text. A leaf that cannot be read is judged as an object. The form of a value
@@ -433,7 +437,7 @@ def judged_leaves(memory: Memory | None, tool: Tool, arguments: Mapping[str, Any
     """
     is_proposed = tool.is_proposed
     may_be_key = is_proposed and memory is not None and tool.effect is not Effect.READ
-    for path, rule, kind, value, is_name in tool.coverage.leaves(arguments):
+    for path, rule, kind, value, is_name in tool.coverage.leaves(arguments) if claimed is None else claimed:
         if value is UNREADABLE:
             kind = OBJECT
         elif type(value) is str and not is_name and (rule is UNCLAIMED or (is_proposed and kind in (TEXT, TIME))):

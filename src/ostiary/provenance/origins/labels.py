@@ -45,6 +45,7 @@ from ostiary.provenance.origins.prints import (
     SPAN,
     differing,
     fingerprint,
+    has_known,
     is_telling,
     list_checksums,
     list_phrases,
@@ -109,11 +110,19 @@ def label_output(
     return parts
 
 
-def judge_outgoing(memory: Memory, tool: Tool, arguments: Mapping[str, Any], decoded: Decoded | None = None) -> Record:
-    """Return the labels of a call's outgoing text, for policies. Empty if no text goes to anyone but the person."""
+def judge_outgoing(
+    memory: Memory,
+    tool: Tool,
+    arguments: Mapping[str, Any],
+    decoded: Decoded | None = None,
+    claimed: Sequence[Leaf] | None = None,
+) -> Record:
+    """Return the labels of a call's outgoing text, for policies. Empty if no text goes to anyone but the person.
+    `claimed`: the leaves of the arguments, if the caller has them.
+    """
     if not goes_out(tool):
         return {}
-    all_leaves = tool.coverage.leaves(arguments)
+    all_leaves = tool.coverage.leaves(arguments) if claimed is None else claimed
     texts = [text for _, text in _outgoing(all_leaves) if text.strip()]
     measures = _measures(all_leaves)
     may_reveal = bool(texts) or _has_unsaid(memory, all_leaves)
@@ -257,10 +266,9 @@ def _carried(memory: Memory, texts: Iterable[tuple[bytes, str]], decoded: Decode
     hash_of = hasher(memory.key)
     for recipient, text in texts:
         for run in _runs(hash_of, decoded[text][0], _tail(memory, recipient) if recipient else ()):
-            checksums = list_checksums(run)
-            if memory.fingerprints.isdisjoint(checksums):
+            if not has_known(run, memory.fingerprints):
                 continue
-            for checksum, phrase in zip(checksums, list_phrases(run), strict=True):
+            for checksum, phrase in zip(list_checksums(run), list_phrases(run), strict=True):
                 one = fingerprint(checksum)
                 parts = [part for part in memory.labels if holds(part.words, one)]
                 if parts and memory.find(phrase, least=Origin.RECORD) is Origin.NOWHERE:
@@ -288,7 +296,11 @@ def _runs(
             is_plain = not has_tags and reading.isascii()
             text_apart = reading.translate(_SPACED) if is_plain else _BETWEEN.sub(" ", reading)
             apart = words(text_apart, is_source=True)
-            yield differing([*before, *map(hash_of, apart)], hashes)
+            yield (
+                differing([*before, *map(hash_of, apart)], hashes)
+                if before
+                else [*map(hash_of, differing(apart, spoken))]
+            )
 
 
 def _tail(memory: Memory, recipient: bytes) -> list[bytes]:

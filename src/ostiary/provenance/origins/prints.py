@@ -14,10 +14,12 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, pairwise
 from struct import Struct
+from typing import TypeVar
 from zlib import crc32
 
 from ostiary.provenance.origins.scribe import WIDTH, Scribe
 
+T = TypeVar("T")
 SPAN = 5
 STRIDE = 3
 MAX_YEAR = 2099
@@ -98,6 +100,16 @@ def list_phrases(hashes: Sequence[bytes]) -> list[bytes]:
     return [whole[at : at + size] for size in _SIZES for at in range(0, len(whole) - size + 1, WIDTH)]
 
 
+def has_known(hashes: Sequence[bytes], known: frozenset[int]) -> bool:
+    """Return whether one of the checksums of `list_checksums` is in `known`."""
+    longest: list[int] = []
+    for words in range(min(SPAN, len(hashes))):
+        longest = [*map(crc32, hashes[words:], longest)] if words else [*map(crc32, hashes)]
+        if not known.isdisjoint(longest):
+            return True
+    return False
+
+
 def list_checksums(hashes: Sequence[bytes]) -> list[int]:
     """Return the checksum of each phrase of `list_phrases`, in the same order."""
     longest = every = [*map(crc32, hashes)]
@@ -107,7 +119,7 @@ def list_checksums(hashes: Sequence[bytes]) -> list[int]:
     return every
 
 
-def differing(hashes: Sequence[bytes], other: Sequence[bytes]) -> Sequence[bytes]:
+def differing(hashes: Sequence[T], other: Sequence[T]) -> Sequence[T]:
     """Return the part of a reading of a text whose phrases may be absent from another reading: without the common
     beginning and the common end of both, except for the words that a phrase may extend into.
     """
