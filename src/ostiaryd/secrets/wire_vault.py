@@ -74,6 +74,7 @@ from ostiaryd.secrets.engines import (
 )
 from ostiaryd.secrets.flows.account_tokens import IssueToken
 from ostiaryd.secrets.flows.callers import CUBBYHOLE
+from ostiaryd.secrets.flows.engine import MOUNTS
 from ostiaryd.secrets.flows.key_generation import KeyGenerator, KeyNeeded
 from ostiaryd.secrets.flows.mounts import PASSWORD_METHODS
 from ostiaryd.secrets.flows.pki_issuers import IssuerNotFound
@@ -88,7 +89,7 @@ from ostiaryd.secrets.model.acl import AclRequest
 from ostiaryd.secrets.model.aws_account import CreateCredentials, RotateAwsRoot
 from ostiaryd.secrets.model.backend import BackendFailed
 from ostiaryd.secrets.model.connected_account import ProviderDown
-from ostiaryd.secrets.model.mount import AUTH, Mount
+from ostiaryd.secrets.model.mount import AUTH, RESERVED, Mount
 from ostiaryd.secrets.model.request import (
     ENTRY_ACTIONS,
     SECOND,
@@ -238,7 +239,8 @@ async def answer_vault(call: Call) -> Reply:
 
 async def _answer(call: Call, path: str) -> Reply:
     method, is_fixed = _method_of(call), path.startswith(_FIXED)
-    may_be_open = is_fixed or method is VaultMethod.READ or "/ocsp" in path
+    is_ours = path.partition("/")[0] in MOUNTS
+    may_be_open = not is_ours and (is_fixed or method is VaultMethod.READ or "/ocsp" in path)
     if may_be_open and (answer_open := _find_open(call, method, path)) is not None:
         return await answer_open()
     request = _read_request(call, method)
@@ -389,9 +391,11 @@ def _find(
     NothingStored, UnsupportedOperation, Malformed, Invalid.
     """
     path = request.path
+    kind, _, rest = path.partition("/")
+    if kind not in RESERVED:
+        return flows.find_operation(call.world.db.read, request)
     if path.startswith(lease.PREFIX):
         return *lease.find_operation(call.world.db.read(), request), None
-    kind, _, rest = path.partition("/")
     second = rest.partition("/")[0]
     if kind == "sys" and second in ("mounts", "auth", "remount"):
         return *mounts.find_operation(request), None
@@ -409,10 +413,8 @@ def _find(
             return "auth", approle.find_operation(method.path, below, request), method
         kept, private = _LOGIN_METHODS[method.type], call.world.config.private
         return "auth", login_methods.find_operation(kept, method.path, below, request, private=private), method
-    if kind in ("sys", "auth", "identity"):
-        hint = _find_reason(path) or "see the page on conformance"
-        raise NothingStored("unsupported path", hint=hint, code="unsupported_path")
-    return flows.find_operation(call.world.db.read(), request)
+    hint = _find_reason(path) or "see the page on conformance"
+    raise NothingStored("unsupported path", hint=hint, code="unsupported_path")
 
 
 _ABSENT = {
@@ -509,7 +511,7 @@ async def _act(call: Call, action: str, run: Callable[[Act, flows.VaultCaller], 
 
 def _check_headers(call: Call) -> None:
     """Check that the request has no unsupported header that would change the meaning of the request. Raises Invalid."""
-    if (call.header(b"x-vault-namespace") or "").strip("/") not in ("", "root"):
+    if (namespace := call.header(b"x-vault-namespace")) and namespace.strip("/") not in ("", "root"):
         raise Invalid("namespaces are not supported", hint="leave out X-Vault-Namespace", code="no_namespaces")
     if call.params["path"] in _UNWRAPPED:
         _check_unwrapped(call)

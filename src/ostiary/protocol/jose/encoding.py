@@ -15,7 +15,7 @@ _LAST = (b"", b"", b"AQgw", b"AEIMQUYcgkosw048")
 
 def b64u(data: bytes) -> str:
     """Encode bytes as base64url without padding (RFC 7515 section 2)."""
-    return binascii.b2a_base64(data, newline=False).rstrip(b"=").translate(_TO_URL).decode()
+    return binascii.b2a_base64(data, newline=False).translate(_TO_URL, b"=").decode()
 
 
 def unb64u(text: str | bytes) -> bytes:

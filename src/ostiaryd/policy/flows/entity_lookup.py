@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from ostiary.authorization.bounds import render_details
 from ostiary.authorization.cedar.values import Entity, Record
@@ -14,7 +15,7 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.policy.flows.resource_cache import protected
 from ostiaryd.policy.model import AgentSeen, ResourceSeen
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import Agent, Resource
+from ostiaryd.registry.model import Agent, Resource, RiskTier
 from ostiaryd.tasks.model import Task
 
 _FOREVER = 1 << 40
@@ -37,15 +38,21 @@ def risk_context(
 
 def entity_of_agent(agent: Agent) -> Entity:
     """Return the Cedar entity of an agent."""
-    return agent_entity(
-        agent.agent_id, owner=agent.owner, segment=agent.segment, model=agent.model, risk_tier=agent.risk_tier.value
-    )
+    return agent_with_facts(agent)[0]
 
 
 def agent_with_facts(agent: Agent) -> tuple[Entity, AgentSeen]:
     """Return the entity of an agent, and those of its facts that are stored with a decision."""
-    facts = AgentSeen(agent.agent_id, agent.owner, agent.segment, agent.model, agent.risk_tier.value)
-    return entity_of_agent(agent), facts
+    return _with_facts(agent.agent_id, agent.owner, agent.segment, agent.model, agent.risk_tier)
+
+
+@lru_cache(maxsize=4096)
+def _with_facts(agent_id: str, owner: str, segment: str, model: str, risk_tier: RiskTier) -> tuple[Entity, AgentSeen]:
+    tier = risk_tier.value
+    return (
+        agent_entity(agent_id, owner=owner, segment=segment, model=model, risk_tier=tier),
+        AgentSeen(agent_id, owner, segment, model, tier),
+    )
 
 
 def resource_with_facts(reader: Reader, resource: Resource) -> tuple[Entity, ResourceSeen]:

@@ -106,7 +106,8 @@ def _find_config(mount: str, request: VaultRequest) -> Operation:
 def _find_data(mount: str, path: str, request: VaultRequest) -> Operation:
     match request.method:
         case VaultMethod.READ:
-            number = parse_number(request.query.get("version") or "0")
+            version = request.query.get("version")
+            number = parse_number(version) if version else 0
             run = partial(_read, mount=mount, path=path, number=number)
             return Operation(SecretAction.READ, path, "read", run)
         case VaultMethod.WRITE:

@@ -421,14 +421,7 @@ def _use(
     member `error`, and the status of the batch is 400.
     """
     key = flows.find_key(act, name)
-    opened: dict[int, bytes] = {}
-
-    def open_version(version: int) -> bytes:
-        if version not in opened:
-            opened[version] = flows.open_material(act, key, version)
-        return opened[version]
-
-    usable = OpenKey(key, open_version, act.tx.random)
+    usable = OpenKey(key, partial(flows.open_material, act, key), act.tx.random)
     batch = body.get("batch_input")
     if batch is None:
         return Answer(data=use(usable, convert_members(body, _Item)))
@@ -478,7 +471,7 @@ def _open_for(usable: OpenKey, item: _Item, version: int) -> bytes:
 
 def _seal(usable: OpenKey, item: _Item, plain: bytes) -> dict[str, object]:
     version = rules.usable_version(usable.key, item.key_version)
-    bound = rules.decode_base64(item.associated_data, field="associated_data")
+    bound = rules.decode_base64(item.associated_data, field="associated_data") if item.associated_data else b""
     material = _open_for(usable, item, version)
     if usable.key.is_convergent:
         nonce = rules.convergent_nonce(material, plain, bound)

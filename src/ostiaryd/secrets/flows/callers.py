@@ -17,7 +17,6 @@ from ostiary.protocol.errors import Forbidden, Invalid, Refused
 from ostiary.protocol.proxies import is_within_networks
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.crypto.keyring import Keyring
-from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows as policies
 from ostiaryd.policy.model import SecretSeen
@@ -28,11 +27,11 @@ from ostiaryd.secrets.model.request import Answer, SecretAction
 from ostiaryd.secrets.model.token import PREFIX, VaultToken
 from ostiaryd.secrets.store import tokens as store
 from ostiaryd.tasks import flows as tasks
-from ostiaryd.tasks.model import Task, standing_id, standing_task
+from ostiaryd.tasks.model import Task, standing_task
 from ostiaryd.trust import flows as trust
 
-FOLDER = "agents"
-"""First segment of the folders of agents: `agents/NAME/` of each mount belongs to the agent NAME."""
+FOLDER = "agents/"
+"""Beginning of the folders of agents: `agents/NAME/` of each mount belongs to the agent NAME."""
 CUBBYHOLE = "cubbyhole"
 """Mount of the private values of tokens; for policies, each path belongs to the agent of the request."""
 _ADMINISTERED = frozenset({"auth", "sys"})
@@ -193,10 +192,10 @@ def find_live(act: Act, agent_id: str, task_id: str | None) -> tuple[Agent, Task
     Forbidden.
     """
     agent = registry.active_agent(act.tx, agent_id, now=act.now)
-    standing = standing_id(agent.agent_id)
-    if not task_id or task_id == standing:
-        registry.check_none_stopped(act.tx, "task", [standing])
-        return agent, standing_task(agent)
+    standing = standing_task(agent)
+    if not task_id or task_id == standing.task_id:
+        registry.check_none_stopped(act.tx, "task", [standing.task_id])
+        return agent, standing
     task = tasks.live(act.tx, task_id, now=act.now)
     if task.agent != agent.agent_id:
         raise Forbidden("the task belongs to another agent", code="foreign_task")
@@ -227,7 +226,7 @@ def authorize(
     RemotePoliciesNeeded.
     """
     _check_restrictions(act, caller, action)
-    members = tuple((f"request_{name}", value) for name, value in request.items())
+    members = tuple((f"request_{name}", value) for name, value in request.items()) if request else ()
     if bounds := [details for details in (caller.task.bounds, caller.details) if details]:
         arguments: dict[str, object] = {**dict(members), "path": f"{mount}/{path}"}
         if token_scopes is not None:
@@ -282,18 +281,14 @@ def _check_restrictions(act: Act, caller: VaultCaller, action: SecretAction) -> 
 
 
 def _owner_of(act: Act, caller: VaultCaller, mount: str, path: str) -> str:
+    """Return the id of the agent whose folder contains the path; an empty text if no agent's folder does."""
     if mount == CUBBYHOLE:
         return caller.agent.agent_id
-    return "" if mount in _ADMINISTERED else _folder_owner(act.tx, path)
-
-
-def _folder_owner(reader: Reader, path: str) -> str:
-    """Return the id of the agent whose folder contains the path; an empty text if no agent's folder does."""
-    parts = path.split("/", 2)
-    if len(parts) < 3 or parts[0] != FOLDER:
+    if mount in _ADMINISTERED or not path.startswith(FOLDER):
         return ""
-    agent = registry.get_agent(reader, parts[1])
-    return agent.agent_id if agent is not None and agent.name == parts[1] else ""
+    name, slash, _ = path[len(FOLDER) :].partition("/")
+    agent = registry.get_agent(act.tx, name) if slash else None
+    return agent.agent_id if agent is not None and agent.name == name else ""
 
 
 def may_reach(act: Act, caller: VaultCaller, mount: str, path: str | None = None) -> bool:

@@ -29,7 +29,7 @@ from ostiaryd.secrets.flows.seal import check_open
 from ostiaryd.secrets.model.backend import MOUNT as BACKEND_MOUNT
 from ostiaryd.secrets.model.connected_account import MOUNT as ACCOUNT_MOUNT
 from ostiaryd.secrets.model.connected_account import AccessToken, check_scopes
-from ostiaryd.secrets.model.request import PathParts, SecretAction, check_path, split_path
+from ostiaryd.secrets.model.request import SecretAction, check_path, split_path
 from ostiaryd.secrets.model.upstream import ReadBackend
 from ostiaryd.secrets.store import destinations as store
 from ostiaryd.secrets.store.destinations import StoredDestination
@@ -146,7 +146,7 @@ def use_secret(act: Act, use: SecretUse, *, proxy: str, config: Config) -> Usabl
     check_open(act.tx)
     caller = VaultCaller(agent, task, agent.scopes & task.scopes, KEY, (), holding.id)
     mount, path = split_path(stored.secret)
-    provider = split_path(path).rest if mount == ACCOUNT_MOUNT else ""
+    provider = split_path(path)[1] if mount == ACCOUNT_MOUNT else ""
     scopes = account_tokens.find_scopes(act, provider, stored.scopes) if provider else frozenset[str]()
     authorize(
         act,
@@ -218,9 +218,9 @@ def _check_source(secret: str, member: str, scopes: tuple[str, ...]) -> None:
     match mount, split_path(path):
         case _, _ if path.endswith("/"):
             is_known = False
-        case "oauth", PathParts("creds", provider):
+        case "oauth", ("creds", provider):
             is_known = bool(provider) and "/" not in provider and not member
-        case "backend", PathParts(_, below):
+        case "backend", (_, below):
             is_known = bool(below)
         case _:
             is_known = mount in operators.KEY_VALUE_MOUNTS and bool(path)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
-from typing import NamedTuple, Protocol, cast
+from typing import Protocol, cast
 
 import msgspec
 from msgspec.structs import replace
@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.secrets.model.mount import AUTH, Mount, prefixes
-from ostiaryd.secrets.model.request import Answer, NothingStored, SecretAction, VaultRequest, check_path, split_path
+from ostiaryd.secrets.model.request import Answer, NothingStored, SecretAction, VaultRequest, split_path
 from ostiaryd.secrets.store import mounts as store
 
 PACKAGE = "ostiaryd.secrets.engines"
@@ -76,26 +76,19 @@ def engine_of(module: str) -> SecretEngine:
     return cast(SecretEngine, import_module(f"{PACKAGE}.{module}"))
 
 
-class Route(NamedTuple):
-    """The operation of a request, the path of its mount, and the mount's record (None for a fixed mount)."""
-
-    mount: str
-    operation: Operation
-    enabled: Mount | None = None
-
-
-def find_operation(reader: Reader, request: VaultRequest) -> Route:
-    """Return the operation of a request whose path begins with the mount.
+def find_operation(read: Callable[[], Reader], request: VaultRequest) -> tuple[str, Operation, Mount | None]:
+    """Return the path of the mount with which the path of a request begins, the operation of the request, and the
+    mount's record (None for a fixed mount). `read` returns a reader, for a mount that is not fixed.
 
     Raises NothingStored for a path without a mount, UnsupportedOperation, Malformed, Invalid.
     """
-    path, enabled = check_path(request.path), None
+    path, enabled = request.path, None
     mount, rest = split_path(path)
     module = MOUNTS.get(mount)
     if module is None:
-        if (enabled := store.find(reader, prefixes(path))) is None or enabled.path.startswith(AUTH):
+        if (enabled := store.find(read(), prefixes(path))) is None or enabled.path.startswith(AUTH):
             raise NothingStored(f"no handler for route {request.path!a}", code="no_route")
         module = TYPES[enabled.type, enabled.version]
         mount, rest = enabled.path, path[len(enabled.path) + 1 :]
     below = replace(request, path=rest)
-    return Route(mount, engine_of(module).find_operation(mount, below), enabled)
+    return mount, engine_of(module).find_operation(mount, below), enabled

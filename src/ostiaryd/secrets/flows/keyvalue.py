@@ -134,7 +134,9 @@ def examine_value(act: Act, mount: str, path: str, number: int = 0) -> tuple[Sec
 
     The value is None if the version is deleted or destroyed. Raises NothingStored, Conflict.
     """
-    registry.note(act, object=f"{mount}/{path}", version=number)
+    act.entry.object = f"{mount}/{path}"
+    if number:
+        registry.note(act, object=act.entry.object, version=number)
     secret, version = find_version(act.tx, mount, path, number)
     registry.note(act, object=f"{mount}/{path}", version=version.version)
     reader = act.entry.person or act.entry.agent or ""

@@ -15,7 +15,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.secrets.flows import keyvalue
 from ostiaryd.secrets.flows.seal import check_open
 from ostiaryd.secrets.model.keyvalue import LastSecretUse, Secret, UseFilter, Version, parse_number
-from ostiaryd.secrets.model.request import NothingStored, PathParts, check_path, split_path
+from ostiaryd.secrets.model.request import NothingStored, check_path, split_path
 from ostiaryd.secrets.store import keyvalue as store
 
 ONE_VERSION = "kv"
@@ -135,13 +135,13 @@ def delete_secret(act: Act, path: str, *, with_versions: bool) -> None:
         keyvalue.delete_versions(act, mount, rest)
 
 
-def _find_place(path: str) -> PathParts:
+def _find_place(path: str) -> tuple[str, str]:
     """Return the mount of a path, and the path below the mount. Raises Malformed, Invalid."""
-    place = split_path(check_path(path))
-    _check_mount(place.head)
-    if not place.rest or place.rest.endswith("/"):
+    mount, rest = split_path(check_path(path))
+    _check_mount(mount)
+    if not rest or rest.endswith("/"):
         raise Invalid("the path of a secret is empty or ends with a slash", hint="write a path as secret/app/db")
-    return place
+    return mount, rest
 
 
 def _check_mount(mount: str) -> None:

@@ -199,7 +199,7 @@ def delete_key(act: Act, name: str) -> None:
 
 def find_key(act: Act, name: str) -> TransitKey:
     """Return a key. Raises Invalid for an unknown key, as Vault does."""
-    registry.note(act, object=object_of(name))
+    act.entry.object = object_of(name)
     if (key := store.get(act.tx, name)) is None:
         raise Invalid("encryption key not found", code="key_not_found")
     return key

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
 from fractions import Fraction
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -151,8 +151,8 @@ def convert_members(members: Mapping[str, Any], kind: type[T]) -> T:
         value = convert(members, kind, strict=False)
     except msgspec.ValidationError as error:
         raise Malformed(str(error)) from None
-    for name in value.__struct_fields__:
-        if name in members and isinstance(number := getattr(value, name), int) and abs(number) > MAX_NUMBER:
+    for name in members:
+        if isinstance(number := getattr(value, name, None), int) and abs(number) > MAX_NUMBER:
             raise Malformed(f"`{name}` must be -{MAX_NUMBER} to {MAX_NUMBER}")
     return value
 
@@ -162,13 +162,6 @@ def is_set(value: object) -> bool:
     count as 0 and false.
     """
     return value not in (None, "", 0, "0", "false", [], {})
-
-
-class PathParts(NamedTuple):
-    """The path of a request to an engine: the part before the first slash, and the rest."""
-
-    head: str
-    rest: str
 
 
 def check_path(path: str) -> str:
@@ -194,10 +187,10 @@ def check_path(path: str) -> str:
     return path
 
 
-def split_path(path: str) -> PathParts:
+def split_path(path: str) -> tuple[str, str]:
     """Return the first segment of a path, and the part after its slash."""
     head, _, rest = path.partition("/")
-    return PathParts(head, rest)
+    return head, rest
 
 
 def parse_duration(value: object, *, field: str) -> int:

@@ -88,8 +88,7 @@ def trim(tx: Tx, name: str, *, before: int) -> None:
 
 def material(reader: Reader, name: str, version: int) -> Envelope | None:
     """Return the encrypted material of a version of a key; None if there is none."""
-    row = reader.one(_MATERIAL, name=name, version=version)
-    return None if row is None else Envelope(bytes(row[0]), bytes(row[1]))
+    return reader.made(_MATERIAL, _envelope, name=name, version=version)
 
 
 def versions(reader: Reader, name: str) -> list[tuple[int, int]]:
@@ -107,6 +106,11 @@ def insert_version(tx: Tx, name: str, version: int, envelope: Envelope, *, creat
         sealed=envelope.sealed,
         created_at=created_at,
     )
+
+
+def _envelope(row: Row) -> Envelope:
+    wrapped_key, sealed = row
+    return Envelope(bytes(wrapped_key), bytes(sealed))
 
 
 def _key(row: Row) -> TransitKey:
