@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 
 from harness.clock import Clock
 from harness.registry_fixtures import call_admin_api, is_live, newest_entry
-from ostiary.authorization.assurance import PERSON_MFA, PERSON_SINGLE
+from ostiary.authorization.assurance import KEY, PERSON_MFA, PERSON_SINGLE, TWO_KEYS
 from ostiary.protocol import dpop, jose
 from ostiary.protocol.errors import Refused
 from ostiaryd.app import build_app
@@ -748,6 +748,18 @@ async def test_an_essential_acr_is_met_or_refused(flow: CodeFlow) -> None:
     claims["id_token"]["acr"]["values"] = [PERSON_SINGLE]
     assert "code" in await flow.answer(claims=json.dumps(claims), prompt="none")
     assert "code" in await flow.answer(acr_values="urn:mace:incommon:iap:silver", prompt="none"), "a wish"
+
+
+@pytest.mark.parametrize("is_essential", [True, False])
+async def test_a_level_that_no_login_of_a_person_reaches_is_refused_at_once(flow: CodeFlow, is_essential: bool) -> None:
+    """OpenID Connect Core 1.0 section 5.5.1.1: an essential level that cannot be met is a failed login."""
+    unreachable = (KEY, TWO_KEYS, f"{KEY} {TWO_KEYS}", *(["urn:mace:incommon:iap:silver"] if is_essential else []))
+    for levels in unreachable:
+        claims = {"id_token": {"acr": {"essential": True, "values": levels.split()}}}
+        demand = {"claims": json.dumps(claims)} if is_essential else {"acr_values": levels}
+        assert (await flow.answer(**demand))["error"] == "unmet_authentication_requirements", levels
+        assert (await flow.push(**demand)).error == "unmet_authentication_requirements", levels
+    assert "code" in await flow.answer(acr_values=f"{TWO_KEYS} {PERSON_SINGLE}")
 
 
 async def test_a_renewed_id_token_is_about_the_same_login(flow: CodeFlow, clock: Clock) -> None:

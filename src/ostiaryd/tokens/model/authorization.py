@@ -29,6 +29,7 @@ from ostiaryd.tokens.model.grants import (
     Form,
     InvalidGrant,
     InvalidRequest,
+    Unmet,
     UnsupportedResponseType,
     parse_demand,
     parse_details_of,
@@ -245,7 +246,9 @@ def parse_request(
 
 
 def parse_device_request(values: Form, client: OAuthClient, *, classes: Collection[str]) -> AuthorizationRequest:
-    """Return the request of a device (RFC 8628 section 3.1). Raises InvalidRequest, InvalidScope, InvalidDetails."""
+    """Return the request of a device (RFC 8628 section 3.1). Raises InvalidRequest, InvalidScope, InvalidDetails,
+    Unmet.
+    """
     scope, demand = _parse_scope(values), _parse_demand(values, client)
     return AuthorizationRequest(
         client_id=client.client_id,
@@ -273,12 +276,22 @@ def _parse_demand(values: Form, client: OAuthClient) -> StepUp:
     """Return the authentication that the request demands. If `acr_values` or `max_age` is missing, the registered
     demand of the client applies (OpenID Connect Dynamic Client Registration 1.0 section 2). Raises InvalidRequest.
 
-    Levels that this server does not support are ignored.
+    Levels that this server does not support are ignored; levels of agents alone raise Unmet.
     """
     requested, registered = parse_demand(values), client.metadata
     levels = requested.acr_values if "acr_values" in values else registered.default_acr_values
     max_age = registered.default_max_age if requested.max_age is None else requested.max_age
-    return StepUp(tuple(level for level in levels if level in assurance.LEVELS), max_age)
+    return StepUp(_reachable(tuple(level for level in levels if level in assurance.LEVELS)), max_age)
+
+
+def _reachable(levels: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the demanded levels, if the login of a person can reach one of them. Raises Unmet: otherwise the person
+    would be asked for proofs without end.
+    """
+    if levels and not set(levels) & set(assurance.PERSON_LEVELS):
+        hint = f"the levels of people are {', '.join(assurance.PERSON_LEVELS)}"
+        raise Unmet("the login of a person cannot reach a demanded level of assurance (`acr`)", hint=hint)
+    return levels
 
 
 def _parse_challenge(values: Mapping[str, str]) -> str:
@@ -351,7 +364,7 @@ class _Claims(msgspec.Struct, frozen=True):
 
 def _parse_claims(text: str | None) -> RequestedClaims:
     """Return the claims that `claims` requests (OpenID Connect Core 1.0 section 5.5). Unknown claims are ignored.
-    Raises InvalidRequest.
+    Raises InvalidRequest, Unmet.
     """
     if text is None:
         return RequestedClaims()
@@ -366,7 +379,7 @@ def _parse_claims(text: str | None) -> RequestedClaims:
     return RequestedClaims(
         id_token=tuple(name for name in CLAIMS if name in id_token),
         userinfo=tuple(name for name in CLAIMS if name in userinfo),
-        acr_values=_essential_acr(id_token.get("acr") or {}),
+        acr_values=_reachable(_essential_acr(id_token.get("acr") or {})),
         subject=str(subjects[0]) if subjects else "",
     )
 
