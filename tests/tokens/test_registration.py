@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from base64 import b64encode
 from typing import Any
@@ -10,6 +11,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import pytest
 from starlette.types import ASGIApp
 
+from harness.clock import Clock
 from harness.registry_fixtures import call_admin_api, is_live, newest_entry
 from ostiary.protocol import dpop, jose
 from ostiaryd.app import build_app
@@ -390,6 +392,25 @@ async def test_a_client_that_asks_for_a_secret_gets_one_and_authenticates_with_i
     revoked = await ask_about(confidential, tokens.json["refresh_token"], basic(id, secret), at="/revoke")
     assert revoked.status == 200, revoked.body
     assert (await confidential.token(**refresh, client_secret=secret)).json["error"] == "invalid_grant"
+
+
+async def test_requests_for_a_refresh_at_the_same_time_end_the_grant_only_of_a_client_that_proves_nothing(
+    world: World, application: Application, confidential: Application, clock: Clock
+) -> None:
+    await allow_class(world)
+    secret = {"client_secret": confidential.registered["client_secret"]}
+    for client, proof in ((confidential, secret), (application, {})):
+        first = (await client.redeem(await client.code(), **proof)).json["refresh_token"]
+        refresh = {"grant_type": "refresh_token", "refresh_token": first}
+        answers = await asyncio.gather(*(client.token(**refresh, **proof) for _ in range(4)))
+        if not proof:
+            assert sorted(answer.status for answer in answers) == [200, 400, 400, 400]
+            continue
+        [second] = {answer.json["refresh_token"] for answer in answers}
+        clock.advance(30, us=1)
+        assert (await client.token(**refresh | {"refresh_token": second}, **proof)).status == 200
+        assert (await client.token(**refresh, **proof)).json["error"] == "invalid_grant", "a reuse after the grace"
+        assert (await client.token(**refresh | {"refresh_token": second}, **proof)).json["error"] == "invalid_grant"
 
 
 async def test_a_client_with_a_secret_still_needs_the_verifier_of_its_code(confidential: Application) -> None:

@@ -332,8 +332,9 @@ def refresh(act: Act, token_request: TokenRequest, *, config: Config) -> Granted
     if consent is None:
         raise InvalidGrant("the consent was withdrawn")
     _check_consent(act, consent, proofs.client)
-    jkt = client.jkt or grant.jkt
-    use = judge_use(grant, token.sequence, jkt=jkt, now=act.now)
+    # the key of a public client was compared above; every other client authenticated with a key or a secret
+    is_proved = bool(grant.jkt) or not proofs.client.is_public
+    use = judge_use(grant, token.sequence, is_proved=is_proved, now=act.now)
     if use is Use.REUSE:
         raise Reused("the refresh token was used before", grant=grant.grant_id)
     if use is Use.FIRST:

@@ -22,7 +22,8 @@ from ostiaryd.tokens.model.grants import SECOND
 GRANT_KIND = "grant"
 """Kind under which grants are stored as holdings."""
 GRACE = 30 * SECOND
-"""Time after a rotation during which the previous refresh token is still accepted from the same key, in microseconds.
+"""Time after a rotation during which the previous refresh token is still accepted from the same client, in
+microseconds.
 """
 _TOKEN = re.compile(r"rt_([0-9a-f]{32})\.([0-9]{1,10})\.([A-Za-z0-9_-]{43})")
 
@@ -86,13 +87,13 @@ def read_refresh_token(keyed_hash: KeyedHash, unverified_token: str) -> RefreshT
     return RefreshToken(grant, sequence)
 
 
-def judge_use(grant: PersonGrant, sequence: int, *, jkt: str, now: int) -> Use:
+def judge_use(grant: PersonGrant, sequence: int, *, is_proved: bool, now: int) -> Use:
     """Return the kind of use of the refresh token with number `sequence`. A repetition within `GRACE` is accepted only
-    from a client that proves its key.
+    from a client that proved its key or its secret (`is_proved`).
     """
     if sequence == grant.sequence:
         return Use.FIRST
-    if sequence == grant.sequence - 1 and jkt and now - grant.rotated_at <= GRACE:
+    if sequence == grant.sequence - 1 and is_proved and now - grant.rotated_at <= GRACE:
         return Use.AGAIN
     return Use.REUSE
 
