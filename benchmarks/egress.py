@@ -28,7 +28,7 @@ from harness.egress import VALUE, ApiAddress, EgressStage, egress_api
 from harness.live_server import ServerFixture, authenticate, own_server
 from ostiary.guard import Guard
 from ostiary.protocol.destination import MIN_SECRET
-from ostiary.protocol.secret_forms import readings_of
+from ostiary.protocol.secret_forms import texts_of
 from ostiary.proxy.egress import RunAuthority
 from ostiary.run.local import LocalServers
 from ostiaryd.registry.model.used_secret import STRIDE, WINDOW, find_secret, make_prints
@@ -176,7 +176,7 @@ def search_cost(secret: str) -> tuple[int, float]:
     for _ in range(100):
         assert not find_secret(text, prints, key)
     stride = min(STRIDE, len(secret) - WINDOW + 1)
-    hashes = sum(-(-(len(reading) - WINDOW + 1) // stride) for reading in readings_of(text))
+    hashes = sum(-(-(len(reading) - WINDOW + 1) // stride) for reading in texts_of(text))
     return hashes, (time.process_time() - started) * 10
 
 

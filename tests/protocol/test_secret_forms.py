@@ -15,8 +15,8 @@ from ostiary.protocol.secret_forms import (
     SecretSent,
     check_searchable,
     forms_of,
-    readings_of,
     texts_in,
+    texts_of,
 )
 
 VALUE = 'sk-"c4n4ry/+<4711>&~'
@@ -39,6 +39,11 @@ LEAKS = {
     "some letters in JSON": "".join(f"\\u{ord(one):04x}" if at % 2 else one for at, one in enumerate("sk-" + VALUE)),
     "escapes of C": "".join(f"\\x{byte:02x}" for byte in RAW),
     "HTML": html.escape(VALUE),
+    "octal numbers": "".join(f"\\{byte:03o}" for byte in RAW),
+    "letters in escaped tags": json.dumps("".join(f"<b>{html.escape(one)}</b>" for one in VALUE)).replace(
+        "<", "\\u003c"
+    ),
+    "letters in tags": "".join(f"<b>{html.escape(one)}</b>" for one in VALUE),
     "some letters in HTML": "".join(f"&#{ord(one)};" if at % 2 else one for at, one in enumerate(VALUE)),
     "spaces": " ".join(VALUE),
     "lines": "\r\n".join(VALUE),
@@ -52,7 +57,7 @@ LEAKS = {
 
 
 def is_found(text: str) -> bool:
-    return any(form in reading for reading in readings_of(text.encode()) for form in forms_of(VALUE))
+    return any(form in reading for reading in texts_of(text.encode()) for form in forms_of(VALUE))
 
 
 @pytest.mark.parametrize("leak", LEAKS)
@@ -64,11 +69,11 @@ def test_a_value_is_recognised_however_it_is_written(leak: str) -> None:
 def test_a_brace_after_an_escape_stays() -> None:
     value = "abcdef}gh"
     sent = value.replace("f", "\\u0066").encode()
-    assert any(form in reading for reading in readings_of(sent) for form in forms_of(value))
+    assert any(form in reading for reading in texts_of(sent) for form in forms_of(value))
 
 
 @pytest.mark.parametrize(
-    "text", [VALUE[:-1], VALUE[1:], VALUE.replace("n", "N"), "", "%", "\\", "&#;", "\\u00", "\ud7ff"]
+    "text", [VALUE[:-1], VALUE[1:], VALUE.replace("n", "m"), "", "%", "\\", "&#;", "\\u00", "\ud7ff"]
 )
 def test_other_text_is_not_a_value(text: str) -> None:
     assert not is_found(text)

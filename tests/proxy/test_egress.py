@@ -10,6 +10,7 @@ import re
 import socket
 import ssl
 import time
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -122,6 +123,25 @@ def hello(stage: EgressStage) -> bytes:
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
         "Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
     ).encode()
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "gzip, br"])
+def test_a_placeholder_in_a_compressed_body_is_refused(
+    stage: EgressStage, api: EgressApi, tmp_path: Path, coding: str, is_streamed: bool
+) -> None:
+    text = b'{"k": "OSTIARY:api"}'
+    body = gzip.compress(text) if coding == "gzip" else zlib.compress(text)
+    with LocalServers() as servers:  # a run of its own, without a secret so far
+        fresh = copy(stage)
+        fresh.plan, fresh.ca_file = replace(stage.plan, spool=str(tmp_path / "spool")), tmp_path / "run-ca.pem"
+        fresh.start(servers)
+        before = len(api.asked)
+        sent: Any = (bytes([byte]) for byte in body) if is_streamed else body
+        status, _, answer = fresh.ask("/who", "POST", sent, {"Content-Encoding": coding})
+    expected = "compressed_placeholder" if coding in ("gzip", "deflate") else "compressed_request"
+    assert (status, json.loads(answer)["error"]) == (415, expected)
+    assert len(api.asked) == before
 
 
 def test_frames_of_a_web_socket_pass_without_the_key(stage: EgressStage, api: EgressApi) -> None:

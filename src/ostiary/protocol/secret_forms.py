@@ -1,24 +1,25 @@
-"""Forms of a secret: the encodings in which a secret is recognised, and the decoded forms of a text that may hide a
-secret.
+"""Forms of a secret, and the readings of a text in which these forms are searched.
 
-A secret is recognised unchanged, reversed, in capital or small letters, percent-encoded, in hexadecimal, as a list of
-decimal numbers, in UTF-16 (also in base64), escaped for JSON or HTML, in base32 at each alignment, and in base64 and
-base64url at each alignment, which may also be escaped. Text that a program sends is also read with its escapes
-resolved, and without spaces, line ends and characters outside of ASCII. Not recognised: a secret that is compressed,
-encrypted, encoded twice in another way, written in other letters, or divided by other text.
+Writers escape some characters of a text, break its lines, and put tags between. A list of all written forms would have
+no end. Therefore a text is read: the readings resolve the escapes of URLs, JSON, JavaScript, C and HTML character by
+character, decode quoted-printable, remove tags, white space and characters outside of ASCII, and have small letters.
+Each place of a reading leads back to the bytes as received. A secret is recognised if a reading contains the secret,
+the secret reversed, or the secret in base64 or base64url at each alignment (also of UTF-16), in base32, in hexadecimal,
+or as a list of decimal numbers. Not recognised: a secret that is compressed, encrypted, encoded twice in another way,
+written in other letters, or divided by other text.
 """
 
 from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from html import unescape
-from itertools import product
-from string import ascii_letters, digits
-from typing import Any
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from html.entities import html5
+from itertools import islice
+from typing import Any, NamedTuple
 from unicodedata import normalize
-from urllib.parse import quote, unquote_to_bytes
 
 from ostiary.protocol.errors import Forbidden
 
@@ -26,10 +27,66 @@ MAX_ESCAPED = 3
 """maximum number of times that the escapes of a text are resolved"""
 MAX_SEARCHED = 256 << 10
 """maximum length of the texts of a call that are searched, in bytes"""
-_NUMBERS = ("%{:02x}", "%{:02X}", "\\u{:04x}", "\\u{:04X}", "\\x{:02x}", "\\x{:02X}", "&#{};", "&#x{:x};", "&#x{:X};")
-"""The forms of a character's number in URLs, JSON, JavaScript and HTML."""
+MAX_TAG = 256
+"""maximum length of a tag that is removed, in bytes"""
+_NAMED = {f"&{name}".encode(): char.encode("ascii", "ignore") for name, char in html5.items()}
+"""The character references of HTML, and the ASCII characters that they mean."""
+_UNENDED = [name for name in sorted(_NAMED, reverse=True) if _NAMED[name] and not name.endswith(b";")]
+_BLANKS = {bytes((0x5C, letter)) for letter in b"abefnrtv \t\r\n"} | {b"\\\r\n"}
+"""Escapes of white space and of control characters."""
+_NUMBER = re.compile(rb"(?:%u?|\\[uUx]\{?|&#[xX])([0-9A-Fa-f]+)[};]?")
 _INVISIBLE = bytes(range(0x21)) + b"\x7f"
-_BACKSLASHED = re.compile(rb"\\(?:(?:u00|U0{6}|x|(u\{)0*)([0-7][0-9A-Fa-f])(?(1)\})|([\"'\\/]))")
+_REMOVED = _INVISIBLE + bytes(range(0x80, 0x100))
+_VISIBLE = re.compile(rb"[\x21-\x7e]")
+_SMALL = bytes(range(256)).lower()
+
+
+class _Units(NamedTuple):
+    """Parts of a text that mean another character, or none. `sign`: shows that a text may have such
+    parts. `begun`: the beginning of a part at the end of a text. `is_removed`: true if no part means a character.
+    """
+
+    sign: re.Pattern[bytes]
+    whole: re.Pattern[bytes]
+    begun: re.Pattern[bytes]
+    is_removed: bool = False
+
+    def size(self, unit: re.Match[bytes]) -> int:
+        """Return the number of characters that a part means."""
+        return 0 if self.is_removed else len(_read_unit(unit))
+
+
+_ESCAPES = _Units(
+    re.compile(rb"[%\\&]"),
+    re.compile(
+        rb"""%(?: [0-9A-Fa-f]{2} | u[0-9A-Fa-f]{4} )
+        | \\(?: u[0-9A-Fa-f]{4} | U[0-9A-Fa-f]{8} | x[0-9A-Fa-f]{2} | [ux]\{[0-9A-Fa-f]{1,8}\}
+            | [0-3][0-7]{2} | [0-7]{1,2} | \r\n | [^uUx0-7] )
+        | &\#(?: [0-9]{1,8} | [xX][0-9A-Fa-f]{1,8} );?
+        | &[A-Za-z][A-Za-z0-9]{1,31}; | """
+        + b"|".join(_UNENDED),
+        re.VERBOSE | re.DOTALL,
+    ),
+    re.compile(
+        rb"""(?: %(?: [0-9A-Fa-f]? | u[0-9A-Fa-f]{0,3} )
+        | \\(?: u[0-9A-Fa-f]{0,3} | U[0-9A-Fa-f]{0,7} | x[0-9A-Fa-f]? | [ux]\{[0-9A-Fa-f]{0,8} | [0-3]?[0-7]? | \r )
+        | &(?: [A-Za-z][A-Za-z0-9]{0,31} | \#[0-9]{0,8} | \#[xX][0-9A-Fa-f]{0,8} ) )\Z""",
+        re.VERBOSE,
+    ),
+)
+_QUOTED = _Units(
+    re.compile(rb"=(?:3[Dd]|[0-9A-Fa-f]{2}=|[ \t]{0,8}\r?\n)"),
+    re.compile(rb"=(?:[0-9A-Fa-f]{2}|[ \t]{0,8}\r?\n)"),
+    re.compile(rb"=(?:[0-9A-Fa-f]?|[ \t]{0,8}\r?)\Z"),
+)
+_TAGS = _Units(
+    re.compile(rb"<"),
+    re.compile(rb"<[^<>]{0,%d}>" % MAX_TAG),
+    re.compile(rb"<[^<>]{0,%d}\Z" % MAX_TAG),
+    is_removed=True,
+)
+_BLOCK = 128
+"""number of bytes of a text whose visible characters are counted together"""
 
 
 class SecretSent(Forbidden):
@@ -43,34 +100,105 @@ SEARCH_REFUSALS = frozenset({SecretSent.code, TOO_LONG})
 """codes of refusals that mean: the text contains a secret, or is too long to be searched"""
 
 
+class Reading:
+    """A text. `span` returns start and end of a part of the text in the bytes as received."""
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+
+    def span(self, start: int, end: int) -> tuple[int, int]:
+        """Return start and end of a part of the text in the bytes as received."""
+        return start, end
+
+
+class _ResolvedReading(Reading):
+    """A text that was made from `source` by resolving `units`."""
+
+    def __init__(self, text: bytes, source: Reading, units: _Units) -> None:
+        super().__init__(text)
+        self._source, self._units = source, units
+        self._starts: list[int] | None = None
+        self._ends = list[tuple[int, int, int]]()
+
+    def span(self, start: int, end: int) -> tuple[int, int]:
+        return self._source.span(self._place(start)[0], self._place(end - 1)[1])
+
+    def _place(self, at: int) -> tuple[int, int]:
+        """Return start and end of the character at `at` in the source."""
+        if self._starts is None:
+            self._starts = self._find_units()
+        if not (unit := bisect_right(self._starts, at)):
+            return at, at + 1
+        behind, start, end = self._ends[unit - 1]
+        return (start, end) if at < behind else (end + at - behind, end + at - behind + 1)
+
+    def _find_units(self) -> list[int]:
+        """Return the start of the meaning of each unit in the text. Fill `_ends` with the end of the meaning in the
+        text, and start and end of the unit in the source.
+        """
+        starts, behind, last = list[int](), 0, 0
+        for match in self._units.whole.finditer(self._source.text):
+            start = behind + match.start() - last
+            behind, last = start + self._units.size(match), match.end()
+            starts.append(start)
+            self._ends.append((behind, match.start(), last))
+        return starts
+
+
+class _FoldedReading(Reading):
+    """The visible ASCII characters of `source`, in small letters."""
+
+    def __init__(self, text: bytes, source: Reading) -> None:
+        super().__init__(text)
+        self._source = source
+        self._counts = list[int]()
+        """number of characters of the text before the end of each block of the source"""
+
+    def span(self, start: int, end: int) -> tuple[int, int]:
+        return self._source.span(self._place(start), self._place(end - 1) + 1)
+
+    def _place(self, at: int) -> int:
+        """Return the place in the source of the character at `at`."""
+        text, size = self._source.text, 0
+        if not self._counts:
+            for start in range(0, len(text), _BLOCK):
+                size += len(_fold(text[start : start + _BLOCK]))
+                self._counts.append(size)
+        block = bisect_right(self._counts, at)
+        left = at - (self._counts[block - 1] if block else 0)
+        places = _VISIBLE.finditer(text, block * _BLOCK)
+        return next(islice(places, left, None)).start()
+
+
 def forms_of(value: str) -> frozenset[bytes]:
-    """Return the encoded forms in which a value is recognised."""
+    """Return the forms of a value that are searched in readings of a text."""
     raw = value.encode()
-    wide = (value.encode("utf-16-le"), value.encode("utf-16-be"))
-    texts = {
-        value[::-1],
-        value.upper(),
-        value.lower(),
-        value.replace("=", "=3D"),
-        *_numbered(value),
-        *_base32_forms(raw),
-    }
-    texts |= {write(raw.hex(*mark)) for mark in ("", " ", ":") for write in (str.lower, str.upper)}
-    texts |= {mark.join(map(str, raw)) for mark in ("", ",", ", ")}
-    for text in (value, *_base64_forms(raw), *_base64_forms(wide[0])):
-        texts |= {text, *_percent_forms(text), *_json_forms(text), *_html_forms(text)}
-        texts |= {*_numbered(text, kept=ascii_letters + digits)}
-    return frozenset([*(text.encode() for text in texts), *wide])
+    texts = {value, value[::-1], raw.hex(), raw.hex(":"), "".join(map(str, raw)), ",".join(map(str, raw))}
+    texts |= {*_base32_forms(raw), *_base64_forms(raw), *_base64_forms(value.encode("utf-16-le"))}
+    return frozenset(_fold(text.encode()) for text in texts)
 
 
-def readings_of(text: bytes) -> set[bytes]:
-    """Return a text, and the text with its escapes resolved (of URLs, JSON and HTML), each with and without invisible
-    characters and those outside of ASCII.
+def readings_of(data: bytes, *, is_whole: bool = True) -> Iterator[Reading]:
+    """Yield the readings of a text, each once. `is_whole`: false if the text may go on; then an escape that may go on
+    at the end of the text is left out.
     """
-    readings = {text}
-    for _ in range(MAX_ESCAPED):
-        readings.add(text := _resolve_escapes(text))
-    return readings | set(map(visible_in, readings))
+    texts = set[bytes]()
+    for reading in _resolve(data, is_whole=is_whole):
+        if (text := _fold(reading.text)) not in texts:
+            texts.add(text)
+            yield _FoldedReading(text, reading)
+
+
+def texts_of(data: bytes) -> set[bytes]:
+    """Return the texts of all readings of a text that a program sends, also with letters and digits of other forms."""
+    readings = [reading.text for reading in _resolve(data, is_whole=True)]
+    return {_fold(text) for text in readings} | {_fold(visible_in(text)) for text in readings if not text.isascii()}
+
+
+def begun_escape(data: bytes) -> int:
+    """Return the number of bytes at the end of a text that begin an escape."""
+    match = _ESCAPES.begun.search(data, max(len(data) - MAX_TAG, 0))
+    return 0 if match is None else len(match[0])
 
 
 def texts_in(arguments: Mapping[str, Any]) -> str:
@@ -111,50 +239,69 @@ def visible_in(text: bytes) -> bytes:
     return text.translate(None, _INVISIBLE)
 
 
-def _resolve_escapes(text: bytes) -> bytes:
-    if b"%" in text:
-        text = unquote_to_bytes(text)
-    if b"\\" in text:
-        text = _BACKSLASHED.sub(lambda match: match[3] or bytes.fromhex(match[2].decode()), text)
-    return unescape(text.decode("latin-1")).encode("latin-1", "replace") if b"&" in text else text
+def _fold(text: bytes) -> bytes:
+    """Return the visible ASCII characters of a text in small letters."""
+    return text.translate(_SMALL, _REMOVED)
 
 
-def _percent_forms(value: str) -> Iterator[str]:
-    """Yield the percent-encodings of a value; encoders differ in the characters that they do not encode."""
-    texts = {quote(value, safe=kept) for kept in ("", "/", "*", "!'()*", "!#$&'()*+,/:;=?@")}
-    texts |= {text.replace("~", "%7E") for text in texts}
-    texts |= {text.replace("%20", "+") for text in texts}
-    for text in texts:
-        head, *rest = text.split("%")
-        yield text
-        yield head + "".join(f"%{part[:2].lower()}{part[2:]}" for part in rest)
+def _resolve(data: bytes, *, is_whole: bool) -> Iterator[Reading]:
+    """Yield a text, and the text with its parts resolved: tags, quoted-printable, and escapes up to MAX_ESCAPED times.
+    Tags may also be written with escapes.
+    """
+    raw = Reading(data)
+    yield raw
+    if (escaped := _read(raw, _ESCAPES, is_whole)) is not raw:
+        yield from _unescape(escaped, MAX_ESCAPED - 1, is_whole=is_whole)
+    for source, units in dict.fromkeys(((raw, _TAGS), (raw, _QUOTED), (escaped, _TAGS))):
+        if (reading := _read(source, units, is_whole)) is not source:
+            yield from _unescape(reading, MAX_ESCAPED, is_whole=is_whole)
 
 
-def _json_forms(value: str) -> Iterator[str]:
-    """Yield a value as a JSON string; encoders differ in the characters that they escape by number."""
-    for numbered in ("", "<>&", "<>&'=", "<>&'\"", "<>&'\"+`", "<>&'\"=-;`\\"):
-        for number in ("\\u{:04x}", "\\u{:04X}"):
-            text = _escape(value, {"\\": "\\\\", '"': '\\"', **dict.fromkeys(numbered, number)})
-            yield from (text, text.replace("/", "\\/"))
+def _unescape(reading: Reading, times: int, *, is_whole: bool) -> Iterator[Reading]:
+    """Yield a text, and the text with its escapes resolved up to `times` times."""
+    yield reading
+    for _ in range(times):
+        source, reading = reading, _read(reading, _ESCAPES, is_whole)
+        if reading is source:
+            return
+        yield reading
 
 
-def _html_forms(value: str) -> Iterator[str]:
-    """Yield a value as text or attribute of HTML; encoders differ in quotes and in the characters that they escape."""
-    others: Sequence[dict[str, str]] = ({}, {"+": "&#43;"}, {"/": "&#x2F;", "`": "&#x60;", "=": "&#x3D;"})
-    for double, single, other in product(
-        ('"', "&quot;", "&#34;"), ("'", "&#39;", "&#x27;", "&#039;", "&apos;"), others
-    ):
-        yield _escape(value, {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': double, "'": single, **other})
+def _read(source: Reading, units: _Units, is_whole: bool) -> Reading:
+    """Return the text with its units read; the same reading if it has none."""
+    text = source.text
+    if not units.sign.search(text):
+        return source
+    if not is_whole and (begun := units.begun.search(text, max(len(text) - 2 * MAX_TAG, 0))):
+        text = text[: begun.start()]
+    text = units.whole.sub(b"" if units.is_removed else _read_unit, text)
+    return source if text == source.text else _ResolvedReading(text, source, units)
 
 
-def _numbered(text: str, kept: str = "") -> Iterator[str]:
-    """Yield a text with numbers in place of all characters that are not in `kept`."""
-    for number in _NUMBERS:
-        yield _escape(text, dict.fromkeys({*text}.difference(kept), number))
+def _read_unit(match: re.Match[bytes]) -> bytes:
+    return _meaning(match[0])
 
 
-def _escape(text: str, escapes: Mapping[str, str]) -> str:
-    return text.translate({ord(one): escape.format(ord(one)) for one, escape in escapes.items()})
+@lru_cache(maxsize=4096)
+def _meaning(unit: bytes) -> bytes:
+    """Return the ASCII character that a unit means; nothing for white space or another character; the unit itself if
+    it has no meaning.
+    """
+    if (named := _NAMED.get(unit)) is not None:
+        return named
+    if unit[:1] == b"&" and unit[1:2] != b"#":
+        return unit
+    if unit in _BLANKS or not unit.strip(b"= \t\r\n"):
+        return b""
+    if match := _NUMBER.fullmatch(unit):
+        number = int(match[1], 16)
+    elif unit[:1] == b"=":
+        number = int(unit[1:], 16)
+    elif unit[:1] == b"&":
+        number = int(unit.strip(b"&#;"))
+    else:
+        number = int(unit[1:], 8) if unit[1] in b"01234567" else unit[1]
+    return bytes([number]) if number < 0x80 else b""
 
 
 def _base64_forms(raw: bytes) -> Iterator[str]:
@@ -167,10 +314,7 @@ def _base64_forms(raw: bytes) -> Iterator[str]:
 
 
 def _base32_forms(raw: bytes) -> Iterator[str]:
-    """Yield, for each alignment, the base32 characters that depend only on the value, in both cases: names of hosts
-    have no case.
-    """
+    """Yield, for each alignment, the base32 characters that depend only on the value."""
     for before in range(5):
         whole = bytes(before) + raw
-        text = base64.b32encode(whole)[-(-before * 8 // 5) : len(whole) * 8 // 5].decode()
-        yield from (text, text.lower())
+        yield base64.b32encode(whole)[-(-before * 8 // 5) : len(whole) * 8 // 5].decode()

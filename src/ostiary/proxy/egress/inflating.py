@@ -18,22 +18,27 @@ _ANY = 32 + zlib.MAX_WBITS
 _CODINGS = {b"gzip", b"x-gzip", b"deflate"}
 
 
+class Unsearchable(Rejected):
+    """The body of a request cannot be decompressed."""
+
+
 class InflatedBody:
-    """The body of a request with a content coding, decompressed part by part."""
+    """The body of a request with a content coding, decompressed part by part. `is_compressed`: whether it has one."""
 
     def __init__(self, headers: Headers) -> None:
         """Read the coding in the headers of a request."""
         stated = [value.strip().lower() for name, value in headers if name.lower() == b"content-encoding"]
         codings = [coding for coding in stated if coding not in (b"", b"identity")]
+        self.is_compressed = bool(codings)
         self._inflater = zlib.decompressobj(_ANY) if codings else None
         self._left = MAX_INFLATED
-        self._refusal: Rejected | None = None
+        self._refusal: Unsearchable | None = None
         if len(codings) > 1 or not _CODINGS.issuperset(codings):
             self._refusal = _unsearchable("the body has another content coding than gzip or deflate")
 
     def feed(self, part: bytes) -> Iterator[bytes]:
         """Yield the decompressed content of `part`, the next part of the body, in pieces of at most CHUNK bytes. Raises
-        Rejected if the body cannot be decompressed; then every later call raises it too.
+        Unsearchable if the body cannot be decompressed; then every later call raises it too.
         """
         if self._inflater is None:
             yield part
@@ -57,7 +62,7 @@ class InflatedBody:
             raise self._refusal
 
 
-def _unsearchable(why: str) -> Rejected:
-    return Rejected(
+def _unsearchable(why: str) -> Unsearchable:
+    return Unsearchable(
         415, "compressed_request", f"{why}, so it cannot be searched for secrets", hint="send it uncompressed"
     )

@@ -20,6 +20,8 @@ from ostiary.proxy.entrance import Headers, Rejected
 
 _NAME = rb"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 PLACEHOLDER = re.compile(rb"OSTIARY(?::|%3[Aa])(" + _NAME + rb")")
+SHORTEST_PLACEHOLDER = len("OSTIARY%3Ax")
+"""number of bytes after which a placeholder is recognised, at most"""
 _BEGUN = re.compile(rb"(?:O|OS|OST|OSTI|OSTIA|OSTIAR|OSTIARY(?:%3?|(?::|%3[Aa])[a-z0-9-]{0,63})?)\Z")
 """the end of a part of a stream that may be the beginning of a placeholder"""
 FORM = b"application/x-www-form-urlencoded"

@@ -28,8 +28,15 @@ from ostiary.proxy.connections import CHUNK, MAX_HEAD, ClientConnection, Connect
 from ostiary.proxy.egress.authority import RunAuthority
 from ostiary.proxy.egress.dialing import Dialer
 from ostiary.proxy.egress.frames import FrameContent, FrameReader, MaskedFrames
-from ostiary.proxy.egress.inflating import InflatedBody
-from ostiary.proxy.egress.injection import OutgoingRequest, divide_begun, fill_body, names_in
+from ostiary.proxy.egress.inflating import InflatedBody, Unsearchable
+from ostiary.proxy.egress.injection import (
+    PLACEHOLDER,
+    SHORTEST_PLACEHOLDER,
+    OutgoingRequest,
+    divide_begun,
+    fill_body,
+    names_in,
+)
 from ostiary.proxy.egress.masking import MaskedStream, SearchedStream
 from ostiary.proxy.egress.secrets import SecretSource
 from ostiary.proxy.egress.strictness import (
@@ -102,6 +109,7 @@ class _Upstream:
     def __init__(self, at: Authority, is_tls: bool, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.at, self.is_tls, self.reader, self.writer = at, is_tls, reader, writer
         self.http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
+        self._next: object = h11.NEED_DATA
 
     async def send(self, *events: h11.Event) -> None:
         if data := b"".join(self.http.send(event) or b"" for event in events):
@@ -117,10 +125,22 @@ class _Upstream:
         return await self.reader.read(CHUNK)
 
     def next_event(self) -> object:
-        """Return the next event of an answer. Raises Rejected, h11.RemoteProtocolError."""
+        """Return the next event of an answer; all received parts of a body are one event. Raises Rejected,
+        h11.RemoteProtocolError.
+        """
         if self.http.their_state is h11.SEND_RESPONSE:
             check_answer_head(self.http.trailing_data[0])
-        return self.http.next_event()
+        event, self._next = self._next, h11.NEED_DATA
+        if event is h11.NEED_DATA:
+            event = self.http.next_event()
+        if not isinstance(event, h11.Data):
+            return event
+        parts = [event.data]
+        with suppress(h11.RemoteProtocolError):  # raised again by the next call
+            while isinstance(after := self.http.next_event(), h11.Data):
+                parts.append(after.data)
+            self._next = after
+        return h11.Data(data=b"".join(parts))
 
     def renew(self) -> bool:
         """Prepare the connection for the next request. Return whether the connection can be reused."""
@@ -428,25 +448,29 @@ class _Conversation(ClientConnection):
         names, values = zip(*request.headers, strict=True) if request.headers else ((), ())
         if masks.find(b"\0".join((request.path, request.query, *names, *values))):
             raise _secret_sent()
-        self._search(request)(request.body or b"")
+        self._search(exchange)(request.body or b"")
         return forms
 
-    def _search(self, request: OutgoingRequest) -> Callable[[bytes], None]:
+    def _search(self, exchange: _Exchange) -> Callable[[bytes], None]:
         """Return a function that searches the next part of the body for secrets, and raises Rejected if it finds one.
-        If the body cannot be searched, the function raises Rejected once the run has a secret.
+        A compressed body must have no placeholder either. If the body cannot be searched, the function raises Rejected
+        once the run has a secret, or if the server owns one.
         """
-        masks = self._proxy.secrets.masks
-        search, body = SearchedStream(masks), InflatedBody(request.headers)
+        masks, last = self._proxy.secrets.masks, b""
+        search, body = SearchedStream(masks), InflatedBody(exchange.request.headers)
 
         def check(part: bytes) -> None:
+            nonlocal last
             try:
-                is_found = any(map(search.find, body.feed(part)))
-            except Rejected:
-                if masks.forms:
+                for piece in body.feed(part):
+                    if search.find(piece):
+                        raise _secret_sent()
+                    if body.is_compressed and PLACEHOLDER.search(last + piece):
+                        raise _compressed_placeholder()
+                    last = (last + piece)[-SHORTEST_PLACEHOLDER:]
+            except Unsearchable:
+                if masks.forms or exchange.owned:
                     raise
-                return
-            if is_found:
-                raise _secret_sent()
 
         return check
 
@@ -543,7 +567,7 @@ class _Conversation(ClientConnection):
         network error, and if the program closes the connection.
         """
         if exchange.request.streams:
-            search, begun = self._search(exchange.request), b""
+            search, begun = self._search(exchange), b""
             while (part := await self._receive()) is not None:
                 search(part)
                 whole, begun = divide_begun(begun + part)
@@ -807,4 +831,13 @@ def _port_closed(at: Authority) -> Rejected:
 def _secret_sent() -> Rejected:
     return Rejected(
         403, "secret_sent", "the request has a secret that the program must not have", hint="send the placeholder"
+    )
+
+
+def _compressed_placeholder() -> Rejected:
+    return Rejected(
+        415,
+        "compressed_placeholder",
+        "the compressed body has a placeholder, which the proxy replaces only in uncompressed bodies",
+        hint="send the body uncompressed, or send the placeholder in a header",
     )

@@ -70,4 +70,4 @@ async def forget_used_secrets(world: World) -> int:
 
 
 def _key(keys: Keyring) -> bytes:
-    return keys.derive("used secrets")
+    return keys.derive("used secrets, folded")

@@ -17,7 +17,7 @@ import msgspec
 
 from ostiary.protocol.decoding import msgpack_decoder
 from ostiary.protocol.destination import MIN_SECRET
-from ostiary.protocol.secret_forms import forms_of, readings_of
+from ostiary.protocol.secret_forms import forms_of, texts_of
 
 WINDOW = MIN_SECRET
 """Length of a window in bytes. Each form of a secret is at least as long."""
@@ -62,9 +62,9 @@ def make_prints(secret: str, key: bytes) -> bytes:
 
 
 def find_secret(text: bytes, prints: Iterable[bytes], key: bytes) -> bool:
-    """Return whether the text, in one of its decodings, contains a form of a secret with these prints."""
+    """Return whether a reading of the text contains a form of a secret with these prints."""
     stride, tables, hashes = _parse_all(tuple(prints))
-    return bool(hashes) and any(_search(reading, tables, hashes, stride, key) for reading in readings_of(text))
+    return bool(hashes) and any(_search(one, tables, hashes, stride, key) for one in texts_of(text))
 
 
 def _search(text: bytes, tables: Iterable[_Windows], hashes: Set[bytes], stride: int, key: bytes) -> bool:
