@@ -103,7 +103,7 @@ from ostiaryd.secrets import wire_admin as secrets_admin
 from ostiaryd.secrets.flows import access_keys, deletions, rotations
 from ostiaryd.signals import wire_admin as signals_admin
 from ostiaryd.signals import wire_signals, wire_signals_poll, wire_ssf, wire_ssf_poll, wire_ssf_push
-from ostiaryd.signals.flows import hearing, signals
+from ostiaryd.signals.flows import reception, signals
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks import wire_admin as tasks_admin
 from ostiaryd.tasks import wire_budgets, wire_holding
@@ -647,18 +647,18 @@ LOOPS = (
     _every(1, registry.expire_due, lane=Lane.STOP),
     _every(1, tasks.expire_due, lane=Lane.STOP),
     _every(1, approvals.expire_due),
-    _every(1, wire_webhooks.tell_due),
+    _every(1, wire_webhooks.deliver_due),
     _every(1, wire_push.push_due),
     _every(600, registry.forget_restrictions),
     _every(600, registry.forget_used_secrets),
-    _every(1, signals.gather),
+    _every(1, signals.make_signals),
     _every(1, wire_ssf_push.push_due),
-    _every(30, signals.calm),
-    _every(600, signals.forget),
+    _every(30, signals.send_lower_levels),
+    _every(600, signals.delete_old_signals),
     _every(0.02, wire_acme_validation.keep_validating),
     _every(600, wire_acme_validation.forget_orders),
     _every(1, wire_signals_poll.poll_due, lane=Lane.STOP),
-    _every(600, hearing.forget),
+    _every(600, reception.forget_received),
     _every(10, wire_threats.refresh_due),
     _every(30, trust.prune),
     _every(60, trust.expire_clients),

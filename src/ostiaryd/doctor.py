@@ -358,9 +358,9 @@ def _elevations(world: World, reader: Reader) -> str:
 
 def _webhooks(world: World, reader: Reader) -> str:
     hint = "look at the receiver: ostiary webhook list"
-    if wrong := webhooks.troubles(reader, now=world.now()):
+    if wrong := webhooks.describe_problems(reader, now=world.now()):
         raise Conflict("; ".join(wrong[:3]), hint=hint)
-    count, lost = webhooks.lost(reader)
+    count, lost = webhooks.describe_lost(reader)
     if lost:
         raise Unprotected("; ".join(lost[:3]), hint=hint)
     return f"webhooks with all events received: {count}" if count else "no webhook is configured: ostiary webhook add"
@@ -374,7 +374,7 @@ def _trust_domains(world: World, reader: Reader) -> str:
 
 
 def _threats(world: World, reader: Reader) -> str:
-    count, old = threats.troubles(reader, now=world.now())
+    count, old = threats.describe_problems(reader, now=world.now())
     if old:
         raise Unprotected(f"old threat lists: {'; '.join(old[:3])}", hint="show the errors: ostiary threats list")
     return f"fresh threat lists: {count}" if count else "no threat list: ostiary threats add"

@@ -14,7 +14,7 @@ from ostiaryd.ground.http.buckets import FLOODING, SECOND, TooMuch
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as log
 from ostiaryd.ledger.model.sampling import FULL_OF_NETWORK
-from ostiaryd.notifications.model.webhooks import HEARD
+from ostiaryd.notifications.model.webhooks import DEFAULT_ACTIONS
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN, State
 from ostiaryd.registry.store import restrictions
@@ -81,7 +81,7 @@ async def test_who_pushes_too_much_hears_when_to_come_again(home: World, idp: Id
     made = await trust(home, idp)
     home.keep(IssuerBuckets).of(made["issuer_id"]).left = -SECOND * IssuerBuckets.per_second * 7
     with pytest.raises(TooMuch) as refused:
-        await wire_signals.take(home, store.issuers(home.db.read())[0], idp.token(SESSION, ALICE))
+        await wire_signals.accept_token(home, store.issuers(home.db.read())[0], idp.token(SESSION, ALICE))
     answer = wire_signals.render(refused.value)
     assert (answer.status, answer.body, dict(answer.headers)[b"retry-after"]) == (429, b"", b"8")
 
@@ -111,7 +111,7 @@ async def test_a_flood_of_signals_is_told_to_people_once_in_a_while(home: World,
     (told,) = entries_of(home, "signal.flood")
     assert told.object == made["issuer_id"]
     assert told.detail == {"issuer": idp.issuer, "refused": FLOODING}
-    assert "signal.flood" in HEARD
+    assert "signal.flood" in DEFAULT_ACTIONS
 
 
 async def test_strangers_take_no_room_from_an_issuer_and_leave_few_entries(home: World, idp: Idp) -> None:

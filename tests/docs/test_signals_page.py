@@ -7,7 +7,7 @@ from pathlib import Path
 from ostiaryd.ground.http import buckets
 from ostiaryd.ground.outbound.jwks import FRESH, SOON
 from ostiaryd.notifications.model import webhooks
-from ostiaryd.signals.flows import delivery, hearing
+from ostiaryd.signals.flows import delivery, reception
 from ostiaryd.signals.model import issuers, sets, signals, streams
 from ostiaryd.signals.model.issuers import EVENTS, Effect
 from ostiaryd.signals.wire_signals import COST, SETS, IssuerBuckets
@@ -28,7 +28,7 @@ def test_every_number_on_the_page_is_the_one_of_the_code() -> None:
     sentences = [
         f"`HIGH` ({points[-1]} points) or `MEDIUM` ({points[0]})",
         f"passes {signals.MEDIUM_FROM} (`MEDIUM`) or {signals.HIGH_FROM} (`HIGH`) points",
-        f"more than {hearing.MANY} agents",
+        f"more than {reception.MAX_AGENTS} agents",
         f"at most {streams.MOST_AT_ONCE} tokens at once",
         f"for up to {WAIT_S:.0f} seconds",
         f"at most {sets.MAX_SET_BYTES >> 10} KB",

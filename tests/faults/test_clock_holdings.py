@@ -503,8 +503,8 @@ ASK = "approval.ask"
 
 async def tell(world: World) -> None:
     """Run one round of deliveries, and wait until all of them have ended."""
-    await wire_webhooks.tell_due(world)
-    await asyncio.gather(*world.keep(wire_webhooks.Couriers).running.values())
+    await wire_webhooks.deliver_due(world)
+    await asyncio.gather(*world.keep(wire_webhooks.RunningDeliveries).running.values())
 
 
 @pytest.mark.parametrize("database", ["sqlite"])

@@ -197,7 +197,7 @@ async def test_the_response_is_undone_with_what_it_answered(world: World) -> Non
         from ostiaryd.watch import flows as watch
 
         saw = Noticed(detector="rate", points=95, says="x")
-        respond(a, watch.find(a, saw, agent=bot.agent_id, task=None, entries=()), LIMITS)  # type: ignore[arg-type]
+        respond(a, watch.record_finding(a, saw, agent=bot.agent_id, task=None, entries=()), LIMITS)  # type: ignore[arg-type]
         raise Forbidden("no")
 
     with pytest.raises(Forbidden):

@@ -70,7 +70,9 @@ class Stage:
             "it called a decoy",
             (number,),
         )
-        found = await run_act(self.world, lambda a: flows.keep(a, sighting, responder(self.world.config)), "watch.find")
+        found = await run_act(
+            self.world, lambda a: flows.record_sighting(a, sighting, responder(self.world.config)), "watch.find"
+        )
         assert found is not None
         return found
 

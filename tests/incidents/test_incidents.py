@@ -49,7 +49,7 @@ async def test_a_finding_outside_the_budget_is_told_and_takes_no_work_away(
     saw = Noticed(detector="instructed", points=points, says="it does what a text of strangers has in it")
 
     def run(act: Any) -> Incident | None:
-        found = watch.find(act, saw, agent=bot.agent_id, task=None, entries=(1, 2))
+        found = watch.record_finding(act, saw, agent=bot.agent_id, task=None, entries=(1, 2))
         return respond(act, replace(found, may_narrow=may_narrow), LIMITS)
 
     opened = await run_act(world, run, "watch.find")

@@ -79,7 +79,9 @@ async def test_one_order_has_every_row_of_the_connected_agents_once(world: World
         clock.advance(1)
         await call_tool(world, agent, "files/read", person=None)
     noticed = Noticed(detector="rate", points=1, says="loud")
-    await run_act(world, lambda a: watch.find(a, noticed, agent=chain[2].agent_id, task=None, entries=()), "watch.find")
+    await run_act(
+        world, lambda a: watch.record_finding(a, noticed, agent=chain[2].agent_id, task=None, entries=()), "watch.find"
+    )
     note = await run_act(world, partial(add_note, incident=incident, by=await create_approver(world)))
     whole = page(world, incident)
     assert whole.next is None
@@ -115,7 +117,7 @@ async def test_the_timeline_ends_an_hour_after_the_incident(world: World, clock:
 
     def find(act: Act) -> None:
         for _ in range(timeline.MAX_FINDINGS):
-            watch.find(act, noticed, agent=chain[1].agent_id, task=None, entries=())
+            watch.record_finding(act, noticed, agent=chain[1].agent_id, task=None, entries=())
 
     await run_act(world, find)
     events = page(world, closed).events
@@ -129,7 +131,7 @@ async def test_a_reader_without_the_ledger_gets_no_entry_and_no_cursor(world: Wo
     chain, _, incident = await team(world)
     await run_act(
         world,
-        lambda a: watch.find(
+        lambda a: watch.record_finding(
             a, Noticed(detector="rate", points=1, says="loud"), agent=chain[2].agent_id, task=None, entries=()
         ),
         "watch.find",

@@ -22,14 +22,14 @@ from ostiaryd.notifications import flows as flows
 from ostiaryd.notifications import wire_webhooks
 from ostiaryd.notifications.model import alerts
 from ostiaryd.notifications.model.webhooks import (
+    DEFAULT_ACTIONS,
     DELAYS_S,
-    HEARD,
     PAUSE_S,
     REJECTED_TRIES,
     Form,
     Webhook,
-    mailed,
     origin,
+    outcome_of_mail,
 )
 from tests.support.mail_server import mail_server
 from tests.support.pem import certificate
@@ -62,8 +62,8 @@ async def happen(world: World, action: str, *, object: str = "in_1", reasons: st
 
 
 async def tell(world: World) -> None:
-    await wire_webhooks.tell_due(world)
-    await asyncio.gather(*world.keep(wire_webhooks.Couriers).running.values())
+    await wire_webhooks.deliver_due(world)
+    await asyncio.gather(*world.keep(wire_webhooks.RunningDeliveries).running.values())
 
 
 def by(world: World, server: str, **more: str) -> World:
@@ -202,8 +202,8 @@ async def test_without_a_mail_server_an_alert_waits_and_states_the_reason(world:
     ],
 )
 def test_codes_of_smtp_and_http_have_opposite_meanings(code: int, taken: bool, rejected: bool) -> None:
-    outcome = mailed(code)
-    assert (outcome.is_taken, outcome.is_rejected) == (taken, rejected)
+    outcome = outcome_of_mail(code)
+    assert (outcome.is_accepted, outcome.is_rejected) == (taken, rejected)
 
 
 # ---------------------------------------------------------------------------------------- Chats
@@ -265,9 +265,9 @@ def test_the_gravest_events_are_described_first() -> None:
         (90, "kill.start"),
         (91, "kill.end"),
     ]
-    told = alerts.gravest(events)
+    told = alerts.select_gravest(events)
     assert told == [90, 91, *range(alerts.IN_WORDS - 2)]
-    assert alerts.gravest(events[: alerts.IN_WORDS]) == list(range(alerts.IN_WORDS))
+    assert alerts.select_gravest(events[: alerts.IN_WORDS]) == list(range(alerts.IN_WORDS))
 
 
 # ---------------------------------------------------------------------------------------- Text of third parties
@@ -332,7 +332,7 @@ def test_an_alert_leaves_out_missing_members_and_shows_an_unknown_action_by_its_
 
 
 def test_every_default_event_has_a_title() -> None:
-    for action in HEARD:
+    for action in DEFAULT_ACTIONS:
         assert alerts.alert(1, Entry(at=0, action=action), agent="", owner="").title != action
 
 

@@ -24,7 +24,7 @@ from ostiaryd.ledger.flows import act
 from ostiaryd.notifications import store, wire_links, wire_push
 from ostiaryd.notifications.model import links, web_push
 from ostiaryd.notifications.model.web_push import MAX_OF_PERSON, MAX_PLAIN, Subscription
-from ostiaryd.notifications.wire_webhooks import Couriers
+from ostiaryd.notifications.wire_webhooks import RunningDeliveries
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import APPROVE, Caller
 from tests.support.approval_fixtures import Bank, open_bank
@@ -153,7 +153,7 @@ async def browser_of(world: World, name: str) -> Browser:
 
 async def push(world: World) -> None:
     await wire_push.push_due(world)
-    await asyncio.gather(*world.keep(Couriers).running.values())
+    await asyncio.gather(*world.keep(RunningDeliveries).running.values())
 
 
 def only(world: World, browser: Browser) -> Subscription:

@@ -32,13 +32,13 @@ from ostiaryd.notifications.model.webhooks import (
     Outcome,
     Webhook,
     WebhookId,
+    after_failed_attempt,
     check_actions,
     headers,
     message,
     message_id,
     secret,
     show_secret,
-    tried,
 )
 from tests.support.webhook_receiver import Receiver, receiving
 
@@ -66,8 +66,8 @@ async def happen(world: World, action: str = ASK, *, outcome: str = "ok", **deta
 
 async def tell(world: World) -> None:
     """Run one round of deliveries, and wait until all of them have ended."""
-    await wire_webhooks.tell_due(world)
-    await asyncio.gather(*world.keep(wire_webhooks.Couriers).running.values())
+    await wire_webhooks.deliver_due(world)
+    await asyncio.gather(*world.keep(wire_webhooks.RunningDeliveries).running.values())
 
 
 def now_of(world: World, id: str) -> Webhook:
@@ -144,7 +144,7 @@ async def test_refused_acts_are_not_sent_so_that_they_cannot_flood_a_person(worl
 
 async def test_every_webhook_gets_a_test_event(world: World, receiver: Receiver) -> None:
     await add(world, receiver.url, "task.end")
-    await act(world, "webhook.test", flows.test)
+    await act(world, "webhook.test", flows.record_test)
     await tell(world)
     assert [json.loads(body)["type"] for _, body in receiver.heard] == ["webhook.test"]
 
@@ -211,9 +211,9 @@ async def test_after_the_last_attempt_an_event_is_skipped_and_the_next_event_is_
 def test_a_rejected_event_is_skipped_after_a_few_attempts(status: int, tries: int) -> None:
     webhook = Webhook(webhook_id=WebhookId("wh_1"), url="", actions=(), created_at=0, next_idx=5)
     for number in range(1, tries):
-        webhook = tried(webhook, Outcome(status, "no"), now=0, jitter=0)
+        webhook = after_failed_attempt(webhook, Outcome(status, "no"), now=0, jitter=0)
         assert (webhook.attempts, webhook.lost, webhook.next_idx) == (number, 0, 5)
-    webhook = tried(webhook, Outcome(status, "no"), now=0, jitter=0)
+    webhook = after_failed_attempt(webhook, Outcome(status, "no"), now=0, jitter=0)
     assert (webhook.attempts, webhook.lost, webhook.next_idx) == (0, 1, 6)
 
 
@@ -221,7 +221,7 @@ def test_a_receiver_may_delay_the_next_attempt_by_up_to_an_hour() -> None:
     webhook = Webhook(webhook_id=WebhookId("wh_1"), url="", actions=(), created_at=0, next_idx=0)
 
     def due(asked: int, jitter: float = 0) -> float:
-        return tried(webhook, Outcome(503, "later", asked), now=0, jitter=jitter).due_at / SECOND
+        return after_failed_attempt(webhook, Outcome(503, "later", asked), now=0, jitter=jitter).due_at / SECOND
 
     assert [due(asked) for asked in (0, 4, 6, 3600, 3601, 1 << 40)] == [5, 5, 6, 3600, 3600, 3600]
     assert due(0, jitter=1) == 5.5
@@ -244,15 +244,15 @@ async def test_a_receiver_that_answers_410_gets_no_further_event(
 
 async def test_a_receiver_that_never_answers_delays_nothing_else(world: World, receiver: Receiver) -> None:
     receiver.silence.clear()
-    running = world.keep(wire_webhooks.Couriers).running
+    running = world.keep(wire_webhooks.RunningDeliveries).running
     with receiving() as other:
         silent, _ = await add(world, receiver.url)
         await add(world, other.url)
         await happen(world)
-        await wire_webhooks.tell_due(world)
+        await wire_webhooks.deliver_due(world)
         await happen(world)
         while len(other.heard) < 2:
-            await wire_webhooks.tell_due(world)
+            await wire_webhooks.deliver_due(world)
             await asyncio.sleep(0.01)
         assert not running[silent.webhook_id].done(), "it waits still"
         receiver.silence.set()
@@ -283,7 +283,7 @@ async def test_two_processes_deliver_an_event_once(world: World, receiver: Recei
     made, _ = await add(world, receiver.url)
     await happen(world)
     webhook = now_of(world, made.webhook_id)
-    results = await asyncio.gather(*(wire_webhooks.tell_next(world, webhook) for _ in range(3)))
+    results = await asyncio.gather(*(wire_webhooks.deliver_next(world, webhook) for _ in range(3)))
     assert sorted(results) == [False, False, True]
     assert len(receiver.heard) == 1
 
@@ -294,7 +294,7 @@ async def test_an_unfinished_attempt_is_taken_over_and_its_late_end_changes_noth
     made, _ = await add(world, receiver.url)
     await happen(world)
     ((index, _),) = flows.next_events(world.db.read(), made)
-    lost = await world.writer.submit(lambda tx: flows.begin(tx, made, index))
+    lost = await world.writer.submit(lambda tx: flows.claim_delivery(tx, made, index))
     assert lost is not None
     await tell(world)
     assert receiver.heard == []
@@ -433,5 +433,5 @@ async def test_no_url_is_logged(world: World, receiver: Receiver, caplog: pytest
     caplog.set_level("INFO")
     made, _ = await add(world, f"{receiver.url}/hook-s3cret?token=s3cret", ASK)
     await act(world, ASK, lambda act: None)
-    assert await wire_webhooks.tell_next(world, made)
+    assert await wire_webhooks.deliver_next(world, made)
     assert "s3cret" not in caplog.text

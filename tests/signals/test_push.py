@@ -52,7 +52,7 @@ async def stop(world: World, name: str) -> None:
 
 async def push(world: World) -> None:
     """Run one round of pushes, and wait until all of them have ended."""
-    await signals.gather(world)
+    await signals.make_signals(world)
     await wire_ssf_push.push_due(world)
     await asyncio.gather(*world.keep(wire_ssf_push.Pushers).running.values())
 
@@ -148,7 +148,7 @@ async def test_a_receiver_that_never_answers_delays_no_other_receiver(world: Wor
         await pushed(siem, other.url)
         receiver.silence.clear()
         await stop(world, "bot")
-        await signals.gather(world)
+        await signals.make_signals(world)
         await wire_ssf_push.push_due(world)
         running = world.keep(wire_ssf_push.Pushers).running
         await asyncio.wait(running.values(), return_when=asyncio.FIRST_COMPLETED)
@@ -166,7 +166,7 @@ async def test_two_servers_on_one_database_push_one_signal_once(world: World, re
     await register_agent(world)
     stream = await pushed(siem, receiver.url)
     await stop(world, "bot")
-    await signals.gather(world)
+    await signals.make_signals(world)
     before = now_of(world, stream)
     outcomes = await asyncio.gather(*(wire_ssf_push.push_next(world, before) for _ in range(2)))
     assert sorted(outcomes) == [False, True], "whichever was first"
@@ -181,7 +181,7 @@ async def test_a_receiver_without_its_right_gets_no_further_signal(world: World,
     await stop(world, "bot")
     await push(world)
     assert receiver.heard == []
-    (trouble,) = delivery.troubles(world.db.read(), now=world.now())
+    (trouble,) = delivery.describe_problems(world.db.read(), now=world.now())
     assert "may not get signals" in trouble
     await run_act(world, lambda a: registry.set_scopes(a, "siem", [SSF_MANAGE, "ostiary:ssf.read"]))
     await push(world)
@@ -215,9 +215,9 @@ async def test_a_stalled_stream_is_reported(world: World, receiver: Receiver, cl
     await stop(world, "bot")
     await push(world)
     clock.advance(STALLED_S)
-    assert delivery.troubles(world.db.read(), now=world.now()) == []
+    assert delivery.describe_problems(world.db.read(), now=world.now()) == []
     clock.advance(1)
-    (trouble,) = delivery.troubles(world.db.read(), now=world.now())
+    (trouble,) = delivery.describe_problems(world.db.read(), now=world.now())
     assert trouble == f"{stream['stream_id']}: a signal has waited for {STALLED_S + 1} s: the remote server answers 500"
     await push(world)
-    assert delivery.troubles(world.db.read(), now=world.now()) == []
+    assert delivery.describe_problems(world.db.read(), now=world.now()) == []

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ostiary.protocol import jose
-from ostiaryd.signals.model.issuers import EVENTS, Effect, effect
+from ostiaryd.signals.model.issuers import EVENTS, Effect, effect_of
 from ostiaryd.signals.model.sets import SecurityEvent, SetRefused, identifiers, parse_set, parse_subject
 from ostiaryd.signals.model.streams import StreamId, jti, number_of
 
@@ -41,7 +41,7 @@ def test_the_examples_of_the_specifications_are_read_with_their_meaning(vector: 
     event = parse(claims)
     ((uri, said),) = claims["events"].items()
     assert (event.jti, event.event, event.claims, event.subject) == (claims["jti"], uri, said, claims["sub_id"])
-    due = effect(event)
+    due = effect_of(event)
     expected = DOES.get(uri.rpartition("/")[2])
     if uri.endswith("device-compliance-change"):
         expected = Effect.RAISE_RISK

@@ -29,7 +29,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import AgentId, Holding, HoldingId, State
 from ostiaryd.registry.store import holdings, risks
 from ostiaryd.signals import wire_signals, wire_signals_poll
-from ostiaryd.signals.flows import hearing, issuers
+from ostiaryd.signals.flows import issuers, reception
 from ostiaryd.signals.model.issuers import MAX_ISSUERS, IssuerId
 from ostiaryd.signals.model.sets import AHEAD, MAX_JTI, MAX_SET_BYTES, OLDEST, Signal, render_set
 from ostiaryd.tasks import flows as tasks
@@ -168,7 +168,7 @@ async def test_a_team_without_another_active_member_is_stopped_with_the_person(w
 async def test_an_owner_with_too_many_agents_to_end_one_by_one_is_stopped_as_a_whole(
     world: World, idp: Idp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hearing, "MANY", 2)
+    monkeypatch.setattr(reception, "MAX_AGENTS", 2)
     made = await trust(world, idp)
     await push(world, made, idp.token(SESSION, EMAIL))
     assert (stopped(world), epochs(world)["writer"]) == ([], 1)
@@ -181,7 +181,7 @@ async def test_if_the_server_may_add_no_other_stop_all_agents_of_the_person_are_
     world: World, idp: Idp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ostiaryd.registry.model.stop.MAX_OURS", 1)
-    monkeypatch.setattr(hearing, "MANY", 1)
+    monkeypatch.setattr(reception, "MAX_AGENTS", 1)
     await run_act(world, lambda a: registry.stop(a, "segment", "inner", why="a test", by=None))
     made = await trust(world, idp)
     assert await push(world, made, idp.token(DISABLED, EMAIL)) == (202, "")
@@ -399,13 +399,13 @@ async def test_a_token_is_remembered_for_as_long_as_it_would_be_accepted(world: 
     token = idp.token(SESSION, EMAIL)
     await push(world, made, token)
     clock.advance(us=OLDEST - 1)
-    await hearing.forget(world)
+    await reception.forget_received(world)
     assert await push(world, made, token) == (202, "")
     assert epochs(world)["writer"] == 1
     clock.advance(us=1)
     assert await push(world, made, token) == (400, "invalid_request")
     clock.advance(us=AHEAD)
-    await hearing.forget(world)
+    await reception.forget_received(world)
     assert await push(world, made, token) == (400, "invalid_request")
 
 
@@ -589,10 +589,10 @@ async def test_a_distrusted_issuer_is_not_believed_and_its_stream_is_ended(world
 async def test_a_token_in_flight_when_its_issuer_is_distrusted_has_no_effect(world: World, idp: Idp) -> None:
     made = await trust(world, idp)
     known = issuers.find(world.db.read(), made["issuer_id"])
-    event = await wire_signals.verified(world, known, idp.token(SESSION, EMAIL))
+    event = await wire_signals.verify_token(world, known, idp.token(SESSION, EMAIL))
     await ask(world, "DELETE", f"/issuers/{made['issuer_id']}")
     with pytest.raises(Refused) as refused:
-        await run_act(world, lambda a: hearing.hear(a, known.issuer_id, event, config=world.config))
+        await run_act(world, lambda a: reception.apply_event(a, known.issuer_id, event, config=world.config))
     assert refused.value.code == "invalid_issuer"
     assert epochs(world)["writer"] == 0
 
@@ -626,11 +626,11 @@ async def test_an_issuer_without_an_authorization_is_not_asked_to_verify(world: 
 async def test_a_stream_that_its_transmitter_stopped_is_reported(world: World, idp: Idp) -> None:
     made = await trust(world, idp)
     subject, event = {"format": "opaque", "id": "s-1"}, f"{SSF}stream-updated"
-    assert issuers.troubles(world.db.read()) == []
+    assert issuers.describe_problems(world.db.read()) == []
     assert await push(world, made, idp.token(event, subject, {"status": "paused"})) == (202, "")
-    assert issuers.troubles(world.db.read()) == [f"{idp.issuer}: the stream is paused"]
+    assert issuers.describe_problems(world.db.read()) == [f"{idp.issuer}: the stream is paused"]
     assert await push(world, made, idp.token(event, subject, {"status": "enabled"})) == (202, "")
-    assert issuers.troubles(world.db.read()) == []
+    assert issuers.describe_problems(world.db.read()) == []
 
 
 # ----------------------------------------------------------------------------------------------------- Delivery by poll
@@ -705,14 +705,14 @@ async def test_a_malformed_poll_response_has_no_effect_and_is_reported(
     await poll(world)
     known = issuers.find(world.db.read(), idp.issuer)
     assert (known.attempts, known.due_at) == (1, world.now() + SECOND)
-    assert len(issuers.troubles(world.db.read())) == 1
+    assert len(issuers.describe_problems(world.db.read())) == 1
     before = idp.paths("/poll")
     await poll(world)
     assert idp.paths("/poll") == before, "it is not due"
     idp.answer = None
     clock.advance(1)
     await poll(world)
-    assert issuers.troubles(world.db.read()) == []
+    assert issuers.describe_problems(world.db.read()) == []
 
 
 async def test_a_signal_that_cannot_be_verified_now_is_not_acknowledged(world: World, idp: Idp, clock: Clock) -> None:

@@ -139,7 +139,7 @@ async def test_an_agent_cannot_flood_receivers_with_its_own_tasks(world: World, 
         clock.advance(us=1)
         task = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="to make noise")))
         await run_act(world, lambda a, id=task.task_id: _end_own(a, id, bot), "task.end")  # type: ignore[misc]
-    assert await signals.gather(world) == 0
+    assert await signals.make_signals(world) == 0
     await stop(world, "bot")
     assert events(await siem.poll(stream)) == ["session-revoked"]
 
@@ -156,8 +156,10 @@ async def test_a_risk_level_is_sent_when_it_rises_and_when_it_falls(world: World
     async def notice(points: int) -> None:
         clock.advance(1)
         noticed = Noticed(detector="test", points=points, says="it did what it never did")
-        await run_act(world, lambda a: watch.find(a, noticed, agent=bot.agent_id, task=None, entries=()), "watch.find")
-        await signals.gather(world)
+        await run_act(
+            world, lambda a: watch.record_finding(a, noticed, agent=bot.agent_id, task=None, entries=()), "watch.find"
+        )
+        await signals.make_signals(world)
 
     for points in (29, 1, 20, 60, 30):  # 29, 29.7, 43, 77, 84
         await notice(points)
@@ -165,11 +167,11 @@ async def test_a_risk_level_is_sent_when_it_rises_and_when_it_falls(world: World
     assert [(one["previous_level"], one["current_level"]) for one in told] == [("LOW", "MEDIUM"), ("MEDIUM", "HIGH")]
     assert {one["principal"] for one in told} == {"AGENT"}
     await siem.poll(stream, ack=list(await siem.poll(stream)))
-    assert await signals.calm(world) == 0
+    assert await signals.send_lower_levels(world) == 0
     clock.advance(1800)
-    assert (await signals.calm(world), await signals.calm(world)) == (1, 0)
+    assert (await signals.send_lower_levels(world), await signals.send_lower_levels(world)) == (1, 0)
     clock.advance(3600)
-    assert await signals.calm(world) == 1
+    assert await signals.send_lower_levels(world) == 1
     told = [one["events"][RISK] for one in (await siem.poll(stream)).values()]
     assert [(one["previous_level"], one["current_level"]) for one in told] == [("HIGH", "MEDIUM"), ("MEDIUM", "LOW")]
 
@@ -224,7 +226,7 @@ async def test_a_stream_gets_its_requested_events_from_its_creation_on(world: Wo
 async def test_without_a_stream_no_signal_is_stored(world: World) -> None:
     await register_agent(world)
     await stop(world, "bot")
-    assert await signals.gather(world) == 0
+    assert await signals.make_signals(world) == 0
     assert outbox.after(world.db.read(), "signal", 0) == []
 
 
@@ -234,8 +236,8 @@ async def test_two_servers_on_one_database_make_one_signal_of_one_change(world: 
     stream = await siem.stream()
     await stop(world, "bot")
     config = world.config
-    first = await world.writer.submit(lambda tx: signals.gather_some(tx, config))
-    second = await world.writer.submit(lambda tx: signals.gather_some(tx, config))
+    first = await world.writer.submit(lambda tx: signals.make_some_signals(tx, config))
+    second = await world.writer.submit(lambda tx: signals.make_some_signals(tx, config))
     assert (first[1], second) == (1, (0, 0))
     assert len(await siem.poll(stream)) == 1
 
@@ -324,7 +326,7 @@ async def test_the_header_of_a_receiver_is_sealed_and_never_shown(world: World) 
     kept = streams.find(world.db.read(), stream["stream_id"], by=None)
     assert kept.sealed is not None
     assert b"swordfish" not in kept.sealed
-    assert world.keys.root.open(kept.sealed, context=streams.context(kept)) == secret.encode()
+    assert world.keys.root.open(kept.sealed, context=streams.encryption_context(kept)) == secret.encode()
     entry = newest_entry(world)
     assert "swordfish" not in str(entry)
     assert "k=1" not in str(entry)
@@ -484,7 +486,7 @@ async def noise(world: World, stream: dict[str, Any], count: int) -> None:
 
     def send(tx: Tx) -> None:
         for number in range(count):
-            signals.send(tx, about_stream(stream["stream_id"], VERIFICATION, {"state": str(number)}))
+            signals.queue_signal(tx, about_stream(stream["stream_id"], VERIFICATION, {"state": str(number)}))
 
     await world.writer.submit(send)
 
@@ -608,7 +610,7 @@ async def test_a_receiver_that_is_stopped_during_a_long_poll_gets_no_signal(worl
     await eventually_async(lambda: world.keep(wire_ssf_poll.Waiting).count == 1)
     await stop(world, siem.agent.name)
     await stop(world, other.name)
-    await signals.gather(world)
+    await signals.make_signals(world)
     status, answer = await held
     assert (status, answer["error"]) == (403, "agent_quarantined")
 
@@ -643,10 +645,10 @@ async def test_a_signal_that_is_never_fetched_is_deleted_in_the_end(world: World
     await noise(world, stream, 1)
     clock.advance(us=KEPT)
     await noise(world, stream, 1)
-    await signals.forget(world)
+    await signals.delete_old_signals(world)
     assert len(await siem.poll(stream)) == 2
     clock.advance(us=1)
-    await signals.forget(world)
+    await signals.delete_old_signals(world)
     assert len(await siem.poll(stream)) == 1
 
 

@@ -26,7 +26,7 @@ async def report_finding(
     saw = Noticed(detector=by, points=points, says="it does what it never did")
 
     def run(act: Any) -> Incident | None:
-        found = watch.find(act, saw, agent=agent.agent_id, task=task, entries=(1, 2))
+        found = watch.record_finding(act, saw, agent=agent.agent_id, task=task, entries=(1, 2))
         return respond(act, found, limits)
 
     return await run_act(world, run, "watch.find")

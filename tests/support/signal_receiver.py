@@ -53,7 +53,7 @@ class SignalReceiver:
 
     async def poll(self, stream: dict[str, Any], **said: Any) -> dict[str, Any]:
         """Poll a stream, and return the verified claims of the waiting signals by `jti`."""
-        await signals.gather(self.world)
+        await signals.make_signals(self.world)
         path = stream["delivery"]["endpoint_url"].removeprefix(self.world.config.public_url)
         status, answer = await self.ask("POST", path, {"returnImmediately": True} | said)
         assert status == 200, answer

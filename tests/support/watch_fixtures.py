@@ -12,12 +12,12 @@ from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.ledger.model import reason
 from ostiaryd.watch import flows, store
-from ostiaryd.watch.flows import Then, Watch
+from ostiaryd.watch.flows import Response, Watch
 from ostiaryd.watch.model import Finding
 
 
 @asynccontextmanager
-async def watching(world: World, then: Then = flows.nothing) -> AsyncIterator[Watch]:
+async def watching(world: World, then: Response = flows.no_response) -> AsyncIterator[Watch]:
     """Run the detectors for this world until the block ends, as the loop of the server does."""
     watch = world.keep(Watch)
     task = asyncio.create_task(flows.watch(world, then=then))

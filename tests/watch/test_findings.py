@@ -36,7 +36,7 @@ async def resource(world: World) -> Resource:
 async def test_a_finding_is_kept_and_raises_the_risk_of_agent_and_task(world: World, clock: Clock) -> None:
     bot = await register_agent(world)
     made = await run_act(
-        world, lambda a: flows.find(a, SEEN, agent=bot.agent_id, task="tk_1", entries=tuple(range(20)))
+        world, lambda a: flows.record_finding(a, SEEN, agent=bot.agent_id, task="tk_1", entries=tuple(range(20)))
     )
     reader = world.db.read()
     assert store.get(reader, made.finding_id) == made
@@ -51,7 +51,7 @@ async def test_a_finding_is_kept_and_raises_the_risk_of_agent_and_task(world: Wo
 
 async def test_of_an_agent_that_is_not_there_nothing_is_found(world: World) -> None:
     with pytest.raises(NotFound):
-        await run_act(world, lambda a: flows.find(a, SEEN, agent="ag_nobody", task=None, entries=()))
+        await run_act(world, lambda a: flows.record_finding(a, SEEN, agent="ag_nobody", task=None, entries=()))
     assert store.latest(world.db.read()) == []
 
 
@@ -61,7 +61,7 @@ async def test_guards_hear_of_it_at_once_and_with_their_snapshot(
     bot = await register_agent(world)
     async with listening(world, resource) as guard:
         await guard.hear()
-        await run_act(world, lambda a: flows.find(a, SEEN, agent=bot.agent_id, task=None, entries=()))
+        await run_act(world, lambda a: flows.record_finding(a, SEEN, agent=bot.agent_id, task=None, entries=()))
         assert await guard.facts() == [RiskFact(bot.agent_id, 60_000, clock())]
     clock.advance(us=HALF_LIFE)
     async with listening(world, resource) as late:
@@ -71,7 +71,7 @@ async def test_guards_hear_of_it_at_once_and_with_their_snapshot(
 
 async def test_what_has_passed_is_forgotten(world: World, clock: Clock) -> None:
     bot = await register_agent(world)
-    await run_act(world, lambda a: flows.find(a, SEEN, agent=bot.agent_id, task=None, entries=()))
+    await run_act(world, lambda a: flows.record_finding(a, SEEN, agent=bot.agent_id, task=None, entries=()))
     at = clock()
     assert await run_act(world, lambda a: risks.forget(a.tx, before=at - 1)) == 0
     assert await run_act(world, lambda a: risks.forget(a.tx, before=at)) == 1
@@ -87,7 +87,10 @@ async def test_what_was_told_is_kept_once_and_of_one_entry_what_each_detector_sa
 
     async def tell(number: int, detector: str) -> bool:
         one = sighting(number, detector, agent=bot.agent_id, at=clock())
-        return await run_act(world, lambda a: flows.keep(a, one, lambda _, made: heard.append(made))) is not None
+        return (
+            await run_act(world, lambda a: flows.record_sighting(a, one, lambda _, made: heard.append(made)))
+            is not None
+        )
 
     assert await tell(5, "b")
     assert not await tell(5, "a"), "in the order in which they are told"
@@ -108,7 +111,9 @@ async def test_what_was_told_is_kept_once_and_of_one_entry_what_each_detector_sa
 
 
 async def test_what_no_agent_did_is_about_a_resource_and_makes_nobody_doubted(world: World, clock: Clock) -> None:
-    made = await run_act(world, lambda a: flows.keep(a, sighting(5, agent="", at=clock()), flows.nothing))
+    made = await run_act(
+        world, lambda a: flows.record_sighting(a, sighting(5, agent="", at=clock()), flows.no_response)
+    )
     assert made is not None
     assert (made.agent, made.owner, made.resource) == ("", None, URI)
     assert risks.get(world.db.read(), "").points(clock()) == 0
@@ -121,15 +126,15 @@ async def test_what_happened_long_ago_raises_the_risk_by_what_would_be_left_of_i
     bot = await register_agent(world)
     await register_agent(world, "other")  # its entry and that of the first are what the server saw itself
     one = sighting(1, agent=bot.agent_id, at=clock() - halves * HALF_LIFE)
-    await run_act(world, lambda a: flows.keep(a, one, flows.nothing))
+    await run_act(world, lambda a: flows.record_sighting(a, one, flows.no_response))
     assert risks.get(world.db.read(), bot.agent_id).points(clock()) == points
 
 
 async def test_a_person_judges_a_finding_once_and_the_ledger_says_so(world: World, clock: Clock) -> None:
     bot = await register_agent(world)
-    made = await run_act(world, lambda a: flows.find(a, SEEN, agent=bot.agent_id, task=None, entries=(1,)))
+    made = await run_act(world, lambda a: flows.record_finding(a, SEEN, agent=bot.agent_id, task=None, entries=(1,)))
     ids = [made.finding_id]
-    await run_act(world, lambda a: flows.judge(a, ids, Verdict.FALSE_ALARM, by="pe_1", why="it was a drill"))
+    await run_act(world, lambda a: flows.record_verdict(a, ids, Verdict.FALSE_ALARM, by="pe_1", why="it was a drill"))
     judged = flows.find_finding(world.db.read(), made.finding_id).judgement
     assert judged == Judgement(Verdict.FALSE_ALARM, "pe_1", clock(), "it was a drill")
     body = ledger.body(world.db.read(), ledger.head(world.db.read())[0].size - 1)
@@ -141,9 +146,9 @@ async def test_a_person_judges_a_finding_once_and_the_ledger_says_so(world: Worl
         {"detectors": ["canary"], "is_real": False, "tasks": 1},
     )
     with pytest.raises(Conflict):
-        await run_act(world, lambda a: flows.judge(a, ids, Verdict.REAL, by="pe_1", why=""))
+        await run_act(world, lambda a: flows.record_verdict(a, ids, Verdict.REAL, by="pe_1", why=""))
     with pytest.raises(NotFound):
-        await run_act(world, lambda a: flows.judge(a, ["fi_none"], Verdict.REAL, by="pe_1", why=""))
+        await run_act(world, lambda a: flows.record_verdict(a, ["fi_none"], Verdict.REAL, by="pe_1", why=""))
 
 
 async def test_a_snapshot_that_was_not_finished_does_not_count_and_older_pieces_go(world: World) -> None:
@@ -176,11 +181,11 @@ async def test_open_findings_are_those_of_a_week_that_nobody_has_judged(world: W
     ids: list[str] = []
     for agent, seconds in ((bot, 7 * 86_400), (bot, 1), (other, 0), (bot, 0)):
         saw = Noticed(detector="rate", points=1, says="loud")
-        find = partial(flows.find, noticed=saw, agent=agent.agent_id, task=None, entries=())
+        find = partial(flows.record_finding, noticed=saw, agent=agent.agent_id, task=None, entries=())
         made = await run_act(world, find, "watch.find")
         ids.append(made.finding_id)
         clock.advance(seconds)
-    await run_act(world, partial(flows.judge, ids=[ids[3]], verdict=Verdict.REAL, by=bot.owner, why="seen"))
+    await run_act(world, partial(flows.record_verdict, ids=[ids[3]], verdict=Verdict.REAL, by=bot.owner, why="seen"))
 
     async def shown(query: str) -> Any:
         call = Call(world, "GET", "/api/v1/findings", {}, query, [], b"", "rq_1", ADMIN)

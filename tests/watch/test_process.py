@@ -144,7 +144,7 @@ async def test_of_two_servers_of_a_database_one_has_the_detectors_and_the_other_
     async with open_world(config, now=clock, random=SeededRandom("other")) as other:
         async with watching(world) as first:
             second = other.keep(Watch)
-            task = asyncio.create_task(flows.watch(other, then=flows.nothing))
+            task = asyncio.create_task(flows.watch(other, then=flows.no_response))
             await eventually_async(lambda: second.state.phase == "standby")
             assert await second.examine() == "the detectors run at another server of this database"
             clock.advance(MAX_UNSAVED_S + 1)

@@ -109,7 +109,7 @@ async def test_who_says_that_it_went_to_what_is_on_a_threat_list_is_noticed(worl
     """A call that went around every guard, told by the agent's own HTTP client."""
     source = await act(world, "threats.add", lambda act: threats.add(act, name="evil", url="", form="plain", points=70))
     listed = parse_list("plain", b"evil.example", now=0, spared=frozenset())
-    await act(world, "threats.refresh", lambda act: threats.take(act, source, listed))
+    await act(world, "threats.refresh", lambda act: threats.accept_list(act, source, listed))
     await send(
         world, export({"url.full": "https://a.evil.example/?secret=hunter2"}, {"url.full": "https://b.example/"})
     )

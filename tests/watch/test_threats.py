@@ -160,7 +160,7 @@ async def test_a_test_says_what_a_fetch_would_change_and_changes_nothing(
 async def test_a_test_finds_a_list_that_would_be_too_long(world: World) -> None:
     await add(world, url="https://lists.example/a")
     full = await add(world, "full", url="https://lists.example/b")
-    await act(world, "threats.refresh", lambda act: flows.take(act, full, many(MAX_MARKS - 2)))
+    await act(world, "threats.refresh", lambda act: flows.accept_list(act, full, many(MAX_MARKS - 2)))
     for count, failed in ((2, None), (3, f"all threat lists together have more than {MAX_MARKS} values")):
         listed = many(count, MAX_MARKS)
         change = await act(world, "threats.test", partial(flows.examine_list, name="evil", listed=listed))
@@ -249,7 +249,7 @@ async def test_what_ends_is_forgotten_when_it_ends(world: World, clock: Clock) -
 
     async def due(until: int | None) -> int:
         listed = Listed(frozenset({mark}), frozenset(), 0, until)
-        await world.writer.submit(lambda tx: flows.keep(tx, source, listed))
+        await world.writer.submit(lambda tx: flows.store_list(tx, source, listed))
         return now_of(world).due_at - clock()
 
     assert await due(None) == flows.EVERY
@@ -267,12 +267,12 @@ def many(count: int, at: int = 0) -> Listed:
 
 async def test_all_lists_together_are_so_long_at_most(world: World) -> None:
     one, two = await add(world, "one"), await add(world, "two")
-    await act(world, "threats.refresh", lambda act: flows.take(act, one, many(MAX_MARKS - 2)))
-    await act(world, "threats.refresh", lambda act: flows.take(act, two, many(2, at=MAX_MARKS)))
+    await act(world, "threats.refresh", lambda act: flows.accept_list(act, one, many(MAX_MARKS - 2)))
+    await act(world, "threats.refresh", lambda act: flows.accept_list(act, two, many(2, at=MAX_MARKS)))
     with pytest.raises(Invalid, match="together"):
-        await act(world, "threats.refresh", lambda act: flows.take(act, two, many(3, at=MAX_MARKS)))
+        await act(world, "threats.refresh", lambda act: flows.accept_list(act, two, many(3, at=MAX_MARKS)))
     assert now_of(world, "two").count == 2
-    await act(world, "threats.refresh", lambda act: flows.take(act, one, many(MAX_MARKS - 3)))
+    await act(world, "threats.refresh", lambda act: flows.accept_list(act, one, many(MAX_MARKS - 3)))
 
 
 async def test_names_points_and_how_many(world: World) -> None:
@@ -291,7 +291,7 @@ async def test_names_points_and_how_many(world: World) -> None:
 
 async def test_a_list_that_is_removed_is_looked_for_no_more(world: World) -> None:
     source = await add(world)
-    await act(world, "threats.refresh", lambda act: flows.take(act, source, many(2)))
+    await act(world, "threats.refresh", lambda act: flows.accept_list(act, source, many(2)))
     fact = threat_fact(world.db.read(), source.list_id)
     assert threat_facts(world.db.read()) == [fact]
     assert (fact.name, fact.points, len(fact.marks)) == ("evil", 60, 22)
@@ -304,7 +304,7 @@ async def test_a_list_that_is_removed_is_looked_for_no_more(world: World) -> Non
     with pytest.raises(NotFound):
         await act(world, "threats.remove", lambda act: flows.remove(act, "evil"))
     with pytest.raises(NotFound):  # it was fetched meanwhile
-        await act(world, "threats.refresh", lambda act: flows.take(act, source, many(2)))
+        await act(world, "threats.refresh", lambda act: flows.accept_list(act, source, many(2)))
 
 
 async def test_the_doctor_names_an_old_list(here: World, clock: Clock, publisher: Publisher) -> None:
@@ -343,7 +343,7 @@ async def test_events_say_that_their_network_is_on_a_list_and_the_detector_tells
     mark, network = indicator("address", "45.83.64.0/22")
     assert network is not None
     listed = Listed(frozenset({mark}), frozenset({network}), 0)
-    await act(world, "threats.refresh", lambda act: flows.take(act, source, listed))
+    await act(world, "threats.refresh", lambda act: flows.accept_list(act, source, listed))
     seen.forget("threats.refresh", "evil")
     assert seen.threat("45.83.65.0/24") == ("evil", 70)
     assert seen.threat("45.83.68.0/24") is None

@@ -18,9 +18,9 @@ from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.flows import Act
 from ostiaryd.ledger.model import Entry, decode_entry
 from ostiaryd.notifications import store
-from ostiaryd.notifications.model.alerts import Alert, alert, gravest, plain
+from ostiaryd.notifications.model.alerts import Alert, alert, plain_text, select_gravest
 from ostiaryd.notifications.model.links import sign_link
-from ostiaryd.notifications.model.web_push import MAX_OF_PERSON, PushMessage, Subscription, SubscriptionId, delivered
+from ostiaryd.notifications.model.web_push import MAX_OF_PERSON, PushMessage, Subscription, SubscriptionId, after_push
 from ostiaryd.notifications.model.web_push import TRY_S as PUSH_TRY_S
 from ostiaryd.notifications.model.webhooks import (
     MAIL,
@@ -34,12 +34,12 @@ from ostiaryd.notifications.model.webhooks import (
     Outcome,
     Webhook,
     WebhookId,
+    after_delivery,
+    after_failed_attempt,
     check_actions,
     check_form,
     origin,
-    record_delivery,
     secret,
-    tried,
 )
 from ostiaryd.registry import flows as registry
 
@@ -73,7 +73,7 @@ def add(
             hint="remove a webhook: ostiary webhook remove WEBHOOK_ID",
             code="too_many_webhooks",
         )
-    start = size(act.tx)
+    start = ledger_size(act.tx)
     made = Webhook(
         webhook_id=WebhookId(act.new_id("wh")), url=url, actions=actions, created_at=act.now, next_idx=start, form=form
     )
@@ -89,7 +89,7 @@ def remove(act: Act, id: str) -> None:
     store.delete(act.tx, webhook.webhook_id)
 
 
-def test(act: Act) -> None:
+def record_test(act: Act) -> None:
     """Make the entry of this act a test event, which every webhook receives."""
     act.entry.action = TEST
 
@@ -106,7 +106,7 @@ def secret_of(tx: Tx, webhook: Webhook) -> bytes:
     return secret(tx.keys.secret("nonce"), webhook.webhook_id)
 
 
-def size(reader: Reader) -> int:
+def ledger_size(reader: Reader) -> int:
     """Return the number of entries in the ledger, which is the index of the next entry."""
     return ledger.get_head(reader)[0].size
 
@@ -119,11 +119,11 @@ def next_events(reader: Reader, webhook: Webhook) -> list[tuple[int, str]]:
     return store.next_events(reader, (*webhook.actions, TEST), webhook.next_idx, limit=limit)
 
 
-def alerts(reader: Reader, events: list[tuple[int, str]], *, site: str, secret: bytes) -> list[Alert]:
+def describe_events(reader: Reader, events: list[tuple[int, str]], *, site: str, secret: bytes) -> list[Alert]:
     """Return an alert for each of the gravest events. `site` is the base URL of the console's pages; `secret` signs the
     links to approval requests.
     """
-    return [_alert(reader, index, site=site, secret=secret) for index in gravest(events)]
+    return [_alert(reader, index, site=site, secret=secret) for index in select_gravest(events)]
 
 
 def entry(reader: Reader, index: int) -> Entry:
@@ -144,7 +144,7 @@ def _alert(reader: Reader, index: int, *, site: str, secret: bytes) -> Alert:
     return alert(index, public, agent=agent.name if agent else "", owner=owner.name if owner else "", link=link)
 
 
-def begin(tx: Tx, webhook: Webhook, index: int) -> Webhook | None:
+def claim_delivery(tx: Tx, webhook: Webhook, index: int) -> Webhook | None:
     """Claim the delivery of the event at `index` for this process. Return the webhook; None if another process has the
     claim, or the event is not due.
     """
@@ -154,11 +154,11 @@ def begin(tx: Tx, webhook: Webhook, index: int) -> Webhook | None:
     return store.get(tx, webhook.webhook_id)
 
 
-def confirm(tx: Tx, webhook: Webhook, events: list[tuple[int, str]]) -> None:
+def record_delivered(tx: Tx, webhook: Webhook, events: list[tuple[int, str]]) -> None:
     """Record the successful delivery of `events`. If this process's claim has expired meanwhile, nothing is recorded,
     and another process delivers the events again.
     """
-    after = record_delivery(webhook, now=tx.now, through=events[-1][0], count=len(events))
+    after = after_delivery(webhook, now=tx.now, through=events[-1][0], count=len(events))
     store.settle(tx, after, claim=webhook.busy_until)
 
 
@@ -178,28 +178,28 @@ def give_up(act: Act, webhook: Webhook, outcome: Outcome) -> None:
 
 def is_over(webhook: Webhook, outcome: Outcome) -> bool:
     """Return whether no further attempt follows this failed attempt."""
-    return outcome.status == GONE or tried(webhook, outcome, now=0, jitter=0).lost > webhook.lost
+    return outcome.status == GONE or after_failed_attempt(webhook, outcome, now=0, jitter=0).lost > webhook.lost
 
 
 def _after(tx: Tx, webhook: Webhook, outcome: Outcome) -> Webhook:
-    after = tried(webhook, outcome, now=tx.now, jitter=tx.random(1)[0] / 255)
+    after = after_failed_attempt(webhook, outcome, now=tx.now, jitter=tx.random(1)[0] / 255)
     return after if outcome.status != GONE else msgspec.structs.replace(after, gone_at=tx.now)
 
 
-def pass_over(tx: Tx, webhook: Webhook, index: int) -> None:
+def skip_to(tx: Tx, webhook: Webhook, index: int) -> None:
     """Store that the webhook needs no entry before `index`."""
     store.skip(tx, webhook.webhook_id, idx=index)
 
 
-def troubles(reader: Reader, *, now: int) -> list[str]:
+def describe_problems(reader: Reader, *, now: int) -> list[str]:
     """Return a sentence for each problem of a webhook. A sentence shows only the origin of the URL, since the rest of
     the URL may contain a secret.
     """
     webhooks = store.webhooks(reader)
-    return [f"{origin(one.url)}: {wrong}" for one in webhooks for wrong in _troubles(reader, one, now=now)]
+    return [f"{origin(one.url)}: {wrong}" for one in webhooks for wrong in _describe_problems(reader, one, now=now)]
 
 
-def lost(reader: Reader) -> tuple[int, list[str]]:
+def describe_lost(reader: Reader) -> tuple[int, list[str]]:
     """Return the number of webhooks, and a sentence for each webhook that lost events."""
     webhooks = store.webhooks(reader)
     return len(webhooks), [
@@ -207,7 +207,7 @@ def lost(reader: Reader) -> tuple[int, list[str]]:
     ]
 
 
-def _troubles(reader: Reader, webhook: Webhook, *, now: int) -> list[str]:
+def _describe_problems(reader: Reader, webhook: Webhook, *, now: int) -> list[str]:
     if webhook.gone_at is not None:
         return ["the receiver answered 410 (gone): no further event is sent"]
     count, since = store.waiting(reader, (*webhook.actions, TEST), webhook.next_idx, limit=WAITING_LIMIT)
@@ -249,7 +249,7 @@ def subscribe(
         auth=keys[1],
         browser=browser,
         created_at=act.now,
-        next_idx=size(act.tx),
+        next_idx=ledger_size(act.tx),
     )
     store.insert_subscription(act.tx, made)
     registry.note(act, object=made.subscription_id, origin=origin(endpoint), browser=browser)
@@ -278,7 +278,7 @@ def give_up_push(act: Act, subscription: Subscription, *, through: int, failed: 
     """Skip a message whose last attempt failed: mark the entries up to `through` as handled."""
     act.entry.person = subscription.person
     registry.note(act, object=subscription.subscription_id, origin=origin(subscription.endpoint), failed=failed)
-    after = delivered(subscription, through=through, now=act.now)
+    after = after_push(subscription, through=through, now=act.now)
     store.settle_subscription(act.tx, after, claim=subscription.busy_until)
 
 
@@ -332,7 +332,7 @@ def settle_push(tx: Tx, claimed: Subscription, after: Subscription) -> None:
     store.settle_subscription(tx, after, claim=claimed.busy_until)
 
 
-def pass_over_pushes(tx: Tx, due: Collection[DuePush]) -> None:
+def skip_pushes(tx: Tx, due: Collection[DuePush]) -> None:
     """Mark the entries up to each `through` as handled for browsers whose persons have no request to answer."""
     for one in due:
         store.skip_subscription(tx, one.subscription.subscription_id, idx=one.through + 1)
@@ -344,5 +344,5 @@ def push_message(reader: Reader, questions: Sequence[Question]) -> PushMessage:
         return PushMessage(f"{len(questions)} approval requests wait for an answer", "", "approvals")
     (question,) = questions
     agent = registry.get_agent(reader, question.agent)
-    name = plain(agent.name if agent else question.agent)
-    return PushMessage(f"{name} asks for approval", plain(question.tool), f"approvals/{question.approval_id}")
+    name = plain_text(agent.name if agent else question.agent)
+    return PushMessage(f"{name} asks for approval", plain_text(question.tool), f"approvals/{question.approval_id}")

@@ -75,7 +75,7 @@ async def remove_webhook(call: Call) -> Reply:
 
 async def test_webhooks(call: Call) -> Reply:
     """Write one test entry, which every webhook receives."""
-    await registry.act_as(call, "webhook.test", flows.test)
+    await registry.act_as(call, "webhook.test", flows.record_test)
     return reply({})
 
 

@@ -30,15 +30,15 @@ from ostiaryd.notifications.model.web_push import (
     SECOND,
     TRY_S,
     Subscription,
-    delivered,
+    after_failed_attempt,
+    after_push,
     encrypt_message,
     parse_browser_keys,
     sender_headers,
     sender_key,
-    tried,
 )
 from ostiaryd.notifications.model.webhooks import origin
-from ostiaryd.notifications.wire_webhooks import Couriers
+from ostiaryd.notifications.wire_webhooks import RunningDeliveries
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import SELF
 from ostiaryd.trust.model.sessions import describe_browser
@@ -134,12 +134,12 @@ async def push_due(world: World) -> None:
     due = await world.db.scan(lambda reader: flows.list_due_pushes(reader, config=config, now=now, limit=MAX_DUE))
     passed = [one for one in due if not one.questions and not one.has_left]
     if passed:
-        await world.writer.submit(lambda tx: flows.pass_over_pushes(tx, passed))
+        await world.writer.submit(lambda tx: flows.skip_pushes(tx, passed))
     for one in due:
         if one.has_left:
             await _end(world, one.subscription, "the person is no longer active")
         elif one.questions:
-            world.keep(Couriers).begin(one.subscription.subscription_id, partial(_push, world, one))
+            world.keep(RunningDeliveries).begin(one.subscription.subscription_id, partial(_push, world, one))
 
 
 async def _push(world: World, due: DuePush) -> None:
@@ -176,11 +176,11 @@ async def _deliver(world: World, due: DuePush, claimed: Subscription) -> None:
         failed = error.message
     now = world.now()
     if 200 <= status < 300:
-        then = delivered(claimed, through=due.through, now=now)
+        then = after_push(claimed, through=due.through, now=now)
         await world.writer.submit(lambda tx: flows.settle_push(tx, claimed, then))
     elif status in GONE:
         await _end(world, claimed, failed)
-    elif (again := tried(claimed, now=now, retry_after_s=_seconds(after))) is not None:
+    elif (again := after_failed_attempt(claimed, now=now, retry_after_s=_seconds(after))) is not None:
         await world.writer.submit(lambda tx: flows.settle_push(tx, claimed, again))
     else:
         await act(

@@ -32,9 +32,9 @@ from ostiaryd.notifications.model.webhooks import (
     Outcome,
     Webhook,
     headers,
-    mailed,
     message,
     message_id,
+    outcome_of_mail,
     secret,
 )
 
@@ -47,21 +47,21 @@ Events = list[tuple[int, str]]
 log = logging.getLogger("ostiary")
 
 
-class Couriers(RunningTasks):
+class RunningDeliveries(RunningTasks):
     """The deliveries in progress: at most one for each webhook or browser."""
 
 
-async def tell_due(world: World) -> None:
+async def deliver_due(world: World) -> None:
     """Start a delivery for each webhook with pending events that has no delivery in progress. Returns before the
     deliveries end.
     """
     now = world.now()
     for webhook in await world.db.scan(store.webhooks):
         if webhook.is_due(now):
-            world.keep(Couriers).begin(webhook.webhook_id, partial(_courier, world, webhook))
+            world.keep(RunningDeliveries).begin(webhook.webhook_id, partial(_deliver_pending, world, webhook))
 
 
-async def _courier(world: World, webhook: Webhook) -> None:
+async def _deliver_pending(world: World, webhook: Webhook) -> None:
     """Deliver the pending events of a webhook in order, until no event is left or an attempt fails. If the disk is
     full, the claims of deliveries are written with the space that is reserved for stops, because the alert about the
     full disk is one of the events.
@@ -69,33 +69,33 @@ async def _courier(world: World, webhook: Webhook) -> None:
     priority.set(Priority(SERVER.client, is_essential=True))
     try:
         again: Webhook | None = webhook
-        while again is not None and await tell_next(world, again):
+        while again is not None and await deliver_next(world, again):
             again = store.get(world.db.read(), webhook.webhook_id)
     except Exception:
         log.exception("delivery to the webhook %s failed", webhook.webhook_id)
 
 
-async def tell_next(world: World, webhook: Webhook) -> bool:
+async def deliver_next(world: World, webhook: Webhook) -> bool:
     """Make one attempt to deliver the next events of a webhook; return whether the receiver accepted the events."""
-    size, events = await world.db.scan(lambda reader: (flows.size(reader), flows.next_events(reader, webhook)))
+    size, events = await world.db.scan(lambda reader: (flows.ledger_size(reader), flows.next_events(reader, webhook)))
     if not events:
         if size > webhook.next_idx + PASSED:
-            await world.writer.submit(lambda tx: flows.pass_over(tx, webhook, size))
+            await world.writer.submit(lambda tx: flows.skip_to(tx, webhook, size))
         return False
-    claimed = await world.writer.submit(lambda tx: flows.begin(tx, webhook, events[0][0]))
+    claimed = await world.writer.submit(lambda tx: flows.claim_delivery(tx, webhook, events[0][0]))
     if claimed is None:
         return False
-    outcome = await (_alert if webhook.is_for_people else _tell)(world, claimed, events)
-    if outcome.is_taken:
-        await world.writer.submit(lambda tx: flows.confirm(tx, claimed, events))
+    outcome = await (_send_to_people if webhook.is_for_people else _send_to_program)(world, claimed, events)
+    if outcome.is_accepted:
+        await world.writer.submit(lambda tx: flows.record_delivered(tx, claimed, events))
     elif flows.is_over(claimed, outcome):
         await act(world, "webhook.give_up", lambda act: flows.give_up(act, claimed, outcome))
     else:
         await world.writer.submit(lambda tx: flows.postpone(tx, claimed, outcome))
-    return outcome.is_taken
+    return outcome.is_accepted
 
 
-async def _tell(world: World, webhook: Webhook, events: Events) -> Outcome:
+async def _send_to_program(world: World, webhook: Webhook, events: Events) -> Outcome:
     """Send one event to a program, as a signed message; return the outcome."""
     ((index, _),) = events
     key = secret(world.keys.secret("nonce"), webhook.webhook_id)
@@ -104,10 +104,10 @@ async def _tell(world: World, webhook: Webhook, events: Events) -> Outcome:
     return await _post(world, webhook, body, headers(key, id=message_id(webhook.webhook_id, index), at=at, body=body))
 
 
-async def _alert(world: World, webhook: Webhook, events: Events) -> Outcome:
+async def _send_to_people(world: World, webhook: Webhook, events: Events) -> Outcome:
     """Send one message about all these events to people; return the outcome."""
     site, key = page_url(world.config), world.keys.derive(PURPOSE)
-    alert_rows = await world.db.scan(lambda reader: flows.alerts(reader, events, site=site, secret=key))
+    alert_rows = await world.db.scan(lambda reader: flows.describe_events(reader, events, site=site, secret=key))
     subject, text = alerts.subject(alert_rows, events), alerts.text(alert_rows, events)
     if webhook.form == "mail":
         return await _mail(world, webhook, subject, text, id=message_id(webhook.webhook_id, events[0][0]))
@@ -143,4 +143,4 @@ async def _mail(world: World, webhook: Webhook, subject: str, text: str, *, id: 
         )
     except Unavailable as error:
         return Outcome(0, error.message)
-    return mailed(code)
+    return outcome_of_mail(code)

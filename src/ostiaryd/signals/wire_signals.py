@@ -28,7 +28,7 @@ from ostiaryd.ground.http.routes import Content, Route, RouteProtocol
 from ostiaryd.ground.outbound.jwks import FRESH, SOON, KeySets
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
-from ostiaryd.signals.flows import hearing
+from ostiaryd.signals.flows import reception
 from ostiaryd.signals.model.issuers import Issuer
 from ostiaryd.signals.model.sets import MEDIA_TYPE, SecurityEvent, SetRefused, parse_set
 from ostiaryd.signals.store import issuers as store
@@ -61,7 +61,7 @@ class IssuerKeys:
         self.sets = KeySets()
 
 
-async def verified(world: World, issuer: Issuer, unverified_set: str) -> SecurityEvent:
+async def verify_token(world: World, issuer: Issuer, unverified_set: str) -> SecurityEvent:
     """Return the content of a security event token, verified with a key of its issuer. Raises SetRefused,
     Unavailable.
     """
@@ -82,7 +82,7 @@ async def verified(world: World, issuer: Issuer, unverified_set: str) -> Securit
     return await parse(SOON)
 
 
-async def take(world: World, issuer: Issuer, unverified_set: str, *, request_id: str | None = None) -> bool:
+async def accept_token(world: World, issuer: Issuer, unverified_set: str, *, request_id: str | None = None) -> bool:
     """Verify a security event token, apply its event, and record it. Return False if the token was received before, so
     that it has no effect.
 
@@ -92,18 +92,18 @@ async def take(world: World, issuer: Issuer, unverified_set: str, *, request_id:
     bucket = world.keep(IssuerBuckets).of(issuer.issuer_id)
     if not bucket.has(COST):
         if bucket.refuse():
-            await act(world, "signal.flood", partial(hearing.flood, issuer=issuer, refused=bucket.refused))
+            await act(world, "signal.flood", partial(reception.record_flood, issuer=issuer, refused=bucket.refused))
         after_s = bucket.after_s(COST)
         raise TooMuch("the issuer sends more tokens than the server accepts", after_s=after_s, hint="try again later")
     bucket.take(COST)
     try:
-        event = await verified(world, issuer, unverified_set)
+        event = await verify_token(world, issuer, unverified_set)
     except SetRefused as refusal:
-        flow = partial(hearing.refuse, issuer=issuer, refusal=refusal)
+        flow = partial(reception.refuse_signal, issuer=issuer, refusal=refusal)
     else:
-        if hearing.is_known(world.db.read(), issuer, event):
+        if reception.was_received(world.db.read(), issuer, event):
             return False
-        flow = partial(hearing.hear, id=issuer.issuer_id, event=event, config=world.config)
+        flow = partial(reception.apply_event, id=issuer.issuer_id, event=event, config=world.config)
     bucket.take(await act(world, "signal.receive", flow, request=request_id))
     return True
 
@@ -117,14 +117,14 @@ async def receive(call: Call) -> Reply:
     if not hmac.compare_digest(shown, issuer.secret_digest):
         await _refuse_stranger(call, issuer)
     call.expect(MEDIA_TYPE)
-    await take(call.world, issuer, call.body.decode("latin-1"), request_id=call.request_id)
+    await accept_token(call.world, issuer, call.body.decode("latin-1"), request_id=call.request_id)
     return Reply(202, headers=[NO_STORE])
 
 
 async def _refuse_stranger(call: Call, issuer: Issuer) -> None:
     """Record that a sender without the secret of the stream was refused. Always raises SetRefused."""
     why = SetRefused("the transmitter did not send the secret of its stream", code="authentication_failed")
-    flow = partial(hearing.refuse, issuer=issuer, refusal=why)
+    flow = partial(reception.refuse_signal, issuer=issuer, refusal=why)
     await act(call.world, "signal.receive", flow, request=call.request_id, network=call.network)
 
 

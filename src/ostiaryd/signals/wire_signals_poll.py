@@ -23,7 +23,7 @@ from ostiaryd.signals.flows import issuers as flows
 from ostiaryd.signals.model.issuers import Issuer
 from ostiaryd.signals.model.sets import MAX_SET_BYTES, POLL, SetRefused
 from ostiaryd.signals.store import issuers as store
-from ostiaryd.signals.wire_signals import COST, IssuerBuckets, take
+from ostiaryd.signals.wire_signals import COST, IssuerBuckets, accept_token
 
 log = logging.getLogger("ostiary")
 AT_ONCE = 50
@@ -34,7 +34,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 @dataclass(slots=True)
-class Owed:
+class PendingAcknowledgements:
     """The acknowledgements that this server sends to an issuer with the next poll."""
 
     acks: list[str] = field(default_factory=list)
@@ -46,7 +46,7 @@ class Pollers(RunningTasks):
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
-        self.owed: dict[str, Owed] = {}
+        self.owed: dict[str, PendingAcknowledgements] = {}
 
 
 async def poll_due(world: World) -> None:
@@ -77,7 +77,7 @@ async def poll_once(world: World, issuer: Issuer) -> bool:
         return False
     try:
         sets = await _fetch(world, claimed)
-        has_news = await _take_all(world, claimed, sets)
+        has_news = await _accept_all(world, claimed, sets)
     except Refused as refusal:
         why = refusal.message
         await world.writer.submit(lambda tx: flows.end_poll(tx, claimed, why=why))
@@ -89,11 +89,13 @@ async def poll_once(world: World, issuer: Issuer) -> bool:
 async def _fetch(world: World, issuer: Issuer) -> dict[str, str]:
     """Acknowledge the tokens of the last poll; return the next tokens by their `jti`. Raises Unavailable."""
     pollers = world.keep(Pollers)
-    owed = pollers.owed.get(issuer.issuer_id, Owed())
+    owed = pollers.owed.get(issuer.issuer_id, PendingAcknowledgements())
     body = {"maxEvents": AT_ONCE, "returnImmediately": False, "ack": owed.acks, "setErrs": owed.errors}
     headers = {"content-type": "application/json", "accept": "application/json", "content-language": "en"}
     if issuer.sealed is not None:
-        headers["authorization"] = world.keys.root.open(issuer.sealed, context=flows.context(issuer)).decode()
+        headers["authorization"] = world.keys.root.open(
+            issuer.sealed, context=flows.encryption_context(issuer)
+        ).decode()
     answer = await request(
         "POST",
         issuer.endpoint,
@@ -105,7 +107,7 @@ async def _fetch(world: World, issuer: Issuer) -> dict[str, str]:
     )
     if answer.status != 200:
         raise Unavailable(f"the remote server answers {answer.status}")
-    pollers.owed[issuer.issuer_id] = Owed()
+    pollers.owed[issuer.issuer_id] = PendingAcknowledgements()
     try:
         content = canonical.parse(answer.body, max_bytes=MAX_ANSWER)
     except Malformed as error:
@@ -116,15 +118,15 @@ async def _fetch(world: World, issuer: Issuer) -> dict[str, str]:
     return sets
 
 
-async def _take_all(world: World, issuer: Issuer, sets: dict[str, str]) -> bool:
+async def _accept_all(world: World, issuer: Issuer, sets: dict[str, str]) -> bool:
     """Apply each token; return whether a token was new. If a token is refused, the others are applied all the same.
     Raises Unavailable if the server cannot verify tokens now.
     """
     has_news = False
-    owed = world.keep(Pollers).owed.setdefault(issuer.issuer_id, Owed())
+    owed = world.keep(Pollers).owed.setdefault(issuer.issuer_id, PendingAcknowledgements())
     for id, unverified_set in sets.items():
         try:
-            has_news = await take(world, issuer, unverified_set) or has_news
+            has_news = await accept_token(world, issuer, unverified_set) or has_news
         except SetRefused as refusal:
             owed.errors[id] = {"err": refusal.code, "description": refusal.message}
         else:

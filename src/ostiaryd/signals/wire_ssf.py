@@ -118,7 +118,7 @@ async def read_streams(call: Call) -> Reply:
     """Show one stream of the caller by `stream_id`, or list all (SSF 8.1.1.2)."""
     id, config, reader = call.query_one("stream_id"), call.world.config, call.world.db.read()
     if id is None:
-        return reply([show(one, config) for one in store.of(reader, call.caller.id)], headers=[NO_STORE])
+        return reply([show(one, config) for one in store.streams_of(reader, call.caller.id)], headers=[NO_STORE])
     return reply(show(flows.find(reader, id, by=call.caller), config), headers=[NO_STORE])
 
 
@@ -129,7 +129,7 @@ async def change_stream(call: Call) -> Reply:
 
 async def replace_stream(call: Call) -> Reply:
     """Replace the configuration of a stream (SSF 8.1.1.4)."""
-    return await _change(call, "stream.replace", flows.replaced)
+    return await _change(call, "stream.replace", flows.replace_configuration)
 
 
 async def _change(call: Call, action: str, flow: Any) -> Reply:
@@ -216,7 +216,7 @@ async def verify(call: Call) -> Reply:
     if sent.state is not None and len(sent.state) > 1000:
         raise Invalid("`state` has more than 1000 characters")
     await registry.act_as(
-        call, "stream.verify", lambda act: flows.verify(act, sent.stream_id, sent.state, by=call.caller)
+        call, "stream.verify", lambda act: flows.send_verification(act, sent.stream_id, sent.state, by=call.caller)
     )
     return _empty(204)
 

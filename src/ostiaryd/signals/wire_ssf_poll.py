@@ -85,9 +85,9 @@ async def _acknowledge(call: Call, id: StreamId, body: Poll) -> None:
     """
     numbers = [number for one in body.ack if (number := number_of(id, one)) is not None]
     if numbers:
-        await call.world.writer.submit(lambda tx: delivery.settled(tx, id, numbers))
+        await call.world.writer.submit(lambda tx: delivery.record_settled(tx, id, numbers))
     if body.set_errs:
-        await registry.act_as(call, "stream.refused", lambda act: delivery.refused(act, id, _errors(id, body)))
+        await registry.act_as(call, "stream.refused", lambda act: delivery.skip_refused(act, id, _errors(id, body)))
 
 
 def _errors(id: StreamId, body: Poll) -> dict[int, str]:
@@ -106,7 +106,7 @@ async def _wait(world: World, id: StreamId, most: int, *, waits: bool) -> tuple[
     try:
         while True:
             head = outbox.head(world.db.read())
-            signals, has_more = await _look(world, id, most) if head != last_head else ([], False)
+            signals, has_more = await _list_pending(world, id, most) if head != last_head else ([], False)
             if signals or has_more or tries <= 0 or store.get(world.db.read(), id) is None:
                 return signals, has_more
             tries, last_head = tries - 1, head
@@ -115,17 +115,17 @@ async def _wait(world: World, id: StreamId, most: int, *, waits: bool) -> tuple[
         polls.count -= 1
 
 
-async def _look(world: World, id: StreamId, most: int) -> tuple[list[tuple[int, int, Signal]], bool]:
+async def _list_pending(world: World, id: StreamId, most: int) -> tuple[list[tuple[int, int, Signal]], bool]:
     if (stream := store.get(world.db.read(), id)) is None:
         return [], False
-    await pass_over(world, stream)
-    return await world.db.scan(lambda reader: delivery.due(reader, stream, limit=most))
+    await skip_unconcerned(world, stream)
+    return await world.db.scan(lambda reader: delivery.list_pending(reader, stream, limit=most))
 
 
-async def pass_over(world: World, stream: Stream) -> None:
+async def skip_unconcerned(world: World, stream: Stream) -> None:
     """Store a later position of a stream if many signals that do not concern the stream follow the stored position."""
     if await world.db.scan(lambda reader: delivery.has_passed(reader, stream)):
-        await world.writer.submit(lambda tx: delivery.settled(tx, stream.stream_id, ()))
+        await world.writer.submit(lambda tx: delivery.record_settled(tx, stream.stream_id, ()))
 
 
 def _render_all(world: World, stream: Stream, signals: list[tuple[int, int, Signal]]) -> dict[str, str]:

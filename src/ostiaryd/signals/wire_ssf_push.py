@@ -22,7 +22,7 @@ from ostiaryd.signals.flows import delivery, streams
 from ostiaryd.signals.model.sets import MEDIA_TYPE, Signal
 from ostiaryd.signals.model.streams import Stream
 from ostiaryd.signals.store import streams as store
-from ostiaryd.signals.wire_ssf_poll import pass_over, render
+from ostiaryd.signals.wire_ssf_poll import render, skip_unconcerned
 
 log = logging.getLogger("ostiary")
 MAX_ERROR = 4096
@@ -57,22 +57,22 @@ async def push_next(world: World, stream: Stream) -> bool:
 
     def look(reader: Reader) -> list[tuple[int, int, Signal]]:
         delivery.check_entitled(reader, stream, now=world.now())
-        return delivery.due(reader, stream, limit=1)[0]
+        return delivery.list_pending(reader, stream, limit=1)[0]
 
     try:
         signals = await world.db.scan(look)
     except Refused:  # the receiver may not get signals any more; `ostiary doctor` shows this
         return False
     if not signals:
-        await pass_over(world, stream)
+        await skip_unconcerned(world, stream)
         return False
     number, at, signal = signals[0]
-    claimed = await world.writer.submit(lambda tx: delivery.begin(tx, stream))
+    claimed = await world.writer.submit(lambda tx: delivery.claim_push(tx, stream))
     if claimed is None:
         return False
     why, is_final = await _push(world, claimed, await asyncio.to_thread(render, world, claimed, number, at, signal))
     if not why:
-        await world.writer.submit(lambda tx: delivery.pushed(tx, claimed, number))
+        await world.writer.submit(lambda tx: delivery.record_push(tx, claimed, number))
         return True
     if delivery.is_over(claimed, is_final=is_final):
         await act(world, "stream.give_up", lambda act: delivery.give_up(act, claimed, number, why=why))
@@ -88,7 +88,7 @@ async def _push(world: World, stream: Stream, token: str) -> tuple[str, bool]:
     headers = {"content-type": MEDIA_TYPE, "accept": "application/json"}
     try:
         if stream.sealed is not None:
-            opened = world.keys.root.open(stream.sealed, context=streams.context(stream))
+            opened = world.keys.root.open(stream.sealed, context=streams.encryption_context(stream))
             headers["authorization"] = opened.decode()
         answer = await request(
             "POST",

@@ -51,8 +51,8 @@ def _render(figures: CertificateFigures) -> Iterable[str]:
     yield "# EOF\n"
 
 
-def _gauge(name: str, says: str, samples: Iterable[tuple[str, int]]) -> Iterable[str]:
-    yield f"# TYPE {name} gauge\n# HELP {name} {says}\n"
+def _gauge(name: str, help_text: str, samples: Iterable[tuple[str, int]]) -> Iterable[str]:
+    yield f"# TYPE {name} gauge\n# HELP {name} {help_text}\n"
     for labels, value in samples:
         yield f"{name}{{{labels}}} {value}\n" if labels else f"{name} {value}\n"
 

@@ -114,7 +114,11 @@ async def _take(call: Call, signal: Signal, encoding: Encoding) -> int:
     threats = await world.keep(Lists).current()
     sent, rejected, done = await asyncio.to_thread(_read, signal, encoding, body, threats)
     bucket.take(max(0, sent - cost))
-    await act_as(call, "telemetry.take", partial(flows.take, caller=caller, done=done, records=sent, rejected=rejected))
+    await act_as(
+        call,
+        "telemetry.take",
+        partial(flows.record_activities, caller=caller, done=done, records=sent, rejected=rejected),
+    )
     return rejected
 
 
@@ -137,7 +141,7 @@ async def _refuse(call: Call, bucket: Bucket) -> None:
     entry, which the detector `flood` reports.
     """
     if bucket.refuse():
-        await act_as(call, FLOOD, partial(flows.flood, refused=bucket.refused))
+        await act_as(call, FLOOD, partial(flows.record_flood, refused=bucket.refused))
     raise TooMuch(_TOO_MUCH, after_s=bucket.after_s(LEAST), hint=_SAMPLE)
 
 

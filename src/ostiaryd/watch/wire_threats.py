@@ -84,7 +84,7 @@ async def add_list(call: Call) -> Reply:
     def run(act: Act) -> ThreatSource:
         made = flows.add(act, name=new.name, url=new.url, form=new.form, points=new.points)
         if listed is not None:
-            flows.take(act, made, listed)
+            flows.accept_list(act, made, listed)
         return made
 
     made = await act_as(call, "threats.add", run)
@@ -135,17 +135,17 @@ async def fetch(world: World, source: ThreatSource) -> None:
     """Fetch a threat list, and store its content or the failure. If another process fetches the list at the moment, do
     nothing.
     """
-    if not await world.writer.submit(lambda tx: flows.begin(tx, source)):
+    if not await world.writer.submit(lambda tx: flows.claim_fetch(tx, source)):
         return
     try:
         listed = await _fetch_listed(world, source)
         if flows.is_other(world.db.read(), source, listed):
-            await act(world, "threats.refresh", lambda act: flows.take(act, source, listed))
+            await act(world, "threats.refresh", lambda act: flows.accept_list(act, source, listed))
         else:
-            await world.writer.submit(lambda tx: flows.keep(tx, source, listed))
+            await world.writer.submit(lambda tx: flows.store_list(tx, source, listed))
     except Refused as refusal:
         why = refusal.message
-        await world.writer.submit(lambda tx: flows.fail(tx, source, why))
+        await world.writer.submit(lambda tx: flows.record_failed_fetch(tx, source, why))
 
 
 async def _fetch_listed(world: World, source: ThreatSource) -> Listed:
@@ -162,7 +162,7 @@ async def _parse(world: World, form: Form, body: bytes) -> Listed:
     """Parse a threat list in a confined process. Raises Invalid, and Unavailable if the process exceeds its time or
     memory.
     """
-    unread = lists.Unread(form, body, world.now(), flows.spared(world.config))
+    unread = lists.Unread(form, body, world.now(), flows.own_hosts(world.config))
     with closing(Confined(READER, nice=NICE)) as reader:
         return lists.parse_answer(await asyncio.to_thread(reader.ask, lists.ask(unread), within_s=PARSE_S))
 

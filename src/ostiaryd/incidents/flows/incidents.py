@@ -28,7 +28,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, Caller, Owner, PersonId, TeamId, check_text
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.watch import flows as watch
-from ostiaryd.watch.flows import judge
+from ostiaryd.watch.flows import record_verdict
 from ostiaryd.watch.model import Verdict
 
 MAX_WHY = 500
@@ -156,7 +156,7 @@ def _judge(act: Act, incident: Incident, is_real: bool, *, by: str, why: str) ->
     """Record for each finding of the incident without a judgement whether the finding was real."""
     verdict = Verdict.REAL if is_real else Verdict.FALSE_ALARM
     findings = watch.list_findings_of_incident(act.tx, incident.incident_id)
-    judge(act, [one.finding_id for one in findings if one.judgement is None], verdict, by=by, why=why)
+    record_verdict(act, [one.finding_id for one in findings if one.judgement is None], verdict, by=by, why=why)
 
 
 def _concerned(reader: Reader, incident: Incident) -> tuple[frozenset[str], frozenset[str]]:

@@ -74,7 +74,7 @@ class Alert(msgspec.Struct, frozen=True):
     lines: tuple[tuple[str, str], ...]
 
 
-def gravest(events: list[tuple[int, str]]) -> list[int]:
+def select_gravest(events: list[tuple[int, str]]) -> list[int]:
     """Return the indexes of the events that a message describes, at most `IN_WORDS`: grave events first, then older
     events first.
     """
@@ -89,15 +89,15 @@ def alert(index: int, entry: Entry, *, agent: str, owner: str, link: str = "") -
     title = _TITLES.get(entry.action, entry.action)
     at = (_EPOCH + timedelta(microseconds=entry.at)).strftime("%Y-%m-%d %H:%M:%S UTC")
     kind = entry.action.partition(".")[0]
-    stopped = plain(f"{(entry.detail or {}).get('kill', '')} {entry.object or ''}") if kind == "kill" else ""
+    stopped = plain_text(f"{(entry.detail or {}).get('kill', '')} {entry.object or ''}") if kind == "kill" else ""
     lines = [
         ("stopped", stopped),
         ("by" if stopped else "agent", f"{agent} {entry.agent}".strip() if entry.agent else ""),
         ("owner", owner or entry.owner or ""),
         ("person", entry.person or ""),
         ("task", entry.task or ""),
-        ("tool", plain(entry.tool or "")),
-        *(("why", plain(f"{reason.code}: {reason.message}")) for reason in entry.reasons[:MAX_WORDS]),
+        ("tool", plain_text(entry.tool or "")),
+        *(("why", plain_text(f"{reason.code}: {reason.message}")) for reason in entry.reasons[:MAX_WORDS]),
         *_detail_lines(entry.detail or {}),
         ("at", f"{at}, entry {index}"),
         ("see", f"{_NEXT[kind]} {entry.object}" if kind in _NEXT and entry.object else f"ostiary audit show {index}"),
@@ -113,13 +113,13 @@ def _detail_lines(detail: dict[str, Any]) -> list[tuple[str, str]]:
     for name, value in list(detail.items())[:MAX_WORDS]:
         match value:
             case bool() | int() | float() | str():
-                lines.append((plain(name), plain(str(value))))
+                lines.append((plain_text(name), plain_text(str(value))))
             case [*items] if all(isinstance(item, str) for item in items):
-                lines += [(plain(name), plain(item)) for item in items[:MAX_WORDS]]
+                lines += [(plain_text(name), plain_text(item)) for item in items[:MAX_WORDS]]
     return lines
 
 
-def plain(text: str) -> str:
+def plain_text(text: str) -> str:
     """Return at most `MAX_WORD` characters of `text` on one line, without characters that hide or reorder letters. Dots
     in names, `://` and `@` are replaced, so that a mail reader makes no link.
     """

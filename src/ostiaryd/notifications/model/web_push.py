@@ -150,7 +150,7 @@ def sender_headers(secret: bytes, endpoint: str, *, contact: str, now: int, ttl_
     }
 
 
-def tried(subscription: Subscription, *, now: int, retry_after_s: int) -> Subscription | None:
+def after_failed_attempt(subscription: Subscription, *, now: int, retry_after_s: int) -> Subscription | None:
     """Return the subscription after a failed attempt, with the time of the next attempt; None if this was the last
     attempt.
     """
@@ -161,7 +161,7 @@ def tried(subscription: Subscription, *, now: int, retry_after_s: int) -> Subscr
     return msgspec.structs.replace(subscription, attempts=subscription.attempts + 1, due_at=due, busy_until=0)
 
 
-def delivered(subscription: Subscription, *, through: int, now: int) -> Subscription:
+def after_push(subscription: Subscription, *, through: int, now: int) -> Subscription:
     """Return the subscription after the message about the entries up to `through` was accepted, or after its last
     attempt failed.
     """

@@ -32,7 +32,7 @@ MAX_BODY = 20_000
 """
 TEST = "webhook.test"
 """The action of a test event, which every webhook receives."""
-HEARD = (
+DEFAULT_ACTIONS = (
     "approval.ask",
     "approval.approve",
     "approval.deny",
@@ -128,7 +128,7 @@ class Outcome(msgspec.Struct, frozen=True):
     retry_after_s: int = 0
 
     @property
-    def is_taken(self) -> bool:
+    def is_accepted(self) -> bool:
         """Return whether the receiver accepted the message."""
         return 200 <= self.status < 300
 
@@ -140,7 +140,7 @@ class Outcome(msgspec.Struct, frozen=True):
         return 400 <= self.status < 500 and self.status not in (401, 403, 404, 408, 409, 425, 429)
 
 
-def mailed(code: int) -> Outcome:
+def outcome_of_mail(code: int) -> Outcome:
     """Return the outcome for an SMTP reply code: 2xx is success, 5xx a permanent error, any other code a temporary
     error.
     """
@@ -177,7 +177,7 @@ def check_actions(actions: tuple[str, ...]) -> tuple[str, ...]:
     if wrong := [action for action in actions if not _ACTION.fullmatch(action)]:
         hint = "name an action such as `approval.ask`"
         raise Invalid(f"the event {wrong[0][:64]!a} is not the name of a ledger action", hint=hint)
-    return tuple(dict.fromkeys(actions)) or HEARD
+    return tuple(dict.fromkeys(actions)) or DEFAULT_ACTIONS
 
 
 def secret(server_secret: bytes, webhook: WebhookId) -> bytes:
@@ -220,7 +220,7 @@ def headers(key: bytes, *, id: str, at: int, body: bytes) -> dict[str, str]:
     return {"webhook-id": id, "webhook-timestamp": str(at), "webhook-signature": f"v1,{signature}"}
 
 
-def tried(webhook: Webhook, outcome: Outcome, *, now: int, jitter: float) -> Webhook:
+def after_failed_attempt(webhook: Webhook, outcome: Outcome, *, now: int, jitter: float) -> Webhook:
     """Return the webhook after a failed attempt: with the time of the next attempt, or past the event if this was the
     last attempt.
 
@@ -243,7 +243,7 @@ def tried(webhook: Webhook, outcome: Outcome, *, now: int, jitter: float) -> Web
     return msgspec.structs.replace(webhook, attempts=attempts, due_at=due, failed=outcome.failed, busy_until=0)
 
 
-def record_delivery(webhook: Webhook, *, now: int, through: int, count: int) -> Webhook:
+def after_delivery(webhook: Webhook, *, now: int, through: int, count: int) -> Webhook:
     """Return the webhook after the delivery of `count` events, of which entry `through` is the last."""
     return msgspec.structs.replace(
         webhook,

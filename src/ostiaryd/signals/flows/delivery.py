@@ -16,7 +16,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import SSF_READ
 from ostiaryd.signals.flows import signals
 from ostiaryd.signals.model.sets import POLL, Signal
-from ostiaryd.signals.model.streams import SECOND, WINDOW, Stream, StreamId, concerns, settle, tried
+from ostiaryd.signals.model.streams import SECOND, WINDOW, Stream, StreamId, after_failed_push, concerns, settle
 from ostiaryd.signals.store import streams as store
 
 PUSH_S = 15
@@ -28,7 +28,7 @@ these signals.
 SHOWN = 16
 
 
-def due(reader: Reader, stream: Stream, *, limit: int) -> tuple[list[tuple[int, int, Signal]], bool]:
+def list_pending(reader: Reader, stream: Stream, *, limit: int) -> tuple[list[tuple[int, int, Signal]], bool]:
     """Return at most `limit` pending signals of the stream, oldest first, as (number, time in microseconds, signal),
     and whether there are more.
     """
@@ -36,7 +36,7 @@ def due(reader: Reader, stream: Stream, *, limit: int) -> tuple[list[tuple[int, 
     return window[:limit], len(window) > limit
 
 
-def settled(tx: Tx, id: StreamId, done: Collection[int], *, is_lost: bool = False, failed: str = "") -> None:
+def record_settled(tx: Tx, id: StreamId, done: Collection[int], *, is_lost: bool = False, failed: str = "") -> None:
     """Record that the receiver has the signals with the numbers `done`, or, with `is_lost`, that these signals are
     lost: they could not be delivered because of the error `failed`, and are never sent again. Numbers that are not
     pending are ignored.
@@ -62,8 +62,8 @@ def _window(reader: Reader, stream: Stream) -> tuple[list[tuple[int, int, Signal
     """Return the pending signals of the stream as (number, time, signal), and the number of the last signal that was
     examined. At most `WINDOW` signals are examined.
     """
-    removed = store.removed(reader, stream.stream_id)
-    signals_waiting = signals.waiting(reader, stream.settled_to, count=WINDOW)
+    removed = store.removed_subjects(reader, stream.stream_id)
+    signals_waiting = signals.list_signals(reader, stream.settled_to, count=WINDOW)
     waits = [one for one in signals_waiting if concerns(stream, one[2], removed) and one[0] not in stream.beyond]
     return waits, signals_waiting[-1][0] if signals_waiting else stream.settled_to
 
@@ -88,7 +88,7 @@ def check_entitled(reader: Reader, stream: Stream, *, now: int) -> None:
         raise Forbidden(f"agent `{receiver.name}` lacks the scope {SSF_READ}")
 
 
-def begin(tx: Tx, stream: Stream) -> Stream | None:
+def claim_push(tx: Tx, stream: Stream) -> Stream | None:
     """Claim a push for this process, and return the stream; None if another process has the claim, or the stream has
     changed.
     """
@@ -97,13 +97,13 @@ def begin(tx: Tx, stream: Stream) -> Stream | None:
     return store.get(tx, stream.stream_id)
 
 
-def pushed(tx: Tx, claimed: Stream, number: int) -> None:
+def record_push(tx: Tx, claimed: Stream, number: int) -> None:
     """Record that signal `number` was pushed. If this process's claim has expired, nothing is recorded, and another
     process sends the signal again.
     """
     if (stream := _claimed(tx, claimed)) is not None:
         store.update(tx, replace(stream, busy_until=0))
-        settled(tx, stream.stream_id, (number,))
+        record_settled(tx, stream.stream_id, (number,))
 
 
 def postpone(tx: Tx, claimed: Stream, *, why: str, is_final: bool) -> None:
@@ -113,7 +113,7 @@ def postpone(tx: Tx, claimed: Stream, *, why: str, is_final: bool) -> None:
     """
     if (stream := _claimed(tx, claimed)) is not None:
         jitter = tx.random(1)[0] / 255
-        store.update(tx, tried(stream, failed=why, is_final=is_final, now=tx.now, jitter=jitter)[0])
+        store.update(tx, after_failed_push(stream, failed=why, is_final=is_final, now=tx.now, jitter=jitter)[0])
 
 
 def give_up(act: Act, claimed: Stream, number: int, *, why: str) -> None:
@@ -123,23 +123,23 @@ def give_up(act: Act, claimed: Stream, number: int, *, why: str) -> None:
     registry.note(act, object=claimed.stream_id, signal=number, failed=why)
     if (stream := _claimed(act.tx, claimed)) is not None:
         store.update(act.tx, replace(stream, busy_until=0))
-        settled(act.tx, stream.stream_id, (number,), is_lost=True, failed=why)
+        record_settled(act.tx, stream.stream_id, (number,), is_lost=True, failed=why)
 
 
 def is_over(stream: Stream, *, is_final: bool) -> bool:
     """Return whether no further attempt follows this failed attempt. `is_final`: the receiver answered with a permanent
     error.
     """
-    return tried(stream, failed="", is_final=is_final, now=0, jitter=0)[1]
+    return after_failed_push(stream, failed="", is_final=is_final, now=0, jitter=0)[1]
 
 
-def refused(act: Act, id: StreamId, errors: Mapping[int, str]) -> None:
+def skip_refused(act: Act, id: StreamId, errors: Mapping[int, str]) -> None:
     """Skip the signals that a polling receiver reports as errors (RFC 8936 2.4.3): count these signals as lost, and
     never send them again. `errors`: the receiver's error by the number of the signal.
     """
     shown = {str(number): why for number, why in list(errors.items())[:SHOWN]}
     registry.note(act, object=id, count=len(errors), refused=shown)
-    settled(act.tx, id, errors, is_lost=True, failed=next(iter(errors.values()), ""))
+    record_settled(act.tx, id, errors, is_lost=True, failed=next(iter(errors.values()), ""))
 
 
 def _claimed(tx: Tx, claimed: Stream) -> Stream | None:
@@ -148,22 +148,26 @@ def _claimed(tx: Tx, claimed: Stream) -> Stream | None:
     return stream if stream is not None and stream.busy_until == claimed.busy_until else None
 
 
-def count(reader: Reader) -> int:
+def count_streams(reader: Reader) -> int:
     """Return the number of streams."""
     return store.count(reader)
 
 
-def troubles(reader: Reader, *, now: int) -> list[str]:
+def describe_problems(reader: Reader, *, now: int) -> list[str]:
     """Return a sentence for each stream that has a problem."""
-    return [f"{one.stream_id}: {wrong}" for one in store.streams(reader) if (wrong := _trouble(reader, one, now=now))]
+    return [
+        f"{one.stream_id}: {wrong}"
+        for one in store.streams(reader)
+        if (wrong := _describe_problem(reader, one, now=now))
+    ]
 
 
-def _trouble(reader: Reader, stream: Stream, *, now: int) -> str:
+def _describe_problem(reader: Reader, stream: Stream, *, now: int) -> str:
     try:
         check_entitled(reader, stream, now=now)
     except Refused as refusal:
         return f"the receiver may not get signals: {refusal.message}"
-    oldest = due(reader, stream, limit=1)[0]
+    oldest = list_pending(reader, stream, limit=1)[0]
     if oldest and now - oldest[0][1] > STALLED_S * SECOND:
         waits = (now - oldest[0][1]) // SECOND
         why = stream.failed or ("not polled" if stream.method == POLL else "not tried")

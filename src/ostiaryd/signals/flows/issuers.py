@@ -9,7 +9,7 @@ from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.signals.flows import delivery
-from ostiaryd.signals.model.issuers import MAX_ISSUERS, Issuer, failed
+from ostiaryd.signals.model.issuers import MAX_ISSUERS, Issuer, after_failed_poll
 from ostiaryd.signals.model.sets import MAX_WORD, SECOND
 from ostiaryd.signals.store import issuers as store
 
@@ -43,7 +43,7 @@ def trust(act: Act, issuer: Issuer, authorization: str) -> Issuer:
         raise Conflict(f"{MAX_ISSUERS} issuers are trusted, which is the limit", hint=hint, code="too_many_issuers")
     if authorization:
         root, plain = act.tx.keys.root, authorization.encode()
-        issuer = _with(issuer, sealed=root.seal(plain, context=context(issuer), random=act.tx.random))
+        issuer = _with(issuer, sealed=root.seal(plain, context=encryption_context(issuer), random=act.tx.random))
     store.insert(act.tx, issuer)
     return issuer
 
@@ -103,20 +103,20 @@ def examine(reader: Reader, *, now: int) -> str:
     """Return a sentence about the streams to receivers and the trusted issuers. Raises Conflict if a stream or an
     issuer has a problem.
     """
-    if wrong := [*delivery.troubles(reader, now=now), *troubles(reader)]:
+    if wrong := [*delivery.describe_problems(reader, now=now), *describe_problems(reader)]:
         raise Conflict("; ".join(wrong[:3]), hint="see `ostiary signal streams` and `ostiary signal issuers`")
-    streams, trusted = delivery.count(reader), len(store.issuers(reader))
+    streams, trusted = delivery.count_streams(reader), len(store.issuers(reader))
     if not streams and not trusted:
         return "no receivers and no trusted issuers; see `ostiary signal --help`"
     return f"{streams} streams are up to date, {trusted} issuers are trusted"
 
 
-def troubles(reader: Reader) -> list[str]:
+def describe_problems(reader: Reader) -> list[str]:
     """Return a sentence for each trusted issuer that has a problem."""
     return [f"{one.issuer}: {one.trouble}" for one in store.issuers(reader) if one.trouble]
 
 
-def context(issuer: Issuer) -> bytes:
+def encryption_context(issuer: Issuer) -> bytes:
     """Return the associated data of the encryption of an issuer's authorization, so that the ciphertext is valid only
     for this issuer.
     """
@@ -139,5 +139,5 @@ def end_poll(tx: Tx, claimed: Issuer, *, why: str = "") -> None:
     issuer = store.get(tx, claimed.issuer_id)
     if issuer is None or issuer.busy_until != claimed.busy_until:
         return
-    after = failed(issuer, why=why, now=tx.now) if why else _with(issuer, attempts=0, busy_until=0, due_at=0)
+    after = after_failed_poll(issuer, why=why, now=tx.now) if why else _with(issuer, attempts=0, busy_until=0, due_at=0)
     store.update(tx, _with(after, trouble=why) if why or issuer.attempts else after)

@@ -23,12 +23,12 @@ from ostiaryd.signals.model.sets import Signal
 from ostiaryd.signals.model.signals import (
     LOW,
     agent_stopped,
-    all_of,
-    all_stopped,
     key_revoked,
     level_changed,
     level_of,
-    session,
+    session_subject,
+    subject_of_stop,
+    subject_stopped,
     task_stopped,
 )
 from ostiaryd.signals.model.streams import KEPT, TOPIC
@@ -47,35 +47,35 @@ _encode = msgspec.json.Encoder().encode
 _decode = json_decoder(Signal)
 
 
-async def gather(world: World) -> int:
+async def make_signals(world: World) -> int:
     """Make signals of the new changes in the feed; return the number of signals. While no stream exists, the changes
     are not read.
     """
     count = 0
     while await world.db.scan(streams.count):
-        read, made = await world.writer.submit(lambda tx: gather_some(tx, world.config))
+        read, made = await world.writer.submit(lambda tx: make_some_signals(tx, world.config))
         count += made
         if read < AT_ONCE:
             break
     return count
 
 
-def gather_some(tx: Tx, config: Config) -> tuple[int, int]:
+def make_some_signals(tx: Tx, config: Config) -> tuple[int, int]:
     """Make signals of the next `AT_ONCE` changes in the feed; return the number of changes read and the number of
     signals made.
     """
-    deltas = outbox.after(tx, FEED, store.mark(tx), count=AT_ONCE)
+    deltas = outbox.after(tx, FEED, store.position(tx), count=AT_ONCE)
     made = 0
     for _, at, body in deltas:
         for signal in _signals(tx, body, at, config):
-            send(tx, signal)
+            queue_signal(tx, signal)
             made += 1
     if deltas:
-        store.set_mark(tx, deltas[-1][0])
+        store.set_position(tx, deltas[-1][0])
     return len(deltas), made
 
 
-async def calm(world: World) -> int:
+async def send_lower_levels(world: World) -> int:
     """Send the new risk level of agents whose risk score has decayed to a lower level; return the number of signals."""
     now = world.now()
 
@@ -89,32 +89,32 @@ async def calm(world: World) -> int:
     def tell(tx: Tx) -> int:
         changed = [signal for agent in due for signal in _level(tx, agent, issuer=world.config.issuer)]
         for signal in changed:
-            send(tx, signal)
+            queue_signal(tx, signal)
         return len(changed)
 
     due = (await world.db.scan(fallen))[:AT_ONCE]
     return await world.writer.submit(tell) if due else 0
 
 
-async def forget(world: World) -> None:
+async def delete_old_signals(world: World) -> None:
     """Delete signals that are older than `KEPT`."""
     await world.writer.submit(lambda tx: outbox.prune(tx, TOPIC, before=tx.now - KEPT))
 
 
-def begin(tx: Tx) -> None:
+def start_at_end_of_feed(tx: Tx) -> None:
     """Set the position to the present end of the feed, so that earlier changes become no signals, and forget the sent
     risk levels.
     """
-    store.set_mark(tx, outbox.head(tx))
+    store.set_position(tx, outbox.head(tx))
     store.forget_levels(tx)
 
 
-def send(tx: Tx, signal: Signal) -> None:
+def queue_signal(tx: Tx, signal: Signal) -> None:
     """Store a signal for delivery to all streams that concern it."""
     outbox.emit(tx, TOPIC, _encode(signal))
 
 
-def waiting(reader: Reader, after: int, *, count: int) -> list[tuple[int, int, Signal]]:
+def list_signals(reader: Reader, after: int, *, count: int) -> list[tuple[int, int, Signal]]:
     """Return at most `count` signals with numbers above `after`, oldest first, as (number, time in microseconds,
     signal).
     """
@@ -168,12 +168,12 @@ def _stop(tx: Tx, target_kind: str, value: str, at: int, config: Config) -> list
     """Return the signal of a stop by the kill switch; none if the stopped task does not exist."""
     done = _act(tx, at, value or target_kind)
     if target_kind != "task":
-        subject = all_of(config.issuer, config.trust_domain, target_kind, value)
+        subject = subject_of_stop(config.issuer, config.trust_domain, target_kind, value)
     elif (task := tasks.get_task(tx, value)) is not None:
-        subject = session(config.issuer, task.agent, value)
+        subject = session_subject(config.issuer, task.agent, value)
     else:
         return []
-    return [all_stopped(subject, at=at, txn=done.txn, why=done.why)]
+    return [subject_stopped(subject, at=at, txn=done.txn, why=done.why)]
 
 
 def _level(tx: Tx, agent: str, *, issuer: str) -> list[Signal]:

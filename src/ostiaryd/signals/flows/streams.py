@@ -31,9 +31,9 @@ from ostiaryd.signals.model.streams import (
     Stream,
     StreamId,
     about_stream,
+    canonical_form,
     check_delivery,
     check_requested,
-    spelled,
 )
 from ostiaryd.signals.store import streams as store
 
@@ -62,14 +62,14 @@ def create(act: Act, requested: RequestedStream, *, by: Caller, config: Config) 
     """Create a stream for events from now on; return the stream. Raises Invalid, Conflict (`too_many_streams`)."""
     id = StreamId(act.new_id("st"))
     registry.note(act, object=id)
-    if store.count(act.tx) >= MAX_STREAMS or len(store.of(act.tx, by.id)) >= MAX_OF_RECEIVER:
+    if store.count(act.tx) >= MAX_STREAMS or len(store.streams_of(act.tx, by.id)) >= MAX_OF_RECEIVER:
         raise Conflict(
             f"a receiver may have {MAX_OF_RECEIVER} streams, and the server {MAX_STREAMS} in all",
             hint="change or delete a stream",
             code="too_many_streams",
         )
     if store.count(act.tx) == 0:
-        signals.begin(act.tx)
+        signals.start_at_end_of_feed(act.tx)
     blank = Stream(
         stream_id=id,
         receiver=by.id,
@@ -99,7 +99,7 @@ def change(act: Act, id: str, requested: RequestedStream, *, by: Caller, config:
     return changed
 
 
-def replaced(act: Act, id: str, requested: RequestedStream, *, by: Caller, config: Config) -> Stream:
+def replace_configuration(act: Act, id: str, requested: RequestedStream, *, by: Caller, config: Config) -> Stream:
     """Set the members that the request contains, and reset the other members to their defaults (PUT); return the
     stream. Raises NotFound, Invalid.
     """
@@ -142,14 +142,14 @@ def set_status(act: Act, id: str, status: Status, *, reason: str, by: Caller | N
     )
     if by is None and status != stream.status:
         claims = {"status": status} | ({"reason": changed.reason} if reason else {})
-        signals.send(act.tx, about_stream(stream.stream_id, STREAM_UPDATED, claims))
+        signals.queue_signal(act.tx, about_stream(stream.stream_id, STREAM_UPDATED, claims))
         if status != "enabled":
             changed = replace(changed, last=outbox.head(act.tx))
     store.update(act.tx, changed)
     return changed
 
 
-def verify(act: Act, id: str, state: str | None, *, by: Caller | None) -> None:
+def send_verification(act: Act, id: str, state: str | None, *, by: Caller | None) -> None:
     """Send a verification event over the stream (SSF 8.1.4), at the request of the receiver or of an administrator
     (`by` is None).
 
@@ -160,7 +160,7 @@ def verify(act: Act, id: str, state: str | None, *, by: Caller | None) -> None:
         raise TooSoon(f"a stream can be verified at most once in {MIN_VERIFICATION_S} seconds")
     store.update(act.tx, replace(stream, verified_at=act.now))
     claims = {} if state is None else {"state": state}
-    signals.send(act.tx, about_stream(stream.stream_id, VERIFICATION, claims))
+    signals.queue_signal(act.tx, about_stream(stream.stream_id, VERIFICATION, claims))
 
 
 def remove_subject(act: Act, id: str, subject: object, *, by: Caller) -> None:
@@ -168,14 +168,14 @@ def remove_subject(act: Act, id: str, subject: object, *, by: Caller) -> None:
     (`too_many_subjects`).
     """
     stream = _noted(act, id, by)
-    spelling = spelled(parse_subject(subject))
-    if len(store.removed(act.tx, stream.stream_id)) >= MAX_REMOVED:
+    spelling = canonical_form(parse_subject(subject))
+    if len(store.removed_subjects(act.tx, stream.stream_id)) >= MAX_REMOVED:
         raise Conflict(
             f"{MAX_REMOVED} subjects were removed from this stream, which is the limit",
             hint="add a subject again, or delete the stream",
             code="too_many_subjects",
         )
-    store.remove(act.tx, stream.stream_id, spelling)
+    store.remove_subject(act.tx, stream.stream_id, spelling)
 
 
 def add_subject(act: Act, id: str, subject: object, *, by: Caller) -> None:
@@ -183,7 +183,7 @@ def add_subject(act: Act, id: str, subject: object, *, by: Caller) -> None:
     Raises NotFound, SetRefused.
     """
     stream = _noted(act, id, by)
-    store.restore(act.tx, stream.stream_id, spelled(parse_subject(subject)))
+    store.restore_subject(act.tx, stream.stream_id, canonical_form(parse_subject(subject)))
 
 
 def _configured(tx: Tx, stream: Stream, requested: RequestedStream, *, config: Config) -> Stream:
@@ -198,11 +198,12 @@ def _configured(tx: Tx, stream: Stream, requested: RequestedStream, *, config: C
         return replace(stream, method=POLL, endpoint="", sealed=None)
     endpoint = check_named(delivery.endpoint_url or "", of="`endpoint_url`", private=config.private)
     header = delivery.authorization_header
-    sealed = None if header is None else tx.keys.root.seal(header.encode(), context=context(stream), random=tx.random)
+    context = encryption_context(stream)
+    sealed = None if header is None else tx.keys.root.seal(header.encode(), context=context, random=tx.random)
     return replace(stream, method=PUSH, endpoint=endpoint, sealed=sealed, due_at=0, attempts=0)
 
 
-def context(stream: Stream) -> bytes:
+def encryption_context(stream: Stream) -> bytes:
     """Return the associated data of the encryption of a stream's Authorization header, so that the ciphertext is valid
     only for this stream.
     """

@@ -71,7 +71,7 @@ class Effect(StrEnum):
     RAISE_RISK = "raise_risk"
 
 
-class Named(NamedTuple):
+class AcceptedSubjects(NamedTuple):
     """The subjects of an event for which its issuer may speak: `emails` in lower case, `subs` (`sub` values of the
     issuer), and `ours` (ids of agents and persons of this server).
     """
@@ -99,7 +99,7 @@ EVENTS = (*_ALWAYS, *_IF)
 """The event types that this server requests from a transmitter."""
 
 
-def effect(event: SecurityEvent) -> tuple[Effect, int] | None:
+def effect_of(event: SecurityEvent) -> tuple[Effect, int] | None:
     """Return the effect of an event and the points by which it raises the risk score; None if the event is only
     recorded, and changes no subject.
     """
@@ -110,7 +110,7 @@ def effect(event: SecurityEvent) -> tuple[Effect, int] | None:
     return cases.get(value) if isinstance(value, str) else None
 
 
-def named(issuer: Issuer, subject: Subject, *, ours: str) -> Named:
+def accepted_subjects(issuer: Issuer, subject: Subject, *, ours: str) -> AcceptedSubjects:
     """Return those subjects of an event for which the issuer may speak. `ours`: the issuer name of this server."""
     emails, subs, ids = [], [], []
     for one in identifiers(subject):
@@ -121,10 +121,10 @@ def named(issuer: Issuer, subject: Subject, *, ours: str) -> Named:
                 subs.append(sub)
             case {"format": "iss_sub", "iss": str(iss), "sub": str(sub)} if iss == ours and issuer.names_agents:
                 ids.append(sub)
-    return Named(tuple(emails), tuple(subs), tuple(ids))
+    return AcceptedSubjects(tuple(emails), tuple(subs), tuple(ids))
 
 
-def not_understood(issuer: Issuer, subject: Subject) -> str:
+def find_unsupported_member(issuer: Issuer, subject: Subject) -> str:
     """Return the name of the first critical member of a complex subject that this server cannot process; empty if there
     is none. An event with such a member is discarded (SSF 3.5).
     """
@@ -150,7 +150,7 @@ def discovery_url(issuer: str) -> str:
     return f"{parts.scheme}://{parts.netloc}/.well-known/ssf-configuration{parts.path.rstrip('/')}"
 
 
-def failed(issuer: Issuer, *, why: str, now: int) -> Issuer:
+def after_failed_poll(issuer: Issuer, *, why: str, now: int) -> Issuer:
     """Return the issuer after a failed poll with the error `why`, with the time of the next poll."""
     delay = POLL_DELAYS_S[min(issuer.attempts, len(POLL_DELAYS_S) - 1)]
     return msgspec.structs.replace(
@@ -158,7 +158,7 @@ def failed(issuer: Issuer, *, why: str, now: int) -> Issuer:
     )
 
 
-def short(event: str) -> str:
+def short_name(event: str) -> str:
     """Return the last part of an event type's URI, for people and for entries."""
     return event.rpartition("/")[2][:64]
 

@@ -39,15 +39,15 @@ def agent_stopped(issuer: str, agent: str, *, state: str, at: int, txn: str, why
 def task_stopped(issuer: str, agent: str, task: str, *, at: int, txn: str, why: str) -> Signal:
     """Return the signal (CAEP 3.1) that one session has ended. A task of the agent is sent as a session."""
     claims = _why(f"the task was revoked, with every task and token derived from the task ({why})", at)
-    return Signal(event=SESSION_REVOKED, subject=session(issuer, agent, task), claims=claims, txn=txn)
+    return Signal(event=SESSION_REVOKED, subject=session_subject(issuer, agent, task), claims=claims, txn=txn)
 
 
-def session(issuer: str, agent: str, task: str) -> Subject:
+def session_subject(issuer: str, agent: str, task: str) -> Subject:
     """Return the subject of an agent's session under a task: SSF 3.3."""
     return {"format": "complex", "user": iss_sub(issuer, agent), "session": {"format": "opaque", "id": task}}
 
 
-def all_of(issuer: str, trust_domain: str, target_kind: str, value: str) -> Subject:
+def subject_of_stop(issuer: str, trust_domain: str, target_kind: str, value: str) -> Subject:
     """Return the subject of a stop: the person's subject for an owner; otherwise a complex subject whose members must
     all match (SSF 8.1.3.1).
     """
@@ -64,7 +64,7 @@ def all_of(issuer: str, trust_domain: str, target_kind: str, value: str) -> Subj
     return everybody
 
 
-def all_stopped(subject: Subject, *, at: int, txn: str, why: str) -> Signal:
+def subject_stopped(subject: Subject, *, at: int, txn: str, why: str) -> Signal:
     """Return the signal of a stop by the kill switch (CAEP 3.1), which is in force until a person lifts the stop. No
     signal follows when the stop is lifted.
     """

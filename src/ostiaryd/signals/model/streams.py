@@ -149,10 +149,10 @@ def concerns(stream: Stream, signal: Signal, removed: frozenset[bytes]) -> bool:
     if signal.event not in stream.delivers:
         return False
     parts = (signal.subject, *(part for part in signal.subject.values() if isinstance(part, dict)))
-    return not any(spelled(part) in removed for part in parts)
+    return not any(canonical_form(part) in removed for part in parts)
 
 
-def spelled(subject: Subject) -> bytes:
+def canonical_form(subject: Subject) -> bytes:
     """Return the canonical form of a subject; simple subjects match if their canonical forms are identical (SSF
     8.1.3.1).
     """
@@ -179,7 +179,7 @@ def settle(stream: Stream, done: frozenset[int], *, waiting: list[int], seen_to:
     return msgspec.structs.replace(stream, settled_to=settled_to, beyond=beyond)
 
 
-def tried(stream: Stream, *, failed: str, is_final: bool, now: int, jitter: float) -> tuple[Stream, bool]:
+def after_failed_push(stream: Stream, *, failed: str, is_final: bool, now: int, jitter: float) -> tuple[Stream, bool]:
     """Return the stream after a failed push, and whether no further attempt follows.
 
     `failed`: the error. `is_final`: the receiver answered with a permanent error. `jitter`: 0 to 1; the delay grows by

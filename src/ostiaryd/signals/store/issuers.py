@@ -91,31 +91,31 @@ def links(reader: Reader, id: IssuerId, *, after: str, limit: int) -> list[tuple
     return [(sub, person) for sub, person in reader.all(_LINKS, issuer=id, after=after, limit=limit)]
 
 
-def linked(reader: Reader, id: IssuerId, sub: str) -> str | None:
+def find_linked_person(reader: Reader, id: IssuerId, sub: str) -> str | None:
     """Return the id of the person to whom this `sub` of the issuer is linked; None if there is none."""
     row = reader.one(_LINKED, issuer=id, sub=sub)
     return None if row is None else str(row[0])
 
 
-def by_email(reader: Reader, email: str) -> list[str]:
+def find_persons(reader: Reader, email: str) -> list[str]:
     """Return the ids of the persons with this e-mail address (in lower case), at most `SHARED`."""
     return [id for (id,) in reader.all(_BY_EMAIL, email=email, limit=SHARED)]
 
 
-def is_seen(reader: Reader, digest: bytes) -> bool:
+def was_received(reader: Reader, digest: bytes) -> bool:
     """Return whether a security event token with this digest was received before."""
     row = reader.one(_SEEN, digest=digest)
     return row is not None and row[0] > 0
 
 
-def see(tx: Tx, digest: bytes, *, until: int) -> bool:
+def remember_received(tx: Tx, digest: bytes, *, until: int) -> bool:
     """Remember a received token until `until` (microseconds). Return False if the server remembers the
     token already.
     """
     return tx.run(_SEE, digest=digest, until=until) == 1
 
 
-def forget_seen(tx: Tx, *, before: int) -> int:
+def forget_received(tx: Tx, *, before: int) -> int:
     """Delete the records of received tokens whose time is before `before` (microseconds); return the number of deleted
     records.
     """

@@ -16,13 +16,13 @@ _DROP_LEVEL = sql("delete from ssf_level where agent = :agent")
 _DROP_LEVELS = sql("delete from ssf_level")
 
 
-def mark(reader: Reader) -> int:
+def position(reader: Reader) -> int:
     """Return the number of the last change in the feed that was made into signals."""
     row = reader.one(_MARK)
     return 0 if row is None else int(row[0])
 
 
-def set_mark(tx: Tx, seq: int) -> None:
+def set_position(tx: Tx, seq: int) -> None:
     """Store the number of the last change in the feed that was made into signals."""
     tx.run(_SET_MARK, seq=seq)
 

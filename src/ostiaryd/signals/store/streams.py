@@ -35,7 +35,7 @@ def streams(reader: Reader) -> list[Stream]:
     return [_stream(row) for row in reader.all(_ALL)]
 
 
-def of(reader: Reader, receiver: str) -> list[Stream]:
+def streams_of(reader: Reader, receiver: str) -> list[Stream]:
     """Return the streams of a receiver."""
     return [_stream(row) for row in reader.all(_OF, receiver=receiver)]
 
@@ -76,17 +76,17 @@ def claim(tx: Tx, stream: Stream, *, until: int) -> bool:
     return tx.run(_CLAIM, id=stream.stream_id, until=until, now=tx.now, settled_to=stream.settled_to) == 1
 
 
-def removed(reader: Reader, id: StreamId) -> frozenset[bytes]:
+def removed_subjects(reader: Reader, id: StreamId) -> frozenset[bytes]:
     """Return the canonical forms of the subjects that the receiver has removed from the stream."""
     return frozenset(bytes(subject) for (subject,) in reader.all(_REMOVED, stream=id))
 
 
-def remove(tx: Tx, id: StreamId, subject: bytes) -> None:
+def remove_subject(tx: Tx, id: StreamId, subject: bytes) -> None:
     """Store that the receiver has removed a subject from the stream."""
     tx.run(_REMOVE, stream=id, subject=subject)
 
 
-def restore(tx: Tx, id: StreamId, subject: bytes) -> None:
+def restore_subject(tx: Tx, id: StreamId, subject: bytes) -> None:
     """Delete the record that the receiver has removed a subject."""
     tx.run(_RESTORE, stream=id, subject=subject)
 

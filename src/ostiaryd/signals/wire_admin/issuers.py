@@ -246,7 +246,7 @@ async def _make_stream(
 async def _ask(world: World, method: str, url: str, issuer: Issuer, body: Any = None) -> Answer:
     """Send a request with this server's authorization to the issuer; return the response. Raises Unavailable."""
     assert issuer.sealed is not None
-    authorization = world.keys.root.open(issuer.sealed, context=flows.context(issuer)).decode()
+    authorization = world.keys.root.open(issuer.sealed, context=flows.encryption_context(issuer)).decode()
     sent = b"" if body is None else canonical.encode(body)
     return await request(
         method, url, body=sent, headers=_headers(authorization), within_s=FETCH_S, private=world.config.private

@@ -65,7 +65,9 @@ async def verify_stream(call: Call) -> Reply:
 
     When the event is delivered, `delivered_at` changes.
     """
-    await registry.act_as(call, "stream.verify", lambda act: streams.verify(act, call.params["id"], None, by=None))
+    await registry.act_as(
+        call, "stream.verify", lambda act: streams.send_verification(act, call.params["id"], None, by=None)
+    )
     return reply({})
 
 

@@ -45,7 +45,7 @@ CERTAIN = False
 def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
     """Report each agent whose weighted first uses of tools add up to the threshold."""
     some = batch.is_call & ~batch.is_denied & (batch.agent != NOBODY)
-    calls = kept.agents["calls"][batch.agent] + Runs(batch.agent).sums(some.astype(np.float64)) - 1
+    calls = kept.agents["calls"][batch.agent] + Runs(batch.agent).running_sums(some.astype(np.float64)) - 1
     kept.agents["calls"][batch.agent[batch.last]] += np.add.reduceat(some, batch.first, dtype=np.uint32)
     _remember_since(batch, kept, np.flatnonzero(some))
     findings = []

@@ -14,7 +14,7 @@ from ostiaryd.watch.model.batch import NOBODY, Batch, Ints, word
 from ostiaryd.watch.model.crowd import Crowd, crowd_record, learn, usual
 from ostiaryd.watch.model.detector import NOTHING, Anomaly, Kept, Records
 from ostiaryd.watch.model.runs import Floats, Runs
-from ostiaryd.watch.model.sizes import SIZE_FIELDS, learn_sizes, new_day_of_sizes, off_usual
+from ostiaryd.watch.model.sizes import SIZE_FIELDS, compare_with_usual, learn_sizes, new_day_of_sizes
 
 HOUR = 3_600_000_000
 HALF = 12.0
@@ -137,7 +137,7 @@ def _add(batch: Batch, kept: Kept) -> None:
     """
     rows = np.flatnonzero(batch.is_used & (batch.agent != NOBODY))
     effect, call = batch.effect[rows], batch.is_call[rows]
-    off, is_known = off_usual(batch, kept.peers)
+    off, is_known = compare_with_usual(batch, kept.peers)
     columns = (
         np.where(is_known, off, 0)[rows],
         *(call & np.isin(effect, kind) for kind in (WRITES, SENDS, FATAL)),
@@ -146,7 +146,7 @@ def _add(batch: Batch, kept: Kept) -> None:
         call,
     )
     runs = Runs(batch.agent[rows])
-    sums = runs.sums(np.column_stack(columns).astype(np.float64))
+    sums = runs.running_sums(np.column_stack(columns).astype(np.float64))
     learned = np.zeros(len(batch), np.bool_)
     learned[rows] = kept.agents["calls"][batch.agent[rows]] + sums[:, CALLS_AT] <= LEARNED
     learn_sizes(batch, kept.peers, learned)

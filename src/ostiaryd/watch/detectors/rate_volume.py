@@ -13,7 +13,7 @@ import numpy as np
 from ostiaryd.watch.model.batch import NOBODY, Batch
 from ostiaryd.watch.model.crowd import crowd_record
 from ostiaryd.watch.model.detector import NOTHING, Anomaly, Kept
-from ostiaryd.watch.model.sizes import SIZE_FIELDS, learn_sizes, new_day_of_sizes, off_usual
+from ostiaryd.watch.model.sizes import SIZE_FIELDS, compare_with_usual, learn_sizes, new_day_of_sizes
 from ostiaryd.watch.model.tally import Limits, tally, tally_record
 
 SAYS = (
@@ -45,7 +45,7 @@ def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
     """
     new_day_of_sizes(batch, kept.peers)
     is_own = batch.is_used & (batch.agent != NOBODY)
-    off, is_known = off_usual(batch, kept.peers)
+    off, is_known = compare_with_usual(batch, kept.peers)
     large = np.where(is_known, np.clip(off - SLACK, 0, MOST), 0)
     counts = np.column_stack((batch.is_call, batch.bytes, batch.records, large)) * is_own[:, None]
     counted = tally(batch, counts, LIMITS, kept.agents, kept.peers)

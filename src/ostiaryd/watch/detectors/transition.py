@@ -159,7 +159,7 @@ def _earlier(keys: Ints, values: Floats, order: Ints | None = None) -> Floats:
     turn = np.arange(len(keys)) if order is None else order
     turn = turn[np.argsort(keys[turn], kind="stable")]
     sums = np.empty(len(keys))
-    sums[turn] = Runs(keys[turn]).sums(values[turn]) - values[turn]
+    sums[turn] = Runs(keys[turn]).running_sums(values[turn]) - values[turn]
     return sums
 
 
@@ -182,8 +182,8 @@ def _cusum(agents: Records, agent: Ints, hour: Ints, over: Floats) -> Floats:
     first = runs.first
     start = np.where(agents["hour"][agent[first]] == hour[first], agents["sum"][agent[first]], 0)
     finite = np.maximum(over, -BAR)
-    total = runs.sums(finite)
-    sums = total - np.minimum(runs.falls(total), -start[runs.of])
+    total = runs.running_sums(finite)
+    sums = total - np.minimum(runs.running_minima(total), -start[runs.of])
     agents["hour"][agent[runs.last]], agents["sum"][agent[runs.last]] = hour[runs.last], sums[runs.last]
     return sums
 

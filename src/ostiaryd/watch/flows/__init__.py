@@ -1,7 +1,16 @@
 """Operations on findings and threat lists, and control of the detectors' process."""
 
 from ostiaryd.watch.flows.evidence import forget_evidence
-from ostiaryd.watch.flows.findings import Then, find, find_finding, forget_risks, judge, keep, nothing, raise_risk
+from ostiaryd.watch.flows.findings import (
+    Response,
+    find_finding,
+    forget_risks,
+    no_response,
+    raise_risk,
+    record_finding,
+    record_sighting,
+    record_verdict,
+)
 from ostiaryd.watch.flows.process import OFF, Watch, watch
 from ostiaryd.watch.store import (
     count_open_findings,
@@ -27,22 +36,22 @@ from ostiaryd.watch.store.threats import (
 
 __all__ = [
     "OFF",
-    "Then",
+    "Response",
     "Watch",
     "assign_findings",
     "count_open_findings",
-    "find",
     "find_finding",
     "forget_evidence",
     "forget_risks",
     "get_threat_list",
-    "judge",
-    "keep",
     "list_findings_of_agent",
     "list_findings_of_incident",
     "list_tasks_of_incident",
     "list_threat_lists",
-    "nothing",
+    "no_response",
     "raise_risk",
+    "record_finding",
+    "record_sighting",
+    "record_verdict",
     "watch",
 ]

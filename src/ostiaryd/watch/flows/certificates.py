@@ -21,7 +21,7 @@ from ostiaryd.ledger.flows import Act, act
 from ostiaryd.ledger.model import Entry
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import is_person_id
-from ostiaryd.watch.flows.findings import find
+from ostiaryd.watch.flows.findings import record_finding
 
 WARN = "cert.warn"
 FIND = "watch.find"
@@ -80,7 +80,9 @@ def _warn(act: Act, certificate: Certificate, failures: int) -> None:
     if is_person_id(holder) or registry.get_agent(act.tx, holder) is None:
         return
     more = Act(act.tx, Entry(at=act.now, action=FIND))
-    find(more, Noticed(detector=DETECTOR, points=POINTS, says=says), agent=holder, task=certificate.task, entries=())
+    record_finding(
+        more, Noticed(detector=DETECTOR, points=POINTS, says=says), agent=holder, task=certificate.task, entries=()
+    )
     act.further_entries += [more.entry, *more.further_entries]
 
 

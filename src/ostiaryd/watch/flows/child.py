@@ -117,13 +117,13 @@ class Work:
             now=self._watcher.clock,
         )
         self._said = self._read_to = self._watcher.position
-        self._say(Ready(self._said))
+        self._report(Ready(self._said))
         while True:
             is_behind = self._round()
-            self._say_how_far()
+            self._report_progress()
             order = _wait(orders, 0.0 if is_behind else self._rest())
             if b"m" in order and self._chunks:
-                self._say(self._chunks.pop())
+                self._report(self._chunks.pop())
             if not is_behind:
                 time.sleep(pause_s(boot_clock() - self._read_at))
             if self._unsaved and not self._chunks and boot_clock() - self._saved_at > self._given.snapshot_s * SECOND:
@@ -142,7 +142,7 @@ class Work:
             self._watcher.position = self._read_to
             self._unsaved = True
             if sightings:
-                self._say(Findings(sightings))
+                self._report(Findings(sightings))
         self._read_at = boot_clock()
         return len(bodies) == ROUND
 
@@ -157,12 +157,12 @@ class Work:
         """Return whether entries were read that the detectors have not examined yet."""
         return self._read_to > self._watcher.position
 
-    def _say_how_far(self) -> None:
+    def _report_progress(self) -> None:
         watcher = self._watcher
         if self._is_ahead and boot_clock() - self._said_at >= SAY_S * SECOND:
             self._said, self._said_at = watcher.position, boot_clock()
             failing = watcher.failing | ({"reading": self._reading.failed} if self._reading.failed else {})
-            self._say(Examined(watcher.position, len(watcher.memory), failing, watcher.status))
+            self._report(Examined(watcher.position, len(watcher.memory), failing, watcher.status))
 
     @property
     def _is_ahead(self) -> bool:
@@ -177,10 +177,10 @@ class Work:
         snapshot, pieces, gone = self._watcher.snapshot()
         chunks = [Pieces(pieces[start : start + CHUNK]) for start in range(0, len(pieces), CHUNK)]
         self._chunks = [Saved(msgspec.msgpack.encode(snapshot), gone), *reversed(chunks)]
-        self._say(self._chunks.pop())
+        self._report(self._chunks.pop())
         self._saved_at, self._unsaved = boot_clock(), False
 
-    def _say(self, frame: Frame) -> None:
+    def _report(self, frame: Frame) -> None:
         send(self._out, encode(frame))
 
 

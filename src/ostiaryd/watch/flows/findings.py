@@ -27,21 +27,21 @@ risk score.
 UNPROVED = (
     " (reported by one guard without the agent's proof: isolation needs the report of a second guard, or a person)"
 )
-Then = Callable[[Act, Finding], object]
+Response = Callable[[Act, Finding], object]
 """The response to a finding: a function of the act and the finding, which runs in the act that stores the finding."""
 
 
-def find(act: Act, noticed: Noticed, *, agent: str, task: str | None, entries: tuple[int, ...]) -> Finding:
+def record_finding(act: Act, noticed: Noticed, *, agent: str, task: str | None, entries: tuple[int, ...]) -> Finding:
     """Store and return a finding about an agent from a detector of this server, and raise the risk. Raises NotFound for
     an agent that is not registered.
     """
     registry.find_agent(act.tx, agent)
-    return _keep(
+    return _record(
         act, noticed, agent=agent, task=task, entries=entries, resource=None, score=0.0, at=act.now, proved=True
     )
 
 
-def keep(act: Act, one: Sighting, then: Then) -> Finding | None:
+def record_sighting(act: Act, one: Sighting, then: Response) -> Finding | None:
     """Store a sighting of the detectors' process as a finding, run the response `then`, and return the finding. Return
     None if the finding is already stored, for example after a restart.
 
@@ -52,7 +52,7 @@ def keep(act: Act, one: Sighting, then: Then) -> Finding | None:
         return None
     store.put_told(act.tx, one.number, one.detector)
     noticed = Noticed(detector=one.detector, points=one.points, says=one.says)
-    finding = _keep(
+    finding = _record(
         act,
         noticed,
         agent=one.agent,
@@ -68,7 +68,7 @@ def keep(act: Act, one: Sighting, then: Then) -> Finding | None:
     return finding
 
 
-def _keep(
+def _record(
     act: Act,
     noticed: Noticed,
     *,
@@ -148,7 +148,7 @@ def find_finding(reader: Reader, id: str) -> Finding:
     return finding
 
 
-def judge(act: Act, ids: Iterable[str], verdict: Verdict, *, by: str, why: str) -> None:
+def record_verdict(act: Act, ids: Iterable[str], verdict: Verdict, *, by: str, why: str) -> None:
     """Store a person's verdict on findings. For each agent among the findings, write an entry, from which the detectors
     learn the verdict.
 
@@ -171,11 +171,11 @@ def judge(act: Act, ids: Iterable[str], verdict: Verdict, *, by: str, why: str) 
         )
 
 
-def nothing(act: Act, finding: Finding) -> None:
+def no_response(act: Act, finding: Finding) -> None:
     """Do nothing. Used as the response for a finding whose own response failed."""
 
 
-def begin(tx: Tx) -> None:
+def start_at_end_of_ledger(tx: Tx) -> None:
     """Set the position of the detectors to the end of the ledger if they have never run. From the entries before this
     position, the detectors learn, but report no findings.
     """

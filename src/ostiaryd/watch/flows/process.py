@@ -1,7 +1,7 @@
 """The server's side of the detectors: starts their process, notifies it of each commit, and stores its findings.
 
 Findings are stored in the order of the entries, each in a separate act. If an act fails or the process ends, the server
-starts the process again from the last snapshot; `keep` skips findings that are already stored.
+starts the process again from the last snapshot; `record_sighting` skips findings that are already stored.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.ledger.model import decode_entry
 from ostiaryd.watch import store
-from ostiaryd.watch.flows.findings import Then, begin, keep, nothing
+from ostiaryd.watch.flows.findings import Response, no_response, record_sighting, start_at_end_of_ledger
 from ostiaryd.watch.model import INSTALL, Sighting, Snapshot, can_detect, detector_names
 from ostiaryd.watch.model.frames import Examined, Findings, Frame, Orders, Pieces, Ready, Saved, Standby, decode
 
@@ -80,7 +80,7 @@ class Watch:
         self.snapshot_s = SNAPSHOT_S
         world.writer.listeners.append(self._on_commit)
 
-    async def run(self, then: Then) -> None:
+    async def run(self, then: Response) -> None:
         """Start the process of the detectors, and handle its messages until the process ends. `then`: the response to
         each finding. Raises Unavailable when the process has ended.
         """
@@ -105,7 +105,7 @@ class Watch:
             self._child = None
             await _end(child)
 
-    async def _take(self, frame: Frame, then: Then, generation: int) -> int:
+    async def _take(self, frame: Frame, then: Response, generation: int) -> int:
         """Handle a frame of the process; return the number (generation) of the snapshot that the process is sending."""
         world, state = self._world, self.state
         match frame:
@@ -131,7 +131,7 @@ class Watch:
                 return generation + 1
         return generation
 
-    async def _keep(self, one: Sighting, then: Then) -> None:
+    async def _keep(self, one: Sighting, then: Response) -> None:
         """Store a sighting as a finding, with the response `then`. If the response fails, store the finding without a
         response, so that later findings are not blocked.
         """
@@ -140,11 +140,11 @@ class Watch:
             return
         try:
             with overtaking():
-                await act(world, "watch.find", partial(keep, one=one, then=then))
+                await act(world, "watch.find", partial(record_sighting, one=one, then=then))
         except Exception as error:
             log.exception("the response to the finding about entry %d failed", one.number)
             self.state.unanswered.append(f"entry {one.number}: {type(error).__name__}: {error}"[:200])
-            await act(world, "watch.find", partial(keep, one=one, then=nothing))
+            await act(world, "watch.find", partial(record_sighting, one=one, then=no_response))
 
     def _on_commit(self, topics: set[str]) -> None:
         if ledger.TOPIC in topics:
@@ -239,7 +239,7 @@ def detectors_off() -> str:
     return f"{len(names)} detectors are off, because numpy is not installed: {', '.join(names)}"
 
 
-async def watch(world: World, *, then: Then) -> None:
+async def watch(world: World, *, then: Response) -> None:
     """Run the process of the detectors, and restart it each time it ends. `then` is the response to a finding, and runs
     in the act that stores the finding.
 
@@ -255,7 +255,7 @@ async def watch(world: World, *, then: Then) -> None:
         started = world.now()
         try:
             if not has_begun:
-                await world.writer.submit(begin)
+                await world.writer.submit(start_at_end_of_ledger)
                 has_begun = True
             await kept.run(then)
         except Exception as error:  # noqa: BLE001 because whatever ends it, it is started anew

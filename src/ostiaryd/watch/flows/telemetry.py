@@ -10,7 +10,7 @@ from ostiaryd.registry.model import Caller
 from ostiaryd.watch.model.telemetry import Activity, Done
 
 
-def take(act: Act, caller: Caller, done: dict[Activity, Done], *, records: int, rejected: int) -> None:
+def record_activities(act: Act, caller: Caller, done: dict[Activity, Done], *, records: int, rejected: int) -> None:
     """Record an export of telemetry: one entry per kind of act. `records` is the number of sent records, including the
     `rejected` records.
     """
@@ -36,7 +36,7 @@ def _entry(act: Act, caller: Caller, activity: Activity, done: Done) -> Entry:
     )
 
 
-def flood(act: Act, *, refused: int) -> None:
+def record_flood(act: Act, *, refused: int) -> None:
     """Record that an agent floods the server with telemetry. `refused` is the number of refused exports. The detector
     `flood` reports the entry.
     """

@@ -90,7 +90,7 @@ def find(reader: Reader, name: str) -> ThreatSource:
     return source
 
 
-def begin(tx: Tx, source: ThreatSource) -> bool:
+def claim_fetch(tx: Tx, source: ThreatSource) -> bool:
     """Reserve the fetch of a list for this process. Return False if another process has reserved the fetch, or if the
     list is not due.
     """
@@ -127,7 +127,7 @@ def examine_list(act: Act, name: str, listed: Listed | Refused | None) -> ListCh
     return change
 
 
-def take(act: Act, source: ThreatSource, listed: Listed) -> None:
+def accept_list(act: Act, source: ThreatSource, listed: Listed) -> None:
     """Replace the content of a threat list by a fetched list, and notify guards. Raises NotFound if the list was
     removed during the fetch, Invalid if all lists together become too long.
     """
@@ -135,7 +135,7 @@ def take(act: Act, source: ThreatSource, listed: Listed) -> None:
     registry.note(act, object=source.name, count=change.count, new=change.new, gone=change.gone, skipped=change.skipped)
     _check_room(act.tx, source, listed)
     store.fill(act.tx, source.list_id, listed.marks, listed.networks)
-    keep(act.tx, source, listed)
+    store_list(act.tx, source, listed)
     registry.tell(act, ThreatDelta(source.list_id))
 
 
@@ -153,7 +153,7 @@ def _check_room(reader: Reader, source: ThreatSource, listed: Listed) -> None:
         raise Invalid(f"all threat lists together have more than {MAX_MARKS} values", code="too_many_marks")
 
 
-def keep(tx: Tx, source: ThreatSource, listed: Listed) -> None:
+def store_list(tx: Tx, source: ThreatSource, listed: Listed) -> None:
     """Record a successful fetch. The next fetch is due in an hour, or earlier, when the first indicator of the list
     expires, but not within ten minutes.
     """
@@ -161,17 +161,17 @@ def keep(tx: Tx, source: ThreatSource, listed: Listed) -> None:
     store.refresh(tx, source.list_id, due_at=ends, skipped=listed.skipped)
 
 
-def fail(tx: Tx, source: ThreatSource, why: str) -> None:
+def record_failed_fetch(tx: Tx, source: ThreatSource, why: str) -> None:
     """Record why a fetch failed. The stored content does not change."""
     store.fail(tx, source.list_id, why[:200])
 
 
-def spared(config: Config) -> frozenset[str]:
+def own_hosts(config: Config) -> frozenset[str]:
     """Return the hosts of this server, which are left out of every threat list."""
     return frozenset({config.trust_domain, urlsplit(config.public_url).hostname or ""})
 
 
-def troubles(reader: Reader, *, now: int) -> tuple[int, list[str]]:
+def describe_problems(reader: Reader, *, now: int) -> tuple[int, list[str]]:
     """Return the number of threat lists, and for each outdated list a text with its name and the reason."""
     sources = store.sources(reader)
     is_old = partial(_is_old, now=now)

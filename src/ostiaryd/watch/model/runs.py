@@ -40,7 +40,7 @@ class Runs:
         """Return, for each row, its position in its run, from 0."""
         return np.arange(self.rows) - self.first[self.of]
 
-    def sums(self, values: Floats) -> Floats:
+    def running_sums(self, values: Floats) -> Floats:
         """Return, for each row, the sum of the values in its run up to and including the row. `values` may have several
         columns.
         """
@@ -48,7 +48,7 @@ class Runs:
         inside: Floats = total - (total - values)[self.first][self.of]
         return inside
 
-    def falls(self, values: Floats) -> Floats:
+    def running_minima(self, values: Floats) -> Floats:
         """Return, for each row, the smallest of the values in its run up to and including the row."""
         step = 2 * float(np.abs(values).max(initial=0)) + 1
         least: Floats = np.minimum.accumulate(values - self.of * step) + self.of * step

@@ -34,7 +34,7 @@ def new_day_of_sizes(batch: Batch, peers: Records) -> None:
     peers["start"][group, slot] = peers["size"][group, 0, slot] / peers["answers"][group, 0, slot]
 
 
-def off_usual(batch: Batch, peers: Records) -> tuple[Floats, Flags]:
+def compare_with_usual(batch: Batch, peers: Records) -> tuple[Floats, Flags]:
     """Return two values for each event: the binary logarithm of (size of its answer / usual size for its tool), and
     true if the usual size is known.
 

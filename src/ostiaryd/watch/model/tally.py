@@ -90,7 +90,7 @@ def tally(batch: Batch, values: Floats, limits: Limits, agents: Records, peers: 
     window = batch.at // WINDOW + 1
     runs = Runs(batch.agent, window)
     agent, group, number = batch.agent[runs.first], batch.peers[runs.first], window[runs.first]
-    inside, ends = runs.sums(values), np.log2(1 + np.array(limits))
+    inside, ends = runs.running_sums(values), np.log2(1 + np.array(limits))
     base, bars = np.zeros((len(runs), values.shape[1])), np.full((len(runs), values.shape[1]), np.inf)
     means, windows, since = np.zeros_like(base), np.zeros(len(runs)), np.zeros(len(runs), np.int64)
     new_day(peers, group, batch.now)

@@ -85,7 +85,7 @@ class Watcher:
                 if event.at // HOUR != self.clock // HOUR:
                     reported += self._run(batch)
                     batch = []
-                    self._strike(event.at)
+                    self._forget_inactive(event.at)
                 self.clock = event.at
                 batch.append(event)
         reported += self._run(batch)
@@ -93,7 +93,7 @@ class Watcher:
             self.position = events[-1].number + 1
         return reported
 
-    def _strike(self, now: int) -> None:
+    def _forget_inactive(self, now: int) -> None:
         """Remove inactive agents from the memory if `now` (microseconds) begins a new day."""
         if now // DAY != self.clock // DAY:
             self.memory.forget(now_s=now // SECOND)
@@ -143,7 +143,9 @@ class Watcher:
         begins.reverse()
         for one in sightings:
             self._begin(batch, kept, begins, one.number)
-            marked.append(one if one.agent == "" else msgspec.structs.replace(one, may_narrow=self._may(kept, one)))
+            marked.append(
+                one if one.agent == "" else msgspec.structs.replace(one, may_narrow=self._may_narrow(kept, one))
+            )
         self._begin(batch, kept, begins, batch.number[batch.order[-1]])
         return marked
 
@@ -156,7 +158,7 @@ class Watcher:
             event = batch.events[row]
             self.narrowing.begin(kept, int(batch.agent[row]), int(batch.peers[row]), word(event.task), event.at)
 
-    def _may(self, kept: Kept, one: Sighting) -> bool:
+    def _may_narrow(self, kept: Kept, one: Sighting) -> bool:
         row = self.memory.row(one.agent)
         return self.narrowing.judge(
             kept,

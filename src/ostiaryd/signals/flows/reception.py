@@ -16,7 +16,15 @@ from ostiaryd.incidents.flows.respond import responder, would_lock_out
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, Person, Root, State, is_person_id
-from ostiaryd.signals.model.issuers import Effect, Issuer, Named, effect, named, not_understood, short
+from ostiaryd.signals.model.issuers import (
+    AcceptedSubjects,
+    Effect,
+    Issuer,
+    accepted_subjects,
+    effect_of,
+    find_unsupported_member,
+    short_name,
+)
 from ostiaryd.signals.model.sets import (
     AHEAD,
     OLDEST,
@@ -31,19 +39,19 @@ from ostiaryd.tasks import flows as tasks
 from ostiaryd.watch import flows as watch
 
 DETECTOR = "signal"
-MANY = 500
+MAX_AGENTS = 500
 """Maximum number of agents whose holdings a signal about their owners ends one by one. If the owners have more agents,
 the kill switch stops all agents of each owner instead.
 """
 SHOWN = 20
 
 
-def is_known(reader: Reader, issuer: Issuer, event: SecurityEvent) -> bool:
+def was_received(reader: Reader, issuer: Issuer, event: SecurityEvent) -> bool:
     """Return whether this token was received before. A repeated token (RFC 8935 section 2) has no effect."""
-    return store.is_seen(reader, digest(issuer.issuer, event.jti))
+    return store.was_received(reader, digest(issuer.issuer, event.jti))
 
 
-def hear(act: Act, id: str, event: SecurityEvent, *, config: Config) -> int:
+def apply_event(act: Act, id: str, event: SecurityEvent, *, config: Config) -> int:
     """Apply an event of the issuer; return the number of agents that the event changed.
 
     1. Record the event in the act's ledger entry. 2. Return 0 if the token was received before. 3. If the event is
@@ -53,33 +61,35 @@ def hear(act: Act, id: str, event: SecurityEvent, *, config: Config) -> int:
     issuer = store.get(act.tx, id)
     if issuer is None:
         raise SetRefused("the issuer is not trusted", code="invalid_issuer")
-    registry.note(act, object=issuer.issuer_id, issuer=issuer.issuer, event=short(event.event), jti=event.jti)
-    if not store.see(act.tx, digest(issuer.issuer, event.jti), until=event.at + OLDEST + AHEAD):
+    registry.note(act, object=issuer.issuer_id, issuer=issuer.issuer, event=short_name(event.event), jti=event.jti)
+    if not store.remember_received(act.tx, digest(issuer.issuer, event.jti), until=event.at + OLDEST + AHEAD):
         registry.note(act, object=issuer.issuer_id, repeated="yes")
         return 0
     issuer = replace(issuer, received=issuer.received + 1, received_at=act.now)
     if event.event in (VERIFICATION, STREAM_UPDATED):
         issuer = _about_stream(issuer, event, now=act.now)
     store.update(act.tx, issuer)
-    if member := not_understood(issuer, event.subject):
+    if member := find_unsupported_member(issuer, event.subject):
         registry.note(act, object=issuer.issuer_id, discarded=f"the subject has a critical `{member}`")
         return 0
-    subjects = named(issuer, event.subject, ours=config.issuer)
+    subjects = accepted_subjects(issuer, event.subject, ours=config.issuer)
     people, ours = _people(act.tx, issuer, subjects), _agents(act.tx, subjects)
     registry.note(
         act, object=issuer.issuer_id, persons=[p.person_id for p in people], agents=[a.agent_id for a in ours]
     )
     if len(people) == 1:
         act.entry.person = people[0].person_id
-    if (due := effect(event)) is None:
+    if (due := effect_of(event)) is None:
         return 0
     registry.note(act, object=issuer.issuer_id, effect=due[0].value)
-    return _carry_out(act, due, people, ours, why=f"{short(event.event)}, according to {issuer.issuer}", config=config)
+    return _carry_out(
+        act, due, people, ours, why=f"{short_name(event.event)}, according to {issuer.issuer}", config=config
+    )
 
 
-async def forget(world: World) -> None:
+async def forget_received(world: World) -> None:
     """Delete the records of received tokens that every server of the database now refuses because of their age."""
-    await world.writer.submit(lambda tx: store.forget_seen(tx, before=world.now.horizon))
+    await world.writer.submit(lambda tx: store.forget_received(tx, before=world.now.horizon))
 
 
 def _about_stream(issuer: Issuer, event: SecurityEvent, *, now: int) -> Issuer:
@@ -99,26 +109,26 @@ def _about_stream(issuer: Issuer, event: SecurityEvent, *, now: int) -> Issuer:
     return replace(issuer, verified_at=now, state=None if state is not None else issuer.state)
 
 
-def _people(reader: Reader, issuer: Issuer, subjects: Named) -> list[Person]:
-    ids = [id for email in subjects.emails for id in store.by_email(reader, email)]
-    ids += [id for sub in subjects.subs if (id := store.linked(reader, issuer.issuer_id, sub)) is not None]
+def _people(reader: Reader, issuer: Issuer, subjects: AcceptedSubjects) -> list[Person]:
+    ids = [id for email in subjects.emails for id in store.find_persons(reader, email)]
+    ids += [id for sub in subjects.subs if (id := store.find_linked_person(reader, issuer.issuer_id, sub)) is not None]
     ids += [id for id in subjects.ours if is_person_id(id)]
     persons = (registry.get_person(reader, id) for id in dict.fromkeys(ids))
     return [person for person in persons if person is not None]
 
 
-def _agents(reader: Reader, subjects: Named) -> list[Agent]:
+def _agents(reader: Reader, subjects: AcceptedSubjects) -> list[Agent]:
     rows = (registry.get_agent(reader, id) for id in dict.fromkeys(subjects.ours) if id.startswith("ag_"))
     return [agent for agent in rows if agent is not None]
 
 
-def refuse(act: Act, issuer: Issuer, refusal: SetRefused) -> NoReturn:
+def refuse_signal(act: Act, issuer: Issuer, refusal: SetRefused) -> NoReturn:
     """Write the issuer into the entry of a refused signal. Always raises `refusal`."""
     registry.note(act, object=issuer.issuer_id, issuer=issuer.issuer)
     raise refusal
 
 
-def flood(act: Act, issuer: Issuer, *, refused: int) -> None:
+def record_flood(act: Act, issuer: Issuer, *, refused: int) -> None:
     """Record in the act's ledger entry that the issuer sends more tokens than the limit. Webhooks send an alert about
     this entry. `refused`: the number of refused tokens.
     """
@@ -134,7 +144,7 @@ def _carry_out(
     effect, points = due
     gone = [owner for person in people for owner in registry.leaving(act.tx, person)]
     owned = [agent for owner in gone for agent in registry.list_agents_of_owner(act.tx, owner.id)]
-    if effect is Effect.END and len(owned) > MANY:
+    if effect is Effect.END and len(owned) > MAX_AGENTS:
         effect = Effect.STOP
         registry.note(act, object=act.entry.object or "", effect=effect.value)
     unstopped = set[str]()
@@ -144,7 +154,7 @@ def _carry_out(
     for person in people:
         tasks.cancel_for(act, person.person_id)
         registry.end_holdings(act, Root.AGENT, person.person_id, why=why)
-    active = {one.agent_id: one for one in (*owned[:MANY], *isolated.values()) if one.state is State.ACTIVE}
+    active = {one.agent_id: one for one in (*owned[:MAX_AGENTS], *isolated.values()) if one.state is State.ACTIVE}
     registry.note(act, object=act.entry.object or "", touched=list(active)[:SHOWN])
     for agent in active.values():
         if effect is Effect.RAISE_RISK:
@@ -179,7 +189,7 @@ def _raise_risk(act: Act, agent: Agent, points: int, *, why: str, config: Config
     acting.act_with_entry(
         act,
         "watch.find",
-        lambda more: then(more, watch.find(more, noticed, agent=agent.agent_id, task=None, entries=())),
+        lambda more: then(more, watch.record_finding(more, noticed, agent=agent.agent_id, task=None, entries=())),
     )
 
 
