@@ -106,6 +106,7 @@ def _same(line: str) -> str:
     return re.sub(r"\d+$|^\d+(?= decisions)", "N", " ".join(line.split()))
 
 
+@pytest.mark.parametrize("database", ["sqlite"])  # exit codes of a command
 @pytest.mark.slow
 def test_what_changes_nothing_exits_with_0_what_is_not_known_with_5_and_what_is_wrong_with_an_error(
     server: Server, tmp_path: Path

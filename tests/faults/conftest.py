@@ -7,10 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.faults.tally import Tally
+from tests.faults.tally import LONG_FORM, Tally
 
-LONG_FORM = "OSTIARY_FAULT_ROUNDS"
-"""Environment variable that `make faults` sets: rounds of each experiment."""
 _PROPERTY = "fault"
 
 

@@ -28,7 +28,7 @@ from ostiary.guard import Guard
 from ostiary.protocol.errors import Unavailable
 from ostiaryd.ground.database.postgres import RESERVE_TABLE
 from tests.faults.killed_steps import run_until
-from tests.faults.tally import Tally
+from tests.faults.tally import LONG_FORM, Tally
 from tests.support.world import Kind, Postgres
 
 URI = "https://files.example.org/mcp"
@@ -218,7 +218,16 @@ def offline(guard: Guard) -> Callable[[], None]:
     return back
 
 
-@pytest.mark.parametrize(("with_pin", "more"), [(True, 0), (False, 0), (False, 12), (False, 60)])
+LOSSES = [("sqlite", True, 0), ("postgres", False, 0), ("sqlite", False, 12), ("postgres", False, 60)]
+"""Database, whether the pin was kept, and how far the server goes on: each value is here, and the long form has each
+combination.
+"""
+EVERY_LOSS = [(kind, *loss) for kind in ("sqlite", "postgres") for loss in sorted({loss[1:] for loss in LOSSES})]
+
+
+@pytest.mark.parametrize(
+    ("stand", "with_pin", "more"), EVERY_LOSS if LONG_FORM in os.environ else LOSSES, indirect=["stand"]
+)
 def test_a_restored_copy_grants_nothing_until_an_operator_has_recovered(
     stand: Stand, tally: Tally, more: int, with_pin: bool, seed: int
 ) -> None:

@@ -57,6 +57,7 @@ async def test_rego_permits_and_is_named(world: World, ask: Ask) -> None:
 CEDAR_CALLS = 'permit (principal, action == Action::"call", resource);'
 
 
+@pytest.mark.parametrize("database", ["sqlite"])  # the engine decides, on either database
 @pytest.mark.parametrize(
     ("cedar", "rego", "allowed", "by"),
     [
@@ -111,6 +112,7 @@ FAILS = {
 }
 
 
+@pytest.mark.parametrize("database", ["sqlite"])  # the engine decides, on either database
 @pytest.mark.parametrize("case", FAILS)
 async def test_whatever_fails_denies_with_a_reason_and_the_next_question_is_answered(
     world: World, ask: Ask, case: str
@@ -181,6 +183,7 @@ WRONG = {
 }
 
 
+@pytest.mark.parametrize("database", ["sqlite"])  # the engine decides, on either database
 @pytest.mark.parametrize("case", WRONG)
 async def test_what_is_wrong_refuses_the_set_and_is_said(world: World, case: str) -> None:
     files, said = WRONG[case]
@@ -255,6 +258,7 @@ async def test_the_question_is_what_the_page_says(world: World, ask: Ask) -> Non
     assert found == (True, "", ["levels"]), found
 
 
+@pytest.mark.parametrize("database", ["sqlite"])  # the engine decides, on either database
 @pytest.mark.parametrize(
     ("number", "rego", "allowed"),
     [
@@ -276,6 +280,7 @@ async def test_opa_sees_all_digits_of_a_number(world: World, ask: Ask, number: s
     assert answer["decision"] is allowed
 
 
+@pytest.mark.parametrize("database", ["sqlite"])  # the engine decides, on either database
 @pytest.mark.parametrize("number", ["0.1000000000000000055", "0.10000000000000001", "1.00000000000000001e2", "2e-324"])
 async def test_a_number_that_a_float_changes_is_refused_where_opa_would_see_it(
     world: World, ask: Ask, number: str
@@ -303,6 +308,7 @@ async def test_data_and_libraries_are_at_hand(world: World, ask: Ask) -> None:
     assert (await decision(ask))[0] is True
 
 
+@pytest.mark.parametrize("database", ["sqlite"])  # the engine decides, on either database
 @pytest.mark.parametrize("semantic", ["execute_all", "deny_on_first_deny"])
 async def test_a_number_that_a_float_changes_denies_its_item_of_a_batch_alone(
     world: World, ask: Ask, semantic: str
@@ -323,6 +329,7 @@ async def test_a_number_that_a_float_changes_denies_its_item_of_a_batch_alone(
     assert (await ask(EVALUATIONS, default.replace('"N"', "48.12345678901234567").encode()))[0] == 400
 
 
+@pytest.mark.parametrize("database", ["sqlite"])  # the engine decides, on either database
 @pytest.mark.parametrize("name", ["ostiary_answers.rego", "answers.rego", "_answers.rego", "a/b.rego"])
 async def test_a_module_counts_under_any_file_name(world: World, ask: Ask, name: str) -> None:
     forbids = HEAD + 'forbid contains "never" if true'
@@ -466,6 +473,7 @@ async def test_the_engines_end_with_the_world(world: World) -> None:
     assert all(child is not None and child.poll() is not None for child in children)
 
 
+@pytest.mark.parametrize("database", ["sqlite"])  # the engine decides, on either database
 async def test_a_question_that_loops_holds_up_no_other(world: World, ask: Ask) -> None:
     pairs = "some x in numbers.range(1, 5000); some y in numbers.range(1, 5000); x * y == 0"
     loops = f'permit if {{ input.subject.id == "loops"; {pairs} }}'

@@ -125,7 +125,7 @@ class Confined:
         with self._mutex:
             self._closed = True
             if self._child is not None:
-                self._end(self._child, late=False, within_s=0)
+                self._reap(self._child)
 
     def _start(self) -> subprocess.Popen[bytes]:
         if self._closed:
@@ -133,7 +133,7 @@ class Confined:
         if self._child is not None and self._child.poll() is None:
             return self._child
         if self._child is not None:
-            self._end(self._child, late=False, within_s=0)
+            self._reap(self._child)
         self.lives += 1
         limits = [str(self._memory), str(self._reserved), str(self._nice), str(self._cpu_s)]
         command = [sys.executable, "-c", _BEGIN, self._target, *limits, *sys.path]
@@ -148,7 +148,7 @@ class Confined:
         try:
             _exchange(child, b"", until=time.monotonic() + START_S)
         except (OSError, EOFError, ValueError):
-            self._end(child, late=False, within_s=0)
+            self._reap(child)
             raise Unavailable(f"the process of {self._target} does not start", code="engine_failed") from None
         return child
 
@@ -159,12 +159,7 @@ class Confined:
             # the child has closed its end of the pipe, and is about to end
             with contextlib.suppress(subprocess.TimeoutExpired):
                 ended = child.wait(0.2)
-        child.kill()
-        child.wait()
-        for pipe in (child.stdin, child.stdout):
-            if pipe is not None:
-                pipe.close()
-        self._child = None
+        self._reap(child)
         if late:
             return f"the process took longer than {within_s:g} s"
         if ended == _OUT_OF_MEMORY:
@@ -179,6 +174,15 @@ class Confined:
                 "is exhausted"
             )
         return "no answer"
+
+    def _reap(self, child: subprocess.Popen[bytes]) -> None:
+        """Kill a child, and free what it holds."""
+        child.kill()
+        child.wait()
+        for pipe in (child.stdin, child.stdout):
+            if pipe is not None:
+                pipe.close()
+        self._child = None
 
 
 def _exchange(child: subprocess.Popen[bytes], body: bytes, *, until: float) -> bytes:
