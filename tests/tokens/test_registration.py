@@ -394,6 +394,24 @@ async def test_a_client_that_asks_for_a_secret_gets_one_and_authenticates_with_i
     assert (await confidential.token(**refresh, client_secret=secret)).json["error"] == "invalid_grant"
 
 
+async def test_a_client_may_repeat_its_present_secret_when_it_changes_and_no_other(confidential: Application) -> None:
+    """RFC 7592 section 2.2: the value must match the currently issued secret."""
+    secret, path = confidential.registered["client_secret"], f"/register/{confidential.client_id}"
+    body = BODY | {"client_id": confidential.client_id, "token_endpoint_auth_method": "client_secret_basic"}
+
+    async def change(**more: Any) -> Answer:
+        return await call(confidential.app, "PUT", path, body | more, token=confidential.registration_token)
+
+    changed = await change(client_secret=secret, client_name="Renamed")
+    assert (changed.status, changed.json["client_secret"], changed.json["client_name"]) == (200, secret, "Renamed")
+    for wrong in ("x", secret[:-1], "", ["x"], "\u00fc"):
+        assert (await change(client_secret=wrong)).json["error"] == "invalid_client_metadata", wrong
+    assert (await change(client_secret=secret, client_secret_expires_at=0)).json["error"] == "invalid_client_metadata"
+    public = await change(token_endpoint_auth_method="none")
+    assert "client_secret" not in public.json
+    assert (await change(client_secret=secret, token_endpoint_auth_method="none")).status == 400
+
+
 async def test_requests_for_a_refresh_at_the_same_time_end_the_grant_only_of_a_client_that_proves_nothing(
     world: World, application: Application, confidential: Application, clock: Clock
 ) -> None:

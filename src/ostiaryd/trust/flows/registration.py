@@ -25,7 +25,7 @@ from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
 from ostiaryd.trust.flows.certificates import put_certificates
 from ostiaryd.trust.flows.documents import check_client_urls
-from ostiaryd.trust.flows.oauth_clients import check_room
+from ostiaryd.trust.flows.oauth_clients import check_room, make_client_secret
 from ostiaryd.trust.model import SECOND, name_claimed
 from ostiaryd.trust.model.certificates import SELF_SIGNED, InvalidCertificate, read_jwk_certificates
 from ostiaryd.trust.model.clients import (
@@ -48,6 +48,8 @@ MAX_REGISTRATION_TOKENS = 100
 MAX_USES = 1000
 LONGEST_LIFETIME_S = 90 * 86_400
 MAX_STATEMENT = 8 << 10
+_OURS = ("registration_access_token", "registration_client_uri", "client_id_issued_at", "client_secret_expires_at")
+"""Members of a registration that the server sets."""
 _STATEMENT_TYPES = (None, "jwt", "software-statement+jwt")
 
 
@@ -203,12 +205,19 @@ def change_registration(
     client = authenticate_registration(act.tx, client_id, unverified_token)
     if unverified.get("client_id") != client_id:
         raise InvalidClientMetadata("`client_id` differs from that of the registration", hint="RFC 7592 section 2.2")
-    for name in ("registration_access_token", "registration_client_uri", "client_id_issued_at", "client_secret"):
-        if name in unverified or f"{name}_expires_at" in unverified:
+    for name in _OURS:
+        if name in unverified:
             raise InvalidClientMetadata(
                 f"`{name}` cannot be changed", hint=f"leave `{name}` out (RFC 7592 section 2.2)"
             )
     members = dict(unverified)
+    # a client may repeat its present secret
+    if (secret := members.pop("client_secret", None)) is not None:
+        present = make_client_secret(act.tx.keys, client) if client.has_secret else ""
+        if not hmac.compare_digest(present.encode(), str(secret).encode()):
+            raise InvalidClientMetadata(
+                "`client_secret` is not the present secret of the client", hint="leave `client_secret` out"
+            )
     is_vouched = (statement := members.pop("software_statement", None)) is not None
     if is_vouched:
         members |= _verify_statement(statement, now=act.now, config=config)
