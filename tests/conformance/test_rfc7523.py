@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -191,6 +192,22 @@ async def test_an_issuer_with_a_path_has_no_name_with_a_slash(world: World) -> N
         proof = client.proof(uri=f"{issuer}/token")
         answer = await client.ask(proof=proof, client_assertion=client.assertion(aud=aud))
         assert answer.error == error, aud
+
+
+async def test_an_endpoint_for_clients_with_certificates_is_an_endpoint_of_this_server(world: World) -> None:
+    """RFC 8705 section 5: such a client uses the aliases in the metadata in place of the endpoints."""
+    alias, other = "https://mtls.example.org", "https://mtls.example.org.else.example"
+    client = await enter_client_at(reconfigured(world, mtls_url=alias, client_assertions="compatible"), ISSUER)
+    for aud, error in (
+        (f"{alias}/token", ""),
+        ([ISSUER, f"{alias}/par"], ""),
+        (alias, NOBODY),
+        (f"{other}/token", NOBODY),
+        ([f"{alias}/token", f"{other}/token"], NOBODY),
+    ):
+        assert (await client.ask(client_assertion=client.assertion(aud=aud))).error == error, aud
+    strict = replace(client, app=oauth_app(reconfigured(world, mtls_url=alias, client_assertions="strict")))
+    assert (await strict.ask(client_assertion=client.assertion(aud=f"{alias}/token"))).error == NOBODY
 
 
 async def enter_client_at(world: World, issuer: str) -> Client:

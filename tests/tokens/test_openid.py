@@ -795,6 +795,18 @@ async def test_every_claim_that_the_metadata_names_is_supplied(world: World, app
     assert set(named) == set(claims_of(tokens["id_token"])) | set(userinfo)
 
 
+async def test_a_challenge_of_userinfo_is_for_bearer_tokens_too(app: ASGIApp) -> None:
+    """OpenID Connect Core 1.0 section 5.3.3, RFC 6750 section 3: the scheme is Bearer; RFC 9449 section 7.1: both."""
+    for headers, error in (([], ""), ([("authorization", "Bearer x")], 'error="invalid_token", ')):
+        refused = await send(app, "GET", "/userinfo", headers=headers)
+        challenges = refused.headers["www-authenticate"]
+        metadata = f'resource_metadata="{ISSUER}/.well-known/oauth-protected-resource/userinfo"'
+        assert challenges.startswith(f"Bearer {error}{metadata}, DPoP {error}algs="), challenges
+        assert challenges.endswith(metadata)
+    proof = await send(app, "GET", "/userinfo", headers=[("authorization", "DPoP x"), ("dpop", "y")])
+    assert proof.status == 401
+
+
 async def test_a_challenge_of_userinfo_names_the_metadata_of_userinfo(app: ASGIApp) -> None:
     refused = await send(app, "GET", "/userinfo")
     assert (refused.status, refused.error) == (401, "invalid_token")

@@ -44,7 +44,7 @@ async def userinfo(call: Call) -> Reply:
             network=call.network,
         )
     except (Unauthenticated, InsufficientScope, dpop.InvalidProof, NonceNeeded) as refusal:
-        call.answer_headers += challenge(refusal, resource=config.issuer + USERINFO)
+        call.answer_headers += challenge(refusal, resource=config.issuer + USERINFO, accepts_bearer=True)
         # respond with a challenge, as a resource does (RFC 9449 section 7.1)
         if isinstance(refusal, (dpop.InvalidProof, NonceNeeded)):
             raise AccessRefused(refusal.message, hint=refusal.hint, code=refusal.code) from None

@@ -114,6 +114,7 @@ def check_client(act: Act, credentials: Credentials, *, config: Config) -> Clien
         unverified_jws,
         client_id=credentials.client_id,
         issuer=config.issuer,
+        mtls_base=config.mtls_base,
         now=act.now,
         is_compatible=is_compatible,
     )

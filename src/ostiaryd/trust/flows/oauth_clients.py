@@ -192,6 +192,7 @@ def _check_client_assertion(
         unverified_jws,
         client_id=client.client_id,
         issuer=config.issuer,
+        mtls_base=config.mtls_base,
         now=act.now,
         is_compatible=is_compatible,
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from ipaddress import ip_network
@@ -210,10 +210,16 @@ def check_assertion_type(header: jose.Header, *, is_compatible: Callable[[], boo
 
 
 def check_assertion(
-    unverified_jws: jose.Jws, *, client_id: str | None, issuer: str, now: int, is_compatible: Callable[[str], bool]
+    unverified_jws: jose.Jws,
+    *,
+    client_id: str | None,
+    issuer: str,
+    mtls_base: str = "",
+    now: int,
+    is_compatible: Callable[[str], bool],
 ) -> Assertion:
     """Check the claims of an assertion at the time `now` (microseconds), and return the assertion. Raises
-    InvalidClient.
+    InvalidClient. `mtls_base`: URL of the endpoints for clients with certificates; empty if that is the issuer.
 
     The caller must check the type, the signature and replay. The only audience is the issuer identifier, as a string or
     as a list with one member (rfc7523bis section 4). A compatible client may name endpoints of this server as well (RFC
@@ -232,7 +238,7 @@ def check_assertion(
     if client_id is not None and client_id != subject:
         raise InvalidClient("`client_id` differs from the client of the assertion")
     audience = claims.get("aud")
-    if audience not in (issuer, [issuer]) and not (_is_ours(audience, issuer) and is_compatible(subject)):
+    if audience not in (issuer, [issuer]) and not (_is_ours(audience, issuer, mtls_base) and is_compatible(subject)):
         raise InvalidClient(
             "the client assertion has another audience than this issuer", hint=f"`aud` must be {issuer}"
         )
@@ -263,13 +269,13 @@ def check_assertion(
 CLOCK_HINT = "compare the clock of the client with the `Date` header of this response"
 
 
-def _is_ours(audience: object, issuer: str) -> bool:
+def _is_ours(audience: object, issuer: str, mtls_base: str) -> bool:
     """Return whether every audience is this server: its issuer identifier or an endpoint that accepts assertions.
 
     For an issuer without a path, a final slash is accepted: URL libraries add a slash, and RFC 3986 section 6.2.3
     treats both as the same.
     """
-    ours = {issuer, *(issuer + path for path in AUTHENTICATED_ENDPOINTS)}
+    ours = {issuer, *(base + path for base in (issuer, mtls_base) if base for path in AUTHENTICATED_ENDPOINTS)}
     if not urlsplit(issuer).path:
         ours.add(f"{issuer}/")
     members = audience if isinstance(audience, list) else [audience]
@@ -294,9 +300,11 @@ def public_key(jwk: str) -> jose.PublicKey:
     return jose.parse_public_jwk(canonical.parse(jwk))
 
 
-def challenge(refusal: Refused, *, resource: str, scope: str = "") -> list[tuple[bytes, bytes]]:
+def challenge(
+    refusal: Refused, *, resource: str, scope: str = "", accepts_bearer: bool = False
+) -> list[tuple[bytes, bytes]]:
     """Return the headers that tell the client how to authenticate: RFC 6750 section 3, RFC 9449 section 7.1, RFC 9728
-    section 5.1.
+    section 5.1. A resource that `accepts_bearer` has a challenge of both schemes.
     """
     headers: list[tuple[bytes, bytes]] = []
     if isinstance(refusal, NonceNeeded):
@@ -306,10 +314,16 @@ def challenge(refusal: Refused, *, resource: str, scope: str = "") -> list[tuple
         # no error code if the request had no token
         claims = {} if type(refusal) is Unauthenticated else {"error": code}
         claims |= {"scope": scope} if scope else {}
-        claims |= {"algs": " ".join(sorted(jose.ALGS)), "resource_metadata": metadata_url(resource)}
-        text = "DPoP " + ", ".join(f'{name}="{value}"' for name, value in claims.items())
-        headers.append((b"www-authenticate", text.encode()))
+        place = {"resource_metadata": metadata_url(resource)}
+        if accepts_bearer and not isinstance(refusal, (dpop.InvalidProof, NonceNeeded)):
+            headers.append((b"www-authenticate", _render_challenge("Bearer", claims | place)))
+        algs = {"algs": " ".join(sorted(jose.ALGS))}
+        headers.append((b"www-authenticate", _render_challenge("DPoP", claims | algs | place)))
     return headers
+
+
+def _render_challenge(scheme: str, claims: Mapping[str, str]) -> bytes:
+    return (f"{scheme} " + ", ".join(f'{name}="{value}"' for name, value in claims.items())).encode()
 
 
 def metadata_url(resource: str) -> str:
