@@ -495,6 +495,27 @@ async def test_bounds_and_policies_see_path_and_scopes(stage: AccountStage, worl
     assert (await token_of(bounded, SCOPES[0])).status == 200
 
 
+async def test_an_agent_without_rights_does_not_learn_which_providers_exist(stage: AccountStage, world: World) -> None:
+    async def answers(agent: VaultAgent) -> list[tuple[int, bytes]]:
+        asked = [await agent.ask("GET", f"oauth/creds/{name}") for name in (NAME, "none")]
+        asked += [await agent.ask("POST", f"oauth/creds/{name}", {"scopes": ["a"]}) for name in (NAME, "none")]
+        return [(one.status, one.body) for one in asked]
+
+    bot, alone = await stage.agent(), await stage.agent("alone", behalf=None)
+    tokens = 'permit (principal is Agent, action == Action::"issue_token", resource is Resource);'
+    for is_connected in (False, True):
+        await stage.connect() if is_connected else None
+        await put_policies(world, tokens)
+        for agent in (bot, alone):
+            present, missing, *with_scopes = await answers(agent)
+            assert present == missing == with_scopes[0] == with_scopes[1], "one answer"
+            assert present[0] == 403
+        await permit_all(world)
+        (status, body), missing, *_ = await answers(bot)
+        assert missing[0] != 403, "an agent with rights is told what is wrong"
+        assert (status, b"connected no account" in body) == ((200, False) if is_connected else (status, True))
+
+
 async def test_no_token_is_in_the_ledger_or_in_clear_in_the_database(
     stage: AccountStage, world: World, database: str, tmp_path: Path
 ) -> None:

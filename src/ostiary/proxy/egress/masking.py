@@ -3,13 +3,14 @@ contains (`ostiary.protocol.secret_forms`) is replaced by asterisks of the same 
 between parts of a stream.
 
 All forms of all secrets are searched in one pass: the data is compared at every fourth place with windows of four
-bytes, and a form has a window at each of its first four places.
+bytes, and a form has a window at each of its last four places. The last, because secrets of one kind begin alike.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import chain
+from sys import byteorder
 
 from ostiary.protocol.destination import MAX_SECRET
 from ostiary.protocol.secret_forms import begun_escape, forms_of, readings_of, texts_of, visible_in
@@ -34,13 +35,31 @@ escapes have at most six bytes
 """
 _WINDOW = 4
 """length of a window in bytes, and number of windows of a form; a form has at least 2 * _WINDOW - 1 bytes"""
-_Windows = dict[int, tuple[tuple[int, bytes], ...]]
-"""The place of a window in a form, and the form, for each form with this window."""
 
 
-def _windows_in(text: bytes) -> memoryview:
-    """Return the numbers of the windows at every fourth place of a text."""
-    return memoryview(text)[: len(text) // _WINDOW * _WINDOW].cast("I")
+class _Windows:
+    """Windows of forms, in which a text is looked up."""
+
+    def __init__(self) -> None:
+        self._forms: dict[int, tuple[tuple[int, bytes], ...]] = {}
+        """place of a window in a form, and the form, for each form with the window"""
+
+    def add(self, form: bytes, first: int) -> None:
+        """Add the windows of a form at `first` and the next places."""
+        for place in range(first, first + _WINDOW):
+            number = int.from_bytes(form[place : place + _WINDOW], byteorder)
+            self._forms[number] = (*self._forms.get(number, ()), (place, form))
+
+    def candidates(self, text: bytes) -> Iterator[tuple[int, bytes]]:
+        """Yield (start, form) of each form of which `text` has one of the windows. The rest of the form may differ, and
+        the form may begin before the text or end after it.
+        """
+        forms, numbers = self._forms, memoryview(text)[: len(text) // _WINDOW * _WINDOW].cast("I")
+        if forms.keys().isdisjoint(numbers):
+            return
+        for at in [at for at, number in enumerate(numbers) if number in forms]:
+            for place, form in forms[numbers[at]]:
+                yield _WINDOW * at - place, form
 
 
 class HostForms:
@@ -52,14 +71,27 @@ class HostForms:
         """`longest_other`: length of the longest secret that was not sent to the host, in characters; 0 if there is
         none.
         """
-        self.forms = frozenset(own)
-        self.beginnings = frozenset(form[:size] for form in self.forms for size in range(1, 2 * _WINDOW))
         self.held = HELD_ELSEWHERE * longest_other
+        self._longest, self._short, self._windows = 0, set[bytes](), _Windows()
+        for form in own:
+            self._longest = max(self._longest, len(form))
+            self._short |= {form[:size] for size in range(1, 2 * _WINDOW)}
+            self._windows.add(form, 0)
+
+    @property
+    def has_forms(self) -> bool:
+        """Return whether a secret was sent to the host."""
+        return self._longest > 0
 
     def begun_in(self, text: bytes) -> int:
-        """Return the length of the longest of the beginnings at the end of `text`; 0 if there is none."""
-        sizes = range(min(2 * _WINDOW - 1, len(text)), 0, -1)
-        return next((size for size in sizes if text[-size:] in self.beginnings), 0)
+        """Return the length of the longest beginning of a form at the end of `text`; 0 if there is none."""
+        end = text[max(len(text) - self._longest, 0) :]
+        begun = next((size for size in range(2 * _WINDOW - 1, 0, -1) if end[-size:] in self._short), 0)
+        for start, form in self._windows.candidates(end):
+            size = len(end) - start
+            if start >= 0 and begun < size < len(form) and form.startswith(end[start:]):
+                begun = size
+        return min(begun, len(end))
 
 
 class Masks:
@@ -72,7 +104,7 @@ class Masks:
         self._ends: dict[str, int] = {}
         self._forms: dict[str, frozenset[bytes]] = {}
         self._at_hosts: dict[str, HostForms] = {}
-        self._windows: _Windows = {}
+        self._windows = _Windows()
         self.forms: frozenset[bytes] = frozenset()
         self.longest = 0
         """length of the longest form, in bytes"""
@@ -98,14 +130,12 @@ class Masks:
         for value in expired:
             del self._ends[value], self._hosts[value], self._forms[value]
         if expired:
-            self._windows, self.forms, self.longest = {}, frozenset(), 0
+            self._windows, self.forms, self.longest = _Windows(), frozenset(), 0
             self._add_forms(frozenset(chain.from_iterable(self._forms.values())))
 
     def _add_forms(self, forms: frozenset[bytes]) -> None:
         for form in forms - self.forms:
-            for place in range(_WINDOW):
-                [window] = _windows_in(form[place : place + _WINDOW])
-                self._windows[window] = (*self._windows.get(window, ()), (place, form))
+            self._windows.add(form, len(form) - 2 * _WINDOW + 1)
         self.longest = max(self.longest, *map(len, forms))
         self._at_hosts.clear()
         self.forms |= forms
@@ -121,24 +151,15 @@ class Masks:
             forms = self._at_hosts[host] = HostForms(own, max(map(len, values.keys() - sent), default=0))
         return forms
 
-    def candidates(self, text: bytes) -> Iterator[tuple[int, bytes]]:
-        """Yield (start, form) of each form of which `text` has one of the first windows. The form may begin before the
-        text, may end after the text, and may differ after the window.
-        """
-        windows, numbers = self._windows, _windows_in(text)
-        if windows.keys().isdisjoint(numbers):
-            return
-        for at in [at for at, number in enumerate(numbers) if number in windows]:
-            for place, form in windows[numbers[at]]:
-                yield _WINDOW * at - place, form
+    def places(self, text: bytes) -> Iterator[tuple[int, int]]:
+        """Yield start and end of each occurrence of a form in a reading; occurrences may overlap."""
+        for start, form in self._windows.candidates(text):
+            if start >= 0 and text.startswith(form, start):
+                yield start, start + len(form)
 
     def find(self, data: bytes) -> bool:
         """Return whether a reading of `data` contains a secret in one of its forms."""
-        return bool(self.forms) and any(
-            start >= 0 and text.startswith(form, start)
-            for text in texts_of(data)
-            for start, form in self.candidates(text)
-        )
+        return bool(self.forms) and any(True for text in texts_of(data) for _ in self.places(text))
 
     def find_in_host(self, host: str) -> bool:
         """Return whether the labels of the host name contain a secret; upper and lower case are not distinguished."""
@@ -257,23 +278,19 @@ class MaskedStream:
         for reading in readings_of(data, is_whole=is_whole):
             text = reading.text
             begun = own.begun_in(text)
-            for start, form in masks.candidates(text):
-                if start < 0:
-                    continue
-                if start + len(form) > len(text):
-                    if form in own.forms and form.startswith(text[start:]):
-                        begun = max(begun, len(text) - start)
-                elif text.startswith(form, start):
-                    first, end = (at - len(past) for at in reading.span(start, start + len(form)))
-                    if end > 0:
-                        place = slice(max(first, 0), end)
-                        self._masked[place] = self._masked[place].translate(MASK)
+            for place in masks.places(text):
+                first, end = (at - len(past) for at in reading.span(*place))
+                if end > 0:
+                    masked = slice(max(first, 0), end)
+                    self._masked[masked] = self._masked[masked].translate(MASK)
             if begun > MAX_SHOWN or (begun and not data[-1:].isspace()):
                 size = len(data) - reading.span(len(text) - begun, len(text))[0]
                 self._begun = max(self._begun, size)
                 if begun > MAX_SHOWN:
                     self._begun_long = max(self._begun_long, size)
-        if own.forms:
+        if own.has_forms:
             self._begun = max(self._begun, begun_escape(data))
         most = min(len(self._raw), MAX_ESCAPE * masks.longest)
+        if self._begun_long and not self._masked[-self._begun_long :].strip(b"*\r\n"):
+            self._begun_long = 0  # all of it is masked already
         self._begun, self._begun_long = min(self._begun, most), min(self._begun_long, most)

@@ -60,7 +60,7 @@ def find_operation(mount: str, request: VaultRequest) -> Operation:
     requested = frozenset(scopes)
     find = partial(flows.find_scopes, name=name, requested=requested)
     return Operation(
-        SecretAction.TOKEN, f"creds/{name}", "lease", partial(_issue, name=name, requested=requested), find
+        SecretAction.TOKEN, f"creds/{name}", "lease", partial(_issue, name=name, requested=requested), find, requested
     )
 
 

@@ -5,6 +5,7 @@ token or an access token.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -258,11 +259,25 @@ def authorize(
 
 def authorize_operation(act: Act, caller: VaultCaller, mount: str, operation: Operation, *, config: Config) -> None:
     """Check that a caller may run an operation of an engine. Raises Forbidden, RemotePoliciesNeeded, and the errors of
-    the operation's `find_scopes`.
+    the operation's `find_scopes`, which a caller without rights does not get.
     """
-    scopes = None if operation.find_scopes is None else operation.find_scopes(act)
+    scopes, missing = None, None
+    if operation.find_scopes is not None:
+        scopes, missing = try_scopes(partial(operation.find_scopes, act), operation.requested)
     for action, path in ((operation.action, operation.path), *operation.also):
         authorize(act, caller, mount, path, action, operation.name, config=config, token_scopes=scopes)
+    if missing is not None:
+        raise missing
+
+
+def try_scopes(find: Callable[[], frozenset[str]], requested: frozenset[str]) -> tuple[frozenset[str], Refused | None]:
+    """Return the scopes that policies see, and the error of `find` if `requested` must stand for them. The error is
+    raised only after policies permit the request, because it tells which providers and accounts exist.
+    """
+    try:
+        return find(), None
+    except Refused as refusal:
+        return requested, refusal
 
 
 def _check_restrictions(act: Act, caller: VaultCaller, action: SecretAction) -> None:

@@ -8,6 +8,7 @@ gets a secret only while the agent and its task are live. The agent has another 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, NamedTuple
 
 import msgspec
@@ -24,7 +25,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.secrets.flows import account_tokens, operators
 from ostiaryd.secrets.flows.account_tokens import IssueToken
 from ostiaryd.secrets.flows.backends import find_backend
-from ostiaryd.secrets.flows.callers import VaultCaller, authorize, find_live
+from ostiaryd.secrets.flows.callers import VaultCaller, authorize, find_live, try_scopes
 from ostiaryd.secrets.flows.seal import check_open
 from ostiaryd.secrets.model.backend import MOUNT as BACKEND_MOUNT
 from ostiaryd.secrets.model.connected_account import MOUNT as ACCOUNT_MOUNT
@@ -147,7 +148,9 @@ def use_secret(act: Act, use: SecretUse, *, proxy: str, config: Config) -> Usabl
     caller = VaultCaller(agent, task, agent.scopes & task.scopes, KEY, (), holding.id)
     mount, path = split_path(stored.secret)
     provider = split_path(path)[1] if mount == ACCOUNT_MOUNT else ""
-    scopes = account_tokens.find_scopes(act, provider, stored.scopes) if provider else frozenset[str]()
+    scopes, missing = frozenset[str](), None
+    if provider:
+        scopes, missing = try_scopes(partial(account_tokens.find_scopes, act, provider, stored.scopes), stored.scopes)
     authorize(
         act,
         caller,
@@ -159,6 +162,8 @@ def use_secret(act: Act, use: SecretUse, *, proxy: str, config: Config) -> Usabl
         config=config,
         token_scopes=scopes,
     )
+    if missing is not None:
+        raise missing
     if provider:
         token = account_tokens.use_account(act, provider, stored.scopes)
         return token if isinstance(token, IssueToken) else usable_token(token)

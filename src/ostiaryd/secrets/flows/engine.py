@@ -27,9 +27,9 @@ class Operation(msgspec.Struct, frozen=True):
     """An operation on a secret: the path and the action that policies see, a detailed name for the ledger, and the
     function that runs it.
 
-    `find_scopes` returns the scopes of the access token that the operation issues; policies see the scopes. `exists`
-    returns whether a write replaces something, because Vault policies distinguish `create` from `update`. Policies also
-    decide each (action, path) in `also`.
+    `find_scopes` returns the scopes of the access token that the operation issues; policies see the scopes, or
+    `requested` if there are none because of an error. `exists` returns whether a write replaces something, because
+    Vault policies distinguish `create` from `update`. Policies also decide each (action, path) in `also`.
     """
 
     action: SecretAction
@@ -37,6 +37,7 @@ class Operation(msgspec.Struct, frozen=True):
     name: str
     run: Callable[[Act], Answer]
     find_scopes: Callable[[Act], frozenset[str]] | None = None
+    requested: frozenset[str] = frozenset()
     exists: Callable[[Act], bool] | None = None
     also: tuple[tuple[SecretAction, str], ...] = ()
 
