@@ -300,6 +300,7 @@ class _Server(uvicorn.Server):
             proxies=config.proxy_networks,
         )
         self._turns = connections.turns
+        world.writer.has_arrival = connections.turns.arrivals.has_new
         self._refusals = set[asyncio.Task[None]]()
         super().__init__(
             uvicorn.Config(

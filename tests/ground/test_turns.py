@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -14,9 +15,9 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from harness.patience import PATIENCE_S, eventually_async
-from ostiaryd.ground.http import protocol, turns
+from ostiaryd.ground.http import arrivals, protocol, turns
 from ostiaryd.ground.http.connections import Connections
-from ostiaryd.ground.http.edge import Call, Endpoint, Reply, render_admin, reply
+from ostiaryd.ground.http.edge import Call, Endpoint, Reply, Wire, render_admin, reply
 from ostiaryd.ground.http.protocol import MAX_HEAD_BYTES, Protocol, is_one_request
 from ostiaryd.ground.http.turns import (
     EACH_S,
@@ -235,15 +236,15 @@ async def greet(call: Call) -> Reply:
 
 
 @asynccontextmanager
-async def served(world: World) -> AsyncIterator[Served]:
-    endpoint = Endpoint(world, greet, render=render_admin, proves=True)
+async def served(world: World, wire: Wire = greet) -> AsyncIterator[Served]:
+    endpoint = Endpoint(world, wire, render=render_admin, proves=True)
     public = Endpoint(world, greet, render=render_admin)
     app = Starlette(
         routes=[
             Route("/greet", endpoint, methods=["POST"]),
             Route("/greet/{name}", endpoint, methods=["POST"]),
             Route("/public", public, methods=["POST"]),
-            Route("/stop", Endpoint(world, greet, render=render_admin, proves=True, stops=True), methods=["POST"]),
+            Route("/stop", Endpoint(world, wire, render=render_admin, proves=True, stops=True), methods=["POST"]),
         ]
     )
     connections, made = Connections(), list[Protocol]()
@@ -298,6 +299,73 @@ async def test_others_wait_from_the_reading_of_a_stop_of_an_administrator_on(wor
         assert await answer(reader) == OK
         await eventually_async(lambda: not server.connections.turns.is_paused)
         assert server.connections.turns._stops == 0
+        writer.close()
+
+
+async def test_a_stop_of_an_administrator_begins_in_the_round_in_which_it_is_read(world: World) -> None:
+    """Other requests begin in the next round."""
+    loop, begun, seen = asyncio.get_running_loop(), list[str](), list[list[str]]()
+
+    async def note(call: Call) -> Reply:
+        begun.append(call.path)
+        return await greet(call)
+
+    async with served(world, note) as server:
+        reader, writer = await server.open()
+        writer.write(post("/greet", b"", "authorization: administrator"))
+        assert await answer(reader) == OK
+        for path in ("/stop", "/greet"):
+            begun.clear()
+            loop.call_soon(server.made[0].data_received, post(path, b"", "authorization: administrator"))
+            loop.call_soon(lambda: seen.append(list(begun)))
+            assert await answer(reader) == OK
+            assert begun == [path]
+        writer.close()
+    assert seen == [["/stop"], []]
+
+
+async def test_a_round_of_turns_ends_when_an_administrator_has_sent_something(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrivals, "ASK_EVERY_S", 0.0)
+    monkeypatch.setattr(turns, "ROUND_S", 3600.0)
+    loop, parsing, parsed = asyncio.get_running_loop(), ParsingTurns(), list[int]()
+    chief, server = socket.socketpair()
+    with chief, server:
+        parsing.arrivals.watch(server.fileno())
+        for number in range(3):
+            parsing.wait(partial(parsed.append, number), loop)
+        chief.send(b"x")
+        await asyncio.sleep(0)
+        assert parsed == [0], "the other turns come in a later round"
+        await eventually_async(lambda: parsing.is_free)
+        assert parsed == [0, 1, 2], "bytes that arrived once end one round"
+
+
+async def test_the_kernel_is_asked_for_arrivals_once_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = arrivals.Arrivals()
+    chief, server = socket.socketpair()
+    with chief, server:
+        watched.watch(server.fileno())
+        assert not watched.has_new()
+        chief.send(b"x")
+        monkeypatch.setattr(arrivals, "ASK_EVERY_S", 3600.0)
+        assert not watched.has_new(), "it was asked just now"
+        monkeypatch.setattr(arrivals, "ASK_EVERY_S", 0.0)
+        assert watched.has_new()
+        assert not watched.has_new(), "the same bytes are reported once"
+
+
+@pytest.mark.parametrize("who", ["administrator", "agent"])
+async def test_arrivals_of_administrators_are_watched(world: World, monkeypatch: pytest.MonkeyPatch, who: str) -> None:
+    monkeypatch.setattr(arrivals, "ASK_EVERY_S", 0.0)
+    async with served(world) as server:
+        reader, writer = await server.open()
+        watched = server.connections.turns.arrivals
+        writer.write(post("/greet", b"", f"authorization: {who}"))
+        assert await answer(reader) == OK
+        assert not watched.has_new(), "what was read is not new"
+        writer.write(post("/greet", b"", f"authorization: {who}"))
+        assert watched.has_new() is (who == "administrator")
+        assert await answer(reader) == OK
         writer.close()
 
 

@@ -196,6 +196,53 @@ async def test_a_stop_waits_for_no_slice_of_the_batch_in_progress(world: World) 
     assert ran[before + 1 :] == ["grant"] * (4 - before)
 
 
+@pytest.mark.parametrize("database", ["sqlite"])  # on PostgreSQL the jobs run in the thread of the writer
+async def test_a_slice_ends_after_the_job_in_which_an_administrator_sent_something(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran, loop, unread, sent = list[str](), asyncio.get_running_loop(), list[str](), list[Awaitable[object]]()
+
+    def read() -> None:
+        unread.clear()
+        sent.append(submit_as(world, stops(), lambda tx: ran.append("stop")))
+
+    def grant(tx: Tx) -> None:
+        if not ran:  # the event loop reads in its next round what arrives now
+            unread.append("stop")
+            loop.call_soon(read)
+        ran.append("grant")
+
+    monkeypatch.setattr(world.writer, "has_arrival", lambda: bool(unread))
+    monkeypatch.setattr("ostiaryd.ground.database.writer.LONGEST_SLICE_S", 3600.0)
+    monkeypatch.setattr("ostiaryd.ground.database.writer.SLICE_S", 3600.0)
+    await asyncio.gather(*(world.writer.submit(grant) for _ in range(8)))
+    await sent[0]
+    assert ran == ["grant", "stop", *["grant"] * 7]
+
+
+@pytest.mark.parametrize("database", ["sqlite"])  # on PostgreSQL the jobs run in the thread of the writer
+async def test_a_stop_is_answered_in_the_round_after_its_commit(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, commit, order = asyncio.get_running_loop(), world.writer._commit, list[str]()
+
+    def mark() -> None:
+        order.append("committed")
+        loop.call_soon(order.append, "next round")
+        world.writer._thread.submit(list).result(PATIENCE_S)  # the thread has told the event loop
+
+    def end(batch: Any) -> None:
+        order.append("ended")
+        Writer._end(world.writer, batch)
+
+    def commit_and_mark(batch: Any) -> None:
+        commit(batch)
+        loop.call_soon_threadsafe(mark)
+
+    monkeypatch.setattr(world.writer, "_commit", commit_and_mark)
+    monkeypatch.setattr(world.writer, "_end", end)
+    await submit_as(world, stops(), lambda tx: None)
+    assert order[:2] == ["committed", "ended"], "no round of the event loop is between them"
+
+
 async def test_a_stop_and_the_listeners_are_told_before_the_others_of_a_batch(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -232,6 +232,10 @@ class Writer:
         """Monotonic time at which the batch in progress began, in seconds; 0 if there is none."""
         self.commits = True
         """False if the last batch failed as a whole."""
+        self.has_arrival: Callable[[], bool] = lambda: False
+        """Function that returns whether a slice of a batch must end, because an administrator or a person has sent
+        something (`Arrivals.has_new`).
+        """
         self.listeners: list[Callable[[set[str]], None]] = []
         """Functions that are called on the event loop after a commit, with the topics of the outbox that have new
         messages.
@@ -384,19 +388,24 @@ class Writer:
         self._next_slice = None
         elsewhere_s = min(time.monotonic() - batch.ran_at, LONGEST_SLICE_S) if batch.ran_at else 0.0
         batch.left_s = max(batch.left_s, elsewhere_s)
-        if self._run(batch, slice_s=max(SLICE_S, elsewhere_s)):
+        if self._run(batch, slice_s=max(SLICE_S, elsewhere_s), is_cut=self.has_arrival):
             self._next_slice = self._loop.call_soon(self._go_on, batch), batch
         else:
             self._in_thread(self._commit, batch, then=self._end)
 
     def _in_thread(self, work: Callable[[_Batch], None], batch: _Batch, *, then: Callable[[_Batch], None]) -> None:
-        """Run `work` with the batch in the writer's thread, then `then` with the batch on the event loop."""
+        """Run `work` with the batch in the writer's thread, then `then` with the batch in the next round of the event
+        loop. A future of the event loop would take two rounds.
+        """
 
-        def go_on(done: asyncio.Future[None]) -> None:
-            batch.error = batch.error or done.exception()
-            then(batch)
+        def run() -> None:
+            try:
+                work(batch)
+            except BaseException as error:  # noqa: BLE001 as above
+                batch.error = batch.error or error
+            self._loop.call_soon_threadsafe(then, batch)
 
-        self._loop.run_in_executor(self._thread, work, batch).add_done_callback(go_on)
+        self._thread.submit(run)
 
     def _do_all(self, batch: _Batch) -> None:
         self._begin(batch)
@@ -409,9 +418,9 @@ class Writer:
         except BaseException as error:  # noqa: BLE001 as above
             batch.error = error
 
-    def _run(self, batch: _Batch, *, slice_s: float) -> bool:
-        """Run waiting jobs in the open transaction for at most `slice_s` seconds. Return whether the batch needs
-        another slice.
+    def _run(self, batch: _Batch, *, slice_s: float, is_cut: Callable[[], bool] = lambda: False) -> bool:
+        """Run waiting jobs in the open transaction for at most `slice_s` seconds, or until `is_cut` returns true.
+        Return whether the batch needs another slice.
         """
         try:
             if batch.error is None:
@@ -430,7 +439,7 @@ class Writer:
                     # after the job, so that each slice runs at least one job, however late this thread got the
                     # processor
                     now = time.monotonic()
-                    if now >= until:
+                    if now >= until or is_cut():
                         break
                 batch.ran_at, batch.left_s = now, batch.left_s - (now - began)
                 if batch.left_s > 0 and (self._line.has(batch.last) or self._waits_for_jobs(batch, now)):

@@ -36,6 +36,7 @@ from ostiaryd.ground.http.edge import (
 )
 from ostiaryd.ground.http.router import Target
 from ostiaryd.ground.http.tls import asks_for_certificates, shown_certificate
+from ostiaryd.ground.process.eager import start_now
 
 MAX_HEAD_BYTES = 64 << 10
 """Maximum total size of the target, the header fields and the trailer fields of one request, in bytes."""
@@ -293,7 +294,9 @@ class Protocol(HttpToolsProtocol):
         """
         if self.transport.is_closing():  # the connection has ended and is no longer counted
             return
-        self._is_privileged |= is_privileged and not self._is_proxied
+        if is_privileged and not self._is_proxied and not self._is_privileged:
+            self._is_privileged = True
+            self._connections.turns.arrivals.watch(self.transport.get_extra_info("socket").fileno())
         self._is_of_guard |= is_guard and not self._is_proxied
         if self._is_proxied:
             self._connections.add(self, "")
@@ -594,13 +597,15 @@ class Protocol(HttpToolsProtocol):
             if refusal is not None:
                 self._finish(exchange, self._render(exchange, *refusal))
                 return
-        task = self.loop.create_task(self._answer(exchange))
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
-        if self._is_privileged and exchange.endpoint.stops:  # the task runs in a later round, which must be short
+        if self._is_privileged and exchange.endpoint.stops:
             pause = ExitStack()
             pause.enter_context(self._overtaking())
+            task = start_now(self.loop, self._answer(exchange))
             task.add_done_callback(lambda _: pause.close())
+        else:
+            task = self.loop.create_task(self._answer(exchange))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
 
     # --- answers
 

@@ -22,6 +22,7 @@ from contextlib import contextmanager
 
 from ostiary.protocol.network import network_of
 from ostiaryd.ground.database.line import Client, FairQueue
+from ostiaryd.ground.http.arrivals import Arrivals
 
 ROUND_S, LONGEST_ROUND_S = 0.003, 0.006
 """Time for parsing in one round of the event loop, normally and at most while many connections wait, in seconds."""
@@ -64,6 +65,7 @@ class ParsingTurns:
         self._paused_at = self._next_pause_at = 0.0
         self._pause: TimerHandle | None = None
         self._after_pause = list[Callable[[], None]]()
+        self.arrivals = Arrivals()
 
     @property
     def is_free(self) -> bool:
@@ -161,6 +163,8 @@ class ParsingTurns:
                 since, parse, refuse = waiting
                 is_late = since < latest and len(self._waiting) >= MANY
                 self.run(refuse if is_late else parse, loop)
+                if self.arrivals.has_new():
+                    break
         finally:  # after an error in one turn, the other connections continue in the next round
             if self._waiting:
                 self._schedule(loop)
