@@ -31,7 +31,9 @@ def start_now(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> 
 
 @generator_coroutine
 def _continue(work: Coroutine[Any, Any, T], first: list[Any]) -> Generator[Any, Any, T]:
-    """Return the result of `work`, which has begun. `first` has what it waits for, or the exception that ended it."""
+    """Run the rest of `work`, and return its result. `first` has the awaited future, or the exception that ended the
+    first step.
+    """
     (waited,) = first
     if isinstance(waited, BaseException):
         if isinstance(waited, StopIteration):
