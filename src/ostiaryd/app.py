@@ -21,7 +21,7 @@ from starlette.routing import Match
 from starlette.routing import Route as StarletteRoute
 
 from ostiary.authorization.assurance import KEY
-from ostiary.protocol.errors import Refused, Unavailable
+from ostiary.protocol.errors import Forbidden, Refused, Unavailable
 from ostiaryd import doctor, openapi
 from ostiaryd.approvals import flows as approvals
 from ostiaryd.approvals import wire_admin as approvals_admin
@@ -450,11 +450,23 @@ def _gate(route: RouteFacts, *, allows_pep: bool = False) -> Callable[[Call], Aw
 
 
 def _check_again(call: Call, route: RouteFacts, act: Act) -> None:
-    """Check, in an act that waited for remote policies, that the caller was not stopped meanwhile. Raises the refusals
-    of the gate.
+    """Check, on the state of an act, that the caller was not stopped or restricted since the gate or an earlier act has
+    authenticated the caller. Raises the refusals of `_check_still`; the entry then names the caller.
     """
-    wire_access.check_in_force(call, act.tx)
-    _authorize(call, call.caller, route, act.tx)
+    try:
+        _check_still(call, route, act.tx)
+    except Refused:
+        registry.note_caller(act, call.caller)
+        raise
+
+
+def _check_still(call: Call, route: RouteFacts, reader: Reader) -> None:
+    """Check that the caller may still use a route. Raises the refusals of the gate, and Forbidden if the caller has
+    fewer scopes than before.
+    """
+    caller = _authorize(call, wire_access.find_caller_again(call, reader), route, reader)
+    if not call.caller.scopes <= caller.scopes:
+        raise Forbidden("the rights of the caller were restricted while the request waited", hint="send it again")
 
 
 def _verifying(route: RouteFacts) -> Gate:
@@ -503,7 +515,7 @@ def _proving(wire: Wire, route: RouteFacts, *, allows_pep: bool = False, is_repo
         return _authorize(call, caller, route, act.tx)
 
     async def run(call: Call) -> Reply:
-        call.proving, call.gate = partial(prove, call), gate
+        call.proving, call.gate, call.check_again = partial(prove, call), gate, partial(_check_again, call, route)
         return await answer(call)
 
     return run
@@ -546,9 +558,7 @@ async def _recheck(call: Call, route: RouteFacts, body: AsyncGenerator[bytes, No
     async with aclosing(body):
         async for part in body:
             try:
-                reader = call.world.db.read()
-                wire_access.check_in_force(call, reader)
-                _authorize(call, call.caller, route, reader)
+                _check_still(call, route, call.world.db.read())
             except Refused as refusal:
                 await _record(call, refusal)
                 raise
@@ -568,7 +578,8 @@ async def _leave(call: Call, refusal: Refused) -> None:
 
 def _refuse(call: Call, refusal: Refused, act: Act) -> None:
     act.entry.detail = {"method": call.method, "path": call.path[:256]}
-    if (caller := call.prove(act)) is not None:
+    caller = call.caller if call.proving is None else call.prove(act)
+    if caller is not None:
         registry.note_caller(act, caller)
     raise refusal
 

@@ -26,7 +26,7 @@ from ostiary.protocol.jose import b64u
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.ground.http.routes import Route
-from ostiaryd.ledger.flows import act
+from ostiaryd.ledger.flows import Act, act
 from ostiaryd.policy import flows
 from ostiaryd.policy.flows.external_pdp import ask_ahead_scanning
 from ostiaryd.policy.flows.search import MAX_RESULTS, Kind, SearchPage
@@ -160,12 +160,12 @@ async def _search(
         outcome = await world.db.scan(lambda reader: look(reader, remote))
     except Refused as refusal:
         outcome = refusal
-    noted = await act(
-        world,
-        _ACTIONS[kind],
-        lambda act: flows.note_search(act, kind, sought, outcome, digest=digest, by=by),
-        request=call.request_id,
-    )
+
+    def note(act: Act) -> SearchPage:
+        call.prove(act)
+        return flows.note_search(act, kind, sought, outcome, digest=digest, by=by)
+
+    noted = await act(world, _ACTIONS[kind], note, request=call.request_id)
     if noted.after is None:
         return noted, ""
     ended = Place(noted.after, same, noted.policies, noted.limit, world.now())

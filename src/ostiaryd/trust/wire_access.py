@@ -4,7 +4,7 @@ section 3, RFC 9449 section 7, RFC 9728).
 
 from __future__ import annotations
 
-from ostiary.authorization.claims import scopes
+from ostiary.authorization.claims import AccessClaims, scopes
 from ostiary.protocol.dpop import InvalidProof
 from ostiary.protocol.errors import Refused, Unauthenticated
 from ostiaryd.ground.database import Reader
@@ -16,15 +16,17 @@ from ostiaryd.registry.model import ADMIN, APPROVE, READ, SELF, Caller, is_perso
 from ostiaryd.trust import flows
 from ostiaryd.trust.flows.sessions import ForgedForm, find_session, own_origins, session_cookie
 from ostiaryd.trust.model import PEP_KEY_PREFIX, InsufficientScope, challenge
+from ostiaryd.trust.model.sessions import Session
 
 
 async def authenticate_access(call: Call, *, allows_pep: bool = False) -> Caller:
     """Authenticate the caller of a request to the admin API by an access token with a DPoP proof, or by a browser
     session. Return the caller.
 
-    The proof is marked as used. With `allows_pep`, the API key of a static PEP is accepted too. Raises AccessRefused,
-    InvalidProof, NonceNeeded, Unauthenticated, Malformed. The response to an error gets its `WWW-Authenticate`; any
-    response gets a `DPoP-Nonce` if a new nonce is needed.
+    The proof is marked as used first, and whether token and holder are live is read afterwards: the event loop does no
+    other work between this check and the first read of the wire function. With `allows_pep`, the API key of a static
+    PEP is accepted too. Raises AccessRefused, InvalidProof, NonceNeeded, Unauthenticated, Malformed. The response to an
+    error gets its `WWW-Authenticate`; any response gets a `DPoP-Nonce` if a new nonce is needed.
     """
     world = call.world
     if (person := _session_caller(call, world.db.read(), now=world.now())) is not None:
@@ -32,15 +34,17 @@ async def authenticate_access(call: Call, *, allows_pep: bool = False) -> Caller
         return person
     try:
         if allows_pep and (key := _pep_key(call)) is not None:
-            pep, unnoted = flows.verify_pep(world.db.read(), key, address=call.origin, now=world.now(), keys=world.keys)
+            pep, unnoted = _verify_pep(call, key, world.db.read())
             queue_proven(call, pep.id, is_privileged=False, is_guard=False)
             if unnoted is not None:
                 await world.writer.submit(lambda tx: flows.note_pep_use(tx, unnoted))
+                pep, _ = _verify_pep(call, key, world.db.read())
             return pep
-        access = flows.find_access(world.db.read(), _verify(call), now=world.now())
-        _queue_as(call, access.caller)
-        if access.proof is not None:
-            await flows.spend_at_once(world, access.proof)
+        verified = _verify(call)
+        _queue_as_named(call, verified.claims)
+        if verified.possession.spend is not None:
+            await flows.spend_at_once(world, verified.possession.spend)
+        access = flows.find_access(world.db.read(), verified, now=world.now())
     except Refused as refusal:
         _challenge(call, refusal)
         raise
@@ -59,7 +63,7 @@ def check_access(call: Call, *, allows_pep: bool = False) -> Caller:
         return person
     try:
         if allows_pep and (key := _pep_key(call)) is not None:
-            return flows.verify_pep(world.db.read(), key, address=call.origin, now=world.now(), keys=world.keys)[0]
+            return _verify_pep(call, key, world.db.read())[0]
         access = flows.find_access(world.db.read(), _verify(call), now=world.now())
     except Refused as refusal:
         _challenge(call, refusal)
@@ -68,23 +72,26 @@ def check_access(call: Call, *, allows_pep: bool = False) -> Caller:
     return access.caller
 
 
-def check_in_force(call: Call, reader: Reader) -> None:
-    """Check, in the course of a long response or in a repeated act, that the session or the token of the caller is
-    still valid.
+def find_caller_again(call: Call, reader: Reader) -> Caller:
+    """Return the caller of a request whose gate has authenticated it, as `reader` shows it now: in an act, or in the
+    course of a long response.
 
     Raises AccessRefused, Unauthenticated.
     """
     caller, now = call.caller, call.world.now()
-    if caller.token is not None:
-        try:
-            flows.live_caller(reader, flows.read_claims(call.header(b"authorization"), keys=call.world.keys), now=now)
-        except Refused as refusal:
-            _challenge(call, refusal)
-            raise
-        return
-    session = find_session(reader, session_cookie(call), now)
-    if session is None or session.person != caller.id:
-        raise Unauthenticated("the session has ended", hint="sign in again")
+    if caller.token is None and caller.kind != "pep":
+        session = find_session(reader, session_cookie(call), now)
+        if session is None or session.person != caller.id:
+            raise Unauthenticated("the session has ended", hint="sign in again")
+        return _person_of(reader, session)
+    try:
+        if (key := _pep_key(call)) is not None:
+            return _verify_pep(call, key, reader)[0]
+        claims = flows.read_claims(call.header(b"authorization"), keys=call.world.keys)
+        return flows.live_caller(reader, claims, now=now)
+    except Refused as refusal:
+        _challenge(call, refusal)
+        raise
 
 
 def verify_ahead(call: Call) -> flows.VerifiedCredentials | None:
@@ -102,9 +109,7 @@ def verify_ahead(call: Call) -> flows.VerifiedCredentials | None:
     except Refused as refusal:
         _challenge(call, refusal)
         raise
-    client = verified.claims.client_id
-    is_privileged = is_person_id(client) or not scopes(verified.claims).isdisjoint((ADMIN, READ))
-    queue_proven(call, client, is_privileged=is_privileged, is_guard=is_resource_id(client))
+    _queue_as_named(call, verified.claims)
     return verified
 
 
@@ -121,7 +126,7 @@ def authenticate_in_act(
         return person
     try:
         if allows_pep and (key := _pep_key(call)) is not None:
-            pep, unnoted = flows.verify_pep(act.tx, key, address=call.origin, now=act.now, keys=act.tx.keys)
+            pep, unnoted = _verify_pep(call, key, act.tx)
             if unnoted is not None:
                 flows.note_pep_use(act.tx, unnoted)
             return pep
@@ -168,6 +173,11 @@ def _session_caller(call: Call, reader: Reader, *, now: int) -> Caller | None:
     is_own = call.is_read if origin is None else origin in own_origins(call.world.config)
     if not is_own or (call.header(b"sec-fetch-site") or "same-origin") != "same-origin":
         raise ForgedForm("another site sent the request", hint="use a page of this server, or an access token")
+    return _person_of(reader, session)
+
+
+def _person_of(reader: Reader, session: Session) -> Caller:
+    """Return the person of a session as caller."""
     person = registry.find_person(reader, session.person)
     return Caller(
         kind="person", id=person.person_id, name=person.name, owner=None, scopes=frozenset({APPROVE}), acr=session.acr
@@ -179,6 +189,17 @@ def _pep_key(call: Call) -> str | None:
     scheme, _, value = (call.header(b"authorization") or "").partition(" ")
     value = value.strip(" ")
     return value if scheme.lower() == "bearer" and value.startswith(PEP_KEY_PREFIX) else None
+
+
+def _verify_pep(call: Call, key: str, reader: Reader) -> tuple[Caller, bytes | None]:
+    return flows.verify_pep(reader, key, address=call.origin, now=call.world.now(), keys=call.world.keys)
+
+
+def _queue_as_named(call: Call, claims: AccessClaims) -> None:
+    """Queue the request under the client that its verified token names, before it is known that the token is live."""
+    client = claims.client_id
+    is_privileged = is_person_id(client) or not scopes(claims).isdisjoint((ADMIN, READ))
+    queue_proven(call, client, is_privileged=is_privileged, is_guard=is_resource_id(client))
 
 
 def _queue_as(call: Call, caller: Caller) -> None:

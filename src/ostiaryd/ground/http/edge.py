@@ -105,8 +105,8 @@ class Call(msgspec.Struct):
     caller: Any = None
     proving: Callable[[Any], Any] | None = None
     check_again: Callable[[Any], None] | None = None
-    """Function that checks, in an act that is repeated, whether the caller may still use the route; None if no act of
-    the route is repeated.
+    """Function that checks, on the state of an act, whether the authenticated caller may still use the route; None for
+    a route without authentication.
     """
     gate: Callable[[Call], Awaitable[Any]] | None = None
     answer_headers: list[tuple[bytes, bytes]] = []
@@ -153,13 +153,14 @@ class Call(msgspec.Struct):
         return self.known_headers
 
     def prove(self, act: Any) -> Any:
-        """Authenticate the caller inside the act of the request, as its first step, and return the caller. If the act
-        is repeated with facts that were gathered meanwhile, check the caller again. Raises the refusals of the gate.
+        """Authenticate the caller inside an act of the request, as its first step, and return the caller. If the gate
+        or an earlier act has authenticated the caller, check on the state of this act that the caller may still use the
+        route. Raises the refusals of the gate.
         """
         if self.proving is not None:
             proving, self.proving = self.proving, None
             self.caller = proving(act)
-        elif act.again is not None and self.check_again is not None:
+        elif self.check_again is not None:
             self.check_again(act)
         return self.caller
 
