@@ -19,7 +19,7 @@ from ostiaryd.ground.database.database import Database
 from ostiaryd.ground.database.failures import DamagedDatabase, StorageFailed, storage_failure
 from ostiaryd.ground.database.files import LostDatabase
 from ostiaryd.ground.database.query_cache import QueryCache
-from ostiaryd.ground.database.statement import Sql, opening_sql, sql
+from ostiaryd.ground.database.statement import Read, Sql, opening_sql, sql
 from ostiaryd.ground.database.transaction import Reader, Row, Savepoint, Tx
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "LostDatabase",
     "OutcomeUnknown",
     "QueryCache",
+    "Read",
     "Reader",
     "Row",
     "Savepoint",

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from ostiary.protocol.errors import Unavailable
 from ostiaryd.ground.database.files import DatabaseFiles, LostDatabase
-from ostiaryd.ground.database.statement import Sql
+from ostiaryd.ground.database.statement import Read, Sql
 
 BUSY_TIMEOUT, DO_NOT_WAIT = "pragma busy_timeout=10000", "pragma busy_timeout=0"
 LONG_LOG, LONGEST_LOG = 8_000, 16_000
@@ -62,6 +62,18 @@ class DatabaseConnection(Protocol):
 
     def execute(self, statement: Sql, params: dict[str, Any]) -> Any:
         """Execute a statement, and return the cursor of its rows. Raises DatabaseUnavailable."""
+        ...
+
+    def execute_each(self, reads: Sequence[Read]) -> list[list[tuple[Any, ...]]]:
+        """Execute several statements in one round trip, and return the rows of each. Raises DatabaseUnavailable."""
+        ...
+
+    def read_ahead(self, reads: Sequence[Read]) -> None:
+        """Execute reads in one round trip, and keep their rows for `execute` until `forget_ahead`."""
+        ...
+
+    def forget_ahead(self, reads: Sequence[Read]) -> None:
+        """Forget the rows of reads that were read ahead."""
         ...
 
     def many(self, statement: Sql, rows: Iterable[Sequence[Any]]) -> None:
@@ -150,6 +162,16 @@ class SqliteConnection:
     def execute(self, statement: Sql, params: dict[str, Any]) -> sqlite3.Cursor:
         """Execute a statement, and return the cursor of its rows."""
         return self._raw.execute(statement.sqlite, [params[name] for name in statement.names])
+
+    def execute_each(self, reads: Sequence[Read]) -> list[list[tuple[Any, ...]]]:
+        """Execute several statements, and return the rows of each."""
+        return [self.execute(read.statement, read.params).fetchall() for read in reads]
+
+    def read_ahead(self, reads: Sequence[Read]) -> None:
+        """Do nothing, because SQLite runs in this process."""
+
+    def forget_ahead(self, reads: Sequence[Read]) -> None:
+        """Do nothing."""
 
     def many(self, statement: Sql, rows: Iterable[Sequence[Any]]) -> None:
         """Execute a statement once for each row of parameters."""

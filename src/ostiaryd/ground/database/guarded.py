@@ -16,7 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from ostiary.protocol.jose import b64u
-from ostiaryd.ground.database import Reader, Row, sql
+from ostiaryd.ground.database import Read, Reader, Row, sql
 
 DIGEST_BYTES = 12
 """Length of a digest, in bytes. With 96 bits, it is infeasible to find another row with the same digest."""
@@ -163,10 +163,10 @@ def digests(reader: Reader, names: Iterable[str]) -> dict[str, str]:
     for name in current:
         kind, _, key = name.partition(" ")
         by_kind.setdefault(kind, []).append(key)
-    for kind, keys in by_kind.items():
-        for chunk in _chunks(keys):
-            rows = reader.all(_BY_KEY[kind, len(chunk)], **{f"k{i}": key for i, key in enumerate(chunk)})
-            current |= {row.name: row.digest for row in (_read(kind, each) for each in rows)}
+    chunks = [(kind, chunk) for kind, keys in by_kind.items() for chunk in _chunks(keys)]
+    reads = [Read(_BY_KEY[kind, len(chunk)], {f"k{i}": key for i, key in enumerate(chunk)}) for kind, chunk in chunks]
+    for (kind, _), rows in zip(chunks, reader.each(*reads), strict=True):
+        current |= {row.name: row.digest for row in (_read(kind, each) for each in rows)}
     return current
 
 

@@ -16,7 +16,7 @@ import psycopg
 
 from ostiary.protocol.errors import Malformed
 from ostiaryd.ground.database.connection import DatabaseUnavailable, OutcomeUnknown
-from ostiaryd.ground.database.statement import Sql
+from ostiaryd.ground.database.statement import Read, Sql
 
 if TYPE_CHECKING:
     from ostiaryd.ground.database.postgres_server import BoundedConnection, PostgresServer
@@ -60,6 +60,14 @@ class _Rows:
         return self._rows[0] if self._rows else None
 
 
+def _results(cursor: Any) -> list[list[tuple[Any, ...]]]:
+    """Return the rows of all results from the present result of a cursor on."""
+    results = [cursor.fetchall() if cursor.description else []]
+    while cursor.nextset():
+        results.append(cursor.fetchall() if cursor.description else [])
+    return results
+
+
 @contextmanager
 def _refusing_nul(params: dict[str, Any]) -> Iterator[None]:
     """Raise Malformed if the statement of the block fails because a parameter contains NUL. The statement was not sent,
@@ -100,8 +108,10 @@ class PostgresConnection:
         """Size of the last table of the reserve at the begin of the transaction, and whether it once was whole."""
         self._is_opening = False
         """True from the begin of a write transaction until its first statement is sent."""
-        self._opened: dict[Sql, _Rows] = {}
-        """Rows of the opening statements, until a statement may have changed them."""
+        self._opened: dict[tuple[Any, ...], _Rows] = {}
+        """Rows of the opening statements and of other reads that were made ahead, by statement and parameters, until a
+        statement may have changed them.
+        """
         self._newest: int | None = None
         """Number of the newest commit before the present transaction; None until it is read."""
         self._queue: list[str] = []
@@ -127,13 +137,37 @@ class PostgresConnection:
     def execute(self, statement: Sql, params: dict[str, Any]) -> Any:
         """Execute a statement, and return the cursor of its rows. Raises Malformed for a text with NUL."""
         self._has_written |= statement.writes
-        if (rows := self._opened.get(statement)) is not None:
+        if self._opened and (rows := self._opened.get((statement, *params.items()))) is not None:
             return rows
         text = statement.postgres
         self._forget_opened(statement)
         with _refusing_nul(params):
             # psycopg replaces %% by % only if it gets parameters
             return self._execute(text, params if params or "%" in text else None)
+
+    def execute_each(self, reads: Sequence[Read]) -> list[list[tuple[Any, ...]]]:
+        """Execute several statements after the queued ones, in one round trip, and return the rows of each."""
+        if len(reads) < 2:  # a statement alone can be a prepared one
+            return [self.execute(read.statement, read.params).fetchall() for read in reads]
+        texts = []
+        for read in reads:
+            self._has_written |= read.statement.writes
+            self._forget_opened(read.statement)
+            with _refusing_nul(read.params):
+                texts.append(self._bind(read.statement.postgres, read.params))
+        return _results(self._execute("; ".join(texts), stays_at_first=True))[-len(reads) :]
+
+    def read_ahead(self, reads: Sequence[Read]) -> None:
+        """Execute reads in one round trip, and keep their rows for `execute` until `forget_ahead`, or until a statement
+        may have changed them.
+        """
+        for read, rows in zip(reads, self.execute_each(reads), strict=True):
+            self._opened[read.statement, *read.params.items()] = _Rows(rows)
+
+    def forget_ahead(self, reads: Sequence[Read]) -> None:
+        """Forget the rows of reads that were read ahead."""
+        for read in reads:
+            self._opened.pop((read.statement, *read.params.items()), None)
 
     def many(self, statement: Sql, rows: Iterable[Sequence[Any]]) -> None:
         """Execute a statement once for each row of parameters, after the queued statements. A few rows are queued, too,
@@ -167,7 +201,7 @@ class PostgresConnection:
     def _forget_opened(self, statement: Sql) -> None:
         """Forget the rows of opening statements that a statement may change."""
         if statement.writes:
-            for opened in [one for one in self._opened if not one.tables.isdisjoint(statement.tables)]:
+            for opened in [one for one in self._opened if not one[0].tables.isdisjoint(statement.tables)]:
                 del self._opened[opened]
 
     def _bind(self, text: str, params: dict[str, Any] | None) -> str:
@@ -291,12 +325,10 @@ class PostgresConnection:
         openings = Sql.opening if self._is_opening else []
         self._is_opening = False
         cursor = self._execute("; ".join([_NEWEST, *(one.postgres for one in openings)]), stays_at_first=True)
-        results = [cursor.fetchall() if cursor.description else []]
-        while cursor.nextset():
-            results.append(cursor.fetchall() if cursor.description else [])
+        results = _results(cursor)
         first = len(results) - len(openings)
         ((newest, self._reserve_bytes),) = results[first - 1]
-        self._opened = {one: _Rows(rows) for one, rows in zip(openings, results[first:], strict=True)}
+        self._opened = {(one,): _Rows(rows) for one, rows in zip(openings, results[first:], strict=True)}
         self._had_reserve |= self._reserve_bytes >= STEP_BYTES
         self._newest = int(newest)
         return self._newest

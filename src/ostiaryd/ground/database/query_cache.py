@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from ostiaryd.ground.database.statement import Sql
+from ostiaryd.ground.database.statement import Read, Sql
 
 T = TypeVar("T")
 MAX_KNOWN = 16_384
@@ -39,6 +39,11 @@ class QueryCache:
             self._kept[make] = make()
         kept: T = self._kept[make]
         return kept
+
+    def has(self, read: Read) -> bool:
+        """Return whether the result of a steady read is cached."""
+        results = self._results.get(read.statement)
+        return results is not None and (read.make, *read.params.items()) in results
 
     def recall(
         self,

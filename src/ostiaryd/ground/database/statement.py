@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
 
 _PARAMETER = re.compile(r"(?<![:\w]):([a-z_][a-z0-9_]*)")
 _WRITES = re.compile(r"\b(?:insert|update|delete)\b")
@@ -34,6 +35,14 @@ class Sql:
         self.adds = prunes or (begins == "insert" and "on conflict" not in text)
         self.steady, self.lasting, self.keys = steady or lasting, lasting, tuple(keys.split())
         self.places = tuple((key, self.names.index(key)) for key in self.keys)
+
+
+class Read(NamedTuple):
+    """A statement with its parameters. `make` is the function that converts the first row, for `Reader.made`."""
+
+    statement: Sql
+    params: dict[str, Any]
+    make: Callable[..., Any] | None = None
 
 
 def opening_sql(text: str) -> Sql:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ostiaryd.ground.database.connection import DatabaseConnection
 from ostiaryd.ground.database.pin import Head, Pin
 from ostiaryd.ground.database.query_cache import QueryCache
-from ostiaryd.ground.database.statement import Sql, sql
+from ostiaryd.ground.database.statement import Read, Sql, sql
 
 if TYPE_CHECKING:
     from ostiaryd.ground.crypto.keyring import Keyring
@@ -51,6 +52,25 @@ class Reader:
         """Return all rows of the result of a statement."""
         rows: list[Row] = self._execute(statement, params).fetchall()
         return rows
+
+    def each(self, *reads: Read) -> list[list[Row]]:
+        """Execute several statements, and return the rows of each. On PostgreSQL, this takes one round trip."""
+        return self._connection.execute_each(reads)
+
+    def ahead(self, *reads: Read) -> AbstractContextManager[None]:
+        """Run a block that makes these reads, in any order. On PostgreSQL, they take one round trip together."""
+        return self._ahead(reads)
+
+    @contextmanager
+    def _ahead(self, reads: Sequence[Read]) -> Iterator[None]:
+        if len(reads) < 2:
+            yield
+            return
+        self._connection.read_ahead(reads)
+        try:
+            yield
+        finally:
+            self._connection.forget_ahead(reads)
 
     def _execute(self, statement: Sql, params: dict[str, Any]) -> Any:
         return self._connection.execute(statement, params)
@@ -133,6 +153,23 @@ class Tx(Reader):
             return super().all(statement, **params)
         rows: list[Row] = self._known.recall(statement, params, Reader.all, self)
         return rows
+
+    def each(self, *reads: Read) -> list[list[Row]]:
+        """Execute several statements, and return the rows of each. On PostgreSQL, this takes one round trip."""
+        for read in reads:
+            self._prepare(read.statement, read.params)
+        return super().each(*reads)
+
+    def ahead(self, *reads: Read) -> AbstractContextManager[None]:
+        """Run a block that makes these reads. Cached results, and rows that are written late, are not read ahead."""
+        return super().ahead(
+            *(
+                read
+                for read in reads
+                if not (read.statement.steady and self._known.has(read))
+                and not self._late.concerns(read.statement, read.params)
+            )
+        )
 
     def run(self, statement: Sql, **params: Any) -> int:
         """Execute a statement, and return the number of affected rows."""

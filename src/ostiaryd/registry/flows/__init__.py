@@ -33,6 +33,7 @@ from ostiaryd.registry.flows.find import (
     find_team,
     has_agents,
     is_privileged,
+    reading_holder,
 )
 from ostiaryd.registry.flows.holdings import add_holding, end_holdings, release_holdings
 from ostiaryd.registry.flows.keys import add_key, revoke_key, rotate_key
@@ -120,6 +121,7 @@ __all__ = [
     "note",
     "note_caller",
     "put_restriction",
+    "reading_holder",
     "release_holdings",
     "remove_member",
     "renew_tokens",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+
 from ostiary.authorization.catalogue import classes_at
 from ostiary.protocol.errors import Forbidden, NotFound
 from ostiaryd.ground.database import Reader
@@ -20,7 +22,7 @@ from ostiaryd.registry.model import (
     is_person_id,
     names_of_agent,
 )
-from ostiaryd.registry.store import agents, owners, resources, stops
+from ostiaryd.registry.store import agents, holdings, owners, resources, stops
 
 _SHOWN = 70
 
@@ -105,3 +107,10 @@ def classes_within(reader: Reader, scopes: frozenset[str]) -> frozenset[str]:
         if text is not None:
             classes |= classes_at(text, scopes)
     return frozenset(classes)
+
+
+def reading_holder(reader: Reader, *, holding: str, agent: str) -> AbstractContextManager[None]:
+    """Run a block that reads a holding, the agent that holds it, and the stops in force. On PostgreSQL, the reads take
+    one round trip.
+    """
+    return reader.ahead(holdings.read_of(holding), agents.read_of(agent), stops.read_of_stops())

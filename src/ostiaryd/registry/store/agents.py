@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from ostiaryd.ground.database import Reader, Row, Sql, Tx, sql
+from ostiaryd.ground.database import Read, Reader, Row, Sql, Tx, sql
 from ostiaryd.ground.http.pages import Page
 from ostiaryd.ledger.model import USES
 from ostiaryd.registry.model import Agent, AgentId, Kind, OwnerId, PersonId, RiskTier, State
@@ -81,6 +81,11 @@ def insert(tx: Tx, agent: Agent) -> None:
         max_depth=agent.max_depth,
         keyless=int(agent.is_keyless),
     )
+
+
+def read_of(id_or_name: str) -> Read:
+    """Return the read that `get` makes."""
+    return Read(_BY_ID if id_or_name.startswith("ag_") else _BY_NAME, {"key": id_or_name}, _agent)
 
 
 def get(reader: Reader, id_or_name: str) -> Agent | None:

@@ -6,7 +6,7 @@ from collections import Counter
 from functools import lru_cache
 from itertools import chain
 
-from ostiaryd.ground.database import Reader, Row, Tx, sql
+from ostiaryd.ground.database import Read, Reader, Row, Tx, sql
 from ostiaryd.registry.model import AgentId, Holding, Root
 from ostiaryd.registry.model.holding import Ended
 
@@ -167,6 +167,11 @@ def end_all(tx: Tx, *, why: str) -> int:
     return tx.run(_END_ALL, now=tx.now, why=why)
 
 
+def read_of(id: str) -> Read:
+    """Return the read that `get` makes."""
+    return Read(_GET, {"id": id}, _holding)
+
+
 def get(reader: Reader, id: str) -> Holding | None:
     """Return a holding by its id; None if there is none."""
     return reader.made(_GET, _holding, id=id)
@@ -176,8 +181,10 @@ def end(tx: Tx, root: Root, value: str, *, why: str) -> tuple[Counter[str], list
     """End the live holdings under a root, with all descendants. Return the number of ended holdings by kind, and the
     holdings of which guards may have to be notified in addition to the root.
     """
-    first = tx.all(_END[root], root=value, why=why, now=tx.now)
-    below = [Ended._make(row) for row in tx.all(_END_BELOW, why=why, now=tx.now)]
+    first, further = tx.each(
+        Read(_END[root], {"root": value, "why": why, "now": tx.now}), Read(_END_BELOW, {"why": why, "now": tx.now})
+    )
+    below = [Ended._make(row) for row in further]
     if root is Root.TASK:
         return Counter(chain((kind for (kind,) in first), (one.kind for one in below))), below
     ended = [*map(Ended._make, first), *below]

@@ -4,7 +4,7 @@ tables.
 
 from __future__ import annotations
 
-from ostiaryd.ground.database import Reader, Row, Tx, sql
+from ostiaryd.ground.database import Read, Reader, Row, Tx, sql
 from ostiaryd.registry.model import Stop
 
 _ALL = sql("select what, value, since, said_by, why, incident from stop order by what, value", steady=True)
@@ -19,6 +19,11 @@ _AWAIT = sql(
        on conflict (agent) do update set incident = excluded.incident"""
 )
 _DONE = sql("delete from awaiting where agent = :agent")
+
+
+def read_of_stops() -> Read:
+    """Return the read that `stops` makes."""
+    return Read(_ALL, {})
 
 
 def stops(reader: Reader) -> list[Stop]:

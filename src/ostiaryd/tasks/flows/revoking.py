@@ -139,7 +139,7 @@ def cancel(act: Act, id: str) -> Counter[str]:
 
 def _delegated_tasks(act: Act, agent: Agent) -> list[Task]:
     """Return the agent's own tasks, and the tasks that it delegated from its standing task."""
-    return store.live_of_agent(act.tx, agent.agent_id) + store.live_under(act.tx, standing_id(agent.agent_id))
+    return store.live_and_delegated(act.tx, agent.agent_id, standing_id(agent.agent_id))
 
 
 def _cancel(act: Act, tasks: list[Task]) -> Counter[str]:

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from ostiary.authorization.bounds import parse_details, render_details
 from ostiary.protocol import canonical
-from ostiaryd.ground.database import Reader, Row, Tx, sql
+from ostiaryd.ground.database import Read, Reader, Row, Tx, sql
 from ostiaryd.ground.http.pages import Page
 from ostiaryd.registry.model import AgentId, PersonId
 from ostiaryd.tasks.model import State, Task, TaskId
@@ -134,14 +134,15 @@ def live_of_agent(reader: Reader, agent: AgentId) -> list[Task]:
     return [_task(row) for row in reader.all(_LIVE_OF_AGENT, agent=agent)]
 
 
+def live_and_delegated(reader: Reader, agent: AgentId, standing: TaskId) -> list[Task]:
+    """Return the live tasks of an agent, then those directly under its standing task."""
+    own, under = reader.each(Read(_LIVE_OF_AGENT, {"agent": agent}), Read(_LIVE_UNDER, {"parent": standing}))
+    return [_task(row) for row in (*own, *under)]
+
+
 def live_for_person(reader: Reader, person: PersonId) -> list[Task]:
     """Return the live tasks on behalf of a person."""
     return [_task(row) for row in reader.all(_LIVE_FOR_PERSON, person=person)]
-
-
-def live_under(reader: Reader, parent: TaskId) -> list[Task]:
-    """Return the live tasks directly under a task."""
-    return [_task(row) for row in reader.all(_LIVE_UNDER, parent=parent)]
 
 
 def above(reader: Reader, id: TaskId) -> list[Task]:
