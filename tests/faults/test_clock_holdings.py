@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from functools import partial
+from hashlib import sha256
 from typing import Any
 from urllib.parse import urlencode
 
@@ -19,13 +21,14 @@ from ostiary.protocol import jose
 from ostiaryd.app import build_app
 from ostiaryd.approvals import flows as approvals
 from ostiaryd.certs import flows as certs
+from ostiaryd.certs.flows import acme
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import writer
 from ostiaryd.ground.process.clock import DAY, SECOND, Boot
 from ostiaryd.ground.process.clock import STEP as SEEN
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger import store as ledger
-from ostiaryd.ledger.flows import act
+from ostiaryd.ledger.flows import Act, act
 from ostiaryd.ledger.model import decode_entry
 from ostiaryd.notifications import flows as webhooks
 from ostiaryd.notifications import wire_webhooks
@@ -34,6 +37,7 @@ from ostiaryd.policy import flows as policies
 from ostiaryd.policy.model.load import load
 from ostiaryd.policy.model.safeguards import extend
 from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import AgentSpec
 from ostiaryd.secrets import flows as secret_flows
 from ostiaryd.secrets import wire_aws
 from ostiaryd.secrets.flows import deletions
@@ -53,9 +57,9 @@ from tests.faults.shifted import steps_back
 from tests.faults.tally import Tally
 from tests.secrets.vault_fixtures import VaultAgent, enter_agent
 from tests.support.acme_client import AcmeClient, kind_of
-from tests.support.api_fixtures import FILES, ISSUER, Client, reconfigured, register
+from tests.support.api_fixtures import FILES, ISSUER, Client, reconfigured, register, send, sign
 from tests.support.certificate_fixtures import issue, revoke
-from tests.support.page_client import PageClient, add_totp, invite, signed_in
+from tests.support.page_client import PageClient, add_totp, invite, recovery_codes, signed_in
 from tests.support.status_client import GOOD, post, question
 from tests.support.webhook_receiver import receiving
 from tests.tokens.code_flow import CodeFlow, begin_flow, sign_in
@@ -411,6 +415,84 @@ class ValidCertificate(Holding):
         await revoke(stage.world, one.certificate.serial)
 
 
+class RecoveryCode(Holding):
+    """A recovery code, which has no end, and signs a person in once."""
+
+    expires = False
+
+    async def begin(self, stage: Stage) -> Any:
+        name = stage.new_name()
+        browser = await signed_in(stage.world, stage.app, name)
+        await add_totp(browser, stage.world.now)  # type: ignore[arg-type]
+        return name, recovery_codes(browser)[0]
+
+    async def works(self, stage: Stage, one: Any) -> bool:
+        browser = PageClient(stage.app)
+        await browser.log_in(one[0])
+        await browser.submit("/login/code", code=one[1])
+        return SESSION_COOKIE in browser.cookies
+
+
+class JoinTokenOfAgent(Holding):
+    life_s = 3600
+
+    async def begin(self, stage: Stage) -> Any:
+        name = stage.new_name()
+
+        def make(act: Act) -> str:
+            registry.create_agent(act, AgentSpec(name=name, owner="ann", purpose="is new"))
+            return trust.create_join_token(act, name).secret
+
+        return await act(stage.world, "join.create", make)
+
+    async def works(self, stage: Stage, one: Any) -> bool:
+        key, now = jose.generate("ES256"), stage.world.now() // SECOND
+        claims = {"aud": ISSUER, "iat": now, "exp": now + 60, "jth": jose.b64u(sha256(one.encode()).digest())}
+        proof = sign(key, {"typ": "enrol+jwt"}, claims)
+        body = json.dumps({"join_token": one, "jwk": key.public.jwk, "proof": proof}).encode()
+        headers = [("content-type", "application/json")]
+        return (await send(stage.app, "POST", "/enrol", headers=headers, body=body)).status == 201
+
+
+class AcmeKeyOfAgent(Holding):
+    """A MAC key, with which a client creates one ACME account."""
+
+    life_s = 30 * 86_400
+
+    async def begin(self, stage: Stage) -> Any:
+        def make(act: Act) -> acme.NewAcmeKey:
+            return acme.create_key(act, agent="bot", person=None, config=stage.world.config)
+
+        return await act(stage.world, "acme.create_key", make)
+
+    async def works(self, stage: Stage, one: Any) -> bool:
+        return (await AcmeClient(stage.app).register(one.key.kid, one.mac_key)).status == 201
+
+
+class AcmeOrder(Holding):
+    """A pending order, which waits for the proof of its names."""
+
+    life_s = 86_400
+
+    async def begin(self, stage: Stage) -> Any:
+        made, client = await AcmeKeyOfAgent().begin(stage), AcmeClient(stage.app)
+        assert (await client.register(made.key.kid, made.mac_key)).status == 201
+        order = await client.order("dns:host.example")
+        assert order.status == 201, order
+        return client, order
+
+    async def works(self, stage: Stage, one: Any) -> bool:
+        client, order = one
+        client.app, client.nonces = stage.app, []
+        answer = await client.post(order.headers["location"])
+        return answer.status == 200 and bool(answer.json["status"] == "pending")
+
+    async def end(self, stage: Stage, one: Any) -> None:
+        client, order = one
+        [url] = order.json["authorizations"]
+        assert (await client.post(url, {"status": "deactivated"})).status == 200
+
+
 HOLDINGS: tuple[Holding, ...] = (
     Session(),
     SetupLinkOfPerson(),
@@ -428,6 +510,10 @@ HOLDINGS: tuple[Holding, ...] = (
     Consent(),
     ElevationWindow(),
     ValidCertificate(),
+    RecoveryCode(),
+    JoinTokenOfAgent(),
+    AcmeKeyOfAgent(),
+    AcmeOrder(),
 )
 
 

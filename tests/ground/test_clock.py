@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,7 +26,8 @@ from ostiaryd.ground.process.clock import (
     boot_clock,
     describe,
 )
-from ostiaryd.trust.flows import watch_clock
+from ostiaryd.ledger.flows import act
+from ostiaryd.trust.flows import accept_clock, watch_clock
 from tests.support.clock_world import open_at_machine
 
 BEGIN = START + 60 * SECOND
@@ -171,6 +174,29 @@ def test_a_confirmed_step_back_slows_server_time_for_twice_its_size_and_no_longe
     assert clock() == START + 700 * SECOND
     settle(clock, machine, 1)
     assert START + 700 * SECOND < clock() <= START + 701 * SECOND
+
+
+async def test_a_reboot_keeps_the_confirmation_of_a_step_back_and_confirms_no_further_one(config: Config) -> None:
+    """An hour back, confirmed; then reboots, with the wall clock right, and with a further step back."""
+    machine = MachineClock(BEGIN)
+    async with open_at_machine(config, machine) as world:
+        machine.step(-3600)
+        await accept_clock(world, wall=machine.wall(), record=partial(act, world))
+        machine.advance(600)
+        await watch_clock(world)
+        assert world.now.lag == 0
+    for number, (off, further) in enumerate(((60, 0), (60, 0), (60, 900))):
+        machine.reboot(off=off, boot=f"boot-{number}")
+        machine.step(-further)
+        async with open_at_machine(config, machine) as world:
+            begun, behind = world.now(), -world.now.ahead // SECOND
+            assert max(0, further - off) <= world.now.lag // SECOND <= further, (
+                "the time without a server made up for some"
+            )
+            machine.advance(100)
+            await watch_clock(world)
+            assert (world.now() - begun) // SECOND in (50, 51), "half of its speed"
+            assert -world.now.ahead // SECOND <= behind - 49
 
 
 async def test_a_restart_does_not_slow_server_time_for_longer(config: Config) -> None:

@@ -6,9 +6,12 @@ from collections.abc import Callable
 
 from ostiaryd.ground.database.statement import sql
 from ostiaryd.ground.database.transaction import Reader, Tx
-from ostiaryd.ground.process.clock import DAY, LIMIT, Boot, Clock, Course
+from ostiaryd.ground.process.clock import DAY, FULL, HALVED, LIMIT, Boot, Clock, Course
 
 _COURSE = sql("select boot, time, speed, used, until from clock where boot_id = :boot_id")
+_LATEST = sql(
+    "select boot, time, speed, used, until from clock where boot_id <> :boot_id order by time desc, boot_id limit 1"
+)
 _SAVE = sql(
     """insert into clock (boot_id, boot, time, speed, used, until)
        values (:boot_id, :boot, :time, :speed, :used, :until)
@@ -40,6 +43,8 @@ def save_course(tx: Tx, boot_id: str, course: Course) -> None:
 def open_clock(reader: Reader, *, wall: Callable[[], int], boot: Boot) -> Clock:
     """Return the clock of a starting server. After a restart within the same boot, it continues the stored course;
     otherwise it begins at the wall clock or at the latest stored time.
+
+    A step back that an operator confirmed before a reboot stays confirmed, as far as it was not made up for.
     """
     row, highest = reader.one(_COURSE, boot_id=boot.id), highest_time(reader)
     wall_now, boot_now = wall(), boot.now()
@@ -50,4 +55,8 @@ def open_clock(reader: Reader, *, wall: Callable[[], int], boot: Boot) -> Clock:
         course = Course(boot_now, max(highest, wall_now))
     else:
         course = Course(boot_now, highest)
+    if (behind := course.time - wall_now) > 0 and (latest := reader.one(_LATEST, boot_id=boot.id)) is not None:
+        confirmed = min(behind, Course(*latest).confirmed_lag(latest[0]))
+        if confirmed > 0 and course.speed == FULL:
+            course = course._replace(speed=HALVED, until=boot_now + 2 * confirmed)
     return Clock(course.follow(wall=wall_now, boot=boot_now), wall=wall, boot=boot)
