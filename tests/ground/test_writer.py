@@ -427,6 +427,7 @@ async def test_a_job_that_waits_too_long_is_refused_and_does_not_run(world: Worl
     def hangs() -> None:
         blocked.set()
         free.wait(PATIENCE_S)
+        free.set()
         commit()
 
     with pytest.MonkeyPatch.context() as patch:

@@ -429,7 +429,7 @@ class Protocol(HttpToolsProtocol):
                 self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # like uvicorn
             else:
                 break
-        if self._is_head_too_large():
+        if self._seen + self._unseen > MAX_HEAD_BYTES:
             self._refuse_head()
 
     def _head_without_offer(self) -> bytes:
@@ -459,7 +459,8 @@ class Protocol(HttpToolsProtocol):
         self._unseen = 0
         self._seen += len(url)
         super().on_url(url)
-        self._check_size()
+        if self._seen > MAX_HEAD_BYTES:
+            raise self._refuse_head()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Add a header, and check the number and the size of the headers."""
@@ -467,7 +468,7 @@ class Protocol(HttpToolsProtocol):
         self._fields += 1
         self._seen += len(name) + len(value) + 4
         if self._fields > MAX_FIELDS or self._seen > MAX_HEAD_BYTES:
-            self._check_size()
+            raise self._refuse_head()
         if self._is_in_head:  # like uvicorn, but without a function call
             name = name.lower()
             self.expect_100_continue |= name == b"expect" and value.lower() == b"100-continue"
@@ -513,17 +514,10 @@ class Protocol(HttpToolsProtocol):
         self._running = cycle
         super()._start_asgi_task(cycle, app)
 
-    def _is_head_too_large(self) -> bool:
-        return self._seen + self._unseen > MAX_HEAD_BYTES or self._fields > MAX_FIELDS
-
-    def _check_size(self) -> None:
-        """Refuse a head that is too large. Raises HttpParserError, which ends parsing."""
-        if self._is_head_too_large():
-            self._refuse_head()
-            raise httptools.HttpParserError("the head is too large")
-
-    def _refuse_head(self) -> None:
+    def _refuse_head(self) -> httptools.HttpParserError:
+        """Refuse a head that is too large, and return the error that ends parsing."""
         self._refuse(431, "head_too_large", f"a head has at most {MAX_HEAD_BYTES} bytes and {MAX_FIELDS} fields")
+        return httptools.HttpParserError("the head is too large")
 
     def _check_head(self) -> None:
         """Check the header fields of a request. Raises HttpParserError, which leads to the response 400 unless another
