@@ -42,7 +42,7 @@ EACH = {
     "SubjectKeyIdentifier.from_public_key": 0,
     "render_public_jwk": 0,
     "load_pem_x509_certificate": 0,
-    "CertificateSigningRequest.public_key": 1,
+    "CertificateSigningRequest.public_key": 0,
     "_check_signature": 1,
     "ECPublicKey.verify": 1,
     "ECPrivateKey.sign": 1,

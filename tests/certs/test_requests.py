@@ -11,6 +11,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.x509.name import _ASN1Type
+from cryptography.x509.oid import NameOID
 
 from harness.registry_fixtures import ADMIN, newest_entry, register_agent
 from ostiary.protocol.errors import Malformed, Refused
@@ -45,6 +47,37 @@ def test_every_type_of_key_is_read_and_comes_back_in_one_form(key_type: str) -> 
     assert csr.key_type == key_type
     assert csr.public_key == key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     assert [str(name) for name in csr.names] == ["dns:a.example"]
+
+
+@pytest.mark.parametrize("key_type", ["P-256", "P-384", "Ed25519", "RSA-2048"])
+@pytest.mark.parametrize(
+    "names", [[], ["dns:a.example"], [f"dns:{'a' * 60}.{'b' * 60}.example"], ["dns:a.example"] * 30]
+)
+def test_a_request_of_any_length_has_the_key_and_the_subject_that_the_library_reads(
+    key_type: str, names: list[str]
+) -> None:
+    for common_name in ("", "somebody"):
+        der = make_csr(generate_key(key_type), names, common_name=common_name)
+        own, theirs = parse_csr(der), x509.load_der_x509_csr(der)
+        key = theirs.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        assert (own.public_key, own.subject) == (key, theirs.subject)
+        assert [str(name) for name in own.names] == list(dict.fromkeys(names))
+
+
+def test_a_subject_that_contains_a_key_does_not_replace_the_key_of_the_request() -> None:
+    key, other = new_key(), encode_public_key(new_key().public_key())
+    subject = x509.Name([x509.NameAttribute(NameOID.X500_UNIQUE_IDENTIFIER, other, _ASN1Type.BitString)])
+    request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hash_for(key))
+    assert parse_csr(request.public_bytes(Encoding.DER)).public_key == encode_public_key(key.public_key())
+
+
+@pytest.mark.parametrize("curve", ["P-256", "P-384"])
+def test_a_point_beside_its_curve_is_no_key(curve: str) -> None:
+    key = encode_public_key(generate_key(curve).public_key())
+    with pytest.raises(BadKey, match="cannot be read"):
+        check_public_key(key[:-1] + bytes([key[-1] ^ 1]))
+    with pytest.raises(BadKey, match="cannot be read"):
+        check_public_key(key + b"\0")
 
 
 @pytest.mark.parametrize("key_type", KEY_TYPES)
@@ -173,7 +206,7 @@ def with_two_lists(second: str) -> bytes:
     """Return a request with two attributes that each contain a list of extensions; the second has the OID `second`."""
     first = bytes.fromhex("06092a864886f70d01090e")
     body = x509.load_der_x509_csr(make_csr(KEY, ["dns:a.example"])).tbs_certrequest_bytes
-    head, _, attribute = body.partition(b"\xa0")
+    head, _, attribute = body.rpartition(b"\xa0")
     attribute = attribute[1:]
     assert attribute.count(first) == 1
     more = attribute.replace(first, bytes.fromhex(second)).replace(b"a.example", b"b.example")

@@ -95,7 +95,8 @@ def issue(act: Act, request: CertificateRequest, *, config: Config) -> IssuedCer
     key = _check_key(act.tx, request.public_key, profile, holder)
     registry.note(act, object=serial, key=key.digest, key_type=key.key_type)
     names, lifetime_s = _decide(act, profile, holder, request.names, key.key_type, request.lifetime_s, config=config)
-    registry.note(act, object=serial, names=encode_names(names)[:500])
+    if names != request.names:
+        registry.note(act, object=serial, names=encode_names(names)[:500])
     _check_replaced(act, request.replaces, holder)
     issuer = ready_issuer(act, config=config)
     for name in names:

@@ -31,10 +31,12 @@ PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPri
 PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey
 EC_CURVES = {"P-256": ec.SECP256R1(), "P-384": ec.SECP384R1()}
 _EC_PREFIXES = {
-    "P-256": bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d030107034200"),
-    "P-384": bytes.fromhex("3076301006072a8648ce3d020106052b81040022036200"),
+    "P-256": bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004"),
+    "P-384": bytes.fromhex("3076301006072a8648ce3d020106052b8104002203620004"),
 }
-"""The bytes of a SubjectPublicKeyInfo in DER before the point, which is not compressed, by the curve (RFC 5480)."""
+"""The bytes of a SubjectPublicKeyInfo in DER before the coordinates of a point that is not compressed, by the curve
+(RFC 5480).
+"""
 KEY_TYPES = ("P-256", "P-384", "Ed25519", "RSA-2048", "RSA-3072", "RSA-4096")
 MAX_KEY_BYTES = 2048
 _FERMAT_STEPS = 100
@@ -86,16 +88,25 @@ def check_public_key(der: bytes) -> CheckedKey:
 
     The result is cached, because one issuance calls this function several times.
     """
-    key = parse_public_key(der)
-    key_type = check_key(key)
-    if (prefix := _EC_PREFIXES.get(key_type)) is not None and der.startswith(prefix):
-        point = der[len(prefix) :]
+    if (key_type := curve_of(der)) is not None:
+        _load(der)  # checks that the point is on the curve
+        point = der[len(_EC_PREFIXES[key_type]) - 1 :]
         half = len(point) // 2
-        jwk = {"kty": "EC", "crv": key_type, "x": b64u(point[1 : half + 1]), "y": b64u(point[half + 1 :])}
+        x, y = b64u(point[1 : half + 1]), b64u(point[half + 1 :])
+        jkt = b64u(sha256(f'{{"crv":"{key_type}","kty":"EC","x":"{x}","y":"{y}"}}'.encode()).digest())  # RFC 7638
         key_id = sha1(point, usedforsecurity=False).digest()
     else:
-        jwk, key_id = render_public_jwk(key), x509.SubjectKeyIdentifier.from_public_key(key).digest
-    return CheckedKey(key_type, canonical.digest(jwk), key_digest(der), key_id)
+        key = parse_public_key(der)
+        key_type, jkt = check_key(key), canonical.digest(render_public_jwk(key))
+        key_id = x509.SubjectKeyIdentifier.from_public_key(key).digest
+    return CheckedKey(key_type, jkt, key_digest(der), key_id)
+
+
+def curve_of(der: bytes) -> str | None:
+    """Return the curve of a SubjectPublicKeyInfo in the form in which `encode_public_key` returns keys of this curve;
+    None for another key, or another form.
+    """
+    return next((curve for curve, prefix in _EC_PREFIXES.items() if der.startswith(prefix)), None)
 
 
 def generate_key(key_type: str) -> PrivateKey:
@@ -136,15 +147,19 @@ def parse_private_key(der: bytes) -> PrivateKey:
 
 def parse_public_key(der: bytes) -> PublicKey:
     """Return the public key in a SubjectPublicKeyInfo (DER). Raises BadKey if keys of its type are not certified."""
-    if len(der) > MAX_KEY_BYTES:
-        raise BadKey(f"the public key is over {MAX_KEY_BYTES} bytes")
-    try:
-        key = load_der_public_key(der)
-    except (ValueError, UnsupportedAlgorithm):
-        raise BadKey("the public key cannot be read", hint=f"use one of {', '.join(KEY_TYPES)}") from None
+    key = _load(der)
     if not isinstance(key, PublicKey):
         raise BadKey("keys of this algorithm are not certified", hint=f"use one of {', '.join(KEY_TYPES)}")
     return key
+
+
+def _load(der: bytes) -> object:
+    if len(der) > MAX_KEY_BYTES:
+        raise BadKey(f"the public key is over {MAX_KEY_BYTES} bytes")
+    try:
+        return load_der_public_key(der)
+    except (ValueError, UnsupportedAlgorithm):
+        raise BadKey("the public key cannot be read", hint=f"use one of {', '.join(KEY_TYPES)}") from None
 
 
 def encode_public_key(key: PublicKey) -> bytes:

@@ -8,19 +8,18 @@ from typing import TypeVar
 
 import msgspec
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtensionOID, NameOID, PublicKeyAlgorithmOID
 
 from ostiary.protocol.errors import Invalid, Malformed
-from ostiaryd.certs.model.keys import BadKey, check_public_key, encode_public_key
+from ostiaryd.certs.model.keys import BadKey, check_public_key, curve_of, encode_public_key
 from ostiaryd.certs.model.names import CertificateName, NameKind, check_count, lower_ascii, make_name, read_names
 
 T = TypeVar("T")
 MAX_CSR_BYTES = 16 << 10
 MAX_PEM = 32 << 10
 """Maximum number of characters of a certificate signing request in PEM."""
-_HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
+_HASHES = ("sha256", "sha384", "sha512")
 _UNDERSTOOD = frozenset(
     {
         ExtensionOID.SUBJECT_ALTERNATIVE_NAME,
@@ -82,13 +81,13 @@ def parse_csr(der: bytes, *, may_be_authority: bool = False) -> CertificateSigni
     if len(der) > MAX_CSR_BYTES:
         raise BadRequest(f"the request is over {MAX_CSR_BYTES} bytes")
     csr = _read("the request is not a PKCS #10 request in DER", lambda: x509.load_der_x509_csr(der))
-    unverified_key = _read("the public key of the request cannot be read", csr.public_key)
-    # a certificate of the key would not limit the key to PSS
-    if csr.public_key_algorithm_oid == PublicKeyAlgorithmOID.RSASSA_PSS:  # type: ignore[attr-defined]
-        raise BadKey("keys for RSASSA-PSS alone are not certified", hint="make an RSA key without this limit")
-    public_key = _read("the public key cannot be read", lambda: encode_public_key(unverified_key))  # type: ignore[arg-type]
+    content = csr.tbs_certrequest_bytes
+    unverified_key, rest = _divide(content)
+    public_key = unverified_key if curve_of(unverified_key) is not None else _read_key(csr)
     key_type = check_public_key(public_key).key_type
     _check_signature(csr)
+    if rest == _BARE:
+        return CertificateSigningRequest(public_key=public_key, key_type=key_type, names=(), subject=x509.Name([]))
     extensions = _read("the extensions of the request cannot be read", lambda: csr.extensions)
     attributes = _read("the attributes of the request cannot be read", lambda: csr.attributes)
     if sum(attribute.oid.dotted_string in _EXTENSION_LISTS for attribute in attributes) > 1:
@@ -108,10 +107,41 @@ def parse_csr(der: bytes, *, may_be_authority: bool = False) -> CertificateSigni
         raise BadRequest(error.message, hint=error.hint) from None
 
 
+_BARE = bytes.fromhex("0201003000a000")
+"""The version, the subject and the attributes of a request that states neither names nor extensions."""
+
+
+def _divide(content: bytes) -> tuple[bytes, bytes]:
+    """Return the public key (SubjectPublicKeyInfo), and all other members, of the CertificationRequestInfo in
+    `content`, which the parser of the library has accepted: version, subject, key and attributes (RFC 2986 section 4).
+    """
+    version = 2 + max(content[1] - 0x80, 0)
+    key = _end_of(content, _end_of(content, version))
+    end = _end_of(content, key)
+    return content[key:end], content[version:key] + content[end:]
+
+
+def _end_of(der: bytes, begin: int) -> int:
+    """Return the end of the element of DER that begins at `begin`."""
+    length, content = der[begin + 1], begin + 2
+    if length < 0x80:
+        return content + length
+    more = content + length - 0x80
+    return more + int.from_bytes(der[content:more])
+
+
+def _read_key(csr: x509.CertificateSigningRequest) -> bytes:
+    key = _read("the public key of the request cannot be read", csr.public_key)
+    # a certificate of the key would not limit the key to PSS
+    if csr.public_key_algorithm_oid == PublicKeyAlgorithmOID.RSASSA_PSS:  # type: ignore[attr-defined]
+        raise BadKey("keys for RSASSA-PSS alone are not certified", hint="make an RSA key without this limit")
+    return _read("the public key cannot be read", lambda: encode_public_key(key))  # type: ignore[arg-type]
+
+
 def _check_signature(csr: x509.CertificateSigningRequest) -> None:
     def is_valid() -> bool:
         algorithm = csr.signature_hash_algorithm
-        if algorithm is not None and not isinstance(algorithm, _HASHES):
+        if algorithm is not None and algorithm.name not in _HASHES:
             raise BadRequest(f"the signature uses {algorithm.name}", hint="use SHA-256 or a longer hash")
         return csr.is_signature_valid
 
