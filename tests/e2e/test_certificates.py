@@ -222,6 +222,52 @@ def test_the_command_keeps_a_certificate_and_tells_a_service(live_server: Server
     assert len([path for path in folder.iterdir() if path.name.startswith("v")]) == 2
 
 
+def test_a_command_of_reload_that_fails_runs_again_until_it_succeeds(
+    live_server: ServerFixture, tmp_path: Path
+) -> None:
+    """Otherwise the service uses the old certificate until that expires, long before the next renewal."""
+    _, credential = live_server.agent()
+    folder, log, switch = tmp_path / "tls", tmp_path / "reloads", tmp_path / "works"
+    command = [COMMAND, "cert", "keep", "--as", credential, "--dir", folder]
+    command += ["--reload", f"sh -c 'echo reloaded >> {log}; test -e {switch}'", "--json"]
+    with environment(OSTIARY_DATA_DIR=str(live_server.server.folder)):
+        pipe = subprocess.PIPE
+        helper = subprocess.Popen(list(map(str, command)), stdout=pipe, stderr=pipe, text=True)
+    try:
+        assert helper.stdout is not None
+        serial = json.loads(helper.stdout.readline())["serial"]
+        eventually(lambda: log.exists() and log.read_text().count("reloaded") == 2)
+        switch.touch()
+        eventually(lambda: log.read_text().count("reloaded") == 3)
+    finally:
+        helper.send_signal(signal.SIGINT)
+        output, errors = helper.communicate(timeout=PATIENCE_S)
+    assert output == "", "the certificate is shown once"
+    assert "the certificate is in place, but the service was not reloaded" in errors
+    assert "exited with 1" in errors
+    kept = load_certificate(folder)
+    assert kept is not None
+    assert kept.serial == serial, "no further certificate is issued"
+
+
+def test_a_folder_that_cannot_be_written_is_said_and_tried_again(
+    live_server: ServerFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ostiary.agent.keeping.RETRY_S", 0.1)
+    _, credential = live_server.agent()
+    folder = tmp_path / "tls"
+    folder.write_text("a file, not a folder")
+    with Agent.from_credential(credential) as agent:
+        kept = Keeper(agent, folder, CertificateOrder())
+        thread = threading.Thread(target=kept.keeper.run)
+        thread.start()
+        eventually(lambda: any("the certificate was not renewed" in one for one in kept.failures))
+        folder.unlink()
+        eventually(lambda: kept.made)
+        kept.keeper.stop()
+        thread.join(PATIENCE_S)
+
+
 def test_a_failed_renewal_is_said_and_tried_again(live_server: ServerFixture, tmp_path: Path) -> None:
     name, credential = live_server.agent()
     with Agent.from_credential(credential) as agent:

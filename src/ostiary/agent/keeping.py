@@ -51,8 +51,10 @@ def renew_certificate(agent: Agent, folder: Path) -> AgentCertificate:
 class CertificateKeeper:
     """Renews the certificate in a folder before it expires: `run` blocks until `stop` is called.
 
-    `on_change` is called with each new certificate after its files are written. `on_failure` is called with the
-    message of each failed renewal, and of each failure to read the files.
+    `on_change` is called with each new certificate after its files are written. If `on_change` raises a Refused, it is
+    called again later with the newest certificate: a service that was not reloaded would use the old certificate until
+    that expires. `on_failure` is called with the message of each failed renewal, of each failed `on_change`, and of
+    each failure to read or write the files.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class CertificateKeeper:
         self._on_change, self._on_failure = on_change, on_failure
         self._now, self._random = now, random
         self._stopped = threading.Event()
+        self._untold: AgentCertificate | None = None
 
     def stop(self) -> None:
         """Let `run` return as soon as possible; it renews no further certificate."""
@@ -79,24 +82,38 @@ class CertificateKeeper:
         """Renew the certificate until `stop` is called."""
         retry_s, due = RETRY_S, self._next_renewal()
         while not self._stopped.is_set():
-            if (left := due - self._now()) > 0:
+            left = due - self._now()
+            if left > 0 and self._untold is None:
                 self._stopped.wait(min(left / SECOND, NAP_S))
                 continue
+            failed = "the certificate was not renewed"
             try:
-                self.renew()
-                due = self._next_renewal()
+                if left <= 0:
+                    self._issue()
+                    due = self._next_renewal()
+                failed = "the certificate is in place, but the service was not reloaded"
+                self._tell()
                 if due > self._now():
                     retry_s = RETRY_S
                     continue
                 # the certificate ends soon with its agent or its task, or the clock of this machine is ahead
             except Refused as refusal:
                 hint = f" ({refusal.hint})" if refusal.hint else ""
-                self._on_failure(f"the certificate was not renewed: {refusal.message}{hint}")
+                self._on_failure(f"{failed}: {refusal.message}{hint}")
+            except OSError as error:
+                self._on_failure(f"{failed}: {error}")
             self._stopped.wait(retry_s * (1 + self._random(1)[0] / 512))
             retry_s = min(2 * retry_s, MAX_RETRY_S)
 
     def renew(self) -> AgentCertificate:
-        """Issue a new certificate, write it into the folder, and return it. Raises ServerRefused, Unavailable."""
+        """Issue a new certificate, write it into the folder, and return it. Raises ServerRefused, Unavailable, and what
+        `on_change` raises.
+        """
+        made = self._issue()
+        self._tell()
+        return made
+
+    def _issue(self) -> AgentCertificate:
         old = self._read()
         order = self._wanted
         made = self._agent.certificate(
@@ -107,8 +124,13 @@ class CertificateKeeper:
             replaces=None if old is None else old.serial,
         )
         made.save(self._folder)
-        self._on_change(made)
+        self._untold = made
         return made
+
+    def _tell(self) -> None:
+        if self._untold is not None:
+            self._on_change(self._untold)
+            self._untold = None
 
     def _next_renewal(self) -> int:
         """Return the time of the next renewal in microseconds; the present time if the folder has no certificate that

@@ -11,8 +11,9 @@ from cyclopts import App, Parameter
 
 from ostiary.cli.files import read_text
 from ostiary.cli.paper import facts, moment, out, table
-from ostiary.cli.session import PAGE, Here, Session
+from ostiary.cli.session import PAGE, Here
 from ostiary.cli.usage import Usage
+from ostiary.protocol.errors import Unavailable
 
 if TYPE_CHECKING:
     from ostiary.agent.certificates import AgentCertificate
@@ -139,8 +140,8 @@ def keep(
 ) -> None:
     """Renew a certificate in a folder, each time after two thirds of its life.
 
-    A failed renewal is tried again. If the certificate expired while this command was not running, the command
-    replaces it at once.
+    A failed renewal and a failed command of `--reload` are tried again. If the certificate expired while this command
+    was not running, the command replaces it at once.
 
     Args:
         folder: Folder for the files.
@@ -158,10 +159,15 @@ def keep(
         raise Usage("`--reload` is empty", hint='such as --reload "systemctl reload nginx"')
     session.act_as(credential)
 
+    shown = ""
+
     def note_change(made: AgentCertificate) -> None:
-        session.show(_shown(made), lambda one: out.print(_line(one), markup=False))
+        nonlocal shown
+        if made.serial != shown:
+            session.show(_shown(made), lambda one: out.print(_line(one), markup=False))
+        shown = made.serial
         if words:
-            _run(session, words)
+            _run(words)
 
     order = CertificateOrder(profile, name, lifetime=lifetime, key_type=key_type)
     CertificateKeeper(session.agent, folder, order, on_change=note_change, on_failure=session.warn).run()
@@ -202,17 +208,14 @@ def revoke(serial: str, /, *, reason: Reason = "unspecified", session: Here) -> 
     session.show(answer, lambda one: facts(_row(one)))
 
 
-def _run(session: Session, words: list[str]) -> None:
-    """Run the command that reloads a service after a change of its files. If the command fails, print a
-    warning: the files are in place.
-    """
+def _run(words: list[str]) -> None:
+    """Run the command that reloads a service after a change of its files. Raises Unavailable if the command fails."""
     try:
         code = subprocess.run(words, timeout=60, check=False).returncode
     except (OSError, subprocess.TimeoutExpired) as error:
-        session.warn(f"the certificate is in place, but the command {shlex.join(words)} failed: {error}")
-        return
+        raise Unavailable(f"the command {shlex.join(words)} failed: {error}") from None
     if code:
-        session.warn(f"the certificate is in place, but the command {shlex.join(words)} exited with {code}")
+        raise Unavailable(f"the command {shlex.join(words)} exited with {code}")
 
 
 def _shown(made: AgentCertificate) -> dict[str, Any]:
