@@ -106,8 +106,8 @@ class CertificateKeeper:
             retry_s = min(2 * retry_s, MAX_RETRY_S)
 
     def renew(self) -> AgentCertificate:
-        """Issue a new certificate, write it into the folder, and return it. Raises ServerRefused, Unavailable, and what
-        `on_change` raises.
+        """Issue a new certificate, write it into the folder, and return it. Raises ServerRefused, Unavailable, and the
+        errors of `on_change`.
         """
         made = self._issue()
         self._tell()
