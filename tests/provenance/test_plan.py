@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from benchmarks.decide import URI, principal
 from benchmarks.origins import NOW
 from ostiary.authorization.catalogue import Catalogue, Effect, Tool
+from ostiary.authorization.cedar.values import Record
 from ostiary.decision.access import DecisionInputs, Facts, Principal, Protected, decide, resolve
 from ostiary.decision.access.decide import Decision
 from ostiary.protocol.errors import Forbidden
@@ -31,6 +32,7 @@ from ostiary.provenance.origins import (
     remember,
     unpack,
 )
+from ostiary.provenance.origins.judging import is_settled
 from ostiary.provenance.origins.memory import Document
 from ostiaryd.policy.model import starter
 
@@ -243,6 +245,53 @@ def test_a_value_of_a_record_that_untrusted_content_names_too_is_mentioned() -> 
     amounts = after(after(known, Origin.KNOWN, "70", "80"), Origin.OUTSIDE, "80")
     assert judge_origins(amounts, PAY, {"to": "Ann", "amount": 70})["mentioned"] is False
     assert judge_origins(amounts, PAY, {"to": "Ann", "amount": 80})["mentioned"] is True
+
+
+def test_a_call_that_destroys_and_names_nothing_is_from_nowhere_after_untrusted_content() -> None:
+    properties = {"force": {"type": "boolean"}, "keep": {"type": "integer"}, "note": {}, "what": {}}
+    clear = Tool(
+        name="clear",
+        effect=Effect.DESTROY,
+        arguments={"type": "object", "properties": properties},
+        kinds={"note": "text"},
+    )
+    begun = planned(Planned("bank/clear"))
+    read = after(begun, Origin.OUTSIDE, "x")
+    cases: list[dict[str, object]] = [{}, {"force": True}, {"keep": 3}, {"note": "they are old"}]
+    for arguments in cases:
+        assert "origin_worst" not in judge_origins(begun, clear, arguments), "no stranger can have asked for it"
+        judged = judge_origins(read, clear, arguments)
+        assert judged["origin_worst"] == judged["object_worst"] == "nowhere"
+    assert judge_origins(read, clear, {"what": "Ann"})["origin_worst"] == "person"
+    assert "origin_worst" not in judge_origins(read, replace(clear, effect=Effect.CHANGE), {})
+    assert "origin_worst" not in judge_origins(read, PAY, {"amount": 50}), "the amount is judged by itself"
+
+
+def test_a_choice_of_the_schema_that_untrusted_content_states_is_mentioned() -> None:
+    where = {"type": "string", "enum": ["web", "paper", "both"]}
+    publish = Tool(
+        name="publish",
+        effect=Effect.SHARE,
+        arguments={"type": "object", "properties": {"story": {"type": "string"}, "where": where}},
+    )
+    memory = remember(KEY, Intent(words="Print story S-20 in the paper", plan=(Planned("desk/publish"),)))
+    read = after(memory, Origin.OUTSIDE, "both", "paper", "the")
+    assert judge_origins(memory, publish, {"story": "S-20", "where": "both"})["mentioned"] is False
+    assert judge_origins(read, publish, {"story": "S-20", "where": "web"})["mentioned"] is False
+    assert judge_origins(read, publish, {"story": "S-20", "where": "paper"})["mentioned"] is False, "the person said it"
+    assert judge_origins(read, publish, {"story": "S-20", "where": "both"})["mentioned"] is True
+    assert judge_origins(read, publish, {"where": "both"})["mentioned"] is True
+    changes = replace(publish, effect=Effect.CHANGE)
+    assert judge_origins(read, changes, {"story": "S-20", "where": "both"})["mentioned"] is False
+
+
+def test_a_call_that_content_could_ask_for_is_settled_only_after_untrusted_content() -> None:
+    said: Record = {"origin": {"to": "person"}, "origin_worst": "person", "planned": True, "read_outside": False}
+    assert is_settled(said)
+    assert not is_settled(said | {"planned": False}), "content that another guard read can ask for the call"
+    assert is_settled(said | {"planned": False, "read_outside": True})
+    assert not is_settled({"origin": {}, "planned": True, "read_outside": False}), "the call names nothing"
+    assert is_settled({"origin": {"amount": "person"}, "amount_worst": "person"})
 
 
 TOOLS = ("bank/pay", "bank/look", "mail/send")

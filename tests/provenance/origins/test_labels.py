@@ -422,7 +422,7 @@ def test_what_a_text_reveals_is_not_what_the_person_gave() -> None:
 
 
 def test_a_guard_asks_the_server_before_it_decides_on_a_text() -> None:
-    context: Record = {"origin": {"to": "person"}}
+    context: Record = {"origin": {"to": "person"}, "origin_worst": "person"}
     assert is_settled(context)
     assert not is_settled(context | judge_outgoing(READ, SEND, {"to": "bob@example.org", "body": "hello"}))
 

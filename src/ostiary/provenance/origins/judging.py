@@ -5,17 +5,20 @@
                      that the catalogue marks as significant (`fixed-time`); for a call with none of these and no
                      amount, of its times. A time from nowhere does not count, because the agent may choose times. If
                      one time is the person's, the other times do not count (an end follows from a beginning). If the
-                     call destroys, pays or administers, each time counts
+                     call destroys, pays or administers, each time counts. `nowhere` for such a call without any of
+                     these values, after the task has read untrusted content: it can be on everything
     amount_worst     the least trusted origin of amounts
     object_worst     the least trusted origin of values that identify a recipient or an object; `nowhere` if the
-                     catalogue declares such arguments and the call has none
+                     catalogue declares such arguments and the call has none, and for the call that `origin_worst`
+                     describes last
     recipient_worst  the least trusted origin of recipients (principals, accounts, addresses); absent without one
     done_worst       the least trusted origin of recipients, amounts, secrets and significant times; without these, of
                      the times; absent without any
     origin_best      the most trusted origin of recipients, objects, amounts and secrets; absent without any
     from_named       true if one of these values is in untrusted content that the person named, or if all of them are
                      identifiers of objects in fields of records; absent unless `origin_best` is `outside`
-    mentioned        true if one of these values is from a record, and untrusted content has the same value
+    mentioned        true if one of these values is from a record, and untrusted content has the same value; for a call
+                     other than a change, also if the schema lists the value, and the person did not state it
     followed         true if the call only follows a link of content that the person named; otherwise absent
     only_address     true if the task has a plan, and the person stated all other values that are judged, among them a
                      recipient, and the rest is the only mail address that the task has read (`mails`), in content that
@@ -67,7 +70,8 @@ from ostiary.provenance.origins.words import (
 )
 
 # By name, because an enumeration finds its members slowly.
-DECLARED, OFFERED, QUANTITY, UNCLAIMED = Rule.DECLARED, Rule.OFFERED, Rule.QUANTITY, Rule.UNCLAIMED
+DECLARED, LISTED, OFFERED = Rule.DECLARED, Rule.LISTED, Rule.OFFERED
+QUANTITY, UNCLAIMED = Rule.QUANTITY, Rule.UNCLAIMED
 PERSON, OWN, ENDORSED, RECORD, KNOWN, OUTSIDE, NOWHERE = Origin
 PRINCIPAL, ACCOUNT, ADDRESS, OBJECT, SECRET, AMOUNT, TIME, TEXT = Kind
 _PLACE = {kind: place for place, kind in enumerate((*KINDS, TEXT))}
@@ -277,11 +281,16 @@ def judge_origins(
             worst = when
         if done < 0:
             done = when
+    if worst < 0 and amount < 0 and is_grave and has_read_outside(memory):
+        worst = pointed = NOWHERE
     context: Record = {"origin": origin}
     if worst >= 0:
         context["origin_worst"] = _NAMES[worst]
+    if memory.plan is not None and not mentioned and tool.effect not in (Effect.CHANGE, Effect.WRITE):
+        mentioned = _has_mentioned_choice(memory, tool, arguments, claimed)
     if best <= NOWHERE:
         context["origin_best"] = _NAMES[best]
+    if best <= NOWHERE or mentioned:
         context["mentioned"] = mentioned
     if has_followed:
         context["followed"] = True
@@ -309,6 +318,19 @@ def judge_origins(
     if found_in_records and _have_substitute(memory, all_leaves, found_in_records):
         context["substituted"] = True
     return context
+
+
+def _has_mentioned_choice(
+    memory: Memory, tool: Tool, arguments: Mapping[str, Any], claimed: Sequence[Leaf] | None
+) -> bool:
+    """Return whether a call has a text that the schema lists and that untrusted content states, but neither the person
+    nor an endorsed document.
+    """
+    listed = tool.coverage.leaves(arguments) if claimed is None else claimed
+    choices = [leaf.value for leaf in listed if leaf.rule is LISTED and isinstance(leaf.value, str)]
+    unsaid = [value for value in choices if of_value(memory, OBJECT, value) > ENDORSED]
+    outside = memory.outside if unsaid else memory
+    return any(of_value(outside, OBJECT, value) is OUTSIDE for value in unsaid)
 
 
 def _are_in_fields(memory: Memory, values: Iterable[tuple[Kind, object]]) -> bool:
@@ -390,8 +412,13 @@ def judge_plan(memory: Memory, id: str, tool: Tool, arguments: Mapping[str, Any]
         "over_plan": planned is not None
         and planned.most != ""
         and _is_over(memory, tool, arguments, Decimal(planned.most)),
-        "read_outside": any(part.origin == OUTSIDE and part.kinds != MAILS for part in memory.parts),
+        "read_outside": has_read_outside(memory),
     }
+
+
+def has_read_outside(memory: Memory) -> bool:
+    """Return whether the task has read untrusted content."""
+    return any(part.origin == OUTSIDE and part.kinds != MAILS for part in memory.parts)
 
 
 def _is_over(memory: Memory, tool: Tool, arguments: Mapping[str, Any], most: Decimal) -> bool:
@@ -519,10 +546,17 @@ def list_foreign_links(memory: Memory, tool: Tool, arguments: Mapping[str, Any])
 
 
 def is_settled(context: Record) -> bool:
-    """Return whether the origins of a call are final: all values come from the start of the task, and no text goes to
-    third parties (`labels`), so a newer memory cannot change the decision.
+    """Return whether a newer memory of the task cannot change the decision on a call: all values come from the start of
+    the task, and no text goes to third parties (`labels`). A call that names nothing or is outside the plan is settled
+    only after the task has read untrusted content, because such content can ask for it.
     """
-    return "carries" not in context and _SETTLED.issuperset(origins_by_argument(context).values())
+    if "carries" in context:
+        return False
+    if "origin_worst" not in context and "amount_worst" not in context:
+        return False
+    if not context.get("planned", True) and not context.get("read_outside", False):
+        return False
+    return _SETTLED.issuperset(origins_by_argument(context).values())
 
 
 def of_value(memory: Memory, kind: Kind, value: object) -> Origin:

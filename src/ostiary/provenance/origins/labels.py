@@ -45,7 +45,7 @@ from ostiary.provenance.origins.prints import (
     SPAN,
     differing,
     fingerprint,
-    has_known,
+    has_checksum,
     is_telling,
     list_checksums,
     list_phrases,
@@ -266,7 +266,7 @@ def _carried(memory: Memory, texts: Iterable[tuple[bytes, str]], decoded: Decode
     hash_of = hasher(memory.key)
     for recipient, text in texts:
         for run in _runs(hash_of, decoded[text][0], _tail(memory, recipient) if recipient else ()):
-            if not has_known(run, memory.fingerprints):
+            if not has_checksum(run, memory.fingerprints):
                 continue
             for checksum, phrase in zip(list_checksums(run), list_phrases(run), strict=True):
                 one = fingerprint(checksum)

@@ -100,12 +100,12 @@ def list_phrases(hashes: Sequence[bytes]) -> list[bytes]:
     return [whole[at : at + size] for size in _SIZES for at in range(0, len(whole) - size + 1, WIDTH)]
 
 
-def has_known(hashes: Sequence[bytes], known: frozenset[int]) -> bool:
-    """Return whether one of the checksums of `list_checksums` is in `known`."""
+def has_checksum(hashes: Sequence[bytes], checksums: frozenset[int]) -> bool:
+    """Return whether one of the checksums of `list_checksums` is in `checksums`."""
     longest: list[int] = []
     for words in range(min(SPAN, len(hashes))):
         longest = [*map(crc32, hashes[words:], longest)] if words else [*map(crc32, hashes)]
-        if not known.isdisjoint(longest):
+        if not checksums.isdisjoint(longest):
             return True
     return False
 
