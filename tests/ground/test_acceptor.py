@@ -77,6 +77,25 @@ def test_a_round_takes_as_many_connections_as_wait_up_to_its_limit(
     assert opened == [1] * 40, "small answers are not held back (TCP_NODELAY)"
 
 
+@LOOPS
+def test_a_round_opens_one_connection_while_an_administrator_sends(
+    new_loop: NewLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns, opened = ParsingTurns(), list[int]()
+    monkeypatch.setattr(turns.arrivals, "has_new", lambda: True)
+
+    async def take(sock: socket.socket) -> int:
+        accepting, rounds = Acceptor(sock, lambda: Counting(opened), turns=turns), 0
+        while len(opened) < 10:
+            await asyncio.sleep(0)
+            rounds += 1
+        accepting.close()
+        return rounds
+
+    with waiting(10) as (sock, _), asyncio.Runner(loop_factory=new_loop) as runner:
+        assert runner.run(take(sock)) >= 10
+
+
 class Naming(asyncio.Protocol):
     """Notes the addresses of the connections that are opened."""
 

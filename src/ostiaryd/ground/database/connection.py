@@ -19,7 +19,7 @@ LONG_LOG, LONGEST_LOG = 8_000, 16_000
 """Two lengths of SQLite's write-ahead log, in pages. From the first length on, the next commit empties the log after
 `move_log` has moved most pages. From the second length on, a commit moves all pages to the database file.
 """
-MOVE_AT = "pragma wal_autocheckpoint={}"
+MOVE_AT, MOVE = "pragma wal_autocheckpoint={}", "pragma wal_checkpoint(passive)"
 PRAGMAS = (
     BUSY_TIMEOUT,
     "pragma journal_mode=wal",
@@ -266,8 +266,10 @@ class SqliteConnection:
         try:
             with self._files.moving() as may_move, closing(sqlite3.connect(self._uri, uri=True)) as mover:
                 if may_move:
-                    _, pages, _ = mover.execute("pragma wal_checkpoint(passive)").fetchone()
-                    self._is_log_long = pages >= LONG_LOG
+                    _, pages, _ = mover.execute(MOVE).fetchone()
+                    if pages >= LONG_LOG:  # the second pass takes pages of the commits in the first one
+                        mover.execute(MOVE)
+                        self._is_log_long = True
         except sqlite3.DatabaseError as error:
             raise DatabaseUnavailable(
                 f"cannot move pages from the log of {self._path} to the database: {error}"

@@ -140,6 +140,8 @@ class Acceptor:
                 self._resuming = self._loop.call_later(PAUSE_S, self._resume)
                 break
             self._taken.push(share_of(address), _Accepted(connection, address, now))
+            if self._turns.arrivals.has_new():
+                break
             if self._taken.count > self._max_taken and (oldest := self._taken.pop_of_largest()) is not None:
                 self._refuse(oldest.connection)
         self._open_some()
@@ -154,11 +156,13 @@ class Acceptor:
             if waiting.since < latest and self._taken.count >= MANY:
                 self._refuse(waiting.connection)
                 refused += 1
-                continue
-            if self._certificate is not None:
-                self._end_oldest(waiting.address)
-            self._open(waiting.connection, waiting.address)
-            opened += 1
+            else:
+                if self._certificate is not None:
+                    self._end_oldest(waiting.address)
+                self._open(waiting.connection, waiting.address)
+                opened += 1
+            if self._turns.arrivals.has_new():
+                break
         if self._taken.count and not self._is_opening:
             self._is_opening = True
             self._loop.call_soon(self._go_on)

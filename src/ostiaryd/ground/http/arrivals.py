@@ -9,6 +9,7 @@ Use it only on the event loop.
 
 from __future__ import annotations
 
+import asyncio
 import select
 import time
 
@@ -23,6 +24,7 @@ class Arrivals:
         # without epoll (macOS), work is not interrupted
         self._poll = select.epoll() if hasattr(select, "epoll") else None
         self._asked_at = 0.0
+        self._has_new = False
 
     def watch(self, descriptor: int) -> None:
         """Watch a socket until it is closed."""
@@ -31,10 +33,15 @@ class Arrivals:
             self._poll.register(descriptor, select.EPOLLIN | select.EPOLLET)
 
     def has_new(self) -> bool:
-        """Return whether bytes have arrived since the last question that was asked. Asks at most once in
-        `ASK_EVERY_S`, and returns false otherwise.
+        """Return whether bytes have arrived that the event loop reads in its next round. Ask the kernel at most once in
+        `ASK_EVERY_S`.
         """
-        if self._poll is None or (now := time.monotonic()) < self._asked_at + ASK_EVERY_S:
-            return False
-        self._asked_at = now
-        return bool(self._poll.poll(0))
+        if self._poll is not None and (now := time.monotonic()) >= self._asked_at + ASK_EVERY_S:
+            self._asked_at = now
+            if self._poll.poll(0):
+                self._has_new = True
+                asyncio.get_running_loop().call_soon(self._forget)  # after the sockets are read
+        return self._has_new
+
+    def _forget(self) -> None:
+        self._has_new = False
