@@ -20,6 +20,8 @@ from ostiaryd.ground.http.connections import Connections
 from ostiaryd.ground.http.edge import Call, Endpoint, Reply, Wire, render_admin, reply
 from ostiaryd.ground.http.protocol import MAX_HEAD_BYTES, Protocol, is_one_request
 from ostiaryd.ground.http.turns import (
+    CLOSED_AT_ONCE,
+    CLOSED_PART,
     EACH_S,
     LONGEST_ROUND_S,
     LONGEST_WAIT_S,
@@ -369,6 +371,47 @@ async def test_arrivals_of_administrators_are_watched(world: World, monkeypatch:
         assert watched.has_new() is (who == "administrator")
         assert await answer(reader) == OK
         writer.close()
+
+
+class Leaving(asyncio.Transport):
+    """A connection whose client has left."""
+
+    def __init__(self, closed: list[Leaving]) -> None:
+        super().__init__()
+        self._closed = closed
+
+    def close(self) -> None:
+        self._closed.append(self)
+
+
+@pytest.mark.parametrize(
+    ("leaving", "expected"),
+    [
+        (3, [3]),
+        (2 * CLOSED_AT_ONCE + 1, [CLOSED_AT_ONCE, CLOSED_AT_ONCE, 1]),
+        (100 * CLOSED_AT_ONCE, [100 * CLOSED_AT_ONCE // CLOSED_PART]),
+    ],
+)
+async def test_connections_of_clients_that_leave_at_once_are_closed_some_in_each_round(
+    leaving: int, expected: list[int]
+) -> None:
+    loop, parsing, closed = asyncio.get_running_loop(), ParsingTurns(), list[Leaving]()
+    for _ in range(leaving):
+        parsing.close_soon(Leaving(closed), loop)
+    for count in expected:
+        before = len(closed)
+        await asyncio.sleep(0)
+        assert len(closed) - before == count
+    await eventually_async(lambda: len(closed) == leaving)
+
+
+async def test_every_client_that_leaves_is_forgotten(world: World) -> None:
+    async with served(world) as server:
+        opened = [await server.open() for _ in range(2 * CLOSED_AT_ONCE)]
+        await eventually_async(lambda: len(server.connections) == len(opened))
+        for _, writer in opened:
+            writer.close()
+        await eventually_async(lambda: len(server.connections) == 0)
 
 
 async def test_a_connection_that_waits_is_read_no_further_and_counts_what_it_holds(world: World) -> None:

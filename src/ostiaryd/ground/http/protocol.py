@@ -210,6 +210,15 @@ class Protocol(HttpToolsProtocol):
         self._running = None
         self.scope = cast(Any, None)
 
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio defines the value
+        """Close the connection, whose client has left, in one of the next rounds of the event loop: thousands of
+        clients may leave at the same time. With TLS, close it now.
+        """
+        if not self.transport.can_write_eof():
+            return False
+        self._connections.turns.close_soon(self.transport, self.loop)
+        return True
+
     @property
     def is_idle(self) -> bool:
         """Return whether no part of a request has arrived, and no response is due."""
