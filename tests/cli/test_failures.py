@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.patience import PATIENCE_S
-from harness.server import COMMAND, Server
+from harness.server import COMMAND, Server, running
 from tests.support.cli import Commands, Ran, environment, run
 
 
@@ -50,6 +50,13 @@ def closed() -> str:
 def test_a_server_that_does_not_answer_is_exit_3(server: Server, closed: str, words: tuple[str, ...]) -> None:
     with environment(OSTIARY_URL=closed, OSTIARY_CREDENTIAL=str(server.folder / "admin.json")):
         check_said(run(*words), 3, "the server does not answer", "start the server")
+
+
+def test_a_server_with_an_authority_of_its_own_is_exit_3_and_the_hint_names_the_file(tmp_path: Path) -> None:
+    with running(tmp_path, "--tls", "auto"), environment(OSTIARY_DATA_DIR=str(tmp_path)):
+        check_said(run("agent", "list"), 3, "the certificate of the server is not trusted", "SSL_CERT_FILE", "ca.pem")
+        with environment(SSL_CERT_FILE=str(tmp_path / "ca.pem")):
+            assert run("agent", "list").code == 0
 
 
 @pytest.mark.parametrize("words", [("person", "deputy", "ann"), ("lease", "revoke")])

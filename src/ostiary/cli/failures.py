@@ -58,6 +58,12 @@ def _refusal_of(error: BaseException) -> Refused | None:
                 "the URL of the server begins with neither `https://` nor `http://`",
                 hint="check OSTIARY_URL and `issuer` in the credential file",
             )
+        case httpx2.TransportError() if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            return Unavailable(
+                f"the certificate of the server is not trusted: {error}",
+                hint="set SSL_CERT_FILE to the certificate of its authority, which is `ca.pem` in the data folder of "
+                "a server with --tls auto",
+            )
         case httpx2.TransportError():
             return Unavailable(
                 f"the server does not answer: {error}",
