@@ -30,7 +30,7 @@ class PreparedServer(Server):
 
     def __init__(self, folder: Path, *options: str) -> None:
         self.clock, self._options = folder.with_suffix(".clock"), options
-        folder.mkdir(parents=True)
+        folder.mkdir(mode=0o700, parents=True)
         set_clock(self.clock, 0)
         super().__init__("", folder)
         self._process: BaseProcess

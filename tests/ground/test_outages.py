@@ -353,6 +353,34 @@ async def test_a_batch_costs_two_round_trips_however_many_acts_it_has(world: Wor
     assert counts[1:] == [2, 2]
 
 
+@pytest.mark.parametrize("begins", [False, True], ids=["of a session", "of a transaction"])
+async def test_a_foreign_session_that_holds_the_lock_of_the_writer_is_ended(
+    world: World, config: Config, begins: bool
+) -> None:
+    with psycopg.connect(config.database_url, autocommit=True) as foreign:
+        if begins:
+            foreign.execute("begin")
+        lock = "pg_advisory_xact_lock" if begins else "pg_advisory_lock"
+        foreign.execute(f"select {lock}({PostgresConnection.WRITER_LOCK})")
+        with pytest.raises(DatabaseUnavailable):
+            await world.writer.submit(put("test refused"))
+        assert await world.writer.submit(put("test stopped")) == "test stopped"
+        with pytest.raises(psycopg.OperationalError):
+            foreign.execute("select 1")
+
+
+async def test_a_session_that_works_under_the_lock_of_the_writer_is_not_ended(world: World, config: Config) -> None:
+    """For example the migration of another server, which takes long."""
+    with psycopg.connect(config.database_url) as foreign:
+        foreign.execute("select pg_advisory_xact_lock(%s)", (PostgresConnection.WRITER_LOCK,))
+        work = asyncio.create_task(asyncio.to_thread(foreign.execute, "select pg_sleep(4)"))
+        with pytest.raises(DatabaseUnavailable):
+            await world.writer.submit(put("test refused"))
+        await work
+        foreign.rollback()
+        assert await world.writer.submit(put("test later")) == "test later"
+
+
 @pytest.mark.parametrize(("kind", "count"), [("agent", 10), ("task", 8), ("token", 6)])
 async def test_a_revocation_costs_few_round_trips(world: World, kind: str, count: int) -> None:
     """Statements whose result is not needed share a message with the next statement."""

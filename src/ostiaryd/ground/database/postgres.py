@@ -6,6 +6,7 @@ client that hangs. Limits on the client end the wait for a server that does not 
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,11 +22,12 @@ from ostiaryd.ground.database.statement import Read, Sql
 if TYPE_CHECKING:
     from ostiaryd.ground.database.postgres_server import BoundedConnection, PostgresServer
 
+log = logging.getLogger("ostiary")
 QUEUED_ROWS = 32
 """Maximum number of rows of one statement that are sent in one message with the next statement."""
-FROZEN_TIMES, STATEMENT_TIMES = 2, 5
-"""Multiples of the timeout: for how long a writer that hangs may block other processes, and for how long a statement
-may run.
+FROZEN_TIMES, LOCK_TIMES, STATEMENT_TIMES = 2, 2.5, 5
+"""Multiples of the timeout: for how long a writer that hangs may block other processes, for how long a writer waits for
+the lock of the writer, and for how long a statement may run.
 """
 _NUMBER = """insert into writer_commit (connection, number, at)
     values ('{connection}', {number}, extract(epoch from now()))
@@ -41,6 +43,17 @@ _NEWEST = f"""select coalesce(max(number), 0),
 _LAST = "select number from writer_commit where connection = %(connection)s"
 _FORGET_OLD = """delete from writer_commit
     where at < extract(epoch from now()) - 86400 and number < (select max(number) from writer_commit)"""
+_END_HOLDERS = """with holder as materialized (
+    select application_name, pid from pg_stat_activity
+    where pid in (select pid from pg_locks where locktype = 'advisory' and granted
+        and database = (select oid from pg_database where datname = current_database())
+        and classid = 0 and objid = {lock} and objsubid = 1)
+    and pid <> pg_backend_pid() and state like 'idle%' and state_change < now() - interval '{frozen_ms} ms'
+) select application_name, pid from holder where pg_terminate_backend(pid)"""
+"""Statement that ends the sessions that hold the lock of the writer without work for so long that they are no writers:
+PostgreSQL ends a writer that is idle in its transaction for that time. Materialized, because PostgreSQL chooses the
+order in which it evaluates conditions, and would end other sessions. A role sees the state of its own sessions only.
+"""
 READ_ONLY = "25006"
 """SQLSTATE read_only_sql_transaction: the server is now a read-only replica."""
 
@@ -108,6 +121,8 @@ class PostgresConnection:
         """Size of the last table of the reserve at the begin of the transaction, and whether it once was whole."""
         self._is_opening = False
         """True from the begin of a write transaction until its first statement is sent."""
+        self._waits_for_lock = False
+        """True from the begin of a write transaction until its first statement has succeeded."""
         self._opened: dict[tuple[Any, ...], _Rows] = {}
         """Rows of the opening statements and of other reads that were made ahead, by statement and parameters, until a
         statement may have changed them.
@@ -231,10 +246,10 @@ class PostgresConnection:
         self._in_transaction, self._may_write, self._has_written = True, write, False
         self._newest = None
         if write:
-            # the lock of the writer has no limit of its own: that of the statement applies to it
+            limit_ms = round(LOCK_TIMES * self._server.timeout_s * 1000)
             lock = f"select pg_advisory_xact_lock({self.WRITER_LOCK})"
-            self._queue += ["begin", "set local lock_timeout = 0", lock, "set local lock_timeout to default"]
-            self._is_opening = True
+            self._queue += ["begin", f"set local lock_timeout = {limit_ms}", lock, "set local lock_timeout to default"]
+            self._is_opening = self._waits_for_lock = True
         else:
             self._queue.append("begin isolation level repeatable read, read only")
 
@@ -289,15 +304,28 @@ class PostgresConnection:
 
     def rollback(self) -> None:
         """End the transaction without effect. If the connection is lost, PostgreSQL does this itself."""
-        was_in_transaction = self._in_transaction
+        was_in_transaction, waited = self._in_transaction, self._waits_for_lock
         has_begun = not any(text.startswith("begin") for text in self._queue)
         self._end()
         if was_in_transaction and has_begun and self.loss == self._server.losses:
             with suppress(DatabaseUnavailable):
                 self._execute("rollback")
+                if waited:
+                    self._end_idle_holders()
+
+    def _end_idle_holders(self) -> None:
+        """End the sessions that hold the lock of the writer without work, after a transaction that did not get it."""
+        text = _END_HOLDERS.format(lock=self.WRITER_LOCK, frozen_ms=self._server.frozen_ms)
+        try:
+            ended = self._execute(text).fetchall()
+        except psycopg.Error as error:
+            log.warning("the session with the lock of the writer cannot be ended (%s)", error.sqlstate)
+            return
+        for name, pid in ended:
+            log.warning("ended the session %s of `%s`: it held the lock of the writer", pid, name)
 
     def _end(self) -> None:
-        self._in_transaction = self._is_opening = False
+        self._in_transaction = self._is_opening = self._waits_for_lock = False
         self._opened.clear()
         self._queue.clear()
 
@@ -360,6 +388,7 @@ class PostgresConnection:
         except psycopg.Error as error:
             self._check_lost(error)
             raise
+        self._waits_for_lock = False
         while not stays_at_first and cursor.nextset():
             continue
         return cursor
