@@ -28,9 +28,10 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN, APPROVE, READ, SELF, SSF_MANAGE, SSF_READ, Caller
 from ostiaryd.registry.store import owners
 from tests.support.api_fixtures import guard, register, send
+from tests.support.world import Kind
 
 TIMES = 12 * int(os.environ.get("OSTIARY_FAULT_ROUNDS", "1"))
-"""Requests to each route by each kind of caller."""
+"""Requests to each route by each kind of caller: one half on SQLite, the other half on PostgreSQL."""
 SCOPES = frozenset({ADMIN, READ, APPROVE, SELF, SSF_MANAGE, SSF_READ, "ostiary:decide", "ostiary:feed", "files:read"})
 TEXTS = (
     "",
@@ -330,7 +331,7 @@ def faults_of(status: int, body: bytes, headers: Headers) -> list[str]:
 
 @pytest.mark.parametrize("kind", ["administrator", "agent", "guard", "person"])
 async def test_no_request_of_a_known_caller_is_an_error_of_the_server(
-    world: World, names: dict[str, str], failures: Callable[[], list[str]], kind: str
+    world: World, database: Kind, names: dict[str, str], failures: Callable[[], list[str]], kind: str
 ) -> None:
     caller, wrong = caller_of(kind, names), list[str]()
     for route in ROUTES:
@@ -338,7 +339,7 @@ async def test_no_request_of_a_known_caller_is_an_error_of_the_server(
         endpoint = Endpoint(
             world, route.wire, render=route.protocol.render, gate=passing(caller), check=passing(caller)
         )
-        for number in range(TIMES):
+        for number in range(0 if database == "sqlite" else 1, TIMES, 2):
             seed = f"{kind} {method} {template} {number}"
             hostile = Hostile(seed, names)
             path, params = path_of(hostile, template)
@@ -364,12 +365,12 @@ async def test_no_request_of_a_known_caller_is_an_error_of_the_server(
 
 
 async def test_no_request_of_a_stranger_is_an_error_of_the_server(
-    world: World, names: dict[str, str], failures: Callable[[], list[str]]
+    world: World, database: Kind, names: dict[str, str], failures: Callable[[], list[str]]
 ) -> None:
     app, wrong = build_app(world), list[str]()
     for route in ROUTES:
         method, template = route.method, route.path
-        for number in range(TIMES):
+        for number in range(0 if database == "sqlite" else 1, TIMES, 2):
             seed = f"stranger {method} {template} {number}"
             hostile = Hostile(seed, names)
             path = quote(path_of(hostile, template)[0], safe="/:", errors="replace").replace("%00", "\0")

@@ -47,6 +47,7 @@ def size(world: World) -> int:
     return ledger.head(world.db.read())[0].size
 
 
+@pytest.mark.parametrize("database", ["sqlite"])  # the gate decides, on either database
 async def test_nobody_passes_who_shows_nothing(world: World, clock: Clock) -> None:
     assert len(GATED) > 40
     for method, path, _ in GATED:
@@ -57,6 +58,7 @@ async def test_nobody_passes_who_shows_nothing(world: World, clock: Clock) -> No
         assert (size(world) - before, newest_entry(world).outcome) == (1, "refused"), (method, path)
 
 
+@pytest.mark.parametrize("database", ["sqlite"])  # the gate decides, on either database
 async def test_nobody_passes_whose_token_lacks_the_scope(client: Client) -> None:
     token = (await client.token(resource=API))["access_token"]
     for method, path, scope in GATED:

@@ -125,6 +125,7 @@ FOREIGN: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.parametrize("database", ["sqlite"])  # the question decides, on either database
 @pytest.mark.parametrize("case", FOREIGN)
 async def test_a_question_about_anything_else_is_refused(
     world: World, bank: Resource, bot: Agent, task: Task, hash: str, case: str
@@ -137,6 +138,7 @@ async def test_a_question_about_anything_else_is_refused(
     assert entry.agent is None, "nobody has shown that it was that agent's call"
 
 
+@pytest.mark.parametrize("database", ["sqlite"])  # the question decides, on either database
 @pytest.mark.parametrize(("off", "fresh"), [(FRESH, True), (-FRESH, True), (FRESH + 1, False), (-FRESH - 1, False)])
 async def test_a_question_is_about_the_present(
     world: World, bank: Resource, bot: Agent, task: Task, hash: str, off: int, fresh: bool

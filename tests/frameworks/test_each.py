@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -34,9 +34,9 @@ def test_the_adapter_holds_against_the_real_framework(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in FRAMEWORKS if name not in HTTP])
-def test_the_types_of_the_adapter_are_those_of_the_framework(name: str, tmp_path: Path) -> None:
+def test_the_types_of_the_adapter_are_those_of_the_framework(name: str) -> None:
     adapter = f"src/ostiary/adapters/{name.replace('-', '_')}.py"
-    command = [sys.executable, "-m", "mypy", "--python-executable", python(name), "--cache-dir", str(tmp_path), adapter]
+    command = [sys.executable, "-m", "mypy", "--python-executable", python(name), "--cache-dir", os.devnull, adapter]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
 

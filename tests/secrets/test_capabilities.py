@@ -226,6 +226,7 @@ async def prepare(world: World, bot: VaultAgent) -> str:
     return backup
 
 
+@pytest.mark.parametrize("database", ["sqlite"])  # policies decide, on either database
 async def test_capabilities_are_those_that_policies_of_the_server_then_grant(
     world: World, app: ASGIApp, bot: VaultAgent
 ) -> None:
@@ -238,6 +239,7 @@ async def test_capabilities_are_those_that_policies_of_the_server_then_grant(
     assert differ == [], "\n".join(str(one)[:300] for one in differ)
 
 
+@pytest.mark.parametrize("database", ["sqlite"])  # policies decide, on either database
 @pytest.mark.parametrize("seed", range(4))
 async def test_capabilities_are_those_that_vault_policies_then_grant(world: World, bot: VaultAgent, seed: int) -> None:
     chosen = random.Random(seed)
