@@ -82,7 +82,7 @@ def _begin(by: Caller, parent: str | None, units: int) -> Callable[[Act], Task]:
             act, TaskSpec(agent=by.id, purpose="is ended", parent=parent, budget=limits, heartbeat_s=heartbeat, by=by)
         )
         if units:
-            tasks.hold(act, task.task_id, f"ho_{task.task_id[3:]}", by=by)
+            tasks.add_holder(act, task.task_id, f"ho_{task.task_id[3:]}", by=by)
         token = Holding(
             id=HoldingId(act.new_id("tok")),
             kind="token",

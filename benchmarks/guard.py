@@ -27,7 +27,7 @@ from ostiary.decision import access
 from ostiary.decision.feed import PolicyFact, TokenFact
 from ostiary.guard import Guard
 from ostiary.keys import Credential
-from ostiaryd.policy.model import starter
+from ostiaryd.policy.model import starter_files
 
 COUNT, ROUNDS = 1000, 5
 
@@ -67,7 +67,7 @@ def main() -> None:
         guard = Guard(credential, spool_dir=Path(folder), now=clock, tick=clock)
         feeder = Feeder(clock, feed=guard.feed)
         feeder.snapshot()
-        feeder.say(PolicyFact(starter().hash, ir.render(starter().ir).decode()))
+        feeder.say(PolicyFact(starter_files().hash, ir.render(starter_files().ir).decode()))
         tokens = [feeder.token(jti=f"tok_{number}") for number in range(COUNT)]
         present = guard.feed.current()
 

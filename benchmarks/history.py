@@ -20,7 +20,7 @@ from ostiary.decision.access import DecisionInputs, Facts, Policies, Principal, 
 from ostiary.provenance import origins
 from ostiary.provenance.history import NOTHING, Before, Done, after
 from ostiary.provenance.intent import Intent
-from ostiaryd.policy.model import starter
+from ostiaryd.policy.model import starter_files
 from ostiaryd.policy.model.lower import lower
 
 ROUNDS, CALLS, MOST_US = 25, 2000, 8.0
@@ -73,8 +73,8 @@ def measure(tool: str, who: Principal, facts: Facts, memory: origins.Memory | No
 
 def main() -> None:
     resource = Protected(name="mail", uri=URI, segment="default", catalogue=CATALOGUE)
-    plain = Facts(resource, Policies("plain", starter().ir))
-    usual = "".join(text for name, text in starter().files.items() if name.endswith(".cedar"))
+    plain = Facts(resource, Policies("plain", starter_files().ir))
+    usual = "".join(text for name, text in starter_files().files.items() if name.endswith(".cedar"))
     looks = Facts(resource, Policies("looks", lower(usual + RULES)))
     seed = Intent(
         words="Tell ann@example.org about March, see https://example.org/figures", own={"mail": "bob@example.org"}

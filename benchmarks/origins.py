@@ -34,7 +34,7 @@ from ostiary.provenance.origins import (
     remember,
     with_marks,
 )
-from ostiaryd.policy.model import starter
+from ostiaryd.policy.model import starter_files
 
 KEY = bytes(range(32))
 CATALOGUE = {
@@ -140,7 +140,7 @@ def main() -> None:
     dice = random.Random(7)
     catalogue = Catalogue.parse(json.dumps(CATALOGUE))
     tools = dict(catalogue.tools)
-    facts = Facts(Protected(name="files", uri=URI, segment="default", catalogue=catalogue), starter().policies)
+    facts = Facts(Protected(name="files", uri=URI, segment="default", catalogue=catalogue), starter_files().policies)
     who = principal()
     with_memory = Principal(replace(who.claims, memory="tk_1"))
     begun = with_marks(remember(KEY, Intent(words=WORDS)))

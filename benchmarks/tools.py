@@ -24,7 +24,7 @@ from ostiary.client import Token
 from ostiary.decision.feed import PolicyFact
 from ostiary.guard import Guard
 from ostiary.keys import Credential
-from ostiaryd.policy.model import starter
+from ostiaryd.policy.model import starter_files
 
 COUNT, ROUNDS = 2_000, 15
 
@@ -56,7 +56,7 @@ def main() -> None:
         guard = Guard(Credential(Feeder.agent_key, RESOURCE_ID, ISSUER), spool_dir=Path(folder), now=clock, tick=clock)
         feeder = Feeder(clock, feed=guard.feed)
         feeder.snapshot()
-        feeder.say(PolicyFact(starter().hash, ir.render(starter().ir).decode()))
+        feeder.say(PolicyFact(starter_files().hash, ir.render(starter_files().ir).decode()))
         token, nonce = feeder.token(), guard._proofs.nonce()
         proof = feeder.proof(token, nonce=nonce)
         who = guard.verify(authorization=f"DPoP {token}", proof=proof, method="POST", uri=URI)

@@ -52,7 +52,7 @@ async def _measure(folder: Path, name: str, shape: tuple[int, ...], size: int) -
             statements: list[str] = []
             if number == RUNS - 1:  # apart from the clock
                 world.writer._connection._raw.set_trace_callback(statements.append)  # type: ignore[attr-defined]
-            seq = outbox.head(world.db.read())
+            seq = outbox.highest_number(world.db.read())
             began, spent = time.perf_counter(), time.process_time()
             ended = await act(world, "task.revoke", lambda a, id=root: tasks.revoke(a, tasks.RevokedKind.TASK, id))  # type: ignore[misc]
             if number == RUNS - 1:
@@ -60,7 +60,7 @@ async def _measure(folder: Path, name: str, shape: tuple[int, ...], size: int) -
             else:
                 wall.append((time.perf_counter() - began) * 1000)
                 cpu.append((time.process_time() - spent) * 1000)
-            _check(world, ended, beside, size=size, told=outbox.head(world.db.read()) - seq)
+            _check(world, ended, beside, size=size, told=outbox.highest_number(world.db.read()) - seq)
             await act(world, "task.revoke", lambda a, id=beside: tasks.revoke(a, tasks.RevokedKind.TASK, id))  # type: ignore[misc]
     print(
         f"{size:6,} tasks, {size:6,} tokens, {name:42} {statistics.median(wall):6.1f} ms, best {min(wall):6.1f}, "

@@ -36,8 +36,8 @@ from ostiaryd.ground.config import load_config
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger import store as ledger
 from ostiaryd.policy.flows import Span
-from ostiaryd.policy.flows.resource_cache import protected
-from ostiaryd.policy.model import load, starter
+from ostiaryd.policy.flows.resource_cache import prepared_resource
+from ostiaryd.policy.model import load, starter_files
 from ostiaryd.policy.model.frames import candidate_of
 from ostiaryd.policy.model.whatif import Report as Found
 from ostiaryd.policy.wire_whatif import replay
@@ -155,7 +155,7 @@ async def _fill(world: World) -> int:
         await create_holding(world, agent, f"tok_{number}", audience=URI, task=f"tk_{agent.agent_id[3:]}", seconds=3000)
         who.append(_principal(agent, f"tok_{number}"))
     reader = world.db.read()
-    facts = access.Facts(protected(reader, find_resource(reader, "files")), starter().policies)
+    facts = access.Facts(prepared_resource(reader, find_resource(reader, "files")), starter_files().policies)
     first = ledger.head(reader)[0].size
     numbers = count()
     for report in range(REPORTS):

@@ -107,7 +107,7 @@ def is_live(world: World, id: str) -> bool:
 
 def feed_messages(world: World, after: int = 0) -> list[dict[str, Any]]:
     """Return the facts that guards received."""
-    return [json.loads(body) for _, _, body in outbox.after(world.db.read(), "feed", after)]
+    return [json.loads(body) for _, _, body in outbox.messages_after(world.db.read(), "feed", after)]
 
 
 def newest_entry(world: World) -> Entry:

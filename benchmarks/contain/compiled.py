@@ -23,6 +23,6 @@ def starter() -> ir.PolicySetIR:
 
 
 if __name__ == "__main__":
-    from ostiaryd.policy.model.load import starter as load_starter
+    from ostiaryd.policy.model.load import starter_files as load_starter
 
     sys.stdout.buffer.write(ir.render(load_starter().ir))

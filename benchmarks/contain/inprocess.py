@@ -217,7 +217,7 @@ class InProcess:
         if not principal.claims.memory or not self._facts.policies.covers.issuperset(decision.policies):
             return None
         ready, task = self._facts.resource.tools[call.tool], principal.claims.task
-        arguments, hidden = approval.part(call.arguments, ready.secrets, task=task)
+        arguments, hidden = approval.divide_arguments(call.arguments, ready.secrets, task=task)
         return extent_of(
             ready.tool,
             arguments,
@@ -246,7 +246,7 @@ class InProcess:
         """As the server shows it to the person who answers. A call that was answered already is not asked about."""
         ready, task = self._facts.resource.tools[call.tool], principal.claims.task
         try:
-            arguments, hidden = approval.part(call.arguments, ready.secrets, task=task)
+            arguments, hidden = approval.divide_arguments(call.arguments, ready.secrets, task=task)
             digest = approval.binding(
                 agent=principal.claims.client_id,
                 task=task,

@@ -58,7 +58,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from ostiary.agent import AsyncAgent
 from ostiary.asgi import VERIFIED, App, Door, Message, Meter, Receive, Scope, Send, let_in
-from ostiary.guard import Call, Denied, Guard, Verified, Withheld, data, words
+from ostiary.guard import Call, Denied, Guard, Verified, Withheld, data_for_developer, text_for_model
 from ostiary.guard.mcp import DENIED, FREE, extract_outputs, is_free, map_request
 from ostiary.protocol.errors import Conflict, Forbidden, Refused, Unauthenticated
 from ostiary.tools import fail_closed
@@ -139,7 +139,7 @@ def asking(
         return None
     if answer_of(params) is not None:
         return None
-    request = ElicitRequest(params=ElicitRequestFormParams(message=words(refusal), requested_schema=NOTHING))
+    request = ElicitRequest(params=ElicitRequestFormParams(message=text_for_model(refusal), requested_schema=NOTHING))
     return InputRequiredResult(input_requests={refusal.approval: request})
 
 
@@ -206,7 +206,7 @@ class _Front:
 
     async def _refuse(self, refusal: Refused, send: Send) -> None:
         answer = self._door.refuse(refusal)
-        error = {"code": DENIED, "message": words(refusal), "data": data(refusal)}
+        error = {"code": DENIED, "message": text_for_model(refusal), "data": data_for_developer(refusal)}
         answer.body = {"jsonrpc": "2.0", "id": None, "error": error}  # clients display this text
         await answer.send(send)
 
@@ -278,7 +278,7 @@ class _Hook:
             ):
                 return suspension
             note_missing({} if ctx.request is None else ctx.request.scope, refusal)
-            raise MCPError(DENIED, words(refusal), data(refusal)) from None
+            raise MCPError(DENIED, text_for_model(refusal), data_for_developer(refusal)) from None
         call.ok = False
         if answer_of(params) is not None:
             ctx = replace(ctx, params=without_answer(params))
@@ -294,7 +294,7 @@ class _Hook:
                 await self._guard.observe_async(call, output)
             return result
         except Withheld as refusal:
-            raise MCPError(DENIED, words(refusal), data(refusal)) from None
+            raise MCPError(DENIED, text_for_model(refusal), data_for_developer(refusal)) from None
         finally:
             self._guard.finish(call)
 

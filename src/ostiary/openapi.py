@@ -30,7 +30,7 @@ from urllib.parse import parse_qsl, quote, unquote
 from ostiary.protocol import canonical
 from ostiary.protocol.errors import Conflict, Malformed
 from ostiary.protocol.jose import b64u
-from ostiary.tools import fill_defaults, plain
+from ostiary.tools import fill_defaults, json_argument
 
 MAX_PARAMETERS = 100
 MAX_REFERENCES = 16
@@ -111,7 +111,7 @@ class HttpTool:
         arguments: dict[str, Any] = {}
         lists = {one.name for one in declared if one.place == "query" and _kind(one.schema, document) == "array"}
         for name, value in path_params.items():
-            self._put(arguments, name, plain(value, name), declared, place="path")
+            self._put(arguments, name, json_argument(value, name), declared, place="path")
         for name, value in _query(scope["query_string"], lists).items():
             self._put(arguments, name, value, declared, place="query")
         for one, value in _headers(scope, declared):

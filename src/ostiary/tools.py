@@ -76,7 +76,8 @@ class Tools:
         If the authentication of the agent is too weak or too old for the call, the agent first gets another token for
         the same task.
 
-        `arguments`: the final arguments of the tool, with its defaults; `plain` defines the allowed Python values.
+        `arguments`: the final arguments of the tool, with its defaults; `json_argument` defines the allowed Python
+        values.
         `says`: function that returns the present definition of the tool, which is compared with the approved one.
         """
         with fail_closed():
@@ -121,7 +122,7 @@ class Tools:
         """
 
         def guarded(function: Callable[P, T]) -> Callable[P, T]:
-            bind = binder(function, frozenset(leave_out))
+            bind = make_binder(function, frozenset(leave_out))
 
             @wraps(function)
             def blocking(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -195,7 +196,7 @@ def _running(guard: Guard, call: Call) -> Running:
 
 
 def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: plain(value, name) for name, value in arguments.items()}
+    return {name: json_argument(value, name) for name, value in arguments.items()}
 
 
 @contextmanager
@@ -214,7 +215,7 @@ def fail_closed() -> Iterator[None]:
         ) from error
 
 
-def plain(value: object, name: str) -> Any:
+def json_argument(value: object, name: str) -> Any:
     """Return an argument as the JSON value on which the guard decides. Dates, enumerations, paths and dataclasses have
     their usual form.
 
@@ -247,7 +248,7 @@ def fill_defaults(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> di
     return {name: value for name, value in defaults.items() if value is not None} | dict(arguments)
 
 
-def binder(
+def make_binder(
     function: Callable[..., Any], leave_out: frozenset[str]
 ) -> Callable[[tuple[Any, ...], dict[str, Any]], dict[str, Any]]:
     """Return a function that binds positional and keyword arguments to the names of the parameters, with

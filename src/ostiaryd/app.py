@@ -648,7 +648,7 @@ LOOPS = (
     _every(1, disk.watch_disk, lane=Lane.STOP),
     _every(1, move_log),
     watch_and_respond,
-    _every(health.BEAT_S, health.beat, lane=Lane.STOP),
+    _every(health.BEAT_S, health.check_writer, lane=Lane.STOP),
     _every(1, feed.follow_history, lane=Lane.STOP),
     _every(60, ledger.sync_pin),
     _every(10, ledger.keep_checkpoint),

@@ -291,7 +291,7 @@ def _words(world: World, reader: Reader) -> str:
     """Report the agents that may state the words of their persons, because a manipulated agent could
     state any words.
     """
-    if names := registry.speakers(reader):
+    if names := registry.list_speakers(reader):
         words = f"{_shown(names)} may say what their persons asked of tasks that they start"
         raise Unprotected(words, hint="withdraw the permission: ostiary agent forbid-words NAME")
     return "no agent says what its person asked: persons and administrators do"

@@ -332,7 +332,7 @@ class _Server(uvicorn.Server):
         clients that send too slowly.
         """
         opened = cast(Iterable[Protocol], self.server_state.connections)
-        for one in descriptors.idle(opened, most=self._most_connections):
+        for one in descriptors.select_idle(opened, most=self._most_connections):
             one.close_idle()
         if counter % 10 == 0:
             now = asyncio.get_running_loop().time()

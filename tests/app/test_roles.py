@@ -18,7 +18,7 @@ from ostiaryd.ground.http.edge import Call, Reply
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.policy import flows as policy
-from ostiaryd.policy.model import starter
+from ostiaryd.policy.model import starter_files
 from ostiaryd.policy.model.load import load
 from ostiaryd.policy.model.roles import Holder
 from ostiaryd.policy.model.safeguards import extend
@@ -37,7 +37,7 @@ NOW = 1_800_000_000_000_000
 
 def access_of(role: str, route: Any) -> str:
     """The access of a person with that role alone to a route: `-`, `own`, `read`, `all`, or `yes`."""
-    facts, roles = facts_of(route), starter().ready.roles
+    facts, roles = facts_of(route), starter_files().ready.roles
     holder = Holder("pe_1", "ann", [role] if role else [], "", ())
 
     def may(scope: str) -> bool:

@@ -73,7 +73,7 @@ async def mail(bank: Bank) -> Bank:
 
 async def reads(mail: Bank, text: object) -> None:
     """The task reads that in content from outside."""
-    memory = tasks.recall(mail.world.db.read(), mail.task, mail.world.keys).memory
+    memory = tasks.read_memory(mail.world.db.read(), mail.task, mail.world.keys).memory
     tool = Catalogue.parse(json.dumps({"resource": "bank", "tools": [READ]})).tools["read"]
     parts = observe_output(memory, "bank/read", tool, {}, text)
-    await run_act(mail.world, lambda a: tasks.tell(a, mail.task, parts))
+    await run_act(mail.world, lambda a: tasks.add_output(a, mail.task, parts))

@@ -288,9 +288,9 @@ async def test_what_is_forgotten_covers_nothing(world: World, mail: Bank) -> Non
     assert found is not None
     assert found.about.extent is not None
     key = {"task": found.task, "counterpart": found.about.extent.counterpart}
-    assert len(store.covers(world.db.read(), **key)) == 1
+    assert len(store.find_covers(world.db.read(), **key)) == 1
     await world.writer.submit(lambda tx: store.forget(tx, before=found.ends_at + 1, limit=10))
-    assert store.covers(world.db.read(), **key) == []
+    assert store.find_covers(world.db.read(), **key) == []
 
 
 def _start(act: Any) -> Task:

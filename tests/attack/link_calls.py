@@ -8,7 +8,7 @@ from harness.principals import make_principal
 from ostiary.authorization.catalogue import Catalogue
 from ostiary.decision.access import Decision, DecisionInputs, Facts, Protected, decide, resolve
 from ostiary.provenance.origins import Memory, remember
-from ostiaryd.policy.model import starter
+from ostiaryd.policy.model import starter_files
 from tests.support.seed import seed
 
 URI = "https://desk.example/mcp"
@@ -23,7 +23,7 @@ WHO = make_principal(aud=URI, exp=NOW // 1_000_000 + 60, scope="desk:read desk:w
 
 
 def call(tools: Catalogue, tool: str, arguments: dict[str, Any]) -> Decision:
-    facts = Facts(Protected(name="desk", uri=URI, segment="default", catalogue=tools), starter().policies)
+    facts = Facts(Protected(name="desk", uri=URI, segment="default", catalogue=tools), starter_files().policies)
     return decide(resolve(WHO, tool, arguments, facts, NOW), DecisionInputs(MEMORY))
 
 

@@ -19,7 +19,7 @@ from harness.principals import make_principal
 from ostiary.authorization.catalogue import Catalogue, Kind
 from ostiary.decision.access import Decision, DecisionInputs, Facts, Principal, Protected, decide, resolve
 from ostiary.provenance.origins import Memory, Origin, add_parts, observe_output, of_value, remember
-from ostiaryd.policy.model import load, starter
+from ostiaryd.policy.model import load, starter_files
 from tests.support.seed import seed
 
 URI = "https://desk.example/mcp"
@@ -35,7 +35,7 @@ TOOLS: list[dict[str, Any]] = [
     {"name": "read", "effect": "read", "kinds": {"path": "object", "drive": "object", "at": "address"}},
 ]
 CATALOGUE = Catalogue.parse(json.dumps({"resource": "desk", "tools": TOOLS}))
-FACTS = Facts(Protected(name="desk", uri=URI, segment="default", catalogue=CATALOGUE), starter().policies)
+FACTS = Facts(Protected(name="desk", uri=URI, segment="default", catalogue=CATALOGUE), starter_files().policies)
 PERSON = seed(
     "Send the report to bob@good.example and write to Ann Lee, all in bill.txt on my drive home",
     endorsed=[("desk/read", "bill.txt", ["account", "address"])],

@@ -21,7 +21,7 @@ from ostiaryd.app import build_app
 from ostiaryd.feed.flows.snapshot import snapshot
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
-from ostiaryd.policy.model import starter
+from ostiaryd.policy.model import starter_files
 from ostiaryd.policy.wire_authzen import EVALUATION
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import RiskTier
@@ -191,7 +191,7 @@ TOOLS = {
     "files": [{"name": "read_file", "effect": "read"}, {"name": "write_file", "effect": "write"}],
     "mail": [{"name": "send", "effect": "send", "scope": "send"}],
 }
-POLICIES = {name: text for name, text in starter().files.items() if name.endswith(".cedar")}
+POLICIES = {name: text for name, text in starter_files().files.items() if name.endswith(".cedar")}
 LOW_NEVER_SENDS = {
     "low.cedar": """
         @id("low-never-sends")

@@ -9,7 +9,7 @@ import pytest
 from ostiary.authorization.catalogue import Effect, Tool
 from ostiary.authorization.cedar.extensions import Decimal
 from ostiary.authorization.cedar.values import make_set, parse_value
-from ostiary.decision.access import keep
+from ostiary.decision.access import arguments_to_record
 from ostiary.decision.access.recorded import MAX_NAMES, MAX_TEXT, MAX_TOGETHER, secrets_of
 
 NONE: frozenset[str] = frozenset()
@@ -19,7 +19,7 @@ NONE: frozenset[str] = frozenset()
     "value", ["text", 7, True, Decimal(-5), make_set(["a"]), {"deep": True, "list": make_set([False, 1])}]
 )
 def test_what_is_kept_comes_back_the_same(value: Any) -> None:
-    kept = keep({"x": value}, NONE)
+    kept = arguments_to_record({"x": value}, NONE)
     assert kept.arguments is not None
     assert parse_value(kept.arguments["x"]) == value
     assert kept.hidden == []
@@ -27,31 +27,31 @@ def test_what_is_kept_comes_back_the_same(value: Any) -> None:
 
 def test_what_the_catalogue_calls_secret_is_never_kept() -> None:
     tool = Tool(name="pay", effect=Effect.PAY, kinds={"pin": "secret", "to": "recipient"})
-    assert keep({"pin": "1234", "to": "bob"}, secrets_of(tool, frozenset())) == ({"to": "bob"}, ["pin"])
+    assert arguments_to_record({"pin": "1234", "to": "bob"}, secrets_of(tool, frozenset())) == ({"to": "bob"}, ["pin"])
     vault = Tool(name="vault", effect=Effect.READ)
-    assert keep({"to": "bob"}, secrets_of(vault, frozenset({"secret"}))) == (None, [])
+    assert arguments_to_record({"to": "bob"}, secrets_of(vault, frozenset({"secret"}))) == (None, [])
 
 
 @pytest.mark.parametrize(("more", "is_kept"), [(-1, True), (0, True), (1, False)])
 def test_a_text_is_kept_up_to_its_limit(more: int, is_kept: bool) -> None:
-    assert (keep({"x": "t" * (MAX_TEXT + more)}, NONE).hidden == []) is is_kept
+    assert (arguments_to_record({"x": "t" * (MAX_TEXT + more)}, NONE).hidden == []) is is_kept
 
 
 @pytest.mark.parametrize(("more", "hidden"), [(-1, []), (0, []), (1, ["y"])])
 def test_all_together_are_kept_up_to_their_limit(more: int, hidden: list[str]) -> None:
     full = {str(number): "t" * (MAX_TEXT - 1) for number in range(MAX_TOGETHER // MAX_TEXT - 1)}
-    assert keep({**full, "y": "t" * (MAX_TEXT - 1 + more)}, NONE).hidden == hidden
+    assert arguments_to_record({**full, "y": "t" * (MAX_TEXT - 1 + more)}, NONE).hidden == hidden
 
 
 @pytest.mark.parametrize(("count", "is_kept"), [(MAX_NAMES - 1, True), (MAX_NAMES, True), (MAX_NAMES + 1, False)])
 def test_so_many_names_are_kept(count: int, is_kept: bool) -> None:
-    assert (keep({f"n{number}": 1 for number in range(count)}, NONE).arguments is not None) is is_kept
+    assert (arguments_to_record({f"n{number}": 1 for number in range(count)}, NONE).arguments is not None) is is_kept
 
 
 @pytest.mark.parametrize("value", ["nul\0", {"in": "nul\0"}, {"__entity": {"type": "A", "id": "b"}}, "\0"])
 def test_what_no_report_could_carry_is_hidden(value: Any) -> None:
-    assert keep({"x": value}, NONE) == ({}, ["x"])
+    assert arguments_to_record({"x": value}, NONE) == ({}, ["x"])
 
 
 def test_a_name_that_no_report_could_carry_hides_all() -> None:
-    assert keep({"n\0": 1, "x": 1}, NONE) == (None, [])
+    assert arguments_to_record({"n\0": 1, "x": 1}, NONE) == (None, [])

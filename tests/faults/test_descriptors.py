@@ -130,14 +130,14 @@ class Opened:
 @pytest.mark.parametrize(("most", "closed"), [(3, 0), (2, 1), (1, 2), (0, 2)])
 def test_idle_connections_are_closed_and_no_others(most: int, closed: int) -> None:
     working, new, old = Opened(is_complete=False), Opened(), Opened(is_complete=True)
-    found = descriptors.idle([working, new, old], most=most)
+    found = descriptors.select_idle([working, new, old], most=most)
     assert len(found) == closed
     assert working not in found
 
 
 def test_idle_connections_of_strangers_are_closed_before_those_of_authenticated_callers() -> None:
     proven, first, second = Opened(is_proven=True, is_complete=True), Opened(), Opened(is_complete=True)
-    assert descriptors.idle([proven, first, second], most=1) == [first, second]
+    assert descriptors.select_idle([proven, first, second], most=1) == [first, second]
 
 
 @pytest.mark.parametrize(("limit", "most"), [(8, 1), (1024, 64), (1 << 20, 1 << 16)])

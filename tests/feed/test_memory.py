@@ -20,7 +20,7 @@ from ostiary.provenance.origins import ALL_KINDS, LINK, MAX_PARTS, RETIRED, SLOT
 from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.world import World
 from ostiaryd.policy import flows as policies
-from ostiaryd.policy.model import Question, Thing, Verb, starter
+from ostiaryd.policy.model import Question, Thing, Verb, starter_files
 from ostiaryd.registry.model import Agent, Resource, Root
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import State, Task, TaskSpec
@@ -306,7 +306,7 @@ async def test_a_decision_point_judges_by_the_same_memory(world: World, files: R
             {"task": task.task_id, "arguments": {"path": path}},
         )
         reader = world.db.read()
-        return policies.Evaluator(reader, starter().policies, now=world.now(), keys=keys).evaluate(question)
+        return policies.Evaluator(reader, starter_files().policies, now=world.now(), keys=keys).evaluate(question)
 
     assert asked(task, "old.txt", world.keys).allowed
     other = asked(task, "new.txt", world.keys)

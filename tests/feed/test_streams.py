@@ -85,7 +85,7 @@ async def test_a_change_is_heard_once_it_is_committed(world: World, resource: Re
         await run_act(world, lambda a: registry.set_agent_state(a, agent.agent_id, Verb.SUSPEND))
         [fact] = await guard.facts()
         assert fact == AgentFact(agent.agent_id, "suspended", 1, world.now() + LONGEST_TOKEN)
-        assert guard.feed.seq == outbox.head(world.db.read())
+        assert guard.feed.seq == outbox.highest_number(world.db.read())
 
 
 async def test_what_is_rolled_back_is_never_heard(world: World, resource: Resource, agent: Agent) -> None:
@@ -299,7 +299,7 @@ async def test_who_revokes_is_told_when_each_guard_has_it_in_force(
             message = await listener.hear()
             listener.applied(message.seq)
         await run_act(world, lambda a: registry.set_agent_state(a, agent.agent_id, Verb.SUSPEND))
-        seq = outbox.head(world.db.read())
+        seq = outbox.highest_number(world.db.read())
         settling = asyncio.ensure_future(streams.settled(seq, within_s=PATIENCE_S))
         await guard.facts()
         clock.advance(us=7)
@@ -329,7 +329,7 @@ async def test_a_guard_that_need_not_hear_of_it_is_not_waited_for(
         message = await guard.hear()
         guard.applied(message.seq)
         await end_holdings(world, Root.HOLDING, "theirs")
-        seq = outbox.head(world.db.read())
+        seq = outbox.highest_number(world.db.read())
         [stream] = await world.keep(Streams).settled(seq, within_s=PATIENCE_S)
         assert stream.applied_at(seq) is not None
 

@@ -193,7 +193,7 @@ def raises(*_: Any) -> Any:
 def test_a_hook_of_ours_that_raises_or_answers_nonsense_blocks(
     stage: FrameworkFixture, monkeypatch: pytest.MonkeyPatch, fault: Callable[..., Any], why: str
 ) -> None:
-    monkeypatch.setattr(adapter, "words", fault)
+    monkeypatch.setattr(adapter, "text_for_model", fault)
     assert why in use(stage, "Read", OUTSIDE)
     assert stage.ran == []
 

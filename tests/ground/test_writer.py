@@ -507,9 +507,13 @@ async def test_outbox_numbers_follow_the_commits_and_wake_listeners(world: World
     for number in range(3):
         await world.writer.submit(emit(b"%d" % number))
     reader = world.db.read()
-    assert [(seq, body) for seq, _, body in outbox.after(reader, "feed", 0)] == [(1, b"0"), (2, b"1"), (3, b"2")]
-    assert [seq for seq, _, _ in outbox.after(reader, "feed", 2)] == [3]
-    assert outbox.after(reader, "feed", 3) == []
+    assert [(seq, body) for seq, _, body in outbox.messages_after(reader, "feed", 0)] == [
+        (1, b"0"),
+        (2, b"1"),
+        (3, b"2"),
+    ]
+    assert [seq for seq, _, _ in outbox.messages_after(reader, "feed", 2)] == [3]
+    assert outbox.messages_after(reader, "feed", 3) == []
     assert heard == [{"feed"}] * 3
 
 
@@ -528,7 +532,7 @@ async def test_a_rolled_back_message_is_never_heard(world: World) -> None:
     with pytest.raises(Conflict):
         await world.writer.submit(refused)
     assert heard == []
-    assert outbox.head(world.db.read()) == 0
+    assert outbox.highest_number(world.db.read()) == 0
 
 
 async def test_pruning_keeps_the_newest_so_that_numbers_never_repeat(world: World, clock: Clock) -> None:
@@ -539,7 +543,7 @@ async def test_pruning_keeps_the_newest_so_that_numbers_never_repeat(world: Worl
     assert await world.writer.submit(lambda tx: outbox.prune(tx, "feed", before=second)) == 1
     assert await world.writer.submit(lambda tx: outbox.prune(tx, "feed", before=tx.now + 1)) == 1
     await world.writer.submit(lambda tx: outbox.emit(tx, "feed", b"3"))
-    assert [seq for seq, _, _ in outbox.after(world.db.read(), "feed", 0)] == [3, 4]
+    assert [seq for seq, _, _ in outbox.messages_after(world.db.read(), "feed", 0)] == [3, 4]
 
 
 async def test_what_is_queued_at_closing_is_still_done(world: World) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ostiary.cli.audit import hints_of
-from ostiary.guard import data, words
+from ostiary.guard import data_for_developer, text_for_model
 from ostiary.protocol.errors import Forbidden
 
 
@@ -24,8 +24,8 @@ from ostiary.protocol.errors import Forbidden
 )
 def test_a_command_for_an_operator_is_not_shown_to_a_model(hint: str, expected: str) -> None:
     refusal = Forbidden("no", hint=hint)
-    assert words(refusal) == expected
-    assert data(refusal)["hint"] == hint
+    assert text_for_model(refusal) == expected
+    assert data_for_developer(refusal)["hint"] == hint
 
 
 @pytest.mark.parametrize(

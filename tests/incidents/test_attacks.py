@@ -93,7 +93,7 @@ async def test_who_floods_fills_no_incident(world: World, clock: Clock) -> None:
         opened = await report_finding(world, bot, 1)
         clock.advance(61)
     assert opened is not None
-    assert len(store.acts(world.db.read(), opened.incident_id)) == MAX_ACTS
+    assert len(store.list_responses(world.db.read(), opened.incident_id)) == MAX_ACTS
     assert len(entries_of(world, "incident.open")) == 1
     assert len(entries_of(world, "incident.alert")) <= (MAX_ACTS + 5) * 61 // 600 + 1
     await run_act(world, lambda a: flows.isolate(a, bot.name, says="enough", source="somebody"))
@@ -143,7 +143,7 @@ async def test_two_servers_on_one_database_open_one_incident_and_keep_one_limit(
         bots = [await register_agent(one, f"bot{number}") for number in range(6)]
         both = await asyncio.gather(report_finding(one, bots[0]), report_finding(other, bots[0]))
         assert len({incident.incident_id for incident in both if incident is not None}) == 1
-        assert [len(store.acts(one.db.read(), both[0].incident_id))] == [1]  # type: ignore[union-attr]
+        assert [len(store.list_responses(one.db.read(), both[0].incident_id))] == [1]  # type: ignore[union-attr]
         await asyncio.gather(*(report_finding(world, bot) for bot in bots[1:] for world in (one, other)))
         states = [get_agent(other, bot.name).state for bot in bots]
         assert states.count(State.QUARANTINED) == 1, "a tenth of seven is one, whoever acts"
@@ -203,7 +203,7 @@ async def test_the_response_is_undone_with_what_it_answered(world: World) -> Non
     with pytest.raises(Forbidden):
         await act(world, "watch.find", run)
     assert get_agent(world, "bot").state is State.ACTIVE
-    assert store.waiting(world.db.read(), bot.agent_id) is None
+    assert store.find_open(world.db.read(), bot.agent_id) is None
     assert entries_of(world, "incident.open") == []
 
 

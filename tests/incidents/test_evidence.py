@@ -151,9 +151,9 @@ async def test_without_such_a_proof_it_isolates_nobody(stage: Stage, what: str) 
     found = await stage.find(await stage.report(_bad(stage)[what]))
     assert (found.is_proved, found.says) == (False, "it called a decoy" + UNPROVED)
     assert (stage.state, stage.risk) == (State.ACTIVE, MAX_CLAIMED)
-    waiting = incidents.waiting(stage.world.db.read(), stage.agent.agent_id)
+    waiting = incidents.find_open(stage.world.db.read(), stage.agent.agent_id)
     assert waiting is not None, "a person decides"
-    acts = incidents.acts(stage.world.db.read(), waiting.incident_id)
+    acts = incidents.list_responses(stage.world.db.read(), waiting.incident_id)
     assert [(one.response, one.outcome, one.says) for one in acts] == [("quarantine", Outcome.LIMITED, UNBACKED)]
 
 

@@ -127,7 +127,7 @@ async def test_a_person_lets_it_go_and_nobody_doubts_it_any_more(world: World, c
     assert get_agent(world, "bot").state is State.ACTIVE
     for subject in (bot.agent_id, "tk_1"):
         assert risks.get(world.db.read(), subject).points(clock()) == 0
-    assert stops.awaits(world.db.read(), bot.agent_id) is None
+    assert stops.find_awaited_incident(world.db.read(), bot.agent_id) is None
     assert [one.action for one in entries(world)][-3:] == ["incident.release", "agent.release", "watch.judge"]
     assert [entry.detail for entry in entries_of(world, "watch.judge")] == [
         {"detectors": ["rate"], "tasks": 1, "is_real": False}
@@ -366,7 +366,7 @@ async def test_a_playbook_that_fails_stops_nobody_and_a_person_is_told(world: Wo
     opened = await report_finding(world, bot)
     assert opened is not None
     assert get_agent(world, "bot").state is State.ACTIVE
-    (did,) = store.acts(world.db.read(), opened.incident_id)
+    (did,) = store.list_responses(world.db.read(), opened.incident_id)
     assert (did.outcome, did.policies) == (Outcome.FAILED, ("broken",))
     assert "playbook failed" in did.says
 

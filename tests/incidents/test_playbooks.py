@@ -12,7 +12,7 @@ from ostiary.protocol.errors import Invalid
 from ostiaryd.ground.world import World
 from ostiaryd.incidents import store
 from ostiaryd.policy.model import load
-from ostiaryd.policy.model.load import starter
+from ostiaryd.policy.model.load import starter_files
 from ostiaryd.policy.model.playbooks import LONGEST_MINUTES, MAX_CALLS
 from ostiaryd.registry.model import State
 from tests.support.incident_fixtures import report_finding
@@ -43,7 +43,7 @@ def test_a_playbook_takes_no_part_in_decisions() -> None:
     rule = 'forbid (principal, action == Action::"quarantine", resource) when { context.risk.score > 10 };'
     without, plain = load({"a.cedar": CALL + rule}).policies, load({"a.cedar": CALL}).policies
     assert (without.reads_risk, without.reads_history) == (plain.reads_risk, plain.reads_history) == (False, False)
-    assert not starter().policies.reads_risk
+    assert not starter_files().policies.reads_risk
     agent = Uid("Agent", "ag_1")
     assert not without.judge(agent, QUARANTINE, agent, {}, without.known).policies
 
@@ -118,7 +118,7 @@ async def test_what_would_forbid_it_and_fails_holds_it_back(world: World) -> Non
     opened = await report_finding(world, bot)
     assert opened is not None
     assert get_agent(world, "bot").state is State.ACTIVE
-    assert [one.policies for one in store.acts(world.db.read(), opened.incident_id)] == [("unless",)]
+    assert [one.policies for one in store.list_responses(world.db.read(), opened.incident_id)] == [("unless",)]
 
 
 async def test_the_strictest_of_several_counts(world: World) -> None:
@@ -129,5 +129,5 @@ async def test_the_strictest_of_several_counts(world: World) -> None:
     await put(world, {"a.cedar": CALL + rules})
     opened = await report_finding(world, await register_agent(world))
     assert opened is not None
-    [did] = store.acts(world.db.read(), opened.incident_id)
+    [did] = store.list_responses(world.db.read(), opened.incident_id)
     assert did.says == "for 7 minutes the agent may make 4 calls per minute"

@@ -20,7 +20,7 @@ from ostiaryd.incidents.flows.state import StateCheck, check_deeply, check_state
 from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.model import MAX_ROWS, Entry, decode_entry
 from ostiaryd.policy import store as policies
-from ostiaryd.policy.model import load, starter
+from ostiaryd.policy.model import load, starter_files
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, AgentSpec, Caller, State, Verb
 from ostiaryd.registry.store import agents, stops
@@ -119,8 +119,10 @@ async def test_a_change_by_hand_stops_the_agent_with_an_incident_and_an_entry(
     await check_state(world)
     agent = registry.find_agent(world.db.read(), bot.agent_id)
     assert agent.state is (State.SUSPENDED if change == "an epoch lowered" else State.QUARANTINED)
-    assert stops.awaits(world.db.read(), bot.agent_id) is not None  # nothing but a person's word lets it go
-    incident = incidents.waiting(world.db.read(), bot.agent_id)
+    assert (
+        stops.find_awaited_incident(world.db.read(), bot.agent_id) is not None
+    )  # nothing but a person's word lets it go
+    incident = incidents.find_open(world.db.read(), bot.agent_id)
     assert incident is not None
     assert "the state differs from the ledger" in incident.says
     assert len(entries(world, "state.differs")) == 1
@@ -213,7 +215,7 @@ async def test_a_change_by_hand_that_concerns_everybody_stops_everything(world: 
 def put_policies(act: Any) -> None:
     loaded = load({"a.cedar": "permit (principal, action, resource);"})
     policies.insert(act.tx, loaded, by="a test")
-    policies.insert(act.tx, starter(), by="a test")
+    policies.insert(act.tx, starter_files(), by="a test")
     policies.activate(act.tx, loaded.hash)
 
 

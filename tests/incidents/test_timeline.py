@@ -186,7 +186,7 @@ async def test_notes_of_people_are_kept_in_order_without_an_answer(world: World)
     await run_act(world, partial(add_note, incident=incident, by=judith, says="x" * MAX_NOTE), "incident.note")
     await close_incident(world, Verb.RELEASE, incident, judith)
     await run_act(world, partial(add_note, incident=incident, by=omar, says="told\nthe owner"), "incident.note")
-    notes = store.notes(world.db.read(), incident.incident_id)
+    notes = store.list_notes(world.db.read(), incident.incident_id)
     assert [(one.number, one.person, one.says[:5]) for one in notes] == [
         (1, judith.id, "xxxxx"),
         (2, omar.id, "told\n"),
@@ -207,7 +207,7 @@ async def test_what_is_no_note_is_refused_and_recorded(world: World) -> None:
     machine = Caller(kind="agent", id=bot.agent_id, name="bot", owner=None, scopes=judith.scopes)
     with pytest.raises(Forbidden, match="person"):
         await run_act(world, partial(add_note, incident=incident, by=machine), "incident.note")
-    assert store.notes(world.db.read(), incident.incident_id) == []
+    assert store.list_notes(world.db.read(), incident.incident_id) == []
     assert [one.outcome for one in entries_of(world, "incident.note")] == ["refused"] * 5
 
     def fill(act: Act) -> None:
@@ -217,4 +217,4 @@ async def test_what_is_no_note_is_refused_and_recorded(world: World) -> None:
     await run_act(world, fill)
     with pytest.raises(Conflict, match="100 notes"):
         await run_act(world, partial(add_note, incident=incident, by=judith), "incident.note")
-    assert len(store.notes(world.db.read(), incident.incident_id)) == MAX_NOTES
+    assert len(store.list_notes(world.db.read(), incident.incident_id)) == MAX_NOTES

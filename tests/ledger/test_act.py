@@ -126,7 +126,7 @@ async def test_every_act_of_a_busy_moment_is_in_the_tree_and_the_head_is_signed(
     assert frontier.size == before + 600
     key = store.log_key(reader, world.keys)
     checkpoint = open_checkpoint(note.encode(), [key], origin=key.name)
-    hash_at = hashes_from(store.rows(reader))
+    hash_at = hashes_from(store.hash_reader(reader))
     assert checkpoint.root == frontier.root() == tree_root(frontier.size, hash_at)
     for index in (0, before + 255, before + 256, frontier.size - 1):
         receipt = make_receipt(index, size=frontier.size, note=note.encode(), hash_at=hash_at)

@@ -44,7 +44,7 @@ async def test_what_was_acknowledged_survives_kill_9(config: Config, capsys: pyt
             key = store.log_key(reader, world.keys)
             checkpoint = open_checkpoint(note.encode(), [key], origin=key.name)
             assert (checkpoint.size, checkpoint.root) == (frontier.size, frontier.root())
-            assert frontier.root() == tree_root(frontier.size, hashes_from(store.rows(reader)))
+            assert frontier.root() == tree_root(frontier.size, hashes_from(store.hash_reader(reader)))
             written = {decode_entry(body).action for body in store.bodies(reader, size, frontier.size)}
             assert {f"load.{number}" for number in numbers} <= written
             acknowledged, size = acknowledged + len(numbers), frontier.size

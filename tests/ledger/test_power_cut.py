@@ -16,7 +16,7 @@ from ostiaryd.ground.crypto.keyring import Keyring, load_root_key
 from ostiaryd.ground.database import PRAGMAS, Database, Tx
 from ostiaryd.ground.database.server_keys import load_keys
 from ostiaryd.ledger import store
-from ostiaryd.ledger.flows import recorded
+from ostiaryd.ledger.flows import make_job
 from ostiaryd.ledger.model import decode_entry
 from tests.ledger.disk import Disk, PowerCut, ShimConnection
 
@@ -34,7 +34,7 @@ def run_until_cut(path: Path, keys: Keyring, disk: Disk, rng: random.Random, pra
             connection.begin(write=True)
             tx = Tx(connection, now=1, random=SeededRandom("cut"), keys=keys)  # type: ignore[arg-type]
             for name in names:
-                recorded(name, lambda act: None)(tx)
+                make_job(name, lambda act: None)(tx)
             tx.finish()
             connection.commit()
             acknowledged += names
@@ -50,7 +50,7 @@ def check(path: Path, keys: Keyring, acknowledged: list[str], start: int) -> int
     try:
         reader = db.read()
         frontier, note = store.head(reader)
-        assert frontier.root() == tree_root(frontier.size, hashes_from(store.rows(reader)))
+        assert frontier.root() == tree_root(frontier.size, hashes_from(store.hash_reader(reader)))
         assert note.split("\n")[1] == str(frontier.size)
         names = [decode_entry(body).action for body in store.bodies(reader, start, frontier.size)]
         assert names[: len(acknowledged)] == acknowledged

@@ -262,7 +262,7 @@ class ReplayFixture:
                 rules = policies.rules(reader, entry.policy)
                 assert rules is not None
                 replays[entry.policy] = Replay(
-                    flows.ready(reader, entry.policy).policies,
+                    flows.ready_set(reader, entry.policy).policies,
                     rules[1],
                     catalogue=partial(resources.kept_catalogue, reader),
                 )

@@ -15,7 +15,16 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy.flows import decide_issue
-from ostiaryd.policy.model import AgentSeen, Posed, ResourceSeen, ToolSeen, decode_facts, encode_context, load, starter
+from ostiaryd.policy.model import (
+    AgentSeen,
+    Posed,
+    ResourceSeen,
+    ToolSeen,
+    decode_facts,
+    encode_context,
+    load,
+    starter_files,
+)
 from ostiaryd.policy.model.replay import Replay, Unreplayable
 from ostiaryd.policy.wire_authzen import EVALUATION, EVALUATIONS
 from ostiaryd.registry import flows as registry
@@ -176,15 +185,15 @@ expect = "EXPECTED"
 @pytest.mark.parametrize(("segment", "expected"), [("default", "allow"), ("finance", "deny")])
 def test_cases_of_a_set_say_who_stands_behind(segment: str, expected: str) -> None:
     text = CASE.replace("SEGMENT", segment)
-    load(starter().files | {"a.test.toml": text.replace("EXPECTED", expected)})
+    load(starter_files().files | {"a.test.toml": text.replace("EXPECTED", expected)})
     other = {"allow": "deny", "deny": "allow"}[expected]
     with pytest.raises(Refused) as refused:
-        load(starter().files | {"a.test.toml": text.replace("EXPECTED", other)})
+        load(starter_files().files | {"a.test.toml": text.replace("EXPECTED", other)})
     assert refused.value.code == "policy_test_failed"
 
 
 def test_only_agents_stand_behind() -> None:
     text = CASE.replace('type = "agent", id = "ag_2"', 'type = "user", id = "ag_2"').replace("EXPECTED", "deny")
     with pytest.raises(Refused) as refused:
-        load(starter().files | {"a.test.toml": text})
+        load(starter_files().files | {"a.test.toml": text})
     assert "behind" in refused.value.message

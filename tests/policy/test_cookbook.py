@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from ostiary.protocol.errors import Invalid
-from ostiaryd.policy.model import load, starter
+from ostiaryd.policy.model import load, starter_files
 
 PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "cookbook.md").read_text("utf-8")
-STARTER = {name: text for name, text in starter().files.items() if name.endswith(".cedar")}
+STARTER = {name: text for name, text in starter_files().files.items() if name.endswith(".cedar")}
 """With the safeguards, without its tests, which ask for things that some recipes forbid."""
 RECIPES = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE))
 

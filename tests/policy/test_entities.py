@@ -139,9 +139,9 @@ def test_what_guards_are_told_is_the_entities_complete_and_nothing_where_there_a
 
 async def test_a_set_taken_from_the_shelf_has_its_entities_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     hash = await put(world, a_set([one(attrs={"role": "x"})]))
-    before = flows.ready(world.db.read(), hash)
+    before = flows.ready_set(world.db.read(), hash)
     monkeypatch.setattr("ostiaryd.policy.flows.sets._compiled", {})
-    again = flows.ready(world.db.read(), hash)
+    again = flows.ready_set(world.db.read(), hash)
     assert (again.policies.entities, again.ids, again.vocabulary, again.entities) == (
         before.policies.entities,
         before.ids,

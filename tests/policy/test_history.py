@@ -17,7 +17,7 @@ from ostiaryd.ground.config import Config
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger import store as ledger
 from ostiaryd.policy import flows
-from ostiaryd.policy.model import Question, decode_facts, load, starter
+from ostiaryd.policy.model import Question, decode_facts, load, starter_files
 from ostiaryd.policy.model.replay import Replay, Unreplayable
 from ostiaryd.policy.wire_authzen import EVALUATION, EVALUATIONS
 from ostiaryd.registry import flows as registry
@@ -38,7 +38,7 @@ CRM = [
     {"name": "set_role", "effect": "administer", "scope": "write", "open_world": False},
     *({"name": f"read_{number}", "effect": "read", "open_world": False} for number in range(MAX_TOOLS)),
 ]
-POLICIES = {name: text for name, text in starter().files.items() if name.endswith(".cedar")}
+POLICIES = {name: text for name, text in starter_files().files.items() if name.endswith(".cedar")}
 CREATES = Tool(name="create", effect=Effect.WRITE, creates={"id": "output.id"})
 RULES = """
 @id("nothing-leaves") forbid (principal is Agent, action == Action::"call", resource is Tool)
@@ -158,8 +158,8 @@ async def test_what_this_task_created_it_may_delete(world: World, ask: Ask, bot:
     live = tasks.live(world.db.read(), task, now=world.now())
 
     def make(a: Any) -> None:
-        key = tasks.before(a.tx, live, a.tx.keys, agent=live.agent, now=a.now).key
-        tasks.made(a.tx, live, created_by(key, "crm/create", CREATES, {}, {"id": 24}))
+        key = tasks.read_history(a.tx, live, a.tx.keys, agent=live.agent, now=a.now).key
+        tasks.record_created(a.tx, live, created_by(key, "crm/create", CREATES, {}, {"id": 24}))
 
     await run_act(world, make)
     assert await call(ask, bot, "delete", task, id="24") == ""

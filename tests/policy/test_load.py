@@ -10,7 +10,7 @@ import pytest
 
 from harness.patience import PATIENCE_S
 from ostiary.protocol.errors import Invalid, Malformed, Refused
-from ostiaryd.policy.model import load, safeguards, starter
+from ostiaryd.policy.model import load, safeguards, starter_files
 from ostiaryd.policy.model.files import MAX_BYTES, MAX_FILES
 from ostiaryd.policy.model.load import MAX_APPROVERS
 from ostiaryd.policy.model.safeguards import roles
@@ -29,7 +29,7 @@ def one(text: str, **more: str) -> dict[str, str]:
 
 
 def test_the_starter_set_loads_and_its_tests_hold() -> None:
-    loaded = starter()
+    loaded = starter_files()
     assert [policy.id for policy in loaded.ir.policies] == [
         "call-within-segment",
         "issue-token",
@@ -46,7 +46,7 @@ def test_the_starter_set_loads_and_its_tests_hold() -> None:
 
 def test_the_safeguards_hold_their_tests() -> None:
     cases = Path(__file__).with_name("safeguards.test.toml").read_text("utf-8")
-    assert load(starter().files | {"safeguards.test.toml": cases}).tests == 110
+    assert load(starter_files().files | {"safeguards.test.toml": cases}).tests == 110
 
 
 def test_policies_go_by_their_id_or_else_by_file_and_place() -> None:

@@ -12,7 +12,7 @@ from ostiary.decision.access import CALL
 from ostiary.decision.access.playbooks import RESPONSES
 from ostiary.protocol.errors import Invalid
 from ostiaryd.policy.flows.search import MAX_EXAMINED, MAX_RESULTS, NOTED
-from ostiaryd.policy.model import cases, entities, files, load, safeguards, starter, text
+from ostiaryd.policy.model import cases, entities, files, load, safeguards, starter_files, text
 from ostiaryd.policy.model.safeguards import read_left_out
 from ostiaryd.policy.wire_authzen import MAX_EVALUATIONS
 from ostiaryd.policy.wire_search import DEFAULT_RESULTS
@@ -77,7 +77,7 @@ def test_the_page_names_every_attribute_of_every_entity_and_every_member_of_a_co
     schema = (files_of("ostiaryd.policy") / "base.cedarschema").read_text("utf-8")
     declared = set(re.findall(r"^\s+(\w+): (?!\[|\{)", schema, re.MULTILINE))
     assert declared - {"principal", "resource", "context"} <= words
-    assert CALL in starter().actions
+    assert CALL in starter_files().actions
 
 
 def test_the_entities_on_the_page_are_taken() -> None:

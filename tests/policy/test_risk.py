@@ -19,7 +19,7 @@ from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows
 from ostiaryd.policy.flows.issuance import judge_elevation
-from ostiaryd.policy.model import decode_facts, load, starter
+from ostiaryd.policy.model import decode_facts, load, starter_files
 from ostiaryd.policy.model.replay import Replay, Unreplayable
 from ostiaryd.policy.wire_authzen import EVALUATION
 from ostiaryd.registry import flows as registry
@@ -46,7 +46,7 @@ PEEK = '@id("peek") permit (principal is Agent, action == Action::"peek", resour
 
 
 def rules(part: str = "score") -> dict[str, str]:
-    return starter().files | {"risk.cedar": RULES.replace("PART", part), "p.cedar": PEEK, "p.cedarschema": PEEKS}
+    return starter_files().files | {"risk.cedar": RULES.replace("PART", part), "p.cedar": PEEK, "p.cedarschema": PEEKS}
 
 
 @pytest.fixture

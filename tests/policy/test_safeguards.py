@@ -19,7 +19,7 @@ from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.model import decode_entry
 from ostiaryd.policy import flows, store, wire_admin
 from ostiaryd.policy.flows import sets
-from ostiaryd.policy.model import Contents, Plan, load, plan_switch, safeguards, starter
+from ostiaryd.policy.model import Contents, Plan, load, plan_switch, safeguards, starter_files
 from ostiaryd.policy.model.safeguards import (
     LAYER,
     MAX_TEXT,
@@ -68,7 +68,7 @@ async def test_a_safeguard_goes_only_where_the_set_and_the_request_name_it(world
         status, refusal = await ask(PUT, {"files": PERMIT | WITHOUT, "loses": loses})
         assert (status, refusal["error"]) == (409, "loses_safeguards")
         assert "no-foreign-links" in refusal["message"]
-        assert store.active(world.db.read()) == starter().hash
+        assert store.active(world.db.read()) == starter_files().hash
     status, made = await ask(PUT, {"files": PERMIT | WITHOUT, "loses": ["no-foreign-links"]})
     assert (status, made["safeguards"]) == (201, len(safeguards()) - 1)
     _, shown = await ask(PUT + "/{hash}", method="GET", hash=made["hash"])
@@ -81,11 +81,11 @@ async def test_a_safeguard_goes_only_where_the_set_and_the_request_name_it(world
             "loses": ["no-foreign-links"],
             "left_out": ["no-foreign-links"],
             "policies": 1,
-            "before": starter().hash,
+            "before": starter_files().hash,
         },
     )
     assert (weakened.action, weakened.object) == ("policy.weaken", act.object)
-    assert weakened.detail == {"safeguards": ["no-foreign-links"], "before": starter().hash}
+    assert weakened.detail == {"safeguards": ["no-foreign-links"], "before": starter_files().hash}
     await ask(PUT, {"files": PERMIT | WITHOUT | {"b.cedar": '@id("b") permit (principal, action, resource);'}})
     assert newest_entry(world).action == "policy.put"  # nothing was lost by this one
 
@@ -148,11 +148,11 @@ def test_each_earlier_text_differs_from_the_present_one() -> None:
 async def test_the_starter_set_that_was_replaced_can_be_returned_to_by_a_later_version(
     world: World, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = starter().hash
+    before = starter_files().hash
     await ask(PUT, {"files": PERMIT})
     later = load(extend(PERMIT | {"later.cedar": "permit (principal, action, resource);"}, ()))
     for module in (sets, store):
-        monkeypatch.setattr(module, "starter", lambda: later)
+        monkeypatch.setattr(module, "starter_files", lambda: later)
     status, made = await ask(ACTIVATE, {}, hash=before)
     assert (status, made["hash"]) == (200, before)
 
@@ -232,12 +232,12 @@ def etags(hash: str) -> list[tuple[str, int]]:
 
 
 async def test_a_plan_against_another_set_is_refused(world: World) -> None:
-    for sent, expected in etags(starter().hash):
+    for sent, expected in etags(starter_files().hash):
         headers = [(b"content-type", b"application/json"), (b"if-match", sent.encode())]
         body = b'{"files": {"a.cedar": "permit (principal, action, resource);"}}'
         call = Call(world, "POST", PUT, {}, "", headers, body, "rq_test", ADMIN)
         assert (await answer(call)) == expected, sent
-        await put(world, starter().files)
+        await put(world, starter_files().files)
 
 
 async def answer(call: Call) -> int:

@@ -17,7 +17,7 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows, store, wire_admin
 from ostiaryd.policy.flows.sets import REMEMBERED
-from ostiaryd.policy.model import own_files, safeguards, starter
+from ostiaryd.policy.model import own_files, safeguards, starter_files
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent
 from tests.support.policy_fixtures import Ask, certification, put
@@ -50,19 +50,19 @@ async def decides(ask: Ask) -> bool:
 
 async def test_the_starter_set_decides_until_another_is_put_and_is_on_the_shelf(world: World, ask: Ask) -> None:
     reader = world.db.read()
-    assert store.active(reader) == starter().hash
-    assert flows.active_policies(reader).hash == starter().hash
-    assert ir.parse(store.active_ir(reader)[1].encode()) == starter().ir
+    assert store.active(reader) == starter_files().hash
+    assert flows.active_policies(reader).hash == starter_files().hash
+    assert ir.parse(store.active_ir(reader)[1].encode()) == starter_files().ir
     _, listed = await ask("/api/v1/policies", method="GET")
     [only] = listed["policies"]
     assert (only["hash"], only["active"], only["policies"], only["created_by"]) == (
-        starter().hash,
+        starter_files().hash,
         True,
-        starter().count,
+        starter_files().count,
         "ostiary",
     )
-    _, shown = await ask("/api/v1/policies/{hash}", method="GET", hash=starter().hash)
-    assert shown["files"] == own_files(starter().files)
+    _, shown = await ask("/api/v1/policies/{hash}", method="GET", hash=starter_files().hash)
+    assert shown["files"] == own_files(starter_files().files)
     assert (shown["extends"], shown["left_out"]) == (safeguards(), [])
 
 
@@ -82,9 +82,9 @@ async def test_a_set_that_is_put_decides_at_once_and_the_one_before_comes_back_w
     assert {one["hash"]: one["active"] for one in listed["policies"]} == {
         other["hash"]: False,
         made["hash"]: True,
-        starter().hash: False,
+        starter_files().hash: False,
     }
-    await ask("/api/v1/policies/{hash}/activate", {}, hash=starter().hash)
+    await ask("/api/v1/policies/{hash}/activate", {}, hash=starter_files().hash)
     assert not await decides(ask)
 
 
@@ -92,17 +92,17 @@ async def test_guards_are_told_the_hash_and_each_change_is_an_entry(world: World
     hash = await put(world, PERMIT)
     entry = newest_entry(world)
     assert (entry.action, entry.object, entry.outcome) == ("policy.put", hash, "ok")
-    assert entry.detail == {"policies": 1, "before": starter().hash}
-    await ask("/api/v1/policies/{hash}/activate", {}, hash=starter().hash)
+    assert entry.detail == {"policies": 1, "before": starter_files().hash}
+    await ask("/api/v1/policies/{hash}/activate", {}, hash=starter_files().hash)
     assert (newest_entry(world).action, newest_entry(world).detail) == ("policy.activate", {"before": hash})
     told = [delta["hash"] for delta in feed_messages(world) if delta["kind"] == "policy"]
-    assert told == [hash, starter().hash]
+    assert told == [hash, starter_files().hash]
 
 
 async def test_a_dry_run_tests_and_keeps_nothing(world: World, ask: Ask) -> None:
     status, tested = await ask("/api/v1/policies?dry_run=true", {"files": certification()})
     assert (status, tested["active"], tested["policies"], tested["tests"]) == (200, False, 4, 5)
-    assert store.active(world.db.read()) == starter().hash
+    assert store.active(world.db.read()) == starter_files().hash
     assert store.get(world.db.read(), tested["hash"]) is None
     status, _ = await ask("/api/v1/policies?dry_run=yes", {"files": certification()})
     assert status == 422
@@ -136,7 +136,7 @@ async def test_a_set_that_is_refused_changes_nothing(
 ) -> None:
     answered, refusal = await ask("/api/v1/policies", body)
     assert (answered, refusal["error"]) == (status, error)
-    assert store.active(world.db.read()) == starter().hash
+    assert store.active(world.db.read()) == starter_files().hash
 
 
 async def test_an_unknown_hash_is_not_found(world: World, ask: Ask) -> None:
@@ -160,8 +160,8 @@ async def test_the_shelf_is_read_in_pages_the_newest_first(world: World, ask: As
         if page["next"] is None:
             break
         after = page["next"]
-    assert sorted(seen) == sorted([*hashes, starter().hash])
-    assert (seen[0], set(seen[1:3]), set(seen[4:])) == (hashes[4], set(hashes[2:4]), {hashes[0], starter().hash})
+    assert sorted(seen) == sorted([*hashes, starter_files().hash])
+    assert (seen[0], set(seen[1:3]), set(seen[4:])) == (hashes[4], set(hashes[2:4]), {hashes[0], starter_files().hash})
     status, _ = await ask("/api/v1/policies?limit=1001", method="GET")
     assert status == 422
 
@@ -220,9 +220,9 @@ def issue(agent: Agent, a: Act, **more: Any) -> str:
 
 async def test_the_starter_set_lets_agents_have_tokens_and_notes_who_said_so(world: World) -> None:
     agent = await register_agent(world)
-    assert await run_act(world, lambda a: issue(agent, a)) == starter().hash
+    assert await run_act(world, lambda a: issue(agent, a)) == starter_files().hash
     entry = newest_entry(world)
-    assert (entry.policy, entry.policies) == (starter().hash, ["issue-token"])
+    assert (entry.policy, entry.policies) == (starter_files().hash, ["issue-token"])
 
 
 RULES = """

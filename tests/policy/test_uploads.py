@@ -11,7 +11,7 @@ import pytest
 
 from ostiaryd.ground.world import World
 from ostiaryd.policy import store
-from ostiaryd.policy.model import starter
+from ostiaryd.policy.model import starter_files
 from tests.support.policy_fixtures import Ask
 
 pytestmark = pytest.mark.parametrize("database", ["sqlite"], indirect=True)  # no row depends on what is refused
@@ -67,7 +67,7 @@ async def test_a_bomb_is_refused_while_others_are_answered(world: World, ask: As
     assert refusal["error"] in ("malformed", "invalid", "too_costly")
     assert 0 < len(refusal["message"]) < 1000
     assert peak() - before < GROWTH
-    assert store.active(world.db.read()) == starter().hash
+    assert store.active(world.db.read()) == starter_files().hash
     status, _ = await ask("/api/v1/policies?dry_run=true", {"files": PERMIT})
     assert status == 200, "the next upload is parsed"
 

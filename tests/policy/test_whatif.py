@@ -28,7 +28,7 @@ from ostiaryd.ledger.model import Entry, encode_entry, reason
 from ostiaryd.policy import flows, store, wire_admin, wire_whatif
 from ostiaryd.policy.flows import Span
 from ostiaryd.policy.flows.loading import load_set
-from ostiaryd.policy.model import Question, Thing, Verb, decode_facts, load, own_files, starter
+from ostiaryd.policy.model import Question, Thing, Verb, decode_facts, load, own_files, starter_files
 from ostiaryd.policy.model.frames import candidate_of
 from ostiaryd.policy.model.replay import Replay, Unreplayable
 from ostiaryd.policy.model.safeguards import extend
@@ -178,9 +178,9 @@ async def test_what_was_denied_and_would_be_allowed_is_a_change_too(bank: World)
 async def test_the_set_that_decided_changes_nothing_and_nothing_is_changed_by_asking(bank: World) -> None:
     await pay(bank, 100.0)
     await pay(bank, 5.0)
-    lines = await ask(bank, own_files(starter().files))
+    lines = await ask(bank, own_files(starter_files().files))
     assert (lines[-1]["report"]["replayed"], lines[-1]["report"]["changed"]) == (2, 0)
-    assert store.active(bank.db.read()) == starter().hash
+    assert store.active(bank.db.read()) == starter_files().hash
 
 
 async def test_only_entries_of_the_time_that_is_asked_about(bank: World, clock: Clock) -> None:
@@ -543,7 +543,7 @@ async def test_a_set_is_put_where_no_more_change_than_may(bank: World, more: int
     entry = newest_entry(bank)
     assert (entry.action, entry.outcome, entry.reasons[0].code) == ("policy.put", "refused", "would_change")
     assert entry.detail is not None
-    assert (entry.detail["changed"], store.active(bank.db.read())) == (2, starter().hash)
+    assert (entry.detail["changed"], store.active(bank.db.read())) == (2, starter_files().hash)
     assert store.get(bank.db.read(), load(extend(a_set(LITTLE), ())).hash) is None
 
 
@@ -570,7 +570,7 @@ async def test_a_ticket_is_for_one_set_and_one_caller(bank: World) -> None:
         with pytest.raises(Invalid) as refused:
             await put(bank, LITTLE, query=query, by=by)
         assert refused.value.code == "foreign_ticket", query
-    assert store.active(bank.db.read()) == starter().hash
+    assert store.active(bank.db.read()) == starter_files().hash
 
 
 @pytest.mark.parametrize(("us", "passes"), [(-1, True), (0, False), (1, False)])

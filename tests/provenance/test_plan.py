@@ -34,7 +34,7 @@ from ostiary.provenance.origins import (
 )
 from ostiary.provenance.origins.judging import is_settled
 from ostiary.provenance.origins.memory import Document
-from ostiaryd.policy.model import starter
+from ostiaryd.policy.model import starter_files
 
 KEY = bytes(range(32))
 KINDS = {"to": "account", "amount": "amount"}
@@ -174,7 +174,7 @@ def test_a_person_is_asked_about_a_number_said_about_another_thing() -> None:
         {"name": "delete", "effect": "destroy", "scope": "read", "kinds": {"order": "object"}},
     ]
     catalogue = Catalogue.parse(json.dumps({"resource": "files", "tools": tools}))
-    facts = Facts(Protected(name="files", uri=URI, segment="default", catalogue=catalogue), starter().policies)
+    facts = Facts(Protected(name="files", uri=URI, segment="default", catalogue=catalogue), starter_files().policies)
     agent = Principal(replace(principal().claims, memory="tk_1"))
 
     def decided(*plan: Planned) -> Decision:

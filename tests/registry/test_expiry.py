@@ -62,7 +62,7 @@ async def test_a_key_whose_end_has_come_is_revoked_with_what_was_obtained_by_it(
     found = keys.get(world.db.read(), key.jkt)
     assert found is not None
     assert found.revoked_at == clock.now
-    assert keys.revoked(world.db.read(), since=clock.now - 1) == [(key.jkt, clock.now)]
+    assert keys.list_revoked(world.db.read(), since=clock.now - 1) == [(key.jkt, clock.now)]
     assert await flows.expire_due(world) == 0
 
 
@@ -108,8 +108,8 @@ async def test_guards_hear_of_an_agent_only_while_a_token_of_before_could_live(w
     agent = await register_agent(world)
     await run_act(world, lambda a: flows.set_agent_state(a, "bot", Verb.SUSPEND))
     at = clock.now
-    assert agents.exceptions(world.db.read(), since=at - 1) == [(agent.agent_id, State.SUSPENDED, 1)]
-    assert agents.exceptions(world.db.read(), since=at) == []
+    assert agents.list_left_active(world.db.read(), since=at - 1) == [(agent.agent_id, State.SUSPENDED, 1)]
+    assert agents.list_left_active(world.db.read(), since=at) == []
     clock.advance(1)
     await run_act(world, lambda a: flows.set_agent_state(a, "bot", Verb.RESUME))
-    assert agents.exceptions(world.db.read(), since=at) == [(agent.agent_id, State.ACTIVE, 1)]
+    assert agents.list_left_active(world.db.read(), since=at) == [(agent.agent_id, State.ACTIVE, 1)]

@@ -15,7 +15,7 @@ from ostiaryd.registry.store import keys
 
 
 def active(world: World, agent: AgentId) -> list[str]:
-    return sorted(key.jkt for key in keys.active(world.db.read(), agent, now=world.now()))
+    return sorted(key.jkt for key in keys.list_active(world.db.read(), agent, now=world.now()))
 
 
 @pytest.mark.parametrize("alg", ["ES256", "ES384", "EdDSA"])

@@ -227,7 +227,7 @@ async def test_without_a_stream_no_signal_is_stored(world: World) -> None:
     await register_agent(world)
     await stop(world, "bot")
     assert await signals.make_signals(world) == 0
-    assert outbox.after(world.db.read(), "signal", 0) == []
+    assert outbox.messages_after(world.db.read(), "signal", 0) == []
 
 
 async def test_two_servers_on_one_database_make_one_signal_of_one_change(world: World, clock: Clock) -> None:
@@ -526,7 +526,7 @@ async def test_an_acknowledgement_counts_only_for_sent_signals_of_the_own_stream
     await noise(world, two, 1)
     await siem.poll(two, ack=[id, id.replace(one["stream_id"][3:], two["stream_id"][3:])])
     assert (len(await siem.poll(one)), len(await siem.poll(two))) == (1, 1)
-    ahead = f"{two['stream_id'][3:]}.{outbox.head(world.db.read()) + 1}"
+    ahead = f"{two['stream_id'][3:]}.{outbox.highest_number(world.db.read()) + 1}"
     await siem.poll(two, ack=[ahead])
     await noise(world, two, 1)
     assert len(await siem.poll(two)) == 2, "what will come is not acknowledged before"

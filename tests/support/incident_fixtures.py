@@ -48,7 +48,7 @@ async def close_incident(
 
 
 def responses_of(world: World, incident: Incident) -> list[tuple[str, str]]:
-    return [(one.response, one.outcome) for one in store.acts(world.db.read(), incident.incident_id)]
+    return [(one.response, one.outcome) for one in store.list_responses(world.db.read(), incident.incident_id)]
 
 
 def entries(world: World) -> list[Entry]:

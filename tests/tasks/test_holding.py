@@ -128,7 +128,7 @@ async def test_who_was_silent_for_too_long_is_forgotten(world: World, clock: Clo
     await say(world, path, "hold", TWO, bot)
     clock.advance(5)
     await say(world, path, "hold", THREE, bot)
-    kept = holders.living(world.db.read(), TaskId(path[7:]), after=0)
+    kept = holders.list_live(world.db.read(), TaskId(path[7:]), after=0)
     assert [one.holder for one in kept] == [TWO, THREE]
 
 

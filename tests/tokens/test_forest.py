@@ -358,7 +358,7 @@ class Play:
     def hear(self, knowledge: dict[str, Knowledge], after: int) -> None:
         """The facts of guards that were connected before."""
         reader = self.world.db.read()
-        for _, at, body in outbox.after(reader, "feed", after):
+        for _, at, body in outbox.messages_after(reader, "feed", after):
             delta = parse_delta(body)
             audience = feeds.audience(reader, delta.jti) if isinstance(delta, TokenDelta) else None
             for uri_, known in knowledge.items():
@@ -467,7 +467,7 @@ def test_nothing_widens_and_an_end_ends_all_under_it_and_nothing_else(config: Co
         for _ in range(steps):
             await play.play(ask(dice))
         play.check(play.late(), set(), set())
-        early, after = play.late(), outbox.head(world.db.read())
+        early, after = play.late(), outbox.highest_number(world.db.read())
         dead, marked = await play.end(ending, dice.randrange(1000))
         play.hear(early, after)
         play.check(early, dead, marked)

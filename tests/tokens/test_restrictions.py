@@ -137,6 +137,6 @@ async def test_two_processes_together_let_no_call_more_through(
     await put(client, "throttle", 5)
     async with open_world(config, now=clock, random=SeededRandom("replica")) as replica:
         taken = await asyncio.gather(
-            *(run_act((world, replica)[n % 2], lambda a: restrictions.take(a.tx, client.id)) for n in range(12))
+            *(run_act((world, replica)[n % 2], lambda a: restrictions.count_call(a.tx, client.id)) for n in range(12))
         )
     assert sum(taken) == 5

@@ -96,7 +96,7 @@ def entries(world: World, action: str) -> list[Entry]:
 
 def told(world: World) -> list[ThreatDelta]:
     """The lists that guards received."""
-    bodies = [body for _, _, body in outbox.after(world.db.read(), "feed", 0)]
+    bodies = [body for _, _, body in outbox.messages_after(world.db.read(), "feed", 0)]
     return [msgspec.json.decode(body, type=ThreatDelta) for body in bodies if b'"threats"' in body]
 
 

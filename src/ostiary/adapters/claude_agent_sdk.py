@@ -34,7 +34,7 @@ from claude_agent_sdk import (
     _build_input_schema,
 )
 
-from ostiary.guard import words
+from ostiary.guard import text_for_model
 from ostiary.protocol.errors import Conflict, Refused
 from ostiary.tools import Running, Tools, fail_closed, fill_defaults
 
@@ -146,7 +146,7 @@ class _Guard:
                 async with asyncio.timeout(LIMIT_S + self._tools.wait):
                     running = await self._tools.admit_async(tool, whole)
         except Refused as refusal:
-            return words(refusal)
+            return text_for_model(refusal)
         self._running[call or ""] = running
         if len(self._running) > MAX_RUNNING:
             log.warning("the outcome of a call is not recorded: too many are awaited")

@@ -32,10 +32,10 @@ from crewai.tools.structured_tool import CrewStructuredTool
 from crewai.tools.tool_failure import ToolFailure
 from crewai.utilities.string_utils import sanitize_tool_name
 
-from ostiary.guard import Withheld, words
+from ostiary.guard import Withheld, text_for_model
 from ostiary.guard.listing import Says
 from ostiary.protocol.errors import Conflict, Refused, Unauthenticated
-from ostiary.tools import Running, Tools, binder, fail_closed
+from ostiary.tools import Running, Tools, fail_closed, make_binder
 
 Function = Callable[..., Any]
 
@@ -118,7 +118,7 @@ class _Process:
 
 
 def _bound(function: Function, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    return binder(function, frozenset())(args, kwargs)
+    return make_binder(function, frozenset())(args, kwargs)
 
 
 _process = _Process()
@@ -172,7 +172,7 @@ def _decided(name: str, run: Function) -> Function:
         try:
             running = _process.admit(*call_of(tool, args, kwargs))
         except Refused as refusal:
-            return ToolFailure(message=words(refusal))
+            return ToolFailure(message=text_for_model(refusal))
         return _watched(running, partial(run, tool, *args, **kwargs))
 
     @wraps(run)
@@ -182,7 +182,7 @@ def _decided(name: str, run: Function) -> Function:
         try:
             running = await _process.admit_async(*call_of(tool, args, kwargs))
         except Refused as refusal:
-            return ToolFailure(message=words(refusal))
+            return ToolFailure(message=text_for_model(refusal))
         return await _later(running, run(tool, *args, **kwargs))
 
     decided = asynchronous if inspect.iscoroutinefunction(run) else blocking
@@ -209,7 +209,7 @@ async def _later(running: Any, result: Awaitable[Any]) -> Any:
         try:
             return await running.returned_async(value, ok=not isinstance(value, ToolFailure))
         except Withheld as refusal:
-            return ToolFailure(message=words(refusal))
+            return ToolFailure(message=text_for_model(refusal))
 
 
 def _measured(running: Any, result: Any) -> Any:
@@ -218,7 +218,7 @@ def _measured(running: Any, result: Any) -> Any:
     try:
         return running.returned(result, ok=not isinstance(result, ToolFailure))
     except Withheld as refusal:
-        return ToolFailure(message=words(refusal))
+        return ToolFailure(message=text_for_model(refusal))
 
 
 def _before(kind: type, name: str, check: Callable[[Any], None]) -> None:
@@ -262,7 +262,7 @@ def _with_functions(method: Function) -> Function:
             try:
                 running = _process.admit(name, function, args, kwargs)
             except Refused as refusal:
-                return words(refusal)
+                return text_for_model(refusal)
             return _watched(running, partial(function, *args, **kwargs))
 
         return run

@@ -41,11 +41,11 @@ from starlette.middleware import Middleware as Layer
 from ostiary import mcp
 from ostiary.agent import AsyncAgent
 from ostiary.asgi import VERIFIED, App, Door, Receive, Scope, Send
-from ostiary.guard import Guard, Verified, Withheld, data, words
+from ostiary.guard import Guard, Verified, Withheld, data_for_developer, text_for_model
 from ostiary.guard.mcp import DENIED, extract_outputs, is_free, map_request
 from ostiary.mcp import EVERY_ORIGIN, _Front
 from ostiary.protocol.errors import Conflict, Malformed, Refused, Unauthenticated
-from ostiary.tools import Running, Tools, fail_closed, fill_defaults, plain
+from ostiary.tools import Running, Tools, fail_closed, fill_defaults, json_argument
 
 _decided: ContextVar[bytes] = ContextVar("ostiary.fastmcp.decided", default=b"")
 """Fingerprint of the request that was decided and may run."""
@@ -146,14 +146,14 @@ class _First(Middleware):
                 return suspension
             if (request := _http_request(context)) is not None:
                 mcp.note_missing(request.scope, refusal)
-            raise MCPError(DENIED, words(refusal), data(refusal)) from None
+            raise MCPError(DENIED, text_for_model(refusal), data_for_developer(refusal)) from None
         if (call := _request(context)) is not None and call.params is not None:
             call.params = mcp.without_answer(call.params)
         try:
             with running:
                 return await _measured(running, await call_next(context))
         except Withheld as refusal:
-            raise MCPError(DENIED, words(refusal), data(refusal)) from None
+            raise MCPError(DENIED, text_for_model(refusal), data_for_developer(refusal)) from None
         finally:
             _decided.reset(token)
 
@@ -268,7 +268,7 @@ def _params(context: MiddlewareContext[Any]) -> Mapping[str, Any]:
 
 def _fingerprint(context: MiddlewareContext[Any]) -> bytes:
     """Return a request as JSON bytes, by which a later change of the request is detected. Raises Malformed."""
-    return msgspec.json.encode(plain([context.method, *_named(context)], "request"), order="deterministic")
+    return msgspec.json.encode(json_argument([context.method, *_named(context)], "request"), order="deterministic")
 
 
 def _version(context: MiddlewareContext[Any]) -> VersionSpec | None:

@@ -41,7 +41,7 @@ from google.adk.tools.tool_context import ToolContext
 from google.genai import types
 
 from ostiary.agent import AsyncAgent
-from ostiary.guard import Denied, Withheld, words
+from ostiary.guard import Denied, Withheld, text_for_model
 from ostiary.protocol.errors import Conflict, Refused, Unauthenticated
 from ostiary.tools import Tools, fail_closed, fill_defaults
 
@@ -107,7 +107,7 @@ class _Decided(BaseTool):
                 )
         except Refused as refusal:
             if isinstance(refusal, Denied) and refusal.approval and _plugin(tool_context).suspends:
-                _suspend(tool_context, refusal.approval, words(refusal))
+                _suspend(tool_context, refusal.approval, text_for_model(refusal))
             return _denial(refusal)
         try:
             with running:
@@ -196,4 +196,4 @@ def _definition(tool: BaseTool) -> dict[str, Any]:
 
 
 def _denial(refusal: Refused) -> dict[str, Any]:
-    return {"error": words(refusal)}
+    return {"error": text_for_model(refusal)}

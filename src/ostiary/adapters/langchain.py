@@ -43,7 +43,7 @@ from langgraph.prebuilt.tool_node import ToolCallRequest
 from langgraph.types import Command, Interrupt, interrupt
 
 from ostiary.agent import AsyncAgent
-from ostiary.guard import Denied, Withheld, words
+from ostiary.guard import Denied, Withheld, text_for_model
 from ostiary.protocol.errors import Conflict, NotFound, Refused
 from ostiary.tools import Tools
 
@@ -149,7 +149,7 @@ class _Denied(ToolException):
     """
 
     def __init__(self, refusal: Refused) -> None:
-        super().__init__(words(refusal))
+        super().__init__(text_for_model(refusal))
         self.approval = refusal.approval if isinstance(refusal, Denied) else None
 
 

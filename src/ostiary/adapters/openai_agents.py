@@ -39,7 +39,7 @@ from agents.tool_context import ToolContext
 from agents.util._approvals import evaluate_needs_approval_setting
 
 from ostiary.agent import AsyncAgent
-from ostiary.guard import Denied, Withheld, words
+from ostiary.guard import Denied, Withheld, text_for_model
 from ostiary.protocol import canonical
 from ostiary.protocol.errors import Conflict, Malformed, Refused
 from ostiary.tools import Running, Tools, fill_defaults
@@ -163,12 +163,12 @@ class _Decides:
             try:
                 running = await self._running(context, unverified_input)
             except Refused as refusal:
-                return words(refusal)
+                return text_for_model(refusal)
             try:
                 with running:
                     return await running.returned_async(await invoke(context, unverified_input))
             except Withheld as refusal:
-                return words(refusal)
+                return text_for_model(refusal)
 
         # With this value, the SDK calls `needs_approval` with unconverted arguments, and interrupts the run.
         vars(decided).pop("__agents_prepare_arguments__", None)

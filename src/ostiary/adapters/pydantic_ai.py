@@ -31,7 +31,7 @@ from pydantic_ai.tools import ToolDefinition
 from pydantic_ai.toolsets import AbstractToolset, ToolsetTool, WrapperToolset
 
 from ostiary.agent import AsyncAgent
-from ostiary.guard import Denied, Withheld, words
+from ostiary.guard import Denied, Withheld, text_for_model
 from ostiary.protocol.errors import Conflict, Refused
 from ostiary.tools import Tools
 
@@ -124,10 +124,10 @@ class _Decided(WrapperToolset[Any]):
             running = await self.tools.admit_async(name, tool_args, lambda: _definition(tool.tool_def))
         except Refused as refusal:
             if self.suspends and isinstance(refusal, Denied) and refusal.approval:
-                raise ApprovalRequired({APPROVAL: refusal.approval, "reason": words(refusal)}) from None
-            raise ToolFailed(words(refusal)) from None
+                raise ApprovalRequired({APPROVAL: refusal.approval, "reason": text_for_model(refusal)}) from None
+            raise ToolFailed(text_for_model(refusal)) from None
         try:
             with running:
                 return await running.returned_async(await self.wrapped.call_tool(name, tool_args, ctx, tool))
         except Withheld as refusal:
-            raise ToolFailed(words(refusal)) from None
+            raise ToolFailed(text_for_model(refusal)) from None

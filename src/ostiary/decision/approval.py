@@ -97,7 +97,7 @@ def binding(
     return canonical.digest(value, floats=True)
 
 
-def part(
+def divide_arguments(
     arguments: Mapping[str, Any], secrets: frozenset[str] | None, *, task: str
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Divide the arguments of a call, and return (arguments that may be shown, digests of the secret arguments), both

@@ -6,7 +6,7 @@ from ostiary.guard.guard import Guard
 from ostiary.guard.knowledge import FeedBroken, FeedStale, KeyUnheard
 from ostiary.guard.proofs import NonceNeeded
 from ostiary.guard.spool import SpoolFailed
-from ostiary.guard.words import data, words
+from ostiary.guard.words import data_for_developer, text_for_model
 
 __all__ = [
     "Call",
@@ -20,6 +20,6 @@ __all__ = [
     "SpoolFailed",
     "Verified",
     "Withheld",
-    "data",
-    "words",
+    "data_for_developer",
+    "text_for_model",
 ]

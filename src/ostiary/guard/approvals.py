@@ -97,7 +97,7 @@ def approval_of(call: access.ResolvedCall, decision: access.Decision, memory: Me
     origins, warnings = origins_by_argument(decision.call_context), warnings_of(decision.call_context)
 
     def ask(number: str) -> approval.ApprovalRequest:
-        shown, hidden = approval.part(call.arguments, ready.secrets, task=claims.task)
+        shown, hidden = approval.divide_arguments(call.arguments, ready.secrets, task=claims.task)
         others = {} if memory is None else list_foreign_links(memory, ready.tool, shown)
         return approval.ApprovalRequest(
             call=number,

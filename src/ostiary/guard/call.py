@@ -204,7 +204,7 @@ def _facts(call: access.ResolvedCall, decision: access.Decision, approved: tuple
     assert call.ready is not None
     principal, resource = call.principal, call.facts.resource
     claims = principal.claims
-    kept = access.keep(decision.arguments, call.ready.secrets)
+    kept = access.arguments_to_record(decision.arguments, call.ready.secrets)
     return report.CallFacts(
         owner=claims.owner,
         segment=claims.segment,

@@ -18,7 +18,7 @@ from ostiary.protocol.errors import Refused
 _COMMAND = re.compile(r"\bostiary +[a-z]")
 
 
-def words(refusal: Refused) -> str:
+def text_for_model(refusal: Refused) -> str:
     """Return the message and the hint of a refusal as text that a model may read. A hint that names a command is
     omitted, because only an operator should run commands.
     """
@@ -26,7 +26,7 @@ def words(refusal: Refused) -> str:
     return f"denied: {refusal.message}" + (f" ({hint})" if hint else "")
 
 
-def data(refusal: Refused) -> dict[str, Any]:
+def data_for_developer(refusal: Refused) -> dict[str, Any]:
     """Return the data of a refusal for the agent's developer: the code, the hint, the id of the requested approval,
     and all reasons of the decision.
     """

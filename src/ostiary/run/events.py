@@ -60,7 +60,7 @@ def called(
     return Called(server=server, tool=tool[:MAX_TEXT], verdict=verdict, passed=passed, owner=owner, task=task, **reason)
 
 
-class Teller:
+class EventSender:
     """The sender of events in a proxy. Without a socket, events are dropped."""
 
     def __init__(self, path: str | None) -> None:

@@ -8,7 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
-from ostiary.guard import Call, data, words
+from ostiary.guard import Call, data_for_developer, text_for_model
 from ostiary.guard.mcp import DENIED, is_unknown
 from ostiary.protocol.errors import Malformed, Refused, Unavailable
 from ostiary.run import frames
@@ -44,7 +44,7 @@ class Exchange:
             verdict = self._gate.undecided("(malformed)", refusal)
             if not verdict.passes:
                 request_id, code = _answered(refusal)
-                answer(frames.error(request_id, code, words(refusal), data(refusal)))
+                answer(frames.error(request_id, code, text_for_model(refusal), data_for_developer(refusal)))
             return verdict.passes
         reused = self._reused(messages)
         decided = [
@@ -94,9 +94,13 @@ class Exchange:
             if message.id is None or not message.method:
                 continue
             if why is not None and why.code == "unknown_tool" and is_unknown(message.method):
-                answer(frames.error(message.id, frames.METHOD_NOT_FOUND, "Method not found", data(why)))
+                answer(frames.error(message.id, frames.METHOD_NOT_FOUND, "Method not found", data_for_developer(why)))
             else:
-                answer(frames.error(message.id, DENIED, words(why or batch_denial), data(why or batch_denial)))
+                answer(
+                    frames.error(
+                        message.id, DENIED, text_for_model(why or batch_denial), data_for_developer(why or batch_denial)
+                    )
+                )
 
     def _await(self, message: Message, call: Call | None) -> None:
         """Register a call that waits for its outcome. A call without an id gets no answer, and is recorded as
@@ -191,7 +195,7 @@ class Exchange:
         return self._errors(waiting, refusal) if self._gate.enforces else line
 
     def _errors(self, ids: Iterable[Id], refusal: Refused) -> bytes:
-        return b"".join(frames.error(id, DENIED, words(refusal), data(refusal)) for id in ids)
+        return b"".join(frames.error(id, DENIED, text_for_model(refusal), data_for_developer(refusal)) for id in ids)
 
     def _follow(self, messages: Sequence[Message]) -> None:
         """Note requests that pass without a decision, so that their answers are recognized. A cancelled call is

@@ -36,7 +36,7 @@ from ostiary.protocol.destination import Destination, check_secret
 from ostiary.protocol.errors import Refused, Unavailable
 from ostiary.protocol.jose import InvalidToken
 from ostiary.protocol.secret_forms import SecretSent, texts_in
-from ostiary.run.events import Teller, Trouble, called
+from ostiary.run.events import EventSender, Trouble, called
 from ostiary.run.plan import Plan
 
 log = logging.getLogger("ostiary.run")
@@ -113,7 +113,7 @@ class Gate:
 
     def __init__(self, plan: Plan) -> None:
         """Prepare the guard of a plan; `start` connects it. Raises Invalid, SpoolFailed."""
-        self._plan, self._teller = plan, Teller(plan.events)
+        self._plan, self._teller = plan, EventSender(plan.events)
         self._credential: Credential = load_key(plan.agent)
         self._agent = Agent(self._credential, url=plan.url)
         self._guard = Guard(plan.guard, spool_dir=plan.spool, url=plan.url, learn=True)

@@ -415,7 +415,7 @@ def check_reason(text: str) -> str:
     return check_text(text, of="reason", limit=MAX_REASON)
 
 
-def settled(question: Question, before: list[Answer], answer: Answer) -> State:
+def state_after(question: Question, before: list[Answer], answer: Answer) -> State:
     """Return the state of an approval request after an answer. One denial suffices. If two approvals are needed, two
     persons must give them.
     """

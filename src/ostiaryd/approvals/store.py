@@ -113,7 +113,7 @@ def get(reader: Reader, id: str) -> Question | None:
     return None if row is None else _question(row)
 
 
-def latest(reader: Reader, digest: str) -> Question | None:
+def find_latest(reader: Reader, digest: str) -> Question | None:
     """Return the newest approval request about the call with this digest; None if there is none."""
     row = reader.one(_LATEST, digest=digest)
     return None if row is None else _question(row)
@@ -203,7 +203,7 @@ def answers(reader: Reader, id: str) -> list[Answer]:
     ]
 
 
-def waiting(reader: Reader, task: str, *, now: int) -> list[Question]:
+def list_open(reader: Reader, task: str, *, now: int) -> list[Question]:
     """Return the open approval requests of a task at `now` (microseconds), the oldest first."""
     return [_question(row) for row in reader.all(_WAITING, task=task, now=now, limit=MAX_OPEN_OF_TASK)]
 
@@ -235,7 +235,7 @@ def insert_cover(tx: Tx, id: str, line: int, *, task: str, extent: Extent, uses:
     )
 
 
-def covers(reader: Reader, *, task: str, counterpart: str) -> list[Cover]:
+def find_covers(reader: Reader, *, task: str, counterpart: str) -> list[Cover]:
     """Return the covers of a task for a counterpart that have not ended and have uses left."""
     return [
         Cover(approval_id=id, line=line, extent=_decode_extent(extent), is_planned=kind == PLAN)
@@ -253,7 +253,7 @@ def end_covers(tx: Tx, *, task: str, counterpart: str) -> None:
     tx.send(_END_COVERS, task=task, counterpart=counterpart)
 
 
-def submitted(reader: Reader, key: str) -> tuple[str, str] | None:
+def find_submitted(reader: Reader, key: str) -> tuple[str, str] | None:
     """Return the approval request that was submitted with this idempotency key, as (id, digest of the body); None if
     there is none.
     """

@@ -23,7 +23,7 @@ from ostiaryd.certs.model.trust_domain import SECOND, TrustDomain, is_new
 from ostiaryd.certs.model.x509_svid import check_x509_svid
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
-from ostiaryd.ground.http.pages import behind, reply_page
+from ostiaryd.ground.http.pages import page_from_memory, reply_page
 from ostiaryd.ground.http.routes import NOT_FOUND, PAGE, EmptyBody, PageBody, Route
 from ostiaryd.ground.outbound.fetch import REDIRECTS, PeerTrust, check_named, follow, request
 from ostiaryd.ground.world import World
@@ -110,7 +110,7 @@ async def list_trust_domains(call: Call) -> Reply:
     return await reply_page(
         call,
         "trust_domains",
-        lambda reader, page: behind(flows.list_trust_domains(reader), lambda one: one.name)(page),
+        lambda reader, page: page_from_memory(flows.list_trust_domains(reader), lambda one: one.name)(page),
         lambda reader, one: _show(reader, one.name),
         cursor=lambda one: one.name,
     )

@@ -68,7 +68,7 @@ def get(reader: Reader, id: str) -> Incident | None:
     return None if row is None else _incident(row)
 
 
-def waiting(reader: Reader, agent: str) -> Incident | None:
+def find_open(reader: Reader, agent: str) -> Incident | None:
     """Return the open incident of this agent; None if there is none."""
     row = reader.one(_WAITING, agent=agent)
     return None if row is None else _incident(row)
@@ -124,7 +124,7 @@ def update(tx: Tx, incident: Incident) -> None:
     )
 
 
-def acts(reader: Reader, incident: IncidentId) -> list[Did]:
+def list_responses(reader: Reader, incident: IncidentId) -> list[Did]:
     """Return the responses of an incident, the oldest first."""
     return [_did(row) for row in reader.all(_ACTS, incident=incident)]
 
@@ -146,7 +146,7 @@ def add(tx: Tx, incident: IncidentId, did: Did) -> None:
     )
 
 
-def notes(reader: Reader, incident: IncidentId) -> list[IncidentNote]:
+def list_notes(reader: Reader, incident: IncidentId) -> list[IncidentNote]:
     """Return the notes of an incident, the oldest first."""
     return [IncidentNote(*row) for row in reader.all(_NOTES, incident=incident)]
 
@@ -180,7 +180,7 @@ def was_acted_against(reader: Reader, agent: str, *, since: int) -> bool:
     return row is not None and int(row[0]) > 0
 
 
-def fleet(tx: Tx, *, older_than: int) -> int:
+def count_active_agents(tx: Tx, *, older_than: int) -> int:
     """Return the number of active agents. The stored number is counted again if it is older than the time `older_than`
     (microseconds).
     """

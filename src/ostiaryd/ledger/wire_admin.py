@@ -183,7 +183,7 @@ def _prover(reader: Reader) -> Callable[[int, bytes], ReceiptBody]:
     present checkpoint.
     """
     note = store.head(reader)[1].encode()
-    size, hash_at = parse_checkpoint(parse_note(note).text).size, cache(hashes_from(store.rows(reader)))
+    size, hash_at = parse_checkpoint(parse_note(note).text).size, cache(hashes_from(store.hash_reader(reader)))
 
     def prove(index: int, body: bytes) -> ReceiptBody:
         receipt = make_receipt(index, size=size, note=note, hash_at=hash_at)

@@ -51,7 +51,7 @@ def _read(reader: Reader, tile: Tile | Bundle) -> bytes:
     start = tile.index * WIDTH
     if isinstance(tile, Bundle):
         return render_bundle(store.bodies(reader, start, tile.width))
-    return b"".join(store.rows(reader)(level, start, tile.width))
+    return b"".join(store.hash_reader(reader)(level, start, tile.width))
 
 
 BYTES = Content(media_types=("application/octet-stream",))

@@ -8,7 +8,7 @@ import msgspec
 
 from ostiary.protocol.errors import Invalid
 from ostiaryd.ground.http.edge import Call, Reply, reply
-from ostiaryd.ground.http.pages import behind, reply_page
+from ostiaryd.ground.http.pages import page_from_memory, reply_page
 from ostiaryd.ground.http.routes import PAGE, EmptyBody, PageBody, Route
 from ostiaryd.ledger.flows import Act
 from ostiaryd.notifications import flows, store
@@ -61,7 +61,7 @@ async def list_webhooks(call: Call) -> Reply:
     return await reply_page(
         call,
         "webhooks",
-        lambda reader, page: behind(store.webhooks(reader), lambda one: one.webhook_id)(page),
+        lambda reader, page: page_from_memory(store.webhooks(reader), lambda one: one.webhook_id)(page),
         lambda _, one: _render(one),
         cursor=lambda one: one.webhook_id,
     )

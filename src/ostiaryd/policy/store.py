@@ -11,7 +11,15 @@ from ostiary.authorization.cedar.values import Entity, Uid
 from ostiary.protocol import canonical
 from ostiary.protocol.decoding import json_decoder
 from ostiaryd.ground.database import Reader, Row, Tx, sql
-from ostiaryd.policy.model import Loaded, PolicySet, decode_actions, decode_files, encode_actions, encode_files, starter
+from ostiaryd.policy.model import (
+    Loaded,
+    PolicySet,
+    decode_actions,
+    decode_files,
+    encode_actions,
+    encode_files,
+    starter_files,
+)
 
 _ACTIVE = sql("select hash from policy_active where id = 1", steady=True)
 _ACTIVATE = sql(
@@ -75,14 +83,14 @@ def spend_approved(tx: Tx, id: str, *, call: str) -> bool:
 def active(reader: Reader) -> str:
     """Return the hash of the active set."""
     row = reader.one(_ACTIVE)
-    return starter().hash if row is None else row[0]
+    return starter_files().hash if row is None else row[0]
 
 
 def active_ir(reader: Reader) -> tuple[str, str]:
     """Return the hash of the active set, and the IR of its policies as JSON, which guards get."""
     hash = active(reader)
     row = reader.one(_RULES, hash=hash)
-    return hash, ir.render(starter().ir).decode() if row is None else row[1]
+    return hash, ir.render(starter_files().ir).decode() if row is None else row[1]
 
 
 def activate(tx: Tx, hash: str) -> None:

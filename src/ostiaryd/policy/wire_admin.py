@@ -18,7 +18,7 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows, store
 from ostiaryd.policy.flows.external_pdp import note_latest, why_no_token
 from ostiaryd.policy.flows.loading import load_set
-from ostiaryd.policy.model import Loaded, PolicySet, Question, base_schema, layer, notes, own_files
+from ostiaryd.policy.model import Loaded, PolicySet, Question, base_schema, own_files, safeguards_in, warnings_about
 from ostiaryd.policy.model.plan import Plan
 from ostiaryd.policy.wire_authzen import EvaluationResponse, evaluation
 from ostiaryd.registry.flows import act_as, note
@@ -114,7 +114,7 @@ async def put_set(call: Call) -> Reply:
     plan, unknown = await call.world.db.scan(
         lambda reader: (flows.plan_put(reader, loaded), flows.note_unknown_approvers(reader, loaded))
     )
-    messages = notes(loaded) + unknown + [LOCKED_OUT.format(why)] * bool(why)
+    messages = warnings_about(loaded) + unknown + [LOCKED_OUT.format(why)] * bool(why)
     if dry:
         return reply(_tested(loaded) | {"notes": messages, "plan": plan})
 
@@ -217,7 +217,8 @@ async def show_set(call: Call) -> Reply:
         )
     )
     return reply(
-        _render(summary, active=active) | {"files": own_files(files), "extends": layer(files), "left_out": left_out},
+        _render(summary, active=active)
+        | {"files": own_files(files), "extends": safeguards_in(files), "left_out": left_out},
         headers=[_etag(summary.hash)],
     )
 
@@ -230,7 +231,7 @@ async def activate_set(call: Call) -> Reply:
     hash, locks, dry, why, plan = call.params["hash"], _flag(call, "lock_out"), _flag(call, "dry_run"), "", None
     loses = call.json(Activation).loses if call.body else []
     with suppress(NotFound):  # the act refuses an unknown set, so that the refusal is recorded
-        why = await why_no_token(call, await call.world.db.scan(lambda reader: flows.ready(reader, hash)))
+        why = await why_no_token(call, await call.world.db.scan(lambda reader: flows.ready_set(reader, hash)))
         plan = await call.world.db.scan(lambda reader: flows.plan_activation(reader, hash))
     if dry and plan is not None:
         return reply({"hash": hash, "active": False, "notes": [LOCKED_OUT.format(why)] * bool(why), "plan": plan})

@@ -105,7 +105,7 @@ async def _wait(world: World, id: StreamId, most: int, *, waits: bool) -> tuple[
     polls.count += 1
     try:
         while True:
-            head = outbox.head(world.db.read())
+            head = outbox.highest_number(world.db.read())
             signals, has_more = await _list_pending(world, id, most) if head != last_head else ([], False)
             if signals or has_more or tries <= 0 or store.get(world.db.read(), id) is None:
                 return signals, has_more

@@ -129,7 +129,7 @@ async def decommission_agent(call: Call) -> Reply:
 
     def run(act: Act) -> int:
         flows.decommission_agent(act, name, why=why, by=call.caller)
-        return outbox.head(act.tx)
+        return outbox.highest_number(act.tx)
 
     seq = await registry.act_as(call, "agent.decommission", run)
     committed_at, domain = call.world.now(), call.world.config.trust_domain
@@ -147,7 +147,7 @@ async def revoke(call: Call) -> Reply:
     order = call.json(AccessRevocation)
 
     def run(act: Act) -> tuple[dict[str, int], int]:
-        return dict(flows.revoke(act, order.kind, order.id, by=call.caller)), outbox.head(act.tx)
+        return dict(flows.revoke(act, order.kind, order.id, by=call.caller)), outbox.highest_number(act.tx)
 
     ended, seq = await registry.act_as(call, f"{order.kind}.revoke", run)
     committed_at = call.world.now()

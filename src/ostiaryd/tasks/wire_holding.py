@@ -29,14 +29,14 @@ class Leave(msgspec.Struct, forbid_unknown_fields=True):
 async def hold_task(call: Call) -> Reply:
     """Hold one of the agent's own tasks that has a heartbeat. Then send `beat` within each heartbeat interval."""
     holder, id = call.json(Hold).holder, call.params["id"]
-    task = await registry.act_as(call, "task.hold", lambda act: flows.hold(act, id, holder, by=call.caller))
+    task = await registry.act_as(call, "task.hold", lambda act: flows.add_holder(act, id, holder, by=call.caller))
     return reply(flows.show(call.world.db.read(), task, now=call.world.now()))
 
 
 async def beat_task(call: Call) -> Reply:
     """Send a heartbeat for a held task."""
     holder, id = call.json(Hold).holder, call.params["id"]
-    await call.world.writer.submit(isolated(lambda tx: flows.beat(tx, id, holder, by=call.caller)))
+    await call.world.writer.submit(isolated(lambda tx: flows.record_heartbeat(tx, id, holder, by=call.caller)))
     return reply({})
 
 
@@ -44,7 +44,7 @@ async def leave_task(call: Call) -> Reply:
     """Leave a held task. If the task has `ends_with_last`, it ends when its last holder leaves."""
     left, id = call.json(Leave), call.params["id"]
     task = await registry.act_as(
-        call, "task.leave", lambda act: flows.leave(act, id, left.holder, State(left.outcome), by=call.caller)
+        call, "task.leave", lambda act: flows.remove_holder(act, id, left.holder, State(left.outcome), by=call.caller)
     )
     return reply(flows.show(call.world.db.read(), task, now=call.world.now()))
 

@@ -15,7 +15,7 @@ from msgspec.structs import asdict
 
 from ostiary.protocol.errors import Invalid, Refused, Unavailable
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
-from ostiaryd.ground.http.pages import behind, reply_page
+from ostiaryd.ground.http.pages import page_from_memory, reply_page
 from ostiaryd.ground.http.routes import PAGE, EmptyBody, PageBody, Route
 from ostiaryd.ground.outbound.fetch import check_named, request
 from ostiaryd.ground.process.confined import Confined
@@ -98,7 +98,7 @@ async def list_lists(call: Call) -> Reply:
     return await reply_page(
         call,
         "lists",
-        lambda reader, page: behind(store.sources(reader), lambda one: one.name)(page),
+        lambda reader, page: page_from_memory(store.sources(reader), lambda one: one.name)(page),
         lambda _, one: _render(one),
         cursor=lambda one: one.name,
     )

@@ -26,7 +26,7 @@ from ostiary.provenance.origins import (
     with_marks,
 )
 from ostiary.provenance.origins.scribe import Scribe
-from ostiaryd.policy.model import starter
+from ostiaryd.policy.model import starter_files
 
 OUTPUTS = forms(random.Random(7), 10_240)
 TOOLS = Catalogue.parse(json.dumps(CATALOGUE))
@@ -47,7 +47,7 @@ def labelled() -> Memory:
 
 
 def test_the_text_of_a_call_is_decoded_once_for_all_rules(labelled: Memory) -> None:
-    facts = Facts(Protected(name="files", uri=URI, segment="default", catalogue=TOOLS), starter().policies)
+    facts = Facts(Protected(name="files", uri=URI, segment="default", catalogue=TOOLS), starter_files().policies)
     agent = Principal(replace(principal().claims, memory="tk_1"))
     call = resolve(agent, "pay", SAID | {"note": LETTER}, facts, NOW)
     with count_calls() as calls:
@@ -56,7 +56,7 @@ def test_the_text_of_a_call_is_decoded_once_for_all_rules(labelled: Memory) -> N
 
 
 def test_a_text_without_digits_close_together_is_not_searched_for_each_kind_of_number(labelled: Memory) -> None:
-    facts = Facts(Protected(name="files", uri=URI, segment="default", catalogue=TOOLS), starter().policies)
+    facts = Facts(Protected(name="files", uri=URI, segment="default", catalogue=TOOLS), starter_files().policies)
     agent = Principal(replace(principal().claims, memory="tk_1"))
     searches = []
     for note in (LETTER, f"{LETTER} 4929 1234"):

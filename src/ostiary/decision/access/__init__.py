@@ -16,7 +16,7 @@ A call is then resolved, decided and settled:
 for each missing input.
 """
 
-from ostiary.decision.access.decide import Decision, check_liveness, decide, decide_steps, deny, refuse, unproved
+from ostiary.decision.access.decide import Decision, check_liveness, decide, decide_steps, deny, find_unproved, refuse
 from ostiary.decision.access.facts import AgentStatus, Facts, Principal, Protected, ReadyTool
 from ostiary.decision.access.foresee import ALWAYS, NEVER, foresee, unknown_arguments
 from ostiary.decision.access.inputs import (
@@ -33,7 +33,7 @@ from ostiary.decision.access.inputs import (
 from ostiary.decision.access.lazy_context import CallHistory, past_of
 from ostiary.decision.access.policies import BASE_TYPES, CALL, HISTORY, RISK, Foresight, Judgement, Needs, Policies
 from ostiary.decision.access.reasons import Reason
-from ostiary.decision.access.recorded import Kept, keep
+from ostiary.decision.access.recorded import Kept, arguments_to_record
 from ostiary.decision.access.remote_policies import PolicyResult, RemoteSource, fail_all
 from ostiary.decision.access.restrictions import Restriction
 from ostiary.decision.access.risk_context import risk_context
@@ -69,17 +69,17 @@ __all__ = [
     "Restriction",
     "Steps",
     "TaskMemory",
+    "arguments_to_record",
     "check_liveness",
     "decide",
     "decide_steps",
     "deny",
     "fail_all",
+    "find_unproved",
     "foresee",
-    "keep",
     "past_of",
     "refuse",
     "resolve",
     "risk_context",
     "unknown_arguments",
-    "unproved",
 ]

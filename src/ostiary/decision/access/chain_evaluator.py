@@ -105,7 +105,7 @@ class ChainEvaluator:
         denying = [one for one in verdicts if not one.allowed]
         if any(not one.reasons for one in denying):
             return join_verdicts(verdicts, allowed=False, reasons=()), of
-        return join_verdicts(verdicts, allowed=not denying, reasons=names(denying or verdicts)), of
+        return join_verdicts(verdicts, allowed=not denying, reasons=policy_names(denying or verdicts)), of
 
     def _permitted(
         self, first: Verdict, steady: ChainInvariants, action: Uid, resource: Uid, context: Record, entities: Entities
@@ -181,6 +181,6 @@ def join_verdicts(verdicts: list[Verdict], *, allowed: bool, reasons: tuple[str,
     return Verdict(allowed, reasons, errors, any(one.forbid_errors for one in verdicts))
 
 
-def names(verdicts: list[Verdict]) -> tuple[str, ...]:
+def policy_names(verdicts: list[Verdict]) -> tuple[str, ...]:
     """Return the ids of all policies that decided one of the verdicts, sorted."""
     return tuple(sorted({name for one in verdicts for name in one.reasons}))

@@ -258,14 +258,14 @@ def check_restrictions(principal: Principal, facts: Facts, ready: ReadyTool | No
                 return Reason("narrowed", f"agent {agent} may only read for now", "ask its owner or an administrator")
             if (
                 restriction.kind == "step_up"
-                and (reason := unproved(principal.claims.acr, principal.claims.auth_time, restriction, now=now))
+                and (reason := find_unproved(principal.claims.acr, principal.claims.auth_time, restriction, now=now))
                 is not None
             ):
                 return reason
     return None
 
 
-def unproved(acr: str, auth_time: int | None, restriction: Restriction, *, now: int) -> Reason | None:
+def find_unproved(acr: str, auth_time: int | None, restriction: Restriction, *, now: int) -> Reason | None:
     """Return the reason for a denial if a token does not satisfy a restriction of the kind `step_up`; otherwise None.
     `acr`: level of the token; `auth_time`: time at which its holder authenticated, in seconds; `now` in microseconds.
     """

@@ -29,7 +29,7 @@ from ostiary.authorization.cedar.compile import Compiled, Verdict, compile_set
 from ostiary.authorization.cedar.ir import EntityLit, PolicyIR, PolicySetIR, children, reads_context, reads_within
 from ostiary.authorization.cedar.partial import PartialRecord, Request, evaluate_policy
 from ostiary.authorization.cedar.values import Entities, Entity, Record, Uid, entity
-from ostiary.decision.access.chain_evaluator import ChainCache, ChainEvaluator, join_verdicts, names
+from ostiary.decision.access.chain_evaluator import ChainCache, ChainEvaluator, join_verdicts, policy_names
 from ostiary.decision.access.playbooks import is_playbook
 from ostiary.decision.access.remote_policies import PolicyResult, RemoteSource, fail_all, question
 from ostiary.decision.access.role_policies import API_ROUTE, PERSON, ROLE, is_role_policy
@@ -277,7 +277,11 @@ class Policies:
         if self._watched is None:
             return None
         verdicts = [self._watched.decide(one, action, resource, context, entities) for one in principals]
-        return verdicts[0] if len(verdicts) == 1 else join_verdicts(verdicts, allowed=False, reasons=names(verdicts))
+        return (
+            verdicts[0]
+            if len(verdicts) == 1
+            else join_verdicts(verdicts, allowed=False, reasons=policy_names(verdicts))
+        )
 
     def _ask(
         self,

@@ -52,7 +52,7 @@ def secrets_of(tool: Tool, classes: frozenset[str]) -> frozenset[str] | None:
     return frozenset((*paths, *(path.partition(".")[0] for path in paths)))
 
 
-def keep(typed: Mapping[str, object], secrets: frozenset[str] | None) -> Kept:
+def arguments_to_record(typed: Mapping[str, object], secrets: frozenset[str] | None) -> Kept:
     """Return the arguments to record. `typed`: the arguments of a call, as policies see them; `secrets`: the result of
     `secrets_of`. Raises nothing.
     """

@@ -24,7 +24,7 @@ from ostiaryd.approvals.model import (
     check_reason,
     check_stated,
     narrow,
-    settled,
+    state_after,
 )
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.world import World
@@ -105,7 +105,7 @@ def answer(
         registry.note(act, object=id, strike=sorted(narrowing.strike), uses=narrowing.uses, at_most=narrowing.at_most)
     store.insert_answer(act.tx, id, new_answer)
     before = [one for one in before if not registry.is_revoked_key(act.tx, one.jkt)]
-    state = settled(question, before, new_answer)
+    state = state_after(question, before, new_answer)
     registry.note(act, object=id, reason=text, state=state.value, digest=question.digest)
     if state is State.OPEN:
         return question

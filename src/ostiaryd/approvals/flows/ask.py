@@ -34,7 +34,7 @@ def ask(act: Act, *, kind: str, task: Task, digest: str, needs: Needs, about: Ab
     if persons denied this tool to the task (`approval_denied`); and if there are too many questions
     (`too_many_questions`).
     """
-    latest = store.latest(act.tx, digest)
+    latest = store.find_latest(act.tx, digest)
     if latest is not None:
         registry.note(act, object=latest.approval_id)
         check_not_again(latest, now=act.now)

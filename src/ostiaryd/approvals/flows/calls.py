@@ -51,7 +51,7 @@ def ask_about_call(
     ours = policies.active_policies(act.tx)
     if ours.hash != request.policy:
         raise Conflict("another policy set has become active", hint="try again", code="other_policies")
-    needs, reasons = asking(ours, request.policies)
+    needs, reasons = asking_policies(ours, request.policies)
     arguments, secrets = _parted(request, ready, task)
     digest = entry.digest = approval.binding(
         agent=task.agent,
@@ -66,7 +66,7 @@ def ask_about_call(
     )
     if request.approval:
         _check_meant(act, request.approval, digest)
-    latest = store.latest(act.tx, digest)
+    latest = store.find_latest(act.tx, digest)
     if latest is not None and latest.spent_for == request.call and latest.until is not None and act.now < latest.until:
         entry.action = "approval.spend"
         registry.note(act, object=latest.approval_id, again=True)
@@ -149,7 +149,7 @@ def task_of_token(reader: Reader, token: str, resource: Resource, *, now: int) -
     return replace(task, agent=holding.agent, chain=(*links, *task.chain))
 
 
-def asking(ours: Policies, policy_names: Iterable[str]) -> tuple[Needs, list[Why]]:
+def asking_policies(ours: Policies, policy_names: Iterable[str]) -> tuple[Needs, list[Why]]:
     """Return the number of needed approvals and, for each policy that asks for approval, its reason, as the active
     policy set of the server states them. Raises Forbidden if a named policy does not ask.
     """
@@ -208,7 +208,7 @@ def _parted(request: approval.ApprovalRequest, ready: ReadyTool, task: Task) -> 
         raise Forbidden(
             f"the argument {min(both)[:64]!a} is both in `arguments` and in `secrets`", code="foreign_question"
         )
-    shown, more = approval.part(request.arguments, ready.secrets, task=task.task_id)
+    shown, more = approval.divide_arguments(request.arguments, ready.secrets, task=task.task_id)
     return shown, dict(request.secrets) | more
 
 

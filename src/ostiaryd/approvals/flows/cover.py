@@ -42,7 +42,7 @@ def measure(
     """
     if task.memory is None or task.task_id == standing_id(task.agent) or not ours.covers.issuperset(request.policies):
         return None, False
-    memory = tasks.recall(act.tx, task, act.tx.keys).memory
+    memory = tasks.read_memory(act.tx, task, act.tx.keys).memory
     extent = extent_of(
         ready.tool,
         arguments,
@@ -65,7 +65,7 @@ def use_cover(act: Act, task: Task, extent: Extent, *, policy: str, is_mentioned
     `policy`: the hash of the active policy set. A cover is valid only while the set is active under which its approval
     was requested. `is_mentioned`: untrusted content mentions the object of the call; then only covers of plans fit.
     """
-    for cover in store.covers(act.tx, task=task.task_id, counterpart=extent.counterpart):
+    for cover in store.find_covers(act.tx, task=task.task_id, counterpart=extent.counterpart):
         mentioned = is_mentioned and not cover.is_planned
         if extent.is_within(cover.extent, mentioned=mentioned) and _stands(act, cover.approval_id, policy, config):
             store.use_cover(act.tx, cover)

@@ -78,7 +78,7 @@ def request(
             "needs": needs,
         }
     )
-    if (latest := store.latest(act.tx, digest)) is not None and (task := _granted(act, latest)) is not None:
+    if (latest := store.find_latest(act.tx, digest)) is not None and (task := _granted(act, latest)) is not None:
         return task, None
     about = About(
         resource=ELEVATE,

@@ -45,7 +45,7 @@ class Agreed:
     """The different tasks in which people approved; for the standing task, the different days."""
 
 
-def agreed(reader: Reader, agent: AgentId, *, since: int) -> list[Agreed]:
+def list_approved_calls(reader: Reader, agent: AgentId, *, since: int) -> list[Agreed]:
     """Return the calls of the agent that people approved at least once since `since` (microseconds) and did not deny in
     that time, the most frequently approved first. Only the newest `MAX_LOOKED_AT` requests count.
     """

@@ -13,7 +13,7 @@ from ostiary.protocol.errors import Forbidden
 from ostiary.provenance.extent import Extent, extent_of, identifying
 from ostiary.provenance.origins import Memory, Origin, of_value
 from ostiaryd.approvals.flows.ask import ask
-from ostiaryd.approvals.flows.past import DAY, Agreed, agreed
+from ostiaryd.approvals.flows.past import DAY, Agreed, list_approved_calls
 from ostiaryd.approvals.model import PLAN, About, Line, Question, Why
 from ostiaryd.approvals.model import Link as Through
 from ostiaryd.ground.config import Config
@@ -63,12 +63,12 @@ def ask_plan(act: Act, task_id: str, *, by: Caller, config: Config) -> Question 
 
 
 def _lines(act: Act, task: Task, ours: Policies, config: Config) -> list[Line]:
-    memory = tasks.recall(act.tx, task, act.tx.keys).memory
+    memory = tasks.read_memory(act.tx, task, act.tx.keys).memory
     intent = tasks.intent_of(act.tx, task)
     planned = {one.tool for one in (intent.intent.plan or () if intent is not None else ())}
     answers = sorted(name for name in ours.covers if ours.asks[name] == "person" and not ours.approvers[name])
     lines = list[Line]()
-    for one in agreed(act.tx, task.agent, since=act.now - config.replay_days * DAY):
+    for one in list_approved_calls(act.tx, task.agent, since=act.now - config.replay_days * DAY):
         extent, tool = _extent(task, one, answers), one.ready.tool
         is_often = len(one.occasions) >= MIN_OCCASIONS and one.policies <= set(answers)
         if is_often and extent is not None and _is_likely(memory, one, planned):

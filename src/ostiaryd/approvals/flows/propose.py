@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any, TypedDict
 
 from ostiary.provenance.extent import may_vary
-from ostiaryd.approvals.flows.past import DAY, Agreed, agreed
-from ostiaryd.approvals.flows.wording import shown
+from ostiaryd.approvals.flows.past import DAY, Agreed, list_approved_calls
+from ostiaryd.approvals.flows.wording import visible_json
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Reader
 from ostiaryd.registry import flows as registry
@@ -41,7 +41,7 @@ def propose(reader: Reader, agent: str, *, now: int, config: Config) -> list[Pro
     since = now - config.replay_days * DAY
     return [
         _proposal(agent_row, one)
-        for one in agreed(reader, agent_row.agent_id, since=since)
+        for one in list_approved_calls(reader, agent_row.agent_id, since=since)
         if len(one.occasions) >= config.approvals_to_propose
     ]
 
@@ -49,7 +49,7 @@ def propose(reader: Reader, agent: str, *, now: int, config: Config) -> list[Pro
 def _proposal(agent: Agent, one: Agreed) -> Proposal:
     tool, count = one.ready.tool, len(one.occasions)
     properties = tool.arguments.get("properties", {})
-    conditions = [f"{name} = {shown(value)}" for name, value in one.named.items()]
+    conditions = [f"{name} = {visible_json(value)}" for name, value in one.named.items()]
     conditions += [f"{name} up to {amount}" for name, amount in one.amounts.items()]
     return {
         "agent": agent.name,

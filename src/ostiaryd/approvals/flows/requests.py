@@ -8,7 +8,7 @@ from ostiary.protocol.errors import Conflict, Forbidden, Invalid, NotFound
 from ostiary.provenance.origins import origins_by_argument
 from ostiaryd.approvals import store
 from ostiaryd.approvals.flows.ask import ask
-from ostiaryd.approvals.flows.calls import asking, describe
+from ostiaryd.approvals.flows.calls import asking_policies, describe
 from ostiaryd.approvals.model import Question
 from ostiaryd.ground.config import Config
 from ostiaryd.ledger.flows import Act
@@ -36,7 +36,7 @@ def find_submitted(act: Act, key: str, *, body: str) -> Question | None:
     """Return the approval request that was submitted with this idempotency key; None if there is none. Raises Duplicate
     if the key was used for a request with another body.
     """
-    earlier = store.submitted(act.tx, key)
+    earlier = store.find_submitted(act.tx, key)
     if earlier is None:
         return None
     id, before = earlier
@@ -67,9 +67,9 @@ def ask_about_question(act: Act, question: Asked, *, remote: RemoteAnswers | Non
     entry, ready, resource = act.entry, call.ready, call.facts.resource.name
     entry.agent, entry.task, entry.tool = task.agent, task.task_id, ready.uid.id
     entry.owner = registry.find_agent(act.tx, task.agent).owner
-    shown, secrets = approval.part(call.arguments, ready.secrets, task=task.task_id)
+    shown, secrets = approval.divide_arguments(call.arguments, ready.secrets, task=task.task_id)
     approval.check_arguments(shown)
-    needs, reasons = asking(ours, decision.policies)
+    needs, reasons = asking_policies(ours, decision.policies)
     digest = entry.digest = approval.binding(
         agent=task.agent,
         task=task.task_id,

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from ostiary.protocol.errors import NotFound
 from ostiaryd.approvals import store
-from ostiaryd.approvals.flows.wording import hold_back, word, word_line
+from ostiaryd.approvals.flows.wording import describe_question, hold_back, word_line
 from ostiaryd.approvals.model import HOUR, About, Question, State, find_limits
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger import flows as ledger
@@ -132,7 +132,7 @@ def show(reader: Reader, question: Question, *, now: int) -> ApprovalDetail:
     shown = replace(question, about=about)
     return {
         **show_briefly(reader, question, now=now),
-        "words": word(shown, agent=agent.name, owner=_name(reader, agent.owner)),
+        "words": describe_question(shown, agent=agent.name, owner=_name(reader, agent.owner)),
         "covers": "task" if about.covers_task else "call",
         "may_cover": ["call"] if about.extent is None else ["call", "task"],
         "uses": 0 if about.extent is None and not about.lines else about.uses,
@@ -187,7 +187,7 @@ def _hold_back(about: About, hold: Callable[[Any], Any]) -> About:
 
 def show_waiting(reader: Reader, task: str, *, now: int) -> WaitingBody:
     """Return the open approval requests of a task, the oldest first, and one text that describes all of them."""
-    questions = store.waiting(reader, task, now=now)
+    questions = store.list_open(reader, task, now=now)
     shown = [show(reader, question, now=now) for question in questions]
     words = [f"{len(shown)} questions of one task wait." if len(shown) != 1 else "1 question of the task waits."]
     for at, one in enumerate(shown, 1):

@@ -52,21 +52,22 @@ WARNINGS = {
 }
 
 
-def word(question: Question, *, agent: str, owner: str | None) -> list[str]:
+def describe_question(question: Question, *, agent: str, owner: str | None) -> list[str]:
     """Return an approval request as lines in plain words, for the person who answers."""
     about = question.about
     lines = [f"Agent {agent!a} of {owner or 'nobody'!a} {_wants(question)}."]
     lines += [DANGEROUS] if about.is_dangerous else []
     lines += [f"To approve, state `{about.must_state}`: {SOURCE}."] if about.must_state else []
     for name, value in about.arguments.items():
-        lines.append(f"{name} = {shown(value)}{_from(about, name)}")
+        lines.append(f"{name} = {visible_json(value)}{_from(about, name)}")
     lines += [f"{name} = hidden, because it is secret" for name in about.hidden]
     lines += [f"{at}. {word_line(line)}" for at, line in enumerate(about.lines, 1)]
     lines += [f"Why: {why.message or f'policy {why.policy!a} asks'}." for why in about.reasons]
     lines += [f"Careful: {_warning(one)}." for one in about.warnings]
     others = sorted({one for values in about.foreign.values() for one in values})
     lines += [
-        f"Careful: the text has {shown(one)}, which comes neither from the person nor from a record." for one in others
+        f"Careful: the text has {visible_json(one)}, which comes neither from the person nor from a record."
+        for one in others
     ]
     return [*lines, _covers(question), *(["Two people must approve."] if question.needs == "two" else [])]
 
@@ -121,7 +122,7 @@ def _hold_back_number(text: str, stated: float) -> str:
     return re.sub(pattern, replace, text)
 
 
-def shown(value: Any) -> str:
+def visible_json(value: Any) -> str:
     """Return a value as JSON on one line, with invisible characters escaped, so that it cannot look like another line
     of the page.
     """
@@ -132,7 +133,7 @@ def shown(value: Any) -> str:
 
 def word_line(line: Line) -> str:
     """Return a line of a plan as text."""
-    arguments = [f"{name} = {shown(value)}" for name, value in line.arguments.items()]
+    arguments = [f"{name} = {visible_json(value)}" for name, value in line.arguments.items()]
     arguments += [f"{name} up to {amount}" for name, amount in line.extent.amounts.items()]
     times = "once" if line.times == 1 else f"{line.times} times"
     return f"{EFFECTS.get(line.effect, 'use')} {line.resource}/{line.tool}: {', '.join(arguments)} (approved {times})"

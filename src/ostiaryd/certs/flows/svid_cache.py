@@ -72,7 +72,7 @@ class SvidCache:
         """newest X509-SVIDs by agent; an X509-SVID whose renewal was refused stays in this table"""
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._subscriptions: set[Subscription] = set()
-        self._position = outbox.head(world.db.read())
+        self._position = outbox.highest_number(world.db.read())
         self._beating: asyncio.TimerHandle | None = None
         world.writer.listeners.append(self._on_commit)
 
@@ -168,13 +168,15 @@ class SvidCache:
     def _follow(self) -> None:
         """Wake the streams that are concerned by commits since the last call, of this server or another."""
         reader = self._world.db.read()
-        head, before = outbox.head(reader), self._position
+        head, before = outbox.highest_number(reader), self._position
         if head == before and not self._world.pin.is_lost:
             return
         self._position = head
         concerned = set[AgentId | str]()
-        is_missed = head < before or self._world.pin.is_lost or bool(outbox.after(reader, TOPIC, before, count=1))
-        while not is_missed and (rows := outbox.after(reader, FEED, before)):
+        is_missed = (
+            head < before or self._world.pin.is_lost or bool(outbox.messages_after(reader, TOPIC, before, count=1))
+        )
+        while not is_missed and (rows := outbox.messages_after(reader, FEED, before)):
             before = rows[-1][0]
             for _, _, body in rows:
                 delta = _decode(body)

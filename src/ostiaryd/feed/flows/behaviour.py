@@ -14,7 +14,7 @@ from ostiaryd.feed import store
 from ostiaryd.feed.flows.profiles import unpack_profile
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger import flows as ledger
-from ostiaryd.policy.flows.resource_cache import protected
+from ostiaryd.policy.flows.resource_cache import prepared_resource
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, Resource
 
@@ -107,7 +107,7 @@ def _describe_resource(reader: Reader, agent: Agent, resource: Resource) -> Reso
     row = store.profile(reader, agent.agent_id, resource.resource_id)
     own, peers = unpack_profile(b"" if row is None else row[0]), _list_peers(reader, agent, resource)
     tools: list[ToolUse] = []
-    for ready in protected(reader, resource).tools.values():
+    for ready in prepared_resource(reader, resource).tools.values():
         habit = own.habit(ready.uid.id)
         if ready.scope in agent.scopes or habit.tasks:
             tools.append(

@@ -164,7 +164,7 @@ def send_test(act: Act) -> int:
     feed.
     """
     registry.tell(act, TaskDelta(TaskId(act.new_id("tk")), act.now + SECOND))
-    return outbox.head(act.tx)
+    return outbox.highest_number(act.tx)
 
 
 async def share_guards(world: World) -> None:

@@ -18,7 +18,7 @@ from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy.flows import active_policies
-from ostiaryd.policy.flows.resource_cache import protected
+from ostiaryd.policy.flows.resource_cache import prepared_resource
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Holding, Resource
 from ostiaryd.tasks import flows as tasks
@@ -30,7 +30,7 @@ def recall(reader: Reader, query: Recall, *, resource_id: str, keys: Keyring, no
     """Return the memory of the token's task. Raises Forbidden if the token is not live, not for this resource, or has
     no task.
     """
-    return tasks.recall(reader, _task(reader, query, registry.find_resource(reader, resource_id), now=now), keys)
+    return tasks.read_memory(reader, _task(reader, query, registry.find_resource(reader, resource_id), now=now), keys)
 
 
 def tell(act: Act, query: Recall, *, resource_id: str) -> Remembered:
@@ -44,7 +44,7 @@ def tell(act: Act, query: Recall, *, resource_id: str) -> Remembered:
     act.entry.tool = f"{resource.name}/{query.tool}"
     task = _task(act.tx, query, resource, now=act.now)
     act.entry.agent, act.entry.task = task.agent, task.task_id
-    remembered = tasks.tell(act, task, query.parts)
+    remembered = tasks.add_output(act, task, query.parts)
     _check(act.tx, query, resource, remembered.memory)
     count = Counter[str]()
     for part in query.parts:
@@ -59,7 +59,7 @@ def past(reader: Reader, query: Recall, *, resource_id: str, keys: Keyring, now:
     """
     holding = _live_holding(reader, query, registry.find_resource(reader, resource_id), now=now)
     met = _met(reader, _looked_up(reader, holding), keys)
-    return tasks.before(reader, _task_of(reader, holding, now=now), keys, agent=holding.agent, now=now, met=met)
+    return tasks.read_history(reader, _task_of(reader, holding, now=now), keys, agent=holding.agent, now=now, met=met)
 
 
 def happen(tx: Tx, query: Recall, *, resource_id: str) -> tuple[Before, bool]:
@@ -71,24 +71,24 @@ def happen(tx: Tx, query: Recall, *, resource_id: str) -> tuple[Before, bool]:
     """
     resource = registry.find_resource(tx, resource_id)
     holding = _live_holding(tx, query, resource, now=tx.now)
-    task, ready = _task_of(tx, holding, now=tx.now), protected(tx, resource).tools.get(query.tool)
+    task, ready = _task_of(tx, holding, now=tx.now), prepared_resource(tx, resource).tools.get(query.tool)
     if ready is None:
         raise Forbidden(f"the catalogue of `{resource.name}` has no tool {query.tool[:128]!a}", code="unknown_tool")
     owner = _looked_up(tx, holding)
-    before, is_taken = tasks.before(tx, task, tx.keys, agent=holding.agent, now=tx.now), True
+    before, is_taken = tasks.read_history(tx, task, tx.keys, agent=holding.agent, now=tx.now), True
     if query.made:
         if not ready.tool.creates:
             raise Forbidden("the catalogue does not declare that the tool creates objects", code="creates_nothing")
-        tasks.made(tx, task, query.made)
+        tasks.record_created(tx, task, query.made)
     if query.next is not None:
         is_taken = query.past is not None and (query.past.seq, query.past.day) == (before.seq, before.day)
         if is_taken:
             done = replace(ready.plan.call, recipients=query.next.recipients, is_more=query.next.is_more)
-            tasks.happened(tx, task, done, agent=holding.agent)
+            tasks.record_call(tx, task, done, agent=holding.agent)
             if owner:
-                tasks.meet(tx, owner, query.next.met)
+                tasks.add_counterparts(tx, owner, query.next.met)
     met = _met(tx, owner, tx.keys)
-    return tasks.before(tx, task, tx.keys, agent=holding.agent, now=tx.now, met=met), is_taken
+    return tasks.read_history(tx, task, tx.keys, agent=holding.agent, now=tx.now, met=met), is_taken
 
 
 def _looked_up(reader: Reader, holding: Holding) -> str:
@@ -119,7 +119,7 @@ def _task(reader: Reader, query: Recall, resource: Resource, *, now: int) -> Tas
 
 
 def _check(reader: Reader, query: Recall, resource: Resource, memory: Memory) -> None:
-    ready = protected(reader, resource).tools.get(query.tool)
+    ready = prepared_resource(reader, resource).tools.get(query.tool)
     if ready is None:
         raise Forbidden(f"the catalogue of `{resource.name}` has no tool {query.tool[:128]!a}", code="unknown_tool")
     for part in query.parts:

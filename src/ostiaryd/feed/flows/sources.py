@@ -15,7 +15,7 @@ from ostiaryd.feed import store
 from ostiaryd.feed.store import ArgumentSource
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
-from ostiaryd.policy.flows.resource_cache import protected
+from ostiaryd.policy.flows.resource_cache import prepared_resource
 from ostiaryd.registry.flows import tell
 from ostiaryd.registry.model import Resource, ResourceDelta
 
@@ -51,7 +51,10 @@ def learn_sources(act: Act, resource: Resource, observed: Iterable[ObservedSourc
         changed[name] = row._replace(tasks=_with(row.tasks, one.task), agents=_with(row.agents, one.agent)), before
     if not changed:
         return
-    tools, room = protected(act.tx, resource).tools, MAX_ROWS - store.count_sources(act.tx, resource.resource_id)
+    tools, room = (
+        prepared_resource(act.tx, resource).tools,
+        MAX_ROWS - store.count_sources(act.tx, resource.resource_id),
+    )
     for row, before in changed.values():
         if row.tool not in tools or row.source_tool not in tools or (before == 0 and room <= 0):
             continue

@@ -171,9 +171,9 @@ class Streams:
         changes, or there are more than `MAX_MISSED`.
         """
         reader = self._world.db.read()
-        if not 0 < outbox.oldest(reader, TOPIC) <= after <= self.position:
+        if not 0 < outbox.lowest_number(reader, TOPIC) <= after <= self.position:
             return None
-        rows = outbox.after(reader, TOPIC, after, count=MAX_MISSED + 1)
+        rows = outbox.messages_after(reader, TOPIC, after, count=MAX_MISSED + 1)
         if len(rows) > MAX_MISSED:
             return None
         meanings = self._meanings([row for row in rows if row[0] <= self.position])
@@ -201,7 +201,7 @@ class Streams:
             self.cut_all()
             self.position = head
         while self.position < head:
-            rows = outbox.after(reader, TOPIC, self.position)
+            rows = outbox.messages_after(reader, TOPIC, self.position)
             shared: list[Fact] = []
             private: dict[str, list[Fact]] = defaultdict(list)
             for facts, only in self._meanings(rows):

@@ -56,7 +56,7 @@ class Health:
         return "" if self.world.keys.is_loaded else "not loaded"
 
 
-async def beat(world: World) -> None:
+async def check_writer(world: World) -> None:
     """Commit an empty transaction, to check that the database writer works."""
     await world.writer.submit(lambda tx: None)
 

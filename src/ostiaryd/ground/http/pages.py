@@ -128,7 +128,7 @@ async def reply_page(
     return Reply(200, await call.world.db.scan(fill), headers=headers or [])
 
 
-def behind(rows: Sequence[T], cursor: Callable[[T], str]) -> Callable[[Page], Sequence[T]]:
+def page_from_memory(rows: Sequence[T], cursor: Callable[[T], str]) -> Callable[[Page], Sequence[T]]:
     """Return a `read` function for `fill_page` for rows that are in memory. If the row of a cursor no longer exists,
     the list ends.
     """

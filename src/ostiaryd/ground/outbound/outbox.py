@@ -29,21 +29,21 @@ def emit(tx: Tx, topic: str, body: bytes) -> None:
     tx.topics.add(topic)
 
 
-def after(reader: Reader, topic: str, seq: int, *, count: int = 1000) -> list[tuple[int, int, bytes]]:
+def messages_after(reader: Reader, topic: str, seq: int, *, count: int = 1000) -> list[tuple[int, int, bytes]]:
     """Return at most `count` messages of a topic with numbers above `seq`, the oldest first, as (number, time in
     microseconds, body).
     """
     return [(number, at, bytes(body)) for number, at, body in reader.all(_AFTER, topic=topic, after=seq, count=count)]
 
 
-def head(reader: Reader) -> int:
+def highest_number(reader: Reader) -> int:
     """Return the highest number of all messages so far, in all topics."""
     row = reader.one(_HEAD)
     assert row is not None
     return int(row[0])
 
 
-def oldest(reader: Reader, topic: str) -> int:
+def lowest_number(reader: Reader, topic: str) -> int:
     """Return the lowest number of a stored message of a topic; 0 if there is none."""
     row = reader.one(_OLDEST, topic=topic)
     assert row is not None

@@ -56,7 +56,7 @@ def most_unopened(limit: int, *, listeners: int) -> int:
     return max(1, limit // 16 // listeners)
 
 
-def idle(connections: Iterable[C], *, most: int) -> list[C]:
+def select_idle(connections: Iterable[C], *, most: int) -> list[C]:
     """Return the idle connections that must be closed so that at most `most` stay open; all idle ones if they are too
     few.
 

@@ -70,7 +70,7 @@ def is_done(reader: Reader, step: Step, *, now: int) -> bool:
     return any(one.until >= until and (response != "throttle" or one.limit <= step.proposal.calls) for one in active)
 
 
-def take(act: Act, step: Step) -> str:
+def perform_response(act: Act, step: Step) -> str:
     """Carry out a response; return a sentence that describes the response. If Refused is raised, nothing has
     changed.
     """
@@ -100,14 +100,14 @@ def undo(act: Act, incident: Incident, responses: set[str]) -> None:
     active = {one.kind for one in registry.list_restrictions_of_agent(act.tx, agent.agent_id, now=act.now)} & responses
     if active:
         act_with_entry(act, "agent.let_go", lambda more: registry.lift_restrictions(more, agent.agent_id, *active))
-    melt(act, incident)
+    resume_frozen_tasks(act, incident)
     for response, (state, verb, action) in _RESTART.items():
         if response in responses and agent.state is state:
             restart = partial(registry.set_agent_state, id_or_name=agent.agent_id, verb=verb, why=_why(incident))
             act_with_entry(act, action, restart)
 
 
-def melt(act: Act, incident: Incident) -> None:
+def resume_frozen_tasks(act: Act, incident: Incident) -> None:
     """Resume the tasks that the response `freeze` of this incident froze."""
     for stop in registry.list_stops(act.tx):
         if stop.incident == incident.incident_id:
@@ -125,7 +125,7 @@ def decommission(act: Act, incident: Incident) -> None:
         )
 
 
-def calm(act: Act, subjects: set[str]) -> None:
+def reset_risks(act: Act, subjects: set[str]) -> None:
     """Set the risk scores of `subjects` (agents and tasks) to zero, and tell the guards."""
     for subject in sorted(subjects):
         if registry.get_risk(act.tx, subject).points(act.now):

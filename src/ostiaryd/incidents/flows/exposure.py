@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from ostiaryd.ground.database import Reader
 from ostiaryd.incidents.flows.incidents import find_incident
-from ostiaryd.incidents.flows.respond import note
+from ostiaryd.incidents.flows.respond import note_incident
 from ostiaryd.incidents.model.incidents import SECOND, Incident
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.flows import Act
@@ -108,7 +108,7 @@ def rotate_secrets(act: Act, id: str) -> Rotation:
     not rotated, since its value gives no access. Raises NotFound.
     """
     incident: Incident = find_incident(act.tx, id)
-    note(act, incident)
+    note_incident(act, incident)
     rotating, to_replace = [], []
     for one in find_exposed(act.tx, incident.agent):
         if one.is_renewed or one.is_canary:
@@ -117,7 +117,7 @@ def rotate_secrets(act: Act, id: str) -> Rotation:
             rotating.append(one.path)
         else:
             to_replace.append(one.path)
-    note(act, incident, rotating=rotating, to_replace=to_replace)
+    note_incident(act, incident, rotating=rotating, to_replace=to_replace)
     return Rotation(rotating, to_replace)
 
 
@@ -133,7 +133,7 @@ def revoke_leases(act: Act, id: str, next_leases: Sequence[Lease]) -> None:
     """Revoke these leases of the agent of an incident. Raises NotFound."""
     incident = find_incident(act.tx, id)
     leases.revoke_leases(act, next_leases, why=f"incident {incident.incident_id}")
-    note(act, incident, revoked=len(next_leases))
+    note_incident(act, incident, revoked=len(next_leases))
 
 
 def _rotate(act: Act, path: str) -> bool:

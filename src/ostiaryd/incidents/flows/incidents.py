@@ -9,7 +9,7 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.incidents import store
 from ostiaryd.incidents.flows import acting
 from ostiaryd.incidents.flows.acting import Step
-from ostiaryd.incidents.flows.respond import carry_out, note, open_incident
+from ostiaryd.incidents.flows.respond import carry_out, note_incident, open_incident
 from ostiaryd.incidents.model.incidents import (
     HOUR,
     MAX_NOTE,
@@ -50,7 +50,7 @@ def isolate(act: Act, id_or_name: str, *, says: str, source: str) -> Incident:
     """
     agent = registry.find_agent(act.tx, id_or_name)
     risk = registry.get_risk(act.tx, agent.agent_id).points(act.now)
-    incident = store.waiting(act.tx, agent.agent_id) or open_incident(act, agent, says=says, risk=risk)
+    incident = store.find_open(act.tx, agent.agent_id) or open_incident(act, agent, says=says, risk=risk)
     watch.assign_findings(act.tx, agent.agent_id, incident.incident_id, since=act.now - HOUR)
     proposal = Proposal(response="quarantine", policies=(source,))
     carry_out(act, Step(incident, agent, acting.task_of(agent, None), proposal), None)
@@ -86,11 +86,11 @@ def close(
     `incident_open`, or an agent that may not become active), Invalid.
     """
     incident = find_incident(act.tx, id)
-    note(act, incident, why=why[:MAX_WHY], was=incident.state.value)
+    note_incident(act, incident, why=why[:MAX_WHY], was=incident.state.value)
     concerned = _concerned(act.tx, incident)
     person = check_may_close(verb, by, agents=concerned[0], persons=concerned[1])
     check_waits(incident, verb)
-    if incident.is_closed and (other := store.waiting(act.tx, incident.agent)) is not None:
+    if incident.is_closed and (other := store.find_open(act.tx, incident.agent)) is not None:
         raise Conflict(
             f"incident {other.incident_id} about the same agent is open",
             hint="decide about that incident first",
@@ -115,12 +115,12 @@ def add_note(act: Act, id: str, says: str, *, by: Caller) -> IncidentNote:
     Raises NotFound, Forbidden (`no_person`), Invalid, Conflict (`too_many_notes`).
     """
     incident = find_incident(act.tx, id)
-    note(act, incident, why=says[:MAX_NOTE])
+    note_incident(act, incident, why=says[:MAX_NOTE])
     if by.kind != "person":
         hint = "use the key of a person: ostiary person add-key NAME --generate-key FILE"
         raise Forbidden("only a person can write a note about an incident", hint=hint, code="no_person")
     check_text(says, of="note", limit=MAX_NOTE)
-    number = len(store.notes(act.tx, incident.incident_id)) + 1
+    number = len(store.list_notes(act.tx, incident.incident_id)) + 1
     if number > MAX_NOTES:
         raise Conflict(
             f"the incident has {MAX_NOTES} notes, which is the limit",
@@ -135,13 +135,13 @@ def add_note(act: Act, id: str, says: str, *, by: Caller) -> IncidentNote:
 def _end(act: Act, incident: Incident, verb: Verb, *, hours: int) -> None:
     if verb is Verb.DECOMMISSION:
         acting.decommission(act, incident)
-        acting.melt(act, incident)
+        acting.resume_frozen_tasks(act, incident)
         return
-    done = {did.response for did in store.acts(act.tx, incident.incident_id)}
+    done = {did.response for did in store.list_responses(act.tx, incident.incident_id)}
     acting.undo(
         act, incident, {"narrow"} if incident.is_closed else done
     )  # the other responses were undone when the agent was narrowed
-    acting.calm(act, {incident.agent, *watch.list_tasks_of_incident(act.tx, incident.incident_id)})
+    acting.reset_risks(act, {incident.agent, *watch.list_tasks_of_incident(act.tx, incident.incident_id)})
     if verb is Verb.NARROW:
         until = act.now + hours * 3600 * SECOND
         acting.act_with_entry(

@@ -86,7 +86,7 @@ def respond(act: Act, finding: Finding, limits: Limits) -> Incident | None:
     agent = registry.find_agent(act.tx, finding.agent)
     if agent.state is Agents.DECOMMISSIONED:
         return None
-    waiting = store.waiting(act.tx, agent.agent_id)
+    waiting = store.find_open(act.tx, agent.agent_id)
     score, proposals, failed = _propose(act.tx, agent, finding, now=act.now)
     if would := [one.response for one in proposals if one.is_watched]:
         registry.note(act, object=finding.finding_id, would=would)
@@ -141,7 +141,7 @@ def open_incident(act: Act, agent: Agent, *, says: str, risk: int) -> Incident:
         says=says,
     )
     store.insert(act.tx, incident)
-    acting.act_with_entry(act, "incident.open", lambda more: note(more, incident, risk=risk, says=[says]))
+    acting.act_with_entry(act, "incident.open", lambda more: note_incident(more, incident, risk=risk, says=[says]))
     return incident
 
 
@@ -163,7 +163,7 @@ def _note_quarantine(act: Act, incident: Incident, agent: Agent) -> None:
     registry.require_person(act.tx, agent.agent_id, incident.incident_id)
 
 
-def note(act: Act, incident: Incident, **detail: object) -> None:
+def note_incident(act: Act, incident: Incident, **detail: object) -> None:
     """Write the incident, its agent and `detail` into the act's ledger entry."""
     act.entry.agent = act.entry.agent or incident.agent
     registry.note(act, object=incident.incident_id, owner=incident.owner, about=incident.agent, **detail)
@@ -196,7 +196,7 @@ def carry_out(act: Act, step: Step, limits: Limits | None, pending: HeldBack | N
         outcome, says = Outcome.LIMITED, reason
     else:
         try:
-            says = acting.take(act, step)
+            says = acting.perform_response(act, step)
         except Refused as refusal:
             outcome, says = Outcome.FAILED, refusal.message
     did = Did(
@@ -212,9 +212,12 @@ def carry_out(act: Act, step: Step, limits: Limits | None, pending: HeldBack | N
     )
     if _keep(act, incident, did):
         action = "respond.limited" if outcome is Outcome.LIMITED else "incident.act"
-        detail: dict[str, object] = {"did": [f"{proposal.response}: {outcome}", says], "seq": outbox.head(act.tx)}
+        detail: dict[str, object] = {
+            "did": [f"{proposal.response}: {outcome}", says],
+            "seq": outbox.highest_number(act.tx),
+        }
         detail |= {"policies": list(proposal.policies)}  # `seq` is the number of the change in the feed
-        acting.act_with_entry(act, action, lambda more: note(more, incident, **detail))
+        acting.act_with_entry(act, action, lambda more: note_incident(more, incident, **detail))
     if outcome is Outcome.DONE and proposal.response in STOPS:
         registry.require_person(act.tx, agent.agent_id, incident.incident_id)
     is_prevented = outcome in (Outcome.LIMITED, Outcome.FAILED) and pending is None
@@ -260,7 +263,9 @@ def _go_on(act: Act, incident: Incident, finding: Finding, proposals: Iterable[P
     if is_alert and act.now - incident.heard_at >= ALERT_EVERY:
         going = replace(going, heard_at=act.now)
         says = [f"{finding.detector}: {finding.says}"]
-        acting.act_with_entry(act, "incident.alert", lambda more: note(more, going, risk=going.risk, says=says))
+        acting.act_with_entry(
+            act, "incident.alert", lambda more: note_incident(more, going, risk=going.risk, says=says)
+        )
     if going != incident:
         store.update(act.tx, going)
     return going
@@ -291,7 +296,7 @@ def _limited(act: Act, agent: Agent, response: str, limits: Limits | None) -> st
         return ""
     if would_lock_out(act.tx, agent):
         return "the agent administers this server, and no person has a key to release it"
-    fleet, id = store.fleet(act.tx, older_than=act.now - COUNTED_EVERY), agent.agent_id
+    fleet, id = store.count_active_agents(act.tx, older_than=act.now - COUNTED_EVERY), agent.agent_id
     if response in HALTS:
         halted = store.others_halted(act.tx, id, since=act.now - DAY)
         if halted >= most_agents(fleet, limits.halted):
@@ -306,7 +311,7 @@ def _keep(act: Act, incident: Incident, did: Did) -> bool:
     """Add an outcome to the incident, unless the incident has the same outcome already or is full; return whether it
     was added.
     """
-    before = store.acts(act.tx, incident.incident_id)
+    before = store.list_responses(act.tx, incident.incident_id)
     same = did.response, did.outcome, did.policies
     again = any((one.response, one.outcome, one.policies) == same for one in before)
     is_full = len(before) >= MAX_ACTS and did.response not in STOPS  # a stop occurs once, and an undo needs its record

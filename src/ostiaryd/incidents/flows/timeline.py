@@ -154,9 +154,9 @@ def _list_others(
             if sight.findings or finding.incident == incident.incident_id:
                 yield Event(finding.at, "finding", id, finding.says, action=finding.detector)
     if any(one.relation == OWN for one in agents):
-        for did in store.acts(reader, incident.incident_id):
+        for did in store.list_responses(reader, incident.incident_id):
             yield Event(did.at, "response", incident.agent, did.says, did.outcome, action=did.response)
-        for note in store.notes(reader, incident.incident_id):
+        for note in store.list_notes(reader, incident.incident_id):
             yield Event(note.at, "note", incident.agent, note.says, person=note.person)
 
 

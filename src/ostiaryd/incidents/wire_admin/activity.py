@@ -61,7 +61,7 @@ def _worst(reader: Reader, now: int) -> list[tuple[str, int]]:
 
 
 def _doubted(reader: Reader, id: str, points: int, now: int) -> RiskBody:
-    agent, waiting = registry.get_agent(reader, id), incidents.waiting(reader, id)
+    agent, waiting = registry.get_agent(reader, id), incidents.find_open(reader, id)
     return {
         "agent": id if agent is None else agent.name,
         "agent_id": id,

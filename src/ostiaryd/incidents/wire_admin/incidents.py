@@ -183,8 +183,8 @@ async def show_incident(call: Call) -> Reply:
         return {
             **_brief(reader, incident, now=now),
             "findings": [_finding(one) for one in findings],
-            "acts": [_did(one) for one in store.acts(reader, incident.incident_id)],
-            "notes": [_note(reader, one) for one in store.notes(reader, incident.incident_id)],
+            "acts": [_did(one) for one in store.list_responses(reader, incident.incident_id)],
+            "notes": [_note(reader, one) for one in store.list_notes(reader, incident.incident_id)],
             "blast": blast.blast(reader, incident, now=now),
         }
 
@@ -242,7 +242,7 @@ async def add_note(call: Call) -> Reply:
     return reply(_note(call.world.db.read(), written), status=201)
 
 
-def say(verb: Verb) -> Wire:
+def make_decision_handler(verb: Verb) -> Wire:
     """Return the wire function (HTTP handler) by which a person decides about an incident with the verb `verb`."""
 
     async def wire(call: Call) -> Reply:
@@ -252,7 +252,7 @@ def say(verb: Verb) -> Wire:
             incident = flows.close(
                 act, id, verb, why=answer.reason, by=call.caller, hours=answer.hours, is_real=answer.is_real
             )
-            return _brief(act.tx, incident, now=act.now), outbox.head(act.tx)
+            return _brief(act.tx, incident, now=act.now), outbox.highest_number(act.tx)
 
         incident, seq = await registry.act_as(call, f"incident.{verb}", run)
         body: AnsweredIncident = {**incident, "seq": seq, "committed_at": call.world.now()}
@@ -398,7 +398,7 @@ ROUTES = (
         Route(
             "POST",
             f"/api/v1/incidents/{{id}}/{verb}",
-            say(verb),
+            make_decision_handler(verb),
             APPROVE,
             body=IncidentAnswer,
             answers={200: AnsweredIncident},

@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 import msgspec
 
 from ostiaryd.ground.http.edge import Call, Reply, reply
-from ostiaryd.ground.http.pages import behind, reply_page
+from ostiaryd.ground.http.pages import page_from_memory, reply_page
 from ostiaryd.ground.http.routes import PAGE, PageBody, Route
 from ostiaryd.ground.outbound import outbox
 from ostiaryd.incidents.flows import kills as flows
@@ -70,7 +70,7 @@ async def kill(call: Call) -> Reply:
         undo = f"incident release {incident.incident_id} --as PERSON.json" if incident else lift
         return {
             "incident": incident and incident.incident_id,
-            "seq": outbox.head(act.tx),
+            "seq": outbox.highest_number(act.tx),
             "undo": f"ostiary {undo} --reason WHY",
         }
 
@@ -84,7 +84,7 @@ async def let_go(call: Call) -> Reply:
 
     def run(act: Act) -> int:
         flows.let_go(act, order.target_kind, order.name, why=order.why)
-        return outbox.head(act.tx)
+        return outbox.highest_number(act.tx)
 
     seq = await registry.act_as(call, "kill.end", run)
     return reply({"seq": seq, "committed_at": call.world.now()})
@@ -95,7 +95,7 @@ async def list_kills(call: Call) -> Reply:
     return await reply_page(
         call,
         "stops",
-        lambda reader, page: behind(registry.list_stops(reader), _place)(page),
+        lambda reader, page: page_from_memory(registry.list_stops(reader), _place)(page),
         lambda _, one: _render(one),
         cursor=_place,
     )

@@ -20,10 +20,10 @@ from ostiaryd.ledger.flows.acts import (
     keep_checkpoint,
     lose_history,
     loss_in_words,
+    make_job,
     present_history,
     read_head,
     record_refusal,
-    recorded,
     summarise_refusals,
     sync_pin,
 )
@@ -51,10 +51,10 @@ __all__ = [
     "keep_checkpoint",
     "lose_history",
     "loss_in_words",
+    "make_job",
     "present_history",
     "read_head",
     "record_refusal",
-    "recorded",
     "summarise_refusals",
     "sync_pin",
 ]

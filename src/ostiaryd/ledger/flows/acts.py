@@ -138,7 +138,7 @@ async def act(
     """
     keeps = world.config.replay_days > 0
     sampler = world.keep(Refusals).sampler if request is not None else None
-    job = recorded(action, flow, request=request, keeps_facts=keeps, again=again, network=network, sampler=sampler)
+    job = make_job(action, flow, request=request, keeps_facts=keeps, again=again, network=network, sampler=sampler)
     try:
         return await world.writer.submit(job)
     except HistoryLost as lost:
@@ -395,7 +395,7 @@ async def keep_checkpoint(world: World) -> None:
         await world.writer.submit(store.keep_checkpoint)
 
 
-def recorded(
+def make_job(
     action: str,
     flow: Callable[[Act], T],
     *,

@@ -21,13 +21,13 @@ from ostiaryd.ledger.store import count_acts as count_acts_of_agent
 from ostiaryd.ledger.store import end_of_page as find_page_end
 from ostiaryd.ledger.store import evidence as get_evidence
 from ostiaryd.ledger.store import first_since as find_first_since
+from ostiaryd.ledger.store import hash_reader as get_tree_rows
 from ostiaryd.ledger.store import head as get_head
 from ostiaryd.ledger.store import last_use as get_last_use
 from ostiaryd.ledger.store import log_key as get_log_key
 from ostiaryd.ledger.store import losses as list_losses
 from ostiaryd.ledger.store import place_of as count_entries_before
 from ostiaryd.ledger.store import replayed as list_replayed
-from ostiaryd.ledger.store import rows as get_tree_rows
 from ostiaryd.ledger.store import search as search_entries
 from ostiaryd.ledger.store import with_facts as list_entries_with_facts
 

@@ -62,7 +62,7 @@ def root_at(reader: Reader, size: int) -> bytes:
     """Return the root hash of the tree at the time when it had `size` entries. The tree must have at least `size`
     entries.
     """
-    return tree_root(size, hashes_from(rows(reader)))
+    return tree_root(size, hashes_from(hash_reader(reader)))
 
 
 _BODY = sql("select body from entry where idx = :idx")
@@ -167,7 +167,7 @@ def forget_facts(tx: Tx, *, before: int) -> None:
     tx.send(_FORGET, before=before)
 
 
-def rows(reader: Reader) -> Rows:
+def hash_reader(reader: Reader) -> Rows:
     """Return a function that reads stored hashes by (level, start, count). Level 0 has the leaf hashes; each higher
     level has one hash for each complete group of 256 hashes of the level below.
     """

@@ -17,7 +17,7 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.ledger.model import Entry, reason
 from ostiaryd.policy import store
 from ostiaryd.policy.flows.evaluator import Evaluator, ToolCall
-from ostiaryd.policy.flows.resource_cache import protected
+from ostiaryd.policy.flows.resource_cache import prepared_resource
 from ostiaryd.policy.model import Posed
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import AgentId, Holding, HoldingId, Resource
@@ -73,7 +73,7 @@ def decide_approved(
     call = resolved.call
     assert call.ready is not None
     agent, task, ready = call.principal.claims.client_id, resolved.task.task_id, call.ready
-    shown, secrets = approval.part(call.arguments, ready.secrets, task=task)
+    shown, secrets = approval.divide_arguments(call.arguments, ready.secrets, task=task)
     digest = approval.binding(
         agent=agent,
         task=task,
@@ -102,6 +102,6 @@ def decide_approved(
 
 def ready_tool(reader: Reader, resource: Resource, tool: str) -> ReadyTool:
     """Return a tool of the resource, prepared for decisions. Raises NotFound."""
-    if (ready := protected(reader, resource).tools.get(tool)) is None:
+    if (ready := prepared_resource(reader, resource).tools.get(tool)) is None:
         raise NotFound(f"the catalogue of `{resource.name}` has no tool {tool[:128]!a}", code="unknown_tool")
     return ready

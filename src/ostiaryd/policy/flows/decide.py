@@ -17,7 +17,7 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.ledger.model import Entry, reason
 from ostiaryd.policy.flows.approvals import decide_approved
 from ostiaryd.policy.flows.evaluator import Evaluator, ToolCall
-from ostiaryd.policy.flows.resource_cache import handled
+from ostiaryd.policy.flows.resource_cache import data_classes_of_tool
 from ostiaryd.policy.flows.sets import active_policies
 from ostiaryd.policy.flows.watching import note_candidate
 from ostiaryd.policy.model import (
@@ -169,7 +169,7 @@ def _note_registered(act: Act, question: Question) -> None:
     entry.resource = shorten(resource.id)
     if REGISTERED.get(resource.type) == "Tool":
         entry.resource, _, entry.tool = entry.resource.partition("/")
-        entry.data_classes = handled(act.tx, resource.id)
+        entry.data_classes = data_classes_of_tool(act.tx, resource.id)
     if REGISTERED.get(subject.type) == "Agent":
         agent = registry.get_agent(act.tx, subject.id)
         entry.agent = shorten(subject.id) if agent is None else agent.agent_id

@@ -12,7 +12,7 @@ from ostiary.decision import access
 from ostiary.decision.access import RISK, Policies
 from ostiary.decision.access.chain import agent_entity
 from ostiaryd.ground.database import Reader
-from ostiaryd.policy.flows.resource_cache import protected
+from ostiaryd.policy.flows.resource_cache import prepared_resource
 from ostiaryd.policy.model import AgentSeen, ResourceSeen
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, Resource, RiskTier
@@ -57,7 +57,7 @@ def _with_facts(agent_id: str, owner: str, segment: str, model: str, risk_tier: 
 
 def resource_with_facts(reader: Reader, resource: Resource) -> tuple[Entity, ResourceSeen]:
     """Return the entity of a registered resource, and those of its facts that are stored with a decision."""
-    ready = protected(reader, resource)
+    ready = prepared_resource(reader, resource)
     return ready.entities[ready.uid], ResourceSeen(ready.name, ready.uri, ready.segment, ready.catalogue_hash)
 
 

@@ -46,7 +46,7 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy.flows.entity_lookup import agent_with_facts, resource_with_facts, risk_context, widest_claims
 from ostiaryd.policy.flows.external_retry import fresh_answers
-from ostiaryd.policy.flows.resource_cache import protected
+from ostiaryd.policy.flows.resource_cache import prepared_resource
 from ostiaryd.policy.model import (
     NOTHING,
     REGISTERED,
@@ -59,9 +59,9 @@ from ostiaryd.policy.model import (
     context_of,
     encode_context,
     entity_of,
-    moment,
     posed_call,
-    proved,
+    stated_assurance,
+    time_context,
 )
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.flows import active_agent, check_none_stopped, find_resource
@@ -124,7 +124,7 @@ class Evaluator:
         self._remote = fresh_answers(remote, policies, now=now)
         self.at = now if self._remote is None else self._remote.at
         """The time that policies see in the context, in microseconds."""
-        self._moment = moment(self.at)
+        self._moment = time_context(self.at)
         self._last: tuple[Thing | None, _EntityWithFacts] = None, _NONE
         self._last_action = access.CALL
         self._permits: dict[tuple[str, ...], Decision] = {}
@@ -198,8 +198,8 @@ class Evaluator:
         if decision.allowed and call.reads_history and (before := self._before(resolved)) is not None:
             assert call.ready is not None
             past = access.past_of(before, call.ready, call.arguments)
-            tasks.happened(act.tx, task, past.done, agent=task.agent)
-            tasks.meet(act.tx, call.principal.claims.owner, past.met)
+            tasks.record_call(act.tx, task, past.done, agent=task.agent)
+            tasks.add_counterparts(act.tx, call.principal.claims.owner, past.met)
         return decision
 
     def foresee(self, question: Question) -> Foresight:
@@ -286,7 +286,7 @@ class Evaluator:
     def _memory(self, task: Task) -> Memory | None:
         if self._keys is None or task.memory is None:
             return None
-        return tasks.recall(self._reader, task, self._keys).memory
+        return tasks.read_memory(self._reader, task, self._keys).memory
 
     def _before(self, resolved: ToolCall) -> Before | None:
         if self._keys is None:
@@ -295,7 +295,7 @@ class Evaluator:
         met = None
         if self._policies.reads_counterparts:
             met = tasks.counterparts(self._reader, call.principal.claims.owner, self._keys)
-        return tasks.before(self._reader, task, self._keys, agent=task.agent, now=self._now, met=met)
+        return tasks.read_history(self._reader, task, self._keys, agent=task.agent, now=self._now, met=met)
 
     def _agent_request(self, question: Question, agent: Agent) -> OtherRequest:
         named = (question.context or {}).get("task")
@@ -314,14 +314,17 @@ class Evaluator:
         if not isinstance(arguments, dict):
             raise Unanswerable("`context.arguments` is not an object")
         task = self._task(agent, context.get("task"))
-        principal = Principal(replace(widest_claims(agent, task, resource), **proved(context)))
+        principal = Principal(replace(widest_claims(agent, task, resource), **stated_assurance(context)))
         own = (agent.agent_id,) if agent.restricted_until > self._now else ()
         restrictions = {
             one: registry.list_restrictions_of_agent(self._reader, one, now=self._now)
             for one in (*own, *task.restricted)
         }
         facts = Facts(
-            protected(self._reader, resource), self._policies, risks=self._risks(principal), restrictions=restrictions
+            prepared_resource(self._reader, resource),
+            self._policies,
+            risks=self._risks(principal),
+            restrictions=restrictions,
         )
         return ToolCall(access.resolve(principal, tool, arguments, facts, self.at), task)
 
@@ -364,7 +367,7 @@ class Evaluator:
         if kind == "Resource":
             return resource_with_facts(self._reader, find_resource(self._reader, thing.id))
         resource, tool = self._tool(thing.id)
-        ready = protected(self._reader, resource)
+        ready = prepared_resource(self._reader, resource)
         if tool not in ready.tools:
             raise NotFound(f"the catalogue of `{resource.name}` has no tool {tool[:128]!a}", code="unknown_tool")
         facts = ToolSeen(ready.name, ready.uri, ready.segment, ready.catalogue_hash, tool)

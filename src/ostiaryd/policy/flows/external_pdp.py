@@ -315,7 +315,7 @@ async def act_with_answers(world: World, run: Callable[[Retry | None], Awaitable
         try:
             return await run(retry)
         except RemotePoliciesNeeded as needed:
-            ready = await world.db.scan(partial(flows.ready, hash=needed.remote.policies.hash))
+            ready = await world.db.scan(partial(flows.ready_set, hash=needed.remote.policies.hash))
             retry = Retry(await _answer(world, ready, needed.remote), is_last=left == 0)
     return await run(retry)
 

@@ -12,7 +12,7 @@ REMEMBERED = 256
 _ready: dict[tuple[str | None, ...], Protected] = {}
 
 
-def protected(reader: Reader, resource: Resource) -> Protected:
+def prepared_resource(reader: Reader, resource: Resource) -> Protected:
     """Return the resource prepared for decisions. It is prepared once for each catalogue, URI, segment and mode."""
     key = (resource.resource_id, resource.catalogue_hash, resource.uri, resource.segment, resource.mode.value)
     made = _ready.get(key)
@@ -32,9 +32,9 @@ def protected(reader: Reader, resource: Resource) -> Protected:
     return made
 
 
-def handled(reader: Reader, id: str) -> list[str]:
+def data_classes_of_tool(reader: Reader, id: str) -> list[str]:
     """Return the data classes of a tool (`files/read_file`); empty if the tool is unknown."""
     name, _, tool = id.partition("/")
     resource = registry.get_resource(reader, name)
-    ready = None if resource is None else protected(reader, resource).tools.get(tool)
+    ready = None if resource is None else prepared_resource(reader, resource).tools.get(tool)
     return [] if ready is None else ready.class_names

@@ -23,7 +23,7 @@ from ostiaryd.ground.http.pages import Page
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy.flows.decide import note_asker, shorten
 from ostiaryd.policy.flows.evaluator import Evaluator
-from ostiaryd.policy.flows.resource_cache import protected
+from ostiaryd.policy.flows.resource_cache import prepared_resource
 from ostiaryd.policy.model import REGISTERED, Ready, Search, Sought, Thing
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Caller
@@ -146,7 +146,11 @@ def _check_names(reader: Reader, ready: Ready, query: Search, *, names_agents: b
         if kind != "Agent" and (registered := registry.get_resource(reader, name)) is None:
             candidates = [one.name for one in registry.list_resources(reader, Page(MAX_COMPARED, ""))]
             raise NotFound(_with_hint(f"there is no resource {name[:100]!a}", name, candidates))
-        if kind == "Tool" and registered is not None and tool not in (tools := protected(reader, registered).tools):
+        if (
+            kind == "Tool"
+            and registered is not None
+            and tool not in (tools := prepared_resource(reader, registered).tools)
+        ):
             raise NotFound(_with_hint(f"the catalogue of `{name}` has no tool {tool[:100]!a}", tool, tools))
     is_registered = query.subject.type in REGISTERED or query.resource.type in REGISTERED
     if is_registered and (unknown := _unknown_action(ready, query)):
@@ -227,11 +231,12 @@ def _tools(reader: Reader, after: str) -> Iterator[Candidate]:
     """
     at, _, last = after.partition("/")
     if at and (within := registry.get_resource(reader, at)) is not None:
-        names = (name for name in sorted(protected(reader, within).tools) if name > last)
+        names = (name for name in sorted(prepared_resource(reader, within).tools) if name > last)
         yield from ((f"{at}/{name}", f"{within.name}/{name}") for name in names)
     while chunk := registry.list_resources(reader, Page(_CHUNK, at)):
         for resource in chunk:
             at = resource.resource_id
             yield from (
-                (f"{at}/{name}", f"{resource.name}/{name}") for name in sorted(protected(reader, resource).tools)
+                (f"{at}/{name}", f"{resource.name}/{name}")
+                for name in sorted(prepared_resource(reader, resource).tools)
             )

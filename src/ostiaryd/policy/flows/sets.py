@@ -13,7 +13,17 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.ledger.model import Entry
 from ostiaryd.policy import store
 from ostiaryd.policy.flows.whatif import Gate, check_gate
-from ostiaryd.policy.model import Contents, Loaded, Plan, PolicyDelta, PolicySet, Ready, plan_switch, restore, starter
+from ostiaryd.policy.model import (
+    Contents,
+    Loaded,
+    Plan,
+    PolicyDelta,
+    PolicySet,
+    Ready,
+    plan_switch,
+    restore,
+    starter_files,
+)
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.flows import note, tell
 from ostiaryd.registry.model import Caller
@@ -44,14 +54,14 @@ def activate(act: Act, hash: str) -> PolicySet:
     summary = find_set(act.tx, hash)
     note(act, object=hash, before=store.active(act.tx))
     if store.get(act.tx, hash) is None:  # only when the starter set is activated for the first time
-        store.insert(act.tx, starter(), by=BY_US)
+        store.insert(act.tx, starter_files(), by=BY_US)
     _switch(act, hash)
     return summary
 
 
 def activate_starter(act: Act) -> PolicySet:
     """Activate the starter set."""
-    return activate(act, starter().hash)
+    return activate(act, starter_files().hash)
 
 
 def plan_put(reader: Reader, loaded: Loaded) -> Plan:
@@ -77,8 +87,8 @@ def note_unknown_approvers(reader: Reader, loaded: Loaded) -> list[str]:
 
 def _contents(reader: Reader, hash: str) -> Contents:
     rules = store.rules(reader, hash)
-    files, policies = (starter().files, starter().ir) if rules is None else rules[:2]
-    return Contents(hash, files, policies, ready(reader, hash).policies.remote)
+    files, policies = (starter_files().files, starter_files().ir) if rules is None else rules[:2]
+    return Contents(hash, files, policies, ready_set(reader, hash).policies.remote)
 
 
 def check_plan(act: Act, plan: Plan, *, loses: Collection[str]) -> None:
@@ -134,7 +144,7 @@ def _switch(act: Act, hash: str) -> None:
     another starter set.
     """
     if store.get(act.tx, store.active(act.tx)) is None:
-        store.insert(act.tx, starter(), by=BY_US)
+        store.insert(act.tx, starter_files(), by=BY_US)
     store.activate(act.tx, hash)
     if store.watched(act.tx) == hash:  # it has seen what it was to see
         store.unwatch(act.tx)
@@ -148,10 +158,10 @@ def active_policies(reader: Reader) -> Policies:
 
 def active_set(reader: Reader) -> Ready:
     """Return the active policy set, compiled and ready to decide."""
-    return ready(reader, store.active(reader))
+    return ready_set(reader, store.active(reader))
 
 
-def ready(reader: Reader, hash: str) -> Ready:
+def ready_set(reader: Reader, hash: str) -> Ready:
     """Return a stored set, ready to decide. The first call for a set compiles it, which takes up to a second.
     Raises NotFound.
     """
@@ -159,7 +169,7 @@ def ready(reader: Reader, hash: str) -> Ready:
     if compiled is not None:
         return compiled
     rules = store.rules(reader, find_set(reader, hash).hash)
-    return _remember(starter().ready if rules is None else restore(hash, *rules))
+    return _remember(starter_files().ready if rules is None else restore(hash, *rules))
 
 
 def _remember(made: Ready) -> Ready:
@@ -172,7 +182,7 @@ def _remember(made: Ready) -> Ready:
 def find_set(reader: Reader, hash: str) -> PolicySet:
     """Return the summary of a stored set or the starter set. Raises NotFound."""
     summary = store.get(reader, hash)
-    if summary is None and hash == starter().hash:
+    if summary is None and hash == starter_files().hash:
         summary = _starter_summary()
     if summary is None:
         raise no_set(hash)
@@ -192,18 +202,18 @@ def list_sets(reader: Reader, *, after: str, limit: int) -> list[PolicySet]:
     if behind is not None and behind.created_at == 0:
         return []
     summaries = store.page(reader, after=behind, limit=limit)
-    if len(summaries) < limit and store.get(reader, starter().hash) is None:
+    if len(summaries) < limit and store.get(reader, starter_files().hash) is None:
         summaries.append(_starter_summary())
     return summaries
 
 
 def show_set(reader: Reader, hash: str) -> tuple[PolicySet, dict[str, str]]:
     """Return a set with its files. Raises NotFound."""
-    return find_set(reader, hash), store.files(reader, hash) or starter().files
+    return find_set(reader, hash), store.files(reader, hash) or starter_files().files
 
 
 def _starter_summary() -> PolicySet:
-    loaded = starter()
+    loaded = starter_files()
     return PolicySet(
         hash=loaded.hash,
         policies=loaded.count,

@@ -14,8 +14,8 @@ from ostiary.decision.access import Judgement
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.model import Entry
 from ostiaryd.policy import store
-from ostiaryd.policy.flows.sets import ready
-from ostiaryd.policy.model import Posed, decode_facts, starter
+from ostiaryd.policy.flows.sets import ready_set
+from ostiaryd.policy.model import Posed, decode_facts, starter_files
 from ostiaryd.policy.model.replay import Replay, Unreplayable
 from ostiaryd.registry import flows as registry
 
@@ -27,10 +27,10 @@ class _Watching:
 
     def __init__(self, reader: Reader, hash: str) -> None:
         kept = store.rules(reader, hash)
-        rules = starter().ir if kept is None else kept[1]
+        rules = starter_files().ir if kept is None else kept[1]
         self.hash, self._reader = hash, reader
         self._replay = Replay(
-            ready(reader, hash).policies,
+            ready_set(reader, hash).policies,
             rules,
             catalogue=lambda digest: registry.get_catalogue_by_hash(self._reader, digest),
         )

@@ -36,7 +36,7 @@ from ostiaryd.policy.model.files import (
     encode_actions,
     encode_files,
 )
-from ostiaryd.policy.model.load import Loaded, Ready, base_schema, load, notes, restore, starter
+from ostiaryd.policy.model.load import Loaded, Ready, base_schema, load, restore, starter_files, warnings_about
 from ostiaryd.policy.model.page import Place, check_same, open_place, page_key, seal_place
 from ostiaryd.policy.model.plan import Contents, Plan, plan_switch
 from ostiaryd.policy.model.playbooks import Proposal
@@ -50,11 +50,11 @@ from ostiaryd.policy.model.questions import (
     Verb,
     context_of,
     entity_of,
-    moment,
-    proved,
+    stated_assurance,
+    time_context,
 )
 from ostiaryd.policy.model.rego import Engine, Program
-from ostiaryd.policy.model.safeguards import layer, own_files, safeguards
+from ostiaryd.policy.model.safeguards import own_files, safeguards, safeguards_in
 from ostiaryd.policy.model.ticket import Ticket, open_ticket, seal_ticket, ticket_key
 
 __all__ = [
@@ -104,10 +104,7 @@ __all__ = [
     "encode_facts",
     "encode_files",
     "entity_of",
-    "layer",
     "load",
-    "moment",
-    "notes",
     "open_denial",
     "open_place",
     "open_ticket",
@@ -115,13 +112,16 @@ __all__ = [
     "page_key",
     "plan_switch",
     "posed_call",
-    "proved",
     "restore",
     "rfc3339",
     "safeguards",
+    "safeguards_in",
     "seal_denial",
     "seal_place",
     "seal_ticket",
-    "starter",
+    "starter_files",
+    "stated_assurance",
     "ticket_key",
+    "time_context",
+    "warnings_about",
 ]

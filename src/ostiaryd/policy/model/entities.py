@@ -20,7 +20,7 @@ from ostiary.protocol import canonical
 from ostiary.protocol.decoding import convert
 from ostiary.protocol.errors import Invalid, Malformed, Refused
 from ostiaryd.policy.model.files import ENTITIES, of_kind
-from ostiaryd.policy.model.vocabulary import Vocabulary, spelled
+from ostiaryd.policy.model.vocabulary import Vocabulary, unknown_type_message
 
 MAX_FILE_BYTES = 1 << 20
 MAX_ENTITIES = 10_000
@@ -92,7 +92,7 @@ def _completed(name: str, item: Json, vocabulary: Vocabulary) -> Json:
         if one.type in BASE_TYPES:
             raise Invalid(f"{name}: the server states {str(one)[:200]}, a file cannot", hint="remove it")
         if one.type not in vocabulary.types:
-            raise Invalid(f"{name}: {spelled(one.type, vocabulary.types.keys() - BASE_TYPES)}")
+            raise Invalid(f"{name}: {unknown_type_message(one.type, vocabulary.types.keys() - BASE_TYPES)}")
     attrs = item.get("attrs", {})
     if not isinstance(attrs, dict):
         raise Malformed(f"{name}: `attrs` must be an object")

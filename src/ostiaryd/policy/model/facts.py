@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from ostiary.authorization.cedar.render import render_record
-from ostiary.decision.access import Decision, Kept, ResolvedCall, keep
+from ostiary.decision.access import Decision, Kept, ResolvedCall, arguments_to_record
 from ostiary.protocol.decoding import json_decoder
 from ostiaryd.policy.model.questions import Question
 
@@ -161,7 +161,7 @@ def posed_call(call: ResolvedCall, decision: Decision, *, approved: Sequence[str
     claims = principal.claims
     facts = AgentSeen(claims.client_id, claims.owner, claims.segment, claims.model, claims.risk_tier)
     where = ToolSeen(resource.name, resource.uri, resource.segment, resource.catalogue_hash, call.tool)
-    kept = keep(decision.arguments, call.ready.secrets)
+    kept = arguments_to_record(decision.arguments, call.ready.secrets)
     context = principal.recorded
     if decision.call_context is not None:
         context = encode_context(render_record({**principal.context, **decision.call_context}))

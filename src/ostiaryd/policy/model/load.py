@@ -31,7 +31,7 @@ from ostiaryd.policy.model.lower import lower
 from ostiaryd.policy.model.playbooks import Playbooks
 from ostiaryd.policy.model.rego import Engine, Program, check_data_names, read_program
 from ostiaryd.policy.model.roles import Roles
-from ostiaryd.policy.model.safeguards import EVERY_PERSON, extend, is_copy, layer, own_files, role_layer
+from ostiaryd.policy.model.safeguards import EVERY_PERSON, extend, is_copy, own_files, role_layer, safeguards_in
 from ostiaryd.policy.model.text import MAX_POLICIES, check_policies, check_schema
 from ostiaryd.policy.model.vocabulary import Vocabulary, read_vocabulary
 from ostiaryd.registry.model import check_name
@@ -85,7 +85,7 @@ class Loaded:
         """Return how many safeguards of the server are part of the set; safeguards that the set leaves out do not
         count.
         """
-        return len(layer(self.files))
+        return len(safeguards_in(self.files))
 
 
 def load(files: Mapping[str, str], engine: Engine | None = None) -> Loaded:
@@ -144,7 +144,7 @@ def restore(hash: str, files: Mapping[str, str], policy_set: ir.PolicySetIR, act
     policies = Policies(hash, policy_set, actions, entities, program.watching if program else None)
     has_roles = EVERY_PERSON in role_layer(files)
     roles = (
-        Roles(policy_set) if has_roles else starter().ready.roles
+        Roles(policy_set) if has_roles else starter_files().ready.roles
     )  # the set was stored by a version of the server without role policies
     playbooks = Playbooks(policy_set, policies.known)
     return Ready(policies, vocabulary, by_type(entities), stated, playbooks, roles, program)
@@ -160,7 +160,7 @@ def _prepare(program: Program, engine: Engine | None) -> RemoteSource:
     return lambda question: engine.ask(program, question)
 
 
-def notes(loaded: Loaded) -> list[str]:
+def warnings_about(loaded: Loaded) -> list[str]:
     """Return warnings, as sentences, for the person who puts the set, such as access that no policy of the set
     permits.
     """
@@ -191,7 +191,7 @@ def _permits(loaded: Loaded, action: str) -> bool:
 
 
 @functools.cache
-def starter() -> Loaded:
+def starter_files() -> Loaded:
     """Return the starter set, which is active until another set is put."""
     folder = package_files("ostiaryd.policy") / "starter"
     files = {file.name: file.read_text("utf-8") for file in folder.iterdir() if file.name.startswith("starter.")}

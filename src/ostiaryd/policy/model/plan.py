@@ -11,7 +11,7 @@ import msgspec
 
 from ostiary.authorization.cedar import ir
 from ostiaryd.policy.model.files import POLICIES
-from ostiaryd.policy.model.safeguards import LAYER, ROLES_LAYER, is_safeguard, layer, safeguard_rules
+from ostiaryd.policy.model.safeguards import LAYER, ROLES_LAYER, is_safeguard, safeguard_rules, safeguards_in
 
 Mode: TypeAlias = Literal["enforce", "watch"]
 
@@ -100,7 +100,7 @@ def _safeguards_of(contents: Contents) -> set[str]:
     copies among its own policies.
     """
     copies = {policy.id for policy in contents.rules.policies if is_safeguard(policy)}
-    return copies | set(layer(contents.files))
+    return copies | set(safeguards_in(contents.files))
 
 
 def _compare_files(

@@ -136,7 +136,7 @@ def context_of(question: Question, *, now: Record) -> Record:
     return context | now
 
 
-def moment(now: int) -> Record:
+def time_context(now: int) -> Record:
     """Return the members of the context that state the present time. `now`: microseconds since the epoch."""
     return {"now": Datetime(now // 1000)}
 
@@ -146,7 +146,7 @@ def record(properties: dict[str, Any] | None) -> Record:
     return plain_record(properties) if properties else {}
 
 
-def proved(context: Mapping[str, object]) -> dict[str, Any]:
+def stated_assurance(context: Mapping[str, object]) -> dict[str, Any]:
     """Return the assurance of the agent's token that the context of a request states: `acr`, the `amr` that belongs to
     it, and `auth_time` in seconds since the epoch (None if it is not stated). Raises Unanswerable.
     """

@@ -20,7 +20,7 @@ from ostiary.decision.access.facts import resource_entity, secret_entity
 from ostiary.decision.access.remote_policies import RemoteVerdict
 from ostiary.protocol.errors import Refused
 from ostiaryd.policy.model.facts import AgentSeen, Posed, ResourceSeen, SecretSeen, Seen, ToolSeen
-from ostiaryd.policy.model.questions import Question, context_of, entity_of, moment
+from ostiaryd.policy.model.questions import Question, context_of, entity_of, time_context
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -85,7 +85,7 @@ class Replay:
         if self._policies.relies_on_history and "history" not in kept:
             raise Unreplayable("the history was not stored")
         self._check_risk(kept)
-        context = {**ALONE.context, **kept, "arguments": self._arguments(posed), **moment(at)}
+        context = {**ALONE.context, **kept, "arguments": self._arguments(posed), **time_context(at)}
         return self._ask(facts.entities, principal, CALL, ready.uid, context, read_chain(context), posed.approved)
 
     def _check_risk(self, kept: Record) -> None:
@@ -109,7 +109,7 @@ class Replay:
         principal, resource = self._entity(posed.principal), self._entity(posed.resource)
         kept = self._context(posed.context)
         self._check_risk(kept)
-        context = {**kept, **moment(at)}
+        context = {**kept, **time_context(at)}
         entities = Overlay.of(self._policies.known, resource)
         return self._ask(entities, principal, Uid("Action", posed.action), resource.uid, context, read_chain(context))
 
@@ -123,7 +123,10 @@ class Replay:
         chain = self._context(posed.context) if posed.context else {}
         if isinstance(posed.principal, AgentSeen):
             self._check_risk(chain)
-        context, entities = context_of(question, now=moment(at)) | chain, Overlay.of(self._policies.known, resource)
+        context, entities = (
+            context_of(question, now=time_context(at)) | chain,
+            Overlay.of(self._policies.known, resource),
+        )
         return self._ask(
             entities, principal, Uid("Action", question.action.name), resource.uid, context, read_chain(chain)
         )

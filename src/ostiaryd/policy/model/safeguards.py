@@ -141,7 +141,7 @@ def own_files(files: Mapping[str, str]) -> dict[str, str]:
     return {name: text for name, text in files.items() if not name.startswith((LAYER, ROLES_LAYER))}
 
 
-def layer(files: Mapping[str, str]) -> dict[str, str]:
+def safeguards_in(files: Mapping[str, str]) -> dict[str, str]:
     """Return the texts, by id, of the safeguards of the server that are part of a set with these files."""
     return {
         name.removeprefix(LAYER).removesuffix(POLICIES): text

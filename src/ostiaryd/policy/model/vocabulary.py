@@ -76,7 +76,7 @@ def read_vocabulary(printed_schema: str) -> Vocabulary:
     return vocabulary
 
 
-def spelled(kind: str, names: Iterable[str]) -> str:
+def unknown_type_message(kind: str, names: Iterable[str]) -> str:
     """Return the error message for a type `kind` that does not exist; `names`: the types that exist."""
     return f"there is no type {kind[:100]!a}; there are {', '.join(sorted(names))}"[:400]
 

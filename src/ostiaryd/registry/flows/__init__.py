@@ -37,7 +37,7 @@ from ostiaryd.registry.flows.find import (
 )
 from ostiaryd.registry.flows.holdings import add_holding, end_holdings, release_holdings
 from ostiaryd.registry.flows.keys import add_key, revoke_key, rotate_key
-from ostiaryd.registry.flows.leaving import leaving, resume_person, return_person, revoke_owner, suspend_person
+from ostiaryd.registry.flows.leaving import list_leaving, resume_person, return_person, revoke_owner, suspend_person
 from ostiaryd.registry.flows.owners import (
     active_person,
     add_member,
@@ -113,10 +113,10 @@ __all__ = [
     "is_revoked_key",
     "is_secret_known",
     "know_secret",
-    "leaving",
     "lift_restrictions",
     "lift_stop",
     "list_expired",
+    "list_leaving",
     "list_role_assignments",
     "note",
     "note_caller",

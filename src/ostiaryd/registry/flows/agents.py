@@ -107,7 +107,7 @@ def undo_stop(reader: Reader, agent: Agent) -> str:
     verb = {State.SUSPENDED: Verb.RESUME, State.QUARANTINED: Verb.RELEASE}.get(agent.state)
     if verb is None:
         return ""
-    if incident := stops.awaits(reader, agent.agent_id):
+    if incident := stops.find_awaited_incident(reader, agent.agent_id):
         return f"ostiary incident release {incident} --as PERSON.json --reason WHY"
     return f"ostiary agent {verb} {agent.name}"
 
@@ -120,7 +120,8 @@ def _move(act: Act, agent: Agent, verb: Verb, *, why: str, by: Caller | None) ->
     """
     note(act, object=agent.agent_id, owner=agent.owner, name=agent.name, was=agent.state.value, why=why)
     check_may(act, by, verb, agent)
-    if by is not None and verb in (Verb.RELEASE, Verb.RESUME) and (incident := stops.awaits(act.tx, agent.agent_id)):
+    incident = stops.find_awaited_incident(act.tx, agent.agent_id)
+    if by is not None and verb in (Verb.RELEASE, Verb.RESUME) and incident:
         hint = f"ostiary incident release {incident} --as PERSON.json --reason WHY"
         raise Conflict(f"`{agent.name}` waits for a person's decision on an incident", hint=hint, code="awaits_person")
     if why:
@@ -263,7 +264,7 @@ def _check_fit(act: Act, agent: Agent) -> None:
     has not expired. Raises Conflict.
     """
     _check_answerable(act, agent)
-    if not agent.is_keyless and not keys.active(act.tx, agent.agent_id, now=act.now):
+    if not agent.is_keyless and not keys.list_active(act.tx, agent.agent_id, now=act.now):
         raise Conflict(f"`{agent.name}` has no key", hint=f"add a key: ostiary key add {agent.name}", code="no_key")
     if agent.expires_at is not None and agent.expires_at <= act.now:
         raise Conflict(

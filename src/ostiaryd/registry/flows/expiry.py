@@ -28,7 +28,7 @@ def list_expired(reader: Reader, *, now: int) -> list[AgentId]:
     """Return the ids of agents that have expired and whose holdings have not been ended, the agent with the earliest
     end first.
     """
-    return agents.due(reader, now=now, limit=LISTED)
+    return agents.list_due(reader, now=now, limit=LISTED)
 
 
 def expire_agent(act: Act, id: str) -> Agent:
@@ -54,8 +54,8 @@ async def expire_due(world: World, *, limit: int = 100) -> int:
     Holdings that expired more than a day ago are deleted.
     """
     now = world.now()
-    due_agents = await world.db.scan(lambda reader: agents.due(reader, now=now, limit=limit))
-    due_keys = await world.db.scan(lambda reader: keys.due(reader, now=now, limit=limit))
+    due_agents = await world.db.scan(lambda reader: agents.list_due(reader, now=now, limit=limit))
+    due_keys = await world.db.scan(lambda reader: keys.list_due(reader, now=now, limit=limit))
     await world.writer.submit(lambda tx: holdings.prune(tx, before=now - KEPT, limit=1000))
     return await act_on_each(world, "agent.expire", expire_agent, due_agents) + await act_on_each(
         world, "key.expire", expire_key, due_keys

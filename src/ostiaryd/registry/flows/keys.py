@@ -42,7 +42,7 @@ def rotate_key(act: Act, id_or_name: str, jwk: object, *, overlap_s: int = 3600)
         raise Invalid(f"the overlap must be 0 to {MAX_OVERLAP_S} seconds")
     key = add_key(act, id_or_name, jwk)
     if overlap_s == 0:
-        for old in keys.active(act.tx, key.agent, now=act.now):
+        for old in keys.list_active(act.tx, key.agent, now=act.now):
             if old.jkt != key.jkt:
                 revoke_key(act, old.jkt, why="rotated")
         return key
@@ -72,7 +72,7 @@ def _insert(act: Act, agent: Agent, jwk: object, *, not_after: int | None) -> Ag
     note(act, object=agent.agent_id, key=public.thumbprint)
     if agent.state is State.DECOMMISSIONED:
         raise Conflict(f"`{agent.name}` is decommissioned", code="wrong_state")
-    if len(keys.active(act.tx, agent.agent_id, now=act.now)) >= MAX_KEYS:
+    if len(keys.list_active(act.tx, agent.agent_id, now=act.now)) >= MAX_KEYS:
         raise Conflict(f"`{agent.name}` has {MAX_KEYS} keys", hint="revoke a key first", code="too_many_keys")
     check_unknown_key(act, public.thumbprint)
     key = AgentKey(

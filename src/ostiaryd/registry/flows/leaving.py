@@ -37,7 +37,7 @@ def revoke_owner(act: Act, id_or_name: str, *, why: str = "owner left") -> Count
     note(act, object=owner.id, owner=owner.id, name=owner.name, why=why)
     ended: Counter[str] = Counter()
     passed: Counter[str] = Counter()
-    everybody = leaving(act.tx, owner)
+    everybody = list_leaving(act.tx, owner)
     if isinstance(owner, Person):
         owners.set_person_state(act.tx, owner.person_id, PersonState.LEFT)
         owners.leave_teams(act.tx, owner.person_id)
@@ -96,7 +96,7 @@ def _set_state(act: Act, person: Person, state: PersonState) -> Person:
     return replace(person, state=state)
 
 
-def leaving(reader: Reader, owner: Owner) -> list[Owner]:
+def list_leaving(reader: Reader, owner: Owner) -> list[Owner]:
     """Return the owners that leave together with this owner: the owner itself, and each team of which this owner is the
     last active member.
     """

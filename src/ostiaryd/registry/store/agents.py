@@ -173,7 +173,7 @@ def raise_epochs(tx: Tx, *, step: int) -> None:
         tx.touch("agent", id)
 
 
-def active(reader: Reader) -> list[tuple[AgentId, str]]:
+def list_active(reader: Reader) -> list[tuple[AgentId, str]]:
     """Return the id and the name of every agent in the state active, by name."""
     return [(id, name) for id, name in reader.all(_ACTIVE)]
 
@@ -202,7 +202,7 @@ def set_speaks(tx: Tx, id: AgentId, speaks: bool) -> None:
     tx.send(_SET_SPEAKS, id=id, speaks=int(speaks))
 
 
-def speakers(reader: Reader) -> list[str]:
+def list_speakers(reader: Reader) -> list[str]:
     """Return the names of the agents that may state the words of their persons."""
     return [row[0] for row in reader.all(_SPEAKERS)]
 
@@ -225,14 +225,14 @@ def set_end(tx: Tx, id: AgentId, expires_at: int | None) -> None:
     tx.send(_SET_END, id=id, expires_at=expires_at)
 
 
-def due(reader: Reader, *, now: int, limit: int) -> list[AgentId]:
+def list_due(reader: Reader, *, now: int, limit: int) -> list[AgentId]:
     """Return the ids of at most `limit` agents whose registration has ended and whose state is still active or pending,
     the agent with the earliest end first.
     """
     return [row[0] for row in reader.all(_DUE, now=now, limit=limit)]
 
 
-def exceptions(reader: Reader, *, since: int) -> list[tuple[AgentId, State, int]]:
+def list_left_active(reader: Reader, *, since: int) -> list[tuple[AgentId, State, int]]:
     """Return the agents that left `active` after `since` (microseconds), with state and epoch, for a snapshot of a
     guard.
 

@@ -60,7 +60,7 @@ def of_agent(reader: Reader, agent: AgentId) -> list[AgentKey]:
     return [_key(row) for row in reader.all(_OF_AGENT, agent=agent)]
 
 
-def active(reader: Reader, agent: AgentId, *, now: int) -> list[AgentKey]:
+def list_active(reader: Reader, agent: AgentId, *, now: int) -> list[AgentKey]:
     """Return the keys with which an agent can authenticate at `now` (microseconds), the oldest first."""
     return [_key(row) for row in reader.all(_ACTIVE, agent=agent, now=now)]
 
@@ -81,12 +81,12 @@ def shorten_others(tx: Tx, agent: AgentId, *, kept: str, not_after: int) -> int:
     return len(shortened)
 
 
-def due(reader: Reader, *, now: int, limit: int) -> list[str]:
+def list_due(reader: Reader, *, now: int, limit: int) -> list[str]:
     """Return the thumbprints of at most `limit` expired keys that are not marked as revoked yet."""
     return [row[0] for row in reader.all(_DUE, now=now, limit=limit)]
 
 
-def revoked(reader: Reader, *, since: int) -> list[tuple[str, int]]:
+def list_revoked(reader: Reader, *, since: int) -> list[tuple[str, int]]:
     """Return the keys that were revoked after `since` (microseconds), as (thumbprint, time)."""
     return [(jkt, at) for jkt, at in reader.all(_REVOKED, since=since)]
 

@@ -55,7 +55,7 @@ def put(tx: Tx, agent: str, restriction: Restriction) -> None:
     tx.send(_NOTE, agent=agent)
 
 
-def take(tx: Tx, agent: str) -> bool:
+def count_call(tx: Tx, agent: str) -> bool:
     """Count a call of a throttled agent. Return false if it exceeds the limit for this minute."""
     return tx.run(_TAKE, agent=agent, now=tx.now, minute=tx.now // MINUTE) == 1
 

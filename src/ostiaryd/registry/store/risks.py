@@ -26,7 +26,7 @@ def get(reader: Reader, subject: str) -> Risk:
     return CALM if row is None else Risk(*row)
 
 
-def of(reader: Reader, subjects: Iterable[str]) -> dict[str, Risk]:
+def risks_of(reader: Reader, subjects: Iterable[str]) -> dict[str, Risk]:
     """Return the risk scores of agents and tasks, by their ids."""
     return {subject: get(reader, subject) for subject in subjects}
 
@@ -36,7 +36,7 @@ def put(tx: Tx, subject: str, risk: Risk) -> None:
     tx.send(_PUT, subject=subject, millis=risk.millis, at=risk.at)
 
 
-def since(reader: Reader, since: int) -> list[tuple[str, Risk]]:
+def risks_since(reader: Reader, since: int) -> list[tuple[str, Risk]]:
     """Return the risk scores that changed after `since` (microseconds), as (subject, score)."""
     return [(subject, Risk(millis, at)) for subject, millis, at in reader.all(_SINCE, since=since)]
 

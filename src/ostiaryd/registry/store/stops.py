@@ -53,7 +53,7 @@ def delete(tx: Tx, target_kind: str, value: str) -> bool:
     return tx.run(_DELETE, what=target_kind, value=value) == 1
 
 
-def awaits(reader: Reader, agent: str) -> str | None:
+def find_awaited_incident(reader: Reader, agent: str) -> str | None:
     """Return the id of the incident on which a person must decide before the agent may act again; None if there is
     none.
     """

@@ -12,7 +12,7 @@ from msgspec import UNSET, UnsetType
 from ostiary.protocol.errors import Invalid
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, Wire, reply
-from ostiaryd.ground.http.pages import Page, behind, fill_page, parse_page, reply_page
+from ostiaryd.ground.http.pages import Page, fill_page, page_from_memory, parse_page, reply_page
 from ostiaryd.ground.http.routes import NOT_FOUND, PAGE, PageBody, Query, Route
 from ostiaryd.ground.outbound import outbox
 from ostiaryd.ledger import flows as ledger
@@ -266,7 +266,7 @@ def move(verb: Verb) -> Wire:
 
         def run(act: Act) -> int:
             flows.set_agent_state(act, name, verb, why=why, by=call.caller)
-            return outbox.head(act.tx)
+            return outbox.highest_number(act.tx)
 
         seq = await flows.act_as(call, f"agent.{verb}", run)
         committed_at, domain = call.world.now(), call.world.config.trust_domain
@@ -283,7 +283,7 @@ async def list_keys(call: Call) -> Reply:
     return await reply_page(
         call,
         "keys",
-        lambda reader, page: behind(keys.of_agent(reader, agent.agent_id), _kid)(page),
+        lambda reader, page: page_from_memory(keys.of_agent(reader, agent.agent_id), _kid)(page),
         lambda _, key: show_agent_key(key),
         cursor=_kid,
     )

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from ostiaryd.ground.http.edge import Call, Reply, reply
-from ostiaryd.ground.http.pages import behind, reply_page
+from ostiaryd.ground.http.pages import page_from_memory, reply_page
 from ostiaryd.ground.http.routes import PAGE, PageBody, Route
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows
@@ -92,7 +92,7 @@ async def list_person_keys(call: Call) -> Reply:
     return await reply_page(
         call,
         "keys",
-        lambda reader, page: behind(person_keys.of_person(reader, person.person_id), _kid)(page),
+        lambda reader, page: page_from_memory(person_keys.of_person(reader, person.person_id), _kid)(page),
         lambda _, key: render.person_key(key),
         cursor=_kid,
     )

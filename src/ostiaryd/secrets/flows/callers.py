@@ -13,7 +13,7 @@ import msgspec
 
 from ostiary.authorization.bounds import ToolDetail, parse_details, permits
 from ostiary.authorization.claims import AccessClaims, scopes
-from ostiary.decision.access import unproved
+from ostiary.decision.access import find_unproved
 from ostiary.protocol.errors import Forbidden, Invalid, Refused
 from ostiary.protocol.proxies import is_within_networks
 from ostiaryd.ground.config import Config
@@ -289,7 +289,7 @@ def _check_restrictions(act: Act, caller: VaultCaller, action: SecretAction) -> 
     for agent in dict.fromkeys((*own, *caller.task.restricted)):
         for one in registry.list_restrictions_of_agent(act.tx, agent, now=act.now):
             is_kept = (one.kind == "narrow" and action in _READING) or (
-                one.kind == "step_up" and unproved(caller.acr, caller.auth_time, one, now=act.now) is None
+                one.kind == "step_up" and find_unproved(caller.acr, caller.auth_time, one, now=act.now) is None
             )
             if not is_kept:
                 raise Forbidden(f"permission denied: the agent is restricted: {one.kind}", code="restricted")

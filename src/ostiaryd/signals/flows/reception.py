@@ -142,7 +142,7 @@ def _carry_out(
     agents `ours`, whose ids the event states. Return the number of changed agents.
     """
     effect, points = due
-    gone = [owner for person in people for owner in registry.leaving(act.tx, person)]
+    gone = [owner for person in people for owner in registry.list_leaving(act.tx, person)]
     owned = [agent for owner in gone for agent in registry.list_agents_of_owner(act.tx, owner.id)]
     if effect is Effect.END and len(owned) > MAX_AGENTS:
         effect = Effect.STOP

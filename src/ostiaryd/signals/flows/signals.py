@@ -64,7 +64,7 @@ def make_some_signals(tx: Tx, config: Config) -> tuple[int, int]:
     """Make signals of the next `AT_ONCE` changes in the feed; return the number of changes read and the number of
     signals made.
     """
-    deltas = outbox.after(tx, FEED, store.position(tx), count=AT_ONCE)
+    deltas = outbox.messages_after(tx, FEED, store.position(tx), count=AT_ONCE)
     made = 0
     for _, at, body in deltas:
         for signal in _signals(tx, body, at, config):
@@ -105,7 +105,7 @@ def start_at_end_of_feed(tx: Tx) -> None:
     """Set the position to the present end of the feed, so that earlier changes become no signals, and forget the sent
     risk levels.
     """
-    store.set_position(tx, outbox.head(tx))
+    store.set_position(tx, outbox.highest_number(tx))
     store.forget_levels(tx)
 
 
@@ -118,7 +118,9 @@ def list_signals(reader: Reader, after: int, *, count: int) -> list[tuple[int, i
     """Return at most `count` signals with numbers above `after`, oldest first, as (number, time in microseconds,
     signal).
     """
-    return [(number, at, _decode(body)) for number, at, body in outbox.after(reader, TOPIC, after, count=count)]
+    return [
+        (number, at, _decode(body)) for number, at, body in outbox.messages_after(reader, TOPIC, after, count=count)
+    ]
 
 
 def _signals(tx: Tx, body: bytes, at: int, config: Config) -> list[Signal]:

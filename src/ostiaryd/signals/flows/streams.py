@@ -81,7 +81,7 @@ def create(act: Act, requested: RequestedStream, *, by: Caller, config: Config) 
         status="enabled",
         reason="",
         created_at=act.now,
-        settled_to=outbox.head(act.tx),
+        settled_to=outbox.highest_number(act.tx),
     )
     made = _configured(act.tx, blank, requested, config=config)
     store.insert(act.tx, made)
@@ -128,7 +128,7 @@ def set_status(act: Act, id: str, status: Status, *, reason: str, by: Caller | N
     """
     stream = _noted(act, id, by)
     registry.note(act, object=stream.stream_id, was=stream.status, status=status)
-    now = outbox.head(act.tx)
+    now = outbox.highest_number(act.tx)
     forgets = status == "disabled" or (stream.status == "disabled" and status == "enabled")
     changed = replace(
         stream,
@@ -144,7 +144,7 @@ def set_status(act: Act, id: str, status: Status, *, reason: str, by: Caller | N
         claims = {"status": status} | ({"reason": changed.reason} if reason else {})
         signals.queue_signal(act.tx, about_stream(stream.stream_id, STREAM_UPDATED, claims))
         if status != "enabled":
-            changed = replace(changed, last=outbox.head(act.tx))
+            changed = replace(changed, last=outbox.highest_number(act.tx))
     store.update(act.tx, changed)
     return changed
 

@@ -13,7 +13,7 @@ import msgspec
 from ostiary.protocol import canonical
 from ostiary.protocol.errors import Invalid, Malformed, Refused, Unavailable
 from ostiaryd.ground.http.edge import Call, Reply, reply
-from ostiaryd.ground.http.pages import behind, reply_page
+from ostiaryd.ground.http.pages import page_from_memory, reply_page
 from ostiaryd.ground.http.routes import PAGE, EmptyBody, PageBody, Route
 from ostiaryd.ground.outbound.fetch import Answer, check_named, request
 from ostiaryd.ground.outbound.jwks import FETCH_S, fetch_keys
@@ -124,7 +124,7 @@ async def list_issuers(call: Call) -> Reply:
     return await reply_page(
         call,
         "issuers",
-        lambda reader, page: behind(store.issuers(reader), lambda one: one.issuer_id)(page),
+        lambda reader, page: page_from_memory(store.issuers(reader), lambda one: one.issuer_id)(page),
         lambda _, one: _render(one),
         cursor=lambda one: one.issuer_id,
     )

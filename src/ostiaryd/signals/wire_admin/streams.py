@@ -8,7 +8,7 @@ from typing import Literal, TypedDict
 import msgspec
 
 from ostiaryd.ground.http.edge import Call, Reply, reply
-from ostiaryd.ground.http.pages import behind, reply_page
+from ostiaryd.ground.http.pages import page_from_memory, reply_page
 from ostiaryd.ground.http.routes import PAGE, EmptyBody, PageBody, Route
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN, READ
@@ -38,7 +38,7 @@ async def list_streams(call: Call) -> Reply:
     return await reply_page(
         call,
         "streams",
-        lambda reader, page: behind(store.streams(reader), lambda one: one.stream_id)(page),
+        lambda reader, page: page_from_memory(store.streams(reader), lambda one: one.stream_id)(page),
         lambda _, one: _render_stream(one),
         cursor=lambda one: one.stream_id,
     )

@@ -17,15 +17,15 @@ from ostiaryd.tasks.flows.budgets import (
     settle,
     spend,
 )
-from ostiaryd.tasks.flows.counterparts import counterparts, meet
+from ostiaryd.tasks.flows.counterparts import add_counterparts, counterparts
 from ostiaryd.tasks.flows.elevating import elevate, set_eligible
 from ostiaryd.tasks.flows.ending import expire, expire_due, prune_ended
 from ostiaryd.tasks.flows.find import find_task
-from ostiaryd.tasks.flows.histories import before, forget_histories, happened, made
+from ostiaryd.tasks.flows.histories import forget_histories, read_history, record_call, record_created
 from ostiaryd.tasks.flows.history import show_pruned
-from ostiaryd.tasks.flows.holding import beat, hold, holders, leave
+from ostiaryd.tasks.flows.holding import add_holder, holders, record_heartbeat, remove_holder
 from ostiaryd.tasks.flows.intents import intent_of
-from ostiaryd.tasks.flows.memories import Remembered, recall, tell
+from ostiaryd.tasks.flows.memories import Remembered, add_output, read_memory
 from ostiaryd.tasks.flows.queries import *
 from ostiaryd.tasks.flows.revoking import (
     RevokedKind,
@@ -52,12 +52,13 @@ __all__ = [
     "Remembered",
     "RevokedKind",
     "above",
+    "add_counterparts",
+    "add_holder",
+    "add_output",
     "allowance",
     "balance",
     "balances",
     "balances_of",
-    "beat",
-    "before",
     "cancel",
     "cancel_all",
     "cancel_for",
@@ -72,21 +73,21 @@ __all__ = [
     "forget_days",
     "forget_histories",
     "give_back",
-    "happened",
-    "hold",
     "holders",
     "in_force",
     "intent_of",
-    "leave",
     "link_of",
     "live",
-    "made",
     "may_list",
     "may_see",
-    "meet",
     "place_of",
     "prune_ended",
-    "recall",
+    "read_history",
+    "read_memory",
+    "record_call",
+    "record_created",
+    "record_heartbeat",
+    "remove_holder",
     "renew",
     "report_lost",
     "report_spent",
@@ -101,7 +102,6 @@ __all__ = [
     "show_pruned",
     "spend",
     "start",
-    "tell",
     "tree",
 ]
 __all__ += queries.__all__

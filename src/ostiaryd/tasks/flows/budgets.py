@@ -65,7 +65,7 @@ def in_force(reader: Reader, task: Task) -> tuple[Budget, ...]:
     return tuple(allotment.budget for allotment in allotments)
 
 
-def allot(act: Act, task: Task, limits: Sequence[Limit]) -> None:
+def create_budget(act: Act, task: Task, limits: Sequence[Limit]) -> None:
     """Create the budget of a new task. For each limit that counts the same calls as a limit of the task above, take its
     units from the account of that task. Raises InvalidBudget if that account has too few units.
     """
@@ -167,7 +167,7 @@ def balances_of(reader: Reader, task: Task, *, now: int) -> list[Balance]:
     """
     if task.is_live(now):
         return balances(reader, in_force(reader, task), now=now)
-    return [_over(reader, one, now=now) for one in store.allotments(reader, task.task_id)]
+    return [_final_state(reader, one, now=now) for one in store.allotments(reader, task.task_id)]
 
 
 def spend(
@@ -274,7 +274,7 @@ def _balance(budget: Budget, account: Account) -> Balance:
     return Balance(budget.id, budget.limit, render(account.left), render(account.spent), budget.daily)
 
 
-def _over(reader: Reader, allotment: Allotment, *, now: int) -> Balance:
+def _final_state(reader: Reader, allotment: Allotment, *, now: int) -> Balance:
     """Return the final state of a budget of an ended task, without the unspent units, which were returned."""
     account = balance(reader, allotment.budget, now=now)
     return _balance(allotment.budget, account if allotment.parent is None else replace(account, drawn=account.ceiling))

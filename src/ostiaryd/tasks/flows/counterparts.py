@@ -19,7 +19,7 @@ def counterparts(reader: Reader, owner: str, keys: Keyring) -> Met:
     return Met(key, store.get(reader, owner))
 
 
-def meet(tx: Tx, owner: str, values: tuple[bytes, ...]) -> None:
+def add_counterparts(tx: Tx, owner: str, values: tuple[bytes, ...]) -> None:
     """Add recipients to the counterparts of an owner, because a call to them was allowed. `values` are their hashes."""
     if values:
         store.put(tx, owner, record_recipients(store.lock(tx, owner), values, day=tx.now // DAY_US))

@@ -63,7 +63,7 @@ async def expire_due(world: World, *, limit: int = 100) -> int:
     """
     now = world.now()
     due = await world.db.scan(
-        lambda reader: [*store.due(reader, now=now, limit=limit), *store.silent(reader, now=now, limit=limit)]
+        lambda reader: [*store.due(reader, now=now, limit=limit), *store.list_silent(reader, now=now, limit=limit)]
     )
     return await registry.act_on_each(world, "task.expire", expire, list(dict.fromkeys(due)))
 

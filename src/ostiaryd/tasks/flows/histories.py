@@ -32,29 +32,29 @@ class _Place(NamedTuple):
     day: int
 
 
-def before(reader: Reader, task: Task, keys: Keyring, *, agent: str, now: int, met: Met | None = None) -> Before:
+def read_history(reader: Reader, task: Task, keys: Keyring, *, agent: str, now: int, met: Met | None = None) -> Before:
     """Return the history of the tree of a task, and of the agent that calls under the task. The task must have its
     chain.
 
     `met` are the counterparts of the agent's owner, if a policy reads them; they are included in the result. Within an
     act, the history is locked until the end of the act.
     """
-    of_task, of_agent = _places(task, agent, now=now)
+    of_task, of_agent = _keys_of_histories(task, agent, now=now)
     of_tree, recent = _read(reader, of_task), _read(reader, of_agent)
     key = hmac.digest(keys.secret("nonce"), b"ostiary history\0" + of_task.holder.encode(), "sha256")
     return Before(key, of_tree.history, recent.history, of_tree.seq + recent.seq, now // DAY_US, met)
 
 
-def happened(tx: Tx, task: Task, done: Done, *, agent: str) -> None:
+def record_call(tx: Tx, task: Task, done: Done, *, agent: str) -> None:
     """Add an allowed call to the history of the task and to that of the agent today, which policies read."""
-    of_task, of_agent = _places(task, agent, now=tx.now)
+    of_task, of_agent = _keys_of_histories(task, agent, now=tx.now)
     _add(tx, of_task, done)
     _add(tx, of_agent, in_passing(done))
 
 
-def made(tx: Tx, task: Task, values: tuple[bytes, ...]) -> None:
+def record_created(tx: Tx, task: Task, values: tuple[bytes, ...]) -> None:
     """Add the objects that a call created to the history, by the hashes of their values."""
-    place, _ = _places(task, task.agent, now=tx.now)
+    place, _ = _keys_of_histories(task, task.agent, now=tx.now)
     row = store.lock(tx, *place)
     store.write(tx, *place, store.HistoryRow(row.seq + 1, created(row.history, values)))
 
@@ -64,7 +64,7 @@ async def forget_histories(world: World) -> int:
     return await world.writer.submit(lambda tx: store.prune(tx, before=tx.now // DAY_US - DAYS + 1, limit=1000))
 
 
-def _places(task: Task, agent: str, *, now: int) -> tuple[_Place, _Place]:
+def _keys_of_histories(task: Task, agent: str, *, now: int) -> tuple[_Place, _Place]:
     """Return the keys of two histories: that of the task's tree, and that of the agent."""
     top, agent_of_top = (task.chain[-1].task, task.chain[-1].agent) if task.chain else (task.task_id, task.agent)
     today = now // DAY_US

@@ -46,7 +46,7 @@ def show_pruned(reader: Reader, id: str, *, by: Caller) -> PrunedTask:
 
     The task's agent, the agent's owner, and callers that may read everything may see it. Raises NotFound, Forbidden.
     """
-    begun = _begun(reader, id)
+    begun = _start_entry(reader, id)
     detail = begun.detail or {}
     agent = registry.get_agent(reader, str(detail.get("agent") or begun.agent or ""))
     if not (by.may_read or (agent is not None and (by.id == agent.agent_id or _answers(reader, by, agent.agent_id)))):
@@ -67,7 +67,7 @@ def show_pruned(reader: Reader, id: str, *, by: Caller) -> PrunedTask:
     }
 
 
-def _begun(reader: Reader, id: str) -> Entry:
+def _start_entry(reader: Reader, id: str) -> Entry:
     """Return the entry that recorded the start of a task. Raises NotFound."""
     for action in STARTED if id.startswith("tk_") else ():
         for _, body in ledger.search_entries(reader, {"task": id, "action": action, "outcome": "ok"}, limit=SHOWN):

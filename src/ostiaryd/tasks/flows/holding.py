@@ -21,13 +21,13 @@ MAX_HOLDERS = 100
 _HOLDER = re.compile(r"ho_[0-9a-f]{32}")
 
 
-def hold(act: Act, id: str, holder: str, *, by: Caller) -> Task:
+def add_holder(act: Act, id: str, holder: str, *, by: Caller) -> Task:
     """Add a holder (a running copy of the agent) to a live task of the caller, and return the task.
 
     Raises NotFound, Forbidden (an ended task, or the task of another agent), Conflict (a task without heartbeat, too
     many holders), Invalid.
     """
-    task, heartbeat = _own(act.tx, id, holder, now=act.now, by=by)
+    task, heartbeat = _live_task_of_caller(act.tx, id, holder, now=act.now, by=by)
     registry.note(act, object=task.task_id, holder=holder)
     store.drop_silent(act.tx, task.task_id, before=act.now - heartbeat)
     others = [one for one in holders(act.tx, task, now=act.now) if one.holder != holder]
@@ -37,21 +37,21 @@ def hold(act: Act, id: str, holder: str, *, by: Caller) -> Task:
     return live(act.tx, id, now=act.now)
 
 
-def beat(tx: Tx, id: str, holder: str, *, by: Caller) -> None:
+def record_heartbeat(tx: Tx, id: str, holder: str, *, by: Caller) -> None:
     """Record the heartbeat of a holder. Nothing else changes, so no entry is written. Raises the errors of `hold`, and
     NotFound if the holder is not known any more.
     """
-    task, heartbeat = _own(tx, id, holder, now=tx.now, by=by)
+    task, heartbeat = _live_task_of_caller(tx, id, holder, now=tx.now, by=by)
     if holder not in [one.holder for one in holders(tx, task, now=tx.now)]:
         raise NotFound("the heartbeat of this holder came too late", hint="hold the task again", code="no_holder")
     store.put(tx, task.task_id, holder, until=tx.now + heartbeat)
 
 
-def leave(act: Act, id: str, holder: str, outcome: State, *, by: Caller) -> Task:
+def remove_holder(act: Act, id: str, holder: str, outcome: State, *, by: Caller) -> Task:
     """Remove a holder from a task, and return the task. If the task has `ends_with_last`, it ends with `outcome` when
     its last holder leaves. Raises the errors of `hold`.
     """
-    task, _ = _own(act.tx, id, holder, now=act.now, by=by)
+    task, _ = _live_task_of_caller(act.tx, id, holder, now=act.now, by=by)
     registry.note(act, object=task.task_id, holder=holder)
     state = end_state(task.state, outcome)
     store.drop(act.tx, task.task_id, holder)
@@ -63,10 +63,10 @@ def leave(act: Act, id: str, holder: str, outcome: State, *, by: Caller) -> Task
 
 def holders(reader: Reader, task: Task, *, now: int) -> list[Holder]:
     """Return the holders of a task whose last heartbeat is not older than the task's heartbeat interval."""
-    return [] if task.heartbeat is None else store.living(reader, task.task_id, after=now - task.heartbeat)
+    return [] if task.heartbeat is None else store.list_live(reader, task.task_id, after=now - task.heartbeat)
 
 
-def _own(reader: Reader, id: str, holder: str, *, now: int, by: Caller) -> tuple[Task, int]:
+def _live_task_of_caller(reader: Reader, id: str, holder: str, *, now: int, by: Caller) -> tuple[Task, int]:
     """Return a live task of the caller, and its heartbeat interval in microseconds. Raises the errors of `hold`."""
     if not _HOLDER.fullmatch(holder):
         raise Invalid(

@@ -55,7 +55,7 @@ def begin_memory(act: Act, task: Task, intent: Intent, *, above: TaskId | None) 
     store.insert(act.tx, task.task_id, tree=tree, body=origins.pack(memory))
 
 
-def recall(reader: Reader, task: Task, keys: Keyring) -> Remembered:
+def read_memory(reader: Reader, task: Task, keys: Keyring) -> Remembered:
     """Return the memory of a task. Raises Forbidden if it has none."""
     own = _check_there(None if task.memory is None else store.get(reader, task.memory))
     key = _key(keys, own.tree)
@@ -65,7 +65,7 @@ def recall(reader: Reader, task: Task, keys: Keyring) -> Remembered:
     return _with_tree(memory, own.seq, _check_there(store.get(reader, own.tree)), key)
 
 
-def tell(act: Act, task: Task, parts: Sequence[Part]) -> Remembered:
+def add_output(act: Act, task: Task, parts: Sequence[Part]) -> Remembered:
     """Add the output of a tool, in the form of `parts`, to the memory of a task, and return the changed memory. Raises
     Forbidden if the task has no memory.
     """

@@ -79,7 +79,9 @@ def _owner(act: Act, id: str, by: Caller | None) -> Counter[str]:
     registry.check_admin(by)
     owner = registry.find_owner(act.tx, id)
     owned = [
-        agent for gone in registry.leaving(act.tx, owner) for agent in registry.list_agents_of_owner(act.tx, gone.id)
+        agent
+        for gone in registry.list_leaving(act.tx, owner)
+        for agent in registry.list_agents_of_owner(act.tx, gone.id)
     ]
     tasks = [task for agent in owned for task in _delegated_tasks(act, agent)]
     if isinstance(owner, Person):

@@ -11,7 +11,7 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, AgentId, Caller, Person, check_text, parse_scopes
 from ostiaryd.tasks.flows.above import above, with_chain
-from ostiaryd.tasks.flows.budgets import allot
+from ostiaryd.tasks.flows.budgets import create_budget
 from ostiaryd.tasks.flows.ending import end_task
 from ostiaryd.tasks.flows.find import find_task
 from ostiaryd.tasks.flows.intents import note_intent, record_intent
@@ -54,7 +54,7 @@ def start(act: Act, spec: TaskSpec) -> Task:
         bounds=tuple(spec.bounds),
         state=State.LIVE,
         created_at=act.now,
-        expires_at=_until(act.now + check_ttl(spec.ttl_s), doer),
+        expires_at=_end_of_task(act.now + check_ttl(spec.ttl_s), doer),
         heartbeat=heartbeat,
         beat_until=None if heartbeat is None else act.now + heartbeat,
         ends_with_last=spec.ends_with_last,
@@ -75,9 +75,9 @@ def start(act: Act, spec: TaskSpec) -> Task:
         hint = "; ".join(filter(None, (near, "leave them out: a task only narrows")))
         raise Forbidden(f"the agent lacks the scopes {' '.join(sorted(extra))}", hint=hint, code="widens")
     if spec.on_behalf_of is not None:
-        task = replace(task, person=_behalf(act, spec.on_behalf_of, doer, by=spec.by).person_id)
+        task = replace(task, person=_find_person(act, spec.on_behalf_of, doer, by=spec.by).person_id)
     if spec.parent is not None:
-        task = _under(act, task, doer, spec.parent, is_whole=spec.scopes is None, by=spec.by)
+        task = _narrow_to_parent(act, task, doer, spec.parent, is_whole=spec.scopes is None, by=spec.by)
     act.entry.person = act.entry.person or task.person
     if spec.intent is not None:
         task = record_intent(act, task, spec.intent, doer, by=spec.by)
@@ -94,11 +94,11 @@ def start(act: Act, spec: TaskSpec) -> Task:
     store.insert(act.tx, task)
     if spec.intent is not None:
         begin_memory(act, task, spec.intent, above=above_it)
-    allot(act, task, spec.budget)
+    create_budget(act, task, spec.budget)
     return task
 
 
-def _under(act: Act, task: Task, doer: Agent, parent: str, *, is_whole: bool, by: Caller | None) -> Task:
+def _narrow_to_parent(act: Act, task: Task, doer: Agent, parent: str, *, is_whole: bool, by: Caller | None) -> Task:
     """Return the task narrowed to its parent, with its delegation chain. With `is_whole`, it gets all scopes that its
     agent and the parent have.
     """
@@ -132,7 +132,7 @@ def renew(act: Act, id: str, *, ttl_s: int = DEFAULT_TTL_S, by: Caller | None = 
     """Set the end of a live task to `ttl_s` seconds from now, and return the task. The end may be neither after the end
     of the task above nor before the present end. Raises as `live` does, and Conflict.
     """
-    task, doer = _own(act, id, by=by)
+    task, doer = _task_of_caller(act, id, by=by)
     live(act.tx, id, now=act.now)
     if task.elevated:
         raise Conflict(
@@ -140,9 +140,9 @@ def renew(act: Act, id: str, *, ttl_s: int = DEFAULT_TTL_S, by: Caller | None = 
             hint="request a new elevation: ostiary elevation request SCOPE --reason WORDS --as FILE",
             code="elevation",
         )
-    until = _until(act.now + check_ttl(ttl_s), doer, *above(act.tx, task)[:1])
+    until = _end_of_task(act.now + check_ttl(ttl_s), doer, *above(act.tx, task)[:1])
     registry.note(act, object=task.task_id, was=task.expires_at, until=until)
-    if task.heartbeat is not None and not holders.living(act.tx, task.task_id, after=act.now - task.heartbeat):
+    if task.heartbeat is not None and not holders.list_live(act.tx, task.task_id, after=act.now - task.heartbeat):
         raise Conflict("the task has no holder", hint="hold the task again first", code="not_held")
     if task.expires_at is None or until < task.expires_at:
         raise Invalid("the new end is earlier than the present end", hint="end the task instead")
@@ -155,7 +155,7 @@ def end(act: Act, id: str, outcome: State = State.DONE, *, by: Caller | None = N
 
     Raises NotFound, Forbidden, Conflict.
     """
-    task, _ = _own(act, id, by=by)
+    task, _ = _task_of_caller(act, id, by=by)
     registry.note(act, object=task.task_id, outcome=outcome.value)
     if task.expires_at is None:
         raise Conflict(
@@ -209,7 +209,7 @@ def live(reader: Reader, id: str, *, now: int) -> Task:
     return with_chain(reader, task, doer, now=now)
 
 
-def _own(act: Act, id: str, *, by: Caller | None) -> tuple[Task, Agent]:
+def _task_of_caller(act: Act, id: str, *, by: Caller | None) -> tuple[Task, Agent]:
     """Return the task and its agent, if the caller may change the task. Raises NotFound, Forbidden."""
     task = find_task(act.tx, id)
     doer = registry.find_agent(act.tx, task.agent)
@@ -234,7 +234,7 @@ def _check_own(reader: Reader, caller: Caller | None, agent: Agent) -> None:
         raise Forbidden("the task belongs to another agent", hint="an agent can declare and end only its own tasks")
 
 
-def _behalf(act: Act, id_or_name: str, agent: Agent, *, by: Caller | None) -> Person:
+def _find_person(act: Act, id_or_name: str, agent: Agent, *, by: Caller | None) -> Person:
     """Return the person on whose behalf the task runs. A caller without administrator rights may only name a person who
     is accountable for the agent.
 
@@ -250,7 +250,7 @@ def _behalf(act: Act, id_or_name: str, agent: Agent, *, by: Caller | None) -> Pe
     return person
 
 
-def _until(end_requested: int, *longest: Agent | Task) -> int:
+def _end_of_task(end_requested: int, *longest: Agent | Task) -> int:
     """Return the end of a task in microseconds: `end_requested`, but no later than the end of its agent and of the task
     above.
     """

@@ -17,7 +17,7 @@ _DROP_SILENT = sql("delete from holder where task = :task and beat_at <= :before
 _BEAT = sql("update task set beat_until = :until where task_id = :task")
 
 
-def living(reader: Reader, task: TaskId, *, after: int) -> list[Holder]:
+def list_live(reader: Reader, task: TaskId, *, after: int) -> list[Holder]:
     """Return the holders of a task that have sent a heartbeat after `after` (microseconds)."""
     return [Holder(*row) for row in reader.all(_LIVING, task=task, after=after)]
 

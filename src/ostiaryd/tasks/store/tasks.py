@@ -211,7 +211,7 @@ def due(reader: Reader, *, now: int, limit: int) -> list[TaskId]:
     return [row[0] for row in reader.all(_DUE, now=now, limit=limit)]
 
 
-def silent(reader: Reader, *, now: int, limit: int) -> list[TaskId]:
+def list_silent(reader: Reader, *, now: int, limit: int) -> list[TaskId]:
     """Return the ids of at most `limit` tasks that are not ended yet although their holders have sent no heartbeat for
     too long, the longest silent first.
     """

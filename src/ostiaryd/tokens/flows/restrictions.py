@@ -12,11 +12,11 @@ from msgspec.structs import replace
 from ostiary.authorization.budget import Budget, Calls
 from ostiary.authorization.catalogue import Effect
 from ostiary.authorization.claims import AccessClaims, actors, render_scope, scopes
-from ostiary.decision.access import unproved
+from ostiary.decision.access import find_unproved
 from ostiary.protocol.errors import Forbidden
 from ostiaryd.ground.config import Config
 from ostiaryd.ledger.flows import Act
-from ostiaryd.policy.flows.resource_cache import protected
+from ostiaryd.policy.flows.resource_cache import prepared_resource
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import READ, Agent
 from ostiaryd.tasks import flows as tasks
@@ -38,7 +38,10 @@ def restrict_scopes(
         for restriction in registry.list_restrictions_of_agent(act.tx, name, now=act.now):
             if restriction.kind == "throttle" and not registry.take_call(act.tx, name):
                 raise Forbidden(f"agent {name} is limited to {restriction.limit} calls a minute", code="access_denied")
-            if restriction.kind == "step_up" and (reason := unproved(acr, at, restriction, now=act.now)) is not None:
+            if (
+                restriction.kind == "step_up"
+                and (reason := find_unproved(acr, at, restriction, now=act.now)) is not None
+            ):
                 raise Unmet(reason.message, hint=f"`acr_values` {reason.acr_values}")
             if restriction.kind == "narrow" and target.agent is None and target.uri != config.api:
                 scope &= _reading(act, target)
@@ -53,7 +56,7 @@ def _reading(act: Act, target: Target) -> frozenset[str]:
     """
     if target.resource is None:
         return frozenset()
-    tools = protected(act.tx, target.resource).tools.values()
+    tools = prepared_resource(act.tx, target.resource).tools.values()
     return frozenset(ready.scope for ready in tools if ready.tool.effect is Effect.READ)
 
 
@@ -71,7 +74,7 @@ def restrict_claims(act: Act, claims: AccessClaims, *, counts: bool, config: Con
         for restriction in registry.list_restrictions_of_agent(act.tx, name, now=act.now):
             if restriction.kind == "throttle" and counts and not registry.take_call(act.tx, name):
                 return None
-            if restriction.kind == "step_up" and unproved(claims.acr, claims.auth_time, restriction, now=act.now):
+            if restriction.kind == "step_up" and find_unproved(claims.acr, claims.auth_time, restriction, now=act.now):
                 return None
             is_narrowed |= restriction.kind == "narrow"
     # a token for another agent is not used at a resource; the exchange for a resource narrows
@@ -86,7 +89,7 @@ def _narrow(act: Act, claims: AccessClaims, *, config: Config) -> AccessClaims |
         left = scopes(claims) & {READ}
         return replace(claims, scope=render_scope(left)) if left else None
     resource = registry.get_resource_by_uri(act.tx, claims.aud)
-    tools = () if resource is None else protected(act.tx, resource).tools.values()
+    tools = () if resource is None else prepared_resource(act.tx, resource).tools.values()
     reading = {ready.tool.name: ready.scope for ready in tools if ready.tool.effect is Effect.READ}
     left = scopes(claims) & (
         set(reading.values()) - {ready.scope for ready in tools if ready.tool.effect is not Effect.READ}

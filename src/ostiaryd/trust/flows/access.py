@@ -21,7 +21,7 @@ from ostiary.authorization.claims import (
     parse_access,
     scopes,
 )
-from ostiary.decision.access import unproved
+from ostiary.decision.access import find_unproved
 from ostiary.protocol import dpop, jose
 from ostiary.protocol.client_certificate import ClientCertificate
 from ostiary.protocol.errors import Forbidden, Unauthenticated
@@ -260,7 +260,7 @@ def _within_restrictions(reader: Reader, caller: Caller, claims: AccessClaims, *
     """
     for restriction in registry.list_restrictions_of_agent(reader, caller.id, now=now):
         is_step_up = restriction.kind == "step_up"
-        if is_step_up and (why := unproved(claims.acr, claims.auth_time, restriction, now=now)) is not None:
+        if is_step_up and (why := find_unproved(claims.acr, claims.auth_time, restriction, now=now)) is not None:
             raise AccessRefused(why.message, hint=f"request a token with `acr_values` {why.acr_values}")
         if restriction.kind == "narrow":
             caller = replace(caller, scopes=caller.scopes & {READ})
