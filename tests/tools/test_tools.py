@@ -382,7 +382,7 @@ def test_what_cannot_be_recorded_does_not_happen(tools: Tools, guard: Guard) -> 
         tools.admit("read_file", {"path": "/a"})
 
 
-@pytest.mark.parametrize("where", ["ostiary.decision.access.decide", "ostiary.tools.plain"])
+@pytest.mark.parametrize("where", ["ostiary.decision.access.decide", "ostiary.tools.json_argument"])
 async def test_any_error_is_a_refusal(tools: Tools, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     ran: list[str] = []
 
