@@ -152,7 +152,7 @@ def test_what_is_more_than_a_call_may_return_does_not_reach_the_model(
     assert eventually(lambda: stage.recorded() == (["allow"], [status]))
 
 
-@pytest.mark.parametrize("where", ["ostiary.decision.access.decide", "ostiary.tools.plain"])
+@pytest.mark.parametrize("where", ["ostiary.decision.access.decide", "ostiary.tools.json_argument"])
 def test_an_error_of_the_guard_denies(
     stage: FrameworkFixture, call: Call, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
