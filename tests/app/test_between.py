@@ -17,7 +17,7 @@ from harness.registry_fixtures import newest_entry
 from ostiaryd.app import ROUTES, build_app
 from ostiaryd.ground.database.line import overtaking
 from ostiaryd.ground.world import World
-from ostiaryd.ledger.flows import Act, recorded
+from ostiaryd.ledger.flows import Act, make_job
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import SELF, Root, Verb
 from tests.support.api_fixtures import Answer, Client, claims_of, client, register, send
@@ -70,7 +70,7 @@ def before_job(world: World, patch: pytest.MonkeyPatch, number: int, flow: Calla
         added.append(len(added))
         if len(added) == number:
             with overtaking():
-                submit(writer, recorded("test", flow))
+                submit(writer, make_job("test", flow))
         return submit(writer, job)
 
     patch.setattr(type(world.writer), "submit", first)
