@@ -9,6 +9,7 @@ import json
 import re
 import socket
 import ssl
+import threading
 import time
 import zlib
 from collections import Counter
@@ -28,7 +29,7 @@ from ostiary.agent import Agent
 from ostiary.protocol.errors import Forbidden
 from ostiary.proxy.connections import MAX_HEAD
 from ostiary.proxy.egress import Dialer, server
-from ostiary.proxy.egress.masking import MAX_SHOWN
+from ostiary.proxy.egress.masking import MAX_SHOWN, SearchedStream
 from ostiary.proxy.egress.server import MAX_PATH
 from ostiary.run.gate import Gate, Injection
 from ostiary.run.local import LocalServers
@@ -123,6 +124,30 @@ def hello(stage: EgressStage) -> bytes:
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
         "Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
     ).encode()
+
+
+def test_the_search_of_a_long_body_delays_no_other_request(stage: EgressStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert stage.ask("/who")[0] == 200  # the proxy knows the key from here on
+    begun, done = threading.Event(), threading.Event()
+    find = SearchedStream.find
+
+    def wait(search: SearchedStream, part: bytes) -> bool:
+        if b"slow" in part:
+            begun.set()
+            assert done.wait(PATIENCE_S)
+        return find(search, part)
+
+    monkeypatch.setattr(SearchedStream, "find", wait)
+    answers: list[int] = []
+    head = {"Content-Encoding": "gzip"}
+    slow = threading.Thread(target=lambda: answers.append(stage.ask("/who", "POST", gzip.compress(b"slow"), head)[0]))
+    slow.start()
+    assert begun.wait(PATIENCE_S)
+    assert stage.ask("/who")[0] == 200
+    assert answers == []
+    done.set()
+    slow.join()
+    assert answers == [200]
 
 
 @pytest.mark.parametrize("is_streamed", [False, True])

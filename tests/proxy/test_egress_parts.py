@@ -268,6 +268,7 @@ DIVIDERS = (
     "\\u200b",
     "<br/>",
     '</b><b class="k">',
+    "\x1b[0m\x1b[1;31m",
 )
 TOKEN = "sk-c4n4ry/+47:11~"
 
@@ -296,6 +297,15 @@ def test_a_value_is_masked_whichever_characters_are_escaped_and_however_it_is_di
     shown = len(b"".join(written[:MAX_SHOWN])) if cuts else 0
     rest = sent[5 + shown : -1].replace(b"\r", b"").replace(b"\n", b"")
     assert rest == b"*" * len(rest), "the first characters may pass in a pause, or before white space"
+
+
+@pytest.mark.parametrize("number", ESCAPES)
+def test_an_escape_that_parts_of_a_stream_divide_is_masked(number: str) -> None:
+    text = "".join(number.format(ord(one)) if at % 2 else one for at, one in enumerate(TOKEN)).encode()
+    made = masks(TOKEN)
+    for cut in range(len(text)):
+        stream = MaskedStream(made)
+        assert stream.feed(text[:cut]) + stream.feed(text[cut:]) + stream.end() == b"*" * len(text), text[:cut]
 
 
 @pytest.mark.parametrize("width", [12, 76])

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -104,15 +104,24 @@ def test_a_secret_is_rotated_by_its_service_and_the_token_is_the_id_of_the_versi
     assert new not in repr(secret.server.entries(limit=300))
 
 
-def test_a_schedule_has_days_or_a_rate_within_limits(aws: AwsStage, service: Receiver) -> None:
+def test_a_schedule_has_days_a_rate_or_a_cron_expression_within_limits(aws: AwsStage, service: Receiver) -> None:
     secret = RotatedSecret(aws, service, "scheduled", grace=7200, days=2000)
     assert secret.describe()["RotationRules"] == {"ScheduleExpression": "rate(2000 days)"}
     for rules, shown in (
         ({"AutomaticallyAfterDays": 1}, {"AutomaticallyAfterDays": 1}),
         ({"AutomaticallyAfterDays": 1000}, {"AutomaticallyAfterDays": 1000}),
         ({"ScheduleExpression": "rate(3 hours)"}, {"ScheduleExpression": "rate(3 hours)"}),
-        ({"ScheduleExpression": "rate(1 day)"}, {"AutomaticallyAfterDays": 1}),
-        ({"ScheduleExpression": "rate(1000 days)"}, {"AutomaticallyAfterDays": 1000}),
+        ({"ScheduleExpression": "rate(1 day)"}, {"AutomaticallyAfterDays": 1, "ScheduleExpression": "rate(1 day)"}),
+        (
+            {"ScheduleExpression": "rate(10 days)", "Duration": "3h"},
+            {"AutomaticallyAfterDays": 10, "ScheduleExpression": "rate(10 days)", "Duration": "3h"},
+        ),
+        (
+            {"ScheduleExpression": "cron(0 8 ? * MON *)", "Duration": "2h"},
+            {"AutomaticallyAfterDays": 7, "ScheduleExpression": "cron(0 8 ? * MON *)", "Duration": "2h"},
+        ),
+        ({"AutomaticallyAfterDays": 1000, "Duration": "24h"}, {"AutomaticallyAfterDays": 1000, "Duration": "24h"}),
+        ({"AutomaticallyAfterDays": 1000}, {"AutomaticallyAfterDays": 1000}),
     ):
         assert "VersionId" not in secret.rotate(RotationRules=rules, RotateImmediately=False)
         assert secret.describe()["RotationRules"] == shown
@@ -122,15 +131,45 @@ def test_a_schedule_has_days_or_a_rate_within_limits(aws: AwsStage, service: Rec
         {"ScheduleExpression": "rate(0 hours)"},
         {"ScheduleExpression": "rate(2 hours)"},  # not longer than the grace period
         {"ScheduleExpression": "rate(90 minutes)"},
-        {"ScheduleExpression": "cron(0 8 1 * ? *)"},
+        {"ScheduleExpression": "cron(30 8 1 * ? *)"},
+        {"ScheduleExpression": "cron(0 8 1 * 2 *)"},
+        {"ScheduleExpression": "cron(0 8 15W * ? *)"},
+        {"ScheduleExpression": "cron(0 0,1 * * ? *)"},  # not longer than the grace period
+        {"ScheduleExpression": "cron(0 23 ? * MON *)", "Duration": "2h"},
+        {"ScheduleExpression": "rate(3 hours)", "Duration": "4h"},
         {"AutomaticallyAfterDays": 1, "ScheduleExpression": "rate(1 day)"},
-        {"AutomaticallyAfterDays": 1, "Duration": "3h"},
+        {"AutomaticallyAfterDays": 1, "Duration": "0h"},
         {},
     ]
     for rules in wrong:
         refused("InvalidParameterException", secret.rotate, RotationRules=rules)
     assert secret.describe()["RotationRules"] == {"AutomaticallyAfterDays": 1000}
     assert (secret.sent, secret.read()["password"]) == ([], "first")
+
+
+def test_a_cron_expression_sets_the_next_time_and_does_not_delay_a_rotation(aws: AwsStage, service: Receiver) -> None:
+    secret = RotatedSecret(aws, service, "cron", days=30)
+
+    def set_rules(expression: str) -> datetime:
+        secret.rotate(RotationRules={"ScheduleExpression": expression}, RotateImmediately=False)
+        shown: datetime = secret.describe()["NextRotationDate"].astimezone(UTC)
+        return shown
+
+    first = secret.describe()["NextRotationDate"]
+    midnight = set_rules("cron(0 0 * * ? *)")
+    assert (midnight.hour, midnight - datetime.now(UTC) <= timedelta(days=1)) == (0, True)
+    assert set_rules("rate(30 days)") == first, "still 30 days after its configuration"
+    monthly = "cron(0 0 1 * ? *)"  # up to 31 days
+    message = refused(
+        "InvalidParameterException",
+        secret.rotate,
+        RotationRules={"ScheduleExpression": monthly},
+        RotateImmediately=False,
+    )
+    assert message.startswith("the period of a rotation is at most")
+    secret.rotate(RotationRules={"ScheduleExpression": "cron(0 0 ? * 1 *)"})
+    shown = secret.describe()
+    assert (len(secret.sent), shown["NextRotationDate"].astimezone(UTC).isoweekday()) == (1, 7)
 
 
 def test_an_agent_shortens_a_period_and_does_not_lengthen_it(aws: AwsStage, service: Receiver) -> None:

@@ -31,6 +31,7 @@ from ostiaryd.secrets.flows.rotations import RotationCall
 from ostiaryd.secrets.model import aws
 from ostiaryd.secrets.model.request import SECOND, NothingStored, split_path
 from ostiaryd.secrets.model.rotation import LONGEST_PERIOD_S, RotationConfig, check_config
+from ostiaryd.secrets.model.schedule import Schedule, parse_schedule
 from ostiaryd.secrets.store import keyvalue as keyvalue_store
 from ostiaryd.secrets.store import rotations as store
 from tests.secrets.vault_fixtures import seal_all, unseal
@@ -324,12 +325,18 @@ async def test_a_repeated_schedule_does_not_delay_the_first_rotation(
 
     async def due_after(period: int) -> int:
         """Set a period as an agent; the seconds from now to the first rotation."""
-        await act(world, "vault.write", lambda a: rotations.schedule_rotation(a, PATH, period=period))
+        plan = Schedule(period, period)
+        await act(world, "vault.write", lambda a: rotations.schedule_rotation(a, PATH, plan))
         return (rotations.find_rotation(world.db.read(), PATH).due_at - clock()) // SECOND
 
     assert [await due_after(one) for one in (3600, 1800, 3600)] == [3600, 1800, 3600]
     clock.advance(3000)
     assert [await due_after(one) for one in (3600, 3300, 1800, 3600)] == [600, 300, -1200, 600]
+    hourly = parse_schedule("cron(0 * * * ? *)")
+    for _ in range(3):
+        clock.advance(100)
+        await act(world, "vault.write", lambda a: rotations.schedule_rotation(a, PATH, hourly))
+    assert await due_after(3600) == 300, "also not with a cron expression between"
     await act(world, "vault.delete", lambda a: rotations.cancel_rotation(a, PATH))
     assert await due_after(3600) == 3600, "a cancelled rotation begins again"
 

@@ -70,7 +70,7 @@ _ESCAPES = _Units(
     re.compile(
         rb"""(?: %(?: [0-9A-Fa-f]? | u[0-9A-Fa-f]{0,3} )
         | \\(?: u[0-9A-Fa-f]{0,3} | U[0-9A-Fa-f]{0,7} | x[0-9A-Fa-f]? | [ux]\{[0-9A-Fa-f]{0,8} | [0-3]?[0-7]? | \r )
-        | &(?: [A-Za-z][A-Za-z0-9]{0,31} | \#[0-9]{0,8} | \#[xX][0-9A-Fa-f]{0,8} ) )\Z""",
+        | &(?: [A-Za-z0-9]{0,32} | \#[0-9]{0,8} | \#[xX][0-9A-Fa-f]{0,8} ) )\Z""",
         re.VERBOSE,
     ),
 )
@@ -80,11 +80,12 @@ _QUOTED = _Units(
     re.compile(rb"=(?:[0-9A-Fa-f]?|[ \t]{0,8}\r?)\Z"),
 )
 _TAGS = _Units(
-    re.compile(rb"<"),
-    re.compile(rb"<[^<>]{0,%d}>" % MAX_TAG),
-    re.compile(rb"<[^<>]{0,%d}\Z" % MAX_TAG),
+    re.compile(rb"[<\x1b]"),
+    re.compile(rb"<[^<>]{0,%d}>|\x1b\[[0-9;]{0,32}[A-Za-z]" % MAX_TAG),
+    re.compile(rb"(?:<[^<>]{0,%d}|\x1b(?:\[[0-9;]{0,32})?)\Z" % MAX_TAG),
     is_removed=True,
 )
+"""tags of HTML and XML, and the sequences that colour the text of a terminal"""
 _BLOCK = 128
 """number of bytes of a text whose visible characters are counted together"""
 

@@ -619,12 +619,13 @@ def _summary(act: Act, name: str, secret: Secret, scope: aws.ArnScope) -> dict[s
 
 
 def _summarize_rotation(rotation: Rotation) -> dict[str, Any]:
-    period = rotation.config.period
-    shown = {"RotationEnabled": not rotation.is_cancelled, "RotationRules": aws.render_rules(period)}
+    config = rotation.config
+    rules = aws.render_rules(config.period, config.expression, config.window)
+    shown = {"RotationEnabled": not rotation.is_cancelled, "RotationRules": rules}
     if rotation.rotated_at is not None:
         shown["LastRotatedDate"] = rotation.rotated_at / SECOND
     if rotation.retire_at is not None and rotation.rotated_at is not None:
-        shown["NextRotationDate"] = rotation.rotated_at / SECOND + period
+        shown["NextRotationDate"] = config.next_time(rotation.rotated_at) / SECOND
     elif not rotation.is_cancelled:
         shown["NextRotationDate"] = rotation.due_at / SECOND
     return shown
@@ -731,7 +732,7 @@ def _rotate(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any] |
     becomes the id of the new version.
     """
     token = aws.check_token(body.ClientRequestToken, random=place.random)
-    period = None if body.RotationRules is None else aws.read_rules(body.RotationRules)
+    schedule = None if body.RotationRules is None else aws.read_rules(body.RotationRules)
     secret, path = _find(act, name), f"{MOUNT}/{name}"
     if body.RotationLambdaARN:
         raise Invalid(
@@ -748,8 +749,8 @@ def _rotate(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any] |
         )
     if (number := _number_of_token(secret, token)) is not None:
         return _written(name, secret, number, place)
-    if period is not None or (rotation.is_cancelled and not body.RotateImmediately):
-        rotations.schedule_rotation(act, path, period=period or rotation.config.period)
+    if schedule is not None or (rotation.is_cancelled and not body.RotateImmediately):
+        rotations.schedule_rotation(act, path, schedule)
     if not body.RotateImmediately:
         return _named(name, place)
     rotations.request_rotation(act, path, token=token)

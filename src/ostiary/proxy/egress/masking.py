@@ -275,6 +275,7 @@ class MaskedStream:
             return
         past = bytes(self._past[max(len(self._past) - MAX_ESCAPE * masks.longest, 0) :])
         data = past + self._raw
+        escape = begun_escape(data)
         for reading in readings_of(data, is_whole=is_whole):
             text = reading.text
             begun = own.begun_in(text)
@@ -283,13 +284,14 @@ class MaskedStream:
                 if end > 0:
                     masked = slice(max(first, 0), end)
                     self._masked[masked] = self._masked[masked].translate(MASK)
-            if begun > MAX_SHOWN or (begun and not data[-1:].isspace()):
+            is_long = begun + (escape > 0) > MAX_SHOWN
+            if is_long or (begun and not data[-1:].isspace()):
                 size = len(data) - reading.span(len(text) - begun, len(text))[0]
                 self._begun = max(self._begun, size)
-                if begun > MAX_SHOWN:
+                if is_long:
                     self._begun_long = max(self._begun_long, size)
         if own.has_forms:
-            self._begun = max(self._begun, begun_escape(data))
+            self._begun = max(self._begun, escape)
         most = min(len(self._raw), MAX_ESCAPE * masks.longest)
         if self._begun_long and not self._masked[-self._begun_long :].strip(b"*\r\n"):
             self._begun_long = 0  # all of it is masked already

@@ -404,7 +404,7 @@ class _Conversation(ClientConnection):
             one = exchange.owned[name]
             if one.field and name in request.with_fields([one], lambda _: "").placeholders:
                 raise _foreign_place(one)
-        forms = self._check_no_secret(exchange)
+        forms = await self._check_no_secret(exchange)
         gate, arguments = self._proxy.gate, arguments_of(request, exchange.host)
         exchange.verdict = verdict = await gate.decide_async(request.method.lower(), arguments)
         if not verdict.passes:
@@ -416,7 +416,7 @@ class _Conversation(ClientConnection):
         for name in sorted(named):
             await self._get_secret(exchange, name)
         if self._proxy.secrets.masks.forms is not forms:
-            self._check_no_secret(exchange)
+            await self._check_no_secret(exchange)
         destinations = [one for name, one in exchange.owned.items() if name in named]
         exchange.request = request.with_secrets(destinations, exchange.values.__getitem__)
 
@@ -437,7 +437,7 @@ class _Conversation(ClientConnection):
             raise Rejected(status, refusal.code, message, hint=refusal.hint) from None
         exchange.values[name] = value
 
-    def _check_no_secret(self, exchange: _Exchange) -> object:
+    async def _check_no_secret(self, exchange: _Exchange) -> object:
         """Check that the request, as the program sent it, contains no secret of this run, which the program could only
         have from a leak. Return the forms of secrets for which the request was searched; later secrets may add forms.
         Raises Rejected.
@@ -448,13 +448,13 @@ class _Conversation(ClientConnection):
         names, values = zip(*request.headers, strict=True) if request.headers else ((), ())
         if masks.find(b"\0".join((request.path, request.query, *names, *values))):
             raise _secret_sent()
-        self._search(exchange)(request.body or b"")
+        await self._search(exchange)(request.body or b"")
         return forms
 
-    def _search(self, exchange: _Exchange) -> Callable[[bytes], None]:
+    def _search(self, exchange: _Exchange) -> Callable[[bytes], Awaitable[None]]:
         """Return a function that searches the next part of the body for secrets, and raises Rejected if it finds one.
         A compressed body must have no placeholder either. If the body cannot be searched, the function raises Rejected
-        once the run has a secret, or if the server owns one.
+        once the run has a secret, or if the server owns one. A part that may take long is searched in a thread.
         """
         masks, last = self._proxy.secrets.masks, b""
         search, body = SearchedStream(masks), InflatedBody(exchange.request.headers)
@@ -472,7 +472,13 @@ class _Conversation(ClientConnection):
                 if masks.forms or exchange.owned:
                     raise
 
-        return check
+        async def check_in_time(part: bytes) -> None:
+            if body.is_compressed or len(part) > CHUNK:
+                await asyncio.to_thread(check, part)
+            else:
+                check(part)
+
+        return check_in_time
 
     def _check_host(self, at: Authority) -> None:
         """Check that the name of the host contains no secret of this run, because DNS resolvers see the name. Raises
@@ -569,7 +575,7 @@ class _Conversation(ClientConnection):
         if exchange.request.streams:
             search, begun = self._search(exchange), b""
             while (part := await self._receive()) is not None:
-                search(part)
+                await search(part)
                 whole, begun = divide_begun(begun + part)
                 await self._send_part(exchange, upstream, whole)
             await self._send_part(exchange, upstream, begun)

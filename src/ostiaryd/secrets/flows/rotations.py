@@ -37,6 +37,7 @@ from ostiaryd.secrets.model.rotation import (
     parse_commands,
     render_key,
 )
+from ostiaryd.secrets.model.schedule import Schedule
 from ostiaryd.secrets.model.sealing import Place
 from ostiaryd.secrets.store import keyvalue as keyvalue_store
 from ostiaryd.secrets.store import rotations as store
@@ -140,14 +141,19 @@ def request_rotation(act: Act, path: str, *, token: str = "") -> None:
         raise Conflict("the previous value is in its grace period", hint="wait for the end of the grace period")
 
 
-def schedule_rotation(act: Act, path: str, *, period: int) -> None:
-    """Set the seconds between the rotations of a secret for an agent, also of a cancelled rotation. Raises NotFound;
-    Invalid if the period is longer than the administrator has set.
+def schedule_rotation(act: Act, path: str, schedule: Schedule | None) -> None:
+    """Set the schedule of the rotations of a secret for an agent, also of a cancelled rotation; None keeps the
+    schedule. Raises NotFound; Invalid if the period is longer than the administrator has set.
 
-    The next rotation is due a period after the last one, and the first one a period after its configuration. A call
-    that must be repeated keeps its time, and so does the end of a grace period.
+    The next rotation is due a period after the last one, and the first one a period after its configuration. With a
+    cron expression, it is due at the next time of the expression, and at the latest after the period of the
+    administrator. A call that must be repeated keeps its time, and so does the end of a grace period.
     """
     rotation = find_rotation(act.tx, path)
+    if schedule is None:
+        present = rotation.config
+        schedule = Schedule(present.period, present.period, present.expression, present.window)
+    period = schedule.period
     registry.note(act, object=path, period=period)
     longest = rotation.config.longest or rotation.config.period
     if period > longest:
@@ -155,11 +161,20 @@ def schedule_rotation(act: Act, path: str, *, period: int) -> None:
             f"the period of a rotation is at most {longest} seconds, which an administrator has set",
             hint="rotate more often, or ask an administrator",
         )
-    config = check_config(path, replace(rotation.config, period=period, longest=longest))
-    begun_at = rotation.rotated_at
-    if begun_at is None:  # a request that repeats a schedule does not delay the first rotation
+    if schedule.shortest <= rotation.config.grace:
+        raise Invalid(
+            f"the grace period of {rotation.config.grace} seconds does not end before the next rotation",
+            hint="rotate less often",
+        )
+    config = replace(rotation.config, period=period, longest=longest)
+    config = replace(config, expression=schedule.expression, window=schedule.window)
+    begun_at = rotation.rotated_at or (0 if rotation.is_cancelled else rotation.config.begun_at)
+    if not begun_at:  # a request that repeats a schedule does not delay the first rotation
         begun_at = act.now if rotation.is_cancelled else rotation.due_at - rotation.config.period * SECOND
-    due_at = begun_at + period * SECOND
+    config = check_config(path, replace(config, begun_at=begun_at))
+    due_at = config.next_time(begun_at)
+    if config.expression.startswith("cron"):  # the time does not depend on the last rotation, so it could be delayed
+        due_at = min(config.next_time(act.now), begun_at + longest * SECOND)
     is_repeated = rotation.pending is not None or rotation.attempts > 0
     if not rotation.is_cancelled and (is_repeated or rotation.retire_at is not None):
         due_at = rotation.due_at
@@ -204,7 +219,7 @@ def begin_call(act: Act, path: str) -> RotationCall | None:
         return None
     if not is_end and aws.deletion_time(secret.custom) is not None:
         registry.note(act, object=path, skipped="scheduled for deletion")
-        store.postpone(act.tx, path, due_at=act.now + config.period * SECOND, attempts=0, error="")
+        store.postpone(act.tx, path, due_at=config.next_time(act.now), attempts=0, error="")
         return None
     key = open_value(act.tx, rotation.key, _key_place(path), keys=act.tx.keys)
     data, current = {"path": path, "member": config.member}, {}
@@ -237,7 +252,7 @@ def end_call(act: Act, path: str, call: RotationCall, *, is_old_valid: bool) -> 
     config = rotation.config
     if call.kind == RETIRE:
         rotated_at = act.now if rotation.rotated_at is None else rotation.rotated_at
-        store.set_retired(act.tx, path, due_at=max(act.now, rotated_at + config.period * SECOND))
+        store.set_retired(act.tx, path, due_at=max(act.now, config.next_time(rotated_at)))
         return
     if rotation.pending is None or rotation.attempt != call.id:
         raise Conflict("the rotation has ended already")
@@ -247,7 +262,7 @@ def end_call(act: Act, path: str, call: RotationCall, *, is_old_valid: bool) -> 
         retire_at = act.now + config.grace * SECOND
         store.end(act.tx, path, due_at=retire_at, retire_at=retire_at)
     else:
-        store.end(act.tx, path, due_at=act.now + config.period * SECOND, retire_at=None)
+        store.end(act.tx, path, due_at=config.next_time(act.now), retire_at=None)
 
 
 def store_answer(act: Act, path: str, call: RotationCall, members: Mapping[str, str]) -> None:
@@ -262,7 +277,7 @@ def store_answer(act: Act, path: str, call: RotationCall, members: Mapping[str, 
     is_rotated = rotation is not None and call.config.member in members
     _replace_members(act, path, members, token=rotation.token if rotation is not None and is_rotated else "")
     if rotation is not None and is_rotated:
-        store.end(act.tx, path, due_at=act.now + rotation.config.period * SECOND, retire_at=None)
+        store.end(act.tx, path, due_at=rotation.config.next_time(act.now), retire_at=None)
 
 
 def _replace_members(act: Act, path: str, members: Mapping[str, str], *, token: str) -> None:

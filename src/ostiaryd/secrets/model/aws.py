@@ -22,6 +22,7 @@ from msgspec import Meta
 
 from ostiary.protocol.errors import Conflict, Invalid, Malformed
 from ostiary.protocol.jose import b64u, unb64u
+from ostiaryd.secrets.model.schedule import DAY_S, HOUR_S, LONGEST_DAYS, Schedule, parse_schedule
 
 DESCRIPTION, DELETION, TAG, VERSION = "aws:description", "aws:deletion", "aws:tag:", "aws:version:"
 SHORTEST_WINDOW, DEFAULT_WINDOW, LONGEST_WINDOW = 7, 30, 30
@@ -32,7 +33,6 @@ MAX_TAGS = 50
 MAX_TAG_KEY, MAX_TAG_VALUE = 128, 256
 LONGEST_PASSWORD = 4096
 MAX_EXCLUDED = 4096
-LONGEST_PERIOD_DAYS = 1000
 DEFAULT_KEY = "alias/aws/secretsmanager"
 """The name of the key that AWS uses without a `KmsKeyId`."""
 FILTERS = ("all", "description", "name", "owning-service", "primary-region", "tag-key", "tag-value")
@@ -45,8 +45,7 @@ in each text of a secret.
 MAX_CURSOR = 4096
 _NAME = re.compile(r"[A-Za-z0-9/_+=.@-]{1,256}")
 _NUMBER = re.compile(r"[0-9]{1,16}")
-_RATE = re.compile(r"rate\(([0-9]{1,4}) (hour|day)s?\)")
-_DAY_S, _HOUR_S, _MINUTE_S = 86_400, 3600, 60
+_MINUTE_S = 60
 _ARN = re.compile(r"arn:(aws[a-z-]{0,16}):secretsmanager:([a-z0-9-]+):([0-9]{12}):secret:(.{1,263})")
 _BETWEEN_WORDS = re.compile(r"[\s/+_=.@-]+")
 _CASE_CHANGE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -133,35 +132,32 @@ class PasswordOptions(msgspec.Struct, forbid_unknown_fields=True):
     RequireEachIncludedType: bool = True
 
 
-def read_rules(rules: RotationRules) -> int:
-    """Return the seconds between two rotations. Raises Invalid."""
+def read_rules(rules: RotationRules) -> Schedule:
+    """Return the schedule of a rotation. Raises Invalid."""
     days, expression = rules.AutomaticallyAfterDays, rules.ScheduleExpression
-    if rules.Duration is not None:
-        raise Invalid("`RotationRules.Duration` is not supported", hint="a rotation begins when it is due")
     if (days is None) == (expression is None):
         raise Invalid("You must specify AutomaticallyAfterDays or ScheduleExpression in RotationRules, but not both.")
-    if days is not None:
-        if not 1 <= days <= LONGEST_PERIOD_DAYS:
-            raise Invalid(f"RotationRules.AutomaticallyAfterDays must be within 1-{LONGEST_PERIOD_DAYS}.")
-        return days * _DAY_S
-    match = _RATE.fullmatch(expression or "")
-    seconds = int(match[1]) * (_DAY_S if match[2] == "day" else _HOUR_S) if match else 0
-    if not 0 < seconds <= LONGEST_PERIOD_DAYS * _DAY_S:
-        raise Invalid(
-            "`RotationRules.ScheduleExpression` must be a rate of 1 hour to 1000 days",
-            hint="write rate(12 hours) or rate(10 days); cron is not supported",
-        )
-    return seconds
+    if days is None:
+        return parse_schedule(expression or "", rules.Duration or "")
+    if not 1 <= days <= LONGEST_DAYS:
+        raise Invalid(f"RotationRules.AutomaticallyAfterDays must be within 1-{LONGEST_DAYS}.")
+    schedule = parse_schedule(f"rate({days} days)", rules.Duration or "")
+    return schedule._replace(expression="")
 
 
-def render_rules(seconds: int) -> dict[str, Any]:
-    """Return the member `RotationRules` for the seconds between two rotations."""
-    if seconds % _DAY_S == 0 and seconds <= LONGEST_PERIOD_DAYS * _DAY_S:
-        return {"AutomaticallyAfterDays": seconds // _DAY_S}
-    units = ((_DAY_S, "day"), (_HOUR_S, "hour"), (_MINUTE_S, "minute"), (1, "second"))
-    size, unit = next(one for one in units if seconds % one[0] == 0)
-    count = seconds // size
-    return {"ScheduleExpression": f"rate({count} {unit}{'s' if count > 1 else ''})"}
+def render_rules(seconds: int, expression: str, window: str) -> dict[str, Any]:
+    """Return the member `RotationRules` for the seconds between two rotations, and for the expression and the window of
+    AWS, which may be empty.
+    """
+    shown: dict[str, Any] = {"Duration": window} if window else {}
+    if seconds % DAY_S == 0 and seconds <= LONGEST_DAYS * DAY_S:
+        shown["AutomaticallyAfterDays"] = seconds // DAY_S
+    elif not expression:
+        units = ((DAY_S, "day"), (HOUR_S, "hour"), (_MINUTE_S, "minute"), (1, "second"))
+        size, unit = next(one for one in units if seconds % one[0] == 0)
+        count = seconds // size
+        expression = f"rate({count} {unit}{'s' if count > 1 else ''})"
+    return shown | ({"ScheduleExpression": expression} if expression else {})
 
 
 def check_tags(tags: Sequence[tuple[str, str]], custom: Mapping[str, str]) -> dict[str, str]:

@@ -31,6 +31,7 @@ from ostiary.protocol.decoding import convert, json_decoder
 from ostiary.protocol.errors import Invalid, Malformed, Unavailable
 from ostiaryd.secrets.model.lease import MAX_ERROR
 from ostiaryd.secrets.model.request import SECOND, check_path, split_path
+from ostiaryd.secrets.model.schedule import parse_cron
 
 MOUNT = "secret"
 """The key-value store whose secrets can be rotated: it keeps the previous version."""
@@ -58,7 +59,9 @@ class ServiceRefused(Unavailable):
 class RotationConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The rotation of one member of a secret, with one of three kinds of service. `period` and `grace`: seconds.
 
-    `longest`: the period that the administrator has set, if an agent has set a shorter one; otherwise 0.
+    `longest`: the period that the administrator has set, if an agent has set a shorter one; otherwise 0. `expression`,
+    `window`: the schedule in the form of AWS, if an agent has set one; the period of a cron expression is the longest
+    time between two rotations. `begun_at`: the time from which the first rotation counts then, in microseconds.
     """
 
     member: str
@@ -68,6 +71,15 @@ class RotationConfig(msgspec.Struct, frozen=True, kw_only=True):
     period: int
     grace: int
     longest: int = 0
+    expression: str = ""
+    window: str = ""
+    begun_at: int = 0
+
+    def next_time(self, after: int) -> int:
+        """Return the time of the next rotation after a rotation at `after`; both are microseconds since the epoch."""
+        if self.expression.startswith("cron"):
+            return parse_cron(self.expression).next(after)
+        return after + self.period * SECOND
 
     @property
     def service(self) -> str:
