@@ -579,7 +579,7 @@ async def test_a_step_up_signs_the_person_out_nowhere(world: World, app: ASGIApp
     proofs = (Proof(method="password", at=now), Proof(method="totp", at=now))
     assert await sign_in(world, flow.browser, flow.person, proofs=proofs, replaces=session) == session
     await flows.follow_sessions(world)
-    assert logout.due(world.db.read(), now=world.now(), limit=10) == []
+    assert logout.due(world.db.read(), now=world.now(), limit=10, share=10) == []
     assert (await flow.refresh(tokens["refresh_token"])).status == 200
     again = await flow.tokens(scope="openid files:read", acr_values=PERSON_MFA)
     assert claims_of(again["id_token"])["sid"] == session

@@ -15,7 +15,7 @@ from harness.clock import Clock
 from harness.registry_fixtures import call_admin_api, is_live, newest_entry
 from ostiary.authorization.assurance import KEY, PERSON_MFA, PERSON_SINGLE, TWO_KEYS
 from ostiary.protocol import dpop, jose
-from ostiary.protocol.errors import Refused
+from ostiary.protocol.errors import Refused, Unavailable
 from ostiaryd.app import build_app
 from ostiaryd.ground.database import sql
 from ostiaryd.ground.world import World
@@ -23,7 +23,7 @@ from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
 from ostiaryd.tokens import flows
 from ostiaryd.tokens.flows import authorization
-from ostiaryd.tokens.flows.logout import make_logout_token
+from ostiaryd.tokens.flows.logout import SHARE, make_logout_token
 from ostiaryd.tokens.model import InvalidRequest
 from ostiaryd.tokens.model.consent import Choice
 from ostiaryd.tokens.model.device import DEVICE_S, read_user_code
@@ -300,7 +300,7 @@ async def test_a_client_with_a_back_channel_hears_of_the_logout(world: World, ap
     await act(world, "test.logout", lambda act: sessions.end_session(act, sid))
     await flows.follow_sessions(world)
     await flows.follow_sessions(world)
-    [waiting] = logout.due(world.db.read(), now=world.now(), limit=10)
+    [waiting] = logout.due(world.db.read(), now=world.now(), limit=10, share=10)
     token = make_logout_token(world, waiting)
     claims = claims_of(token)
     assert header_of(token)["typ"] == "logout+jwt"
@@ -326,7 +326,7 @@ async def test_a_client_hears_of_the_logout_long_after_its_tokens_have_expired(
     sid = claims_of(tokens["id_token"])["sid"]
     await act(world, "test.logout", lambda act: sessions.end_session(act, sid))
     await flows.follow_sessions(world)
-    [waiting] = logout.due(world.db.read(), now=world.now(), limit=10)
+    [waiting] = logout.due(world.db.read(), now=world.now(), limit=10, share=10)
     assert (waiting.client_id, waiting.session, waiting.uri) == (DOCUMENT, sid, uri)
 
 
@@ -841,13 +841,50 @@ async def test_a_logout_token_is_delivered_and_repeated(world: World, app: ASGIA
     await flows.follow_sessions(world)
     for wait_s in (5, 30, 120, 600):
         await flows.deliver_logouts(world)
-        assert logout.due(world.db.read(), now=world.now(), limit=10) == []
+        assert logout.due(world.db.read(), now=world.now(), limit=10, share=10) == []
         clock.advance(wait_s)
-        assert len(logout.due(world.db.read(), now=world.now(), limit=10)) == 1
+        assert len(logout.due(world.db.read(), now=world.now(), limit=10, share=10)) == 1
     await flows.deliver_logouts(world)
     assert newest_entry(world).action == "logout.give_up"
     clock.advance(3600)
-    assert logout.due(world.db.read(), now=world.now(), limit=10) == []
+    assert logout.due(world.db.read(), now=world.now(), limit=10, share=10) == []
+
+
+async def test_a_receiver_that_does_not_answer_delays_no_other(
+    world: World, app: ASGIApp, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hundreds of sessions at one application end at once, and its service is down."""
+    sent: list[str] = []
+
+    async def deliver(uri: str, body: bytes, **options: Any) -> tuple[int, str]:
+        sent.append(uri)
+        if uri == down:
+            raise Unavailable("the remote server does not answer in time")
+        return 200, ""
+
+    monkeypatch.setattr("ostiaryd.tokens.flows.logout.deliver", deliver)
+    down, good = "https://down.example/logout", "https://good.example/logout"
+    clients = [
+        (await begin_flow(world, app, name=name, backchannel_logout_uri=uri)).client.id
+        for name, uri in (("first", down), ("second", good))
+    ]
+
+    async def wait(number: int, client_id: str, uri: str) -> None:
+        waiting = logout.Waiting(f"lo_{number:032}", client_id, uri, "pe_1", "se_1", 0, world.now() + 10**12)
+        await act(world, "test.logout", lambda act: logout.put(act.tx, waiting))
+
+    for number in range(30):
+        await wait(number, clients[0], down)
+    clock.advance(us=1)
+    await wait(30, clients[1], good)
+    await flows.deliver_logouts(world)
+    assert (sent.count(down), sent.count(good)) == (SHARE, 1)
+    await wait(31, clients[1], good)
+    await flows.deliver_logouts(world)
+    assert (sent.count(down), sent.count(good)) == (SHARE, 2), "the tokens for the service that is down wait"
+    clock.advance(5)
+    await flows.deliver_logouts(world)
+    assert sent.count(down) == 2 * SHARE
 
 
 async def test_an_id_token_has_the_claims_of_the_granted_scopes(flow: CodeFlow) -> None:

@@ -9,6 +9,7 @@ from functools import partial
 
 from ostiary.protocol.errors import Invalid, Unavailable
 from ostiary.protocol.jose import sign_jwt
+from ostiaryd.ground.database import Tx
 from ostiaryd.ground.outbound.fetch import deliver
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
@@ -24,6 +25,8 @@ from ostiaryd.trust.flows import sessions
 
 DELIVERY_S = 5.0
 AT_ONCE = 20
+SHARE = 4
+"""Maximum number of logout tokens that are delivered to one client at once."""
 RETRY_S = (5, 30, 120, 600)
 """Time between two attempts to deliver a logout token, in seconds: first entry after the first attempt. After the last
 attempt the token is dropped.
@@ -57,8 +60,11 @@ async def follow_sessions(world: World) -> None:
 async def deliver_logouts(world: World) -> None:
     """Deliver the logout tokens that are due. A token is dropped after delivery, after status 400, or after the last
     attempt.
+
+    If the service of a client fails or does not answer, all tokens for the client wait, so that tokens for other
+    clients do not wait for it.
     """
-    due = await world.db.scan(lambda reader: store.due(reader, now=world.now(), limit=AT_ONCE))
+    due = await world.db.scan(lambda reader: store.due(reader, now=world.now(), limit=AT_ONCE, share=SHARE))
     await asyncio.gather(*(_deliver(world, waiting) for waiting in due))
 
 
@@ -89,8 +95,13 @@ async def _deliver(world: World, waiting: Waiting) -> None:
 
         await act(world, "logout.give_up", give_up)
     else:
-        next_at = now + RETRY_S[waiting.attempts] * SECOND
-        await world.writer.submit(lambda tx: store.retry(tx, waiting.id, next_at=next_at))
+        next_at, soonest = (now + wait_s * SECOND for wait_s in (RETRY_S[waiting.attempts], RETRY_S[0]))
+
+        def retry(tx: Tx) -> None:
+            store.postpone(tx, waiting.client_id, until=soonest)
+            store.retry(tx, waiting.id, next_at=next_at)
+
+        await world.writer.submit(retry)
 
 
 def make_logout_token(world: World, waiting: Waiting) -> str:

@@ -11,9 +11,12 @@ _PUT = sql(
        values (:id, :client_id, :uri, :person, :session, 0, :now, :expires_at)"""
 )
 _DUE = sql(
-    """select id, client_id, uri, person, session, attempts, expires_at from logout_token
-       where next_at <= :now order by next_at limit :limit"""
+    """select id, client_id, uri, person, session, attempts, expires_at from (
+         select *, row_number() over (partition by client_id order by next_at) as place
+         from logout_token where next_at <= :now) as waiting
+       where place <= :share order by next_at limit :limit"""
 )
+_POSTPONE = sql("update logout_token set next_at = :next_at where client_id = :client_id and next_at < :next_at")
 _RETRY = sql("update logout_token set attempts = attempts + 1, next_at = :next_at where id = :id")
 _DELETE = sql("delete from logout_token where id = :id")
 _PUT_CLIENT = sql(
@@ -51,9 +54,14 @@ def put(tx: Tx, waiting: Waiting) -> None:
     )
 
 
-def due(reader: Reader, *, now: int, limit: int) -> list[Waiting]:
-    """Return at most `limit` logout tokens that are due, oldest first."""
-    return [Waiting(*row) for row in reader.all(_DUE, now=now, limit=limit)]
+def due(reader: Reader, *, now: int, limit: int, share: int) -> list[Waiting]:
+    """Return at most `limit` logout tokens that are due, oldest first, with at most `share` of each client."""
+    return [Waiting(*row) for row in reader.all(_DUE, now=now, limit=limit, share=share)]
+
+
+def postpone(tx: Tx, client_id: str, *, until: int) -> None:
+    """Let all tokens for a client wait until the time `until` (microseconds) at least."""
+    tx.send(_POSTPONE, client_id=client_id, next_at=until)
 
 
 def retry(tx: Tx, id: str, *, next_at: int) -> None:
