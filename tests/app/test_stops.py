@@ -149,6 +149,12 @@ def test_what_stops_in_one_act_is_a_route_that_stops_something() -> None:
     assert {(route.method, route.path) for route in one_act} == {*BODIES, *others}
 
 
+def test_every_route_that_revokes_overtakes_and_works_while_the_clock_is_wrong() -> None:
+    revoking = [route for route in ROUTES if route.scope and route.path.endswith("/revoke")]
+    assert len(revoking) > 5
+    assert [route.path for route in revoking if route.grants or not route.stops] == []
+
+
 async def test_the_proof_of_a_stop_that_the_act_refuses_is_used_up_as_well(chief: Client, client: Client) -> None:
     """The proof does not cover the body: whoever has it may not send it again with another."""
     token = (await chief.token(resource=API))["access_token"]

@@ -242,7 +242,7 @@ ROUTES = (
         revoke_intermediate,
         ADMIN,
         body=Revocation,
-        grants=True,
+        stops=True,
         errors=(NOT_FOUND,),
         answers={200: AuthorityRevocationBody},
     ),

@@ -44,6 +44,8 @@ IN_RECOVERY = frozenset(
         "approval.cancel",
         "approval.deny",
         "approval.expire",
+        "authority.end",
+        "authority.revoke",
         "cert.revoke",
         "clock.accept",
         "clock.jump",
