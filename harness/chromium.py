@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.live_server import ServerFixture
+from harness.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[1]
 PYTHON = ROOT / ".browser/bin/python"
@@ -36,7 +37,7 @@ class Chromium:
 
     def close(self) -> None:
         """End the browser."""
-        self._process.communicate(timeout=60)
+        self._process.communicate(timeout=PATIENCE_S)
 
     def _answer(self) -> Any:
         assert self._process.stdout is not None

@@ -9,6 +9,8 @@ from urllib.parse import urljoin
 
 import httpx2
 
+from harness.patience import PATIENCE_S
+
 PASSWORD = "four words are fine"
 _CONTINUE = re.compile(r'<meta http-equiv="refresh" content="0; url=([^"]+)">')
 
@@ -58,7 +60,7 @@ class PersonBrowser:
         # pages for people are served at the host name, not at the address
         self._own = (f"{url}/", url.replace("127.0.0.1", "localhost") + "/")
         self._page = url
-        self._http = httpx2.Client(trust_env=False, timeout=60)
+        self._http = httpx2.Client(trust_env=False, timeout=PATIENCE_S)
         self._cookies: dict[str, str] = {}
         self.text = ""
         self.left_to = ""

@@ -101,7 +101,9 @@ async def test_a_person_with_a_key_uses_the_api_as_their_roles_say(world: World)
 async def test_a_role_that_reads_gives_no_right_to_change_what_others_own(world: World) -> None:
     vic = await person(world, "vic", "viewer")
     caller = Caller(kind="person", id=vic.id, name="vic", owner=None, scopes=frozenset())
-    for route in (facts_of(one) for one in ROUTES if one.scope == SELF and one.allows_people):
+    routes = [facts_of(one) for one in ROUTES if one.scope == SELF and one.allows_people]
+    assert {"GET", "POST"} <= {route.method for route in routes}
+    for route in routes:
         permitted = policy.authorize_person(world.db.read(), caller, route, now=world.now(), acr="")
         assert permitted.scopes == ({READ} if route.method == "GET" else set()), route
 

@@ -91,7 +91,9 @@ def test_continuous_integration_runs_the_test_command_of_the_readme() -> None:
 
 def test_every_target_says_what_it_does() -> None:
     makefile = (ROOT / "Makefile").read_text("utf-8")
-    for target in re.findall(r"^\.PHONY: (\S+)$", makefile, re.M):
+    targets = re.findall(r"^\.PHONY: (\S+)$", makefile, re.M)
+    assert "test" in targets
+    for target in targets:
         assert re.search(rf"^{target}:.*## \w", makefile, re.M), target
 
 

@@ -364,7 +364,7 @@ async def test_a_pending_agent_has_no_identity_yet(world: World, api: GrpcServer
 CLIENT = """
 import sys
 from spiffe import WorkloadApiClient
-with WorkloadApiClient("unix:" + sys.argv[1], default_timeout=60) as client:
+with WorkloadApiClient("unix:" + sys.argv[1], default_timeout=300) as client:
     print(client.fetch_x509_svid().spiffe_id, client.fetch_jwt_svid({"api"}).spiffe_id)
 """
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import pytest
 from decern import Client, DecernError
 
+from harness.patience import PATIENCE_S
 from harness.server import Server, running
 
 SCHEMA = """
@@ -127,7 +128,7 @@ def put(server: Server, folder: Path) -> None:
 
 
 def test_a_client_made_by_others_gets_every_decision_of_the_todo_scenario(gateway: Gateway) -> None:
-    client = Client(gateway.url, timeout=60, token=gateway.key)
+    client = Client(gateway.url, timeout=PATIENCE_S, token=gateway.key)
     for who, action, resource, permitted in PAIRS:
         decision = client.evaluate({"type": "user", "id": who}, action, resource)
         assert decision.allowed is permitted, (who, action, resource)
@@ -137,7 +138,7 @@ def test_a_client_made_by_others_gets_every_decision_of_the_todo_scenario(gatewa
 def test_a_client_made_by_others_reads_why_it_is_refused(gateway: Gateway) -> None:
     for token, status in ((None, 401), (gateway.key[:-1] + ("A" if gateway.key[-1] != "A" else "B"), 401)):
         with pytest.raises(DecernError) as refused:
-            Client(gateway.url, timeout=60, token=token).evaluate(
+            Client(gateway.url, timeout=PATIENCE_S, token=token).evaluate(
                 {"type": "user", "id": RICK}, "can_read_user", {"type": "user", "id": BETH}
             )
         assert refused.value.status_code == status

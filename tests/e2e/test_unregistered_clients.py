@@ -121,7 +121,7 @@ def provider(files: Files, memory: Memory, *, document: str | None = None) -> OA
 @asynccontextmanager
 async def connected(files: Files, auth: httpx2.Auth) -> AsyncIterator[Client]:
     async with (
-        httpx2.AsyncClient(auth=auth, timeout=60) as http,
+        httpx2.AsyncClient(auth=auth, timeout=PATIENCE_S) as http,
         Client(streamable_http_client(files.uri, http_client=http)) as client,
     ):
         yield client

@@ -98,7 +98,7 @@ def test_a_killed_server_knows_every_svid_that_a_client_got(tmp_path: Path, sock
     def ask() -> None:
         while not is_over.is_set():
             try:
-                with WorkloadApiClient(f"unix:{sock}", default_timeout=5) as client:
+                with WorkloadApiClient(f"unix:{sock}", default_timeout=60) as client:
                     serials.add(serial_text(client.fetch_x509_svid().leaf.serial_number))
             except Exception:  # noqa: BLE001, S112 because the server is down at times
                 continue

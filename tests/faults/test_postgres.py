@@ -40,7 +40,7 @@ def administered(server: Server, folder: Path) -> Iterator[ServerFixture]:
 
 
 def ready(server: Server) -> httpx2.Response:
-    return httpx2.get(f"{server.url}/readyz", timeout=30)
+    return httpx2.get(f"{server.url}/readyz", timeout=PATIENCE_S)
 
 
 def create(live_server: ServerFixture, name: str) -> int:
@@ -149,7 +149,7 @@ def test_a_frozen_postgresql_is_told_and_hangs_nothing(postgresql: Cluster, tmp_
             assert told.json()["checks"]["database"] != "ok"
             for _ in range(20):
                 for path in ("/livez", "/jwks", "/ledger/v1/checkpoint"):
-                    answers[path, httpx2.get(server.url + path, timeout=30).status_code] += 1
+                    answers[path, httpx2.get(server.url + path, timeout=PATIENCE_S).status_code] += 1
             postgresql.thaw()
             is_frozen = False
             eventually(lambda: ready(server).status_code == 200)

@@ -120,7 +120,7 @@ def test_a_start_without_the_database_or_the_root_key_is_refused(tmp_path: Path,
             [COMMAND, "serve", "--data-dir", data, "--listen", "127.0.0.1:0"],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE_S,
             check=False,
         )
         tried += 1

@@ -37,7 +37,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import ElicitResult, PromptReference
 
 from harness.live_server import ServerFixture, free_socket, own_server, serving
-from harness.patience import eventually
+from harness.patience import PATIENCE_S, eventually
 from harness.person_browser import PersonBrowser
 from ostiary import Agent, AsyncAgent, Guard, Tools
 from ostiary.adapters.fastmcp import _listed, protect, waits
@@ -633,7 +633,7 @@ class PersonAtBrowser(webbrowser.BaseBrowser):
         self._browser = browser
 
     def open(self, url: str, new: int = 0, autoraise: bool = True) -> bool:
-        threading.Thread(target=lambda: httpx2.get(self._browser.authorize(url), timeout=60)).start()
+        threading.Thread(target=lambda: httpx2.get(self._browser.authorize(url), timeout=PATIENCE_S)).start()
         return True
 
 

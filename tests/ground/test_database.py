@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from harness.patience import PATIENCE_S
 from ostiaryd.ground.database import Reader, sql
 from ostiaryd.ground.world import World
 
@@ -26,7 +27,7 @@ async def test_a_scan_sees_one_moment(world: World) -> None:
     def look(reader: Reader) -> tuple[object, object]:
         before = reader.one(COUNT)
         looked.set()
-        assert written.wait(10)
+        assert written.wait(PATIENCE_S)
         return before, reader.one(COUNT)
 
     scanning = asyncio.ensure_future(world.db.scan(look))

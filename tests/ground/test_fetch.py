@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.patience import PATIENCE_S
 from ostiary.protocol.denied_networks import Address, is_private, is_public
 from ostiary.protocol.errors import Invalid, Unavailable
 from ostiaryd.ground.outbound.fetch import MAX_ANSWER, MAX_URL, Answer, check_named, deliver, request
@@ -78,7 +79,7 @@ async def get(url: str, **said: Any) -> Answer:
 async def test_what_is_answered_comes_back_whatever_its_status(place: Place) -> None:
     place.status, place.body = 404, b"no"
     answer = await request(
-        "POST", place.url, body=b"hello", headers={"authorization": "Bearer x"}, within_s=20, private=HERE
+        "POST", place.url, body=b"hello", headers={"authorization": "Bearer x"}, within_s=PATIENCE_S, private=HERE
     )
     assert answer == Answer(404, "application/json", b"no", "7")
     ((method, path, sent, body),) = place.asked
@@ -370,13 +371,13 @@ async def test_no_spelling_of_this_machine_leads_inside(host: str) -> None:
 
 async def test_deliveries_are_checked_like_requests_and_follow_no_redirect(place: Place) -> None:
     with pytest.raises(Invalid, match="must be https"):
-        await deliver(place.url, b"{}", headers={}, within_s=20)
+        await deliver(place.url, b"{}", headers={}, within_s=PATIENCE_S)
     with pytest.raises(Invalid, match="not public"):
-        await deliver(f"https://127.0.0.1:{place.port}/", b"{}", headers={}, within_s=20)
+        await deliver(f"https://127.0.0.1:{place.port}/", b"{}", headers={}, within_s=PATIENCE_S)
     assert place.asked == []
     place.status, place.headers["location"] = 307, "http://169.254.169.254/"
     place.body = b"x" * (MAX_ANSWER + 1)
-    assert await deliver(place.url, b"{}", headers={}, within_s=20, private=HERE) == (307, "7")
+    assert await deliver(place.url, b"{}", headers={}, within_s=PATIENCE_S, private=HERE) == (307, "7")
     assert len(place.asked) == 1
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.patience import PATIENCE_S
 from harness.server import COMMAND, running
 from ostiary.protocol.errors import Conflict, Unavailable
 from ostiaryd.ground.database.folder import HOLDER, lock_folder
@@ -91,7 +92,7 @@ def test_a_second_server_is_refused_before_it_listens_and_the_first_goes_on(tmp_
                 [COMMAND, "serve", "--data-dir", server.folder, "--listen", f"127.0.0.1:{port}"],
                 capture_output=True,
                 text=True,
-                timeout=60,
+                timeout=PATIENCE_S,
                 check=False,
             )
             assert second.returncode != 0

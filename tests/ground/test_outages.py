@@ -15,6 +15,7 @@ import psycopg
 import pytest
 
 from harness.clock import Clock, SeededRandom
+from harness.patience import PATIENCE_S
 from harness.registry_fixtures import agent_caller, call_admin_api, create_holding, register_agent
 from harness.tcp_proxy import Proxy
 from ostiary.protocol.errors import Unavailable
@@ -201,7 +202,7 @@ async def test_nothing_is_read_or_written_after_a_loss_before_every_check_has_pa
         calls.append(reader.one(ASK))
         if len(calls) == 1:
             raise ArithmeticError("a check that fails is tried again")
-        assert may_pass.wait(30)
+        assert may_pass.wait(PATIENCE_S)
 
     async with open_world(proxied, now=clock, random=dice) as world:
         world.db.check_after_loss(check)

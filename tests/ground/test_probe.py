@@ -15,6 +15,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from harness.patience import PATIENCE_S
 from ostiary.protocol.denied_networks import Network
 from ostiary.protocol.errors import Invalid
 from ostiaryd.ground.outbound.probe import ConnectionFailed, Denied, Reach, TlsFailed, peer_certificate, visit
@@ -182,17 +183,19 @@ async def test_a_tls_server_shows_its_certificate_for_a_protocol(
         thread.start()
         to = Reach(Resolver(zone.address), LOOPBACK, tls_port=listener.getsockname()[1])
         shown = await peer_certificate(
-            "host.example", server_name="host.example", protocol="acme-tls/1", reach=to, within_s=20
+            "host.example", server_name="host.example", protocol="acme-tls/1", reach=to, within_s=PATIENCE_S
         )
         assert (shown.protocol, shown.version) == ("acme-tls/1", "TLSv1.3")
         assert shown.der == x509.load_pem_x509_certificate(file.read_bytes()).public_bytes(Encoding.DER)
         closed = Reach(Resolver(zone.address), (), tls_port=to.tls_port)
         with pytest.raises(Denied):
-            await peer_certificate("host.example", server_name="x", protocol="acme-tls/1", reach=closed, within_s=20)
+            await peer_certificate(
+                "host.example", server_name="x", protocol="acme-tls/1", reach=closed, within_s=PATIENCE_S
+            )
         context.maximum_version = ssl.TLSVersion.TLSv1_2
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         shown = await peer_certificate(
-            "host.example", server_name="host.example", protocol="other", reach=to, within_s=20
+            "host.example", server_name="host.example", protocol="other", reach=to, within_s=PATIENCE_S
         )
         assert shown.protocol is None
         await asyncio.to_thread(thread.join)  # the loop closes the connection meanwhile
@@ -202,4 +205,6 @@ async def test_a_tls_server_shows_its_certificate_for_a_protocol(
 async def test_a_server_without_tls_is_a_failure_of_tls(zone: DnsServer, site: WebSite) -> None:
     to = Reach(Resolver(zone.address), LOOPBACK, tls_port=site.port)
     with pytest.raises(TlsFailed):
-        await peer_certificate("host.example", server_name="host.example", protocol="acme-tls/1", reach=to, within_s=20)
+        await peer_certificate(
+            "host.example", server_name="host.example", protocol="acme-tls/1", reach=to, within_s=PATIENCE_S
+        )

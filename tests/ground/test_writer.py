@@ -909,7 +909,7 @@ async def test_a_scan_remembers_nothing_of_its_snapshot(world: World) -> None:
     def scan(reader: Reader) -> tuple[object, object]:
         before = reader.one(GET, name="test scanned")
         loop.call_soon_threadsafe(begun.set)
-        assert may_end.wait(10)
+        assert may_end.wait(PATIENCE_S)
         return before, reader.one(STEADY, name="test scanned")
 
     scanning = asyncio.ensure_future(world.db.scan(scan))

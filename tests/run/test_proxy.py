@@ -276,7 +276,7 @@ def test_a_server_that_dies_ends_the_proxy_with_its_code(enforced: ProxyFixture,
     with enforced.talk() as talk:
         talk.send(call(1, tool))
         assert talk.read() == b""
-        assert talk.process.wait(30) == code
+        assert talk.process.wait(PATIENCE_S) == code
     assert enforced.outcome_of(enforced.entries()[0])["status"] == "error"
 
 
@@ -288,14 +288,14 @@ def test_the_end_of_input_and_signals_are_passed_on(enforced: ProxyFixture) -> N
     with enforced.talk() as talk:
         talk.has_heard()
         talk.process.send_signal(signal.SIGTERM)
-        assert talk.process.wait(30) == 128 + signal.SIGTERM
+        assert talk.process.wait(PATIENCE_S) == 128 + signal.SIGTERM
 
 
 def test_a_line_without_end_ends_everything(enforced: ProxyFixture) -> None:
     with enforced.talk() as talk:
         talk.send(call(1, "endless"))
         assert talk.read() == b""
-        assert talk.process.wait(60) == 1
+        assert talk.process.wait(PATIENCE_S) == 1
         assert "a line has more than 64 MiB" in talk.log.read_text()
 
 
@@ -331,7 +331,7 @@ def test_nobody_is_let_through_where_no_guard_can_be(enforced: ProxyFixture, wat
     Path(enforced.plan.guard).unlink()
     with enforced.talk() as talk:
         assert talk.read() == b""
-        assert talk.process.wait(30) == 2
+        assert talk.process.wait(PATIENCE_S) == 2
         assert not talk.heard.exists()
         assert "no guard for `files`" in talk.log.read_text()
     Path(watched.plan.guard).unlink()
@@ -401,7 +401,7 @@ def test_wrong_usage_starts_nothing(arguments: list[str], tmp_path: Path) -> Non
 
 def test_a_command_that_is_not_there(enforced: ProxyFixture) -> None:
     with StdioProxy(enforced.folder, enforced.plan, command=["/nowhere/server"]) as talk:
-        assert talk.process.wait(30) == 127
+        assert talk.process.wait(PATIENCE_S) == 127
         assert "cannot run /nowhere/server" in talk.log.read_text()
 
 

@@ -15,7 +15,7 @@ import httpx2
 import hvac
 
 from harness.live_server import free_socket
-from harness.patience import eventually
+from harness.patience import PATIENCE_S, eventually
 
 KEY_ID, KEY = "AKIAEXAMPLEEXAMPLE12", "the-secret-key-of-aws"
 REGION = "eu-west-1"
@@ -37,7 +37,7 @@ def _running(command: list[str], url: str, folder: Path) -> Iterator[str]:
         yield url
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(PATIENCE_S)
 
 
 @contextmanager

@@ -64,9 +64,7 @@ class DatabaseFixture:
 
     def login(self, username: str, password: str) -> psycopg.Connection[Any]:
         """A connection of an account."""
-        return psycopg.connect(
-            host=self.folder, dbname="shop", user=username, password=password, autocommit=True, connect_timeout=5
-        )
+        return psycopg.connect(host=self.folder, dbname="shop", user=username, password=password, autocommit=True)
 
     def accounts(self) -> set[str]:
         """The names of the accounts that the server created."""

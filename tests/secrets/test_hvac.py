@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hvac import Client, exceptions
 
 from harness.live_server import ServerFixture
+from harness.patience import PATIENCE_S
 from tests.secrets.vault_fixtures import VaultStage
 
 
@@ -250,7 +251,7 @@ def test_a_path_means_the_same_however_it_is_encoded(vault: VaultStage) -> None:
     client = vault.login()
     client.secrets.kv.v2.create_or_update_secret(path=f"{vault.folder}/db", secret={"a": "b"})
     for path, status in ENCODED:
-        connection = HTTPConnection(urlsplit(vault.url).netloc, timeout=30)  # sends the path as it is
+        connection = HTTPConnection(urlsplit(vault.url).netloc, timeout=PATIENCE_S)  # sends the path as it is
         connection.request("GET", f"/v1/{path.replace('{}', vault.name)}", headers={"x-vault-token": client.token})
         answer = connection.getresponse()
         body = answer.read()

@@ -14,6 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, urlsplit
 
+from harness.patience import PATIENCE_S
+
 CLIENT = "ostiary"
 SECRET = "a secret: with signs & + / of all kinds %"
 BASIC = "Basic " + base64.b64encode(f"{CLIENT}:a+secret%3A+with+signs+%26+%2B+%2F+of+all+kinds+%25".encode()).decode()
@@ -77,7 +79,7 @@ class TokenProvider:
                 if headers.get("authorization") != BASIC:
                     return 401, {"error": "invalid_client"}
                 if self.held is not None:
-                    self.held.wait(60)
+                    self.held.wait(PATIENCE_S)
                 if self.failing != 200:
                     return self.failing, {"error": "server_error"}
                 with self._lock:

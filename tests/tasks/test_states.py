@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.clock import Clock, SeededRandom
+from harness.patience import PATIENCE_S
 from harness.registry_fixtures import SECOND, create_holding, is_live, register_agent, run_act
 from ostiary.protocol.errors import Refused
 from ostiaryd.ground.config import Config
@@ -65,7 +66,7 @@ def test_a_task_is_live_exactly_until_it_is_ended_or_its_date_comes(config: Conf
     @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(steps)
     def check(world: World, loop: asyncio.AbstractEventLoop, walk: list[tuple[str, State | int | None]]) -> None:
-        asyncio.run_coroutine_threadsafe(check_walk(world, clock, f"tok_{next(names)}", walk), loop).result(60)
+        asyncio.run_coroutine_threadsafe(check_walk(world, clock, f"tok_{next(names)}", walk), loop).result(PATIENCE_S)
 
     asyncio.run(run())
 
