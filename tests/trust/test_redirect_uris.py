@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from ostiary.protocol.uri import MAX_URI
@@ -151,3 +153,18 @@ def test_a_sent_redirect_uri_is_compared_letter_by_letter_but_for_the_port_of_lo
     sent: str, registered: str, is_registered: bool
 ) -> None:
     assert is_registered_uri(sent, (registered,)) is is_registered
+
+
+@pytest.mark.parametrize(
+    ("uri", "message", "hint"),
+    [
+        ("https://*.app.example/callback", "has a wildcard in its host", "register each URI in full"),
+        ("https://bücher.example/callback", "not an absolute http or https URI", "xn--"),
+        ("https://app.example/ü", "not an absolute http or https URI", "percent-encoded UTF-8"),
+        ("https://APP.example/callback", "canonical spelling", "`https://app.example/callback`"),
+    ],
+)
+def test_a_refusal_says_what_to_register_instead(uri: str, message: str, hint: str) -> None:
+    with pytest.raises(InvalidRedirectUri, match=re.escape(message)) as refused:
+        check_redirect_uri(uri)
+    assert hint in (refused.value.hint or "")

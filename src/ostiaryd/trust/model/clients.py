@@ -370,13 +370,18 @@ def check_redirect_uri(unverified_uri: str, *, is_native: bool = True) -> str:
     try:
         normal = normalise_uri(uri)
     except Malformed as error:
-        raise InvalidRedirectUri(f"{shown}: {error.message}", hint="write https://HOST[:PORT]/PATH") from None
+        hint = "write https://HOST[:PORT]/PATH"
+        if not uri.isascii():
+            hint = "write the host in ASCII (`xn--...`), and other characters of the path as percent-encoded UTF-8"
+        raise InvalidRedirectUri(f"{shown}: {error.message}", hint=hint) from None
     base, question, query = uri.partition("?")
     if clash := ANSWER_PARAMETERS & {name for name, _ in parse_qsl(query, keep_blank_values=True)}:
         raise InvalidRedirectUri(
             f"{shown} has the parameter `{min(clash)}`", hint="the server adds that parameter to each response"
         )
-    if base not in (normal, normal.removesuffix("/")) or "*" in base.split("/", 3)[2]:
+    if "*" in base.split("/", 3)[2]:
+        raise InvalidRedirectUri(f"{shown} has a wildcard in its host", hint="register each URI in full")
+    if base not in (normal, normal.removesuffix("/")):
         raise InvalidRedirectUri(f"{shown} is not in its canonical spelling", hint=f"write `{normal}{question}{query}`")
     host = urlsplit(uri).hostname or ""
     if not _is_usual(host):
