@@ -144,7 +144,7 @@ def test_a_certificate_with_a_spiffe_id_has_no_other_uri() -> None:
     profile = parse_profiles({"profile": {"web": {"names": ["dns:*", "uri:*"]}}})["web"]
 
     def choose(*chosen: str) -> list[str]:
-        names = choose_names(profile, [parse_name(name) for name in chosen], holder="bot", trust_domain="td")
+        names = choose_names(profile, tuple(parse_name(name) for name in chosen), holder="bot", trust_domain="td")
         return [str(name) for name in names]
 
     spiffe_id, url, other = "uri:spiffe://td/agent/bot", "uri:https://a.example", "uri:https://b.example"

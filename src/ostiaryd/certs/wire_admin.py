@@ -217,7 +217,8 @@ def _issue(act: Act, call: Call, new: NewCertificate, csr: CertificateSigningReq
     agent, person, caller = new.agent, new.person, call.caller
     if agent is None and person is None:
         agent, person = (caller.id, None) if caller.kind == "agent" else (None, caller.id)
-    check_requester(act.tx, caller, agent=agent, person=person)
+    else:
+        check_requester(act.tx, caller, agent=agent, person=person)
     request = CertificateRequest(
         profile=new.profile,
         public_key=csr.public_key,

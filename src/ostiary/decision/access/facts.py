@@ -260,6 +260,7 @@ def resource_entity(name: str, *, uri: str, segment: str) -> Entity:
     return entity(Uid("Resource", name), {"name": name, "uri": uri, "segment": where}, (where,))
 
 
+@lru_cache(maxsize=4096)
 def secret_entity(mount: str, path: str, *, agent: str) -> Entity:
     """Return the Cedar entity of a secret. `agent`: id of the agent in whose folder the secret is stored; empty if the
     secret is in no agent's folder.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
+from binascii import b2a_base64
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from functools import lru_cache
-from ssl import DER_cert_to_PEM_cert
 from typing import NamedTuple
 
 from cryptography import x509
@@ -327,8 +328,7 @@ def key_id(certificate: x509.Certificate) -> x509.SubjectKeyIdentifier:
 
 def active_authority(reader: Reader, kind: AuthorityKind) -> Authority | None:
     """Return the active authority of a kind; None if there is none."""
-    of_kind = (one for one in store.authorities(reader) if one.kind is kind)
-    return next((one for one in of_kind if one.state is AuthorityState.ACTIVE), None)
+    return store.active(reader, kind)
 
 
 def find_authority(reader: Reader, id: str) -> Authority:
@@ -386,4 +386,12 @@ def parsed(der: bytes) -> x509.Certificate:
 @lru_cache(maxsize=256)
 def encode_pem(certificates: tuple[bytes, ...]) -> bytes:
     """Return certificates in DER as concatenated PEM. Cached, since many certificates have the same chain."""
-    return "".join(map(DER_cert_to_PEM_cert, certificates)).encode()
+    return b"".join(map(_encode_pem, certificates))
+
+
+def _encode_pem(der: bytes) -> bytes:
+    lines = b"\n".join(_PEM_LINE.findall(b2a_base64(der, newline=False)))
+    return b"-----BEGIN CERTIFICATE-----\n%b\n-----END CERTIFICATE-----\n" % lines
+
+
+_PEM_LINE = re.compile(rb".{1,64}")

@@ -178,7 +178,7 @@ def _decide(
         raise Forbidden(
             f"the profile `{profile.name}` is not for holders of the kind {holder.kind}", code="wrong_profile"
         )
-    names = choose_names(profile, requested, holder=holder.name, trust_domain=config.trust_domain)
+    names = choose_names(profile, tuple(requested), holder=holder.name, trust_domain=config.trust_domain)
     lifetime_s = choose_lifetime(profile, requested_s)
     if holder.agent is not None:
         policies.check_certificate(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
@@ -158,7 +157,8 @@ def shard_of(serial: str) -> int:
     return int(serial[-1], 16) % SHARDS
 
 
-def encode_names(names: Sequence[CertificateName]) -> str:
+@lru_cache(maxsize=4096)
+def encode_names(names: tuple[CertificateName, ...]) -> str:
     """Return names as the text that records store."""
     return " ".join(map(str, names))
 
@@ -192,13 +192,11 @@ def build_certificate(
     """
     issuer_name, issuer_key_id = _encode_issuer(issuer)
     algorithm = signature_algorithm(issuer_key)
+    limits = _SIGNING_ONLY if key_usage is SIGNING_USAGE else encode_extension(key_usage, is_critical=True)
     extensions = _der(
         _SEQUENCE,
-        _NO_AUTHORITY,
-        _SIGNING_ONLY if key_usage is SIGNING_USAGE else encode_extension(key_usage, is_critical=True),
-        _encode_usages(usages) if usages else b"",
-        _encode_alternative_names(names, is_critical=not subject) if names else b"",
-        _der(_SEQUENCE, _KEY_ID_BEGIN, check_public_key(public_key).key_id),
+        _encode_first_extensions(limits, usages, names, has_subject=bool(subject)),
+        check_public_key(public_key).key_id,
         issuer_key_id,
         locations,
     )
@@ -208,7 +206,7 @@ def build_certificate(
         _encode_integer(int(serial, 16)),
         algorithm,
         issuer_name,
-        _der(_SEQUENCE, _encode_time(instant(not_before)), _encode_time(last_second(not_after))),
+        _encode_validity(not_before, not_after),
         _encode_subject(subject),
         public_key,
         _der(_EXTENSIONS, extensions),
@@ -245,6 +243,10 @@ def _encode_integer(number: int) -> bytes:
 
 
 @lru_cache(maxsize=256)
+def _encode_validity(not_before: int, not_after: int) -> bytes:
+    return _der(_SEQUENCE, _encode_time(instant(not_before)), _encode_time(last_second(not_after)))
+
+
 def _encode_time(time: datetime) -> bytes:
     """Return a time of a validity in DER: UTCTime until 2049, then GeneralizedTime (RFC 5280 section 4.1.2.5)."""
     if time.year < 2050:
@@ -260,14 +262,19 @@ def _encode_subject(subject: str | x509.Name) -> bytes:
 
 
 @lru_cache(maxsize=4096)
-def _encode_alternative_names(names: tuple[CertificateName, ...], *, is_critical: bool) -> bytes:
-    extension = x509.SubjectAlternativeName([name.encode() for name in names])
-    return encode_extension(extension, is_critical=is_critical)
-
-
-@lru_cache(maxsize=64)
-def _encode_usages(usages: tuple[Usage, ...]) -> bytes:
-    return encode_extension(x509.ExtendedKeyUsage([_USAGES[usage] for usage in usages]))
+def _encode_first_extensions(
+    limits: bytes, usages: tuple[Usage, ...], names: tuple[CertificateName, ...], *, has_subject: bool
+) -> bytes:
+    """Return, in DER, the extensions of a certificate up to the 20 bytes of the identifier of its key. `limits`: the
+    extension with the usages of the key.
+    """
+    extended, alternative = b"", b""
+    if usages:
+        extended = encode_extension(x509.ExtendedKeyUsage([_USAGES[usage] for usage in usages]))
+    if names:
+        general = x509.SubjectAlternativeName([name.encode() for name in names])
+        alternative = encode_extension(general, is_critical=not has_subject)
+    return _NO_AUTHORITY + limits + extended + alternative + _KEY_ID_BEGIN
 
 
 @lru_cache(maxsize=64)
@@ -278,9 +285,7 @@ def _encode_issuer(issuer: x509.Certificate) -> tuple[bytes, bytes]:
     return issuer.subject.public_bytes(), encode_extension(key_id)
 
 
-_KEY_ID_BEGIN = bytes.fromhex("0603551d0e04160414")
-"""The extension with the identifier of the subject's key, without the tag of the sequence, up to the 20 bytes of the
-identifier.
-"""
+_KEY_ID_BEGIN = bytes.fromhex("301d0603551d0e04160414")
+"""The extension with the identifier of the subject's key, up to the 20 bytes of the identifier."""
 _SIGNING_ONLY = encode_extension(SIGNING_USAGE, is_critical=True)
 _NO_AUTHORITY = encode_extension(x509.BasicConstraints(ca=False, path_length=None), is_critical=True)

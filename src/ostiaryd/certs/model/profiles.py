@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -131,16 +132,18 @@ def fill(pattern: str, *, name: str, trust_domain: str) -> str:
     return pattern.replace("{name}", name).replace("{trust_domain}", trust_domain)
 
 
+@lru_cache(maxsize=4096)
 def choose_names(
-    profile: Profile, requested: Sequence[CertificateName], *, holder: str, trust_domain: str
+    profile: Profile, requested: tuple[CertificateName, ...], *, holder: str, trust_domain: str
 ) -> tuple[CertificateName, ...]:
     """Return the names of a certificate for a holder: the requested names; if there are none, the default names of the
     profile.
 
-    Raises ForeignName for a name that the profile does not allow; Invalid if there are no names or too many.
+    Cached, since an agent mostly requests the same names again. Raises ForeignName for a name that the profile does not
+    allow; Invalid if there are no names or too many.
     """
     if not requested:
-        requested = _default_names(profile, holder=holder, trust_domain=trust_domain)
+        requested = tuple(_default_names(profile, holder=holder, trust_domain=trust_domain))
     if not requested:
         raise Invalid(
             f"the profile `{profile.name}` needs a name", hint="request at least one name, such as dns:api.example.com"

@@ -10,7 +10,9 @@ from ostiaryd.ground.database import Reader, Row, Tx, sql
 _SELECT = """select authority_id, kind, state, parent, subject, key_type, certificate, cross_certificate,
     sealed, permitted, not_before, not_after, created_at, retired_at, active_from, revoked_at, reason,
     hsm_key from authority """
-_ALL = sql(_SELECT + "order by created_at, authority_id", steady=True)
+_IN_ORDER = "order by created_at, authority_id"
+_ALL = sql(_SELECT + _IN_ORDER, steady=True)
+_ACTIVE = sql(_SELECT + f"where kind = :kind and state = 'active' {_IN_ORDER} limit 1", steady=True)
 _GET = sql(_SELECT + "where authority_id = :id", steady=True)
 _INSERT = sql(
     """insert into authority (authority_id, kind, state, parent, subject, key_type, certificate, cross_certificate,
@@ -56,6 +58,11 @@ def insert(tx: Tx, authority: Authority) -> None:
 def get(reader: Reader, id: str) -> Authority | None:
     """Return an authority by its id; None if there is none."""
     return reader.made(_GET, _authority, id=id)
+
+
+def active(reader: Reader, kind: AuthorityKind) -> Authority | None:
+    """Return the active authority of a kind; None if there is none."""
+    return reader.made(_ACTIVE, _authority, kind=kind.value)
 
 
 def authorities(reader: Reader) -> list[Authority]:

@@ -62,10 +62,14 @@ def note(act: Act, *, object: str, owner: str | None = None, **detail: Any) -> N
     """Write the object of the act, its owner and `detail` into the entry of the act. Call this before a possible
     refusal, so that the entry of the refusal names the object too.
     """
-    act.entry.object = object
-    if act.entry.owner is None:
-        act.entry.owner = owner
-    act.entry.detail = {**(act.entry.detail or {}), **{name: value for name, value in detail.items() if value}}
+    entry = act.entry
+    entry.object = object
+    if entry.owner is None:
+        entry.owner = owner
+    entry.detail = dict(entry.detail or ())
+    for name, value in detail.items():
+        if value:
+            entry.detail[name] = value
 
 
 def check_may(act: Act, caller: Caller | None, verb: Verb, agent: Agent) -> None:

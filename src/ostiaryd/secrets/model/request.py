@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -265,8 +266,11 @@ def render_duration(microseconds: int) -> str:
     return f"{minutes}m{seconds}s" if minutes else f"{seconds}s"
 
 
+@lru_cache(maxsize=4096)
 def render_time(at: int | None) -> str:
-    """Return a time (microseconds since the epoch) in the form of the API (RFC 3339); an empty text for None."""
+    """Return a time (microseconds since the epoch) in the form of the API (RFC 3339); an empty text for None. Cached,
+    because each read of a secret returns the time of its version.
+    """
     if at is None:
         return ""
     return (_EPOCH + timedelta(microseconds=at)).isoformat(timespec="microseconds") + "Z"
