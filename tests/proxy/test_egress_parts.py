@@ -299,6 +299,21 @@ def test_a_value_is_masked_whichever_characters_are_escaped_and_however_it_is_di
     assert rest == b"*" * len(rest), "the first characters may pass in a pause, or before white space"
 
 
+def in_json(text: str) -> str:
+    return json.dumps(text)[1:-1]
+
+
+@pytest.mark.parametrize("value", ['p4%caf\\mno&qr"<stu;=v0', "p4%4142\\x41bcd&amp;<i>ef", "\\u0041%%%\\\\&&&&lt;gt"])
+@pytest.mark.parametrize("encode", [str, html.escape, in_json, lambda text: quote(text, safe="")])
+@pytest.mark.parametrize("again", [str, html.escape, in_json])
+def test_a_value_that_looks_like_escapes_is_masked(
+    value: str, encode: Callable[[str], str], again: Callable[[str], str]
+) -> None:
+    written = again(encode(value)).encode()
+    masked = masks(value).mask(b'{"a": "' + written + b'"}')
+    assert masked == b'{"a": "' + b"*" * len(written) + b'"}'
+
+
 @pytest.mark.parametrize("number", ESCAPES)
 def test_an_escape_that_parts_of_a_stream_divide_is_masked(number: str) -> None:
     text = "".join(number.format(ord(one)) if at % 2 else one for at, one in enumerate(TOKEN)).encode()

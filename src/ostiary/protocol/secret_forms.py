@@ -21,9 +21,10 @@ from itertools import islice
 from typing import Any, NamedTuple
 from unicodedata import normalize
 
+from ostiary.protocol.destination import MIN_SECRET
 from ostiary.protocol.errors import Forbidden
 
-MAX_ESCAPED = 3
+MAX_ESCAPED = 5
 """maximum number of times that the escapes of a text are resolved"""
 MAX_SEARCHED = 256 << 10
 """maximum length of the texts of a call that are searched, in bytes"""
@@ -176,7 +177,9 @@ def forms_of(value: str) -> frozenset[bytes]:
     raw = value.encode()
     texts = {value, value[::-1], raw.hex(), raw.hex(":"), "".join(map(str, raw)), ",".join(map(str, raw))}
     texts |= {*_base32_forms(raw), *_base64_forms(raw), *_base64_forms(value.encode("utf-16-le"))}
-    return frozenset(_fold(text.encode()) for text in texts)
+    # a value with a backslash, for example, has no escape of JSON in HTML, and the reading resolves the backslash too
+    resolved = {_fold(one.text) for one in _unescape(Reading(raw), MAX_ESCAPED, is_whole=True)}
+    return frozenset([*(_fold(text.encode()) for text in texts), *(one for one in resolved if len(one) >= MIN_SECRET)])
 
 
 def readings_of(data: bytes, *, is_whole: bool = True) -> Iterator[Reading]:
