@@ -8,8 +8,8 @@ SHELL := bash
 PYTHON ?= python3
 BIN := .venv/bin
 JOBS ?= 2
-# Half of the time tests wait for servers, so there is work for more of them than there are processors.
-WORKERS ?= $(shell expr $(JOBS) + $(JOBS) / 2)
+# Half of the time tests wait for servers, so there is work for twice as many of them as there are processors.
+WORKERS ?= $(shell expr $(JOBS) '*' 2)
 DEMO_ARGS ?=
 BENCH_ARGS ?= $(ARGS)
 PYTEST_ARGS ?=

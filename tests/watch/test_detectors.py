@@ -11,6 +11,7 @@ import pytest
 from ostiary.provenance.noticing import Event, Noticed
 from ostiaryd.watch.model.batch import NOBODY, Batch, word
 from ostiaryd.watch.model.detector import Anomaly, Detector, detectors, zeros
+from ostiaryd.watch.model.telemetry import FLOOD
 
 MOST_BYTES = 750
 """that all detectors together may keep of an agent"""
@@ -35,7 +36,9 @@ def run(detector: Detector, events: Sequence[Event], *, size: int) -> list[tuple
 
 
 def stream() -> list[Event]:
-    """Three agents and what no agent did; the second is refused again and again."""
+    """Three agents and what no agent did; the second is refused again and again, and each has something that one event
+    shows: a decoy, a threat, a secret, a flood.
+    """
     names = ["ag_1", "ag_2", "ag_3", "", "ag_2", "ag_2"]
     return [
         event(
@@ -45,6 +48,10 @@ def stream() -> list[Event]:
             tool=f"files/{'abc'[i % 3]}",
             network=f"10.0.{i % 2}.0/24",
             bytes=i * 100,
+            canary=i % 17 == 1,
+            threat=("feodo", 40) if i % 23 == 2 else None,
+            reasons=["secret_sent"] if i % 29 == 1 else [],
+            **({"action": FLOOD} if i % 31 == 2 else {}),
         )
         for i in range(120)
     ]
@@ -65,7 +72,7 @@ def test_what_is_found_can_be_told_as_a_finding() -> None:
             noticed = {"detector": name, "points": points, "says": says}
             assert msgspec.convert(noticed, Noticed).says == says
             told.add(name)
-    assert told
+    assert told >= {"canary", "denied_burst", "flood", "secret_sent", "threat_list"}
 
 
 @pytest.mark.parametrize("name", detectors())
