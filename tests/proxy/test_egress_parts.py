@@ -35,6 +35,7 @@ from ostiary.protocol.destination import (
 from ostiary.protocol.errors import Invalid
 from ostiary.protocol.secret_forms import forms_of
 from ostiary.proxy.connections import CHUNK, MAX_HEAD
+from ostiary.proxy.egress import masking
 from ostiary.proxy.egress.frames import MAX_WAITING, FrameContent, FrameReader, MaskedFrames
 from ostiary.proxy.egress.inflating import MAX_INFLATED, InflatedBody
 from ostiary.proxy.egress.injection import OutgoingRequest, divide_begun, fill_body
@@ -642,6 +643,24 @@ def test_an_expired_value_is_masked_for_an_hour_and_then_forgotten() -> None:
         "endless",
         "next",
     ]
+
+
+def test_the_other_values_are_masked_while_an_expired_one_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Masks()
+    made.add("sk-expired-4711", expires_at=1)
+    made.add(VALUE)
+    add, calls = masking._Windows.add, 0
+
+    def add_and_search(windows: masking._Windows, form: bytes, first: int) -> None:
+        nonlocal calls
+        calls += 1
+        assert made.find(VALUE.encode()), "as another thread finds it"
+        add(windows, form, first)
+
+    monkeypatch.setattr(masking._Windows, "add", add_and_search)
+    made.forget(2)
+    assert calls == len(made.forms) > 0
+    assert (made.find(VALUE.encode()), made.find(b"sk-expired-4711")) == (True, False)
 
 
 def test_a_path_has_one_form() -> None:

@@ -120,7 +120,7 @@ class Masks:
         self._ends[value] = expires_at
         if value not in self._forms:
             self._forms[value] = forms_of(value)
-            self._add_forms(self._forms[value])
+            self._add_forms(self._forms[value], self._windows, self.forms)
 
     def forget(self, before: int) -> None:
         """Remove the secrets that expired before the time `before` (seconds), because an expired access token is
@@ -130,15 +130,15 @@ class Masks:
         for value in expired:
             del self._ends[value], self._hosts[value], self._forms[value]
         if expired:
-            self._windows, self.forms, self.longest = _Windows(), frozenset(), 0
-            self._add_forms(frozenset(chain.from_iterable(self._forms.values())))
+            self._add_forms(frozenset(chain.from_iterable(self._forms.values())), _Windows(), frozenset())
 
-    def _add_forms(self, forms: frozenset[bytes]) -> None:
-        for form in forms - self.forms:
-            self._windows.add(form, len(form) - 2 * _WINDOW + 1)
-        self.longest = max(self.longest, *map(len, forms))
+    def _add_forms(self, added: frozenset[bytes], windows: _Windows, forms: frozenset[bytes]) -> None:
+        """Add forms to present ones. Other threads search with the present windows until all are added."""
+        for form in added - forms:
+            windows.add(form, len(form) - 2 * _WINDOW + 1)
+        self._windows, self.longest = windows, max(map(len, added | forms), default=0)
         self._at_hosts.clear()
-        self.forms |= forms
+        self.forms = added | forms
 
     def sent_to(self, host: str) -> HostForms:
         """Return the forms of the secrets that were sent to `host`."""
