@@ -354,6 +354,30 @@ async def test_a_batch_costs_two_round_trips_however_many_acts_it_has(world: Wor
     assert counts[1:] == [2, 2]
 
 
+@pytest.mark.parametrize("state", ["42501", "XX001", "XX002"])
+async def test_a_table_that_postgresql_refuses_to_write_is_503_and_other_acts_go_on(
+    world: World, config: Config, state: str
+) -> None:
+    """The role of the server loses a privilege, or a page is damaged."""
+    agent, key = await register(world, name="chief", scopes=("ostiary:admin", "ostiary:read"))
+    chief = Client(build_app(world), world, agent.agent_id, key)
+    await chief.ask()
+    access_token = (await chief.token(resource=API))["access_token"]
+    with psycopg.connect(config.database_url, autocommit=True) as operator:
+        operator.execute(
+            "create function refuse() returns trigger language plpgsql as "
+            f"$$ begin raise exception using errcode = '{state}'; end $$; "
+            "create trigger refused before insert on team for each row execute function refuse()"
+        )
+    statuses = []
+    for path, name in (("/api/v1/teams", "a"), ("/api/v1/persons", "b"), ("/api/v1/teams", "c")):
+        proof = proof_of(chief, access_token, path, method="POST")
+        headers = [("authorization", f"DPoP {access_token}"), ("dpop", proof), ("content-type", "application/json")]
+        body = json.dumps({"name": name}).encode()
+        statuses.append((await send(chief.app, "POST", path, headers=headers, body=body)).status)
+    assert statuses == [503, 201, 503]
+
+
 @pytest.mark.parametrize("begins", [False, True], ids=["of a session", "of a transaction"])
 async def test_a_foreign_session_that_holds_the_lock_of_the_writer_is_ended(
     world: World, config: Config, begins: bool

@@ -1,6 +1,4 @@
-"""Determines which exceptions of the SQLite driver mean that the storage failed, in contrast to an error of the
-program.
-"""
+"""Determines which exceptions of the drivers mean that the storage failed, in contrast to an error of the program."""
 
 from __future__ import annotations
 
@@ -24,8 +22,14 @@ _FAILED = frozenset(
 )
 
 
+_POSTGRES_FAILED = frozenset({"25P02", "42501", "XX000", "XX001", "XX002"})
+"""SQLSTATEs in_failed_sql_transaction (an earlier statement of the batch failed), insufficient_privilege,
+internal_error, data_corrupted and index_corrupted. `PostgresConnection` handles lost connections and full disks.
+"""
+
+
 class StorageFailed(Unavailable):
-    """The files of the database could not be read or written. Nothing was changed."""
+    """The files of the database could not be read or written, or PostgreSQL refuses to do so. Nothing was changed."""
 
     code = "storage_failed"
 
@@ -52,6 +56,11 @@ def storage_failure(error: BaseException | None) -> StorageFailed | None:
         if code in _FAILED:
             return StorageFailed(
                 f"the database's files failed: {error}", hint="check the disk, and the log of the server"
+            )
+        if (state := getattr(error, "sqlstate", None)) in _POSTGRES_FAILED:
+            return StorageFailed(
+                f"PostgreSQL cannot read or write the tables of the server (SQLSTATE {state})",
+                hint="check the privileges of the server's role, and the log of PostgreSQL",
             )
         error = error.__context__
     return None
