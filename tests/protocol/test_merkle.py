@@ -18,12 +18,10 @@ from ostiary.protocol.merkle import (
     Frontier,
     ProofFailed,
     TileHash,
-    consistency_proof,
     inclusion_proof,
     leaf_hash,
     node_hash,
     tree_root,
-    verify_consistency,
     verify_inclusion,
 )
 
@@ -74,20 +72,13 @@ ROOTS = [
     "ddb89be403809e325750d3d263cd78929c2942b7942a34b77e122c9594a74c8c",
     "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328",
 ]
-# testdata/inclusion and testdata/consistency of the same repository; each hash is named by its place in NODES
+# testdata/inclusion of the same repository; each hash is named by its place in NODES
 INCLUSION = [
     (0, 1, []),
     (0, 8, [(0, 1), (1, 1), (2, 1)]),
     (5, 8, [(0, 4), (1, 3), (2, 0)]),
     (2, 3, [(1, 0)]),
     (1, 5, [(0, 0), (1, 1), (0, 4)]),
-]
-CONSISTENCY = [
-    (1, 1, []),
-    (1, 8, [(0, 1), (1, 1), (2, 1)]),
-    (6, 8, [(1, 2), (1, 3), (2, 0)]),
-    (2, 5, [(1, 1), (0, 4)]),
-    (6, 7, [(1, 2), (0, 6), (2, 0)]),
 ]
 
 
@@ -119,14 +110,6 @@ def test_inclusion_proofs_of_the_reference_tree(index: int, size: int, proof: li
     assert inclusion_proof(index, size, reference) == expected
     root = bytes.fromhex(ROOTS[size])
     verify_inclusion(leaf_hash(LEAVES[index]), index=index, size=size, proof=expected, root=root)
-
-
-@pytest.mark.parametrize(("old", "new", "proof"), CONSISTENCY)
-def test_consistency_proofs_of_the_reference_tree(old: int, new: int, proof: list[tuple[int, int]]) -> None:
-    expected = [reference(*place) for place in proof]
-    assert consistency_proof(old, new, reference) == expected
-    old_root, new_root = bytes.fromhex(ROOTS[old]), bytes.fromhex(ROOTS[new])
-    verify_consistency(old=old, old_root=old_root, new=new, new_root=new_root, proof=expected)
 
 
 # A tree by definition
@@ -171,14 +154,6 @@ def test_every_entry_is_proved_at_some_sizes_and_some_entries_at_every_size() ->
             verify_inclusion(hash_at(0, index), index=index, size=size, proof=proof, root=by_definition(0, size))
 
 
-@given(st.integers(0, LIMIT), st.integers(0, LIMIT))
-def test_every_tree_extends_every_smaller_one(a: int, b: int) -> None:
-    old, new = min(a, b), max(a, b)
-    proof = consistency_proof(old, new, hash_at)
-    old_root, new_root = by_definition(0, old), by_definition(0, new)
-    verify_consistency(old=old, old_root=old_root, new=new, new_root=new_root, proof=proof)
-
-
 @given(st.data())
 def test_no_other_claim_passes_with_a_proof_of_inclusion(data: st.DataObject) -> None:
     size = data.draw(st.integers(2, LIMIT))
@@ -201,56 +176,6 @@ def test_no_other_claim_passes_with_a_proof_of_inclusion(data: st.DataObject) ->
             verify_inclusion(leaf, **{**good, **change})
     with pytest.raises(ProofFailed):
         verify_inclusion(hash_at(0, other), index=index, size=size, proof=proof, root=root)
-
-
-@given(st.data())
-def test_no_other_claim_passes_with_a_proof_of_consistency(data: st.DataObject) -> None:
-    new = data.draw(st.integers(2, LIMIT))
-    old = data.draw(st.integers(1, new - 1))
-    proof = consistency_proof(old, new, hash_at)
-    at = data.draw(st.integers(0, len(proof) - 1))
-    good: dict[str, Any] = {
-        "old": old,
-        "old_root": by_definition(0, old),
-        "new": new,
-        "new_root": by_definition(0, new),
-    }
-    changes: list[dict[str, Any]] = [
-        {"proof": [*proof, EMPTY_ROOT]},
-        {"proof": proof[:-1]},
-        {"proof": []},
-        {"proof": [*proof[:at], proof[at][::-1], *proof[at + 1 :]]},
-        {"old_root": by_definition(1, old + 1)},
-        {"new_root": by_definition(1, new + 1)},
-        {"old": new + 1},
-        {"old": -1},
-    ]
-    for change in changes:
-        with pytest.raises(ProofFailed):
-            verify_consistency(**{**good, "proof": proof, **change})
-
-
-def test_a_tree_is_itself_and_extends_the_empty_one_without_proof() -> None:
-    root, other = by_definition(0, 5), by_definition(0, 6)
-    verify_consistency(old=5, old_root=root, new=5, new_root=root, proof=[])
-    verify_consistency(old=0, old_root=EMPTY_ROOT, new=5, new_root=root, proof=[])
-    for old, old_root, new, new_root, proof in (
-        (5, root, 5, other, []),
-        (5, root, 5, root, [root]),
-        (0, root, 5, root, []),
-        (0, EMPTY_ROOT, 5, root, [root]),
-        (0, EMPTY_ROOT, 0, root, []),
-    ):
-        with pytest.raises(ProofFailed):
-            verify_consistency(old=old, old_root=old_root, new=new, new_root=new_root, proof=proof)
-
-
-def test_a_part_of_a_tree_does_not_pass_for_the_tree() -> None:
-    leaf, four = hash_at(0, 0), by_definition(0, 4)
-    with pytest.raises(ProofFailed):
-        verify_inclusion(leaf, index=0, size=2, proof=[], root=leaf)
-    with pytest.raises(ProofFailed):
-        verify_consistency(old=4, old_root=four, new=5, new_root=four, proof=[])
 
 
 def test_something_that_is_no_hash_is_not_included() -> None:
@@ -288,12 +213,6 @@ def test_a_frontier_has_one_peak_for_each_one_in_the_binary_size(size: int, peak
 def test_what_is_not_in_the_tree_has_no_proof(index: int, size: int) -> None:
     with pytest.raises(Invalid):
         inclusion_proof(index, size, hash_at)
-
-
-@pytest.mark.parametrize(("old", "new"), [(2, 1), (-1, 4), (1, MAX_SIZE + 1)])
-def test_a_tree_extends_no_larger_one(old: int, new: int) -> None:
-    with pytest.raises(Invalid):
-        consistency_proof(old, new, hash_at)
 
 
 def test_a_proof_in_the_largest_tree_asks_for_few_hashes() -> None:

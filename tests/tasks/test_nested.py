@@ -344,9 +344,9 @@ async def test_who_gave_a_part_may_see_renew_and_end_it_and_nobody_below(world: 
     top, mid, low = await agents(world, "top", "mid", "low")
     _, part, lowest = await line(world, "top", "mid", "low")
     for agent in (top, mid, low):
-        assert flows.may_see(world.db.read(), lowest.task_id, by=agent_caller(agent)).task_id == lowest.task_id
+        assert flows.find_visible(world.db.read(), lowest.task_id, by=agent_caller(agent)).task_id == lowest.task_id
     with pytest.raises(Forbidden):
-        flows.may_see(world.db.read(), part.task_id, by=agent_caller(low))
+        flows.find_visible(world.db.read(), part.task_id, by=agent_caller(low))
     assert await refused(world, lambda a: flows.end(a, part.task_id, by=agent_caller(low))) == "forbidden"
     assert await run_act(world, lambda a: flows.renew(a, lowest.task_id, by=agent_caller(top)))
     assert (await run_act(world, lambda a: flows.end(a, lowest.task_id, by=agent_caller(top)))).state is State.DONE

@@ -64,7 +64,7 @@ class Guarded(AbstractCapability[Any]):
         native = {tool.kind for tool in request_context.model_request_parameters.native_tools}
         if at_provider := native - self.unguarded:
             names = ", ".join(sorted(at_provider))
-            raise Conflict(f"the model's provider would run {names}, undecided", hint="name it in `unguarded`")
+            raise Conflict(f"the model's provider would run {names} without a decision", hint="name it in `unguarded`")
         return request_context
 
     async def wrap_output_process(

@@ -1,8 +1,9 @@
-"""The Merkle tree of the ledger: RFC 6962 hashing, RFC 9162 sections 2.1.1 to 2.1.4 (proofs and their verifiers).
+"""The Merkle tree of the ledger: RFC 6962 hashing, RFC 9162 sections 2.1.1 to 2.1.3 (proofs of inclusion and
+their verifier).
 
 The address of a node is (level, index): the node is the root of the complete subtree of 2**level leaves that begins at
 the leaf index << level. The hash of such a node never changes; from some stored hashes, all others can be computed
-(`tiles.hashes_from`). Differs from RFC 9162: a consistency proof from size 0 exists, and is empty.
+(`tiles.hashes_from`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ HashAt = Callable[[int, int], bytes]
 
 
 class ProofFailed(Refused):
-    """The proof does not lead to the root: the entry is not in the tree, or the new tree does not extend the old."""
+    """The proof does not lead to the root: the entry is not in the tree."""
 
     code = "proof_failed"
 
@@ -120,29 +121,6 @@ def inclusion_proof(index: int, size: int, hash_at: HashAt) -> list[bytes]:
     return proof[::-1]
 
 
-def consistency_proof(old: int, new: int, hash_at: HashAt) -> list[bytes]:
-    """Return the proof that the first `old` leaves of the tree of `new` leaves are the old tree; RFC 9162 section
-    2.1.4.1.
-    """
-    if not 0 <= old <= new <= MAX_SIZE:
-        raise Invalid(f"a tree of {new} entries cannot extend one of {old}")
-    if old == 0:
-        return []
-    start, end = 0, new
-    proof = []
-    while old < end:
-        middle = start + _split(end - start)
-        if old <= middle:
-            proof.append(_subtree(middle, end, hash_at))
-            end = middle
-        else:
-            proof.append(_subtree(start, middle, hash_at))
-            start = middle
-    if start > 0:  # otherwise the subtree is the whole old tree, whose root the verifier knows
-        proof.append(_subtree(start, end, hash_at))
-    return proof[::-1]
-
-
 def verify_inclusion(leaf: bytes, *, index: int, size: int, proof: Sequence[bytes], root: bytes) -> None:
     """Verify the proof of a leaf hash (RFC 9162 section 2.1.3.2). Raises ProofFailed."""
     if not 0 <= index < size:
@@ -162,41 +140,6 @@ def verify_inclusion(leaf: bytes, *, index: int, size: int, proof: Sequence[byte
         raise ProofFailed(f"the proof is too short for a tree of {size} entries")
     if len(leaf) != HASH_BYTES or computed != root:
         raise ProofFailed(f"entry {index} does not match the root")
-
-
-def verify_consistency(*, old: int, old_root: bytes, new: int, new_root: bytes, proof: Sequence[bytes]) -> None:
-    """Verify that a tree extends an earlier one (RFC 9162 section 2.1.4.2). Raises ProofFailed."""
-    if not 0 <= old <= new:
-        raise ProofFailed(f"a tree of {new} entries cannot extend one of {old}")
-    if old == 0 and old_root != EMPTY_ROOT:
-        raise ProofFailed("the old root is not that of the empty tree")
-    if old == new and old_root != new_root:
-        raise ProofFailed(f"two trees of {new} entries have different roots")
-    if old in (0, new):
-        if proof:
-            raise ProofFailed(f"the proof is too long for trees of {old} and {new} entries")
-        return
-    path = list(proof) if old & (old - 1) else [old_root, *proof]  # a power of two: the old root is the first node
-    if not path:
-        raise ProofFailed(f"the proof is too short for trees of {old} and {new} entries")
-    position, last = old - 1, new - 1
-    while position & 1:
-        position, last = position >> 1, last >> 1
-    computed_old = computed_new = path[0]
-    for sibling in path[1:]:
-        if last == 0:
-            raise ProofFailed(f"the proof is too long for a tree of {new} entries")
-        if position & 1 or position == last:
-            computed_old, computed_new = node_hash(sibling, computed_old), node_hash(sibling, computed_new)
-            while not position & 1 and position > 0:
-                position, last = position >> 1, last >> 1
-        else:
-            computed_new = node_hash(computed_new, sibling)
-        position, last = position >> 1, last >> 1
-    if last != 0:
-        raise ProofFailed(f"the proof is too short for a tree of {new} entries")
-    if computed_old != old_root or computed_new != new_root:
-        raise ProofFailed(f"the tree of {new} entries does not extend the tree of {old}")
 
 
 def _split(count: int) -> int:

@@ -97,7 +97,7 @@ async def show_approval(call: Call) -> Reply:
     now, by = call.world.now(), call.caller
 
     def read(reader: Reader) -> ApprovalBody | ApprovalDetail:
-        question = flows.may_see(reader, call.params["id"], by=by)
+        question = flows.find_visible(reader, call.params["id"], by=by)
         return (flows.show if flows.may_see_all(by) else flows.show_briefly)(reader, question, now=now)
 
     return reply(await call.world.db.scan(read), headers=[NO_STORE])

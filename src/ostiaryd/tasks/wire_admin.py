@@ -88,7 +88,7 @@ async def show_task(call: Call) -> Reply:
     id, by, now = call.params["id"], call.caller, call.world.now()
     reader = call.world.db.read()
     try:
-        return reply(flows.show(reader, flows.may_see(reader, id, by=by), now=now))
+        return reply(flows.show(reader, flows.find_visible(reader, id, by=by), now=now))
     except NotFound:
         return reply(await call.world.db.scan(lambda reader: flows.show_pruned(reader, id, by=by)))
 
@@ -98,7 +98,7 @@ async def show_tree(call: Call) -> Reply:
     now = call.world.now()
 
     def read(reader: Reader, page: Page) -> list[Task]:
-        return flows.tree(reader, flows.may_see(reader, call.params["id"], by=call.caller), page)
+        return flows.tree(reader, flows.find_visible(reader, call.params["id"], by=call.caller), page)
 
     return await reply_page(
         call, "tasks", read, lambda reader, task: flows.show_briefly(reader, task, now=now), cursor=flows.place_of

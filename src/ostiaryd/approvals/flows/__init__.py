@@ -9,7 +9,7 @@ from ostiaryd.approvals.flows.plan import ask_plan
 from ostiaryd.approvals.flows.propose import propose
 from ostiaryd.approvals.flows.requests import Duplicate, NotRequestable, ask_about_question, find_submitted
 from ostiaryd.approvals.flows.responsible import list_answerable
-from ostiaryd.approvals.flows.show import may_see, may_see_all, show, show_briefly, show_waiting
+from ostiaryd.approvals.flows.show import find_visible, may_see_all, show, show_briefly, show_waiting
 from ostiaryd.approvals.store import (
     cancel_all as cancel_all_questions,
 )
@@ -39,10 +39,10 @@ __all__ = [
     "expire_due",
     "find_question",
     "find_submitted",
+    "find_visible",
     "forget",
     "get_question",
     "list_answerable",
-    "may_see",
     "may_see_all",
     "propose",
     "request",

@@ -33,7 +33,7 @@ def may_see_all(by: Caller) -> bool:
     return by.may_read or (by.kind == "person" and APPROVE in by.scopes)
 
 
-def may_see(reader: Reader, id: str, *, by: Caller) -> Question:
+def find_visible(reader: Reader, id: str, *, by: Caller) -> Question:
     """Return an approval request if the caller is one of its requesters or may see every one. Raises NotFound."""
     question = store.get(reader, id)
     if question is None or not (may_see_all(by) or by.id in question.requesters):

@@ -176,7 +176,7 @@ class Confined:
         return "no answer"
 
     def _reap(self, child: subprocess.Popen[bytes]) -> None:
-        """Kill a child, and free what it holds."""
+        """Kill a child, wait for its end, and close its pipes."""
         child.kill()
         child.wait()
         for pipe in (child.stdin, child.stdout):

@@ -40,9 +40,9 @@ from ostiaryd.tasks.flows.show import show, show_briefly
 from ostiaryd.tasks.flows.tasks import (
     ELEVATION_ENDED,
     end,
+    find_visible,
     live,
     may_list,
-    may_see,
     renew,
     start,
 )
@@ -70,6 +70,7 @@ __all__ = [
     "expire",
     "expire_due",
     "find_task",
+    "find_visible",
     "forget_days",
     "forget_histories",
     "give_back",
@@ -79,7 +80,6 @@ __all__ = [
     "link_of",
     "live",
     "may_list",
-    "may_see",
     "place_of",
     "prune_ended",
     "read_history",

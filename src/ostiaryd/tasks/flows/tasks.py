@@ -168,7 +168,7 @@ def end(act: Act, id: str, outcome: State = State.DONE, *, by: Caller | None = N
     return replace(task, state=state, ended_at=act.now)
 
 
-def may_see(reader: Reader, id: str, *, by: Caller) -> Task:
+def find_visible(reader: Reader, id: str, *, by: Caller) -> Task:
     """Return a task if the caller may see it: its agent, the agents of the tasks above, their owners, and callers that
     may read everything.
 

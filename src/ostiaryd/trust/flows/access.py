@@ -48,8 +48,8 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class VerifiedCredentials(msgspec.Struct, frozen=True):
-    """A token of this server, and the possession that its binding demands: signatures and times are verified, and
-    whether token and holder are live is not.
+    """A token of this server, and the possession that its binding demands, with verified signatures and times. The
+    caller must still check that the token and its holder are live.
     """
 
     claims: AccessClaims

@@ -25,7 +25,7 @@ class Runs:
         self.is_first: Flags = is_first
         self.first: Ints = np.flatnonzero(is_first)
         self.of: Ints = np.cumsum(is_first) - 1
-        """Index of the run that contains the row, for each row."""
+        """Index of the run of each row."""
 
     def __len__(self) -> int:
         return len(self.first)
