@@ -169,6 +169,8 @@ def test_administrators_see_who_is_connected(
     live_server: ServerFixture, resource: tuple[str, Path], tmp_path: Path
 ) -> None:
     name, key = resource
+    body = report(spool=os.urandom(16).hex(), records=[record()])
+    assert ask(live_server, key, "POST", "/feed/v1/report", json=body).status_code == 200
     with Guard(key, spool_dir=tmp_path) as guard:
         [seen] = eventually(
             lambda: [one for one in live_server.api("GET", "/feeds")["guards"] if one["seq"] is not None]
