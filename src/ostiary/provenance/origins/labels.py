@@ -64,6 +64,7 @@ SENDING = frozenset({Effect.SEND, Effect.SHARE, Effect.PAY})
 TO_WHOM = frozenset({Kind.ADDRESS, Kind.PRINCIPAL, Kind.ACCOUNT})
 _JOINED = re.compile(r"[\W_](?<=[^\W_].)(?<!\s)(?:_|[^\w\s])*+[^\W_]")
 """letters or digits with other characters than white space between them"""
+_DIGIT = re.compile(r"\d")
 _BETWEEN = re.compile(r"<[^<>]*>|[\W_]")
 """markup tags, and characters that are neither letters nor digits"""
 _SPACED = {code: " " for code in range(128) if not chr(code).isalnum()}
@@ -288,14 +289,17 @@ def _runs(
         spoken = words(reading, is_source=True)
         hashes = [*before, *map(hash_of, spoken)]
         yield hashes
-        for word in other_spellings(reading, spoken):
+        has_digit = _DIGIT.search(reading) is not None
+        for word in other_spellings(reading, spoken) if has_digit else ():
             if not word.isalpha() and is_telling(word):
                 yield [hash_of(word)]
         has_tags = "<" in reading
         if has_tags or _JOINED.search(reading):
             is_plain = not has_tags and reading.isascii()
             text_apart = reading.translate(_SPACED) if is_plain else _BETWEEN.sub(" ", reading)
-            apart = words(text_apart, is_source=True)
+            # Without digits, nothing is grouped, so the words are what stands between spaces.
+            is_split = is_plain and not has_digit
+            apart = text_apart.lower().split() if is_split else words(text_apart, is_source=True)
             yield (
                 differing([*before, *map(hash_of, apart)], hashes)
                 if before
