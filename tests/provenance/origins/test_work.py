@@ -55,6 +55,16 @@ def test_the_text_of_a_call_is_decoded_once_for_all_rules(labelled: Memory) -> N
     assert calls["decode"] == 1
 
 
+def test_a_short_text_with_labels_is_judged_in_a_bounded_number_of_calls(labelled: Memory) -> None:
+    facts = Facts(Protected(name="files", uri=URI, segment="default", catalogue=TOOLS), starter().policies)
+    agent = Principal(replace(principal().claims, memory="tk_1"))
+    for _ in range(2):  # the first call fills caches of the process
+        with count_calls() as calls:
+            decide(resolve(agent, "pay", SAID, facts, NOW), DecisionInputs(labelled))
+    assert calls["Coverage.leaves"] == 1
+    assert calls.total() <= 395
+
+
 def test_a_text_without_digits_close_together_is_not_searched_for_each_kind_of_number(labelled: Memory) -> None:
     facts = Facts(Protected(name="files", uri=URI, segment="default", catalogue=TOOLS), starter_files().policies)
     agent = Principal(replace(principal().claims, memory="tk_1"))
