@@ -56,7 +56,7 @@ def test_the_text_of_a_call_is_decoded_once_for_all_rules(labelled: Memory) -> N
 
 
 def test_a_short_text_with_labels_is_judged_in_a_bounded_number_of_calls(labelled: Memory) -> None:
-    facts = Facts(Protected(name="files", uri=URI, segment="default", catalogue=TOOLS), starter().policies)
+    facts = Facts(Protected(name="files", uri=URI, segment="default", catalogue=TOOLS), starter_files().policies)
     agent = Principal(replace(principal().claims, memory="tk_1"))
     for _ in range(2):  # the first call fills caches of the process
         with count_calls() as calls:
