@@ -33,7 +33,7 @@ from ostiary.protocol.destination import (
     parse_origin,
 )
 from ostiary.protocol.errors import Invalid
-from ostiary.protocol.secret_forms import forms_of
+from ostiary.protocol.secret_forms import forms_of, readings_of
 from ostiary.proxy.connections import CHUNK, MAX_HEAD
 from ostiary.proxy.egress import masking
 from ostiary.proxy.egress.frames import MAX_WAITING, FrameContent, FrameReader, MaskedFrames
@@ -337,6 +337,16 @@ def test_a_page_of_html_keeps_what_is_no_value() -> None:
     page = f'<p class="a">100% &amp; more: <b>{html.escape(VALUE)}</b> x=41&y=\\n</p>'
     masked = masks(VALUE).mask(page.encode()).decode()
     assert masked == page.replace(html.escape(VALUE), "*" * len(html.escape(VALUE)))
+
+
+def test_a_download_is_searched_and_only_escapes_in_binary_data_are_not_resolved() -> None:
+    download = Random(1).randbytes(20_000)
+    made, escaped = masks(TOKEN), "".join(f"\\u{ord(one):04x}" for one in TOKEN).encode()
+    assert made.mask(download) == download
+    assert made.mask(download + TOKEN.encode() + download) == download + b"*" * len(TOKEN) + download
+    assert len([*readings_of(download)]) == 1
+    page = "<p>\u043a\u043b\u044e\u0447</p>\n".encode() * 100
+    assert made.mask(page + escaped + page) == page + b"*" * len(escaped) + page, "a page in other letters is a text"
 
 
 def test_what_is_held_back_is_bounded() -> None:

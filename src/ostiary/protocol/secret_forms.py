@@ -30,6 +30,8 @@ MAX_SEARCHED = 256 << 10
 """maximum length of the texts of a call that are searched, in bytes"""
 MAX_TAG = 256
 """maximum length of a tag that is removed, in bytes"""
+MIN_BINARY, MAX_CONTROLS = 1024, 0.05
+"""minimum length of binary data, in bytes, and maximum share of control characters in a text (compressed data: 0.1)"""
 _NAMED = {f"&{name}".encode(): char.encode("ascii", "ignore") for name, char in html5.items()}
 """The character references of HTML, and the ASCII characters that they mean."""
 _UNENDED = [name for name in sorted(_NAMED, reverse=True) if _NAMED[name] and not name.endswith(b";")]
@@ -39,6 +41,7 @@ _NUMBER = re.compile(rb"(?:%u?|\\[uUx]\{?|&#[xX])([0-9A-Fa-f]+)[};]?")
 _INVISIBLE = bytes(range(0x21)) + b"\x7f"
 _REMOVED = _INVISIBLE + bytes(range(0x80, 0x100))
 _VISIBLE = re.compile(rb"[\x21-\x7e]")
+_CONTROLS = bytes({*range(0x20)} - {*b"\t\n\r\x1b"})
 _SMALL = bytes(range(256)).lower()
 
 
@@ -183,11 +186,12 @@ def forms_of(value: str) -> frozenset[bytes]:
 
 
 def readings_of(data: bytes, *, is_whole: bool = True) -> Iterator[Reading]:
-    """Yield the readings of a text, each once. `is_whole`: false if the text may go on; then an escape that may go on
-    at the end of the text is left out.
+    """Yield the readings of a text, each once; escapes and tags of binary data are not resolved. `is_whole`: false if
+    the text may go on; then an escape that may go on at the end of the text is left out.
     """
     texts = set[bytes]()
-    for reading in _resolve(data, is_whole=is_whole):
+    is_binary = len(data) >= MIN_BINARY and len(data.translate(None, _CONTROLS)) < (1 - MAX_CONTROLS) * len(data)
+    for reading in [Reading(data)] if is_binary else _resolve(data, is_whole=is_whole):
         if (text := _fold(reading.text)) not in texts:
             texts.add(text)
             yield _FoldedReading(text, reading)
