@@ -142,16 +142,16 @@ def test_an_opening_that_answers_at_once_proves_what_time_it_is(station: Station
 def test_time_that_passed_unread_is_not_taken_back() -> None:
     machine = MachineClock()
     clock = FeedClock(now=machine.wall, tick=lambda: machine.uptime)
-    clock.hear(START, is_proof=True)
+    clock.set_from_message(START, is_proof=True)
     machine.advance(60)  # nothing reads the guard's time meanwhile
-    clock.hear(START - HOUR, is_proof=True)
+    clock.set_from_message(START - HOUR, is_proof=True)
     assert clock() == START + 60 * SECOND
 
 
 def test_the_time_that_is_kept_counts_on_within_a_boot_and_stands_in_another(tmp_path: Path) -> None:
     machine, file = MachineClock(), tmp_path / "clock"
     first = FeedClock(now=machine.wall, tick=lambda: machine.uptime, file=file, boot="one")
-    first.hear(START, is_proof=True)
+    first.set_from_message(START, is_proof=True)
     machine.advance(60)
     for boot, late in (("one", 60 * SECOND), ("two", 0), ("", 0)):
         again = FeedClock(now=machine.wall, tick=lambda: machine.uptime, file=file, boot=boot)
@@ -161,13 +161,13 @@ def test_the_time_that_is_kept_counts_on_within_a_boot_and_stands_in_another(tmp
 def test_the_time_is_kept_seldom_and_a_damaged_file_is_none(tmp_path: Path) -> None:
     machine, file = MachineClock(), tmp_path / "clock"
     clock = FeedClock(now=machine.wall, tick=lambda: machine.uptime, file=file, boot="one")
-    clock.hear(START, is_proof=True)
+    clock.set_from_message(START, is_proof=True)
     first = file.read_bytes()
     machine.advance(us=KEEP_EVERY_US - 1)
-    clock.hear(machine.wall(), is_proof=False)
+    clock.set_from_message(machine.wall(), is_proof=False)
     assert file.read_bytes() == first
     machine.advance(us=1)
-    clock.hear(machine.wall(), is_proof=False)
+    clock.set_from_message(machine.wall(), is_proof=False)
     assert file.read_bytes() != first
     file.write_bytes(b"\x00\xff")
     assert FeedClock(now=machine.wall, tick=lambda: machine.uptime, file=file, boot="one").late(START) == 0

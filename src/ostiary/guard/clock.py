@@ -51,7 +51,7 @@ class _Anchor(NamedTuple):
 
 class FeedClock:
     """The time of the guard, in microseconds since the epoch. Before the first message it is the wall clock's time,
-    with which nothing is decided. Only one thread may call `hear`; any thread may call the other methods.
+    with which nothing is decided. Only one thread may call `set_from_message`; any thread may call the other methods.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class FeedClock:
         """Return the wall clock minus the guard's time, in microseconds; 0 before the first message."""
         return -self.late(self._now())
 
-    def hear(self, at: int, *, is_proof: bool) -> None:
+    def set_from_message(self, at: int, *, is_proof: bool) -> None:
         """Set the time from a fresh message that the server made at `at` (microseconds). `is_proof`: the message
         answers a request that the guard has just sent.
         """

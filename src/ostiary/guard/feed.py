@@ -176,7 +176,7 @@ class Feed:
             return
         self._heard_at = self._tick() - max(behind, late, 0)
         self._why = f"the Ostiary server has been unreachable for {self.max_age / 1e6:g} s; denying to stay safe"
-        self.clock.hear(message.at, is_proof=is_proof)
+        self.clock.set_from_message(message.at, is_proof=is_proof)
         now = self.clock()
         if now >= self._prune_at and self._knowledge is not None:
             self._knowledge.prune(now - GRACE_US)

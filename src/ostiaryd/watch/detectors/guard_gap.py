@@ -32,13 +32,13 @@ def notice(batch: Batch, kept: Kept) -> list[Anomaly]:
     guard = batch.reporter[rows]
     slot = (guard % np.uint64(SLOTS)).astype(np.int64)
     is_odd = np.isin(slot, np.append(slot[batch.action[rows] == GAP], np.flatnonzero(state["gap"])))
-    guards = [_hear(batch, state, int(rows[at]), int(slot[at])) for at in np.flatnonzero(is_odd).tolist()]
+    guards = [_update_guard(batch, state, int(rows[at]), int(slot[at])) for at in np.flatnonzero(is_odd).tolist()]
     plain = ~is_odd & (batch.agent[rows] != NOBODY)
     state["guard"][slot[plain]], state["agent"][slot[plain]] = guard[plain], batch.agent_word[rows[plain]]
     return [one for one in guards if one is not None]
 
 
-def _hear(batch: Batch, state: np.void, row: int, slot: int) -> Anomaly | None:
+def _update_guard(batch: Batch, state: np.void, row: int, slot: int) -> Anomaly | None:
     """Update the state of a guard with its record in `row`. Return an anomaly if the record is the first record about
     an agent after a gap; otherwise None.
     """
