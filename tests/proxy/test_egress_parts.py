@@ -317,7 +317,7 @@ def test_a_value_that_looks_like_escapes_is_masked(
 
 @pytest.mark.parametrize("number", ESCAPES)
 def test_an_escape_that_parts_of_a_stream_divide_is_masked(number: str) -> None:
-    text = "".join(number.format(ord(one)) if at % 2 else one for at, one in enumerate(TOKEN)).encode()
+    text = "".join(one if at % 2 else number.format(ord(one)) for at, one in enumerate(TOKEN)).encode()
     made = masks(TOKEN)
     for cut in range(len(text)):
         stream = MaskedStream(made)
