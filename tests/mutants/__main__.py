@@ -3,7 +3,8 @@
 `faults/` has the tables: where, which exact text (it must occur once), what stands there instead, the claim that this
 breaks, and the quickest test that proves the claim. A fault that no test notices means that the claim is only words, so
 the run fails; it also fails if the text is gone, if a test is red without a fault, or if the fault breaks the program
-rather than the claim. Tests that run on both databases run on SQLite alone here; those of a framework run in
+rather than the claim. Tests that run on both databases run on SQLite alone here, unless
+the table names the test with `[postgres]`; those of a framework run in
 its environment, which `make frameworks` makes.
 
 Usage: python -m tests.mutants [--jobs N] [--only WORD ...]
@@ -188,7 +189,8 @@ def _command(tests: tuple[str, ...], *options: str) -> list[str]:
         return [str(Path(sys.executable).parent / tests[0]), *tests[1:]]
     framework = framework_of(tests[0])
     options = (*options, "-o", "filterwarnings=") if framework else options
-    quiet = ["-q", "-rfE", "--tb=no", "--no-header", "-p", "no:cacheprovider", "-k", "not postgres"]
+    quiet = ["-q", "-rfE", "--tb=no", "--no-header", "-p", "no:cacheprovider"]
+    quiet += [] if any(test.endswith("[postgres]") for test in tests) else ["-k", "not postgres"]
     return [python(framework) if framework else sys.executable, "-m", "pytest", *quiet, *options, *tests]
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
 
 from harness.registry_fixtures import newest_entry
-from ostiary.protocol.errors import Refused
+from ostiary.protocol.errors import Malformed, Refused
 from ostiaryd.secrets.model import acl, hcl
 from ostiaryd.secrets.model.acl import AccessList, AclRequest
 from tests.secrets.vault_fixtures import POLICIES, VaultAgent, enter_agent, permit_all
@@ -213,6 +214,24 @@ def test_a_bomb_is_refused_at_once(text: str) -> None:
     with pytest.raises(Refused):
         acl.parse_policy(text)
     assert time.process_time() - begun < 2, "seconds of CPU, which also the slowest machine does not need"
+
+
+@pytest.mark.parametrize(
+    ("most", "text"),
+    [
+        (hcl.MAX_ITEMS // 2, lambda count: "a = 1\n" * count),  # a member and its value
+        (
+            hcl.MAX_ITEMS - 2,
+            lambda count: f"a = [{', '.join(['1'] * count)}]",
+        ),  # the elements, the member and its value
+        (hcl.MAX_ITEMS, lambda count: f'{{"a": [{", ".join(["1"] * count)}]}}'),
+    ],
+    ids=["lines", "list", "json"],
+)
+def test_a_policy_has_so_many_members_and_elements(most: int, text: Callable[[int], str]) -> None:
+    assert hcl.parse_hcl(text(most))
+    with pytest.raises(Malformed, match=f"more than {hcl.MAX_ITEMS} members"):
+        hcl.parse_hcl(text(most + 1))
 
 
 def test_the_limits_themselves_are_accepted() -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ostiary.authorization.catalogue import Effect, Tool
 from ostiary.provenance.intent import Intent
 from ostiary.provenance.origins import Memory, Origin, observe_output, remember, with_marks
+from ostiary.provenance.origins.memory import ALL_KINDS
 from ostiary.provenance.origins.prints import SPAN, is_telling, source_prints
 from ostiary.provenance.origins.scribe import Scribe
 
@@ -85,3 +86,11 @@ def test_a_record_with_a_name_that_the_person_said_counts_as_named(name: str, ha
     scribe = Scribe(KEY)
     assert scribe.phrase("r-41") in records
     assert scribe.phrase("r-42") not in records
+
+
+@pytest.mark.parametrize("has_marks", [True, False])
+def test_a_memory_finds_the_words_of_a_phrase_with_and_without_marks(has_marks: bool) -> None:
+    memory: Memory = remember(KEY, Intent(words="Write to ann about the boat"))
+    memory = with_marks(memory) if has_marks else memory
+    assert memory.find_words(["about", "the", "boat"], ALL_KINDS) == Origin.PERSON
+    assert memory.find_words(["about", "the", "train"], ALL_KINDS) == Origin.NOWHERE
