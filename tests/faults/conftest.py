@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.faults.prepared import PreparedServer
 from tests.faults.tally import LONG_FORM, Tally
 
 _PROPERTY = "fault"
@@ -15,6 +18,16 @@ _PROPERTY = "fault"
 @pytest.fixture
 def data_folder() -> None:
     """No folder in memory: faults are injected into a data folder on a disk."""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[PreparedServer]:
+    """A server that is killed and starts again."""
+    server = PreparedServer(tmp_path / "server")
+    try:
+        yield server
+    finally:
+        server.close()
 
 
 @pytest.fixture

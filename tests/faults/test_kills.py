@@ -19,11 +19,10 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from harness.live_server import ServerFixture
 from harness.server import COMMAND
 from ostiary.protocol.jose import b64u
+from tests.faults.application import Application, killed
 from tests.faults.prepared import PreparedServer
 from tests.faults.tally import Tally
-from tests.faults.test_grants import Application, killed, server
 
-__all__ = ["server"]
 KILLS = 2
 SECRET: dict[str, Any] = {"path": "secret/mail", "data": {"value": "correct horse"}}
 
