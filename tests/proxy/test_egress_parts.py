@@ -333,6 +333,25 @@ def test_a_value_of_a_mail_is_masked_over_soft_line_breaks(width: int) -> None:
     assert quopri.decodestring(masked.replace(b"*=\n", b"*").replace(b"*\n", b"*")).strip(b"xy*\n=") == b""
 
 
+@pytest.mark.parametrize("end", ["=\n", "=\r\n"])
+def test_a_value_of_a_mail_is_masked_however_the_stream_is_cut(end: str) -> None:
+    value = "me:c2VjcmV0=dG9vbG9uZw==x"
+    written = [one.replace("=", "=3D").encode() for one in value]
+    text = b"".join([*written[:20], end.encode(), *written[20:]])
+    for cut in range(len(text)):
+        stream = MaskedStream(masks(value))
+        sent = stream.feed(text[:cut]) + stream.feed(text[cut:]) + stream.end()
+        assert sent.translate(None, b"\r\n") == b"*" * len(text.translate(None, b"\r\n")), text[:cut]
+
+
+def test_a_value_of_a_mail_in_html_is_masked() -> None:
+    begin, end = b'<b class=3D"k">', b"</b>"
+    sent = quopri.encodestring('<b class="k">x</b>'.replace("x", '</b><b class="k">'.join(TOKEN)).encode())
+    assert b"=\n" in sent
+    masked = masks(TOKEN).mask(sent)
+    assert masked.removeprefix(begin).removesuffix(end).replace(b"\n", b"").strip(b"*") == b""
+
+
 def test_a_page_of_html_keeps_what_is_no_value() -> None:
     page = f'<p class="a">100% &amp; more: <b>{html.escape(VALUE)}</b> x=41&y=\\n</p>'
     masked = masks(VALUE).mask(page.encode()).decode()

@@ -254,14 +254,17 @@ def _fold(text: bytes) -> bytes:
 
 def _resolve(data: bytes, *, is_whole: bool) -> Iterator[Reading]:
     """Yield a text, and the text with its parts resolved: tags, quoted-printable, and escapes up to MAX_ESCAPED times.
-    Tags may also be written with escapes.
+    Tags may also be written with escapes or in quoted-printable.
     """
     raw = Reading(data)
     yield raw
     if (escaped := _read(raw, _ESCAPES, is_whole)) is not raw:
         yield from _unescape(escaped, MAX_ESCAPED - 1, is_whole=is_whole)
-    for source, units in dict.fromkeys(((raw, _TAGS), (raw, _QUOTED), (escaped, _TAGS))):
-        if (reading := _read(source, units, is_whole)) is not source:
+    quoted = _read(raw, _QUOTED, is_whole)
+    if quoted is not raw:
+        yield from _unescape(quoted, MAX_ESCAPED, is_whole=is_whole)
+    for source in dict.fromkeys((raw, quoted, escaped)):
+        if (reading := _read(source, _TAGS, is_whole)) is not source:
             yield from _unescape(reading, MAX_ESCAPED, is_whole=is_whole)
 
 
@@ -278,10 +281,10 @@ def _unescape(reading: Reading, times: int, *, is_whole: bool) -> Iterator[Readi
 def _read(source: Reading, units: _Units, is_whole: bool) -> Reading:
     """Return the text with its units read; the same reading if it has none."""
     text = source.text
-    if not units.sign.search(text):
-        return source
     if not is_whole and (begun := units.begun.search(text, max(len(text) - 2 * MAX_TAG, 0))):
         text = text[: begun.start()]
+    elif not units.sign.search(text):
+        return source
     text = units.whole.sub(b"" if units.is_removed else _read_unit, text)
     return source if text == source.text else _ResolvedReading(text, source, units)
 
