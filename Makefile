@@ -36,7 +36,7 @@ PEERS := .peers/.setup
 CONSOLE := src/ostiaryd/console/dist/index.html
 CONSOLE_SETUP := console/node_modules/.package-lock.json
 PYTHON313 ?= $(firstword $(wildcard /usr/bin/python3.13) python3.13)
-PYTHON313_TESTS ?= tests/sdk tests/protocol tests/authorization tests/decision tests/provenance tests/guard/test_guard.py tests/cli/test_contract.py tests/demo
+PYTHON313_TESTS ?= tests/sdk tests/protocol tests/authorization tests/decision tests/provenance tests/guard/test_guard.py tests/ground/test_eager.py tests/cli/test_contract.py tests/demo
 EVERYDAY := benchmarks/contain/everyday/node_modules/.package-lock.json
 RECORDINGS := .suites/.recordings
 
@@ -84,7 +84,7 @@ demo: $(SETUP) $(CONSOLE) ## start a server with example agents and print what t
 test: check $(CONSOLE) $(NODE) $(CLIENT) $(SITE) frameworks suites openapi browser $(PROXIES) $(CERTBOT) $(GO) $(SOFTHSM) $(MARIADB) ## everything: check, then all tests on SQLite and on PostgreSQL
 	rm -f .pytest_cache/v/cache/lastfailed
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS) || $(BIN)/python -m tests.support.alone $$?
-	if $(PYTHON313) -c "" 2>/dev/null; then $(MAKE) python313 PYTHON313_TESTS=tests/sdk; else echo "$(PYTHON313) is not installed: not tested on it"; fi
+	if $(PYTHON313) -c "" 2>/dev/null; then $(MAKE) python313 PYTHON313_TESTS="tests/sdk tests/ground/test_eager.py"; else echo "$(PYTHON313) is not installed: not tested on it"; fi
 
 .PHONY: python313
 python313: $(SETUP) ## run some tests and the demo on Debian's Python 3.13 (PYTHON313_TESTS=... chooses others)

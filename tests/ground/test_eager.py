@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from contextvars import ContextVar
@@ -111,6 +112,42 @@ async def test_a_cancelled_task_cancels_the_coroutine() -> None:
     with suppress(asyncio.CancelledError):
         await task
     assert (heard, task.cancelled()) == (["cancelled"], True)
+
+
+async def test_a_cancellation_before_the_second_step_reaches_the_coroutine() -> None:
+    heard = list[str]()
+
+    async def work() -> str:
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            heard.append("cancelled")
+            raise
+        finally:
+            await asyncio.sleep(0)  # a coroutine that is only closed cannot wait
+            heard.append("cleaned up")
+        return ""
+
+    def begin() -> None:
+        tasks.append(start_now(loop, work()))
+        tasks[0].cancel()
+
+    tasks, loop = list[asyncio.Task[str]](), asyncio.get_running_loop()
+    loop.call_soon(begin)
+    await asyncio.sleep(0)
+    with pytest.raises(asyncio.CancelledError):
+        await tasks[0]
+    assert (heard, tasks[0].cancelled()) == (["cancelled", "cleaned up"], True)
+
+
+async def test_the_task_runs_a_coroutine_because_tasks_accept_nothing_else_from_python_3_12_on() -> None:
+    async def work() -> str:
+        await asyncio.sleep(0)
+        return "result"
+
+    task = await start(work)
+    assert inspect.iscoroutine(task.get_coro())
+    assert await task == "result"
 
 
 async def test_within_a_task_everything_runs_in_a_later_round() -> None:

@@ -18,7 +18,9 @@ def start_now(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> 
     if asyncio.current_task(loop) is not None:
         return loop.create_task(work)
     context, first = copy_context(), list[Any]()
-    task = loop.create_task(_continue(work, first), context=context)
+    rest = _continue(work, first)
+    rest.send(None)  # begins, because a coroutine that has not begun cannot hear that its task is cancelled
+    task = loop.create_task(rest, context=context)
     asyncio._enter_task(loop, task)
     try:
         first.append(context.run(work.send, None))
@@ -29,16 +31,17 @@ def start_now(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> 
     return task
 
 
+async def _continue(work: Coroutine[Any, Any, T], first: list[Any]) -> T:
+    """Run the rest of `work`, and return its result. From Python 3.12 on, a task accepts no generator."""
+    return await _run_steps(work, first)
+
+
 @generator_coroutine
-def _continue(work: Coroutine[Any, Any, T], first: list[Any]) -> Generator[Any, Any, T]:
-    """Run the rest of `work`, and return its result. `first` has the awaited future, or the exception that ended the
-    first step.
+def _run_steps(work: Coroutine[Any, Any, T], first: list[Any]) -> Generator[Any, Any, T]:
+    """Wait for the task, then run the rest of `work`. `first` then has the awaited future, or the exception that ended
+    the first step.
     """
-    (waited,) = first
-    if isinstance(waited, BaseException):
-        if isinstance(waited, StopIteration):
-            return waited.value  # type: ignore[no-any-return]
-        raise waited
+    waited: Any = None
     while True:
         error = None
         try:
@@ -46,6 +49,12 @@ def _continue(work: Coroutine[Any, Any, T], first: list[Any]) -> Generator[Any, 
         except BaseException as raised:  # noqa: BLE001 because it is raised in `work`
             error = raised
         try:
-            waited = work.send(None) if error is None else work.throw(error)
+            waited = first.pop() if first else None
+            if isinstance(waited, BaseException):
+                raise waited
+            if error is not None:
+                waited = work.throw(error)
+            elif waited is None:
+                waited = work.send(None)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
