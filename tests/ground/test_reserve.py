@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import logging
 import resource
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
 from harness.patience import eventually_async
 from ostiary.protocol.errors import Conflict
+from ostiaryd.app import build_app
 from ostiaryd.ground.database import Tx, sql
 from ostiaryd.ground.database.line import Lane, Priority, overtaking, priority
 from ostiaryd.ground.database.postgres import RESERVE_TABLE, RESERVE_TABLES, STEP_BYTES
@@ -27,6 +30,8 @@ from ostiaryd.ledger.model import Entry, decode_entry
 from ostiaryd.notifications.model.webhooks import DEFAULT_ACTIONS
 from ostiaryd.trust.model import Spend
 from ostiaryd.trust.store import is_spent, spend
+from tests.support.api_fixtures import Client, register, send
+from tests.support.trust_fixtures import API, proof_of
 
 PUT = sql("insert into setting (name, value) values (:name, :value)")
 COUNT = sql("select count(*) from setting where name like 'test%'")
@@ -162,6 +167,42 @@ async def test_a_stop_that_runs_again_may_spend_its_proof_again(world: World, na
     proof = Spend(b"digest", until=world.now() + 1, made=world.now())
     assert await stop_in_two_runs(world, lambda tx: spend(tx, proof)) == [True, True]
     assert is_spent(world.db.read(), proof.digest)
+
+
+async def test_the_request_of_a_stop_that_ran_again_cannot_be_repeated(
+    world: World, narrow: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its act marks the proof as used in both runs."""
+    agent, key = await register(world, name="chief", scopes=("ostiary:admin", "ostiary:read"))
+    chief = Client(build_app(world), world, agent.agent_id, key)
+    await register(world, name="bot")
+    await chief.ask()
+    access_token = (await chief.token(resource=API))["access_token"]
+    path, order = "/api/v1/revoke", json.dumps({"kind": "agent", "id": "bot"}).encode()
+    headers = [
+        ("authorization", f"DPoP {access_token}"),
+        ("dpop", proof_of(chief, access_token, path, method="POST")),
+        ("content-type", "application/json"),
+    ]
+    await world.writer.rebuild()
+    narrow(8)
+    ran, submit = list[object](), type(world.writer).submit
+
+    def submit_twice(writer: Any, job: Callable[[Tx], object]) -> Any:
+        def run(tx: Tx) -> object:
+            ran.append(result := job(tx))
+            if len(ran) == 1:
+                put("too big", 1 << 20)(tx)
+            return result
+
+        return submit(writer, run)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(world.writer), "submit", submit_twice)
+        assert (await send(chief.app, "POST", path, headers=headers, body=order)).status == 200
+    assert len(ran) == 2
+    repeated = await send(chief.app, "POST", path, headers=headers, body=order)
+    assert (repeated.status, repeated.json.get("error")) == (401, "invalid_dpop_proof")
 
 
 async def test_a_stop_is_refused_once_nothing_of_the_reserve_is_left(

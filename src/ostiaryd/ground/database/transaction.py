@@ -99,6 +99,7 @@ class Tx(Reader):
         "random",
         "topics",
         "touched",
+        "undone",
     )
 
     def __init__(
@@ -125,6 +126,8 @@ class Tx(Reader):
         self.topics: set[str] = set()
         self.touched: list[str] = []
         """Names of the guarded rows that the present act has written (`ground.database.guarded`)."""
+        self.undone: list[Callable[[], None]] = []
+        """Functions that the writer calls if the whole batch is undone; its jobs may then run a second time."""
         self._deferred: dict[Callable[[Tx, list[Any]], None], list[Any]] = {}
         self._known = cache or QueryCache()
         self._late = Late()

@@ -497,6 +497,8 @@ class Writer:
                 batch.error = error
         self._known.clear()
         self._connection.rollback()
+        for undo in batch.tx.undone if batch.tx is not None else ():
+            undo()
         if is_disk_full(batch.error):
             batch.is_retried = batch.is_retried or self._release_reserve()
             batch.error = DiskFull(has_reserve=batch.is_retried)

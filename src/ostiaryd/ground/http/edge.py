@@ -159,6 +159,7 @@ class Call(msgspec.Struct):
         """
         if self.proving is not None:
             proving, self.proving = self.proving, None
+            act.tx.undone.append(partial(setattr, self, "proving", proving))  # with the mark of the proof
             self.caller = proving(act)
         elif self.check_again is not None:
             self.check_again(act)
