@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -286,12 +287,34 @@ def test_a_choice_of_the_schema_that_untrusted_content_states_is_mentioned() -> 
 
 
 def test_a_call_that_content_could_ask_for_is_settled_only_after_untrusted_content() -> None:
+    settled = partial(is_settled, memory=planned(Planned("bank/pay")), tool=PAY, arguments={"to": "Ann"})
     said: Record = {"origin": {"to": "person"}, "origin_worst": "person", "planned": True, "read_outside": False}
-    assert is_settled(said)
-    assert not is_settled(said | {"planned": False}), "content that another guard read can ask for the call"
-    assert is_settled(said | {"planned": False, "read_outside": True})
-    assert not is_settled({"origin": {}, "planned": True, "read_outside": False}), "the call names nothing"
-    assert is_settled({"origin": {"amount": "person"}, "amount_worst": "person"})
+    assert settled(said)
+    assert not settled(said | {"planned": False}), "content that another guard read can ask for the call"
+    assert settled(said | {"planned": False, "read_outside": True})
+    assert not settled({"origin": {}, "planned": True, "read_outside": False}), "the call names nothing"
+    assert settled({"origin": {"amount": "person"}, "amount_worst": "person"})
+
+
+def test_a_call_with_a_choice_that_content_could_state_is_settled_only_after_content_states_it() -> None:
+    what = {"type": "string", "enum": ["rest", "all"]}
+    discard = Tool(
+        name="discard",
+        effect=Effect.DESTROY,
+        arguments={"type": "object", "properties": {"order": {"type": "string"}, "what": what}},
+        kinds={"order": "object"},
+    )
+    begun = remember(KEY, Intent(words="Discard the rest of O-4117", plan=(Planned("shop/discard"),)))
+    read = after(begun, Origin.OUTSIDE, "all")
+
+    def settled(memory: Memory, choice: str) -> bool:
+        arguments = {"order": "O-4117", "what": choice}
+        context = judge_origins(memory, discard, arguments) | judge_plan(memory, "shop/discard", discard, arguments)
+        return is_settled(context, memory, discard, arguments)
+
+    assert settled(begun, "rest")
+    assert not settled(begun, "all"), "another guard may have read it in untrusted content"
+    assert settled(read, "all")
 
 
 TOOLS = ("bank/pay", "bank/look", "mail/send")

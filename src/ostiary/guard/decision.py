@@ -248,8 +248,11 @@ class CallDecider:
             return TaskMemory() if may_recall else RemotePolicies(remote.policies, next(iter(remote.missing)), now)
         noticed = decision.noticed if self.networks is None else (*decision.noticed, *self.networks.notice(caller))
         decision = self.listing.check(decision, call.ready, facts, inputs.says)  # 12
-        if may_recall and decision.call_context is not None and not is_settled(decision.call_context):  # 13
-            return TaskMemory()
+        if may_recall and decision.call_context is not None:  # 13
+            assert memory is not None
+            assert call.ready is not None
+            if not is_settled(decision.call_context, memory, call.ready.tool, call.arguments):
+                return TaskMemory()
         if (decision.allowed or decision.asks) and may_have_secret(call):  # 14
             if not inputs.is_searched:
                 return search_of(call)

@@ -423,8 +423,9 @@ def test_what_a_text_reveals_is_not_what_the_person_gave() -> None:
 
 def test_a_guard_asks_the_server_before_it_decides_on_a_text() -> None:
     context: Record = {"origin": {"to": "person"}, "origin_worst": "person"}
-    assert is_settled(context)
-    assert not is_settled(context | judge_outgoing(READ, SEND, {"to": "bob@example.org", "body": "hello"}))
+    arguments = {"to": "bob@example.org", "body": "hello"}
+    assert is_settled(context, READ, SEND, arguments)
+    assert not is_settled(context | judge_outgoing(READ, SEND, arguments), READ, SEND, arguments)
 
 
 def test_labels_are_bounded_and_strangers_take_no_room_from_records() -> None:

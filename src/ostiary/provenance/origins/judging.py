@@ -286,8 +286,9 @@ def judge_origins(
     context: Record = {"origin": origin}
     if worst >= 0:
         context["origin_worst"] = _NAMES[worst]
-    if memory.plan is not None and not mentioned and tool.effect not in (Effect.CHANGE, Effect.WRITE):
-        mentioned = _has_mentioned_choice(memory, tool, arguments, claimed)
+    if not mentioned and (choices := _unsaid_choices(memory, tool, arguments, claimed)):
+        outside = memory.outside
+        mentioned = any(of_value(outside, OBJECT, value) is OUTSIDE for value in choices)
     if best <= NOWHERE:
         context["origin_best"] = _NAMES[best]
     if best <= NOWHERE or mentioned:
@@ -320,17 +321,17 @@ def judge_origins(
     return context
 
 
-def _has_mentioned_choice(
-    memory: Memory, tool: Tool, arguments: Mapping[str, Any], claimed: Sequence[Leaf] | None
-) -> bool:
-    """Return whether a call has a text that the schema lists and that untrusted content states, but neither the person
-    nor an endorsed document.
+def _unsaid_choices(
+    memory: Memory, tool: Tool, arguments: Mapping[str, Any], claimed: Sequence[Leaf] | None = None
+) -> list[str]:
+    """Return the texts of a call that the schema lists, and that neither the person nor an endorsed document states.
+    Empty for a change, and for a task without a plan.
     """
+    if memory.plan is None or tool.effect in (Effect.CHANGE, Effect.WRITE):
+        return []
     listed = tool.coverage.leaves(arguments) if claimed is None else claimed
     choices = [leaf.value for leaf in listed if leaf.rule is LISTED and isinstance(leaf.value, str)]
-    unsaid = [value for value in choices if of_value(memory, OBJECT, value) > ENDORSED]
-    outside = memory.outside if unsaid else memory
-    return any(of_value(outside, OBJECT, value) is OUTSIDE for value in unsaid)
+    return [value for value in choices if of_value(memory, OBJECT, value) > ENDORSED]
 
 
 def _are_in_fields(memory: Memory, values: Iterable[tuple[Kind, object]]) -> bool:
@@ -545,16 +546,19 @@ def list_foreign_links(memory: Memory, tool: Tool, arguments: Mapping[str, Any])
     return {path: [one[:MAX_SHOWN] for one in sorted(others)[:MAX_FOREIGN]] for path, others in by_path.items()}
 
 
-def is_settled(context: Record) -> bool:
+def is_settled(context: Record, memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
     """Return whether a newer memory of the task cannot change the decision on a call: all values come from the start of
-    the task, and no text goes to third parties (`labels`). A call that names nothing or is outside the plan is settled
-    only after the task has read untrusted content, because such content can ask for it.
+    the task, no text goes to third parties (`labels`), and content cannot state a listed value that the person did not
+    state. A call that names nothing or is outside the plan is settled only after the task has read untrusted content,
+    because such content can ask for it. `context`: the attributes of the call, from `memory`.
     """
     if "carries" in context:
         return False
     if "origin_worst" not in context and "amount_worst" not in context:
         return False
     if not context.get("planned", True) and not context.get("read_outside", False):
+        return False
+    if not context.get("mentioned", False) and _unsaid_choices(memory, tool, arguments):
         return False
     return _SETTLED.issuperset(origins_by_argument(context).values())
 
