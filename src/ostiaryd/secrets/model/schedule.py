@@ -21,7 +21,7 @@ HOUR_S, DAY_S = 3600, 86_400
 LONGEST_DAYS = 1000
 _RATE = re.compile(r"rate\(([0-9]{1,5}) (hour|day)s?\)")
 _CRON = re.compile(r"cron\(0 ([0-9*,/-]+) ([0-9*,/?L-]+) ([0-9A-Z*,/-]+) ([0-9A-Z*,/?#-]+) \*\)")
-_VALUES = re.compile(r"(\*|\w{1,3})(?:-(\w{1,3}))?(?:/([0-9]{1,2}))?")
+_VALUES = re.compile(r"(\*|\w{1,3}|(?=/))(?:-(\w{1,3}))?(?:/([0-9]{1,2}))?")
 _NTH = re.compile(r"(\w{1,3})(?:#([1-5])|L)")
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 _WEEKDAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
@@ -62,10 +62,13 @@ class Cron(NamedTuple):
         """Return the shortest and the longest time between two rotations, in seconds. Raises Invalid if the expression
         has no two times.
         """
-        seconds = [int((later - at).total_seconds()) for at, later in pairwise(self._times(_FIRST_DAY, _DAYS))]
-        if not seconds:
+        hours = sorted(self.hours)
+        days = [number for number in range(_DAYS) if self._is_day(_FIRST_DAY + timedelta(days=number))]
+        over_night = [24 * (later - day) + hours[0] - hours[-1] for day, later in pairwise(days)]
+        if not over_night:
             raise _wrong("a day that the expression names does not exist")
-        return min(seconds), max(seconds)
+        gaps = [*over_night, *(later - hour for hour, later in pairwise(hours))]
+        return min(gaps) * HOUR_S, max(gaps) * HOUR_S
 
     def _times(self, first: date, count: int) -> Iterator[datetime]:
         for number in range(count):
@@ -131,10 +134,10 @@ def _parse_values(parts: list[str], low: int, high: int, names: tuple[str, ...] 
     values = set[int]()
     for part in parts:
         match = _VALUES.fullmatch(part)
-        if match is None or (match[1] == "*" and match[2]):
+        if match is None or ((is_any := match[1] in ("*", "")) and match[2]):
             raise _wrong(f"{part[:20]!a} is no value, range or step")
-        first = low if match[1] == "*" else _parse_value(match[1], low, high, names)
-        last = high if match[1] == "*" or match[3] else first
+        first = low if is_any else _parse_value(match[1], low, high, names)
+        last = high if is_any or match[3] else first
         if match[2]:
             last = _parse_value(match[2], low, high, names)
         span = range(first, last + 1, int(match[3] or 1) or high + 1)
