@@ -114,8 +114,23 @@ async def test_a_browser_at_a_path_without_a_page_gets_a_page_that_leads_on(worl
     assert (page.headers["x-frame-options"], page.headers["x-request-id"]) == ("DENY", "mine")
 
 
+@pytest.mark.parametrize("accept", ["application/xhtml+xml, text/html; q=0.9", "text/html;level=1;q=0.01", "Text/HTML"])
+async def test_a_browser_may_prefer_other_types_to_html(world: World, accept: str) -> None:
+    page = await send(build_app(world), "GET", "/nothing-here", headers=[("accept", accept)])
+    assert (page.status, page.headers["content-type"]) == (404, "text/html; charset=utf-8")
+
+
 @pytest.mark.parametrize(
-    "accept", [None, "*/*", "application/json", "application/json, text/plain, */*", "text/html;q=0"]
+    "accept",
+    [
+        None,
+        "*/*",
+        "application/json",
+        "application/json, text/plain, */*",
+        "text/html;q=0",
+        "text/html; q=0.00, text/htmlx",
+        "text/html;q=0;x=1",
+    ],
 )
 async def test_an_api_client_at_a_path_without_a_page_gets_json(world: World, accept: str | None) -> None:
     headers = [] if accept is None else [("accept", accept)]

@@ -16,6 +16,7 @@ apply `form-action` to the redirects after a form as well: a page whose form end
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -50,6 +51,8 @@ _FIXED: Headers = [
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
 ]
+_HTML = re.compile(r"text/html(?!.*;q=0(?:\.0*)?(?:;|\Z))(?:;.*)?")
+"""A range of media types with HTML alone, with a weight above 0 (RFC 9110 section 12.5.1)."""
 _TITLES: dict[str | int, str] = {
     "session_ended": "You are signed out",
     "forged_form": "This form has expired",
@@ -147,7 +150,7 @@ def accepts_html(accept: Sequence[str]) -> bool:
     everything does not read pages.
     """
     ranges = [one.strip().lower().replace(" ", "") for value in accept for one in value.split(",")]
-    return any(one == "text/html" or (one.startswith("text/html;") and ";q=0" not in one) for one in ranges)
+    return any(_HTML.fullmatch(one) is not None for one in ranges)
 
 
 async def show_asset(call: Call) -> Reply:
