@@ -38,8 +38,8 @@ def add_holder(act: Act, id: str, holder: str, *, by: Caller) -> Task:
 
 
 def record_heartbeat(tx: Tx, id: str, holder: str, *, by: Caller) -> None:
-    """Record the heartbeat of a holder. Nothing else changes, so no entry is written. Raises the errors of `hold`, and
-    NotFound if the holder is not known any more.
+    """Record the heartbeat of a holder. Nothing else changes, so no entry is written. Raises the errors of
+    `add_holder`, and NotFound if the holder is not known any more.
     """
     task, heartbeat = _live_task_of_caller(tx, id, holder, now=tx.now, by=by)
     if holder not in [one.holder for one in holders(tx, task, now=tx.now)]:
@@ -49,7 +49,7 @@ def record_heartbeat(tx: Tx, id: str, holder: str, *, by: Caller) -> None:
 
 def remove_holder(act: Act, id: str, holder: str, outcome: State, *, by: Caller) -> Task:
     """Remove a holder from a task, and return the task. If the task has `ends_with_last`, it ends with `outcome` when
-    its last holder leaves. Raises the errors of `hold`.
+    its last holder leaves. Raises the errors of `add_holder`.
     """
     task, _ = _live_task_of_caller(act.tx, id, holder, now=act.now, by=by)
     registry.note(act, object=task.task_id, holder=holder)
@@ -67,7 +67,9 @@ def holders(reader: Reader, task: Task, *, now: int) -> list[Holder]:
 
 
 def _live_task_of_caller(reader: Reader, id: str, holder: str, *, now: int, by: Caller) -> tuple[Task, int]:
-    """Return a live task of the caller, and its heartbeat interval in microseconds. Raises the errors of `hold`."""
+    """Return a live task of the caller, and its heartbeat interval in microseconds. Raises the errors of
+    `add_holder`.
+    """
     if not _HOLDER.fullmatch(holder):
         raise Invalid(
             "`holder` must be `ho_` followed by 32 hexadecimal digits", hint="create a random id for each running copy"
