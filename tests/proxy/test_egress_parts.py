@@ -344,6 +344,14 @@ def test_a_value_of_a_mail_is_masked_however_the_stream_is_cut(end: str) -> None
         assert sent.translate(None, b"\r\n") == b"*" * len(text.translate(None, b"\r\n")), text[:cut]
 
 
+def test_a_value_in_the_header_of_a_mail_is_masked_however_the_stream_is_cut() -> None:
+    text = b"ghp=5FAb3dE6gH9jK2"
+    for cut in range(len(text)):
+        stream = MaskedStream(masks("ghp_Ab3dE6gH9jK2"))
+        sent = stream.feed(text[:cut]) + stream.feed(text[cut:]) + stream.end()
+        assert sent == b"*" * len(text), text[:cut]
+
+
 def test_a_value_of_a_mail_in_html_is_masked() -> None:
     begin, end = b'<b class=3D"k">', b"</b>"
     sent = quopri.encodestring('<b class="k">x</b>'.replace("x", '</b><b class="k">'.join(TOKEN)).encode())

@@ -79,7 +79,7 @@ _ESCAPES = _Units(
     ),
 )
 _QUOTED = _Units(
-    re.compile(rb"=(?:3[Dd]|[0-9A-Fa-f]{2}=|[ \t]{0,8}\r?\n)"),
+    re.compile(rb"=[0-9A-Fa-f \t\r\n]"),
     re.compile(rb"=(?:[0-9A-Fa-f]{2}|[ \t]{0,8}\r?\n)"),
     re.compile(rb"=(?:[0-9A-Fa-f]?|[ \t]{0,8}\r?)\Z"),
 )
