@@ -124,7 +124,7 @@ class Alignment:
 
 
 _MESSAGES = {
-    Kind.ALTERED: "the entry differs from the logged entry",
+    Kind.ALTERED: "the entry was changed: its hash differs from the hash in the tree",
     Kind.DROPPED: "the logged entry is missing",
     Kind.INSERTED: "an entry before this one was never logged",
 }

@@ -115,7 +115,9 @@ class AccessClaims(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     budgets: Annotated[list[Budget], Meta(max_length=MAX_BUDGETS)] = []
     """the budgets to which calls with the token are charged"""
     memory: str = ""
-    """the task whose memory guards read and write (`ostiary.decision.recall`); empty: no intent was declared"""
+    """id of the task whose memory guards read and write (`ostiary.decision.recall`): the task of the token, or a task
+    above it; empty if none of them has an intent
+    """
 
 
 def parse_access(claims: dict[str, object]) -> AccessClaims:

@@ -105,6 +105,9 @@ GROUPS: Mapping[str, frozenset[int]] = {
     for group in _GROUPS
     for noun in group.split()
 }
+"""The groups of each noun. Nouns of one group name related things (`kinship`); a text argument whose name ends with
+such a noun identifies a thing.
+"""
 PAST = vocabulary("sent paid bought made wrote written sold")
 SUBJECTS = vocabulary("i we they he she it who")
 ADVERBS = vocabulary("usually always often already just also sometimes never normally regularly")

@@ -60,13 +60,14 @@ def rotate(
     overlap: int = 3600,
     session: Here,
 ) -> None:
-    """Rotate the key of an agent: add a new key, and end the others after the overlap.
+    """Rotate the key of an agent: add a new key, and end the others after the overlap at the latest. Give
+    one of --generate-key and --jwk.
 
     Args:
         agent: Name or id.
         generate_key: Generate the key and write the private key to this file (0600).
         jwk: Register the public key in this JWK file instead.
-        overlap: Seconds for which the old keys stay valid; 0 revokes them now.
+        overlap: Seconds for which the old keys stay valid, at most 30 days; 0 revokes them now.
     """
     made = key_of(generate=generate_key, jwk=jwk)
     _register(session, f"/agents/{agent}/keys/rotate", made, {"overlap_s": overlap})

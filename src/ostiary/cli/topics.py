@@ -35,7 +35,7 @@ STOPPING = (
     },
     {
         "command": "agent decommission",
-        "effect": "End an agent, its tasks and the use of its name.",
+        "effect": "End an agent for good, with its tasks; its name is never used again.",
         "state": "decommissioned",
         "undo": "nothing",
     },

@@ -84,7 +84,10 @@ def read_lists(
     `request`.
     """
     if not isinstance(capabilities, dict):
-        raise Malformed("the server's answer has no `capabilities`")
+        raise Malformed(
+            "the MCP server's answer to `initialize` or `server/discover` has no object `capabilities`",
+            hint="check that the command or the URL is that of an MCP server",
+        )
     announced = {*capabilities, "tools"} if asks_tools else capabilities
     lists = [one for capability, lists in LISTS.items() if capability in announced for one in lists]
     return {"tools": [], "capabilities": capabilities} | {

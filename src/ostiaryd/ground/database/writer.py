@@ -54,8 +54,8 @@ SLICE_S, LONGEST_SLICE_S = 0.002, 0.008
 slice takes as long as the other work since the last slice.
 """
 EMPTY_ROUNDS, LONGEST_WAIT_S = 2, 0.02
-"""Number of rounds of the event loop for which a batch on SQLite waits for further jobs before its commit: in the first
-one, requests are read, and in the second one, their jobs are added. A batch that has run for longer than
+"""Number of consecutive rounds of the event loop without a new job for which a batch on SQLite waits before its commit:
+in the first one, requests are read, and in the second one, their jobs are added. A batch that has run for longer than
 `LONGEST_WAIT_S`, in seconds, does not wait.
 """
 ANSWERED_AT_ONCE, ANSWERED_PART = 32, 4

@@ -85,8 +85,8 @@ def open_root(reader: Reader, *, keys: Keyring) -> tuple[AwsRoot, str]:
 def begin_root_rotation(act: Act) -> None:
     """Record that a rotation of the server's own key at AWS begins.
 
-    The server's user has no other key at this moment, so a second key at AWS belongs to this rotation from now on.
-    Raises Invalid; Conflict if a rotation is in progress.
+    The caller has checked that the server's user has no other key, so a second key at AWS belongs to this rotation from
+    now on. Raises Invalid if the access to AWS is not configured; Conflict if a rotation is in progress.
     """
     present = find_root(act.tx).config
     registry.note(act, object=_OBJECT, access_key=present.access_key)

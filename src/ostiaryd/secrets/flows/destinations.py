@@ -72,8 +72,10 @@ class BackendSecret(NamedTuple):
 def create_destination(
     act: Act, destination: Destination, *, secret: str, member: str, scopes: tuple[str, ...] = ()
 ) -> StoredDestination:
-    """Create the destination of a secret, and return it. `scopes`: the scopes of an access token of a connected
-    account; none: all scopes. Raises Invalid, Malformed, Conflict.
+    """Create the destination of a secret: the place in requests to an origin into which egress proxies put a secret.
+    Return it. `secret`: the path of the secret. `member`: the member of its value; empty for a connected account.
+    `scopes`: the scopes of an access token of a connected account; empty for all. Raises Invalid, Malformed, Conflict,
+    ClockJumped.
     """
     name = destination.name
     registry.note(act, object=name[:64], secret=secret[:512])

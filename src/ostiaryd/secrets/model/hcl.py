@@ -77,7 +77,9 @@ def _parse_json(text: str) -> list[Block]:
             else:
                 blocks.append(Block(key, (), one, 0))
     if len(blocks) > MAX_ITEMS:
-        raise Malformed(f"the policy has more than {MAX_ITEMS} members")
+        raise Malformed(
+            f"the policy has more than {MAX_ITEMS} members at the top (each path and each element of a list is one)"
+        )
     return blocks
 
 

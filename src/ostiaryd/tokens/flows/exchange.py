@@ -179,7 +179,10 @@ def _step(act: Act, subject: AccessClaims, agent: Agent) -> tuple[Task, list[Age
         task = tasks.live(act.tx, subject.task, now=act.now)
         line = [registry.active_agent(act.tx, link.agent, now=act.now) for link in links]
         if any(link.epoch < one.epoch for link, one in zip(links, line, strict=True)):
-            raise Forbidden("an agent of the token's delegation chain was stopped after the token was issued")
+            raise Forbidden(
+                "the tokens of an agent of the token's delegation chain were ended after the token was issued",
+                hint="request a new token for the task",
+            )
         if line:
             check_line(agent, line)
     except (Forbidden, NotFound) as error:

@@ -246,7 +246,8 @@ def live_caller(reader: Reader, claims: AccessClaims, *, now: int) -> Caller:
     agent = registry.get_agent(reader, claims.client_id)
     if agent is None or not agent.is_active(now) or claims.epoch < agent.epoch:
         raise AccessRefused(
-            "the agent is not active, or was stopped after the token was issued", hint="ask the owner of the agent"
+            "the agent is not active, or its tokens were ended after this token was issued",
+            hint="request a new token; if that is refused, ask the owner of the agent",
         )
     if stops := registry.list_stops(reader):
         _check_not_stopped(stops, [*names_of_agent(agent), ("task", claims.task), ("owner", claims.sub)])

@@ -92,7 +92,8 @@ def list_accounts(reader: Reader, provider: Provider, page: Page) -> list[tuple[
 
 def link_account(act: Act, name: str, sub: str, person: str) -> Person:
     """Link an account at a provider (by its subject) to a person (id or name), and return the person. An earlier link
-    of the account is replaced. Raises NotFound, Invalid.
+    of the account is replaced; if it led to another person, the sessions that this person began by the provider end.
+    Raises NotFound, Invalid.
     """
     provider, linked = find_provider(act.tx, name), registry.find_person(act.tx, person)
     registry.note(act, object=linked.person_id, name=linked.name, issuer=provider.issuer, sub=sub[:MAX_WORD])
