@@ -113,7 +113,8 @@ async def _get(url: str, *, reach: Reach, max_bytes: int) -> tuple[int, str, byt
     parts = check_url(url, of="the URL of the redirect")
     host = (parts.hostname or "").removesuffix(".")
     port = parts.port or (reach.tls_port if parts.scheme == "https" else reach.http_port)
-    if port not in (ports := sorted({80, 443, reach.http_port, reach.tls_port})):
+    ports = sorted({80, 443, reach.http_port, reach.tls_port})
+    if port not in ports:
         raise Denied(
             f"the port {port} may not be visited",
             hint=f"let the web server redirect to one of the ports {', '.join(map(str, ports))}",
