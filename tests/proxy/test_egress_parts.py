@@ -270,6 +270,8 @@ DIVIDERS = (
     "<br/>",
     '</b><b class="k">',
     "\x1b[0m\x1b[1;31m",
+    "\x1b(B\x1b[m",
+    "\x1b[?25l\x1b[38:5:1m",
 )
 TOKEN = "sk-c4n4ry/+47:11~"
 

@@ -85,11 +85,11 @@ _QUOTED = _Units(
 )
 _TAGS = _Units(
     re.compile(rb"[<\x1b]"),
-    re.compile(rb"<[^<>]{0,%d}>|\x1b\[[0-9;]{0,32}[A-Za-z]" % MAX_TAG),
-    re.compile(rb"(?:<[^<>]{0,%d}|\x1b(?:\[[0-9;]{0,32})?)\Z" % MAX_TAG),
+    re.compile(rb"<[^<>]{0,%d}>|\x1b(?:\[[0-?]{0,32}[ -/]{0,4}[@-~]|[ -/][0-~])" % MAX_TAG),
+    re.compile(rb"(?:<[^<>]{0,%d}|\x1b(?:\[[0-?]{0,32}[ -/]{0,4}|[ -/])?)\Z" % MAX_TAG),
     is_removed=True,
 )
-"""tags of HTML and XML, and the sequences that colour the text of a terminal"""
+"""tags of HTML and XML, and the control sequences and character sets of terminals (ECMA-48, ECMA-35)"""
 _BLOCK = 128
 """number of bytes of a text whose visible characters are counted together"""
 
