@@ -14,6 +14,7 @@ from ostiaryd.app import build_app
 from ostiaryd.ground.database import sql
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
+from ostiaryd.policy.model import starter_files
 from ostiaryd.registry import flows as registry
 from tests.support.api_fixtures import Answer, send
 from tests.support.role_fixtures import ask, person
@@ -30,6 +31,8 @@ TABLES = (
     "agent_key",
     "login_provider",
 )
+ROLES = sorted(starter_files().ready.roles.names - {"administrator"})
+"""the roles of the server, from the folder of their policies"""
 PERMIT = """@id("mine") permit (principal, action == Ostiary::Action::"use_api", resource);"""
 
 
@@ -70,7 +73,7 @@ def stored(world: World) -> dict[str, Any]:
     return {name: sorted(map(repr, reader.all(sql(f"select * from {name}")))) for name in TABLES}
 
 
-@pytest.mark.parametrize("role", ["", "viewer", "approver", "operator", "auditor"])
+@pytest.mark.parametrize("role", ["", *ROLES])
 async def test_no_role_but_the_administrator_gets_more_access(world: World, role: str) -> None:
     await person(world, "ada", "administrator")
     me = await person(world, "eve", *filter(None, [role]))

@@ -75,7 +75,7 @@ def test_the_types_on_the_page_are_taken() -> None:
 def test_the_page_names_every_attribute_of_every_entity_and_every_member_of_a_context() -> None:
     words = set(re.findall(r"`([a-z_]+)`", PAGE.read_text("utf-8")))
     schema = (files_of("ostiaryd.policy") / "base.cedarschema").read_text("utf-8")
-    declared = set(re.findall(r"^\s+(\w+): (?!\[|\{)", schema, re.MULTILINE))
+    declared = set(re.findall(r"^\s+(\w+)\??: (?!\[|\{)", schema, re.MULTILINE))
     assert declared - {"principal", "resource", "context"} <= words
     assert CALL in starter_files().actions
 

@@ -1,0 +1,34 @@
+"""Foresight knows every member of the context that a decision may add, so that a search is not certain too early."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+
+import pytest
+
+from ostiary.decision.access import Facts, foresee, resolve
+from tests.support.decision_fixtures import CONTEXT, NOW, PERMIT, policy, principal, resource, rules
+
+SCHEMA = (files("ostiaryd.policy") / "base.cedarschema").read_text("utf-8")
+OF_CALL = SCHEMA[SCHEMA.index("action call appliesTo") : SCHEMA.index("action delegate appliesTo")]
+OPTIONAL = sorted(set(re.findall(r"^    (\w+)\?: ", OF_CALL, re.MULTILINE)))
+OF_TOKEN = {"auth_time", "datatypes"}
+"""optional members that the token states: they are known"""
+
+
+def is_certain(member: str) -> bool:
+    """Return whether foresight is certain that a payment is allowed although a policy forbids it with the member."""
+    facts = Facts(resource(), rules(PERMIT, policy("forbid", ["has", CONTEXT, member])))
+    call = resolve(principal(memory="tk_1", scope="files:write"), "pay", {}, facts, NOW)
+    return foresee(call, frozenset({"arguments.amount"}), has_memory=True).must
+
+
+def test_the_schema_has_optional_members_and_no_other_member_is_unknown() -> None:
+    assert OF_TOKEN | {"origin", "carries", "planned"} <= {*OPTIONAL}
+    assert is_certain("nothing")
+
+
+@pytest.mark.parametrize("member", sorted({*OPTIONAL} - OF_TOKEN))
+def test_a_verdict_that_depends_on_an_optional_member_is_not_certain(member: str) -> None:
+    assert not is_certain(member)
