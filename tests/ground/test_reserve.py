@@ -18,6 +18,8 @@ import pytest
 from harness.patience import eventually_async
 from ostiary.protocol.errors import Conflict
 from ostiaryd.app import build_app
+from ostiaryd.certs.flows.authorities import active_authority
+from ostiaryd.certs.model.authority import AuthorityKind
 from ostiaryd.ground.database import Tx, sql
 from ostiaryd.ground.database.line import Lane, Priority, overtaking, priority
 from ostiaryd.ground.database.postgres import RESERVE_TABLE, RESERVE_TABLES, STEP_BYTES
@@ -30,7 +32,7 @@ from ostiaryd.ledger.model import Entry, decode_entry
 from ostiaryd.notifications.model.webhooks import DEFAULT_ACTIONS
 from ostiaryd.trust.model import Spend
 from ostiaryd.trust.store import is_spent, spend
-from tests.support.api_fixtures import Client, register, send
+from tests.support.api_fixtures import Answer, Client, register, send
 from tests.support.trust_fixtures import API, proof_of
 
 PUT = sql("insert into setting (name, value) values (:name, :value)")
@@ -169,40 +171,77 @@ async def test_a_stop_that_runs_again_may_spend_its_proof_again(world: World, na
     assert is_spent(world.db.read(), proof.digest)
 
 
-async def test_the_request_of_a_stop_that_ran_again_cannot_be_repeated(
-    world: World, narrow: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its act marks the proof as used in both runs."""
+async def administrator(world: World) -> Client:
     agent, key = await register(world, name="chief", scopes=("ostiary:admin", "ostiary:read"))
     chief = Client(build_app(world), world, agent.agent_id, key)
-    await register(world, name="bot")
     await chief.ask()
+    return chief
+
+
+async def headers_of(chief: Client, path: str) -> list[tuple[str, str]]:
     access_token = (await chief.token(resource=API))["access_token"]
-    path, order = "/api/v1/revoke", json.dumps({"kind": "agent", "id": "bot"}).encode()
-    headers = [
+    return [
         ("authorization", f"DPoP {access_token}"),
         ("dpop", proof_of(chief, access_token, path, method="POST")),
         ("content-type", "application/json"),
     ]
-    await world.writer.rebuild()
-    narrow(8)
-    ran, submit = list[object](), type(world.writer).submit
 
-    def submit_twice(writer: Any, job: Callable[[Tx], object]) -> Any:
+
+async def send_without_room(
+    chief: Client, path: str, headers: list[tuple[str, str]], body: dict[str, str], *, job: int = 1
+) -> Answer:
+    """Send the request of a stop. Its job with this number needs more room in its first run than there is; check that
+    this job ran twice.
+    """
+    ran, submitted, submit = list[object](), list[object](), type(chief.world.writer).submit
+
+    def submit_twice(writer: Any, one: Callable[[Tx], object]) -> Any:
         def run(tx: Tx) -> object:
-            ran.append(result := job(tx))
+            ran.append(result := one(tx))
             if len(ran) == 1:
                 put("too big", 1 << 20)(tx)
             return result
 
-        return submit(writer, run)
+        submitted.append(one)
+        return submit(writer, run if len(submitted) == job else one)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(type(world.writer), "submit", submit_twice)
-        assert (await send(chief.app, "POST", path, headers=headers, body=order)).status == 200
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(chief.world.writer), "submit", submit_twice)
+        answer = await send(chief.app, "POST", path, headers=headers, body=json.dumps(body).encode())
     assert len(ran) == 2
-    repeated = await send(chief.app, "POST", path, headers=headers, body=order)
+    return answer
+
+
+async def test_the_request_of_a_stop_that_ran_again_cannot_be_repeated(
+    world: World, narrow: Callable[[int], None]
+) -> None:
+    """Its act marks the proof as used in both runs."""
+    chief, path, order = await administrator(world), "/api/v1/revoke", {"kind": "agent", "id": "bot"}
+    await register(world, name="bot")
+    headers = await headers_of(chief, path)
+    await world.writer.rebuild()
+    narrow(8)
+    assert (await send_without_room(chief, path, headers, order)).status == 200
+    repeated = await send(chief.app, "POST", path, headers=headers, body=json.dumps(order).encode())
     assert (repeated.status, repeated.json.get("error")) == (401, "invalid_dpop_proof")
+
+
+async def test_the_revocation_of_an_authority_that_runs_again_has_its_keys_again(
+    world: World, narrow: Callable[[int], None]
+) -> None:
+    chief, path = await administrator(world), "/api/v1/authorities"
+    assert (await send(chief.app, "POST", path, headers=await headers_of(chief, path), body=b"{}")).status == 201
+    before = active_authority(world.db.read(), AuthorityKind.INTERMEDIATE)
+    assert before is not None
+    path += f"/{before.authority_id}/revoke"
+    headers = await headers_of(chief, path)
+    await world.writer.rebuild()
+    narrow(8)
+    revoked = await send_without_room(chief, path, headers, {"reason": "keyCompromise"}, job=2)
+    assert (revoked.status, revoked.json.get("state")) == (200, "revoked"), revoked.body
+    after = active_authority(world.db.read(), AuthorityKind.INTERMEDIATE)
+    assert after is not None
+    assert after.authority_id == revoked.json["replaced_by"]["authority_id"] != before.authority_id
 
 
 async def test_a_stop_is_refused_once_nothing_of_the_reserve_is_left(

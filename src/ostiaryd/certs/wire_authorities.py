@@ -157,7 +157,8 @@ async def revoke_intermediate(call: Call) -> Reply:
         revoked, made = await registry.act_as(
             call,
             "authority.revoke",
-            lambda act: revoke_authority(act, call.params["id"], order.reason, keys, config=config),
+            # a copy, because the act takes keys from the list, and a stop may run twice
+            lambda act: revoke_authority(act, call.params["id"], order.reason, keys.copy(), config=config),
         )
     return reply({**_render_authority(revoked), "replaced_by": None if made is None else _render_authority(made)})
 
