@@ -39,7 +39,6 @@ def reset_peak() -> int:
     return peak()
 
 
-@pytest.mark.parametrize("database", ["sqlite"])  # the parser refuses, before the database
 @pytest.mark.parametrize(
     "files",
     [
