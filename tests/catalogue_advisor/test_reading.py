@@ -85,6 +85,7 @@ def test_without_hints_a_name_says_the_effect_and_a_tool_of_which_nothing_is_kno
         ("delete_row", {"readOnlyHint": False}, "destroy"),
         ("frobnicate", {"destructiveHint": True}, "destroy"),
         ("list_rows", {"destructiveHint": True}, "destroy"),
+        ("update_row", {"destructiveHint": True}, "destroy"),
         ("list_rows", {"destructiveHint": False}, "write"),
         ("update_row", {"destructiveHint": False}, "change"),
         ("send_letter", {"destructiveHint": False}, "send"),

@@ -17,7 +17,7 @@ from harness.patience import eventually
 from ostiary.protocol.errors import Unavailable
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Database, LostDatabase, Tx, sql
-from ostiaryd.ground.database.connection import LONGEST_LOG
+from ostiaryd.ground.database.connection import LONGEST_LOG, SqliteConnection
 from ostiaryd.ground.database.writer import Writer
 from ostiaryd.ground.http.health import Health
 from ostiaryd.ground.world import World, open_world
@@ -164,6 +164,16 @@ async def test_own_commits_are_no_loss_while_pages_move_to_the_database(world: W
     assert world.db.path.stat().st_size > 30 << 20
     assert world.db.read().one(COUNT) == (300,)
     assert beside(world.db.path, "-wal").stat().st_size < 50 << 20, "the log has begun anew"
+
+
+async def test_the_commit_after_a_long_log_was_moved_moves_the_remaining_pages(world: World) -> None:
+    before = world.db.path.stat().st_size
+    connection = world.writer._connection
+    assert isinstance(connection, SqliteConnection)
+    connection._is_log_long = True  # as after `move_log`, if commits went on
+    await world.writer.submit(lambda tx: tx.run(PUT, name="test", value="x" * 200_000))
+    assert world.db.path.stat().st_size > before
+    assert not connection._is_log_long
 
 
 def test_a_server_moves_pages_long_before_the_log_is_full(live_server: ServerFixture) -> None:

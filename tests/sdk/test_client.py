@@ -7,7 +7,7 @@ import pytest
 
 from harness.clock import Clock, SeededRandom
 from ostiary.client import Auth, Client, StepUpNeeded, Target, TokenRefused, run
-from ostiary.client.flows import MARGIN_US
+from ostiary.client.flows import MARGIN_US, MAX_ATTEMPTS
 from ostiary.client.sending import MAX_NONCES
 from ostiary.keys import Credential
 from ostiary.protocol import jose
@@ -112,6 +112,16 @@ def wrong_nonce(server: Server, request: httpx2.Request) -> httpx2.Response:
     if "dpop-nonce" in response.headers:
         response.headers["dpop-nonce"] = f"the one, number {len(server.log)}"
     return response
+
+
+def test_a_resource_that_refuses_each_token_is_asked_so_many_times(
+    server: Server, http: httpx2.Client, client: Client
+) -> None:
+    get(http, client)
+    server.revoked.update(f"token-{number}" for number in range(100))
+    server.log.clear()
+    assert http.get(f"{API}/report", auth=Auth(client, TARGET)).status_code == 401
+    assert server.log.count(f"GET {API}/report") == MAX_ATTEMPTS
 
 
 def test_a_revoked_token_is_replaced_once(server: Server, http: httpx2.Client, client: Client) -> None:
