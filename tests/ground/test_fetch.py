@@ -386,6 +386,7 @@ async def test_deliveries_are_checked_like_requests_and_follow_no_redirect(place
     [
         "http://example.org/",
         "http://127.0.0.1/",
+        "http://localhost/",
         "ftp://example.org/",
         "https://",
         "https:///x",

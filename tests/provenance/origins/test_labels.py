@@ -52,6 +52,7 @@ def tool(name: str, effect: Effect, *, open_world: bool = False, classes: tuple[
 CHART = tool("chart", Effect.READ, classes=("health",), patient="object")
 LIST = tool("list", Effect.READ)
 TEAM = tool("team", Effect.READ, patient="object")
+POSTS = Tool(name="posts", effect=Effect.READ, open_world=False, outside=True, kinds={"patient": "object"})
 PAGE = Tool(name="page", effect=Effect.READ, open_world=False, outside=True, kinds={"path": "object"})
 SEND = tool("send", Effect.SEND, to="address", body="text")
 NOTE = tool("note", Effect.CHANGE, body="text")
@@ -555,8 +556,20 @@ def test_a_list_of_names_does_not_mark_the_task(output: object, expected: bool) 
         (CHART, "Ada Byron", ["Eve"], True),
         (CHART, "chart-7", "x", False),
         (CHART, "nowhere", "x", True),
+        (POSTS, "Ada Byron", "x", True),
+        (POSTS, "Ada Byron", ["Eve"], False),
+        (POSTS, "chart-7", "x", False),
     ],
-    ids=["of a name", "names again", "names with a data class", "of the person", "of no name"],
+    ids=[
+        "of a name",
+        "names again",
+        "names with a data class",
+        "of the person",
+        "of no name",
+        "what others write of a name",
+        "names that others write",
+        "what others write of the person",
+    ],
 )
 def test_a_read_after_a_list_of_names_marks_the_task_unless_the_person_named_it(
     by: Tool, patient: str, output: object, expected: bool

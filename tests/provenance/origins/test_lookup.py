@@ -426,7 +426,8 @@ def test_a_time_that_nobody_said_is_the_agents_own_affair(memory: Memory) -> Non
         assert "origin_worst" not in judge_origins(seen, PLAN, arguments)
         for grave in (Effect.DESTROY, Effect.ADMINISTER, Effect.PAY):
             clear = Tool(name="clear", effect=grave, kinds=PLAN.kinds)
-            assert judge_origins(seen, clear, arguments)["origin_worst"] == "nowhere"
+            for known in (memory, seen):
+                assert judge_origins(known, clear, arguments)["origin_worst"] == "nowhere"
     assert judge_origins(seen, PLAN, {"start": "2031-05-06", "end": "2031-05-07"})["origin_worst"] == "outside"
 
 
