@@ -1,4 +1,7 @@
-"""A coroutine that begins at once, and not in the next round of the event loop."""
+"""A coroutine that begins at once, and not in the next round of the event loop.
+
+From Python 3.12 on, a task can do the same (`eager_start`). This module also works on Python 3.11 and on uvloop.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ def start_now(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> 
         return loop.create_task(work)
     context, first = copy_context(), list[Any]()
     rest = _continue(work, first)
-    rest.send(None)  # begins, because a coroutine that has not begun cannot hear that its task is cancelled
+    rest.send(None)  # a cancellation reaches only a coroutine that has begun
     task = loop.create_task(rest, context=context)
     asyncio._enter_task(loop, task)
     try:
