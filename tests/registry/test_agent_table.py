@@ -190,7 +190,7 @@ async def test_the_order_by_risk_continues_where_scores_vanish(world: World, clo
     await put(**{page["agents"][1]["name"]: 0})
     clock.now += SECOND * 1800
     seen, after = page["agents"], page["next"]
-    while after is not None:
+    while after is not None and len(seen) <= 4:
         status, page = await call_admin_api(world, "GET", f"/agent-table?sort=-risk&limit=1&after={after}")
         assert status == 200, page
         seen, after = seen + page["agents"], page["next"]
