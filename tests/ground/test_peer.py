@@ -6,6 +6,7 @@ import array
 import asyncio
 import errno
 import os
+import resource
 import shutil
 import socket
 import subprocess
@@ -22,7 +23,7 @@ from harness.patience import eventually
 from ostiary.protocol.errors import Forbidden
 from ostiaryd.ground.process import peer as module
 from ostiaryd.ground.process.clock import boot_clock
-from ostiaryd.ground.process.peer import PeerGone, PeerProcess, gives_pidfd, open_peer
+from ostiaryd.ground.process.peer import PeerGone, PeerProcess, _executable, gives_pidfd, open_peer
 
 CONNECT = (
     "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); print('up', flush=True); input()"
@@ -294,3 +295,15 @@ async def test_a_large_executable_has_no_digest(listener: socket.socket, monkeyp
         assert (await peer.read_facts(has_digest=True)).digest == ""
         monkeypatch.setattr(module, "MAX_EXECUTABLE", size)
         assert len((await peer.read_facts(has_digest=True)).digest) == 64
+
+
+def test_a_server_without_descriptors_does_not_say_that_it_may_not_read_a_process() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            _executable(os.getpid(), False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -336,8 +336,8 @@ def test_a_value_of_a_mail_is_masked_over_soft_line_breaks(width: int) -> None:
 
 
 @pytest.mark.parametrize("end", ["=\n", "=\r\n"])
-def test_a_value_of_a_mail_is_masked_however_the_stream_is_cut(end: str) -> None:
-    value = "me:c2VjcmV0=dG9vbG9uZw==x"
+@pytest.mark.parametrize("value", ["me:c2VjcmV0=dG9vbG9uZw==x", "me:c2VjcmV0xdG9vbG9uZwxxx"])
+def test_a_value_of_a_mail_is_masked_however_the_stream_is_cut(value: str, end: str) -> None:
     written = [one.replace("=", "=3D").encode() for one in value]
     text = b"".join([*written[:20], end.encode(), *written[20:]])
     for cut in range(len(text)):

@@ -46,6 +46,14 @@ async def test_a_hold_is_in_force_until_its_end_and_the_agent_says_so(world: Wor
     assert in_force(world) == []
 
 
+async def test_each_restriction_is_over_at_its_own_end(world: World, clock: Clock, bot: Agent) -> None:
+    first = await put(world, "throttle", seconds=1, limit=5)
+    second = await put(world, "narrow", seconds=2)
+    reader = world.db.read()
+    for now, expected in ((first.until - 1, {first, second}), (first.until, {second}), (second.until, set())):
+        assert {*restrictions.of_agent(reader, bot.agent_id, now=now)} == expected
+
+
 async def test_another_hold_of_the_kind_eases_nothing_of_what_is_in_force(
     world: World, clock: Clock, bot: Agent
 ) -> None:

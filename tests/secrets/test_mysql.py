@@ -17,7 +17,7 @@ import pytest
 from hvac import Client, exceptions
 
 from harness.live_server import ServerFixture, own_server
-from harness.patience import eventually
+from harness.patience import PATIENCE_S, eventually
 from ostiary.protocol.errors import Forbidden, Invalid
 from ostiaryd.ground.outbound import mysql_driver
 from ostiaryd.ground.outbound.database_client import DatabaseClient
@@ -310,7 +310,7 @@ def target_at(port: int, *, is_verified: bool = False) -> DatabaseTarget:
 def test_a_server_that_lies_gets_no_password_and_holds_no_thread(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that asks for the password in clear text, whose packets are wrong, or that never ends its answer."""
     monkeypatch.setattr(mysql_driver, "SILENCE_S", 1.0)
-    heard = bytearray()
+    heard, outlasted = bytearray(), threading.Event()
 
     def lie(listener: socket.socket) -> None:
         connection, _ = listener.accept()
@@ -321,9 +321,10 @@ def test_a_server_that_lies_gets_no_password_and_holds_no_thread(kind: str, monk
             try:
                 if not HOSTILE[kind]:
                     connection.sendall(b"\xff\xff\0\0")
-                while True:  # a letter now and then: no read alone takes long
+                for _ in range(int(PATIENCE_S * 10)):  # a letter now and then: no read alone takes long
                     connection.sendall(b"\x0a")
                     time.sleep(0.1)
+                outlasted.set()
             except OSError:
                 pass
 
@@ -334,6 +335,7 @@ def test_a_server_that_lies_gets_no_password_and_holds_no_thread(kind: str, monk
             mysql_driver.connect(target_at(listener.getsockname()[1]))
         thread.join()
     assert b"a-secret-password" not in heard
+    assert not outlasted.is_set()
 
 
 def test_a_server_that_sends_rows_without_end_fills_no_memory() -> None:

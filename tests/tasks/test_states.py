@@ -71,6 +71,13 @@ def test_a_task_is_live_exactly_until_it_is_ended_or_its_date_comes(config: Conf
     asyncio.run(run())
 
 
+async def test_a_task_is_over_at_the_instant_of_its_end(world: World) -> None:
+    await register_agent(world)
+    task = await run_act(world, lambda a: flows.start(a, TaskSpec(agent="bot", purpose="p", ttl_s=5)))
+    assert task.expires_at is not None
+    assert [task.is_live(task.expires_at + step) for step in (-1, 0, 1)] == [True, False, False]
+
+
 async def check_walk(world: World, clock: Clock, token: str, walk: list[tuple[str, State | int | None]]) -> None:
     task = await run_act(world, lambda a: flows.start(a, TaskSpec(agent="bot", purpose="p", ttl_s=5)))
     await create_holding(world, task.agent, token, task=task.task_id, seconds=1000)

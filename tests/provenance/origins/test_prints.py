@@ -14,6 +14,7 @@ from ostiary.provenance.origins import Memory, Origin, observe_output, remember,
 from ostiary.provenance.origins.memory import ALL_KINDS
 from ostiary.provenance.origins.prints import SPAN, is_telling, source_prints
 from ostiary.provenance.origins.scribe import Scribe
+from ostiary.provenance.origins.slots import MAX_SPACES
 
 KEY = bytes(range(32))
 RUNS = (
@@ -35,6 +36,7 @@ RUNS = (
 )
 CONTACTS = Tool(name="contacts", effect=Effect.READ, open_world=False)
 ROOM = 1000
+LONG_NAME = f"(Seven) {'old ' * MAX_SPACES}houses"
 
 
 def checksum(scribe: Scribe, text: str) -> int:
@@ -76,7 +78,7 @@ def test_a_word_that_many_texts_have_tells_nothing(word: str) -> None:
 
 
 @pytest.mark.parametrize("has_marks", [True, False])
-@pytest.mark.parametrize("name", ["Ann Lee", "ann-lee", "Zoë", "7 Elm Street", "#boats", "(Ann) Lee"])
+@pytest.mark.parametrize("name", ["Ann Lee", "ann-lee", "Zoë", "7 Elm Street", "#boats", "(Ann) Lee", LONG_NAME])
 def test_a_record_with_a_name_that_the_person_said_counts_as_named(name: str, has_marks: bool) -> None:
     begun = remember(KEY, Intent(words=f"Write to {name} about the boat"))
     memory: Memory = with_marks(begun) if has_marks else begun
