@@ -56,6 +56,16 @@ def read_all(client: socket.socket) -> bytes:
     return received
 
 
+async def count_rounds(sock: socket.socket, opened: list[int], count: int, turns: ParsingTurns | None = None) -> int:
+    """Return the number of rounds of the event loop in which `count` connections are opened."""
+    accepting, rounds = Acceptor(sock, lambda: Counting(opened), turns=turns), 0
+    while len(opened) < count:
+        await asyncio.sleep(0)
+        rounds += 1
+    accepting.close()
+    return rounds
+
+
 @LOOPS
 def test_a_round_takes_as_many_connections_as_wait_up_to_its_limit(
     new_loop: NewLoop, monkeypatch: pytest.MonkeyPatch
@@ -63,17 +73,8 @@ def test_a_round_takes_as_many_connections_as_wait_up_to_its_limit(
     monkeypatch.setattr(acceptor, "AT_ONCE", 8)
     opened: list[int] = []
 
-    async def take(sock: socket.socket) -> int:
-        accepting = Acceptor(sock, lambda: Counting(opened))
-        rounds = 0
-        while len(opened) < 40:
-            await asyncio.sleep(0)
-            rounds += 1
-        accepting.close()
-        return rounds
-
     with waiting(40) as (sock, _), asyncio.Runner(loop_factory=new_loop) as runner:
-        assert 5 <= runner.run(take(sock)) < 40
+        assert 5 <= runner.run(count_rounds(sock, opened, 40)) < 40
     assert opened == [1] * 40, "small answers are not held back (TCP_NODELAY)"
 
 
@@ -84,16 +85,8 @@ def test_a_round_opens_one_connection_while_an_administrator_sends(
     turns, opened = ParsingTurns(), list[int]()
     monkeypatch.setattr(turns.arrivals, "has_new", lambda: True)
 
-    async def take(sock: socket.socket) -> int:
-        accepting, rounds = Acceptor(sock, lambda: Counting(opened), turns=turns), 0
-        while len(opened) < 10:
-            await asyncio.sleep(0)
-            rounds += 1
-        accepting.close()
-        return rounds
-
     with waiting(10) as (sock, _), asyncio.Runner(loop_factory=new_loop) as runner:
-        assert runner.run(take(sock)) >= 10
+        assert runner.run(count_rounds(sock, opened, 10, turns)) >= 10
 
 
 class Naming(asyncio.Protocol):

@@ -215,7 +215,7 @@ async def send_without_room(
 async def test_the_request_of_a_stop_that_ran_again_cannot_be_repeated(
     world: World, narrow: Callable[[int], None]
 ) -> None:
-    """Its act marks the proof as used in both runs."""
+    """The act marks the proof as used in both of its runs."""
     chief, path, order = await administrator(world), "/api/v1/revoke", {"kind": "agent", "id": "bot"}
     await register(world, name="bot")
     headers = await headers_of(chief, path)
