@@ -57,7 +57,7 @@ def test_tools_are_asked_for_though_they_are_not_announced() -> None:
 @pytest.mark.parametrize("capabilities", [None, "all", 5, ["resources"]])
 def test_capabilities_that_are_no_object_are_refused(capabilities: object) -> None:
     answers = answering(server_discover={"capabilities": capabilities}, tools_list=TOOLS)
-    with opened(answers) as url, pytest.raises(Malformed, match="no `capabilities`"):
+    with opened(answers) as url, pytest.raises(Malformed, match="no object `capabilities`"):
         probe_http(url)
 
 

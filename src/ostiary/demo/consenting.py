@@ -18,6 +18,7 @@ from mcp.shared.auth import OAuthClientInformationFull, OAuthClientMetadata, OAu
 from ostiary import ambient
 from ostiary.demo.stage import PATIENCE_S, Stage
 from ostiary.demo.telling import attempt, chapter, note, run, say
+from ostiary.protocol.errors import Unavailable
 
 CALLBACK = "http://localhost:3030/callback"
 _CONTINUE = re.compile(r'http-equiv="refresh" content="0; url=([^"]+)"')
@@ -154,6 +155,8 @@ class Browser:
             name, _, value = cookie.partition(";")[0].partition("=")
             self._cookies[name] = value
         self.page = answer.text
+        if answer.is_error:
+            raise Unavailable(f"the server answered the browser with {answer.status_code}: {self.page}")
         if answer.is_redirect:
             self._send("GET", urljoin(url, answer.headers["location"]))
         elif (onward := _CONTINUE.search(self.page)) is not None:

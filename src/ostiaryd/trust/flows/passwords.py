@@ -116,8 +116,13 @@ def check_password(password: str, repeated: str, *, name: str) -> None:
             f"a password must have {SHORTEST} to {LONGEST} characters",
             hint="several words in a row are easy to remember",
         )
-    if len(set(password)) < 5 or (len(name) > 2 and name.casefold() in password.casefold()):
-        raise Invalid("the password repeats a few characters, or contains your name", hint="use several words")
+    if len(set(password)) < 5:
+        raise Invalid("the password repeats a few characters", hint="use several words")
+    if len(name) > 2 and len(password.casefold().replace(name.casefold(), "")) < SHORTEST:
+        raise Invalid(
+            f"without your name, the password has fewer than {SHORTEST} characters",
+            hint="use several words that are not your name",
+        )
     if password != repeated:
         raise Invalid("the two passwords differ", hint="type the same password twice")
 
