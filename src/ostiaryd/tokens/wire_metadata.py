@@ -18,8 +18,7 @@ from ostiaryd.tokens.model import GRANT_TYPES
 from ostiaryd.tokens.model.authorization import CLAIMS, IDENTITY_SCOPES, PROMPTS, RESPONSE_MODES
 from ostiaryd.tokens.wire_errors import OAUTH
 from ostiaryd.trust.model import USERINFO
-from ostiaryd.trust.model.certificates import CERTIFICATE_METHODS
-from ostiaryd.trust.model.clients import ID_TOKEN_ALGS, SECRET_METHODS
+from ostiaryd.trust.model.clients import CLIENT_METHODS, ID_TOKEN_ALGS, ClientProof
 
 _BRIEFLY = [(b"cache-control", b"public, max-age=300")]
 _ALGS = sorted(ALGS)
@@ -33,7 +32,9 @@ def server_metadata(config: Config) -> dict[str, Any]:
     request every listed scope; each resource publishes its own scopes.
     """
     issuer = config.issuer
-    methods = ["private_key_jwt", *(CERTIFICATE_METHODS if config.offers_mtls else ())]
+    methods = [
+        name for name, proof in CLIENT_METHODS.items() if proof is not ClientProof.CERTIFICATE or config.offers_mtls
+    ]
     return {
         "issuer": issuer,
         "authorization_endpoint": f"{issuer}/authorize",
@@ -51,14 +52,12 @@ def server_metadata(config: Config) -> dict[str, Any]:
         "response_modes_supported": list(RESPONSE_MODES),
         "authorization_response_iss_parameter_supported": True,
         "grant_types_supported": list(GRANT_TYPES),
-        **{
-            f"{endpoint}_endpoint_auth_{suffix}_supported": values
-            for endpoint in ("token", "introspection", "revocation")
-            for suffix, values in (("methods", methods), ("signing_alg_values", _ALGS))
-        },
-        "token_endpoint_auth_methods_supported": ["none", *methods, *SECRET_METHODS],
-        "introspection_endpoint_auth_methods_supported": [*methods, *SECRET_METHODS],
-        "revocation_endpoint_auth_methods_supported": ["none", *methods, *SECRET_METHODS],
+        "token_endpoint_auth_methods_supported": methods,
+        "token_endpoint_auth_signing_alg_values_supported": _ALGS,
+        "introspection_endpoint_auth_methods_supported": [name for name in methods if name != "none"],
+        "introspection_endpoint_auth_signing_alg_values_supported": _ALGS,
+        "revocation_endpoint_auth_methods_supported": methods,
+        "revocation_endpoint_auth_signing_alg_values_supported": _ALGS,
         **_mutual_tls(config),
         "code_challenge_methods_supported": ["S256"],
         "request_parameter_supported": True,

@@ -28,12 +28,13 @@ from ostiaryd.trust.model import (
     name_claimed,
     parse_assertion,
 )
-from ostiaryd.trust.model.certificates import CERTIFICATE_METHODS, TLS_CLIENT_AUTH, CertificateClient, check_subject
+from ostiaryd.trust.model.certificates import TLS_CLIENT_AUTH, CertificateClient, check_subject
 from ostiaryd.trust.model.clients import (
     AUTHORIZATION_CODE,
     DEVICE_CODE,
     REFRESH_TOKEN,
     ClientKind,
+    ClientProof,
     ClientState,
     OAuthClient,
     parse_metadata,
@@ -106,35 +107,38 @@ def authenticate_oauth_client(
     act.entry.object = client.handle
     if client.kind is ClientKind.AGENT:
         raise InvalidClient("agents authenticate with private_key_jwt", hint="send `client_assertion`")
-    if client.has_secret:
-        _check_client_secret(act, client, credentials)
-        return AuthenticatedClient(client=client)
-    if credentials.unverified_secret is not None:
+    if credentials.unverified_secret is not None and not client.has_secret:
         hint = "send only `client_id`" if client.is_public else "send `client_assertion`"
         raise InvalidClient("the client has no secret", hint=hint)
-    if client.is_public:
-        if credentials.unverified_assertion is not None:
-            raise InvalidClient(
-                "the client registered no keys", hint="the registered `token_endpoint_auth_method` is none"
-            )
-        return AuthenticatedClient(client=client)
-    if (method := method_of(client)) is not None:
-        if credentials.unverified_assertion is not None or credentials.certificate is None:
-            hint = "connect with the certificate, and send only `client_id`"
-            raise InvalidClient("the client authenticates with a certificate (mutual TLS)", hint=hint)
-        proved = prove_certificate(act, client_id, credentials.certificate, method)
-        act.entry.key = proved.thumbprint
-        return AuthenticatedClient(client=client, jkt=proved.jkt)
-    return _check_client_assertion(act, client, credentials, keys or (), config=config)
+    match client.proof:
+        case ClientProof.NONE:
+            if credentials.unverified_assertion is not None:
+                raise InvalidClient(
+                    "the client registered no keys", hint="the registered `token_endpoint_auth_method` is none"
+                )
+            return AuthenticatedClient(client=client)
+        case ClientProof.SECRET:
+            _check_client_secret(act, client, credentials)
+            return AuthenticatedClient(client=client)
+        case ClientProof.CERTIFICATE:
+            return _check_client_certificate(act, client, credentials)
+        case ClientProof.ASSERTION:
+            return _check_client_assertion(act, client, credentials, keys or (), config=config)
 
 
-def method_of(client: OAuthClient) -> CertificateClient | None:
-    """Return the method by which a client authenticates by certificate, as its metadata state; None without
-    such a method.
-    """
+def _check_client_certificate(act: Act, client: OAuthClient, credentials: Credentials) -> AuthenticatedClient:
+    """Check the certificate of a client's connection, and return the client (RFC 8705). Raises InvalidClient."""
+    if credentials.unverified_assertion is not None or credentials.certificate is None:
+        hint = "connect with the certificate, and send only `client_id`"
+        raise InvalidClient("the client authenticates with a certificate (mutual TLS)", hint=hint)
+    proved = prove_certificate(act, client.client_id, credentials.certificate, _certificate_method(client))
+    act.entry.key = proved.thumbprint
+    return AuthenticatedClient(client=client, jkt=proved.jkt)
+
+
+def _certificate_method(client: OAuthClient) -> CertificateClient:
+    """Return the method of a client that authenticates by certificate, as the metadata of the client states it."""
     metadata = client.metadata
-    if metadata.token_endpoint_auth_method not in CERTIFICATE_METHODS:
-        return None
     kind, value = ("", "")
     if metadata.token_endpoint_auth_method == TLS_CLIENT_AUTH:
         kind, value = check_subject(metadata.certificate_subject)

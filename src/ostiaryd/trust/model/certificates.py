@@ -37,7 +37,6 @@ from ostiary.protocol.errors import Invalid, Malformed
 from ostiary.protocol.uri import MAX_URI
 
 TLS_CLIENT_AUTH, SELF_SIGNED = "tls_client_auth", "self_signed_tls_client_auth"
-CERTIFICATE_METHODS = (TLS_CLIENT_AUTH, SELF_SIGNED)
 MAX_ANCHORS = 100
 MAX_CERTIFICATES = 10
 """Maximum number of registered certificates of one client."""

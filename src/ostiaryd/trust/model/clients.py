@@ -27,7 +27,6 @@ from ostiary.protocol.errors import Invalid, Malformed
 from ostiary.protocol.uri import MAX_URI, normalise_uri
 from ostiaryd.registry.model import check_text
 from ostiaryd.trust.model.certificates import (
-    CERTIFICATE_METHODS,
     SELF_SIGNED,
     TLS_CLIENT_AUTH,
     InvalidCertificate,
@@ -47,7 +46,6 @@ AUTHORIZATION_CODE, REFRESH_TOKEN = "authorization_code", "refresh_token"
 DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
 CLIENT_GRANTS = (AUTHORIZATION_CODE, REFRESH_TOKEN, DEVICE_CODE)
 """Grant types that a client may use that no administrator registered."""
-SECRET_METHODS = ("client_secret_basic", "client_secret_post")
 ID_TOKEN_ALGS = ("RS256", "ES256", "EdDSA")
 """Supported algorithms of ID tokens. The first is used for clients that request none (OpenID Connect Dynamic Client
 Registration 1.0 section 2).
@@ -68,6 +66,28 @@ _REQUIREMENTS = (
 _NUMBER = re.compile(r"\d+|0x[0-9a-f]*")
 """Pattern of the last label of a host that resolvers would read as a part of an IPv4 address."""
 _HOST_NAME = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?")
+
+
+class ClientProof(StrEnum):
+    """Evidence of a client's identity in a token request: none, a signed assertion, a certificate or a secret."""
+
+    NONE = "none"
+    ASSERTION = "assertion"
+    CERTIFICATE = "certificate"
+    SECRET = "secret"
+
+
+CLIENT_METHODS = {
+    "none": ClientProof.NONE,
+    "private_key_jwt": ClientProof.ASSERTION,
+    TLS_CLIENT_AUTH: ClientProof.CERTIFICATE,
+    SELF_SIGNED: ClientProof.CERTIFICATE,
+    "client_secret_basic": ClientProof.SECRET,
+    "client_secret_post": ClientProof.SECRET,
+}
+"""Authentication methods of clients at the token endpoint (`token_endpoint_auth_method`), each with its evidence. The
+metadata of the server and the registration of clients take the methods from this table.
+"""
 
 
 class ClientKind(StrEnum):
@@ -239,14 +259,19 @@ class OAuthClient(msgspec.Struct, frozen=True, kw_only=True):
         return self.kind is not ClientKind.AGENT and self.used_at is None
 
     @property
+    def proof(self) -> ClientProof:
+        """Return the evidence with which the client registered to authenticate."""
+        return CLIENT_METHODS[self.metadata.token_endpoint_auth_method]
+
+    @property
     def is_public(self) -> bool:
         """Return whether the client is public: it does not authenticate (RFC 6749 section 2.1)."""
-        return self.metadata.token_endpoint_auth_method == "none"
+        return self.proof is ClientProof.NONE
 
     @property
     def has_secret(self) -> bool:
         """Return whether the client registered to authenticate with a secret."""
-        return self.metadata.token_endpoint_auth_method in SECRET_METHODS
+        return self.proof is ClientProof.SECRET
 
     def has_redirect_uri(self, unverified_uri: str) -> bool:
         """Return whether the client registered this redirect URI. For a loopback URI, the port may differ."""
@@ -453,13 +478,13 @@ def _check_keys(metadata: ClientMetadata) -> None:
     subject that the method needs. Raises InvalidClientMetadata.
     """
     method = metadata.token_endpoint_auth_method
-    if method not in ("none", "private_key_jwt", *CERTIFICATE_METHODS, *SECRET_METHODS):
-        hint = f"use none with PKCE, private_key_jwt, {', '.join(CERTIFICATE_METHODS)}"
+    if method not in CLIENT_METHODS:
+        hint = f"use one of: {', '.join(CLIENT_METHODS)}"
         raise InvalidClientMetadata(f"`token_endpoint_auth_method` {method[:64]!a} is not supported", hint=hint)
     if metadata.jwks is not None and metadata.jwks_uri:
         raise InvalidClientMetadata("`jwks` and `jwks_uri` cannot be used together (RFC 7591 section 2)")
-    if method == "private_key_jwt" and metadata.jwks is None and not metadata.jwks_uri:
-        raise InvalidClientMetadata("`private_key_jwt` needs `jwks` or `jwks_uri`")
+    if CLIENT_METHODS[method] is ClientProof.ASSERTION and metadata.jwks is None and not metadata.jwks_uri:
+        raise InvalidClientMetadata(f"`{method}` needs `jwks` or `jwks_uri`")
     try:
         if method == TLS_CLIENT_AUTH:
             check_subject(metadata.certificate_subject)
@@ -565,7 +590,7 @@ def parse_document(body: bytes, *, media_type: str, client_id: str) -> ClientMet
     has_keys = unverified.get("jwks") is not None or unverified.get("jwks_uri") is not None
     unverified = {"token_endpoint_auth_method": "private_key_jwt" if has_keys else "none"} | unverified
     metadata = parse_metadata(unverified)
-    if metadata.token_endpoint_auth_method in SECRET_METHODS:
+    if CLIENT_METHODS[metadata.token_endpoint_auth_method] is ClientProof.SECRET:
         hint = f"`token_endpoint_auth_method` can be none, private_key_jwt or {TLS_CLIENT_AUTH}"
         raise InvalidClientMetadata("a client with a metadata document cannot have a secret", hint=hint)
     return metadata
