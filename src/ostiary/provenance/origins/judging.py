@@ -41,6 +41,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
+from functools import cached_property
 from itertools import islice
 from typing import Any, cast
 
@@ -205,48 +206,23 @@ def judge_origins(
     """
     if not is_effect(tool):
         return _read_judged(memory, tool, arguments, decoded)
+    call_leaves = _CallLeaves(memory, tool, arguments, decoded, claimed, is_planned=is_planned)
     origin: Record = {}
     worst_of: dict[str, Origin] = {}
     of_kind = [-1] * len(_PLACE)
     times: list[Origin] = []
     fixed = -1
     is_grave = tool.effect in GRAVE
-    # An amount beside an account or an address is never a percentage: it says how much goes there.
-    may_be_share = tool.effect is not Effect.PAY and _DESTINATIONS.isdisjoint(tool.argument_kinds.values())
-    # Of a confirmed change, the owner declared what names a thing. The rest is what the document changes. An address or
-    # an account names a recipient in any argument.
-    may_lend = tool.confirmed and tool.effect is Effect.CHANGE
-    # A tool that returns no content of third parties does not fetch a page: it sends something to the link.
-    may_follow = tool.effect in _REQUESTS and tool.is_outside
     best, mentioned = NOWHERE + 1, False
     has_followed = has_stated = has_other = False
-    from_outside: list[tuple[Kind, object]] = []
-    outside_paths: list[str] = []
+    from_outside: list[Judged] = []
     found_in_records: list[tuple[Kind, object]] = []
-    split: Mapping[str, Origin] | None = None
-    outside: Memory | None = None
-    all_leaves = [*judged_leaves(memory, tool, arguments, claimed)]
-    for path, kind, value in all_leaves:
-        value_origin = _of_text(memory, value, decoded) if kind is TEXT else of_value(memory, kind, value)
+    for path, kind, value in call_leaves.all:
+        value_origin, is_followed = call_leaves.judge(path, kind, value)
         if value_origin is None:
             continue
-        if kind is AMOUNT and value_origin > OWN and may_be_share:
-            value_origin = min(value_origin, _of_share(memory, value))
-        is_lent = path in tool.argument_kinds or (may_lend and kind not in _DESTINATIONS)
-        if value_origin is ENDORSED and not is_lent:
-            value_origin = OUTSIDE  # a document is endorsed for kinds, and the kind of this argument is not declared
-        if kind in POINTS and value_origin > OWN:
-            if split is None:
-                split = _split(memory, tool, all_leaves)
-            value_origin = min(value_origin, split.get(path, NOWHERE))
-        if not is_planned and kind in POINTS and value_origin in _SAID and _has_short_number(memory, kind, value):
-            value_origin = KNOWN
-        is_followed = False
-        if kind is ADDRESS and value_origin > KNOWN and may_follow and _is_all(arguments, value):
-            value_origin = _of_link(memory, cast(str, value))
-            is_followed = value_origin is KNOWN
-            has_followed = has_followed or is_followed
-        elif kind is TIME and tool.kinds.get(path) == FIXED_TIME:
+        has_followed = has_followed or is_followed
+        if kind is TIME and tool.kinds.get(path) == FIXED_TIME:
             fixed = max(fixed, value_origin)
         elif kind is TIME and (is_grave or value_origin is not NOWHERE):
             times.append(value_origin)
@@ -257,15 +233,13 @@ def judge_origins(
         if kind in IDENTIFIES or kind is AMOUNT:
             best = min(best, value_origin)
             if value_origin is OUTSIDE:
-                from_outside.append((kind, value))
-                outside_paths.append(path)
+                from_outside.append((path, kind, value))
             elif value_origin is not PERSON:
                 has_other = True
             elif kind in _RECIPIENTS:
                 has_stated = True
             if RECORD <= value_origin <= KNOWN and not is_followed and not mentioned:
-                outside = memory.outside if outside is None else outside
-                mentioned = of_value(outside, kind, value) is OUTSIDE
+                mentioned = of_value(call_leaves.outside, kind, value) is OUTSIDE
         if value_origin >= worst_of.get(path, PERSON):
             worst_of[path] = value_origin
             origin[path] = _NAMES[value_origin]
@@ -283,12 +257,22 @@ def judge_origins(
             done = when
     if worst < 0 and amount < 0 and is_grave and has_read_outside(memory):
         worst = pointed = NOWHERE
-    context: Record = {"origin": origin}
-    if worst >= 0:
-        context["origin_worst"] = _NAMES[worst]
     if not mentioned and (choices := _unsaid_choices(memory, tool, arguments, claimed)):
-        outside = memory.outside
-        mentioned = any(of_value(outside, OBJECT, value) is OUTSIDE for value in choices)
+        mentioned = any(of_value(call_leaves.outside, OBJECT, value) is OUTSIDE for value in choices)
+
+    context: Record = {"origin": origin}
+    for role, least_trusted in (
+        ("origin_worst", worst),
+        ("amount_worst", amount),
+        ("object_worst", pointed),
+        ("recipient_worst", to_whom),
+        ("done_worst", done),
+        ("links_worst", linked),
+    ):
+        if least_trusted >= 0:
+            context[role] = _NAMES[least_trusted]
+    if pointed < 0 and not POINTS.isdisjoint(tool.argument_kinds.values()):
+        context["object_worst"] = _NAMES[NOWHERE]
     if best <= NOWHERE:
         context["origin_best"] = _NAMES[best]
     if best <= NOWHERE or mentioned:
@@ -296,29 +280,78 @@ def judge_origins(
     if has_followed:
         context["followed"] = True
     if len(from_outside) == 1 and has_stated and not has_other and fixed <= PERSON and memory.plan is not None:
-        [path], [(_, value)] = outside_paths, from_outside
+        [(path, _, value)] = from_outside
         if _is_only_mail(memory, tool, path, value):
             context["only_address"] = True
     if best is OUTSIDE:
         named = memory.named
-        is_named = any(of_value(named, *one) is OUTSIDE for one in from_outside)
+        is_named = any(of_value(named, kind, value) is OUTSIDE for _, kind, value in from_outside)
         has_unknown = max(pointed, secret) > OUTSIDE
         context["from_named"] = is_named or (not has_unknown and _are_in_fields(memory, from_outside))
-    if amount >= 0:
-        context["amount_worst"] = _NAMES[amount]
-    if pointed >= 0:
-        context["object_worst"] = _NAMES[pointed]
-    elif not POINTS.isdisjoint(tool.argument_kinds.values()):
-        context["object_worst"] = _NAMES[NOWHERE]
-    if to_whom >= 0:
-        context["recipient_worst"] = _NAMES[to_whom]
-    if done >= 0:
-        context["done_worst"] = _NAMES[done]
-    if linked >= 0:
-        context["links_worst"] = _NAMES[linked]
-    if found_in_records and _have_substitute(memory, all_leaves, found_in_records):
+    if found_in_records and _have_substitute(memory, call_leaves.all, found_in_records):
         context["substituted"] = True
     return context
+
+
+class _CallLeaves:
+    """The judged leaves of one call, and the rules for the origin of a leaf that depend on the tool and on the other
+    leaves.
+    """
+
+    def __init__(
+        self,
+        memory: Memory,
+        tool: Tool,
+        arguments: Mapping[str, Any],
+        decoded: Decoded | None,
+        claimed: Sequence[Leaf] | None,
+        *,
+        is_planned: bool,
+    ) -> None:
+        """Create the leaves of a call; the arguments are those of `judge_origins`."""
+        self.all = [*judged_leaves(memory, tool, arguments, claimed)]
+        self._memory, self._tool, self._arguments, self._decoded = memory, tool, arguments, decoded
+        self._is_planned = is_planned
+        # An amount beside an account or an address is never a percentage: it says how much goes there.
+        self._may_be_share = tool.effect is not Effect.PAY and _DESTINATIONS.isdisjoint(tool.argument_kinds.values())
+        # Of a confirmed change, the owner declared what names a thing. The rest is what the document changes. An
+        # address or an account names a recipient in any argument.
+        self._may_lend = tool.confirmed and tool.effect is Effect.CHANGE
+        # A tool that returns no content of third parties does not fetch a page: it sends something to the link.
+        self._may_follow = tool.effect in _REQUESTS and tool.is_outside
+
+    @cached_property
+    def outside(self) -> Memory:
+        """The memory that has only the untrusted content."""
+        return self._memory.outside
+
+    @cached_property
+    def _split(self) -> Mapping[str, Origin]:
+        """The origins of arguments that are parts of one identifier, by path."""
+        named = [(path, value) for path, kind, value in self.all if kind in POINTS]
+        return split_origins(self._memory, self._tool.arguments, named) if len(named) > 1 else {}
+
+    def judge(self, path: str, kind: Kind, value: object) -> tuple[Origin | None, bool]:
+        """Return the origin of a leaf, and whether the call only follows the link that the leaf is. The origin is None
+        for a text without links and mail addresses.
+        """
+        memory = self._memory
+        origin = _of_text(memory, value, self._decoded) if kind is TEXT else of_value(memory, kind, value)
+        if origin is None:
+            return None, False
+        if kind is AMOUNT and origin > OWN and self._may_be_share:
+            origin = min(origin, _of_share(memory, value))
+        is_lent = path in self._tool.argument_kinds or (self._may_lend and kind not in _DESTINATIONS)
+        if origin is ENDORSED and not is_lent:
+            origin = OUTSIDE  # a document is endorsed for kinds, and the kind of this argument is not declared
+        if kind in POINTS and origin > OWN:
+            origin = min(origin, self._split.get(path, NOWHERE))
+        if not self._is_planned and kind in POINTS and origin in _SAID and _has_short_number(memory, kind, value):
+            origin = KNOWN
+        if kind is ADDRESS and origin > KNOWN and self._may_follow and _is_all(self._arguments, value):
+            origin = _of_link(memory, cast(str, value))
+            return origin, origin is KNOWN
+        return origin, False
 
 
 def _unsaid_choices(
@@ -334,10 +367,10 @@ def _unsaid_choices(
     return [value for value in choices if of_value(memory, OBJECT, value) > ENDORSED]
 
 
-def _are_in_fields(memory: Memory, values: Iterable[tuple[Kind, object]]) -> bool:
-    """Return whether all values name objects, each by an identifier in a field of an untrusted record."""
+def _are_in_fields(memory: Memory, all_leaves: Iterable[Judged]) -> bool:
+    """Return whether all leaves name objects, each by an identifier in a field of an untrusted record."""
     in_fields = memory.in_fields
-    return all(of_value(in_fields, *one) is OUTSIDE for one in values)
+    return all(of_value(in_fields, kind, value) is OUTSIDE for _, kind, value in all_leaves)
 
 
 def _is_only_mail(memory: Memory, tool: Tool, path: str, value: object) -> bool:
@@ -347,12 +380,6 @@ def _is_only_mail(memory: Memory, tool: Tool, path: str, value: object) -> bool:
     if tool.argument_kinds.get(path) is not ADDRESS or path not in tool.arguments.get("required", ()):
         return False
     return isinstance(value, str) and is_mail(value) and memory.mails == {hashed(memory.key, value.lower())}
-
-
-def _split(memory: Memory, tool: Tool, all_leaves: Iterable[Judged]) -> Mapping[str, Origin]:
-    """Return the origins of arguments that are parts of one identifier, by path."""
-    named = [(path, value) for path, kind, value in all_leaves if kind in POINTS]
-    return split_origins(memory, tool.arguments, named) if len(named) > 1 else {}
 
 
 def names_content(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
