@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from harness.patience import PATIENCE_S, eventually
 from harness.server import COMMAND
 from ostiary.agent import Agent, AsyncAgent, ServerRefused
 from ostiary.agent.certificates import AgentCertificate, load_certificate
-from ostiary.agent.keeping import CertificateKeeper, CertificateOrder
+from ostiary.agent.keeping import CertificateKeeper, CertificateOrder, renew_certificate
 from tests.support.cli import Ran, environment, run
 from tests.support.tls_service import TlsService
 
@@ -141,54 +142,122 @@ async def test_the_asynchronous_agent_gets_one_too(live_server: ServerFixture) -
 
 
 class Keeper:
-    """A helper in this process, with a clock that a test moves."""
+    """A helper in this process, with clocks that a test moves: `now` can be set, and `tick` counts time since boot."""
 
     def __init__(self, agent: Agent, folder: Path, order: CertificateOrder) -> None:
         self.now = int(time.time() * SECOND)
+        self.tick = 0
         self.made: list[AgentCertificate] = []
         self.failures: list[str] = []
         self.keeper = CertificateKeeper(
-            agent, folder, order, on_change=self.made.append, on_failure=self.failures.append, now=lambda: self.now
+            agent,
+            folder,
+            order,
+            on_change=self.made.append,
+            on_failure=self.failures.append,
+            now=lambda: self.now,
+            tick=lambda: self.tick,
         )
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        thread = threading.Thread(target=self.keeper.run)
+        thread.start()
+        try:
+            yield
+        finally:
+            self.keeper.stop()
+            thread.join(PATIENCE_S)
 
 
 def test_a_helper_that_was_off_for_a_week_recovers(live_server: ServerFixture, tmp_path: Path) -> None:
     _, credential = live_server.agent()
     with Agent.from_credential(credential) as agent:
+        first = agent.certificate(lifetime=60)
+        first.save(tmp_path)
         kept = Keeper(agent, tmp_path, CertificateOrder(lifetime=60))
-        kept.keeper.renew()
-        first = load_certificate(tmp_path)
-        assert first is not None
         kept.now += 7 * 86_400 * SECOND
-        thread = threading.Thread(target=kept.keeper.run)
-        thread.start()
-        eventually(lambda: len(kept.made) > 1)
-        kept.keeper.stop()
-        thread.join(PATIENCE_S)
+        with kept.running():
+            eventually(lambda: kept.made)
     newest = load_certificate(tmp_path)
     assert newest is not None
-    assert newest.serial not in ("", first.serial)
+    assert newest.serial == kept.made[0].serial != first.serial
     assert kept.failures == []
 
 
-def test_a_helper_pauses_when_a_new_certificate_is_due_at_once(
-    live_server: ServerFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("hours", [1, -1])
+def test_a_helper_whose_clock_is_wrong_renews_by_the_time_since_boot(
+    hours: int, live_server: ServerFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The clock of the helper is ahead; certificates that end soon with their task are due at once, too."""
-    monkeypatch.setattr("ostiary.agent.keeping.RETRY_S", PATIENCE_S)
+    """By a clock that is ahead, each new certificate is due at once; by a clock that is behind, none is."""
+    monkeypatch.setattr("ostiary.agent.keeping.NAP_S", 0.05)
     _, credential = live_server.agent()
     with Agent.from_credential(credential) as agent, Agent.from_credential(credential) as other:
-        kept = Keeper(agent, tmp_path, CertificateOrder(lifetime=60))
-        kept.now += 3600 * SECOND
-        thread = threading.Thread(target=kept.keeper.run)
-        thread.start()
-        eventually(lambda: kept.made)
-        for _ in range(10):
-            other.certificate(lifetime=60)
-        kept.keeper.stop()
-        thread.join(PATIENCE_S)
-    assert len(kept.made) == 1
+        kept = Keeper(agent, tmp_path, CertificateOrder(lifetime=600))
+        kept.now += hours * 3600 * SECOND
+        with kept.running():
+            eventually(lambda: kept.made)
+            for _ in range(10):
+                other.certificate(lifetime=60)
+            assert len(kept.made) == 1
+            kept.tick += 400 * SECOND
+            eventually(lambda: len(kept.made) == 2)
     assert kept.failures == []
+
+
+def test_a_clock_that_is_set_back_delays_no_renewal(
+    live_server: ServerFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ostiary.agent.keeping.NAP_S", 0.05)
+    _, credential = live_server.agent()
+    with Agent.from_credential(credential) as agent:
+        kept = Keeper(agent, tmp_path, CertificateOrder(lifetime=600))
+        with kept.running():
+            eventually(lambda: kept.made)
+            kept.now -= 7 * 86_400 * SECOND
+            kept.tick += 500 * SECOND
+            eventually(lambda: len(kept.made) == 2)
+    assert kept.failures == []
+
+
+def test_a_certificate_that_another_process_wrote_is_told_to_the_service(
+    live_server: ServerFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`ostiary cert renew` ran beside the helper; before that, the helper was killed before it told the service."""
+    monkeypatch.setattr("ostiary.agent.keeping.NAP_S", 0.05)
+    _, credential = live_server.agent()
+    with Agent.from_credential(credential) as agent, Agent.from_credential(credential) as other:
+        written = agent.certificate()
+        written.save(tmp_path)
+        kept = Keeper(agent, tmp_path, CertificateOrder())
+        with kept.running():
+            eventually(lambda: [one.serial for one in kept.made] == [written.serial])
+            renewed = renew_certificate(other, tmp_path)
+            eventually(lambda: [one.serial for one in kept.made] == [written.serial, renewed.serial])
+    assert kept.failures == []
+
+
+def has_made(count: int, keepers: list[Keeper]) -> bool:
+    return all(len(kept.made) == count for kept in keepers)
+
+
+def test_two_helpers_of_one_folder_renew_once_and_each_tells_its_service(
+    live_server: ServerFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ostiary.agent.keeping.NAP_S", 0.05)
+    monkeypatch.setattr("ostiary.agent.keeping.RETRY_S", 0.05)
+    _, credential = live_server.agent()
+    with Agent.from_credential(credential) as agent, Agent.from_credential(credential) as other:
+        both = [Keeper(one, tmp_path, CertificateOrder(lifetime=600)) for one in (agent, other)]
+        with both[0].running(), both[1].running():
+            for renewal in (1, 2, 3):
+                eventually(partial(has_made, renewal, both))
+                for kept in both:
+                    kept.tick += 600 * SECOND
+            eventually(partial(has_made, 4, both))
+    assert [one.serial for one in both[0].made] == [one.serial for one in both[1].made]
+    for kept in both:
+        assert all("another process is renewing" in failure for failure in kept.failures)
 
 
 def test_renewal_is_due_between_two_thirds_and_the_spread(live_server: ServerFixture) -> None:
@@ -348,3 +417,22 @@ async def test_both_rotations_under_load_fail_no_handshake(live_server: ServerFi
     assert all(count >= 80 for count in handshakes.values())
     roots = x509.load_pem_x509_certificates((tmp_path / "client" / "bundle.pem").read_bytes())
     assert len(roots) == 2
+
+
+def test_a_name_in_upper_case_is_renewed_once(
+    live_server: ServerFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server certifies host names in lower case, so that the names differ from the order."""
+    live_server.api("PUT", "/policies", {"files": {"certificates.cedar": POLICY}})
+    monkeypatch.setattr("ostiary.agent.keeping.NAP_S", 0.05)
+    monkeypatch.setattr("ostiary.agent.keeping.RETRY_S", 0.05)
+    _, credential = live_server.agent()
+    order = CertificateOrder("server", ("dns:API.Bank.example", "ip:0:0:0:0:0:0:0:1"))
+    with Agent.from_credential(credential) as agent:
+        kept = Keeper(agent, tmp_path, order)
+        with kept.running():
+            eventually(lambda: kept.made)
+            for _ in range(10):
+                agent.certificate(lifetime=60)
+    assert [one.names for one in kept.made] == [("dns:api.bank.example", "ip:::1")]
+    assert kept.failures == []

@@ -8,11 +8,13 @@ sees an incomplete version.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import ssl
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
-from ostiary.protocol.errors import Invalid
+from ostiary.protocol.errors import Invalid, Unavailable
 
 SECOND = 1_000_000
 RENEWAL = 2 / 3
@@ -84,6 +86,11 @@ class AgentCertificate:
     def save(self, folder: Path) -> None:
         """Write the certificate, its chain and its private key into a folder, in place of the previous files."""
         folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+        with _opened_folder(folder) as descriptor:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)  # two processes that write at once replace each other's links
+            self._write_version(folder)
+
+    def _write_version(self, folder: Path) -> None:
         version = Path(tempfile.mkdtemp(prefix=f"v{self.not_before // SECOND}-", dir=folder))
         version.chmod(0o755)
         leaf = self.certificate + self.chain
@@ -94,6 +101,7 @@ class AgentCertificate:
         facts |= {"key_type": self.key_type, "task": self.task}
         times = {"not_before": self.not_before, "not_after": self.not_after}
         _write(version / _FACTS, msgspec.json.encode(facts | times).decode(), 0o644)
+        _sync_folder(version)
         _link(folder / _CURRENT, version.name)
         for name in (*FILES, _FACTS):
             if not (folder / name).is_symlink():
@@ -128,6 +136,21 @@ def load_certificate(folder: Path) -> AgentCertificate | None:
             f"the certificate in {folder} is damaged: {error}",
             hint="remove the link `current` in the folder, and issue a new certificate",
         ) from None
+
+
+@contextmanager
+def renewal_lock(folder: Path) -> Iterator[None]:
+    """Hold the lock with which one process at a time renews the certificate of a folder. The lock ends with the
+    process. Raises Unavailable if another process holds the lock.
+    """
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Unavailable(
+                f"another process is renewing the certificate in {folder}", hint="wait until that process has ended"
+            ) from None
+        yield
 
 
 class NewKey:
@@ -200,12 +223,18 @@ def _link(path: Path, target: str) -> None:
     partial.rename(path)
 
 
-def _sync_folder(folder: Path) -> None:
+@contextmanager
+def _opened_folder(folder: Path) -> Iterator[int]:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(descriptor)
+        yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    with _opened_folder(folder) as descriptor:
+        os.fsync(descriptor)
 
 
 def _remove_old(folder: Path, *, kept: str) -> None:

@@ -6,19 +6,18 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ostiary import ambient
 from ostiary.agent.blocking import Agent
-from ostiary.agent.certificates import SECOND, AgentCertificate, load_certificate
+from ostiary.agent.certificates import SECOND, AgentCertificate, load_certificate, renewal_lock
 from ostiary.protocol.errors import Invalid, Refused
 
 RETRY_S, MAX_RETRY_S = 5.0, 300.0
-"""Seconds between two renewals if the first one failed, or its certificate is already due for renewal; and their
-maximum. The time doubles after each such renewal.
-"""
+"""Seconds between two attempts if the first one failed, and their maximum. The time doubles after each failure."""
 NAP_S = 30.0
-"""Maximum seconds of one wait. Then the clock is read again, so that a machine that was suspended renews after it
-resumes.
+"""Maximum seconds of one wait. Then the folder and the clocks are read again, so that a machine that was suspended
+renews after it resumes, and a certificate that another process wrote is noticed.
 """
 
 
@@ -32,8 +31,15 @@ class CertificateOrder:
     key_type: str = "P-256"
 
     def fits(self, certificate: AgentCertificate) -> bool:
-        """Return whether a certificate has the profile and the names of this order."""
-        return certificate.profile == self.profile and (not self.names or set(self.names) == set(certificate.names))
+        """Return whether a certificate has the profile, the key type and the names of this order."""
+        if (certificate.profile, certificate.key_type) != (self.profile, self.key_type):
+            return False
+        return not self.names or set(map(_fold, self.names)) == set(map(_fold, certificate.names))
+
+
+def _fold(name: str) -> str:
+    """Return a name in the case in which servers certify it: only URIs keep their case."""
+    return name if name.startswith("uri:") else name.lower()
 
 
 def renew_certificate(agent: Agent, folder: Path) -> AgentCertificate:
@@ -43,18 +49,21 @@ def renew_certificate(agent: Agent, folder: Path) -> AgentCertificate:
     old = load_certificate(folder)
     if old is None:
         raise Invalid(f"{folder} has no certificate", hint=f"issue a certificate: ostiary cert issue --dir {folder}")
-    renewed = agent.certificate(old.profile, old.names, task=old.task, key_type=old.key_type, replaces=old.serial)
-    renewed.save(folder)
+    with renewal_lock(folder):
+        renewed = agent.certificate(old.profile, old.names, task=old.task, key_type=old.key_type, replaces=old.serial)
+        renewed.save(folder)
     return renewed
 
 
 class CertificateKeeper:
     """Renews the certificate in a folder before it expires: `run` blocks until `stop` is called.
 
-    `on_change` is called with each new certificate after its files are written. If `on_change` raises a Refused, it is
-    called again later with the newest certificate: a service that was not reloaded would use the old certificate until
-    that expires. `on_failure` is called with the message of each failed renewal, of each failed `on_change`, and of
-    each failure to read or write the files.
+    `on_change` is called with the certificate in the folder when `run` begins, and with each certificate that comes
+    into the folder later, also if another process wrote it. The call at the beginning is needed because an earlier
+    process may have ended after it wrote the files and before it told the service. If `on_change` raises a Refused, it
+    is called again later with the newest certificate: a service that was not reloaded would use the old certificate
+    until that expires. `on_failure` is called with the message of each failed renewal, of each failed `on_change`, and
+    of each failure to read or write the files.
     """
 
     def __init__(
@@ -66,13 +75,15 @@ class CertificateKeeper:
         on_change: Callable[[AgentCertificate], None],
         on_failure: Callable[[str], None],
         now: Callable[[], int] = ambient.now,
+        tick: Callable[[], int] = ambient.tick,
         random: Callable[[int], bytes] = ambient.random,
     ) -> None:
         self._agent, self._folder, self._wanted = agent, folder, order
         self._on_change, self._on_failure = on_change, on_failure
-        self._now, self._random = now, random
+        self._now, self._tick, self._random = now, tick, random
         self._stopped = threading.Event()
-        self._untold: AgentCertificate | None = None
+        self._renewal: _Renewal | None = None
+        self._told = ""
 
     def stop(self) -> None:
         """Let `run` return as soon as possible; it renews no further certificate."""
@@ -80,23 +91,16 @@ class CertificateKeeper:
 
     def run(self) -> None:
         """Renew the certificate until `stop` is called."""
-        retry_s, due = RETRY_S, self._next_renewal()
+        retry_s = RETRY_S
         while not self._stopped.is_set():
-            left = due - self._now()
-            if left > 0 and self._untold is None:
-                self._stopped.wait(min(left / SECOND, NAP_S))
-                continue
             failed = "the certificate was not renewed"
             try:
-                if left <= 0:
-                    self._issue()
-                    due = self._next_renewal()
+                certificate = self._current() or self._renew()
                 failed = "the certificate is in place, but the service was not reloaded"
-                self._tell()
-                if due > self._now():
-                    retry_s = RETRY_S
-                    continue
-                # the certificate ends soon with its agent or its task, or the clock of this machine is ahead
+                self._tell(certificate)
+                retry_s = RETRY_S
+                self._stopped.wait(min(max(self._left(), 0) / SECOND, NAP_S))
+                continue
             except Refused as refusal:
                 hint = f" ({refusal.hint})" if refusal.hint else ""
                 self._on_failure(f"{failed}: {refusal.message}{hint}")
@@ -105,41 +109,66 @@ class CertificateKeeper:
             self._stopped.wait(retry_s * (1 + self._random(1)[0] / 512))
             retry_s = min(2 * retry_s, MAX_RETRY_S)
 
-    def renew(self) -> AgentCertificate:
-        """Issue a new certificate, write it into the folder, and return it. Raises ServerRefused, Unavailable, and the
-        errors of `on_change`.
+    def _renew(self) -> AgentCertificate:
+        """Issue a certificate, write it into the folder, and return it. If another process has renewed the certificate
+        in the meantime, return that certificate.
         """
-        made = self._issue()
-        self._tell()
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+        with renewal_lock(self._folder):
+            if (renewed := self._current()) is not None:
+                return renewed
+            old, order = self._read(), self._wanted
+            made = self._agent.certificate(
+                order.profile,
+                order.names,
+                lifetime=order.lifetime,
+                key_type=order.key_type,
+                replaces=None if old is None else old.serial,
+            )
+            made.save(self._folder)
+        self._renewal = self._plan(made, is_new=True)
         return made
 
-    def _issue(self) -> AgentCertificate:
-        old = self._read()
-        order = self._wanted
-        made = self._agent.certificate(
-            order.profile,
-            order.names,
-            lifetime=order.lifetime,
-            key_type=order.key_type,
-            replaces=None if old is None else old.serial,
-        )
-        made.save(self._folder)
-        self._untold = made
-        return made
+    def _tell(self, certificate: AgentCertificate) -> None:
+        if certificate.serial != self._told:
+            self._on_change(certificate)
+            self._told = certificate.serial
 
-    def _tell(self) -> None:
-        if self._untold is not None:
-            self._on_change(self._untold)
-            self._untold = None
-
-    def _next_renewal(self) -> int:
-        """Return the time of the next renewal in microseconds; the present time if the folder has no certificate that
-        fits the order.
+    def _current(self) -> AgentCertificate | None:
+        """Return the certificate in the folder; None if there is none, it does not fit the order, or its renewal
+        is due.
         """
         certificate = self._read()
-        if certificate is None or not self._wanted.fits(certificate):
-            return self._now()
-        return min(certificate.renew_at(self._random), certificate.not_after)
+        if certificate is None:
+            return None
+        if self._renewal is None or self._renewal.serial != certificate.serial:
+            if not self._wanted.fits(certificate):
+                return None
+            self._renewal = self._plan(certificate, is_new=False)
+        return certificate if self._left() > 0 else None
+
+    def _plan(self, certificate: AgentCertificate, *, is_new: bool) -> _Renewal:
+        """Return the time of a certificate's renewal.
+
+        If the wall clock is before the certificate's start, or says that a new certificate is due at once, the wall
+        clock is wrong, or the certificate ends soon with its agent or its task. A new certificate is then renewed after
+        a third of its life, and an older one at once.
+        """
+        now, tick = self._now(), self._tick()
+        at = min(certificate.renew_at(self._random), certificate.not_after)
+        is_wrong = now < certificate.not_before or (is_new and now >= at)
+        if not is_wrong:
+            return _Renewal(certificate.serial, at, tick + at - now)
+        pause = max((certificate.not_after - certificate.not_before) // 3, round(RETRY_S * SECOND)) if is_new else 0
+        return _Renewal(certificate.serial, None, tick + pause)
+
+    def _left(self) -> int:
+        """Return the microseconds until the planned renewal, by the clock that reaches it first. A clock that is set
+        back delays no renewal; after a machine was stopped, only the wall clock counts the time.
+        """
+        assert self._renewal is not None, "a renewal is planned for each certificate that is read or issued"
+        left = self._renewal.tick - self._tick()
+        return left if self._renewal.at is None else min(left, self._renewal.at - self._now())
 
     def _read(self) -> AgentCertificate | None:
         try:
@@ -147,3 +176,13 @@ class CertificateKeeper:
         except Invalid as damaged:
             self._on_failure(damaged.message)
             return None
+
+
+class _Renewal(NamedTuple):
+    """The time at which a certificate is renewed, in microseconds: on the wall clock (None: that clock is wrong), and
+    on the clock that cannot be set.
+    """
+
+    serial: str
+    at: int | None
+    tick: int

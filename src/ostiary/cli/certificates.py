@@ -141,7 +141,8 @@ def keep(
     """Renew a certificate in a folder, each time after two thirds of its life.
 
     A failed renewal and a failed command of `--reload` are tried again. If the certificate expired while this command
-    was not running, the command replaces it at once.
+    was not running, the command replaces it at once. Several of these commands may keep one folder: one renews the
+    certificate, and each runs its own command of `--reload`.
 
     Args:
         folder: Folder for the files.
@@ -150,7 +151,7 @@ def keep(
         name: Name such as dns:api.example.com; may be given several times.
         lifetime: Lifetime in seconds, at most the lifetime that the profile allows.
         key_type: Type of the keys.
-        reload: Command to run after each change of the files, such as "systemctl reload nginx".
+        reload: Command to run at the start and after each change of the files, such as "systemctl reload nginx".
     """
     from ostiary.agent.keeping import CertificateKeeper, CertificateOrder
 
