@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -20,17 +21,20 @@ from harness.registry_fixtures import newest_entry, register_agent
 from ostiary.protocol.errors import Conflict, Invalid, NotFound, Unavailable
 from ostiaryd.app import build_app
 from ostiaryd.certs.flows import authorities as flows
-from ostiaryd.certs.flows.rotation import init_authority, keep_authorities, rotate_authority
+from ostiaryd.certs.flows import is_live
+from ostiaryd.certs.flows.rotation import init_authority, keep_authorities, revoke_authority, rotate_authority
 from ostiaryd.certs.model import AuthorityKind
+from ostiaryd.certs.model.certificate import RevocationReason
 from ostiaryd.certs.store import authorities as store
 from ostiaryd.certs.store import certificates
 from ostiaryd.doctor import _hsm
 from ostiaryd.ground.config import Config, load_config
-from ostiaryd.ground.crypto.hsm import Hsm
+from ostiaryd.ground.crypto.hsm import ANSWER_S, Hsm
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger.flows import act
 from tests.support.api_fixtures import send
 from tests.support.certificate_fixtures import issue, read
+from tests.support.role_fixtures import administrator, ask
 from tests.support.soft_hsm import MODULE, PIN, SoftHsm, create_token
 from tests.support.status_client import GOOD, get_crl, post, question
 
@@ -172,6 +176,59 @@ async def test_an_act_that_goes_on_after_its_waiter_was_cancelled_keeps_its_keys
     assert len(store.authorities(world.db.read())) == 3
     assert count_keys(token) == 2 * 3
     assert "signed with 3 keys" in await _hsm(world)
+
+
+async def test_a_revocation_is_in_force_though_the_hsm_does_not_answer(
+    world: World, token: SoftHsm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the revocation nor any other act waits for the HSM for more than one operation."""
+    async with flows.new_keys(world, "P-256") as keys:
+        permitted = ["dns:example.com"]
+        await act(
+            world, "authority.create", lambda a: init_authority(a, keys, permitted=permitted, config=world.config)
+        )
+    issued, app, chief = await issue(world, agent="bot"), build_app(world), await administrator(world)
+    path = f"/api/v1/authorities/{issued.certificate.authority}/revoke"
+    waits: list[float | None] = []
+    wait = Future.result
+
+    def result(answer: Future[Any], timeout: float | None = None) -> Any:
+        waits.append(timeout)
+        return wait(answer, timeout)
+
+    with token.hanging(), monkeypatch.context() as patch:
+        patch.setattr(Future, "result", result)
+        revoked = await ask(chief, "POST", path, {"reason": "keyCompromise"})
+        assert (revoked.status, revoked.json["state"], revoked.json["replaced_by"]) == (200, "revoked", None)
+        assert not is_live(world.db.read(), issued.certificate, now=world.now())
+        for _ in range(3):
+            with pytest.raises(Unavailable, match="has not ended the operation since"):
+                await issue(world, agent="bot")
+            assert (await post(app, question(issued))).response_status is OCSPResponseStatus.TRY_LATER
+        assert [each for each in waits if each is not None] == [ANSWER_S]
+    assert world.keys.hsm is not None
+    eventually(partial(is_there, world.keys.hsm))
+    await keep_authorities(world)
+    made = flows.active_authority(world.db.read(), AuthorityKind.INTERMEDIATE)
+    assert made is not None
+    assert made.permitted == ("dns:example.com",)
+    assert newest_entry(world).action == "authority.rotate"
+    await issue(world, agent="bot")
+    assert count_keys(token) == 2 * 5, "the key that came too late is deleted"
+
+
+async def test_a_certificate_after_a_revocation_has_an_intermediate_with_the_same_limits(world: World) -> None:
+    async with flows.new_keys(world, "P-256") as keys:
+        permitted = ["dns:example.com"]
+        await act(
+            world, "authority.create", lambda a: init_authority(a, keys, permitted=permitted, config=world.config)
+        )
+    issued = await issue(world, agent="bot")
+    reason = RevocationReason.KEY_COMPROMISE
+    await act(world, "authority.revoke", lambda a: revoke_authority(a, issued.certificate.authority, reason))
+    after = await issue(world, agent="bot")
+    assert after.certificate.authority != issued.certificate.authority
+    assert flows.find_authority(world.db.read(), after.certificate.authority).permitted == ("dns:example.com",)
 
 
 async def test_a_database_with_keys_in_an_hsm_needs_it(config: Config, clock: Clock, token: SoftHsm) -> None:

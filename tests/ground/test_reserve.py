@@ -226,7 +226,7 @@ async def test_the_request_of_a_stop_that_ran_again_cannot_be_repeated(
     assert (repeated.status, repeated.json.get("error")) == (401, "invalid_dpop_proof")
 
 
-async def test_the_revocation_of_an_authority_that_runs_again_has_its_keys_again(
+async def test_the_replacement_of_an_authority_that_runs_again_has_its_keys_again(
     world: World, narrow: Callable[[int], None]
 ) -> None:
     chief, path = await administrator(world), "/api/v1/authorities"
@@ -237,7 +237,7 @@ async def test_the_revocation_of_an_authority_that_runs_again_has_its_keys_again
     headers = await headers_of(chief, path)
     await world.writer.rebuild()
     narrow(8)
-    revoked = await send_without_room(chief, path, headers, {"reason": "keyCompromise"}, job=2)
+    revoked = await send_without_room(chief, path, headers, {"reason": "keyCompromise"}, job=3)
     assert (revoked.status, revoked.json.get("state")) == (200, "revoked"), revoked.body
     after = active_authority(world.db.read(), AuthorityKind.INTERMEDIATE)
     assert after is not None

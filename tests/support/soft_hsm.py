@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +18,14 @@ if TYPE_CHECKING:
 _PATHS = map(Path, ("/usr/lib/softhsm/libsofthsm2.so", "/usr/lib64/pkcs11/libsofthsm2.so"))
 MODULE = next((path for path in _PATHS if path.exists()), None)
 TOKEN, PIN = "ostiary-test", "4711-secret"
+_HOLD = """
+import fcntl, sys
+files = [open(path, "r+b") for path in sys.argv[1:]]
+for file in files:
+    fcntl.lockf(file, fcntl.LOCK_EX)
+print("held", flush=True)
+sys.stdin.read()
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +53,18 @@ class SoftHsm:
         """Connect the token again."""
         self.folder.rmdir()
         self.folder.with_name("away").rename(self.folder)
+
+    @contextmanager
+    def hanging(self) -> Iterator[None]:
+        """Let no operation of the token return meanwhile: another process holds the locks of its files."""
+        files = [str(path) for path in self.folder.rglob("*") if path.is_file()]
+        order = [sys.executable, "-c", _HOLD, *files]
+        with subprocess.Popen(order, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"held\n"
+            yield
+            process.stdin.close()
 
     def session(self) -> Session:
         """Return a session of an administrator, beside that of the server."""

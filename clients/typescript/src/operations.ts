@@ -463,8 +463,8 @@ export type AuthorityBody = {
 };
 
 /**
- * The revoked intermediate, and the intermediate that replaces it: null if the revoked one was not active, or if its
- * root is external.
+ * The revoked intermediate, and the intermediate that replaces it: null if the revoked one was not active, if its root
+ * is external, or if the server could not create a new one yet, for example because its HSM does not answer.
  */
 export type AuthorityRevocationBody = {
   active_from: number | null;

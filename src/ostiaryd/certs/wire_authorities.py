@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Literal, TypedDict
 
 import msgspec
 from cryptography import x509
 
 from ostiary.protocol.certificate import load_pem_certificates
-from ostiary.protocol.errors import Malformed
+from ostiary.protocol.errors import Malformed, Refused
 from ostiaryd.certs.flows.authorities import encode_pem, new_keys
 from ostiaryd.certs.flows.rotation import (
     OVERLAP_S,
+    can_replace,
     finish_import,
     init_authority,
+    replace_revoked,
     replaced_key_type,
     revoke_authority,
     rotate_authority,
@@ -27,6 +30,7 @@ from ostiaryd.certs.model import (
 from ostiaryd.certs.model.requests import MAX_PEM
 from ostiaryd.certs.store import authorities
 from ostiaryd.certs.wire_admin import Revocation
+from ostiaryd.ground.crypto.hsm import ANSWER_S
 from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.ground.http.routes import NOT_FOUND, Route
 from ostiaryd.registry import flows as registry
@@ -93,8 +97,8 @@ class ImportBody(AuthorityBody):
 
 
 class AuthorityRevocationBody(AuthorityBody):
-    """The revoked intermediate, and the intermediate that replaces it: null if the revoked one was not active, or if
-    its root is external.
+    """The revoked intermediate, and the intermediate that replaces it: null if the revoked one was not active, if its
+    root is external, or if the server could not create a new one yet, for example because its HSM does not answer.
     """
 
     replaced_by: AuthorityBody | None
@@ -146,20 +150,23 @@ async def rotate(call: Call) -> Reply:
 async def revoke_intermediate(call: Call) -> Reply:
     """Revoke an intermediate and all its certificates.
 
-    If the intermediate was active, a new intermediate replaces it at once.
-
     The revocation list of the root contains the revoked intermediate at once. The owner of an external root must revoke
     the intermediate as well.
+
+    If the intermediate was active, a new intermediate replaces it. If the HSM does not make the keys within 2 seconds,
+    `replaced_by` is null, and the server creates the new intermediate as soon as the HSM has made them.
     """
     order, config = call.json(Revocation), call.world.config
-    key_type = replaced_key_type(call.world.db.read(), AuthorityKind.INTERMEDIATE, config=config)
-    async with new_keys(call.world, key_type, 2) as keys:
-        revoked, made = await registry.act_as(
-            call,
-            "authority.revoke",
-            # a copy, because the act takes keys from the list, and a stop may run twice
-            lambda act: revoke_authority(act, call.params["id"], order.reason, keys.copy(), config=config),
-        )
+    revoked = await registry.act_as(
+        call, "authority.revoke", lambda act: revoke_authority(act, call.params["id"], order.reason)
+    )
+    made = None
+    if (unreplaced := can_replace(call.world.db.read())) is not None:
+        with suppress(Refused):  # the revocation is in force, and the server repeats the replacement
+            async with new_keys(call.world, unreplaced.key_type, 2, within_s=ANSWER_S) as keys:
+                made = await registry.act_as(
+                    call, "authority.rotate", lambda act: replace_revoked(act, keys.copy(), config=config)
+                )
     return reply({**_render_authority(revoked), "replaced_by": None if made is None else _render_authority(made)})
 
 

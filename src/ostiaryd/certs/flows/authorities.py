@@ -32,7 +32,7 @@ from ostiaryd.certs.model.certificate import make_serial
 from ostiaryd.certs.model.keys import PrivateKey, encode_private_key, generate_keys, key_type_of, parse_private_key
 from ostiaryd.certs.store import authorities as store
 from ostiaryd.ground.config import Config
-from ostiaryd.ground.crypto.hsm import Hsm, HsmKey
+from ostiaryd.ground.crypto.hsm import ANSWER_S, GENERATION_S, Hsm, HsmKey
 from ostiaryd.ground.crypto.keyring import Keyring, RootKey
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.world import World
@@ -66,14 +66,17 @@ class Issuer(NamedTuple):
 
 
 def ready_issuer(act: Act, *, config: Config) -> Issuer:
-    """Return the active intermediate with its key. If there is no authority yet, create the root and the
-    intermediate.
+    """Return the active intermediate with its key. If there is none, create the intermediate, and the root if there is
+    no root. After a revocation, the intermediate has the limits of the revoked intermediate.
     """
     active = active_authority(act.tx, AuthorityKind.INTERMEDIATE)
     if active is None:
-        keys = make_keys(act.tx.keys, config.certificate_key_type)
+        keys = make_keys(act.tx.keys, config.certificate_key_type, within_s=ANSWER_S)
         root = active_authority(act.tx, AuthorityKind.ROOT) or create_root(act, keys, config=config)
-        active = create_intermediate(act, root, keys, config=config)
+        revoked = find_unreplaced(act.tx)
+        active = create_intermediate(
+            act, root, keys, config=config, permitted=() if revoked is None else revoked.permitted
+        )
     return open_issuer(act.tx, active, keys=act.tx.keys)
 
 
@@ -105,25 +108,39 @@ def open_sealed(authority: Authority, *, keys: Keyring) -> PrivateKey:
     return open_key(keys.derive(_PURPOSE), authority.authority_id, authority.sealed)
 
 
-def make_keys(keys: Keyring, key_type: str, count: int = 3) -> list[PrivateKey]:
-    """Generate `count` new keys, in the HSM if an HSM is configured. The default is three keys: for a root, for an
-    intermediate, and for the intermediate's OCSP responder.
+def make_keys(keys: Keyring, key_type: str, count: int = 3, *, within_s: float = GENERATION_S) -> list[PrivateKey]:
+    """Generate `count` new keys, in the HSM if an HSM is configured, which makes each within `within_s` seconds. The
+    default is three keys: for a root, for an intermediate, and for the intermediate's OCSP responder.
 
     RSA keys take seconds, so call this function before an act, not within an act. Raises Invalid, Unavailable.
     """
     if keys.hsm is None:
         return generate_keys(key_type, count)
-    return [keys.hsm.generate(key_type) for _ in range(count)]
+    return [keys.hsm.generate(key_type, within_s=within_s) for _ in range(count)]
+
+
+def find_unreplaced(reader: Reader) -> Authority | None:
+    """Return the intermediate that was revoked last, if no intermediate has replaced it; None if one is active, or if
+    there was none.
+    """
+    if active_authority(reader, AuthorityKind.INTERMEDIATE) is not None:
+        return None
+    intermediates = (one for one in store.authorities(reader) if one.kind is AuthorityKind.INTERMEDIATE)
+    revoked = (one for one in intermediates if one.state is AuthorityState.REVOKED)
+    return max(revoked, key=lambda one: one.revoked_at or 0, default=None)
 
 
 @asynccontextmanager
-async def new_keys(world: World, key_type: str, count: int = 3) -> AsyncIterator[list[PrivateKey]]:
+async def new_keys(
+    world: World, key_type: str, count: int = 3, *, within_s: float = GENERATION_S
+) -> AsyncIterator[list[PrivateKey]]:
     """Provide new keys for acts on authorities. When the block ends, delete the keys in the HSM that no authority uses.
+    `within_s` is the time in seconds that the HSM has for each key.
 
     If the task is cancelled, no key is deleted, because the act that uses the keys may still be committed.
     """
     before = _hsm_keys(world)
-    keys = await asyncio.to_thread(make_keys, world.keys, key_type, count)
+    keys = await asyncio.to_thread(make_keys, world.keys, key_type, count, within_s=within_s)
     try:
         yield keys.copy()
     except Exception:

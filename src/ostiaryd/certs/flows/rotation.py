@@ -19,6 +19,7 @@ from ostiaryd.certs.flows.authorities import (
     create_responder,
     create_root,
     find_authority,
+    find_unreplaced,
     new_keys,
     open_sealed,
     request_intermediate,
@@ -121,15 +122,13 @@ def activate_root(act: Act, id: AuthorityId, keys: list[PrivateKey], *, config: 
     return root
 
 
-def revoke_authority(
-    act: Act, id: str, reason: RevocationReason, keys: list[PrivateKey], *, config: Config
-) -> tuple[Authority, Authority | None]:
-    """Revoke an intermediate. At once, the revocation list of its root contains the intermediate, and none of the
-    intermediate's certificates is in force.
+def revoke_authority(act: Act, id: str, reason: RevocationReason) -> Authority:
+    """Revoke an intermediate, and return it. At once, the revocation list of its root contains the intermediate, and
+    none of the intermediate's certificates is in force.
 
-    Return the revoked intermediate, and the new intermediate if the revoked one was active. Under an external root, no
-    new intermediate is created, and the owner of the root must revoke the old intermediate as well. Raises NotFound;
-    raises Conflict for an authority that is not an intermediate, is pending, or is revoked already.
+    The act makes and uses no key, so that an HSM that does not answer delays no revocation: an active intermediate is
+    replaced by a later act (`replace_revoked`). The owner of an external root must revoke the intermediate as well.
+    Raises NotFound; raises Conflict for an authority that is not an intermediate, is pending, or is revoked already.
     """
     revoked = find_authority(act.tx, id)
     note(act, object=revoked.authority_id, subject=revoked.subject, why=reason.value)
@@ -139,11 +138,25 @@ def revoke_authority(
         raise Conflict("the authority is revoked already", code="already_revoked")
     why = ReasonFlags.ca_compromise.value if reason is RevocationReason.KEY_COMPROMISE else reason.value
     store.revoke(act.tx, revoked.authority_id, reason=why)
-    root = active_authority(act.tx, AuthorityKind.ROOT)
-    made = None
-    if revoked.state is AuthorityState.ACTIVE and root is not None and root.has_key:
-        made = create_intermediate(act, root, keys, config=config, permitted=revoked.permitted)
-    return find_authority(act.tx, id), made
+    return find_authority(act.tx, id)
+
+
+def can_replace(reader: Reader) -> Authority | None:
+    """Return the revoked intermediate that this server must replace; None if an intermediate is active, or if the key
+    of the root is elsewhere.
+    """
+    root, revoked = active_authority(reader, AuthorityKind.ROOT), find_unreplaced(reader)
+    return revoked if root is not None and root.has_key else None
+
+
+def replace_revoked(act: Act, keys: list[PrivateKey], *, config: Config) -> Authority | None:
+    """Create an intermediate with the limits of the revoked intermediate. Return the active intermediate, which another
+    act may have created meanwhile; None if this server cannot create one.
+    """
+    root, revoked = active_authority(act.tx, AuthorityKind.ROOT), can_replace(act.tx)
+    if root is None or revoked is None:
+        return active_authority(act.tx, AuthorityKind.INTERMEDIATE)
+    return create_intermediate(act, root, keys, config=config, permitted=revoked.permitted)
 
 
 async def end_below_revoked(world: World) -> None:
@@ -266,8 +279,8 @@ def _insert_external(act: Act, certificate: x509.Certificate, parent: AuthorityI
 
 
 async def keep_authorities(world: World) -> None:
-    """Do the first of these tasks that is due: activate a pending root, replace an authority after two thirds of its
-    lifetime, or delete a retired or revoked authority that is no longer needed.
+    """Do the first of these tasks that is due: activate a pending root, replace a revoked intermediate, replace an
+    authority after two thirds of its lifetime, or delete a retired or revoked authority that is no longer needed.
     """
     now, config = world.now(), world.config
     every = store.authorities(world.db.read())
@@ -277,6 +290,10 @@ async def keep_authorities(world: World) -> None:
                 flow = partial(activate_root, id=one.authority_id, keys=keys, config=config)
                 await act(world, "authority.activate", flow)
             return
+    if (unreplaced := can_replace(world.db.read())) is not None:
+        async with new_keys(world, unreplaced.key_type, 2) as keys:
+            await act(world, "authority.rotate", partial(replace_revoked, keys=keys, config=config))
+        return
     if (aged := _find_aged(every, now=now)) is not None:
         async with new_keys(world, aged.key_type) as keys:
             await act(world, "authority.rotate", partial(rotate_authority, kind=aged.kind, keys=keys, config=config))

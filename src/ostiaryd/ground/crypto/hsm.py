@@ -4,6 +4,9 @@ read from it.
 A key is identified by its `CKA_ID` in hexadecimal digits. The builders of `cryptography` accept the key objects of this
 module like keys in memory. All threads share one session, for one operation at a time. After a failure, the HSM is
 opened again.
+
+A thread of its own carries out the operations, because a call of a PKCS #11 library may never return. A caller waits
+for a bounded time, and while an operation takes longer than that, further callers are refused at once.
 """
 
 from __future__ import annotations
@@ -12,8 +15,11 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from cryptography.hazmat.primitives import hashes
@@ -27,11 +33,19 @@ if TYPE_CHECKING:
     from pkcs11 import Mechanism, ObjectClass, PublicKey, Session
 
 T = TypeVar("T")
+_Job = tuple["Future[Any]", Callable[[], Any]]
 LABEL = "ostiary"
 """Label of all keys that the server generates in an HSM."""
 ID_BITS = 128
+ANSWER_S = 2.0
+"""Time for which a caller waits for an operation of the HSM, in seconds. An act waits too, and with it all other acts.
+"""
+GENERATION_S = 120.0
+"""Time for which a caller outside an act waits for a new key, in seconds: an HSM makes an RSA key in up to a minute."""
 AGAIN_S = 1.0
-"""Time after a failure of the HSM during which no operation is tried, in seconds."""
+"""Time after a failure of the HSM during which no operation is tried, in seconds; longer if the failed operation took
+longer.
+"""
 _CURVES = {"P-256": "secp256r1", "P-384": "secp384r1", "Ed25519": "1.3.101.112"}
 _RSA_HASHES = {"sha256": "SHA256_RSA_PKCS", "sha384": "SHA384_RSA_PKCS", "sha512": "SHA512_RSA_PKCS"}
 
@@ -45,21 +59,35 @@ class Hsm:
         self.token = token
         self._module, self._pin_file = module, pin_file
         self._lock = threading.Lock()
+        self._jobs: SimpleQueue[_Job | None] | None = None
+        self._worker: threading.Thread | None = None
+        self._running: Future[Any] | None = None
+        self._late: Future[Any] | None = None
         self._session: Session | None = None
         self._keys, self._private = dict[str, HsmKey](), dict[str, Any]()
         self._refused_pin = ""
         self._away_until = 0.0
 
-    def generate(self, key_type: str) -> HsmKey:
+    def generate(self, key_type: str, *, within_s: float = GENERATION_S) -> HsmKey:
         """Generate a key of a type such as `P-256` that cannot leave the HSM, and return it. Raises Invalid for an
         unknown type; Unavailable; Conflict if the HSM would allow the private key to be read.
+
+        A key that is made later than `within_s` is deleted.
         """
+        is_late = threading.Event()
 
         def generate(session: Session) -> HsmKey:
             id = bytes(session.generate_random(ID_BITS))
-            return _wrap(self, id.hex(), _generate(session, key_type, id))
+            key = _wrap(self, id.hex(), _generate(session, key_type, id))
+            if is_late.is_set():
+                self._destroy(session, key.key_id)
+            return key
 
-        return self._run(generate)
+        try:
+            return self._run(generate, within_s=within_s)
+        except Unavailable:
+            is_late.set()
+            raise
 
     def find(self, key_id: str) -> HsmKey:
         """Return the key with this id. Raises NotFound if the token has no such key, or two; Unavailable."""
@@ -72,14 +100,13 @@ class Hsm:
 
     def destroy(self, key_id: str) -> None:
         """Delete the key with this id. Do nothing if there is none. Raises Unavailable."""
+        self._run(partial(self._destroy, key_id=key_id))
 
-        def destroy(session: Session) -> None:
-            self._keys.pop(key_id, None)
-            self._private.pop(key_id, None)
-            for one in session.get_objects(_named(key_id)):
-                one.destroy()
-
-        self._run(destroy)
+    def _destroy(self, session: Session, key_id: str) -> None:
+        self._keys.pop(key_id, None)
+        self._private.pop(key_id, None)
+        for one in session.get_objects(_named(key_id)):
+            one.destroy()
 
     def check(self) -> None:
         """Check that the HSM responds. Raises Unavailable."""
@@ -97,41 +124,83 @@ class Hsm:
         return self._run(sign)
 
     def close(self) -> None:
-        """Close the session with the HSM."""
+        """Close the session with the HSM. If the HSM does not answer, its thread is left behind."""
         with self._lock:
-            self._end_session()
+            worker, jobs, self._worker, self._jobs = self._worker, self._jobs, None, None
+        if worker is not None and jobs is not None:
+            jobs.put(None)
+            worker.join(ANSWER_S)
 
-    def _run(self, operation: Callable[[Session], T]) -> T:
+    def _run(self, operation: Callable[[Session], T], *, within_s: float = ANSWER_S) -> T:
+        """Return the result of an operation in the session, which the thread of the HSM carries out. Raises NotFound,
+        Conflict, Invalid; Unavailable, also if the result takes longer than `within_s`, or at once if another caller
+        has waited too long for the operation that runs.
+        """
+        if (late := self._late) is not None and not late.done():
+            raise self._unavailable("the HSM has not answered in time, and has not ended the operation since")
+        answer: Future[T] = Future()
+        self._queue().put((answer, partial(self._try, operation)))
+        try:
+            return answer.result(within_s)
+        except TimeoutError:
+            answer.cancel()  # an operation that has not begun is never carried out
+            self._late = self._running
+            raise self._unavailable(f"the HSM has not answered within {within_s:g} s") from None
+
+    def _queue(self) -> SimpleQueue[_Job | None]:
+        """Return the queue of the thread of the HSM, which is started before the first operation."""
+        with self._lock:
+            if self._jobs is None:
+                jobs = self._jobs = SimpleQueue()
+                self._worker = threading.Thread(target=self._work, args=(jobs,), name="hsm", daemon=True)
+                self._worker.start()
+            return self._jobs
+
+    def _work(self, jobs: SimpleQueue[_Job | None]) -> None:
+        """Carry out operations until the session is to be closed."""
+        while (job := jobs.get()) is not None:
+            answer, operation = job
+            if not answer.set_running_or_notify_cancel():
+                continue
+            self._running = answer
+            try:
+                answer.set_result(operation())
+            except BaseException as error:  # noqa: BLE001 because the caller receives it
+                answer.set_exception(error)
+        self._end_session()
+
+    def _try(self, operation: Callable[[Session], T]) -> T:
         """Return the result of an operation in the session. If the operation fails, open a new session and repeat it
         once. Raises NotFound, Unavailable.
         """
         from pkcs11.exceptions import NoSuchKey, PinIncorrect, PKCS11Error
 
-        with self._lock:
-            try:
-                if self._session is not None:
-                    try:
-                        return operation(self._session)
-                    except PKCS11Error as error:
-                        if isinstance(error, NoSuchKey):
-                            raise
-                        self._end_session()
-                if time.monotonic() < self._away_until:
-                    raise self._unavailable(f"the HSM failed less than {AGAIN_S:g} s ago")
-                self._session = self._open()
-                return operation(self._session)
-            except NoSuchKey:
-                raise NotFound(
-                    f"the token `{self.token}` does not contain the key, or contains it twice",
-                    hint="restore the HSM token that belongs to this database",
-                    code="no_hsm_key",
-                ) from None
-            except PKCS11Error as error:
-                self._end_session()
-                if isinstance(error, PinIncorrect):
-                    self._refused_pin = self._read_pin()
-                self._away_until = time.monotonic() + AGAIN_S
-                raise self._unavailable(f"{type(error).__name__} {error}".strip()) from None
+        began = time.monotonic()
+        try:
+            if self._session is not None:
+                try:
+                    return operation(self._session)
+                except PKCS11Error as error:
+                    if isinstance(error, NoSuchKey):
+                        raise
+                    self._end_session()
+            if began < self._away_until:
+                raise self._unavailable("the HSM failed before, and the server waits until it tries again")
+            self._session = self._open()
+            return operation(self._session)
+        except NoSuchKey:
+            raise NotFound(
+                f"the token `{self.token}` does not contain the key, or contains it twice",
+                hint="restore the HSM token that belongs to this database",
+                code="no_hsm_key",
+            ) from None
+        except PKCS11Error as error:
+            self._end_session()
+            if isinstance(error, PinIncorrect):
+                self._refused_pin = self._read_pin()
+            now = time.monotonic()
+            self._away_until = now + max(AGAIN_S, now - began)
+            raise self._unavailable(f"{type(error).__name__} {error}".strip()) from None
 
     def _unavailable(self, why: str) -> Unavailable:
         return Unavailable(
