@@ -512,6 +512,9 @@ async def test_issuers_are_several_and_a_revoked_one_signs_nothing(ca: VaultAgen
     await done(ca, "DELETE", "ca/issuer/old")
     assert await ca.status("GET", "ca/issuer/old") == 500
     assert await ca.status("GET", "ca/issuer/old/pem", token="") == 404
+    public, shown = await done(ca, "GET", "ca/issuer/default/json"), await done(ca, "GET", "ca/issuer/default")
+    assert public == {name: shown[name] for name in ("issuer_id", "issuer_name", "certificate", "ca_chain")}
+    assert await ca.status("GET", "ca/issuer/default/json", token="") == 200
     for _ in range(MAX_ISSUERS - 1):
         await done(ca, "POST", "ca/root/generate/internal", {"common_name": "more"})
     await refuse(ca, "ca/root/generate/internal", {"common_name": "more"})

@@ -205,6 +205,24 @@ def test_the_command_line_creates_and_revokes_tokens(bao: BaoStage) -> None:
     assert "permission denied" in bao.run("token", "lookup", token=token, code=2)
 
 
+def test_the_command_line_issues_an_authority_below_another(bao: BaoStage) -> None:
+    token, root, below = bao.vault.login().token, f"{bao.vault.name}-root", f"{bao.vault.name}-below"
+    bao.permit('@id("all") permit (principal is Agent, action, resource is Secret);')
+    for mount in (root, below):
+        bao.run("secrets", "enable", f"-path={mount}", "pki", token=token)
+    bao.run("write", f"{root}/root/generate/internal", "common_name=Root", "ttl=100h", token=token)
+    issue = ["pki", "issue", "-format=json", "-issuer_name=below", f"{root}/issuer/default", below]
+    made = bao.run(*issue, "common_name=Below", token=token)["data"]
+    assert (made["issuer_name"], len(made["ca_chain"])) == ("below", 2)
+    verify = ["pki", "verify-sign", "-format=json", f"{root}/issuer/default", f"{below}/issuer/below"]
+    assert set(bao.run(*verify, token=token).values()) == {True}
+    bao.run("write", f"{root}/roles/web", "allowed_domains=example.com", "max_ttl=2h", token=token)
+    bao.run("patch", f"{root}/roles/web", "allow_subdomains=true", token=token)
+    shown = bao.run("read", "-format=json", f"{root}/roles/web", token=token)["data"]
+    assert (shown["allowed_domains"], shown["max_ttl"], shown["allow_subdomains"]) == (["example.com"], 7200, True)
+    assert "Code: 404" in bao.run("patch", f"{root}/roles/none", "allow_subdomains=true", token=token, code=2)
+
+
 def test_the_agent_renders_a_template_and_the_proxy_adds_the_token(bao: BaoStage) -> None:
     bao.vault.login().secrets.kv.v2.create_or_update_secret(path=bao.path, secret={"password": "s3cr3t-canary"})
     bao.run("agent", f"-config={bao.configure(AUTH, TEMPLATE)}", "-log-level=error")

@@ -54,6 +54,10 @@ async def test_a_wrapping_token_opens_its_answer_once(world: World, bot: VaultAg
     kept = (await wrap(bot))["token"]
     wrong = await bot.ask("POST", "sys/wrapping/unwrap", {"token": kept}, token="hvs.wrong")
     assert wrong.status == 403
+    for verb in ("unwrap", "rewrap"):
+        twice = await bot.ask("POST", f"sys/wrapping/{verb}", {"token": kept}, token=kept)
+        assert (twice.status, twice.json["errors"][0]) == (400, "the wrapping token was sent twice")
+    assert (await bot.ask("POST", "sys/wrapping/lookup", {"token": kept}, token=kept)).status == 200
     renewed = (await unwrap(bot, kept, "rewrap")).json["wrap_info"]
     assert (await unwrap(bot, kept)).status == 400
     assert (await unwrap(bot, renewed["token"])).status == 200

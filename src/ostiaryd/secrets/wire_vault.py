@@ -83,6 +83,7 @@ from ostiaryd.secrets.flows.pki_status import (
     PublicResource,
     find_ocsp_mount,
     find_resource,
+    render_members,
     render_resource,
 )
 from ostiaryd.secrets.model.acl import AclRequest
@@ -323,6 +324,8 @@ async def _show_open(call: Call, path: str) -> Reply:
 
 async def _show_resource(call: Call, public: PublicResource) -> Reply:
     _check_headers(call)
+    if public.name == "json":
+        return _envelope(call, Answer(data=render_members(call.world.db.read(), public.issuer)))
     content, media_type = await render_resource(call.world, public)
     return Reply(200, content, media_type, [NO_STORE])
 
@@ -682,7 +685,9 @@ async def _use_wrapping(call: Call) -> Reply:
 
     def run(act: Act) -> bytes | Answer:
         act.entry.object = request.path
-        if named and verb != "lookup" and credentials.unverified_token not in ("", named):
+        if named and verb != "lookup" and credentials.unverified_token:
+            if credentials.unverified_token == named:
+                raise flows.WrappingRefused("the wrapping token was sent twice", hint="leave `token` out of the body")
             flows.authenticate(act, credentials, config=call.world.config)
         match verb:
             case "unwrap":

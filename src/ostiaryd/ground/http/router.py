@@ -4,6 +4,7 @@ routes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from urllib.parse import unquote
 
@@ -50,6 +51,8 @@ class SegmentRouter(Router):
 
     def __init__(self, routes: Iterable[Route]) -> None:
         routes = list(routes)
+        for route in routes:  # the endpoint refuses a line break in a path parameter, in the form of its protocol
+            route.path_regex = re.compile(route.path_regex.pattern, re.DOTALL)
         super().__init__(routes, redirect_slashes=False)
         self._root = _Node([(_place_of(route.path), route) for route in routes])
         fixed = [

@@ -5,8 +5,8 @@ intermediate/generate/TYPE, intermediate/set-signed                  POST
 config/ca, issuers/import/cert, issuers/import/bundle                POST
 config/urls, config/crl, config/issuers                              GET, POST
 issuers                                                              LIST
-issuer/REF                  GET, POST, DELETE;  issuer/REF/revoke     POST
-roles                       LIST;  roles/NAME                         GET, POST, DELETE
+issuer/REF                  GET, POST, PATCH, DELETE;  issuer/REF/revoke     POST
+roles                       LIST;  roles/NAME                         GET, POST, PATCH, DELETE
 issue/NAME, sign/NAME, sign-verbatim[/NAME]                          POST; also below issuer/REF/
 revoke, tidy                POST
 certs                       LIST;  cert/SERIAL                        GET
@@ -40,6 +40,7 @@ from ostiaryd.secrets.flows import pki as flows
 from ostiaryd.secrets.flows import pki_issuers as issuers
 from ostiaryd.secrets.flows.engine import Operation
 from ostiaryd.secrets.flows.key_generation import take_key
+from ostiaryd.secrets.flows.pki_status import render_members
 from ostiaryd.secrets.model.login_role import check_role_name
 from ostiaryd.secrets.model.pki import (
     DEFAULT_REF,
@@ -205,8 +206,7 @@ def _render_issuer(act: Act, issuer: PkiIssuer) -> dict[str, object]:
     at = issuer.revoked_at
     return {
         **_render_ids(issuer),
-        "ca_chain": [*map(DER_cert_to_PEM_cert, issuers.chain_of(act.tx, issuer))],
-        "certificate": DER_cert_to_PEM_cert(issuer.certificate) if issuer.certificate else "",
+        **render_members(act.tx, issuer),
         "crl_distribution_points": settings.crl_distribution_points,
         "issuing_certificates": settings.issuing_certificates,
         "leaf_not_after_behavior": "err",
@@ -281,15 +281,28 @@ def _list_roles(act: Act, *, mount: str, request: VaultRequest) -> Answer:
 
 
 def _read_role(act: Act, *, mount: str, request: VaultRequest, name: str) -> Answer:
-    if (role := store.role(act.tx, mount, name)) is None:
-        raise NothingStored("there is no such role")
-    return Answer(data=msgspec.to_builtins(role))
+    return Answer(data=_render_role(_find_role(act, mount, name)))
 
 
 def _write_role(act: Act, *, mount: str, request: VaultRequest, name: str) -> Answer:
-    role = check_role(read_members(request.body, PkiRole))
+    """Store a role. A PATCH changes only the members that it has."""
+    role = read_members(request.body, PkiRole)
+    if request.method is VaultMethod.PATCH:
+        stated = [field for field in PkiRole.__struct_fields__ if request.body.get(field) is not None]
+        role = replace(_find_role(act, mount, name), **{field: getattr(role, field) for field in stated})
+    role = check_role(role)
     flows.put_role(act, mount, check_role_name(name), role)
-    return Answer(data=msgspec.to_builtins(role))
+    return Answer(data=_render_role(role))
+
+
+def _find_role(act: Act, mount: str, name: str) -> PkiRole:
+    if (role := store.role(act.tx, mount, name)) is None:
+        raise NothingStored("there is no such role")
+    return role
+
+
+def _render_role(role: PkiRole) -> dict[str, object]:
+    return {**msgspec.to_builtins(role), "no_store": False}
 
 
 def _delete_role(act: Act, *, mount: str, request: VaultRequest, name: str) -> Answer:
@@ -510,6 +523,7 @@ _OPERATIONS: tuple[tuple[str, VaultMethod, SecretAction, str, Callable[..., Answ
     ("issuers", _LIST, SecretAction.LIST, "list", _list_issuers),
     (f"issuer/{_REF}", _READ, SecretAction.READ, "read-issuer", _read_issuer),
     (f"issuer/{_REF}", _WRITE, SecretAction.WRITE, "update-issuer", _update_issuer),
+    (f"issuer/{_REF}", VaultMethod.PATCH, SecretAction.WRITE, "update-issuer", _update_issuer),
     (f"issuer/{_REF}", _DELETE, SecretAction.DELETE, "delete-issuers", _delete_issuers),
     (f"issuer/{_REF}/revoke", _WRITE, SecretAction.DELETE, "revoke-issuer", _revoke_issuer),
     ("config/issuers", _READ, SecretAction.READ, "read-config", _read_default),
@@ -523,6 +537,7 @@ _OPERATIONS: tuple[tuple[str, VaultMethod, SecretAction, str, Callable[..., Answ
     ("roles", _LIST, SecretAction.LIST, "list", _list_roles),
     (f"roles/{_NAME}", _READ, SecretAction.READ, "read-role", _read_role),
     (f"roles/{_NAME}", _WRITE, SecretAction.WRITE, "write-role", _write_role),
+    (f"roles/{_NAME}", VaultMethod.PATCH, SecretAction.WRITE, "write-role", _write_role),
     (f"roles/{_NAME}", _DELETE, SecretAction.DELETE, "delete-role", _delete_role),
     (f"{_BELOW}issue/{_NAME}", _WRITE, SecretAction.USE, "issue", _issue),
     (f"{_BELOW}sign/{_NAME}", _WRITE, SecretAction.USE, "sign", _sign),

@@ -38,12 +38,12 @@ _LATE = 60 * SECOND
 """microseconds that may pass between the time of a revocation and its commit"""
 MAX_LISTS = 1000
 """maximum number of lists in the cache; above this number, all lists are removed and built again when needed"""
-_PUBLIC = re.compile(r"(.+?)/(?:issuer/([^/]+)/(pem|der|crl|crl/pem|crl/der)|(ca|ca/pem|ca_chain|crl|crl/pem))")
+_PUBLIC = re.compile(r"(.+?)/(?:issuer/([^/]+)/(pem|der|json|crl|crl/pem|crl/der)|(ca|ca/pem|ca_chain|crl|crl/pem))")
 _NAMES = {"der": "ca", "pem": "ca/pem", "crl/der": "crl"}
 
 
 class PublicResource(NamedTuple):
-    """A public resource of an issuer: its kind is `ca`, `ca/pem`, `ca_chain`, `crl` or `crl/pem`."""
+    """A public resource of an issuer: its name is `ca`, `ca/pem`, `ca_chain`, `crl`, `crl/pem` or `json`."""
 
     issuer: PkiIssuer
     name: str
@@ -76,6 +76,16 @@ async def render_resource(world: World, resource: PublicResource) -> tuple[bytes
         return "".join(map(DER_cert_to_PEM_cert, chain)).encode(), CHAIN
     der = await world.keep(MountRevocationLists).get(issuer.issuer_id)
     return (der, CRL) if name == "crl" else (encode_crl(der).encode(), PEM)
+
+
+def render_members(reader: Reader, issuer: PkiIssuer) -> dict[str, object]:
+    """Return the public members of an issuer: its id and name, and its certificates in PEM."""
+    return {
+        "issuer_id": issuer.issuer_id,
+        "issuer_name": issuer.name,
+        "certificate": DER_cert_to_PEM_cert(issuer.certificate) if issuer.certificate else "",
+        "ca_chain": [*map(DER_cert_to_PEM_cert, chain_of(reader, issuer))],
+    }
 
 
 def encode_crl(der: bytes) -> str:
