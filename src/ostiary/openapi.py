@@ -367,7 +367,7 @@ def _body(scope: Mapping[str, Any], body: bytes) -> tuple[str, Any]:
     if any(name == "content-encoding" and value.lower() != "identity" for name, value in sent):
         raise Malformed("the body has a `Content-Encoding`", hint="send the body uncompressed")
     if len(types) != 1:
-        raise Malformed("a body needs one `Content-Type`", hint="such as application/json")
+        raise Malformed("a body needs one `Content-Type`", hint="send one type, such as application/json")
     kind, *options = (part.strip().lower() for part in types[0].split(";"))
     pairs = [[part.strip() for part in option.partition("=")] for option in options]
     charsets = {value.strip('"') for name, _, value in pairs if name == "charset"}

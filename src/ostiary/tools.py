@@ -141,7 +141,11 @@ class Tools:
     def _caller(self) -> Caller | VerifiedCaller:
         caller = self._fixed or self._acting.get()
         if caller is None:
-            raise Unauthenticated("the caller is not known", hint="with tools.acting(task): ..", code="nobody_acts")
+            raise Unauthenticated(
+                "the caller is not known",
+                hint="call the tool inside the block: with tools.acting(task): ..",
+                code="nobody_acts",
+            )
         return caller
 
 

@@ -212,7 +212,9 @@ def end_recovery(act: Act, confirm: list[str] | None, confirm_all: int | None) -
     """
     lost = ledger.list_losses(act.tx)
     if not lost:
-        raise Conflict("the server is not in recovery", hint="no part of the history is known to be missing")
+        raise Conflict(
+            "the server is not in recovery", hint="nothing to do: no part of the history is known to be missing"
+        )
     active = registry.list_active_agents(act.tx)
     confirmed = _confirmed(act, active, confirm, confirm_all)
     suspended = [name for id, name in active if id not in confirmed]

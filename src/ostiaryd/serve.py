@@ -161,7 +161,7 @@ def _bind(config: Config, address: str, *, listener: str) -> socket.socket:
     """
     host, _, port_text = address.rpartition(":")
     if not host or not _PORT.fullmatch(port_text) or int(port_text) > 65535:
-        raise Invalid(f"`{address}` is not HOST:PORT", hint="such as 127.0.0.1:8700", code="usage")
+        raise Invalid(f"`{address}` is not HOST:PORT", hint="write an address such as 127.0.0.1:8700", code="usage")
     port = int(port_text) or _port_of_last_start(config, listener)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family)

@@ -120,7 +120,7 @@ def test_details_that_are_refused_say_why(value: object, why: str) -> None:
     [
         ({"action": ["read_file"]}, "the members are type, locations, actions, datatypes, arguments"),
         ({"arguments": {"path": {"equals": 1}}}, "the members are eq, one_of, prefix, glob, min, max, max_length"),
-        ({"arguments": {"path": {"max": 1.5}}}, "a number with a fraction goes as a string"),
+        ({"arguments": {"path": {"max": 1.5}}}, "send a number with a fraction as a string"),
         ({"locations": 1}, ""),
     ],
 )

@@ -52,7 +52,7 @@ def test_an_unknown_class_is_refused_with_the_list() -> None:
     check_known(["health", "secret"], STANDARD)
     with pytest.raises(Invalid, match="'healt' is not a configured data class") as refusal:
         check_known(["health", "healt"], STANDARD)
-    assert refusal.value.hint == "one of public, internal, confidential, personal, health, payment, secret"
+    assert refusal.value.hint == "use one of public, internal, confidential, personal, health, payment, secret"
     detail = {"type": "tool", "locations": [URI], "datatypes": ["trade"]}
     assert bounds.parse_details([detail]) == bounds.parse_details([detail], classes=(*STANDARD, "trade"))
     with pytest.raises(InvalidDetails, match="'trade' is not a configured data class"):

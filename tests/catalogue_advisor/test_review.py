@@ -49,7 +49,7 @@ def test_the_questions_are_in_plain_words_and_say_why() -> None:
     argument, outside = asked["xqz", "kinds.abc"], asked["get_status", "outside"]
     assert argument.text == "Is `abc` of `xqz` a recipient, an object, an amount, or text?"
     assert argument.suggestion == "unsure"
-    assert (outside.suggestion, outside.why) == ("no", "its name refers to records of the system itself")
+    assert (outside.suggestion, outside.why) == ("no", "the name of the tool refers to records of its own system")
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_values_that_came_from_another_tool_are_told_and_suggest_an_object() -> 
     question = next(one for one in found["xqz"].questions if one.member == "kinds.hij")
     assert (question.suggestion, question.why) == (
         "object",
-        "its values came from `rows.id` of `list_rows` in 12 tasks",
+        "the values of the argument came from `rows.id` of `list_rows` in 12 tasks",
     )
 
 

@@ -330,7 +330,10 @@ async def test_another_copy_of_the_database_is_read_anew_and_differs_in_nothing(
             await add(other, more)
             for _ in range(4):
                 await other.db.scan(lambda reader: check.step(reader, now=other.now()))
-        assert describe(check) == f"every guarded row matches the newest of {older[0] + more} entries that names it"
+        assert (
+            describe(check)
+            == f"every guarded row matches the newest entry that names the row ({older[0] + more} entries)"
+        )
 
 
 @pytest.mark.parametrize("count", [MAX_ROWS - 1, MAX_ROWS, MAX_ROWS + 1, 3 * MAX_ROWS + 1])

@@ -67,7 +67,7 @@ async def test_a_column_that_was_changed_is_named(written: World, column: str, v
     number = written.db.read().one(sql("select idx from entry where agent = 'ag_1' and task = 'tk_2'"))
     assert number is not None
     change_database(written, f"update entry set {column} = {value} where idx = :number", number=number[0])
-    assert f"entry {number[0]} has another {column} than the search" in await found(written)
+    assert f"the search has other values than entry {number[0]}: {column}" in await found(written)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ async def test_the_deep_doctor_names_the_difference_and_the_usual_one_does_not_l
     [usual] = [line for line in await examine(written, caller=ADMIN) if line.name == "ledger"]
     [deep] = [line for line in await examine(written, caller=ADMIN, is_deep=True) if line.name == "ledger"]
     assert (usual.state, deep.state) == ("ok", "fail")
-    assert "has another agent than the search" in deep.saw
+    assert "the search has other values than entry" in deep.saw
 
 
 async def test_entries_are_compared_over_the_limits_of_pages(written: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,7 +68,7 @@ async def test_an_unknown_class_is_refused_with_the_list_and_changes_nothing(wor
     status, refusal = await call_admin_api(world, "PUT", "/resources/files/data-classes", {"data_classes": [name]})
     assert (status, refusal["hint"]) == (
         422,
-        "one of public, internal, confidential, personal, health, payment, secret",
+        "use one of public, internal, confidential, personal, health, payment, secret",
     )
     status, _ = await call_admin_api(world, "PUT", "/resources/files/data-classes", {"data_classes": ["public"] * 33})
     assert status == 400

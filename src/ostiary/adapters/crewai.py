@@ -111,7 +111,7 @@ class _Process:
         if self.tools is None:
             raise Unauthenticated(
                 "the caller is not known: no `guarded` block is open",
-                hint="with guarded(tools): ..",
+                hint="run the crew inside the block: with guarded(tools): ..",
                 code="nobody_acts",
             )
         return None if name in self.unguarded else self.tools

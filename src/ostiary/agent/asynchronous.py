@@ -267,8 +267,9 @@ class AsyncAgent(Identity):
         plan: Iterable[Mapping[str, str]] | None = None,
         ask_plan: bool = False,
     ) -> AsyncTask:
-        """Return a task for the agent `to` (name or id). Entering the block of the task delegates it: the task is at
-        most as wide as the task `parent` or, without it, this agent's standing task. Arguments as in `Agent.delegate`.
+        """Return a task for the agent `to` (name or id). The task is delegated when its `async with` block begins: it
+        is at most as wide as the task `parent` or, without it, this agent's standing task. Arguments as in
+        `Agent.delegate`.
         """
         flow = self._start(
             purpose,

@@ -130,7 +130,7 @@ def parse_keys(text: str) -> list[NoteKey]:
     """Return the vkeys of one log from a text with one per line. Raises Malformed."""
     keys = [parse_vkey(line) for line in text.split("\n") if line]
     if not keys:
-        raise Malformed("there is no verification key", hint="one key in each line: name+id+base64")
+        raise Malformed("there is no verification key", hint="write one key in each line: name+id+base64")
     if len(names := {key.name for key in keys}) > 1:
         raise Malformed(f"the verification keys are of {len(names)} logs", hint="name the keys of one log")
     return keys

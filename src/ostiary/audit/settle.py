@@ -38,7 +38,9 @@ class Settlement:
         self._remembered_edge: dict[int, Hashes] = {}
 
     def settle(self, root: bytes, progress: Callable[[int, int], None]) -> None:
-        """Settle all files. Raises Enough at the limit of findings."""
+        """Choose the right version of each tile of the log, and record the damaged files as findings. `root` is the
+        signed root; `progress` gets the number of settled entries and of all. Raises Enough at the limit of findings.
+        """
         for number in range(self.size >> TILE_HEIGHT):
             leaves = self.evidence.leaves(number, WIDTH)
             settled = self._settle_tile(0, number, leaves)

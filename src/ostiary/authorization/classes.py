@@ -36,4 +36,4 @@ def check_known(names: Iterable[str], allowed: Collection[str], *, kind: type[In
     """
     for name in names:
         if name not in allowed:
-            raise kind(f"{name[:64]!a} is not a configured data class", hint=f"one of {', '.join(allowed)}"[:500])
+            raise kind(f"{name[:64]!a} is not a configured data class", hint=f"use one of {', '.join(allowed)}"[:500])

@@ -410,7 +410,7 @@ def _kind(
     if not is_read:
         return kind, why
     if kind is Kind.ADDRESS and noun(parts(name)[-1]) not in _PLACES and schema.get("format") not in _LINKS:
-        return Kind.PRINCIPAL, "the value identifies a person to read about"
+        return Kind.PRINCIPAL, "the value identifies a person whose data the tool reads"
     return None if kind in (Kind.TEXT, Kind.AMOUNT, Kind.TIME) else (kind, why)
 
 

@@ -151,7 +151,7 @@ def confirm_all(
 def _checked(tool: Tool, member: str, answer: str, choices: Sequence[str]) -> str:
     if answer not in choices:
         raise Invalid(
-            f"`{answer[:64]}` is not an answer for `{member}` of `{tool.name}`", hint=f"one of {', '.join(choices)}"
+            f"`{answer[:64]}` is not an answer for `{member}` of `{tool.name}`", hint=f"use one of {', '.join(choices)}"
         )
     return answer
 
@@ -188,7 +188,7 @@ def _questions(tool: Tool, why: Mapping[str, str], flows: Mapping[str, Flow]) ->
             f"Can others write into what `{name}` returns (mails, pages, comments, shared files)?",
             "the catalogue says that they cannot"
             if was_stated
-            else "its name refers to records of the system itself"
+            else "the name of the tool refers to records of its own system"
             if is_record
             else "the catalogue does not say",
             (YES, NO),
@@ -203,7 +203,8 @@ def _questions(tool: Tool, why: Mapping[str, str], flows: Mapping[str, Flow]) ->
         weight = _WEIGHTS.get(kind, 80 if kind is None else 70 if reason == A_NUMBER else 0)
         suggestion = UNSURE if kind is None else kind.value
         if flow is not None and kind in (None, Kind.TEXT, Kind.AMOUNT):
-            reason = f"its values came from `{flow.source_field}` of `{flow.source_tool}` in {flow.tasks} tasks"
+            source = f"`{flow.source_field}` of `{flow.source_tool}`"
+            reason = f"the values of the argument came from {source} in {flow.tasks} tasks"
             suggestion, weight = Kind.OBJECT.value, 85
         if weight:
             yield Question(

@@ -157,7 +157,7 @@ def keep(
 
     words = shlex.split(reload) if reload is not None else []
     if reload is not None and not words:
-        raise Usage("`--reload` is empty", hint='such as --reload "systemctl reload nginx"')
+        raise Usage("`--reload` is empty", hint='give a command: --reload "systemctl reload nginx"')
     session.act_as(credential)
 
     shown = ""

@@ -76,7 +76,7 @@ def _perform(name: str, experiment: Callable[[], str]) -> Line:
     except Refused as refusal:
         state, saw, hint = "fail", refusal.message, refusal.hint
     except httpx2.HTTPError as error:
-        state, saw, hint = "fail", f"no answer: {error}", "is it running? ostiary serve --data-dir DIR"
+        state, saw, hint = "fail", f"no answer: {error}", "check that the server runs: ostiary serve --data-dir DIR"
     ms = round((time.perf_counter() - started) * 1000, 2)
     return {"name": name, "state": state, "saw": saw, "hint": hint, "ms": ms}
 

@@ -70,7 +70,7 @@ def _refusal_of(error: BaseException) -> Refused | None:
                 hint="check OSTIARY_URL, or start the server: ostiary serve --data-dir DIR",
             )
         case httpx2.InvalidURL():
-            return Usage(f"OSTIARY_URL is not a URL: {error}", hint="such as https://id.example.org")
+            return Usage(f"OSTIARY_URL is not a URL: {error}", hint="set a URL such as https://id.example.org")
         case ImportError():
             cause = error.__cause__ if isinstance(error.__cause__, ImportError) else error
             if cause.name and not cause.name.startswith("ostiary"):

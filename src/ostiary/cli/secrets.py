@@ -52,7 +52,7 @@ def put(path: str, /, *members: Word, source: Source | None = None, cas: int | N
         raise Usage("no value is given", hint="give NAME=VALUE .., or --source FILE")
     data = _parse_members(members) if source is None else read_json(source)
     if not isinstance(data, dict):
-        raise Usage(f"{source} does not contain a JSON object", hint='such as {"password": ".."}')
+        raise Usage(f"{source} does not contain a JSON object", hint='write an object such as {"password": ".."}')
     session.show(session.api("POST", "/secrets/put", {"path": path, "data": data, "cas": cas}), facts)
 
 

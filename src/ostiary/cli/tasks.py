@@ -257,7 +257,10 @@ def _own(texts: tuple[str, ...]) -> dict[str, str]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or name in own:
-            raise Usage(f"--own {text!r} is not NAME=VALUE, or is repeated", hint="such as mail=ada@example.org")
+            raise Usage(
+                f"--own {text!r} is not NAME=VALUE, or is repeated",
+                hint="write, for example, --own mail=ada@example.org; each name once",
+            )
         own[name] = value
     return own
 
@@ -274,7 +277,10 @@ def _document(text: str) -> dict[str, Any]:
     if not colon or not set(kinds) <= set(Kind):
         value, kinds = rest, [kind for kind in Kind if kind not in (Kind.SECRET, Kind.TEXT)]
     if not tool or not value:
-        raise Usage(f"--endorse {text!r} is not TOOL:VALUE[:KINDS]", hint="such as files/read_file:bill.txt:amount")
+        raise Usage(
+            f"--endorse {text!r} is not TOOL:VALUE[:KINDS]",
+            hint="write, for example, --endorse files/read_file:bill.txt:amount",
+        )
     return {"tool": tool, "value": value, "kinds": kinds}
 
 

@@ -18,7 +18,9 @@ from ostiary.protocol.errors import Conflict
 
 
 def certify_and_revoke(stage: Stage) -> None:
-    """Tell the chapter: the helper runs a service with TLS, and the editor gets a certificate to use the service."""
+    """Run the chapter of the demo: the helper runs a service with TLS, and the editor gets a certificate to use the
+    service.
+    """
     chapter(11, "A certificate of an agent: renewed, revoked, refused")
     options = ("cert", "issue", "--as", str(stage.folder / "helper.json"), "--dir", str(stage.folder / "service"))
     run(stage, *options)

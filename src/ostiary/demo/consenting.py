@@ -25,7 +25,7 @@ _CONTINUE = re.compile(r'http-equiv="refresh" content="0; url=([^"]+)"')
 
 
 async def consent_and_withdraw(stage: Stage, *, person: str) -> None:
-    """Tell the chapter: consent, a call, withdrawal, and the refused call with the same token."""
+    """Run the chapter of the demo: consent, a call, withdrawal, and the refused call with the same token."""
     chapter(8, "A client without registration: a person consents, and later withdraws")
     run(stage, "role", "grant", person, "viewer")
     run(stage, "resource", "allow-bearer", "files")

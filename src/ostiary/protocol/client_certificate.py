@@ -53,7 +53,10 @@ def forwarded_certificate(headers: Iterable[tuple[bytes, bytes]]) -> ClientCerti
             chains.append(value)
     if not certificates:
         if chains:
-            raise Malformed("`Client-Cert-Chain` was sent without `Client-Cert`", hint="RFC 9440 section 2.3")
+            raise Malformed(
+                "`Client-Cert-Chain` was sent without `Client-Cert`",
+                hint="set both headers at the proxy (RFC 9440 section 2.3)",
+            )
         return None
     if len(certificates) > 1:
         raise Malformed(f"the header `client-cert` was sent {len(certificates)} times", hint="send it once")
@@ -80,5 +83,8 @@ def _parse_item(text: bytes, *, of: str) -> bytes:
         der = b64decode(digits + b"=" * (-len(digits) % 4), validate=True)
         load_certificate(der)
     except (binascii.Error, Malformed):
-        raise Malformed(f"`{of}` contains no certificate in DER", hint="RFC 9440 section 2.1") from None
+        raise Malformed(
+            f"`{of}` contains no certificate in DER",
+            hint="send the DER in base64 between colons (RFC 9440 section 2.1)",
+        ) from None
     return der

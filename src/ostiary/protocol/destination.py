@@ -64,21 +64,25 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         """Check that every member of the destination is valid. Raises Invalid."""
         if not NAME.fullmatch(self.name):
             raise Invalid(
-                "`name` must have 1 to 63 lower-case letters, digits and inner hyphens", hint="such as github-token"
+                "`name` must have 1 to 63 lower-case letters, digits and inner hyphens",
+                hint="use a name such as github-token",
             )
         if parse_origin(self.origin) != self.origin:
             raise Invalid("`origin` is not in its usual form", hint=f"write {parse_origin(self.origin)}")
         if (self.place is Place.PLACEHOLDER) != (not self.field):
-            raise Invalid("`field` names the header, the parameter or the member", hint="with place=placeholder: empty")
+            raise Invalid(
+                "`field` must name the header, the parameter or the member",
+                hint="leave `field` empty for the place `placeholder`",
+            )
         if self.field and not _FIELD.fullmatch(self.field):
             raise Invalid("`field` has a character that a name of a header cannot have")
         if self.place is Place.HEADER and self.field.lower() in _FRAMING:
-            raise Invalid("`field` is a header that frames the request", hint="such as Authorization")
+            raise Invalid("`field` is a header that frames the request", hint="use a header such as Authorization")
         parts = len(re.findall(r"\{secret\}|\{base64\}", self.template))
         if parts != 1 or not (0 < len(self.template) <= MAX_TEMPLATE) or not is_visible(self.template):
             raise Invalid(
                 f"`template` must be 1 to {MAX_TEMPLATE} visible characters with `{PLAIN}` or `{BASE64}` once",
-                hint="such as: Bearer {secret}",
+                hint="use a template such as: Bearer {secret}",
             )
         if self.place is Place.PLACEHOLDER and self.template != PLAIN:
             raise Invalid(
@@ -108,7 +112,9 @@ def parse_origin(url: str) -> str:
         raise Invalid("the origin must have the form https://HOST[:PORT]")
     host = parse_host(host)
     if parts.scheme == "http" and not is_loopback_host(host):
-        raise Invalid("an origin off this machine must be https", hint="without TLS others could read the secret")
+        raise Invalid(
+            "an origin off this machine must be https", hint="use https: without TLS, others could read the secret"
+        )
     usual = HTTP_PORT if parts.scheme == "http" else HTTPS_PORT
     shown = f"[{host}]" if ":" in host else host
     return f"{parts.scheme}://{shown}" + ("" if port in (None, usual) else f":{port}")
@@ -123,7 +129,8 @@ def parse_host(host: str) -> str:
             address = ip_address(host)
         except ValueError:
             raise Invalid(
-                "the host is not an IP address in its usual form", hint="such as 203.0.113.7 or [2001:db8::1]"
+                "the host is not an IP address in its usual form",
+                hint="write the address as 203.0.113.7 or [2001:db8::1]",
             ) from None
         if getattr(address, "scope_id", None):
             raise Invalid("the address has a zone", hint="write the address without `%`")

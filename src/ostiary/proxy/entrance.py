@@ -66,7 +66,7 @@ class Listen:
             return cls(socket=Path(text[5:]))
         match = _HOST.fullmatch(text)
         if match is None or match["port"] is None or int(match["port"]) > 65535:
-            raise Invalid(f"{text!a} is not HOST:PORT", hint="such as 127.0.0.1:8701, or unix:PATH")
+            raise Invalid(f"{text!a} is not HOST:PORT", hint="write an address such as 127.0.0.1:8701, or unix:PATH")
         return cls(match["host"].strip("[]"), int(match["port"]))
 
     @property

@@ -82,7 +82,9 @@ class Upstream:
         """Prepare requests to the server at `url`. Raises Invalid if `url` is not an http or https URL."""
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or "@" in url:
-            raise Invalid(f"{url!a} is not the http or https URL of a server", hint="such as https://files.example/mcp")
+            raise Invalid(
+                f"{url!a} is not the http or https URL of a server", hint="give a URL such as https://files.example/mcp"
+            )
         self._exact, self.url, self._auth = url, url.rstrip("/"), auth
         self._http = httpx2.AsyncClient(
             transport=httpx2.AsyncHTTPTransport(retries=CONNECT_RETRIES, limits=httpx2.Limits()),

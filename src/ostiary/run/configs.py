@@ -144,7 +144,7 @@ def parse_config(text: object, *, of: str) -> Config:
     assert isinstance(text, dict)
     entries = text[member]
     if len(entries) > MAX_SERVERS:
-        raise Usage(f"{of} has {len(entries)} servers", hint=f"at most {MAX_SERVERS}")
+        raise Usage(f"{of} has {len(entries)} servers", hint=f"name at most {MAX_SERVERS} servers")
     stdio, remote = list[Server](), list[Server]()
     for name, entry in entries.items():
         if not isinstance(entry, dict):

@@ -390,7 +390,7 @@ def narrow(question: Question, narrowing: Narrowing, *, covers: bool) -> Questio
                 hint="leave out `uses`, or set `covers` to `task`",
             )
         if not 1 <= narrowing.uses <= about.uses:
-            raise Invalid(f"`uses` must be 1 to {about.uses}", hint="an answer can only narrow the request")
+            raise Invalid(f"`uses` must be 1 to {about.uses}", hint="answer with the requested number or less")
         about = replace(about, uses=narrowing.uses)
     for name, value in narrowing.at_most.items():
         if name not in limits or not (covers or question.kind == ELEVATE):
@@ -401,7 +401,7 @@ def narrow(question: Question, narrowing: Narrowing, *, covers: bool) -> Questio
             raise Invalid(f"this approval has no limit `{name[:64]}`", hint=hint)
         least = 1 if question.kind == ELEVATE else 0
         if not least <= Decimal(value) <= Decimal(limits[name]) or (least and not value.isdecimal()):
-            raise Invalid(f"`{name}` must be {least} to {limits[name]}", hint="an answer can only narrow the request")
+            raise Invalid(f"`{name}` must be {least} to {limits[name]}", hint="answer with the requested limit or less")
     if question.kind == ELEVATE:
         minutes = {name: int(value) for name, value in narrowing.at_most.items()}
         about = replace(about, arguments=about.arguments | minutes)

@@ -215,7 +215,7 @@ ROUTES = (
         errors=(
             BadBinding("`denial.binding_token` is missing"),
             ExpiredDenial("the denial has expired"),
-            flows.NotRequestable("no person can approve this"),
+            flows.NotRequestable("no person can approve the request"),
             flows.Duplicate("the `Idempotency-Key` was used for another request"),
         ),
         body=Submission,

@@ -552,10 +552,12 @@ def _checked(config: Config) -> Config:
         try:
             parse_networks(getattr(config, name))
         except ValueError as error:
-            raise Invalid(f"{name}: {error}", hint="such as `10.0.0.0/8 2001:db8::/48`") from None
+            raise Invalid(f"{name}: {error}", hint="write, for example, `10.0.0.0/8 2001:db8::/48`") from None
     parse_name_servers(config.acme_resolvers)
     if unfit := [word for word in config.acme_caa_domains.split() if not _DOMAIN.fullmatch(word.lower())]:
-        raise Invalid(f"acme_caa_domains: {unfit[0][:64]!a} is not a domain name", hint="such as `ca.example.com`")
+        raise Invalid(
+            f"acme_caa_domains: {unfit[0][:64]!a} is not a domain name", hint="use a name such as `ca.example.com`"
+        )
     if len({bool(config.hsm_module), bool(config.hsm_token), bool(config.hsm_pin_file)}) > 1:
         raise Invalid("set all of hsm_module, hsm_token and hsm_pin_file, or none")
     if bool(config.tls_cert) != bool(config.tls_key):

@@ -123,7 +123,10 @@ async def list_receipts(call: Call) -> Reply:
     """
     filters, limit = _parse_search(call, _WORDS - {"total"})
     if "after" in filters:
-        raise Invalid("receipts are listed newest first", hint="leave `after` out; `before` gives the next page")
+        raise Invalid(
+            "receipts are listed from the newest entry on, so `after` is not supported",
+            hint="use `before` for the next page",
+        )
 
     def read(reader: Reader) -> ReceiptsBody:
         matches = store.search(reader, filters, limit=min(limit, MAX_RECEIPTS) + 1)

@@ -184,7 +184,10 @@ def _check_lock_out(why: str, *, locks: bool) -> None:
 def _gate(call: Call) -> flows.Gate | None:
     ticket, most = call.query_one("whatif"), call.query_one("max_changes")
     if ticket is None and most is not None:
-        raise Invalid("`max_changes` needs `whatif`, the ticket of a what-if", hint="POST /api/v1/policies/whatif")
+        raise Invalid(
+            "`max_changes` needs `whatif`, the ticket of a what-if",
+            hint="get a ticket from POST /api/v1/policies/whatif",
+        )
     if most is not None and not (most.isascii() and most.isdigit() and len(most) <= 18):
         raise Invalid("`max_changes` must be a number of up to 18 digits")
     return None if ticket is None else flows.Gate(ticket, int(most or 0))

@@ -73,7 +73,7 @@ class Asking:
 
     @contextmanager
     def place(self) -> Iterator[None]:
-        """Reserve the only place for a what-if during the block. Raises Unavailable if another what-if runs."""
+        """Let the block run the only what-if of the server at this time. Raises Unavailable if another what-if runs."""
         if self.is_busy:
             raise Unavailable("another what-if is in progress", hint="try again later", code="busy")
         self.is_busy = True

@@ -126,7 +126,9 @@ async def _refuse(call: Call, client_id: str, refusal: Refused) -> NoReturn:
 
 async def _begin(call: Call, client: OAuthClient, parameters: Parameters, address: ReturnAddress) -> Reply:
     if client.metadata.require_pushed_authorization_requests:
-        raise InvalidRequest("this client must push its authorization requests", hint="POST the parameters to `/par`")
+        raise InvalidRequest(
+            "this client must push its authorization requests", hint="send the parameters to `/par` by POST"
+        )
     request = _parse(call, client, parameters, address)
     # requested in the future: no earlier login counts as made for this request
     return await _proceed(call, client, request, "", call.world.now() + 1)

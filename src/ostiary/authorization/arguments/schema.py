@@ -127,7 +127,9 @@ class _Compiler:
         named = schema.get("type", list(_TYPES))
         types = [named] if isinstance(named, str) else as_list(named, "type")
         if not all(isinstance(name, str) and name in _TYPES for name in types):
-            raise Invalid(f"a schema has an unknown `type`: {str(named)[:64]!a}", hint=f"one of {', '.join(_TYPES)}")
+            raise Invalid(
+                f"a schema has an unknown `type`: {str(named)[:64]!a}", hint=f"use one of {', '.join(_TYPES)}"
+            )
         convert: dict[type, Typer] = {}
         for name in types:
             # without a stated type, `5` stays an integer: the typer `number` would make it a decimal

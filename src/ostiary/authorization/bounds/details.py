@@ -67,7 +67,7 @@ class ToolDetail(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
                 if not is_class(name):
                     raise InvalidDetails(
                         f"`datatypes`: {name[:64]!a} is not spelled like a data class",
-                        hint="1 to 63 lower-case letters, digits, `.`, `_` and `-`",
+                        hint="use 1 to 63 lower-case letters, digits, `.`, `_` and `-`",
                     )
         if len(self.arguments) > MAX_ARGUMENTS:
             raise InvalidDetails(f"`arguments` has more than {MAX_ARGUMENTS} members")
@@ -125,7 +125,7 @@ def parse_details(value: object, *, classes: Collection[str] | None = None) -> t
         details = convert(value, tuple[ToolDetail, ...])
     except msgspec.ValidationError as error:
         wrong = str(error)[:200]
-        hint = "a number with a fraction goes as a string" if "float" in wrong else ""
+        hint = "send a number with a fraction as a string" if "float" in wrong else ""
         if "unknown field" in wrong:
             members = Condition if ".arguments" in wrong else ToolDetail
             hint = f"the members are {', '.join(members.__struct_encode_fields__)}"

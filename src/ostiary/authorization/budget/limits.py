@@ -148,7 +148,7 @@ class Amount(
             if units > MAX_INT:
                 raise BadAmount(f"`{path}` is too large: over 2^53-1 of the smallest unit")
             problem = "is missing" if value is ABSENT else "is not a plain decimal number"
-            raise BadAmount(f"`{path}` {problem}", hint='an integer, or a string such as "12.50"')
+            raise BadAmount(f"`{path}` {problem}", hint='send an integer, or a string such as "12.50"')
 
         return cost
 
@@ -261,7 +261,7 @@ def parse_limits(value: object, *, classes: Collection[str] | None = None) -> tu
     try:
         limits: tuple[Limit, ...] = convert(value, Annotated[tuple[Limit, ...], Meta(max_length=MAX_LIMITS)])
     except msgspec.ValidationError as error:
-        raise InvalidBudget(f"`budget`: {str(error)[:200]}", hint=f"at most {MAX_LIMITS} limits") from None
+        raise InvalidBudget(f"`budget`: {str(error)[:200]}", hint=f"set at most {MAX_LIMITS} limits") from None
     if len({limit.meter for limit in limits}) < len(limits):
         raise InvalidBudget(
             "two limits of `budget` count the same (kind, tools, argument or data class)",

@@ -84,10 +84,14 @@ def listing_of(unverified: object) -> dict[str, Any]:
             listing["capabilities"] = listing.get("capabilities", {}) | capabilities
         elif not lists:
             raise Malformed(
-                "the document is not the result of a list method of MCP", hint="such as that of `tools/list`"
+                "the document is not the result of a list method of MCP",
+                hint="give, for example, the result of `tools/list`",
             )
     if not listing:
-        raise Malformed("the document is not the result of a list method of MCP", hint="such as that of `tools/list`")
+        raise Malformed(
+            "the document is not the result of a list method of MCP",
+            hint="give, for example, the result of `tools/list`",
+        )
     return {"tools": []} | listing
 
 

@@ -155,7 +155,7 @@ def check_tool(tool: Tool) -> None:
 def _check_schema(tool: Tool) -> None:
     size = len(canonical.encode(tool.arguments, floats=True, max_depth=MAX_SCHEMA_DEPTH))
     if size > MAX_SCHEMA_BYTES:
-        raise Invalid(f"the schema has {size} bytes", hint=f"at most {MAX_SCHEMA_BYTES}")
+        raise Invalid(f"the schema has {size} bytes", hint=f"use at most {MAX_SCHEMA_BYTES} bytes")
     if tool.arguments.get("type", "object") != "object":
         raise Invalid('the schema of the arguments must have the type "object"')
     tool.typed  # noqa: B018 because making it ready is what checks it

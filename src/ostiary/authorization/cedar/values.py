@@ -188,7 +188,7 @@ def parse_uid(unverified: object) -> Uid:
     if not is_type_name(kind):
         raise Malformed(
             f"the `type` of an entity is no Cedar type name: {kind[:64]!a}",
-            hint="identifiers joined by `::`, none of them a reserved word",
+            hint="join identifiers by `::`; none may be a reserved word",
         )
     return Uid(kind, name)
 
@@ -248,7 +248,8 @@ def _extension(call: object, depth: int) -> Value:
     function = _CONSTRUCTORS.get(call["fn"])
     if function is None:
         raise Malformed(
-            f"there is no extension function {call['fn'][:64]!a}", hint=f"one of: {', '.join(sorted(_CONSTRUCTORS))}"
+            f"there is no extension function {call['fn'][:64]!a}",
+            hint=f"use one of: {', '.join(sorted(_CONSTRUCTORS))}",
         )
     expected = 2 if function is extensions.offset else 1
     if len(unverified_args) != expected:

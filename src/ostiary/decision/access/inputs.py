@@ -44,7 +44,7 @@ class ResolvedCall(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def reads_history(self) -> bool:
-        """Return whether a policy reads the history before the call."""
+        """Return whether a policy reads earlier calls (`context.history`)."""
         return self.facts.policies.reads_history and self.ready is not None
 
 

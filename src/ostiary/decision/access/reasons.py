@@ -25,7 +25,7 @@ class Reason(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 def asks_of(judgement: Judgement, policies: Policies) -> Needs | None:
-    """Return how many persons must approve (`person`: one; `two`), if only approvals are missing for an allow;
+    """Return how many persons must approve the call (`person`: one; `two`: two) if the call lacks only approvals;
     otherwise None.
     """
     if judgement.because != "approval_needed":

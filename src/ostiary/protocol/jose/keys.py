@@ -95,7 +95,7 @@ def generate(alg: str, *, kid: str | None = None) -> PrivateKey:
     unknown `alg`.
     """
     if alg not in ALGS:
-        raise InvalidKey(f"unknown algorithm {alg!r}", hint=f"one of {', '.join(sorted(ALGS))}")
+        raise InvalidKey(f"unknown algorithm {alg!r}", hint=f"use one of {', '.join(sorted(ALGS))}")
     kty = _KTY[alg]
     jwk = {"kty": kty, "alg": alg, **KINDS[kty].generate(alg)}
     return parse_private_jwk(jwk if kid is None else {**jwk, "kid": kid}, is_sound=True)

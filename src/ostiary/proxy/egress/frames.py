@@ -66,7 +66,12 @@ class FrameReader:
                 self._begun = data[at:]
                 break
             if data[at] & 0x70 or bool(data[at + 1] & 0x80) is not self._is_masked:
-                raise Rejected(400, "malformed", "a frame has a wrong mask, or an extension", hint="RFC 6455")
+                raise Rejected(
+                    400,
+                    "malformed",
+                    "a frame has a wrong mask, or an extension",
+                    hint="send frames as RFC 6455 section 5.2 defines them, without extensions",
+                )
             self._left = int.from_bytes(data[at + 2 : at + 2 + size]) if size else short
             self._key = data[start - 4 : start]
             self._content = FrameContent.CONTROL if data[at] & 8 else FrameContent.MESSAGE

@@ -81,7 +81,9 @@ def check_not_again(question: Question, *, now: int) -> None:
         )
     if state is State.SPENT and question.until is not None and now < question.until:
         raise Forbidden(
-            f"the approval was already used ({id})", hint="an approval covers one call", code="approval_spent"
+            f"the approval was already used ({id})",
+            hint="request a new approval: an approval covers one call",
+            code="approval_spent",
         )
 
 

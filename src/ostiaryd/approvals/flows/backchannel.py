@@ -68,7 +68,9 @@ def begin_backchannel(act: Act, request: Backchannel, *, config: Config) -> tupl
         )
     requested = parse_scope(request.scope)
     if not (scopes := requested - {OPENID}):
-        raise InvalidRequest("`scope` contains no scope that a person could approve", hint="such as `files:read`")
+        raise InvalidRequest(
+            "`scope` contains no scope that a person could approve", hint="request a scope such as `files:read`"
+        )
     check_scopes(scopes, agent=agent.scopes, task=agent.scopes)
     target = choose_target(act, request.resource, requested=scopes, available=agent.scopes, config=config)
     scopes_at(target, scopes, available=agent.scopes)

@@ -86,7 +86,9 @@ def check_selectors(selectors: Selectors) -> Selectors:
             )
     for name in ("path", "cgroup"):
         if (value := getattr(selectors, name)) is not None and not _is_absolute(value):
-            raise Invalid(f"`{name}` is not an absolute path in its shortest form", hint="without `..` and `//`")
+            raise Invalid(
+                f"`{name}` is not an absolute path in its shortest form", hint="write the path without `..` and `//`"
+            )
     for name, form, hint in (
         ("sha256", _SHA256, "write 64 hexadecimal digits in lower case, as sha256sum prints them"),
         ("unit", _UNIT, "write a unit as billing.service"),

@@ -37,7 +37,9 @@ RESERVE_TABLE, RESERVE_TABLES = "disk_reserve_", 4
 first.
 """
 STEP_BYTES = 24 << 20
-"""Size of each of these tables, in bytes. It is more than a segment of the write-ahead log (16 MiB)."""
+"""Size of each table that reserves disk space, in bytes. The size is more than a segment of the write-ahead log (16
+MiB).
+"""
 _NEWEST = f"""select coalesce(max(number), 0),
     coalesce(pg_relation_size(to_regclass('{RESERVE_TABLE}{RESERVE_TABLES}')), 0) from writer_commit"""
 _LAST = "select number from writer_commit where connection = %(connection)s"

@@ -87,9 +87,9 @@ def check_url(url: str, *, of: str) -> SplitResult:
         parts.port  # noqa: B018 because reading the port checks it
         httpx2.URL(url)
     except (ValueError, httpx2.InvalidURL):
-        raise Invalid(f"{of} is not a valid URL", hint="https://HOST[:PORT][/PATH][?QUERY]") from None
+        raise Invalid(f"{of} is not a valid URL", hint="use https://HOST[:PORT][/PATH][?QUERY]") from None
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.fragment or parts.username is not None:
-        raise Invalid(f"{of} must be http(s)://HOST[:PORT][/PATH][?QUERY]", hint="no user, no fragment")
+        raise Invalid(f"{of} must be http(s)://HOST[:PORT][/PATH][?QUERY]", hint="remove the user and the fragment")
     _literal(parts.hostname, of=of)
     return parts
 
@@ -117,7 +117,7 @@ def _literal(host: str, *, of: str) -> Address | None:
     except ValueError:
         raise Invalid(
             f"{of} has a host that is not an IP address in its usual spelling",
-            hint="such as 203.0.113.7 or [2001:db8::1]",
+            hint="write the address as 203.0.113.7 or [2001:db8::1]",
         ) from None
 
 

@@ -114,7 +114,7 @@ def parse_name_servers(text: str) -> list[tuple[str, int]]:
             address = ip_address(host.removeprefix("[").removesuffix("]"))
             number = int(port)
         except ValueError:
-            hint = "such as 192.0.2.53 or [2001:db8::53]:5353"
+            hint = "write, for example, 192.0.2.53 or [2001:db8::53]:5353"
             raise Invalid(f"the name server {word[:64]!a} is not ADDRESS[:PORT]", hint=hint) from None
         if not 1 <= number <= 65535:
             raise Invalid(f"the port of the name server {word[:64]!a} is not 1 to 65535")

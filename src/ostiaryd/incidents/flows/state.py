@@ -223,7 +223,7 @@ def describe(check: StateCheck) -> str:
         raise Conflict(f"{shown}{more}", hint="find out who changed the database; see `ostiary incident list`")
     if check.is_behind:
         return f"the comparison has read {check.position} of {check.size} entries so far"
-    return f"every guarded row matches the newest of {check.position} entries that names it"
+    return f"every guarded row matches the newest entry that names the row ({check.position} entries)"
 
 
 async def _write_baseline(world: World, names: list[str]) -> None:

@@ -124,7 +124,7 @@ def _compare(span: _Range, reader: Reader) -> tuple[list[str], int]:
     for row in rows:
         entry = read_entry(row.body)
         if columns := differing_columns(row, entry, latest=latest):
-            differences.append(f"entry {row.number} has another {', '.join(columns)} than the search")
+            differences.append(f"the search has other values than entry {row.number}: {', '.join(columns)}")
         if entry is None:
             continue
         latest = max(latest, entry.at)

@@ -58,7 +58,9 @@ def spend_approval(act: Act, id: str, *, digest: str, call: str) -> frozenset[st
         raise Forbidden("the approval has ended", hint="ask again", code="approval_ended")
     if not store.spend_approved(act.tx, id, call=call):
         raise Forbidden(
-            "the approval was spent before", hint="an approval is valid for one call", code="approval_spent"
+            "the approval was spent before",
+            hint="request a new approval: an approval covers one call",
+            code="approval_spent",
         )
     return approved.policies
 

@@ -211,7 +211,9 @@ def _handed(
     person: str | None,
     more: tuple[tuple[str, int | str | frozenset[object]], ...] = (),
 ) -> Handed:
-    """Return the context of an issuance. Cached, since an agent mostly requests the same again."""
+    """Return the context of an issuance. The result is cached, because an agent usually sends an equal request
+    again.
+    """
     first = chain.behind[-1].uid.id if chain.behind else agent
     context: Record = {"subject": person or first, "task": task, "scopes": frozenset[object](scopes), **dict(more)}
     if classes is not None:

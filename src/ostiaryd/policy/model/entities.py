@@ -41,7 +41,7 @@ def read_entities(files: Mapping[str, str], vocabulary: Vocabulary) -> tuple[dic
         _completed(name, item, vocabulary) for name, text in of_kind(files, ENTITIES) for item in _items(name, text)
     ]
     if len(items) > MAX_ENTITIES:
-        raise Invalid(f"the set has {len(items)} entities", hint=f"at most {MAX_ENTITIES}")
+        raise Invalid(f"the set has {len(items)} entities", hint=f"use at most {MAX_ENTITIES} entities")
     try:
         return parse_entities(items, max_ancestors=MAX_ANCESTORS), _encode(items).decode() if items else ""
     except Refused as error:

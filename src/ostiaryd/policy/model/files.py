@@ -34,7 +34,7 @@ def check_files(files: Mapping[str, str]) -> None:
         if not name.endswith(KINDS):
             raise Invalid(f"{name} ends with none of {', '.join(KINDS)}")
     if (size := sum(map(len, files.values()))) > MAX_BYTES:
-        raise Invalid(f"the files have {size} characters together", hint=f"at most {MAX_BYTES}")
+        raise Invalid(f"the files have {size} characters together", hint=f"use at most {MAX_BYTES} characters")
 
 
 def of_kind(files: Mapping[str, str], suffix: str) -> list[tuple[str, str]]:

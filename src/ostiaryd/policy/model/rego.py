@@ -87,7 +87,9 @@ def read_program(hash: str, files: Mapping[str, str]) -> Program | None:
             raise Invalid(f"{unused[0]}: no package of the set is a policy", hint="package ostiary.NAME")
         return None
     if len(watching) > MAX_POLICIES:
-        raise Invalid(f"the set has {len(watching)} policies outside of Cedar", hint=f"at most {MAX_POLICIES}")
+        raise Invalid(
+            f"the set has {len(watching)} policies outside of Cedar", hint=f"use at most {MAX_POLICIES} policies"
+        )
     return Program(hash, modules, data, policies, remote, watching)
 
 

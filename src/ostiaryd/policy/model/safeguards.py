@@ -102,7 +102,7 @@ def read_left_out(files: Mapping[str, str]) -> dict[str, str]:
     names = {*safeguards(), *roles()} - {EVERY_PERSON}
     for name, text in of_kind(files, SAFEGUARDS):
         if len(text) > MAX_TEXT:
-            raise Invalid(f"{name} has {len(text)} characters", hint=f"at most {MAX_TEXT}")
+            raise Invalid(f"{name} has {len(text)} characters", hint=f"use at most {MAX_TEXT} characters")
         try:
             left_out = convert(tomllib.loads(text), _LeaveOut).leave_out
         except (ValueError, OverflowError) as error:

@@ -77,7 +77,7 @@ def check_schema(name: str, text: str) -> list[str]:
             raise Malformed(f"{_at(name, text, token)}: a string does not end")
     if len(words) > MAX_SCHEMA_WORDS or words.count("in") > MAX_SCHEMA_PARENTS:
         limits = f"{MAX_SCHEMA_WORDS} words, {MAX_SCHEMA_PARENTS} times `in`"
-        raise Invalid(f"{name}: the schema is too large", hint=f"at most {limits}")
+        raise Invalid(f"{name}: the schema is too large", hint=f"use at most {limits}")
     return words
 
 
@@ -87,7 +87,7 @@ def _check_size(name: str, text: str, limit: int) -> None:
     except UnicodeEncodeError:
         raise Malformed(f"{name}: the text has a lone surrogate") from None
     if size > limit:
-        raise Invalid(f"{name} has {size} bytes", hint=f"at most {limit}")
+        raise Invalid(f"{name} has {size} bytes", hint=f"use at most {limit} bytes")
 
 
 def _at(name: str, text: str, token: re.Match[str]) -> str:

@@ -91,7 +91,7 @@ def next_state(state: State, verb: Verb) -> State:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentSpec:
-    """The registration of an agent."""
+    """The properties with which an administrator registers an agent."""
 
     name: str
     owner: str
@@ -178,7 +178,8 @@ def parse_scopes(unverified_scopes: Sequence[str]) -> frozenset[str]:
     for scope in scopes:
         if not _SCOPE.fullmatch(scope):
             raise Invalid(
-                f"the scope {scope[:130]!a} is not of the form <resource>:<class>", hint="such as `files:read`"
+                f"the scope {scope[:130]!a} is not of the form <resource>:<class>",
+                hint="use a scope such as `files:read`",
             )
     return scopes
 

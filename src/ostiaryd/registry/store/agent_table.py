@@ -105,7 +105,9 @@ def counts(reader: Reader) -> dict[str, dict[str, int]]:
 def _statements(
     column: str, is_descending: bool, leading: str | None, rest: tuple[str, ...], has_after: bool
 ) -> tuple[Sql, Sql]:
-    """Return two statements: one for the rows, and one for the last row that the first examines."""
+    """Return two SQL statements for a page of the table of agents: the first returns the rows, the second the last
+    row that the first examines.
+    """
     order = f"{column} desc" if is_descending else column
     bounds = [FILTERS[name] for name in (leading,) if name is not None]
     if has_after:

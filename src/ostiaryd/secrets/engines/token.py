@@ -200,7 +200,9 @@ def _under_role(
     the policies that the request states. Raises Invalid if the role does not permit the options.
     """
     if not login_roles.has_role(TOKEN_MOUNT, name, act, caller):
-        raise Invalid(f"unknown role {name[:128]}", hint="LIST auth/token/roles", code="role_not_found")
+        raise Invalid(
+            f"unknown role {name[:128]}", hint="list the roles with LIST auth/token/roles", code="role_not_found"
+        )
     role = login_roles.find_role(act, caller, TOKEN_MOUNT, name)
     settings = {**_ROLE_DEFAULTS, **role.settings}
     allowed = [one.lower() for one in settings["allowed_policies"]]

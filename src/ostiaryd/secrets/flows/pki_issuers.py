@@ -100,7 +100,9 @@ def find_issuer(reader: Reader, mount: str, ref: str) -> PkiIssuer:
         ready = [one for one in every if one.certificate]
         issuer = next((one for one in ready if one.has_key), ready[0] if ready else None)
     if issuer is None:
-        raise IssuerNotFound(f"unable to find PKI issuer for reference: {ref[:64]}", hint="LIST issuers")
+        raise IssuerNotFound(
+            f"unable to find PKI issuer for reference: {ref[:64]}", hint="list the issuers with LIST issuers"
+        )
     return issuer
 
 

@@ -104,7 +104,7 @@ class ArnScope(NamedTuple):
             return check_name(secret_id)
         if match.groups()[:3] != (self.partition, self.region, self.account):
             raise Invalid(
-                "the ARN names another region or account", hint=f"this server has {self.region} and {self.account}"
+                "the ARN names another region or account", hint=f"use region {self.region} and account {self.account}"
             )
         name = check_name(match[4])
         shortened = name[:-7]

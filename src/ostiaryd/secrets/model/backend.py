@@ -107,7 +107,7 @@ def check_name(name: str) -> str:
     if not _NAME.fullmatch(name) or name == RESERVED:
         raise Invalid(
             "the name of a back end must have 1 to 64 lower-case letters, digits, hyphens and underscores",
-            hint=f"and is not {RESERVED}",
+            hint=f"choose another name, and not {RESERVED}",
         )
     return name
 

@@ -184,7 +184,9 @@ def check_path(path: str) -> str:
         )
     segments = path.removesuffix("/").split("/")
     if any(not segment.strip(".") for segment in segments):
-        raise Malformed("the path contains an empty segment, or a segment of dots only", hint="such as secret/app/db")
+        raise Malformed(
+            "the path contains an empty segment, or a segment of dots only", hint="use a path such as secret/app/db"
+        )
     return path
 
 

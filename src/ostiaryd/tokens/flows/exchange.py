@@ -160,7 +160,8 @@ def _check_actor(actor: AccessClaims, agent: Agent, possession: Possession, *, c
         raise InvalidRequest("`actor_token`: the audience is not this server (`aud`)", hint=config.api)
     if actor.sub != agent.agent_id or actor.chain:
         raise InvalidRequest(
-            "`actor_token`: the token was issued through another agent", hint="two delegation chains cannot be combined"
+            "`actor_token`: the token was issued through another agent",
+            hint="send a token without a chain: two delegation chains cannot be combined",
         )
     if actor.cnf != possession.confirmation:
         raise InvalidRequest("`actor_token`: the token is bound to another key than that of the request")

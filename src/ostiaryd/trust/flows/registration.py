@@ -204,7 +204,10 @@ def change_registration(
     act.entry.object = name_claimed(client_id)
     client = authenticate_registration(act.tx, client_id, unverified_token)
     if unverified.get("client_id") != client_id:
-        raise InvalidClientMetadata("`client_id` differs from that of the registration", hint="RFC 7592 section 2.2")
+        raise InvalidClientMetadata(
+            "`client_id` differs from that of the registration",
+            hint="send the `client_id` of the registration (RFC 7592 section 2.2)",
+        )
     for name in _OURS:
         if name in unverified:
             raise InvalidClientMetadata(

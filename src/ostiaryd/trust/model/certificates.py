@@ -213,7 +213,7 @@ def check_subject(members: Mapping[str, str]) -> tuple[SubjectKind, str]:
     """
     named = [(kind, members[kind]) for kind in SubjectKind if members.get(kind)]
     if len(named) != 1:
-        hint = f"one of {', '.join(SubjectKind)}"
+        hint = f"send exactly one of {', '.join(SubjectKind)}"
         raise InvalidCertificate(
             f"`{TLS_CLIENT_AUTH}` needs exactly one subject, but {len(named)} were sent", hint=hint
         )

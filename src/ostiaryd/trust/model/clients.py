@@ -439,7 +439,10 @@ def _check_grants(metadata: ClientMetadata) -> None:
         hint = f"none of {', '.join(metadata.grant_types)[:200]} can be used without an earlier grant"
         raise InvalidClientMetadata("`grant_types` must have `authorization_code` or the device grant", hint=hint)
     if AUTHORIZATION_CODE in metadata.grant_types and "code" not in metadata.response_types:
-        raise InvalidClientMetadata("`response_types` must have `code`", hint="no tokens in URLs (RFC 9700 2.1.2)")
+        raise InvalidClientMetadata(
+            "`response_types` must have `code`",
+            hint="register `code`: tokens are never sent in URLs (RFC 9700 section 2.1.2)",
+        )
 
 
 def _check_words(metadata: ClientMetadata) -> None:

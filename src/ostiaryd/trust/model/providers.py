@@ -192,7 +192,9 @@ class Granted(NamedTuple):
 def check_issuer(preset: str, issuer: str) -> None:
     """Check that the preset exists, and that the issuer matches the pattern of the preset. Raises Invalid."""
     if preset not in PRESETS:
-        raise Invalid("`preset` is not a known product", hint=f"one of {', '.join(filter(None, PRESETS))}, or none")
+        raise Invalid(
+            "`preset` is not a known product", hint=f"use one of {', '.join(filter(None, PRESETS))}, or no preset"
+        )
     defaults = PRESETS[preset]
     if not re.fullmatch(defaults.issuer, issuer):
         raise Invalid(
@@ -200,7 +202,7 @@ def check_issuer(preset: str, issuer: str) -> None:
             hint=f"such as {defaults.example}; for another issuer, leave out the preset",
         )
     if urlsplit(issuer).query:
-        raise Invalid("the issuer must not have a query", hint=f"such as {defaults.example}")
+        raise Invalid("the issuer must not have a query", hint=f"give an issuer such as {defaults.example}")
 
 
 def check_provider(provider: Provider) -> Provider:
