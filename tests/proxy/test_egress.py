@@ -68,17 +68,23 @@ def test_a_key_goes_to_its_server_and_comes_back_as_asterisks(stage: EgressStage
     assert split.endswith("*" * (len(VALUE) - MAX_SHOWN) + ">"), split
 
 
-def test_bodies_stream_both_ways(stage: EgressStage, api: EgressApi) -> None:
+def read_in_two(stage: EgressStage, api: EgressApi, path: str) -> bytes:
+    """Return the answer of the API, which sends its second part when the first part has arrived."""
     connection = stage.connect()
     api.go.clear()
-    connection.request("GET", "/events")
+    connection.request("GET", path)
     answer = connection.getresponse()
     first = b""
     while len(first) < len(b"data: s\n\ndata: s"):
         first += answer.read1()
     api.go.set()
-    assert first + answer.read() == b"data: s\n\ndata: sk\n\n"
+    whole = first + answer.read()
     connection.close()
+    return whole
+
+
+def test_bodies_stream_both_ways(stage: EgressStage, api: EgressApi) -> None:
+    assert read_in_two(stage, api, "/events") == b"data: s\n\ndata: sk\n\n"
     parts = [b"x" * 70_000 for _ in range(100)]
     status, _, _ = stage.ask("/who", "POST", iter(parts))
     assert (status, api.asked[-1][3]) == (200, b"".join(parts))
@@ -537,7 +543,7 @@ def test_server_and_policies_see_one_path_and_no_header_asks_for_what_cannot_be_
         assert (status, json.loads(text)["error"]) == (502, expected)
 
 
-def test_a_compressed_answer_does_not_pass_by_the_memory_of_a_task(
+def test_the_memory_of_a_task_gets_divided_words_and_no_compressed_answer_passes_by_it(
     api: EgressApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run without secrets, in which only the memory searches answers."""
@@ -551,6 +557,18 @@ def test_a_compressed_answer_does_not_pass_by_the_memory_of_a_task(
         assert stage.ask("/who")[0] == 401  # passes, without the key
         status, _, text = stage.ask("/gzip")
         assert (status, json.loads(text)["error"]) == (502, "compressed_answer")
+        texts: list[object] = []
+        observe = Gate.observe
+
+        def observed(gate: Gate, call: Any, output: object) -> None:
+            texts.append(output)
+            observe(gate, call, output)
+
+        monkeypatch.setattr(Gate, "observe", observed)
+        assert read_in_two(stage, api, "/events") == b"data: s\n\ndata: sk\n\n"
+        assert any("data: sk" in str(text) for text in texts), "one text has the divided word"
+        # the server closes the connection while the first part is observed
+        assert stage.ask("/events")[2] == "data: s\n\ndata: sk\n\n"
         live_server.api("PUT", f"/resources/{stage.resource}/mode", {"mode": "watch"})
         asking = b"GET /gzip HTTP/1.1\r\nHost: localhost:%d\r\nConnection: close\r\n\r\n" % api.port
         eventually(lambda: stage.raw(asking)[9:12] == b"200")

@@ -39,7 +39,7 @@ from ostiary.proxy.egress import masking
 from ostiary.proxy.egress.frames import MAX_WAITING, FrameContent, FrameReader, MaskedFrames
 from ostiary.proxy.egress.inflating import MAX_INFLATED, InflatedBody
 from ostiary.proxy.egress.injection import OutgoingRequest, divide_begun, fill_body
-from ostiary.proxy.egress.masking import MAX_ESCAPE, MAX_SHOWN, MaskedStream, Masks, SearchedStream
+from ostiary.proxy.egress.masking import MAX_ESCAPE, MAX_SHOWN, MaskedStream, Masks, ObservedStream, SearchedStream
 from ostiary.proxy.egress.secrets import KEPT_S, SecretSource
 from ostiary.proxy.egress.strictness import (
     Authority,
@@ -844,3 +844,34 @@ def test_an_authority_is_a_host_and_a_port() -> None:
     for wrong in ("a", "a:0", "a:65536", "a:", "me@a:1", "a/b:1", "a:1:2", ":1", "127.1:443", "a b:1", ""):
         with pytest.raises(Rejected):
             parse_authority(wrong, default_port=None)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["eve@dark.example", "DE89 3704 0044 0532 0130 00", "MT84 MALT 0110 0001 2345 MTLC AST0 01S", "渋谷区1-2"],
+)
+def test_a_value_that_is_divided_between_parts_of_an_answer_is_observed_as_a_whole(value: str) -> None:
+    answer = f"Please pay to {value} today".encode()
+    for place in range(1, len(answer)):
+        observed = ObservedStream(Masks())
+        texts = [observed.feed(answer[:place]), observed.feed(answer[place:])]
+        assert any(value in text for text in texts), answer[:place]
+
+
+def test_a_secret_that_is_divided_between_parts_of_an_answer_is_not_observed() -> None:
+    masks = Masks()
+    masks.add(VALUE)
+    for place in range(1, len(VALUE)):
+        observed = ObservedStream(masks)
+        observed.feed(VALUE[:place].encode())
+        assert VALUE[place:] not in observed.feed(VALUE[place:].encode())
+
+
+def test_each_line_of_a_stream_is_observed_once() -> None:
+    observed = ObservedStream(Masks())
+    assert [observed.feed(part) for part in (b"data: one\n", b"data: two\n", b"da", b"ta: three\n")] == [
+        "data: one\n",
+        "data: two\n",
+        "da",
+        "data: three\n",
+    ]

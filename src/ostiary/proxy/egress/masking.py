@@ -33,6 +33,10 @@ HELD_ELSEWHERE = 6
 """number of bytes of a stream that are held back for each character of a secret of another host, because the usual
 escapes have at most six bytes
 """
+BEGUN_WORDS, MAX_BEGUN = 9, 1024
+"""maximum number of words and of bytes of a line that the observed text of the next part begins with; the longest
+account number (ISO 13616) has nine groups
+"""
 _WINDOW = 4
 """length of a window in bytes, and number of windows of a form; a form has at least 2 * _WINDOW - 1 bytes"""
 
@@ -169,6 +173,22 @@ class Masks:
     def mask(self, data: bytes) -> bytes:
         """Return `data` with asterisks in place of secrets."""
         return MaskedStream(self).end(data)
+
+
+class ObservedStream:
+    """An answer as texts for the memory of a task, one for each part. A text begins with the last words of the part
+    before it, if their line goes on, so a value that is divided between parts is complete in one of the texts.
+    """
+
+    def __init__(self, masks: Masks) -> None:
+        self._masks, self._begun = masks, b""
+
+    def feed(self, part: bytes) -> str:
+        """Return the text of `part`, the next part of the answer, without secrets."""
+        data = self._begun + part
+        last = data[data.rfind(b"\n") + 1 :][-MAX_BEGUN:].rsplit(b" ", BEGUN_WORDS)
+        self._begun = b" ".join(last[-BEGUN_WORDS:])
+        return self._masks.mask(data).decode("utf-8", "replace")
 
 
 class SearchedStream:

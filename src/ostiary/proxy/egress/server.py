@@ -37,7 +37,7 @@ from ostiary.proxy.egress.injection import (
     fill_body,
     names_in,
 )
-from ostiary.proxy.egress.masking import MaskedStream, SearchedStream
+from ostiary.proxy.egress.masking import MaskedStream, ObservedStream, SearchedStream
 from ostiary.proxy.egress.secrets import SecretSource
 from ostiary.proxy.egress.strictness import (
     Authority,
@@ -118,10 +118,12 @@ class _Upstream:
 
     async def read(self) -> bytes:
         """Return the next bytes of the server; empty bytes at the end. TCP acknowledges received data without delay,
-        because some servers send the body only after the acknowledgement of the head (RFC 896).
+        because some servers send the body only after the acknowledgement of the head (RFC 896). If the server has
+        closed the connection, the bytes that arrived before are returned first.
         """
-        if _QUICKACK is not None:
-            self.writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+        if _QUICKACK is not None and (connection := self.writer.get_extra_info("socket")) is not None:
+            with suppress(OSError):  # the connection is closed
+                connection.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
         return await self.reader.read(CHUNK)
 
     def next_event(self) -> object:
@@ -596,6 +598,7 @@ class _Conversation(ClientConnection):
     async def _pump_down(self, exchange: _Exchange, upstream: _Upstream) -> int:
         """Forward the answer to the program, and return its status. Raises Rejected, OSError."""
         stream, status = MaskedStream(self._proxy.secrets.masks, exchange.host), 0
+        observed = ObservedStream(self._proxy.secrets.masks)
         size, call = 0, exchange.verdict.call if exchange.verdict is not None else None
         while True:
             event = await self._next_answer(upstream, stream)
@@ -613,7 +616,7 @@ class _Conversation(ClientConnection):
                 case h11.Data():
                     data = bytes(event.data)
                     size += len(data)
-                    await self._observe(exchange, data, size)
+                    await self._observe(exchange, observed, data, size)
                     self._hold_data(stream.feed(data))
                 case h11.EndOfMessage():
                     self._hold_data(stream.end())
@@ -694,9 +697,9 @@ class _Conversation(ClientConnection):
         kept = list(zip(masked, masked, strict=True))
         return [*kept, (b"Connection", b"Upgrade")] if is_switch else kept
 
-    async def _observe(self, exchange: _Exchange, data: bytes, size: int) -> None:
-        """Add the content of an answer to the memory of the task before the content is sent to the program. `size`:
-        bytes of the answer so far. Raises OSError if the answer is withheld.
+    async def _observe(self, exchange: _Exchange, observed: ObservedStream, data: bytes, size: int) -> None:
+        """Add a part of an answer to the memory of the task before the part is sent to the program. `size`: bytes of
+        the answer so far. Raises OSError if the answer is withheld.
         """
         call = exchange.verdict.call if exchange.verdict is not None else None
         if call is None:
@@ -707,8 +710,7 @@ class _Conversation(ClientConnection):
         if call.watched is None:
             return
         try:
-            text = self._proxy.secrets.masks.mask(data).decode("utf-8", "replace")
-            await asyncio.to_thread(self._proxy.gate.observe, call, text)
+            await asyncio.to_thread(self._proxy.gate.observe, call, observed.feed(data))
         except Refused as refusal:
             call.ok = False
             raise ConnectionAbortedError(f"the answer is withheld: {refusal.message}") from None
