@@ -334,11 +334,12 @@ def refresh(act: Act, token_request: TokenRequest, *, config: Config) -> Granted
     _check_consent(act, consent, proofs.client)
     # the key of a public client was compared above; every other client authenticated with a key or a secret
     is_proved = bool(grant.jkt) or not proofs.client.is_public
-    use = judge_use(grant, token.sequence, is_proved=is_proved, now=act.now)
+    network = act.entry.network or ""
+    use = judge_use(grant, token.sequence, is_proved=is_proved, network=network, now=act.now)
     if use is Use.REUSE:
         raise Reused("the refresh token was used before", grant=grant.grant_id)
     if use is Use.FIRST:
-        grant = store.rotate(act.tx, grant)
+        grant = store.rotate(act.tx, grant, network=network)
     try:
         task = tasks.live(act.tx, grant.task, now=act.now)
     except (Forbidden, NotFound) as error:

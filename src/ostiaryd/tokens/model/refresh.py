@@ -33,7 +33,8 @@ class PersonGrant(msgspec.Struct, frozen=True, kw_only=True):
 
     `request` is the authorization request, reduced to the granted access. `jkt` is the thumbprint of the key that a
     refresh must prove; empty if none. `sequence` is the number of the current refresh token. A grant with `is_offline`
-    continues after the end of the login session. Times are in microseconds.
+    continues after the end of the login session. `rotated_from` is the network of the last refresh; empty if unknown.
+    Times are in microseconds.
     """
 
     grant_id: str
@@ -53,6 +54,7 @@ class PersonGrant(msgspec.Struct, frozen=True, kw_only=True):
     rotated_at: int
     created_at: int
     expires_at: int
+    rotated_from: str = ""
 
 
 class RefreshToken(NamedTuple):
@@ -87,13 +89,15 @@ def read_refresh_token(keyed_hash: KeyedHash, unverified_token: str) -> RefreshT
     return RefreshToken(grant, sequence)
 
 
-def judge_use(grant: PersonGrant, sequence: int, *, is_proved: bool, now: int) -> Use:
-    """Return the kind of use of the refresh token with number `sequence`. A repetition within `GRACE` is accepted only
-    from a client that proved its key or its secret (`is_proved`).
+def judge_use(grant: PersonGrant, sequence: int, *, is_proved: bool, network: str, now: int) -> Use:
+    """Return the kind of use of the refresh token with number `sequence`, which came from `network`. A repetition is
+    accepted only within `GRACE`, from a client that proved its key or its secret (`is_proved`), or from the network of
+    the last refresh.
     """
     if sequence == grant.sequence:
         return Use.FIRST
-    if sequence == grant.sequence - 1 and is_proved and now - grant.rotated_at <= GRACE:
+    is_same = is_proved or grant.rotated_from == network != ""
+    if sequence == grant.sequence - 1 and is_same and now - grant.rotated_at <= GRACE:
         return Use.AGAIN
     return Use.REUSE
 

@@ -160,7 +160,7 @@ _PUT_GRANT = sql(
     keys="grant_id consent",
 )
 _ROTATE = sql(
-    """update oauth_grant set sequence = :sequence, rotated_at = :now
+    """update oauth_grant set sequence = :sequence, rotated_at = :now, rotated_from = :network
        where grant_id = :grant_id and consent = :consent""",
     keys="grant_id consent",
 )
@@ -212,11 +212,11 @@ def put_grant(tx: Tx, grant: PersonGrant) -> None:
     tx.late(_PUT_GRANT, [values[name] for name in _PUT_GRANT.names])
 
 
-def rotate(tx: Tx, grant: PersonGrant) -> PersonGrant:
-    """Increase the sequence number of a grant's refresh token by one in the database, and return the changed grant. The
-    act must have read the grant before.
+def rotate(tx: Tx, grant: PersonGrant, *, network: str) -> PersonGrant:
+    """Increase the sequence number of a grant's refresh token by one in the database, and return the changed grant.
+    `network`: the network of the request. The act must have read the grant before.
     """
-    tx.late(_ROTATE, (grant.sequence + 1, tx.now, grant.grant_id, grant.consent))
+    tx.late(_ROTATE, (grant.sequence + 1, tx.now, network, grant.grant_id, grant.consent))
     return msgspec.structs.replace(grant, sequence=grant.sequence + 1)
 
 
