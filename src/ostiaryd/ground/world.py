@@ -156,18 +156,18 @@ def _first_start(tx: Tx, config: Config, *, root_keys: Callable[[], None]) -> Co
     }
     if is_first:  # the default is the listen address
         check_public_url(fixed["public_url"])
-    assertions = _first_default(tx, "client_assertions", new="compatible", old="strict", is_first=is_first)
+    assertions = _default_assertions(tx, is_first=is_first)
     return msgspec.structs.replace(config, **fixed, client_assertions=config.client_assertions or assertions)
 
 
-def _first_default(tx: Tx, name: str, *, new: str, old: str, is_first: bool) -> str:
-    """Return the default of a setting, as the first start stored it. If the server was first started before the setting
-    existed, return `old`.
+def _default_assertions(tx: Tx, *, is_first: bool) -> str:
+    """Return the default of the setting `client_assertions`, as the first start stored it: `strict` if that start was
+    older than the setting.
     """
-    if (row := tx.one(_GET, name=name)) is not None:
+    if (row := tx.one(_GET, name="client_assertions")) is not None:
         return str(row[0])
-    default = new if is_first else old
-    tx.send(_PUT, name=name, value=default)
+    default = "compatible" if is_first else "strict"
+    tx.send(_PUT, name="client_assertions", value=default)
     return default
 
 

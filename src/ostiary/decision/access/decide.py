@@ -33,7 +33,7 @@ from ostiary.decision.access.risk_context import risk_context
 from ostiary.decision.access.stops import format_stops
 from ostiary.protocol.errors import Refused
 from ostiary.provenance.noticing import Noticed, total_points
-from ostiary.provenance.origins import Decoded, judge_origins, judge_outgoing, judge_plan, lend_documents
+from ostiary.provenance.origins import Decoded, Memory, judge_origins, judge_outgoing, judge_plan, lend_documents
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):
@@ -135,16 +135,9 @@ def decide(call: ResolvedCall, inputs: DecisionInputs = NO_INPUTS) -> Decision:
     context: Record = {**principal.context, "arguments": typed, "now": Datetime(now // 1000)}
     call_context: Record | None = None
     if call.reads_memory:  # 7
-        if (memory := inputs.memory) is None:
-            return deny(
-                resource, policies, Reason("memory_unavailable", "the memory of the task is not available", "try again")
-            )
-        id, decoded, claimed = ready.uid.id, Decoded(), ready.tool.coverage.leaves(call.arguments)
-        lent = lend_documents(memory, id, ready.tool)
-        is_planned = memory.may_plan(id)
-        call_context = judge_origins(lent, ready.tool, call.arguments, decoded, claimed, is_planned=is_planned)
-        call_context |= judge_outgoing(memory, ready.tool, call.arguments, decoded, claimed)
-        call_context |= judge_plan(memory, id, ready.tool, call.arguments)
+        if inputs.memory is None:
+            return deny(resource, policies, _NO_MEMORY)
+        call_context = _judge_values(call, ready, inputs.memory)
         context |= call_context
     noticed: tuple[Noticed, ...] = ()
     if session is not None:  # 8
@@ -158,11 +151,7 @@ def decide(call: ResolvedCall, inputs: DecisionInputs = NO_INPUTS) -> Decision:
         if inputs.past is not None:
             context = LazyContext(context, inputs.past, call.arguments)
         elif policies.relies_on_history:
-            return deny(
-                resource,
-                policies,
-                Reason("history_unavailable", "the history of the task is not available", "try again"),
-            )
+            return deny(resource, policies, _NO_HISTORY)
     entities, cache = principal.entity_overlay(facts.entities)
     remote = None if inputs.remote is None else inputs.remote.source_for(policies)
     judgement = policies.judge(  # 10
@@ -182,34 +171,46 @@ def decide(call: ResolvedCall, inputs: DecisionInputs = NO_INPUTS) -> Decision:
         call_context = {**(call_context or {}), HISTORY: history}
     if judgement.allowed:
         return Decision(
-            True,
-            True,
-            policies.hash,
-            (),
-            judgement.policies,
-            judgement.watched,
-            judgement.errors,
-            typed,
-            None,
-            "",
-            call_context,
-            noticed,
+            allowed=True,
+            verdict=True,
+            policy_hash=policies.hash,
+            policies=judgement.policies,
+            watched=judgement.watched,
+            errors=judgement.errors,
+            arguments=typed,
+            call_context=call_context,
+            noticed=noticed,
         )
     return Decision(
-        resource.mode == "watch",
-        False,
-        policies.hash,
-        reasons_of(judgement, policies),
-        judgement.policies,
-        judgement.watched,
-        judgement.errors,
-        typed,
-        asks_of(judgement, policies),
+        allowed=resource.mode == "watch",
+        verdict=False,
+        policy_hash=policies.hash,
+        reasons=reasons_of(judgement, policies),
+        policies=judgement.policies,
+        watched=judgement.watched,
+        errors=judgement.errors,
+        arguments=typed,
+        asks=asks_of(judgement, policies),
         call_context=call_context,
         noticed=noticed,
     )
 
 
+def _judge_values(call: ResolvedCall, ready: ReadyTool, memory: Memory) -> Record:
+    """Return the origins of the arguments, the labels of outgoing text, and the relation of the call to the plan of the
+    task, as attributes for policies (rule 7 of `decide`).
+    """
+    tool, arguments = ready.tool, call.arguments
+    decoded, claimed = Decoded(), tool.coverage.leaves(arguments)
+    lent, is_planned = lend_documents(memory, ready.uid.id, tool), memory.may_plan(ready.uid.id)
+    context = judge_origins(lent, tool, arguments, decoded, claimed, is_planned=is_planned)
+    context |= judge_outgoing(memory, tool, arguments, decoded, claimed)
+    context |= judge_plan(memory, ready.uid.id, tool, arguments)
+    return context
+
+
+_NO_MEMORY = Reason("memory_unavailable", "the memory of the task is not available", "try again")
+_NO_HISTORY = Reason("history_unavailable", "the history of the task is not available", "try again")
 _FULL = Reason(
     "history_full",
     "this task, or this agent since yesterday, made more calls than the history can store",

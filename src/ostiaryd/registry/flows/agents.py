@@ -86,11 +86,11 @@ def set_agent_state(act: Act, id_or_name: str, verb: Verb, *, why: str = "", by:
     return agent
 
 
-def revoke_agent(act: Act, id_or_name: str, *, why: str = "revoked", by: Caller | None = None) -> Counter[str]:
+def revoke_agent(act: Act, id_or_name: str, *, by: Caller | None = None) -> Counter[str]:
     """Apply the emergency verb `revoke` to an agent in any state, and end its holdings; return the number of ended
     objects by kind.
     """
-    _, ended = _move(act, find_agent(act.tx, id_or_name), Verb.REVOKE, why=why, by=by)
+    _, ended = _move(act, find_agent(act.tx, id_or_name), Verb.REVOKE, why="revoked", by=by)
     return ended
 
 

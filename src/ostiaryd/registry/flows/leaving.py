@@ -21,11 +21,12 @@ from ostiaryd.registry.flows.roles import end_roles
 from ostiaryd.registry.model import Agent, AgentDelta, Owner, Person, PersonState, Root, Verb, next_state
 from ostiaryd.registry.store import agents, owners
 
+_WHY = "owner left"
 _NO_HEIR = "nobody"
 """Value in the entry in place of the new owner, for an agent without a deputy, which was revoked."""
 
 
-def revoke_owner(act: Act, id_or_name: str, *, why: str = "owner left") -> Counter[str]:
+def revoke_owner(act: Act, id_or_name: str) -> Counter[str]:
     """Mark an owner as left, with all consequences; return the number of ended objects by kind. Raises NotFound.
 
     1. A person is marked as left, leaves every team, and loses all keys and logins. A team that loses its last active
@@ -34,7 +35,7 @@ def revoke_owner(act: Act, id_or_name: str, *, why: str = "owner left") -> Count
     stops.
     """
     owner = find_owner(act.tx, id_or_name)
-    note(act, object=owner.id, owner=owner.id, name=owner.name, why=why)
+    note(act, object=owner.id, owner=owner.id, name=owner.name, why=_WHY)
     ended: Counter[str] = Counter()
     passed: Counter[str] = Counter()
     everybody = list_leaving(act.tx, owner)
@@ -47,7 +48,7 @@ def revoke_owner(act: Act, id_or_name: str, *, why: str = "owner left") -> Count
         end_roles(act, gone.id)
         owned = agents.owned(act.tx, gone.id)
         stopped = frozenset(agent.agent_id for agent in owned)
-        ended += end_holdings(act, Root.OWNER, gone.id, why=why, stopped=stopped)
+        ended += end_holdings(act, Root.OWNER, gone.id, why=_WHY, stopped=stopped)
         passed += Counter(_pass_on(act, gone, agent) for agent in owned)
     note(act, object=owner.id, ended=dict(ended), passed_to=dict(passed))
     return ended

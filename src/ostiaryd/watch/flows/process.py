@@ -55,7 +55,6 @@ class State:
     phase: str = "starting"
     position: int = 0
     """Index of the first entry that the detectors have not examined. All findings about earlier entries are stored."""
-    moved_at: int = 0
     agents: int = 0
     starts: int = 0
     pid: int = 0
@@ -114,13 +113,13 @@ class Watch:
             case Ready(position):
                 progress = store.progress(world.db.read())
                 await world.writer.submit(lambda tx: store.drop_unfinished(tx, progress.generation))
-                state.phase, state.position, state.moved_at = "working", position, world.now()
+                state.phase, state.position = "working", position
                 return progress.generation + 1
             case Findings(sightings):
                 for one in sightings:
                     await self._keep(one, then)
             case Examined(position, agents, failing, narrowing):
-                state.position, state.agents, state.moved_at = position, agents, world.now()
+                state.position, state.agents = position, agents
                 state.failing, state.narrowing = failing, narrowing
                 self._moved.set()
             case Pieces(pieces):
