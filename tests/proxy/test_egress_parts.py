@@ -33,7 +33,7 @@ from ostiary.protocol.destination import (
     parse_origin,
 )
 from ostiary.protocol.errors import Invalid
-from ostiary.protocol.secret_forms import forms_of, readings_of
+from ostiary.protocol.secret_forms import Reading, forms_of, readings_of
 from ostiary.proxy.connections import CHUNK, MAX_HEAD
 from ostiary.proxy.egress import masking
 from ostiary.proxy.egress.frames import MAX_WAITING, FrameContent, FrameReader, MaskedFrames
@@ -75,6 +75,8 @@ FORMS = {
     VALUE.upper(),
     VALUE.encode().hex(" "),
     VALUE.encode().hex(":").upper(),
+    VALUE.encode().hex("-").upper(),
+    ", ".join(f"0x{byte:02x}" for byte in VALUE.encode()),
     json.dumps([*VALUE.encode()])[1:-1],
     json.dumps([*VALUE.encode()], separators=(",", ":"))[1:-1],
     *(written(number) for number in NUMBERS),
@@ -125,6 +127,30 @@ def test_base64_is_masked_at_each_alignment(before: int, behind: int) -> None:
     kept = sum(one == two for one, two in zip(shown[before:], VALUE.encode(), strict=False))
     assert kept <= 2
     assert masks(VALUE).find(encoded)
+
+
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
+@pytest.mark.parametrize("before", range(3))
+@pytest.mark.parametrize("between", range(3))
+def test_base64_of_base64_is_masked(before: int, between: int, encode: Callable[[bytes], bytes]) -> None:
+    inner = b"#" * between + encode(b"#" * before + VALUE.encode() + b"#")
+    shown = base64.b64decode(masks(VALUE).mask(base64.b64encode(inner + b"#")).replace(b"*", b"A"))
+    assert sum(one == two for one, two in zip(shown, inner, strict=False)) <= between + 8
+
+
+def test_a_value_that_consists_of_repetitions_is_masked_in_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    spans, span = list[tuple[int, int]](), Reading.span
+
+    def counted(reading: Reading, start: int, end: int) -> tuple[int, int]:
+        spans.append((start, end))
+        return span(reading, start, end)
+
+    monkeypatch.setattr(Reading, "span", counted)
+    text = b"b" + b"a" * CHUNK + b"b"
+    for value in ("a" * MAX_SECRET, "a" * MIN_SECRET):
+        assert masks(value).mask(text) == b"b" + b"*" * CHUNK + b"b"
+    assert len(spans) < 20
+    assert masks("key-4711").mask(b"key-4711<i>key-4711</i>") == b"*" * 8 + b"<i>" + b"*" * 8 + b"</i>"
 
 
 @given(

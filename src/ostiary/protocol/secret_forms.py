@@ -4,9 +4,9 @@ Writers escape some characters of a text, break its lines, and put tags between.
 no end. Therefore a text is read: the readings resolve the escapes of URLs, JSON, JavaScript, C and HTML character by
 character, decode quoted-printable, remove tags, white space and characters outside of ASCII, and have small letters.
 Each place of a reading leads back to the bytes as received. A secret is recognised if a reading contains the secret,
-the secret reversed, or the secret in base64 or base64url at each alignment (also of UTF-16), in base32, in hexadecimal,
-or as a list of decimal numbers. Not recognised: a secret that is compressed, encrypted, encoded twice in another way,
-written in other letters, or divided by other text.
+the secret reversed, or the secret in base64 or base64url at each alignment (also of UTF-16, and in base64 again), in
+base32, in hexadecimal, or as a list of decimal or hexadecimal numbers. Not recognised: a secret that is compressed,
+encrypted, encoded twice in another way, written in other letters, or divided by other text.
 """
 
 from __future__ import annotations
@@ -178,8 +178,10 @@ class _FoldedReading(Reading):
 def forms_of(value: str) -> frozenset[bytes]:
     """Return the forms of a value that are searched in readings of a text."""
     raw = value.encode()
-    texts = {value, value[::-1], raw.hex(), raw.hex(":"), "".join(map(str, raw)), ",".join(map(str, raw))}
-    texts |= {*_base32_forms(raw), *_base64_forms(raw), *_base64_forms(value.encode("utf-16-le"))}
+    texts = {value, value[::-1], raw.hex(), raw.hex(":"), raw.hex("-"), ",".join(f"0x{byte:02x}" for byte in raw)}
+    texts |= {"".join(map(str, raw)), ",".join(map(str, raw)), *_base32_forms(raw)}
+    texts |= {*_base64_forms(raw), *_base64_forms(value.encode("utf-16-le"))}
+    texts |= {twice for once in {*_base64_forms(raw)} for twice in _base64_forms(once.encode())}
     # a value with a backslash, for example, has no escape of JSON in HTML, and the reading resolves the backslash too
     resolved = {_fold(one.text) for one in _unescape(Reading(raw), MAX_ESCAPED, is_whole=True)}
     return frozenset([*(_fold(text.encode()) for text in texts), *(one for one in resolved if len(one) >= MIN_SECRET)])

@@ -23,8 +23,8 @@ space follows; all later characters of the secret are masked
 """
 MAX_HOSTS = 256
 """maximum number of hosts for which the results of `Masks.sent_to` are cached"""
-LONGEST_FORM = 4 * MAX_SECRET
-"""maximum length of a form in bytes, because the longest form has the decimal number of each byte and commas"""
+LONGEST_FORM = 5 * MAX_SECRET
+"""maximum length of a form in bytes, because the longest form has a hexadecimal number for each byte, and commas"""
 MAX_ESCAPE = 8
 """maximum ratio between the length of a form in a stream and the length of the longest form: a form with more escapes,
 tags and white space is not found if it is divided between parts
@@ -299,7 +299,7 @@ class MaskedStream:
         for reading in readings_of(data, is_whole=is_whole):
             text = reading.text
             begun = own.begun_in(text)
-            for place in masks.places(text):
+            for place in _unite(masks.places(text)):
                 first, end = (at - len(past) for at in reading.span(*place))
                 if end > 0:
                     masked = slice(max(first, 0), end)
@@ -316,3 +316,18 @@ class MaskedStream:
         if self._begun_long and not self._masked[-self._begun_long :].strip(b"*\r\n"):
             self._begun_long = 0  # all of it is masked already
         self._begun, self._begun_long = min(self._begun, most), min(self._begun_long, most)
+
+
+def _unite(places: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Yield start and end of each part of a text that overlapping places cover, in order. A secret that consists of
+    repetitions can have a place at each byte of a text.
+    """
+    start = end = 0
+    for first, last in sorted(places):
+        if first >= end:
+            if end:
+                yield start, end
+            start = first
+        end = max(end, last)
+    if end:
+        yield start, end
