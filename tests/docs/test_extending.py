@@ -55,10 +55,14 @@ def follow(folder: Path) -> list[str]:
 def _missing(row: str) -> list[str]:
     """Return the paths of a row of the tables that do not exist, and its names that none of its files has."""
     code = [word for word in re.findall(r"`([^`]+)`", row) if "NAME" not in word and "NNNN" not in word]
-    paths = {word: ROOT / word for word in code if "/" in word}
+    paths = {word: ROOT / word for word in code if "/" in word or (ROOT / word).is_file()}
     texts = [path.read_text("utf-8") for path in paths.values() if path.is_file()]
     texts += [file.read_text("utf-8") for path in paths.values() if path.is_dir() for file in path.glob("*.*")]
-    names = [word.rpartition(".")[2] for word in code if re.fullmatch(r"[A-Za-z]*[A-Z_]\w+(\.\w+)?", word)]
+    names = [
+        word.rpartition(".")[2]
+        for word in code
+        if word not in paths and re.fullmatch(r"[A-Za-z]*[A-Z_]\w+(\.\w+)?", word)
+    ]
     gone = [word for word, path in paths.items() if not path.exists()]
     return gone + [name for name in names if not any(re.search(rf"\b{name}\b", text) for text in texts)]
 
@@ -71,6 +75,35 @@ def test_each_file_and_name_of_the_tables_exists() -> None:
         "tests/app/test_gone.py",
         "Loops",
     ]
+
+
+_EXAMPLES = {
+    "a state of an agent": r"State\.QUARANTINED|\"quarantined\"",
+    "a kind of database in which": r"mysql_driver|mysql_accounts|\"mysql\":",
+    "a selector of workloads": r"\bcgroup\b",
+    "an attribute of an agent that policies read": r"\brisk_tier\b",
+    "a condition of bounds": r"\b(glob|one_of)\?:|condition\.(glob|one_of)|one_of: tuple|\"glob\":",
+    "an effect of a tool": r"Effect\.PAY\b",
+    "a kind of an argument": r"\bKind\.ACCOUNT\b",
+    "a label of outgoing text": r"\"reveals\"",
+    "an ACME validation": r"\"(http-01|dns-01)\"",
+    "an OAuth grant type": r"\bDEVICE_CODE\b",
+    "a claim of ID tokens": r'"preferred_username"[,\]]|preferred_username:',
+    "a format of threat lists": r"\"stix\"",
+    "an object of the kill switch": r'case "segment"|\("segment", agent|"owner", "segment", "model"\)',
+    "a notification channel for a chat": r"\"slack\", *\"|== \"slack\"|case \"slack\"",
+}
+"""Rows of the tables, each with a pattern that finds the newest or clearest example of the row in the source."""
+
+
+@pytest.mark.parametrize(("row", "pattern"), _EXAMPLES.items(), ids=list(_EXAMPLES))
+def test_a_row_names_every_file_that_its_example_touches(row: str, pattern: str) -> None:
+    [line] = [line for line in PAGE.splitlines() if line.startswith(f"| {row}")]
+    named = tuple(word for word in re.findall(r"`([^`]+)`", line) if "/" in word)
+    sources = [name for name in files() if name.startswith(("src/", "console/src/")) and not name.endswith(".sql")]
+    touched = {name for name in sources if re.search(pattern, (ROOT / name).read_text("utf-8", "replace"))}
+    assert len(touched) > 1
+    assert {name for name in touched if not name.startswith(named)} == set()
 
 
 @pytest.fixture(scope="module")
