@@ -21,10 +21,12 @@ from harness.live_server import ServerFixture
 from harness.patience import eventually
 from ostiary import ambient
 from ostiary.protocol.errors import Invalid
+from ostiaryd.ground.world import World
 from ostiaryd.secrets import wire_aws
+from ostiaryd.secrets.flows import secret_pages
 from ostiaryd.secrets.model.aws import ArnScope, PasswordOptions, make_password, read_value, render_value
 from tests.secrets.aws_fixtures import REGION, AwsStage, post, refused
-from tests.secrets.vault_fixtures import POLICIES, VaultStage
+from tests.secrets.vault_fixtures import POLICIES, VaultAgent, VaultStage
 
 
 @pytest.fixture(scope="module")
@@ -602,8 +604,34 @@ def test_a_list_is_in_the_order_of_creation_or_of_names_in_both_directions(aws: 
     token = client.list_secrets(**page)["NextToken"]
     refused("InvalidNextTokenException", client.list_secrets, **page, NextToken=token, SortOrder="desc")
     refused("InvalidNextTokenException", client.list_secrets, **page, NextToken=token, SortBy="name")
-    for order in ({"SortOrder": "up"}, {"SortBy": "last-accessed-date"}, {"SortBy": "last-changed-date"}):
+    for order in ({"SortOrder": "up"}, {"SortBy": "size"}):
         refused("InvalidParameterException", aws.unchecked.list_secrets, **page, **order)
+    changed = [*names[1:], names[0]]
+    assert listed(SortBy="last-changed-date") == changed
+    assert listed(SortBy="last-changed-date", SortOrder="desc") == changed[::-1]
+    for name in (names[4], names[2]):
+        client.get_secret_value(SecretId=name)
+    read = [*sorted({*names} - {names[2], names[4]}), names[4], names[2]]
+    assert listed(SortBy="last-accessed-date") == read
+    assert listed(SortBy="last-accessed-date", SortOrder="desc") == read[::-1]
+
+
+async def test_only_a_bounded_number_of_secrets_is_sorted_by_a_date_that_changes(
+    world: World, bot: VaultAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b", "c"):
+        assert await bot.status("POST", f"secret/data/agents/bot/{name}", {"data": {}}) == 200
+
+    def page(column: str) -> list[str]:
+        pages, reader = secret_pages.page_by_time, world.db.read()
+        return pages(reader, "secret", "agents/bot/", column=column, after=None, limit=9, is_descending=False).paths
+
+    monkeypatch.setattr(secret_pages, "MAX_SORTED", 3)
+    assert page("updated_at") == ["agents/bot/a", "agents/bot/b", "agents/bot/c"]
+    monkeypatch.setattr(secret_pages, "MAX_SORTED", 2)
+    with pytest.raises(Invalid, match="cannot be sorted by this date"):
+        page("read_at")
+    assert len(page("created_at")) == 3
 
 
 def test_a_secret_has_at_most_fifty_tags_each_with_a_key_of_its_own(aws: AwsStage) -> None:

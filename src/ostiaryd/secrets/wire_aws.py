@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from os.path import commonprefix
 from typing import Annotated, Any, Literal, NamedTuple, TypedDict, TypeVar
 from urllib.parse import quote, urlsplit
@@ -192,7 +193,7 @@ class _Body(msgspec.Struct, kw_only=True):
     RotationRules: aws.RotationRules | None = None
     RotateImmediately: bool = True
     SortOrder: Literal["asc", "desc"] = "asc"
-    SortBy: Literal["created-date", "name"] = "created-date"
+    SortBy: Literal["created-date", "last-accessed-date", "last-changed-date", "name"] = "created-date"
     ForceOverwriteReplicaSecret: bool = False
     SecretIdList: Annotated[list[str], Meta(min_length=1, max_length=MOST_AT_ONCE)] | None = None
 
@@ -877,9 +878,9 @@ async def _list_secrets(call: Call, body: _Body) -> dict[str, Any]:
     folder = "" if any(value.startswith("!") for value in names) else commonprefix(names)  # noqa: RUF071 by letters
     decided = folder if folder.endswith("/") else f"{folder.rpartition('/')[0]}/".removeprefix("/")
     scope, sought = _scope(call), [(one.Key, one.Values) for one in filters]
-    most, list_page = body.MaxResults or DEFAULT_PAGE, secret_pages.page_by_creation
-    if body.SortBy == "name":
-        list_page = secret_pages.page_by_name
+    most, list_page = body.MaxResults or DEFAULT_PAGE, secret_pages.page_by_name
+    if (column := _TIMES.get(body.SortBy)) is not None:
+        list_page = partial(secret_pages.page_by_time, column=column)
     cursor_key = call.world.keys.derive("aws page")
 
     def run(act: Act, caller: flows.VaultCaller) -> dict[str, Any]:
@@ -918,6 +919,8 @@ async def _list_secrets(call: Call, body: _Body) -> dict[str, Any]:
     return answer
 
 
+_TIMES = {"created-date": "created_at", "last-changed-date": "updated_at", "last-accessed-date": "read_at"}
+"""The time of a secret by which `SortBy` of ListSecrets sorts."""
 _BODY = Content(dict[str, Any], (MEDIA_TYPE,), {"SecretId": "agents/writer/db"})
 _ERRORS: tuple[Refused, ...] = (
     SignatureRefused("the signature was not made with this access key's secret key"),

@@ -1,16 +1,19 @@
-"""Pages of the secrets whose paths begin with a text, in the order of their creation or of their paths."""
+"""Pages of the secrets whose paths begin with a text, in the order of their paths or of one of their times."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+from ostiary.protocol.errors import Invalid
 from ostiaryd.ground.database import Reader
 from ostiaryd.secrets.model.request import MAX_NUMBER
 from ostiaryd.secrets.store import keyvalue as store
-from ostiaryd.secrets.store.keyvalue import Creation
+from ostiaryd.secrets.store.keyvalue import PathTime
 
 SEARCHED = 1000
 """Maximum number of rows that one page searches for the order of creation."""
+MAX_SORTED = 10_000
+"""Maximum number of secrets that are sorted by a time that changes."""
 _AFTER = b"\x01"
 """A byte that sorts directly after the end of a path and before each longer path, because no path contains a control
 character.
@@ -39,35 +42,40 @@ def page_by_name(
     return SecretPage([path.decode() for path in paths], paths[-1] if len(paths) == limit else None)
 
 
-def page_by_creation(
-    reader: Reader, mount: str, prefix: str, *, after: bytes | None, limit: int, is_descending: bool
+def page_by_time(
+    reader: Reader, mount: str, prefix: str, *, column: str, after: bytes | None, limit: int, is_descending: bool
 ) -> SecretPage:
-    """Return a page of at most `limit` paths that begin with `prefix`, in the order in which their secrets were
-    created, or, if `is_descending`, in the opposite order. `after`: the cursor of the page before; None for the first
-    page.
+    """Return a page of at most `limit` paths that begin with `prefix`, in the order of the time `created_at`,
+    `updated_at` or `read_at` of their secrets, or, if `is_descending`, in the opposite order. `after`: the cursor of
+    the page before; None for the first page.
 
-    If more than `SEARCHED` paths begin with `prefix`, the page may be short or empty, because one page searches so many
-    secrets of the mount at most.
+    If more than `SEARCHED` paths begin with `prefix`, a page in the order of creation may be short or empty, because
+    one page searches so many secrets of the mount at most. Raises Invalid for the other times if more than `MAX_SORTED`
+    paths begin with `prefix`.
     """
-    start = _read_place(after) if after is not None else Creation(*((MAX_NUMBER, b"") if is_descending else (-1, b"")))
+    start = _read_place(after) if after is not None else PathTime(*((MAX_NUMBER, b"") if is_descending else (-1, b"")))
     first, end = prefix.encode(), prefix.encode() + b"\xff"
-    creations = store.creations(reader, mount, first=first, end=end, limit=SEARCHED + 1)
-    if len(creations) <= SEARCHED:
-        rest = sorted(
-            (one for one in creations if (one < start if is_descending else one > start)), reverse=is_descending
-        )
+    most = SEARCHED if column == "created_at" else MAX_SORTED
+    times = store.times(reader, mount, column, first=first, end=end, limit=most + 1)
+    if len(times) <= most:
+        rest = sorted((one for one in times if (one < start if is_descending else one > start)), reverse=is_descending)
         page = rest[:limit]
         return SecretPage([one.path.decode() for one in page], _place(page[-1]) if len(rest) > limit else None)
+    if column != "created_at":
+        raise Invalid(
+            f"more than {MAX_SORTED} secrets cannot be sorted by this date",
+            hint="list one folder by the filter name, or sort by created-date or name",
+        )
     searched = store.creations_after(reader, mount, start, limit=SEARCHED, is_descending=is_descending)
     page = [one for one in searched if one.path.startswith(first)][:limit]
     last = page[-1] if len(page) == limit else searched[-1] if len(searched) == SEARCHED else None
     return SecretPage([one.path.decode() for one in page], None if last is None else _place(last))
 
 
-def _place(creation: Creation) -> bytes:
-    return b"%d %s" % creation
+def _place(at: PathTime) -> bytes:
+    return b"%d %s" % at
 
 
-def _read_place(place: bytes) -> Creation:
-    created_at, _, path = place.partition(b" ")
-    return Creation(int(created_at), path)
+def _read_place(place: bytes) -> PathTime:
+    time, _, path = place.partition(b" ")
+    return PathTime(int(time), path)

@@ -45,9 +45,13 @@ _PATHS = sql(
 _PATHS_DOWN = sql(
     "select path from secret where mount = :mount and path >= :first and path < :end order by path desc limit :limit"
 )
-_CREATIONS = sql(
-    "select created_at, path from secret where mount = :mount and path >= :first and path < :end limit :limit"
-)
+_TIMES = {
+    column: sql(
+        f"""select coalesce({column}, 0), path from secret where mount = :mount and path >= :first and path < :end
+            limit :limit"""
+    )
+    for column in ("created_at", "updated_at", "read_at")
+}
 _CREATED_AFTER = sql(
     """select created_at, path from secret where mount = :mount and (created_at, path) > (:created, :path)
        order by created_at, path limit :limit"""
@@ -91,10 +95,12 @@ _decode_custom = json_decoder(dict[str, str])
 _decode_stages = json_decoder(dict[str, int])
 
 
-class Creation(NamedTuple):
-    """The time of the creation of a secret, in microseconds since the epoch, and its path."""
+class PathTime(NamedTuple):
+    """A time of a secret (its creation, its last change or its last use), in microseconds since the epoch, and its
+    path.
+    """
 
-    created_at: int
+    time: int
     path: bytes
 
 
@@ -173,17 +179,19 @@ def paths(
     return [bytes(path) for (path,) in rows]
 
 
-def creations(reader: Reader, mount: str, *, first: bytes, end: bytes, limit: int) -> list[Creation]:
-    """Return at most `limit` secrets with paths from `first` to below `end`, in any order."""
-    rows = reader.all(_CREATIONS, mount=mount, first=first, end=end, limit=limit)
-    return [Creation(created, bytes(path)) for created, path in rows]
+def times(reader: Reader, mount: str, column: str, *, first: bytes, end: bytes, limit: int) -> list[PathTime]:
+    """Return at most `limit` secrets with paths from `first` to below `end`, in any order, with the time `created_at`,
+    `updated_at` or `read_at`; 0 for a secret that was never read.
+    """
+    rows = reader.all(_TIMES[column], mount=mount, first=first, end=end, limit=limit)
+    return [PathTime(time, bytes(path)) for time, path in rows]
 
 
-def creations_after(reader: Reader, mount: str, after: Creation, *, limit: int, is_descending: bool) -> list[Creation]:
+def creations_after(reader: Reader, mount: str, after: PathTime, *, limit: int, is_descending: bool) -> list[PathTime]:
     """Return at most `limit` secrets after `after`, in the order of their creation, or in the opposite order."""
     query = _CREATED_BEFORE if is_descending else _CREATED_AFTER
-    rows = reader.all(query, mount=mount, created=after.created_at, path=after.path, limit=limit)
-    return [Creation(created, bytes(path)) for created, path in rows]
+    rows = reader.all(query, mount=mount, created=after.time, path=after.path, limit=limit)
+    return [PathTime(created, bytes(path)) for created, path in rows]
 
 
 def version(reader: Reader, mount: str, path: str, number: int) -> Version | None:
