@@ -148,6 +148,20 @@ async def test_the_work_for_an_order_is_counted(stage: AcmeStage, monkeypatch: p
     assert counts["select"] <= 45
 
 
+async def test_a_repeated_name_is_ordered_once(stage: AcmeStage) -> None:
+    client = await stage.client()
+    order = await client.order("dns:a.example", "dns:A.EXAMPLE", "dns:b.example", "dns:a.example")
+    assert order.status == 201
+    assert [one["value"] for one in order.json["identifiers"]] == ["a.example", "b.example"]
+    assert len(order.json["authorizations"]) == 2
+    await client.prove(order, "http-01", stage.serve)
+    await stage.validate()
+    done = await client.finalize(
+        await client.post(order.headers["location"]), make_csr(names=["dns:A.example", "dns:b.example"])
+    )
+    assert done.json["status"] == "valid"
+
+
 async def test_a_wildcard_is_proved_by_dns(stage: AcmeStage) -> None:
     client = await stage.client()
     order = await client.order("dns:*.example.net", "dns:example.net")

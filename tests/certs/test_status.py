@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from hashlib import sha256
 from urllib.parse import quote
 
 import pytest
@@ -207,6 +208,23 @@ async def test_wrong_requests_get_the_errors_of_the_protocol(world: World, app: 
     assert (await send(app, "GET", "/ocsp/not-base-64!")).status == 200
     refused = await send(app, "POST", "/ocsp", headers=[("content-type", "text/plain")], body=der)
     assert refused.status == 415
+
+
+async def test_a_path_as_old_clients_and_proxies_send_it_is_read(world: World, app: ASGIApp) -> None:
+    await register_agent(world)
+    issued = await issue(world, agent="bot")
+    der = _request_with(issued, b"+", b"//", b"=")
+    path = b64encode(der).decode()
+    lines = "\n".join(path[start : start + 64] for start in range(0, len(path), 64))
+    for sent in (path, f"/{path}", path.replace("+", " "), path.rstrip("="), lines):
+        answer = await send(app, "GET", f"/ocsp/{quote(sent)}")
+        assert ocsp.load_der_ocsp_response(answer.body).certificate_status is GOOD, sent
+
+
+def _request_with(issued: IssuedCertificate, *texts: bytes) -> bytes:
+    """Return a request whose Base64 contains each of the texts."""
+    requests = (question(issued, nonce=sha256(b"%d" % number).digest()) for number in range(10_000))
+    return next(one for one in requests if all(text in b64encode(one) for text in texts))
 
 
 async def test_a_request_has_at_most_1024_bytes(world: World, app: ASGIApp) -> None:

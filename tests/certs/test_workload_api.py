@@ -483,7 +483,7 @@ async def federate(world: World, body: bytes) -> None:
     await run_act(
         world, lambda a: trust_domains.add_trust_domain(a, OTHER, f"https://{OTHER}/bundle", config=world.config)
     )
-    await run_act(world, lambda a: trust_domains.take_bundle(a, OTHER, parse_bundle(body)))
+    await run_act(world, lambda a: trust_domains.take_bundle(a, OTHER, parse_bundle(body), config=world.config))
 
 
 async def test_federated_bundles_reach_the_workloads_of_allowed_agents(world: World, api: GrpcServer) -> None:
@@ -564,7 +564,8 @@ async def test_jwt_svids_of_a_foreign_trust_domain_are_valid_for_allowed_agents(
     assert "range of a double" in await refusal(api, too_large)
     as_ours = token(sub=ID, exp=world.now() // SECOND + 60)
     assert "kid" in await refusal(api, as_ours), "a key of another trust domain signs for that one alone"
-    await run_act(world, lambda a: trust_domains.take_bundle(a, OTHER, parse_bundle(document(spiffe_sequence=2))))
+    newer = parse_bundle(document(spiffe_sequence=2))
+    await run_act(world, lambda a: trust_domains.take_bundle(a, OTHER, newer, config=world.config))
     assert "kid" in await refusal(api, foreign), "an empty bundle revokes every key"
     await run_act(world, lambda a: trust_domains.remove_trust_domain(a, OTHER))
     assert "not trusted" in await refusal(api, foreign)

@@ -17,7 +17,8 @@ from ostiary.protocol.errors import Conflict, Invalid, NotFound, Refused, Unavai
 from ostiaryd.certs import wire_trust_domains
 from ostiaryd.certs.flows import bundles, trust_domains, workloads
 from ostiaryd.certs.flows.bundles import AHEAD, KEPT, ROTATE, own_bundle, publish_due, svid_signer
-from ostiaryd.certs.model.trust_domain import MAX_TRUST_DOMAINS, BackwardBundle, TrustDomain
+from ostiaryd.certs.model.bundle import render_bundle
+from ostiaryd.certs.model.trust_domain import MAX_TRUST_DOMAINS, BackwardBundle, OwnAuthority, TrustDomain
 from ostiaryd.certs.model.workload import MAX_OF_AGENT, Selectors, Workload, WorkloadFacts
 from ostiaryd.certs.store import bundles as bundle_store
 from ostiaryd.ground.http.pages import Page
@@ -250,6 +251,30 @@ async def test_a_bundle_that_goes_backwards_is_refused_on_record(
         "federation.refresh",
         "refused",
         BackwardBundle.code,
+    )
+
+
+@pytest.mark.parametrize("kind", ["x509", "jwt"])
+async def test_a_bundle_with_a_key_of_this_server_is_refused_on_record(
+    world: World, clock: Clock, publisher: Publisher, kind: str
+) -> None:
+    """The endpoint is this server, or the other trust domain copies its bundle."""
+    await federate(world, publisher.url)
+    await wire_trust_domains.refresh_due(world)
+    before = domain(world)
+    own = own_bundle(world.db.read(), world.config)
+    copied = own._replace(x509=()) if kind == "jwt" else own._replace(jwt=())
+    publisher.body = render_bundle(copied._replace(sequence=1 << 60))
+    clock.advance(300)
+    await wire_trust_domains.refresh_due(world)
+    after = domain(world)
+    assert (after.content, after.refreshed_at) == (before.content, before.refreshed_at)
+    assert "a key of this server's own trust domain" in after.failed
+    entry = newest_entry(world)
+    assert (entry.action, entry.outcome, entry.reasons[0].code) == (
+        "federation.refresh",
+        "refused",
+        OwnAuthority.code,
     )
 
 

@@ -159,10 +159,15 @@ async def refresh(world: World, domain: TrustDomain) -> None:
     """
     if not await world.writer.submit(lambda tx: flows.claim_refresh(tx, domain)):
         return
+    config = world.config
     try:
         bundle = await fetch_bundle(world, domain.bundle_url, domain.endpoint_spiffe_id)
         if _has_changed(world, domain, bundle):
-            await act(world, "federation.refresh", lambda act: flows.take_bundle(act, domain.name, bundle))
+            await act(
+                world,
+                "federation.refresh",
+                lambda act: flows.take_bundle(act, domain.name, bundle, config=config),
+            )
         else:
             await world.writer.submit(lambda tx: flows.keep_bundle(tx, domain.name, bundle))
     except Refused as refusal:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ostiary.protocol.errors import Conflict, NotFound
-from ostiaryd.certs.flows.bundles import own_bundle, publish_bundle, wake_workloads
+from ostiaryd.certs.flows.bundles import find_own_bundle, own_bundle, publish_bundle, wake_workloads
 from ostiaryd.certs.model.bundle import REFRESH_S, TrustBundle, render_bundle
 from ostiaryd.certs.model.spiffe_id import SpiffeId
 from ostiaryd.certs.model.trust_domain import (
@@ -13,6 +13,7 @@ from ostiaryd.certs.model.trust_domain import (
     SECOND,
     TrustDomain,
     check_endpoint,
+    check_foreign,
     check_other_domain,
     is_new,
 )
@@ -41,7 +42,7 @@ def add_trust_domain(
     trust domain yet.
 
     `endpoint_spiffe_id`, `bundle`: see `check_endpoint`. Raises Invalid, NotFound, Conflict (`trust_domain_exists`,
-    `too_many_trust_domains`).
+    `too_many_trust_domains`, `own_authority`).
     """
     registry.note(act, object=name[:255], bundle_url=bundle_url[:256], endpoint=endpoint_spiffe_id[:256])
     check_other_domain(name, own=config.trust_domain)
@@ -70,7 +71,9 @@ def add_trust_domain(
         created_at=act.now,
     )
     store.insert(act.tx, domain)
-    publish_bundle(act, config)
+    own = publish_bundle(act, config)
+    if bundle is not None:
+        check_foreign(name, bundle, own=own)
     return domain
 
 
@@ -147,9 +150,9 @@ def claim_refresh(tx: Tx, domain: TrustDomain) -> bool:
     return store.claim(tx, domain, until=tx.now + AGAIN)
 
 
-def take_bundle(act: Act, name: str, bundle: TrustBundle) -> TrustDomain:
+def take_bundle(act: Act, name: str, bundle: TrustBundle, *, config: Config) -> TrustDomain:
     """Store a fetched bundle of a trust domain, and wake the streams of workloads; return the trust domain. Raises
-    NotFound, BackwardBundle.
+    NotFound, BackwardBundle, OwnAuthority.
     """
     domain = find_trust_domain(act.tx, name)
     registry.note(
@@ -159,6 +162,8 @@ def take_bundle(act: Act, name: str, bundle: TrustBundle) -> TrustDomain:
         authorities=len(bundle.x509),
         jwt_keys=[one.kid[:64] for one in bundle.jwt[:16]],
     )
+    if (own := find_own_bundle(act.tx, config)) is not None:
+        check_foreign(name, bundle, own=own)
     due_at = act.now + bundle.refresh_s * SECOND
     if not is_new(domain, bundle):
         store.keep(act.tx, domain.name, due_at=due_at)

@@ -415,7 +415,9 @@ def check_contacts(contacts: Sequence[str]) -> tuple[str, ...]:
 
 
 def parse_identifiers(identifiers: Sequence[tuple[str, str]]) -> tuple[CertificateName, ...]:
-    """Return the names of an order. Raises AcmeRefused, with a subproblem for each invalid identifier."""
+    """Return the names of an order, each once: clients repeat a name, or state it in upper case too. Raises
+    AcmeRefused, with a subproblem for each invalid identifier.
+    """
     if not 1 <= len(identifiers) <= MAX_IDENTIFIERS:
         raise AcmeRefused("malformed", f"an order must have 1 to {MAX_IDENTIFIERS} identifiers")
     names: list[CertificateName] = []
@@ -432,9 +434,7 @@ def parse_identifiers(identifiers: Sequence[tuple[str, str]]) -> tuple[Certifica
             "; ".join(one.message for one in wrong[:5]),
             subproblems=wrong if len(identifiers) > 1 else (),
         )
-    if len(set(names)) != len(names):
-        raise AcmeRefused("malformed", "an identifier of the order is repeated")
-    return tuple(names)
+    return tuple(dict.fromkeys(names))
 
 
 def _identifier(type: str, value: str) -> CertificateName:

@@ -50,9 +50,13 @@ class OcspRequest(NamedTuple):
 def decode_ocsp_path(text: str) -> bytes:
     """Return the bytes of the OCSP request in a URL path (RFC 6960 appendix A.1); no bytes if the path is not
     Base64.
+
+    The path may begin with a further slash, have a space in place of a plus sign, have line breaks, or lack the
+    padding, as old clients and proxies send it.
     """
+    base64 = unquote(text).lstrip("/").replace(" ", "+").replace("\r", "").replace("\n", "").rstrip("=")
     try:
-        return b64decode(unquote(text), validate=True)
+        return b64decode(base64 + "=" * (-len(base64) % 4), validate=True)
     except (binascii.Error, ValueError):
         return b""
 

@@ -6,10 +6,12 @@ The federation is one-way (SPIFFE Federation, section 6). The name is never take
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 
 import msgspec
 
+from ostiary.protocol import canonical
 from ostiary.protocol.errors import Conflict, Invalid
 from ostiaryd.certs.model.bundle import EMPTY, TrustBundle, parse_bundle, render_bundle
 from ostiaryd.certs.model.spiffe_id import SpiffeId, check_trust_domain, parse_spiffe_id
@@ -24,6 +26,14 @@ class BackwardBundle(Conflict):
     """
 
     code = "sequence_backward"
+
+
+class OwnAuthority(Conflict):
+    """The fetched bundle has a key of this server's own trust domain, so it is refused: the endpoint is this server, or
+    the other trust domain copies its bundle.
+    """
+
+    code = "own_authority"
 
 
 class TrustDomain(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,6 +98,22 @@ def check_endpoint(name: str, endpoint_spiffe_id: str, bundle: TrustBundle | Non
     if bundle is not None and not bundle.x509:
         raise Invalid("`bundle` has no X.509 authority, so the endpoint could not be authenticated")
     return endpoint
+
+
+def check_foreign(name: str, bundle: TrustBundle, *, own: TrustBundle) -> None:
+    """Check that the bundle of another trust domain has no key of this server's own trust domain. Otherwise the
+    authority of this server would certify identities of both. Raises OwnAuthority.
+    """
+    own_keys = {_text_of(one.jwk) for one in own.jwt}
+    if set(bundle.x509) & set(own.x509) or any(_text_of(one.jwk) in own_keys for one in bundle.jwt):
+        raise OwnAuthority(
+            f"the bundle of `{name}` has a key of this server's own trust domain",
+            hint="state the URL of the other trust domain's own bundle endpoint",
+        )
+
+
+def _text_of(jwk: Mapping[str, str]) -> str:
+    return canonical.encode({**jwk, "kid": ""}).decode()
 
 
 def is_new(domain: TrustDomain, bundle: TrustBundle) -> bool:
