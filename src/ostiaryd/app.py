@@ -344,9 +344,12 @@ def _endpoint(world: World, route: Route) -> Endpoint:
     if route.proves_in_act:
         wire = _proving(wire, facts, allows_pep=route.allows_peps, is_reporter=not route.stops)
         gate = _checking(facts) if route.stops else None
+    elif route.verifies_ahead:
+        gate, wire = _verifying(facts), _in_one_act(wire)
+    elif scope:
+        gate, wire = _gate(facts, allows_pep=route.allows_peps), _answering(wire, facts)
     else:
-        gate = _verifying(facts) if route.verifies_ahead else _gate(facts, allows_pep=route.allows_peps)
-        wire = _in_one_act(wire) if route.verifies_ahead else wire
+        gate = None
     if route.grants:
         gate = _confirming(gate)
     wants = Lane.STOP if route.stops else Lane.ORDINARY
@@ -426,12 +429,8 @@ def _queueing(
     return queue
 
 
-def _gate(route: RouteFacts, *, allows_pep: bool = False) -> Callable[[Call], Awaitable[Caller]] | None:
-    """Return the gate of a route, which authenticates and authorizes the caller, and records a refusal. None
-    for a route without a scope.
-    """
-    if not route.scope:
-        return None
+def _gate(route: RouteFacts, *, allows_pep: bool = False) -> Callable[[Call], Awaitable[Caller]]:
+    """Return the gate of a route, which authenticates and authorizes the caller, and records a refusal."""
 
     async def gate(call: Call) -> Caller:
         try:
@@ -536,6 +535,24 @@ def _in_one_act(wire: Wire) -> Wire:
             raise
         if call.proving is not None:
             raise RuntimeError(f"the caller of {call.path} was not authenticated")
+        return answer
+
+    return run
+
+
+def _answering(wire: Wire, route: RouteFacts) -> Wire:
+    """Return the wire function of a route whose response shows something, which checks the caller again before it
+    responds: a search in a thread, or a request to another system, may have taken long. An act has checked that itself.
+    """
+
+    async def run(call: Call) -> Reply:
+        answer = await wire(call)
+        if not call.has_acted:
+            try:
+                _check_still(call, route, call.world.db.read())
+            except Refused as refusal:
+                await _record(call, refusal)
+                raise
         return answer
 
     return run

@@ -156,6 +156,43 @@ async def test_the_check_in_the_act_reads_nothing_that_the_writer_has_read_befor
     assert seen[1] == seen[2]
 
 
+SEARCHES = (
+    "/api/v1/audit",
+    "/api/v1/agent-table",
+    "/api/v1/webhooks",
+    "/api/v1/overview",
+    "/api/v1/policies",
+)
+"""Paths whose response a thread searches."""
+
+
+@pytest.mark.parametrize("path", SEARCHES)
+@pytest.mark.parametrize("stop", ["revoked", "suspended"])
+async def test_no_route_shows_anything_to_a_caller_that_was_stopped_while_a_thread_searched(
+    chief: Client, path: str, stop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, scan = chief.world, type(chief.world.db).scan
+    access_token = (await chief.token(resource=API))["access_token"]
+    stops: dict[str, Callable[[Act], object]] = {
+        "revoked": end(access_token),
+        "suspended": lambda act: registry.set_agent_state(act, "chief", Verb.SUSPEND),
+    }
+
+    async def scan_and_stop(db: Any, read: Callable[[Any], Any]) -> Any:
+        found = await scan(db, read)
+        if (flow := stops.pop(stop, None)) is not None:
+            with overtaking():
+                await world.writer.submit(make_job("test", flow))
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(world.db), "scan", scan_and_stop)
+        refused = await ask(chief, ("GET", path), None, access_token=access_token)
+    assert (refused.status, refused.json["error"]) == (401, "invalid_token"), refused.body
+    entry = newest_entry(world)
+    assert (entry.action, entry.outcome) == ("api.call", "refused")
+
+
 def test_no_module_with_a_gated_route_acts_without_the_check() -> None:
     """`act_as` calls `Call.prove`; a function that calls `act` itself must call it too."""
     gated = {route.wire.__module__ for route in ROUTES if route.scope}

@@ -27,15 +27,17 @@ from ostiaryd.incidents.flows import incidents
 from ostiaryd.ledger import store as ledger
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.ledger.model.entry import decode_entry
-from ostiaryd.registry.model import AgentId
+from ostiaryd.registry import flows as registry
+from ostiaryd.registry.model import AgentId, Root
 from ostiaryd.secrets import wire_leases
 from ostiaryd.secrets.flows import databases as flow_databases
 from ostiaryd.secrets.flows import leases
 from ostiaryd.secrets.flows.callers import token_digest
-from ostiaryd.secrets.model.database import DatabaseConfig, DynamicRole, StaticRole, lock_number
+from ostiaryd.secrets.model.database import ConnectionBody, DatabaseConfig, DynamicRole, StaticRole, lock_number
 from ostiaryd.secrets.model.lease import STUCK_ATTEMPTS, LeaseState
 from ostiaryd.secrets.model.request import SECOND
-from ostiaryd.secrets.model.upstream import CreateAccount
+from ostiaryd.secrets.model.upstream import ConnectDatabase, CreateAccount
+from ostiaryd.secrets.store import databases as database_store
 from ostiaryd.secrets.store import leases as lease_store
 from ostiaryd.secrets.store import tokens
 from ostiaryd.tasks.model import standing_id
@@ -247,6 +249,34 @@ async def test_no_account_is_created_for_a_lease_that_was_revoked_meanwhile(
     with pytest.raises(Conflict, match="lease ended"):
         await wire_leases._create_account(waiting(world), owed)
     assert owed.lease.username not in shop.accounts()
+
+
+async def test_no_password_is_shown_to_an_agent_whose_owner_was_stopped_while_its_account_was_created(
+    world: World, bot: VaultAgent, shop: DatabaseFixture
+) -> None:
+    """The kill switch ends no holding, and the act after the creation reads the stop."""
+    world = permit(world, shop.folder)
+    owed = await begin_lease(world, bot, shop)
+    owner = registry.find_agent(world.db.read(), bot.client.id).owner
+    await act(world, "kill.put", lambda act: registry.stop(act, "owner", owner, why="test", by="test"))
+    with pytest.raises(Forbidden, match="kill switch stops owner"):
+        await wire_leases._create_account(waiting(world), owed)
+    await asyncio.gather(*world.keep(wire_leases.Revokers).running.values())
+    assert owed.lease.username not in shop.accounts()
+
+
+async def test_no_connection_is_stored_for_a_caller_whose_token_ended_during_the_test_of_the_connection(
+    world: World, bot: VaultAgent, shop: DatabaseFixture
+) -> None:
+    world = permit(world, shop.folder)
+    token = tokens.get(world.db.read(), token_digest(world.keys, bot.token))
+    assert token is not None
+    body = ConnectionBody(**shop.connection)
+    upstream = ConnectDatabase("new", body, token.holding)
+    await act(world, "revoke", lambda act: registry.end_holdings(act, Root.HOLDING, token.holding, why="test"))
+    with pytest.raises(Forbidden, match="ended while another system answered"):
+        await wire_leases.carry_out(waiting(world), upstream)
+    assert database_store.config(world.db.read(), "new") is None
 
 
 @pytest.mark.parametrize("end", ["token", "agent"])

@@ -17,7 +17,8 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import Call
 from ostiaryd.ground.process.running import RunningTasks
 from ostiaryd.ground.world import World
-from ostiaryd.ledger.flows import act
+from ostiaryd.ledger.flows import Act, act
+from ostiaryd.registry import flows as registry
 from ostiaryd.secrets.backends.aws_accounts import AwsAccounts
 from ostiaryd.secrets.flows import aws_accounts, leases
 from ostiaryd.secrets.flows.seal import Sealed, check_open, read_status
@@ -99,9 +100,9 @@ def _open_with(world: World, root: AwsRoot, secret_key: str) -> AwsAccounts:
 # --- the server's own key
 
 
-async def rotate_root(call: Call) -> Answer:
-    """Replace the server's own key at AWS. If a step fails, the present key stays in use, and the server repeats the
-    step later.
+async def rotate_root(call: Call, holding: str) -> Answer:
+    """Replace the server's own key at AWS, for the caller with this holding. If a step fails, the present key stays in
+    use, and the server repeats the step later.
 
     AWS shows a new key only once. At the beginning of the rotation, the user has no other key; a second key therefore
     comes from a response that was lost, and is deleted. Raises Refused.
@@ -110,7 +111,12 @@ async def rotate_root(call: Call) -> Answer:
     accounts, root = _open(world), aws_accounts.find_root(world.db.read()).config
     if root.rotation is None and await accounts.list_own_keys() != [root.access_key]:
         raise Invalid("the server's user at AWS has a second access key", hint="delete the other key", code="two_keys")
-    await follow(call, "lease.begin_rotation", partial(aws_accounts.begin_root_rotation))
+
+    def begin(act: Act) -> None:
+        registry.check_holder(act.tx, holding, now=act.now)
+        aws_accounts.begin_root_rotation(act)
+
+    await follow(call, "lease.begin_rotation", begin)
     await _replace_key(world)
     return Answer(data={"access_key": aws_accounts.find_root(world.db.read()).config.access_key})
 

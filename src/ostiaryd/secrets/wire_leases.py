@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypedDict
 
@@ -24,7 +24,7 @@ from ostiaryd.ground.outbound.database_client import IDLE_S, DatabaseClient
 from ostiaryd.ground.outbound.database_driver import DatabaseConflict, DatabaseDown
 from ostiaryd.ground.process.running import RunningTasks
 from ostiaryd.ground.world import World
-from ostiaryd.ledger.flows import act
+from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import ADMIN, READ
@@ -32,7 +32,7 @@ from ostiaryd.secrets.flows import databases, leases, seal
 from ostiaryd.secrets.flows.aws_accounts import put_root
 from ostiaryd.secrets.model.aws_account import check_root
 from ostiaryd.secrets.model.backend import check_address
-from ostiaryd.secrets.model.database import MOUNT, ConnectionBody, read_connection
+from ostiaryd.secrets.model.database import MOUNT, read_connection
 from ostiaryd.secrets.model.lease import CREATE_S, STUCK_ATTEMPTS, TAKEOVER_S, Lease
 from ostiaryd.secrets.model.request import SECOND, Answer
 from ostiaryd.secrets.model.upstream import (
@@ -75,11 +75,12 @@ async def carry_out(call: Call, upstream: Upstream) -> Answer:
             return await _create_account(call, upstream)
         case ExtendAccount(lease, expires_at):
             return await _extend_account(call, lease, expires_at)
-        case ConnectDatabase(name, body):
-            await _connect(call, name, body)
-        case ConnectAws(root, secret_key):
+        case ConnectDatabase():
+            await _connect(call, upstream)
+        case ConnectAws(root, secret_key, holding):
             check_root(root, secret_key, permitted=world.config.secret_backends.split())
-            await follow(call, "lease.connect", partial(put_root, config=root, secret_key=secret_key))
+            store = partial(put_root, config=root, secret_key=secret_key)
+            await follow(call, "lease.connect", partial(_act_still, holding=holding, flow=store))
         case RotateRoot(name):
             password = await _rotate_root(world, name)
             end = partial(databases.end_root_rotation, name=name, password=password)
@@ -102,14 +103,24 @@ async def carry_out(call: Call, upstream: Upstream) -> Answer:
     return Answer(status=204)
 
 
-async def _connect(call: Call, name: str, body: ConnectionBody) -> None:
-    world = call.world
+async def _connect(call: Call, upstream: ConnectDatabase) -> None:
+    world, name, body = call.world, upstream.name, upstream.body
     config = read_connection(body, permitted=world.config.secret_databases.split())
     password = body.password or databases.present_password(world.db.read(), name, config, keys=world.keys)
     if body.verify_connection:
         target = databases.target_of(config, password)
         await world.keep(DatabaseClient).run(target, statements_of(config).verify)
-    await follow(call, "lease.connect", partial(databases.put_connection, name=name, config=config, password=password))
+
+    store = partial(databases.put_connection, name=name, config=config, password=password)
+    await follow(call, "lease.connect", partial(_act_still, holding=upstream.holding, flow=store))
+
+
+def _act_still(act: Act, *, holding: str, flow: Callable[[Act], None]) -> None:
+    """Run a flow in the act that follows a request to another system, if the caller with this holding may still act.
+    Raises NotFound, Forbidden.
+    """
+    registry.check_holder(act.tx, holding, now=act.now)
+    flow(act)
 
 
 async def follow(call: Call, action: str, flow: Any) -> Any:

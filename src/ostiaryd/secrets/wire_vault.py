@@ -270,8 +270,8 @@ async def _answer(call: Call, path: str) -> Reply:
             return _envelope(call, await issue_token(call, issue))
         case CreateCredentials() as create:
             return _envelope(call, await create_credentials(call, create))
-        case RotateAwsRoot():
-            return _envelope(call, await rotate_root(call))
+        case RotateAwsRoot(holding):
+            return _envelope(call, await rotate_root(call, holding))
         case upstream:
             return _envelope(call, await carry_out(call, upstream))
 

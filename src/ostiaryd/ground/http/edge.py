@@ -108,6 +108,8 @@ class Call(msgspec.Struct):
     """Function that checks, on the state of an act, whether the authenticated caller may still use the route; None for
     a route without authentication.
     """
+    has_acted: bool = False
+    """True if an act of the request has checked the caller on its own state (`prove`)."""
     gate: Callable[[Call], Awaitable[Any]] | None = None
     answer_headers: list[tuple[bytes, bytes]] = []
     address: str = ""
@@ -157,6 +159,7 @@ class Call(msgspec.Struct):
         or an earlier act has authenticated the caller, check on the state of this act that the caller may still use the
         route. Raises the refusals of the gate.
         """
+        self.has_acted = True
         if self.proving is not None:
             proving, self.proving = self.proving, None
             act.tx.undone.append(partial(setattr, self, "proving", proving))  # with the mark of the proof

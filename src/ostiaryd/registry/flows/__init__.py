@@ -25,6 +25,7 @@ from ostiaryd.registry.flows.expiry import act_on_each, expire_agent, expire_due
 from ostiaryd.registry.flows.feed import tell
 from ostiaryd.registry.flows.find import (
     active_agent,
+    check_holder,
     classes_within,
     find_agent,
     find_owner,
@@ -84,6 +85,7 @@ __all__ = [
     "catalogue_of",
     "check_admin",
     "check_declared",
+    "check_holder",
     "check_may",
     "check_no_secret",
     "check_none_stopped",

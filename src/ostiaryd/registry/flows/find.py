@@ -64,6 +64,21 @@ def active_agent(reader: Reader, id_or_name: str, *, now: int) -> Agent:
     raise Forbidden(f"the agent `{agent.name}` is {state}", hint=hint, code=f"agent_{state}")
 
 
+def check_holder(reader: Reader, holding: str, *, now: int) -> None:
+    """Check that an agent whose holding has authenticated it may still act at `now` (microseconds), for an act or a
+    response that follows a request to another system. Raises NotFound; Forbidden, with the code `holding_ended` if the
+    holding has ended.
+    """
+    present = holdings.get(reader, holding)
+    if present is None or not present.is_live(now):
+        raise Forbidden(
+            "the token or the lease ended while another system answered", hint="log in again", code="holding_ended"
+        )
+    active_agent(reader, present.agent, now=now)
+    if present.task is not None:
+        check_not_stopped(stops.stops(reader), [("task", present.task)])
+
+
 def find_person(reader: Reader, id_or_name: str) -> Person:
     """Return a person by id or name. Raises NotFound."""
     if (person := owners.person(reader, id_or_name)) is None:

@@ -121,12 +121,12 @@ def _make_root(request: VaultRequest) -> Callable[[Act], Answer]:
         iam_endpoint=(body.iam_endpoint or "https://iam.amazonaws.com").rstrip("/"),
         sts_endpoint=(body.sts_endpoint or f"https://sts.{body.region[:40]}.amazonaws.com").rstrip("/"),
     )
-    return lambda act: Answer(upstream=ConnectAws(root, body.secret_key))
+    return lambda act: Answer(upstream=ConnectAws(root, body.secret_key, act.entry.token or ""))
 
 
 def _rotate_root(act: Act) -> Answer:
     flows.find_root(act.tx)
-    return Answer(upstream=RotateAwsRoot())
+    return Answer(upstream=RotateAwsRoot(act.entry.token or ""))
 
 
 def _make_times(request: VaultRequest) -> Callable[[Act], Answer]:

@@ -94,7 +94,11 @@ _Made = tuple[SecretAction, str, Callable[[Act], Answer]]
 
 def _make_connect(name: str, request: VaultRequest) -> _Made:
     body = request.read_body(ConnectionBody)
-    return SecretAction.WRITE, "connect", lambda act: Answer(upstream=ConnectDatabase(name, body))
+    return (
+        SecretAction.WRITE,
+        "connect",
+        lambda act: Answer(upstream=ConnectDatabase(name, body, act.entry.token or "")),
+    )
 
 
 def _make_write_role(name: str, request: VaultRequest) -> _Made:

@@ -311,7 +311,7 @@ def end_refresh(act: Act, issue: IssueToken, refresh: Refresh, answer: TokenAnsw
 
 def use_token(act: Act, issue: IssueToken, token: AccessToken) -> Outcome:
     """Mark the lease of a token as live, and return the outcome. The outcome is a refusal if the lease or the account
-    has ended, or if the secrets were sealed.
+    has ended, if the agent or its task was stopped, or if the secrets were sealed.
     """
     act.entry.agent, act.entry.task = issue.lease.agent, issue.lease.task
     note_account(act, issue.account, lease=issue.lease.lease_id, scopes=sorted(token.scopes))
@@ -325,7 +325,8 @@ def use_token(act: Act, issue: IssueToken, token: AccessToken) -> Outcome:
         return _refuse(act, issue, NotConnected("the connection has ended meanwhile", hint=AGAIN))
     try:
         check_open(act.tx)
-    except Sealed as refusal:
+        registry.check_holder(act.tx, issue.lease.holding, now=act.now)
+    except Refused as refusal:
         return _refuse(act, issue, refusal)
     return Outcome(_confirm(act, issue.lease, token), token)
 

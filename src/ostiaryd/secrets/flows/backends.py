@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from ostiary.protocol.decoding import json_decoder
-from ostiary.protocol.errors import Conflict, NotFound
+from ostiary.protocol.errors import Conflict, NotFound, Refused
 from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
@@ -57,16 +57,18 @@ def open_credentials(reader: Reader, stored: StoredBackend, *, keys: Keyring) ->
 
 def check_still(reader: Reader, stored: StoredBackend, holding: str | None, *, now: int) -> None:
     """Check that a value that was read from a back end may still be returned. Raises Sealed if the secrets were sealed,
-    TokenRefused if `holding` has ended, and BackendFailed if the back end was deleted or its configuration replaced.
+    TokenRefused if `holding` has ended or its agent was stopped, and BackendFailed if the back end was deleted or its
+    configuration replaced.
 
     `holding`: the holding with which the caller authenticated, which may have ended during the read; None for an
     administrator.
     """
     check_open(reader)
     if holding is not None:
-        present_holding = registry.get_holding(reader, holding)
-        if present_holding is None or not present_holding.is_live(now):
-            raise TokenRefused("permission denied: the token has ended", hint="log in again")
+        try:
+            registry.check_holder(reader, holding, now=now)
+        except Refused as refusal:
+            raise TokenRefused(f"permission denied: {refusal.message}", hint="log in again") from None
     present = store.get(reader, stored.name)
     if present is None or present.updated_at != stored.updated_at:
         raise BackendFailed("the configuration of the back end has changed during the read", hint="try again")

@@ -158,11 +158,14 @@ def check_creating(present: Lease | None) -> None:
 
 
 def confirm_lease(act: Act, lease: Lease) -> None:
-    """Mark a lease as live after its account was created. Raises Conflict if the lease has ended meanwhile."""
+    """Mark a lease as live after its account was created. Raises Conflict if the lease has ended meanwhile, and
+    Forbidden if its agent or task was stopped.
+    """
     _note_lease(act, lease)
     holding = registry.get_holding(act.tx, lease.holding)
     if holding is None or not holding.is_live(act.now) or not store.confirm(act.tx, lease.lease_id):
         raise Conflict("the lease ended while its account was created", hint="request again", code="lease_ended")
+    registry.check_holder(act.tx, lease.holding, now=act.now)
 
 
 def abandon_lease(act: Act, lease: Lease, why: str) -> None:

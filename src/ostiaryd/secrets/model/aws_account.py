@@ -98,7 +98,9 @@ class AwsCredentials(NamedTuple):
 
 
 class RotateAwsRoot(NamedTuple):
-    """The request, after an act, to replace the server's own key at AWS."""
+    """The request, after an act, to replace the server's own key at AWS, for the caller with this holding."""
+
+    holding: str
 
 
 class CreateCredentials(NamedTuple):

@@ -47,19 +47,23 @@ class RevokeRoles(NamedTuple):
 
 
 class ConnectDatabase(NamedTuple):
-    """The request to test a connection to a database; the connection is stored if the test succeeds."""
+    """The request to test a connection to a database; the connection is stored if the test succeeds and the caller with
+    this holding may still act.
+    """
 
     name: str
     body: ConnectionBody
+    holding: str
 
 
 class ConnectAws(NamedTuple):
     """The request to check the addresses of the server's access to AWS against the configuration, and to store the
-    access.
+    access, for the caller with this holding.
     """
 
     root: AwsRoot
     secret_key: str
+    holding: str
 
     def __repr__(self) -> str:
         """Return the access without its secret key."""
