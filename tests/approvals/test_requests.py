@@ -176,7 +176,7 @@ async def test_a_request_is_tied_to_its_denial(bank: Bank, clock: Clock) -> None
         {**sent, "denial": {"expires_at": sent["denial"]["expires_at"]}},
         {**sent, "denial": sent["denial"] | {"expires_at": "2030-01-01T00:00:00Z"}},
         {**sent, "denial": sent["denial"] | {"binding_token": "a.b.c"}},
-        {**sent, "denial": sent["denial"] | {"binding_token": sent["denial"]["binding_token"][:-2] + "AA"}},
+        {**sent, "denial": sent["denial"] | {"binding_token": sent["denial"]["binding_token"][:-8] + "A" * 8}},
     ]
     for body in broken:
         status, problem, _ = await bank.http("POST", REQUESTS, body)

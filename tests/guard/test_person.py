@@ -481,10 +481,10 @@ SECRET = (
 def test_a_secret_does_not_leave_the_guard(guard: Guard, server: Desk, who: Verified) -> None:
     server.say(resource(catalogue=SECRET))
     eventually(lambda: guard.feed.current().facts.resource.tools["read_file"].secrets)
-    guard.decide(who, "read_file", {"path": "/a", "pin": "4711", "deep": {"pin": "4712"}})
-    guard.decide(who, "read_file", {"path": "/a", "pin": "4713", "deep": {"pin": "4712"}})
+    guard.decide(who, "read_file", {"path": "/a", "pin": "pin 1", "deep": {"pin": "pin 2"}})
+    guard.decide(who, "read_file", {"path": "/a", "pin": "pin 3", "deep": {"pin": "pin 2"}})
     first, second = (approval.parse_ask(body) for body in server.asks)
-    assert b"471" not in b"".join(server.asks)
+    assert b"pin " not in b"".join(server.asks)
     assert (first.arguments, sorted(first.secrets)) == ({"path": "/a"}, ["deep", "pin"])
     assert first.secrets["pin"] != second.secrets["pin"]
     assert first.secrets["deep"] == second.secrets["deep"]

@@ -86,16 +86,16 @@ def read(client: hvac.Client, backend: str, path: str) -> Any:
 
 
 def test_agents_read_openbao_by_their_unchanged_clients(stores: Stores, vault: VaultStage) -> None:
-    stores.bao.secrets.kv.v2.create_or_update_secret("shop/db", secret={"password": "blue"})
+    stores.bao.secrets.kv.v2.create_or_update_secret("shop/db", secret={"password": "sky blue"})
     stores.bao.secrets.kv.v1.create_or_update_secret("shop/old", secret={"n": 7}, mount_point="old")
     client = vault.login()
-    assert read(client, "bao", "shop/db") == {"password": "blue"}
+    assert read(client, "bao", "shop/db") == {"password": "sky blue"}
     assert read(client, "old", "shop/old") == {"n": 7}
     names = client.secrets.kv.v2.list_secrets("shop", mount_point="backend/bao")["data"]["keys"]
     assert names == ["db"]
     assert client.sys.list_mounted_secrets_engines()["data"]["backend/bao/"]["options"] == {"version": "2"}
     with Agent.from_credential(vault.credential) as agent, agent.task("read") as task:
-        assert agent.secret("backend/bao/shop/db", task=task.id).data == {"password": "blue"}
+        assert agent.secret("backend/bao/shop/db", task=task.id).data == {"password": "sky blue"}
     with pytest.raises(exceptions.InvalidPath):
         read(client, "bao", "shop/none")
     stores.bao.secrets.kv.v2.delete_latest_version_of_secret("shop/db")
@@ -105,7 +105,7 @@ def test_agents_read_openbao_by_their_unchanged_clients(stores: Stores, vault: V
     assert [one["object"] for one in stores.live_server.entries(action="backend.fetch", limit=9)][1:] == [
         "backend/bao/shop/none"
     ]
-    assert "blue" not in json.dumps(stores.live_server.entries(limit=300))
+    assert "sky blue" not in json.dumps(stores.live_server.entries(limit=300))
 
 
 def test_agents_read_aws_by_boto3_and_hvac(stores: Stores, vault: VaultStage) -> None:
@@ -255,7 +255,7 @@ def test_secrets_are_copied_in_both_directions_and_a_dry_run_copies_nothing(stor
     assert sync(*pull) == {"secret/copied/db": "update", "secret/copied/deep/er": "same"}
     assert api("POST", "/secrets/get", {"path": "secret/copied/db"})["version"] == 2
 
-    put("mine")
+    put("my own")
     push = ("secret/copied/", "backend/bao/sync/back/")
     back = {"backend/bao/sync/back/db": "create", "backend/bao/sync/back/deep/er": "create"}
     assert sync(*push, dry_run=True) == back
@@ -264,9 +264,9 @@ def test_secrets_are_copied_in_both_directions_and_a_dry_run_copies_nothing(stor
     assert sync(*push) == back
     assert set(sync(*push).values()) == {"same"}
     read_back = bao.read_secret_version("sync/back/db", raise_on_deleted_version=True)
-    assert read_back["data"]["data"] == {"password": "mine"}
+    assert read_back["data"]["data"] == {"password": "my own"}
     assert sync("secret/copied/db", "backend/aws/sync/db") == {"backend/aws/sync/db": "create"}
-    assert json.loads(stores.aws.get_secret_value(SecretId="sync/db")["SecretString"]) == {"password": "mine"}
+    assert json.loads(stores.aws.get_secret_value(SecretId="sync/db")["SecretString"]) == {"password": "my own"}
     put("later")
     assert sync("secret/copied/db", "backend/aws/sync/db") == {"backend/aws/sync/db": "update"}
     for source, target, why in (
@@ -278,7 +278,7 @@ def test_secrets_are_copied_in_both_directions_and_a_dry_run_copies_nothing(stor
     ):
         with pytest.raises(AssertionError, match=why):
             sync(source, target)
-    assert "mine" not in json.dumps(stores.live_server.entries(limit=300))
+    assert "my own" not in json.dumps(stores.live_server.entries(limit=300))
 
 
 def test_an_identity_token_of_openbao_logs_in_at_a_method_that_an_agent_enabled(stores: Stores) -> None:

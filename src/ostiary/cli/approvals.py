@@ -19,7 +19,7 @@ from ostiary.agent import ServerRefused
 from ostiary.catalogue_advisor.suggest import exempt
 from ostiary.cli.paper import facts, moment, out, table
 from ostiary.cli.policy import active_files, active_set
-from ostiary.cli.session import PAGE, Here, Session
+from ostiary.cli.session import PAGE, Here, Session, Word
 from ostiary.cli.usage import Usage
 from ostiary.provenance.origins.links import links
 
@@ -86,7 +86,7 @@ def approve(
     strike: tuple[int, ...] = (),
     uses: int | None = None,
     at_most: tuple[str, ...] = (),
-    value: str | None = None,
+    value: Word | None = None,
     deny: tuple[str, ...] = (),
     as_: Path | None = None,
     session: Here,

