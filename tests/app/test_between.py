@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 
 from harness.registry_fixtures import newest_entry
+from ostiary.protocol import jose
 from ostiaryd.app import ROUTES, build_app
+from ostiaryd.ground.database import sql
 from ostiaryd.ground.database.line import overtaking
 from ostiaryd.ground.world import World
-from ostiaryd.ledger.flows import Act, make_job
+from ostiaryd.ledger.flows import Act, act, make_job
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import SELF, Root, Verb
 from tests.support.api_fixtures import Answer, Client, claims_of, client, register, send
@@ -43,6 +45,7 @@ CHANGES: dict[tuple[str, str], Any] = {
 """Requests of an administrator that start, grant, create or decide something."""
 
 
+USED = sql("select digest from spent order by seq")
 BY_THEMSELVES = {
     "ostiaryd.trust.wire_admin.enrol": "a join token, on a route without a gate",
     "ostiaryd.secrets.wire_backends._fail": "records a refusal",
@@ -105,6 +108,24 @@ async def test_no_route_accepts_a_token_that_is_revoked_before_its_proof_is_mark
             accepted.append((method, template, refused.status))
     assert len(GATED) > 200
     assert accepted == []
+
+
+@pytest.mark.parametrize("caller", ["ended", "forged"])
+async def test_no_token_that_is_not_live_or_not_of_this_server_marks_a_proof_as_used(
+    chief: Client, caller: str
+) -> None:
+    """Every route, also with the DPoP key of an honest client: no row is added, and no proof is refused after it."""
+    world, token = chief.world, (await chief.token(resource=API))["access_token"]
+    if caller == "ended":
+        await act(world, "revoke", end(token))
+    else:
+        [head, claims, _] = token.split(".")
+        token = f"{head}.{claims}.{jose.b64u(bytes(64))}"
+    before = world.db.read().all(USED)
+    for method, template in GATED:
+        refused = await ask(chief, (method, re.sub(r"{[^}]*}", "x", template)), {}, access_token=token)
+        assert refused.status == 401, (method, template, refused.body)
+    assert world.db.read().all(USED) == before
 
 
 @pytest.mark.parametrize("route", sorted(CHANGES))

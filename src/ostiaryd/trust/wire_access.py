@@ -43,7 +43,7 @@ async def authenticate_access(call: Call, *, allows_pep: bool = False) -> Caller
         verified = _verify(call)
         _queue_as_named(call, verified.claims)
         if verified.possession.spend is not None:
-            await flows.spend_at_once(world, verified.possession.spend)
+            await flows.spend_at_once(world, verified.possession.spend, verified.claims)
         access = flows.find_access(world.db.read(), verified, now=world.now())
     except Refused as refusal:
         _challenge(call, refusal)

@@ -166,13 +166,23 @@ def spend_proof(tx: Tx, proof: Spend) -> None:
     _check_new(is_first_use(tx, proof))
 
 
-async def spend_at_once(world: World, proof: Spend) -> None:
+async def spend_at_once(world: World, proof: Spend, claims: AccessClaims | None = None) -> None:
     """Mark a DPoP proof as used in a write transaction of its own, without a ledger entry. Raises InvalidProof if the
     proof was used before.
 
-    The job itself does not raise, because it shares its batch with other jobs.
+    With `claims`, the proof of a token that is not live is not marked, so that an ended token fills no memory: the
+    caller refuses it afterwards. The job itself does not raise, because it shares its batch with other jobs.
     """
-    _check_new(await world.writer.submit(lambda tx: is_first_use(tx, proof)))
+
+    def spend(tx: Tx) -> bool:
+        try:
+            if claims is not None:
+                live_caller(tx, claims, now=tx.now)
+        except AccessRefused:
+            return True
+        return is_first_use(tx, proof)
+
+    _check_new(await world.writer.submit(spend))
 
 
 async def survives(world: World) -> bool:
