@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ostiary.authorization.bounds import parse_details, permits
+from ostiary.authorization.catalogue import Catalogue
 from ostiary.catalogue_advisor.draft import Draft, draft, plan_of
 from ostiary.catalogue_advisor.reading import read
+from ostiary.catalogue_advisor.review import confirm
 from ostiary.provenance.intent import MAX_PLANNED, InvalidIntent, Planned, parse_intent
 
 URI = "https://office.example/mcp"
@@ -74,6 +76,23 @@ def allowed(words: str, **more: Any) -> set[str]:
 )
 def test_effects_are_those_that_the_words_call_for(words: str, tools: set[str]) -> None:
     assert allowed(words) - {"fetch_page"} == tools
+
+
+def test_a_tool_whose_effect_is_a_guess_is_not_planned_beside_a_tool_that_states_its_effect() -> None:
+    guessed = [listed("juttu_poista", story="string"), listed("otsikko_aseta", headline="string")]
+    proposed = read("desk", {"tools": [*guessed, listed("update_story", story="string")]}).catalogue
+
+    def planned_in(catalogue: Catalogue, words: str) -> list[str]:
+        return [one.tool for one in plan_of(words, [(URI, catalogue)], scopes=catalogue.scopes)]
+
+    assert planned_in(proposed, "Change J-4417") == ["desk/update_story"]
+    assert planned_in(proposed, "Change the otsikko of J-4417") == ["desk/otsikko_aseta"]
+    assert planned_in(read("desk", {"tools": guessed}).catalogue, "Change J-4417") == [
+        "desk/juttu_poista",
+        "desk/otsikko_aseta",
+    ]
+    confirmed = Catalogue.of("desk", [confirm(tool, {}) for tool in proposed.tools.values()], ())
+    assert len(planned_in(confirmed, "Change J-4417")) == 3
 
 
 def test_reads_stay_free_and_effects_that_are_left_out_say_so() -> None:

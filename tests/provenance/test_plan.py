@@ -268,6 +268,89 @@ def test_a_call_that_destroys_and_names_nothing_is_from_nowhere_after_untrusted_
     assert "origin_worst" not in judge_origins(read, PAY, {"amount": 50}), "the amount is judged by itself"
 
 
+def test_an_effect_of_a_confirmed_tool_that_says_nothing_of_the_person_is_from_nowhere_after_untrusted_content() -> (
+    None
+):
+    mode = {"type": "string", "enum": ["soft", "all"]}
+    properties = {"mode": mode, "count": {"type": "integer"}, "note": {"type": "string"}, "on": {"type": "boolean"}}
+    stop = Tool(
+        name="stop",
+        effect=Effect.CHANGE,
+        arguments={"type": "object", "properties": properties},
+        kinds={"note": "text"},
+        confirmed=True,
+    )
+    begun = remember(KEY, Intent(words="Stop 50 of them, in soft mode", plan=(Planned("robots/stop"),)))
+    read = after(begun, Origin.OUTSIDE, "x")
+    empty: list[dict[str, object]] = [{}, {"mode": "all"}, {"count": 7}, {"on": True}, {"note": ""}]
+    for arguments in empty:
+        assert "origin_worst" not in judge_origins(begun, stop, arguments), "no stranger can have asked for it"
+        assert judge_origins(read, stop, arguments)["origin_worst"] == "nowhere", arguments
+    said: list[dict[str, object]] = [{"mode": "soft"}, {"count": 50}, {"note": "as you like"}]
+    for arguments in said:
+        assert "origin_worst" not in judge_origins(read, stop, arguments), arguments
+    assert "origin_worst" not in judge_origins(read, replace(stop, confirmed=False), {}), "it usually reads"
+
+
+EMPTY = st.sampled_from(["", [], {}])
+
+
+@given(st.lists(st.sampled_from(["text", "tags", "more"]), min_size=1, unique=True), st.data())
+def test_a_change_that_empties_a_thing_is_from_nowhere_after_untrusted_content(
+    names: list[str], data: st.DataObject
+) -> None:
+    arguments = {"page": "Ann"} | {name: data.draw(EMPTY) for name in names}
+    edit = Tool(
+        name="edit",
+        effect=Effect.CHANGE,
+        arguments={"type": "object", "properties": {name: {} for name in ("page", *names)}},
+    )
+    begun = planned(Planned("wiki/edit"))
+    read = after(begun, Origin.OUTSIDE, "x")
+    assert judge_origins(begun, edit, arguments)["origin_worst"] == "person"
+    judged = judge_origins(read, edit, arguments)
+    assert judged["origin_worst"] == judged["object_worst"] == "nowhere"
+    assert not is_settled(judge_origins(begun, edit, arguments), begun, edit, arguments)
+    assert judge_origins(read, edit, arguments | {"note": "new"})["origin_worst"] != "person", "an unknown text"
+    written = replace(edit, kinds={"note": "text"})
+    assert judge_origins(read, written, arguments | {"note": "new"})["origin_worst"] == "person", "it writes something"
+    assert judge_origins(read, replace(edit, effect=Effect.SEND), arguments)["origin_worst"] == "person"
+
+
+def test_a_required_recipient_that_is_empty_is_from_nowhere_after_untrusted_content() -> None:
+    schema = {"type": "object", "properties": {"to": {}, "cc": {}, "amount": {}}, "required": ["to", "amount"]}
+    pay = replace(PAY, arguments=schema, kinds=KINDS | {"cc": "address"})
+    begun = planned(Planned("bank/pay"))
+    read = after(begun, Origin.OUTSIDE, "x")
+    assert judge_origins(read, pay, {"to": "", "amount": 50})["origin_worst"] == "nowhere"
+    assert "origin_worst" not in judge_origins(begun, pay, {"to": "", "amount": 50})
+    assert judge_origins(read, pay, {"to": "Ann", "cc": "", "amount": 50})["origin_worst"] == "person"
+
+
+@pytest.mark.parametrize("call", [{}, {"where": "web"}, {"where": "both"}])
+def test_a_call_that_departs_from_a_choice_of_the_person_replaces_it_after_untrusted_content(call: Record) -> None:
+    where = {"type": "string", "enum": ["web", "paper", "both"]}
+    publish = Tool(
+        name="publish",
+        effect=Effect.SHARE,
+        arguments={"type": "object", "properties": {"story": {"type": "string"}, "where": where, "form": where}},
+        presentation=("form",),
+    )
+    begun = remember(KEY, Intent(words="Print story S-20 in the paper", plan=(Planned("desk/publish"),)))
+    read = after(begun, Origin.OUTSIDE, "x")
+    call = {"story": "S-20", **call}
+    assert judge_origins(read, publish, call)["substituted"] is True
+    before = judge_origins(begun, publish, call)
+    assert "substituted" not in before
+    assert not is_settled(before | {"planned": True}, begun, publish, call), "content that another guard read can ask"
+    said = {"story": "S-20", "where": "paper"}
+    assert "substituted" not in judge_origins(read, publish, said)
+    assert "substituted" not in judge_origins(read, replace(publish, effect=Effect.CHANGE), call)
+    assert "substituted" not in judge_origins(read, replace(publish, kinds={"where": "none"}), call)
+    prints = {"type": "object", "properties": {"story": {"type": "string"}, "where": where | {"default": "paper"}}}
+    assert "substituted" not in judge_origins(read, replace(publish, arguments=prints), {"story": "S-20"})
+
+
 def test_a_choice_of_the_schema_that_untrusted_content_states_is_mentioned() -> None:
     where = {"type": "string", "enum": ["web", "paper", "both"]}
     publish = Tool(

@@ -35,11 +35,16 @@ class Shape:
 
     def lists(self, value: object) -> bool:
         """Return whether a branch lists exactly this value (`enum`, `const`)."""
+        return any(one == value and isinstance(one, bool) is isinstance(value, bool) for one in self.choices)
+
+    @property
+    def choices(self) -> list[Any]:
+        """Return the values that the branches list."""
         listed = [one["const"] for one in self._schemas if "const" in one]
         for one in self._schemas:
             enum = one.get("enum")
             listed += enum if isinstance(enum, list) else []
-        return any(one == value and isinstance(one, bool) is isinstance(value, bool) for one in listed)
+        return listed
 
     @property
     def elements(self) -> Shape:

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from enum import StrEnum
 from functools import cached_property
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from msgspec import Meta
 
 from ostiary.authorization.arguments import Arguments
+from ostiary.authorization.arguments.shape import properties_of, shape_of
 from ostiary.authorization.catalogue.coverage import Coverage
 from ostiary.authorization.catalogue.kind import KINDS, Kind
 from ostiary.authorization.catalogue.offers import MAX_OFFER, MAX_OFFERS
@@ -20,6 +21,8 @@ from ostiary.protocol import canonical
 from ostiary.protocol.errors import Invalid, Malformed
 
 MAX_SCHEMA_BYTES = 64 << 10
+MAX_CHOICES = 64
+"""maximum number of listed texts of one argument that are examined"""
 MAX_DESCRIPTION = 2048
 """maximum length of a description in characters"""
 MAX_SCHEMA_DEPTH = canonical.MAX_DEPTH - 4
@@ -49,6 +52,13 @@ Word = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}\Z")]
 Words = Annotated[tuple[Word, ...], Meta(max_length=32)]
 ArgumentName = Annotated[str, Meta(min_length=1, max_length=256)]
 Place = Annotated[str, Meta(pattern=r"^(output|arguments)(\.[A-Za-z0-9_-]{1,64}){1,8}\Z")]
+
+
+class Choice(NamedTuple):
+    """The texts that a schema lists for an argument, and the value of a call that leaves out the argument."""
+
+    texts: tuple[str, ...]
+    default: object
 
 
 class Tool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, dict=True):
@@ -131,6 +141,20 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
     def coverage(self) -> Coverage:
         """Return the rules that decide by which kind each leaf (single value) of the tool's arguments is judged."""
         return Coverage(self.kinds, self.argument_kinds, self.arguments, self.presentation, self.offers)
+
+    @cached_property
+    def choices(self) -> Mapping[str, Choice]:
+        """Return the texts that the schema lists for each argument about which the catalogue states nothing, by name,
+        if there are two or more.
+        """
+        shape = shape_of([self.arguments], self.arguments)
+        by_name: dict[str, Choice] = {}
+        for name, stated in properties_of(self.arguments).items():
+            inner = None if name in self.kinds or name in self.presentation else shape.member(name)
+            texts = () if inner is None else tuple(one for one in inner.choices if isinstance(one, str))
+            if len(texts) > 1:
+                by_name[name] = Choice(texts[:MAX_CHOICES], stated.get("default") if isinstance(stated, dict) else None)
+        return MappingProxyType(by_name)
 
     @cached_property
     def typed(self) -> Arguments:

@@ -71,6 +71,11 @@ class _Offer:
         return next(iter(verbs_of(parts(self.tool.name))), None)
 
     @property
+    def is_unclear(self) -> bool:
+        """Return whether the effect of the tool is a guess: no owner has confirmed it, and the name states no verb."""
+        return self.tool.is_proposed and self.tool.effect is Effect.CHANGE and self.does is None
+
+    @property
     def effect(self) -> Effect:
         """Return the effect from a person's point of view: fetching a page is a read, although it sends a request."""
         is_fetch = self.tool.effect is Effect.SEND and VERBS.get(self.does or "") == (Effect.READ,)
@@ -162,7 +167,7 @@ def _called(words: str, offers: Sequence[_Offer], lines: list[DraftLine]) -> lis
 def _nearest(able: Sequence[_Offer], call: requests.Call) -> Iterator[tuple[_Offer, frozenset[str]]]:
     """Yield the tools that match a request best, each with the nouns that matched: tools about the nouns in the clause
     of the request, or else about the nouns in its sentence; and tools whose names contain its verb. If no tool is about
-    these nouns, yield all tools.
+    these nouns, yield all tools; a tool whose effect is a guess only if the effects of all are guesses.
     """
     for things in (call.about, call.whole):
         kin = {offer.id: kinship(offer.about, things) for offer in able}
@@ -170,7 +175,8 @@ def _nearest(able: Sequence[_Offer], call: requests.Call) -> Iterator[tuple[_Off
             same = {offer.id for offer in able if offer.does == call.verb and offer.effect in call.effects}
             yield from ((offer, things) for offer in able if kin[offer.id] == near or offer.id in same)
             return
-    yield from ((offer, call.about) for offer in able)
+    clear = [offer for offer in able if not offer.is_unclear]
+    yield from ((offer, call.about) for offer in clear or able)
 
 
 def _reach(effects: Iterable[Effect]) -> set[Effect]:

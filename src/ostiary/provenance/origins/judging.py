@@ -5,11 +5,14 @@
                      that the catalogue marks as significant (`fixed-time`); for a call with none of these and no
                      amount, of its times. A time from nowhere does not count, because the agent may choose times. If
                      one time is the person's, the other times do not count (an end follows from a beginning). If the
-                     call destroys, pays or administers, each time counts. `nowhere` for such a call without any of
-                     these values, after the task has read untrusted content: it can be on everything
+                     call destroys, pays or administers, each time counts. After the task has read untrusted content,
+                     `nowhere` for such a call without any of these values, and for any other effect of a confirmed tool
+                     that has neither these values nor a text nor a choice or number of the person: it can be on
+                     everything. The same for a call that empties something: a required recipient or object is empty, or
+                     a change has an empty value beside nothing but names of things
     amount_worst     the least trusted origin of amounts
     object_worst     the least trusted origin of values that identify a recipient or an object; `nowhere` if the
-                     catalogue declares such arguments and the call has none, and for the call that `origin_worst`
+                     catalogue declares such arguments and the call has none, and for the calls that `origin_worst`
                      describes last
     recipient_worst  the least trusted origin of recipients (principals, accounts, addresses); absent without one
     done_worst       the least trusted origin of recipients, amounts, secrets and significant times; without these, of
@@ -24,8 +27,9 @@
                      recipient, and the rest is the only mail address that the task has read (`mails`), in content that
                      the person named; otherwise absent
     links_worst      the least trusted origin of links and mail addresses in outgoing text; absent without any
-    substituted      true if the call has a value from a record in place of a value that the person named (`slots`);
-                     otherwise absent
+    substituted      true if the call has a value from a record in place of a value that the person named (`slots`), or,
+                     after untrusted content, departs from a text that the schema lists and the person stated (for a
+                     call other than a change); otherwise absent
 
 Every leaf of the arguments is judged: by the kind that the catalogue states, or by the form of the value if no rule
 claims the leaf (`ostiary.authorization.catalogue.coverage`). For a read in an open world, a string with a link or a
@@ -51,7 +55,7 @@ from ostiary.authorization.catalogue.kind import FIXED_TIME
 from ostiary.authorization.cedar.values import Record
 from ostiary.provenance.origins.forms import path_origin, split_origins
 from ostiary.provenance.origins.links import Decoded, links, spellings
-from ostiary.provenance.origins.memory import ALL_KINDS, KINDS, LINK, MAILS, Memory, Origin
+from ostiary.provenance.origins.memory import ALL_KINDS, KINDS, LINK, Memory, Origin
 from ostiary.provenance.origins.moments import is_interval, is_moment, list_moments
 from ostiary.provenance.origins.prints import has_digits
 from ostiary.provenance.origins.scribe import LARGEST, MAX_TEXT, hashed
@@ -72,7 +76,7 @@ from ostiary.provenance.origins.words import (
 
 # By name, because an enumeration finds its members slowly.
 DECLARED, LISTED, OFFERED = Rule.DECLARED, Rule.LISTED, Rule.OFFERED
-QUANTITY, UNCLAIMED = Rule.QUANTITY, Rule.UNCLAIMED
+QUANTITY, SWITCH, UNCLAIMED = Rule.QUANTITY, Rule.SWITCH, Rule.UNCLAIMED
 PERSON, OWN, ENDORSED, RECORD, KNOWN, OUTSIDE, NOWHERE = Origin
 PRINCIPAL, ACCOUNT, ADDRESS, OBJECT, SECRET, AMOUNT, TIME, TEXT = Kind
 _PLACE = {kind: place for place, kind in enumerate((*KINDS, TEXT))}
@@ -87,6 +91,8 @@ _DESTINATIONS = frozenset({ACCOUNT, ADDRESS})
 _RECIPIENTS = _DESTINATIONS | {PRINCIPAL}
 _REQUESTS = frozenset({Effect.READ, Effect.SEND})
 """effects of tools that may follow a link: a change would store the link, and others would act on it"""
+_CHANGES = frozenset({Effect.CHANGE, Effect.WRITE})
+_EMPTY: tuple[object, ...] = ("", [], {})
 GRAVE = frozenset({Effect.PAY, Effect.DESTROY, Effect.ADMINISTER})
 """effects that cannot be undone; rules that avoid an approval request do not apply to them"""
 MAX_DEPTH = 16
@@ -255,8 +261,12 @@ def judge_origins(
             worst = when
         if done < 0:
             done = when
-    if worst < 0 and amount < 0 and is_grave and has_read_outside(memory):
-        worst = pointed = NOWHERE
+    if memory.has_read_outside:
+        names_nothing = worst < 0 and amount < 0
+        if names_nothing and not is_grave:
+            names_nothing = tool.confirmed is True and not _says_something(memory, tool, arguments, claimed)
+        if names_nothing or _empties(tool, call_leaves.all, arguments):
+            worst = pointed = NOWHERE
     if not mentioned and (choices := _unsaid_choices(memory, tool, arguments, claimed)):
         mentioned = any(of_value(call_leaves.outside, OBJECT, value) is OUTSIDE for value in choices)
 
@@ -288,7 +298,8 @@ def judge_origins(
         is_named = any(of_value(named, kind, value) is OUTSIDE for _, kind, value in from_outside)
         has_unknown = max(pointed, secret) > OUTSIDE
         context["from_named"] = is_named or (not has_unknown and _are_in_fields(memory, from_outside))
-    if found_in_records and _have_substitute(memory, call_leaves.all, found_in_records):
+    is_replaced = bool(found_in_records) and _have_substitute(memory, call_leaves.all, found_in_records)
+    if is_replaced or (memory.has_read_outside and _departs_from_choice(memory, tool, arguments)):
         context["substituted"] = True
     return context
 
@@ -354,13 +365,59 @@ class _CallLeaves:
         return origin, False
 
 
+def _says_something(
+    memory: Memory, tool: Tool, arguments: Mapping[str, Any], claimed: Sequence[Leaf] | None = None
+) -> bool:
+    """Return whether a call that names nothing has a text, or a number or a listed value that the person stated."""
+    for leaf in tool.coverage.leaves(arguments) if claimed is None else claimed:
+        if leaf.rule is LISTED or leaf.rule is QUANTITY:
+            if of_value(memory, OBJECT, leaf.value) <= OWN:
+                return True
+        elif leaf.rule is not SWITCH and leaf.value != "":
+            return True
+    return False
+
+
+def _is_content(value: object) -> bool:
+    """Return whether a value is none of: empty, true, false, null."""
+    return value is not None and not isinstance(value, bool) and value not in _EMPTY
+
+
+def _empties(tool: Tool, all_leaves: Iterable[Judged], arguments: Mapping[str, Any]) -> bool:
+    """Return whether a call empties something: a required recipient or object is empty; or the call is a change with
+    an empty value, and all other values only name things.
+    """
+    empty = [name for name, value in arguments.items() if value in _EMPTY]
+    required = tool.arguments.get("required", ())
+    if any(tool.argument_kinds.get(name) in POINTS and name in required for name in empty):
+        return True
+    if not empty or tool.effect not in _CHANGES:
+        return False
+    things = {path.partition(".")[0] for path, kind, _ in all_leaves if kind in POINTS}
+    return all(name in things for name, value in arguments.items() if _is_content(value))
+
+
+def _departs_from_choice(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
+    """Return whether the person stated a text that the schema lists for an argument, and the call has another value in
+    this argument, or none. False for a change, for a list, and for a task without a plan.
+    """
+    if memory.plan is None or tool.effect in _CHANGES:
+        return False
+    for name, choice in tool.choices.items():
+        value = arguments.get(name, choice.default)
+        stated = [one for one in choice.texts if of_value(memory, OBJECT, one) is PERSON]
+        if stated and value not in stated and not isinstance(value, list):
+            return True
+    return False
+
+
 def _unsaid_choices(
     memory: Memory, tool: Tool, arguments: Mapping[str, Any], claimed: Sequence[Leaf] | None = None
 ) -> list[str]:
     """Return the texts of a call that the schema lists, and that neither the person nor an endorsed document states.
     Empty for a change, and for a task without a plan.
     """
-    if memory.plan is None or tool.effect in (Effect.CHANGE, Effect.WRITE):
+    if memory.plan is None or tool.effect in _CHANGES:
         return []
     listed = tool.coverage.leaves(arguments) if claimed is None else claimed
     choices = [leaf.value for leaf in listed if leaf.rule is LISTED and isinstance(leaf.value, str)]
@@ -440,13 +497,8 @@ def judge_plan(memory: Memory, id: str, tool: Tool, arguments: Mapping[str, Any]
         "over_plan": planned is not None
         and planned.most != ""
         and _is_over(memory, tool, arguments, Decimal(planned.most)),
-        "read_outside": has_read_outside(memory),
+        "read_outside": memory.has_read_outside,
     }
-
-
-def has_read_outside(memory: Memory) -> bool:
-    """Return whether the task has read untrusted content."""
-    return any(part.origin == OUTSIDE and part.kinds != MAILS for part in memory.parts)
 
 
 def _is_over(memory: Memory, tool: Tool, arguments: Mapping[str, Any], most: Decimal) -> bool:
@@ -577,7 +629,8 @@ def is_settled(context: Record, memory: Memory, tool: Tool, arguments: Mapping[s
     """Return whether a newer memory of the task cannot change the decision on a call: all values come from the start of
     the task, no text goes to third parties (`labels`), and content cannot state a listed value that the person did not
     state. A call that names nothing or is outside the plan is settled only after the task has read untrusted content,
-    because such content can ask for it. `context`: the attributes of the call, from `memory`.
+    because such content can ask for it; so is a call that empties something or departs from a choice of the person.
+    `context`: the attributes of the call, from `memory`.
     """
     if "carries" in context:
         return False
@@ -586,6 +639,11 @@ def is_settled(context: Record, memory: Memory, tool: Tool, arguments: Mapping[s
     if not context.get("planned", True) and not context.get("read_outside", False):
         return False
     if not context.get("mentioned", False) and _unsaid_choices(memory, tool, arguments):
+        return False
+    if not memory.has_read_outside and (
+        _departs_from_choice(memory, tool, arguments)
+        or _empties(tool, judged_leaves(memory, tool, arguments), arguments)
+    ):
         return False
     return _SETTLED.issuperset(origins_by_argument(context).values())
 

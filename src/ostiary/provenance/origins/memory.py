@@ -169,6 +169,8 @@ class Memory:
     """the values of the person's own record, each as concatenated hashes"""
     has_sent: bool = field(init=False, compare=False)
     """true if the memory has the last words of sent texts"""
+    has_read_outside: bool = field(init=False, compare=False)
+    """true if the task has read untrusted content"""
     has_forgotten: bool = field(init=False, compare=False)
     """true if the memory has lost untrusted content for lack of space"""
     mails: frozenset[bytes] = field(init=False, compare=False)
@@ -189,6 +191,8 @@ class Memory:
         own = chain.from_iterable(split(part.words) for part in self.parts if part.origin == Origin.OWN)
         object.__setattr__(self, "own", frozenset(value for value in own if value))
         object.__setattr__(self, "has_sent", any(part.kinds == SENT for part in self.parts))
+        has_read = any(part.origin == Origin.OUTSIDE and part.kinds != MAILS for part in self.parts)
+        object.__setattr__(self, "has_read_outside", has_read)
         object.__setattr__(self, "has_forgotten", any(part.kinds == FORGOTTEN for part in self.parts))
 
     @property
