@@ -166,7 +166,10 @@ async def test_user_codes_are_not_guessed(flow: CodeFlow) -> None:
     form = flow.browser.form("/device")
     statuses = [(await flow.browser.post("/device", **form | {"user_code": "BBBB-BBBB"})).status for _ in range(7)]
     assert statuses == [404] * 6 + [429]
-    assert (await flow.browser.post("/device", **form | {"user_code": codes["user_code"]})).status == 429
+    refused = await flow.browser.post("/device", **form | {"user_code": codes["user_code"]})
+    assert (refused.status, refused.headers["retry-after"]) == (429, "1")
+    assert "Too many codes were wrong" in flow.browser.text
+    assert "password" not in flow.browser.text.partition("<footer>")[0]
 
 
 async def test_user_codes_are_not_guessed_by_the_form_of_the_consent(flow: CodeFlow) -> None:

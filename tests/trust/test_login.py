@@ -536,6 +536,8 @@ async def test_codes_that_are_guessed_at_the_same_time_count_before_the_right_on
     tabs = [PageClient(app, follows=False, cookies=dict(browser.cookies)) for _ in guesses]
     sent = [tab.post("/login/code", **{**form, "code": code}) for tab, code in zip(tabs, guesses, strict=True)]
     assert {answer.status for answer in await asyncio.gather(*sent)} == {403}
+    await browser.submit("/login/code", code=right)
+    assert "too many codes were wrong" in browser.text.lower()
     clock.advance(1)
     answer = await browser.submit("/login/code", code=right)
     assert browser.path == "/account", answer.body

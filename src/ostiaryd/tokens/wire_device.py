@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from ostiary.protocol.errors import NotFound, Refused, Unavailable
 from ostiaryd.ground.http.buckets import Buckets
-from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply, status_of
+from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
 from ostiaryd.ground.http.html import HTML_BODY, HTML_FORM, PAGES, page, redirect, see_other
 from ostiaryd.ground.http.routes import FORM, Content, Query, Route
 from ostiaryd.ledger.flows import Act, act
@@ -211,10 +211,12 @@ def _to_login(call: Call, code: str, *, request: AuthorizationRequest | None = N
 
 
 def _code_page(call: Call, session: Session, *, code: str, refusal: Refused | None = None) -> Reply:
+    status, headers = logins.render_status(refusal)
     return page(
         call,
         "tokens/device.html",
-        status=200 if refusal is None else 429 if isinstance(refusal, logins.LoginThrottled) else status_of(refusal),
+        status=status,
+        headers=headers,
         form_token=sessions.form_token(call, session),
         code=code[:32],
         refusal=refusal,

@@ -28,6 +28,7 @@ from ostiaryd.trust.flows.logins import (
     prove_code,
     prove_password,
     refuse_login,
+    render_status,
 )
 from ostiaryd.trust.flows.passkeys import (
     add_passkey,
@@ -289,7 +290,7 @@ def _login_page(
     passkey = None
     if "passkey" in ways:
         passkey = request_options(call, login, person=None if confirmed is None else confirmed.person)
-    status, wait = _status(refusal)
+    status, wait = render_status(refusal)
     return page(
         call,
         "trust/login.html",
@@ -324,7 +325,7 @@ def _methods(call: Call, person: str) -> frozenset[Method]:
 
 
 def _code_page(call: Call, login: Login, id: str, demand: Demand, *, refusal: Refused | None = None) -> Reply:
-    status, wait = _status(refusal)
+    status, wait = render_status(refusal)
     return page(
         call,
         "trust/code.html",
@@ -336,15 +337,6 @@ def _code_page(call: Call, login: Login, id: str, demand: Demand, *, refusal: Re
         id=id,
         refusal=refusal,
     )
-
-
-def _status(refusal: Refused | None) -> tuple[int, Headers]:
-    """Return the HTTP status of a page that shows this refusal (200 for None), and the header `Retry-After` while
-    logins have to wait.
-    """
-    if isinstance(refusal, LoginThrottled):
-        return 429, [(b"retry-after", b"%d" % refusal.after_s)]
-    return 200 if refusal is None else status_of(refusal), []
 
 
 def _setup_page(call: Call, code: str, person: Person, *, return_to: str, refusal: Refused | None = None) -> Reply:

@@ -15,7 +15,7 @@ from typing import NamedTuple, NoReturn
 from ostiary.protocol.errors import Forbidden, NotFound, Refused
 from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader, Tx
-from ostiaryd.ground.http.edge import Call
+from ostiaryd.ground.http.edge import Call, Headers, status_of
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
 from ostiaryd.trust.flows.browsers import name_browser
@@ -38,16 +38,22 @@ class LoginRefused(Forbidden):
 
 
 class LoginThrottled(Refused):
-    """Too many logins failed for this account or from this network. `after_s` is the rest of the wait, in seconds."""
+    """Too many logins failed for this account or from this network, or too many codes of a signed-in person or of a
+    device were wrong (`is_code`). `after_s` is the rest of the wait, in seconds.
+    """
 
     code = "login_throttled"
 
-    def __init__(self, after_s: int) -> None:
+    def __init__(self, after_s: int, *, is_code: bool = False) -> None:
+        self.after_s = after_s
+        if is_code:
+            hint = "read the code from the display again, and try it after the wait"
+            super().__init__(f"too many codes were wrong; the next code is accepted in {after_s} s", hint=hint)
+            return
         super().__init__(
             f"too many attempts failed; a password alone is accepted again in {after_s} s",
             hint="a passkey, or the password together with a code, is accepted at once",
         )
-        self.after_s = after_s
 
 
 class Slot(NamedTuple):
@@ -79,7 +85,16 @@ def check_throttle(reader: Reader, slots: Sequence[Slot], *, now: int) -> None:
     """Check that no wait is in force in any of the slots. Raises LoginThrottled."""
     until = max(wait_until(people.failures(reader, slot.name), slot.limit) for slot in slots)
     if until > now:
-        raise LoginThrottled(-(-(until - now) // SECOND))
+        raise LoginThrottled(-(-(until - now) // SECOND), is_code=any(slot.limit is CODE for slot in slots))
+
+
+def render_status(refusal: Refused | None) -> tuple[int, Headers]:
+    """Return the HTTP status of a page that shows this refusal (200 for None), and the header `Retry-After` while
+    logins or codes have to wait.
+    """
+    if isinstance(refusal, LoginThrottled):
+        return 429, [(b"retry-after", b"%d" % refusal.after_s)]
+    return 200 if refusal is None else status_of(refusal), []
 
 
 async def prove_password(
