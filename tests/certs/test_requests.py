@@ -147,9 +147,11 @@ def signed(builder: x509.CertificateSigningRequestBuilder) -> bytes:
 
 
 def with_bad_signature() -> bytes:
-    der = bytearray(make_csr(KEY))
-    der[-1] ^= 1
-    return bytes(der)
+    return damaged(make_csr(KEY))
+
+
+def damaged(der: bytes) -> bytes:
+    return der[:-1] + bytes([der[-1] ^ 1])
 
 
 def of_another_key() -> bytes:
@@ -251,6 +253,8 @@ WRONG: dict[str, tuple[Callable[[], bytes], str]] = {
     "unknown version": (with_unknown_version, "not a PKCS #10"),
     "too long": (lambda: make_csr(KEY) + bytes(MAX_CSR_BYTES), f"over {MAX_CSR_BYTES} bytes"),
     "bad signature": (with_bad_signature, "signature of the request"),
+    "bad signature of P-384": (lambda: damaged(make_csr(generate_key("P-384"))), "signature of the request"),
+    "bad signature of Ed25519": (lambda: damaged(make_csr(generate_key("Ed25519"))), "signature of the request"),
     "key of another": (of_another_key, "signature of the request"),
     "old hash": (with_old_hash, "uses sha1"),
     "critical extension": (with_critical_extension, "1.2.3.4 is not understood"),

@@ -7,10 +7,12 @@ A refusal never quotes a value: it may be private.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from hashlib import sha256, sha384
+from typing import Any, NamedTuple
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from ostiary.protocol.errors import Malformed
 from ostiary.protocol.jose.encoding import b64u, unb64u
@@ -30,7 +32,11 @@ _CURVES: dict[str, tuple[ec.EllipticCurve, str, int]] = {
     "P-256": (ec.SECP256R1(), "ES256", 32),
     "P-384": (ec.SECP384R1(), "ES384", 48),
 }
-_ECDSA = {"ES256": ec.ECDSA(hashes.SHA256()), "ES384": ec.ECDSA(hashes.SHA384())}
+_ECDSA: dict[str, tuple[Callable[[bytes], Any], ec.ECDSA]] = {
+    "ES256": (sha256, ec.ECDSA(Prehashed(hashes.SHA256()))),
+    "ES384": (sha384, ec.ECDSA(Prehashed(hashes.SHA384()))),
+}
+"""Hash function and algorithm for each `alg`. The library would look for the class of the hash each time."""
 _SHA256 = hashes.SHA256()
 _PSS = padding.PSS(mgf=padding.MGF1(_SHA256), salt_length=_SHA256.digest_size)  # RFC 7518 section 3.5
 _PKCS1 = padding.PKCS1v15()
@@ -74,12 +80,12 @@ def _read_ec(jwk: Members) -> tuple[tuple[str, ...], Callable[[str], Verify]]:
         key = ec.EllipticCurvePublicKey.from_encoded_point(curve, b"\x04" + x + y)
     except ValueError:
         raise InvalidKey("`x` and `y` are not a point on the curve") from None
-    algorithm, native = _ECDSA[alg], key.verify
+    (digest, algorithm), native = _ECDSA[alg], key.verify
 
     def verify(signature: bytes, data: bytes) -> None:
         if len(signature) != 2 * size:
             raise InvalidToken(f"a signature with {alg} must have {2 * size} bytes")
-        native(_der_signature(signature[:size], signature[size:]), data, algorithm)
+        native(_der_signature(signature[:size], signature[size:]), digest(data).digest(), algorithm)
 
     return (alg,), lambda _alg: verify
 
@@ -90,10 +96,10 @@ def _sign_ec(jwk: Members, alg: str, _is_sound: bool) -> Sign:
     point = key.public_key().public_numbers()
     if (_uint(point.x, size), _uint(point.y, size)) != (jwk["x"], jwk["y"]):
         raise InvalidKey(_MISMATCH)
-    native, algorithm = key.sign, _ECDSA[alg]
+    native, (digest, algorithm) = key.sign, _ECDSA[alg]
 
     def sign(data: bytes) -> bytes:
-        der = native(data, algorithm)
+        der = native(digest(data).digest(), algorithm)
         end = 4 + der[3]  # a sequence of two integers; each length fits one byte
         return _fixed(der[4:end], size) + _fixed(der[end + 2 :], size)
 

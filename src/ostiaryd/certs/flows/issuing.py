@@ -206,6 +206,9 @@ def _decide(
 
 
 def _store(act: Act, certificate: Certificate, *, jkt: str, request: CertificateRequest) -> None:
+    """Store a certificate with its holding. This act has checked that the holder is active, and that the certificate
+    ends in the future.
+    """
     replaces = None if request.replaces is None else parse_serial(request.replaces)
     store.insert(act.tx, certificate, replaces=replaces)
     if certificate.holder is not None:
@@ -219,7 +222,7 @@ def _store(act: Act, certificate: Certificate, *, jkt: str, request: Certificate
             ath=certificate.thumbprint,
             expires_at=certificate.not_after,
         )
-        registry.add_holding(act, holding)
+        registry.insert_holding(act.tx, holding)
 
 
 def _find_holder(act: Act, *, agent: str | None, person: str | None, task: str | None) -> Holder:
@@ -269,20 +272,20 @@ def _check_key(reader: Reader, public_key: bytes, profile: Profile, holder: Hold
             f"the profile `{profile.name}` does not allow keys of the type {key.key_type}",
             hint=f"use {' '.join(profile.key_types)}",
         )
-    has_other_holder = check_not_blocked(reader, key, holder=holder.id)
-    if has_other_holder or registry.find_key_owner(reader, key.jkt) not in (None, holder.id):
+    use = check_not_blocked(reader, key, holder=holder.id)
+    if use.has_other_holder or use.owner not in (None, holder.id):
         raise Conflict("the key belongs to another identity", hint="generate a new key", code="key_taken")
     return key
 
 
-def check_not_blocked(reader: Reader, key: CheckedKey, *, holder: str) -> bool:
-    """Check that a key is not blocked; return whether a certificate with this key belongs to a holder other than
-    `holder`. Raises BadKey if the key was reported as compromised.
+def check_not_blocked(reader: Reader, key: CheckedKey, *, holder: str) -> store.KeyUse:
+    """Check that a key is not blocked, and return its use by holders other than `holder`. Raises BadKey if the key was
+    reported as compromised.
     """
-    why_blocked, has_other_holder = store.find_key_use(reader, key.digest, holder=holder)
-    if why_blocked is not None:
-        raise BadKey(f"the key is blocked: {why_blocked}", hint="generate a new key")
-    return has_other_holder
+    use = store.find_key_use(reader, key, holder=holder)
+    if use.why_blocked is not None:
+        raise BadKey(f"the key is blocked: {use.why_blocked}", hint="generate a new key")
+    return use
 
 
 @lru_cache(maxsize=256)

@@ -10,9 +10,10 @@ some time before it signs. The previous root cross-certifies the new root, for c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from typing import NewType
 
 import msgspec
@@ -130,26 +131,20 @@ def hash_for(key: PrivateKey) -> hashes.SHA256 | hashes.SHA384 | None:
     )
 
 
-def sign(key: PrivateKey, text: bytes) -> bytes:
-    """Return the signature of `text` by the key of an authority, encoded as X.509 requires."""
+@lru_cache(maxsize=64)
+def signature_scheme(key: PrivateKey) -> tuple[bytes, Callable[[bytes], bytes]]:
+    """Return the AlgorithmIdentifier in DER of the signatures of an authority (RFC 5758 section 3.2, RFC 4055
+    section 5, RFC 8410), and the function that signs a text. Cached, since an authority has one key.
+    """
     match key:
         case ec.EllipticCurvePrivateKey():
-            return key.sign(text, ec.ECDSA(hashes.SHA384() if key.curve.key_size == 384 else hashes.SHA256()))
+            is_long = key.curve.key_size == 384
+            ecdsa = ec.ECDSA(hashes.SHA384() if is_long else hashes.SHA256())
+            return _ECDSA_SHA384 if is_long else _ECDSA_SHA256, lambda text: key.sign(text, ecdsa)
         case rsa.RSAPrivateKey():
-            return key.sign(text, padding.PKCS1v15(), hashes.SHA256())
+            return _RSA_SHA256, lambda text: key.sign(text, padding.PKCS1v15(), hashes.SHA256())
         case ed25519.Ed25519PrivateKey():
-            return key.sign(text)
-
-
-def signature_algorithm(key: PrivateKey) -> bytes:
-    """Return the AlgorithmIdentifier of `sign` in DER (RFC 5758 section 3.2, RFC 4055 section 5, RFC 8410)."""
-    match key:
-        case ec.EllipticCurvePrivateKey():
-            return _ECDSA_SHA384 if key.curve.key_size == 384 else _ECDSA_SHA256
-        case rsa.RSAPrivateKey():
-            return _RSA_SHA256
-        case ed25519.Ed25519PrivateKey():
-            return _ED25519
+            return _ED25519, key.sign
 
 
 _ECDSA_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")

@@ -19,8 +19,7 @@ from ostiaryd.certs.model.authority import (
     AuthorityId,
     instant,
     last_second,
-    sign,
-    signature_algorithm,
+    signature_scheme,
     subject_of,
 )
 from ostiaryd.certs.model.keys import PrivateKey, check_public_key
@@ -191,7 +190,7 @@ def build_certificate(
     `cryptography` makes the same bytes in three times the time.
     """
     issuer_name, issuer_key_id = _encode_issuer(issuer)
-    algorithm = signature_algorithm(issuer_key)
+    algorithm, sign = signature_scheme(issuer_key)
     limits = _SIGNING_ONLY if key_usage is SIGNING_USAGE else encode_extension(key_usage, is_critical=True)
     extensions = _der(
         _SEQUENCE,
@@ -211,7 +210,7 @@ def build_certificate(
         public_key,
         _der(_EXTENSIONS, extensions),
     )
-    signature = _der(_BIT_STRING, b"\0", sign(issuer_key, content))
+    signature = _der(_BIT_STRING, b"\0", sign(content))
     return _der(_SEQUENCE, content, algorithm, signature)
 
 
@@ -232,10 +231,11 @@ _TRUE, _VERSION_3 = bytes.fromhex("0101ff"), bytes.fromhex("a003020102")
 def _der(tag: int, *parts: bytes) -> bytes:
     """Return an element in DER (X.690 section 8.1): its tag, its length, and the parts of its content."""
     content = b"".join(parts)
-    if len(content) < 0x80:
-        return b"%c%c%b" % (tag, len(content), content)
-    size = len(content).to_bytes((len(content).bit_length() + 7) // 8)
-    return b"%c%c%b%b" % (tag, 0x80 | len(size), size, content)
+    size = len(content)
+    if size < 0x80:
+        return b"%c%c%b" % (tag, size, content)
+    length = size.to_bytes((size.bit_length() + 7) // 8)
+    return b"%c%c%b%b" % (tag, 0x80 | len(length), length, content)
 
 
 def _encode_integer(number: int) -> bytes:

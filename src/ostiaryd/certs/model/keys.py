@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import cache, lru_cache
 from hashlib import sha1, sha256
 from math import gcd, isqrt, prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -72,13 +72,15 @@ class CheckedKey(NamedTuple):
     """The properties of a public key that can be certified.
 
     `jkt` is the key's RFC 7638 thumbprint, which the registry uses as the key's id. `digest` is the SHA-256 of its
-    SubjectPublicKeyInfo in base64url. `key_id` is its subject key identifier (RFC 5280 section 4.2.1.2).
+    SubjectPublicKeyInfo in base64url. `key_id` is its subject key identifier (RFC 5280 section 4.2.1.2). `parsed` is
+    the key itself, which verifies signatures.
     """
 
     key_type: str
     jkt: str
     digest: str
     key_id: bytes
+    parsed: PublicKey
 
 
 @lru_cache(maxsize=1024)
@@ -89,7 +91,7 @@ def check_public_key(der: bytes) -> CheckedKey:
     The result is cached, because one issuance calls this function several times.
     """
     if (key_type := curve_of(der)) is not None:
-        _load(der)  # checks that the point is on the curve
+        key: Any = _load(der)  # checks that the point is on the curve
         point = der[len(_EC_PREFIXES[key_type]) - 1 :]
         half = len(point) // 2
         x, y = b64u(point[1 : half + 1]), b64u(point[half + 1 :])
@@ -99,14 +101,17 @@ def check_public_key(der: bytes) -> CheckedKey:
         key = parse_public_key(der)
         key_type, jkt = check_key(key), canonical.digest(render_public_jwk(key))
         key_id = x509.SubjectKeyIdentifier.from_public_key(key).digest
-    return CheckedKey(key_type, jkt, key_digest(der), key_id)
+    return CheckedKey(key_type, jkt, key_digest(der), key_id, key)
 
 
 def curve_of(der: bytes) -> str | None:
     """Return the curve of a SubjectPublicKeyInfo in the form in which `encode_public_key` returns keys of this curve;
     None for another key, or another form.
     """
-    return next((curve for curve, prefix in _EC_PREFIXES.items() if der.startswith(prefix)), None)
+    for curve, prefix in _EC_PREFIXES.items():
+        if der.startswith(prefix):
+            return curve
+    return None
 
 
 def generate_key(key_type: str) -> PrivateKey:

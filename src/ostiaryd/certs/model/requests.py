@@ -8,11 +8,21 @@ from typing import TypeVar
 
 import msgspec
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import ExtensionOID, NameOID, PublicKeyAlgorithmOID
+from cryptography.x509.oid import ExtensionOID, NameOID, PublicKeyAlgorithmOID, SignatureAlgorithmOID
 
 from ostiary.protocol.errors import Invalid, Malformed
-from ostiaryd.certs.model.keys import BadKey, check_public_key, curve_of, encode_public_key
+from ostiaryd.certs.model.keys import (
+    EC_CURVES,
+    BadKey,
+    CheckedKey,
+    check_public_key,
+    curve_of,
+    encode_public_key,
+)
 from ostiaryd.certs.model.names import CertificateName, NameKind, check_count, lower_ascii, make_name, read_names
 
 T = TypeVar("T")
@@ -20,6 +30,7 @@ MAX_CSR_BYTES = 16 << 10
 MAX_PEM = 32 << 10
 """Maximum number of characters of a certificate signing request in PEM."""
 _HASHES = ("sha256", "sha384", "sha512")
+_WRONG_SIGNATURE = "the signature of the request does not match its public key"
 _UNDERSTOOD = frozenset(
     {
         ExtensionOID.SUBJECT_ALTERNATIVE_NAME,
@@ -84,10 +95,11 @@ def parse_csr(der: bytes, *, may_be_authority: bool = False) -> CertificateSigni
     content = csr.tbs_certrequest_bytes
     unverified_key, rest = _divide(content)
     public_key = unverified_key if curve_of(unverified_key) is not None else _read_key(csr)
-    key_type = check_public_key(public_key).key_type
-    _check_signature(csr)
+    checked = check_public_key(public_key)
+    _check_signature(csr, checked)
+    key_type = checked.key_type
     if rest == _BARE:
-        return CertificateSigningRequest(public_key=public_key, key_type=key_type, names=(), subject=x509.Name([]))
+        return CertificateSigningRequest(public_key=public_key, key_type=key_type, names=(), subject=_NO_SUBJECT)
     extensions = _read("the extensions of the request cannot be read", lambda: csr.extensions)
     attributes = _read("the attributes of the request cannot be read", lambda: csr.attributes)
     if sum(attribute.oid.dotted_string in _EXTENSION_LISTS for attribute in attributes) > 1:
@@ -107,6 +119,7 @@ def parse_csr(der: bytes, *, may_be_authority: bool = False) -> CertificateSigni
         raise BadRequest(error.message, hint=error.hint) from None
 
 
+_NO_SUBJECT = x509.Name([])
 _BARE = bytes.fromhex("0201003000a000")
 """The version, the subject and the attributes of a request that states neither names nor extensions."""
 
@@ -138,7 +151,26 @@ def _read_key(csr: x509.CertificateSigningRequest) -> bytes:
     return _read("the public key cannot be read", lambda: encode_public_key(key))  # type: ignore[arg-type]
 
 
-def _check_signature(csr: x509.CertificateSigningRequest) -> None:
+_ECDSA = {
+    SignatureAlgorithmOID.ECDSA_WITH_SHA256: ec.ECDSA(hashes.SHA256()),
+    SignatureAlgorithmOID.ECDSA_WITH_SHA384: ec.ECDSA(hashes.SHA384()),
+    SignatureAlgorithmOID.ECDSA_WITH_SHA512: ec.ECDSA(hashes.SHA512()),
+}
+
+
+def _check_signature(csr: x509.CertificateSigningRequest, key: CheckedKey) -> None:
+    """Check that `key`, the public key of the request, made its signature. Raises BadRequest.
+
+    An ECDSA signature is verified with the parsed key: `is_signature_valid` would parse the key again and search for
+    its kind, which takes a quarter of the time of the verification.
+    """
+    if key.key_type in EC_CURVES and (algorithm := _ECDSA.get(csr.signature_algorithm_oid)) is not None:
+        try:
+            key.parsed.verify(csr.signature, csr.tbs_certrequest_bytes, algorithm)  # type: ignore[call-arg, arg-type]
+        except InvalidSignature:
+            raise BadRequest(_WRONG_SIGNATURE) from None
+        return
+
     def is_valid() -> bool:
         algorithm = csr.signature_hash_algorithm
         if algorithm is not None and algorithm.name not in _HASHES:
@@ -146,7 +178,7 @@ def _check_signature(csr: x509.CertificateSigningRequest) -> None:
         return csr.is_signature_valid
 
     if not _read("the algorithm of the signature is not supported", is_valid):
-        raise BadRequest("the signature of the request does not match its public key")
+        raise BadRequest(_WRONG_SIGNATURE)
 
 
 def _names(subject: x509.Name, extensions: x509.Extensions) -> tuple[CertificateName, ...]:

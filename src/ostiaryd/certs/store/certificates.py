@@ -8,6 +8,7 @@ from collections import Counter
 from typing import NamedTuple
 
 from ostiaryd.certs.model.certificate import SERIAL_DIGITS, Certificate, decode_names, encode_names
+from ostiaryd.certs.model.keys import CheckedKey
 from ostiaryd.ground.database import Reader, Row, Tx, sql
 from ostiaryd.ground.http.pages import Page
 
@@ -41,7 +42,9 @@ _HOLDER = sql(
 _KEY_USE = sql(
     """select (select reason from blocked_key where digest = :key_digest),
         exists (select 1 from certificate where key_digest = :key_digest and coalesce(holder, '') < :holder)
-        or exists (select 1 from certificate where key_digest = :key_digest and coalesce(holder, '') > :holder)""",
+        or exists (select 1 from certificate where key_digest = :key_digest and coalesce(holder, '') > :holder),
+        coalesce((select agent from agent_key where jkt = :jkt), (select resource_id from resource where jkt = :jkt),
+            (select person from person_key where jkt = :jkt))""",
     keys="key_digest",
 )
 _STATUS = sql(
@@ -121,6 +124,17 @@ class CertificateStatus(NamedTuple):
     why: str
 
 
+class KeyUse(NamedTuple):
+    """The use of a key: the reason why it is blocked (None if it is not), whether a certificate with the key belongs to
+    another holder, and the id of the agent, resource or person that registered the key, even if the key was revoked
+    (None if it was never registered).
+    """
+
+    why_blocked: str | None
+    has_other_holder: bool
+    owner: str | None
+
+
 def insert(tx: Tx, certificate: Certificate, *, replaces: str | None = None) -> None:
     """Insert a new certificate. `replaces`: the serial number of the certificate that it replaces."""
     tx.late(
@@ -178,13 +192,11 @@ def find_holder(reader: Reader, serial: str, *, now: int) -> str | None:
     return None if row is None else str(row[0])
 
 
-def find_key_use(reader: Reader, key_digest: str, *, holder: str) -> tuple[str | None, bool]:
-    """Return the reason why a key is blocked (None if the key is not blocked), and whether a certificate with the key
-    belongs to a holder other than `holder`. An empty `holder` is the server.
-    """
-    row = reader.one(_KEY_USE, key_digest=key_digest, holder=holder)
+def find_key_use(reader: Reader, key: CheckedKey, *, holder: str) -> KeyUse:
+    """Return the present use of a key. An empty `holder` is the server."""
+    row = reader.one(_KEY_USE, key_digest=key.digest, jkt=key.jkt, holder=holder)
     assert row is not None
-    return row[0], bool(row[1])
+    return KeyUse(row[0], bool(row[1]), row[2])
 
 
 def status(reader: Reader, serial: str) -> CertificateStatus | None:

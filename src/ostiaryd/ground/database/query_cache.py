@@ -4,7 +4,8 @@ and objects that packages keep.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import marshal
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ostiaryd.ground.database.statement import Read, Sql
@@ -13,8 +14,8 @@ T = TypeVar("T")
 MAX_KNOWN = 16_384
 """Maximum number of cached results of one statement. Above it, all its results are deleted."""
 MAX_BYTES = 16 << 20
-"""Maximum total size of the cached results and parameters of one statement, in bytes. Above it, all its results are
-deleted.
+"""Maximum total size of the cached results and parameters of one statement, in bytes as `marshal` writes the rows.
+Above it, all its results are deleted.
 """
 
 
@@ -67,7 +68,7 @@ class QueryCache:
                 self._readers.setdefault(table, []).append(statement)
         rows = read(reader, statement, **params)
         result = rows if rows is None or make is None else make(rows)
-        size = _size((rows, *params.values()))
+        size = len(marshal.dumps(rows)) + sum(map(len, map(str, params.values())))
         if (result or not statement.lasting) and size <= MAX_BYTES:
             if len(results) >= MAX_KNOWN or self._bytes.get(statement, 0) + size > MAX_BYTES:
                 self._drop(statement)
@@ -92,14 +93,3 @@ class QueryCache:
     def clear(self) -> None:
         """Delete all results."""
         self._results, self._bytes, self._readers = {}, {}, {}
-
-
-def _size(values: Iterable[Any]) -> int:
-    """Return the total length of the texts and bytes among the values, including those in rows (tuples and lists)."""
-    size = 0
-    for value in values:
-        if isinstance(value, (str, bytes, memoryview)):
-            size += len(value)
-        elif isinstance(value, (tuple, list)):
-            size += _size(value)
-    return size

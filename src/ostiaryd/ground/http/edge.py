@@ -248,7 +248,8 @@ class Call(msgspec.Struct):
 
     def has_type(self, media_type: str) -> bool:
         """Return whether the content type of the request is that media type."""
-        return (self.header(b"content-type") or "").partition(";")[0].strip().lower() == media_type
+        sent = self.header(b"content-type") or ""
+        return sent == media_type or sent.partition(";")[0].strip().lower() == media_type
 
 
 JSON = "application/json"

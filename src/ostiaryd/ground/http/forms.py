@@ -21,15 +21,18 @@ def parse_form(body: bytes) -> dict[str, list[str]]:
             raise ValueError(f"the form has more than {MAX_PARAMETERS} parameters")
         for pair in filter(None, pairs):
             name, _, value = pair.partition("=")
-            form.setdefault(_unquote(name), []).append(_unquote(value))
+            if "%" in pair or "+" in pair:  # no escapes are in tokens, which are the longest values
+                name, value = _unquote(name), _unquote(value)
+            if name in form:
+                form[name].append(value)
+            else:
+                form[name] = [value]
     except ValueError as error:
         raise Malformed(f"the form cannot be parsed: {error}") from None
     return form
 
 
 def _unquote(text: str) -> str:
-    if "%" not in text and "+" not in text:  # no escapes, as in tokens, which are the longest values
-        return text
     return _decode(text) if len(text) <= 256 else unquote_plus(text, errors="strict")
 
 

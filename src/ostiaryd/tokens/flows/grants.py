@@ -313,13 +313,14 @@ def refresh(act: Act, token_request: TokenRequest, *, config: Config) -> Granted
     proofs = identify(act, token_request.sender, config=config, grant_type=REFRESH_TOKEN)
     possession = proofs.possession
     token = read_refresh_token(act.tx.keys.keyed_hash("refresh token"), token_request.secret)
-    grant = None if token is None else store.get_grant(act.tx, token.grant)
-    if token is None or grant is None or grant.client_id != proofs.client.client_id:
+    found = None if token is None else store.get_live_grant(act.tx, token.grant, now=act.now)
+    if token is None or found is None or found[0].client_id != proofs.client.client_id:
         raise InvalidGrant("the refresh token is not valid, or was issued to another client")
+    grant, is_live = found
     client = _client_of(act, grant.agent, proofs)
     registry.note(act, object=grant.grant_id)
     act.entry.person = grant.person
-    if not _is_live(registry.get_holding(act.tx, grant.grant_id), act.now):
+    if not is_live:
         raise InvalidGrant("the grant has ended", hint="begin with a new authorization request")
     if proofs.client.is_public and grant.jkt != possession.binding:
         raise InvalidGrant(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
 from ostiary.protocol.decoding import json_decoder
-from ostiaryd.ground.database import Reader, Row, Tx, sql
+from ostiaryd.ground.database import Reader, Tx, sql
 from ostiaryd.tokens.model.authorization import AuthorizationRequest
 from ostiaryd.tokens.model.refresh import PersonGrant
 
@@ -145,7 +146,13 @@ def use_code(tx: Tx, key: str, *, grant_id: str) -> None:
 
 
 _GRANT_COLUMNS = ", ".join(PersonGrant.__struct_fields__)
-_GET_GRANT = sql(f"select {_GRANT_COLUMNS} from oauth_grant where grant_id = :grant_id", keys="grant_id")
+_GET_GRANT = sql(f"select {_GRANT_COLUMNS} from oauth_grant where grant_id = :id", keys="id")
+_GET_WITH_END = sql(
+    f"""select {", ".join(f"oauth_grant.{name}" for name in PersonGrant.__struct_fields__)},
+         holding.expires_at, holding.ended_at
+        from oauth_grant left join holding on holding.id = grant_id where grant_id = :id""",
+    keys="id",
+)
 _OF_CONSENT = sql(f"select {_GRANT_COLUMNS} from oauth_grant where consent = :consent order by grant_id")
 _OF_TASK = sql(
     f"""select {", ".join(f"oauth_grant.{name}" for name in PersonGrant.__struct_fields__)}
@@ -156,13 +163,13 @@ _OF_TASK = sql(
 _OF_SESSION = sql(f"select {_GRANT_COLUMNS} from oauth_grant where session = :session order by grant_id")
 _PUT_GRANT = sql(
     f"""insert into oauth_grant ({_GRANT_COLUMNS})
-        values ({", ".join(f":{name}" for name in PersonGrant.__struct_fields__)})""",
-    keys="grant_id consent",
+        values (:id, {", ".join(f":{name}" for name in PersonGrant.__struct_fields__[1:])})""",
+    keys="id consent",
 )
 _ROTATE = sql(
     """update oauth_grant set sequence = :sequence, rotated_at = :now, rotated_from = :network
-       where grant_id = :grant_id and consent = :consent""",
-    keys="grant_id consent",
+       where grant_id = :id and consent = :consent""",
+    keys="id consent",
 )
 _COUNT_GRANTS = sql("select count(*) from oauth_grant where consent = :consent", keys="consent")
 _DELETE_GRANT = sql("delete from oauth_grant where grant_id = :grant_id")
@@ -171,8 +178,19 @@ _PRUNE_GRANTS = sql("delete from oauth_grant where expires_at < :before", prunes
 
 def get_grant(reader: Reader, id: str) -> PersonGrant | None:
     """Return a grant by its id; None if there is none."""
-    row = reader.one(_GET_GRANT, grant_id=id)
+    row = reader.one(_GET_GRANT, id=id)
     return None if row is None else _grant(row)
+
+
+def get_live_grant(reader: Reader, id: str, *, now: int) -> tuple[PersonGrant, bool] | None:
+    """Return a grant by its id, and whether its holding has neither ended nor expired at `now` (microseconds); None if
+    there is no grant.
+    """
+    row = reader.one(_GET_WITH_END, id=id)
+    if row is None:
+        return None
+    *grant, expires_at, ended_at = row
+    return _grant(grant), expires_at is not None and ended_at is None and now < expires_at
 
 
 def grants_of_consent(reader: Reader, consent: str) -> list[PersonGrant]:
@@ -209,7 +227,7 @@ def put_grant(tx: Tx, grant: PersonGrant) -> None:
     """Store a new grant."""
     values = {name: getattr(grant, name) for name in PersonGrant.__struct_fields__}
     values |= {"request": _encode(grant.request), "amr": " ".join(grant.amr), "is_offline": int(grant.is_offline)}
-    tx.late(_PUT_GRANT, [values[name] for name in _PUT_GRANT.names])
+    tx.late(_PUT_GRANT, list(values.values()))
 
 
 def rotate(tx: Tx, grant: PersonGrant, *, network: str) -> PersonGrant:
@@ -220,7 +238,7 @@ def rotate(tx: Tx, grant: PersonGrant, *, network: str) -> PersonGrant:
     return msgspec.structs.replace(grant, sequence=grant.sequence + 1)
 
 
-def _grant(row: Row) -> PersonGrant:
+def _grant(row: Sequence[Any]) -> PersonGrant:
     values = dict(zip(PersonGrant.__struct_fields__, row, strict=True))
     values["request"] = _decode(values["request"])
     values["amr"] = tuple(values["amr"].split())
