@@ -847,7 +847,7 @@ async def test_what_is_known_of_a_statement_is_bounded(world: World, monkeypatch
         sizes = []
         for number in range(5):
             assert tx.one(STEADY, name=f"test {number}") is None
-            sizes.append(sum(map(len, tx._known._results.values())))
+            sizes.append(sum(map(len, tx._known.results.values())))
         return sizes
 
     await world.writer.submit(put("test forget"))
@@ -861,7 +861,7 @@ async def test_what_is_known_of_a_statement_has_a_size(world: World, monkeypatch
         known = []
         for number, size in enumerate(sizes):
             tx.one(STEADY, name=f"{number}".ljust(size, "x"))
-            known.append(sum(map(len, tx._known._results.values())))
+            known.append(sum(map(len, tx._known.results.values())))
         return known
 
     await world.writer.submit(put("test forget"))
@@ -872,7 +872,7 @@ async def test_what_is_known_of_a_statement_has_a_size(world: World, monkeypatch
     def read(tx: Tx) -> int:
         for name in ("y", "z".ljust(30, "z")):
             assert tx.one(STEADY, name=name) == ((found[name],) if name in found else None)
-        return sum(map(len, tx._known._results.values()))
+        return sum(map(len, tx._known.results.values()))
 
     assert await world.writer.submit(read) == 1, "the row of the first counts too"
 

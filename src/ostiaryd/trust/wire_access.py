@@ -29,7 +29,7 @@ async def authenticate_access(call: Call, *, allows_pep: bool = False) -> Caller
     error gets its `WWW-Authenticate`; any response gets a `DPoP-Nonce` if a new nonce is needed.
     """
     world = call.world
-    if (person := _session_caller(call, world.db.read(), now=world.now())) is not None:
+    if (person := _session_caller(call)) is not None:
         _queue_as(call, person)
         return person
     try:
@@ -59,7 +59,7 @@ def check_access(call: Call, *, allows_pep: bool = False) -> Caller:
     Raises the errors of `authenticate_access`.
     """
     world = call.world
-    if (person := _session_caller(call, world.db.read(), now=world.now())) is not None:
+    if (person := _session_caller(call)) is not None:
         _queue_as(call, person)
         return person
     try:
@@ -103,8 +103,7 @@ def verify_ahead(call: Call) -> flows.VerifiedCredentials | None:
 
     The request is then queued under the client that the token names. Raises the errors of `authenticate_access`.
     """
-    world = call.world
-    if (person := _session_caller(call, world.db.read(), now=world.now())) is not None:
+    if (person := _session_caller(call)) is not None:
         _queue_as(call, person)
         return None
     try:
@@ -125,7 +124,7 @@ def authenticate_in_act(
     Raises the errors of `authenticate_access`.
     """
     config = call.world.config
-    if (person := _session_caller(call, act.tx, now=act.now)) is not None:
+    if (person := _session_caller(call, act)) is not None:
         return person
     try:
         if allows_pep and (key := _pep_key(call)) is not None:
@@ -160,15 +159,16 @@ def _verify(call: Call) -> flows.VerifiedCredentials:
     )
 
 
-def _session_caller(call: Call, reader: Reader, *, now: int) -> Caller | None:
+def _session_caller(call: Call, act: Act | None = None) -> Caller | None:
     """Return the person of the browser session as caller, for a request without an Authorization header; None if there
-    is no session or the header is set.
+    is no session or the header is set. The session is read in `act`, or before the act for None.
 
     The request must come from a page of this server (`Origin`, `Sec-Fetch-Site`); only a GET may omit `Origin`. Raises
     ForgedForm.
     """
     if b"authorization" in call.by_name:
         return None
+    reader, now = (call.world.db.read(), call.world.now()) if act is None else (act.tx, act.now)
     session = find_session(reader, session_cookie(call), now)
     if session is None:
         return None

@@ -110,16 +110,12 @@ def _der_signature(r: bytes, s: bytes) -> bytes:
     """Return the ECDSA signature (r, s) in DER (RFC 3279 section 2.2.3), the form that the library verifies. This
     takes a third of the time of the library's own encoder.
     """
-    integers = _der_integer(r) + _der_integer(s)
-    return b"\x30%c%b" % (len(integers), integers)
-
-
-def _der_integer(value: bytes) -> bytes:
-    """Return an unsigned big-endian integer as a DER integer, in the fewest bytes in which it is positive."""
-    value = value.lstrip(b"\0")
-    if not value or value[0] >= 0x80:
-        value = b"\0" + value
-    return b"\x02%c%b" % (len(value), value)
+    r, s = r.lstrip(b"\0"), s.lstrip(b"\0")
+    if not r or r[0] >= 0x80:  # a DER integer has the fewest bytes in which it is positive
+        r = b"\0" + r
+    if not s or s[0] >= 0x80:
+        s = b"\0" + s
+    return b"\x30%c\x02%c%b\x02%c%b" % (len(r) + len(s) + 4, len(r), r, len(s), s)
 
 
 def _fixed(integer: bytes, size: int) -> bytes:

@@ -24,10 +24,13 @@ class QueryCache:
     changes.
     """
 
-    __slots__ = ("_bytes", "_kept", "_readers", "_results")
+    __slots__ = ("_bytes", "_kept", "_readers", "results")
 
     def __init__(self) -> None:
-        self._results: dict[Sql, dict[tuple[Any, ...], Any]] = {}
+        self.results: dict[Sql, dict[tuple[Any, ...], Any]] = {}
+        """The cached results: by statement, and by the function that converts the row (None without one) with the
+        parameters.
+        """
         self._bytes: dict[Sql, int] = {}
         """Total size of the cached results of each statement, in bytes."""
         self._readers: dict[str, list[Sql]] = {}
@@ -43,10 +46,10 @@ class QueryCache:
 
     def has(self, read: Read) -> bool:
         """Return whether the result of a steady read is cached."""
-        results = self._results.get(read.statement)
+        results = self.results.get(read.statement)
         return results is not None and (read.make, *read.params.items()) in results
 
-    def recall(
+    def learn(
         self,
         statement: Sql,
         params: dict[str, Any],
@@ -54,16 +57,9 @@ class QueryCache:
         reader: object,
         make: Callable[..., Any] | None = None,
     ) -> Any:
-        """Return the rows of `read(reader, statement, **params)`, converted by `make`: from the cache, or else by the
-        call, whose result is then cached.
-        """
-        key = (make, *params.items())
-        try:
-            return self._results[statement][key]
-        except KeyError:
-            pass
-        if (results := self._results.get(statement)) is None:
-            results = self._results[statement] = {}
+        """Return the rows of `read(reader, statement, **params)`, converted by `make`, and cache this result."""
+        if (results := self.results.get(statement)) is None:
+            results = self.results[statement] = {}
             for table in statement.tables:
                 self._readers.setdefault(table, []).append(statement)
         rows = read(reader, statement, **params)
@@ -72,13 +68,13 @@ class QueryCache:
         if (result or not statement.lasting) and size <= MAX_BYTES:
             if len(results) >= MAX_KNOWN or self._bytes.get(statement, 0) + size > MAX_BYTES:
                 self._drop(statement)
-            results[key] = result
+            results[make, *params.items()] = result
             self._bytes[statement] = self._bytes.get(statement, 0) + size
         return result
 
     def _drop(self, statement: Sql) -> None:
         """Delete the results of a statement."""
-        self._results[statement].clear()
+        self.results[statement].clear()
         self._bytes[statement] = 0
 
     def forget(self, written: Sql) -> None:
@@ -92,4 +88,5 @@ class QueryCache:
 
     def clear(self) -> None:
         """Delete all results."""
-        self._results, self._bytes, self._readers = {}, {}, {}
+        for results in (self.results, self._bytes, self._readers):
+            results.clear()

@@ -15,11 +15,24 @@ class Sql:
     """A statement in both dialects.
 
     `names` is the order in which `many` expects the values of a row; `places` is the position of each key in that
-    order; `tables` are all tables in the statement. `adds` is true if the statement only inserts rows, or prunes.
-    `opening` are the statements that PostgreSQL gets with the begin of each write transaction.
+    order, and `key_names` are the keys as a set; `tables` are all tables in the statement. `adds` is true if the
+    statement only inserts rows, or prunes. `opening` are the statements that PostgreSQL gets with the begin of each
+    write transaction.
     """
 
-    __slots__ = ("adds", "keys", "lasting", "names", "places", "postgres", "sqlite", "steady", "tables", "writes")
+    __slots__ = (
+        "adds",
+        "key_names",
+        "keys",
+        "lasting",
+        "names",
+        "places",
+        "postgres",
+        "sqlite",
+        "steady",
+        "tables",
+        "writes",
+    )
     opening: ClassVar[list[Sql]] = []
 
     def __init__(
@@ -34,6 +47,7 @@ class Sql:
         self.writes = begins != "select" and (begins != "with" or _WRITES.search(text) is not None)
         self.adds = prunes or (begins == "insert" and "on conflict" not in text)
         self.steady, self.lasting, self.keys = steady or lasting, lasting, tuple(keys.split())
+        self.key_names = frozenset(self.keys)
         self.places = tuple((key, self.names.index(key)) for key in self.keys)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
@@ -88,6 +89,7 @@ class Tx(Reader):
         "_deferred",
         "_known",
         "_late",
+        "_results",
         "_savepoint_count",
         "_savepoints",
         "head",
@@ -130,6 +132,8 @@ class Tx(Reader):
         """Functions that the writer calls if the whole batch is undone; its jobs may then run a second time."""
         self._deferred: dict[Callable[[Tx, list[Any]], None], list[Any]] = {}
         self._known = cache or QueryCache()
+        self._results = self._known.results
+        """The cached results, which nearly every read finds without a further call."""
         self._late = Late()
         self._savepoints: list[Savepoint] = []
         self._savepoint_count = 0
@@ -138,7 +142,13 @@ class Tx(Reader):
         """Return the first row of the result, or None. A steady statement is answered from the cache if possible."""
         if not statement.steady:
             return super().one(statement, **params)
-        row: Row | None = self._known.recall(statement, params, Reader.one, self)
+        row: Row | None
+        try:
+            row = self._results[statement][None, *params.items()]
+            return row
+        except KeyError:
+            pass
+        row = self._known.learn(statement, params, Reader.one, self)
         return row
 
     def made(self, statement: Sql, make: Callable[[Row], T], /, **params: Any) -> T | None:
@@ -147,14 +157,26 @@ class Tx(Reader):
         """
         if not statement.steady:
             return super().made(statement, make, **params)
-        made_row: T | None = self._known.recall(statement, params, Reader.one, self, make)
+        made_row: T | None
+        try:
+            made_row = self._results[statement][make, *params.items()]
+            return made_row
+        except KeyError:
+            pass
+        made_row = self._known.learn(statement, params, Reader.one, self, make)
         return made_row
 
     def all(self, statement: Sql, **params: Any) -> list[Row]:
         """Return all rows of the result. A steady statement is answered from the cache if possible."""
         if not statement.steady:
             return super().all(statement, **params)
-        rows: list[Row] = self._known.recall(statement, params, Reader.all, self)
+        rows: list[Row]
+        try:
+            rows = self._results[statement][None, *params.items()]
+            return rows
+        except KeyError:
+            pass
+        rows = self._known.learn(statement, params, Reader.all, self)
         return rows
 
     def each(self, *reads: Read) -> list[list[Row]]:
@@ -261,9 +283,9 @@ class Late:
     def __init__(self) -> None:
         self.begin = 0
         self.rows: list[tuple[Sql, Sequence[Any]]] = []
-        self._tables: dict[str, set[str]] = {}
+        self._tables: dict[str, frozenset[str]] = {}
         """Names of the keys that all late rows of a table have, by table."""
-        self._keys: dict[tuple[str, str], set[Any]] = {}
+        self._keys: defaultdict[tuple[str, str], set[Any]] = defaultdict(set)
         """Values of a key in the late rows, by table and name of the key."""
 
     @property
@@ -275,12 +297,11 @@ class Late:
         """Add a row that is written at the end of the batch by `statement`."""
         self.rows.append((statement, row))
         for table in statement.tables:
-            if (shared := self._tables.get(table)) is None:
-                self._tables[table] = set(statement.keys)
-            else:
-                shared.intersection_update(statement.keys)
+            shared = self._tables.get(table, statement.key_names)
+            # nearly always the same object
+            self._tables[table] = shared if shared is statement.key_names else shared & statement.key_names
             for key, place in statement.places:
-                self._keys.setdefault((table, key), set()).add(row[place])
+                self._keys[table, key].add(row[place])
 
     def concerns(self, statement: Sql, params: dict[str, Any]) -> bool:
         """Return whether a statement may read or write one of the late rows."""

@@ -38,7 +38,7 @@ def indexed_words(entry: Entry) -> list[str | None]:
     if not task and entry.object is not None and entry.object.startswith("tk_"):
         task = entry.object
     words = (entry.agent, task, entry.person, entry.resource)
-    return [word and word.replace("\0", "\ufffd") for word in words]
+    return [word.replace("\0", "\ufffd") if word and "\0" in word else word for word in words]
 
 
 def read_entry(body: bytes) -> Entry | None:

@@ -114,8 +114,9 @@ def spend(act: Act, assertion: Spend | None, proof: Spend | None = None) -> None
     """
     if act.again is not None:  # the assertion was marked as used by this same request
         return
-    if any(one is not None and store.is_older_than_loss(act.tx, one) for one in (assertion, proof)):
-        raise MadeBeforeLoss
+    for one in (assertion, proof):
+        if one is not None and store.is_older_than_loss(act.tx, one):
+            raise MadeBeforeLoss
     if assertion is not None and not store.spend(act.tx, assertion):
         raise InvalidClient("the client assertion was used before", hint="make a new assertion, with a new `jti`")
     if proof is not None and not store.spend(act.tx, proof):
