@@ -313,10 +313,10 @@ def refresh(act: Act, token_request: TokenRequest, *, config: Config) -> Granted
     proofs = identify(act, token_request.sender, config=config, grant_type=REFRESH_TOKEN)
     possession = proofs.possession
     token = read_refresh_token(act.tx.keys.keyed_hash("refresh token"), token_request.secret)
-    found = None if token is None else store.get_live_grant(act.tx, token.grant, now=act.now)
-    if token is None or found is None or found[0].client_id != proofs.client.client_id:
+    stored = None if token is None else store.get_live_grant(act.tx, token.grant, now=act.now)
+    if token is None or stored is None or stored[0].client_id != proofs.client.client_id:
         raise InvalidGrant("the refresh token is not valid, or was issued to another client")
-    grant, is_live = found
+    grant, is_live = stored
     client = _client_of(act, grant.agent, proofs)
     registry.note(act, object=grant.grant_id)
     act.entry.person = grant.person
