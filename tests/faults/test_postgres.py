@@ -8,7 +8,7 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 import httpx2
@@ -129,6 +129,139 @@ def test_a_server_goes_on_by_itself_after_a_loss_of_postgresql(
     tally("a retry doubles nothing", broken=len(written) - len(set(written)), of=len(written))
     unexpected = sum(count for status, count in writers.statuses.items() if status not in (201, 503, 409))
     tally("a loss of PostgreSQL is 503 with Retry-After", broken=unexpected, of=writers.statuses.total())
+
+
+Fault = Callable[[Cluster, str], AbstractContextManager[None]]
+
+
+@contextmanager
+def every_connection_is_ended_again_and_again(postgresql: Cluster, url: str) -> Iterator[None]:
+    is_over = threading.Event()
+
+    def storm() -> None:
+        while not is_over.wait(0.02):
+            postgresql.terminate_backends()
+
+    thread = threading.Thread(target=storm)
+    thread.start()
+    yield
+    is_over.set()
+    thread.join()
+
+
+@contextmanager
+def transactions_are_read_only(postgresql: Cluster, url: str) -> Iterator[None]:
+    with psycopg.connect(url, autocommit=True, options="-c default_transaction_read_only=off") as operator:
+        operator.execute("alter system set default_transaction_read_only = on")
+        operator.execute("select pg_reload_conf()")
+        yield
+        operator.execute("alter system reset default_transaction_read_only")
+        operator.execute("select pg_reload_conf()")
+
+
+@contextmanager
+def no_connection_is_left(postgresql: Cluster, url: str) -> Iterator[None]:
+    """Other clients hold every connection, those of the server included."""
+    with ExitStack() as stack:
+        operator = stack.enter_context(psycopg.connect(postgresql.create("others"), autocommit=True))
+        others = operator.info.dsn
+        servers = "from pg_stat_activity where datname = %s and pid <> pg_backend_pid()"
+        name = psycopg.conninfo.conninfo_to_dict(url)["dbname"]
+        while operator.execute(f"select count(*) {servers}", (name,)).fetchone() != (0,):
+            operator.execute(f"select pg_terminate_backend(pid) {servers}", (name,))
+            with suppress(psycopg.OperationalError):
+                while True:
+                    stack.enter_context(closing(psycopg.connect(others)))
+        yield
+
+
+@contextmanager
+def no_lock_is_left(postgresql: Cluster, url: str) -> Iterator[None]:
+    """Another client holds so many locks that the table of locks is full."""
+    take = "select count(pg_advisory_xact_lock(key)) from generate_series(%s::int, %s::int) as key"
+    with psycopg.connect(url) as other, other.transaction(force_rollback=True):
+        taken = 0
+        for step in (1000, 100, 10, 1):
+            with suppress(psycopg.OperationalError):
+                while True:
+                    with other.transaction():
+                        other.execute(take, (taken, taken + step - 1))
+                    taken += step
+        yield
+
+
+@contextmanager
+def no_index_is_left(postgresql: Cluster, url: str) -> Iterator[None]:
+    """All indexes that are not constraints are gone: every statement reads its whole table."""
+    with psycopg.connect(url, autocommit=True) as operator:
+        constraints = "(select conname from pg_constraint)"
+        indexes = operator.execute(
+            f"select indexname, indexdef from pg_indexes where schemaname = 'public' and indexname not in {constraints}"
+        ).fetchall()
+        assert len(indexes) > 100
+        for name, _ in indexes:
+            operator.execute(f'drop index "{name}"')
+        yield
+        for _, definition in indexes:
+            operator.execute(definition)
+
+
+@contextmanager
+def every_table_is_rewritten(postgresql: Cluster, url: str) -> Iterator[None]:
+    with psycopg.connect(url, autocommit=True) as operator:
+        operator.execute("vacuum full")
+        yield
+
+
+FAULTS: dict[Fault, bool] = {
+    every_connection_is_ended_again_and_again: False,
+    transactions_are_read_only: False,
+    no_connection_is_left: False,
+    no_lock_is_left: False,
+    no_index_is_left: True,
+    every_table_is_rewritten: True,
+}
+"""Fault of PostgreSQL: whether stops work meanwhile."""
+
+
+def revoke(live_server: ServerFixture, name: str) -> int:
+    """Revoke an agent; return the status of the answer."""
+    admin = live_server.admin
+    url, resource = f"{live_server.server.url}/api/v1/revoke", f"{admin.issuer}/api/v1"
+    try:
+        return admin.request("POST", url, resource=resource, json={"kind": "agent", "id": name}).status_code
+    except Unavailable:
+        return 503
+
+
+@pytest.mark.slow
+def test_no_fault_of_postgresql_is_an_error_of_the_server_and_stops_work_after_it(
+    postgresql: Cluster, tmp_path: Path, tally: Tally
+) -> None:
+    url, wrong, tried = postgresql.create("faults"), list[str](), 0
+    with running(tmp_path / "data", "--database", url) as server, administered(server, tmp_path) as live_server:
+        agents = [live_server.agent("files:read")[0] for _ in range(2 * len(FAULTS))]
+        writers = Writers(live_server)
+        try:
+            for fault, works in FAULTS.items():
+                writers.until_more(3)
+                with fault(postgresql, url):
+                    stopped, seen = revoke(live_server, agents.pop()), writers.statuses.total()
+                    eventually(lambda seen=seen: writers.statuses.total() > seen + 3)  # type: ignore[misc]
+                writers.until_more(3)
+                eventually(lambda: ready(server).status_code == 200)
+                name = agents.pop()
+                eventually(lambda name=name: revoke(live_server, name) == 200)  # type: ignore[misc]
+                tried += 1
+                if stopped not in ((200,) if works else (200, 503)):
+                    wrong.append(f"{fault.__name__}: {stopped}")
+        finally:
+            writers.close()
+    assert wrong == []
+    unexpected = sum(count for status, count in writers.statuses.items() if status not in (201, 503, 409))
+    tally("a fault of PostgreSQL is 503, and the server goes on by itself", broken=unexpected, of=tried)
+    lost = set(writers.acknowledged) - set(names(url))
+    tally("a fault of PostgreSQL loses nothing", broken=len(lost), of=len(writers.acknowledged))
 
 
 @pytest.mark.slow
