@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from benchmarks.load.machine import cpu_seconds
 from harness.client_certificates import LOCAL, TestAuthority, context_of
-from harness.live_server import ServerFixture, free_socket, pid_of
+from harness.live_server import ServerFixture, free_port, pid_of
 from harness.patience import PATIENCE_S, eventually
 from harness.server import running
 from ostiary.protocol import jose
@@ -167,11 +167,6 @@ def measure(server: AcmeServer, challenges: ChallengeServer) -> float:
     return rate
 
 
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        return [stack.enter_context(sock).getsockname()[1] for sock, _ in (free_socket() for _ in range(count))]
-
-
 @contextmanager
 def started(folder: Path, program: str, *options: str, **environment: str) -> Iterator[int]:
     """Run a program until the block ends; its process."""
@@ -194,7 +189,7 @@ def answers(http: httpx2.Client, url: str) -> bool:
 
 @contextmanager
 def challenge_server(folder: Path) -> Iterator[ChallengeServer]:
-    dns, http_port, management = _free_ports(3)
+    dns, http_port, management = free_port(), free_port(), free_port()
     options = [
         *("-dns01", f"127.0.0.1:{dns}", "-http01", f"127.0.0.1:{http_port}", "-defaultIPv6", ""),
         *("-management", f"127.0.0.1:{management}", "-https01", "", "-tlsalpn01", "", "-doh", ""),
@@ -211,7 +206,7 @@ def challenge_server(folder: Path) -> Iterator[ChallengeServer]:
 
 @contextmanager
 def pebble(folder: Path, challenges: ChallengeServer) -> Iterator[AcmeServer]:
-    authority, (port, management) = TestAuthority(), _free_ports(2)
+    authority, (port, management) = TestAuthority(), (free_port(), free_port())
     certificate, key = authority.issue("CN=localhost", names=LOCAL).save(folder, "pebble")
     context = context_of(authority.save(folder / "pebble-root.pem"))
     keys = [(f"kid-{number}", b64u(os.urandom(32))) for number in range(ACCOUNTS)]

@@ -30,7 +30,7 @@ from benchmarks.load.agents import SCOPES, Party, config, encode, enter
 from benchmarks.load.client import drive, render
 from benchmarks.load.machine import CLIENT_CORE, SERVER_CORE, cpu_seconds, on_core, print_ceilings
 from benchmarks.load.server_under_load import Wrong, server_under_load
-from harness.live_server import free_socket
+from harness.live_server import free_port
 from harness.patience import eventually
 from ostiaryd.ground.world import open_world
 from ostiaryd.ledger.flows import act
@@ -98,8 +98,7 @@ class Line:
 @contextmanager
 def open_bao(folder: Path) -> Iterator[tuple[int, int, str]]:
     """Start OpenBao with a root and a role, and give its process, its port and the root token."""
-    with free_socket()[0] as free:
-        port = free.getsockname()[1]
+    port = free_port()
     address = f"127.0.0.1:{port}"
     (folder / "bao").mkdir()
     storage = {"raft": {"path": str(folder / "bao"), "node_id": "one"}}

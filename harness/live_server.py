@@ -9,7 +9,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -117,6 +117,27 @@ def free_socket() -> tuple[socket.socket, int]:
     sock.bind(("127.0.0.1", 0))
     sock.listen(128)
     return sock, sock.getsockname()[1]
+
+
+def free_port() -> int:
+    """Return a port of this machine that nothing listens on, for a program that opens the port itself, or for no
+    program. The port is below those that the system chooses for other sockets, so none of them takes the port.
+    """
+    for port in _PORTS:
+        with suppress(OSError), socket.socket() as sock:
+            sock.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("the ports have no end")
+
+
+def _list_ports() -> Iterator[int]:
+    """Yield ports without end. Processes with neighbouring ids begin far from each other."""
+    first = os.getpid() * 97
+    for number in itertools.count(first):
+        yield 20_000 + number % 12_000
+
+
+_PORTS = _list_ports()
 
 
 @contextmanager

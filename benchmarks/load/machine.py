@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.load.client import drive, render
+from harness.live_server import free_port
 from ostiary.protocol import jose
 
 _TICK = os.sysconf("SC_CLK_TCK")
@@ -103,8 +104,7 @@ BARE_REQUEST = render(
 @contextmanager
 def bare_server(kind: str) -> Iterator[tuple[int, int]]:
     """Run the same HTTP stack with nothing behind it, on the server's core; its port and its process."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     with on_core(SERVER_CORE):
         server = subprocess.Popen([sys.executable, "-m", "benchmarks.load.bare", kind, str(port)])
     try:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.live_server import own_server
+from harness.live_server import free_port, own_server
 from harness.patience import eventually
 from tests.support.chromium import Chromium, chromium
 from tests.support.cli import run
@@ -56,9 +56,7 @@ def save(chromium: Chromium, button: str, path: Path) -> None:
 
 
 def test_the_programs_of_the_first_run_lead_to_a_denied_call(chromium: Chromium, tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     (tmp_path / "my_server.py").write_text(TOOLS)
     with own_server(tmp_path) as server:
         run("doctor", "--data-dir", server.server.folder)  # one of its experiments is a denied decision

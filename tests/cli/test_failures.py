@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from harness.live_server import free_port
 from harness.patience import PATIENCE_S
 from harness.server import COMMAND, Server, running
 from tests.support.cli import Commands, Ran, environment, run
@@ -30,9 +30,7 @@ def check_said(ran: Ran, code: int, *words: str) -> None:
 @pytest.fixture
 def closed() -> str:
     """A URL where nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port = sock.getsockname()[1]
-    return f"http://127.0.0.1:{port}"
+    return f"http://127.0.0.1:{free_port()}"
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from typing import Any
 
 from cryptography import x509
 
-from harness.live_server import ServerFixture, free_socket
+from harness.live_server import ServerFixture, free_port, free_socket
 from harness.patience import PATIENCE_S, eventually
 from harness.server import running
 from tests.support.dns_server import DnsServer, name_server
@@ -266,8 +266,7 @@ def run_acme_sh(house: AcmeHouse) -> None:
 
 def run_caddy(house: AcmeHouse) -> None:
     """Obtain by http-01 and by tls-alpn-01, with Caddy, which asks for a certificate when it starts."""
-    with free_socket()[0] as free:
-        other = free.getsockname()[1]
+    other = free_port()
     for name, ports, unused in (
         ("http", (house.port, other), "disable_tlsalpn_challenge"),
         ("tls", (other, house.port), "disable_http_challenge"),

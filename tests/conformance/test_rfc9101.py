@@ -126,7 +126,7 @@ def objects(flow: CodeFlow, other: jose.PrivateKey) -> list[Row]:
         row("no JWT", bad, request="e30.e30."),
         row("two objects", "invalid_request", request=[signed(flow), signed(flow)]),
         row("no signature", "request_not_supported", request=UNSIGNED),
-        row("a changed object", bad, request=signed(flow)[:-4] + "AAAA"),
+        row("a changed object", bad, request=signed(flow)[:-8] + "A" * 8),
         row("a client assertion", bad, request=flow.client.assertion()),
         row("a wrong parameter", "invalid_request", request=signed(flow, response_mode="fragment")),
         row("a wrong type of a parameter", "invalid_scope", request=signed(flow, scope=["files:read"])),

@@ -5,24 +5,19 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from harness.live_server import free_port
 from harness.patience import PATIENCE_S
 from tests.docs.page_script import is_in, script
 
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "tutorials"
 ORDER = ("tool-owner", "agent-developer", "security-engineer")
 ALONE = ("certificates", "company-login", "secrets")  # tests of their own run them
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
 
 
 @pytest.mark.slow

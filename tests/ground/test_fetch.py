@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.live_server import free_port
 from harness.patience import PATIENCE_S
 from ostiary.protocol.denied_networks import Address, is_private, is_public
 from ostiary.protocol.errors import Invalid, Unavailable
@@ -145,11 +146,8 @@ async def test_who_never_answers_is_left(place: Place) -> None:
 
 
 async def test_who_is_not_there_is_not_reached() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     with pytest.raises(Unavailable, match="cannot be reached"):
-        await get(f"http://127.0.0.1:{port}/")
+        await get(f"http://127.0.0.1:{free_port()}/")
     with pytest.raises(Unavailable, match="no address"):
         await get("https://nobody.invalid/")
 

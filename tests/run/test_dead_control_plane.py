@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
-from harness.live_server import ServerFixture
+from harness.live_server import ServerFixture, free_port
 from harness.patience import eventually
 from harness.server import running
 from harness.stdio_proxy import StdioProxy, call
 from tests.run.proxy_fixtures import ProxyFixture, proxy_fixture
 
 WRITE = call(1, "write_file", path="/a")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
 
 
 @contextmanager

@@ -294,7 +294,7 @@ def test_policies_decide_as_they_would_for_the_vault_api(aws: AwsStage) -> None:
         assert not hidden["SecretList"]
         assert b"hidden" not in base64.urlsafe_b64decode(hidden["NextToken"] + "==")
         forged = base64.urlsafe_b64encode(names[0].encode()).decode().rstrip("=")
-        for wrong in (after[:-4] + "AAAA", after[:16], "A", "\u2028", forged):
+        for wrong in (after[:-8] + "A" * 8, after[:16], "A", "\u2028", forged):
             refused("InvalidNextTokenException", client.list_secrets, **page, NextToken=wrong)
         refused("AccessDeniedException", client.delete_secret, SecretId=names[0], ForceDeleteWithoutRecovery=True)
         refused("AccessDeniedException", client.delete_secret, SecretId=names[2])
