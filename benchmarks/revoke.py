@@ -31,7 +31,7 @@ def decide_until_denied(folder: Path, first: int) -> None:
         for name in names
     ]
     for guard in guards:
-        guard._link.note = lambda: None  # type: ignore[method-assign]  # to report all of this would measure something else
+        guard._link.wake_reporter = lambda: None  # type: ignore[method-assign]  # to report all of this would measure something else
     print("ready", flush=True)
     for line in sys.stdin:
         agent = Path(line.strip())

@@ -430,7 +430,7 @@ class GuardASGI:
         for the application. `receive` returns exactly the body on which the guard decides. Raises Malformed.
         """
         if self._noted != (version := table.version):
-            self._guard.listing.note(table.listing["tools"])
+            self._guard.listing.store_definitions(table.listing["tools"])
             self._noted = version
         matched = table.find(scope)
         if matched is None:

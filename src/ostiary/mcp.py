@@ -261,7 +261,7 @@ class _Hook:
         if is_free(ctx.method, ctx.params) or ctx.request_id is None:
             result = await call_next(ctx)
             if ctx.method == "tools/list":
-                self._guard.listing.note(_as_sent(result).get("tools"))
+                self._guard.listing.store_definitions(_as_sent(result).get("tools"))
             return result
         self._check_served(ctx)
         params = ctx.params or {}
@@ -326,7 +326,7 @@ class _Hook:
         if method == "tools/call":
             check_answer(params)
             if not self._guard.listing.knows(tool):  # the caller may have listed the tools of another process
-                self._guard.listing.note([_as_sent(one) for one in await self._server.list_tools()])
+                self._guard.listing.store_definitions([_as_sent(one) for one in await self._server.list_tools()])
         call = await self._guard.decide_async(caller, tool, arguments)
         call.check()
         return call

@@ -612,7 +612,7 @@ def _every(
     async def loop(world: World) -> None:
         priority.set(Priority(SERVER.client, lane=lane))
         rounds = world.keep(Rounds)
-        rounds.note(name, every_s=seconds)
+        rounds.record_round(name, every_s=seconds)
         while True:
             await asyncio.sleep(seconds)
             try:
@@ -623,9 +623,9 @@ def _every(
                     log.warning("the loop `%s` failed a round: %s", name, error)
                 else:
                     log.exception("the loop `%s` failed a round", name)
-                rounds.note(name, every_s=seconds, error=error)
+                rounds.record_round(name, every_s=seconds, error=error)
             else:
-                rounds.note(name, every_s=seconds)
+                rounds.record_round(name, every_s=seconds)
 
     loop.__name__ = name
     return loop

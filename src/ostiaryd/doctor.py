@@ -257,9 +257,9 @@ def _keys(world: World, reader: Reader) -> str:
 
 def _clients(world: World, reader: Reader) -> str:
     if names := trust.exempt(reader):
-        words = f"tokens of {_shown(names)} need no key: a stolen token can be used"
+        words = f"tokens of {_join_names(names)} need no key: a stolen token can be used"
         if holders := trust.secret_holders(reader):
-            words += f"; {_shown(holders)} authenticates with a client secret"
+            words += f"; {_join_names(holders)} authenticates with a client secret"
         raise Unprotected(words, hint="end an exemption: ostiary agent forbid-bearer NAME --resource RESOURCE")
     return "every token of an agent is bound to its key"
 
@@ -268,11 +268,12 @@ def _peps(world: World, reader: Reader) -> str:
     ending, unused, count = trust.examine_peps(reader, now=world.now())
     if ending:
         raise Unprotected(
-            f"API keys of {_shown(ending)} end within 14 days", hint="issue new keys: ostiary pep rotate NAME"
+            f"API keys of {_join_names(ending)} end within 14 days", hint="issue new keys: ostiary pep rotate NAME"
         )
     if unused:
         raise Unprotected(
-            f"API keys of {_shown(unused)} were not used in a week", hint="revoke unused PEPs: ostiary pep revoke NAME"
+            f"API keys of {_join_names(unused)} were not used in a week",
+            hint="revoke unused PEPs: ostiary pep revoke NAME",
         )
     return f"gateways with API keys: {count}; no key ends within 14 days" if count else "no gateway has an API key"
 
@@ -292,12 +293,12 @@ def _words(world: World, reader: Reader) -> str:
     state any words.
     """
     if names := registry.list_speakers(reader):
-        words = f"{_shown(names)} may say what their persons asked of tasks that they start"
+        words = f"{_join_names(names)} may say what their persons asked of tasks that they start"
         raise Unprotected(words, hint="withdraw the permission: ostiary agent forbid-words NAME")
     return "no agent says what its person asked: persons and administrators do"
 
 
-def _shown(names: Sequence[str]) -> str:
+def _join_names(names: Sequence[str]) -> str:
     return ", ".join(f"`{name}`" for name in names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 

@@ -55,7 +55,7 @@ async def tell(at: At, known: Before | None = None, tool: str = "send", **said: 
     past = HistoryVersion() if known is None else HistoryVersion(known.seq, known.day)
     answer = await at.ask(tool=tool, past=past, **said)
     assert answer.past is not None
-    return answer.before(), answer.past.is_accepted
+    return answer.read_history(), answer.past.is_accepted
 
 
 async def test_the_next_call_is_taken_from_who_knows_all_before_it(world: World, files: Resource, task: Task) -> None:
@@ -93,7 +93,7 @@ async def test_whom_a_refused_call_was_for_is_not_met(world: World, files: Resou
     assert answer.past is not None
     assert answer.past.met is not None
     assert answer.past.met.body is None, "who knows them hears no more of them"
-    assert answer.before(known).met == known.met
+    assert answer.read_history(known).met == known.met
 
     other = await register_agent(world, "other", owner="zoe", scopes=["files:write"])
     theirs = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="other", purpose="p")))
@@ -209,7 +209,7 @@ def test_the_history_in_a_request_is_limited(said: dict[str, Any], good: bool) -
 
 def test_an_answer_about_where_values_came_from_says_nothing_of_what_happened() -> None:
     with pytest.raises(Refused):
-        Recalled(iss="i", aud="a", question_digest="x", seq=1, key=b"k" * 32).before()
+        Recalled(iss="i", aud="a", question_digest="x", seq=1, key=b"k" * 32).read_history()
 
 
 async def test_a_token_that_came_by_exchange_is_of_the_tree_of_its_task_and_of_its_holders_past(

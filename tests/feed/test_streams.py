@@ -177,7 +177,7 @@ async def test_what_changed_often_is_heard_once_by_who_was_away(world: World, re
         partial(registry.lift_stop, target="model"),
     )
     for _ in range(3):
-        await run_act(world, lambda a: registry.tell(a, ThreatDelta("tl_1")))
+        await run_act(world, lambda a: registry.queue_for_guards(a, ThreatDelta("tl_1")))
         await run_act(world, lambda a: registry.set_mode(a, "files", Mode.WATCH))
         await run_act(world, stop)
         await run_act(world, lambda a: lift(a, value="m-1"))

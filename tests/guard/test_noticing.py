@@ -80,11 +80,11 @@ def watched(memory: str, tool: str = "fetch") -> Watched:
 
 def test_what_a_task_was_told_is_remembered_for_all_tasks_with_its_memory() -> None:
     known = Sessions()
-    known.tell(watched("tk_1"), MEMORY, ASKS)
+    known.add_output(watched("tk_1"), MEMORY, ASKS)
     assert known.of("tk_1") != BEGUN
     assert known.of("tk_2") == BEGUN
     before = known.of("tk_1")
-    known.tell(watched("tk_1"), MEMORY, {"text": "too short a text"})
+    known.add_output(watched("tk_1"), MEMORY, {"text": "too short a text"})
     assert known.of("tk_1") == before
 
 
@@ -94,13 +94,13 @@ def test_of_too_many_tasks_those_are_forgotten_that_were_told_nothing_for_longes
     monkeypatch.setattr(sessions, "MAX_SESSIONS", 2)
     known = Sessions()
     for task in ("tk_1", "tk_2", "tk_3"):
-        known.tell(watched(task), MEMORY, ASKS)
+        known.add_output(watched(task), MEMORY, ASKS)
     assert [known.of(task) == BEGUN for task in ("tk_1", "tk_2", "tk_3")] == [True, False, False]
 
 
 def test_what_says_nothing_takes_no_room() -> None:
     known = Sessions()
-    known.tell(watched("tk_1"), MEMORY, {"text": "too short a text"})
-    known.tell(watched("tk_1", "record"), MEMORY, ASKS)
-    known.tell(watched("tk_1"), None, ASKS)
+    known.add_output(watched("tk_1"), MEMORY, {"text": "too short a text"})
+    known.add_output(watched("tk_1", "record"), MEMORY, ASKS)
+    known.add_output(watched("tk_1"), None, ASKS)
     assert not known._sessions

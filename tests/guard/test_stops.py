@@ -56,7 +56,7 @@ def message(seq: int, *facts: Fact, history: str = ONE, snapshot: bool = False) 
 
 def keep(kept: KeptStops, *messages: Message) -> None:
     for one in messages:
-        kept.keep(render_message(KEY, one), one)
+        kept.store_message(render_message(KEY, one), one)
 
 
 def open_stops(folder: Path, clock: Clock, seed: str) -> KeptStops:

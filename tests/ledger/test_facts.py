@@ -13,7 +13,7 @@ from ostiaryd.ledger.flows import DAY, Act, act, forget_facts
 
 async def decide(world: World, facts: bytes) -> None:
     def flow(act: Act) -> None:
-        act.entry.keep(facts)
+        act.entry.attach_facts(facts)
 
     await act(world, "test", flow)
 

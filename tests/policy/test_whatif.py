@@ -316,7 +316,7 @@ async def test_what_rego_would_have_to_decide_is_not_replayed(
 def test_an_entry_that_was_cut_does_not_say_what_was_decided() -> None:
     entry = Entry(at=1, action="decide", outcome="allow", policies=["p" * 100] * 1000, reasons=[reason("x")])
     facts = b'{"salt":"","at":1,"asked":[{"action":"a"}]}'
-    entry.keep(facts)
+    entry.attach_facts(facts)
     body = encode_entry(entry)
     assert b'"cut"' in body
     loaded = load(a_set(PERMIT))
@@ -333,7 +333,7 @@ def test_so_many_groups_are_kept_and_all_are_counted(count: int, ungrouped: int)
         entry = Entry(at=1, action="token.issue", policies=["p"])
         posed = {"principal": ["agent", "a", "o", "s"], "action": "issue_token", "context": {}}
         asked = [posed | {"resource": ["resource", "", f"https://{number}.example.org"]}]
-        entry.keep(facts := json.dumps({"salt": "", "at": 1, "asked": asked}).encode())
+        entry.attach_facts(facts := json.dumps({"salt": "", "at": 1, "asked": asked}).encode())
         assert list(comparing.compare([(number, encode_entry(entry), facts)])) == []
     found = comparing.report()
     assert (found.changed, len(found.changes), found.ungrouped) == (count, min(count, MAX_GROUPS), ungrouped)

@@ -107,7 +107,7 @@ def test_no_way_to_write_an_answer_escapes(line: bytes) -> None:
     one = exchange(LimitedGate())
     assert one.admit(call(), lambda _: None)
     given = one.receive(line)
-    one.note(line)
+    one.record_outcomes(line)
     assert b"SECRET" not in given
     assert "SECRET" not in given.decode("utf-16", "replace")
 
@@ -149,7 +149,7 @@ def test_what_is_watched_passes_byte_for_byte() -> None:
         one = exchange(gate)
         assert one.admit(call(), lambda _: None)
         assert one.receive(line) == line
-        one.note(line)
+        one.record_outcomes(line)
         one.end()
         assert len(gate.finished) == 1
 
@@ -175,7 +175,7 @@ def test_an_answer_that_is_free_to_pass_is_noted_once_with_its_size() -> None:
     line = answer().replace(b"SECRET", b"public")
     assert one.receive(line) is line
     assert gate.finished == []
-    one.note(line)
-    one.note(line)
+    one.record_outcomes(line)
+    one.record_outcomes(line)
     one.end()
     assert [ok for ok, _ in gate.finished] == [True]

@@ -135,7 +135,7 @@ class _First(Middleware):
         if _is_free(context):
             result = await call_next(context)
             if context.method == "tools/list":
-                self._guard.listing.note([_listed(tool) for tool in result])
+                self._guard.listing.store_definitions([_listed(tool) for tool in result])
             return result
         try:
             with fail_closed():
@@ -172,13 +172,13 @@ class _First(Middleware):
     async def _decide(self, context: MiddlewareContext[Any]) -> Running:
         """Decide the call of this context. Raises Refused."""
         self.check_order()
-        tool, arguments = _named(context)
+        tool, arguments = _tool_and_arguments(context)
         if (request := _request(context)) is not None:
             mcp.check_answer(request.params or {})
         if context.method == "tools/call" and (tool_found := await self._server.get_tool(tool, _version(context))):
             arguments = fill_defaults(arguments, tool_found.parameters)
             if not self._guard.listing.knows(tool):  # the caller may have listed the tools of another process
-                self._guard.listing.note([_listed(tool_found)])
+                self._guard.listing.store_definitions([_listed(tool_found)])
         caller = self._identify(context)
         if isinstance(caller, Tools):
             return await caller.admit_async(tool, arguments)
@@ -252,7 +252,7 @@ def _is_free(context: MiddlewareContext[Any]) -> bool:
     return context.type == "notification" or is_free(context.method or "", _params(context))
 
 
-def _named(context: MiddlewareContext[Any]) -> tuple[str, Mapping[str, Any]]:
+def _tool_and_arguments(context: MiddlewareContext[Any]) -> tuple[str, Mapping[str, Any]]:
     """Return the name of the tool and the arguments of a request."""
     return map_request(context.method or "", _params(context))
 
@@ -268,7 +268,9 @@ def _params(context: MiddlewareContext[Any]) -> Mapping[str, Any]:
 
 def _fingerprint(context: MiddlewareContext[Any]) -> bytes:
     """Return a request as JSON bytes, by which a later change of the request is detected. Raises Malformed."""
-    return msgspec.json.encode(json_argument([context.method, *_named(context)], "request"), order="deterministic")
+    return msgspec.json.encode(
+        json_argument([context.method, *_tool_and_arguments(context)], "request"), order="deterministic"
+    )
 
 
 def _version(context: MiddlewareContext[Any]) -> VersionSpec | None:

@@ -399,7 +399,7 @@ def _kind(
     types = _types(schema, root)
     if _is_listed(schema, root) or types & {"boolean", "object"}:
         return None
-    proposal = _stated(schema) or _named(name, schema, types)
+    proposal = _stated(schema) or _kind_of_name(name, schema, types)
     if proposal is None and _plain(name) in fields and (is_read or types <= {"integer", "number"}):
         proposal = Kind.OBJECT, "other tools return such a value"
     if proposal is None:
@@ -421,7 +421,7 @@ def _stated(schema: Mapping[str, Any]) -> tuple[Kind, str] | None:
     return (Kind.TEXT, "its medium") if str(schema.get("contentMediaType")).startswith("text/") else None
 
 
-def _named(name: str, schema: Mapping[str, Any], types: set[str]) -> tuple[Kind, str] | None:
+def _kind_of_name(name: str, schema: Mapping[str, Any], types: set[str]) -> tuple[Kind, str] | None:
     """Return the kind that the name of an argument suggests, or else its description if the argument is a text;
     None without a kind.
     """

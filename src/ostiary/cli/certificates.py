@@ -55,7 +55,7 @@ def issue(
     session.act_as(credential)
     made = session.agent.certificate(profile, name, lifetime=lifetime, task=task, key_type=key_type)
     made.save(folder)
-    session.show(_shown(made), _print_files)
+    session.show(_certificate_body(made), _print_files)
 
 
 @cert.command(name="issue-many")
@@ -123,7 +123,7 @@ def renew(*, folder: Folder, credential: Credential = None, session: Here) -> No
     from ostiary.agent.keeping import renew_certificate
 
     session.act_as(credential)
-    session.show(_shown(renew_certificate(session.agent, folder)), _print_files)
+    session.show(_certificate_body(renew_certificate(session.agent, folder)), _print_files)
 
 
 @cert.command(name="keep")
@@ -165,7 +165,7 @@ def keep(
     def note_change(made: AgentCertificate) -> None:
         nonlocal shown
         if made.serial != shown:
-            session.show(_shown(made), lambda one: out.print(_line(one), markup=False))
+            session.show(_certificate_body(made), lambda one: out.print(_line(one), markup=False))
         shown = made.serial
         if words:
             _run(words)
@@ -219,7 +219,7 @@ def _run(words: list[str]) -> None:
         raise Unavailable(f"the command {shlex.join(words)} exited with {code}")
 
 
-def _shown(made: AgentCertificate) -> dict[str, Any]:
+def _certificate_body(made: AgentCertificate) -> dict[str, Any]:
     return {
         "serial": made.serial,
         "profile": made.profile,

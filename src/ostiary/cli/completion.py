@@ -159,17 +159,17 @@ class _Place:
     def candidates(self, begun: str) -> Iterator[str]:
         """Yield the words that may come next."""
         if self.option:
-            yield from self._values(self._named().get(self.option), begun)
+            yield from self._values(self._named_arguments().get(self.option), begun)
             return
         if begun.startswith("-"):
-            yield from (*self._named(), *_EVERYWHERE)
+            yield from (*self._named_arguments(), *_EVERYWHERE)
             return
         if not self.arguments:
             yield from (name for name in self.command if not name.startswith("-"))
         yield from self._values(self._positional(), begun)
 
     def _takes_value(self, option: str) -> bool:
-        argument = self._named().get(option)
+        argument = self._named_arguments().get(option)
         return option == "--data-dir" or (argument is not None and argument.hint is not bool)
 
     def _arguments(self) -> list[Any]:
@@ -177,7 +177,7 @@ class _Place:
             return []
         return [one for one in self.command.assemble_argument_collection() if one.parse]
 
-    def _named(self) -> Mapping[str, Any]:
+    def _named_arguments(self) -> Mapping[str, Any]:
         return {
             name: one for one in self._arguments() for name in one.names if name.startswith("--") and one.index is None
         }

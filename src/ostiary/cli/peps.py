@@ -70,10 +70,10 @@ def revoke(name: str, /, *, session: Here) -> None:
     Args:
         name: Name or id.
     """
-    _shown(session, session.api("POST", f"/peps/{name}/revoke", {}))
+    _print_pep(session, session.api("POST", f"/peps/{name}/revoke", {}))
 
 
-def _shown(session: Session, answer: dict[str, Any]) -> None:
+def _print_pep(session: Session, answer: dict[str, Any]) -> None:
     session.show(answer, lambda one: facts(_row(one)))
 
 

@@ -185,7 +185,7 @@ def show_diff(name: str, file: Path, /, *, session: Here) -> None:
     """
     approved, listed, _ = _approved_and_listed(session, name, file)
     columns = {"tool": "TOOL", "verdict": "VERDICT", "what": "CHANGE", "was": "BEFORE", "now": "NOW"}
-    changes = [_shown(change) for change in diff(approved, listed)]
+    changes = [_change_body(change) for change in diff(approved, listed)]
     session.show(changes, lambda rows: table(rows, columns, empty="the tools are as approved"))
 
 
@@ -260,7 +260,7 @@ def _print(resource: dict[str, Any]) -> None:
         table(resource["catalogue"]["tools"], columns, empty="the catalogue has no tools")
 
 
-def _shown(change: Change) -> dict[str, str]:
+def _change_body(change: Change) -> dict[str, str]:
     """Return a change as `--json` prints it."""
     return {
         "tool": change.tool,

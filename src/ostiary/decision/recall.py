@@ -109,7 +109,7 @@ class Recalled(SignedAnswer, frozen=True, kw_only=True, omit_defaults=True, forb
 
     past: Happened | None = None
 
-    def before(self, base: Before | None = None) -> Before:
+    def read_history(self, base: Before | None = None) -> Before:
         """Return the present history. `base`: the guard's copy of the history at the time of the request. Raises
         Malformed.
         """

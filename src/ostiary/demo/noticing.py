@@ -71,7 +71,7 @@ async def _hear_from_outside(stage: Stage) -> None:
         trusted = run(stage, "signal", "trust", provider.issuer, "--agents")
         reader = stage.ostiary("agent", "show", "reader")["agent_id"]
         pushed = (trusted["endpoint_url"], trusted["authorization_header"])
-        status = await asyncio.to_thread(partial(provider.tell, *pushed, audience=stage.url, agent=reader))
+        status = await asyncio.to_thread(partial(provider.push_signal, *pushed, audience=stage.url, agent=reader))
         state = stage.ostiary("agent", "show", "reader")["state"]
         say(f"the signal is accepted with {status}, and the reader is {state}")
 

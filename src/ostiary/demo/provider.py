@@ -33,7 +33,7 @@ class Provider:
             "/keys": {"keys": [{**self._key.public.jwk, "use": "sig"}]},
         }
 
-    def tell(self, endpoint: str, authorization: str, *, audience: str, agent: str) -> int:
+    def push_signal(self, endpoint: str, authorization: str, *, audience: str, agent: str) -> int:
         """Push the signal that the credential of an agent of `audience` is compromised; return the HTTP status
         of the response.
         """

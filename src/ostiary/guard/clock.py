@@ -95,9 +95,9 @@ class FeedClock:
         if self._anchor is None or is_proof or self.late(at) < 0:
             self._anchor = _Anchor(self._tick(), at)
         if self._kept_at is None or self._tick() - self._kept_at >= KEEP_EVERY_US:
-            self.keep()
+            self.save()
 
-    def keep(self) -> None:
+    def save(self) -> None:
         """Store the guard's time in the file. A failure is logged, because only a restart needs the file."""
         if self._file is None or self._anchor is None:
             return

@@ -230,7 +230,7 @@ class CallDecider:
         if call.reads_history and not inputs.has_no_history:  # 9
             assert call.ready is not None
             inputs.relies_on_history = facts.policies.relies_on_history
-            before = inputs.before or memories.before(principal)
+            before = inputs.before or memories.history_copy(principal)
             if before is None:
                 return History()
             past = access.past_of(before, call.ready, call.arguments)
@@ -321,7 +321,7 @@ class CallDecider:
         append = partial(self.spool.append, record, then=then)
         if (number := append() if not costs else self.budgets.pay(costs, append, ahead=ahead)) is None:  # 19
             return BudgetDraw(costs)
-        self.link.note()
+        self.link.wake_reporter()
         made = Call(decision, number, ahead=ahead, enforces=facts.resource.mode == "enforce")
         if ready is not None:
             made.missing_scope = "" if ready.scope in principal.scopes else ready.scope

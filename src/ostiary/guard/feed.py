@@ -92,7 +92,7 @@ class Feed:
             message = parse_message(unverified_line, keys=self.feed_keys)
             self._check(message)
             self._learn(message)
-            self.kept.keep(unverified_line, message)
+            self.kept.store_message(unverified_line, message)
         except Refused as refusal:
             self.distrust(refusal.message)
             raise FeedBroken(f"the feed is broken: {refusal.message}") from None

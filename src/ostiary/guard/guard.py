@@ -148,7 +148,7 @@ class Guard:
         self._budgets.close()
         self._link.stop()
         self._spool.close(keep=self._link.budget_client.has_drawn)
-        self.feed.clock.keep()
+        self.feed.clock.save()
 
     def __enter__(self) -> Guard:
         return self.start()
@@ -257,7 +257,7 @@ class Guard:
             if self._learns and passes:
                 record = msgspec.structs.replace(record, arguments=summarize_arguments(arguments, {}))
             number = self._spool.append(record)
-            self._link.note()
+            self._link.wake_reporter()
             return Call(access.Decision(passes, False, "", (access.Reason(why.code, why.message, why.hint),)), number)
 
     def observe(self, call: Call, output: object) -> None:
@@ -309,4 +309,4 @@ class Guard:
         logged.
         """
         if finish(call, spool=self._spool, budgets=self._budgets, now=self._now()):
-            self._link.note()
+            self._link.wake_reporter()

@@ -121,7 +121,7 @@ class Link:
         self.rpc.close()
         self._feed.kept.close()
 
-    def note(self) -> None:
+    def wake_reporter(self) -> None:
         """Wake the thread that reports, because the spool has a new record."""
         if not self._is_reporting:
             self._is_reporting = True

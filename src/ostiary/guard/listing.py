@@ -40,7 +40,7 @@ class Listing:
         """Return whether the tool server has listed a tool of this name in `tools/list` since the guard started."""
         return tool in self._now
 
-    def note(self, tools: Iterable[Mapping[str, Any]] | None) -> None:
+    def store_definitions(self, tools: Iterable[Mapping[str, Any]] | None) -> None:
         """Store the definitions in `tools`, the member of a response to `tools/list`, as the agent gets them. None: the
         response was unreadable, and all approved tools count as changed. Raises nothing.
         """

@@ -84,7 +84,7 @@ class TaskMemories:
     def observe(self, watched: Watched, output: object) -> None:
         """Add the output of a tool to the memory of the task. Raises Unavailable."""
 
-        def tell(until: int) -> None:
+        def add(until: int) -> None:
             principal, ready = watched.principal, watched.ready
             memory = self.of(principal)
             if memory is None:
@@ -92,9 +92,9 @@ class TaskMemories:
             if parts := observe_output(memory, ready.uid.id, ready.tool, watched.arguments, output, ready.classes):
                 self._exchange(principal, until, tool=ready.tool.name, parts=parts)
 
-        run(self._wait(tell))
+        run(self._wait(add))
 
-    def before(self, principal: access.Principal) -> Before | None:
+    def history_copy(self, principal: access.Principal) -> Before | None:
         """Return this guard's copy of the history of the token's task and agent; None if there is no copy."""
         return self._histories.get(_key(principal))
 
@@ -106,12 +106,12 @@ class TaskMemories:
         """Send the claim to the server, and return whether the server accepts it. Raises Unavailable."""
         return self._wait(lambda until: self._claim(principal, tool, claim, until))
 
-    def made(self, watched: Watched, output: object) -> None:
+    def send_created(self, watched: Watched, output: object) -> None:
         """Compute from its arguments and output which objects a call has created, and send their hashes to the server,
         which adds them to the history. If there is no copy of the history, send nothing. Raises Unavailable.
         """
         principal, tool = watched.principal, watched.ready.tool
-        before = self.before(principal)
+        before = self.history_copy(principal)
         if before is None:
             return
         if values := created_by(before.key, watched.ready.uid.id, tool, watched.arguments, output):
@@ -150,7 +150,7 @@ class TaskMemories:
         recall = Recall(
             call=b64u(self._random(16)), token=principal.claims.jti, tool=tool, past=past, next=step, made=made
         )
-        answer, now = self._ask(recall, until, lambda answer: answer.before(base))
+        answer, now = self._ask(recall, until, lambda answer: answer.read_history(base))
         with self._mutex:
             kept = self._histories.get(key := _key(principal))
             if kept is None or (kept.day, kept.seq) <= (now.day, now.seq):

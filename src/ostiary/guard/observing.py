@@ -30,12 +30,12 @@ def observe(call: Call, output: object, *, memories: TaskMemories, sessions: Ses
             before = memories.of(principal)
             memories.observe(call.watched, output)
             if sessions is not None:
-                sessions.tell(call.watched, before or memories.of(principal), output)
+                sessions.add_output(call.watched, before or memories.of(principal), output)
             if call.ok and (memory := memories.of(principal)) is not None:
                 sources.read(call.watched, memory, output)
     if call.ok and tool.creates:
         try:
-            memories.made(call.watched, output)
+            memories.send_created(call.watched, output)
         except Unavailable as refusal:
             log.warning("the objects that call %d created are not recorded: %s", call.number, refusal.message)
 

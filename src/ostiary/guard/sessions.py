@@ -29,7 +29,7 @@ class Sessions:
         """
         return self._sessions.get(memory, BEGUN)
 
-    def tell(self, watched: Watched, memory: Memory | None, output: object) -> None:
+    def add_output(self, watched: Watched, memory: Memory | None, output: object) -> None:
         """Add the output of the call `watched` to the session of its task. `memory`: the memory of the task before the
         call. If there are more than MAX_SESSIONS sessions, the least recently used session is deleted.
         """

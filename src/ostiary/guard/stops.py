@@ -160,7 +160,7 @@ class KeptStops:
             if note:
                 (self.history, self.size), self.head = place, note
 
-    def keep(self, line: bytes, message: Message) -> None:
+    def store_message(self, line: bytes, message: Message) -> None:
         """Store the stops and the checkpoint of `message`, whose signed text is `line`. A failed write is logged, and
         repeated at the next message.
         """

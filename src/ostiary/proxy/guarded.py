@@ -149,7 +149,7 @@ class GuardedUpstream(Upstream):
                 continue
             forwarded = await asyncio.to_thread(exchange.receive, line)
             yield whole if forwarded is line else _with_data(whole, forwarded) if is_stream else forwarded
-            await asyncio.to_thread(exchange.note, line)
+            await asyncio.to_thread(exchange.record_outcomes, line)
 
     def _exchange(self, session: str | None) -> Exchange:
         """Return the exchange of a session; a new exchange for a request without a session."""

@@ -71,7 +71,7 @@ class EventSender:
             with suppress(OSError):  # `ostiary run` has ended
                 self._socket.connect(path)
 
-    def tell(self, event: Event) -> None:
+    def send(self, event: Event) -> None:
         """Send an event; drop the event if the listener is missing or its buffer is full."""
         if self._socket is not None:
             with suppress(OSError):  # the buffer is full, or the listener has ended

@@ -142,7 +142,7 @@ class Exchange:
             return self._errors([_id(answer) for answer, call, method in matched if call or method], refusal)
         return line
 
-    def note(self, line: bytes) -> None:
+    def record_outcomes(self, line: bytes) -> None:
         """Record the outcomes of the calls that the line answers."""
         if not self._heard:
             return

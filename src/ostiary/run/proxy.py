@@ -84,7 +84,7 @@ class Proxy:
         try:
             for line in frames.lines(self._server.stdout.fileno()):
                 self._say(self._exchange.receive(line))
-                self._exchange.note(line)
+                self._exchange.record_outcomes(line)
         except Malformed as refusal:
             self._break(refusal)
         except BrokenPipeError:  # the agent has gone

@@ -285,7 +285,7 @@ async def memory(call: Call) -> Reply:
         return await _past(call, query, query.past)
     if query.parts:
         remembered = await registry.act_as(
-            call, "task.observe", lambda act: flows.tell(act, query, resource_id=resource_id)
+            call, "task.observe", lambda act: flows.add_outputs(act, query, resource_id=resource_id)
         )
     else:
         remembered = flows.recall(world.db.read(), query, resource_id=resource_id, keys=world.keys, now=world.now())

@@ -33,7 +33,7 @@ class Rounds:
     world: World
     last: dict[str, Round] = field(default_factory=dict)
 
-    def note(self, loop: str, *, every_s: float, error: BaseException | None = None) -> None:
+    def record_round(self, loop: str, *, every_s: float, error: BaseException | None = None) -> None:
         """Record that the loop with this name and the interval `every_s` (seconds) has ended a round, and the error of
         the round; None without one.
         """

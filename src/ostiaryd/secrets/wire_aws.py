@@ -417,14 +417,14 @@ def _create(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
         if value is None or _number_of_token(present, token) != 1:
             raise aws.SecretExists(f"The operation failed because the secret {name} already exists.")
         _check_same(act, name, 1, value, token, place)
-        return _written(name, present, 1, place)
+        return _arn_name_and_version(name, present, 1, place)
     if value is None:
         secret = Secret(created_at=act.now, updated_at=act.now)
         keyvalue.set_metadata(act, MOUNT, name, secret)
         _describe(act, name, secret, body)
-        return _named(name, place)
+        return _arn_and_name(name, place)
     secret, number = _put(act, name, value, token, stages=(CURRENT,))
-    return _written(name, _describe(act, name, secret, body), number, place)
+    return _arn_name_and_version(name, _describe(act, name, secret, body), number, place)
 
 
 def _put_value(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
@@ -439,7 +439,7 @@ def _put_value(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any
     requested, stages = body.VersionStages or [], _stages(secret, number)
     named = [label for label in dict.fromkeys(requested) if label in stages]
     return {
-        **_written(name, secret, number, place),
+        **_arn_name_and_version(name, secret, number, place),
         "VersionStages": named + [label for label in stages if label not in named],
     }
 
@@ -448,7 +448,7 @@ def _update(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
     secret = _find(act, name)
     if not body.has_value:
         _describe(act, name, secret, body)
-        return _named(name, place)
+        return _arn_and_name(name, place)
     answer = _put_value(act, name, replace(body, VersionStages=None), place)
     _describe(act, name, _find(act, name), body)
     del answer["VersionStages"]
@@ -488,7 +488,7 @@ def _move_stage(act: Act, name: str, body: _Body, place: _Place) -> dict[str, An
     if target is None and source is None:
         raise Invalid("`MoveToVersionId` and `RemoveFromVersionId` are missing", hint="send at least one of them")
     keyvalue.move_stage(act, MOUNT, name, secret, label, target)
-    return _named(name, place)
+    return _arn_and_name(name, place)
 
 
 def _describe(act: Act, name: str, secret: Secret, body: _Body) -> Secret:
@@ -525,12 +525,12 @@ def _check_same(act: Act, name: str, number: int, value: Mapping[str, Any], toke
         )
 
 
-def _named(name: str, place: _Place) -> dict[str, Any]:
+def _arn_and_name(name: str, place: _Place) -> dict[str, Any]:
     return {"ARN": place.scope.make_arn(name), "Name": name}
 
 
-def _written(name: str, secret: Secret, number: int, place: _Place) -> dict[str, Any]:
-    return {**_named(name, place), "VersionId": aws.version_id(secret.custom, name, number)}
+def _arn_name_and_version(name: str, secret: Secret, number: int, place: _Place) -> dict[str, Any]:
+    return {**_arn_and_name(name, place), "VersionId": aws.version_id(secret.custom, name, number)}
 
 
 def _stages(secret: Secret, number: int) -> list[str]:
@@ -544,7 +544,7 @@ def _get_value(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any
     if value is None:
         raise _value_not_found(body)
     return {
-        **_written(name, secret, number, place),
+        **_arn_name_and_version(name, secret, number, place),
         **aws.render_value(value),
         "VersionStages": _stages(secret, number),
         "CreatedDate": version.created_at / SECOND,
@@ -649,7 +649,7 @@ def _list_versions(act: Act, name: str, body: _Body, place: _Place) -> dict[str,
         }
         for one in listed[:most]
     ]
-    answer = {**_named(name, place), "Versions": versions}
+    answer = {**_arn_and_name(name, place), "Versions": versions}
     if len(listed) > most:
         last = str(listed[most - 1].version).encode()
         answer["NextToken"] = aws.seal_cursor(last, key=key, of=of, nonce=place.random(12))
@@ -657,7 +657,7 @@ def _list_versions(act: Act, name: str, body: _Body, place: _Place) -> dict[str,
 
 
 def _delete(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
-    arn = _named(name, place)
+    arn = _arn_and_name(name, place)
     days = aws.DEFAULT_WINDOW if body.RecoveryWindowInDays is None else body.RecoveryWindowInDays
     if not aws.SHORTEST_WINDOW <= days <= aws.LONGEST_WINDOW:
         raise Invalid(
@@ -678,7 +678,7 @@ def _restore(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
     secret = _find(act, name, may_be_deleted=True)
     if aws.deletion_time(secret.custom) is not None:
         deletions.cancel_deletion(act, name, secret)
-    return _named(name, place)
+    return _arn_and_name(name, place)
 
 
 def _tag(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
@@ -697,7 +697,7 @@ def _untag(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
 def _show_policy(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
     """Return that a secret has no policy of its own: policies of Cedar decide. Terraform asks for each secret."""
     _find(act, name, may_be_deleted=True)
-    return _named(name, place)
+    return _arn_and_name(name, place)
 
 
 def _list_policies(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
@@ -749,13 +749,13 @@ def _rotate(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any] |
             "ostiary secret rotation put PATH --member MEMBER --period SECONDS",
         )
     if (number := _number_of_token(secret, token)) is not None:
-        return _written(name, secret, number, place)
+        return _arn_name_and_version(name, secret, number, place)
     if schedule is not None or (rotation.is_cancelled and not body.RotateImmediately):
         rotations.schedule_rotation(act, path, schedule)
     if not body.RotateImmediately:
-        return _named(name, place)
+        return _arn_and_name(name, place)
     rotations.request_rotation(act, path, token=token)
-    return _RotationRequest(path, {**_named(name, place), "VersionId": token})
+    return _RotationRequest(path, {**_arn_and_name(name, place), "VersionId": token})
 
 
 def _cancel_rotation(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
@@ -765,7 +765,7 @@ def _cancel_rotation(act: Act, name: str, body: _Body, place: _Place) -> dict[st
     if rotations.get_rotation(act.tx, path) is None:
         raise Conflict("the secret has no rotation that could be cancelled", hint="see DescribeSecret")
     rotations.cancel_rotation(act, path)
-    return _named(name, place)
+    return _arn_and_name(name, place)
 
 
 _READ_VALUE = _Action(SecretAction.READ, "read", _get_value)

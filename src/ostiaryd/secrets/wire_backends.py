@@ -79,7 +79,7 @@ class BackendReader:
             return None
         return None if cached is None else cached.value
 
-    def keep(self, stored: StoredBackend, path: str, value: BackendValue) -> None:
+    def cache_value(self, stored: StoredBackend, path: str, value: BackendValue) -> None:
         """Store a value in the cache for `cache_s` seconds. If the cache is full, the oldest values are removed."""
         if not stored.config.cache_s:
             return
@@ -164,7 +164,7 @@ async def read_value(call: Call, upstream: ReadBackend) -> BackendValue:
             backends.check_still(world.db.read(), stored, upstream.holding, now=world.now())
         except Refused as refusal:
             await _fail(call, f"{MOUNT}/{upstream.name}/{upstream.path}", refusal)
-        reader.keep(stored, upstream.path, value)
+        reader.cache_value(stored, upstream.path, value)
     return value
 
 

@@ -67,7 +67,7 @@ def request(
         first = reasons_of(verdict, ours)[0]
         raise Forbidden(first.message, hint=first.hint, code="access_denied")
     if not verdict.allowed:
-        act.entry.leave()  # what-if cannot compare the answers of persons
+        act.entry.remove_facts()  # what-if cannot compare the answers of persons
     asking = verdict.policies if verdict.because == "approval_needed" else ()
     needs: Needs = "two" if requested.break_glass else asks_of(verdict, ours) or "person"
     digest = act.entry.digest = canonical.digest(

@@ -166,7 +166,7 @@ def take_bundle(act: Act, name: str, bundle: TrustBundle, *, config: Config) -> 
         check_foreign(name, bundle, own=own)
     due_at = act.now + bundle.refresh_s * SECOND
     if not is_new(domain, bundle):
-        store.keep(act.tx, domain.name, due_at=due_at)
+        store.record_unchanged(act.tx, domain.name, due_at=due_at)
         return domain
     store.take(act.tx, domain.name, sequence=bundle.sequence, content=render_bundle(bundle), due_at=due_at)
     wake_workloads(act)
@@ -175,7 +175,7 @@ def take_bundle(act: Act, name: str, bundle: TrustBundle, *, config: Config) -> 
 
 def keep_bundle(tx: Tx, name: str, bundle: TrustBundle) -> None:
     """Record that the bundle of a trust domain was fetched, and equals the stored bundle."""
-    store.keep(tx, name, due_at=tx.now + bundle.refresh_s * SECOND)
+    store.record_unchanged(tx, name, due_at=tx.now + bundle.refresh_s * SECOND)
 
 
 def fail_refresh(tx: Tx, name: str, why: str) -> None:

@@ -88,7 +88,7 @@ def take(tx: Tx, name: str, *, sequence: int | None, content: bytes, due_at: int
     tx.touch("trust_domain", name)
 
 
-def keep(tx: Tx, name: str, *, due_at: int) -> None:
+def record_unchanged(tx: Tx, name: str, *, due_at: int) -> None:
     """Record that the fetched bundle equals the stored bundle, and store the time of the next fetch."""
     tx.run(_KEEP, name=name, now=tx.now, due_at=due_at)
 

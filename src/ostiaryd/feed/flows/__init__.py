@@ -5,7 +5,7 @@ change.
 from ostiaryd.feed.flows.asking import check_ask, note_asked
 from ostiaryd.feed.flows.behaviour import describe_behaviour
 from ostiaryd.feed.flows.guards import Guard, Guards, send_test, share_guards
-from ostiaryd.feed.flows.memory import happen, past, recall, tell
+from ostiaryd.feed.flows.memory import add_outputs, happen, past, recall
 from ostiaryd.feed.flows.missing import missing
 from ostiaryd.feed.flows.pace import count_call
 from ostiaryd.feed.flows.profiles import forget_profiles
@@ -21,6 +21,7 @@ __all__ = [
     "Guard",
     "Guards",
     "Streams",
+    "add_outputs",
     "argument_sources",
     "check_ask",
     "count_call",
@@ -41,5 +42,4 @@ __all__ = [
     "settle",
     "share_guards",
     "take_report",
-    "tell",
 ]

@@ -163,7 +163,7 @@ def send_test(act: Act) -> int:
     """Send all guards a test message: the end of a task that never existed. Return the number of the message in the
     feed.
     """
-    registry.tell(act, TaskDelta(TaskId(act.new_id("tk")), act.now + SECOND))
+    registry.queue_for_guards(act, TaskDelta(TaskId(act.new_id("tk")), act.now + SECOND))
     return outbox.highest_number(act.tx)
 
 

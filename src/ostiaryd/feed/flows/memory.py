@@ -33,7 +33,7 @@ def recall(reader: Reader, query: Recall, *, resource_id: str, keys: Keyring, no
     return tasks.read_memory(reader, _task(reader, query, registry.find_resource(reader, resource_id), now=now), keys)
 
 
-def tell(act: Act, query: Recall, *, resource_id: str) -> Remembered:
+def add_outputs(act: Act, query: Recall, *, resource_id: str) -> Remembered:
     """Add the results of a tool of this resource to the memory of the token's task, and return the memory.
 
     Raises Forbidden if the token is not live or not for this resource, if the task has no memory, or if a result claims

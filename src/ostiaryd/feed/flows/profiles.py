@@ -18,7 +18,7 @@ from ostiaryd.feed import store
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act
-from ostiaryd.registry.flows import tell
+from ostiaryd.registry.flows import queue_for_guards
 from ostiaryd.registry.model import ProfileDelta
 
 TELL_EVERY = 600_000_000
@@ -41,7 +41,7 @@ def learn_calls(act: Act, resource_id: str, calls: Mapping[str, Iterable[Event]]
         is_told = told_at is None or act.now - told_at >= TELL_EVERY
         if is_told or told_at is None:
             told_at = act.now
-            tell(act, ProfileDelta(agent, resource_id))
+            queue_for_guards(act, ProfileDelta(agent, resource_id))
         store.put_profile(act.tx, agent, resource_id, pack(learned), told_at=told_at)
 
 

@@ -16,7 +16,7 @@ from ostiaryd.feed.store import ArgumentSource
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy.flows.resource_cache import prepared_resource
-from ostiaryd.registry.flows import tell
+from ostiaryd.registry.flows import queue_for_guards
 from ostiaryd.registry.model import Resource, ResourceDelta
 
 MAX_ROWS = 1024
@@ -61,7 +61,7 @@ def learn_sources(act: Act, resource: Resource, observed: Iterable[ObservedSourc
         room -= before == 0
         store.put_source(act.tx, resource.resource_id, row)
         if before < LEARNED * WIDTH <= len(row.tasks):
-            tell(act, ResourceDelta(resource.resource_id))
+            queue_for_guards(act, ResourceDelta(resource.resource_id))
 
 
 def _source_row(act: Act, resource: Resource, tool: str, source: Source) -> tuple[ArgumentSource, int]:

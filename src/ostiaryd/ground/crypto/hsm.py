@@ -105,7 +105,7 @@ class Hsm:
     def _destroy(self, session: Session, key_id: str) -> None:
         self._keys.pop(key_id, None)
         self._private.pop(key_id, None)
-        for one in session.get_objects(_named(key_id)):
+        for one in session.get_objects(_attributes_of_key(key_id)):
             one.destroy()
 
     def check(self) -> None:
@@ -288,7 +288,7 @@ def _generate(session: Session, key_type: str, id: bytes) -> PublicKey:
     return public
 
 
-def _named(key_id: str) -> dict[Any, Any]:
+def _attributes_of_key(key_id: str) -> dict[Any, Any]:
     from pkcs11 import Attribute
 
     return {Attribute.ID: bytes.fromhex(key_id), Attribute.LABEL: LABEL}
@@ -298,7 +298,7 @@ def _find(session: Session, kind: ObjectClass, key_id: str) -> Any:
     from pkcs11 import Attribute
     from pkcs11.exceptions import NoSuchKey
 
-    keys = list(session.get_objects({**_named(key_id), Attribute.CLASS: kind}))
+    keys = list(session.get_objects({**_attributes_of_key(key_id), Attribute.CLASS: kind}))
     if len(keys) != 1:
         raise NoSuchKey
     return keys[0]

@@ -130,7 +130,7 @@ def reset_risks(act: Act, subjects: set[str]) -> None:
     for subject in sorted(subjects):
         if registry.get_risk(act.tx, subject).points(act.now):
             registry.put_risk(act.tx, subject, CALM)
-            registry.tell(act, RiskDelta(subject, CALM.millis, CALM.at))
+            registry.queue_for_guards(act, RiskDelta(subject, CALM.millis, CALM.at))
 
 
 def _why(incident: Incident) -> str:

@@ -268,7 +268,7 @@ def stop_for(act: Act, differences: list[Difference]) -> None:
         try:
             isolate(act, holder, says=f"the state differs from the ledger: {says}", source=_SOURCE)
         except NotFound:  # the agent's row was deleted: guards must no longer accept the agent
-            registry.tell(act, AgentDelta(AgentId(holder), Agents.DECOMMISSIONED, 1))
+            registry.queue_for_guards(act, AgentDelta(AgentId(holder), Agents.DECOMMISSIONED, 1))
     elif is_resource_id(holder) or first.kind in ("resource", "bearer_class"):
         for uri in _uris(act.tx, [holder] if holder else [one.key.partition(" ")[0] for one in differences]):
             _stop(act, "resource", uri, says=says)

@@ -451,7 +451,7 @@ def make_job(
             entry.rows, tx.touched = dict.fromkeys(tx.touched, ""), []
         for left in entries:
             if not keeps_facts:
-                left.leave()
+                left.remove_facts()
             tx.defer(store.append, left)
         return result
 

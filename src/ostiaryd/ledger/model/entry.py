@@ -108,11 +108,11 @@ class Entry(msgspec.Struct, kw_only=True, omit_defaults=True):
         self.reasons = [Reason(one.code, _redact(one.message)) for one in self.reasons]
         self.detail = _redact(self.detail)
 
-    def keep(self, facts: bytes) -> None:
+    def attach_facts(self, facts: bytes) -> None:
         """Set `facts` to be stored beside the entry; the entry itself contains only their digest."""
         self.facts, self.kept_facts = b64u(sha256(facts).digest()), facts
 
-    def leave(self) -> None:
+    def remove_facts(self) -> None:
         """Remove the facts from the entry, so that neither the facts nor their digest are stored."""
         self.facts = self.kept_facts = None
 

@@ -113,4 +113,4 @@ def _cut(entry: Entry) -> None:
     entry.resource = entry.resource and entry.resource[:MAX_TEXT]
     entry.tool = entry.tool and entry.tool[:MAX_TEXT]
     entry.actors, entry.arguments, entry.digest = [], None, None
-    entry.leave()
+    entry.remove_facts()

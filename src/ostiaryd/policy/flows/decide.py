@@ -147,9 +147,9 @@ def keep_facts(act: Act, entry: Entry, posed: list[Posed | None], *, at: int) ->
     """
     if any(posed):
         if entry.kept_facts is None:
-            entry.keep(encode_facts(Facts(salt=b64u(act.tx.random(16)), at=at, posed=posed)))
+            entry.attach_facts(encode_facts(Facts(salt=b64u(act.tx.random(16)), at=at, posed=posed)))
         else:
-            entry.keep(add_asked(entry.kept_facts, posed))
+            entry.attach_facts(add_asked(entry.kept_facts, posed))
         note_candidate(act.tx, entry, at=at)
 
 
@@ -248,5 +248,5 @@ def _spread(act: Act, lines: Sequence[_Line], facts: list[Posed | None], semanti
             entry = msgspec.structs.replace(act.entry)
             act.further_entries.append(entry)
         entry.detail = detail
-        entry.leave()
+        entry.remove_facts()
         keep_facts(act, entry, facts[start:end], at=at)

@@ -238,7 +238,7 @@ class Latest:
     def __init__(self, world: World) -> None:
         self._ready: Ready | None = None
 
-    def note(self, hash: str) -> None:
+    def drop_if_replaced(self, hash: str) -> None:
         """Forget the stored set, if the set that has just decided has another hash."""
         if self._ready is not None and self._ready.policies.hash != hash:
             self._ready = None
@@ -349,4 +349,4 @@ async def _answer(world: World, ready: Ready, remote: RemoteAnswers) -> RemoteAn
 def note_latest(world: World, *hashes: str) -> None:
     """Record the hashes of the sets that have just decided or become active."""
     for hash in hashes:
-        world.keep(Latest).note(hash)
+        world.keep(Latest).drop_if_replaced(hash)

@@ -25,7 +25,7 @@ from ostiaryd.policy.model import (
     starter_files,
 )
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.flows import note, tell
+from ostiaryd.registry.flows import note, queue_for_guards
 from ostiaryd.registry.model import Caller
 
 BY_US = "ostiary"
@@ -148,7 +148,7 @@ def _switch(act: Act, hash: str) -> None:
     store.activate(act.tx, hash)
     if store.watched(act.tx) == hash:  # it has seen what it was to see
         store.unwatch(act.tx)
-    tell(act, PolicyDelta(hash))
+    queue_for_guards(act, PolicyDelta(hash))
 
 
 def active_policies(reader: Reader) -> Policies:

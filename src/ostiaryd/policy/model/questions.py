@@ -64,7 +64,7 @@ class Sought(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     type: str
     properties: dict[str, Any] | None = None
 
-    def named(self, id: str) -> Thing:
+    def with_id(self, id: str) -> Thing:
         """Return the subject or resource with this id, and with the type and the properties of the search."""
         return Thing(self.type, id, self.properties)
 
@@ -83,9 +83,9 @@ class Search(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         """Return the access request for one candidate: the id of an entity, or the name of an action."""
         subject, action, resource = self.subject, self.action or Verb(id), self.resource
         return Question(
-            subject.named(id) if isinstance(subject, Sought) else subject,
+            subject.with_id(id) if isinstance(subject, Sought) else subject,
             action,
-            resource.named(id) if isinstance(resource, Sought) else resource,
+            resource.with_id(id) if isinstance(resource, Sought) else resource,
             self.context,
         )
 

@@ -22,7 +22,7 @@ from ostiaryd.registry.flows.bootstrap import bootstrap_admin
 from ostiaryd.registry.flows.callers import act_as, answers_for, check_admin, check_may, note, note_caller
 from ostiaryd.registry.flows.declared import check_declared, declared_scopes
 from ostiaryd.registry.flows.expiry import act_on_each, expire_agent, expire_due, expire_key, list_expired
-from ostiaryd.registry.flows.feed import tell
+from ostiaryd.registry.flows.feed import queue_for_guards
 from ostiaryd.registry.flows.find import (
     active_agent,
     check_holder,
@@ -123,6 +123,7 @@ __all__ = [
     "note",
     "note_caller",
     "put_restriction",
+    "queue_for_guards",
     "reading_holder",
     "release_holdings",
     "remove_member",
@@ -151,7 +152,6 @@ __all__ = [
     "set_speaks",
     "stop",
     "suspend_person",
-    "tell",
     "transfer_agent",
     "undo_stop",
 ]

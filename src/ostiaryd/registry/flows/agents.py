@@ -9,7 +9,7 @@ from ostiary.protocol.errors import Conflict, Invalid
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry.flows.callers import check_may, note
-from ostiaryd.registry.flows.feed import tell
+from ostiaryd.registry.flows.feed import queue_for_guards
 from ostiaryd.registry.flows.find import find_agent, find_owner
 from ostiaryd.registry.flows.holdings import end_holdings
 from ostiaryd.registry.flows.owners import active_person, is_answerable
@@ -135,7 +135,7 @@ def _move(act: Act, agent: Agent, verb: Verb, *, why: str, by: Caller | None) ->
         moved = replace(agent, state=state, epoch=agent.epoch + 1)
         ended = end_holdings(act, Root.AGENT, agent.agent_id, why=why or verb.value)
     agents.set_state(act.tx, moved.agent_id, moved.state, epoch=moved.epoch)
-    tell(act, AgentDelta(moved.agent_id, moved.state, moved.epoch))
+    queue_for_guards(act, AgentDelta(moved.agent_id, moved.state, moved.epoch))
     return moved, ended
 
 
@@ -213,7 +213,7 @@ def renew_tokens(act: Act, agent: Agent, *, why: str) -> Agent:
     end_holdings(act, Root.AGENT, agent.agent_id, why=why)
     renewed = replace(agent, epoch=agent.epoch + 1)
     agents.set_state(act.tx, renewed.agent_id, renewed.state, epoch=renewed.epoch)
-    tell(act, AgentDelta(renewed.agent_id, renewed.state, renewed.epoch))
+    queue_for_guards(act, AgentDelta(renewed.agent_id, renewed.state, renewed.epoch))
     return renewed
 
 

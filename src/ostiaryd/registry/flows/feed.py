@@ -11,6 +11,6 @@ TOPIC = "feed"
 _encode = msgspec.json.Encoder().encode
 
 
-def tell(act: Act, delta: msgspec.Struct) -> None:
+def queue_for_guards(act: Act, delta: msgspec.Struct) -> None:
     """Queue a change for the feed to all guards. The feed sends the change after the commit of this act."""
     outbox.emit(act.tx, TOPIC, _encode(delta))

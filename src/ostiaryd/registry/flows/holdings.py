@@ -7,7 +7,7 @@ from collections import Counter
 from ostiary.protocol.errors import Forbidden, Invalid
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry.flows.callers import note
-from ostiaryd.registry.flows.feed import tell
+from ostiaryd.registry.flows.feed import queue_for_guards
 from ostiaryd.registry.flows.find import active_agent, find_person, find_resource
 from ostiaryd.registry.model import AgentId, Holding, Root, TokenDelta, is_person_id
 from ostiaryd.registry.model.holding import names_root
@@ -63,7 +63,7 @@ def end_holdings(
     counts, ended = holdings.end(act.tx, root, value, why=why)
     for one in ended:
         if one.agent not in stopped and not names_root(one, root, value):
-            tell(act, TokenDelta(one.id, one.expires_at))
+            queue_for_guards(act, TokenDelta(one.id, one.expires_at))
     if counts:
         note(act, object=act.entry.object or value, ended=dict(counts))
     return counts

@@ -9,7 +9,7 @@ from ostiary.protocol.errors import Conflict, Invalid, NotFound
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry.flows.agents import activate, check_end
 from ostiaryd.registry.flows.callers import note
-from ostiaryd.registry.flows.feed import tell
+from ostiaryd.registry.flows.feed import queue_for_guards
 from ostiaryd.registry.flows.find import find_agent
 from ostiaryd.registry.flows.holdings import end_holdings
 from ostiaryd.registry.model import LONGEST_TOKEN, Agent, AgentId, AgentKey, KeyDelta, Root, State
@@ -63,7 +63,7 @@ def revoke_key(act: Act, jkt: str, *, of: AgentId | None = None, why: str = "rev
     agent = find_agent(act.tx, key.agent)
     note(act, object=jkt, owner=agent.owner, holder=key.agent, why=why)
     keys.revoke(act.tx, jkt)
-    tell(act, KeyDelta(jkt, act.now + LONGEST_TOKEN))
+    queue_for_guards(act, KeyDelta(jkt, act.now + LONGEST_TOKEN))
     return end_holdings(act, Root.KEY, jkt, why=why)
 
 

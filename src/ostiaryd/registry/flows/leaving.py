@@ -13,7 +13,7 @@ from ostiary.protocol.errors import Conflict
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry.flows.callers import note
-from ostiaryd.registry.flows.feed import tell
+from ostiaryd.registry.flows.feed import queue_for_guards
 from ostiaryd.registry.flows.find import find_owner, find_person
 from ostiaryd.registry.flows.holdings import end_holdings
 from ostiaryd.registry.flows.person_keys import end_person
@@ -117,5 +117,5 @@ def _pass_on(act: Act, gone: Owner, agent: Agent) -> str:
         deputy = agent.deputy if agent.deputy != heir.person_id else None
         agents.set_owner(act.tx, agent.agent_id, heir.person_id, deputy)
     agents.set_state(act.tx, agent.agent_id, state, epoch=agent.epoch + 1)
-    tell(act, AgentDelta(agent.agent_id, state, agent.epoch + 1))
+    queue_for_guards(act, AgentDelta(agent.agent_id, state, agent.epoch + 1))
     return _NO_HEIR if heir is None else heir.person_id

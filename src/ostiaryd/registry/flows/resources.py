@@ -12,7 +12,7 @@ from ostiary.protocol.errors import Conflict, Invalid
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry.flows.callers import note
-from ostiaryd.registry.flows.feed import tell
+from ostiaryd.registry.flows.feed import queue_for_guards
 from ostiaryd.registry.flows.find import find_resource
 from ostiaryd.registry.flows.holdings import end_holdings
 from ostiaryd.registry.flows.keys import check_unknown_key
@@ -59,7 +59,7 @@ def create_resource(
     if resource.jkt is not None:
         check_unknown_key(act, resource.jkt)
     resources.insert(act.tx, resource)
-    tell(act, ResourceDelta(resource.name))
+    queue_for_guards(act, ResourceDelta(resource.name))
     return resource
 
 
@@ -68,7 +68,7 @@ def set_mode(act: Act, id_or_name: str, mode: Mode) -> Resource:
     resource = find_resource(act.tx, id_or_name)
     note(act, object=resource.resource_id, name=resource.name, was=resource.mode.value, mode=mode.value)
     resources.set_mode(act.tx, resource.resource_id, mode)
-    tell(act, ResourceDelta(resource.name))
+    queue_for_guards(act, ResourceDelta(resource.name))
     return replace(resource, mode=mode)
 
 
@@ -84,7 +84,7 @@ def set_resource_key(act: Act, id_or_name: str, jwk: object) -> Resource:
         end_holdings(act, Root.KEY, resource.jkt, why="rotated")
     key: dict[str, Any] = dict(public.jwk)
     resources.set_key(act.tx, resource.resource_id, jkt=public.thumbprint, jwk=key)
-    tell(act, ResourceDelta(resource.name))
+    queue_for_guards(act, ResourceDelta(resource.name))
     return replace(resource, jkt=public.thumbprint, jwk=key)
 
 
@@ -138,7 +138,7 @@ def set_catalogue(
         return resource
     text = canonical.encode(catalogue.render(), floats=True).decode()
     resources.set_catalogue(act.tx, resource.resource_id, catalogue=text, hash=digest)
-    tell(act, ResourceDelta(resource.name))
+    queue_for_guards(act, ResourceDelta(resource.name))
     return replace(resource, catalogue_hash=digest, catalogue_version=resource.catalogue_version + 1)
 
 

@@ -9,7 +9,7 @@ from ostiary.protocol.errors import Conflict, Invalid
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry.flows.callers import note
-from ostiaryd.registry.flows.feed import tell
+from ostiaryd.registry.flows.feed import queue_for_guards
 from ostiaryd.registry.flows.find import find_agent
 from ostiaryd.registry.model import RestrictionDelta
 from ostiaryd.registry.store import restrictions
@@ -35,7 +35,7 @@ def put_restriction(act: Act, id_or_name: str, kind: RestrictionKind, *, until: 
             stricter = min if kind == "throttle" else max
             restriction = Restriction(kind, stricter(limit, present.limit), act.now, max(until, present.until))
     restrictions.put(act.tx, agent.agent_id, restriction)
-    tell(act, RestrictionDelta(agent.agent_id, *restriction))
+    queue_for_guards(act, RestrictionDelta(agent.agent_id, *restriction))
     return restriction
 
 
@@ -52,7 +52,7 @@ def lift_restrictions(act: Act, id_or_name: str, *kinds: RestrictionKind) -> lis
         raise Conflict(f"the agent `{agent.name}` is not restricted", code="not_held")
     for one in lifted:
         restrictions.end(act.tx, agent.agent_id, one.kind)
-        tell(act, RestrictionDelta(agent.agent_id, *one._replace(until=act.now)))
+        queue_for_guards(act, RestrictionDelta(agent.agent_id, *one._replace(until=act.now)))
     return lifted
 
 

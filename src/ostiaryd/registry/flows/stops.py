@@ -9,7 +9,7 @@ from ostiary.protocol.errors import Conflict, NotFound
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry.flows.callers import note
-from ostiaryd.registry.flows.feed import tell
+from ostiaryd.registry.flows.feed import queue_for_guards
 from ostiaryd.registry.model import Stop, StopDelta, check_not_stopped
 from ostiaryd.registry.model.stop import check_room, name_target
 from ostiaryd.registry.store import stops as store
@@ -42,7 +42,7 @@ def stop(
             hint="list the stops: ostiary kill list",
             code="stopped_already",
         )
-    tell(act, StopDelta(target, value))
+    queue_for_guards(act, StopDelta(target, value))
     return made
 
 
@@ -51,7 +51,7 @@ def lift_stop(act: Act, target: What, value: str) -> None:
     note(act, object=value or target, stop=target, value=value)
     if not store.delete(act.tx, target, value):
         raise NotFound(f"{name_target(target, value)} is not stopped", hint="list the stops: ostiary kill list")
-    tell(act, StopDelta(target, value, is_lifted=True))
+    queue_for_guards(act, StopDelta(target, value, is_lifted=True))
 
 
 def check_none_stopped(reader: Reader, target: What, values: Iterable[str | None]) -> None:

@@ -14,7 +14,7 @@ from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act
-from ostiaryd.registry.flows.feed import tell
+from ostiaryd.registry.flows.feed import queue_for_guards
 from ostiaryd.registry.model import SecretUseDelta
 from ostiaryd.registry.model.used_secret import digest_of, find_secret, make_prints
 from ostiaryd.registry.store import used_secrets as store
@@ -43,7 +43,7 @@ def know_secret(act: Act, agent: str, secret: str) -> None:
             code="too_many_secrets",
         )
     store.put(act.tx, agent, digest, make_prints(secret, key), until=until)
-    tell(act, SecretUseDelta(agent, until))
+    queue_for_guards(act, SecretUseDelta(agent, until))
 
 
 def check_no_secret(

@@ -35,7 +35,7 @@ def end_task(act: Act, task: Task, state: State) -> Counter[str]:
     for one in remembering:
         memories.drop(act.tx, one)
     histories.drop(act.tx, task.task_id)
-    registry.tell(act, TaskDelta(task.task_id, act.now + LONGEST_TOKEN))
+    registry.queue_for_guards(act, TaskDelta(task.task_id, act.now + LONGEST_TOKEN))
     ended = registry.end_holdings(act, Root.TASK, task.task_id, why=f"task {state}")
     ended["task"] = count
     if count > 1:

@@ -207,7 +207,7 @@ def _target(
     """
     uri = request.resource
     if request.audience is not None:
-        named = _named(act, request.audience, config=config)
+        named = _find_resource_uri(act, request.audience, config=config)
         if uri not in (None, named):
             raise InvalidTarget("`resource` and `audience` name two different targets", hint="send only one of the two")
         uri = named
@@ -223,7 +223,7 @@ def _target(
     return target
 
 
-def _named(act: Act, audience: str, *, config: Config) -> str:
+def _find_resource_uri(act: Act, audience: str, *, config: Config) -> str:
     """Return the resource identifier (URI) for `audience`: the name of a resource, or the client id of an agent
     (section 2.1).
     """

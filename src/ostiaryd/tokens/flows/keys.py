@@ -23,7 +23,7 @@ def rotate_key(act: Act, *, use: str, alg: str) -> str:
     registry.note(act, object=use, alg=alg)
     kid = server_keys.rotate_key(act.tx, act.tx.keys.root, use=use, alg=alg)
     act.entry.key = kid
-    registry.tell(act, KeysDelta())
+    registry.queue_for_guards(act, KeysDelta())
     return kid
 
 
@@ -41,5 +41,5 @@ async def forget_keys(world: World) -> int:
 def _forget(act: Act) -> int:
     count = server_keys.forget_keys(act.tx, before=act.now - LONGEST_TOKEN)
     act.entry.detail = {"count": count}
-    registry.tell(act, KeysDelta())
+    registry.queue_for_guards(act, KeysDelta())
     return count

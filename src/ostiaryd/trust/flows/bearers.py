@@ -40,7 +40,7 @@ def allow_bearer(act: Act, agent: str, resource: str) -> None:
         hint = "end an exemption: ostiary agent forbid-bearer NAME --resource RESOURCE"
         raise Conflict(f"{MAX_EXEMPT} agents are exempt at `{at.name}`, the maximum", hint=hint, code="too_many_exempt")
     store.set_exempt(act.tx, client.agent_id, at.resource_id, True)
-    registry.tell(act, ResourceDelta(at.name))
+    registry.queue_for_guards(act, ResourceDelta(at.name))
 
 
 def forbid_bearer(act: Act, agent: str, resource: str) -> None:
@@ -51,7 +51,7 @@ def forbid_bearer(act: Act, agent: str, resource: str) -> None:
     store.set_exempt(act.tx, client.agent_id, at.resource_id, False)
     for id in store.unbound(act.tx, client.agent_id, at.uri):
         registry.end_holdings(act, Root.HOLDING, id, why="bearer forbidden")
-    registry.tell(act, ResourceDelta(at.name))
+    registry.queue_for_guards(act, ResourceDelta(at.name))
 
 
 def _check_verifies(act: Act, at: Resource) -> None:
@@ -72,7 +72,7 @@ def allow_bearer_class(act: Act, resource: str, registration: BearerClass) -> No
     at = _find_resource(act, resource, registration)
     _check_verifies(act, at)
     store.set_exempt_class(act.tx, at.resource_id, registration, True)
-    registry.tell(act, ResourceDelta(at.name))
+    registry.queue_for_guards(act, ResourceDelta(at.name))
 
 
 def forbid_bearer_class(act: Act, resource: str, registration: BearerClass) -> None:
@@ -87,7 +87,7 @@ def forbid_bearer_class(act: Act, resource: str, registration: BearerClass) -> N
     for id, agent in store.unbound_at(act.tx, at.uri):
         if agent not in exempt_agents:
             registry.end_holdings(act, Root.HOLDING, id, why="bearer forbidden")
-    registry.tell(act, ResourceDelta(at.name))
+    registry.queue_for_guards(act, ResourceDelta(at.name))
 
 
 def exempt_classes(reader: Reader, resource: str) -> list[BearerClass]:

@@ -14,7 +14,7 @@ from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.flows import Act
 from ostiaryd.ledger.model import Entry
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.flows.feed import tell
+from ostiaryd.registry.flows.feed import queue_for_guards
 from ostiaryd.registry.model import RiskDelta
 from ostiaryd.watch import store
 from ostiaryd.watch.flows.evidence import is_proved
@@ -138,7 +138,7 @@ def raise_risk(act: Act, subject: str, points: int) -> None:
     """Raise the risk score of a subject (agent or task) by `points`, and send the new score to guards."""
     risk = registry.get_risk(act.tx, subject).raised(points, act.now)
     registry.put_risk(act.tx, subject, risk)
-    tell(act, RiskDelta(subject, risk.millis, risk.at))
+    queue_for_guards(act, RiskDelta(subject, risk.millis, risk.at))
 
 
 def find_finding(reader: Reader, id: str) -> Finding:

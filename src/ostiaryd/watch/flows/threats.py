@@ -80,7 +80,7 @@ def remove(act: Act, name: str) -> None:
     source = find(act.tx, name)
     registry.note(act, object=source.name)
     store.delete(act.tx, source.list_id)
-    registry.tell(act, ThreatDelta(source.list_id))
+    registry.queue_for_guards(act, ThreatDelta(source.list_id))
 
 
 def find(reader: Reader, name: str) -> ThreatSource:
@@ -136,7 +136,7 @@ def accept_list(act: Act, source: ThreatSource, listed: Listed) -> None:
     _check_room(act.tx, source, listed)
     store.fill(act.tx, source.list_id, listed.marks, listed.networks)
     store_list(act.tx, source, listed)
-    registry.tell(act, ThreatDelta(source.list_id))
+    registry.queue_for_guards(act, ThreatDelta(source.list_id))
 
 
 def _compare(reader: Reader, source: ThreatSource, listed: Listed) -> ListChange:
