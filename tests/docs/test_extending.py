@@ -92,6 +92,16 @@ _EXAMPLES = {
     "a format of threat lists": r"\"stix\"",
     "an object of the kill switch": r'case "segment"|\("segment", agent|"owner", "segment", "model"\)',
     "a notification channel for a chat": r"\"slack\", *\"|== \"slack\"|case \"slack\"",
+    "a playbook action": r"\"freeze\"",
+    "a client authentication method": r"\bSELF_SIGNED\b",
+    "a login method of people": r"Method\.PASSKEY|person_passkey",
+    "a back end whose secrets": r"BackendKind\.KUBERNETES|KubernetesBackend",
+    "a kind of value in threat lists": r"case \"digest\"|\"digest\": \"|\"digest\", value",
+    "a Shared Signals event type": r"session-revoked",
+    "a key type of certificates": r"\"P-384\", (\"Ed25519\"|keys)|KeyType\b",
+    "a key type or a signature algorithm": r"\"ES384\"",
+    "a kind of budget": r"\bVolume\b",
+    "data in the extent": r"flows\.blast\b|def blast\b|\.blast\(",
 }
 """Rows of the tables, each with a pattern that finds the newest or clearest example of the row in the source."""
 

@@ -18,7 +18,7 @@ _REVOKE = sql("update person_key set revoked_at = :now where jkt = :jkt and revo
 
 
 def insert(tx: Tx, key: PersonKey) -> None:
-    """Insert a key."""
+    """Insert a key of a person."""
     tx.touch("person_key", key.jkt)
     jwk = canonical.encode(key.jwk).decode()
     tx.send(_INSERT, jkt=key.jkt, person=key.person, alg=key.alg, jwk=jwk, added_at=key.added_at)

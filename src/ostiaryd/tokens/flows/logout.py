@@ -61,8 +61,8 @@ async def deliver_logouts(world: World) -> None:
     """Deliver the logout tokens that are due. A token is dropped after delivery, after status 400, or after the last
     attempt.
 
-    If the service of a client fails or does not answer, all tokens for the client wait `RETRY_S[0]`. Tokens for other
-    clients wait for it at most `DELIVERY_S` then.
+    If the service of a client fails or does not answer, all tokens for the client wait `RETRY_S[0]`. This
+    delays tokens for other clients by at most `DELIVERY_S`.
     """
     due = await world.db.scan(lambda reader: store.due(reader, now=world.now(), limit=AT_ONCE, share=SHARE))
     await asyncio.gather(*(_deliver(world, waiting) for waiting in due))

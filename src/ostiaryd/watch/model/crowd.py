@@ -21,8 +21,8 @@ SUMS = ("n", "sum", "squares")
 
 
 def crowd_record(count: int) -> Record:
-    """Return the record type for the statistics of `count` figures of a group: number, sums and sums of squares, first
-    of all days before `day`, then of `day`.
+    """Return the record type for the statistics of `count` figures of a group. Number of values, sum and sum of squares
+    are each stored twice: for all days before `day`, and for `day` itself.
     """
     some = (np.float32, (2, count))
     return np.dtype([("day", np.int32), ("n", np.float32, (2, 1)), ("sum", *some), ("squares", *some)])
