@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -351,6 +351,30 @@ def test_a_call_that_departs_from_a_choice_of_the_person_replaces_it_after_untru
     assert "substituted" not in judge_origins(read, replace(publish, arguments=prints), {"story": "S-20"})
 
 
+@given(st.integers(1, 999_999), st.integers(1, 999_999), st.booleans())
+def test_another_quantity_in_place_of_a_number_of_the_person_replaces_it_after_untrusted_content(
+    number: int, other: int, is_stated: bool
+) -> None:
+    assume(number != other and not 1900 <= number <= 2099)
+    properties = {"zone": {"type": "string"}, "limit": {"type": "integer"}, "minutes": {"type": "integer"}}
+    limit = Tool(
+        name="limit", effect=Effect.CHANGE, arguments={"type": "object", "properties": properties}, confirmed=True
+    )
+    begun = remember(KEY, Intent(words=f"Set the limit of Koto to {number}", plan=(Planned("robots/limit"),)))
+    read = after(begun, Origin.OUTSIDE, "x", *[str(other)] * is_stated)
+    said, replaced = {"zone": "Koto", "limit": number}, {"zone": "Koto", "limit": other}
+    assert "substituted" not in judge_origins(read, limit, said | {"minutes": other}), (
+        "the number of the person is there"
+    )
+    assert judge_origins(read, limit, replaced)["substituted"] is True
+    before = judge_origins(begun, limit, replaced) | {"planned": True}
+    assert "substituted" not in before
+    assert not is_settled(before, begun, limit, replaced), "another guard may have read untrusted content"
+    assert is_settled(judge_origins(begun, limit, said) | {"planned": True}, begun, limit, said)
+    recorded = after(read, Origin.RECORD, str(other))
+    assert ("substituted" in judge_origins(recorded, limit, replaced)) is is_stated, "a record has the quantity"
+
+
 def test_a_choice_of_the_schema_that_untrusted_content_states_is_mentioned() -> None:
     where = {"type": "string", "enum": ["web", "paper", "both"]}
     publish = Tool(
@@ -398,6 +422,8 @@ def test_a_call_with_a_choice_that_content_could_state_is_settled_only_after_con
     assert settled(begun, "rest")
     assert not settled(begun, "all"), "another guard may have read it in untrusted content"
     assert settled(read, "all")
+    unsaid = remember(KEY, Intent(words="Discard O-4117", plan=(Planned("shop/discard"),)))
+    assert not settled(unsaid, "all")
 
 
 TOOLS = ("bank/pay", "bank/look", "mail/send")

@@ -29,7 +29,8 @@
     links_worst      the least trusted origin of links and mail addresses in outgoing text; absent without any
     substituted      true if the call has a value from a record in place of a value that the person named (`slots`), or,
                      after untrusted content, departs from a text that the schema lists and the person stated (for a
-                     call other than a change); otherwise absent
+                     call other than a change), or leaves out a number of the person and has another quantity; otherwise
+                     absent
 
 Every leaf of the arguments is judged: by the kind that the catalogue states, or by the form of the value if no rule
 claims the leaf (`ostiary.authorization.catalogue.coverage`). For a read in an open world, a string with a link or a
@@ -59,7 +60,7 @@ from ostiary.provenance.origins.memory import ALL_KINDS, KINDS, LINK, Memory, Or
 from ostiary.provenance.origins.moments import is_interval, is_moment, list_moments
 from ostiary.provenance.origins.prints import has_digits
 from ostiary.provenance.origins.scribe import LARGEST, MAX_TEXT, hashed
-from ostiary.provenance.origins.slots import is_substitute
+from ostiary.provenance.origins.slots import is_substitute, leaves_number
 from ostiary.provenance.origins.value_kinds import identifiers, is_prose, kind_of
 from ostiary.provenance.origins.words import (
     MAX_SHORT,
@@ -299,7 +300,12 @@ def judge_origins(
         has_unknown = max(pointed, secret) > OUTSIDE
         context["from_named"] = is_named or (not has_unknown and _are_in_fields(memory, from_outside))
     is_replaced = bool(found_in_records) and _have_substitute(memory, call_leaves.all, found_in_records)
-    if is_replaced or (memory.has_read_outside and _departs_from_choice(memory, tool, arguments)):
+    if not is_replaced and memory.has_read_outside:
+        claimed = tool.coverage.leaves(arguments) if claimed is None else claimed
+        is_replaced = _departs_from_choice(memory, tool, arguments) or _replaces_number(
+            memory, call_leaves.outside, claimed
+        )
+    if is_replaced:
         context["substituted"] = True
     return context
 
@@ -408,6 +414,18 @@ def _departs_from_choice(memory: Memory, tool: Tool, arguments: Mapping[str, Any
         stated = [one for one in choice.texts if of_value(memory, OBJECT, one) is PERSON]
         if stated and value not in stated and not isinstance(value, list):
             return True
+    return False
+
+
+def _replaces_number(memory: Memory, outside: Memory, all_leaves: Sequence[Leaf]) -> bool:
+    """Return whether a call leaves out a number that the person stated, and has a quantity that no record has or that
+    untrusted content states. `outside`: the untrusted part of the memory.
+    """
+    for leaf in all_leaves:
+        origin = of_value(memory, OBJECT, leaf.value) if leaf.rule is QUANTITY else PERSON
+        if origin >= OUTSIDE or (origin > ENDORSED and of_value(outside, OBJECT, leaf.value) is OUTSIDE):
+            texts = (text for one in all_leaves if one.value is not UNREADABLE for text in leaves(one.value))
+            return leaves_number(memory, filter(None, map(decimal, texts)))
     return False
 
 
@@ -629,8 +647,8 @@ def is_settled(context: Record, memory: Memory, tool: Tool, arguments: Mapping[s
     """Return whether a newer memory of the task cannot change the decision on a call: all values come from the start of
     the task, no text goes to third parties (`labels`), and content cannot state a listed value that the person did not
     state. A call that names nothing or is outside the plan is settled only after the task has read untrusted content,
-    because such content can ask for it; so is a call that empties something or departs from a choice of the person.
-    `context`: the attributes of the call, from `memory`.
+    because such content can ask for it; so is a call that empties something, or departs from a choice or a number of
+    the person. `context`: the attributes of the call, from `memory`.
     """
     if "carries" in context:
         return False
@@ -642,6 +660,7 @@ def is_settled(context: Record, memory: Memory, tool: Tool, arguments: Mapping[s
         return False
     if not memory.has_read_outside and (
         _departs_from_choice(memory, tool, arguments)
+        or _replaces_number(memory, memory, tool.coverage.leaves(arguments))
         or _empties(tool, judged_leaves(memory, tool, arguments), arguments)
     ):
         return False

@@ -240,16 +240,21 @@ def _is_rival(memory: Memory, value: bytes) -> bool:
     return False
 
 
+def leaves_number(memory: Memory, used: Iterable[str]) -> bool:
+    """Return whether the person stated a number that is none of the numbers `used`, which are in plain digits."""
+    stated = _stated_numbers(memory)
+    return bool(stated) and not stated <= {_digest(hashed(memory.key, number)) for number in used}
+
+
+def _stated_numbers(memory: Memory) -> set[bytes]:
+    """Return the digests of the numbers in the person's words."""
+    facts = next((part.words for part in memory.parts if part.kinds == SLOT and part.origin == Origin.PERSON), b"")
+    return {facts[at + 2 : at + WIDTH] for at in range(0, len(facts), WIDTH) if facts[at : at + 2] == NUMBER}
+
+
 def _is_other_amount(memory: Memory, names: Iterable[str]) -> bool:
     if _holds(memory, _SUM):
         return True
-    number_facts = next(
-        (part.words for part in memory.parts if part.kinds == SLOT and part.origin == Origin.PERSON), b""
-    )
-    numbers = {
-        number_facts[at + 2 : at + WIDTH]
-        for at in range(0, len(number_facts), WIDTH)
-        if number_facts[at : at + 2] == NUMBER
-    }
+    numbers = _stated_numbers(memory)
     things = {_digest(hashed(memory.key, number)) for text in names if (number := decimal(text)) is not None}
     return any(one not in things or not _holds(memory, _VALUE + one) for one in numbers)
