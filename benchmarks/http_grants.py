@@ -31,7 +31,7 @@ EACH = {"holding": 1, "entry": 1, "fact": 1, "spent": 2}
 """Statements of a grant by the table that they are about, when its agent was seen before."""
 SHARED = {"pragma": 1, "begin": 1, "spent": 1, "loss)": 1, "log_head": 1, "commit": 1}
 """Statements of a batch of grants beside these."""
-FEW_AT_ONCE, CALLS = 16, Calls(verifications=2, signatures=1, most=790)
+FEW_AT_ONCE, CALLS = 16, Calls(verifications=2, signatures=1, most=690)
 """Grants at once whose calls are counted, which makes each call slower, and their signatures and calls."""
 
 

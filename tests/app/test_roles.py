@@ -38,7 +38,7 @@ NOW = 1_800_000_000_000_000
 def access_of(role: str, route: Any) -> str:
     """The access of a person with that role alone to a route: `-`, `own`, `read`, `all`, or `yes`."""
     facts, roles = facts_of(route), starter_files().ready.roles
-    holder = Holder("pe_1", "ann", [role] if role else [], "", ())
+    holder = Holder("pe_1", "ann", frozenset({role} if role else ()), "", ())
 
     def may(scope: str) -> bool:
         return roles.may_use(holder, facts.entity(scope), now=NOW).allowed
@@ -214,13 +214,13 @@ when { context.now < datetime("2100-01-01") };
 def test_a_policy_on_all_actions_gives_no_person_anything() -> None:
     everything = load(extend({"all.cedar": PERMIT_ALL}, ())).ready.roles
     route = next(route for route in ROUTES if route.path == "/api/v1/persons" and route.method == "POST")
-    nobody = Holder("pe_1", "ann", (), "", ())
+    nobody = Holder("pe_1", "ann", frozenset(), "", ())
     assert not everything.may_use(nobody, facts_of(route).entity(ADMIN), now=NOW).allowed
 
 
 def test_a_set_adds_to_roles_restricts_them_and_leaves_them_out() -> None:
     route = facts_of(next(route for route in ROUTES if route.path == "/api/v1/agents" and route.method == "GET"))
-    viewer = Holder("pe_1", "ann", ("viewer", "helpdesk"), "", ())
+    viewer = Holder("pe_1", "ann", frozenset({"viewer", "helpdesk"}), "", ())
     own = 'permit (principal in Ostiary::Role::"helpdesk", action == Ostiary::Action::"use_api", resource);'
 
     def allowed(text: str, *left_out: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from hashlib import sha256, sha384, sha512
 from typing import TypeVar
 
 import msgspec
@@ -11,6 +12,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtensionOID, NameOID, PublicKeyAlgorithmOID, SignatureAlgorithmOID
 
@@ -152,9 +154,9 @@ def _read_key(csr: x509.CertificateSigningRequest) -> bytes:
 
 
 _ECDSA = {
-    SignatureAlgorithmOID.ECDSA_WITH_SHA256: ec.ECDSA(hashes.SHA256()),
-    SignatureAlgorithmOID.ECDSA_WITH_SHA384: ec.ECDSA(hashes.SHA384()),
-    SignatureAlgorithmOID.ECDSA_WITH_SHA512: ec.ECDSA(hashes.SHA512()),
+    SignatureAlgorithmOID.ECDSA_WITH_SHA256: (sha256, ec.ECDSA(Prehashed(hashes.SHA256()))),
+    SignatureAlgorithmOID.ECDSA_WITH_SHA384: (sha384, ec.ECDSA(Prehashed(hashes.SHA384()))),
+    SignatureAlgorithmOID.ECDSA_WITH_SHA512: (sha512, ec.ECDSA(Prehashed(hashes.SHA512()))),
 }
 
 
@@ -164,9 +166,10 @@ def _check_signature(csr: x509.CertificateSigningRequest, key: CheckedKey) -> No
     An ECDSA signature is verified with the parsed key: `is_signature_valid` would parse the key again and search for
     its kind, which takes a quarter of the time of the verification.
     """
-    if key.key_type in EC_CURVES and (algorithm := _ECDSA.get(csr.signature_algorithm_oid)) is not None:
+    if key.key_type in EC_CURVES and (scheme := _ECDSA.get(csr.signature_algorithm_oid)) is not None:
+        digest, ecdsa = scheme
         try:
-            key.parsed.verify(csr.signature, csr.tbs_certrequest_bytes, algorithm)  # type: ignore[call-arg, arg-type]
+            key.parsed.verify(csr.signature, digest(csr.tbs_certrequest_bytes).digest(), ecdsa)  # type: ignore[call-arg, arg-type]
         except InvalidSignature:
             raise BadRequest(_WRONG_SIGNATURE) from None
         return

@@ -253,6 +253,7 @@ class Call(msgspec.Struct):
 
 
 JSON = "application/json"
+JSON_TYPE = (b"content-type", JSON.encode())
 
 
 class Reply(msgspec.Struct):
@@ -480,9 +481,11 @@ class Endpoint:
     def _finish(self, call: Call, answer: Reply) -> tuple[Reply, Headers]:
         if answer.status == 503:
             call.answer_headers.append((b"retry-after", b"%d" % retry_after_s(self._world)))
-        named = [(b"x-request-id", call.request_id.encode("latin-1"))]
-        if answer.body or answer.media_type != JSON:  # an empty body is not JSON, and clients would parse it
-            named.insert(0, (b"content-type", answer.media_type.encode("latin-1")))
+        request_id = (b"x-request-id", call.request_id.encode("latin-1"))
+        if answer.media_type != JSON:
+            named = [(b"content-type", answer.media_type.encode("latin-1")), request_id]
+        else:  # an empty body is not JSON, and clients would parse it
+            named = [JSON_TYPE, request_id] if answer.body else [request_id]
         return answer, [*named, *call.answer_headers, *answer.headers, *self._cross_origin]
 
     def _check_size(self, body: bytes) -> None:

@@ -139,7 +139,7 @@ def _sufficient_roles(reader: Reader, holder: Holder, route: RouteFacts, *, now:
     suitable = (
         role
         for role in sorted(known_roles(reader))
-        if _permitted_scopes(reader, holder._replace(roles=[*holder.roles, role]), route, now=now)
+        if _permitted_scopes(reader, holder._replace(roles=frozenset({*holder.roles, role})), route, now=now)
     )
     return [*islice(suitable, MAX_HINTED)]
 

@@ -8,6 +8,7 @@ decisions.
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import lru_cache
 from typing import NamedTuple
 
 from ostiary.authorization.cedar import ir
@@ -59,14 +60,19 @@ class Holder(NamedTuple):
 
     id: str
     name: str
-    roles: Collection[str]
+    roles: frozenset[str]
     acr: str
     amr: Collection[str]
 
     def entity(self) -> Entity:
         """Return the Cedar entity of the person, which is a member of each of the roles."""
-        attrs: Record = {"id": self.id, "name": self.name}
-        return entity(Uid(PERSON, self.id), attrs, [Uid(ROLE, role) for role in self.roles])
+        return _person_entity(self.id, self.name, self.roles)
+
+
+@lru_cache(maxsize=1024)
+def _person_entity(id: str, name: str, roles: frozenset[str]) -> Entity:
+    """Return the entity of a person. Cached, since the consent of a person is checked with each token."""
+    return entity(Uid(PERSON, id), {"id": id, "name": name}, [Uid(ROLE, role) for role in roles])
 
 
 class Roles:
@@ -121,8 +127,11 @@ class Roles:
 
     def _decide(self, holder: Holder, action: Uid, resource: Entity, context: Record) -> Verdict:
         person = holder.entity()
-        entities = {person.uid: person, resource.uid: resource, action: entity(action)}
+        entities = {person.uid: person, resource.uid: resource, action: _action_entity(action)}
         return self._compiled.decide(person.uid, action, resource.uid, context, entities)
+
+
+_action_entity = lru_cache(maxsize=64)(entity)
 
 
 def _roles_of(policy: ir.PolicyIR) -> list[str]:

@@ -352,7 +352,7 @@ def mint(
         owner=client.owner,
         segment=client.segment,
         model="" if client.agent is None else client.agent.model,
-        risk_tier="" if client.agent is None else client.agent.risk_tier.value,
+        risk_tier="" if client.agent is None else client.agent.risk_tier,
         epoch=client.epoch,
         registration=client.registration,
         chain=list(task.chain),
