@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +37,13 @@ def pytest_collection_finish() -> None:
     gc.freeze()
     gc.set_threshold(10_000, 10, 10)
     gc.enable()
+
+
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """After the last test of a folder, release the parsed sources if its tests have read them."""
+    reader = sys.modules.get("tests.support.sources")
+    if reader is not None and (nextitem is None or nextitem.path.parent != item.path.parent):
+        reader.drop_sources()
 
 
 @pytest.fixture

@@ -49,6 +49,12 @@ def _read(name: str) -> Source:
     return Source(name, module, text, ast.parse(text, name))
 
 
+def drop_sources() -> None:
+    """Release the parsed files, which take hundreds of megabytes; they are read again when a test asks for them."""
+    sources.cache_clear()
+    _read.cache_clear()
+
+
 def door(module: str) -> str:
     """Return the layer of a module of the server: `wire`, `flows`, `store`, `model`, or another name of the package."""
     parts = module.split(".")
