@@ -209,6 +209,60 @@ async def test_a_form_from_elsewhere_is_refused(world: World, app: ASGIApp, brow
     assert browser.path == "/account"
 
 
+@pytest.mark.parametrize("way", ["/login", "/login/passkey", "/login/code"])
+async def test_a_login_form_in_a_second_tab_goes_on_after_the_login_in_the_first(
+    world: World, app: ASGIApp, clock: Clock, way: str
+) -> None:
+    first = await signed_in(world, app)
+    secret, device = await add_totp(first, clock), await add_passkey(first)
+    await first.submit("/account/logout")
+    second = PageClient(app, cookies=first.cookies)
+    await second.get("/login?return_to=/consents")
+    sent = second.form("/login/passkey" if way == "/login/passkey" else "/login")
+    sent |= {"name": "ann", "password": PASSWORD}
+    if way == "/login/passkey":
+        sent["credential"] = device.get(second.options("/login/passkey"))
+    if way == "/login/code":
+        await second.post("/login", **sent)
+        sent = second.form("/login/code") | {"code": "000000"}
+    await first.get("/login")
+    await first.submit("/login", name="ann", password=PASSWORD)
+    clock.advance(30)
+    await first.submit("/login/code", code=hotp(secret, clock() // STEP))
+    assert first.path == "/account"
+    await second.post(way, **sent)
+    assert second.path == "/consents", second.text
+
+
+async def test_an_expired_login_form_of_another_person_does_not_lead_on_with_the_session_of_the_first(
+    world: World, app: ASGIApp, browser: PageClient
+) -> None:
+    """Two persons share a browser, and the second goes back to the login page of the first."""
+    for name in ("bob", "ann"):
+        await signed_in(world, app, name)
+    await browser.get("/login?return_to=/consents")
+    old = browser.form("/login")
+    await browser.submit("/login", name="ann", password=PASSWORD)
+    answer = await browser.post("/login", **old | {"name": "bob", "password": PASSWORD})
+    assert (answer.status, "the form has expired" in browser.text.lower()) == (403, True)
+    await browser.submit("/login", password=PASSWORD)
+    assert browser.path == "/consents"
+    await browser.get("/account")
+    assert "Account of bob" in browser.text
+
+
+async def test_a_login_form_that_expired_keeps_the_page_to_which_it_leads(
+    world: World, app: ASGIApp, browser: PageClient
+) -> None:
+    await signed_in(world, app)
+    await browser.get("/login?return_to=/consents")
+    browser.cookies.clear()
+    answer = await browser.submit("/login", name="ann", password=PASSWORD)
+    assert (answer.status, "the form has expired" in browser.text.lower()) == (403, True)
+    await browser.submit("/login", name="ann", password=PASSWORD)
+    assert browser.path == "/consents"
+
+
 async def test_a_person_who_leaves_has_no_session_and_no_password_even_after_the_return(
     world: World, app: ASGIApp, clock: Clock
 ) -> None:

@@ -7,8 +7,11 @@ for the missing proof. Every login begins a new session, or continues the person
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import wraps
 from urllib.parse import urlencode
+
+import msgspec
 
 from ostiary.authorization.assurance import PERSON_MFA, meets
 from ostiary.protocol.errors import Conflict, Invalid, Refused
@@ -82,27 +85,58 @@ async def show_login(call: Call) -> Reply:
     if (url := find_page_host(call)) is not None:
         return redirect(url)
     demand, session = parse_demand(call.query_one), await session_of(call)
-    if session is not None and not demand.is_new:
-        now = call.world.now()
-        if session.meet(now=now, acr_values=demand.acr_values, max_age=demand.max_age) is not None:
-            return see_other(call, demand.return_to)
+    if _is_met(call, demand, session):
+        return see_other(call, demand.return_to)
     return _login_page(call, demand, session)
 
 
+def _is_met(call: Call, demand: Demand, session: Session | None) -> bool:
+    """Return whether the session of the browser meets the requirements of a login."""
+    if session is None or demand.is_new:
+        return False
+    return session.meet(now=call.world.now(), acr_values=demand.acr_values, max_age=demand.max_age) is not None
+
+
+def _goes_on_after_expiry(login: Callable[[Call], Awaitable[Reply]]) -> Callable[[Call], Awaitable[Reply]]:
+    """Let a form of a login that has expired lead on if the session of the browser meets its requirements: the person
+    has used another tab for the login. Otherwise show the login page with the refusal and the requirements of the form.
+    """
+
+    @wraps(login)
+    async def wire(call: Call) -> Reply:
+        try:
+            return await login(call)
+        except ForgedForm as refusal:
+            unverified, session = call.form(), await session_of(call)
+            form = {name: values[0] for name, values in unverified.items()}
+            demand, name = parse_demand(form.get), form.get("name", "").strip()
+            if session is not None and _is_for_another(call, session, name=name, person=form.get("person", "")):
+                demand = msgspec.structs.replace(demand, is_new=True)
+            if _is_met(call, demand, session):
+                return see_other(call, _next_path(demand.return_to))
+            return _login_page(call, demand, session, refusal=refusal, name=name)
+
+    return wire
+
+
+def _is_for_another(call: Call, session: Session, *, name: str, person: str) -> bool:
+    """Return whether a login form names another person than the session: by name, or by id. Both may be empty."""
+    own = registry.find_person(call.world.db.read(), session.person).name
+    return name.lower() not in ("", own) or person not in ("", session.person)
+
+
+@_goes_on_after_expiry
 async def log_in_with_password(call: Call) -> Reply:
     """Log in with name and password. Redirect to the page for the code of the authenticator app, or to `return_to`."""
-    session, form = await session_of(call), {}
+    session, form = await session_of(call), read_form(call, read_login(call))
+    demand = parse_demand(form.get)
     try:
-        form = dict(read_form(call, read_login(call)))
-        demand = parse_demand(form.get)
         proven = await prove_password(
             call,
             unverified_name=form.get("name", ""),
             unverified_password=form.get("password", ""),
             unverified_code=form.get("code", ""),
         )
-    except ForgedForm as refusal:
-        return _login_page(call, parse_demand(call.query_one), session, refusal=refusal)
     except (LoginRefused, LoginThrottled, TooManyLogins) as refusal:
         return _login_page(call, demand, session, refusal=refusal, name=form.get("name", ""))
     base = _base(session, proven.person, demand)
@@ -122,6 +156,7 @@ async def show_code(call: Call) -> Reply:
     return _code_page(call, login, login.person, demand)
 
 
+@_goes_on_after_expiry
 async def log_in_with_code(call: Call) -> Reply:
     """Log in with the code of the authenticator app or a recovery code, as a second or additional proof."""
     login, session = read_login(call), await session_of(call)
@@ -141,6 +176,7 @@ async def log_in_with_code(call: Call) -> Reply:
     return lead_on(call, demand.return_to, new)
 
 
+@_goes_on_after_expiry
 async def log_in_with_passkey(call: Call) -> Reply:
     """Log in with a passkey. The passkey identifies the person."""
     login, session = read_login(call), await session_of(call)
@@ -368,13 +404,16 @@ def _kept(call: Call) -> tuple[Login, Headers]:
 
 
 def lead_on(call: Call, return_to: str, new: NewSession, *, headers: Headers | None = None) -> Reply:
-    """Redirect to `return_to` after a login, and set the session cookie. The path `/authorize` is reached through
-    `/login/done`, because it may redirect to another origin, which the content security policy of a form forbids.
-    """
-    if return_to.startswith("/authorize"):
-        return_to = f"/login/done?{urlencode({'return_to': return_to})}"
+    """Redirect to `return_to` after a login, and set the session cookie."""
     browser = browser_headers(call, new.session.person)
-    return see_other(call, return_to, headers=[*session_headers(new), *browser, *(headers or [])])
+    return see_other(call, _next_path(return_to), headers=[*session_headers(new), *browser, *(headers or [])])
+
+
+def _next_path(return_to: str) -> str:
+    """Return the path to which the form of a login leads. The path `/authorize` is reached through `/login/done`,
+    because it may redirect to another origin, which the content security policy of a form forbids.
+    """
+    return f"/login/done?{urlencode({'return_to': return_to})}" if return_to.startswith("/authorize") else return_to
 
 
 DEMAND = (
