@@ -98,7 +98,7 @@ async def _interrupted(world: World) -> None:
 
 def _print_memory(world: World) -> None:
     """The resident memory of each process that runs Rego."""
-    for rego in world.keep(Engines)._all:
+    for rego in world.get_singleton(Engines)._all:
         child = rego.confined._child
         assert child is not None
         [resident] = re.findall(r"^VmRSS:\s+(\d+) kB$", Path(f"/proc/{child.pid}/status").read_text("ascii"), re.M)

@@ -39,7 +39,7 @@ async def register(world: World, number: int) -> Workload:
 
 async def renew_all(world: World, registered: list[Workload]) -> set[str]:
     """Get the X509-SVID of every agent; the serial numbers."""
-    cache, turns, serials = world.keep(SvidCache), asyncio.Semaphore(AT_ONCE), set[str]()
+    cache, turns, serials = world.get_singleton(SvidCache), asyncio.Semaphore(AT_ONCE), set[str]()
 
     async def renew(workload: Workload) -> None:
         async with turns:
@@ -60,7 +60,7 @@ async def main(count: int) -> int:
                 numbers = range(start, min(start + AT_ONCE, count))
                 registered += await asyncio.gather(*(register(world, number) for number in numbers))
             first = await renew_all(world, registered)
-            cache = world.keep(SvidCache)
+            cache = world.get_singleton(SvidCache)
             cache._kept = {agent: (kept, 0) for agent, (kept, _) in cache._kept.items()}  # all are due now
             cpu, began = time.process_time(), time.monotonic()
             second = await renew_all(world, registered)

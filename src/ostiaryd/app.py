@@ -172,7 +172,7 @@ async def show_openapi(call: Call) -> Reply:
 
     If `If-None-Match` names the present document, the response is 304.
     """
-    document = call.world.keep(OpenApi)
+    document = call.world.get_singleton(OpenApi)
     headers = [(b"etag", document.etag), (b"cache-control", b"public, max-age=300")]
     tags = {tag.strip().removeprefix("W/") for tag in (call.header(b"if-none-match") or "").split(",")}
     if tags & {"*", document.etag.decode()}:
@@ -455,7 +455,7 @@ def _check_again(call: Call, route: RouteFacts, act: Act) -> None:
     try:
         _check_still(call, route, act.tx)
     except Refused:
-        registry.note_caller(act, call.caller)
+        registry.record_caller(act, call.caller)
         raise
 
 
@@ -597,7 +597,7 @@ def _refuse(call: Call, refusal: Refused, act: Act) -> None:
     act.entry.detail = {"method": call.method, "path": call.path[:256]}
     caller = call.caller if call.proving is None else call.prove(act)
     if caller is not None:
-        registry.note_caller(act, caller)
+        registry.record_caller(act, caller)
     raise refusal
 
 
@@ -611,7 +611,7 @@ def _every(
 
     async def loop(world: World) -> None:
         priority.set(Priority(SERVER.client, lane=lane))
-        rounds = world.keep(Rounds)
+        rounds = world.get_singleton(Rounds)
         rounds.record_round(name, every_s=seconds)
         while True:
             await asyncio.sleep(seconds)
@@ -655,7 +655,7 @@ async def move_log(world: World) -> None:
 
 async def collect_garbage(world: World) -> None:
     """Search new objects for reference cycles while the event loop is quiet, because a search delays every request."""
-    is_quiet = world.keep(LoopUse).take_share() <= QUIET_SHARE and not world.writer.waiting
+    is_quiet = world.get_singleton(LoopUse).take_share() <= QUIET_SHARE and not world.writer.waiting
     if is_quiet and gc.get_count()[0] > QUIET_GARBAGE:
         gc.collect(1)
 

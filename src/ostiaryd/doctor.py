@@ -123,7 +123,7 @@ class _Visit:
 
     async def record(self) -> str:
         def visit(act: ledger.Act) -> int:
-            registry.note_caller(act, self.caller)
+            registry.record_caller(act, self.caller)
             return send_test(act)
 
         started = time.perf_counter()
@@ -135,7 +135,7 @@ class _Visit:
         if self.committed is None:
             raise Conflict("changes do not reach the guards")
         seq, since = self.committed
-        guards = await self.world.keep(Guards).settled(seq, within_s=MAX_LAG_S)
+        guards = await self.world.get_singleton(Guards).settled(seq, within_s=MAX_LAG_S)
         applied = [(guard.resource, guard.applied_at(seq)) for guard in guards]
         lagging = sorted({name for name, at in applied if at is None})
         if lagging:
@@ -164,7 +164,7 @@ def _reading(read: Callable[[World, Reader], str]) -> Callable[[World], Awaitabl
 
 
 async def _detectors(world: World) -> str:
-    kept = world.keep(watch.Watch)
+    kept = world.get_singleton(watch.Watch)
     try:
         return await kept.examine()
     except Conflict as refusal:
@@ -383,7 +383,7 @@ def _threats(world: World, reader: Reader) -> str:
 
 async def _queues(world: World) -> str:
     """Check the lengths of the queues in memory and at guards. Webhooks and signal streams have separate lines."""
-    acts, streams = world.writer.waiting, world.keep(Streams)
+    acts, streams = world.writer.waiting, world.get_singleton(Streams)
     problems = [f"acts waiting to be written: {acts}"] if acts >= MAX_ACTS else []
     if problems := problems + streams.troubles():
         raise Conflict(
@@ -394,7 +394,7 @@ async def _queues(world: World) -> str:
 
 
 async def _loops(world: World) -> str:
-    return world.keep(Rounds).examine()
+    return world.get_singleton(Rounds).examine()
 
 
 EXPERIMENTS: tuple[tuple[str, Callable[[World], Awaitable[str]]], ...] = (

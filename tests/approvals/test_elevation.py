@@ -57,7 +57,7 @@ class Stage:
         who = by or agent_caller(self.agent)
 
         def flow(act: Act) -> tuple[Task | None, Question | None]:
-            registry.note_caller(act, who)
+            registry.record_caller(act, who)
             return flows.request(act, asked, by=who, config=self.world.config)
 
         return await act(self.world, "elevation.request", flow)

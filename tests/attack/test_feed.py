@@ -30,7 +30,7 @@ async def test_nobody_takes_a_stream_over_by_opening_another_with_its_number(
     world: World, resource: Resource, agent: Agent
 ) -> None:
     """The first would hear nothing from then on."""
-    streams = world.keep(Streams)
+    streams = world.get_singleton(Streams)
     first, second = (streams.follow(resource, STREAM, None) for _ in range(2))
     assert (await heard(world, first)) is not None
     assert (await heard(world, second)) is None

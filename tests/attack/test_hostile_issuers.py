@@ -55,7 +55,7 @@ def size(world: World) -> int:
 
 async def test_an_issuer_pushes_so_much_and_no_more(home: World, idp: Idp, clock: Clock) -> None:
     made, nobody = await trust(home, idp), {"format": "email", "email": "nobody@example.org"}
-    bucket = home.keep(IssuerBuckets).of(made["issuer_id"])
+    bucket = home.get_singleton(IssuerBuckets).of(made["issuer_id"])
     assert (bucket.left, bucket.has(SETS * COST), SETS) == (SETS * COST * SECOND, True, 2000)
     bucket.left = COST * SECOND
     assert await push(home, made, idp.token(SESSION, nobody)) == (202, "")
@@ -72,14 +72,14 @@ async def test_an_issuer_pushes_so_much_and_no_more(home: World, idp: Idp, clock
 
 async def test_what_is_wrong_with_a_token_counts_as_well(home: World, idp: Idp) -> None:
     made = await trust(home, idp)
-    home.keep(IssuerBuckets).of(made["issuer_id"]).left = COST * SECOND
+    home.get_singleton(IssuerBuckets).of(made["issuer_id"]).left = COST * SECOND
     assert (await push(home, made, "nonsense"))[0] == 400
     assert (await push(home, made, "nonsense"))[0] == 429
 
 
 async def test_who_pushes_too_much_hears_when_to_come_again(home: World, idp: Idp) -> None:
     made = await trust(home, idp)
-    home.keep(IssuerBuckets).of(made["issuer_id"]).left = -SECOND * IssuerBuckets.per_second * 7
+    home.get_singleton(IssuerBuckets).of(made["issuer_id"]).left = -SECOND * IssuerBuckets.per_second * 7
     with pytest.raises(TooMuch) as refused:
         await wire_signals.accept_token(home, store.issuers(home.db.read())[0], idp.token(SESSION, ALICE))
     answer = wire_signals.render(refused.value)
@@ -90,14 +90,14 @@ async def test_what_is_done_to_many_agents_counts_for_more(home: World, idp: Idp
     for number in range(4):
         await register_agent(home, f"more{number}")
     made = await trust(home, idp)
-    bucket = home.keep(IssuerBuckets).of(made["issuer_id"])
+    bucket = home.get_singleton(IssuerBuckets).of(made["issuer_id"])
     assert await push(home, made, idp.token(SESSION, ALICE)) == (202, "")
     assert bucket.left == (SETS * COST - COST - 5) * SECOND
 
 
 async def test_one_issuer_takes_nothing_from_another(home: World, idp: Idp) -> None:
     made = await trust(home, idp)
-    home.keep(IssuerBuckets).of(made["issuer_id"]).left = 0
+    home.get_singleton(IssuerBuckets).of(made["issuer_id"]).left = 0
     with providing() as second:
         other = await trust(home, second)
         assert await push(home, other, second.token(SESSION, ALICE)) == (202, "")
@@ -105,7 +105,7 @@ async def test_one_issuer_takes_nothing_from_another(home: World, idp: Idp) -> N
 
 async def test_a_flood_of_signals_is_told_to_people_once_in_a_while(home: World, idp: Idp) -> None:
     made = await trust(home, idp)
-    home.keep(IssuerBuckets).of(made["issuer_id"]).left = -(10**15)
+    home.get_singleton(IssuerBuckets).of(made["issuer_id"]).left = -(10**15)
     for _ in range(2 * FLOODING):
         assert (await push(home, made, "whatever"))[0] == 429
     (told,) = entries_of(home, "signal.flood")
@@ -127,7 +127,7 @@ async def test_who_is_polled_is_left_alone_until_there_is_room(home: World, idp:
     issuer = store.get(home.db.read(), made["issuer_id"])
     assert issuer is not None
     idp.waiting = {"a": idp.token(SESSION, ALICE)}
-    bucket = home.keep(IssuerBuckets).of(issuer.issuer_id)
+    bucket = home.get_singleton(IssuerBuckets).of(issuer.issuer_id)
     bucket.left = wire_signals_poll.AT_ONCE * COST * SECOND - 1
     assert not await wire_signals_poll.poll_once(home, issuer)
     assert idp.paths("/poll") == 0

@@ -53,7 +53,7 @@ class AcmeStage:
 
     async def validate(self) -> None:
         """Validate until nothing is left to do; time passes for the repetitions."""
-        running = self.world.keep(Validations).running
+        running = self.world.get_singleton(Validations).running
 
         async def is_over() -> bool:
             await validate_due(self.world)

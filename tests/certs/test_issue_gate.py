@@ -184,7 +184,7 @@ async def test_an_act_that_waits_for_remote_policies_refuses_a_token_that_was_re
     await put(world, {"a.rego": "package ostiary.all\nimport rego.v1\npermit := true\n"})
     access_token = str((await client.token(resource=API))["access_token"])
     proof = client.proof(method="POST", uri=ISSUER + path, access_token=access_token, nonce=nonce_of(client))
-    engines = world.keep(Engines)
+    engines = world.get_singleton(Engines)
     answer = engines.ask
 
     async def revoke_meanwhile(*asked: Any) -> Any:

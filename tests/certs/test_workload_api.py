@@ -288,7 +288,7 @@ async def test_an_svid_is_renewed_on_the_stream(
 async def test_renewal_is_between_a_half_and_two_thirds_of_the_life(world: World, api: GrpcServer) -> None:
     await register_agent(world)
     workload = await add_workload(world)
-    kept, renew_at = await world.keep(SvidCache).get(workload)
+    kept, renew_at = await world.get_singleton(SvidCache).get(workload)
     life = kept.certificate.not_after - world.now()
     assert life // 2 <= renew_at - world.now() <= life * 2 // 3
 
@@ -650,7 +650,7 @@ async def test_the_bundle_is_published_with_a_sequence_that_rises(world: World, 
 async def test_refused_renewals_of_an_svid_are_counted(world: World, api: GrpcServer, clock: Clock) -> None:
     agent = await register_agent(world)
     workload = await add_workload(world)
-    svids = world.keep(SvidCache)
+    svids = world.get_singleton(SvidCache)
     kept, renew_at = await svids.get(workload)
     await put_policies(world, 'forbid (principal, action == Action::"issue_certificate", resource);')
     clock.advance(us=renew_at - world.now())

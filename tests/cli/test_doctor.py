@@ -411,7 +411,7 @@ async def test_what_is_examined_inside_is_the_same_on_both_databases(world: Worl
 
 
 async def test_a_loop_that_makes_no_round_for_too_long(world: World, clock: Clock) -> None:
-    rounds = world.keep(Rounds)
+    rounds = world.get_singleton(Rounds)
     rounds.record_round("tasks.expire_due", every_s=1)
     admin = Caller(kind="agent", id="ag_1", name="admin", owner=None, scopes=frozenset())
     for seconds, state in ((11, "ok"), (0.000001, "fail")):

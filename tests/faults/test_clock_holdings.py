@@ -584,7 +584,7 @@ ASK = "approval.ask"
 async def tell(world: World) -> None:
     """Run one round of deliveries, and wait until all of them have ended."""
     await wire_webhooks.deliver_due(world)
-    await asyncio.gather(*world.keep(wire_webhooks.RunningDeliveries).running.values())
+    await asyncio.gather(*world.get_singleton(wire_webhooks.RunningDeliveries).running.values())
 
 
 @pytest.mark.parametrize("database", ["sqlite"])

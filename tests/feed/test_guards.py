@@ -46,47 +46,49 @@ async def make_resource(world: World) -> Resource:
 
 async def exchange(*worlds: World) -> None:
     for world in worlds:
-        await world.keep(Guards).beat()
+        await world.get_singleton(Guards).beat()
 
 
 async def test_a_server_waits_for_the_guards_of_the_others(world: World, other: World) -> None:
     resource = await make_resource(world)
     await exchange(world, other)
-    async with aclosing(other.keep(Streams).follow(resource, STREAM, None)) as lines:
+    async with aclosing(other.get_singleton(Streams).follow(resource, STREAM, None)) as lines:
         await anext(lines)
-        other.keep(Streams).note_applied(resource.resource_id, STREAM, other.keep(Streams).position, ago=0)
+        other.get_singleton(Streams).note_applied(
+            resource.resource_id, STREAM, other.get_singleton(Streams).position, ago=0
+        )
         await exchange(other, world)
-        assert [guard.stream for guard in world.keep(Guards).all] == [STREAM]
+        assert [guard.stream for guard in world.get_singleton(Guards).all] == [STREAM]
         await run_act(world, partial(registry.create_resource, name="more", uri="https://m.example.org", jwk=new_jwk()))
-        world.keep(Streams).pump()
-        seq = world.keep(Streams).position
-        [guard] = await world.keep(Guards).settled(seq, within_s=0.01)
+        world.get_singleton(Streams).pump()
+        seq = world.get_singleton(Streams).position
+        [guard] = await world.get_singleton(Guards).settled(seq, within_s=0.01)
         assert guard.applied_at(seq) is None, "the other server has not even told it"
-        waiting = asyncio.ensure_future(world.keep(Guards).settled(seq, within_s=30))
-        other.keep(Streams).pump()
-        other.keep(Streams).note_applied(resource.resource_id, STREAM, seq, ago=0)
+        waiting = asyncio.ensure_future(world.get_singleton(Guards).settled(seq, within_s=30))
+        other.get_singleton(Streams).pump()
+        other.get_singleton(Streams).note_applied(resource.resource_id, STREAM, seq, ago=0)
         [guard] = await waiting
         assert guard.applied_at(seq) is not None
         assert (guard.resource, guard.resource_id) == (resource.name, resource.resource_id)
     await exchange(other, world)
-    assert world.keep(Guards).all == []
+    assert world.get_singleton(Guards).all == []
 
 
 async def test_the_guards_of_a_server_that_died_are_dropped(
     world: World, other: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resource = await make_resource(world)
-    async with aclosing(other.keep(Streams).follow(resource, STREAM, None)) as lines:
+    async with aclosing(other.get_singleton(Streams).follow(resource, STREAM, None)) as lines:
         await anext(lines)
         await exchange(other, world, world)
-        assert [guard.stream for guard in world.keep(Guards).all] == [STREAM]
+        assert [guard.stream for guard in world.get_singleton(Guards).all] == [STREAM]
         monkeypatch.setattr(guards, "DROP_S", 0.0)
         await exchange(other, world)
-        assert [guard.stream for guard in world.keep(Guards).all] == [STREAM], "it gave a sign of life"
+        assert [guard.stream for guard in world.get_singleton(Guards).all] == [STREAM], "it gave a sign of life"
         await exchange(world)
-        assert world.keep(Guards).all == []
+        assert world.get_singleton(Guards).all == []
         await exchange(other, world)
-        assert [guard.stream for guard in world.keep(Guards).all] == [STREAM], "it was only slow"
+        assert [guard.stream for guard in world.get_singleton(Guards).all] == [STREAM], "it was only slow"
 
 
 async def test_a_server_that_ends_takes_its_row_away(
@@ -96,6 +98,6 @@ async def test_a_server_that_ends_takes_its_row_away(
     ended = msgspec.structs.replace(config, data_dir=str(tmp_path / "ended"))
     async with open_world(ended, now=clock, random=SeededRandom("ended")) as other:
         await exchange(other, world)
-        assert len(world.keep(Guards)._seen) == 1
+        assert len(world.get_singleton(Guards)._seen) == 1
     await exchange(world)
-    assert len(world.keep(Guards)._seen) == 0
+    assert len(world.get_singleton(Guards)._seen) == 0

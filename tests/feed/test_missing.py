@@ -17,7 +17,7 @@ from ostiaryd.registry import flows as registry
 async def test_who_has_reported_within_a_week_is_missed_until_one_of_its_guards_is_there(
     world: World, clock: Clock
 ) -> None:
-    streams, guards = world.keep(Streams), world.keep(Guards)
+    streams, guards = world.get_singleton(Streams), world.get_singleton(Guards)
     files, mail, _ = [
         await run_act(
             world, partial(registry.create_resource, name=name, uri=f"https://{name}.example.org", jwk=new_jwk())

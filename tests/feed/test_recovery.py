@@ -137,7 +137,7 @@ async def test_in_recovery_only_what_stops_is_carried_out(world: World, resource
     await act(world, "agent.suspend", lambda act: registry.set_agent_state(act, other.agent_id, Verb.SUSPEND))
     await act(world, "kill.start", lambda act: registry.stop(act, "model", "m-1", why="x", by=None))
     with pytest.raises(InRecovery):
-        world.keep(Streams).follow(resource, "a-number-that-a-guard-threw", None)
+        world.get_singleton(Streams).follow(resource, "a-number-that-a-guard-threw", None)
     assert store.search(world.db.read(), {"action": "agent.create", "outcome": "refused"}, limit=9) == []
 
 
@@ -461,12 +461,12 @@ async def test_a_feed_in_recovery_is_cut(world: World, resource: Resource) -> No
             pass
 
     reading = asyncio.ensure_future(read_until_cut())
-    world.keep(Streams).connected[0].task = reading
+    world.get_singleton(Streams).connected[0].task = reading
     await asyncio.sleep(0)
     await lose(world)
     with pytest.raises(asyncio.CancelledError):
         await reading
-    assert world.keep(Streams).connected == []
+    assert world.get_singleton(Streams).connected == []
 
 
 async def test_the_head_in_messages_adds_no_query(
@@ -484,12 +484,12 @@ async def test_the_head_in_messages_adds_no_query(
             return execute(statement, params)
 
         monkeypatch.setattr(connection, "execute", note_statement)
-        world.keep(Streams).pump()
+        world.get_singleton(Streams).pump()
         assert len(ran) == 1
         assert "log_head" in ran[0]
         before = head_of(world)
         ran.clear()
-        world.keep(Streams)._beat()
+        world.get_singleton(Streams)._beat()
         assert len(ran) == 1
         monkeypatch.undo()
         assert ledger.read_head((await guard.hear()).head.encode(), reader=world.db.read(), keys=world.keys) == before

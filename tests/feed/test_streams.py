@@ -223,7 +223,7 @@ async def test_what_another_process_commits_is_heard(
         await guard.hear()
         async with open_world(config, now=clock, random=dice) as other:
             await run_act(other, lambda a: registry.set_agent_state(a, agent.agent_id, Verb.SUSPEND))
-        world.keep(Streams).pump()
+        world.get_singleton(Streams).pump()
         [fact] = await guard.facts()
         assert isinstance(fact, AgentFact)
 
@@ -232,12 +232,12 @@ async def test_the_stream_of_a_key_that_was_replaced_is_cut(world: World, resour
     guard = Listener(world, resource)
     await guard.hear()
     waiting = asyncio.ensure_future(anext(guard.lines))
-    world.keep(Streams).connected[0].task = waiting  # type: ignore[assignment]
+    world.get_singleton(Streams).connected[0].task = waiting  # type: ignore[assignment]
     await asyncio.sleep(0)
     await run_act(world, lambda a: registry.set_resource_key(a, "files", new_jwk()))
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    assert world.keep(Streams).connected == []
+    assert world.get_singleton(Streams).connected == []
 
 
 @pytest.mark.parametrize(("facts", "is_cut"), [(2, False), (3, False), (4, True)])
@@ -248,7 +248,7 @@ async def test_a_guard_that_does_not_read_is_cut(
     guard = Listener(world, resource)
     await guard.hear()
     reading = asyncio.ensure_future(asyncio.sleep(PATIENCE_S))
-    world.keep(Streams).connected[0].task = reading
+    world.get_singleton(Streams).connected[0].task = reading
     for _ in range(facts):
         await run_act(world, lambda a: registry.set_mode(a, "files", Mode.WATCH))
     await asyncio.sleep(0)
@@ -263,7 +263,7 @@ async def test_a_guard_that_takes_too_long_to_take_a_message_is_cut(
     guard = Listener(world, resource)
     await guard.hear()
     reading = asyncio.ensure_future(asyncio.sleep(PATIENCE_S))
-    streams = world.keep(Streams)
+    streams = world.get_singleton(Streams)
     streams.connected[0].task = reading
     streams._beat()
     await asyncio.sleep(0)
@@ -287,13 +287,13 @@ async def test_a_number_is_of_one_stream_and_a_resource_has_so_many(
             await other.hear()
             with pytest.raises(Conflict):
                 Listener(world, resource, id="a-third-number-thrown")
-    assert world.keep(Streams).connected == []
+    assert world.get_singleton(Streams).connected == []
 
 
 async def test_who_revokes_is_told_when_each_guard_has_it_in_force(
     world: World, resource: Resource, agent: Agent, clock: Clock
 ) -> None:
-    streams = world.keep(Streams)
+    streams = world.get_singleton(Streams)
     async with listening(world, resource) as guard, listening(world, resource, id="another-number-thrown") as slow:
         for listener in (guard, slow):
             message = await listener.hear()
@@ -317,7 +317,7 @@ async def test_who_waits_for_a_guard_that_says_nothing_waits_no_longer_than_aske
 ) -> None:
     async with listening(world, resource) as guard:
         message = await guard.hear()
-        [stream] = await world.keep(Streams).settled(message.seq, within_s=0.01)
+        [stream] = await world.get_singleton(Streams).settled(message.seq, within_s=0.01)
         assert stream.applied_at(message.seq) is None
 
 
@@ -330,12 +330,12 @@ async def test_a_guard_that_need_not_hear_of_it_is_not_waited_for(
         guard.applied(message.seq)
         await end_holdings(world, Root.HOLDING, "theirs")
         seq = outbox.highest_number(world.db.read())
-        [stream] = await world.keep(Streams).settled(seq, within_s=PATIENCE_S)
+        [stream] = await world.get_singleton(Streams).settled(seq, within_s=PATIENCE_S)
         assert stream.applied_at(seq) is not None
 
 
 async def test_only_its_own_guard_speaks_for_a_stream(world: World, resource: Resource) -> None:
-    streams = world.keep(Streams)
+    streams = world.get_singleton(Streams)
     async with listening(world, resource) as guard:
         await guard.hear()
         with pytest.raises(NotFound):
@@ -358,7 +358,7 @@ async def test_only_its_own_guard_speaks_for_a_stream(world: World, resource: Re
 async def test_a_guard_that_does_not_get_rid_of_its_records_is_named(
     world: World, resource: Resource, late: int, filled: int, trouble: list[str]
 ) -> None:
-    streams = world.keep(Streams)
+    streams = world.get_singleton(Streams)
     async with listening(world, resource) as guard:
         await guard.hear()
         streams.note_records(NUMBER, late=late, filled=filled)
@@ -369,7 +369,7 @@ async def test_a_guard_that_does_not_get_rid_of_its_records_is_named(
 async def test_a_guard_that_does_not_take_what_it_must_hear_is_named(
     world: World, resource: Resource, waiting: int, is_named: bool
 ) -> None:
-    streams = world.keep(Streams)
+    streams = world.get_singleton(Streams)
     async with listening(world, resource) as guard:
         await guard.hear()
         [stream] = streams.connected

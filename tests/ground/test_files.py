@@ -126,7 +126,7 @@ async def test_nothing_is_acknowledged_after_a_file_was_lost(world: World, fault
         world.db.read()
     with pytest.raises(LostDatabase):
         await world.db.scan(lambda reader: reader.one(COUNT))
-    assert world.keep(Health).checks["database"]() == "lost or damaged"
+    assert world.get_singleton(Health).checks["database"]() == "lost or damaged"
 
 
 @pytest.mark.parametrize("fault", FAULTS)

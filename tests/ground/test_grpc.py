@@ -321,7 +321,7 @@ FLOODS = {
 async def test_a_flood_of_frames_waits_for_processor_time(server: GrpcServer, kind: str) -> None:
     async with one_call(server, with_header("content-type", "text/html")) as client:
         await client.read_until(ResponseReceived)  # the call 1 is closed
-        budget = server.world.keep(GrpcWork).of(str(os.getuid()))
+        budget = server.world.get_singleton(GrpcWork).of(str(os.getuid()))
         budget.burst = budget.per_second = 1
         [connection] = server._connections
         flood = asyncio.create_task(client.send(FLOODS[kind] * 100_000))
@@ -331,7 +331,7 @@ async def test_a_flood_of_frames_waits_for_processor_time(server: GrpcServer, ki
 
 
 async def test_a_refused_call_is_paid_and_those_beyond_the_limit_wait(server: GrpcServer) -> None:
-    budget = server.world.keep(GrpcWork).of(str(os.getuid()))
+    budget = server.world.get_singleton(GrpcWork).of(str(os.getuid()))
     budget.per_second = 1
     async with grpc.aio.insecure_channel(f"unix:{server.path}") as channel:
         refused = channel.unary_stream("/Test/Refuse")
@@ -417,7 +417,7 @@ async def test_while_one_user_floods_others_are_served(
     frames = [flood.hex() for flood in FLOODS.values() if flood[5:9] != b"\0\0\0\1"]
     with process_of(12_345, FLOODER, server, *frames) as flooder:
         await is_up(flooder)
-        budget = world.keep(GrpcWork)
+        budget = world.get_singleton(GrpcWork)
         async with grpc.aio.insecure_channel(f"unix:{server.path}") as channel:
             echo = channel.unary_stream("/Test/Echo")
             count = 0

@@ -187,10 +187,10 @@ async def test_a_commit_that_nobody_can_look_up_is_said_to_be_unknown(world: Wor
 
 async def test_what_the_writer_remembers_is_dropped_with_the_connection(world: World, proxy: Proxy) -> None:
     """Whoever answers after the loss may be an older replica."""
-    await world.writer.submit(lambda tx: tx.keep(list[str]).append("kept"))
+    await world.writer.submit(lambda tx: tx.get_singleton(list[str]).append("kept"))
     lose(world, proxy)
     await until_up(world)
-    assert await world.writer.submit(lambda tx: list(tx.keep(list[str]))) == []
+    assert await world.writer.submit(lambda tx: list(tx.get_singleton(list[str]))) == []
 
 
 async def test_nothing_is_read_or_written_after_a_loss_before_every_check_has_passed(
@@ -222,7 +222,7 @@ async def test_nothing_is_read_or_written_after_a_loss_before_every_check_has_pa
 
 async def test_a_silent_database_holds_up_the_event_loop_once_and_then_no_more(world: World, proxy: Proxy) -> None:
     """Where a process is silent the loop waits for the timeout, once; then every call is refused without a wait."""
-    health = world.keep(Health)
+    health = world.get_singleton(Health)
     assert health.checks.keys() >= {"database", "writer", "keys"}
     assert not any(check() for check in health.checks.values())
     assert world.db.read().one(ASK) == (1,)

@@ -669,12 +669,12 @@ async def test_what_is_deferred_stays_though_the_job_is_refused(world: World) ->
 
 async def test_what_a_room_keeps_stands_whatever_becomes_of_its_batch(world: World) -> None:
     def fail(tx: Tx) -> None:
-        tx.keep(list[str]).append("kept")
+        tx.get_singleton(list[str]).append("kept")
         raise ArithmeticError
 
     with pytest.raises(ArithmeticError):
         await world.writer.submit(fail)
-    assert await world.writer.submit(lambda tx: tx.keep(list[str])) == ["kept"]
+    assert await world.writer.submit(lambda tx: tx.get_singleton(list[str])) == ["kept"]
 
 
 async def test_a_late_row_that_fails_fails_its_batch(world: World) -> None:

@@ -44,9 +44,9 @@ def damage(db: Path, table: str) -> None:
 
 
 async def test_a_sound_database_is_said_to_be_sound(world: World) -> None:
-    assert world.keep(Pages).describe() == "the pages are being checked"
+    assert world.get_singleton(Pages).describe() == "the pages are being checked"
     await check_pages_at_start(world)
-    assert world.keep(Pages).describe() == "no page is damaged"
+    assert world.get_singleton(Pages).describe() == "no page is damaged"
     assert await check_pages_deeply(world) == "no page is damaged"
     assert registry.list_stops(world.db.read()) == []
 
@@ -59,7 +59,7 @@ async def test_a_defect_is_found_at_start_and_stops_everything(
     async with open_world(config, now=clock, random=dice) as world:
         await check_pages_at_start(world)
         with pytest.raises(Conflict) as refused:
-            world.keep(Pages).describe()
+            world.get_singleton(Pages).describe()
         assert refused.value.hint
         assert [(one.target_kind, one.value) for one in registry.list_stops(world.db.read())] == [("everything", "")]
         await run_act(world, lambda a: registry.create_person(a, name="ada"))  # what can still be done is done
@@ -87,7 +87,7 @@ async def test_an_index_that_differs_from_its_table_is_found_by_the_deep_check(
     change_index(config.folder / "ostiary.db", "entry_action", was=b"test.flipped", to=b"test.flipqed")
     async with open_world(config, now=clock, random=dice) as world:
         await check_pages_at_start(world)
-        assert world.keep(Pages).describe() == "no page is damaged", "the quick check does not read indexes"
+        assert world.get_singleton(Pages).describe() == "no page is damaged", "the quick check does not read indexes"
         with pytest.raises(Conflict, match="entry_action"):
             await check_pages_deeply(world)
         assert [one.target_kind for one in registry.list_stops(world.db.read())] == ["everything"]
@@ -109,10 +109,10 @@ async def test_a_check_that_takes_too_long_goes_on_in_the_background(
     found = iter([None, ["a defect"]])
     monkeypatch.setattr(pages, "find_defects", lambda path, *, within_s, with_indexes: next(found))
     await check_pages_at_start(world)
-    assert world.keep(Pages).describe() == "the pages are being checked"
+    assert world.get_singleton(Pages).describe() == "the pages are being checked"
     await check_pages(world)
     with pytest.raises(Conflict, match="a defect"):
-        world.keep(Pages).describe()
+        world.get_singleton(Pages).describe()
 
 
 def test_a_check_is_interrupted_in_time(config: Config, tmp_path: Path) -> None:

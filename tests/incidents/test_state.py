@@ -114,7 +114,7 @@ async def test_a_change_by_hand_stops_the_agent_with_an_incident_and_an_entry(
     await before(world, bot)
     assert "every guarded row" in describe(await complete_state_check(world))
     change_database(world, statement, agent=bot.agent_id)
-    check = world.keep(state_check)
+    check = world.get_singleton(state_check)
     await check_state(world)
     await check_state(world)
     agent = registry.find_agent(world.db.read(), bot.agent_id)
@@ -320,7 +320,7 @@ async def test_another_copy_of_the_database_is_read_anew_and_differs_in_nothing(
         await add(world, 3)
         older = saved(world)
         await add(world, 2)
-        check = world.keep(state_check)
+        check = world.get_singleton(state_check)
         while check.is_behind:
             await check_state(world)
         await rewind(world, older)

@@ -95,7 +95,7 @@ async def test_an_agent_that_proved_itself_has_a_budget_of_its_own(world: World,
     for _ in range(FULL_OF_NETWORK + 1):
         await refuse(world, agent="ag_1")
     assert len(entries(world)) == before + FULL_OF_NETWORK + 1
-    sampler = world.keep(Refusals).sampler
+    sampler = world.get_singleton(Refusals).sampler
     sampler._callers["ag_1"].full = FULL_OF_CALLER - 1
     await refuse(world, agent="ag_1")
     await refuse(world, agent="ag_1")
@@ -123,7 +123,7 @@ async def test_what_the_server_refuses_itself_is_always_kept(world: World) -> No
 async def test_a_server_that_ends_leaves_its_summary(world: World) -> None:
     for _ in range(FULL_OF_NETWORK + 2):
         await refuse(world)
-    await world.close_rooms()
+    await world.close_singletons()
     last = entries(world)[-1]
     assert (last.action, last.detail and last.detail["refused"]) == (SUMMARY, 2)
 

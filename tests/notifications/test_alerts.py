@@ -63,7 +63,7 @@ async def happen(world: World, action: str, *, object: str = "in_1", reasons: st
 
 async def tell(world: World) -> None:
     await wire_webhooks.deliver_due(world)
-    await asyncio.gather(*world.keep(wire_webhooks.RunningDeliveries).running.values())
+    await asyncio.gather(*world.get_singleton(wire_webhooks.RunningDeliveries).running.values())
 
 
 def by(world: World, server: str, **more: str) -> World:

@@ -153,7 +153,7 @@ async def browser_of(world: World, name: str) -> Browser:
 
 async def push(world: World) -> None:
     await wire_push.push_due(world)
-    await asyncio.gather(*world.keep(RunningDeliveries).running.values())
+    await asyncio.gather(*world.get_singleton(RunningDeliveries).running.values())
 
 
 def only(world: World, browser: Browser) -> Subscription:

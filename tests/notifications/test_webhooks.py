@@ -67,7 +67,7 @@ async def happen(world: World, action: str = ASK, *, outcome: str = "ok", **deta
 async def tell(world: World) -> None:
     """Run one round of deliveries, and wait until all of them have ended."""
     await wire_webhooks.deliver_due(world)
-    await asyncio.gather(*world.keep(wire_webhooks.RunningDeliveries).running.values())
+    await asyncio.gather(*world.get_singleton(wire_webhooks.RunningDeliveries).running.values())
 
 
 def now_of(world: World, id: str) -> Webhook:
@@ -244,7 +244,7 @@ async def test_a_receiver_that_answers_410_gets_no_further_event(
 
 async def test_a_receiver_that_never_answers_delays_nothing_else(world: World, receiver: Receiver) -> None:
     receiver.silence.clear()
-    running = world.keep(wire_webhooks.RunningDeliveries).running
+    running = world.get_singleton(wire_webhooks.RunningDeliveries).running
     with receiving() as other:
         silent, _ = await add(world, receiver.url)
         await add(world, other.url)

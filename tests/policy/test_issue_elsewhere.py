@@ -40,7 +40,7 @@ class Counted:
     """How often the engines were asked."""
 
     def __init__(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-        engines, self.count = world.keep(Engines), 0
+        engines, self.count = world.get_singleton(Engines), 0
         before = engines.ask
 
         async def counting(*asked: Any) -> Any:
@@ -141,7 +141,7 @@ async def test_rego_that_fails_denies(world: World, client: Client) -> None:
 async def test_a_set_that_is_swapped_meanwhile_is_asked_anew(
     world: World, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engines, swapped = world.keep(Engines), TOKENS + 'forbid contains "swapped" if true\n'
+    engines, swapped = world.get_singleton(Engines), TOKENS + 'forbid contains "swapped" if true\n'
     before = engines.ask
 
     async def swapping(*asked: Any) -> Any:

@@ -68,7 +68,7 @@ def follow(
     *,
     is_live: Callable[[Reader], bool] = lambda _: True,
 ) -> AsyncGenerator[bytes, None]:
-    return world.keep(LiveEntries).follow(caller, place, is_live)
+    return world.get_singleton(LiveEntries).follow(caller, place, is_live)
 
 
 def parse(chunk: bytes) -> list[Event]:
@@ -214,7 +214,7 @@ async def test_a_stream_hears_less_without_the_role_and_ends_with_the_session(wo
     is_live = False
     with pytest.raises(StopAsyncIteration):
         await anext(stream)
-    assert world.keep(LiveEntries).count == 0
+    assert world.get_singleton(LiveEntries).count == 0
 
 
 async def test_a_policy_that_forbids_the_stream_ends_it_for_a_person(world: World) -> None:
@@ -225,7 +225,7 @@ async def test_a_policy_that_forbids_the_stream_ends_it_for_a_person(world: Worl
     await act(world, "policy.put", lambda act: policy.put(act, loaded, by=None))
     with pytest.raises(StopAsyncIteration):
         await anext(stream)
-    assert world.keep(LiveEntries).count == 0
+    assert world.get_singleton(LiveEntries).count == 0
 
 
 @pytest.mark.parametrize("place", ["x", "1", "0-00000000", "999-{history}", "-1-{history}", "1-{history}x"])
@@ -269,7 +269,7 @@ async def test_streams_are_bounded_per_caller_and_per_server(world: World, monke
     await anext(late)
     for stream in (*opened[1:], late):
         await stream.aclose()
-    assert world.keep(LiveEntries).count == 0
+    assert world.get_singleton(LiveEntries).count == 0
 
 
 async def test_a_holder_of_every_stream_leaves_a_fair_share_to_others(
@@ -286,7 +286,7 @@ async def test_a_holder_of_every_stream_leaves_a_fair_share_to_others(
     person_streams = [follow(world, olga), follow(world, agents("pe_2", 1)[0])]
     for stream in person_streams:
         await anext(stream)
-        assert world.keep(LiveEntries).count == 4
+        assert world.get_singleton(LiveEntries).count == 4
     await eventually_async(lambda: [task.done() for task in held] == [True, True, False, False])
     assert [await task for task in held[:2]] == [b"", b""], "they have ended"
     with pytest.raises(Conflict):
@@ -302,7 +302,7 @@ async def test_a_holder_of_every_stream_leaves_a_fair_share_to_others(
     await asyncio.gather(*held, return_exceptions=True)
     for stream in (*greedy, *person_streams, third):
         await stream.aclose()
-    assert world.keep(LiveEntries).count == 0
+    assert world.get_singleton(LiveEntries).count == 0
 
 
 @pytest.mark.parametrize("target", ["owner", "segment", "everything"])
@@ -314,7 +314,7 @@ async def test_a_stop_ends_the_stream_of_an_agent(world: World, target: What) ->
     path = "/api/v1/events"
     headers = [("authorization", f"DPoP {token}"), ("dpop", proof_of(reader, token, path, method="GET"))]
     stream = asyncio.create_task(send(reader.app, "GET", path, headers=headers, stays=True))
-    live_entries = world.keep(LiveEntries)
+    live_entries = world.get_singleton(LiveEntries)
     await eventually_async(lambda: live_entries.count == 1 or stream.done())
     value = {"owner": agent.owner, "segment": "night", "everything": ""}[target]
     await act(world, "kill.start", lambda act: registry.stop(act, target, value, why="a drill", by=None))

@@ -109,7 +109,7 @@ async def test_a_document_that_is_no_decision_denies(world: World, ask: Ask, pat
 async def test_an_opa_that_misbehaves_denies(world: World, ask: Ask, served: Opa, misbehave: str, said: str) -> None:
     await put(world, 'path = "payments/decision"', CEDAR_PERMITS)
     served.misbehave = misbehave
-    engines = world.keep(Engines)
+    engines = world.get_singleton(Engines)
     patient, engines._limit_s = engines._limit_s, 0.2 if misbehave == "slow" else engines._limit_s
     allowed, message, policies = await decision(ask, ANN)
     engines._limit_s = patient
@@ -126,7 +126,7 @@ async def test_an_opa_that_is_not_there_denies(config: Config, clock: Clock, dic
     async with open_world(msgspec.structs.replace(config, opa_url=gone.url), now=clock, random=dice) as world:
         loaded = await load_set(world, {"pay.opa.toml": 'path = "a"'})
         assert loaded.ready.program is not None
-        [said] = (await world.keep(Engines).ask(loaded.ready.program, [b"{}"]))[b"{}"]
+        [said] = (await world.get_singleton(Engines).ask(loaded.ready.program, [b"{}"]))[b"{}"]
         assert said.error == "the remote server cannot be reached: ConnectError"
 
 

@@ -464,7 +464,7 @@ async def test_without_the_library_of_opa_a_set_with_rego_is_refused(
 
 
 async def test_the_engines_end_with_the_world(world: World) -> None:
-    engines = world.keep(Engines)
+    engines = world.get_singleton(Engines)
     await put(world, a_set(PERMITS))
     children = [one.confined._child for one in engines._all]
     assert len(children) == POOL
@@ -478,7 +478,7 @@ async def test_a_question_that_loops_holds_up_no_other(world: World, ask: Ask) -
     pairs = "some x in numbers.range(1, 5000); some y in numbers.range(1, 5000); x * y == 0"
     loops = f'permit if {{ input.subject.id == "loops"; {pairs} }}'
     await put(world, a_set(PERMITS + loops))
-    world.keep(Engines)._limit_s = 4.0  # longer than three questions take on a slow machine
+    world.get_singleton(Engines)._limit_s = 4.0  # longer than three questions take on a slow machine
     for _ in range(2):  # the second time, processes were ended and are there again
         looping = [
             asyncio.ensure_future(decision(ask, QUESTION | {"subject": {"type": "user", "id": "loops"}}))
@@ -489,4 +489,4 @@ async def test_a_question_that_loops_holds_up_no_other(world: World, ask: Ask) -
         assert not any(one.done() for one in looping), "all were answered while they looped"
         assert all(allowed for allowed, _, _ in found)
         assert {(await one)[1] for one in looping} == {"policy `levels`: the process took longer than 4 s"}
-        await asyncio.gather(*(world.keep(Engines)._with_one(lambda _: None) for _ in range(POOL)))
+        await asyncio.gather(*(world.get_singleton(Engines)._with_one(lambda _: None) for _ in range(POOL)))

@@ -382,7 +382,7 @@ async def test_only_administrators_have_rego_compiled(bank: World, scope: str, m
     else:
         with pytest.raises(Invalid, match="policies in Rego or OPA"):
             await ask(bank, files, caller=who)
-    assert not bank.keep(Asking).is_busy
+    assert not bank.get_singleton(Asking).is_busy
 
 
 async def test_each_question_is_an_entry_that_names_the_set_though_it_does_not_load(bank: World) -> None:
@@ -415,7 +415,7 @@ async def test_one_question_at_a_time_and_whoever_goes_away_frees_the_place(bank
     with pytest.raises(Unavailable, match="another what-if"):
         await ask(bank, a_set(LITTLE))
     await first.aclose()
-    assert not bank.keep(Asking).is_busy
+    assert not bank.get_singleton(Asking).is_busy
     assert _children() == []
     assert (await report(bank, LITTLE))["changed"] == 1
 
@@ -513,7 +513,7 @@ async def test_who_does_not_read_holds_no_place(bank: World) -> None:
     assert not isinstance(lines, bytes)
     told = [json.loads(await anext(lines)) for _ in range(2)]
     assert [*told[0], *told[1]][:3] == ["done", "of", "report"]
-    assert not bank.keep(Asking).is_busy
+    assert not bank.get_singleton(Asking).is_busy
     await lines.aclose()
 
 

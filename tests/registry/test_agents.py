@@ -255,7 +255,7 @@ async def test_the_entry_says_who_did_what_to_whom_and_why(world: World) -> None
     by = person_caller(agent.owner)
 
     def suspend(a: Any) -> None:
-        flows.note_caller(a, by)
+        flows.record_caller(a, by)
         flows.set_agent_state(a, "bot", Verb.SUSPEND, why="odd", by=by)
 
     await run_act(world, suspend, "agent.suspend")

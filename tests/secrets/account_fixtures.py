@@ -122,14 +122,14 @@ class AccountStage:
         """Run one round of the loops that end leases and connections, to its end."""
         await revoke_due(self.world)
         await end_due(self.world)
-        task = self.world.keep(AccountRefreshes).revoking
+        task = self.world.get_singleton(AccountRefreshes).revoking
         assert task is not None
         await task
 
 
 def second_server(world: World) -> World:
     """Another server of the same database: nothing in memory is shared but the writer."""
-    return replace(world, _rooms={})
+    return replace(world, _singletons={})
 
 
 async def stage_of(world: World, app: ASGIApp, upstream: TokenProvider, clock: Clock) -> AccountStage:

@@ -307,7 +307,7 @@ async def test_a_user_that_is_not_there_yet_does_not_count_as_deleted(
 
     async def revoke() -> Lease | None:
         await wire_aws_accounts.revoke_due(world)
-        await asyncio.gather(*world.keep(wire_aws_accounts.AwsRevokers).running.values())
+        await asyncio.gather(*world.get_singleton(wire_aws_accounts.AwsRevokers).running.values())
         return lease_store.get(world.db.read(), owed.lease.lease_id)
 
     owed = await act(world, "vault.read", begin)

@@ -244,7 +244,7 @@ async def test_no_account_is_created_for_a_lease_that_was_revoked_meanwhile(
     await act(world, "lease.end", lambda act: leases.revoke_lease(act, id, is_forgotten=is_forgotten))
     assert lease_store.get(world.db.read(), id) is not None
     await wire_leases.revoke_due(world)
-    await asyncio.gather(*world.keep(wire_leases.Revokers).running.values())
+    await asyncio.gather(*world.get_singleton(wire_leases.Revokers).running.values())
     assert lease_store.get(world.db.read(), id) is None
     with pytest.raises(Conflict, match="lease ended"):
         await wire_leases._create_account(waiting(world), owed)
@@ -261,7 +261,7 @@ async def test_no_password_is_shown_to_an_agent_whose_owner_was_stopped_while_it
     await act(world, "kill.put", lambda act: registry.stop(act, "owner", owner, why="test", by="test"))
     with pytest.raises(Forbidden, match="kill switch stops owner"):
         await wire_leases._create_account(waiting(world), owed)
-    await asyncio.gather(*world.keep(wire_leases.Revokers).running.values())
+    await asyncio.gather(*world.get_singleton(wire_leases.Revokers).running.values())
     assert owed.lease.username not in shop.accounts()
 
 
@@ -575,7 +575,7 @@ async def test_a_password_is_kept_for_the_same_receiver_alone(
 async def test_no_password_and_no_connection_outlives_the_seal(
     world: World, bot: VaultAgent, shop: DatabaseFixture
 ) -> None:
-    world, client = permit(world, shop.folder), world.keep(DatabaseClient)
+    world, client = permit(world, shop.folder), world.get_singleton(DatabaseClient)
     await wire_leases._create_account(waiting(world), await begin_lease(world, bot, shop))
     await wire_leases.revoke_due(world)
     assert client.targets != []

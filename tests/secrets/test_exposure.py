@@ -173,7 +173,7 @@ async def test_an_incident_lists_what_its_agent_read_and_rotates_it(
 
     def read(act: Any, path: str) -> None:
         act.entry.agent = agent
-        registry.note(act, object=path)
+        registry.fill_entry(act, object=path)
 
     for path in ("backend/legacy/app", "database/static-creds/report"):
         await act(world, "vault.read", partial(read, path=path))
@@ -223,7 +223,7 @@ async def test_a_stored_value_with_a_rotation_changes_and_the_grace_of_the_value
 
         def read(a: Act) -> None:
             a.entry.agent = agent
-            registry.note(a, object=path, version=2)
+            registry.fill_entry(a, object=path, version=2)
 
         assert await rotate() == ([path], [])
         assert [json.loads(body)["type"] for _, body in service.heard] == ["secret.rotate", "secret.retire"]

@@ -54,7 +54,7 @@ async def push(world: World) -> None:
     """Run one round of pushes, and wait until all of them have ended."""
     await signals.make_signals(world)
     await wire_ssf_push.push_due(world)
-    await asyncio.gather(*world.keep(wire_ssf_push.Pushers).running.values())
+    await asyncio.gather(*world.get_singleton(wire_ssf_push.Pushers).running.values())
 
 
 def now_of(world: World, stream: dict[str, Any]) -> Stream:
@@ -150,7 +150,7 @@ async def test_a_receiver_that_never_answers_delays_no_other_receiver(world: Wor
         await stop(world, "bot")
         await signals.make_signals(world)
         await wire_ssf_push.push_due(world)
-        running = world.keep(wire_ssf_push.Pushers).running
+        running = world.get_singleton(wire_ssf_push.Pushers).running
         await asyncio.wait(running.values(), return_when=asyncio.FIRST_COMPLETED)
         assert len(other.heard) == 1
         assert [task.done() for task in running.values()].count(False) == 1

@@ -639,7 +639,7 @@ async def test_a_stream_that_its_transmitter_stopped_is_reported(world: World, i
 async def poll(world: World) -> None:
     """Run one round of polls, and wait until all of them have ended."""
     await wire_signals_poll.poll_due(world)
-    await asyncio.gather(*world.keep(wire_signals_poll.Pollers).running.values())
+    await asyncio.gather(*world.get_singleton(wire_signals_poll.Pollers).running.values())
 
 
 async def test_waiting_signals_are_fetched_and_acknowledged_and_wrong_signals_are_reported(
@@ -666,7 +666,7 @@ async def test_an_applied_signal_without_acknowledgement_arrives_again_and_has_o
     token = idp.token(SESSION, EMAIL)
     idp.waiting = {"event-1": token}
     await poll(world)
-    world.keep(wire_signals_poll.Pollers).owed.clear()
+    world.get_singleton(wire_signals_poll.Pollers).owed.clear()
     idp.waiting = {"event-1": token}
     await poll(world)
     await poll(world)

@@ -118,7 +118,7 @@ async def test_a_task_that_another_party_ends_is_sent_as_a_session_and_the_agent
     clock.advance(1)
 
     def end_it(act: Any) -> None:
-        registry.note_caller(act, agent_caller(bot))
+        registry.record_caller(act, agent_caller(bot))
         tasks.end(act, second, State.CANCELLED, by=agent_caller(bot))
 
     await run_act(world, end_it, "task.end")
@@ -145,7 +145,7 @@ async def test_an_agent_cannot_flood_receivers_with_its_own_tasks(world: World, 
 
 
 def _end_own(act: Any, id: str, bot: Any) -> None:
-    registry.note_caller(act, agent_caller(bot))
+    registry.record_caller(act, agent_caller(bot))
     tasks.end(act, id, State.CANCELLED, by=agent_caller(bot))
 
 
@@ -596,10 +596,10 @@ async def test_a_long_poll_is_answered_when_a_signal_arrives(world: World) -> No
     siem = await signal_receiver(world)
     stream = await siem.stream()
     waiting = asyncio.create_task(siem.poll(stream, returnImmediately=False))
-    await eventually_async(lambda: world.keep(wire_ssf_poll.Waiting).count == 1)
+    await eventually_async(lambda: world.get_singleton(wire_ssf_poll.Waiting).count == 1)
     await noise(world, stream, 1)
     assert states(await waiting) == ["0"]
-    assert world.keep(wire_ssf_poll.Waiting).count == 0
+    assert world.get_singleton(wire_ssf_poll.Waiting).count == 0
 
 
 async def test_a_receiver_that_is_stopped_during_a_long_poll_gets_no_signal(world: World) -> None:
@@ -607,7 +607,7 @@ async def test_a_receiver_that_is_stopped_during_a_long_poll_gets_no_signal(worl
     stream = await siem.stream()
     path = stream["delivery"]["endpoint_url"].removeprefix(world.config.public_url)
     held = asyncio.create_task(siem.ask("POST", path, {"returnImmediately": False}))
-    await eventually_async(lambda: world.keep(wire_ssf_poll.Waiting).count == 1)
+    await eventually_async(lambda: world.get_singleton(wire_ssf_poll.Waiting).count == 1)
     await stop(world, siem.agent.name)
     await stop(world, other.name)
     await signals.make_signals(world)
@@ -619,12 +619,12 @@ async def test_the_number_of_long_polls_is_limited(world: World, monkeypatch: py
     monkeypatch.setattr(wire_ssf_poll, "WAIT_S", 1e6)
     siem = await signal_receiver(world)
     stream = await siem.stream()
-    world.keep(wire_ssf_poll.Waiting).count = wire_ssf_poll.MAX_WAITING
+    world.get_singleton(wire_ssf_poll.Waiting).count = wire_ssf_poll.MAX_WAITING
     async with asyncio.timeout(PATIENCE_S):
         assert await siem.poll(stream, returnImmediately=False) == {}, "it does not wait"
-    world.keep(wire_ssf_poll.Waiting).count -= 1
+    world.get_singleton(wire_ssf_poll.Waiting).count -= 1
     waiting = asyncio.create_task(siem.poll(stream, returnImmediately=False))
-    await eventually_async(lambda: world.keep(wire_ssf_poll.Waiting).count == wire_ssf_poll.MAX_WAITING)
+    await eventually_async(lambda: world.get_singleton(wire_ssf_poll.Waiting).count == wire_ssf_poll.MAX_WAITING)
     await noise(world, stream, 1)
     assert states(await waiting) == ["0"], "it waited"
 
@@ -634,7 +634,7 @@ async def test_a_long_poll_of_a_deleted_stream_ends(world: World, monkeypatch: p
     siem = await signal_receiver(world)
     stream = await siem.stream()
     waiting = asyncio.create_task(siem.poll(stream, returnImmediately=False))
-    await eventually_async(lambda: world.keep(wire_ssf_poll.Waiting).count == 1)
+    await eventually_async(lambda: world.get_singleton(wire_ssf_poll.Waiting).count == 1)
     await siem.ask("DELETE", f"{STREAMS}?stream_id={stream['stream_id']}")
     assert await asyncio.wait_for(waiting, PATIENCE_S) == {}
 

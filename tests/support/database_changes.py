@@ -11,7 +11,7 @@ from ostiaryd.incidents.flows.state import StateCheck, check_state, state_check
 
 async def complete_state_check(world: World) -> StateCheck:
     """Compare until a whole cycle has run since now."""
-    check = world.keep(state_check)
+    check = world.get_singleton(state_check)
     since = check.cycles
     for _ in range(20):
         await check_state(world)

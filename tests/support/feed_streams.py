@@ -42,7 +42,7 @@ class Listener:
         )
         keys = self.feed.feed_keys if feed else jose.JwkSet(tuple(world.keys.public("feed").values()))
         self.feed.begin(id, issuer=world.config.issuer, keys=keys)
-        self.lines: AsyncGenerator[bytes, None] = world.keep(Streams).follow(resource, id, self.feed.seq)
+        self.lines: AsyncGenerator[bytes, None] = world.get_singleton(Streams).follow(resource, id, self.feed.seq)
         self.resource_id = resource.resource_id
         self._came: list[bytes] = []
 
@@ -58,7 +58,7 @@ class Listener:
         return message.facts
 
     def applied(self, seq: int, *, ago: int = 0) -> None:
-        self.world.keep(Streams).note_applied(self.resource_id, self.id, seq, ago=ago)
+        self.world.get_singleton(Streams).note_applied(self.resource_id, self.id, seq, ago=ago)
 
 
 @asynccontextmanager

@@ -19,7 +19,7 @@ from ostiaryd.watch.model import Finding
 @asynccontextmanager
 async def watching(world: World, then: Response = flows.no_response) -> AsyncIterator[Watch]:
     """Run the detectors for this world until the block ends, as the loop of the server does."""
-    watch = world.keep(Watch)
+    watch = world.get_singleton(Watch)
     task = asyncio.create_task(flows.watch(world, then=then))
     try:
         await eventually_async(lambda: watch.state.phase == "working" or task.done())

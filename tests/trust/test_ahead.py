@@ -27,7 +27,7 @@ SIGNATURE = KEY.sign(TEXT)
 
 def with_threads(client: Client, count: int) -> Verifier:
     """The verifier of the client's world, with that many threads whatever the machine has."""
-    verifier = client.world._rooms[Verifier] = Verifier(client.world, threads=count)
+    verifier = client.world._singletons[Verifier] = Verifier(client.world, threads=count)
     return verifier
 
 

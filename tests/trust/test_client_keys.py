@@ -83,7 +83,7 @@ async def test_a_client_authenticates_once_with_a_key_that_it_publishes(applicat
 
 async def test_each_assertion_is_verified_once(application: Application) -> None:
     await application.authenticate(application.assertion())
-    [kept] = application.world.keep(ClientKeys)._known.values()
+    [kept] = application.world.get_singleton(ClientKeys)._known.values()
     [key] = kept.keys
     native, verified = key._verify, list[bytes]()
 

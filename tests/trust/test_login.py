@@ -165,7 +165,7 @@ async def test_known_and_unknown_names_get_the_same_answer_for_the_same_work(
     world: World, app: ASGIApp, name: str
 ) -> None:
     await signed_in(world, app)
-    browser, hashing = PageClient(app, follows=False), world.keep(PasswordHashing)
+    browser, hashing = PageClient(app, follows=False), world.get_singleton(PasswordHashing)
     for count in range(1, ACCOUNT.free + 2):
         before = hashing.computed
         answer = await browser.log_in(name, "another password")
@@ -847,7 +847,7 @@ async def test_the_session_that_was_unused_for_longest_ends_when_there_are_too_m
 
 
 async def test_passwords_wait_in_a_short_line_in_which_no_network_has_more_than_its_share(world: World) -> None:
-    hashing = world.keep(PasswordHashing)
+    hashing = world.get_singleton(PasswordHashing)
 
     async def verify(network: str) -> bool:
         return await hashing.verify("a wrong guess", None, network=network)
@@ -862,7 +862,7 @@ async def test_passwords_wait_in_a_short_line_in_which_no_network_has_more_than_
 
 
 async def test_a_flood_of_strangers_leaves_places_to_known_browsers(world: World) -> None:
-    hashing = world.keep(PasswordHashing)
+    hashing = world.get_singleton(PasswordHashing)
     flood = [
         asyncio.create_task(hashing.verify("a guess", None, network=f"203.0.{n // MAX_OF_NETWORK}.0/24"))
         for n in range(MAX_WAITING)
@@ -904,7 +904,7 @@ def test_a_password_has_12_to_256_characters_beside_the_name(password: str, is_v
 
 
 async def test_the_same_password_typed_by_another_keyboard_is_the_same(world: World) -> None:
-    hashing = world.keep(PasswordHashing)
+    hashing = world.get_singleton(PasswordHashing)
     hash = await hashing.hash("Zu\u0308rich im Regen", network="")
     assert await hashing.verify("Z\u00fcrich im Regen", hash, network="")
     assert not await hashing.verify("Zurich im Regen", hash, network="")

@@ -61,7 +61,7 @@ async def test_what_a_batch_has_used_that_failed_stays_used_and_the_numbers_have
 
 
 async def test_memory_is_freed_when_nobody_would_take_a_proof_any_more(world: World, clock: Clock) -> None:
-    spent = await world.writer.submit(lambda tx: tx.keep(Spent))
+    spent = await world.writer.submit(lambda tx: tx.get_singleton(Spent))
     assert await spend(world, 1) == [True]
     last = (START + SPAN) // SPAN * SPAN + SPAN
     for now, is_known in ((last - 1, True), (last, False)):

@@ -83,7 +83,7 @@ async def test_a_process_that_hangs_or_is_dead_is_noticed_and_goes_on(
 ) -> None:
     monkeypatch.setattr("ostiaryd.watch.flows.process.MAX_BEHIND_S", 0.3)
     bot = await register_agent(world)
-    watch = world.keep(Watch)
+    watch = world.get_singleton(Watch)
     await calls(world, bot.agent_id, 1)
     with pytest.raises(Conflict, match="never started"):
         await watch.examine()
@@ -143,7 +143,7 @@ async def test_of_two_servers_of_a_database_one_has_the_detectors_and_the_other_
     bot = await register_agent(world)
     async with open_world(config, now=clock, random=SeededRandom("other")) as other:
         async with watching(world) as first:
-            second = other.keep(Watch)
+            second = other.get_singleton(Watch)
             task = asyncio.create_task(flows.watch(other, then=flows.no_response))
             await eventually_async(lambda: second.state.phase == "standby")
             assert await second.examine() == "the detectors run at another server of this database"

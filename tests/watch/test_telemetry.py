@@ -156,7 +156,7 @@ async def test_so_much_is_taken_and_then_so_much_a_second(world: World, clock: C
 
 async def test_long_exports_and_many_records_count_as_what_they_are(world: World) -> None:
     await send(world, export(*[{"x": "y"}] * 300))
-    bucket = world.keep(wire_otlp.Buckets).of(AGENT)
+    bucket = world.get_singleton(wire_otlp.Buckets).of(AGENT)
     assert bucket.left == (BURST - 300) * SECOND
     await send(world, b'{"x":"' + b"y" * 500 * wire_otlp.RECORD_BYTES + b'"}')
     assert bucket.left == (BURST - 800) * SECOND
@@ -164,7 +164,7 @@ async def test_long_exports_and_many_records_count_as_what_they_are(world: World
 
 async def test_who_floods_leaves_no_entry_for_each_but_one_that_is_noticed(world: World, clock: Clock) -> None:
     """An agent that floods to hide what else it does, or to fill the ledger."""
-    bucket = world.keep(wire_otlp.Buckets).of(AGENT)
+    bucket = world.get_singleton(wire_otlp.Buckets).of(AGENT)
     bucket.left = 0
     size = log.head(world.db.read())[0].size
     for _ in range(FLOODING - 1):
@@ -191,7 +191,7 @@ async def test_who_floods_leaves_no_entry_for_each_but_one_that_is_noticed(world
 
 
 async def test_what_was_refused_long_ago_is_no_flood(world: World, clock: Clock) -> None:
-    bucket = world.keep(wire_otlp.Buckets).of(AGENT)
+    bucket = world.get_singleton(wire_otlp.Buckets).of(AGENT)
     for _ in range(2):
         bucket.left = -BURST * 100 * SECOND
         for _ in range(FLOODING - 1):

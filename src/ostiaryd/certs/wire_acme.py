@@ -540,7 +540,7 @@ async def respond(call: Call) -> Reply:
             return flows.respond(act, account, id, type)
 
         authorization = await _act(call, request, "acme.respond", run)
-        call.world.keep(Validations).changed.set()
+        call.world.get_singleton(Validations).changed.set()
     else:
         authorization = await _read(
             call, request, lambda reader, account: flows.find_authorization(reader, id, account=account.account_id)

@@ -78,7 +78,7 @@ class Validations:
 
 async def keep_validating(world: World) -> None:
     """Start the validations that are due. Then wait until a client responds or a validation ends, at most a second."""
-    changed = world.keep(Validations).changed
+    changed = world.get_singleton(Validations).changed
     with suppress(TimeoutError):
         await asyncio.wait_for(changed.wait(), LOOK_S)
     changed.clear()
@@ -91,7 +91,7 @@ async def validate_due(world: World) -> None:
     Raises the error of an earlier validation that failed because of a defect in this program; its authorization keeps
     the status `processing`.
     """
-    validations = world.keep(Validations)
+    validations = world.get_singleton(Validations)
     running = validations.running
     for id in [id for id, (_, task) in running.items() if task.done()]:
         running.pop(id)[1].result()

@@ -153,7 +153,7 @@ async def issue_batch(call: Call) -> Reply:
     def issue(act: Act) -> list[CertificateDetail | Refused]:
         results = [_issue_one(act, call, new, csr) for new, csr in zip(batch.requests, parsed, strict=True)]
         refused = sum(isinstance(one, Refused) for one in results)
-        registry.note(act, object=call.caller.id, issued=len(results) - refused, refused=refused)
+        registry.fill_entry(act, object=call.caller.id, issued=len(results) - refused, refused=refused)
         return results
 
     results = await act_with_answers(
@@ -195,7 +195,7 @@ def _issue_one(
     """
     entry = Entry(at=act.now, action=_action_of(new), request=act.entry.request, network=act.entry.network)
     one = Act(act.tx, entry, act.again)
-    registry.note_caller(one, call.caller)
+    registry.record_caller(one, call.caller)
     result: CertificateDetail | Refused
     try:
         if isinstance(csr, Refused):

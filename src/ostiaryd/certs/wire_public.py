@@ -36,7 +36,7 @@ async def answer_ocsp_get(call: Call) -> Reply:
 
 async def _ocsp_reply(call: Call, request: bytes) -> Reply:
     try:
-        answer = call.world.keep(OcspResponder).answer(request)
+        answer = call.world.get_singleton(OcspResponder).answer(request)
     except Malformed as refusal:
         answer = MALFORMED
         with suppress(Refused):
@@ -66,7 +66,7 @@ async def show_authority_certificate(call: Call) -> Reply:
 
 async def show_crl(call: Call) -> Reply:
     """Return the complete revocation list of an authority in DER."""
-    der = await call.world.keep(RevocationLists).get(call.params["id"], None)
+    der = await call.world.get_singleton(RevocationLists).get(call.params["id"], None)
     return Reply(200, der, CRL, [NO_STORE])
 
 
@@ -77,7 +77,7 @@ async def show_crl_partition(call: Call) -> Reply:
     """
     shard = call.params["shard"]
     number = int(shard) if shard.isascii() and shard.isdigit() and len(shard) <= 3 else -1
-    der = await call.world.keep(RevocationLists).get(call.params["id"], number)
+    der = await call.world.get_singleton(RevocationLists).get(call.params["id"], number)
     return Reply(200, der, CRL, [NO_STORE])
 
 

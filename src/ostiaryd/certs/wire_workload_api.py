@@ -80,7 +80,7 @@ class WorkloadApi:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._svids = world.keep(SvidCache)
+        self._svids = world.get_singleton(SvidCache)
         self._digesting = asyncio.Lock()
         self._digest_of_user = defaultdict[int, asyncio.Lock](asyncio.Lock)
 

@@ -103,7 +103,7 @@ async def show_console(call: Call) -> Reply:
     if await session_of(call) is None:
         path = f"{call.path}?{call.query}" if call.query else call.path
         return see_other(call, Demand(return_to=parse_return(path, otherwise="/console")).login_path)
-    page = call.world.keep(Console).page
+    page = call.world.get_singleton(Console).page
     if page is None:
         raise NotFound(
             "this server was installed without the console",
@@ -123,7 +123,7 @@ async def show_console_asset(call: Call) -> Reply:
 
     Browsers may cache an asset forever, since a changed asset gets a new name.
     """
-    asset = call.world.keep(Console).assets.get(call.params["name"])
+    asset = call.world.get_singleton(Console).assets.get(call.params["name"])
     if asset is None:
         raise NotFound("not found")
     coding = next((one for one in _ENCODINGS if one in _accepted(call)), "")
@@ -135,7 +135,7 @@ async def show_console_asset(call: Call) -> Reply:
 
 async def show_console_worker(call: Call) -> Reply:
     """Return the service worker of the console. The worker shows Web Push messages to the person."""
-    worker = call.world.keep(Console).worker
+    worker = call.world.get_singleton(Console).worker
     if worker is None:
         raise NotFound("not found")
     return Reply(200, worker, _MEDIA_TYPES["js"], [(b"cache-control", b"no-cache"), *_FIXED])

@@ -70,7 +70,7 @@ async def feeds(call: Call) -> Reply:
     With `seq`, the number of a change, the server waits until every guard has the change in force, at most `wait_ms`.
     With `since`, each guard has `ms`: the milliseconds from that time until the change was in force at the guard.
     """
-    guards = call.world.keep(Guards)
+    guards = call.world.get_singleton(Guards)
     seq, since = _number(call, "seq"), _number(call, "since")
     if seq is None:
         await guards.refresh()
@@ -89,7 +89,7 @@ async def feeds(call: Call) -> Reply:
 
 async def list_missing(call: Call) -> Reply:
     """List the resources whose guards reported within a week, and of which none is connected."""
-    guards = call.world.keep(Guards)
+    guards = call.world.get_singleton(Guards)
     await guards.refresh()
     rows = await call.world.db.scan(lambda reader: missing(reader, guards.all, now=call.world.now()))
     return reply({"missing": [{"resource": name, "reported_at": at // SECOND} for name, at in rows]})
@@ -102,7 +102,7 @@ async def test_guards(call: Call) -> Reply:
     """
     seq = await act_as(call, "feed.test", send_test)
     since = call.world.now()
-    rows = sorted(await call.world.keep(Guards).settled(seq, within_s=TEST_S), key=_stream)
+    rows = sorted(await call.world.get_singleton(Guards).settled(seq, within_s=TEST_S), key=_stream)
     tested: TestedGuards = {"seq": seq, "guards": [_render(guard, seq, since) for guard in rows]}
     return reply(tested)
 

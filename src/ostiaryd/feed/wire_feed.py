@@ -108,7 +108,7 @@ async def stream(call: Call) -> Reply:
     if head is not None:
         await ledger.examine_head(call.world, head, source=f"a guard of {resource.name}")
     has_gap = head is None or head.history != ledger.present_history(call.world.db.read())
-    lines = call.world.keep(Streams).follow(resource, id, None if after is None or has_gap else int(after))
+    lines = call.world.get_singleton(Streams).follow(resource, id, None if after is None or has_gap else int(after))
     beat = (HEARTBEAT_HEADER.encode(), str(call.world.config.feed_heartbeat_ms).encode())
     headers = [NO_STORE, (b"x-accel-buffering", b"no"), beat]
     return Reply(200, lines, media_type="application/jose-lines", headers=headers)
@@ -165,7 +165,7 @@ async def report(call: Call) -> Reply:
 async def applied(call: Call) -> Reply:
     """Acknowledge that all changes up to `seq` are in force at a guard."""
     body = call.json(Applied)
-    streams = call.world.keep(Streams)
+    streams = call.world.get_singleton(Streams)
     streams.note_applied(call.caller.id, body.stream, body.seq, ago=body.ago)
     streams.note_records(body.stream, late=body.late, filled=body.filled)
     return reply({}, headers=[NO_STORE])
@@ -315,7 +315,7 @@ def _to(call: Call) -> dict[str, Any]:
 
 
 def _signed(call: Call, answer: SignedAnswer) -> Reply:
-    signed = render_answer(call.world.keep(Streams).key, answer)
+    signed = render_answer(call.world.get_singleton(Streams).key, answer)
     return Reply(200, signed, media_type="application/jwt", headers=[NO_STORE])
 
 

@@ -46,20 +46,20 @@ class World:
     keys: Keyring
     writer: Writer
     pin: Pin
-    _rooms: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+    _singletons: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
-    def keep(self, make: Callable[[World], T]) -> T:
+    def get_singleton(self, make: Callable[[World], T]) -> T:
         """Return the object that `make` creates at the first call, which a package keeps in memory for this world. Call
         this on the event loop.
         """
-        if make not in self._rooms:
-            self._rooms[make] = make(self)
-        kept: T = self._rooms[make]
+        if make not in self._singletons:
+            self._singletons[make] = make(self)
+        kept: T = self._singletons[make]
         return kept
 
-    async def close_rooms(self) -> None:
+    async def close_singletons(self) -> None:
         """Close the kept objects that have to be closed. This also works without a database."""
-        for kept in self._rooms.values():
+        for kept in self._singletons.values():
             if (close := getattr(kept, "close", None)) is not None:
                 try:
                     await close()
@@ -127,7 +127,7 @@ async def open_world(
             try:
                 yield world
             finally:
-                await world.close_rooms()
+                await world.close_singletons()
         finally:
             await writer.close()
             pin.close()

@@ -61,7 +61,7 @@ def add(
         check_address(url.removeprefix(MAIL), name="the address after `mailto:`")
     else:
         check_named(url, of="the URL of a webhook", private=private)
-    registry.note(act, object=origin(url))
+    registry.fill_entry(act, object=origin(url))
     check_form(url, form)
     actions = check_actions(actions)
     if store.by_url(act.tx, url) is not None:
@@ -78,14 +78,14 @@ def add(
         webhook_id=WebhookId(act.new_id("wh")), url=url, actions=actions, created_at=act.now, next_idx=start, form=form
     )
     store.insert(act.tx, made)
-    registry.note(act, object=made.webhook_id, origin=origin(url), form=form, events=list(actions))
+    registry.fill_entry(act, object=made.webhook_id, origin=origin(url), form=form, events=list(actions))
     return made, secret_of(act.tx, made)
 
 
 def remove(act: Act, id: str) -> None:
     """Delete a webhook. Raises NotFound."""
     webhook = find(act.tx, id)
-    registry.note(act, object=webhook.webhook_id, origin=origin(webhook.url))
+    registry.fill_entry(act, object=webhook.webhook_id, origin=origin(webhook.url))
     store.delete(act.tx, webhook.webhook_id)
 
 
@@ -172,7 +172,7 @@ def give_up(act: Act, webhook: Webhook, outcome: Outcome) -> None:
     entry names the webhook and the error.
     """
     after = _after(act.tx, webhook, outcome)
-    registry.note(act, object=webhook.webhook_id, index=webhook.next_idx, failed=outcome.failed)
+    registry.fill_entry(act, object=webhook.webhook_id, index=webhook.next_idx, failed=outcome.failed)
     store.settle(act.tx, after, claim=webhook.busy_until)
 
 
@@ -233,7 +233,7 @@ def subscribe(
     configuration allows. Raises Invalid, Conflict (`too_many_subscriptions`).
     """
     check_named(endpoint, of="`endpoint`", private=private)
-    registry.note(act, object=origin(endpoint), browser=browser)
+    registry.fill_entry(act, object=origin(endpoint), browser=browser)
     others = [one for one in store.subscriptions(act.tx, person) if one.endpoint != endpoint]
     if len(others) >= MAX_OF_PERSON:
         raise Conflict(
@@ -252,7 +252,7 @@ def subscribe(
         next_idx=ledger_size(act.tx),
     )
     store.insert_subscription(act.tx, made)
-    registry.note(act, object=made.subscription_id, origin=origin(endpoint), browser=browser)
+    registry.fill_entry(act, object=made.subscription_id, origin=origin(endpoint), browser=browser)
     return made
 
 
@@ -261,7 +261,7 @@ def unsubscribe(act: Act, person: str, id: str) -> None:
     subscription = store.get_subscription(act.tx, id)
     if subscription is None or subscription.person != person:
         raise NotFound("push subscription not found", hint="GET /api/v1/push lists your subscriptions")
-    registry.note(act, object=id, origin=origin(subscription.endpoint))
+    registry.fill_entry(act, object=id, origin=origin(subscription.endpoint))
     store.delete_subscription(act.tx, subscription.subscription_id)
 
 
@@ -270,14 +270,14 @@ def end_push(act: Act, subscription: Subscription, *, failed: str) -> None:
     in the entry.
     """
     act.entry.person = subscription.person
-    registry.note(act, object=subscription.subscription_id, origin=origin(subscription.endpoint), failed=failed)
+    registry.fill_entry(act, object=subscription.subscription_id, origin=origin(subscription.endpoint), failed=failed)
     store.delete_subscription(act.tx, subscription.subscription_id)
 
 
 def give_up_push(act: Act, subscription: Subscription, *, through: int, failed: str) -> None:
     """Skip a message whose last attempt failed: mark the entries up to `through` as handled."""
     act.entry.person = subscription.person
-    registry.note(act, object=subscription.subscription_id, origin=origin(subscription.endpoint), failed=failed)
+    registry.fill_entry(act, object=subscription.subscription_id, origin=origin(subscription.endpoint), failed=failed)
     after = after_push(subscription, through=through, now=act.now)
     store.settle_subscription(act.tx, after, claim=subscription.busy_until)
 

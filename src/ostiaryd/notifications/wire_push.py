@@ -139,7 +139,7 @@ async def push_due(world: World) -> None:
         if one.has_left:
             await _end(world, one.subscription, "the person is no longer active")
         elif one.questions:
-            world.keep(RunningDeliveries).begin(one.subscription.subscription_id, partial(_push, world, one))
+            world.get_singleton(RunningDeliveries).begin(one.subscription.subscription_id, partial(_push, world, one))
 
 
 async def _push(world: World, due: DuePush) -> None:

@@ -58,7 +58,7 @@ async def deliver_due(world: World) -> None:
     now = world.now()
     for webhook in await world.db.scan(store.webhooks):
         if webhook.is_due(now):
-            world.keep(RunningDeliveries).begin(webhook.webhook_id, partial(_deliver_pending, world, webhook))
+            world.get_singleton(RunningDeliveries).begin(webhook.webhook_id, partial(_deliver_pending, world, webhook))
 
 
 async def _deliver_pending(world: World, webhook: Webhook) -> None:

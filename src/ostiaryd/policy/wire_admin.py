@@ -21,7 +21,7 @@ from ostiaryd.policy.flows.loading import load_set
 from ostiaryd.policy.model import Loaded, PolicySet, Question, base_schema, own_files, safeguards_in, warnings_about
 from ostiaryd.policy.model.plan import Plan
 from ostiaryd.policy.wire_authzen import EvaluationResponse, evaluation
-from ostiaryd.registry.flows import act_as, note
+from ostiaryd.registry.flows import act_as, fill_entry
 from ostiaryd.registry.model import ADMIN, DECIDE, READ
 
 SECOND = 1_000_000
@@ -124,7 +124,7 @@ async def put_set(call: Call) -> Reply:
         return reply(_render(kept, active=store.active(call.world.db.read())) | {"notes": messages}, status=201)
 
     def put(act: Act) -> PolicySet:
-        note(act, object=loaded.hash)
+        fill_entry(act, object=loaded.hash)
         _check_active(act, call)
         flows.check_plan(act, plan, loses=body.loses)
         _check_lock_out(why, locks=locks)
@@ -240,7 +240,7 @@ async def activate_set(call: Call) -> Reply:
         return reply({"hash": hash, "active": False, "notes": [LOCKED_OUT.format(why)] * bool(why), "plan": plan})
 
     def activate(act: Act) -> PolicySet:
-        note(act, object=hash[:64])
+        fill_entry(act, object=hash[:64])
         if plan is None:
             raise flows.no_set(
                 hash

@@ -40,7 +40,7 @@ async def stream_events(call: Call) -> Reply:
             return False
         return True
 
-    body = call.world.keep(LiveEntries).follow(caller, place, is_live)
+    body = call.world.get_singleton(LiveEntries).follow(caller, place, is_live)
     return Reply(200, body, "text/event-stream", [NO_STORE, (b"x-accel-buffering", b"no")])
 
 

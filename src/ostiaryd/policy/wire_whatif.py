@@ -94,7 +94,7 @@ async def ask(call: Call) -> Reply:
         "policy.whatif",
         lambda act: flows.begin_whatif(act, query.files, since=query.since, until=query.until, by=call.caller),
     )
-    with call.world.keep(Asking).place():
+    with call.world.get_singleton(Asking).place():
         loaded = await load_set(call.world, query.files, has_engine=call.caller.is_admin)
     lines = _report_lines(call.world, loaded, span, by=query.by, caller=call.caller.id)
     return Reply(200, lines, media_type="application/jsonl", headers=[NO_STORE, (b"x-accel-buffering", b"no")])
@@ -109,7 +109,7 @@ async def _report_lines(
     loop = asyncio.get_running_loop()
     due, report = 0.0, None
     try:
-        with world.keep(Asking).place():
+        with world.get_singleton(Asking).place():
             async with aclosing(replay(world, candidate_of(loaded, by), span)) as replaying:
                 async for done in replaying:
                     if isinstance(done, Report):

@@ -211,7 +211,7 @@ async def issue_access_token(call: Call, issue: account_tokens.IssueToken) -> Ac
 
 
 async def _fetch_token(call: Call, issue: account_tokens.IssueToken) -> tuple[Lease, AccessToken]:
-    refreshes = call.world.keep(AccountRefreshes)
+    refreshes = call.world.get_singleton(AccountRefreshes)
     task = asyncio.create_task(_issue(call.world, issue, request_id=call.request_id))
     refreshes.running.add(task)
     task.add_done_callback(refreshes.running.discard)
@@ -223,7 +223,7 @@ async def _fetch_token(call: Call, issue: account_tokens.IssueToken) -> tuple[Le
 
 
 async def _issue(world: World, issue: account_tokens.IssueToken, *, request_id: str) -> account_tokens.Outcome:
-    lock = world.keep(AccountRefreshes).lock(issue.account.account_id)
+    lock = world.get_singleton(AccountRefreshes).lock(issue.account.account_id)
     try:
         async with asyncio.timeout(WAIT_S):
             await lock.acquire()
@@ -318,13 +318,13 @@ async def _fail(
 
 async def end_due(world: World) -> None:
     """Start the revocation of the tokens whose leases or accounts have ended, unless such a revocation is running."""
-    refreshes = world.keep(AccountRefreshes)
+    refreshes = world.get_singleton(AccountRefreshes)
     if refreshes.revoking is None or refreshes.revoking.done():
         refreshes.revoking = asyncio.create_task(_end_due(world))
 
 
 async def _end_due(world: World) -> None:
-    refreshes, now = world.keep(AccountRefreshes), world.now()
+    refreshes, now = world.get_singleton(AccountRefreshes), world.now()
     try:
         for provider in await world.db.scan(flows.list_removed):
             if flows.may_end_removed(world.db.read(), provider):

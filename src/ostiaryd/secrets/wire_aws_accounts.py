@@ -187,7 +187,7 @@ async def revoke_due(world: World) -> None:
     """Start the deletion of the users whose leases have ended, unless a deletion is running."""
     now = world.now()
     if due := await world.db.scan(lambda reader: store.due(reader, MOUNT, now=now, limit=DUE_AT_ONCE)):
-        world.keep(AwsRevokers).begin("aws", partial(_revoke_all, world, due))
+        world.get_singleton(AwsRevokers).begin("aws", partial(_revoke_all, world, due))
 
 
 async def _revoke_all(world: World, due: list[Lease]) -> None:

@@ -119,12 +119,12 @@ class BackendReader:
 
 def forget_values(world: World) -> None:
     """Empty the cache of all back ends, because the secrets are sealed."""
-    world.keep(BackendReader).clear()
+    world.get_singleton(BackendReader).clear()
 
 
 async def forget_sealed(world: World) -> None:
     """Remove old values from the cache; remove all values if this server or another has sealed the secrets."""
-    reader = world.keep(BackendReader)
+    reader = world.get_singleton(BackendReader)
     if (await world.db.scan(flows.read_status)).is_sealed:
         reader.clear()
     reader.forget_old()
@@ -155,7 +155,7 @@ async def read_value(call: Call, upstream: ReadBackend) -> BackendValue:
     Conflict; Forbidden if the configuration does not name the address of the back end any more.
     """
     world = call.world
-    reader, stored = world.keep(BackendReader), backends.find_backend(world.db.read(), upstream.name)
+    reader, stored = world.get_singleton(BackendReader), backends.find_backend(world.db.read(), upstream.name)
     value = reader.find(stored, upstream.path)
     if value is None:
         try:
@@ -176,7 +176,7 @@ async def list_names(call: Call, upstream: ListBackend) -> list[str]:
     stored = backends.find_backend(world.db.read(), upstream.name)
     try:
         backend = open_backend(world, stored)
-        names = await world.keep(BackendReader).ask(stored.name, lambda: backend.list_names(upstream.folder))
+        names = await world.get_singleton(BackendReader).ask(stored.name, lambda: backend.list_names(upstream.folder))
         backends.check_still(world.db.read(), stored, upstream.holding, now=world.now())
     except Refused as refusal:
         await _fail(call, f"{MOUNT}/{upstream.name}/{upstream.folder}", refusal)

@@ -109,7 +109,7 @@ async def _connect(call: Call, upstream: ConnectDatabase) -> None:
     password = body.password or databases.present_password(world.db.read(), name, config, keys=world.keys)
     if body.verify_connection:
         target = databases.target_of(config, password)
-        await world.keep(DatabaseClient).run(target, statements_of(config).verify)
+        await world.get_singleton(DatabaseClient).run(target, statements_of(config).verify)
 
     store = partial(databases.put_connection, name=name, config=config, password=password)
     await follow(call, "lease.connect", partial(_act_still, holding=upstream.holding, flow=store))
@@ -132,7 +132,7 @@ async def _create_account(call: Call, upstream: CreateAccount) -> Answer:
     world, lease, password = call.world, upstream.lease, upstream.password
     stored = databases.find_connection(world.db.read(), lease.database)
     accounts = statements_of(stored.config)
-    contended, loop = world.keep(Revokers).contended, asyncio.get_running_loop()
+    contended, loop = world.get_singleton(Revokers).contended, asyncio.get_running_loop()
 
     async def check() -> None:
         if world.now() > lease.issued_at + CREATE_S * SECOND:
@@ -208,7 +208,7 @@ async def _at_database(world: World, name: str, work: Any, *, hidden: str = "", 
     check_address(target.address, permitted=world.config.secret_databases.split(), setting="secret_databases")
     for left in reversed(range(tries)):
         try:
-            return await world.keep(DatabaseClient).run(target, work, hidden=hidden)
+            return await world.get_singleton(DatabaseClient).run(target, work, hidden=hidden)
         except DatabaseConflict:
             if not left:
                 raise
@@ -233,7 +233,7 @@ class Revokers(RunningTasks):
 
 async def revoke_due(world: World) -> None:
     """Find the leases that have ended, and start the removal of accounts at each database without a running removal."""
-    revokers, now = world.keep(Revokers), world.now()
+    revokers, now = world.get_singleton(Revokers), world.now()
     ended = await world.db.scan(
         lambda reader: lease_store.ended(reader, since=revokers.since, now=now, limit=ENDED_AT_ONCE)
     )
@@ -247,7 +247,7 @@ async def revoke_due(world: World) -> None:
     for name, due in by_database.items():
         revokers.begin(name, partial(_revoke_all, world, name, due))
     is_sealed = (await world.db.scan(seal.read_status)).is_sealed
-    await world.keep(DatabaseClient).close_idle(within_s=0 if is_sealed else IDLE_S)
+    await world.get_singleton(DatabaseClient).close_idle(within_s=0 if is_sealed else IDLE_S)
 
 
 async def _revoke_all(world: World, name: str, due: Sequence[Lease]) -> None:
@@ -390,7 +390,9 @@ async def _rotate_root(world: World, name: str) -> str:
 
     await _at_database(world, name, rotate, hidden=password)
     # Statements that changed nothing would lock this server out: the new password must open a connection.
-    await world.keep(DatabaseClient).run(databases.target_of(config, password), accounts.verify, hidden=password)
+    await world.get_singleton(DatabaseClient).run(
+        databases.target_of(config, password), accounts.verify, hidden=password
+    )
     return password
 
 

@@ -136,7 +136,7 @@ async def log_in_by_jwt(call: Call, request: VaultRequest, method: Mount) -> flo
     digest = sha256(msgspec.json.encode(config)).hexdigest()
     owner = f"{method.accessor}/{role.agent}/{digest}"
     try:
-        claims = await _verify(world.keep(JwtMethodKeys), owner, config, body.jwt)
+        claims = await _verify(world.get_singleton(JwtMethodKeys), owner, config, body.jwt)
     except jose.InvalidToken as refusal:
         raise flows.LoginRefused(f"error validating token: {refusal.message}") from None
     issuer = config.bound_issuer or config.oidc_discovery_url

@@ -85,7 +85,7 @@ async def _rotate_key(world: World, name: str) -> None:
         try:
             await act(world, "rotation.end", partial(transit.rotate_due_key, name=name))
         except KeyNeeded as need:
-            key = await world.keep(KeyGenerator).generate(need.key_type, need.agent)
+            key = await world.get_singleton(KeyGenerator).generate(need.key_type, need.agent)
             await act(world, "rotation.end", partial(transit.rotate_due_key, name=name, generated=key))
     except Invalid as refusal:
         log.warning("the transit key %s was not rotated: %s", name, refusal.message)
@@ -111,7 +111,7 @@ async def _try(world: World, path: str) -> None:
 
 async def send_due_call(world: World, path: str) -> bool:
     """Send a call if it is due and not claimed already; return whether the call was sent. Raises Refused."""
-    places = world.keep(CallPlaces)
+    places = world.get_singleton(CallPlaces)
     if path in places.running:  # a request to rotate now also makes a call due that is running
         return False
     places.running.add(path)

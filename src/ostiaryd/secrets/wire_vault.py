@@ -261,7 +261,7 @@ async def _answer(call: Call, path: str) -> Reply:
     try:
         answer = await _run_operation(call, request, login_method)
     except KeyNeeded as need:
-        key = await call.world.keep(KeyGenerator).generate(need.key_type, need.agent)
+        key = await call.world.get_singleton(KeyGenerator).generate(need.key_type, need.agent)
         answer = await _run_operation(call, msgspec.structs.replace(request, private_key=key), login_method)
     match answer.upstream:
         case None:
@@ -342,7 +342,7 @@ async def _answer_ocsp(call: Call, mount: str, rest: str) -> Reply:
     else:
         raise UnsupportedOperation("unsupported operation")
     try:
-        answer = call.world.keep(MountOcspResponder).answer_at(mount, request)
+        answer = call.world.get_singleton(MountOcspResponder).answer_at(mount, request)
     except Malformed as refusal:
         answer = MALFORMED
         with suppress(Refused):

@@ -65,7 +65,7 @@ async def verify_token(world: World, issuer: Issuer, unverified_set: str) -> Sec
     """Return the content of a security event token, verified with a key of its issuer. Raises SetRefused,
     Unavailable.
     """
-    key_sets = world.keep(IssuerKeys).sets
+    key_sets = world.get_singleton(IssuerKeys).sets
 
     async def parse(within: int) -> SecurityEvent:
         private = world.config.private
@@ -89,7 +89,7 @@ async def accept_token(world: World, issuer: Issuer, unverified_set: str, *, req
     Raises SetRefused, Unavailable, TooMuch.
     """
     flow: Callable[[Act], int]
-    bucket = world.keep(IssuerBuckets).of(issuer.issuer_id)
+    bucket = world.get_singleton(IssuerBuckets).of(issuer.issuer_id)
     if not bucket.has(COST):
         if bucket.refuse():
             await act(world, "signal.flood", partial(reception.record_flood, issuer=issuer, refused=bucket.refused))

@@ -54,7 +54,7 @@ async def poll_due(world: World) -> None:
     now = world.now()
     for issuer in await world.db.scan(store.issuers):
         if issuer.method == POLL and now >= issuer.due_at and now >= issuer.busy_until:
-            world.keep(Pollers).begin(issuer.issuer_id, partial(_poll, world, issuer))
+            world.get_singleton(Pollers).begin(issuer.issuer_id, partial(_poll, world, issuer))
 
 
 async def _poll(world: World, issuer: Issuer) -> None:
@@ -70,7 +70,7 @@ async def _poll(world: World, issuer: Issuer) -> None:
 async def poll_once(world: World, issuer: Issuer) -> bool:
     """Fetch the waiting signals of an issuer and apply them; return whether a signal was new."""
     # the signals stay at the issuer until the next poll
-    if not world.keep(IssuerBuckets).of(issuer.issuer_id).has(AT_ONCE * COST):
+    if not world.get_singleton(IssuerBuckets).of(issuer.issuer_id).has(AT_ONCE * COST):
         return False
     claimed = await world.writer.submit(lambda tx: flows.begin_poll(tx, issuer))
     if claimed is None:
@@ -88,7 +88,7 @@ async def poll_once(world: World, issuer: Issuer) -> bool:
 
 async def _fetch(world: World, issuer: Issuer) -> dict[str, str]:
     """Acknowledge the tokens of the last poll; return the next tokens by their `jti`. Raises Unavailable."""
-    pollers = world.keep(Pollers)
+    pollers = world.get_singleton(Pollers)
     owed = pollers.owed.get(issuer.issuer_id, PendingAcknowledgements())
     body = {"maxEvents": AT_ONCE, "returnImmediately": False, "ack": owed.acks, "setErrs": owed.errors}
     headers = {"content-type": "application/json", "accept": "application/json", "content-language": "en"}
@@ -123,7 +123,7 @@ async def _accept_all(world: World, issuer: Issuer, sets: dict[str, str]) -> boo
     Raises Unavailable if the server cannot verify tokens now.
     """
     has_news = False
-    owed = world.keep(Pollers).owed.setdefault(issuer.issuer_id, PendingAcknowledgements())
+    owed = world.get_singleton(Pollers).owed.setdefault(issuer.issuer_id, PendingAcknowledgements())
     for id, unverified_set in sets.items():
         try:
             has_news = await accept_token(world, issuer, unverified_set) or has_news

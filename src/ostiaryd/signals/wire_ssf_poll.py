@@ -99,7 +99,7 @@ async def _wait(world: World, id: StreamId, most: int, *, waits: bool) -> tuple[
     """Return at most `most` pending signals, and whether there are more. With `waits`, wait up to `WAIT_S` for a
     signal, unless `MAX_WAITING` polls wait already.
     """
-    polls, tries, last_head = world.keep(Waiting), round(WAIT_S / LOOK_S), -1
+    polls, tries, last_head = world.get_singleton(Waiting), round(WAIT_S / LOOK_S), -1
     if not waits or polls.count >= MAX_WAITING:
         tries = 0
     polls.count += 1

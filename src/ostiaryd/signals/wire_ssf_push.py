@@ -37,7 +37,7 @@ async def push_due(world: World) -> None:
     now = world.now()
     for stream in await world.db.scan(store.streams):
         if stream.is_due(now):
-            world.keep(Pushers).begin(stream.stream_id, partial(_push_all, world, stream))
+            world.get_singleton(Pushers).begin(stream.stream_id, partial(_push_all, world, stream))
 
 
 async def _push_all(world: World, stream: Stream) -> None:

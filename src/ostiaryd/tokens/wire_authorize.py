@@ -155,7 +155,7 @@ async def push(call: Call) -> Reply:
     def run(act: Act) -> str:
         proofs = identify(act, sender, config=config, path="/par")
         client = proofs.client
-        registry.note(act, object=client.client_id)
+        registry.fill_entry(act, object=client.client_id)
         if client.metadata.require_signed_request_object and "request" not in values:
             raise InvalidRequest("this client must sign its authorization requests", hint="send `request` (RFC 9101)")
         request = _parse(call, client, form, _return_address(client, form))

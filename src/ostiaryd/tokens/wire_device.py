@@ -90,7 +90,7 @@ def _take_room(call: Call) -> None:
     """Count a request of a caller that no administrator registered, against the limit of the caller's network. Raises
     Unavailable above the limit.
     """
-    bucket = call.world.keep(DeviceBuckets).of(call.network)
+    bucket = call.world.get_singleton(DeviceBuckets).of(call.network)
     if not bucket.has(COST):
         raise Unavailable("too many device requests from this network", hint=f"try again in {bucket.after_s(COST)} s")
     bucket.take(COST)

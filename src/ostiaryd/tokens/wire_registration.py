@@ -58,7 +58,7 @@ async def register(call: Call) -> Reply:
     send an initial access token as `Authorization: Bearer`.
     """
     unverified, world = _members(call), call.world
-    bucket = world.keep(RegistrationBuckets).of(call.network)
+    bucket = world.get_singleton(RegistrationBuckets).of(call.network)
     if not bucket.has(COST):
         raise Unavailable("too many registrations from this network", hint=f"try again in {bucket.after_s(COST)} s")
     bucket.take(COST)

@@ -117,7 +117,7 @@ async def leave_refusal(call: Call, provider: Provider, refusal: ProviderRefused
     """
 
     def refuse(act: Act) -> None:
-        registry.note(act, object=provider.provider_id, provider=provider.name)
+        registry.fill_entry(act, object=provider.provider_id, provider=provider.name)
         raise refusal
 
     await act(call.world, "person.login", refuse, request=call.request_id, network=call.network)

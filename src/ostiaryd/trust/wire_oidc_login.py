@@ -126,7 +126,7 @@ async def begin_login(call: Call) -> Reply:
     """
     provider, settings = _find(call)
     world = call.world
-    providers = world.keep(OpenIdProviders)
+    providers = world.get_singleton(OpenIdProviders)
     async with _asking(call, provider):
         metadata = await providers.metadata(provider)
     begun = begin_attempt(call, provider)
@@ -151,7 +151,7 @@ async def finish_login(call: Call) -> Reply:
     provider, settings = _find(call)
     try:
         attempt = end_attempt(call, provider)
-        providers = call.world.keep(OpenIdProviders)
+        providers = call.world.get_singleton(OpenIdProviders)
         async with _asking(call, provider):
             metadata = await providers.metadata(provider)
             code = check_response(_parameters(call), attempt, metadata)
@@ -171,7 +171,7 @@ async def _asking(call: Call, provider: Provider) -> AsyncIterator[None]:
     """Count a login as in progress while the context lasts, in which the server asks the provider. Raises Unavailable
     at a limit of logins, or if the provider does not answer.
     """
-    async with call.world.keep(ProviderLogins).taking(call):
+    async with call.world.get_singleton(ProviderLogins).taking(call):
         try:
             yield
         except Unavailable as failure:

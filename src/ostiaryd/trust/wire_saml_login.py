@@ -66,7 +66,7 @@ async def read_idp_metadata(world: World, xml: str) -> IdpMetadata:
     """
     if find_spec("signxml") is None:
         raise Conflict("the SAML library is not installed", hint='pip install "ostiary[saml]"')
-    idp = decode_answer(await world.keep(SamlParser).parse(encode(ReadMetadata(xml.encode()))))
+    idp = decode_answer(await world.get_singleton(SamlParser).parse(encode(ReadMetadata(xml.encode()))))
     assert isinstance(idp, IdpMetadata)
     return idp
 
@@ -97,7 +97,7 @@ async def finish_login(call: Call) -> Reply:
         attempt = end_attempt(call, provider)
         form = {name: values[0] for name, values in call.form().items() if len(values) == 1}
         check_relay_state(form.get("RelayState", ""), attempt)
-        async with world.keep(ProviderLogins).taking(call):
+        async with world.get_singleton(ProviderLogins).taking(call):
             response = await _read(world, form.get("SAMLResponse", ""), settings)
         identity, spend = check_response(
             response,
@@ -132,7 +132,9 @@ def _find(call: Call) -> tuple[Provider, SamlSettings]:
 async def _read(world: World, unverified: str, settings: SamlSettings) -> SamlResponse:
     try:
         xml = base64.b64decode("".join(unverified.split()), validate=True)
-        answer = decode_answer(await world.keep(SamlParser).parse(encode(ReadResponse(xml, settings.certificates))))
+        answer = decode_answer(
+            await world.get_singleton(SamlParser).parse(encode(ReadResponse(xml, settings.certificates)))
+        )
     except (Malformed, Invalid, ValueError) as error:
         message = error.message if isinstance(error, (Malformed, Invalid)) else "the response is not base64"
         raise ProviderRefused(f"the SAML response is not accepted: {message}", hint="start the login again") from None

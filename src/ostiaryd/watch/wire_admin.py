@@ -71,7 +71,7 @@ class FindingDetail(FindingBody):
 async def status(call: Call) -> Reply:
     """Show the state of the detectors: their position in the ledger, their errors, and their budget of restrictions."""
     world = call.world
-    state = world.keep(flows.Watch).state
+    state = world.get_singleton(flows.Watch).state
     size = ledger.get_head(world.db.read())[0].size
     return reply(
         {

@@ -105,13 +105,13 @@ async def _take(call: Call, signal: Signal, encoding: Encoding) -> int:
     world, caller = call.world, call.caller
     if caller.kind != "agent":
         raise Forbidden("only an agent can send telemetry")
-    bucket = world.keep(Buckets).of(caller.id)
+    bucket = world.get_singleton(Buckets).of(caller.id)
     if not bucket.has(LEAST):
         await _refuse(call, bucket)
     body = _inflated(call)
     cost = max(LEAST, len(body) // RECORD_BYTES)
     bucket.take(cost)
-    threats = await world.keep(Lists).current()
+    threats = await world.get_singleton(Lists).current()
     sent, rejected, done = await asyncio.to_thread(_read, signal, encoding, body, threats)
     bucket.take(max(0, sent - cost))
     await act_as(

@@ -102,11 +102,13 @@ def answer(
     if narrowing != WHOLE:
         question = narrow(question, narrowing, covers=covering)
         store.replace_about(act.tx, id, question.about)
-        registry.note(act, object=id, strike=sorted(narrowing.strike), uses=narrowing.uses, at_most=narrowing.at_most)
+        registry.fill_entry(
+            act, object=id, strike=sorted(narrowing.strike), uses=narrowing.uses, at_most=narrowing.at_most
+        )
     store.insert_answer(act.tx, id, new_answer)
     before = [one for one in before if not registry.is_revoked_key(act.tx, one.jkt)]
     state = state_after(question, before, new_answer)
-    registry.note(act, object=id, reason=text, state=state.value, digest=question.digest)
+    registry.fill_entry(act, object=id, reason=text, state=state.value, digest=question.digest)
     if state is State.OPEN:
         return question
     store.settle(act.tx, id, state)
@@ -125,7 +127,7 @@ def answer(
             keys=[one.jkt for one in (*before, new_answer) if one.jkt],
         )
         begun = begin_covers(act, question, [*before, new_answer], narrowing.strike)
-        registry.note(act, object=id, until=until, covers="task" if begun else "call")
+        registry.fill_entry(act, object=id, until=until, covers="task" if begun else "call")
     elif question.about.extent is not None:  # a denial that is newer than the approval of similar calls
         store.end_covers(act.tx, task=question.task, counterpart=question.about.extent.counterpart)
     return find_question(act, id)
@@ -172,4 +174,4 @@ def _note(act: Act, question: Question, **detail: Any) -> None:
     if entry.agent is None:
         entry.agent, entry.task = question.agent, question.task
     entry.tool = question.tool or None
-    registry.note(act, object=question.approval_id, **detail)
+    registry.fill_entry(act, object=question.approval_id, **detail)

@@ -36,7 +36,7 @@ def ask(act: Act, *, kind: str, task: Task, digest: str, needs: Needs, about: Ab
     """
     latest = store.find_latest(act.tx, digest)
     if latest is not None:
-        registry.note(act, object=latest.approval_id)
+        registry.fill_entry(act, object=latest.approval_id)
         check_not_again(latest, now=act.now)
         if latest.state_at(act.now) is State.APPROVED:
             return latest
@@ -44,7 +44,7 @@ def ask(act: Act, *, kind: str, task: Task, digest: str, needs: Needs, about: Ab
             store.note_again(act.tx, latest.approval_id)
             # another action than that of a new approval request, so that no second alert is sent
             act.entry.action = "approval.again"
-            registry.note(act, object=latest.approval_id, times=latest.times + 1)
+            registry.fill_entry(act, object=latest.approval_id, times=latest.times + 1)
             return latest
     ends = act.now + config.question_lifetime_s * SECOND
     made = Question(
@@ -63,7 +63,7 @@ def ask(act: Act, *, kind: str, task: Task, digest: str, needs: Needs, about: Ab
     )
     _check_room(act, task)
     _check_denied(act, made, task)
-    registry.note(act, object=made.approval_id, kind=kind, needs=needs, ends_at=made.ends_at)
+    registry.fill_entry(act, object=made.approval_id, kind=kind, needs=needs, ends_at=made.ends_at)
     store.insert(act.tx, made)
     return made
 

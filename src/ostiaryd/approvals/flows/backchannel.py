@@ -107,7 +107,7 @@ def begin_backchannel(act: Act, request: Backchannel, *, config: Config) -> tupl
         digest=digest,
         expires_at=ends,
     )
-    registry.note(act, object=question.approval_id, scope=wish.scope, until=ends)
+    registry.fill_entry(act, object=question.approval_id, scope=wish.scope, until=ends)
     return id, max(0, (ends - act.now) // SECOND)
 
 

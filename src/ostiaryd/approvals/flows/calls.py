@@ -69,7 +69,7 @@ def ask_about_call(
     latest = store.find_latest(act.tx, digest)
     if latest is not None and latest.spent_for == request.call and latest.until is not None and act.now < latest.until:
         entry.action = "approval.spend"
-        registry.note(act, object=latest.approval_id, again=True)
+        registry.fill_entry(act, object=latest.approval_id, again=True)
         return latest.approval_id, True
     extent, is_mentioned = measure(
         act, request, task, ready, ours, resource=resource.name, arguments=arguments, secrets=secrets
@@ -80,7 +80,7 @@ def ask_about_call(
         is not None
     ):
         entry.action = "approval.spend"
-        registry.note(act, object=cover, covers="task")
+        registry.fill_entry(act, object=cover, covers="task")
         return cover, True
     about = describe(
         task,
@@ -99,7 +99,7 @@ def ask_about_call(
     if question.state_at(act.now) is not State.APPROVED:
         return question.approval_id, False
     entry.action = "approval.spend"
-    registry.note(act, object=question.approval_id, digest=digest)
+    registry.fill_entry(act, object=question.approval_id, digest=digest)
     policies.spend_approval(act, question.approval_id, digest=digest, call=request.call)
     return question.approval_id, True
 

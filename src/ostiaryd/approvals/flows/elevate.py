@@ -101,7 +101,7 @@ def request(
 def _check(act: Act, requested: ElevationRequest, agent: Agent) -> frozenset[str]:
     """Check a request for an elevation, and return its scopes. Raises Invalid, Forbidden."""
     scopes, most = parse_scopes(requested.scopes), MAX_MINUTES_OF_GLASS if requested.break_glass else MAX_MINUTES
-    registry.note(
+    registry.fill_entry(
         act,
         object=agent.agent_id,
         owner=agent.owner,
@@ -130,7 +130,7 @@ def _granted(act: Act, question: Question) -> Task | None:
     """
     if question.spent_for is None or (task := tasks.get_task(act.tx, question.spent_for)) is None:
         return None
-    registry.note(act, object=task.task_id, again=True)
+    registry.fill_entry(act, object=task.task_id, again=True)
     return tasks.live(act.tx, task.task_id, now=act.now) if task.is_live(act.now) else None
 
 
@@ -154,8 +154,8 @@ def _grant(
     act.entry.action = "elevation.break_glass" if requested.break_glass else "elevation.grant"
     if question is not None:
         policies.spend_approval(act, question.approval_id, digest=question.digest, call=task.task_id)
-        registry.note(act, object=task.task_id, approval=approval, people=_people(act.tx, question.approval_id))
-    registry.note(act, object=task.task_id, until=task.expires_at)
+        registry.fill_entry(act, object=task.task_id, approval=approval, people=_people(act.tx, question.approval_id))
+    registry.fill_entry(act, object=task.task_id, until=task.expires_at)
     act.entry.task = task.task_id
     return task
 

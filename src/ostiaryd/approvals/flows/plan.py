@@ -36,7 +36,7 @@ def ask_plan(act: Act, task_id: str, *, by: Caller, config: Config) -> Question 
     administrator. Raises NotFound, Forbidden (a task of another agent, an ended task, and as `ask` does).
     """
     task = tasks.live(act.tx, task_id, now=act.now)
-    registry.note(act, object=task.task_id)
+    registry.fill_entry(act, object=task.task_id)
     act.entry.agent, act.entry.task = task.agent, task.task_id
     if not by.is_admin and by.id != task.agent:
         raise Forbidden(
@@ -49,7 +49,7 @@ def ask_plan(act: Act, task_id: str, *, by: Caller, config: Config) -> Question 
     if len(lines) < MIN_LINES:
         # another action than that of a new approval request, so that no alert is sent
         act.entry.action = "approval.plan"
-        registry.note(act, object=task.task_id, lines=len(lines))
+        registry.fill_entry(act, object=task.task_id, lines=len(lines))
         return None
     about = About(
         lines=lines,

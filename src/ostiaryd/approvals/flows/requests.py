@@ -43,7 +43,7 @@ def find_submitted(act: Act, key: str, *, body: str) -> Question | None:
     if before != body:
         raise Duplicate("the `Idempotency-Key` was used for another request", hint="send another `Idempotency-Key`")
     act.entry.action = "approval.again"
-    registry.note(act, object=id)
+    registry.fill_entry(act, object=id)
     return store.get(act.tx, id)
 
 

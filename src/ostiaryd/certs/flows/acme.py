@@ -122,7 +122,7 @@ def create_key(
     else:
         someone = registry.active_person(act, person or "")
         holder, name, owner = str(someone.person_id), someone.name, str(someone.person_id)
-    registry.note(
+    registry.fill_entry(
         act, object=holder, owner=owner, name=name, days=days, names=[one[:100] for one in names[:MAX_PATTERNS]]
     )
     found_profile = find_profile(load_profiles(config.certificate_profiles), profile)
@@ -155,14 +155,14 @@ def create_key(
         revoked_at=None,
     )
     store.add_key(act.tx, key)
-    registry.note(act, object=holder, kid=kid)
+    registry.fill_entry(act, object=holder, kid=kid)
     return NewAcmeKey(key, name, b64u(secret))
 
 
 def revoke_key(act: Act, kid: str) -> AcmeKey:
     """Revoke a MAC key, and deactivate the ACME account that was created with it. Raises NotFound, Conflict."""
     key = find_key(act.tx, kid)
-    registry.note(act, object=key.holder, kid=key.kid, account=key.account)
+    registry.fill_entry(act, object=key.holder, kid=key.kid, account=key.account)
     if key.revoked_at is not None:
         raise Conflict("the MAC key is revoked already", code="revoked")
     store.revoke_key(act.tx, key.kid)
@@ -329,7 +329,7 @@ def _note(act: Act, account: AcmeAccount) -> None:
         act.entry.agent = account.holder
         agent = registry.get_agent(act.tx, account.holder)
         act.entry.owner = None if agent is None else agent.owner
-    registry.note(act, object=account.account_id)
+    registry.fill_entry(act, object=account.account_id)
 
 
 # --- orders and authorizations
@@ -349,7 +349,7 @@ def create_order(
     `not_after`: the end of the certificate that the client requests, in microseconds. `replaces`: the ARI identifier
     (RFC 9773) of the certificate to replace. Raises AcmeRefused.
     """
-    registry.note(act, object=account.account_id, names=[one.value for one in identifiers], replaces=replaces)
+    registry.fill_entry(act, object=account.account_id, names=[one.value for one in identifiers], replaces=replaces)
     if store.count_open_orders(act.tx, account.account_id, now=act.now) >= MAX_PENDING:
         raise AcmeRefused(
             "rateLimited",
@@ -391,7 +391,7 @@ def create_order(
         for identifier in identifiers
     ]
     store.add_order(act.tx, order, authorizations)
-    registry.note(act, object=order.order_id)
+    registry.fill_entry(act, object=order.order_id)
     return order, authorizations
 
 
@@ -429,7 +429,7 @@ def respond(act: Act, account: AcmeAccount, id: str, type: str) -> Authorization
     authorization. A challenge that the client started before is returned unchanged. Raises AcmeRefused.
     """
     authorization = find_authorization(act.tx, id, account=account.account_id)
-    registry.note(act, object=authorization.authorization_id, name=authorization.identifier.value, challenge=type)
+    registry.fill_entry(act, object=authorization.authorization_id, name=authorization.identifier.value, challenge=type)
     if type not in authorization.challenge_types:
         raise AcmeRefused("malformed", "challenge not found", status=404)
     if authorization.challenge == type and authorization.status is not AuthorizationStatus.DEACTIVATED:
@@ -446,7 +446,7 @@ def deactivate_authorization(act: Act, account: AcmeAccount, id: str) -> Authori
     Raises AcmeRefused.
     """
     authorization = find_authorization(act.tx, id, account=account.account_id)
-    registry.note(act, object=authorization.authorization_id, name=authorization.identifier.value)
+    registry.fill_entry(act, object=authorization.authorization_id, name=authorization.identifier.value)
     if authorization.status_at(act.now) not in ("pending", "valid"):
         raise AcmeRefused("malformed", "the authorization is neither pending nor valid")
     given_up = replace(authorization, status=AuthorizationStatus.DEACTIVATED)
@@ -482,7 +482,7 @@ def settle(act: Act, authorization: Authorization, refusal: AcmeRefused | None) 
     account = store.get_account(act.tx, authorization.account)
     assert account is not None, "accounts are never deleted"
     _note(act, account)
-    registry.note(
+    registry.fill_entry(
         act,
         object=authorization.authorization_id,
         name=authorization.identifier.value,
@@ -498,7 +498,7 @@ def settle(act: Act, authorization: Authorization, refusal: AcmeRefused | None) 
     if refusal is None:
         done = replace(present, status=AuthorizationStatus.VALID, validated_at=act.now)
     else:
-        registry.note(act, object=authorization.authorization_id, problem=refusal.code)
+        registry.fill_entry(act, object=authorization.authorization_id, problem=refusal.code)
         done = replace(present, status=AuthorizationStatus.INVALID, problem=Problem(refusal.code, refusal.message))
     store.change_authorization(act.tx, done)
     _follow(act, done, done.problem)
@@ -622,7 +622,7 @@ def finalize(
     request is refused, the order stays ready. Raises AcmeRefused.
     """
     order, authorizations = find_order(act.tx, id, account=account.account_id)
-    registry.note(act, object=order.order_id, account=account.account_id)
+    registry.fill_entry(act, object=order.order_id, account=account.account_id)
     if order.status_at(act.now) != "ready":
         raise AcmeRefused("orderNotReady", f"the order is {order.status_at(act.now)}", status=403)
     if any(one.status_at(act.now) != "valid" for one in authorizations):
@@ -651,7 +651,7 @@ def finalize(
         raise AcmeRefused("badCSR", refusal.message, hint=refusal.hint) from None
     except (Forbidden, NotFound) as refusal:
         raise Unauthorized(refusal.message, hint=refusal.hint) from None
-    registry.note(act, object=issued.serial, order=order.order_id, account=account.account_id)
+    registry.fill_entry(act, object=issued.serial, order=order.order_id, account=account.account_id)
     done = replace(order, status=OrderStatus.VALID, serial=issued.serial, expires_at=issued.not_after)
     store.change_order(act.tx, done)
     return done, authorizations
@@ -725,7 +725,7 @@ def _find_presented(act: Act, der: bytes) -> Certificate:
     certificate = find_presented(act.tx, der, now=act.now)
     if certificate is None:
         raise AcmeRefused("malformed", "this server has not issued the certificate", status=404)
-    registry.note(act, object=certificate.serial)
+    registry.fill_entry(act, object=certificate.serial)
     return certificate
 
 

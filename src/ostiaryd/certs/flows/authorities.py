@@ -37,7 +37,7 @@ from ostiaryd.ground.crypto.keyring import Keyring, RootKey
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act
-from ostiaryd.registry.flows import note
+from ostiaryd.registry.flows import fill_entry
 from ostiaryd.trust import flows as trust
 
 log = logging.getLogger(__name__)
@@ -288,7 +288,7 @@ def _insert(act: Act, authority: Authority) -> Authority:
         trust.add_own_anchor(act, authority.authority_id, authority.certificate)
     created = (act.entry.detail or {}).get("created", [])
     name = f"{authority.kind} {authority.authority_id}"
-    note(act, object=act.entry.object or authority.authority_id, created=[*created, name])
+    fill_entry(act, object=act.entry.object or authority.authority_id, created=[*created, name])
     return authority
 
 

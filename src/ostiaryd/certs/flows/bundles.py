@@ -72,7 +72,7 @@ def publish_bundle(act: Act, config: Config) -> TrustBundle:
     sequence = max(act.now // 1000, 0 if published is None else published[0] + 1)
     bundle = bundle._replace(sequence=sequence, refresh_hint_s=REFRESH_S)
     store.put_bundle(act.tx, config.trust_domain, sequence=sequence, content=render_bundle(bundle))
-    registry.note(
+    registry.fill_entry(
         act,
         object=act.entry.object or config.trust_domain,
         bundle_sequence=sequence,

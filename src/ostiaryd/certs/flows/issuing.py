@@ -89,14 +89,14 @@ def issue(act: Act, request: CertificateRequest, *, config: Config) -> IssuedCer
     """
     act.check_granting()
     serial = make_serial(act.now, act.tx.random(10))
-    registry.note(act, object=serial, profile=request.profile[:64], names=encode_names(request.names)[:500])
+    registry.fill_entry(act, object=serial, profile=request.profile[:64], names=encode_names(request.names)[:500])
     profile = find_profile(load_profiles(config.certificate_profiles), request.profile)
     holder = _find_holder(act, agent=request.agent, person=request.person, task=request.task)
     key = _check_key(act.tx, request.public_key, profile, holder)
-    registry.note(act, object=serial, key=key.digest, key_type=key.key_type)
+    registry.fill_entry(act, object=serial, key=key.digest, key_type=key.key_type)
     names, lifetime_s = _decide(act, profile, holder, request.names, key.key_type, request.lifetime_s, config=config)
     if names != request.names:
-        registry.note(act, object=serial, names=encode_names(names)[:500])
+        registry.fill_entry(act, object=serial, names=encode_names(names)[:500])
     _check_replaced(act, request.replaces, holder)
     issuer = ready_issuer(act, config=config)
     for name in names:
@@ -133,7 +133,7 @@ def issue(act: Act, request: CertificateRequest, *, config: Config) -> IssuedCer
         issued_at=act.now,
     )
     _store(act, certificate, jkt=key.jkt, request=request)
-    registry.note(
+    registry.fill_entry(
         act, object=serial, thumbprint=certificate.thumbprint, not_after=not_after // SECOND, replaces=request.replaces
     )
     return IssuedCertificate(certificate, issuer.chain)
@@ -234,13 +234,13 @@ def _find_holder(act: Act, *, agent: str | None, person: str | None, task: str |
             raise Invalid("a certificate belongs to an agent or to a person, not to both")
         record = registry.active_person(act, person)
         registry.check_person_not_stopped(act.tx, record.person_id)
-        registry.note(act, object=act.entry.object or "", person=record.person_id)
+        registry.fill_entry(act, object=act.entry.object or "", person=record.person_id)
         return Holder("person", record.person_id, record.name, person_record=record)
     if agent is None:
         return Holder("server", "", SERVER)
     holder = registry.active_agent(act.tx, agent, now=act.now)
     act.entry.agent, act.entry.owner = act.entry.agent or holder.agent_id, holder.owner
-    registry.note(act, object=act.entry.object or "", agent=holder.agent_id)
+    registry.fill_entry(act, object=act.entry.object or "", agent=holder.agent_id)
     standing = standing_id(holder.agent_id)
     ends = () if holder.expires_at is None else (holder.expires_at,)
     if task is None or task == standing:

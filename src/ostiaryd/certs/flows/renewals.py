@@ -82,7 +82,7 @@ def warn(act: Act, certificate: Certificate, says: str) -> bool:
     has recorded a warning before.
     """
     ends = certificate.not_after // SECOND
-    registry.note(act, object=certificate.serial, says=says, not_after=ends, profile=certificate.profile)
+    registry.fill_entry(act, object=certificate.serial, says=says, not_after=ends, profile=certificate.profile)
     holder = certificate.holder or ""
     if is_person_id(holder):
         act.entry.person = holder

@@ -98,7 +98,7 @@ def revoke(act: Act, serial: str, reason: RevocationReason, *, by: Caller | None
     (`already_revoked`).
     """
     certificate = find_certificate(act.tx, serial, now=act.now)
-    registry.note(
+    registry.fill_entry(
         act, object=certificate.serial, holder=certificate.holder, thumbprint=certificate.thumbprint, why=reason.value
     )
     check_concerned(act.tx, certificate, by=by)

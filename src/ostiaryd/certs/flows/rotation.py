@@ -46,7 +46,7 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.flows import note
+from ostiaryd.registry.flows import fill_entry
 from ostiaryd.registry.model import Root
 from ostiaryd.trust import flows as trust
 
@@ -108,7 +108,7 @@ def activate_root(act: Act, id: AuthorityId, keys: list[PrivateKey], *, config: 
     root. Raises Conflict before `active_from`.
     """
     root = find_authority(act.tx, id)
-    note(act, object=root.authority_id)
+    fill_entry(act, object=root.authority_id)
     if root.state is not AuthorityState.PENDING or root.active_from is None or act.now < root.active_from:
         raise Conflict("the root is not pending, or its activation time has not come", code="wrong_state")
     before = active_authority(act.tx, AuthorityKind.ROOT)
@@ -131,7 +131,7 @@ def revoke_authority(act: Act, id: str, reason: RevocationReason) -> Authority:
     Raises NotFound; raises Conflict for an authority that is not an intermediate, is pending, or is revoked already.
     """
     revoked = find_authority(act.tx, id)
-    note(act, object=revoked.authority_id, subject=revoked.subject, why=reason.value)
+    fill_entry(act, object=revoked.authority_id, subject=revoked.subject, why=reason.value)
     if revoked.kind is not AuthorityKind.INTERMEDIATE or revoked.state is AuthorityState.PENDING:
         raise Conflict("only an intermediate that has a certificate can be revoked", hint="see `ostiary ca show`")
     if revoked.state is AuthorityState.REVOKED:
@@ -174,7 +174,7 @@ async def end_below_revoked(world: World) -> None:
 
 def _end_below(act: Act, id: AuthorityId) -> None:
     authority = find_authority(act.tx, id)
-    note(act, object=id, subject=authority.subject)
+    fill_entry(act, object=id, subject=authority.subject)
     for serial, holder, _ in certificates.in_force(act.tx, id, now=act.now, limit=ENDED_AT_ONCE):
         certificates.revoke(act.tx, serial, reason=authority.reason)
         if holder is not None:
@@ -219,7 +219,7 @@ def finish_import(act: Act, chain: Sequence[x509.Certificate], keys: list[Privat
     Raises Invalid, Conflict.
     """
     pending = pending_import(act.tx)
-    note(act, object=pending.authority_id)
+    fill_entry(act, object=pending.authority_id)
     permitted = check_chain(chain, now=act.now)
     own = encode_public_key(open_sealed(pending, keys=act.tx.keys).public_key())
     if encode_public_key(public_key_of(chain[0])) != own:
@@ -344,7 +344,7 @@ def _is_over(world: World, authority: Authority, every: Sequence[Authority], *, 
 
 def _delete(act: Act, id: AuthorityId) -> None:
     authority = find_authority(act.tx, id)
-    note(act, object=id, subject=authority.subject)
+    fill_entry(act, object=id, subject=authority.subject)
     for one in store.authorities(act.tx):
         if one.kind is AuthorityKind.RESPONDER and one.parent == id:
             store.delete(act.tx, one.authority_id)

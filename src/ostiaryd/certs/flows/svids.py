@@ -60,7 +60,7 @@ def issue_x509_svid(act: Act, workload: Workload, *, config: Config) -> KeptSvid
         lifetime_s=min(profile.lifetime_s, LONGEST_S),
     )
     issued = issue(act, request, config=config)
-    registry.note(act, object=issued.certificate.serial, workload=workload.workload_id)
+    registry.fill_entry(act, object=issued.certificate.serial, workload=workload.workload_id)
     chain = tuple(dict.fromkeys((issued.certificate.der, *issued.chain)))
     return KeptSvid(X509Svid(name, chain, encode_private_key(key)), issued.certificate)
 
@@ -71,7 +71,7 @@ def issue_jwt_svid(act: Act, workload: Workload, audiences: Sequence[str], *, co
     """
     act.check_granting()
     agent = _active_agent(act, workload)
-    registry.note(
+    registry.fill_entry(
         act, object=agent.agent_id, workload=workload.workload_id, audiences=[one[:128] for one in audiences[:8]]
     )
     check_audiences(audiences)
@@ -88,7 +88,7 @@ def issue_jwt_svid(act: Act, workload: Workload, audiences: Sequence[str], *, co
     )
     key = svid_signer(act)
     token, expires_at = sign_jwt_svid(key, name, audiences, now=act.now, lifetime_s=lifetime_s)
-    registry.note(act, object=agent.agent_id, kid=key.public.kid, until=expires_at // 1_000_000)
+    registry.fill_entry(act, object=agent.agent_id, kid=key.public.kid, until=expires_at // 1_000_000)
     return name, token
 
 
@@ -132,7 +132,7 @@ def _active_agent(act: Act, workload: Workload) -> Agent:
     """Return the active agent of a workload, and write the agent into the act's ledger entry. Raises Forbidden."""
     agent = registry.active_agent(act.tx, workload.agent, now=act.now)
     act.entry.agent, act.entry.owner = agent.agent_id, agent.owner
-    registry.note(act, object=agent.agent_id, workload=workload.workload_id)
+    registry.fill_entry(act, object=agent.agent_id, workload=workload.workload_id)
     return agent
 
 

@@ -44,7 +44,7 @@ def add_trust_domain(
     `endpoint_spiffe_id`, `bundle`: see `check_endpoint`. Raises Invalid, NotFound, Conflict (`trust_domain_exists`,
     `too_many_trust_domains`, `own_authority`).
     """
-    registry.note(act, object=name[:255], bundle_url=bundle_url[:256], endpoint=endpoint_spiffe_id[:256])
+    registry.fill_entry(act, object=name[:255], bundle_url=bundle_url[:256], endpoint=endpoint_spiffe_id[:256])
     check_other_domain(name, own=config.trust_domain)
     endpoint = check_endpoint(name, endpoint_spiffe_id, bundle)
     if endpoint is not None and endpoint.trust_domain not in (name, config.trust_domain):
@@ -82,7 +82,7 @@ def remove_trust_domain(act: Act, name: str) -> TrustDomain:
     once. Raises NotFound.
     """
     domain = find_trust_domain(act.tx, name)
-    registry.note(act, object=domain.name)
+    registry.fill_entry(act, object=domain.name)
     store.delete(act.tx, domain.name)
     wake_workloads(act)
     return domain
@@ -91,7 +91,7 @@ def remove_trust_domain(act: Act, name: str) -> TrustDomain:
 def allow_agent(act: Act, name: str, agent: str) -> TrustDomain:
     """Let the workloads of an agent trust a federated trust domain; return the trust domain. Raises NotFound."""
     domain, holder = find_trust_domain(act.tx, name), registry.find_agent(act.tx, agent)
-    registry.note(act, object=domain.name, agent=holder.agent_id, owner=holder.owner)
+    registry.fill_entry(act, object=domain.name, agent=holder.agent_id, owner=holder.owner)
     if store.allow(act.tx, domain.name, holder.agent_id):
         wake_workloads(act)
     return domain
@@ -100,7 +100,7 @@ def allow_agent(act: Act, name: str, agent: str) -> TrustDomain:
 def disallow_agent(act: Act, name: str, agent: str) -> TrustDomain:
     """Withdraw the trust of an agent's workloads in a trust domain; return the trust domain. Raises NotFound."""
     domain, holder = find_trust_domain(act.tx, name), registry.find_agent(act.tx, agent)
-    registry.note(act, object=domain.name, agent=holder.agent_id, owner=holder.owner)
+    registry.fill_entry(act, object=domain.name, agent=holder.agent_id, owner=holder.owner)
     if not store.disallow(act.tx, domain.name, holder.agent_id):
         raise NotFound(
             f"the agent `{holder.name}` does not trust the trust domain `{domain.name}`",
@@ -155,7 +155,7 @@ def take_bundle(act: Act, name: str, bundle: TrustBundle, *, config: Config) -> 
     NotFound, BackwardBundle, OwnAuthority.
     """
     domain = find_trust_domain(act.tx, name)
-    registry.note(
+    registry.fill_entry(
         act,
         object=domain.name,
         bundle_sequence=bundle.sequence,

@@ -35,9 +35,9 @@ def add_workload(act: Act, agent: str, selectors: Selectors, *, config: Config) 
     NotFound, Invalid, Conflict (`workload_exists`, `user_taken`, `too_many_workloads`, `wrong_state`).
     """
     holder = registry.find_agent(act.tx, agent)
-    registry.note(act, object=holder.agent_id, owner=holder.owner, name=holder.name)
+    registry.fill_entry(act, object=holder.agent_id, owner=holder.owner, name=holder.name)
     check_selectors(selectors)
-    registry.note(act, object=holder.agent_id, selectors=render_selectors(selectors))
+    registry.fill_entry(act, object=holder.agent_id, selectors=render_selectors(selectors))
     if holder.state is State.DECOMMISSIONED:
         raise Conflict("the agent is decommissioned, so it gets no workload", code="wrong_state")
     own = store.of_agent(act.tx, holder.agent_id)
@@ -74,7 +74,7 @@ def add_workload(act: Act, agent: str, selectors: Selectors, *, config: Config) 
     workload = Workload(
         workload_id=WorkloadId(act.new_id("wl")), agent=holder.agent_id, selectors=selectors, created_at=act.now
     )
-    registry.note(act, object=holder.agent_id, workload=workload.workload_id)
+    registry.fill_entry(act, object=holder.agent_id, workload=workload.workload_id)
     store.insert(act.tx, workload)
     publish_bundle(act, config)
     wake_workloads(act)
@@ -85,7 +85,7 @@ def remove_workload(act: Act, id: str) -> Workload:
     """Remove a workload, and return it. Its processes lose the identity of the agent. Raises NotFound."""
     if (workload := store.get(act.tx, id)) is None:
         raise NotFound("workload not found", hint="see `ostiary agent workload list`")
-    registry.note(
+    registry.fill_entry(
         act, object=workload.agent, workload=workload.workload_id, selectors=render_selectors(workload.selectors)
     )
     store.delete(act.tx, workload.workload_id)

@@ -100,7 +100,7 @@ _DROP_ORDER = sql("delete from acme_order where id = :id")
 
 def get_key(reader: Reader, kid: str) -> AcmeKey | None:
     """Return a MAC key by its id; None if there is none."""
-    return reader.made(_KEY, _key, kid=kid)
+    return reader.one_as(_KEY, _key, kid=kid)
 
 
 def list_keys(reader: Reader, *, after: str, limit: int) -> list[AcmeKey]:
@@ -149,12 +149,12 @@ def revoke_key(tx: Tx, kid: str) -> None:
 
 def get_account(reader: Reader, id: str) -> AcmeAccount | None:
     """Return an account by its id; None if there is none."""
-    return reader.made(_ACCOUNT, _account, id=id)
+    return reader.one_as(_ACCOUNT, _account, id=id)
 
 
 def get_account_of_key(reader: Reader, jkt: str) -> AcmeAccount | None:
     """Return the account whose key has the thumbprint `jkt`; None if there is none."""
-    return reader.made(_ACCOUNT_OF_KEY, _account, jkt=jkt)
+    return reader.one_as(_ACCOUNT_OF_KEY, _account, jkt=jkt)
 
 
 def add_account(tx: Tx, account: AcmeAccount) -> None:
@@ -188,7 +188,7 @@ def change_account_key(tx: Tx, id: str, *, jkt: str, jwk: dict[str, str]) -> Non
 
 def get_order(reader: Reader, id: str) -> Order | None:
     """Return an order by its id; None if there is none."""
-    return reader.made(_ORDER, _order, id=id)
+    return reader.one_as(_ORDER, _order, id=id)
 
 
 def list_orders(reader: Reader, account: str, *, after: str, limit: int) -> list[str]:
@@ -254,7 +254,7 @@ def change_order(tx: Tx, order: Order) -> None:
 
 def get_authorization(reader: Reader, id: str) -> Authorization | None:
     """Return an authorization by its id; None if there is none."""
-    return reader.made(_AUTHORIZATION, _authorization, id=id)
+    return reader.one_as(_AUTHORIZATION, _authorization, id=id)
 
 
 def list_authorizations(reader: Reader, order: str) -> list[Authorization]:

@@ -57,12 +57,12 @@ def insert(tx: Tx, authority: Authority) -> None:
 
 def get(reader: Reader, id: str) -> Authority | None:
     """Return an authority by its id; None if there is none."""
-    return reader.made(_GET, _authority, id=id)
+    return reader.one_as(_GET, _authority, id=id)
 
 
 def active(reader: Reader, kind: AuthorityKind) -> Authority | None:
     """Return the active authority of a kind; None if there is none."""
-    return reader.made(_ACTIVE, _authority, kind=kind.value)
+    return reader.one_as(_ACTIVE, _authority, kind=kind.value)
 
 
 def authorities(reader: Reader) -> list[Authority]:

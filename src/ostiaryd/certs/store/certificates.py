@@ -161,7 +161,7 @@ def get(reader: Reader, serial: str, *, now: int) -> Certificate | None:
     """Return a certificate by its serial number; None if there is none, or if it expired more than a day before `now`
     (microseconds).
     """
-    return reader.made(_GET, _certificate, serial=serial, since=now - KEPT)
+    return reader.one_as(_GET, _certificate, serial=serial, since=now - KEPT)
 
 
 def page(reader: Reader, page: Page, *, holder: str | None = None) -> list[Certificate]:

@@ -33,7 +33,7 @@ _DISALLOW = sql("delete from trust_domain_agent where trust_domain = :name and a
 
 def get(reader: Reader, name: str) -> TrustDomain | None:
     """Return a trust domain by its name; None if it is not federated."""
-    return reader.made(_GET, _domain, name=name)
+    return reader.one_as(_GET, _domain, name=name)
 
 
 def trust_domains(reader: Reader) -> list[TrustDomain]:

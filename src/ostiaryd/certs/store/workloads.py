@@ -29,7 +29,7 @@ _decode = json_decoder(Selectors)
 
 def get(reader: Reader, id: str) -> Workload | None:
     """Return a workload by its id; None if there is none."""
-    return reader.made(_GET, _workload, id=id)
+    return reader.one_as(_GET, _workload, id=id)
 
 
 def of_agent(reader: Reader, agent: str) -> list[Workload]:

@@ -67,7 +67,7 @@ class Guards:
     """The guards of this server and of the other servers of the database. Used only on the event loop."""
 
     def __init__(self, world: World) -> None:
-        self._world, self._streams = world, world.keep(Streams)
+        self._world, self._streams = world, world.get_singleton(Streams)
         self._id = world.random(8).hex()
         self._beat = 0
         self._seen: dict[str, tuple[int, float, list[Guard]]] = {}
@@ -171,4 +171,4 @@ async def share_guards(world: World) -> None:
     """Run one heartbeat: write the progress of this server's guards, and read the progress of the other servers'
     guards.
     """
-    await world.keep(Guards).beat()
+    await world.get_singleton(Guards).beat()

@@ -136,7 +136,7 @@ async def follow_history(world: World) -> None:
     if (world.pin.is_lost or await world.db.scan(ledger.has_loss)) and ledger.follow_recovery(world):
         await ledger.check_history(world)
     if world.pin.is_lost and not was_lost:
-        world.keep(Streams).cut_all()
+        world.get_singleton(Streams).cut_all()
 
 
 def _head_of(message: Message, reader: Reader, keys: Keyring) -> Head:

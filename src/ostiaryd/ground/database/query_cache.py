@@ -37,7 +37,7 @@ class QueryCache:
         """Statements with cached results, by each table that they read."""
         self._kept: dict[Any, Any] = {}
 
-    def keep(self, make: Callable[[], T]) -> T:
+    def get_singleton(self, make: Callable[[], T]) -> T:
         """Return the object that `make` creates at the first call. The object is kept as long as the writer."""
         if make not in self._kept:
             self._kept[make] = make()

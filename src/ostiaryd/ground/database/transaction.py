@@ -44,7 +44,7 @@ class Reader:
         row: Row | None = self._execute(statement, params).fetchone()
         return row
 
-    def made(self, statement: Sql, make: Callable[[Row], T], /, **params: Any) -> T | None:
+    def one_as(self, statement: Sql, make: Callable[[Row], T], /, **params: Any) -> T | None:
         """Return the first row of the result, converted by `make`; None if it is empty."""
         row = self._execute(statement, params).fetchone()
         return None if row is None else make(row)
@@ -151,12 +151,12 @@ class Tx(Reader):
         row = self._known.learn(statement, params, Reader.one, self)
         return row
 
-    def made(self, statement: Sql, make: Callable[[Row], T], /, **params: Any) -> T | None:
+    def one_as(self, statement: Sql, make: Callable[[Row], T], /, **params: Any) -> T | None:
         """Return the first row of the result, converted by `make`, or None. A steady statement is answered from the
         cache if possible.
         """
         if not statement.steady:
-            return super().made(statement, make, **params)
+            return super().one_as(statement, make, **params)
         made_row: T | None
         try:
             made_row = self._results[statement][make, *params.items()]
@@ -223,13 +223,13 @@ class Tx(Reader):
         self._late.add(statement, row)
         self._known.forget(statement)
 
-    def keep(self, make: Callable[[], T]) -> T:
+    def get_singleton(self, make: Callable[[], T]) -> T:
         """Return the object that `make` creates at the first call, which a package keeps in memory across batches.
 
         The object survives refused acts, failed batches and writes of other processes. It can therefore differ from the
         database, and the package must allow for that.
         """
-        return self._known.keep(make)
+        return self._known.get_singleton(make)
 
     def defer(self, function: Callable[[Tx, list[Any]], None], value: Any) -> None:
         """Collect `value`. Once, immediately before the commit, `function(tx, values)` runs with all collected values

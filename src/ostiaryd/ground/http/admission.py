@@ -158,7 +158,7 @@ def _name(token: bytes) -> str:
 
 def _takes(call: Call, rate: type[Buckets], caller: str) -> bool:
     """Count one request of `caller` against a rate. Return false if the rate is exceeded."""
-    bucket = call.world.keep(rate).of(caller)
+    bucket = call.world.get_singleton(rate).of(caller)
     if has := bucket.has(1):
         bucket.take(1)
     return has

@@ -267,7 +267,7 @@ class GrpcServer:
             log.info("the socket %s refuses a connection: %s", self.path, error)
             connection.close()
             return
-        opened = self.world.keep(GrpcConnects).of(str(peer.uid))
+        opened = self.world.get_singleton(GrpcConnects).of(str(peer.uid))
         if not opened.has(1) or (len(self._connections) >= self._most and not self._make_room(peer.uid)):
             if opened.refuse():
                 log.warning("the socket %s refuses connections of user %d: too many", self.path, peer.uid)
@@ -417,7 +417,7 @@ class _Connection(asyncio.BufferedProtocol):
         """
         if self._turn is not None or self._waits_for_turn or self._is_over or not self._can_write.is_set():
             return
-        work = self._world.keep(GrpcWork).of(str(self.peer.uid))
+        work = self._world.get_singleton(GrpcWork).of(str(self.peer.uid))
         if not work.has(1):
             self._read_later(work.after_s(1))
         elif self._server.turns.is_free:
@@ -450,7 +450,7 @@ class _Connection(asyncio.BufferedProtocol):
             return
         finally:
             spent = (time.thread_time_ns() - began) // 1000
-            self._world.keep(GrpcWork).of(str(self.peer.uid)).take(1 + spent)
+            self._world.get_singleton(GrpcWork).of(str(self.peer.uid)).take(1 + spent)
         if not self._keep_unfinished(0 if events else self._unfinished + len(data)):
             self._give_up(ErrorCodes.ENHANCE_YOUR_CALM)
             return
@@ -500,7 +500,7 @@ class _Connection(asyncio.BufferedProtocol):
 
     def _begin(self, id: int, sent: list[tuple[str, str]]) -> None:
         """Handle the headers of a call. If they are not those of a valid call, end the call with an error."""
-        calls = self._world.keep(GrpcCalls).of(str(self.peer.uid))
+        calls = self._world.get_singleton(GrpcCalls).of(str(self.peer.uid))
         headers = dict[str, str]()
         for name, value in sent:
             headers[name] = f"{headers[name]},{value}" if name in headers else value
@@ -562,7 +562,7 @@ class _Connection(asyncio.BufferedProtocol):
                     has_headers = True
         except Refused as refusal:
             status, message = grpc_status(refusal), refusal.message
-            self._world.keep(GrpcWork).of(str(self.peer.uid)).take(REFUSED_US)
+            self._world.get_singleton(GrpcWork).of(str(self.peer.uid)).take(REFUSED_US)
         except TimeoutError:
             status, message = GrpcStatus.DEADLINE_EXCEEDED, "the deadline of the call has passed"
         except ProtocolError:  # the caller has left, or does not read

@@ -2,7 +2,7 @@
 
 Both are answered from memory, so that frequent requests of unauthenticated callers cause no work in the database. A
 process is *live* while its event loop runs, and *ready* while every check passes. Packages add checks:
-`world.keep(Health).checks["name"] = check`.
+`world.get_singleton(Health).checks["name"] = check`.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ async def readyz(call: Call) -> Reply:
 
     An orchestrator should send no requests to a server that is not ready. `checks` contains the result of each check.
     """
-    checks = {name: check() or "ok" for name, check in call.world.keep(Health).checks.items()}
+    checks = {name: check() or "ok" for name, check in call.world.get_singleton(Health).checks.items()}
     is_ready = all(result == "ok" for result in checks.values())
     body = {"status": "ready" if is_ready else "not ready", "checks": checks}
     return reply(body, status=200 if is_ready else 503, headers=[NO_STORE])

@@ -42,7 +42,7 @@ def act_with_entry(act: Act, action: str, flow: Callable[[Act], T], **detail: An
     """
     more = Act(act.tx, Entry(at=act.now, action=action))
     result = flow(more)
-    registry.note(more, object=more.entry.object or "", **detail)
+    registry.fill_entry(more, object=more.entry.object or "", **detail)
     act.further_entries += [more.entry, *more.further_entries]
     return result
 

@@ -26,7 +26,7 @@ async def watch_disk(world: World) -> None:
     """Restore the reserve if the disk has space, and record when the disk becomes full and when it has space again. The
     caller repeats this function at intervals.
     """
-    writer, watch = world.writer, world.keep(DiskWatch)
+    writer, watch = world.writer, world.get_singleton(DiskWatch)
     await writer.rebuild()
     if writer.is_full is watch.is_full:
         return

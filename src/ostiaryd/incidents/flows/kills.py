@@ -28,7 +28,7 @@ def kill(act: Act, target: Killed, name: str, *, why: str, by: Caller) -> Incide
 
     Raises NotFound, Invalid, Conflict (`stopped_already`, `would_lock_out`).
     """
-    registry.note(act, object=name[:256], kill=target, why=why[:500])
+    registry.fill_entry(act, object=name[:256], kill=target, why=why[:500])
     check_text(why, of="reason", limit=500)
     if target == "agent":
         return isolate(act, name, says=f"stopped by hand: {why}", source=f"kill by {by.name}")
@@ -41,7 +41,7 @@ def let_go(act: Act, target: Killed, name: str, *, why: str) -> None:
 
     Raises NotFound, Conflict (an agent, or a stop of an incident), Invalid.
     """
-    registry.note(act, object=name[:256], kill=target, why=why[:500])
+    registry.fill_entry(act, object=name[:256], kill=target, why=why[:500])
     check_text(why, of="reason", limit=500)
     if target == "agent":
         hint = "find the incident with `ostiary incident list`"

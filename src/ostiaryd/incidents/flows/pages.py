@@ -87,7 +87,7 @@ async def check_pages(world: World, *, within_s: float | None = None, with_index
     """Check all pages if the last check is older than `EVERY`, or if a request read a damaged page. A background loop
     calls this function. `with_indexes`: also compare each index with its table.
     """
-    pages = world.keep(Pages)
+    pages = world.get_singleton(Pages)
     is_due = not pages.checked_at or world.now() - pages.checked_at >= EVERY or world.db.is_suspect
     if not world.db.is_sqlite or pages.defects or not is_due:
         return
@@ -108,7 +108,7 @@ async def check_pages_at_start(world: World) -> None:
 
 async def describe_pages(world: World) -> str:
     """Return a sentence about the result of the last check. Raises Conflict if a page is damaged."""
-    return world.keep(Pages).describe()
+    return world.get_singleton(Pages).describe()
 
 
 async def check_pages_deeply(world: World) -> str:
@@ -117,14 +117,14 @@ async def check_pages_deeply(world: World) -> str:
     """
     world.db.is_suspect = True
     await check_pages(world, with_indexes=True)
-    return world.keep(Pages).describe()
+    return world.get_singleton(Pages).describe()
 
 
 async def _stop(world: World, defects: list[str]) -> None:
     """Stop everything. If the damaged database cannot store the stop, the server answers no further request."""
 
     def stop(act: ledger.Act) -> None:
-        registry.note(act, object="database", defects=defects)
+        registry.fill_entry(act, object="database", defects=defects)
         stop_everything(act, says=f"the database is damaged: {defects[0]}")
 
     try:

@@ -89,7 +89,7 @@ def respond(act: Act, finding: Finding, limits: Limits) -> Incident | None:
     waiting = store.find_open(act.tx, agent.agent_id)
     score, proposals, failed = _propose(act.tx, agent, finding, now=act.now)
     if would := [one.response for one in proposals if one.is_watched]:
-        registry.note(act, object=finding.finding_id, would=would)
+        registry.fill_entry(act, object=finding.finding_id, would=would)
     enforced = [one for one in proposals if not one.is_watched]
     is_stopped = agent.state is Agents.QUARANTINED and waiting is None and finding.detector == DECOY
     if waiting is None and not enforced and not failed and not is_stopped:
@@ -166,7 +166,7 @@ def _note_quarantine(act: Act, incident: Incident, agent: Agent) -> None:
 def note_incident(act: Act, incident: Incident, **detail: object) -> None:
     """Write the incident, its agent and `detail` into the act's ledger entry."""
     act.entry.agent = act.entry.agent or incident.agent
-    registry.note(act, object=incident.incident_id, owner=incident.owner, about=incident.agent, **detail)
+    registry.fill_entry(act, object=incident.incident_id, owner=incident.owner, about=incident.agent, **detail)
 
 
 class HeldBack(NamedTuple):

@@ -177,7 +177,7 @@ async def check_state(world: World) -> None:
     """Take one step of the comparison, write the baseline entry after the first cycle, and stop the subjects of new
     differences. A background loop calls this function.
     """
-    check = world.keep(state_check)
+    check = world.get_singleton(state_check)
     await world.db.scan(lambda reader: check.step(reader, now=world.now()))
     if check.cycles and not check.has_baseline:
         await _write_baseline(world, check.unnamed)
@@ -190,7 +190,7 @@ async def check_at_start(world: World) -> None:
 
     A refusal, for example in recovery or on a full disk, does not prevent the start: the background loop tries again.
     """
-    check = world.keep(state_check)
+    check = world.get_singleton(state_check)
     try:
         for _ in range(START_STEPS):
             if check.is_behind and not check.differences:
@@ -203,7 +203,7 @@ async def check_deeply(world: World) -> str:
     """Compare all rows with the whole ledger from the first entry on; return a sentence about the result. Raises
     Conflict if there is a difference.
     """
-    check = StateCheck(world.keys, reported=world.keep(state_check).reported)
+    check = StateCheck(world.keys, reported=world.get_singleton(state_check).reported)
     while check.is_behind and not check.differences:
         await world.db.scan(lambda reader: check.step(reader, now=world.now()))
     await _report(world, check)
@@ -212,7 +212,7 @@ async def check_deeply(world: World) -> str:
 
 async def describe_state(world: World) -> str:
     """Return a sentence about the comparison in the background. Raises Conflict if there is a difference."""
-    return describe(world.keep(state_check))
+    return describe(world.get_singleton(state_check))
 
 
 def describe(check: StateCheck) -> str:
@@ -260,7 +260,7 @@ async def _report(world: World, check: StateCheck) -> None:
 def stop_for(act: Act, differences: list[Difference]) -> None:
     """Stop the subject of these differences: the agent, the resources, or everything."""
     first, says = differences[0], "; ".join(map(str, differences[:3]))
-    registry.note(
+    registry.fill_entry(
         act, object=first.key or first.kind, differs=[str(one) for one in differences[:20]], count=len(differences)
     )
     holder = first.agent if first.kind in AGENT_KINDS else ""

@@ -124,8 +124,8 @@ async def show_overview(call: Call) -> Reply:
     old. A person gets only the members, changes and steps whose lists the person's roles permit.
     """
     world, caller, now = call.world, call.caller, call.world.now()
-    counts = await world.keep(registry.AgentCounts).read()
-    guards = world.keep(feed.Guards)
+    counts = await world.get_singleton(registry.AgentCounts).read()
+    guards = world.get_singleton(feed.Guards)
     await guards.refresh()
     connected = guards.all
 

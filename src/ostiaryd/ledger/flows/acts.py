@@ -139,7 +139,7 @@ async def act(
     `request` is the id of the HTTP request, `network` the network of the caller's address. `again` becomes `Act.again`.
     """
     keeps = world.config.replay_days > 0
-    sampler = world.keep(Refusals).sampler if request is not None else None
+    sampler = world.get_singleton(Refusals).sampler if request is not None else None
     job = make_job(action, flow, request=request, keeps_facts=keeps, again=again, network=network, sampler=sampler)
     try:
         return await world.writer.submit(job)
@@ -364,7 +364,7 @@ class Refusals:
 
 async def summarise_refusals(world: World) -> None:
     """Append the summaries of refusals of the past minute."""
-    await world.keep(Refusals).summarise()
+    await world.get_singleton(Refusals).summarise()
 
 
 async def forget_facts(world: World) -> int:

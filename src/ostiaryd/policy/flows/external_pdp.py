@@ -258,7 +258,7 @@ async def check_at_start(world: World) -> None:
     try:
         ready = await world.db.scan(flows.active_set)
         if ready.program is not None:
-            await world.keep(Engines).check(ready.program)
+            await world.get_singleton(Engines).check(ready.program)
     except Refused as error:
         why = f"the active policy set {hash} cannot run, and its enforced policies deny what they decide"
         hint = "repair the cause, or start with --starter-policies and put another set"
@@ -284,7 +284,7 @@ async def ask_ahead(
     Authenticates the caller before it asks. `check` first checks the numbers of the body.
     """
     world = call.world
-    ready = world.keep(Latest).get(world.db.read)
+    ready = world.get_singleton(Latest).get(world.db.read)
     if ready.program is None:
         return None
     check(call.body)
@@ -336,17 +336,17 @@ async def why_no_token(call: Call, ready: Ready) -> str:
 async def ask_remote_policies(world: World, ready: Ready, question: bytes) -> RemoteVerdict:
     """Return the verdicts of the remote policies of a set on a question from a guard."""
     assert ready.program is not None
-    return (await world.keep(Engines).ask(ready.program, [question]))[question]
+    return (await world.get_singleton(Engines).ask(ready.program, [question]))[question]
 
 
 async def _answer(world: World, ready: Ready, remote: RemoteAnswers) -> RemoteAnswers:
     """Ask the remote policies of the set the questions that have no verdict; return all verdicts."""
     assert ready.program is not None
-    verdicts = await world.keep(Engines).ask(ready.program, remote.missing)
+    verdicts = await world.get_singleton(Engines).ask(ready.program, remote.missing)
     return RemoteAnswers(ready.policies, remote.at, remote.verdicts | verdicts)
 
 
 def note_latest(world: World, *hashes: str) -> None:
     """Record the hashes of the sets that have just decided or become active."""
     for hash in hashes:
-        world.keep(Latest).drop_if_replaced(hash)
+        world.get_singleton(Latest).drop_if_replaced(hash)

@@ -32,7 +32,7 @@ async def load_set(world: World, files: dict[str, str], *, has_engine: bool = Tr
     Raises Malformed, Invalid (`policy_test_failed` for a test, `too_costly` beyond the limits), Unavailable.
     """
     check_files(files)
-    parser, engines = world.keep(SetParser), world.keep(Engines)
+    parser, engines = world.get_singleton(SetParser), world.get_singleton(Engines)
     upload = Upload(files, has_engine)
     try:
         async with asyncio.timeout(TESTS_S):

@@ -25,7 +25,7 @@ from ostiaryd.policy.model import (
     starter_files,
 )
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.flows import note, queue_for_guards
+from ostiaryd.registry.flows import fill_entry, queue_for_guards
 from ostiaryd.registry.model import Caller
 
 BY_US = "ostiary"
@@ -40,7 +40,7 @@ def put(act: Act, loaded: Loaded, *, by: Caller | None, gate: Gate | None = None
 
     Raises Invalid, Conflict if the `gate` refuses the set.
     """
-    note(act, object=loaded.hash, policies=loaded.count, tests=loaded.tests, before=store.active(act.tx))
+    fill_entry(act, object=loaded.hash, policies=loaded.count, tests=loaded.tests, before=store.active(act.tx))
     if gate is not None:
         check_gate(act, gate, hash=loaded.hash, by=by)
     store.insert(act.tx, loaded, by=BY_US if by is None else by.id)
@@ -52,7 +52,7 @@ def put(act: Act, loaded: Loaded, *, by: Caller | None, gate: Gate | None = None
 def activate(act: Act, hash: str) -> PolicySet:
     """Activate a stored set. Raises NotFound."""
     summary = find_set(act.tx, hash)
-    note(act, object=hash, before=store.active(act.tx))
+    fill_entry(act, object=hash, before=store.active(act.tx))
     if store.get(act.tx, hash) is None:  # only when the starter set is activated for the first time
         store.insert(act.tx, starter_files(), by=BY_US)
     _switch(act, hash)
@@ -98,7 +98,7 @@ def check_plan(act: Act, plan: Plan, *, loses: Collection[str]) -> None:
     Records the removed safeguards and the safeguards that are left out; removed safeguards also get an entry of their
     own. Raises Conflict (`policy_changed`, `loses_safeguards`).
     """
-    note(act, object=act.entry.object or "", loses=plan.loses, left_out=plan.left_out)
+    fill_entry(act, object=act.entry.object or "", loses=plan.loses, left_out=plan.left_out)
     if store.active(act.tx) != plan.against:
         raise Conflict(
             "another policy set has become active since the plan was made",
@@ -122,7 +122,7 @@ def watch(act: Act, loaded: Loaded, *, by: Caller | None) -> PolicySet:
     """Store a set as the watching set, in place of an earlier one: the set decides beside the active set and
     enforces nothing.
     """
-    note(act, object=loaded.hash, policies=loaded.count, tests=loaded.tests, before=store.watched(act.tx))
+    fill_entry(act, object=loaded.hash, policies=loaded.count, tests=loaded.tests, before=store.watched(act.tx))
     store.insert(act.tx, loaded, by=BY_US if by is None else by.id)
     _remember(loaded.ready)
     store.watch(act.tx, loaded.hash)
@@ -134,7 +134,7 @@ def stop_watching(act: Act) -> str:
     hash = store.watched(act.tx)
     if hash is None:
         raise NotFound("no policy set is watching", hint="put a set in watch mode: ostiary policy put DIR --watch")
-    note(act, object=hash)
+    fill_entry(act, object=hash)
     store.unwatch(act.tx)
     return hash
 

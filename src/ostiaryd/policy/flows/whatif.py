@@ -9,7 +9,7 @@ from ostiary.protocol.errors import Conflict, Forbidden, Invalid
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy.model import check_files, digest, open_ticket, ticket_key
-from ostiaryd.registry.flows import note
+from ostiaryd.registry.flows import fill_entry
 from ostiaryd.registry.model import DECIDE, Caller
 
 
@@ -29,7 +29,7 @@ def begin_whatif(act: Act, files: Mapping[str, str], *, since: int, until: int |
     if not (by.kind == "person" or by.is_admin or DECIDE in by.scopes):
         raise Forbidden(f"what-if needs the scope `{DECIDE}` too", hint="ask for a token that has it")
     check_files(files)
-    note(act, object=digest(files), since=since, until=until)
+    fill_entry(act, object=digest(files), since=since, until=until)
     if until is not None and until <= since:
         raise Invalid("`until` is not after `since`")
     size = ledger.get_head(act.tx)[0].size
@@ -55,7 +55,9 @@ def check_gate(act: Act, gate: Gate, *, hash: str, by: Caller | None) -> None:
     caller = "" if by is None else by.id
     key = ticket_key(act.tx.keys.secret("nonce"))
     ticket = open_ticket(gate.unverified_ticket, key=key, caller=caller, now=act.now)
-    note(act, object=hash, changed=ticket.changed, not_known=ticket.not_known, entries=[ticket.first, ticket.stop])
+    fill_entry(
+        act, object=hash, changed=ticket.changed, not_known=ticket.not_known, entries=[ticket.first, ticket.stop]
+    )
     if ticket.policy != hash:
         raise Invalid("the ticket is for another set", hint="run the what-if for this set", code="foreign_ticket")
     if ticket.changed + ticket.not_known > gate.max_changes:

@@ -19,7 +19,7 @@ from ostiaryd.registry.flows.agents import (
     undo_stop,
 )
 from ostiaryd.registry.flows.bootstrap import bootstrap_admin
-from ostiaryd.registry.flows.callers import act_as, answers_for, check_admin, check_may, note, note_caller
+from ostiaryd.registry.flows.callers import act_as, answers_for, check_admin, check_may, fill_entry, record_caller
 from ostiaryd.registry.flows.declared import check_declared, declared_scopes
 from ostiaryd.registry.flows.expiry import act_on_each, expire_agent, expire_due, expire_key, list_expired
 from ostiaryd.registry.flows.feed import queue_for_guards
@@ -102,6 +102,7 @@ __all__ = [
     "expire_agent",
     "expire_due",
     "expire_key",
+    "fill_entry",
     "find_agent",
     "find_owner",
     "find_person",
@@ -120,11 +121,10 @@ __all__ = [
     "list_expired",
     "list_leaving",
     "list_role_assignments",
-    "note",
-    "note_caller",
     "put_restriction",
     "queue_for_guards",
     "reading_holder",
+    "record_caller",
     "release_holdings",
     "remove_member",
     "renew_tokens",

@@ -8,7 +8,7 @@ from dataclasses import replace
 from ostiary.protocol.errors import Conflict, Invalid
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
-from ostiaryd.registry.flows.callers import check_may, note
+from ostiaryd.registry.flows.callers import check_may, fill_entry
 from ostiaryd.registry.flows.feed import queue_for_guards
 from ostiaryd.registry.flows.find import find_agent, find_owner
 from ostiaryd.registry.flows.holdings import end_holdings
@@ -59,7 +59,7 @@ def create_agent(act: Act, spec: AgentSpec) -> Agent:
         max_depth=check_depth(spec.max_depth),
         is_keyless=spec.is_keyless,
     )
-    note(
+    fill_entry(
         act,
         object=agent.agent_id,
         owner=agent.owner,
@@ -118,7 +118,7 @@ def _move(act: Act, agent: Agent, verb: Verb, *, why: str, by: Caller | None) ->
     1. Check the caller. 2. Compute the next state. 3. Check that an agent that becomes active is fit. 4. End the
     holdings of an agent that leaves `active`.
     """
-    note(act, object=agent.agent_id, owner=agent.owner, name=agent.name, was=agent.state.value, why=why)
+    fill_entry(act, object=agent.agent_id, owner=agent.owner, name=agent.name, was=agent.state.value, why=why)
     check_may(act, by, verb, agent)
     incident = stops.find_awaited_incident(act.tx, agent.agent_id)
     if by is not None and verb in (Verb.RELEASE, Verb.RESUME) and incident:
@@ -146,7 +146,7 @@ def set_scopes(act: Act, id_or_name: str, scopes: list[str]) -> Agent:
     agent = _living(act, id_or_name)
     changed = replace(agent, scopes=parse_scopes(scopes))
     was, new = sorted(agent.scopes), sorted(changed.scopes)
-    note(act, object=agent.agent_id, was=was, scopes=new)
+    fill_entry(act, object=agent.agent_id, was=was, scopes=new)
     agents.set_scopes(act.tx, agent.agent_id, changed.scopes)
     return changed if agent.scopes <= changed.scopes else renew_tokens(act, changed, why="scopes narrowed")
 
@@ -157,7 +157,7 @@ def set_end(act: Act, id_or_name: str, expires_at: int | None) -> Agent:
     """
     agent = _living(act, id_or_name)
     end = expires_at if expires_at is None else check_end(expires_at, now=act.now)
-    note(act, object=agent.agent_id, was=agent.expires_at, expires_at=end)
+    fill_entry(act, object=agent.agent_id, was=agent.expires_at, expires_at=end)
     agents.set_end(act.tx, agent.agent_id, end)
     return replace(agent, expires_at=end)
 
@@ -168,7 +168,7 @@ def set_depth(act: Act, id_or_name: str, max_depth: int) -> Agent:
     """
     agent = _living(act, id_or_name)
     depth = check_depth(max_depth)
-    note(act, object=agent.agent_id, depth=f"{agent.max_depth} -> {depth}")
+    fill_entry(act, object=agent.agent_id, depth=f"{agent.max_depth} -> {depth}")
     agents.set_depth(act.tx, agent.agent_id, depth)
     return replace(agent, max_depth=depth)
 
@@ -176,7 +176,7 @@ def set_depth(act: Act, id_or_name: str, max_depth: int) -> Agent:
 def set_speaks(act: Act, id_or_name: str, speaks: bool) -> Agent:
     """Set whether an agent may state the words of its person for a task; this applies to new tasks."""
     agent = _living(act, id_or_name)
-    note(act, object=agent.agent_id, speaks="yes" if speaks else "no")
+    fill_entry(act, object=agent.agent_id, speaks="yes" if speaks else "no")
     agents.set_speaks(act.tx, agent.agent_id, speaks)
     return replace(agent, speaks=speaks)
 
@@ -187,7 +187,7 @@ def set_segment(act: Act, id_or_name: str, segment: str) -> Agent:
     """
     agent = _living(act, id_or_name)
     moved = replace(agent, segment=check_name(segment, of="segment"))
-    note(act, object=agent.agent_id, was=agent.segment, segment=moved.segment)
+    fill_entry(act, object=agent.agent_id, was=agent.segment, segment=moved.segment)
     if moved.segment == agent.segment:
         return agent
     agents.set_segment(act.tx, moved.agent_id, moved.segment)
@@ -200,7 +200,7 @@ def transfer_agent(act: Act, id_or_name: str, owner: str, *, deputy: str | None 
     """
     agent, to = _living(act, id_or_name), find_owner(act.tx, owner)
     transferred = replace(agent, owner=to.id, deputy=_deputy(act, deputy, owner=to))
-    note(act, object=agent.agent_id, was=agent.owner, to=to.id)
+    fill_entry(act, object=agent.agent_id, was=agent.owner, to=to.id)
     _check_answerable(act, transferred)
     agents.set_owner(act.tx, transferred.agent_id, transferred.owner, transferred.deputy)
     return renew_tokens(act, transferred, why="transferred")
@@ -244,7 +244,7 @@ def check_end(end: int, *, now: int) -> int:
 
 def _living(act: Act, id_or_name: str) -> Agent:
     agent = find_agent(act.tx, id_or_name)
-    note(act, object=agent.agent_id, owner=agent.owner, name=agent.name)
+    fill_entry(act, object=agent.agent_id, owner=agent.owner, name=agent.name)
     if agent.state is State.DECOMMISSIONED:
         raise Conflict(f"`{agent.name}` is decommissioned", hint="decommissioning is final", code="wrong_state")
     return agent

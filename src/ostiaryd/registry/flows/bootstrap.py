@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry.flows.agents import create_agent
-from ostiaryd.registry.flows.callers import note
+from ostiaryd.registry.flows.callers import fill_entry
 from ostiaryd.registry.flows.find import find_agent
 from ostiaryd.registry.flows.keys import add_key
 from ostiaryd.registry.flows.owners import create_person
@@ -39,5 +39,5 @@ def bootstrap_admin(act: Act, *, public_jwk: object, agent_id: str | None = None
     )
     key = add_key(act, agent.agent_id, public_jwk)
     act.entry.detail = None
-    note(act, object=agent.agent_id, name=agent.name, key=key.jkt)
+    fill_entry(act, object=agent.agent_id, name=agent.name, key=key.jkt)
     return find_agent(act.tx, agent.agent_id)

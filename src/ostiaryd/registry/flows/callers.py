@@ -22,7 +22,7 @@ again.
 """
 
 
-def note_caller(act: Act, caller: Caller) -> None:
+def record_caller(act: Act, caller: Caller) -> None:
     """Record the caller in the entry of the act."""
     entry = act.entry
     match caller.kind:
@@ -44,7 +44,7 @@ async def act_as(call: Call, action: str, flow: Callable[[Act], T], *, again: ob
 
     def run(act: Act) -> T:
         caller = call.prove(act)
-        note_caller(act, caller)
+        record_caller(act, caller)
         has_administrator = caller.kind == "person" and roles.has_holder(act.tx, ADMINISTRATOR)
         done = flow(act)
         if has_administrator and not roles.has_holder(act.tx, ADMINISTRATOR):
@@ -58,7 +58,7 @@ async def act_as(call: Call, action: str, flow: Callable[[Act], T], *, again: ob
     return await act(call.world, action, run, request=call.request_id, again=again, network=call.network)
 
 
-def note(act: Act, *, object: str, owner: str | None = None, **detail: Any) -> None:
+def fill_entry(act: Act, *, object: str, owner: str | None = None, **detail: Any) -> None:
     """Write the object of the act, its owner and `detail` into the entry of the act. Call this before a possible
     refusal, so that the entry of the refusal names the object too.
     """

@@ -6,7 +6,7 @@ from collections import Counter
 
 from ostiary.protocol.errors import Forbidden, Invalid
 from ostiaryd.ledger.flows import Act
-from ostiaryd.registry.flows.callers import note
+from ostiaryd.registry.flows.callers import fill_entry
 from ostiaryd.registry.flows.feed import queue_for_guards
 from ostiaryd.registry.flows.find import active_agent, find_person, find_resource
 from ostiaryd.registry.model import AgentId, Holding, Root, TokenDelta, is_person_id
@@ -65,5 +65,5 @@ def end_holdings(
         if one.agent not in stopped and not names_root(one, root, value):
             queue_for_guards(act, TokenDelta(one.id, one.expires_at))
     if counts:
-        note(act, object=act.entry.object or value, ended=dict(counts))
+        fill_entry(act, object=act.entry.object or value, ended=dict(counts))
     return counts

@@ -8,7 +8,7 @@ from ostiary.protocol import jose
 from ostiary.protocol.errors import Conflict, Invalid, NotFound
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry.flows.agents import activate, check_end
-from ostiaryd.registry.flows.callers import note
+from ostiaryd.registry.flows.callers import fill_entry
 from ostiaryd.registry.flows.feed import queue_for_guards
 from ostiaryd.registry.flows.find import find_agent
 from ostiaryd.registry.flows.holdings import end_holdings
@@ -27,7 +27,7 @@ def add_key(act: Act, id_or_name: str, jwk: object, *, not_after: int | None = N
     agent.
     """
     agent = find_agent(act.tx, id_or_name)
-    note(act, object=agent.agent_id, owner=agent.owner)
+    fill_entry(act, object=agent.agent_id, owner=agent.owner)
     key = _insert(act, agent, jwk, not_after=not_after)
     if agent.state is State.PENDING:
         activate(act, agent)
@@ -61,7 +61,7 @@ def revoke_key(act: Act, jkt: str, *, of: AgentId | None = None, why: str = "rev
         missing = "no agent has a key" if of is None else "the agent has no key"
         raise NotFound(f"{missing} with this thumbprint (RFC 7638)", hint="list the keys: ostiary key list AGENT")
     agent = find_agent(act.tx, key.agent)
-    note(act, object=jkt, owner=agent.owner, holder=key.agent, why=why)
+    fill_entry(act, object=jkt, owner=agent.owner, holder=key.agent, why=why)
     keys.revoke(act.tx, jkt)
     queue_for_guards(act, KeyDelta(jkt, act.now + LONGEST_TOKEN))
     return end_holdings(act, Root.KEY, jkt, why=why)
@@ -69,7 +69,7 @@ def revoke_key(act: Act, jkt: str, *, of: AgentId | None = None, why: str = "rev
 
 def _insert(act: Act, agent: Agent, jwk: object, *, not_after: int | None) -> AgentKey:
     public = jose.parse_public_jwk(jwk)
-    note(act, object=agent.agent_id, key=public.thumbprint)
+    fill_entry(act, object=agent.agent_id, key=public.thumbprint)
     if agent.state is State.DECOMMISSIONED:
         raise Conflict(f"`{agent.name}` is decommissioned", code="wrong_state")
     if len(keys.list_active(act.tx, agent.agent_id, now=act.now)) >= MAX_KEYS:

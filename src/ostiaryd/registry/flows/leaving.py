@@ -12,7 +12,7 @@ from dataclasses import replace
 from ostiary.protocol.errors import Conflict
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
-from ostiaryd.registry.flows.callers import note
+from ostiaryd.registry.flows.callers import fill_entry
 from ostiaryd.registry.flows.feed import queue_for_guards
 from ostiaryd.registry.flows.find import find_owner, find_person
 from ostiaryd.registry.flows.holdings import end_holdings
@@ -35,7 +35,7 @@ def revoke_owner(act: Act, id_or_name: str) -> Counter[str]:
     stops.
     """
     owner = find_owner(act.tx, id_or_name)
-    note(act, object=owner.id, owner=owner.id, name=owner.name, why=_WHY)
+    fill_entry(act, object=owner.id, owner=owner.id, name=owner.name, why=_WHY)
     ended: Counter[str] = Counter()
     passed: Counter[str] = Counter()
     everybody = list_leaving(act.tx, owner)
@@ -50,7 +50,7 @@ def revoke_owner(act: Act, id_or_name: str) -> Counter[str]:
         stopped = frozenset(agent.agent_id for agent in owned)
         ended += end_holdings(act, Root.OWNER, gone.id, why=_WHY, stopped=stopped)
         passed += Counter(_pass_on(act, gone, agent) for agent in owned)
-    note(act, object=owner.id, ended=dict(ended), passed_to=dict(passed))
+    fill_entry(act, object=owner.id, ended=dict(ended), passed_to=dict(passed))
     return ended
 
 
@@ -60,7 +60,7 @@ def return_person(act: Act, id_or_name: str) -> Person:
     Raises NotFound, Conflict for a suspended person.
     """
     person = find_person(act.tx, id_or_name)
-    note(act, object=person.person_id, name=person.name, was=person.state.value)
+    fill_entry(act, object=person.person_id, name=person.name, was=person.state.value)
     if person.state is PersonState.SUSPENDED:
         raise Conflict(f"`{person.name}` is suspended", hint=f"resume the person: ostiary person resume {person.name}")
     return _set_state(act, person, PersonState.ACTIVE)
@@ -73,7 +73,7 @@ def suspend_person(act: Act, id_or_name: str, *, why: str = "") -> Person:
     The package `tokens` ends the sessions and consents in the same act.
     """
     person = find_person(act.tx, id_or_name)
-    note(act, object=person.person_id, name=person.name, why=why)
+    fill_entry(act, object=person.person_id, name=person.name, why=why)
     if not person.is_active:
         raise Conflict(f"`{person.name}` {person.absence}", code=person.absence_code)
     end_person(act, person.person_id, why="person suspended", keeps_keys=True)
@@ -86,7 +86,7 @@ def resume_person(act: Act, id_or_name: str, *, why: str = "") -> Person:
     Raises NotFound, Conflict.
     """
     person = find_person(act.tx, id_or_name)
-    note(act, object=person.person_id, name=person.name, why=why)
+    fill_entry(act, object=person.person_id, name=person.name, why=why)
     if person.state is not PersonState.SUSPENDED:
         raise Conflict(f"`{person.name}` is not suspended", code="wrong_state")
     return _set_state(act, person, PersonState.ACTIVE)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ostiary.protocol.errors import Conflict, Invalid
 from ostiaryd.ledger.flows import Act
-from ostiaryd.registry.flows.callers import note
+from ostiaryd.registry.flows.callers import fill_entry
 from ostiaryd.registry.flows.find import find_owner, find_person, find_team
 from ostiaryd.registry.model import Owner, Person, PersonId, PersonState, Team, TeamId, check_email, check_name
 from ostiaryd.registry.store import agents, owners
@@ -26,7 +26,7 @@ def create_person(act: Act, *, name: str, email: str | None = None, deputy: str 
         state=PersonState.ACTIVE,
         created_at=act.now,
     )
-    note(act, object=person.person_id, name=person.name, deputy=person.deputy)
+    fill_entry(act, object=person.person_id, name=person.name, deputy=person.deputy)
     owners.insert_person(act.tx, person)
     return person
 
@@ -41,7 +41,7 @@ def create_team(act: Act, *, name: str, members: list[str], deputy: str | None =
         team_id=TeamId(act.new_id("te")), name=_free_name(act, name), deputy=_deputy(act, deputy), created_at=act.now
     )
     persons = [active_person(act, member).person_id for member in members]
-    note(act, object=team.team_id, name=team.name, deputy=team.deputy, members=len(persons))
+    fill_entry(act, object=team.team_id, name=team.name, deputy=team.deputy, members=len(persons))
     owners.insert_team(act.tx, team)
     for member in persons:
         owners.add_member(act.tx, team.team_id, member)
@@ -54,7 +54,7 @@ def set_deputy(act: Act, id_or_name: str, deputy: str | None) -> Owner:
     """
     owner = find_owner(act.tx, id_or_name)
     to = _deputy(act, deputy)
-    note(act, object=owner.id, name=owner.name, was=owner.deputy, deputy=to)
+    fill_entry(act, object=owner.id, name=owner.name, was=owner.deputy, deputy=to)
     if to == owner.id:
         raise Invalid("a person cannot be their own deputy")
     owners.set_deputy(act.tx, owner, to)
@@ -64,7 +64,7 @@ def set_deputy(act: Act, id_or_name: str, deputy: str | None) -> Owner:
 def add_member(act: Act, team: str, person: str) -> Team:
     """Add a person to a team, and return the team. If the person is already a member, nothing changes."""
     into, member = find_team(act.tx, team), active_person(act, person)
-    note(act, object=into.team_id, member=member.person_id)
+    fill_entry(act, object=into.team_id, member=member.person_id)
     if len(owners.members(act.tx, into.team_id)) >= MAX_MEMBERS:
         raise Conflict(f"the team `{into.name}` has {MAX_MEMBERS} members, the maximum")
     owners.add_member(act.tx, into.team_id, member.person_id)
@@ -76,7 +76,7 @@ def remove_member(act: Act, team: str, person: str) -> Team:
     active member of a team that owns agents.
     """
     out_of, member = find_team(act.tx, team), find_person(act.tx, person)
-    note(act, object=out_of.team_id, member=member.person_id)
+    fill_entry(act, object=out_of.team_id, member=member.person_id)
     if not owners.remove_member(act.tx, out_of.team_id, member.person_id):
         raise Conflict(f"`{member.name}` is not in the team `{out_of.name}`")
     if not owners.has_active_member(act.tx, out_of.team_id) and agents.owned(act.tx, out_of.team_id):

@@ -8,7 +8,7 @@ from ostiary.protocol import jose
 from ostiary.protocol.errors import Conflict, NotFound
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
-from ostiaryd.registry.flows.callers import note
+from ostiaryd.registry.flows.callers import fill_entry
 from ostiaryd.registry.flows.find import find_person
 from ostiaryd.registry.flows.holdings import end_holdings
 from ostiaryd.registry.flows.keys import MAX_KEYS, check_unknown_key
@@ -23,7 +23,7 @@ def add_person_key(act: Act, id_or_name: str, jwk: object) -> PersonKey:
     """
     person = active_person(act, id_or_name)
     public = jose.parse_public_jwk(jwk)
-    note(act, object=person.person_id, key=public.thumbprint)
+    fill_entry(act, object=person.person_id, key=public.thumbprint)
     if len(person_keys.active(act.tx, person.person_id)) >= MAX_KEYS:
         raise Conflict(f"`{person.name}` has {MAX_KEYS} keys", hint="revoke a key first", code="too_many_keys")
     check_unknown_key(act, public.thumbprint)
@@ -50,7 +50,7 @@ def revoke_person_key(act: Act, id_or_name: str, jkt: str) -> Counter[str]:
     if key is None or key.person != person.person_id:
         hint = f"ostiary person keys {person.name}"
         raise NotFound(f"`{person.name}` has no key with this thumbprint (RFC 7638)", hint=hint)
-    note(act, object=jkt, holder=person.person_id)
+    fill_entry(act, object=jkt, holder=person.person_id)
     person_keys.revoke(act.tx, jkt)
     return _end(act, person.person_id, jkt, why="key revoked")
 

@@ -11,7 +11,7 @@ from ostiary.protocol import canonical, jose
 from ostiary.protocol.errors import Conflict, Invalid
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
-from ostiaryd.registry.flows.callers import note
+from ostiaryd.registry.flows.callers import fill_entry
 from ostiaryd.registry.flows.feed import queue_for_guards
 from ostiaryd.registry.flows.find import find_resource
 from ostiaryd.registry.flows.holdings import end_holdings
@@ -43,7 +43,9 @@ def create_resource(
         catalogue_version=0,
         created_at=act.now,
     )
-    note(act, object=resource.resource_id, name=resource.name, uri=resource.uri, mode=mode.value, key=resource.jkt)
+    fill_entry(
+        act, object=resource.resource_id, name=resource.name, uri=resource.uri, mode=mode.value, key=resource.jkt
+    )
     if resources.get(act.tx, resource.name) is not None:
         raise Conflict(
             f"the name `{resource.name}` is taken",
@@ -66,7 +68,7 @@ def create_resource(
 def set_mode(act: Act, id_or_name: str, mode: Mode) -> Resource:
     """Set the mode of a resource, `enforce` or `watch`, and return the resource. Raises NotFound."""
     resource = find_resource(act.tx, id_or_name)
-    note(act, object=resource.resource_id, name=resource.name, was=resource.mode.value, mode=mode.value)
+    fill_entry(act, object=resource.resource_id, name=resource.name, was=resource.mode.value, mode=mode.value)
     resources.set_mode(act.tx, resource.resource_id, mode)
     queue_for_guards(act, ResourceDelta(resource.name))
     return replace(resource, mode=mode)
@@ -78,7 +80,7 @@ def set_resource_key(act: Act, id_or_name: str, jwk: object) -> Resource:
     """
     resource = find_resource(act.tx, id_or_name)
     public = jose.parse_public_jwk(jwk)
-    note(act, object=resource.resource_id, name=resource.name, key=public.thumbprint)
+    fill_entry(act, object=resource.resource_id, name=resource.name, key=public.thumbprint)
     check_unknown_key(act, public.thumbprint)
     if resource.jkt is not None:
         end_holdings(act, Root.KEY, resource.jkt, why="rotated")
@@ -115,7 +117,7 @@ def set_catalogue(
     if (before := resources.catalogue(act.tx, resource.resource_id)) is not None:
         catalogue = catalogue.after(Catalogue.parse(before))
     digest = catalogue.digest
-    note(
+    fill_entry(
         act,
         object=resource.resource_id,
         name=resource.name,
@@ -147,7 +149,7 @@ def set_classes(act: Act, id_or_name: str, classes: Sequence[str]) -> Resource:
     resource. Raises NotFound.
     """
     resource = find_resource(act.tx, id_or_name)
-    note(act, object=resource.resource_id, name=resource.name, data_classes=list(classes))
+    fill_entry(act, object=resource.resource_id, name=resource.name, data_classes=list(classes))
     text = resources.catalogue(act.tx, resource.resource_id)
     tools = {} if text is None else Catalogue.parse(text).tools
     catalogue = Catalogue(resource.name, tools, tuple(classes))

@@ -8,7 +8,7 @@ from ostiary.decision.access.restrictions import RestrictionKind
 from ostiary.protocol.errors import Conflict, Invalid
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act
-from ostiaryd.registry.flows.callers import note
+from ostiaryd.registry.flows.callers import fill_entry
 from ostiaryd.registry.flows.feed import queue_for_guards
 from ostiaryd.registry.flows.find import find_agent
 from ostiaryd.registry.model import RestrictionDelta
@@ -24,7 +24,7 @@ def put_restriction(act: Act, id_or_name: str, kind: RestrictionKind, *, until: 
     Restrictions of the same kind combine; the stricter limit of each applies.
     """
     agent = find_agent(act.tx, id_or_name)
-    note(act, object=agent.agent_id, owner=agent.owner, hold=kind, limit=limit, until=until)
+    fill_entry(act, object=agent.agent_id, owner=agent.owner, hold=kind, limit=limit, until=until)
     if not 0 <= limit <= MAX_LIMIT[kind]:
         raise Invalid(f"the limit of `{kind}` must be 0 to {MAX_LIMIT[kind]}")
     if until <= act.now:
@@ -47,7 +47,7 @@ def lift_restrictions(act: Act, id_or_name: str, *kinds: RestrictionKind) -> lis
     lifted = [
         one for one in restrictions.of_agent(act.tx, agent.agent_id, now=act.now) if not kinds or one.kind in kinds
     ]
-    note(act, object=agent.agent_id, owner=agent.owner, lifted=[one.kind for one in lifted])
+    fill_entry(act, object=agent.agent_id, owner=agent.owner, lifted=[one.kind for one in lifted])
     if not lifted:
         raise Conflict(f"the agent `{agent.name}` is not restricted", code="not_held")
     for one in lifted:

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from ostiary.protocol.errors import Conflict, NotFound
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
-from ostiaryd.registry.flows.callers import note
+from ostiaryd.registry.flows.callers import fill_entry
 from ostiaryd.registry.flows.find import find_owner
 from ostiaryd.registry.model import Owner, check_name
 from ostiaryd.registry.model.role import BY_HAND, RoleAssignment
@@ -22,7 +22,7 @@ def grant_role(act: Act, subject: str, role: str) -> Owner:
     changes. Raises NotFound, Invalid, Conflict.
     """
     owner = find_owner(act.tx, subject)
-    note(act, object=owner.id, name=owner.name, role=role[:64])
+    fill_entry(act, object=owner.id, name=owner.name, role=role[:64])
     check_name(role, of="role")
     if len(roles.of_subject(act.tx, owner.id)) >= MAX_ROLES:
         raise Conflict(f"`{owner.name}` has {MAX_ROLES} roles", hint="revoke a role first", code="too_many_roles")
@@ -35,7 +35,7 @@ def revoke_role(act: Act, subject: str, role: str) -> Owner:
     owner. Raises NotFound.
     """
     owner = find_owner(act.tx, subject)
-    note(act, object=owner.id, name=owner.name, role=role[:64])
+    fill_entry(act, object=owner.id, name=owner.name, role=role[:64])
     mine = [one for one in roles.of_subject(act.tx, owner.id) if one.role == role]
     if not mine:
         raise NotFound(f"`{owner.name}` does not have the role {role[:64]!a}", hint="`ostiary role list` shows all")

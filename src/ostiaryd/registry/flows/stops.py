@@ -8,7 +8,7 @@ from ostiary.decision.access.stops import What
 from ostiary.protocol.errors import Conflict, NotFound
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
-from ostiaryd.registry.flows.callers import note
+from ostiaryd.registry.flows.callers import fill_entry
 from ostiaryd.registry.flows.feed import queue_for_guards
 from ostiaryd.registry.model import Stop, StopDelta, check_not_stopped
 from ostiaryd.registry.model.stop import check_room, name_target
@@ -32,7 +32,7 @@ def stop(
 
     The stop is in force from the commit of this act. Raises Conflict (`stopped_already`, `too_many_stops`).
     """
-    note(act, object=value or target, stop=target, value=value, why=why, incident=incident)
+    fill_entry(act, object=value or target, stop=target, value=value, why=why, incident=incident)
     if target != "everything" and not restores:
         check_room(store.stops(act.tx), is_ours=by is None)
     made = Stop(target_kind=target, value=value, since=act.now, said_by=by, why=why, incident=incident)
@@ -48,7 +48,7 @@ def stop(
 
 def lift_stop(act: Act, target: What, value: str) -> None:
     """Lift a stop. Tokens that have not expired are accepted again. Raises NotFound."""
-    note(act, object=value or target, stop=target, value=value)
+    fill_entry(act, object=value or target, stop=target, value=value)
     if not store.delete(act.tx, target, value):
         raise NotFound(f"{name_target(target, value)} is not stopped", hint="list the stops: ostiary kill list")
     queue_for_guards(act, StopDelta(target, value, is_lifted=True))

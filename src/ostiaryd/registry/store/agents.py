@@ -90,7 +90,7 @@ def read_of(id_or_name: str) -> Read:
 
 def get(reader: Reader, id_or_name: str) -> Agent | None:
     """Return an agent by id, in any state; None if there is none."""
-    return reader.made(_BY_ID if id_or_name.startswith("ag_") else _BY_NAME, _agent, key=id_or_name)
+    return reader.one_as(_BY_ID if id_or_name.startswith("ag_") else _BY_NAME, _agent, key=id_or_name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -174,7 +174,7 @@ def read_of(id: str) -> Read:
 
 def get(reader: Reader, id: str) -> Holding | None:
     """Return a holding by its id; None if there is none."""
-    return reader.made(_GET, _holding, id=id)
+    return reader.one_as(_GET, _holding, id=id)
 
 
 def end(tx: Tx, root: Root, value: str, *, why: str) -> tuple[Counter[str], list[Ended]]:

@@ -64,7 +64,7 @@ def insert_team(tx: Tx, team: Team) -> None:
 def person(reader: Reader, id_or_name: str) -> Person | None:
     """Return a person by id or name; None if there is none."""
     by_id = is_person_id(id_or_name)
-    return reader.made(_PERSON_BY_ID if by_id else _PERSON_BY_NAME, _person, key=id_or_name)
+    return reader.one_as(_PERSON_BY_ID if by_id else _PERSON_BY_NAME, _person, key=id_or_name)
 
 
 def team(reader: Reader, id_or_name: str) -> Team | None:

@@ -53,14 +53,14 @@ def insert(tx: Tx, resource: Resource) -> None:
 
 def get(reader: Reader, id_or_name: str) -> Resource | None:
     """Return a resource by id or name; None if there is none."""
-    return reader.made(_BY_ID if id_or_name.startswith("rs_") else _BY_NAME, _resource, key=id_or_name)
+    return reader.one_as(_BY_ID if id_or_name.startswith("rs_") else _BY_NAME, _resource, key=id_or_name)
 
 
 def by_uri(reader: Reader, uri: str) -> Resource | None:
     """Return the resource with this identifier (URI), compared character by character (RFC 8707, RFC 3986 6.2.1); None
     if there is none.
     """
-    return reader.made(_BY_URI, _resource, key=uri)
+    return reader.one_as(_BY_URI, _resource, key=uri)
 
 
 def only_at_origin(reader: Reader, origin: str) -> Resource | None:

@@ -133,7 +133,7 @@ def _cell(value: object) -> str:
 
 async def count_agents(call: Call) -> Reply:
     """Count the agents by state, kind, risk tier and segment. The numbers are at most five seconds old."""
-    counts = await call.world.keep(flows.AgentCounts).read()
+    counts = await call.world.get_singleton(flows.AgentCounts).read()
     return reply({"total": sum(counts["state"].values()), **counts}, headers=[NO_STORE])
 
 

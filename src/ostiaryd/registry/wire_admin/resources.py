@@ -174,7 +174,7 @@ async def _parse_catalogue(world: World, resource: str, unverified: dict[str, An
     exceeds its limits), Unavailable.
     """
     upload = Upload(resource, msgspec.Raw(msgspec.json.encode(unverified)), world.config.classes)
-    text = await world.keep(CatalogueParser).parse(encode_upload(upload))
+    text = await world.get_singleton(CatalogueParser).parse(encode_upload(upload))
     return await asyncio.to_thread(Catalogue.parse, text)
 
 

@@ -191,7 +191,7 @@ def _make_lease(name: str, request: VaultRequest, *, is_session: bool) -> Callab
 
 
 def _read_root(act: Act) -> Answer:
-    registry.note(act, object=f"{MOUNT}/config/root")
+    registry.fill_entry(act, object=f"{MOUNT}/config/root")
     if (stored := store.root(act.tx)) is None:
         raise NothingStored("nothing is stored under this name")
     config = stored.config
@@ -206,7 +206,7 @@ def _read_root(act: Act) -> Answer:
 
 
 def _read_times(act: Act) -> Answer:
-    registry.note(act, object=f"{MOUNT}/config/lease")
+    registry.fill_entry(act, object=f"{MOUNT}/config/lease")
     if (stored := store.root(act.tx)) is None:
         raise NothingStored("nothing is stored under this name")
     config = stored.config
@@ -214,7 +214,7 @@ def _read_times(act: Act) -> Answer:
 
 
 def _read_role(act: Act, name: str) -> Answer:
-    registry.note(act, object=f"{MOUNT}/roles/{name}")
+    registry.fill_entry(act, object=f"{MOUNT}/roles/{name}")
     if (role := store.role(act.tx, name)) is None:
         raise NothingStored("nothing is stored under this name")
     return Answer(
@@ -233,7 +233,7 @@ def _read_role(act: Act, name: str) -> Answer:
 
 
 def _delete_role(act: Act, name: str) -> Answer:
-    registry.note(act, object=f"{MOUNT}/roles/{name}")
+    registry.fill_entry(act, object=f"{MOUNT}/roles/{name}")
     store.delete_role(act.tx, name)
     return EMPTY
 

@@ -185,7 +185,7 @@ def _read_role(act: Act, name: str) -> Answer:
 
 
 def _delete_role(act: Act, name: str) -> Answer:
-    registry.note(act, object=f"{MOUNT}/roles/{name}")
+    registry.fill_entry(act, object=f"{MOUNT}/roles/{name}")
     store.delete_role(act.tx, name)
     return EMPTY
 
@@ -205,7 +205,7 @@ def _read_static(act: Act, name: str) -> Answer:
 
 
 def _delete_static(act: Act, name: str) -> Answer:
-    registry.note(act, object=f"{MOUNT}/static-roles/{name}")
+    registry.fill_entry(act, object=f"{MOUNT}/static-roles/{name}")
     store.delete_static(act.tx, name)
     return EMPTY
 

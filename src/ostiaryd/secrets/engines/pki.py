@@ -494,7 +494,7 @@ def _revoke(act: Act, *, mount: str, request: VaultRequest) -> Answer:
 
 def _tidy(act: Act, *, mount: str, request: VaultRequest) -> Answer:
     deleted = store.tidy(act.tx, mount, before=act.now - store.KEPT)
-    registry.note(act, object=f"{mount}/tidy", deleted=deleted)
+    registry.fill_entry(act, object=f"{mount}/tidy", deleted=deleted)
     return EMPTY
 
 

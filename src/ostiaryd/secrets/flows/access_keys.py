@@ -54,7 +54,7 @@ def create_access_key(act: Act, agent: str, *, network: str, lifetime_s: int, co
     """
     act.check_granting()
     holder = registry.find_agent(act.tx, agent)
-    registry.note(act, object=holder.agent_id, owner=holder.owner, name=holder.name, network=network[:200])
+    registry.fill_entry(act, object=holder.agent_id, owner=holder.owner, name=holder.name, network=network[:200])
     try:
         networks = parse_networks(network)
     except ValueError as error:
@@ -85,7 +85,7 @@ def create_access_key(act: Act, agent: str, *, network: str, lifetime_s: int, co
         ),
     )
     store.insert(act.tx, key)
-    registry.note(act, object=holder.agent_id, access_key=id)
+    registry.fill_entry(act, object=holder.agent_id, access_key=id)
     return NewAccessKey(key, secret)
 
 
@@ -102,7 +102,7 @@ def revoke_access_key(act: Act, agent: str, id: str) -> None:
     key = store.get(act.tx, id)
     if key is None or key.agent != registry.find_agent(act.tx, agent).agent_id:
         raise NotFound("access key not found", hint="list the keys with `ostiary aws-key list AGENT`")
-    registry.note(act, object=key.agent, access_key=id)
+    registry.fill_entry(act, object=key.agent, access_key=id)
     registry.end_holdings(act, Root.HOLDING, id, why="revoked")
     store.delete(act.tx, id)
 

@@ -115,7 +115,7 @@ def begin_token(act: Act, name: str, requested: frozenset[str]) -> IssueToken | 
         default_ttl=LONGEST_TTL,
         max_ttl=LONGEST_TTL,
     )
-    registry.note(
+    registry.fill_entry(
         act, object=f"{MOUNT}/creds/{name}", lease=lease.lease_id, account=account.account_id, scopes=sorted(scopes)
     )
     store.insert_token(act.tx, lease.lease_id, account.account_id, scopes, expires_at=lease.max_at)
@@ -143,7 +143,7 @@ def use_account(act: Act, name: str, requested: frozenset[str]) -> AccessToken |
     if lease is None or holding is None or not holding.is_live(act.now):
         begun = begin_token(act, name, requested)
         return begun if isinstance(begun, IssueToken) else begun[1]
-    registry.note(
+    registry.fill_entry(
         act, object=f"{MOUNT}/creds/{name}", lease=lease.lease_id, account=account.account_id, scopes=sorted(scopes)
     )
     if provider.shares_tokens:

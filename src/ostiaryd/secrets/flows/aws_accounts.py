@@ -45,7 +45,7 @@ def put_root(act: Act, config: AwsRoot, secret_key: str) -> None:
     If `config` has another access key, a rotation in progress ends, and the entry names the keys that the rotation
     leaves at AWS. Raises Sealed.
     """
-    registry.note(act, object=_OBJECT, access_key=config.access_key, region=config.region)
+    registry.fill_entry(act, object=_OBJECT, access_key=config.access_key, region=config.region)
     present = store.root(act.tx)
     if present is not None:
         config = replace(config, lease=present.config.lease, lease_max=present.config.lease_max)
@@ -54,14 +54,14 @@ def put_root(act: Act, config: AwsRoot, secret_key: str) -> None:
         elif present.config.rotation is not None:
             pending = store.root(act.tx, store.PENDING)
             left = [present.config.rotation.old_key, pending.config.access_key if pending is not None else ""]
-            registry.note(act, object=_OBJECT, left=[present.config.access_key, *filter(None, left)])
+            registry.fill_entry(act, object=_OBJECT, left=[present.config.access_key, *filter(None, left)])
             store.delete_pending(act.tx)
     store.put_root(act.tx, config, seal_value(act.tx, secret_key.encode(), _PLACE))
 
 
 def put_lease_times(act: Act, lease: int, lease_max: int) -> None:
     """Store the default and the maximum lifetime, in microseconds, of leases of AWS users. Raises Invalid."""
-    registry.note(act, object=f"{MOUNT}/config/lease", lease=lease // SECOND, lease_max=lease_max // SECOND)
+    registry.fill_entry(act, object=f"{MOUNT}/config/lease", lease=lease // SECOND, lease_max=lease_max // SECOND)
     stored = find_root(act.tx)
     store.put_root(act.tx, replace(stored.config, lease=lease, lease_max=lease_max), stored.secret_key)
 
@@ -89,7 +89,7 @@ def begin_root_rotation(act: Act) -> None:
     now on. Raises Invalid if the access to AWS is not configured; Conflict if a rotation is in progress.
     """
     present = find_root(act.tx).config
-    registry.note(act, object=_OBJECT, access_key=present.access_key)
+    registry.fill_entry(act, object=_OBJECT, access_key=present.access_key)
     if present.rotation is not None:
         raise Conflict(
             "a rotation of the key is in progress", hint="wait: the server repeats the rotation until it succeeds"
@@ -127,7 +127,7 @@ def keep_new_key(act: Act, old_key: str, made: AwsCredentials) -> None:
     replaced meanwhile.
     """
     config = _find_rotating(act, old_key)[0]
-    registry.note(act, object=_OBJECT, new_key=made.access_key)
+    registry.fill_entry(act, object=_OBJECT, new_key=made.access_key)
     pending = replace(config, access_key=made.access_key, rotation=None)
     store.put_root(act.tx, pending, seal_value(act.tx, made.secret_key.encode(), _PENDING_PLACE), store.PENDING)
 
@@ -145,7 +145,7 @@ def use_new_key(act: Act, old_key: str) -> None:
     """
     config, _ = _find_rotating(act, old_key)
     pending, secret_key = open_pending(act.tx, keys=act.tx.keys)
-    registry.note(act, object=_OBJECT, new_key=pending.access_key)
+    registry.fill_entry(act, object=_OBJECT, new_key=pending.access_key)
     rotation = RootRotation(due_at=act.now + OLD_KEY_S * SECOND, old_key=old_key)
     config = replace(config, access_key=pending.access_key, rotation=rotation)
     store.put_root(act.tx, config, seal_value(act.tx, secret_key.encode(), _PLACE))
@@ -162,7 +162,7 @@ def fail_root_rotation(act: Act, key: str, why: str) -> None:
     """Record that a step of the rotation failed because of `why`, and schedule the next attempt. Raises Conflict."""
     config, rotation = _find_rotating(act, key)
     attempts = rotation.attempts + 1
-    registry.note(act, object=_OBJECT, attempts=attempts, why=why[:MAX_ERROR])
+    registry.fill_entry(act, object=_OBJECT, attempts=attempts, why=why[:MAX_ERROR])
     failed = replace(rotation, attempts=attempts, due_at=next_try(attempts, now=act.now), error=why[:MAX_ERROR])
     store.replace_root(act.tx, config, replace(config, rotation=failed))
 
@@ -170,7 +170,7 @@ def fail_root_rotation(act: Act, key: str, why: str) -> None:
 def _find_rotating(act: Act, key: str) -> tuple[AwsRoot, RootRotation]:
     """Return the access to AWS and its rotation. Raises Conflict if `key` is not the key in use any more."""
     config = find_root(act.tx).config
-    registry.note(act, object=_OBJECT, access_key=key)
+    registry.fill_entry(act, object=_OBJECT, access_key=key)
     if config.rotation is None or config.access_key != key:
         raise Conflict("the access to AWS was replaced meanwhile")
     return config, config.rotation
@@ -183,7 +183,7 @@ def put_role(act: Act, name: str, role: AwsRole) -> None:
     """Store a role whose leases are credentials at AWS. Raises Conflict for a new role if the server has the maximum
     number of roles.
     """
-    registry.note(act, object=f"{MOUNT}/roles/{name}", type=role.credential_type.value)
+    registry.fill_entry(act, object=f"{MOUNT}/roles/{name}", type=role.credential_type.value)
     if store.role(act.tx, name) is None and len(store.roles(act.tx, limit=MAX_ROLES)) >= MAX_ROLES:
         raise Conflict(f"the server has {MAX_ROLES} roles, which is the limit", hint="delete a role")
     store.put_role(act.tx, name, role)
@@ -228,5 +228,5 @@ def begin_lease(act: Act, name: str, *, is_session: bool, arn: str, ttl: int | N
         default_ttl=default,
         max_ttl=longest if is_user else default,
     )
-    registry.note(act, object=f"{MOUNT}/creds/{name}", lease=lease.lease_id, username=username)
+    registry.fill_entry(act, object=f"{MOUNT}/creds/{name}", lease=lease.lease_id, username=username)
     return CreateCredentials(lease, role, choose_arn(role, arn))

@@ -24,7 +24,7 @@ _decode_credentials = json_decoder(dict[str, str])
 
 def put_backend(act: Act, name: str, config: BackendConfig, credentials: Mapping[str, str]) -> StoredBackend:
     """Store a back end, or replace its configuration; return it. Raises Conflict, Sealed."""
-    registry.note(act, object=f"{MOUNT}/{name}", kind=config.kind.value, address=config.address)
+    registry.fill_entry(act, object=f"{MOUNT}/{name}", kind=config.kind.value, address=config.address)
     if store.get(act.tx, name) is None and len(store.get_all(act.tx)) >= MAX_BACKENDS:
         raise Conflict(f"the server has {MAX_BACKENDS} back ends, which is the limit", hint="remove one")
     store.put(act.tx, name, config, seal_value(act.tx, msgspec.json.encode(credentials), (MOUNT, name, 1)))
@@ -35,7 +35,7 @@ def put_backend(act: Act, name: str, config: BackendConfig, credentials: Mapping
 
 def delete_backend(act: Act, name: str) -> None:
     """Delete the configuration of a back end. The secrets of the back end stay at the back end. Raises NotFound."""
-    registry.note(act, object=f"{MOUNT}/{name[:64]}")
+    registry.fill_entry(act, object=f"{MOUNT}/{name[:64]}")
     if not store.delete(act.tx, name):
         raise NotFound("back end not found", hint="list the back ends with `ostiary secret backend list`")
 

@@ -16,7 +16,7 @@ def quarantine_reader(act: Act) -> None:
     administrator.
     """
     assert act.entry.agent is not None  # the caller was authenticated in this act
-    registry.note(act, object=act.entry.object or "", canary=True)
+    registry.fill_entry(act, object=act.entry.object or "", canary=True)
     act.ending = _quarantine
 
 

@@ -189,7 +189,7 @@ def shared_place(account_id: str) -> Place:
 
 
 def _note_provider(act: Act, provider: AccountProvider) -> None:
-    registry.note(
+    registry.fill_entry(
         act,
         object=provider.name,
         issuer=provider.issuer,
@@ -227,7 +227,7 @@ def begin_connection(act: Act, name: str, person: str, scopes: frozenset[str]) -
     Raises NotFound, AccountRefused, Invalid, Conflict, Sealed.
     """
     provider = find_provider(act.tx, name)
-    registry.note(act, object=name, scopes=sorted(scopes))
+    registry.fill_entry(act, object=name, scopes=sorted(scopes))
     check_open(act.tx)
     act.check_granting()
     check_may_connect(act.tx, provider, person)
@@ -257,7 +257,7 @@ def connect_account(
     `answer`: the provider's token response; `requested`: the requested scopes. Raises NotFound, AccountRefused,
     Conflict, Sealed.
     """
-    registry.note(act, object=provider.name, scopes=sorted(requested))
+    registry.fill_entry(act, object=provider.name, scopes=sorted(requested))
     act.check_granting()
     present = find_provider(act.tx, provider.name)
     _check_same(present, provider)
@@ -285,7 +285,7 @@ def connect_account(
         connected_at=act.now,
         refreshed_at=act.now,
     )
-    registry.note(act, object=account.account_id, provider=provider.name, scopes=sorted(account.scopes))
+    registry.fill_entry(act, object=account.account_id, provider=provider.name, scopes=sorted(account.scopes))
     store.insert(
         act.tx,
         account,
@@ -307,7 +307,7 @@ def end_account(act: Act, account_id: str, *, person: str | None = None, is_forg
         raise NotFound("connected account not found", hint="list the accounts with `ostiary connected-account list`")
     _end(act, account, why="disconnected")
     if is_forgotten:
-        registry.note(act, object=account_id, forgotten=True)
+        registry.fill_entry(act, object=account_id, forgotten=True)
         store.delete(act.tx, account_id)
 
 
@@ -324,7 +324,7 @@ def end_departed(act: Act, accounts: Sequence[ConnectedAccount]) -> None:
     """End the connected accounts of persons who have left."""
     for account in accounts:
         _end(act, account, why="the person left")
-    registry.note(act, object="connected accounts", accounts=[account.account_id for account in accounts[:100]])
+    registry.fill_entry(act, object="connected accounts", accounts=[account.account_id for account in accounts[:100]])
 
 
 def _end(act: Act, account: ConnectedAccount, *, why: str) -> None:
@@ -379,7 +379,7 @@ def list_using_agents(reader: Reader, account: ConnectedAccount) -> list[str]:
 def note_account(act: Act, account: ConnectedAccount, **more: Any) -> None:
     """Write a connected account and its person into the entry of the act."""
     act.entry.person = act.entry.person or account.person
-    registry.note(act, object=account.account_id, provider=account.provider, **more)
+    registry.fill_entry(act, object=account.account_id, provider=account.provider, **more)
 
 
 # --- revocation at the provider

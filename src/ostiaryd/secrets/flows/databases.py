@@ -34,7 +34,7 @@ def put_connection(act: Act, name: str, config: DatabaseConfig, password: str) -
     """Store a connection with its password. Raises Invalid (`has_leases`) if the connection exists with another server
     and has leases, Conflict for a new connection if the server has the maximum number of connections.
     """
-    registry.note(act, object=f"{MOUNT}/config/{name}", address=config.address, database=config.database)
+    registry.fill_entry(act, object=f"{MOUNT}/config/{name}", address=config.address, database=config.database)
     present = store.config(act.tx, name)
     if present is None and len(store.configs(act.tx, limit=MAX_DATABASES)) >= MAX_DATABASES:
         raise Conflict(f"the server has {MAX_DATABASES} connections, which is the limit", hint="delete a connection")
@@ -68,7 +68,7 @@ def _receiver_of(config: DatabaseConfig) -> tuple[object, ...]:
 
 def delete_connection(act: Act, name: str) -> None:
     """Delete a connection, if it exists. Raises Invalid (`has_leases`, `has_roles`)."""
-    registry.note(act, object=f"{MOUNT}/config/{name}")
+    registry.fill_entry(act, object=f"{MOUNT}/config/{name}")
     if leases.has_any(act.tx, name):
         raise Invalid("the connection has leases", hint="revoke the leases first", code="has_leases")
     if store.has_roles(act.tx, name):
@@ -110,7 +110,7 @@ def begin_root_rotation(act: Act, name: str) -> None:
     """Store the next password of a connection's user as pending. If there is a pending password, it is kept, because
     the database may have it already. Raises Invalid for an unknown connection.
     """
-    registry.note(act, object=f"{MOUNT}/config/{name}")
+    registry.fill_entry(act, object=f"{MOUNT}/config/{name}")
     if find_connection(act.tx, name).pending is None:
         store.set_pending(act.tx, name, _seal(act, f"config/{name}", make_password(act.tx.random)))
 
@@ -136,7 +136,7 @@ def end_root_rotation(act: Act, name: str, password: str) -> None:
     """Make the pending password the password of a connection. Raises Invalid for an unknown connection; Conflict if
     `password` is not pending any more.
     """
-    registry.note(act, object=f"{MOUNT}/config/{name}")
+    registry.fill_entry(act, object=f"{MOUNT}/config/{name}")
     check_pending_root(act.tx, name, password, keys=act.tx.keys)
     store.keep_pending(act.tx, name)
 
@@ -145,7 +145,7 @@ def put_role(act: Act, name: str, role: DynamicRole) -> None:
     """Store a role that creates an account with each lease. Raises Invalid for an unknown connection, Conflict for too
     many roles.
     """
-    registry.note(act, object=f"{MOUNT}/roles/{name}", database=role.database)
+    registry.fill_entry(act, object=f"{MOUNT}/roles/{name}", database=role.database)
     find_connection(act.tx, role.database)
     if store.role(act.tx, name) is None and len(store.roles(act.tx, limit=MAX_ROLES)) >= MAX_ROLES:
         raise Conflict(f"the server has {MAX_ROLES} roles, which is the limit", hint="delete a role")
@@ -156,7 +156,7 @@ def put_static_role(act: Act, name: str, role: StaticRole) -> bool:
     """Store a static role; return whether the role is new. For a new role, also store its first password as pending,
     for the rotation that must follow. Raises Invalid; Conflict for too many static roles.
     """
-    registry.note(act, object=f"{MOUNT}/static-roles/{name}", database=role.database, username=role.username)
+    registry.fill_entry(act, object=f"{MOUNT}/static-roles/{name}", database=role.database, username=role.username)
     stored = find_connection(act.tx, role.database)
     check_permitted(stored, name)
     check_account(role.username, stored.config.kind)
@@ -204,7 +204,7 @@ def find_static(reader: Reader, name: str) -> StoredStatic:
 
 def read_static(act: Act, name: str) -> tuple[StoredStatic, str]:
     """Return a static role and its password. Raises Invalid; NothingStored before the first rotation."""
-    registry.note(act, object=f"{MOUNT}/static-creds/{name}")
+    registry.fill_entry(act, object=f"{MOUNT}/static-creds/{name}")
     stored = find_static(act.tx, name)
     if stored.password is None:
         raise NothingStored("the server has not set the password of this static role yet")
@@ -215,7 +215,7 @@ def begin_rotation(act: Act, name: str) -> None:
     """Store the next password of a static role as pending. If there is a pending password, it is kept, because the
     database may have it already. Raises Invalid for an unknown role.
     """
-    registry.note(act, object=f"{MOUNT}/static-roles/{name}")
+    registry.fill_entry(act, object=f"{MOUNT}/static-roles/{name}")
     if find_static(act.tx, name).pending is None:
         store.set_static_pending(act.tx, name, _seal(act, f"static-roles/{name}", make_password(act.tx.random)))
 
@@ -238,7 +238,7 @@ def end_rotation(act: Act, name: str, password: str) -> None:
     """Make the pending password the password of a static role, and schedule the next rotation. Raises Invalid; Conflict
     if `password` is not pending any more.
     """
-    registry.note(act, object=f"{MOUNT}/static-roles/{name}")
+    registry.fill_entry(act, object=f"{MOUNT}/static-roles/{name}")
     check_pending_static(act.tx, name, password, keys=act.tx.keys)
     store.keep_static_pending(act.tx, name, due_at=act.now + find_static(act.tx, name).role.period)
 
@@ -249,7 +249,7 @@ def fail_rotation(act: Act, name: str, why: str) -> None:
     """
     stored = find_static(act.tx, name)
     attempts = stored.attempts + 1
-    registry.note(act, object=f"{MOUNT}/static-roles/{name}", attempts=attempts, why=why[:MAX_ERROR])
+    registry.fill_entry(act, object=f"{MOUNT}/static-roles/{name}", attempts=attempts, why=why[:MAX_ERROR])
     store.postpone_static(
         act.tx, name, due_at=next_try(attempts, now=act.now), attempts=attempts, error=why[:MAX_ERROR]
     )

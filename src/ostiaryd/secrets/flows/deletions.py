@@ -25,7 +25,7 @@ def schedule_deletion(act: Act, path: str, secret: Secret, *, due_at: int) -> No
     """Schedule the deletion of a secret of the mount `secret` with all its versions at `due_at` (microseconds); until
     then, the current version counts as deleted.
     """
-    registry.note(act, object=f"{SCHEDULED}/{path}", due_at=due_at)
+    registry.fill_entry(act, object=f"{SCHEDULED}/{path}", due_at=due_at)
     keyvalue.set_metadata(act, SCHEDULED, path, replace(secret, custom={**secret.custom, aws.DELETION: str(due_at)}))
     keyvalue.delete_versions(act, SCHEDULED, path)
     store.put(act.tx, path, due_at=due_at)
@@ -73,7 +73,7 @@ def _forget_schedule(tx: Tx, path: str) -> None:
 
 def _delete_due(act: Act, path: str) -> None:
     """Delete a secret unless it was restored meanwhile."""
-    registry.note(act, object=f"{SCHEDULED}/{path}", operation="scheduled")
+    registry.fill_entry(act, object=f"{SCHEDULED}/{path}", operation="scheduled")
     due_at = _due_at(act.tx, path)
     if due_at is not None and due_at <= act.now:
         keyvalue.delete_secret(act, SCHEDULED, path)

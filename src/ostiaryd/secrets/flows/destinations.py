@@ -78,10 +78,10 @@ def create_destination(
     ClockJumped.
     """
     name = destination.name
-    registry.note(act, object=name[:64], secret=secret[:512])
+    registry.fill_entry(act, object=name[:64], secret=secret[:512])
     act.check_granting()
     destination.check()
-    registry.note(act, object=name, origin=destination.origin[:256])
+    registry.fill_entry(act, object=name, origin=destination.origin[:256])
     _check_source(secret, member, scopes)
     if store.get(act.tx, name) is not None:
         hint = f"remove the present destination: ostiary egress remove {name}"
@@ -103,7 +103,7 @@ def create_destination(
 
 def delete_destination(act: Act, name: str) -> None:
     """Delete a destination: proxies put its secret into no further request. Raises NotFound."""
-    registry.note(act, object=name[:64])
+    registry.fill_entry(act, object=name[:64])
     if store.get(act.tx, name) is None:
         raise NotFound("destination not found", hint="list the destinations with `ostiary egress list`")
     store.delete(act.tx, name)
@@ -191,7 +191,7 @@ def know(act: Act, use: SecretUse, secret: UsableSecret) -> None:
     Conflict if the server already searches for too many secrets of the agent.
     """
     holding = registry.get_holding(act.tx, use.token)
-    registry.note(act, object=use.destination)
+    registry.fill_entry(act, object=use.destination)
     if holding is None:
         raise Forbidden("the token has ended", code="foreign_token")
     agent = registry.find_agent(act.tx, holding.agent)

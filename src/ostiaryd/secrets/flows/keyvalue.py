@@ -82,7 +82,7 @@ def put_value(
         store.prune(act.tx, mount, path, first=first, before=end)
         first = end + 1
     store.put(act.tx, mount, path, secret)
-    registry.note(act, object=f"{mount}/{path}", version=number)
+    registry.fill_entry(act, object=f"{mount}/{path}", version=number)
     return secret, version
 
 
@@ -90,7 +90,7 @@ def move_stage(act: Act, mount: str, path: str, secret: Secret, label: str, numb
     """Move a staging label of a secret to the version `number`; None removes the label, which is not that of the
     current version. Raises StagesExceeded.
     """
-    registry.note(act, object=f"{mount}/{path}", stage=label, version=number)
+    registry.fill_entry(act, object=f"{mount}/{path}", stage=label, version=number)
     moved = detach_stage(secret, label) if number is None else attach_stages(secret, number, [label])
     store.put(act.tx, mount, path, replace(moved, updated_at=act.now))
 
@@ -136,9 +136,9 @@ def examine_value(act: Act, mount: str, path: str, number: int = 0) -> tuple[Sec
     """
     act.entry.object = f"{mount}/{path}"
     if number:
-        registry.note(act, object=act.entry.object, version=number)
+        registry.fill_entry(act, object=act.entry.object, version=number)
     secret, version = find_version(act.tx, mount, path, number)
-    registry.note(act, object=f"{mount}/{path}", version=version.version)
+    registry.fill_entry(act, object=f"{mount}/{path}", version=version.version)
     reader = act.entry.person or act.entry.agent or ""
     if reader != secret.reader or act.now >= (secret.read_at or 0) + READ_EVERY:
         store.set_reader(act.tx, mount, path, reader)
@@ -219,7 +219,7 @@ def delete_secret(act: Act, mount: str, path: str) -> None:
     is ignored.
     """
     had_rotation = rotation_store.delete(act.tx, f"{mount}/{path}")
-    registry.note(act, object=f"{mount}/{path}", rotation="removed" if had_rotation else "")
+    registry.fill_entry(act, object=f"{mount}/{path}", rotation="removed" if had_rotation else "")
     store.delete(act.tx, mount, path)
     if mount == SCHEDULED:
         deletion_store.delete(act.tx, path)
@@ -229,13 +229,13 @@ def set_metadata(act: Act, mount: str, path: str, changed: Secret) -> None:
     """Replace the metadata of a secret by the metadata in `changed`. A lower number of versions to keep takes effect at
     the next write.
     """
-    registry.note(act, object=f"{mount}/{path}")
+    registry.fill_entry(act, object=f"{mount}/{path}")
     store.put(act.tx, mount, path, replace(changed, updated_at=act.now))
 
 
 def set_config(act: Act, mount: str, config: MountConfig) -> None:
     """Replace the default settings for the secrets of a mount."""
-    registry.note(act, object=f"{mount}/")
+    registry.fill_entry(act, object=f"{mount}/")
     store.set_config(act.tx, mount, config)
 
 
@@ -243,4 +243,4 @@ def _touch(act: Act, mount: str, path: str, secret: Secret | None, numbers: Coll
     """Record in the secret and in the act's ledger entry that these versions changed."""
     if secret is not None:
         store.put(act.tx, mount, path, replace(secret, updated_at=act.now))
-    registry.note(act, object=f"{mount}/{path}", versions=sorted(numbers))
+    registry.fill_entry(act, object=f"{mount}/{path}", versions=sorted(numbers))

@@ -87,7 +87,7 @@ def begin_lease(act: Act, role_name: str) -> CreateAccount:
         default_ttl=role.default_ttl,
         max_ttl=role.max_ttl,
     )
-    registry.note(act, object=f"{MOUNT}/creds/{role_name}", lease=lease.lease_id, username=lease.username)
+    registry.fill_entry(act, object=f"{MOUNT}/creds/{role_name}", lease=lease.lease_id, username=lease.username)
     return CreateAccount(lease, make_password(act.tx.random), role.creation)
 
 
@@ -173,7 +173,7 @@ def abandon_lease(act: Act, lease: Lease, why: str) -> None:
     the account.
     """
     _note_lease(act, lease)
-    registry.note(act, object=lease.lease_id, why=why[:MAX_ERROR])
+    registry.fill_entry(act, object=lease.lease_id, why=why[:MAX_ERROR])
     store.revoke(act.tx, lease.lease_id)
     _end_holding(act, lease, why="the account of the lease was not created")
 
@@ -242,7 +242,7 @@ def revoke_lease(act: Act, lease_id: str, *, is_forgotten: bool = False) -> None
     act.entry.object = lease_id[:200]
     if (lease := store.get(act.tx, lease_id)) is None:
         raise NotFound("lease not found", hint="list the leases with `ostiary lease list`")
-    registry.note(act, object=lease_id, username=lease.username, database=lease.database, forgotten=is_forgotten)
+    registry.fill_entry(act, object=lease_id, username=lease.username, database=lease.database, forgotten=is_forgotten)
     revoke_leases(act, [lease], why="revoked")
     store.retry(act.tx, lease_id)
     if is_forgotten and lease.state is not LeaseState.CREATING:
@@ -257,7 +257,7 @@ def revoke_leases_of(act: Act, *, mount: str, role: str, after: str, is_forgotte
     created.
     """
     next_leases = store.of_role(act.tx, mount, role, after=after, limit=REVOKED_AT_ONCE)
-    registry.note(act, object=f"{mount}/creds/{role}", count=len(next_leases), forgotten=is_forgotten)
+    registry.fill_entry(act, object=f"{mount}/creds/{role}", count=len(next_leases), forgotten=is_forgotten)
     revoke_leases(act, next_leases, why="revoked by prefix")
     for lease in next_leases if is_forgotten else ():
         if lease.state is not LeaseState.CREATING:
@@ -267,7 +267,7 @@ def revoke_leases_of(act: Act, *, mount: str, role: str, after: str, is_forgotte
 
 def end_leases(act: Act, removed: Sequence[Lease]) -> None:
     """Delete leases whose accounts were removed at the other system."""
-    registry.note(
+    registry.fill_entry(
         act,
         object=removed[0].config,
         count=len(removed),
@@ -280,7 +280,7 @@ def end_leases(act: Act, removed: Sequence[Lease]) -> None:
 
 def tell_stuck(act: Act, stuck: Sequence[Lease], why: str) -> None:
     """Write into the act's ledger entry that the accounts of ended leases could not be removed because of `why`."""
-    registry.note(
+    registry.fill_entry(
         act,
         object=stuck[0].config,
         count=len(stuck),
@@ -326,7 +326,7 @@ def list_of_agent(reader: Reader, agent: str, *, after: str = "", limit: int) ->
 
 def _note_lease(act: Act, lease: Lease) -> None:
     act.entry.agent, act.entry.task = lease.agent, lease.task
-    registry.note(act, object=lease.lease_id, username=lease.username)
+    registry.fill_entry(act, object=lease.lease_id, username=lease.username)
 
 
 def _end_holding(act: Act, lease: Lease, *, why: str) -> None:

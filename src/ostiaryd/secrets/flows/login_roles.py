@@ -70,7 +70,7 @@ def put_role(
 
     `role_id`: the role ID of a new role; empty: a random role ID. Raises Invalid.
     """
-    registry.note(act, object=f"{mount}/{check_role_name(name)}")
+    registry.fill_entry(act, object=f"{mount}/{check_role_name(name)}")
     agent = caller.agent.agent_id
     role = store.get(act.tx, mount, agent, name)
     if role is None:
@@ -105,7 +105,7 @@ def read_settings(role: LoginRole) -> RoleSettings:
 
 def find_role(act: Act, caller: VaultCaller, mount: str, name: str) -> LoginRole:
     """Return a role of the caller's agent. Raises NothingStored."""
-    registry.note(act, object=f"{mount}/{name[:128]}")
+    registry.fill_entry(act, object=f"{mount}/{name[:128]}")
     role = store.get(act.tx, mount, caller.agent.agent_id, name)
     if role is None:
         raise NothingStored("there is no such role", code="role_not_found")
@@ -138,7 +138,7 @@ def delete_role(act: Act, caller: VaultCaller, mount: str, name: str) -> None:
     """Delete a role of the caller's agent, its secret IDs, and the tokens of their logins. Do nothing if there is no
     such role.
     """
-    registry.note(act, object=f"{mount}/{name[:128]}")
+    registry.fill_entry(act, object=f"{mount}/{name[:128]}")
     role = store.get(act.tx, mount, caller.agent.agent_id, name)
     if role is not None:
         _end(act, store.secret_ids(act.tx, role, limit=MAX_SECRET_IDS))
@@ -208,7 +208,7 @@ def put_config(act: Act, caller: VaultCaller, mount: str, settings: dict[str, ob
     Otherwise a token that may change only the configuration could log in with the access of a stronger token that wrote
     a role. Raises Invalid.
     """
-    registry.note(act, object=f"{mount}/config")
+    registry.fill_entry(act, object=f"{mount}/config")
     agent = caller.agent.agent_id
     present = store.get(act.tx, mount, agent, CONFIG)
     if present is not None and present.settings == settings:

@@ -46,7 +46,7 @@ def is_fixed(path: str) -> bool:
 
 def enable_mount(act: Act, mount: Mount) -> None:
     """Enable a mount. Raises Invalid for a path in use, an unknown type, or too many mounts."""
-    registry.note(act, object=mount.path, type=mount.type[:64])
+    registry.fill_entry(act, object=mount.path, type=mount.type[:64])
     path = mount.path.removeprefix(AUTH)
     check_mount_path(path)
     is_method = mount.path.startswith(AUTH)
@@ -92,7 +92,7 @@ def tune_mount(act: Act, path: str, *, description: str | None, default_ttl: int
     """Change the description (text) and the lifetimes (seconds) of a mount; None leaves a member as it is. Raises
     Invalid.
     """
-    registry.note(act, object=path)
+    registry.fill_entry(act, object=path)
     if path in _FIXED:
         raise Invalid("a fixed mount cannot be tuned")
     changes = {"description": description, "default_ttl": default_ttl, "max_ttl": max_ttl}
@@ -104,7 +104,7 @@ def move_mount(act: Act, source: str, target: str) -> None:
     """Move a mount without content to another path. A mount with content cannot move, because a stored value is bound
     to its path. Raises Invalid.
     """
-    registry.note(act, object=source[:MAX_PATH], to=target[:MAX_PATH])
+    registry.fill_entry(act, object=source[:MAX_PATH], to=target[:MAX_PATH])
     mount = find_mount(act.tx, source)
     check_mount_path(target.removeprefix(AUTH))
     if source.startswith(AUTH) != target.startswith(AUTH):
@@ -127,7 +127,7 @@ def disable_mount(act: Act, path: str) -> None:
     """Disable a mount and delete its content. Do nothing if there is no such mount. Raises Invalid for a fixed mount,
     and for a mount with too much content.
     """
-    registry.note(act, object=path)
+    registry.fill_entry(act, object=path)
     if path in _FIXED:
         raise Invalid("a fixed mount cannot be disabled")
     if store.find(act.tx, [path]) is None:

@@ -76,7 +76,7 @@ def mark_canary(act: Act, path: str, *, is_canary: bool) -> None:
     Raises NothingStored, Conflict (`secret_in_use`), Invalid, Malformed.
     """
     act.entry.object = path
-    registry.note(act, object=path, marked=is_canary)
+    registry.fill_entry(act, object=path, marked=is_canary)
     mount, rest = _find_place(path)
     if (secret := store.get(act.tx, mount, rest)) is None:
         raise NothingStored(

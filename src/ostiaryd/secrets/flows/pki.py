@@ -208,7 +208,7 @@ def sign_certificate(
     longest = min(role.max_ttl or find_max_ttl(act, mount), find_max_ttl(act, mount))
     seconds = ttl or role.ttl or find_mount(act, mount).default_ttl or DEFAULT_TTL_S
     not_after = _choose_end(act, signer, min(seconds, longest), has_lease=bool(lease))
-    registry.note(act, object=act.entry.object or mount, names=[str(name)[:200] for name in names[:20]])
+    registry.fill_entry(act, object=act.entry.object or mount, names=[str(name)[:200] for name in names[:20]])
     der = build_certificate(
         issuer=signer.certificate,
         issuer_key=signer.key,
@@ -254,7 +254,7 @@ def _keep(act: Act, signer: Signer, *, serial: str, der: bytes, not_after: int, 
             expires_at=not_after,
         )
         registry.add_holding(act, holding)
-    registry.note(act, object=act.entry.object or "", serial=serial, issuer=signer.issuer.issuer_id)
+    registry.fill_entry(act, object=act.entry.object or "", serial=serial, issuer=signer.issuer.issuer_id)
     return SignedCertificate(certificate, signer.issuer, chain_of(act.tx, signer.issuer))
 
 
@@ -316,7 +316,7 @@ def revoke_certificate(act: Act, mount: str, serial: str) -> PkiCertificate:
         raise Invalid(f"certificate with serial {render_serial(serial)} not found.")
     if certificate.agent is None:
         raise Invalid("adding an issuer to its own revocation list is not allowed", hint="issuer/REF/revoke")
-    registry.note(act, object=f"{mount}/cert/{serial}", serial=serial, agent=certificate.agent)
+    registry.fill_entry(act, object=f"{mount}/cert/{serial}", serial=serial, agent=certificate.agent)
     return end_certificate(act, certificate)
 
 
@@ -350,7 +350,7 @@ def revoke_leases(act: Act, prefix: str) -> None:
         raise Invalid(f"more than {MAX_ENDED} leases have this prefix", hint="revoke them in parts, by a longer prefix")
     for one in leases:
         end_certificate(act, one)
-    registry.note(act, object=act.entry.object or prefix, revoked=len(leases))
+    registry.fill_entry(act, object=act.entry.object or prefix, revoked=len(leases))
 
 
 def clear_mount(act: Act, mount: str) -> None:

@@ -179,7 +179,7 @@ def generate_root(act: Act, mount: str, order: AuthorityOrder, *, generated: Pri
         issued_at=act.now,
     )
     store.insert(act.tx, certificate)
-    registry.note(act, object=f"{mount}/root/generate", issuer=issuer.issuer_id, serial=serial)
+    registry.fill_entry(act, object=f"{mount}/root/generate", issuer=issuer.issuer_id, serial=serial)
     return SignedCertificate(certificate, issuer, [der])
 
 
@@ -193,7 +193,7 @@ def request_intermediate(
     key = take_key(act, choose_key_type(order.key_type, order.key_bits), generated)
     csr = certs.sign_request(subject_of(order), key)
     issuer = _add_issuer(act, mount, order.issuer_name, encode_public_key(key.public_key()), b"", key)
-    registry.note(act, object=f"{mount}/intermediate/generate", issuer=issuer.issuer_id)
+    registry.fill_entry(act, object=f"{mount}/intermediate/generate", issuer=issuer.issuer_id)
     return issuer, csr
 
 
@@ -261,7 +261,7 @@ def revoke_issuer(act: Act, mount: str, ref: str) -> PkiIssuer:
     serial = serial_text(issuer.x509.serial_number)
     if (own := store.get(act.tx, mount, serial)) is not None:
         end_certificate(act, own)
-    registry.note(act, object=f"{mount}/issuer/{issuer.issuer_id}", serial=serial)
+    registry.fill_entry(act, object=f"{mount}/issuer/{issuer.issuer_id}", serial=serial)
     return revoked
 
 
@@ -277,7 +277,7 @@ def delete_issuers(act: Act, mount: str, ref: str | None) -> None:
         chosen = [find_issuer(act.tx, mount, ref)]
     for one in chosen:
         store.delete_issuer(act.tx, one.issuer_id)
-    registry.note(act, object=f"{mount}/issuers", deleted=[one.issuer_id for one in chosen])
+    registry.fill_entry(act, object=f"{mount}/issuers", deleted=[one.issuer_id for one in chosen])
 
 
 def import_bundle(act: Act, mount: str, text: str, *, needs_key: bool) -> dict[str, str]:
@@ -301,7 +301,7 @@ def import_bundle(act: Act, mount: str, text: str, *, needs_key: bool) -> dict[s
         raise Invalid(
             "no certificate is for a private key of the mount", hint="make a private key with intermediate/generate"
         )
-    registry.note(act, object=f"{mount}/issuers", imported=list(mapping))
+    registry.fill_entry(act, object=f"{mount}/issuers", imported=list(mapping))
     return mapping
 
 

@@ -74,7 +74,7 @@ async def render_resource(world: World, resource: PublicResource) -> tuple[bytes
     if not name.startswith("crl"):
         chain = [issuer.certificate] if name == "ca/pem" else chain_of(world.db.read(), issuer)
         return "".join(map(DER_cert_to_PEM_cert, chain)).encode(), CHAIN
-    der = await world.keep(MountRevocationLists).get(issuer.issuer_id)
+    der = await world.get_singleton(MountRevocationLists).get(issuer.issuer_id)
     return (der, CRL) if name == "crl" else (encode_crl(der).encode(), PEM)
 
 

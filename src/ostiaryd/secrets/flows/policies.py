@@ -58,7 +58,7 @@ def put_policy(act: Act, name: str, text: str) -> None:
     """Store a policy. Raises Malformed or Invalid with the place in the text; Invalid for the name of a fixed
     policy.
     """
-    registry.note(act, object=f"sys/policies/acl/{name}")
+    registry.fill_entry(act, object=f"sys/policies/acl/{name}")
     if name in (ROOT, UNRESTRICTED):
         raise Invalid(f"cannot update the policy {name}")
     rules = acl.parse_policy(text)
@@ -67,7 +67,7 @@ def put_policy(act: Act, name: str, text: str) -> None:
     if is_new and len(store.names(act.tx, limit=MAX_POLICIES)) >= MAX_POLICIES:
         raise Invalid(f"the server has {MAX_POLICIES} policies, which is the limit", hint="delete one")
     store.put(act.tx, name, text)
-    registry.note(act, object=f"sys/policies/acl/{name}", paths=len(rules))
+    registry.fill_entry(act, object=f"sys/policies/acl/{name}", paths=len(rules))
 
 
 def check_name(name: str) -> str:
@@ -96,7 +96,7 @@ def list_policies(reader: Reader) -> list[str]:
 
 def delete_policy(act: Act, name: str) -> None:
     """Delete a policy. Do nothing if there is none. Raises Invalid for the name of a fixed policy."""
-    registry.note(act, object=f"sys/policies/acl/{name}")
+    registry.fill_entry(act, object=f"sys/policies/acl/{name}")
     if name in (ROOT, DEFAULT, UNRESTRICTED):
         raise Invalid(f"cannot delete the policy {name}")
     store.delete(act.tx, name)

@@ -89,10 +89,10 @@ def put_rotation(act: Act, path: str, config: RotationConfig) -> str:
     The first rotation is due after one period; if an earlier configuration has left a pending value, the time of the
     next call stays. Raises NothingStored, Sealed; Conflict during a grace period, and for too many rotations.
     """
-    registry.note(act, object=path, member=config.member, service=config.service)
+    registry.fill_entry(act, object=path, member=config.member, service=config.service)
     for member in (config.member, *([REGISTRATION_TOKEN] if config.registration else [])):
         _read_current(act, path, member)
-    registry.note(act, object=path)
+    registry.fill_entry(act, object=path)
     present = store.get(act.tx, path)
     if present is None and store.count(act.tx) >= MAX_ROTATIONS:
         raise Conflict(f"the server has {MAX_ROTATIONS} rotations, which is the limit", hint="remove one")
@@ -107,7 +107,7 @@ def put_rotation(act: Act, path: str, config: RotationConfig) -> str:
 
 def delete_rotation(act: Act, path: str) -> None:
     """Delete a rotation; the secret stays. Raises NotFound."""
-    registry.note(act, object=path[:200])
+    registry.fill_entry(act, object=path[:200])
     if not store.delete(act.tx, path):
         raise NotFound("the secret has no rotation", hint="list the rotations with `ostiary secret rotation list`")
 
@@ -131,7 +131,7 @@ def request_rotation(act: Act, path: str, *, token: str = "") -> None:
 
     `token`: the id of the new version in the API of AWS; empty: the id of an earlier request, or a computed id.
     """
-    registry.note(act, object=path[:200])
+    registry.fill_entry(act, object=path[:200])
     rotation = find_rotation(act.tx, path)
     if aws.deletion_time(_find_secret(act, path).custom) is not None:
         raise aws.SecretState("the secret is scheduled for deletion", hint="restore the secret")
@@ -154,7 +154,7 @@ def schedule_rotation(act: Act, path: str, schedule: Schedule | None) -> None:
         present = rotation.config
         schedule = Schedule(present.period, present.period, present.expression, present.window)
     period = schedule.period
-    registry.note(act, object=path, period=period)
+    registry.fill_entry(act, object=path, period=period)
     longest = rotation.config.longest or rotation.config.period
     if period > longest:
         raise Invalid(
@@ -186,7 +186,7 @@ def cancel_rotation(act: Act, path: str) -> None:
 
     Raises NotFound; Conflict during a call, and during the grace period of the previous value.
     """
-    registry.note(act, object=path[:200])
+    registry.fill_entry(act, object=path[:200])
     find_rotation(act.tx, path)
     if not store.cancel(act.tx, path):
         raise Conflict("a rotation of the secret is in progress", hint="wait for its end, and for its grace period")
@@ -211,21 +211,21 @@ def begin_call(act: Act, path: str) -> RotationCall | None:
     rotation = find_rotation(act.tx, path)
     config, attempt = rotation.config, rotation.attempt
     is_end = rotation.retire_at is not None
-    registry.note(act, object=path, call=RETIRE if is_end else ROTATE)
+    registry.fill_entry(act, object=path, call=RETIRE if is_end else ROTATE)
     secret = keyvalue_store.get(act.tx, *split_path(path))
     if secret is None:  # an earlier release kept the rotation of a deleted secret
-        registry.note(act, object=path, rotation="removed")
+        registry.fill_entry(act, object=path, rotation="removed")
         store.delete(act.tx, path)
         return None
     if not is_end and aws.deletion_time(secret.custom) is not None:
-        registry.note(act, object=path, skipped="scheduled for deletion")
+        registry.fill_entry(act, object=path, skipped="scheduled for deletion")
         store.postpone(act.tx, path, due_at=config.next_time(act.now), attempts=0, error="")
         return None
     key = open_value(act.tx, rotation.key, _key_place(path), keys=act.tx.keys)
     data, current = {"path": path, "member": config.member}, {}
     if not (config.url and is_end):
         current = _read_current(act, path, config.member, may_be_deleted=is_end)
-        registry.note(act, object=path)
+        registry.fill_entry(act, object=path)
     if config.url:
         current = {}
     if is_end:
@@ -247,7 +247,7 @@ def end_call(act: Act, path: str, call: RotationCall, *, is_old_valid: bool) -> 
     `is_old_valid`: whether the old value still works, so that a grace period begins. Raises NotFound, NothingStored,
     Conflict.
     """
-    registry.note(act, object=path, call=call.kind)
+    registry.fill_entry(act, object=path, call=call.kind)
     rotation = find_rotation(act.tx, path)
     config = rotation.config
     if call.kind == RETIRE:
@@ -270,7 +270,7 @@ def store_answer(act: Act, path: str, call: RotationCall, members: Mapping[str, 
     the old members may be invalid. A new client secret ends the rotation. Raises NothingStored; Conflict if the secret
     was deleted meanwhile and another secret is at its path.
     """
-    registry.note(act, object=path, call=call.kind, members=sorted(members))
+    registry.fill_entry(act, object=path, call=call.kind, members=sorted(members))
     if _find_secret(act, path).created_at != call.created_at:
         raise Conflict("the secret was deleted during the call", hint="register the client again")
     rotation = store.get(act.tx, path)
@@ -289,7 +289,7 @@ def _replace_members(act: Act, path: str, members: Mapping[str, str], *, token: 
     secret, version = keyvalue.put_value(act, mount, name, {**_read_current(act, path), **members})
     if token:
         version_tokens.set_token(act, mount, name, secret, version.version, token)
-    registry.note(act, object=path)
+    registry.fill_entry(act, object=path)
 
 
 def fail_call(act: Act, path: str, why: str) -> None:
@@ -297,7 +297,7 @@ def fail_call(act: Act, path: str, why: str) -> None:
     NotFound.
     """
     attempts = find_rotation(act.tx, path).attempts + 1
-    registry.note(act, object=path, attempts=attempts, why=why[:MAX_ERROR])
+    registry.fill_entry(act, object=path, attempts=attempts, why=why[:MAX_ERROR])
     due_at = next_try(attempts, now=act.now)
     store.postpone(act.tx, path, due_at=due_at, attempts=attempts, error=why[:MAX_ERROR])
 

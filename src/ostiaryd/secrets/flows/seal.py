@@ -149,7 +149,7 @@ def seal_secrets(act: Act, public_key: bytes | None, *, may_choose: bool = True)
         raise Invalid("no unseal key is known", hint="run: ostiary secret seal --key-file FILE")
     if len(public) != KEY_BYTES:
         raise Invalid(f"`unseal_public_key` must be {KEY_BYTES} bytes in base64url: an X25519 public key")
-    registry.note(act, object="secrets", unseal_key=sealing.fingerprint(public))
+    registry.fill_entry(act, object="secrets", unseal_key=sealing.fingerprint(public))
     if not may_choose and (present is None or public != present.public_key):
         hint = "leave `unseal_public_key` out, or let an administrator seal"
         raise Forbidden("only a person who may unseal can choose the unseal key", hint=hint, code="role_required")
@@ -174,7 +174,7 @@ def unseal_secrets(act: Act, unverified_key: bytes) -> SealStatus:
         raise Conflict("the secrets are not sealed", hint="see `ostiary secret status`")
     act.check_granting()
     key = sealing.check_unseal_key(unverified_key, public=seal.public_key)
-    registry.note(act, object="secrets", unseal_key=sealing.fingerprint(seal.public_key))
+    registry.fill_entry(act, object="secrets", unseal_key=sealing.fingerprint(seal.public_key))
     for stored in store.keys(act.tx):
         opened = sealing.unlock_key(stored.number, stored.sealed, unseal_key=key)
         closed = sealing.close_key(opened, under=act.tx.keys.derive(PURPOSE), random=act.tx.random)
@@ -193,7 +193,7 @@ def rotate_keys(act: Act) -> SealStatus:
     if len(keys) >= MAX_KEYS:
         raise Conflict(f"{MAX_KEYS} wrapping keys have values that are not renewed yet", hint="try again later")
     number = keys[-1].number + 1
-    registry.note(act, object="secrets", wrapping_key=number)
+    registry.fill_entry(act, object="secrets", wrapping_key=number)
     _insert(act.tx, WrappingKey(number, act.tx.random(KEY_BYTES)))
     return read_status(act.tx)
 
@@ -262,4 +262,4 @@ def _forget_keys(act: Act, *, retired: list[int], renewed: int) -> None:
     check_open(act.tx)
     for number in retired:
         store.forget_key(act.tx, number)
-    registry.note(act, object="secrets", values=renewed, forgotten_keys=retired)
+    registry.fill_entry(act, object="secrets", values=renewed, forgotten_keys=retired)

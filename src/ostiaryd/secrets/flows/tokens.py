@@ -186,7 +186,9 @@ def issue_token(
     )
     store.insert(act.tx, token_digest(act.tx.keys, text), token)
     act.entry.token, act.entry.task = token.holding, grant.task
-    registry.note(act, object=token.holding, accessor=token.accessor, method=grant.source, network_bound=token.network)
+    registry.fill_entry(
+        act, object=token.holding, accessor=token.accessor, method=grant.source, network_bound=token.network
+    )
     return Login(text, token, grant.name, grant.task)
 
 
@@ -195,7 +197,7 @@ def renew_token(act: Act, token: VaultToken, increment_s: int | None) -> VaultTo
     is at most the end of its holding and of its maximum lifetime. Return the token. Raises Invalid if the token is not
     renewable.
     """
-    registry.note(act, object=token.holding)
+    registry.fill_entry(act, object=token.holding)
     if not token.options.is_renewable:
         raise Invalid("the token is not renewable", code="not_renewable")
     holding = registry.get_holding(act.tx, token.holding)
@@ -243,7 +245,7 @@ def revoke_token(act: Act, token: VaultToken, *, keeps_children: bool = False) -
     """End a token, and all tokens and leases below the token. `keeps_children`: the tokens directly below the token
     become orphans, and live on.
     """
-    registry.note(act, object=token.holding)
+    registry.fill_entry(act, object=token.holding)
     if keeps_children:
         holding = registry.get_holding(act.tx, token.holding)
         assert holding is not None  # the token is live

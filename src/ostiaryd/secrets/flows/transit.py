@@ -57,7 +57,7 @@ def create_key(
     `take_key`. Raises Invalid if the name has a key of another type, or another key whose material is not used in the
     same way; KeyNeeded.
     """
-    registry.note(act, object=object_of(name), type=kind if kind in KINDS else "unknown")
+    registry.fill_entry(act, object=object_of(name), type=kind if kind in KINDS else "unknown")
     if (present := store.get(act.tx, name)) is not None:
         if present.kind != kind:
             raise Invalid(f"a key of the type {present.kind} has this name")
@@ -142,7 +142,7 @@ def postpone_rotation(act: Act, name: str, *, why: str) -> None:
     Invalid.
     """
     store.put(act.tx, replace(find_key(act, name), rotates_at=act.now + RETRY_S * SECOND))
-    registry.note(act, object=object_of(name), why=why)
+    registry.fill_entry(act, object=object_of(name), why=why)
 
 
 def configure_key(
@@ -234,7 +234,7 @@ def add_version(act: Act, key: TransitKey, material: bytes) -> TransitKey:
     _put_version(act, key, version)
     key = replace(key, rotates_at=_next_rotation(key, begun_at=act.now))
     store.put(act.tx, key)
-    registry.note(act, object=object_of(key.name), version=key.latest_version)
+    registry.fill_entry(act, object=object_of(key.name), version=key.latest_version)
     return key
 
 
@@ -269,7 +269,7 @@ def trim_key(act: Act, name: str, version: int) -> TransitKey:
     trimmed = replace(key, min_available_version=version)
     store.trim(act.tx, name, before=version)
     store.put(act.tx, trimmed)
-    registry.note(act, object=object_of(name), version=version)
+    registry.fill_entry(act, object=object_of(name), version=version)
     return trimmed
 
 
@@ -279,7 +279,7 @@ def export_key(act: Act, name: str, use: str, version: str) -> tuple[TransitKey,
     `use`: one of `EXPORTS`, or `PUBLIC`. `version`: a version number, `latest`, or an empty text for all versions.
     Raises Invalid, NothingStored.
     """
-    registry.note(act, object=object_of(name), use=use)
+    registry.fill_entry(act, object=object_of(name), use=use)
     key = store.get(act.tx, name)
     if key is None:
         raise NothingStored("there is no such key")
@@ -291,7 +291,7 @@ def export_key(act: Act, name: str, use: str, version: str) -> tuple[TransitKey,
         numbers = [one for one in numbers if str(one) == number]
     if not numbers:
         raise Invalid("the version does not exist, or is below the minimum decryption version")
-    registry.note(act, object=object_of(name), use=use, versions=numbers)
+    registry.fill_entry(act, object=object_of(name), use=use, versions=numbers)
     return key, {one: render_material(use, key.kind, open_material(act, key, one)) for one in numbers}
 
 
@@ -305,7 +305,7 @@ def backup_key(act: Act, name: str) -> str:
     if not key.allows_backup:
         raise BackupRefused("plaintext backup is disallowed on the policy", hint="set `allow_plaintext_backup`")
     versions = store.versions(act.tx, name)
-    registry.note(act, object=object_of(name), versions=[one for one, _ in versions])
+    registry.fill_entry(act, object=object_of(name), versions=[one for one, _ in versions])
     return render_backup(key, [VersionBackup(one, at, open_material(act, key, one)) for one, at in versions])
 
 
@@ -313,7 +313,7 @@ def restore_key(act: Act, name: str, backup: KeyBackup, *, is_forced: bool) -> N
     """Store the key of a backup under `name`. `is_forced`: replace an existing key whose deletion is allowed. Raises
     BackupRefused if another key exists, Invalid.
     """
-    registry.note(act, object=object_of(name), versions=[one.version for one in backup.versions])
+    registry.fill_entry(act, object=object_of(name), versions=[one.version for one in backup.versions])
     check_material(backup)
     present = store.get(act.tx, name)
     if present is not None:

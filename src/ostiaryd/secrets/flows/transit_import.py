@@ -25,7 +25,7 @@ def read_wrapping_key(act: Act, mount: str, generated: PrivateKey | None) -> str
 
 def import_key(act: Act, mount: str, new: TransitKey, content: bytes, method: hashes.HashAlgorithm) -> TransitKey:
     """Store the key `new` with the material that is wrapped in `content`, and return the key. Raises Invalid."""
-    registry.note(act, object=object_of(new.name), type=new.kind[:32])
+    registry.fill_entry(act, object=object_of(new.name), type=new.kind[:32])
     if store.get(act.tx, new.name) is not None:
         raise Invalid(
             "the import path cannot be used with an existing key", hint="use import_version for an imported key"

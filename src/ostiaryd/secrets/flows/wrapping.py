@@ -92,7 +92,7 @@ def unwrap_answer(act: Act, unverified_token: str) -> bytes:
     digest, wrapped = _find(act, unverified_token)
     content = open_value(act.tx, wrapped.envelope, _place(digest), keys=act.tx.keys)
     store.delete(act.tx, digest)
-    registry.note(act, object=wrapped.path, wrapped=wrapped.accessor)
+    registry.fill_entry(act, object=wrapped.path, wrapped=wrapped.accessor)
     registry.end_holdings(act, Root.HOLDING, wrapped.holding, why="unwrapped")
     return content
 
@@ -105,14 +105,14 @@ def rewrap_answer(act: Act, unverified_token: str) -> Wrapping:
     holding = registry.get_holding(act.tx, wrapped.holding)
     assert holding is not None  # it is live
     again = _store(act, content, holding=holding, path=wrapped.path)
-    registry.note(act, object=wrapped.path, wrapped=again.record.accessor, replaced=wrapped.accessor)
+    registry.fill_entry(act, object=wrapped.path, wrapped=again.record.accessor, replaced=wrapped.accessor)
     return again
 
 
 def find_wrapping(act: Act, unverified_token: str) -> WrappedAnswer:
     """Return the record of a wrapped answer, without deleting it. Raises WrappingRefused."""
     _, wrapped = _find(act, unverified_token)
-    registry.note(act, object=wrapped.path, wrapped=wrapped.accessor)
+    registry.fill_entry(act, object=wrapped.path, wrapped=wrapped.accessor)
     return wrapped
 
 

@@ -33,7 +33,7 @@ class AccessKey(NamedTuple):
 
 def get(reader: Reader, id: str) -> AccessKey | None:
     """Return an access key; None if there is none."""
-    return reader.made(_GET, _key, id=id)
+    return reader.one_as(_GET, _key, id=id)
 
 
 def of_agent(reader: Reader, agent: str) -> list[AccessKey]:

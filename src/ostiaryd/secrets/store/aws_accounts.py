@@ -41,7 +41,7 @@ class StoredRoot(NamedTuple):
 
 def root(reader: Reader, name: str = ROOT) -> StoredRoot | None:
     """Return the access to AWS in the row `name`; None if there is none."""
-    return reader.made(_ROOT, _stored, name=name)
+    return reader.one_as(_ROOT, _stored, name=name)
 
 
 def put_root(tx: Tx, config: AwsRoot, secret_key: Envelope, name: str = ROOT) -> None:
@@ -61,7 +61,7 @@ def delete_pending(tx: Tx) -> None:
 
 def role(reader: Reader, name: str) -> AwsRole | None:
     """Return a role; None if there is none."""
-    return reader.made(_ROLE, lambda row: _decode_role(row[0]), name=name)
+    return reader.one_as(_ROLE, lambda row: _decode_role(row[0]), name=name)
 
 
 def put_role(tx: Tx, name: str, role: AwsRole) -> None:

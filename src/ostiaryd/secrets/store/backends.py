@@ -34,7 +34,7 @@ class StoredBackend(NamedTuple):
 
 def get(reader: Reader, name: str) -> StoredBackend | None:
     """Return a back end; None if there is none."""
-    return reader.made(_GET, _backend, name=name)
+    return reader.one_as(_GET, _backend, name=name)
 
 
 def get_all(reader: Reader) -> list[StoredBackend]:

@@ -179,12 +179,12 @@ def delete_provider(tx: Tx, name: str) -> None:
 
 def get(reader: Reader, account_id: str) -> ConnectedAccount | None:
     """Return an account; None if there is none."""
-    return reader.made(_ACCOUNT, _account, id=account_id)
+    return reader.one_as(_ACCOUNT, _account, id=account_id)
 
 
 def find(reader: Reader, person: str, provider: str) -> ConnectedAccount | None:
     """Return the account of a person at a provider; None if there is none."""
-    return reader.made(_OF_PERSON, _account, person=person, provider=provider)
+    return reader.one_as(_OF_PERSON, _account, person=person, provider=provider)
 
 
 def of_person(reader: Reader, person: str) -> list[ConnectedAccount]:

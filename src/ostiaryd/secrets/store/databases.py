@@ -90,7 +90,7 @@ class StoredStatic(NamedTuple):
 
 def config(reader: Reader, name: str) -> StoredDatabase | None:
     """Return a connection; None if there is none."""
-    return reader.made(_CONFIG, _stored, name=name)
+    return reader.one_as(_CONFIG, _stored, name=name)
 
 
 def put_config(tx: Tx, name: str, config: DatabaseConfig, password: Envelope) -> None:
@@ -120,7 +120,7 @@ def configs(reader: Reader, *, limit: int) -> list[str]:
 
 def role(reader: Reader, name: str) -> DynamicRole | None:
     """Return a role; None if there is none."""
-    return reader.made(_ROLE, lambda row: _decode_role(row[0]), name=name)
+    return reader.one_as(_ROLE, lambda row: _decode_role(row[0]), name=name)
 
 
 def put_role(tx: Tx, name: str, role: DynamicRole) -> None:
@@ -145,7 +145,7 @@ def has_roles(reader: Reader, database: str) -> bool:
 
 def static(reader: Reader, name: str) -> StoredStatic | None:
     """Return a static role; None if there is none."""
-    return reader.made(_STATIC, _stored_static, name=name)
+    return reader.one_as(_STATIC, _stored_static, name=name)
 
 
 def put_static(tx: Tx, name: str, role: StaticRole, *, due_at: int) -> None:

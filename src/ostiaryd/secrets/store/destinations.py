@@ -40,7 +40,7 @@ class StoredDestination(NamedTuple):
 
 def get(reader: Reader, name: str) -> StoredDestination | None:
     """Return a destination; None if there is none."""
-    return reader.made(_GET, _stored, name=name)
+    return reader.one_as(_GET, _stored, name=name)
 
 
 def list_destinations(reader: Reader, page: Page) -> list[StoredDestination]:

@@ -106,7 +106,7 @@ class PathTime(NamedTuple):
 
 def get(reader: Reader, mount: str, path: str) -> Secret | None:
     """Return a secret; None if the path has none."""
-    return reader.made(_GET, _secret, mount=mount, path=path.encode())
+    return reader.one_as(_GET, _secret, mount=mount, path=path.encode())
 
 
 def put(tx: Tx, mount: str, path: str, secret: Secret) -> None:
@@ -196,7 +196,7 @@ def creations_after(reader: Reader, mount: str, after: PathTime, *, limit: int, 
 
 def version(reader: Reader, mount: str, path: str, number: int) -> Version | None:
     """Return a version of a secret; None if there is none."""
-    return reader.made(_VERSION, _version, mount=mount, path=path.encode(), version=number)
+    return reader.one_as(_VERSION, _version, mount=mount, path=path.encode(), version=number)
 
 
 def versions(reader: Reader, mount: str, path: str) -> list[Version]:

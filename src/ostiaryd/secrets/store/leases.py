@@ -70,7 +70,7 @@ _decode_statements = json_decoder(LeaseStatements)
 
 def get(reader: Reader, lease_id: str) -> Lease | None:
     """Return a lease; None if there is none."""
-    return reader.made(_GET, _lease, id=lease_id)
+    return reader.one_as(_GET, _lease, id=lease_id)
 
 
 def insert(tx: Tx, lease: Lease) -> None:

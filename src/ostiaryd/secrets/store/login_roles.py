@@ -69,12 +69,12 @@ _decode_settings = json_decoder(_Settings)
 
 def get(reader: Reader, mount: str, agent: str, name: str) -> LoginRole | None:
     """Return a role of an agent; None if there is none."""
-    return reader.made(_GET, _role, mount=mount, agent=agent, name=name)
+    return reader.one_as(_GET, _role, mount=mount, agent=agent, name=name)
 
 
 def get_by_id(reader: Reader, mount: str, role_id: str) -> LoginRole | None:
     """Return the role of a mount with this role ID; None if there is none."""
-    return reader.made(_BY_ID, _role, mount=mount, role_id=role_id)
+    return reader.one_as(_BY_ID, _role, mount=mount, role_id=role_id)
 
 
 def only_config(reader: Reader, mount: str) -> LoginRole | None:
@@ -118,12 +118,12 @@ def clear(tx: Tx, mount: str) -> None:
 
 def get_secret_id(reader: Reader, digest: bytes) -> SecretId | None:
     """Return a secret ID by the keyed hash of its text; None if there is none."""
-    return reader.made(_SECRET_ID, _secret_id, digest=digest)
+    return reader.one_as(_SECRET_ID, _secret_id, digest=digest)
 
 
 def get_by_accessor(reader: Reader, accessor: str) -> SecretId | None:
     """Return a secret ID by its accessor; None if there is none."""
-    return reader.made(_BY_ACCESSOR, _secret_id, accessor=accessor)
+    return reader.one_as(_BY_ACCESSOR, _secret_id, accessor=accessor)
 
 
 def secret_ids(reader: Reader, role: LoginRole, *, limit: int) -> list[SecretId]:

@@ -44,7 +44,7 @@ _CLEAR_KEYS = (
 def find(reader: Reader, paths: Sequence[str]) -> Mount | None:
     """Return the mount at the longest of these paths (at most four paths); None if there is none."""
     padded = [*paths, *[""] * (MAX_SEGMENTS - len(paths))]
-    return reader.made(_FIND, _mount, **{f"p{number}": path for number, path in enumerate(padded)})
+    return reader.one_as(_FIND, _mount, **{f"p{number}": path for number, path in enumerate(padded)})
 
 
 def get_all(reader: Reader) -> list[Mount]:

@@ -109,7 +109,7 @@ def issuers(reader: Reader, mount: str) -> list[PkiIssuer]:
 
 def get_issuer(reader: Reader, issuer_id: str) -> PkiIssuer | None:
     """Return an issuer by its id; None if there is none."""
-    return reader.made(_GET_ISSUER, _issuer, id=issuer_id)
+    return reader.one_as(_GET_ISSUER, _issuer, id=issuer_id)
 
 
 def key_of(reader: Reader, issuer_id: str) -> Envelope | None:
@@ -188,12 +188,12 @@ def insert(tx: Tx, certificate: PkiCertificate) -> None:
 
 def get(reader: Reader, mount: str, serial: str) -> PkiCertificate | None:
     """Return a certificate of a mount; None if there is none."""
-    return reader.made(_GET, _certificate, mount=mount, serial=serial)
+    return reader.one_as(_GET, _certificate, mount=mount, serial=serial)
 
 
 def get_by_lease(reader: Reader, lease: str) -> PkiCertificate | None:
     """Return the certificate with this lease id; None if there is none."""
-    return reader.made(_BY_LEASE, _certificate, lease=lease)
+    return reader.one_as(_BY_LEASE, _certificate, lease=lease)
 
 
 def below_lease(reader: Reader, prefix: str, *, now: int, limit: int) -> list[PkiCertificate]:

@@ -88,7 +88,7 @@ class Rotation(NamedTuple):
 
 def get(reader: Reader, path: str) -> Rotation | None:
     """Return the rotation of a secret; None if there is none."""
-    return reader.made(_GET, _rotation, path=path)
+    return reader.one_as(_GET, _rotation, path=path)
 
 
 def page(reader: Reader, *, after: str, limit: int) -> list[Rotation]:

@@ -262,7 +262,7 @@ def keys(reader: Reader) -> list[StoredKey]:
 
 def find_open_key(reader: Reader, number: int) -> StoredKey | None:
     """Return the wrapping key with this number; None if there is none, and while the secrets are sealed."""
-    return reader.made(_KEY, _stored_key, number=number)
+    return reader.one_as(_KEY, _stored_key, number=number)
 
 
 def _stored_key(row: Row) -> StoredKey:

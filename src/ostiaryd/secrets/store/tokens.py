@@ -53,7 +53,7 @@ _PRUNE_OPTIONS = sql(
 
 def get(reader: Reader, digest: bytes) -> VaultToken | None:
     """Return the token whose text has this keyed hash; None if there is none."""
-    return reader.made(_GET, _token, digest=digest)
+    return reader.one_as(_GET, _token, digest=digest)
 
 
 def insert(tx: Tx, digest: bytes, token: VaultToken) -> None:
@@ -85,7 +85,7 @@ def insert(tx: Tx, digest: bytes, token: VaultToken) -> None:
 
 def get_by_accessor(reader: Reader, accessor: str) -> VaultToken | None:
     """Return a token by its accessor; None if there is none."""
-    return reader.made(_BY_ACCESSOR, _token, accessor=accessor)
+    return reader.one_as(_BY_ACCESSOR, _token, accessor=accessor)
 
 
 def accessors(reader: Reader, agent: str, *, now: int, limit: int) -> list[str]:

@@ -39,7 +39,7 @@ _TRIM = sql("delete from transit_key_version where name = :name and version < :b
 
 def get(reader: Reader, name: str) -> TransitKey | None:
     """Return a key; None if there is none."""
-    return reader.made(_GET, _key, name=name)
+    return reader.one_as(_GET, _key, name=name)
 
 
 def names(reader: Reader, *, limit: int) -> list[str]:
@@ -88,7 +88,7 @@ def trim(tx: Tx, name: str, *, before: int) -> None:
 
 def material(reader: Reader, name: str, version: int) -> Envelope | None:
     """Return the encrypted material of a version of a key; None if there is none."""
-    return reader.made(_MATERIAL, _envelope, name=name, version=version)
+    return reader.one_as(_MATERIAL, _envelope, name=name, version=version)
 
 
 def versions(reader: Reader, name: str) -> list[tuple[int, int]]:

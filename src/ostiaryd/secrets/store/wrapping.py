@@ -39,7 +39,7 @@ class WrappedAnswer(NamedTuple):
 
 def get(reader: Reader, digest: bytes) -> WrappedAnswer | None:
     """Return the answer whose wrapping token has this keyed hash; None if there is none."""
-    return reader.made(_GET, _wrapped, digest=digest)
+    return reader.one_as(_GET, _wrapped, digest=digest)
 
 
 def insert(tx: Tx, digest: bytes, wrapped: WrappedAnswer) -> None:

@@ -120,7 +120,7 @@ def give_up(act: Act, claimed: Stream, number: int, *, why: str) -> None:
     """Skip signal `number` after its last attempt failed with the error `why`, and count the signal as lost. The act's
     ledger entry names the signal.
     """
-    registry.note(act, object=claimed.stream_id, signal=number, failed=why)
+    registry.fill_entry(act, object=claimed.stream_id, signal=number, failed=why)
     if (stream := _claimed(act.tx, claimed)) is not None:
         store.update(act.tx, replace(stream, busy_until=0))
         record_settled(act.tx, stream.stream_id, (number,), is_lost=True, failed=why)
@@ -138,7 +138,7 @@ def skip_refused(act: Act, id: StreamId, errors: Mapping[int, str]) -> None:
     never send them again. `errors`: the receiver's error by the number of the signal.
     """
     shown = {str(number): why for number, why in list(errors.items())[:SHOWN]}
-    registry.note(act, object=id, count=len(errors), refused=shown)
+    registry.fill_entry(act, object=id, count=len(errors), refused=shown)
     record_settled(act.tx, id, errors, is_lost=True, failed=next(iter(errors.values()), ""))
 
 

@@ -23,7 +23,7 @@ def trust(act: Act, issuer: Issuer, authorization: str) -> Issuer:
 
     Raises Conflict (`issuer_exists`, `too_many_issuers`).
     """
-    registry.note(
+    registry.fill_entry(
         act,
         object=issuer.issuer_id,
         issuer=issuer.issuer,
@@ -51,7 +51,7 @@ def trust(act: Act, issuer: Issuer, authorization: str) -> Issuer:
 def distrust(act: Act, id_or_url: str) -> Issuer:
     """Stop trusting an issuer, and return the issuer. The effects of its earlier signals stay. Raises NotFound."""
     issuer = find(act.tx, id_or_url)
-    registry.note(act, object=issuer.issuer_id, issuer=issuer.issuer)
+    registry.fill_entry(act, object=issuer.issuer_id, issuer=issuer.issuer)
     store.delete(act.tx, issuer.issuer_id)
     return issuer
 
@@ -59,7 +59,7 @@ def distrust(act: Act, id_or_url: str) -> Issuer:
 def link(act: Act, id_or_url: str, sub: str, person: str) -> str:
     """Link a `sub` of the issuer to a person; return the person's id. Raises NotFound, Invalid."""
     issuer, linked = find(act.tx, id_or_url), registry.find_person(act.tx, person)
-    registry.note(act, object=linked.person_id, issuer=issuer.issuer, sub=sub[:MAX_WORD])
+    registry.fill_entry(act, object=linked.person_id, issuer=issuer.issuer, sub=sub[:MAX_WORD])
     if not 0 < len(sub) <= MAX_WORD or not sub.isprintable():
         raise Invalid(f"`sub` must have 1 to {MAX_WORD} printable characters")
     store.link(act.tx, issuer.issuer_id, sub, linked.person_id)
@@ -69,7 +69,7 @@ def link(act: Act, id_or_url: str, sub: str, person: str) -> str:
 def unlink(act: Act, id_or_url: str, sub: str) -> None:
     """Remove the link between a person and the `sub` of an issuer. Raises NotFound."""
     issuer = find(act.tx, id_or_url)
-    registry.note(act, object=issuer.issuer_id, issuer=issuer.issuer, sub=sub[:MAX_WORD])
+    registry.fill_entry(act, object=issuer.issuer_id, issuer=issuer.issuer, sub=sub[:MAX_WORD])
     if not store.unlink(act.tx, issuer.issuer_id, sub):
         raise NotFound(
             "no person is linked to this `sub`", hint=f"list the links: ostiary signal links {issuer.issuer_id}"
@@ -82,7 +82,7 @@ def ask_verification(act: Act, id_or_url: str, state: str) -> Issuer:
     Raises NotFound; Conflict if this server cannot send requests to the issuer.
     """
     issuer = find(act.tx, id_or_url)
-    registry.note(act, object=issuer.issuer_id, issuer=issuer.issuer)
+    registry.fill_entry(act, object=issuer.issuer_id, issuer=issuer.issuer)
     if not issuer.verification_endpoint or issuer.sealed is None:
         raise Conflict(
             "the issuer has no verification endpoint, or this server has no authorization for it",

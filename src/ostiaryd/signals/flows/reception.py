@@ -61,27 +61,29 @@ def apply_event(act: Act, id: str, event: SecurityEvent, *, config: Config) -> i
     issuer = store.get(act.tx, id)
     if issuer is None:
         raise SetRefused("the issuer is not trusted", code="invalid_issuer")
-    registry.note(act, object=issuer.issuer_id, issuer=issuer.issuer, event=short_name(event.event), jti=event.jti)
+    registry.fill_entry(
+        act, object=issuer.issuer_id, issuer=issuer.issuer, event=short_name(event.event), jti=event.jti
+    )
     if not store.remember_received(act.tx, digest(issuer.issuer, event.jti), until=event.at + OLDEST + AHEAD):
-        registry.note(act, object=issuer.issuer_id, repeated="yes")
+        registry.fill_entry(act, object=issuer.issuer_id, repeated="yes")
         return 0
     issuer = replace(issuer, received=issuer.received + 1, received_at=act.now)
     if event.event in (VERIFICATION, STREAM_UPDATED):
         issuer = _about_stream(issuer, event, now=act.now)
     store.update(act.tx, issuer)
     if member := find_unsupported_member(issuer, event.subject):
-        registry.note(act, object=issuer.issuer_id, discarded=f"the subject has a critical `{member}`")
+        registry.fill_entry(act, object=issuer.issuer_id, discarded=f"the subject has a critical `{member}`")
         return 0
     subjects = accepted_subjects(issuer, event.subject, ours=config.issuer)
     people, ours = _people(act.tx, issuer, subjects), _agents(act.tx, subjects)
-    registry.note(
+    registry.fill_entry(
         act, object=issuer.issuer_id, persons=[p.person_id for p in people], agents=[a.agent_id for a in ours]
     )
     if len(people) == 1:
         act.entry.person = people[0].person_id
     if (due := effect_of(event)) is None:
         return 0
-    registry.note(act, object=issuer.issuer_id, effect=due[0].value)
+    registry.fill_entry(act, object=issuer.issuer_id, effect=due[0].value)
     return _carry_out(
         act, due, people, ours, why=f"{short_name(event.event)}, according to {issuer.issuer}", config=config
     )
@@ -124,7 +126,7 @@ def _agents(reader: Reader, subjects: AcceptedSubjects) -> list[Agent]:
 
 def refuse_signal(act: Act, issuer: Issuer, refusal: SetRefused) -> NoReturn:
     """Write the issuer into the entry of a refused signal. Always raises `refusal`."""
-    registry.note(act, object=issuer.issuer_id, issuer=issuer.issuer)
+    registry.fill_entry(act, object=issuer.issuer_id, issuer=issuer.issuer)
     raise refusal
 
 
@@ -132,7 +134,7 @@ def record_flood(act: Act, issuer: Issuer, *, refused: int) -> None:
     """Record in the act's ledger entry that the issuer sends more tokens than the limit. Webhooks send an alert about
     this entry. `refused`: the number of refused tokens.
     """
-    registry.note(act, object=issuer.issuer_id, issuer=issuer.issuer, refused=refused)
+    registry.fill_entry(act, object=issuer.issuer_id, issuer=issuer.issuer, refused=refused)
 
 
 def _carry_out(
@@ -146,7 +148,7 @@ def _carry_out(
     owned = [agent for owner in gone for agent in registry.list_agents_of_owner(act.tx, owner.id)]
     if effect is Effect.END and len(owned) > MAX_AGENTS:
         effect = Effect.STOP
-        registry.note(act, object=act.entry.object or "", effect=effect.value)
+        registry.fill_entry(act, object=act.entry.object or "", effect=effect.value)
     unstopped = set[str]()
     if effect is Effect.STOP:
         unstopped = {id for id in dict.fromkeys(owner.id for owner in gone) if not _stop(act, id, why=why)}
@@ -155,7 +157,7 @@ def _carry_out(
         tasks.cancel_for(act, person.person_id)
         registry.end_holdings(act, Root.AGENT, person.person_id, why=why)
     active = {one.agent_id: one for one in (*owned[:MAX_AGENTS], *isolated.values()) if one.state is State.ACTIVE}
-    registry.note(act, object=act.entry.object or "", touched=list(active)[:SHOWN])
+    registry.fill_entry(act, object=act.entry.object or "", touched=list(active)[:SHOWN])
     for agent in active.values():
         if effect is Effect.RAISE_RISK:
             _raise_risk(act, agent, points, why=why, config=config)

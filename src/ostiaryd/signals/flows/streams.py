@@ -61,7 +61,7 @@ class RequestedStream(msgspec.Struct, frozen=True):
 def create(act: Act, requested: RequestedStream, *, by: Caller, config: Config) -> Stream:
     """Create a stream for events from now on; return the stream. Raises Invalid, Conflict (`too_many_streams`)."""
     id = StreamId(act.new_id("st"))
-    registry.note(act, object=id)
+    registry.fill_entry(act, object=id)
     if store.count(act.tx) >= MAX_STREAMS or len(store.streams_of(act.tx, by.id)) >= MAX_OF_RECEIVER:
         raise Conflict(
             f"a receiver may have {MAX_OF_RECEIVER} streams, and the server {MAX_STREAMS} in all",
@@ -127,7 +127,7 @@ def set_status(act: Act, id: str, status: Status, *, reason: str, by: Caller | N
     changes the status, the receiver gets an event about the change. Raises NotFound.
     """
     stream = _noted(act, id, by)
-    registry.note(act, object=stream.stream_id, was=stream.status, status=status)
+    registry.fill_entry(act, object=stream.stream_id, was=stream.status, status=status)
     now = outbox.highest_number(act.tx)
     forgets = status == "disabled" or (stream.status == "disabled" and status == "enabled")
     changed = replace(
@@ -211,7 +211,7 @@ def encryption_context(stream: Stream) -> bytes:
 
 
 def _noted(act: Act, id: str, by: Caller | None) -> Stream:
-    registry.note(act, object=id[:64])
+    registry.fill_entry(act, object=id[:64])
     return find(act.tx, id, by=by)
 
 
@@ -219,7 +219,7 @@ def _note(act: Act, stream: Stream) -> None:
     """Write the stream into the entry, with only the origin of its endpoint, since the endpoint's path may contain a
     secret.
     """
-    registry.note(
+    registry.fill_entry(
         act,
         object=stream.stream_id,
         method=stream.method,

@@ -126,7 +126,7 @@ def set_allowance(act: Act, id_or_name: str, limits: Sequence[Limit]) -> Agent:
     end. Raises NotFound, and InvalidBudget for a limit with a smaller unit than before.
     """
     agent = registry.find_agent(act.tx, id_or_name)
-    registry.note(act, object=agent.agent_id, owner=agent.owner, limits=len(limits))
+    registry.fill_entry(act, object=agent.agent_id, owner=agent.owner, limits=len(limits))
     current = {one.budget.limit.meter: one.budget for one in store.allotments(act.tx, agent.agent_id)}
     fresh = [limit for limit in limits if limit.meter not in current]
     others = [

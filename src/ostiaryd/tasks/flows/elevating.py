@@ -25,7 +25,7 @@ def set_eligible(act: Act, id_or_name: str, scopes: list[str]) -> tuple[Agent, f
     """
     agent = registry.find_agent(act.tx, id_or_name)
     eligible = parse_scopes(scopes)
-    registry.note(act, object=agent.agent_id, owner=agent.owner, eligible=sorted(eligible))
+    registry.fill_entry(act, object=agent.agent_id, owner=agent.owner, eligible=sorted(eligible))
     elevations.set_eligible(act.tx, agent.agent_id, eligible)
     for id in elevations.live_of_agent(act.tx, agent.agent_id, now=act.now):
         task = find_task(act.tx, id)

@@ -39,7 +39,7 @@ def end_task(act: Act, task: Task, state: State) -> Counter[str]:
     ended = registry.end_holdings(act, Root.TASK, task.task_id, why=f"task {state}")
     ended["task"] = count
     if count > 1:
-        registry.note(act, object=act.entry.object or task.task_id, ended=dict(ended))
+        registry.fill_entry(act, object=act.entry.object or task.task_id, ended=dict(ended))
     return ended
 
 
@@ -48,11 +48,11 @@ def expire(act: Act, id: str) -> Task:
     NotFound, and Conflict if neither is true.
     """
     task = find_task(act.tx, id)
-    registry.note(act, object=task.task_id, agent=task.agent)
+    registry.fill_entry(act, object=task.task_id, agent=task.agent)
     state = task.state_at(act.now)
     if task.state is not State.LIVE or state is State.LIVE:
         raise Conflict("the task has not expired, or has already ended")
-    registry.note(act, object=task.task_id, outcome=state.value)
+    registry.fill_entry(act, object=task.task_id, outcome=state.value)
     end_task(act, task, state)
     return replace(task, state=state, ended_at=act.now)
 

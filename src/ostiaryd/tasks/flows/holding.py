@@ -28,7 +28,7 @@ def add_holder(act: Act, id: str, holder: str, *, by: Caller) -> Task:
     many holders), Invalid.
     """
     task, heartbeat = _live_task_of_caller(act.tx, id, holder, now=act.now, by=by)
-    registry.note(act, object=task.task_id, holder=holder)
+    registry.fill_entry(act, object=task.task_id, holder=holder)
     store.drop_silent(act.tx, task.task_id, before=act.now - heartbeat)
     others = [one for one in holders(act.tx, task, now=act.now) if one.holder != holder]
     if len(others) >= MAX_HOLDERS:
@@ -52,11 +52,11 @@ def remove_holder(act: Act, id: str, holder: str, outcome: State, *, by: Caller)
     its last holder leaves. Raises the errors of `add_holder`.
     """
     task, _ = _live_task_of_caller(act.tx, id, holder, now=act.now, by=by)
-    registry.note(act, object=task.task_id, holder=holder)
+    registry.fill_entry(act, object=task.task_id, holder=holder)
     state = end_state(task.state, outcome)
     store.drop(act.tx, task.task_id, holder)
     if task.ends_with_last and not holders(act.tx, task, now=act.now):
-        registry.note(act, object=task.task_id, outcome=state.value)
+        registry.fill_entry(act, object=task.task_id, outcome=state.value)
         end_task(act, task, state)
     return find_task(act.tx, id)
 

@@ -64,7 +64,7 @@ def note_intent(act: Act, task: Task) -> None:
     because the ledger cannot be shortened later.
     """
     if (recorded := intent_of(act.tx, task)) is not None:
-        registry.note(act, object=task.task_id, intent=task.intent, said_by=recorded.said_by.value)
+        registry.fill_entry(act, object=task.task_id, intent=task.intent, said_by=recorded.said_by.value)
 
 
 def _said_by(task: Task, doer: Agent, by: Caller | None) -> SaidBy:

@@ -32,13 +32,13 @@ def revoke(act: Act, kind: RevokedKind, id: str, *, by: Caller | None = None) ->
     Administrators and the owner of the agent that holds the object may revoke. Only administrators may revoke owners.
     """
     ended = _BY_KIND[kind](act, id, by)
-    registry.note(act, object=act.entry.object or id, ended=dict(ended))
+    registry.fill_entry(act, object=act.entry.object or id, ended=dict(ended))
     return ended
 
 
 def _agent(act: Act, id: str, by: Caller | None) -> Counter[str]:
     agent = registry.find_agent(act.tx, id)
-    registry.note(act, object=agent.agent_id, owner=agent.owner)
+    registry.fill_entry(act, object=agent.agent_id, owner=agent.owner)
     registry.check_may(act, by, Verb.REVOKE, agent)
     ended = _cancel(act, _delegated_tasks(act, agent))  # first, so that guards are not notified of each of these
     return ended + registry.revoke_agent(act, id, by=by)
@@ -46,7 +46,7 @@ def _agent(act: Act, id: str, by: Caller | None) -> Counter[str]:
 
 def _task(act: Act, id: str, by: Caller | None) -> Counter[str]:
     task = find_task(act.tx, id)
-    registry.note(act, object=task.task_id, agent=task.agent)
+    registry.fill_entry(act, object=task.task_id, agent=task.agent)
     if task.expires_at is None:
         raise Conflict(
             "a standing task ends with its agent and cannot be revoked alone",
@@ -61,7 +61,7 @@ def _token(act: Act, id: str, by: Caller | None) -> Counter[str]:
     holding = registry.get_holding(act.tx, id)
     if holding is None:
         raise NotFound("token not found", hint="a token is named by its `jti`")
-    registry.note(act, object=holding.id, holder=holding.agent)
+    registry.fill_entry(act, object=holding.id, holder=holding.agent)
     if (agent := registry.get_agent(act.tx, holding.agent)) is not None:
         registry.check_may(act, by, Verb.REVOKE, agent)
     else:
@@ -96,11 +96,11 @@ def decommission_agent(act: Act, id_or_name: str, *, why: str = "", by: Caller |
     Raises NotFound, Forbidden, Conflict.
     """
     agent = registry.find_agent(act.tx, id_or_name)
-    registry.note(act, object=agent.agent_id, owner=agent.owner)
+    registry.fill_entry(act, object=agent.agent_id, owner=agent.owner)
     registry.check_may(act, by, Verb.DECOMMISSION, agent)
     ended = _cancel(act, _delegated_tasks(act, agent))
     ended += registry.decommission_agent(act, agent.agent_id, why=why, by=by)
-    registry.note(act, object=agent.agent_id, ended=dict(ended))
+    registry.fill_entry(act, object=agent.agent_id, ended=dict(ended))
 
 
 def revoked_state(reader: Reader, kind: RevokedKind, id: str) -> tuple[str, str]:

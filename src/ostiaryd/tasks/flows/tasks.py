@@ -59,7 +59,7 @@ def start(act: Act, spec: TaskSpec) -> Task:
         beat_until=None if heartbeat is None else act.now + heartbeat,
         ends_with_last=spec.ends_with_last,
     )
-    registry.note(
+    registry.fill_entry(
         act,
         object=task.task_id,
         owner=doer.owner,
@@ -141,7 +141,7 @@ def renew(act: Act, id: str, *, ttl_s: int = DEFAULT_TTL_S, by: Caller | None = 
             code="elevation",
         )
     until = _end_of_task(act.now + check_ttl(ttl_s), doer, *above(act.tx, task)[:1])
-    registry.note(act, object=task.task_id, was=task.expires_at, until=until)
+    registry.fill_entry(act, object=task.task_id, was=task.expires_at, until=until)
     if task.heartbeat is not None and not holders.list_live(act.tx, task.task_id, after=act.now - task.heartbeat):
         raise Conflict("the task has no holder", hint="hold the task again first", code="not_held")
     if task.expires_at is None or until < task.expires_at:
@@ -156,7 +156,7 @@ def end(act: Act, id: str, outcome: State = State.DONE, *, by: Caller | None = N
     Raises NotFound, Forbidden, Conflict.
     """
     task, _ = _task_of_caller(act, id, by=by)
-    registry.note(act, object=task.task_id, outcome=outcome.value)
+    registry.fill_entry(act, object=task.task_id, outcome=outcome.value)
     if task.expires_at is None:
         raise Conflict(
             "a standing task cannot be ended alone, because it ends with its agent",
@@ -213,7 +213,7 @@ def _task_of_caller(act: Act, id: str, *, by: Caller | None) -> tuple[Task, Agen
     """Return the task and its agent, if the caller may change the task. Raises NotFound, Forbidden."""
     task = find_task(act.tx, id)
     doer = registry.find_agent(act.tx, task.agent)
-    registry.note(act, object=task.task_id, owner=doer.owner, agent=doer.agent_id)
+    registry.fill_entry(act, object=task.task_id, owner=doer.owner, agent=doer.agent_id)
     _check_concerned(act.tx, by, task)
     return task, doer
 

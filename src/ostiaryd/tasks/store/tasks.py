@@ -113,7 +113,7 @@ def insert(tx: Tx, task: Task) -> None:
 
 def get(reader: Reader, id: str) -> Task | None:
     """Return a task; None if there is none."""
-    return reader.made(_GET, _task, id=id)
+    return reader.one_as(_GET, _task, id=id)
 
 
 def live_page(reader: Reader, page: Page) -> list[Task]:

@@ -376,7 +376,7 @@ def _put_code(
     Raises InvalidRequest if the request was answered before.
     """
     act.entry.agent = consent.agent
-    registry.note(act, object=consent.consent_id, client=consent.client_id, scopes=sorted(scopes))
+    registry.fill_entry(act, object=consent.consent_id, client=consent.client_id, scopes=sorted(scopes))
     granted = replace(
         request, scope=render_scope(scopes), resource=consent.resource or None, details=render_details(details)
     )
@@ -415,7 +415,7 @@ def _answer_request(act: Act, request_uri: str, *, code: str | None) -> None:
 def deny(act: Act, request: AuthorizationRequest, session: Session, *, request_uri: str) -> None:
     """Record that the person denied a request. Raises InvalidRequest if it was answered before."""
     act.entry.person = session.person
-    registry.note(act, object=request.client_id, resource=request.resource or "", scopes=sorted(request.scopes))
+    registry.fill_entry(act, object=request.client_id, resource=request.resource or "", scopes=sorted(request.scopes))
     _answer_request(act, request_uri, code=None)
 
 

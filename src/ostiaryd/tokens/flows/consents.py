@@ -150,7 +150,7 @@ def withdraw(act: Act, id: str, *, person: str | None = None) -> Consent:
     consent = find_consent(act.tx, id)
     if person not in (None, consent.person):
         raise NotFound("there is no such consent", hint="`ostiary consent list` shows them")
-    registry.note(act, object=consent.consent_id, client=consent.client_id, agent=consent.agent)
+    registry.fill_entry(act, object=consent.consent_id, client=consent.client_id, agent=consent.agent)
     act.entry.person = consent.person
     end_consent(act, consent, why="withdrawn")
     return consent

@@ -43,7 +43,7 @@ def request_device(act: Act, form: Form, sender: Sender, *, config: Config) -> N
     """
     proofs = identify(act, sender, config=config, path="/device_authorization", grant_type=DEVICE_CODE)
     client = proofs.client
-    registry.note(act, object=client.client_id)
+    registry.fill_entry(act, object=client.client_id)
     request = parse_device_request(form, client, classes=config.classes)
     make_offer(act.tx, request, client, now=act.now, config=config)
     if store.count(act.tx, client_id=client.client_id, now=act.now) >= MAX_DEVICES:

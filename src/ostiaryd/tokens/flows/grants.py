@@ -146,7 +146,7 @@ def _redeem(
 ) -> Granted:
     if (consent := consents.get(act.tx, code.consent)) is None:
         raise InvalidGrant("the consent was withdrawn")
-    registry.note(act, object=consent.consent_id)
+    registry.fill_entry(act, object=consent.consent_id)
     act.entry.person = consent.person
     if code.used_at is not None:
         raise Reused("the code was used before", grant=code.grant_id or "")
@@ -318,7 +318,7 @@ def refresh(act: Act, token_request: TokenRequest, *, config: Config) -> Granted
         raise InvalidGrant("the refresh token is not valid, or was issued to another client")
     grant, is_live = stored
     client = _client_of(act, grant.agent, proofs)
-    registry.note(act, object=grant.grant_id)
+    registry.fill_entry(act, object=grant.grant_id)
     act.entry.person = grant.person
     if not is_live:
         raise InvalidGrant("the grant has ended", hint="begin with a new authorization request")
@@ -365,10 +365,10 @@ def end_reused(act: Act, grant_id: str) -> None:
 
     If the grant was deleted after its end, do nothing.
     """
-    registry.note(act, object=grant_id)
+    registry.fill_entry(act, object=grant_id)
     if (grant := store.get_grant(act.tx, grant_id)) is None:
         return
-    registry.note(act, object=grant.grant_id, client=grant.client_id)
+    registry.fill_entry(act, object=grant.grant_id, client=grant.client_id)
     act.entry.agent, act.entry.person = grant.agent, grant.person
     end_grant(act, grant.grant_id, grant.task, why="reused")
 

@@ -74,7 +74,7 @@ def asker_by_token(act: Act, request: trust.Request, *, config: Config) -> Asker
     )
     if access.proof is not None:
         trust.spend_proof(act.tx, access.proof)
-    registry.note_caller(act, access.caller)
+    registry.record_caller(act, access.caller)
     return Asker(access.caller.id, access.caller.is_admin)
 
 

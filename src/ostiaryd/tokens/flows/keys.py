@@ -20,7 +20,7 @@ def rotate_key(act: Act, *, use: str, alg: str) -> str:
 
     When the act is durable, the caller must reload the keyring.
     """
-    registry.note(act, object=use, alg=alg)
+    registry.fill_entry(act, object=use, alg=alg)
     kid = server_keys.rotate_key(act.tx, act.tx.keys.root, use=use, alg=alg)
     act.entry.key = kid
     registry.queue_for_guards(act, KeysDelta())

@@ -38,7 +38,7 @@ def close_session(act: Act, session: str, person: str) -> None:
     """End the grants of a login session that has ended; offline grants continue. For each client of the session that
     registered a back-channel logout URI, queue a logout token.
     """
-    registry.note(act, object=session)
+    registry.fill_entry(act, object=session)
     act.entry.person = person
     for grant in grants.grants_of_session(act.tx, session):
         if not grant.is_offline:
@@ -90,7 +90,7 @@ async def _deliver(world: World, waiting: Waiting) -> None:
     elif status == 400 or is_last or now >= waiting.expires_at:
 
         def give_up(act: Act) -> None:
-            registry.note(act, object=waiting.client_id, session=waiting.session, status=status)
+            registry.fill_entry(act, object=waiting.client_id, session=waiting.session, status=status)
             store.delete(act.tx, waiting.id)
 
         await act(world, "logout.give_up", give_up)

@@ -22,5 +22,5 @@ def suspend_person(act: Act, id_or_name: str, *, why: str = "") -> Person:
     for consent in list_consents(act.tx, person.person_id):
         end_consent(act, consent, why="person suspended")
     ended = tasks.cancel_for(act, person.person_id)
-    registry.note(act, object=person.person_id, name=person.name, ended=dict(ended))
+    registry.fill_entry(act, object=person.person_id, name=person.name, ended=dict(ended))
     return person

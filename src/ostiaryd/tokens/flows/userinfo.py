@@ -24,7 +24,7 @@ def read_userinfo(act: Act, request: trust.Request, *, config: Config) -> tuple[
     if access.proof is not None:
         trust.spend_proof(act.tx, access.proof)
     caller = access.caller
-    registry.note_caller(act, caller)
+    registry.record_caller(act, caller)
     if OPENID not in caller.scopes:
         raise InsufficientScope("the access token lacks the scope `openid`")
     holding = registry.get_holding(act.tx, caller.token or "")

@@ -53,14 +53,14 @@ _PUT_AGENT = sql("insert into client_agent (client_id, person, agent) values (:c
 
 def get(reader: Reader, id: str) -> Consent | None:
     """Return a consent by its id, including ended consents; None if there is none."""
-    return reader.made(_GET, _consent, consent_id=id)
+    return reader.one_as(_GET, _consent, consent_id=id)
 
 
 def live(reader: Reader, *, person: str, client_id: str, resource: str) -> Consent | None:
     """Return the consent of a person to a client at a resource that was not withdrawn, even if it has expired; None if
     there is none.
     """
-    return reader.made(_LIVE, _consent, person=person, client_id=client_id, resource=resource)
+    return reader.one_as(_LIVE, _consent, person=person, client_id=client_id, resource=resource)
 
 
 def has_any(reader: Reader, *, person: str, client_id: str) -> bool:

@@ -32,7 +32,7 @@ async def verify_ahead(world: World, credentials: Credentials, unverified_proof:
     genuine. A request of an unknown client therefore costs one verification, in the act, which refuses the request and
     records the entry.
     """
-    verifier = world.keep(Verifier)
+    verifier = world.get_singleton(Verifier)
     # under such load most requests expire before their act, and the verification would be wasted
     if not verifier.has_room or world.writer.is_crowded:
         return

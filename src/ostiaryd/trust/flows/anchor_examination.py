@@ -45,13 +45,13 @@ def examine_anchor(act: Act, name: str, pem: str, agent: str) -> AnchorExaminati
     `agent`: name or id of the agent that would authenticate with the certificate; if empty, only the path from the
     certificate to the anchor is checked. Raises NotFound, and InvalidCertificate if `pem` cannot be read.
     """
-    registry.note(act, object=name[:64])
+    registry.fill_entry(act, object=name[:64])
     for anchor in store.anchors(act.tx):
         if name in (anchor.name, anchor.digest):
             break
     else:
         raise NotFound("trust anchor not registered", hint="list the trust anchors: ostiary trust-anchor list")
-    registry.note(act, object=anchor.digest, name=anchor.name)
+    registry.fill_entry(act, object=anchor.digest, name=anchor.name)
     parsed = parse_pem(anchor.certificate)
     try:
         check_anchor(parsed, now=act.now)
@@ -76,5 +76,5 @@ def examine_anchor(act: Act, name: str, pem: str, agent: str) -> AnchorExaminati
             check_active(act, client)
     except (InvalidCertificate, InvalidClient) as refusal:
         refused = refusal.message
-    registry.note(act, object=anchor.digest, failed=failed, refused=refused)
+    registry.fill_entry(act, object=anchor.digest, failed=failed, refused=refused)
     return AnchorExamination(anchor, failed, clients, leaf.subject.rfc4514_string(), refused)

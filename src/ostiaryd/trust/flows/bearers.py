@@ -122,11 +122,11 @@ def _api(reader: Reader) -> str:
 
 def _find_resource(act: Act, resource: str, registration: BearerClass) -> Resource:
     at = registry.find_resource(act.tx, resource)
-    registry.note(act, object=at.resource_id, name=at.name, registration=registration)
+    registry.fill_entry(act, object=at.resource_id, name=at.name, registration=registration)
     return at
 
 
 def _find(act: Act, agent: str, resource: str) -> tuple[Agent, Resource]:
     client, at = registry.find_agent(act.tx, agent), registry.find_resource(act.tx, resource)
-    registry.note(act, object=client.agent_id, owner=client.owner, name=client.name, resource=at.name)
+    registry.fill_entry(act, object=client.agent_id, owner=client.owner, name=client.name, resource=at.name)
     return client, at

@@ -66,12 +66,12 @@ def add_anchor(act: Act, name: str, pem: str, *, is_own: bool = False) -> TrustA
     `is_own`: the anchor is a root of this server's own authority. Raises InvalidCertificate if the certificate does not
     belong to an authority, is weak, expired or not yet valid; Invalid for a bad name; Conflict.
     """
-    registry.note(act, object=name[:64])
+    registry.fill_entry(act, object=name[:64])
     check_name(name)
     certificate = parse_pem(pem)
     check_anchor(certificate, now=act.now)
     anchor = TrustAnchor(digest_of(certificate), name, render_pem(certificate), is_own, act.now)
-    registry.note(act, object=anchor.digest, name=name)
+    registry.fill_entry(act, object=anchor.digest, name=name)
     present = store.anchors(act.tx)
     if any(anchor.digest == one.digest or name == one.name for one in present):
         raise Conflict("the authority is already a trust anchor, or the name is taken", code="anchor_taken")
@@ -103,10 +103,10 @@ def remove_anchor(act: Act, name: str) -> None:
     """Remove a trust anchor. Tokens that were issued to clients with its certificates stay valid until they expire.
     Raises NotFound.
     """
-    registry.note(act, object=name[:64])
+    registry.fill_entry(act, object=name[:64])
     for anchor in store.anchors(act.tx):
         if name in (anchor.name, anchor.digest):
-            registry.note(act, object=anchor.digest, name=anchor.name)
+            registry.fill_entry(act, object=anchor.digest, name=anchor.name)
             store.drop_anchor(act.tx, anchor.digest)
             return
     raise NotFound("trust anchor not registered", hint="list the trust anchors: ostiary trust-anchor list")
@@ -149,7 +149,7 @@ def set_certificate_client(
     setting is replaced, the tokens of the agent are revoked. Raises NotFound, InvalidCertificate, Conflict.
     """
     registered = registry.find_agent(act.tx, agent)
-    registry.note(act, object=registered.agent_id, owner=registered.owner, name=registered.name)
+    registry.fill_entry(act, object=registered.agent_id, owner=registered.owner, name=registered.name)
     if registered.state is State.DECOMMISSIONED:
         raise Conflict(f"`{registered.name}` is decommissioned", code="wrong_state")
     if bool(certificates) == any(subject.values()):
@@ -158,7 +158,7 @@ def set_certificate_client(
     parsed = [parse_pem(pem) for pem in certificates]
     kind, value = ("", "") if parsed else check_subject(subject)
     method = SELF_SIGNED if parsed else TLS_CLIENT_AUTH
-    registry.note(
+    registry.fill_entry(
         act, object=registered.agent_id, method=method, subject=value, certificates=list(map(digest_of, parsed))
     )
     before = store.client(act.tx, registered.agent_id)
@@ -174,7 +174,7 @@ def remove_certificate_client(act: Act, agent: str) -> None:
     Raises NotFound.
     """
     registered = registry.find_agent(act.tx, agent)
-    registry.note(act, object=registered.agent_id, owner=registered.owner, name=registered.name)
+    registry.fill_entry(act, object=registered.agent_id, owner=registered.owner, name=registered.name)
     if store.client(act.tx, registered.agent_id) is None:
         raise NotFound(f"`{registered.name}` does not authenticate by certificate")
     store.drop_client(act.tx, registered.agent_id)

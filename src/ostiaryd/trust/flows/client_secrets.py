@@ -46,7 +46,7 @@ class NewSecret:
 def create_secret(act: Act, agent: str, *, lifetime_s: int = DEFAULT_LIFETIME_S) -> NewSecret:
     """Create a client secret for an agent (id or name). Raises NotFound, Invalid, Conflict."""
     client = registry.find_agent(act.tx, agent)
-    registry.note(act, object=client.agent_id, owner=client.owner, name=client.name, seconds=lifetime_s)
+    registry.fill_entry(act, object=client.agent_id, owner=client.owner, name=client.name, seconds=lifetime_s)
     return _create(act, client.agent_id, lifetime_s, revoke=f"ostiary agent revoke-secret {client.name} ID")
 
 
@@ -55,7 +55,7 @@ def create_resource_secret(act: Act, resource: str, *, lifetime_s: int = DEFAULT
     Conflict.
     """
     one = registry.find_resource(act.tx, resource)
-    registry.note(act, object=one.resource_id, name=one.name, seconds=lifetime_s)
+    registry.fill_entry(act, object=one.resource_id, name=one.name, seconds=lifetime_s)
     return _create(act, one.resource_id, lifetime_s, revoke=f"ostiary resource revoke-secret {one.name} ID")
 
 
@@ -82,7 +82,7 @@ def _create(act: Act, holder: str, lifetime_s: int, *, revoke: str) -> NewSecret
         act.new_id("cs"), holder, SECRET_PREFIX + jose.b64u(act.tx.random(32)), act.now + lifetime_s * SECOND
     )
     store.add_secret(act.tx, Secret(made.id, holder, _digest(made.secret), act.now, made.expires_at))
-    registry.note(act, object=holder, secret=made.id)
+    registry.fill_entry(act, object=holder, secret=made.id)
     return made
 
 
@@ -91,7 +91,7 @@ def revoke_secret(act: Act, agent: str, id: str) -> None:
     Raises NotFound.
     """
     client = registry.find_agent(act.tx, agent)
-    registry.note(act, object=client.agent_id, owner=client.owner, name=client.name, secret=id[:64])
+    registry.fill_entry(act, object=client.agent_id, owner=client.owner, name=client.name, secret=id[:64])
     _delete(act, client.agent_id, id, listing=f"ostiary agent show {client.name}")
     for token in store.tokens_of_secrets(act.tx, client.agent_id):
         registry.end_holdings(act, Root.HOLDING, token, why="secret revoked")
@@ -100,7 +100,7 @@ def revoke_secret(act: Act, agent: str, id: str) -> None:
 def revoke_resource_secret(act: Act, resource: str, id: str) -> None:
     """Revoke a client secret of a resource (id or name). Raises NotFound."""
     one = registry.find_resource(act.tx, resource)
-    registry.note(act, object=one.resource_id, name=one.name, secret=id[:64])
+    registry.fill_entry(act, object=one.resource_id, name=one.name, secret=id[:64])
     _delete(act, one.resource_id, id, listing=f"ostiary resource show {one.name}")
 
 

@@ -39,7 +39,7 @@ async def watch_clock(world: World) -> None:
     """Correct server time, store it on the disk, and record the begin and the end of each jump of the wall clock. The
     caller repeats this function at intervals.
     """
-    clock, watch = world.now, world.keep(ClockWatch)
+    clock, watch = world.now, world.get_singleton(ClockWatch)
     highest = await world.db.scan(highest_time)
     before, course = clock.course, clock.next_course(highest=highest)
     if course is not before or clock.boot.now() - watch.saved_at >= SAVE_EVERY:
@@ -107,7 +107,7 @@ async def accept_clock(world: World, *, wall: int, record: Any) -> Course:
 
     def accept(act: Act) -> Course:
         ahead = clock.ahead
-        registry.note(act, object="clock", difference_s=ahead / SECOND)
+        registry.fill_entry(act, object="clock", difference_s=ahead / SECOND)
         if abs(ahead) < STEP and clock.is_confirmed:
             raise Conflict("the wall clock agrees with server time; there is nothing to confirm")
         course = clock.confirm(wall=wall)
@@ -116,7 +116,7 @@ async def accept_clock(world: World, *, wall: int, record: Any) -> Course:
 
     course: Course = await record("clock.accept", accept)
     clock.adopt(course)
-    world.keep(ClockWatch).jumped = ""  # record a further jump as a new one
+    world.get_singleton(ClockWatch).jumped = ""  # record a further jump as a new one
     return course
 
 

@@ -47,7 +47,7 @@ def set_password(act: Act, person: str, hash: str, *, session: str) -> None:
     """Store the hash of a new password of a person, and end all sessions of the person except the session with the id
     `session`.
     """
-    registry.note(act, object=person)
+    registry.fill_entry(act, object=person)
     people.set_password(act.tx, person, hash)
     end_sessions(act, person, keep=session)
 
@@ -57,7 +57,7 @@ def remove_password(act: Act, person: str, *, session: str) -> None:
 
     All sessions of the person except `session` end.
     """
-    registry.note(act, object=person)
+    registry.fill_entry(act, object=person)
     login = describe(act.tx, person)
     if not login.has_password:
         raise Conflict("the account has no password")
@@ -72,7 +72,7 @@ def remove_totp(act: Act, person: str, *, session: str) -> None:
     """Remove the authenticator app of a person and its recovery codes, and end all sessions except `session`.
     Raises Conflict.
     """
-    registry.note(act, object=person)
+    registry.fill_entry(act, object=person)
     if people.totp(act.tx, person) is None:
         raise Conflict("the account has no authenticator app")
     people.drop_totp(act.tx, person)
@@ -82,7 +82,7 @@ def remove_totp(act: Act, person: str, *, session: str) -> None:
 
 def remove_passkey(act: Act, person: str, id: str, *, session: str) -> None:
     """Remove a passkey of a person, and end all sessions except `session`. Raises NotFound, Conflict."""
-    registry.note(act, object=person, passkey=id[:MAX_NAME])
+    registry.fill_entry(act, object=person, passkey=id[:MAX_NAME])
     login = describe(act.tx, person)
     if id not in {one.id for one in login.passkeys}:
         raise NotFound("passkey not found")

@@ -114,7 +114,7 @@ class Fetches:
             return result
 
     def _take(self, network: str, host: str) -> None:
-        buckets = [self._world.keep(FetchBuckets).of(sender) for sender in (f"from {network}", f"at {host}")]
+        buckets = [self._world.get_singleton(FetchBuckets).of(sender) for sender in (f"from {network}", f"at {host}")]
         if not all(bucket.has(COST) for bucket in buckets):
             raise Unavailable(
                 "too many metadata documents are being fetched", hint="try again in a minute", code="too_many_lookups"
@@ -142,7 +142,7 @@ async def resolve_client(
     action = "client.discover" if client is None else "client.change"
     try:
         check_document_id(client_id)
-        metadata, seconds = await world.keep(Fetches).share(
+        metadata, seconds = await world.get_singleton(Fetches).share(
             client_id, network=network, fetch=lambda: _fetch_document(world, client_id)
         )
     except Invalid as refusal:
@@ -195,7 +195,7 @@ def keep_document(
     client = msgspec.structs.replace(
         before, metadata=metadata, digest=digest, state=state, changed_at=act.now, fresh_until=fresh_until
     )
-    registry.note(act, object=client.handle, client=client_id, name=metadata.client_name, digest=client.digest)
+    registry.fill_entry(act, object=client.handle, client=client_id, name=metadata.client_name, digest=client.digest)
     store.put(act.tx, client)
     return client
 
@@ -282,7 +282,7 @@ class ClientKeys:
             is_known = any(self._is_signed_by(key, unverified_jws) for key in kept.keys)
             if now < kept.at + (KEYS_FRESH if is_known else KEYS_SOON):
                 return kept.keys
-        keys = await self._world.keep(Fetches).share(url, network=network, fetch=lambda: self._fetch(url))
+        keys = await self._world.get_singleton(Fetches).share(url, network=network, fetch=lambda: self._fetch(url))
         self._known[client.client_id] = _FetchedKeys(url, keys, now)
         self._known.move_to_end(client.client_id)
         if len(self._known) > MAX_KNOWN_KEYS:
@@ -336,7 +336,7 @@ async def find_client_keys(
     if credentials.unverified_assertion is None:
         return ()
     try:
-        return await world.keep(ClientKeys).get(client, parse_assertion(credentials), network=network)
+        return await world.get_singleton(ClientKeys).get(client, parse_assertion(credentials), network=network)
     except Invalid as refusal:
         raise InvalidClient(refusal.message, hint=refusal.hint) from None
 
@@ -355,6 +355,6 @@ async def find_request_keys(
     if not client.metadata.jwks_uri:
         return ()
     try:
-        return await world.keep(ClientKeys).get(client, unverified_jws, network=network)
+        return await world.get_singleton(ClientKeys).get(client, unverified_jws, network=network)
     except Invalid as refusal:
         raise InvalidClient(refusal.message, hint=refusal.hint) from None

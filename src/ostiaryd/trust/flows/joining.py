@@ -42,7 +42,7 @@ def create_join_token(act: Act, id_or_name: str, *, lifetime_s: int = DEFAULT_LI
     Raises NotFound; Invalid if the lifetime is not 1 second to 24 hours; Conflict if the agent is not pending.
     """
     agent = registry.find_agent(act.tx, id_or_name)
-    registry.note(act, object=agent.agent_id, owner=agent.owner, name=agent.name, seconds=lifetime_s)
+    registry.fill_entry(act, object=agent.agent_id, owner=agent.owner, name=agent.name, seconds=lifetime_s)
     if not 1 <= lifetime_s <= LONGEST_LIFETIME_S:
         raise Invalid(f"a join token must be valid for 1 to {LONGEST_LIFETIME_S} seconds")
     _check_pending(agent)

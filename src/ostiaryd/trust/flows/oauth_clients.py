@@ -246,7 +246,7 @@ def set_agent_client(
     Invalid.
     """
     registered = registry.find_agent(act.tx, agent)
-    registry.note(
+    registry.fill_entry(
         act, object=registered.agent_id, owner=registered.owner, name=registered.name, redirect_uris=list(redirect_uris)
     )
     before = store.get(act.tx, registered.agent_id)

@@ -146,7 +146,7 @@ def add_passkey(act: Act, person: str, new: NewPasskey, *, name: str) -> Proof:
     PasskeyRefused, Conflict.
     """
     label = "".join(char for char in name if char.isprintable()).strip()[:MAX_NAME] or "Passkey"
-    registry.note(act, object=person, passkey=new.id[:MAX_NAME])
+    registry.fill_entry(act, object=person, passkey=new.id[:MAX_NAME])
     if not store.spend(act.tx, new.spend):
         raise PasskeyRefused("the page was already used")
     if people.is_passkey(act.tx, new.id):

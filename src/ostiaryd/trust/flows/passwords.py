@@ -129,7 +129,7 @@ def check_password(password: str, repeated: str, *, name: str) -> None:
 
 def password_hashing(call: Call) -> PasswordHashing:
     """Return the password hashing threads of this server."""
-    return call.world.keep(PasswordHashing)
+    return call.world.get_singleton(PasswordHashing)
 
 
 def _normal(password: str) -> bytes:

@@ -52,7 +52,7 @@ class NewPepKey:
 
 def create_pep(act: Act, *, name: str, networks: Collection[str], days: int = DEFAULT_DAYS) -> NewPepKey:
     """Register a static PEP and issue its first API key. Raises Invalid, Conflict."""
-    registry.note(act, object=name[:64], networks=[text[:64] for text in networks], days=days)
+    registry.fill_entry(act, object=name[:64], networks=[text[:64] for text in networks], days=days)
     checked = check_networks(networks)
     check_pep_days(days)
     if store.pep(act.tx, check_name(name)) is not None:
@@ -64,7 +64,7 @@ def create_pep(act: Act, *, name: str, networks: Collection[str], days: int = DE
             code="too_many_peps",
         )
     made = Pep(act.new_id("pp"), name, checked, act.now, None)
-    registry.note(act, object=made.pep_id, name=name)
+    registry.fill_entry(act, object=made.pep_id, name=name)
     store.add_pep(act.tx, made)
     return _issue(act, made, days=days)
 
@@ -74,7 +74,7 @@ def rotate_pep(act: Act, id_or_name: str, *, days: int = DEFAULT_DAYS, overlap_h
     the lifetime of the new key. Raises NotFound, Invalid, Conflict.
     """
     pep = find_pep(act.tx, id_or_name)
-    registry.note(act, object=pep.pep_id, name=pep.name, days=days, overlap_h=overlap_h)
+    registry.fill_entry(act, object=pep.pep_id, name=pep.name, days=days, overlap_h=overlap_h)
     _check_not_revoked(pep)
     check_pep_days(days)
     check_pep_overlap(overlap_h)
@@ -93,7 +93,7 @@ def rotate_pep(act: Act, id_or_name: str, *, days: int = DEFAULT_DAYS, overlap_h
 def revoke_pep(act: Act, id_or_name: str) -> None:
     """Revoke a PEP, and delete all its API keys. Raises NotFound, Conflict."""
     pep = find_pep(act.tx, id_or_name)
-    registry.note(act, object=pep.pep_id, name=pep.name)
+    registry.fill_entry(act, object=pep.pep_id, name=pep.name)
     _check_not_revoked(pep)
     store.revoke_pep(act.tx, pep.pep_id)
 

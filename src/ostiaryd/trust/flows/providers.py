@@ -96,7 +96,7 @@ def link_account(act: Act, name: str, sub: str, person: str) -> Person:
     Raises NotFound, Invalid.
     """
     provider, linked = find_provider(act.tx, name), registry.find_person(act.tx, person)
-    registry.note(act, object=linked.person_id, name=linked.name, issuer=provider.issuer, sub=sub[:MAX_WORD])
+    registry.fill_entry(act, object=linked.person_id, name=linked.name, issuer=provider.issuer, sub=sub[:MAX_WORD])
     _check_sub(sub)
     if (before := store.linked(act.tx, provider.issuer, sub)) not in (None, linked.person_id):
         end_sessions_of_provider(act, provider.issuer, person=before)
@@ -109,7 +109,7 @@ def unlink_account(act: Act, name: str, sub: str) -> None:
     Raises NotFound.
     """
     provider = find_provider(act.tx, name)
-    registry.note(act, object=provider.provider_id, issuer=provider.issuer, sub=sub[:MAX_WORD])
+    registry.fill_entry(act, object=provider.provider_id, issuer=provider.issuer, sub=sub[:MAX_WORD])
     if (person := store.linked(act.tx, provider.issuer, sub)) is not None:
         end_sessions_of_provider(act, provider.issuer, person=person)
     if not store.unlink(act.tx, provider.issuer, sub):
@@ -139,7 +139,7 @@ def admit(act: Act, provider_id: str, identity: Identity) -> Person:
     team. Raises ProviderRefused, Forbidden, NotFound.
     """
     provider = find_provider(act.tx, provider_id)
-    registry.note(act, object=provider.provider_id, provider=provider.name, sub=identity.sub)
+    registry.fill_entry(act, object=provider.provider_id, provider=provider.name, sub=identity.sub)
     linked = store.linked(act.tx, identity.issuer, identity.sub)
     if linked is None and provider.accounts == "refuse":
         raise ProviderRefused(
@@ -184,7 +184,7 @@ def _follow_groups(act: Act, provider: Provider, person: Person, identity: Ident
     registry.set_roles_of_source(act, person.person_id, granted.roles, source=provider.provider_id)
     for name in sorted({rule.team for rule in provider.rules if rule.team}):
         registry.set_membership(act, name, person.person_id, is_member=name in granted.teams)
-    registry.note(
+    registry.fill_entry(
         act,
         object=provider.provider_id,
         roles=sorted(granted.roles),
@@ -212,7 +212,7 @@ def _check_sub(sub: str) -> None:
 
 
 def _note(act: Act, provider: Provider) -> None:
-    registry.note(
+    registry.fill_entry(
         act,
         object=provider.provider_id,
         name=provider.name,

@@ -89,14 +89,14 @@ def register_client(
     InvalidRedirectUri, and Unavailable if too many clients wait for their first use.
     """
     name = unverified.get("client_name")
-    registry.note(act, object="", name=name[:100] if isinstance(name, str) else "")
+    registry.fill_entry(act, object="", name=name[:100] if isinstance(name, str) else "")
     is_vouched = False
     if unverified_token is not None:
         if (id := store.use_registration_token(act.tx, _digest(unverified_token))) is None:
             raise InvalidRegistrationToken(
                 "the initial access token is not valid", hint="create a token: ostiary client invite"
             )
-        registry.note(act, object="", token=id)
+        registry.fill_entry(act, object="", token=id)
         is_vouched = True
     members = dict(unverified)
     if (statement := members.pop("software_statement", None)) is not None:
@@ -124,7 +124,7 @@ def register_client(
         network=network,
         access_digest=_digest(token),
     )
-    registry.note(act, object=id, state=client.state.value, redirect_uris=list(metadata.redirect_uris))
+    registry.fill_entry(act, object=id, state=client.state.value, redirect_uris=list(metadata.redirect_uris))
     store.put(act.tx, client)
     _put_certificates(act, client)
     return Registration(client, token)
@@ -232,7 +232,7 @@ def change_registration(
     changed = msgspec.structs.replace(
         client, metadata=metadata, digest=metadata.digest(), state=state, changed_at=act.now
     )
-    registry.note(act, object=client_id, name=metadata.client_name, redirect_uris=list(metadata.redirect_uris))
+    registry.fill_entry(act, object=client_id, name=metadata.client_name, redirect_uris=list(metadata.redirect_uris))
     store.put(act.tx, changed)
     _put_certificates(act, changed)
     return changed
@@ -240,7 +240,7 @@ def change_registration(
 
 def delete_client(act: Act, client: OAuthClient) -> None:
     """Delete a document or dynamic client. The caller must end the consents to the client."""
-    registry.note(act, object=client.handle, client=client.client_id, name=client.metadata.client_name)
+    registry.fill_entry(act, object=client.handle, client=client.client_id, name=client.metadata.client_name)
     put_certificates(act, client.client_id, ())
     store.delete(act.tx, client.client_id)
 
@@ -257,7 +257,7 @@ def approve_client(act: Act, handle: str) -> OAuthClient:
     NotFound, Conflict.
     """
     client = find_client(act.tx, handle)
-    registry.note(act, object=handle, client=client.client_id, name=client.metadata.client_name)
+    registry.fill_entry(act, object=handle, client=client.client_id, name=client.metadata.client_name)
     if client.state is ClientState.ACTIVE:
         raise Conflict(f"the client {handle} is active already", code="wrong_state")
     return _set_state(act, client, ClientState.ACTIVE)
@@ -269,7 +269,7 @@ def stop_client(act: Act, handle: str) -> OAuthClient:
     Raises NotFound, Conflict.
     """
     client = find_client(act.tx, handle)
-    registry.note(act, object=handle, client=client.client_id, name=client.metadata.client_name)
+    registry.fill_entry(act, object=handle, client=client.client_id, name=client.metadata.client_name)
     if client.state is ClientState.STOPPED:
         raise Conflict(f"the client {handle} is stopped already", code="wrong_state")
     return _set_state(act, client, ClientState.STOPPED)
@@ -297,7 +297,7 @@ def create_registration_token(act: Act, *, lifetime_s: int, uses: int) -> Regist
     made = RegistrationToken(
         act.new_id("rt"), jose.b64u(new_secret(act.tx.random)), expires_at=act.now + lifetime_s * SECOND, uses=uses
     )
-    registry.note(act, object=made.id, seconds=lifetime_s, uses=uses)
+    registry.fill_entry(act, object=made.id, seconds=lifetime_s, uses=uses)
     store.add_registration_token(act.tx, _digest(made.token), id=made.id, expires_at=made.expires_at, uses=uses)
     return made
 

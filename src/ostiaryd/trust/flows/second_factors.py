@@ -83,7 +83,7 @@ def set_totp(act: Act, person: str, secret: bytes, unverified_code: str) -> Proo
     """Register an authenticator app with this secret if the code is right, and return the proof of the person. Raises
     Invalid.
     """
-    registry.note(act, object=person)
+    registry.fill_entry(act, object=person)
     step = match_code(secret, unverified_code, now=act.now, last_step=0)
     if step is None:
         raise Invalid("the code is wrong", hint="check the clock of the phone, and type the code that the app shows")
@@ -93,7 +93,7 @@ def set_totp(act: Act, person: str, secret: bytes, unverified_code: str) -> Proo
 
 def renew_recovery_codes(act: Act, person: str) -> list[str]:
     """Replace the recovery codes of a person who has an authenticator app; return the new codes. Raises Conflict."""
-    registry.note(act, object=person)
+    registry.fill_entry(act, object=person)
     if people.totp(act.tx, person) is None:
         raise Conflict("recovery codes need an authenticator app", hint="set up an authenticator app first")
     codes = [b32encode(act.tx.random(8)).decode()[:RECOVERY_CHARS].lower() for _ in range(RECOVERY_CODES)]

@@ -153,7 +153,7 @@ def begin_session(
         expires_at=act.now + config.session_lifetime_s * SECOND,
     )
     act.entry.person = person
-    registry.note(act, object=session.id, acr=session.acr, amr=list(session.amr), provider=session.provider)
+    registry.fill_entry(act, object=session.id, acr=session.acr, amr=list(session.amr), provider=session.provider)
     idle_until = act.now + config.session_idle_s * SECOND
     if goes_on:
         people.renew_session(act.tx, session, _digest(cookie), idle_until=idle_until)
@@ -177,7 +177,7 @@ def sessions_of(reader: Reader, person: str, *, now: int) -> list[Session]:
 
 def end_session(act: Act, session_id: str, *, person: str | None = None) -> None:
     """End one session. If `person` is given, a session of another person is not found. Raises NotFound."""
-    registry.note(act, object=session_id)
+    registry.fill_entry(act, object=session_id)
     unended = people.get_unended(act.tx, session_id, now=act.now)
     if unended is None or person not in (None, unended.person):
         raise NotFound("session not found", hint="the session may have ended already")
@@ -192,7 +192,7 @@ def end_sessions(act: Act, person: str, *, keep: str | None = None) -> int:
     ending = [one.id for one in people.unended_sessions(act.tx, now=act.now, person=person) if one.id != keep]
     for id in ending:
         people.end_session(act.tx, id)
-    registry.note(act, object=person, sessions=len(ending))
+    registry.fill_entry(act, object=person, sessions=len(ending))
     return len(ending)
 
 

@@ -37,7 +37,7 @@ def create_setup_link(act: Act, id_or_name: str, *, config: Config, hours: int =
     Conflict, Invalid.
     """
     person = registry.active_person(act, id_or_name)
-    registry.note(act, object=person.person_id, name=person.name, hours=hours)
+    registry.fill_entry(act, object=person.person_id, name=person.name, hours=hours)
     if not 1 <= hours <= MOST_HOURS:
         raise Invalid(f"`hours` must be 1 to {MOST_HOURS}")
     code = b64u(act.tx.random(32))

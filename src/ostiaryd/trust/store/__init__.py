@@ -104,7 +104,7 @@ def spend(tx: Tx, one: Spend) -> bool:
     Lookups use a set in memory; the database has only a log of used proofs, because an index by digest would cost a
     database page for each proof.
     """
-    spent = tx.keep(Spent)
+    spent = tx.get_singleton(Spent)
     if spent.read_in is not tx:  # during this transaction, no other process adds a proof
         spent.add_rows(tx.all(_SPENT_SINCE, seq=spent.seq))
         spent.read_in = tx
@@ -116,7 +116,7 @@ def spend(tx: Tx, one: Spend) -> bool:
 
 
 def _write_spent(tx: Tx, spends: list[Spend]) -> None:
-    spent = tx.keep(Spent)
+    spent = tx.get_singleton(Spent)
     spent.forget(now=tx.now)
     spent.read_in = None
     tx.many(_ADD_SPENT, [(seq, one.digest, one.until) for seq, one in enumerate(spends, spent.seq + 1)])

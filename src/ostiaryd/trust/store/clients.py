@@ -56,7 +56,7 @@ _PRUNE_TOKENS = sql("delete from registration_token where expires_at <= :now or 
 
 def get(reader: Reader, client_id: str) -> OAuthClient | None:
     """Return a client by its client id; None if there is none."""
-    return reader.made(_BY_ID, _client, client_id=client_id)
+    return reader.one_as(_BY_ID, _client, client_id=client_id)
 
 
 def put(tx: Tx, client: OAuthClient) -> None:
@@ -81,7 +81,7 @@ def put(tx: Tx, client: OAuthClient) -> None:
 
 def by_handle(reader: Reader, handle: str) -> OAuthClient | None:
     """Return a client by the id of its record; None if there is none."""
-    return reader.made(_BY_HANDLE, _client, handle=handle)
+    return reader.one_as(_BY_HANDLE, _client, handle=handle)
 
 
 def page(reader: Reader, page: Page, *, state: str = "") -> list[OAuthClient]:

@@ -60,7 +60,7 @@ async def warn_of_certificates(world: World) -> None:
         with suppress(Conflict):  # another server of this database has recorded the warning
             await act(world, WARN, partial(_warn, certificate=certificate, failures=failures))
     own = await world.db.scan(lambda reader: renewals.list_own(reader, world.config))
-    warned = world.keep(OwnWarnings).serials
+    warned = world.get_singleton(OwnWarnings).serials
     warned &= {one.serial for one in own}
     for one in own:
         if one.serial not in warned and one.ends_soon(now=world.now(), days=days):
@@ -88,7 +88,7 @@ def _warn(act: Act, certificate: Certificate, failures: int) -> None:
 
 def _warn_of_own(act: Act, own: OwnCertificate) -> None:
     says = f"{own.name} of this server ends {_day(own.not_after)} and is not renewed"
-    registry.note(act, object=own.serial, says=says, not_after=own.not_after // SECOND)
+    registry.fill_entry(act, object=own.serial, says=says, not_after=own.not_after // SECOND)
 
 
 def _day(at: int) -> str:

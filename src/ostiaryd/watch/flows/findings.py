@@ -99,7 +99,7 @@ def _record(
         is_proved=proved,
         may_narrow=may_narrow,
     )
-    registry.note(act, object=finding.finding_id, owner=owner, detector=noticed.detector, points=noticed.points)
+    registry.fill_entry(act, object=finding.finding_id, owner=owner, detector=noticed.detector, points=noticed.points)
     act.entry.agent, act.entry.task, act.entry.resource = agent or None, task, resource
     store.insert(act.tx, finding)
     points = int(noticed.points * 0.5 ** ((act.now - at) / HALF_LIFE))

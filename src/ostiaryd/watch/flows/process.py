@@ -244,7 +244,7 @@ async def watch(world: World, *, then: Response) -> None:
 
     Without numpy, log which detectors are off, and return.
     """
-    kept = world.keep(Watch)
+    kept = world.get_singleton(Watch)
     if not can_detect():
         kept.state.phase = OFF
         log.warning("%s; turn them on with: %s", detectors_off(), INSTALL)

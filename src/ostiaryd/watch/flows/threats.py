@@ -47,7 +47,7 @@ def add(act: Act, *, name: str, url: str, form: Form, points: int) -> ThreatSour
     """Store and return a threat list without values, whose first fetch is due now. Raises Invalid, Conflict
     (`name_taken`, `too_many_lists`).
     """
-    registry.note(act, object=check_name(name), points=points)
+    registry.fill_entry(act, object=check_name(name), points=points)
     if not 1 <= points <= MOST:
         raise Invalid(f"`points` must be 1 to {MOST}")
     if store.by_name(act.tx, name) is not None:
@@ -78,7 +78,7 @@ def add(act: Act, *, name: str, url: str, form: Form, points: int) -> ThreatSour
 def remove(act: Act, name: str) -> None:
     """Remove a threat list. Raises NotFound."""
     source = find(act.tx, name)
-    registry.note(act, object=source.name)
+    registry.fill_entry(act, object=source.name)
     store.delete(act.tx, source.list_id)
     registry.queue_for_guards(act, ThreatDelta(source.list_id))
 
@@ -110,7 +110,7 @@ def examine_list(act: Act, name: str, listed: Listed | Refused | None) -> ListCh
     Raises NotFound, and Conflict (`no_url`) for a list that was added as text.
     """
     source = find(act.tx, name)
-    registry.note(act, object=source.name)
+    registry.fill_entry(act, object=source.name)
     if listed is None or not source.url:
         raise Conflict("the list was added as text and has no URL", hint="add the list again by a URL", code="no_url")
     if isinstance(listed, Refused):
@@ -121,7 +121,7 @@ def examine_list(act: Act, name: str, listed: Listed | Refused | None) -> ListCh
             _check_room(act.tx, source, listed)
         except Invalid as refusal:
             change = ListChange(failed=refusal.message)
-    registry.note(
+    registry.fill_entry(
         act, object=source.name, **{name: value for name, value in asdict(change).items() if value is not None}
     )
     return change
@@ -132,7 +132,9 @@ def accept_list(act: Act, source: ThreatSource, listed: Listed) -> None:
     removed during the fetch, Invalid if all lists together become too long.
     """
     change = _compare(act.tx, find(act.tx, source.name), listed)
-    registry.note(act, object=source.name, count=change.count, new=change.new, gone=change.gone, skipped=change.skipped)
+    registry.fill_entry(
+        act, object=source.name, count=change.count, new=change.new, gone=change.gone, skipped=change.skipped
+    )
     _check_room(act.tx, source, listed)
     store.fill(act.tx, source.list_id, listed.marks, listed.networks)
     store_list(act.tx, source, listed)
