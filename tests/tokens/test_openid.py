@@ -673,6 +673,20 @@ async def test_a_redirect_uri_adds_nothing_to_the_policy_of_the_page(world: Worl
     assert "sandbox" not in policy
 
 
+@pytest.mark.parametrize(
+    "uri", ["com.example.app://bank.example/callback", "cursor://bank.example/callback", "com.example.app:/callback"]
+)
+async def test_the_consent_page_names_a_private_use_scheme_and_no_host_behind_it(
+    world: World, flow: CodeFlow, uri: str
+) -> None:
+    await make_client(world, registry.find_agent(world.db.read(), "reader"), redirect_uris=[uri])
+    await flow.open(redirect_uri=uri)
+    assert f"an application on this device ({uri.partition(':')[0]})" in flow.browser.text
+    assert "bank.example" not in flow.browser.text
+    await flow.allow()
+    assert f"{uri}?code=" in flow.browser.left_to
+
+
 async def test_the_page_of_a_device_asks_to_sign_in_and_returns(world: World, app: ASGIApp, flow: CodeFlow) -> None:
     browser = Browser(app)
     await browser.get("/device?user_code=WDJB-MJHT")

@@ -25,6 +25,8 @@ from ostiaryd.trust.model.clients import InvalidRedirectUri, check_redirect_uri,
         "http://[::1]:1/",
         "com.example.app:/callback",
         "com.example.app://callback",
+        "cursor://anysphere.cursor-mcp/oauth/callback",
+        "vscode://publisher.extension/callback?window=1",
     ],
 )
 def test_these_redirect_uris_are_accepted(uri: str) -> None:
@@ -97,6 +99,16 @@ def test_these_redirect_uris_are_accepted(uri: str) -> None:
         "urn:ietf:wg:oauth:2.0:oob",
         "myapp:/callback",
         "myapp://callback",
+        "cursor:/callback",
+        "cursor://callback",
+        "cursor://anysphere.cursor-mcp",
+        "cursor://user@anysphere.cursor-mcp/callback",
+        "cursor://anysphere.cursor-mcp:1/callback",
+        "Cursor://anysphere.cursor-mcp/callback",
+        "cursor://anysphere.cursor-mcp/call back",
+        "xcursor://anysphere.cursor-mcp/callback",
+        "cursor://anysphere.cursor-mcp/callback?code=x",
+        "com.example.app:/callback?state=x",
         "com.example.app:callback",
         "Com.example.app:/callback",
         "com.example.app:/call back",
@@ -112,6 +124,11 @@ def test_these_redirect_uris_are_refused(uri: str) -> None:
 def test_a_private_use_scheme_is_for_native_clients() -> None:
     with pytest.raises(InvalidRedirectUri):
         check_redirect_uri("com.example.app:/callback", is_native=False)
+
+
+def test_the_scheme_of_an_editor_is_for_each_client_because_an_editor_registers_as_a_web_client() -> None:
+    uri = "cursor://anysphere.cursor-mcp/oauth/callback"
+    assert check_redirect_uri(uri, is_native=False) == uri
 
 
 def test_a_redirect_uri_has_a_largest_length() -> None:

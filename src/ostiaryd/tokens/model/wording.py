@@ -121,12 +121,15 @@ class ConsentView(NamedTuple):
     lifetimes: Mapping[int, str] = LIFETIME_WORDS
 
 
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
 def word_target(redirect_uri: str) -> str:
     """Return the receiver of a response as text for a person: a host, or an application on the person's device."""
     parts = urlsplit(redirect_uri)
-    if parts.hostname in ("127.0.0.1", "::1", "localhost"):
-        return "an application on this computer"
-    return parts.netloc or f"an application on this device ({parts.scheme})"
+    if parts.scheme not in ("http", "https"):  # after such a scheme, the text between slashes is no host
+        return f"an application on this device ({parts.scheme})"
+    return "an application on this computer" if parts.hostname in _LOOPBACK else parts.netloc
 
 
 def warn_about(
@@ -144,9 +147,9 @@ def warn_about(
         warnings.append(f"No administrator has registered this application. {vouched}")
     if (other := find_lookalike(name, others)) is not None:
         warnings.append(f"Its name looks like `{other}`, which is another application.")
-    target = urlsplit(redirect_uri).hostname or ""
-    if host and target not in ("", host, "127.0.0.1", "::1", "localhost"):
-        warnings.append(f"It sends the answer to {target}, which is not {host}.")
+    target = urlsplit(redirect_uri)
+    if host and target.scheme in ("http", "https") and target.hostname not in (host, *_LOOPBACK):
+        warnings.append(f"It sends the answer to {target.hostname}, which is not {host}.")
     if has_changed:
         warnings.append("It has changed its name, keys or redirect addresses since you agreed.")
     return warnings

@@ -55,6 +55,10 @@ ANSWER_PARAMETERS = frozenset({"code", "state", "iss", "error", "error_descripti
 could then read the wrong value (RFC 9207).
 """
 _PRIVATE_USE = re.compile(r"[a-z][a-z0-9+-]*(?:\.[a-z0-9+-]+)+:/[!#-;=?-\[\]_a-z~%]*")
+_OF_EDITOR = re.compile(r"(?:cursor|vscode|vscode-insiders|windsurf)://[a-z0-9-]+\.[a-z0-9-]+/[!#-;=?-\[\]_a-z~%]*")
+"""URIs by which an editor calls one of its extensions: `SCHEME://PUBLISHER.EXTENSION/PATH`. Their schemes have no dot;
+RFC 8252 section 8.4 recommends to refuse such schemes, and ADR 196 accepts these.
+"""
 _LOOPBACK_URI = re.compile(r"(?P<host>http://(?:127\.0\.0\.1|localhost|\[::1\]))(?::[0-9]{1,5})?(?P<rest>[/?].*)?")
 _REQUIREMENTS = (
     "dpop_bound_access_tokens",
@@ -379,7 +383,7 @@ def _check_redirect_uris(metadata: ClientMetadata) -> None:
 
 def check_redirect_uri(unverified_uri: str, *, is_native: bool = True) -> str:
     """Return a redirect URI after checking that it is accepted and in its canonical spelling. `is_native` permits the
-    private-use schemes of native applications. Raises InvalidRedirectUri.
+    private-use schemes of native applications; those of editors are always permitted. Raises InvalidRedirectUri.
     """
     uri = unverified_uri
     if len(uri) > MAX_URI:
@@ -387,8 +391,13 @@ def check_redirect_uri(unverified_uri: str, *, is_native: bool = True) -> str:
     shown = f"the redirect URI {uri[:200]!a}"
     if "#" in uri:
         raise InvalidRedirectUri(f"{shown} has a fragment", hint="leave out the `#` and what follows (RFC 6749 3.1.2)")
+    base, question, query = uri.partition("?")
+    if clash := ANSWER_PARAMETERS & {name for name, _ in parse_qsl(query, keep_blank_values=True)}:
+        raise InvalidRedirectUri(
+            f"{shown} has the parameter `{min(clash)}`", hint="the server adds that parameter to each response"
+        )
     if not re.match(r"https?:", uri, re.IGNORECASE):
-        if is_native and _PRIVATE_USE.fullmatch(uri):
+        if _OF_EDITOR.fullmatch(uri) or (is_native and _PRIVATE_USE.fullmatch(uri)):
             return uri
         hint = "use https, http on 127.0.0.1, or for a native client a scheme such as com.example.app:/callback"
         raise InvalidRedirectUri(f"{shown} has a scheme that is not accepted", hint=hint)
@@ -399,11 +408,6 @@ def check_redirect_uri(unverified_uri: str, *, is_native: bool = True) -> str:
         if not uri.isascii():
             hint = "write the host in ASCII (`xn--...`), and other characters of the path as percent-encoded UTF-8"
         raise InvalidRedirectUri(f"{shown}: {error.message}", hint=hint) from None
-    base, question, query = uri.partition("?")
-    if clash := ANSWER_PARAMETERS & {name for name, _ in parse_qsl(query, keep_blank_values=True)}:
-        raise InvalidRedirectUri(
-            f"{shown} has the parameter `{min(clash)}`", hint="the server adds that parameter to each response"
-        )
     if "*" in base.split("/", 3)[2]:
         raise InvalidRedirectUri(f"{shown} has a wildcard in its host", hint="register each URI in full")
     if base not in (normal, normal.removesuffix("/")):
