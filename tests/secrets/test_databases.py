@@ -149,6 +149,44 @@ def test_renewals_of_one_lease_at_the_same_time_give_account_and_lease_one_end(
     assert [one.get("outcome", "ok") for one in vault.entries("lease.renew")] == ["ok", "refused", "ok"]
 
 
+def test_a_renewal_keeps_to_the_present_role(vault: VaultStage, operator: Client) -> None:
+    make, client = operator.secrets.database.create_role, vault.login()
+    shorter: dict[str, Any] = {"name": "changed", "db_name": "shop", "creation_statements": CREATE}
+    make(**shorter, default_ttl="30s", max_ttl="4m")
+    lease = client.secrets.database.generate_credentials(name="changed")["lease_id"]
+    assert client.sys.renew_lease(lease, increment=200)["lease_duration"] in (199, 200)
+    make(**shorter, default_ttl="30s", max_ttl="100s")
+    assert client.sys.renew_lease(lease, increment=200)["lease_duration"] <= 100
+    operator.secrets.database.delete_role(name="changed")
+    with pytest.raises(exceptions.InvalidRequest, match="role of the lease has been deleted"):
+        client.sys.renew_lease(lease, increment=10)
+    client.sys.revoke_lease(lease)
+
+
+def test_a_lease_whose_account_owns_objects_elsewhere_names_them_and_ends_after_their_removal(
+    vault: VaultStage, shop: DatabaseFixture
+) -> None:
+    client = vault.login()
+    answer = get_credentials(client)
+    name, elsewhere = answer["data"]["username"], shop.admin_url.replace("/shop?", "/elsewhere?")
+    with shop.connect() as operator:
+        operator.execute("create database elsewhere")
+    with psycopg.connect(elsewhere, autocommit=True) as operator:
+        operator.execute(f'create table mine (id int); alter table mine owner to "{name}"')
+    client.sys.revoke_lease(answer["lease_id"])
+
+    def error() -> str:
+        rows = vault.live_server.server.ostiary("lease", "list")
+        return "".join(row["error"] for row in rows if row["lease_id"] == answer["lease_id"])
+
+    eventually(lambda: "some objects depend on it: 1 object in database elsewhere" in error())
+    with pytest.raises(psycopg.OperationalError, match="not permitted to log in"):
+        shop.login(**answer["data"])
+    with psycopg.connect(elsewhere, autocommit=True) as operator:
+        operator.execute("drop table mine")
+    eventually(lambda: name not in shop.accounts())
+
+
 def test_what_the_account_made_is_kept_by_the_user_of_the_connection(vault: VaultStage, shop: DatabaseFixture) -> None:
     client = vault.login()
     answer = get_credentials(client)
@@ -315,10 +353,9 @@ def test_a_database_that_is_down_gets_no_account_and_loses_none(
         assert stuck()[0]["attempts"] >= STUCK_ATTEMPTS
         assert "cannot connect" in stuck()[0]["error"]
         assert vault.live_server.entries(action="lease.stuck")
+        vault.live_server.server.ostiary("lease", "revoke", answer["lease_id"])
     finally:
         shop.cluster.start()
-    assert name in shop.accounts()
-    vault.live_server.server.ostiary("lease", "revoke", answer["lease_id"])
     eventually(lambda: name not in shop.accounts())
     eventually(lambda: not stuck())
     assert read_orders(shop, get_credentials(client)) == [(7,)]

@@ -30,6 +30,10 @@ CATALOG_CONFLICT = "tuple concurrently updated"
 """Message of PostgreSQL when two transactions change the privileges of one table. Its SQLSTATE is that of an internal
 error, so it is recognised by the text.
 """
+DEPENDENT = "2BP01"
+"""Value of SQLSTATE if objects depend on the object to drop: dependent_objects_still_exist. The detail of the error
+names these objects, and contains no value.
+"""
 _VERIFIER = re.compile(r"SCRAM-SHA-256\$[^\s'\"]+")
 """Pattern of a SCRAM verifier, which stands in statements instead of the password."""
 INSTALL = "on the server: pip install 'ostiary[postgres]'"
@@ -121,8 +125,12 @@ def explain(raw: BoundedConnection, error: Exception, hidden: str) -> DatabaseRe
 
 
 def _message(error: Exception, hidden: str) -> str:
-    """Return the first line of a server's message, with `hidden` removed; the other lines quote the statement."""
+    """Return the first line of a server's message, with `hidden` removed; the other lines quote the statement. If
+    objects depend on an object, the message also names these objects.
+    """
     diagnosis = getattr(error, "diag", None)
     primary = getattr(diagnosis, "message_primary", None) or str(error).partition("\n")[0]
+    if diagnosis is not None and diagnosis.sqlstate == DEPENDENT and diagnosis.message_detail:
+        primary = f"{primary}: {diagnosis.message_detail}"
     primary = _VERIFIER.sub("***", primary.replace(hidden, "***") if hidden else primary)
     return " ".join(primary.split())[:MAX_MESSAGE]
