@@ -465,7 +465,9 @@ def _check_still(call: Call, route: RouteFacts, reader: Reader) -> None:
     """
     caller = _authorize(call, wire_access.find_caller_again(call, reader), route, reader)
     if not call.caller.scopes <= caller.scopes:
-        raise Forbidden("the rights of the caller were restricted while the request waited", hint="send it again")
+        raise Forbidden(
+            "the rights of the caller were restricted while the request waited", hint="send the request again"
+        )
 
 
 def _verifying(route: RouteFacts) -> Gate:

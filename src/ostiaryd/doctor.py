@@ -221,7 +221,10 @@ async def _public_url(world: World) -> str:
     if url.scheme == "https":
         return f"clients use {world.config.public_url}"
     if url.hostname not in ("127.0.0.1", "localhost", "::1"):
-        raise Conflict(f"{world.config.public_url} is neither https nor on this machine", hint="put TLS in front of it")
+        raise Conflict(
+            f"{world.config.public_url} is neither https nor on this machine",
+            hint="put a proxy with TLS in front of the server",
+        )
     return f"{world.config.public_url} is reachable from this machine only"
 
 

@@ -249,13 +249,15 @@ def _confirmed(
         if confirm_all != len(active):
             raise Conflict(
                 f"{len(active)} agents are active; `--confirm-all` says {confirm_all}",
-                hint="list them: ostiary agent list",
+                hint="list the agents: ostiary agent list",
             )
         confirmed = {id for id, _ in active}
     else:
         agents = [registry.find_agent(act.tx, name) for name in confirm or ()]
         if stopped := [agent.name for agent in agents if agent.state is not State.ACTIVE]:
-            raise Conflict(f"`{stopped[0]}` is not active", hint="resume it after the recovery, if it should be")
+            raise Conflict(
+                f"`{stopped[0]}` is not active", hint="confirm active agents only; resume others after the recovery"
+            )
         confirmed = {agent.agent_id for agent in agents}
     if not any(ADMIN in registry.find_agent(act.tx, id).scopes for id in confirmed):
         raise Conflict(

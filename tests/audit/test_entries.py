@@ -91,8 +91,8 @@ def test_times_never_decrease_and_one_that_does_is_compared_with_the_latest() ->
     times = [NOW - 5, NOW - 5, NOW - 3, NOW - 4, NOW - 3, NOW - 4, NOW]
     said = wrong(*[GOOD | {"at": at} for at in times])
     assert [bool(one) for one in said] == [False, False, False, True, False, True, False]
-    assert said[3] == "its time is 1 microseconds before the time of entry 2"
-    assert said[5] == "its time is 1 microseconds before the time of entry 4"
+    assert said[3] == "the time is 1 microseconds before the time of entry 2"
+    assert said[5] == "the time is 1 microseconds before the time of entry 4"
 
 
 @pytest.mark.parametrize(

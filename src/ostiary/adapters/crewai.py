@@ -234,7 +234,9 @@ def _before(kind: type, name: str, check: Callable[[Any], None]) -> None:
 
 def _check_original(tool: CrewStructuredTool) -> None:
     if tool._original_tool is None and sanitize_tool_name(tool.name) not in _process.unguarded:
-        raise Conflict(f"`{tool.name}` would run undecided", hint="make it a BaseTool, or name it in `unguarded`")
+        raise Conflict(
+            f"`{tool.name}` would run undecided", hint="make the tool a BaseTool, or name the tool in `unguarded`"
+        )
 
 
 def _check_elsewhere(agent: Any) -> None:
@@ -244,7 +246,7 @@ def _check_elsewhere(agent: Any) -> None:
         which = ", ".join(sorted(elsewhere))
         raise Conflict(
             f"{which} would run outside this process, without a decision",
-            hint="remove it, or name it in `unguarded` to run it without a decision",
+            hint="remove these tools, or name these tools in `unguarded`: then no decision is made",
         )
 
 

@@ -90,7 +90,10 @@ class Guarded(BasePlugin):
 
     def _check_named(self, names: Collection[str]) -> None:
         if undecided := set(names) - self._unguarded:
-            raise Conflict(f"{', '.join(sorted(undecided))} would run undecided", hint="name it in `unguarded`")
+            raise Conflict(
+                f"{', '.join(sorted(undecided))} would run undecided",
+                hint="name these tools in `unguarded`, or remove the tools",
+            )
 
 
 class _Decided(BaseTool):

@@ -108,7 +108,10 @@ class Guarded(AgentMiddleware[Any, Any, Any]):
         named = {str(tool.get("name") or tool.get("type")) for tool in request.tools if isinstance(tool, dict)}
         if at_provider := named - self._unguarded:
             names = ", ".join(sorted(at_provider))
-            raise Conflict(f"the model's provider would run {names} without a decision", hint="name it in `unguarded`")
+            raise Conflict(
+                f"the model's provider would run {names} without a decision",
+                hint="name these tools in `unguarded`, or remove the tools",
+            )
 
 
 def guarded_node(

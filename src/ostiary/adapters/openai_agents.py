@@ -119,7 +119,9 @@ class _Guarded(Agent[Any]):
     def _decided(self, tool: Tool) -> Tool:
         if not isinstance(tool, FunctionTool):
             if tool.name not in self.unguarded:
-                raise Conflict(f"`{tool.name}` would run undecided", hint="name it in `unguarded`")
+                raise Conflict(
+                    f"`{tool.name}` would run undecided", hint="name the tool in `unguarded`, or remove the tool"
+                )
             return tool
         if tool._is_agent_tool and not isinstance(tool._agent_instance, _Guarded):
             raise Conflict(f"the agent behind the tool `{tool.name}` is not guarded", hint="guard(agent, tools)")

@@ -64,7 +64,10 @@ class Guarded(AbstractCapability[Any]):
         native = {tool.kind for tool in request_context.model_request_parameters.native_tools}
         if at_provider := native - self.unguarded:
             names = ", ".join(sorted(at_provider))
-            raise Conflict(f"the model's provider would run {names} without a decision", hint="name it in `unguarded`")
+            raise Conflict(
+                f"the model's provider would run {names} without a decision",
+                hint="name these tools in `unguarded`, or remove the tools",
+            )
         return request_context
 
     async def wrap_output_process(
@@ -76,7 +79,8 @@ class Guarded(AbstractCapability[Any]):
         if output_context.has_function and output_context.function_name not in self.unguarded:
             name = output_context.function_name or "one of several"
             raise Conflict(
-                f"the output function {name} runs undecided", hint="make it a tool, or name it in `unguarded`"
+                f"the output function {name} runs undecided",
+                hint="make the function a tool, or name the function in `unguarded`",
             )
         return await handler(output)
 

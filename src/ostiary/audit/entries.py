@@ -176,22 +176,22 @@ class EntryCheck:
 
     def _wrong_times(self, index: int, at: int) -> Iterator[str]:
         if at < EARLIEST:
-            yield f"its time {at} is before 2024"
+            yield f"the time {at} is before 2024"
         elif at > self._now + MAX_SKEW:
-            yield f"its time {at} is in the future"
+            yield f"the time {at} is in the future"
         if at < self._latest:
-            yield f"its time is {self._latest - at} microseconds before the time of entry {self._latest_index}"
+            yield f"the time is {self._latest - at} microseconds before the time of entry {self._latest_index}"
         else:
             self._latest, self._latest_index = at, index
 
 
 def _wrong_members(entry: Schema) -> Iterator[str]:
     if not _ACTION.fullmatch(entry.action) or re.split("[._]", entry.action)[0] not in FAMILIES:
-        yield f"its action {entry.action[:64]!a} is unknown"
+        yield f"the action {entry.action[:64]!a} is unknown"
     for name, form in _IDS.items():
         value = getattr(entry, name)
         if value is not None and not form.fullmatch(value):
-            yield f"its {name} {value[:64]!a} is malformed"
+            yield f"the {name} {value[:64]!a} is malformed"
     for name, digest in entry.rows.items():
         if not _ROW.fullmatch(name) or not _ROW_DIGEST.fullmatch(digest):
-            yield f"its row {name[:64]!a} is malformed"
+            yield f"the row {name[:64]!a} is malformed"

@@ -242,7 +242,7 @@ def _plain(name: str) -> str:
 def _of_method(tool: Tool) -> Iterator[ReadingLine]:
     yield ReadingLine(tool.name, "effect", tool.effect.value, "a method of MCP")
     yield from (ReadingLine(tool.name, f"kinds.{path}", kind, "a method of MCP") for path, kind in tool.kinds.items())
-    yield from (ReadingLine(tool.name, "offers", visible(one), "the server lists it") for one in tool.offers)
+    yield from (ReadingLine(tool.name, "offers", visible(one), "the server lists this value") for one in tool.offers)
 
 
 def _read(listed: Listed, definition: str, fields: frozenset[str]) -> tuple[Tool, list[ReadingLine]]:

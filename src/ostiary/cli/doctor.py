@@ -159,7 +159,11 @@ def _separation() -> Line:
     if os.geteuid() == 0:
         return line | {"saw": "`ostiary run --egress --user` hides secrets from a program"}
     saw = f"secrets of `ostiary run --egress` are {NOT_HIDDEN}: a program runs as the user of the proxy"
-    return line | {"state": "weak", "saw": saw, "hint": "run it as root with --user, or `ostiary egress serve` apart"}
+    return line | {
+        "state": "weak",
+        "saw": saw,
+        "hint": "start `ostiary run` as root with --user, or run `ostiary egress serve` as another user",
+    }
 
 
 def _inside(session: Session, *, deep: bool) -> list[Line]:

@@ -98,7 +98,9 @@ def resolve_id(session: Session, text: str, *, before: str = "") -> str:
         return text
     rows = [row for row in _read(session, listed, text) if row[listed.member].startswith(text)]
     if not rows:
-        raise NotFound(f"no id begins with `{text}` among the {listed.kind}", hint="list them, and copy the id")
+        raise NotFound(
+            f"no id begins with `{text}` among the {listed.kind}", hint=f"list the {listed.kind}, and copy the id"
+        )
     if len(rows) > 1:
         shown = [f"{row[listed.member]} {row.get('name', '')}".rstrip() for row in rows[:MAX_CANDIDATES]]
         more = ", ..." if len(rows) > MAX_CANDIDATES else ""

@@ -192,7 +192,7 @@ class Guard:
                 check_bearer(principal.claims, exempt=present.exempt)
                 proof = nonce = None
             elif principal.jkt is None:
-                raise InvalidToken("the token is not bound to a key", hint="ask for it with a DPoP proof")
+                raise InvalidToken("the token is not bound to a key", hint="send a DPoP proof with the token request")
             elif proof is None:
                 raise NonceNeeded(self._proofs.nonce())
             else:

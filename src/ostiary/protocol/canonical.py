@@ -121,7 +121,7 @@ def _is_plain(value: object, depth: int, floats: bool) -> bool:
         if not -MAX_INT <= value <= MAX_INT:  # type: ignore[operator]
             if floats:
                 return False
-            raise Malformed("an integer is beyond 2^53-1", hint="send it as a string")
+            raise Malformed("an integer is beyond 2^53-1", hint="send the integer as a string")
         return True
     if kind is float:
         return False
@@ -145,7 +145,7 @@ def _spell(value: object, floats: bool) -> object:
     """Return the value with its members in order and its floats spelled out."""
     if isinstance(value, float):
         if not floats and not (value.is_integer() and -MAX_INT <= value <= MAX_INT):
-            raise Malformed("a number is not an integer", hint="send it as a decimal string")
+            raise Malformed("a number is not an integer", hint="send the number as a decimal string")
         return msgspec.Raw(_spell_float(value).encode())
     if type(value) is int and not -MAX_INT <= value <= MAX_INT:
         return msgspec.Raw(_spell_int(value).encode())
@@ -164,7 +164,7 @@ def _spell_int(number: int) -> str:
     try:
         return str(number)
     except ValueError:  # Python writes no integer of more than 4,300 digits
-        raise Malformed("an integer has more than 4,300 digits", hint="send it as a string") from None
+        raise Malformed("an integer has more than 4,300 digits", hint="send the integer as a string") from None
 
 
 def _spell_float(number: float) -> str:

@@ -59,7 +59,7 @@ def forwarded_certificate(headers: Iterable[tuple[bytes, bytes]]) -> ClientCerti
             )
         return None
     if len(certificates) > 1:
-        raise Malformed(f"the header `client-cert` was sent {len(certificates)} times", hint="send it once")
+        raise Malformed(f"the header `client-cert` was sent {len(certificates)} times", hint="send the header once")
     return _parse(certificates[0], b",".join(chains))
 
 

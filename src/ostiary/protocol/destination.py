@@ -158,7 +158,7 @@ def check_secret(value: object) -> str:
     if not isinstance(value, str) or not MIN_SECRET <= len(value) <= MAX_SECRET or not is_visible(value):
         raise Invalid(
             f"the secret is not a text of {MIN_SECRET} to {MAX_SECRET} visible ASCII characters",
-            hint="a proxy could not put it into a request, or could not remove it from answers",
+            hint="store a value of this form, which a proxy can put into requests and remove from answers",
             code="unusable_secret",
         )
     return value

@@ -159,7 +159,9 @@ def parse_config(text: object, *, of: str) -> Config:
             raise Usage(f"{of}: the server {name!a} has neither a `command` nor a `url`")
     words = [one.word for one in (*stdio, *remote)]
     if twice := [one.name for one in (*stdio, *remote) if words.count(one.word) > 1]:
-        raise Usage(f"{of}: the servers {', '.join(map(ascii, twice))} would have one name", hint="rename one of them")
+        raise Usage(
+            f"{of}: the servers {', '.join(map(ascii, twice))} would have one name", hint="rename one of these servers"
+        )
     return Config(text, member, tuple(stdio), tuple(remote))
 
 

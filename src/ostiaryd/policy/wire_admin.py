@@ -153,7 +153,7 @@ def _etag(hash: str) -> tuple[bytes, bytes]:
 def _check_watching(loaded: Loaded, gate: flows.Gate | None) -> None:
     """Check that the set can be a watching set. Raises Invalid."""
     if gate is not None:
-        raise Invalid("`whatif` cannot be combined with `watch`", hint="leave one of them out")
+        raise Invalid("`whatif` cannot be combined with `watch`", hint="send only one of the two")
     if loaded.ready.program is not None:
         raise Invalid(
             "a set with policies in Rego or OPA cannot be a watching set", hint='set mode := "watch" in its policies'

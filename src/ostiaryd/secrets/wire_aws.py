@@ -486,7 +486,9 @@ def _move_stage(act: Act, name: str, body: _Body, place: _Place) -> dict[str, An
             f"You can only move staging label {CURRENT} to a different secret version. It can't be completely removed."
         )
     if target is None and source is None:
-        raise Invalid("`MoveToVersionId` and `RemoveFromVersionId` are missing", hint="send at least one of them")
+        raise Invalid(
+            "`MoveToVersionId` and `RemoveFromVersionId` are missing", hint="send at least one of the two members"
+        )
     keyvalue.move_stage(act, MOUNT, name, secret, label, target)
     return _arn_and_name(name, place)
 

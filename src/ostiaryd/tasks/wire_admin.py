@@ -61,7 +61,7 @@ async def list_tasks(call: Call) -> Reply:
     if state not in (None, "live"):
         raise Invalid("`state` can only be `live`")
     if state and agent:
-        raise Invalid("`state` cannot be combined with `agent`", hint="leave one of them out")
+        raise Invalid("`state` cannot be combined with `agent`", hint="send only one of the two")
 
     def read(reader: Reader, page: Page) -> list[Task]:
         chosen = flows.may_list(reader, agent, by=call.caller)

@@ -168,7 +168,7 @@ async def _saml_provider(world: World, new: NewProvider) -> Provider:
     if new.issuer or new.client_id or new.client_secret or new.preset:
         raise Invalid(
             "a SAML provider cannot have an issuer, client or preset",
-            hint="leave them out: `saml_metadata` contains all settings",
+            hint="send only `saml_metadata`, which contains all settings",
         )
     idp = await read_idp_metadata(world, new.saml_metadata)
     check_named(idp.sso_url, of="the single sign-on service", private=world.config.private)

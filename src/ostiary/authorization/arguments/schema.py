@@ -102,7 +102,9 @@ class _Compiler:
 
     def _ref(self, ref: object, depth: int) -> Typer:
         if type(ref) is not str or not (ref == "#" or ref.startswith("#/")):
-            raise Invalid("a `$ref` leads outside of its schema", hint='inline it under "$defs"')
+            raise Invalid(
+                "a `$ref` leads outside of its schema", hint='copy the schema to "$defs", and refer to the copy'
+            )
         if ref not in self._refs:
             self._refs[ref] = typers.never  # replaced below, after the target is compiled
             target: object = self._root

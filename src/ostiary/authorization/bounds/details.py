@@ -54,14 +54,14 @@ class ToolDetail(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
         if self.actions is not None:
             if not 0 < len(self.actions) <= MAX_ACTIONS:
                 raise InvalidDetails(
-                    f"`actions` must have 1 to {MAX_ACTIONS} members", hint="leave it out for all tools"
+                    f"`actions` must have 1 to {MAX_ACTIONS} members", hint="leave `actions` out for all tools"
                 )
             if not all(0 < len(action) <= MAX_NAME for action in self.actions):
                 raise InvalidDetails(f"a member of `actions` has not 1 to {MAX_NAME} characters")
         if self.datatypes is not None:
             if not 0 < len(self.datatypes) <= MAX_CLASSES:
                 raise InvalidDetails(
-                    f"`datatypes` must have 1 to {MAX_CLASSES} members", hint="leave it out for all data"
+                    f"`datatypes` must have 1 to {MAX_CLASSES} members", hint="leave `datatypes` out for all data"
                 )
             for name in self.datatypes:
                 if not is_class(name):

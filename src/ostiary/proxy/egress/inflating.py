@@ -64,5 +64,8 @@ class InflatedBody:
 
 def _unsearchable(why: str) -> Unsearchable:
     return Unsearchable(
-        415, "compressed_request", f"{why}, so it cannot be searched for secrets", hint="send it uncompressed"
+        415,
+        "compressed_request",
+        f"{why}, so the body cannot be searched for secrets",
+        hint="send the body uncompressed",
     )

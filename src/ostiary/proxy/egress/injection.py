@@ -83,7 +83,7 @@ class OutgoingRequest(NamedTuple):
                 400,
                 "placeholder_in_path",
                 "a placeholder is replaced in a header, in the query or in the body, never in the path",
-                hint="send it in a header",
+                hint="send the placeholder in a header",
             )
         places = dict.fromkeys(names_in(self.body or b""), Place.BODY)
         places |= dict.fromkeys(names_in(self.query), Place.QUERY)

@@ -66,7 +66,7 @@ def settle(act: Act, spool: str, *, last_record: int, resource_id: str) -> None:
         return
     _own_spool(act, spool, resource_id)
     if last_record >= (1 if known_spool is None else known_spool[1]):
-        raise Conflict(f"record {last_record} has not been reported", hint="report it first")
+        raise Conflict(f"record {last_record} has not been reported", hint="report the record first")
     back = tasks.settle(act.tx, spool)
     store.close_spool(act.tx, spool)
     act.entry.detail["back"] = back

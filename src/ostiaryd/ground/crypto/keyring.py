@@ -66,7 +66,7 @@ class RootKey:
 
     def __init__(self, key: bytes, *, source: str) -> None:
         if len(key) != 32:
-            hint = "restore it from a backup; for a new server, `openssl rand -base64 32` generates one"
+            hint = "restore the root key from a backup; for a new server, `openssl rand -base64 32` generates a key"
             raise Invalid(f"the root key has {len(key)} bytes instead of 32", hint=hint)
         self._aead = AESGCM(key)
         self.source = source
@@ -141,7 +141,7 @@ def _decode(text: str | bytes, *, of: str | Path) -> bytes:
     try:
         return base64.b64decode(text.strip(), validate=True)
     except ValueError:
-        raise Invalid(f"the root key in {of} is not base64", hint="restore it from a backup") from None
+        raise Invalid(f"the root key in {of} is not base64", hint="restore the root key from a backup") from None
 
 
 class Keyring:

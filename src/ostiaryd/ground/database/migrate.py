@@ -67,7 +67,7 @@ def migrate(db: Database, *, now: int, create: bool = True) -> list[str]:
         if unknown := sorted(set(applied) - {number for number, _, _ in shipped}):
             raise Conflict(
                 f"the database has migration {unknown[-1]}, which this version does not know",
-                hint="start the newer version of ostiary that wrote it",
+                hint="start the newer version of ostiary that wrote the migration",
             )
         for number, name, text in fresh:
             _apply(connection, number, name, text, is_sqlite=db.is_sqlite, now=now)

@@ -137,7 +137,7 @@ class Call(msgspec.Struct):
         if (value := named.get(name)) is None:
             return None
         if len(named) < len(self.headers) and [key for key, _ in self.headers].count(name) > 1:
-            raise twice(f"the header `{name.decode()}` was sent more than once", hint="send it once")
+            raise twice(f"the header `{name.decode()}` was sent more than once", hint="send the header once")
         return value.decode("latin-1")
 
     @property
@@ -237,7 +237,7 @@ class Call(msgspec.Struct):
         """
         values = parse_form(self.query.encode("latin-1")).get(name, [])
         if len(values) > 1:
-            raise Malformed(f"the parameter `{name}` was sent {len(values)} times", hint="send it once")
+            raise Malformed(f"the parameter `{name}` was sent {len(values)} times", hint="send the parameter once")
         return values[0] if values else None
 
     def expect(self, media_type: str) -> None:

@@ -67,7 +67,7 @@ def examine(reader: Reader) -> str:
     if limited:
         message = f"{limited} open incidents have a response that a limit or a lack of evidence prevented"
         raise Conflict(
-            message, hint="list them with `ostiary incident list`; take one: ostiary incident take ID --reason .."
+            message, hint="list the incidents: ostiary incident list; take one: ostiary incident take ID --reason .."
         )
     return f"{waiting} incidents wait for a person" if waiting else "no incident waits for a person"
 

@@ -27,7 +27,7 @@ def begin_whatif(act: Act, files: Mapping[str, str], *, since: int, until: int |
     decision point besides the scope to read; for a person, role policies have decided already.
     """
     if not (by.kind == "person" or by.is_admin or DECIDE in by.scopes):
-        raise Forbidden(f"what-if needs the scope `{DECIDE}` too", hint="ask for a token that has it")
+        raise Forbidden(f"what-if needs the scope `{DECIDE}` too", hint="request a token with this scope")
     check_files(files)
     fill_entry(act, object=digest(files), since=since, until=until)
     if until is not None and until <= since:

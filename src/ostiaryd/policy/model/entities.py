@@ -97,7 +97,9 @@ def _completed(name: str, item: Json, vocabulary: Vocabulary) -> Json:
     if not isinstance(attrs, dict):
         raise Malformed(f"{name}: `attrs` must be an object")
     if attrs.get("id", uid.id) != uid.id:
-        raise Invalid(f"{name}: the attribute `id` of {str(uid)[:200]} differs from its id", hint="leave it out")
+        raise Invalid(
+            f"{name}: the attribute `id` of {str(uid)[:200]} differs from its id", hint="leave the attribute `id` out"
+        )
     if vocabulary.types[uid.type]:
         attrs = attrs | {"id": uid.id}
     return {**item, "attrs": attrs, "parents": parents}

@@ -274,7 +274,10 @@ def _check_ids(policies: list[ir.PolicyIR], program: Program | None) -> None:
             raise Invalid(f"policy {name!a}: @mode must be `watch` or left out")
         _check_step_up(policy, name)
         if (asks := policy.annotations.get("ask")) is not None and policy.effect == "permit":
-            raise Invalid(f"policy {name!a}: only a `forbid` asks", hint="permit it, and forbid it with @ask beside")
+            raise Invalid(
+                f"policy {name!a}: @ask is on a `permit`",
+                hint="keep the `permit` without @ask, and add a `forbid` with @ask",
+            )
         if asks not in (None, *get_args(Needs)):
             raise Invalid(f"policy {name!a}: @ask must be `person` or `two`")
         if (covers := policy.annotations.get("covers")) is not None and (asks is None or covers != "counterpart"):
@@ -293,7 +296,7 @@ def _check_safeguards(own: list[ir.PolicyIR], extended: list[ir.PolicyIR]) -> No
         if policy.id in ids:
             raise Invalid(
                 f"policy {policy.id!a} has the @id of a safeguard of the server and differs from it",
-                hint="delete it to keep the safeguard, give it another @id, or name the safeguard in "
+                hint="delete the policy to keep the safeguard, choose another @id, or name the safeguard in "
                 f'a *{SAFEGUARDS} file: [leave_out] {policy.id} = "why"',
             )
 

@@ -116,7 +116,9 @@ def read_left_out(files: Mapping[str, str]) -> dict[str, str]:
                     hint=nearest_hint(id, names),
                 )
             if id in reasons:
-                raise Invalid(f"{name}: the safeguard {id!a} is left out twice", hint="name it in one file")
+                raise Invalid(
+                    f"{name}: the safeguard {id!a} is left out twice", hint="name the safeguard in one file only"
+                )
             if not reason.strip():
                 raise Invalid(f"{name}: the safeguard {id!a} is left out without a reason", hint="write why")
             reasons[id] = reason

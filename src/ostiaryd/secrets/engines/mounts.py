@@ -125,7 +125,8 @@ def _check_members(request: VaultRequest) -> None:
         refuse_members(members, _UNSUPPORTED)
         if members.get("listing_visibility") not in (None, "", "hidden"):
             raise Invalid(
-                "`listing_visibility` must be hidden: only agents that may reach a mount see it", hint="leave it out"
+                "`listing_visibility` must be hidden: only agents that may reach a mount see it",
+                hint="leave `listing_visibility` out",
             )
         if members.get("token_type") not in (None, "", "default", "default-service", "service"):
             raise Invalid("only tokens of the type service are supported", hint="set token_type=default-service")

@@ -167,7 +167,7 @@ def _create(
             hint="create a token of the type service, and limit its `ttl` and `num_uses`",
         )
     if body.id or body.entity_alias:
-        raise Invalid("`id` and `entity_alias` are not supported", hint="leave them out")
+        raise Invalid("`id` and `entity_alias` are not supported", hint="leave both out")
     if len(body.meta or {}) > MAX_METADATA or len(body.display_name) > MAX_TEXT:
         raise Invalid(
             f"`meta` may have at most {MAX_METADATA} members, and `display_name` at most {MAX_TEXT} characters"
@@ -354,7 +354,7 @@ def _find_role_operation(path: str, name: str, request: VaultRequest) -> CallerO
             return CallerOperation(SecretAction.READ, path, "read", partial(_read_role, name))
         case VaultMethod.WRITE, True:
             if unsupported := sorted(one for one in _UNSUPPORTED if is_set(request.body.get(one))):
-                raise Invalid(f"`{unsupported[0]}` of a role is not supported", hint="leave it out")
+                raise Invalid(f"`{unsupported[0]}` of a role is not supported", hint="leave the member out")
             run = partial(_put_role, name, request.read_body(_Role))
             return CallerOperation(
                 SecretAction.WRITE, path, "write", run, partial(login_roles.has_role, TOKEN_MOUNT, name)

@@ -190,7 +190,7 @@ def find_tool(request: VaultRequest) -> Operation:
 def _check_supported(body: Mapping[str, Any]) -> None:
     for name in _UNSUPPORTED:
         if name in body and is_set(body[name]):
-            raise Invalid(f"`{name}` is not supported", hint="leave it out")
+            raise Invalid(f"`{name}` is not supported", hint=f"leave `{name}` out")
 
 
 def _find_key_operation(mount: str, rest: str, request: VaultRequest) -> Operation:
@@ -273,7 +273,7 @@ def _find_restore_operation(mount: str, rest: str, request: VaultRequest) -> Ope
 
 def _create(act: Act, *, name: str, body: _NewKey, generated: PrivateKey | None) -> Answer:
     if body.key_size not in (0, rules.KEY_BYTES["hmac"] if body.type == "hmac" else 0):
-        raise Invalid("`key_size` must be 32, for a key of the type hmac", hint="leave it out")
+        raise Invalid("`key_size` must be 32, for a key of the type hmac", hint="leave `key_size` out")
     period = parse_duration(body.auto_rotate_period, field="auto_rotate_period") // SECOND
     options = {
         "is_exportable": body.exportable,
@@ -511,7 +511,7 @@ def _choose_hash(in_path: str, item: _Item) -> str:
     Invalid if the request has a context, which no signature or HMAC uses.
     """
     if item.context:
-        raise Invalid("`context` is for encryption and decryption", hint="leave it out")
+        raise Invalid("`context` is for encryption and decryption", hint="leave `context` out")
     return in_path or item.hash_algorithm or item.algorithm or "sha2-256"
 
 

@@ -347,7 +347,9 @@ def revoke_leases(act: Act, prefix: str) -> None:
     """
     leases = list_leases(act.tx, prefix, now=act.now)
     if len(leases) > MAX_ENDED:
-        raise Invalid(f"more than {MAX_ENDED} leases have this prefix", hint="revoke them in parts, by a longer prefix")
+        raise Invalid(
+            f"more than {MAX_ENDED} leases have this prefix", hint="revoke the leases in parts, by a longer prefix"
+        )
     for one in leases:
         end_certificate(act, one)
     registry.fill_entry(act, object=act.entry.object or prefix, revoked=len(leases))

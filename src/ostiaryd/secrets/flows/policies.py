@@ -122,7 +122,7 @@ def choose_policies(
     if chosen == {UNRESTRICTED}:
         return None
     if UNRESTRICTED in chosen:
-        raise Invalid(f"`{UNRESTRICTED}` cannot be combined with other policies", hint="leave it out")
+        raise Invalid(f"`{UNRESTRICTED}` cannot be combined with other policies", hint=f"leave `{UNRESTRICTED}` out")
     chosen |= {DEFAULT} if has_default and (present is None or DEFAULT in present) else set()
     if len(chosen) > MAX_OF_TOKEN:
         raise Invalid(f"a token may have at most {MAX_OF_TOKEN} policies")

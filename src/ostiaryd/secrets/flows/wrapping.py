@@ -65,7 +65,8 @@ def wrap_answer(act: Act, caller: VaultCaller, content: bytes, *, path: str, sec
     agent = caller.agent.agent_id
     if store.count(act.tx, agent, limit=MAX_WRAPPED) >= MAX_WRAPPED:
         raise Invalid(
-            f"the agent has {MAX_WRAPPED} wrapped answers, which is the limit", hint="unwrap them, or use shorter times"
+            f"the agent has {MAX_WRAPPED} wrapped answers, which is the limit",
+            hint="unwrap some answers, or use shorter times",
         )
     above = registry.get_holding(act.tx, caller.holding)
     assert above is not None  # the caller was authenticated in this act

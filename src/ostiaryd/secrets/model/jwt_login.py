@@ -84,7 +84,7 @@ def check_config(config: JwtConfig) -> None:
         )
     for name, url in (("oidc_discovery_ca_pem", config.oidc_discovery_url), ("jwks_ca_pem", config.jwks_url)):
         if getattr(config, name) and not url:
-            raise Invalid(f"`{name}` is set without the URL that it is for", hint="leave it out")
+            raise Invalid(f"`{name}` is set without the URL that it is for", hint=f"leave `{name}` out, or set the URL")
     if len(config.jwt_validation_pubkeys) > MAX_KEYS:
         raise Invalid(f"`jwt_validation_pubkeys` may have at most {MAX_KEYS} keys")
     if unknown := set(config.jwt_supported_algs) - jose.ALGS:

@@ -241,7 +241,7 @@ def read_members(body: Mapping[str, Any], kind: type[T]) -> T:
     """
     for name in _UNSUPPORTED:
         if is_set(body.get(name)):
-            raise Invalid(f"`{name}` is not supported", hint="leave it out")
+            raise Invalid(f"`{name}` is not supported", hint=f"leave `{name}` out")
     values: dict[str, Any] = {}
     for field in msgspec.structs.fields(kind):
         value = body.get(field.name)

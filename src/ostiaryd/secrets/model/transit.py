@@ -224,7 +224,7 @@ def derive_material(key: TransitKey, material: bytes, context: bytes) -> bytes:
     context and has none, or has a context that the key would not use.
     """
     if not key.is_derived:
-        raise Invalid("`context` is for keys that were created with `derived`", hint="leave it out")
+        raise Invalid("`context` is for keys that were created with `derived`", hint="leave `context` out")
     if not context:
         raise Invalid(
             "missing 'context' for key derivation; the key was created using a derived key, which means additional, "
@@ -273,7 +273,7 @@ def _oaep(bound: bytes) -> padding.OAEP:
     data, which RSA does not bind.
     """
     if bound:
-        raise Invalid("`associated_data` is not supported for RSA keys", hint="leave it out")
+        raise Invalid("`associated_data` is not supported for RSA keys", hint="leave `associated_data` out")
     return padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
 
 

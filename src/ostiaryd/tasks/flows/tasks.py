@@ -72,7 +72,7 @@ def start(act: Act, spec: TaskSpec) -> Task:
     if extra := task.scopes - doer.scopes:
         # The caller may not learn the scopes of the receiver, so they are not in the error.
         near = nearest_hint(min(extra), doer.scopes) if spec.parent is None else ""
-        hint = "; ".join(filter(None, (near, "leave them out: a task only narrows")))
+        hint = "; ".join(filter(None, (near, "leave these scopes out: a task has no more access than its parent")))
         raise Forbidden(f"the agent lacks the scopes {' '.join(sorted(extra))}", hint=hint, code="widens")
     if spec.on_behalf_of is not None:
         task = replace(task, person=_find_person(act, spec.on_behalf_of, doer, by=spec.by).person_id)
@@ -123,7 +123,7 @@ def _check_room(act: Act, task: Task) -> None:
     if count >= MAX_LIVE:
         raise Conflict(
             f"{owner} has {MAX_LIVE} live tasks{suffix}, the maximum",
-            hint="end some of them first",
+            hint="end some of these tasks first",
             code="too_many_tasks",
         )
 

@@ -173,7 +173,7 @@ def parse_return_address(form: Mapping[str, Sequence[str]], client: OAuthClient)
     """
     sent, redirect_uris = [value for value in form.get("redirect_uri", ()) if value], client.metadata.redirect_uris
     if len(sent) > 1:
-        raise InvalidRequest(f"`redirect_uri` was sent {len(sent)} times", hint="send it once")
+        raise InvalidRequest(f"`redirect_uri` was sent {len(sent)} times", hint="send `redirect_uri` once")
     if not sent and len(redirect_uris) != 1:
         raise InvalidRequest("`redirect_uri` is missing", hint="send one of the registered redirect URIs")
     uri = sent[0] if sent else redirect_uris[0]

@@ -276,7 +276,9 @@ def read_form(form: dict[str, list[str]]) -> Form:
         raise InvalidTarget("a token can be for only one resource", hint="send one request for each resource")
     for name, values in form.items():
         if len(values) > 1:
-            raise InvalidRequest(f"the parameter {name[:50]!a} was sent {len(values)} times", hint="send it once")
+            raise InvalidRequest(
+                f"the parameter {name[:50]!a} was sent {len(values)} times", hint="send the parameter once"
+            )
         if len(values[0]) > MAX_VALUE:
             raise InvalidRequest(f"the parameter {name[:50]!a} is longer than {MAX_VALUE} characters")
         if "\0" in values[0]:
