@@ -388,7 +388,7 @@ def test_a_forbid_asks(whom: str) -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [(f"{PERMIT} {asks} {FORBID}", "@ask must be") for asks in ('@ask("three")', '@ask("")', "@ask", '@ask("Person")')]
-    + [(f'@ask("person") {PERMIT}', "only a")],
+    + [(f'@ask("person") {PERMIT}', "is on a `permit`")],
 )
 def test_only_a_forbid_asks_and_only_a_person_or_two(text: str, why: str) -> None:
     with pytest.raises(Invalid, match=why):
