@@ -390,9 +390,12 @@ class _Server(uvicorn.Server):
             refuse = partial(trust.refuse_handshake, why=why)
             await act(self._world, "client.handshake", refuse, network=network_of(address))
 
-    def _make_protocol(self) -> asyncio.Protocol:
+    def _make_protocol(self, is_expected: bool) -> asyncio.Protocol:
         return self.config.http_protocol_class(  # type: ignore[call-arg]
-            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+            is_expected=is_expected,
         )
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

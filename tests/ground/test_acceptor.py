@@ -58,7 +58,7 @@ def read_all(client: socket.socket) -> bytes:
 
 async def count_rounds(sock: socket.socket, opened: list[int], count: int, turns: ParsingTurns | None = None) -> int:
     """Return the number of rounds of the event loop in which `count` connections are opened."""
-    accepting, rounds = Acceptor(sock, lambda: Counting(opened), turns=turns), 0
+    accepting, rounds = Acceptor(sock, lambda _: Counting(opened), turns=turns), 0
     while len(opened) < count:
         await asyncio.sleep(0)
         rounds += 1
@@ -105,7 +105,7 @@ def opened_addresses(sock: socket.socket, new_loop: NewLoop, *, count: int) -> l
     addresses: list[str] = []
 
     async def take() -> None:
-        accepting = Acceptor(sock, lambda: Naming(addresses))
+        accepting = Acceptor(sock, lambda _: Naming(addresses))
         await eventually_async(lambda: len(addresses) >= count)
         accepting.close()
 
@@ -119,6 +119,27 @@ def test_the_addresses_of_waiting_connections_take_turns(new_loop: NewLoop, monk
     monkeypatch.setattr(acceptor, "AT_ONCE", 2)
     with waiting(20, then_from="127.0.0.9") as (sock, _):
         assert "127.0.0.9" in opened_addresses(sock, new_loop, count=20)[:2]
+
+
+@LOOPS
+def test_a_connection_from_an_address_of_an_administrator_is_opened_first(
+    new_loop: NewLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsing, made = ParsingTurns(), list[bool]()
+
+    def make(is_expected: bool) -> asyncio.Protocol:
+        made.append(is_expected)
+        return Counting([])
+
+    async def take() -> None:
+        accepting = Acceptor(sock, make, turns=parsing)
+        await eventually_async(lambda: len(made) == 20)
+        accepting.close()
+
+    parsing.arrivals.note_address("127.0.0.9")
+    with waiting(20, then_from="127.0.0.9") as (sock, _), asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(take())
+    assert made == [True] + [False] * 19
 
 
 @LOOPS
@@ -158,7 +179,7 @@ def test_no_connection_is_accepted_or_opened_in_a_pause(new_loop: NewLoop, monke
 
     async def take(sock: socket.socket, parsing: ParsingTurns) -> None:
         loop = asyncio.get_running_loop()
-        accepting = Acceptor(sock, lambda: Counting(opened), turns=parsing)
+        accepting = Acceptor(sock, lambda _: Counting(opened), turns=parsing)
         with parsing.paused(loop):
             for _ in range(20):
                 await asyncio.sleep(0)
@@ -183,7 +204,7 @@ def test_closing_in_a_pause_is_for_good(new_loop: NewLoop, monkeypatch: pytest.M
 
     async def close(sock: socket.socket, parsing: ParsingTurns) -> None:
         loop = asyncio.get_running_loop()
-        accepting = Acceptor(sock, lambda: Counting(opened), turns=parsing)
+        accepting = Acceptor(sock, lambda _: Counting(opened), turns=parsing)
         with parsing.paused(loop):
             for _ in range(5):
                 await asyncio.sleep(0)
@@ -215,7 +236,7 @@ def test_without_a_descriptor_it_waits_and_then_takes_those_that_wait(new_loop: 
     async def take() -> None:
         with Exhausted() as sock:
             sock.bind(("127.0.0.1", 0))
-            accepting = Acceptor(sock, lambda: Counting(opened))
+            accepting = Acceptor(sock, lambda _: Counting(opened))
             client = socket.create_connection(sock.getsockname())
             await eventually_async(lambda: opened)
             accepting.close()
@@ -245,7 +266,7 @@ def test_a_connection_with_the_last_descriptor_is_opened(new_loop: NewLoop) -> N
     async def take() -> None:
         with ExhaustedByOne() as sock:
             sock.bind(("127.0.0.1", 0))
-            accepting = Acceptor(sock, lambda: Counting(opened))
+            accepting = Acceptor(sock, lambda _: Counting(opened))
             client = socket.create_connection(sock.getsockname())
             await eventually_async(lambda: opened)
             accepting.close()
@@ -260,7 +281,7 @@ def test_once_closed_it_takes_no_connection(new_loop: NewLoop) -> None:
     opened: list[int] = []
 
     async def refuse(sock: socket.socket) -> None:
-        Acceptor(sock, lambda: Counting(opened)).close()
+        Acceptor(sock, lambda _: Counting(opened)).close()
         for _ in range(10):
             await asyncio.sleep(0)
 

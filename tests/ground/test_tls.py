@@ -206,7 +206,7 @@ def test_a_handshake_beyond_the_bound_ends_the_oldest(
     monkeypatch.setattr(acceptor, bound, 2)
     files, made = authority.files, list[asyncio.Protocol]()
 
-    def make() -> asyncio.Protocol:
+    def make(_: bool) -> asyncio.Protocol:
         made.append(asyncio.Protocol())
         return made[-1]
 
@@ -238,7 +238,9 @@ def test_of_many_connections_in_one_round_the_newest_may_go_on(
     monkeypatch.setattr(acceptor, "OF_ADDRESS", 2)
 
     async def hold(sock: socket.socket, clients: list[socket.socket]) -> None:
-        accepting = Acceptor(sock, asyncio.Protocol, Certificate(authority.files.certificate, authority.files.key))
+        accepting = Acceptor(
+            sock, lambda _: asyncio.Protocol(), Certificate(authority.files.certificate, authority.files.key)
+        )
         await eventually_async(lambda: len(accepting._opening) == 2)
         for client in clients[:-2]:
             client.settimeout(PATIENCE_S)
@@ -265,7 +267,7 @@ def test_the_oldest_handshake_of_the_address_that_has_most_ends(
         with socket.socket() as sock:
             sock.bind(("127.0.0.1", 0))
             port = sock.getsockname()[1]
-            accepting = Acceptor(sock, asyncio.Protocol, Certificate(files.certificate, files.key))
+            accepting = Acceptor(sock, lambda _: asyncio.Protocol(), Certificate(files.certificate, files.key))
             one, two, three, _ = held = [
                 await asyncio.open_connection("127.0.0.1", port, local_addr=(f"127.0.0.{last}", 0))
                 for last in (2, 3, 3, 4)

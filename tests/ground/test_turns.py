@@ -6,9 +6,10 @@ import asyncio
 import random
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
+from typing import Any
 
 import pytest
 from starlette.applications import Starlette
@@ -16,6 +17,7 @@ from starlette.routing import Route
 
 from harness.patience import PATIENCE_S, eventually_async
 from ostiaryd.ground.http import arrivals, protocol, turns
+from ostiaryd.ground.http.acceptor import Acceptor
 from ostiaryd.ground.http.connections import Connections
 from ostiaryd.ground.http.edge import Call, Endpoint, Reply, Wire, render_admin, reply
 from ostiaryd.ground.http.protocol import MAX_HEAD_BYTES, Protocol, is_one_request
@@ -218,12 +220,23 @@ class HeldTurns(ParsingTurns):
 class Served:
     """A server whose turns a test holds up, and its connections."""
 
-    def __init__(self, connections: Connections, port: int, made: list[Protocol]) -> None:
-        self.connections, self.port, self.made = connections, port, made
+    def __init__(
+        self, connections: Connections, port: int, made: list[Protocol], make: Callable[[bool], Protocol]
+    ) -> None:
+        self.connections, self.port, self.made, self._make = connections, port, made, make
         self.turns = HeldTurns()
 
     def hold(self) -> None:
+        self.turns.arrivals = self.connections.turns.arrivals
         self.connections.turns = self.turns
+
+    @contextmanager
+    def accepting(self) -> Iterator[int]:
+        """The port of a socket from which the class of the server itself accepts."""
+        with socket.create_server(("127.0.0.1", 0)) as sock:
+            acceptor = Acceptor(sock, self._make, turns=self.connections.turns)
+            yield sock.getsockname()[1]
+            acceptor.close()
 
     async def open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection("127.0.0.1", self.port)
@@ -249,14 +262,15 @@ async def served(world: World, wire: Wire = greet) -> AsyncIterator[Served]:
             Route("/stop", Endpoint(world, wire, render=render_admin, proves=True, stops=True), methods=["POST"]),
         ]
     )
-    connections, made = Connections(), list[Protocol]()
+    connections, made, options = Connections(), list[Protocol](), dict[str, Any]()
 
-    def make(**given: object) -> Protocol:
-        made.append(Protocol(find_target(app), connections, **given))
+    def make(is_expected: bool = False, **given: Any) -> Protocol:
+        options.update(given)
+        made.append(Protocol(find_target(app), connections, is_expected=is_expected, **options))
         return made[-1]
 
     async with serving(app, make) as port:
-        yield Served(connections, port, made)
+        yield Served(connections, port, made, make)
 
 
 async def answer(reader: asyncio.StreamReader) -> bytes:
@@ -289,6 +303,66 @@ async def test_the_connection_of_an_administrator_waits_for_no_turn(world: World
         to_agent.close()
 
 
+@pytest.mark.parametrize("who", ["administrator", "agent"])
+async def test_the_first_bytes_from_an_address_of_an_administrator_wait_for_no_turn(world: World, who: str) -> None:
+    async with served(world) as server:
+        reader, writer = await server.open()
+        writer.write(post("/greet", b"", f"authorization: {who}"))
+        assert await answer(reader) == OK
+        server.hold()
+        with server.accepting() as port:
+            other, to_other = await asyncio.open_connection("127.0.0.1", port)
+            for number in range(2):
+                to_other.write(post("/greet", b"", "authorization: agent"))
+                if who == "agent" or number:
+                    await server.waits(1)
+                    server.turns.release()
+                assert await answer(other) == OK
+            to_other.close()
+        writer.close()
+
+
+async def test_a_client_at_an_address_of_an_administrator_ends_one_round(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrivals, "ASK_EVERY_S", 0.0)
+    async with served(world) as server:
+        reader, writer = await server.open()
+        writer.write(post("/greet", b"", "authorization: administrator"))
+        assert await answer(reader) == OK
+        watched = server.connections.turns.arrivals
+        with server.accepting() as port, socket.create_connection(("127.0.0.1", port)) as agent:
+            await eventually_async(lambda: len(server.made) == 2)
+            agent.send(post("/greet", b"", "authorization: agent"))
+            assert watched.has_new()
+            await eventually_async(lambda: server.made[1].answered == 1)
+            agent.send(post("/greet", b"", "authorization: agent"))
+            assert not watched.has_new()
+            await eventually_async(lambda: server.made[1].answered == 2)
+        writer.close()
+
+
+def test_a_rate_limits_the_connections_that_count_as_those_of_administrators(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    watched = arrivals.Arrivals()
+    assert not watched.expects("192.0.2.1")
+    watched.note_address("192.0.2.1")
+    watched.note_address("192.0.2.2")
+    expected = [watched.expects(f"192.0.2.{1 + number % 2}") for number in range(arrivals.BURST + 1)]
+    assert expected == [True] * arrivals.BURST + [False]
+    now += 1 / arrivals.PER_SECOND
+    assert [watched.expects("192.0.2.1"), watched.expects("192.0.2.1")] == [True, False]
+
+
+def test_the_address_that_was_used_longest_ago_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrivals, "MAX_ADDRESSES", 2)
+    watched = arrivals.Arrivals()
+    for address in ("192.0.2.1", "192.0.2.2", "192.0.2.1", "192.0.2.3"):
+        watched.note_address(address)
+    assert [watched.expects(f"192.0.2.{number}") for number in (1, 2, 3)] == [True, False, True]
+
+
 @pytest.mark.parametrize(("who", "path"), [("administrator", "/stop"), ("administrator", "/greet"), ("agent", "/stop")])
 async def test_others_wait_from_the_reading_of_a_stop_of_an_administrator_on(world: World, who: str, path: str) -> None:
     async with served(world) as server:
@@ -304,8 +378,9 @@ async def test_others_wait_from_the_reading_of_a_stop_of_an_administrator_on(wor
         writer.close()
 
 
-async def test_a_stop_of_an_administrator_begins_in_the_round_in_which_it_is_read(world: World) -> None:
-    """Other requests begin in the next round."""
+@pytest.mark.parametrize("first", ["administrator", "agent"])
+async def test_a_stop_begins_in_the_round_in_which_it_is_read(world: World, first: str) -> None:
+    """Other requests begin in the next round. `first`: the caller who has authenticated on the connection before."""
     loop, begun, seen = asyncio.get_running_loop(), list[str](), list[list[str]]()
 
     async def note(call: Call) -> Reply:
@@ -314,7 +389,7 @@ async def test_a_stop_of_an_administrator_begins_in_the_round_in_which_it_is_rea
 
     async with served(world, note) as server:
         reader, writer = await server.open()
-        writer.write(post("/greet", b"", "authorization: administrator"))
+        writer.write(post("/greet", b"", f"authorization: {first}"))
         assert await answer(reader) == OK
         for path in ("/stop", "/greet"):
             begun.clear()

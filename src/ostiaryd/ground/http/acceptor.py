@@ -3,7 +3,8 @@
 All connections in the kernel's queue are accepted, which costs little. Then the client addresses take turns, and a few
 connections are opened in each round, so that a client is served even while another address opens thousands. A
 connection that waits too long to be opened gets the response 503, unread: if it were closed without a response, its
-client would immediately connect again.
+client would immediately connect again. A connection from a known address of an administrator is opened at once
+(`Arrivals.expects`).
 
 uvloop accepts one connection per round (libuv since 1.45). Under load a round answers hundreds of requests, so the
 queue of the listening socket would overflow, and clients beyond the queue would repeat their attempts only after 1, 3
@@ -28,6 +29,7 @@ from ostiaryd.ground.database.line import FairQueue
 from ostiaryd.ground.http.protocol import render_refusal
 from ostiaryd.ground.http.tls import Certificate
 from ostiaryd.ground.http.turns import LONGEST_WAIT_S, MANY, ParsingTurns, share_of
+from ostiaryd.ground.process.eager import start_now
 
 log = logging.getLogger("ostiary")
 
@@ -71,7 +73,8 @@ class _Accepted(NamedTuple):
 
 
 class Acceptor:
-    """The listening socket of a server. `make` returns a new protocol object for a connection.
+    """The listening socket of a server. `make` returns a new protocol object for a connection; its argument is whether
+    this may be the connection of an administrator.
 
     While `turns` are paused, no connection is accepted.
     """
@@ -79,7 +82,7 @@ class Acceptor:
     def __init__(
         self,
         sock: socket.socket,
-        make: Callable[[], asyncio.Protocol],
+        make: Callable[[bool], asyncio.Protocol],
         certificate: Certificate | None = None,
         *,
         turns: ParsingTurns | None = None,
@@ -139,7 +142,11 @@ class Acceptor:
                 self._loop.remove_reader(self._sock)
                 self._resuming = self._loop.call_later(PAUSE_S, self._resume)
                 break
-            self._taken.push(share_of(address), _Accepted(connection, address, now))
+            if self._turns.arrivals.expects(address):
+                self._turns.arrivals.watch(connection.fileno())
+                self._open(connection, address, is_expected=True)
+            else:
+                self._taken.push(share_of(address), _Accepted(connection, address, now))
             if self._turns.arrivals.has_new():
                 break
             if self._taken.count > self._max_taken and (oldest := self._taken.pop_of_largest()) is not None:
@@ -157,8 +164,6 @@ class Acceptor:
                 self._refuse(waiting.connection)
                 refused += 1
             else:
-                if self._certificate is not None:
-                    self._end_oldest(waiting.address)
                 self._open(waiting.connection, waiting.address)
                 opened += 1
             if self._turns.arrivals.has_new():
@@ -202,14 +207,18 @@ class Acceptor:
         self._forget(task)
         task.cancel()
 
-    def _open(self, connection: socket.socket, address: str) -> None:
+    def _open(self, connection: socket.socket, address: str, *, is_expected: bool = False) -> None:
         connection.setblocking(False)
         # the event loop of asyncio does not set this option
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        opened = partial(self._loop.connect_accepted_socket, self._make, connection)
-        if self._certificate is not None:
+        opened = partial(self._loop.connect_accepted_socket, partial(self._make, is_expected), connection)
+        if self._certificate is None:
+            task = start_now(self._loop, opened())
+        else:
+            self._end_oldest(address)
+            # the event loop does not close a socket whose handshake is cancelled in the round in which it begins
             opened = partial(opened, ssl=self._certificate.context(), ssl_handshake_timeout=HANDSHAKE_S)
-        task = self._loop.create_task(opened())
+            task = self._loop.create_task(opened())
         self._opening[task] = address
         self._of_address[address][task] = None
         task.add_done_callback(partial(self._note_opened, connection))

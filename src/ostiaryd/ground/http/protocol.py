@@ -157,10 +157,13 @@ class Protocol(HttpToolsProtocol):
         self,
         find_target: Callable[[str, bytes], Target | None],
         connections: Connections | None = None,
+        *,
+        is_expected: bool = False,
         **options: Any,
     ) -> None:
         """Create the protocol of one connection. `find_target` returns the endpoint of a method and URL that can be
-        answered without ASGI (`SegmentRouter.find_target`).
+        answered without ASGI (`SegmentRouter.find_target`). `is_expected`: until its first bytes are parsed, the
+        connection counts as one of an administrator, and is watched (`Arrivals`).
         """
         super().__init__(**options)
         self._find_target = find_target
@@ -168,6 +171,7 @@ class Protocol(HttpToolsProtocol):
         self._address = ""
         self._shown: ClientCertificate | None = None
         self._is_proxied = self._is_proven = self._is_privileged = self._is_of_guard = False
+        self._is_expected = is_expected
         self._is_in_head = self._is_in_message = self._has_cycle = self._is_refused = self._is_list = False
         self._offers_upgrade = False
         self._fields = self._seen = self._unseen = self._body_bytes = self._held = 0
@@ -193,6 +197,10 @@ class Protocol(HttpToolsProtocol):
         if asks_for_certificates(transport):
             self._shown = shown_certificate(transport)
         self._connections.add(self, "" if self._is_proxied else self._address)
+
+    @property
+    def _descriptor(self) -> int:
+        return self.transport.get_extra_info("socket").fileno()  # type: ignore[no-any-return]
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop counting the connection, and drop its requests."""
@@ -305,7 +313,8 @@ class Protocol(HttpToolsProtocol):
             return
         if is_privileged and not self._is_proxied and not self._is_privileged:
             self._is_privileged = True
-            self._connections.turns.arrivals.watch(self.transport.get_extra_info("socket").fileno())
+            self._connections.turns.arrivals.note_address(self._address)
+            self._connections.turns.arrivals.watch(self._descriptor)
         self._is_of_guard |= is_guard and not self._is_proxied
         if self._is_proxied:
             self._connections.add(self, "")
@@ -337,10 +346,18 @@ class Protocol(HttpToolsProtocol):
         self._unparsed += data
         if self._is_privileged:  # the connections of administrators and persons need not wait for a turn
             self._parse()
-        elif (turns := self._connections.turns).is_free:
+        elif (turns := self._connections.turns).is_free or self._is_expected:
+            self._note_unexpected()
             turns.run(self._parse, self.loop)
         else:
             self._wait_for_turn()
+
+    def _note_unexpected(self) -> None:
+        """Count the connection like others until its caller has authenticated."""
+        if self._is_expected:
+            self._is_expected = False
+            if not self.transport.is_closing():
+                self._connections.turns.arrivals.forget(self._descriptor)
 
     def _wait_for_turn(self) -> None:
         """Parse the received bytes in a later round of the event loop, and read nothing more until then."""
@@ -600,9 +617,10 @@ class Protocol(HttpToolsProtocol):
             if refusal is not None:
                 self._finish(exchange, self._render(exchange, *refusal))
                 return
-        if self._is_privileged and exchange.endpoint.stops:
+        if exchange.endpoint.stops:
             pause = ExitStack()
-            pause.enter_context(self._overtaking())
+            if self._is_privileged:
+                pause.enter_context(self._overtaking())
             task = start_now(self.loop, self._answer(exchange))
             task.add_done_callback(lambda _: pause.close())
         else:
