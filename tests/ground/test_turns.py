@@ -312,12 +312,16 @@ async def test_the_first_bytes_from_an_address_of_an_administrator_wait_for_no_t
         server.hold()
         with server.accepting() as port:
             other, to_other = await asyncio.open_connection("127.0.0.1", port)
-            for number in range(2):
-                to_other.write(post("/greet", b"", "authorization: agent"))
-                if who == "agent" or number:
-                    await server.waits(1)
-                    server.turns.release()
-                assert await answer(other) == OK
+            to_other.write(post("/greet", b"", "authorization: agent"))
+            await eventually_async(lambda: server.turns.held or sum(made.answered for made in server.made) == 2)
+            assert bool(server.turns.held) is (who == "agent")
+            server.turns.release()
+            assert await answer(other) == OK
+            to_other.write(post("/greet", b"", "authorization: agent"))
+            await eventually_async(lambda: server.turns.held or sum(made.answered for made in server.made) == 3)
+            assert server.turns.held
+            server.turns.release()
+            assert await answer(other) == OK
             to_other.close()
         writer.close()
 
