@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import sqlite3
 import subprocess
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from harness.live_server import URI, ServerFixture, authenticate, is_allowed
@@ -83,6 +85,35 @@ def test_nothing_is_acknowledged_after_a_database_file_is_lost(tmp_path: Path, r
         broken += sum(answer not in REFUSALS for answer in answers)
         assert "acknowledges nothing from now on: copy the open files" in (folder / "data/server.log").read_text()
     tally("after a database file is lost, every request gets 503", broken=broken, of=tried)
+
+
+def _overwrite_index(names: list[str], folder: Path, dice: random.Random) -> None:
+    """Overwrite the index of the log of a running server, from one of its parts on, after a person was created."""
+    since, index = dice.choice((0, 96, 136)), folder / "data/ostiary.db-shm"
+    with administered(folder) as live_server:
+        names.append(live_server.owner())
+        with index.open("r+b") as file:
+            file.seek(since)
+            file.write(dice.randbytes(index.stat().st_size - since))
+        eventually(lambda: httpx2.get(f"{live_server.server.url}/readyz").status_code == 503)
+
+
+def test_nothing_acknowledged_is_lost_after_the_index_of_the_log_is_overwritten(
+    tmp_path: Path, seed: int, tally: Tally
+) -> None:
+    """The server ends without moving a page by the damaged index, and the next start makes the index again."""
+    names = list[str]()
+    with pytest.raises(AssertionError, match="the server ended with 3"):
+        _overwrite_index(names, tmp_path, random.Random(seed))
+    log = (tmp_path / "data/server.log").read_text()
+    assert "restart the server, which makes the index again from the log" in log
+    with administered(tmp_path) as live_server:
+        kept = [person["name"] for person in live_server.api("GET", "/persons")["persons"]]
+        live_server.name("owner")
+        live_server.owner()
+    with closing(sqlite3.connect(tmp_path / "data/ostiary.db")) as connection:
+        assert connection.execute("pragma integrity_check").fetchone() == ("ok",)
+    tally("an overwritten index of the log loses nothing", broken=len(set(names) - set(kept)), of=len(names))
 
 
 def test_a_damaged_page_is_503_and_never_500(tmp_path: Path, rounds: int, tally: Tally) -> None:

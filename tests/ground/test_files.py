@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -86,6 +87,13 @@ def flip_a_byte(db: Path) -> None:
         file.write(bytes([byte[0] ^ 1]))
 
 
+def overwrite_index(db: Path, *, since: int = 0) -> None:
+    index = beside(db, "-shm")
+    with index.open("r+b") as file:
+        file.seek(since)
+        file.write(random.Random(since).randbytes(index.stat().st_size - since))
+
+
 def move_folder(db: Path) -> None:
     db.parent.rename(db.parent.with_name("elsewhere"))
 
@@ -110,6 +118,8 @@ FAULTS: dict[str, Callable[[Path], object]] = {
     "log emptied": lambda db: os.truncate(beside(db, "-wal"), 0),
     "log cut by one byte": lambda db: os.truncate(beside(db, "-wal"), beside(db, "-wal").stat().st_size - 1),
     "one byte changed": flip_a_byte,
+    "index overwritten": overwrite_index,
+    "pages of the index overwritten": lambda db: overwrite_index(db, since=136),
     "folder renamed": move_folder,
     "folder replaced by a copy": move_folder_and_put_a_copy,
 }

@@ -295,5 +295,6 @@ class SqliteConnection:
     def close(self) -> None:
         """Close the connection, and release its locks."""
         self._raw.close()
+        self._files.close()
         while self._locks:
             os.close(self._locks.pop())

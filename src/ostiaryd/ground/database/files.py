@@ -5,11 +5,19 @@ does not notice a file that was truncated or overwritten in place. A commit into
 so the writer checks the files before each batch, before its commit, and again before the responses. Each check costs
 three stat(2) calls and reads nothing. One change is not noticed: a log that is truncated in place during the commit
 itself, about a millisecond.
+
+SQLite writes to the index of the log through a memory map, which changes neither size nor time in a way that can be
+compared. Linux reports a write(2) of another program to the index (inotify), and none through a map. With a damaged
+index, SQLite would take pages from the log that are not there, or delete a log whose pages are not in the database yet.
 """
 
 from __future__ import annotations
 
+import ctypes
+import fcntl
 import os
+import struct
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,8 +30,47 @@ class LostDatabase(StorageFailed):
 
     code = "database_lost"
 
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        copying = f"copy the open files from /proc/{os.getpid()}/fd, then restore and restart"
+        super().__init__(message, hint=hint or copying)
+
+
+class DamagedIndex(LostDatabase):
+    """Another program has written to the index of the write-ahead log."""
+
     def __init__(self, message: str) -> None:
-        super().__init__(message, hint=f"copy the open files from /proc/{os.getpid()}/fd, then restore and restart")
+        super().__init__(message, hint="restart the server, which makes the index again from the log")
+
+
+class FileWatch:
+    """Notices each write(2) to a file, of which Linux keeps a queue. On other systems, and if this user has as many
+    watches as the system permits, nothing is noticed.
+    """
+
+    _MODIFIED = 0x2
+
+    def __init__(self, path: str) -> None:
+        self._file = -1
+        if sys.platform == "linux":
+            libc = ctypes.CDLL(None, use_errno=True)
+            self._file = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+            if self._file >= 0:
+                libc.inotify_add_watch(self._file, os.fsencode(path), self._MODIFIED)
+
+    def was_written(self) -> bool:
+        """Return whether the file was written since the last call."""
+        if self._file < 0:
+            return False
+        try:
+            return bool(os.read(self._file, 1 << 16))
+        except BlockingIOError:
+            return False
+
+    def close(self) -> None:
+        """End the watch."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
 
 
 class DatabaseFiles:
@@ -39,12 +86,20 @@ class DatabaseFiles:
         """Record the state of the files. Call this immediately after the database is opened. `is_shared`: another
         process writes to the database, or has written.
         """
-        self._on_loss, self._loss = on_loss, ""
+        self._on_loss = on_loss
+        self._loss: LostDatabase | None = None
         real = os.path.realpath(path)
         self._paths = (path, f"{real}-wal", f"{real}-shm")
         self._seen: list[os.stat_result] = [os.stat(path)]
         self._is_shared, self._is_moving = is_shared, False
+        self._watch: FileWatch | None = None
         self._mutex = threading.Lock()
+
+    def close(self) -> None:
+        """End the watch of the index."""
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
 
     @contextmanager
     def moving(self) -> Iterator[bool]:
@@ -55,8 +110,9 @@ class DatabaseFiles:
         determines whether another process has committed or the database is lost.
         """
         with self._mutex:
-            before, now = self._seen[0], self._look()[0]
-            self._is_moving = self._is_shared or _is_same(before, now)
+            was_written, states = self._was_index_written(), self._look()
+            self._check_index(was_written, states)
+            self._is_moving = self._is_shared or _is_same(self._seen[0], states[0])
         try:
             yield self._is_moving
         finally:
@@ -71,8 +127,9 @@ class DatabaseFiles:
         `is_alone`: no other connection has committed since the last batch.
         """
         with self._mutex:
-            states = self._look()
+            was_written, states = self._was_index_written(), self._look()
             if len(self._seen) == len(states):
+                self._check_index(was_written, states)  # first, because a damaged index looks like another's commit
                 self._is_shared = self._is_shared or not is_alone
                 self._check_unchanged(states, self._paths[:2])
             self._seen = states
@@ -84,9 +141,10 @@ class DatabaseFiles:
         Before the commit only the log may have grown, by pages that did not fit into memory.
         """
         with self._mutex:
-            states = self._look()
+            was_written, states = self._was_index_written(), self._look()
             self._check_unchanged(states, self._paths[:1])
             self._check_log(states)
+            self._check_index(was_written, states)
             yield
             self._check_written()
 
@@ -96,14 +154,31 @@ class DatabaseFiles:
 
         After a loss, nothing is checked.
         """
-        if not self._loss:
+        if self._loss is None:
             with self._mutex:
                 self._check_written()
 
     def _check_written(self) -> None:
-        states = self._look()
+        was_written, states = self._was_index_written(), self._look()
         self._check_log(states)
+        self._check_index(was_written, states)
         self._seen = states
+
+    def _was_index_written(self) -> bool:
+        """Return whether a program has written to the index since the last call. Call this before `_look`, so that a
+        file that SQLite has made longer is longer there too.
+        """
+        if self._watch is None:
+            self._watch = FileWatch(self._paths[2])
+        return self._watch.was_written()
+
+    def _check_index(self, was_written: bool, states: list[os.stat_result]) -> None:
+        """Check that nothing but SQLite, which writes to the index only to make it longer, has written to the index."""
+        is_longer = len(self._seen) < len(states) or states[2].st_size > self._seen[2].st_size
+        if was_written and not is_longer and not self._is_shared:
+            _keep_log(self._paths[0])
+            message = f"another program has changed {self._paths[2]} while the server runs"
+            raise self._lost(message, loss=DamagedIndex)
 
     def _check_unchanged(self, states: list[os.stat_result], paths: Sequence[str]) -> None:
         for path, before, now in zip(paths, self._seen, states, strict=False):
@@ -120,8 +195,8 @@ class DatabaseFiles:
         """Return the present state of the files, after checking that the paths name the opened files and that the
         database has not become shorter. Raises LostDatabase.
         """
-        if self._loss:
-            raise LostDatabase(self._loss)
+        if self._loss is not None:
+            raise type(self._loss)(self._loss.message)
         states = []
         for path in self._paths:
             try:
@@ -135,11 +210,26 @@ class DatabaseFiles:
             raise self._lost(f"{self._paths[0]} was truncated while the server runs")
         return states
 
-    def _lost(self, message: str) -> LostDatabase:
-        self._loss = message
-        loss = LostDatabase(message)
-        self._on_loss(loss)
-        return loss
+    def _lost(self, message: str, *, loss: type[LostDatabase] = LostDatabase) -> LostDatabase:
+        self._loss = loss(message)
+        self._on_loss(self._loss)
+        return self._loss
+
+
+def _keep_log(path: str) -> None:
+    """Keep the log as it is until this process ends: when the last connection is closed, SQLite would move pages by a
+    damaged index, and delete the log. The next start makes the index again from the log.
+
+    SQLite needs an exclusive lock for that. A lock of an open file, unlike the locks of SQLite, also excludes its own
+    process, as long as the file stays open.
+    """
+    if sys.platform == "linux":
+        lock = struct.pack("@hhqqi", fcntl.F_RDLCK, os.SEEK_SET, _SHARED_FIRST, _SHARED_SIZE, 0)
+        fcntl.fcntl(os.open(path, os.O_RDONLY | os.O_CLOEXEC), fcntl.F_OFD_SETLK, lock)
+
+
+_SHARED_FIRST, _SHARED_SIZE = 0x40000002, 510
+"""The bytes of a database file that SQLite locks for readers (sqlite.org/src/file/src/os.h)."""
 
 
 def _is_same(before: os.stat_result, now: os.stat_result) -> bool:
