@@ -73,6 +73,9 @@ async def test_sealed_secrets_open_by_the_unseal_key_alone(world: World, bot: Va
             await unseal(world, wrong)
         assert (refusal.value.code, newest_entry(world).outcome) == ("wrong_unseal_key", "refused")
     assert (await bot.ask("POST", "sys/unseal", {"key": "?"}, token="")).status == 400
+    assert (await bot.ask("POST", "sys/unseal", {}, token="")).status == 400
+    for reset in ({"reset": True}, {"key": b64u(PRIVATE), "reset": True}):
+        assert (await bot.ask("PUT", "sys/unseal", reset, token="")).json["sealed"] is True
     assert (await bot.ask("POST", "sys/unseal", {"key": b64u(bytes(32))}, token="")).status == 403
     assert await bot.status("GET", PATH) == 503
     answer = await bot.ask("PUT", "sys/unseal", {"key": b64u(PRIVATE)}, token="")

@@ -203,7 +203,8 @@ class _Renewal(msgspec.Struct):
 
 
 class _UnsealKey(msgspec.Struct):
-    key: str
+    key: str = ""
+    reset: bool = False
 
 
 class _WrappingToken(msgspec.Struct):
@@ -882,10 +883,12 @@ _OPEN: dict[str, Callable[[Call], dict[str, object]]] = {
 
 async def _unseal(call: Call) -> Reply:
     """Unseal the secrets with the unseal key, which authenticates the request; return the response of
-    `sys/seal-status`.
+    `sys/seal-status`. A `reset` changes nothing, because one key unseals the secrets.
     """
     body = _read_request(call, VaultMethod.WRITE).read_body(_UnsealKey)
-    if flows.read_status(call.world.db.read()).is_sealed:
+    if not (body.key or body.reset):
+        raise Malformed("`key` is missing", hint="send the text in the file of the unseal key")
+    if not body.reset and flows.read_status(call.world.db.read()).is_sealed:
         unverified_key = decode_key(body.key, field="key")
         await act(
             call.world,
