@@ -284,10 +284,11 @@ async def test_lost_stops_are_carried_out_again(world: World, resource: Resource
     assert again == (0, 0)
 
 
-async def test_lost_stops_are_carried_out_beyond_the_limit_of_the_server(
+async def test_lost_stops_are_carried_out_beyond_the_limits_and_take_no_room_from_persons(
     world: World, resource: Resource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ostiaryd.registry.model.stop.MAX_OURS", 1)
+    monkeypatch.setattr("ostiaryd.registry.model.stop.MAX_STOPS", 2)
     await lose(world)
     lines = [
         line(world, StopFact("model", f"m-{number}"), aud=resource.resource_id, at=START + number)
@@ -296,6 +297,8 @@ async def test_lost_stops_are_carried_out_beyond_the_limit_of_the_server(
     done = await replay_messages(world, lines, resource_id=resource.resource_id, source="a guard of files")
     assert done == (3, 0)
     assert {stop.value for stop in stops.stops(world.db.read())} == {"m-0", "m-1", "m-2"}
+    await act(world, "kill.start", lambda act: registry.stop(act, "model", "m-3", why="test", by="pe_1"))
+    assert ("model", "m-3") in [(stop.target_kind, stop.value) for stop in stops.stops(world.db.read())]
 
 
 @pytest.mark.parametrize("why", ["forged", "for another guard", "known", "without a head", "lifted"])

@@ -202,18 +202,20 @@ async def test_an_agent_waits_for_a_person(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "is_ours", "fits"),
+    ("count", "said_by", "is_ours", "fits"),
     [
-        (MAX_STOPS - 1, False, True),
-        (MAX_STOPS, False, False),
-        (MAX_STOPS + 1, False, False),
-        (MAX_OURS - 1, True, True),
-        (MAX_OURS, True, False),
-        (MAX_OURS, False, True),
+        (MAX_STOPS - 1, "pe_1", False, True),
+        (MAX_STOPS, "pe_1", False, False),
+        (MAX_STOPS + 1, "pe_1", False, False),
+        (MAX_STOPS + 1, None, False, True),
+        (MAX_OURS - 1, None, True, True),
+        (MAX_OURS, None, True, False),
+        (MAX_OURS, "pe_1", True, False),
+        (MAX_OURS, "pe_1", False, True),
     ],
 )
-def test_how_many_there_may_be(count: int, is_ours: bool, fits: bool) -> None:
-    some = [Stop(target_kind="model", value=str(number), since=0, said_by=None, why="") for number in range(count)]
+def test_how_many_there_may_be(count: int, said_by: str | None, is_ours: bool, fits: bool) -> None:
+    some = [Stop(target_kind="model", value=str(number), since=0, said_by=said_by, why="") for number in range(count)]
     if fits:
         check_room(some, is_ours=is_ours)
     else:

@@ -14,10 +14,11 @@ from ostiaryd.registry.model.agent import Agent
 from ostiaryd.registry.model.caller import ADMIN
 
 MAX_STOPS = 1000
-MAX_OURS = 500
-"""Number of stops in force from which on the server itself adds no stop, so that persons always can add
-further ones.
+"""Maximum number of stops of persons and clients in force. Stops of the server, which include the stops that a recovery
+carried out again, take no room from them.
 """
+MAX_OURS = 500
+"""Number of stops in force from which on the server itself adds no stop."""
 
 
 class Stop(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -74,9 +75,10 @@ def names_of_agent(agent: Agent) -> list[tuple[str, str]]:
 
 def check_room(stops: list[Stop], *, is_ours: bool) -> None:
     """Check that the limits permit one more stop: of a person, or, with `is_ours`, of the server. Raises Conflict."""
-    if len(stops) >= (MAX_OURS if is_ours else MAX_STOPS):
+    count = len(stops) if is_ours else sum(stop.said_by is not None for stop in stops)
+    if count >= (MAX_OURS if is_ours else MAX_STOPS):
         raise Conflict(
-            f"{len(stops)} stops are in force, which is the limit",
+            f"{count} stops are in force, which is the limit",
             hint="list the stops (`ostiary kill list`), and lift one: ostiary kill lift KIND NAME --reason ..",
             code="too_many_stops",
         )
