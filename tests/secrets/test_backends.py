@@ -281,6 +281,21 @@ def test_secrets_are_copied_in_both_directions_and_a_dry_run_copies_nothing(stor
     assert "my own" not in json.dumps(stores.live_server.entries(limit=300))
 
 
+def test_a_copy_replaces_a_secret_that_requires_check_and_set(stores: Stores, vault: VaultStage) -> None:
+    stores.bao.secrets.kv.v2.create_or_update_secret("cas/db", secret={"password": "blue"})
+    own, path = vault.login().secrets.kv.v2, f"{vault.folder}/db"
+    own.update_metadata(path, cas_required=True)
+    order = {"source": "backend/bao/cas/db", "target": f"secret/{path}"}
+    for value in ("blue", "red"):
+        stores.bao.secrets.kv.v2.create_or_update_secret("cas/db", secret={"password": value})
+        planned, made = (
+            stores.live_server.api("POST", "/secrets/sync", {**order, "dry_run": is_dry}) for is_dry in (True, False)
+        )
+        assert planned == made
+        shown = own.read_secret_version(path, raise_on_deleted_version=True)["data"]["data"]
+        assert shown == {"password": value}
+
+
 def test_an_identity_token_of_openbao_logs_in_at_a_method_that_an_agent_enabled(stores: Stores) -> None:
     bao, issuer = stores.bao, f"{stores.bao.url}/v1/identity/oidc"
     bao.sys.enable_auth_method("userpass")

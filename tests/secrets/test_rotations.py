@@ -124,6 +124,24 @@ async def test_a_new_value_counts_once_accepted_and_the_old_one_works_until_the_
     assert "shop" in written
 
 
+async def test_a_secret_that_requires_check_and_set_is_rotated(world: World, clock: Clock, service: Receiver) -> None:
+    world = open_to(world)
+    key, at = await schedule(world, service), split_path(PATH)
+
+    def require(a: Act) -> None:
+        secret = keyvalue_store.get(a.tx, *at)
+        assert secret is not None
+        keyvalue_store.put(a.tx, *at, replace(secret, cas_required=True))
+
+    await act(world, "vault.write", require)
+    clock.advance(3600)
+    await wire_rotations.rotate_due(world)
+    [rotate] = calls(service, key)
+    assert await read(world) == {"api_key": rotate["data"]["value"], "user": "shop"}
+    with pytest.raises(Invalid, match="check-and-set"):
+        await act(world, "vault.write", lambda a: keyvalue.put_value(a, *at, {"api_key": "x"}))
+
+
 async def test_a_failed_rotation_leaves_the_old_value_and_sends_the_same_value_again(
     world: World, clock: Clock, service: Receiver
 ) -> None:

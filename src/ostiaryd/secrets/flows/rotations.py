@@ -286,7 +286,8 @@ def _replace_members(act: Act, path: str, members: Mapping[str, str], *, token: 
     `token`: the id of the new version in the API of AWS; empty: a computed id.
     """
     mount, name = split_path(path)
-    secret, version = keyvalue.put_value(act, mount, name, {**_read_current(act, path), **members})
+    value, present = {**_read_current(act, path), **members}, _find_secret(act, path)
+    secret, version = keyvalue.put_value(act, mount, name, value, cas=present.current_version)
     if token:
         version_tokens.set_token(act, mount, name, secret, version.version, token)
     registry.fill_entry(act, object=path)

@@ -87,7 +87,9 @@ def write_values(
         present = _read(act, target.mount, path)
         change = compare(present, canonical.encode(value, floats=True))
         if change is not Change.SAME and not is_dry:
-            _, version = keyvalue.put_value(act, target.mount, path, value)
+            secret = store.get(act.tx, target.mount, path)  # the comparison is in this act, so no version is lost
+            cas = 0 if secret is None else secret.current_version
+            _, version = keyvalue.put_value(act, target.mount, path, value, cas=cas)
             if target.mount == ONE_VERSION:
                 store.prune(act.tx, target.mount, path, before=version.version)
         changes.append(PathChange(target.full(below), change))
