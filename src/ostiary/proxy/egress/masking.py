@@ -49,7 +49,7 @@ class _Windows:
         """place of a window in a form, and the form, for each form with the window"""
 
     def add(self, form: bytes, first: int) -> None:
-        """Add the windows of a form at `first` and the next places."""
+        """Add the windows of a form that begin at `first` and at the following `_WINDOW - 1` bytes."""
         for place in range(first, first + _WINDOW):
             number = int.from_bytes(form[place : place + _WINDOW], byteorder)
             self._forms[number] = (*self._forms.get(number, ()), (place, form))

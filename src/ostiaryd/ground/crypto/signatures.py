@@ -37,8 +37,8 @@ class Signed(NamedTuple):
 
 
 class Signatures:
-    """The cache: results of verifications, each used at most once, and the keys with which clients have authenticated
-    recently.
+    """A cache of signature verifications: results, each used at most once, and the keys with which clients have
+    authenticated recently.
     """
 
     def __init__(self) -> None:
