@@ -316,7 +316,7 @@ def end_own_account(act: Act, name: str, person: str) -> None:
     act.entry.object = name[:64]
     account = store.find(act.tx, person, name)
     if account is None:
-        raise NotFound("connected account not found", hint="see the page of connected accounts")
+        raise NotFound("connected account not found", hint="list your accounts at `/accounts` of this server")
     _end(act, account, why="disconnected by the person")
 
 
