@@ -14,12 +14,14 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
+from hashlib import sha256, sha384
 from typing import NewType
 
 import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -139,8 +141,9 @@ def signature_scheme(key: PrivateKey) -> tuple[bytes, Callable[[bytes], bytes]]:
     match key:
         case ec.EllipticCurvePrivateKey():
             is_long = key.curve.key_size == 384
-            ecdsa = ec.ECDSA(hashes.SHA384() if is_long else hashes.SHA256())
-            return _ECDSA_SHA384 if is_long else _ECDSA_SHA256, lambda text: key.sign(text, ecdsa)
+            digest = sha384 if is_long else sha256
+            ecdsa = ec.ECDSA(Prehashed(hashes.SHA384() if is_long else hashes.SHA256()))
+            return _ECDSA_SHA384 if is_long else _ECDSA_SHA256, lambda text: key.sign(digest(text).digest(), ecdsa)
         case rsa.RSAPrivateKey():
             return _RSA_SHA256, lambda text: key.sign(text, padding.PKCS1v15(), hashes.SHA256())
         case ed25519.Ed25519PrivateKey():

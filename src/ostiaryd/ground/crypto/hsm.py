@@ -354,15 +354,16 @@ class HsmEcKey(_Unreadable, ec.EllipticCurvePrivateKey):
         return self._public.key_size
 
     def sign(self, data: Any, signature_algorithm: ec.EllipticCurveSignatureAlgorithm) -> bytes:
-        """Let the HSM sign the data, and return the signature in the form of `cryptography`. Raises Unavailable,
-        NotFound.
+        """Let the HSM sign the data, or a digest (`Prehashed`), and return the signature in the form of `cryptography`.
+        Raises Unavailable, NotFound.
         """
         from pkcs11 import Mechanism
         from pkcs11.util.ec import encode_ecdsa_signature
 
         algorithm = signature_algorithm.algorithm
-        assert isinstance(algorithm, hashes.HashAlgorithm)
-        digest = hashlib.new(algorithm.name, data).digest()
+        digest = bytes(data)
+        if isinstance(algorithm, hashes.HashAlgorithm):
+            digest = hashlib.new(algorithm.name, data).digest()
         return encode_ecdsa_signature(self.hsm.sign(self.key_id, digest, Mechanism.ECDSA))
 
 
