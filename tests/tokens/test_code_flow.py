@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from html import unescape
@@ -24,7 +25,7 @@ from ostiaryd.policy import flows as policies
 from ostiaryd.policy.model.load import load
 from ostiaryd.policy.model.safeguards import extend
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import AgentId
+from ostiaryd.registry.model import AgentId, Root
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tokens import flows
 from ostiaryd.tokens.flows.authorization import CODE_S, REQUEST_S, TIME_DIGITS, key_of
@@ -610,6 +611,20 @@ async def test_a_task_goes_on_with_a_new_login_of_its_person(world: World, flow:
     assert holding.ended_at is not None
     renewed = await flow.refresh(second.json["refresh_token"])
     assert claims_of(renewed.json["access_token"])["task"] == task
+
+
+async def test_a_grant_that_ends_in_the_commit_of_its_refresh_gives_no_tokens(world: World, flow: CodeFlow) -> None:
+    tokens = await flow.tokens()
+    holding = registry.get_holding(world.db.read(), claims_of(tokens["access_token"])["jti"])
+    assert holding is not None
+    assert holding.parent is not None
+    grant = holding.parent
+    ended, refreshed = await asyncio.gather(
+        act(world, "test.end", lambda act: registry.end_holdings(act, Root.HOLDING, grant, why="test")),
+        flow.refresh(tokens["refresh_token"]),
+    )
+    assert ended["grant"] == 1
+    assert refreshed.error == "invalid_grant"
 
 
 async def test_a_task_goes_on_for_its_own_consent_scopes_and_life_alone(
