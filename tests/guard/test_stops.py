@@ -6,6 +6,7 @@ import os
 import resource
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -272,6 +273,37 @@ def test_a_head_that_was_lost_is_read_from_the_kept_messages(tmp_path: Path, clo
     again = open_stops(tmp_path, clock, "two")
     assert (again.head, again.history, again.size) == (note(3), ONE, 3)
     again.close()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_files_that_are_cut_or_changed_at_any_byte_lose_no_whole_line_and_prevent_no_start(
+    tmp_path: Path, clock: Clock, seed: int
+) -> None:
+    """The files of the stops and of the head at the same time; what is kept afterwards follows on a line of its own."""
+    dice = Random(seed)
+    first = open_stops(tmp_path, clock, "one")
+    keep(first, *[message(number, fact) for number, fact in enumerate(STOPS, 1)])
+    first.close()
+    [path], [head] = tmp_path.glob("*.stops"), tmp_path.glob("*.head")
+    lines, damaged = path.read_bytes().splitlines(), bytearray(path.read_bytes())
+    place = dice.randrange(len(damaged))
+    if dice.random() < 0.5:
+        del damaged[place:]
+    else:
+        damaged[place] ^= 1 << dice.randrange(8)
+    path.write_bytes(damaged)
+    os.truncate(head, dice.randrange(head.stat().st_size))
+    whole = [line.decode() for line in lines if line in bytes(damaged).splitlines()]
+
+    again = open_stops(tmp_path, clock, "two")
+    keep(again, message(len(STOPS) + 1, agent("ag_late")))
+    again.close()
+    last = open_stops(tmp_path, clock, "three")
+    delivered = [line for batch in last.batches() for line in batch]
+    last.close()
+    assert set(whole) <= set(delivered)
+    assert delivered[-1] == render_message(KEY, message(len(STOPS) + 1, agent("ag_late"))).decode().removesuffix("\n")
+    assert len(delivered) <= len(STOPS) + 1
 
 
 @pytest.mark.parametrize("part", [0, 2])
