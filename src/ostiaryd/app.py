@@ -21,7 +21,7 @@ from starlette.routing import Match
 from starlette.routing import Route as StarletteRoute
 
 from ostiary.authorization.assurance import KEY
-from ostiary.protocol.errors import Forbidden, Refused, Unavailable
+from ostiary.protocol.errors import Forbidden, Malformed, Refused, Unavailable
 from ostiaryd import doctor, openapi
 from ostiaryd.approvals import flows as approvals
 from ostiaryd.approvals import wire_admin as approvals_admin
@@ -64,8 +64,9 @@ from ostiaryd.ground.http.edge import (
     render_admin,
     request_id_of,
 )
+from ostiaryd.ground.http.forms import parse_form
 from ostiaryd.ground.http.router import SegmentRouter
-from ostiaryd.ground.http.routes import NOT_FOUND, Route
+from ostiaryd.ground.http.routes import ADMIN_API, NOT_FOUND, Route
 from ostiaryd.ground.outbound import outbox
 from ostiaryd.ground.rounds import LoopUse, Rounds
 from ostiaryd.ground.world import World
@@ -332,6 +333,8 @@ def build_app(world: World) -> Application:
 def _endpoint(world: World, route: Route) -> Endpoint:
     """Return the endpoint of a route, with its gate, the lane of its jobs, and its limits."""
     scope, wire, facts = route.scope, route.wire, facts_of(route)
+    if route.protocol is ADMIN_API and route.method != "GET" and not route.stops:
+        wire = _checking_query(wire, frozenset(one.name for one in route.query))
     is_admitted = route.stops or route.reports or route.method == "GET" or scope in (ADMIN, READ, APPROVE)
     check: Gate | None = None
     gate: Gate | None
@@ -383,6 +386,20 @@ def _confirming(gate: Gate | None) -> Gate:
         return None if gate is None else await gate(call)
 
     return confirm
+
+
+def _checking_query(wire: Wire, parameters: frozenset[str]) -> Wire:
+    """Return a wire function that first refuses a query parameter that is none of `parameters`. Otherwise a misspelt
+    `dry_run` would make the change. A route that stops something ignores such a parameter, because it must always stop.
+    """
+
+    async def check(call: Call) -> Reply:
+        if call.query and (unknown := parse_form(call.query.encode("latin-1")).keys() - parameters):
+            hint = f"use {' '.join(sorted(parameters))}" if parameters else "send the members in the body"
+            raise Malformed(f"the query parameter {min(unknown)[:64]!a} is unknown, so nothing was changed", hint=hint)
+        return await wire(call)
+
+    return check
 
 
 def _checking(route: RouteFacts, *, allows_pep: bool = False) -> Gate:

@@ -18,6 +18,8 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
 from ostiaryd.registry.model import ADMIN, APPROVE, READ, SELF, SSF_MANAGE, SSF_READ
 from tests.support.api_fixtures import ISSUER, Answer, Client, client, reconfigured, send
+from tests.support.role_fixtures import administrator
+from tests.support.role_fixtures import ask as ask_as
 from tests.support.trust_fixtures import API, proof_of
 
 __all__ = ["client"]
@@ -343,3 +345,15 @@ def test_what_is_open_to_everybody_is_no_more_than_this() -> None:
         "/register",
         "/register/{client_id}",
     }
+
+
+async def test_a_change_with_an_unknown_query_parameter_is_refused_and_a_stop_is_not(world: World) -> None:
+    admin = await administrator(world)
+    for path, name in (("/policies", "dryrun"), ("/persons", "dry_run"), ("/policies", "Dry_run")):
+        answer = await ask_as(admin, "POST", f"/api/v1{path}?{name}=true", {})
+        assert (answer.status, answer.error) == (400, "malformed"), answer.body
+        assert answer.json["message"] == f"the query parameter '{name}' is unknown, so nothing was changed"
+    answer = await ask_as(admin, "POST", "/api/v1/persons", {"name": "alice", "email": "alice@example.org"})
+    assert answer.status == 201, answer.body
+    stopped = await ask_as(admin, "POST", "/api/v1/agents/root/suspend?why=theft", {})
+    assert stopped.status < 300, stopped.body
