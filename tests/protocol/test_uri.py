@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ostiary.protocol.errors import Malformed
-from ostiary.protocol.uri import MAX_URI, normalise_uri
+from ostiary.protocol.uri import MAX_URI, add_query, normalise_uri
 
 
 @pytest.mark.parametrize(
@@ -115,3 +115,18 @@ def test_normalising_anything_is_idempotent_or_malformed(uri: str) -> None:
     except Malformed:
         return
     assert normalise_uri(normal) == normal
+
+
+@pytest.mark.parametrize(
+    ("uri", "whole"),
+    [
+        ("https://a.example/cb", "https://a.example/cb?code=x%26y"),
+        ("https://a.example/cb?", "https://a.example/cb?code=x%26y"),
+        ("https://a.example/cb?a=1", "https://a.example/cb?a=1&code=x%26y"),
+        ("https://a.example/cb?a=1&", "https://a.example/cb?a=1&code=x%26y"),
+        ("https://a.example/cb?a=1#top", "https://a.example/cb?a=1&code=x%26y"),
+        ("com.example.app:/cb", "com.example.app:/cb?code=x%26y"),
+    ],
+)
+def test_parameters_follow_the_query_that_a_uri_has(uri: str, whole: str) -> None:
+    assert add_query(uri, {"code": "x&y"}) == whole

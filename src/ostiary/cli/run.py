@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -120,12 +120,12 @@ def run(
     environment = ambient.environment()
     apis = api_servers(http, openapi)
     variables = parse_variables(secret, secret_fd)
-    is_without_mcp = config is None and not has_config(command, config_env=config_env)
-    if (apis or variables or egress.egress) and is_without_mcp:
-        source, deliver = Config({"mcpServers": {}}, "mcpServers", (), ()), as_it_is(command)
-    else:
+    is_mcp_only = not (apis or variables or egress.egress)
+    if is_mcp_only or config is not None or has_config(command, config_env=config_env):
         source = source_of(command, config=config, config_env=config_env, environment=environment)
         deliver = delivery(command, config_env=config_env)
+    else:
+        source, deliver = Config({"mcpServers": {}}, "mcpServers", (), ()), as_it_is(command)
     if user is not None and source.servers:
         raise Usage("guards of MCP servers need the keys that --user hides", hint="leave out --user, or --config")
     place = place_of(session, agent or agent_name(command, Path.cwd()))
@@ -156,27 +156,10 @@ def run(
             words, named = name_apis(words, {one.name: local[one.name] for one in apis})
             if egress.egress:
                 _say_visibility(paper, user, [place.guard(EGRESS_SERVER), session.credential])
-                ca_file = Path(shared) / "ca.pem"
-                address = proxies.open_egress(
-                    plan(EGRESS_SERVER),
-                    tls=upstream_tls(egress.upstream_ca),
-                    private=egress.allow_private,
-                    alarm=paper.alarm,
-                )
-                Path(shared).chmod(0o755)
-                ca_file.write_bytes(address.ca_pem)
-                ca_file.chmod(0o644)
-                more |= egress_variables(address.url, ca_file)
-            command_secrets = _read_secrets(variables, place, url, task, paper)
-            try:
-                code = _start(
-                    words,
-                    _without_ours(environment) | more | named | command_secrets.variables,
-                    command_secrets.descriptors,
-                    user,
-                )
-            finally:
-                command_secrets.close()
+                more |= _open_egress(proxies, plan(EGRESS_SERVER), egress, Path(shared), alarm=paper.alarm)
+            with closing(_read_secrets(variables, place, url, task, paper)) as secrets:
+                command_environment = _without_ours(environment) | more | named | secrets.variables
+                code = _start(words, command_environment, secrets.descriptors, user)
     paper.summary(place, servers)
     sys.exit(code)
 
@@ -215,6 +198,21 @@ def _read_secrets(
     for variable in variables:
         paper.say(f"{variable.name} is {escape(variable.path)}, not hidden from the agent")
     return command_secrets
+
+
+def _open_egress(
+    proxies: LocalServers, plan: Plan, options: EgressOptions, folder: Path, *, alarm: Callable[[str], None]
+) -> dict[str, str]:
+    """Open the egress proxy of the command, write the certificate that the command must trust to `folder`, and return
+    the environment variables that lead the command to both.
+    """
+    tls = upstream_tls(options.upstream_ca)
+    address = proxies.open_egress(plan, tls=tls, private=options.allow_private, alarm=alarm)
+    ca_file = folder / "ca.pem"
+    folder.chmod(0o755)
+    ca_file.write_bytes(address.ca_pem)
+    ca_file.chmod(0o644)
+    return egress_variables(address.url, ca_file)
 
 
 def _say_visibility(paper: Paper, user: CommandUser | None, files: Sequence[Path]) -> None:

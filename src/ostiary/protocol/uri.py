@@ -1,9 +1,13 @@
-"""The normal form of an http(s) target: RFC 3986 sections 6.2.2 and 6.2.3, without query and fragment."""
+"""The normal form of an http(s) target (RFC 3986 sections 6.2.2 and 6.2.3, without query and fragment), and a URI with
+more parameters.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
+from urllib.parse import urlencode
 
 from ostiary.protocol.errors import Malformed
 
@@ -39,6 +43,15 @@ def normalise_uri(uri: str) -> str:
         raise Malformed("the port of the URI is beyond 65535")
     suffix = "" if port == _DEFAULT_PORT[scheme] else f":{port}"
     return f"{scheme}://{host}{suffix}{_remove_dots(_normalise_escapes(parts['path']))}"
+
+
+def add_query(uri: str, parameters: Mapping[str, str]) -> str:
+    """Return a URI with these parameters at the end of its query (RFC 6749 sections 3.1 and 3.1.2), without a
+    fragment.
+    """
+    whole = uri.partition("#")[0]
+    joint = "" if whole.endswith(("?", "&")) else "&" if "?" in whole else "?"
+    return f"{whole}{joint}{urlencode(parameters)}"
 
 
 def _normalise_escapes(text: str) -> str:

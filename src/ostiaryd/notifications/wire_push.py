@@ -8,7 +8,6 @@ the right to answer.
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 from functools import partial
 from typing import TypedDict
 
@@ -167,10 +166,10 @@ async def _deliver(world: World, due: DuePush, claimed: Subscription) -> None:
     ttl_s = (min(one.ends_at for one in due.questions) - now) // SECOND
     secret = world.keys.derive(PURPOSE)
     headers = sender_headers(secret, claimed.endpoint, contact=contact, now=now, ttl_s=ttl_s)
-    status, after, failed = 0, "", ""
+    status, after_s, failed = 0, 0, ""
     try:
         private = world.config.private
-        status, after = await deliver(claimed.endpoint, body, headers=headers, within_s=TRY_S, private=private)
+        status, after_s = await deliver(claimed.endpoint, body, headers=headers, within_s=TRY_S, private=private)
         failed = f"the push service answers {status}"
     except (Invalid, Unavailable) as error:
         failed = error.message
@@ -180,7 +179,7 @@ async def _deliver(world: World, due: DuePush, claimed: Subscription) -> None:
         await world.writer.submit(lambda tx: flows.settle_push(tx, claimed, then))
     elif status in GONE:
         await _end(world, claimed, failed)
-    elif (again := after_failed_attempt(claimed, now=now, retry_after_s=_seconds(after))) is not None:
+    elif (again := after_failed_attempt(claimed, now=now, retry_after_s=after_s)) is not None:
         await world.writer.submit(lambda tx: flows.settle_push(tx, claimed, again))
     else:
         await act(
@@ -190,12 +189,6 @@ async def _deliver(world: World, due: DuePush, claimed: Subscription) -> None:
 
 async def _end(world: World, subscription: Subscription, failed: str) -> None:
     await act(world, "push.end", lambda act: flows.end_push(act, subscription, failed=failed))
-
-
-def _seconds(retry_after: str) -> int:
-    with suppress(ValueError):
-        return max(0, int(retry_after[:10]))
-    return 0
 
 
 ROUTES = (

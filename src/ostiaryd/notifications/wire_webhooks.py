@@ -11,7 +11,6 @@ Any 2xx status acknowledges a message. A message may arrive more than once; a re
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 from functools import partial
 
 from ostiary.protocol.errors import Invalid, Unavailable
@@ -118,12 +117,10 @@ async def _send_to_people(world: World, webhook: Webhook, events: Events) -> Out
 async def _post(world: World, webhook: Webhook, body: bytes, extra_headers: dict[str, str]) -> Outcome:
     try:
         private = world.config.private
-        status, after = await deliver(webhook.url, body, headers=extra_headers, within_s=TRY_S, private=private)
+        status, after_s = await deliver(webhook.url, body, headers=extra_headers, within_s=TRY_S, private=private)
     except (Invalid, Unavailable) as error:
         return Outcome(0, error.message)
-    with suppress(ValueError):
-        return Outcome(status, f"the remote server answers {status}", max(0, int(after[:10])))
-    return Outcome(status, f"the remote server answers {status}")
+    return Outcome(status, f"the remote server answers {status}", after_s)
 
 
 async def _mail(world: World, webhook: Webhook, subject: str, text: str, *, id: str) -> Outcome:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from urllib.parse import urlencode
 
 from ostiary.protocol.jose import InvalidToken
+from ostiary.protocol.uri import add_query
 from ostiaryd.ground.http.edge import Call, Reply
 from ostiaryd.ground.http.forms import parse_form
 from ostiaryd.ground.http.html import HTML_BODY, HTML_FORM, PAGES, continue_page, page, redirect, see_other
@@ -128,7 +129,7 @@ async def _parse(call: Call, form: Mapping[str, str]) -> LogoutRequest:
         )
     fields = {name: form[name] for name in ("post_logout_redirect_uri", "state") if name in form}
     if uri and "state" in form:
-        uri += ("&" if "?" in uri else "?") + urlencode({"state": form["state"]})
+        uri = add_query(uri, {"state": form["state"]})
     session, person = (str(claims.get(name, "")) for name in ("sid", "sub"))
     return LogoutRequest(uri, client, session, person, {"client_id": client_id, **fields})
 

@@ -55,7 +55,6 @@ class Answer(NamedTuple):
     status: int
     media_type: str
     body: bytes
-    retry_after: str
     cache_control: str = ""
     location: str = ""
 
@@ -238,7 +237,6 @@ async def request(
             response.status_code,
             kind,
             answer,
-            sent.get("retry-after", ""),
             ", ".join(sent.get_list("cache-control")),
             sent.get("location", ""),
         )
@@ -252,16 +250,21 @@ async def deliver(
     within_s: float,
     private: Collection[str] = (),
     ca_file: str = "",
-) -> tuple[int, str]:
-    """Send a POST request with a JSON body to a URL that another party named; return the status and the header
-    `Retry-After` of the response (empty without it).
+) -> tuple[int, int]:
+    """Send a POST request with a JSON body to a URL that another party named; return the status, and the seconds of
+    the header `Retry-After` of the response (0 without it, or if it is a date).
 
     The body of the response is not read. `ca_file` has the meaning that it has in `request`. Raises Invalid,
     Unavailable.
     """
     sent = {"content-type": "application/json", **headers}
     async with _sending("POST", url, body, sent, within_s, private, ca_file) as response:
-        return response.status_code, response.headers.get("retry-after", "")
+        return response.status_code, _read_seconds(response.headers.get("retry-after", ""))
+
+
+def _read_seconds(retry_after: str) -> int:
+    text = retry_after[:10]
+    return int(text) if text.isascii() and text.isdecimal() else 0
 
 
 async def _resolve(host: str, port: int, *, private: Collection[str]) -> Address:

@@ -128,16 +128,21 @@ async def _get(url: str, *, reach: Reach, max_bytes: int) -> tuple[int, str, byt
                 httpx2.AsyncClient(follow_redirects=False, trust_env=False, timeout=None, verify=_tls("")) as client,
                 client.stream("GET", pinned, headers=headers, extensions={"sni_hostname": host}) as response,
             ):
-                body = b""
-                if response.status_code == 200:
-                    async for chunk in response.aiter_raw():
-                        body += chunk
-                        if len(body) > max_bytes:
-                            raise ConnectionFailed(f"the server answers with more than {max_bytes} bytes")
+                body = await _read_body(response, max_bytes) if response.status_code == 200 else b""
                 return response.status_code, response.headers.get("location", ""), body
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             failure = type(error).__name__
     raise ConnectionFailed(f"{host} cannot be reached: {failure}")
+
+
+async def _read_body(response: httpx2.Response, max_bytes: int) -> bytes:
+    """Return the body of a response. Raises ConnectionFailed if it has more than `max_bytes` bytes."""
+    body = b""
+    async for chunk in response.aiter_raw():
+        body += chunk
+        if len(body) > max_bytes:
+            raise ConnectionFailed(f"the server answers with more than {max_bytes} bytes")
+    return body
 
 
 async def peer_certificate(

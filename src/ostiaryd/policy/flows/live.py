@@ -165,23 +165,22 @@ class LiveEntries:
         until, beat_at = loop.time() + MAX_LIFE_S, loop.time() + BEAT_S
         stream = self._enter(caller)
         try:
-            try:
-                position, opening = self._open(place, self._rights(caller, is_live))
-                yield opening
-                while loop.time() < until and not (stream.is_replaced or self._world.pin.is_lost):
-                    rights = self._rights(caller, is_live)
-                    if lines := await self._read(position):
-                        position = lines[-1].index + 1
-                        if events := self._render(lines, caller, rights):
-                            yield b"".join(events)
-                        await asyncio.sleep(PAUSE_S)
-                    else:
-                        await self._wait(position, stream, until=beat_at)
-                    if loop.time() >= beat_at:
-                        beat_at += BEAT_S * (1 + (loop.time() - beat_at) // BEAT_S)
-                        yield b":\n\n"
-            except Forbidden:
-                return
+            position, opening = self._open(place, self._rights(caller, is_live))
+            yield opening
+            while loop.time() < until and not (stream.is_replaced or self._world.pin.is_lost):
+                rights = self._rights(caller, is_live)
+                if lines := await self._read(position):
+                    position = lines[-1].index + 1
+                    if events := self._render(lines, caller, rights):
+                        yield b"".join(events)
+                    await asyncio.sleep(PAUSE_S)
+                else:
+                    await self._wait(position, stream, until=beat_at)
+                if loop.time() >= beat_at:
+                    beat_at += BEAT_S * (1 + (loop.time() - beat_at) // BEAT_S)
+                    yield b":\n\n"
+        except Forbidden:
+            return
         finally:
             if not stream.is_replaced:
                 self._streams.remove(stream)

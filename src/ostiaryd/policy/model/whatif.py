@@ -5,7 +5,7 @@ Changed verdicts are reported in groups.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from hashlib import sha256
 from typing import Any, Literal, NamedTuple
 
@@ -170,12 +170,7 @@ class Comparison:
         for index, body, facts in rows:
             for entry, posed, was, at in self._decisions(index, body, facts):
                 try:
-                    while True:
-                        try:
-                            now = self._replay.judge(posed, at=at)
-                            break
-                        except Lacking as lacking:
-                            yield lacking.digest
+                    now = yield from self._judge(posed, at)
                 except Unreplayable as error:
                     self._unknown[error.message] += 1
                     continue
@@ -183,6 +178,16 @@ class Comparison:
                 if was.allowed is not now.allowed:
                     self._note(index, entry, posed, was, now)
         self._counts["replayed"] += replayed
+
+    def _judge(self, posed: Posed, at: int) -> Generator[str, None, Judgement]:
+        """Return the verdict of the candidate on a request; yield the digest of each missing text of a catalogue.
+        Raises Unreplayable.
+        """
+        while True:
+            try:
+                return self._replay.judge(posed, at=at)
+            except Lacking as lacking:
+                yield lacking.digest
 
     def _decisions(self, index: int, body: bytes, facts: bytes | None) -> list[tuple[Recorded, Posed, Verdict, int]]:
         """Return (entry, request, recorded verdict, time in microseconds) of each decision of an entry that can be

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from hashlib import sha256
 from typing import Literal, NamedTuple
-from urllib.parse import urlencode, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 from cryptography.exceptions import InvalidTag
@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from ostiary.protocol import canonical, jose
 from ostiary.protocol.decoding import convert, json_decoder
 from ostiary.protocol.errors import Forbidden, Invalid, Malformed, Unavailable
+from ostiary.protocol.uri import add_query
 from ostiaryd.registry.model import check_name
 from ostiaryd.secrets.model.request import SECOND
 
@@ -323,9 +324,7 @@ def authorization_url(provider: AccountProvider, attempt: ConnectAttempt, *, red
         "code_challenge_method": "S256",
         **provider.parameters,
     }
-    parts = urlsplit(provider.authorization_endpoint)
-    query = "&".join(filter(None, (parts.query, urlencode(parameters))))
-    return urlunsplit((parts.scheme, parts.netloc, parts.path, query, ""))
+    return add_query(provider.authorization_endpoint, parameters)
 
 
 def seal_attempt(attempt: ConnectAttempt, *, secret: bytes, nonce: bytes) -> str:

@@ -12,7 +12,6 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from hashlib import sha256
 from typing import NamedTuple
-from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
@@ -24,6 +23,7 @@ from ostiary.protocol import canonical
 from ostiary.protocol.decoding import convert
 from ostiary.protocol.errors import Invalid, Malformed, Refused
 from ostiary.protocol.jose import b64u
+from ostiary.protocol.uri import add_query
 from ostiaryd.tokens.model.grants import (
     MAX_VALUE,
     Form,
@@ -409,8 +409,7 @@ def _values_of(request: Mapping[str, object]) -> list[object]:
 
 def render_redirect(address: ReturnAddress, parameters: Mapping[str, str]) -> str:
     """Return the redirect URI with the parameters of the response in its query."""
-    joint = "&" if urlsplit(address.redirect_uri).query else "" if address.redirect_uri.endswith("?") else "?"
-    return f"{address.redirect_uri}{joint}{urlencode(parameters)}"
+    return add_query(address.redirect_uri, parameters)
 
 
 def render_answer(address: ReturnAddress, parameters: Mapping[str, str], *, issuer: str) -> dict[str, str]:

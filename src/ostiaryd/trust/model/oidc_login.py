@@ -13,7 +13,6 @@ import hmac
 from collections.abc import Mapping
 from hashlib import sha256, sha384, sha512
 from typing import Any
-from urllib.parse import urlencode, urlsplit, urlunsplit
 
 import msgspec
 from cryptography.exceptions import InvalidTag
@@ -22,6 +21,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from ostiary.protocol import jose
 from ostiary.protocol.decoding import json_decoder
 from ostiary.protocol.errors import Malformed, Unavailable
+from ostiary.protocol.uri import add_query
 from ostiaryd.trust.model import SECOND
 from ostiaryd.trust.model.providers import MAX_WORD, OidcSettings, ProviderRefused
 
@@ -156,9 +156,7 @@ def authorization_url(
         parameters["login_hint"] = login_hint
     if acr_values:
         parameters["acr_values"] = " ".join(acr_values)
-    parts = urlsplit(metadata.authorization_endpoint)
-    query = "&".join(filter(None, (parts.query, urlencode(parameters))))
-    return urlunsplit((parts.scheme, parts.netloc, parts.path, query, ""))
+    return add_query(metadata.authorization_endpoint, parameters)
 
 
 def check_response(answer: Mapping[str, str], attempt: Attempt, metadata: ProviderMetadata) -> str:

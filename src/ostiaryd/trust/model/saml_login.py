@@ -17,12 +17,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
-from urllib.parse import urlencode, urlsplit, urlunsplit
 from xml.sax.saxutils import quoteattr
 
 import msgspec
 
 from ostiary.protocol.decoding import msgpack_decoder
+from ostiary.protocol.uri import add_query
 from ostiaryd.trust.model import DIGEST_BYTES, SECOND, Spend
 from ostiaryd.trust.model.oidc_login import ATTEMPT_LIFETIME, LEEWAY, Attempt
 from ostiaryd.trust.model.providers import MAX_WORD, Identity, Provider, ProviderRefused, suggest_name
@@ -125,9 +125,7 @@ def request_url(sso_url: str, attempt: Attempt, *, entity_id: str, acs: str) -> 
     xml = f"<samlp:AuthnRequest {protocol} {named}>{issuer}</samlp:AuthnRequest>"
     deflated = zlib.compress(xml.encode(), 9)[2:-4]  # raw DEFLATE: without the zlib header and checksum
     parameters = {"SAMLRequest": base64.b64encode(deflated).decode(), "RelayState": attempt.state}
-    parts = urlsplit(sso_url)
-    query = "&".join(filter(None, (parts.query, urlencode(parameters))))
-    return urlunsplit((parts.scheme, parts.netloc, parts.path, query, ""))
+    return add_query(sso_url, parameters)
 
 
 def sp_metadata(*, entity_id: str, acs: str) -> str:
