@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from ostiary.authorization.arguments.shape import properties_of
 from ostiary.authorization.bounds import ToolDetail, render_details
 from ostiary.authorization.catalogue import Catalogue, Effect, Kind, Tool
 from ostiary.catalogue_advisor.draft import requests
@@ -167,7 +168,7 @@ def _called(words: str, offers: Sequence[_Offer], lines: list[DraftLine]) -> lis
 def _nearest(able: Sequence[_Offer], call: requests.Call) -> Iterator[tuple[_Offer, frozenset[str]]]:
     """Yield the tools that match a request best, each with the nouns that matched: tools about the nouns in the clause
     of the request, or else about the nouns in its sentence; and tools whose names contain its verb. If no tool is about
-    these nouns, yield all tools; a tool whose effect is a guess only if the effects of all are guesses.
+    these nouns, yield all tools; a tool with arguments whose effect is a guess only if the effects of all are guesses.
     """
     for things in (call.about, call.whole):
         kin = {offer.id: kinship(offer.about, things) for offer in able}
@@ -175,8 +176,10 @@ def _nearest(able: Sequence[_Offer], call: requests.Call) -> Iterator[tuple[_Off
             same = {offer.id for offer in able if offer.does == call.verb and offer.effect in call.effects}
             yield from ((offer, things) for offer in able if kin[offer.id] == near or offer.id in same)
             return
-    clear = [offer for offer in able if not offer.is_unclear]
-    yield from ((offer, call.about) for offer in clear or able)
+    if not all(offer.is_unclear for offer in able):
+        # A tool without arguments usually reads ("my balance").
+        able = [offer for offer in able if not (offer.is_unclear and properties_of(offer.tool.arguments))]
+    yield from ((offer, call.about) for offer in able)
 
 
 def _reach(effects: Iterable[Effect]) -> set[Effect]:
