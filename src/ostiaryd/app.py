@@ -561,12 +561,13 @@ def _in_one_act(wire: Wire) -> Wire:
 
 def _answering(wire: Wire, route: RouteFacts) -> Wire:
     """Return the wire function of a route whose response shows something, which checks the caller again before it
-    responds: a search in a thread, or a request to another system, may have taken long. An act has checked that itself.
+    responds: a search in a thread, or a request to another system, may have taken long. An act has checked that itself,
+    and a DELETE shows nothing, but may have ended the session of its caller.
     """
 
     async def run(call: Call) -> Reply:
         answer = await wire(call)
-        if not call.has_acted:
+        if not (call.has_acted or call.method == "DELETE"):
             try:
                 _check_still(call, route, call.world.db.read())
             except Refused as refusal:
