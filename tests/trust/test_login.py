@@ -500,6 +500,24 @@ async def test_a_copy_of_an_authenticator_whose_counter_is_behind_is_refused(
         assert browser.path == path, count
 
 
+@pytest.mark.parametrize("behind", [0, 4, 5])
+async def test_of_two_simultaneous_logins_with_copies_of_an_authenticator_the_counter_never_goes_back(
+    world: World, app: ASGIApp, behind: int
+) -> None:
+    device = await add_passkey(await signed_in(world, app))
+    device.counts = False
+    original, copy = PageClient(app), PageClient(app)
+    sent = []
+    for browser, count in ((original, 5), (copy, behind)):
+        await browser.get("/login")
+        device.count = count
+        sent.append(browser.form("/login/passkey") | {"credential": device.get(browser.options("/login/passkey"))})
+    await asyncio.gather(original.post("/login/passkey", **sent[0]), copy.post("/login/passkey", **sent[1]))
+    assert SESSION_COOKIE in original.cookies
+    assert SESSION_COOKIE not in copy.cookies
+    assert world.db.read().all(sql("select sign_count from person_passkey")) == [(5,)]
+
+
 async def test_a_setup_link_registers_a_passkey(world: World, app: ASGIApp, browser: PageClient) -> None:
     url = (await invite(world)).removeprefix("https://ostiary.example.org")
     device = Authenticator("https://ostiary.example.org")

@@ -203,7 +203,7 @@ def use_passkey(act: Act, used: UsedPasskey) -> Proof:
     present = people.find_passkey(act.tx, used.passkey.id)
     if present is None or present.public_key != used.passkey.public_key or not store.spend(act.tx, used.spend):
         raise PasskeyRefused
-    if used.sign_count and used.sign_count <= present.sign_count:
+    if present.sign_count and used.sign_count <= present.sign_count:
         raise PasskeyRefused
     people.use_passkey(act.tx, used.passkey.id, sign_count=used.sign_count)
     return Proof(method="passkey", at=act.now, source=used.passkey.id)
