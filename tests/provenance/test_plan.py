@@ -372,7 +372,11 @@ def test_another_quantity_in_place_of_a_number_of_the_person_replaces_it_after_u
     assert not is_settled(before, begun, limit, replaced), "another guard may have read untrusted content"
     assert is_settled(judge_origins(begun, limit, said) | {"planned": True}, begun, limit, said)
     recorded = after(read, Origin.RECORD, str(other))
-    assert ("substituted" in judge_origins(recorded, limit, replaced)) is is_stated, "a record has the quantity"
+    judged = judge_origins(recorded, limit, replaced)
+    assert ("substituted" in judged) is is_stated, "a record has the quantity"
+    assert is_settled(judged | {"planned": True}, recorded, limit, replaced) is is_stated, (
+        "content that another guard has read may state it"
+    )
 
 
 def test_a_choice_of_the_schema_that_untrusted_content_states_is_mentioned() -> None:

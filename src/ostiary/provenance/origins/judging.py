@@ -417,13 +417,16 @@ def _departs_from_choice(memory: Memory, tool: Tool, arguments: Mapping[str, Any
     return False
 
 
-def _replaces_number(memory: Memory, outside: Memory, all_leaves: Sequence[Leaf]) -> bool:
+def _replaces_number(memory: Memory, outside: Memory | None, all_leaves: Sequence[Leaf]) -> bool:
     """Return whether a call leaves out a number that the person stated, and has a quantity that no record has or that
-    untrusted content states. `outside`: the untrusted part of the memory.
+    untrusted content states. `outside`: the untrusted part of the memory; None: untrusted content may state each
+    quantity.
     """
     for leaf in all_leaves:
         origin = of_value(memory, OBJECT, leaf.value) if leaf.rule is QUANTITY else PERSON
-        if origin >= OUTSIDE or (origin > ENDORSED and of_value(outside, OBJECT, leaf.value) is OUTSIDE):
+        if origin > ENDORSED and (
+            outside is None or origin >= OUTSIDE or of_value(outside, OBJECT, leaf.value) is OUTSIDE
+        ):
             texts = (text for one in all_leaves if one.value is not UNREADABLE for text in leaves(one.value))
             return leaves_number(memory, filter(None, map(decimal, texts)))
     return False
@@ -646,9 +649,9 @@ def list_foreign_links(memory: Memory, tool: Tool, arguments: Mapping[str, Any])
 def is_settled(context: Record, memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
     """Return whether a newer memory of the task cannot change the decision on a call: all values come from the start of
     the task, no text goes to third parties (`labels`), and content cannot state a listed value that the person did not
-    state. A call that names nothing or is outside the plan is settled only after the task has read untrusted content,
-    because such content can ask for it; so is a call that empties something, or departs from a choice or a number of
-    the person. `context`: the attributes of the call, from `memory`.
+    state, or a quantity in place of a number of the person. A call that names nothing or is outside the plan is settled
+    only after the task has read untrusted content, because such content can ask for it; so is a call that empties
+    something, or departs from a choice of the person. `context`: the attributes of the call, from `memory`.
     """
     if "carries" in context:
         return False
@@ -658,9 +661,10 @@ def is_settled(context: Record, memory: Memory, tool: Tool, arguments: Mapping[s
         return False
     if not context.get("mentioned", False) and _unsaid_choices(memory, tool, arguments):
         return False
+    if not context.get("substituted", False) and _replaces_number(memory, None, tool.coverage.leaves(arguments)):
+        return False
     if not memory.has_read_outside and (
         _departs_from_choice(memory, tool, arguments)
-        or _replaces_number(memory, memory, tool.coverage.leaves(arguments))
         or _empties(tool, judged_leaves(memory, tool, arguments), arguments)
     ):
         return False
