@@ -340,7 +340,7 @@ def _headers(scope: Mapping[str, Any], declared: Sequence[Parameter]) -> Iterato
             continue
         if name in cookies or "\\" in value:
             raise Malformed(
-                f"the cookie `{name[:64]}` was sent twice, or has a backslash",
+                f"the cookie `{name[:64]}` was sent twice, or its value has a backslash",
                 hint="send each cookie once, without a backslash",
             )
         cookies[name] = value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value

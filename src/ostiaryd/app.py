@@ -395,7 +395,7 @@ def _checking_query(wire: Wire, parameters: frozenset[str]) -> Wire:
 
     async def check(call: Call) -> Reply:
         if call.query and (unknown := parse_form(call.query.encode("latin-1")).keys() - parameters):
-            hint = f"use {' '.join(sorted(parameters))}" if parameters else "send the members in the body"
+            hint = f"use one of {', '.join(sorted(parameters))}" if parameters else "send the members in the body"
             raise Malformed(f"the query parameter {min(unknown)[:64]!a} is unknown, so nothing was changed", hint=hint)
         return await wire(call)
 

@@ -51,7 +51,9 @@ class _Part:
     is_touched: bool = True
     """true if a call has used the account since `BudgetCache.part_with` last looked at it"""
     since: int = 0
-    """time of the last check that found the account used, in microseconds of the boot clock"""
+    """time since which the account counts as idle: the last time that `part_with` found `is_touched`; microseconds of
+    the boot clock
+    """
 
 
 _NOTHING = _Part()

@@ -64,7 +64,9 @@ class SaidBy(StrEnum):
 
 
 class Endorsed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An endorsed document: the output of `tool` (such as `files/read_file`) for exactly the value `value`."""
+    """An endorsed document: the output of `tool` (such as `files/read_file`) for the object that `value` names. Other
+    arguments that identify the document, such as its drive, must come from the person too.
+    """
 
     tool: ToolId
     value: Value
@@ -115,7 +117,10 @@ class Intent(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
         for document in self.endorsed:
             _check_seen(document.value, of=f"value for `{document.tool}`")
         if len({(document.tool, document.value) for document in self.endorsed}) < len(self.endorsed):
-            raise InvalidIntent("a document is endorsed twice", hint="endorse each document once, with all its kinds")
+            raise InvalidIntent(
+                "a document is endorsed twice",
+                hint="endorse each document once, with all kinds of arguments in its `kinds`",
+            )
         if self.plan is not None and len({planned.tool for planned in self.plan}) < len(self.plan):
             raise InvalidIntent("the plan names a tool twice", hint="name each tool once")
 

@@ -53,7 +53,7 @@ BLANK = "\u115f\u1160\u2800\u3164\uffa0"
 PLAN = "plan"
 """Kind of an approval request about the probable calls of a task."""
 ELEVATE = "elevate"
-"""Kind of an approval request about an elevation."""
+"""Kind of an approval request that asks for an elevation: more scopes for a limited time."""
 
 
 class State(StrEnum):

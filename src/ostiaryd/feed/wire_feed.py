@@ -94,9 +94,9 @@ async def jwks(call: Call) -> Reply:
 async def stream(call: Call) -> Reply:
     """Stream the signed messages of the feed, one per line, without end.
 
-    If the ledger head that the guard sends belongs to another history than the present history of the database, the
-    stream begins with a snapshot. A header states the interval of the heartbeats in milliseconds. Raises InRecovery if
-    the database lacks the guard's head.
+    The stream begins with a snapshot if the guard sends no `after`, or no signed ledger head of the present history of
+    the database. If the database lacks the head, the server enters recovery. A header states the interval of the
+    heartbeats in milliseconds. Raises InRecovery if the guard sends a signed head while the server is in recovery.
     """
     resource = registry.find_resource(call.world.db.read(), call.caller.id)
     id, after = call.query_one("stream") or "", call.query_one("after")

@@ -270,7 +270,7 @@ def _check_key(reader: Reader, public_key: bytes, profile: Profile, holder: Hold
     if key.key_type not in profile.key_types:
         raise BadKey(
             f"the profile `{profile.name}` does not allow keys of the type {key.key_type}",
-            hint=f"use {' '.join(profile.key_types)}",
+            hint=f"use one of {', '.join(profile.key_types)}",
         )
     use = check_not_blocked(reader, key, holder=holder.id)
     if use.has_other_holder or use.owner not in (None, holder.id):

@@ -108,8 +108,9 @@ def admit_essential(call: Call, is_privileged: Callable[[str], bool]) -> bool:
 
 
 async def check_admission(call: Call) -> None:
-    """Refuse a request whose client has a job in the line while the line is crowded: wait until the refusal can be
-    sent, and raise Busy.
+    """Refuse a request while the line (the queue before the database writer) is crowded, if the oldest ordinary job of
+    its client in the line can expire. Raises Busy, after a wait: the number of refusals that are sent in each sweep has
+    a limit, so that refusals do not delay the writer.
     """
     writer = call.world.writer
     if not writer.is_crowded:
@@ -123,8 +124,8 @@ async def check_admission(call: Call) -> None:
 def is_refused(call: Call) -> bool:
     """Return whether a request is refused before anything except its client is determined.
 
-    True if the client has a job in the line while the line is crowded, and the refusal can be sent now. All other
-    requests go through `check_admission`.
+    True if `check_admission` would refuse the request, and the refusal can be sent now. All other requests go through
+    `check_admission`.
     """
     writer = call.world.writer
     share, name = client_of(call)

@@ -368,8 +368,9 @@ async def summarise_refusals(world: World) -> None:
 
 
 async def forget_facts(world: World) -> int:
-    """Delete the facts of entries that are older than `replay_days`, in small batches. Return the index of the first
-    entry whose facts may remain.
+    """Delete the facts of entries that are older than `replay_days`, in small batches; the entries stay. The facts are
+    the decided request and the values on which its decision was based, for what-if. Return the index of the first entry
+    whose facts may remain.
     """
     before = world.now() - world.config.replay_days * DAY
 

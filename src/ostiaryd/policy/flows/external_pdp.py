@@ -43,7 +43,7 @@ T = TypeVar("T")
 log = logging.getLogger("ostiary")
 COMPILE_S = 5.0
 POOL = 3
-"""Number of processes that evaluate Rego. An evaluation that does not end blocks only one of them."""
+"""Number of processes that evaluate Rego. A slow evaluation occupies one process until its time limit ends it."""
 RESERVED = 4 << 30
 """Address space that Go's runtime reserves and does not use, in bytes."""
 GO = {"GOMAXPROCS": "2", "GOMEMLIMIT": "384MiB"}

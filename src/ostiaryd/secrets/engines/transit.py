@@ -570,7 +570,7 @@ def _make_random(act: Act, *, request: VaultRequest, parameter: str) -> Answer:
     body = request.read_body(_Random)
     source, _, text = parameter.rpartition("/")
     if source not in ("", *_RANDOM_SOURCES):
-        raise Invalid("the source of random bytes is unknown", hint=f"use {' '.join(_RANDOM_SOURCES)}")
+        raise Invalid("the source of random bytes is unknown", hint=f"use one of {', '.join(_RANDOM_SOURCES)}")
     if text in _RANDOM_SOURCES and not source:
         text = ""
     if text and not (text.isascii() and text.isdecimal() and len(text) < 9):

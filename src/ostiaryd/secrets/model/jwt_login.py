@@ -89,7 +89,7 @@ def check_config(config: JwtConfig) -> None:
         raise Invalid(f"`jwt_validation_pubkeys` may have at most {MAX_KEYS} keys")
     if unknown := set(config.jwt_supported_algs) - jose.ALGS:
         raise Invalid(
-            f"unsupported signing algorithm: {min(unknown)[:64]!a}", hint=f"use {' '.join(sorted(jose.ALGS))}"
+            f"unsupported signing algorithm: {min(unknown)[:64]!a}", hint=f"use one of {', '.join(sorted(jose.ALGS))}"
         )
     read_public_keys(tuple(config.jwt_validation_pubkeys))
     if config.ca_pem:

@@ -112,11 +112,14 @@ def check_role_name(name: str) -> str:
 def check_networks(networks: list[str], *, field: str) -> list[str]:
     """Return the networks if they are valid. `field`: the member, for the error. Raises Invalid."""
     if len(networks) > MAX_NETWORKS:
-        raise Invalid(f"`{field}` may have at most {MAX_NETWORKS} networks")
+        raise Invalid(f"`{field}` may have at most {MAX_NETWORKS} networks", hint="join networks to fewer, larger ones")
     try:
         parse_networks(" ".join(networks))
     except ValueError:
-        raise Invalid(f"`{field}` has a text that is not a network", hint="write a network as 192.0.2.0/24") from None
+        raise Invalid(
+            f"`{field}` has a text that is not a network",
+            hint="use networks without host bits, such as 192.0.2.0/24 or 2001:db8::/64",
+        ) from None
     return networks
 
 

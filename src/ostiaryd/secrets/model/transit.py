@@ -177,7 +177,7 @@ def make_material(kind: str, *, random: Callable[[int], bytes], new_rsa_key: Cal
     if kind in CURVES:
         return encode_private_key(ec.generate_private_key(CURVES[kind]()))
     if kind not in KEY_BYTES:
-        raise Invalid("unknown key type", hint=f"use {' '.join(sorted(KINDS))}")
+        raise Invalid("unknown key type", hint=f"use one of {', '.join(sorted(KINDS))}")
     return random(KEY_BYTES[kind])
 
 
@@ -294,7 +294,7 @@ def _cipher(kind: str, material: bytes) -> AESGCM | ChaCha20Poly1305:
 def hash_of(name: str) -> hashes.HashAlgorithm:
     """Return the hash algorithm with this name in the Vault API. Raises Invalid."""
     if name not in HASHES:
-        raise Invalid("unsupported hash algorithm", hint=f"use {' '.join(HASHES)}")
+        raise Invalid("unsupported hash algorithm", hint=f"use one of {', '.join(HASHES)}")
     return HASHES[name]()
 
 

@@ -39,7 +39,7 @@ def wrapping_name(mount: str) -> str:
 def parse_wrapped(text: str, hash_name: str) -> tuple[bytes, hashes.HashAlgorithm]:
     """Return wrapped material, and the hash algorithm of its padding. Raises Invalid."""
     if hash_name not in HASHES:
-        raise Invalid(f"unknown hash function: {hash_name[:32]}", hint=f"use {' '.join(HASHES)}")
+        raise Invalid(f"unknown hash function: {hash_name[:32]}", hint=f"use one of {', '.join(HASHES)}")
     if not text:
         raise Invalid("missing `ciphertext`", hint="the import of public keys is not supported")
     content = decode_base64(text, field="ciphertext")
@@ -53,7 +53,7 @@ def unwrap_material(kind: str, wrapping: bytes, content: bytes, method: hashes.H
     Raises Invalid; the message contains no part of the material.
     """
     if kind not in KINDS:
-        raise Invalid("unknown key type", hint=f"use {' '.join(sorted(KINDS))}")
+        raise Invalid("unknown key type", hint=f"use one of {', '.join(sorted(KINDS))}")
     try:
         form = padding.OAEP(padding.MGF1(method), method, None)
         key = rsa_key(WRAPPING_KIND, wrapping).decrypt(content[:WRAPPED_KEY_BYTES], form)

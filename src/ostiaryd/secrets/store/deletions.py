@@ -13,7 +13,7 @@ _DUE = sql("select path from secret_deletion where due_at <= :now order by due_a
 
 
 def put(tx: Tx, path: str, *, due_at: int) -> None:
-    """Schedule the deletion of a secret at `due_at` (microseconds); replace an earlier schedule."""
+    """Schedule the deletion of a secret at `due_at` (microseconds since the epoch); replace an earlier schedule."""
     tx.run(_PUT, path=path.encode(), due_at=due_at)
 
 
@@ -23,5 +23,5 @@ def delete(tx: Tx, path: str) -> None:
 
 
 def due(reader: Reader, *, now: int, limit: int) -> list[str]:
-    """Return at most `limit` paths of secrets whose deletion is due."""
+    """Return at most `limit` paths of secrets whose deletion is due at `now` (microseconds since the epoch)."""
     return [bytes(path).decode() for (path,) in reader.all(_DUE, now=now, limit=limit)]

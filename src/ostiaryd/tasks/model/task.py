@@ -32,13 +32,13 @@ DEFAULT_TTL_S = 3600
 MAX_TTL_S = 30 * 86_400
 MAX_HEARTBEAT_S = 86_400
 MAX_TASK_BYTES = MAX_TOKEN_BYTES
-"""Maximum total size of purpose, bounds, intent and budget of a task, in bytes of canonical JSON, because no token can
-contain more.
+"""Maximum total size of purpose, bounds, budget and intent (without its plan) of a task, in bytes of canonical JSON,
+because no token can contain more.
 """
 
 
 class TaskTooLarge(Invalid):
-    """The purpose, bounds, intent and budget of a task are larger than `MAX_TASK_BYTES`."""
+    """The purpose, bounds, budget and intent (without its plan) of a task are larger than `MAX_TASK_BYTES`."""
 
     code = "task_too_large"
 
@@ -220,7 +220,7 @@ def check_heartbeat(seconds: int | None, *, ends_with_last: bool) -> int | None:
 def check_size(
     *, purpose: str, bounds: Sequence[ToolDetail] = (), intent: Intent | None = None, budget: Sequence[Limit] = ()
 ) -> None:
-    """Check that the purpose, bounds, intent and budget of a task, without its plan, have at most `MAX_TASK_BYTES`
+    """Check that the purpose, bounds, budget and intent (without its plan) of a task have at most `MAX_TASK_BYTES`
     together. Raises TaskTooLarge.
     """
     without_plan = None if intent is None else msgspec.structs.replace(intent, plan=None)

@@ -386,13 +386,14 @@ def check_networks(unverified_networks: Collection[str]) -> str:
     if not 1 <= len(unverified_networks) <= MAX_PEP_NETWORKS:
         raise Invalid(
             f"a PEP must have 1 to {MAX_PEP_NETWORKS} networks",
-            hint="use an address or a network such as 10.1.2.3 or 10.1.2.0/24",
+            hint="name at least one network; join more networks to fewer, larger ones",
         )
     try:
         networks = {ip_network(text) for text in unverified_networks}
     except ValueError as error:
         raise Invalid(
-            f"networks: {str(error)[:100]}", hint="use an address or a network such as 10.1.2.3 or 10.1.2.0/24"
+            f"networks: {str(error)[:100]}",
+            hint="use an address or a network without host bits, such as 10.1.2.3, 10.1.2.0/24 or 2001:db8::/64",
         ) from None
     return " ".join(sorted(map(str, networks)))
 
