@@ -562,12 +562,12 @@ def _in_one_act(wire: Wire) -> Wire:
 def _answering(wire: Wire, route: RouteFacts) -> Wire:
     """Return the wire function of a route whose response shows something, which checks the caller again before it
     responds: a search in a thread, or a request to another system, may have taken long. An act has checked that itself,
-    and a DELETE shows nothing, but may have ended the session of its caller.
+    and may have ended its caller.
     """
 
     async def run(call: Call) -> Reply:
         answer = await wire(call)
-        if not (call.has_acted or call.method == "DELETE"):
+        if not call.has_acted:
             try:
                 _check_still(call, route, call.world.db.read())
             except Refused as refusal:

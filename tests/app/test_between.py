@@ -5,6 +5,7 @@ and what is shown is read after the check.
 from __future__ import annotations
 
 import ast
+import asyncio
 import json
 import re
 from collections import Counter
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from harness.patience import eventually_async
 from harness.registry_fixtures import newest_entry
 from ostiary.protocol import jose
 from ostiaryd.app import ROUTES, build_app
@@ -21,7 +23,9 @@ from ostiaryd.ground.database.line import overtaking
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act, make_job
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import SELF, Root, Verb
+from ostiaryd.registry.model import SELF, SSF_MANAGE, SSF_READ, Root, Verb
+from ostiaryd.signals import wire_ssf_poll
+from ostiaryd.signals.flows import signals
 from tests.support.api_fixtures import Answer, Client, claims_of, client, register, send
 from tests.support.recorded_statements import record_statements
 from tests.support.sources import calls, sources
@@ -212,6 +216,25 @@ async def test_no_route_shows_anything_to_a_caller_that_was_stopped_while_a_thre
     assert (refused.status, refused.json["error"]) == (401, "invalid_token"), refused.body
     entry = newest_entry(world)
     assert (entry.action, entry.outcome) == ("api.call", "refused")
+
+
+async def test_a_poll_whose_act_came_first_shows_no_signal_to_a_token_that_is_revoked_while_it_waits(
+    client: Client,
+) -> None:
+    world, app = client.world, build_app(client.world)
+    agent, key = await register(world, name="siem", scopes=(SSF_READ, SSF_MANAGE))
+    siem = Client(app, world, agent.agent_id, key)
+    access_token = (await siem.token(resource=API))["access_token"]
+    stream = await ask(siem, ("POST", "/api/v1/ssf/streams"), {}, access_token=access_token)
+    route = ("POST", f"/api/v1/ssf/poll/{stream.json['stream_id']}")
+    refused_signal = {"setErrs": {"unknown": {"err": "invalid_key"}}}
+    waiting = asyncio.create_task(ask(siem, route, refused_signal, access_token=access_token))
+    await eventually_async(lambda: world.get_singleton(wire_ssf_poll.Waiting).count == 1)
+    await act(world, "revoke", end(access_token))
+    await act(world, "agent.suspend", lambda act: registry.set_agent_state(act, "reader", Verb.SUSPEND))
+    await signals.make_signals(world)
+    answer = await waiting
+    assert (answer.status, answer.json.get("error")) == (401, "invalid_token"), answer.body
 
 
 def test_no_module_with_a_gated_route_acts_without_the_check() -> None:

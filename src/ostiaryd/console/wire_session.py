@@ -11,6 +11,7 @@ from ostiary.authorization.assurance import KEY
 from ostiary.protocol.errors import Forbidden, NotFound
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
 from ostiaryd.ground.http.routes import NOT_FOUND, EmptyBody, Route
+from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows as policy
 from ostiaryd.policy.model.roles import RouteFacts
 from ostiaryd.registry import flows as registry
@@ -76,5 +77,10 @@ async def end_own_session(call: Call) -> Reply:
     session = await session_of(call)
     if session is None or session.person != call.caller.id:
         raise NotFound("session not found", hint="a caller with a token has no browser session")
-    await act_as_person(call, session, "person.logout", lambda act: end_session(act, session.id))
+
+    def end(act: Act) -> None:
+        call.prove(act)
+        end_session(act, session.id)
+
+    await act_as_person(call, session, "person.logout", end)
     return reply({}, headers=[NO_STORE, *end_headers()])

@@ -101,6 +101,7 @@ async def test_guards(call: Call) -> Reply:
     The message changes nothing. A guard whose `ms` is null did not acknowledge the message in time.
     """
     seq = await act_as(call, "feed.test", send_test)
+    call.has_acted = False  # the caller may be stopped while the guards answer
     since = call.world.now()
     rows = sorted(await call.world.get_singleton(Guards).settled(seq, within_s=TEST_S), key=_stream)
     tested: TestedGuards = {"seq": seq, "guards": [_render(guard, seq, since) for guard in rows]}

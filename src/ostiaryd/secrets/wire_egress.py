@@ -123,6 +123,7 @@ async def use_secret(call: Call) -> Reply:
         ),
     )
     secret = await _fetch(call, used)
+    call.has_acted = False  # the proxy may have been stopped while another system answered
     if not destinations.is_known(call.world.db.read(), use, secret, keys=call.world.keys, now=call.world.now()):
         await act_as(call, "secret.note_use", lambda act: destinations.know(act, use, secret))
     return reply({"secret": secret.value, "expires_at": secret.expires_at // SECOND}, headers=[NO_STORE])

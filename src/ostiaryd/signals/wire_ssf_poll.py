@@ -72,8 +72,8 @@ async def poll(call: Call) -> Reply:
         raise Invalid(f"`ack` and `setErrs` name more than {MAX_ACKS} tokens together")
     await _acknowledge(call, stream.stream_id, body)
     most = MOST_AT_ONCE if body.max_events is None else min(body.max_events, MOST_AT_ONCE)
+    call.has_acted = False  # the caller, or the receiver, may be stopped while the poll waits
     signals, has_more = await _wait(world, stream.stream_id, most, waits=not body.return_immediately)
-    # the receiver may have been stopped while the poll waited
     delivery.check_entitled(world.db.read(), stream, now=world.now())
     sets = await asyncio.to_thread(_render_all, world, stream, signals)
     return reply({"sets": sets} | ({"moreAvailable": True} if has_more else {}), headers=[NO_STORE])

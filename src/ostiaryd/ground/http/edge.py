@@ -109,7 +109,9 @@ class Call(msgspec.Struct):
     a route without authentication.
     """
     has_acted: bool = False
-    """True if an act of the request has checked the caller on its own state (`prove`)."""
+    """True if an act of the request has checked the caller on its own state (`prove`). A wire function that waits for
+    something after its act, and then shows the result, sets it to false: the caller may have been stopped meanwhile.
+    """
     gate: Callable[[Call], Awaitable[Any]] | None = None
     answer_headers: list[tuple[bytes, bytes]] = []
     address: str = ""
