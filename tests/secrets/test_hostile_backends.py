@@ -7,6 +7,7 @@ import dataclasses
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, nullcontext, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Verb
-from ostiaryd.secrets.backends import remote
+from ostiaryd.secrets.backends import folders, remote
 from ostiaryd.secrets.backends.aws_accounts import AwsAccounts
 from ostiaryd.secrets.flows import backends
 from ostiaryd.secrets.model.aws_account import AwsRoot
@@ -255,6 +256,43 @@ async def test_a_folder_with_the_keys_of_the_server_is_no_back_end(world: World)
         bot = await (await enter_agent(changed, build_app(changed), f"bot{len(str(address))}")).login()
         answer = await bot.ask("GET", "backend/far/data/root")
         assert (answer.status, b"data folder of this server" in answer.body) == (502, True), answer.body
+
+
+@pytest.mark.parametrize("removed", [0, 1, 2])
+async def test_a_mounted_secret_is_read_whole_though_the_kubelet_removes_its_former_files_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, removed: int
+) -> None:
+    """`removed`: number of former files that are removed before the read lists the files."""
+    secret, members = tmp_path / "mounted/shop", ("password", "user")
+
+    def mount(version: int) -> None:
+        (secret / f"..{version}").mkdir(parents=True)
+        for name in members:
+            (secret / f"..{version}" / name).write_text(f"{name} {version}")
+        (secret / "..data_tmp").symlink_to(f"..{version}")
+        (secret / "..data_tmp").rename(secret / "..data")
+
+    list_files, version = folders._file_names, 1
+    mount(version)
+
+    def swap_and_list(folder: Path) -> list[str]:
+        nonlocal version
+        if version <= swaps:
+            version += 1
+            mount(version)
+            for name in members[:removed]:
+                (folder / name).unlink()
+        return list_files(folder)
+
+    monkeypatch.setattr(folders, "_file_names", swap_and_list)
+    config = BackendConfig(kind=BackendKind.KUBERNETES, address=str(tmp_path / "mounted"))
+    backend = folders.KubernetesBackend(config, tmp_path / "data")
+    for swaps in (0, 2, 100):
+        if swaps > folders.SWAPS:
+            with pytest.raises(BackendFailed, match="replaced several times"):
+                await backend.read("shop")
+        else:
+            assert (await backend.read("shop")).data == {name: f"{name} {version}" for name in members}
 
 
 def test_a_configuration_names_one_allowed_place() -> None:

@@ -1,8 +1,8 @@
 """Folders as back ends: mounted secrets of Kubernetes, and single files.
 
 In a Kubernetes mount, the secret NAME is the folder NAME, and each file in the folder is a member of the secret. The
-kubelet replaces a secret by one change of the link `..data`. A read therefore resolves the link once, and reads all
-members below the resolved folder.
+kubelet replaces a secret by one change of the link `..data`, and then removes the former files. A read therefore reads
+the link once, and all members below the target of the link, and counts only if the link is unchanged at its end.
 """
 
 from __future__ import annotations
@@ -73,13 +73,17 @@ class KubernetesBackend(_Folder):
             raise NothingStored("no value is stored at this path")
         folder = _resolve(self.root(), path)
         for _ in range(SWAPS):
-            data = folder / DATA
-            present = _resolve(folder, DATA) if data.is_symlink() else folder
+            link = _read_link(folder / DATA)
             try:
-                return check_value({name: _read_text(present, name) for name in _file_names(present)})
+                present = _resolve(folder, link) if link else folder
+                members = {name: _read_text(present, name) for name in _file_names(present)}
             except NothingStored:
-                if present == folder or present.exists():
-                    raise
+                members = {}
+            if _read_link(folder / DATA) != link:
+                continue  # some of the former files may be removed already
+            if not members:
+                raise NothingStored("no value is stored at this path")
+            return check_value(members)
         raise BackendFailed("the secret was replaced several times during the read")
 
     def _list(self, folder: str) -> list[str]:
@@ -144,6 +148,14 @@ def _resolve(root: Path, path: str) -> Path:
     if resolved == root or not resolved.is_relative_to(root):
         raise NothingStored("no value is stored at this path")
     return resolved
+
+
+def _read_link(path: Path) -> str:
+    """Return the target of a link; an empty text if there is no link."""
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
 
 
 def _file_names(folder: Path) -> list[str]:
