@@ -124,6 +124,7 @@ def test_normalising_anything_is_idempotent_or_malformed(uri: str) -> None:
         ("https://a.example/cb?", "https://a.example/cb?code=x%26y"),
         ("https://a.example/cb?a=1", "https://a.example/cb?a=1&code=x%26y"),
         ("https://a.example/cb?a=1&", "https://a.example/cb?a=1&code=x%26y"),
+        ("https://a.example/cb&", "https://a.example/cb&?code=x%26y"),
         ("https://a.example/cb?a=1#top", "https://a.example/cb?a=1&code=x%26y"),
         ("com.example.app:/cb", "com.example.app:/cb?code=x%26y"),
     ],

@@ -50,7 +50,7 @@ def add_query(uri: str, parameters: Mapping[str, str]) -> str:
     fragment.
     """
     whole = uri.partition("#")[0]
-    joint = "" if whole.endswith(("?", "&")) else "&" if "?" in whole else "?"
+    joint = "?" if "?" not in whole else "" if whole.endswith(("?", "&")) else "&"
     return f"{whole}{joint}{urlencode(parameters)}"
 
 
