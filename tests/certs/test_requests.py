@@ -298,6 +298,17 @@ def test_a_wrong_request_is_refused_with_the_reason(wrong: str) -> None:
     assert refused.value.code == "bad_csr"
 
 
+@pytest.mark.parametrize(("tag", "read"), [(0x14, False), (0x1E, True)], ids=["T61String", "BMPString"])
+def test_a_subject_in_an_old_type_of_text_is_read_or_refused_with_the_type_to_use(tag: int, read: bool) -> None:
+    der = with_subject(tag, "Müller".encode("latin-1" if tag == 0x14 else "utf-16-be").ljust(12, b"."))
+    if read:
+        assert parse_csr(der).subject.rfc4514_string() == "CN=Müller"
+        return
+    with pytest.raises(BadRequest, match="subject") as refused:
+        parse_csr(der)
+    assert "UTF-8" in refused.value.hint
+
+
 def test_a_key_that_is_limited_to_pss_is_refused() -> None:
     with pytest.raises(BadKey, match="RSASSA-PSS"):
         parse_csr(with_key_for_pss())

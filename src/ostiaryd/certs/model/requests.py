@@ -111,7 +111,11 @@ def parse_csr(der: bytes, *, may_be_authority: bool = False) -> CertificateSigni
             raise BadRequest(f"the critical extension {extension.oid.dotted_string} is not understood")
         if isinstance(extension.value, x509.BasicConstraints) and extension.value.ca and not may_be_authority:
             raise BadRequest("the request is for the certificate of an authority, which this route does not issue")
-    subject = _read("the subject of the request cannot be read", lambda: csr.subject)
+    subject = _read(
+        "the subject of the request cannot be read",
+        lambda: csr.subject,
+        hint="encode the subject in UTF-8 (`string_mask = utf8only` in a configuration of OpenSSL)",
+    )
     try:
         names = () if may_be_authority else _names(subject, extensions)
         return CertificateSigningRequest(public_key=public_key, key_type=key_type, names=names, subject=subject)
@@ -197,11 +201,11 @@ def _names(subject: x509.Name, extensions: x509.Extensions) -> tuple[Certificate
     return check_count(names)
 
 
-def _read(message: str, read: Callable[[], T]) -> T:
+def _read(message: str, read: Callable[[], T], *, hint: str = "") -> T:
     """Return the result of `read`. Raises BadRequest with `message` if the X.509 parser rejects the input."""
     try:
         return read()
     except Invalid:
         raise
     except Exception:  # noqa: BLE001 because the errors of the library have no class in common
-        raise BadRequest(message) from None
+        raise BadRequest(message, hint=hint) from None
