@@ -205,6 +205,14 @@ async def test_a_bad_request_is_refused_at_the_redirect_uri(flow: CodeFlow) -> N
         assert "code" not in answer
 
 
+async def test_a_client_that_names_no_server_gets_no_token_for_the_only_one(flow: CodeFlow) -> None:
+    """MCP clients of 2025-03-26 send neither member: the client may be connected to a server of an attacker."""
+    await flow.open(scope=None, resource=None)
+    answer = flow.arrived()
+    assert (answer["error"], "code" in answer) == ("invalid_scope", False)
+    assert "neither `resource` nor `scope`" in answer["error_description"]
+
+
 FOREIGN_URIS = [
     None,
     "https://app.example/callback/",

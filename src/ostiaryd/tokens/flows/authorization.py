@@ -143,7 +143,10 @@ def make_offer(
     bounds = request.bounds(classes=config.classes)
     if not (request.resource or request.scopes or bounds):
         if not request.identity:
-            raise InvalidScope("`scope` is missing", hint="ask for scopes of a resource, or for `openid`")
+            raise InvalidScope(
+                "the client sent neither `resource` nor `scope`",
+                hint="update the MCP client, or set scopes of the resource in the client; a sign-in needs `openid`",
+            )
         return Offer(resource="", scopes=frozenset(), details=())
     is_agent = client.kind is ClientKind.AGENT
     own = registry.active_agent(reader, client.client_id, now=now).scopes if is_agent else request.scopes
