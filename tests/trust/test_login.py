@@ -251,6 +251,18 @@ async def test_an_expired_login_form_of_another_person_does_not_lead_on_with_the
     assert "Account of bob" in browser.text
 
 
+async def test_an_expired_form_with_the_passkey_of_another_person_does_not_lead_on_with_the_session_of_the_first(
+    world: World, app: ASGIApp, browser: PageClient
+) -> None:
+    device = await add_passkey(await signed_in(world, app, "bob"))
+    await signed_in(world, app, "ann")
+    await browser.get("/login?return_to=/consents")
+    sent = browser.form("/login/passkey") | {"credential": device.get(browser.options("/login/passkey"))}
+    await browser.submit("/login", name="ann", password=PASSWORD)
+    answer = await browser.post("/login/passkey", **sent)
+    assert (answer.status, "the form has expired" in browser.text.lower()) == (403, True)
+
+
 async def test_a_login_form_that_expired_keeps_the_page_to_which_it_leads(
     world: World, app: ASGIApp, browser: PageClient
 ) -> None:

@@ -7,7 +7,7 @@ for the missing proof. Every login begins a new session, or continues the person
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import wraps
 from urllib.parse import urlencode
 
@@ -36,6 +36,7 @@ from ostiaryd.trust.flows.logins import (
 from ostiaryd.trust.flows.passkeys import (
     add_passkey,
     creation_options,
+    names_person,
     request_options,
     use_passkey,
     verify_creation,
@@ -110,7 +111,7 @@ def _goes_on_after_expiry(login: Callable[[Call], Awaitable[Reply]]) -> Callable
             unverified, session = call.form(), await session_of(call)
             form = {name: values[0] for name, values in unverified.items()}
             demand, name = parse_demand(form.get), form.get("name", "").strip()
-            if session is not None and _is_for_another(call, session, name=name, person=form.get("person", "")):
+            if session is not None and _is_for_another(call, session, form, name=name):
                 demand = msgspec.structs.replace(demand, is_new=True)
             if _is_met(call, demand, session):
                 return see_other(call, _next_path(demand.return_to))
@@ -119,10 +120,13 @@ def _goes_on_after_expiry(login: Callable[[Call], Awaitable[Reply]]) -> Callable
     return wire
 
 
-def _is_for_another(call: Call, session: Session, *, name: str, person: str) -> bool:
-    """Return whether a login form names another person than the session: by name, or by id. Both may be empty."""
+def _is_for_another(call: Call, session: Session, form: Mapping[str, str], *, name: str) -> bool:
+    """Return whether a login form names another person than the session: by name, id or passkey. Each may be empty."""
     own = registry.find_person(call.world.db.read(), session.person).name
-    return name.lower() not in ("", own) or person not in ("", session.person)
+    if name.lower() not in ("", own) or form.get("person", "") not in ("", session.person):
+        return True
+    credential = form.get("credential", "")
+    return credential != "" and not names_person(call, credential, session.person)
 
 
 @_goes_on_after_expiry

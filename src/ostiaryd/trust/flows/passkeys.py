@@ -174,10 +174,7 @@ def verify_request(call: Call, unverified: str, holder: Session | Login) -> Used
     """Verify the response of the authenticator to a login. Raises PasskeyRefused."""
     host, credential = _read(call, unverified)
     spend = _check_challenge(call, "get", holder, credential)
-    id = credential.get("id")
-    passkey = people.find_passkey(call.world.db.read(), id) if isinstance(id, str) else None
-    if passkey is None:
-        raise PasskeyRefused
+    passkey = _find_passkey(call, credential)
     try:
         verified = webauthn.verify_authentication_response(
             credential=credential,
@@ -194,6 +191,23 @@ def verify_request(call: Call, unverified: str, holder: Session | Login) -> Used
     except _UNREADABLE:
         raise PasskeyRefused from None
     return UsedPasskey(passkey, verified.new_sign_count, spend)
+
+
+def names_person(call: Call, unverified: str, person: str) -> bool:
+    """Return whether the unverified response of an authenticator names a passkey of this person."""
+    try:
+        return _find_passkey(call, parse_response(unverified)).person == person
+    except PasskeyRefused:
+        return False
+
+
+def _find_passkey(call: Call, credential: dict[str, Any]) -> Passkey:
+    """Return the passkey that the response of an authenticator names. Raises PasskeyRefused."""
+    id = credential.get("id")
+    passkey = people.find_passkey(call.world.db.read(), id) if isinstance(id, str) else None
+    if passkey is None:
+        raise PasskeyRefused
+    return passkey
 
 
 def use_passkey(act: Act, used: UsedPasskey) -> Proof:
