@@ -282,7 +282,9 @@ def test_an_effect_of_a_confirmed_tool_that_says_nothing_of_the_person_is_from_n
     )
     begun = remember(KEY, Intent(words="Stop 50 of them, in soft mode", plan=(Planned("robots/stop"),)))
     read = after(begun, Origin.OUTSIDE, "x")
-    empty: list[dict[str, object]] = [{}, {"mode": "all"}, {"count": 7}, {"on": True}, {"note": ""}]
+    empty: list[dict[str, object]] = [{}, {"mode": "all"}, {"count": 7}, {"on": True}]
+    blank: list[object] = ["", " \n", "\u200b", None, {}, [""]]
+    empty += [{"note": value} for value in blank]
     for arguments in empty:
         assert "origin_worst" not in judge_origins(begun, stop, arguments), "no stranger can have asked for it"
         assert judge_origins(read, stop, arguments)["origin_worst"] == "nowhere", arguments
@@ -292,18 +294,21 @@ def test_an_effect_of_a_confirmed_tool_that_says_nothing_of_the_person_is_from_n
     assert "origin_worst" not in judge_origins(read, replace(stop, confirmed=False), {}), "it usually reads"
 
 
-EMPTY = st.sampled_from(["", [], {}])
+EMPTY = st.sampled_from(["", [], {}, " \n", "\u200b", [""], {"old": "\t"}])
 
 
 @given(st.lists(st.sampled_from(["text", "tags", "more"]), min_size=1, unique=True), st.data())
 def test_a_change_that_empties_a_thing_is_from_nowhere_after_untrusted_content(
     names: list[str], data: st.DataObject
 ) -> None:
-    arguments = {"page": "Ann"} | {name: data.draw(EMPTY) for name in names}
+    empty = data.draw(EMPTY)
+    arguments = {"page": "Ann"} | dict.fromkeys(names, empty)
+    fields: dict[str, object] = {"properties": {"page": {}, "text": {}}}
     edit = Tool(
         name="edit",
         effect=Effect.CHANGE,
-        arguments={"type": "object", "properties": {name: {} for name in ("page", *names)}},
+        arguments={"type": "object", "properties": {name: {} for name in ("page", *names)} | {"fields": fields}},
+        kinds=dict.fromkeys((*names, "fields.text"), "text"),
     )
     begun = planned(Planned("wiki/edit"))
     read = after(begun, Origin.OUTSIDE, "x")
@@ -312,7 +317,10 @@ def test_a_change_that_empties_a_thing_is_from_nowhere_after_untrusted_content(
     assert judged["origin_worst"] == judged["object_worst"] == "nowhere"
     assert not is_settled(judge_origins(begun, edit, arguments), begun, edit, arguments)
     assert judge_origins(read, edit, arguments | {"note": "new"})["origin_worst"] != "person", "an unknown text"
-    written = replace(edit, kinds={"note": "text"})
+    for nested in ({"fields": {"page": "Ann", "text": " "}}, {"page": "Ann", "fields": {"text": ""}}):
+        assert judge_origins(begun, edit, nested)["origin_worst"] == "person"
+        assert judge_origins(read, edit, nested)["origin_worst"] == "nowhere"
+    written = replace(edit, kinds=dict(edit.kinds) | {"note": "text"})
     assert judge_origins(read, written, arguments | {"note": "new"})["origin_worst"] == "person", "it writes something"
     assert judge_origins(read, replace(edit, effect=Effect.SEND), arguments)["origin_worst"] == "person"
 

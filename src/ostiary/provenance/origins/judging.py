@@ -51,7 +51,7 @@ from itertools import islice
 from typing import Any, cast
 
 from ostiary.authorization.catalogue import Effect, Kind, Tool
-from ostiary.authorization.catalogue.coverage import UNREADABLE, Leaf, Rule
+from ostiary.authorization.catalogue.coverage import EMPTY, UNREADABLE, Leaf, Rule
 from ostiary.authorization.catalogue.kind import FIXED_TIME
 from ostiary.authorization.cedar.values import Record
 from ostiary.provenance.origins.forms import path_origin, split_origins
@@ -93,7 +93,6 @@ _RECIPIENTS = _DESTINATIONS | {PRINCIPAL}
 _REQUESTS = frozenset({Effect.READ, Effect.SEND})
 """effects of tools that may follow a link: a change would store the link, and others would act on it"""
 _CHANGES = frozenset({Effect.CHANGE, Effect.WRITE})
-_EMPTY: tuple[object, ...] = ("", [], {})
 GRAVE = frozenset({Effect.PAY, Effect.DESTROY, Effect.ADMINISTER})
 """effects that cannot be undone; rules that avoid an approval request do not apply to them"""
 MAX_DEPTH = 16
@@ -213,6 +212,7 @@ def judge_origins(
     """
     if not is_effect(tool):
         return _read_judged(memory, tool, arguments, decoded)
+    claimed = tool.coverage.leaves(arguments) if claimed is None else claimed
     call_leaves = _CallLeaves(memory, tool, arguments, decoded, claimed, is_planned=is_planned)
     origin: Record = {}
     worst_of: dict[str, Origin] = {}
@@ -265,10 +265,10 @@ def judge_origins(
     if memory.has_read_outside:
         names_nothing = worst < 0 and amount < 0
         if names_nothing and not is_grave:
-            names_nothing = tool.confirmed is True and not _says_something(memory, tool, arguments, claimed)
-        if names_nothing or _empties(tool, call_leaves.all, arguments):
+            names_nothing = tool.confirmed is True and not _says_something(memory, claimed)
+        if names_nothing or _empties(tool, call_leaves.all, arguments, claimed):
             worst = pointed = NOWHERE
-    if not mentioned and (choices := _unsaid_choices(memory, tool, arguments, claimed)):
+    if not mentioned and (choices := _unsaid_choices(memory, tool, claimed)):
         mentioned = any(of_value(call_leaves.outside, OBJECT, value) is OUTSIDE for value in choices)
 
     context: Record = {"origin": origin}
@@ -301,7 +301,6 @@ def judge_origins(
         context["from_named"] = is_named or (not has_unknown and _are_in_fields(memory, from_outside))
     is_replaced = bool(found_in_records) and _have_substitute(memory, call_leaves.all, found_in_records)
     if not is_replaced and memory.has_read_outside:
-        claimed = tool.coverage.leaves(arguments) if claimed is None else claimed
         is_replaced = _departs_from_choice(memory, tool, arguments) or _replaces_number(
             memory, call_leaves.outside, claimed
         )
@@ -321,7 +320,7 @@ class _CallLeaves:
         tool: Tool,
         arguments: Mapping[str, Any],
         decoded: Decoded | None,
-        claimed: Sequence[Leaf] | None,
+        claimed: Sequence[Leaf],
         *,
         is_planned: bool,
     ) -> None:
@@ -371,36 +370,46 @@ class _CallLeaves:
         return origin, False
 
 
-def _says_something(
-    memory: Memory, tool: Tool, arguments: Mapping[str, Any], claimed: Sequence[Leaf] | None = None
-) -> bool:
+def _says_something(memory: Memory, claimed: Iterable[Leaf]) -> bool:
     """Return whether a call that names nothing has a text, or a number or a listed value that the person stated."""
-    for leaf in tool.coverage.leaves(arguments) if claimed is None else claimed:
+    for leaf in claimed:
         if leaf.rule is LISTED or leaf.rule is QUANTITY:
             if of_value(memory, OBJECT, leaf.value) <= OWN:
                 return True
-        elif leaf.rule is not SWITCH and leaf.value != "":
+        elif _is_content(leaf.value):
             return True
     return False
 
 
 def _is_content(value: object) -> bool:
     """Return whether a value is none of: empty, true, false, null."""
-    return value is not None and not isinstance(value, bool) and value not in _EMPTY
+    return value is not None and not isinstance(value, bool) and not _is_empty(value)
 
 
-def _empties(tool: Tool, all_leaves: Iterable[Judged], arguments: Mapping[str, Any]) -> bool:
+def _is_empty(value: object) -> bool:
+    """Return whether a value is a text without visible characters, or a list or an object that has only such texts."""
+    return value is EMPTY or (
+        isinstance(value, str | dict | list | tuple)
+        and not any(one.isprintable() and one != " " for text in leaves(value) for one in text)
+    )
+
+
+def _empties(tool: Tool, all_leaves: Iterable[Judged], arguments: Mapping[str, Any], claimed: Sequence[Leaf]) -> bool:
     """Return whether a call empties something: a required recipient or object is empty; or the call is a change with
     an empty value, and all other values only name things.
     """
-    empty = [name for name, value in arguments.items() if value in _EMPTY]
     required = tool.arguments.get("required", ())
+    empty = [name for name, value in arguments.items() if _is_empty(value)]
     if any(tool.argument_kinds.get(name) in POINTS and name in required for name in empty):
         return True
-    if not empty or tool.effect not in _CHANGES:
+    if tool.effect not in _CHANGES or not (empty or any(_is_empty(leaf.value) for leaf in claimed)):
         return False
-    things = {path.partition(".")[0] for path, kind, _ in all_leaves if kind in POINTS}
-    return all(name in things for name, value in arguments.items() if _is_content(value))
+    things = [(path.partition(".")[0], value) for path, kind, value in all_leaves if kind in POINTS]
+    names = {name for name, _ in things}
+    if empty and all(name in names for name, value in arguments.items() if _is_content(value)):
+        return True
+    values = {value for _, value in things}
+    return all(leaf.is_name or leaf.value in values for leaf in claimed if _is_content(leaf.value))
 
 
 def _departs_from_choice(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
@@ -432,16 +441,13 @@ def _replaces_number(memory: Memory, outside: Memory | None, all_leaves: Sequenc
     return False
 
 
-def _unsaid_choices(
-    memory: Memory, tool: Tool, arguments: Mapping[str, Any], claimed: Sequence[Leaf] | None = None
-) -> list[str]:
+def _unsaid_choices(memory: Memory, tool: Tool, claimed: Iterable[Leaf]) -> list[str]:
     """Return the texts of a call that the schema lists, and that neither the person nor an endorsed document states.
     Empty for a change, and for a task without a plan.
     """
     if memory.plan is None or tool.effect in _CHANGES:
         return []
-    listed = tool.coverage.leaves(arguments) if claimed is None else claimed
-    choices = [leaf.value for leaf in listed if leaf.rule is LISTED and isinstance(leaf.value, str)]
+    choices = [leaf.value for leaf in claimed if leaf.rule is LISTED and isinstance(leaf.value, str)]
     return [value for value in choices if of_value(memory, OBJECT, value) > ENDORSED]
 
 
@@ -659,13 +665,14 @@ def is_settled(context: Record, memory: Memory, tool: Tool, arguments: Mapping[s
         return False
     if not context.get("planned", True) and not context.get("read_outside", False):
         return False
-    if not context.get("mentioned", False) and _unsaid_choices(memory, tool, arguments):
+    claimed = tool.coverage.leaves(arguments)
+    if not context.get("mentioned", False) and _unsaid_choices(memory, tool, claimed):
         return False
-    if not context.get("substituted", False) and _replaces_number(memory, None, tool.coverage.leaves(arguments)):
+    if not context.get("substituted", False) and _replaces_number(memory, None, claimed):
         return False
     if not memory.has_read_outside and (
         _departs_from_choice(memory, tool, arguments)
-        or _empties(tool, judged_leaves(memory, tool, arguments), arguments)
+        or _empties(tool, judged_leaves(memory, tool, arguments, claimed), arguments, claimed)
     ):
         return False
     return _SETTLED.issuperset(origins_by_argument(context).values())
