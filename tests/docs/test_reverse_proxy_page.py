@@ -139,7 +139,7 @@ def test_a_guarded_server_behind_a_proxy(live_server: ServerFixture, tmp_path: P
     _, agent_key = live_server.agent(f"{resource}:read", f"{resource}:write")
     with (
         Guard(key, spool_dir=tmp_path / "spool") as guard,
-        serving(GuardASGI(application.app, guard, max_body=4 << 20), sock),
+        serving(GuardASGI(application.app, guard, proxies="127.0.0.1/32", max_body=4 << 20), sock),
         proxy(tmp_path, front, back),
         Agent.from_credential(agent_key) as agent,
     ):
@@ -148,6 +148,10 @@ def test_a_guarded_server_behind_a_proxy(live_server: ServerFixture, tmp_path: P
         assert stranger.status_code == 401
         assert f'resource_metadata="{url}/.well-known/oauth-protected-resource"' in stranger.headers["www-authenticate"]
         assert httpx2.get(f"{url}/.well-known/oauth-protected-resource").json()["resource"] == f"{url}/"
+
+        for field in ("client-cert", "Client-Cert-Chain"):
+            forged = httpx2.get(f"{url}/files/a", headers={field: "the guard would refuse this as malformed"})
+            assert forged.status_code == 401, f"the proxy removes {field}: {forged.text}"
 
         for path, name in (
             ("/files/a%20b", "a b"),
