@@ -405,6 +405,25 @@ async def test_a_stop_begins_in_the_round_in_which_it_is_read(world: World, firs
     assert seen == [["/stop"], []]
 
 
+async def test_of_many_stops_that_are_read_together_one_begins_in_the_round(world: World) -> None:
+    """Otherwise a client without a token could make a round as long as its requests are many."""
+    loop, begun, seen = asyncio.get_running_loop(), list[str](), list[int]()
+
+    async def note(call: Call) -> Reply:
+        begun.append(call.path)
+        return await greet(call)
+
+    async with served(world, note) as server:
+        reader, writer = await server.open()
+        await eventually_async(lambda: server.made)
+        loop.call_soon(server.made[0].data_received, 3 * post("/stop", b"", "authorization: agent"))
+        loop.call_soon(lambda: seen.append(len(begun)))
+        for _ in range(3):
+            assert await answer(reader) == OK
+        writer.close()
+    assert (seen, len(begun)) == ([1], 3)
+
+
 async def test_a_round_of_turns_ends_when_an_administrator_has_sent_something(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arrivals, "ASK_EVERY_S", 0.0)
     monkeypatch.setattr(turns, "ROUND_S", 3600.0)

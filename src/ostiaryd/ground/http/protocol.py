@@ -177,8 +177,8 @@ class Protocol(HttpToolsProtocol):
         self._fields = self._seen = self._unseen = self._body_bytes = self._held = 0
         self._waiting_bytes = self.answered = 0
         self._unparsed = b""
-        self._has_turn = False
-        """True while this connection waits for its turn to be parsed."""
+        self._has_turn = self._has_stopped = False
+        """True while this connection waits for its turn to be parsed; true after a stop began in the present turn."""
         self._running: Any = None
         """The request that is being answered. `cycle` is the newest request, which may still wait."""
         self._opened_at = self.loop.time()
@@ -412,6 +412,7 @@ class Protocol(HttpToolsProtocol):
         the time of this round is used up, parse the rest in a later round.
         """
         data, self._unparsed = self._unparsed, b""
+        self._has_stopped = False
         if not self._is_in_message and data[:5] in _LIST_BEGINS:
             if len(data) < 5:
                 self._unparsed, self._waits_since = data, self.loop.time()
@@ -617,7 +618,8 @@ class Protocol(HttpToolsProtocol):
             if refusal is not None:
                 self._finish(exchange, self._render(exchange, *refusal))
                 return
-        if exchange.endpoint.stops:
+        if exchange.endpoint.stops and (self._is_privileged or not self._has_stopped):
+            self._has_stopped = True
             pause = ExitStack()
             if self._is_privileged:
                 pause.enter_context(self._overtaking())
