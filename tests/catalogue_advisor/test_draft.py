@@ -88,6 +88,9 @@ def test_a_tool_whose_effect_is_a_guess_is_not_planned_beside_a_tool_that_states
     assert planned_in(proposed, "Change J-4417") == ["desk/update_story"]
     reads = read("desk", {"tools": [listed("saldo"), listed("update_story", story="string")]}).catalogue
     assert planned_in(reads, "Change J-4417") == ["desk/saldo", "desk/update_story"], "it takes nothing"
+    branch = {"name": "juttu_poista", "inputSchema": {"anyOf": [listed("", story="string")["inputSchema"]]}}
+    branches = read("desk", {"tools": [branch, listed("update_story", story="string")]}).catalogue
+    assert planned_in(branches, "Change J-4417") == ["desk/update_story"], "a branch of its schema lists an argument"
     assert planned_in(proposed, "Change the otsikko of J-4417") == ["desk/otsikko_aseta"]
     assert planned_in(read("desk", {"tools": guessed}).catalogue, "Change J-4417") == [
         "desk/juttu_poista",

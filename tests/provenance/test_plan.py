@@ -355,6 +355,8 @@ def test_a_call_that_departs_from_a_choice_of_the_person_replaces_it_after_untru
     assert "substituted" not in judge_origins(read, publish, said)
     assert "substituted" not in judge_origins(read, replace(publish, effect=Effect.CHANGE), call)
     assert "substituted" not in judge_origins(read, replace(publish, kinds={"where": "none"}), call)
+    branches = replace(publish, arguments={"type": "object", "anyOf": [publish.arguments]})
+    assert judge_origins(read, branches, call)["substituted"] is True
     prints = {"type": "object", "properties": {"story": {"type": "string"}, "where": where | {"default": "paper"}}}
     assert "substituted" not in judge_origins(read, replace(publish, arguments=prints), {"story": "S-20"})
 

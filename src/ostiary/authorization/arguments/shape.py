@@ -33,6 +33,11 @@ class Shape:
             self._members[name] = shape
         return shape
 
+    @property
+    def names(self) -> list[str]:
+        """Return the member names that the branches list, each once."""
+        return list(dict.fromkeys(name for one in self._schemas for name in properties_of(one)))
+
     def lists(self, value: object) -> bool:
         """Return whether a branch lists exactly this value (`enum`, `const`)."""
         return any(one == value and isinstance(one, bool) is isinstance(value, bool) for one in self.choices)

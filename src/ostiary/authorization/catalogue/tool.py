@@ -149,10 +149,11 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
         """
         shape = shape_of([self.arguments], self.arguments)
         by_name: dict[str, Choice] = {}
-        for name, stated in properties_of(self.arguments).items():
+        for name in shape.names:
             inner = None if name in self.kinds or name in self.presentation else shape.member(name)
             texts = () if inner is None else tuple(one for one in inner.choices if isinstance(one, str))
             if len(texts) > 1:
+                stated = properties_of(self.arguments).get(name)
                 by_name[name] = Choice(texts[:MAX_CHOICES], stated.get("default") if isinstance(stated, dict) else None)
         return MappingProxyType(by_name)
 

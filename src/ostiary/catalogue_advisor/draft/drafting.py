@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from ostiary.authorization.arguments.shape import properties_of
+from ostiary.authorization.arguments.shape import shape_of
 from ostiary.authorization.bounds import ToolDetail, render_details
 from ostiary.authorization.catalogue import Catalogue, Effect, Kind, Tool
 from ostiary.catalogue_advisor.draft import requests
@@ -70,6 +70,11 @@ class _Offer:
     @property
     def does(self) -> str | None:
         return next(iter(verbs_of(parts(self.tool.name))), None)
+
+    @property
+    def has_arguments(self) -> bool:
+        """Return whether the schema of the tool lists an argument."""
+        return bool(shape_of([self.tool.arguments], self.tool.arguments).names)
 
     @property
     def is_unclear(self) -> bool:
@@ -178,7 +183,7 @@ def _nearest(able: Sequence[_Offer], call: requests.Call) -> Iterator[tuple[_Off
             return
     if not all(offer.is_unclear for offer in able):
         # A tool without arguments usually reads ("my balance").
-        able = [offer for offer in able if not (offer.is_unclear and properties_of(offer.tool.arguments))]
+        able = [offer for offer in able if not (offer.is_unclear and offer.has_arguments)]
     yield from ((offer, call.about) for offer in able)
 
 
