@@ -281,6 +281,42 @@ def test_secrets_are_copied_in_both_directions_and_a_dry_run_copies_nothing(stor
     assert "my own" not in json.dumps(stores.live_server.entries(limit=300))
 
 
+def test_a_dry_run_says_what_happens_where_values_were_deleted(stores: Stores) -> None:
+    api, bao = stores.live_server.api, stores.bao.secrets.kv.v2
+
+    def sync(source: str, target: str) -> dict[str, str]:
+        """Synchronise; return the change or the error at each path, which the dry run has predicted."""
+        order = {"source": source, "target": target}
+        planned, made = (api("POST", "/secrets/sync", order | {"dry_run": is_dry}) for is_dry in (True, False))
+        assert planned == made
+        return {one["path"]: one["error"] or one["change"] for one in made["changes"]}
+
+    for name in ("deleted", "destroyed", "new"):
+        api("POST", "/secrets/put", {"path": f"secret/gone/{name}", "data": {"v": name}})
+    for name in ("deleted", "destroyed"):
+        bao.create_or_update_secret(f"gone/{name}", secret={"v": "old"})
+        stores.aws.create_secret(Name=f"gone/{name}", SecretString="old")
+    bao.delete_latest_version_of_secret("gone/deleted")
+    bao.destroy_secret_versions("gone/destroyed", versions=[1])
+    stores.aws.delete_secret(SecretId="gone/deleted", RecoveryWindowInDays=7)
+
+    pull = ("backend/bao/gone/", "secret/pulled/")
+    with pytest.raises(AssertionError, match="empty"):
+        api("POST", "/secrets/sync", {"source": pull[0], "target": pull[1]})
+    bao.create_or_update_secret("gone/present", secret={"v": "old"})
+    assert sync(*pull) == {"secret/pulled/present": "create"}
+    push = "backend/bao/gone/"
+    names = ("deleted", "destroyed", "new")
+    assert sync("secret/gone/", push) == {f"{push}{name}": "create" for name in names}
+    shown = [bao.read_secret_version(f"gone/{name}", raise_on_deleted_version=True)["data"] for name in names]
+    assert [(one["data"]["v"], one["metadata"]["version"]) for one in shown] == [*zip(names, (2, 2, 1), strict=True)]
+    assert sync("secret/gone/", "backend/aws/gone/") == {
+        "backend/aws/gone/deleted": "the secret is scheduled for deletion at the back end",
+        "backend/aws/gone/destroyed": "update",
+        "backend/aws/gone/new": "create",
+    }
+
+
 def test_a_copy_replaces_a_secret_that_requires_check_and_set(stores: Stores, vault: VaultStage) -> None:
     stores.bao.secrets.kv.v2.create_or_update_secret("cas/db", secret={"password": "blue"})
     own, path = vault.login().secrets.kv.v2, f"{vault.folder}/db"

@@ -21,7 +21,7 @@ from ostiaryd.registry.model import ADMIN
 from ostiaryd.secrets import flows
 from ostiaryd.secrets.flows import backends, synchronisation
 from ostiaryd.secrets.flows.synchronisation import MAX_SECRETS, Change, PathChange, SyncPlace, parse_place
-from ostiaryd.secrets.model.backend import CREDENTIALS, Backend, BackendFailed
+from ostiaryd.secrets.model.backend import CREDENTIALS, Backend, BackendFailed, DeletionScheduled
 from ostiaryd.secrets.model.request import NothingStored
 from ostiaryd.secrets.wire_backends import BackendReader, forget_values, open_backend
 
@@ -134,6 +134,8 @@ async def _push(call: Call, source: SyncPlace, target: SyncPlace, is_dry: bool) 
 async def _write(backend: Backend, path: str, value: Mapping[str, Any], *, is_dry: bool) -> Change:
     try:
         present = await backend.read(path)
+    except DeletionScheduled as refusal:
+        raise Conflict(refusal.message, hint=refusal.hint) from None
     except NothingStored:
         present = None
     change = synchronisation.compare(None if present is None else present.json, canonical.encode(value, floats=True))
@@ -160,7 +162,12 @@ async def _read_all(world: World, source: SyncPlace) -> dict[str, Mapping[str, A
     values: dict[str, Mapping[str, Any]] = {}
     size = 0
     for path in paths:
-        value = await reader.ask(stored.name, lambda path=path: backend.read(path))  # type: ignore[misc]
+        try:
+            value = await reader.ask(stored.name, lambda path=path: backend.read(path))  # type: ignore[misc]
+        except NothingStored:
+            if not source.is_folder:
+                raise
+            continue  # a Vault also lists deleted secrets
         values[path[len(source.path) if source.is_folder else len(path) :]] = value.data
         size += len(value.json)
         if size > MAX_BYTES:

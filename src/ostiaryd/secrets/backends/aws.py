@@ -19,6 +19,7 @@ from ostiaryd.secrets.model.backend import (
     BackendConfig,
     BackendFailed,
     BackendValue,
+    DeletionScheduled,
     check_names,
     check_value,
     parse_answer,
@@ -29,8 +30,6 @@ from ostiaryd.secrets.model.sigv4 import SERVICE, sign_request
 MEDIA_TYPE = "application/x-amz-json-1.1"
 MAX_PAGES = 100
 _TYPE = re.compile(r"(?:.*#)?([A-Za-z]{1,64})")
-_MISSING = frozenset({"ResourceNotFoundException", "InvalidRequestException"})
-"""Errors of AWS that mean "no such secret". InvalidRequestException: the secret is marked for deletion."""
 
 
 class AwsBackend:
@@ -120,8 +119,12 @@ def _failure(answer: Answer) -> NothingStored | Conflict | BackendFailed:
     match = _TYPE.fullmatch(named) if isinstance(named, str) else None
     if match is None:
         return BackendFailed(f"the back end answers {answer.status}")
-    if match[1] in _MISSING:
+    if match[1] == "ResourceNotFoundException":
         return NothingStored("no value is stored at this path")
+    if match[1] == "InvalidRequestException":
+        return DeletionScheduled(
+            "the secret is scheduled for deletion at the back end", hint="restore the secret at the back end"
+        )
     if match[1] == "ResourceExistsException":
         return Conflict("the value at the back end has changed since it was read", hint="synchronise again")
     return BackendFailed(f"the back end answers {match[1]}")

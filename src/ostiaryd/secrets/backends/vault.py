@@ -9,6 +9,7 @@ from urllib.parse import quote
 import msgspec
 
 from ostiary.protocol.errors import Conflict
+from ostiaryd.ground.outbound.fetch import Answer
 from ostiaryd.secrets.backends.remote import Remote
 from ostiaryd.secrets.model.backend import (
     BackendConfig,
@@ -54,15 +55,31 @@ class VaultBackend:
         """
         body: dict[str, Any] = dict(data)
         if self._is_versioned:
-            body = {"data": data, "options": {"cas": 0 if present is None else present.version}}
+            version = await self._find_deleted(path) if present is None else present.version
+            body = {"data": data, "options": {"cas": version}}
         await self._ask("POST", "data", path, body=msgspec.json.encode(body))
+
+    async def _find_deleted(self, path: str) -> int:
+        """Return the number of the deleted or destroyed version at a path, which the response 404 of version 2 states;
+        0 if there is no version. Raises Conflict if the path has a value, BackendFailed.
+        """
+        answer = await self._send("GET", "data", path)
+        if answer.status != 404:
+            raise _changed()
+        data = parse_answer(answer.body).get("data")
+        metadata = data.get("metadata") if isinstance(data, dict) else None
+        version = metadata.get("version") if isinstance(metadata, dict) else None
+        return version if type(version) is int else 0
+
+    async def _send(self, method: str, kind: str, path: str, *, query: str = "", body: bytes = b"") -> Answer:
+        below = f"{self._mount}/{kind}/{path}" if self._is_versioned else f"{self._mount}/{path}"
+        return await self._remote.send(method, f"/v1/{quote(below)}{query}", headers=self._headers, body=body)
 
     async def _ask(self, method: str, kind: str, path: str, *, query: str = "", body: bytes = b"") -> dict[str, Any]:
         """Send a request and return the member `data` of the response. Raises NothingStored, Conflict,
         BackendFailed.
         """
-        below = f"{self._mount}/{kind}/{path}" if self._is_versioned else f"{self._mount}/{path}"
-        answer = await self._remote.send(method, f"/v1/{quote(below)}{query}", headers=self._headers, body=body)
+        answer = await self._send(method, kind, path, query=query, body=body)
         match answer.status:
             case 200:
                 data = parse_answer(answer.body).get("data")
@@ -74,10 +91,14 @@ class VaultBackend:
             case 404:
                 raise NothingStored("no value is stored at this path")
             case 400 if method == "POST" and b"check-and-set" in answer.body:
-                raise Conflict("the value at the back end has changed since it was read", hint="synchronise again")
+                raise _changed()
             case 403:
                 raise BackendFailed(
                     "the back end denied the request: the configured token has no access",
                     hint="configure another token, or change the token's policy at the back end",
                 )
         raise BackendFailed(f"the back end answers {answer.status}")
+
+
+def _changed() -> Conflict:
+    return Conflict("the value at the back end has changed since it was read", hint="synchronise again")

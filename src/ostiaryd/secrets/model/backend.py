@@ -16,7 +16,7 @@ import msgspec
 from ostiary.protocol import canonical
 from ostiary.protocol.errors import Forbidden, Invalid, Malformed, Unavailable
 from ostiaryd.secrets.model.keyvalue import MAX_VALUE
-from ostiaryd.secrets.model.request import check_path
+from ostiaryd.secrets.model.request import NothingStored, check_path
 
 MOUNT = "backend"
 MAX_BACKENDS = 100
@@ -36,6 +36,12 @@ class BackendFailed(Unavailable):
     """The back end is unreachable or too slow, denies its credentials, or sends an invalid answer."""
 
     code = "backend_failed"
+
+
+class DeletionScheduled(NothingStored):
+    """The secret is scheduled for deletion at the back end, which accepts no new value until the secret is restored or
+    deleted.
+    """
 
 
 class BackendKind(StrEnum):
