@@ -19,6 +19,7 @@ from ostiary.decision.access import (
     RemoteAnswers,
     RemoteSource,
     decide,
+    foresee,
     resolve,
 )
 from ostiary.decision.access.remote_policies import RemoteVerdict
@@ -108,11 +109,18 @@ def call(
     elsewhere: RemoteSource | None = None,
     **more: Any,
 ) -> Decision:
-    """Return the decision on a call; `elsewhere` answers for remote policies."""
+    """Return the decision on a call, after a comparison with the verdicts that searches foresee for the call.
+    `elsewhere` answers for remote policies.
+    """
     facts = Facts(at or resource(), policies or rules(PERMIT), **more)
     asked = {"path": "/srv/x"} if arguments is None else arguments
     remote = None if elsewhere is None else RemoteFunction(facts.policies, now, elsewhere)
-    return decide(resolve(who or principal(), tool, asked, facts, now), DecisionInputs(remote=remote))
+    resolved = resolve(who or principal(), tool, asked, facts, now)
+    decision = decide(resolved, DecisionInputs(remote=remote))
+    foresight = foresee(resolved, frozenset(), has_memory=False)
+    assert foresight.may or not decision.allowed, "searches find each call that a decision allows"
+    assert decision.allowed or not foresight.must, "searches promise no call that a decision denies"
+    return decision
 
 
 class RemoteFunction(RemoteAnswers):
