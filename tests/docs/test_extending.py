@@ -90,10 +90,18 @@ _EXAMPLES = {
     "an OAuth grant type": r"\bDEVICE_CODE\b",
     "a claim of ID tokens": r'"preferred_username"[,\]]|preferred_username:',
     "a format of threat lists": r"\"stix\"",
-    "an object of the kill switch": r'case "segment"|\("segment", agent|"owner", "segment", "model"\)',
+    "an object of the kill switch": r'case "segment"|\("segment", agent|"owner", "segment", "model"\)|\bfacts\.stops\b'
+    r'|check_none_stopped\([^)]*"resource"',
+    "a property of a stop": r"\bStopFact\b|\bStopDelta\(",
+    "a rule of the decision of one call": r"\bcheck_(restrictions|liveness)\(",
+    "a rule about the origin": r"\bneeds_origins\(|\bis_settled\(",
+    "a secret engine whose": r"\baws_accounts\b|\bAwsAccounts\b",
+    "a kind of approval request": r"\bELEVATE\b",
+    "a kind of object with an id": r"\bIdList\(|\bLISTS\[",
+    "a property of a person": r"\bidentity\.email|\bIdentity\(|person\.email",
     "a notification channel for a chat": r"\"slack\", *\"|== \"slack\"|case \"slack\"",
     "a playbook action": r"\"freeze\"",
-    "a client authentication method": r"\bSELF_SIGNED\b",
+    "a client authentication method": r"\bSELF_SIGNED\b|\bClientProof\.SECRET\b|client\.has_secret",
     "a login method of people": r"Method\.PASSKEY|person_passkey",
     "a back end whose secrets": r"BackendKind\.KUBERNETES|KubernetesBackend",
     "a kind of value in threat lists": r"case \"digest\"|\"digest\": \"|\"digest\", value",
@@ -103,7 +111,7 @@ _EXAMPLES = {
     "a kind of budget": r"\bVolume\b",
     "data in the extent": r"flows\.blast\b|def blast\b|\.blast\(",
 }
-"""Rows of the tables, each with a pattern that finds the newest or clearest example of the row in the source."""
+"""Rows of the tables, each with a pattern that finds the newest or clearest examples of the row in the source."""
 
 
 @pytest.mark.parametrize(("row", "pattern"), _EXAMPLES.items(), ids=list(_EXAMPLES))
