@@ -133,6 +133,7 @@ class Door:
         states it in the scope (`ostiary.asgi_tls`, the TLS extension of ASGI). Raises Malformed.
         """
         if self._proxies and is_within(_address(scope), self._proxies):
+            _check_trailer(scope)
             return forwarded_certificate(scope["headers"])
         chain = (scope.get("extensions") or {}).get("tls", {}).get("client_cert_chain") or ()
         if not chain:
@@ -290,6 +291,20 @@ def _end_unclear_request(scope: Scope, send: Send) -> Send:
     if b"upgrade" not in names or names.isdisjoint((b"content-length", b"transfer-encoding")):
         return send
     return _with_headers(send, [(b"connection", b"close")], replaced=(b"connection",))
+
+
+def _check_trailer(scope: Scope) -> None:
+    """Check that a client cannot have sent the fields that a trusted proxy forwards. Raises Malformed.
+
+    uvicorn with httptools adds the fields of a trailer to the headers (RFC 9110 section 6.5.1 forbids this). A proxy
+    that forwards trailers replaces a header of the client, but not a field of the trailer.
+    """
+    names = [name for name, _ in scope["headers"]]
+    if b"transfer-encoding" in names and (CLIENT_CERT in names or names.count(b"x-forwarded-for") > 1):
+        raise Malformed(
+            "a request with `Transfer-Encoding` has `Client-Cert`, or more than one `X-Forwarded-For`",
+            hint="let the proxy buffer requests (then it sends `Content-Length`), and send one `X-Forwarded-For`",
+        )
 
 
 def _with_headers(send: Send, headers: Sequence[tuple[bytes, bytes]], *, replaced: Collection[bytes]) -> Send:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 
 from harness.client_certificates import Made, self_signed
 from harness.feeder import URI, Feeder
+from harness.live_server import free_socket, serving
+from harness.patience import PATIENCE_S
 from ostiary.asgi import GuardASGI
 from ostiary.authorization.claims import Confirmation
 from ostiary.decision.feed import KeyFact
@@ -135,6 +138,29 @@ async def test_a_malformed_field_of_a_proxy_is_refused(guard: Guard, feeder: Fee
     token = bound(feeder)
     for fields in ([("client-cert", ":AAAA:")], [*MADE.fields, *MADE.fields], [("client-cert-chain", "::")]):
         assert (await ask(guard, token, *fields, address="10.1.2.3")).status_code == 400
+
+
+def test_a_certificate_in_a_trailer_is_refused(guard: Guard, feeder: Feeder) -> None:
+    """uvicorn adds the fields of a trailer to the headers, and a proxy replaces only headers."""
+    sock, port = free_socket()
+    [(name, value)] = MADE.fields
+    head = f"GET /files/a HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {bound(feeder)}\r\n"
+    trailer = f"{name}: {value}\r\n"
+    answers = []
+    with serving(GuardASGI(seen, guard, tool=RULES, proxies="127.0.0.1/32"), sock):
+        for request in (f"{trailer}\r\n", f"transfer-encoding: chunked\r\n\r\n0\r\n{trailer}\r\n"):
+            with socket.create_connection(("127.0.0.1", port), PATIENCE_S) as client, client.makefile("rb") as answer:
+                client.sendall((head + request).encode())
+                answers.append(answer.readline())
+    assert answers == [b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 400 Bad Request\r\n"]
+
+
+async def test_a_second_address_that_may_come_from_a_trailer_is_refused(guard: Guard, feeder: Feeder) -> None:
+    address, chunked = ("x-forwarded-for", "198.51.100.1"), ("transfer-encoding", "chunked")
+    for fields, status in (([address, address], 401), ([address, chunked], 401), ([address, address, chunked], 400)):
+        answer = await ask(guard, bound(feeder), *fields, address="10.1.2.3")
+        assert answer.status_code == status, fields
+    assert (await ask(guard, bound(feeder), address, address, chunked, address="192.0.2.1")).status_code == 401
 
 
 async def test_the_tls_extension_of_asgi_states_the_certificate(guard: Guard, feeder: Feeder) -> None:
