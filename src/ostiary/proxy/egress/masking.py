@@ -33,9 +33,9 @@ HELD_ELSEWHERE = 6
 """number of bytes of a stream that are held back for each character of a secret of another host, because the usual
 escapes have at most six bytes
 """
-BEGUN_WORDS, MAX_BEGUN = 9, 1024
-"""maximum number of words and of bytes of a line that the observed text of the next part begins with; the longest
-account number (ISO 13616) has nine groups
+BEGUN_WORDS, MAX_BEGUN = 9, MAX_SECRET
+"""maximum number of words and of bytes of a line that the observed text of the next part begins with: the longest
+account number (ISO 13616) has nine groups, and a divided secret is found if the text has all of it
 """
 _WINDOW = 4
 """length of a window in bytes, and number of windows of a form; a form has at least 2 * _WINDOW - 1 bytes"""
@@ -184,7 +184,9 @@ class ObservedStream:
         self._masks, self._begun = masks, b""
 
     def feed(self, part: bytes) -> str:
-        """Return the text of `part`, the next part of the answer, without secrets."""
+        """Return the text of `part`, the next part of the answer, with asterisks in place of each secret that the text
+        has as a whole. If the part ends within a secret, the text shows the beginning of the secret.
+        """
         data = self._begun + part
         last = data[data.rfind(b"\n") + 1 :][-MAX_BEGUN:].rsplit(b" ", BEGUN_WORDS)
         self._begun = b" ".join(last[-BEGUN_WORDS:])
