@@ -144,9 +144,11 @@ def every_connection_is_ended_again_and_again(postgresql: Cluster, url: str) -> 
 
     thread = threading.Thread(target=storm)
     thread.start()
-    yield
-    is_over.set()
-    thread.join()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
 
 
 @contextmanager
@@ -154,9 +156,11 @@ def transactions_are_read_only(postgresql: Cluster, url: str) -> Iterator[None]:
     with psycopg.connect(url, autocommit=True, options="-c default_transaction_read_only=off") as operator:
         operator.execute("alter system set default_transaction_read_only = on")
         operator.execute("select pg_reload_conf()")
-        yield
-        operator.execute("alter system reset default_transaction_read_only")
-        operator.execute("select pg_reload_conf()")
+        try:
+            yield
+        finally:
+            operator.execute("alter system reset default_transaction_read_only")
+            operator.execute("select pg_reload_conf()")
 
 
 @contextmanager
