@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import resource
 import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from ostiary.protocol.errors import Unavailable
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Database, LostDatabase, Tx, sql
 from ostiaryd.ground.database.connection import LONGEST_LOG, SqliteConnection
+from ostiaryd.ground.database.files import FileWatch
 from ostiaryd.ground.database.writer import Writer
 from ostiaryd.ground.http.health import Health
 from ostiaryd.ground.world import World, open_world
@@ -151,6 +154,36 @@ async def test_a_batch_in_progress_is_not_acknowledged_if_a_file_is_lost_under_i
         await world.writer.submit(job)
     with pytest.raises(LostDatabase):
         await world.writer.submit(put("after"))
+
+
+@contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    """The process can open no file until the end of the block."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_an_overwritten_index_is_a_loss_though_no_descriptor_is_left_to_keep_the_log(world: World) -> None:
+    await world.writer.submit(put("before"))
+    overwrite_index(world.db.path)
+    for _ in range(2):
+        with no_descriptor_left(), pytest.raises(LostDatabase, match="ostiary.db-shm while the server runs") as loss:
+            await world.writer.submit(put("after"))
+        assert "copy the open files" in loss.value.hint
+
+
+def test_an_index_that_cannot_be_watched_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with no_descriptor_left():
+        watch = FileWatch(str(tmp_path / "index"))
+    assert not watch.was_written()
+    watch.close()
+    assert [record.message.partition(";")[2] for record in caplog.records] == [
+        " raise fs.inotify.max_user_instances and fs.inotify.max_user_watches"
+    ]
 
 
 async def test_a_loss_is_final_though_the_files_come_back(world: World) -> None:

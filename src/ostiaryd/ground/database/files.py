@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import logging
 import os
 import struct
 import sys
@@ -23,6 +24,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from ostiaryd.ground.database.failures import StorageFailed
+
+log = logging.getLogger("ostiary")
+
+_LIMITS = "raise fs.inotify.max_user_instances and fs.inotify.max_user_watches"
 
 
 class LostDatabase(StorageFailed):
@@ -43,8 +48,8 @@ class DamagedIndex(LostDatabase):
 
 
 class FileWatch:
-    """Notices each write(2) to a file, of which Linux keeps a queue. On other systems, and if this user has as many
-    watches as the system permits, nothing is noticed.
+    """Notices each write(2) to a file, of which Linux keeps a queue. On other systems, nothing is noticed; nor if this
+    user has as many watches as the system permits, which the log then says.
     """
 
     _MODIFIED = 0x2
@@ -54,8 +59,9 @@ class FileWatch:
         if sys.platform == "linux":
             libc = ctypes.CDLL(None, use_errno=True)
             self._file = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
-            if self._file >= 0:
-                libc.inotify_add_watch(self._file, os.fsencode(path), self._MODIFIED)
+            if self._file < 0 or libc.inotify_add_watch(self._file, os.fsencode(path), self._MODIFIED) < 0:
+                reason = os.strerror(ctypes.get_errno())
+                log.warning("writes of other programs to %s are not detected: %s; %s", path, reason, _LIMITS)
 
     def was_written(self) -> bool:
         """Return whether the file was written since the last call."""
@@ -176,9 +182,12 @@ class DatabaseFiles:
         """Check that nothing but SQLite, which writes to the index only to make it longer, has written to the index."""
         is_longer = len(self._seen) < len(states) or states[2].st_size > self._seen[2].st_size
         if was_written and not is_longer and not self._is_shared:
-            _keep_log(self._paths[0])
-            message = f"another program has changed {self._paths[2]} while the server runs"
-            raise self._lost(message, loss=DamagedIndex)
+            loss: type[LostDatabase] = DamagedIndex
+            try:
+                _keep_log(self._paths[0])
+            except OSError:  # such as no descriptor: then the end of the server may delete the log
+                loss = LostDatabase
+            raise self._lost(f"another program has changed {self._paths[2]} while the server runs", loss=loss)
 
     def _check_unchanged(self, states: list[os.stat_result], paths: Sequence[str]) -> None:
         for path, before, now in zip(paths, self._seen, states, strict=False):
@@ -218,7 +227,7 @@ class DatabaseFiles:
 
 def _keep_log(path: str) -> None:
     """Keep the log as it is until this process ends: when the last connection is closed, SQLite would move pages by a
-    damaged index, and delete the log. The next start makes the index again from the log.
+    damaged index, and delete the log. The next start makes the index again from the log. Raises OSError.
 
     SQLite needs an exclusive lock for that. A lock of an open file, unlike the locks of SQLite, also excludes its own
     process, as long as the file stays open.
