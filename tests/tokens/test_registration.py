@@ -18,6 +18,7 @@ from ostiaryd.app import build_app
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
+from ostiaryd.tokens import flows as consents
 from ostiaryd.trust import flows as trust
 from tests.support.api_fixtures import FILES, Answer, claims_of, guard, reconfigured, register, send
 from tests.tokens.code_flow import VERIFIER, Browser, challenge_of, sign_in
@@ -444,10 +445,10 @@ async def test_a_repetition_by_a_client_that_proves_nothing_must_come_from_the_n
     assert ended.json["error"] == "invalid_grant", "the reuse ended the grant"
 
 
-async def test_a_repetition_that_is_followed_by_the_successor_does_not_extend_the_grace(
-    world: World, application: Application, clock: Clock
+async def test_a_token_that_was_followed_twice_is_a_reuse_within_the_grace_too(
+    world: World, application: Application
 ) -> None:
-    """A token that was followed twice is a reuse within the grace, too: one tab is two refreshes behind."""
+    """One tab is two refreshes behind."""
     await allow_class(world)
     tokens = [(await application.redeem(await application.code())).json["refresh_token"]]
     for _ in range(2):
@@ -455,6 +456,60 @@ async def test_a_repetition_that_is_followed_by_the_successor_does_not_extend_th
         tokens.append(answer.json["refresh_token"])
     assert (await application.token(grant_type="refresh_token", refresh_token=tokens[0])).status == 400
     assert (await application.token(grant_type="refresh_token", refresh_token=tokens[2])).status == 400
+
+
+async def test_a_repetition_does_not_extend_the_grace(world: World, application: Application, clock: Clock) -> None:
+    await allow_class(world)
+    first = (await application.redeem(await application.code())).json["refresh_token"]
+    refresh = {"grant_type": "refresh_token", "refresh_token": first}
+    assert (await application.token(**refresh)).status == 200
+    clock.advance(30)
+    assert (await application.token(**refresh)).status == 200
+    clock.advance(0, us=1)
+    assert (await application.token(**refresh)).json["error"] == "invalid_grant"
+
+
+@pytest.mark.parametrize("end", ["consent withdrawn", "client stopped", "person stopped", "token revoked"])
+async def test_a_refresh_is_not_repeated_after_its_grant_has_ended(
+    world: World, application: Application, end: str
+) -> None:
+    await allow_class(world)
+    first = (await application.redeem(await application.code())).json["refresh_token"]
+    refresh = {"grant_type": "refresh_token", "refresh_token": first}
+    second = (await application.token(**refresh)).json["refresh_token"]
+    assert (await application.token(**refresh)).status == 200
+    ann = registry.find_person(world.db.read(), "ann").person_id
+    match end:
+        case "consent withdrawn":
+            [consent] = consents.list_consents(world.db.read(), ann)
+            await act(world, "consent.withdraw", lambda act: consents.withdraw(act, consent.consent_id))
+        case "client stopped":
+            [client] = (await call_admin_api(world, "GET", "/clients"))[1]["clients"]
+            await call_admin_api(world, "POST", f"/clients/{client['id']}/stop", {})
+        case "person stopped":
+            await act(world, "kill.put", lambda act: registry.stop(act, "owner", ann, why="test", by="test"))
+        case "token revoked":
+            form = urlencode({"client_id": application.client_id, "token": second}).encode()
+            headers = [("content-type", "application/x-www-form-urlencoded")]
+            assert (await send(application.app, "POST", "/revoke", headers=headers, body=form)).status == 200
+    answer = await application.token(**refresh)
+    assert (answer.status in (400, 401), "access_token" in answer.json) == (True, False), answer.body
+
+
+async def test_a_repetition_gives_no_scope_or_resource_that_the_person_did_not_consent_to(
+    world: World, application: Application
+) -> None:
+    await allow_class(world)
+    first = (await application.redeem(await application.code())).json["refresh_token"]
+    refresh = {"grant_type": "refresh_token", "refresh_token": first}
+    second = (await application.token(**refresh)).json["refresh_token"]
+    for more, error in (
+        ({"scope": "files:write"}, "invalid_scope"),
+        ({"resource": "https://other.example/mcp"}, "invalid_target"),
+        ({"scope": "openid"}, "invalid_scope"),
+    ):
+        assert (await application.token(**refresh, **more)).json["error"] == error, more
+    assert (await application.token(**refresh)).json["refresh_token"] == second
 
 
 async def test_a_client_with_a_secret_still_needs_the_verifier_of_its_code(confidential: Application) -> None:
