@@ -339,7 +339,9 @@ async def test_a_revoked_intermediate_is_kept_until_a_day_after_its_end(world: W
     assert AuthorityState.REVOKED not in states(world, INTERMEDIATE)
 
 
-async def test_under_an_external_root_nothing_replaces_a_revoked_intermediate(world: World) -> None:
+async def test_under_an_external_root_nothing_replaces_a_revoked_intermediate(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await register_agent(world)
     company, csr = Company(world.now()), await request_import(world)
     key = csr.public_key()
@@ -348,9 +350,11 @@ async def test_under_an_external_root_nothing_replaces_a_revoked_intermediate(wo
     issued = await issue(world, agent="bot")
     await revoke(world, issued.certificate.authority)
     assert not flows.is_live(world.db.read(), issued.certificate, now=world.now())
+    made: list[str] = []
+    monkeypatch.setattr("ostiaryd.certs.flows.authorities.make_keys", lambda *_, **__: made.append("keys"))
     with pytest.raises(Refused) as refused:
         await issue(world, agent="bot")
-    assert refused.value.code == "external_root"
+    assert (refused.value.code, made) == ("external_root", []), "each request would leave its keys in an HSM"
 
 
 async def test_an_authority_counts_through_the_last_second_that_its_certificate_names(world: World) -> None:

@@ -217,7 +217,9 @@ async def test_a_revocation_is_in_force_though_the_hsm_does_not_answer(
     assert count_keys(token) == 2 * 5, "the key that came too late is deleted"
 
 
-async def test_a_certificate_after_a_revocation_has_an_intermediate_with_the_same_limits(world: World) -> None:
+async def test_a_certificate_after_a_revocation_has_an_intermediate_with_the_same_limits(
+    world: World, token: SoftHsm
+) -> None:
     async with flows.new_keys(world, "P-256") as keys:
         permitted = ["dns:example.com"]
         await act(
@@ -229,6 +231,7 @@ async def test_a_certificate_after_a_revocation_has_an_intermediate_with_the_sam
     after = await issue(world, agent="bot")
     assert after.certificate.authority != issued.certificate.authority
     assert flows.find_authority(world.db.read(), after.certificate.authority).permitted == ("dns:example.com",)
+    assert count_keys(token) == 2 * 5, "each key in the HSM belongs to an authority"
 
 
 async def test_a_database_with_keys_in_an_hsm_needs_it(config: Config, clock: Clock, token: SoftHsm) -> None:

@@ -71,9 +71,11 @@ def ready_issuer(act: Act, *, config: Config) -> Issuer:
     """
     active = active_authority(act.tx, AuthorityKind.INTERMEDIATE)
     if active is None:
-        keys = make_keys(act.tx.keys, config.certificate_key_type, within_s=ANSWER_S)
-        root = active_authority(act.tx, AuthorityKind.ROOT) or create_root(act, keys, config=config)
-        revoked = find_unreplaced(act.tx)
+        root, revoked = active_authority(act.tx, AuthorityKind.ROOT), find_unreplaced(act.tx)
+        if root is not None:
+            _check_key_is_here(root)  # otherwise each request would leave new keys in the HSM
+        keys = make_keys(act.tx.keys, config.certificate_key_type, 3 if root is None else 2, within_s=ANSWER_S)
+        root = root or create_root(act, keys, config=config)
         active = create_intermediate(
             act, root, keys, config=config, permitted=() if revoked is None else revoked.permitted
         )
@@ -218,9 +220,7 @@ def create_intermediate(
     `permitted`: the names to which the intermediate is limited; empty: no limit. Raises Conflict if the key of the root
     is not on this server.
     """
-    if not root.has_key:
-        hint = "create a request for the owner of the root: ostiary ca request --write FILE"
-        raise Conflict(f"the key of the root `{root.subject}` is not on this server", hint=hint, code="external_root")
+    _check_key_is_here(root)
     if (before := active_authority(act.tx, AuthorityKind.INTERMEDIATE)) is not None:
         store.set_state(act.tx, before.authority_id, AuthorityState.RETIRED)
     key, made = _prepare(act, AuthorityKind.INTERMEDIATE, root, keys, config=config, permitted=permitted)
@@ -228,6 +228,13 @@ def create_intermediate(
     made = _insert(act, replace(made, certificate=_certify(act, made, key, issuer, config)))
     create_responder(act, made, keys, config=config)
     return made
+
+
+def _check_key_is_here(root: Authority) -> None:
+    """Check that the key of a root is on this server. Raises Conflict."""
+    if not root.has_key:
+        hint = "create a request for the owner of the root: ostiary ca request --write FILE"
+        raise Conflict(f"the key of the root `{root.subject}` is not on this server", hint=hint, code="external_root")
 
 
 def create_responder(act: Act, intermediate: Authority, keys: list[PrivateKey], *, config: Config) -> None:
