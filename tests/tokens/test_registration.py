@@ -508,7 +508,7 @@ async def test_a_repetition_gives_no_scope_or_resource_that_the_person_did_not_c
         ({"resource": "https://other.example/mcp"}, "invalid_target"),
         ({"scope": "openid"}, "invalid_scope"),
     ):
-        assert (await application.token(**refresh, **more)).json["error"] == error, more
+        assert (await application.token(**refresh | more)).json["error"] == error, more
     assert (await application.token(**refresh)).json["refresh_token"] == second
 
 
