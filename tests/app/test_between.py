@@ -26,6 +26,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import SELF, SSF_MANAGE, SSF_READ, Root, Verb
 from ostiaryd.signals import wire_ssf_poll
 from ostiaryd.signals.flows import signals
+from ostiaryd.trust.flows import access
 from tests.support.api_fixtures import Answer, Client, claims_of, client, register, send
 from tests.support.recorded_statements import record_statements
 from tests.support.sources import calls, sources
@@ -130,6 +131,27 @@ async def test_no_token_that_is_not_live_or_not_of_this_server_marks_a_proof_as_
         refused = await ask(chief, (method, re.sub(r"{[^}]*}", "x", template)), {}, access_token=token)
         assert refused.status == 401, (method, template, refused.body)
     assert world.db.read().all(USED) == before
+
+
+async def test_a_proof_that_was_not_marked_because_of_a_stop_is_refused_though_the_stop_ends_at_once(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the same request could be sent again."""
+    client.app, world = build_app(client.world), client.world
+    access_token = (await client.token(resource=API))["access_token"]
+    owner = registry.find_agent(world.db.read(), client.id).owner
+    await act(world, "kill.put", lambda act: registry.stop(act, "owner", owner, why="test", by="test"))
+    spend = access.spend_at_once
+
+    async def spend_and_lift(*args: Any) -> None:
+        try:
+            await spend(*args)
+        finally:
+            await act(world, "kill.lift", lambda act: registry.lift_stop(act, "owner", owner))
+
+    monkeypatch.setattr("ostiaryd.trust.flows.spend_at_once", spend_and_lift)
+    refused = await ask(client, ("POST", "/api/v1/tasks"), {"purpose": "to sort"}, access_token=access_token)
+    assert (refused.status, refused.json["error"]) == (401, "invalid_token"), refused.body
 
 
 @pytest.mark.parametrize("route", sorted(CHANGES))

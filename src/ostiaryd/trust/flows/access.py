@@ -170,19 +170,22 @@ async def spend_at_once(world: World, proof: Spend, claims: AccessClaims | None 
     """Mark a DPoP proof as used in a write transaction of its own, without a ledger entry. Raises InvalidProof if the
     proof was used before.
 
-    With `claims`, the proof of a token that is not live is not marked, so that an ended token fills no memory: the
-    caller refuses it afterwards. The job itself does not raise, because it shares its batch with other jobs.
+    With `claims`, the proof of a token that is not live is refused unmarked, so that an ended token fills no memory.
+    Raises AccessRefused then. The job itself does not raise, because it shares its batch with other jobs.
     """
 
-    def spend(tx: Tx) -> bool:
+    def spend(tx: Tx) -> AccessRefused | bool:
         try:
             if claims is not None:
                 live_caller(tx, claims, now=tx.now)
-        except AccessRefused:
-            return True
+        except AccessRefused as refusal:
+            return refusal
         return is_first_use(tx, proof)
 
-    _check_new(await world.writer.submit(spend))
+    spent: AccessRefused | bool = await world.writer.submit(spend)
+    if isinstance(spent, AccessRefused):
+        raise spent
+    _check_new(spent)
 
 
 async def survives(world: World) -> bool:
