@@ -98,6 +98,8 @@ _EXAMPLES = {
     "a secret engine whose": r"\baws_accounts\b|\bAwsAccounts\b",
     "a kind of approval request": r"\bELEVATE\b",
     "a kind of object with an id": r"\bIdList\(|\bLISTS\[",
+    "a member of client metadata": r"\bbackchannel_logout_uri\b",
+    "a language of policies": r"\bread_program\b|\"\.rego\"",
     "a property of a person": r"\bidentity\.email|\bIdentity\(|person\.email",
     "a notification channel for a chat": r"\"slack\", *\"|== \"slack\"|case \"slack\"",
     "a playbook action": r"\"freeze\"",
