@@ -10,6 +10,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from harness.clock import Clock
 from harness.registry_fixtures import newest_entry, register_agent, run_act
@@ -254,7 +258,19 @@ async def test_a_bundle_that_goes_backwards_is_refused_on_record(
     )
 
 
-@pytest.mark.parametrize("kind", ["x509", "jwt"])
+def certify_again(der: bytes) -> bytes:
+    """Return another certificate of the key of a root."""
+    first = x509.load_der_x509_certificate(der)
+    builder = x509.CertificateBuilder(issuer_name=first.issuer, subject_name=first.subject).serial_number(1)
+    key = first.public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    builder = builder.public_key(key).not_valid_before(first.not_valid_before_utc)
+    builder = builder.not_valid_after(first.not_valid_after_utc)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    return builder.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+@pytest.mark.parametrize("kind", ["x509", "x509 in another certificate", "jwt"])
 async def test_a_bundle_with_a_key_of_this_server_is_refused_on_record(
     world: World, clock: Clock, publisher: Publisher, kind: str
 ) -> None:
@@ -264,6 +280,8 @@ async def test_a_bundle_with_a_key_of_this_server_is_refused_on_record(
     before = domain(world)
     own = own_bundle(world.db.read(), world.config)
     copied = own._replace(x509=()) if kind == "jwt" else own._replace(jwt=())
+    if kind == "x509 in another certificate":
+        copied = copied._replace(x509=tuple(map(certify_again, own.x509)))
     publisher.body = render_bundle(copied._replace(sequence=1 << 60))
     clock.advance(300)
     await wire_trust_domains.refresh_due(world)

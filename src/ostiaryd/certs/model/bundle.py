@@ -103,6 +103,12 @@ class TrustBundle(NamedTuple):
         return [one.jwk for one in self.jwt]
 
     @property
+    def public_keys(self) -> frozenset[frozenset[tuple[str, str]]]:
+        """Return the members of the JWK of every key, without the `kid`: in whatever certificate, a key is the same."""
+        jwks = (*map(_jwk_of, self.x509), *self.jwt_jwks)
+        return frozenset(frozenset((name, jwk[name]) for name in jwk if name != "kid") for jwk in jwks)
+
+    @property
     def refresh_s(self) -> int:
         """Return the number of seconds after which the bundle must be fetched again."""
         return min(max(self.refresh_hint_s or REFRESH_S, MIN_REFRESH_S), MAX_REFRESH_S)

@@ -6,12 +6,10 @@ The federation is one-way (SPIFFE Federation, section 6). The name is never take
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import lru_cache
 
 import msgspec
 
-from ostiary.protocol import canonical
 from ostiary.protocol.errors import Conflict, Invalid
 from ostiaryd.certs.model.bundle import EMPTY, TrustBundle, parse_bundle, render_bundle
 from ostiaryd.certs.model.spiffe_id import SpiffeId, check_trust_domain, parse_spiffe_id
@@ -104,16 +102,11 @@ def check_foreign(name: str, bundle: TrustBundle, *, own: TrustBundle) -> None:
     """Check that the bundle of another trust domain has no key of this server's own trust domain. Otherwise the
     authority of this server would certify identities of both. Raises OwnAuthority.
     """
-    own_keys = {_text_of(one.jwk) for one in own.jwt}
-    if set(bundle.x509) & set(own.x509) or any(_text_of(one.jwk) in own_keys for one in bundle.jwt):
+    if bundle.public_keys & own.public_keys:
         raise OwnAuthority(
             f"the bundle of `{name}` has a key of this server's own trust domain",
             hint="state the URL of the other trust domain's own bundle endpoint",
         )
-
-
-def _text_of(jwk: Mapping[str, str]) -> str:
-    return canonical.encode({**jwk, "kid": ""}).decode()
 
 
 def is_new(domain: TrustDomain, bundle: TrustBundle) -> bool:
