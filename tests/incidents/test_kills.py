@@ -219,6 +219,6 @@ def test_how_many_there_may_be(count: int, said_by: str | None, is_ours: bool, f
     if fits:
         check_room(some, is_ours=is_ours)
     else:
-        with pytest.raises(Conflict):
+        with pytest.raises(Conflict, match=f"{count} stops{'' if is_ours else ' of persons and clients'} are in force"):
             check_room(some, is_ours=is_ours)
     assert len(some) == count

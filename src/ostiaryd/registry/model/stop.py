@@ -78,7 +78,7 @@ def check_room(stops: list[Stop], *, is_ours: bool) -> None:
     count = len(stops) if is_ours else sum(stop.said_by is not None for stop in stops)
     if count >= (MAX_OURS if is_ours else MAX_STOPS):
         raise Conflict(
-            f"{count} stops are in force, which is the limit",
+            f"{count} stops{'' if is_ours else ' of persons and clients'} are in force, which is the limit",
             hint="list the stops (`ostiary kill list`), and lift one: ostiary kill lift KIND NAME --reason ..",
             code="too_many_stops",
         )
