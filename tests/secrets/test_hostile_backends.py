@@ -156,14 +156,17 @@ async def test_no_lie_of_a_vault_becomes_a_value(world: World, liar: LyingServer
 
 async def test_no_lie_of_aws_becomes_a_value(world: World, liar: LyingServer) -> None:
     world, bot = await enter(world, liar.url, "aws")
+    current = {"VersionStages": ["AWSCURRENT", "mine"]}
     for number, (status, body, expected, words) in enumerate(
         (
-            (200, {"Name": "p0", "SecretString": "{}"}, 200, '"data":{}'),
-            (200, {"Name": "p0", "SecretString": "{}"}, 502, "another secret"),
-            (200, {"SecretString": "{}"}, 502, "another secret"),
-            (200, {"Name": "p3", "SecretString": 7}, 502, "neither `SecretString`"),
-            (200, {"Name": "p4", "SecretBinary": "no base64!"}, 502, "neither `SecretString`"),
-            (200, {"Name": "p5", "SecretString": '{"a": NaN}'}, 502, "JSON"),
+            (200, {"Name": "p0", "SecretString": "{}", **current}, 200, '"data":{}'),
+            (200, {"Name": "p0", "SecretString": "{}", **current}, 502, "another secret"),
+            (200, {"SecretString": "{}", **current}, 502, "another secret"),
+            (200, {"Name": "p3", "SecretString": 7, **current}, 502, "neither `SecretString`"),
+            (200, {"Name": "p4", "SecretBinary": "no base64!", **current}, 502, "neither `SecretString`"),
+            (200, {"Name": "p5", "SecretString": '{"a": NaN}', **current}, 502, "JSON"),
+            (200, {"Name": "p6", "SecretString": "{}", "VersionStages": ["AWSPREVIOUS"]}, 502, "another version"),
+            (200, {"Name": "p7", "SecretString": "{}", "VersionStages": 7}, 502, "another version"),
             (400, {"__type": "AccessDeniedException", "Message": "secret words"}, 502, "AccessDeniedException"),
             (400, {"__type": "a" * 65}, 502, "answers 400"),
             (400, {"__type": "x#ResourceNotFoundException"}, 404, ""),
@@ -175,7 +178,7 @@ async def test_no_lie_of_aws_becomes_a_value(world: World, liar: LyingServer) ->
         assert (answer.status, words in answer.body.decode()) == (expected, True), (number, answer.body)
         assert b"secret words" not in answer.body
     assert await bot.status("GET", "backend/far/data/no%20name") == 400
-    assert liar.asked == 10
+    assert liar.asked == 12
 
 
 async def test_a_back_end_that_hangs_or_drips_ends_in_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ from ostiaryd.secrets.model.backend import (
     check_value,
     parse_answer,
 )
+from ostiaryd.secrets.model.keyvalue import CURRENT
 from ostiaryd.secrets.model.request import NothingStored
 from ostiaryd.secrets.model.sigv4 import SERVICE, sign_request
 
@@ -53,6 +54,9 @@ class AwsBackend:
         answer = await self._ask("GetSecretValue", {"SecretId": aws.check_name(path)})
         if answer.get("Name") != path:
             raise BackendFailed("the response of the back end is about another secret")
+        stages = answer.get("VersionStages")
+        if not isinstance(stages, list) or CURRENT not in stages:
+            raise BackendFailed("the response of the back end is about another version of the secret")
         text, binary = answer.get("SecretString"), answer.get("SecretBinary")
         if isinstance(text, str) and (members := _members(text)) is not None:
             return check_value(members)
