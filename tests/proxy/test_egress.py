@@ -464,6 +464,7 @@ def test_an_answer_that_is_not_plain_http_does_not_pass(stage: EgressStage, api:
             b"ok",
             id="a phrase, and a body until the end",
         ),
+        pytest.param([OK, b"Content-Length: 100\r\n\r\nok" + VALUE[:-1].encode()], b"ok", id="an end within the key"),
         pytest.param(
             [b"HTTP/1.1 204 None\r\nContent-Length: 22\r\n\r\n" + VALUE.encode()], b"", id="a body where none may be"
         ),
