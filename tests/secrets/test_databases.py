@@ -157,9 +157,11 @@ def test_a_renewal_keeps_to_the_present_role(vault: VaultStage, operator: Client
     assert client.sys.renew_lease(lease, increment=200)["lease_duration"] in (199, 200)
     make(**shorter, default_ttl="30s", max_ttl="100s")
     assert client.sys.renew_lease(lease, increment=200)["lease_duration"] <= 100
+    assert client.sys.read_lease(lease)["data"]["renewable"] is True
     operator.secrets.database.delete_role(name="changed")
     with pytest.raises(exceptions.InvalidRequest, match="role of the lease has been deleted"):
         client.sys.renew_lease(lease, increment=10)
+    assert client.sys.read_lease(lease)["data"]["renewable"] is False
     client.sys.revoke_lease(lease)
 
 

@@ -133,13 +133,14 @@ def _parse_prefix(prefix: str) -> _Prefix:
 
 def _lookup(act: Act, lease_id: str, body: _LeaseBody) -> Answer:
     lease = flows.find_own(act, lease_id)
+    max_end = flows.find_max_end(act.tx, lease)
     return Answer(
         data={
             "expire_time": render_time(lease.expires_at),
             "id": lease.lease_id,
             "issue_time": render_time(lease.issued_at),
             "last_renewal": render_time(lease.renewed_at) or None,
-            "renewable": _is_renewable(lease) and act.now < lease.max_at,
+            "renewable": _is_renewable(lease) and max_end is not None and act.now < max_end,
             "ttl": (lease.expires_at - act.now) // SECOND,
         }
     )

@@ -203,17 +203,25 @@ def _is_live(act: Act, lease: Lease) -> bool:
 
 def plan_renewal(act: Act, lease_id: str, increment_us: int | None) -> tuple[Lease, int]:
     """Return a lease of the caller, and the new end (microseconds) that a renewal by `increment_us` (microseconds)
-    would give the lease now. None or 0: by the duration that its last renewal, or its issue, gave it. The present
-    maximum lifetime of a database role bounds its present leases too. Raises Invalid.
+    would give the lease now. None or 0: by the duration that its last renewal, or its issue, gave it. Raises Invalid.
     """
     act.check_granting()
     lease = find_own(act, lease_id)
-    if lease.mount == MOUNT:
-        if (role := databases.role(act.tx, lease.role)) is None:
-            raise Invalid("the role of the lease has been deleted", hint="request credentials of another role")
-        lease = replace(lease, max_at=min(lease.max_at, lease.issued_at + role.max_ttl))
+    if (max_end := find_max_end(act.tx, lease)) is None:
+        raise Invalid("the role of the lease has been deleted", hint="request credentials of another role")
+    lease = replace(lease, max_at=max_end)
     default = lease.expires_at - (lease.renewed_at or lease.issued_at)
     return lease, choose_end(lease, increment_us, default_ttl=default, now=act.now)
+
+
+def find_max_end(reader: Reader, lease: Lease) -> int | None:
+    """Return the latest end (microseconds) that a renewal can give a lease now: the present maximum lifetime of a
+    database role bounds its present leases too. None if the role has been deleted.
+    """
+    if lease.mount != MOUNT:
+        return lease.max_at
+    role = databases.role(reader, lease.role)
+    return None if role is None else min(lease.max_at, lease.issued_at + role.max_ttl)
 
 
 def renew_lease(act: Act, lease: Lease, expires_at: int) -> Lease:
