@@ -217,6 +217,24 @@ async def test_a_revocation_is_in_force_though_the_hsm_does_not_answer(
     assert count_keys(token) == 2 * 5, "the key that came too late is deleted"
 
 
+async def test_a_key_that_is_made_at_the_moment_in_which_its_caller_gives_up_is_deleted(
+    world: World, token: SoftHsm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hsm, wait = world.keys.hsm, Future.result
+
+    def give_up(answer: Future[Any], timeout: float | None = None) -> None:
+        wait(answer, timeout)
+        raise TimeoutError
+
+    assert hsm is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(Future, "result", give_up)
+        with pytest.raises(Unavailable, match="has not answered within"):
+            hsm.generate("P-256")
+    hsm.check()
+    assert count_keys(token) == 0
+
+
 async def test_a_certificate_after_a_revocation_has_an_intermediate_with_the_same_limits(
     world: World, token: SoftHsm
 ) -> None:

@@ -74,20 +74,18 @@ class Hsm:
 
         A key that is made later than `within_s` is deleted.
         """
-        is_late = threading.Event()
+        made: list[str] = []
 
         def generate(session: Session) -> HsmKey:
             id = bytes(session.generate_random(ID_BITS))
-            key = _wrap(self, id.hex(), _generate(session, key_type, id))
-            if is_late.is_set():
-                self._destroy(session, key.key_id)
-            return key
+            made.append(id.hex())
+            return _wrap(self, id.hex(), _generate(session, key_type, id))
 
-        try:
-            return self._run(generate, within_s=within_s)
-        except Unavailable:
-            is_late.set()
-            raise
+        def undo(session: Session) -> None:
+            for key_id in made:
+                self._destroy(session, key_id)
+
+        return self._run(generate, within_s=within_s, undo=undo)
 
     def find(self, key_id: str) -> HsmKey:
         """Return the key with this id. Raises NotFound if the token has no such key, or two; Unavailable."""
@@ -131,20 +129,29 @@ class Hsm:
             jobs.put(None)
             worker.join(ANSWER_S)
 
-    def _run(self, operation: Callable[[Session], T], *, within_s: float = ANSWER_S) -> T:
+    def _run(
+        self,
+        operation: Callable[[Session], T],
+        *,
+        within_s: float = ANSWER_S,
+        undo: Callable[[Session], None] | None = None,
+    ) -> T:
         """Return the result of an operation in the session, which the thread of the HSM carries out. Raises NotFound,
         Conflict, Invalid; Unavailable, also if the result takes longer than `within_s`, or at once if another caller
-        has waited too long for the operation that runs.
+        has waited too long for the operation that runs. `undo` runs after an operation that takes longer.
         """
         if (late := self._late) is not None and not late.done():
             raise self._unavailable("the HSM has not answered in time, and has not ended the operation since")
         answer: Future[T] = Future()
-        self._queue().put((answer, partial(self._try, operation)))
+        jobs = self._queue()
+        jobs.put((answer, partial(self._try, operation)))
         try:
             return answer.result(within_s)
         except TimeoutError:
-            answer.cancel()  # an operation that has not begun is never carried out
             self._late = self._running
+            # an operation that has not begun is never carried out
+            if not answer.cancel() and undo is not None:
+                jobs.put((Future(), partial(self._try, undo)))
             raise self._unavailable(f"the HSM has not answered within {within_s:g} s") from None
 
     def _queue(self) -> SimpleQueue[_Job | None]:
