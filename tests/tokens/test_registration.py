@@ -448,7 +448,7 @@ async def test_a_repetition_by_a_client_that_proves_nothing_must_come_from_the_n
 async def test_a_token_that_was_followed_twice_is_a_reuse_within_the_grace_too(
     world: World, application: Application
 ) -> None:
-    """One tab is two refreshes behind."""
+    """A tab may be two refreshes behind."""
     await allow_class(world)
     tokens = [(await application.redeem(await application.code())).json["refresh_token"]]
     for _ in range(2):
