@@ -234,7 +234,7 @@ class SseUpstream(GuardedUpstream):
 
     async def parts(self, response: httpx2.Response) -> AsyncIterator[bytes]:
         """Yield the events of a stream for the client; a withheld result is replaced by an error."""
-        path_and_stream = response.extensions.get(STREAM)
+        path_and_stream: tuple[str, _Stream] | None = response.extensions.get(STREAM)
         if path_and_stream is None or not response.is_success:
             async for part in Upstream.parts(self, response):
                 yield part
@@ -252,7 +252,7 @@ class SseUpstream(GuardedUpstream):
                 else:
                     forwarded = await asyncio.to_thread(stream.exchange.receive, line)
                     yield event if forwarded is line else _with_data(event, forwarded)
-                    await asyncio.to_thread(stream.exchange.note, line)
+                    await asyncio.to_thread(stream.exchange.record_outcomes, line)
             await pump
         finally:
             pump.cancel()
