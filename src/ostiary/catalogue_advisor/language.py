@@ -236,7 +236,7 @@ def states_fact(word: str, of: str, before: Sequence[str]) -> bool:
 
 
 def noun(word: str) -> str:
-    """Return the singular of a noun."""
+    """Return the form under which a noun is compared: a stem in `GROUPS`, or else the word without a final `s`."""
     return next(
         (stem for stem in stems(word) if stem in GROUPS), word[:-1] if word.endswith("s") and len(word) > 3 else word
     )

@@ -250,8 +250,7 @@ async def _answer(call: Call, path: str) -> Reply:
 
         def run_system(act: Act, caller: flows.VaultCaller) -> Answer:
             _authorize_vault(call, request, act, caller)
-            if system.check is not None:
-                system.check(call, path, act, caller)
+            system.check(call, path, act, caller)
             return system.run(call, request, act, caller)
 
         answer = await _act(call, system.entry_action, run_system)
@@ -995,7 +994,7 @@ def _capabilities_of(call: Call, act: Act, caller: flows.VaultCaller, method: Va
     if _find_open(call, method, path) is not None:
         return needed
     if (system := _find_system(method, path)) is not None:
-        is_permitted = system.check is None or flows.passes(partial(system.check, call, path, act, caller))
+        is_permitted = flows.passes(partial(system.check, call, path, act, caller))
     elif method is VaultMethod.WRITE and path in lease.OWN:
         is_permitted = True  # the lease in the body decides
     else:
@@ -1055,21 +1054,29 @@ class _System(NamedTuple):
     methods: tuple[VaultMethod, ...]
     entry_action: str
     run: Callable[[Call, VaultRequest, Act, flows.VaultCaller], Answer]
-    check: Callable[[Call, str, Act, flows.VaultCaller], object] | None = None
+    check: Callable[[Call, str, Act, flows.VaultCaller], object]
+
+
+def _permit_every_token(call: Call, path: str, act: Act, caller: flows.VaultCaller) -> None:
+    """Permit a request whose answer contains only facts about its token, or mounts that the token can reach."""
 
 
 _MOUNT_OF = "sys/internal/ui/mounts/"
 _SYSTEM = {
-    "auth/token/lookup-self": _System((VaultMethod.READ, VaultMethod.WRITE), "vault.lookup", _lookup_self),
-    "auth/token/renew-self": _System((VaultMethod.WRITE,), "vault.renew", _renew_self),
-    "auth/token/revoke-self": _System((VaultMethod.WRITE,), "vault.revoke", _revoke_self),
+    "auth/token/lookup-self": _System(
+        (VaultMethod.READ, VaultMethod.WRITE), "vault.lookup", _lookup_self, _permit_every_token
+    ),
+    "auth/token/renew-self": _System((VaultMethod.WRITE,), "vault.renew", _renew_self, _permit_every_token),
+    "auth/token/revoke-self": _System((VaultMethod.WRITE,), "vault.revoke", _revoke_self, _permit_every_token),
     "sys/seal": _System((VaultMethod.WRITE,), "vault.seal", _seal, _check_seal),
-    "sys/wrapping/wrap": _System((VaultMethod.WRITE,), "vault.wrap", _wrap_body),
-    "sys/mounts": _System((VaultMethod.READ,), "vault.lookup", _list_mounts),
-    "sys/internal/ui/mounts": _System((VaultMethod.READ,), "vault.lookup", _show_mounts),
-    "sys/capabilities": _System((VaultMethod.WRITE,), "vault.lookup", _show_capabilities_of_token),
-    "sys/capabilities-accessor": _System((VaultMethod.WRITE,), "vault.lookup", _show_capabilities_of_token),
-    "sys/capabilities-self": _System((VaultMethod.WRITE,), "vault.lookup", _show_capabilities),
+    "sys/wrapping/wrap": _System((VaultMethod.WRITE,), "vault.wrap", _wrap_body, _permit_every_token),
+    "sys/mounts": _System((VaultMethod.READ,), "vault.lookup", _list_mounts, _permit_every_token),
+    "sys/internal/ui/mounts": _System((VaultMethod.READ,), "vault.lookup", _show_mounts, _permit_every_token),
+    "sys/capabilities": _System((VaultMethod.WRITE,), "vault.lookup", _show_capabilities_of_token, _permit_every_token),
+    "sys/capabilities-accessor": _System(
+        (VaultMethod.WRITE,), "vault.lookup", _show_capabilities_of_token, _permit_every_token
+    ),
+    "sys/capabilities-self": _System((VaultMethod.WRITE,), "vault.lookup", _show_capabilities, _permit_every_token),
     _MOUNT_OF: _System((VaultMethod.READ,), "vault.lookup", _show_mount, _find_mount),
 }
 

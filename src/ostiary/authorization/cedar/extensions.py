@@ -210,7 +210,9 @@ def duration(text: object) -> Duration:
     """
     match = _DURATION.fullmatch(_string(text, "duration"))
     if match is None or not any(match.groups()[1:]):
-        raise EvaluationError("duration: not of the form [-][..d][..h][..m][..s][..ms]")
+        raise EvaluationError(
+            "duration: not of the form -1d2h3m4s5ms, with at least one unit, each at most once, in this order"
+        )
     sign, *numbers = match.groups()
     units = (_DAY, _HOUR, _MINUTE, _SECOND, 1)
     ms = sum(_natural(number or "0", "duration") * unit for number, unit in zip(numbers, units, strict=True))

@@ -151,7 +151,9 @@ def text(alerts: list[Alert], events: list[tuple[int, str]]) -> str:
 
 
 def chat(form: Form, subject: str, text: str) -> tuple[str, bytes]:
-    """Return the media type and the body of the POST request that sends a message to a chat's incoming webhook."""
+    """Return the media type and the body of the POST request that sends a message to a chat's incoming webhook. Raises
+    ValueError for the forms of programs and mail.
+    """
     match form:
         case "slack":
             return _json(
@@ -168,8 +170,10 @@ def chat(form: Form, subject: str, text: str) -> tuple[str, bytes]:
             return _json({"type": "message", "attachments": [{"contentType": kind, "content": content}]})
         case "mattermost":
             return _json({"text": "```\n" + f"{subject}\n\n{text}".replace("`", "'") + "\n```"})
-        case _:
+        case "plain":
             return "text/plain; charset=utf-8", f"{subject}\n\n{text}\n".encode()
+        case "signed" | "mail":
+            raise ValueError(f"`{form}` is not a form of chat messages")
 
 
 def _json(value: dict[str, Any]) -> tuple[str, bytes]:

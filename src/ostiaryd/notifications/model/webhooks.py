@@ -68,7 +68,7 @@ DELAYS_S = (5, 30, 120, 600, 1800, 3600, 7200, 14_400, 28_800)
 first attempt.
 """
 REJECTED_TRIES = 3
-"""Number of attempts if the receiver answers with a permanent error."""
+"""Number of attempts, of any outcome, after which a permanent error of the receiver gives a delivery up."""
 LONGEST_DELAY_S = 3600
 """Maximum delay in seconds that the server accepts from a receiver's Retry-After."""
 PAUSE_S = 10

@@ -49,9 +49,9 @@ def page_by_time(
     `updated_at` or `read_at` of their secrets, or, if `is_descending`, in the opposite order. `after`: the cursor of
     the page before; None for the first page.
 
-    If more than `SEARCHED` paths begin with `prefix`, a page in the order of creation may be short or empty, because
-    one page searches so many secrets of the mount at most. Raises Invalid for the other times if more than `MAX_SORTED`
-    paths begin with `prefix`.
+    If more than `SEARCHED` paths begin with `prefix`, a page in the order of creation reads the next `SEARCHED` secrets
+    of the whole mount, so it may be short or empty and still have a next page. Raises Invalid for the other times if
+    more than `MAX_SORTED` paths begin with `prefix`.
     """
     start = _read_place(after) if after is not None else PathTime(*((MAX_NUMBER, b"") if is_descending else (-1, b"")))
     first, end = prefix.encode(), prefix.encode() + b"\xff"
