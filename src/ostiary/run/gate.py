@@ -113,7 +113,7 @@ class Gate:
 
     def __init__(self, plan: Plan) -> None:
         """Prepare the guard of a plan; `start` connects it. Raises Invalid, SpoolFailed."""
-        self._plan, self._teller = plan, EventSender(plan.events)
+        self._plan, self._event_sender = plan, EventSender(plan.events)
         self._credential: Credential = load_key(plan.agent)
         self._agent = Agent(self._credential, url=plan.url)
         self._guard = Guard(plan.guard, spool_dir=plan.spool, url=plan.url, learn=True)
@@ -148,7 +148,7 @@ class Gate:
             self._guard.close()
         finally:
             self._agent.close()
-            self._teller.close()
+            self._event_sender.close()
 
     def decide(self, tool: str, arguments: Mapping[str, Any]) -> Verdict:
         """Decide a call and record the decision. Never raises.
@@ -201,7 +201,7 @@ class Gate:
             if fresh and len(self._told) < MAX_TOLD:
                 self._told.update(fresh[:MAX_TOLD])
                 text = f"{len(fresh)} tools are not in its catalogue: {', '.join(map(ascii, fresh[:5]))[:200]}"
-                self._teller.send(Trouble(server=self._plan.server, text=text))
+                self._event_sender.send(Trouble(server=self._plan.server, text=text))
 
     def basis(self, verdict: Verdict) -> str:
         """Return the token id and the policy hash by which a call is allowed; empty if the rules do not allow it."""
@@ -272,7 +272,7 @@ class Gate:
             call = self._guard.undecided(caller, self._credential.client_id, tool, arguments, why, passes=passes)
         except Refused as refusal:
             log.error("%s: a call of %s is not on record: %s", self._plan.server, tool, refusal.message)
-            self._teller.send(
+            self._event_sender.send(
                 Trouble(server=self._plan.server, text=f"the call is not on record: {refusal.message}"[:300])
             )
         self._tell(tool, "undecided", passed=passes, why=why, caller=caller)
@@ -289,7 +289,7 @@ class Gate:
     ) -> None:
         claims = caller.principal.claims if caller is not None else None
         owner, task = (claims.owner, claims.task) if claims is not None else ("", "")
-        self._teller.send(
+        self._event_sender.send(
             called(self._plan.server, tool, verdict=verdict, passed=passed, owner=owner, task=task, why=why)
         )
 
@@ -356,7 +356,7 @@ class Gate:
         """Get a token and show it to the guard. Raises Refused, httpx2.HTTPError."""
         caller = self._caller.enter()
         if self._trouble is not None and self._ready.is_set():
-            self._teller.send(Trouble(server=self._plan.server, text="the Ostiary server answers again"))
+            self._event_sender.send(Trouble(server=self._plan.server, text="the Ostiary server answers again"))
         with self._changed:
             self._verified, self._trouble = caller, None
             self._attempts += 1
@@ -365,7 +365,7 @@ class Gate:
     def _lose(self, error: Exception) -> None:
         refusal = error if isinstance(error, Refused) else Unavailable(f"the Ostiary server does not answer: {error}")
         if self._trouble is None or not self._ready.is_set():
-            self._teller.send(Trouble(server=self._plan.server, text=refusal.message[:300]))
+            self._event_sender.send(Trouble(server=self._plan.server, text=refusal.message[:300]))
             log.warning("%s: no token: %s", self._plan.server, refusal.message)
         with self._changed:
             self._trouble = refusal
