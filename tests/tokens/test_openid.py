@@ -347,6 +347,25 @@ async def test_what_a_session_signed_in_to_is_forgotten_with_the_session(
     assert count == 0
 
 
+async def test_a_client_hears_of_the_logout_from_a_session_that_a_new_login_prolonged(
+    world: World, app: ASGIApp, clock: Clock
+) -> None:
+    flow = await begin_flow(world, app, backchannel_logout_uri="https://app.example/logout")
+    sid = claims_of((await flow.tokens(scope="openid"))["id_token"])["sid"]
+    step = world.config.session_idle_s // 2
+    clock.advance(step)
+    assert await sign_in(world, flow.browser, flow.person, replaces=sid) == sid
+    for _ in range(world.config.session_lifetime_s // step):
+        await flow.browser.get("/account")
+        clock.advance(step)
+    clock.advance(-1)
+    await flows.forget(world)
+    await act(world, "test.logout", lambda act: sessions.end_session(act, sid))
+    await flows.follow_sessions(world)
+    [waiting] = logout.due(world.db.read(), now=world.now(), limit=10, share=10)
+    assert (waiting.client_id, waiting.session) == (flow.client.id, sid)
+
+
 async def test_the_logout_of_a_stranger_is_no_open_redirect(world: World, app: ASGIApp) -> None:
     flow = await begin_flow(world, app)
     await make_document(world, post_logout_redirect_uris=("https://evil.example/",))
@@ -640,7 +659,7 @@ async def test_a_client_that_is_stopped_or_changed_while_its_request_is_under_wa
         await make_document(world, client_name="Another")
 
     def agree(act: Act) -> str:
-        choice = Choice(scopes=offer.scopes, details=frozenset(), seconds=3600)
+        choice = Choice(scopes=offer.scopes, details=frozenset(), seconds=3600, digest=client.digest)
         return authorization.agree(
             act, stored.request, offer, choice, client, session, session.assurance, request_uri=form["request_uri"]
         )

@@ -190,9 +190,9 @@ class Application:
         self.key = jose.generate("ES256")
         self.address = "198.51.100.7"
 
-    async def code(self, **changes: str) -> str:
-        """Go through authorization, and return the code."""
-        query = {
+    def query(self) -> dict[str, str]:
+        """Return a good authorization request."""
+        return {
             "response_type": "code",
             "client_id": self.client_id,
             "redirect_uri": CALLBACK,
@@ -201,7 +201,16 @@ class Application:
             "code_challenge": challenge_of(VERIFIER),
             "code_challenge_method": "S256",
         }
-        await self.browser.get(f"/authorize?{urlencode(query | changes)}")
+
+    async def begin_device(self) -> Answer:
+        """Send a device authorization request."""
+        headers = [("content-type", "application/x-www-form-urlencoded")]
+        body = urlencode({"client_id": self.client_id, "scope": "files:read", "resource": FILES}).encode()
+        return await send(self.app, "POST", "/device_authorization", headers=headers, body=body, address=self.address)
+
+    async def code(self, **changes: str) -> str:
+        """Go through authorization, and return the code."""
+        await self.browser.get(f"/authorize?{urlencode(self.query() | changes)}")
         if not self.browser.left_to:
             form = self.browser.form("/consent") | {"decision": "allow"}
             await self.browser.post("/consent", **form)
@@ -304,6 +313,38 @@ async def test_changed_redirect_uris_are_not_covered_by_the_consent(world: World
     assert refused.json["error"] == "invalid_grant"
     await application.browser.get("/account")
     assert (await application.redeem(await application.code())).status == 200  # after a new consent
+
+
+async def test_a_client_that_changes_while_its_consent_page_is_open_gets_no_consent(
+    world: World, application: Application
+) -> None:
+    browser, device = application.browser, "urn:ietf:params:oauth:grant-type:device_code"
+    path, token = f"/register/{application.client_id}", application.registration_token
+    body = BODY | {"client_id": application.client_id, "grant_types": ["authorization_code", device]}
+
+    async def change(name: str) -> None:
+        answer = await call(application.app, "PUT", path, body | {"client_name": name}, token=token)
+        assert answer.status == 200
+
+    await change("Example")
+    codes = (await application.begin_device()).json
+    await browser.get(codes["verification_uri_complete"].removeprefix(world.config.issuer))
+    await browser.submit("/device")
+    form = browser.form("/device/consent") | {"decision": "allow"}
+    await change("Another")
+    refused = await browser.post("/device/consent", **form)
+    assert (refused.status, "changed during this request" in browser.text) == (400, True)
+    await browser.get(f"/authorize?{urlencode(application.query())}")
+    form = browser.form("/consent") | {"decision": "allow"}
+    await change("Example")
+    await browser.post("/consent", **form)
+    answer = parse_qs(urlsplit(browser.left_to).query)
+    assert ("code" in answer, answer["error"]) == (False, ["invalid_request"])
+    assert "changed during this request" in answer["error_description"][0]
+    browser.left_to = ""
+    person = registry.find_person(world.db.read(), "ann").person_id
+    assert consents.list_consents(world.db.read(), person) == []
+    assert await application.code(), "a new page shows the present metadata"
 
 
 async def test_a_public_client_does_not_authenticate_with_a_secret(application: Application) -> None:

@@ -17,6 +17,7 @@ from ostiaryd.trust import flows
 from ostiaryd.trust.flows import AuthenticatedClient
 from ostiaryd.trust.flows.documents import KEYS_FRESH, KEYS_SOON, ClientKeys
 from ostiaryd.trust.model import ASSERTION_TYP, SECOND, Credentials, InvalidClient
+from ostiaryd.trust.model.clients import InvalidClientMetadata, parse_client_keys
 from tests.support.api_fixtures import reconfigured, sign
 from tests.support.client_site import ClientSite, serving_clients
 
@@ -159,6 +160,26 @@ async def test_a_new_key_under_the_kid_of_the_earlier_one_is_fetched_after_a_min
     clock.advance(us=1)
     await application.authenticate(application.assertion(key=new, has_kid=has_kid))
     assert application.site.requested.count("/jwks") == 2
+
+
+OTHERS: list[Any] = [
+    {"kty": "AKP", "alg": "ML-DSA-44", "kid": "new", "pub": "AAAA"},
+    {"kty": "OKP", "crv": "X25519", "kid": "exchange", "x": "A" * 43},
+    {"kty": "EC", "crv": "P-521", "kid": "large", "x": "AAAA", "y": "AAAA"},
+    dict(jose.generate("ES256", kid="encryption").public.jwk) | {"alg": "ECDH-ES", "use": "enc"},
+    dict(jose.generate("ES256", kid="operations").public.jwk) | {"key_ops": ["deriveKey"]},
+]
+"""Keys that this server cannot use, as clients publish them beside the key of their assertions."""
+
+
+async def test_keys_that_this_server_cannot_use_are_ignored_in_a_key_set(application: Application) -> None:
+    application.site.put("/jwks", {"keys": [*OTHERS, dict(application.key.public.jwk)]})
+    await application.authenticate(application.assertion())
+    assert len(parse_client_keys({"keys": [*OTHERS, dict(application.key.public.jwk)]})) == 1
+    with pytest.raises(InvalidClientMetadata, match="none of EC, OKP, RSA"):
+        parse_client_keys({"keys": OTHERS})
+    with pytest.raises(InvalidClientMetadata, match="private key"):
+        parse_client_keys({"keys": [*OTHERS, jose.generate("ES256").jwk(), dict(application.key.public.jwk)]})
 
 
 LIES: list[tuple[Any, int]] = [

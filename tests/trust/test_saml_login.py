@@ -20,10 +20,10 @@ from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
 from ostiaryd.trust.engines.saml import read_metadata, read_response
 from ostiaryd.trust.flows import providers as flows
-from ostiaryd.trust.flows.sessions import find_session
+from ostiaryd.trust.flows.sessions import find_session, sessions_of
 from ostiaryd.trust.model.oidc_login import LEEWAY
 from ostiaryd.trust.model.providers import GroupRule, Provider, SamlSettings
-from ostiaryd.trust.model.sessions import SESSION_COOKIE
+from ostiaryd.trust.model.sessions import BROWSER_COOKIE, SESSION_COOKIE, Session
 from ostiaryd.trust.wire_federation import PROVIDER_COOKIE, end_attempt
 from tests.support.api_fixtures import Answer, send
 from tests.support.saml_provider import (
@@ -78,8 +78,9 @@ class Browser:
     def __init__(self, app: ASGIApp) -> None:
         self.app, self.cookies = app, dict[str, str]()
 
-    async def ask(self, method: str, path: str, body: str = "") -> Answer:
-        headers = [("cookie", "; ".join(f"{name}={value}" for name, value in self.cookies.items()))]
+    async def ask(self, method: str, path: str, body: str = "", *, cookies: dict[str, str] | None = None) -> Answer:
+        sent = self.cookies if cookies is None else cookies
+        headers = [("cookie", "; ".join(f"{name}={value}" for name, value in sent.items()))]
         headers += [("content-type", "application/x-www-form-urlencoded")] if body else []
         answer = await send(self.app, method, path, headers=headers, body=body.encode())
         for cookie in filter(None, answer.headers.get("set-cookie", "").split(", ")):
@@ -94,7 +95,10 @@ class Browser:
         return answer.headers["location"]
 
     async def finish(self, response: Any, state: str) -> Answer:
-        return await self.ask("POST", "/login/saml/corp", urlencode({"SAMLResponse": response, "RelayState": state}))
+        """Send the response as the page of the provider does: from another site, so without `SameSite=Lax` cookies."""
+        body = urlencode({"SAMLResponse": response, "RelayState": state})
+        cookies = {name: value for name, value in self.cookies.items() if name == PROVIDER_COOKIE}
+        return await self.ask("POST", "/login/saml/corp", body, cookies=cookies)
 
 
 def request_of(world: World, browser: Browser, provider: Provider) -> str:
@@ -115,6 +119,12 @@ async def log_in(world: World, browser: Browser, provider: Provider, **changed: 
     return await browser.finish(encode(signed_assertion(response)), state)
 
 
+def session_of(world: World, browser: Browser) -> Session:
+    session = find_session(world.db.read(), browser.cookies[SESSION_COOKIE], world.now())
+    assert session is not None
+    return session
+
+
 async def test_a_provider_made_by_others_logs_a_person_in(world: World, app: ASGIApp) -> None:
     await add(world)
     browser = Browser(app)
@@ -126,8 +136,7 @@ async def test_a_provider_made_by_others_logs_a_person_in(world: World, app: ASG
         form = idp.answer(location)
     answer = await browser.finish(form["SAMLResponse"], form["RelayState"])
     assert (answer.status, answer.headers["location"]) == (303, "/consents"), answer.body
-    session = find_session(world.db.read(), browser.cookies[SESSION_COOKIE], world.now())
-    assert session is not None
+    session = session_of(world, browser)
     assert session.provider == IDP
     assert registry.list_person_roles(world.db.read(), session.person) == {"operator"}
     again = await browser.finish(form["SAMLResponse"], form["RelayState"])
@@ -151,6 +160,25 @@ async def test_a_group_that_a_person_left_ends_its_role_in_every_live_session_at
         assert (await browser.finish(form["SAMLResponse"], form["RelayState"])).status == 303
         assert (await first.ask("GET", "/api/v1/agents")).status == status, groups
         assert (await browser.ask("GET", "/api/v1/agents")).status == status, groups
+
+
+async def test_a_further_login_continues_or_ends_the_session_of_the_browser(world: World, app: ASGIApp) -> None:
+    provider, browser = await add(world), Browser(app)
+    await log_in(world, browser, provider)
+    first = session_of(world, browser)
+    assert (await log_in(world, browser, provider, id="_second")).status == 303
+    assert session_of(world, browser).id == first.id, "clients and logout tokens know the session by its id"
+    assert [one.id for one in sessions_of(world.db.read(), first.person, now=world.now())] == [first.id]
+    await log_in(world, browser, provider, id="_third", sub="u-2")
+    assert session_of(world, browser).person != first.person
+    assert sessions_of(world.db.read(), first.person, now=world.now()) == []
+
+
+async def test_a_login_leaves_the_known_persons_of_the_browser(world: World, app: ASGIApp) -> None:
+    provider, browser = await add(world), Browser(app)
+    browser.cookies[BROWSER_COOKIE] = "what a login with a password left"
+    assert (await log_in(world, browser, provider)).status == 303
+    assert browser.cookies[BROWSER_COOKIE] == "what a login with a password left"
 
 
 async def test_a_response_serves_once_in_the_browser_that_asked(world: World, app: ASGIApp) -> None:

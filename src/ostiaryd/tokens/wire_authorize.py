@@ -276,6 +276,7 @@ def _consent_page(
     fields = {
         "form_token": sessions.form_token(call, session),
         "client_id": client.client_id,
+        "client_digest": client.digest,
         "request_uri": request_uri,
     }
     return page(call, "tokens/consent.html", view=view, fields=fields, action="/consent", person=view.person)

@@ -150,7 +150,11 @@ async def _ask(call: Call, session: Session, device: Device) -> Reply:
     if step is Step.LOGIN:
         return _to_login(call, render_user_code(device.user_code), request=device.request)
     view = flow.view_consent(reader, client, device.request, offer, session)
-    fields = {"form_token": sessions.form_token(call, session), "user_code": device.user_code}
+    fields = {
+        "form_token": sessions.form_token(call, session),
+        "client_digest": client.digest,
+        "user_code": device.user_code,
+    }
     return page(
         call,
         "tokens/consent.html",

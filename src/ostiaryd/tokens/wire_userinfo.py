@@ -12,7 +12,7 @@ from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
 from ostiaryd.ground.http.routes import FORM, Route
 from ostiaryd.ledger.flows import act
 from ostiaryd.tokens import flows
-from ostiaryd.tokens.model import read_form
+from ostiaryd.tokens.model import InvalidRequest, read_form
 from ostiaryd.tokens.wire_errors import OAUTH
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.model import USERINFO, AccessRefused, InsufficientScope, NonceNeeded, challenge
@@ -32,7 +32,10 @@ async def userinfo(call: Call) -> Reply:
     config = call.world.config
     unverified_proof = call.header(b"dpop", twice=dpop.InvalidProof)
     authorization = call.header(b"authorization")
-    if authorization is None and (unverified_token := _token_in_form(call)) is not None:
+    if (unverified_token := _token_in_form(call)) is not None:
+        if authorization is not None:
+            hint = "send the token only in the header"
+            raise InvalidRequest("the access token was sent in the header `Authorization` and in the form", hint=hint)
         authorization = f"Bearer {unverified_token}"
     request = trust.Request(call.method, call.uri, authorization, unverified_proof, call.certificate)
     try:

@@ -21,7 +21,15 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
 from ostiaryd.trust.flows import providers as flows
-from ostiaryd.trust.flows.sessions import NewSession, begin_session, one_cookie, session_of
+from ostiaryd.trust.flows.sessions import (
+    NewSession,
+    begin_session,
+    find_session,
+    get_session,
+    one_cookie,
+    session_cookie,
+    session_of,
+)
 from ostiaryd.trust.model import SECOND, Spend
 from ostiaryd.trust.model.oidc_login import ATTEMPT_LIFETIME, LEEWAY, Attempt, open_attempt, seal_attempt
 from ostiaryd.trust.model.providers import Identity, Provider, ProviderRefused, assurance_of
@@ -85,6 +93,7 @@ def callback_uri(config: Config, provider: Provider) -> str:
 def begin_attempt(call: Call, provider: Provider) -> Begun:
     """Return a new login attempt, with the requirements in the parameters of `/login`. Raises Invalid."""
     world, demand = call.world, parse_demand(call.query_one)
+    session = find_session(world.db.read(), session_cookie(call), world.now())
     attempt = Attempt(
         provider=provider.provider_id,
         state=jose.b64u(world.random(32)),
@@ -94,6 +103,7 @@ def begin_attempt(call: Call, provider: Provider) -> Begun:
         return_to=demand.return_to,
         began_at=world.now(),
         asked_again=demand.is_new or demand.max_age is not None,
+        session="" if session is None else session.id,
     )
     sealed = seal_attempt(attempt, secret=world.keys.derive("login attempt"), nonce=world.random(12))
     demanded = set(demand.acr_values)
@@ -131,8 +141,12 @@ async def log_in_identity(
 
     If the provider had to authenticate the person again, its response must state that it did. `spend` is the assertion
     of the provider, which is marked as used, and refused if it was used before.
+
+    The response of a SAML provider is a POST from another site, with which the browser sends no `SameSite=Lax` cookies.
+    The earlier session of the browser is therefore known from the attempt, and the browser cookie is not changed.
     """
-    world, replaces = call.world, await session_of(call)
+    world = call.world
+    replaces = await session_of(call) or get_session(world.db.read(), attempt.session, now=world.now())
     at = identity.authenticated_at
 
     def run(act: Act) -> NewSession:
@@ -158,7 +172,8 @@ async def log_in_identity(
         )
 
     new = await act(world, "person.login", run, request=call.request_id, network=call.network)
-    return lead_on(call, attempt.return_to, new, headers=[_cookie("", provider, age_s=0)])
+    headers = [_cookie("", provider, age_s=0)]
+    return lead_on(call, attempt.return_to, new, headers=headers, has_cookies=provider.protocol == "oidc")
 
 
 def _cookie(value: str, provider: Provider, *, age_s: int = ATTEMPT_LIFETIME // SECOND) -> tuple[bytes, bytes]:

@@ -407,9 +407,13 @@ def _kept(call: Call) -> tuple[Login, Headers]:
     return made, login_headers(call, made)
 
 
-def lead_on(call: Call, return_to: str, new: NewSession, *, headers: Headers | None = None) -> Reply:
-    """Redirect to `return_to` after a login, and set the session cookie."""
-    browser = browser_headers(call, new.session.person)
+def lead_on(
+    call: Call, return_to: str, new: NewSession, *, headers: Headers | None = None, has_cookies: bool = True
+) -> Reply:
+    """Redirect to `return_to` after a login, and set the session cookie. Without `has_cookies`, the browser sent no
+    cookies, so the browser cookie, which names other persons too, is not replaced.
+    """
+    browser = browser_headers(call, new.session.person) if has_cookies else []
     return see_other(call, _next_path(return_to), headers=[*session_headers(new), *browser, *(headers or [])])
 
 

@@ -302,7 +302,7 @@ def issue_code(
     InvalidClient, and the errors of `make_offer` and `choose_step`.
     """
     act.entry.person = session.person
-    _check_unchanged(act, client)
+    _check_unchanged(act, client, digest=client.digest)
     offer = make_offer(act.tx, request, client, now=act.now, config=config)
     step, assurance = choose_step(act.tx, request, offer, client, session, requested_at=requested_at, now=act.now)
     consent = _find_consent(act.tx, request, offer, client, session, now=act.now)
@@ -330,7 +330,7 @@ def agree(
     InvalidRequest, Invalid, NotFound, Forbidden, Conflict.
     """
     act.entry.person = session.person
-    _check_unchanged(act, client)
+    _check_unchanged(act, client, digest=choice.digest)
     check_person(act.tx, client, person=session.person, uri=offer.resource, scopes=choice.scopes, now=act.now)
     if not choice.scopes <= offer.scopes | request.identity or not choice.details <= set(range(len(offer.details))):
         raise InvalidRequest("the form has a scope or a bound that this page did not offer", hint="reload the page")
@@ -354,11 +354,11 @@ def agree(
     return _put_code(act, request, consent, choice.scopes, details, session, assurance, request_uri=request_uri)
 
 
-def _check_unchanged(act: Act, client: OAuthClient) -> None:
-    """Check that the client is active, and that its metadata has not changed since `client` was read. Raises
+def _check_unchanged(act: Act, client: OAuthClient, *, digest: str) -> None:
+    """Check that the client is active, and that `digest` is the digest of its present metadata and of `client`. Raises
     InvalidClient, InvalidRequest.
     """
-    if trust.get_oauth_client(act.tx, client.client_id).digest != client.digest:
+    if {trust.get_oauth_client(act.tx, client.client_id).digest, client.digest} != {digest}:
         raise InvalidRequest(
             "the client's registration changed during this request", hint="go back to the application and begin again"
         )

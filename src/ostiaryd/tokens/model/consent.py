@@ -63,16 +63,18 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
     """The answer of a person on a consent page: the ticked scopes, the positions of the ticked bounds in the offer
-    (from 0), and the lifetime in seconds.
+    (from 0), and the lifetime in seconds. `digest` is the digest of the client metadata that the page showed.
     """
 
     scopes: frozenset[str]
     details: frozenset[int]
     seconds: int
+    digest: str
 
 
 def read_choice(form: Mapping[str, str]) -> Choice:
-    """Return the choice in the fields of a consent page: `scope.NAME` and `detail.PLACE`, and `seconds`.
+    """Return the choice in the fields of a consent page: `scope.NAME` and `detail.PLACE`, `seconds`, and
+    `client_digest`.
 
     Raises InvalidRequest.
     """
@@ -84,6 +86,7 @@ def read_choice(form: Mapping[str, str]) -> Choice:
         scopes=frozenset(name.removeprefix("scope.") for name in form if name.startswith("scope.")),
         details=frozenset(map(int, places)),
         seconds=int(seconds),
+        digest=form.get("client_digest", ""),
     )
 
 

@@ -25,7 +25,11 @@ _PUT_CLIENT = sql(
 )
 _CLIENTS_OF = sql("select client_id from session_client where session = :session order by client_id")
 _DROP_CLIENTS = sql("delete from session_client where session = :session")
-_PRUNE_CLIENTS = sql("delete from session_client where expires_at <= :before", prunes=True)
+_PRUNE_CLIENTS = sql(
+    """delete from session_client where expires_at <= :before and not exists
+       (select 1 from person_session where id = session_client.session and person_session.expires_at > :before)""",
+    prunes=True,
+)
 
 
 class Waiting(NamedTuple):
@@ -75,8 +79,8 @@ def delete(tx: Tx, id: str) -> bool:
 
 
 def put_client(tx: Tx, session: str, client_id: str, *, expires_at: int) -> None:
-    """Record that a login session signed in its person at a client. `expires_at` is the end of the session, in
-    microseconds.
+    """Record that a login session signed in its person at a client. `expires_at` is the present end of the session, in
+    microseconds; a new login in the session postpones that end.
     """
     tx.send(_PUT_CLIENT, session=session, client_id=client_id, expires_at=expires_at)
 

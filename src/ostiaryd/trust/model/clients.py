@@ -513,18 +513,18 @@ def _check_keys(metadata: ClientMetadata) -> None:
 
 
 def parse_client_keys(jwks: object) -> tuple[jose.PublicKey, ...]:
-    """Return those keys of a JWK Set that can verify signatures. Raises InvalidClientMetadata."""
+    """Return those keys of a JWK Set with which this server can verify signatures. Keys of other types, curves or uses
+    are ignored (RFC 7517 section 5). Raises InvalidClientMetadata, also for a private key.
+    """
     keys = jwks.get("keys") if isinstance(jwks, dict) else None
     if not isinstance(keys, list) or not 1 <= len(keys) <= MAX_CLIENT_KEYS:
         raise InvalidClientMetadata(f"a client must have 1 to {MAX_CLIENT_KEYS} keys")
     try:
-        parsed = tuple(
-            jose.parse_public_jwk(jwk) for jwk in keys if not isinstance(jwk, dict) or jwk.get("use", "sig") == "sig"
-        )
+        parsed = jose.JwkSet.parse(jwks).keys
+        if not parsed:
+            jose.parse_public_jwk(keys[0])  # raises the reason
     except jose.InvalidKey as error:
         raise InvalidClientMetadata(f"the keys of the client: {error.message}", hint=error.hint) from None
-    if not parsed:
-        raise InvalidClientMetadata("the client has no key for signatures")
     if len({key.kid for key in parsed}) < len(parsed):
         raise InvalidClientMetadata("two keys of the client have the same `kid`")
     return parsed

@@ -41,7 +41,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     repeat; `verifier` is the PKCE code verifier.
 
     `request` is the id of a SAML request. `asked_again`: the request demanded that the provider authenticates the
-    person again.
+    person again. `session` is the id of the session that the browser had at the start; empty for none.
     """
 
     provider: str
@@ -52,6 +52,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     began_at: int
     asked_again: bool = False
     request: str = ""
+    session: str = ""
 
 
 class ProviderMetadata(msgspec.Struct, frozen=True, kw_only=True):
