@@ -697,6 +697,8 @@ async def test_bounds_are_shown_as_lines_and_a_person_may_untick_one(flow: CodeF
     got = (await flow.redeem(flow.arrived()["code"])).json
     assert got["authorization_details"] == bounds[:1]
     assert claims_of(got["access_token"])["authorization_details"] == bounds[:1]
+    await flow.browser.get("/consents")
+    assert "<bdi>read, path begins with /reports/</bdi>" in flow.browser.text
     flow.browser.left_to = ""
     await flow.open(authorization_details=json.dumps(bounds[:1]))
     assert "code" in flow.arrived(), "within the consent"

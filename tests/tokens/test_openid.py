@@ -416,7 +416,8 @@ async def test_a_logout_token_of_a_stranger_reaches_no_private_host(
 async def test_people_and_administrators_see_and_withdraw_consents(world: World, app: ASGIApp, flow: CodeFlow) -> None:
     tokens = await flow.tokens(scope="openid files:read files:write")
     await flow.browser.get("/consents")
-    assert "files:read, files:write, openid" in flow.browser.text
+    for line in ("files:read", "files:write", "Know who you are: your id at this server"):
+        assert f"<bdi>{line}</bdi>" in flow.browser.text
     status, listed = await call_admin_api(world, "GET", "/consents?person=ann")
     [consent] = listed["consents"]
     assert (status, consent["agent"], consent["person"]) == (200, "reader", "ann")

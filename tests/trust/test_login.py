@@ -801,6 +801,7 @@ async def test_a_setup_link_is_dead_from_the_instant_of_its_end_on_and_a_new_one
 ) -> None:
     first, second = [(await invite(world)).removeprefix("https://ostiary.example.org") for _ in range(2)]
     assert (await browser.get(first)).status == 404
+    assert "This link has ended" in browser.text
     clock.advance(24 * 3600, us=-1)
     assert (await browser.get(second)).status == 200
     form = browser.form("/setup") | {"password": PASSWORD, "repeated": PASSWORD}

@@ -239,6 +239,18 @@ async def test_groups_of_userinfo_count_for_the_same_subject(
     assert newest_entry(here).reasons[0].code == "mixed_up"
 
 
+async def test_the_name_of_userinfo_counts_where_the_id_token_has_none(
+    here: World, browser: PageClient, idp: OpenIdProvider
+) -> None:
+    """As OpenID Connect Core 1.0 section 5.4 has it for the code flow; groups may be in the ID token all the same."""
+    await add(here, provider_of(idp))
+    idp.claims = {"groups": ["ops"], "preferred_username": None, "email": None, "name": None}
+    idp.userinfo = {"preferred_username": "carla", "email": "carla@example.org", "email_verified": True}
+    assert await log_in(browser, idp) == 303
+    person = registry.find_person(here.db.read(), session(here, browser).person)
+    assert (person.name, person.email) == ("carla", "carla@example.org")
+
+
 async def test_groups_that_the_provider_leaves_out_give_no_role(
     here: World, browser: PageClient, idp: OpenIdProvider
 ) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+from base64 import b64decode
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
+from zlib import decompress
 
 import pytest
 from lxml import etree
@@ -13,6 +15,7 @@ from signxml.algorithms import SignatureMethod
 from starlette.types import ASGIApp
 
 from harness.registry_fixtures import newest_entry
+from ostiary.authorization.assurance import PERSON_MFA, PERSON_PHR
 from ostiary.protocol.errors import Invalid, Malformed
 from ostiaryd.app import build_app
 from ostiaryd.ground.world import World
@@ -101,6 +104,12 @@ class Browser:
         return await self.ask("POST", "/login/saml/corp", body, cookies=cookies)
 
 
+def read_request(location: str) -> etree._Element:
+    """Return the request in the URL to which the login sends the browser."""
+    deflated = b64decode(dict(parse_qsl(urlsplit(location).query))["SAMLRequest"])
+    return etree.fromstring(decompress(deflated, wbits=-15))
+
+
 def request_of(world: World, browser: Browser, provider: Provider) -> str:
     """The id of the request that the attempt of this browser waits for."""
 
@@ -172,6 +181,17 @@ async def test_a_further_login_continues_or_ends_the_session_of_the_browser(worl
     await log_in(world, browser, provider, id="_third", sub="u-2")
     assert session_of(world, browser).person != first.person
     assert sessions_of(world.db.read(), first.person, now=world.now()) == []
+
+
+async def test_a_demand_for_two_factors_is_stated_to_the_provider(world: World, app: ASGIApp) -> None:
+    """SAML Core section 3.3.2.2.1: the provider uses one of the classes, or answers that it cannot."""
+    await add(world, mfa=("urn:idp:app", "urn:idp:<sms>"), phishing_resistant=("urn:idp:key",))
+    for acr, classes in ((PERSON_MFA, ["urn:idp:app", "urn:idp:<sms>", "urn:idp:key"]), (PERSON_PHR, ["urn:idp:key"])):
+        request = read_request(await Browser(app).begin(acr_values=acr))
+        assert [one.text for one in request.iter(f"{SAML}AuthnContextClassRef")] == classes
+        assert [child.tag for child in request] == [f"{SAML}Issuer", f"{PROTOCOL}RequestedAuthnContext"]
+    request = read_request(await Browser(app).begin())
+    assert [child.tag for child in request] == [f"{SAML}Issuer"]
 
 
 async def test_a_login_leaves_the_known_persons_of_the_browser(world: World, app: ASGIApp) -> None:

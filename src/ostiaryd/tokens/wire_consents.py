@@ -16,6 +16,7 @@ from ostiaryd.registry.model import ADMIN, READ
 from ostiaryd.tokens import flows
 from ostiaryd.tokens.model import SECOND
 from ostiaryd.tokens.model.consent import Consent
+from ostiaryd.tokens.model.wording import word_consent
 from ostiaryd.trust.flows import sessions
 from ostiaryd.trust.flows.sessions import ForgedForm
 
@@ -72,12 +73,13 @@ async def show_mine(call: Call) -> Reply:
     if session is None:
         return see_other(call, "/login?return_to=/consents")
     reader = call.world.db.read()
-    names = {agent.agent_id: agent.name for agent in _agents(reader, flows.list_consents(reader, session.person))}
+    consents = flows.list_consents(reader, session.person)
     return page(
         call,
         "tokens/consents.html",
-        consents=flows.list_consents(reader, session.person),
-        names=names,
+        consents=consents,
+        names={agent.agent_id: agent.name for agent in _agents(reader, consents)},
+        words={consent.consent_id: word_consent(consent) for consent in consents},
         now=call.world.now(),
         form_token=sessions.form_token(call, session),
         here="consents",

@@ -67,6 +67,8 @@ from ostiaryd.trust.wire_federation import (
 
 MAX_METADATA = 256 << 10
 ASSERTION_S = 60
+NAMES = ("preferred_username", "email", "name")
+"""Claims from which the name of a new person is made; the first that can be turned into a name counts."""
 
 
 class KeptMetadata(NamedTuple):
@@ -310,12 +312,14 @@ async def _with_userinfo(
     claims: dict[str, Any],
     answer: TokenAnswer,
 ) -> dict[str, Any]:
-    """Return the claims of the ID token, with the claims of userinfo added if both have the same `sub` (Core 5.3).
-    Claims of the ID token take precedence. Raises ProviderRefused, Unavailable.
+    """Return the claims of the ID token. If it lacks groups, required claims or a name, as it may in the code flow
+    (Core 5.4), add the claims of userinfo, which must have the same `sub` (Core 5.3). Claims of the ID token take
+    precedence. Raises ProviderRefused, Unavailable.
     """
     has_groups = not provider.group_claim or read_groups(claims, provider.group_claim) is not None
     has_required = all(name in claims for name in settings.required_claims)
-    if not settings.reads_userinfo or not metadata.userinfo_endpoint or (has_groups and has_required):
+    has_name = any(name in claims for name in NAMES)
+    if not settings.reads_userinfo or not metadata.userinfo_endpoint or (has_groups and has_required and has_name):
         return claims
     answered = await request(
         "GET",
@@ -343,7 +347,7 @@ def _identify(provider: Provider, claims: dict[str, Any]) -> Identity:
     return Identity(
         issuer=provider.issuer,
         sub=check_sub(claims),
-        name=suggest_name(claims.get("preferred_username"), claims.get("email"), claims.get("name")),
+        name=suggest_name(*map(claims.get, NAMES)),
         email=verified_email(claims),
         groups=read_groups(claims, provider.group_claim),
         acr=acr,

@@ -85,6 +85,7 @@ async def begin_login(call: Call) -> Reply:
         begun.attempt,
         entity_id=entity_id_of(config, provider),
         acs=callback_uri(config, provider),
+        acr_values=begun.acr_values,
     )
     return Reply(303, headers=[(b"location", url.encode()), *begun.headers])
 

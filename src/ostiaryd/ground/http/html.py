@@ -56,6 +56,7 @@ _HTML = re.compile(r"text/html(?!.*;q=0(?:\.0*)?(?:;|\Z))(?:;.*)?")
 _TITLES: dict[str | int, str] = {
     "session_ended": "You are signed out",
     "forged_form": "This form has expired",
+    "setup_link_ended": "This link has ended",
     "invalid_client": "This application is not known",
     "document_unavailable": "This application cannot be checked now",
     "provider_unavailable": "Signing in there does not work now",

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from ostiary.authorization.bounds import Condition, ToolDetail
 from ostiary.authorization.catalogue import Catalogue, Effect
 from ostiaryd.tokens.model.authorization import EMAIL, OFFLINE, OPENID, PROFILE
-from ostiaryd.tokens.model.consent import find_lookalike
+from ostiaryd.tokens.model.consent import Consent, find_lookalike
 
 MAX_TOOLS_SHOWN = 40
 IDENTITY_WORDS = {
@@ -61,6 +61,15 @@ def word_identity(scopes: Iterable[str]) -> list[Line]:
 def word_details(details: Iterable[ToolDetail]) -> list[Line]:
     """Return a line of the consent page for each of the bounds, with the bound's conditions in words."""
     return [Line(f"detail.{place}", _tools(detail), tuple(_conditions(detail))) for place, detail in enumerate(details)]
+
+
+def word_consent(consent: Consent) -> dict[str, list[Line]]:
+    """Return what a person consented to, in the words of the consent page, under a title for each kind."""
+    return {
+        "May use": word_scopes(consent.scopes - IDENTITY_WORDS.keys(), None),
+        "Of these, only": word_details(consent.details),
+        "About you": word_identity(consent.scopes),
+    }
 
 
 def _tools_of(scope: str, catalogue: Catalogue | None) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import base64
 import hmac
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
@@ -105,9 +105,10 @@ decode_order = msgpack_decoder(ReadResponse | ReadMetadata)
 decode_answer = msgpack_decoder(SamlResponse | IdpMetadata)
 
 
-def request_url(sso_url: str, attempt: Attempt, *, entity_id: str, acs: str) -> str:
+def request_url(sso_url: str, attempt: Attempt, *, entity_id: str, acs: str, acr_values: Collection[str] = ()) -> str:
     """Return the URL to which the browser is redirected for a login: the provider's URL with an AuthnRequest (SAML
-    Bindings section 3.4.4.1).
+    Bindings section 3.4.4.1). `acr_values` are the classes of `AuthnContext` of which the provider must use one (SAML
+    Core section 3.3.2.2.1); empty for any.
     """
     at = datetime.fromtimestamp(attempt.began_at // SECOND, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     attributes = {
@@ -122,10 +123,18 @@ def request_url(sso_url: str, attempt: Attempt, *, entity_id: str, acs: str) -> 
     named = " ".join(f"{name}={quoteattr(value)}" for name, value in attributes.items())
     issuer = f'<saml:Issuer xmlns:saml="urn:oasis:names:tc:SAML:2.0:assertion">{_text(entity_id)}</saml:Issuer>'
     protocol = 'xmlns:samlp="urn:oasis:names:tc:SAML:2.0:protocol"'
-    xml = f"<samlp:AuthnRequest {protocol} {named}>{issuer}</samlp:AuthnRequest>"
+    xml = f"<samlp:AuthnRequest {protocol} {named}>{issuer}{_demand(acr_values)}</samlp:AuthnRequest>"
     deflated = zlib.compress(xml.encode(), 9)[2:-4]  # raw DEFLATE: without the zlib header and checksum
     parameters = {"SAMLRequest": base64.b64encode(deflated).decode(), "RelayState": attempt.state}
     return add_query(sso_url, parameters)
+
+
+def _demand(acr_values: Collection[str]) -> str:
+    if not acr_values:
+        return ""
+    classes = "".join(f"<saml:AuthnContextClassRef>{_text(one)}</saml:AuthnContextClassRef>" for one in acr_values)
+    assertion = 'xmlns:saml="urn:oasis:names:tc:SAML:2.0:assertion"'
+    return f'<samlp:RequestedAuthnContext {assertion} Comparison="exact">{classes}</samlp:RequestedAuthnContext>'
 
 
 def sp_metadata(*, entity_id: str, acs: str) -> str:
