@@ -380,6 +380,8 @@ async def test_an_answer_in_another_browser_is_refused(here: World, app: ASGIApp
     answer = idp.grant(await begin(attacker))
     assert (await victim.get(f"/login/callback/corp?{urlencode(answer)}")).status == 403
     assert newest_entry(here).reasons[0].code == "no_login_in_progress"
+    assert "Signing in did not work" in victim.text
+    assert 'href="/login">Sign in</a>' in victim.text, "the page leads on"
     await begin(victim)
     assert (await victim.get(f"/login/callback/corp?{urlencode(answer)}")).status == 403
     assert newest_entry(here).reasons[0].code == "wrong_state"

@@ -53,7 +53,13 @@ _FIXED: Headers = [
 ]
 _HTML = re.compile(r"text/html(?!.*;q=0(?:\.0*)?(?:;|\Z))(?:;.*)?")
 """A range of media types with HTML alone, with a weight above 0 (RFC 9110 section 12.5.1)."""
+_LOGIN_FAILED = (
+    *("login_refused", "provider_refused", "no_login_in_progress", "login_expired", "wrong_state", "mixed_up"),
+    *("no_code", "code_refused", "replayed", "not_asked_again", "account_not_accepted", "no_account"),
+)
+"""Codes of refusals of a login by an identity provider."""
 _TITLES: dict[str | int, str] = {
+    **dict.fromkeys(_LOGIN_FAILED, "Signing in did not work"),
     "session_ended": "You are signed out",
     "forged_form": "This form has expired",
     "setup_link_ended": "This link has ended",
@@ -134,7 +140,10 @@ def render_error(refusal: Refused, *, config: Config | None = None) -> Reply:
     """Return the page for a refusal: the error and the next step."""
     status = status_of(refusal)
     title = _TITLES.get(refusal.code) or _TITLES.get(status) or _TITLES[400]
-    return _render("ground/error.html", config, status=status, title=title, refusal=refusal)
+    leads_to_login = refusal.code in (*_LOGIN_FAILED, "provider_unavailable", "session_ended")
+    return _render(
+        "ground/error.html", config, status=status, title=title, refusal=refusal, leads_to_login=leads_to_login
+    )
 
 
 PAGES = RouteProtocol("Pages", render_error, None)
