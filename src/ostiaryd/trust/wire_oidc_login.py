@@ -47,6 +47,7 @@ from ostiaryd.trust.model.oidc_login import (
     verified_email,
 )
 from ostiaryd.trust.model.providers import (
+    NO_NAME,
     Identity,
     OidcSettings,
     Provider,
@@ -67,8 +68,6 @@ from ostiaryd.trust.wire_federation import (
 
 MAX_METADATA = 256 << 10
 ASSERTION_S = 60
-NAMES = ("preferred_username", "email", "name")
-"""Claims from which the name of a new person is made; the first that can be turned into a name counts."""
 
 
 class KeptMetadata(NamedTuple):
@@ -318,7 +317,7 @@ async def _with_userinfo(
     """
     has_groups = not provider.group_claim or read_groups(claims, provider.group_claim) is not None
     has_required = all(name in claims for name in settings.required_claims)
-    has_name = any(name in claims for name in NAMES)
+    has_name = _name_of(claims) != NO_NAME
     if not settings.reads_userinfo or not metadata.userinfo_endpoint or (has_groups and has_required and has_name):
         return claims
     answered = await request(
@@ -347,13 +346,17 @@ def _identify(provider: Provider, claims: dict[str, Any]) -> Identity:
     return Identity(
         issuer=provider.issuer,
         sub=check_sub(claims),
-        name=suggest_name(*map(claims.get, NAMES)),
+        name=_name_of(claims),
         email=verified_email(claims),
         groups=read_groups(claims, provider.group_claim),
         acr=acr,
         amr=amr,
         authenticated_at=authenticated_at(claims),
     )
+
+
+def _name_of(claims: dict[str, Any]) -> str:
+    return suggest_name(claims.get("preferred_username"), claims.get("email"), claims.get("name"))
 
 
 DEMANDS = (

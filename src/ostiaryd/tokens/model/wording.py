@@ -64,7 +64,7 @@ def word_details(details: Iterable[ToolDetail]) -> list[Line]:
 
 
 def word_consent(consent: Consent) -> dict[str, list[Line]]:
-    """Return what a person consented to, in the words of the consent page, under a title for each kind."""
+    """Return the permissions and bounds of a consent in the words of the consent page, under a title for each kind."""
     return {
         "May use": word_scopes(consent.scopes - IDENTITY_WORDS.keys(), None),
         "Of these, only": word_details(consent.details),

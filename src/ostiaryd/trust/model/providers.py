@@ -26,6 +26,8 @@ MAX_GROUPS = 1000
 MAX_WORD = 255
 MAX_CERTIFICATES = 4
 MAX_SECRET = 1024
+NO_NAME = "person"
+"""Name of a new person for whom the provider states no name."""
 _GUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 
 ClientMethod = Literal["client_secret_basic", "client_secret_post", "private_key_jwt", "none"]
@@ -308,7 +310,7 @@ def suggest_name(*candidates: Any) -> str:
             text = re.sub(r"[^a-z0-9._-]+", "-", candidate.partition("@")[0].lower())[:40].strip("._-")
             if text and not text.startswith(ID_PREFIXES):
                 return text
-    return "person"
+    return NO_NAME
 
 
 def assurance_of(provider: Provider, identity: Identity) -> tuple[str, tuple[str, ...]]:
