@@ -187,6 +187,31 @@ def test_a_read_that_goes_to_an_address_in_an_open_world_is_a_send() -> None:
     assert (whom.effect, whom.kinds) == ("read", {"email": "principal"})
 
 
+@pytest.mark.parametrize(
+    ("argument", "effect"),
+    [
+        ("savePath", "write"),
+        ("output_file", "write"),
+        ("dest_folder", "write"),
+        ("outputFormat", "read"),
+        ("path", "read"),
+        ("filename", "read"),
+        ("saved", "read"),
+        ("destination", "read"),
+    ],
+)
+def test_a_read_that_stores_its_result_where_an_argument_says_is_a_write(argument: str, effect: str) -> None:
+    assert tool("get_scan", description="Gets a scan.", **{argument: "string"}).effect.value == effect
+    nested = {"type": "object", "properties": {argument: {"type": "string"}}}
+    assert tool("get_scan", description="Gets a scan.", options=nested).effect.value == effect
+    assert tool("get_scan", hints={"readOnlyHint": True}, **{argument: "string"}).effect is Effect.READ
+
+
+def test_the_message_that_is_replied_to_is_no_recipient_and_a_reference_no_account() -> None:
+    send = tool("send_letter", inReplyTo="string", reply_to="string", reference="string")
+    assert send.kinds == {"inReplyTo": "object", "reply_to": "address", "reference": "object"}
+
+
 def test_only_a_hint_closes_the_world_of_a_tool() -> None:
     assert tool("get_local_file", description="Never leaves this machine. Closed world.").open_world
     assert not tool("get_file", hints={"openWorldHint": False}).open_world

@@ -13,7 +13,8 @@ look more dangerous, or save a question if name and description agree; they neve
 4. Otherwise the effect is unknown: it is a `change`, and the origins of its values decide.
 
 A read from an address in an open world counts as a send, unless a hint says that the tool only reads; its addresses are
-judged in both cases. A tool that needs an amount and the account of a recipient counts as a payment. An
+judged in both cases. A read that names the file or the folder in which it stores its result counts as a write, unless a
+hint says that the tool only reads. A tool that needs an amount and the account of a recipient counts as a payment. An
 argument that a call may leave out, such as the account of the caller, makes no payment.
 
 An argument has a kind if its format, another tool's output or its name states the kind. Any other text argument of a
@@ -90,7 +91,7 @@ _HEADS: dict[str, Kind] = {
         Kind.PRINCIPAL: """user username member person participant attendee assignee owner customer employee guest
             collaborator friend invitee sender author group team role client""",
         Kind.OBJECT: """id identifier file filename path folder directory key sku slug number object resource source
-            target name""",
+            target name reference""",
         Kind.TEXT: """body content message text subject title description note comment summary caption html markdown
             reply answer reason memo prompt instruction detail remark heading headline topic statement feedback
             review question transcript quote greeting bio""",
@@ -129,6 +130,8 @@ _FORMATS = {
     "password": Kind.SECRET,
 }
 _LINKS = ("uri", "url", "iri")
+_STORED = frozenset(["dest", "destination", "download", "export", "out", "output", "save", "store", "write"])
+_FILES = frozenset(["dir", "directory", "file", "filename", "filepath", "folder", "location", "path"])
 _RECORDS = frozenset(
     noun(word)
     for word in (
@@ -259,6 +262,8 @@ def _read(listed: Listed, definition: str, fields: frozenset[str]) -> tuple[Tool
     is_hinted = listed.hints.read_only_hint is True
     if effect is Effect.READ and plain.open_world and Kind.ADDRESS in has and not is_hinted:
         effect, why = Effect.SEND, "the request of the tool goes to an address in an open world"
+    elif effect is Effect.READ and not is_hinted and any(map(_is_saved_to, kinds)):
+        effect, why = Effect.WRITE, "an argument says where the result is stored"
     elif 0 < RANK[effect] < RANK[Effect.PAY] and {Kind.AMOUNT, Kind.ACCOUNT} <= {
         kind for path, (kind, _) in kinds.items() if _is_needed(path, schema)
     }:
@@ -427,6 +432,8 @@ def _kind_of_name(name: str, schema: Mapping[str, Any], types: set[str]) -> tupl
     """
     words = [noun(word) for word in parts(name)]
     head = words[-1] if words else ""
+    if words == ["in", "reply", "to"]:
+        return Kind.OBJECT, "by its name, the argument is the id of a message"  # RFC 5322 section 3.6.4
     if head == "name" and words[:-1] and words[-2] in _PERSONAL:
         return Kind.PRINCIPAL, "by its name, the argument is the name of a person"
     if head in _NUMBERED and not words[:-1] and "string" not in types:
@@ -450,6 +457,12 @@ def _payee(path: str, kind: Kind, why: str) -> tuple[Kind, str]:
     """Return the kind of an argument of a payment: the recipient of money is an account, not an address."""
     is_payee = kind is Kind.ADDRESS and noun(parts(path)[-1]) in _PAYEES
     return (Kind.ACCOUNT, "who is paid") if is_payee else (kind, why)
+
+
+def _is_saved_to(path: str) -> bool:
+    """Return whether an argument names a file or a folder in which the result of a read is stored."""
+    *stored, head = parts(path.rpartition(".")[2]) or [""]
+    return not _STORED.isdisjoint(stored) and noun(head) in _FILES
 
 
 def _types(schema: Mapping[str, Any], root: Mapping[str, Any]) -> set[str]:

@@ -80,6 +80,15 @@ def test_the_only_address_of_the_page_that_the_person_named_is_known_as_such() -
     assert is_only(READ_PAGE.lending(0)), "for a call that gets nothing from endorsed documents, too"
 
 
+def test_a_stated_address_is_nobody_who_needs_the_only_address() -> None:
+    move = structs.replace(INVITE, kinds={"domain": "address", "mail": "address"})
+    memory = read(begin("set up harbour.example as ada.example says"), PAGE)
+    call = {"domain": "harbour.example", "mail": "ada@home.example"}
+    context = judge_origins(memory, move, call)
+    assert context["origin"] == {"domain": "person", "mail": "outside"}
+    assert "only_address" not in context
+
+
 @pytest.mark.parametrize(
     "text",
     [

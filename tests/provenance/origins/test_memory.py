@@ -28,7 +28,7 @@ from ostiary.provenance.origins import (
     unpack,
     with_marks,
 )
-from ostiary.provenance.origins.memory import ROOM, holds
+from ostiary.provenance.origins.memory import MAX_FORMS, ROOM, holds
 from ostiary.provenance.origins.scribe import WIDTH
 from tests.support.seed import seed
 
@@ -229,3 +229,57 @@ def test_a_word_of_the_person_has_the_origin_person_whatever_is_beside_it(
 ) -> None:
     memory = remember(KEY, said(f"{before} \n {value} \n {' '.join(behind)}"))
     assert of_value(memory, Kind.OBJECT, value) is Origin.PERSON
+
+
+@pytest.mark.parametrize(
+    ("domain", "origin"),
+    [
+        ("harbour.example", Origin.KNOWN),
+        ("HARBOUR.example", Origin.KNOWN),
+        ("shop.harbour.example", Origin.PERSON),
+        ("far.example", Origin.KNOWN),
+        ("docs.near.example", Origin.KNOWN),
+        ("near.example", Origin.KNOWN),
+        ("home.example", Origin.KNOWN),
+        ("example", Origin.NOWHERE),
+        ("quay.example", Origin.NOWHERE),
+        ("eve.harbour.example", Origin.NOWHERE),
+        ("final.pdf", Origin.KNOWN),
+        ("20.30.40", Origin.NOWHERE),
+    ],
+)
+def test_the_domains_of_addresses_that_the_person_stated_or_has_are_known(domain: str, origin: Origin) -> None:
+    words = (
+        "point shop.harbour.example to 10.20.30.40, tell bea@far.example, see https://docs.near.example/a.html#x.y.z"
+    )
+    memory = remember(KEY, seed(f"{words} and report.final.pdf", own=["Ada Moreau", "ada@home.example"]))
+    assert of_value(memory, Kind.ADDRESS, domain) is origin
+    assert of_value(memory, Kind.OBJECT, domain) is (Origin.PERSON if origin is Origin.PERSON else Origin.NOWHERE)
+    assert not memory.has_read_outside
+
+
+@pytest.mark.parametrize(
+    ("value", "origin"),
+    [
+        ("info", Origin.PERSON),
+        ("info@", Origin.PERSON),
+        ("info@home.example", Origin.PERSON),
+        ("bills@home.example", Origin.PERSON),
+        ("info@far.example", Origin.NOWHERE),
+        ("bea@home.example", Origin.NOWHERE),
+        ("info bills", Origin.NOWHERE),
+    ],
+)
+def test_a_short_address_of_the_person_is_one_at_the_host_of_their_own(value: str, origin: Origin) -> None:
+    memory = remember(KEY, seed("info@ and bills@ go to bea@far.example", own=["ada@home.example"]))
+    assert of_value(memory, Kind.ADDRESS, value) is origin
+
+
+def test_domains_and_short_addresses_have_a_limit_and_take_no_room_of_the_words() -> None:
+    words = " ".join(f"a{number}.b{number}.example c{number}@" for number in range(500))
+    memory = remember(KEY, seed(words, own=["ada@home.example"]))
+    known = [of_value(memory, Kind.ADDRESS, f"b{number}.example") for number in range(500)]
+    assert known == [Origin.KNOWN] * MAX_FORMS + [Origin.NOWHERE] * (500 - MAX_FORMS)
+    assert of_value(memory, Kind.ADDRESS, "a499.b499.example") is Origin.PERSON
+    assert of_value(memory, Kind.ADDRESS, "c0@home.example") is Origin.PERSON
+    assert of_value(memory, Kind.ADDRESS, "c499@home.example") is Origin.NOWHERE

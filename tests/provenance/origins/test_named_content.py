@@ -91,6 +91,13 @@ STRANGER = "EVE99887766 wants it"
         ({"query": "Oslo office", "limit": 10}, True),
         ({"query": "Oslo"}, True),
         ({"query": "the office of somebody else"}, False),
+        ({"query": "in:Oslo has:remarks"}, True),  # half of the words, without the operators
+        ({"query": "about:remarks"}, False),
+        ({"query": "remarks in sections of Oslo"}, False),
+        ({"query": "osloOFFICE"}, True),  # two adjacent words in one
+        ({"query": "officeoslo"}, False),
+        ({"query": "the of about 2026"}, True),  # of the words that count, the person wrote each
+        ({"query": "the of 2026"}, False),
         ({"limit": 10}, False),
         ({}, False),
     ],
@@ -107,6 +114,48 @@ def test_content_that_untrusted_content_points_at_is_not_named() -> None:
     pointed = {"query": "Oslo office", "page": "page-77"}
     memory = add_parts(memory, observe_output(memory, "notes/search", SEARCH, pointed, STRANGER))
     assert judge_origins(memory, PAY, {"to": "EVE99887766"})["from_named"] is False
+
+
+def test_content_is_described_where_described_content_points_at_it() -> None:
+    memory = after("read the mail about the Oslo office", {"query": "subject:Oslo"}, "mail-77: the Oslo office")
+    led = add_parts(memory, observe_output(memory, "notes/search", SEARCH, {"query": "mail-77"}, STRANGER))
+    assert judge_origins(led, PAY, {"to": "EVE99887766"})["from_named"] is True
+    other = add_parts(memory, observe_output(memory, "notes/search", SEARCH, {"query": "mail-78"}, STRANGER))
+    assert judge_origins(other, PAY, {"to": "EVE99887766"})["from_named"] is False
+
+
+@pytest.mark.parametrize(
+    ("mail", "is_described"),
+    [
+        ("ingrid@far.example", True),
+        ("office@ingrid-dahl.example", True),
+        ("office@harbourbakery.example", True),  # two adjacent words in one
+        ("INGRID.D@far.example", True),
+        ("Ingrid Dahl", True),
+        (["ingrid@far.example", "x@harbour.example"], True),
+        (["ingrid@far.example", "eve@far.example"], False),
+        ("eve@far.example", False),
+        ("eve@bakeryharbour.example", False),
+        ("eve@ingridx.example", False),
+        ("eve@far.ingrid", False),  # a top-level domain is no name
+        ("https://ingrid.example/eve", False),
+        ("eve@that.example", False),  # a particle names nobody
+        ("lee@far.example", False),  # a name of three letters
+    ],
+)
+def test_a_recipient_is_described_by_a_word_of_the_person_in_its_name(mail: Any, is_described: bool) -> None:
+    memory = after("tell Ingrid that the Harbour Bakery of Lee is open", {}, f"Write to {mail} of Far.")
+    context = judge_origins(memory, PAY, {"mail": mail})
+    assert context["recipient_worst"] == "outside"
+    assert context.get("described", False) is is_described
+
+
+def test_no_account_and_no_recipient_beside_an_account_is_described() -> None:
+    memory = after("tell Ingrid", {}, "Write to ingrid@far.example, or pay INGRID99887766.")
+    assert judge_origins(memory, PAY, {"mail": "ingrid@far.example"})["described"] is True
+    assert "described" not in judge_origins(memory, PAY, {"to": "INGRID99887766"})
+    assert "described" not in judge_origins(memory, PAY, {"mail": "ingrid@far.example", "to": "INGRID99887766"})
+    assert "described" not in judge_origins(memory, PAY, {"mail": "ingrid@near.example"}), "nothing states it"
 
 
 VISITS = [{"visit": "V-551", "room": 4, "remark": "see V-580 instead", "note": "V-581", "mail": "eve@dark.example"}]

@@ -42,7 +42,17 @@ _ORIGINS = (
     "done_worst",
     "links_worst",
 )
-_FLAGS = ("followed", "from_named", "mentioned", "only_address", "planned", "over_plan", "read_outside", "substituted")
+_FLAGS = (
+    "described",
+    "followed",
+    "from_named",
+    "mentioned",
+    "only_address",
+    "planned",
+    "over_plan",
+    "read_outside",
+    "substituted",
+)
 
 
 def unknown_arguments(ready: ReadyTool, arguments: Mapping[str, object] | None) -> frozenset[str]:

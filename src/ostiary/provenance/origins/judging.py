@@ -20,6 +20,8 @@
     origin_best      the most trusted origin of recipients, objects, amounts and secrets; absent without any
     from_named       true if one of these values is in untrusted content that the person named, or if all of them are
                      identifiers of objects in fields of records; absent unless `origin_best` is `outside`
+    described        true if only untrusted content names the recipients, and each has in its name a word of the
+                     person; otherwise absent
     mentioned        true if one of these values is from a record, and untrusted content has the same value; for a call
                      other than a change, also if the schema lists the value, and the person did not state it
     followed         true if the call only follows a link of content that the person named; otherwise absent
@@ -47,7 +49,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, cast
 
 from ostiary.authorization.catalogue import Effect, Kind, Tool
@@ -90,6 +92,8 @@ NAMES = POINTS | {TEXT}
 _SLOTS = POINTS | {AMOUNT}
 _DESTINATIONS = frozenset({ACCOUNT, ADDRESS})
 _RECIPIENTS = _DESTINATIONS | {PRINCIPAL}
+_PEOPLE = frozenset({PRINCIPAL, ACCOUNT})
+"""kinds of recipients that may need an address: an address that the person stated needs no other one"""
 _REQUESTS = frozenset({Effect.READ, Effect.SEND})
 """effects of tools that may follow a link: a change would store the link, and others would act on it"""
 _CHANGES = frozenset({Effect.CHANGE, Effect.WRITE})
@@ -99,10 +103,17 @@ MAX_DEPTH = 16
 MAX_VALUES = 256
 """maximum number of values of one argument; an argument with more counts as from nowhere"""
 MAX_FOREIGN, MAX_SHOWN = 32, 256
+MIN_NAME = 4
+"""minimum length in characters of a word by which the person describes a recipient or a search"""
+MAX_NAME = 32
+"""maximum length in characters of a word that is compared with two adjacent words of the person"""
 MIN_LONG = 64
 """length in characters from which a text without spaces may be the encoded form of longer content"""
 MAX_WORDS = 256
 """maximum number of words of one value; a value with more counts as from nowhere"""
+_NAME = re.compile(rf"(?<![^\W\d_])[^\W\d_]{{{MIN_NAME},{MAX_NAME}}}(?![^\W\d_])")
+_SEARCHED = re.compile(r"(?<![^\s\"'():,;])[^\W\d_][^\s\"'():,;]*(?!:)(?=[\s\"'(),;]|$)")
+"""a word of a search, not an operator before a word (`from:ada`)"""
 _SAYS = re.compile(r"[^\W_]")
 _NAMED = re.compile(r"[^@<>:]*<([^<>]+)>")
 _SINGLE = frozenset(",;\n<")
@@ -243,7 +254,7 @@ def judge_origins(
                 from_outside.append((path, kind, value))
             elif value_origin is not PERSON:
                 has_other = True
-            elif kind in _RECIPIENTS:
+            elif kind in _PEOPLE:
                 has_stated = True
             if RECORD <= value_origin <= KNOWN and not is_followed and not mentioned:
                 mentioned = of_value(call_leaves.outside, kind, value) is OUTSIDE
@@ -299,6 +310,8 @@ def judge_origins(
         is_named = any(of_value(named, kind, value) is OUTSIDE for _, kind, value in from_outside)
         has_unknown = max(pointed, secret) > OUTSIDE
         context["from_named"] = is_named or (not has_unknown and _are_in_fields(memory, from_outside))
+        if to_whom is OUTSIDE and _is_described(memory, from_outside):
+            context["described"] = True
     is_replaced = bool(found_in_records) and _have_substitute(memory, call_leaves.all, found_in_records)
     if not is_replaced and memory.has_read_outside:
         is_replaced = _departs_from_choice(memory, tool, arguments) or _replaces_number(
@@ -457,6 +470,29 @@ def _are_in_fields(memory: Memory, all_leaves: Iterable[Judged]) -> bool:
     return all(of_value(in_fields, kind, value) is OUTSIDE for _, kind, value in all_leaves)
 
 
+def _is_described(memory: Memory, all_leaves: Iterable[Judged]) -> bool:
+    """Return whether each recipient has in its name a word that the person wrote, or two adjacent words in one. A link
+    or an account has no name.
+    """
+    recipients = [(kind, value) for _, kind, value in all_leaves if kind in _RECIPIENTS]
+    return all(
+        kind is not ACCOUNT
+        and "://" not in text
+        and any(_is_said(memory, name) for name in _NAME.findall(text.rpartition(".")[0] or text))
+        for kind, value in recipients
+        for text in leaves(value)
+    )
+
+
+def _is_said(memory: Memory, name: str) -> bool:
+    """Return whether the person wrote a word, or the word in two parts (`harbourbakery`, of the Harbour Bakery)."""
+    name = name.lower()
+    divided = ((name[:at], name[at:]) for at in range(MIN_NAME, len(name))) if len(name) <= MAX_NAME else ()
+    return not is_particle(name) and any(
+        memory.find_words(words_, ALL_KINDS) is PERSON for words_ in chain([(name,)], divided)
+    )
+
+
 def _is_only_mail(memory: Memory, tool: Tool, path: str, value: object) -> bool:
     """Return whether a value is the only mail address that the task has read (`mails`), in an argument that the owner
     declared as an address and the schema requires. An argument that a call may leave out can be a further recipient.
@@ -467,19 +503,32 @@ def _is_only_mail(memory: Memory, tool: Tool, path: str, value: object) -> bool:
 
 
 def names_content(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
-    """Return whether the person named the content that a read returns. True if a value that selects the content
-    is the person's, and no such value is untrusted. Search words count as such values.
+    """Return whether the person named or described the content that a read returns. True if a value that selects the
+    content is the person's, has a word of the person, or is in content that the person named or described; and no such
+    value is from other untrusted content. Search words count as such values.
     """
     is_named = False
     for leaf in tool.coverage.leaves(arguments):
         if leaf.value is UNREADABLE:
             return False
         if leaf.kind in NAMES:
-            value_origin = of_value(memory, OBJECT if leaf.kind is TEXT else leaf.kind, leaf.value)
-            if value_origin is OUTSIDE:
+            kind = OBJECT if leaf.kind is TEXT else leaf.kind
+            value_origin = of_value(memory, kind, leaf.value)
+            is_led = value_origin is OUTSIDE and of_value(memory.named, kind, leaf.value) is OUTSIDE
+            if value_origin is OUTSIDE and not is_led:
                 return False
-            is_named = is_named or value_origin <= ENDORSED
+            is_named = is_named or is_led or value_origin <= ENDORSED or _describes(memory, leaf.value)
     return is_named
+
+
+def _describes(memory: Memory, search: object) -> bool:
+    """Return whether the person wrote at least half of the words and mail addresses of a search. Numbers, short words
+    and the names of operators (`from:ada`) do not count.
+    """
+    if not isinstance(search, str) or len(search) > MAX_TEXT:
+        return False
+    names = [name for name in _SEARCHED.findall(search) if len(name) >= MIN_NAME and not is_particle(name)]
+    return 0 < len(names) <= MAX_WORDS and 2 * sum(_is_said(memory, name) for name in names) >= len(names)
 
 
 def names_source(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:

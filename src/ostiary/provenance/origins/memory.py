@@ -29,7 +29,7 @@ from ostiary.provenance.intent import MAX_ENDORSED, MAX_PLANNED, Intent, Planned
 from ostiary.provenance.origins.mails import new_mails
 from ostiary.provenance.origins.moments import numbers
 from ostiary.provenance.origins.scribe import END, WIDTH, Scribe, hashed, split
-from ostiary.provenance.origins.words import split_identifier, words
+from ostiary.provenance.origins.words import is_mail, list_addresses, list_domains, split_identifier, words
 
 MARKS = 1 << 13
 KEY_BYTES = 32
@@ -84,7 +84,7 @@ LABELLED = (Origin.KNOWN, Origin.OUTSIDE)
 KINDS = (Kind.PRINCIPAL, Kind.ACCOUNT, Kind.ADDRESS, Kind.OBJECT, Kind.SECRET, Kind.AMOUNT, Kind.TIME)
 """kinds of arguments whose origin matters; bit N of `Part.kinds` stands for KINDS[N]"""
 ALL_KINDS = (1 << len(KINDS)) - 1
-_OBJECT = 1 << KINDS.index(Kind.OBJECT)
+_OBJECT, _ADDRESS = 1 << KINDS.index(Kind.OBJECT), 1 << KINDS.index(Kind.ADDRESS)
 LINK = 1 << len(KINDS)
 """bit for a link that is the only content of a call"""
 RETIRED = LINK << 1
@@ -275,10 +275,16 @@ def remember(key: bytes, intent: Intent) -> Memory:
     )
     stated = scribe.source([intent.words], room=ROOM[Origin.PERSON])
     room = min(MAX_FORMS, ROOM[Origin.PERSON] - len(stated) // WIDTH - 2)
-    forms = dict.fromkeys(form for word in scribe.words(intent.words) for form in split_identifier(word))
+    own = [word for value in intent.own.values() for word in scribe.words(value)]
+    hosts = [mail.partition("@")[2] for mail in own if is_mail(mail)]
+    said = scribe.words(intent.words)
+    forms = dict.fromkeys(form for word in said for form in split_identifier(word))
+    short = (one for word in said for one in list_addresses(word, hosts))
+    domains = dict.fromkeys(domain for word in (*said, *own) for domain in list_domains(word))
     parts = [
         Part(Origin.PERSON, ALL_KINDS, stated),
-        Part(Origin.PERSON, ALL_KINDS, b"".join(map(scribe.word, islice(forms, max(room, 0))))),
+        Part(Origin.PERSON, ALL_KINDS, b"".join(map(scribe.word, islice(chain(short, forms), max(room, 0))))),
+        Part(Origin.KNOWN, _ADDRESS, END.join(map(scribe.word, islice(domains, MAX_FORMS)))),
         Part(Origin.OWN, ALL_KINDS, scribe.source(intent.own.values(), room=ROOM[Origin.OWN])),
         Part(
             Origin.PERSON,

@@ -61,6 +61,8 @@ _FORMS = (
 _DOMAIN = re.compile(r"((?:www\.)?[^\W_][\w-]*(?:\.[\w-]+)*\.[^\W\d_]{2,})(/.*)", re.DOTALL)
 _UNSPACED = re.compile(r"[぀-ヿ㐀-䶿一-鿿豈-﫿]")
 _PARTS = re.compile(f"{_UNSPACED.pattern}|[^{_UNSPACED.pattern[1:-1]}]+")
+_HOST = re.compile(r"(?:[a-z0-9][a-z0-9-]{0,62}\.)+[a-z]{2,63}")
+_LOCAL = re.compile(r"[a-z0-9][a-z0-9._+-]{1,62}")
 MAX_NUMBER, MAX_SHORT = 40, 6
 MAX_WORD = 256
 """maximum length in characters of an identifier that is split into parts"""
@@ -276,3 +278,25 @@ def split_identifier(word: str) -> Iterator[str]:
         parts = separator.split(word.strip("/"))
         if 1 < len(parts) <= MAX_APART and all(parts):
             yield join_parts(parts)
+
+
+def list_domains(word: str) -> Iterator[str]:
+    """Yield the domains of a word: the host of a mail address or a link, and each domain above a host, but no top-level
+    domain.
+    """
+    place = word.partition("://")[2] or word
+    host = re.split("[/?#:]", place, maxsplit=1)[0].rpartition("@")[2]
+    if len(word) > MAX_WORD or not _HOST.fullmatch(host):
+        return
+    if host != word:
+        yield host
+    while (host := host.partition(".")[2]).count("."):
+        yield host
+
+
+def list_addresses(word: str, hosts: Iterable[str]) -> Iterator[str]:
+    """Yield the name in a short address (`info@`), and the addresses at `hosts` with this name."""
+    name = word[:-1]
+    if word.endswith("@") and _LOCAL.fullmatch(name):
+        yield name
+        yield from (f"{name}@{host}" for host in hosts)
