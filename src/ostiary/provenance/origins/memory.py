@@ -277,10 +277,10 @@ def remember(key: bytes, intent: Intent) -> Memory:
     room = min(MAX_FORMS, ROOM[Origin.PERSON] - len(stated) // WIDTH - 2)
     own = [word for value in intent.own.values() for word in scribe.words(value)]
     hosts = [mail.partition("@")[2] for mail in own if is_mail(mail)]
-    said = scribe.words(intent.words)
-    forms = dict.fromkeys(form for word in said for form in split_identifier(word))
-    short = (one for word in said for one in list_addresses(word, hosts))
-    domains = dict.fromkeys(domain for word in (*said, *own) for domain in list_domains(word))
+    stated_words = scribe.words(intent.words)
+    forms = dict.fromkeys(form for word in stated_words for form in split_identifier(word))
+    short = (one for word in stated_words for one in list_addresses(word, hosts))
+    domains = dict.fromkeys(domain for word in (*stated_words, *own) for domain in list_domains(word))
     parts = [
         Part(Origin.PERSON, ALL_KINDS, stated),
         Part(Origin.PERSON, ALL_KINDS, b"".join(map(scribe.word, islice(chain(short, forms), max(room, 0))))),
