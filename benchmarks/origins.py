@@ -3,6 +3,7 @@
 decide    a decision as it was, and under a task that remembers: beside it, what the origins of its arguments add
 observe   10 KB of output of which nothing is known yet: prose, and records in several forms
 memory    the largest that a task can have, and what a guard then adds to a decision
+sessions  what origins, labels and slots add to the decisions of sessions (`benchmarks.contain.costs`)
 
 Times are printed with their ratio to a keyed hash of one word, which is the same work on every machine. Enforced are
 what can be counted: the bytes of a memory that was flooded, and that the person's words are still in it.
@@ -13,12 +14,14 @@ from __future__ import annotations
 import json
 import random
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from hashlib import blake2s
 
 from msgspec.structs import replace
 
+from benchmarks.contain.__main__ import elsewhere
 from benchmarks.decide import URI, principal
 from ostiary.authorization.catalogue import Catalogue, Kind, Tool
 from ostiary.decision.access import DecisionInputs, Facts, Principal, Protected, decide, resolve
@@ -136,7 +139,7 @@ def flooded(dice: random.Random, tools: dict[str, Tool]) -> Memory:
     return memory
 
 
-def main() -> None:
+def main() -> int:
     dice = random.Random(7)
     catalogue = Catalogue.parse(json.dumps(CATALOGUE))
     tools = dict(catalogue.tools)
@@ -186,7 +189,8 @@ def main() -> None:
             told(
                 f"observe 10 KB of {what} of {'outside' if tool == 'fetch' else 'records'}", microseconds(observing, 20)
             )
+    return elsewhere("benchmarks.contain.costs", [], recorded=False)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -33,7 +33,7 @@ from ostiary.decision.access.risk_context import risk_context
 from ostiary.decision.access.stops import format_stops
 from ostiary.protocol.errors import Refused
 from ostiary.provenance.noticing import Noticed, total_points
-from ostiary.provenance.origins import Decoded, Memory, judge_origins, judge_outgoing, judge_plan, lend_documents
+from ostiary.provenance.origins import CallValues, Memory, judge_origins, judge_outgoing, judge_plan, lend_documents
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):
@@ -201,11 +201,11 @@ def _judge_values(call: ResolvedCall, ready: ReadyTool, memory: Memory) -> Recor
     task, as attributes for policies (rule 7 of `decide`).
     """
     tool, arguments = ready.tool, call.arguments
-    decoded, claimed = Decoded(), tool.coverage.leaves(arguments)
+    values = CallValues(tool, arguments)
     lent, is_planned = lend_documents(memory, ready.uid.id, tool), memory.may_plan(ready.uid.id)
-    context = judge_origins(lent, tool, arguments, decoded, claimed, is_planned=is_planned)
-    context |= judge_outgoing(memory, tool, arguments, decoded, claimed)
-    context |= judge_plan(memory, ready.uid.id, tool, arguments)
+    context = judge_origins(lent, tool, arguments, values, is_planned=is_planned)
+    context |= judge_outgoing(memory, tool, arguments, values)
+    context |= judge_plan(memory, ready.uid.id, tool, arguments, values)
     return context
 
 

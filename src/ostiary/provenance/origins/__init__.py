@@ -8,6 +8,7 @@ judge_origins(memory, tool, {"recipient": "DE89..", "amount": 120})       {"orig
 
 from ostiary.provenance.origins.judging import (
     POINTS,
+    CallValues,
     is_effect,
     is_settled,
     judge_origins,
@@ -19,7 +20,6 @@ from ostiary.provenance.origins.judging import (
     origins_by_argument,
 )
 from ostiary.provenance.origins.labels import CARRIES, REVEALS, UNREQUESTED_READ, goes_out, judge_outgoing
-from ostiary.provenance.origins.links import Decoded
 from ostiary.provenance.origins.memory import (
     ALL_KINDS,
     FOUND,
@@ -60,7 +60,7 @@ __all__ = [
     "REVEALS",
     "SLOT",
     "UNREQUESTED_READ",
-    "Decoded",
+    "CallValues",
     "Document",
     "Memory",
     "Origin",

@@ -206,25 +206,46 @@ def _inside(value: object, names: list[str]) -> object:
     return None
 
 
+class CallValues:
+    """The values of one call, each computed once for all rules. `leaves`: the leaves of the arguments; `decoded`: the
+    decoded forms of the texts.
+    """
+
+    __slots__ = ("_arguments", "_judged", "_tool", "decoded", "leaves")
+
+    def __init__(self, tool: Tool, arguments: Mapping[str, Any]) -> None:
+        self._tool, self._arguments = tool, arguments
+        self._judged: dict[int, list[Judged]] = {}
+        self.leaves, self.decoded = tool.coverage.leaves(arguments), Decoded()
+
+    def judged(self, memory: Memory) -> list[Judged]:
+        """Return the leaves whose origin matters (`judged_leaves`). The caller keeps each `memory` until the end of
+        the decision.
+        """
+        if (judged := self._judged.get(id(memory))) is None:
+            judged = self._judged[id(memory)] = [*judged_leaves(memory, self._tool, self._arguments, self.leaves)]
+        return judged
+
+
 def judge_origins(
     memory: Memory,
     tool: Tool,
     arguments: Mapping[str, Any],
-    decoded: Decoded | None = None,
-    claimed: Sequence[Leaf] | None = None,
+    values: CallValues | None = None,
     *,
     is_planned: bool = True,
 ) -> Record:
-    """Return the origins of the arguments of a call, as attributes for policies (see the module). `claimed`: the leaves
-    of the arguments, if the caller has them.
+    """Return the origins of the arguments of a call, as attributes for policies (see the module). `values`: the values
+    of the call, if other rules use them too.
 
     `is_planned`: false if the plan of the task does not have the tool. A short number of the person then names an
     object of this tool as a record does (`known`), because the person may have said the number about another thing.
     """
+    values = CallValues(tool, arguments) if values is None else values
     if not is_effect(tool):
-        return _read_judged(memory, tool, arguments, decoded)
-    claimed = tool.coverage.leaves(arguments) if claimed is None else claimed
-    call_leaves = _CallLeaves(memory, tool, arguments, decoded, claimed, is_planned=is_planned)
+        return _read_judged(memory, arguments, values)
+    claimed = values.leaves
+    call_leaves = _CallLeaves(memory, tool, arguments, values, is_planned=is_planned)
     origin: Record = {}
     worst_of: dict[str, Origin] = {}
     of_kind = [-1] * len(_PLACE)
@@ -257,7 +278,7 @@ def judge_origins(
             elif kind in _PEOPLE:
                 has_stated = True
             if RECORD <= value_origin <= KNOWN and not is_followed and not mentioned:
-                mentioned = of_value(call_leaves.outside, kind, value) is OUTSIDE
+                mentioned = of_value(memory.outside, kind, value) is OUTSIDE
         if value_origin >= worst_of.get(path, PERSON):
             worst_of[path] = value_origin
             origin[path] = _NAMES[value_origin]
@@ -280,7 +301,7 @@ def judge_origins(
         if names_nothing or _empties(tool, call_leaves.all, arguments, claimed):
             worst = pointed = NOWHERE
     if not mentioned and (choices := _unsaid_choices(memory, tool, claimed)):
-        mentioned = any(of_value(call_leaves.outside, OBJECT, value) is OUTSIDE for value in choices)
+        mentioned = any(of_value(memory.outside, OBJECT, value) is OUTSIDE for value in choices)
 
     context: Record = {"origin": origin}
     for role, least_trusted in (
@@ -314,9 +335,7 @@ def judge_origins(
             context["described"] = True
     is_replaced = bool(found_in_records) and _have_substitute(memory, call_leaves.all, found_in_records)
     if not is_replaced and memory.has_read_outside:
-        is_replaced = _departs_from_choice(memory, tool, arguments) or _replaces_number(
-            memory, call_leaves.outside, claimed
-        )
+        is_replaced = _departs_from_choice(memory, tool, arguments) or _replaces_number(memory, memory.outside, claimed)
     if is_replaced:
         context["substituted"] = True
     return context
@@ -332,27 +351,26 @@ class _CallLeaves:
         memory: Memory,
         tool: Tool,
         arguments: Mapping[str, Any],
-        decoded: Decoded | None,
-        claimed: Sequence[Leaf],
+        values: CallValues,
         *,
         is_planned: bool,
     ) -> None:
         """Create the leaves of a call; the arguments are those of `judge_origins`."""
-        self.all = [*judged_leaves(memory, tool, arguments, claimed)]
-        self._memory, self._tool, self._arguments, self._decoded = memory, tool, arguments, decoded
+        self.all = values.judged(memory)
+        self._memory, self._tool, self._arguments, self._decoded = memory, tool, arguments, values.decoded
         self._is_planned = is_planned
-        # An amount beside an account or an address is never a percentage: it says how much goes there.
-        self._may_be_share = tool.effect is not Effect.PAY and _DESTINATIONS.isdisjoint(tool.argument_kinds.values())
         # Of a confirmed change, the owner declared what names a thing. The rest is what the document changes. An
         # address or an account names a recipient in any argument.
         self._may_lend = tool.confirmed and tool.effect is Effect.CHANGE
         # A tool that returns no content of third parties does not fetch a page: it sends something to the link.
         self._may_follow = tool.effect in _REQUESTS and tool.is_outside
 
-    @cached_property
-    def outside(self) -> Memory:
-        """The memory that has only the untrusted content."""
-        return self._memory.outside
+    def _may_be_share(self) -> bool:
+        """Return whether an amount may be a percentage. Beside an account or an address, an amount says how much goes
+        there.
+        """
+        tool = self._tool
+        return tool.effect is not Effect.PAY and _DESTINATIONS.isdisjoint(tool.argument_kinds.values())
 
     @cached_property
     def _split(self) -> Mapping[str, Origin]:
@@ -368,7 +386,7 @@ class _CallLeaves:
         origin = _of_text(memory, value, self._decoded) if kind is TEXT else of_value(memory, kind, value)
         if origin is None:
             return None, False
-        if kind is AMOUNT and origin > OWN and self._may_be_share:
+        if kind is AMOUNT and origin > OWN and self._may_be_share():
             origin = min(origin, _of_share(memory, value))
         is_lent = path in self._tool.argument_kinds or (self._may_lend and kind not in _DESTINATIONS)
         if origin is ENDORSED and not is_lent:
@@ -401,6 +419,8 @@ def _is_content(value: object) -> bool:
 
 def _is_empty(value: object) -> bool:
     """Return whether a value is a text without visible characters, or a list or an object that has only such texts."""
+    if isinstance(value, str) and value[:1].isalnum():
+        return False
     return value is EMPTY or (
         isinstance(value, str | dict | list | tuple)
         and not any(one.isprintable() and one != " " for text in leaves(value) for one in text)
@@ -559,11 +579,13 @@ def lend_documents(memory: Memory, id: str, tool: Tool) -> Memory:
     return memory.lending(ALL_KINDS & ~BIT[OBJECT]) if tool.effect in GRAVE else memory
 
 
-def judge_plan(memory: Memory, id: str, tool: Tool, arguments: Mapping[str, Any]) -> Record:
+def judge_plan(
+    memory: Memory, id: str, tool: Tool, arguments: Mapping[str, Any], values: CallValues | None = None
+) -> Record:
     """Return the attributes of the plan of the task for policies. `planned`: true if the plan contains the tool
     with the id `id` (`bank/pay`). `over_plan`: true if an amount exceeds the plan's maximum or cannot be
     parsed. `read_outside`: true if the task has read untrusted content. Empty for a task without a plan, and
-    for a read.
+    for a read. `values`: the values of the call, if other rules use them too.
     """
     if memory.plan is None or tool.effect is Effect.READ:
         return {}
@@ -572,13 +594,13 @@ def judge_plan(memory: Memory, id: str, tool: Tool, arguments: Mapping[str, Any]
         "planned": planned is not None,
         "over_plan": planned is not None
         and planned.most != ""
-        and _is_over(memory, tool, arguments, Decimal(planned.most)),
+        and _is_over((values or CallValues(tool, arguments)).judged(memory), Decimal(planned.most)),
         "read_outside": memory.has_read_outside,
     }
 
 
-def _is_over(memory: Memory, tool: Tool, arguments: Mapping[str, Any], most: Decimal) -> bool:
-    for _, kind, value in judged_leaves(memory, tool, arguments):
+def _is_over(all_leaves: Iterable[Judged], most: Decimal) -> bool:
+    for _, kind, value in all_leaves:
         if kind is AMOUNT and value is not None:
             number = amount(value) if isinstance(value, str) else decimal(next(leaves(value), ""))
             if number is None or Decimal(number) > most:
@@ -660,15 +682,15 @@ def _judged_by_form(memory: Memory | None, tool: Tool, path: str, kind: Kind | N
         yield path, kind_of(text), text
 
 
-def _read_judged(memory: Memory, tool: Tool, arguments: Mapping[str, Any], decoded: Decoded | None) -> Record:
+def _read_judged(memory: Memory, arguments: Mapping[str, Any], values: CallValues) -> Record:
     """Return the origins of a read in an open world that takes no declared address. A text with a link or a
     host is judged, because the read reveals the text to that host.
     """
     worst: dict[str, Origin] = {}
-    for leaf in tool.coverage.leaves(arguments):
-        if not _may_link(leaf, decoded):
+    for leaf in values.leaves:
+        if not _may_link(leaf, values.decoded):
             continue
-        value_origin = _of_text(memory, leaf.value, decoded) if isinstance(leaf.value, str) else None
+        value_origin = _of_text(memory, leaf.value, values.decoded) if isinstance(leaf.value, str) else None
         if value_origin is None:
             value_origin = NOWHERE
         elif value_origin > KNOWN and _is_all(arguments, leaf.value):

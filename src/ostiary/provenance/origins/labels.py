@@ -26,7 +26,15 @@ from ostiary.authorization.catalogue import Effect, Kind, Tool
 from ostiary.authorization.catalogue.coverage import Leaf, Rule
 from ostiary.authorization.cedar.values import Record
 from ostiary.provenance.origins.identifiers import identifiers
-from ostiary.provenance.origins.judging import POINTS, judged_leaves, leaves, of_value, reaches_out
+from ostiary.provenance.origins.judging import (
+    POINTS,
+    CallValues,
+    Judged,
+    judged_leaves,
+    leaves,
+    of_value,
+    reaches_out,
+)
 from ostiary.provenance.origins.links import Decoded
 from ostiary.provenance.origins.memory import (
     LABEL,
@@ -105,7 +113,8 @@ def label_output(
         if mark and not (mark is LISTED and memory.has_listed):
             parts.append(Part(Origin.OUTSIDE, UNREQUESTED, mark))
     if memory.labels and goes_out(tool):
-        ends = [_end(memory, scribe, recipient, text) for recipient, text in _addressed(memory, tool, arguments)]
+        addressed = _addressed(memory, tool, CallValues(tool, arguments))
+        ends = [_end(memory, scribe, recipient, text) for recipient, text in addressed]
         if ends:
             parts.append(Part(Origin.KNOWN, SENT, END.join(ends)[: (LABEL_ROOM[SENT] - 1) * WIDTH]))
     return parts
@@ -115,26 +124,27 @@ def judge_outgoing(
     memory: Memory,
     tool: Tool,
     arguments: Mapping[str, Any],
-    decoded: Decoded | None = None,
-    claimed: Sequence[Leaf] | None = None,
+    values: CallValues | None = None,
 ) -> Record:
     """Return the labels of a call's outgoing text, for policies. Empty if no text goes to anyone but the person.
-    `claimed`: the leaves of the arguments, if the caller has them.
+    `values`: the values of the call, if other rules use them too.
     """
     if not goes_out(tool):
         return {}
-    all_leaves = tool.coverage.leaves(arguments) if claimed is None else claimed
+    values = CallValues(tool, arguments) if values is None else values
+    all_leaves = values.leaves
     texts = [text for _, text in _outgoing(all_leaves) if text.strip()]
     measures = _measures(all_leaves)
     may_reveal = bool(texts) or _has_unsaid(memory, all_leaves)
-    if not (may_reveal or measures) or _is_to_person(memory, tool, arguments):
+    if not (may_reveal or measures) or _is_to_person(memory, values):
         return {}
-    decoded = Decoded() if decoded is None else decoded
     carried: Collection[str] = ()
     if memory.labels:
-        by = _addressed(memory, tool, arguments) if memory.has_sent else ((b"", text) for text in texts)
-        carried = _carried(memory, chain(by, ((b"", text) for text in measures)), decoded)
-    revealed = (kind for text in texts for kind, value in identifiers(text, decoded) if not _is_given(memory, value))
+        by = _addressed(memory, tool, values) if memory.has_sent else ((b"", text) for text in texts)
+        carried = _carried(memory, chain(by, ((b"", text) for text in measures)), values.decoded)
+    revealed = (
+        kind for text in texts for kind, value in identifiers(text, values.decoded) if not _is_given(memory, value)
+    )
     return {
         CARRIES: frozenset[object](carried),
         UNREQUESTED_READ: may_reveal and memory.is_unrequested,
@@ -228,33 +238,31 @@ def _has_unsaid(memory: Memory, all_leaves: Iterable[Leaf]) -> bool:
     )
 
 
-def _addressed(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Iterator[tuple[bytes, str]]:
+def _addressed(memory: Memory, tool: Tool, values: CallValues) -> Iterator[tuple[bytes, str]]:
     """Yield the texts of a call, each with a hash of its tool, its argument and the recipients of the call."""
-    to = "\0".join(_recipients(memory, tool, arguments)).casefold()
-    for path, text in _outgoing(tool.coverage.leaves(arguments)):
+    to = "\0".join(_recipients(values.judged(memory))).casefold()
+    for path, text in _outgoing(values.leaves):
         if text.strip():
             yield hashed(memory.key, f"\0{tool.name}\0{path}\0{to}"), text
 
 
-def _recipients(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> Iterator[str]:
-    for _, kind, value in judged_leaves(memory, tool, arguments):
+def _recipients(judged: Iterable[Judged]) -> Iterator[str]:
+    for _, kind, value in judged:
         if kind in TO_WHOM:
             yield from leaves(value)
 
 
-def _is_to_person(memory: Memory, tool: Tool, arguments: Mapping[str, Any]) -> bool:
+def _is_to_person(memory: Memory, values: CallValues) -> bool:
     """Return whether each recipient of a call is a complete value of the person's own record. An undeclared
     value that names an object counts as a recipient.
     """
-    to = list(_recipients(memory, tool, arguments)) if memory.own else []
+    judged = values.judged(memory) if memory.own else []
+    to = list(_recipients(judged))
     if not to:
         return False
-    judged_values = list(judged_leaves(memory, tool, arguments))
-    unsaid = {leaf.path for leaf in tool.coverage.leaves(arguments) if leaf.rule is Rule.UNCLAIMED}
-    unsaid -= {path for path, kind, _ in judged_values if kind is Kind.TEXT}
-    to += [
-        text for path, kind, value in judged_values if kind is Kind.OBJECT and path in unsaid for text in leaves(value)
-    ]
+    unsaid = {leaf.path for leaf in values.leaves if leaf.rule is _UNCLAIMED}
+    unsaid -= {path for path, kind, _ in judged if kind is _TEXT}
+    to += [text for path, kind, value in judged if kind is _OBJECT and path in unsaid for text in leaves(value)]
     return all(memory.hashed(words(text, is_source=False)) in memory.own for text in to)
 
 
@@ -270,6 +278,8 @@ def _carried(memory: Memory, texts: Iterable[tuple[bytes, str]], decoded: Decode
             if not has_checksum(run, memory.fingerprints):
                 continue
             for checksum, phrase in zip(list_checksums(run), list_phrases(run), strict=True):
+                if checksum not in memory.fingerprints:
+                    continue
                 one = fingerprint(checksum)
                 parts = [part for part in memory.labels if holds(part.words, one)]
                 if parts and memory.find(phrase, least=Origin.RECORD) is Origin.NOWHERE:

@@ -12,8 +12,9 @@ allows too much.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import IntEnum
+from functools import cached_property
 from itertools import chain, islice
 from struct import iter_unpack
 from typing import Annotated
@@ -147,11 +148,13 @@ class _Kept(msgspec.Struct, frozen=True, array_like=True):
     """separate from `parts`, because guards of earlier versions refuse parts of these kinds"""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Memory:
     """The memory of a task. `parts`: the most trusted first, one for each combination of origin, kinds and
     classes. `marks`: see `with_marks`. `plan`: the effects that the person's words suggest, by id of the tool;
     None: the task has no plan.
+
+    What follows from the parts is computed at first use.
     """
 
     key: bytes
@@ -159,56 +162,74 @@ class Memory:
     documents: tuple[Document, ...] = ()
     marks: bytes = b""
     plan: Mapping[str, Planned] | None = None
-    labels: tuple[Part, ...] = field(init=False, compare=False)
-    """fingerprints of content from sources that the person did not name"""
-    is_unrequested: bool = field(init=False, compare=False)
-    """true if the task has read something that untrusted content may have requested"""
-    has_listed: bool = field(init=False, compare=False)
-    """true if the task has read a list of names that untrusted content may have requested"""
-    own: frozenset[bytes] = field(init=False, compare=False)
-    """the values of the person's own record, each as concatenated hashes"""
-    has_sent: bool = field(init=False, compare=False)
-    """true if the memory has the last words of sent texts"""
-    has_read_outside: bool = field(init=False, compare=False)
-    """true if the task has read untrusted content"""
-    has_forgotten: bool = field(init=False, compare=False)
-    """true if the memory has lost untrusted content for lack of space"""
-    mails: frozenset[bytes] = field(init=False, compare=False)
-    """the first two mail addresses of the person's words and of all content, as hashes"""
-    fingerprints: frozenset[int] = field(init=False, compare=False, repr=False)
-    """checksums of the labelled phrases (`prints`)"""
 
-    def __post_init__(self) -> None:
-        labels = tuple(part for part in self.parts if part.kinds == LABEL)
-        object.__setattr__(self, "labels", labels)
-        pairs = chain.from_iterable(iter_unpack(">IH", part.words) for part in labels)
-        object.__setattr__(self, "fingerprints", frozenset(checksum for checksum, tag in pairs if tag))
-        requested = b"".join(part.words for part in self.parts if part.kinds == UNREQUESTED)
-        object.__setattr__(self, "is_unrequested", UNREAD in requested)
-        object.__setattr__(self, "has_listed", LISTED in requested)
-        mails = chain.from_iterable(iter_unpack(f"{WIDTH}s", part.words) for part in self.parts if part.kinds == MAILS)
-        object.__setattr__(self, "mails", frozenset(mail for (mail,) in mails if mail != END))
+    @cached_property
+    def labels(self) -> tuple[Part, ...]:
+        """Fingerprints of content from sources that the person did not name."""
+        return tuple(part for part in self.parts if part.kinds == LABEL)
+
+    @cached_property
+    def fingerprints(self) -> frozenset[int]:
+        """Checksums of the labelled phrases (`prints`)."""
+        pairs = chain.from_iterable(iter_unpack(">IH", part.words) for part in self.labels)
+        return frozenset(checksum for checksum, tag in pairs if tag)
+
+    @cached_property
+    def is_unrequested(self) -> bool:
+        """True if the task has read something that untrusted content may have requested."""
+        return any(UNREAD in part.words for part in self.parts if part.kinds == UNREQUESTED)
+
+    @cached_property
+    def has_listed(self) -> bool:
+        """True if the task has read a list of names that untrusted content may have requested."""
+        return any(LISTED in part.words for part in self.parts if part.kinds == UNREQUESTED)
+
+    @cached_property
+    def own(self) -> frozenset[bytes]:
+        """The values of the person's own record, each as concatenated hashes."""
         own = chain.from_iterable(split(part.words) for part in self.parts if part.origin == Origin.OWN)
-        object.__setattr__(self, "own", frozenset(value for value in own if value))
-        object.__setattr__(self, "has_sent", any(part.kinds == SENT for part in self.parts))
-        has_read = any(part.origin == Origin.OUTSIDE and part.kinds != MAILS for part in self.parts)
-        object.__setattr__(self, "has_read_outside", has_read)
-        object.__setattr__(self, "has_forgotten", any(part.kinds == FORGOTTEN for part in self.parts))
+        return frozenset(value for value in own if value)
 
-    @property
+    @cached_property
+    def has_sent(self) -> bool:
+        """True if the memory has the last words of sent texts."""
+        return any(part.kinds == SENT for part in self.parts)
+
+    @cached_property
+    def has_slots(self) -> bool:
+        """True if the memory has facts about fields of records (`slots`)."""
+        return any(part.kinds == SLOT for part in self.parts)
+
+    @cached_property
+    def has_read_outside(self) -> bool:
+        """True if the task has read untrusted content."""
+        return any(part.origin == Origin.OUTSIDE and part.kinds != MAILS for part in self.parts)
+
+    @cached_property
+    def has_forgotten(self) -> bool:
+        """True if the memory has lost untrusted content for lack of space."""
+        return any(part.kinds == FORGOTTEN for part in self.parts)
+
+    @cached_property
+    def mails(self) -> frozenset[bytes]:
+        """The first two mail addresses of the person's words and of all content, as hashes."""
+        mails = chain.from_iterable(iter_unpack(f"{WIDTH}s", part.words) for part in self.parts if part.kinds == MAILS)
+        return frozenset(mail for (mail,) in mails if mail != END)
+
+    @cached_property
     def outside(self) -> Memory:
-        """Return a copy of the memory that has only the untrusted content."""
+        """A copy of the memory that has only the untrusted content."""
         parts = tuple(part for part in self.parts if part.origin == Origin.OUTSIDE and part.kinds not in LABEL_ROOM)
         return Memory(self.key, parts, (), self.marks)
 
-    @property
+    @cached_property
     def named(self) -> Memory:
-        """Return a copy of the memory that has only the untrusted content from sources that the person named."""
+        """A copy of the memory that has only the untrusted content from sources that the person named."""
         return Memory(self.key, tuple(part for part in self.parts if part.kinds == ALL_KINDS | NAMED), (), self.marks)
 
-    @property
+    @cached_property
     def in_fields(self) -> Memory:
-        """Return a copy of the memory that has only the identifiers in fields of untrusted records."""
+        """A copy of the memory that has only the identifiers in fields of untrusted records."""
         return Memory(self.key, tuple(part for part in self.parts if part.kinds == IN_FIELDS), (), self.marks)
 
     def lending(self, kinds: int) -> Memory:
@@ -247,7 +268,8 @@ class Memory:
         for part in self.parts:
             if part.origin > least:
                 break
-            if part.kinds & kind and holds(part.words, phrase):
+            # most absent phrases are in no part, not even between two words
+            if part.kinds & kind and phrase in part.words and holds(part.words, phrase):
                 return _ORIGINS[part.origin]
         return _NOWHERE
 

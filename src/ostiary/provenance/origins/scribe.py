@@ -37,7 +37,7 @@ class _Hashes(dict[str, bytes]):
 
     def __missing__(self, word: str) -> bytes:
         made = self._begin()
-        made.update(word.encode() if word.isascii() else word.encode("utf-8", "surrogatepass"))
+        made.update(word.encode("utf-8", "surrogatepass"))
         word_hash = self[word] = made.digest()
         return word_hash
 

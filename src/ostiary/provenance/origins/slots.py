@@ -102,7 +102,7 @@ def is_substitute(memory: Memory, kind: Kind, text: str, names: Iterable[str] = 
     """Return whether the value `text`, which comes from a record, is in the place of another value that the
     person named. `names`: values by which the same call names objects.
     """
-    if not any(part.kinds == SLOT for part in memory.parts):
+    if not memory.has_slots:
         return False
     if kind is Kind.AMOUNT:
         number = amount(text)
