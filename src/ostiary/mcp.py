@@ -129,8 +129,8 @@ def waits(by: AsyncAgent, *, within: float = 600) -> ElicitationFnT:
 def asking(
     refusal: Refused, *, version: str, able: ClientCapabilities | None, params: Mapping[str, Any]
 ) -> InputRequiredResult | None:
-    """Return the result that suspends a call while a person is asked; None if the client cannot wait, or has
-    already waited.
+    """Return the result that suspends a call while a person is asked; None if the refusal requested no approval, or
+    if the client cannot wait or has already waited.
     """
     elicitation = able.elicitation if able is not None else None
     if elicitation is None or (elicitation.form is None and elicitation.url is not None):

@@ -109,6 +109,19 @@ async def test_there_is_one_authority(world: World) -> None:
     assert refused.value.code == "authority_exists"
 
 
+async def test_without_an_active_intermediate_only_the_creation_of_one_helps(world: World) -> None:
+    keys = generate_keys("P-256")
+    made = await act(world, "authority.create", lambda a: init_authority(a, keys, config=world.config))
+    await act(world, "authority.revoke", lambda a: revoke_authority(a, made.authority_id, RevocationReason.SUPERSEDED))
+    with pytest.raises(Refused, match="no active root with an active intermediate") as refused:
+        await rotate(world, AuthorityKind.INTERMEDIATE)
+    assert refused.value.code == "no_authority"
+    keys = generate_keys("P-256")
+    await act(world, "authority.create", lambda a: init_authority(a, keys, config=world.config))
+    assert states(world, AuthorityKind.INTERMEDIATE) == [AuthorityState.ACTIVE, AuthorityState.REVOKED]
+    assert states(world, AuthorityKind.ROOT) == [AuthorityState.ACTIVE]
+
+
 async def test_an_authority_certifies_only_the_names_that_it_is_limited_to(world: World) -> None:
     keys = generate_keys("P-256")
     await act(

@@ -57,6 +57,15 @@ def test_a_server_with_an_authority_of_its_own_is_exit_3_and_the_hint_names_the_
             assert run("agent", "list").code == 0
 
 
+def test_an_export_names_the_authority_that_is_missing(tmp_path: Path) -> None:
+    with running(tmp_path), environment(OSTIARY_DATA_DIR=str(tmp_path)):
+        run("ca", "request", "--write", tmp_path / "request.pem")
+        check_said(run("ca", "export"), 2, "the server has no root", "ostiary ca init")
+        check_said(run("ca", "export", "--chain"), 2, "the server has no active intermediate", "ostiary ca show")
+        assert run("ca", "init").code == 0
+        assert run("ca", "export", "--chain").code == 0
+
+
 @pytest.mark.parametrize("words", [("person", "deputy", "ann"), ("lease", "revoke")])
 def test_an_argument_that_is_not_utf_8_is_exit_2(server: Server, words: tuple[str, ...]) -> None:
     with environment(OSTIARY_DATA_DIR=str(server.folder)):

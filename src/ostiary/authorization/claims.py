@@ -50,12 +50,12 @@ class InvalidScope(Invalid):
 
 
 class Confirmation(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The keys to which a token is bound."""
+    """The key or the certificate to which a token is bound; a token that is bound to neither has no confirmation."""
 
     jkt: str | None = None
-    """JWK thumbprint of the DPoP key"""
+    """JWK thumbprint of the DPoP key; None without one."""
     certificate: str | None = msgspec.field(default=None, name="x5t#S256")
-    """digest of the client certificate (RFC 8705 section 3.1)"""
+    """Digest of the client certificate (RFC 8705 section 3.1); None without one."""
 
 
 class Actor(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -44,7 +44,8 @@ def add(
         name: Name of the provider in paths: lower-case letters, digits, `.`, `_` and `-`.
         client_id: Client id of this server at the provider.
         client_secret_file: File that holds the client secret.
-        preset: Known product, such as `github`, which fills in endpoints and label.
+        preset: Known product, such as `github`, whose settings apply except where you state others: label, issuer or
+            endpoints, and what is special about its requests and tokens. With `microsoft`, state the issuer.
         issuer: Issuer URL of the provider, exactly as the provider states it; the server reads the endpoints from the
             metadata of the issuer.
         authorization_endpoint: Authorization endpoint; replaces the endpoint of the preset or the issuer.

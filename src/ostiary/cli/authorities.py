@@ -111,7 +111,9 @@ def export(*, write: Path | None = None, chain: bool = False, session: Here) -> 
     rows = session.api("GET", "/authorities")["authorities"]
     text = _chain(rows) if chain else "".join(row["certificate"] for row in rows if row["kind"] == "root")
     if not text:
-        raise Usage("there is no certificate authority yet", hint="create the authority: ostiary ca init")
+        missing = "active intermediate" if chain else "root"
+        hint = "`ostiary ca show` lists the authorities; `ostiary ca init` creates what is missing"
+        raise Usage(f"the server has no {missing}, so there is nothing to export", hint=hint)
     if write is None:
         session.show({"certificates": text}, lambda value: out.print(value["certificates"].rstrip(), markup=False))
     else:

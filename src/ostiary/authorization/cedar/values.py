@@ -237,23 +237,22 @@ def _record_or_escape(unverified: dict[str, object], depth: int) -> Value:
 
 
 def _extension(call: object, depth: int) -> Value:
-    if type(call) is not dict or type(call.get("fn")) is not str or len(call) != 2:
-        raise Malformed("`__extn` must hold an object with `fn` and one of `arg` and `args`")
-    if "arg" in call:
-        unverified_args = [call["arg"]]
-    elif type(call.get("args")) is list:
-        unverified_args = call["args"]
-    else:
-        raise Malformed("`__extn` must hold an object with `fn` and one of `arg` and `args`")
-    function = _CONSTRUCTORS.get(call["fn"])
+    match call:
+        case {"fn": str(name), "arg": arg, **others} if not others:
+            unverified_args = [arg]
+        case {"fn": str(name), "args": list(unverified_args), **others} if not others:
+            pass
+        case _:
+            raise Malformed("`__extn` must have `fn` (a string), and either `arg` or `args` (a list)")
+    function = _CONSTRUCTORS.get(name)
     if function is None:
         raise Malformed(
-            f"there is no extension function {call['fn'][:64]!a}",
+            f"there is no extension function {name[:64]!a}",
             hint=f"use one of: {', '.join(sorted(_CONSTRUCTORS))}",
         )
     expected = 2 if function is extensions.offset else 1
     if len(unverified_args) != expected:
-        raise Malformed(f"the extension function `{call['fn']}` has {len(unverified_args)} arguments, not {expected}")
+        raise Malformed(f"the extension function `{name}` has {len(unverified_args)} arguments, not {expected}")
     if depth == 0:
         raise Invalid("a value is nested too deeply")
     try:

@@ -78,16 +78,16 @@ def rotate_authority(
     Return the new authority.
 
     With a new root, a new intermediate is created, too. Certificates of the replaced authorities stay valid. Raises
-    Invalid; raises Conflict if there is no authority, if another root is pending, or if an intermediate is to be
-    replaced whose root's key is not on this server.
+    Invalid for another overlap; raises Conflict if no root or no intermediate is active, if another root is pending, or
+    if an intermediate is to be replaced whose root's key is not on this server.
     """
     if not 0 <= overlap_s <= MAX_OVERLAP_S:
         raise Invalid(f"the overlap must be 0 to {MAX_OVERLAP_S} seconds")
     root, intermediate = (active_authority(act.tx, one) for one in (AuthorityKind.ROOT, AuthorityKind.INTERMEDIATE))
     if root is None or intermediate is None:
         raise Conflict(
-            "this server has no certificate authority yet",
-            hint="create an authority with `ostiary ca init`",
+            "the server has no active root with an active intermediate, so there is nothing to rotate",
+            hint="create what is missing with `ostiary ca init`; list the authorities with `ostiary ca show`",
             code="no_authority",
         )
     if kind is AuthorityKind.INTERMEDIATE:
@@ -105,7 +105,7 @@ def rotate_authority(
 
 def activate_root(act: Act, id: AuthorityId, keys: list[PrivateKey], *, config: Config) -> Authority:
     """Activate a pending root, create a new intermediate under it, and return the root. The root replaces the active
-    root. Raises Conflict before `active_from`.
+    root. Raises Conflict if the root is not pending, or before `active_from`.
     """
     root = find_authority(act.tx, id)
     fill_entry(act, object=root.authority_id)

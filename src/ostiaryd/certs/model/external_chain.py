@@ -38,7 +38,7 @@ def check_chain(chain: Sequence[x509.Certificate], *, now: int) -> tuple[str, ..
     permitted DNS names. 3. The intermediate may sign revocation lists, and states its key identifier, which its
     certificates repeat.
 
-    Raises Invalid.
+    Raises Invalid for a chain that breaks one of these rules, or does not have 2 to `MAX_CHAIN` certificates.
     """
     if not 2 <= len(chain) <= MAX_CHAIN:
         raise Invalid(f"the chain must have 2 to {MAX_CHAIN} certificates, from the intermediate to the root")
@@ -106,7 +106,7 @@ def _check_limits(certificate: x509.Certificate, below: Sequence[x509.Certificat
 
 def _intersect(some: tuple[str, ...], others: tuple[str, ...]) -> tuple[str, ...]:
     """Return the DNS names that two name constraints both permit; an empty constraint permits every name. Raises
-    Invalid.
+    Invalid if the constraints have no name in common.
     """
     if not (some and others):
         return some or others

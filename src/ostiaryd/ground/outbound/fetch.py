@@ -268,11 +268,15 @@ def _read_seconds(retry_after: str) -> int:
 
 
 async def _resolve(host: str, port: int, *, private: Collection[str]) -> Address:
-    """Return the address to which to connect. Raises Unavailable unless every address of `host` may be reached."""
+    """Return the address to which to connect. Raises Unavailable if the name cannot be resolved, or unless every
+    address of `host` may be reached.
+    """
     try:
         infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        raise Unavailable(f"the name {host} has no address") from None
+    except (OSError, UnicodeError) as error:
+        problem = (error.strerror if isinstance(error, OSError) else None) or "not a host name"
+        hint = "check the spelling of the name, and the name servers of the machine on which the server runs"
+        raise Unavailable(f"the name {host} could not be resolved: {problem}", hint=hint) from None
     addresses = [ip_address(sockaddr[0].partition("%")[0]) for *_, sockaddr in infos if isinstance(sockaddr[0], str)]
     if not addresses:
         raise Unavailable(f"the name {host} has no address")

@@ -138,8 +138,8 @@ class Agent:
     max_depth: int = DEFAULT_DEPTH
     """Maximum number of agents that may follow this agent in a delegation chain."""
     is_keyless: bool = False
-    """True for an agent that represents an unregistered client for a person. It authenticates by codes and refresh
-    tokens, not by a key.
+    """True for an agent that represents, for one person, a client that no administrator registered. The client presents
+    authorization codes and refresh tokens; the agent has no key.
     """
     speaks: bool = False
     """True if the agent may state the words of its person for a task."""

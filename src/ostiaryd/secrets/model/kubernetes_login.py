@@ -78,7 +78,9 @@ def check_role(role: KubernetesRole) -> None:
 
 
 def render_review(unverified_jwt: str, *, audience: str) -> bytes:
-    """Return the body of a request to the TokenReview API. `audience`: the audience to check; empty: none."""
+    """Return the body of a request to the TokenReview API. `audience`: the audience that the token must have; empty:
+    the cluster checks its own default audience.
+    """
     spec: dict[str, Any] = {"token": unverified_jwt} | ({"audiences": [audience]} if audience else {})
     return msgspec.json.encode({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": spec})
 

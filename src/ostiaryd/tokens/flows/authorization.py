@@ -137,8 +137,9 @@ def make_offer(
 ) -> Offer:
     """Return the scopes and bounds at one resource that the consent page offers for a request.
 
-    A registered agent can get the scopes that an administrator gave it. An unregistered client can get the scopes that
-    the resource declares; the person decides about them. Raises InvalidScope, InvalidTarget, InvalidDetails.
+    An agent that an administrator registered can get the scopes that the administrator gave it. Any other client can
+    get the scopes that the resource declares; the person decides about them. Raises InvalidScope, InvalidTarget,
+    InvalidDetails.
     """
     bounds = request.bounds(classes=config.classes)
     if not (request.resource or request.scopes or bounds):

@@ -1,4 +1,6 @@
-"""Consents: store, list and withdraw them. Also the agent that represents an unregistered client for one person."""
+"""Consents: store, list and withdraw them. Also the agent that represents a client for one person, if no administrator
+registered the client.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +29,10 @@ def agent_of(act: Act, client: OAuthClient, person: str, *, scopes: frozenset[st
     """Return the id of the agent that acts for a person in the name of a client, and give the agent at least these
     scopes.
 
-    If the client is a registered agent, that agent is returned. For an unregistered client, each person has a separate
-    agent, which is created at the person's first consent: the person owns it, and its scopes are those of the person's
-    consents. Raises Invalid, NotFound, Forbidden.
+    If the client is an agent that an administrator registered, that agent is returned. For any other client, each
+    person has a separate agent, which is created at the person's first consent: the person owns it, and its scopes are
+    those of the person's consents. Raises Forbidden if the agent may not act, NotFound or Invalid if the person cannot
+    own an agent.
     """
     if client.kind is ClientKind.AGENT:
         return registry.active_agent(act.tx, client.client_id, now=act.now).agent_id

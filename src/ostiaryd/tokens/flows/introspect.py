@@ -133,8 +133,8 @@ def _revoke_grant(act: Act, id: str, *, asker: Asker) -> None:
 
 
 def _client_of_grant(act: Act, token: str) -> str | None:
-    """Return the id of the client of the grant that issued a token; None if the token does not come from a grant. The
-    token of an unregistered client names the agent of the client instead.
+    """Return the id of the client under whose grant a token was issued; None if the token does not come from a grant.
+    In the token of a client that no administrator registered, `client_id` is the agent that acts for the person.
     """
     holding = registry.get_holding(act.tx, token)
     grant = None if holding is None or holding.parent is None else store.get_grant(act.tx, holding.parent)

@@ -1,4 +1,4 @@
-"""Stored consents, and the agents that represent unregistered clients for persons."""
+"""Stored consents, and the agents that represent clients that no administrator registered, each for one person."""
 
 from __future__ import annotations
 
@@ -121,13 +121,15 @@ def prune(tx: Tx, *, before: int) -> int:
 
 
 def agent_of(reader: Reader, *, client_id: str, person: str) -> str | None:
-    """Return the id of the agent that represents an unregistered client for a person; None if there is none."""
+    """Return the id of the agent that represents, for a person, a client that no administrator registered; None if
+    there is none.
+    """
     row = reader.one(_AGENT, client_id=client_id, person=person)
     return None if row is None else str(row[0])
 
 
 def put_agent(tx: Tx, *, client_id: str, person: str, agent: str) -> None:
-    """Store the agent that represents an unregistered client for a person."""
+    """Store the agent that represents, for a person, a client that no administrator registered."""
     tx.send(_PUT_AGENT, client_id=client_id, person=person, agent=agent)
 
 
