@@ -78,7 +78,8 @@ REASONS = {
     "outside_task": "The task does not cover the call: a scope or a bound is missing.",
     "policy_error": "A policy failed while it was evaluated. An error in an enforcing policy denies.",
     SecretSent.code: "The arguments have a secret that a proxy put into a request of an agent in the delegation chain.",
-    "stopped": "The kill switch stops the agent, its owner, its model, its segment, the resource, or everything.",
+    "stopped": "The kill switch stops the resource or everything, or one of these of an agent in the delegation chain:"
+    " its task, its owner, its segment or its model. A stopped owner also stops the agents that act for this person.",
     "task_ended": "The task, or a task above it, has ended.",
     "throttled": "A restriction limits the calls per minute, and the limit is reached.",
     TOO_LONG: "The arguments are too long to be searched for secrets that a proxy used for the agent.",
@@ -88,7 +89,10 @@ REASONS = {
     "unknown_tool": "The catalogue of the resource does not have the tool.",
     "wrong_audience": "The access token is for another resource.",
 }
-"""The codes that a decision gives, each with its meaning. A test finds every code of the source here."""
+"""The codes that the rules of a decision give, each with its meaning. A test finds each of these codes here, if the
+source gives `Reason` a text or a constant. A decision that an error denies has the code of the error: `_refusals` and
+`narrower_codes` list these codes.
+"""
 
 SHOWN_MESSAGES = 3
 
@@ -247,7 +251,7 @@ def _entry(name: str, member: object) -> str:
 
 
 def reasons() -> str:
-    """Render the reason codes of decisions, and the codes of refused requests."""
+    """Render the codes that rules of a decision give, and the codes of errors."""
     decisions = "\n".join(f"| `{code}` | {meaning} |" for code, meaning in sorted(REASONS.items()))
     refusals = "\n".join(f"| `{code}` | {text} |" for code, text in sorted(_refusals().items()))
     listed = REASONS.keys() | _refusals().keys()
@@ -261,26 +265,29 @@ def reasons() -> str:
 This page is for developers who handle denials, and for operators who read decisions. After reading this page, you can
 look up the meaning of each code. Codes are stable; messages and hints may change. The page is generated: `make docs`.
 
-## Reasons of a decision
+A denied call carries one or more reasons, each with a `code`, a `message` and often a `hint`. A refused request carries
+one error with the same members. If an error denies a call, the reason has the code of the error. A malformed argument,
+a spent budget and an approval for another call are errors.
 
-A denied call carries one or more reasons, each with a `code`, a `message` and often a `hint`.
+## Codes of rules
+
+A rule of the decision gives these codes to a denied call.
 
 | code | meaning |
 | --- | --- |
 {decisions}
 
-## Refused requests
+## Codes of errors
 
-If the server or a guard refuses a request before a decision, the answer carries one code. If a specification defines
-the code, the meaning names the section.
+An error refuses a request, or denies a call. If a specification defines the code, the meaning names the section.
 
 | code | meaning |
 | --- | --- |
 {refusals}
 
-## Narrower codes
+## Narrower codes of errors
 
-If a caller can react to one cause of a refusal, this cause has a code of its own, in place of a code of the table
+If a caller can react to one cause of an error, this cause has a code of its own, in place of a code of the table
 above. The message explains the code; … stands for a value. For a code with several messages, the table shows at most
 {SHOWN_MESSAGES} of them.
 
@@ -344,10 +351,31 @@ def _message(node: ast.expr, before: Sequence[ast.Assign]) -> str:
 
 
 def decision_codes() -> set[str]:
-    """Return every code that the source gives to a `Reason` of a decision."""
+    """Return every code that the source gives to a `Reason` of a decision: a text, or a constant with a text. Raises
+    ValueError for any other expression, except a `code` that is passed on: the tables of errors describe the codes of
+    errors.
+    """
+    trees = {path: ast.parse(path.read_text("utf-8")) for path in sorted((ROOT / "src").rglob("*.py"))}
+    constants = {
+        target.id: node.value.value
+        for tree in trees.values()
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
     codes = set()
-    for path in (ROOT / "src").rglob("*.py"):
-        codes |= set(re.findall(r"\bReason\(\s*\"([a-z_]+)\"", path.read_text("utf-8")))
+    for path, tree in trees.items():
+        for node in ast.walk(tree):
+            match node:
+                case ast.Call(func=ast.Name(id="Reason") | ast.Attribute(attr="Reason"), args=[code, *_]):
+                    match code:
+                        case ast.Constant(value=str(text)):
+                            codes.add(text)
+                        case ast.Name(id=name) if name in constants:
+                            codes.add(constants[name])
+                        case _ if not re.search(r"\bcode\b", ast.unparse(code)):
+                            raise ValueError(f"{path}:{node.lineno}: cannot read the code of this reason")
     return codes
 
 

@@ -10,6 +10,7 @@ import pytest
 from ostiary.authorization.catalogue import Catalogue
 from ostiary.authorization.cedar import ir
 from ostiary.authorization.claims import Actor
+from ostiary.cli.audit import hints_of
 from ostiary.decision.access import (
     AgentStatus,
     Decision,
@@ -126,16 +127,28 @@ def test_without_the_scope_of_the_tool_the_task_does_not_reach_it(scope: str) ->
     assert codes(call(principal(scope=scope))) == ["outside_task"]
 
 
+START = "ostiary task start --agent AGENT --purpose WORDS"
+
+
 @pytest.mark.parametrize(
-    ("task", "hint"),
+    ("task", "hint", "command"),
     [
-        ("tk_" + "1" * 32, f"ostiary agent allow {AGENT} files:read"),  # the standing task of this agent
-        ("", f"ostiary agent allow {AGENT} files:read"),
-        ("tk_" + "2" * 32, "start a task that has the scope `files:read`"),
+        ("tk_" + "1" * 32, f"ostiary agent allow {AGENT} files:read", ""),  # the standing task of this agent
+        ("", f"ostiary agent allow {AGENT} files:read", ""),
+        ("tk_" + "2" * 32, "start a task that has the scope `files:read`", f"{START} --scope files:read"),
     ],
 )
-def test_the_hint_is_the_command_that_would_allow_it(task: str, hint: str) -> None:
-    assert call(principal(scope="", task=task)).reasons[0].hint == hint
+def test_the_hint_is_the_command_that_would_allow_it(task: str, hint: str, command: str) -> None:
+    [reason] = call(principal(scope="", task=task)).reasons
+    assert reason.hint == hint
+    recorded = {"code": reason.code, "message": reason.message}
+    assert hints_of({"tool": "files/read_file", "reasons": [recorded]}) == [command or hint], "of ostiary audit show"
+
+
+def test_the_hint_of_a_call_outside_the_bounds_is_the_command_that_states_bounds() -> None:
+    [reason] = call(principal(authorization_details=[detail(actions=["pay"])])).reasons
+    assert reason.hint == f"{START} --bounds FILE"
+    assert hints_of({"reasons": [{"code": reason.code, "message": reason.message}]}) == [reason.hint]
 
 
 def detail(**more: Any) -> dict[str, Any]:
