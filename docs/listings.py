@@ -350,28 +350,25 @@ def _message(node: ast.expr, before: Sequence[ast.Assign]) -> str:
     return ""
 
 
+_CONSTANT = re.compile(r'^([A-Z_]+) = "([a-z_]+)"$', re.M)
+"""A constant of a module whose value has the form of a code."""
+
+
 def decision_codes() -> set[str]:
     """Return every code that the source gives to a `Reason` of a decision: a text, or a constant with a text. Raises
     ValueError for any other expression, except a `code` that is passed on: the tables of errors describe the codes of
     errors.
     """
-    trees = {path: ast.parse(path.read_text("utf-8")) for path in sorted((ROOT / "src").rglob("*.py"))}
-    constants = {
-        target.id: node.value.value
-        for tree in trees.values()
-        for node in tree.body
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    }
+    texts = {path: path.read_text("utf-8") for path in sorted((ROOT / "src").rglob("*.py"))}
+    constants = {name: value for text in texts.values() for name, value in _CONSTANT.findall(text)}
     codes = set()
-    for path, tree in trees.items():
-        for node in ast.walk(tree):
+    for path, text in texts.items():
+        for node in ast.walk(ast.parse(text)) if "Reason(" in text else ():
             match node:
                 case ast.Call(func=ast.Name(id="Reason") | ast.Attribute(attr="Reason"), args=[code, *_]):
                     match code:
-                        case ast.Constant(value=str(text)):
-                            codes.add(text)
+                        case ast.Constant(value=str(literal)):
+                            codes.add(literal)
                         case ast.Name(id=name) if name in constants:
                             codes.add(constants[name])
                         case _ if not re.search(r"\bcode\b", ast.unparse(code)):

@@ -113,7 +113,12 @@ async def test_a_row_has_owner_risk_and_last_use(world: World, clock: Clock) -> 
     assert (by_name["charlie"]["owner"], by_name["echo"]["state"]) == ("bob", "suspended")
     for limit in (1, 2):
         assert await names(world, "sort=-risk", limit=limit) == ["alpha", "bravo"]
-        assert await names(world, "sort=-risk&segment=default", limit=limit) == ["bravo"]
+    chosen = ("owner=alice", "state=pending", "kind=service", "risk_tier=high", "segment=default", "text=PART 3")
+    assert {query.partition("=")[0] for query in chosen} == {query.name for query in wire.FILTERS} - {"unused"}
+    for query in chosen:
+        expected = [name for name in ("alpha", "bravo") if name in await names(world, query)]
+        assert await names(world, f"sort=-risk&{query}") == expected, query
+    assert await names(world, "sort=-risk&segment=default") == ["bravo"]
 
 
 @pytest.mark.parametrize(
@@ -149,6 +154,8 @@ async def test_the_csv_has_every_matching_agent_and_no_formula(
     assert [row["name"] for row in table] == ["echo", "charlie", "bravo"]
     assert [row["purpose"] for row in table] == ["'=Reads part 2", "'=Reads part 4", "'=Reads part 3"]
     assert (table[0]["state"], table[0]["owner"], table[0]["last_used_at"]) == ("suspended", "alice", "")
+    shown = await rows(world, "segment=default&sort=-name")
+    assert [{name: wire._cell(value) for name, value in row.items()} for row in shown] == table
     status, body = await call_admin_api(world, "GET", "/agent-table/csv?sort=-risk")
     assert (status, body["error"]) == (422, "invalid")
 

@@ -30,7 +30,6 @@ _SHOWN = f"""select {_COLUMNS},
     (select millis from risk where subject = agent_id), (select risk.at from risk where subject = agent_id),
     (select entry.at from entry where entry.agent = agent_id and action in {USES} order by entry.idx desc limit 1)
     from """
-_BY_ID = sql(f"{_SHOWN} agent where agent_id = :id")
 _COUNTS = {
     name: sql(f"select {name}, count(*) from agent group by {name} order by 2 desc, 1 limit {MAX_SEGMENTS}")
     for name in ("state", "kind", "risk_tier", "segment")
@@ -90,10 +89,17 @@ def examine(reader: Reader, chosen: AgentFilter, sort: Sort, *, after: str, limi
     return Examined(rows, None if end is None else end[0])
 
 
-def rows_of(reader: Reader, ids: Collection[str]) -> list[AgentRow]:
-    """Return the rows of these agents, in the order of `ids`."""
-    rows = (reader.one(_BY_ID, id=id) for id in ids)
+def rows_of(reader: Reader, ids: Collection[str], chosen: AgentFilter) -> list[AgentRow]:
+    """Return the rows of those of these agents that match, in the order of `ids`."""
+    parameters = chosen.parameters()
+    statement = _row_statement(tuple(sorted(parameters.keys() & FILTERS.keys())))
+    rows = (reader.one(statement, id=id, **parameters) for id in ids)
     return [_row(row) for row in rows if row is not None]
+
+
+@lru_cache(maxsize=1 << len(FILTERS))
+def _row_statement(names: tuple[str, ...]) -> Sql:
+    return sql(" and ".join((f"{_SHOWN} agent where agent_id = :id", *(FILTERS[name] for name in names))))
 
 
 def counts(reader: Reader) -> dict[str, dict[str, int]]:

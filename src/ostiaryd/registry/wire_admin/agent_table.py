@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from functools import partial
 from typing import NamedTuple, TypedDict
 
@@ -106,23 +106,22 @@ async def export_table(call: Call) -> Reply:
 
 
 async def _csv(world: World, chosen: AgentFilter, sort: Sort) -> AsyncGenerator[bytes, None]:
-    names = list(AgentTableRow.__annotations__)
-    yield _csv_lines([names])
+    yield (",".join(AgentTableRow.__annotations__) + "\r\n").encode()
     after: str | None = ""
     while after is not None:
         now = world.now()
         examined = await world.db.scan(
             partial(agent_table.examine, chosen=chosen, sort=sort, after=after, limit=MAX_ROWS)
         )
-        rows = [_render(row, now) for row in examined.rows]
-        if rows:
-            yield _csv_lines([[_cell(value) for value in row.values()] for row in rows])
+        if examined.rows:
+            yield _csv_lines(_render(row, now) for row in examined.rows)
         after = examined.after
 
 
-def _csv_lines(rows: list[list[str]]) -> bytes:
+def _csv_lines(rows: Iterable[AgentTableRow]) -> bytes:
     text = io.StringIO()
-    csv.writer(text).writerows(rows)
+    writer = csv.DictWriter(text, AgentTableRow.__annotations__)
+    writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
     return text.getvalue().encode()
 
 
@@ -170,20 +169,8 @@ def _by_risk(reader: Reader, chosen: AgentFilter, place: RiskPlace, limit: int) 
     worst = risks.worst_agents(reader, since=place.at - OVER_AFTER, limit=MAX_ROWS)
     ranks = [(-points, id) for id, risk in worst if (points := risk.points(place.at))]
     ids = [id for rank, id in sorted(ranks) if (rank, id) > (-place.points, place.agent_id)]
-    rows = [row for row in agent_table.rows_of(reader, ids) if _matches(row, chosen)]
+    rows = agent_table.rows_of(reader, ids, chosen)
     return Examined(rows[:limit], _place_of(rows[limit - 1], place.at) if len(rows) > limit else None)
-
-
-def _matches(row: AgentRow, chosen: AgentFilter) -> bool:
-    text = chosen.text.lower()
-    return (
-        chosen.owner in (None, row.owner_id)
-        and chosen.state in (None, row.state)
-        and chosen.kind in (None, row.kind)
-        and chosen.risk_tier in (None, row.risk_tier)
-        and chosen.segment in (None, row.segment)
-        and (text in row.name.lower() or text in row.purpose.lower())
-    )
 
 
 def _render(row: AgentRow, now: int) -> AgentTableRow:
