@@ -38,7 +38,7 @@ COMPOSED = {
     "src/ostiaryd/ledger/store/tree.py:_count_statement": "conditions from a closed table, chosen by their names",
     "src/ostiaryd/registry/store/agents.py:_count_statement": "conditions from a closed table, chosen by their names",
     "src/ostiaryd/registry/store/agents.py:_list_statement": "conditions from a closed table, chosen by their names",
-    "src/ostiaryd/registry/store/agent_table.py:_row_statement": "conditions from a closed table, chosen by their names",
+    "src/ostiaryd/registry/store/agent_table.py:_row_statement": "conditions from a closed table, by their names",
     "src/ostiaryd/registry/store/agent_table.py:_statements": "conditions from a closed table, chosen by their names",
     "src/ostiaryd/ledger/store/tree.py:_search": "conditions from a closed table, chosen by their names",
 }

@@ -24,8 +24,8 @@ def add(url: str, /, *, event: tuple[str, ...] = (), form: Form | None = None, s
         url: https://HOST[:PORT][/PATH][?QUERY], http on this machine only; or mailto:ADDRESS.
         event: Action of the ledger, such as approval.ask; may be given several times. Without, the events that the page
             about alerts lists.
-        form: Form of the messages: signed for a program; slack, teams, mattermost or plain for a chat; mail for a mailto
-            address. Without, mail for a mailto address, and signed for any other URL.
+        form: Form of the messages: signed for a program; slack, teams, mattermost or plain for a chat; mail for a
+            mailto address. Without, mail for a mailto address, and signed for any other URL.
     """
     how = form or ("mail" if url.startswith("mailto:") else "signed")
     session.show(session.api("POST", "/webhooks", {"url": url, "events": list(event), "form": how}), facts)
