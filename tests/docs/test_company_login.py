@@ -59,7 +59,7 @@ def provider(redirect_uri: str) -> Iterator[str]:
 
 
 def test_the_page_has_a_row_for_each_preset() -> None:
-    assert set(re.findall(r"--preset ([a-z]+)", PAGE.read_text("utf-8"))) == PRESETS.keys() - {""}
+    assert set(re.findall(r"--preset ([a-z0-9_-]+)", PAGE.read_text("utf-8"))) == PRESETS.keys() - {""}
 
 
 def log_in(url: str, account: str) -> str:

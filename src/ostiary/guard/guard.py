@@ -40,7 +40,7 @@ from ostiary.guard.listing import Listing, Says
 from ostiary.guard.networks import BearerNetworks
 from ostiary.guard.observing import finish, observe
 from ostiary.guard.proofs import NonceNeeded, Proofs, access_token
-from ostiary.guard.server_rpc import ServerRefused
+from ostiary.guard.server_rpc import RpcRefused
 from ostiary.guard.sessions import Sessions
 from ostiary.guard.sources import Sources
 from ostiary.guard.spool import DEFAULT_LIMIT, new_spool
@@ -299,7 +299,7 @@ class Guard:
         content = b"" if body is None else msgspec.json.encode(body)
         try:
             return rpc.submit(lambda until: rpc.request(method, path, content, until), within).result(within)
-        except ServerRefused as refused:
+        except RpcRefused as refused:
             raise refused.own or Unavailable(refused.message, hint=refused.hint) from None
         except (httpx2.HTTPError, OSError) as error:
             raise Unavailable(f"the server does not answer: {type(error).__name__}", hint="try again") from None

@@ -19,7 +19,7 @@ import msgspec
 from ostiary.decision import access
 from ostiary.decision.access.restrictions import throttled
 from ostiary.guard.drivers import Wait, Waits
-from ostiary.guard.server_rpc import ASK_S, ServerRefused, ServerRpc
+from ostiary.guard.server_rpc import ASK_S, RpcRefused, ServerRpc
 from ostiary.protocol.errors import Refused, Unavailable
 
 QUIET_US = 5_000_000
@@ -69,7 +69,7 @@ class RateLimiter:
         body = msgspec.json.encode({"token": token})
         try:
             yield Wait(self._rpc.submit(partial(self._rpc.post, "pace", body)), ASK_S)
-        except ServerRefused as refused:
+        except RpcRefused as refused:
             if (own := refused.own) is None or own.code != "throttled":
                 raise _uncounted(refused.message) from None
             with self._mutex:

@@ -17,7 +17,7 @@ import msgspec
 
 from ostiary.decision import access
 from ostiary.guard.drivers import Wait, Waits
-from ostiary.guard.server_rpc import ASK_S, ServerRefused, ServerRpc
+from ostiary.guard.server_rpc import ASK_S, RpcRefused, ServerRpc
 from ostiary.protocol.destination import PROXY_URI
 from ostiary.protocol.errors import Refused, Unavailable
 from ostiary.protocol.secret_forms import SEARCH_REFUSALS, SecretSent, check_searchable, texts_in
@@ -64,7 +64,7 @@ def search_secrets(rpc: ServerRpc, need: SecretSearch, token: str) -> Waits[acce
         yield Wait(rpc.submit(partial(rpc.post, "find-secret", body), code=SecretsUnsearched.code), ASK_S)
     except SecretSent as refusal:
         return access.Reason(refusal.code, refusal.message, refusal.hint)
-    except ServerRefused as refused:
+    except RpcRefused as refused:
         if (own := refused.own) is None or own.code not in SEARCH_REFUSALS:
             raise _unsearched(refused.message) from None
         return access.Reason(own.code, own.message, own.hint)

@@ -147,7 +147,7 @@ class ServerRpc:
         """
         try:
             return self.answer("approval", body, approval.ApprovalAnswer, until)
-        except ServerRefused as refused:
+        except RpcRefused as refused:
             raise refused.own or _unasked(refused.message) from None
         except (Refused, httpx2.HTTPError, OSError) as error:
             raise _unasked(error.message if isinstance(error, Refused) else type(error).__name__) from None
@@ -214,7 +214,7 @@ class ServerRpc:
                     raise Unavailable(f"the answer has more than {MAX_ANSWER} bytes")
                 self._check_time(until)
         if response.status_code != 200:
-            raise ServerRefused(response.status_code, answer)
+            raise RpcRefused(response.status_code, answer)
         return answer
 
     def _connected(self, until: int) -> tuple[httpx2.Client, client.Auth]:
@@ -271,7 +271,7 @@ def _unasked(why: str) -> Unavailable:
     return Unavailable(f"no person can be asked: {why}", hint="try again", code="approval_unavailable")
 
 
-class ServerRefused(Unavailable):
+class RpcRefused(Unavailable):
     """The server answered a request of the guard with an error status. `own`: the refusal in the body of the answer;
     None if the body has none.
     """
