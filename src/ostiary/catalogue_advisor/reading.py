@@ -262,7 +262,7 @@ def _read(listed: Listed, definition: str, fields: frozenset[str]) -> tuple[Tool
     is_hinted = listed.hints.read_only_hint is True
     if effect is Effect.READ and plain.open_world and Kind.ADDRESS in has and not is_hinted:
         effect, why = Effect.SEND, "the request of the tool goes to an address in an open world"
-    elif effect is Effect.READ and not is_hinted and any(map(_is_saved_to, kinds)):
+    elif effect is Effect.READ and not is_hinted and any(map(_is_saved_to, text_arguments(schema))):
         effect, why = Effect.WRITE, "an argument says where the result is stored"
     elif 0 < RANK[effect] < RANK[Effect.PAY] and {Kind.AMOUNT, Kind.ACCOUNT} <= {
         kind for path, (kind, _) in kinds.items() if _is_needed(path, schema)
