@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 import shutil
 import signal
 import ssl
@@ -12,7 +13,8 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -22,9 +24,10 @@ from cryptography import x509
 from harness.live_server import ServerFixture
 from harness.patience import PATIENCE_S, eventually
 from harness.server import COMMAND
+from harness.tcp_proxy import Proxy
 from ostiary.agent import Agent, AsyncAgent, ServerRefused
 from ostiary.agent.certificates import AgentCertificate, load_certificate
-from ostiary.agent.keeping import CertificateKeeper, CertificateOrder, renew_certificate
+from ostiary.agent.keeping import CHECK_S, CertificateKeeper, CertificateOrder, renew_certificate
 from tests.support.cli import Ran, environment, run
 from tests.support.tls_service import TlsService
 
@@ -337,6 +340,119 @@ def test_a_folder_that_cannot_be_written_is_said_and_tried_again(
         thread.join(PATIENCE_S)
 
 
+def test_other_folders_and_files_of_the_folder_are_untouched(live_server: ServerFixture, tmp_path: Path) -> None:
+    name, credential = live_server.agent()
+    others = ["vendor", "venv", "v1-notes", "views"]
+    for other in others:
+        (tmp_path / other).mkdir()
+    own = ("--as", credential, "--dir", tmp_path)
+    assert cli(live_server, "cert", "issue", *own).code == 0
+    for _ in range(3):
+        assert cli(live_server, "cert", "renew", *own).code == 0
+    left = {path.name for path in tmp_path.iterdir() if path.is_dir() and not path.is_symlink()}
+    assert left > set(others)
+    assert len(left) == len(others) + 2, "the newest two versions"
+    assert len(cli(live_server, "cert", "list", "--holder", name).json) == 4
+
+
+@pytest.mark.parametrize("file", ["key.pem", "cert.pem", "bundle.pem", "tls.pem", "certificate.json", "current"])
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_a_folder_with_files_of_another_origin_is_refused_before_anything_is_issued(
+    file: str, kind: str, live_server: ServerFixture, tmp_path: Path
+) -> None:
+    """A private key of another authority has no other copy; a link to another place would stay."""
+    name, credential = live_server.agent()
+    folder = tmp_path / "tls"
+    folder.mkdir()
+    (tmp_path / "other").write_text("the only copy")
+    if kind == "link":
+        (folder / file).symlink_to("../other")
+    else:
+        (folder / file).write_text("the only copy")
+    orders = tmp_path / "orders.txt"
+    orders.write_text("tls")
+    for command in (("issue", "--dir", folder), ("issue-many", orders, "--dir", tmp_path)):
+        ran = cli(live_server, "cert", *command, "--as", credential)
+        assert (ran.code, json.loads(ran.err)["error"]) == (2, "invalid")
+        assert f"{folder / file} does not belong to an earlier certificate" in ran.err
+    assert (folder / file).read_text() == "the only copy"
+    assert cli(live_server, "cert", "list", "--holder", name).json == []
+
+
+def test_a_certificate_that_cannot_be_written_is_written_later(
+    live_server: ServerFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A limit on the size of files stands for a full disk: only one certificate is issued meanwhile."""
+    monkeypatch.setattr("ostiary.agent.keeping.RETRY_S", 0.05)
+    name, credential = live_server.agent()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Agent.from_credential(credential) as agent:
+        kept = Keeper(agent, tmp_path, CertificateOrder())
+        with kept.running():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+            try:
+                eventually(lambda: len(kept.failures) >= 3)
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+            eventually(lambda: kept.made)
+    assert all("File too large" in failure for failure in kept.failures)
+    assert [one["serial"] for one in cli(live_server, "cert", "list", "--holder", name).json] == [kept.made[0].serial]
+    assert len([path for path in tmp_path.iterdir() if path.is_dir() and not path.is_symlink()]) == 1
+
+
+@pytest.mark.parametrize("why", ["revoked", "unknown", "foreign"])
+def test_a_helper_replaces_a_certificate_that_is_no_longer_its_own(
+    why: str, live_server: ServerFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The agent was suspended and resumed, the data of the server are new, or the folder was another agent's."""
+    monkeypatch.setattr("ostiary.agent.keeping.NAP_S", 0.05)
+    _, credential = live_server.agent()
+    with Agent.from_credential(credential) as agent:
+        kept = Keeper(agent, tmp_path, CertificateOrder())
+        with kept.running():
+            eventually(lambda: kept.made)
+            written = kept.made[0]
+            match why:
+                case "revoked":
+                    assert cli(live_server, "cert", "revoke", written.serial).code == 0
+                case "unknown":
+                    replace(written, serial="0" * 32).save(tmp_path)
+                case "foreign":
+                    with Agent.from_credential(live_server.agent()[1]) as other:
+                        other.certificate().save(tmp_path)
+            kept.tick += round(CHECK_S * SECOND)
+            eventually(lambda: len(kept.made) == 2)
+        assert load_certificate(tmp_path) == kept.made[1]
+        assert agent.certificate_state(kept.made[1].serial) == "live"
+    assert kept.failures == []
+
+
+@pytest.mark.parametrize("why", ["stop", "suspension", "no server"])
+def test_a_helper_keeps_the_certificate_while_the_server_gives_no_other(
+    why: str, live_server: ServerFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stop is lifted again, and the certificate is on hold until then."""
+    monkeypatch.setattr("ostiary.agent.keeping.NAP_S", 0.05)
+    name, credential = live_server.agent()
+    with Agent.from_credential(credential) as agent:
+        written = agent.certificate()
+    written.save(tmp_path)
+    match why:
+        case "stop":
+            assert cli(live_server, "kill", "task", written.task, "--reason", "a test").code == 0
+            assert cli(live_server, "cert", "show", written.serial).json["state"] == "on_hold"
+        case "suspension":
+            live_server.api("POST", f"/agents/{name}/suspend", {"why": "a test"})
+    url = "http://127.0.0.1:1" if why == "no server" else None
+    with Agent.from_credential(credential, url=url) as agent:
+        kept = Keeper(agent, tmp_path, CertificateOrder())
+        with kept.running():
+            eventually(lambda: kept.made)
+    assert kept.made == [written]
+    assert load_certificate(tmp_path) == written
+    assert kept.failures == []
+
+
 def test_a_failed_renewal_is_said_and_tried_again(live_server: ServerFixture, tmp_path: Path) -> None:
     name, credential = live_server.agent()
     with Agent.from_credential(credential) as agent:
@@ -350,6 +466,22 @@ def test_a_failed_renewal_is_said_and_tried_again(live_server: ServerFixture, tm
         eventually(lambda: kept.made)
         kept.keeper.stop()
         thread.join(PATIENCE_S)
+
+
+def test_a_helper_waits_for_a_server_that_is_away(
+    live_server: ServerFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ostiary.agent.keeping.RETRY_S", 0.05)
+    _, credential = live_server.agent()
+    proxy = Proxy(live_server.server.url)
+    proxy.refuses = True
+    with closing(proxy), Agent.from_credential(credential, url=f"http://127.0.0.1:{proxy.port}") as agent:
+        kept = Keeper(agent, tmp_path, CertificateOrder())
+        with kept.running():
+            eventually(lambda: len(kept.failures) >= 2)
+            proxy.refuses = False
+            eventually(lambda: kept.made)
+    assert all("the server does not answer" in failure for failure in kept.failures)
 
 
 POLICY = """

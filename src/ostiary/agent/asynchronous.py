@@ -160,6 +160,10 @@ class AsyncAgent(Identity):
             )
         )
 
+    async def certificate_state(self, serial: str) -> str:
+        """Return the state of a certificate of this agent. States and errors as in `Agent.certificate_state`."""
+        return await self._run(self._certificate_state(serial))
+
     async def secret(self, path: str, *, task: str | None = None) -> Secret:
         """Return the secret at a path that begins with its mount, such as `secret/shared/shop`. Errors as in
         `Agent.secret`.

@@ -180,6 +180,12 @@ class Agent(Identity):
             )
         )
 
+    def certificate_state(self, serial: str) -> str:
+        """Return the state of a certificate of this agent: `live`, `on_hold` (by a stop of the kill switch), `revoked`
+        or `expired`. Raises ServerRefused, Unavailable.
+        """
+        return self._run(self._certificate_state(serial))
+
     def get(self, url: str, **rest: Any) -> httpx2.Response:
         """Send a GET request to `url`, and return the response. Further arguments as in `request`."""
         return self.request("GET", url, **rest)

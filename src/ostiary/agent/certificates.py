@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import ssl
 import tempfile
@@ -37,6 +38,8 @@ RENEWAL = 2 / 3
 JITTER = 1 / 10
 """maximum fraction of the lifetime by which a renewal is randomly delayed, so that renewals do not coincide"""
 KEPT_VERSIONS = 2
+_VERSION = re.compile(r"v\d+-[a-z0-9_]{8}")
+"""The name of the folder of a version: its time, and the random part of `tempfile.mkdtemp`."""
 FILES = {"key.pem": 0o600, "cert.pem": 0o644, "bundle.pem": 0o644, "tls.pem": 0o600}
 _CURRENT, _FACTS = "current", "certificate.json"
 
@@ -84,14 +87,29 @@ class AgentCertificate:
         return context
 
     def save(self, folder: Path) -> None:
-        """Write the certificate, its chain and its private key into a folder, in place of the previous files."""
-        folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+        """Write the certificate, its chain and its private key into a folder, in place of the previous files. Raises
+        Invalid for a folder with other files of these names.
+        """
+        prepare_folder(folder)
         with _opened_folder(folder) as descriptor:
             fcntl.flock(descriptor, fcntl.LOCK_EX)  # two processes that write at once replace each other's links
             self._write_version(folder)
 
     def _write_version(self, folder: Path) -> None:
         version = Path(tempfile.mkdtemp(prefix=f"v{self.not_before // SECOND}-", dir=folder))
+        try:
+            self._write_files(version)
+        except OSError:  # for example, no space is left
+            shutil.rmtree(version, ignore_errors=True)
+            raise
+        _link(folder / _CURRENT, version.name)
+        for name in (*FILES, _FACTS):
+            if not (folder / name).is_symlink():
+                _link(folder / name, f"{_CURRENT}/{name}")
+        _sync_folder(folder)
+        _remove_old(folder, kept=version.name)
+
+    def _write_files(self, version: Path) -> None:
         version.chmod(0o755)
         leaf = self.certificate + self.chain
         contents = {"key.pem": self.key, "cert.pem": leaf, "bundle.pem": self.bundle, "tls.pem": self.key + leaf}
@@ -102,12 +120,28 @@ class AgentCertificate:
         times = {"not_before": self.not_before, "not_after": self.not_after}
         _write(version / _FACTS, msgspec.json.encode(facts | times).decode(), 0o644)
         _sync_folder(version)
-        _link(folder / _CURRENT, version.name)
-        for name in (*FILES, _FACTS):
-            if not (folder / name).is_symlink():
-                _link(folder / name, f"{_CURRENT}/{name}")
-        _sync_folder(folder)
-        _remove_old(folder, kept=version.name)
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make the folder of a certificate if it does not exist, and check that a certificate can be written into it.
+
+    Raises Invalid for a folder that cannot be written, and for one with another file or link under the name of a file
+    that would be written: a key of another authority may have no other copy.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise Invalid(f"{folder} cannot be written", hint="change its permissions, or name another folder")
+    for name in (_CURRENT, *FILES, _FACTS):
+        path = folder / name
+        if not path.is_symlink():
+            is_own = not path.exists()
+        else:
+            target = path.readlink()
+            is_own = bool(_VERSION.fullmatch(str(target))) if name == _CURRENT else target == Path(_CURRENT, name)
+        if not is_own:
+            raise Invalid(
+                f"{path} does not belong to an earlier certificate", hint="move this file, or name another folder"
+            )
 
 
 def load_certificate(folder: Path) -> AgentCertificate | None:
@@ -242,7 +276,7 @@ def _remove_old(folder: Path, *, kept: str) -> None:
     version.
     """
     versions = sorted(
-        (one for one in folder.iterdir() if one.is_dir() and not one.is_symlink() and one.name.startswith("v")),
+        (one for one in folder.iterdir() if one.is_dir() and not one.is_symlink() and _VERSION.fullmatch(one.name)),
         key=lambda one: one.stat().st_mtime_ns,
     )
     for version in versions[:-KEPT_VERSIONS]:

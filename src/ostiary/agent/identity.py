@@ -244,6 +244,12 @@ class Identity:
         answer = yield from self._call("POST", "/certificates", body)
         return certificates.read_issued(answer, key)
 
+    def _certificate_state(self, serial: str) -> Flow[str]:
+        """Return the state of the certificate `serial`. Raises ServerRefused for a certificate of another agent."""
+        answer = yield from self._call("GET", f"/certificates/{serial}")
+        state: str = answer["state"]
+        return state
+
     def _approval(self, id: str) -> Flow[Approval]:
         """Return the state of the approval `id`. Raises ServerRefused for an approval of another agent."""
         answer = yield from self._call("GET", f"/approvals/{id}")

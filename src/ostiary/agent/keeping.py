@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
 
+import httpx2
+
 from ostiary import ambient
 from ostiary.agent.blocking import Agent
-from ostiary.agent.certificates import SECOND, AgentCertificate, load_certificate, renewal_lock
+from ostiary.agent.certificates import SECOND, AgentCertificate, load_certificate, prepare_folder, renewal_lock
+from ostiary.agent.identity import ServerRefused
 from ostiary.protocol.errors import Invalid, Refused
 
 RETRY_S, MAX_RETRY_S = 5.0, 300.0
@@ -19,6 +24,8 @@ NAP_S = 30.0
 """Maximum seconds of one wait. Then the folder and the clocks are read again, so that a machine that was suspended
 renews after it resumes, and a certificate that another process wrote is noticed.
 """
+CHECK_S = 300.0
+"""Seconds between two questions to the server whether the certificate in the folder is revoked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +45,14 @@ class CertificateOrder:
 
 
 def _fold(name: str) -> str:
-    """Return a name in the case in which servers certify it: only URIs keep their case."""
-    return name if name.startswith("uri:") else name.lower()
+    """Return a name in the spelling in which servers certify it: only URIs keep their case, and an IPv6 address is
+    as short as possible.
+    """
+    kind, _, value = name.partition(":")
+    if kind == "ip":
+        with suppress(ValueError):
+            return f"ip:{ip_address(value)}"
+    return name if kind == "uri" else name.lower()
 
 
 def renew_certificate(agent: Agent, folder: Path) -> AgentCertificate:
@@ -49,6 +62,7 @@ def renew_certificate(agent: Agent, folder: Path) -> AgentCertificate:
     old = load_certificate(folder)
     if old is None:
         raise Invalid(f"{folder} has no certificate", hint=f"issue a certificate: ostiary cert issue --dir {folder}")
+    prepare_folder(folder)
     with renewal_lock(folder):
         renewed = agent.certificate(old.profile, old.names, task=old.task, key_type=old.key_type, replaces=old.serial)
         renewed.save(folder)
@@ -56,7 +70,8 @@ def renew_certificate(agent: Agent, folder: Path) -> AgentCertificate:
 
 
 class CertificateKeeper:
-    """Renews the certificate in a folder before it expires: `run` blocks until `stop` is called.
+    """Renews the certificate in a folder before it expires, and replaces a certificate that is revoked or belongs to
+    another agent. `run` blocks until `stop` is called.
 
     `on_change` is called with the certificate in the folder when `run` begins, and with each certificate that comes
     into the folder later, also if another process wrote it. The call at the beginning is needed because an earlier
@@ -83,6 +98,8 @@ class CertificateKeeper:
         self._now, self._tick, self._random = now, tick, random
         self._stopped = threading.Event()
         self._renewal: _Renewal | None = None
+        self._unsaved: AgentCertificate | None = None
+        self._check_at = self._tick()
         self._told = ""
 
     def stop(self) -> None:
@@ -104,6 +121,8 @@ class CertificateKeeper:
             except Refused as refusal:
                 hint = f" ({refusal.hint})" if refusal.hint else ""
                 self._on_failure(f"{failed}: {refusal.message}{hint}")
+            except httpx2.TransportError as error:
+                self._on_failure(f"{failed}: the server does not answer: {error}")
             except OSError as error:
                 self._on_failure(f"{failed}: {error}")
             self._stopped.wait(retry_s * (1 + self._random(1)[0] / 512))
@@ -111,23 +130,34 @@ class CertificateKeeper:
 
     def _renew(self) -> AgentCertificate:
         """Issue a certificate, write it into the folder, and return it. If another process has renewed the certificate
-        in the meantime, return that certificate.
+        in the meantime, return that certificate. A certificate that could not be written is written at the next call:
+        otherwise a full disk would cost a certificate at each attempt.
         """
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+        prepare_folder(self._folder)
         with renewal_lock(self._folder):
             if (renewed := self._current()) is not None:
                 return renewed
-            old, order = self._read(), self._wanted
-            made = self._agent.certificate(
-                order.profile,
-                order.names,
-                lifetime=order.lifetime,
-                key_type=order.key_type,
-                replaces=None if old is None else old.serial,
-            )
+            if self._unsaved is None or self._now() >= self._unsaved.renew_at(bytes):
+                old = self._read()
+                self._unsaved = self._order(replaces=None if old is None else old.serial)
+            made = self._unsaved
             made.save(self._folder)
+        self._unsaved = None
         self._renewal = self._plan(made, is_new=True)
+        self._check_at = self._tick() + round(CHECK_S * SECOND)
         return made
+
+    def _order(self, *, replaces: str | None) -> AgentCertificate:
+        """Return a new certificate of the order. A certificate of another agent is not renewed, but replaced."""
+        order = self._wanted
+        try:
+            return self._agent.certificate(
+                order.profile, order.names, lifetime=order.lifetime, key_type=order.key_type, replaces=replaces
+            )
+        except ServerRefused as refusal:
+            if refusal.code != "foreign_certificate":
+                raise
+            return self._order(replaces=None)
 
     def _tell(self, certificate: AgentCertificate) -> None:
         if certificate.serial != self._told:
@@ -135,8 +165,8 @@ class CertificateKeeper:
             self._told = certificate.serial
 
     def _current(self) -> AgentCertificate | None:
-        """Return the certificate in the folder; None if there is none, it does not fit the order, or its renewal
-        is due.
+        """Return the certificate in the folder; None if there is none, it does not fit the order, its renewal is due,
+        or the server says that it is not in force.
         """
         certificate = self._read()
         if certificate is None:
@@ -145,7 +175,25 @@ class CertificateKeeper:
             if not self._wanted.fits(certificate):
                 return None
             self._renewal = self._plan(certificate, is_new=False)
-        return certificate if self._left() > 0 else None
+            self._check_at = self._tick()
+        return certificate if self._left() > 0 and self._is_in_force(certificate) else None
+
+    def _is_in_force(self, certificate: AgentCertificate) -> bool:
+        """Return whether a certificate of the folder is live or on hold, and belongs to the agent. The server is asked
+        once in CHECK_S seconds; a server that cannot be reached, or that refuses the agent, changes nothing.
+        """
+        if self._tick() < self._check_at:
+            return True
+        try:
+            if self._agent.certificate_state(certificate.serial) not in ("live", "on_hold"):
+                return False
+        except Refused as refusal:
+            if refusal.code in ("forbidden", "not_found"):  # another agent's, or not issued by this server
+                return False
+        except httpx2.TransportError:
+            pass
+        self._check_at = self._tick() + round(CHECK_S * SECOND)
+        return True
 
     def _plan(self, certificate: AgentCertificate, *, is_new: bool) -> _Renewal:
         """Return the time of a certificate's renewal.

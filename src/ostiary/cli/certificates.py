@@ -52,6 +52,9 @@ def issue(
         task: Id of the task with which the certificate ends; without, the standing task.
         key_type: Type of the key.
     """
+    from ostiary.agent.certificates import prepare_folder
+
+    prepare_folder(folder)
     session.act_as(credential)
     made = session.agent.certificate(profile, name, lifetime=lifetime, task=task, key_type=key_type)
     made.save(folder)
@@ -82,7 +85,7 @@ def issue_many(
         lifetime: Lifetime in seconds, at most the lifetime that the profile allows.
         key_type: Type of the keys.
     """
-    from ostiary.agent.certificates import NewKey, read_issued, request_body
+    from ostiary.agent.certificates import NewKey, prepare_folder, read_issued, request_body
 
     lines = [words for line in read_text(orders).splitlines() if (words := line.split())]
     names = [name for name, *_ in lines]
@@ -90,6 +93,9 @@ def issue_many(
         raise Usage(
             f"{wrong!a} is repeated, or is not the name of a folder", hint="begin each line with a folder of its own"
         )
+    for name in names:
+        if (folder / name).exists():
+            prepare_folder(folder / name)
     session.act_as(credential)
     rows: list[dict[str, Any]] = []
     for start in range(0, len(lines), BATCH):
@@ -141,8 +147,8 @@ def keep(
     """Renew a certificate in a folder, each time after two thirds of its life.
 
     A failed renewal and a failed command of `--reload` are tried again. If the certificate expired while this command
-    was not running, the command replaces it at once. Several of these commands may keep one folder: one renews the
-    certificate, and each runs its own command of `--reload`.
+    was not running, the command replaces it at once; a revoked certificate is replaced within 5 minutes. Several of
+    these commands may keep one folder: one renews the certificate, and each runs its own command of `--reload`.
 
     Args:
         folder: Folder for the files.

@@ -261,7 +261,7 @@ def _check_replaced(act: Act, replaces: str | None, holder: Holder) -> None:
     """
     old = None if replaces is None else store.find_holder(act.tx, parse_serial(replaces), now=act.now)
     if old not in (None, holder.id):
-        raise Forbidden("the certificate to renew belongs to another holder")
+        raise Forbidden("the certificate to renew belongs to another holder", code="foreign_certificate")
 
 
 def _check_key(reader: Reader, public_key: bytes, profile: Profile, holder: Holder) -> CheckedKey:
