@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from functools import partial
@@ -281,20 +281,26 @@ class Application(Starlette):
     router: SegmentRouter
 
 
-def build_app(world: World) -> Application:
-    """Return the ASGI application of this world. Raises Invalid for invalid profiles of certificates or commands."""
+STATUS_ROUTES = certs_public.ROUTES
+"""Routes of the listener without TLS (`status_listen`)."""
+
+
+def build_app(world: World, served: Sequence[Route] = ROUTES) -> Application:
+    """Return the ASGI application of this world with the routes `served`. Raises Invalid for invalid profiles of
+    certificates or commands.
+    """
     certs.load_profiles(world.config.certificate_profiles)
     rotations.load_commands(world.config.rotation_commands)
-    routes = [StarletteRoute(route.path, _endpoint(world, route), methods=[route.method]) for route in ROUTES]
+    routes = [StarletteRoute(route.path, _endpoint(world, route), methods=[route.method]) for route in served]
     methods: dict[str, set[str]] = {}
-    for route in ROUTES:
+    for route in served:
         if route.is_cross_origin:
             methods.setdefault(route.path, set()).add(route.method)
     routes += [StarletteRoute(path, Preflight(those), methods=["OPTIONS"]) for path, those in methods.items()]
     router = SegmentRouter(routes)
 
     show_error = html.page_renderer(world.config)
-    forms = {route.path: route.protocol.render for route in ROUTES if route.protocol.refuses_methods}
+    forms = {route.path: route.protocol.render for route in served if route.protocol.refuses_methods}
 
     async def failed(request: Request, error: Exception) -> Response:
         """Return the response 500 for an error outside of an endpoint, or while a response is sent; uvicorn logs the

@@ -117,9 +117,11 @@ def serve(
     with ExitStack() as stack:
         stack.enter_context(lock_folder(loaded.folder, now=wall_clock()))
         sockets = [stack.enter_context(_bind(loaded, loaded.listen, listener="url"))]
-        if loaded.mtls_listen:
-            sockets.append(stack.enter_context(_bind(loaded, loaded.mtls_listen, listener="mtls_url")))
-        addresses = dict(zip(("listen", "mtls_listen"), map(_address, sockets), strict=False))
+        addresses = {"listen": _address(sockets[0])}
+        for name, listener in (("mtls_listen", "mtls_url"), ("status_listen", "status_url")):
+            if address := getattr(loaded, name):
+                sockets.append(stack.enter_context(_bind(loaded, address, listener=listener)))
+                addresses[name] = _address(sockets[-1])
         if not any((loaded.folder / name).exists() for name in ("server.json", FIRST_START)):
             _write_json(loaded.folder / FIRST_START, _list_urls(msgspec.structs.replace(loaded, **addresses)))
         uvicorn_loop = uvicorn.Config(app=lambda: None, loop="auto").get_loop_factory()
@@ -137,7 +139,12 @@ _PORT = re.compile(r"[0-9]{1,5}")
 
 def _list_urls(config: Config) -> dict[str, Any]:
     """Return the URLs of the listeners, as `server.json` has them."""
-    return {"url": config.own_url} | ({"mtls_url": f"https://{config.mtls_listen}"} if config.mtls_listen else {})
+    urls = {"url": config.own_url}
+    if config.mtls_listen:
+        urls["mtls_url"] = f"https://{config.mtls_listen}"
+    if config.status_listen:
+        urls["status_url"] = f"http://{config.status_listen}"
+    return urls
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
@@ -291,7 +298,6 @@ class _Server(uvicorn.Server):
 
     def __init__(self, world: World, setup: str | None) -> None:
         self._setup = setup
-        app = application.build_app(world)
         config = world.config
         self._descriptors = descriptors.raise_limit()
         connections = Connections(
@@ -302,20 +308,9 @@ class _Server(uvicorn.Server):
         self._turns = connections.turns
         world.writer.has_arrival = connections.turns.arrivals.has_new
         self._refusals = set[asyncio.Task[None]]()
-        super().__init__(
-            uvicorn.Config(
-                app,
-                http=partial(Protocol, app.router.find_target, connections),  # type: ignore[arg-type]  # it is only called
-                ws="none",
-                lifespan="off",
-                log_config=None,  # uvicorn logs to the same stream
-                log_level="warning",
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                timeout_graceful_shutdown=2,
-            )
-        )
+        super().__init__(_configure(application.build_app(world), connections))
+        self._status_config = _configure(application.build_app(world, application.STATUS_ROUTES), connections)
+        self._status_config.load()
         self.server_state = _ServerState(world.now)
         self._world = world
         self._most_connections = descriptors.most_connections(self._descriptors)
@@ -349,17 +344,21 @@ class _Server(uvicorn.Server):
                 lambda: trust.list_admitted_digests(db.read()), lambda: trust.list_admitted_certificates(db.read())
             )
             certificates.append(self._open_certificate(admitted))
+        makers = [partial(self._make_protocol, self.config)] * len(certificates)
+        if config.status_listen:
+            certificates.append(None)
+            makers.append(partial(self._make_protocol, self._status_config))
         most_unopened = descriptors.most_unopened(self._descriptors, listeners=len(certificates))
         self._acceptors = [
             Acceptor(
                 sock,
-                self._make_protocol,
+                make,
                 certificate,
                 turns=self._turns,
                 most_unopened=most_unopened,
                 note_refusal=self._note_refused_certificate,
             )
-            for sock, certificate in zip(sockets or (), certificates, strict=True)
+            for sock, make, certificate in zip(sockets or (), makers, certificates, strict=True)
         ]
         url = config.own_url
         described = _list_urls(config) | {"issuer": config.issuer, "pid": os.getpid()}
@@ -390,9 +389,9 @@ class _Server(uvicorn.Server):
             refuse = partial(trust.refuse_handshake, why=why)
             await act(self._world, "client.handshake", refuse, network=network_of(address))
 
-    def _make_protocol(self, is_expected: bool) -> asyncio.Protocol:
-        return self.config.http_protocol_class(  # type: ignore[call-arg]
-            config=self.config,
+    def _make_protocol(self, config: uvicorn.Config, is_expected: bool) -> asyncio.Protocol:
+        return config.http_protocol_class(  # type: ignore[call-arg]
+            config=config,
             server_state=self.server_state,
             app_state=self.lifespan.state,
             is_expected=is_expected,
@@ -406,12 +405,29 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
+def _configure(app: application.Application, connections: Connections) -> uvicorn.Config:
+    """Return the configuration of uvicorn for the application of a listener."""
+    return uvicorn.Config(
+        app,
+        http=partial(Protocol, app.router.find_target, connections),  # type: ignore[arg-type]  # it is only called
+        ws="none",
+        lifespan="off",
+        log_config=None,  # uvicorn logs to the same stream
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=2,
+    )
+
+
 def _describe(config: Config, url: str, setup: str | None) -> list[str]:
     """Return the lines for the operator: version, address, credential, setup link (first start), and a command."""
     return [
         f"  version     {version('ostiary')}",
         f"  address     {url}" + (f", public {config.issuer}" if config.issuer != url else ""),
         *([f"  mutual TLS  {config.mtls_base}"] if config.mtls_listen else []),
+        *([f"  status      {config.status_base}"] if config.status_listen else []),
         *([f"  workloads   unix://{config.workload_socket}"] if config.workload_socket else []),
         *([f"  authority   {certs.tls_files(config).roots} (clients trust it: SSL_CERT_FILE)"] if config.tls else []),
         f"  credential  {config.folder / 'admin.json'} (administrator)",

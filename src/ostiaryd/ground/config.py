@@ -12,7 +12,7 @@ import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -81,6 +81,20 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Meta(
             description="URL at which clients with certificates reach the server; empty: the host of the public URL"
             " with the port of `mtls_listen`"
+        ),
+    ] = ""
+    status_listen: Annotated[
+        str,
+        Meta(
+            description="HOST:PORT of a listener without TLS, which serves only revocation lists, OCSP answers and "
+            "certificates of authorities; many programs read these only by http. Empty: no such listener"
+        ),
+    ] = ""
+    status_url: Annotated[
+        str,
+        Meta(
+            description="URL in certificates below which programs find revocation lists and OCSP answers; empty: the"
+            " host of the public URL with the port of `status_listen`, or the public URL without such a listener"
         ),
     ] = ""
     workload_socket: Annotated[
@@ -411,8 +425,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         if self.mtls_url or not self.mtls_listen:
             return self.mtls_url
         public = urlsplit(self.public_url)
-        host = f"[{public.hostname}]" if ":" in str(public.hostname) else public.hostname
-        return f"https://{host}:{self.mtls_listen.rpartition(':')[2]}{public.path}"
+        return f"https://{_bracketed(public.hostname)}:{self.mtls_listen.rpartition(':')[2]}{public.path}"
+
+    @property
+    def status_base(self) -> str:
+        """Return the URL below which the certificates of this server name their revocation lists and OCSP."""
+        if self.status_url or not self.status_listen:
+            return self.status_url or self.public_url
+        host = _bracketed(urlsplit(self.public_url).hostname)
+        return f"http://{host}:{self.status_listen.rpartition(':')[2]}"
 
     @property
     def own_url(self) -> str:
@@ -543,6 +564,11 @@ def _read_toml(file: str, *, of: str) -> dict[str, Any]:
         raise Invalid(f"cannot read {of} {file}: {error}") from error
 
 
+def _bracketed(host: str | None) -> str:
+    """Return a host as URLs have it: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in str(host) else str(host)
+
+
 def _checked(config: Config) -> Config:
     read_places(config.places)
     read_certificate_profiles(config.certificate_profiles)
@@ -585,22 +611,27 @@ def _checked(config: Config) -> Config:
         )
     for url in filter(None, (config.public_url, config.mtls_url)):
         check_public_url(url)
+    if config.status_url:
+        _check_base_url(config.status_url, name="status_url")
     return config
 
 
 def check_public_url(public_url: str) -> str:
     """Return the public URL after checking it. The public URL is also the issuer identifier. Raises Invalid."""
-    url = urlsplit(public_url)
-    if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment or url.username:
-        raise Invalid(f"public URL `{public_url}` must be http(s)://HOST[:PORT][/PATH]")
+    url = _check_base_url(public_url, name="the public URL")
     if url.scheme == "http" and url.hostname not in ("127.0.0.1", "localhost", "::1"):
         raise Invalid(
             f"the public URL `{public_url}` names another machine with http; it must be https",
             hint="run a TLS proxy in front of the server, and set --public-url to its https URL",
         )
-    if public_url.endswith("/"):
-        raise Invalid(
-            "the public URL must not end in a slash",
-            hint="remove the slash: issuers are compared character by character",
-        )
     return public_url
+
+
+def _check_base_url(text: str, *, name: str) -> SplitResult:
+    """Return the parts of a URL to which the server appends paths. Raises Invalid."""
+    url = urlsplit(text)
+    if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment or url.username:
+        raise Invalid(f"{name} `{text}` must be http(s)://HOST[:PORT][/PATH]")
+    if text.endswith("/"):
+        raise Invalid(f"{name} must not end in a slash", hint="remove the slash: URLs are compared by character")
+    return url

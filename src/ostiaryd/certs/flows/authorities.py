@@ -323,15 +323,15 @@ def _certify(act: Act, authority: Authority, key: PrivateKey, issuer: Issuer | N
         path_length=PATH_LENGTHS[authority.kind] - (issuer is not None and authority.kind is AuthorityKind.ROOT),
         permitted=authority.permitted,
         trust_domain=config.trust_domain,
-        locations=() if issuer is None else _locations(config.public_url, issuer.authority.authority_id),
+        locations=() if issuer is None else _locations(config.status_base, issuer.authority.authority_id),
     )
 
 
-def _locations(public_url: str, issuer: AuthorityId) -> tuple[x509.ExtensionType, ...]:
+def _locations(status_url: str, issuer: AuthorityId) -> tuple[x509.ExtensionType, ...]:
     """Return the X.509 extensions with the URLs of the issuer's certificate and of the issuer's revocation list, for
     the certificates of authorities.
     """
-    certificate, crl = (x509.UniformResourceIdentifier(f"{public_url}/ca/{issuer}{part}") for part in (".crt", "/crl"))
+    certificate, crl = (x509.UniformResourceIdentifier(f"{status_url}/ca/{issuer}{part}") for part in (".crt", "/crl"))
     point = x509.DistributionPoint(full_name=[crl], relative_name=None, reasons=None, crl_issuer=None)
     issuers = x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, certificate)
     return x509.AuthorityInformationAccess([issuers]), x509.CRLDistributionPoints([point])

@@ -116,7 +116,7 @@ def issue(act: Act, request: CertificateRequest, *, config: Config) -> IssuedCer
         usages=profile.usages,
         not_before=not_before,
         not_after=not_after,
-        locations=_encode_locations(config.public_url, issuer.authority.authority_id, shard_of(serial)),
+        locations=_encode_locations(config.status_base, issuer.authority.authority_id, shard_of(serial)),
     )
     certificate = Certificate(
         serial=serial,
@@ -289,24 +289,24 @@ def check_not_blocked(reader: Reader, key: CheckedKey, *, holder: str) -> store.
 
 
 @lru_cache(maxsize=256)
-def _encode_locations(public_url: str, authority: str, shard: int) -> bytes:
+def _encode_locations(status_url: str, authority: str, shard: int) -> bytes:
     """Return, in DER, the extensions with the URLs of the issuer's certificate, of the OCSP responder and of the
     revocation list.
     """
     access = x509.AuthorityInformationAccess(
         [
-            _access(AuthorityInformationAccessOID.OCSP, f"{public_url}/ocsp"),
-            _access(AuthorityInformationAccessOID.CA_ISSUERS, f"{public_url}/ca/{authority}.crt"),
+            _access(AuthorityInformationAccessOID.OCSP, f"{status_url}/ocsp"),
+            _access(AuthorityInformationAccessOID.CA_ISSUERS, f"{status_url}/ca/{authority}.crt"),
         ]
     )
-    points = x509.CRLDistributionPoints([distribution_point(public_url, authority, shard)])
+    points = x509.CRLDistributionPoints([distribution_point([status_url], authority, shard)])
     return encode_extension(access) + encode_extension(points)
 
 
-def distribution_point(public_url: str, authority: str, shard: int) -> x509.DistributionPoint:
-    """Return the distribution point (URL) of the partition `shard` of an authority's revocation list."""
-    url = x509.UniformResourceIdentifier(f"{public_url}/ca/{authority}/crl/{shard}")
-    return x509.DistributionPoint(full_name=[url], relative_name=None, reasons=None, crl_issuer=None)
+def distribution_point(status_urls: Sequence[str], authority: str, shard: int) -> x509.DistributionPoint:
+    """Return the distribution point (URLs) of the partition `shard` of an authority's revocation list."""
+    urls = [x509.UniformResourceIdentifier(f"{url}/ca/{authority}/crl/{shard}") for url in status_urls]
+    return x509.DistributionPoint(full_name=urls, relative_name=None, reasons=None, crl_issuer=None)
 
 
 def _access(method: x509.ObjectIdentifier, url: str) -> x509.AccessDescription:

@@ -220,7 +220,9 @@ class RevocationLists:
         count, others = store.count_revoked(reader, since=since), _others(reader, now=now)
         issuer: Issuer = open_issuer(reader, authority, keys=self._world.keys)
         revoked = list(_list_revoked(reader, authority, shard, now=now))
-        public_url = self._world.config.public_url
+        config = self._world.config
+        # certificates that were issued before a change of `status_url` name the public URL
+        urls = list(dict.fromkeys((config.status_base, config.public_url)))
         der = build_crl(
             issuer.certificate,
             issuer.key,
@@ -228,7 +230,7 @@ class RevocationLists:
             number=now,
             this_update=max(now - BACKDATED_S * SECOND, authority.not_before),
             next_update=min(now + CRL_VALIDITY, authority.not_after),
-            partition=None if shard is None else distribution_point(public_url, authority.authority_id, shard),
+            partition=None if shard is None else distribution_point(urls, authority.authority_id, shard),
         )
         return _Crl(der, now + CRL_VALIDITY // 2, since, count, others)
 
