@@ -78,6 +78,7 @@ const pages = [
     validateSearch: readSecretSearch,
     component: page(() => import("./pages/secrets"), "Secrets"),
   }),
+  at("/certificates", page(() => import("./pages/certificates"), "Certificates")),
   at("/accounts", page(() => import("./pages/accounts"), "Accounts")),
   at("/connections", page(() => import("./pages/connections"), "Connections")),
   at("/people", page(() => import("./pages/people"), "People")),

@@ -21,6 +21,7 @@ const LINKS = [
   { to: "/ledger", label: "Ledger", icon: "ledger", needs: "GET /audit" },
   { to: "/policies", label: "Policies", icon: "policies", needs: "GET /policies" },
   { to: "/secrets", label: "Secrets", icon: "secrets", needs: "GET /secrets/uses" },
+  { to: "/certificates", label: "Certificates", icon: "certificates", needs: "GET /authorities" },
   { to: "/accounts", label: "Accounts", icon: "accounts", needs: "GET /connected-accounts" },
   { to: "/connections", label: "Connections", icon: "connections", needs: "GET /resources" },
   { to: "/people", label: "People", icon: "people", needs: "GET /persons" },

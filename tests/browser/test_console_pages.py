@@ -98,6 +98,7 @@ def fill_server(server: ServerFixture, folder: Path) -> dict[str, str]:
         "policy-set": f"/policies/{hash}",
         "policy-editor": f"/policies/{hash}/edit",
         "secrets": "/secrets",
+        "certificates": "/certificates",
         "accounts": "/accounts",
         "connections": "/connections",
         "people": "/people",
