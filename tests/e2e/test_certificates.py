@@ -28,6 +28,7 @@ from harness.tcp_proxy import Proxy
 from ostiary.agent import Agent, AsyncAgent, ServerRefused
 from ostiary.agent.certificates import AgentCertificate, load_certificate
 from ostiary.agent.keeping import CHECK_S, CertificateKeeper, CertificateOrder, renew_certificate
+from ostiary.protocol.errors import Invalid
 from tests.support.cli import Ran, environment, run
 from tests.support.tls_service import TlsService
 
@@ -56,6 +57,17 @@ def test_a_renewed_certificate_has_the_key_type_and_the_task_of_the_old_one(
     assert renewed["serial"] != issued["serial"]
     shown = cli(live_server, "cert", "show", renewed["serial"]).json
     assert (shown["key_type"], shown["task"]) == ("Ed25519", task)
+
+
+@pytest.mark.parametrize("key_type", ["P-256", "P-384", "Ed25519", "RSA-2048", "RSA-3072", "RSA-4096"])
+def test_the_agent_generates_a_key_of_each_type(key_type: str, live_server: ServerFixture) -> None:
+    _, credential = live_server.agent()
+    with Agent.from_credential(credential) as agent:
+        made = agent.certificate(key_type=key_type)
+        assert made.key_type == key_type
+        made.ssl_context()
+        with pytest.raises(Invalid, match="is not supported"):
+            agent.certificate(key_type=f"{key_type}x")
 
 
 def test_many_certificates_are_issued_by_one_command(live_server: ServerFixture, tmp_path: Path) -> None:

@@ -169,7 +169,7 @@ class Agent(Identity):
             names: Names such as `dns:api.example.com`; without names, the certificate has the names of the profile.
             lifetime: Lifetime in seconds, at most the lifetime that the profile allows.
             task: Task with which the certificate ends.
-            key_type: `P-256` or `Ed25519`.
+            key_type: `P-256`, `P-384`, `Ed25519`, `RSA-2048`, `RSA-3072` or `RSA-4096`.
             replaces: Serial number of the certificate that the new one renews.
 
         Raises ServerRefused, Unavailable.

@@ -23,7 +23,7 @@ from typing import Any
 import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -188,16 +188,24 @@ def renewal_lock(folder: Path) -> Iterator[None]:
 
 
 class NewKey:
-    """A new key for a certificate: P-256, or Ed25519."""
+    """A new key for a certificate: P-256, P-384, Ed25519 or RSA."""
 
     def __init__(self, key_type: str = "P-256") -> None:
-        if key_type not in ("P-256", "Ed25519"):
-            raise Invalid(f"`key_type` {key_type[:32]!a} is not supported", hint="use P-256 or Ed25519")
-        self._key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
-        if key_type == "P-256":
-            self._key = ec.generate_private_key(ec.SECP256R1())
-        else:
-            self._key = ed25519.Ed25519PrivateKey.generate()
+        self._key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey
+        match key_type:
+            case "P-256":
+                self._key = ec.generate_private_key(ec.SECP256R1())
+            case "P-384":
+                self._key = ec.generate_private_key(ec.SECP384R1())
+            case "Ed25519":
+                self._key = ed25519.Ed25519PrivateKey.generate()
+            case "RSA-2048" | "RSA-3072" | "RSA-4096":
+                self._key = rsa.generate_private_key(65537, int(key_type.removeprefix("RSA-")))
+            case _:
+                raise Invalid(
+                    f"`key_type` {key_type[:32]!a} is not supported",
+                    hint="use P-256, P-384, Ed25519, RSA-2048, RSA-3072 or RSA-4096",
+                )
 
     @property
     def pem(self) -> str:
@@ -206,7 +214,7 @@ class NewKey:
 
     def request(self) -> str:
         """Return a certificate signing request that proves possession of the key; the names are sent separately."""
-        digest = hashes.SHA256() if isinstance(self._key, ec.EllipticCurvePrivateKey) else None
+        digest = None if isinstance(self._key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
         request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(self._key, digest)
         return request.public_bytes(Encoding.PEM).decode()
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Reason = Literal[
     "unspecified", "keyCompromise", "affiliationChanged", "superseded", "cessationOfOperation", "privilegeWithdrawn"
 ]
+KeyType = Literal["P-256", "P-384", "Ed25519", "RSA-2048", "RSA-3072", "RSA-4096"]
 BATCH = 100
 """Number of certificates in one request."""
 Folder = Annotated[Path, Parameter(name="--dir")]
@@ -38,7 +39,7 @@ def issue(
     name: tuple[str, ...] = (),
     lifetime: int | None = None,
     task: str | None = None,
-    key_type: Literal["P-256", "Ed25519"] = "P-256",
+    key_type: KeyType = "P-256",
     session: Here,
 ) -> None:
     """Issue a certificate for a new key, and write both into a folder: key.pem, cert.pem, bundle.pem, tls.pem.
@@ -70,7 +71,7 @@ def issue_many(
     credential: Credential = None,
     profile: str = "agent",
     lifetime: int | None = None,
-    key_type: Literal["P-256", "Ed25519"] = "P-256",
+    key_type: KeyType = "P-256",
     session: Here,
 ) -> None:
     """Issue a certificate for each line of a file, in batches of 100; each has a new key and a folder of its own.
@@ -140,7 +141,7 @@ def keep(
     profile: str = "agent",
     name: tuple[str, ...] = (),
     lifetime: int | None = None,
-    key_type: Literal["P-256", "Ed25519"] = "P-256",
+    key_type: KeyType = "P-256",
     reload: str | None = None,
     session: Here,
 ) -> None:
