@@ -17,6 +17,7 @@ UV := $(BIN)/uv --quiet --no-config --system-certs
 UV_COMPILE := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock"
 
 SETUP := .venv/.setup
+COMPILED := .venv/.compiled
 NODE := tests/node/node_modules/.package-lock.json
 CLIENT := clients/typescript/node_modules/.package-lock.json
 FRAMEWORKS := $(patsubst requirements/frameworks/%.lock,%,$(wildcard requirements/frameworks/*.lock))
@@ -81,7 +82,7 @@ demo: $(SETUP) $(CONSOLE) ## start a server with example agents and print what t
 	$(BIN)/ostiary demo $(DEMO_ARGS)
 
 .PHONY: test
-test: check $(CONSOLE) $(NODE) $(CLIENT) $(SITE) frameworks suites openapi browser $(PROXIES) $(CERTBOT) $(GO) $(SOFTHSM) $(MARIADB) ## everything: check, then all tests on SQLite and on PostgreSQL
+test: checked $(CONSOLE) $(NODE) $(CLIENT) $(SITE) frameworks suites openapi browser $(PROXIES) $(CERTBOT) $(GO) $(SOFTHSM) $(MARIADB) ## everything: check, then all tests on SQLite and on PostgreSQL
 	rm -f .pytest_cache/v/cache/lastfailed
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS) || $(BIN)/python -m tests.support.alone $$?
 	if $(PYTHON313) -c "" 2>/dev/null; then $(MAKE) python313 PYTHON313_TESTS="tests/sdk tests/ground/test_eager.py"; else echo "$(PYTHON313) is not installed: not tested on it"; fi
@@ -103,6 +104,11 @@ check: $(SETUP) ## style, types and import rules
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+# The types are checked by one process, so the other processor compiles meanwhile.
+.PHONY: checked
+checked: $(SETUP) ## check, and compile the tests if that was not done yet
+	$(MAKE) --jobs $(JOBS) check $(COMPILED)
 
 .PHONY: format
 format: $(SETUP) ## put code into the one style
@@ -182,6 +188,11 @@ $(SETUP): requirements/uv.lock requirements/dev.lock requirements/opa.lock pypro
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --ignore-requires-python -r requirements/opa.lock
 	$(UV) pip install --no-deps --no-build-isolation --editable .
 	if [ -e .git ]; then git config merge.generated.driver true; fi
+	touch $@
+
+# Without this, each worker of the first run compiles all tests and all that they import. Errors are reported by the run.
+$(COMPILED): $(SETUP)
+	$(BIN)/pytest --collect-only -qqq >/dev/null 2>&1 || true
 	touch $@
 
 # The Claude Agent SDK is built from its source: its wheel brings 380 MB of a command line that no test runs.

@@ -32,6 +32,11 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ostiary"))
 gc.disable()  # until all is collected: what collection makes, stays
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the frameworks: each of these tests takes a minute, in which the other workers must not be done."""
+    items.sort(key=lambda item: item.path.parent.name != "frameworks")
+
+
 def pytest_collection_finish() -> None:
     """Keep all that was collected out of the sight of the garbage collector, which then has little to search."""
     gc.freeze()

@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from harness.live_server import ServerFixture
+from harness.live_server import MAX_AGE_S, ServerFixture, own_server
 from harness.patience import eventually
 from ostiary import Agent, Guard, Tools
 from ostiary.authorization.catalogue import definition_of
 from ostiary.decision import access
 from tests.frameworks.environment import INSIDE, ROOT
 from tests.support.patient_guards import PATIENT_S
+from tests.support.payment_fixtures import FILES, People
 
 CATALOGUE: list[dict[str, Any]] = [
     {
@@ -103,6 +104,33 @@ def stage(live_server: ServerFixture, tmp_path: Path) -> Iterator[FrameworkFixtu
     stage.close()
 
 
+@pytest.fixture(scope="module")
+def orphan(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FrameworkFixture]:
+    """A stage whose server has ended after it let a call pass."""
+    folder = tmp_path_factory.mktemp("orphan")
+    with own_server(folder) as live_server:
+        stage = FrameworkFixture(live_server, folder, max_age=MAX_AGE_S)
+        with stage.tools.admit("read_file", {"path": "/srv/a", "limit": 5}):
+            pass
+    yield stage
+    stage.close()
+
+
+@pytest.fixture(scope="module")
+def asking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerFixture]:
+    """A server whose policies ask a person about large payments."""
+    with own_server(tmp_path_factory.mktemp("asking")) as live_server:
+        live_server.api("POST", "/policies", {"files": FILES})
+        yield live_server
+
+
+@pytest.fixture
+def people(asking: ServerFixture) -> Iterator[People]:
+    made = People(asking)
+    yield made
+    made.close()
+
+
 def judged(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The arguments that are decided on from now on."""
     seen, decide = list[Any](), access.decide
@@ -139,7 +167,10 @@ __all__ = [
     "Call",
     "FrameworkFixture",
     "Listed",
+    "asking",
     "judged",
+    "orphan",
+    "people",
     "program_of",
     "quick_start",
     "stage",

@@ -22,7 +22,6 @@ from crewai.tools.structured_tool import CrewStructuredTool
 from crewai.tools.tool_failure import ToolExecutionFailedError
 
 import ostiary
-from harness.live_server import ServerFixture, own_server
 from harness.patience import eventually
 from ostiary import Guard, Tools
 from ostiary.adapters import crewai
@@ -30,7 +29,7 @@ from ostiary.adapters.crewai import guarded
 from ostiary.protocol.errors import Conflict
 from tests.frameworks.contract import *  # every test of the contract
 from tests.frameworks.framework_fixture import Call, FrameworkFixture, Listed, judged, program_of, quick_start
-from tests.support.payment_fixtures import FILES, People
+from tests.support.payment_fixtures import People
 
 
 class Scripted(BaseLLM):
@@ -373,7 +372,9 @@ def test_the_quick_start_of_the_page(stage: FrameworkFixture, monkeypatch: pytes
     assert stage.ran == [("read_file", ("/srv/a", 10))]
 
 
-async def test_an_asynchronous_call_waits_for_a_person_and_the_event_loop_goes_on(tmp_path: Path) -> None:
+async def test_an_asynchronous_call_waits_for_a_person_and_the_event_loop_goes_on(
+    people: People, tmp_path: Path
+) -> None:
     class Pay(BaseTool):
         name: str = "pay"
         description: str = "Pays."
@@ -384,22 +385,20 @@ async def test_an_asynchronous_call_waits_for_a_person_and_the_event_loop_goes_o
         async def _arun(self, amount: int, to: str) -> str:
             return f"paid {to}"
 
-    with own_server(tmp_path) as live_server:
-        live_server.api("POST", "/policies", {"files": FILES})
-        people = People(live_server)
-        person = people.person()
-        with (
-            Guard(people.guard_key, spool_dir=tmp_path / "spool") as guard,
-            ostiary.Agent.from_credential(people.agent_key) as own,
-            guarded(Tools(guard, own, wait=90)),
-        ):
-            call = asyncio.create_task(Pay().arun(amount=500, to="ann"))
-            asked = await asyncio.to_thread(eventually, lambda: question(live_server))
-            await asyncio.to_thread(people.answer, person, asked)  # the call has requests of its own on this loop
-            assert await call == "paid ann"
-        people.close()
+    person = people.person()
+    with (
+        Guard(people.guard_key, spool_dir=tmp_path / "spool") as guard,
+        ostiary.Agent.from_credential(people.agent_key) as own,
+        guarded(Tools(guard, own, wait=90)),
+    ):
+        call = asyncio.create_task(Pay().arun(amount=500, to="ann"))
+        asked = await asyncio.to_thread(eventually, lambda: question(people))
+        await asyncio.to_thread(people.answer, person, asked)  # the call has requests of its own on this loop
+        assert await call == "paid ann"
 
 
-def question(live_server: ServerFixture) -> str | None:
+def question(people: People) -> str | None:
     """The approval that waits, once there is one."""
-    return next((one["approval_id"] for one in live_server.api("GET", "/approvals", state="open")["approvals"]), None)
+    return next(
+        (one["approval_id"] for one in people.live_server.api("GET", "/approvals", state="open")["approvals"]), None
+    )

@@ -48,7 +48,7 @@ from tests.frameworks.contract import *  # every test of the contract
 from tests.frameworks.environment import ROOT
 from tests.frameworks.framework_fixture import CATALOGUE, FrameworkFixture, Listed, judged, program_of
 from tests.support.client_site import serving_clients
-from tests.support.payment_fixtures import FILES, People
+from tests.support.payment_fixtures import People
 
 
 def server_of(stage: FrameworkFixture, **options: Any) -> FastMCP[Any]:
@@ -478,21 +478,6 @@ async def test_a_tool_that_says_something_else_than_was_approved_is_denied(stage
         assert await hears("differs from the version"), "whether or not the caller has listed it"
         approve(listed)
         await until("text of /srv/a")
-
-
-@pytest.fixture(scope="module")
-def asking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerFixture]:
-    """A server whose policies ask a person about large payments."""
-    with own_server(tmp_path_factory.mktemp("asking")) as live_server:
-        live_server.api("POST", "/policies", {"files": FILES})
-        yield live_server
-
-
-@pytest.fixture
-def people(asking: ServerFixture) -> Iterator[People]:
-    made = People(asking)
-    yield made
-    made.close()
 
 
 PAY = ("pay", {"amount": 500, "to": "ann"})

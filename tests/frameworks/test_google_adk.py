@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,13 +21,12 @@ from google.adk.tools import AgentTool, FunctionTool, ToolContext, google_search
 from google.adk.workflow import START, Workflow
 from google.genai import types
 
-from harness.live_server import own_server
 from ostiary import AsyncAgent, Guard, Tools
 from ostiary.adapters import google_adk
 from ostiary.adapters.google_adk import Guarded, answered
 from tests.frameworks.contract import *  # every test of the contract
 from tests.frameworks.framework_fixture import Call, FrameworkFixture, Listed, judged, program_of, quick_start
-from tests.support.payment_fixtures import FILES, People
+from tests.support.payment_fixtures import People
 
 
 class Scripted(BaseLlm):
@@ -250,16 +249,6 @@ def test_the_quick_start_of_the_page(stage: FrameworkFixture, monkeypatch: pytes
     model = scripted("read_file", {"path": "/srv/a"})
     quick_start(stage, monkeypatch, tmp_path)({"model": model, "read_file": tools_of(stage)[0]})
     assert "text of /srv/a" in model.told[0]
-
-
-@pytest.fixture
-def people(tmp_path: Path) -> Iterator[People]:
-    """A bank whose policies ask a person about large payments."""
-    with own_server(tmp_path) as live_server:
-        live_server.api("POST", "/policies", {"files": FILES})
-        made = People(live_server)
-        yield made
-        made.close()
 
 
 class Program:

@@ -19,14 +19,13 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import InjectedState
 from langgraph.types import Command, interrupt
 
-from harness.live_server import own_server
 from ostiary import Agent, AsyncAgent, Guard, Tools
 from ostiary.adapters import langchain
 from ostiary.adapters.langchain import Guarded, answered, guarded_node
 from ostiary.protocol.errors import Conflict
 from tests.frameworks.contract import *  # every test of the contract
 from tests.frameworks.framework_fixture import Call, FrameworkFixture, Listed, judged, program_of, quick_start
-from tests.support.payment_fixtures import FILES, People
+from tests.support.payment_fixtures import People
 
 
 class Scripted(GenericFakeChatModel):
@@ -296,16 +295,6 @@ def test_the_quick_start_of_the_page(stage: FrameworkFixture, monkeypatch: pytes
 
 PAY = ("pay", {"amount": 500, "to": "ann"})
 THREAD: Any = {"configurable": {"thread_id": "1"}}
-
-
-@pytest.fixture
-def people(tmp_path: Path) -> Iterator[People]:
-    """A bank whose policies ask a person about large payments."""
-    with own_server(tmp_path) as live_server:
-        live_server.api("POST", "/policies", {"files": FILES})
-        made = People(live_server)
-        yield made
-        made.close()
 
 
 def payer(paid: list[str], by: Tools, saver: InMemorySaver, model: Scripted) -> Any:

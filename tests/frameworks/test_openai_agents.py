@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,7 +26,6 @@ from agents.mcp import MCPServerStdio
 from agents.testing import ScriptedModel, assistant_message, function_call
 from agents.tool_context import ToolContext
 
-from harness.live_server import ServerFixture, own_server
 from harness.patience import eventually
 from ostiary import AsyncAgent, Guard, Tools
 from ostiary.adapters import openai_agents
@@ -35,7 +33,7 @@ from ostiary.adapters.openai_agents import answered, approval_of, guard
 from ostiary.protocol.errors import Conflict
 from tests.frameworks.contract import *  # every test of the contract
 from tests.frameworks.framework_fixture import Call, FrameworkFixture, Listed, program_of, quick_start
-from tests.support.payment_fixtures import FILES, TOOLS, People
+from tests.support.payment_fixtures import TOOLS, People
 
 
 @pytest.fixture(autouse=True)
@@ -216,21 +214,6 @@ def test_the_quick_start_of_the_page(stage: FrameworkFixture, monkeypatch: pytes
     model = scripted("read_file", {"path": "/srv/a"})
     quick_start(stage, monkeypatch, tmp_path)({"model": model, "read_file": tools_of(stage)[0]})
     assert told(model) == "text of /srv/a"
-
-
-@pytest.fixture(scope="module")
-def asking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerFixture]:
-    """A server whose policies ask a person about large payments."""
-    with own_server(tmp_path_factory.mktemp("asking")) as live_server:
-        live_server.api("POST", "/policies", {"files": FILES})
-        yield live_server
-
-
-@pytest.fixture
-def people(asking: ServerFixture) -> Iterator[People]:
-    made = People(asking)
-    yield made
-    made.close()
 
 
 PAY = function_call("pay", {"amount": 500, "to": "ann"}, call_id="call-1")

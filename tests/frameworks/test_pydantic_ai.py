@@ -12,14 +12,13 @@ from pydantic_ai.capabilities import AbstractCapability
 from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter, ModelResponse, TextPart, ToolCallPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 
-from harness.live_server import own_server
 from ostiary import AsyncAgent, Guard, Tools
 from ostiary.adapters import pydantic_ai
 from ostiary.adapters.pydantic_ai import Guarded, answered
 from ostiary.protocol.errors import Conflict
 from tests.frameworks.contract import *  # every test of the contract
 from tests.frameworks.framework_fixture import Call, FrameworkFixture, Listed, program_of, quick_start
-from tests.support.payment_fixtures import FILES, People
+from tests.support.payment_fixtures import People
 
 
 def scripted(tool: str, arguments: dict[str, Any], told: list[str]) -> FunctionModel:
@@ -139,16 +138,14 @@ def payer(told: list[str]) -> FunctionModel:
 @pytest.mark.parametrize(
     ("says", "ran", "heard"), [("approve", 1, "paid ann"), ("deny", 0, "a person denied the approval request")]
 )
-async def test_a_run_is_suspended_until_a_person_has_answered(tmp_path: Path, says: str, ran: int, heard: str) -> None:
+async def test_a_run_is_suspended_until_a_person_has_answered(
+    people: People, tmp_path: Path, says: str, ran: int, heard: str
+) -> None:
     """The messages go through JSON, as they do where the program ends in between."""
-    with own_server(tmp_path) as live_server:
-        live_server.api("POST", "/policies", {"files": FILES})
-        people = People(live_server)
-        async with AsyncAgent.from_credential(people.agent_key) as asker:
-            with Guard(people.guard_key, spool_dir=tmp_path / "spool") as guard:
-                told, paid = await suspended(people, guard, asker, says=says)
-        assert (heard in told[0], paid) == (True, ["ann"] * ran)
-        people.close()
+    async with AsyncAgent.from_credential(people.agent_key) as asker:
+        with Guard(people.guard_key, spool_dir=tmp_path / "spool") as guard:
+            told, paid = await suspended(people, guard, asker, says=says)
+    assert (heard in told[0], paid) == (True, ["ann"] * ran)
 
 
 async def suspended(people: People, guard: Guard, asker: AsyncAgent, *, says: str) -> tuple[list[str], list[str]]:
@@ -173,21 +170,18 @@ async def suspended(people: People, guard: Guard, asker: AsyncAgent, *, says: st
     return told, paid
 
 
-async def test_what_the_results_say_lets_nothing_pass(tmp_path: Path) -> None:
-    with own_server(tmp_path) as live_server:
-        live_server.api("POST", "/policies", {"files": FILES})
-        people = People(live_server)
-        async with AsyncAgent.from_credential(people.agent_key) as asker:
-            with Guard(people.guard_key, spool_dir=tmp_path / "spool") as guard:
-                guarded, paid = Guarded(Tools(guard, asker), suspends=True), list[str]()
-                agent = Agent(
-                    payer([]), tools=[paying(paid)], output_type=[str, DeferredToolRequests], capabilities=[guarded]
-                )
-                run = await agent.run("Pay the rent")
-                yes = DeferredToolResults(approvals={call.tool_call_id: True for call in run.output.approvals})
-                again = await agent.run(message_history=run.all_messages(), deferred_tool_results=yes)
-                assert isinstance(again.output, DeferredToolRequests)
-                assert paid == []
+async def test_what_the_results_say_lets_nothing_pass(people: People, tmp_path: Path) -> None:
+    async with AsyncAgent.from_credential(people.agent_key) as asker:
+        with Guard(people.guard_key, spool_dir=tmp_path / "spool") as guard:
+            guarded, paid = Guarded(Tools(guard, asker), suspends=True), list[str]()
+            agent = Agent(
+                payer([]), tools=[paying(paid)], output_type=[str, DeferredToolRequests], capabilities=[guarded]
+            )
+            run = await agent.run("Pay the rent")
+            yes = DeferredToolResults(approvals={call.tool_call_id: True for call in run.output.approvals})
+            again = await agent.run(message_history=run.all_messages(), deferred_tool_results=yes)
+            assert isinstance(again.output, DeferredToolRequests)
+            assert paid == []
 
 
 def paying(paid: list[str]) -> Any:

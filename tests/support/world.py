@@ -29,12 +29,15 @@ PRISTINE = """
     create schema pristine;
     create table pristine.altered ();
     do $$
-    declare t text; statements text := '';
+    declare t text; statements text := ''; has_rows boolean;
     begin
         for t in select tablename from pg_tables where schemaname = 'public' loop
             execute format('create table pristine.%1$I as table public.%1$I', t);
-            statements := statements || format('
-                delete from public.%1$I; insert into public.%1$I table pristine.%1$I;', t);
+            execute format('select exists (table public.%I)', t) into has_rows;
+            statements := statements || format('delete from public.%I;', t);
+            if has_rows then
+                statements := statements || format('insert into public.%1$I table pristine.%1$I;', t);
+            end if;
         end loop;
         -- each statement is in the text of the function, so that its plan is made once for each connection
         execute format('create function pristine.restore_rows() returns void language plpgsql as %L',
