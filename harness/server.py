@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 from select import select
 from typing import Any
 
+from harness.cli import Commands
 from harness.patience import PATIENCE_S
 
 COMMAND = Path(os.environ.get("OSTIARY_TEST_COMMAND", Path(sys.executable).with_name("ostiary")))
@@ -29,19 +29,11 @@ class Server:
     def __init__(self, url: str, folder: Path) -> None:
         self.url, self.folder = url, folder
 
-    def ostiary(self, *arguments: str) -> Any:
-        """Run a command of `ostiary` on this server, and return its JSON. Raises AssertionError with the output of the
-        command if the command fails.
+    def ostiary(self, *arguments: object) -> Any:
+        """Run a command of `ostiary` on this server in this process, and return its JSON. Raises AssertionError with
+        the output of the command if the command fails.
         """
-        run = subprocess.run(
-            [COMMAND, "--data-dir", self.folder, "--json", *arguments],
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
-        assert run.returncode == 0, f"ostiary {' '.join(arguments)}: {run.stderr}"
-        return json.loads(run.stdout)
+        return Commands(self.folder).json(*arguments)
 
 
 @contextmanager

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from harness.cli import run
 from harness.live_server import TOOLS, ServerFixture, authenticate, is_allowed, own_server
 from harness.patience import eventually
 from ostiary.agent import Agent, ApprovalNeeded
 from ostiary.guard import Guard
 from tests.support.chromium import Chromium, chromium
-from tests.support.cli import run
 from tests.support.console import enter_console, needs_console
 from tests.support.payment_fixtures import FILES, People, live_server, people
 from tests.support.pictures import examine_page

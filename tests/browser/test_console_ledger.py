@@ -8,10 +8,10 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from harness.cli import run
 from harness.live_server import ServerFixture
 from harness.patience import eventually
 from tests.support.chromium import Chromium, chromium
-from tests.support.cli import run
 from tests.support.console import enter_console, needs_console
 from tests.support.pictures import examine_page
 from tests.support.servers import live_server

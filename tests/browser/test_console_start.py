@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.cli import run
 from harness.live_server import free_port, own_server
 from harness.patience import eventually
 from tests.support.chromium import Chromium, chromium
-from tests.support.cli import run
 from tests.support.console import enter_console, needs_console
 
 __all__ = ["chromium"]

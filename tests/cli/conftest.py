@@ -9,9 +9,9 @@ from contextlib import suppress
 
 import pytest
 
+from harness.cli import Commands
 from harness.patience import eventually
 from harness.server import Server, running
-from tests.support.cli import Commands
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.support.cli import Commands
+from harness.cli import Commands
 
 CALLBACK, BYE = "https://app.example.org/callback", "https://app.example.org/bye"
 

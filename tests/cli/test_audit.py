@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from harness.cli import Commands, run
 from harness.server import Server
 from ostiary.cli.spans import parse_time
 from ostiary.cli.usage import Usage
 from ostiary.protocol.jose import generate, unb64u
 from ostiary.protocol.note import NoteKey
-from tests.support.cli import Commands, run
 
 NOW = 1_800_000_000_000_000
 MINUTE = 60_000_000

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.cli import Commands, run
 from harness.server import Server
-from tests.support.cli import Commands, run
 
 LISTING = {
     "tools": [

@@ -12,11 +12,11 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from harness.cli import Commands, environment, run
 from harness.server import Server
 from ostiary.agent import Agent
 from ostiary.protocol import jose
 from tests.cli.cli_fixtures import TOOLS
-from tests.support.cli import Commands, environment, run
 
 ELSEWHERE = ("--resource", "https://elsewhere.example.org")
 """A resource that is not registered."""

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from harness.cli import Commands, environment
 from harness.clock import Clock
 from harness.live_server import free_socket, serving
 from harness.patience import PATIENCE_S, eventually
@@ -37,7 +38,6 @@ from ostiaryd.ground.database.folder import check_space
 from ostiaryd.ground.rounds import Rounds
 from ostiaryd.ground.world import World
 from ostiaryd.registry.model import Caller
-from tests.support.cli import Commands, environment
 from tests.support.watch_fixtures import watching
 
 LINES = [

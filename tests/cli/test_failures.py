@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.cli import Commands, Ran, environment, run
 from harness.live_server import free_port
 from harness.patience import PATIENCE_S
 from harness.server import COMMAND, Server, running
-from tests.support.cli import Commands, Ran, environment, run
 
 
 def check_said(ran: Ran, code: int, *words: str) -> None:

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from cyclopts import App
 
+from harness.cli import run
 from ostiary.cli import COMMANDS, app
 from tests.cli.command_tree import ALL, LEAVES
-from tests.support.cli import run
 from tests.support.sources import ROOT, files, sources
 
 HEAVY = ("httpx2", "cryptography", "msgspec", "rich.markdown", "ostiaryd", "uvicorn", "starlette", "mcp")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from harness.cli import run
 from ostiary.cli.topics import STOPPING
 from tests.cli.command_tree import ALL, LEAVES
-from tests.support.cli import run
 from tests.support.sources import ROOT
 
 LIMIT = 80

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.cli import Commands, run
 from harness.server import Server
 from ostiary.cli.session import PAGE
-from tests.support.cli import Commands, run
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,11 @@ from unittest.mock import Mock
 
 import pytest
 
+from harness.cli import Commands, environment, run
 from harness.patience import PATIENCE_S
 from harness.server import Server
 from ostiary.cli import completion, session
 from ostiary.cli.completion import complete
-from tests.support.cli import Commands, environment, run
 
 
 def tokens_of(folder: Path) -> list[dict[str, object]]:

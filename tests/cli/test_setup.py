@@ -14,11 +14,11 @@ from subprocess import Popen
 import pytest
 from mcp.server.mcpserver import MCPServer
 
+from harness.cli import Commands
 from harness.live_server import free_socket, serving
 from harness.patience import PATIENCE_S
 from harness.server import COMMAND, Server
 from ostiary.agent import Agent
-from tests.support.cli import Commands
 
 APPLICATION = """
 from starlette.applications import Starlette

@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from harness.cli import Ran, environment, run
 from harness.live_server import ServerFixture
 from harness.patience import PATIENCE_S, eventually
 from harness.server import COMMAND
@@ -29,7 +30,6 @@ from ostiary.agent import Agent, AsyncAgent, ServerRefused
 from ostiary.agent.certificates import AgentCertificate, load_certificate
 from ostiary.agent.keeping import CHECK_S, CertificateKeeper, CertificateOrder, renew_certificate
 from ostiary.protocol.errors import Invalid
-from tests.support.cli import Ran, environment, run
 from tests.support.tls_service import TlsService
 
 SECOND = 1_000_000

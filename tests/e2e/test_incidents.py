@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx2
 
+from harness.cli import Commands
 from harness.live_server import ServerFixture, free_socket, serving
 from harness.patience import eventually
 from ostiary.agent import Agent
@@ -16,7 +17,6 @@ from ostiary.asgi import GuardASGI
 from ostiary.client.target import TokenRefused
 from ostiary.guard import Guard
 from tests.e2e.task_echo import who
-from tests.support.cli import Commands
 
 RULES = {"GET /api/files/{path*}": "read_file", "GET /api/keys/{path*}": "export_keys"}
 TOOLS: list[dict[str, Any]] = [

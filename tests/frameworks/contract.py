@@ -11,11 +11,11 @@ from types import ModuleType
 
 import pytest
 
+from harness.cli import Commands
 from harness.patience import eventually
 from ostiary import Agent, Guard, Tools
 from tests.frameworks.environment import INSIDE
 from tests.frameworks.framework_fixture import Call, FrameworkFixture, Listed, judged
-from tests.support.cli import Commands
 
 HEARS_TOO_LATE = INSIDE == "claude-agent-sdk"
 """Its hooks hear of a result when the model has it."""

@@ -19,6 +19,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from harness.cli import Commands
 from harness.live_server import ServerFixture, free_socket, serving
 from harness.patience import PATIENCE_S, eventually
 from ostiary import Agent, Guard
@@ -31,7 +32,6 @@ from ostiary.protocol import dpop
 from ostiary.protocol.errors import Forbidden
 from ostiary.routes import RouteTable
 from tests.frameworks.environment import ROOT
-from tests.support.cli import Commands
 
 
 class Payment(BaseModel):

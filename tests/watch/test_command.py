@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from harness.cli import Commands, run
 from harness.live_server import ServerFixture
 from harness.patience import eventually
 from harness.server import running
 from ostiary.protocol.canonical import encode
 from ostiaryd.ledger.model import Entry, encode_entry, reason
 from ostiaryd.watch.model.detector import detectors
-from tests.support.cli import Commands, run
 
 
 @pytest.fixture(scope="module")
