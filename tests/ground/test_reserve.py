@@ -31,7 +31,7 @@ from ostiaryd.ledger import store
 from ostiaryd.ledger.model import Entry, decode_entry
 from ostiaryd.notifications.model.webhooks import DEFAULT_ACTIONS
 from ostiaryd.trust.model import Spend
-from ostiaryd.trust.store import is_spent, spend
+from ostiaryd.trust.store.proofs import is_spent, spend
 from tests.support.api_fixtures import Answer, Client, register, send
 from tests.support.trust_fixtures import API, proof_of
 

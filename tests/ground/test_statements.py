@@ -71,7 +71,7 @@ LOOKED_UP = {
     "ostiaryd.tasks.store.tasks._COUNT_LIVE_FOR 0",
     "ostiaryd.tasks.store.tasks._COUNT_UNDER 0",
     "ostiaryd.trust.store.people._COUNT_RECOVERY 0",
-    "ostiaryd.watch.store._COUNT_OPEN 0",
+    "ostiaryd.watch.store.findings._COUNT_OPEN 0",
 }
 """Counts that look up each row of one agent, task, account or time in its table, or each entry of one action since a
 time, up to a maximum.

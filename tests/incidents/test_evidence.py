@@ -106,7 +106,7 @@ async def test_a_decoy_with_the_proof_of_the_agent_isolates_it_at_once(stage: St
     found = await stage.find(await stage.report(stage.proof(**said)))
     assert (found.is_proved, found.says) == (True, "it called a decoy")
     assert stage.state is State.QUARANTINED
-    kept = store.get(stage.world.db.read(), found.finding_id)
+    kept = store.findings.get(stage.world.db.read(), found.finding_id)
     assert kept is not None
     assert kept.is_proved
 

@@ -67,7 +67,7 @@ async def test_what_weighs_little_opens_nothing_and_waits_for_what_weighs_more(w
     opened = await report_finding(world, bot, 20)  # together 52
     assert opened is not None
     assert opened.risk == 52
-    assert {one.points for one in findings.of_incident(world.db.read(), opened.incident_id)} == {20, 40}
+    assert {one.points for one in findings.findings.of_incident(world.db.read(), opened.incident_id)} == {20, 40}
     assert responses_of(world, opened) == [], "a person is told, and nothing else"
     assert [entry.object for entry in entries_of(world, "incident.open")] == [opened.incident_id]
 

@@ -54,4 +54,4 @@ async def looked_at(world: World, watch: Watch) -> None:
 
 def found(world: World) -> list[Finding]:
     """Return the stored findings, the newest last."""
-    return store.latest(world.db.read(), limit=1000)[::-1]
+    return store.findings.latest(world.db.read(), limit=1000)[::-1]

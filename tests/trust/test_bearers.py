@@ -105,7 +105,7 @@ async def test_what_is_forbidden_ends_at_once_and_bound_tokens_live_on(client: C
 async def test_the_exemption_is_asked_for_with_each_request_too(client: Client) -> None:
     await allow(client)
     token = await bearer_token(client)
-    await act(client.world, "test", lambda a: store.set_exempt(a.tx, client.id, api_id(client), False))
+    await act(client.world, "test", lambda a: store.exemptions.set_exempt(a.tx, client.id, api_id(client), False))
     assert (await present(client, token)).status == 401
 
 
@@ -176,7 +176,7 @@ async def test_administrators_switch_it_on_and_off(client: Client) -> None:
     [shown] = (await call(chief, token, path)).json["bearer"]
     assert (shown["resource"], shown["uri"]) == ("ostiary", API)
     assert (await call(chief, token, f"{path}/ostiary", method="DELETE")).json == {"bearer": []}
-    assert store.exemptions_of(client.world.db.read(), client.id) == []
+    assert store.exemptions.exemptions_of(client.world.db.read(), client.id) == []
     assert newest_entry(client.world).agent == chief.id
 
 
@@ -340,7 +340,7 @@ async def test_a_withdrawn_exemption_of_a_class_ends_the_bearer_tokens_that_rest
     kept = claims_of((await at_files(client)).json["access_token"])["jti"]
     ended = claims_of((await at_files(replace(client, id=other.agent_id, key=key))).json["access_token"])["jti"]
     files = registry.find_resource(client.world.db.read(), "files").resource_id
-    await act(client.world, "test", lambda a: store.set_exempt(a.tx, other.agent_id, files, False))
+    await act(client.world, "test", lambda a: store.exemptions.set_exempt(a.tx, other.agent_id, files, False))
     for allowed in (flows.allow_bearer_class, flows.forbid_bearer_class):
         await act(client.world, "bearer.class", lambda act, change=allowed: change(act, "files", "dynamic"))  # type: ignore[misc]
     lives = {id: is_live(client.world, id) for id in (kept, ended)}

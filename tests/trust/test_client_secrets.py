@@ -154,7 +154,7 @@ async def test_a_secret_expires(client: Client, clock: Clock) -> None:
     clock.advance(us=1)
     assert (await by_post(client, secret)).error == "invalid_client"
     await create(client)
-    assert len(store.secrets(client.world.db.read(), client.id)) == 1  # the expired one is gone
+    assert len(store.client_secrets.secrets(client.world.db.read(), client.id)) == 1  # the expired one is gone
 
 
 async def test_a_bearer_token_ends_with_the_secret_behind_it(client: Client, clock: Clock) -> None:
@@ -178,7 +178,7 @@ async def test_the_limits_of_a_secret(client: Client) -> None:
 
 async def test_a_revoked_secret_gets_nothing_and_its_tokens_end(client: Client, secret: str) -> None:
     assert (await by_post(client, secret)).status == 200
-    [known] = store.secrets(client.world.db.read(), client.id)
+    [known] = store.client_secrets.secrets(client.world.db.read(), client.id)
     assert secret not in str(known)
     await act(client.world, "secret.revoke", lambda act: flows.revoke_secret(act, client.id, known.id))
     assert (newest_entry(client.world).detail or {})["ended"] == {"token": 1}

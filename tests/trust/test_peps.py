@@ -164,7 +164,7 @@ async def test_a_rotation_leaves_the_older_key_until_the_overlap_ends(world: Wor
     third = await rotate(world, overlap_h=1)
     fourth = await rotate(world, overlap_h=0)  # after a leak
     assert [(await ask(app, made.key)).status for made in (second, third, fourth)] == [401, 401, 200]
-    assert len(store.pep_keys(world.db.read(), first.pep.pep_id)) == 1, "ended keys are deleted"
+    assert len(store.peps.pep_keys(world.db.read(), first.pep.pep_id)) == 1, "ended keys are deleted"
 
 
 async def test_an_overlap_never_prolongs_a_key(world: World, app: ASGIApp, clock: Clock) -> None:
@@ -235,7 +235,7 @@ async def test_the_last_use_is_written_once_in_an_hour(world: World, app: ASGIAp
     made = await create(world)
 
     def used() -> int | None:
-        return store.pep_keys(world.db.read(), made.pep.pep_id)[0].used_at
+        return store.peps.pep_keys(world.db.read(), made.pep.pep_id)[0].used_at
 
     assert used() is None
     began = clock.now

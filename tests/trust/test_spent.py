@@ -18,7 +18,7 @@ def proof(number: int, *, until: int = START + SPAN) -> Spend:
 
 
 async def spend(world: World, *numbers: int) -> list[bool]:
-    return await world.writer.submit(lambda tx: [store.spend(tx, proof(number)) for number in numbers])
+    return await world.writer.submit(lambda tx: [store.proofs.spend(tx, proof(number)) for number in numbers])
 
 
 async def test_what_was_used_is_refused_within_a_batch_and_after_it(world: World) -> None:
@@ -49,7 +49,7 @@ async def test_what_a_batch_has_used_that_failed_stays_used_and_the_numbers_have
     world: World, clock: Clock
 ) -> None:
     def fail(tx: Tx) -> None:
-        assert store.spend(tx, proof(1))
+        assert store.proofs.spend(tx, proof(1))
         raise ArithmeticError
 
     with pytest.raises(ArithmeticError):
@@ -66,7 +66,7 @@ async def test_memory_is_freed_when_nobody_would_take_a_proof_any_more(world: Wo
     last = (START + SPAN) // SPAN * SPAN + SPAN
     for now, is_known in ((last - 1, True), (last, False)):
         clock.now = now
-        await world.writer.submit(lambda tx: store.spend(tx, proof(tx.now, until=tx.now + 1)))
+        await world.writer.submit(lambda tx: store.proofs.spend(tx, proof(tx.now, until=tx.now + 1)))
         assert (proof(1).digest in spent) is is_known
 
 
@@ -77,7 +77,8 @@ async def test_the_numbers_go_on_though_all_was_forgotten(world: World, clock: C
     assert world.db.read().one(COUNT) == (1, 2)
     async with open_world(world.config, now=clock) as other:
         later = [
-            await one.writer.submit(lambda tx: store.spend(tx, proof(3, until=tx.now + 1))) for one in (other, world)
+            await one.writer.submit(lambda tx: store.proofs.spend(tx, proof(3, until=tx.now + 1)))
+            for one in (other, world)
         ]
     assert later == [True, False]
     assert world.db.read().one(COUNT) == (2, 3)

@@ -39,9 +39,9 @@ async def test_a_finding_is_kept_and_raises_the_risk_of_agent_and_task(world: Wo
         world, lambda a: flows.record_finding(a, SEEN, agent=bot.agent_id, task="tk_1", entries=tuple(range(20)))
     )
     reader = world.db.read()
-    assert store.get(reader, made.finding_id) == made
-    assert store.of_agent(reader, bot.agent_id) == store.latest(reader) == [made]
-    assert store.of_agent(reader, bot.agent_id, since=made.at) == []
+    assert store.findings.get(reader, made.finding_id) == made
+    assert store.findings.of_agent(reader, bot.agent_id) == store.findings.latest(reader) == [made]
+    assert store.findings.of_agent(reader, bot.agent_id, since=made.at) == []
     assert made.entries == tuple(range(20 - MAX_ENTRIES, 20)), "the newest"
     assert made.owner == bot.owner
     for subject in (bot.agent_id, "tk_1"):
@@ -52,7 +52,7 @@ async def test_a_finding_is_kept_and_raises_the_risk_of_agent_and_task(world: Wo
 async def test_of_an_agent_that_is_not_there_nothing_is_found(world: World) -> None:
     with pytest.raises(NotFound):
         await run_act(world, lambda a: flows.record_finding(a, SEEN, agent="ag_nobody", task=None, entries=()))
-    assert store.latest(world.db.read()) == []
+    assert store.findings.latest(world.db.read()) == []
 
 
 async def test_guards_hear_of_it_at_once_and_with_their_snapshot(
@@ -107,7 +107,7 @@ async def test_what_was_told_is_kept_once_and_of_one_entry_what_each_detector_sa
         1.5,
         (4, 5),
     )
-    assert store.get(world.db.read(), first.finding_id) == first
+    assert store.findings.get(world.db.read(), first.finding_id) == first
 
 
 async def test_what_no_agent_did_is_about_a_resource_and_makes_nobody_doubted(world: World, clock: Clock) -> None:
@@ -154,26 +154,26 @@ async def test_a_person_judges_a_finding_once_and_the_ledger_says_so(world: Worl
 async def test_a_snapshot_that_was_not_finished_does_not_count_and_older_pieces_go(world: World) -> None:
     def write(generation: int, *pieces: tuple[str, bytes], finish: bool = True, gone: tuple[str, ...] = ()) -> Any:
         def job(tx: Tx) -> None:
-            store.put_pieces(tx, generation, [Piece(*piece) for piece in pieces])
+            store.snapshots.put_pieces(tx, generation, [Piece(*piece) for piece in pieces])
             if finish:
-                store.finish(tx, generation, b"snapshot %d" % generation, gone)
+                store.snapshots.finish(tx, generation, b"snapshot %d" % generation, gone)
 
         return world.writer.submit(job)
 
     def read(generation: int) -> dict[str, bytes]:
-        return dict(store.pieces(world.db.read(), generation, after="", limit=100))
+        return dict(store.snapshots.pieces(world.db.read(), generation, after="", limit=100))
 
     await write(1, ("ag_1", b"one"), ("ag_2", b"one"))
     await write(2, ("ag_1", b"two"), finish=False)
     assert read(1) == {"ag_1": b"one", "ag_2": b"one"}
-    await world.writer.submit(lambda tx: store.drop_unfinished(tx, 1))
+    await world.writer.submit(lambda tx: store.snapshots.drop_unfinished(tx, 1))
     await write(2, ("ag_2", b"two"))
     await write(3, ("ag_2", b"three"), gone=("ag_1",))
     assert read(3) == {"ag_2": b"three"}
     assert read(2) == {"ag_2": b"two"}, "the one before is whole until the next one is"
     assert read(1) == {}
-    assert store.progress(world.db.read()).snapshot == b"snapshot 3"
-    assert [piece.key for piece in store.pieces(world.db.read(), 3, after="ag_1", limit=1)] == ["ag_2"]
+    assert store.snapshots.progress(world.db.read()).snapshot == b"snapshot 3"
+    assert [piece.key for piece in store.snapshots.pieces(world.db.read(), 3, after="ag_1", limit=1)] == ["ag_2"]
 
 
 async def test_open_findings_are_those_of_a_week_that_nobody_has_judged(world: World, clock: Clock) -> None:
@@ -197,7 +197,7 @@ async def test_open_findings_are_those_of_a_week_that_nobody_has_judged(world: W
     assert [one["finding_id"] for one in await shown("state=open&agent=bot")] == [ids[1]]
     assert [one["finding_id"] for one in await shown("limit=1&state=open")] == [ids[2]]
     assert len(await shown("state=all")) == 4
-    assert store.count_open_findings(world.db.read(), since=clock.now - 7 * 86_400_000_000, most=9) == 2
-    assert store.count_open_findings(world.db.read(), since=0, most=2) == 2
+    assert store.findings.count_open_findings(world.db.read(), since=clock.now - 7 * 86_400_000_000, most=9) == 2
+    assert store.findings.count_open_findings(world.db.read(), since=0, most=2) == 2
     with pytest.raises(Invalid):
         await shown("state=closed")

@@ -175,7 +175,7 @@ async def test_what_the_detectors_tell_of_is_nothing_that_they_look_at(world: Wo
         await calls(world, bot.agent_id, 12, outcome="deny")
         await eventually_async(lambda: found(world))
         await looked_at(world, watch)
-        assert store.progress(world.db.read()).stored < size(world) - 1
+        assert store.snapshots.progress(world.db.read()).stored < size(world) - 1
         assert len(found(world)) == 1
 
 

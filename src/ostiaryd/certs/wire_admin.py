@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from ostiary.protocol.errors import Forbidden, Refused, Unavailable
-from ostiaryd.certs import flows
+from ostiaryd.certs import flows, store
 from ostiaryd.certs.flows import renewals
 from ostiaryd.certs.flows.authorities import encode_pem
 from ostiaryd.certs.flows.holders import name_of_holder
@@ -28,7 +28,6 @@ from ostiaryd.certs.model import (
     read_csr,
 )
 from ostiaryd.certs.model.revocation import HOLD, RevokedCertificate
-from ostiaryd.certs.store import certificates as store
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.ground.http.pages import Page, reply_page
@@ -275,7 +274,7 @@ async def list_certificates(call: Call) -> Reply:
             agent = registry.get_agent(reader, holder or "")
             if agent is None or not registry.answers_for(reader, caller.id, agent):
                 raise Forbidden("the certificates belong to another holder")
-        return store.page(reader, page, holder=holder)
+        return store.certificates.page(reader, page, holder=holder)
 
     return await reply_page(
         call,

@@ -10,6 +10,7 @@ from cryptography import x509
 
 from ostiary.protocol.certificate import load_pem_certificates
 from ostiary.protocol.errors import Malformed, Refused
+from ostiaryd.certs import store
 from ostiaryd.certs.flows.authorities import encode_pem, new_keys
 from ostiaryd.certs.flows.rotation import (
     OVERLAP_S,
@@ -28,7 +29,6 @@ from ostiaryd.certs.model import (
     AuthorityKind,
 )
 from ostiaryd.certs.model.requests import MAX_PEM
-from ostiaryd.certs.store import authorities
 from ostiaryd.certs.wire_admin import Revocation
 from ostiaryd.ground.crypto.hsm import ANSWER_S
 from ostiaryd.ground.http.edge import Call, Reply, reply
@@ -112,7 +112,7 @@ class AuthoritiesBody(TypedDict):
 
 async def list_authorities(call: Call) -> Reply:
     """List the authorities: roots, intermediates, and their OCSP responders."""
-    every = authorities.authorities(call.world.db.read())
+    every = store.authorities.authorities(call.world.db.read())
     return reply({"authorities": [_render_authority(one) for one in every]})
 
 

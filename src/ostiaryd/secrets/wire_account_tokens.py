@@ -26,6 +26,7 @@ from ostiaryd.ground.outbound.fetch import check_named, request
 from ostiaryd.ground.process.ids import new_id
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
+from ostiaryd.secrets import store
 from ostiaryd.secrets.flows import account_tokens, leases
 from ostiaryd.secrets.flows import connected_accounts as flows
 from ostiaryd.secrets.flows.seal import Sealed, check_open
@@ -48,7 +49,6 @@ from ostiaryd.secrets.model.connected_account import (
 )
 from ostiaryd.secrets.model.lease import STUCK_ATTEMPTS, Lease
 from ostiaryd.secrets.model.request import SECOND, Answer
-from ostiaryd.secrets.store import leases as lease_store
 from ostiaryd.secrets.wire_leases import postpone
 from ostiaryd.trust.model import ASSERTION_TYPE
 
@@ -334,7 +334,7 @@ async def _end_due(world: World) -> None:
         if departed:
             await act(world, "account.end", partial(flows.end_departed, accounts=departed))
         refreshes.since = max(now - OVERLAP, 0)
-        due = await world.db.scan(lambda reader: lease_store.due(reader, MOUNT, now=now, limit=REVOKED_AT_ONCE))
+        due = await world.db.scan(lambda reader: store.leases.due(reader, MOUNT, now=now, limit=REVOKED_AT_ONCE))
         await _in_turns([partial(_revoke_token, world, lease) for lease in due])
         accounts = await world.db.scan(lambda reader: flows.find_due(reader, now=now, limit=REVOKED_AT_ONCE))
         await _in_turns([partial(_revoke_account, world, account) for account in accounts])

@@ -44,7 +44,7 @@ from ostiaryd.ground.http.edge import (
 from ostiaryd.ground.http.routes import Content, Route, RouteProtocol
 from ostiaryd.ledger.flows import Act, act, record_refusal
 from ostiaryd.policy.flows.external_pdp import act_with_answers
-from ostiaryd.secrets import flows
+from ostiaryd.secrets import flows, store
 from ostiaryd.secrets.flows import access_keys, deletions, keyvalue, rotations, secret_pages
 from ostiaryd.secrets.flows.backends import find_backend
 from ostiaryd.secrets.flows.version_tokens import set_token
@@ -67,7 +67,6 @@ from ostiaryd.secrets.model.sigv4 import (
     read_request,
 )
 from ostiaryd.secrets.model.upstream import ReadBackend
-from ostiaryd.secrets.store import keyvalue as store
 from ostiaryd.secrets.store.rotations import Rotation
 from ostiaryd.secrets.wire_backends import read_value
 from ostiaryd.secrets.wire_rotations import send_due_call
@@ -385,7 +384,7 @@ async def _act(call: Call, action: str, *, is_change: bool, run: Callable[[Act, 
 
 def _find(act: Act, name: str, *, may_be_deleted: bool = False) -> Secret:
     """Return a secret. Raises NothingStored, and SecretState if the secret is scheduled for deletion."""
-    secret = store.get(act.tx, MOUNT, name)
+    secret = store.keyvalue.get(act.tx, MOUNT, name)
     if secret is None or _is_purged(secret, act.now):
         raise NothingStored("Secrets Manager can't find the specified secret.")
     if aws.deletion_time(secret.custom) is not None and not may_be_deleted:
@@ -404,7 +403,7 @@ def _is_purged(secret: Secret, now: int) -> bool:
 def _create(act: Act, name: str, body: _Body, place: _Place) -> dict[str, Any]:
     value = aws.read_value(body.SecretString, body.SecretBinary) if body.has_value else None
     token = aws.check_token(body.ClientRequestToken, random=place.random)
-    present = store.get(act.tx, MOUNT, name)
+    present = store.keyvalue.get(act.tx, MOUNT, name)
     if present is not None and _is_purged(present, act.now):
         keyvalue.delete_secret(act, MOUNT, name)
         present = None
@@ -567,14 +566,14 @@ def _find_number(act: Act, name: str, secret: Secret, body: _Body) -> int:
 
 
 def _number_of_id(act: Act, name: str, secret: Secret, version_id: str) -> int | None:
-    numbers = store.version_numbers(act.tx, MOUNT, name)
+    numbers = store.keyvalue.version_numbers(act.tx, MOUNT, name)
     return next((one for one in numbers if aws.version_id(secret.custom, name, one) == version_id), None)
 
 
 def _find_version(act: Act, name: str, secret: Secret, version_id: str) -> int:
     """Return the number of a version that has a value. Raises NothingStored."""
     number = _number_of_id(act, name, secret, version_id)
-    version = None if number is None else store.version(act.tx, MOUNT, name, number)
+    version = None if number is None else store.keyvalue.version(act.tx, MOUNT, name, number)
     if version is None or version.is_destroyed or version.is_deleted(act.now):
         raise NothingStored(f"Secrets Manager can't find the specified secret version: {version_id[:64]}")
     return version.version
@@ -640,7 +639,7 @@ def _list_versions(act: Act, name: str, body: _Body, place: _Place) -> dict[str,
     after = 0 if body.NextToken is None else int(aws.open_cursor(body.NextToken, key=key, of=of))
     listed = [
         one
-        for one in store.versions(act.tx, MOUNT, name)
+        for one in store.keyvalue.versions(act.tx, MOUNT, name)
         if one.version > after and (body.IncludeDeprecated or _stages(secret, one.version))
     ]
     versions = [
@@ -903,7 +902,7 @@ async def _list_secrets(call: Call, body: _Body) -> dict[str, Any]:
                 )
             if not permitted[below]:
                 continue
-            secret = store.get(act.tx, MOUNT, name)
+            secret = store.keyvalue.get(act.tx, MOUNT, name)
             if secret is None or _is_purged(secret, act.now):
                 continue
             if not aws.matches_filters(sought, name, secret.custom, region=scope.region):

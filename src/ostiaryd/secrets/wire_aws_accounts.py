@@ -19,6 +19,7 @@ from ostiaryd.ground.process.running import RunningTasks
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
+from ostiaryd.secrets import store
 from ostiaryd.secrets.backends.aws_accounts import AwsAccounts
 from ostiaryd.secrets.flows import aws_accounts, leases
 from ostiaryd.secrets.flows.seal import Sealed, check_open, read_status
@@ -34,7 +35,6 @@ from ostiaryd.secrets.model.aws_account import (
 from ostiaryd.secrets.model.backend import BackendFailed
 from ostiaryd.secrets.model.lease import CREATE_S, TAKEOVER_S, Lease
 from ostiaryd.secrets.model.request import SECOND, Answer
-from ostiaryd.secrets.store import leases as store
 from ostiaryd.secrets.wire_leases import follow, postpone
 
 log = logging.getLogger("ostiary")
@@ -76,7 +76,7 @@ async def _make(world: World, upstream: CreateCredentials) -> AwsCredentials:
     lease = upstream.lease
 
     def check() -> None:
-        leases.check_creating(store.get(world.db.read(), lease.lease_id))
+        leases.check_creating(store.leases.get(world.db.read(), lease.lease_id))
         if world.now() > lease.issued_at + CREATE_S * SECOND:
             raise BackendFailed("AWS is too slow", hint="try again")
 
@@ -186,7 +186,7 @@ async def _try_new_key(world: World) -> None:
 async def revoke_due(world: World) -> None:
     """Start the deletion of the users whose leases have ended, unless a deletion is running."""
     now = world.now()
-    if due := await world.db.scan(lambda reader: store.due(reader, MOUNT, now=now, limit=DUE_AT_ONCE)):
+    if due := await world.db.scan(lambda reader: store.leases.due(reader, MOUNT, now=now, limit=DUE_AT_ONCE)):
         world.get_singleton(AwsRevokers).begin("aws", partial(_revoke_all, world, due))
 
 
@@ -217,7 +217,7 @@ async def _revoke(world: World, lease: Lease) -> None:
             accounts = _open(world)
             if not await accounts.has_user(lease.username) and world.now() < settled_at:
                 await world.writer.submit(
-                    lambda tx: store.postpone(tx, lease.lease_id, attempts=0, due_at=settled_at, error="")
+                    lambda tx: store.leases.postpone(tx, lease.lease_id, attempts=0, due_at=settled_at, error="")
                 )
                 return
             await accounts.delete_user(lease.username)

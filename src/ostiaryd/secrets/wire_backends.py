@@ -21,7 +21,7 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import ADMIN, READ
-from ostiaryd.secrets import flows
+from ostiaryd.secrets import flows, store
 from ostiaryd.secrets.backends.aws import AwsBackend
 from ostiaryd.secrets.backends.environment import EnvironmentBackend
 from ostiaryd.secrets.backends.folders import FilesBackend, KubernetesBackend
@@ -42,7 +42,6 @@ from ostiaryd.secrets.model.backend import (
 )
 from ostiaryd.secrets.model.request import SECOND, Answer, NothingStored
 from ostiaryd.secrets.model.upstream import ListBackend, ReadBackend
-from ostiaryd.secrets.store import backends as store
 from ostiaryd.secrets.store.backends import StoredBackend
 
 T = TypeVar("T")
@@ -277,7 +276,7 @@ async def put_backend(call: Call) -> Reply:
 
 async def list_backends(call: Call) -> Reply:
     """List the back ends."""
-    return reply({"backends": [_show(one) for one in store.get_all(call.world.db.read())]})
+    return reply({"backends": [_show(one) for one in store.backends.get_all(call.world.db.read())]})
 
 
 async def delete_backend(call: Call) -> Reply:

@@ -28,6 +28,7 @@ from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import ADMIN, READ
+from ostiaryd.secrets import store
 from ostiaryd.secrets.flows import databases, leases, seal
 from ostiaryd.secrets.flows.aws_accounts import put_root
 from ostiaryd.secrets.model.aws_account import check_root
@@ -48,8 +49,6 @@ from ostiaryd.secrets.model.upstream import (
     RotateRoot,
     Upstream,
 )
-from ostiaryd.secrets.store import databases as database_store
-from ostiaryd.secrets.store import leases as lease_store
 from ostiaryd.secrets.store.accounts import statements_of
 from ostiaryd.secrets.wire_backends import answer_from_backend
 
@@ -79,8 +78,8 @@ async def carry_out(call: Call, upstream: Upstream) -> Answer:
             await _connect(call, upstream)
         case ConnectAws(root, secret_key, holding):
             check_root(root, secret_key, permitted=world.config.secret_backends.split())
-            store = partial(put_root, config=root, secret_key=secret_key)
-            await follow(call, "lease.connect", partial(_act_still, holding=holding, flow=store))
+            put = partial(put_root, config=root, secret_key=secret_key)
+            await follow(call, "lease.connect", partial(_act_still, holding=holding, flow=put))
         case RotateRoot(name):
             password = await _rotate_root(world, name)
             end = partial(databases.end_root_rotation, name=name, password=password)
@@ -90,7 +89,7 @@ async def carry_out(call: Call, upstream: Upstream) -> Answer:
                 await _rotate(world, name, request=call.request_id)
             except Refused as refusal:
                 if is_new and not isinstance(refusal, Conflict):
-                    await world.writer.submit(lambda tx: database_store.delete_static(tx, name))
+                    await world.writer.submit(lambda tx: store.databases.delete_static(tx, name))
                 raise
         case RevokeDue():
             await revoke_due(world)
@@ -111,8 +110,8 @@ async def _connect(call: Call, upstream: ConnectDatabase) -> None:
         target = databases.target_of(config, password)
         await world.get_singleton(DatabaseClient).run(target, statements_of(config).verify)
 
-    store = partial(databases.put_connection, name=name, config=config, password=password)
-    await follow(call, "lease.connect", partial(_act_still, holding=upstream.holding, flow=store))
+    put = partial(databases.put_connection, name=name, config=config, password=password)
+    await follow(call, "lease.connect", partial(_act_still, holding=upstream.holding, flow=put))
 
 
 def _act_still(act: Act, *, holding: str, flow: Callable[[Act], None]) -> None:
@@ -137,7 +136,7 @@ async def _create_account(call: Call, upstream: CreateAccount) -> Answer:
     async def check() -> None:
         if world.now() > lease.issued_at + CREATE_S * SECOND:
             raise DatabaseDown("the database is too slow", hint="try again")
-        leases.check_creating(lease_store.get(world.db.read(), lease.lease_id))
+        leases.check_creating(store.leases.get(world.db.read(), lease.lease_id))
 
     def create(raw: Any) -> None:
         # a lease whose account was lost is removed like any other
@@ -235,14 +234,14 @@ async def revoke_due(world: World) -> None:
     """Find the leases that have ended, and start the removal of accounts at each database without a running removal."""
     revokers, now = world.get_singleton(Revokers), world.now()
     ended = await world.db.scan(
-        lambda reader: lease_store.ended(reader, since=revokers.since, now=now, limit=ENDED_AT_ONCE)
+        lambda reader: store.leases.ended(reader, since=revokers.since, now=now, limit=ENDED_AT_ONCE)
     )
     if ended:
         await world.writer.submit(lambda tx: leases.mark_ended(tx, ended))
     if len(ended) < ENDED_AT_ONCE:
         revokers.since = max(now - OVERLAP, 0)
     by_database: dict[str, list[Lease]] = {}
-    for lease in await world.db.scan(lambda reader: lease_store.due(reader, MOUNT, now=now, limit=DUE_AT_ONCE)):
+    for lease in await world.db.scan(lambda reader: store.leases.due(reader, MOUNT, now=now, limit=DUE_AT_ONCE)):
         by_database.setdefault(lease.database, []).append(lease)
     for name, due in by_database.items():
         revokers.begin(name, partial(_revoke_all, world, name, due))
@@ -331,10 +330,10 @@ async def rotate_due(world: World) -> None:
     present password stays valid.
     """
     now = world.now()
-    for name in await world.db.scan(lambda reader: database_store.due_statics(reader, now=now, limit=ROTATED_AT_ONCE)):
+    for name in await world.db.scan(lambda reader: store.databases.due_statics(reader, now=now, limit=ROTATED_AT_ONCE)):
         until = now + TAKEOVER_S * SECOND
         if not await world.writer.submit(
-            lambda tx, name=name, until=until: database_store.claim_static(tx, name, until=until)  # type: ignore[misc]
+            lambda tx, name=name, until=until: store.databases.claim_static(tx, name, until=until)  # type: ignore[misc]
         ):
             continue
         try:

@@ -24,7 +24,7 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import ADMIN, READ
-from ostiaryd.secrets import flows
+from ostiaryd.secrets import flows, store
 from ostiaryd.secrets.flows import rotations, transit
 from ostiaryd.secrets.flows.key_generation import KeyGenerator, KeyNeeded
 from ostiaryd.secrets.flows.rotations import CLAIM_S, RotationCall
@@ -43,8 +43,6 @@ from ostiaryd.secrets.model.rotation import (
     render_input,
     render_update,
 )
-from ostiaryd.secrets.store import rotations as store
-from ostiaryd.secrets.store import transit as transit_store
 from ostiaryd.secrets.store.rotations import Rotation
 
 log = logging.getLogger("ostiary")
@@ -62,7 +60,7 @@ async def rotate_due(world: World) -> None:
     now = world.now()
     if (await world.db.scan(flows.read_status)).is_sealed:
         return
-    due = await world.db.scan(lambda reader: store.due(reader, now=now, limit=DUE_AT_ONCE))
+    due = await world.db.scan(lambda reader: store.rotations.due(reader, now=now, limit=DUE_AT_ONCE))
     await asyncio.gather(*(_try(world, path) for path in due))
 
 
@@ -72,7 +70,7 @@ async def rotate_due_keys(world: World) -> None:
     """
     if (await world.db.scan(flows.read_status)).is_sealed:
         return
-    due = await world.db.scan(lambda reader: transit_store.due(reader, now=world.now(), limit=DUE_AT_ONCE))
+    due = await world.db.scan(lambda reader: store.transit.due(reader, now=world.now(), limit=DUE_AT_ONCE))
     for name in due:
         try:
             await _rotate_key(world, name)
@@ -119,7 +117,7 @@ async def send_due_call(world: World, path: str) -> bool:
         async with places:
             until = world.now() + CLAIM_S * SECOND
             is_only = world.db.is_sqlite  # with one server, a claim belongs to an earlier process of this server
-            if not await world.writer.submit(lambda tx: store.claim(tx, path, until=until, is_only=is_only)):
+            if not await world.writer.submit(lambda tx: store.rotations.claim(tx, path, until=until, is_only=is_only)):
                 return False
             await _send(world, path)
             return True
@@ -292,7 +290,7 @@ async def list_rotations(call: Call) -> Reply:
     """List the rotations of secrets, with the times of their last and next calls."""
 
     def read(reader: Reader, page: Page) -> list[Rotation]:
-        return store.page(reader, after=page.after, limit=page.limit)
+        return store.rotations.page(reader, after=page.after, limit=page.limit)
 
     return await reply_page(
         call, "rotations", read, lambda _, rotation: _show(rotation), cursor=lambda rotation: rotation.path

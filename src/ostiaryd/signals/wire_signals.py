@@ -28,10 +28,10 @@ from ostiaryd.ground.http.routes import Content, Route, RouteProtocol
 from ostiaryd.ground.outbound.jwks import FRESH, SOON, KeySets
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
+from ostiaryd.signals import store
 from ostiaryd.signals.flows import reception
 from ostiaryd.signals.model.issuers import Issuer
 from ostiaryd.signals.model.sets import MEDIA_TYPE, SecurityEvent, SetRefused, parse_set
-from ostiaryd.signals.store import issuers as store
 
 SETS = 2000
 """number of tokens that an issuer may push at once"""
@@ -110,7 +110,7 @@ async def accept_token(world: World, issuer: Issuer, unverified_set: str, *, req
 
 async def receive(call: Call) -> Reply:
     """Receive a signal from a trusted issuer (RFC 8935)."""
-    issuer = store.get(call.world.db.read(), call.params["id"])
+    issuer = store.issuers.get(call.world.db.read(), call.params["id"])
     if issuer is None or issuer.secret_digest is None:
         raise NotFound("issuer not found")
     shown = sha256((call.header(b"authorization") or "").encode()).digest()

@@ -19,10 +19,10 @@ from ostiary.protocol.errors import Malformed, Refused, Unavailable
 from ostiaryd.ground.outbound.fetch import request
 from ostiaryd.ground.process.running import RunningTasks
 from ostiaryd.ground.world import World
+from ostiaryd.signals import store
 from ostiaryd.signals.flows import issuers as flows
 from ostiaryd.signals.model.issuers import Issuer
 from ostiaryd.signals.model.sets import MAX_SET_BYTES, POLL, SetRefused
-from ostiaryd.signals.store import issuers as store
 from ostiaryd.signals.wire_signals import COST, IssuerBuckets, accept_token
 
 log = logging.getLogger("ostiary")
@@ -52,7 +52,7 @@ class Pollers(RunningTasks):
 async def poll_due(world: World) -> None:
     """Start a poll of each issuer whose poll is due and not running. Returns before the polls end."""
     now = world.now()
-    for issuer in await world.db.scan(store.issuers):
+    for issuer in await world.db.scan(store.issuers.issuers):
         if issuer.method == POLL and now >= issuer.due_at and now >= issuer.busy_until:
             world.get_singleton(Pollers).begin(issuer.issuer_id, partial(_poll, world, issuer))
 

@@ -23,6 +23,7 @@ from ostiaryd.ground.http.routes import NOT_FOUND, Either, ErrorBody, Query, Rou
 from ostiaryd.ground.http.well_known import check_suffix, with_suffix
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import SSF_MANAGE, SSF_READ
+from ostiaryd.signals import store
 from ostiaryd.signals.flows import streams as flows
 from ostiaryd.signals.model.sets import POLL, PUSH
 from ostiaryd.signals.model.streams import (
@@ -32,7 +33,6 @@ from ostiaryd.signals.model.streams import (
     Status,
     Stream,
 )
-from ostiaryd.signals.store import streams as store
 
 _BRIEFLY = [(b"cache-control", b"public, max-age=300")]
 
@@ -118,7 +118,9 @@ async def read_streams(call: Call) -> Reply:
     """Show one stream of the caller by `stream_id`, or list all (SSF 8.1.1.2)."""
     id, config, reader = call.query_one("stream_id"), call.world.config, call.world.db.read()
     if id is None:
-        return reply([show(one, config) for one in store.streams_of(reader, call.caller.id)], headers=[NO_STORE])
+        return reply(
+            [show(one, config) for one in store.streams.streams_of(reader, call.caller.id)], headers=[NO_STORE]
+        )
     return reply(show(flows.find(reader, id, by=call.caller), config), headers=[NO_STORE])
 
 

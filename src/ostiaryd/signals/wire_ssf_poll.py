@@ -18,10 +18,10 @@ from ostiaryd.ground.outbound import outbox
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import SSF_READ
+from ostiaryd.signals import store
 from ostiaryd.signals.flows import delivery, streams
 from ostiaryd.signals.model.sets import POLL, Signal, render_set
 from ostiaryd.signals.model.streams import MOST_AT_ONCE, Stream, StreamId, jti, number_of
-from ostiaryd.signals.store import streams as store
 from ostiaryd.signals.wire_ssf import SSF
 
 WAIT_S = 25.0
@@ -107,7 +107,7 @@ async def _wait(world: World, id: StreamId, most: int, *, waits: bool) -> tuple[
         while True:
             head = outbox.highest_number(world.db.read())
             signals, has_more = await _list_pending(world, id, most) if head != last_head else ([], False)
-            if signals or has_more or tries <= 0 or store.get(world.db.read(), id) is None:
+            if signals or has_more or tries <= 0 or store.streams.get(world.db.read(), id) is None:
                 return signals, has_more
             tries, last_head = tries - 1, head
             await asyncio.sleep(LOOK_S)
@@ -116,7 +116,7 @@ async def _wait(world: World, id: StreamId, most: int, *, waits: bool) -> tuple[
 
 
 async def _list_pending(world: World, id: StreamId, most: int) -> tuple[list[tuple[int, int, Signal]], bool]:
-    if (stream := store.get(world.db.read(), id)) is None:
+    if (stream := store.streams.get(world.db.read(), id)) is None:
         return [], False
     await skip_unconcerned(world, stream)
     return await world.db.scan(lambda reader: delivery.list_pending(reader, stream, limit=most))

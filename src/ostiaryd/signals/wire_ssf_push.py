@@ -18,10 +18,10 @@ from ostiaryd.ground.outbound.fetch import Answer, request
 from ostiaryd.ground.process.running import RunningTasks
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
+from ostiaryd.signals import store
 from ostiaryd.signals.flows import delivery, streams
 from ostiaryd.signals.model.sets import MEDIA_TYPE, Signal
 from ostiaryd.signals.model.streams import Stream
-from ostiaryd.signals.store import streams as store
 from ostiaryd.signals.wire_ssf_poll import render, skip_unconcerned
 
 log = logging.getLogger("ostiary")
@@ -35,7 +35,7 @@ class Pushers(RunningTasks):
 async def push_due(world: World) -> None:
     """Start a push to each stream whose push is due and not running. Returns before the pushes end."""
     now = world.now()
-    for stream in await world.db.scan(store.streams):
+    for stream in await world.db.scan(store.streams.streams):
         if stream.is_due(now):
             world.get_singleton(Pushers).begin(stream.stream_id, partial(_push_all, world, stream))
 
@@ -45,7 +45,7 @@ async def _push_all(world: World, stream: Stream) -> None:
     try:
         again: Stream | None = stream
         while again is not None and await push_next(world, again):
-            again = store.get(world.db.read(), stream.stream_id)
+            again = store.streams.get(world.db.read(), stream.stream_id)
     except Exception:
         log.exception("pushing to the stream %s failed", stream.stream_id)
 

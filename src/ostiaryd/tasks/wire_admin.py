@@ -20,11 +20,10 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.flows.show import MovedAgent, StateChange, show_moved_agent
 from ostiaryd.registry.model import ADMIN, SELF
-from ostiaryd.tasks import flows
+from ostiaryd.tasks import flows, store
 from ostiaryd.tasks.flows.history import PrunedTask
 from ostiaryd.tasks.flows.show import TaskBody, TaskDetail
 from ostiaryd.tasks.model import DEFAULT_TTL_S, State, Task
-from ostiaryd.tasks.store import tasks as store
 
 
 class Renewal(msgspec.Struct, forbid_unknown_fields=True):
@@ -69,7 +68,7 @@ async def list_tasks(call: Call) -> Reply:
             raise Forbidden(
                 "only callers that may read everything list the live tasks of all agents", hint="name an `agent`"
             )
-        return store.live_page(reader, page) if state else store.page(reader, agent=chosen, page=page)
+        return store.tasks.live_page(reader, page) if state else store.tasks.page(reader, agent=chosen, page=page)
 
     return await reply_page(
         call,

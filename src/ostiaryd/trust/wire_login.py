@@ -22,6 +22,7 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.ledger.flows import act as run_act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Person
+from ostiaryd.trust import store
 from ostiaryd.trust.flows.browsers import browser_headers
 from ostiaryd.trust.flows.logins import (
     LoginRefused,
@@ -75,7 +76,6 @@ from ostiaryd.trust.model.sessions import (
     parse_return,
     ways_to_meet,
 )
-from ostiaryd.trust.store import people
 
 SECOND_PROOFS = ("totp", "recovery", "passkey")
 FORGED = ForgedForm("the form has expired")
@@ -230,7 +230,7 @@ async def set_up_password(call: Call) -> Reply:
         return _setup_page(call, code, person, return_to=return_to, refusal=refusal)
 
     def prove(act: Act) -> Proof:
-        people.set_password(act.tx, person.person_id, hash)
+        store.people.set_password(act.tx, person.person_id, hash)
         return Proof(method="password", at=act.now)
 
     return await _set_up(call, code, prove, return_to=return_to)
@@ -357,9 +357,9 @@ def _methods(call: Call, person: str) -> frozenset[Method]:
     """Return the login methods that a person has set up."""
     reader = call.world.db.read()
     methods: list[tuple[Method, bool]] = [
-        ("password", people.password(reader, person) is not None),
+        ("password", store.people.password(reader, person) is not None),
         ("totp", has_totp(reader, person)),
-        ("passkey", bool(people.passkeys_of(reader, person))),
+        ("passkey", bool(store.people.passkeys_of(reader, person))),
     ]
     return frozenset(method for method, is_set in methods if is_set)
 

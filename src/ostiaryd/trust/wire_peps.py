@@ -100,7 +100,7 @@ async def show_pep(call: Call) -> Reply:
     """Show a static PEP and its API keys without their secrets."""
     reader = call.world.db.read()
     peps = flows.find_pep(reader, call.params["name"])
-    return reply(_show(peps, store.pep_keys(reader, peps.pep_id)))
+    return reply(_show(peps, store.peps.pep_keys(reader, peps.pep_id)))
 
 
 async def list_peps(call: Call) -> Reply:

@@ -107,10 +107,10 @@ async def list_findings(call: Call) -> Reply:
         id = "" if agent is None else registry.find_agent(reader, agent).agent_id
         if state == "open":
             since = now - OPEN_DAYS * DAY
-            return store.open_findings(reader, since=since, before=before, agent=id, limit=page.limit)
+            return store.findings.open_findings(reader, since=since, before=before, agent=id, limit=page.limit)
         if not id:
-            return store.latest(reader, before=before, limit=page.limit)
-        return store.of_agent(reader, id, before=before, limit=page.limit)
+            return store.findings.latest(reader, before=before, limit=page.limit)
+        return store.findings.of_agent(reader, id, before=before, limit=page.limit)
 
     return await reply_page(call, "findings", read, lambda _, one: render(one), cursor=lambda one: one.finding_id)
 

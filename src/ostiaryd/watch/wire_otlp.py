@@ -21,10 +21,10 @@ from ostiaryd.ground.http.routes import Content, Route, RouteProtocol
 from ostiaryd.ground.world import World
 from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import SELF
+from ostiaryd.watch import store
 from ostiaryd.watch.flows import telemetry as flows
 from ostiaryd.watch.model.otlp import MAX_RECORDS, Encoding, Signal, answer, parse_export, status
 from ostiaryd.watch.model.telemetry import FLOOD, MAX_EVENTS, Activity, Done, count_activities
-from ostiaryd.watch.store import threats as lists
 
 BURST = 6000
 """Maximum number of records that an agent may send at once."""
@@ -63,9 +63,9 @@ class Lists:
 
     async def current(self) -> Threats:
         """Return the present threat lists. If a list has changed, read the lists again first."""
-        version = lists.version(self._world.db.read())
+        version = store.threats.version(self._world.db.read())
         if version != self._version:
-            self._threats = await self._world.db.scan(lists.load)
+            self._threats = await self._world.db.scan(store.threats.load)
             self._version = version
         return self._threats
 

@@ -23,11 +23,11 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import ADMIN, READ
+from ostiaryd.watch import store
 from ostiaryd.watch.engines import lists
 from ostiaryd.watch.engines.lists import MAX_LIST_BYTES, Listed
 from ostiaryd.watch.flows import threats as flows
 from ostiaryd.watch.model.threats import Form, ThreatSource
-from ostiaryd.watch.store import threats as store
 
 FETCH_S = 30
 READER = "ostiaryd.watch.engines.lists:answer"
@@ -98,7 +98,7 @@ async def list_lists(call: Call) -> Reply:
     return await reply_page(
         call,
         "lists",
-        lambda reader, page: page_from_memory(store.sources(reader), lambda one: one.name)(page),
+        lambda reader, page: page_from_memory(store.threats.sources(reader), lambda one: one.name)(page),
         lambda _, one: _render(one),
         cursor=lambda one: one.name,
     )
@@ -113,7 +113,7 @@ async def remove_list(call: Call) -> Reply:
 async def try_list(call: Call) -> Reply:
     """Fetch and parse a threat list now, and show the change that it would make. Nothing is stored."""
     world, name = call.world, call.params["name"]
-    source = store.by_name(world.db.read(), name)
+    source = store.threats.by_name(world.db.read(), name)
     listed: Listed | Refused | None = None
     if source is not None and source.url:
         try:
@@ -127,7 +127,7 @@ async def try_list(call: Call) -> Reply:
 
 async def refresh_due(world: World) -> None:
     """Fetch all lists that are due, at the same time."""
-    due = await world.db.scan(lambda reader: store.due(reader, now=world.now()))
+    due = await world.db.scan(lambda reader: store.threats.due(reader, now=world.now()))
     await asyncio.gather(*(fetch(world, source) for source in due))
 
 

@@ -11,6 +11,7 @@ from cryptography import x509
 from ostiary.protocol import jose
 from ostiary.protocol.errors import Conflict, Forbidden, Invalid, NotFound, Refused
 from ostiary.protocol.jose import b64u
+from ostiaryd.certs import store
 from ostiaryd.certs.flows import renewals
 from ostiaryd.certs.flows.authorities import chain_of, find_authority
 from ostiaryd.certs.flows.issuing import check_issue, issue, load_profiles
@@ -42,7 +43,6 @@ from ostiaryd.certs.model.keys import BadKey, check_public_key, encode_public_ke
 from ostiaryd.certs.model.names import CertificateName, check_pattern, is_allowed
 from ostiaryd.certs.model.profiles import find_profile
 from ostiaryd.certs.model.requests import CertificateSigningRequest
-from ostiaryd.certs.store import acme as store
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.crypto.keyring import Keyring, RootKey
 from ostiaryd.ground.database import Reader, Tx
@@ -136,7 +136,7 @@ def create_key(
         raise Invalid(f"`names` has {len(names)} patterns; at most {MAX_PATTERNS} are allowed")
     if not 1 <= days <= MAX_KEY_DAYS:
         raise Invalid(f"`days` must be 1 to {MAX_KEY_DAYS}")
-    if store.count_unused_keys(act.tx, holder, now=act.now) >= MAX_UNUSED_KEYS:
+    if store.acme.count_unused_keys(act.tx, holder, now=act.now) >= MAX_UNUSED_KEYS:
         raise Conflict(
             f"`{name}` has {MAX_UNUSED_KEYS} unused keys",
             hint="revoke a key: ostiary acme key revoke KID",
@@ -154,7 +154,7 @@ def create_key(
         account=None,
         revoked_at=None,
     )
-    store.add_key(act.tx, key)
+    store.acme.add_key(act.tx, key)
     registry.fill_entry(act, object=holder, kid=kid)
     return NewAcmeKey(key, name, b64u(secret))
 
@@ -165,9 +165,9 @@ def revoke_key(act: Act, kid: str) -> AcmeKey:
     registry.fill_entry(act, object=key.holder, kid=key.kid, account=key.account)
     if key.revoked_at is not None:
         raise Conflict("the MAC key is revoked already", code="revoked")
-    store.revoke_key(act.tx, key.kid)
-    if key.account is not None and (account := store.get_account(act.tx, key.account)) is not None:
-        store.change_account(act.tx, replace(account, status=AccountStatus.DEACTIVATED))
+    store.acme.revoke_key(act.tx, key.kid)
+    if key.account is not None and (account := store.acme.get_account(act.tx, key.account)) is not None:
+        store.acme.change_account(act.tx, replace(account, status=AccountStatus.DEACTIVATED))
     return replace(key, revoked_at=act.now)
 
 
@@ -176,22 +176,22 @@ def revoke_unused_keys(act: Act) -> int:
 
     Called after the database lost its newest entries: the lost entries may have used or revoked each of these keys.
     """
-    unused = store.unused_keys(act.tx)
+    unused = store.acme.unused_keys(act.tx)
     for kid in unused:
-        store.revoke_key(act.tx, kid)
+        store.acme.revoke_key(act.tx, kid)
     return len(unused)
 
 
 def find_key(reader: Reader, kid: str) -> AcmeKey:
     """Return a MAC key by its id. Raises NotFound."""
-    if (key := store.get_key(reader, kid)) is None:
+    if (key := store.acme.get_key(reader, kid)) is None:
         raise NotFound("ACME key not found", hint="list the keys with `ostiary acme key list`")
     return key
 
 
 def list_keys(reader: Reader, *, after: str, limit: int) -> list[AcmeKey]:
     """Return at most `limit` MAC keys, sorted by id, whose ids are after `after`."""
-    return store.list_keys(reader, after=after, limit=limit)
+    return store.acme.list_keys(reader, after=after, limit=limit)
 
 
 # --- accounts
@@ -202,7 +202,7 @@ def create_account(act: Act, key: jose.PublicKey, new: NewAccount, *, url: str) 
 
     `url` is the URL of the new-account resource, which the external account binding must name. Raises AcmeRefused.
     """
-    if (account := store.get_account_of_key(act.tx, key.thumbprint)) is not None:
+    if (account := store.acme.get_account_of_key(act.tx, key.thumbprint)) is not None:
         _note(act, account)
         _check_usable(act.tx, account, now=act.now)
         return account, False
@@ -214,7 +214,7 @@ def create_account(act: Act, key: jose.PublicKey, new: NewAccount, *, url: str) 
         raise AcmeRefused(
             "externalAccountRequired", "an account needs an external account binding", status=403, hint=hint
         )
-    mac = store.get_key(act.tx, kid := binding_kid(new.binding))
+    mac = store.acme.get_key(act.tx, kid := binding_kid(new.binding))
     if mac is None:
         raise Unauthorized(f"the key {kid[:64]!a} of the external account binding is unknown")
     secret = _aead(act.tx.keys).open(mac.sealed, context=_context(mac.kid, mac.holder))
@@ -234,14 +234,14 @@ def create_account(act: Act, key: jose.PublicKey, new: NewAccount, *, url: str) 
     if mac.revoked_at is not None or act.now >= mac.expires_at or mac.account is not None:
         state = "revoked" if mac.revoked_at is not None else "used" if mac.account is not None else "expired"
         raise Unauthorized(f"the key of the external account binding is {state}")
-    store.use_key(act.tx, mac.kid, account=account.account_id)
-    store.add_account(act.tx, account)
+    store.acme.use_key(act.tx, mac.kid, account=account.account_id)
+    store.acme.add_account(act.tx, account)
     return account, True
 
 
 def find_account(reader: Reader, id: str) -> AcmeAccount | None:
     """Return an account by its id; None if there is none."""
-    return store.get_account(reader, id)
+    return store.acme.get_account(reader, id)
 
 
 def authorize(tx: Tx, request: SignedRequest) -> AcmeAccount:
@@ -249,7 +249,7 @@ def authorize(tx: Tx, request: SignedRequest) -> AcmeAccount:
     account. Raises AcmeRefused.
     """
     spend_nonce(tx, request)
-    account = store.get_account(tx, request.account)
+    account = store.acme.get_account(tx, request.account)
     if account is None or account.jkt != request.key.thumbprint:
         raise Unauthorized("the key of the account has changed")
     _check_usable(tx, account, now=tx.now)
@@ -260,7 +260,7 @@ def begin(act: Act, request: SignedRequest) -> AcmeAccount:
     """Authorize a request inside an act (`authorize`), and write the account and its holder into the act's ledger
     entry; return the account. Raises AcmeRefused.
     """
-    if (account := store.get_account(act.tx, request.account)) is not None:
+    if (account := store.acme.get_account(act.tx, request.account)) is not None:
         _note(act, account)
     return authorize(act.tx, request)
 
@@ -268,14 +268,14 @@ def begin(act: Act, request: SignedRequest) -> AcmeAccount:
 def change_contacts(act: Act, account: AcmeAccount, contacts: Sequence[str]) -> AcmeAccount:
     """Replace the contacts of an account; return the account. Raises AcmeRefused."""
     changed = replace(account, contacts=check_contacts(contacts))
-    store.change_account(act.tx, changed)
+    store.acme.change_account(act.tx, changed)
     return changed
 
 
 def deactivate_account(act: Act, account: AcmeAccount) -> AcmeAccount:
     """Deactivate an account permanently; return the account. The certificates of the account stay valid."""
     changed = replace(account, status=AccountStatus.DEACTIVATED)
-    store.change_account(act.tx, changed)
+    store.acme.change_account(act.tx, changed)
     return changed
 
 
@@ -284,11 +284,11 @@ def change_key(act: Act, account: AcmeAccount, new: jose.PublicKey, *, accounts_
     status 409 and the URL of that account.
     """
     act.entry.key = new.thumbprint
-    if (other := store.get_account_of_key(act.tx, new.thumbprint)) is not None:
+    if (other := store.acme.get_account_of_key(act.tx, new.thumbprint)) is not None:
         raise AcmeRefused(
             "malformed", "the new key has an account", status=409, location=accounts_url + other.account_id
         )
-    store.change_account_key(act.tx, account.account_id, jkt=new.thumbprint, jwk=new.bare_jwk)
+    store.acme.change_account_key(act.tx, account.account_id, jkt=new.thumbprint, jwk=new.bare_jwk)
     return replace(account, jkt=new.thumbprint, jwk=new.bare_jwk)
 
 
@@ -350,7 +350,7 @@ def create_order(
     (RFC 9773) of the certificate to replace. Raises AcmeRefused.
     """
     registry.fill_entry(act, object=account.account_id, names=[one.value for one in identifiers], replaces=replaces)
-    if store.count_open_orders(act.tx, account.account_id, now=act.now) >= MAX_PENDING:
+    if store.acme.count_open_orders(act.tx, account.account_id, now=act.now) >= MAX_PENDING:
         raise AcmeRefused(
             "rateLimited",
             f"the account has {MAX_PENDING} open orders",
@@ -390,18 +390,18 @@ def create_order(
         )
         for identifier in identifiers
     ]
-    store.add_order(act.tx, order, authorizations)
+    store.acme.add_order(act.tx, order, authorizations)
     registry.fill_entry(act, object=order.order_id)
     return order, authorizations
 
 
 def find_order(reader: Reader, id: str, *, account: str) -> tuple[Order, list[Authorization]]:
     """Return an order of the ACME account `account`, with the order's authorizations. Raises AcmeRefused."""
-    return _find_order(reader, id, account=account), store.list_authorizations(reader, id)
+    return _find_order(reader, id, account=account), store.acme.list_authorizations(reader, id)
 
 
 def _find_order(reader: Reader, id: str, *, account: str) -> Order:
-    order = store.get_order(reader, id)
+    order = store.acme.get_order(reader, id)
     if order is None:
         raise AcmeRefused("malformed", "order not found", status=404)
     if order.account != account:
@@ -411,12 +411,12 @@ def _find_order(reader: Reader, id: str, *, account: str) -> Order:
 
 def list_orders(reader: Reader, account: str, *, after: str, limit: int) -> list[str]:
     """Return at most `limit` ids of an account's orders, sorted, after the id `after`."""
-    return store.list_orders(reader, account, after=after, limit=limit)
+    return store.acme.list_orders(reader, account, after=after, limit=limit)
 
 
 def find_authorization(reader: Reader, id: str, *, account: str) -> Authorization:
     """Return an authorization of an account. Raises AcmeRefused."""
-    authorization = store.get_authorization(reader, id)
+    authorization = store.acme.get_authorization(reader, id)
     if authorization is None:
         raise AcmeRefused("malformed", "authorization not found", status=404)
     if authorization.account != account:
@@ -437,7 +437,7 @@ def respond(act: Act, account: AcmeAccount, id: str, type: str) -> Authorization
     if authorization.status_at(act.now) != "pending" or authorization.challenge:
         raise AcmeRefused("malformed", "the authorization is not pending, or another challenge was chosen")
     chosen = replace(authorization, status=AuthorizationStatus.PROCESSING, challenge=type, attempts=0, due_at=act.now)
-    store.change_authorization(act.tx, chosen)
+    store.acme.change_authorization(act.tx, chosen)
     return chosen
 
 
@@ -450,26 +450,26 @@ def deactivate_authorization(act: Act, account: AcmeAccount, id: str) -> Authori
     if authorization.status_at(act.now) not in ("pending", "valid"):
         raise AcmeRefused("malformed", "the authorization is neither pending nor valid")
     given_up = replace(authorization, status=AuthorizationStatus.DEACTIVATED)
-    store.change_authorization(act.tx, given_up)
+    store.acme.change_authorization(act.tx, given_up)
     _follow(act, given_up, Problem("unauthorized", "an authorization was deactivated"))
     return given_up
 
 
 def list_due(reader: Reader, *, now: int, limit: int) -> list[Authorization]:
     """Return at most `limit` ACME authorizations whose validation is due at `now` (microseconds), the oldest first."""
-    return store.list_due(reader, now=now, limit=limit)
+    return store.acme.list_due(reader, now=now, limit=limit)
 
 
 def claim(tx: Tx, id: str, *, until: int) -> bool:
     """Claim the validation of an authorization for this process until `until` (microseconds). Return False if another
     process has claimed it.
     """
-    return store.claim(tx, id, until=until)
+    return store.acme.claim(tx, id, until=until)
 
 
 def postpone(tx: Tx, id: str, *, due_at: int) -> None:
     """Schedule the next attempt of a validation at `due_at` (microseconds)."""
-    store.postpone(tx, id, due_at=due_at)
+    store.acme.postpone(tx, id, due_at=due_at)
 
 
 def settle(act: Act, authorization: Authorization, refusal: AcmeRefused | None) -> None:
@@ -478,8 +478,8 @@ def settle(act: Act, authorization: Authorization, refusal: AcmeRefused | None) 
     The authorization becomes valid if `refusal` is None and the account may act, otherwise invalid. Raises AcmeRefused,
     without a change, if the authorization does not wait for a validation any more.
     """
-    present = store.get_authorization(act.tx, authorization.authorization_id)
-    account = store.get_account(act.tx, authorization.account)
+    present = store.acme.get_authorization(act.tx, authorization.authorization_id)
+    account = store.acme.get_account(act.tx, authorization.account)
     assert account is not None, "accounts are never deleted"
     _note(act, account)
     registry.fill_entry(
@@ -500,7 +500,7 @@ def settle(act: Act, authorization: Authorization, refusal: AcmeRefused | None) 
     else:
         registry.fill_entry(act, object=authorization.authorization_id, problem=refusal.code)
         done = replace(present, status=AuthorizationStatus.INVALID, problem=Problem(refusal.code, refusal.message))
-    store.change_authorization(act.tx, done)
+    store.acme.change_authorization(act.tx, done)
     _follow(act, done, done.problem)
     if refusal is not None:
         note_failed_renewal(act.tx, account.account_id, done.order)
@@ -510,7 +510,7 @@ def note_failed_renewal(tx: Tx, account_id: str, order_id: str) -> None:
     """Count a failed renewal of the certificate that this order of the account replaces. Do nothing if the order
     replaces no certificate.
     """
-    order, account = store.get_order(tx, order_id), store.get_account(tx, account_id)
+    order, account = store.acme.get_order(tx, order_id), store.acme.get_account(tx, account_id)
     if order is None or account is None or order.account != account_id:
         return
     if order.replaces is not None:
@@ -522,28 +522,28 @@ def note_refused_order(tx: Tx, account_id: str, replaces: str | None) -> None:
     """Count a failed renewal of the certificate that a refused order would have replaced. Do nothing if another account
     ordered this certificate. `replaces`: the ARI identifier of the certificate; None: the order replaces none.
     """
-    account = store.get_account(tx, account_id)
+    account = store.acme.get_account(tx, account_id)
     if account is None or replaces is None:
         return
     try:
         certificate = find_by_id(tx, replaces, now=tx.now)
     except AcmeRefused:
         return
-    if store.has_order(tx, account_id, certificate.serial):
+    if store.acme.has_order(tx, account_id, certificate.serial):
         renewals.note_failed_renewal(tx, certificate.serial, by=account.holder)
 
 
 def _follow(act: Act, authorization: Authorization, problem: Problem | None) -> None:
     """Update the order after one of its authorizations has changed: ready if all are valid, invalid if one failed."""
-    order = store.get_order(act.tx, authorization.order)
+    order = store.acme.get_order(act.tx, authorization.order)
     if order is None or order.status not in (OrderStatus.PENDING, OrderStatus.READY):
         return
     if authorization.status is AuthorizationStatus.VALID:
-        others = store.list_authorizations(act.tx, order.order_id)
+        others = store.acme.list_authorizations(act.tx, order.order_id)
         if order.status is OrderStatus.PENDING and all(one.status is AuthorizationStatus.VALID for one in others):
-            store.change_order(act.tx, replace(order, status=OrderStatus.READY))
+            store.acme.change_order(act.tx, replace(order, status=OrderStatus.READY))
     else:
-        store.change_order(act.tx, replace(order, status=OrderStatus.INVALID, problem=problem))
+        store.acme.change_order(act.tx, replace(order, status=OrderStatus.INVALID, problem=problem))
 
 
 def _check_names(
@@ -604,11 +604,11 @@ def _check_replaces(
 ) -> None:
     """Check that an order may replace the certificate `replaces` (RFC 9773 section 5). Raises AcmeRefused."""
     certificate = find_by_id(tx, replaces, now=now)
-    if not store.has_order(tx, account.account_id, certificate.serial):
+    if not store.acme.has_order(tx, account.account_id, certificate.serial):
         raise Unauthorized("the certificate to replace belongs to another account")
     if not set(certificate.names) & set(identifiers):
         raise AcmeRefused("malformed", "the certificate to replace has none of the names of the order")
-    if store.is_replaced(tx, replaces):
+    if store.acme.is_replaced(tx, replaces):
         raise AcmeRefused("alreadyReplaced", "another order has already replaced the certificate", status=409)
 
 
@@ -653,13 +653,13 @@ def finalize(
         raise Unauthorized(refusal.message, hint=refusal.hint) from None
     registry.fill_entry(act, object=issued.serial, order=order.order_id, account=account.account_id)
     done = replace(order, status=OrderStatus.VALID, serial=issued.serial, expires_at=issued.not_after)
-    store.change_order(act.tx, done)
+    store.acme.change_order(act.tx, done)
     return done, authorizations
 
 
 def is_account_key(reader: Reader, public_key: bytes) -> bool:
     """Return whether a public key (SubjectPublicKeyInfo in DER) is the key of an account."""
-    return store.get_account_of_key(reader, check_public_key(public_key).jkt) is not None
+    return store.acme.get_account_of_key(reader, check_public_key(public_key).jkt) is not None
 
 
 def find_issued(reader: Reader, order_id: str, *, account: str, now: int) -> tuple[Certificate, tuple[bytes, ...]]:
@@ -696,14 +696,14 @@ def revoke_by_account(act: Act, account: AcmeAccount, der: bytes, reason: Revoca
     certificate's key permanently. Raises AcmeRefused.
     """
     certificate = _find_presented(act, der)
-    is_own = store.has_order(act.tx, account.account_id, certificate.serial)
+    is_own = store.acme.has_order(act.tx, account.account_id, certificate.serial)
     if not is_own and reason is RevocationReason.KEY_COMPROMISE:
         hint = "sign the request with the key of the certificate"
         raise AcmeRefused(
             "badRevocationReason", "only the holder of the key can state the reason `keyCompromise`", hint=hint
         )
     if not is_own and not all(
-        store.is_proved(act.tx, account.account_id, name, now=act.now) for name in certificate.names
+        store.acme.is_proved(act.tx, account.account_id, name, now=act.now) for name in certificate.names
     ):
         raise Unauthorized("the account has not proved control of all names of the certificate")
     _revoke(act, certificate, reason)
@@ -738,7 +738,7 @@ def _revoke(act: Act, certificate: Certificate, reason: RevocationReason) -> Non
 
 def forget(tx: Tx, *, before: int, limit: int) -> int:
     """Delete up to `limit` orders that expired before `before` (microseconds); return the number of deleted orders."""
-    return store.prune(tx, before=before, limit=limit)
+    return store.acme.prune(tx, before=before, limit=limit)
 
 
 def _aead(keys: Keyring) -> RootKey:

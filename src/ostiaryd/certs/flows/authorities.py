@@ -16,6 +16,7 @@ from cryptography.x509.oid import AuthorityInformationAccessOID
 from msgspec.structs import replace
 
 from ostiary.protocol.errors import Conflict, NotFound, Unavailable
+from ostiaryd.certs import store
 from ostiaryd.certs.model.authority import (
     BACKDATED_S,
     SECOND,
@@ -30,7 +31,6 @@ from ostiaryd.certs.model.authority import (
 )
 from ostiaryd.certs.model.certificate import make_serial
 from ostiaryd.certs.model.keys import PrivateKey, encode_private_key, generate_keys, key_type_of, parse_private_key
-from ostiaryd.certs.store import authorities as store
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.crypto.hsm import ANSWER_S, GENERATION_S, Hsm, HsmKey
 from ostiaryd.ground.crypto.keyring import Keyring, RootKey
@@ -127,7 +127,7 @@ def find_unreplaced(reader: Reader) -> Authority | None:
     """
     if active_authority(reader, AuthorityKind.INTERMEDIATE) is not None:
         return None
-    intermediates = (one for one in store.authorities(reader) if one.kind is AuthorityKind.INTERMEDIATE)
+    intermediates = (one for one in store.authorities.authorities(reader) if one.kind is AuthorityKind.INTERMEDIATE)
     revoked = (one for one in intermediates if one.state is AuthorityState.REVOKED)
     return max(revoked, key=lambda one: one.revoked_at or 0, default=None)
 
@@ -166,7 +166,7 @@ def check_hsm(reader: Reader, hsm: Hsm, *, keys: Keyring) -> int:
     NotFound if a key is missing; Conflict if the HSM has another key.
     """
     hsm.check()
-    in_hsm = [one for one in store.authorities(reader) if one.hsm_key is not None]
+    in_hsm = [one for one in store.authorities.authorities(reader) if one.hsm_key is not None]
     for one in in_hsm:
         signed = sign_request(subject_of(one.subject), open_sealed(one, keys=keys))
         is_own = not one.certificate or signed.public_key() == parsed(one.certificate).public_key()
@@ -186,7 +186,7 @@ def sign_request(subject: x509.Name, key: PrivateKey) -> x509.CertificateSigning
 
 
 def _hsm_keys(world: World) -> set[str]:
-    return {one.hsm_key for one in store.authorities(world.db.read()) if one.hsm_key is not None}
+    return {one.hsm_key for one in store.authorities.authorities(world.db.read()) if one.hsm_key is not None}
 
 
 def create_root(act: Act, keys: list[PrivateKey], *, config: Config, active_from: int | None = None) -> Authority:
@@ -198,7 +198,7 @@ def create_root(act: Act, keys: list[PrivateKey], *, config: Config, active_from
     """
     before = active_authority(act.tx, AuthorityKind.ROOT)
     if active_from is None and before is not None:
-        store.set_state(act.tx, before.authority_id, AuthorityState.RETIRED)
+        store.authorities.set_state(act.tx, before.authority_id, AuthorityState.RETIRED)
     key, root = _prepare(act, AuthorityKind.ROOT, None, keys, config=config)
     if active_from is not None:
         root = replace(root, state=AuthorityState.PENDING, active_from=active_from)
@@ -222,7 +222,7 @@ def create_intermediate(
     """
     _check_key_is_here(root)
     if (before := active_authority(act.tx, AuthorityKind.INTERMEDIATE)) is not None:
-        store.set_state(act.tx, before.authority_id, AuthorityState.RETIRED)
+        store.authorities.set_state(act.tx, before.authority_id, AuthorityState.RETIRED)
     key, made = _prepare(act, AuthorityKind.INTERMEDIATE, root, keys, config=config, permitted=permitted)
     issuer = open_issuer(act.tx, root, keys=act.tx.keys)
     made = _insert(act, replace(made, certificate=_certify(act, made, key, issuer, config)))
@@ -248,9 +248,9 @@ def request_intermediate(act: Act, keys: list[PrivateKey], *, config: Config) ->
     """Create a pending intermediate, which an external root must certify, and return it. Deletes an earlier pending
     intermediate.
     """
-    for one in store.authorities(act.tx):
+    for one in store.authorities.authorities(act.tx):
         if one.kind is AuthorityKind.INTERMEDIATE and one.state is AuthorityState.PENDING:
-            store.delete(act.tx, one.authority_id)
+            store.authorities.delete(act.tx, one.authority_id)
     _, made = _prepare(act, AuthorityKind.INTERMEDIATE, None, keys, config=config)
     return _insert(act, replace(made, state=AuthorityState.PENDING))
 
@@ -290,7 +290,7 @@ def _seal(act: Act, id: AuthorityId, key: PrivateKey) -> bytes:
 
 
 def _insert(act: Act, authority: Authority) -> Authority:
-    store.insert(act.tx, authority)
+    store.authorities.insert(act.tx, authority)
     if authority.kind is AuthorityKind.ROOT:
         trust.add_own_anchor(act, authority.authority_id, authority.certificate)
     created = (act.entry.detail or {}).get("created", [])
@@ -339,7 +339,7 @@ def _locations(status_url: str, issuer: AuthorityId) -> tuple[x509.ExtensionType
 
 def find_responder(reader: Reader, authority: Authority) -> Authority:
     """Return the OCSP responder of an intermediate. Raises NotFound."""
-    for one in store.authorities(reader):
+    for one in store.authorities.authorities(reader):
         if one.kind is AuthorityKind.RESPONDER and one.parent == authority.authority_id:
             return one
     raise NotFound(f"the authority `{authority.subject}` has no OCSP responder")
@@ -352,12 +352,12 @@ def key_id(certificate: x509.Certificate) -> x509.SubjectKeyIdentifier:
 
 def active_authority(reader: Reader, kind: AuthorityKind) -> Authority | None:
     """Return the active authority of a kind; None if there is none."""
-    return store.active(reader, kind)
+    return store.authorities.active(reader, kind)
 
 
 def find_authority(reader: Reader, id: str) -> Authority:
     """Return an authority by its id. Raises NotFound."""
-    if (authority := store.get(reader, id)) is None:
+    if (authority := store.authorities.get(reader, id)) is None:
         raise NotFound("authority not found", hint="list the authorities with `ostiary ca show`")
     return authority
 
@@ -377,7 +377,7 @@ def chain_of(reader: Reader, authority: Authority) -> tuple[bytes, ...]:
 
 def trust_bundle(reader: Reader) -> tuple[bytes, ...]:
     """Return the certificates in DER of all roots that clients must trust, the active root first."""
-    roots = [one for one in store.authorities(reader) if one.kind is AuthorityKind.ROOT]
+    roots = [one for one in store.authorities.authorities(reader) if one.kind is AuthorityKind.ROOT]
     roots.sort(key=lambda one: (one.state is not AuthorityState.ACTIVE, -one.created_at))
     return tuple(one.certificate for one in roots)
 

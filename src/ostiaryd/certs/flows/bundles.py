@@ -11,12 +11,11 @@ from functools import lru_cache
 
 from ostiary.protocol import canonical, jose
 from ostiary.protocol.errors import Unavailable
+from ostiaryd.certs import store
 from ostiaryd.certs.flows.authorities import ready_issuer, trust_bundle
 from ostiaryd.certs.model.bundle import EMPTY, REFRESH_S, JwtAuthority, TrustBundle, parse_jwt_authority, render_bundle
 from ostiaryd.certs.model.jwt_svid import LIFETIME_S
 from ostiaryd.certs.model.trust_domain import parse_stored
-from ostiaryd.certs.store import bundles as store
-from ostiaryd.certs.store import workloads
 from ostiaryd.certs.store.bundles import SvidKey
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.crypto.keyring import Keyring, RootKey
@@ -42,7 +41,7 @@ _PURPOSE = "keys of JWT-SVIDs"
 
 def find_own_bundle(reader: Reader, config: Config) -> TrustBundle | None:
     """Return the published bundle of this server's trust domain; None if none has been published."""
-    published = store.bundle(reader, config.trust_domain)
+    published = store.bundles.bundle(reader, config.trust_domain)
     return None if published is None else parse_stored(published[1])
 
 
@@ -64,14 +63,14 @@ def publish_bundle(act: Act, config: Config) -> TrustBundle:
     if not trust_bundle(act.tx):
         ready_issuer(act, config=config)
     _rotate_key(act)
-    published = store.bundle(act.tx, config.trust_domain)
+    published = store.bundles.bundle(act.tx, config.trust_domain)
     before = EMPTY if published is None else parse_stored(published[1])
     bundle = _present_keys(act.tx, act.tx.keys)
     if published is not None and (before.x509, before.jwt_jwks) == (bundle.x509, bundle.jwt_jwks):
         return before
     sequence = max(act.now // 1000, 0 if published is None else published[0] + 1)
     bundle = bundle._replace(sequence=sequence, refresh_hint_s=REFRESH_S)
-    store.put_bundle(act.tx, config.trust_domain, sequence=sequence, content=render_bundle(bundle))
+    store.bundles.put_bundle(act.tx, config.trust_domain, sequence=sequence, content=render_bundle(bundle))
     registry.fill_entry(
         act,
         object=act.entry.object or config.trust_domain,
@@ -91,10 +90,10 @@ async def publish_due(world: World) -> None:
 
 def is_due(reader: Reader, keys: Keyring, config: Config, *, now: int) -> bool:
     """Return whether a new bundle must be published. The first bundle is due once a workload is registered."""
-    published = store.bundle(reader, config.trust_domain)
+    published = store.bundles.bundle(reader, config.trust_domain)
     if published is None:
-        return workloads.has_any(reader)
-    keys_in_order = store.svid_keys(reader)
+        return store.workloads.has_any(reader)
+    keys_in_order = store.bundles.svid_keys(reader)
     if not keys_in_order or _needs_successor(keys_in_order, now) or _is_worthless(keys_in_order, now):
         return True
     before, present = parse_stored(published[1]), _present_keys(reader, keys)
@@ -103,7 +102,7 @@ def is_due(reader: Reader, keys: Keyring, config: Config, *, now: int) -> bool:
 
 def svid_signer(act: Act) -> jose.PrivateKey:
     """Return the key that signs JWT-SVIDs now. Raises Unavailable if no bundle has been published."""
-    signing = [key for key in store.svid_keys(act.tx) if key.signs_at <= act.now]
+    signing = [key for key in store.bundles.svid_keys(act.tx) if key.signs_at <= act.now]
     if not signing:
         raise Unavailable(
             "the trust domain has no key that signs JWT-SVIDs yet",
@@ -121,16 +120,16 @@ def wake_workloads(act: Act) -> None:
 
 def _rotate_key(act: Act) -> None:
     """Create the next key of JWT-SVIDs if a rotation is due, and delete each key whose JWT-SVIDs have all expired."""
-    keys_in_order = store.svid_keys(act.tx)
+    keys_in_order = store.bundles.svid_keys(act.tx)
     if not keys_in_order or _needs_successor(keys_in_order, act.now):
         key = jose.generate("ES256")
         sealed = RootKey(act.tx.keys.derive(_PURPOSE), source="derived").seal(
             canonical.encode(key.jwk()), context=_context(key.public.kid), random=act.tx.random
         )
-        store.insert_key(act.tx, key.public.kid, sealed, signs_at=act.now + AHEAD if keys_in_order else act.now)
-        keys_in_order = store.svid_keys(act.tx)
+        store.bundles.insert_key(act.tx, key.public.kid, sealed, signs_at=act.now + AHEAD if keys_in_order else act.now)
+        keys_in_order = store.bundles.svid_keys(act.tx)
     while _is_worthless(keys_in_order, act.now):
-        store.delete_key(act.tx, keys_in_order.pop(0).kid)
+        store.bundles.delete_key(act.tx, keys_in_order.pop(0).kid)
 
 
 def _needs_successor(keys_in_order: list[SvidKey], now: int) -> bool:
@@ -147,7 +146,7 @@ def _is_worthless(keys_in_order: list[SvidKey], now: int) -> bool:
 def _present_keys(reader: Reader, keys: Keyring) -> TrustBundle:
     """Return the present keys of the trust domain as a bundle without a sequence number."""
     secret = keys.derive(_PURPOSE)
-    authorities = [_authority(secret, key.kid, key.sealed) for key in store.svid_keys(reader)]
+    authorities = [_authority(secret, key.kid, key.sealed) for key in store.bundles.svid_keys(reader)]
     return TrustBundle(tuple(sorted(trust_bundle(reader))), tuple(authorities))
 
 

@@ -13,6 +13,7 @@ from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from ostiary.authorization.claims import Link
 from ostiary.protocol.errors import Conflict, Forbidden, Invalid
+from ostiaryd.certs import store
 from ostiaryd.certs.flows.authorities import ready_issuer
 from ostiaryd.certs.model.authority import BACKDATED_S, SECOND, is_permitted
 from ostiaryd.certs.model.certificate import (
@@ -39,7 +40,6 @@ from ostiaryd.certs.model.profiles import (
     find_profile,
     parse_profiles,
 )
-from ostiaryd.certs.store import certificates as store
 from ostiaryd.ground.config import Config, read_certificate_profiles
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
@@ -210,7 +210,7 @@ def _store(act: Act, certificate: Certificate, *, jkt: str, request: Certificate
     ends in the future.
     """
     replaces = None if request.replaces is None else parse_serial(request.replaces)
-    store.insert(act.tx, certificate, replaces=replaces)
+    store.certificates.insert(act.tx, certificate, replaces=replaces)
     if certificate.holder is not None:
         holding = Holding(
             id=HoldingId(holding_id(certificate.serial)),
@@ -259,7 +259,7 @@ def _check_replaced(act: Act, replaces: str | None, holder: Holder) -> None:
     """Check that the certificate to renew, `replaces`, belongs to the holder. If the certificate is already deleted,
     the check passes. Raises Invalid, Forbidden.
     """
-    old = None if replaces is None else store.find_holder(act.tx, parse_serial(replaces), now=act.now)
+    old = None if replaces is None else store.certificates.find_holder(act.tx, parse_serial(replaces), now=act.now)
     if old not in (None, holder.id):
         raise Forbidden("the certificate to renew belongs to another holder", code="foreign_certificate")
 
@@ -278,11 +278,11 @@ def _check_key(reader: Reader, public_key: bytes, profile: Profile, holder: Hold
     return key
 
 
-def check_not_blocked(reader: Reader, key: CheckedKey, *, holder: str) -> store.KeyUse:
+def check_not_blocked(reader: Reader, key: CheckedKey, *, holder: str) -> store.certificates.KeyUse:
     """Check that a key is not blocked, and return its use by holders other than `holder`. Raises BadKey if the key was
     reported as compromised.
     """
-    use = store.find_key_use(reader, key, holder=holder)
+    use = store.certificates.find_key_use(reader, key, holder=holder)
     if use.why_blocked is not None:
         raise BadKey(f"the key is blocked: {use.why_blocked}", hint="generate a new key")
     return use

@@ -10,11 +10,10 @@ from typing import NamedTuple
 
 from ostiary.protocol.certificate import load_pem_certificates
 from ostiary.protocol.errors import Malformed
+from ostiaryd.certs import store
 from ostiaryd.certs.flows.own_tls import tls_files
 from ostiaryd.certs.model.authority import SECOND, AuthorityKind, AuthorityState, microseconds, read_end
 from ostiaryd.certs.model.certificate import Certificate
-from ostiaryd.certs.store import authorities
-from ostiaryd.certs.store import certificates as store
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ledger.flows import Act
@@ -41,12 +40,12 @@ class OwnCertificate(NamedTuple):
         its lifetime are left.
         """
         left = self.not_after - now
-        return left < days * DAY and left * store.LAST_PART < self.not_after - self.not_before
+        return left < days * DAY and left * store.certificates.LAST_PART < self.not_after - self.not_before
 
 
 def note_failed_renewal(tx: Tx, serial: str, *, by: str) -> None:
     """Count a refused renewal of a certificate if `by` is the id of the certificate's holder."""
-    store.count_failure(tx, serial, holder=by)
+    store.certificates.count_failure(tx, serial, holder=by)
 
 
 def list_neglected(reader: Reader, *, now: int, days: int) -> list[tuple[Certificate, int]]:
@@ -57,7 +56,9 @@ def list_neglected(reader: Reader, *, now: int, days: int) -> list[tuple[Certifi
     certificate, and not certificates that end with a declared task. A certificate is not neglected if its holder has a
     newer certificate with the same profile and names.
     """
-    return store.neglected(reader, now=now, until=now + days * DAY, long=DAY, failures=MAX_FAILED, limit=WARNED_AT_ONCE)
+    return store.certificates.neglected(
+        reader, now=now, until=now + days * DAY, long=DAY, failures=MAX_FAILED, limit=WARNED_AT_ONCE
+    )
 
 
 def count_neglected(reader: Reader, *, now: int, days: int) -> int:
@@ -65,7 +66,7 @@ def count_neglected(reader: Reader, *, now: int, days: int) -> int:
     counted separately, each up to `MAX_COUNTED`.
     """
     return len(
-        store.neglected(
+        store.certificates.neglected(
             reader,
             now=now,
             until=now + days * DAY,
@@ -89,14 +90,14 @@ def warn(act: Act, certificate: Certificate, says: str) -> bool:
     else:
         agent = registry.get_agent(act.tx, holder)
         act.entry.agent, act.entry.owner = holder, None if agent is None else agent.owner
-    return store.mark_warned(act.tx, certificate.serial)
+    return store.certificates.mark_warned(act.tx, certificate.serial)
 
 
 def count_certificates(reader: Reader, *, now: int) -> tuple[Counter[str], int]:
     """Return the number of certificates in force by profile, and the number of certificates in force with a failed
     renewal.
     """
-    return store.count_in_force(reader, now=now)
+    return store.certificates.count_in_force(reader, now=now)
 
 
 def list_own(reader: Reader, config: Config) -> list[OwnCertificate]:
@@ -105,7 +106,7 @@ def list_own(reader: Reader, config: Config) -> list[OwnCertificate]:
     """
     own = [
         OwnCertificate(f"the {one.kind} `{one.subject}`", one.authority_id, one.not_before, one.not_after)
-        for one in authorities.authorities(reader)
+        for one in store.authorities.authorities(reader)
         if one.state is AuthorityState.ACTIVE and one.kind is not AuthorityKind.RESPONDER
     ]
     path = tls_files(config).certificate if config.tls == "auto" else config.tls_cert

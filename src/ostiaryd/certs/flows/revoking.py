@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from ostiary.protocol.certificate import load_certificate
 from ostiary.protocol.errors import Conflict, Forbidden, Malformed, NotFound
+from ostiaryd.certs import store
 from ostiaryd.certs.flows.authorities import find_authority
 from ostiaryd.certs.flows.holders import find_hold
 from ostiaryd.certs.model.authority import Authority
 from ostiaryd.certs.model.certificate import Certificate, RevocationReason, holding_id, parse_serial, serial_text
 from ostiaryd.certs.model.revocation import CEASED, HOLD, RevokedCertificate, reason_flag
-from ostiaryd.certs.store import certificates as store
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act
@@ -21,7 +21,7 @@ FORGOTTEN_AT_ONCE = 1000
 
 def find_certificate(reader: Reader, serial: str, *, now: int) -> Certificate:
     """Return a certificate by its serial number in hexadecimal. Raises Invalid, NotFound."""
-    if (certificate := store.get(reader, parse_serial(serial), now=now)) is None:
+    if (certificate := store.certificates.get(reader, parse_serial(serial), now=now)) is None:
         raise NotFound("certificate not found", hint="list the certificates with `ostiary cert list`")
     return certificate
 
@@ -32,7 +32,7 @@ def find_presented(reader: Reader, unverified_der: bytes, *, now: int) -> Certif
         serial = serial_text(load_certificate(unverified_der).serial_number)
     except Malformed:
         return None
-    certificate = store.get(reader, serial, now=now)
+    certificate = store.certificates.get(reader, serial, now=now)
     return certificate if certificate is not None and certificate.der == unverified_der else None
 
 
@@ -40,7 +40,7 @@ def list_live(reader: Reader, holder: str, *, now: int, limit: int = 100) -> lis
     """Return at most `limit` of the newest certificates of an agent or a person that are in force at `now`
     (microseconds).
     """
-    return store.live(reader, holder, now=now, limit=limit)
+    return store.certificates.live(reader, holder, now=now, limit=limit)
 
 
 def is_live(reader: Reader, certificate: Certificate, *, now: int) -> bool:
@@ -104,10 +104,12 @@ def revoke(act: Act, serial: str, reason: RevocationReason, *, by: Caller | None
     check_concerned(act.tx, certificate, by=by)
     if certificate.revoked_at is not None:
         raise Conflict("the certificate is revoked already", code="already_revoked")
-    store.revoke(act.tx, certificate.serial, reason=reason.value)
+    store.certificates.revoke(act.tx, certificate.serial, reason=reason.value)
     registry.end_holdings(act, Root.CERTIFICATE, holding_id(certificate.serial), why=reason.value)
     if reason is RevocationReason.KEY_COMPROMISE:
-        store.block_key(act.tx, certificate.key_digest, reason="its holder reported the key as compromised")
+        store.certificates.block_key(
+            act.tx, certificate.key_digest, reason="its holder reported the key as compromised"
+        )
     return certificate
 
 
@@ -124,5 +126,7 @@ def check_concerned(reader: Reader, certificate: Certificate, *, by: Caller | No
 
 async def forget(world: World) -> None:
     """Delete certificates that expired more than a day ago, in small batches."""
-    while await world.writer.submit(lambda tx: store.prune(tx, limit=FORGOTTEN_AT_ONCE)) == FORGOTTEN_AT_ONCE:
+    while (
+        await world.writer.submit(lambda tx: store.certificates.prune(tx, limit=FORGOTTEN_AT_ONCE)) == FORGOTTEN_AT_ONCE
+    ):
         pass

@@ -13,6 +13,7 @@ from cryptography.x509 import ReasonFlags
 from msgspec.structs import replace
 
 from ostiary.protocol.errors import Conflict, Invalid
+from ostiaryd.certs import store
 from ostiaryd.certs.flows.authorities import (
     active_authority,
     create_intermediate,
@@ -39,8 +40,6 @@ from ostiaryd.certs.model.authority import (
 from ostiaryd.certs.model.certificate import RevocationReason, holding_id
 from ostiaryd.certs.model.external_chain import check_chain, public_key_of
 from ostiaryd.certs.model.keys import PrivateKey, encode_public_key, key_type_of
-from ostiaryd.certs.store import authorities as store
-from ostiaryd.certs.store import certificates
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.world import World
@@ -92,7 +91,10 @@ def rotate_authority(
         )
     if kind is AuthorityKind.INTERMEDIATE:
         return create_intermediate(act, root, keys, config=config, permitted=intermediate.permitted)
-    if any(one.kind is AuthorityKind.ROOT and one.state is AuthorityState.PENDING for one in store.authorities(act.tx)):
+    if any(
+        one.kind is AuthorityKind.ROOT and one.state is AuthorityState.PENDING
+        for one in store.authorities.authorities(act.tx)
+    ):
         raise Conflict(
             "another new root is published, and is not active yet",
             hint="wait until the root is active; see `ostiary ca show`",
@@ -114,8 +116,8 @@ def activate_root(act: Act, id: AuthorityId, keys: list[PrivateKey], *, config: 
     before = active_authority(act.tx, AuthorityKind.ROOT)
     intermediate = active_authority(act.tx, AuthorityKind.INTERMEDIATE)
     if before is not None:
-        store.set_state(act.tx, before.authority_id, AuthorityState.RETIRED)
-    store.set_state(act.tx, root.authority_id, AuthorityState.ACTIVE)
+        store.authorities.set_state(act.tx, before.authority_id, AuthorityState.RETIRED)
+    store.authorities.set_state(act.tx, root.authority_id, AuthorityState.ACTIVE)
     root = replace(root, state=AuthorityState.ACTIVE)
     permitted = () if intermediate is None else intermediate.permitted
     create_intermediate(act, root, keys, config=config, permitted=permitted)
@@ -137,7 +139,7 @@ def revoke_authority(act: Act, id: str, reason: RevocationReason) -> Authority:
     if revoked.state is AuthorityState.REVOKED:
         raise Conflict("the authority is revoked already", code="already_revoked")
     why = ReasonFlags.ca_compromise.value if reason is RevocationReason.KEY_COMPROMISE else reason.value
-    store.revoke(act.tx, revoked.authority_id, reason=why)
+    store.authorities.revoke(act.tx, revoked.authority_id, reason=why)
     return find_authority(act.tx, id)
 
 
@@ -166,17 +168,17 @@ async def end_below_revoked(world: World) -> None:
     Such a certificate is refused as soon as its authority is revoked. This function ends the access that was obtained
     with the certificate before.
     """
-    for one in await world.db.scan(store.authorities):
+    for one in await world.db.scan(store.authorities.authorities):
         if one.state is AuthorityState.REVOKED:
-            while certificates.in_force(world.db.read(), one.authority_id, now=world.now(), limit=1):
+            while store.certificates.in_force(world.db.read(), one.authority_id, now=world.now(), limit=1):
                 await act(world, "authority.end", partial(_end_below, id=one.authority_id))
 
 
 def _end_below(act: Act, id: AuthorityId) -> None:
     authority = find_authority(act.tx, id)
     fill_entry(act, object=id, subject=authority.subject)
-    for serial, holder, _ in certificates.in_force(act.tx, id, now=act.now, limit=ENDED_AT_ONCE):
-        certificates.revoke(act.tx, serial, reason=authority.reason)
+    for serial, holder, _ in store.certificates.in_force(act.tx, id, now=act.now, limit=ENDED_AT_ONCE):
+        store.certificates.revoke(act.tx, serial, reason=authority.reason)
         if holder is not None:
             registry.end_holdings(act, Root.CERTIFICATE, holding_id(serial), why=authority.reason)
 
@@ -191,7 +193,7 @@ def pending_import(reader: Reader) -> Authority:
     """Return the pending intermediate, which waits for the certificate of an external root. Raises Conflict if there is
     none.
     """
-    for one in store.authorities(reader):
+    for one in store.authorities.authorities(reader):
         if one.kind is AuthorityKind.INTERMEDIATE and one.state is AuthorityState.PENDING:
             return one
     raise Conflict(
@@ -229,7 +231,7 @@ def finish_import(act: Act, chain: Sequence[x509.Certificate], keys: list[Privat
         )
     for kind in (AuthorityKind.ROOT, AuthorityKind.INTERMEDIATE):
         if (before := active_authority(act.tx, kind)) is not None:
-            store.set_state(act.tx, before.authority_id, AuthorityState.RETIRED)
+            store.authorities.set_state(act.tx, before.authority_id, AuthorityState.RETIRED)
     parent: AuthorityId | None = None
     for certificate in reversed(chain[1:]):
         parent = _insert_external(act, certificate, parent)
@@ -243,8 +245,8 @@ def finish_import(act: Act, chain: Sequence[x509.Certificate], keys: list[Privat
         not_before=microseconds(leaf.not_valid_before_utc),
         not_after=min(map(read_end, chain)),
     )
-    store.certify(act.tx, installed)
-    store.set_state(act.tx, installed.authority_id, AuthorityState.ACTIVE)
+    store.authorities.certify(act.tx, installed)
+    store.authorities.set_state(act.tx, installed.authority_id, AuthorityState.ACTIVE)
     create_responder(act, installed, keys, config=config)
     return installed
 
@@ -254,10 +256,10 @@ def _insert_external(act: Act, certificate: x509.Certificate, parent: AuthorityI
     server does not have the key of such an authority.
     """
     der = certificate.public_bytes(Encoding.DER)
-    for one in store.authorities(act.tx):
+    for one in store.authorities.authorities(act.tx):
         if one.certificate == der:
             if one.kind is AuthorityKind.ROOT:
-                store.set_state(act.tx, one.authority_id, AuthorityState.ACTIVE)
+                store.authorities.set_state(act.tx, one.authority_id, AuthorityState.ACTIVE)
             return one.authority_id
     external = Authority(
         authority_id=AuthorityId(act.new_id("ca")),
@@ -272,7 +274,7 @@ def _insert_external(act: Act, certificate: x509.Certificate, parent: AuthorityI
         not_after=read_end(certificate),
         created_at=act.now,
     )
-    store.insert(act.tx, external)
+    store.authorities.insert(act.tx, external)
     if external.kind is AuthorityKind.ROOT:
         trust.add_own_anchor(act, external.authority_id, der)
     return external.authority_id
@@ -283,7 +285,7 @@ async def keep_authorities(world: World) -> None:
     authority after two thirds of its lifetime, or delete a retired or revoked authority that is no longer needed.
     """
     now, config = world.now(), world.config
-    every = store.authorities(world.db.read())
+    every = store.authorities.authorities(world.db.read())
     for one in every:
         if one.state is AuthorityState.PENDING and one.active_from is not None and now >= one.active_from:
             async with new_keys(world, one.key_type, 2) as keys:
@@ -339,14 +341,14 @@ def _is_over(world: World, authority: Authority, every: Sequence[Authority], *, 
             not any(one.parent == authority.authority_id and one.kind is not AuthorityKind.ROOT for one in every)
             and now - (authority.retired_at or now) >= OVERLAP_S * SECOND
         )
-    return not certificates.has_recent(world.db.read(), authority.authority_id, now=now)
+    return not store.certificates.has_recent(world.db.read(), authority.authority_id, now=now)
 
 
 def _delete(act: Act, id: AuthorityId) -> None:
     authority = find_authority(act.tx, id)
     fill_entry(act, object=id, subject=authority.subject)
-    for one in store.authorities(act.tx):
+    for one in store.authorities.authorities(act.tx):
         if one.kind is AuthorityKind.RESPONDER and one.parent == id:
-            store.delete(act.tx, one.authority_id)
-    store.delete(act.tx, id)
+            store.authorities.delete(act.tx, one.authority_id)
+    store.authorities.delete(act.tx, id)
     trust.drop_own_anchor(act, id)

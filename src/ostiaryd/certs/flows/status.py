@@ -19,6 +19,7 @@ from cryptography import x509
 from cryptography.x509 import ocsp
 
 from ostiary.protocol.errors import NotFound, Unavailable
+from ostiaryd.certs import store
 from ostiaryd.certs.flows.authorities import Issuer, find_authority, find_responder, open_issuer, parsed
 from ostiaryd.certs.flows.holders import find_hold
 from ostiaryd.certs.flows.issuing import distribution_point
@@ -38,8 +39,6 @@ from ostiaryd.certs.model.revocation import (
     reason_flag,
     refuse_ocsp,
 )
-from ostiaryd.certs.store import authorities
-from ostiaryd.certs.store import certificates as store
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
@@ -98,7 +97,7 @@ class OcspResponder:
 
     def _find(self, reader: Reader, serial: str, now: int) -> OcspSubject | None:
         """Return the certificate with this serial number; None if this server did not issue the certificate."""
-        if (status := store.status(reader, serial)) is None:
+        if (status := store.certificates.status(reader, serial)) is None:
             return None
         authority = find_authority(reader, status.authority)
         if status.ended_at is not None:
@@ -210,14 +209,14 @@ class RevocationLists:
         reader = self._world.db.read()
         return (
             self._world.now() < crl.until
-            and store.count_revoked(reader, since=crl.since) == crl.number
+            and store.certificates.count_revoked(reader, since=crl.since) == crl.number
             and _others(reader, now=self._world.now()) == crl.others
         )
 
     def _build(self, reader: Reader, authority: Authority, shard: int | None) -> _Crl:
         now = self._world.now()
         since = now - _LATE
-        count, others = store.count_revoked(reader, since=since), _others(reader, now=now)
+        count, others = store.certificates.count_revoked(reader, since=since), _others(reader, now=now)
         issuer: Issuer = open_issuer(reader, authority, keys=self._world.keys)
         revoked = list(_list_revoked(reader, authority, shard, now=now))
         config = self._world.config
@@ -236,7 +235,7 @@ class RevocationLists:
 
 
 def _others(reader: Reader, *, now: int) -> tuple[object, ...]:
-    revoked = [one.authority_id for one in authorities.authorities(reader) if one.revoked_at is not None]
+    revoked = [one.authority_id for one in store.authorities.authorities(reader) if one.revoked_at is not None]
     return registry.list_stops(reader), revoked, registry.list_expired(reader, now=now)
 
 
@@ -246,23 +245,23 @@ def _list_revoked(reader: Reader, authority: Authority, shard: int | None, *, no
     A certificate that expired more than `CRL_VALIDITY` ago is left out.
     """
     since = now - CRL_VALIDITY
-    for serial, of, at, why in store.revoked(reader, since=since, shard=shard):
+    for serial, of, at, why in store.certificates.revoked(reader, since=since, shard=shard):
         if of == authority.authority_id:
             yield RevokedCertificate(serial, at, reason_flag(why))
     expired = dict.fromkeys(registry.list_expired(reader, now=now))
     for id in expired:
-        for certificate in store.live(reader, id, now=now, limit=store.ALL):
+        for certificate in store.certificates.live(reader, id, now=now, limit=store.certificates.ALL):
             if certificate.authority == authority.authority_id and shard in (None, shard_of(certificate.serial)):
                 bar = find_bar(reader, certificate.serial, authority, id, certificate.task, now=now)
                 yield bar or RevokedCertificate(certificate.serial, now, CEASED)
-    for one in authorities.authorities(reader):
+    for one in store.authorities.authorities(reader):
         if one.parent == authority.authority_id and one.revoked_at is not None and one.not_after > since:
             serial = serial_text(parsed(one.certificate).serial_number)
             yield RevokedCertificate(serial, one.revoked_at, reason_flag(one.reason))
     if authority.revoked_at is None and not registry.list_stops(reader):
         return
     hold_of = cache(partial(find_hold, reader))
-    for serial, holder, task in store.in_force(reader, authority.authority_id, now=now, shard=shard):
+    for serial, holder, task in store.certificates.in_force(reader, authority.authority_id, now=now, shard=shard):
         if holder in expired:
             continue
         if authority.revoked_at is not None:

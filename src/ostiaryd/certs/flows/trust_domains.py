@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ostiary.protocol.errors import Conflict, NotFound
+from ostiaryd.certs import store
 from ostiaryd.certs.flows.bundles import find_own_bundle, own_bundle, publish_bundle, wake_workloads
 from ostiaryd.certs.model.bundle import REFRESH_S, TrustBundle, render_bundle
 from ostiaryd.certs.model.spiffe_id import SpiffeId
@@ -17,7 +18,6 @@ from ostiaryd.certs.model.trust_domain import (
     check_other_domain,
     is_new,
 )
-from ostiaryd.certs.store import trust_domains as store
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ledger.flows import Act
@@ -49,13 +49,13 @@ def add_trust_domain(
     endpoint = check_endpoint(name, endpoint_spiffe_id, bundle)
     if endpoint is not None and endpoint.trust_domain not in (name, config.trust_domain):
         find_trust_domain(act.tx, endpoint.trust_domain)
-    if store.get(act.tx, name) is not None:
+    if store.trust_domains.get(act.tx, name) is not None:
         raise Conflict(
             f"the trust domain `{name}` is federated already",
             hint=f"see `ostiary trust-domain show {name}`",
             code="trust_domain_exists",
         )
-    if len(store.trust_domains(act.tx)) >= MAX_TRUST_DOMAINS:
+    if len(store.trust_domains.trust_domains(act.tx)) >= MAX_TRUST_DOMAINS:
         raise Conflict(
             f"this server federates with {MAX_TRUST_DOMAINS} trust domains, which is the limit",
             hint="remove a trust domain first: ostiary trust-domain remove NAME",
@@ -70,7 +70,7 @@ def add_trust_domain(
         due_at=act.now,
         created_at=act.now,
     )
-    store.insert(act.tx, domain)
+    store.trust_domains.insert(act.tx, domain)
     own = publish_bundle(act, config)
     if bundle is not None:
         check_foreign(name, bundle, own=own)
@@ -83,7 +83,7 @@ def remove_trust_domain(act: Act, name: str) -> TrustDomain:
     """
     domain = find_trust_domain(act.tx, name)
     registry.fill_entry(act, object=domain.name)
-    store.delete(act.tx, domain.name)
+    store.trust_domains.delete(act.tx, domain.name)
     wake_workloads(act)
     return domain
 
@@ -92,7 +92,7 @@ def allow_agent(act: Act, name: str, agent: str) -> TrustDomain:
     """Let the workloads of an agent trust a federated trust domain; return the trust domain. Raises NotFound."""
     domain, holder = find_trust_domain(act.tx, name), registry.find_agent(act.tx, agent)
     registry.fill_entry(act, object=domain.name, agent=holder.agent_id, owner=holder.owner)
-    if store.allow(act.tx, domain.name, holder.agent_id):
+    if store.trust_domains.allow(act.tx, domain.name, holder.agent_id):
         wake_workloads(act)
     return domain
 
@@ -101,7 +101,7 @@ def disallow_agent(act: Act, name: str, agent: str) -> TrustDomain:
     """Withdraw the trust of an agent's workloads in a trust domain; return the trust domain. Raises NotFound."""
     domain, holder = find_trust_domain(act.tx, name), registry.find_agent(act.tx, agent)
     registry.fill_entry(act, object=domain.name, agent=holder.agent_id, owner=holder.owner)
-    if not store.disallow(act.tx, domain.name, holder.agent_id):
+    if not store.trust_domains.disallow(act.tx, domain.name, holder.agent_id):
         raise NotFound(
             f"the agent `{holder.name}` does not trust the trust domain `{domain.name}`",
             hint=f"see `ostiary trust-domain show {domain.name}`",
@@ -112,7 +112,7 @@ def disallow_agent(act: Act, name: str, agent: str) -> TrustDomain:
 
 def find_trust_domain(reader: Reader, name: str) -> TrustDomain:
     """Return a federated trust domain by its name. Raises NotFound."""
-    if (domain := store.get(reader, name)) is None:
+    if (domain := store.trust_domains.get(reader, name)) is None:
         raise NotFound(
             f"trust domain {name[:64]!a} not found", hint="list the trust domains: ostiary trust-domain list"
         )
@@ -130,24 +130,24 @@ def find_endpoint_roots(reader: Reader, endpoint: SpiffeId, config: Config) -> t
 
 def list_trust_domains(reader: Reader) -> list[TrustDomain]:
     """Return all federated trust domains, sorted by name."""
-    return store.trust_domains(reader)
+    return store.trust_domains.trust_domains(reader)
 
 
 def list_trusting_agents(reader: Reader, name: str) -> list[str]:
     """Return the ids of the agents that trust a trust domain."""
-    return store.agents(reader, name)
+    return store.trust_domains.agents(reader, name)
 
 
 def list_due_domains(reader: Reader, *, now: int) -> list[TrustDomain]:
     """Return the trust domains whose bundle must be fetched now."""
-    return store.due(reader, now=now, limit=MAX_TRUST_DOMAINS)
+    return store.trust_domains.due(reader, now=now, limit=MAX_TRUST_DOMAINS)
 
 
 def claim_refresh(tx: Tx, domain: TrustDomain) -> bool:
     """Claim the fetch of a trust domain's bundle for this process. Return False if another process has claimed the
     fetch.
     """
-    return store.claim(tx, domain, until=tx.now + AGAIN)
+    return store.trust_domains.claim(tx, domain, until=tx.now + AGAIN)
 
 
 def take_bundle(act: Act, name: str, bundle: TrustBundle, *, config: Config) -> TrustDomain:
@@ -166,21 +166,23 @@ def take_bundle(act: Act, name: str, bundle: TrustBundle, *, config: Config) -> 
         check_foreign(name, bundle, own=own)
     due_at = act.now + bundle.refresh_s * SECOND
     if not is_new(domain, bundle):
-        store.record_unchanged(act.tx, domain.name, due_at=due_at)
+        store.trust_domains.record_unchanged(act.tx, domain.name, due_at=due_at)
         return domain
-    store.take(act.tx, domain.name, sequence=bundle.sequence, content=render_bundle(bundle), due_at=due_at)
+    store.trust_domains.take(
+        act.tx, domain.name, sequence=bundle.sequence, content=render_bundle(bundle), due_at=due_at
+    )
     wake_workloads(act)
     return find_trust_domain(act.tx, name)
 
 
 def keep_bundle(tx: Tx, name: str, bundle: TrustBundle) -> None:
     """Record that the bundle of a trust domain was fetched, and equals the stored bundle."""
-    store.record_unchanged(tx, name, due_at=tx.now + bundle.refresh_s * SECOND)
+    store.trust_domains.record_unchanged(tx, name, due_at=tx.now + bundle.refresh_s * SECOND)
 
 
 def fail_refresh(tx: Tx, name: str, why: str) -> None:
     """Record the reason why the bundle of a trust domain could not be fetched; the stored bundle is kept."""
-    store.fail(tx, name, why[:200])
+    store.trust_domains.fail(tx, name, why[:200])
 
 
 def trusted_bundles(reader: Reader, agents: Sequence[str]) -> dict[str, TrustBundle]:
@@ -190,7 +192,7 @@ def trusted_bundles(reader: Reader, agents: Sequence[str]) -> dict[str, TrustBun
     return {
         domain.name: domain.bundle
         for agent in agents
-        for domain in store.trusted_by(reader, agent)
+        for domain in store.trust_domains.trusted_by(reader, agent)
         if domain.content is not None
     }
 
@@ -199,6 +201,6 @@ def troubles(reader: Reader, *, now: int) -> list[str]:
     """Return a message for each trust domain whose bundle is older than `OLD`, or could never be fetched."""
     return [
         f"`{domain.name}`: {domain.failed or 'the bundle was not fetched yet'}"
-        for domain in store.trust_domains(reader)
+        for domain in store.trust_domains.trust_domains(reader)
         if now - (domain.refreshed_at or domain.created_at) > OLD or (domain.failed and domain.refreshed_at is None)
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ostiary.protocol.errors import Conflict, Forbidden, NotFound
+from ostiaryd.certs import store
 from ostiaryd.certs.flows.bundles import publish_bundle, wake_workloads
 from ostiaryd.certs.model.workload import (
     MAX_MATCHES,
@@ -15,7 +16,6 @@ from ostiaryd.certs.model.workload import (
     is_ambiguous,
     is_match,
 )
-from ostiaryd.certs.store import workloads as store
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.pages import Page
@@ -40,7 +40,7 @@ def add_workload(act: Act, agent: str, selectors: Selectors, *, config: Config) 
     registry.fill_entry(act, object=holder.agent_id, selectors=render_selectors(selectors))
     if holder.state is State.DECOMMISSIONED:
         raise Conflict("the agent is decommissioned, so it gets no workload", code="wrong_state")
-    own = store.of_agent(act.tx, holder.agent_id)
+    own = store.workloads.of_agent(act.tx, holder.agent_id)
     if any(one.selectors == selectors for one in own):
         raise Conflict(
             "the agent has this workload already", hint="see `ostiary agent workload list`", code="workload_exists"
@@ -51,13 +51,13 @@ def add_workload(act: Act, agent: str, selectors: Selectors, *, config: Config) 
             hint="remove a workload first",
             code="too_many_workloads",
         )
-    if selectors.uid is None and store.count_without_user(act.tx) >= MAX_WITHOUT_USER:
+    if selectors.uid is None and store.workloads.count_without_user(act.tx) >= MAX_WITHOUT_USER:
         raise Conflict(
             f"{MAX_WITHOUT_USER} workloads do not name a user, which is the limit",
             hint="name the user with --uid",
             code="too_many_workloads",
         )
-    of_user = [] if selectors.uid is None else store.of_user(act.tx, selectors.uid)
+    of_user = [] if selectors.uid is None else store.workloads.of_user(act.tx, selectors.uid)
     if len(of_user) >= MAX_OF_USER:
         raise Conflict(
             f"the user has {MAX_OF_USER} workloads, which is the limit",
@@ -75,7 +75,7 @@ def add_workload(act: Act, agent: str, selectors: Selectors, *, config: Config) 
         workload_id=WorkloadId(act.new_id("wl")), agent=holder.agent_id, selectors=selectors, created_at=act.now
     )
     registry.fill_entry(act, object=holder.agent_id, workload=workload.workload_id)
-    store.insert(act.tx, workload)
+    store.workloads.insert(act.tx, workload)
     publish_bundle(act, config)
     wake_workloads(act)
     return workload
@@ -83,12 +83,12 @@ def add_workload(act: Act, agent: str, selectors: Selectors, *, config: Config) 
 
 def remove_workload(act: Act, id: str) -> Workload:
     """Remove a workload, and return it. Its processes lose the identity of the agent. Raises NotFound."""
-    if (workload := store.get(act.tx, id)) is None:
+    if (workload := store.workloads.get(act.tx, id)) is None:
         raise NotFound("workload not found", hint="see `ostiary agent workload list`")
     registry.fill_entry(
         act, object=workload.agent, workload=workload.workload_id, selectors=render_selectors(workload.selectors)
     )
-    store.delete(act.tx, workload.workload_id)
+    store.workloads.delete(act.tx, workload.workload_id)
     wake_workloads(act)
     return workload
 
@@ -96,7 +96,7 @@ def remove_workload(act: Act, id: str) -> Workload:
 def list_workloads(reader: Reader, page: Page, *, agent: str | None = None) -> list[Workload]:
     """Return a page of all workloads, or of the workloads of an agent. Raises NotFound."""
     holder = None if agent is None else registry.find_agent(reader, agent)
-    return store.page(reader, page, agent=None if holder is None else holder.agent_id)
+    return store.workloads.page(reader, page, agent=None if holder is None else holder.agent_id)
 
 
 def match_process(reader: Reader, facts: WorkloadFacts, *, with_digest: bool) -> list[Workload]:
@@ -106,7 +106,7 @@ def match_process(reader: Reader, facts: WorkloadFacts, *, with_digest: bool) ->
     than `MAX_MATCHES` agents.
     """
     of_agent: dict[str, Workload] = {}
-    for workload in store.candidates(reader, facts.uid):
+    for workload in store.workloads.candidates(reader, facts.uid):
         if is_match(workload.selectors, facts, with_digest=with_digest):
             of_agent.setdefault(workload.agent, workload)
     if len(of_agent) > MAX_MATCHES:

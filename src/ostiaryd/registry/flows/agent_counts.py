@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ostiaryd.ground.world import World
-from ostiaryd.registry.store import agent_table
+from ostiaryd.registry import store
 
 COUNTS_AGE_US = 5_000_000
 
@@ -20,5 +20,5 @@ class AgentCounts:
         """Return the number of agents for each value of state, kind, risk tier and segment."""
         now = self._world.now()
         if now >= self._until:
-            self._counts, self._until = await self._world.db.scan(agent_table.counts), now + COUNTS_AGE_US
+            self._counts, self._until = await self._world.db.scan(store.agent_table.counts), now + COUNTS_AGE_US
         return self._counts

@@ -8,6 +8,7 @@ from dataclasses import replace
 from ostiary.protocol.errors import Conflict, Invalid
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import store
 from ostiaryd.registry.flows.callers import check_may, fill_entry
 from ostiaryd.registry.flows.feed import queue_for_guards
 from ostiaryd.registry.flows.find import find_agent, find_owner
@@ -30,7 +31,6 @@ from ostiaryd.registry.model import (
     next_state,
     parse_scopes,
 )
-from ostiaryd.registry.store import agents, keys, owners, stops
 
 MAX_LIFETIME_S = 10 * 366 * 86_400
 
@@ -68,11 +68,11 @@ def create_agent(act: Act, spec: AgentSpec) -> Agent:
         scopes=sorted(agent.scopes),
     )
     _check_answerable(act, agent)
-    if agents.get(act.tx, agent.name) is not None:
+    if store.agents.get(act.tx, agent.name) is not None:
         raise Conflict(
             f"the name `{agent.name}` is taken", hint="names cannot be reused, even after deletion", code="name_taken"
         )
-    agents.insert(act.tx, agent)
+    store.agents.insert(act.tx, agent)
     return agent
 
 
@@ -107,7 +107,7 @@ def undo_stop(reader: Reader, agent: Agent) -> str:
     verb = {State.SUSPENDED: Verb.RESUME, State.QUARANTINED: Verb.RELEASE}.get(agent.state)
     if verb is None:
         return ""
-    if incident := stops.find_awaited_incident(reader, agent.agent_id):
+    if incident := store.stops.find_awaited_incident(reader, agent.agent_id):
         return f"ostiary incident release {incident} --as PERSON.json --reason WHY"
     return f"ostiary agent {verb} {agent.name}"
 
@@ -120,7 +120,7 @@ def _move(act: Act, agent: Agent, verb: Verb, *, why: str, by: Caller | None) ->
     """
     fill_entry(act, object=agent.agent_id, owner=agent.owner, name=agent.name, was=agent.state.value, why=why)
     check_may(act, by, verb, agent)
-    incident = stops.find_awaited_incident(act.tx, agent.agent_id)
+    incident = store.stops.find_awaited_incident(act.tx, agent.agent_id)
     if by is not None and verb in (Verb.RELEASE, Verb.RESUME) and incident:
         hint = f"ostiary incident release {incident} --as PERSON.json --reason WHY"
         raise Conflict(f"`{agent.name}` waits for a person's decision on an incident", hint=hint, code="awaits_person")
@@ -134,7 +134,7 @@ def _move(act: Act, agent: Agent, verb: Verb, *, why: str, by: Caller | None) ->
     else:
         moved = replace(agent, state=state, epoch=agent.epoch + 1)
         ended = end_holdings(act, Root.AGENT, agent.agent_id, why=why or verb.value)
-    agents.set_state(act.tx, moved.agent_id, moved.state, epoch=moved.epoch)
+    store.agents.set_state(act.tx, moved.agent_id, moved.state, epoch=moved.epoch)
     queue_for_guards(act, AgentDelta(moved.agent_id, moved.state, moved.epoch))
     return moved, ended
 
@@ -147,7 +147,7 @@ def set_scopes(act: Act, id_or_name: str, scopes: list[str]) -> Agent:
     changed = replace(agent, scopes=parse_scopes(scopes))
     was, new = sorted(agent.scopes), sorted(changed.scopes)
     fill_entry(act, object=agent.agent_id, was=was, scopes=new)
-    agents.set_scopes(act.tx, agent.agent_id, changed.scopes)
+    store.agents.set_scopes(act.tx, agent.agent_id, changed.scopes)
     return changed if agent.scopes <= changed.scopes else renew_tokens(act, changed, why="scopes narrowed")
 
 
@@ -158,7 +158,7 @@ def set_end(act: Act, id_or_name: str, expires_at: int | None) -> Agent:
     agent = _living(act, id_or_name)
     end = expires_at if expires_at is None else check_end(expires_at, now=act.now)
     fill_entry(act, object=agent.agent_id, was=agent.expires_at, expires_at=end)
-    agents.set_end(act.tx, agent.agent_id, end)
+    store.agents.set_end(act.tx, agent.agent_id, end)
     return replace(agent, expires_at=end)
 
 
@@ -169,7 +169,7 @@ def set_depth(act: Act, id_or_name: str, max_depth: int) -> Agent:
     agent = _living(act, id_or_name)
     depth = check_depth(max_depth)
     fill_entry(act, object=agent.agent_id, depth=f"{agent.max_depth} -> {depth}")
-    agents.set_depth(act.tx, agent.agent_id, depth)
+    store.agents.set_depth(act.tx, agent.agent_id, depth)
     return replace(agent, max_depth=depth)
 
 
@@ -177,7 +177,7 @@ def set_speaks(act: Act, id_or_name: str, speaks: bool) -> Agent:
     """Set whether an agent may state the words of its person for a task; this applies to new tasks."""
     agent = _living(act, id_or_name)
     fill_entry(act, object=agent.agent_id, speaks="yes" if speaks else "no")
-    agents.set_speaks(act.tx, agent.agent_id, speaks)
+    store.agents.set_speaks(act.tx, agent.agent_id, speaks)
     return replace(agent, speaks=speaks)
 
 
@@ -190,7 +190,7 @@ def set_segment(act: Act, id_or_name: str, segment: str) -> Agent:
     fill_entry(act, object=agent.agent_id, was=agent.segment, segment=moved.segment)
     if moved.segment == agent.segment:
         return agent
-    agents.set_segment(act.tx, moved.agent_id, moved.segment)
+    store.agents.set_segment(act.tx, moved.agent_id, moved.segment)
     return renew_tokens(act, moved, why="another segment")
 
 
@@ -202,7 +202,7 @@ def transfer_agent(act: Act, id_or_name: str, owner: str, *, deputy: str | None 
     transferred = replace(agent, owner=to.id, deputy=_deputy(act, deputy, owner=to))
     fill_entry(act, object=agent.agent_id, was=agent.owner, to=to.id)
     _check_answerable(act, transferred)
-    agents.set_owner(act.tx, transferred.agent_id, transferred.owner, transferred.deputy)
+    store.agents.set_owner(act.tx, transferred.agent_id, transferred.owner, transferred.deputy)
     return renew_tokens(act, transferred, why="transferred")
 
 
@@ -212,7 +212,7 @@ def renew_tokens(act: Act, agent: Agent, *, why: str) -> Agent:
     """
     end_holdings(act, Root.AGENT, agent.agent_id, why=why)
     renewed = replace(agent, epoch=agent.epoch + 1)
-    agents.set_state(act.tx, renewed.agent_id, renewed.state, epoch=renewed.epoch)
+    store.agents.set_state(act.tx, renewed.agent_id, renewed.state, epoch=renewed.epoch)
     queue_for_guards(act, AgentDelta(renewed.agent_id, renewed.state, renewed.epoch))
     return renewed
 
@@ -221,7 +221,7 @@ def set_keyless(act: Act, agent: Agent, is_keyless: bool) -> Agent:
     """Record whether an agent authenticates without a registered key, and return the agent. A pending agent that
     becomes keyless becomes active.
     """
-    agents.set_keyless(act.tx, agent.agent_id, is_keyless)
+    store.agents.set_keyless(act.tx, agent.agent_id, is_keyless)
     changed = replace(agent, is_keyless=is_keyless)
     if changed.state is State.PENDING and is_keyless:
         return _move(act, changed, Verb.ACTIVATE, why="first certificate", by=None)[0]
@@ -264,7 +264,7 @@ def _check_fit(act: Act, agent: Agent) -> None:
     has not expired. Raises Conflict.
     """
     _check_answerable(act, agent)
-    if not agent.is_keyless and not keys.list_active(act.tx, agent.agent_id, now=act.now):
+    if not agent.is_keyless and not store.keys.list_active(act.tx, agent.agent_id, now=act.now):
         raise Conflict(f"`{agent.name}` has no key", hint=f"add a key: ostiary key add {agent.name}", code="no_key")
     if agent.expires_at is not None and agent.expires_at <= act.now:
         raise Conflict(
@@ -275,7 +275,7 @@ def _check_fit(act: Act, agent: Agent) -> None:
 
 
 def _check_answerable(act: Act, agent: Agent) -> None:
-    owner = owners.owner(act.tx, agent.owner)
+    owner = store.owners.owner(act.tx, agent.owner)
     if owner is None or not is_answerable(act, owner):
         hint = f"ostiary agent transfer {agent.name} --owner OWNER"
         raise Conflict(f"`{agent.name}` has no active owner or deputy", hint=hint, code="no_owner")

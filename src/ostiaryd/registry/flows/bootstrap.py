@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import store
 from ostiaryd.registry.flows.agents import create_agent
 from ostiaryd.registry.flows.callers import fill_entry
 from ostiaryd.registry.flows.find import find_agent
@@ -12,7 +13,6 @@ from ostiaryd.registry.flows.resources import create_resource
 from ostiaryd.registry.flows.roles import grant_role
 from ostiaryd.registry.model import ADMIN, DECIDE, READ, Agent, AgentSpec, Kind, RiskTier
 from ostiaryd.registry.model.role import ADMINISTRATOR
-from ostiaryd.registry.store import resources
 
 
 def bootstrap_admin(act: Act, *, public_jwk: object, agent_id: str | None = None) -> Agent:
@@ -24,7 +24,7 @@ def bootstrap_admin(act: Act, *, public_jwk: object, agent_id: str | None = None
     """
     create_person(act, name="admin")
     grant_role(act, "admin", ADMINISTRATOR)
-    create_resource(act, name="ostiary", uri=f"{resources.public_url(act.tx)}/api/v1")
+    create_resource(act, name="ostiary", uri=f"{store.resources.public_url(act.tx)}/api/v1")
     agent = create_agent(
         act,
         AgentSpec(

@@ -11,9 +11,9 @@ from ostiary.protocol.errors import Conflict, Forbidden
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import Call
 from ostiaryd.ledger.flows import Act, act
+from ostiaryd.registry import store
 from ostiaryd.registry.model import ADMIN, Agent, Caller, Verb
 from ostiaryd.registry.model.role import ADMINISTRATOR
-from ostiaryd.registry.store import owners, roles
 
 T = TypeVar("T")
 OWNER_MAY = frozenset({Verb.SUSPEND, Verb.REVOKE})
@@ -45,9 +45,9 @@ async def act_as(call: Call, action: str, flow: Callable[[Act], T], *, again: ob
     def run(act: Act) -> T:
         caller = call.prove(act)
         record_caller(act, caller)
-        has_administrator = caller.kind == "person" and roles.has_holder(act.tx, ADMINISTRATOR)
+        has_administrator = caller.kind == "person" and store.roles.has_holder(act.tx, ADMINISTRATOR)
         done = flow(act)
-        if has_administrator and not roles.has_holder(act.tx, ADMINISTRATOR):
+        if has_administrator and not store.roles.has_holder(act.tx, ADMINISTRATOR):
             raise Conflict(
                 "no other person would remain an administrator",
                 hint="grant another person the role first: ostiary role grant NAME administrator",
@@ -98,7 +98,7 @@ def answers_for(reader: Reader, person: str, agent: Agent, *, deputies: bool = F
     """Return whether the person is the owner of the agent, or a member of the team that owns it. With `deputies`, a
     deputy of the agent or of its owner counts too.
     """
-    if person == agent.owner or owners.is_member(reader, agent.owner, person):
+    if person == agent.owner or store.owners.is_member(reader, agent.owner, person):
         return True
-    owner = owners.owner(reader, agent.owner) if deputies else None
+    owner = store.owners.owner(reader, agent.owner) if deputies else None
     return deputies and person in (agent.deputy, owner.deputy if owner is not None else None)

@@ -12,11 +12,11 @@ from ostiary.protocol.errors import Conflict, Refused
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
+from ostiaryd.registry import store
 from ostiaryd.registry.flows.agents import set_agent_state
 from ostiaryd.registry.flows.find import find_agent
 from ostiaryd.registry.flows.keys import revoke_key
 from ostiaryd.registry.model import Agent, AgentId, Verb
-from ostiaryd.registry.store import agents, holdings, keys
 
 T = TypeVar("T")
 LISTED = 1000
@@ -28,7 +28,7 @@ def list_expired(reader: Reader, *, now: int) -> list[AgentId]:
     """Return the ids of agents that have expired and whose holdings have not been ended, the agent with the earliest
     end first.
     """
-    return agents.list_due(reader, now=now, limit=LISTED)
+    return store.agents.list_due(reader, now=now, limit=LISTED)
 
 
 def expire_agent(act: Act, id: str) -> Agent:
@@ -43,7 +43,7 @@ def expire_agent(act: Act, id: str) -> Agent:
 
 def expire_key(act: Act, jkt: str) -> None:
     """Revoke a key that has expired. Raises NotFound, and Conflict if it has not expired."""
-    key = keys.get(act.tx, jkt)
+    key = store.keys.get(act.tx, jkt)
     if key is not None and key.is_active(act.now):
         raise Conflict("this key has not expired")
     revoke_key(act, jkt, why="expired")
@@ -54,9 +54,9 @@ async def expire_due(world: World, *, limit: int = 100) -> int:
     Holdings that expired more than a day ago are deleted.
     """
     now = world.now()
-    due_agents = await world.db.scan(lambda reader: agents.list_due(reader, now=now, limit=limit))
-    due_keys = await world.db.scan(lambda reader: keys.list_due(reader, now=now, limit=limit))
-    await world.writer.submit(lambda tx: holdings.prune(tx, before=now - KEPT, limit=1000))
+    due_agents = await world.db.scan(lambda reader: store.agents.list_due(reader, now=now, limit=limit))
+    due_keys = await world.db.scan(lambda reader: store.keys.list_due(reader, now=now, limit=limit))
+    await world.writer.submit(lambda tx: store.holdings.prune(tx, before=now - KEPT, limit=1000))
     return await act_on_each(world, "agent.expire", expire_agent, due_agents) + await act_on_each(
         world, "key.expire", expire_key, due_keys
     )

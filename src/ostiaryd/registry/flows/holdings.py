@@ -6,12 +6,12 @@ from collections import Counter
 
 from ostiary.protocol.errors import Forbidden, Invalid
 from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import store
 from ostiaryd.registry.flows.callers import fill_entry
 from ostiaryd.registry.flows.feed import queue_for_guards
 from ostiaryd.registry.flows.find import active_agent, find_person, find_resource
 from ostiaryd.registry.model import AgentId, Holding, Root, TokenDelta, is_person_id
 from ostiaryd.registry.model.holding import names_root
-from ostiaryd.registry.store import holdings
 
 
 def add_holding(act: Act, holding: Holding) -> None:
@@ -30,21 +30,21 @@ def add_holding(act: Act, holding: Holding) -> None:
     if not holding.is_live(act.now):
         raise Invalid("a holding must end in the future")
     if holding.parent is not None:
-        parent = holdings.get(act.tx, holding.parent)
+        parent = store.holdings.get(act.tx, holding.parent)
         if parent is None or not parent.is_live(act.now):
             raise Forbidden("the parent of this holding has ended", code="parent_ended")
         if holding.expires_at > parent.expires_at:
             raise Forbidden(
                 "this holding would outlive its parent", hint="request a shorter lifetime", code="outlives_parent"
             )
-    holdings.insert(act.tx, holding)
+    store.holdings.insert(act.tx, holding)
 
 
 def release_holdings(act: Act, holding: Holding, kind: str) -> None:
     """Put the live holdings of a kind that are directly below a holding below its parent, so that they outlive the
     holding.
     """
-    holdings.move(act.tx, holding.id, kind, above=holding.parent)
+    store.holdings.move(act.tx, holding.id, kind, above=holding.parent)
 
 
 def end_holdings(
@@ -60,7 +60,7 @@ def end_holdings(
     Guards are notified of each ended holding, except of tokens that name the root, because guards then know it from the
     notification about the root, an agent or a task.
     """
-    counts, ended = holdings.end(act.tx, root, value, why=why)
+    counts, ended = store.holdings.end(act.tx, root, value, why=why)
     for one in ended:
         if one.agent not in stopped and not names_root(one, root, value):
             queue_for_guards(act, TokenDelta(one.id, one.expires_at))

@@ -7,13 +7,13 @@ from collections import Counter
 from ostiary.protocol import jose
 from ostiary.protocol.errors import Conflict, Invalid, NotFound
 from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import store
 from ostiaryd.registry.flows.agents import activate, check_end
 from ostiaryd.registry.flows.callers import fill_entry
 from ostiaryd.registry.flows.feed import queue_for_guards
 from ostiaryd.registry.flows.find import find_agent
 from ostiaryd.registry.flows.holdings import end_holdings
 from ostiaryd.registry.model import LONGEST_TOKEN, Agent, AgentId, AgentKey, KeyDelta, Root, State
-from ostiaryd.registry.store import keys
 
 MAX_KEYS = 10
 MAX_OVERLAP_S = 30 * 86_400
@@ -42,11 +42,11 @@ def rotate_key(act: Act, id_or_name: str, jwk: object, *, overlap_s: int = 3600)
         raise Invalid(f"the overlap must be 0 to {MAX_OVERLAP_S} seconds")
     key = add_key(act, id_or_name, jwk)
     if overlap_s == 0:
-        for old in keys.list_active(act.tx, key.agent, now=act.now):
+        for old in store.keys.list_active(act.tx, key.agent, now=act.now):
             if old.jkt != key.jkt:
                 revoke_key(act, old.jkt, why="rotated")
         return key
-    keys.shorten_others(act.tx, key.agent, kept=key.jkt, not_after=act.now + overlap_s * 1_000_000)
+    store.keys.shorten_others(act.tx, key.agent, kept=key.jkt, not_after=act.now + overlap_s * 1_000_000)
     return key
 
 
@@ -56,13 +56,13 @@ def revoke_key(act: Act, jkt: str, *, of: AgentId | None = None, why: str = "rev
 
     Raises NotFound. If the key was already revoked, remaining objects are ended.
     """
-    key = keys.get(act.tx, jkt)
+    key = store.keys.get(act.tx, jkt)
     if key is None or of not in (None, key.agent):
         missing = "no agent has a key" if of is None else "the agent has no key"
         raise NotFound(f"{missing} with this thumbprint (RFC 7638)", hint="list the keys: ostiary key list AGENT")
     agent = find_agent(act.tx, key.agent)
     fill_entry(act, object=jkt, owner=agent.owner, holder=key.agent, why=why)
-    keys.revoke(act.tx, jkt)
+    store.keys.revoke(act.tx, jkt)
     queue_for_guards(act, KeyDelta(jkt, act.now + LONGEST_TOKEN))
     return end_holdings(act, Root.KEY, jkt, why=why)
 
@@ -72,7 +72,7 @@ def _insert(act: Act, agent: Agent, jwk: object, *, not_after: int | None) -> Ag
     fill_entry(act, object=agent.agent_id, key=public.thumbprint)
     if agent.state is State.DECOMMISSIONED:
         raise Conflict(f"`{agent.name}` is decommissioned", code="wrong_state")
-    if len(keys.list_active(act.tx, agent.agent_id, now=act.now)) >= MAX_KEYS:
+    if len(store.keys.list_active(act.tx, agent.agent_id, now=act.now)) >= MAX_KEYS:
         raise Conflict(f"`{agent.name}` has {MAX_KEYS} keys", hint="revoke a key first", code="too_many_keys")
     check_unknown_key(act, public.thumbprint)
     key = AgentKey(
@@ -84,7 +84,7 @@ def _insert(act: Act, agent: Agent, jwk: object, *, not_after: int | None) -> Ag
         not_after=not_after if not_after is None else check_end(not_after, now=act.now),
         revoked_at=None,
     )
-    keys.insert(act.tx, key)
+    store.keys.insert(act.tx, key)
     return key
 
 
@@ -92,7 +92,7 @@ def check_unknown_key(act: Act, jkt: str) -> None:
     """Check that the key was never registered by an agent, a guard or a person, because a key identifies one of them.
     Raises Conflict.
     """
-    if keys.find_owner(act.tx, jkt) is not None:
+    if store.keys.find_owner(act.tx, jkt) is not None:
         raise Conflict(
             "this key is already registered", hint="generate a new key; keys are never shared", code="key_taken"
         )

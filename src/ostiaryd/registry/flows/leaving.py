@@ -12,6 +12,7 @@ from dataclasses import replace
 from ostiary.protocol.errors import Conflict
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import store
 from ostiaryd.registry.flows.callers import fill_entry
 from ostiaryd.registry.flows.feed import queue_for_guards
 from ostiaryd.registry.flows.find import find_owner, find_person
@@ -19,7 +20,6 @@ from ostiaryd.registry.flows.holdings import end_holdings
 from ostiaryd.registry.flows.person_keys import end_person
 from ostiaryd.registry.flows.roles import end_roles
 from ostiaryd.registry.model import Agent, AgentDelta, Owner, Person, PersonState, Root, Verb, next_state
-from ostiaryd.registry.store import agents, owners
 
 _WHY = "owner left"
 _NO_HEIR = "nobody"
@@ -40,13 +40,13 @@ def revoke_owner(act: Act, id_or_name: str) -> Counter[str]:
     passed: Counter[str] = Counter()
     everybody = list_leaving(act.tx, owner)
     if isinstance(owner, Person):
-        owners.set_person_state(act.tx, owner.person_id, PersonState.LEFT)
-        owners.leave_teams(act.tx, owner.person_id)
-        owners.end_logins(act.tx, owner.person_id)
+        store.owners.set_person_state(act.tx, owner.person_id, PersonState.LEFT)
+        store.owners.leave_teams(act.tx, owner.person_id)
+        store.owners.end_logins(act.tx, owner.person_id)
         end_person(act, owner.person_id, why="person left")
     for gone in everybody:
         end_roles(act, gone.id)
-        owned = agents.owned(act.tx, gone.id)
+        owned = store.agents.owned(act.tx, gone.id)
         stopped = frozenset(agent.agent_id for agent in owned)
         ended += end_holdings(act, Root.OWNER, gone.id, why=_WHY, stopped=stopped)
         passed += Counter(_pass_on(act, gone, agent) for agent in owned)
@@ -93,7 +93,7 @@ def resume_person(act: Act, id_or_name: str, *, why: str = "") -> Person:
 
 
 def _set_state(act: Act, person: Person, state: PersonState) -> Person:
-    owners.set_person_state(act.tx, person.person_id, state)
+    store.owners.set_person_state(act.tx, person.person_id, state)
     return replace(person, state=state)
 
 
@@ -103,19 +103,19 @@ def list_leaving(reader: Reader, owner: Owner) -> list[Owner]:
     """
     if not isinstance(owner, Person):
         return [owner]
-    return [owner, *owners.teams_resting_on(reader, owner.person_id)]
+    return [owner, *store.owners.teams_resting_on(reader, owner.person_id)]
 
 
 def _pass_on(act: Act, gone: Owner, agent: Agent) -> str:
     """Transfer an agent of a leaving owner to its deputy, or revoke it if there is no active deputy. Return the id of
     the new owner, or `_NO_HEIR`.
     """
-    deputies = (owners.person(act.tx, id) for id in (agent.deputy, gone.deputy) if id is not None)
+    deputies = (store.owners.person(act.tx, id) for id in (agent.deputy, gone.deputy) if id is not None)
     heir = next((person for person in deputies if person is not None and person.is_active), None)
     state = agent.state if heir is not None else next_state(agent.state, Verb.REVOKE)
     if heir is not None:
         deputy = agent.deputy if agent.deputy != heir.person_id else None
-        agents.set_owner(act.tx, agent.agent_id, heir.person_id, deputy)
-    agents.set_state(act.tx, agent.agent_id, state, epoch=agent.epoch + 1)
+        store.agents.set_owner(act.tx, agent.agent_id, heir.person_id, deputy)
+    store.agents.set_state(act.tx, agent.agent_id, state, epoch=agent.epoch + 1)
     queue_for_guards(act, AgentDelta(agent.agent_id, state, agent.epoch + 1))
     return _NO_HEIR if heir is None else heir.person_id

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from ostiary.protocol.errors import Conflict, Invalid
 from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import store
 from ostiaryd.registry.flows.callers import fill_entry
 from ostiaryd.registry.flows.find import find_owner, find_person, find_team
 from ostiaryd.registry.model import Owner, Person, PersonId, PersonState, Team, TeamId, check_email, check_name
-from ostiaryd.registry.store import agents, owners
 
 MAX_MEMBERS = 1000
 
@@ -27,7 +27,7 @@ def create_person(act: Act, *, name: str, email: str | None = None, deputy: str 
         created_at=act.now,
     )
     fill_entry(act, object=person.person_id, name=person.name, deputy=person.deputy)
-    owners.insert_person(act.tx, person)
+    store.owners.insert_person(act.tx, person)
     return person
 
 
@@ -42,9 +42,9 @@ def create_team(act: Act, *, name: str, members: list[str], deputy: str | None =
     )
     persons = [active_person(act, member).person_id for member in members]
     fill_entry(act, object=team.team_id, name=team.name, deputy=team.deputy, members=len(persons))
-    owners.insert_team(act.tx, team)
+    store.owners.insert_team(act.tx, team)
     for member in persons:
-        owners.add_member(act.tx, team.team_id, member)
+        store.owners.add_member(act.tx, team.team_id, member)
     return team
 
 
@@ -57,7 +57,7 @@ def set_deputy(act: Act, id_or_name: str, deputy: str | None) -> Owner:
     fill_entry(act, object=owner.id, name=owner.name, was=owner.deputy, deputy=to)
     if to == owner.id:
         raise Invalid("a person cannot be their own deputy")
-    owners.set_deputy(act.tx, owner, to)
+    store.owners.set_deputy(act.tx, owner, to)
     return replace(owner, deputy=to)
 
 
@@ -65,9 +65,9 @@ def add_member(act: Act, team: str, person: str) -> Team:
     """Add a person to a team, and return the team. If the person is already a member, nothing changes."""
     into, member = find_team(act.tx, team), active_person(act, person)
     fill_entry(act, object=into.team_id, member=member.person_id)
-    if len(owners.members(act.tx, into.team_id)) >= MAX_MEMBERS:
+    if len(store.owners.members(act.tx, into.team_id)) >= MAX_MEMBERS:
         raise Conflict(f"the team `{into.name}` has {MAX_MEMBERS} members, the maximum")
-    owners.add_member(act.tx, into.team_id, member.person_id)
+    store.owners.add_member(act.tx, into.team_id, member.person_id)
     return into
 
 
@@ -77,9 +77,9 @@ def remove_member(act: Act, team: str, person: str) -> Team:
     """
     out_of, member = find_team(act.tx, team), find_person(act.tx, person)
     fill_entry(act, object=out_of.team_id, member=member.person_id)
-    if not owners.remove_member(act.tx, out_of.team_id, member.person_id):
+    if not store.owners.remove_member(act.tx, out_of.team_id, member.person_id):
         raise Conflict(f"`{member.name}` is not in the team `{out_of.name}`")
-    if not owners.has_active_member(act.tx, out_of.team_id) and agents.owned(act.tx, out_of.team_id):
+    if not store.owners.has_active_member(act.tx, out_of.team_id) and store.agents.owned(act.tx, out_of.team_id):
         raise Conflict(f"the team `{out_of.name}` owns agents and would be empty", hint="add another member first")
     return out_of
 
@@ -90,15 +90,15 @@ def set_membership(act: Act, team: str, person: PersonId, *, is_member: bool) ->
     Nothing changes if the membership is already as requested, if the team is unknown or full, or if a team that owns
     agents would become empty.
     """
-    into = owners.team(act.tx, team)
-    if into is None or owners.is_member(act.tx, into.team_id, person) == is_member:
+    into = store.owners.team(act.tx, team)
+    if into is None or store.owners.is_member(act.tx, into.team_id, person) == is_member:
         return
-    if is_member and len(owners.members(act.tx, into.team_id)) < MAX_MEMBERS:
-        owners.add_member(act.tx, into.team_id, person)
+    if is_member and len(store.owners.members(act.tx, into.team_id)) < MAX_MEMBERS:
+        store.owners.add_member(act.tx, into.team_id, person)
     elif not is_member:
-        owners.remove_member(act.tx, into.team_id, person)
-        if not owners.has_active_member(act.tx, into.team_id) and agents.owned(act.tx, into.team_id):
-            owners.add_member(act.tx, into.team_id, person)
+        store.owners.remove_member(act.tx, into.team_id, person)
+        if not store.owners.has_active_member(act.tx, into.team_id) and store.agents.owned(act.tx, into.team_id):
+            store.owners.add_member(act.tx, into.team_id, person)
 
 
 def active_person(act: Act, id_or_name: str) -> Person:
@@ -113,7 +113,7 @@ def is_answerable(act: Act, owner: Owner) -> bool:
     """Return whether an owner can be accountable for an agent: an active person, or a team with an active member."""
     if isinstance(owner, Person):
         return owner.is_active
-    return owners.has_active_member(act.tx, owner.team_id)
+    return store.owners.has_active_member(act.tx, owner.team_id)
 
 
 def _deputy(act: Act, id_or_name: str | None) -> PersonId | None:
@@ -122,7 +122,7 @@ def _deputy(act: Act, id_or_name: str | None) -> PersonId | None:
 
 def _free_name(act: Act, unverified_name: str) -> str:
     name = check_name(unverified_name)
-    if owners.owner(act.tx, name) is not None:
+    if store.owners.owner(act.tx, name) is not None:
         raise Conflict(
             f"the name `{name}` is taken", hint="names cannot be reused, even after deletion", code="name_taken"
         )

@@ -8,13 +8,13 @@ from ostiary.protocol import jose
 from ostiary.protocol.errors import Conflict, NotFound
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import store
 from ostiaryd.registry.flows.callers import fill_entry
 from ostiaryd.registry.flows.find import find_person
 from ostiaryd.registry.flows.holdings import end_holdings
 from ostiaryd.registry.flows.keys import MAX_KEYS, check_unknown_key
 from ostiaryd.registry.flows.owners import active_person
 from ostiaryd.registry.model import PersonId, PersonKey, Root
-from ostiaryd.registry.store import person_keys
 
 
 def add_person_key(act: Act, id_or_name: str, jwk: object) -> PersonKey:
@@ -24,7 +24,7 @@ def add_person_key(act: Act, id_or_name: str, jwk: object) -> PersonKey:
     person = active_person(act, id_or_name)
     public = jose.parse_public_jwk(jwk)
     fill_entry(act, object=person.person_id, key=public.thumbprint)
-    if len(person_keys.active(act.tx, person.person_id)) >= MAX_KEYS:
+    if len(store.person_keys.active(act.tx, person.person_id)) >= MAX_KEYS:
         raise Conflict(f"`{person.name}` has {MAX_KEYS} keys", hint="revoke a key first", code="too_many_keys")
     check_unknown_key(act, public.thumbprint)
     key = PersonKey(
@@ -35,7 +35,7 @@ def add_person_key(act: Act, id_or_name: str, jwk: object) -> PersonKey:
         added_at=act.now,
         revoked_at=None,
     )
-    person_keys.insert(act.tx, key)
+    store.person_keys.insert(act.tx, key)
     return key
 
 
@@ -46,12 +46,12 @@ def revoke_person_key(act: Act, id_or_name: str, jkt: str) -> Counter[str]:
     All tokens end, because they may have been requested with any key. Raises NotFound.
     """
     person = find_person(act.tx, id_or_name)
-    key = person_keys.get(act.tx, jkt)
+    key = store.person_keys.get(act.tx, jkt)
     if key is None or key.person != person.person_id:
         hint = f"ostiary person keys {person.name}"
         raise NotFound(f"`{person.name}` has no key with this thumbprint (RFC 7638)", hint=hint)
     fill_entry(act, object=jkt, holder=person.person_id)
-    person_keys.revoke(act.tx, jkt)
+    store.person_keys.revoke(act.tx, jkt)
     return _end(act, person.person_id, jkt, why="key revoked")
 
 
@@ -62,15 +62,15 @@ def end_person(act: Act, person: PersonId, *, why: str, keeps_keys: bool = False
     resumed.
     """
     end_holdings(act, Root.AGENT, person, why=why)
-    for key in person_keys.active(act.tx, person):
+    for key in store.person_keys.active(act.tx, person):
         if not keeps_keys:
-            person_keys.revoke(act.tx, key.jkt)
+            store.person_keys.revoke(act.tx, key.jkt)
         _end(act, person, key.jkt, why=why)
 
 
 def is_revoked_key(reader: Reader, jkt: str | None) -> bool:
     """Return whether a person registered this key and the key was revoked."""
-    key = None if jkt is None else person_keys.get(reader, jkt)
+    key = None if jkt is None else store.person_keys.get(reader, jkt)
     return key is not None and key.revoked_at is not None
 
 

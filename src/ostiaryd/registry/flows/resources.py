@@ -11,13 +11,13 @@ from ostiary.protocol import canonical, jose
 from ostiary.protocol.errors import Conflict, Invalid
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import store
 from ostiaryd.registry.flows.callers import fill_entry
 from ostiaryd.registry.flows.feed import queue_for_guards
 from ostiaryd.registry.flows.find import find_resource
 from ostiaryd.registry.flows.holdings import end_holdings
 from ostiaryd.registry.flows.keys import check_unknown_key
 from ostiaryd.registry.model import Mode, Resource, ResourceDelta, ResourceId, Root, agent_uri, check_name, check_uri
-from ostiaryd.registry.store import resources
 
 MAX_PARSED = 256
 _parsed: dict[str, Catalogue | None] = {}
@@ -46,21 +46,21 @@ def create_resource(
     fill_entry(
         act, object=resource.resource_id, name=resource.name, uri=resource.uri, mode=mode.value, key=resource.jkt
     )
-    if resources.get(act.tx, resource.name) is not None:
+    if store.resources.get(act.tx, resource.name) is not None:
         raise Conflict(
             f"the name `{resource.name}` is taken",
             hint="names cannot be reused, even after deletion",
             code="name_taken",
         )
-    if resource.uri.startswith(agent_uri(resources.public_url(act.tx), "")):
+    if resource.uri.startswith(agent_uri(store.resources.public_url(act.tx), "")):
         raise Conflict(
             "the URI belongs to this server; a guard for it would receive tokens meant for the server", code="uri_taken"
         )
-    if resources.by_uri(act.tx, resource.uri) is not None:
+    if store.resources.by_uri(act.tx, resource.uri) is not None:
         raise Conflict("this URI is already registered", code="uri_taken")
     if resource.jkt is not None:
         check_unknown_key(act, resource.jkt)
-    resources.insert(act.tx, resource)
+    store.resources.insert(act.tx, resource)
     queue_for_guards(act, ResourceDelta(resource.name))
     return resource
 
@@ -69,7 +69,7 @@ def set_mode(act: Act, id_or_name: str, mode: Mode) -> Resource:
     """Set the mode of a resource, `enforce` or `watch`, and return the resource. Raises NotFound."""
     resource = find_resource(act.tx, id_or_name)
     fill_entry(act, object=resource.resource_id, name=resource.name, was=resource.mode.value, mode=mode.value)
-    resources.set_mode(act.tx, resource.resource_id, mode)
+    store.resources.set_mode(act.tx, resource.resource_id, mode)
     queue_for_guards(act, ResourceDelta(resource.name))
     return replace(resource, mode=mode)
 
@@ -85,7 +85,7 @@ def set_resource_key(act: Act, id_or_name: str, jwk: object) -> Resource:
     if resource.jkt is not None:
         end_holdings(act, Root.KEY, resource.jkt, why="rotated")
     key: dict[str, Any] = dict(public.jwk)
-    resources.set_key(act.tx, resource.resource_id, jkt=public.thumbprint, jwk=key)
+    store.resources.set_key(act.tx, resource.resource_id, jkt=public.thumbprint, jwk=key)
     queue_for_guards(act, ResourceDelta(resource.name))
     return replace(resource, jkt=public.thumbprint, jwk=key)
 
@@ -95,7 +95,7 @@ def catalogue_of(reader: Reader, resource: Resource) -> Catalogue | None:
     if (hash := resource.catalogue_hash) is None:
         return None
     if (catalogue := _parsed.get(hash)) is None:
-        text = resources.kept_catalogue(reader, hash)
+        text = store.resources.kept_catalogue(reader, hash)
         catalogue = None if text is None else Catalogue.parse(text)
         while len(_parsed) >= MAX_PARSED:
             _parsed.pop(next(iter(_parsed)), None)
@@ -114,7 +114,7 @@ def set_catalogue(
     another one is in force, Conflict is raised. Raises NotFound, Invalid, Conflict.
     """
     resource = find_resource(act.tx, id_or_name)
-    if (before := resources.catalogue(act.tx, resource.resource_id)) is not None:
+    if (before := store.resources.catalogue(act.tx, resource.resource_id)) is not None:
         catalogue = catalogue.after(Catalogue.parse(before))
     digest = catalogue.digest
     fill_entry(
@@ -134,12 +134,12 @@ def set_catalogue(
     if catalogue.resource != resource.name:
         raise Invalid(f"the catalogue is that of `{catalogue.resource}`, not of `{resource.name}`")
     if is_proposed != resource.is_proposed:
-        resources.set_proposed(act.tx, resource.resource_id, is_proposed=is_proposed)
+        store.resources.set_proposed(act.tx, resource.resource_id, is_proposed=is_proposed)
         resource = replace(resource, is_proposed=is_proposed)
     if digest == resource.catalogue_hash:
         return resource
     text = canonical.encode(catalogue.render(), floats=True).decode()
-    resources.set_catalogue(act.tx, resource.resource_id, catalogue=text, hash=digest)
+    store.resources.set_catalogue(act.tx, resource.resource_id, catalogue=text, hash=digest)
     queue_for_guards(act, ResourceDelta(resource.name))
     return replace(resource, catalogue_hash=digest, catalogue_version=resource.catalogue_version + 1)
 
@@ -150,7 +150,7 @@ def set_classes(act: Act, id_or_name: str, classes: Sequence[str]) -> Resource:
     """
     resource = find_resource(act.tx, id_or_name)
     fill_entry(act, object=resource.resource_id, name=resource.name, data_classes=list(classes))
-    text = resources.catalogue(act.tx, resource.resource_id)
+    text = store.resources.catalogue(act.tx, resource.resource_id)
     tools = {} if text is None else Catalogue.parse(text).tools
     catalogue = Catalogue(resource.name, tools, tuple(classes))
     return set_catalogue(act, resource.resource_id, catalogue, is_proposed=resource.is_proposed)

@@ -8,11 +8,11 @@ from ostiary.decision.access.restrictions import RestrictionKind
 from ostiary.protocol.errors import Conflict, Invalid
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import store
 from ostiaryd.registry.flows.callers import fill_entry
 from ostiaryd.registry.flows.feed import queue_for_guards
 from ostiaryd.registry.flows.find import find_agent
 from ostiaryd.registry.model import RestrictionDelta
-from ostiaryd.registry.store import restrictions
 
 MAX_LIMIT: dict[RestrictionKind, int] = {"throttle": 10_000, "narrow": 0, "step_up": len(STEPS) - 1}
 
@@ -30,11 +30,11 @@ def put_restriction(act: Act, id_or_name: str, kind: RestrictionKind, *, until: 
     if until <= act.now:
         raise Invalid("the end of a restriction must be in the future")
     restriction = Restriction(kind, limit, act.now, until)
-    for present in restrictions.of_agent(act.tx, agent.agent_id, now=act.now):
+    for present in store.restrictions.of_agent(act.tx, agent.agent_id, now=act.now):
         if present.kind == kind:
             stricter = min if kind == "throttle" else max
             restriction = Restriction(kind, stricter(limit, present.limit), act.now, max(until, present.until))
-    restrictions.put(act.tx, agent.agent_id, restriction)
+    store.restrictions.put(act.tx, agent.agent_id, restriction)
     queue_for_guards(act, RestrictionDelta(agent.agent_id, *restriction))
     return restriction
 
@@ -45,17 +45,19 @@ def lift_restrictions(act: Act, id_or_name: str, *kinds: RestrictionKind) -> lis
     """
     agent = find_agent(act.tx, id_or_name)
     lifted = [
-        one for one in restrictions.of_agent(act.tx, agent.agent_id, now=act.now) if not kinds or one.kind in kinds
+        one
+        for one in store.restrictions.of_agent(act.tx, agent.agent_id, now=act.now)
+        if not kinds or one.kind in kinds
     ]
     fill_entry(act, object=agent.agent_id, owner=agent.owner, lifted=[one.kind for one in lifted])
     if not lifted:
         raise Conflict(f"the agent `{agent.name}` is not restricted", code="not_held")
     for one in lifted:
-        restrictions.end(act.tx, agent.agent_id, one.kind)
+        store.restrictions.end(act.tx, agent.agent_id, one.kind)
         queue_for_guards(act, RestrictionDelta(agent.agent_id, *one._replace(until=act.now)))
     return lifted
 
 
 async def forget_restrictions(world: World) -> int:
     """Delete restrictions that have ended on the clock of every server of the database; return their number."""
-    return await world.writer.submit(lambda tx: restrictions.forget(tx, before=world.now.horizon))
+    return await world.writer.submit(lambda tx: store.restrictions.forget(tx, before=world.now.horizon))

@@ -7,11 +7,11 @@ from collections.abc import Collection
 from ostiary.protocol.errors import Conflict, NotFound
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import store
 from ostiaryd.registry.flows.callers import fill_entry
 from ostiaryd.registry.flows.find import find_owner
 from ostiaryd.registry.model import Owner, check_name
 from ostiaryd.registry.model.role import BY_HAND, RoleAssignment
-from ostiaryd.registry.store import roles
 
 MAX_ROLES = 32
 """Maximum number of roles of one person or team."""
@@ -24,9 +24,9 @@ def grant_role(act: Act, subject: str, role: str) -> Owner:
     owner = find_owner(act.tx, subject)
     fill_entry(act, object=owner.id, name=owner.name, role=role[:64])
     check_name(role, of="role")
-    if len(roles.of_subject(act.tx, owner.id)) >= MAX_ROLES:
+    if len(store.roles.of_subject(act.tx, owner.id)) >= MAX_ROLES:
         raise Conflict(f"`{owner.name}` has {MAX_ROLES} roles", hint="revoke a role first", code="too_many_roles")
-    roles.add(act.tx, owner.id, role, BY_HAND)
+    store.roles.add(act.tx, owner.id, role, BY_HAND)
     return owner
 
 
@@ -36,11 +36,11 @@ def revoke_role(act: Act, subject: str, role: str) -> Owner:
     """
     owner = find_owner(act.tx, subject)
     fill_entry(act, object=owner.id, name=owner.name, role=role[:64])
-    mine = [one for one in roles.of_subject(act.tx, owner.id) if one.role == role]
+    mine = [one for one in store.roles.of_subject(act.tx, owner.id) if one.role == role]
     if not mine:
         raise NotFound(f"`{owner.name}` does not have the role {role[:64]!a}", hint="`ostiary role list` shows all")
     for one in mine:
-        roles.remove(act.tx, owner.id, role, one.source)
+        store.roles.remove(act.tx, owner.id, role, one.source)
     return owner
 
 
@@ -48,25 +48,25 @@ def set_roles_of_source(act: Act, person: str, names: Collection[str], *, source
     """Set the roles that a person has from one source (the id of an identity provider). Roles from other sources are
     kept.
     """
-    present = {one.role for one in roles.of_subject(act.tx, person) if one.source == source}
+    present = {one.role for one in store.roles.of_subject(act.tx, person) if one.source == source}
     for role in sorted(set(names) - present):
-        roles.add(act.tx, person, role, source)
+        store.roles.add(act.tx, person, role, source)
     for role in sorted(present - set(names)):
-        roles.remove(act.tx, person, role, source)
+        store.roles.remove(act.tx, person, role, source)
 
 
 def end_roles_of_source(act: Act, source: str) -> None:
     """End all roles that the rules of one identity provider (`source`) gave to persons."""
-    for one in roles.of_source(act.tx, source):
-        roles.remove(act.tx, one.subject, one.role, one.source)
+    for one in store.roles.of_source(act.tx, source):
+        store.roles.remove(act.tx, one.subject, one.role, one.source)
 
 
 def end_roles(act: Act, subject: str) -> None:
     """End all roles of a person or team that leaves. They are not restored when the person returns."""
-    for one in roles.of_subject(act.tx, subject):
-        roles.remove(act.tx, one.subject, one.role, one.source)
+    for one in store.roles.of_subject(act.tx, subject):
+        store.roles.remove(act.tx, one.subject, one.role, one.source)
 
 
 def list_role_assignments(reader: Reader, subject: str) -> list[RoleAssignment]:
     """Return the role assignments of a person or team (id or name). Raises NotFound."""
-    return roles.of_subject(reader, find_owner(reader, subject).id)
+    return store.roles.of_subject(reader, find_owner(reader, subject).id)

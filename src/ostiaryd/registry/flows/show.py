@@ -8,10 +8,10 @@ import msgspec
 
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger import flows as ledger
+from ostiaryd.registry import store
 from ostiaryd.registry.flows.agents import undo_stop
 from ostiaryd.registry.flows.find import classes_within, find_agent
 from ostiaryd.registry.model import Agent, AgentKey, spiffe_id
-from ostiaryd.registry.store import keys, owners
 
 SECOND = 1_000_000
 MAX_KEYS_SHOWN = 100
@@ -25,7 +25,7 @@ def seconds(time: int | None) -> int | None:
 
 def name_of(reader: Reader, owner: str | None) -> str | None:
     """Return the name of the person or team with this id; None for None or an unknown id."""
-    row = None if owner is None else owners.owner(reader, owner)
+    row = None if owner is None else store.owners.owner(reader, owner)
     return None if row is None else row.name
 
 
@@ -140,7 +140,7 @@ def show_agent_key(key: AgentKey) -> AgentKeyBody:
 def show_agent_detail(reader: Reader, id_or_name: str, *, trust_domain: str) -> AgentDetail:
     """Return an agent with its newest keys as JSON. Raises NotFound."""
     agent = find_agent(reader, id_or_name)
-    all_keys = keys.of_agent(reader, agent.agent_id)
+    all_keys = store.keys.of_agent(reader, agent.agent_id)
     return {
         **show_agent_briefly(reader, agent, trust_domain=trust_domain),
         "last_used_at": last_use_of(reader, agent),

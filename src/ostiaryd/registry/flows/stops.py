@@ -8,11 +8,11 @@ from ostiary.decision.access.stops import What
 from ostiary.protocol.errors import Conflict, NotFound
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import store
 from ostiaryd.registry.flows.callers import fill_entry
 from ostiaryd.registry.flows.feed import queue_for_guards
 from ostiaryd.registry.model import Stop, StopDelta, check_not_stopped
 from ostiaryd.registry.model.stop import check_room, name_target
-from ostiaryd.registry.store import stops as store
 
 
 def stop(
@@ -34,9 +34,9 @@ def stop(
     """
     fill_entry(act, object=value or target, stop=target, value=value, why=why, incident=incident)
     if target != "everything" and not restores:
-        check_room(store.stops(act.tx), is_ours=by is None)
+        check_room(store.stops.stops(act.tx), is_ours=by is None)
     made = Stop(target_kind=target, value=value, since=act.now, said_by=by, why=why, incident=incident)
-    if not store.put(act.tx, made):
+    if not store.stops.put(act.tx, made):
         raise Conflict(
             f"{name_target(target, value)} is already stopped",
             hint="list the stops: ostiary kill list",
@@ -49,16 +49,16 @@ def stop(
 def lift_stop(act: Act, target: What, value: str) -> None:
     """Lift a stop. Tokens that have not expired are accepted again. Raises NotFound."""
     fill_entry(act, object=value or target, stop=target, value=value)
-    if not store.delete(act.tx, target, value):
+    if not store.stops.delete(act.tx, target, value):
         raise NotFound(f"{name_target(target, value)} is not stopped", hint="list the stops: ostiary kill list")
     queue_for_guards(act, StopDelta(target, value, is_lifted=True))
 
 
 def check_none_stopped(reader: Reader, target: What, values: Iterable[str | None]) -> None:
     """Check that no stop of this kind is on one of these values. Raises Forbidden."""
-    check_not_stopped(store.stops(reader), [(target, value) for value in values if value is not None])
+    check_not_stopped(store.stops.stops(reader), [(target, value) for value in values if value is not None])
 
 
 def check_person_not_stopped(reader: Reader, person: str) -> None:
     """Check that neither a stop on this person as owner nor a stop on everything is in force. Raises Forbidden."""
-    check_not_stopped(store.stops(reader), [("owner", person), ("everything", "")])
+    check_not_stopped(store.stops.stops(reader), [("owner", person), ("everything", "")])

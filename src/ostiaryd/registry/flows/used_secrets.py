@@ -14,10 +14,10 @@ from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act
+from ostiaryd.registry import store
 from ostiaryd.registry.flows.feed import queue_for_guards
 from ostiaryd.registry.model import SecretUseDelta
 from ostiaryd.registry.model.used_secret import digest_of, find_secret, make_prints
-from ostiaryd.registry.store import used_secrets as store
 
 KNOWN_US = 3600 * 1_000_000
 """Minimum time for which a secret is remembered after its last use, in microseconds. The maximum is twice as long."""
@@ -27,7 +27,7 @@ MAX_USED = 256
 
 def is_secret_known(reader: Reader, agent: str, secret: str, *, keys: Keyring, now: int) -> bool:
     """Return whether a secret will be remembered for an agent for at least `KNOWN_US` from now."""
-    return store.get_until(reader, agent, digest_of(secret, _key(keys))) >= now + KNOWN_US
+    return store.used_secrets.get_until(reader, agent, digest_of(secret, _key(keys))) >= now + KNOWN_US
 
 
 def know_secret(act: Act, agent: str, secret: str) -> None:
@@ -36,13 +36,16 @@ def know_secret(act: Act, agent: str, secret: str) -> None:
     """
     key, until = _key(act.tx.keys), act.now + 2 * KNOWN_US
     digest = digest_of(secret, key)
-    if store.get_until(act.tx, agent, digest) <= act.now and store.count(act.tx, agent, now=act.now) >= MAX_USED:
+    if (
+        store.used_secrets.get_until(act.tx, agent, digest) <= act.now
+        and store.used_secrets.count(act.tx, agent, now=act.now) >= MAX_USED
+    ):
         raise Conflict(
             f"the agent has used {MAX_USED} secrets within the last two hours",
             hint="use fewer secrets, or wait until the oldest is forgotten",
             code="too_many_secrets",
         )
-    store.put(act.tx, agent, digest, make_prints(secret, key), until=until)
+    store.used_secrets.put(act.tx, agent, digest, make_prints(secret, key), until=until)
     queue_for_guards(act, SecretUseDelta(agent, until))
 
 
@@ -55,7 +58,7 @@ def check_no_secret(
     Raises SecretSent if it does. If any secret is remembered, SecretSent is also raised for a text of more than `limit`
     bytes.
     """
-    prints = [one for agent in agents for one in store.list_prints(reader, agent, now=now)]
+    prints = [one for agent in agents for one in store.used_secrets.list_prints(reader, agent, now=now)]
     if not prints:
         return 0
     data = check_searchable(text, limit=limit)
@@ -66,7 +69,7 @@ def check_no_secret(
 
 async def forget_used_secrets(world: World) -> int:
     """Delete hashes of secrets that are no longer remembered by any server of the database; return their number."""
-    return await world.writer.submit(lambda tx: store.forget(tx, before=world.now.horizon))
+    return await world.writer.submit(lambda tx: store.used_secrets.forget(tx, before=world.now.horizon))
 
 
 def _key(keys: Keyring) -> bytes:

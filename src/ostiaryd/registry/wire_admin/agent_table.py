@@ -16,10 +16,9 @@ from ostiaryd.ground.http.edge import NO_SNIFF, NO_STORE, Call, Reply, reply
 from ostiaryd.ground.http.pages import MAX_ROWS, encode_rows, parse_page
 from ostiaryd.ground.http.routes import NOT_FOUND, Content, PageBody, Query, Route
 from ostiaryd.ground.world import World
-from ostiaryd.registry import flows
+from ostiaryd.registry import flows, store
 from ostiaryd.registry.flows.show import seconds
 from ostiaryd.registry.model import READ
-from ostiaryd.registry.store import agent_table, risks
 from ostiaryd.registry.store.agent_table import AgentRow, Examined, Sort
 from ostiaryd.registry.store.agents import AgentFilter
 from ostiaryd.registry.wire_admin.agents import AGENT_QUERY, member_of, parse_filter
@@ -81,7 +80,7 @@ async def show_table(call: Call) -> Reply:
         examined = await call.world.db.scan(partial(_by_risk, chosen=chosen, place=place, limit=page.limit))
     else:
         examined = await call.world.db.scan(
-            partial(agent_table.examine, chosen=chosen, sort=sort, after=page.after, limit=page.limit)
+            partial(store.agent_table.examine, chosen=chosen, sort=sort, after=page.after, limit=page.limit)
         )
 
     def cursor(row: AgentRow) -> str:
@@ -111,7 +110,7 @@ async def _csv(world: World, chosen: AgentFilter, sort: Sort) -> AsyncGenerator[
     while after is not None:
         now = world.now()
         examined = await world.db.scan(
-            partial(agent_table.examine, chosen=chosen, sort=sort, after=after, limit=MAX_ROWS)
+            partial(store.agent_table.examine, chosen=chosen, sort=sort, after=after, limit=MAX_ROWS)
         )
         if examined.rows:
             yield _csv_lines(_render(row, now) for row in examined.rows)
@@ -166,10 +165,10 @@ def _by_risk(reader: Reader, chosen: AgentFilter, place: RiskPlace, limit: int) 
     The scores of the time of the first page are used on all pages, so that their decay neither hides nor repeats an
     agent.
     """
-    worst = risks.worst_agents(reader, since=place.at - OVER_AFTER, limit=MAX_ROWS)
+    worst = store.risks.worst_agents(reader, since=place.at - OVER_AFTER, limit=MAX_ROWS)
     ranks = [(-points, id) for id, risk in worst if (points := risk.points(place.at))]
     ids = [id for rank, id in sorted(ranks) if (rank, id) > (-place.points, place.agent_id)]
-    rows = agent_table.rows_of(reader, ids, chosen)
+    rows = store.agent_table.rows_of(reader, ids, chosen)
     return Examined(rows[:limit], _place_of(rows[limit - 1], place.at) if len(rows) > limit else None)
 
 

@@ -17,7 +17,7 @@ from ostiaryd.ground.http.routes import NOT_FOUND, PAGE, PageBody, Query, Route
 from ostiaryd.ground.outbound import outbox
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.flows import Act
-from ostiaryd.registry import flows
+from ostiaryd.registry import flows, store
 from ostiaryd.registry.flows.show import (
     SECOND,
     AgentBody,
@@ -45,7 +45,6 @@ from ostiaryd.registry.model import (
     State,
     Verb,
 )
-from ostiaryd.registry.store import agents, holdings, keys
 from ostiaryd.registry.store.agents import AgentFilter
 from ostiaryd.registry.wire_admin import render
 from ostiaryd.registry.wire_admin.render import HoldingsBody, RevokedBody
@@ -148,10 +147,10 @@ async def list_agents(call: Call) -> Reply:
     return await reply_page(
         call,
         "agents",
-        lambda reader, page: agents.page(reader, page, chosen),
+        lambda reader, page: store.agents.page(reader, page, chosen),
         row,
         cursor=lambda agent: agent.agent_id,
-        count=(lambda reader: agents.count(reader, chosen)) if _flag(call, "total") else None,
+        count=(lambda reader: store.agents.count(reader, chosen)) if _flag(call, "total") else None,
     )
 
 
@@ -207,7 +206,7 @@ async def list_holdings(call: Call) -> Reply:
 
     def read(reader: Reader, part: Page) -> list[Holding]:
         at, before = _place(part.after)
-        return holdings.live_of_agent(reader, agent.agent_id, now=now, at=at, before=before, limit=part.limit)
+        return store.holdings.live_of_agent(reader, agent.agent_id, now=now, at=at, before=before, limit=part.limit)
 
     def fill(reader: Reader) -> bytes:
         return fill_page(
@@ -216,7 +215,7 @@ async def list_holdings(call: Call) -> Reply:
             partial(read, reader),
             render.holding,
             cursor=lambda one: f"{one.expires_at}:{one.id}",
-            extra={"ends": holdings.count_of_agent(reader, agent.agent_id, now=now)},
+            extra={"ends": store.holdings.count_of_agent(reader, agent.agent_id, now=now)},
         )
 
     return Reply(200, await call.world.db.scan(fill), headers=[NO_STORE])
@@ -283,7 +282,7 @@ async def list_keys(call: Call) -> Reply:
     return await reply_page(
         call,
         "keys",
-        lambda reader, page: page_from_memory(keys.of_agent(reader, agent.agent_id), _kid)(page),
+        lambda reader, page: page_from_memory(store.keys.of_agent(reader, agent.agent_id), _kid)(page),
         lambda _, key: show_agent_key(key),
         cursor=_kid,
     )

@@ -10,9 +10,8 @@ from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.ground.http.pages import page_from_memory, reply_page
 from ostiaryd.ground.http.routes import PAGE, PageBody, Route
 from ostiaryd.ledger.flows import Act
-from ostiaryd.registry import flows
+from ostiaryd.registry import flows, store
 from ostiaryd.registry.model import ADMIN, READ, Person, PersonKey
-from ostiaryd.registry.store import owners, person_keys
 from ostiaryd.registry.wire_admin import render
 from ostiaryd.registry.wire_admin.render import PersonBody, PersonKeyBody, RevokedBody, TeamBody
 
@@ -56,7 +55,9 @@ async def create_person(call: Call) -> Reply:
 
 async def list_persons(call: Call) -> Reply:
     """List the persons."""
-    return await reply_page(call, "persons", owners.persons, render.person, cursor=lambda person: person.person_id)
+    return await reply_page(
+        call, "persons", store.owners.persons, render.person, cursor=lambda person: person.person_id
+    )
 
 
 async def show_person(call: Call) -> Reply:
@@ -92,7 +93,7 @@ async def list_person_keys(call: Call) -> Reply:
     return await reply_page(
         call,
         "keys",
-        lambda reader, page: page_from_memory(person_keys.of_person(reader, person.person_id), _kid)(page),
+        lambda reader, page: page_from_memory(store.person_keys.of_person(reader, person.person_id), _kid)(page),
         lambda _, key: render.person_key(key),
         cursor=_kid,
     )
@@ -134,7 +135,7 @@ async def create_team(call: Call) -> Reply:
 
 async def list_teams(call: Call) -> Reply:
     """List the teams."""
-    return await reply_page(call, "teams", owners.teams, render.team, cursor=lambda team: team.team_id)
+    return await reply_page(call, "teams", store.owners.teams, render.team, cursor=lambda team: team.team_id)
 
 
 async def show_team(call: Call) -> Reply:

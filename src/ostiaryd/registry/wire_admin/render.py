@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, TypedDict
 
 from ostiaryd.ground.database import Reader
+from ostiaryd.registry import store
 from ostiaryd.registry.flows.show import SECOND, name_of, seconds
 from ostiaryd.registry.model import Holding, Person, PersonKey, Resource, Team
-from ostiaryd.registry.store import owners
 
 
 class PersonBody(TypedDict):
@@ -123,7 +123,7 @@ def team(reader: Reader, team: Team) -> TeamBody:
     return {
         "team_id": team.team_id,
         "name": team.name,
-        "members": [name_of(reader, member) for member in owners.members(reader, team.team_id)],
+        "members": [name_of(reader, member) for member in store.owners.members(reader, team.team_id)],
         "deputy": name_of(reader, team.deputy),
         "created_at": seconds(team.created_at),
     }

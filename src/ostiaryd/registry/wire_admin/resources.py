@@ -17,10 +17,9 @@ from ostiaryd.ground.http.routes import PAGE, PageBody, Route
 from ostiaryd.ground.process.confined import Parser
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act
-from ostiaryd.registry import flows
+from ostiaryd.registry import flows, store
 from ostiaryd.registry.engines.catalogues import Upload, encode_upload
 from ostiaryd.registry.model import ADMIN, READ, Mode, Resource
-from ostiaryd.registry.store import resources
 from ostiaryd.registry.wire_admin import render
 from ostiaryd.registry.wire_admin.render import ResourceBody
 
@@ -106,7 +105,7 @@ async def list_resources(call: Call) -> Reply:
     return await reply_page(
         call,
         "resources",
-        resources.page,
+        store.resources.page,
         lambda _, resource: render.resource(resource),
         cursor=lambda resource: resource.resource_id,
     )
@@ -116,7 +115,7 @@ async def show_resource(call: Call) -> Reply:
     """Show a resource with its catalogue."""
     reader = call.world.db.read()
     resource = flows.find_resource(reader, call.params["name"])
-    text = resources.catalogue(reader, resource.resource_id)
+    text = store.resources.catalogue(reader, resource.resource_id)
     body: ResourceDetail = {
         **render.resource(resource),
         "catalogue": None if text is None else msgspec.Raw(text.encode()),

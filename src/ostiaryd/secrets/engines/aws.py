@@ -17,6 +17,7 @@ from msgspec import Struct
 from ostiary.protocol.errors import Invalid
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
+from ostiaryd.secrets import store
 from ostiaryd.secrets.flows import aws_accounts as flows
 from ostiaryd.secrets.flows.engine import Operation
 from ostiaryd.secrets.model.aws_account import (
@@ -45,7 +46,6 @@ from ostiaryd.secrets.model.request import (
     split_path,
 )
 from ostiaryd.secrets.model.upstream import ConnectAws
-from ostiaryd.secrets.store import aws_accounts as store
 
 TYPE = "aws"
 DESCRIPTION = "credentials in AWS, with leases"
@@ -192,7 +192,7 @@ def _make_lease(name: str, request: VaultRequest, *, is_session: bool) -> Callab
 
 def _read_root(act: Act) -> Answer:
     registry.fill_entry(act, object=f"{MOUNT}/config/root")
-    if (stored := store.root(act.tx)) is None:
+    if (stored := store.aws_accounts.root(act.tx)) is None:
         raise NothingStored("nothing is stored under this name")
     config = stored.config
     return Answer(
@@ -207,7 +207,7 @@ def _read_root(act: Act) -> Answer:
 
 def _read_times(act: Act) -> Answer:
     registry.fill_entry(act, object=f"{MOUNT}/config/lease")
-    if (stored := store.root(act.tx)) is None:
+    if (stored := store.aws_accounts.root(act.tx)) is None:
         raise NothingStored("nothing is stored under this name")
     config = stored.config
     return Answer(data={"lease": render_duration(config.lease), "lease_max": render_duration(config.lease_max)})
@@ -215,7 +215,7 @@ def _read_times(act: Act) -> Answer:
 
 def _read_role(act: Act, name: str) -> Answer:
     registry.fill_entry(act, object=f"{MOUNT}/roles/{name}")
-    if (role := store.role(act.tx, name)) is None:
+    if (role := store.aws_accounts.role(act.tx, name)) is None:
         raise NothingStored("nothing is stored under this name")
     return Answer(
         data={
@@ -234,12 +234,12 @@ def _read_role(act: Act, name: str) -> Answer:
 
 def _delete_role(act: Act, name: str) -> Answer:
     registry.fill_entry(act, object=f"{MOUNT}/roles/{name}")
-    store.delete_role(act.tx, name)
+    store.aws_accounts.delete_role(act.tx, name)
     return EMPTY
 
 
 def _list(act: Act) -> Answer:
     act.entry.object = f"{MOUNT}/roles/"
-    if not (names := store.roles(act.tx, limit=MAX_ROLES)):
+    if not (names := store.aws_accounts.roles(act.tx, limit=MAX_ROLES)):
         raise NothingStored("nothing is stored")
     return Answer(data={"keys": names})

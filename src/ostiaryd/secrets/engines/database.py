@@ -19,6 +19,7 @@ from msgspec import Struct
 from ostiary.protocol.errors import Invalid
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
+from ostiaryd.secrets import store
 from ostiaryd.secrets.flows import databases as flows
 from ostiaryd.secrets.flows.engine import Operation
 from ostiaryd.secrets.flows.leases import begin_lease
@@ -48,7 +49,6 @@ from ostiaryd.secrets.model.request import (
     split_path,
 )
 from ostiaryd.secrets.model.upstream import ConnectDatabase, RotateRole, RotateRoot
-from ostiaryd.secrets.store import databases as store
 
 T = TypeVar("T")
 TYPE = "database"
@@ -147,7 +147,7 @@ def check_period(value: int | str) -> int:
 
 
 def _read_config(act: Act, name: str) -> Answer:
-    config = _present(store.config(act.tx, name)).config
+    config = _present(store.databases.config(act.tx, name)).config
     return Answer(
         data={
             "allowed_roles": list(config.allowed_roles),
@@ -169,7 +169,7 @@ def _delete_config(act: Act, name: str) -> Answer:
 
 
 def _read_role(act: Act, name: str) -> Answer:
-    role = _present(store.role(act.tx, name))
+    role = _present(store.databases.role(act.tx, name))
     return Answer(
         data={
             "creation_statements": list(role.creation),
@@ -186,12 +186,12 @@ def _read_role(act: Act, name: str) -> Answer:
 
 def _delete_role(act: Act, name: str) -> Answer:
     registry.fill_entry(act, object=f"{MOUNT}/roles/{name}")
-    store.delete_role(act.tx, name)
+    store.databases.delete_role(act.tx, name)
     return EMPTY
 
 
 def _read_static(act: Act, name: str) -> Answer:
-    stored = _present(store.static(act.tx, name))
+    stored = _present(store.databases.static(act.tx, name))
     return Answer(
         data={
             "credential_type": "password",
@@ -206,7 +206,7 @@ def _read_static(act: Act, name: str) -> Answer:
 
 def _delete_static(act: Act, name: str) -> Answer:
     registry.fill_entry(act, object=f"{MOUNT}/static-roles/{name}")
-    store.delete_static(act.tx, name)
+    store.databases.delete_static(act.tx, name)
     return EMPTY
 
 
@@ -257,7 +257,7 @@ def _plain(action: SecretAction, operation: str, run: Callable[..., Answer]) -> 
     return lambda name, request: (action, operation, partial(run, name=name))
 
 
-_LISTS = {"config": store.configs, "roles": store.roles, "static-roles": store.statics}
+_LISTS = {"config": store.databases.configs, "roles": store.databases.roles, "static-roles": store.databases.statics}
 _OF: dict[str, dict[VaultMethod, Callable[[str, VaultRequest], _Made]]] = {
     "config": {
         VaultMethod.READ: _plain(SecretAction.READ, "read", _read_config),

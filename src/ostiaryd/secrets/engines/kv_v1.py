@@ -10,6 +10,7 @@ import msgspec
 
 from ostiary.protocol.errors import Invalid
 from ostiaryd.ledger.flows import Act
+from ostiaryd.secrets import store
 from ostiaryd.secrets.flows import keyvalue as flows
 from ostiaryd.secrets.flows.engine import Operation
 from ostiaryd.secrets.model.request import (
@@ -20,7 +21,6 @@ from ostiaryd.secrets.model.request import (
     VaultMethod,
     VaultRequest,
 )
-from ostiaryd.secrets.store import keyvalue as store
 
 TYPE = "kv"
 DESCRIPTION = "key/value secret storage"
@@ -53,7 +53,7 @@ def find_operation(mount: str, request: VaultRequest) -> Operation:
 
 
 def _exists(act: Act, *, mount: str, path: str) -> bool:
-    return store.get(act.tx, mount, path) is not None
+    return store.keyvalue.get(act.tx, mount, path) is not None
 
 
 def _read(act: Act, *, mount: str, path: str) -> Answer:
@@ -65,7 +65,7 @@ def _read(act: Act, *, mount: str, path: str) -> Answer:
 
 def _write(act: Act, *, mount: str, path: str, value: Mapping[str, Any]) -> Answer:
     _, version = flows.put_value(act, mount, path, value)
-    store.prune(act.tx, mount, path, before=version.version)
+    store.keyvalue.prune(act.tx, mount, path, before=version.version)
     return Answer(status=204)
 
 

@@ -19,6 +19,7 @@ from msgspec.structs import replace
 
 from ostiary.protocol.errors import Invalid
 from ostiaryd.ledger.flows import Act
+from ostiaryd.secrets import store
 from ostiaryd.secrets.flows import keyvalue as flows
 from ostiaryd.secrets.flows.engine import Operation
 from ostiaryd.secrets.model.aws import keep_attributes
@@ -45,7 +46,6 @@ from ostiaryd.secrets.model.request import (
     render_time,
     split_path,
 )
-from ostiaryd.secrets.store import keyvalue as store
 
 TYPE = "kv"
 DESCRIPTION = "key/value secret storage"
@@ -160,7 +160,7 @@ def _find_change(kind: str, mount: str, path: str, request: VaultRequest) -> Ope
 
 
 def _exists(act: Act, *, mount: str, path: str) -> bool:
-    return store.get(act.tx, mount, path) is not None
+    return store.keyvalue.get(act.tx, mount, path) is not None
 
 
 def _read(act: Act, *, mount: str, path: str, number: int) -> Answer:
@@ -225,7 +225,7 @@ def _delete_all(act: Act, *, mount: str, path: str) -> Answer:
 
 def _read_metadata(act: Act, *, mount: str, path: str) -> Answer:
     act.entry.object = f"{mount}/{path}"
-    if (secret := store.get(act.tx, mount, path)) is None:
+    if (secret := store.keyvalue.get(act.tx, mount, path)) is None:
         raise NothingStored("no value is stored at this path")
     versions = {
         str(one.version): {
@@ -233,7 +233,7 @@ def _read_metadata(act: Act, *, mount: str, path: str) -> Answer:
             "deletion_time": render_time(one.deleted_at),
             "destroyed": one.is_destroyed,
         }
-        for one in store.versions(act.tx, mount, path)
+        for one in store.keyvalue.versions(act.tx, mount, path)
     }
     return Answer(
         data={
@@ -251,7 +251,7 @@ def _read_metadata(act: Act, *, mount: str, path: str) -> Answer:
 
 
 def _write_metadata(act: Act, *, mount: str, path: str, body: _Metadata, is_patch: bool) -> Answer:
-    secret = store.get(act.tx, mount, path)
+    secret = store.keyvalue.get(act.tx, mount, path)
     if secret is None:
         if is_patch:
             raise NothingStored("no value is stored at this path")
@@ -275,7 +275,7 @@ def _write_metadata(act: Act, *, mount: str, path: str, body: _Metadata, is_patc
 
 def _read_config(act: Act, *, mount: str) -> Answer:
     act.entry.object = f"{mount}/"
-    config = store.config(act.tx, mount)
+    config = store.keyvalue.config(act.tx, mount)
     return Answer(
         data={
             "cas_required": config.cas_required,
@@ -286,7 +286,7 @@ def _read_config(act: Act, *, mount: str) -> Answer:
 
 
 def _write_config(act: Act, *, mount: str, body: _Metadata) -> Answer:
-    config: MountConfig = store.config(act.tx, mount)
+    config: MountConfig = store.keyvalue.config(act.tx, mount)
     if body.max_versions is not UNSET:
         config = replace(config, max_versions=check_max_versions(body.max_versions))
     if body.cas_required is not UNSET:

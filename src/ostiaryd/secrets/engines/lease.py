@@ -19,6 +19,7 @@ from msgspec import Struct
 from ostiary.protocol.errors import Invalid
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
+from ostiaryd.secrets import store
 from ostiaryd.secrets.flows import account_tokens, pki, pki_issuers
 from ostiaryd.secrets.flows import leases as flows
 from ostiaryd.secrets.flows.engine import Operation
@@ -42,8 +43,6 @@ from ostiaryd.secrets.model.request import (
     render_time,
 )
 from ostiaryd.secrets.model.upstream import ExtendAccount, RevokeDue, RevokeRoles
-from ostiaryd.secrets.store import leases as store
-from ostiaryd.secrets.store import mounts
 
 PREFIX = "sys/leases/"
 OWN = frozenset(f"{PREFIX}{kind}" for kind in ("lookup", "renew", "revoke"))
@@ -115,7 +114,7 @@ class _Prefix(NamedTuple):
 
     def roles(self, act: Act) -> list[str]:
         """Return the names of the roles whose leases have this prefix."""
-        return [self.role] if self.role else store.roles(act.tx, self.mount, limit=MAX_LISTED)
+        return [self.role] if self.role else store.leases.roles(act.tx, self.mount, limit=MAX_LISTED)
 
 
 _MOUNTS = (DATABASE, OAUTH, AWS)
@@ -174,7 +173,7 @@ def _revoke(act: Act, lease_id: str, body: _LeaseBody) -> Answer:
 
 def _list_mounts(act: Act) -> Answer:
     act.entry.object = PREFIX
-    names = [f"{mount}/" for mount in sorted(_MOUNTS) if store.roles(act.tx, mount, limit=1)]
+    names = [f"{mount}/" for mount in sorted(_MOUNTS) if store.leases.roles(act.tx, mount, limit=1)]
     if not names:
         raise NothingStored("there is no lease")
     return Answer(data={"keys": names})
@@ -184,7 +183,7 @@ def _list(unparsed: str, act: Act) -> Answer:
     prefix = _parse_prefix(unparsed)
     act.entry.object = f"{PREFIX}{prefix.mount}/creds/{prefix.role}"
     if prefix.role:
-        leases = store.of_role(act.tx, prefix.mount, prefix.role, limit=MAX_LISTED)
+        leases = store.leases.of_role(act.tx, prefix.mount, prefix.role, limit=MAX_LISTED)
         names = [lease.lease_id.rpartition("/")[2] for lease in leases]
     else:
         names = [f"{role}/" for role in prefix.roles(act)]
@@ -203,7 +202,7 @@ def find_mount_of(reader: Reader, lease_path: str) -> str | None:
     """Return the mount of certificate authorities whose lease, or prefix of leases, `lease_path` is; None for other
     mounts.
     """
-    mount = mounts.find(reader, prefixes(lease_path))
+    mount = store.mounts.find(reader, prefixes(lease_path))
     return mount.path if mount is not None and mount.type == PKI else None
 
 

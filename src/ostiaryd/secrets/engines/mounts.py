@@ -21,6 +21,7 @@ from msgspec import Struct
 from ostiary.protocol.errors import Invalid, Malformed
 from ostiary.protocol.jose import b64u, unb64u
 from ostiaryd.ledger.flows import Act
+from ostiaryd.secrets import store
 from ostiaryd.secrets.engines.login_methods import refuse_members
 from ostiaryd.secrets.flows import mounts as flows
 from ostiaryd.secrets.flows.callers import CUBBYHOLE, VaultCaller, may_reach
@@ -37,9 +38,6 @@ from ostiaryd.secrets.model.request import (
     VaultRequest,
     check_path,
 )
-from ostiaryd.secrets.store import backends as backend_store
-from ostiaryd.secrets.store import login_roles as role_store
-from ostiaryd.secrets.store import mounts as store
 
 _UNSUPPORTED = {
     **dict.fromkeys(
@@ -207,7 +205,7 @@ def _show_move(act: Act, *, migration_id: str) -> Answer:
         source, _, target = unb64u(migration_id).decode().partition("\n")
     except (Malformed, ValueError):
         source = target = ""
-    if not target or target not in {one.path for one in store.get_all(act.tx)}:
+    if not target or target not in {one.path for one in store.mounts.get_all(act.tx)}:
         raise NothingStored("move not found")
     move = {"source_mount": f"{source}/", "target_mount": f"{target}/", "status": "success"}
     return Answer(data={"migration_id": migration_id, "migration_info": move})
@@ -237,7 +235,7 @@ def list_reachable(act: Act, caller: VaultCaller, *, is_auth: bool) -> list[Moun
 
 def is_hidden(act: Act, caller: VaultCaller, path: str) -> bool:
     """Return whether a path is below a mount that an agent enabled, and that the caller may not reach."""
-    mount = store.find(act.tx, prefixes(path))
+    mount = store.mounts.find(act.tx, prefixes(path))
     return mount is not None and not _is_reachable(act, caller, mount.path)
 
 
@@ -246,7 +244,7 @@ def _is_reachable(act: Act, caller: VaultCaller, path: str) -> bool:
     if may_reach(act, caller, "sys", place) and may_reach_below(act, caller, f"sys/{place}"):
         return True
     if path.startswith(AUTH):
-        has_role = bool(role_store.names(act.tx, path, caller.agent.agent_id, limit=1))
+        has_role = bool(store.login_roles.names(act.tx, path, caller.agent.agent_id, limit=1))
         return has_role and may_reach_below(act, caller, path)
     mount = BACKENDS if path.startswith(f"{BACKENDS}/") else path
     return may_reach(act, caller, mount) and may_reach_below(act, caller, path)
@@ -256,10 +254,10 @@ def list_all(act: Act, *, is_auth: bool) -> list[Mount]:
     """Return all mounts, or with `is_auth` all login methods: the fixed ones, the back ends, and the mounts of
     agents.
     """
-    enabled = [one for one in store.get_all(act.tx) if one.path.startswith(AUTH) == is_auth]
+    enabled = [one for one in store.mounts.get_all(act.tx) if one.path.startswith(AUTH) == is_auth]
     if is_auth:
         return [_fixed_method(name) for name in (*flows.FIXED_METHODS, "token")] + enabled
-    names = [f"{BACKENDS}/{one.name}" for one in backend_store.get_all(act.tx)]
+    names = [f"{BACKENDS}/{one.name}" for one in store.backends.get_all(act.tx)]
     fixed = [fixed_mount(mount) for mount in [*(one for one in MOUNTS if one != BACKENDS), *names]]
     return [_CUBBYHOLE, *fixed, *enabled]
 

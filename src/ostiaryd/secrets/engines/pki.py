@@ -36,6 +36,7 @@ from ostiaryd.certs.model.keys import PrivateKey, encode_public_key, key_type_of
 from ostiaryd.certs.model.names import check_count
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
+from ostiaryd.secrets import store
 from ostiaryd.secrets.flows import pki as flows
 from ostiaryd.secrets.flows import pki_issuers as issuers
 from ostiaryd.secrets.flows.engine import Operation
@@ -73,7 +74,6 @@ from ostiaryd.secrets.model.request import (
     render_duration,
     render_time,
 )
-from ostiaryd.secrets.store import pki as store
 
 TYPE = "pki"
 DESCRIPTION = "certificate authorities of a mount"
@@ -101,7 +101,7 @@ def find_operation(mount: str, request: VaultRequest) -> Operation:
 
 
 def _has_role(mount: str, name: str, act: Act) -> bool:
-    return store.role(act.tx, mount, name) is not None
+    return store.pki.role(act.tx, mount, name) is not None
 
 
 # --- issuers
@@ -151,7 +151,7 @@ def _sign_self_issued(act: Act, *, mount: str, request: VaultRequest, ref: str =
 
 
 def _list_issuers(act: Act, *, mount: str, request: VaultRequest) -> Answer:
-    if not (every := store.issuers(act.tx, mount)):
+    if not (every := store.pki.issuers(act.tx, mount)):
         raise NothingStored("there is no issuer")
     default = issuers.find_issuer(act.tx, mount, DEFAULT_REF).issuer_id if any(one.certificate for one in every) else ""
     shown = {
@@ -202,7 +202,7 @@ def _choose_default(act: Act, *, mount: str, request: VaultRequest) -> Answer:
 
 
 def _render_issuer(act: Act, issuer: PkiIssuer) -> dict[str, object]:
-    settings = store.settings(act.tx, issuer.mount)
+    settings = store.pki.settings(act.tx, issuer.mount)
     at = issuer.revoked_at
     return {
         **_render_ids(issuer),
@@ -231,7 +231,7 @@ def _serial_of(issuer: PkiIssuer) -> str:
 
 
 def _read_urls(act: Act, *, mount: str, request: VaultRequest) -> Answer:
-    settings = store.settings(act.tx, mount)
+    settings = store.pki.settings(act.tx, mount)
     return Answer(data={**{name: getattr(settings, name) for name in _URLS}, "enable_templating": False})
 
 
@@ -247,7 +247,7 @@ def _write_urls(act: Act, *, mount: str, request: VaultRequest) -> Answer:
 
 
 def _read_crl(act: Act, *, mount: str, request: VaultRequest) -> Answer:
-    expiry = render_duration(store.settings(act.tx, mount).expiry * SECOND)
+    expiry = render_duration(store.pki.settings(act.tx, mount).expiry * SECOND)
     return Answer(data={"auto_rebuild": True, "disable": False, "enable_delta": False, "expiry": expiry})
 
 
@@ -263,7 +263,7 @@ def _write_crl(act: Act, *, mount: str, request: VaultRequest) -> Answer:
 
 def _change_settings(act: Act, mount: str, changed: PkiSettings, request: VaultRequest, names: tuple[str, ...]) -> None:
     changes = {name: getattr(changed, name) for name in names if request.body.get(name) is not None}
-    store.put_settings(act.tx, mount, replace(store.settings(act.tx, mount), **changes))
+    store.pki.put_settings(act.tx, mount, replace(store.pki.settings(act.tx, mount), **changes))
 
 
 def _rotate_crl(act: Act, *, mount: str, request: VaultRequest) -> Answer:
@@ -275,7 +275,7 @@ def _rotate_crl(act: Act, *, mount: str, request: VaultRequest) -> Answer:
 
 
 def _list_roles(act: Act, *, mount: str, request: VaultRequest) -> Answer:
-    if not (names := store.roles(act.tx, mount, limit=MAX_ROLES)):
+    if not (names := store.pki.roles(act.tx, mount, limit=MAX_ROLES)):
         raise NothingStored("there is no role")
     return Answer(data={"keys": names})
 
@@ -296,7 +296,7 @@ def _write_role(act: Act, *, mount: str, request: VaultRequest, name: str) -> An
 
 
 def _find_role(act: Act, mount: str, name: str) -> PkiRole:
-    if (role := store.role(act.tx, mount, name)) is None:
+    if (role := store.pki.role(act.tx, mount, name)) is None:
         raise NothingStored("there is no such role")
     return role
 
@@ -306,7 +306,7 @@ def _render_role(role: PkiRole) -> dict[str, object]:
 
 
 def _delete_role(act: Act, *, mount: str, request: VaultRequest, name: str) -> Answer:
-    store.delete_role(act.tx, mount, name)
+    store.pki.delete_role(act.tx, mount, name)
     return EMPTY
 
 
@@ -454,7 +454,7 @@ def _render_key(key: PrivateKey | None, order: CertificateOrder | AuthorityOrder
 
 
 def _list_certificates(act: Act, *, mount: str, request: VaultRequest) -> Answer:
-    if not (serials := store.serials(act.tx, mount, limit=flows.MAX_LISTED)):
+    if not (serials := store.pki.serials(act.tx, mount, limit=flows.MAX_LISTED)):
         raise NothingStored("there is no certificate")
     return Answer(data={"keys": [render_serial(one) for one in serials]})
 
@@ -464,7 +464,7 @@ def _read_certificate(act: Act, *, mount: str, request: VaultRequest, serial: st
         chain = issuers.chain_of(act.tx, issuers.find_issuer(act.tx, mount, DEFAULT_REF))
         chosen = chain[:1] if serial == "ca" else chain
         return Answer(data={"certificate": "".join(map(DER_cert_to_PEM_cert, chosen)), "revocation_time": 0})
-    certificate = store.get(act.tx, mount, parse_serial(serial.replace("-", ":")))
+    certificate = store.pki.get(act.tx, mount, parse_serial(serial.replace("-", ":")))
     if certificate is None:
         raise NothingStored("there is no such certificate")
     at = certificate.revoked_at
@@ -493,7 +493,7 @@ def _revoke(act: Act, *, mount: str, request: VaultRequest) -> Answer:
 
 
 def _tidy(act: Act, *, mount: str, request: VaultRequest) -> Answer:
-    deleted = store.tidy(act.tx, mount, before=act.now - store.KEPT)
+    deleted = store.pki.tidy(act.tx, mount, before=act.now - store.pki.KEPT)
     registry.fill_entry(act, object=f"{mount}/tidy", deleted=deleted)
     return EMPTY
 

@@ -20,6 +20,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from ostiary.protocol.errors import Forbidden, Invalid
 from ostiaryd.ledger.flows import Act
+from ostiaryd.secrets import store
 from ostiaryd.secrets.flows import login_roles, tokens
 from ostiaryd.secrets.flows.callers import CallerOperation, VaultCaller
 from ostiaryd.secrets.flows.policies import (
@@ -45,7 +46,6 @@ from ostiaryd.secrets.model.request import (
     render_time,
 )
 from ostiaryd.secrets.model.token import DEFAULT_S, TokenOptions, VaultToken
-from ostiaryd.secrets.store import tokens as store
 
 MAX_METADATA = 32
 MAX_TEXT = 128
@@ -261,7 +261,7 @@ def _use_token(body: _Named, verb: str, is_accessor: bool, act: Act, caller: Vau
 
 
 def _list_accessors(act: Act, caller: VaultCaller) -> Answer:
-    listed = store.accessors(act.tx, caller.agent.agent_id, now=act.now, limit=MAX_LISTED)
+    listed = store.tokens.accessors(act.tx, caller.agent.agent_id, now=act.now, limit=MAX_LISTED)
     if not listed:
         raise NothingStored("the agent has no token")
     return Answer(data={"keys": listed})

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives import hashes
 from ostiary.protocol.errors import Invalid, Malformed, Refused
 from ostiaryd.certs.model.keys import PrivateKey
 from ostiaryd.ledger.flows import Act
+from ostiaryd.secrets import store
 from ostiaryd.secrets.flows import transit as flows
 from ostiaryd.secrets.flows import transit_import as imports
 from ostiaryd.secrets.flows.engine import Operation
@@ -44,7 +45,6 @@ from ostiaryd.secrets.model.request import (
 )
 from ostiaryd.secrets.model.transit import KeyBackup, TransitKey
 from ostiaryd.secrets.model.transit_import import parse_wrapped
-from ostiaryd.secrets.store import transit as store
 
 TYPE = "transit"
 DESCRIPTION = "encryption with keys that stay in the server"
@@ -320,7 +320,7 @@ def _import_version(act: Act, *, mount: str, name: str, body: _Import) -> Answer
 
 
 def _read_key(act: Act, *, name: str) -> Answer:
-    if (key := store.get(act.tx, name)) is None:
+    if (key := store.transit.get(act.tx, name)) is None:
         raise NothingStored("there is no such key")
     return Answer(data=_render_key(act, key))
 
@@ -374,7 +374,7 @@ def _render_key(act: Act, key: TransitKey) -> dict[str, object]:
     is_signing = key.kind in rules.SIGNING
     label = key.kind.replace("ecdsa-p", "P-")
     versions: dict[str, object] = {}
-    for version, created in store.versions(act.tx, key.name):
+    for version, created in store.transit.versions(act.tx, key.name):
         if version < key.min_decryption_version:
             continue
         versions[str(version)] = created // SECOND

@@ -18,11 +18,11 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Holding, HoldingId, Root
+from ostiaryd.secrets import store
 from ostiaryd.secrets.flows.callers import TokenRefused, VaultCaller, find_live
 from ostiaryd.secrets.flows.seal import open_value, seal_value
 from ostiaryd.secrets.model.request import SECOND
 from ostiaryd.secrets.model.sigv4 import WINDOW, RequestRepeated, SignatureRefused, SignedRequest
-from ostiaryd.secrets.store import access_keys as store
 from ostiaryd.secrets.store.access_keys import AccessKey
 from ostiaryd.tasks.model import standing_id
 from ostiaryd.trust import flows as trust
@@ -64,7 +64,7 @@ def create_access_key(act: Act, agent: str, *, network: str, lifetime_s: int, co
     if not 60 <= lifetime_s <= LONGEST_S:
         raise Invalid(f"the lifetime of an access key must be 60 to {LONGEST_S} seconds")
     _check_exempt(act, holder.agent_id, holder.name, config)
-    if sum(_is_live(act, one) for one in store.of_agent(act.tx, holder.agent_id)) >= MOST:
+    if sum(_is_live(act, one) for one in store.access_keys.of_agent(act.tx, holder.agent_id)) >= MOST:
         raise Conflict(
             f"the agent has {MOST} access keys, which is the limit",
             hint=f"revoke a key; see `ostiary aws-key list {holder.name}`",
@@ -84,14 +84,14 @@ def create_access_key(act: Act, agent: str, *, network: str, lifetime_s: int, co
             expires_at=key.expires_at,
         ),
     )
-    store.insert(act.tx, key)
+    store.access_keys.insert(act.tx, key)
     registry.fill_entry(act, object=holder.agent_id, access_key=id)
     return NewAccessKey(key, secret)
 
 
 def list_access_keys(reader: Reader, agent: str) -> list[AccessKey]:
     """Return the access keys of an agent, given by id or name. Raises NotFound."""
-    return store.of_agent(reader, registry.find_agent(reader, agent).agent_id)
+    return store.access_keys.of_agent(reader, registry.find_agent(reader, agent).agent_id)
 
 
 def revoke_access_key(act: Act, agent: str, id: str) -> None:
@@ -99,12 +99,12 @@ def revoke_access_key(act: Act, agent: str, id: str) -> None:
     another agent.
     """
     act.entry.object = id[:64]
-    key = store.get(act.tx, id)
+    key = store.access_keys.get(act.tx, id)
     if key is None or key.agent != registry.find_agent(act.tx, agent).agent_id:
         raise NotFound("access key not found", hint="list the keys with `ostiary aws-key list AGENT`")
     registry.fill_entry(act, object=key.agent, access_key=id)
     registry.end_holdings(act, Root.HOLDING, id, why="revoked")
-    store.delete(act.tx, id)
+    store.access_keys.delete(act.tx, id)
 
 
 def authenticate_signed(
@@ -116,7 +116,7 @@ def authenticate_signed(
     equal reads in one second have the same signature. Raises SignatureRefused, TokenRefused, Forbidden, NotFound,
     Sealed.
     """
-    key = store.get(act.tx, request.key_id)
+    key = store.access_keys.get(act.tx, request.key_id)
     if key is None or not _is_live(act, key):
         raise TokenRefused(
             "the access key is unknown, has ended or was revoked",
@@ -161,4 +161,4 @@ def _check_exempt(act: Act, agent: str, name: str, config: Config) -> None:
 
 async def forget_access_keys(world: World) -> None:
     """Delete the access keys of all agents that have expired."""
-    await world.writer.submit(store.prune)
+    await world.writer.submit(store.access_keys.prune)

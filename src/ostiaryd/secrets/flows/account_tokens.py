@@ -16,6 +16,7 @@ from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
+from ostiaryd.secrets import store
 from ostiaryd.secrets.flows.connected_accounts import (
     check_may_connect,
     find_provider,
@@ -45,8 +46,6 @@ from ostiaryd.secrets.model.connected_account import (
 from ostiaryd.secrets.model.lease import LONGEST_TTL, MAX_ERROR, Lease, LeaseState, LeaseStatements
 from ostiaryd.secrets.model.request import SECOND, Answer
 from ostiaryd.secrets.model.sealing import DataKey, Envelope, Place
-from ostiaryd.secrets.store import connected_accounts as store
-from ostiaryd.secrets.store import leases as lease_store
 from ostiaryd.tokens import flows as consents
 
 
@@ -76,7 +75,7 @@ def find_scopes(act: Act, name: str, requested: frozenset[str]) -> frozenset[str
 
 def find_scopes_of_lease(act: Act, lease_id: str) -> frozenset[str]:
     """Return the scopes of the access token of a lease; empty if the lease is unknown."""
-    token = store.token(act.tx, lease_id)
+    token = store.connected_accounts.token(act.tx, lease_id)
     return frozenset() if token is None else token.scopes
 
 
@@ -88,7 +87,7 @@ def _find_account(act: Act, name: str) -> tuple[AccountProvider, ConnectedAccoun
             hint="declare a task with `on_behalf_of`",
             code="no_person",
         )
-    account = store.find(act.tx, person, name)
+    account = store.connected_accounts.find(act.tx, person, name)
     if account is None or account.state is AccountState.ENDING:
         raise NotConnected(f"the person has connected no account at {provider.label}", hint=AGAIN)
     if account.state is AccountState.BROKEN:
@@ -118,7 +117,7 @@ def begin_token(act: Act, name: str, requested: frozenset[str]) -> IssueToken | 
     registry.fill_entry(
         act, object=f"{MOUNT}/creds/{name}", lease=lease.lease_id, account=account.account_id, scopes=sorted(scopes)
     )
-    store.insert_token(act.tx, lease.lease_id, account.account_id, scopes, expires_at=lease.max_at)
+    store.connected_accounts.insert_token(act.tx, lease.lease_id, account.account_id, scopes, expires_at=lease.max_at)
     if not provider.shares_tokens or account.token_expires_at < act.now + FRESH_S * SECOND:
         return IssueToken(lease, provider, account, scopes)
     token = _open_shared(act.tx, account, scopes)
@@ -137,8 +136,10 @@ def use_account(act: Act, name: str, requested: frozenset[str]) -> AccessToken |
     assert agent is not None  # the caller was authenticated in this act
     assert task is not None
     until = act.now + REUSE_S * SECOND
-    lease_id = store.find_leased(act.tx, account.account_id, scopes, agent=agent, task=task, until=until)
-    lease = None if lease_id is None else lease_store.get(act.tx, lease_id)
+    lease_id = store.connected_accounts.find_leased(
+        act.tx, account.account_id, scopes, agent=agent, task=task, until=until
+    )
+    lease = None if lease_id is None else store.leases.get(act.tx, lease_id)
     holding = None if lease is None else registry.get_holding(act.tx, lease.holding)
     if lease is None or holding is None or not holding.is_live(act.now):
         begun = begin_token(act, name, requested)
@@ -169,7 +170,7 @@ def _find_permitted(
 def _open_shared(tx: Tx, account: ConnectedAccount, scopes: frozenset[str]) -> AccessToken:
     """Return the account's access token that all agents share, decrypted. Raises Sealed."""
     place = shared_place(account.account_id)
-    text = open_value(tx, store.shared_token(tx, account.account_id), place, keys=tx.keys)
+    text = open_value(tx, store.connected_accounts.shared_token(tx, account.account_id), place, keys=tx.keys)
     return AccessToken(text.decode(), scopes, account.token_expires_at)
 
 
@@ -211,7 +212,7 @@ def _check_trusted(act: Act, person: str) -> None:
 def _confirm(act: Act, lease: Lease, token: AccessToken) -> Lease:
     """Mark the lease of a token as live, and return the lease. The lease ends at the latest when the token expires."""
     end = min(lease.max_at, token.expires_at)
-    lease_store.confirm_until(act.tx, lease.lease_id, expires_at=end)
+    store.leases.confirm_until(act.tx, lease.lease_id, expires_at=end)
     return replace(lease, state=LeaseState.LIVE, expires_at=end, max_at=end)
 
 
@@ -241,13 +242,13 @@ def claim_refresh(tx: Tx, issue: IssueToken) -> Refresh | None:
     """
     check_open(tx)
     id = issue.account.account_id
-    account = store.get(tx, id)
+    account = store.connected_accounts.get(tx, id)
     if account is None or account.state is not AccountState.ACTIVE:
         raise NotConnected("the connection has ended meanwhile", hint=AGAIN)
-    if not store.claim(tx, id, until=tx.now + CLAIM_S * SECOND):
+    if not store.connected_accounts.claim(tx, id, until=tx.now + CLAIM_S * SECOND):
         return None
     return Refresh(
-        open_value(tx, store.refresh_token(tx, id), refresh_place(id), keys=tx.keys).decode(),
+        open_value(tx, store.connected_accounts.refresh_token(tx, id), refresh_place(id), keys=tx.keys).decode(),
         account.rotation,
         tx.now,
         make_data_key(tx, refresh_place(id)),
@@ -260,7 +261,7 @@ def find_shared(tx: Tx, issue: IssueToken) -> AccessToken | None:
     """Return the account's access token that agents share, if the provider shares tokens and the token is valid for at
     least `FRESH_S` seconds; otherwise None. Raises Sealed; NotConnected if the account is not active.
     """
-    account = store.get(tx, issue.account.account_id)
+    account = store.connected_accounts.get(tx, issue.account.account_id)
     if account is None or account.state is not AccountState.ACTIVE:
         raise NotConnected("the connection has ended meanwhile", hint=AGAIN)
     if not issue.provider.shares_tokens or account.token_expires_at < tx.now + FRESH_S * SECOND:
@@ -291,13 +292,15 @@ def end_refresh(act: Act, issue: IssueToken, refresh: Refresh, answer: TokenAnsw
     act.entry.agent, act.entry.task = lease.agent, lease.task
     note_account(act, issue.account, lease=lease.lease_id, rotated=bool(answer.refresh_token))
     new_token = answer.refresh_token or refresh.refresh_token
-    if not store.rotate(tx, id, _seal(tx, refresh.refresh_key, new_token), rotation=refresh.rotation):
-        has_other = store.find(tx, issue.account.person, issue.account.provider) is not None
+    if not store.connected_accounts.rotate(
+        tx, id, _seal(tx, refresh.refresh_key, new_token), rotation=refresh.rotation
+    ):
+        has_other = store.connected_accounts.find(tx, issue.account.person, issue.account.provider) is not None
         if has_other:  # the revocation of the new refresh token might end that connection too
             _keep(act, issue, refresh, AccessToken(answer.access_token, frozenset(), lease.max_at))
         changed = NotConnected("the connection has changed meanwhile", hint="try again")
         return _refuse(act, issue, changed)._replace(is_unused=not has_other)
-    store.note_refresh(tx, id)
+    store.connected_accounts.note_refresh(tx, id)
     try:
         token = check_token_answer(issue.provider, answer, requested=issue.scopes, now=act.now)
     except AccountRefused as refusal:
@@ -305,7 +308,9 @@ def end_refresh(act: Act, issue: IssueToken, refresh: Refresh, answer: TokenAnsw
         return _refuse(act, issue, refusal)
     _keep(act, issue, refresh, token)
     if issue.provider.shares_tokens:
-        store.share_token(tx, id, _seal(tx, refresh.shared_key, token.text), expires_at=token.expires_at)
+        store.connected_accounts.share_token(
+            tx, id, _seal(tx, refresh.shared_key, token.text), expires_at=token.expires_at
+        )
     return use_token(act, issue, token)
 
 
@@ -315,7 +320,10 @@ def use_token(act: Act, issue: IssueToken, token: AccessToken) -> Outcome:
     """
     act.entry.agent, act.entry.task = issue.lease.agent, issue.lease.task
     note_account(act, issue.account, lease=issue.lease.lease_id, scopes=sorted(token.scopes))
-    account, lease = store.get(act.tx, issue.account.account_id), lease_store.get(act.tx, issue.lease.lease_id)
+    account, lease = (
+        store.connected_accounts.get(act.tx, issue.account.account_id),
+        store.leases.get(act.tx, issue.lease.lease_id),
+    )
     holding = registry.get_holding(act.tx, issue.lease.holding)
     is_live = lease is not None and lease.state is LeaseState.CREATING and holding is not None
     if not is_live or holding is None or not holding.is_live(act.now):
@@ -338,12 +346,12 @@ def fail_refresh(act: Act, issue: IssueToken, refresh: Refresh | None, refusal: 
     id, is_ended = issue.account.account_id, refusal.code == "grant_ended"
     abandon_lease(act, issue.lease, refusal.message)
     note_account(act, issue.account, lease=issue.lease.lease_id, why=refusal.message[:MAX_ERROR])
-    account = store.get(act.tx, id)
+    account = store.connected_accounts.get(act.tx, id)
     if refresh is None or account is None:
         return
-    store.release(act.tx, id, rotation=refresh.rotation)
+    store.connected_accounts.release(act.tx, id, rotation=refresh.rotation)
     if is_ended and account.state is AccountState.ACTIVE and account.rotation == refresh.rotation:
-        store.set_state(act.tx, id, AccountState.BROKEN, error=refusal.message[:MAX_ERROR])
+        store.connected_accounts.set_state(act.tx, id, AccountState.BROKEN, error=refusal.message[:MAX_ERROR])
 
 
 def _refuse(act: Act, issue: IssueToken, refusal: Refused) -> Outcome:
@@ -357,7 +365,7 @@ def _keep(act: Act, issue: IssueToken, refresh: Refresh, token: AccessToken) -> 
     """
     if not issue.provider.shares_tokens:
         secret = _seal(act.tx, refresh.token_key, token.text)
-        store.set_token(act.tx, issue.lease.lease_id, secret, expires_at=token.expires_at)
+        store.connected_accounts.set_token(act.tx, issue.lease.lease_id, secret, expires_at=token.expires_at)
 
 
 def _seal(tx: Tx, data_key: DataKey, text: str) -> Envelope:
@@ -376,7 +384,7 @@ def open_token(reader: Reader, lease_id: str, *, keys: Keyring, now: int) -> str
     """Return the access token of a lease, decrypted; None if the lease has no stored token, because agents share the
     token or it was never fetched, or if the token has expired. Raises Sealed.
     """
-    token = store.token(reader, lease_id)
+    token = store.connected_accounts.token(reader, lease_id)
     if token is None or token.secret is None or token.expires_at <= now:
         return None
     return open_value(reader, token.secret, _token_place(lease_id), keys=keys).decode()

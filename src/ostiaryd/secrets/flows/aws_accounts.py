@@ -11,6 +11,7 @@ from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
+from ostiaryd.secrets import store
 from ostiaryd.secrets.flows.leases import add_lease
 from ostiaryd.secrets.flows.seal import open_value, seal_value
 from ostiaryd.secrets.model.aws_account import (
@@ -32,7 +33,6 @@ from ostiaryd.secrets.model.database import make_account
 from ostiaryd.secrets.model.lease import MAX_ERROR, TAKEOVER_S, LeaseStatements, next_try
 from ostiaryd.secrets.model.request import SECOND
 from ostiaryd.secrets.model.sealing import Place
-from ostiaryd.secrets.store import aws_accounts as store
 
 _PLACE: Place = (MOUNT, "config/root", 1)
 _PENDING_PLACE: Place = (MOUNT, "config/pending", 1)
@@ -46,29 +46,29 @@ def put_root(act: Act, config: AwsRoot, secret_key: str) -> None:
     leaves at AWS. Raises Sealed.
     """
     registry.fill_entry(act, object=_OBJECT, access_key=config.access_key, region=config.region)
-    present = store.root(act.tx)
+    present = store.aws_accounts.root(act.tx)
     if present is not None:
         config = replace(config, lease=present.config.lease, lease_max=present.config.lease_max)
         if config.access_key == present.config.access_key:
             config = replace(config, rotation=present.config.rotation)
         elif present.config.rotation is not None:
-            pending = store.root(act.tx, store.PENDING)
+            pending = store.aws_accounts.root(act.tx, store.aws_accounts.PENDING)
             left = [present.config.rotation.old_key, pending.config.access_key if pending is not None else ""]
             registry.fill_entry(act, object=_OBJECT, left=[present.config.access_key, *filter(None, left)])
-            store.delete_pending(act.tx)
-    store.put_root(act.tx, config, seal_value(act.tx, secret_key.encode(), _PLACE))
+            store.aws_accounts.delete_pending(act.tx)
+    store.aws_accounts.put_root(act.tx, config, seal_value(act.tx, secret_key.encode(), _PLACE))
 
 
 def put_lease_times(act: Act, lease: int, lease_max: int) -> None:
     """Store the default and the maximum lifetime, in microseconds, of leases of AWS users. Raises Invalid."""
     registry.fill_entry(act, object=f"{MOUNT}/config/lease", lease=lease // SECOND, lease_max=lease_max // SECOND)
     stored = find_root(act.tx)
-    store.put_root(act.tx, replace(stored.config, lease=lease, lease_max=lease_max), stored.secret_key)
+    store.aws_accounts.put_root(act.tx, replace(stored.config, lease=lease, lease_max=lease_max), stored.secret_key)
 
 
-def find_root(reader: Reader) -> store.StoredRoot:
+def find_root(reader: Reader) -> store.aws_accounts.StoredRoot:
     """Return the server's access to AWS. Raises Invalid if it is not configured."""
-    if (stored := store.root(reader)) is None:
+    if (stored := store.aws_accounts.root(reader)) is None:
         raise Invalid("the access to AWS is not configured", hint="write aws/config/root", code="no_root")
     return stored
 
@@ -94,12 +94,12 @@ def begin_root_rotation(act: Act) -> None:
         raise Conflict(
             "a rotation of the key is in progress", hint="wait: the server repeats the rotation until it succeeds"
         )
-    store.replace_root(act.tx, present, replace(present, rotation=RootRotation(due_at=_take_over(act.tx))))
+    store.aws_accounts.replace_root(act.tx, present, replace(present, rotation=RootRotation(due_at=_take_over(act.tx))))
 
 
 def find_due_root(reader: Reader, *, now: int) -> AwsRoot | None:
     """Return the server's access to AWS if a step of its key's rotation is due; otherwise None."""
-    stored = store.root(reader)
+    stored = store.aws_accounts.root(reader)
     is_due = stored is not None and stored.config.rotation is not None and stored.config.rotation.due_at <= now
     return stored.config if stored is not None and is_due else None
 
@@ -110,7 +110,9 @@ def claim_root_rotation(tx: Tx) -> bool:
     """
     if (config := find_due_root(tx, now=tx.now)) is None or config.rotation is None:
         return False
-    return store.replace_root(tx, config, replace(config, rotation=replace(config.rotation, due_at=_take_over(tx))))
+    return store.aws_accounts.replace_root(
+        tx, config, replace(config, rotation=replace(config.rotation, due_at=_take_over(tx)))
+    )
 
 
 def _take_over(tx: Tx) -> int:
@@ -119,7 +121,7 @@ def _take_over(tx: Tx) -> int:
 
 def has_pending_key(reader: Reader) -> bool:
     """Return whether the rotation has stored a new key that is not in use yet."""
-    return store.root(reader, store.PENDING) is not None
+    return store.aws_accounts.root(reader, store.aws_accounts.PENDING) is not None
 
 
 def keep_new_key(act: Act, old_key: str, made: AwsCredentials) -> None:
@@ -129,12 +131,14 @@ def keep_new_key(act: Act, old_key: str, made: AwsCredentials) -> None:
     config = _find_rotating(act, old_key)[0]
     registry.fill_entry(act, object=_OBJECT, new_key=made.access_key)
     pending = replace(config, access_key=made.access_key, rotation=None)
-    store.put_root(act.tx, pending, seal_value(act.tx, made.secret_key.encode(), _PENDING_PLACE), store.PENDING)
+    store.aws_accounts.put_root(
+        act.tx, pending, seal_value(act.tx, made.secret_key.encode(), _PENDING_PLACE), store.aws_accounts.PENDING
+    )
 
 
 def open_pending(reader: Reader, *, keys: Keyring) -> tuple[AwsRoot, str]:
     """Return the access to AWS with the rotation's new key, and the new secret key. Raises Sealed, Conflict."""
-    if (stored := store.root(reader, store.PENDING)) is None:
+    if (stored := store.aws_accounts.root(reader, store.aws_accounts.PENDING)) is None:
         raise Conflict("the rotation has ended already")
     return stored.config, open_value(reader, stored.secret_key, _PENDING_PLACE, keys=keys).decode()
 
@@ -148,14 +152,14 @@ def use_new_key(act: Act, old_key: str) -> None:
     registry.fill_entry(act, object=_OBJECT, new_key=pending.access_key)
     rotation = RootRotation(due_at=act.now + OLD_KEY_S * SECOND, old_key=old_key)
     config = replace(config, access_key=pending.access_key, rotation=rotation)
-    store.put_root(act.tx, config, seal_value(act.tx, secret_key.encode(), _PLACE))
-    store.delete_pending(act.tx)
+    store.aws_accounts.put_root(act.tx, config, seal_value(act.tx, secret_key.encode(), _PLACE))
+    store.aws_accounts.delete_pending(act.tx)
 
 
 def end_root_rotation(act: Act, new_key: str) -> None:
     """Record that the old key of a rotation is deleted at AWS. Raises Conflict."""
     config, _ = _find_rotating(act, new_key)
-    store.replace_root(act.tx, config, replace(config, rotation=None))
+    store.aws_accounts.replace_root(act.tx, config, replace(config, rotation=None))
 
 
 def fail_root_rotation(act: Act, key: str, why: str) -> None:
@@ -164,7 +168,7 @@ def fail_root_rotation(act: Act, key: str, why: str) -> None:
     attempts = rotation.attempts + 1
     registry.fill_entry(act, object=_OBJECT, attempts=attempts, why=why[:MAX_ERROR])
     failed = replace(rotation, attempts=attempts, due_at=next_try(attempts, now=act.now), error=why[:MAX_ERROR])
-    store.replace_root(act.tx, config, replace(config, rotation=failed))
+    store.aws_accounts.replace_root(act.tx, config, replace(config, rotation=failed))
 
 
 def _find_rotating(act: Act, key: str) -> tuple[AwsRoot, RootRotation]:
@@ -184,9 +188,12 @@ def put_role(act: Act, name: str, role: AwsRole) -> None:
     number of roles.
     """
     registry.fill_entry(act, object=f"{MOUNT}/roles/{name}", type=role.credential_type.value)
-    if store.role(act.tx, name) is None and len(store.roles(act.tx, limit=MAX_ROLES)) >= MAX_ROLES:
+    if (
+        store.aws_accounts.role(act.tx, name) is None
+        and len(store.aws_accounts.roles(act.tx, limit=MAX_ROLES)) >= MAX_ROLES
+    ):
         raise Conflict(f"the server has {MAX_ROLES} roles, which is the limit", hint="delete a role")
-    store.put_role(act.tx, name, role)
+    store.aws_accounts.put_role(act.tx, name, role)
 
 
 def begin_lease(act: Act, name: str, *, is_session: bool, arn: str, ttl: int | None) -> CreateCredentials:
@@ -197,7 +204,7 @@ def begin_lease(act: Act, name: str, *, is_session: bool, arn: str, ttl: int | N
     the default. Raises Invalid for an unknown role, or for a role of users at `sts/ROLE`; Conflict for too many leases.
     """
     act.check_granting()
-    if (role := store.role(act.tx, name)) is None:
+    if (role := store.aws_accounts.role(act.tx, name)) is None:
         raise Invalid(f"unknown role: {name}", code="no_role")
     root, agent = find_root(act.tx).config, act.entry.agent
     assert agent is not None  # the caller was authenticated in this act

@@ -12,11 +12,11 @@ from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
+from ostiaryd.secrets import store
 from ostiaryd.secrets.flows.callers import TokenRefused
 from ostiaryd.secrets.flows.seal import check_open, open_value, seal_value
 from ostiaryd.secrets.model.backend import MAX_BACKENDS, MOUNT, BackendConfig, BackendFailed
 from ostiaryd.secrets.model.request import NothingStored
-from ostiaryd.secrets.store import backends as store
 from ostiaryd.secrets.store.backends import StoredBackend
 
 _decode_credentials = json_decoder(dict[str, str])
@@ -25,10 +25,10 @@ _decode_credentials = json_decoder(dict[str, str])
 def put_backend(act: Act, name: str, config: BackendConfig, credentials: Mapping[str, str]) -> StoredBackend:
     """Store a back end, or replace its configuration; return it. Raises Conflict, Sealed."""
     registry.fill_entry(act, object=f"{MOUNT}/{name}", kind=config.kind.value, address=config.address)
-    if store.get(act.tx, name) is None and len(store.get_all(act.tx)) >= MAX_BACKENDS:
+    if store.backends.get(act.tx, name) is None and len(store.backends.get_all(act.tx)) >= MAX_BACKENDS:
         raise Conflict(f"the server has {MAX_BACKENDS} back ends, which is the limit", hint="remove one")
-    store.put(act.tx, name, config, seal_value(act.tx, msgspec.json.encode(credentials), (MOUNT, name, 1)))
-    stored = store.get(act.tx, name)
+    store.backends.put(act.tx, name, config, seal_value(act.tx, msgspec.json.encode(credentials), (MOUNT, name, 1)))
+    stored = store.backends.get(act.tx, name)
     assert stored is not None
     return stored
 
@@ -36,13 +36,13 @@ def put_backend(act: Act, name: str, config: BackendConfig, credentials: Mapping
 def delete_backend(act: Act, name: str) -> None:
     """Delete the configuration of a back end. The secrets of the back end stay at the back end. Raises NotFound."""
     registry.fill_entry(act, object=f"{MOUNT}/{name[:64]}")
-    if not store.delete(act.tx, name):
+    if not store.backends.delete(act.tx, name):
         raise NotFound("back end not found", hint="list the back ends with `ostiary secret backend list`")
 
 
 def find_backend(reader: Reader, name: str) -> StoredBackend:
     """Return the configuration of a back end by its name. Raises NothingStored."""
-    if (stored := store.get(reader, name)) is None:
+    if (stored := store.backends.get(reader, name)) is None:
         raise NothingStored(
             "back end not found", hint="list the back ends with `ostiary secret backend list`", code="no_route"
         )
@@ -69,6 +69,6 @@ def check_still(reader: Reader, stored: StoredBackend, holding: str | None, *, n
             registry.check_holder(reader, holding, now=now)
         except Refused as refusal:
             raise TokenRefused(f"permission denied: {refusal.message}", hint="log in again") from None
-    present = store.get(reader, stored.name)
+    present = store.backends.get(reader, stored.name)
     if present is None or present.updated_at != stored.updated_at:
         raise BackendFailed("the configuration of the back end has changed during the read", hint="try again")

@@ -23,10 +23,10 @@ from ostiaryd.policy import flows as policies
 from ostiaryd.policy.model import SecretSeen
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, Holding
+from ostiaryd.secrets import store
 from ostiaryd.secrets.flows.engine import Operation
 from ostiaryd.secrets.model.request import Answer, SecretAction
 from ostiaryd.secrets.model.token import PREFIX, VaultToken
-from ostiaryd.secrets.store import tokens as store
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task, standing_task
 from ostiaryd.trust import flows as trust
@@ -128,7 +128,7 @@ def authenticate(act: Act, credentials: VaultCredentials, *, config: Config) -> 
 
 def _authenticate_token(act: Act, unverified_token: str, *, address: str) -> VaultCaller:
     is_token = unverified_token.startswith(PREFIX) and unverified_token.isascii()
-    token = store.get(act.tx, token_digest(act.tx.keys, unverified_token)) if is_token else None
+    token = store.tokens.get(act.tx, token_digest(act.tx.keys, unverified_token)) if is_token else None
     if token is None:
         raise TokenRefused("permission denied", hint="log in again")
     holding = registry.get_holding(act.tx, token.holding)
@@ -141,7 +141,7 @@ def _authenticate_token(act: Act, unverified_token: str, *, address: str) -> Vau
         )
     caller = caller_of(act, token, holding)
     if token.uses_left:
-        store.set_uses(act.tx, token.accessor, token.uses_left - 1 or -1)
+        store.tokens.set_uses(act.tx, token.accessor, token.uses_left - 1 or -1)
     return caller
 
 
@@ -157,7 +157,7 @@ def has_expired(act: Act, token: VaultToken) -> bool:
     if token.uses_left < 0 or act.now >= token.expires_at:
         return True
     for accessor in token.options.above:
-        above = store.get_by_accessor(act.tx, accessor)
+        above = store.tokens.get_by_accessor(act.tx, accessor)
         if above is None or act.now >= above.expires_at:
             return True
     return False

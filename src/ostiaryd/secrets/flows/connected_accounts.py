@@ -13,6 +13,7 @@ from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ground.http.pages import Page
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
+from ostiaryd.secrets import store
 from ostiaryd.secrets.flows.leases import revoke_leases
 from ostiaryd.secrets.flows.seal import check_open, open_value, seal_value
 from ostiaryd.secrets.model.connected_account import (
@@ -35,8 +36,6 @@ from ostiaryd.secrets.model.lease import (
 )
 from ostiaryd.secrets.model.request import SECOND
 from ostiaryd.secrets.model.sealing import Envelope, Place
-from ostiaryd.secrets.store import connected_accounts as store
-from ostiaryd.secrets.store import leases as lease_store
 
 ENDED_AT_ONCE = 1000
 MAX_SHOWN_AGENTS = 20
@@ -49,16 +48,18 @@ def add_provider(act: Act, provider: AccountProvider, *, client_secret: str) -> 
     """Add a provider at which persons can connect accounts; return it. Raises Invalid, Conflict, Sealed."""
     _note_provider(act, provider)
     check_provider(provider)
-    if store.provider(act.tx, provider.name) is not None:
+    if store.connected_accounts.provider(act.tx, provider.name) is not None:
         raise Conflict(
             "an account provider of this name exists already",
             hint=f"see `ostiary account-provider show {provider.name}`",
         )
-    if len(store.providers(act.tx)) >= MAX_PROVIDERS:
+    if len(store.connected_accounts.providers(act.tx)) >= MAX_PROVIDERS:
         raise Conflict(
             f"the server has {MAX_PROVIDERS} account providers, which is the limit", hint="remove a provider first"
         )
-    store.insert_provider(act.tx, provider, _seal_secret(act, provider.name, client_secret) if client_secret else None)
+    store.connected_accounts.insert_provider(
+        act.tx, provider, _seal_secret(act, provider.name, client_secret) if client_secret else None
+    )
     return provider
 
 
@@ -84,8 +85,8 @@ def change_provider(
     if client_secret:
         if not provider.authentication.startswith("client_secret"):
             raise Invalid(f"a provider with the authentication `{provider.authentication}` cannot have a client secret")
-        store.set_secret(act.tx, name, _seal_secret(act, name, client_secret))
-    store.update_provider(act.tx, changed)
+        store.connected_accounts.set_secret(act.tx, name, _seal_secret(act, name, client_secret))
+    store.connected_accounts.update_provider(act.tx, changed)
     return changed
 
 
@@ -95,7 +96,7 @@ def remove_provider(act: Act, name: str) -> None:
     """
     provider = find_provider(act.tx, name)
     _note_provider(act, provider)
-    store.remove_provider(act.tx, name)
+    store.connected_accounts.remove_provider(act.tx, name)
     end_removed(act, provider)
 
 
@@ -104,27 +105,27 @@ def end_removed(act: Act, provider: AccountProvider) -> None:
     leases, delete the provider instead.
     """
     _note_provider(act, provider)
-    accounts = store.of_provider(act.tx, provider.name, limit=ENDED_AT_ONCE)
+    accounts = store.connected_accounts.of_provider(act.tx, provider.name, limit=ENDED_AT_ONCE)
     for account in accounts:
         if account.state is not AccountState.ENDING:
             _end(act, account, why="the provider was removed")
-    if not accounts and not lease_store.of_role(act.tx, MOUNT, provider.name, limit=1):
-        store.delete_provider(act.tx, provider.name)
+    if not accounts and not store.leases.of_role(act.tx, MOUNT, provider.name, limit=1):
+        store.connected_accounts.delete_provider(act.tx, provider.name)
 
 
 def may_end_removed(reader: Reader, provider: AccountProvider) -> bool:
     """Return whether `end_removed` would change something now: the provider has an account that is not ending, or
     neither accounts nor leases.
     """
-    accounts = store.of_provider(reader, provider.name, limit=ENDED_AT_ONCE)
+    accounts = store.connected_accounts.of_provider(reader, provider.name, limit=ENDED_AT_ONCE)
     if accounts:
         return any(account.state is not AccountState.ENDING for account in accounts)
-    return not lease_store.of_role(reader, MOUNT, provider.name, limit=1)
+    return not store.leases.of_role(reader, MOUNT, provider.name, limit=1)
 
 
 def find_provider(reader: Reader, name: str) -> AccountProvider:
     """Return a provider that is not marked as removed. Raises NotFound."""
-    provider = store.provider(reader, name)
+    provider = store.connected_accounts.provider(reader, name)
     if provider is None or provider.removed_at is not None:
         raise NotFound(
             f"account provider {name[:64]!a} not found", hint="list the providers with `ostiary account-provider list`"
@@ -134,17 +135,17 @@ def find_provider(reader: Reader, name: str) -> AccountProvider:
 
 def get_provider(reader: Reader, name: str) -> AccountProvider | None:
     """Return a provider, also a removed provider; None if there is none."""
-    return store.provider(reader, name)
+    return store.connected_accounts.provider(reader, name)
 
 
 def list_providers(reader: Reader) -> list[AccountProvider]:
     """Return the providers, sorted by name."""
-    return [provider for provider in store.providers(reader) if provider.removed_at is None]
+    return [provider for provider in store.connected_accounts.providers(reader) if provider.removed_at is None]
 
 
 def list_removed(reader: Reader) -> list[AccountProvider]:
     """Return the providers that are marked as removed and not deleted yet."""
-    return store.providers(reader, is_removed=True)
+    return store.connected_accounts.providers(reader, is_removed=True)
 
 
 def open_client_secret(reader: Reader, provider: AccountProvider, *, keys: Keyring) -> str:
@@ -153,8 +154,8 @@ def open_client_secret(reader: Reader, provider: AccountProvider, *, keys: Keyri
     Raises Sealed; Conflict, also if the provider was removed and added again; Invalid if the provider has no client
     secret.
     """
-    _check_same(store.provider(reader, provider.name), provider)
-    envelope = store.client_secret(reader, provider.name)
+    _check_same(store.connected_accounts.provider(reader, provider.name), provider)
+    envelope = store.connected_accounts.client_secret(reader, provider.name)
     if envelope is None:
         raise Invalid("the provider has no client secret")
     return open_value(reader, envelope, _secret_place(provider.name), keys=keys).decode()
@@ -242,7 +243,7 @@ def check_free(reader: Reader, provider: AccountProvider, person: str) -> None:
     connection passes the check. Raises Conflict, Sealed.
     """
     check_open(reader)
-    present = store.find(reader, person, provider.name)
+    present = store.connected_accounts.find(reader, person, provider.name)
     if present is not None and present.state is AccountState.ACTIVE:
         raise Conflict("an account is connected already", hint="disconnect the account first")
     if present is not None and present.state is AccountState.ENDING:
@@ -271,9 +272,9 @@ def connect_account(
             hint="request the scope `offline_access`, or turn on expiring tokens in the settings at the provider",
             code="no_refresh_token",
         )
-    if (broken := store.find(act.tx, person, provider.name)) is not None:
+    if (broken := store.connected_accounts.find(act.tx, person, provider.name)) is not None:
         end_leases_of(act, broken, why="the account was connected again")
-        store.delete(act.tx, broken.account_id)
+        store.connected_accounts.delete(act.tx, broken.account_id)
     account = ConnectedAccount(
         account_id=act.new_id("ca"),
         provider=provider.name,
@@ -286,7 +287,7 @@ def connect_account(
         refreshed_at=act.now,
     )
     registry.fill_entry(act, object=account.account_id, provider=provider.name, scopes=sorted(account.scopes))
-    store.insert(
+    store.connected_accounts.insert(
         act.tx,
         account,
         refresh_token=seal_value(act.tx, answer.refresh_token.encode(), refresh_place(account.account_id)),
@@ -302,19 +303,19 @@ def end_account(act: Act, account_id: str, *, person: str | None = None, is_forg
     provider has not revoked its token. Raises NotFound.
     """
     act.entry.object = account_id[:200]
-    account = store.get(act.tx, account_id)
+    account = store.connected_accounts.get(act.tx, account_id)
     if account is None or person not in (None, account.person):
         raise NotFound("connected account not found", hint="list the accounts with `ostiary connected-account list`")
     _end(act, account, why="disconnected")
     if is_forgotten:
         registry.fill_entry(act, object=account_id, forgotten=True)
-        store.delete(act.tx, account_id)
+        store.connected_accounts.delete(act.tx, account_id)
 
 
 def end_own_account(act: Act, name: str, person: str) -> None:
     """End the connection of a person at the provider `name`. Raises NotFound."""
     act.entry.object = name[:64]
-    account = store.find(act.tx, person, name)
+    account = store.connected_accounts.find(act.tx, person, name)
     if account is None:
         raise NotFound("connected account not found", hint="list your accounts at `/accounts` of this server")
     _end(act, account, why="disconnected by the person")
@@ -330,17 +331,19 @@ def end_departed(act: Act, accounts: Sequence[ConnectedAccount]) -> None:
 def _end(act: Act, account: ConnectedAccount, *, why: str) -> None:
     note_account(act, account, why=why)
     if account.state is not AccountState.ENDING:
-        store.set_state(act.tx, account.account_id, AccountState.ENDING)
+        store.connected_accounts.set_state(act.tx, account.account_id, AccountState.ENDING)
     else:
-        store.postpone(act.tx, account.account_id, attempts=account.attempts, due_at=act.now, error=account.error)
+        store.connected_accounts.postpone(
+            act.tx, account.account_id, attempts=account.attempts, due_at=act.now, error=account.error
+        )
     end_leases_of(act, account, why=why)
 
 
 def end_leases_of(act: Act, account: ConnectedAccount, *, why: str) -> None:
     """End the leases of all access tokens of an account, with the reason `why`."""
     after = ""
-    while ids := store.leases_of(act.tx, account.account_id, after=after, limit=ENDED_AT_ONCE):
-        leases = [lease for id in ids if (lease := lease_store.get(act.tx, id)) is not None]
+    while ids := store.connected_accounts.leases_of(act.tx, account.account_id, after=after, limit=ENDED_AT_ONCE):
+        leases = [lease for id in ids if (lease := store.leases.get(act.tx, id)) is not None]
         revoke_leases(act, [lease for lease in leases if lease.state is not LeaseState.REVOKING], why=why)
         after = ids[-1]
 
@@ -350,11 +353,11 @@ def break_all_accounts(act: Act) -> int:
     the lost part. Return the number of connections that were marked.
     """
     count, page = 0, Page(ENDED_AT_ONCE, "")
-    while accounts := store.page(act.tx, page):
+    while accounts := store.connected_accounts.page(act.tx, page):
         for account in accounts:
             if account.state is AccountState.ACTIVE:
                 why = "the server lost a part of its history"
-                store.set_state(act.tx, account.account_id, AccountState.BROKEN, error=why)
+                store.connected_accounts.set_state(act.tx, account.account_id, AccountState.BROKEN, error=why)
                 count += 1
         page = Page(ENDED_AT_ONCE, accounts[-1].account_id)
     return count
@@ -362,17 +365,17 @@ def break_all_accounts(act: Act) -> int:
 
 def page_accounts(reader: Reader, page: Page, *, person: str | None = None) -> list[ConnectedAccount]:
     """Return a page of all connected accounts, or of the accounts of one person."""
-    return store.page(reader, page, person=person)
+    return store.connected_accounts.page(reader, page, person=person)
 
 
 def list_accounts(reader: Reader, person: str) -> list[ConnectedAccount]:
     """Return the connected accounts of a person."""
-    return store.of_person(reader, person)
+    return store.connected_accounts.of_person(reader, person)
 
 
 def list_using_agents(reader: Reader, account: ConnectedAccount) -> list[str]:
     """Return the names of the agents that have an access token of an account now, sorted, at most 20."""
-    ids = store.agents_of(reader, account.account_id, limit=MAX_SHOWN_AGENTS)
+    ids = store.connected_accounts.agents_of(reader, account.account_id, limit=MAX_SHOWN_AGENTS)
     return sorted(agent.name for id in ids if (agent := registry.get_agent(reader, id)) is not None)
 
 
@@ -387,36 +390,36 @@ def note_account(act: Act, account: ConnectedAccount, **more: Any) -> None:
 
 def find_departed(reader: Reader, *, since: int) -> list[ConnectedAccount]:
     """Return the connected accounts of persons who have left since `since` (microseconds)."""
-    return store.of_departed(reader, since=since, limit=ENDED_AT_ONCE)
+    return store.connected_accounts.of_departed(reader, since=since, limit=ENDED_AT_ONCE)
 
 
 def find_due(reader: Reader, *, now: int, limit: int) -> list[ConnectedAccount]:
     """Return at most `limit` accounts whose refresh token must be revoked now."""
-    return store.due(reader, now=now, limit=limit)
+    return store.connected_accounts.due(reader, now=now, limit=limit)
 
 
 def claim_end(tx: Tx, account: ConnectedAccount) -> str | None:
     """Claim the revocation of an account's refresh token for this process, and return the token. Return None if no
     revocation is due, or another process has the claim. Raises Sealed, Conflict.
     """
-    if not store.claim_end(tx, account.account_id, until=tx.now + TAKEOVER_S * SECOND):
+    if not store.connected_accounts.claim_end(tx, account.account_id, until=tx.now + TAKEOVER_S * SECOND):
         return None
     id = account.account_id
-    return open_value(tx, store.refresh_token(tx, id), refresh_place(id), keys=tx.keys).decode()
+    return open_value(tx, store.connected_accounts.refresh_token(tx, id), refresh_place(id), keys=tx.keys).decode()
 
 
 def delete_account(act: Act, account: ConnectedAccount, *, is_revoked: bool) -> None:
     """Delete an account whose refresh token is revoked, or (`is_revoked` false) cannot be revoked at the provider."""
     note_account(act, account, revoked=is_revoked)
-    if store.get(act.tx, account.account_id) is not None:
-        store.delete(act.tx, account.account_id)
+    if store.connected_accounts.get(act.tx, account.account_id) is not None:
+        store.connected_accounts.delete(act.tx, account.account_id)
 
 
 def postpone_end(tx: Tx, account: ConnectedAccount, why: str) -> None:
     """Record that a revocation failed because of `why`, and schedule the next attempt."""
     attempts = account.attempts + 1
     due_at = next_try(attempts, now=tx.now)
-    store.postpone(tx, account.account_id, attempts=attempts, due_at=due_at, error=why[:MAX_ERROR])
+    store.connected_accounts.postpone(tx, account.account_id, attempts=attempts, due_at=due_at, error=why[:MAX_ERROR])
 
 
 def tell_stuck(act: Act, account: ConnectedAccount, why: str) -> None:

@@ -10,12 +10,12 @@ from ostiary.protocol.errors import Invalid
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
+from ostiaryd.secrets import store
 from ostiaryd.secrets.flows.callers import CUBBYHOLE, VaultCaller
 from ostiaryd.secrets.flows.seal import open_value, seal_value
 from ostiaryd.secrets.flows.tokens import token_of
 from ostiaryd.secrets.model.request import NothingStored
 from ostiaryd.secrets.model.sealing import Place
-from ostiaryd.secrets.store import cubbyhole as store
 
 MAX_VALUES = 100
 FORGOTTEN_AT_ONCE = 1000
@@ -26,24 +26,24 @@ def put_value(act: Act, caller: VaultCaller, path: str, value: object) -> None:
     TokenRefused.
     """
     holding = token_of(caller).holding
-    present = store.paths(act.tx, holding, limit=MAX_VALUES)
+    present = store.cubbyhole.paths(act.tx, holding, limit=MAX_VALUES)
     if len(present) >= MAX_VALUES and path not in present:
         raise Invalid(f"the token has {MAX_VALUES} private values, which is the limit", hint="delete one")
     above = registry.get_holding(act.tx, holding)
     assert above is not None  # the caller was authenticated in this act
     envelope = seal_value(act.tx, msgspec.json.encode(value), place_of(holding, path))
-    store.put(act.tx, holding, path, envelope, expires_at=above.expires_at)
+    store.cubbyhole.put(act.tx, holding, path, envelope, expires_at=above.expires_at)
 
 
 def has_value(act: Act, caller: VaultCaller, path: str) -> bool:
     """Return whether the caller's token has a private value at a path. Raises TokenRefused."""
-    return store.get(act.tx, token_of(caller).holding, path) is not None
+    return store.cubbyhole.get(act.tx, token_of(caller).holding, path) is not None
 
 
 def read_value(act: Act, caller: VaultCaller, path: str) -> bytes:
     """Return a private value of the caller's token as JSON. Raises NothingStored, Sealed, TokenRefused."""
     holding = token_of(caller).holding
-    if (envelope := store.get(act.tx, holding, path)) is None:
+    if (envelope := store.cubbyhole.get(act.tx, holding, path)) is None:
         raise NothingStored("the token has no value at this path")
     return open_value(act.tx, envelope, place_of(holding, path), keys=act.tx.keys)
 
@@ -52,7 +52,7 @@ def list_names(act: Act, caller: VaultCaller, folder: str) -> list[str]:
     """Return the names in a folder of the caller's token; the name of a folder ends with a slash. `folder` is empty or
     ends with a slash. Raises NothingStored, TokenRefused.
     """
-    paths = store.paths(act.tx, token_of(caller).holding, limit=MAX_VALUES)
+    paths = store.cubbyhole.paths(act.tx, token_of(caller).holding, limit=MAX_VALUES)
     below = [path.removeprefix(folder).partition("/") for path in paths if path.startswith(folder)]
     if not below:
         raise NothingStored("the folder is empty")
@@ -61,7 +61,7 @@ def list_names(act: Act, caller: VaultCaller, folder: str) -> list[str]:
 
 def delete_value(act: Act, caller: VaultCaller, path: str) -> None:
     """Delete a private value of the caller's token. Do nothing if there is none. Raises TokenRefused."""
-    store.delete(act.tx, token_of(caller).holding, path)
+    store.cubbyhole.delete(act.tx, token_of(caller).holding, path)
 
 
 def place_of(holding: str, path: str) -> Place:
@@ -73,4 +73,4 @@ async def forget_private_values(world: World) -> None:
     """Delete the private values of tokens that have expired, at most `FORGOTTEN_AT_ONCE` in one call. Until then, the
     value of a token that was revoked is encrypted, and no request reaches the value.
     """
-    await world.writer.submit(lambda tx: store.prune(tx, limit=FORGOTTEN_AT_ONCE))
+    await world.writer.submit(lambda tx: store.cubbyhole.prune(tx, limit=FORGOTTEN_AT_ONCE))

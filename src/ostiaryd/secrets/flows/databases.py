@@ -10,6 +10,7 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ground.outbound.database_driver import DatabaseTarget
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
+from ostiaryd.secrets import store
 from ostiaryd.secrets.flows.seal import open_value, seal_value
 from ostiaryd.secrets.model.database import (
     MAX_DATABASES,
@@ -25,8 +26,6 @@ from ostiaryd.secrets.model.database import (
 from ostiaryd.secrets.model.lease import MAX_ERROR, TAKEOVER_S, next_try
 from ostiaryd.secrets.model.request import SECOND, NothingStored
 from ostiaryd.secrets.model.sealing import Envelope
-from ostiaryd.secrets.store import databases as store
-from ostiaryd.secrets.store import leases
 from ostiaryd.secrets.store.databases import StoredDatabase, StoredStatic
 
 
@@ -35,15 +34,15 @@ def put_connection(act: Act, name: str, config: DatabaseConfig, password: str) -
     and has leases, Conflict for a new connection if the server has the maximum number of connections.
     """
     registry.fill_entry(act, object=f"{MOUNT}/config/{name}", address=config.address, database=config.database)
-    present = store.config(act.tx, name)
-    if present is None and len(store.configs(act.tx, limit=MAX_DATABASES)) >= MAX_DATABASES:
+    present = store.databases.config(act.tx, name)
+    if present is None and len(store.databases.configs(act.tx, limit=MAX_DATABASES)) >= MAX_DATABASES:
         raise Conflict(f"the server has {MAX_DATABASES} connections, which is the limit", hint="delete a connection")
     moves = present is not None and _server_of(present.config) != _server_of(config)
-    if moves and leases.has_any(act.tx, name):
+    if moves and store.leases.has_any(act.tx, name):
         raise Invalid(
             "the connection has leases, so its server cannot change", hint="revoke the leases first", code="has_leases"
         )
-    store.put_config(act.tx, name, config, _seal(act, f"config/{name}", password))
+    store.databases.put_config(act.tx, name, config, _seal(act, f"config/{name}", password))
 
 
 def present_password(reader: Reader, name: str, config: DatabaseConfig, *, keys: Keyring) -> str:
@@ -52,7 +51,7 @@ def present_password(reader: Reader, name: str, config: DatabaseConfig, *, keys:
     Raises Invalid if the connection is new, or if its server, its database, its user or the verification of the server
     (`tls_ca`) changes, because the password must not be sent there.
     """
-    stored = store.config(reader, name)
+    stored = store.databases.config(reader, name)
     if stored is None or _receiver_of(stored.config) != _receiver_of(config):
         raise Invalid("`password` is required for a new connection, and if the server, the user or `tls_ca` changes")
     return _open(reader, keys, f"config/{name}", stored.password)
@@ -69,16 +68,16 @@ def _receiver_of(config: DatabaseConfig) -> tuple[object, ...]:
 def delete_connection(act: Act, name: str) -> None:
     """Delete a connection, if it exists. Raises Invalid (`has_leases`, `has_roles`)."""
     registry.fill_entry(act, object=f"{MOUNT}/config/{name}")
-    if leases.has_any(act.tx, name):
+    if store.leases.has_any(act.tx, name):
         raise Invalid("the connection has leases", hint="revoke the leases first", code="has_leases")
-    if store.has_roles(act.tx, name):
+    if store.databases.has_roles(act.tx, name):
         raise Invalid("the connection has roles", hint="delete them first", code="has_roles")
-    store.delete_config(act.tx, name)
+    store.databases.delete_config(act.tx, name)
 
 
 def find_connection(reader: Reader, name: str) -> StoredDatabase:
     """Return a database connection (`database/config/NAME`) by its name. Raises Invalid."""
-    if (stored := store.config(reader, name)) is None:
+    if (stored := store.databases.config(reader, name)) is None:
         raise Invalid(f"failed to find entry for connection with name: {name!a}", code="no_connection")
     return stored
 
@@ -112,7 +111,7 @@ def begin_root_rotation(act: Act, name: str) -> None:
     """
     registry.fill_entry(act, object=f"{MOUNT}/config/{name}")
     if find_connection(act.tx, name).pending is None:
-        store.set_pending(act.tx, name, _seal(act, f"config/{name}", make_password(act.tx.random)))
+        store.databases.set_pending(act.tx, name, _seal(act, f"config/{name}", make_password(act.tx.random)))
 
 
 def pending_root(reader: Reader, name: str, *, keys: Keyring) -> str:
@@ -138,7 +137,7 @@ def end_root_rotation(act: Act, name: str, password: str) -> None:
     """
     registry.fill_entry(act, object=f"{MOUNT}/config/{name}")
     check_pending_root(act.tx, name, password, keys=act.tx.keys)
-    store.keep_pending(act.tx, name)
+    store.databases.keep_pending(act.tx, name)
 
 
 def put_role(act: Act, name: str, role: DynamicRole) -> None:
@@ -147,9 +146,9 @@ def put_role(act: Act, name: str, role: DynamicRole) -> None:
     """
     registry.fill_entry(act, object=f"{MOUNT}/roles/{name}", database=role.database)
     find_connection(act.tx, role.database)
-    if store.role(act.tx, name) is None and len(store.roles(act.tx, limit=MAX_ROLES)) >= MAX_ROLES:
+    if store.databases.role(act.tx, name) is None and len(store.databases.roles(act.tx, limit=MAX_ROLES)) >= MAX_ROLES:
         raise Conflict(f"the server has {MAX_ROLES} roles, which is the limit", hint="delete a role")
-    store.put_role(act.tx, name, role)
+    store.databases.put_role(act.tx, name, role)
 
 
 def put_static_role(act: Act, name: str, role: StaticRole) -> bool:
@@ -160,16 +159,16 @@ def put_static_role(act: Act, name: str, role: StaticRole) -> bool:
     stored = find_connection(act.tx, role.database)
     check_permitted(stored, name)
     check_account(role.username, stored.config.kind)
-    present = store.static(act.tx, name)
+    present = store.databases.static(act.tx, name)
     if present is None:
-        if len(store.statics(act.tx, limit=MAX_ROLES)) >= MAX_ROLES:
+        if len(store.databases.statics(act.tx, limit=MAX_ROLES)) >= MAX_ROLES:
             raise Conflict(f"the server has {MAX_ROLES} static roles, which is the limit", hint="delete one")
-        store.put_static(act.tx, name, role, due_at=act.now + TAKEOVER_S * SECOND)
+        store.databases.put_static(act.tx, name, role, due_at=act.now + TAKEOVER_S * SECOND)
         begin_rotation(act, name)
         return True
     if (present.role.database, present.role.username) != (role.database, role.username):
         raise Invalid("the database and the user of a static role cannot be changed", hint="create another role")
-    store.put_static(act.tx, name, role, due_at=(present.rotated_at or act.now) + role.period)
+    store.databases.put_static(act.tx, name, role, due_at=(present.rotated_at or act.now) + role.period)
     return False
 
 
@@ -177,15 +176,15 @@ def find_rotation(reader: Reader, name: str) -> int | None:
     """Return the time (microseconds) of the last password change of a static role, 0 before the first change; None if
     the role is unknown.
     """
-    stored = store.static(reader, name)
+    stored = store.databases.static(reader, name)
     return None if stored is None else stored.rotated_at or 0
 
 
 def rotate_now(act: Act, name: str) -> bool:
     """Make the rotation of a static role due now. Return False if the role is unknown."""
-    if (stored := store.static(act.tx, name)) is None:
+    if (stored := store.databases.static(act.tx, name)) is None:
         return False
-    store.put_static(act.tx, name, stored.role, due_at=act.now)
+    store.databases.put_static(act.tx, name, stored.role, due_at=act.now)
     return True
 
 
@@ -197,7 +196,7 @@ def check_permitted(stored: StoredDatabase, role: str) -> None:
 
 def find_static(reader: Reader, name: str) -> StoredStatic:
     """Return a static database role (`database/static-roles/NAME`) by its name. Raises Invalid."""
-    if (stored := store.static(reader, name)) is None:
+    if (stored := store.databases.static(reader, name)) is None:
         raise Invalid(f"unknown role: {name}", code="no_role")
     return stored
 
@@ -217,7 +216,9 @@ def begin_rotation(act: Act, name: str) -> None:
     """
     registry.fill_entry(act, object=f"{MOUNT}/static-roles/{name}")
     if find_static(act.tx, name).pending is None:
-        store.set_static_pending(act.tx, name, _seal(act, f"static-roles/{name}", make_password(act.tx.random)))
+        store.databases.set_static_pending(
+            act.tx, name, _seal(act, f"static-roles/{name}", make_password(act.tx.random))
+        )
 
 
 def pending_static(reader: Reader, name: str, *, keys: Keyring) -> tuple[StaticRole, str]:
@@ -240,7 +241,7 @@ def end_rotation(act: Act, name: str, password: str) -> None:
     """
     registry.fill_entry(act, object=f"{MOUNT}/static-roles/{name}")
     check_pending_static(act.tx, name, password, keys=act.tx.keys)
-    store.keep_static_pending(act.tx, name, due_at=act.now + find_static(act.tx, name).role.period)
+    store.databases.keep_static_pending(act.tx, name, due_at=act.now + find_static(act.tx, name).role.period)
 
 
 def fail_rotation(act: Act, name: str, why: str) -> None:
@@ -250,7 +251,7 @@ def fail_rotation(act: Act, name: str, why: str) -> None:
     stored = find_static(act.tx, name)
     attempts = stored.attempts + 1
     registry.fill_entry(act, object=f"{MOUNT}/static-roles/{name}", attempts=attempts, why=why[:MAX_ERROR])
-    store.postpone_static(
+    store.databases.postpone_static(
         act.tx, name, due_at=next_try(attempts, now=act.now), attempts=attempts, error=why[:MAX_ERROR]
     )
 

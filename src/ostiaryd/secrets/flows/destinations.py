@@ -22,6 +22,7 @@ from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
+from ostiaryd.secrets import store
 from ostiaryd.secrets.flows import account_tokens, operators
 from ostiaryd.secrets.flows.account_tokens import IssueToken
 from ostiaryd.secrets.flows.backends import find_backend
@@ -32,7 +33,6 @@ from ostiaryd.secrets.model.connected_account import MOUNT as ACCOUNT_MOUNT
 from ostiaryd.secrets.model.connected_account import AccessToken, check_scopes
 from ostiaryd.secrets.model.request import SecretAction, check_path, split_path
 from ostiaryd.secrets.model.upstream import ReadBackend
-from ostiaryd.secrets.store import destinations as store
 from ostiaryd.secrets.store.destinations import StoredDestination
 
 MOST = 1000
@@ -83,30 +83,30 @@ def create_destination(
     destination.check()
     registry.fill_entry(act, object=name, origin=destination.origin[:256])
     _check_source(secret, member, scopes)
-    if store.get(act.tx, name) is not None:
+    if store.destinations.get(act.tx, name) is not None:
         hint = f"remove the present destination: ostiary egress remove {name}"
         raise Conflict(f"the destination `{name}` exists already", hint=hint)
-    if (other := store.find_same_field(act.tx, destination)) is not None:
+    if (other := store.destinations.find_same_field(act.tx, destination)) is not None:
         raise Conflict(
             f"`{other}` sets the same field of requests to {destination.origin}",
             hint=f"remove the destination `{other}` first",
         )
-    if store.count(act.tx) >= MOST:
+    if store.destinations.count(act.tx) >= MOST:
         raise Conflict(
             f"the server has {MOST} destinations, which is the limit",
             hint="remove a destination: ostiary egress remove NAME",
         )
     stored = StoredDestination(destination, secret, member, frozenset(scopes), act.now)
-    store.insert(act.tx, stored)
+    store.destinations.insert(act.tx, stored)
     return stored
 
 
 def delete_destination(act: Act, name: str) -> None:
     """Delete a destination: proxies put its secret into no further request. Raises NotFound."""
     registry.fill_entry(act, object=name[:64])
-    if store.get(act.tx, name) is None:
+    if store.destinations.get(act.tx, name) is None:
         raise NotFound("destination not found", hint="list the destinations with `ostiary egress list`")
-    store.delete(act.tx, name)
+    store.destinations.delete(act.tx, name)
 
 
 def use_secret(act: Act, use: SecretUse, *, proxy: str, config: Config) -> UsableSecret | IssueToken | BackendSecret:
@@ -138,7 +138,7 @@ def use_secret(act: Act, use: SecretUse, *, proxy: str, config: Config) -> Usabl
             hint=f"register {PROXY_URI}{agent.name}",
             code="not_the_proxy",
         )
-    stored = store.get(act.tx, use.destination)
+    stored = store.destinations.get(act.tx, use.destination)
     if stored is None:
         raise NotFound(
             "destination not found", hint="list the destinations with `ostiary egress list`", code="unknown_destination"

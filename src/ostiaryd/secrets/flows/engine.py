@@ -16,9 +16,9 @@ from msgspec.structs import replace
 
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
+from ostiaryd.secrets import store
 from ostiaryd.secrets.model.mount import AUTH, Mount, prefixes
 from ostiaryd.secrets.model.request import Answer, NothingStored, SecretAction, VaultRequest, split_path
-from ostiaryd.secrets.store import mounts as store
 
 PACKAGE = "ostiaryd.secrets.engines"
 
@@ -87,7 +87,7 @@ def find_operation(read: Callable[[], Reader], request: VaultRequest) -> tuple[s
     mount, rest = split_path(path)
     module = MOUNTS.get(mount)
     if module is None:
-        if (enabled := store.find(read(), prefixes(path))) is None or enabled.path.startswith(AUTH):
+        if (enabled := store.mounts.find(read(), prefixes(path))) is None or enabled.path.startswith(AUTH):
             raise NothingStored(f"no handler for route {request.path!a}", code="no_route")
         module = TYPES[enabled.type, enabled.version]
         mount, rest = enabled.path, path[len(enabled.path) + 1 :]

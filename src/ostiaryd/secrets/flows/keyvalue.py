@@ -11,6 +11,7 @@ from ostiary.protocol.errors import Conflict, Invalid
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
+from ostiaryd.secrets import store
 from ostiaryd.secrets.flows.canaries import quarantine_reader
 from ostiaryd.secrets.flows.seal import open_value, seal_value
 from ostiaryd.secrets.model import aws
@@ -29,9 +30,6 @@ from ostiaryd.secrets.model.keyvalue import (
 )
 from ostiaryd.secrets.model.request import SECOND, NothingStored
 from ostiaryd.secrets.model.sealing import Envelope
-from ostiaryd.secrets.store import deletions as deletion_store
-from ostiaryd.secrets.store import keyvalue as store
-from ostiaryd.secrets.store import rotations as rotation_store
 
 READ_EVERY = 60 * SECOND
 """Minimum microseconds between two updates of `read_at` by the same reader, so that constant reads cause few writes."""
@@ -59,10 +57,10 @@ def put_value(
     plain = msgspec.json.encode(value)
     if len(plain) > MAX_VALUE:
         raise Invalid(f"the value has more than {MAX_VALUE} bytes as JSON", code="too_large")
-    config = store.config(act.tx, mount)
-    secret = store.get(act.tx, mount, path) or Secret(created_at=act.now, updated_at=act.now)
+    config = store.keyvalue.config(act.tx, mount)
+    secret = store.keyvalue.get(act.tx, mount, path) or Secret(created_at=act.now, updated_at=act.now)
     check_cas(cas, current=secret.current_version, is_required=secret.cas_required or config.cas_required)
-    number = store.newest_version(act.tx, mount, path) + 1
+    number = store.keyvalue.newest_version(act.tx, mount, path) + 1
     envelope = seal_value(act.tx, plain, (mount, path, number))
     version = Version(
         version=number,
@@ -76,12 +74,12 @@ def put_value(
     secret = replace(secret, updated_at=act.now)
     if number == secret.current_version:
         secret = replace(secret, custom=aws.without_deletion(secret.custom))
-    store.insert_version(act.tx, mount, path, version)
+    store.keyvalue.insert_version(act.tx, mount, path, version)
     first = 0
     for end in (*kept, before):
-        store.prune(act.tx, mount, path, first=first, before=end)
+        store.keyvalue.prune(act.tx, mount, path, first=first, before=end)
         first = end + 1
-    store.put(act.tx, mount, path, secret)
+    store.keyvalue.put(act.tx, mount, path, secret)
     registry.fill_entry(act, object=f"{mount}/{path}", version=number)
     return secret, version
 
@@ -92,15 +90,15 @@ def move_stage(act: Act, mount: str, path: str, secret: Secret, label: str, numb
     """
     registry.fill_entry(act, object=f"{mount}/{path}", stage=label, version=number)
     moved = detach_stage(secret, label) if number is None else attach_stages(secret, number, [label])
-    store.put(act.tx, mount, path, replace(moved, updated_at=act.now))
+    store.keyvalue.put(act.tx, mount, path, replace(moved, updated_at=act.now))
 
 
 def find_version(reader: Reader, mount: str, path: str, number: int = 0) -> tuple[Secret, Version]:
     """Return a secret and its version `number`; 0 is the current version. Raises NothingStored."""
-    secret = store.get(reader, mount, path)
+    secret = store.keyvalue.get(reader, mount, path)
     version = None
     if secret is not None:
-        version = store.version(reader, mount, path, number or secret.current_version)
+        version = store.keyvalue.version(reader, mount, path, number or secret.current_version)
     if secret is None or version is None:
         raise NothingStored("no value is stored at this path", hint="list the paths: ostiary secret list FOLDER")
     return secret, version
@@ -141,7 +139,7 @@ def examine_value(act: Act, mount: str, path: str, number: int = 0) -> tuple[Sec
     registry.fill_entry(act, object=f"{mount}/{path}", version=version.version)
     reader = act.entry.person or act.entry.agent or ""
     if reader != secret.reader or act.now >= (secret.read_at or 0) + READ_EVERY:
-        store.set_reader(act.tx, mount, path, reader)
+        store.keyvalue.set_reader(act.tx, mount, path, reader)
     if version.is_destroyed or version.is_deleted(act.now):
         return secret, version, None
     return secret, version, open_version(act.tx, mount, path, version)
@@ -167,7 +165,7 @@ def list_keys(reader: Reader, mount: str, folder: str) -> list[str]:
     prefix = folder.encode()
     first, end = prefix, prefix[:-1] + b"0" if prefix else b"\xff"  # `0` follows `/`
     names: list[str] = []
-    while paths := store.paths(reader, mount, first=first, end=end, limit=PATHS_AT_ONCE):
+    while paths := store.keyvalue.paths(reader, mount, first=first, end=end, limit=PATHS_AT_ONCE):
         for path in paths:
             if path < first:
                 continue  # the path is in a folder that is in the list already
@@ -185,13 +183,13 @@ def delete_versions(act: Act, mount: str, path: str, numbers: Collection[int] | 
     """Mark the versions `numbers`, or, if None, the current version, as deleted; they can be restored. Unknown versions
     are ignored.
     """
-    secret = store.get(act.tx, mount, path)
+    secret = store.keyvalue.get(act.tx, mount, path)
     if numbers is None:
         numbers = [] if secret is None else [secret.current_version]
     for number in numbers:
-        version = store.version(act.tx, mount, path, number)
+        version = store.keyvalue.version(act.tx, mount, path, number)
         if version is not None and not version.is_deleted(act.now):
-            store.set_deleted(act.tx, mount, path, number, act.now)
+            store.keyvalue.set_deleted(act.tx, mount, path, number, act.now)
     _touch(act, mount, path, secret, numbers)
 
 
@@ -200,8 +198,8 @@ def restore_versions(act: Act, mount: str, path: str, numbers: Collection[int]) 
     the current version cancels a scheduled deletion of the secret.
     """
     for number in numbers:
-        store.set_deleted(act.tx, mount, path, number, None)
-    secret = store.get(act.tx, mount, path)
+        store.keyvalue.set_deleted(act.tx, mount, path, number, None)
+    secret = store.keyvalue.get(act.tx, mount, path)
     if secret is not None and secret.current_version in numbers:
         secret = replace(secret, custom=aws.without_deletion(secret.custom))
     _touch(act, mount, path, secret, numbers)
@@ -210,19 +208,19 @@ def restore_versions(act: Act, mount: str, path: str, numbers: Collection[int]) 
 def destroy_versions(act: Act, mount: str, path: str, numbers: Collection[int]) -> None:
     """Delete the values of versions permanently. Unknown versions are ignored."""
     for number in numbers:
-        store.destroy(act.tx, mount, path, number)
-    _touch(act, mount, path, store.get(act.tx, mount, path), numbers)
+        store.keyvalue.destroy(act.tx, mount, path, number)
+    _touch(act, mount, path, store.keyvalue.get(act.tx, mount, path), numbers)
 
 
 def delete_secret(act: Act, mount: str, path: str) -> None:
     """Delete a secret with all its versions and metadata, its rotation, and its scheduled deletion. An unknown secret
     is ignored.
     """
-    had_rotation = rotation_store.delete(act.tx, f"{mount}/{path}")
+    had_rotation = store.rotations.delete(act.tx, f"{mount}/{path}")
     registry.fill_entry(act, object=f"{mount}/{path}", rotation="removed" if had_rotation else "")
-    store.delete(act.tx, mount, path)
+    store.keyvalue.delete(act.tx, mount, path)
     if mount == SCHEDULED:
-        deletion_store.delete(act.tx, path)
+        store.deletions.delete(act.tx, path)
 
 
 def set_metadata(act: Act, mount: str, path: str, changed: Secret) -> None:
@@ -230,17 +228,17 @@ def set_metadata(act: Act, mount: str, path: str, changed: Secret) -> None:
     the next write.
     """
     registry.fill_entry(act, object=f"{mount}/{path}")
-    store.put(act.tx, mount, path, replace(changed, updated_at=act.now))
+    store.keyvalue.put(act.tx, mount, path, replace(changed, updated_at=act.now))
 
 
 def set_config(act: Act, mount: str, config: MountConfig) -> None:
     """Replace the default settings for the secrets of a mount."""
     registry.fill_entry(act, object=f"{mount}/")
-    store.set_config(act.tx, mount, config)
+    store.keyvalue.set_config(act.tx, mount, config)
 
 
 def _touch(act: Act, mount: str, path: str, secret: Secret | None, numbers: Collection[int]) -> None:
     """Record in the secret and in the act's ledger entry that these versions changed."""
     if secret is not None:
-        store.put(act.tx, mount, path, replace(secret, updated_at=act.now))
+        store.keyvalue.put(act.tx, mount, path, replace(secret, updated_at=act.now))
     registry.fill_entry(act, object=f"{mount}/{path}", versions=sorted(numbers))

@@ -17,6 +17,7 @@ from ostiaryd.ground.http.pages import Page
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import AgentId, Holding, HoldingId, Root
+from ostiaryd.secrets import store
 from ostiaryd.secrets.flows.databases import check_permitted, find_connection
 from ostiaryd.secrets.model.database import MOUNT, make_account, make_password
 from ostiaryd.secrets.model.lease import (
@@ -32,8 +33,6 @@ from ostiaryd.secrets.model.lease import (
 from ostiaryd.secrets.model.request import SECOND
 from ostiaryd.secrets.model.token import KIND as TOKEN_KIND
 from ostiaryd.secrets.model.upstream import CreateAccount
-from ostiaryd.secrets.store import databases
-from ostiaryd.secrets.store import leases as store
 
 MAX_LEASES = 10_000
 """Maximum number of leases of one agent."""
@@ -64,7 +63,7 @@ def begin_lease(act: Act, role_name: str) -> CreateAccount:
     Raises Invalid for an unknown role, and for a role that its connection does not allow; Conflict for too many leases.
     """
     act.check_granting()
-    role = databases.role(act.tx, role_name)
+    role = store.databases.role(act.tx, role_name)
     if role is None:
         raise Invalid(f"unknown role: {role_name}", code="no_role")
     stored = find_connection(act.tx, role.database)
@@ -111,7 +110,7 @@ def add_lease(
     assert agent is not None  # the caller was authenticated in this act
     assert task is not None
     assert token is not None
-    if store.count_of_agent(act.tx, agent, limit=MAX_LEASES) >= MAX_LEASES:
+    if store.leases.count_of_agent(act.tx, agent, limit=MAX_LEASES) >= MAX_LEASES:
         raise Conflict(
             f"the agent has {MAX_LEASES} leases, which is the limit", hint="revoke some", code="too_many_leases"
         )
@@ -147,7 +146,7 @@ def add_lease(
             expires_at=max_at,
         ),
     )
-    store.insert(act.tx, lease)
+    store.leases.insert(act.tx, lease)
     return lease
 
 
@@ -163,7 +162,7 @@ def confirm_lease(act: Act, lease: Lease) -> None:
     """
     _note_lease(act, lease)
     holding = registry.get_holding(act.tx, lease.holding)
-    if holding is None or not holding.is_live(act.now) or not store.confirm(act.tx, lease.lease_id):
+    if holding is None or not holding.is_live(act.now) or not store.leases.confirm(act.tx, lease.lease_id):
         raise Conflict("the lease ended while its account was created", hint="request again", code="lease_ended")
     registry.check_holder(act.tx, lease.holding, now=act.now)
 
@@ -174,7 +173,7 @@ def abandon_lease(act: Act, lease: Lease, why: str) -> None:
     """
     _note_lease(act, lease)
     registry.fill_entry(act, object=lease.lease_id, why=why[:MAX_ERROR])
-    store.revoke(act.tx, lease.lease_id)
+    store.leases.revoke(act.tx, lease.lease_id)
     _end_holding(act, lease, why="the account of the lease was not created")
 
 
@@ -183,7 +182,7 @@ def find_own(act: Act, lease_id: str) -> Lease:
     ended, or belongs to another agent.
     """
     act.entry.object = lease_id[:200]
-    lease = store.get(act.tx, lease_id)
+    lease = store.leases.get(act.tx, lease_id)
     if lease is None or lease.agent != act.entry.agent or not _is_live(act, lease):
         raise Invalid("invalid lease", hint="the lease is unknown, has ended, or belongs to another agent")
     return lease
@@ -191,7 +190,7 @@ def find_own(act: Act, lease_id: str) -> Lease:
 
 def has_ended(act: Act, lease_id: str) -> bool:
     """Return whether a lease of the caller that the act's ledger entry names is not live any more."""
-    lease = store.get(act.tx, lease_id)
+    lease = store.leases.get(act.tx, lease_id)
     return lease is not None and lease.agent == act.entry.agent and not _is_live(act, lease)
 
 
@@ -220,7 +219,7 @@ def find_max_end(reader: Reader, lease: Lease) -> int | None:
     """
     if lease.mount != MOUNT:
         return lease.max_at
-    role = databases.role(reader, lease.role)
+    role = store.databases.role(reader, lease.role)
     return None if role is None else min(lease.max_at, lease.issued_at + role.max_ttl)
 
 
@@ -230,19 +229,19 @@ def renew_lease(act: Act, lease: Lease, expires_at: int) -> Lease:
     ended.
     """
     _note_lease(act, lease)
-    present = store.get(act.tx, lease.lease_id)
+    present = store.leases.get(act.tx, lease.lease_id)
     if present is None or not _is_live(act, present):
         raise Conflict("the lease has ended meanwhile", hint="request new credentials", code="lease_ended")
     if present.renewed_at != lease.renewed_at:
         raise RenewedMeanwhile(present)
-    store.renew(act.tx, lease.lease_id, expires_at=expires_at)
+    store.leases.renew(act.tx, lease.lease_id, expires_at=expires_at)
     return replace(lease, expires_at=expires_at, renewed_at=act.now)
 
 
 def revoke_leases(act: Act, leases: Iterable[Lease], *, why: str) -> None:
     """End leases because of `why`, and schedule the removal of their accounts."""
     for lease in leases:
-        store.revoke(act.tx, lease.lease_id)
+        store.leases.revoke(act.tx, lease.lease_id)
         _end_holding(act, lease, why=why)
 
 
@@ -253,13 +252,13 @@ def revoke_lease(act: Act, lease_id: str, *, is_forgotten: bool = False) -> None
     deleted; the server then removes the account afterwards. Raises NotFound.
     """
     act.entry.object = lease_id[:200]
-    if (lease := store.get(act.tx, lease_id)) is None:
+    if (lease := store.leases.get(act.tx, lease_id)) is None:
         raise NotFound("lease not found", hint="list the leases with `ostiary lease list`")
     registry.fill_entry(act, object=lease_id, username=lease.username, database=lease.database, forgotten=is_forgotten)
     revoke_leases(act, [lease], why="revoked")
-    store.retry(act.tx, lease_id)
+    store.leases.retry(act.tx, lease_id)
     if is_forgotten and lease.state is not LeaseState.CREATING:
-        store.delete(act.tx, lease)
+        store.leases.delete(act.tx, lease)
 
 
 def revoke_leases_of(act: Act, *, mount: str, role: str, after: str, is_forgotten: bool) -> str | None:
@@ -269,12 +268,12 @@ def revoke_leases_of(act: Act, *, mount: str, role: str, after: str, is_forgotte
     `is_forgotten`: delete the leases even if their accounts may still exist, except leases whose account is being
     created.
     """
-    next_leases = store.of_role(act.tx, mount, role, after=after, limit=REVOKED_AT_ONCE)
+    next_leases = store.leases.of_role(act.tx, mount, role, after=after, limit=REVOKED_AT_ONCE)
     registry.fill_entry(act, object=f"{mount}/creds/{role}", count=len(next_leases), forgotten=is_forgotten)
     revoke_leases(act, next_leases, why="revoked by prefix")
     for lease in next_leases if is_forgotten else ():
         if lease.state is not LeaseState.CREATING:
-            store.delete(act.tx, lease)
+            store.leases.delete(act.tx, lease)
     return next_leases[-1].lease_id if len(next_leases) == REVOKED_AT_ONCE else None
 
 
@@ -287,7 +286,7 @@ def end_leases(act: Act, removed: Sequence[Lease]) -> None:
         leases=[lease.lease_id for lease in removed[:NAMED]],
     )
     for lease in removed:
-        store.delete(act.tx, lease)
+        store.leases.delete(act.tx, lease)
         _end_holding(act, lease, why="lease ended")
 
 
@@ -307,34 +306,34 @@ def postpone_leases(tx: Tx, failed: Iterable[tuple[Lease, str]]) -> None:
     for lease, why in failed:
         attempts = lease.attempts + 1
         due_at = next_try(attempts, now=tx.now)
-        store.postpone(tx, lease.lease_id, attempts=attempts, due_at=due_at, error=why[:MAX_ERROR])
+        store.leases.postpone(tx, lease.lease_id, attempts=attempts, due_at=due_at, error=why[:MAX_ERROR])
 
 
 def claim_leases(tx: Tx, due: Iterable[Lease]) -> list[Lease]:
     """Claim the removal of the accounts of leases for this process; return the leases that no other process has
     claimed.
     """
-    return [lease for lease in due if store.claim(tx, lease.lease_id, until=tx.now + TAKEOVER_S * SECOND)]
+    return [lease for lease in due if store.leases.claim(tx, lease.lease_id, until=tx.now + TAKEOVER_S * SECOND)]
 
 
 def mark_ended(tx: Tx, lease_ids: Iterable[str]) -> None:
     """Schedule the removal of the accounts of these leases, which have expired, or whose holding has ended."""
     for lease_id in lease_ids:
-        store.revoke(tx, lease_id)
+        store.leases.revoke(tx, lease_id)
 
 
 def list_leases(reader: Reader, page: Page, *, is_stuck: bool) -> list[Lease]:
     """Return a page of leases; with `is_stuck`, only leases whose account could not be removed after several
     attempts.
     """
-    return store.page(reader, page, is_stuck=is_stuck)
+    return store.leases.page(reader, page, is_stuck=is_stuck)
 
 
 def list_of_agent(reader: Reader, agent: str, *, after: str = "", limit: int) -> list[Lease]:
     """Return up to `limit` leases of an agent, starting after the id `after`, including leases that are being created
     or revoked.
     """
-    return store.of_agent(reader, agent, after=after, limit=limit)
+    return store.leases.of_agent(reader, agent, after=after, limit=limit)
 
 
 def _note_lease(act: Act, lease: Lease) -> None:

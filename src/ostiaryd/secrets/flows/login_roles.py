@@ -17,6 +17,7 @@ from ostiary.protocol.errors import Invalid
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Holding, HoldingId, Root
+from ostiaryd.secrets import store
 from ostiaryd.secrets.flows.callers import LoginRefused, VaultCaller, token_digest
 from ostiaryd.secrets.flows.policies import check_assignable, choose_policies, lists_of
 from ostiaryd.secrets.model.login_role import (
@@ -35,7 +36,6 @@ from ostiaryd.secrets.model.login_role import (
     is_in_networks,
 )
 from ostiaryd.secrets.model.request import SECOND, NothingStored, parse_duration, parse_texts
-from ostiaryd.secrets.store import login_roles as store
 
 MAX_ID_TEXT = 256
 
@@ -72,9 +72,9 @@ def put_role(
     """
     registry.fill_entry(act, object=f"{mount}/{check_role_name(name)}")
     agent = caller.agent.agent_id
-    role = store.get(act.tx, mount, agent, name)
+    role = store.login_roles.get(act.tx, mount, agent, name)
     if role is None:
-        if len(store.names(act.tx, mount, agent, limit=MAX_ROLES)) >= MAX_ROLES:
+        if len(store.login_roles.names(act.tx, mount, agent, limit=MAX_ROLES)) >= MAX_ROLES:
             raise Invalid(f"the agent has {MAX_ROLES} roles at this mount, which is the limit", hint="delete one")
         role = LoginRole(mount, agent, name, role_id or _new_id(act), {})
         _check_role_id(act, role)
@@ -82,7 +82,7 @@ def put_role(
     _check_size(settings)
     role = role._replace(settings=settings)
     check_assignable(caller, read_settings(role).policies)
-    store.put(act.tx, role)
+    store.login_roles.put(act.tx, role)
     return role
 
 
@@ -93,7 +93,7 @@ def _check_size(settings: dict[str, object]) -> None:
 
 def _check_role_id(act: Act, role: LoginRole) -> None:
     """Check that no other role of the mount has the role ID of this role. Raises Invalid."""
-    present = store.get_by_id(act.tx, role.mount, role.role_id or "")
+    present = store.login_roles.get_by_id(act.tx, role.mount, role.role_id or "")
     if present is not None and (present.agent, present.name) != (role.agent, role.name):
         raise Invalid("the role ID, or the name of the role, is in use by another role")
 
@@ -106,7 +106,7 @@ def read_settings(role: LoginRole) -> RoleSettings:
 def find_role(act: Act, caller: VaultCaller, mount: str, name: str) -> LoginRole:
     """Return a role of the caller's agent. Raises NothingStored."""
     registry.fill_entry(act, object=f"{mount}/{name[:128]}")
-    role = store.get(act.tx, mount, caller.agent.agent_id, name)
+    role = store.login_roles.get(act.tx, mount, caller.agent.agent_id, name)
     if role is None:
         raise NothingStored("there is no such role", code="role_not_found")
     return role
@@ -114,12 +114,12 @@ def find_role(act: Act, caller: VaultCaller, mount: str, name: str) -> LoginRole
 
 def has_role(mount: str, name: str, act: Act, caller: VaultCaller) -> bool:
     """Return whether the caller's agent has a role of this name."""
-    return store.get(act.tx, mount, caller.agent.agent_id, name) is not None
+    return store.login_roles.get(act.tx, mount, caller.agent.agent_id, name) is not None
 
 
 def list_roles(act: Act, caller: VaultCaller, mount: str) -> list[str]:
     """Return the names of the caller's roles at a mount. Raises NothingStored if there is none."""
-    if not (names := store.names(act.tx, mount, caller.agent.agent_id, limit=MAX_ROLES)):
+    if not (names := store.login_roles.names(act.tx, mount, caller.agent.agent_id, limit=MAX_ROLES)):
         raise NothingStored("there is no role")
     return names
 
@@ -131,7 +131,7 @@ def set_role_id(act: Act, caller: VaultCaller, mount: str, name: str, role_id: s
         raise Invalid(f"`role_id` must have 1 to {MAX_ID_TEXT} printable characters")
     role = role._replace(role_id=role_id)
     _check_role_id(act, role)
-    store.put(act.tx, role)
+    store.login_roles.put(act.tx, role)
 
 
 def delete_role(act: Act, caller: VaultCaller, mount: str, name: str) -> None:
@@ -139,27 +139,27 @@ def delete_role(act: Act, caller: VaultCaller, mount: str, name: str) -> None:
     such role.
     """
     registry.fill_entry(act, object=f"{mount}/{name[:128]}")
-    role = store.get(act.tx, mount, caller.agent.agent_id, name)
+    role = store.login_roles.get(act.tx, mount, caller.agent.agent_id, name)
     if role is not None:
-        _end(act, store.secret_ids(act.tx, role, limit=MAX_SECRET_IDS))
-        store.delete(act.tx, mount, role.agent, name)
+        _end(act, store.login_roles.secret_ids(act.tx, role, limit=MAX_SECRET_IDS))
+        store.login_roles.delete(act.tx, mount, role.agent, name)
 
 
 def clear(act: Act, mount: str) -> None:
     """Delete all roles of a mount, with their secret IDs and the tokens of their logins. Raises Invalid if the mount
     has too many secret IDs.
     """
-    secret_ids = store.secret_ids_of_mount(act.tx, mount, limit=MAX_SECRET_IDS + 1)
+    secret_ids = store.login_roles.secret_ids_of_mount(act.tx, mount, limit=MAX_SECRET_IDS + 1)
     if len(secret_ids) > MAX_SECRET_IDS:
         raise Invalid(f"the mount has more than {MAX_SECRET_IDS} secret IDs", hint="delete some roles first")
     _end(act, secret_ids)
-    store.clear(act.tx, mount)
+    store.login_roles.clear(act.tx, mount)
 
 
 def _end(act: Act, secret_ids: list[SecretId], *, why: str = "the role was deleted") -> None:
     for one in secret_ids:
         registry.end_holdings(act, Root.HOLDING, one.holding, why=why)
-        store.delete_secret_id(act.tx, one.accessor)
+        store.login_roles.delete_secret_id(act.tx, one.accessor)
 
 
 # --- settings
@@ -210,17 +210,21 @@ def put_config(act: Act, caller: VaultCaller, mount: str, settings: dict[str, ob
     """
     registry.fill_entry(act, object=f"{mount}/config")
     agent = caller.agent.agent_id
-    present = store.get(act.tx, mount, agent, CONFIG)
+    present = store.login_roles.get(act.tx, mount, agent, CONFIG)
     if present is not None and present.settings == settings:
         return
     _check_size(settings)
-    _end(act, store.secret_ids_of_agent(act.tx, mount, agent, limit=MAX_ROLES), why="the keys of the method changed")
-    store.put(act.tx, LoginRole(mount, agent, CONFIG, None, settings))
+    _end(
+        act,
+        store.login_roles.secret_ids_of_agent(act.tx, mount, agent, limit=MAX_ROLES),
+        why="the keys of the method changed",
+    )
+    store.login_roles.put(act.tx, LoginRole(mount, agent, CONFIG, None, settings))
 
 
 def find_config(act: Act, caller: VaultCaller, mount: str) -> dict[str, object]:
     """Return the configuration of the caller's agent for a login method. Raises NothingStored."""
-    if (stored := store.get(act.tx, mount, caller.agent.agent_id, CONFIG)) is None:
+    if (stored := store.login_roles.get(act.tx, mount, caller.agent.agent_id, CONFIG)) is None:
         raise NothingStored("the method is not configured")
     return stored.settings
 
@@ -228,7 +232,7 @@ def find_config(act: Act, caller: VaultCaller, mount: str) -> dict[str, object]:
 def renew_authority(act: Act, caller: VaultCaller, role: LoginRole) -> None:
     """Replace the authority of a role of `ROLE_METHODS` by the scopes and bounds of the caller."""
     act.check_granting()
-    _end(act, store.secret_ids(act.tx, role, limit=MAX_SECRET_IDS), why="the role was written")
+    _end(act, store.login_roles.secret_ids(act.tx, role, limit=MAX_SECRET_IDS), why="the role was written")
     digest = _digest(act, role, act.tx.random(32).hex())
     _insert(act, caller, role, digest, metadata={}, networks=[], uses=0, seconds=LONGEST_AUTHORITY_S)
 
@@ -237,7 +241,7 @@ def find_authority(act: Act, role: LoginRole) -> tuple[SecretId, Holding]:
     """Return the authority of a role of `ROLE_METHODS`: a secret ID without a text, and its holding. Raises
     LoginRefused.
     """
-    for one in store.secret_ids(act.tx, role, limit=1):
+    for one in store.login_roles.secret_ids(act.tx, role, limit=1):
         holding = registry.get_holding(act.tx, one.holding)
         if holding is not None and holding.is_live(act.now):
             act.entry.agent, act.entry.token = holding.agent, holding.id
@@ -279,13 +283,13 @@ def generate_secret_id(
         raise Invalid("num_uses cannot be negative, or higher than the role's secret_id_num_uses")
     if seconds is not None and _is_beyond(seconds, settings.secret_id_ttl):
         raise Invalid("ttl cannot be longer than the role's secret_id_ttl")
-    if len(store.secret_ids(act.tx, role, limit=MAX_SECRET_IDS)) >= MAX_SECRET_IDS:
+    if len(store.login_roles.secret_ids(act.tx, role, limit=MAX_SECRET_IDS)) >= MAX_SECRET_IDS:
         raise Invalid(f"the role has {MAX_SECRET_IDS} secret IDs, which is the limit", hint="destroy some")
     text = text or _new_id(act)
     if len(text) > MAX_ID_TEXT or not text.isprintable():
         raise Invalid(f"`secret_id` must have 1 to {MAX_ID_TEXT} printable characters")
     digest = _digest(act, role, text)
-    if store.get_secret_id(act.tx, digest) is not None:
+    if store.login_roles.get_secret_id(act.tx, digest) is not None:
         raise Invalid("SecretID is already registered")
     lifetime = min(seconds or settings.secret_id_ttl or LONGEST_SECRET_ID_S, LONGEST_SECRET_ID_S)
     count = settings.secret_id_num_uses if uses is None else uses
@@ -337,7 +341,7 @@ def _insert(
             expires_at=one.expires_at,
         ),
     )
-    store.insert_secret_id(act.tx, digest, one)
+    store.login_roles.insert_secret_id(act.tx, digest, one)
     return one
 
 
@@ -352,9 +356,9 @@ def find_secret_id(
     """Return a secret ID of a role of the caller, by its text or accessor. Raises NothingStored."""
     role = find_role(act, caller, mount, name)
     if is_accessor:
-        one = store.get_by_accessor(act.tx, unverified)
+        one = store.login_roles.get_by_accessor(act.tx, unverified)
     else:
-        one = store.get_secret_id(act.tx, _digest(act, role, unverified))
+        one = store.login_roles.get_secret_id(act.tx, _digest(act, role, unverified))
     holding = None if one is None else registry.get_holding(act.tx, one.holding)
     is_of_role = one is not None and (one.mount, one.agent, one.role) == (mount, role.agent, name)
     if one is None or holding is None or not is_of_role or not holding.is_live(act.now):
@@ -365,13 +369,13 @@ def find_secret_id(
 def destroy_secret_id(act: Act, one: SecretId) -> None:
     """Delete a secret ID, and end the tokens of the logins by it."""
     registry.end_holdings(act, Root.HOLDING, one.holding, why="the secret ID was destroyed")
-    store.delete_secret_id(act.tx, one.accessor)
+    store.login_roles.delete_secret_id(act.tx, one.accessor)
 
 
 def list_secret_ids(act: Act, caller: VaultCaller, mount: str, name: str) -> list[str]:
     """Return the accessors of the secret IDs of a role. Raises NothingStored."""
     role = find_role(act, caller, mount, name)
-    listed = [one.accessor for one in store.secret_ids(act.tx, role, limit=MAX_SECRET_IDS)]
+    listed = [one.accessor for one in store.login_roles.secret_ids(act.tx, role, limit=MAX_SECRET_IDS)]
     if not listed:
         raise NothingStored("the role has no secret ID")
     return listed
@@ -383,9 +387,9 @@ def use_secret_id(
     """Return the role, the secret ID and its holding for a login, and count the login as a use of the secret ID. Raises
     LoginRefused.
     """
-    role = store.get_by_id(act.tx, mount, role_id)
+    role = store.login_roles.get_by_id(act.tx, mount, role_id)
     digest = _digest(act, role or LoginRole(mount, "", "", None, {}), unverified)
-    one = store.get_secret_id(act.tx, digest)
+    one = store.login_roles.get_secret_id(act.tx, digest)
     holding = None if one is None else registry.get_holding(act.tx, one.holding)
     if role is None or one is None or holding is None or not holding.is_live(act.now) or one.uses_left < 0:
         raise LoginRefused("invalid role or secret ID")
@@ -393,7 +397,7 @@ def use_secret_id(
     if holding.agent != role.agent or not is_in_networks(address, one.networks):
         raise LoginRefused("invalid role or secret ID: the secret ID is bound to other addresses")
     if one.uses_left:
-        store.set_uses(act.tx, digest, one.uses_left - 1 or -1)
+        store.login_roles.set_uses(act.tx, digest, one.uses_left - 1 or -1)
     return role, one, holding
 
 

@@ -19,6 +19,7 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Holding
+from ostiaryd.secrets import store
 from ostiaryd.secrets.flows import login_roles
 from ostiaryd.secrets.flows.callers import (
     LoginRefused,
@@ -37,7 +38,6 @@ from ostiaryd.secrets.model.token import (
     TokenOptions,
     network_of_address,
 )
-from ostiaryd.secrets.store import login_roles as role_store
 from ostiaryd.tasks.model import standing_id
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.model import Credentials
@@ -137,11 +137,11 @@ def find_login_role(reader: Reader, mount: str, name: str) -> LoginRole:
     """Return the role with this name of a login method. An empty `name` is the default role of the method's JWT
     configuration, if exactly one agent has configured the method. Raises LoginRefused.
     """
-    if not name and (only := role_store.only_config(reader, mount)) is not None:
+    if not name and (only := store.login_roles.only_config(reader, mount)) is not None:
         name = convert(only.settings, JwtConfig).default_role
     if not name:
         raise LoginRefused("missing role")
-    if (role := role_store.get_by_id(reader, mount, name)) is None:
+    if (role := store.login_roles.get_by_id(reader, mount, name)) is None:
         raise LoginRefused(f"role {name[:128]!a} could not be found")
     return role
 
@@ -150,7 +150,7 @@ def find_login_config(reader: Reader, role: LoginRole) -> dict[str, object]:
     """Return the configuration that the agent of a role has set for the role's login method. Raises LoginRefused if
     there is none.
     """
-    if (stored := role_store.get(reader, role.mount, role.agent, CONFIG)) is None:
+    if (stored := store.login_roles.get(reader, role.mount, role.agent, CONFIG)) is None:
         raise LoginRefused("could not load configuration: the method is not configured")
     return stored.settings
 
@@ -159,7 +159,7 @@ def list_login_roles(reader: Reader, mount: str) -> list[LoginRole]:
     """Return the roles of all agents at a login method, for a login that states no role. Raises LoginRefused if there
     are more than `MAX_ROLES`.
     """
-    roles = role_store.roles_of_mount(reader, mount, limit=MAX_ROLES + 1)
+    roles = store.login_roles.roles_of_mount(reader, mount, limit=MAX_ROLES + 1)
     if len(roles) > MAX_ROLES:
         raise LoginRefused(f"the method has more than {MAX_ROLES} roles", hint="state the `name` of a role")
     return roles

@@ -8,6 +8,7 @@ from ostiary.protocol.errors import Invalid
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
+from ostiaryd.secrets import store
 from ostiaryd.secrets.flows import login_roles, pki
 from ostiaryd.secrets.flows.callers import CUBBYHOLE
 from ostiaryd.secrets.flows.engine import MOUNTS, TYPES
@@ -22,9 +23,6 @@ from ostiaryd.secrets.model.mount import (
     prefixes,
 )
 from ostiaryd.secrets.model.request import MAX_PATH, NothingStored
-from ostiaryd.secrets.store import login_roles as role_store
-from ostiaryd.secrets.store import mounts as store
-from ostiaryd.secrets.store import pki as pki_store
 
 LOGIN_METHODS = ("approle", *ROLE_METHODS)
 """Login methods that agents can enable."""
@@ -59,7 +57,7 @@ def enable_mount(act: Act, mount: Mount) -> None:
     if not is_method and (mount.type, mount.version) not in TYPES:
         raise Invalid("the version of a key-value store must be 1 or 2")
     _check_free(act.tx, mount.path)
-    if len(store.get_all(act.tx)) >= MAX_MOUNTS:
+    if len(store.mounts.get_all(act.tx)) >= MAX_MOUNTS:
         raise Invalid(f"the server has {MAX_MOUNTS} mounts, which is the limit", hint="disable one")
     _put(act, mount)
 
@@ -69,19 +67,19 @@ def _put(act: Act, mount: Mount) -> None:
         raise Invalid(f"`description` must have at most {MAX_DESCRIPTION} characters")
     if mount.default_ttl > (mount.max_ttl or MAX_TTL_S):
         raise Invalid("`default_lease_ttl` is greater than `max_lease_ttl`")
-    store.put(act.tx, mount)
+    store.mounts.put(act.tx, mount)
 
 
 def _check_free(reader: Reader, path: str) -> None:
     """Check that no mount is at, above or below a path. Raises Invalid."""
-    for used in (*_FIXED, *(one.path for one in store.get_all(reader))):
+    for used in (*_FIXED, *(one.path for one in store.mounts.get_all(reader))):
         if f"{path}/".startswith(f"{used}/") or f"{used}/".startswith(f"{path}/"):
             raise Invalid(f"path is already in use at {used}/")
 
 
 def find_mount(reader: Reader, path: str) -> Mount:
     """Return the mount that an agent made at exactly this path. Raises Invalid."""
-    mount = store.find(reader, [path])
+    mount = store.mounts.find(reader, [path])
     if mount is None:
         kind, at = ("auth", path.removeprefix(AUTH)) if path.startswith(AUTH) else ("secret", path)
         raise Invalid(f"No {kind} engine mount at {at[:200]}/", code="no_route")
@@ -110,17 +108,17 @@ def move_mount(act: Act, source: str, target: str) -> None:
     if source.startswith(AUTH) != target.startswith(AUTH):
         raise Invalid("a secret engine cannot move below auth/, and a login method cannot move elsewhere")
     if (
-        store.count_content(act.tx, source, limit=1)
-        or role_store.has_roles(act.tx, source)
-        or pki_store.count(act.tx, source, limit=1)
+        store.mounts.count_content(act.tx, source, limit=1)
+        or store.login_roles.has_roles(act.tx, source)
+        or store.pki.count(act.tx, source, limit=1)
     ):
         raise Invalid(
             "the mount contains secrets, and a stored value is bound to its path",
             hint="enable a mount at the new path, and copy the secrets",
         )
-    store.delete(act.tx, source)
+    store.mounts.delete(act.tx, source)
     _check_free(act.tx, target)
-    store.put(act.tx, replace(mount, path=target))
+    store.mounts.put(act.tx, replace(mount, path=target))
 
 
 def disable_mount(act: Act, path: str) -> None:
@@ -130,24 +128,24 @@ def disable_mount(act: Act, path: str) -> None:
     registry.fill_entry(act, object=path)
     if path in _FIXED:
         raise Invalid("a fixed mount cannot be disabled")
-    if store.find(act.tx, [path]) is None:
+    if store.mounts.find(act.tx, [path]) is None:
         return
-    counts = [count(act.tx, path, limit=MAX_CLEARED + 1) for count in (store.count_content, pki_store.count)]
+    counts = [count(act.tx, path, limit=MAX_CLEARED + 1) for count in (store.mounts.count_content, store.pki.count)]
     if max(counts) > MAX_CLEARED:
         raise Invalid(
             f"the mount contains more than {MAX_CLEARED} secrets, versions and keys", hint="delete some first"
         )
-    store.clear(act.tx, path)
+    store.mounts.clear(act.tx, path)
     login_roles.clear(act, path)
     pki.clear_mount(act, path)
-    store.delete(act.tx, path)
+    store.mounts.delete(act.tx, path)
 
 
 def check_enabled(reader: Reader, mount: Mount | None) -> None:
     """Check that an enabled mount is still enabled at its path. None, which stands for a fixed mount, passes. Raises
     NothingStored.
     """
-    if mount and ((present := store.find(reader, [mount.path])) is None or present.accessor != mount.accessor):
+    if mount and ((present := store.mounts.find(reader, [mount.path])) is None or present.accessor != mount.accessor):
         raise NothingStored(f"no handler for route {mount.path!a}", code="no_route")
 
 
@@ -156,4 +154,4 @@ def find_method(reader: Reader, path: str) -> Mount | None:
     is none.
     """
     below = prefixes(path.removeprefix(AUTH))
-    return store.find(reader, [f"{AUTH}{one}" for one in below])
+    return store.mounts.find(reader, [f"{AUTH}{one}" for one in below])

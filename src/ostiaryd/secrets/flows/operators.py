@@ -12,11 +12,11 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.pages import Page
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
+from ostiaryd.secrets import store
 from ostiaryd.secrets.flows import keyvalue
 from ostiaryd.secrets.flows.seal import check_open
 from ostiaryd.secrets.model.keyvalue import LastSecretUse, Secret, UseFilter, Version, parse_number
 from ostiaryd.secrets.model.request import NothingStored, check_path, split_path
-from ostiaryd.secrets.store import keyvalue as store
 
 ONE_VERSION = "kv"
 """The mount whose secrets have only one version."""
@@ -44,7 +44,7 @@ def put_secret(act: Act, path: str, value: dict[str, object], *, cas: int | None
     mount, rest = _find_place(path)
     secret, version = keyvalue.put_value(act, mount, rest, value, cas=cas)
     if mount == ONE_VERSION:
-        store.prune(act.tx, mount, rest, before=version.version)
+        store.keyvalue.prune(act.tx, mount, rest, before=version.version)
     return StoredSecret(secret, version, None)
 
 
@@ -78,7 +78,7 @@ def mark_canary(act: Act, path: str, *, is_canary: bool) -> None:
     act.entry.object = path
     registry.fill_entry(act, object=path, marked=is_canary)
     mount, rest = _find_place(path)
-    if (secret := store.get(act.tx, mount, rest)) is None:
+    if (secret := store.keyvalue.get(act.tx, mount, rest)) is None:
         raise NothingStored(
             "no value is stored at this path", hint="list the paths: ostiary secret list FOLDER", code="not_found"
         )
@@ -87,13 +87,13 @@ def mark_canary(act: Act, path: str, *, is_canary: bool) -> None:
         raise Conflict(
             "an agent has read the secret, so it cannot become a canary secret", hint=hint, code="secret_in_use"
         )
-    store.set_canary(act.tx, mount, rest, is_canary)
+    store.keyvalue.set_canary(act.tx, mount, rest, is_canary)
 
 
 def list_uses(reader: Reader, where: UseFilter, page: Page) -> list[LastSecretUse]:
     """Return a page of secrets with their last reads and rotations. Raises Invalid."""
     _check_mount(where.mount)
-    return store.uses(reader, where, after=page.after, limit=page.limit)
+    return store.keyvalue.uses(reader, where, after=page.after, limit=page.limit)
 
 
 def find_uses(reader: Reader, paths: Iterable[str]) -> list[LastSecretUse]:
@@ -101,8 +101,8 @@ def find_uses(reader: Reader, paths: Iterable[str]) -> list[LastSecretUse]:
     uses: list[LastSecretUse] = []
     for path in paths:
         mount, rest = split_path(path)
-        secret = store.get(reader, mount, rest)
-        version = None if secret is None else store.version(reader, mount, rest, secret.current_version)
+        secret = store.keyvalue.get(reader, mount, rest)
+        version = None if secret is None else store.keyvalue.version(reader, mount, rest, secret.current_version)
         if secret is not None and version is not None:
             uses.append(
                 LastSecretUse(
@@ -125,7 +125,7 @@ def delete_secret(act: Act, path: str, *, with_versions: bool) -> None:
     act.entry.object = path
     mount, rest = _find_place(path)
     check_open(act.tx)
-    if store.get(act.tx, mount, rest) is None:
+    if store.keyvalue.get(act.tx, mount, rest) is None:
         raise NothingStored(
             "no value is stored at this path", hint="list the paths: ostiary secret list FOLDER", code="not_found"
         )

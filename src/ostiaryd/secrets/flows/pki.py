@@ -33,6 +33,7 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import AgentId, Holding, HoldingId
+from ostiaryd.secrets import store
 from ostiaryd.secrets.flows.pki_issuers import (
     SignedCertificate,
     Signer,
@@ -67,7 +68,6 @@ from ostiaryd.secrets.model.pki import (
 )
 from ostiaryd.secrets.model.request import SECOND
 from ostiaryd.secrets.model.token import KIND as TOKEN_KIND
-from ostiaryd.secrets.store import pki as store
 from ostiaryd.tasks import flows as tasks
 
 MAX_LISTED = 10_000
@@ -154,7 +154,7 @@ def _sign_authority(
             not_after=not_after,
             path_length=path_length,
             permitted=permitted,
-            locations=read_locations(store.settings(act.tx, signer.issuer.mount)),
+            locations=read_locations(store.pki.settings(act.tx, signer.issuer.mount)),
         )
     except ValueError:  # the subject of another root may have any encoding
         raise Invalid("the subject cannot be encoded") from None
@@ -163,16 +163,19 @@ def _sign_authority(
 
 def find_role(act: Act, mount: str, name: str) -> PkiRole:
     """Return a role of a mount. Raises Invalid, as Vault does."""
-    if (role := store.role(act.tx, mount, name)) is None:
+    if (role := store.pki.role(act.tx, mount, name)) is None:
         raise Invalid(f"unknown role: {name[:128]}", code="no_role")
     return role
 
 
 def put_role(act: Act, mount: str, name: str, role: PkiRole) -> None:
     """Store a role of a PKI mount. Raises Invalid for a new role if the mount has the maximum number of roles."""
-    if store.role(act.tx, mount, name) is None and len(store.roles(act.tx, mount, limit=MAX_ROLES)) >= MAX_ROLES:
+    if (
+        store.pki.role(act.tx, mount, name) is None
+        and len(store.pki.roles(act.tx, mount, limit=MAX_ROLES)) >= MAX_ROLES
+    ):
         raise Invalid(f"the mount has {MAX_ROLES} roles", hint="delete one")
-    store.put_role(act.tx, mount, name, role)
+    store.pki.put_role(act.tx, mount, name, role)
 
 
 def sign_certificate(
@@ -219,7 +222,7 @@ def sign_certificate(
         usages=parse_usages(role, role.ext_key_usage),
         not_before=max(choose_start(act.now, role.not_before_duration), read_begin(signer.certificate)),
         not_after=not_after,
-        locations=b"".join(map(encode_extension, read_locations(store.settings(act.tx, mount)))),
+        locations=b"".join(map(encode_extension, read_locations(store.pki.settings(act.tx, mount)))),
         key_usage=parse_key_usage(role.key_usage),
     )
     lease_id = f"{lease}/{act.tx.random(16).hex()}" if lease else None
@@ -243,7 +246,7 @@ def _keep(act: Act, signer: Signer, *, serial: str, der: bytes, not_after: int, 
         issued_at=act.now,
     )
     if not_after > act.now:
-        store.insert(act.tx, certificate)
+        store.pki.insert(act.tx, certificate)
         holding = Holding(
             id=HoldingId(holding_of(serial)),
             kind=HOLDING,
@@ -311,7 +314,7 @@ def revoke_certificate(act: Act, mount: str, serial: str) -> PkiCertificate:
     """Revoke a certificate of an agent, and return it. A certificate that is revoked already is returned unchanged.
     Raises Invalid for an unknown serial number, and for the certificate of an issuer.
     """
-    certificate = store.get(act.tx, mount, serial)
+    certificate = store.pki.get(act.tx, mount, serial)
     if certificate is None:
         raise Invalid(f"certificate with serial {render_serial(serial)} not found.")
     if certificate.agent is None:
@@ -324,7 +327,7 @@ def find_own_lease(act: Act, lease: str) -> PkiCertificate:
     """Return the certificate in force whose lease id is `lease`, if it belongs to the caller's agent. Raises
     Invalid.
     """
-    certificate = store.get_by_lease(act.tx, lease)
+    certificate = store.pki.get_by_lease(act.tx, lease)
     is_own = certificate is not None and certificate.agent == act.entry.agent
     if certificate is None or not is_own or certificate.revoked_at is not None or certificate.not_after <= act.now:
         raise Invalid("invalid lease", hint="the lease is unknown, has ended, or belongs to another agent")
@@ -335,10 +338,10 @@ def list_leases(reader: Reader, prefix: str, *, now: int) -> list[PkiCertificate
     """Return the certificates in force whose lease ids are below the path `prefix`, at most `MAX_ENDED` + 1, or the
     certificate in force with the lease id `prefix`. `now`: microseconds.
     """
-    own = store.get_by_lease(reader, prefix)
+    own = store.pki.get_by_lease(reader, prefix)
     if own is not None:
         return [own] if own.revoked_at is None and now < own.not_after else []
-    return store.below_lease(reader, prefix, now=now, limit=MAX_ENDED + 1)
+    return store.pki.below_lease(reader, prefix, now=now, limit=MAX_ENDED + 1)
 
 
 def revoke_leases(act: Act, prefix: str) -> None:
@@ -359,7 +362,7 @@ def clear_mount(act: Act, mount: str) -> None:
     """Delete all issuers, roles, settings and certificates of a mount, and end its certificates in force. Raises
     Invalid if more than `MAX_ENDED` are in force.
     """
-    live = store.live_of_mount(act.tx, mount, now=act.now, limit=MAX_ENDED + 1)
+    live = store.pki.live_of_mount(act.tx, mount, now=act.now, limit=MAX_ENDED + 1)
     if len(live) > MAX_ENDED:
         raise Invalid(
             f"more than {MAX_ENDED} certificates of the mount are in force",
@@ -367,14 +370,14 @@ def clear_mount(act: Act, mount: str) -> None:
         )
     for one in live:
         end_certificate(act, one)
-    store.clear(act.tx, mount)
+    store.pki.clear(act.tx, mount)
 
 
 async def forget_certificates(world: World) -> None:
     """Delete certificates that expired more than a day ago, in small batches."""
 
     def prune(tx: Tx) -> int:
-        return store.prune(tx, limit=FORGOTTEN_AT_ONCE)
+        return store.pki.prune(tx, limit=FORGOTTEN_AT_ONCE)
 
     while await world.writer.submit(prune) == FORGOTTEN_AT_ONCE:
         pass

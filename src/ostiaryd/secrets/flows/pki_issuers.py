@@ -40,6 +40,7 @@ from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import AgentId, Root
+from ostiaryd.secrets import store
 from ostiaryd.secrets.flows.key_generation import take_key
 from ostiaryd.secrets.flows.seal import open_value, seal_value
 from ostiaryd.secrets.model.mount import MAX_TTL_S, Mount
@@ -58,8 +59,6 @@ from ostiaryd.secrets.model.pki import (
 )
 from ostiaryd.secrets.model.request import SECOND
 from ostiaryd.secrets.model.sealing import Envelope, Place
-from ostiaryd.secrets.store import mounts as mount_store
-from ostiaryd.secrets.store import pki as store
 
 MAX_KEY_TEXT = 4096
 """Maximum number of characters of a private key in PEM. OpenSSL takes minutes to check a very long RSA key."""
@@ -93,8 +92,8 @@ def find_issuer(reader: Reader, mount: str, ref: str) -> PkiIssuer:
     """Return an issuer of a mount by its id or name; the name `default` stands for the default issuer. Raises
     IssuerNotFound.
     """
-    every = store.issuers(reader, mount)
-    chosen = store.settings(reader, mount).default_issuer if ref == DEFAULT_REF else ref
+    every = store.pki.issuers(reader, mount)
+    chosen = store.pki.settings(reader, mount).default_issuer if ref == DEFAULT_REF else ref
     issuer = next((one for one in every if chosen and chosen in (one.issuer_id, one.name)), None)
     if issuer is None and ref == DEFAULT_REF:
         ready = [one for one in every if one.certificate]
@@ -112,7 +111,7 @@ def chain_of(reader: Reader, issuer: PkiIssuer) -> list[bytes]:
     """
     if not issuer.certificate:
         return []
-    every = tuple(one.certificate for one in store.issuers(reader, issuer.mount) if one.certificate)
+    every = tuple(one.certificate for one in store.pki.issuers(reader, issuer.mount) if one.certificate)
     return [*find_chain(issuer.certificate, every)]
 
 
@@ -131,7 +130,7 @@ def open_signer(act: Act, mount: str, ref: str) -> Signer:
 
 def open_key(reader: Reader, issuer: PkiIssuer, *, keys: Keyring) -> PrivateKey:
     """Return the private key of an issuer. Raises Sealed, Conflict."""
-    envelope = store.key_of(reader, issuer.issuer_id)
+    envelope = store.pki.key_of(reader, issuer.issuer_id)
     assert envelope is not None  # the caller has checked that the issuer has a key
     return parse_private_key(open_value(reader, envelope, _place(issuer.issuer_id), keys=keys))
 
@@ -178,7 +177,7 @@ def generate_root(act: Act, mount: str, order: AuthorityOrder, *, generated: Pri
         not_after=not_after,
         issued_at=act.now,
     )
-    store.insert(act.tx, certificate)
+    store.pki.insert(act.tx, certificate)
     registry.fill_entry(act, object=f"{mount}/root/generate", issuer=issuer.issuer_id, serial=serial)
     return SignedCertificate(certificate, issuer, [der])
 
@@ -202,7 +201,7 @@ def _add_issuer(
 ) -> PkiIssuer:
     checked = check_key(act, public_key)
     _check_name(act, mount, name)
-    if len(store.issuers(act.tx, mount)) >= MAX_ISSUERS:
+    if len(store.pki.issuers(act.tx, mount)) >= MAX_ISSUERS:
         raise Invalid(f"the mount has {MAX_ISSUERS} issuers, which is the limit", hint="delete one")
     issuer = PkiIssuer(
         issuer_id=act.new_id("is"),
@@ -215,7 +214,7 @@ def _add_issuer(
         created_at=act.now,
     )
     sealed = None if key is None else _seal_key(act.tx, issuer.issuer_id, key)
-    store.insert_issuer(act.tx, issuer, sealed)
+    store.pki.insert_issuer(act.tx, issuer, sealed)
     return issuer
 
 
@@ -224,7 +223,7 @@ def _check_name(act: Act, mount: str, name: str) -> None:
         raise Invalid("the name of an issuer may have only letters, digits, dots, hyphens and underscores")
     if len(name) > 64 or name == DEFAULT_REF:
         raise Invalid(f"the name of an issuer may have at most 64 characters, and must not be `{DEFAULT_REF}`")
-    if name and any(name in (one.name, one.issuer_id) for one in store.issuers(act.tx, mount)):
+    if name and any(name in (one.name, one.issuer_id) for one in store.pki.issuers(act.tx, mount)):
         raise Invalid("issuer name already in use")
 
 
@@ -237,14 +236,14 @@ def rename_issuer(act: Act, mount: str, ref: str, name: str | None) -> PkiIssuer
         return issuer
     _check_name(act, mount, name)
     renamed = replace(issuer, name=name)
-    store.update_issuer(act.tx, renamed)
+    store.pki.update_issuer(act.tx, renamed)
     return renamed
 
 
 def choose_default(act: Act, mount: str, ref: str) -> PkiIssuer:
     """Make an issuer the default issuer of its mount, and return it. Raises IssuerNotFound."""
     issuer = find_issuer(act.tx, mount, ref)
-    store.put_settings(act.tx, mount, replace(store.settings(act.tx, mount), default_issuer=issuer.issuer_id))
+    store.pki.put_settings(act.tx, mount, replace(store.pki.settings(act.tx, mount), default_issuer=issuer.issuer_id))
     return issuer
 
 
@@ -257,9 +256,9 @@ def revoke_issuer(act: Act, mount: str, ref: str) -> PkiIssuer:
     if issuer.revoked_at is not None or not issuer.certificate:
         return issuer
     revoked = replace(issuer, revoked_at=act.now)
-    store.update_issuer(act.tx, revoked)
+    store.pki.update_issuer(act.tx, revoked)
     serial = serial_text(issuer.x509.serial_number)
-    if (own := store.get(act.tx, mount, serial)) is not None:
+    if (own := store.pki.get(act.tx, mount, serial)) is not None:
         end_certificate(act, own)
     registry.fill_entry(act, object=f"{mount}/issuer/{issuer.issuer_id}", serial=serial)
     return revoked
@@ -271,12 +270,12 @@ def delete_issuers(act: Act, mount: str, ref: str | None) -> None:
     The certificates of a deleted issuer stay in the mount's list of certificates, but no revocation list contains them
     any more.
     """
-    every = store.issuers(act.tx, mount)
+    every = store.pki.issuers(act.tx, mount)
     chosen = every if ref is None else [one for one in every if ref in (one.issuer_id, one.name)]
     if ref == DEFAULT_REF and every:
         chosen = [find_issuer(act.tx, mount, ref)]
     for one in chosen:
-        store.delete_issuer(act.tx, one.issuer_id)
+        store.pki.delete_issuer(act.tx, one.issuer_id)
     registry.fill_entry(act, object=f"{mount}/issuers", deleted=[one.issuer_id for one in chosen])
 
 
@@ -295,7 +294,7 @@ def import_bundle(act: Act, mount: str, text: str, *, needs_key: bool) -> dict[s
     imported = list(dict.fromkeys(_import_certificate(act, mount, certificate) for certificate in certificates))
     if bundle_key is not None:
         _import_key(act, mount, bundle_key, imported)
-    has_key = {one.issuer_id: one.has_key for one in store.issuers(act.tx, mount)}
+    has_key = {one.issuer_id: one.has_key for one in store.pki.issuers(act.tx, mount)}
     mapping = {id: id if has_key[id] else "" for id in imported}
     if needs_key and not any(mapping.values()):
         raise Invalid(
@@ -329,12 +328,12 @@ def _import_certificate(act: Act, mount: str, certificate: x509.Certificate) -> 
     check_authority(certificate)
     der, public_key = certificate.public_bytes(Encoding.DER), public_key_of(certificate)
     digest = check_key(act, public_key).digest
-    of_key = [one for one in store.issuers(act.tx, mount) if one.key_digest == digest]
+    of_key = [one for one in store.pki.issuers(act.tx, mount) if one.key_digest == digest]
     if (stored := next((one for one in of_key if one.certificate == der), None)) is not None:
         return stored.issuer_id
     check_constraints(certificate)
     if (waiting := next((one for one in of_key if not one.certificate), None)) is not None:
-        store.update_issuer(act.tx, replace(waiting, certificate=der))
+        store.pki.update_issuer(act.tx, replace(waiting, certificate=der))
         return waiting.issuer_id
     holder = next((one for one in of_key if one.has_key), None)
     key = None if holder is None else open_key(act.tx, holder, keys=act.tx.keys)
@@ -346,12 +345,12 @@ def _import_key(act: Act, mount: str, key: PrivateKey, imported: list[str]) -> N
     `imported`.
     """
     digest = check_public_key(encode_public_key(key.public_key())).digest
-    of_key = [one for one in store.issuers(act.tx, mount) if one.key_digest == digest]
+    of_key = [one for one in store.pki.issuers(act.tx, mount) if one.key_digest == digest]
     if not any(one.issuer_id in imported for one in of_key):
         raise Invalid("the private key belongs to no certificate in the bundle")
     for one in of_key:
         if not one.has_key:
-            store.put_key(act.tx, one.issuer_id, _seal_key(act.tx, one.issuer_id, key))
+            store.pki.put_key(act.tx, one.issuer_id, _seal_key(act.tx, one.issuer_id, key))
 
 
 def check_authority(certificate: x509.Certificate) -> x509.BasicConstraints:
@@ -381,7 +380,7 @@ def find_max_ttl(act: Act, mount: str) -> int:
 
 def find_mount(act: Act, path: str) -> Mount:
     """Return the record of the PKI mount to which the request of this act goes."""
-    mount = mount_store.find(act.tx, [path])
+    mount = store.mounts.find(act.tx, [path])
     assert mount is not None  # its accessor was checked in this act
     return mount
 
@@ -438,7 +437,7 @@ def end_certificate(act: Act, certificate: PkiCertificate) -> PkiCertificate:
         return certificate
     why = RevocationReason.UNSPECIFIED.value
     if certificate.agent is None:
-        store.revoke(act.tx, certificate.serial)
+        store.pki.revoke(act.tx, certificate.serial)
     else:
         # guards need no message, because guards do not accept these certificates
         stopped = frozenset({AgentId(certificate.agent)})

@@ -25,12 +25,11 @@ from ostiaryd.certs.model.revocation import RevokedCertificate, build_crl, parse
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
+from ostiaryd.secrets import store
 from ostiaryd.secrets.flows.pki_issuers import IssuerNotFound, chain_of, find_issuer, open_key
 from ostiaryd.secrets.flows.seal import Sealed, check_open
 from ostiaryd.secrets.model.pki import DEFAULT_REF, TYPE, PkiCertificate, PkiIssuer
 from ostiaryd.secrets.model.request import MAX_PATH, SECOND, NothingStored
-from ostiaryd.secrets.store import mounts as mount_store
-from ostiaryd.secrets.store import pki as store
 
 CERTIFICATE, CHAIN = "application/pkix-cert", "application/pem-certificate-chain"
 CRL, PEM = "application/pkix-crl", "application/x-pem-file"
@@ -53,7 +52,7 @@ def find_resource(reader: Reader, path: str) -> PublicResource | None:
     """Return the public resource at a path below `/v1/`; None for any other path. Raises NothingStored."""
     if (match := _PUBLIC.fullmatch(path)) is None:
         return None
-    mount = mount_store.find(reader, [match[1]])
+    mount = store.mounts.find(reader, [match[1]])
     if mount is None or mount.type != TYPE:
         return None
     try:
@@ -98,7 +97,7 @@ def find_ocsp_mount(reader: Reader, path: str) -> tuple[str, str] | None:
     mount, separator, rest = path.partition("/ocsp")
     if not separator or rest[:1] not in ("", "/") or len(mount) > MAX_PATH:
         return None
-    present = mount_store.find(reader, [mount])
+    present = store.mounts.find(reader, [mount])
     return None if present is None or present.type != TYPE else (mount, rest[1:])
 
 
@@ -119,8 +118,8 @@ class MountOcspResponder(OcspResponder):
         return self._answer(request, partial(self._find_in, mount))
 
     def _find_in(self, mount: str, reader: Reader, serial: str, now: int) -> OcspSubject | None:
-        certificate = store.get(reader, mount, serial)
-        issuer = None if certificate is None else store.get_issuer(reader, certificate.issuer)
+        certificate = store.pki.get(reader, mount, serial)
+        issuer = None if certificate is None else store.pki.get_issuer(reader, certificate.issuer)
         if certificate is None or issuer is None or not issuer.has_key or not issuer.certificate:
             return None
         return OcspSubject(
@@ -162,7 +161,7 @@ class MountRevocationLists:
         """Return the revocation list of an issuer in DER. Raises NotFound, Sealed."""
         reader = self._world.db.read()
         check_open(reader)
-        issuer = store.get_issuer(reader, issuer_id)
+        issuer = store.pki.get_issuer(reader, issuer_id)
         if issuer is None or not issuer.has_key:
             raise NotFound("revocation list not found")
         async with self._building:
@@ -180,7 +179,7 @@ class MountRevocationLists:
 
     def _build(self, reader: Reader, issuer: PkiIssuer) -> _List:
         now, certificate = self._world.now(), issuer.x509
-        since, expiry = now - _LATE, store.settings(reader, issuer.mount).expiry * SECOND
+        since, expiry = now - _LATE, store.pki.settings(reader, issuer.mount).expiry * SECOND
         state = _read_state(reader, issuer, since=since, now=now)
         der = build_crl(
             certificate,
@@ -190,7 +189,7 @@ class MountRevocationLists:
             this_update=now - BACKDATED_S * SECOND,
             next_update=min(now + expiry, max(read_end(certificate), now + SECOND)),
         )
-        until = now + min(expiry, store.KEPT) // 2  # afterwards, holdings of the count may be deleted
+        until = now + min(expiry, store.pki.KEPT) // 2  # afterwards, holdings of the count may be deleted
         return _List(der, until, since, state)
 
 
@@ -198,16 +197,16 @@ def _read_state(reader: Reader, issuer: PkiIssuer, *, since: int, now: int) -> t
     """Return all values on which a revocation list depends, except the time; if a value changes, the list must be built
     again.
     """
-    settings, ended = store.settings(reader, issuer.mount), store.count_ended(reader, since=since)
+    settings, ended = store.pki.settings(reader, issuer.mount), store.pki.count_ended(reader, since=since)
     return issuer, settings, ended, registry.list_stops(reader), registry.list_expired(reader, now=now)
 
 
 def _list_revoked(reader: Reader, issuer: PkiIssuer, *, since: int, now: int) -> Iterator[RevokedCertificate]:
-    for serial, at, why in store.ended_of_issuer(reader, issuer.issuer_id, since=since):
+    for serial, at, why in store.pki.ended_of_issuer(reader, issuer.issuer_id, since=since):
         yield RevokedCertificate(serial, at, reason_flag(why))
     if issuer.revoked_at is None and not registry.list_stops(reader) and not registry.list_expired(reader, now=now):
         return
-    for serial, agent, task in store.live_of_issuer(reader, issuer.issuer_id, now=now):
+    for serial, agent, task in store.pki.live_of_issuer(reader, issuer.issuer_id, now=now):
         if issuer.revoked_at is not None:
             yield RevokedCertificate(serial, issuer.revoked_at, ReasonFlags.ca_compromise)
         elif (bar := certs.find_bar_of_holder(reader, serial, agent, task, now=now)) is not None:

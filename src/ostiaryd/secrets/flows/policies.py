@@ -13,18 +13,18 @@ from ostiary.protocol.errors import Forbidden, Invalid
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
+from ostiaryd.secrets import store
 from ostiaryd.secrets.flows.callers import VaultCaller
 from ostiaryd.secrets.model import acl
 from ostiaryd.secrets.model.acl import AccessList, AclRequest
 from ostiaryd.secrets.model.request import NothingStored
 from ostiaryd.secrets.model.token import MAX_BOUNDS
-from ostiaryd.secrets.store import policies as store
 
 DEFAULT, ROOT = "default", "root"
 UNRESTRICTED = "ostiary"
 """The name in lists of policies that stands for "no Vault policy limits this token"."""
 MAX_POLICIES = 1000
-MAX_OF_TOKEN = store.MAX_READ
+MAX_OF_TOKEN = store.policies.MAX_READ
 MAX_NAME = 128
 DEFAULT_TEXT = """# What every token may do for itself.
 path "auth/token/lookup-self" { capabilities = ["read"] }
@@ -63,10 +63,10 @@ def put_policy(act: Act, name: str, text: str) -> None:
         raise Invalid(f"cannot update the policy {name}")
     rules = acl.parse_policy(text)
     AccessList([rules])
-    is_new = name not in store.find(act.tx, [name])
-    if is_new and len(store.names(act.tx, limit=MAX_POLICIES)) >= MAX_POLICIES:
+    is_new = name not in store.policies.find(act.tx, [name])
+    if is_new and len(store.policies.names(act.tx, limit=MAX_POLICIES)) >= MAX_POLICIES:
         raise Invalid(f"the server has {MAX_POLICIES} policies, which is the limit", hint="delete one")
-    store.put(act.tx, name, text)
+    store.policies.put(act.tx, name, text)
     registry.fill_entry(act, object=f"sys/policies/acl/{name}", paths=len(rules))
 
 
@@ -83,7 +83,7 @@ def read_policy(reader: Reader, name: str) -> str:
     """
     if name in (ROOT, UNRESTRICTED):
         return ""
-    text = store.find(reader, [name]).get(name, DEFAULT_TEXT if name == DEFAULT else None)
+    text = store.policies.find(reader, [name]).get(name, DEFAULT_TEXT if name == DEFAULT else None)
     if text is None:
         raise NothingStored("no such policy")
     return text
@@ -91,7 +91,7 @@ def read_policy(reader: Reader, name: str) -> str:
 
 def list_policies(reader: Reader) -> list[str]:
     """Return the names of all Vault policies: the stored policies and `default`, sorted, then `root`."""
-    return [*sorted({DEFAULT, *store.names(reader, limit=MAX_POLICIES)}), ROOT]
+    return [*sorted({DEFAULT, *store.policies.names(reader, limit=MAX_POLICIES)}), ROOT]
 
 
 def delete_policy(act: Act, name: str) -> None:
@@ -99,7 +99,7 @@ def delete_policy(act: Act, name: str) -> None:
     registry.fill_entry(act, object=f"sys/policies/acl/{name}")
     if name in (ROOT, DEFAULT, UNRESTRICTED):
         raise Invalid(f"cannot delete the policy {name}")
-    store.delete(act.tx, name)
+    store.policies.delete(act.tx, name)
 
 
 # --- tokens
@@ -193,7 +193,7 @@ def needs_sudo(path: str) -> bool:
 
 
 def _access_of(reader: Reader, caller: VaultCaller, names: tuple[str, ...]) -> AccessList:
-    stored = store.find(reader, names)
+    stored = store.policies.find(reader, names)
     texts = tuple(stored.get(name, DEFAULT_TEXT if name == DEFAULT else "") for name in names)
     is_templated = any(map(acl.is_templated, texts))
     return _compile(texts, caller.agent.agent_id if is_templated else "", caller.agent.name if is_templated else "")

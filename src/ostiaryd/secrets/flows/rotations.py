@@ -18,6 +18,7 @@ from ostiaryd.ground.config import read_rotation_commands
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
+from ostiaryd.secrets import store
 from ostiaryd.secrets.flows import keyvalue, version_tokens
 from ostiaryd.secrets.flows.seal import open_value, seal_value
 from ostiaryd.secrets.model import aws
@@ -39,8 +40,6 @@ from ostiaryd.secrets.model.rotation import (
 )
 from ostiaryd.secrets.model.schedule import Schedule
 from ostiaryd.secrets.model.sealing import Place
-from ostiaryd.secrets.store import keyvalue as keyvalue_store
-from ostiaryd.secrets.store import rotations as store
 from ostiaryd.secrets.store.rotations import Rotation
 
 CLAIM_S = 60
@@ -93,35 +92,35 @@ def put_rotation(act: Act, path: str, config: RotationConfig) -> str:
     for member in (config.member, *([REGISTRATION_TOKEN] if config.registration else [])):
         _read_current(act, path, member)
     registry.fill_entry(act, object=path)
-    present = store.get(act.tx, path)
-    if present is None and store.count(act.tx) >= MAX_ROTATIONS:
+    present = store.rotations.get(act.tx, path)
+    if present is None and store.rotations.count(act.tx) >= MAX_ROTATIONS:
         raise Conflict(f"the server has {MAX_ROTATIONS} rotations, which is the limit", hint="remove one")
     if present is not None and present.retire_at is not None:
         raise Conflict("the previous value is in its grace period", hint="wait for the end of the grace period")
     key, due_at = act.tx.random(KEY_BYTES), act.now + config.period * SECOND
     if present is not None and present.pending is not None and not present.is_cancelled:
         due_at = present.due_at  # the service may have accepted the pending value
-    store.put(act.tx, path, config, seal_value(act.tx, key, _key_place(path)), due_at=due_at)
+    store.rotations.put(act.tx, path, config, seal_value(act.tx, key, _key_place(path)), due_at=due_at)
     return render_key(key)
 
 
 def delete_rotation(act: Act, path: str) -> None:
     """Delete a rotation; the secret stays. Raises NotFound."""
     registry.fill_entry(act, object=path[:200])
-    if not store.delete(act.tx, path):
+    if not store.rotations.delete(act.tx, path):
         raise NotFound("the secret has no rotation", hint="list the rotations with `ostiary secret rotation list`")
 
 
 def find_rotation(reader: Reader, path: str) -> Rotation:
     """Return the rotation of a secret. Raises NotFound."""
-    if (rotation := store.get(reader, path)) is None:
+    if (rotation := store.rotations.get(reader, path)) is None:
         raise NotFound("the secret has no rotation", hint="list the rotations with `ostiary secret rotation list`")
     return rotation
 
 
 def get_rotation(reader: Reader, path: str) -> Rotation | None:
     """Return the rotation of a secret; None if there is none."""
-    return store.get(reader, path)
+    return store.rotations.get(reader, path)
 
 
 def request_rotation(act: Act, path: str, *, token: str = "") -> None:
@@ -135,7 +134,7 @@ def request_rotation(act: Act, path: str, *, token: str = "") -> None:
     rotation = find_rotation(act.tx, path)
     if aws.deletion_time(_find_secret(act, path).custom) is not None:
         raise aws.SecretState("the secret is scheduled for deletion", hint="restore the secret")
-    if not store.hasten(act.tx, path, token=token):
+    if not store.rotations.hasten(act.tx, path, token=token):
         if rotation.retire_at is None:
             raise Conflict("a rotation of the secret is in progress", hint="wait for its end")
         raise Conflict("the previous value is in its grace period", hint="wait for the end of the grace period")
@@ -178,7 +177,7 @@ def schedule_rotation(act: Act, path: str, schedule: Schedule | None) -> None:
     is_repeated = rotation.pending is not None or rotation.attempts > 0
     if not rotation.is_cancelled and (is_repeated or rotation.retire_at is not None):
         due_at = rotation.due_at
-    store.set_schedule(act.tx, path, config, due_at=due_at)
+    store.rotations.set_schedule(act.tx, path, config, due_at=due_at)
 
 
 def cancel_rotation(act: Act, path: str) -> None:
@@ -188,7 +187,7 @@ def cancel_rotation(act: Act, path: str) -> None:
     """
     registry.fill_entry(act, object=path[:200])
     find_rotation(act.tx, path)
-    if not store.cancel(act.tx, path):
+    if not store.rotations.cancel(act.tx, path):
         raise Conflict("a rotation of the secret is in progress", hint="wait for its end, and for its grace period")
 
 
@@ -196,7 +195,7 @@ def hasten_call(act: Act, path: str) -> bool:
     """Make the next call to the service of a secret due now, also the call at the end of a grace period. Return False
     if the secret has no rotation.
     """
-    return store.hasten_call(act.tx, path)
+    return store.rotations.hasten_call(act.tx, path)
 
 
 def begin_call(act: Act, path: str) -> RotationCall | None:
@@ -212,14 +211,14 @@ def begin_call(act: Act, path: str) -> RotationCall | None:
     config, attempt = rotation.config, rotation.attempt
     is_end = rotation.retire_at is not None
     registry.fill_entry(act, object=path, call=RETIRE if is_end else ROTATE)
-    secret = keyvalue_store.get(act.tx, *split_path(path))
+    secret = store.keyvalue.get(act.tx, *split_path(path))
     if secret is None:  # an earlier release kept the rotation of a deleted secret
         registry.fill_entry(act, object=path, rotation="removed")
-        store.delete(act.tx, path)
+        store.rotations.delete(act.tx, path)
         return None
     if not is_end and aws.deletion_time(secret.custom) is not None:
         registry.fill_entry(act, object=path, skipped="scheduled for deletion")
-        store.postpone(act.tx, path, due_at=config.next_time(act.now), attempts=0, error="")
+        store.rotations.postpone(act.tx, path, due_at=config.next_time(act.now), attempts=0, error="")
         return None
     key = open_value(act.tx, rotation.key, _key_place(path), keys=act.tx.keys)
     data, current = {"path": path, "member": config.member}, {}
@@ -234,7 +233,9 @@ def begin_call(act: Act, path: str) -> RotationCall | None:
         return RotationCall(ROTATE, act.new_id("ro"), config, data, key, current, secret.created_at)
     if rotation.pending is None:
         attempt, value = act.new_id("ro"), make_value(act.tx.random)
-        store.set_pending(act.tx, path, seal_value(act.tx, value.encode(), _pending_place(path)), attempt=attempt)
+        store.rotations.set_pending(
+            act.tx, path, seal_value(act.tx, value.encode(), _pending_place(path)), attempt=attempt
+        )
     else:
         value = open_value(act.tx, rotation.pending, _pending_place(path), keys=act.tx.keys).decode()
     return RotationCall(ROTATE, attempt, config, {**data, "value": value}, key, current, secret.created_at)
@@ -252,7 +253,7 @@ def end_call(act: Act, path: str, call: RotationCall, *, is_old_valid: bool) -> 
     config = rotation.config
     if call.kind == RETIRE:
         rotated_at = act.now if rotation.rotated_at is None else rotation.rotated_at
-        store.set_retired(act.tx, path, due_at=max(act.now, config.next_time(rotated_at)))
+        store.rotations.set_retired(act.tx, path, due_at=max(act.now, config.next_time(rotated_at)))
         return
     if rotation.pending is None or rotation.attempt != call.id:
         raise Conflict("the rotation has ended already")
@@ -260,9 +261,9 @@ def end_call(act: Act, path: str, call: RotationCall, *, is_old_valid: bool) -> 
     _replace_members(act, path, {call.data["member"]: call.data["value"]}, token=rotation.token)
     if is_old_valid:
         retire_at = act.now + config.grace * SECOND
-        store.end(act.tx, path, due_at=retire_at, retire_at=retire_at)
+        store.rotations.end(act.tx, path, due_at=retire_at, retire_at=retire_at)
     else:
-        store.end(act.tx, path, due_at=config.next_time(act.now), retire_at=None)
+        store.rotations.end(act.tx, path, due_at=config.next_time(act.now), retire_at=None)
 
 
 def store_answer(act: Act, path: str, call: RotationCall, members: Mapping[str, str]) -> None:
@@ -273,11 +274,11 @@ def store_answer(act: Act, path: str, call: RotationCall, members: Mapping[str, 
     registry.fill_entry(act, object=path, call=call.kind, members=sorted(members))
     if _find_secret(act, path).created_at != call.created_at:
         raise Conflict("the secret was deleted during the call", hint="register the client again")
-    rotation = store.get(act.tx, path)
+    rotation = store.rotations.get(act.tx, path)
     is_rotated = rotation is not None and call.config.member in members
     _replace_members(act, path, members, token=rotation.token if rotation is not None and is_rotated else "")
     if rotation is not None and is_rotated:
-        store.end(act.tx, path, due_at=rotation.config.next_time(act.now), retire_at=None)
+        store.rotations.end(act.tx, path, due_at=rotation.config.next_time(act.now), retire_at=None)
 
 
 def _replace_members(act: Act, path: str, members: Mapping[str, str], *, token: str) -> None:
@@ -300,11 +301,11 @@ def fail_call(act: Act, path: str, why: str) -> None:
     attempts = find_rotation(act.tx, path).attempts + 1
     registry.fill_entry(act, object=path, attempts=attempts, why=why[:MAX_ERROR])
     due_at = next_try(attempts, now=act.now)
-    store.postpone(act.tx, path, due_at=due_at, attempts=attempts, error=why[:MAX_ERROR])
+    store.rotations.postpone(act.tx, path, due_at=due_at, attempts=attempts, error=why[:MAX_ERROR])
 
 
 def _find_secret(act: Act, path: str) -> Secret:
-    if (secret := keyvalue_store.get(act.tx, *split_path(path))) is None:
+    if (secret := store.keyvalue.get(act.tx, *split_path(path))) is None:
         raise NothingStored("no value is stored at this path", code="not_found")
     return secret
 

@@ -20,9 +20,9 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act
 from ostiaryd.ledger.flows import act as run_act
 from ostiaryd.registry import flows as registry
+from ostiaryd.secrets import store
 from ostiaryd.secrets.model import sealing
 from ostiaryd.secrets.model.sealing import KEY_BYTES, PURPOSE, Envelope, Place, WrappingKey
-from ostiaryd.secrets.store import seal as store
 
 log = logging.getLogger("ostiary")
 
@@ -49,7 +49,7 @@ class SealStatus(NamedTuple):
     is_sealed: bool
     sealed_at: int | None
     unseal_key: str | None
-    keys: list[store.StoredKey]
+    keys: list[store.seal.StoredKey]
 
 
 def check_open(reader: Reader) -> None:
@@ -59,7 +59,7 @@ def check_open(reader: Reader) -> None:
 
 
 def _is_sealed(reader: Reader) -> bool:
-    seal = store.seal(reader)
+    seal = store.seal.seal(reader)
     return seal is not None and seal.sealed_at is not None
 
 
@@ -82,7 +82,7 @@ def open_value(reader: Reader, envelope: Envelope, place: Place, *, keys: Keyrin
     was changed.
     """
     number = envelope.key_number
-    if number and (stored := store.find_open_key(reader, number)) is not None:
+    if number and (stored := store.seal.find_open_key(reader, number)) is not None:
         return _open_once(
             reader,
             (stored, envelope, place),
@@ -94,7 +94,7 @@ def open_value(reader: Reader, envelope: Envelope, place: Place, *, keys: Keyrin
     return sealing.open_value(envelope, under=WrappingKey(0, keys.derive(PURPOSE)), place=place)
 
 
-def _open_in(reader: Reader, stored: store.StoredKey, keys: Keyring) -> WrappingKey:
+def _open_in(reader: Reader, stored: store.seal.StoredKey, keys: Keyring) -> WrappingKey:
     return WrappingKey(stored.number, _open_once(reader, stored, lambda: _open(stored, keys).key))
 
 
@@ -111,29 +111,29 @@ def _open_once(reader: Reader, encrypted: Hashable, decrypt: Callable[[], bytes]
     return value
 
 
-def _stored_keys(tx: Tx) -> list[store.StoredKey]:
+def _stored_keys(tx: Tx) -> list[store.seal.StoredKey]:
     """Return the stored wrapping keys. If there is none, create the first one."""
-    if not (keys := store.keys(tx)):
-        if any(table.envelopes(tx, table.first, limit=1) for table in store.ENVELOPE_TABLES):
+    if not (keys := store.seal.keys(tx)):
+        if any(table.envelopes(tx, table.first, limit=1) for table in store.seal.ENVELOPE_TABLES):
             # wrapping key 0 is for values that were stored before wrapping keys had numbers
             _insert(tx, WrappingKey(0, tx.keys.derive(PURPOSE)))
         _insert(tx, WrappingKey(1, tx.random(KEY_BYTES)))
-        keys = store.keys(tx)
+        keys = store.seal.keys(tx)
     return keys
 
 
 def _insert(tx: Tx, key: WrappingKey) -> None:
     """Store a new wrapping key, which encrypts all new values from now on."""
-    store.insert_key(tx, key.number, sealing.close_key(key, under=tx.keys.derive(PURPOSE), random=tx.random))
+    store.seal.insert_key(tx, key.number, sealing.close_key(key, under=tx.keys.derive(PURPOSE), random=tx.random))
 
 
-def _open(stored: store.StoredKey, keys: Keyring) -> WrappingKey:
+def _open(stored: store.seal.StoredKey, keys: Keyring) -> WrappingKey:
     return sealing.open_key(stored.number, stored.sealed, under=keys.derive(PURPOSE))
 
 
 def examine_keys(reader: Reader, keys: Keyring) -> int:
     """Decrypt each wrapping key as a check; return the number of wrapping keys. Raises Conflict."""
-    return len([_open(key, keys) for key in store.keys(reader)])
+    return len([_open(key, keys) for key in store.seal.keys(reader)])
 
 
 def seal_secrets(act: Act, public_key: bytes | None, *, may_choose: bool = True) -> SealStatus:
@@ -143,7 +143,7 @@ def seal_secrets(act: Act, public_key: bytes | None, *, may_choose: bool = True)
     `may_choose`: whether the caller may choose another unseal key, which only a caller that may unseal can do. Raises
     Invalid, Forbidden; Conflict for another unseal key while the secrets are sealed.
     """
-    present = store.seal(act.tx)
+    present = store.seal.seal(act.tx)
     public = public_key or (None if present is None else present.public_key)
     if public is None:
         raise Invalid("no unseal key is known", hint="run: ostiary secret seal --key-file FILE")
@@ -158,8 +158,8 @@ def seal_secrets(act: Act, public_key: bytes | None, *, may_choose: bool = True)
             raise Conflict("the secrets are sealed for another unseal key", hint="unseal the secrets first")
         return read_status(act.tx)
     for stored in _stored_keys(act.tx):
-        store.close_key(act.tx, stored.number, sealing.lock_key(_open(stored, act.tx.keys), public=public))
-    store.set_seal(act.tx, store.Seal(public, act.now))
+        store.seal.close_key(act.tx, stored.number, sealing.lock_key(_open(stored, act.tx.keys), public=public))
+    store.seal.set_seal(act.tx, store.seal.Seal(public, act.now))
     act.tx.opened.clear()
     return read_status(act.tx)
 
@@ -169,17 +169,17 @@ def unseal_secrets(act: Act, unverified_key: bytes) -> SealStatus:
     if the secrets are not sealed.
     """
     act.entry.object = "secrets"
-    seal = store.seal(act.tx)
+    seal = store.seal.seal(act.tx)
     if seal is None or seal.sealed_at is None:
         raise Conflict("the secrets are not sealed", hint="see `ostiary secret status`")
     act.check_granting()
     key = sealing.check_unseal_key(unverified_key, public=seal.public_key)
     registry.fill_entry(act, object="secrets", unseal_key=sealing.fingerprint(seal.public_key))
-    for stored in store.keys(act.tx):
+    for stored in store.seal.keys(act.tx):
         opened = sealing.unlock_key(stored.number, stored.sealed, unseal_key=key)
         closed = sealing.close_key(opened, under=act.tx.keys.derive(PURPOSE), random=act.tx.random)
-        store.close_key(act.tx, stored.number, closed)
-    store.set_seal(act.tx, store.Seal(seal.public_key, None))
+        store.seal.close_key(act.tx, stored.number, closed)
+    store.seal.set_seal(act.tx, store.seal.Seal(seal.public_key, None))
     return read_status(act.tx)
 
 
@@ -200,11 +200,11 @@ def rotate_keys(act: Act) -> SealStatus:
 
 def read_status(reader: Reader) -> SealStatus:
     """Return the state of the seal (open or sealed), and the states of the wrapping keys."""
-    seal = store.seal(reader)
+    seal = store.seal.seal(reader)
     if seal is None:
-        return SealStatus(False, None, None, store.keys(reader))
+        return SealStatus(False, None, None, store.seal.keys(reader))
     fingerprint = sealing.fingerprint(seal.public_key)
-    return SealStatus(seal.sealed_at is not None, seal.sealed_at, fingerprint, store.keys(reader))
+    return SealStatus(seal.sealed_at is not None, seal.sealed_at, fingerprint, store.seal.keys(reader))
 
 
 async def renew_envelopes(world: World) -> int:
@@ -219,7 +219,7 @@ async def renew_envelopes(world: World) -> int:
         return 0
     renewed = damaged = 0
     try:
-        for table in store.ENVELOPE_TABLES:
+        for table in store.seal.ENVELOPE_TABLES:
             after: Row | None = table.first
             while after is not None:
                 batch = await world.writer.submit(partial(_renew_batch, table=table, after=after))
@@ -239,9 +239,9 @@ class _Batch(NamedTuple):
     damaged: int
 
 
-def _renew_batch(tx: Tx, *, table: store.EnvelopeTable, after: Row) -> _Batch:
+def _renew_batch(tx: Tx, *, table: store.seal.EnvelopeTable, after: Row) -> _Batch:
     check_open(tx)
-    active = next(key.number for key in store.keys(tx) if key.is_active)
+    active = next(key.number for key in store.seal.keys(tx) if key.is_active)
     rows = table.envelopes(tx, after, limit=RENEWED_AT_ONCE)
     renewed = damaged = 0
     for key, envelope in rows:
@@ -261,5 +261,5 @@ def _renew_batch(tx: Tx, *, table: store.EnvelopeTable, after: Row) -> _Batch:
 def _forget_keys(act: Act, *, retired: list[int], renewed: int) -> None:
     check_open(act.tx)
     for number in retired:
-        store.forget_key(act.tx, number)
+        store.seal.forget_key(act.tx, number)
     registry.fill_entry(act, object="secrets", values=renewed, forgotten_keys=retired)

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from ostiary.protocol.errors import Invalid
 from ostiaryd.ground.database import Reader
+from ostiaryd.secrets import store
 from ostiaryd.secrets.model.request import MAX_NUMBER
-from ostiaryd.secrets.store import keyvalue as store
 from ostiaryd.secrets.store.keyvalue import PathTime
 
 SEARCHED = 1000
@@ -38,7 +38,7 @@ def page_by_name(
         end = min(end, after)
     elif after is not None:
         first = max(first, after + _AFTER)
-    paths = store.paths(reader, mount, first=first, end=end, limit=limit, is_descending=is_descending)
+    paths = store.keyvalue.paths(reader, mount, first=first, end=end, limit=limit, is_descending=is_descending)
     return SecretPage([path.decode() for path in paths], paths[-1] if len(paths) == limit else None)
 
 
@@ -56,7 +56,7 @@ def page_by_time(
     start = _read_place(after) if after is not None else PathTime(*((MAX_NUMBER, b"") if is_descending else (-1, b"")))
     first, end = prefix.encode(), prefix.encode() + b"\xff"
     most = SEARCHED if column == "created_at" else MAX_SORTED
-    times = store.times(reader, mount, column, first=first, end=end, limit=most + 1)
+    times = store.keyvalue.times(reader, mount, column, first=first, end=end, limit=most + 1)
     if len(times) <= most:
         rest = sorted((one for one in times if (one < start if is_descending else one > start)), reverse=is_descending)
         page = rest[:limit]
@@ -66,7 +66,7 @@ def page_by_time(
             f"more than {MAX_SORTED} secrets cannot be sorted by this date",
             hint="list one folder by the filter name, or sort by created-date or name",
         )
-    searched = store.creations_after(reader, mount, start, limit=SEARCHED, is_descending=is_descending)
+    searched = store.keyvalue.creations_after(reader, mount, start, limit=SEARCHED, is_descending=is_descending)
     page = [one for one in searched if one.path.startswith(first)][:limit]
     last = page[-1] if len(page) == limit else searched[-1] if len(searched) == SEARCHED else None
     return SecretPage([one.path.decode() for one in page], None if last is None else _place(last))

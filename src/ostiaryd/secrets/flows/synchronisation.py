@@ -13,12 +13,12 @@ import msgspec
 from ostiary.protocol import canonical
 from ostiary.protocol.errors import Conflict, Invalid
 from ostiaryd.ledger.flows import Act
+from ostiaryd.secrets import store
 from ostiaryd.secrets.flows import keyvalue
 from ostiaryd.secrets.flows.operators import KEY_VALUE_MOUNTS, ONE_VERSION
 from ostiaryd.secrets.flows.seal import check_open
 from ostiaryd.secrets.model.backend import MOUNT
 from ostiaryd.secrets.model.request import NothingStored, check_path, split_path
-from ostiaryd.secrets.store import keyvalue as store
 
 MAX_SECRETS = 500
 """Maximum number of secrets in one synchronisation."""
@@ -87,11 +87,13 @@ def write_values(
         present = _read(act, target.mount, path)
         change = compare(present, canonical.encode(value, floats=True))
         if change is not Change.SAME and not is_dry:
-            secret = store.get(act.tx, target.mount, path)  # the comparison is in this act, so no version is lost
+            secret = store.keyvalue.get(
+                act.tx, target.mount, path
+            )  # the comparison is in this act, so no version is lost
             cas = 0 if secret is None else secret.current_version
             _, version = keyvalue.put_value(act, target.mount, path, value, cas=cas)
             if target.mount == ONE_VERSION:
-                store.prune(act.tx, target.mount, path, before=version.version)
+                store.keyvalue.prune(act.tx, target.mount, path, before=version.version)
         changes.append(PathChange(target.full(below), change))
     return changes
 
@@ -134,7 +136,7 @@ def _list_paths(act: Act, place: SyncPlace) -> Iterable[str]:
         return [place.path]
     prefix = place.path.encode()
     end = prefix[:-1] + b"0" if prefix else b"\xff"  # `0` follows `/`
-    paths = store.paths(act.tx, place.mount, first=prefix, end=end, limit=MAX_SECRETS + 1)
+    paths = store.keyvalue.paths(act.tx, place.mount, first=prefix, end=end, limit=MAX_SECRETS + 1)
     if len(paths) > MAX_SECRETS:
         raise Conflict(
             f"the folder has more than {MAX_SECRETS} secrets", hint="synchronise folders below this folder, one by one"

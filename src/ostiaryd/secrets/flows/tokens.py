@@ -16,6 +16,7 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import AgentId, Holding, HoldingId, Root
+from ostiaryd.secrets import store
 from ostiaryd.secrets.flows.callers import (
     LoginRefused,
     TokenRefused,
@@ -39,8 +40,6 @@ from ostiaryd.secrets.model.token import (
     network_of_address,
     render_token,
 )
-from ostiaryd.secrets.store import login_roles as role_store
-from ostiaryd.secrets.store import tokens as store
 from ostiaryd.trust import flows as trust
 
 FORGOTTEN_AT_ONCE = 1000
@@ -184,7 +183,7 @@ def issue_token(
             expires_at=last,
         ),
     )
-    store.insert(act.tx, token_digest(act.tx.keys, text), token)
+    store.tokens.insert(act.tx, token_digest(act.tx.keys, text), token)
     act.entry.token, act.entry.task = token.holding, grant.task
     registry.fill_entry(
         act, object=token.holding, accessor=token.accessor, method=grant.source, network_bound=token.network
@@ -203,7 +202,7 @@ def renew_token(act: Act, token: VaultToken, increment_s: int | None) -> VaultTo
     holding = registry.get_holding(act.tx, token.holding)
     assert holding is not None  # the token is live
     end = min(choose_end(token, increment_s, now=act.now), holding.expires_at)
-    store.renew(act.tx, token.accessor, expires_at=end)
+    store.tokens.renew(act.tx, token.accessor, expires_at=end)
     return replace(token, expires_at=end, renewed_at=act.now)
 
 
@@ -213,9 +212,9 @@ def find_token(act: Act, caller: VaultCaller, unverified: str, *, is_accessor: b
     not live, or belongs to another agent.
     """
     if is_accessor:
-        token = store.get_by_accessor(act.tx, unverified) if unverified.isascii() else None
+        token = store.tokens.get_by_accessor(act.tx, unverified) if unverified.isascii() else None
     else:
-        token = store.get(act.tx, token_digest(act.tx.keys, unverified)) if unverified.isascii() else None
+        token = store.tokens.get(act.tx, token_digest(act.tx.keys, unverified)) if unverified.isascii() else None
     holding = None if token is None else registry.get_holding(act.tx, token.holding)
     if is_accessor and (token is None or holding is None or not holding.is_live(act.now)):
         raise Invalid("invalid accessor", hint="the token has ended", code="unknown_accessor")
@@ -234,9 +233,9 @@ def is_gone(act: Act, unverified: str, *, is_accessor: bool) -> bool:
     if not unverified.isascii():
         return True
     if is_accessor:
-        token = store.get_by_accessor(act.tx, unverified)
+        token = store.tokens.get_by_accessor(act.tx, unverified)
     else:
-        token = store.get(act.tx, token_digest(act.tx.keys, unverified))
+        token = store.tokens.get(act.tx, token_digest(act.tx.keys, unverified))
     holding = None if token is None else registry.get_holding(act.tx, token.holding)
     return token is None or holding is None or not holding.is_live(act.now) or has_expired(act, token)
 
@@ -250,7 +249,7 @@ def revoke_token(act: Act, token: VaultToken, *, keeps_children: bool = False) -
         holding = registry.get_holding(act.tx, token.holding)
         assert holding is not None  # the token is live
         registry.release_holdings(act, holding, KIND)
-        store.release(act.tx, token)
+        store.tokens.release(act.tx, token)
     registry.end_holdings(act, Root.HOLDING, token.holding, why="revoked by its holder")
 
 
@@ -267,5 +266,5 @@ async def forget_tokens(world: World) -> None:
     """Delete expired Vault tokens and expired secret IDs, at most `FORGOTTEN_AT_ONCE` of each in one call, and the
     login roles of as many decommissioned agents.
     """
-    await world.writer.submit(lambda tx: store.prune(tx, limit=FORGOTTEN_AT_ONCE))
-    await world.writer.submit(lambda tx: role_store.prune(tx, limit=FORGOTTEN_AT_ONCE))
+    await world.writer.submit(lambda tx: store.tokens.prune(tx, limit=FORGOTTEN_AT_ONCE))
+    await world.writer.submit(lambda tx: store.login_roles.prune(tx, limit=FORGOTTEN_AT_ONCE))

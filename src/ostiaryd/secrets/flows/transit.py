@@ -12,6 +12,7 @@ from ostiary.protocol.errors import Conflict, Invalid
 from ostiaryd.certs.model.keys import PrivateKey
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
+from ostiaryd.secrets import store
 from ostiaryd.secrets.flows.key_generation import take_key
 from ostiaryd.secrets.flows.seal import check_open, open_value, seal_value
 from ostiaryd.secrets.model.request import SECOND, NothingStored
@@ -33,7 +34,6 @@ from ostiaryd.secrets.model.transit import (
     shown_name,
     stored_name,
 )
-from ostiaryd.secrets.store import transit as store
 
 MAX_KEYS = 10_000
 MAX_KEY_VERSIONS = 100
@@ -58,7 +58,7 @@ def create_key(
     same way; KeyNeeded.
     """
     registry.fill_entry(act, object=object_of(name), type=kind if kind in KINDS else "unknown")
-    if (present := store.get(act.tx, name)) is not None:
+    if (present := store.transit.get(act.tx, name)) is not None:
         if present.kind != kind:
             raise Invalid(f"a key of the type {present.kind} has this name")
         if (is_derived or is_convergent) and (present.is_derived, present.is_convergent) != (is_derived, is_convergent):
@@ -97,7 +97,7 @@ def _check_period(seconds: int) -> int:
 
 
 def _check_count(act: Act) -> None:
-    if len(store.names(act.tx, limit=MAX_KEYS)) >= MAX_KEYS:
+    if len(store.transit.names(act.tx, limit=MAX_KEYS)) >= MAX_KEYS:
         raise Invalid(f"the server has {MAX_KEYS} keys, which is the limit", hint="delete a key")
 
 
@@ -141,7 +141,7 @@ def postpone_rotation(act: Act, name: str, *, why: str) -> None:
     """Record that an automatic rotation failed because of `why`, and schedule the next attempt after a day. Raises
     Invalid.
     """
-    store.put(act.tx, replace(find_key(act, name), rotates_at=act.now + RETRY_S * SECOND))
+    store.transit.put(act.tx, replace(find_key(act, name), rotates_at=act.now + RETRY_S * SECOND))
     registry.fill_entry(act, object=object_of(name), why=why)
 
 
@@ -175,7 +175,7 @@ def configure_key(
         key = replace(key, min_encryption_version=min_encryption)
     if auto_rotate_s is not None:
         key = replace(key, auto_rotate_s=_check_period(auto_rotate_s))
-        key = replace(key, rotates_at=_next_rotation(key, begun_at=store.versions(act.tx, name)[-1][1]))
+        key = replace(key, rotates_at=_next_rotation(key, begun_at=store.transit.versions(act.tx, name)[-1][1]))
     if deletion_allowed is not None:
         key = replace(key, deletion_allowed=deletion_allowed)
     if not key.oldest_version <= key.min_decryption_version <= key.latest_version:
@@ -185,7 +185,7 @@ def configure_key(
         and not key.min_decryption_version <= key.min_encryption_version <= key.latest_version
     ):
         raise Invalid(f"`min_encryption_version` must be 0, or {key.min_decryption_version} to {key.latest_version}")
-    store.put(act.tx, key)
+    store.transit.put(act.tx, key)
     return key
 
 
@@ -194,20 +194,20 @@ def delete_key(act: Act, name: str) -> None:
     key = find_key(act, name)
     if not key.deletion_allowed:
         raise Invalid("deletion is not allowed for this key", hint="set `deletion_allowed` in its config")
-    store.delete(act.tx, name)
+    store.transit.delete(act.tx, name)
 
 
 def find_key(act: Act, name: str) -> TransitKey:
     """Return a key. Raises Invalid for an unknown key, as Vault does."""
     act.entry.object = object_of(name)
-    if (key := store.get(act.tx, name)) is None:
+    if (key := store.transit.get(act.tx, name)) is None:
         raise Invalid("encryption key not found", code="key_not_found")
     return key
 
 
 def list_names(act: Act, mount: str) -> list[str]:
     """Return the names of all keys of a mount, sorted. Raises NothingStored if there is none."""
-    stored = store.names(act.tx, limit=MAX_KEYS)
+    stored = store.transit.names(act.tx, limit=MAX_KEYS)
     names = sorted(shown_name(name) for name in stored if stored_name(mount, shown_name(name)) == name)
     if not names:
         raise NothingStored("there is no key")
@@ -216,7 +216,7 @@ def list_names(act: Act, mount: str) -> list[str]:
 
 def open_material(act: Act, key: TransitKey, version: int) -> bytes:
     """Return the decrypted material of a version of a key. Raises Invalid, Conflict."""
-    envelope = store.material(act.tx, key.name, version)
+    envelope = store.transit.material(act.tx, key.name, version)
     if envelope is None:
         raise Invalid("the version of the key does not exist")
     return open_value(act.tx, envelope, (MOUNT, key.name, version), keys=act.tx.keys)
@@ -233,7 +233,7 @@ def add_version(act: Act, key: TransitKey, material: bytes) -> TransitKey:
     version = VersionBackup(key.latest_version, act.now, material)
     _put_version(act, key, version)
     key = replace(key, rotates_at=_next_rotation(key, begun_at=act.now))
-    store.put(act.tx, key)
+    store.transit.put(act.tx, key)
     registry.fill_entry(act, object=object_of(key.name), version=key.latest_version)
     return key
 
@@ -247,7 +247,7 @@ def _next_rotation(key: TransitKey, *, begun_at: int) -> int | None:
 
 def _put_version(act: Act, key: TransitKey, one: VersionBackup) -> None:
     envelope = seal_value(act.tx, one.material, (MOUNT, key.name, one.version))
-    store.insert_version(act.tx, key.name, one.version, envelope, created_at=one.created_at)
+    store.transit.insert_version(act.tx, key.name, one.version, envelope, created_at=one.created_at)
 
 
 # --- export, backup, and the end of versions
@@ -267,8 +267,8 @@ def trim_key(act: Act, name: str, version: int) -> TransitKey:
             hint="use at most the minimum versions for decryption and for encryption",
         )
     trimmed = replace(key, min_available_version=version)
-    store.trim(act.tx, name, before=version)
-    store.put(act.tx, trimmed)
+    store.transit.trim(act.tx, name, before=version)
+    store.transit.put(act.tx, trimmed)
     registry.fill_entry(act, object=object_of(name), version=version)
     return trimmed
 
@@ -280,12 +280,12 @@ def export_key(act: Act, name: str, use: str, version: str) -> tuple[TransitKey,
     Raises Invalid, NothingStored.
     """
     registry.fill_entry(act, object=object_of(name), use=use)
-    key = store.get(act.tx, name)
+    key = store.transit.get(act.tx, name)
     if key is None:
         raise NothingStored("there is no such key")
     if not key.is_exportable and use != PUBLIC:
         raise Invalid("private key material is not exportable", hint="set `exportable` in the config of the key")
-    numbers = [one for one, _ in store.versions(act.tx, name) if one >= key.min_decryption_version]
+    numbers = [one for one, _ in store.transit.versions(act.tx, name) if one >= key.min_decryption_version]
     if version:
         number = str(key.latest_version) if version == "latest" else version
         numbers = [one for one in numbers if str(one) == number]
@@ -304,7 +304,7 @@ def backup_key(act: Act, name: str) -> str:
         raise BackupRefused("exporting is disallowed on the policy", hint="set `exportable` in the config of the key")
     if not key.allows_backup:
         raise BackupRefused("plaintext backup is disallowed on the policy", hint="set `allow_plaintext_backup`")
-    versions = store.versions(act.tx, name)
+    versions = store.transit.versions(act.tx, name)
     registry.fill_entry(act, object=object_of(name), versions=[one for one, _ in versions])
     return render_backup(key, [VersionBackup(one, at, open_material(act, key, one)) for one, at in versions])
 
@@ -315,7 +315,7 @@ def restore_key(act: Act, name: str, backup: KeyBackup, *, is_forced: bool) -> N
     """
     registry.fill_entry(act, object=object_of(name), versions=[one.version for one in backup.versions])
     check_material(backup)
-    present = store.get(act.tx, name)
+    present = store.transit.get(act.tx, name)
     if present is not None:
         if not is_forced:
             raise BackupRefused(f"key {shown_name(name)!a} already exists", hint="restore under another name")
@@ -325,4 +325,4 @@ def restore_key(act: Act, name: str, backup: KeyBackup, *, is_forced: bool) -> N
     key = replace(key, rotates_at=_next_rotation(key, begun_at=act.now))
     for one in backup.versions:
         _put_version(act, key, replace(one, created_at=min(one.created_at, act.now)))
-    store.put(act.tx, key)
+    store.transit.put(act.tx, key)

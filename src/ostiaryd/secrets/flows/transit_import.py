@@ -8,10 +8,10 @@ from ostiary.protocol.errors import Invalid
 from ostiaryd.certs.model.keys import PrivateKey
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
+from ostiaryd.secrets import store
 from ostiaryd.secrets.flows import transit
 from ostiaryd.secrets.model.transit import TransitKey, object_of, render_public_key
 from ostiaryd.secrets.model.transit_import import WRAPPING_KIND, unwrap_material, wrapping_name
-from ostiaryd.secrets.store import transit as store
 
 
 def read_wrapping_key(act: Act, mount: str, generated: PrivateKey | None) -> str:
@@ -19,14 +19,14 @@ def read_wrapping_key(act: Act, mount: str, generated: PrivateKey | None) -> str
     creates the key. `generated`: see `take_key`. Raises KeyNeeded.
     """
     name = wrapping_name(mount)
-    key = store.get(act.tx, name) or transit.create_key(act, name, WRAPPING_KIND, generated=generated)
+    key = store.transit.get(act.tx, name) or transit.create_key(act, name, WRAPPING_KIND, generated=generated)
     return render_public_key(key.kind, transit.open_material(act, key, key.latest_version))
 
 
 def import_key(act: Act, mount: str, new: TransitKey, content: bytes, method: hashes.HashAlgorithm) -> TransitKey:
     """Store the key `new` with the material that is wrapped in `content`, and return the key. Raises Invalid."""
     registry.fill_entry(act, object=object_of(new.name), type=new.kind[:32])
-    if store.get(act.tx, new.name) is not None:
+    if store.transit.get(act.tx, new.name) is not None:
         raise Invalid(
             "the import path cannot be used with an existing key", hint="use import_version for an imported key"
         )
@@ -45,7 +45,7 @@ def import_version(act: Act, mount: str, name: str, content: bytes, method: hash
 
 
 def _unwrap(act: Act, mount: str, kind: str, content: bytes, method: hashes.HashAlgorithm) -> bytes:
-    wrapping = store.get(act.tx, wrapping_name(mount))
+    wrapping = store.transit.get(act.tx, wrapping_name(mount))
     if wrapping is None:
         raise Invalid("the mount has no wrapping key", hint="read `wrapping_key`, and wrap the key for it")
     opened = transit.open_material(act, wrapping, wrapping.latest_version)

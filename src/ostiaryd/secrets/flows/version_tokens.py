@@ -5,10 +5,10 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from ostiaryd.ledger.flows import Act
+from ostiaryd.secrets import store
 from ostiaryd.secrets.flows import keyvalue
 from ostiaryd.secrets.model import aws
 from ostiaryd.secrets.model.keyvalue import Secret, check_custom, stages_of
-from ostiaryd.secrets.store import keyvalue as store
 
 MOST_TOKENS = 20
 """Maximum number of stored tokens of a secret. An older version has a computed id."""
@@ -18,7 +18,7 @@ def set_token(act: Act, mount: str, path: str, secret: Secret, number: int, toke
     """Store the token of the version `number` of a secret; return the secret. If an earlier version has this token, the
     version `number` gets a computed id. The tokens of deleted and old versions are deleted.
     """
-    kept = {*store.version_numbers(act.tx, mount, path)[-MOST_TOKENS:], *stages_of(secret).values()}
+    kept = {*store.keyvalue.version_numbers(act.tx, mount, path)[-MOST_TOKENS:], *stages_of(secret).values()}
     numbers = {key: aws.token_version(key) for key in secret.custom}
     custom = {
         key: kept_token for key, kept_token in secret.custom.items() if (of := numbers[key]) is None or of in kept

@@ -14,12 +14,12 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Holding, HoldingId, Root
+from ostiaryd.secrets import store
 from ostiaryd.secrets.flows.callers import VaultCaller, token_digest
 from ostiaryd.secrets.flows.seal import open_value, seal_value
 from ostiaryd.secrets.model.request import SECOND
 from ostiaryd.secrets.model.sealing import Place
 from ostiaryd.secrets.model.token import PREFIX, render_token
-from ostiaryd.secrets.store import wrapping as store
 from ostiaryd.secrets.store.wrapping import WrappedAnswer
 
 KIND = "wrapped_answer"
@@ -63,7 +63,7 @@ def wrap_answer(act: Act, caller: VaultCaller, content: bytes, *, path: str, sec
             code="too_large",
         )
     agent = caller.agent.agent_id
-    if store.count(act.tx, agent, limit=MAX_WRAPPED) >= MAX_WRAPPED:
+    if store.wrapping.count(act.tx, agent, limit=MAX_WRAPPED) >= MAX_WRAPPED:
         raise Invalid(
             f"the agent has {MAX_WRAPPED} wrapped answers, which is the limit",
             hint="unwrap some answers, or use shorter times",
@@ -92,7 +92,7 @@ def unwrap_answer(act: Act, unverified_token: str) -> bytes:
     """
     digest, wrapped = _find(act, unverified_token)
     content = open_value(act.tx, wrapped.envelope, _place(digest), keys=act.tx.keys)
-    store.delete(act.tx, digest)
+    store.wrapping.delete(act.tx, digest)
     registry.fill_entry(act, object=wrapped.path, wrapped=wrapped.accessor)
     registry.end_holdings(act, Root.HOLDING, wrapped.holding, why="unwrapped")
     return content
@@ -102,7 +102,7 @@ def rewrap_answer(act: Act, unverified_token: str) -> Wrapping:
     """Replace the wrapping token of an answer; its expiry stays the same. Raises WrappingRefused, Sealed."""
     digest, wrapped = _find(act, unverified_token)
     content = open_value(act.tx, wrapped.envelope, _place(digest), keys=act.tx.keys)
-    store.delete(act.tx, digest)
+    store.wrapping.delete(act.tx, digest)
     holding = registry.get_holding(act.tx, wrapped.holding)
     assert holding is not None  # it is live
     again = _store(act, content, holding=holding, path=wrapped.path)
@@ -130,14 +130,14 @@ def _store(act: Act, content: bytes, *, holding: Holding, path: str) -> Wrapping
         expires_at=holding.expires_at,
         envelope=seal_value(act.tx, content, _place(digest)),
     )
-    store.insert(act.tx, digest, record)
+    store.wrapping.insert(act.tx, digest, record)
     return Wrapping(text, record)
 
 
 def _find(act: Act, unverified_token: str) -> tuple[bytes, WrappedAnswer]:
     digest = token_digest(act.tx.keys, unverified_token)
     is_token = unverified_token.startswith(PREFIX) and unverified_token.isascii()
-    wrapped = store.get(act.tx, digest) if is_token else None
+    wrapped = store.wrapping.get(act.tx, digest) if is_token else None
     if wrapped is None:
         raise WrappingRefused(
             "wrapping token is not valid or does not exist", hint="the wrapping token may have been used already"
@@ -156,4 +156,4 @@ def _place(digest: bytes) -> Place:
 
 async def forget_wrapped(world: World) -> None:
     """Delete wrapped answers that have expired, at most `FORGOTTEN_AT_ONCE` in one call."""
-    await world.writer.submit(lambda tx: store.prune(tx, limit=FORGOTTEN_AT_ONCE))
+    await world.writer.submit(lambda tx: store.wrapping.prune(tx, limit=FORGOTTEN_AT_ONCE))

@@ -14,10 +14,10 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.notifications.model.webhooks import STALLED_S
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import SSF_READ
+from ostiaryd.signals import store
 from ostiaryd.signals.flows import signals
 from ostiaryd.signals.model.sets import POLL, Signal
 from ostiaryd.signals.model.streams import SECOND, WINDOW, Stream, StreamId, after_failed_push, concerns, settle
-from ostiaryd.signals.store import streams as store
 
 PUSH_S = 15
 """Maximum seconds of one push."""
@@ -41,7 +41,7 @@ def record_settled(tx: Tx, id: StreamId, done: Collection[int], *, is_lost: bool
     lost: they could not be delivered because of the error `failed`, and are never sent again. Numbers that are not
     pending are ignored.
     """
-    stream = store.get(tx, id)
+    stream = store.streams.get(tx, id)
     if stream is None:
         return
     waits, seen_to = _window(tx, stream)
@@ -55,14 +55,14 @@ def record_settled(tx: Tx, id: StreamId, done: Collection[int], *, is_lost: bool
         else:
             after = replace(after, delivered=after.delivered + count, delivered_at=tx.now)
     if after != stream:
-        store.update(tx, after)
+        store.streams.update(tx, after)
 
 
 def _window(reader: Reader, stream: Stream) -> tuple[list[tuple[int, int, Signal]], int]:
     """Return the pending signals of the stream as (number, time, signal), and the number of the last signal that was
     examined. At most `WINDOW` signals are examined.
     """
-    removed = store.removed_subjects(reader, stream.stream_id)
+    removed = store.streams.removed_subjects(reader, stream.stream_id)
     signals_waiting = signals.list_signals(reader, stream.settled_to, count=WINDOW)
     waits = [one for one in signals_waiting if concerns(stream, one[2], removed) and one[0] not in stream.beyond]
     return waits, signals_waiting[-1][0] if signals_waiting else stream.settled_to
@@ -92,9 +92,9 @@ def claim_push(tx: Tx, stream: Stream) -> Stream | None:
     """Claim a push for this process, and return the stream; None if another process has the claim, or the stream has
     changed.
     """
-    if not store.claim(tx, stream, until=tx.now + (PUSH_S + 5) * SECOND):
+    if not store.streams.claim(tx, stream, until=tx.now + (PUSH_S + 5) * SECOND):
         return None
-    return store.get(tx, stream.stream_id)
+    return store.streams.get(tx, stream.stream_id)
 
 
 def record_push(tx: Tx, claimed: Stream, number: int) -> None:
@@ -102,7 +102,7 @@ def record_push(tx: Tx, claimed: Stream, number: int) -> None:
     process sends the signal again.
     """
     if (stream := _claimed(tx, claimed)) is not None:
-        store.update(tx, replace(stream, busy_until=0))
+        store.streams.update(tx, replace(stream, busy_until=0))
         record_settled(tx, stream.stream_id, (number,))
 
 
@@ -113,7 +113,7 @@ def postpone(tx: Tx, claimed: Stream, *, why: str, is_final: bool) -> None:
     """
     if (stream := _claimed(tx, claimed)) is not None:
         jitter = tx.random(1)[0] / 255
-        store.update(tx, after_failed_push(stream, failed=why, is_final=is_final, now=tx.now, jitter=jitter)[0])
+        store.streams.update(tx, after_failed_push(stream, failed=why, is_final=is_final, now=tx.now, jitter=jitter)[0])
 
 
 def give_up(act: Act, claimed: Stream, number: int, *, why: str) -> None:
@@ -122,7 +122,7 @@ def give_up(act: Act, claimed: Stream, number: int, *, why: str) -> None:
     """
     registry.fill_entry(act, object=claimed.stream_id, signal=number, failed=why)
     if (stream := _claimed(act.tx, claimed)) is not None:
-        store.update(act.tx, replace(stream, busy_until=0))
+        store.streams.update(act.tx, replace(stream, busy_until=0))
         record_settled(act.tx, stream.stream_id, (number,), is_lost=True, failed=why)
 
 
@@ -144,20 +144,20 @@ def skip_refused(act: Act, id: StreamId, errors: Mapping[int, str]) -> None:
 
 def _claimed(tx: Tx, claimed: Stream) -> Stream | None:
     """Return the present state of the stream if this process still has the claim; otherwise None."""
-    stream = store.get(tx, claimed.stream_id)
+    stream = store.streams.get(tx, claimed.stream_id)
     return stream if stream is not None and stream.busy_until == claimed.busy_until else None
 
 
 def count_streams(reader: Reader) -> int:
     """Return the number of streams."""
-    return store.count(reader)
+    return store.streams.count(reader)
 
 
 def describe_problems(reader: Reader, *, now: int) -> list[str]:
     """Return a sentence for each stream that has a problem."""
     return [
         f"{one.stream_id}: {wrong}"
-        for one in store.streams(reader)
+        for one in store.streams.streams(reader)
         if (wrong := _describe_problem(reader, one, now=now))
     ]
 

@@ -8,10 +8,10 @@ from ostiary.protocol.errors import Conflict, Invalid, NotFound
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
+from ostiaryd.signals import store
 from ostiaryd.signals.flows import delivery
 from ostiaryd.signals.model.issuers import MAX_ISSUERS, Issuer, after_failed_poll
 from ostiaryd.signals.model.sets import MAX_WORD, SECOND
-from ostiaryd.signals.store import issuers as store
 
 POLL_S = 40
 """Maximum seconds of a poll; the transmitter may delay its answer for most of this time."""
@@ -32,19 +32,19 @@ def trust(act: Act, issuer: Issuer, authorization: str) -> Issuer:
         domains=list(issuer.domains),
         agents="yes" if issuer.names_agents else "",
     )
-    if store.get(act.tx, issuer.issuer) is not None:
+    if store.issuers.get(act.tx, issuer.issuer) is not None:
         raise Conflict(
             "this issuer is trusted already",
             hint="list the issuers with `ostiary signal issuers`",
             code="issuer_exists",
         )
-    if len(store.issuers(act.tx)) >= MAX_ISSUERS:
+    if len(store.issuers.issuers(act.tx)) >= MAX_ISSUERS:
         hint = "remove an issuer: ostiary signal distrust ISSUER_ID"
         raise Conflict(f"{MAX_ISSUERS} issuers are trusted, which is the limit", hint=hint, code="too_many_issuers")
     if authorization:
         root, plain = act.tx.keys.root, authorization.encode()
         issuer = _with(issuer, sealed=root.seal(plain, context=encryption_context(issuer), random=act.tx.random))
-    store.insert(act.tx, issuer)
+    store.issuers.insert(act.tx, issuer)
     return issuer
 
 
@@ -52,7 +52,7 @@ def distrust(act: Act, id_or_url: str) -> Issuer:
     """Stop trusting an issuer, and return the issuer. The effects of its earlier signals stay. Raises NotFound."""
     issuer = find(act.tx, id_or_url)
     registry.fill_entry(act, object=issuer.issuer_id, issuer=issuer.issuer)
-    store.delete(act.tx, issuer.issuer_id)
+    store.issuers.delete(act.tx, issuer.issuer_id)
     return issuer
 
 
@@ -62,7 +62,7 @@ def link(act: Act, id_or_url: str, sub: str, person: str) -> str:
     registry.fill_entry(act, object=linked.person_id, issuer=issuer.issuer, sub=sub[:MAX_WORD])
     if not 0 < len(sub) <= MAX_WORD or not sub.isprintable():
         raise Invalid(f"`sub` must have 1 to {MAX_WORD} printable characters")
-    store.link(act.tx, issuer.issuer_id, sub, linked.person_id)
+    store.issuers.link(act.tx, issuer.issuer_id, sub, linked.person_id)
     return linked.person_id
 
 
@@ -70,7 +70,7 @@ def unlink(act: Act, id_or_url: str, sub: str) -> None:
     """Remove the link between a person and the `sub` of an issuer. Raises NotFound."""
     issuer = find(act.tx, id_or_url)
     registry.fill_entry(act, object=issuer.issuer_id, issuer=issuer.issuer, sub=sub[:MAX_WORD])
-    if not store.unlink(act.tx, issuer.issuer_id, sub):
+    if not store.issuers.unlink(act.tx, issuer.issuer_id, sub):
         raise NotFound(
             "no person is linked to this `sub`", hint=f"list the links: ostiary signal links {issuer.issuer_id}"
         )
@@ -88,13 +88,13 @@ def ask_verification(act: Act, id_or_url: str, state: str) -> Issuer:
             "the issuer has no verification endpoint, or this server has no authorization for it",
             hint="distrust the issuer, and trust it again with OSTIARY_SIGNAL_AUTHORIZATION set",
         )
-    store.update(act.tx, _with(issuer, state=state))
+    store.issuers.update(act.tx, _with(issuer, state=state))
     return issuer
 
 
 def find(reader: Reader, id_or_url: str) -> Issuer:
     """Return an issuer by id or URL. Raises NotFound."""
-    if (issuer := store.get(reader, id_or_url)) is None:
+    if (issuer := store.issuers.get(reader, id_or_url)) is None:
         raise NotFound("issuer not found", hint="list the issuers with `ostiary signal issuers`")
     return issuer
 
@@ -105,7 +105,7 @@ def examine(reader: Reader, *, now: int) -> str:
     """
     if wrong := [*delivery.describe_problems(reader, now=now), *describe_problems(reader)]:
         raise Conflict("; ".join(wrong[:3]), hint="see `ostiary signal streams` and `ostiary signal issuers`")
-    streams, trusted = delivery.count_streams(reader), len(store.issuers(reader))
+    streams, trusted = delivery.count_streams(reader), len(store.issuers.issuers(reader))
     if not streams and not trusted:
         return "no receivers and no trusted issuers; see `ostiary signal --help`"
     return f"{streams} streams are up to date, {trusted} issuers are trusted"
@@ -113,7 +113,7 @@ def examine(reader: Reader, *, now: int) -> str:
 
 def describe_problems(reader: Reader) -> list[str]:
     """Return a sentence for each trusted issuer that has a problem."""
-    return [f"{one.issuer}: {one.trouble}" for one in store.issuers(reader) if one.trouble]
+    return [f"{one.issuer}: {one.trouble}" for one in store.issuers.issuers(reader) if one.trouble]
 
 
 def encryption_context(issuer: Issuer) -> bytes:
@@ -127,17 +127,17 @@ def begin_poll(tx: Tx, issuer: Issuer) -> Issuer | None:
     """Claim a poll for this process, and return the issuer; None if another process has the claim, or the poll is not
     due.
     """
-    if not store.claim(tx, issuer.issuer_id, until=tx.now + (POLL_S + 5) * SECOND):
+    if not store.issuers.claim(tx, issuer.issuer_id, until=tx.now + (POLL_S + 5) * SECOND):
         return None
-    return store.get(tx, issuer.issuer_id)
+    return store.issuers.get(tx, issuer.issuer_id)
 
 
 def end_poll(tx: Tx, claimed: Issuer, *, why: str = "") -> None:
     """End the claimed poll and schedule the next poll. `why`: the error of a failed poll, after which the next poll
     waits (`POLL_DELAYS_S`).
     """
-    issuer = store.get(tx, claimed.issuer_id)
+    issuer = store.issuers.get(tx, claimed.issuer_id)
     if issuer is None or issuer.busy_until != claimed.busy_until:
         return
     after = after_failed_poll(issuer, why=why, now=tx.now) if why else _with(issuer, attempts=0, busy_until=0, due_at=0)
-    store.update(tx, _with(after, trouble=why) if why or issuer.attempts else after)
+    store.issuers.update(tx, _with(after, trouble=why) if why or issuer.attempts else after)

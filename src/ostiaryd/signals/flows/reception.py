@@ -16,6 +16,7 @@ from ostiaryd.incidents.flows.respond import responder, would_lock_out
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, Person, Root, State, is_person_id
+from ostiaryd.signals import store
 from ostiaryd.signals.model.issuers import (
     AcceptedSubjects,
     Effect,
@@ -34,7 +35,6 @@ from ostiaryd.signals.model.sets import (
     SetRefused,
     digest,
 )
-from ostiaryd.signals.store import issuers as store
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.watch import flows as watch
 
@@ -48,7 +48,7 @@ SHOWN = 20
 
 def was_received(reader: Reader, issuer: Issuer, event: SecurityEvent) -> bool:
     """Return whether this token was received before. A repeated token (RFC 8935 section 2) has no effect."""
-    return store.was_received(reader, digest(issuer.issuer, event.jti))
+    return store.issuers.was_received(reader, digest(issuer.issuer, event.jti))
 
 
 def apply_event(act: Act, id: str, event: SecurityEvent, *, config: Config) -> int:
@@ -58,19 +58,19 @@ def apply_event(act: Act, id: str, event: SecurityEvent, *, config: Config) -> i
     about the stream itself, update the issuer. 4. Select the subjects for which the issuer may speak. 5. Apply the
     event's effect to these subjects. Raises SetRefused if the issuer is not trusted or the event is invalid.
     """
-    issuer = store.get(act.tx, id)
+    issuer = store.issuers.get(act.tx, id)
     if issuer is None:
         raise SetRefused("the issuer is not trusted", code="invalid_issuer")
     registry.fill_entry(
         act, object=issuer.issuer_id, issuer=issuer.issuer, event=short_name(event.event), jti=event.jti
     )
-    if not store.remember_received(act.tx, digest(issuer.issuer, event.jti), until=event.at + OLDEST + AHEAD):
+    if not store.issuers.remember_received(act.tx, digest(issuer.issuer, event.jti), until=event.at + OLDEST + AHEAD):
         registry.fill_entry(act, object=issuer.issuer_id, repeated="yes")
         return 0
     issuer = replace(issuer, received=issuer.received + 1, received_at=act.now)
     if event.event in (VERIFICATION, STREAM_UPDATED):
         issuer = _about_stream(issuer, event, now=act.now)
-    store.update(act.tx, issuer)
+    store.issuers.update(act.tx, issuer)
     if member := find_unsupported_member(issuer, event.subject):
         registry.fill_entry(act, object=issuer.issuer_id, discarded=f"the subject has a critical `{member}`")
         return 0
@@ -91,7 +91,7 @@ def apply_event(act: Act, id: str, event: SecurityEvent, *, config: Config) -> i
 
 async def forget_received(world: World) -> None:
     """Delete the records of received tokens that every server of the database now refuses because of their age."""
-    await world.writer.submit(lambda tx: store.forget_received(tx, before=world.now.horizon))
+    await world.writer.submit(lambda tx: store.issuers.forget_received(tx, before=world.now.horizon))
 
 
 def _about_stream(issuer: Issuer, event: SecurityEvent, *, now: int) -> Issuer:
@@ -112,8 +112,12 @@ def _about_stream(issuer: Issuer, event: SecurityEvent, *, now: int) -> Issuer:
 
 
 def _people(reader: Reader, issuer: Issuer, subjects: AcceptedSubjects) -> list[Person]:
-    ids = [id for email in subjects.emails for id in store.find_persons(reader, email)]
-    ids += [id for sub in subjects.subs if (id := store.find_linked_person(reader, issuer.issuer_id, sub)) is not None]
+    ids = [id for email in subjects.emails for id in store.issuers.find_persons(reader, email)]
+    ids += [
+        id
+        for sub in subjects.subs
+        if (id := store.issuers.find_linked_person(reader, issuer.issuer_id, sub)) is not None
+    ]
     ids += [id for id in subjects.ours if is_person_id(id)]
     persons = (registry.get_person(reader, id) for id in dict.fromkeys(ids))
     return [person for person in persons if person is not None]

@@ -19,6 +19,7 @@ from ostiaryd.ledger.model import decode_entry
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.flows.feed import TOPIC as FEED
 from ostiaryd.registry.model import AgentDelta, KeyDelta, RiskDelta, State, StopDelta
+from ostiaryd.signals import store
 from ostiaryd.signals.model.sets import Signal
 from ostiaryd.signals.model.signals import (
     LOW,
@@ -32,8 +33,6 @@ from ostiaryd.signals.model.signals import (
     task_stopped,
 )
 from ostiaryd.signals.model.streams import KEPT, TOPIC
-from ostiaryd.signals.store import signals as store
-from ostiaryd.signals.store import streams
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import State as TaskState
 from ostiaryd.tasks.model import TaskDelta
@@ -52,7 +51,7 @@ async def make_signals(world: World) -> int:
     are not read.
     """
     count = 0
-    while await world.db.scan(streams.count):
+    while await world.db.scan(store.streams.count):
         read, made = await world.writer.submit(lambda tx: make_some_signals(tx, world.config))
         count += made
         if read < AT_ONCE:
@@ -64,14 +63,14 @@ def make_some_signals(tx: Tx, config: Config) -> tuple[int, int]:
     """Make signals of the next `AT_ONCE` changes in the feed; return the number of changes read and the number of
     signals made.
     """
-    deltas = outbox.messages_after(tx, FEED, store.position(tx), count=AT_ONCE)
+    deltas = outbox.messages_after(tx, FEED, store.signals.position(tx), count=AT_ONCE)
     made = 0
     for _, at, body in deltas:
         for signal in _signals(tx, body, at, config):
             queue_signal(tx, signal)
             made += 1
     if deltas:
-        store.set_position(tx, deltas[-1][0])
+        store.signals.set_position(tx, deltas[-1][0])
     return len(deltas), made
 
 
@@ -82,7 +81,7 @@ async def send_lower_levels(world: World) -> int:
     def fallen(reader: Reader) -> list[str]:
         return [
             agent
-            for agent, level in store.levels(reader)
+            for agent, level in store.signals.levels(reader)
             if level_of(registry.get_risk(reader, agent).points(now)) != level
         ]
 
@@ -105,8 +104,8 @@ def start_at_end_of_feed(tx: Tx) -> None:
     """Set the position to the present end of the feed, so that earlier changes become no signals, and forget the sent
     risk levels.
     """
-    store.set_position(tx, outbox.highest_number(tx))
-    store.forget_levels(tx)
+    store.signals.set_position(tx, outbox.highest_number(tx))
+    store.signals.forget_levels(tx)
 
 
 def queue_signal(tx: Tx, signal: Signal) -> None:
@@ -180,10 +179,10 @@ def _stop(tx: Tx, target_kind: str, value: str, at: int, config: Config) -> list
 
 def _level(tx: Tx, agent: str, *, issuer: str) -> list[Signal]:
     """Return the signal of an agent's new risk level; none if the receivers know this level already."""
-    was, level = store.level(tx, agent) or LOW, level_of(registry.get_risk(tx, agent).points(tx.now))
+    was, level = store.signals.level(tx, agent) or LOW, level_of(registry.get_risk(tx, agent).points(tx.now))
     if was == level:
         return []
-    store.set_level(tx, agent, None if level == LOW else level)
+    store.signals.set_level(tx, agent, None if level == LOW else level)
     return [level_changed(issuer, agent, was=was, level=level, at=tx.now)]
 
 

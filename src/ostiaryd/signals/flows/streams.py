@@ -17,6 +17,7 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.notifications.model.webhooks import origin
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Caller
+from ostiaryd.signals import store
 from ostiaryd.signals.flows import signals
 from ostiaryd.signals.model.sets import POLL, PUSH, STREAM_UPDATED, VERIFICATION, parse_subject
 from ostiaryd.signals.model.streams import (
@@ -35,7 +36,6 @@ from ostiaryd.signals.model.streams import (
     check_delivery,
     check_requested,
 )
-from ostiaryd.signals.store import streams as store
 
 PUSH_S = 15
 """Maximum seconds of one push."""
@@ -62,13 +62,13 @@ def create(act: Act, requested: RequestedStream, *, by: Caller, config: Config) 
     """Create a stream for events from now on; return the stream. Raises Invalid, Conflict (`too_many_streams`)."""
     id = StreamId(act.new_id("st"))
     registry.fill_entry(act, object=id)
-    if store.count(act.tx) >= MAX_STREAMS or len(store.streams_of(act.tx, by.id)) >= MAX_OF_RECEIVER:
+    if store.streams.count(act.tx) >= MAX_STREAMS or len(store.streams.streams_of(act.tx, by.id)) >= MAX_OF_RECEIVER:
         raise Conflict(
             f"a receiver may have {MAX_OF_RECEIVER} streams, and the server {MAX_STREAMS} in all",
             hint="change or delete a stream",
             code="too_many_streams",
         )
-    if store.count(act.tx) == 0:
+    if store.streams.count(act.tx) == 0:
         signals.start_at_end_of_feed(act.tx)
     blank = Stream(
         stream_id=id,
@@ -84,7 +84,7 @@ def create(act: Act, requested: RequestedStream, *, by: Caller, config: Config) 
         settled_to=outbox.highest_number(act.tx),
     )
     made = _configured(act.tx, blank, requested, config=config)
-    store.insert(act.tx, made)
+    store.streams.insert(act.tx, made)
     _note(act, made)
     return made
 
@@ -94,7 +94,7 @@ def change(act: Act, id: str, requested: RequestedStream, *, by: Caller, config:
     NotFound, Invalid.
     """
     changed = _configured(act.tx, _noted(act, id, by), requested, config=config)
-    store.update(act.tx, changed)
+    store.streams.update(act.tx, changed)
     _note(act, changed)
     return changed
 
@@ -109,12 +109,12 @@ def replace_configuration(act: Act, id: str, requested: RequestedStream, *, by: 
 
 def delete(act: Act, id: str, *, by: Caller) -> None:
     """Delete a stream. Raises NotFound."""
-    store.delete(act.tx, _noted(act, id, by).stream_id)
+    store.streams.delete(act.tx, _noted(act, id, by).stream_id)
 
 
 def find(reader: Reader, id: str, *, by: Caller | None) -> Stream:
     """Return a stream of the receiver `by`, or, if `by` is None for an administrator, any stream. Raises NotFound."""
-    stream = store.get(reader, id)
+    stream = store.streams.get(reader, id)
     if stream is None or (by is not None and stream.receiver != by.id):
         raise NotFound("stream not found")
     return stream
@@ -145,7 +145,7 @@ def set_status(act: Act, id: str, status: Status, *, reason: str, by: Caller | N
         signals.queue_signal(act.tx, about_stream(stream.stream_id, STREAM_UPDATED, claims))
         if status != "enabled":
             changed = replace(changed, last=outbox.highest_number(act.tx))
-    store.update(act.tx, changed)
+    store.streams.update(act.tx, changed)
     return changed
 
 
@@ -158,7 +158,7 @@ def send_verification(act: Act, id: str, state: str | None, *, by: Caller | None
     stream = _noted(act, id, by)
     if act.now < stream.verified_at + MIN_VERIFICATION_S * SECOND:
         raise TooSoon(f"a stream can be verified at most once in {MIN_VERIFICATION_S} seconds")
-    store.update(act.tx, replace(stream, verified_at=act.now))
+    store.streams.update(act.tx, replace(stream, verified_at=act.now))
     claims = {} if state is None else {"state": state}
     signals.queue_signal(act.tx, about_stream(stream.stream_id, VERIFICATION, claims))
 
@@ -169,13 +169,13 @@ def remove_subject(act: Act, id: str, subject: object, *, by: Caller) -> None:
     """
     stream = _noted(act, id, by)
     spelling = canonical_form(parse_subject(subject))
-    if len(store.removed_subjects(act.tx, stream.stream_id)) >= MAX_REMOVED:
+    if len(store.streams.removed_subjects(act.tx, stream.stream_id)) >= MAX_REMOVED:
         raise Conflict(
             f"{MAX_REMOVED} subjects were removed from this stream, which is the limit",
             hint="add a subject again, or delete the stream",
             code="too_many_subjects",
         )
-    store.remove_subject(act.tx, stream.stream_id, spelling)
+    store.streams.remove_subject(act.tx, stream.stream_id, spelling)
 
 
 def add_subject(act: Act, id: str, subject: object, *, by: Caller) -> None:
@@ -183,7 +183,7 @@ def add_subject(act: Act, id: str, subject: object, *, by: Caller) -> None:
     Raises NotFound, SetRefused.
     """
     stream = _noted(act, id, by)
-    store.restore_subject(act.tx, stream.stream_id, canonical_form(parse_subject(subject)))
+    store.streams.restore_subject(act.tx, stream.stream_id, canonical_form(parse_subject(subject)))
 
 
 def _configured(tx: Tx, stream: Stream, requested: RequestedStream, *, config: Config) -> Stream:

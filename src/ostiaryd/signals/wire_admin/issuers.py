@@ -21,11 +21,11 @@ from ostiaryd.ground.process.ids import new_id
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN, READ
+from ostiaryd.signals import store
 from ostiaryd.signals.flows import issuers as flows
 from ostiaryd.signals.model.issuers import EVENTS, Issuer, IssuerId, check_domains, discovery_url
 from ostiaryd.signals.model.sets import MAX_WORD, POLL, PUSH, SECOND
 from ostiaryd.signals.model.streams import MAX_HEADER
-from ostiaryd.signals.store import issuers as store
 
 METHODS = {"push": PUSH, "poll": POLL}
 WORDS = {uri: word for word, uri in METHODS.items()}
@@ -124,7 +124,7 @@ async def list_issuers(call: Call) -> Reply:
     return await reply_page(
         call,
         "issuers",
-        lambda reader, page: page_from_memory(store.issuers(reader), lambda one: one.issuer_id)(page),
+        lambda reader, page: page_from_memory(store.issuers.issuers(reader), lambda one: one.issuer_id)(page),
         lambda _, one: _render(one),
         cursor=lambda one: one.issuer_id,
     )
@@ -187,7 +187,7 @@ async def list_links(call: Call) -> Reply:
     return await reply_page(
         call,
         "links",
-        lambda reader, page: store.links(reader, issuer.issuer_id, after=page.after, limit=page.limit),
+        lambda reader, page: store.issuers.links(reader, issuer.issuer_id, after=page.after, limit=page.limit),
         lambda _, link: {"sub": link[0], "person": link[1]},
         cursor=lambda link: link[0],
     )

@@ -12,10 +12,10 @@ from ostiaryd.ground.http.pages import page_from_memory, reply_page
 from ostiaryd.ground.http.routes import PAGE, EmptyBody, PageBody, Route
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN, READ
+from ostiaryd.signals import store
 from ostiaryd.signals.flows import streams
 from ostiaryd.signals.model.sets import PUSH, SECOND
 from ostiaryd.signals.model.streams import Status, Stream
-from ostiaryd.signals.store import streams as store
 
 
 class StreamBody(TypedDict):
@@ -38,7 +38,7 @@ async def list_streams(call: Call) -> Reply:
     return await reply_page(
         call,
         "streams",
-        lambda reader, page: page_from_memory(store.streams(reader), lambda one: one.stream_id)(page),
+        lambda reader, page: page_from_memory(store.streams.streams(reader), lambda one: one.stream_id)(page),
         lambda _, one: _render_stream(one),
         cursor=lambda one: one.stream_id,
     )

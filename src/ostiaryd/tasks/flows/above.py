@@ -15,9 +15,8 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.pages import Page
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, check_not_stopped
+from ostiaryd.tasks import store
 from ostiaryd.tasks.model import Task, check_line, standing_agent, standing_task
-from ostiaryd.tasks.store import elevations
-from ostiaryd.tasks.store import tasks as store
 
 _PLACE = re.compile(r"([0-9]{1,4}):(\w{1,64})", re.ASCII)
 
@@ -29,7 +28,7 @@ def tree(reader: Reader, task: Task, page: Page) -> list[Task]:
     depth, after = _place(page.after)
     is_standing = task.expires_at is None
     first = [task] if is_standing and not page.after else []
-    tasks = store.tree(
+    tasks = store.tasks.tree(
         reader, task.task_id, of_standing=is_standing, depth=depth, after=after, limit=page.limit - len(first)
     )
     return first + tasks
@@ -52,7 +51,7 @@ def above(reader: Reader, task: Task) -> list[Task]:
     """Return the tasks above a task, the nearest first. The task itself is not included."""
     if task.parent is None:
         return []
-    tasks_above = store.above(reader, task.parent)
+    tasks_above = store.tasks.above(reader, task.parent)
     top = tasks_above[-1].parent if tasks_above else task.parent
     if top is not None and (agent := registry.get_agent(reader, standing_agent(top))) is not None:
         tasks_above.append(standing_task(agent))
@@ -91,7 +90,7 @@ def with_chain(reader: Reader, task: Task, doer: Agent, *, now: int) -> Task:
         named = [("task", one.task_id) for one in (task, *tasks)]
         check_not_stopped(stops, named if task.person is None else [*named, ("owner", task.person)])
     if task.elevated:  # an elevation has no task above
-        elevated = task.elevated & elevations.eligible(reader, doer.agent_id)
+        elevated = task.elevated & store.elevations.eligible(reader, doer.agent_id)
         return replace(task, scopes=task.scopes & (doer.scopes | elevated), elevated=elevated)
     if not tasks:
         return replace(task, scopes=task.scopes & doer.scopes)

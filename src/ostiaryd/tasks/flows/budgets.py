@@ -34,9 +34,9 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, AgentId
+from ostiaryd.tasks import store
 from ostiaryd.tasks.flows.above import above
 from ostiaryd.tasks.model import Account, Allotment, Balance, Slice, Task, TaskId
-from ostiaryd.tasks.store import budgets as store
 
 _NONE: Mapping[str, int] = MappingProxyType({})
 DAYS_KEPT_US = 7 * 86_400_000_000
@@ -46,7 +46,7 @@ def in_force(reader: Reader, task: Task) -> tuple[Budget, ...]:
     """Return all budgets to which a call under the task is charged: those of the task, of the tasks above it, and the
     daily budgets of the agents.
     """
-    if not store.is_there_any(reader):
+    if not store.budgets.is_there_any(reader):
         return ()
     line = [(task.task_id, task.agent)]
     if task.chain:
@@ -56,12 +56,12 @@ def in_force(reader: Reader, task: Task) -> tuple[Budget, ...]:
     allotments: list[Allotment] = []
     replaced: set[str | None] = set()
     for id in dict.fromkeys(id for id, _ in line):
-        for allotment in store.allotments(reader, id):
+        for allotment in store.budgets.allotments(reader, id):
             if allotment.budget.id not in replaced:
                 allotments.append(allotment)
             replaced.add(allotment.parent)  # a charge to a limit also charges the limit it was taken from
     for agent in dict.fromkeys(agent for _, agent in line):
-        allotments += store.allotments(reader, agent)
+        allotments += store.budgets.allotments(reader, agent)
     return tuple(allotment.budget for allotment in allotments)
 
 
@@ -73,7 +73,7 @@ def create_budget(act: Act, task: Task, limits: Sequence[Limit]) -> None:
     for limit in limits:
         source = next((one for one in outer if one.limit.meter == limit.meter), None)
         budget = Budget(act.new_id("bu"), limit if source is None else limit.within(source.limit))
-        if source is not None and not store.take(act.tx, source.id, budget.limit.units):
+        if source is not None and not store.budgets.take(act.tx, source.id, budget.limit.units):
             left = source.limit.render(balance(act.tx, source, now=act.now).left)
             raise InvalidBudget(
                 f"the budget of the task above has {left} left, less than {limit.limit}, which this task requests",
@@ -81,8 +81,8 @@ def create_budget(act: Act, task: Task, limits: Sequence[Limit]) -> None:
             )
         _check_per_call(limit, None if source is None else source.limit)
         parent = None if source is None else source.id
-        store.insert(act.tx, Allotment(budget=budget, holder=task.task_id, parent=parent))
-        store.open_account(act.tx, budget.id, budget)
+        store.budgets.insert(act.tx, Allotment(budget=budget, holder=task.task_id, parent=parent))
+        store.budgets.open_account(act.tx, budget.id, budget)
     if limits and len(in_force(act.tx, task)) > MAX_BUDGETS:
         raise InvalidBudget(
             f"more than {MAX_BUDGETS} budget limits apply to this task", hint="limits of the tasks above count too"
@@ -107,7 +107,7 @@ def give_up(act: Act, task: Task) -> None:
     """Return the unspent units of a task and of all tasks under it to the accounts from which they were taken. Call
     this before the task ends.
     """
-    accounts = store.left_under(act.tx, task.task_id)
+    accounts = store.budgets.left_under(act.tx, task.task_id)
     back: Counter[str] = Counter()
     for id, (parent, left) in accounts.items():
         if parent is None or left <= 0:
@@ -116,7 +116,7 @@ def give_up(act: Act, task: Task) -> None:
             id, parent = parent, accounts[parent][0]
         back[parent or id] += left
     for id, left in back.items():
-        store.put_back(act.tx, id, left)
+        store.budgets.put_back(act.tx, id, left)
 
 
 def set_allowance(act: Act, id_or_name: str, limits: Sequence[Limit]) -> Agent:
@@ -127,7 +127,7 @@ def set_allowance(act: Act, id_or_name: str, limits: Sequence[Limit]) -> Agent:
     """
     agent = registry.find_agent(act.tx, id_or_name)
     registry.fill_entry(act, object=agent.agent_id, owner=agent.owner, limits=len(limits))
-    current = {one.budget.limit.meter: one.budget for one in store.allotments(act.tx, agent.agent_id)}
+    current = {one.budget.limit.meter: one.budget for one in store.budgets.allotments(act.tx, agent.agent_id)}
     fresh = [limit for limit in limits if limit.meter not in current]
     others = [
         limit
@@ -136,23 +136,23 @@ def set_allowance(act: Act, id_or_name: str, limits: Sequence[Limit]) -> Agent:
     ]
     for limit in limits:
         if (old := current.pop(limit.meter, None)) is not None:
-            store.set_limit(act.tx, old.id, limit.within(old.limit))
+            store.budgets.set_limit(act.tx, old.id, limit.within(old.limit))
     for gone in current.values():
-        store.end(act.tx, gone.id)
+        store.budgets.end(act.tx, gone.id)
     for limit in fresh:
         budget = Budget(act.new_id("bu"), limit, daily=True)
-        store.insert(act.tx, Allotment(budget=budget, holder=agent.agent_id))
+        store.budgets.insert(act.tx, Allotment(budget=budget, holder=agent.agent_id))
     return registry.renew_tokens(act, agent, why="another budget") if fresh or others else agent
 
 
 def allowance(reader: Reader, agent: Agent) -> tuple[Budget, ...]:
     """Return the daily limits of an agent; empty without any."""
-    return tuple(one.budget for one in store.allotments(reader, agent.agent_id))
+    return tuple(one.budget for one in store.budgets.allotments(reader, agent.agent_id))
 
 
 def balance(reader: Reader, budget: Budget, *, now: int) -> Account:
     """Return the account of a budget at `now` (microseconds); for a daily budget, the account of that day."""
-    account = store.account(reader, budget.account(now))
+    account = store.budgets.account(reader, budget.account(now))
     return Account(budget.limit.units, 0, 0) if account is None else replace(account, ceiling=budget.limit.units)
 
 
@@ -167,7 +167,7 @@ def balances_of(reader: Reader, task: Task, *, now: int) -> list[Balance]:
     """
     if task.is_live(now):
         return balances(reader, in_force(reader, task), now=now)
-    return [_final_state(reader, one, now=now) for one in store.allotments(reader, task.task_id)]
+    return [_final_state(reader, one, now=now) for one in store.budgets.allotments(reader, task.task_id)]
 
 
 def spend(
@@ -186,8 +186,8 @@ def spend(
             raise exhausted(budget, left)
     for budget in touched:
         account = budget.account(act.now)
-        store.open_account(act.tx, account, budget)
-        store.take(act.tx, account, cost[account])
+        store.budgets.open_account(act.tx, account, budget)
+        store.budgets.take(act.tx, account, cost[account])
         _note_spent(act.tx, account, cost[account])
 
 
@@ -197,12 +197,12 @@ def draw(act: Act, spool: str, budget: Budget, need: int) -> tuple[int, int]:
     account.
     """
     account = budget.account(act.now)
-    store.open_account(act.tx, account, budget)
-    part, left = store.slice_of(act.tx, spool, account), balance(act.tx, budget, now=act.now).left
+    store.budgets.open_account(act.tx, account, budget)
+    part, left = store.budgets.slice_of(act.tx, spool, account), balance(act.tx, budget, now=act.now).left
     more = slice_of(left, need - part.amount) if need > part.amount else 0
-    if more and store.take(act.tx, account, more):
+    if more and store.budgets.take(act.tx, account, more):
         part, left = replace(part, amount=part.amount + more), left - more
-        store.put_slice(act.tx, spool, part)
+        store.budgets.put_slice(act.tx, spool, part)
     return part.amount, left
 
 
@@ -210,15 +210,15 @@ def give_back(act: Act, spool: str, account: str, keep: int) -> bool:
     """Return units of a slice to the account: of all units that it ever drew, the guard keeps `keep`, and will never
     spend the rest. Return whether the slice is used up and fully reported; then it is deleted.
     """
-    part = store.slice_of(act.tx, spool, account)
+    part = store.budgets.slice_of(act.tx, spool, account)
     rest = part.amount - max(keep, part.spent)
     if rest > 0:
         part = replace(part, amount=part.amount - rest)
-        store.put_slice(act.tx, spool, part)
+        store.budgets.put_slice(act.tx, spool, part)
         _put_back(act.tx, _allotment_of(act.tx, account), account, rest)
     if part.amount > part.spent:
         return False
-    store.drop_slice(act.tx, spool, account)
+    store.budgets.drop_slice(act.tx, spool, account)
     return True
 
 
@@ -230,43 +230,43 @@ def report_spent(tx: Tx, spool: str, spent: Mapping[str, int], unused: Mapping[s
     had reserved, the difference is taken now, as far as the account has units.
     """
     for account in dict.fromkeys((*spent, *unused)):
-        part = store.slice_of(tx, spool, account)
+        part = store.budgets.slice_of(tx, spool, account)
         units, back = spent.get(account, 0), unused.get(account, 0)
         if back and part.amount and isinstance(_allotment_of(tx, account).budget.limit, Volume):
             units -= back
             if (over := units - (part.amount - part.spent)) > 0:
                 part = _overdraw(tx, part, over)
         if counted := max(-part.spent, min(units, part.amount - part.spent)):
-            store.put_slice(tx, spool, replace(part, spent=part.spent + counted))
+            store.budgets.put_slice(tx, spool, replace(part, spent=part.spent + counted))
             _note_spent(tx, account, counted)
 
 
 def _overdraw(tx: Tx, part: Slice, units: int) -> Slice:
     """Draw units that a guard has spent beyond its slice, as far as the account has units; return the changed slice."""
-    account = store.account(tx, part.account)
+    account = store.budgets.account(tx, part.account)
     more = 0 if account is None else min(units, account.left)
-    return replace(part, amount=part.amount + more) if more and store.take(tx, part.account, more) else part
+    return replace(part, amount=part.amount + more) if more and store.budgets.take(tx, part.account, more) else part
 
 
 def report_lost(tx: Tx, spool: str) -> None:
     """Count all units in the slices of a spool as spent, because records of its guard are missing."""
-    report_spent(tx, spool, {part.account: part.amount - part.spent for part in store.slices(tx, spool)})
+    report_spent(tx, spool, {part.account: part.amount - part.spent for part in store.budgets.slices(tx, spool)})
 
 
 def settle(tx: Tx, spool: str) -> dict[str, int]:
     """Close the slices of a guard that has reported everything and will never spend again; return the units that went
     back, by account.
     """
-    rest = {part.account: part.amount - part.spent for part in store.slices(tx, spool)}
+    rest = {part.account: part.amount - part.spent for part in store.budgets.slices(tx, spool)}
     for account, units in rest.items():
         _put_back(tx, _allotment_of(tx, account), account, units)
-    store.drop_slices(tx, spool)
+    store.budgets.drop_slices(tx, spool)
     return {account: units for account, units in rest.items() if units}
 
 
 async def forget_days(world: World) -> int:
     """Delete the accounts of past days that are no longer needed; return the number of deleted accounts."""
-    return await world.writer.submit(lambda tx: store.prune(tx, before=tx.now - DAYS_KEPT_US, limit=1000))
+    return await world.writer.submit(lambda tx: store.budgets.prune(tx, before=tx.now - DAYS_KEPT_US, limit=1000))
 
 
 def _balance(budget: Budget, account: Account) -> Balance:
@@ -281,20 +281,20 @@ def _final_state(reader: Reader, allotment: Allotment, *, now: int) -> Balance:
 
 
 def _allotment_of(reader: Reader, account: str) -> Allotment:
-    return store.get(reader, store.budget_of(reader, account))
+    return store.budgets.get(reader, store.budgets.budget_of(reader, account))
 
 
 def _put_back(tx: Tx, allotment: Allotment, account: str, units: int) -> None:
     """Return units to an account. If its task has ended, return them to the nearest live account above."""
     while allotment.ended_at is not None and allotment.parent is not None:
-        allotment = store.get(tx, account := allotment.parent)
-    store.put_back(tx, account, units)
+        allotment = store.budgets.get(tx, account := allotment.parent)
+    store.budgets.put_back(tx, account, units)
 
 
 def _note_spent(tx: Tx, account: str, units: int) -> None:
     """Record units as spent on an account, and on every account from which it was taken."""
-    store.note_spent(tx, account, units)
+    store.budgets.note_spent(tx, account, units)
     parent = _allotment_of(tx, account).parent
     while parent is not None:
-        store.note_spent(tx, parent, units)
-        parent = store.get(tx, parent).parent
+        store.budgets.note_spent(tx, parent, units)
+        parent = store.budgets.get(tx, parent).parent

@@ -8,7 +8,7 @@ from ostiary.authorization.budget import DAY_US
 from ostiary.provenance.history import Met, record_recipients
 from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader, Tx
-from ostiaryd.tasks.store import counterparts as store
+from ostiaryd.tasks import store
 
 
 def counterparts(reader: Reader, owner: str, keys: Keyring) -> Met:
@@ -16,10 +16,12 @@ def counterparts(reader: Reader, owner: str, keys: Keyring) -> Met:
     with which they are hashed.
     """
     key = hmac.digest(keys.secret("nonce"), b"ostiary counterparts\0" + owner.encode(), "sha256")
-    return Met(key, store.get(reader, owner))
+    return Met(key, store.counterparts.get(reader, owner))
 
 
 def add_counterparts(tx: Tx, owner: str, values: tuple[bytes, ...]) -> None:
     """Add recipients to the counterparts of an owner, because a call to them was allowed. `values` are their hashes."""
     if values:
-        store.put(tx, owner, record_recipients(store.lock(tx, owner), values, day=tx.now // DAY_US))
+        store.counterparts.put(
+            tx, owner, record_recipients(store.counterparts.lock(tx, owner), values, day=tx.now // DAY_US)
+        )

@@ -10,11 +10,10 @@ from ostiary.protocol.errors import Conflict, Forbidden
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, check_text, parse_scopes
+from ostiaryd.tasks import store
 from ostiaryd.tasks.flows.ending import end_task
 from ostiaryd.tasks.flows.find import find_task
 from ostiaryd.tasks.model import SECOND, Elevation, State, Task, TaskId, check_size
-from ostiaryd.tasks.store import elevations
-from ostiaryd.tasks.store import tasks as store
 
 MAX_ELEVATIONS = 10
 
@@ -26,8 +25,8 @@ def set_eligible(act: Act, id_or_name: str, scopes: list[str]) -> tuple[Agent, f
     agent = registry.find_agent(act.tx, id_or_name)
     eligible = parse_scopes(scopes)
     registry.fill_entry(act, object=agent.agent_id, owner=agent.owner, eligible=sorted(eligible))
-    elevations.set_eligible(act.tx, agent.agent_id, eligible)
-    for id in elevations.live_of_agent(act.tx, agent.agent_id, now=act.now):
+    store.elevations.set_eligible(act.tx, agent.agent_id, eligible)
+    for id in store.elevations.live_of_agent(act.tx, agent.agent_id, now=act.now):
         task = find_task(act.tx, id)
         if task.elevated - eligible:
             end_task(act, task, State.CANCELLED)
@@ -45,13 +44,13 @@ def elevate(
     approval: str | None,
 ) -> Task:
     """Begin and return the task of a granted elevation. Raises Forbidden (`not_eligible`), Conflict, Invalid."""
-    if extra := scopes - elevations.eligible(act.tx, agent.agent_id):
+    if extra := scopes - store.elevations.eligible(act.tx, agent.agent_id):
         raise Forbidden(
             f"`{agent.name}` is not eligible for {' '.join(sorted(extra))}",
             hint=f"make the agent eligible: ostiary elevation allow {agent.name} SCOPE",
             code="not_eligible",
         )
-    if len(elevations.live_of_agent(act.tx, agent.agent_id, now=act.now)) >= MAX_ELEVATIONS:
+    if len(store.elevations.live_of_agent(act.tx, agent.agent_id, now=act.now)) >= MAX_ELEVATIONS:
         raise Conflict(
             f"the agent has {MAX_ELEVATIONS} elevations, which is the limit",
             hint="end an elevation: ostiary task end TASK",
@@ -71,6 +70,6 @@ def elevate(
         elevated=scopes,
     )
     check_size(purpose=task.purpose)
-    store.insert(act.tx, task)
-    elevations.insert(act.tx, Elevation(task.task_id, break_glass, approval, act.now))
+    store.tasks.insert(act.tx, task)
+    store.elevations.insert(act.tx, Elevation(task.task_id, break_glass, approval, act.now))
     return task

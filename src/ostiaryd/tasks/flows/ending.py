@@ -11,11 +11,10 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import LONGEST_TOKEN, Root
+from ostiaryd.tasks import store
 from ostiaryd.tasks.flows.budgets import give_up
 from ostiaryd.tasks.flows.find import find_task
 from ostiaryd.tasks.model import State, Task, TaskDelta
-from ostiaryd.tasks.store import histories, memories, pruning
-from ostiaryd.tasks.store import tasks as store
 
 DAY = 86_400_000_000
 PRUNED_AT_ONCE = 100
@@ -29,12 +28,12 @@ def end_task(act: Act, task: Task, state: State) -> Counter[str]:
     """
     under = State.EXPIRED if state is State.EXPIRED else State.CANCELLED
     give_up(act, task)
-    count, remembering = store.end(act.tx, task.task_id, state, under=under)
+    count, remembering = store.tasks.end(act.tx, task.task_id, state, under=under)
     if not count:
         return Counter()
     for one in remembering:
-        memories.drop(act.tx, one)
-    histories.drop(act.tx, task.task_id)
+        store.memories.drop(act.tx, one)
+    store.histories.drop(act.tx, task.task_id)
     registry.queue_for_guards(act, TaskDelta(task.task_id, act.now + LONGEST_TOKEN))
     ended = registry.end_holdings(act, Root.TASK, task.task_id, why=f"task {state}")
     ended["task"] = count
@@ -63,7 +62,10 @@ async def expire_due(world: World, *, limit: int = 100) -> int:
     """
     now = world.now()
     due = await world.db.scan(
-        lambda reader: [*store.due(reader, now=now, limit=limit), *store.list_silent(reader, now=now, limit=limit)]
+        lambda reader: [
+            *store.tasks.due(reader, now=now, limit=limit),
+            *store.tasks.list_silent(reader, now=now, limit=limit),
+        ]
     )
     return await registry.act_on_each(world, "task.expire", expire, list(dict.fromkeys(due)))
 
@@ -75,6 +77,6 @@ async def prune_ended(world: World) -> int:
     if not world.config.task_history_days:
         return 0
     before, total = world.now.horizon - world.config.task_history_days * DAY, 0
-    while pruned := await world.writer.submit(lambda tx: pruning.prune(tx, before=before, limit=PRUNED_AT_ONCE)):
+    while pruned := await world.writer.submit(lambda tx: store.pruning.prune(tx, before=before, limit=PRUNED_AT_ONCE)):
         total += len(pruned)
     return total

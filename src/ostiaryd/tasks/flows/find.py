@@ -5,13 +5,13 @@ from __future__ import annotations
 from ostiary.protocol.errors import NotFound
 from ostiaryd.ground.database import Reader
 from ostiaryd.registry import flows as registry
+from ostiaryd.tasks import store
 from ostiaryd.tasks.model import Task, standing_agent, standing_task
-from ostiaryd.tasks.store import tasks as store
 
 
 def find_task(reader: Reader, id: str) -> Task:
     """Return a declared task, or the standing task of an agent, in any state. Raises NotFound."""
-    if (task := store.get(reader, id)) is not None:
+    if (task := store.tasks.get(reader, id)) is not None:
         return task
     if id.startswith("tk_") and (agent := registry.get_agent(reader, standing_agent(id))) is not None:
         return standing_task(agent)

@@ -16,8 +16,8 @@ from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ground.world import World
 from ostiaryd.registry.model import AgentId
+from ostiaryd.tasks import store
 from ostiaryd.tasks.model import Task, standing_id
-from ostiaryd.tasks.store import histories as store
 
 DAYS = 2
 """Number of days for which the history of an agent is kept, including today."""
@@ -55,13 +55,15 @@ def record_call(tx: Tx, task: Task, done: Done, *, agent: str) -> None:
 def record_created(tx: Tx, task: Task, values: tuple[bytes, ...]) -> None:
     """Add the objects that a call created to the history, by the hashes of their values."""
     place, _ = _keys_of_histories(task, task.agent, now=tx.now)
-    row = store.lock(tx, *place)
-    store.write(tx, *place, store.HistoryRow(row.seq + 1, created(row.history, values)))
+    row = store.histories.lock(tx, *place)
+    store.histories.write(tx, *place, store.histories.HistoryRow(row.seq + 1, created(row.history, values)))
 
 
 async def forget_histories(world: World) -> int:
     """Delete histories of days that are no longer recent; return the number of deleted histories."""
-    return await world.writer.submit(lambda tx: store.prune(tx, before=tx.now // DAY_US - DAYS + 1, limit=1000))
+    return await world.writer.submit(
+        lambda tx: store.histories.prune(tx, before=tx.now // DAY_US - DAYS + 1, limit=1000)
+    )
 
 
 def _keys_of_histories(task: Task, agent: str, *, now: int) -> tuple[_Place, _Place]:
@@ -71,16 +73,16 @@ def _keys_of_histories(task: Task, agent: str, *, now: int) -> tuple[_Place, _Pl
     return _Place(top, today if top == standing_id(AgentId(agent_of_top)) else 0), _Place(agent, today)
 
 
-def _read(reader: Reader, place: _Place) -> store.HistoryRow:
-    row = store.lock(reader, *place) if isinstance(reader, Tx) else store.get(reader, *place)
+def _read(reader: Reader, place: _Place) -> store.histories.HistoryRow:
+    row = store.histories.lock(reader, *place) if isinstance(reader, Tx) else store.histories.get(reader, *place)
     if not place.day:
         return row
-    earlier = [store.get(reader, place.holder, place.day - ago) for ago in range(1, DAYS)]
+    earlier = [store.histories.get(reader, place.holder, place.day - ago) for ago in range(1, DAYS)]
     for one in earlier:
-        row = store.HistoryRow(row.seq + one.seq, joined(row.history, one.history))
+        row = store.histories.HistoryRow(row.seq + one.seq, joined(row.history, one.history))
     return row
 
 
 def _add(tx: Tx, place: _Place, done: Done) -> None:
-    row = store.lock(tx, *place)
-    store.write(tx, *place, store.HistoryRow(row.seq + 1, after(row.history, done)))
+    row = store.histories.lock(tx, *place)
+    store.histories.write(tx, *place, store.histories.HistoryRow(row.seq + 1, after(row.history, done)))

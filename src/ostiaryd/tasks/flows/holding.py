@@ -11,11 +11,11 @@ from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Caller
+from ostiaryd.tasks import store
 from ostiaryd.tasks.flows.ending import end_task
 from ostiaryd.tasks.flows.find import find_task
 from ostiaryd.tasks.flows.tasks import live
 from ostiaryd.tasks.model import Holder, State, Task, end_state
-from ostiaryd.tasks.store import holders as store
 
 MAX_HOLDERS = 100
 _HOLDER = re.compile(r"ho_[0-9a-f]{32}")
@@ -29,11 +29,11 @@ def add_holder(act: Act, id: str, holder: str, *, by: Caller) -> Task:
     """
     task, heartbeat = _live_task_of_caller(act.tx, id, holder, now=act.now, by=by)
     registry.fill_entry(act, object=task.task_id, holder=holder)
-    store.drop_silent(act.tx, task.task_id, before=act.now - heartbeat)
+    store.holders.drop_silent(act.tx, task.task_id, before=act.now - heartbeat)
     others = [one for one in holders(act.tx, task, now=act.now) if one.holder != holder]
     if len(others) >= MAX_HOLDERS:
         raise Conflict(f"the task has {MAX_HOLDERS} holders, the maximum", code="too_many_holders")
-    store.put(act.tx, task.task_id, holder, until=act.now + heartbeat)
+    store.holders.put(act.tx, task.task_id, holder, until=act.now + heartbeat)
     return live(act.tx, id, now=act.now)
 
 
@@ -44,7 +44,7 @@ def record_heartbeat(tx: Tx, id: str, holder: str, *, by: Caller) -> None:
     task, heartbeat = _live_task_of_caller(tx, id, holder, now=tx.now, by=by)
     if holder not in [one.holder for one in holders(tx, task, now=tx.now)]:
         raise NotFound("the heartbeat of this holder came too late", hint="hold the task again", code="no_holder")
-    store.put(tx, task.task_id, holder, until=tx.now + heartbeat)
+    store.holders.put(tx, task.task_id, holder, until=tx.now + heartbeat)
 
 
 def remove_holder(act: Act, id: str, holder: str, outcome: State, *, by: Caller) -> Task:
@@ -54,7 +54,7 @@ def remove_holder(act: Act, id: str, holder: str, outcome: State, *, by: Caller)
     task, _ = _live_task_of_caller(act.tx, id, holder, now=act.now, by=by)
     registry.fill_entry(act, object=task.task_id, holder=holder)
     state = end_state(task.state, outcome)
-    store.drop(act.tx, task.task_id, holder)
+    store.holders.drop(act.tx, task.task_id, holder)
     if task.ends_with_last and not holders(act.tx, task, now=act.now):
         registry.fill_entry(act, object=task.task_id, outcome=state.value)
         end_task(act, task, state)
@@ -63,7 +63,7 @@ def remove_holder(act: Act, id: str, holder: str, outcome: State, *, by: Caller)
 
 def holders(reader: Reader, task: Task, *, now: int) -> list[Holder]:
     """Return the holders of a task whose last heartbeat is not older than the task's heartbeat interval."""
-    return [] if task.heartbeat is None else store.list_live(reader, task.task_id, after=now - task.heartbeat)
+    return [] if task.heartbeat is None else store.holders.list_live(reader, task.task_id, after=now - task.heartbeat)
 
 
 def _live_task_of_caller(reader: Reader, id: str, holder: str, *, now: int, by: Caller) -> tuple[Task, int]:

@@ -14,15 +14,15 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, Caller
+from ostiaryd.tasks import store
 from ostiaryd.tasks.model import Task
-from ostiaryd.tasks.store import intents
 
 SALT_BYTES = 16
 
 
 def intent_of(reader: Reader, task: Task) -> Recorded | None:
     """Return the stored intent of a task, with the kind of caller that stated it; None if it has none."""
-    return None if task.intent is None else intents.get(reader, task.intent)
+    return None if task.intent is None else store.intents.get(reader, task.intent)
 
 
 def record_intent(act: Act, task: Task, intent: Intent, doer: Agent, *, by: Caller | None) -> Task:
@@ -42,7 +42,7 @@ def record_intent(act: Act, task: Task, intent: Intent, doer: Agent, *, by: Call
         _check_document(act.tx, task, document)
     said_by, stated_by = (_said_by(task, doer, by), by.id if by is not None else "") if outer is None else outer.source
     recorded = Recorded(intent=intent, said_by=said_by, stated_by=stated_by, salt=b64u(act.tx.random(SALT_BYTES)))
-    return msgspec.structs.replace(task, intent=intents.insert(act.tx, recorded))
+    return msgspec.structs.replace(task, intent=store.intents.insert(act.tx, recorded))
 
 
 def _plan(reader: Reader, task: Task, intent: Intent, above: tuple[Planned, ...] | None) -> tuple[Planned, ...]:

@@ -24,8 +24,8 @@ from ostiary.provenance.origins.scribe import END
 from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
+from ostiaryd.tasks import store
 from ostiaryd.tasks.model import Task, TaskId
-from ostiaryd.tasks.store import memories as store
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,56 +45,56 @@ def begin_memory(act: Act, task: Task, intent: Intent, *, above: TaskId | None) 
     """Create the memory of a task that starts now. `above` is the task whose memory the tasks above share; None for
     none.
     """
-    outer = None if above is None else store.get(act.tx, above)
+    outer = None if above is None else store.memories.get(act.tx, above)
     tree = task.task_id if outer is None else outer.tree
     key = _key(act.tx.keys, tree)
     memory = origins.remember(key, intent)
     if outer is not None:
         inherited = [part for part in _parts(outer, key) if part.origin in origins.FOUND and not _is_of_tree(part)]
         memory = origins.add_parts(memory, inherited)
-    store.insert(act.tx, task.task_id, tree=tree, body=origins.pack(memory))
+    store.memories.insert(act.tx, task.task_id, tree=tree, body=origins.pack(memory))
 
 
 def read_memory(reader: Reader, task: Task, keys: Keyring) -> Remembered:
     """Return the memory of a task. Raises Forbidden if it has none."""
-    own = _check_there(None if task.memory is None else store.get(reader, task.memory))
+    own = _check_there(None if task.memory is None else store.memories.get(reader, task.memory))
     key = _key(keys, own.tree)
     memory = origins.unpack(own.body, key=key)
     if own.tree == task.memory:
         return Remembered(memory, own.seq)
-    return _with_tree(memory, own.seq, _check_there(store.get(reader, own.tree)), key)
+    return _with_tree(memory, own.seq, _check_there(store.memories.get(reader, own.tree)), key)
 
 
 def add_output(act: Act, task: Task, parts: Sequence[Part]) -> Remembered:
     """Add the output of a tool, in the form of `parts`, to the memory of a task, and return the changed memory. Raises
     Forbidden if the task has no memory.
     """
-    own = _check_there(None if task.memory is None else store.advance(act.tx, task.memory))
+    own = _check_there(None if task.memory is None else store.memories.advance(act.tx, task.memory))
     key = _key(act.tx.keys, own.tree)
     is_top = own.tree == task.memory
     memory = _add(act, task.memory, own, [one for one in parts if is_top or not _is_of_tree(one)], key)
     if is_top:
         return Remembered(memory, own.seq)
-    tree = _check_there(store.advance(act.tx, own.tree))
+    tree = _check_there(store.memories.advance(act.tx, own.tree))
     _add(act, own.tree, tree, [one for one in parts if _is_of_tree(one)], key)
-    return _with_tree(memory, own.seq, _check_there(store.get(act.tx, own.tree)), key)
+    return _with_tree(memory, own.seq, _check_there(store.memories.get(act.tx, own.tree)), key)
 
 
-def _add(act: Act, id: TaskId | None, row: store.MemoryRow, parts: Sequence[Part], key: bytes) -> Memory:
+def _add(act: Act, id: TaskId | None, row: store.memories.MemoryRow, parts: Sequence[Part], key: bytes) -> Memory:
     assert id is not None
     memory = origins.add_parts(origins.unpack(row.body, key=key), parts)
-    store.write(act.tx, id, origins.pack(memory))
+    store.memories.write(act.tx, id, origins.pack(memory))
     return memory
 
 
-def _with_tree(own: Memory, seq: int, tree: store.MemoryRow, key: bytes) -> Remembered:
+def _with_tree(own: Memory, seq: int, tree: store.memories.MemoryRow, key: bytes) -> Remembered:
     """Return the memory of a task joined with the memory of its tree. The number of changes is the sum of both, so that
     it never decreases.
     """
     return Remembered(origins.add_parts(own, [*filter(_is_of_tree, _parts(tree, key))]), seq + tree.seq)
 
 
-def _parts(row: store.MemoryRow, key: bytes) -> list[Part]:
+def _parts(row: store.memories.MemoryRow, key: bytes) -> list[Part]:
     """Return the content of a stored memory as parts that can be added to another memory."""
     return [replace(part, words=part.words.removesuffix(END)) for part in origins.unpack(row.body, key=key).parts]
 
@@ -103,7 +103,7 @@ def _is_of_tree(part: Part) -> bool:
     return part.origin == origins.Origin.OUTSIDE or part.kinds in origins.LABEL_ROOM
 
 
-def _check_there(row: store.MemoryRow | None) -> store.MemoryRow:
+def _check_there(row: store.memories.MemoryRow | None) -> store.memories.MemoryRow:
     if row is None:
         raise Forbidden(
             "the task has no memory of origins", hint="declare a task with the person's words", code="no_memory"

@@ -11,10 +11,10 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, Caller, Person, PersonId, Root, Verb
+from ostiaryd.tasks import store
 from ostiaryd.tasks.flows.ending import end_task
 from ostiaryd.tasks.flows.find import find_task
 from ostiaryd.tasks.model import State, Task, standing_id
-from ostiaryd.tasks.store import tasks as store
 
 
 class RevokedKind(StrEnum):
@@ -85,7 +85,7 @@ def _owner(act: Act, id: str, by: Caller | None) -> Counter[str]:
     ]
     tasks = [task for agent in owned for task in _delegated_tasks(act, agent)]
     if isinstance(owner, Person):
-        tasks += store.live_for_person(act.tx, owner.person_id)
+        tasks += store.tasks.live_for_person(act.tx, owner.person_id)
     ended = _cancel(act, tasks)
     return ended + registry.revoke_owner(act, owner.id)
 
@@ -129,7 +129,7 @@ def cancel_all(act: Act, agent: Agent) -> Counter[str]:
 
 def cancel_for(act: Act, person: PersonId) -> Counter[str]:
     """End the tasks of all agents on behalf of a person; return the number of ended objects by kind."""
-    return _cancel(act, store.live_for_person(act.tx, person))
+    return _cancel(act, store.tasks.live_for_person(act.tx, person))
 
 
 def cancel(act: Act, id: str) -> Counter[str]:
@@ -141,7 +141,7 @@ def cancel(act: Act, id: str) -> Counter[str]:
 
 def _delegated_tasks(act: Act, agent: Agent) -> list[Task]:
     """Return the agent's own tasks, and the tasks that it delegated from its standing task."""
-    return store.live_and_delegated(act.tx, agent.agent_id, standing_id(agent.agent_id))
+    return store.tasks.live_and_delegated(act.tx, agent.agent_id, standing_id(agent.agent_id))
 
 
 def _cancel(act: Act, tasks: list[Task]) -> Counter[str]:

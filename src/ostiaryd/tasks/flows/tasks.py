@@ -10,6 +10,7 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, AgentId, Caller, Person, check_text, parse_scopes
+from ostiaryd.tasks import store
 from ostiaryd.tasks.flows.above import above, with_chain
 from ostiaryd.tasks.flows.budgets import create_budget
 from ostiaryd.tasks.flows.ending import end_task
@@ -29,8 +30,6 @@ from ostiaryd.tasks.model import (
     end_state,
     put_under,
 )
-from ostiaryd.tasks.store import holders
-from ostiaryd.tasks.store import tasks as store
 
 MAX_LIVE = 1000
 ELEVATION_ENDED = "elevation_ended"
@@ -91,7 +90,7 @@ def start(act: Act, spec: TaskSpec) -> Task:
     if spec.is_counted:
         _check_room(act, task)
     above_it, task = task.memory, task if spec.intent is None else replace(task, memory=task.task_id)
-    store.insert(act.tx, task)
+    store.tasks.insert(act.tx, task)
     if spec.intent is not None:
         begin_memory(act, task, spec.intent, above=above_it)
     create_budget(act, task, spec.budget)
@@ -116,10 +115,10 @@ def _check_room(act: Act, task: Task) -> None:
     A task under another one counts for that task. Any other task counts for its agent, separately for each person.
     """
     if task.parent is None:
-        count = store.count_live(act.tx, task.agent, person=task.person, now=act.now)
+        count = store.tasks.count_live(act.tx, task.agent, person=task.person, now=act.now)
         owner, suffix = "the agent", "" if task.person is None else " for this person"
     else:
-        count, owner, suffix = store.count_under(act.tx, task.parent, now=act.now), "the parent task", ""
+        count, owner, suffix = store.tasks.count_under(act.tx, task.parent, now=act.now), "the parent task", ""
     if count >= MAX_LIVE:
         raise Conflict(
             f"{owner} has {MAX_LIVE} live tasks{suffix}, the maximum",
@@ -142,11 +141,11 @@ def renew(act: Act, id: str, *, ttl_s: int = DEFAULT_TTL_S, by: Caller | None = 
         )
     until = _end_of_task(act.now + check_ttl(ttl_s), doer, *above(act.tx, task)[:1])
     registry.fill_entry(act, object=task.task_id, was=task.expires_at, until=until)
-    if task.heartbeat is not None and not holders.list_live(act.tx, task.task_id, after=act.now - task.heartbeat):
+    if task.heartbeat is not None and not store.holders.list_live(act.tx, task.task_id, after=act.now - task.heartbeat):
         raise Conflict("the task has no holder", hint="hold the task again first", code="not_held")
     if task.expires_at is None or until < task.expires_at:
         raise Invalid("the new end is earlier than the present end", hint="end the task instead")
-    store.renew(act.tx, task.task_id, expires_at=until)
+    store.tasks.renew(act.tx, task.task_id, expires_at=until)
     return replace(task, expires_at=until)
 
 

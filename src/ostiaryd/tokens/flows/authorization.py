@@ -19,6 +19,7 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN
+from ostiaryd.tokens import store
 from ostiaryd.tokens.flows.consents import agent_of, check_person, remember
 from ostiaryd.tokens.flows.target import find_target
 from ostiaryd.tokens.model import SECOND, InvalidRequest, InvalidTarget, Unmet, narrow_details
@@ -38,8 +39,6 @@ from ostiaryd.tokens.model.wording import (
     word_scopes,
     word_target,
 )
-from ostiaryd.tokens.store import authorization as store
-from ostiaryd.tokens.store import consents, devices, logout
 from ostiaryd.tokens.store.authorization import Code, StoredRequest
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.model.clients import ClientKind, OAuthClient
@@ -92,10 +91,12 @@ def store_request(tx: Tx, request: AuthorizationRequest, *, network: str = "") -
     `network` is the network of the caller if no administrator registered the caller, otherwise empty. Raises
     Unavailable if `MAX_REQUESTS` requests of the network are unanswered.
     """
-    if network and store.count_requests(tx, network=network, now=tx.now) >= MAX_REQUESTS:
+    if network and store.authorization.count_requests(tx, network=network, now=tx.now) >= MAX_REQUESTS:
         raise Unavailable(f"{MAX_REQUESTS} authorization requests of your network are waiting", hint="try again later")
     reference = _make_secret(tx)
-    store.put_request(tx, key_of(reference), request, network=network, expires_at=tx.now + REQUEST_S * SECOND)
+    store.authorization.put_request(
+        tx, key_of(reference), request, network=network, expires_at=tx.now + REQUEST_S * SECOND
+    )
     return REQUEST_URI + reference
 
 
@@ -106,7 +107,7 @@ def find_request(reader: Reader, request_uri: str, client: OAuthClient, *, now: 
     Raises InvalidRequest. Do not redirect that error to the redirect URI of the request: the client may have removed
     the URI from its registration.
     """
-    stored = store.get_request(reader, key_of(request_uri.removeprefix(REQUEST_URI)))
+    stored = store.authorization.get_request(reader, key_of(request_uri.removeprefix(REQUEST_URI)))
     is_live = stored is not None and now < stored.expires_at and stored.used_at is None
     hint = "go back to the application and begin again"
     if stored is None or not is_live or stored.request.client_id != client.client_id:
@@ -126,10 +127,10 @@ async def forget(world: World) -> None:
 
 
 def _forget(tx: Tx) -> None:
-    store.prune(tx, before=tx.now, codes_before=tx.now - DAY)
-    logout.prune_clients(tx, before=tx.now)
-    consents.prune(tx, before=tx.now - DAY)
-    devices.prune(tx, before=tx.now - DAY)
+    store.authorization.prune(tx, before=tx.now, codes_before=tx.now - DAY)
+    store.logout.prune_clients(tx, before=tx.now)
+    store.consents.prune(tx, before=tx.now - DAY)
+    store.devices.prune(tx, before=tx.now - DAY)
 
 
 def make_offer(
@@ -198,7 +199,7 @@ def choose_step(
 
 def has_consented(reader: Reader, client: OAuthClient, session: Session) -> bool:
     """Return whether the person of a session has given the client a consent at any resource that was not withdrawn."""
-    return consents.has_any(reader, person=session.person, client_id=client.client_id)
+    return store.consents.has_any(reader, person=session.person, client_id=client.client_id)
 
 
 def may_follow(reader: Reader, client: OAuthClient, session: Session | None) -> bool:
@@ -212,7 +213,7 @@ def _find_consent(
     reader: Reader, request: AuthorizationRequest, offer: Offer, client: OAuthClient, session: Session, *, now: int
 ) -> Consent | None:
     """Return the person's existing consent if it covers the request; otherwise None."""
-    consent = consents.live(reader, person=session.person, client_id=client.client_id, resource=offer.resource)
+    consent = store.consents.live(reader, person=session.person, client_id=client.client_id, resource=offer.resource)
     requested = offer.scopes | request.identity
     if consent is None or not consent.covers(requested, offer.details, digest=client.digest, now=now):
         return None
@@ -253,7 +254,7 @@ def view_consent(
     """Return the content of the consent page of a request."""
     resource = registry.get_resource_by_uri(reader, offer.resource) if offer.resource else None
     catalogue = None if resource is None else registry.catalogue_of(reader, resource)
-    before = consents.live(reader, person=session.person, client_id=client.client_id, resource=offer.resource)
+    before = store.consents.live(reader, person=session.person, client_id=client.client_id, resource=offer.resource)
     is_agent = client.kind is ClientKind.AGENT
     agent = registry.find_agent(reader, client.client_id) if is_agent else None
     return ConsentView(
@@ -283,7 +284,7 @@ def _known_names(reader: Reader, client: OAuthClient, person: str) -> list[str]:
     """Return the names with which the name of a client must not be confused: all agents, the other clients that the
     person consented to, and this server.
     """
-    consented = consents.client_names(reader, person=person, without=client.client_id)
+    consented = store.consents.client_names(reader, person=person, without=client.client_id)
     return [*consented, *trust.list_agent_names(reader), PRODUCT]
 
 
@@ -395,7 +396,7 @@ def _put_code(
         expires_at=act.now + (DEVICE_S if request_uri.startswith(DEVICE) else CODE_S) * SECOND,
     )
     key = key_of(code)
-    store.put_code(act.tx, key, made)
+    store.authorization.put_code(act.tx, key, made)
     _answer_request(act, request_uri, code=key)
     return code
 
@@ -409,9 +410,9 @@ def _answer_request(act: Act, request_uri: str, *, code: str | None) -> None:
     if not request_uri:
         return
     if request_uri.startswith(DEVICE):
-        is_first = devices.answer(act.tx, request_uri.removeprefix(DEVICE), code=code)
+        is_first = store.devices.answer(act.tx, request_uri.removeprefix(DEVICE), code=code)
     else:
-        is_first = store.use_request(act.tx, key_of(request_uri.removeprefix(REQUEST_URI)))
+        is_first = store.authorization.use_request(act.tx, key_of(request_uri.removeprefix(REQUEST_URI)))
     if not is_first:
         raise InvalidRequest("the authorization request was answered before", hint="begin again in the application")
 

@@ -24,6 +24,7 @@ from ostiaryd.policy import flows as policies
 from ostiaryd.registry import flows as registry
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import TaskSpec
+from ostiaryd.tokens import store
 from ostiaryd.tokens.flows.grants import Granted
 from ostiaryd.tokens.flows.mint import Issued, Proved, authenticate, consult_policies, mint
 from ostiaryd.tokens.flows.target import choose_target
@@ -41,7 +42,6 @@ from ostiaryd.tokens.model import (
     scopes_at,
 )
 from ostiaryd.tokens.model.id_tokens import ID_TOKEN_S, ID_TOKEN_TYP, IdToken, alg_of, hash_access_token
-from ostiaryd.tokens.store import backchannel as store
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.model import Credentials
 
@@ -57,7 +57,7 @@ def await_person(act: Act, *, approval: str, client: str, person: str, wish: Wis
     request is replaced.
     """
     id = b64u(act.tx.random(32))
-    store.put_backchannel(
+    store.backchannel.put_backchannel(
         act.tx,
         Backchannel(
             request=_request(id),
@@ -77,17 +77,17 @@ def settle_backchannel(act: Act, approval: str, *, approved: bool) -> None:
     """Record a person's answer to the approval request `approval` on all its backchannel requests. If there are none,
     do nothing.
     """
-    store.settle_backchannel(act.tx, approval, is_approved=approved)
+    store.backchannel.settle_backchannel(act.tx, approval, is_approved=approved)
 
 
 def note_poll(tx: Tx, auth_req_id: str, *, slower: bool) -> None:
     """Record that the client polled now. If `slower`, increase the minimum interval between polls by 5 seconds."""
-    store.note_poll(tx, _request(auth_req_id), more=SLOWER_S if slower else 0)
+    store.backchannel.note_poll(tx, _request(auth_req_id), more=SLOWER_S if slower else 0)
 
 
 async def forget_requests(world: World) -> None:
     """Delete backchannel requests that expired more than a day ago."""
-    await world.writer.submit(lambda tx: store.prune_backchannel(tx, before=tx.now - DAY))
+    await world.writer.submit(lambda tx: store.backchannel.prune_backchannel(tx, before=tx.now - DAY))
 
 
 def redeem(
@@ -111,7 +111,7 @@ def redeem(
             "the DPoP proof is missing",
             hint="send a proof in the header `DPoP`: a token on a person's approval must be bound to a key",
         )
-    request = store.backchannel(act.tx, _request(auth_req_id))
+    request = store.backchannel.backchannel(act.tx, _request(auth_req_id))
     if request is None or request.client != client.id:
         raise InvalidGrant("there is no backchannel request of this client with this `auth_req_id`")
     registry.fill_entry(act, object=request.approval)

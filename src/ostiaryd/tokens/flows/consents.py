@@ -14,11 +14,10 @@ from ostiaryd.policy import flows as policies
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import AgentSpec, Root
 from ostiaryd.tasks import flows as tasks
+from ostiaryd.tokens import store
 from ostiaryd.tokens.model import SECOND, InvalidRequest
 from ostiaryd.tokens.model.authorization import IDENTITY_SCOPES
 from ostiaryd.tokens.model.consent import LIFETIMES_S, Consent, Offer
-from ostiaryd.tokens.store import authorization as grants
-from ostiaryd.tokens.store import consents as store
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.model.clients import ClientKind, OAuthClient
 
@@ -36,7 +35,7 @@ def agent_of(act: Act, client: OAuthClient, person: str, *, scopes: frozenset[st
     """
     if client.kind is ClientKind.AGENT:
         return registry.active_agent(act.tx, client.client_id, now=act.now).agent_id
-    if (id := store.agent_of(act.tx, client_id=client.client_id, person=person)) is not None:
+    if (id := store.consents.agent_of(act.tx, client_id=client.client_id, person=person)) is not None:
         agent = registry.active_agent(act.tx, id, now=act.now)
         if not scopes <= agent.scopes:
             registry.set_scopes(act, id, sorted(agent.scopes | scopes))
@@ -52,7 +51,7 @@ def agent_of(act: Act, client: OAuthClient, person: str, *, scopes: frozenset[st
             is_keyless=True,
         ),
     )
-    store.put_agent(act.tx, client_id=client.client_id, person=person, agent=agent.agent_id)
+    store.consents.put_agent(act.tx, client_id=client.client_id, person=person, agent=agent.agent_id)
     return agent.agent_id
 
 
@@ -87,7 +86,7 @@ def remember(
     if seconds not in LIFETIMES_S:
         raise InvalidRequest("this lifetime is not offered", hint="reload the page")
     trust.note_client_use(act, client.client_id)
-    old = store.live(act.tx, person=person, client_id=client.client_id, resource=offer.resource)
+    old = store.consents.live(act.tx, person=person, client_id=client.client_id, resource=offer.resource)
     kept, expires_at = frozenset[str](), act.now + seconds * SECOND
     if old is not None and old.is_live(act.now) and old.digest == client.digest and _is_within(details, old):
         kept = old.scopes - offered
@@ -107,11 +106,11 @@ def remember(
         expires_at=expires_at,
     )
     if old is None:
-        store.put(act.tx, consent)
+        store.consents.put(act.tx, consent)
         return consent
     if not old.scopes <= consent.scopes or consent.expires_at < old.expires_at or not _is_wider(consent, old):
         _end_grants(act, consent, why="consent narrowed")
-    store.change(act.tx, consent)
+    store.consents.change(act.tx, consent)
     return consent
 
 
@@ -161,7 +160,7 @@ def withdraw(act: Act, id: str, *, person: str | None = None) -> Consent:
 
 def end_consent(act: Act, consent: Consent, *, why: str) -> None:
     """End a consent, with all grants, tasks and tokens that were issued on the consent. `why` is recorded."""
-    store.end(act.tx, consent.consent_id, why=why)
+    store.consents.end(act.tx, consent.consent_id, why=why)
     _end_grants(act, consent, why=f"consent {why}")
 
 
@@ -169,12 +168,12 @@ def end_client(act: Act, client_id: str, *, why: str) -> None:
     """End all consents to a client that was stopped or deleted, with all grants, tasks and tokens that were issued on
     the consents.
     """
-    for consent in store.of_client(act.tx, client_id):
+    for consent in store.consents.of_client(act.tx, client_id):
         end_consent(act, consent, why=why)
 
 
 def _end_grants(act: Act, consent: Consent, *, why: str) -> None:
-    for grant in grants.grants_of_consent(act.tx, consent.consent_id):
+    for grant in store.authorization.grants_of_consent(act.tx, consent.consent_id):
         end_grant(act, grant.grant_id, grant.task, why=why)
 
 
@@ -186,7 +185,7 @@ def end_grant(act: Act, id: str, task: str, *, why: str) -> None:
 
 def find_consent(reader: Reader, id: str) -> Consent:
     """Return a consent, ended or not. Raises NotFound."""
-    if (consent := store.get(reader, id)) is None:
+    if (consent := store.consents.get(reader, id)) is None:
         raise NotFound("there is no such consent", hint="`ostiary consent list` shows them")
     return consent
 
@@ -195,4 +194,4 @@ def list_consents(reader: Reader, person: str) -> list[Consent]:
     """Return the consents of a person that were not withdrawn, newest first. Expired consents are included until they
     are deleted, a day later.
     """
-    return store.of_person(reader, person)
+    return store.consents.of_person(reader, person)

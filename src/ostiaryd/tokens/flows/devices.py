@@ -12,13 +12,13 @@ from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
+from ostiaryd.tokens import store
 from ostiaryd.tokens.flows.authorization import digest_of, make_offer
 from ostiaryd.tokens.flows.grants import Granted, TokenRequest, redeem_approved
 from ostiaryd.tokens.flows.mint import Sender, identify
 from ostiaryd.tokens.model import SECOND, ExpiredToken, Form, InvalidGrant, Pending, SlowDown
 from ostiaryd.tokens.model.authorization import parse_device_request
 from ostiaryd.tokens.model.device import DEVICE_INTERVAL_S, DEVICE_S, Device, make_user_code, read_user_code
-from ostiaryd.tokens.store import devices as store
 from ostiaryd.trust.model.clients import DEVICE_CODE
 
 MAX_DEVICES = 1000
@@ -46,10 +46,10 @@ def request_device(act: Act, form: Form, sender: Sender, *, config: Config) -> N
     registry.fill_entry(act, object=client.client_id)
     request = parse_device_request(form, client, classes=config.classes)
     make_offer(act.tx, request, client, now=act.now, config=config)
-    if store.count(act.tx, client_id=client.client_id, now=act.now) >= MAX_DEVICES:
+    if store.devices.count(act.tx, client_id=client.client_id, now=act.now) >= MAX_DEVICES:
         raise Unavailable(f"{MAX_DEVICES} device requests of this client are waiting", hint="try again later")
     made = NewDevice(b64u(act.tx.random(32)), make_user_code(act.tx.random))
-    store.put(
+    store.devices.put(
         act.tx,
         Device(
             device=digest_of(made.device_code),
@@ -66,7 +66,7 @@ def request_device(act: Act, form: Form, sender: Sender, *, config: Config) -> N
 def find_device(reader: Reader, unverified_code: str, *, now: int) -> Device:
     """Return the unanswered device request with the user code that a person typed. Raises NotFound if there is none."""
     code = read_user_code(unverified_code)
-    device = store.by_user_code(reader, code) if code else None
+    device = store.devices.by_user_code(reader, code) if code else None
     if device is None or now >= device.expires_at or device.answered_at is not None:
         raise NotFound(
             "this code is not valid, or has expired",
@@ -81,7 +81,7 @@ def redeem_device(act: Act, token_request: TokenRequest, *, config: Config) -> G
     Raises Pending, SlowDown, ExpiredToken, Forbidden (`access_denied`), and the errors of `redeem_code`.
     """
     proofs = identify(act, token_request.sender, config=config, grant_type=DEVICE_CODE)
-    device = store.get(act.tx, digest_of(token_request.secret))
+    device = store.devices.get(act.tx, digest_of(token_request.secret))
     if device is None or device.client_id != proofs.client.client_id:
         raise InvalidGrant("the device code is not valid, or was issued to another client")
     if device.answered_at is None:
@@ -97,4 +97,4 @@ def redeem_device(act: Act, token_request: TokenRequest, *, config: Config) -> G
 
 def note_device_poll(tx: Tx, device_code: str, *, slower: bool) -> None:
     """Record that the device polled now. If `slower`, increase the minimum interval between polls (section 3.5)."""
-    store.note_poll(tx, digest_of(device_code), more_s=SLOWER_S if slower else 0)
+    store.devices.note_poll(tx, digest_of(device_code), more_s=SLOWER_S if slower else 0)

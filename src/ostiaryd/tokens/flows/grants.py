@@ -23,6 +23,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import AgentId, Holding, HoldingId, Root
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task, TaskSpec
+from ostiaryd.tokens import store
 from ostiaryd.tokens.flows.authorization import key_of
 from ostiaryd.tokens.flows.consents import check_person, end_grant
 from ostiaryd.tokens.flows.mint import Identified, Issued, Proved, Sender, consult_policies, identify, mint
@@ -54,8 +55,6 @@ from ostiaryd.tokens.model.refresh import (
     make_refresh_token,
     read_refresh_token,
 )
-from ostiaryd.tokens.store import authorization as store
-from ostiaryd.tokens.store import consents, logout
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.flows import sessions
 from ostiaryd.trust.flows.clients import Client, agent_client
@@ -114,7 +113,7 @@ def redeem_code(act: Act, token_request: TokenRequest, *, config: Config) -> Gra
     """
     proofs = identify(act, token_request.sender, config=config, grant_type=AUTHORIZATION_CODE)
     key = key_of(token_request.secret)
-    code = store.get_code(act.tx, key)
+    code = store.authorization.get_code(act.tx, key)
     is_device = code is not None and not code.request.redirect_uri  # a device redeems its device code instead
     if code is None or is_device or code.request.client_id != proofs.client.client_id:
         raise InvalidGrant("the code is not valid, or was issued to another client")
@@ -136,15 +135,21 @@ def redeem_approved(act: Act, token_request: TokenRequest, key: str, proofs: Ide
     """Redeem the code with the database key `key`, and return the tokens of its grant. The caller has checked that the
     code belongs to the client. Raises as `redeem_code` does.
     """
-    if (code := store.get_code(act.tx, key)) is None:
+    if (code := store.authorization.get_code(act.tx, key)) is None:
         raise InvalidGrant("the consent was withdrawn")
     return _redeem(act, token_request, key, code, proofs, config=config)
 
 
 def _redeem(
-    act: Act, token_request: TokenRequest, key: str, code: store.Code, proofs: Identified, *, config: Config
+    act: Act,
+    token_request: TokenRequest,
+    key: str,
+    code: store.authorization.Code,
+    proofs: Identified,
+    *,
+    config: Config,
 ) -> Granted:
-    if (consent := consents.get(act.tx, code.consent)) is None:
+    if (consent := store.consents.get(act.tx, code.consent)) is None:
         raise InvalidGrant("the consent was withdrawn")
     registry.fill_entry(act, object=consent.consent_id)
     act.entry.person = consent.person
@@ -162,7 +167,7 @@ def _begin(
     act: Act,
     token_request: TokenRequest,
     consent: Consent,
-    code: store.Code,
+    code: store.authorization.Code,
     client: Client,
     proofs: Identified,
     *,
@@ -187,7 +192,7 @@ def _begin(
         if session is None and not is_offline:
             raise InvalidGrant("the session has ended", hint="begin with a new authorization request")
         if session is not None:
-            logout.put_client(act.tx, session.id, consent.client_id, expires_at=session.expires_at)
+            store.logout.put_client(act.tx, session.id, consent.client_id, expires_at=session.expires_at)
             ends += [] if is_offline else [session.expires_at]
     seconds = lifetime(now=act.now, longest=config.token_lifetime_s + max(ends), ends=ends)
     if token_request.task is None:
@@ -214,8 +219,8 @@ def _begin(
         created_at=act.now,
         expires_at=min(task.expires_at or 0, act.now + seconds * SECOND),
     )
-    store.use_code(act.tx, key, grant_id=grant.grant_id)
-    store.put_grant(act.tx, grant)
+    store.authorization.use_code(act.tx, key, grant_id=grant.grant_id)
+    store.authorization.put_grant(act.tx, grant)
     holding = Holding(
         id=HoldingId(grant.grant_id),
         kind=GRANT_KIND,
@@ -266,28 +271,30 @@ def _make_room(act: Act, consent: Consent) -> None:
     First, grants that have ended are deleted. If too many are live, the grants whose refresh tokens were used least
     recently end.
     """
-    if store.count_grants(act.tx, consent.consent_id) < MAX_GRANTS:
+    if store.authorization.count_grants(act.tx, consent.consent_id) < MAX_GRANTS:
         return
-    grants = sorted(store.grants_of_consent(act.tx, consent.consent_id), key=lambda grant: grant.rotated_at)
+    grants = sorted(
+        store.authorization.grants_of_consent(act.tx, consent.consent_id), key=lambda grant: grant.rotated_at
+    )
     live = [grant for grant in grants if _is_live(registry.get_holding(act.tx, grant.grant_id), act.now)]
     kept = live[max(0, len(live) - MAX_GRANTS + 1) :]
     for grant in grants:
         if grant not in kept:
             end_grant(act, grant.grant_id, grant.task, why="too many grants")
-            store.delete_grant(act.tx, grant.grant_id)
+            store.authorization.delete_grant(act.tx, grant.grant_id)
 
 
 def _is_live(holding: Holding | None, now: int) -> bool:
     return holding is not None and holding.is_live(now)
 
 
-def _continue(act: Act, id: str, consent: Consent, code: store.Code, *, config: Config) -> Task:
+def _continue(act: Act, id: str, consent: Consent, code: store.authorization.Code, *, config: Config) -> Task:
     """Return the task of an earlier grant on the same consent, for a new grant with the login of `code`.
 
     The task keeps its memory, budgets and delegated parts. The earlier grants of the task end, because their login is
     older. Raises InvalidGrant.
     """
-    earlier = [grant for grant in store.grants_of_consent(act.tx, consent.consent_id) if grant.task == id]
+    earlier = [grant for grant in store.authorization.grants_of_consent(act.tx, consent.consent_id) if grant.task == id]
     if not earlier:
         raise InvalidGrant("`task` does not belong to this consent", hint="leave out `task` to begin a new task")
     try:
@@ -313,7 +320,7 @@ def refresh(act: Act, token_request: TokenRequest, *, config: Config) -> Granted
     proofs = identify(act, token_request.sender, config=config, grant_type=REFRESH_TOKEN)
     possession = proofs.possession
     token = read_refresh_token(act.tx.keys.keyed_hash("refresh token"), token_request.secret)
-    stored = None if token is None else store.get_live_grant(act.tx, token.grant, now=act.now)
+    stored = None if token is None else store.authorization.get_live_grant(act.tx, token.grant, now=act.now)
     if token is None or stored is None or stored[0].client_id != proofs.client.client_id:
         raise InvalidGrant("the refresh token is not valid, or was issued to another client")
     grant, is_live = stored
@@ -329,7 +336,7 @@ def refresh(act: Act, token_request: TokenRequest, *, config: Config) -> Granted
     if grant.jkt and not possession.is_bound:
         hint = "send the header `DPoP`, or connect with the client certificate"
         raise InvalidGrant("the tokens of this grant are bound to a key, and the request proves none", hint=hint)
-    consent = consents.get(act.tx, grant.consent)
+    consent = store.consents.get(act.tx, grant.consent)
     if consent is None:
         raise InvalidGrant("the consent was withdrawn")
     _check_consent(act, consent, proofs.client)
@@ -340,7 +347,7 @@ def refresh(act: Act, token_request: TokenRequest, *, config: Config) -> Granted
     if use is Use.REUSE:
         raise Reused("the refresh token was used before", grant=grant.grant_id)
     if use is Use.FIRST:
-        grant = store.rotate(act.tx, grant, network=network)
+        grant = store.authorization.rotate(act.tx, grant, network=network)
     try:
         task = tasks.live(act.tx, grant.task, now=act.now)
     except (Forbidden, NotFound) as error:
@@ -366,7 +373,7 @@ def end_reused(act: Act, grant_id: str) -> None:
     If the grant was deleted after its end, do nothing.
     """
     registry.fill_entry(act, object=grant_id)
-    if (grant := store.get_grant(act.tx, grant_id)) is None:
+    if (grant := store.authorization.get_grant(act.tx, grant_id)) is None:
         return
     registry.fill_entry(act, object=grant.grant_id, client=grant.client_id)
     act.entry.agent, act.entry.person = grant.agent, grant.person
@@ -379,8 +386,8 @@ def check_task(act: Act, task: Task) -> None:
     """
     if task.person is None:
         return
-    grant = store.grant_of_task(act.tx, task.task_id, person=task.person, client_id=task.agent)
-    consent = None if grant is None else consents.get(act.tx, grant.consent)
+    grant = store.authorization.grant_of_task(act.tx, task.task_id, person=task.person, client_id=task.agent)
+    consent = None if grant is None else store.consents.get(act.tx, grant.consent)
     if consent is None:
         return
     if (client := trust.find_oauth_client(act.tx, consent.client_id)) is None:

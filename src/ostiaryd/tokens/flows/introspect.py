@@ -13,11 +13,11 @@ from ostiaryd.ground.config import Config
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN, Root, find_stop, is_resource_id
+from ostiaryd.tokens import store
 from ostiaryd.tokens.flows.consents import end_grant
 from ostiaryd.tokens.flows.restrictions import restrict_claims
 from ostiaryd.tokens.model import InvalidGrant
 from ostiaryd.tokens.model.refresh import read_refresh_token
-from ostiaryd.tokens.store import authorization as store
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.model import AccessRefused, Credentials, InvalidClient
 
@@ -123,7 +123,7 @@ def revoke(act: Act, unverified_token: str, *, asker: Asker) -> None:
 
 
 def _revoke_grant(act: Act, id: str, *, asker: Asker) -> None:
-    if (grant := store.get_grant(act.tx, id)) is None:
+    if (grant := store.authorization.get_grant(act.tx, id)) is None:
         return
     act.entry.object = grant.grant_id
     if grant.client_id != asker.id:
@@ -137,7 +137,7 @@ def _client_of_grant(act: Act, token: str) -> str | None:
     In the token of a client that no administrator registered, `client_id` is the agent that acts for the person.
     """
     holding = registry.get_holding(act.tx, token)
-    grant = None if holding is None or holding.parent is None else store.get_grant(act.tx, holding.parent)
+    grant = None if holding is None or holding.parent is None else store.authorization.get_grant(act.tx, holding.parent)
     return None if grant is None else grant.client_id
 
 

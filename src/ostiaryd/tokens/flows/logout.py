@@ -14,11 +14,10 @@ from ostiaryd.ground.outbound.fetch import deliver
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
+from ostiaryd.tokens import store
 from ostiaryd.tokens.flows.consents import end_grant
 from ostiaryd.tokens.model import SECOND
 from ostiaryd.tokens.model.id_tokens import LOGOUT_EVENT, LOGOUT_TOKEN_S, LOGOUT_TYP, LogoutToken, alg_of
-from ostiaryd.tokens.store import authorization as grants
-from ostiaryd.tokens.store import logout as store
 from ostiaryd.tokens.store.logout import Waiting
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.flows import sessions
@@ -40,13 +39,13 @@ def close_session(act: Act, session: str, person: str) -> None:
     """
     registry.fill_entry(act, object=session)
     act.entry.person = person
-    for grant in grants.grants_of_session(act.tx, session):
+    for grant in store.authorization.grants_of_session(act.tx, session):
         if not grant.is_offline:
             end_grant(act, grant.grant_id, grant.task, why="session ended")
-    for client_id in store.take_clients(act.tx, session):
+    for client_id in store.logout.take_clients(act.tx, session):
         client = trust.find_oauth_client(act.tx, client_id)
         if client is not None and (uri := client.metadata.backchannel_logout_uri):
-            store.put(act.tx, Waiting(act.new_id("lo"), client_id, uri, person, session, 0, act.now + LIFETIME))
+            store.logout.put(act.tx, Waiting(act.new_id("lo"), client_id, uri, person, session, 0, act.now + LIFETIME))
     sessions.close_session(act.tx, session)
 
 
@@ -64,7 +63,7 @@ async def deliver_logouts(world: World) -> None:
     If the service of a client fails or does not answer, all tokens for the client wait `RETRY_S[0]`. This
     delays tokens for other clients by at most `DELIVERY_S`.
     """
-    due = await world.db.scan(lambda reader: store.due(reader, now=world.now(), limit=AT_ONCE, share=SHARE))
+    due = await world.db.scan(lambda reader: store.logout.due(reader, now=world.now(), limit=AT_ONCE, share=SHARE))
     await asyncio.gather(*(_deliver(world, waiting) for waiting in due))
 
 
@@ -86,20 +85,20 @@ async def _deliver(world: World, waiting: Waiting) -> None:
         status = 0
     now, is_last = world.now(), waiting.attempts >= len(RETRY_S)
     if status in (200, 204):
-        await world.writer.submit(lambda tx: store.delete(tx, waiting.id))
+        await world.writer.submit(lambda tx: store.logout.delete(tx, waiting.id))
     elif status == 400 or is_last or now >= waiting.expires_at:
 
         def give_up(act: Act) -> None:
             registry.fill_entry(act, object=waiting.client_id, session=waiting.session, status=status)
-            store.delete(act.tx, waiting.id)
+            store.logout.delete(act.tx, waiting.id)
 
         await act(world, "logout.give_up", give_up)
     else:
         next_at, soonest = (now + wait_s * SECOND for wait_s in (RETRY_S[waiting.attempts], RETRY_S[0]))
 
         def retry(tx: Tx) -> None:
-            store.postpone(tx, waiting.client_id, until=soonest)
-            store.retry(tx, waiting.id, next_at=next_at)
+            store.logout.postpone(tx, waiting.client_id, until=soonest)
+            store.logout.retry(tx, waiting.id, next_at=next_at)
 
         await world.writer.submit(retry)
 

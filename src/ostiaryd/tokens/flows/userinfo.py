@@ -5,9 +5,9 @@ from __future__ import annotations
 from ostiaryd.ground.config import Config
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
+from ostiaryd.tokens import store
 from ostiaryd.tokens.model.authorization import OPENID
 from ostiaryd.tokens.model.id_tokens import claims_about
-from ostiaryd.tokens.store import authorization as store
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.model import USERINFO, AccessRefused, InsufficientScope
 
@@ -28,7 +28,7 @@ def read_userinfo(act: Act, request: trust.Request, *, config: Config) -> tuple[
     if OPENID not in caller.scopes:
         raise InsufficientScope("the access token lacks the scope `openid`")
     holding = registry.get_holding(act.tx, caller.token or "")
-    grant = None if holding is None or holding.parent is None else store.get_grant(act.tx, holding.parent)
+    grant = None if holding is None or holding.parent is None else store.authorization.get_grant(act.tx, holding.parent)
     if grant is None:
         raise AccessRefused("the access token was issued without a person")
     act.entry.person = grant.person

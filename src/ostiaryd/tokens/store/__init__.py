@@ -1,1 +1,19 @@
 """Stored data of tokens: one module per noun, SQL only."""
+
+from ostiaryd.tokens.store import (
+    authorization,
+    backchannel,
+    consents,
+    devices,
+    keys,
+    logout,
+)
+
+__all__ = [
+    "authorization",
+    "backchannel",
+    "consents",
+    "devices",
+    "keys",
+    "logout",
+]

@@ -128,7 +128,11 @@ def _check_binding(
         if scheme == "bearer" and claims.aud == config.issuer + USERINFO:
             return Possession()
         own = registry.get_resource_by_uri(reader, claims.aud)
-        if scheme != "bearer" or own is None or not store.is_exempt(reader, claims.client_id, own.resource_id):
+        if (
+            scheme != "bearer"
+            or own is None
+            or not store.exemptions.is_exempt(reader, claims.client_id, own.resource_id)
+        ):
             raise AccessRefused(
                 "the token is bound to no key, and this server does not accept bearer tokens of its client"
             )
@@ -194,7 +198,7 @@ async def survives(world: World) -> bool:
     """
     proof = Spend(world.random(DIGEST_BYTES), world.now() + SECOND, world.now())
     await spend_at_once(world, proof)
-    return await world.db.scan(lambda reader: store.is_spent(reader, proof.digest))
+    return await world.db.scan(lambda reader: store.proofs.is_spent(reader, proof.digest))
 
 
 def is_first_use(tx: Tx, proof: Spend) -> bool:
@@ -202,7 +206,7 @@ def is_first_use(tx: Tx, proof: Spend) -> bool:
 
     Return false also for an expired proof, because the record of its first use may already have been deleted.
     """
-    return tx.now < proof.until and store.spend(tx, proof)
+    return tx.now < proof.until and store.proofs.spend(tx, proof)
 
 
 def _check_new(is_new: bool) -> None:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from ostiary.protocol.errors import NotFound
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
+from ostiaryd.trust import store
 from ostiaryd.trust.flows.certificates import find_method, prove_certificate
 from ostiaryd.trust.flows.clients import check_active
 from ostiaryd.trust.model import InvalidClient
@@ -19,7 +20,6 @@ from ostiaryd.trust.model.certificates import (
     parse_pem,
     parse_shown,
 )
-from ostiaryd.trust.store import certificates as store
 
 
 class AnchorExamination(NamedTuple):
@@ -46,7 +46,7 @@ def examine_anchor(act: Act, name: str, pem: str, agent: str) -> AnchorExaminati
     certificate to the anchor is checked. Raises NotFound, and InvalidCertificate if `pem` cannot be read.
     """
     registry.fill_entry(act, object=name[:64])
-    for anchor in store.anchors(act.tx):
+    for anchor in store.certificates.anchors(act.tx):
         if name in (anchor.name, anchor.digest):
             break
     else:
@@ -58,7 +58,7 @@ def examine_anchor(act: Act, name: str, pem: str, agent: str) -> AnchorExaminati
         failed = ""
     except InvalidCertificate as refusal:
         failed = refusal.message
-    clients = store.count_subjects(act.tx)
+    clients = store.certificates.count_subjects(act.tx)
     if not pem:
         if agent:
             raise InvalidCertificate(

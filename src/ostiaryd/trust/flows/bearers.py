@@ -35,11 +35,11 @@ def allow_bearer(act: Act, agent: str, resource: str) -> None:
     client, at = _find(act, agent, resource)
     if at.uri != _api(act.tx):
         _check_verifies(act, at)
-    others = set(store.exempt_at(act.tx, at.resource_id)) - {client.agent_id}
+    others = set(store.exemptions.exempt_at(act.tx, at.resource_id)) - {client.agent_id}
     if len(others) >= MAX_EXEMPT:
         hint = "end an exemption: ostiary agent forbid-bearer NAME --resource RESOURCE"
         raise Conflict(f"{MAX_EXEMPT} agents are exempt at `{at.name}`, the maximum", hint=hint, code="too_many_exempt")
-    store.set_exempt(act.tx, client.agent_id, at.resource_id, True)
+    store.exemptions.set_exempt(act.tx, client.agent_id, at.resource_id, True)
     registry.queue_for_guards(act, ResourceDelta(at.name))
 
 
@@ -48,8 +48,8 @@ def forbid_bearer(act: Act, agent: str, resource: str) -> None:
     NotFound.
     """
     client, at = _find(act, agent, resource)
-    store.set_exempt(act.tx, client.agent_id, at.resource_id, False)
-    for id in store.unbound(act.tx, client.agent_id, at.uri):
+    store.exemptions.set_exempt(act.tx, client.agent_id, at.resource_id, False)
+    for id in store.exemptions.unbound(act.tx, client.agent_id, at.uri):
         registry.end_holdings(act, Root.HOLDING, id, why="bearer forbidden")
     registry.queue_for_guards(act, ResourceDelta(at.name))
 
@@ -58,7 +58,7 @@ def _check_verifies(act: Act, at: Resource) -> None:
     """Check that a resource can verify bearer tokens: it has a guard, or a client secret that has not expired, with
     which it introspects tokens. Raises Conflict.
     """
-    has_secret = any(one.expires_at > act.now for one in store.secrets(act.tx, at.resource_id))
+    has_secret = any(one.expires_at > act.now for one in store.client_secrets.secrets(act.tx, at.resource_id))
     if at.jwk is None and not has_secret:
         hint = f"create a key for the guard: ostiary resource key {at.name} --generate-key FILE"
         raise Conflict(f"`{at.name}` has no guard that would accept a bearer token", hint=hint, code="no_guard")
@@ -71,7 +71,7 @@ def allow_bearer_class(act: Act, resource: str, registration: BearerClass) -> No
     """
     at = _find_resource(act, resource, registration)
     _check_verifies(act, at)
-    store.set_exempt_class(act.tx, at.resource_id, registration, True)
+    store.exemptions.set_exempt_class(act.tx, at.resource_id, registration, True)
     registry.queue_for_guards(act, ResourceDelta(at.name))
 
 
@@ -82,9 +82,9 @@ def forbid_bearer_class(act: Act, resource: str, registration: BearerClass) -> N
     NotFound.
     """
     at = _find_resource(act, resource, registration)
-    store.set_exempt_class(act.tx, at.resource_id, registration, False)
-    exempt_agents = set(store.exempt_at(act.tx, at.resource_id))
-    for id, agent in store.unbound_at(act.tx, at.uri):
+    store.exemptions.set_exempt_class(act.tx, at.resource_id, registration, False)
+    exempt_agents = set(store.exemptions.exempt_at(act.tx, at.resource_id))
+    for id, agent in store.exemptions.unbound_at(act.tx, at.uri):
         if agent not in exempt_agents:
             registry.end_holdings(act, Root.HOLDING, id, why="bearer forbidden")
     registry.queue_for_guards(act, ResourceDelta(at.name))
@@ -92,28 +92,31 @@ def forbid_bearer_class(act: Act, resource: str, registration: BearerClass) -> N
 
 def exempt_classes(reader: Reader, resource: str) -> list[BearerClass]:
     """Return the classes of registration that are exempt at a resource (id or name). Raises NotFound."""
-    return store.exempt_classes(reader, registry.find_resource(reader, resource).resource_id)
+    return store.exemptions.exempt_classes(reader, registry.find_resource(reader, resource).resource_id)
 
 
 def may_have_bearer(reader: Reader, agent: str, resource_id: str, *, registration: str) -> bool:
     """Return whether an agent (id) may have bearer tokens for a resource (id), by the agent's exemption or by that of
     its class of registration.
     """
-    if registration and registration in store.exempt_classes(reader, resource_id):
+    if registration and registration in store.exemptions.exempt_classes(reader, resource_id):
         return True
-    return store.is_exempt(reader, agent, resource_id)
+    return store.exemptions.is_exempt(reader, agent, resource_id)
 
 
 def exemptions(reader: Reader, agent: str) -> list[Exemption]:
     """Return the exemptions of an agent (id or name). Raises NotFound."""
     client = registry.find_agent(reader, agent)
-    pairs = ((registry.find_resource(reader, id), since) for id, since in store.exemptions_of(reader, client.agent_id))
+    pairs = (
+        (registry.find_resource(reader, id), since)
+        for id, since in store.exemptions.exemptions_of(reader, client.agent_id)
+    )
     return [Exemption(resource.name, resource.uri, since) for resource, since in pairs]
 
 
 def exempt(reader: Reader) -> list[str]:
     """Return the names of all agents that are exempt at any resource."""
-    return sorted(registry.find_agent(reader, id).name for id in store.exempt(reader))
+    return sorted(registry.find_agent(reader, id).name for id in store.exemptions.exempt(reader))
 
 
 def _api(reader: Reader) -> str:

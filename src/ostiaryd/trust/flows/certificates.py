@@ -14,6 +14,7 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, State, check_name, spiffe_id
+from ostiaryd.trust import store
 from ostiaryd.trust.model import InvalidClient
 from ostiaryd.trust.model.certificates import (
     MAX_ADMITTED,
@@ -39,7 +40,6 @@ from ostiaryd.trust.model.certificates import (
     render_pem,
     same_names,
 )
-from ostiaryd.trust.store import certificates as store
 
 
 class ProvedCertificate(NamedTuple):
@@ -72,13 +72,13 @@ def add_anchor(act: Act, name: str, pem: str, *, is_own: bool = False) -> TrustA
     check_anchor(certificate, now=act.now)
     anchor = TrustAnchor(digest_of(certificate), name, render_pem(certificate), is_own, act.now)
     registry.fill_entry(act, object=anchor.digest, name=name)
-    present = store.anchors(act.tx)
+    present = store.certificates.anchors(act.tx)
     if any(anchor.digest == one.digest or name == one.name for one in present):
         raise Conflict("the authority is already a trust anchor, or the name is taken", code="anchor_taken")
     if len(present) >= MAX_ANCHORS:
         hint = "remove an anchor: ostiary trust-anchor remove NAME"
         raise Conflict(f"there are {MAX_ANCHORS} trust anchors, the maximum", hint=hint, code="too_many_anchors")
-    store.add_anchor(act.tx, anchor)
+    store.certificates.add_anchor(act.tx, anchor)
     return anchor
 
 
@@ -88,15 +88,15 @@ def add_own_anchor(act: Act, name: str, certificate: bytes) -> None:
     """
     parsed = x509.load_der_x509_certificate(certificate)
     anchor = TrustAnchor(digest_of(parsed), name, render_pem(parsed), True, act.now)
-    if anchor.digest not in {one.digest for one in store.anchors(act.tx)}:
-        store.add_anchor(act.tx, anchor)
+    if anchor.digest not in {one.digest for one in store.certificates.anchors(act.tx)}:
+        store.certificates.add_anchor(act.tx, anchor)
 
 
 def drop_own_anchor(act: Act, name: str) -> None:
     """Remove a root of this server's own authority from the trust anchors. Do nothing if it is not a trust anchor."""
-    for anchor in store.anchors(act.tx):
+    for anchor in store.certificates.anchors(act.tx):
         if anchor.is_own and anchor.name == name:
-            store.drop_anchor(act.tx, anchor.digest)
+            store.certificates.drop_anchor(act.tx, anchor.digest)
 
 
 def remove_anchor(act: Act, name: str) -> None:
@@ -104,10 +104,10 @@ def remove_anchor(act: Act, name: str) -> None:
     Raises NotFound.
     """
     registry.fill_entry(act, object=name[:64])
-    for anchor in store.anchors(act.tx):
+    for anchor in store.certificates.anchors(act.tx):
         if name in (anchor.name, anchor.digest):
             registry.fill_entry(act, object=anchor.digest, name=anchor.name)
-            store.drop_anchor(act.tx, anchor.digest)
+            store.certificates.drop_anchor(act.tx, anchor.digest)
             return
     raise NotFound("trust anchor not registered", hint="list the trust anchors: ostiary trust-anchor list")
 
@@ -116,7 +116,7 @@ def list_admitted_certificates(reader: Reader) -> list[bytes]:
     """Return the certificates that a TLS listener accepts as trusted, in DER and unparsed, so that a malformed
     certificate does not block the others.
     """
-    return [ssl.PEM_cert_to_DER_cert(pem) for pem in store.admitted(reader)]
+    return [ssl.PEM_cert_to_DER_cert(pem) for pem in store.certificates.admitted(reader)]
 
 
 # --- clients
@@ -132,10 +132,10 @@ class CertificateClientView(NamedTuple):
 def find_certificate_client(reader: Reader, agent: str) -> CertificateClientView:
     """Return the method by which an agent (id or name) authenticates by certificate. Raises NotFound."""
     registered = registry.find_agent(reader, agent)
-    if (client := store.client(reader, registered.agent_id)) is None:
+    if (client := store.certificates.client(reader, registered.agent_id)) is None:
         hint = f"ostiary agent mutual-tls {registered.name} --help"
         raise NotFound(f"`{registered.name}` does not authenticate by certificate", hint=hint)
-    pems = store.certificates(reader, client.client)
+    pems = store.certificates.certificates(reader, client.client)
     return CertificateClientView(client, {digest: parse_pem(pem) for digest, pem in pems.items()})
 
 
@@ -161,9 +161,11 @@ def set_certificate_client(
     registry.fill_entry(
         act, object=registered.agent_id, method=method, subject=value, certificates=list(map(digest_of, parsed))
     )
-    before = store.client(act.tx, registered.agent_id)
+    before = store.certificates.client(act.tx, registered.agent_id)
     put_certificates(act, registered.agent_id, parsed)
-    store.put_client(act.tx, CertificateClient(registered.agent_id, method, kind, value, is_bound, act.now))
+    store.certificates.put_client(
+        act.tx, CertificateClient(registered.agent_id, method, kind, value, is_bound, act.now)
+    )
     registry.set_keyless(act, registered, True)
     if before is not None:
         registry.renew_tokens(act, registered, why="another certificate")
@@ -175,9 +177,9 @@ def remove_certificate_client(act: Act, agent: str) -> None:
     """
     registered = registry.find_agent(act.tx, agent)
     registry.fill_entry(act, object=registered.agent_id, owner=registered.owner, name=registered.name)
-    if store.client(act.tx, registered.agent_id) is None:
+    if store.certificates.client(act.tx, registered.agent_id) is None:
         raise NotFound(f"`{registered.name}` does not authenticate by certificate")
-    store.drop_client(act.tx, registered.agent_id)
+    store.certificates.drop_client(act.tx, registered.agent_id)
     registry.set_keyless(act, registered, False)
     registry.renew_tokens(act, registered, why="certificate removed")
 
@@ -190,22 +192,22 @@ def put_certificates(act: Act, client: str, parsed: Sequence[x509.Certificate]) 
     """
     if len(parsed) > MAX_CERTIFICATES:
         raise InvalidCertificate(f"a client can register at most {MAX_CERTIFICATES} certificates")
-    anchors = [parse_pem(anchor.certificate) for anchor in store.anchors(act.tx)]
+    anchors = [parse_pem(anchor.certificate) for anchor in store.certificates.anchors(act.tx)]
     for certificate in parsed:
         check_self_signed(certificate, now=act.now)
         if same_names(certificate, anchors):
             raise InvalidCertificate(
                 "the certificate has the same subject as a trust anchor", hint="choose another subject"
             )
-        if store.holder(act.tx, digest_of(certificate)) not in (None, client):
+        if store.certificates.holder(act.tx, digest_of(certificate)) not in (None, client):
             raise Conflict(
                 "this certificate is already registered", hint="generate a new certificate", code="certificate_taken"
             )
-    of_agents, of_others = store.count_certificates(act.tx)
+    of_agents, of_others = store.certificates.count_certificates(act.tx)
     count = of_agents if client.startswith("ag_") else of_others
-    if count + len(parsed) - len(store.certificates(act.tx, client)) > MAX_ADMITTED:
+    if count + len(parsed) - len(store.certificates.certificates(act.tx, client)) > MAX_ADMITTED:
         raise Conflict(f"{MAX_ADMITTED} certificates are registered, the maximum", code="too_many_certificates")
-    store.set_certificates(act.tx, client, {digest_of(one): render_pem(one) for one in parsed})
+    store.certificates.set_certificates(act.tx, client, {digest_of(one): render_pem(one) for one in parsed})
 
 
 # --- authentication
@@ -213,7 +215,7 @@ def put_certificates(act: Act, client: str, parsed: Sequence[x509.Certificate]) 
 
 def find_method(reader: Reader, client: str) -> CertificateClient | None:
     """Return the method by which a client (id) authenticates by certificate; None if the client has none."""
-    return store.client(reader, client)
+    return store.certificates.client(reader, client)
 
 
 def prove_certificate(
@@ -230,7 +232,7 @@ def prove_certificate(
     try:
         certificate = parse_shown(shown)
         if method is not None and method.method == SELF_SIGNED:
-            if shown.thumbprint not in store.certificates(act.tx, client_id):
+            if shown.thumbprint not in store.certificates.certificates(act.tx, client_id):
                 raise InvalidCertificate("unknown client, or this certificate does not authenticate the client")
             check_time(certificate, now=act.now)
             is_own = False
@@ -278,7 +280,7 @@ def _check_issued(
     its task or its agent, earlier than the next revocation list. The check applies under every trust anchor, because
     another anchor may have signed this server's authority.
     """
-    stored = {one.digest: one for one in store.anchors(act.tx)}
+    stored = {one.digest: one for one in store.certificates.anchors(act.tx)}
     anchors = [parse_pem(one.certificate) for one in stored.values() if one.is_own or method is not None]
     if not anchors:
         raise InvalidCertificate("unknown client, or this certificate does not authenticate the client")
@@ -329,7 +331,7 @@ def check_bindable(act: Act, client_id: str, shown: ClientCertificate) -> None:
         _check_not_ended(act, certificate)
     except InvalidCertificate as refusal:
         raise InvalidClient(f"mutual TLS: {refusal.message}", hint=refusal.hint) from None
-    if store.holder(act.tx, shown.thumbprint) not in (None, client_id):
+    if store.certificates.holder(act.tx, shown.thumbprint) not in (None, client_id):
         raise InvalidClient("mutual TLS: the certificate belongs to another client")
     check_key(act, client_id, key_thumbprint(certificate))
 
@@ -339,6 +341,6 @@ def prove_second(act: Act, agent: Agent, shown: ClientCertificate) -> ProvedCert
     certificate does not authenticate the agent.
     """
     try:
-        return prove_certificate(act, agent.agent_id, shown, store.client(act.tx, agent.agent_id))
+        return prove_certificate(act, agent.agent_id, shown, store.certificates.client(act.tx, agent.agent_id))
     except InvalidClient:
         return None

@@ -71,17 +71,17 @@ def _create(act: Act, holder: str, lifetime_s: int, *, revoke: str) -> NewSecret
             f"a client secret must be valid for 60 to {LONGEST_LIFETIME_S} seconds",
             hint="create a new secret before the old one expires",
         )
-    for one in store.secrets(act.tx, holder):
+    for one in store.client_secrets.secrets(act.tx, holder):
         if one.expires_at <= act.now:
-            store.delete_secret(act.tx, one.id)
-    if len(store.secrets(act.tx, holder)) >= MOST:
+            store.client_secrets.delete_secret(act.tx, one.id)
+    if len(store.client_secrets.secrets(act.tx, holder)) >= MOST:
         raise Conflict(
             f"there are {MOST} client secrets, the maximum", hint=f"revoke a secret: {revoke}", code="too_many_secrets"
         )
     made = NewSecret(
         act.new_id("cs"), holder, SECRET_PREFIX + jose.b64u(act.tx.random(32)), act.now + lifetime_s * SECOND
     )
-    store.add_secret(act.tx, Secret(made.id, holder, _digest(made.secret), act.now, made.expires_at))
+    store.client_secrets.add_secret(act.tx, Secret(made.id, holder, _digest(made.secret), act.now, made.expires_at))
     registry.fill_entry(act, object=holder, secret=made.id)
     return made
 
@@ -93,7 +93,7 @@ def revoke_secret(act: Act, agent: str, id: str) -> None:
     client = registry.find_agent(act.tx, agent)
     registry.fill_entry(act, object=client.agent_id, owner=client.owner, name=client.name, secret=id[:64])
     _delete(act, client.agent_id, id, listing=f"ostiary agent show {client.name}")
-    for token in store.tokens_of_secrets(act.tx, client.agent_id):
+    for token in store.exemptions.tokens_of_secrets(act.tx, client.agent_id):
         registry.end_holdings(act, Root.HOLDING, token, why="secret revoked")
 
 
@@ -106,24 +106,26 @@ def revoke_resource_secret(act: Act, resource: str, id: str) -> None:
 
 def _delete(act: Act, holder: str, id: str, *, listing: str) -> None:
     """Delete a client secret of `holder`. `listing` is the command that lists the secrets. Raises NotFound."""
-    if id not in {one.id for one in store.secrets(act.tx, holder)}:
+    if id not in {one.id for one in store.client_secrets.secrets(act.tx, holder)}:
         raise NotFound("client secret not found", hint=f"list the secrets: {listing}")
-    store.delete_secret(act.tx, id)
+    store.client_secrets.delete_secret(act.tx, id)
 
 
 def secrets_of(reader: Reader, agent: str) -> list[Secret]:
     """Return the client secrets of an agent (id or name), the oldest first. Raises NotFound."""
-    return store.secrets(reader, registry.find_agent(reader, agent).agent_id)
+    return store.client_secrets.secrets(reader, registry.find_agent(reader, agent).agent_id)
 
 
 def secrets_of_resource(reader: Reader, resource: str) -> list[Secret]:
     """Return the client secrets of a resource (id or name), the oldest first. Raises NotFound."""
-    return store.secrets(reader, registry.find_resource(reader, resource).resource_id)
+    return store.client_secrets.secrets(reader, registry.find_resource(reader, resource).resource_id)
 
 
 def secret_holders(reader: Reader) -> list[str]:
     """Return the names of all agents that have a client secret."""
-    return sorted(registry.find_agent(reader, id).name for id in store.secret_holders(reader) if is_agent_id(id))
+    return sorted(
+        registry.find_agent(reader, id).name for id in store.client_secrets.secret_holders(reader) if is_agent_id(id)
+    )
 
 
 def check_secret(act: Act, credentials: Credentials) -> Client:
@@ -153,7 +155,7 @@ def check_resource_secret(act: Act, credentials: Credentials) -> Resource:
 def _find_match(act: Act, holder: str | None, credentials: Credentials) -> Secret:
     """Return the unexpired secret of `holder` that equals the secret of a form. Raises InvalidClient."""
     presented = _digest(credentials.unverified_secret or "")
-    for one in [] if holder is None else store.secrets(act.tx, holder):
+    for one in [] if holder is None else store.client_secrets.secrets(act.tx, holder):
         if hmac.compare_digest(one.digest, presented) and one.expires_at > act.now:
             return one
     hint = "check that the secret is complete and has not expired"

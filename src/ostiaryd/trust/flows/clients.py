@@ -108,7 +108,7 @@ def check_client(act: Act, credentials: Credentials, *, config: Config) -> Clien
     unverified_jws, signatures = parse_assertion(credentials), act.tx.keys.signatures
 
     def is_compatible(client_id: str) -> bool:
-        return config.client_assertions == "compatible" or bool(store.exemptions_of(act.tx, client_id))
+        return config.client_assertions == "compatible" or bool(store.exemptions.exemptions_of(act.tx, client_id))
 
     assertion = check_assertion(
         unverified_jws,
@@ -185,7 +185,7 @@ _Keys = list[tuple[jose.PublicKey, int | None]]
 def _keys(act: Act, agent: Agent | None, guard: Resource | None, person: Person | None) -> _Keys:
     """Return the valid keys of the client, each with its expiry in microseconds (None for no expiry), by key id."""
     if agent is not None:
-        return [(public_key(jwk), ends) for jwk, ends in store.agent_keys(act.tx, agent.agent_id, now=act.now)]
+        return [(public_key(jwk), ends) for jwk, ends in store.clients.agent_keys(act.tx, agent.agent_id, now=act.now)]
     if person is not None:
         return [
             (jose.parse_public_jwk(key.jwk), None) for key in registry.list_active_person_keys(act.tx, person.person_id)

@@ -11,9 +11,9 @@ from ostiary.protocol.errors import Conflict, NotFound
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
+from ostiaryd.trust import store
 from ostiaryd.trust.flows.sessions import end_sessions
 from ostiaryd.trust.model.passkeys import MAX_NAME, Passkey
-from ostiaryd.trust.store import people
 
 
 class LocalLogin(NamedTuple):
@@ -30,10 +30,10 @@ def describe(reader: Reader, person: str) -> LocalLogin:
     account.
     """
     return LocalLogin(
-        people.password(reader, person) is not None,
-        people.totp(reader, person) is not None,
-        people.passkeys_of(reader, person),
-        people.count_recovery_codes(reader, person),
+        store.people.password(reader, person) is not None,
+        store.people.totp(reader, person) is not None,
+        store.people.passkeys_of(reader, person),
+        store.people.count_recovery_codes(reader, person),
     )
 
 
@@ -48,7 +48,7 @@ def set_password(act: Act, person: str, hash: str, *, session: str) -> None:
     `session`.
     """
     registry.fill_entry(act, object=person)
-    people.set_password(act.tx, person, hash)
+    store.people.set_password(act.tx, person, hash)
     end_sessions(act, person, keep=session)
 
 
@@ -62,9 +62,9 @@ def remove_password(act: Act, person: str, *, session: str) -> None:
     if not login.has_password:
         raise Conflict("the account has no password")
     _check_not_last(bool(login.passkeys))
-    people.drop_password(act.tx, person)
-    people.drop_totp(act.tx, person)
-    people.set_recovery_codes(act.tx, person, ())
+    store.people.drop_password(act.tx, person)
+    store.people.drop_totp(act.tx, person)
+    store.people.set_recovery_codes(act.tx, person, ())
     end_sessions(act, person, keep=session)
 
 
@@ -73,10 +73,10 @@ def remove_totp(act: Act, person: str, *, session: str) -> None:
     Raises Conflict.
     """
     registry.fill_entry(act, object=person)
-    if people.totp(act.tx, person) is None:
+    if store.people.totp(act.tx, person) is None:
         raise Conflict("the account has no authenticator app")
-    people.drop_totp(act.tx, person)
-    people.set_recovery_codes(act.tx, person, ())
+    store.people.drop_totp(act.tx, person)
+    store.people.set_recovery_codes(act.tx, person, ())
     end_sessions(act, person, keep=session)
 
 
@@ -87,7 +87,7 @@ def remove_passkey(act: Act, person: str, id: str, *, session: str) -> None:
     if id not in {one.id for one in login.passkeys}:
         raise NotFound("passkey not found")
     _check_not_last(login.has_password or len(login.passkeys) > 1)
-    people.drop_passkey(act.tx, id, person=person)
+    store.people.drop_passkey(act.tx, id, person=person)
     end_sessions(act, person, keep=session)
 
 
@@ -96,7 +96,7 @@ def reset(act: Act, id_or_name: str) -> int:
     sessions. Raises NotFound.
     """
     person = registry.find_person(act.tx, id_or_name).person_id
-    people.drop_credentials(act.tx, person)
+    store.people.drop_credentials(act.tx, person)
     return end_sessions(act, person)
 
 

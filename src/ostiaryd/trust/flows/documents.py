@@ -32,6 +32,7 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import is_agent_id
+from ostiaryd.trust import store
 from ostiaryd.trust.flows.oauth_clients import check_room, check_usable
 from ostiaryd.trust.model import SECOND, Credentials, InvalidClient, name_claimed, parse_assertion, public_key
 from ostiaryd.trust.model.certificates import SELF_SIGNED, TLS_CLIENT_AUTH
@@ -49,8 +50,7 @@ from ostiaryd.trust.model.clients import (
     parse_client_keys,
     parse_document,
 )
-from ostiaryd.trust.store import agent_keys
-from ostiaryd.trust.store import clients as store
+from ostiaryd.trust.store.clients import agent_keys
 
 T = TypeVar("T")
 FETCH_S = 5
@@ -132,7 +132,7 @@ async def resolve_client(
     Call this function in a wire function, before the act. `network` is the network of the caller. Raises InvalidClient;
     Unavailable if the document cannot be fetched.
     """
-    client = store.get(world.db.read(), client_id)
+    client = store.clients.get(world.db.read(), client_id)
     if not is_document_id(client_id) or (client is not None and client.state is ClientState.STOPPED):
         return check_usable(client)
     if client is not None and client.fresh_until is not None and world.now() < client.fresh_until:
@@ -149,7 +149,7 @@ async def resolve_client(
         return await act(world, action, partial(_refuse, client_id, refusal), request=request_id, network=network)
     until = world.now() + seconds * SECOND
     if client is not None and client.metadata == metadata:
-        await world.writer.submit(lambda tx: store.set_fresh(tx, client_id, until=until))
+        await world.writer.submit(lambda tx: store.clients.set_fresh(tx, client_id, until=until))
         return check_usable(msgspec.structs.replace(client, fresh_until=until))
 
     def keep(act: Act) -> OAuthClient:
@@ -173,7 +173,7 @@ def keep_document(
     Unavailable if too many clients wait for their first use.
     """
     digest = metadata.digest()
-    before = store.get(act.tx, client_id)
+    before = store.clients.get(act.tx, client_id)
     if before is None:
         state = ClientState.ACTIVE if config.client_documents == "open" else ClientState.PENDING
         before = OAuthClient(
@@ -196,7 +196,7 @@ def keep_document(
         before, metadata=metadata, digest=digest, state=state, changed_at=act.now, fresh_until=fresh_until
     )
     registry.fill_entry(act, object=client.handle, client=client_id, name=metadata.client_name, digest=client.digest)
-    store.put(act.tx, client)
+    store.clients.put(act.tx, client)
     return client
 
 

@@ -48,8 +48,8 @@ def create_join_token(act: Act, id_or_name: str, *, lifetime_s: int = DEFAULT_LI
     _check_pending(agent)
     secret = jose.b64u(new_secret(act.tx.random))
     expires_at = act.now + lifetime_s * SECOND
-    store.drop_join_tokens(act.tx, agent.agent_id)
-    store.add_join_token(act.tx, _digest(secret), agent=agent.agent_id, expires_at=expires_at)
+    store.join_tokens.drop_join_tokens(act.tx, agent.agent_id)
+    store.join_tokens.add_join_token(act.tx, _digest(secret), agent=agent.agent_id, expires_at=expires_at)
     return JoinToken(agent.agent_id, secret, expires_at)
 
 
@@ -61,7 +61,7 @@ def enrol(act: Act, unverified_secret: str, jwk: object, *, unverified_proof: st
     """
     key = jose.parse_public_jwk(jwk)
     _check_proof(unverified_proof, key, unverified_secret, issuer=issuer, now=act.now)
-    agent = store.use_join_token(act.tx, _digest(unverified_secret))
+    agent = store.join_tokens.use_join_token(act.tx, _digest(unverified_secret))
     if agent is None:
         raise InvalidJoin(
             "the join token is unknown, was used, or has expired", hint="create another: ostiary agent join-token NAME"

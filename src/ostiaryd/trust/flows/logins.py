@@ -18,6 +18,7 @@ from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ground.http.edge import Call, Headers, status_of
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
+from ostiaryd.trust import store
 from ostiaryd.trust.flows.browsers import name_browser
 from ostiaryd.trust.flows.passwords import password_hashing
 from ostiaryd.trust.flows.second_factors import find_code, use_code
@@ -25,7 +26,6 @@ from ostiaryd.trust.flows.sessions import NewSession, begin_session
 from ostiaryd.trust.model import SECOND
 from ostiaryd.trust.model.sessions import Proof, Session, add_proof
 from ostiaryd.trust.model.throttle import ACCOUNT, BROWSER, CODE, NETWORK, SLOTS, Limit, count_failure, wait_until
-from ostiaryd.trust.store import people
 
 MAX_NAME = 64
 WRONG = "name, password or code is wrong"
@@ -83,7 +83,7 @@ def slot_of(keys: Keyring, limit: Limit, text: str) -> Slot:
 
 def check_throttle(reader: Reader, slots: Sequence[Slot], *, now: int) -> None:
     """Check that no wait is in force in any of the slots. Raises LoginThrottled."""
-    until = max(wait_until(people.failures(reader, slot.name), slot.limit) for slot in slots)
+    until = max(wait_until(store.people.failures(reader, slot.name), slot.limit) for slot in slots)
     if until > now:
         raise LoginThrottled(-(-(until - now) // SECOND), is_code=any(slot.limit is CODE for slot in slots))
 
@@ -115,7 +115,7 @@ async def prove_password(
     try:
         if not unverified_code:
             check_throttle(reader, slots, now=world.now())
-        hash = None if person is None else people.password(reader, person)
+        hash = None if person is None else store.people.password(reader, person)
         is_right = await password_hashing(call).verify(unverified_password, hash, network=call.network, browser=browser)
         if person is None or not is_right:
             await count_failures(call, slots)
@@ -168,8 +168,8 @@ async def log_in(
             # failures counted for the name and network stay; otherwise each login would give other people new guesses
             if browser := name_browser(call, person):
                 slot = slot_of(world.keys, BROWSER, browser)
-            people.drop_failures(act.tx, slot.name)
-            people.drop_failures(act.tx, slot_of(world.keys, CODE, person).name)
+            store.people.drop_failures(act.tx, slot.name)
+            store.people.drop_failures(act.tx, slot_of(world.keys, CODE, person).name)
         return begin_session(
             act,
             person=person,
@@ -192,7 +192,7 @@ def code_prover(person: str, unverified_code: str) -> Callable[[Act], Proof | No
 
     def prove(act: Act) -> Proof | None:
         slot = slot_of(act.tx.keys, CODE, person)
-        is_waiting = wait_until(people.failures(act.tx, slot.name), slot.limit) > act.now
+        is_waiting = wait_until(store.people.failures(act.tx, slot.name), slot.limit) > act.now
         return None if is_waiting else use_code(act, person, unverified_code)
 
     return prove if unverified_code else None
@@ -215,7 +215,7 @@ async def _check_code(call: Call, person: str, unverified_code: str, *, slots: S
     """
     world, reader = call.world, call.world.db.read()
     slot = slot_of(world.keys, CODE, person)
-    is_waiting = wait_until(people.failures(reader, slot.name), slot.limit) > world.now()
+    is_waiting = wait_until(store.people.failures(reader, slot.name), slot.limit) > world.now()
     if is_waiting or find_code(reader, world.keys, person, unverified_code, now=world.now()) is None:
         await count_failures(call, [*slots, slot])
         raise LoginRefused(WRONG)
@@ -226,7 +226,9 @@ async def count_failures(call: Call, slots: Sequence[Slot]) -> None:
 
     def count(tx: Tx) -> None:
         for slot in slots:
-            people.set_failures(tx, slot.name, count_failure(people.failures(tx, slot.name), slot.limit, now=tx.now))
+            store.people.set_failures(
+                tx, slot.name, count_failure(store.people.failures(tx, slot.name), slot.limit, now=tx.now)
+            )
 
     await call.world.writer.submit(count)
 

@@ -17,6 +17,7 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ground.outbound.fetch import check_named
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
+from ostiaryd.trust import store
 from ostiaryd.trust.flows.certificates import prove_certificate
 from ostiaryd.trust.model import (
     SECRET_PREFIX,
@@ -39,7 +40,6 @@ from ostiaryd.trust.model.clients import (
     OAuthClient,
     parse_metadata,
 )
-from ostiaryd.trust.store import clients as store
 
 MAX_NAMES = 500
 """Maximum number of names of agents against which the name of a client is compared, the newest agents first."""
@@ -50,12 +50,12 @@ MAX_UNUSED_OF_NETWORK = 200
 
 def find_oauth_client(reader: Reader, client_id: str) -> OAuthClient | None:
     """Return the record of a client in any state by its client id; None for an unknown client."""
-    return store.get(reader, client_id)
+    return store.clients.get(reader, client_id)
 
 
 def list_agent_names(reader: Reader) -> list[str]:
     """Return the names of the newest `MAX_NAMES` agents that may ask people for consent."""
-    return store.agent_names(reader, limit=MAX_NAMES)
+    return store.clients.agent_names(reader, limit=MAX_NAMES)
 
 
 def get_oauth_client(reader: Reader, client_id: str) -> OAuthClient:
@@ -219,7 +219,7 @@ def _check_client_assertion(
 
 def check_room(act: Act, network: str) -> None:
     """Check that one more client without consent may be stored, in total and for the network. Raises Unavailable."""
-    total, of_network = store.count_unused(act.tx, network=network)
+    total, of_network = store.clients.count_unused(act.tx, network=network)
     if total >= MAX_UNUSED or of_network >= MAX_UNUSED_OF_NETWORK:
         hint = "clients without a consent are deleted after a day"
         raise Unavailable("too many clients wait for their first consent", hint=hint, code="too_many_clients")
@@ -227,7 +227,7 @@ def check_room(act: Act, network: str) -> None:
 
 def note_client_use(act: Act, client_id: str) -> None:
     """Record that a person consented to a client, so that it is not deleted as unused."""
-    store.set_used(act.tx, client_id)
+    store.clients.set_used(act.tx, client_id)
 
 
 def set_agent_client(
@@ -249,10 +249,10 @@ def set_agent_client(
     registry.fill_entry(
         act, object=registered.agent_id, owner=registered.owner, name=registered.name, redirect_uris=list(redirect_uris)
     )
-    before = store.get(act.tx, registered.agent_id)
+    before = store.clients.get(act.tx, registered.agent_id)
     if not redirect_uris:
         if before is not None:
-            store.delete(act.tx, registered.agent_id)
+            store.clients.delete(act.tx, registered.agent_id)
         return None
     if backchannel_logout_uri:
         check_named(backchannel_logout_uri, of="`backchannel_logout_uri`", private=private)
@@ -278,14 +278,14 @@ def set_agent_client(
         changed_at=act.now,
         used_at=act.now,
     )
-    store.put(act.tx, client)
+    store.clients.put(act.tx, client)
     return client
 
 
 def find_agent_client(reader: Reader, agent: str) -> OAuthClient:
     """Return the OAuth client of an agent (id or name). Raises NotFound."""
     registered = registry.find_agent(reader, agent)
-    if (client := store.get(reader, registered.agent_id)) is None:
+    if (client := store.clients.get(reader, registered.agent_id)) is None:
         hint = f"ostiary agent redirect {registered.name} URI"
         raise NotFound(f"`{registered.name}` has no redirect URI", hint=hint)
     return client

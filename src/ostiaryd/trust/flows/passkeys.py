@@ -42,7 +42,6 @@ from ostiaryd.trust.model.passkeys import (
     make_challenge,
 )
 from ostiaryd.trust.model.sessions import Proof, Session
-from ostiaryd.trust.store import people
 
 TIMEOUT_MS = 120_000
 ALGS = [
@@ -70,7 +69,7 @@ def creation_options(call: Call, person: Person, holder: Session | Login) -> str
     """Return the options of `navigator.credentials.create` as JSON; None if passkeys are not possible."""
     if (host := rp_id(call.world.config)) is None:
         return None
-    registered = people.passkeys_of(call.world.db.read(), person.person_id)
+    registered = store.people.passkeys_of(call.world.db.read(), person.person_id)
     options = webauthn.generate_registration_options(
         rp_id=host,
         rp_name="Ostiary",
@@ -94,7 +93,7 @@ def request_options(call: Call, holder: Session | Login, *, person: str | None =
     """
     if (host := rp_id(call.world.config)) is None:
         return None
-    registered = [] if person is None else people.passkeys_of(call.world.db.read(), person)
+    registered = [] if person is None else store.people.passkeys_of(call.world.db.read(), person)
     options = webauthn.generate_authentication_options(
         rp_id=host,
         challenge=_challenge(call, "get", holder),
@@ -147,15 +146,15 @@ def add_passkey(act: Act, person: str, new: NewPasskey, *, name: str) -> Proof:
     """
     label = "".join(char for char in name if char.isprintable()).strip()[:MAX_NAME] or "Passkey"
     registry.fill_entry(act, object=person, passkey=new.id[:MAX_NAME])
-    if not store.spend(act.tx, new.spend):
+    if not store.proofs.spend(act.tx, new.spend):
         raise PasskeyRefused("the page was already used")
-    if people.is_passkey(act.tx, new.id):
+    if store.people.is_passkey(act.tx, new.id):
         raise Conflict("this passkey is registered already", code="known_passkey")
-    if len(people.passkeys_of(act.tx, person)) >= MAX_PASSKEYS:
+    if len(store.people.passkeys_of(act.tx, person)) >= MAX_PASSKEYS:
         raise Conflict(
             f"there are {MAX_PASSKEYS} passkeys, the maximum", hint="remove a passkey first", code="too_many_passkeys"
         )
-    people.add_passkey(
+    store.people.add_passkey(
         act.tx, Passkey(new.id, person, label, new.public_key, new.sign_count, new.transports, act.now, None)
     )
     return Proof(method="passkey", at=act.now, source=new.id)
@@ -204,7 +203,7 @@ def names_person(call: Call, unverified: str, person: str) -> bool:
 def _find_passkey(call: Call, credential: dict[str, Any]) -> Passkey:
     """Return the passkey that the response of an authenticator names. Raises PasskeyRefused."""
     id = credential.get("id")
-    passkey = people.find_passkey(call.world.db.read(), id) if isinstance(id, str) else None
+    passkey = store.people.find_passkey(call.world.db.read(), id) if isinstance(id, str) else None
     if passkey is None:
         raise PasskeyRefused
     return passkey
@@ -214,12 +213,12 @@ def use_passkey(act: Act, used: UsedPasskey) -> Proof:
     """Record the use of a passkey, mark its challenge as used, and return the proof of its person. Raises
     PasskeyRefused.
     """
-    present = people.find_passkey(act.tx, used.passkey.id)
-    if present is None or present.public_key != used.passkey.public_key or not store.spend(act.tx, used.spend):
+    present = store.people.find_passkey(act.tx, used.passkey.id)
+    if present is None or present.public_key != used.passkey.public_key or not store.proofs.spend(act.tx, used.spend):
         raise PasskeyRefused
     if present.sign_count and used.sign_count <= present.sign_count:
         raise PasskeyRefused
-    people.use_passkey(act.tx, used.passkey.id, sign_count=used.sign_count)
+    store.people.use_passkey(act.tx, used.passkey.id, sign_count=used.sign_count)
     return Proof(method="passkey", at=act.now, source=used.passkey.id)
 
 

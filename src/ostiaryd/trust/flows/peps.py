@@ -55,9 +55,9 @@ def create_pep(act: Act, *, name: str, networks: Collection[str], days: int = DE
     registry.fill_entry(act, object=name[:64], networks=[text[:64] for text in networks], days=days)
     checked = check_networks(networks)
     check_pep_days(days)
-    if store.pep(act.tx, check_name(name)) is not None:
+    if store.peps.pep(act.tx, check_name(name)) is not None:
         raise Conflict(f"the name `{name}` is taken", hint="names cannot be reused, even after revocation")
-    if store.count_peps(act.tx) >= MAX_PEPS:
+    if store.peps.count_peps(act.tx) >= MAX_PEPS:
         raise Conflict(
             f"there are {MAX_PEPS} PEPs, the maximum",
             hint="revoke a PEP: ostiary pep revoke NAME",
@@ -65,7 +65,7 @@ def create_pep(act: Act, *, name: str, networks: Collection[str], days: int = DE
         )
     made = Pep(act.new_id("pp"), name, checked, act.now, None)
     registry.fill_entry(act, object=made.pep_id, name=name)
-    store.add_pep(act.tx, made)
+    store.peps.add_pep(act.tx, made)
     return _issue(act, made, days=days)
 
 
@@ -79,14 +79,14 @@ def rotate_pep(act: Act, id_or_name: str, *, days: int = DEFAULT_DAYS, overlap_h
     check_pep_days(days)
     check_pep_overlap(overlap_h)
     ends = act.now + overlap_h * HOUR
-    older = [key for key in store.pep_keys(act.tx, pep.pep_id) if min(key.expires_at, ends) > act.now]
+    older = [key for key in store.peps.pep_keys(act.tx, pep.pep_id) if min(key.expires_at, ends) > act.now]
     if len(older) >= MAX_PEP_KEYS:
         raise Conflict(
             f"`{pep.name}` has {MAX_PEP_KEYS} live keys",
             code="too_many_keys",
             hint="wait until the older key expires, or end both now: --overlap 0",
         )
-    store.end_pep_keys(act.tx, pep.pep_id, at=ends)
+    store.peps.end_pep_keys(act.tx, pep.pep_id, at=ends)
     return _issue(act, pep, days=days)
 
 
@@ -95,12 +95,12 @@ def revoke_pep(act: Act, id_or_name: str) -> None:
     pep = find_pep(act.tx, id_or_name)
     registry.fill_entry(act, object=pep.pep_id, name=pep.name)
     _check_not_revoked(pep)
-    store.revoke_pep(act.tx, pep.pep_id)
+    store.peps.revoke_pep(act.tx, pep.pep_id)
 
 
 def find_pep(reader: Reader, id_or_name: str) -> Pep:
     """Return a PEP by id or name. Raises NotFound."""
-    if (pep := store.pep(reader, id_or_name)) is None:
+    if (pep := store.peps.pep(reader, id_or_name)) is None:
         raise NotFound(f"there is no PEP {id_or_name[:64]!a}", hint="`ostiary pep list` shows all")
     return pep
 
@@ -115,7 +115,7 @@ def verify_pep(
     one. For a genuine key, the error states the reason exactly. Raises AccessRefused.
     """
     digest = _digest(keys, unverified_key)
-    row = store.find_pep_key(reader, digest) if is_pep_key(unverified_key) else None
+    row = store.peps.find_pep_key(reader, digest) if is_pep_key(unverified_key) else None
     if row is None:
         raise AccessRefused("the API key is unknown or revoked", hint="issue a new key: ostiary pep rotate NAME")
     match, key = row
@@ -132,12 +132,12 @@ def verify_pep(
 
 def note_pep_use(tx: Tx, digest: bytes) -> None:
     """Record that an API key was used now. Call it at most once in `PEP_USE_INTERVAL` for each key."""
-    store.use_pep_key(tx, digest)
+    store.peps.use_pep_key(tx, digest)
 
 
 def show_peps(reader: Reader) -> list[tuple[Pep, list[PepKey]]]:
     """Return every PEP with its API keys."""
-    return [(one, store.pep_keys(reader, one.pep_id)) for one in store.peps(reader)]
+    return [(one, store.peps.pep_keys(reader, one.pep_id)) for one in store.peps.peps(reader)]
 
 
 def examine_peps(reader: Reader, *, now: int) -> tuple[list[str], list[str], int]:
@@ -155,7 +155,9 @@ def examine_peps(reader: Reader, *, now: int) -> tuple[list[str], list[str], int
 def _issue(act: Act, one: Pep, *, days: int) -> NewPepKey:
     secret = render_pep_key(act.tx.random(32))
     expires_at = act.now + days * DAY
-    store.add_pep_key(act.tx, act.new_id("pk"), _digest(act.tx.keys, secret), pep=one.pep_id, expires_at=expires_at)
+    store.peps.add_pep_key(
+        act.tx, act.new_id("pk"), _digest(act.tx.keys, secret), pep=one.pep_id, expires_at=expires_at
+    )
     return NewPepKey(one, secret, expires_at)
 
 

@@ -115,9 +115,9 @@ def spend(act: Act, assertion: Spend | None, proof: Spend | None = None) -> None
     if act.again is not None:  # the assertion was marked as used by this same request
         return
     for one in (assertion, proof):
-        if one is not None and store.is_older_than_loss(act.tx, one):
+        if one is not None and store.proofs.is_older_than_loss(act.tx, one):
             raise MadeBeforeLoss
-    if assertion is not None and not store.spend(act.tx, assertion):
+    if assertion is not None and not store.proofs.spend(act.tx, assertion):
         raise InvalidClient("the client assertion was used before", hint="make a new assertion, with a new `jti`")
-    if proof is not None and not store.spend(act.tx, proof):
+    if proof is not None and not store.proofs.spend(act.tx, proof):
         raise dpop.InvalidProof("the DPoP proof was used before", hint="make a new proof for each request")

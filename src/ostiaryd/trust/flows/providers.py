@@ -15,7 +15,7 @@ from ostiaryd.ground.http.pages import Page
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Person, check_email, check_not_stopped
-from ostiaryd.trust import store as proofs
+from ostiaryd.trust import store
 from ostiaryd.trust.flows.sessions import end_sessions_of_provider
 from ostiaryd.trust.model import Spend
 from ostiaryd.trust.model.providers import (
@@ -28,20 +28,22 @@ from ostiaryd.trust.model.providers import (
     apply_rules,
     check_provider,
 )
-from ostiaryd.trust.store import providers as store
 
 
 def add_provider(act: Act, provider: Provider, *, client_secret: str) -> Provider:
     """Register and return a login provider, at which persons can log in. Raises Invalid, Conflict."""
     _note(act, provider)
     check_provider(provider)
-    if store.find(act.tx, provider.name) is not None or store.by_issuer(act.tx, provider.issuer) is not None:
+    if (
+        store.providers.find(act.tx, provider.name) is not None
+        or store.providers.by_issuer(act.tx, provider.issuer) is not None
+    ):
         hint = "ostiary login-provider list"
         raise Conflict("a login provider with this name or issuer exists", hint=hint, code="provider_exists")
-    if len(store.providers(act.tx)) >= MAX_PROVIDERS:
+    if len(store.providers.providers(act.tx)) >= MAX_PROVIDERS:
         raise Conflict(f"there are {MAX_PROVIDERS} login providers, the maximum", hint="remove a provider first")
     provider = _seal(act, provider, client_secret)
-    store.insert(act.tx, provider)
+    store.providers.insert(act.tx, provider)
     return provider
 
 
@@ -53,7 +55,7 @@ def change_provider(act: Act, name: str, changes: dict[str, Any], *, client_secr
     _note(act, provider)
     if client_secret:
         provider = _seal(act, provider, client_secret)
-    store.update(act.tx, provider)
+    store.providers.update(act.tx, provider)
     return provider
 
 
@@ -67,27 +69,27 @@ def remove_provider(act: Act, name: str) -> Provider:
     _note(act, provider)
     registry.end_roles_of_source(act, provider.provider_id)
     end_sessions_of_provider(act, provider.issuer)
-    store.delete(act.tx, provider.provider_id)
+    store.providers.delete(act.tx, provider.provider_id)
     return provider
 
 
 def find_provider(reader: Reader, name: str) -> Provider:
     """Return a provider by name or id. Raises NotFound."""
-    if (provider := store.find(reader, name)) is None:
+    if (provider := store.providers.find(reader, name)) is None:
         raise NotFound(f"there is no login provider {name[:64]!a}", hint="`ostiary login-provider list` shows all")
     return provider
 
 
 def list_providers(reader: Reader) -> list[Provider]:
     """Return all providers by name."""
-    return store.providers(reader)
+    return store.providers.providers(reader)
 
 
 def list_accounts(reader: Reader, provider: Provider, page: Page) -> list[tuple[str, str]]:
     """Return a page of the accounts at a provider that are linked to persons, as (subject at the
     provider, person id).
     """
-    return store.links(reader, provider.issuer, page)
+    return store.providers.links(reader, provider.issuer, page)
 
 
 def link_account(act: Act, name: str, sub: str, person: str) -> Person:
@@ -98,9 +100,9 @@ def link_account(act: Act, name: str, sub: str, person: str) -> Person:
     provider, linked = find_provider(act.tx, name), registry.find_person(act.tx, person)
     registry.fill_entry(act, object=linked.person_id, name=linked.name, issuer=provider.issuer, sub=sub[:MAX_WORD])
     _check_sub(sub)
-    if (before := store.linked(act.tx, provider.issuer, sub)) not in (None, linked.person_id):
+    if (before := store.providers.linked(act.tx, provider.issuer, sub)) not in (None, linked.person_id):
         end_sessions_of_provider(act, provider.issuer, person=before)
-    store.link(act.tx, provider.issuer, sub, linked.person_id)
+    store.providers.link(act.tx, provider.issuer, sub, linked.person_id)
     return linked
 
 
@@ -110,9 +112,9 @@ def unlink_account(act: Act, name: str, sub: str) -> None:
     """
     provider = find_provider(act.tx, name)
     registry.fill_entry(act, object=provider.provider_id, issuer=provider.issuer, sub=sub[:MAX_WORD])
-    if (person := store.linked(act.tx, provider.issuer, sub)) is not None:
+    if (person := store.providers.linked(act.tx, provider.issuer, sub)) is not None:
         end_sessions_of_provider(act, provider.issuer, person=person)
-    if not store.unlink(act.tx, provider.issuer, sub):
+    if not store.providers.unlink(act.tx, provider.issuer, sub):
         raise NotFound(
             "no person is linked to this `sub`",
             hint=f"list the linked accounts: ostiary login-provider accounts {provider.name}",
@@ -127,7 +129,7 @@ def open_client_secret(provider: Provider, keys: Keyring) -> str:
 
 def spend_answer(act: Act, answer: Spend) -> bool:
     """Mark the response of a provider as used until its expiry. Return false if it has expired or was used before."""
-    return act.now < answer.until and proofs.spend(act.tx, answer)
+    return act.now < answer.until and store.proofs.spend(act.tx, answer)
 
 
 def admit(act: Act, provider_id: str, identity: Identity) -> Person:
@@ -140,7 +142,7 @@ def admit(act: Act, provider_id: str, identity: Identity) -> Person:
     """
     provider = find_provider(act.tx, provider_id)
     registry.fill_entry(act, object=provider.provider_id, provider=provider.name, sub=identity.sub)
-    linked = store.linked(act.tx, identity.issuer, identity.sub)
+    linked = store.providers.linked(act.tx, identity.issuer, identity.sub)
     if linked is None and provider.accounts == "refuse":
         raise ProviderRefused(
             "you have no account on this server",
@@ -170,7 +172,7 @@ def _create(act: Act, identity: Identity) -> Person:
     object, detail = act.entry.object, act.entry.detail
     person = registry.create_person(act, name=name, email=email)
     act.entry.object, act.entry.detail = object, {**(detail or {}), "created": person.person_id, "name": name}
-    store.link(act.tx, identity.issuer, identity.sub, person.person_id)
+    store.providers.link(act.tx, identity.issuer, identity.sub, person.person_id)
     return person
 
 

@@ -6,7 +6,6 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.trust import store
 from ostiaryd.trust.model.throttle import FORGET_AFTER
-from ostiaryd.trust.store import people
 
 AT_ONCE = 1000
 SESSIONS_AT_ONCE = 50
@@ -17,11 +16,13 @@ async def prune(world: World) -> int:
 
     Only the deletion of sessions and setup links is recorded in the ledger.
     """
-    total = await world.writer.submit(lambda tx: store.prune_join_tokens(tx, before=tx.now))
+    total = await world.writer.submit(lambda tx: store.join_tokens.prune_join_tokens(tx, before=tx.now))
     total += await _expire_logins(world)
-    total += await world.writer.submit(lambda tx: people.prune_failures(tx, before=tx.now - FORGET_AFTER))
+    total += await world.writer.submit(lambda tx: store.people.prune_failures(tx, before=tx.now - FORGET_AFTER))
     while True:
-        count = await world.writer.submit(lambda tx: store.prune_spent(tx, before=world.now.horizon, limit=AT_ONCE))
+        count = await world.writer.submit(
+            lambda tx: store.proofs.prune_spent(tx, before=world.now.horizon, limit=AT_ONCE)
+        )
         total += count
         if count < AT_ONCE:
             return total
@@ -32,10 +33,10 @@ async def _expire_logins(world: World) -> int:
     deletion of each batch is recorded.
     """
     total = 0
-    while people.any_expired(world.db.read(), now=world.now.horizon):
+    while store.people.any_expired(world.db.read(), now=world.now.horizon):
 
         def expire(act: Act) -> int:
-            count = people.drop_expired(act.tx, now=world.now.horizon, limit=SESSIONS_AT_ONCE)
+            count = store.people.drop_expired(act.tx, now=world.now.horizon, limit=SESSIONS_AT_ONCE)
             act.entry.detail = {"expired": count}
             return count
 

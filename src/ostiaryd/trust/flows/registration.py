@@ -23,6 +23,7 @@ from ostiaryd.ground.process.ids import new_secret
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
+from ostiaryd.trust import store
 from ostiaryd.trust.flows.certificates import put_certificates
 from ostiaryd.trust.flows.documents import check_client_urls
 from ostiaryd.trust.flows.oauth_clients import check_room, make_client_secret
@@ -39,7 +40,6 @@ from ostiaryd.trust.model.clients import (
     UnapprovedSoftwareStatement,
     parse_metadata,
 )
-from ostiaryd.trust.store import clients as store
 
 DAY = 86_400 * SECOND
 UNUSED_DAYS, PENDING_DAYS = 1, 7
@@ -92,7 +92,7 @@ def register_client(
     registry.fill_entry(act, object="", name=name[:100] if isinstance(name, str) else "")
     is_vouched = False
     if unverified_token is not None:
-        if (id := store.use_registration_token(act.tx, _digest(unverified_token))) is None:
+        if (id := store.clients.use_registration_token(act.tx, _digest(unverified_token))) is None:
             raise InvalidRegistrationToken(
                 "the initial access token is not valid", hint="create a token: ostiary client invite"
             )
@@ -125,7 +125,7 @@ def register_client(
         access_digest=_digest(token),
     )
     registry.fill_entry(act, object=id, state=client.state.value, redirect_uris=list(metadata.redirect_uris))
-    store.put(act.tx, client)
+    store.clients.put(act.tx, client)
     _put_certificates(act, client)
     return Registration(client, token)
 
@@ -185,7 +185,7 @@ def authenticate_registration(reader: Reader, client_id: str, unverified_token: 
 
     The refusal is the same for a wrong token and for an unknown client. Raises InvalidRegistrationToken.
     """
-    client = store.get(reader, client_id)
+    client = store.clients.get(reader, client_id)
     digest = (client and client.access_digest) or _digest("")
     if not hmac.compare_digest(digest, _digest(unverified_token or "")) or not unverified_token or client is None:
         raise InvalidRegistrationToken("the registration access token is not valid for this client")
@@ -233,7 +233,7 @@ def change_registration(
         client, metadata=metadata, digest=metadata.digest(), state=state, changed_at=act.now
     )
     registry.fill_entry(act, object=client_id, name=metadata.client_name, redirect_uris=list(metadata.redirect_uris))
-    store.put(act.tx, changed)
+    store.clients.put(act.tx, changed)
     _put_certificates(act, changed)
     return changed
 
@@ -242,12 +242,12 @@ def delete_client(act: Act, client: OAuthClient) -> None:
     """Delete a document or dynamic client. The caller must end the consents to the client."""
     registry.fill_entry(act, object=client.handle, client=client.client_id, name=client.metadata.client_name)
     put_certificates(act, client.client_id, ())
-    store.delete(act.tx, client.client_id)
+    store.clients.delete(act.tx, client.client_id)
 
 
 def find_client(reader: Reader, handle: str) -> OAuthClient:
     """Return the client with the record id `handle`. Raises NotFound."""
-    if (client := store.by_handle(reader, handle)) is None:
+    if (client := store.clients.by_handle(reader, handle)) is None:
         raise NotFound("client not found", hint="list the clients: ostiary client list")
     return client
 
@@ -278,7 +278,7 @@ def stop_client(act: Act, handle: str) -> OAuthClient:
 def _set_state(act: Act, client: OAuthClient, state: ClientState) -> OAuthClient:
     used_at = client.used_at or act.now  # counts as used, because a person decided about the client
     changed = msgspec.structs.replace(client, state=state, changed_at=act.now, used_at=used_at)
-    store.put(act.tx, changed)
+    store.clients.put(act.tx, changed)
     return changed
 
 
@@ -290,7 +290,7 @@ def create_registration_token(act: Act, *, lifetime_s: int, uses: int) -> Regist
         raise Invalid(f"an initial access token must be valid for 60 to {LONGEST_LIFETIME_S} seconds")
     if not 1 <= uses <= MAX_USES:
         raise Invalid(f"an initial access token can be used for 1 to {MAX_USES} registrations")
-    if store.count_registration_tokens(act.tx) >= MAX_REGISTRATION_TOKENS:
+    if store.clients.count_registration_tokens(act.tx) >= MAX_REGISTRATION_TOKENS:
         raise Conflict(
             f"there are {MAX_REGISTRATION_TOKENS} initial access tokens, the maximum", code="too_many_tokens"
         )
@@ -298,7 +298,7 @@ def create_registration_token(act: Act, *, lifetime_s: int, uses: int) -> Regist
         act.new_id("rt"), jose.b64u(new_secret(act.tx.random)), expires_at=act.now + lifetime_s * SECOND, uses=uses
     )
     registry.fill_entry(act, object=made.id, seconds=lifetime_s, uses=uses)
-    store.add_registration_token(act.tx, _digest(made.token), id=made.id, expires_at=made.expires_at, uses=uses)
+    store.clients.add_registration_token(act.tx, _digest(made.token), id=made.id, expires_at=made.expires_at, uses=uses)
     return made
 
 
@@ -313,7 +313,7 @@ async def expire_clients(world: World) -> int:
             act.entry.detail = {"count": len(ids)}
             for client_id in ids:
                 put_certificates(act, client_id, ())
-                store.delete(act.tx, client_id)
+                store.clients.delete(act.tx, client_id)
 
         await act(world, "client.expire", expire)
         total += len(ids)
@@ -321,7 +321,9 @@ async def expire_clients(world: World) -> int:
 
 
 def _unused(reader: Reader, *, now: int) -> list[str]:
-    return store.unused(reader, before=now - UNUSED_DAYS * DAY, pending_before=now - PENDING_DAYS * DAY, limit=AT_ONCE)
+    return store.clients.unused(
+        reader, before=now - UNUSED_DAYS * DAY, pending_before=now - PENDING_DAYS * DAY, limit=AT_ONCE
+    )
 
 
 def _digest(token: str) -> str:

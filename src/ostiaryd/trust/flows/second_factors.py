@@ -17,9 +17,9 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import Call
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
+from ostiaryd.trust import store
 from ostiaryd.trust.model.sessions import Proof, Session
 from ostiaryd.trust.model.totp import SECRET_BYTES, match_code
-from ostiaryd.trust.store import people
 
 RECOVERY_CODES, RECOVERY_CHARS = 10, 12
 """Number of recovery codes of a person, and characters of each code: 60 bits in Base32."""
@@ -27,19 +27,19 @@ RECOVERY_CODES, RECOVERY_CHARS = 10, 12
 
 def has_totp(reader: Reader, person: str) -> bool:
     """Return whether a person has an authenticator app."""
-    return people.totp(reader, person) is not None
+    return store.people.totp(reader, person) is not None
 
 
 def find_code(reader: Reader, keys: Keyring, person: str, unverified_code: str, *, now: int) -> Proof | None:
     """Return the proof of a person that a code gives, without marking the code as used; None for a wrong
     or used code.
     """
-    if (stored := people.totp(reader, person)) is None:
+    if (stored := store.people.totp(reader, person)) is None:
         return None
     sealed, last_step = stored
     if match_code(_open(keys, person, sealed), unverified_code, now=now, last_step=last_step) is not None:
         return Proof(method="totp", at=now)
-    if people.has_recovery_code(reader, _digest(keys, unverified_code), person=person):
+    if store.people.has_recovery_code(reader, _digest(keys, unverified_code), person=person):
         return Proof(method="recovery", at=now)
     return None
 
@@ -52,10 +52,14 @@ def use_code(act: Act, person: str, unverified_code: str) -> Proof | None:
     if proof is None:
         return None
     if proof.method == "recovery":
-        return proof if people.use_recovery_code(act.tx, _digest(act.tx.keys, unverified_code), person=person) else None
-    sealed, last_step = people.totp(act.tx, person) or (b"", 0)
+        return (
+            proof
+            if store.people.use_recovery_code(act.tx, _digest(act.tx.keys, unverified_code), person=person)
+            else None
+        )
+    sealed, last_step = store.people.totp(act.tx, person) or (b"", 0)
     step = match_code(_open(act.tx.keys, person, sealed), unverified_code, now=act.now, last_step=last_step)
-    return proof if step is not None and people.use_totp(act.tx, person, step=step) else None
+    return proof if step is not None and store.people.use_totp(act.tx, person, step=step) else None
 
 
 def new_secret(call: Call) -> bytes:
@@ -87,17 +91,17 @@ def set_totp(act: Act, person: str, secret: bytes, unverified_code: str) -> Proo
     step = match_code(secret, unverified_code, now=act.now, last_step=0)
     if step is None:
         raise Invalid("the code is wrong", hint="check the clock of the phone, and type the code that the app shows")
-    people.set_totp(act.tx, person, _seal(act, person, secret), step=step)
+    store.people.set_totp(act.tx, person, _seal(act, person, secret), step=step)
     return Proof(method="totp", at=act.now)
 
 
 def renew_recovery_codes(act: Act, person: str) -> list[str]:
     """Replace the recovery codes of a person who has an authenticator app; return the new codes. Raises Conflict."""
     registry.fill_entry(act, object=person)
-    if people.totp(act.tx, person) is None:
+    if store.people.totp(act.tx, person) is None:
         raise Conflict("recovery codes need an authenticator app", hint="set up an authenticator app first")
     codes = [b32encode(act.tx.random(8)).decode()[:RECOVERY_CHARS].lower() for _ in range(RECOVERY_CODES)]
-    people.set_recovery_codes(act.tx, person, [_digest(act.tx.keys, code) for code in codes])
+    store.people.set_recovery_codes(act.tx, person, [_digest(act.tx.keys, code) for code in codes])
     return [f"{code[:4]}-{code[4:8]}-{code[8:]}" for code in codes]
 
 

@@ -40,7 +40,6 @@ from ostiaryd.trust.model.sessions import (
     parse_cookies,
 )
 from ostiaryd.trust.model.totp import STEP
-from ostiaryd.trust.store import clients, people
 
 T = TypeVar("T")
 COOKIE_BYTES = 32
@@ -90,7 +89,7 @@ def find_session(reader: Reader, cookie: str | None, now: int) -> Session | None
     """Return the live session of a cookie; None if there is none, or if its person has left or is stopped."""
     if not cookie or len(cookie) > 128:
         return None
-    return people.find_session(reader, _digest(cookie), now=now)
+    return store.people.find_session(reader, _digest(cookie), now=now)
 
 
 async def session_of(call: Call) -> Session | None:
@@ -109,7 +108,7 @@ async def _note_use(world: World, session: Session) -> None:
     """Record a use of a session, at most once in `USE_INTERVAL`."""
     if world.now() - session.used_at >= USE_INTERVAL:
         idle = world.config.session_idle_s * SECOND
-        await world.writer.submit(lambda tx: people.use_session(tx, session.id, idle_until=tx.now + idle))
+        await world.writer.submit(lambda tx: store.people.use_session(tx, session.id, idle_until=tx.now + idle))
 
 
 def session_cookie(call: Call) -> str | None:
@@ -156,32 +155,32 @@ def begin_session(
     registry.fill_entry(act, object=session.id, acr=session.acr, amr=list(session.amr), provider=session.provider)
     idle_until = act.now + config.session_idle_s * SECOND
     if goes_on:
-        people.renew_session(act.tx, session, _digest(cookie), idle_until=idle_until)
+        store.people.renew_session(act.tx, session, _digest(cookie), idle_until=idle_until)
         return NewSession(session, cookie)
     if replaces is not None:
-        people.end_session(act.tx, replaces.id)
-    for oldest in people.sessions_of(act.tx, person, now=act.now)[MAX_SESSIONS - 1 :]:
-        people.end_session(act.tx, oldest.id)
-    people.add_session(act.tx, session, _digest(cookie), idle_until=idle_until)
+        store.people.end_session(act.tx, replaces.id)
+    for oldest in store.people.sessions_of(act.tx, person, now=act.now)[MAX_SESSIONS - 1 :]:
+        store.people.end_session(act.tx, oldest.id)
+    store.people.add_session(act.tx, session, _digest(cookie), idle_until=idle_until)
     return NewSession(session, cookie)
 
 
 def _is_unended(act: Act, session: Session) -> bool:
-    return people.get_unended(act.tx, session.id, now=act.now) is not None
+    return store.people.get_unended(act.tx, session.id, now=act.now) is not None
 
 
 def sessions_of(reader: Reader, person: str, *, now: int) -> list[Session]:
     """Return the live sessions of a person, the last used first."""
-    return people.sessions_of(reader, person, now=now)
+    return store.people.sessions_of(reader, person, now=now)
 
 
 def end_session(act: Act, session_id: str, *, person: str | None = None) -> None:
     """End one session. If `person` is given, a session of another person is not found. Raises NotFound."""
     registry.fill_entry(act, object=session_id)
-    unended = people.get_unended(act.tx, session_id, now=act.now)
+    unended = store.people.get_unended(act.tx, session_id, now=act.now)
     if unended is None or person not in (None, unended.person):
         raise NotFound("session not found", hint="the session may have ended already")
-    people.end_session(act.tx, session_id)
+    store.people.end_session(act.tx, session_id)
 
 
 def end_sessions(act: Act, person: str, *, keep: str | None = None) -> int:
@@ -189,9 +188,9 @@ def end_sessions(act: Act, person: str, *, keep: str | None = None) -> int:
 
     Sessions of a person whom the kill switch stops end too, so that they do not resume when the stop is lifted.
     """
-    ending = [one.id for one in people.unended_sessions(act.tx, now=act.now, person=person) if one.id != keep]
+    ending = [one.id for one in store.people.unended_sessions(act.tx, now=act.now, person=person) if one.id != keep]
     for id in ending:
-        people.end_session(act.tx, id)
+        store.people.end_session(act.tx, id)
     registry.fill_entry(act, object=person, sessions=len(ending))
     return len(ending)
 
@@ -200,9 +199,9 @@ def end_sessions_of_provider(act: Act, issuer: str, *, person: str | None = None
     """End the sessions that began with a login by the provider `issuer`. If `person` is given, end only the sessions of
     that person.
     """
-    for one in people.unended_sessions(act.tx, now=act.now, person=person):
+    for one in store.people.unended_sessions(act.tx, now=act.now, person=person):
         if one.provider == issuer:
-            people.end_session(act.tx, one.id)
+            store.people.end_session(act.tx, one.id)
 
 
 def end_all_logins(act: Act) -> int:
@@ -211,28 +210,28 @@ def end_all_logins(act: Act) -> int:
 
     Called after a loss of history: in the lost part each of them may have been ended or used.
     """
-    sessions = people.live_sessions(act.tx)
+    sessions = store.people.live_sessions(act.tx)
     for id in sessions:
-        people.end_session(act.tx, id)
-    people.drop_single_use(act.tx, step=act.now // STEP)
-    store.drop_all_join_tokens(act.tx)
-    clients.drop_registration_tokens(act.tx)
+        store.people.end_session(act.tx, id)
+    store.people.drop_single_use(act.tx, step=act.now // STEP)
+    store.join_tokens.drop_all_join_tokens(act.tx)
+    store.clients.drop_registration_tokens(act.tx)
     return len(sessions)
 
 
 def get_session(reader: Reader, id: str, *, now: int) -> Session | None:
     """Return a live session by its id; None if there is no such session."""
-    return people.get_session(reader, id, now=now)
+    return store.people.get_session(reader, id, now=now)
 
 
 def ended_sessions(reader: Reader, *, limit: int) -> list[tuple[str, str]]:
     """Return the id and the person of at most `limit` ended sessions for which `close_session` was not called yet."""
-    return people.ended_sessions(reader, limit=limit)
+    return store.people.ended_sessions(reader, limit=limit)
 
 
 def close_session(tx: Tx, id: str) -> None:
     """Record that all grants and tokens of an ended session have ended."""
-    people.close_session(tx, id)
+    store.people.close_session(tx, id)
 
 
 async def act_as_person(call: Call, session: Session, action: str, flow: Callable[[Act], T]) -> T:
@@ -242,7 +241,7 @@ async def act_as_person(call: Call, session: Session, action: str, flow: Callabl
 
     def run(act: Act) -> T:
         act.entry.person = session.person
-        if people.get_session(act.tx, session.id, now=act.now) is None:
+        if store.people.get_session(act.tx, session.id, now=act.now) is None:
             raise SessionEnded("the session has ended", hint="sign in again")
         return flow(act)
 

@@ -17,8 +17,8 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.html import page_url
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
+from ostiaryd.trust import store
 from ostiaryd.trust.model import SECOND
-from ostiaryd.trust.store import people
 
 HOUR = 3600 * SECOND
 DEFAULT_HOURS, MOST_HOURS = 24, 168
@@ -42,13 +42,13 @@ def create_setup_link(act: Act, id_or_name: str, *, config: Config, hours: int =
         raise Invalid(f"`hours` must be 1 to {MOST_HOURS}")
     code = b64u(act.tx.random(32))
     expires_at = act.now + hours * HOUR
-    people.add_setup_link(act.tx, _digest(code), person=person.person_id, expires_at=expires_at)
+    store.people.add_setup_link(act.tx, _digest(code), person=person.person_id, expires_at=expires_at)
     return SetupLink(f"{page_url(config)}/setup?code={code}", person.person_id, expires_at)
 
 
 def find_setup_link(reader: Reader, unverified_code: str, *, now: int) -> str:
     """Return the id of the person to whom an unused, unexpired setup link belongs. Raises NotFound."""
-    person = people.find_setup_link(reader, _digest(unverified_code), now=now)
+    person = store.people.find_setup_link(reader, _digest(unverified_code), now=now)
     if person is None:
         raise NotFound(
             "the setup link was used before, or has expired",
@@ -61,7 +61,7 @@ def find_setup_link(reader: Reader, unverified_code: str, *, now: int) -> str:
 def use_setup_link(act: Act, unverified_code: str) -> str:
     """Delete a setup link, so that it cannot be used again, and return the id of its person. Raises NotFound."""
     person = find_setup_link(act.tx, unverified_code, now=act.now)
-    people.drop_setup_links(act.tx, person)
+    store.people.drop_setup_links(act.tx, person)
     return person
 
 

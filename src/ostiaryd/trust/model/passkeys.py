@@ -1,7 +1,7 @@
 """Passkeys: the public key of a WebAuthn credential, and the challenge of a registration or login.
 
 A challenge contains a MAC over the browser and the kind of ceremony (registration or login), so the server need not
-store the challenges of unauthenticated callers. A challenge can be used once: `trust.store.spend` stores used
+store the challenges of unauthenticated callers. A challenge can be used once: `trust.store.proofs.spend` stores used
 challenges.
 """
 

@@ -52,6 +52,9 @@ _USE_TOKEN = sql(
 _COUNT_TOKENS = sql("select count(*) from registration_token")
 _DROP_TOKENS = sql("delete from registration_token")
 _PRUNE_TOKENS = sql("delete from registration_token where expires_at <= :now or uses_left = 0")
+_AGENT_KEYS = sql(
+    "select jwk, not_after from agent_key where agent = :agent and revoked_at is null order by added_at", steady=True
+)
 
 
 def get(reader: Reader, client_id: str) -> OAuthClient | None:
@@ -168,3 +171,10 @@ def _client(row: Row) -> OAuthClient:
         network=network,
         access_digest=access_digest,
     )
+
+
+def agent_keys(reader: Reader, agent: str, *, now: int) -> list[tuple[str, int | None]]:
+    """Return the keys with which an agent can authenticate at the time `now` (microseconds), as (JWK in
+    JSON, expiry).
+    """
+    return [(jwk, ends) for jwk, ends in reader.all(_AGENT_KEYS, agent=agent) if ends is None or ends > now]

@@ -12,21 +12,11 @@ from ostiaryd.watch.flows.findings import (
     record_verdict,
 )
 from ostiaryd.watch.flows.process import OFF, Watch, watch
-from ostiaryd.watch.store import (
-    count_open_findings,
-)
-from ostiaryd.watch.store import (
-    join as assign_findings,
-)
-from ostiaryd.watch.store import (
-    of_agent as list_findings_of_agent,
-)
-from ostiaryd.watch.store import (
-    of_incident as list_findings_of_incident,
-)
-from ostiaryd.watch.store import (
-    tasks_of_incident as list_tasks_of_incident,
-)
+from ostiaryd.watch.store.findings import count_open_findings
+from ostiaryd.watch.store.findings import join as assign_findings
+from ostiaryd.watch.store.findings import of_agent as list_findings_of_agent
+from ostiaryd.watch.store.findings import of_incident as list_findings_of_incident
+from ostiaryd.watch.store.findings import tasks_of_incident as list_tasks_of_incident
 from ostiaryd.watch.store.threats import (
     ids as list_threat_lists,
 )

@@ -101,7 +101,7 @@ class Work:
     def run(self, orders: FileIO) -> None:
         """Load the last snapshot, then read entries and send findings until the server ends the process."""
         size = ledger.get_head(self._reader)[0].size
-        progress = store.progress(self._reader)
+        progress = store.snapshots.progress(self._reader)
         if progress.snapshot is None:
             self._watcher.position = max(0, size - LEARN)
         else:
@@ -187,7 +187,7 @@ class Work:
 def _pieces(reader: Reader, generation: int) -> list[Piece]:
     changed: list[Piece] = []
     after = ""
-    while page := store.pieces(reader, generation, after=after, limit=PAGE):
+    while page := store.snapshots.pieces(reader, generation, after=after, limit=PAGE):
         changed += page
         after = page[-1].key
     return changed

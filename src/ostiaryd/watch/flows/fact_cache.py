@@ -6,8 +6,8 @@ from ostiary.authorization.catalogue import Catalogue
 from ostiary.provenance.noticing.threats import Threats, find_network_list
 from ostiaryd.ground.database import Reader
 from ostiaryd.registry import flows as registry
+from ostiaryd.watch import store
 from ostiaryd.watch.model import ToolSeen
-from ostiaryd.watch.store import threats
 
 MAX_KNOWN = 1 << 15
 _NOTHING = ToolSeen()
@@ -68,7 +68,7 @@ class FactCache:
     def threat(self, network: str) -> tuple[str, int] | None:
         """Return the name and the points of the threat list that contains a network; None if no list contains it."""
         if self._threats is None:
-            self._threats = threats.load(self._reader)
+            self._threats = store.threats.load(self._reader)
         if network not in self._networks:
             if len(self._networks) >= MAX_KNOWN:
                 self._networks.clear()

@@ -48,9 +48,9 @@ def record_sighting(act: Act, one: Sighting, then: Response) -> Finding | None:
     If the event is old, for example because the detectors were off, the points decay for that time before they raise
     the risk.
     """
-    if store.progress(act.tx).is_stored(one.number, one.detector):
+    if store.snapshots.progress(act.tx).is_stored(one.number, one.detector):
         return None
-    store.put_told(act.tx, one.number, one.detector)
+    store.snapshots.put_told(act.tx, one.number, one.detector)
     noticed = Noticed(detector=one.detector, points=one.points, says=one.says)
     finding = _record(
         act,
@@ -101,7 +101,7 @@ def _record(
     )
     registry.fill_entry(act, object=finding.finding_id, owner=owner, detector=noticed.detector, points=noticed.points)
     act.entry.agent, act.entry.task, act.entry.resource = agent or None, task, resource
-    store.insert(act.tx, finding)
+    store.findings.insert(act.tx, finding)
     points = int(noticed.points * 0.5 ** ((act.now - at) / HALF_LIFE))
     if not proved:
         points = _claim(act, agent, resource or "", points)
@@ -115,11 +115,11 @@ def _claim(act: Act, agent: str, resource: str, points: int) -> int:
     """Return how many of `points` a guard's report without proof may add to the agent's risk, so that the guard's
     claims stay within `MAX_CLAIMED`. Add them to the guard's claims.
     """
-    claimed = store.claimed(act.tx, agent, resource)
+    claimed = store.findings.claimed(act.tx, agent, resource)
     granted = min(points, max(0, MAX_CLAIMED - claimed.points(act.now)))
     if granted:
         millis = claimed.points(act.now) * SCALE + granted * SCALE
-        store.put_claimed(act.tx, agent, resource, Risk(millis, act.now))
+        store.findings.put_claimed(act.tx, agent, resource, Risk(millis, act.now))
     return granted
 
 
@@ -129,7 +129,7 @@ async def forget_risks(world: World) -> None:
 
     def forget(tx: Tx) -> None:
         registry.forget_risks(tx, before=before)
-        store.forget_claims(tx, before=before)
+        store.findings.forget_claims(tx, before=before)
 
     await world.writer.submit(forget)
 
@@ -143,7 +143,7 @@ def raise_risk(act: Act, subject: str, points: int) -> None:
 
 def find_finding(reader: Reader, id: str) -> Finding:
     """Return a finding by id. Raises NotFound."""
-    if (finding := store.get(reader, id)) is None:
+    if (finding := store.findings.get(reader, id)) is None:
         raise NotFound("there is no finding with this id", hint="list the findings: ostiary watch findings")
     return finding
 
@@ -157,7 +157,7 @@ def record_verdict(act: Act, ids: Iterable[str], verdict: Verdict, *, by: str, w
     by_agent: dict[str, list[Finding]] = defaultdict(list)
     for id in ids:
         finding = find_finding(act.tx, id)
-        if not store.judge(act.tx, id, Judgement(verdict, by, act.now, why)):
+        if not store.findings.judge(act.tx, id, Judgement(verdict, by, act.now, why)):
             raise Conflict(f"a person has already given a verdict on the finding {id}", code="judged")
         by_agent[finding.agent].append(finding)
     for agent, findings in by_agent.items():
@@ -179,5 +179,5 @@ def start_at_end_of_ledger(tx: Tx) -> None:
     """Set the position of the detectors to the end of the ledger if they have never run. From the entries before this
     position, the detectors learn, but report no findings.
     """
-    if store.progress(tx).stored < 0 and (size := ledger.get_head(tx)[0].size):
-        store.put_told(tx, size - 1, "~")
+    if store.snapshots.progress(tx).stored < 0 and (size := ledger.get_head(tx)[0].size):
+        store.snapshots.put_told(tx, size - 1, "~")

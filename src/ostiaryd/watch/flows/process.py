@@ -111,8 +111,8 @@ class Watch:
             case Standby():
                 state.phase = "standby"
             case Ready(position):
-                progress = store.progress(world.db.read())
-                await world.writer.submit(lambda tx: store.drop_unfinished(tx, progress.generation))
+                progress = store.snapshots.progress(world.db.read())
+                await world.writer.submit(lambda tx: store.snapshots.drop_unfinished(tx, progress.generation))
                 state.phase, state.position = "working", position
                 return progress.generation + 1
             case Findings(sightings):
@@ -123,10 +123,10 @@ class Watch:
                 state.failing, state.narrowing = failing, narrowing
                 self._moved.set()
             case Pieces(pieces):
-                await world.writer.submit(lambda tx: store.put_pieces(tx, generation, pieces))
+                await world.writer.submit(lambda tx: store.snapshots.put_pieces(tx, generation, pieces))
                 self._order(b"m")
             case Saved(snapshot, gone):
-                await world.writer.submit(lambda tx: store.finish(tx, generation, snapshot, gone))
+                await world.writer.submit(lambda tx: store.snapshots.finish(tx, generation, snapshot, gone))
                 return generation + 1
         return generation
 
@@ -135,7 +135,7 @@ class Watch:
         response, so that later findings are not blocked.
         """
         world = self._world
-        if store.progress(world.db.read()).is_stored(one.number, one.detector):
+        if store.snapshots.progress(world.db.read()).is_stored(one.number, one.detector):
             return
         try:
             with overtaking():
@@ -203,7 +203,7 @@ class Watch:
         """Check the saved position of another server's process. Raises Conflict if that process has left an entry
         unread for more than `MAX_UNSAVED_S`. `last` is the number of the newest entry.
         """
-        saved = store.progress(reader).snapshot
+        saved = store.snapshots.progress(reader).snapshot
         position = 0 if saved is None else msgpack_decoder(Snapshot)(saved).position
         body = ledger.get_entry_body(reader, position) if position <= last else None
         if body is not None and self._world.now() - decode_entry(body).at > MAX_UNSAVED_S * SECOND:

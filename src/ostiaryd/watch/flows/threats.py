@@ -17,9 +17,9 @@ from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ThreatDelta, check_name
+from ostiaryd.watch import store
 from ostiaryd.watch.engines.lists import MAX_MARKS, Listed
 from ostiaryd.watch.model.threats import Form, ListId, ThreatSource
-from ostiaryd.watch.store import threats as store
 
 MAX_LISTS = 16
 SECOND = 1_000_000
@@ -50,13 +50,13 @@ def add(act: Act, *, name: str, url: str, form: Form, points: int) -> ThreatSour
     registry.fill_entry(act, object=check_name(name), points=points)
     if not 1 <= points <= MOST:
         raise Invalid(f"`points` must be 1 to {MOST}")
-    if store.by_name(act.tx, name) is not None:
+    if store.threats.by_name(act.tx, name) is not None:
         raise Conflict(
             f"a threat list with the name `{name}` exists",
             hint="list the threat lists: ostiary threats list",
             code="name_taken",
         )
-    if len(store.sources(act.tx)) >= MAX_LISTS:
+    if len(store.threats.sources(act.tx)) >= MAX_LISTS:
         raise Conflict(
             f"there are already {MAX_LISTS} threat lists, the maximum",
             hint="remove a list: ostiary threats remove NAME",
@@ -71,7 +71,7 @@ def add(act: Act, *, name: str, url: str, form: Form, points: int) -> ThreatSour
         created_at=act.now,
         due_at=act.now,
     )
-    store.insert(act.tx, made)
+    store.threats.insert(act.tx, made)
     return made
 
 
@@ -79,13 +79,13 @@ def remove(act: Act, name: str) -> None:
     """Remove a threat list. Raises NotFound."""
     source = find(act.tx, name)
     registry.fill_entry(act, object=source.name)
-    store.delete(act.tx, source.list_id)
+    store.threats.delete(act.tx, source.list_id)
     registry.queue_for_guards(act, ThreatDelta(source.list_id))
 
 
 def find(reader: Reader, name: str) -> ThreatSource:
     """Return a threat list by name. Raises NotFound."""
-    if (source := store.by_name(reader, name)) is None:
+    if (source := store.threats.by_name(reader, name)) is None:
         raise NotFound("there is no threat list with this name", hint="list the threat lists: ostiary threats list")
     return source
 
@@ -94,12 +94,12 @@ def claim_fetch(tx: Tx, source: ThreatSource) -> bool:
     """Reserve the fetch of a list for this process. Return False if another process has reserved the fetch, or if the
     list is not due.
     """
-    return store.claim(tx, source.list_id, until=tx.now + AGAIN)
+    return store.threats.claim(tx, source.list_id, until=tx.now + AGAIN)
 
 
 def is_other(reader: Reader, source: ThreatSource, listed: Listed) -> bool:
     """Return whether the values of the fetched list differ from the stored values."""
-    loaded = store.loaded(reader, source.list_id)
+    loaded = store.threats.loaded(reader, source.list_id)
     return loaded is None or loaded.marks != listed.marks
 
 
@@ -136,13 +136,13 @@ def accept_list(act: Act, source: ThreatSource, listed: Listed) -> None:
         act, object=source.name, count=change.count, new=change.new, gone=change.gone, skipped=change.skipped
     )
     _check_room(act.tx, source, listed)
-    store.fill(act.tx, source.list_id, listed.marks, listed.networks)
+    store.threats.fill(act.tx, source.list_id, listed.marks, listed.networks)
     store_list(act.tx, source, listed)
     registry.queue_for_guards(act, ThreatDelta(source.list_id))
 
 
 def _compare(reader: Reader, source: ThreatSource, listed: Listed) -> ListChange:
-    loaded = store.loaded(reader, source.list_id)
+    loaded = store.threats.loaded(reader, source.list_id)
     before = frozenset[bytes]() if loaded is None else loaded.marks
     return ListChange(len(listed.marks), len(listed.marks - before), len(before - listed.marks), listed.skipped)
 
@@ -151,7 +151,7 @@ def _check_room(reader: Reader, source: ThreatSource, listed: Listed) -> None:
     """Check that all threat lists together do not exceed `MAX_MARKS` values if `source` gets the content `listed`.
     Raises Invalid.
     """
-    if store.count(reader, but=source.list_id) + len(listed.marks) > MAX_MARKS:
+    if store.threats.count(reader, but=source.list_id) + len(listed.marks) > MAX_MARKS:
         raise Invalid(f"all threat lists together have more than {MAX_MARKS} values", code="too_many_marks")
 
 
@@ -160,12 +160,12 @@ def store_list(tx: Tx, source: ThreatSource, listed: Listed) -> None:
     expires, but not within ten minutes.
     """
     ends = tx.now + EVERY if listed.until is None else min(tx.now + EVERY, max(listed.until, tx.now + AGAIN))
-    store.refresh(tx, source.list_id, due_at=ends, skipped=listed.skipped)
+    store.threats.refresh(tx, source.list_id, due_at=ends, skipped=listed.skipped)
 
 
 def record_failed_fetch(tx: Tx, source: ThreatSource, why: str) -> None:
     """Record why a fetch failed. The stored content does not change."""
-    store.fail(tx, source.list_id, why[:200])
+    store.threats.fail(tx, source.list_id, why[:200])
 
 
 def own_hosts(config: Config) -> frozenset[str]:
@@ -175,7 +175,7 @@ def own_hosts(config: Config) -> frozenset[str]:
 
 def describe_problems(reader: Reader, *, now: int) -> tuple[int, list[str]]:
     """Return the number of threat lists, and for each outdated list a text with its name and the reason."""
-    sources = store.sources(reader)
+    sources = store.threats.sources(reader)
     is_old = partial(_is_old, now=now)
     return len(sources), [f"`{one.name}`: {one.failed or 'not fetched yet'}" for one in filter(is_old, sources)]
 
