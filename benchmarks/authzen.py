@@ -84,14 +84,14 @@ async def _measure(
     world: World, name: str, work: Callable[[], Awaitable[Any]], decisions: int, *, entries: int
 ) -> bool:
     """Print the median of rounds; whether a round left more entries than it may."""
-    before, _ = ledger.head(world.db.read())
+    before, _ = ledger.get_head(world.db.read())
     cpu, wall = [], []
     for _ in range(ROUNDS):
         c, w = time.process_time(), time.perf_counter()
         await work()
         wall.append(decisions / (time.perf_counter() - w))
         cpu.append(decisions / (time.process_time() - c))
-    after, _ = ledger.head(world.db.read())
+    after, _ = ledger.get_head(world.db.read())
     left = (after.size - before.size) / ROUNDS
     rates = f"{statistics.median(cpu):9.0f} /cpu-s {statistics.median(wall):9.0f} /s wall"
     print(f"{name:26} {rates} {left:7.1f} entries a round")

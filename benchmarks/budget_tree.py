@@ -94,7 +94,7 @@ def _begin(by: Caller, parent: str | None, units: int) -> Callable[[Act], Task]:
             audience=FILES,
             expires_at=act.now + 3600 * SECOND,
         )
-        holdings.insert(act.tx, token)
+        holdings.insert_holding(act.tx, token)
         return task
 
     return flow

@@ -167,7 +167,7 @@ def store_rows(rows: list[Certificate], tx: Tx) -> None:
             jkt=row.key_digest,
             expires_at=row.not_after,
         )
-        holdings.insert(tx, holding)
+        holdings.insert_holding(tx, holding)
 
 
 async def prepare(world: World) -> IssuedCertificate:

@@ -114,14 +114,14 @@ def _asking(world: World, wire: Callable[[Call], Awaitable[Reply]], body: Any) -
 async def _measure(world: World, name: str, ask: Callable[[], Awaitable[Reply]]) -> bool:
     """Print the median of one at a time, by the clock and by the processor; whether too many entries were left."""
     await ask()
-    before, _ = ledger.head(world.db.read())
+    before, _ = ledger.get_head(world.db.read())
     walls, cpu = [], time.process_time()
     for _ in range(ROUNDS):
         started = time.perf_counter()
         await ask()
         walls.append(time.perf_counter() - started)
     spent = (time.process_time() - cpu) / ROUNDS
-    after, _ = ledger.head(world.db.read())
+    after, _ = ledger.get_head(world.db.read())
     median = statistics.median(walls)
     print(f"{name:36} {1 / median:9.0f} /s one at a time {median * 1e3:8.2f} ms {1 / spent:9.0f} /cpu-s")
     return after.size - before.size > ROUNDS

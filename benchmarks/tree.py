@@ -91,7 +91,7 @@ async def _plant(world: World, agent: str, shape: tuple[int, ...], size: int) ->
         if len(grown) != size:
             raise Wrong(f"the shape has only {len(grown)} tasks")
         for task in grown:
-            holdings.insert(act.tx, _token(act, task))
+            holdings.insert_holding(act.tx, _token(act, task))
         return root.task_id
 
     return await act(world, "bench.plant", plant)

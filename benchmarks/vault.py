@@ -338,7 +338,7 @@ def store_rows(tx: Tx, numbers: range, agent: str) -> None:
             due_at=tx.now,
         )
         leases.insert(tx, lease)
-        holdings.insert(
+        holdings.insert_holding(
             tx, Holding(id=HoldingId(lease.holding), kind=KIND, agent=holder, task=lease.task, expires_at=end)
         )
 

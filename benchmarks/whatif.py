@@ -79,7 +79,7 @@ def main() -> int:
 async def _measure(folder: Path) -> int:
     async with open_world(load_config(data_dir=str(folder))) as world:
         first = await _fill(world)
-        stop = ledger.head(world.db.read())[0].size
+        stop = ledger.get_head(world.db.read())[0].size
         begun = await _run(world, PERMIT, Span(stop, stop))
         print(f"{'to begin':40} {begun.cpu_s:9.2f} cpu-s")
         few = await _run(world, PERMIT, Span(first, first + (stop - first) // 10))
@@ -156,7 +156,7 @@ async def _fill(world: World) -> int:
         who.append(_principal(agent, f"tok_{number}"))
     reader = world.db.read()
     facts = access.Facts(prepared_resource(reader, find_resource(reader, "files")), starter_files().policies)
-    first = ledger.head(reader)[0].size
+    first = ledger.get_head(reader)[0].size
     numbers = count()
     for report in range(REPORTS):
         records: list[Any] = [_record(who, facts, next(numbers), world.now()) for _ in range(RECORDS)]

@@ -65,7 +65,7 @@ async def register_agent(
     """Register an agent with a key, and its owner if the owner does not exist yet. Return the agent."""
 
     def flow(a: Act) -> Agent:
-        if owners.owner(a.tx, owner) is None:
+        if owners.get_owner(a.tx, owner) is None:
             flows.create_person(a, name=owner)
         agent = flows.create_agent(a, AgentSpec(**({"name": name, "owner": owner, "purpose": "to be tried on"} | more)))
         if has_key:
@@ -76,7 +76,7 @@ async def register_agent(
 
 
 def get_agent(world: World, name: str) -> Agent:
-    found = agents.get(world.db.read(), name)
+    found = agents.get_agent(world.db.read(), name)
     assert found is not None
     return found
 
@@ -100,7 +100,7 @@ async def end_holdings(world: World, root: Root, value: str) -> dict[str, int]:
 
 
 def is_live(world: World, id: str) -> bool:
-    held = holdings.get(world.db.read(), id)
+    held = holdings.get_holding(world.db.read(), id)
     assert held is not None
     return held.is_live(world.now())
 
@@ -112,7 +112,7 @@ def feed_messages(world: World, after: int = 0) -> list[dict[str, Any]]:
 
 def newest_entry(world: World) -> Entry:
     """Return the newest entry, whose action an audit knows."""
-    [(index, body)] = ledger.search(world.db.read(), {}, limit=1)
+    [(index, body)] = ledger.search_entries(world.db.read(), {}, limit=1)
     entry = decode_entry(body)
     assert "its action" not in EntryCheck(entry.at).check(index, body), entry
     return entry

@@ -321,7 +321,7 @@ def _ledger(world: World, reader: Reader) -> str:
     frontier, note = ledger.get_head(reader)
     key = ledger.get_log_key(reader, world.keys)
     checkpoint = open_checkpoint(note.encode(), [key], origin=key.name)
-    rows = ledger.get_tree_rows(reader)
+    rows = ledger.get_hash_reader(reader)
     root = tree_root(frontier.size, hashes_from(rows))
     if (checkpoint.size, checkpoint.root) != (frontier.size, root):
         raise Conflict(

@@ -272,7 +272,7 @@ async def names(world: World) -> dict[str, str]:
     """Things that are there: names and ids, so that requests get past looking them up."""
     agent, _ = await register(world)
     guard_id, _ = await guard(world)
-    person = await act(world, "test", lambda act: owners.person(act.tx, "ann"))
+    person = await act(world, "test", lambda act: owners.get_person(act.tx, "ann"))
     assert person is not None
     return {
         "agent": agent.agent_id,

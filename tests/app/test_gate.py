@@ -46,7 +46,7 @@ async def show(client: Client, token: str, method: str, template: str, **said: A
 
 
 def size(world: World) -> int:
-    return ledger.head(world.db.read())[0].size
+    return ledger.get_head(world.db.read())[0].size
 
 
 @pytest.mark.parametrize("database", ["sqlite"])  # the gate decides, on either database

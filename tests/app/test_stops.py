@@ -70,11 +70,11 @@ async def test_a_stop_is_one_commit_and_its_proof_is_used_up(
     token = (await chief.token(resource=API))["access_token"]
     path = route[1].format(name="reader", kid=kid)
     proof = proof_of(chief, token, path, method=route[0])
-    batches, before = counted(world, monkeypatch), ledger.head(world.db.read())[0].size
+    batches, before = counted(world, monkeypatch), ledger.get_head(world.db.read())[0].size
     answer = await ask(chief, route, kid=kid, token=token, body=BODIES[route], proof=proof)
     assert answer.status in (200, 201), answer.body
     assert batches == [[Lane.STOP]]
-    entry = decode_entry(ledger.bodies(world.db.read(), before, 1)[0])
+    entry = decode_entry(ledger.list_entry_bodies(world.db.read(), before, 1)[0])
     assert (entry.agent, entry.reporter, entry.outcome) == (chief.id, None, "ok")
     again = await ask(chief, route, kid=kid, token=token, body=BODIES[route], proof=proof)
     assert (again.status, again.error) == (401, "invalid_dpop_proof")

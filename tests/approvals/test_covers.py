@@ -284,7 +284,7 @@ async def test_a_waiting_question_that_is_covered_by_now_is_cancelled(mail: Bank
 
 async def test_what_is_forgotten_covers_nothing(world: World, mail: Bank) -> None:
     id = await said_yes(mail)
-    found = store.get(world.db.read(), id)
+    found = store.get_question(world.db.read(), id)
     assert found is not None
     assert found.about.extent is not None
     key = {"task": found.task, "counterpart": found.about.extent.counterpart}

@@ -193,8 +193,8 @@ async def test_what_was_asked_can_be_replayed(stage: Stage) -> None:
     await put(stage.world, {"a.cedar": BASE + PERMITS})
     await stage.request(minutes=10)
     reader = stage.world.db.read()
-    size = ledger.head(reader)[0].size
-    ((_, _, kept),) = ledger.with_facts(reader, size - 1, size)
+    size = ledger.get_head(reader)[0].size
+    ((_, _, kept),) = ledger.list_entries_with_facts(reader, size - 1, size)
     assert kept is not None
     facts = decode_facts(kept)
     for more, allowed in ((PERMITS, True), (FORBIDS, False)):
@@ -392,7 +392,7 @@ async def test_an_emergency_takes_two_people_whatever_permits_it_and_is_loud(sta
     )
     (listed,) = [
         flows.show_elevation(stage.world.db.read(), one, now=stage.world.now())
-        for one in elevations.broken_glass(stage.world.db.read(), now=stage.world.now(), limit=9)
+        for one in elevations.list_emergency_elevations(stage.world.db.read(), now=stage.world.now(), limit=9)
     ]
     assert (listed["break_glass"], listed["people"], listed["scopes"]) == (True, ["carol", "dave"], [WRITE])
     clock.advance(600)

@@ -55,7 +55,7 @@ async def test_asked_again_it_is_the_same_question(bank: Bank) -> None:
     first = await bank.ask()
     assert (await bank.ask()).approval == first.approval
     assert newest_entry(bank.world).action == "approval.again", "who is told of questions is not told twice"
-    found = store.get(bank.world.db.read(), first.approval)
+    found = store.get_question(bank.world.db.read(), first.approval)
     assert found is not None
     assert found.times == 2
 
@@ -64,7 +64,7 @@ async def test_a_no_holds_until_the_date_of_the_question_and_asks_nobody_again(b
     asked = await bank.ask()
     assert (await bank.answer(asked.approval, "deny")).state == "denied"
     assert await bank.why() == "approval_denied"
-    found = store.get(bank.world.db.read(), asked.approval)
+    found = store.get_question(bank.world.db.read(), asked.approval)
     assert found is not None
     with pytest.raises(Forbidden):
         check_not_again(found, now=found.ends_at - 1)
@@ -73,7 +73,7 @@ async def test_a_no_holds_until_the_date_of_the_question_and_asks_nobody_again(b
 
 async def test_a_question_ends_by_its_date(bank: Bank, clock: Clock) -> None:
     asked = await bank.ask()
-    found = store.get(bank.world.db.read(), asked.approval)
+    found = store.get_question(bank.world.db.read(), asked.approval)
     assert found is not None
     clock.now = found.ends_at - 1
     assert (bank.state(asked.approval), await flows.expire_due(bank.world)) == ("open", 0)
@@ -91,7 +91,7 @@ async def test_a_question_and_a_yes_end_with_their_task(world: World, bank: Bank
     short = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="soon over", ttl_s=60)))
     await create_holding(world, bank.agent, "tok_short", audience=URI, task=short.task_id, seconds=60)
     asked = await bank.ask(token="tok_short")
-    found = store.get(world.db.read(), asked.approval)
+    found = store.get_question(world.db.read(), asked.approval)
     assert found is not None
     assert found.ends_at == short.expires_at
     said = await bank.answer(asked.approval)
@@ -275,7 +275,7 @@ async def test_absent_is_neither_null_nor_a_default(bank: Bank) -> None:
 async def test_a_secret_is_bound_and_nobody_is_shown_it(world: World, bank: Bank) -> None:
     """Though the guard's own catalogue calls it none."""
     asked = await bank.ask(PAY | {"pin": "4711"})
-    found = store.get(world.db.read(), asked.approval)
+    found = store.get_question(world.db.read(), asked.approval)
     assert found is not None
     assert (found.about.arguments, found.about.hidden) == (PAY, ["pin"])
     assert (await bank.ask(PAY | {"pin": "4712"})).approval != asked.approval
@@ -389,7 +389,7 @@ async def test_in_a_standing_task_denied_questions_count_until_their_dates(bank:
     for amount in (1001, 1002):
         asked = await bank.ask({"amount": amount}, token="tok_s")
         await bank.answer(asked.approval, "deny")
-    found = store.get(bank.world.db.read(), asked.approval)
+    found = store.get_question(bank.world.db.read(), asked.approval)
     assert found is not None
     clock.now = found.ends_at - 1
     assert await bank.why({"amount": 1003}, token="tok_s") == "approval_denied"
@@ -420,13 +420,13 @@ async def test_what_is_long_over_is_forgotten_and_nothing_else(world: World, ban
     await bank.answer(denied, "deny")
     await bank.answer(approved)
     kept_us = world.config.replay_days * 86_400_000_000
-    found = store.get(world.db.read(), denied)
+    found = store.get_question(world.db.read(), denied)
     assert found is not None
     clock.now = found.ends_at + kept_us
     assert await flows.forget(world) == 0
     clock.advance(us=1)
     assert await flows.forget(world) == 2
-    assert [store.get(world.db.read(), id) is None for id in (denied, approved, waits)] == [True, True, False]
+    assert [store.get_question(world.db.read(), id) is None for id in (denied, approved, waits)] == [True, True, False]
     assert store.answers(world.db.read(), denied) == []
     await flows.expire_due(world)
     assert await flows.forget(world) == 1

@@ -68,7 +68,7 @@ async def test_a_requestable_denial_is_requested_approved_and_evaluated_once(wor
 async def entries(bank: Bank, *actions: str) -> list[Entry]:
     """The newest entry of each."""
     reader = bank.world.db.read()
-    return [decode_entry(ledger.search(reader, {"action": action}, limit=1)[0][1]) for action in actions]
+    return [decode_entry(ledger.search_entries(reader, {"action": action}, limit=1)[0][1]) for action in actions]
 
 
 async def test_an_approval_is_for_just_that_call(bank: Bank) -> None:

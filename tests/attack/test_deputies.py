@@ -212,7 +212,7 @@ async def pair(world: World) -> tuple[Client, Client]:
 
 async def enrolled(world: World, name: str, *, scopes: tuple[str, ...] = SCOPES, **more: Any) -> Client:
     agent, key = await register(world, name=name, scopes=scopes, **more)
-    if resources.get(world.db.read(), "mail") is None:
+    if resources.get_resource(world.db.read(), "mail") is None:
         await run_act(world, lambda a: registry.create_resource(a, name="mail", uri=MAIL))
         for name, tools in TOOLS.items():
             catalogue = Catalogue.parse(json.dumps({"resource": name, "tools": tools}))

@@ -62,4 +62,4 @@ async def test_numbers_in_a_report_do_not_end_the_batch(world: World, resource: 
     arguments = {"n": 10**4000, "f": 1e308, "s": "\0", "d": {"d": [[[]]]}}
     await report(world, resource, 1, call(agent, arguments=arguments))
     assert told(world)[0].arguments is not None
-    assert decode_entry(ledger.body(world.db.read(), 0) or b"").at
+    assert decode_entry(ledger.get_entry_body(world.db.read(), 0) or b"").at

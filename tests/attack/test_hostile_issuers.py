@@ -47,7 +47,7 @@ async def home(world: World) -> World:
 
 
 def size(world: World) -> int:
-    return log.head(world.db.read())[0].size
+    return log.get_head(world.db.read())[0].size
 
 
 # ------------------------------------------------------------------------------------------------------ Without end
@@ -161,7 +161,7 @@ async def test_a_doubt_from_outside_is_answered_by_playbooks_at_once(home: World
     high = idp.token(f"{CAEP}risk-level-change", ALICE, {"current_level": "HIGH", "principal": "USER"})
     assert await push(home, made, high) == (202, "")
     assert [one.object for one in entries_of(home, "incident.open")] != []
-    kept = restrictions.of_agent(home.db.read(), get_agent(home, "bot").agent_id, now=clock())
+    kept = restrictions.list_restrictions_of_agent(home.db.read(), get_agent(home, "bot").agent_id, now=clock())
     assert [one.kind for one in kept] == ["narrow"]
 
 

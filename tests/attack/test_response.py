@@ -24,7 +24,7 @@ MINUTE = 60_000_000
 
 def held(world: World, agent: str, *, now: int) -> list[tuple[str, int, int]]:
     """Kind, limit, and how many minutes are left."""
-    found = restrictions.of_agent(world.db.read(), agent, now=now)
+    found = restrictions.list_restrictions_of_agent(world.db.read(), agent, now=now)
     return [(one.kind, one.limit, (one.until - now) // MINUTE) for one in found]
 
 

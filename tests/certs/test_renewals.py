@@ -40,7 +40,7 @@ def warnings(world: World) -> list[Entry]:
 
 
 def found(world: World, agent: str) -> list[str]:
-    every = findings.findings.of_agent(world.db.read(), agent, since=0)
+    every = findings.findings.list_findings_of_agent(world.db.read(), agent, since=0)
     return [one.says for one in every if one.detector == DETECTOR]
 
 

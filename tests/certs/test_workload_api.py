@@ -105,7 +105,7 @@ async def code_of(stream: Any) -> grpc.StatusCode:
 
 
 def entries(world: World, action: str) -> list[Entry]:
-    return [decode_entry(body) for _, body in ledger.search(world.db.read(), {"action": action}, limit=100)]
+    return [decode_entry(body) for _, body in ledger.search_entries(world.db.read(), {"action": action}, limit=100)]
 
 
 def serial_of(response: Any, place: int = 0) -> str:

@@ -44,7 +44,7 @@ async def add(world: World, agent: str = "bot", **selectors: Any) -> Workload:
 
 
 def entries(world: World, action: str) -> list[Entry]:
-    return [decode_entry(body) for _, body in ledger.search(world.db.read(), {"action": action}, limit=100)]
+    return [decode_entry(body) for _, body in ledger.search_entries(world.db.read(), {"action": action}, limit=100)]
 
 
 def match(world: World, facts: WorkloadFacts = FACTS) -> list[str]:

@@ -84,7 +84,7 @@ async def test_a_person_says_yes_and_the_agent_acts_for_the_person(client: Clien
     assert set(asked.json) == {"auth_req_id", "expires_in", "interval"}
     assert (asked.json["interval"], len(asked.json["auth_req_id"])) == (INTERVAL_S, 43)
     id = asked.json["auth_req_id"]
-    shown = approvals.get(client.world.db.read(), approval_of(client))
+    shown = approvals.get_question(client.world.db.read(), approval_of(client))
     assert shown is not None
     assert shown.about.arguments == {
         "scope": "files:read",

@@ -14,7 +14,7 @@ from ostiaryd.app import build_app
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.ledger.model import decode_entry
-from ostiaryd.ledger.store import search
+from ostiaryd.ledger.store import search_entries
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.model.clients import OAuthClient
 from ostiaryd.trust.store import clients
@@ -61,7 +61,7 @@ async def test_each_unsigned_object_is_refused_and_recorded(world: World, flow: 
     for _ in range(2):
         answer = await send_to_page(flow, UNSIGNED, redirect_uri=CALLBACK)
         assert answer["error"] == "request_not_supported"
-    said = [decode_entry(body) for _, body in search(world.db.read(), {}, limit=2)]
+    said = [decode_entry(body) for _, body in search_entries(world.db.read(), {}, limit=2)]
     assert [(entry.action, entry.outcome) for entry in said] == [("authorization.request", "refused")] * 2
 
 

@@ -64,8 +64,8 @@ async def test_no_certificate_is_unknown_after_a_kill(config: Config, seed: int,
 
 def _entries(reader: Reader) -> set[str]:
     """Return the serial numbers of the certificates that the ledger says were issued."""
-    frontier, _ = ledger.head(reader)
-    entries = map(decode_entry, ledger.bodies(reader, 0, frontier.size))
+    frontier, _ = ledger.get_head(reader)
+    entries = map(decode_entry, ledger.list_entry_bodies(reader, 0, frontier.size))
     return {str(entry.object) for entry in entries if (entry.action, entry.outcome) == ("cert.issue", "ok")}
 
 

@@ -574,7 +574,7 @@ async def test_no_step_of_the_clock_gives_anything_back_or_ends_anything_for_goo
     await stage.pass_time(2 * LONGEST_WAIT / SECOND)
     [throttled] = [(holding, one) for holding, one in spent if holding.over_s < 1e9]
     assert await which_work(stage, [throttled]), "a wait has an end"
-    times = [decode_entry(body).at for body in ledger.bodies(stage.world.db.read(), 0, 100_000)]
+    times = [decode_entry(body).at for body in ledger.list_entry_bodies(stage.world.db.read(), 0, 100_000)]
     tally("the times of entries never decrease", broken=steps_back(times), of=len(times))
 
 

@@ -263,7 +263,7 @@ async def test_two_servers_of_one_database_whose_clocks_differ(
             for machine in machines:
                 machine.advance(1)
         await watch_clock(one)
-        times = [decode_entry(body).at for body in store.bodies(one.db.read(), 0, 10_000)]
+        times = [decode_entry(body).at for body in store.list_entry_bodies(one.db.read(), 0, 10_000)]
         behind = two.now() - one.now()
     tally(
         "the times of entries never decrease",

@@ -61,7 +61,7 @@ async def tell(at: At, known: Before | None = None, tool: str = "send", **said: 
 async def test_the_next_call_is_taken_from_who_knows_all_before_it(world: World, files: Resource, task: Task) -> None:
     one, other = At(world, files), At(world, files)
     start, _ = await tell(one)
-    before = ledger.head(world.db.read())[0].size
+    before = ledger.get_head(world.db.read())[0].size
     known, is_taken = await tell(one, start, next=Next((ANN,)))
     assert is_taken
     assert (known.task.tools, known.task.classes, known.task.recipients) == (("files/send",), ("internal",), (ANN,))
@@ -70,7 +70,7 @@ async def test_the_next_call_is_taken_from_who_knows_all_before_it(world: World,
     assert (stale, is_taken) == (known, False)
     after, is_taken = await tell(other, stale, next=Next((BOB,)))
     assert (after.task.recipients, is_taken) == ((ANN, BOB), True)
-    assert ledger.head(world.db.read())[0].size == before, "the record of the call is the entry"
+    assert ledger.get_head(world.db.read())[0].size == before, "the record of the call is the entry"
 
 
 LOOKS = """permit (principal, action, resource);

@@ -116,7 +116,7 @@ async def test_a_checkpoint_from_before_histories_had_ids_counts(world: World) -
 
 async def test_what_another_key_has_signed_is_no_evidence(world: World) -> None:
     await register_agent(world)
-    key = store.log_key(world.db.read(), world.keys)
+    key = store.get_log_key(world.db.read(), world.keys)
     forged = jose.generate("EdDSA")
     own = NoteKey(key.name, jose.unb64u(forged.public.jwk["x"]))
     checkpoint = Checkpoint(key.name, AHEAD, b"l" * 32, ("history " + "ab" * 16,))
@@ -138,7 +138,7 @@ async def test_in_recovery_only_what_stops_is_carried_out(world: World, resource
     await act(world, "kill.start", lambda act: registry.stop(act, "model", "m-1", why="x", by=None))
     with pytest.raises(InRecovery):
         world.get_singleton(Streams).follow(resource, "a-number-that-a-guard-threw", None)
-    assert store.search(world.db.read(), {"action": "agent.create", "outcome": "refused"}, limit=9) == []
+    assert store.search_entries(world.db.read(), {"action": "agent.create", "outcome": "refused"}, limit=9) == []
 
 
 async def test_every_act_that_a_route_may_carry_out_in_recovery_stops_or_reads() -> None:
@@ -181,7 +181,7 @@ async def test_entering_recovery_ends_every_token_and_a_restart_does_not_end_it(
         await lose(world)
         assert not before & set(world.keys.public("token"))
         assert world.pin.head == seen(world, AHEAD)
-        detail = store.search(world.db.read(), {"action": "history.lost"}, limit=1)
+        detail = store.search_entries(world.db.read(), {"action": "history.lost"}, limit=1)
         assert len(detail) == 1
     async with open_world(config, now=clock, random=SeededRandom("two")) as world:
         await ledger.check_history(world)
@@ -199,7 +199,7 @@ async def test_an_operator_who_knows_of_a_loss_that_nothing_shows_begins_a_recov
         await ledger.declare_loss(world)
         await ledger.declare_loss(world)  # a second declaration adds nothing
         assert not before & set(world.keys.public("token"))
-        assert [loss.source for loss in store.losses(world.db.read())] == ["the operator"]
+        assert [loss.source for loss in store.list_losses(world.db.read())] == ["the operator"]
     async with open_world(config, now=clock, random=SeededRandom("two")) as world:
         await ledger.check_history(world)
         with pytest.raises(InRecovery):
@@ -264,7 +264,7 @@ async def test_lost_stops_are_carried_out_again(world: World, resource: Resource
     done = await replay_messages(world, lines, resource_id=resource.resource_id, source="a guard of files")
     assert done == (8, 0)
     reader = world.db.read()
-    state = {name: agents.get(reader, id[name]).state for name in names}  # type: ignore[union-attr]
+    state = {name: agents.get_agent(reader, id[name]).state for name in names}  # type: ignore[union-attr]
     assert state == {
         "suspended": State.SUSPENDED,
         "quarantined": State.QUARANTINED,
@@ -273,12 +273,12 @@ async def test_lost_stops_are_carried_out_again(world: World, resource: Resource
         "holder": State.ACTIVE,
     }
     assert tasks.find_task(reader, task.task_id).state == "cancelled"
-    held, revoked = holdings.get(reader, "tok_lost"), keys.get(reader, key.jkt)
+    held, revoked = holdings.get_holding(reader, "tok_lost"), keys.get_key(reader, key.jkt)
     assert held is not None
     assert not held.is_live(world.now())
     assert revoked is not None
     assert not revoked.is_active(world.now())
-    assert ("model", "m-9") in [(stop.target_kind, stop.value) for stop in stops.stops(reader)]
+    assert ("model", "m-9") in [(stop.target_kind, stop.value) for stop in stops.list_stops(reader)]
     assert len(describe(world, reader)["replayed"]) == 10
     again = await replay_messages(world, lines, resource_id=resource.resource_id, source="another guard")
     assert again == (0, 0)
@@ -296,16 +296,16 @@ async def test_lost_stops_are_carried_out_beyond_the_limits_and_take_no_room_fro
     ]
     done = await replay_messages(world, lines, resource_id=resource.resource_id, source="a guard of files")
     assert done == (3, 0)
-    assert {stop.value for stop in stops.stops(world.db.read())} == {"m-0", "m-1", "m-2"}
+    assert {stop.value for stop in stops.list_stops(world.db.read())} == {"m-0", "m-1", "m-2"}
     await act(world, "kill.start", lambda act: registry.stop(act, "model", "m-3", why="test", by="pe_1"))
-    assert ("model", "m-3") in [(stop.target_kind, stop.value) for stop in stops.stops(world.db.read())]
+    assert ("model", "m-3") in [(stop.target_kind, stop.value) for stop in stops.list_stops(world.db.read())]
 
 
 @pytest.mark.parametrize("why", ["forged", "for another guard", "known", "without a head", "lifted"])
 async def test_what_is_not_a_lost_stop_changes_nothing(world: World, resource: Resource, why: str) -> None:
     agent = await register_agent(world)
     fact = AgentFact(agent.agent_id, "suspended", 1, FAR)
-    known = store.head(world.db.read())[1]
+    known = store.get_head(world.db.read())[1]
     await lose(world)
     lines = {
         "forged": [render_message(jose.generate("EdDSA"), Message(iss="x", prev=1, seq=2, at=1, facts=[fact]))],
@@ -315,7 +315,7 @@ async def test_what_is_not_a_lost_stop_changes_nothing(world: World, resource: R
         "lifted": [line(world, fact), line(world, AgentFact(agent.agent_id, "active", 0, FAR), at=START + 1)],
     }[why]
     await replay_messages(world, lines, resource_id=resource.resource_id, source="a guard of files")
-    now = agents.get(world.db.read(), agent.agent_id)
+    now = agents.get_agent(world.db.read(), agent.agent_id)
     assert now is not None
     assert now.state is State.ACTIVE
 
@@ -336,9 +336,9 @@ async def test_after_the_recovery_nothing_that_was_issued_before_stands(world: W
     assert not in_recovery & set(world.keys.public("token"))
     assert ledger.present_history(reader) != history
     held, confirmed, unconfirmed = (
-        holdings.get(reader, "tok_before"),
-        agents.get(reader, agent.agent_id),
-        agents.get(reader, left.agent_id),
+        holdings.get_holding(reader, "tok_before"),
+        agents.get_agent(reader, agent.agent_id),
+        agents.get_agent(reader, left.agent_id),
     )
     assert held is not None
     assert not held.is_live(world.now())
@@ -427,10 +427,10 @@ async def test_a_stop_that_a_late_guard_still_holds_is_carried_out_after_the_rec
     await run_act(world, lambda a: registry.lift_stop(a, "model", "m-1"))
     await ledger.examine_head(world, evidence, source="a guard of files")  # accounted for: no second recovery
     await replay_messages(world, late, resource_id=resource.resource_id, source="a guard of files")
-    now = agents.get(world.db.read(), agent.agent_id)
+    now = agents.get_agent(world.db.read(), agent.agent_id)
     assert now is not None
     assert now.state is State.SUSPENDED
-    assert stops.stops(world.db.read()) == []  # replayed before, and lifted since
+    assert stops.list_stops(world.db.read()) == []  # replayed before, and lifted since
 
 
 async def test_a_server_that_noticed_the_loss_after_another_had_recorded_it_reads_the_new_keys(world: World) -> None:
@@ -457,7 +457,7 @@ async def test_each_new_connection_to_a_copy_that_lags_refuses_tokens_until_the_
 async def test_a_feed_in_recovery_is_cut(world: World, resource: Resource) -> None:
     guard = Listener(world, resource)
     message = await guard.hear()
-    assert message.head == store.head(world.db.read())[1]
+    assert message.head == store.get_head(world.db.read())[1]
 
     async def read_until_cut() -> None:
         async for _ in guard.lines:  # a beat may come first
@@ -568,14 +568,14 @@ async def test_a_recovery_from_before_an_earlier_recovery_ends_too(world: World,
 
 async def test_a_head_that_is_shown_again_is_recorded_once(world: World) -> None:
     await lose(world)
-    size = store.head(world.db.read())[0].size
+    size = store.get_head(world.db.read())[0].size
     for ahead in (AHEAD, AHEAD - 1):
         with pytest.raises(InRecovery):
             await ledger.examine_head(world, seen(world, ahead), source="a guard of files")
-    assert store.head(world.db.read())[0].size == size
+    assert store.get_head(world.db.read())[0].size == size
     with pytest.raises(InRecovery):
         await ledger.examine_head(world, seen(world, AHEAD + 1), source="a guard of files")
-    assert store.head(world.db.read())[0].size == size + 1
+    assert store.get_head(world.db.read())[0].size == size + 1
 
 
 async def test_a_folder_that_no_server_has_used_is_not_opened_for_recovery(tmp_path: Path) -> None:
@@ -596,7 +596,7 @@ async def test_kept_messages_are_evidence_of_a_loss_without_the_file_of_the_head
     (folder / "one.stops").write_bytes(kept + b"\xff damaged.\n")
     assert await replay_spool(world, tmp_path) == (1, 0)
     assert world.pin.is_lost
-    assert [loss.head[1:] for loss in store.losses(world.db.read())] == [seen(world, AHEAD)[1:]]
+    assert [loss.head[1:] for loss in store.list_losses(world.db.read())] == [seen(world, AHEAD)[1:]]
 
 
 async def test_an_empty_folder_is_no_spool(world: World) -> None:

@@ -77,7 +77,7 @@ async def test_calls_are_found_by_what_their_tools_handle_and_by_what_they_touch
     await report(world, resource, 2, ResultRecord(at=6, call=1, status="ok", data_class="health"), call(agent))
 
     def found(name: str) -> list[str]:
-        entries = ledger.search(world.db.read(), {"data_class": name}, limit=9)
+        entries = ledger.search_entries(world.db.read(), {"data_class": name}, limit=9)
         return [decode_entry(body).action for _, body in entries]
 
     assert found("health") == ["tool.result", "tool.call"]
@@ -95,7 +95,9 @@ async def test_an_undecided_call_is_the_agents_only_with_its_token_for_that_serv
     await create_holding(world, agent, "tok_2", audience="https://other.example.org", task="tk_1", jkt="thumbprint")
     foreign = (undecided(token=""), undecided(token="tok_2"), undecided(agent="ag_other"))
     await report(world, resource, 1, undecided(), *foreign, ResultRecord(at=6, call=2, status="ok"))
-    found = [decode_entry(body) for _, body in ledger.search(world.db.read(), {"action": "tool.undecided"}, limit=9)]
+    found = [
+        decode_entry(body) for _, body in ledger.search_entries(world.db.read(), {"action": "tool.undecided"}, limit=9)
+    ]
     entries = found[::-1]
     assert [(entry.agent, entry.token) for entry in entries] == [(agent.agent_id, "tok_1"), *[(None, None)] * 3]
     claimed = [(entry.detail or {}).get("claimed_agent") for entry in entries]

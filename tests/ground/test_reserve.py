@@ -255,7 +255,7 @@ async def test_a_stop_is_refused_once_nothing_of_the_reserve_is_left(
 
 
 def entries(world: World, action: str) -> list[Entry]:
-    return [decode_entry(body) for _, body in store.search(world.db.read(), {"action": action}, limit=10)]
+    return [decode_entry(body) for _, body in store.search_entries(world.db.read(), {"action": action}, limit=10)]
 
 
 FULL = sql("do $$ begin raise exception using errcode = '53100'; end $$")

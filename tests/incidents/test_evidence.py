@@ -54,7 +54,7 @@ class Stage:
         report = Report(spool=f"{len(uri):032x}", first=self._next[uri], records=[record])
         self._next[uri] += 1
         await run_act(self.world, lambda a: take_report(a, report, resource_id=self.guards[uri]), "feed.report")
-        return ledger.head(self.world.db.read())[0].size - 1
+        return ledger.get_head(self.world.db.read())[0].size - 1
 
     async def find(self, number: int, *, uri: str = URI, points: int = 80, detector: str = "canary") -> Finding:
         """The findings of the detectors about that entry, and their consequences."""
@@ -82,7 +82,7 @@ class Stage:
 
     @property
     def risk(self) -> int:
-        return risks.get(self.world.db.read(), self.agent.agent_id).points(self.world.now())
+        return risks.get_risk(self.world.db.read(), self.agent.agent_id).points(self.world.now())
 
 
 @pytest.fixture
@@ -197,9 +197,9 @@ async def test_proofs_are_kept_for_ten_minutes(stage: Stage, clock: Clock) -> No
     reader = stage.world.db.read()
     clock.advance(us=EVIDENCE_US)
     await forget_evidence(stage.world)
-    assert ledger.evidence(reader, number) is not None
+    assert ledger.get_evidence(reader, number) is not None
     clock.advance(us=1)
     await run_act(stage.world, lambda a: None)
     await forget_evidence(stage.world)
-    assert ledger.evidence(reader, number) is None
+    assert ledger.get_evidence(reader, number) is None
     assert not (await stage.find(number)).is_proved

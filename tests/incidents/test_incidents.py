@@ -57,7 +57,7 @@ async def test_a_finding_outside_the_budget_is_told_and_takes_no_work_away(
     assert {outcome for _, outcome in responses_of(world, opened)} == {"done" if may_narrow else "informed"}
     assert flows.examine(world.db.read()), "nothing is held back by a limit"
     assert get_agent(world, "bot").state is State.ACTIVE
-    assert bool(restrictions.of_agent(world.db.read(), bot.agent_id, now=world.now())) is may_narrow
+    assert bool(restrictions.list_restrictions_of_agent(world.db.read(), bot.agent_id, now=world.now())) is may_narrow
 
 
 async def test_what_weighs_little_opens_nothing_and_waits_for_what_weighs_more(world: World) -> None:
@@ -67,7 +67,10 @@ async def test_what_weighs_little_opens_nothing_and_waits_for_what_weighs_more(w
     opened = await report_finding(world, bot, 20)  # together 52
     assert opened is not None
     assert opened.risk == 52
-    assert {one.points for one in findings.findings.of_incident(world.db.read(), opened.incident_id)} == {20, 40}
+    assert {one.points for one in findings.findings.list_findings_of_incident(world.db.read(), opened.incident_id)} == {
+        20,
+        40,
+    }
     assert responses_of(world, opened) == [], "a person is told, and nothing else"
     assert [entry.object for entry in entries_of(world, "incident.open")] == [opened.incident_id]
 
@@ -106,7 +109,9 @@ async def test_in_between_it_only_reads_for_a_while(world: World, clock: Clock) 
     opened = await report_finding(world, bot, 75)
     assert opened is not None
     assert get_agent(world, "bot").state is State.ACTIVE
-    assert [one.kind for one in restrictions.of_agent(world.db.read(), bot.agent_id, now=clock())] == ["narrow"]
+    assert [
+        one.kind for one in restrictions.list_restrictions_of_agent(world.db.read(), bot.agent_id, now=clock())
+    ] == ["narrow"]
     again = await report_finding(world, bot, 1)
     assert again is not None
     assert again.incident_id == opened.incident_id
@@ -126,7 +131,7 @@ async def test_a_person_lets_it_go_and_nobody_doubts_it_any_more(world: World, c
     )
     assert get_agent(world, "bot").state is State.ACTIVE
     for subject in (bot.agent_id, "tk_1"):
-        assert risks.get(world.db.read(), subject).points(clock()) == 0
+        assert risks.get_risk(world.db.read(), subject).points(clock()) == 0
     assert stops.find_awaited_incident(world.db.read(), bot.agent_id) is None
     assert [one.action for one in entries(world)][-3:] == ["incident.release", "agent.release", "watch.judge"]
     assert [entry.detail for entry in entries_of(world, "watch.judge")] == [
@@ -146,7 +151,7 @@ async def test_or_narrows_it_for_hours_or_ends_it_for_good(world: World, clock: 
     assert second is not None
     await close_incident(world, Verb.NARROW, first, judith, hours=2)
     assert get_agent(world, "bot").state is State.ACTIVE
-    kept = restrictions.of_agent(world.db.read(), bot.agent_id, now=clock())
+    kept = restrictions.list_restrictions_of_agent(world.db.read(), bot.agent_id, now=clock())
     assert [(one.kind, one.until) for one in kept] == [("narrow", clock() + 2 * HOUR)]
     await close_incident(world, Verb.DECOMMISSION, second, judith)
     assert get_agent(world, "other").state is State.DECOMMISSIONED
@@ -171,7 +176,7 @@ async def test_who_was_narrowed_is_let_go_or_ended_before_its_hours_are_over(wor
     closed = await close_incident(world, Verb.RELEASE, second, judith)
     assert (closed.state, closed.closed_at) == (Is.RELEASED, clock())
     assert get_agent(world, "bot").state is State.ACTIVE
-    assert not restrictions.of_agent(world.db.read(), bot.agent_id, now=clock())
+    assert not restrictions.list_restrictions_of_agent(world.db.read(), bot.agent_id, now=clock())
     await close_incident(world, Verb.DECOMMISSION, first, judith)
     assert get_agent(world, "bot").state is State.DECOMMISSIONED
 
@@ -310,7 +315,9 @@ async def test_each_response(world: World, clock: Clock) -> None:
     task = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="work")))
     for kind in ("step_up", "throttle", "narrow"):
         await report_finding(world, bot, 1, by=kind)
-        kept = {one.kind: one for one in restrictions.of_agent(world.db.read(), bot.agent_id, now=clock())}
+        kept = {
+            one.kind: one for one in restrictions.list_restrictions_of_agent(world.db.read(), bot.agent_id, now=clock())
+        }
         assert kept[kind].until == clock() + 5 * 60_000_000
     assert kept["throttle"].limit == 3
     await report_finding(world, bot, 1, by="freeze", task=task.task_id)
@@ -322,8 +329,8 @@ async def test_each_response(world: World, clock: Clock) -> None:
     assert get_agent(world, "bot").state is State.SUSPENDED
     await close_incident(world, Verb.RELEASE, opened, await create_approver(world))
     assert get_agent(world, "bot").state is State.ACTIVE
-    assert stops.stops(world.db.read()) == []
-    assert restrictions.of_agent(world.db.read(), bot.agent_id, now=clock()) == ()
+    assert stops.list_stops(world.db.read()) == []
+    assert restrictions.list_restrictions_of_agent(world.db.read(), bot.agent_id, now=clock()) == ()
 
 
 async def test_if_the_server_may_add_no_other_stop_the_agent_of_a_task_to_freeze_is_narrowed_instead(
@@ -336,8 +343,8 @@ async def test_if_the_server_may_add_no_other_stop_the_agent_of_a_task_to_freeze
     task = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="work")))
     opened = await report_finding(world, bot, 1, by="freeze", task=task.task_id)
     assert opened is not None
-    assert stops.stops(world.db.read()) == []
-    kept = restrictions.of_agent(world.db.read(), bot.agent_id, now=clock())
+    assert stops.list_stops(world.db.read()) == []
+    kept = restrictions.list_restrictions_of_agent(world.db.read(), bot.agent_id, now=clock())
     assert [one.kind for one in kept] == ["narrow"]
 
 

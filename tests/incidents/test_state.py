@@ -45,7 +45,7 @@ async def bot(world: World) -> Agent:
 
 
 def entries(world: World, action: str) -> list[Entry]:
-    return [decode_entry(body) for _, body in ledger.search(world.db.read(), {"action": action}, limit=100)]
+    return [decode_entry(body) for _, body in ledger.search_entries(world.db.read(), {"action": action}, limit=100)]
 
 
 async def suspend(world: World, bot: Agent) -> None:
@@ -342,9 +342,9 @@ async def test_the_rows_of_a_large_act_are_spread_over_entries(world: World, bot
         for number in range(count):
             act.tx.touch("team", f"te_{number}")
 
-    before = ledger.head(world.db.read())[0].size
+    before = ledger.get_head(world.db.read())[0].size
     await run_act(world, many, "test.many")
-    made = [decode_entry(body) for body in ledger.bodies(world.db.read(), before, 100)]
+    made = [decode_entry(body) for body in ledger.list_entry_bodies(world.db.read(), before, 100)]
     assert [entry.action for entry in made] == ["test.many", *["state.rows"] * ((count - 1) // MAX_ROWS)]
     assert sum(len(entry.rows) for entry in made) == count
     assert max(len(entry.rows) for entry in made) <= MAX_ROWS

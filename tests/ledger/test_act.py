@@ -24,7 +24,7 @@ COUNT = sql("select count(*) from setting where name = :name")
 
 
 def newest(world: World, count: int = 1) -> list[Entry]:
-    found = store.search(world.db.read(), {}, limit=count)
+    found = store.search_entries(world.db.read(), {}, limit=count)
     return [decode_entry(body) for _, body in found]
 
 
@@ -59,10 +59,10 @@ async def test_a_challenge_changes_nothing_and_is_no_act(world: World) -> None:
         a.tx.run(PUT, name="mark")
         raise UseNonce("again, with this nonce")
 
-    before = store.head(world.db.read())[0].size
+    before = store.get_head(world.db.read())[0].size
     with pytest.raises(UseNonce):
         await act(world, "test.do", flow)
-    assert store.head(world.db.read())[0].size == before
+    assert store.get_head(world.db.read())[0].size == before
     assert world.db.read().one(COUNT, name="mark") == (0,)
 
 
@@ -119,18 +119,18 @@ async def test_an_act_that_breaks_changes_nothing_tells_no_secret_and_leaves_its
 
 
 async def test_every_act_of_a_busy_moment_is_in_the_tree_and_the_head_is_signed(world: World) -> None:
-    before = store.head(world.db.read())[0].size
+    before = store.get_head(world.db.read())[0].size
     await asyncio.gather(*[act(world, f"test.{number}", lambda a: None) for number in range(600)])
     reader = world.db.read()
-    frontier, note = store.head(reader)
+    frontier, note = store.get_head(reader)
     assert frontier.size == before + 600
-    key = store.log_key(reader, world.keys)
+    key = store.get_log_key(reader, world.keys)
     checkpoint = open_checkpoint(note.encode(), [key], origin=key.name)
-    hash_at = hashes_from(store.hash_reader(reader))
+    hash_at = hashes_from(store.get_hash_reader(reader))
     assert checkpoint.root == frontier.root() == tree_root(frontier.size, hash_at)
     for index in (0, before + 255, before + 256, frontier.size - 1):
         receipt = make_receipt(index, size=frontier.size, note=note.encode(), hash_at=hash_at)
-        leaf = leaf_hash(store.body(reader, index) or b"")
+        leaf = leaf_hash(store.get_entry_body(reader, index) or b"")
         verify_inclusion(leaf, index=index, size=frontier.size, proof=receipt.proof, root=checkpoint.root)
 
 
@@ -173,11 +173,11 @@ async def test_search_finds_what_handles_or_touched_a_data_class(world: World) -
         await act(world, f"test.{number}", flow(handled, touched))
 
     def find(**filters: str | int) -> list[str]:
-        found = store.search(world.db.read(), filters, limit=2)
+        found = store.search_entries(world.db.read(), filters, limit=2)
         return [decode_entry(body).action for _, body in found]
 
     assert find(data_class="health") == ["test.2", "test.1"]
-    last = store.head(world.db.read())[0].size - 1
+    last = store.get_head(world.db.read())[0].size - 1
     assert find(data_class="health", before=last - 3) == ["test.0"]
     assert find(data_class="health", after=-1) == ["test.0", "test.1"]
     assert find(data_class="health", after=last - 3) == ["test.2"]
@@ -208,7 +208,7 @@ async def test_search_finds_what_others_did_to_an_agent(world: World) -> None:
         await act(world, f"test.{number}", flow(agent, object))
 
     def find(**filters: str | int) -> list[str]:
-        return [decode_entry(body).action for _, body in store.search(world.db.read(), filters, limit=9)]
+        return [decode_entry(body).action for _, body in store.search_entries(world.db.read(), filters, limit=9)]
 
     assert find(about="ag_1") == ["test.2", "test.0"]
     assert find(about="ag_1", agent="ag_2") == find(about="ag_1", data_class="health", agent="ag_2") == ["test.2"]
@@ -232,7 +232,7 @@ async def test_a_task_is_found_by_what_was_done_about_it_too(world: World) -> No
     await act(world, "refuse", about("tk_1", "tk_1"))
 
     def find(limit: int = 10, **filters: str | int) -> list[str]:
-        return [decode_entry(body).action for _, body in store.search(world.db.read(), filters, limit=limit)]
+        return [decode_entry(body).action for _, body in store.search_entries(world.db.read(), filters, limit=limit)]
 
     assert find(task="tk_2") == ["expire", "part", "work", "start"]
     assert find(task="tk_3") == []
@@ -254,7 +254,9 @@ async def test_search_finds_by_each_field_newest_first(world: World) -> None:
         await act(world, f"test.{number}", flow(number))
 
     def find(**filters: str | int) -> list[str]:
-        found = store.search(world.db.read(), {"after": -1, **filters} if "after" in filters else filters, limit=10)
+        found = store.search_entries(
+            world.db.read(), {"after": -1, **filters} if "after" in filters else filters, limit=10
+        )
         return [decode_entry(body).action for _, body in found]
 
     assert find(agent="ag_1") == ["test.3", "test.1"]
@@ -263,7 +265,7 @@ async def test_search_finds_by_each_field_newest_first(world: World) -> None:
     assert find(agent="ag_1", outcome="refused") == []
     assert find(task="tk_1") == find(task="tk_1", agent="ag_1") == ["test.1"]  # the standing task of its agent
     assert find(task="tk_1", agent="ag_0") == find(task="tk_0", outcome="deny") == []
-    last = store.head(world.db.read())[0].size - 1
+    last = store.get_head(world.db.read())[0].size - 1
     assert find(after=last - 2) == ["test.2", "test.3"]
     assert find(agent="ag_1", before=last) == ["test.1"]
     assert find(agent="ag_0", since=world.now() + 1) == []

@@ -19,17 +19,19 @@ async def decide(world: World, facts: bytes) -> None:
 
 
 def kept(world: World) -> list[bytes]:
-    return [bytes(facts) for _, _, facts in store.with_facts(world.db.read(), 0, 1 << 40) if facts is not None]
+    return [
+        bytes(facts) for _, _, facts in store.list_entries_with_facts(world.db.read(), 0, 1 << 40) if facts is not None
+    ]
 
 
 async def test_an_entry_has_the_digest_and_the_table_the_facts(world: World) -> None:
     await decide(world, b"what was asked")
-    [(index, body, facts)] = store.with_facts(world.db.read(), 0, 1 << 40)
+    [(index, body, facts)] = store.list_entries_with_facts(world.db.read(), 0, 1 << 40)
     assert facts is not None
     assert bytes(facts) == b"what was asked"
     assert msgspec.json.decode(body)["facts"] == "m0oRhYHz_7KnjtQ-ca5-gPN7JsW3sNjAfWL4-MYtu0Q"
     assert "beside" not in msgspec.json.decode(body)
-    assert store.body(world.db.read(), index) == bytes(body)
+    assert store.get_entry_body(world.db.read(), index) == bytes(body)
 
 
 @pytest.mark.parametrize(("more", "left"), [(-1, [b"old", b"new"]), (0, [b"old", b"new"]), (1, [b"new"])])
@@ -37,11 +39,11 @@ async def test_facts_are_forgotten_after_so_many_days(world: World, clock: Clock
     await decide(world, b"old")
     clock.advance(us=world.config.replay_days * DAY + more)
     await decide(world, b"new")
-    size = store.head(world.db.read())[0].size
+    size = store.get_head(world.db.read())[0].size
     await forget_facts(world)
     assert kept(world) == left
-    assert store.head(world.db.read())[0].size == size
-    assert len(store.bodies(world.db.read(), 0, size)) == size
+    assert store.get_head(world.db.read())[0].size == size
+    assert len(store.list_entry_bodies(world.db.read(), 0, size)) == size
 
 
 async def test_where_nothing_shall_be_kept_nothing_is(world: World) -> None:
@@ -49,5 +51,5 @@ async def test_where_nothing_shall_be_kept_nothing_is(world: World) -> None:
     object.__setattr__(world, "config", none)
     await decide(world, b"what was asked")
     assert kept(world) == []
-    newest = store.search(world.db.read(), {}, limit=1)[0][1]
+    newest = store.search_entries(world.db.read(), {}, limit=1)[0][1]
     assert "facts" not in msgspec.json.decode(newest)

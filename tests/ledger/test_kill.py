@@ -40,12 +40,12 @@ async def test_what_was_acknowledged_survives_kill_9(config: Config, capsys: pyt
         numbers = load_and_kill(config, rng.uniform(0, 0.3))
         async with open_world(config) as world:
             reader = world.db.read()
-            frontier, note = store.head(reader)
-            key = store.log_key(reader, world.keys)
+            frontier, note = store.get_head(reader)
+            key = store.get_log_key(reader, world.keys)
             checkpoint = open_checkpoint(note.encode(), [key], origin=key.name)
             assert (checkpoint.size, checkpoint.root) == (frontier.size, frontier.root())
-            assert frontier.root() == tree_root(frontier.size, hashes_from(store.hash_reader(reader)))
-            written = {decode_entry(body).action for body in store.bodies(reader, size, frontier.size)}
+            assert frontier.root() == tree_root(frontier.size, hashes_from(store.get_hash_reader(reader)))
+            written = {decode_entry(body).action for body in store.list_entry_bodies(reader, size, frontier.size)}
             assert {f"load.{number}" for number in numbers} <= written
             acknowledged, size = acknowledged + len(numbers), frontier.size
     with capsys.disabled():

@@ -24,17 +24,17 @@ HISTORY = sql("select id from log_history where ended_at is null")
 def present(world: World) -> Head:
     """The head as the database has it."""
     reader = world.db.read()
-    frontier, _ = store.head(reader)
+    frontier, _ = store.get_head(reader)
     row = reader.one(HISTORY)
     assert row is not None
-    return Head(store.log_key(reader, world.keys).public, row[0], frontier.size, frontier.root())
+    return Head(store.get_log_key(reader, world.keys).public, row[0], frontier.size, frontier.root())
 
 
 async def test_the_head_is_pinned_when_an_act_is_answered(world: World, config: Config) -> None:
     for _ in range(3):
         await add(world)
         assert read_pin(config.folder) == present(world)
-    refused = store.head(world.db.read())[0].size
+    refused = store.get_head(world.db.read())[0].size
     with pytest.raises(ZeroDivisionError):
         await act(world, "test.fails", lambda act: 1 // 0)
     pinned = read_pin(config.folder)
@@ -45,8 +45,8 @@ async def test_the_head_is_pinned_when_an_act_is_answered(world: World, config: 
 
 async def test_the_checkpoint_names_the_history(world: World) -> None:
     await add(world)
-    key = store.log_key(world.db.read(), world.keys)
-    checkpoint = open_checkpoint(store.head(world.db.read())[1].encode(), [key], origin=key.name)
+    key = store.get_log_key(world.db.read(), world.keys)
+    checkpoint = open_checkpoint(store.get_head(world.db.read())[1].encode(), [key], origin=key.name)
     assert checkpoint.history == present(world).history
     assert len(checkpoint.history) == 32
 

@@ -49,10 +49,10 @@ def check(path: Path, keys: Keyring, acknowledged: list[str], start: int) -> int
     db = Database(f"sqlite:///{path}")
     try:
         reader = db.read()
-        frontier, note = store.head(reader)
-        assert frontier.root() == tree_root(frontier.size, hashes_from(store.hash_reader(reader)))
+        frontier, note = store.get_head(reader)
+        assert frontier.root() == tree_root(frontier.size, hashes_from(store.get_hash_reader(reader)))
         assert note.split("\n")[1] == str(frontier.size)
-        names = [decode_entry(body).action for body in store.bodies(reader, start, frontier.size)]
+        names = [decode_entry(body).action for body in store.list_entry_bodies(reader, start, frontier.size)]
         assert names[: len(acknowledged)] == acknowledged
         return len(names) - len(acknowledged)
     finally:
@@ -68,7 +68,7 @@ def one_cut(config: Config, folder: Path, seed: int, pragmas: tuple[str, ...]) -
     keys = Keyring(load_root_key(config.folder, random=SeededRandom("root"), create=False))
     db = Database(f"sqlite:///{live / 'ostiary.db'}")
     load_keys(keys, db.read())
-    start = store.head(db.read())[0].size
+    start = store.get_head(db.read())[0].size
     db.close()
     disk = Disk("power", cut_at=rng.randrange(20, 400))
     acknowledged = run_until_cut(live / "ostiary.db", keys, disk, rng, pragmas)

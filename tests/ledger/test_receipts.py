@@ -31,7 +31,7 @@ async def collect(world: World, path: str, kind: str, cursor: str) -> list[list[
 async def test_each_entry_of_a_search_has_a_receipt_of_one_checkpoint(world: World) -> None:
     for number in range(7):
         await write(world, "even" if number % 2 == 0 else "odd", agent="ag_1")
-    key = store.log_key(world.db.read(), world.keys)
+    key = store.get_log_key(world.db.read(), world.keys)
     for limit, sizes in ((1, [1, 1, 1, 1]), (3, [3, 1]), (4, [4]), (200, [4])):
         pages = await collect(world, f"/api/v1/audit/receipts?action=even&limit={limit}", "receipts", "before")
         assert [len(page) for page in pages] == sizes
@@ -81,7 +81,7 @@ async def test_one_checkpoint_an_hour_is_kept_while_the_log_grows(world: World, 
     await flows.keep_checkpoint(world)
     pages = await collect(world, "/api/v1/audit/checkpoints?limit=2", "checkpoints", "after")
     assert [[one["size"] for one in page] for page in pages] == [[6, 5], [4, 1], []]
-    key = store.log_key(world.db.read(), world.keys)
+    key = store.get_log_key(world.db.read(), world.keys)
     for one in (one for page in pages for one in page):
         checkpoint = open_checkpoint(one["note"].encode(), [key], origin=key.name)
         assert (checkpoint.size, checkpoint.root) == (one["size"], store.root_at(world.db.read(), one["size"]))

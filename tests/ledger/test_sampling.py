@@ -40,8 +40,8 @@ async def refuse(world: World, *, network: str = "203.0.113.0/24", agent: str | 
 
 
 def entries(world: World) -> list[Entry]:
-    size = store.head(world.db.read())[0].size
-    return [decode_entry(body) for body in store.bodies(world.db.read(), 0, size)]
+    size = store.get_head(world.db.read())[0].size
+    return [decode_entry(body) for body in store.list_entry_bodies(world.db.read(), 0, size)]
 
 
 async def test_a_network_keeps_its_first_refusals_of_a_minute_and_one_summary_of_the_others(

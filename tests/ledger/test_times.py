@@ -27,7 +27,7 @@ async def put_entries(world: World, times: list[int]) -> None:
 
 def times_of(world: World) -> list[int]:
     reader = world.db.read()
-    return [decode_entry(body).at for body in store.bodies(reader, 0, store.head(reader)[0].size)]
+    return [decode_entry(body).at for body in store.list_entry_bodies(reader, 0, store.get_head(reader)[0].size)]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 64, 100])
@@ -39,16 +39,16 @@ async def test_the_first_entry_since_a_time_is_the_one_that_a_scan_finds(world: 
     assert known == sorted(known)
     for at in sorted({0, start, *known, *(at + 1 for at in known), *(at - 1 for at in known), 2**62}):
         place = bisect_left(known, at)
-        assert store.first_since(reader, at) == (place if place < len(known) else None), at
-        since = [index for index, _ in store.search(reader, {"since": at, "after": -1}, limit=1000)]
+        assert store.find_first_since(reader, at) == (place if place < len(known) else None), at
+        since = [index for index, _ in store.search_entries(reader, {"since": at, "after": -1}, limit=1000)]
         assert since == list(range(place, len(known)))
-        until = [index for index, _ in store.search(reader, {"until": at, "action": "test"}, limit=1000)]
+        until = [index for index, _ in store.search_entries(reader, {"until": at, "action": "test"}, limit=1000)]
         assert until == [index for index in reversed(range(place)) if index >= len(known) - count]
 
 
 async def test_a_log_without_entries_has_none_since_any_time(world: World) -> None:
     await world.writer.submit(lambda tx: tx.run(DROP_HEAD))
-    assert store.first_since(world.db.read(), 0) is None
+    assert store.find_first_since(world.db.read(), 0) is None
 
 
 async def test_entries_of_earlier_versions_whose_times_decrease_are_found(world: World) -> None:
@@ -70,6 +70,8 @@ async def test_entries_of_earlier_versions_whose_times_decrease_are_found(world:
     connection.close()
     reader, latest = world.db.read(), [start + second for second in (0, 1, 50, 51, 51, 51, 60, 60)]
     for at in range(start, start + 62):
-        found = [index - first for index, _ in store.search(reader, {"since": at, "action": "test"}, limit=1000)]
+        found = [
+            index - first for index, _ in store.search_entries(reader, {"since": at, "action": "test"}, limit=1000)
+        ]
         assert found == list(reversed(range(bisect_left(latest, at), 8)))
         assert set(found) >= {place for place, time in enumerate(stored) if time >= at}

@@ -143,7 +143,7 @@ class ReplayFixture:
         self.task = part.task_id
 
     def resource(self) -> Resource:
-        found = resources.get(self.world.db.read(), "files")
+        found = resources.get_resource(self.world.db.read(), "files")
         assert found is not None
         return found
 
@@ -175,7 +175,7 @@ class ReplayFixture:
         """A guard decides on what it has heard, and reports it."""
         name, tool, arguments = call
         reader, found = self.world.db.read(), self.resource()
-        agent = agents.get(reader, name)
+        agent = agents.get_agent(reader, name)
         assert agent is not None
         fact = ResourceFact(
             resource_id=found.resource_id,
@@ -183,9 +183,9 @@ class ReplayFixture:
             uri=found.uri,
             mode=found.mode.value,
             segment=found.segment,
-            catalogue=resources.catalogue(reader, found.resource_id),
+            catalogue=resources.get_catalogue(reader, found.resource_id),
         )
-        hash, text = policies.active_ir(reader)
+        hash, text = policies.get_active_ir(reader)
         rules = access.Policies(hash, cedar.ir.parse(text.encode()))
         claims = AccessClaims(
             iss="",
@@ -238,7 +238,7 @@ class ReplayFixture:
 
     async def issue(self, what: tuple[str, bool, bool]) -> None:
         name, is_registered, reads = what
-        agent = agents.get(self.world.db.read(), name)
+        agent = agents.get_agent(self.world.db.read(), name)
         assert agent is not None
         found = self.resource() if is_registered else None
         scopes = frozenset({"files:read"} if reads else {"files:write"})
@@ -254,7 +254,7 @@ class ReplayFixture:
         """Whether each decision with facts could be replayed unless its arguments were hidden; all are the same."""
         reader = self.world.db.read()
         replays: dict[str, Replay] = {}
-        for _, body, facts in ledger.with_facts(reader, 0, 1 << 40):
+        for _, body, facts in ledger.list_entries_with_facts(reader, 0, 1 << 40):
             if facts is None:
                 continue
             entry = msgspec.json.decode(body, type=Recorded)
@@ -264,7 +264,7 @@ class ReplayFixture:
                 replays[entry.policy] = Replay(
                     flows.ready_set(reader, entry.policy).policies,
                     rules[1],
-                    catalogue=partial(resources.kept_catalogue, reader),
+                    catalogue=partial(resources.get_catalogue_by_hash, reader),
                 )
             told = decode_facts(facts)
             for asked, was in zip(told.posed, verdicts(entry, len(told.posed)), strict=True):

@@ -65,9 +65,9 @@ def entry(world: World) -> tuple[str, str, list[str]]:
 @pytest.mark.parametrize("path", [ONE, MANY])
 async def test_who_holds_the_scope_is_answered_in_one_act_that_says_who_asked(client: Client, path: str) -> None:
     access_token = await token(client)
-    before, _ = store.head(client.world.db.read())
+    before, _ = store.get_head(client.world.db.read())
     assert (await ask(client, access_token, path)).status == 200
-    after, _ = store.head(client.world.db.read())
+    after, _ = store.get_head(client.world.db.read())
     assert after.size == before.size + 1
     assert newest_entry(client.world).reporter == client.id
 

@@ -503,9 +503,9 @@ async def test_pages_of_any_size_are_the_whole_in_order_and_each_result_is_permi
 
 async def test_a_page_is_one_entry_with_who_asked_what_and_whom_it_named(world: World, ask: Ask) -> None:
     hash = await put(world, GROUPS)
-    before, _ = ledger.head(world.db.read())
+    before, _ = ledger.get_head(world.db.read())
     await ask(SUBJECT, WHO | {"page": {"limit": 1}})
-    after, _ = ledger.head(world.db.read())
+    after, _ = ledger.get_head(world.db.read())
     assert after.size == before.size + 1
     entry = newest_entry(world)
     assert (entry.action, entry.reporter, entry.token, entry.policy) == ("search.subject", ADMIN.id, ADMIN.token, hash)

@@ -485,11 +485,11 @@ async def test_a_decision_is_one_entry_with_who_what_why_and_the_digest_of_the_r
     assert entry.digest == b64u(hashlib.sha256(body).digest())
     assert entry.detail == {"asked": ["agent", agent, "call", "tool", "files/drop"]}
     assert entry.policy
-    assert b"not to be kept" not in ledger.search(world.db.read(), {}, limit=1)[0][1]
+    assert b"not to be kept" not in ledger.search_entries(world.db.read(), {}, limit=1)[0][1]
 
 
 def entries(world: World, action: str) -> list[Entry]:
-    return [decode_entry(body) for _, body in ledger.search(world.db.read(), {"action": action}, limit=1000)]
+    return [decode_entry(body) for _, body in ledger.search_entries(world.db.read(), {"action": action}, limit=1000)]
 
 
 async def test_a_batch_is_one_entry_with_all_its_decisions(certified: World, ask: Ask) -> None:

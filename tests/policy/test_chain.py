@@ -129,7 +129,9 @@ async def test_what_if_asks_about_the_chain_again(world: World, ask: Ask, low: A
     await put(world, PEEKS)
     part = await part_of(world, "low", "high")
     await ask(EVALUATION, peek(high, task=part))
-    (facts,) = [found for _, _, found in ledger.with_facts(world.db.read(), 0, 1 << 40) if found is not None]
+    (facts,) = [
+        found for _, _, found in ledger.list_entries_with_facts(world.db.read(), 0, 1 << 40) if found is not None
+    ]
     asked = kept(facts)
     loaded = load(PEEKS | {"a.cedar": PEEKS["a.cedar"].replace('== "low"', 'like "*"')})
     for rules, allowed in ((load(PEEKS), False), (loaded, True)):

@@ -283,11 +283,15 @@ async def test_what_if_has_the_history_where_policies_looked_and_else_does_not_k
     task = await start(world)
     for tool in ("read_customer", "send"):
         await call(ask, bot, tool, task, to="ann")
-    kept = [decode_facts(found).posed[0] for _, _, found in ledger.with_facts(world.db.read(), 0, 1 << 40) if found]
+    kept = [
+        decode_facts(found).posed[0]
+        for _, _, found in ledger.list_entries_with_facts(world.db.read(), 0, 1 << 40)
+        if found
+    ]
     read, sent = kept
     assert read is not None
     assert sent is not None
-    catalogue = resources.catalogue(world.db.read(), registry.find_resource(world.db.read(), "crm").resource_id)
+    catalogue = resources.get_catalogue(world.db.read(), registry.find_resource(world.db.read(), "crm").resource_id)
     sames, other = load(POLICIES | {"a.cedar": RULES}), load(POLICIES)
     same = Replay(sames.policies, sames.ir, catalogue=lambda _: catalogue)
     assert same.judge(sent, at=world.now()).policies == ("nothing-leaves",)

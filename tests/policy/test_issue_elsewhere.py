@@ -33,7 +33,7 @@ forbid contains "nobody writes" if "files:write" in input.context.scopes
 
 
 def entries(world: World, action: str) -> list[Entry]:
-    return [decode_entry(body) for _, body in ledger.search(world.db.read(), {"action": action}, limit=50)]
+    return [decode_entry(body) for _, body in ledger.search_entries(world.db.read(), {"action": action}, limit=50)]
 
 
 class Counted:

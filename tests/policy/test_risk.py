@@ -64,7 +64,7 @@ async def helper(world: World, bot: Agent) -> Agent:
 
 
 async def doubt(world: World, subject: str, points: int) -> None:
-    await run_act(world, lambda a: risks.put(a.tx, subject, Risk(points * 1000, a.now)))
+    await run_act(world, lambda a: risks.put_risk(a.tx, subject, Risk(points * 1000, a.now)))
 
 
 async def asked(ask: Ask, agent: Agent, action: str = "call", **context: Any) -> bool:
@@ -170,7 +170,11 @@ async def test_what_if_has_it_where_policies_looked_and_else_does_not_know(world
     for action in ("call", "peek"):
         assert await asked(ask, bot, action)
     await run_act(world, token(bot, task), "token.issue")
-    kept = [decode_facts(found).posed[0] for _, _, found in ledger.with_facts(world.db.read(), 0, 1 << 40) if found]
+    kept = [
+        decode_facts(found).posed[0]
+        for _, _, found in ledger.list_entries_with_facts(world.db.read(), 0, 1 << 40)
+        if found
+    ]
     looked, blind = kept[:3], kept[3:]
     assert len(blind) == 3
     text = json.dumps({"resource": "files", "tools": TOOLS})

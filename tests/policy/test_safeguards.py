@@ -51,7 +51,7 @@ policies = ["secrets-stay"]
 async def test_a_set_extends_the_safeguards(world: World, ask: Ask) -> None:
     status, made = await ask(PUT, {"files": PERMIT | {"a.test.toml": SECRET}})
     assert (status, made["policies"], made["safeguards"]) == (201, 1, len(safeguards()))
-    rules = ir.parse(store.active_ir(world.db.read())[1].encode())
+    rules = ir.parse(store.get_active_ir(world.db.read())[1].encode())
     assert {policy.id for policy in rules.policies} == {"a#1", *safeguards(), *roles()}
     _, shown = await ask(PUT + "/{hash}", method="GET", hash=made["hash"])
     assert shown["files"] == PERMIT | {"a.test.toml": SECRET}
@@ -68,13 +68,13 @@ async def test_a_safeguard_goes_only_where_the_set_and_the_request_name_it(world
         status, refusal = await ask(PUT, {"files": PERMIT | WITHOUT, "loses": loses})
         assert (status, refusal["error"]) == (409, "loses_safeguards")
         assert "no-foreign-links" in refusal["message"]
-        assert store.active(world.db.read()) == starter_files().hash
+        assert store.active_hash(world.db.read()) == starter_files().hash
     status, made = await ask(PUT, {"files": PERMIT | WITHOUT, "loses": ["no-foreign-links"]})
     assert (status, made["safeguards"]) == (201, len(safeguards()) - 1)
     _, shown = await ask(PUT + "/{hash}", method="GET", hash=made["hash"])
     assert shown["left_out"] == ["no-foreign-links"]
     assert "no-foreign-links" not in shown["extends"]
-    weakened, act = [decode_entry(body) for _, body in ledger.search(world.db.read(), {}, limit=2)]
+    weakened, act = [decode_entry(body) for _, body in ledger.search_entries(world.db.read(), {}, limit=2)]
     assert (act.action, act.detail) == (
         "policy.put",
         {
@@ -105,7 +105,7 @@ async def test_a_set_of_before_the_safeguards_keeps_its_meaning_and_is_not_retur
     _, planned = await ask(f"{ACTIVATE}?dry_run=true", {}, hash=bare)
     assert planned["plan"]["loses"] == sorted(safeguards())
     status, _ = await ask(ACTIVATE, {"loses": sorted(safeguards())}, hash=bare)
-    assert (status, store.active(world.db.read())) == (200, bare)
+    assert (status, store.active_hash(world.db.read())) == (200, bare)
 
 
 async def test_a_copy_of_a_safeguard_is_the_safeguard(world: World, ask: Ask) -> None:
@@ -126,7 +126,7 @@ async def test_a_copy_of_an_earlier_text_of_a_safeguard_is_the_safeguard(world: 
     assert (shown["extends"], shown["left_out"]) == ({}, [])
     status, made = await ask(PUT, {"files": copies})
     assert (status, made["policies"], made["safeguards"]) == (201, 1, len(safeguards()))
-    rules = ir.parse(store.active_ir(world.db.read())[1].encode())
+    rules = ir.parse(store.get_active_ir(world.db.read())[1].encode())
     assert [policy for policy in rules.policies if policy.id == "said-or-recorded"] == [
         safeguard_rules()["said-or-recorded"]
     ]

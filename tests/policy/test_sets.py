@@ -50,9 +50,9 @@ async def decides(ask: Ask) -> bool:
 
 async def test_the_starter_set_decides_until_another_is_put_and_is_on_the_shelf(world: World, ask: Ask) -> None:
     reader = world.db.read()
-    assert store.active(reader) == starter_files().hash
+    assert store.active_hash(reader) == starter_files().hash
     assert flows.active_policies(reader).hash == starter_files().hash
-    assert ir.parse(store.active_ir(reader)[1].encode()) == starter_files().ir
+    assert ir.parse(store.get_active_ir(reader)[1].encode()) == starter_files().ir
     _, listed = await ask("/api/v1/policies", method="GET")
     [only] = listed["policies"]
     assert (only["hash"], only["active"], only["policies"], only["created_by"]) == (
@@ -102,7 +102,7 @@ async def test_guards_are_told_the_hash_and_each_change_is_an_entry(world: World
 async def test_a_dry_run_tests_and_keeps_nothing(world: World, ask: Ask) -> None:
     status, tested = await ask("/api/v1/policies?dry_run=true", {"files": certification()})
     assert (status, tested["active"], tested["policies"], tested["tests"]) == (200, False, 4, 5)
-    assert store.active(world.db.read()) == starter_files().hash
+    assert store.active_hash(world.db.read()) == starter_files().hash
     assert store.get(world.db.read(), tested["hash"]) is None
     status, _ = await ask("/api/v1/policies?dry_run=yes", {"files": certification()})
     assert status == 422
@@ -136,7 +136,7 @@ async def test_a_set_that_is_refused_changes_nothing(
 ) -> None:
     answered, refusal = await ask("/api/v1/policies", body)
     assert (answered, refusal["error"]) == (status, error)
-    assert store.active(world.db.read()) == starter_files().hash
+    assert store.active_hash(world.db.read()) == starter_files().hash
 
 
 async def test_an_unknown_hash_is_not_found(world: World, ask: Ask) -> None:

@@ -72,7 +72,7 @@ async def test_a_bomb_is_refused_while_others_are_answered(world: World, ask: As
     assert refusal["error"] in ("malformed", "invalid", "too_costly")
     assert 0 < len(refusal["message"]) < 1000
     assert peak() - before < GROWTH
-    assert store.active(world.db.read()) == starter_files().hash
+    assert store.active_hash(world.db.read()) == starter_files().hash
     status, _ = await ask("/api/v1/policies?dry_run=true", {"files": PERMIT})
     assert status == 200, "the next upload is parsed"
 

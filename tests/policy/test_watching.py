@@ -132,7 +132,9 @@ async def reported(world: World, bot: Agent, bank: Resource, facts: dict[str, An
     )
     report = Report(spool="0" * 32, first=1, records=[record])
     await run_act(world, lambda a: take_report(a, report, resource_id=bank.resource_id), "feed.report")
-    [entry] = [decode_entry(body) for _, body in ledger.search(world.db.read(), {"action": "tool.call"}, limit=5)]
+    [entry] = [
+        decode_entry(body) for _, body in ledger.search_entries(world.db.read(), {"action": "tool.call"}, limit=5)
+    ]
     return entry
 
 

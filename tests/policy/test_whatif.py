@@ -93,7 +93,7 @@ async def pay(world: World, amount: float, *, by: str = "ann", **more: str) -> i
 
 
 def size(world: World) -> int:
-    return ledger.head(world.db.read())[0].size
+    return ledger.get_head(world.db.read())[0].size
 
 
 async def ask(world: World, files: dict[str, str], *, caller: Caller = ADMIN, **more: Any) -> list[dict[str, Any]]:
@@ -112,9 +112,9 @@ async def ask(world: World, files: dict[str, str], *, caller: Caller = ADMIN, **
 async def compared(world: World, files: dict[str, str], span: Span, *, by: By) -> Any:
     """The report without the process and the pages of it."""
     reader, loaded = world.db.read(), await load_set(world, files)
-    asking = Replay(loaded.policies, loaded.ir, catalogue=partial(resources.kept_catalogue, reader))
+    asking = Replay(loaded.policies, loaded.ir, catalogue=partial(resources.get_catalogue_by_hash, reader))
     comparing = Comparison(asking, policy=loaded.hash, by=by)
-    assert list(comparing.compare(ledger.with_facts(reader, *span))) == []
+    assert list(comparing.compare(ledger.list_entries_with_facts(reader, *span))) == []
     return msgspec.to_builtins(comparing.report())
 
 
@@ -147,7 +147,7 @@ async def test_verdicts_that_change_are_grouped_counted_and_have_an_example(bank
         "forbidden_by_policy",
     )
     assert (group["count"], group["agents"], group["example"]) == (3, 2, first)
-    body = ledger.body(bank.db.read(), group["example"])
+    body = ledger.get_entry_body(bank.db.read(), group["example"])
     assert body is not None
     assert json.loads(body)["agent"] == group["agent"]
 
@@ -180,7 +180,7 @@ async def test_the_set_that_decided_changes_nothing_and_nothing_is_changed_by_as
     await pay(bank, 5.0)
     lines = await ask(bank, own_files(starter_files().files))
     assert (lines[-1]["report"]["replayed"], lines[-1]["report"]["changed"]) == (2, 0)
-    assert store.active(bank.db.read()) == starter_files().hash
+    assert store.active_hash(bank.db.read()) == starter_files().hash
 
 
 async def test_only_entries_of_the_time_that_is_asked_about(bank: World, clock: Clock) -> None:
@@ -230,9 +230,9 @@ async def test_random_traffic_of_all_places_as_one_decision_after_the_other_says
 
 def _one_by_one(world: World, files: dict[str, str]) -> Counter[str]:
     reader, loaded = world.db.read(), load(files)
-    asking = Replay(loaded.policies, loaded.ir, catalogue=partial(resources.kept_catalogue, reader))
+    asking = Replay(loaded.policies, loaded.ir, catalogue=partial(resources.get_catalogue_by_hash, reader))
     counts: Counter[str] = Counter()
-    for _, body, facts in ledger.with_facts(reader, 0, 1 << 40):
+    for _, body, facts in ledger.list_entries_with_facts(reader, 0, 1 << 40):
         if facts is None:  # as of calls that were denied with arguments which have no digest
             counts["no facts of the decision were stored"] += '"policies":[' in bytes(body).decode()
             continue
@@ -265,7 +265,7 @@ async def test_a_policy_that_reads_what_was_not_kept_is_not_replayed(bank: World
 async def test_facts_that_are_gone_or_were_altered_are_counted_and_named(bank: World) -> None:
     gone, altered = await pay(bank, 100.0), await pay(bank, 100.0)
     await change(bank, "delete from fact where idx = :idx", idx=gone)
-    [(_, _, facts)] = ledger.with_facts(bank.db.read(), altered, altered + 1)
+    [(_, _, facts)] = ledger.list_entries_with_facts(bank.db.read(), altered, altered + 1)
     assert facts is not None
     await change(
         bank,
@@ -478,12 +478,12 @@ async def test_a_page_has_so_many_entries_and_bytes_but_one_at_least(bank: World
         await pay(bank, 5.0)
     reader, stop = bank.db.read(), size(bank)
     start = stop - 3
-    sizes = [len(body) + len(facts or b"") for _, body, facts in ledger.with_facts(reader, start, stop)]
-    page = partial(ledger.end_of_page, reader, start, stop)
+    sizes = [len(body) + len(facts or b"") for _, body, facts in ledger.list_entries_with_facts(reader, start, stop)]
+    page = partial(ledger.find_page_end, reader, start, stop)
     assert [page(count=count, size=1 << 20) - start for count in (1, 2, 3, 4)] == [1, 2, 3, 3]
     together = sizes[0] + sizes[1]
     assert [page(count=9, size=limit) - start for limit in (0, together - 1, together, together + 1)] == [1, 1, 2, 2]
-    assert ledger.end_of_page(reader, stop, stop, count=9, size=1) == stop
+    assert ledger.find_page_end(reader, stop, stop, count=9, size=1) == stop
 
 
 async def test_pages_of_one_entry_give_the_same(bank: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -536,14 +536,14 @@ async def test_a_set_is_put_where_no_more_change_than_may(bank: World, more: int
     query = f"whatif={ticket}&max_changes={2 + more}"
     if passes:
         assert await put(bank, LITTLE, query=query) == 201
-        assert store.active(bank.db.read()) == load(extend(a_set(LITTLE), ())).hash
+        assert store.active_hash(bank.db.read()) == load(extend(a_set(LITTLE), ())).hash
         return
     with pytest.raises(Conflict, match="2 recorded verdicts would change; at most 1 may"):
         await put(bank, LITTLE, query=query)
     entry = newest_entry(bank)
     assert (entry.action, entry.outcome, entry.reasons[0].code) == ("policy.put", "refused", "would_change")
     assert entry.detail is not None
-    assert (entry.detail["changed"], store.active(bank.db.read())) == (2, starter_files().hash)
+    assert (entry.detail["changed"], store.active_hash(bank.db.read())) == (2, starter_files().hash)
     assert store.get(bank.db.read(), load(extend(a_set(LITTLE), ())).hash) is None
 
 
@@ -570,7 +570,7 @@ async def test_a_ticket_is_for_one_set_and_one_caller(bank: World) -> None:
         with pytest.raises(Invalid) as refused:
             await put(bank, LITTLE, query=query, by=by)
         assert refused.value.code == "foreign_ticket", query
-    assert store.active(bank.db.read()) == starter_files().hash
+    assert store.active_hash(bank.db.read()) == starter_files().hash
 
 
 @pytest.mark.parametrize(("us", "passes"), [(-1, True), (0, False), (1, False)])

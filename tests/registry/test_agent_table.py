@@ -102,8 +102,8 @@ async def test_a_row_has_owner_risk_and_last_use(world: World, clock: Clock) -> 
 
     def use(act: Act) -> None:
         act.entry.agent = ids["bravo"]
-        risks.put(act.tx, ids["bravo"], Risk(40_000, act.now))
-        risks.put(act.tx, ids["alpha"], Risk(90_000, act.now))
+        risks.put_risk(act.tx, ids["bravo"], Risk(40_000, act.now))
+        risks.put_risk(act.tx, ids["alpha"], Risk(90_000, act.now))
 
     await act(world, "tool.call", use)
     by_name = {row["name"]: row for row in await rows(world)}
@@ -187,7 +187,7 @@ async def test_the_order_by_risk_continues_where_scores_vanish(world: World, clo
     async def put(**scores: int) -> None:
         def run(act: Act) -> None:
             for name, points in scores.items():
-                risks.put(act.tx, ids[name], Risk(points * 1000, act.now))
+                risks.put_risk(act.tx, ids[name], Risk(points * 1000, act.now))
 
         await act(world, "watch.find", run)
 

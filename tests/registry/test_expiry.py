@@ -59,10 +59,10 @@ async def test_a_key_whose_end_has_come_is_revoked_with_what_was_obtained_by_it(
     clock.advance(10)
     assert await flows.expire_due(world) == 1
     assert not is_live(world, "tok_1")
-    found = keys.get(world.db.read(), key.jkt)
+    found = keys.get_key(world.db.read(), key.jkt)
     assert found is not None
     assert found.revoked_at == clock.now
-    assert keys.list_revoked(world.db.read(), since=clock.now - 1) == [(key.jkt, clock.now)]
+    assert keys.list_revoked_keys(world.db.read(), since=clock.now - 1) == [(key.jkt, clock.now)]
     assert await flows.expire_due(world) == 0
 
 
@@ -97,10 +97,10 @@ async def test_what_expired_a_day_ago_is_forgotten(world: World, clock: Clock) -
     await create_holding(world, agent, "tok_1", seconds=1)
     clock.advance(1 + 86_400)
     await flows.expire_due(world)
-    assert holdings.get(world.db.read(), "tok_1") is not None
+    assert holdings.get_holding(world.db.read(), "tok_1") is not None
     clock.advance(us=1)
     await flows.expire_due(world)
-    assert holdings.get(world.db.read(), "tok_1") is None
+    assert holdings.get_holding(world.db.read(), "tok_1") is None
 
 
 async def test_guards_hear_of_an_agent_only_while_a_token_of_before_could_live(world: World, clock: Clock) -> None:
@@ -108,8 +108,8 @@ async def test_guards_hear_of_an_agent_only_while_a_token_of_before_could_live(w
     agent = await register_agent(world)
     await run_act(world, lambda a: flows.set_agent_state(a, "bot", Verb.SUSPEND))
     at = clock.now
-    assert agents.list_left_active(world.db.read(), since=at - 1) == [(agent.agent_id, State.SUSPENDED, 1)]
-    assert agents.list_left_active(world.db.read(), since=at) == []
+    assert agents.list_agent_exceptions(world.db.read(), since=at - 1) == [(agent.agent_id, State.SUSPENDED, 1)]
+    assert agents.list_agent_exceptions(world.db.read(), since=at) == []
     clock.advance(1)
     await run_act(world, lambda a: flows.set_agent_state(a, "bot", Verb.RESUME))
-    assert agents.list_left_active(world.db.read(), since=at) == [(agent.agent_id, State.ACTIVE, 1)]
+    assert agents.list_agent_exceptions(world.db.read(), since=at) == [(agent.agent_id, State.ACTIVE, 1)]

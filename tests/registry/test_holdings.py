@@ -94,7 +94,7 @@ def plant(example: str, seeds: list[Seed], now: int) -> list[Holding]:
 
 
 def register(act: Act, id: str, *, key: str) -> None:
-    agent = agents.get(act.tx, "bot")
+    agent = agents.get_agent(act.tx, "bot")
     assert agent is not None
     agents.insert(act.tx, replace(agent, agent_id=AgentId(id), name=id))
     keys.insert(
@@ -138,7 +138,7 @@ def test_everything_under_a_root_ends_and_nothing_else(config: Config) -> None:
             for agent, key in zip(AGENTS[:2], KEYS[:2], strict=True):
                 register(act, f"{agent} {example}", key=f"{example} {key}")
             for held in planted:
-                holdings.insert(act.tx, held)
+                holdings.insert_holding(act.tx, held)
             announced = holdings.count_of_agent(act.tx, AgentId(value), now=act.now)
             counts = dict(flows.end_holdings(act, root, value, why="test"))
             assert root is not Root.AGENT or announced == counts
@@ -148,7 +148,11 @@ def test_everything_under_a_root_ends_and_nothing_else(config: Config) -> None:
         wanted, is_some_derived = doomed(planted, root, value, clock.now)
         some_derived.append(is_some_derived)
         reader = world.db.read()
-        ended = {held.id for held in planted if (found := holdings.get(reader, held.id)) and found.ended_at is not None}
+        ended = {
+            held.id
+            for held in planted
+            if (found := holdings.get_holding(reader, held.id)) and found.ended_at is not None
+        }
         assert ended == wanted
         assert sum(counts.values()) == len(wanted)
 
@@ -177,7 +181,7 @@ async def test_what_is_ended_says_when_and_why_and_is_ended_once(world: World, c
     ended_at = clock.now
     clock.advance(1)
     assert await end_holdings(world, Root.AGENT, agent.agent_id) == {}
-    held = holdings.get(world.db.read(), "tok_1")
+    held = holdings.get_holding(world.db.read(), "tok_1")
     assert held is not None
     assert (held.ended_at, held.ended_why) == (ended_at, "test")
 
@@ -272,7 +276,7 @@ async def test_what_a_key_got_or_is_bound_to_ends_with_it(
                 client_jkt=keys_of_it[1],
                 expires_at=act.now + SECOND,
             )
-            holdings.insert(act.tx, made)
+            holdings.insert_holding(act.tx, made)
         return dict(flows.end_holdings(act, Root.KEY, "key", why="test"))
 
     assert await run_act(world, flow) == {"token": 1}

@@ -24,7 +24,7 @@ async def test_a_key_is_named_by_its_thumbprint(world: World, alg: str) -> None:
     public = jose.generate(alg).public
     added = await run_act(world, lambda a: flows.add_key(a, "bot", dict(public.jwk)))
     assert added.jkt == public.thumbprint
-    assert keys.get(world.db.read(), public.thumbprint) == added
+    assert keys.get_key(world.db.read(), public.thumbprint) == added
     assert jose.parse_public_jwk(added.jwk).thumbprint == public.thumbprint
     assert active(world, agent.agent_id) == [public.thumbprint]
 

@@ -37,7 +37,7 @@ async def test_a_person_who_is_not_described_properly_is_not_there(world: World)
             await run_act(world, lambda a, wrong=wrong: flows.create_person(a, **wrong))  # type: ignore[misc]
     with pytest.raises(NotFound):
         await run_act(world, lambda a: flows.create_person(a, name="alice", deputy="bob"))
-    assert owners.owner(world.db.read(), "alice") is None
+    assert owners.get_owner(world.db.read(), "alice") is None
 
 
 async def test_nobody_is_their_own_deputy(world: World) -> None:
@@ -64,7 +64,7 @@ async def test_a_team_keeps_somebody_who_answers_while_it_owns_agents(world: Wor
     with pytest.raises(Conflict, match="is not in the team"):
         await run_act(world, lambda a: flows.remove_member(a, "team", "alice"))
     team = flows.find_team(world.db.read(), "team")
-    assert owners.members(world.db.read(), team.team_id) == [flows.find_person(world.db.read(), "bob").person_id]
+    assert owners.list_members(world.db.read(), team.team_id) == [flows.find_person(world.db.read(), "bob").person_id]
 
 
 async def test_nobody_enters_an_agent_for_whom_nobody_answers(world: World) -> None:

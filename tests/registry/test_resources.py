@@ -48,9 +48,9 @@ async def test_a_resource_is_found_by_name_id_and_uri(world: World) -> None:
     made = await files(world, jwk=new_jwk(), mode=Mode.WATCH, segment="back")
     reader = world.db.read()
     assert made.jkt is not None
-    assert resources.get(reader, "files") == resources.get(reader, made.resource_id) == made
-    assert resources.by_uri(reader, URI) == made
-    assert resources.by_uri(reader, URI + "/") is None
+    assert resources.get_resource(reader, "files") == resources.get_resource(reader, made.resource_id) == made
+    assert resources.get_resource_by_uri(reader, URI) == made
+    assert resources.get_resource_by_uri(reader, URI + "/") is None
     assert feed_messages(world) == [{"kind": "resource", "resource": "files"}]
 
 
@@ -94,7 +94,7 @@ async def test_the_result_of_tools_list_becomes_the_catalogue_with_or_without_it
     first = await describe(world, TOOLS)
     again = await describe(world, {"jsonrpc": "2.0", "id": 1, "result": TOOLS})
     assert (first.catalogue_version, again.catalogue_version) == (1, 1)
-    text = resources.catalogue(world.db.read(), made.resource_id)
+    text = resources.get_catalogue(world.db.read(), made.resource_id)
     assert text is not None
     catalogue = Catalogue.parse(text)
     assert catalogue.digest == first.catalogue_hash
@@ -189,10 +189,10 @@ async def test_a_catalogue_is_proposed_until_somebody_puts_the_same(world: World
     catalogue = parse_catalogue("files", TOOLS)
     proposed = await run_act(world, lambda a: flows.set_catalogue(a, "files", catalogue, is_proposed=True))
     assert (proposed.is_proposed, proposed.catalogue_version) == (True, 1)
-    assert resources.get(world.db.read(), "files") == proposed
+    assert resources.get_resource(world.db.read(), "files") == proposed
     confirmed = await describe(world, TOOLS)
     assert (confirmed.is_proposed, confirmed.catalogue_version) == (False, 1)
-    assert resources.get(world.db.read(), "files") == confirmed
+    assert resources.get_resource(world.db.read(), "files") == confirmed
 
 
 async def test_who_accepts_what_another_has_replaced_meanwhile_is_refused(world: World) -> None:

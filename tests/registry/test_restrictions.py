@@ -31,7 +31,7 @@ async def put(world: World, kind: RestrictionKind, *, seconds: float = 3600, lim
 
 
 def in_force(world: World) -> list[tuple[str, Restriction]]:
-    return restrictions.in_force(world.db.read(), now=world.now())
+    return restrictions.list_restrictions(world.db.read(), now=world.now())
 
 
 async def test_a_hold_is_in_force_until_its_end_and_the_agent_says_so(world: World, clock: Clock, bot: Agent) -> None:
@@ -41,7 +41,7 @@ async def test_a_hold_is_in_force_until_its_end_and_the_agent_says_so(world: Wor
     assert in_force(world) == [(bot.agent_id, made)]
     assert get_agent(world, "bot").restricted_until == made.until
     clock.advance(us=HOUR - 1)
-    assert restrictions.of_agent(world.db.read(), bot.agent_id, now=clock()) == (made,)
+    assert restrictions.list_restrictions_of_agent(world.db.read(), bot.agent_id, now=clock()) == (made,)
     clock.advance(us=1)
     assert in_force(world) == []
 
@@ -51,7 +51,7 @@ async def test_each_restriction_is_over_at_its_own_end(world: World, clock: Cloc
     second = await put(world, "narrow", seconds=2)
     reader = world.db.read()
     for now, expected in ((first.until - 1, {first, second}), (first.until, {second}), (second.until, set())):
-        assert {*restrictions.of_agent(reader, bot.agent_id, now=now)} == expected
+        assert {*restrictions.list_restrictions_of_agent(reader, bot.agent_id, now=now)} == expected
 
 
 async def test_another_hold_of_the_kind_eases_nothing_of_what_is_in_force(

@@ -118,7 +118,9 @@ async def refusal(proxy: ProxyOf, destination: str = "notes") -> str:
 
 
 def uses(world: World) -> list[Entry]:
-    return [decode_entry(body) for _, body in ledger.search(world.db.read(), {"action": "vault.inject"}, limit=50)]
+    return [
+        decode_entry(body) for _, body in ledger.search_entries(world.db.read(), {"action": "vault.inject"}, limit=50)
+    ]
 
 
 async def test_a_proxy_uses_a_token_of_the_account_that_the_agent_cannot_read(
@@ -210,7 +212,7 @@ async def test_a_proxy_uses_a_secret_of_a_back_end(stage: AccountStage, here: Wo
     assert await refusal(proxy, "gone") == "no_route"
     await act(here, "test.backend", lambda a: backends.delete_backend(a, "old"))
     assert await refusal(proxy) == "no_route"
-    assert b"sk-4711" not in b"".join(body for _, body in ledger.search(here.db.read(), {}, limit=500))
+    assert b"sk-4711" not in b"".join(body for _, body in ledger.search_entries(here.db.read(), {}, limit=500))
 
 
 @pytest.mark.parametrize(
@@ -264,9 +266,11 @@ async def test_a_secret_is_known_before_the_proxy_gets_it(stage: AccountStage, h
     [(agent, until)] = registry.list_secret_users(here.db.read(), now=here.now())
     with pytest.raises(SecretSent):
         registry.check_no_secret(here.db.read(), [agent], f"x{secret}", keys=here.keys, now=here.now())
-    [(_, body)] = ledger.search(here.db.read(), {"action": "secret.note_use"}, limit=50)
+    [(_, body)] = ledger.search_entries(here.db.read(), {"action": "secret.note_use"}, limit=50)
     entry = decode_entry(body)
     assert (entry.agent, entry.object, entry.outcome) == (agent, "notes", "ok")
     await proxy.use(path="/others")
-    assert len(ledger.search(here.db.read(), {"action": "secret.note_use"}, limit=50)) == 1, "it is known already"
+    assert len(ledger.search_entries(here.db.read(), {"action": "secret.note_use"}, limit=50)) == 1, (
+        "it is known already"
+    )
     assert [until for _, until in registry.list_secret_users(here.db.read(), now=here.now())] == [until]

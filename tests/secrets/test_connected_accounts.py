@@ -66,7 +66,7 @@ async def stage(here: World, app: ASGIApp, upstream: TokenProvider, clock: Clock
 
 
 def entries(world: World, action: str) -> list[dict[str, Any]]:
-    found = [decode_entry(body) for _, body in ledger.search(world.db.read(), {"action": action}, limit=50)]
+    found = [decode_entry(body) for _, body in ledger.search_entries(world.db.read(), {"action": action}, limit=50)]
     return [{"detail": entry.detail or {}, "person": entry.person, "agent": entry.agent} for entry in found]
 
 
@@ -522,7 +522,7 @@ async def test_no_token_is_in_the_ledger_or_in_clear_in_the_database(
     await stage.connect()
     bot = await stage.agent()
     await token_of(bot)
-    bodies = b"".join(body for _, body in ledger.search(world.db.read(), {}, limit=1000))
+    bodies = b"".join(body for _, body in ledger.search_entries(world.db.read(), {}, limit=1000))
     if database == "sqlite":
         bodies += read_all(tmp_path)
     assert [word in bodies for word in (b"access-2", b"refresh-2", b"refresh-1", SECRET.encode())] == [False] * 4

@@ -46,7 +46,7 @@ async def test_a_token_keeps_values_of_its_own(world: World, bot: VaultAgent) ->
     assert await done(bot, "LIST", "cubbyhole/") == {"keys": ["folder/"]}
     shown = (await done(bot, "GET", "sys/internal/ui/mounts"))["secret"]["cubbyhole/"]
     assert shown["type"] == "cubbyhole"
-    entries = b"".join(body for _, body in ledger.search(world.db.read(), {}, limit=500))
+    entries = b"".join(body for _, body in ledger.search_entries(world.db.read(), {}, limit=500))
     stored = b"".join(bytes(part) for row in world.db.read().all(ROWS) for part in row)
     assert CANARY.encode() not in entries + stored
 

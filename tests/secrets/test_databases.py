@@ -560,7 +560,7 @@ async def test_all_leases_of_a_role_end_in_short_acts(
     else:
         assert {lease.state for lease in left if lease is not None} == {LeaseState.REVOKING}
         assert None not in left
-    found = ledger.search(world.db.read(), {"action": "lease.end"}, limit=10)
+    found = ledger.search_entries(world.db.read(), {"action": "lease.end"}, limit=10)
     assert [(decode_entry(body).detail or {})["count"] for _, body in reversed(found)] == [2, 2, 1]
 
 
@@ -593,7 +593,7 @@ async def test_the_leases_of_an_incident_end_in_short_acts(
     assert (answer.status, answer.json) == (200, {"rotating": [], "revoked": 5, "to_replace": []})
     states = [lease.state for id in ids if (lease := lease_store.get(world.db.read(), id)) is not None]
     assert states == [LeaseState.REVOKING] * 5
-    found = ledger.search(world.db.read(), {"action": "incident.rotate"}, limit=10)
+    found = ledger.search_entries(world.db.read(), {"action": "incident.rotate"}, limit=10)
     counts = [(decode_entry(body).detail or {}).get("revoked") for _, body in reversed(found)]
     assert counts == [None, 2, 2, 1]
 

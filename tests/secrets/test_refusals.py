@@ -369,7 +369,7 @@ async def test_a_value_appears_nowhere(world: World, bot: VaultAgent, caplog: py
         assert answer.status in (400, 403, 413), (method, path, answer.body)
         shown += answer.body
     shown += (await bot.ask("GET", PATH, token=f"hvs.{CANARY}")).body
-    entries = b"".join(body for _, body in ledger.search(world.db.read(), {}, limit=500))
+    entries = b"".join(body for _, body in ledger.search_entries(world.db.read(), {}, limit=500))
     logged = "".join(record.getMessage() + str(record.exc_text) for record in caplog.records)
     kept = read_files(world.config.data_dir)
     for text in (CANARY, plain.rstrip("="), json.dumps(CANARY)[1:-1].encode().hex(), bot.token):

@@ -67,7 +67,7 @@ async def test_a_wrapping_token_opens_its_answer_once(world: World, bot: VaultAg
     late = (await wrap(bot, "10"))["token"]
     clock.advance(10)
     assert (await unwrap(bot, late)).status == 400
-    entries = b"".join(body for _, body in ledger.search(world.db.read(), {}, limit=500))
+    entries = b"".join(body for _, body in ledger.search_entries(world.db.read(), {}, limit=500))
     for text in (CANARY, info["token"], renewed["token"], late):
         assert text.encode() not in entries
 

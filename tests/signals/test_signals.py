@@ -62,7 +62,7 @@ async def start(world: World, agent: str, behalf: str | None) -> str:
 
 
 async def size(world: World) -> int:
-    return log.head(world.db.read())[0].size
+    return log.get_head(world.db.read())[0].size
 
 
 # ---------------------------------------------------------------------------------------------------- Effects of events
@@ -105,7 +105,7 @@ async def test_an_event_about_a_person_affects_the_agents_of_the_person(
     assert live == (["cancelled", "cancelled", "live"] if ends else ["live"] * 3), "what others do for her ends too"
     assert stopped(world) == ([("owner", alice)] if stops else [])
     assert get_agent(world, "writer").state is State.ACTIVE
-    [(_, body)] = log.search(reader, {"action": "signal.receive"}, limit=1)
+    [(_, body)] = log.search_entries(reader, {"action": "signal.receive"}, limit=1)
     entry = json.loads(body)
     assert (entry["person"], entry["detail"]["issuer"]) == (alice, idp.issuer)
     assert entry["detail"].get("effect") == ("stop" if stops else "end" if ends else None)
@@ -139,7 +139,7 @@ async def test_an_event_that_lowers_trust_in_a_person_raises_the_risk_of_the_age
     made = await trust(world, idp)
     assert await push(world, made, idp.token(f"{CAEP}{event}", EMAIL, claims)) == (202, "")
     now, reader = world.now(), world.db.read()
-    risk = {name: risks.get(reader, get_agent(world, name).agent_id).points(now) for name in epochs(world)}
+    risk = {name: risks.get_risk(reader, get_agent(world, name).agent_id).points(now) for name in epochs(world)}
     assert risk == {"writer": points, "reader": points, "other": 0}
     assert epochs(world) == {"writer": 0, "reader": 0, "other": 0}
 
@@ -148,7 +148,7 @@ async def test_a_persons_own_tokens_end_with_the_event(world: World, idp: Idp) -
     made = await trust(world, idp)
     alice = registry.find_person(world.db.read(), "alice").person_id
     held = Holding(id=HoldingId("tok_p"), kind="token", agent=AgentId(alice), expires_at=world.now() + SECOND)
-    await run_act(world, lambda a: holdings.insert(a.tx, held))
+    await run_act(world, lambda a: holdings.insert_holding(a.tx, held))
     await push(world, made, idp.token(SESSION, EMAIL))
     assert not is_live(world, "tok_p")
 

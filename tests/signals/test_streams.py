@@ -63,7 +63,7 @@ async def test_a_stop_of_an_agent_is_sent_in_the_form_of_the_specification(world
         == "all holdings of the agent have ended; the agent is quarantined (agent.quarantine)"
     )
     assert "copied" not in str(told), "what a person wrote as the reason is nobody else's"
-    body = log.body(world.db.read(), int(told["txn"]))
+    body = log.get_entry_body(world.db.read(), int(told["txn"]))
     assert body is not None
     assert decode_entry(body).object == bot.agent_id, "the entry of the act is named"
     assert await siem.poll(stream) == {id: told}, "it says the same until it is acknowledged"

@@ -208,7 +208,7 @@ async def register(
     key = key or jose.generate("ES256")
 
     def make(act: Any) -> Agent:
-        if owners.person(act.tx, "ann") is None:
+        if owners.get_person(act.tx, "ann") is None:
             registry.bootstrap_admin(act, public_jwk=jose.generate("ES256").public.jwk)
             registry.create_person(act, name="ann")
             registry.create_resource(act, name="files", uri=FILES)

@@ -145,7 +145,7 @@ class Bank:
         )
 
     def state(self, id: str) -> str:
-        found = store.get(self.world.db.read(), id)
+        found = store.get_question(self.world.db.read(), id)
         assert found is not None
         return found.state_at(self.world.now()).value
 

@@ -30,7 +30,7 @@ async def agents(world: World, *names: str, scopes: tuple[str, ...] = SCOPES) ->
         await clients[-1].ask()
 
     def make(a: Act) -> None:
-        if resources.get(a.tx, "mail") is None:
+        if resources.get_resource(a.tx, "mail") is None:
             registry.create_resource(a, name="mail", uri=MAIL)
 
     await act(world, "test.mail", make)

@@ -63,6 +63,6 @@ async def report(
 
 def told(world: World) -> list[Entry]:
     """Return the entries that the reports of guards caused, the oldest first."""
-    found = [decode_entry(body) for _, body in ledger.search(world.db.read(), {}, limit=100)]
+    found = [decode_entry(body) for _, body in ledger.search_entries(world.db.read(), {}, limit=100)]
     kinds = ("tool.call", "tool.result", "report.gap", "report.refused")
     return [entry for entry in reversed(found) if entry.action in kinds]

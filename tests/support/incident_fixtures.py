@@ -53,7 +53,7 @@ def responses_of(world: World, incident: Incident) -> list[tuple[str, str]]:
 
 def entries(world: World) -> list[Entry]:
     """Return all entries of the ledger, the oldest first."""
-    found = ledger.search(world.db.read(), {}, limit=1000)
+    found = ledger.search_entries(world.db.read(), {}, limit=1000)
     return [decode_entry(body) for _, body in reversed(found)]
 
 

@@ -20,12 +20,12 @@ AHEAD = 1000
 
 def head_of(world: World) -> Head:
     reader = world.db.read()
-    return ledger.read_head(store.head(reader)[1].encode(), reader=reader, keys=world.keys)
+    return ledger.read_head(store.get_head(reader)[1].encode(), reader=reader, keys=world.keys)
 
 
 def note(world: World, size: int, *, root: bytes = b"l" * 32, history: str | None = None) -> str:
     """A checkpoint that the log has signed, of a state that the database does not have."""
-    key = store.log_key(world.db.read(), world.keys)
+    key = store.get_log_key(world.db.read(), world.keys)
     id = ledger.present_history(world.db.read()) if history is None else history
     checkpoint = Checkpoint(key.name, size, root, (f"history {id}",) if id else ())
     return sign_checkpoint(checkpoint, key=key, sign=world.keys.signer("ledger").sign).decode()

@@ -106,7 +106,7 @@ async def invite(world: World, name: str = "ann") -> str:
     """Register a person of that name if there is none, and return the URL of a setup link."""
 
     def run(act: Act) -> str:
-        if owners.person(act.tx, name) is None:
+        if owners.get_person(act.tx, name) is None:
             registry.create_person(act, name=name)
         return create_setup_link(act, name, config=world.config).url
 

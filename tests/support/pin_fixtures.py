@@ -29,5 +29,5 @@ async def rewind(world: World, row: tuple[int, bytes, str]) -> None:
 
 
 def saved(world: World) -> tuple[int, bytes, str]:
-    frontier, note = store.head(world.db.read())
+    frontier, note = store.get_head(world.db.read())
     return frontier.size, b"".join(frontier.peaks), note

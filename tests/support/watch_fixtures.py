@@ -43,7 +43,7 @@ async def calls(world: World, agent: str, count: int, *, outcome: str = "allow",
 
 
 def size(world: World) -> int:
-    return ledger.head(world.db.read())[0].size
+    return ledger.get_head(world.db.read())[0].size
 
 
 async def looked_at(world: World, watch: Watch) -> None:

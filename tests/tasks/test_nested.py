@@ -293,7 +293,7 @@ async def test_whatever_ends_a_task_ends_all_under_it_and_only_that(world: World
         assert (newest_entry(world).detail or {})["ended"] == {"task": 2, "token": 3}
     told = [fact for fact in feed_messages(world)[before:] if fact["kind"] != "agent"]
     assert [(fact["kind"], fact["task"]) for fact in told] == [("task", part.task_id)]
-    assert [id for id, _ in store.ended(world.db.read(), since=0)] == [part.task_id]
+    assert [id for id, _ in store.list_ended_tasks(world.db.read(), since=0)] == [part.task_id]
     with pytest.raises(Forbidden):
         live(world, lowest)
 
@@ -411,7 +411,7 @@ async def test_the_admin_api_asks_the_policies_before_work_goes_to_another_agent
     _, nested = await call_admin_api(world, "POST", "/tasks", own, by=by_top)
     status, refusal = await call_admin_api(world, "POST", "/tasks", body | {"parent": nested["task_id"]}, by=by_top)
     assert (status, refusal["error"], refusal["message"]) == (403, "access_denied", "no policy permits the request")
-    assert store.live_of_agent(world.db.read(), sub.agent_id)[0].scopes == {"files:read"}
+    assert store.list_live_tasks(world.db.read(), sub.agent_id)[0].scopes == {"files:read"}
 
 
 async def put(world: World, cedar: str) -> None:

@@ -40,7 +40,7 @@ def counts(world: World) -> dict[str, int]:
 
 
 def gone(world: World, *some: Task) -> list[bool]:
-    return [store.get(world.db.read(), one.task_id) is None for one in some]
+    return [store.get_task(world.db.read(), one.task_id) is None for one in some]
 
 
 async def end(world: World, one: Task) -> None:

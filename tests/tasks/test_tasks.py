@@ -55,7 +55,7 @@ async def test_every_agent_has_a_standing_task_without_a_row(world: World) -> No
     standing = live(world, standing_id(agent.agent_id))
     assert standing.task_id[3:] == agent.agent_id[3:]
     assert (standing.agent, standing.scopes, standing.expires_at) == (agent.agent_id, agent.scopes, None)
-    assert store.get(world.db.read(), standing.task_id) is None
+    assert store.get_task(world.db.read(), standing.task_id) is None
     for flow in (
         lambda a: flows.end(a, standing.task_id),
         lambda a: flows.revoke(a, flows.RevokedKind.TASK, standing.task_id),
@@ -117,7 +117,7 @@ async def test_a_task_ends_by_itself_to_the_microsecond_and_the_loop_says_so(wor
     assert (newest_entry(world).action, newest_entry(world).object) == ("task.expire", task.task_id)
     assert flows.find_task(world.db.read(), task.task_id).state is State.EXPIRED
     assert not is_live(world, "tok_1")
-    assert store.ended(world.db.read(), since=clock.now - 1) == [(task.task_id, clock.now)]
+    assert store.list_ended_tasks(world.db.read(), since=clock.now - 1) == [(task.task_id, clock.now)]
     assert await flows.expire_due(world) == 0
 
 

@@ -330,6 +330,6 @@ async def test_a_race_of_revoking_and_exchanging_leaves_nothing_alive(world: Wor
 async def test_an_exchanged_token_is_held_under_the_one_that_it_came_from(world: World) -> None:
     one, two = await agents(world, "one", "two")
     token = await token_for(one, "two", scope="files:read")
-    held = holdings.get(world.db.read(), claims_of(await exchange_token(two, token))["jti"])
+    held = holdings.get_holding(world.db.read(), claims_of(await exchange_token(two, token))["jti"])
     assert held is not None
     assert (held.parent, held.agent) == (HoldingId(claims_of(token)["jti"]), two.id)

@@ -349,7 +349,7 @@ class Play:
         reader, knowledge = self.world.db.read(), {}
         for at in (FILES, MAIL):
             knowledge[at] = Knowledge()
-            resource = resources.by_uri(reader, at)
+            resource = resources.get_resource_by_uri(reader, at)
             assert resource is not None
             for fact in snapshot(reader, self.world.keys, resource, now=self.clock.now):
                 knowledge[at].learn(fact)

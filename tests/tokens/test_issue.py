@@ -255,7 +255,7 @@ async def test_a_token_is_bound_to_no_key_of_another_and_to_none_that_has_ended(
 async def test_a_token_is_held_with_both_keys_until_it_expires(client: Client) -> None:
     other = jose.generate("ES256")
     claims = claims_of((await client.token(proof=client.proof(key=other)))["access_token"])
-    held = holdings.get(client.world.db.read(), claims["jti"])
+    held = holdings.get_holding(client.world.db.read(), claims["jti"])
     assert held is not None
     assert (held.kind, held.agent, held.task, held.audience) == ("token", client.id, claims["task"], FILES)
     assert (held.jkt, held.client_jkt) == (other.public.thumbprint, client.key.public.thumbprint)

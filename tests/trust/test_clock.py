@@ -37,7 +37,7 @@ async def world(config: Config, machine: MachineClock) -> AsyncIterator[World]:
 
 
 def entries(world: World, action: str) -> list[Entry]:
-    return [decode_entry(body) for _, body in store.search(world.db.read(), {"action": action}, limit=100)]
+    return [decode_entry(body) for _, body in store.search_entries(world.db.read(), {"action": action}, limit=100)]
 
 
 async def test_a_jump_is_recorded_once_when_it_begins_and_once_when_it_ends(
@@ -124,7 +124,7 @@ async def test_the_times_of_entries_never_decrease(world: World, machine: Machin
         machine.advance(1)
         await flows.watch_clock(world)
         await call_admin_api(world, "POST", "/persons", {"name": f"p{machine.uptime}"})
-    rows = [decode_entry(body) for body in store.bodies(world.db.read(), 0, 1000)]
+    rows = [decode_entry(body) for body in store.list_entry_bodies(world.db.read(), 0, 1000)]
     assert [entry.at for entry in rows] == sorted(entry.at for entry in rows)
 
 

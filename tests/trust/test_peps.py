@@ -21,7 +21,7 @@ from ostiaryd.ground.database import sql
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.ledger.model.sampling import FULL_OF_NETWORK
-from ostiaryd.ledger.store import head
+from ostiaryd.ledger.store import get_head
 from ostiaryd.registry.store import stops
 from ostiaryd.trust import flows, store
 from ostiaryd.trust.flows.peps import DAY, ENDS_SOON, HOUR, UNUSED, NewPepKey
@@ -225,10 +225,10 @@ async def test_no_other_text_is_a_key_and_refusals_tell_nothing(world: World, ap
 
 async def test_refused_keys_are_counted_as_those_of_strangers(world: World, app: ASGIApp) -> None:
     await create(world)
-    before = head(world.db.read())[0].size
+    before = get_head(world.db.read())[0].size
     for number in range(FULL_OF_NETWORK + 5):
         assert (await ask(app, render_pep_key(bytes(30) + number.to_bytes(2)))).status == 401
-    assert head(world.db.read())[0].size - before == FULL_OF_NETWORK
+    assert get_head(world.db.read())[0].size - before == FULL_OF_NETWORK
 
 
 async def test_the_last_use_is_written_once_in_an_hour(world: World, app: ASGIApp, clock: Clock) -> None:
@@ -275,10 +275,10 @@ BY_HAND = {
 async def test_a_row_that_was_changed_by_hand_stops_everything(world: World, what: str) -> None:
     await create(world)
     await complete_state_check(world)
-    assert not stops.stops(world.db.read())
+    assert not stops.list_stops(world.db.read())
     change_database(world, BY_HAND[what], **({"digest": b"forged"} if ":digest" in BY_HAND[what] else {}))
     await complete_state_check(world)
-    assert [(one.target_kind, one.value) for one in stops.stops(world.db.read())] == [("everything", "")]
+    assert [(one.target_kind, one.value) for one in stops.list_stops(world.db.read())] == [("everything", "")]
 
 
 async def test_what_the_server_does_with_a_pep_is_no_difference(world: World, app: ASGIApp, clock: Clock) -> None:
@@ -290,7 +290,7 @@ async def test_what_the_server_does_with_a_pep_is_no_difference(world: World, ap
     await rotate(world, overlap_h=0)
     await act(world, "pep.revoke", lambda act: flows.revoke_pep(act, "gateway"))
     await complete_state_check(world)
-    assert not stops.stops(world.db.read())
+    assert not stops.list_stops(world.db.read())
 
 
 @pytest.mark.parametrize(

@@ -40,13 +40,13 @@ async def test_a_finding_is_kept_and_raises_the_risk_of_agent_and_task(world: Wo
     )
     reader = world.db.read()
     assert store.findings.get(reader, made.finding_id) == made
-    assert store.findings.of_agent(reader, bot.agent_id) == store.findings.latest(reader) == [made]
-    assert store.findings.of_agent(reader, bot.agent_id, since=made.at) == []
+    assert store.findings.list_findings_of_agent(reader, bot.agent_id) == store.findings.latest(reader) == [made]
+    assert store.findings.list_findings_of_agent(reader, bot.agent_id, since=made.at) == []
     assert made.entries == tuple(range(20 - MAX_ENTRIES, 20)), "the newest"
     assert made.owner == bot.owner
     for subject in (bot.agent_id, "tk_1"):
-        assert risks.get(reader, subject).points(clock()) == 60
-    assert risks.get(reader, "ag_nobody").points(clock()) == 0
+        assert risks.get_risk(reader, subject).points(clock()) == 60
+    assert risks.get_risk(reader, "ag_nobody").points(clock()) == 0
 
 
 async def test_of_an_agent_that_is_not_there_nothing_is_found(world: World) -> None:
@@ -73,8 +73,8 @@ async def test_what_has_passed_is_forgotten(world: World, clock: Clock) -> None:
     bot = await register_agent(world)
     await run_act(world, lambda a: flows.record_finding(a, SEEN, agent=bot.agent_id, task=None, entries=()))
     at = clock()
-    assert await run_act(world, lambda a: risks.forget(a.tx, before=at - 1)) == 0
-    assert await run_act(world, lambda a: risks.forget(a.tx, before=at)) == 1
+    assert await run_act(world, lambda a: risks.forget_risks(a.tx, before=at - 1)) == 0
+    assert await run_act(world, lambda a: risks.forget_risks(a.tx, before=at)) == 1
 
 
 def sighting(number: int, detector: str = "canary", *, agent: str, at: int, points: int = 40) -> Sighting:
@@ -116,7 +116,7 @@ async def test_what_no_agent_did_is_about_a_resource_and_makes_nobody_doubted(wo
     )
     assert made is not None
     assert (made.agent, made.owner, made.resource) == ("", None, URI)
-    assert risks.get(world.db.read(), "").points(clock()) == 0
+    assert risks.get_risk(world.db.read(), "").points(clock()) == 0
 
 
 @pytest.mark.parametrize(("halves", "points"), [(0, 40), (1, 20), (2, 10), (5, 1), (6, 0)])
@@ -127,7 +127,7 @@ async def test_what_happened_long_ago_raises_the_risk_by_what_would_be_left_of_i
     await register_agent(world, "other")  # its entry and that of the first are what the server saw itself
     one = sighting(1, agent=bot.agent_id, at=clock() - halves * HALF_LIFE)
     await run_act(world, lambda a: flows.record_sighting(a, one, flows.no_response))
-    assert risks.get(world.db.read(), bot.agent_id).points(clock()) == points
+    assert risks.get_risk(world.db.read(), bot.agent_id).points(clock()) == points
 
 
 async def test_a_person_judges_a_finding_once_and_the_ledger_says_so(world: World, clock: Clock) -> None:
@@ -137,7 +137,7 @@ async def test_a_person_judges_a_finding_once_and_the_ledger_says_so(world: Worl
     await run_act(world, lambda a: flows.record_verdict(a, ids, Verdict.FALSE_ALARM, by="pe_1", why="it was a drill"))
     judged = flows.find_finding(world.db.read(), made.finding_id).judgement
     assert judged == Judgement(Verdict.FALSE_ALARM, "pe_1", clock(), "it was a drill")
-    body = ledger.body(world.db.read(), ledger.head(world.db.read())[0].size - 1)
+    body = ledger.get_entry_body(world.db.read(), ledger.get_head(world.db.read())[0].size - 1)
     assert body is not None
     entry = decode_entry(body)
     assert (entry.action, entry.agent, entry.detail) == (

@@ -48,7 +48,7 @@ async def test_what_an_agent_does_becomes_a_finding_that_names_its_entries(world
         assert one.score == 1.0
         assert answered == [one]
         for subject in (bot.agent_id, one.task):
-            assert risks.get(world.db.read(), subject).points(clock()) == one.points
+            assert risks.get_risk(world.db.read(), subject).points(clock()) == one.points
         await calls(world, bot.agent_id, 5, outcome="deny")
         await looked_at(world, watch)
         assert found(world) == [one], "it is told once"
@@ -131,7 +131,7 @@ async def test_a_response_that_fails_loses_no_finding_and_the_doctor_says_so(wor
     async with watching(world, fail) as watch:
         await calls(world, bot.agent_id, 12, outcome="deny")
         await eventually_async(lambda: found(world))
-        assert risks.get(world.db.read(), bot.agent_id).points(world.now()) > 0
+        assert risks.get_risk(world.db.read(), bot.agent_id).points(world.now()) > 0
         await looked_at(world, watch)
         with pytest.raises(Conflict, match="the response to a finding failed: entry .*ValueError: no"):
             await watch.examine()
@@ -207,7 +207,7 @@ async def test_what_a_guard_noticed_comes_with_its_report_and_only_of_calls_at_t
         assert (one.agent, one.task, one.resource, one.score) == (mine.agent_id, "tk_1", URI, 0.0)
         await looked_at(world, watch)
         assert found(world) == [one], "of others' agents a guard has nothing to say"
-        assert risks.get(world.db.read(), foreign.agent_id).points(world.now()) == 0
+        assert risks.get_risk(world.db.read(), foreign.agent_id).points(world.now()) == 0
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ async def send(world: World, body: bytes = b"{}", **more: Any) -> Reply:
 
 
 def entries(world: World, action: str) -> list[Entry]:
-    return [decode_entry(body) for _, body in log.search(world.db.read(), {"action": action}, limit=1000)]
+    return [decode_entry(body) for _, body in log.search_entries(world.db.read(), {"action": action}, limit=1000)]
 
 
 # ---------------------------------------------------------------------------------------- What becomes of it
@@ -98,7 +98,7 @@ async def test_what_an_agent_says_is_on_record_as_its_own_word(world: World) -> 
 async def test_what_it_says_becomes_an_event_that_moves_no_bar(world: World) -> None:
     await send(world, export({"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "bash"}))
     reading = Reading(tool_of=lambda uri, tool: ToolSeen(), model_of=lambda agent: "")
-    found = log.search(world.db.read(), {"action": "telemetry.tool"}, limit=1)
+    found = log.search_entries(world.db.read(), {"action": "telemetry.tool"}, limit=1)
     event = reading.read(found[0][0], found[0][1])
     assert event is not None
     assert (event.action, event.tool, event.reporter, event.agent) == ("telemetry.tool", "~/bash", AGENT, AGENT)  # type: ignore[union-attr]
@@ -117,7 +117,9 @@ async def test_who_says_that_it_went_to_what_is_on_a_threat_list_is_noticed(worl
     assert [one.detail and one.detail.get("threat") for one in said].count(["evil", 70]) == 1
     assert "evil.example" not in str(said)
     reading = Reading(tool_of=lambda uri, tool: ToolSeen(), model_of=lambda agent: "")
-    events = [reading.read(n, body) for n, body in log.search(world.db.read(), {"action": "telemetry.http"}, limit=9)]
+    events = [
+        reading.read(n, body) for n, body in log.search_entries(world.db.read(), {"action": "telemetry.http"}, limit=9)
+    ]
     detector = detectors()["threat_list"]
     (found,) = detector.notice(Batch(events, [1, 1], [1, 1]), zeros(detector, agents=2, peers=2))  # type: ignore[arg-type]
     assert (found.points, found.says) == (70, "reported in its own telemetry a value on the threat list `evil`")
@@ -166,10 +168,10 @@ async def test_who_floods_leaves_no_entry_for_each_but_one_that_is_noticed(world
     """An agent that floods to hide what else it does, or to fill the ledger."""
     bucket = world.get_singleton(wire_otlp.Buckets).of(AGENT)
     bucket.left = 0
-    size = log.head(world.db.read())[0].size
+    size = log.get_head(world.db.read())[0].size
     for _ in range(FLOODING - 1):
         assert (await send(world)).status == 429
-    assert log.head(world.db.read())[0].size == size
+    assert log.get_head(world.db.read())[0].size == size
     for _ in range(FLOODING):
         await send(world)
     (told,) = entries(world, FLOOD)
@@ -184,7 +186,7 @@ async def test_who_floods_leaves_no_entry_for_each_but_one_that_is_noticed(world
     assert len(entries(world, FLOOD)) == 2
 
     reading = Reading(tool_of=lambda uri, tool: ToolSeen(), model_of=lambda agent: "")
-    ((number, body),) = log.search(world.db.read(), {"action": FLOOD}, limit=1)
+    ((number, body),) = log.search_entries(world.db.read(), {"action": FLOOD}, limit=1)
     event, detector = reading.read(number, body), detectors()["flood"]
     (found,) = detector.notice(Batch([event], [1], [1]), zeros(detector, agents=2, peers=2))  # type: ignore[list-item]
     assert (found.row, found.points) == (0, 30)

@@ -91,7 +91,7 @@ def now_of(world: World, name: str = "evil") -> ThreatSource:
 
 
 def entries(world: World, action: str) -> list[Entry]:
-    return [decode_entry(body) for _, body in log.search(world.db.read(), {"action": action}, limit=100)]
+    return [decode_entry(body) for _, body in log.search_entries(world.db.read(), {"action": action}, limit=100)]
 
 
 def told(world: World) -> list[ThreatDelta]:

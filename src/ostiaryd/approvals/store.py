@@ -107,7 +107,7 @@ def insert(tx: Tx, question: Question) -> None:
     )
 
 
-def get(reader: Reader, id: str) -> Question | None:
+def get_question(reader: Reader, id: str) -> Question | None:
     """Return the approval request with this id; None if there is none."""
     row = reader.one(_GET, id=id)
     return None if row is None else _question(row)
@@ -142,7 +142,7 @@ def replace_about(tx: Tx, id: str, about: About) -> None:
     tx.send(_REPLACE_ABOUT, id=id, asked=_encode(about).decode())
 
 
-def cancel_all(tx: Tx) -> int:
+def cancel_all_questions(tx: Tx) -> int:
     """Cancel every open approval request; return the number of cancelled requests."""
     return tx.run(_CANCEL_ALL, now=tx.now)
 
@@ -154,7 +154,7 @@ def count_open(reader: Reader, *, agent: str, task: str, now: int) -> tuple[int,
     )
 
 
-def count_all_open(reader: Reader, *, now: int) -> int:
+def count_open_questions(reader: Reader, *, now: int) -> int:
     """Return the number of open approval requests."""
     return _count(reader.one(_ALL_OPEN, now=now))
 

@@ -135,7 +135,7 @@ async def submit(call: Call) -> Reply:
 
 async def status(call: Call) -> Reply:
     """Show the state of an access request."""
-    question = store.get(call.world.db.read(), call.params["id"])
+    question = store.get_question(call.world.db.read(), call.params["id"])
     if question is None:
         raise NotFound("there is no access request with this id")
     return _task(call, question)

@@ -84,7 +84,7 @@ async def search(call: Call) -> Reply:
 
     def read(reader: Reader, page: Page) -> list[tuple[int, bytes]]:
         page_filters = filters | ({direction: int(page.after)} if page.after else {})
-        return store.search(reader, page_filters, limit=page.limit)
+        return store.search_entries(reader, page_filters, limit=page.limit)
 
     def fill(reader: Reader) -> bytes:
         return fill_page(
@@ -129,7 +129,7 @@ async def list_receipts(call: Call) -> Reply:
         )
 
     def read(reader: Reader) -> ReceiptsBody:
-        matches = store.search(reader, filters, limit=min(limit, MAX_RECEIPTS) + 1)
+        matches = store.search_entries(reader, filters, limit=min(limit, MAX_RECEIPTS) + 1)
         prove, receipts, size = _prover(reader), list[ReceiptBody](), 0
         for index, body in matches[: min(limit, MAX_RECEIPTS)]:
             size += len(body) + PROOF_BYTES
@@ -162,7 +162,7 @@ async def list_checkpoints(call: Call) -> Reply:
 async def entry(call: Call) -> Reply:
     """Show one entry of the ledger."""
     index = _number("index", call.params["index"])
-    body = store.body(call.world.db.read(), index)
+    body = store.get_entry_body(call.world.db.read(), index)
     if body is None:
         raise NotFound(f"the ledger has no entry {index}", hint="`ostiary audit search` lists entries with their index")
     return reply(_render(index, body))
@@ -175,7 +175,7 @@ async def proof(call: Call) -> Reply:
 
 
 def _prove(reader: Reader, index: int) -> ReceiptBody:
-    body = store.body(reader, index)
+    body = store.get_entry_body(reader, index)
     if body is None:
         raise NotFound(f"the ledger has no entry {index}", hint="`ostiary audit search` lists entries with their index")
     return _prover(reader)(index, body)
@@ -185,8 +185,8 @@ def _prover(reader: Reader) -> Callable[[int, bytes], ReceiptBody]:
     """Return a function that takes an index and the bytes of the entry, and returns the entry's receipt under the
     present checkpoint.
     """
-    note = store.head(reader)[1].encode()
-    size, hash_at = parse_checkpoint(parse_note(note).text).size, cache(hashes_from(store.hash_reader(reader)))
+    note = store.get_head(reader)[1].encode()
+    size, hash_at = parse_checkpoint(parse_note(note).text).size, cache(hashes_from(store.get_hash_reader(reader)))
 
     def prove(index: int, body: bytes) -> ReceiptBody:
         receipt = make_receipt(index, size=size, note=note, hash_at=hash_at)

@@ -17,7 +17,7 @@ _IMMUTABLE = (b"cache-control", b"public, max-age=31536000, immutable")
 
 async def checkpoint(call: Call) -> Reply:
     """Return the newest signed checkpoint of the log."""
-    _, note = store.head(call.world.db.read())
+    _, note = store.get_head(call.world.db.read())
     if not note:
         raise NotFound("the ledger is empty")
     return Reply(200, note.encode(), "text/plain; charset=utf-8", [NO_STORE])
@@ -25,7 +25,7 @@ async def checkpoint(call: Call) -> Reply:
 
 async def key(call: Call) -> Reply:
     """Return the public key of the log as a C2SP vkey."""
-    vkey = store.log_key(call.world.db.read(), call.world.keys).vkey
+    vkey = store.get_log_key(call.world.db.read(), call.world.keys).vkey
     return Reply(200, f"{vkey}\n".encode(), "text/plain; charset=utf-8", [NO_STORE])
 
 
@@ -45,13 +45,13 @@ async def tile(call: Call) -> Reply:
 
 def _read(reader: Reader, tile: Tile | Bundle) -> bytes:
     level = tile.level if isinstance(tile, Tile) else 0
-    frontier, _ = store.head(reader)
+    frontier, _ = store.get_head(reader)
     if tile.width > tile_width(level, tile.index, frontier.size):
         raise NotFound("the ledger has no such tile yet")
     start = tile.index * WIDTH
     if isinstance(tile, Bundle):
-        return render_bundle(store.bodies(reader, start, tile.width))
-    return b"".join(store.hash_reader(reader)(level, start, tile.width))
+        return render_bundle(store.list_entry_bodies(reader, start, tile.width))
+    return b"".join(store.get_hash_reader(reader)(level, start, tile.width))
 
 
 BYTES = Content(media_types=("application/octet-stream",))

@@ -80,15 +80,15 @@ def spend_approved(tx: Tx, id: str, *, call: str) -> bool:
     return tx.run(_SPEND_APPROVED, id=id, call=call, now=tx.now) == 1
 
 
-def active(reader: Reader) -> str:
+def active_hash(reader: Reader) -> str:
     """Return the hash of the active set."""
     row = reader.one(_ACTIVE)
     return starter_files().hash if row is None else row[0]
 
 
-def active_ir(reader: Reader) -> tuple[str, str]:
+def get_active_ir(reader: Reader) -> tuple[str, str]:
     """Return the hash of the active set, and the IR of its policies as JSON, which guards get."""
-    hash = active(reader)
+    hash = active_hash(reader)
     row = reader.one(_RULES, hash=hash)
     return hash, ir.render(starter_files().ir).decode() if row is None else row[1]
 

@@ -121,7 +121,7 @@ async def put_set(call: Call) -> Reply:
     if watches:
         _check_watching(loaded, gate)
         kept = await act_as(call, "policy.watch", lambda act: flows.watch(act, loaded, by=call.caller))
-        return reply(_render(kept, active=store.active(call.world.db.read())) | {"notes": messages}, status=201)
+        return reply(_render(kept, active=store.active_hash(call.world.db.read())) | {"notes": messages}, status=201)
 
     def put(act: Act) -> PolicySet:
         fill_entry(act, object=loaded.hash)
@@ -138,7 +138,7 @@ async def put_set(call: Call) -> Reply:
 def _check_active(act: Act, call: Call) -> None:
     """Check the header `If-Match` against the active set (RFC 9110 section 13.1.1). Raises PreconditionFailed."""
     expected = call.header(b"if-match")
-    active = store.active(act.tx)
+    active = store.active_hash(act.tx)
     if expected is not None and not {tag.strip() for tag in expected.split(",")} & {"*", f'"{active}"'}:
         raise PreconditionFailed(
             f"`If-Match` does not name the active policy set {active}",
@@ -199,7 +199,9 @@ async def list_sets(call: Call) -> Reply:
         call,
         "policies",
         lambda reader, page: flows.list_sets(reader, after=page.after, limit=page.limit),
-        lambda reader, one: _render(one, active=store.active(reader)) | {"watching": one.hash == store.watched(reader)},
+        lambda reader, one: (
+            _render(one, active=store.active_hash(reader)) | {"watching": one.hash == store.watched(reader)}
+        ),
         cursor=lambda one: one.hash,
     )
 
@@ -216,7 +218,7 @@ async def show_set(call: Call) -> Reply:
         lambda reader: (
             *flows.show_set(reader, hash),
             flows.plan_activation(reader, hash).left_out,
-            store.active(reader),
+            store.active_hash(reader),
         )
     )
     return reply(

@@ -110,7 +110,7 @@ async def list_findings(call: Call) -> Reply:
             return store.findings.open_findings(reader, since=since, before=before, agent=id, limit=page.limit)
         if not id:
             return store.findings.latest(reader, before=before, limit=page.limit)
-        return store.findings.of_agent(reader, id, before=before, limit=page.limit)
+        return store.findings.list_findings_of_agent(reader, id, before=before, limit=page.limit)
 
     return await reply_page(call, "findings", read, lambda _, one: render(one), cursor=lambda one: one.finding_id)
 

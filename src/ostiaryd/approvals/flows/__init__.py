@@ -10,15 +10,7 @@ from ostiaryd.approvals.flows.propose import propose
 from ostiaryd.approvals.flows.requests import Duplicate, NotRequestable, ask_about_question, find_submitted
 from ostiaryd.approvals.flows.responsible import list_answerable
 from ostiaryd.approvals.flows.show import find_visible, may_see_all, show, show_briefly, show_waiting
-from ostiaryd.approvals.store import (
-    cancel_all as cancel_all_questions,
-)
-from ostiaryd.approvals.store import (
-    count_all_open as count_open_questions,
-)
-from ostiaryd.approvals.store import (
-    get as get_question,
-)
+from ostiaryd.approvals.store import cancel_all_questions, count_open_questions, get_question
 
 __all__ = [
     "Backchannel",

@@ -224,7 +224,7 @@ def _check_meant(act: Act, id: str, digest: str) -> None:
 
 def find_question(act: Act, id: str) -> Question:
     """Return an approval request by id. Raises NotFound."""
-    if (question := store.get(act.tx, id)) is None:
+    if (question := store.get_question(act.tx, id)) is None:
         raise NotFound(
             "approval not found", hint="list all approvals: ostiary approvals list --all", code="unknown_approval"
         )

@@ -78,7 +78,7 @@ def _stands(act: Act, id: str, policy: str, config: Config) -> bool:
     answer and still has the key that signed.
     """
     reader = act.tx
-    question = store.get(reader, id)
+    question = store.get_question(reader, id)
     approvals = [one for one in store.answers(reader, id) if one.says is Says.APPROVE]
     return (
         question is not None

@@ -44,7 +44,7 @@ def find_submitted(act: Act, key: str, *, body: str) -> Question | None:
         raise Duplicate("the `Idempotency-Key` was used for another request", hint="send another `Idempotency-Key`")
     act.entry.action = "approval.again"
     registry.fill_entry(act, object=id)
-    return store.get(act.tx, id)
+    return store.get_question(act.tx, id)
 
 
 def ask_about_question(act: Act, question: Asked, *, remote: RemoteAnswers | None, config: Config) -> Question:

@@ -21,7 +21,7 @@ def list_answerable(
     """Return those of the approval requests `ids` that are open and that a person may answer. `everything` names the
     persons and teams that may answer all approval requests.
     """
-    questions = (store.get(reader, id) for id in ids)
+    questions = (store.get_question(reader, id) for id in ids)
     return [
         one
         for one in questions

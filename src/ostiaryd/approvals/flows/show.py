@@ -35,7 +35,7 @@ def may_see_all(by: Caller) -> bool:
 
 def find_visible(reader: Reader, id: str, *, by: Caller) -> Question:
     """Return an approval request if the caller is one of its requesters or may see every one. Raises NotFound."""
-    question = store.get(reader, id)
+    question = store.get_question(reader, id)
     if question is None or not (may_see_all(by) or by.id in question.requesters):
         raise NotFound(
             "approval not found", hint="list all approvals: ostiary approvals list --all", code="unknown_approval"

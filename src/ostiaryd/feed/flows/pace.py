@@ -19,6 +19,6 @@ def count_call(tx: Tx, token: str, *, resource_id: str) -> None:
     task = approvals.task_of_token(tx, token, registry.find_resource(tx, resource_id), now=tx.now)
     for agent in dict.fromkeys((task.agent, *(link.agent for link in task.chain))):
         for restriction in registry.list_restrictions_of_agent(tx, agent, now=tx.now):
-            if restriction.kind == "throttle" and not registry.take_call(tx, agent):
+            if restriction.kind == "throttle" and not registry.count_call(tx, agent):
                 reason = too_many(agent, restriction.limit)
                 raise Forbidden(reason.message, hint=reason.hint, code=reason.code)

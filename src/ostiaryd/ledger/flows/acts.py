@@ -179,7 +179,7 @@ async def check_history(world: World) -> None:
     follow_recovery(world)
     reader = world.db.read()
     world.pin.lost_at = max(world.pin.lost_at, store.lost_at(reader))
-    if store.losses(reader):
+    if store.list_losses(reader):
         return
     pinned = world.pin.head
     if pinned is None or await world.db.scan(lambda reader: store.has_head(reader, pinned)):
@@ -201,7 +201,7 @@ def check_after_loss(world: World, reader: Reader) -> None:
     server has recorded the loss and replaced the keys.
     """
     head = world.pin.head
-    if head is not None and not store.losses(reader) and not store.has_head(reader, head):
+    if head is not None and not store.list_losses(reader) and not store.has_head(reader, head):
         world.pin.is_lost, world.pin.lost_at = True, world.now()
         world.keys.refuse_tokens()
 
@@ -215,7 +215,7 @@ async def sync_pin(world: World) -> None:
 
 def has_loss(reader: Reader) -> bool:
     """Return whether a server of this database has recorded a loss, and no recovery has ended it."""
-    return bool(store.losses(reader))
+    return bool(store.list_losses(reader))
 
 
 def follow_recovery(world: World) -> bool:
@@ -226,7 +226,7 @@ def follow_recovery(world: World) -> bool:
     tokens until it reads the new keys here, because another server may have recorded the loss first.
     """
     is_new = not world.pin.is_lost or world.keys.refuses_tokens
-    if is_new and store.losses(world.db.read()):
+    if is_new and store.list_losses(world.db.read()):
         world.pin.is_lost, world.pin.lost_at = True, store.lost_at(world.db.read())
         load_keys(world.keys, world.db.read())
         log.error("the database lost a part of its history: in recovery until an operator runs `ostiary recover`")
@@ -244,7 +244,7 @@ def read_head(unverified_note: bytes, *, reader: Reader, keys: Keyring) -> Head:
     Raises Malformed, and Unsigned if this log has not signed the checkpoint: only a checkpoint with this log's
     signature is evidence.
     """
-    key = store.log_key(reader, keys)
+    key = store.get_log_key(reader, keys)
     checkpoint = open_checkpoint(unverified_note, [key], origin=key.name)
     return Head(key.public, checkpoint.history, checkpoint.size, checkpoint.root)
 
@@ -269,7 +269,7 @@ async def declare_loss(world: World) -> None:
     if world.pin.is_lost:
         return
     reader = world.db.read()
-    key, size = store.log_key(reader, world.keys).public, store.head(reader)[0].size
+    key, size = store.get_log_key(reader, world.keys).public, store.get_head(reader)[0].size
     missing = Head(key, present_history(reader), size + 1, world.random(HASH_BYTES))
     await lose_history(world, missing, source=OPERATOR)
 
@@ -284,13 +284,13 @@ async def lose_history(world: World, head: Head, *, source: str) -> None:
     was_lost, world.pin.is_lost, world.pin.lost_at = world.pin.is_lost, True, world.now()
     if not was_lost:
         world.keys.refuse_tokens()
-    losses = store.losses(world.db.read())
+    losses = store.list_losses(world.db.read())
     if was_lost and any(loss.source == source and loss.head.size >= head.size for loss in losses):
         return  # the loss is already recorded: a guard sends its head each time that the guard connects
 
     def lose(act: Act) -> store.Loss:
-        is_first = not store.losses(act.tx)
-        loss = store.Loss(source, head, store.head(act.tx)[0].size, act.now)
+        is_first = not store.list_losses(act.tx)
+        loss = store.Loss(source, head, store.get_head(act.tx)[0].size, act.now)
         store.put_loss(act.tx, loss)
         if is_first:
             replace_keys(act.tx, act.tx.keys.root, use="token")
@@ -313,8 +313,8 @@ def examine_history(world: World, reader: Reader) -> str:
     Raises Conflict if the database lacks entries.
     """
     hint = "run `ostiary recover` on the server's machine"
-    if lost := store.losses(reader):
-        replayed = ", ".join(f"{stop.kind} {stop.subject}" for stop in store.replayed(reader)[:5])
+    if lost := store.list_losses(reader):
+        replayed = ", ".join(f"{stop.kind} {stop.subject}" for stop in store.list_replayed(reader)[:5])
         missing = "; ".join(map(loss_in_words, lost[:3]))
         stops = f"lost stops that were applied again: {replayed or 'none'}"
         raise Conflict(f"the server is in recovery; missing: {missing}; {stops}", hint=hint)
@@ -376,8 +376,8 @@ async def forget_facts(world: World) -> int:
 
     def forget(tx: Tx) -> tuple[int, int]:
         oldest = store.oldest_facts(tx)
-        first = store.first_since(tx, before)
-        end = store.head(tx)[0].size if first is None else first
+        first = store.find_first_since(tx, before)
+        end = store.get_head(tx)[0].size if first is None else first
         done = end if oldest is None else min(end, oldest + FORGOTTEN_AT_ONCE)
         store.forget_facts(tx, before=done)
         return done, end
@@ -393,7 +393,7 @@ async def keep_checkpoint(world: World) -> None:
     since.
     """
     reader = world.db.read()
-    kept, size = store.checkpoints(reader, Page(1, "")), store.head(reader)[0].size
+    kept, size = store.checkpoints(reader, Page(1, "")), store.get_head(reader)[0].size
     if size and not (kept and (kept[0].size == size or world.now() - kept[0].at < HOUR)):
         await world.writer.submit(store.keep_checkpoint)
 

@@ -67,7 +67,7 @@ async def check_indexes(world: World) -> str:
     The bytes themselves are compared with the signed checkpoint by the comparison of the state, and by
     `ostiary audit verify`.
     """
-    size, since = await world.db.scan(lambda reader: (store.head(reader)[0].size, store.searched_from(reader)))
+    size, since = await world.db.scan(lambda reader: (store.get_head(reader)[0].size, store.searched_from(reader)))
     if since:
         raise Conflict(
             f"searches by subject do not find all of the first {min(size, since)} entries",
@@ -104,7 +104,7 @@ async def fill_indexes(world: World) -> None:
 
 def _fill(tx: Tx) -> None:
     """Store the values of at most `FILLED` entries."""
-    stop = min(store.searched_from(tx), store.head(tx)[0].size)
+    stop = min(store.searched_from(tx), store.get_head(tx)[0].size)
     start = max(0, stop - FILLED)
     for row in store.indexed(tx, start, stop):
         if (entry := read_entry(row.body)) is None:

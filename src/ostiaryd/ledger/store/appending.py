@@ -12,7 +12,7 @@ from ostiaryd.ground.database.pin import Head, InRecovery
 from ostiaryd.ledger.model import Entry, classes_of, encode_entry, indexed_words, spread_rows, subject_of
 from ostiaryd.ledger.store.evidence import insert_evidence
 from ostiaryd.ledger.store.histories import has_head
-from ostiaryd.ledger.store.tree import TOPIC, frontier_of, log_key
+from ostiaryd.ledger.store.tree import TOPIC, frontier_of, get_log_key
 
 _HEAD_WITH_HISTORY = opening_sql(
     """select log_history.id, log_head.size, log_head.peaks, log_head.at, exists (select 1 from loss) from log_history
@@ -74,7 +74,7 @@ def append(tx: Tx, entries: Sequence[Entry]) -> None:
         insert_evidence(tx, evidence)
     if completed:
         tx.many(_SUBTREE, completed)
-    key = log_key(tx, tx.keys)
+    key = get_log_key(tx, tx.keys)
     checkpoint = Checkpoint(key.name, frontier.size, frontier.root(), (f"{HISTORY} {history}",))
     note = sign_checkpoint(checkpoint, key=key, sign=tx.keys.signer("ledger").sign)
     tx.send(_SAVE_HEAD, size=frontier.size, peaks=b"".join(frontier.peaks), checkpoint=note.decode(), at=at)

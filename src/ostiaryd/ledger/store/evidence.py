@@ -20,7 +20,7 @@ def insert_evidence(tx: Tx, rows: list[tuple[int, str]]) -> None:
     tx.many(_INSERT_EVIDENCE, rows)
 
 
-def evidence(reader: Reader, index: int) -> str | None:
+def get_evidence(reader: Reader, index: int) -> str | None:
     """Return the unverified DPoP proof of the call in entry `index`; None if the proof is no longer stored."""
     row = reader.one(_EVIDENCE, idx=index)
     return None if row is None else row[0]

@@ -95,7 +95,7 @@ def renew_history(tx: Tx) -> str:
     return id
 
 
-def losses(reader: Reader) -> list[Loss]:
+def list_losses(reader: Reader) -> list[Loss]:
     """Return the known losses of entries, the largest head first. If there is a loss, the server is in recovery."""
     rows = reader.all(_LOSSES)
     return [
@@ -124,7 +124,7 @@ def put_loss(tx: Tx, loss: Loss) -> None:
     )
 
 
-def replayed(reader: Reader) -> list[Replayed]:
+def list_replayed(reader: Reader) -> list[Replayed]:
     """Return the lost stops that were applied again, the first one first."""
     return [Replayed(*row) for row in reader.all(_REPLAYED)]
 

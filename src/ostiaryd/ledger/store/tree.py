@@ -25,10 +25,10 @@ _DOMAIN = sql("select value from setting where name = 'trust_domain'", steady=Tr
 
 def has_tree(reader: Reader, stated: Head) -> bool:
     """Return whether the first `stated.size` entries of this tree have the root hash `stated.root`."""
-    return stated.size <= head(reader)[0].size and root_at(reader, stated.size) == stated.root
+    return stated.size <= get_head(reader)[0].size and root_at(reader, stated.size) == stated.root
 
 
-def log_key(reader: Reader, keys: Keyring) -> NoteKey:
+def get_log_key(reader: Reader, keys: Keyring) -> NoteKey:
     """Return the public key of the log; the key's name is the origin line of the log's checkpoints."""
     row = reader.one(_DOMAIN)
     assert row is not None
@@ -40,7 +40,7 @@ def _note_key(domain: str, x: str) -> NoteKey:
     return NoteKey(f"{domain}/ostiary", unb64u(x))
 
 
-def head(reader: Reader) -> tuple[Frontier, str]:
+def get_head(reader: Reader) -> tuple[Frontier, str]:
     """Return the right edge of the tree, to which entries are appended, and the signed checkpoint of the tree (empty
     text before the first entry).
     """
@@ -62,7 +62,7 @@ def root_at(reader: Reader, size: int) -> bytes:
     """Return the root hash of the tree at the time when it had `size` entries. The tree must have at least `size`
     entries.
     """
-    return tree_root(size, hashes_from(hash_reader(reader)))
+    return tree_root(size, hashes_from(get_hash_reader(reader)))
 
 
 _BODY = sql("select body from entry where idx = :idx")
@@ -89,13 +89,13 @@ _TIMES = ("since", "until")
 """Filters of a search by time. The search converts them to filters by the index of the entry."""
 
 
-def body(reader: Reader, index: int) -> bytes | None:
+def get_entry_body(reader: Reader, index: int) -> bytes | None:
     """Return the bytes of entry `index`, as they were hashed."""
     row = reader.one(_BODY, idx=index)
     return None if row is None else bytes(row[0])
 
 
-def bodies(reader: Reader, start: int, count: int) -> list[bytes]:
+def list_entry_bodies(reader: Reader, start: int, count: int) -> list[bytes]:
     """Return the bytes of at most `count` entries, in order, from the entry with the index `start` on."""
     return [bytes(row[0]) for row in reader.all(_BODIES, start=start, stop=start + count)]
 
@@ -121,7 +121,7 @@ _OLDEST_FACT = sql("select min(idx) from fact")
 _FORGET = sql("delete from fact where idx < :before")
 
 
-def end_of_page(reader: Reader, start: int, stop: int, *, count: int, size: int) -> int:
+def find_page_end(reader: Reader, start: int, stop: int, *, count: int, size: int) -> int:
     """Return the index after the last entry of a page that starts at index `start` and ends before `stop`. The page has
     at most `count` entries and `size` bytes, but at least one entry.
     """
@@ -134,14 +134,14 @@ def end_of_page(reader: Reader, start: int, stop: int, *, count: int, size: int)
     return end
 
 
-def with_facts(reader: Reader, start: int, stop: int) -> list[tuple[int, bytes, bytes | None]]:
+def list_entries_with_facts(reader: Reader, start: int, stop: int) -> list[tuple[int, bytes, bytes | None]]:
     """Return (index, body, facts) of the entries from `start` to below `stop`, in order; facts are None if the
     entry has none.
     """
     return reader.all(_WITH_FACTS, start=start, stop=stop)
 
 
-def first_since(reader: Reader, since: int) -> int | None:
+def find_first_since(reader: Reader, since: int) -> int | None:
     """Return the index of the first entry at `since` (microseconds) or later; None without such an entry."""
     place, size = _place(reader, since)
     return place if place < size else None
@@ -167,7 +167,7 @@ def forget_facts(tx: Tx, *, before: int) -> None:
     tx.send(_FORGET, before=before)
 
 
-def hash_reader(reader: Reader) -> Rows:
+def get_hash_reader(reader: Reader) -> Rows:
     """Return a function that reads stored hashes by (level, start, count). Level 0 has the leaf hashes; each higher
     level has one hash for each complete group of 256 hashes of the level below.
     """
@@ -182,7 +182,7 @@ def hash_reader(reader: Reader) -> Rows:
     return read
 
 
-def search(reader: Reader, filters: Mapping[str, str | int], *, limit: int) -> list[tuple[int, bytes]]:
+def search_entries(reader: Reader, filters: Mapping[str, str | int], *, limit: int) -> list[tuple[int, bytes]]:
     """Return (index, bytes) of at most `limit` entries that match every filter, the newest first; with the filter
     `after`, the oldest first.
     """
@@ -199,7 +199,7 @@ def search(reader: Reader, filters: Mapping[str, str | int], *, limit: int) -> l
 _LAST_USE = sql(f"select at from entry where agent = :agent and action in {USES} order by idx desc limit 1")
 
 
-def last_use(reader: Reader, agent: str) -> int | None:
+def get_last_use(reader: Reader, agent: str) -> int | None:
     """Return the time of the agent's newest act of its own (`USES`), in microseconds since the epoch; None if there is
     none.
     """
@@ -207,7 +207,7 @@ def last_use(reader: Reader, agent: str) -> int | None:
     return None if row is None else row[0]
 
 
-def place_of(reader: Reader, at: int) -> int:
+def count_entries_before(reader: Reader, at: int) -> int:
     """Return the number of entries before the time `at` (microseconds since the epoch), which is the index of the first
     entry at that time or later.
     """
@@ -251,7 +251,7 @@ def count_actions(reader: Reader, action: str, start: int, *, most: int) -> int:
     return 0 if row is None else int(row[0])
 
 
-def count_acts(reader: Reader, agent: str, since: int, until: int, *, most: int) -> int:
+def count_acts_of_agent(reader: Reader, agent: str, since: int, until: int, *, most: int) -> int:
     """Return the number of entries of the agent from the time `since` to before `until` (microseconds since the epoch),
     counted up to `most`.
     """

@@ -48,10 +48,7 @@ from ostiaryd.policy.flows.sets import (
     watch,
 )
 from ostiaryd.policy.flows.whatif import Gate, Span, begin_whatif
-from ostiaryd.policy.store import active as active_hash
-from ostiaryd.policy.store import (
-    active_ir as get_active_ir,
-)
+from ostiaryd.policy.store import active_hash, get_active_ir
 
 __all__ = [
     "AREAS",

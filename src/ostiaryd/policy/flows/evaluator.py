@@ -186,7 +186,7 @@ class Evaluator:
             return decision
         call, task = resolved
         for agent, limit in throttled(call.principal.agents, call.facts.restrictions, self._now).items():
-            if not registry.take_call(act.tx, agent):
+            if not registry.count_call(act.tx, agent):
                 return Decision(False, False, self._policies.hash, (too_many(agent, limit),))
         if decision.verdict:
             assert call.ready is not None

@@ -40,7 +40,7 @@ def put(act: Act, loaded: Loaded, *, by: Caller | None, gate: Gate | None = None
 
     Raises Invalid, Conflict if the `gate` refuses the set.
     """
-    fill_entry(act, object=loaded.hash, policies=loaded.count, tests=loaded.tests, before=store.active(act.tx))
+    fill_entry(act, object=loaded.hash, policies=loaded.count, tests=loaded.tests, before=store.active_hash(act.tx))
     if gate is not None:
         check_gate(act, gate, hash=loaded.hash, by=by)
     store.insert(act.tx, loaded, by=BY_US if by is None else by.id)
@@ -52,7 +52,7 @@ def put(act: Act, loaded: Loaded, *, by: Caller | None, gate: Gate | None = None
 def activate(act: Act, hash: str) -> PolicySet:
     """Activate a stored set. Raises NotFound."""
     summary = find_set(act.tx, hash)
-    fill_entry(act, object=hash, before=store.active(act.tx))
+    fill_entry(act, object=hash, before=store.active_hash(act.tx))
     if store.get(act.tx, hash) is None:  # only when the starter set is activated for the first time
         store.insert(act.tx, starter_files(), by=BY_US)
     _switch(act, hash)
@@ -67,12 +67,12 @@ def activate_starter(act: Act) -> PolicySet:
 def plan_put(reader: Reader, loaded: Loaded) -> Plan:
     """Return the changes that activating the set would make."""
     after = Contents(loaded.hash, loaded.files, loaded.ir, loaded.policies.remote)
-    return plan_switch(_contents(reader, store.active(reader)), after)
+    return plan_switch(_contents(reader, store.active_hash(reader)), after)
 
 
 def plan_activation(reader: Reader, hash: str) -> Plan:
     """Return the changes that activating a stored set would make. Raises NotFound."""
-    return plan_switch(_contents(reader, store.active(reader)), _contents(reader, find_set(reader, hash).hash))
+    return plan_switch(_contents(reader, store.active_hash(reader)), _contents(reader, find_set(reader, hash).hash))
 
 
 def note_unknown_approvers(reader: Reader, loaded: Loaded) -> list[str]:
@@ -99,7 +99,7 @@ def check_plan(act: Act, plan: Plan, *, loses: Collection[str]) -> None:
     own. Raises Conflict (`policy_changed`, `loses_safeguards`).
     """
     fill_entry(act, object=act.entry.object or "", loses=plan.loses, left_out=plan.left_out)
-    if store.active(act.tx) != plan.against:
+    if store.active_hash(act.tx) != plan.against:
         raise Conflict(
             "another policy set has become active since the plan was made",
             hint="make a new plan",
@@ -143,7 +143,7 @@ def _switch(act: Act, hash: str) -> None:
     """Activate a stored set. If the starter set was active, store it first: a later version of the server has
     another starter set.
     """
-    if store.get(act.tx, store.active(act.tx)) is None:
+    if store.get(act.tx, store.active_hash(act.tx)) is None:
         store.insert(act.tx, starter_files(), by=BY_US)
     store.activate(act.tx, hash)
     if store.watched(act.tx) == hash:  # it has seen what it was to see
@@ -158,7 +158,7 @@ def active_policies(reader: Reader) -> Policies:
 
 def active_set(reader: Reader) -> Ready:
     """Return the active policy set, compiled and ready to decide."""
-    return ready_set(reader, store.active(reader))
+    return ready_set(reader, store.active_hash(reader))
 
 
 def ready_set(reader: Reader, hash: str) -> Ready:

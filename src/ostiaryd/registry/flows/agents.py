@@ -68,7 +68,7 @@ def create_agent(act: Act, spec: AgentSpec) -> Agent:
         scopes=sorted(agent.scopes),
     )
     _check_answerable(act, agent)
-    if store.agents.get(act.tx, agent.name) is not None:
+    if store.agents.get_agent(act.tx, agent.name) is not None:
         raise Conflict(
             f"the name `{agent.name}` is taken", hint="names cannot be reused, even after deletion", code="name_taken"
         )
@@ -275,7 +275,7 @@ def _check_fit(act: Act, agent: Agent) -> None:
 
 
 def _check_answerable(act: Act, agent: Agent) -> None:
-    owner = store.owners.owner(act.tx, agent.owner)
+    owner = store.owners.get_owner(act.tx, agent.owner)
     if owner is None or not is_answerable(act, owner):
         hint = f"ostiary agent transfer {agent.name} --owner OWNER"
         raise Conflict(f"`{agent.name}` has no active owner or deputy", hint=hint, code="no_owner")

@@ -24,7 +24,7 @@ def bootstrap_admin(act: Act, *, public_jwk: object, agent_id: str | None = None
     """
     create_person(act, name="admin")
     grant_role(act, "admin", ADMINISTRATOR)
-    create_resource(act, name="ostiary", uri=f"{store.resources.public_url(act.tx)}/api/v1")
+    create_resource(act, name="ostiary", uri=f"{store.resources.get_public_url(act.tx)}/api/v1")
     agent = create_agent(
         act,
         AgentSpec(

@@ -100,5 +100,5 @@ def answers_for(reader: Reader, person: str, agent: Agent, *, deputies: bool = F
     """
     if person == agent.owner or store.owners.is_member(reader, agent.owner, person):
         return True
-    owner = store.owners.owner(reader, agent.owner) if deputies else None
+    owner = store.owners.get_owner(reader, agent.owner) if deputies else None
     return deputies and person in (agent.deputy, owner.deputy if owner is not None else None)

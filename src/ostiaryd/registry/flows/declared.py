@@ -37,7 +37,7 @@ def _is_declared(reader: Reader, scope: str) -> bool:
     if scope in API_SCOPES:
         return True
     name, _, _ = scope.partition(":")
-    resource = store.resources.get(reader, name)
+    resource = store.resources.get_resource(reader, name)
     if resource is None or resource.name != name:
         return False
     declared = declared_scopes(reader, resource)
@@ -46,12 +46,12 @@ def _is_declared(reader: Reader, scope: str) -> bool:
 
 def declared_scopes(reader: Reader, resource: Resource) -> frozenset[str] | None:
     """Return the scopes that the catalogue of a resource declares; None if the resource has no catalogue."""
-    catalogue = store.resources.catalogue(reader, resource.resource_id)
+    catalogue = store.resources.get_catalogue(reader, resource.resource_id)
     return None if catalogue is None else scopes_of(catalogue)
 
 
 def _all(reader: Reader) -> Iterator[str]:
     yield from API_SCOPES
-    for resource in store.resources.page(reader, Page(after="", limit=MAX_COMPARED)):
+    for resource in store.resources.list_resources(reader, Page(after="", limit=MAX_COMPARED)):
         declared = declared_scopes(reader, resource)
         yield from (f"{resource.name}:read", f"{resource.name}:write") if declared is None else declared

@@ -29,7 +29,7 @@ _SHOWN = 70
 
 def has_agents(reader: Reader) -> bool:
     """Return whether any agent was ever registered at this server."""
-    return bool(store.agents.page(reader, Page(1, "")))
+    return bool(store.agents.list_agents(reader, Page(1, "")))
 
 
 def is_privileged(reader: Reader, id: str) -> bool:
@@ -37,16 +37,16 @@ def is_privileged(reader: Reader, id: str) -> bool:
     administer, to read or to approve.
     """
     if is_person_id(id):
-        return (person := store.owners.person(reader, id)) is not None and person.is_active
+        return (person := store.owners.get_person(reader, id)) is not None and person.is_active
     if id.startswith("rs_"):
-        return store.resources.get(reader, id) is not None
-    agent = store.agents.get(reader, id) if id.startswith("ag_") else None
+        return store.resources.get_resource(reader, id) is not None
+    agent = store.agents.get_agent(reader, id) if id.startswith("ag_") else None
     return agent is not None and not agent.scopes.isdisjoint((ADMIN, READ, APPROVE))
 
 
 def find_agent(reader: Reader, id_or_name: str) -> Agent:
     """Return an agent by id or name. Raises NotFound."""
-    if (agent := store.agents.get(reader, id_or_name)) is None:
+    if (agent := store.agents.get_agent(reader, id_or_name)) is None:
         raise NotFound(f"there is no agent {id_or_name[:_SHOWN]!a}", hint="`ostiary agent list` shows all")
     return agent
 
@@ -57,7 +57,7 @@ def active_agent(reader: Reader, id_or_name: str, *, now: int) -> Agent:
     """
     agent = find_agent(reader, id_or_name)
     if agent.is_active(now):
-        check_not_stopped(store.stops.stops(reader), names_of_agent(agent))
+        check_not_stopped(store.stops.list_stops(reader), names_of_agent(agent))
         return agent
     state = agent.state if agent.state is not State.ACTIVE else "expired"
     hint = "register its first key" if agent.state is State.PENDING else "ask its owner or an administrator"
@@ -69,19 +69,19 @@ def check_holder(reader: Reader, holding: str, *, now: int) -> None:
     response that follows a request to another system. Raises NotFound; Forbidden, with the code `holding_ended` if the
     holding has ended.
     """
-    present = store.holdings.get(reader, holding)
+    present = store.holdings.get_holding(reader, holding)
     if present is None or not present.is_live(now):
         raise Forbidden(
             "the token or the lease ended while another system answered", hint="log in again", code="holding_ended"
         )
     active_agent(reader, present.agent, now=now)
     if present.task is not None:
-        check_not_stopped(store.stops.stops(reader), [("task", present.task)])
+        check_not_stopped(store.stops.list_stops(reader), [("task", present.task)])
 
 
 def find_person(reader: Reader, id_or_name: str) -> Person:
     """Return a person by id or name. Raises NotFound."""
-    if (person := store.owners.person(reader, id_or_name)) is None:
+    if (person := store.owners.get_person(reader, id_or_name)) is None:
         raise NotFound(
             f"there is no person {id_or_name[:_SHOWN]!a}",
             hint="`ostiary person list` shows all, and `ostiary person create NAME --email ADDRESS` adds a person",
@@ -98,7 +98,7 @@ def find_team(reader: Reader, id_or_name: str) -> Team:
 
 def find_owner(reader: Reader, id_or_name: str) -> Owner:
     """Return a person or a team. Raises NotFound."""
-    if (owner := store.owners.owner(reader, id_or_name)) is None:
+    if (owner := store.owners.get_owner(reader, id_or_name)) is None:
         raise NotFound(
             f"there is no person or team {id_or_name[:_SHOWN]!a}",
             hint="`ostiary person list` shows all, and `ostiary person create NAME --email ADDRESS` adds a person",
@@ -108,7 +108,7 @@ def find_owner(reader: Reader, id_or_name: str) -> Owner:
 
 def find_resource(reader: Reader, id_or_name: str) -> Resource:
     """Return a resource by id or name. Raises NotFound."""
-    if (resource := store.resources.get(reader, id_or_name)) is None:
+    if (resource := store.resources.get_resource(reader, id_or_name)) is None:
         raise NotFound(f"there is no resource {id_or_name[:_SHOWN]!a}", hint="`ostiary resource list` shows all")
     return resource
 
@@ -117,8 +117,8 @@ def classes_within(reader: Reader, scopes: frozenset[str]) -> frozenset[str]:
     """Return the data classes of all tools that these scopes reach, as the catalogues state them."""
     classes: set[str] = set()
     for name in {scope.partition(":")[0] for scope in scopes}:
-        resource = store.resources.get(reader, name)
-        text = None if resource is None else store.resources.catalogue(reader, resource.resource_id)
+        resource = store.resources.get_resource(reader, name)
+        text = None if resource is None else store.resources.get_catalogue(reader, resource.resource_id)
         if text is not None:
             classes |= classes_at(text, scopes)
     return frozenset(classes)

@@ -30,14 +30,14 @@ def add_holding(act: Act, holding: Holding) -> None:
     if not holding.is_live(act.now):
         raise Invalid("a holding must end in the future")
     if holding.parent is not None:
-        parent = store.holdings.get(act.tx, holding.parent)
+        parent = store.holdings.get_holding(act.tx, holding.parent)
         if parent is None or not parent.is_live(act.now):
             raise Forbidden("the parent of this holding has ended", code="parent_ended")
         if holding.expires_at > parent.expires_at:
             raise Forbidden(
                 "this holding would outlive its parent", hint="request a shorter lifetime", code="outlives_parent"
             )
-    store.holdings.insert(act.tx, holding)
+    store.holdings.insert_holding(act.tx, holding)
 
 
 def release_holdings(act: Act, holding: Holding, kind: str) -> None:

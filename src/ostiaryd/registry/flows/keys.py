@@ -56,7 +56,7 @@ def revoke_key(act: Act, jkt: str, *, of: AgentId | None = None, why: str = "rev
 
     Raises NotFound. If the key was already revoked, remaining objects are ended.
     """
-    key = store.keys.get(act.tx, jkt)
+    key = store.keys.get_key(act.tx, jkt)
     if key is None or of not in (None, key.agent):
         missing = "no agent has a key" if of is None else "the agent has no key"
         raise NotFound(f"{missing} with this thumbprint (RFC 7638)", hint="list the keys: ostiary key list AGENT")
@@ -92,7 +92,7 @@ def check_unknown_key(act: Act, jkt: str) -> None:
     """Check that the key was never registered by an agent, a guard or a person, because a key identifies one of them.
     Raises Conflict.
     """
-    if store.keys.find_owner(act.tx, jkt) is not None:
+    if store.keys.find_key_owner(act.tx, jkt) is not None:
         raise Conflict(
             "this key is already registered", hint="generate a new key; keys are never shared", code="key_taken"
         )

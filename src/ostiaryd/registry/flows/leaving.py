@@ -46,7 +46,7 @@ def revoke_owner(act: Act, id_or_name: str) -> Counter[str]:
         end_person(act, owner.person_id, why="person left")
     for gone in everybody:
         end_roles(act, gone.id)
-        owned = store.agents.owned(act.tx, gone.id)
+        owned = store.agents.list_agents_of_owner(act.tx, gone.id)
         stopped = frozenset(agent.agent_id for agent in owned)
         ended += end_holdings(act, Root.OWNER, gone.id, why=_WHY, stopped=stopped)
         passed += Counter(_pass_on(act, gone, agent) for agent in owned)
@@ -110,7 +110,7 @@ def _pass_on(act: Act, gone: Owner, agent: Agent) -> str:
     """Transfer an agent of a leaving owner to its deputy, or revoke it if there is no active deputy. Return the id of
     the new owner, or `_NO_HEIR`.
     """
-    deputies = (store.owners.person(act.tx, id) for id in (agent.deputy, gone.deputy) if id is not None)
+    deputies = (store.owners.get_person(act.tx, id) for id in (agent.deputy, gone.deputy) if id is not None)
     heir = next((person for person in deputies if person is not None and person.is_active), None)
     state = agent.state if heir is not None else next_state(agent.state, Verb.REVOKE)
     if heir is not None:

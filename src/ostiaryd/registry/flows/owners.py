@@ -65,7 +65,7 @@ def add_member(act: Act, team: str, person: str) -> Team:
     """Add a person to a team, and return the team. If the person is already a member, nothing changes."""
     into, member = find_team(act.tx, team), active_person(act, person)
     fill_entry(act, object=into.team_id, member=member.person_id)
-    if len(store.owners.members(act.tx, into.team_id)) >= MAX_MEMBERS:
+    if len(store.owners.list_members(act.tx, into.team_id)) >= MAX_MEMBERS:
         raise Conflict(f"the team `{into.name}` has {MAX_MEMBERS} members, the maximum")
     store.owners.add_member(act.tx, into.team_id, member.person_id)
     return into
@@ -79,7 +79,9 @@ def remove_member(act: Act, team: str, person: str) -> Team:
     fill_entry(act, object=out_of.team_id, member=member.person_id)
     if not store.owners.remove_member(act.tx, out_of.team_id, member.person_id):
         raise Conflict(f"`{member.name}` is not in the team `{out_of.name}`")
-    if not store.owners.has_active_member(act.tx, out_of.team_id) and store.agents.owned(act.tx, out_of.team_id):
+    if not store.owners.has_active_member(act.tx, out_of.team_id) and store.agents.list_agents_of_owner(
+        act.tx, out_of.team_id
+    ):
         raise Conflict(f"the team `{out_of.name}` owns agents and would be empty", hint="add another member first")
     return out_of
 
@@ -93,11 +95,13 @@ def set_membership(act: Act, team: str, person: PersonId, *, is_member: bool) ->
     into = store.owners.team(act.tx, team)
     if into is None or store.owners.is_member(act.tx, into.team_id, person) == is_member:
         return
-    if is_member and len(store.owners.members(act.tx, into.team_id)) < MAX_MEMBERS:
+    if is_member and len(store.owners.list_members(act.tx, into.team_id)) < MAX_MEMBERS:
         store.owners.add_member(act.tx, into.team_id, person)
     elif not is_member:
         store.owners.remove_member(act.tx, into.team_id, person)
-        if not store.owners.has_active_member(act.tx, into.team_id) and store.agents.owned(act.tx, into.team_id):
+        if not store.owners.has_active_member(act.tx, into.team_id) and store.agents.list_agents_of_owner(
+            act.tx, into.team_id
+        ):
             store.owners.add_member(act.tx, into.team_id, person)
 
 
@@ -122,7 +126,7 @@ def _deputy(act: Act, id_or_name: str | None) -> PersonId | None:
 
 def _free_name(act: Act, unverified_name: str) -> str:
     name = check_name(unverified_name)
-    if store.owners.owner(act.tx, name) is not None:
+    if store.owners.get_owner(act.tx, name) is not None:
         raise Conflict(
             f"the name `{name}` is taken", hint="names cannot be reused, even after deletion", code="name_taken"
         )

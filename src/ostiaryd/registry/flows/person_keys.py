@@ -24,7 +24,7 @@ def add_person_key(act: Act, id_or_name: str, jwk: object) -> PersonKey:
     person = active_person(act, id_or_name)
     public = jose.parse_public_jwk(jwk)
     fill_entry(act, object=person.person_id, key=public.thumbprint)
-    if len(store.person_keys.active(act.tx, person.person_id)) >= MAX_KEYS:
+    if len(store.person_keys.list_active_person_keys(act.tx, person.person_id)) >= MAX_KEYS:
         raise Conflict(f"`{person.name}` has {MAX_KEYS} keys", hint="revoke a key first", code="too_many_keys")
     check_unknown_key(act, public.thumbprint)
     key = PersonKey(
@@ -62,7 +62,7 @@ def end_person(act: Act, person: PersonId, *, why: str, keeps_keys: bool = False
     resumed.
     """
     end_holdings(act, Root.AGENT, person, why=why)
-    for key in store.person_keys.active(act.tx, person):
+    for key in store.person_keys.list_active_person_keys(act.tx, person):
         if not keeps_keys:
             store.person_keys.revoke(act.tx, key.jkt)
         _end(act, person, key.jkt, why=why)

@@ -46,17 +46,17 @@ def create_resource(
     fill_entry(
         act, object=resource.resource_id, name=resource.name, uri=resource.uri, mode=mode.value, key=resource.jkt
     )
-    if store.resources.get(act.tx, resource.name) is not None:
+    if store.resources.get_resource(act.tx, resource.name) is not None:
         raise Conflict(
             f"the name `{resource.name}` is taken",
             hint="names cannot be reused, even after deletion",
             code="name_taken",
         )
-    if resource.uri.startswith(agent_uri(store.resources.public_url(act.tx), "")):
+    if resource.uri.startswith(agent_uri(store.resources.get_public_url(act.tx), "")):
         raise Conflict(
             "the URI belongs to this server; a guard for it would receive tokens meant for the server", code="uri_taken"
         )
-    if store.resources.by_uri(act.tx, resource.uri) is not None:
+    if store.resources.get_resource_by_uri(act.tx, resource.uri) is not None:
         raise Conflict("this URI is already registered", code="uri_taken")
     if resource.jkt is not None:
         check_unknown_key(act, resource.jkt)
@@ -95,7 +95,7 @@ def catalogue_of(reader: Reader, resource: Resource) -> Catalogue | None:
     if (hash := resource.catalogue_hash) is None:
         return None
     if (catalogue := _parsed.get(hash)) is None:
-        text = store.resources.kept_catalogue(reader, hash)
+        text = store.resources.get_catalogue_by_hash(reader, hash)
         catalogue = None if text is None else Catalogue.parse(text)
         while len(_parsed) >= MAX_PARSED:
             _parsed.pop(next(iter(_parsed)), None)
@@ -114,7 +114,7 @@ def set_catalogue(
     another one is in force, Conflict is raised. Raises NotFound, Invalid, Conflict.
     """
     resource = find_resource(act.tx, id_or_name)
-    if (before := store.resources.catalogue(act.tx, resource.resource_id)) is not None:
+    if (before := store.resources.get_catalogue(act.tx, resource.resource_id)) is not None:
         catalogue = catalogue.after(Catalogue.parse(before))
     digest = catalogue.digest
     fill_entry(
@@ -150,7 +150,7 @@ def set_classes(act: Act, id_or_name: str, classes: Sequence[str]) -> Resource:
     """
     resource = find_resource(act.tx, id_or_name)
     fill_entry(act, object=resource.resource_id, name=resource.name, data_classes=list(classes))
-    text = store.resources.catalogue(act.tx, resource.resource_id)
+    text = store.resources.get_catalogue(act.tx, resource.resource_id)
     tools = {} if text is None else Catalogue.parse(text).tools
     catalogue = Catalogue(resource.name, tools, tuple(classes))
     return set_catalogue(act, resource.resource_id, catalogue, is_proposed=resource.is_proposed)

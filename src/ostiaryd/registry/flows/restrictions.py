@@ -30,7 +30,7 @@ def put_restriction(act: Act, id_or_name: str, kind: RestrictionKind, *, until: 
     if until <= act.now:
         raise Invalid("the end of a restriction must be in the future")
     restriction = Restriction(kind, limit, act.now, until)
-    for present in store.restrictions.of_agent(act.tx, agent.agent_id, now=act.now):
+    for present in store.restrictions.list_restrictions_of_agent(act.tx, agent.agent_id, now=act.now):
         if present.kind == kind:
             stricter = min if kind == "throttle" else max
             restriction = Restriction(kind, stricter(limit, present.limit), act.now, max(until, present.until))
@@ -46,7 +46,7 @@ def lift_restrictions(act: Act, id_or_name: str, *kinds: RestrictionKind) -> lis
     agent = find_agent(act.tx, id_or_name)
     lifted = [
         one
-        for one in store.restrictions.of_agent(act.tx, agent.agent_id, now=act.now)
+        for one in store.restrictions.list_restrictions_of_agent(act.tx, agent.agent_id, now=act.now)
         if not kinds or one.kind in kinds
     ]
     fill_entry(act, object=agent.agent_id, owner=agent.owner, lifted=[one.kind for one in lifted])

@@ -25,7 +25,7 @@ def seconds(time: int | None) -> int | None:
 
 def name_of(reader: Reader, owner: str | None) -> str | None:
     """Return the name of the person or team with this id; None for None or an unknown id."""
-    row = None if owner is None else store.owners.owner(reader, owner)
+    row = None if owner is None else store.owners.get_owner(reader, owner)
     return None if row is None else row.name
 
 

@@ -34,7 +34,7 @@ def stop(
     """
     fill_entry(act, object=value or target, stop=target, value=value, why=why, incident=incident)
     if target != "everything" and not restores:
-        check_room(store.stops.stops(act.tx), is_ours=by is None)
+        check_room(store.stops.list_stops(act.tx), is_ours=by is None)
     made = Stop(target_kind=target, value=value, since=act.now, said_by=by, why=why, incident=incident)
     if not store.stops.put(act.tx, made):
         raise Conflict(
@@ -56,9 +56,9 @@ def lift_stop(act: Act, target: What, value: str) -> None:
 
 def check_none_stopped(reader: Reader, target: What, values: Iterable[str | None]) -> None:
     """Check that no stop of this kind is on one of these values. Raises Forbidden."""
-    check_not_stopped(store.stops.stops(reader), [(target, value) for value in values if value is not None])
+    check_not_stopped(store.stops.list_stops(reader), [(target, value) for value in values if value is not None])
 
 
 def check_person_not_stopped(reader: Reader, person: str) -> None:
     """Check that neither a stop on this person as owner nor a stop on everything is in force. Raises Forbidden."""
-    check_not_stopped(store.stops.stops(reader), [("owner", person), ("everything", "")])
+    check_not_stopped(store.stops.list_stops(reader), [("owner", person), ("everything", "")])

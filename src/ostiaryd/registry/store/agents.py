@@ -88,7 +88,7 @@ def read_of(id_or_name: str) -> Read:
     return Read(_BY_ID if id_or_name.startswith("ag_") else _BY_NAME, {"key": id_or_name}, _agent)
 
 
-def get(reader: Reader, id_or_name: str) -> Agent | None:
+def get_agent(reader: Reader, id_or_name: str) -> Agent | None:
     """Return an agent by id, in any state; None if there is none."""
     return reader.one_as(_BY_ID if id_or_name.startswith("ag_") else _BY_NAME, _agent, key=id_or_name)
 
@@ -122,7 +122,7 @@ class AgentFilter:
         return chosen
 
 
-def page(reader: Reader, page: Page, chosen: AgentFilter = AgentFilter()) -> list[Agent]:
+def list_agents(reader: Reader, page: Page, chosen: AgentFilter = AgentFilter()) -> list[Agent]:
     """Return a page of agents, in the order of their ids."""
     parameters = chosen.parameters()
     statement = _list_statement(tuple(sorted(parameters)))
@@ -151,12 +151,12 @@ def _conditions(names: tuple[str, ...]) -> str:
     return " and ".join(FILTERS[name] for name in names if name in FILTERS) or "1 = 1"
 
 
-def owned(reader: Reader, owner: OwnerId, *, limit: int = 1 << 62) -> list[Agent]:
+def list_agents_of_owner(reader: Reader, owner: OwnerId, *, limit: int = 1 << 62) -> list[Agent]:
     """Return at most `limit` agents of an owner that are not decommissioned, the oldest first."""
     return [_agent(row) for row in reader.all(_OWNED_ALIVE, owner=owner, limit=limit)]
 
 
-def of_model(reader: Reader, model: str, *, limit: int) -> list[Agent]:
+def list_agents_of_model(reader: Reader, model: str, *, limit: int) -> list[Agent]:
     """Return at most `limit` agents whose registered model is `model`."""
     return [_agent(row) for row in reader.all(_OF_MODEL, model=model, limit=limit)] if model else []
 
@@ -173,7 +173,7 @@ def raise_epochs(tx: Tx, *, step: int) -> None:
         tx.touch("agent", id)
 
 
-def list_active(reader: Reader) -> list[tuple[AgentId, str]]:
+def list_active_agents(reader: Reader) -> list[tuple[AgentId, str]]:
     """Return the id and the name of every agent in the state active, by name."""
     return [(id, name) for id, name in reader.all(_ACTIVE)]
 
@@ -232,7 +232,7 @@ def list_due(reader: Reader, *, now: int, limit: int) -> list[AgentId]:
     return [row[0] for row in reader.all(_DUE, now=now, limit=limit)]
 
 
-def list_left_active(reader: Reader, *, since: int) -> list[tuple[AgentId, State, int]]:
+def list_agent_exceptions(reader: Reader, *, since: int) -> list[tuple[AgentId, State, int]]:
     """Return the agents that left `active` after `since` (microseconds), with state and epoch, for a snapshot of a
     guard.
 

@@ -143,7 +143,7 @@ _LIVE_OF_AGENT = sql(
 )
 
 
-def insert(tx: Tx, holding: Holding) -> None:
+def insert_holding(tx: Tx, holding: Holding) -> None:
     """Store a holding with a new id. Only `end` and `end_all` set its end."""
     tx.late(
         _INSERT,
@@ -162,7 +162,7 @@ def insert(tx: Tx, holding: Holding) -> None:
     )
 
 
-def end_all(tx: Tx, *, why: str) -> int:
+def end_all_holdings(tx: Tx, *, why: str) -> int:
     """End every live holding, and return their number. Guards are not notified of each holding."""
     return tx.run(_END_ALL, now=tx.now, why=why)
 
@@ -172,7 +172,7 @@ def read_of(id: str) -> Read:
     return Read(_GET, {"id": id}, _holding)
 
 
-def get(reader: Reader, id: str) -> Holding | None:
+def get_holding(reader: Reader, id: str) -> Holding | None:
     """Return a holding by its id; None if there is none."""
     return reader.one_as(_GET, _holding, id=id)
 

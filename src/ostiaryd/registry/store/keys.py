@@ -41,13 +41,13 @@ def insert(tx: Tx, key: AgentKey) -> None:
     tx.send(_INSERT, jkt=key.jkt, agent=key.agent, alg=key.alg, jwk=jwk, added_at=key.added_at, not_after=key.not_after)
 
 
-def get(reader: Reader, jkt: str) -> AgentKey | None:
+def get_key(reader: Reader, jkt: str) -> AgentKey | None:
     """Return a key by its thumbprint; None if it was never registered."""
     row = reader.one(_BY_JKT, jkt=jkt)
     return None if row is None else _key(row)
 
 
-def find_owner(reader: Reader, jkt: str) -> str | None:
+def find_key_owner(reader: Reader, jkt: str) -> str | None:
     """Return the id of the agent, the resource (for a guard) or the person that registered the key, even if it was
     revoked; None for an unknown key.
     """
@@ -86,7 +86,7 @@ def list_due(reader: Reader, *, now: int, limit: int) -> list[str]:
     return [row[0] for row in reader.all(_DUE, now=now, limit=limit)]
 
 
-def list_revoked(reader: Reader, *, since: int) -> list[tuple[str, int]]:
+def list_revoked_keys(reader: Reader, *, since: int) -> list[tuple[str, int]]:
     """Return the keys that were revoked after `since` (microseconds), as (thumbprint, time)."""
     return [(jkt, at) for jkt, at in reader.all(_REVOKED, since=since)]
 

@@ -61,7 +61,7 @@ def insert_team(tx: Tx, team: Team) -> None:
     tx.send(_INSERT_TEAM, id=team.team_id, name=team.name, deputy=team.deputy, created_at=team.created_at)
 
 
-def person(reader: Reader, id_or_name: str) -> Person | None:
+def get_person(reader: Reader, id_or_name: str) -> Person | None:
     """Return a person by id or name; None if there is none."""
     by_id = is_person_id(id_or_name)
     return reader.one_as(_PERSON_BY_ID if by_id else _PERSON_BY_NAME, _person, key=id_or_name)
@@ -74,9 +74,9 @@ def team(reader: Reader, id_or_name: str) -> Team | None:
     return None if row is None else _team(row)
 
 
-def owner(reader: Reader, id_or_name: str) -> Owner | None:
+def get_owner(reader: Reader, id_or_name: str) -> Owner | None:
     """Return the person or team with this id or name; None if there is none."""
-    return person(reader, id_or_name) or team(reader, id_or_name)
+    return get_person(reader, id_or_name) or team(reader, id_or_name)
 
 
 def persons(reader: Reader, page: Page) -> list[Person]:
@@ -120,7 +120,7 @@ def remove_member(tx: Tx, team: TeamId, person: PersonId) -> int:
     return tx.run(_REMOVE_MEMBER, team=team, person=person)
 
 
-def members(reader: Reader, team: TeamId) -> list[PersonId]:
+def list_members(reader: Reader, team: TeamId) -> list[PersonId]:
     """Return the ids of the members of a team."""
     return [row[0] for row in reader.all(_MEMBERS, team=team)]
 

@@ -35,12 +35,12 @@ def of_person(reader: Reader, person: PersonId) -> list[PersonKey]:
     return [_key(row) for row in reader.all(_OF_PERSON, person=person)]
 
 
-def active(reader: Reader, person: PersonId) -> list[PersonKey]:
+def list_active_person_keys(reader: Reader, person: PersonId) -> list[PersonKey]:
     """Return the keys of a person that are not revoked."""
     return [key for key in of_person(reader, person) if key.revoked_at is None]
 
 
-def any_active(reader: Reader) -> bool:
+def has_active_person_key(reader: Reader) -> bool:
     """Return whether any person has a valid key, so that approval requests can be answered."""
     return reader.one(_ANY) is not None
 

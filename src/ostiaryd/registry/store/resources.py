@@ -51,19 +51,19 @@ def insert(tx: Tx, resource: Resource) -> None:
     )
 
 
-def get(reader: Reader, id_or_name: str) -> Resource | None:
+def get_resource(reader: Reader, id_or_name: str) -> Resource | None:
     """Return a resource by id or name; None if there is none."""
     return reader.one_as(_BY_ID if id_or_name.startswith("rs_") else _BY_NAME, _resource, key=id_or_name)
 
 
-def by_uri(reader: Reader, uri: str) -> Resource | None:
+def get_resource_by_uri(reader: Reader, uri: str) -> Resource | None:
     """Return the resource with this identifier (URI), compared character by character (RFC 8707, RFC 3986 6.2.1); None
     if there is none.
     """
     return reader.one_as(_BY_URI, _resource, key=uri)
 
 
-def only_at_origin(reader: Reader, origin: str) -> Resource | None:
+def find_resource_by_origin(reader: Reader, origin: str) -> Resource | None:
     """Return the resource whose URI has this origin (scheme, host and port, without a path); None if there is none, or
     more than one.
     """
@@ -72,12 +72,12 @@ def only_at_origin(reader: Reader, origin: str) -> Resource | None:
     return _resource(rows[0]) if len(rows) == 1 else None
 
 
-def page(reader: Reader, page: Page) -> list[Resource]:
+def list_resources(reader: Reader, page: Page) -> list[Resource]:
     """Return a page of resources, in the order of their ids."""
     return [_resource(row) for row in reader.all(_LIST, after=page.after, limit=page.limit)]
 
 
-def catalogue(reader: Reader, id: ResourceId) -> str | None:
+def get_catalogue(reader: Reader, id: ResourceId) -> str | None:
     """Return the catalogue of a resource as canonical JSON; None if it has none."""
     row = reader.one(_CATALOGUE, id=id)
     return None if row is None else row[0]
@@ -102,7 +102,7 @@ def set_catalogue(tx: Tx, id: ResourceId, *, catalogue: str, hash: str) -> None:
     tx.send(_KEEP_CATALOGUE, catalogue=catalogue, hash=hash)
 
 
-def kept_catalogue(reader: Reader, hash: str) -> str | None:
+def get_catalogue_by_hash(reader: Reader, hash: str) -> str | None:
     """Return a catalogue that any resource has or had, by its hash; None if there is none."""
     row = reader.one(_KEPT_CATALOGUE, hash=hash)
     return None if row is None else row[0]
@@ -114,14 +114,14 @@ def set_proposed(tx: Tx, id: ResourceId, *, is_proposed: bool) -> None:
     tx.send(_SET_PROPOSED, id=id, proposed=int(is_proposed))
 
 
-def trust_domain(reader: Reader) -> str:
+def get_trust_domain(reader: Reader) -> str:
     """Return the name of the trust domain of this server."""
     row = reader.one(_TRUST_DOMAIN)
     assert row is not None  # set at the first start
     return str(row[0])
 
 
-def public_url(reader: Reader) -> str:
+def get_public_url(reader: Reader) -> str:
     """Return the public URL of this server, which the first start fixed."""
     row = reader.one(_API)
     assert row is not None

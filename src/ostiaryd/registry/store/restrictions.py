@@ -31,13 +31,13 @@ _TAKE = sql(
 _FORGET = sql("delete from hold where until <= :before")
 
 
-def of_agent(reader: Reader, agent: str, *, now: int) -> tuple[Restriction, ...]:
+def list_restrictions_of_agent(reader: Reader, agent: str, *, now: int) -> tuple[Restriction, ...]:
     """Return the restrictions of an agent that are in force at `now` (microseconds)."""
     restrictions = [Restriction(*row) for row in reader.all(_OF_AGENT, agent=agent)]
     return tuple(one for one in restrictions if one.until > now)
 
 
-def in_force(reader: Reader, *, now: int) -> list[tuple[str, Restriction]]:
+def list_restrictions(reader: Reader, *, now: int) -> list[tuple[str, Restriction]]:
     """Return all restrictions in force at `now` (microseconds), as (agent id, restriction)."""
     return [(agent, Restriction(*row)) for agent, *row in reader.all(_IN_FORCE, now=now)]
 

@@ -20,34 +20,34 @@ _WORST = sql(
 _FORGET = sql("delete from risk where at <= :before")
 
 
-def get(reader: Reader, subject: str) -> Risk:
+def get_risk(reader: Reader, subject: str) -> Risk:
     """Return the risk score of an agent or a task (0 without findings)."""
     row = reader.one(_GET, subject=subject)
     return CALM if row is None else Risk(*row)
 
 
-def risks_of(reader: Reader, subjects: Iterable[str]) -> dict[str, Risk]:
+def get_risks(reader: Reader, subjects: Iterable[str]) -> dict[str, Risk]:
     """Return the risk scores of agents and tasks, by their ids."""
-    return {subject: get(reader, subject) for subject in subjects}
+    return {subject: get_risk(reader, subject) for subject in subjects}
 
 
-def put(tx: Tx, subject: str, risk: Risk) -> None:
+def put_risk(tx: Tx, subject: str, risk: Risk) -> None:
     """Store a risk score."""
     tx.send(_PUT, subject=subject, millis=risk.millis, at=risk.at)
 
 
-def risks_since(reader: Reader, since: int) -> list[tuple[str, Risk]]:
+def list_risks(reader: Reader, since: int) -> list[tuple[str, Risk]]:
     """Return the risk scores that changed after `since` (microseconds), as (subject, score)."""
     return [(subject, Risk(millis, at)) for subject, millis, at in reader.all(_SINCE, since=since)]
 
 
-def worst_agents(reader: Reader, *, since: int, limit: int) -> list[tuple[str, Risk]]:
+def list_riskiest_agents(reader: Reader, *, since: int, limit: int) -> list[tuple[str, Risk]]:
     """Return the `limit` agents with the highest risk scores, as (agent id, score). Scores that changed at or before
     `since` (microseconds) are left out.
     """
     return [(subject, Risk(millis, at)) for subject, millis, at in reader.all(_WORST, since=since, limit=limit)]
 
 
-def forget(tx: Tx, *, before: int) -> int:
+def forget_risks(tx: Tx, *, before: int) -> int:
     """Delete the scores that last changed before `before` (microseconds); return their number."""
     return tx.run(_FORGET, before=before)

@@ -59,17 +59,17 @@ def of_source(reader: Reader, source: str) -> list[RoleAssignment]:
     return [RoleAssignment(*row) for row in reader.all(_OF_SOURCE, source=source)]
 
 
-def of_person(reader: Reader, person: str) -> frozenset[str]:
+def list_person_roles(reader: Reader, person: str) -> frozenset[str]:
     """Return the names of a person's roles, including those of the person's teams."""
     return frozenset(role for (role,) in reader.all(_OF_PERSON, person=person))
 
 
-def page(reader: Reader, page: Page) -> list[RoleAssignment]:
+def list_roles(reader: Reader, page: Page) -> list[RoleAssignment]:
     """Return a page of all assignments, in the order of `cursor`."""
     return [RoleAssignment(*row) for row in reader.all(_PAGE, after=page.after, limit=page.limit)]
 
 
-def cursor(one: RoleAssignment) -> str:
+def role_cursor(one: RoleAssignment) -> str:
     """Return the cursor of an assignment: the position from which the next page of `page` continues."""
     return _key(one.subject, one.role, one.source)
 

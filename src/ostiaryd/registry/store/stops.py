@@ -26,7 +26,7 @@ def read_of_stops() -> Read:
     return Read(_ALL, {})
 
 
-def stops(reader: Reader) -> list[Stop]:
+def list_stops(reader: Reader) -> list[Stop]:
     """Return all stops in force; they are few."""
     rows = reader.all(_ALL)
     return [_stop(row) for row in rows] if rows else []

@@ -39,7 +39,7 @@ def list_prints(reader: Reader, agent: str, *, now: int) -> list[bytes]:
     return [bytes(prints) for (prints,) in reader.all(_PRINTS, agent=agent, now=now)]
 
 
-def list_users(reader: Reader, *, now: int) -> list[tuple[str, int]]:
+def list_secret_users(reader: Reader, *, now: int) -> list[tuple[str, int]]:
     """Return the agents with remembered secrets, each with the time until which its calls are searched
     (microseconds).
     """

@@ -165,7 +165,7 @@ def _by_risk(reader: Reader, chosen: AgentFilter, place: RiskPlace, limit: int) 
     The scores of the time of the first page are used on all pages, so that their decay neither hides nor repeats an
     agent.
     """
-    worst = store.risks.worst_agents(reader, since=place.at - OVER_AFTER, limit=MAX_ROWS)
+    worst = store.risks.list_riskiest_agents(reader, since=place.at - OVER_AFTER, limit=MAX_ROWS)
     ranks = [(-points, id) for id, risk in worst if (points := risk.points(place.at))]
     ids = [id for rank, id in sorted(ranks) if (rank, id) > (-place.points, place.agent_id)]
     rows = store.agent_table.rows_of(reader, ids, chosen)

@@ -147,7 +147,7 @@ async def list_agents(call: Call) -> Reply:
     return await reply_page(
         call,
         "agents",
-        lambda reader, page: store.agents.page(reader, page, chosen),
+        lambda reader, page: store.agents.list_agents(reader, page, chosen),
         row,
         cursor=lambda agent: agent.agent_id,
         count=(lambda reader: store.agents.count(reader, chosen)) if _flag(call, "total") else None,

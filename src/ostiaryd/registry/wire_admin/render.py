@@ -123,7 +123,7 @@ def team(reader: Reader, team: Team) -> TeamBody:
     return {
         "team_id": team.team_id,
         "name": team.name,
-        "members": [name_of(reader, member) for member in store.owners.members(reader, team.team_id)],
+        "members": [name_of(reader, member) for member in store.owners.list_members(reader, team.team_id)],
         "deputy": name_of(reader, team.deputy),
         "created_at": seconds(team.created_at),
     }

@@ -105,7 +105,7 @@ async def list_resources(call: Call) -> Reply:
     return await reply_page(
         call,
         "resources",
-        store.resources.page,
+        store.resources.list_resources,
         lambda _, resource: render.resource(resource),
         cursor=lambda resource: resource.resource_id,
     )
@@ -115,7 +115,7 @@ async def show_resource(call: Call) -> Reply:
     """Show a resource with its catalogue."""
     reader = call.world.db.read()
     resource = flows.find_resource(reader, call.params["name"])
-    text = store.resources.catalogue(reader, resource.resource_id)
+    text = store.resources.get_catalogue(reader, resource.resource_id)
     body: ResourceDetail = {
         **render.resource(resource),
         "catalogue": None if text is None else msgspec.Raw(text.encode()),

@@ -62,7 +62,7 @@ from ostiaryd.secrets.flows.wrapping import (
     wrap_answer,
 )
 from ostiaryd.secrets.store.destinations import list_destinations
-from ostiaryd.secrets.store.pki import live_of_agent as list_certificates
+from ostiaryd.secrets.store.pki import list_certificates
 
 __all__ = [
     "CallerOperation",

@@ -202,7 +202,7 @@ def below_lease(reader: Reader, prefix: str, *, now: int, limit: int) -> list[Pk
     return [_certificate(row) for row in rows]
 
 
-def live_of_agent(reader: Reader, agent: str, *, now: int, limit: int) -> list[PkiCertificate]:
+def list_certificates(reader: Reader, agent: str, *, now: int, limit: int) -> list[PkiCertificate]:
     """Return at most `limit` of the newest certificates of an agent that are in force at `now` (microseconds)."""
     return [_certificate(row) for row in reader.all(_LIVE_OF_AGENT, agent=agent, now=now, limit=limit)]
 

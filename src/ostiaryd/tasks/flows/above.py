@@ -90,7 +90,7 @@ def with_chain(reader: Reader, task: Task, doer: Agent, *, now: int) -> Task:
         named = [("task", one.task_id) for one in (task, *tasks)]
         check_not_stopped(stops, named if task.person is None else [*named, ("owner", task.person)])
     if task.elevated:  # an elevation has no task above
-        elevated = task.elevated & store.elevations.eligible(reader, doer.agent_id)
+        elevated = task.elevated & store.elevations.get_eligible_scopes(reader, doer.agent_id)
         return replace(task, scopes=task.scopes & (doer.scopes | elevated), elevated=elevated)
     if not tasks:
         return replace(task, scopes=task.scopes & doer.scopes)

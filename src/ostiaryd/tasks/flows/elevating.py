@@ -44,7 +44,7 @@ def elevate(
     approval: str | None,
 ) -> Task:
     """Begin and return the task of a granted elevation. Raises Forbidden (`not_eligible`), Conflict, Invalid."""
-    if extra := scopes - store.elevations.eligible(act.tx, agent.agent_id):
+    if extra := scopes - store.elevations.get_eligible_scopes(act.tx, agent.agent_id):
         raise Forbidden(
             f"`{agent.name}` is not eligible for {' '.join(sorted(extra))}",
             hint=f"make the agent eligible: ostiary elevation allow {agent.name} SCOPE",

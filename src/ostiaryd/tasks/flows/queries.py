@@ -3,13 +3,8 @@
 Each is a function of the store, under a name that is unique in the package.
 """
 
-from ostiaryd.tasks.store.elevations import broken_glass as list_emergency_elevations
-from ostiaryd.tasks.store.elevations import eligible as get_eligible_scopes
-from ostiaryd.tasks.store.elevations import page as list_elevations
-from ostiaryd.tasks.store.tasks import end_all as end_all_tasks
-from ostiaryd.tasks.store.tasks import ended as list_ended_tasks
-from ostiaryd.tasks.store.tasks import get as get_task
-from ostiaryd.tasks.store.tasks import live_of_agent as list_live_tasks
+from ostiaryd.tasks.store.elevations import get_eligible_scopes, list_elevations, list_emergency_elevations
+from ostiaryd.tasks.store.tasks import end_all_tasks, get_task, list_ended_tasks, list_live_tasks
 
 __all__ = [
     "end_all_tasks",

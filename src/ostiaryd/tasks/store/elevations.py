@@ -31,7 +31,7 @@ _GLASS = sql(
 _LAST = "tk_z"  # sorts after every id in every collation
 
 
-def eligible(reader: Reader, agent: AgentId) -> frozenset[str]:
+def get_eligible_scopes(reader: Reader, agent: AgentId) -> frozenset[str]:
     """Return the scopes that an agent may request temporarily."""
     row = reader.one(_ELIGIBLE, agent=agent)
     return frozenset() if row is None else frozenset(row[0].split())
@@ -54,7 +54,7 @@ def insert(tx: Tx, elevation: Elevation) -> None:
     )
 
 
-def page(reader: Reader, *, agent: AgentId | None, page: Page) -> list[Elevation]:
+def list_elevations(reader: Reader, *, agent: AgentId | None, page: Page) -> list[Elevation]:
     """Return a page of elevations, the newest first."""
     before = page.after or _LAST
     if agent is None:
@@ -69,7 +69,7 @@ def live_of_agent(reader: Reader, agent: AgentId, *, now: int) -> list[TaskId]:
     return [row[0] for row in reader.all(_LIVE, agent=agent, now=now)]
 
 
-def broken_glass(reader: Reader, *, now: int, limit: int) -> list[Elevation]:
+def list_emergency_elevations(reader: Reader, *, now: int, limit: int) -> list[Elevation]:
     """Return at most `limit` live elevations with break-glass access."""
     return [_elevation(*row) for row in reader.all(_GLASS, now=now, limit=limit)]
 

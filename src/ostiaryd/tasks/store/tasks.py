@@ -111,7 +111,7 @@ def insert(tx: Tx, task: Task) -> None:
     )
 
 
-def get(reader: Reader, id: str) -> Task | None:
+def get_task(reader: Reader, id: str) -> Task | None:
     """Return a task; None if there is none."""
     return reader.one_as(_GET, _task, id=id)
 
@@ -129,7 +129,7 @@ def page(reader: Reader, *, agent: AgentId | None, page: Page) -> list[Task]:
     return [_task(row) for row in reader.all(_OF_AGENT, agent=agent, before=before, limit=page.limit)]
 
 
-def live_of_agent(reader: Reader, agent: AgentId) -> list[Task]:
+def list_live_tasks(reader: Reader, agent: AgentId) -> list[Task]:
     """Return the live tasks of an agent."""
     return [_task(row) for row in reader.all(_LIVE_OF_AGENT, agent=agent)]
 
@@ -190,7 +190,7 @@ def end(tx: Tx, id: TaskId, state: State, *, under: State) -> tuple[int, list[Ta
     return len(rows), [ended for ended, memory in rows if memory == ended]
 
 
-def end_all(tx: Tx, state: State) -> int:
+def end_all_tasks(tx: Tx, state: State) -> int:
     """End every live declared task; return the number of ended tasks."""
     ended = tx.all(_END_ALL, state=state.value, now=tx.now)
     for (id,) in ended:
@@ -218,7 +218,7 @@ def list_silent(reader: Reader, *, now: int, limit: int) -> list[TaskId]:
     return [row[0] for row in reader.all(_SILENT, now=now, limit=limit)]
 
 
-def ended(reader: Reader, *, since: int) -> list[tuple[TaskId, int]]:
+def list_ended_tasks(reader: Reader, *, since: int) -> list[tuple[TaskId, int]]:
     """Return the tasks that ended after `since` (microseconds), as (id, time). Of tasks that ended together, only the
     topmost is returned.
     """

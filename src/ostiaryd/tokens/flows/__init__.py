@@ -21,8 +21,7 @@ from ostiaryd.tokens.flows.logout import close_session, deliver_logouts, follow_
 from ostiaryd.tokens.flows.mint import Issued
 from ostiaryd.tokens.flows.suspension import suspend_person
 from ostiaryd.tokens.flows.userinfo import read_userinfo
-from ostiaryd.tokens.store.consents import end_all as end_all_consents
-from ostiaryd.tokens.store.consents import page as page_consents
+from ostiaryd.tokens.store.consents import end_all_consents, page_consents
 
 __all__ = [
     "Asker",

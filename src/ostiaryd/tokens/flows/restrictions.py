@@ -36,7 +36,7 @@ def restrict_scopes(
     own = (agent.agent_id,) if agent.restricted_until > act.now else ()
     for name in (*own, *task.restricted):
         for restriction in registry.list_restrictions_of_agent(act.tx, name, now=act.now):
-            if restriction.kind == "throttle" and not registry.take_call(act.tx, name):
+            if restriction.kind == "throttle" and not registry.count_call(act.tx, name):
                 raise Forbidden(f"agent {name} is limited to {restriction.limit} calls a minute", code="access_denied")
             if (
                 restriction.kind == "step_up"
@@ -72,7 +72,7 @@ def restrict_claims(act: Act, claims: AccessClaims, *, counts: bool, config: Con
     is_narrowed = False
     for name in dict.fromkeys((claims.client_id, *actors(claims), *(link.agent for link in claims.chain))):
         for restriction in registry.list_restrictions_of_agent(act.tx, name, now=act.now):
-            if restriction.kind == "throttle" and counts and not registry.take_call(act.tx, name):
+            if restriction.kind == "throttle" and counts and not registry.count_call(act.tx, name):
                 return None
             if restriction.kind == "step_up" and find_unproved(claims.acr, claims.auth_time, restriction, now=act.now):
                 return None

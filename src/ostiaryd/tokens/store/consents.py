@@ -87,12 +87,12 @@ def end(tx: Tx, id: str, *, why: str) -> bool:
     return tx.run(_END, consent_id=id, why=why, now=tx.now) == 1
 
 
-def end_all(tx: Tx, *, why: str) -> int:
+def end_all_consents(tx: Tx, *, why: str) -> int:
     """End every consent of every person that was not withdrawn; return the number of ended consents."""
     return tx.run(_END_ALL, why=why, now=tx.now)
 
 
-def page(reader: Reader, page: Page, *, person: str | None) -> list[Consent]:
+def page_consents(reader: Reader, page: Page, *, person: str | None) -> list[Consent]:
     """Return a page of the consents that were not withdrawn, of one person if given."""
     if person is None:
         return [_consent(row) for row in reader.all(_PAGE, after=page.after, limit=page.limit)]

@@ -108,12 +108,9 @@ from ostiaryd.trust.flows.sessions import (
     session_of,
 )
 from ostiaryd.trust.model.clients import BearerClass
-from ostiaryd.trust.store.certificates import admitted_digests as list_admitted_digests
-from ostiaryd.trust.store.certificates import anchors as list_anchors
-from ostiaryd.trust.store.clients import page as page_clients
-from ostiaryd.trust.store.exemptions import exempt_at as list_exempt_agents
-from ostiaryd.trust.store.exemptions import exempt_classes as list_exempt_classes
-from ostiaryd.trust.store.exemptions import is_exempt
+from ostiaryd.trust.store.certificates import list_admitted_digests, list_anchors
+from ostiaryd.trust.store.clients import page_clients
+from ostiaryd.trust.store.exemptions import is_exempt, list_exempt_agents, list_exempt_classes
 
 __all__ = [
     "DEFAULT_DAYS",

@@ -46,7 +46,7 @@ def examine_anchor(act: Act, name: str, pem: str, agent: str) -> AnchorExaminati
     certificate to the anchor is checked. Raises NotFound, and InvalidCertificate if `pem` cannot be read.
     """
     registry.fill_entry(act, object=name[:64])
-    for anchor in store.certificates.anchors(act.tx):
+    for anchor in store.certificates.list_anchors(act.tx):
         if name in (anchor.name, anchor.digest):
             break
     else:

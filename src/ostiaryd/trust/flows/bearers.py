@@ -35,7 +35,7 @@ def allow_bearer(act: Act, agent: str, resource: str) -> None:
     client, at = _find(act, agent, resource)
     if at.uri != _api(act.tx):
         _check_verifies(act, at)
-    others = set(store.exemptions.exempt_at(act.tx, at.resource_id)) - {client.agent_id}
+    others = set(store.exemptions.list_exempt_agents(act.tx, at.resource_id)) - {client.agent_id}
     if len(others) >= MAX_EXEMPT:
         hint = "end an exemption: ostiary agent forbid-bearer NAME --resource RESOURCE"
         raise Conflict(f"{MAX_EXEMPT} agents are exempt at `{at.name}`, the maximum", hint=hint, code="too_many_exempt")
@@ -83,7 +83,7 @@ def forbid_bearer_class(act: Act, resource: str, registration: BearerClass) -> N
     """
     at = _find_resource(act, resource, registration)
     store.exemptions.set_exempt_class(act.tx, at.resource_id, registration, False)
-    exempt_agents = set(store.exemptions.exempt_at(act.tx, at.resource_id))
+    exempt_agents = set(store.exemptions.list_exempt_agents(act.tx, at.resource_id))
     for id, agent in store.exemptions.unbound_at(act.tx, at.uri):
         if agent not in exempt_agents:
             registry.end_holdings(act, Root.HOLDING, id, why="bearer forbidden")
@@ -92,14 +92,14 @@ def forbid_bearer_class(act: Act, resource: str, registration: BearerClass) -> N
 
 def exempt_classes(reader: Reader, resource: str) -> list[BearerClass]:
     """Return the classes of registration that are exempt at a resource (id or name). Raises NotFound."""
-    return store.exemptions.exempt_classes(reader, registry.find_resource(reader, resource).resource_id)
+    return store.exemptions.list_exempt_classes(reader, registry.find_resource(reader, resource).resource_id)
 
 
 def may_have_bearer(reader: Reader, agent: str, resource_id: str, *, registration: str) -> bool:
     """Return whether an agent (id) may have bearer tokens for a resource (id), by the agent's exemption or by that of
     its class of registration.
     """
-    if registration and registration in store.exemptions.exempt_classes(reader, resource_id):
+    if registration and registration in store.exemptions.list_exempt_classes(reader, resource_id):
         return True
     return store.exemptions.is_exempt(reader, agent, resource_id)
 

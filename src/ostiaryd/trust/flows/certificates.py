@@ -72,7 +72,7 @@ def add_anchor(act: Act, name: str, pem: str, *, is_own: bool = False) -> TrustA
     check_anchor(certificate, now=act.now)
     anchor = TrustAnchor(digest_of(certificate), name, render_pem(certificate), is_own, act.now)
     registry.fill_entry(act, object=anchor.digest, name=name)
-    present = store.certificates.anchors(act.tx)
+    present = store.certificates.list_anchors(act.tx)
     if any(anchor.digest == one.digest or name == one.name for one in present):
         raise Conflict("the authority is already a trust anchor, or the name is taken", code="anchor_taken")
     if len(present) >= MAX_ANCHORS:
@@ -88,13 +88,13 @@ def add_own_anchor(act: Act, name: str, certificate: bytes) -> None:
     """
     parsed = x509.load_der_x509_certificate(certificate)
     anchor = TrustAnchor(digest_of(parsed), name, render_pem(parsed), True, act.now)
-    if anchor.digest not in {one.digest for one in store.certificates.anchors(act.tx)}:
+    if anchor.digest not in {one.digest for one in store.certificates.list_anchors(act.tx)}:
         store.certificates.add_anchor(act.tx, anchor)
 
 
 def drop_own_anchor(act: Act, name: str) -> None:
     """Remove a root of this server's own authority from the trust anchors. Do nothing if it is not a trust anchor."""
-    for anchor in store.certificates.anchors(act.tx):
+    for anchor in store.certificates.list_anchors(act.tx):
         if anchor.is_own and anchor.name == name:
             store.certificates.drop_anchor(act.tx, anchor.digest)
 
@@ -104,7 +104,7 @@ def remove_anchor(act: Act, name: str) -> None:
     Raises NotFound.
     """
     registry.fill_entry(act, object=name[:64])
-    for anchor in store.certificates.anchors(act.tx):
+    for anchor in store.certificates.list_anchors(act.tx):
         if name in (anchor.name, anchor.digest):
             registry.fill_entry(act, object=anchor.digest, name=anchor.name)
             store.certificates.drop_anchor(act.tx, anchor.digest)
@@ -192,7 +192,7 @@ def put_certificates(act: Act, client: str, parsed: Sequence[x509.Certificate]) 
     """
     if len(parsed) > MAX_CERTIFICATES:
         raise InvalidCertificate(f"a client can register at most {MAX_CERTIFICATES} certificates")
-    anchors = [parse_pem(anchor.certificate) for anchor in store.certificates.anchors(act.tx)]
+    anchors = [parse_pem(anchor.certificate) for anchor in store.certificates.list_anchors(act.tx)]
     for certificate in parsed:
         check_self_signed(certificate, now=act.now)
         if same_names(certificate, anchors):
@@ -280,7 +280,7 @@ def _check_issued(
     its task or its agent, earlier than the next revocation list. The check applies under every trust anchor, because
     another anchor may have signed this server's authority.
     """
-    stored = {one.digest: one for one in store.certificates.anchors(act.tx)}
+    stored = {one.digest: one for one in store.certificates.list_anchors(act.tx)}
     anchors = [parse_pem(one.certificate) for one in stored.values() if one.is_own or method is not None]
     if not anchors:
         raise InvalidCertificate("unknown client, or this certificate does not authenticate the client")

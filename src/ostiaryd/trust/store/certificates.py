@@ -40,7 +40,7 @@ _ADMITTED_DIGESTS = sql(
 _ADMITTED = sql("select certificate from trust_anchor union select certificate from client_certificate")
 
 
-def anchors(reader: Reader) -> list[TrustAnchor]:
+def list_anchors(reader: Reader) -> list[TrustAnchor]:
     """Return the trust anchors by name."""
     return [
         TrustAnchor(digest, name, certificate, bool(is_own), added_at)
@@ -123,7 +123,7 @@ def holder(reader: Reader, digest: str) -> str | None:
     return None if row is None else str(row[0])
 
 
-def admitted_digests(reader: Reader) -> tuple[str, ...]:
+def list_admitted_digests(reader: Reader) -> tuple[str, ...]:
     """Return the digests of all trust anchors and of all registered certificates."""
     return tuple(digest for (digest,) in reader.all(_ADMITTED_DIGESTS))
 

@@ -87,7 +87,7 @@ def by_handle(reader: Reader, handle: str) -> OAuthClient | None:
     return reader.one_as(_BY_HANDLE, _client, handle=handle)
 
 
-def page(reader: Reader, page: Page, *, state: str = "") -> list[OAuthClient]:
+def page_clients(reader: Reader, page: Page, *, state: str = "") -> list[OAuthClient]:
     """Return a page of the clients in this state (empty: in every state), in the order of their record ids."""
     return [_client(row) for row in reader.all(_LIST, after=page.after, limit=page.limit, state=state)]
 

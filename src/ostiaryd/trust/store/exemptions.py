@@ -44,7 +44,7 @@ def is_exempt(reader: Reader, agent: str, resource: str) -> bool:
     return reader.one(_EXEMPTION, agent=agent, resource=resource) is not None
 
 
-def exempt_at(reader: Reader, resource: str) -> list[str]:
+def list_exempt_agents(reader: Reader, resource: str) -> list[str]:
     """Return the ids of the agents that have a bearer exemption at a resource."""
     return [agent for (agent,) in reader.all(_EXEMPT_AT, resource=resource)]
 
@@ -54,7 +54,7 @@ def exemptions_of(reader: Reader, agent: str) -> list[tuple[str, int]]:
     return [(resource, since) for resource, since in reader.all(_EXEMPTIONS_OF, agent=agent)]
 
 
-def exempt_classes(reader: Reader, resource: str) -> list[BearerClass]:
+def list_exempt_classes(reader: Reader, resource: str) -> list[BearerClass]:
     """Return the classes of registration that are exempt at a resource."""
     return [registration for (registration,) in reader.all(_EXEMPT_CLASSES, resource=resource)]
 

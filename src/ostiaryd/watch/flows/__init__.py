@@ -12,17 +12,14 @@ from ostiaryd.watch.flows.findings import (
     record_verdict,
 )
 from ostiaryd.watch.flows.process import OFF, Watch, watch
-from ostiaryd.watch.store.findings import count_open_findings
-from ostiaryd.watch.store.findings import join as assign_findings
-from ostiaryd.watch.store.findings import of_agent as list_findings_of_agent
-from ostiaryd.watch.store.findings import of_incident as list_findings_of_incident
-from ostiaryd.watch.store.findings import tasks_of_incident as list_tasks_of_incident
-from ostiaryd.watch.store.threats import (
-    ids as list_threat_lists,
+from ostiaryd.watch.store.findings import (
+    assign_findings,
+    count_open_findings,
+    list_findings_of_agent,
+    list_findings_of_incident,
+    list_tasks_of_incident,
 )
-from ostiaryd.watch.store.threats import (
-    loaded as get_threat_list,
-)
+from ostiaryd.watch.store.threats import get_threat_list, list_threat_lists
 
 __all__ = [
     "OFF",

@@ -99,7 +99,7 @@ def claim_fetch(tx: Tx, source: ThreatSource) -> bool:
 
 def is_other(reader: Reader, source: ThreatSource, listed: Listed) -> bool:
     """Return whether the values of the fetched list differ from the stored values."""
-    loaded = store.threats.loaded(reader, source.list_id)
+    loaded = store.threats.get_threat_list(reader, source.list_id)
     return loaded is None or loaded.marks != listed.marks
 
 
@@ -142,7 +142,7 @@ def accept_list(act: Act, source: ThreatSource, listed: Listed) -> None:
 
 
 def _compare(reader: Reader, source: ThreatSource, listed: Listed) -> ListChange:
-    loaded = store.threats.loaded(reader, source.list_id)
+    loaded = store.threats.get_threat_list(reader, source.list_id)
     before = frozenset[bytes]() if loaded is None else loaded.marks
     return ListChange(len(listed.marks), len(listed.marks - before), len(before - listed.marks), listed.skipped)
 

@@ -74,7 +74,7 @@ def latest(reader: Reader, *, before: str = "~", limit: int = 50) -> list[Findin
     return [_finding(row) for row in reader.all(_LATEST, before=before, limit=limit)]
 
 
-def of_agent(
+def list_findings_of_agent(
     reader: Reader, agent: str, *, since: int = 0, until: int = 1 << 62, before: str = "~", limit: int = 50
 ) -> list[Finding]:
     """Return at most `limit` findings about an agent after `since` and before `until` (microseconds), with an id below
@@ -114,17 +114,17 @@ def judge(tx: Tx, id: str, judgement: Judgement) -> bool:
     )
 
 
-def of_incident(reader: Reader, incident: str, *, limit: int = 200) -> list[Finding]:
+def list_findings_of_incident(reader: Reader, incident: str, *, limit: int = 200) -> list[Finding]:
     """Return at most `limit` findings of an incident, newest first."""
     return [_finding(row) for row in reader.all(_OF_INCIDENT, incident=incident, limit=limit)]
 
 
-def tasks_of_incident(reader: Reader, incident: str) -> list[str]:
+def list_tasks_of_incident(reader: Reader, incident: str) -> list[str]:
     """Return the ids of all tasks that have a finding in the incident, without a limit."""
     return [task for (task,) in reader.all(_TASKS, incident=incident)]
 
 
-def join(tx: Tx, agent: str, incident: str, *, since: int) -> int:
+def assign_findings(tx: Tx, agent: str, incident: str, *, since: int) -> int:
     """Add to an incident the findings about an agent after `since` (microseconds) that belong to no incident; return
     the number of added findings.
     """

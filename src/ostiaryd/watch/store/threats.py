@@ -98,12 +98,12 @@ def fill(tx: Tx, id: ListId, marks: frozenset[bytes], networks: frozenset[tuple[
     tx.run(_NEXT_VERSION)
 
 
-def ids(reader: Reader) -> list[str]:
+def list_threat_lists(reader: Reader) -> list[str]:
     """Return the ids of the threat lists that have values."""
     return [id for (id,) in reader.all(_IDS)]
 
 
-def loaded(reader: Reader, id: str) -> ThreatList | None:
+def get_threat_list(reader: Reader, id: str) -> ThreatList | None:
     """Return a threat list with its values; None if it has no values or does not exist."""
     row = reader.one(_LOADED, id=id)
     if row is None:
@@ -116,7 +116,9 @@ def loaded(reader: Reader, id: str) -> ThreatList | None:
 
 def load(reader: Reader) -> Threats:
     """Return all threat lists that have values, by id."""
-    return {id: threat_list for id in ids(reader) if (threat_list := loaded(reader, id)) is not None}
+    return {
+        id: threat_list for id in list_threat_lists(reader) if (threat_list := get_threat_list(reader, id)) is not None
+    }
 
 
 def count(reader: Reader, *, but: str) -> int:
