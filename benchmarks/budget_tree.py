@@ -25,7 +25,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Caller, Holding, HoldingId
 from ostiaryd.registry.store import holdings
 from ostiaryd.tasks import flows as tasks
-from ostiaryd.tasks.model import State, Task, TaskSpec
+from ostiaryd.tasks.model import Task, TaskSpec, TaskState
 
 BRANCHES, LEAVES, ROUNDS = 100, 99, 3
 UNITS = 1_000_000
@@ -62,11 +62,11 @@ async def _round(folder: Path, with_budgets: bool) -> tuple[float, float]:
         branches = await _all(world, [begin(root.task_id, LEAVES + 1) for _ in range(BRANCHES)])
         await _all(world, [begin(branch.task_id, 1) for branch in branches for _ in range(LEAVES)])
         began, worked = time.perf_counter(), time.process_time()
-        await act(world, "task.end", lambda a: tasks.end(a, root.task_id, State.DONE))
+        await act(world, "task.end", lambda a: tasks.end(a, root.task_id, TaskState.DONE))
         wall, cpu = time.perf_counter() - began, time.process_time() - worked
         reader = world.db.read()
         found = tasks.tree(reader, root, Page(LEAVES * BRANCHES * 2, ""))
-        if {one.state for one in found} != {State.DONE, State.CANCELLED}:
+        if {one.state for one in found} != {TaskState.DONE, TaskState.CANCELLED}:
             raise Wrong("a task lives on")
         if [one.left for one in tasks.balances_of(reader, top, now=world.now())] != [str(UNITS)] * with_budgets:
             raise Wrong("units are missing")

@@ -32,7 +32,7 @@ from ostiaryd.ledger.flows import Act, act
 from ostiaryd.ledger.model import Entry
 from ostiaryd.ledger.store import append
 from ostiaryd.registry.model import Agent as Registered
-from ostiaryd.registry.model import AgentId, Kind, PersonId, RiskTier, State
+from ostiaryd.registry.model import AgentId, AgentState, Kind, PersonId, RiskTier
 from ostiaryd.registry.store import agents
 
 AGENTS, ENTRIES, BATCH = 100_000, 1_000_000, 5000
@@ -103,7 +103,7 @@ def _insert(act: Act, *, start: int) -> None:
                 risk_tier=tuple(RiskTier)[number % len(RiskTier)],
                 segment=f"segment-{number % SEGMENTS}",
                 scopes=frozenset({"files:read"}),
-                state=State.SUSPENDED if number % 50 == 0 else State.ACTIVE,
+                state=AgentState.SUSPENDED if number % 50 == 0 else AgentState.ACTIVE,
                 epoch=0,
                 created_at=act.now,
                 expires_at=None,

@@ -29,13 +29,12 @@ from ostiary.mcp import protect
 from ostiary.protocol.errors import Refused
 from ostiary.protocol.secret_forms import TOO_LONG, SecretSent
 from ostiary.provenance.origins.memory import Origin
-from ostiaryd.approvals.model import State as ApprovalState
-from ostiaryd.incidents.model.incidents import State as IncidentState
+from ostiaryd.approvals.model import ApprovalState
+from ostiaryd.incidents.model.incidents import IncidentState
+from ostiaryd.registry.model.agent import AgentState, RiskTier
 from ostiaryd.registry.model.agent import Kind as AgentKind
-from ostiaryd.registry.model.agent import RiskTier
-from ostiaryd.registry.model.agent import State as AgentState
 from ostiaryd.registry.model.resource import Mode
-from ostiaryd.tasks.model.task import State as TaskState
+from ostiaryd.tasks.model.task import TaskState
 
 ROOT = Path(__file__).parents[1]
 RECORDS = Path(__file__).with_name("adr")

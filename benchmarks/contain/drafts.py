@@ -16,7 +16,7 @@ from benchmarks.contain.__main__ import ROOT, SUITES
 from benchmarks.contain.suites import Suite, load
 from ostiary.authorization.catalogue import Effect
 from ostiary.catalogue_advisor.draft import draft
-from ostiary.catalogue_advisor.reading import read
+from ostiary.catalogue_advisor.reading import propose_catalogue
 
 URI = "https://tools.example/mcp"
 
@@ -31,7 +31,7 @@ class Kept(NamedTuple):
 
 
 def measure(suite: Suite) -> Kept:
-    catalogue = read("suite", {"tools": [tool.listed for tool in suite.tools]}).catalogue
+    catalogue = propose_catalogue("suite", {"tools": [tool.listed for tool in suite.tools]}).catalogue
     effects = {tool.name for tool in catalogue.tools.values() if tool.effect is not Effect.READ}
     whole = unneeded = left_open = 0
     for task in suite.tasks:

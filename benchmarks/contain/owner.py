@@ -15,7 +15,7 @@ from benchmarks.contain.strange import Strange
 from benchmarks.contain.suites import Suite
 from ostiary.authorization.catalogue import Catalogue, Effect, Tool
 from ostiary.authorization.catalogue.kind import KINDS
-from ostiary.catalogue_advisor.reading import read
+from ostiary.catalogue_advisor.reading import propose_catalogue
 from ostiary.catalogue_advisor.review import confirm
 
 NAME = "suite"
@@ -23,7 +23,7 @@ NAME = "suite"
 
 def reading(suite: Suite) -> Catalogue:
     """Return the default reading of what the server of the suite lists."""
-    return read(NAME, {"tools": [tool.listed for tool in suite.tools]}).catalogue
+    return propose_catalogue(NAME, {"tools": [tool.listed for tool in suite.tools]}).catalogue
 
 
 def readers(suite: Suite) -> list[str]:

@@ -47,8 +47,7 @@ from ostiary.protocol.dpop import InvalidProof
 from ostiary.protocol.errors import Forbidden, Malformed, Refused, Unauthenticated, Unavailable
 from ostiary.protocol.jose import InvalidToken
 from ostiary.protocol.network import network_of
-from ostiary.protocol.proxies import is_within, parse_networks
-from ostiary.protocol.proxies import origin as forwarded_origin
+from ostiary.protocol.proxies import client_address, is_within, parse_networks
 
 if TYPE_CHECKING:
     from ostiary.routes import RouteTable
@@ -126,7 +125,7 @@ class Door:
             certificate=self._certificate(scope),
         )
         forwarded = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
-        return replace(caller, network=network_of(forwarded_origin(_address(scope), forwarded, self._proxies)))
+        return replace(caller, network=network_of(client_address(_address(scope), forwarded, self._proxies)))
 
     def _certificate(self, scope: Scope) -> ClientCertificate | None:
         """Return the client's certificate: as a trusted proxy forwards it, or else as the application's server

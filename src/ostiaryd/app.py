@@ -14,11 +14,11 @@ from importlib import metadata
 from typing import Any
 
 import msgspec
+from starlette import routing
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
-from starlette.routing import Route as StarletteRoute
 
 from ostiary.authorization.assurance import KEY
 from ostiary.protocol.errors import Forbidden, Malformed, Refused, Unavailable
@@ -85,7 +85,7 @@ from ostiaryd.policy.model.roles import RouteFacts
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry import wire_admin as registry_admin
 from ostiaryd.registry.model import ADMIN, APPROVE, READ, Caller
-from ostiaryd.secrets import flows as secret_flows
+from ostiaryd.secrets import flows as secrets
 from ostiaryd.secrets import (
     wire_access_keys,
     wire_account_pages,
@@ -291,12 +291,12 @@ def build_app(world: World, served: Sequence[Route] = ROUTES) -> Application:
     """
     certs.load_profiles(world.config.certificate_profiles)
     rotations.load_commands(world.config.rotation_commands)
-    routes = [StarletteRoute(route.path, _endpoint(world, route), methods=[route.method]) for route in served]
+    routes = [routing.Route(route.path, _endpoint(world, route), methods=[route.method]) for route in served]
     methods: dict[str, set[str]] = {}
     for route in served:
         if route.is_cross_origin:
             methods.setdefault(route.path, set()).add(route.method)
-    routes += [StarletteRoute(path, Preflight(those), methods=["OPTIONS"]) for path, those in methods.items()]
+    routes += [routing.Route(path, Preflight(those), methods=["OPTIONS"]) for path, those in methods.items()]
     router = SegmentRouter(routes)
 
     show_error = html.page_renderer(world.config)
@@ -737,8 +737,8 @@ LOOPS = (
     _every(60, approvals.forget),
     _every(10, certs.forget),
     _every(1, certs.end_below_revoked),
-    _every(60, secret_flows.forget_tokens),
-    _every(60, secret_flows.forget_certificates),
+    _every(60, secrets.forget_tokens),
+    _every(60, secrets.forget_certificates),
     _every(600, access_keys.forget_access_keys),
     _every(60, deletions.delete_due),
     _every(1, wire_leases.revoke_due),
@@ -748,10 +748,10 @@ LOOPS = (
     _every(1, wire_account_tokens.end_due),
     _every(1, wire_rotations.rotate_due),
     _every(10, wire_rotations.rotate_due_keys),
-    _every(60, secret_flows.forget_wrapped),
-    _every(60, secret_flows.forget_private_values),
+    _every(60, secrets.forget_wrapped),
+    _every(60, secrets.forget_private_values),
     _every(1, wire_backends.forget_sealed),
-    _every(5, secret_flows.renew_envelopes),
+    _every(5, secrets.renew_envelopes),
     _every(10, certs.renew_tls),
     _every(60, certificates.warn_of_certificates),
     _every(10, certs.keep_authorities),

@@ -33,7 +33,7 @@ from ostiaryd.ground.rounds import Rounds
 from ostiaryd.ground.world import World
 from ostiaryd.incidents.flows import disk, incidents, pages, state
 from ostiaryd.ledger import flows as ledger
-from ostiaryd.notifications import flows as webhooks
+from ostiaryd.notifications import flows as notifications
 from ostiaryd.policy import flows as policy
 from ostiaryd.policy.model import load
 from ostiaryd.registry import flows as registry
@@ -362,9 +362,9 @@ def _elevations(world: World, reader: Reader) -> str:
 
 def _webhooks(world: World, reader: Reader) -> str:
     hint = "look at the receiver: ostiary webhook list"
-    if wrong := webhooks.describe_problems(reader, now=world.now()):
+    if wrong := notifications.describe_problems(reader, now=world.now()):
         raise Conflict("; ".join(wrong[:3]), hint=hint)
-    count, lost = webhooks.describe_lost(reader)
+    count, lost = notifications.describe_lost(reader)
     if lost:
         raise Unprotected("; ".join(lost[:3]), hint=hint)
     return f"webhooks with all events received: {count}" if count else "no webhook is configured: ostiary webhook add"

@@ -33,10 +33,10 @@ from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import ADMIN, AgentId, State, Verb
+from ostiaryd.registry.model import ADMIN, AgentId, AgentState, Verb
 from ostiaryd.secrets.flows.connected_accounts import break_all_accounts
 from ostiaryd.tasks import flows as tasks
-from ostiaryd.tasks.model import State as TaskState
+from ostiaryd.tasks.model import TaskState
 from ostiaryd.tokens.flows import end_all_consents
 from ostiaryd.trust.flows import end_all_logins
 
@@ -254,7 +254,7 @@ def _confirmed(
         confirmed = {id for id, _ in active}
     else:
         agents = [registry.find_agent(act.tx, name) for name in confirm or ()]
-        if stopped := [agent.name for agent in agents if agent.state is not State.ACTIVE]:
+        if stopped := [agent.name for agent in agents if agent.state is not AgentState.ACTIVE]:
             raise Conflict(
                 f"`{stopped[0]}` is not active", hint="confirm active agents only; resume others after the recovery"
             )

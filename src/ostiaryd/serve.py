@@ -31,7 +31,7 @@ from cyclopts import Parameter
 from ostiary.protocol import canonical, jose
 from ostiary.protocol.errors import Conflict, Invalid, Malformed, NotFound, Refused, Unavailable
 from ostiary.protocol.network import network_of
-from ostiaryd import app as application
+from ostiaryd.app import LOOPS, STATUS_ROUTES, Application, build_app
 from ostiaryd.certs import flows as certs
 from ostiaryd.ground.config import Config, load_config
 from ostiaryd.ground.database.folder import lock_folder
@@ -49,7 +49,7 @@ from ostiaryd.ground.world import World, open_world
 from ostiaryd.incidents.flows import pages, state
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.flows import act
-from ostiaryd.policy import flows as policies
+from ostiaryd.policy import flows as policy
 from ostiaryd.policy.flows.external_pdp import check_at_start
 from ostiaryd.registry import flows as registry
 from ostiaryd.trust import flows as trust
@@ -231,7 +231,7 @@ async def _run(config: Config, sockets: list[socket.socket], *, starter_policies
         setup = await _bootstrap(world)
         await world.writer.rebuild()
         if starter_policies:
-            await act(world, "policy.activate", policies.activate_starter)
+            await act(world, "policy.activate", policy.activate_starter)
         await check_at_start(world)
         await pages.check_pages_at_start(world)
         await state.check_at_start(world)
@@ -241,7 +241,7 @@ async def _run(config: Config, sockets: list[socket.socket], *, starter_policies
         gc.collect()
         gc.freeze()  # objects of the start are kept forever; searching them again would delay requests
         gc.set_threshold(GARBAGE)
-        loops = [asyncio.create_task(loop(world)) for loop in application.LOOPS]
+        loops = [asyncio.create_task(loop(world)) for loop in LOOPS]
         try:
             await server.serve(sockets=sockets)
         finally:
@@ -308,8 +308,8 @@ class _Server(uvicorn.Server):
         self._turns = connections.turns
         world.writer.has_arrival = connections.turns.arrivals.has_new
         self._refusals = set[asyncio.Task[None]]()
-        super().__init__(_configure(application.build_app(world), connections))
-        self._status_config = _configure(application.build_app(world, application.STATUS_ROUTES), connections)
+        super().__init__(_configure(build_app(world), connections))
+        self._status_config = _configure(build_app(world, STATUS_ROUTES), connections)
         self._status_config.load()
         self.server_state = _ServerState(world.now)
         self._world = world
@@ -405,7 +405,7 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def _configure(app: application.Application, connections: Connections) -> uvicorn.Config:
+def _configure(app: Application, connections: Connections) -> uvicorn.Config:
     """Return the configuration of uvicorn for the application of a listener."""
     return uvicorn.Config(
         app,

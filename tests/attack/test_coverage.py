@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ostiary.authorization.catalogue import Catalogue, Rule
-from ostiary.catalogue_advisor.reading import read
+from ostiary.catalogue_advisor.reading import propose_catalogue
 from tests.attack.link_calls import EVIL, IBAN, LINK, LINKS, call, is_asked
 
 SAID: list[Any] = ["report.txt", "bob@good.example", "editor", "Ann Lee", IBAN, 100, True, False, None]
@@ -185,7 +185,7 @@ MAPS: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any] | None]] = [
 def test_member_names_are_values(
     listed: dict[str, Any], foreign: dict[str, Any], honest: dict[str, Any] | None
 ) -> None:
-    tools = read("desk", {"tools": [listed]}).catalogue
+    tools = propose_catalogue("desk", {"tools": [listed]}).catalogue
     assert is_asked(tools, listed["name"], foreign)
     if honest is not None:
         assert not is_asked(tools, listed["name"], honest), "the person named all of it"
@@ -194,7 +194,7 @@ def test_member_names_are_values(
 @pytest.mark.parametrize("name", ["CC", "Cc", "cc ", "c_c", "ｃｃ", "c\u200bc", "сс", "TO", "tо", "Body"], ids=ascii)
 def test_a_name_that_looks_like_a_listed_one_is_refused(name: str) -> None:
     schema = {"type": "object", "properties": {"to": STRING, "cc": {"type": "array"}, "body": STRING}}
-    tools = read("desk", {"tools": [{"name": "send_mail", "inputSchema": schema}]}).catalogue
+    tools = propose_catalogue("desk", {"tools": [{"name": "send_mail", "inputSchema": schema}]}).catalogue
     honest = {"to": "bob@good.example", "body": "x"}
     assert not is_asked(tools, "send_mail", honest)
     denied = call(tools, "send_mail", {**honest, name: ["bob@good.example"]})
@@ -250,7 +250,7 @@ def test_a_time_that_is_none_is_text(value: str, asks: bool) -> None:
 def test_any_link_in_a_read_of_the_open_world_is_an_address(name: str) -> None:
     schema = {"type": "object", "properties": {name: STRING}}
     listed = {"name": "fetch_page", "inputSchema": schema, "annotations": {"readOnlyHint": True}}
-    tools = read("desk", {"tools": [listed]}).catalogue
+    tools = propose_catalogue("desk", {"tools": [listed]}).catalogue
     assert is_asked(tools, "fetch_page", {name: LINK})
     assert is_asked(tools, "fetch_page", {name: "evil.com"})
     assert not is_asked(tools, "fetch_page", {name: "minutes of May"})

@@ -16,7 +16,7 @@ from ostiaryd.ledger import store as log
 from ostiaryd.ledger.model.sampling import FULL_OF_NETWORK
 from ostiaryd.notifications.model.webhooks import DEFAULT_ACTIONS
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import ADMIN, State
+from ostiaryd.registry.model import ADMIN, AgentState
 from ostiaryd.registry.store import restrictions
 from ostiaryd.signals import wire_signals, wire_signals_poll
 from ostiaryd.signals.store import issuers as store
@@ -146,11 +146,11 @@ async def test_nobody_is_locked_out_by_being_named(home: World, idp: Idp) -> Non
     named = {"format": "iss_sub", "iss": home.config.issuer, "sub": root.agent_id}
     assert await push(home, made, idp.token(f"{RISC}account-disabled", named)) == (202, "")
     stopped = get_agent(home, "root")
-    assert (stopped.state, stopped.epoch) == (State.ACTIVE, 1)
+    assert (stopped.state, stopped.epoch) == (AgentState.ACTIVE, 1)
     judith = await create_approver(home)
     await run_act(home, lambda a: registry.add_person_key(a, judith.name, new_jwk()))
     assert await push(home, made, idp.token(f"{RISC}account-disabled", named)) == (202, "")
-    assert get_agent(home, "root").state is State.QUARANTINED
+    assert get_agent(home, "root").state is AgentState.QUARANTINED
 
 
 async def test_a_doubt_from_outside_is_answered_by_playbooks_at_once(home: World, idp: Idp, clock: Clock) -> None:
@@ -175,4 +175,4 @@ async def test_and_within_their_limits(home: World, idp: Idp) -> None:
     high = idp.token(f"{CAEP}risk-level-change", ALICE, {"current_level": "HIGH", "principal": "USER"})
     assert await push(home, made, high) == (202, "")
     names = ["bot", *(f"more{number}" for number in range(9))]
-    assert [get_agent(home, name).state for name in names].count(State.QUARANTINED) == 1
+    assert [get_agent(home, name).state for name in names].count(AgentState.QUARANTINED) == 1

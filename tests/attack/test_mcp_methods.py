@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ostiary.authorization.catalogue import METHODS, Catalogue, Effect, listing_of
 from ostiary.authorization.catalogue.offers import MAX_OFFER, MAX_VARIABLES, Offers, Variable
-from ostiary.catalogue_advisor.reading import read
+from ostiary.catalogue_advisor.reading import propose_catalogue
 from ostiary.guard.mcp import is_free, map_request
 from ostiary.protocol.errors import Malformed
 from tests.attack.link_calls import LINK, LINKS, call, is_asked
@@ -26,7 +26,7 @@ LISTED: dict[str, Any] = {
     "prompts": [{"name": "summarise", "arguments": [{"name": "file"}]}],
     "capabilities": {"resources": {"subscribe": True}, "prompts": {}, "completions": {}, "tasks": {}},
 }
-TOOLS: Catalogue = read("desk", LISTED).catalogue
+TOOLS: Catalogue = propose_catalogue("desk", LISTED).catalogue
 URIS: dict[str, Any] = {
     "resources/read": lambda uri: {"uri": uri},
     "resources/subscribe": lambda uri: {"uri": uri},

@@ -11,7 +11,7 @@ from ostiaryd.ground.world import World
 from ostiaryd.incidents.flows import incidents as flows
 from ostiaryd.incidents.model.incidents import DAY, HOUR, Limits, Verb
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import APPROVE, Caller, State
+from ostiaryd.registry.model import APPROVE, AgentState, Caller
 from ostiaryd.registry.store import restrictions
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import TaskSpec
@@ -87,8 +87,8 @@ async def test_a_wrong_playbook_halts_few_in_a_day_and_the_others_only_read(worl
     bots = [await register_agent(world, f"bot{number}") for number in range(20)]
     opened = [await report_finding(world, bot, limits=limits) for bot in bots[:7]]
     states = [get_agent(world, bot.name).state for bot in bots]
-    assert states[:3] == [State.QUARANTINED, State.QUARANTINED, State.ACTIVE]
-    assert states.count(State.QUARANTINED) == 2
+    assert states[:3] == [AgentState.QUARANTINED, AgentState.QUARANTINED, AgentState.ACTIVE]
+    assert states.count(AgentState.QUARANTINED) == 2
     assert [bool(held(world, bot.agent_id, now=clock())) for bot in bots[2:7]] == [True, True, True, True, False]
     assert opened[2] is not None
     assert responses_of(world, opened[2]) == [("quarantine", "limited"), ("narrow", "done")]
@@ -97,11 +97,11 @@ async def test_a_wrong_playbook_halts_few_in_a_day_and_the_others_only_read(worl
     assert len(entries_of(world, "respond.limited")) == 5
     clock.advance(us=DAY - 1)
     await report_finding(world, bots[7], limits=limits)
-    assert get_agent(world, "bot7").state is State.ACTIVE
+    assert get_agent(world, "bot7").state is AgentState.ACTIVE
     assert held(world, bots[7].agent_id, now=clock()) == [("narrow", 0, 60)]
     clock.advance(us=1)
     await report_finding(world, bots[8], limits=limits)
-    assert get_agent(world, "bot8").state is State.QUARANTINED
+    assert get_agent(world, "bot8").state is AgentState.QUARANTINED
     await close_incident(world, Verb.RELEASE, opened[2], await create_approver(world))
     assert held(world, bots[2].agent_id, now=clock()) == [], "what was done instead is taken back as well"
 
@@ -109,7 +109,7 @@ async def test_a_wrong_playbook_halts_few_in_a_day_and_the_others_only_read(worl
 async def test_none_is_halted_where_the_operator_says_so(world: World, clock: Clock) -> None:
     bot = await register_agent(world)
     await report_finding(world, bot, limits=Limits(acted=100, halted=0))
-    assert get_agent(world, "bot").state is State.ACTIVE
+    assert get_agent(world, "bot").state is AgentState.ACTIVE
     assert held(world, bot.agent_id, now=clock()) == [("narrow", 0, 60)]
 
 

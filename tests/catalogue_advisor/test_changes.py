@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from ostiary.authorization.catalogue import Catalogue, Effect, definition_of
 from ostiary.catalogue_advisor.changes import accept, diff
-from ostiary.catalogue_advisor.reading import read
+from ostiary.catalogue_advisor.reading import propose_catalogue
 from ostiary.protocol.errors import Invalid, Malformed
 
 PATH: dict[str, Any] = {"properties": {"path": {"type": "string"}}}
@@ -18,7 +18,7 @@ WRITE: dict[str, Any] = {"name": "write_file", "inputSchema": PATH}
 
 
 def reading(*tools: dict[str, Any]) -> Catalogue:
-    return read("files", {"tools": list(tools)}).catalogue
+    return propose_catalogue("files", {"tools": list(tools)}).catalogue
 
 
 def changes(*tools: dict[str, Any], approved: Catalogue | None = None) -> list[tuple[str, str, str]]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ostiary.authorization.bounds import parse_details, permits
 from ostiary.authorization.catalogue import Catalogue
 from ostiary.catalogue_advisor.draft import Draft, draft, plan_of
-from ostiary.catalogue_advisor.reading import read
+from ostiary.catalogue_advisor.reading import propose_catalogue
 from ostiary.catalogue_advisor.review import confirm
 from ostiary.provenance.intent import MAX_PLANNED, InvalidIntent, Planned, parse_intent
 
@@ -23,7 +23,7 @@ def listed(name: str, **properties: str) -> dict[str, Any]:
     return {"name": name, "inputSchema": {"properties": {key: {"type": kind} for key, kind in properties.items()}}}
 
 
-OFFICE = read(
+OFFICE = propose_catalogue(
     "office",
     {
         "tools": [
@@ -80,19 +80,19 @@ def test_effects_are_those_that_the_words_call_for(words: str, tools: set[str]) 
 
 def test_a_tool_whose_effect_is_a_guess_is_not_planned_beside_a_tool_that_states_its_effect() -> None:
     guessed = [listed("juttu_poista", story="string"), listed("otsikko_aseta", headline="string")]
-    proposed = read("desk", {"tools": [*guessed, listed("update_story", story="string")]}).catalogue
+    proposed = propose_catalogue("desk", {"tools": [*guessed, listed("update_story", story="string")]}).catalogue
 
     def planned_in(catalogue: Catalogue, words: str) -> list[str]:
         return [one.tool for one in plan_of(words, [(URI, catalogue)], scopes=catalogue.scopes)]
 
     assert planned_in(proposed, "Change J-4417") == ["desk/update_story"]
-    reads = read("desk", {"tools": [listed("saldo"), listed("update_story", story="string")]}).catalogue
+    reads = propose_catalogue("desk", {"tools": [listed("saldo"), listed("update_story", story="string")]}).catalogue
     assert planned_in(reads, "Change J-4417") == ["desk/saldo", "desk/update_story"], "it takes nothing"
     branch = {"name": "juttu_poista", "inputSchema": {"anyOf": [listed("", story="string")["inputSchema"]]}}
-    branches = read("desk", {"tools": [branch, listed("update_story", story="string")]}).catalogue
+    branches = propose_catalogue("desk", {"tools": [branch, listed("update_story", story="string")]}).catalogue
     assert planned_in(branches, "Change J-4417") == ["desk/update_story"], "a branch of its schema lists an argument"
     assert planned_in(proposed, "Change the otsikko of J-4417") == ["desk/otsikko_aseta"]
-    assert planned_in(read("desk", {"tools": guessed}).catalogue, "Change J-4417") == [
+    assert planned_in(propose_catalogue("desk", {"tools": guessed}).catalogue, "Change J-4417") == [
         "desk/juttu_poista",
         "desk/otsikko_aseta",
     ]
@@ -219,7 +219,9 @@ def test_whatever_is_asked_a_draft_denies_nothing_and_can_be_started(words: str,
 )
 def test_long_words_take_no_longer_than_they_are(words: str) -> None:
     """A thousand tools; what backtracks would take minutes."""
-    many = read("many", {"tools": [listed(f"send_letter_{number}", to="string") for number in range(1000)]}).catalogue
+    many = propose_catalogue(
+        "many", {"tools": [listed(f"send_letter_{number}", to="string") for number in range(1000)]}
+    ).catalogue
     assert draft(words, [(URI, many)], scopes={"other:read"}).lines == ()
     assert draft(words[:16000] + " read", [(URI, many), (URI, OFFICE)], scopes=OFFICE.scopes).lines
     assert len(plan_of("send letters", [(URI, many)], scopes=many.scopes)) == MAX_PLANNED

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from ostiary.authorization.catalogue import Catalogue, Effect, Tool
-from ostiary.catalogue_advisor.reading import MAX_KINDS, RANK, Reading, read, text_arguments
+from ostiary.catalogue_advisor.reading import MAX_KINDS, RANK, Reading, propose_catalogue, text_arguments
 from ostiary.protocol.errors import Invalid, Malformed
 from ostiary.provenance.origins import is_effect
 from tests.catalogue_advisor.tool_listing import listed
 
 
 def reading(*tools: dict[str, Any]) -> Reading:
-    return read("there", {"tools": tools})
+    return propose_catalogue("there", {"tools": tools})
 
 
 def tool(name: str, **more: Any) -> Tool:

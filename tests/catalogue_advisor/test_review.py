@@ -9,8 +9,8 @@ import pytest
 from msgspec.structs import replace
 
 from ostiary.authorization.catalogue import Catalogue, Effect, Tool
-from ostiary.catalogue_advisor.reading import read
-from ostiary.catalogue_advisor.review import MAX_QUESTIONS, Flow, Usage, confirm, confirm_all, review
+from ostiary.catalogue_advisor.reading import propose_catalogue
+from ostiary.catalogue_advisor.review import MAX_QUESTIONS, Flow, ToolUsage, confirm, confirm_all, review
 from ostiary.protocol.errors import Invalid
 from tests.catalogue_advisor.tool_listing import listed
 
@@ -25,11 +25,11 @@ LISTING: dict[str, Any] = {
 
 
 def catalogue() -> Catalogue:
-    return read("desk", LISTING).catalogue
+    return propose_catalogue("desk", LISTING).catalogue
 
 
 def test_each_tool_that_nobody_has_confirmed_is_asked_about_those_in_use_first() -> None:
-    found = review(catalogue(), usage={"get_status": Usage(calls=3, agents=2)})
+    found = review(catalogue(), usage={"get_status": ToolUsage(calls=3, agents=2)})
     assert [one.tool.name for one in found] == ["get_status", "send_letter", "xqz"], (
         "methods of MCP are not asked about"
     )
@@ -63,7 +63,7 @@ def test_the_questions_are_in_plain_words_and_say_why() -> None:
 )
 def test_words_after_a_preposition_do_not_state_what_a_tool_returns(name: str, suggestion: str) -> None:
     tools = {"tools": [listed(name, hints={"readOnlyHint": True}, channel="string")]}
-    questions = review(read("desk", tools).catalogue)[0].questions
+    questions = review(propose_catalogue("desk", tools).catalogue)[0].questions
     assert [one.suggestion for one in questions if one.member == "outside"] == [suggestion]
 
 
@@ -78,9 +78,13 @@ def test_values_that_came_from_another_tool_are_told_and_suggest_an_object() -> 
 
 
 def test_a_number_of_which_nothing_says_that_it_matters_is_asked_about() -> None:
-    [found] = review(read("desk", {"tools": [listed("pin_row", description="Pins a row.", at="number")]}).catalogue)
+    [found] = review(
+        propose_catalogue("desk", {"tools": [listed("pin_row", description="Pins a row.", at="number")]}).catalogue
+    )
     assert [(one.member, one.suggestion) for one in found.questions] == [("kinds.at", "time")]
-    [found] = review(read("desk", {"tools": [listed("pin_row", description="Pins a row.", xyz="number")]}).catalogue)
+    [found] = review(
+        propose_catalogue("desk", {"tools": [listed("pin_row", description="Pins a row.", xyz="number")]}).catalogue
+    )
     assert [(one.member, one.suggestion) for one in found.questions] == [("kinds.xyz", "amount")]
     assert confirm(found.tool, {"kinds.xyz": "none"}).argument_kinds == {}
 
@@ -94,11 +98,13 @@ def test_answers_are_kept_in_the_tool_until_its_definition_changes() -> None:
     assert (tool.effect, tool.outside, tool.confirmed, tool.kinds) == (Effect.READ, False, True, {"klm": "account"})
     assert made.tools["send_letter"] == before.tools["send_letter"]
     assert [one.tool.name for one in review(made)] == ["send_letter", "get_status"]
-    again = read("desk", LISTING).catalogue.after(made)
+    again = propose_catalogue("desk", LISTING).catalogue.after(made)
     assert again.tools["xqz"] == tool
     changed = json.loads(json.dumps(LISTING))
     changed["tools"][0]["description"] = "Deletes all rows."
-    [asked] = [one for one in review(read("desk", changed).catalogue.after(made)) if one.tool.name == "xqz"]
+    [asked] = [
+        one for one in review(propose_catalogue("desk", changed).catalogue.after(made)) if one.tool.name == "xqz"
+    ]
     [outside] = [question for question in asked.questions if question.member == "outside"]
     assert (outside.suggestion, outside.why) == ("no", "the catalogue says that they cannot"), (
         "what was said of another definition is asked again"

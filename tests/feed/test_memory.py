@@ -20,10 +20,10 @@ from ostiary.provenance.origins import ALL_KINDS, LINK, MAX_PARTS, RETIRED, SLOT
 from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.world import World
 from ostiaryd.policy import flows as policies
-from ostiaryd.policy.model import Question, Thing, Verb, starter_files
+from ostiaryd.policy.model import EvaluationRequest, Thing, Verb, starter_files
 from ostiaryd.registry.model import Agent, Resource, Root
 from ostiaryd.tasks import flows as tasks
-from ostiaryd.tasks.model import State, Task, TaskSpec
+from ostiaryd.tasks.model import Task, TaskSpec, TaskState
 from ostiaryd.tasks.store import memories
 from tests.feed.memory_client import CATALOGUE, URI, At, files
 from tests.support.seed import seed
@@ -163,14 +163,14 @@ async def test_the_memory_dies_with_the_task(world: World, files: Resource, cloc
     )
     assert memories.get(world.db.read(), task.task_id) is not None
     if how == "end":
-        await run_act(world, lambda a: tasks.end(a, task.task_id, State.DONE))
+        await run_act(world, lambda a: tasks.end(a, task.task_id, TaskState.DONE))
     elif how == "expire":
         clock.now += 30 * SECOND
         await tasks.expire_due(world)
     elif how == "revoke":
         await run_act(world, lambda a: tasks.revoke(a, tasks.RevokedKind.AGENT, "bot"))
     else:
-        await run_act(world, lambda a: tasks.end(a, top.task_id, State.DONE))
+        await run_act(world, lambda a: tasks.end(a, top.task_id, TaskState.DONE))
     assert memories.get(world.db.read(), task.task_id) is None
 
 
@@ -185,7 +185,7 @@ async def test_a_part_of_a_task_shares_its_memory_and_ends_without_it(
     above = At(world, files)
     await above.recall()
     assert of_value(above.memory, Kind.ACCOUNT, "FR7612345678901") is Origin.OUTSIDE
-    await run_act(world, lambda a: tasks.end(a, part.task_id, State.DONE))
+    await run_act(world, lambda a: tasks.end(a, part.task_id, TaskState.DONE))
     await above.recall()
     assert of_value(above.memory, Kind.ACCOUNT, "FR7612345678901") is Origin.OUTSIDE
 
@@ -299,7 +299,7 @@ async def test_a_decision_point_judges_by_the_same_memory(world: World, files: R
     plain = await run_act(world, lambda a: tasks.start(a, TaskSpec(agent="bot", purpose="to delete")))
 
     def asked(task: Task, path: str, keys: Keyring | None) -> Decision:
-        question = Question(
+        question = EvaluationRequest(
             Thing("Agent", "bot"),
             Verb("call"),
             Thing("Tool", "files/delete"),

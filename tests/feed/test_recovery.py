@@ -38,7 +38,7 @@ from ostiaryd.ledger.flows import act
 from ostiaryd.notifications.model.webhooks import DEFAULT_ACTIONS
 from ostiaryd.recover import describe, replay_spool
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import Agent, Resource, State, Verb
+from ostiaryd.registry.model import Agent, AgentState, Resource, Verb
 from ostiaryd.registry.store import agents, holdings, keys, stops
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import TaskSpec
@@ -266,11 +266,11 @@ async def test_lost_stops_are_carried_out_again(world: World, resource: Resource
     reader = world.db.read()
     state = {name: agents.get_agent(reader, id[name]).state for name in names}  # type: ignore[union-attr]
     assert state == {
-        "suspended": State.SUSPENDED,
-        "quarantined": State.QUARANTINED,
-        "decommissioned": State.DECOMMISSIONED,
-        "revoked": State.SUSPENDED,
-        "holder": State.ACTIVE,
+        "suspended": AgentState.SUSPENDED,
+        "quarantined": AgentState.QUARANTINED,
+        "decommissioned": AgentState.DECOMMISSIONED,
+        "revoked": AgentState.SUSPENDED,
+        "holder": AgentState.ACTIVE,
     }
     assert tasks.find_task(reader, task.task_id).state == "cancelled"
     held, revoked = holdings.get_holding(reader, "tok_lost"), keys.get_key(reader, key.jkt)
@@ -317,7 +317,7 @@ async def test_what_is_not_a_lost_stop_changes_nothing(world: World, resource: R
     await replay_messages(world, lines, resource_id=resource.resource_id, source="a guard of files")
     now = agents.get_agent(world.db.read(), agent.agent_id)
     assert now is not None
-    assert now.state is State.ACTIVE
+    assert now.state is AgentState.ACTIVE
 
 
 async def test_after_the_recovery_nothing_that_was_issued_before_stands(world: World, resource: Resource) -> None:
@@ -344,7 +344,7 @@ async def test_after_the_recovery_nothing_that_was_issued_before_stands(world: W
     assert not held.is_live(world.now())
     assert confirmed is not None
     assert unconfirmed is not None
-    assert (confirmed.state, unconfirmed.state) == (State.ACTIVE, State.SUSPENDED)
+    assert (confirmed.state, unconfirmed.state) == (AgentState.ACTIVE, AgentState.SUSPENDED)
     assert confirmed.epoch > 1000
     assert tasks.find_task(reader, task.task_id).state == "cancelled"
     assert head_of(world).history != history
@@ -429,7 +429,7 @@ async def test_a_stop_that_a_late_guard_still_holds_is_carried_out_after_the_rec
     await replay_messages(world, late, resource_id=resource.resource_id, source="a guard of files")
     now = agents.get_agent(world.db.read(), agent.agent_id)
     assert now is not None
-    assert now.state is State.SUSPENDED
+    assert now.state is AgentState.SUSPENDED
     assert stops.list_stops(world.db.read()) == []  # replayed before, and lifted since
 
 
@@ -522,7 +522,7 @@ async def test_stops_that_a_key_of_the_lost_part_has_signed_are_carried_out_if_i
     done = await replay_messages(world, lines, resource_id=resource.resource_id, source="a guard of files")
     assert done == ((1, 0) if announced else (0, 1))
     state = registry.find_agent(world.db.read(), agent.agent_id).state
-    assert state is (State.SUSPENDED if announced else State.ACTIVE)
+    assert state is (AgentState.SUSPENDED if announced else AgentState.ACTIVE)
 
 
 @pytest.mark.parametrize("announced", [True, False])

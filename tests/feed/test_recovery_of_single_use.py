@@ -15,7 +15,7 @@ from ostiaryd.ground.config import Config
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import AgentSpec, State
+from ostiaryd.registry.model import AgentSpec, AgentState
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust.model.totp import STEP
 from ostiaryd.trust.store import people
@@ -54,10 +54,10 @@ async def test_a_join_token_from_before_a_loss_registers_no_key(world: World, ad
     await finish(world, administrator)
     with pytest.raises(Refused, match="join token"):
         await enrol(world, token.secret)
-    assert registry.find_agent(world.db.read(), "newcomer").state is State.PENDING
+    assert registry.find_agent(world.db.read(), "newcomer").state is AgentState.PENDING
     again = await run_act(world, lambda a: trust.create_join_token(a, "newcomer"))
     await enrol(world, again.secret)
-    assert registry.find_agent(world.db.read(), "newcomer").state is State.ACTIVE
+    assert registry.find_agent(world.db.read(), "newcomer").state is AgentState.ACTIVE
 
 
 async def test_an_initial_access_token_from_before_a_loss_registers_no_client(world: World, administrator: str) -> None:

@@ -18,7 +18,7 @@ from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Resource, Root, Verb
 from ostiaryd.tasks import flows as tasks
-from ostiaryd.tasks.model import State, Task, TaskSpec
+from ostiaryd.tasks.model import Task, TaskSpec, TaskState
 
 SPOOL = "0" * 32
 TURNS = count(1)
@@ -120,7 +120,7 @@ async def test_nothing_is_drawn_under_a_task_or_an_agent_that_is_over(world: Wor
     await run_act(world, lambda a: registry.set_agent_state(a, "bot", Verb.RESUME))
     await create_holding(world, task.agent, "tok_2", audience=URI, task=task.task_id)
     assert (await draw(world, bank, {id: 1}, token="tok_2")).total == {id: 6}
-    await run_act(world, lambda a: tasks.end(a, task.task_id, State.DONE))
+    await run_act(world, lambda a: tasks.end(a, task.task_id, TaskState.DONE))
     with pytest.raises(Forbidden):
         await draw(world, bank, {id: 7}, token="tok_2")
 

@@ -31,7 +31,7 @@ from ostiaryd.ground.world import World, open_world
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import LONGEST_TOKEN, Agent, Mode, Resource, Root, ThreatDelta, Verb
 from ostiaryd.tasks import flows as tasks
-from ostiaryd.tasks.model import State, TaskSpec
+from ostiaryd.tasks.model import TaskSpec, TaskState
 from ostiaryd.tokens.flows import rotate_key
 from tests.support.feed_streams import NUMBER, URI, Listener, listening, resource
 
@@ -68,7 +68,7 @@ async def test_a_snapshot_has_what_tokens_that_are_alive_may_not_know(
     await create_holding(world, agent, "theirs", audience="https://elsewhere.example.org")
     await end_holdings(world, Root.HOLDING, "ours")
     await end_holdings(world, Root.HOLDING, "theirs")
-    await run_act(world, lambda a: tasks.end(a, task.task_id, State.DONE))
+    await run_act(world, lambda a: tasks.end(a, task.task_id, TaskState.DONE))
     [key, *_] = await run_act(world, lambda a: [registry.add_key(a, agent.agent_id, new_jwk())])
     await run_act(world, lambda a: registry.revoke_key(a, key.jkt))
     async with listening(world, resource) as guard:

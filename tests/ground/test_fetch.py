@@ -18,7 +18,7 @@ from harness.live_server import free_port
 from harness.patience import PATIENCE_S
 from ostiary.protocol.denied_networks import Address, is_private, is_public
 from ostiary.protocol.errors import Invalid, Unavailable
-from ostiaryd.ground.outbound.fetch import MAX_ANSWER, MAX_URL, Answer, check_named, deliver, request
+from ostiaryd.ground.outbound.fetch import MAX_ANSWER, MAX_URL, Answer, check_named, deliver, send_request
 
 HERE = frozenset({"127.0.0.1", "localhost"})
 
@@ -74,12 +74,12 @@ def place() -> Iterator[Place]:
 
 async def get(url: str, **said: Any) -> Answer:
     given: dict[str, Any] = {"headers": {}, "within_s": 20, "private": HERE} | said
-    return await request("GET", url, **given)
+    return await send_request("GET", url, **given)
 
 
 async def test_what_is_answered_comes_back_whatever_its_status(place: Place) -> None:
     place.status, place.body = 404, b"no"
-    answer = await request(
+    answer = await send_request(
         "POST", place.url, body=b"hello", headers={"authorization": "Bearer x"}, within_s=PATIENCE_S, private=HERE
     )
     assert answer == Answer(404, "application/json", b"no")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ostiary.protocol.network import network_of
-from ostiary.protocol.proxies import is_within_networks, origin, parse_networks
+from ostiary.protocol.proxies import client_address, is_within_networks, parse_networks
 
 
 @pytest.mark.parametrize(
@@ -47,11 +47,11 @@ OURS = parse_networks("10.0.0.0/8 2001:db8::/32")
     ],
 )
 def test_only_our_proxies_say_who_asks(peer: str, said: list[str], who: str) -> None:
-    assert origin(peer, said, OURS) == who
+    assert client_address(peer, said, OURS) == who
 
 
 def test_without_proxies_nobody_is_believed() -> None:
-    assert origin("10.0.0.1", ["203.0.113.7"], ()) == "10.0.0.1"
+    assert client_address("10.0.0.1", ["203.0.113.7"], ()) == "10.0.0.1"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from harness.feeder import TOOLS, Feeder
 from ostiary.authorization.catalogue import Catalogue
-from ostiary.catalogue_advisor.reading import read
+from ostiary.catalogue_advisor.reading import propose_catalogue
 from ostiary.decision.access import Principal
 from ostiary.decision.feed import ResourceFact
 from ostiary.guard import Guard
@@ -34,7 +34,7 @@ def approve(feeder: Feeder, catalogue: Catalogue, mode: str = "enforce") -> None
 
 @pytest.fixture
 def approved(feeder: Feeder) -> Catalogue:
-    catalogue = read("files", {"tools": [READ, OTHER]}).catalogue
+    catalogue = propose_catalogue("files", {"tools": [READ, OTHER]}).catalogue
     approve(feeder, catalogue)
     return catalogue
 
@@ -89,7 +89,7 @@ def test_it_is_allowed_from_the_moment_in_which_its_owner_accepts(
     changed = READ | {"title": "Read"}
     guard.listing.store_definitions([changed])
     assert code(call(guard, feeder)) == "tool_changed"
-    approve(feeder, read("files", {"tools": [changed, OTHER]}).catalogue)
+    approve(feeder, propose_catalogue("files", {"tools": [changed, OTHER]}).catalogue)
     assert call(guard, feeder).decision.allowed
     approve(feeder, approved)
     assert code(call(guard, feeder)) == "tool_changed"

@@ -17,7 +17,7 @@ from mcp.shared.exceptions import MCPError
 
 from harness.clock import Clock
 from harness.feeder import ISSUER, RESOURCE_ID, TOOLS, URI, Feeder
-from ostiary.catalogue_advisor.reading import read
+from ostiary.catalogue_advisor.reading import propose_catalogue
 from ostiary.decision.feed import ResourceFact, TokenFact
 from ostiary.guard import Guard
 from ostiary.guard.mcp import extract_outputs
@@ -142,7 +142,7 @@ async def test_a_tool_that_says_something_else_than_was_approved_is_denied(
     """Whether or not the caller has listed it: what the server says of it, the server knows."""
 
     def approve(tools: list[dict[str, Any]]) -> None:
-        text = json.dumps(read("files", {"tools": tools}).catalogue.render())
+        text = json.dumps(propose_catalogue("files", {"tools": tools}).catalogue.render())
         fact = ResourceFact(
             resource_id=RESOURCE_ID, name="files", uri=url, mode="enforce", segment="default", catalogue=text
         )

@@ -18,9 +18,9 @@ from ostiaryd.incidents.model.incidents import DAY, MAX_ACTS
 from ostiaryd.incidents.model.incidents import Verb as Says
 from ostiaryd.ledger.flows import act
 from ostiaryd.policy import flows as policies
-from ostiaryd.policy.model import Question, Thing, Verb
+from ostiaryd.policy.model import EvaluationRequest, Thing, Verb
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import State
+from ostiaryd.registry.model import AgentState
 from ostiaryd.registry.model import Verb as Move
 from ostiaryd.tasks.model import standing_id
 from tests.support.api_fixtures import FILES, Client, claims_of
@@ -61,7 +61,7 @@ async def test_nobody_gets_a_token_for_a_stopped_resource_nor_a_decision(client:
     world = client.world
     await run_act(world, lambda a: registry.stop(a, "resource", FILES, why="a drill", by=None))
     assert (await client.ask(resource=FILES)).error == "invalid_target"
-    question = Question(Thing("agent", client.id), Verb("call"), Thing("tool", "files/read_file"))
+    question = EvaluationRequest(Thing("agent", client.id), Verb("call"), Thing("tool", "files/read_file"))
     evaluator = policies.Evaluator(world.db.read(), policies.active_policies(world.db.read()), now=world.now())
     assert [one.code for one in evaluator.evaluate(question).reasons] == ["stopped"]
 
@@ -98,7 +98,7 @@ async def test_who_floods_fills_no_incident(world: World, clock: Clock) -> None:
     assert len(entries_of(world, "incident.alert")) <= (MAX_ACTS + 5) * 61 // 600 + 1
     await run_act(world, lambda a: flows.isolate(a, bot.name, says="enough", source="somebody"))
     await close_incident(world, Says.RELEASE, opened, await create_approver(world))
-    assert get_agent(world, "bot").state is State.ACTIVE, "what stopped it is always known"
+    assert get_agent(world, "bot").state is AgentState.ACTIVE, "what stopped it is always known"
 
 
 async def test_of_an_agent_that_is_no_more_nobody_is_told(world: World) -> None:
@@ -115,7 +115,7 @@ async def test_what_somebody_stops_by_hand_waits_for_a_person_though_it_was_susp
     with pytest.raises(Conflict):
         await run_act(world, lambda a: registry.set_agent_state(a, "bot", Move.RESUME, by=ADMIN))
     await close_incident(world, Says.RELEASE, opened, judith)
-    assert registry.find_agent(world.db.read(), bot.agent_id).state is State.SUSPENDED, "as it was before"
+    assert registry.find_agent(world.db.read(), bot.agent_id).state is AgentState.SUSPENDED, "as it was before"
     await run_act(world, lambda a: registry.set_agent_state(a, "bot", Move.RESUME, by=ADMIN))
 
 
@@ -146,7 +146,7 @@ async def test_two_servers_on_one_database_open_one_incident_and_keep_one_limit(
         assert [len(store.list_responses(one.db.read(), both[0].incident_id))] == [1]  # type: ignore[union-attr]
         await asyncio.gather(*(report_finding(world, bot) for bot in bots[1:] for world in (one, other)))
         states = [get_agent(other, bot.name).state for bot in bots]
-        assert states.count(State.QUARANTINED) == 1, "a tenth of seven is one, whoever acts"
+        assert states.count(AgentState.QUARANTINED) == 1, "a tenth of seven is one, whoever acts"
 
 
 async def test_two_people_at_once_close_it_once(world: World) -> None:
@@ -175,7 +175,7 @@ async def test_a_person_who_answers_by_a_second_agent_is_still_themselves(world:
         await close_incident(world, Says.RELEASE, opened, judith)
     with pytest.raises(Forbidden):
         await close_incident(world, Says.RELEASE, opened, own)
-    assert get_agent(world, "bot").state is State.QUARANTINED
+    assert get_agent(world, "bot").state is AgentState.QUARANTINED
 
 
 async def test_the_words_of_an_attacker_are_kept_short_and_on_one_line(world: World) -> None:
@@ -202,7 +202,7 @@ async def test_the_response_is_undone_with_what_it_answered(world: World) -> Non
 
     with pytest.raises(Forbidden):
         await act(world, "watch.find", run)
-    assert get_agent(world, "bot").state is State.ACTIVE
+    assert get_agent(world, "bot").state is AgentState.ACTIVE
     assert store.find_open(world.db.read(), bot.agent_id) is None
     assert entries_of(world, "incident.open") == []
 

@@ -18,7 +18,7 @@ from ostiaryd.incidents.flows.respond import UNBACKED, responder
 from ostiaryd.incidents.model.incidents import Outcome
 from ostiaryd.ledger import store as ledger
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import Agent, State
+from ostiaryd.registry.model import Agent, AgentState
 from ostiaryd.registry.store import risks
 from ostiaryd.watch import flows, store
 from ostiaryd.watch.flows.evidence import EVIDENCE_US, FRESH_US, forget_evidence
@@ -77,7 +77,7 @@ class Stage:
         return found
 
     @property
-    def state(self) -> State:
+    def state(self) -> AgentState:
         return get_agent(self.world, self.agent.name).state
 
     @property
@@ -105,7 +105,7 @@ async def stage(world: World) -> Stage:
 async def test_a_decoy_with_the_proof_of_the_agent_isolates_it_at_once(stage: Stage, said: dict[str, Any]) -> None:
     found = await stage.find(await stage.report(stage.proof(**said)))
     assert (found.is_proved, found.says) == (True, "it called a decoy")
-    assert stage.state is State.QUARANTINED
+    assert stage.state is AgentState.QUARANTINED
     kept = store.findings.get(stage.world.db.read(), found.finding_id)
     assert kept is not None
     assert kept.is_proved
@@ -150,7 +150,7 @@ def _bad(stage: Stage) -> dict[str, str]:
 async def test_without_such_a_proof_it_isolates_nobody(stage: Stage, what: str) -> None:
     found = await stage.find(await stage.report(_bad(stage)[what]))
     assert (found.is_proved, found.says) == (False, "it called a decoy" + UNPROVED)
-    assert (stage.state, stage.risk) == (State.ACTIVE, MAX_CLAIMED)
+    assert (stage.state, stage.risk) == (AgentState.ACTIVE, MAX_CLAIMED)
     waiting = incidents.find_open(stage.world.db.read(), stage.agent.agent_id)
     assert waiting is not None, "a person decides"
     acts = incidents.list_responses(stage.world.db.read(), waiting.incident_id)
@@ -175,7 +175,7 @@ async def test_a_proof_backs_one_call(stage: Stage) -> None:
 async def test_one_guard_raises_the_risk_of_an_agent_up_to_a_cap(stage: Stage, clock: Clock) -> None:
     for _ in range(20):
         await stage.find(await stage.report(""), detector="flood", points=50)
-    assert (stage.risk, stage.state) == (MAX_CLAIMED, State.ACTIVE)
+    assert (stage.risk, stage.state) == (MAX_CLAIMED, AgentState.ACTIVE)
     await stage.find(await stage.report("", uri=OTHER), uri=OTHER, detector="flood", points=50)
     assert MAX_CLAIMED < stage.risk <= 2 * MAX_CLAIMED, "a second guard has its own cap"
 
@@ -189,7 +189,7 @@ async def test_a_second_guard_confirms(stage: Stage) -> None:
 
 async def test_what_the_server_saw_itself_needs_no_proof(stage: Stage) -> None:
     found = await stage.find(0)
-    assert (found.is_proved, stage.state) == (True, State.QUARANTINED)
+    assert (found.is_proved, stage.state) == (True, AgentState.QUARANTINED)
 
 
 async def test_proofs_are_kept_for_ten_minutes(stage: Stage, clock: Clock) -> None:

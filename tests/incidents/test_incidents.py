@@ -18,10 +18,10 @@ from ostiaryd.incidents.flows import incidents as flows
 from ostiaryd.incidents.flows.blast import blast
 from ostiaryd.incidents.flows.respond import respond
 from ostiaryd.incidents.model.incidents import DAY, HOUR, Incident, Limits, Outcome, Verb, most_agents
-from ostiaryd.incidents.model.incidents import State as Is
+from ostiaryd.incidents.model.incidents import IncidentState as Is
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import APPROVE, Caller, Kind, State
+from ostiaryd.registry.model import APPROVE, AgentState, Caller, Kind
 from ostiaryd.registry.model import Verb as AgentVerb
 from ostiaryd.registry.store import restrictions, risks, stops
 from ostiaryd.tasks import flows as tasks
@@ -56,14 +56,14 @@ async def test_a_finding_outside_the_budget_is_told_and_takes_no_work_away(
     assert opened is not None, "a person is told"
     assert {outcome for _, outcome in responses_of(world, opened)} == {"done" if may_narrow else "informed"}
     assert flows.examine(world.db.read()), "nothing is held back by a limit"
-    assert get_agent(world, "bot").state is State.ACTIVE
+    assert get_agent(world, "bot").state is AgentState.ACTIVE
     assert bool(restrictions.list_restrictions_of_agent(world.db.read(), bot.agent_id, now=world.now())) is may_narrow
 
 
 async def test_what_weighs_little_opens_nothing_and_waits_for_what_weighs_more(world: World) -> None:
     bot = await register_agent(world)
     assert await report_finding(world, bot, 40) is None
-    assert get_agent(world, "bot").state is State.ACTIVE
+    assert get_agent(world, "bot").state is AgentState.ACTIVE
     opened = await report_finding(world, bot, 20)  # together 52
     assert opened is not None
     assert opened.risk == 52
@@ -81,7 +81,7 @@ async def test_an_agent_that_is_trusted_no_more_is_stopped_in_the_same_act(world
     opened = await report_finding(world, bot)
     assert opened is not None
     assert opened.state is Is.OPEN
-    assert get_agent(world, "bot").state is State.QUARANTINED
+    assert get_agent(world, "bot").state is AgentState.QUARANTINED
     assert not is_live(world, "tok_1")
     assert responses_of(world, opened) == [("quarantine", "done")], "the milder is of no use after that"
     found, opening, stopping, did = entries(world)[-4:]
@@ -101,14 +101,14 @@ async def test_an_agent_that_is_trusted_no_more_is_stopped_in_the_same_act(world
 async def test_who_touches_a_decoy_is_stopped_however_little_it_weighs(world: World) -> None:
     bot = await register_agent(world)
     await report_finding(world, bot, 1, by="canary")
-    assert get_agent(world, "bot").state is State.QUARANTINED
+    assert get_agent(world, "bot").state is AgentState.QUARANTINED
 
 
 async def test_in_between_it_only_reads_for_a_while(world: World, clock: Clock) -> None:
     bot = await register_agent(world)
     opened = await report_finding(world, bot, 75)
     assert opened is not None
-    assert get_agent(world, "bot").state is State.ACTIVE
+    assert get_agent(world, "bot").state is AgentState.ACTIVE
     assert [
         one.kind for one in restrictions.list_restrictions_of_agent(world.db.read(), bot.agent_id, now=clock())
     ] == ["narrow"]
@@ -129,7 +129,7 @@ async def test_a_person_lets_it_go_and_nobody_doubts_it_any_more(world: World, c
         "a load test",
         clock(),
     )
-    assert get_agent(world, "bot").state is State.ACTIVE
+    assert get_agent(world, "bot").state is AgentState.ACTIVE
     for subject in (bot.agent_id, "tk_1"):
         assert risks.get_risk(world.db.read(), subject).points(clock()) == 0
     assert stops.find_awaited_incident(world.db.read(), bot.agent_id) is None
@@ -150,11 +150,11 @@ async def test_or_narrows_it_for_hours_or_ends_it_for_good(world: World, clock: 
     assert first is not None
     assert second is not None
     await close_incident(world, Verb.NARROW, first, judith, hours=2)
-    assert get_agent(world, "bot").state is State.ACTIVE
+    assert get_agent(world, "bot").state is AgentState.ACTIVE
     kept = restrictions.list_restrictions_of_agent(world.db.read(), bot.agent_id, now=clock())
     assert [(one.kind, one.until) for one in kept] == [("narrow", clock() + 2 * HOUR)]
     await close_incident(world, Verb.DECOMMISSION, second, judith)
-    assert get_agent(world, "other").state is State.DECOMMISSIONED
+    assert get_agent(world, "other").state is AgentState.DECOMMISSIONED
 
 
 async def test_who_was_narrowed_is_let_go_or_ended_before_its_hours_are_over(world: World, clock: Clock) -> None:
@@ -171,14 +171,14 @@ async def test_who_was_narrowed_is_let_go_or_ended_before_its_hours_are_over(wor
     assert second.incident_id != first.incident_id
     with pytest.raises(Conflict, match=second.incident_id):
         await close_incident(world, Verb.RELEASE, first, judith)
-    assert get_agent(world, "bot").state is State.QUARANTINED
+    assert get_agent(world, "bot").state is AgentState.QUARANTINED
     await close_incident(world, Verb.NARROW, second, judith)
     closed = await close_incident(world, Verb.RELEASE, second, judith)
     assert (closed.state, closed.closed_at) == (Is.RELEASED, clock())
-    assert get_agent(world, "bot").state is State.ACTIVE
+    assert get_agent(world, "bot").state is AgentState.ACTIVE
     assert not restrictions.list_restrictions_of_agent(world.db.read(), bot.agent_id, now=clock())
     await close_incident(world, Verb.DECOMMISSION, first, judith)
-    assert get_agent(world, "bot").state is State.DECOMMISSIONED
+    assert get_agent(world, "bot").state is AgentState.DECOMMISSIONED
 
 
 @pytest.mark.parametrize(("hours", "is_taken"), [(0, False), (1, True), (168, True), (169, False)])
@@ -191,7 +191,7 @@ async def test_for_how_long(world: World, hours: int, is_taken: bool) -> None:
     else:
         with pytest.raises(Invalid, match="168"):
             await close_incident(world, Verb.NARROW, opened, judith, hours=hours)
-    assert (get_agent(world, "bot").state is State.ACTIVE) is is_taken
+    assert (get_agent(world, "bot").state is AgentState.ACTIVE) is is_taken
 
 
 async def test_nobody_lets_go_of_what_acts_for_them(world: World) -> None:
@@ -219,10 +219,10 @@ async def test_nobody_lets_go_of_what_acts_for_them(world: World) -> None:
     with pytest.raises(Forbidden) as refused:
         await close_incident(world, Verb.RELEASE, opened, admin)
     assert refused.value.code == "no_person"
-    assert get_agent(world, "bot").state is State.QUARANTINED
+    assert get_agent(world, "bot").state is AgentState.QUARANTINED
     alice_says = Caller(kind="person", id=alice, name="alice", owner=None, scopes=frozenset({APPROVE}))
     await close_incident(world, Verb.DECOMMISSION, opened, alice_says)
-    assert get_agent(world, "bot").state is State.DECOMMISSIONED, "stopping is allowed to whoever answers"
+    assert get_agent(world, "bot").state is AgentState.DECOMMISSIONED, "stopping is allowed to whoever answers"
 
 
 async def test_an_administrator_cannot_let_it_go_past_the_incident(world: World) -> None:
@@ -237,7 +237,7 @@ async def test_an_administrator_cannot_let_it_go_past_the_incident(world: World)
             await run_act(world, lambda a, move=move: registry.set_agent_state(a, bot.agent_id, move, by=admin))  # type: ignore[misc]
         assert refused.value.code == "awaits_person"
     await close_incident(world, Verb.RELEASE, opened, judith)
-    assert get_agent(world, "bot").state is State.ACTIVE
+    assert get_agent(world, "bot").state is AgentState.ACTIVE
 
 
 async def test_detectors_stop_no_company(world: World, clock: Clock) -> None:
@@ -247,19 +247,19 @@ async def test_detectors_stop_no_company(world: World, clock: Clock) -> None:
     second = await report_finding(world, bots[1])
     assert first is not None
     assert second is not None
-    assert get_agent(world, "bot1").state is State.ACTIVE
+    assert get_agent(world, "bot1").state is AgentState.ACTIVE
     assert responses_of(world, second) == [("quarantine", "limited")], "said once"
     assert [entry.object for entry in entries_of(world, "respond.limited")] == [second.incident_id]
     await report_finding(world, bots[1])
     assert len(entries_of(world, "respond.limited")) == 1
     await close_incident(world, Verb.TAKE, first, await create_approver(world))
     await report_finding(world, bots[1])
-    assert get_agent(world, "bot1").state is State.QUARANTINED
+    assert get_agent(world, "bot1").state is AgentState.QUARANTINED
     await report_finding(world, bots[2])
-    assert get_agent(world, "bot2").state is State.ACTIVE
+    assert get_agent(world, "bot2").state is AgentState.ACTIVE
     clock.advance(us=DAY)
     await report_finding(world, bots[2])
-    assert get_agent(world, "bot2").state is State.QUARANTINED
+    assert get_agent(world, "bot2").state is AgentState.QUARANTINED
 
 
 async def test_who_was_acted_against_already_may_be_stopped_altogether(world: World) -> None:
@@ -267,16 +267,16 @@ async def test_who_was_acted_against_already_may_be_stopped_altogether(world: Wo
     await report_finding(world, bot, 75)
     assert get_agent(world, "bot").restricted_until
     await report_finding(world, other)
-    assert get_agent(world, "other").state is State.ACTIVE
+    assert get_agent(world, "other").state is AgentState.ACTIVE
     await report_finding(world, bot)
-    assert get_agent(world, "bot").state is State.QUARANTINED
+    assert get_agent(world, "bot").state is AgentState.QUARANTINED
 
 
 async def test_none_at_all_where_the_operator_says_so(world: World) -> None:
     bot = await register_agent(world)
     opened = await report_finding(world, bot, limits=Limits(0, 100))
     assert opened is not None
-    assert get_agent(world, "bot").state is State.ACTIVE
+    assert get_agent(world, "bot").state is AgentState.ACTIVE
 
 
 @pytest.mark.parametrize(
@@ -290,7 +290,7 @@ async def test_the_only_administrator_is_stopped_by_nobody_while_no_person_could
     admin = await register_agent(world, "root", scopes=["ostiary:admin"])
     opened = await report_finding(world, admin)
     assert opened is not None
-    assert get_agent(world, "root").state is State.ACTIVE
+    assert get_agent(world, "root").state is AgentState.ACTIVE
     assert responses_of(world, opened) == [("quarantine", "limited")]
 
 
@@ -301,7 +301,7 @@ async def test_a_policy_that_permits_everything_is_no_playbook(world: World) -> 
     await put(world, {"a.cedar": "permit (principal, action, resource);"})
     bot = await register_agent(world)
     assert await report_finding(world, bot) is None
-    assert get_agent(world, "bot").state is State.ACTIVE
+    assert get_agent(world, "bot").state is AgentState.ACTIVE
 
 
 async def test_each_response(world: World, clock: Clock) -> None:
@@ -326,9 +326,9 @@ async def test_each_response(world: World, clock: Clock) -> None:
     assert refused.value.code == "stopped"
     opened = await report_finding(world, bot, 1, by="revoke")
     assert opened is not None
-    assert get_agent(world, "bot").state is State.SUSPENDED
+    assert get_agent(world, "bot").state is AgentState.SUSPENDED
     await close_incident(world, Verb.RELEASE, opened, await create_approver(world))
-    assert get_agent(world, "bot").state is State.ACTIVE
+    assert get_agent(world, "bot").state is AgentState.ACTIVE
     assert stops.list_stops(world.db.read()) == []
     assert restrictions.list_restrictions_of_agent(world.db.read(), bot.agent_id, now=clock()) == ()
 
@@ -354,7 +354,7 @@ async def test_what_only_watches_says_what_it_would_do(world: World) -> None:
     )
     bot = await register_agent(world)
     assert await report_finding(world, bot) is None
-    assert get_agent(world, "bot").state is State.ACTIVE
+    assert get_agent(world, "bot").state is AgentState.ACTIVE
     (found,) = entries_of(world, "watch.find")
     assert found.detail is not None
     assert found.detail["would"] == ["quarantine"]
@@ -372,7 +372,7 @@ async def test_a_playbook_that_fails_stops_nobody_and_a_person_is_told(world: Wo
     bot = await register_agent(world)
     opened = await report_finding(world, bot)
     assert opened is not None
-    assert get_agent(world, "bot").state is State.ACTIVE
+    assert get_agent(world, "bot").state is AgentState.ACTIVE
     (did,) = store.list_responses(world.db.read(), opened.incident_id)
     assert (did.outcome, did.policies) == (Outcome.FAILED, ("broken",))
     assert "playbook failed" in did.says
@@ -387,7 +387,10 @@ async def test_a_playbook_may_be_forbidden(world: World) -> None:
     bot, machine = await register_agent(world), await register_agent(world, "machine", kind=Kind.SERVICE)
     await report_finding(world, machine)
     await report_finding(world, bot)
-    assert (get_agent(world, "machine").state, get_agent(world, "bot").state) == (State.ACTIVE, State.QUARANTINED)
+    assert (get_agent(world, "machine").state, get_agent(world, "bot").state) == (
+        AgentState.ACTIVE,
+        AgentState.QUARANTINED,
+    )
 
 
 async def test_what_is_not_there(world: World) -> None:
@@ -402,7 +405,7 @@ async def test_somebody_says_stop_it(world: World) -> None:
         await register_agent(world, name)
         isolate = partial(flows.isolate, id_or_name=name, says="the provider says so", source="idp")
         opened = await run_act(world, isolate)
-        assert get_agent(world, name).state is State.QUARANTINED
+        assert get_agent(world, name).state is AgentState.QUARANTINED
         assert responses_of(world, opened) == [("quarantine", "done")]
 
 

@@ -17,7 +17,7 @@ from ostiary.protocol.errors import Conflict, Forbidden, Invalid, NotFound
 from ostiaryd.ground.world import World
 from ostiaryd.incidents.flows import kills as flows
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import Caller, Resource, State
+from ostiaryd.registry.model import AgentState, Caller, Resource
 from ostiaryd.registry.model.stop import MAX_OURS, MAX_STOPS, Stop, check_room
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import TaskSpec
@@ -136,7 +136,7 @@ async def test_administrators_are_stopped_by_name_alone(world: World, clock: Clo
         await kill(world, what, name)
     assert registry.active_agent(world.db.read(), "root", now=clock()).name == "root"
     opened = await kill(world, "agent", "root")
-    assert get_agent(world, "root").state is State.QUARANTINED
+    assert get_agent(world, "root").state is AgentState.QUARANTINED
     assert opened.says == "stopped by hand: it is on fire"
 
 

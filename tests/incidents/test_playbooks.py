@@ -14,7 +14,7 @@ from ostiaryd.incidents import store
 from ostiaryd.policy.model import load
 from ostiaryd.policy.model.load import starter_files
 from ostiaryd.policy.model.playbooks import LONGEST_MINUTES, MAX_CALLS
-from ostiaryd.registry.model import State
+from ostiaryd.registry.model import AgentState
 from tests.support.incident_fixtures import report_finding
 from tests.support.policy_fixtures import put
 
@@ -117,7 +117,7 @@ async def test_what_would_forbid_it_and_fails_holds_it_back(world: World) -> Non
     bot = await register_agent(world)
     opened = await report_finding(world, bot)
     assert opened is not None
-    assert get_agent(world, "bot").state is State.ACTIVE
+    assert get_agent(world, "bot").state is AgentState.ACTIVE
     assert [one.policies for one in store.list_responses(world.db.read(), opened.incident_id)] == [("unless",)]
 
 

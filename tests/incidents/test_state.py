@@ -22,7 +22,7 @@ from ostiaryd.ledger.model import MAX_ROWS, Entry, decode_entry
 from ostiaryd.policy import store as policies
 from ostiaryd.policy.model import load, starter_files
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import Agent, AgentSpec, Caller, State, Verb
+from ostiaryd.registry.model import Agent, AgentSpec, AgentState, Caller, Verb
 from ostiaryd.registry.store import agents, stops
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import TaskSpec
@@ -118,7 +118,7 @@ async def test_a_change_by_hand_stops_the_agent_with_an_incident_and_an_entry(
     await check_state(world)
     await check_state(world)
     agent = registry.find_agent(world.db.read(), bot.agent_id)
-    assert agent.state is (State.SUSPENDED if change == "an epoch lowered" else State.QUARANTINED)
+    assert agent.state is (AgentState.SUSPENDED if change == "an epoch lowered" else AgentState.QUARANTINED)
     assert (
         stops.find_awaited_incident(world.db.read(), bot.agent_id) is not None
     )  # nothing but a person's word lets it go
@@ -146,7 +146,7 @@ async def test_the_secret_of_a_resource_that_is_changed_by_hand_stops_the_resour
     change_database(world, SECRETS[change])
     await complete_state_check(world)
     assert [(one.target_kind, one.value) for one in registry.list_stops(world.db.read())] == [("resource", URI)]
-    assert registry.find_agent(world.db.read(), "bot").state is State.ACTIVE
+    assert registry.find_agent(world.db.read(), "bot").state is AgentState.ACTIVE
 
 
 REVOKED = {
@@ -168,7 +168,7 @@ async def test_the_row_of_a_revoked_token_that_is_changed_or_deleted_stops_the_a
     change_database(world, REVOKED[change])
     await check_state(world)
     await check_state(world)
-    assert registry.find_agent(world.db.read(), bot.agent_id).state is State.QUARANTINED
+    assert registry.find_agent(world.db.read(), bot.agent_id).state is AgentState.QUARANTINED
 
 
 @pytest.mark.parametrize("late", [-1, 0])
@@ -185,7 +185,7 @@ async def test_the_row_of_a_revoked_token_may_be_deleted_once_it_has_expired(
     await check_state(world)
     await check_state(world)
     state = registry.find_agent(world.db.read(), bot.agent_id).state
-    assert state is (State.QUARANTINED if late < 0 else State.ACTIVE)
+    assert state is (AgentState.QUARANTINED if late < 0 else AgentState.ACTIVE)
 
 
 GLOBAL = {
@@ -223,7 +223,7 @@ async def test_a_resource_that_was_changed_by_hand_is_stopped(world: World, bot:
     change_database(world, "update resource set mode = 'watch' where uri = :uri", uri=URI)
     await complete_state_check(world)
     assert ("resource", URI) in [(one.target_kind, one.value) for one in registry.list_stops(world.db.read())]
-    assert registry.find_agent(world.db.read(), "bot").state is State.ACTIVE
+    assert registry.find_agent(world.db.read(), "bot").state is AgentState.ACTIVE
 
 
 async def test_a_difference_stops_everything_if_the_server_may_add_no_other_stop(
@@ -273,7 +273,7 @@ async def test_a_refused_act_names_no_rows(world: World, bot: Agent) -> None:
 
 async def test_a_row_that_is_written_without_an_entry_fails_the_batch(world: World, bot: Agent) -> None:
     with pytest.raises(RuntimeError, match="without an entry"):
-        await world.writer.submit(lambda tx: agents.set_state(tx, bot.agent_id, State.ACTIVE, epoch=0))
+        await world.writer.submit(lambda tx: agents.set_state(tx, bot.agent_id, AgentState.ACTIVE, epoch=0))
     assert registry.find_agent(world.db.read(), "bot") == bot
 
 

@@ -25,7 +25,7 @@ from ostiaryd.ledger.model.sampling import (
     SUMMARY,
     RefusalSampler,
 )
-from ostiaryd.secrets.model.token import PREFIX as VAULT_TOKEN
+from ostiaryd.secrets.model.token import TOKEN_PREFIX as VAULT_TOKEN
 from ostiaryd.trust.model import PEP_KEY_PREFIX
 from ostiaryd.trust.model import SECRET_PREFIX as CLIENT_SECRET
 

@@ -27,7 +27,7 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
 from ostiaryd.policy import flows
 from ostiaryd.policy import store as policies
-from ostiaryd.policy.model import Question, decode_facts, load
+from ostiaryd.policy.model import EvaluationRequest, decode_facts, load
 from ostiaryd.policy.model.replay import Replay, Unreplayable
 from ostiaryd.policy.model.whatif import Recorded, verdicts
 from ostiaryd.registry import flows as registry
@@ -218,11 +218,11 @@ class ReplayFixture:
         take = partial(take_report, report=report, resource_id=found.resource_id)
         self.told = await run_act(self.world, take, "feed.report") - 1
 
-    async def ask(self, question: Question) -> None:
+    async def ask(self, question: EvaluationRequest) -> None:
         question = self._about_task(question)
         await run_act(self.world, lambda a: flows.decide_one(a, question, digest="d", by=None), "decide")
 
-    async def batch(self, questions: list[Question | None]) -> None:
+    async def batch(self, questions: list[EvaluationRequest | None]) -> None:
         asked = [one and self._about_task(one) for one in questions]
         await run_act(
             self.world,
@@ -230,7 +230,7 @@ class ReplayFixture:
             "decide.batch",
         )
 
-    def _about_task(self, question: Question) -> Question:
+    def _about_task(self, question: EvaluationRequest) -> EvaluationRequest:
         context = question.context
         if context is None or context.get("task") is None:
             return question

@@ -17,7 +17,7 @@ from ostiaryd.ground.config import Config
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.ledger import store as ledger
 from ostiaryd.policy import flows
-from ostiaryd.policy.model import Question, decode_facts, load, starter_files
+from ostiaryd.policy.model import EvaluationRequest, decode_facts, load, starter_files
 from ostiaryd.policy.model.replay import Replay, Unreplayable
 from ostiaryd.policy.wire_authzen import EVALUATION, EVALUATIONS
 from ostiaryd.registry import flows as registry
@@ -268,9 +268,9 @@ async def test_two_replicas_let_no_sixth_recipient_through(
     """Both decide at once, each in its own transaction: they are put in order."""
     task = await start(world)
     async with open_world(config, now=clock, random=SeededRandom("replica")) as replica:
-        posed = [msgspec.convert(question(bot, "send", task, to=f"name-{n}"), Question) for n in range(12)]
+        posed = [msgspec.convert(question(bot, "send", task, to=f"name-{n}"), EvaluationRequest) for n in range(12)]
 
-        async def decide(where: World, one: Question) -> bool:
+        async def decide(where: World, one: EvaluationRequest) -> bool:
             return (await run_act(where, lambda a: flows.decide_one(a, one, digest="d", by=None))).allowed
 
         found = await asyncio.gather(*(decide((world, replica)[n % 2], one) for n, one in enumerate(posed)))

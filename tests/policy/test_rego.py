@@ -359,11 +359,11 @@ async def test_an_answer_to_another_question_or_of_another_set_counts_for_nothin
     from ostiary.authorization.cedar import ir
     from ostiary.decision.access import Policies, PolicyResult, RemoteAnswers
     from ostiaryd.policy.flows import FRESH, Evaluator
-    from ostiaryd.policy.model import Question, Thing, Verb
+    from ostiaryd.policy.model import EvaluationRequest, Thing, Verb
 
     hash = await put(world, a_set(PERMITS))
     policies, reader, now = flows.active_policies(world.db.read()), world.db.read(), world.now()
-    question = Question(Thing("user", "ann", {"level": 2}), Verb("see"), Thing("user", "ben"))
+    question = EvaluationRequest(Thing("user", "ann", {"level": 2}), Verb("see"), Thing("user", "ben"))
 
     other = Policies("another", ir.PolicySetIR(()), remote=policies.remote)
 

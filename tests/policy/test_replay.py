@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from harness.clock import Clock, SeededRandom
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.world import open_world
-from ostiaryd.policy.model import Question, Thing, Verb
+from ostiaryd.policy.model import EvaluationRequest, Thing, Verb
 from tests.policy.replay_fixtures import NAMES, ReplayFixture
 from tests.support.world import Kind, Template
 
@@ -49,14 +49,14 @@ REGISTERED = st.sampled_from([Thing("tool", "files/read"), Thing("Resource", "fi
 VERBS = st.builds(Verb, st.sampled_from(["edit", "look", "call"]), PROPERTIES | st.none())
 CONTEXTS = st.none() | st.fixed_dictionaries({}, optional={"why": WORDS, "now": st.just("never")})
 QUESTIONS = st.builds(
-    Question,
+    EvaluationRequest,
     USERS | st.sampled_from([Thing("agent", "ann"), Thing("nothing::", "x")]),
     VERBS,
     RECORDS | REGISTERED,
     CONTEXTS,
 )
 CALL_QUESTIONS = st.builds(
-    lambda call, standing: Question(
+    lambda call, standing: EvaluationRequest(
         Thing("agent", call[0]),
         Verb("call"),
         Thing("tool", f"files/{call[1]}"),

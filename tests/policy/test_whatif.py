@@ -28,7 +28,7 @@ from ostiaryd.ledger.model import Entry, encode_entry, reason
 from ostiaryd.policy import flows, store, wire_admin, wire_whatif
 from ostiaryd.policy.flows import Span
 from ostiaryd.policy.flows.loading import load_set
-from ostiaryd.policy.model import Question, Thing, Verb, decode_facts, load, own_files, starter_files
+from ostiaryd.policy.model import EvaluationRequest, Thing, Verb, decode_facts, load, own_files, starter_files
 from ostiaryd.policy.model.frames import candidate_of
 from ostiaryd.policy.model.replay import Replay, Unreplayable
 from ostiaryd.policy.model.safeguards import extend
@@ -87,7 +87,7 @@ async def bank(world: World) -> World:
 async def pay(world: World, amount: float, *, by: str = "ann", **more: str) -> int:
     """A decision about a call; its entry."""
     arguments = {"amount": amount, **more}
-    question = Question(Thing("agent", by), Verb("call"), Thing("tool", "bank/pay"), {"arguments": arguments})
+    question = EvaluationRequest(Thing("agent", by), Verb("call"), Thing("tool", "bank/pay"), {"arguments": arguments})
     await run_act(world, lambda a: flows.decide_one(a, question, digest="d", by=None), "decide")
     return size(world) - 1
 
@@ -211,7 +211,7 @@ async def test_random_traffic_of_all_places_as_one_decision_after_the_other_says
         arguments = {"path": dice.choice(["/srv/a", "/etc/b"]), "amount": dice.choice([1, 99.5, 250]), "limit": limit}
         call = (dice.choice(NAMES), dice.choice(["read", "pay"]), dict(dice.sample([*arguments.items()], 2)))
         user = Thing("user", "alice", {"role": dice.choice(["editor", "x"])})
-        question = Question(user, Verb("edit"), Thing("record", "r"), dice.choice([None, {"why": "so"}]))
+        question = EvaluationRequest(user, Verb("edit"), Thing("record", "r"), dice.choice([None, {"why": "so"}]))
         await town.happen(
             *dice.choice([("guard", call), ("guard", call), ("ask", question), ("batch", [None, question])])
         )
@@ -281,7 +281,7 @@ async def test_facts_that_are_gone_or_were_altered_are_counted_and_named(bank: W
 async def test_decisions_of_which_nothing_was_kept_are_counted(bank: World) -> None:
     object.__setattr__(bank, "config", msgspec.structs.replace(bank.config, replay_days=0))
     await pay(bank, 100.0)
-    question = Question(Thing("agent", "ann"), Verb("call"), Thing("tool", "bank/see"))
+    question = EvaluationRequest(Thing("agent", "ann"), Verb("call"), Thing("tool", "bank/see"))
     decide = partial(flows.decide_all, questions=[question], semantic="execute_all", digest="d", by=None)
     await run_act(bank, decide, "decide.batch")
     found = await report(bank, LITTLE)

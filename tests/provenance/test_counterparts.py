@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ostiary.authorization.cedar.ir import reads_within
 from ostiary.protocol.errors import Malformed
 from ostiary.provenance.history import MAX_COUNTERPARTS, MAX_MET, NOBODY, Counterpart, Counterparts, record_recipients
-from ostiary.provenance.history.counterparts import MAX_USES, pack, unpack
+from ostiary.provenance.history.counterparts import MAX_USES, pack_counterparts, unpack_counterparts
 from ostiaryd.policy.model.lower import lower
 
 ANN, BOB, EVE = b"ann     ", b"bob     ", b"eve     "
@@ -62,15 +62,15 @@ def test_they_are_small_and_come_back_from_their_bytes() -> None:
         tuple(Counterpart(name(number), (1 << 24) - 1, (1 << 24) - 1, MAX_USES) for number in range(MAX_COUNTERPARTS)),
         (1 << 53) - 1,
     )
-    assert len(pack(full)) <= MAX_MET
-    assert unpack(pack(full)) == full
+    assert len(pack_counterparts(full)) <= MAX_MET
+    assert unpack_counterparts(pack_counterparts(full)) == full
     assert record_recipients(full, (name(3),), day=1).entries[3].uses == MAX_USES
 
 
-@pytest.mark.parametrize("body", [b"", b"\xc0", b"\x91\x91\x94\xc4\x01a\x01\x01\x01", pack(NOBODY)[:-1]])
+@pytest.mark.parametrize("body", [b"", b"\xc0", b"\x91\x91\x94\xc4\x01a\x01\x01\x01", pack_counterparts(NOBODY)[:-1]])
 def test_what_is_none_of_them_is_refused(body: bytes) -> None:
     with pytest.raises(Malformed):
-        unpack(body)
+        unpack_counterparts(body)
 
 
 @pytest.mark.parametrize(

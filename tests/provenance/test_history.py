@@ -118,9 +118,9 @@ def test_news_is_what_would_change_it(done: list[Done], call: Done) -> None:
 @given(st.lists(calls, max_size=80))
 def test_a_history_is_small_and_comes_back_from_its_bytes(done: list[Done]) -> None:
     made = fold(done)
-    body = history.pack(made)
+    body = history.pack_history(made)
     assert len(body) <= 7 << 10 < history.MAX_HISTORY
-    assert history.unpack(body) == made
+    assert history.unpack_history(body) == made
 
 
 @pytest.mark.parametrize("count", [MAX_TOOLS - 1, MAX_TOOLS, MAX_TOOLS + 1])
@@ -296,10 +296,10 @@ def test_policies_see_what_happened_before_and_who_is_new() -> None:
     assert seen["recent"]["counts"]["pay"] == 1
 
 
-@pytest.mark.parametrize("body", [b"", b"x", b"\xc0", history.pack(NOTHING)[:-1], b"\x91\x01"])
+@pytest.mark.parametrize("body", [b"", b"x", b"\xc0", history.pack_history(NOTHING)[:-1], b"\x91\x01"])
 def test_what_is_no_history_is_none(body: bytes) -> None:
     with pytest.raises(Malformed):
-        history.unpack(body)
+        history.unpack_history(body)
 
 
 def test_all_orders_of_a_few_calls_that_fill_it() -> None:

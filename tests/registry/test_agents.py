@@ -24,11 +24,11 @@ from harness.registry_fixtures import (
 from ostiary.protocol.errors import Conflict, Forbidden, Invalid, NotFound
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows
-from ostiaryd.registry.model import AgentSpec, Caller, Kind, RiskTier, State, Verb
+from ostiaryd.registry.model import AgentSpec, AgentState, Caller, Kind, RiskTier, Verb
 from ostiaryd.registry.store import keys
 
 
-async def move(world: World, name: str, verb: Verb, *, by: Caller | None = None) -> State:
+async def move(world: World, name: str, verb: Verb, *, by: Caller | None = None) -> AgentState:
     return (await run_act(world, lambda a: flows.set_agent_state(a, name, verb, why="because", by=by))).state
 
 
@@ -36,7 +36,7 @@ async def test_an_agent_is_pending_until_its_first_key_arrives(world: World) -> 
     agent = await register_agent(
         world, has_key=False, kind=Kind.AUTONOMOUS, provider="acme", model="m-1", scopes=["files:read"]
     )
-    assert (agent.state, agent.epoch, agent.risk_tier) == (State.PENDING, 0, RiskTier.MEDIUM)
+    assert (agent.state, agent.epoch, agent.risk_tier) == (AgentState.PENDING, 0, RiskTier.MEDIUM)
     assert not agent.is_active(world.now())
     await run_act(world, lambda a: flows.add_key(a, "bot", new_jwk()))
     assert get_agent(world, "bot").is_active(world.now())
@@ -101,7 +101,7 @@ async def test_a_name_is_never_given_twice(world: World) -> None:
 async def test_stopping_an_agent_ends_all_that_it_holds_for_good(world: World, verb: Verb) -> None:
     agent = await register_agent(world)
     await create_holding(world, agent, "tok_a")
-    assert await move(world, "bot", verb) is not State.ACTIVE
+    assert await move(world, "bot", verb) is not AgentState.ACTIVE
     assert get_agent(world, "bot").epoch == 1
     assert not is_live(world, "tok_a")
     assert feed_messages(world)[-1] == {
@@ -119,7 +119,7 @@ async def test_an_agent_that_is_let_go_again_holds_nothing_of_before(world: Worl
     agent = await register_agent(world)
     await create_holding(world, agent, "tok_a")
     await move(world, "bot", stop)
-    assert await move(world, "bot", go) is State.ACTIVE
+    assert await move(world, "bot", go) is AgentState.ACTIVE
     assert get_agent(world, "bot").epoch == 1
     assert not is_live(world, "tok_a")
     assert await create_holding(world, agent, "tok_b")
@@ -128,10 +128,10 @@ async def test_an_agent_that_is_let_go_again_holds_nothing_of_before(world: Worl
 async def test_revoking_works_in_every_state_and_leaves_none_active(world: World) -> None:
     agent = await register_agent(world)
     for before, after in [
-        (None, State.SUSPENDED),
-        (None, State.SUSPENDED),
-        (Verb.QUARANTINE, State.QUARANTINED),
-        (Verb.DECOMMISSION, State.DECOMMISSIONED),
+        (None, AgentState.SUSPENDED),
+        (None, AgentState.SUSPENDED),
+        (Verb.QUARANTINE, AgentState.QUARANTINED),
+        (Verb.DECOMMISSION, AgentState.DECOMMISSIONED),
     ]:
         if before is not None:
             await move(world, "bot", before)
@@ -164,7 +164,7 @@ async def test_an_agent_is_let_go_only_with_a_key_an_owner_and_time_left(world: 
     with pytest.raises(Conflict, match="has no key"):
         await move(world, "bot", Verb.RESUME)
     await run_act(world, lambda a: flows.add_key(a, "bot", new_jwk()))
-    assert get_agent(world, "bot").state is State.SUSPENDED
+    assert get_agent(world, "bot").state is AgentState.SUSPENDED
     clock.advance(60)
     with pytest.raises(Conflict, match="has expired"):
         await move(world, "bot", Verb.RESUME)
@@ -173,7 +173,7 @@ async def test_an_agent_is_let_go_only_with_a_key_an_owner_and_time_left(world: 
     with pytest.raises(Conflict, match="has no active owner or deputy"):
         await move(world, "bot", Verb.RESUME)
     await run_act(world, lambda a: flows.return_person(a, "alice"))
-    assert await move(world, "bot", Verb.RESUME) is State.ACTIVE
+    assert await move(world, "bot", Verb.RESUME) is AgentState.ACTIVE
 
 
 async def test_an_end_acts_by_itself_to_the_microsecond(world: World, clock: Clock) -> None:
@@ -205,7 +205,7 @@ async def test_losing_a_scope_ends_what_is_held_and_gaining_one_does_not(world: 
     assert get_agent(world, "bot").epoch == 0
     await run_act(world, lambda a: flows.set_scopes(a, "bot", ["files:write"]))
     assert not is_live(world, "tok_a")
-    assert (get_agent(world, "bot").epoch, get_agent(world, "bot").state) == (1, State.ACTIVE)
+    assert (get_agent(world, "bot").epoch, get_agent(world, "bot").state) == (1, AgentState.ACTIVE)
 
 
 async def test_an_agent_given_to_another_owner_starts_with_nothing(world: World) -> None:
@@ -213,7 +213,7 @@ async def test_an_agent_given_to_another_owner_starts_with_nothing(world: World)
     await create_holding(world, agent, "tok_a")
     await run_act(world, lambda a: flows.transfer_agent(a, "bot", "bob", deputy="alice"))
     given = get_agent(world, "bot")
-    assert (given.owner, given.deputy, given.epoch, given.state) == (bob, agent.owner, 1, State.ACTIVE)
+    assert (given.owner, given.deputy, given.epoch, given.state) == (bob, agent.owner, 1, AgentState.ACTIVE)
     assert not is_live(world, "tok_a")
     await run_act(world, lambda a: flows.create_team(a, name="empty", members=[]))
     with pytest.raises(Conflict, match="has no active owner or deputy"):
@@ -225,7 +225,7 @@ async def test_an_owner_may_stop_an_agent_and_nothing_else(world: World, verb: V
     agent = await register_agent(world)
     owner = person_caller(agent.owner)
     if verb in (Verb.SUSPEND, Verb.REVOKE):
-        assert await move(world, "bot", verb, by=owner) is State.SUSPENDED
+        assert await move(world, "bot", verb, by=owner) is AgentState.SUSPENDED
         return
     with pytest.raises(Forbidden):
         await move(world, "bot", verb, by=owner)
@@ -246,8 +246,8 @@ async def test_a_member_of_the_owning_team_may_stop_an_agent_and_a_stranger_may_
     ):
         with pytest.raises(Forbidden):
             await move(world, "bot", Verb.SUSPEND, by=stranger)
-    assert await move(world, "bot", Verb.SUSPEND, by=person_caller(alice)) is State.SUSPENDED
-    assert await move(world, "bot", Verb.RESUME, by=person_caller(bob, "ostiary:admin")) is State.ACTIVE
+    assert await move(world, "bot", Verb.SUSPEND, by=person_caller(alice)) is AgentState.SUSPENDED
+    assert await move(world, "bot", Verb.RESUME, by=person_caller(bob, "ostiary:admin")) is AgentState.ACTIVE
 
 
 async def test_the_entry_says_who_did_what_to_whom_and_why(world: World) -> None:

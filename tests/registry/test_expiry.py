@@ -19,7 +19,7 @@ from harness.registry_fixtures import (
 from ostiary.protocol.errors import Conflict
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows
-from ostiaryd.registry.model import State, Verb
+from ostiaryd.registry.model import AgentState, Verb
 from ostiaryd.registry.store import agents, holdings, keys
 
 
@@ -35,7 +35,7 @@ async def test_an_agent_whose_end_has_come_is_suspended_and_its_holdings_end(wor
     entry = newest_entry(world)
     assert (entry.action, entry.outcome, entry.object) == ("agent.expire", "ok", agent.agent_id)
     assert entry.detail == {"name": "bot", "was": "active", "why": "expired", "ended": {"token": 1}}
-    assert get_agent(world, "bot").state is State.SUSPENDED
+    assert get_agent(world, "bot").state is AgentState.SUSPENDED
     assert not is_live(world, "tok_1")
     assert feed_messages(world)[-1]["state"] == "suspended"
     assert await flows.expire_due(world) == 0
@@ -71,7 +71,11 @@ async def test_one_turn_of_the_loop_is_bounded_and_the_longest_overdue_go_first(
         await register_agent(world, f"bot-{number}", expires_at=clock.now + (5 - number) * SECOND)
     clock.advance(10)
     assert await flows.expire_due(world, limit=2) == 2
-    assert [get_agent(world, f"bot-{n}").state for n in (2, 3, 4)] == [State.ACTIVE, State.SUSPENDED, State.SUSPENDED]
+    assert [get_agent(world, f"bot-{n}").state for n in (2, 3, 4)] == [
+        AgentState.ACTIVE,
+        AgentState.SUSPENDED,
+        AgentState.SUSPENDED,
+    ]
     assert await flows.expire_due(world, limit=2) == 2
     assert await flows.expire_due(world, limit=2) == 1
 
@@ -81,7 +85,7 @@ async def test_who_was_faster_than_the_loop_does_not_stop_it(world: World, clock
     clock.advance(1)
     await run_act(world, lambda a: flows.set_agent_state(a, "first", Verb.DECOMMISSION))
     assert await flows.act_on_each(world, "agent.expire", flows.expire_agent, ids) == 1
-    assert get_agent(world, "second").state is State.SUSPENDED
+    assert get_agent(world, "second").state is AgentState.SUSPENDED
 
 
 async def test_an_error_in_the_loop_is_not_swallowed(world: World) -> None:
@@ -108,8 +112,8 @@ async def test_guards_hear_of_an_agent_only_while_a_token_of_before_could_live(w
     agent = await register_agent(world)
     await run_act(world, lambda a: flows.set_agent_state(a, "bot", Verb.SUSPEND))
     at = clock.now
-    assert agents.list_agent_exceptions(world.db.read(), since=at - 1) == [(agent.agent_id, State.SUSPENDED, 1)]
+    assert agents.list_agent_exceptions(world.db.read(), since=at - 1) == [(agent.agent_id, AgentState.SUSPENDED, 1)]
     assert agents.list_agent_exceptions(world.db.read(), since=at) == []
     clock.advance(1)
     await run_act(world, lambda a: flows.set_agent_state(a, "bot", Verb.RESUME))
-    assert agents.list_agent_exceptions(world.db.read(), since=at) == [(agent.agent_id, State.ACTIVE, 1)]
+    assert agents.list_agent_exceptions(world.db.read(), since=at) == [(agent.agent_id, AgentState.ACTIVE, 1)]

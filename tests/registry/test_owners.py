@@ -17,7 +17,7 @@ from harness.registry_fixtures import (
 from ostiary.protocol.errors import Conflict, Invalid, NotFound
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows
-from ostiaryd.registry.model import AgentSpec, PersonState, State, Verb
+from ostiaryd.registry.model import AgentSpec, AgentState, PersonState, Verb
 from ostiaryd.registry.store import owners
 
 
@@ -89,7 +89,7 @@ async def test_agents_of_who_leaves_pass_to_their_deputy_and_all_that_was_derive
     assert [is_live(world, f"tok_{id}") for id in ("1", "2", "derived", "own")] == [False, False, False, True]
     for name, heir in (("first", dora), ("second", bob)):
         agent = get_agent(world, name)
-        assert (agent.owner, agent.deputy, agent.state, agent.epoch) == (heir, None, State.ACTIVE, 1)
+        assert (agent.owner, agent.deputy, agent.state, agent.epoch) == (heir, None, AgentState.ACTIVE, 1)
     assert get_agent(world, "other") == other
     assert flows.find_person(world.db.read(), "alice").state is PersonState.LEFT
     told = feed_messages(world)[before:]
@@ -115,10 +115,10 @@ async def test_agents_without_a_deputy_who_is_there_stop(world: World) -> None:
     await run_act(world, lambda a: flows.revoke_owner(a, "dora"))
     await run_act(world, lambda a: flows.revoke_owner(a, "alice"))
     assert [get_agent(world, name).state for name in ("active", "pending", "held", "gone")] == [
-        State.SUSPENDED,
-        State.SUSPENDED,
-        State.QUARANTINED,
-        State.DECOMMISSIONED,
+        AgentState.SUSPENDED,
+        AgentState.SUSPENDED,
+        AgentState.QUARANTINED,
+        AgentState.DECOMMISSIONED,
     ]
     with pytest.raises(Conflict, match="has left"):
         await run_act(world, lambda a: flows.set_deputy(a, "alice", "dora"))

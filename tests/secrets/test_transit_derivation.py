@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from ostiaryd.ground.world import World
-from ostiaryd.secrets.model.transit import convergent_nonce
+from ostiaryd.secrets.model.transit_keys import convergent_nonce
 from tests.secrets.transit_fixtures import done, raw, refused
 from tests.secrets.vault_fixtures import VaultAgent, permit_all
 

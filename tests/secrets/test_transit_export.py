@@ -24,7 +24,7 @@ from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
 from ostiaryd.secrets import wire_rotations
 from ostiaryd.secrets.flows import transit
-from ostiaryd.secrets.model import transit as model
+from ostiaryd.secrets.model import transit_keys as model
 from tests.secrets.transit_fixtures import closed, done, opened, raw, refused
 from tests.secrets.vault_fixtures import VaultAgent, permit_all, seal_all, unseal
 from tests.support.certificate_fixtures import encode_slow_key, put_policies

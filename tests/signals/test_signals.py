@@ -26,7 +26,7 @@ from ostiary.protocol.errors import Refused
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as log
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import AgentId, Holding, HoldingId, State
+from ostiaryd.registry.model import AgentId, AgentState, Holding, HoldingId
 from ostiaryd.registry.store import holdings, risks
 from ostiaryd.signals import wire_signals, wire_signals_poll
 from ostiaryd.signals.flows import issuers, reception
@@ -104,7 +104,7 @@ async def test_an_event_about_a_person_affects_the_agents_of_the_person(
     live = [tasks.find_task(reader, id).state.value for id in started]
     assert live == (["cancelled", "cancelled", "live"] if ends else ["live"] * 3), "what others do for her ends too"
     assert stopped(world) == ([("owner", alice)] if stops else [])
-    assert get_agent(world, "writer").state is State.ACTIVE
+    assert get_agent(world, "writer").state is AgentState.ACTIVE
     [(_, body)] = log.search_entries(reader, {"action": "signal.receive"}, limit=1)
     entry = json.loads(body)
     assert (entry["person"], entry["detail"]["issuer"]) == (alice, idp.issuer)
@@ -187,7 +187,7 @@ async def test_if_the_server_may_add_no_other_stop_all_agents_of_the_person_are_
     assert await push(world, made, idp.token(DISABLED, EMAIL)) == (202, "")
     assert stopped(world) == [("segment", "inner")]
     states = {name: get_agent(world, name).state for name in ("writer", "reader", "other")}
-    assert states == {"writer": State.QUARANTINED, "reader": State.QUARANTINED, "other": State.ACTIVE}
+    assert states == {"writer": AgentState.QUARANTINED, "reader": AgentState.QUARANTINED, "other": AgentState.ACTIVE}
 
 
 # ---------------------------------------------------------------------------------------------------- Of whom it speaks
@@ -254,9 +254,9 @@ async def test_only_a_permitted_issuer_affects_agents_and_a_quarantined_agent_wa
     made = await trust(world, idp, agents=may)
     ours = {"format": "iss_sub", "iss": world.config.issuer, "sub": get_agent(world, "other").agent_id}
     await push(world, made, idp.token(SESSION, ours))
-    assert (get_agent(world, "other").epoch, get_agent(world, "other").state) == (int(may), State.ACTIVE)
+    assert (get_agent(world, "other").epoch, get_agent(world, "other").state) == (int(may), AgentState.ACTIVE)
     await push(world, made, idp.token(COMPROMISE, ours, {"credential_type": "app"}))
-    assert get_agent(world, "other").state is (State.QUARANTINED if may else State.ACTIVE)
+    assert get_agent(world, "other").state is (AgentState.QUARANTINED if may else AgentState.ACTIVE)
     assert get_agent(world, "writer").epoch == 0
 
 

@@ -34,7 +34,7 @@ from ostiaryd.signals.model.streams import (
 )
 from ostiaryd.signals.wire_admin.streams import verify_stream
 from ostiaryd.tasks import flows as tasks
-from ostiaryd.tasks.model import State, TaskSpec
+from ostiaryd.tasks.model import TaskSpec, TaskState
 from ostiaryd.watch import flows as watch
 from tests.support.signal_receiver import CREDENTIAL, RISK, SESSION, SignalReceiver, events, signal_receiver
 
@@ -119,7 +119,7 @@ async def test_a_task_that_another_party_ends_is_sent_as_a_session_and_the_agent
 
     def end_it(act: Any) -> None:
         registry.record_caller(act, agent_caller(bot))
-        tasks.end(act, second, State.CANCELLED, by=agent_caller(bot))
+        tasks.end(act, second, TaskState.CANCELLED, by=agent_caller(bot))
 
     await run_act(world, end_it, "task.end")
     clock.advance(1)
@@ -146,7 +146,7 @@ async def test_an_agent_cannot_flood_receivers_with_its_own_tasks(world: World, 
 
 def _end_own(act: Any, id: str, bot: Any) -> None:
     registry.record_caller(act, agent_caller(bot))
-    tasks.end(act, id, State.CANCELLED, by=agent_caller(bot))
+    tasks.end(act, id, TaskState.CANCELLED, by=agent_caller(bot))
 
 
 async def test_a_risk_level_is_sent_when_it_rises_and_when_it_falls(world: World, clock: Clock) -> None:

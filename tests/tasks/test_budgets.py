@@ -24,7 +24,7 @@ from ostiary.protocol.errors import NotFound
 from ostiaryd.ground.world import World
 from ostiaryd.registry.model import Agent
 from ostiaryd.tasks import flows
-from ostiaryd.tasks.model import Account, State, Task, TaskSpec
+from ostiaryd.tasks.model import Account, Task, TaskSpec, TaskState
 from ostiaryd.tasks.store import budgets as store
 
 CALLS = {"kind": "calls", "limit": 10}
@@ -223,7 +223,7 @@ async def test_a_task_that_is_over_still_says_what_it_came_to(world: World) -> N
     _, task = await call_admin_api(world, "POST", "/tasks", {"purpose": "p", "budget": [CALLS]}, by=bot)
     assert task["budgets"] == [{"id": task["budgets"][0]["id"], "limit": CALLS, "left": "10", "spent": "0"}]
     await spend(world, flows.find_task(world.db.read(), task["task_id"]))
-    await run_act(world, lambda a: flows.end(a, task["task_id"], State.DONE))
+    await run_act(world, lambda a: flows.end(a, task["task_id"], TaskState.DONE))
     _, over = await call_admin_api(world, "GET", f"/tasks/{task['task_id']}", by=bot)
     assert over["budgets"] == [{**task["budgets"][0], "left": "9", "spent": "1"}]
 

@@ -14,7 +14,7 @@ from ostiary.authorization.bounds import InvalidDetails, ToolDetail, parse_detai
 from ostiary.authorization.classes import STANDARD
 from ostiaryd.ground.world import World
 from ostiaryd.registry.model import AgentId
-from ostiaryd.tasks.model import State, Task, TaskId, put_under
+from ostiaryd.tasks.model import Task, TaskId, TaskState, put_under
 from ostiaryd.tokens.model import InvalidTarget, Target, narrow_details
 
 FILES, MAIL = "https://files.example/mcp", "https://mail.example/mcp"
@@ -149,7 +149,7 @@ def task(*details: ToolDetail) -> Task:
         purpose="p",
         scopes=frozenset(),
         bounds=details,
-        state=State.LIVE,
+        state=TaskState.LIVE,
         created_at=0,
         expires_at=None,
     )

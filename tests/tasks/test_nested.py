@@ -30,7 +30,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import MAX_DEPTH, Agent, AgentSpec, Verb
 from ostiaryd.tasks import flows
 from ostiaryd.tasks.flows import tasks as starting
-from ostiaryd.tasks.model import State, Task, TaskSpec, standing_id
+from ostiaryd.tasks.model import Task, TaskSpec, TaskState, standing_id
 from ostiaryd.tasks.store import tasks as store
 
 SCOPES = ["files:read", "files:write"]
@@ -349,7 +349,7 @@ async def test_who_gave_a_part_may_see_renew_and_end_it_and_nobody_below(world: 
         flows.find_visible(world.db.read(), part.task_id, by=agent_caller(low))
     assert await refused(world, lambda a: flows.end(a, part.task_id, by=agent_caller(low))) == "forbidden"
     assert await run_act(world, lambda a: flows.renew(a, lowest.task_id, by=agent_caller(top)))
-    assert (await run_act(world, lambda a: flows.end(a, lowest.task_id, by=agent_caller(top)))).state is State.DONE
+    assert (await run_act(world, lambda a: flows.end(a, lowest.task_id, by=agent_caller(top)))).state is TaskState.DONE
 
 
 async def test_whoever_gives_work_away_fills_its_own_room(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

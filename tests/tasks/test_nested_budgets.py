@@ -11,7 +11,7 @@ from harness.registry_fixtures import create_holding, is_live, register_agent, r
 from ostiary.authorization.budget import MAX_BUDGETS, MAX_LIMITS, Budget, Exhausted, InvalidBudget, parse_limits
 from ostiaryd.ground.world import World
 from ostiaryd.tasks import flows
-from ostiaryd.tasks.model import Balance, State, Task, TaskSpec
+from ostiaryd.tasks.model import Balance, Task, TaskSpec, TaskState
 from ostiaryd.tasks.store import budgets as store
 
 PAY = {"kind": "amount", "limit": "250.00", "tools": ["bank/pay"], "argument": "amount"}
@@ -31,7 +31,7 @@ async def begin(world: World, *limits: dict[str, Any], under: Task | None = None
 
 
 async def finish(world: World, task: Task) -> None:
-    await run_act(world, lambda a: flows.end(a, task.task_id, State.DONE))
+    await run_act(world, lambda a: flows.end(a, task.task_id, TaskState.DONE))
 
 
 async def spend(world: World, task: Task, tool: str = "bank/pay", **arguments: object) -> None:
@@ -229,7 +229,9 @@ async def test_whatever_is_done_in_a_tree_no_more_is_spent_than_there_was(world:
                 drawn = {key: held for key, held in drawn.items() if key[0] != spool}
             case 5 if task is not top and random.random() < 0.4:
                 await finish(world, task)
-                live = [one for one in all_tasks if flows.find_task(world.db.read(), one.task_id).state is State.LIVE]
+                live = [
+                    one for one in all_tasks if flows.find_task(world.db.read(), one.task_id).state is TaskState.LIVE
+                ]
         assert whole(world, budget, all_tasks)
         assert spent(world, top) == [str(used)]
     for spool in {key[0] for key in drawn}:

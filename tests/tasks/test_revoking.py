@@ -18,12 +18,11 @@ from harness.registry_fixtures import (
 from ostiary.protocol.errors import Forbidden, NotFound
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import Agent, Caller, State
+from ostiaryd.registry.model import Agent, AgentState, Caller
 from ostiaryd.registry.store import keys
 from ostiaryd.tasks import flows
 from ostiaryd.tasks.flows import RevokedKind
-from ostiaryd.tasks.model import State as TaskState
-from ostiaryd.tasks.model import Task, TaskSpec
+from ostiaryd.tasks.model import Task, TaskSpec, TaskState
 
 LIVE = {"tok_task", "tok_standing", "tok_child", "tok_other"}
 
@@ -66,7 +65,7 @@ async def test_everything_derived_ends_and_is_counted_by_kind(world: World, kind
     assert left(world) == survivors
     assert is_over(world, task) is ends_task
     stops = kind in (RevokedKind.AGENT, RevokedKind.OWNER)
-    assert get_agent(world, "bot").state is (State.SUSPENDED if stops else State.ACTIVE)
+    assert get_agent(world, "bot").state is (AgentState.SUSPENDED if stops else AgentState.ACTIVE)
     assert get_agent(world, "bot").epoch == int(stops)
     again = await revoke(world, kind, id)
     assert again == {}
@@ -83,7 +82,7 @@ async def test_tasks_done_for_a_person_who_is_revoked_end_whoever_does_them(worl
     assert is_over(world, task)
     assert not is_over(world, other_task)
     assert left(world) == LIVE
-    assert get_agent(world, "bot").state is State.ACTIVE
+    assert get_agent(world, "bot").state is AgentState.ACTIVE
 
 
 @pytest.mark.parametrize("kind", list(RevokedKind))
@@ -139,7 +138,7 @@ async def test_a_team_that_rests_on_who_leaves_goes_with_its_tasks(world: World)
     await create_holding(world, get_agent(world, "bot"), "tok_1", task=task.task_id)
     assert await revoke(world, RevokedKind.OWNER, "alice") == {"token": 1, "task": 1}
     assert is_over(world, task)
-    assert get_agent(world, "bot").state is State.ACTIVE
+    assert get_agent(world, "bot").state is AgentState.ACTIVE
     entry = newest_entry(world)
     assert entry.detail is not None
     assert entry.detail["ended"] == {"token": 1, "task": 1}

@@ -14,12 +14,13 @@ from ostiary.protocol.errors import Refused
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.world import World, open_world
 from ostiaryd.tasks import flows
-from ostiaryd.tasks.model import State, Task, TaskSpec
+from ostiaryd.tasks.model import Task, TaskSpec, TaskState
 
 steps = st.lists(
     st.one_of(
         st.tuples(
-            st.just("end"), st.sampled_from([State.DONE, State.FAILED, State.CANCELLED, State.EXPIRED, State.LIVE])
+            st.just("end"),
+            st.sampled_from([TaskState.DONE, TaskState.FAILED, TaskState.CANCELLED, TaskState.EXPIRED, TaskState.LIVE]),
         ),
         st.tuples(st.just("renew"), st.integers(0, 6)),
         st.tuples(st.just("wait"), st.integers(1, 6)),
@@ -33,10 +34,10 @@ class Expected:
     """The expected state of the task."""
 
     def __init__(self, now: int) -> None:
-        self.state, self.until = State.LIVE, now + 5 * SECOND
+        self.state, self.until = TaskState.LIVE, now + 5 * SECOND
 
-    def end(self, outcome: State, now: int) -> bool:
-        if outcome in (State.LIVE, State.EXPIRED) or not self.is_live(now):
+    def end(self, outcome: TaskState, now: int) -> bool:
+        if outcome in (TaskState.LIVE, TaskState.EXPIRED) or not self.is_live(now):
             return False
         self.state = outcome
         return True
@@ -48,11 +49,11 @@ class Expected:
         return True
 
     def loop(self, now: int) -> None:
-        if self.state is State.LIVE and now >= self.until:
-            self.state = State.EXPIRED
+        if self.state is TaskState.LIVE and now >= self.until:
+            self.state = TaskState.EXPIRED
 
     def is_live(self, now: int) -> bool:
-        return self.state is State.LIVE and now < self.until
+        return self.state is TaskState.LIVE and now < self.until
 
 
 def test_a_task_is_live_exactly_until_it_is_ended_or_its_date_comes(config: Config) -> None:
@@ -65,7 +66,7 @@ def test_a_task_is_live_exactly_until_it_is_ended_or_its_date_comes(config: Conf
 
     @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(steps)
-    def check(world: World, loop: asyncio.AbstractEventLoop, walk: list[tuple[str, State | int | None]]) -> None:
+    def check(world: World, loop: asyncio.AbstractEventLoop, walk: list[tuple[str, TaskState | int | None]]) -> None:
         asyncio.run_coroutine_threadsafe(check_walk(world, clock, f"tok_{next(names)}", walk), loop).result(PATIENCE_S)
 
     asyncio.run(run())
@@ -78,7 +79,7 @@ async def test_a_task_is_over_at_the_instant_of_its_end(world: World) -> None:
     assert [task.is_live(task.expires_at + step) for step in (-1, 0, 1)] == [True, False, False]
 
 
-async def check_walk(world: World, clock: Clock, token: str, walk: list[tuple[str, State | int | None]]) -> None:
+async def check_walk(world: World, clock: Clock, token: str, walk: list[tuple[str, TaskState | int | None]]) -> None:
     task = await run_act(world, lambda a: flows.start(a, TaskSpec(agent="bot", purpose="p", ttl_s=5)))
     await create_holding(world, task.agent, token, task=task.task_id, seconds=1000)
     expected = Expected(clock.now)
@@ -91,17 +92,17 @@ async def check_walk(world: World, clock: Clock, token: str, walk: list[tuple[st
                 expected.loop(clock.now)
             case "renew", int(ttl):
                 assert await works(world, task, ttl) == expected.renew(ttl, clock.now)
-            case "end", State() as outcome:
+            case "end", TaskState() as outcome:
                 assert await works(world, task, outcome) == expected.end(outcome, clock.now)
         found = flows.find_task(world.db.read(), task.task_id)
         assert (found.state, found.expires_at) == (expected.state, expected.until)
         assert found.is_live(clock.now) == expected.is_live(clock.now)
-        assert is_live(world, token) == (expected.state is State.LIVE)
+        assert is_live(world, token) == (expected.state is TaskState.LIVE)
 
 
-async def works(world: World, task: Task, what: int | State) -> bool:
+async def works(world: World, task: Task, what: int | TaskState) -> bool:
     try:
-        if isinstance(what, State):
+        if isinstance(what, TaskState):
             await run_act(world, lambda a: flows.end(a, task.task_id, what))
         else:
             await run_act(world, lambda a: flows.renew(a, task.task_id, ttl_s=what))

@@ -22,7 +22,7 @@ from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import LONGEST_TOKEN, Agent, Verb
 from ostiaryd.tasks import flows
-from ostiaryd.tasks.model import State, TaskId, TaskSpec, standing_id
+from ostiaryd.tasks.model import TaskId, TaskSpec, TaskState, standing_id
 from ostiaryd.tasks.store import tasks as store
 from tests.tasks.task_fixtures import live, start
 
@@ -82,8 +82,8 @@ async def test_ending_a_task_ends_what_was_given_under_it_and_tells_the_guards(w
     await create_holding(world, other, "tok_child", parent="tok_1", task="tk_else")
     await create_holding(world, agent, "tok_spared", task=spared.task_id)
     before = len(feed_messages(world))
-    ended = await run_act(world, lambda a: flows.end(a, task.task_id, State.FAILED), "task.end")
-    assert (ended.state, ended.ended_at) == (State.FAILED, world.now())
+    ended = await run_act(world, lambda a: flows.end(a, task.task_id, TaskState.FAILED), "task.end")
+    assert (ended.state, ended.ended_at) == (TaskState.FAILED, world.now())
     assert [is_live(world, f"tok_{id}") for id in ("1", "child", "spared")] == [False, False, True]
     assert feed_messages(world)[before:] == [
         {"kind": "task", "task": task.task_id, "until": world.now() + LONGEST_TOKEN},
@@ -115,7 +115,7 @@ async def test_a_task_ends_by_itself_to_the_microsecond_and_the_loop_says_so(wor
             await run_act(world, flow)
     assert await flows.expire_due(world) == 1
     assert (newest_entry(world).action, newest_entry(world).object) == ("task.expire", task.task_id)
-    assert flows.find_task(world.db.read(), task.task_id).state is State.EXPIRED
+    assert flows.find_task(world.db.read(), task.task_id).state is TaskState.EXPIRED
     assert not is_live(world, "tok_1")
     assert store.list_ended_tasks(world.db.read(), since=clock.now - 1) == [(task.task_id, clock.now)]
     assert await flows.expire_due(world) == 0
@@ -203,7 +203,9 @@ async def test_no_task_of_a_stopped_agent_is_live_and_none_begins(world: World, 
         await start(world)
     with pytest.raises(Forbidden):
         await run_act(world, lambda a: flows.renew(a, task.task_id))
-    assert (await run_act(world, lambda a: flows.end(a, task.task_id, State.CANCELLED))).state is State.CANCELLED
+    assert (
+        await run_act(world, lambda a: flows.end(a, task.task_id, TaskState.CANCELLED))
+    ).state is TaskState.CANCELLED
 
 
 async def test_a_task_is_done_for_a_person_who_is_there(world: World) -> None:
@@ -256,7 +258,7 @@ async def test_a_task_is_for_its_agent_its_owner_and_administrators_to_change(wo
 async def test_a_task_ends_as_something(world: World) -> None:
     await register_agent(world)
     task = await start(world)
-    for outcome in (State.LIVE, State.EXPIRED):
+    for outcome in (TaskState.LIVE, TaskState.EXPIRED):
         with pytest.raises(Invalid):
             await run_act(world, lambda a, outcome=outcome: flows.end(a, task.task_id, outcome))  # type: ignore[misc]
     with pytest.raises(NotFound):

@@ -17,7 +17,7 @@ from ostiaryd.ground.database import sql
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import AgentSpec, State, Verb
+from ostiaryd.registry.model import AgentSpec, AgentState, Verb
 from ostiaryd.registry.store import keys
 from ostiaryd.trust import flows
 from tests.support.api_fixtures import ISSUER, SECOND, Answer, Client, oauth_app, send, sign
@@ -58,7 +58,7 @@ async def enrol(
     return await send(api_app(world), "POST", "/enrol", headers=headers, body=json.dumps(body).encode())
 
 
-def state(world: World) -> State:
+def state(world: World) -> AgentState:
     return registry.find_agent(world.db.read(), "newcomer").state
 
 
@@ -66,7 +66,7 @@ async def test_a_workload_enrols_its_key_and_gets_tokens_with_it(world: World, p
     key = jose.generate("EdDSA")
     answer = await enrol(world, await join_token(world, pending), key=key)
     assert (answer.status, answer.json["issuer"], answer.json["kid"]) == (201, ISSUER, key.public.thumbprint)
-    assert (state(world), answer.headers["cache-control"]) == (State.ACTIVE, "no-store")
+    assert (state(world), answer.headers["cache-control"]) == (AgentState.ACTIVE, "no-store")
     client = Client(oauth_app(world), world, answer.json["agent_id"], key)
     got = await client.token(resource=world.config.api)
     assert got["token_type"] == "DPoP"
@@ -110,7 +110,7 @@ async def test_a_guess_is_refused_and_all_guesses_alike(world: World, pending: s
     await join_token(world, pending)
     answer = await enrol(world, guess)
     assert (answer.status, answer.json["error"]) == (401, "invalid_join_token")
-    assert state(world) is State.PENDING
+    assert state(world) is AgentState.PENDING
 
 
 async def test_the_proof_shows_the_key_for_us_now_and_for_this_token(world: World, pending: str) -> None:

@@ -220,6 +220,8 @@ export type AgentKeyRotation = {
   overlap_s?: number;
 };
 
+export type AgentState = "active" | "decommissioned" | "pending" | "quarantined" | "suspended";
+
 /** An agent in the table. Times are in seconds since the epoch; `risk` is 0 to 100 points. */
 export type AgentTableRow = {
   agent_id: string;
@@ -1060,6 +1062,13 @@ export type EvaluationItem = {
   subject?: Thing | null;
   action?: Verb | null;
   resource?: Thing | null;
+  context?: Record<string, unknown> | null;
+};
+
+export type EvaluationRequest = {
+  subject: Thing;
+  action: Verb;
+  resource: Thing;
   context?: Record<string, unknown> | null;
 };
 
@@ -2301,13 +2310,6 @@ export type PushedForm = {
   state?: string;
 };
 
-export type Question = {
-  subject: Thing;
-  action: Verb;
-  resource: Thing;
-  context?: Record<string, unknown> | null;
-};
-
 /** The result of each check: `ok` or the defect. */
 export type ReadyBody = {
   checks: Record<string, string>;
@@ -2854,8 +2856,6 @@ export type SourceOfArgument = {
   tasks: number;
   tool: string;
 };
-
-export type State = "active" | "decommissioned" | "pending" | "quarantined" | "suspended";
 
 /** The body of a request that changes the state of an agent: the reason for the change. */
 export type StateChange = {
@@ -3431,7 +3431,7 @@ export interface Operations {
   "POST /access/v1/evaluation": {
     path: {};
     query: {};
-    body: Question;
+    body: EvaluationRequest;
     answer: EvaluationResponse;
   };
   /** Evaluate several access requests (AuthZEN section 7). */
@@ -3620,7 +3620,7 @@ export interface Operations {
     path: {};
     query: {
       owner?: string;
-      state?: State;
+      state?: AgentState;
       kind?: Kind;
       risk_tier?: RiskTier;
       segment?: string;
@@ -3653,7 +3653,7 @@ export interface Operations {
     path: {};
     query: {
       owner?: string;
-      state?: State;
+      state?: AgentState;
       kind?: Kind;
       risk_tier?: RiskTier;
       segment?: string;
@@ -3676,7 +3676,7 @@ export interface Operations {
     path: {};
     query: {
       owner?: string;
-      state?: State;
+      state?: AgentState;
       kind?: Kind;
       risk_tier?: RiskTier;
       segment?: string;
@@ -4413,7 +4413,7 @@ export interface Operations {
   "POST /api/v1/decide": {
     path: {};
     query: {};
-    body: Question;
+    body: EvaluationRequest;
     answer: EvaluationResponse;
   };
   /** Run every experiment, in order. With `deep`, the experiments that read everything run too. */

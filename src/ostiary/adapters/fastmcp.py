@@ -36,7 +36,7 @@ from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
 from mcp_types import ErrorData
 from pydantic import BaseModel
-from starlette.middleware import Middleware as Layer
+from starlette import middleware
 
 from ostiary import mcp
 from ostiary.agent import AsyncAgent
@@ -102,8 +102,12 @@ class _Doors(AuthProvider):
         super().__init__()
         self._guard, self._door = guard, door
 
-    def get_middleware(self) -> list[Layer]:
-        return [Layer(_Front, guard=self._guard, door=self._door), Layer(_Bearing), Layer(AuthContextMiddleware)]
+    def get_middleware(self) -> list[middleware.Middleware]:
+        return [
+            middleware.Middleware(_Front, guard=self._guard, door=self._door),
+            middleware.Middleware(_Bearing),
+            middleware.Middleware(AuthContextMiddleware),
+        ]
 
     async def verify_token(self, token: str) -> AccessToken | None:
         """Refuse every token: a token without a proof is not accepted."""

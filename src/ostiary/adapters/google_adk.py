@@ -31,7 +31,7 @@ from typing import Any, cast
 from google.adk.agents import BaseAgent, LlmAgent, LoopAgent, ParallelAgent, SequentialAgent
 from google.adk.agents.callback_context import CallbackContext
 from google.adk.events.event import Event
-from google.adk.flows.llm_flows.functions import REQUEST_CONFIRMATION_FUNCTION_CALL_NAME as CONFIRM
+from google.adk.flows.llm_flows.functions import REQUEST_CONFIRMATION_FUNCTION_CALL_NAME
 from google.adk.models.llm_request import LlmRequest
 from google.adk.plugins import BasePlugin
 from google.adk.tools.agent_tool import AgentTool
@@ -134,7 +134,11 @@ async def answered(events: Iterable[Event], by: AsyncAgent, *, within: float = 6
     waiting = dict(_waiting_approvals(events))
     await asyncio.gather(*(by.ask(approval, within=within) for approval in waiting.values()))
     parts = [
-        types.Part(function_response=types.FunctionResponse(id=id, name=CONFIRM, response={"confirmed": True}))
+        types.Part(
+            function_response=types.FunctionResponse(
+                id=id, name=REQUEST_CONFIRMATION_FUNCTION_CALL_NAME, response={"confirmed": True}
+            )
+        )
         for id in waiting
     ]
     return types.Content(role="user", parts=parts)
@@ -144,7 +148,11 @@ def _waiting_approvals(events: Iterable[Event]) -> Iterator[tuple[str, str]]:
     """Yield the confirmations that wait for an approval: (id of the call, approval)."""
     for event in events:
         for call in event.get_function_calls():
-            confirmation = (call.args or {}).get("toolConfirmation") if call.name == CONFIRM else None
+            confirmation = (
+                (call.args or {}).get("toolConfirmation")
+                if call.name == REQUEST_CONFIRMATION_FUNCTION_CALL_NAME
+                else None
+            )
             payload = confirmation.get("payload") if isinstance(confirmation, Mapping) else None
             if call.id and isinstance(payload, Mapping) and APPROVAL in payload:
                 yield call.id, str(payload[APPROVAL])

@@ -31,11 +31,11 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from functools import partial, wraps
 from typing import Any
 
+import langchain_core.tools
 from langchain.agents.middleware import AgentMiddleware
 from langchain.agents.middleware.types import ModelRequest
 from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool, ToolException
-from langchain_core.tools import tool as as_tool
 from langchain_core.tools.base import FILTERED_ARGS, _get_runnable_config_param
 from langchain_core.utils.function_calling import convert_to_openai_function
 from langgraph.prebuilt import ToolNode
@@ -138,7 +138,11 @@ async def answered(interrupts: Sequence[Interrupt], by: AsyncAgent, *, within: f
 
 def listed(tools: Iterable[BaseTool | Callable[..., Any]]) -> dict[str, Any]:
     """Return the definitions of the tools, or of functions as tools, in the form of MCP's `tools/list`."""
-    return {"tools": [_definition(tool if isinstance(tool, BaseTool) else as_tool(tool)) for tool in tools]}
+    return {
+        "tools": [
+            _definition(tool if isinstance(tool, BaseTool) else langchain_core.tools.tool(tool)) for tool in tools
+        ]
+    }
 
 
 def _definition(tool: BaseTool) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from ostiary.audit import folder as files
+from ostiary.audit.folder import read
 from ostiary.protocol.checkpoint import parse_checkpoint
 from ostiary.protocol.merkle import HASH_BYTES, leaf_hash
 from ostiary.protocol.note import MAX_NOTE_BYTES, parse_note
@@ -92,13 +92,13 @@ def prove(folder: Path, index: int) -> Receipt:
 
     Raises Invalid if the entry is not in the log, Unreadable or Malformed for a file that cannot be used.
     """
-    note = files.read(folder, "checkpoint", limit=MAX_NOTE_BYTES)
+    note = read(folder, "checkpoint", limit=MAX_NOTE_BYTES)
     size = parse_checkpoint(parse_note(note).text).size
 
     def rows(level: int, start: int, count: int) -> Sequence[bytes]:
         number, at = divmod(start, WIDTH)
         tile = Tile(level, number, tile_width(level, number, size))
-        data = files.read(folder, tile.path, limit=tile.width * HASH_BYTES)
+        data = read(folder, tile.path, limit=tile.width * HASH_BYTES)
         return parse_tile(data, tile.width)[at : at + count]
 
     return make_receipt(index, size=size, note=note, hash_at=hashes_from(rows))

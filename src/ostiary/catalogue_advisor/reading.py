@@ -181,7 +181,7 @@ class Reading:
     lines: tuple[ReadingLine, ...]
 
 
-def read(resource: str, unverified_result: object) -> Reading:
+def propose_catalogue(resource: str, unverified_result: object) -> Reading:
     """Propose a catalogue from the results of MCP's list methods, all pages together. Raises Malformed, Invalid."""
     listing = listing_of(unverified_result)
     parsed = parse_listed(listing)

@@ -52,7 +52,7 @@ class Flow:
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class ToolUsage:
     """The number of calls of a tool, and the number of agents that called the tool."""
 
     calls: int = 0
@@ -80,7 +80,7 @@ class ToolReview:
     tool: Tool
     lines: tuple[ReadingLine, ...]
     """proposed facts of the tool, with reasons"""
-    usage: Usage
+    usage: ToolUsage
     flows: Mapping[str, Flow]
     """recorded source of the values, by argument"""
     questions: tuple[Question, ...] = field(default=())
@@ -89,13 +89,13 @@ class ToolReview:
 def review(
     catalogue: Catalogue,
     *,
-    usage: Mapping[str, Usage] | None = None,
+    usage: Mapping[str, ToolUsage] | None = None,
     flows: Mapping[str, Mapping[str, Flow]] | None = None,
 ) -> list[ToolReview]:
     """Return a review of each tool that is not confirmed; the tool with the most calls is first."""
     used, flowing = usage or {}, flows or {}
     reviews = [
-        _review(tool, used.get(name, Usage()), flowing.get(name, {}))
+        _review(tool, used.get(name, ToolUsage()), flowing.get(name, {}))
         for name, tool in catalogue.tools.items()
         if not tool.confirmed and name not in METHODS
     ]
@@ -106,7 +106,7 @@ def confirm(tool: Tool, answers: Mapping[str, str] | None = None, *, flows: Mapp
     """Return the tool with the owner's answers, marked as confirmed. `answers` maps the member of a question to
     the answer; a question without an answer takes its suggestion. Raises Invalid.
     """
-    questions = _review(tool, Usage(), flows or {}).questions
+    questions = _review(tool, ToolUsage(), flows or {}).questions
     decided = {question.member: question.suggestion for question in questions} | dict(answers or {})
     kinds, paths = dict(tool.kinds), set(text_arguments(tool.arguments)) | set(tool.kinds)
     effect, outside = tool.effect, tool.outside
@@ -156,7 +156,7 @@ def _checked(tool: Tool, member: str, answer: str, choices: Sequence[str]) -> st
     return answer
 
 
-def _review(tool: Tool, usage: Usage, flows: Mapping[str, Flow]) -> ToolReview:
+def _review(tool: Tool, usage: ToolUsage, flows: Mapping[str, Flow]) -> ToolReview:
     lines = explain(tool)
     why = {line.member: line.why for line in lines}
     questions = sorted(_questions(tool, why, flows), key=lambda question: -question.weight)

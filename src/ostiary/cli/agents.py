@@ -74,7 +74,7 @@ def create(
         "name": name,
         "owner": owner,
         "purpose": purpose,
-        "scopes": words(scope),
+        "scopes": split_words(scope),
         "kind": kind,
         "risk_tier": risk_tier,
         "provider": provider,
@@ -160,7 +160,7 @@ def allow(name: str, /, *scope: str, undeclared: bool = False, session: Here) ->
         scope: One or more scopes, as RESOURCE:CLASS.
         undeclared: Accept scopes that no registered resource declares.
     """
-    _set_scopes(session, name, add=words(scope), remove=[], undeclared=undeclared)
+    _set_scopes(session, name, add=split_words(scope), remove=[], undeclared=undeclared)
 
 
 @agent.command(name="disallow")
@@ -171,7 +171,7 @@ def disallow(name: str, /, *scope: str, session: Here) -> None:
         name: Name or id.
         scope: One or more scopes, as RESOURCE:CLASS.
     """
-    _set_scopes(session, name, add=[], remove=words(scope))
+    _set_scopes(session, name, add=[], remove=split_words(scope))
 
 
 @agent.command(name="depth")
@@ -448,7 +448,7 @@ def forbid_words(name: str, /, *, session: Here) -> None:
     session.show(session.api("PATCH", f"/agents/{name}", {"speaks": False}), _print)
 
 
-def words(texts: Iterable[str]) -> list[str]:
+def split_words(texts: Iterable[str]) -> list[str]:
     """Split each text at white space: `a b` and `c` become `a`, `b`, `c`."""
     return [word for text in texts for word in text.split()]
 

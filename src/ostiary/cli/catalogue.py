@@ -14,14 +14,14 @@ from rich.markup import escape
 from ostiary import ambient
 from ostiary.agent import ServerRefused
 from ostiary.authorization.catalogue import Catalogue
-from ostiary.catalogue_advisor.review import Flow, Question, ToolReview, Usage, confirm_all, review
+from ostiary.catalogue_advisor.review import Flow, Question, ToolReview, ToolUsage, confirm_all, review
 from ostiary.catalogue_advisor.suggest import recorded_call
 from ostiary.cli.files import read_json
 from ostiary.cli.paper import out, table
 from ostiary.cli.recorded_calls import entries, resource
 from ostiary.cli.session import Here, Session, ask
 from ostiary.cli.spans import parse_time
-from ostiary.cli.usage import Usage as BadUsage
+from ostiary.cli.usage import Usage
 
 catalogue = App(name="catalogue", help="Review the catalogue of a resource: effects and arguments.")
 
@@ -69,7 +69,7 @@ def review_catalogue(name: str, /, *, answers: Path | None = None, since: str = 
     """
     target = resource(session, name)
     if target.catalogue is None:
-        raise BadUsage(f"`{name}` has no catalogue yet", hint="set a catalogue: ostiary resource catalogue --help")
+        raise Usage(f"`{name}` has no catalogue yet", hint="set a catalogue: ostiary resource catalogue --help")
     flows = _flows(session, target.name)
     used = _usage(entries(session, since=parse_time(since, now=ambient.now()), resource=target.uri))
     reviews = review(target.catalogue, usage=used, flows=flows)
@@ -105,13 +105,13 @@ def _flows(session: Session, name: str) -> dict[str, dict[str, Flow]]:
     return flows
 
 
-def _usage(calls: Sequence[Mapping[str, Any]]) -> dict[str, Usage]:
+def _usage(calls: Sequence[Mapping[str, Any]]) -> dict[str, ToolUsage]:
     agents, counts = dict[str, set[str]](), dict[str, int]()
     for entry in calls:
         if (call := recorded_call(entry)) is not None:
             counts[call.tool] = counts.get(call.tool, 0) + 1
             agents.setdefault(call.tool, set()).add(str(entry.get("agent")))
-    return {tool: Usage(count, len(agents[tool])) for tool, count in counts.items()}
+    return {tool: ToolUsage(count, len(agents[tool])) for tool, count in counts.items()}
 
 
 def _parsed(unverified: object) -> dict[str, dict[str, str]]:
@@ -120,7 +120,7 @@ def _parsed(unverified: object) -> dict[str, dict[str, str]]:
         isinstance(answers, dict) and all(isinstance(one, str) for one in answers.values())
         for answers in unverified.values()
     ):
-        raise BadUsage(
+        raise Usage(
             "the file with the answers is not an object of objects of text", hint='write {"TOOL": {"effect": "send"}}'
         )
     return unverified

@@ -7,7 +7,7 @@ from typing import Any
 
 from cyclopts import App
 
-from ostiary.cli.agents import words
+from ostiary.cli.agents import split_words
 from ostiary.cli.paper import facts, table
 from ostiary.cli.session import PAGE, Here
 
@@ -23,7 +23,7 @@ def allow(agent: str, /, *scope: str, undeclared: bool = False, session: Here) -
         scope: All scopes, as RESOURCE:CLASS; none forbids elevation.
         undeclared: Accept scopes that no registered resource declares.
     """
-    body = {"scopes": words(scope), "undeclared": undeclared}
+    body = {"scopes": split_words(scope), "undeclared": undeclared}
     session.show(session.api("PUT", f"/agents/{agent}/eligible", body), facts)
 
 
@@ -40,7 +40,7 @@ def request(*scope: str, reason: str, as_: Path, minutes: int = 30, break_glass:
     """
     session.act_as(as_)
     body: dict[str, Any] = {
-        "scopes": words(scope),
+        "scopes": split_words(scope),
         "reason": reason,
         "minutes": minutes,
         "break_glass": break_glass,

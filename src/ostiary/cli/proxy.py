@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ostiary.agent import Agent
-from ostiary.cli.agents import words as split
+from ostiary.cli.agents import split_words
 from ostiary.cli.files import read_json
 from ostiary.cli.names import Names
 from ostiary.cli.paper import out
@@ -103,7 +103,9 @@ def proxy(
             )
             return
         with Agent(credential, url=url) as agent:
-            _run(entrance, Upstream(to, agent.auth(resource or to, " ".join(split(scope)) or None, task=task)), say)
+            _run(
+                entrance, Upstream(to, agent.auth(resource or to, " ".join(split_words(scope)) or None, task=task)), say
+            )
 
 
 def _guarded(

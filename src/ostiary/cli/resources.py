@@ -11,9 +11,8 @@ from cyclopts import App
 
 from ostiary.authorization.catalogue import Catalogue, listing_of
 from ostiary.catalogue_advisor.changes import Change, accept, diff
-from ostiary.catalogue_advisor.reading import Reading
-from ostiary.catalogue_advisor.reading import read as propose
-from ostiary.cli.agents import words
+from ostiary.catalogue_advisor.reading import Reading, propose_catalogue
+from ostiary.cli.agents import split_words
 from ostiary.cli.files import key_of, read_json, write_new
 from ostiary.cli.paper import facts, moment, table
 from ostiary.cli.session import PAGE, Here, Session
@@ -55,7 +54,7 @@ def create(
     key = key_of(generate=generate_key, jwk=jwk) if generate_key or jwk else None
     body: dict[str, Any] = {"name": name, "uri": uri, "mode": mode, "segment": segment, "jwk": key and key.public}
     body["catalogue"] = _uploaded(catalogue) if catalogue else None
-    body["data_classes"] = None if data_class is None else words(data_class)
+    body["data_classes"] = None if data_class is None else split_words(data_class)
     created = session.api("POST", "/resources", body)
     if key is not None:
         key.save(created["resource_id"], issuer=session.agent.issuer)
@@ -211,7 +210,7 @@ def classify(name: str, /, *data_class: str, session: Here) -> None:
         name: Name or id.
         data_class: All data classes, such as personal health; none removes them. A tool's catalogue may add others.
     """
-    body = {"data_classes": words(data_class)}
+    body = {"data_classes": split_words(data_class)}
     session.show(session.api("PUT", f"/resources/{name}/data-classes", body), facts)
 
 
@@ -248,7 +247,7 @@ def _uploaded(file: Path) -> Any:
 
 
 def _read(name: str, file: Path) -> Reading:
-    return propose(name, read_json(file))
+    return propose_catalogue(name, read_json(file))
 
 
 def _print(resource: dict[str, Any]) -> None:

@@ -43,8 +43,7 @@ from ostiary.run.egress import (
     forbid_dumps,
     upstream_tls,
 )
-from ostiary.run.enlist import Place, agent_name, enlist, list_changed_servers, place_of
-from ostiary.run.enlist import refresh as ask_again
+from ostiary.run.enlist import Place, agent_name, enlist, list_changed_servers, place_of, refresh_catalogues
 from ostiary.run.events import Listener
 from ostiary.run.gate import stored_mode
 from ostiary.run.local import LocalServers
@@ -133,7 +132,7 @@ def run(
     servers = (*source.servers, *apis, *((EGRESS_SERVER,) if egress.egress else ()))
     url = _prepare(session, place, servers, owner=owner, command=command, paper=paper)
     if refresh:
-        ask_again(session, place, servers, say=lambda line: paper.say(escape(line)))
+        refresh_catalogues(session, place, servers, say=lambda line: paper.say(escape(line)))
     _check_unchanged(place, servers, paper)
     with (
         tempfile.TemporaryDirectory(prefix="ostiary-run-") as folder,

@@ -18,8 +18,8 @@ from typing import Any, Literal
 from ostiary.agent import ServerRefused
 from ostiary.authorization.catalogue import Catalogue
 from ostiary.catalogue_advisor.changes import accept, diff
-from ostiary.catalogue_advisor.reading import read
-from ostiary.cli.agents import words
+from ostiary.catalogue_advisor.reading import propose_catalogue
+from ostiary.cli.agents import split_words
 from ostiary.cli.files import NewKey, write_new
 from ostiary.cli.paper import out, table
 from ostiary.cli.session import Here, Session, ask
@@ -134,7 +134,7 @@ def init(
     if resource:
         steps.append(_resource(session, resource, uri, listing, key=keys / f"{resource}.json", mode="enforce"))
     if agent:
-        scopes = words(scope) or ([f"{resource}:read"] if resource and listing else [])
+        scopes = split_words(scope) or ([f"{resource}:read"] if resource and listing else [])
         steps.append(_agent(session, agent, owner, purpose, scopes, key=keys / f"{agent}.json"))
     _carry_out(session, steps, yes=yes)
 
@@ -186,7 +186,7 @@ def protect(
     wanted_uri = uri or (target if is_url else None)
     steps.append(_resource(session, name, wanted_uri, listing, key=key or Path(f"{name}.json"), mode=mode))
     if agent:
-        scopes = words(scope) or [f"{name}:read"]
+        scopes = split_words(scope) or [f"{name}:read"]
         steps.append(_agent(session, agent, owner, purpose, scopes, key=Path(f"{agent}.json")))
     _carry_out(session, steps, yes=yes)
 
@@ -216,7 +216,7 @@ def _resource(
     registered with another URI.
     """
     registered = _fetch(session, f"/resources/{name}")
-    listed = None if listing is None else read(name, listing).catalogue
+    listed = None if listing is None else propose_catalogue(name, listing).catalogue
     if registered is None:
         return _new_resource(session, name, uri, listed, key=key, mode=mode)
     if uri is not None and registered["uri"] != uri:

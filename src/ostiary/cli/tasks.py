@@ -13,7 +13,7 @@ from ostiary.agent import Agent
 from ostiary.agent.identity import intent_of
 from ostiary.authorization.catalogue import Catalogue, Kind
 from ostiary.catalogue_advisor.draft import draft
-from ostiary.cli.agents import words as split
+from ostiary.cli.agents import split_words
 from ostiary.cli.files import read_bytes, read_json, write_new
 from ostiary.cli.paper import facts, moment, out, short_id, table, tree
 from ostiary.cli.revoke import FINAL
@@ -71,9 +71,9 @@ def start(
     """
     body: dict[str, Any] = {"agent": agent, "purpose": purpose, "on_behalf_of": on_behalf_of, "ttl": ttl}
     body["parent"] = parent
-    body["scopes"] = None if scope is None else split(scope)
+    body["scopes"] = None if scope is None else split_words(scope)
     body["bounds"] = read_json(bounds) if bounds else []
-    body["data_classes"] = None if data_class is None else split(data_class)
+    body["data_classes"] = None if data_class is None else split_words(data_class)
     body |= {"heartbeat": heartbeat, "end_with_last": end_with_last}
     body["budget"] = read_json(budget) if budget else []
     body["intent"] = intent_of(words, _own(own), [_document(text) for text in endorse])
@@ -224,7 +224,7 @@ def token(
     # without an option, the issuer in the credential file is the server
     url = session.url if session.is_named or not credential.issuer else None
     with Agent(replace(credential, client_id=agent_id), url=url) as holder:
-        session.show(holder.token(scope=" ".join(split(scope)) or None, resource=resource, task=task), facts)
+        session.show(holder.token(scope=" ".join(split_words(scope)) or None, resource=resource, task=task), facts)
 
 
 def _accepted(path: Path) -> dict[str, Any]:

@@ -25,9 +25,17 @@ from ostiary.protocol.canonical import MAX_INT
 from ostiary.protocol.decoding import json_decoder
 from ostiary.protocol.errors import Malformed
 from ostiary.protocol.signed import SignedAnswer
-from ostiary.provenance.history import MAX_CREATED, MAX_HISTORY, MAX_MET, MAX_RECIPIENTS, Before, Met, Value
-from ostiary.provenance.history import unpack as unpack_history
-from ostiary.provenance.history.counterparts import unpack as unpack_met
+from ostiary.provenance.history import (
+    MAX_CREATED,
+    MAX_HISTORY,
+    MAX_MET,
+    MAX_RECIPIENTS,
+    Before,
+    Met,
+    Value,
+    unpack_history,
+)
+from ostiary.provenance.history.counterparts import unpack_counterparts
 from ostiary.provenance.origins import KEY_BYTES, MAX_BYTES, MAX_PARTS, Memory, Part, check_observed, unpack
 
 MAX_RECALL = 192 << 10
@@ -118,7 +126,7 @@ class Recalled(SignedAnswer, frozen=True, kw_only=True, omit_defaults=True, forb
         task, recent = map(unpack_history, (self.past.task, self.past.recent))
         met = None if base is None else base.met
         if (counterparts := self.past.met) is not None and counterparts.body is not None:
-            met = Met(counterparts.key, unpack_met(counterparts.body))
+            met = Met(counterparts.key, unpack_counterparts(counterparts.body))
         return Before(self.key, task, recent, self.seq, self.past.day, met)
 
     def memory(self) -> Memory | None:

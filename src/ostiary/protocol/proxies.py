@@ -15,7 +15,7 @@ def parse_networks(text: str) -> tuple[Network, ...]:
     return tuple(ip_network(word) for word in text.split())
 
 
-def origin(address: str, forwarded: Sequence[str], proxies: Sequence[Network]) -> str:
+def client_address(address: str, forwarded: Sequence[str], proxies: Sequence[Network]) -> str:
     """Return the address of the client. Candidates are `address`, the peer of the connection, and then the values in
     `forwarded`, the last one first. The first candidate that is not in `proxies` is the client.
 

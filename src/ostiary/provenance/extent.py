@@ -20,7 +20,7 @@ from ostiary.protocol.signed import digest
 from ostiary.provenance.origins import POINTS, Memory, Origin, of_value
 from ostiary.provenance.origins.judging import GRAVE, MAX_FOREIGN, judged_leaves
 from ostiary.provenance.origins.scribe import MAX_TEXT
-from ostiary.provenance.origins.words import amount as amount_of
+from ostiary.provenance.origins.words import read_amount
 
 WARNINGS = ("carries", "mentioned", "over_plan", "reveals", "substituted", "unrequested")
 """Members of a decision's context that a person must see before approval. Each is a flag or a set of words."""
@@ -173,4 +173,4 @@ def _number(value: object) -> str | None:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     text = str(value)
-    return amount_of(text) if text[:1].isdigit() and text[-1:].isdigit() else None
+    return read_amount(text) if text[:1].isdigit() and text[-1:].isdigit() else None

@@ -160,7 +160,9 @@ def enlist(
             _enlist_server(session, place, server, mode=mode, say=say)
 
 
-def refresh(session: Session, place: Place, servers: Sequence[Server], *, say: Callable[[str], None]) -> None:
+def refresh_catalogues(
+    session: Session, place: Place, servers: Sequence[Server], *, say: Callable[[str], None]
+) -> None:
     """List the tools of the servers again, and propose the new catalogues. Raises Usage for a server that is
     not in mode `watch`, before any server is listed.
     """

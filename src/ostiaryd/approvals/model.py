@@ -56,7 +56,7 @@ ELEVATE = "elevate"
 """Kind of an approval request that asks for an elevation: more scopes for a limited time."""
 
 
-class State(StrEnum):
+class ApprovalState(StrEnum):
     OPEN = "open"
     APPROVED = "approved"
     DENIED = "denied"
@@ -80,7 +80,7 @@ class Why(msgspec.Struct, frozen=True, omit_defaults=True):
     """Names of the approvers; empty for the persons accountable for the agent."""
 
 
-class Link(msgspec.Struct, frozen=True):
+class ApprovalLink(msgspec.Struct, frozen=True):
     """An agent in the delegation chain of the request, and its task."""
 
     agent: str
@@ -136,7 +136,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The lines of a plan; empty for other requests."""
     policy: str = ""
     reasons: list[Why] = []
-    chain: list[Link] = []
+    chain: list[ApprovalLink] = []
     person: str | None = None
     """The person on whose behalf the agent acts; None for none."""
     sole: str | None = None
@@ -171,7 +171,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     task: str
     digest: str
     needs: Needs
-    state: State
+    state: ApprovalState
     about: About
     times: int
     """Number of times that the agent sent this request. A repeated request waits for the same answer."""
@@ -187,17 +187,21 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     spent_at: int | None = None
     spent_for: str | None = None
 
-    def state_at(self, now: int) -> State:
+    def state_at(self, now: int) -> ApprovalState:
         """Return the state at `now` (microseconds). An approval request expires, and an approval lapses, without an
         act.
         """
-        if self.state is State.OPEN and now >= self.ends_at:
-            return State.EXPIRED
-        if self.state is not State.APPROVED:
+        if self.state is ApprovalState.OPEN and now >= self.ends_at:
+            return ApprovalState.EXPIRED
+        if self.state is not ApprovalState.APPROVED:
             return self.state
         if self.spent_at is not None:
-            return State.SPENT
-        return State.APPROVED if self.is_held and self.until is not None and now < self.until else State.LAPSED
+            return ApprovalState.SPENT
+        return (
+            ApprovalState.APPROVED
+            if self.is_held and self.until is not None and now < self.until
+            else ApprovalState.LAPSED
+        )
 
     @property
     def tool(self) -> str:
@@ -268,7 +272,7 @@ def check_may_answer(question: Question, caller: Caller) -> PersonId:
 
 def check_open(question: Question, *, now: int) -> None:
     """Check that an approval request is open. Raises Conflict."""
-    if (state := question.state_at(now)) is not State.OPEN:
+    if (state := question.state_at(now)) is not ApprovalState.OPEN:
         raise Conflict(
             f"the approval request is already {state}",
             hint=f"show the approval: ostiary approvals show {question.approval_id}",
@@ -415,11 +419,11 @@ def check_reason(text: str) -> str:
     return check_text(text, of="reason", limit=MAX_REASON)
 
 
-def state_after(question: Question, before: list[Answer], answer: Answer) -> State:
+def state_after(question: Question, before: list[Answer], answer: Answer) -> ApprovalState:
     """Return the state of an approval request after an answer. One denial suffices. If two approvals are needed, two
     persons must give them.
     """
     if answer.says is Says.DENY:
-        return State.DENIED
+        return ApprovalState.DENIED
     people = {one.person for one in before if one.says is Says.APPROVE} | {answer.person}
-    return State.APPROVED if len(people) >= (2 if question.needs == "two" else 1) else State.OPEN
+    return ApprovalState.APPROVED if len(people) >= (2 if question.needs == "two" else 1) else ApprovalState.OPEN

@@ -8,7 +8,7 @@ import msgspec
 
 from ostiary.protocol.decoding import json_decoder
 from ostiary.provenance.extent import Extent
-from ostiaryd.approvals.model import MAX_OPEN_OF_TASK, PLAN, About, Answer, Cover, Question, Says, State
+from ostiaryd.approvals.model import MAX_OPEN_OF_TASK, PLAN, About, Answer, ApprovalState, Cover, Question, Says
 from ostiaryd.ground.database import Reader, Row, Tx, sql
 from ostiaryd.ground.http.pages import Page
 
@@ -132,7 +132,7 @@ def note_again(tx: Tx, id: str) -> None:
     tx.send(_AGAIN, id=id, now=tx.now)
 
 
-def settle(tx: Tx, id: str, state: State) -> bool:
+def settle(tx: Tx, id: str, state: ApprovalState) -> bool:
     """Store the new state of an approval request, if the request is open. Return whether it was open."""
     return tx.run(_SETTLE, id=id, state=state.value, now=tx.now) == 1
 
@@ -293,7 +293,7 @@ def _question(row: Row) -> Question:
         task=task,
         digest=digest,
         needs=needs,
-        state=State(state),
+        state=ApprovalState(state),
         about=_decode(about),
         times=times,
         asked_at=asked_at,

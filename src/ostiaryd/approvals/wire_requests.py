@@ -16,13 +16,12 @@ from ostiary.protocol import canonical
 from ostiary.protocol.errors import Conflict, Malformed, NotFound, Refused
 from ostiary.protocol.jose import JwkSet
 from ostiaryd.approvals import flows, store
-from ostiaryd.approvals.model import Question, State
+from ostiaryd.approvals.model import ApprovalState, Question
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply, status_of
 from ostiaryd.ground.http.routes import Route, RouteProtocol
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy.flows.external_pdp import ask_ahead
-from ostiaryd.policy.model import BadBinding, ExpiredDenial, Thing, Verb, open_denial, rfc3339
-from ostiaryd.policy.model import Question as Asked
+from ostiaryd.policy.model import BadBinding, EvaluationRequest, ExpiredDenial, Thing, Verb, open_denial, rfc3339
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import DECIDE
 
@@ -32,13 +31,13 @@ SECOND = 1_000_000
 MAX_KEY = 255
 """Maximum length of an `Idempotency-Key`, in characters."""
 STATUS = {
-    State.OPEN: "pending",
-    State.APPROVED: "approved",
-    State.SPENT: "approved",
-    State.DENIED: "denied",
-    State.EXPIRED: "expired",
-    State.LAPSED: "expired",
-    State.CANCELLED: "cancelled",
+    ApprovalState.OPEN: "pending",
+    ApprovalState.APPROVED: "approved",
+    ApprovalState.SPENT: "approved",
+    ApprovalState.DENIED: "denied",
+    ApprovalState.EXPIRED: "expired",
+    ApprovalState.LAPSED: "expired",
+    ApprovalState.CANCELLED: "cancelled",
 }
 """Status of the draft for each state of an approval request (section "Status Mapping Obligation")."""
 PROBLEM = "urn:openid:authzen:access-request:error:"
@@ -102,7 +101,7 @@ async def submit(call: Call) -> Reply:
     If there is an unused approval of the same request, the response has it immediately.
     """
     sent = call.json(Submission)
-    question = Asked(sent.subject, sent.action, sent.resource, sent.context)
+    question = EvaluationRequest(sent.subject, sent.action, sent.resource, sent.context)
     world = call.world
     if sent.denial is None or sent.denial.binding_token is None:
         raise BadBinding("`denial.binding_token` is missing", hint="send the value of the denial")
@@ -128,7 +127,7 @@ async def submit(call: Call) -> Reply:
 
     made = await registry.act_as(call, "approval.ask", run)
     answer = _task(call, made)
-    answer.status = 201 if made.state_at(world.now()) is State.APPROVED else 202
+    answer.status = 201 if made.state_at(world.now()) is ApprovalState.APPROVED else 202
     answer.headers.append((b"location", _endpoint(call, made).encode()))
     return answer
 
@@ -184,7 +183,7 @@ def _task(call: Call, question: Question) -> Reply:
         "status_endpoint": endpoint,
         "expires_at": rfc3339(question.ends_at // SECOND),
     }
-    if state is State.OPEN:
+    if state is ApprovalState.OPEN:
         task["links"] = {"cancel": f"{endpoint}/cancel"}
         return reply({"task": task}, headers=[NO_STORE, (b"retry-after", str(POLL_S).encode())])
     body: dict[str, Any] = {"task": task}

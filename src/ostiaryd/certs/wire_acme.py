@@ -24,7 +24,7 @@ from ostiary.protocol import canonical
 from ostiary.protocol.decoding import convert
 from ostiary.protocol.errors import Invalid, Malformed, Refused, Unavailable
 from ostiary.protocol.jose import unb64u
-from ostiaryd.certs.flows import acme as flows
+from ostiaryd.certs.flows import acme
 from ostiaryd.certs.flows.authorities import encode_pem
 from ostiaryd.certs.model.acme import (
     KINDS,
@@ -208,7 +208,7 @@ class _Revocation(msgspec.Struct):
 # --- signed requests
 
 
-async def _verify(call: Call, *, brings_key: bool | None = False) -> flows.SignedRequest:
+async def _verify(call: Call, *, brings_key: bool | None = False) -> acme.SignedRequest:
     """Verify the signature of a request, and return the request. Its nonce is not marked as used yet. Raises
     AcmeRefused.
 
@@ -231,14 +231,14 @@ async def _verify(call: Call, *, brings_key: bool | None = False) -> flows.Signe
         jwk: object = jws.jwk
         if jws.kid:
             account = jws.kid.removeprefix(_url(config, "account/"))
-            stored = flows.find_account(world.db.read(), account) if account != jws.kid else None
+            stored = acme.find_account(world.db.read(), account) if account != jws.kid else None
             if stored is None:
                 raise AcmeRefused("accountDoesNotExist", "the `kid` of the JWS is not an account of this server")
             jwk = stored.jwk
         key = jws.verify(jwk)
         ends = check_nonce(secret, jws.nonce, now=world.now())
         digest = sha256(b"acme nonce " + jws.nonce.encode()).digest()[:DIGEST_BYTES]
-        return flows.SignedRequest(key, account, Spend(digest, ends, ends - NONCE_LIFETIME), jws.payload)
+        return acme.SignedRequest(key, account, Spend(digest, ends, ends - NONCE_LIFETIME), jws.payload)
     except Refused as refusal:
         if not (refusal.is_challenge or isinstance(refusal, Unavailable)):
             await _leave(call, refusal)
@@ -256,38 +256,38 @@ async def _leave(call: Call, refusal: Refused) -> None:
         await act(call.world, "acme.request", refuse, request=call.request_id, network=call.network)
 
 
-async def _act(call: Call, request: flows.SignedRequest, action: str, flow: Callable[[Act, AcmeAccount], T]) -> T:
+async def _act(call: Call, request: acme.SignedRequest, action: str, flow: Callable[[Act, AcmeAccount], T]) -> T:
     """Run `flow` as an act of an account, and return its result. The act first marks the nonce as used, and checks that
     the account may act.
     """
     return await act(
         call.world,
         action,
-        lambda act: flow(act, flows.begin(act, request)),
+        lambda act: flow(act, acme.begin(act, request)),
         request=call.request_id,
         network=call.network,
     )
 
 
-async def _act_of_key(call: Call, request: flows.SignedRequest, action: str, flow: Callable[[Act], T]) -> T:
+async def _act_of_key(call: Call, request: acme.SignedRequest, action: str, flow: Callable[[Act], T]) -> T:
     """Run `flow` as an act for a request that contains its key, and return its result. The act first marks the nonce as
     used.
     """
 
     def run(act: Act) -> T:
-        flows.spend_nonce(act.tx, request)
+        acme.spend_nonce(act.tx, request)
         return flow(act)
 
     return await act(call.world, action, run, request=call.request_id, network=call.network)
 
 
-async def _read(call: Call, request: flows.SignedRequest, read: Callable[[Reader, AcmeAccount], T]) -> T:
+async def _read(call: Call, request: acme.SignedRequest, read: Callable[[Reader, AcmeAccount], T]) -> T:
     """Return the result of `read` for a request that only reads (POST-as-GET). The request marks the nonce as used, and
     changes nothing else. Raises AcmeRefused.
     """
 
     def run(tx: Tx) -> T:
-        return read(tx, flows.authorize(tx, request))
+        return read(tx, acme.authorize(tx, request))
 
     try:
         if request.payload:
@@ -298,7 +298,7 @@ async def _read(call: Call, request: flows.SignedRequest, read: Callable[[Reader
         raise
 
 
-def _payload(request: flows.SignedRequest, kind: type[T]) -> T:
+def _payload(request: acme.SignedRequest, kind: type[T]) -> T:
     """Return the JSON object of a request; unknown members are ignored. Raises AcmeRefused."""
     try:
         return convert(canonical.parse(request.payload, max_depth=8), kind)
@@ -353,8 +353,8 @@ async def new_account(call: Call) -> Reply:
 
     def create(act: Act) -> tuple[AcmeAccount, bool]:
         body = _payload(request, _NewAccount)
-        new = flows.NewAccount(tuple(body.contact), body.externalAccountBinding, body.onlyReturnExisting)
-        return flows.create_account(act, request.key, new, url=call.uri)
+        new = acme.NewAccount(tuple(body.contact), body.externalAccountBinding, body.onlyReturnExisting)
+        return acme.create_account(act, request.key, new, url=call.uri)
 
     account, is_new = await _act_of_key(call, request, "acme.create_account", create)
     config = call.world.config
@@ -371,10 +371,10 @@ async def change_account(call: Call) -> Reply:
         _check_own(call, account)
         body = _payload(request, _AccountChange)
         if body.status == "deactivated":
-            return flows.deactivate_account(act, account)
+            return acme.deactivate_account(act, account)
         if body.status is not None and body.status != account.status:
             raise AcmeRefused("malformed", "the only `status` that a client may set is `deactivated`")
-        return account if body.contact is None else flows.change_contacts(act, account, body.contact)
+        return account if body.contact is None else acme.change_contacts(act, account, body.contact)
 
     if request.payload:
         return reply(_show_account(await _act(call, request, "acme.change_account", change), config))
@@ -395,7 +395,7 @@ async def list_orders(call: Call) -> Reply:
 
     def read(reader: Reader, account: AcmeAccount) -> list[str]:
         _check_own(call, account)
-        return flows.list_orders(reader, account.account_id, after=after, limit=ORDERS_AT_ONCE)
+        return acme.list_orders(reader, account.account_id, after=after, limit=ORDERS_AT_ONCE)
 
     ids = await _read(call, request, read)
     headers = []
@@ -423,7 +423,7 @@ async def change_key(call: Call) -> Reply:
             raise AcmeRefused("malformed", "the inner JWS is for another URL or another account")
         if parse_key(body.oldKey).thumbprint != request.key.thumbprint:
             raise AcmeRefused("malformed", "`oldKey` is not the key of the account")
-        return flows.change_key(act, account, new, accounts_url=accounts_url)
+        return acme.change_key(act, account, new, accounts_url=accounts_url)
 
     return reply(_show_account(await _act(call, request, "acme.change_key", change), call.world.config))
 
@@ -444,7 +444,7 @@ async def new_order(call: Call) -> Reply:
             raise AcmeRefused("malformed", "`notBefore` is not supported: certificates are valid at once")
         names = parse_identifiers([(one.type, one.value) for one in body.identifiers])
         not_after = None if body.notAfter is None else parse_instant(body.notAfter, name="notAfter")
-        return flows.create_order(
+        return acme.create_order(
             act, account, names, not_after=not_after, replaces=body.replaces, config=call.world.config
         )
 
@@ -453,13 +453,13 @@ async def new_order(call: Call) -> Reply:
     except AcmeRefused as refusal:
         # with these codes, the renewal has not failed: the nonce was outdated, or the certificate is replaced already
         if refusal.code not in ("badNonce", "alreadyReplaced"):
-            await call.world.writer.submit(lambda tx: flows.note_refused_order(tx, request.account, _replaces(request)))
+            await call.world.writer.submit(lambda tx: acme.note_refused_order(tx, request.account, _replaces(request)))
         raise
     location = (b"location", _url(call.world.config, f"order/{order.order_id}").encode())
     return reply(_show_order(call, order, authorizations), status=201, headers=[location])
 
 
-def _replaces(request: flows.SignedRequest) -> str | None:
+def _replaces(request: acme.SignedRequest) -> str | None:
     """Return the ARI identifier of the certificate that a refused order would have replaced; None if the order names
     none, or its payload is malformed.
     """
@@ -473,7 +473,7 @@ async def show_order(call: Call) -> Reply:
     """Return an order of the account."""
     request, id = await _verify(call), call.params["id"]
     order, authorizations = await _read(
-        call, request, lambda reader, account: flows.find_order(reader, id, account=account.account_id)
+        call, request, lambda reader, account: acme.find_order(reader, id, account=account.account_id)
     )
     return _order_reply(call, order, authorizations)
 
@@ -489,14 +489,14 @@ async def finalize(call: Call) -> Reply:
             raise AcmeRefused("badPublicKey", refusal.message, hint=refusal.hint) from None
         except (Invalid, Malformed) as refusal:
             raise AcmeRefused("badCSR", refusal.message, hint=refusal.hint) from None
-        return flows.finalize(act, account, id, csr, config=call.world.config)
+        return acme.finalize(act, account, id, csr, config=call.world.config)
 
     try:
         order, authorizations = await _act(call, request, "cert.issue", run)
     except AcmeRefused as refusal:
         # with these codes, the renewal has not failed: the nonce was outdated, or the request came too early
         if refusal.code not in ("badNonce", "orderNotReady"):
-            await call.world.writer.submit(lambda tx: flows.note_failed_renewal(tx, request.account, id))
+            await call.world.writer.submit(lambda tx: acme.note_failed_renewal(tx, request.account, id))
         raise
     return _order_reply(call, order, authorizations)
 
@@ -506,7 +506,7 @@ async def download_certificate(call: Call) -> Reply:
     request, id = await _verify(call), call.params["id"]
     now = call.world.now()
     certificate, chain = await _read(
-        call, request, lambda reader, account: flows.find_issued(reader, id, account=account.account_id, now=now)
+        call, request, lambda reader, account: acme.find_issued(reader, id, account=account.account_id, now=now)
     )
     return Reply(200, encode_pem((certificate.der, *chain)), PEM)
 
@@ -519,12 +519,12 @@ async def show_authorization(call: Call) -> Reply:
         def deactivate(act: Act, account: AcmeAccount) -> Authorization:
             if _payload(request, _Status).status != "deactivated":
                 raise AcmeRefused("malformed", "the only `status` that a client may set is `deactivated`")
-            return flows.deactivate_authorization(act, account, id)
+            return acme.deactivate_authorization(act, account, id)
 
         authorization = await _act(call, request, "acme.deactivate_authorization", deactivate)
     else:
         authorization = await _read(
-            call, request, lambda reader, account: flows.find_authorization(reader, id, account=account.account_id)
+            call, request, lambda reader, account: acme.find_authorization(reader, id, account=account.account_id)
         )
     return reply(_show_authorization(call, authorization), headers=_retry(authorization))
 
@@ -537,13 +537,13 @@ async def respond(call: Call) -> Reply:
         def run(act: Act, account: AcmeAccount) -> Authorization:
             if not isinstance(_payload(request, object), dict):
                 raise AcmeRefused("malformed", "the payload of a response to a challenge must be a JSON object")
-            return flows.respond(act, account, id, type)
+            return acme.respond(act, account, id, type)
 
         authorization = await _act(call, request, "acme.respond", run)
         call.world.get_singleton(Validations).changed.set()
     else:
         authorization = await _read(
-            call, request, lambda reader, account: flows.find_authorization(reader, id, account=account.account_id)
+            call, request, lambda reader, account: acme.find_authorization(reader, id, account=account.account_id)
         )
     shown = [one for one in _show_authorization(call, authorization)["challenges"] if one["type"] == type]
     if not shown:
@@ -571,9 +571,9 @@ async def revoke_certificate(call: Call) -> Reply:
         return der, REASONS[body.reason]
 
     if request.account:
-        await _act(call, request, "cert.revoke", lambda act, account: flows.revoke_by_account(act, account, *parse()))
+        await _act(call, request, "cert.revoke", lambda act, account: acme.revoke_by_account(act, account, *parse()))
     else:
-        await _act_of_key(call, request, "cert.revoke", lambda act: flows.revoke_by_key(act, request.key, *parse()))
+        await _act_of_key(call, request, "cert.revoke", lambda act: acme.revoke_by_key(act, request.key, *parse()))
     return Reply(200)
 
 
@@ -581,7 +581,7 @@ async def show_renewal(call: Call) -> Reply:
     """Return the window in which a certificate should be renewed (RFC 9773 section 4)."""
     now = call.world.now()
     reader = call.world.db.read()
-    certificate = flows.find_by_id(reader, call.params["id"], now=now)
+    certificate = acme.find_by_id(reader, call.params["id"], now=now)
     start, end = renewal_window(
         not_before=certificate.not_before,
         not_after=certificate.not_after,

@@ -8,7 +8,7 @@ from typing import TypedDict
 
 import msgspec
 
-from ostiaryd.certs.flows import acme as flows
+from ostiaryd.certs.flows import acme
 from ostiaryd.certs.flows.holders import name_of_holder
 from ostiaryd.certs.model.acme import SECOND, AcmeKey
 from ostiaryd.ground.database import Reader
@@ -28,9 +28,9 @@ class NewAcmeKeyRequest(msgspec.Struct, forbid_unknown_fields=True):
 
     agent: str | None = None
     person: str | None = None
-    profile: str = flows.DEFAULT_PROFILE
+    profile: str = acme.DEFAULT_PROFILE
     names: list[str] = []
-    days: int = flows.DEFAULT_KEY_DAYS
+    days: int = acme.DEFAULT_KEY_DAYS
 
 
 class AcmeKeyBody(TypedDict):
@@ -63,7 +63,7 @@ async def create_key(call: Call) -> Reply:
     made = await act_as(
         call,
         "acme.create_key",
-        lambda act: flows.create_key(
+        lambda act: acme.create_key(
             act,
             agent=new.agent,
             person=new.person,
@@ -87,7 +87,7 @@ async def list_keys(call: Call) -> Reply:
     return await reply_page(
         call,
         "keys",
-        lambda reader, page: flows.list_keys(reader, after=page.after, limit=page.limit),
+        lambda reader, page: acme.list_keys(reader, after=page.after, limit=page.limit),
         _show,
         cursor=lambda key: key.kid,
     )
@@ -98,7 +98,7 @@ async def revoke_key(call: Call) -> Reply:
 
     The account's certificates stay valid until they expire, they are revoked, or their holder ends.
     """
-    key = await act_as(call, "acme.revoke_key", lambda act: flows.revoke_key(act, call.params["kid"]))
+    key = await act_as(call, "acme.revoke_key", lambda act: acme.revoke_key(act, call.params["kid"]))
     return reply(_show(call.world.db.read(), key))
 
 

@@ -16,7 +16,7 @@ from functools import lru_cache, partial
 
 from ostiary.protocol.errors import Invalid, Refused
 from ostiary.protocol.proxies import parse_networks
-from ostiaryd.certs.flows import acme as flows
+from ostiaryd.certs.flows import acme
 from ostiaryd.certs.model.acme import (
     ACME_TLS,
     DAY,
@@ -96,7 +96,7 @@ async def validate_due(world: World) -> None:
     for id in [id for id, (_, task) in running.items() if task.done()]:
         running.pop(id)[1].result()
     busy = Counter(account for account, _ in running.values())
-    for one in await world.db.scan(lambda reader: flows.list_due(reader, now=world.now(), limit=LOOKED_AT)):
+    for one in await world.db.scan(lambda reader: acme.list_due(reader, now=world.now(), limit=LOOKED_AT)):
         if len(running) >= AT_ONCE:
             return
         if one.authorization_id not in running and busy[one.account] < OF_ACCOUNT:
@@ -110,14 +110,14 @@ async def _validate(world: World, authorization: Authorization) -> None:
     id = authorization.authorization_id
     until = world.now() + CLAIM_S * SECOND
     try:
-        if not await world.writer.submit(lambda tx: flows.claim(tx, id, until=until)):
+        if not await world.writer.submit(lambda tx: acme.claim(tx, id, until=until)):
             return
         refusal = await _attempt(world, authorization)
         if refusal is not None and authorization.attempts < len(RETRY_S):
             due_at = world.now() + RETRY_S[authorization.attempts] * SECOND
-            await world.writer.submit(lambda tx: flows.postpone(tx, id, due_at=due_at))
+            await world.writer.submit(lambda tx: acme.postpone(tx, id, due_at=due_at))
         else:
-            await act(world, "acme.validate", partial(flows.settle, authorization=authorization, refusal=refusal))
+            await act(world, "acme.validate", partial(acme.settle, authorization=authorization, refusal=refusal))
     except Refused as refused:
         log.info("the validation of %s was not recorded: %s", id, refused.message)
 
@@ -126,7 +126,7 @@ async def _attempt(world: World, authorization: Authorization) -> AcmeRefused | 
     """Connect to the host and check its response to the challenge. Return the refusal if the response does not prove
     control of the name; None if it does.
     """
-    account = flows.find_account(world.db.read(), authorization.account)
+    account = acme.find_account(world.db.read(), authorization.account)
     assert account is not None, "accounts are never deleted"
     expected = key_authorization(authorization.token, account.jkt)
     reach = reach_of(world.config)
@@ -199,4 +199,4 @@ async def forget_orders(world: World) -> None:
     """Delete orders, with their authorizations, a day after the expiry of the order."""
     before, count = world.now.horizon - FORGET_AFTER, FORGOTTEN_AT_ONCE
     while count == FORGOTTEN_AT_ONCE:
-        count = await world.writer.submit(lambda tx: flows.forget(tx, before=before, limit=FORGOTTEN_AT_ONCE))
+        count = await world.writer.submit(lambda tx: acme.forget(tx, before=before, limit=FORGOTTEN_AT_ONCE))

@@ -15,7 +15,7 @@ from typing import Any, TypedDict
 import msgspec
 
 from ostiary.protocol.errors import Invalid, NotFound, Refused, Unavailable
-from ostiaryd.certs.flows import trust_domains as flows
+from ostiaryd.certs.flows import trust_domains
 from ostiaryd.certs.flows.bundles import find_own_bundle
 from ostiaryd.certs.model.bundle import MAX_BUNDLE, TrustBundle, parse_bundle, render_bundle
 from ostiaryd.certs.model.spiffe_id import parse_spiffe_id
@@ -25,7 +25,7 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
 from ostiaryd.ground.http.pages import page_from_memory, reply_page
 from ostiaryd.ground.http.routes import NOT_FOUND, PAGE, EmptyBody, PageBody, Route
-from ostiaryd.ground.outbound.fetch import REDIRECTS, PeerTrust, check_named, follow, request
+from ostiaryd.ground.outbound.fetch import REDIRECTS, PeerTrust, check_named, follow, send_request
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.registry.flows import act_as, find_agent
@@ -92,7 +92,7 @@ async def add_trust_domain(call: Call) -> Reply:
     made = await act_as(
         call,
         "federation.add",
-        lambda act: flows.add_trust_domain(
+        lambda act: trust_domains.add_trust_domain(
             act,
             new.name,
             new.bundle_url,
@@ -110,7 +110,7 @@ async def list_trust_domains(call: Call) -> Reply:
     return await reply_page(
         call,
         "trust_domains",
-        lambda reader, page: page_from_memory(flows.list_trust_domains(reader), lambda one: one.name)(page),
+        lambda reader, page: page_from_memory(trust_domains.list_trust_domains(reader), lambda one: one.name)(page),
         lambda reader, one: _show(reader, one.name),
         cursor=lambda one: one.name,
     )
@@ -123,33 +123,33 @@ async def show_trust_domain(call: Call) -> Reply:
 
 async def refresh_trust_domain(call: Call) -> Reply:
     """Fetch the bundle of a trust domain now. If the fetch fails, the response says why in `failed`."""
-    await refresh(call.world, flows.find_trust_domain(call.world.db.read(), call.params["name"]))
+    await refresh(call.world, trust_domains.find_trust_domain(call.world.db.read(), call.params["name"]))
     return await show_trust_domain(call)
 
 
 async def remove_trust_domain(call: Call) -> Reply:
     """End the federation with a trust domain. Workloads lose its bundle at once."""
-    await act_as(call, "federation.remove", lambda act: flows.remove_trust_domain(act, call.params["name"]))
+    await act_as(call, "federation.remove", lambda act: trust_domains.remove_trust_domain(act, call.params["name"]))
     return reply({})
 
 
 async def allow_agent(call: Call) -> Reply:
     """Let the workloads of an agent trust a trust domain."""
     name, agent = call.params["name"], call.params["agent"]
-    await act_as(call, "federation.allow", lambda act: flows.allow_agent(act, name, agent))
+    await act_as(call, "federation.allow", lambda act: trust_domains.allow_agent(act, name, agent))
     return await show_trust_domain(call)
 
 
 async def disallow_agent(call: Call) -> Reply:
     """Withdraw the trust of an agent's workloads in a trust domain."""
     name, agent = call.params["name"], call.params["agent"]
-    await act_as(call, "federation.disallow", lambda act: flows.disallow_agent(act, name, agent))
+    await act_as(call, "federation.disallow", lambda act: trust_domains.disallow_agent(act, name, agent))
     return await show_trust_domain(call)
 
 
 async def refresh_due(world: World) -> None:
     """Fetch all bundles that are due, in parallel."""
-    due = await world.db.scan(lambda reader: flows.list_due_domains(reader, now=world.now()))
+    due = await world.db.scan(lambda reader: trust_domains.list_due_domains(reader, now=world.now()))
     await asyncio.gather(*(refresh(world, domain) for domain in due))
 
 
@@ -157,7 +157,7 @@ async def refresh(world: World, domain: TrustDomain) -> None:
     """Fetch the bundle of a trust domain, unless another process has the claim. If the fetch fails, record the reason
     with the trust domain.
     """
-    if not await world.writer.submit(lambda tx: flows.claim_refresh(tx, domain)):
+    if not await world.writer.submit(lambda tx: trust_domains.claim_refresh(tx, domain)):
         return
     config = world.config
     try:
@@ -166,18 +166,18 @@ async def refresh(world: World, domain: TrustDomain) -> None:
             await act(
                 world,
                 "federation.refresh",
-                lambda act: flows.take_bundle(act, domain.name, bundle, config=config),
+                lambda act: trust_domains.take_bundle(act, domain.name, bundle, config=config),
             )
         else:
-            await world.writer.submit(lambda tx: flows.keep_bundle(tx, domain.name, bundle))
+            await world.writer.submit(lambda tx: trust_domains.keep_bundle(tx, domain.name, bundle))
     except Refused as refusal:
         why = refusal.message
-        await world.writer.submit(lambda tx: flows.fail_refresh(tx, domain.name, why))
+        await world.writer.submit(lambda tx: trust_domains.fail_refresh(tx, domain.name, why))
 
 
 def _has_changed(world: World, domain: TrustDomain, bundle: TrustBundle) -> bool:
     """Return whether an act is needed: the fetched bundle differs from the stored bundle, or must be refused."""
-    present = flows.find_trust_domain(world.db.read(), domain.name)
+    present = trust_domains.find_trust_domain(world.db.read(), domain.name)
     try:
         return is_new(present, bundle)
     except Refused:
@@ -191,10 +191,10 @@ async def fetch_bundle(world: World, url: str, endpoint_spiffe_id: str = "") -> 
     config, peer = world.config, None
     if endpoint_spiffe_id:
         endpoint = parse_spiffe_id(endpoint_spiffe_id)
-        roots = flows.find_endpoint_roots(world.db.read(), endpoint, config)
+        roots = trust_domains.find_endpoint_roots(world.db.read(), endpoint, config)
         peer = PeerTrust(roots, lambda der: check_x509_svid(der, endpoint))
     for _ in range(1 + MAX_REDIRECTS):
-        answer = await request(
+        answer = await send_request(
             "GET",
             _check_url(world, url),
             headers={"accept": "application/json"},
@@ -220,7 +220,7 @@ def _check_url(world: World, url: str) -> str:
 
 
 def _show(reader: Reader, name: str) -> TrustDomainBody:
-    domain = flows.find_trust_domain(reader, name)
+    domain = trust_domains.find_trust_domain(reader, name)
     return {
         "name": domain.name,
         "bundle_url": domain.bundle_url,
@@ -228,7 +228,7 @@ def _show(reader: Reader, name: str) -> TrustDomainBody:
         "sequence": None if domain.sequence is None else str(domain.sequence),
         "authorities": len(domain.bundle.x509),
         "jwt_keys": len(domain.bundle.jwt),
-        "agents": [find_agent(reader, id).name for id in flows.list_trusting_agents(reader, name)],
+        "agents": [find_agent(reader, id).name for id in trust_domains.list_trusting_agents(reader, name)],
         "refreshed_at": None if domain.refreshed_at is None else domain.refreshed_at // SECOND,
         "failed": domain.failed,
     }

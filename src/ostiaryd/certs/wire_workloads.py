@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypedDict
 
-from ostiaryd.certs.flows import workloads as flows
+from ostiaryd.certs.flows import workloads
 from ostiaryd.certs.model.workload import Selectors, Workload
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import Call, Reply, reply
@@ -33,7 +33,7 @@ async def add_workload(call: Call) -> Reply:
     made = await act_as(
         call,
         "workload.add",
-        lambda act: flows.add_workload(act, call.params["id"], selectors, config=config),
+        lambda act: workloads.add_workload(act, call.params["id"], selectors, config=config),
     )
     return reply(_render(call, call.world.db.read(), made), status=201)
 
@@ -44,7 +44,7 @@ async def list_workloads(call: Call) -> Reply:
     return await reply_page(
         call,
         "workloads",
-        lambda reader, page: flows.list_workloads(reader, page, agent=agent),
+        lambda reader, page: workloads.list_workloads(reader, page, agent=agent),
         lambda reader, one: _render(call, reader, one),
         cursor=lambda one: one.workload_id,
     )
@@ -52,7 +52,7 @@ async def list_workloads(call: Call) -> Reply:
 
 async def remove_workload(call: Call) -> Reply:
     """Remove a workload. Its processes lose the agent's SVIDs at once."""
-    removed = await act_as(call, "workload.remove", lambda act: flows.remove_workload(act, call.params["id"]))
+    removed = await act_as(call, "workload.remove", lambda act: workloads.remove_workload(act, call.params["id"]))
     return reply(_render(call, call.world.db.read(), removed))
 
 
@@ -63,7 +63,7 @@ def _render(call: Call, reader: Reader, workload: Workload) -> WorkloadBody:
         "agent": agent.name,
         "agent_id": agent.agent_id,
         "spiffe_id": spiffe_id(call.world.config.trust_domain, agent.name),
-        "selectors": flows.render_selectors(workload.selectors),
+        "selectors": workloads.render_selectors(workload.selectors),
         "created_at": workload.created_at // SECOND,
     }
 

@@ -303,7 +303,9 @@ async def _past(call: Call, query: Recall, version: HistoryVersion) -> Reply:
         telling = isolated(lambda tx: flows.happen(tx, query, resource_id=resource_id))
         before, is_taken = await world.writer.submit(telling)
     met = _counterparts(before, version=version.met)
-    happened = Happened(history.pack(before.task), history.pack(before.recent), before.day, is_taken, met)
+    happened = Happened(
+        history.pack_history(before.task), history.pack_history(before.recent), before.day, is_taken, met
+    )
     return _signed(call, Recalled(**_to(call), seq=before.seq, key=before.key, past=happened))
 
 
@@ -325,7 +327,11 @@ def _counterparts(before: history.Before, *, version: int) -> Counterparts | Non
     """
     if before.met is None:
         return None
-    body = None if before.met.counterparts.seq == version else history.counterparts.pack(before.met.counterparts)
+    body = (
+        None
+        if before.met.counterparts.seq == version
+        else history.counterparts.pack_counterparts(before.met.counterparts)
+    )
     return Counterparts(before.met.key, body)
 
 

@@ -7,7 +7,7 @@ import msgspec
 from ostiary.protocol import canonical
 from ostiaryd.ground.database import Reader, Row, Tx, sql
 from ostiaryd.ground.http.pages import Page
-from ostiaryd.incidents.model.incidents import HALTS, Did, Incident, IncidentId, IncidentNote, Outcome, State
+from ostiaryd.incidents.model.incidents import HALTS, Did, Incident, IncidentId, IncidentNote, IncidentState, Outcome
 
 _COLUMNS = "incident_id, agent, owner, state, opened_at, heard_at, risk, says, person, why, closed_at"
 _GET = sql(f"select {_COLUMNS} from incident where incident_id = :id")
@@ -199,7 +199,7 @@ def _incident(row: Row) -> Incident:
         incident_id=IncidentId(id),
         agent=agent,
         owner=owner,
-        state=State(state),
+        state=IncidentState(state),
         opened_at=opened_at,
         heard_at=heard_at,
         risk=risk,

@@ -20,8 +20,14 @@ from ostiaryd.ledger.model import Entry, decode_entry
 from ostiaryd.notifications import store
 from ostiaryd.notifications.model.alerts import Alert, alert, plain_text, select_gravest
 from ostiaryd.notifications.model.links import sign_link
-from ostiaryd.notifications.model.web_push import MAX_OF_PERSON, PushMessage, Subscription, SubscriptionId, after_push
-from ostiaryd.notifications.model.web_push import TRY_S as PUSH_TRY_S
+from ostiaryd.notifications.model.web_push import (
+    MAX_OF_PERSON,
+    PUSH_TRY_S,
+    PushMessage,
+    Subscription,
+    SubscriptionId,
+    after_push,
+)
 from ostiaryd.notifications.model.webhooks import (
     MAIL,
     MAX_WEBHOOKS,

@@ -25,9 +25,9 @@ from ostiaryd.notifications.flows import DuePush
 from ostiaryd.notifications.model.web_push import (
     GONE,
     PURPOSE,
+    PUSH_TRY_S,
     SALT_BYTES,
     SECOND,
-    TRY_S,
     Subscription,
     after_failed_attempt,
     after_push,
@@ -169,7 +169,7 @@ async def _deliver(world: World, due: DuePush, claimed: Subscription) -> None:
     status, after_s, failed = 0, 0, ""
     try:
         private = world.config.private
-        status, after_s = await deliver(claimed.endpoint, body, headers=headers, within_s=TRY_S, private=private)
+        status, after_s = await deliver(claimed.endpoint, body, headers=headers, within_s=PUSH_TRY_S, private=private)
         failed = f"the push service answers {status}"
     except (Invalid, Unavailable) as error:
         failed = error.message

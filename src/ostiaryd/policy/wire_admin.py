@@ -18,7 +18,15 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows, store
 from ostiaryd.policy.flows.external_pdp import note_latest, why_no_token
 from ostiaryd.policy.flows.loading import load_set
-from ostiaryd.policy.model import Loaded, PolicySet, Question, base_schema, own_files, safeguards_in, warnings_about
+from ostiaryd.policy.model import (
+    EvaluationRequest,
+    Loaded,
+    PolicySet,
+    base_schema,
+    own_files,
+    safeguards_in,
+    warnings_about,
+)
 from ostiaryd.policy.model.plan import Plan
 from ostiaryd.policy.wire_authzen import EvaluationResponse, evaluation
 from ostiaryd.registry.flows import act_as, fill_entry
@@ -347,7 +355,7 @@ ROUTES = (
         proves_in_act=True,
         grants=True,
         is_large=True,
-        body=Question,
+        body=EvaluationRequest,
         answers={200: EvaluationResponse},
     ),
 )

@@ -32,7 +32,7 @@ from ostiaryd.ledger.flows import Act, act
 from ostiaryd.policy import flows
 from ostiaryd.policy.flows.decide import Semantic
 from ostiaryd.policy.flows.external_pdp import ask_ahead, check_numbers, note_latest
-from ostiaryd.policy.model import Question, Thing, Verb, denial, rfc3339, seal_denial
+from ostiaryd.policy.model import EvaluationRequest, Thing, Verb, denial, rfc3339, seal_denial
 from ostiaryd.registry.model import DECIDE
 
 T = TypeVar("T")
@@ -93,7 +93,7 @@ async def evaluation(call: Call) -> Reply:
 
     A denial is a normal response with `decision` false.
     """
-    question = read(call, Question)
+    question = read(call, EvaluationRequest)
     return reply(_answer(call, question, await _decide(call, question)))
 
 
@@ -272,7 +272,7 @@ def _check_items(body: bytes) -> dict[int, Malformed]:
     return refused
 
 
-def _question(item: EvaluationItem, batch: Batch) -> Question | None:
+def _question(item: EvaluationItem, batch: Batch) -> EvaluationRequest | None:
     """Return the access request of an item. A member of the item replaces the whole default of the batch. Return None
     if a part is missing.
     """
@@ -280,10 +280,10 @@ def _question(item: EvaluationItem, batch: Batch) -> Question | None:
     resource = item.resource or batch.resource
     if subject is None or action is None or resource is None:
         return None
-    return Question(subject, action, resource, batch.context if item.context is None else item.context)
+    return EvaluationRequest(subject, action, resource, batch.context if item.context is None else item.context)
 
 
-async def _decide(call: Call, question: Question) -> Decision:
+async def _decide(call: Call, question: EvaluationRequest) -> Decision:
     digest = b64u(sha256(call.body).digest())
     remote = await ask_ahead(call, lambda evaluator: evaluator.evaluate(question))
     decision = await act(
@@ -304,7 +304,7 @@ _INCOMPLETE = EvaluationResponse(
 
 
 def _answers(
-    call: Call, questions: list[Question | None], decisions: list[Decision | None]
+    call: Call, questions: list[EvaluationRequest | None], decisions: list[Decision | None]
 ) -> list[EvaluationResponse]:
     """Return the responses to a batch. The response to a permit depends on nothing but the decision, so equal permits
     that follow each other share one response.
@@ -318,7 +318,7 @@ def _answers(
     return answers
 
 
-def _answer(call: Call, question: Question | None, decision: Decision | None) -> EvaluationResponse:
+def _answer(call: Call, question: EvaluationRequest | None, decision: Decision | None) -> EvaluationResponse:
     if decision is None or question is None:
         return _INCOMPLETE
     context = ResponseContext(decision.policy_hash, decision.policies, decision.reasons)
@@ -339,7 +339,7 @@ def _answer(call: Call, question: Question | None, decision: Decision | None) ->
     return EvaluationResponse(decision.allowed, None if context == _EMPTY else context)
 
 
-def _note_request(call: Call, question: Question, decision: Decision, context: ResponseContext) -> None:
+def _note_request(call: Call, question: EvaluationRequest, decision: Decision, context: ResponseContext) -> None:
     """Add to `context` the facts that a client needs to request an approval (ARAP, section "Requestable Denial
     Context").
     """
@@ -402,7 +402,7 @@ _decision = partial(
 )
 
 ROUTES = (
-    _decision(EVALUATION, evaluation, body=Question, answers={200: EvaluationResponse}),
+    _decision(EVALUATION, evaluation, body=EvaluationRequest, answers={200: EvaluationResponse}),
     _decision(EVALUATIONS, evaluations, body=Batch, answers={200: Either(BatchResponse, EvaluationResponse)}),
     *with_suffix(
         Route(

@@ -24,7 +24,7 @@ from ostiaryd.ground.http.html import HTML_BODY, HTML_FORM, PAGES, continue_page
 from ostiaryd.ground.http.routes import NOT_FOUND, Query, Route
 from ostiaryd.ledger.flows import record_refusal
 from ostiaryd.registry import flows as registry
-from ostiaryd.secrets.flows import connected_accounts as flows
+from ostiaryd.secrets.flows import connected_accounts
 from ostiaryd.secrets.flows.seal import Sealed
 from ostiaryd.secrets.model.connected_account import (
     ATTEMPT_LIFETIME,
@@ -66,18 +66,22 @@ def _signed_in(wire: Signed) -> Callable[[Call], Awaitable[Reply]]:
 async def _show_accounts(call: Call, session: Session) -> Reply:
     """Show the connected accounts of the person, and the providers at which the person can connect an account."""
     reader = call.world.db.read()
-    accounts = {account.provider: account for account in flows.list_accounts(reader, session.person)}
-    labels = {name: provider.label for name in accounts if (provider := flows.get_provider(reader, name)) is not None}
+    accounts = {account.provider: account for account in connected_accounts.list_accounts(reader, session.person)}
+    labels = {
+        name: provider.label
+        for name in accounts
+        if (provider := connected_accounts.get_provider(reader, name)) is not None
+    }
     free = [
         provider
-        for provider in flows.list_providers(reader)
-        if provider.name not in accounts and flows.may_connect(reader, provider, session.person)
+        for provider in connected_accounts.list_providers(reader)
+        if provider.name not in accounts and connected_accounts.may_connect(reader, provider, session.person)
     ]
     return page(
         call,
         "secrets/accounts.html",
         accounts=list(accounts.values()),
-        agents={name: flows.list_using_agents(reader, account) for name, account in accounts.items()},
+        agents={name: connected_accounts.list_using_agents(reader, account) for name, account in accounts.items()},
         labels=labels,
         free=free,
         form_token=sessions.form_token(call, session),
@@ -89,8 +93,8 @@ async def _show_accounts(call: Call, session: Session) -> Reply:
 async def _show_question(call: Call, session: Session) -> Reply:
     """Ask the person for consent to connect an account at a provider, and for the scopes."""
     reader = call.world.db.read()
-    provider = flows.find_provider(reader, call.params["provider"])
-    flows.check_may_connect(reader, provider, session.person)
+    provider = connected_accounts.find_provider(reader, call.params["provider"])
+    connected_accounts.check_may_connect(reader, provider, session.person)
     return page(
         call,
         "secrets/connect.html",
@@ -106,7 +110,9 @@ async def _begin(call: Call, session: Session) -> Reply:
     """Redirect the person to the provider, with the scopes that the person chose."""
     form, world = sessions.read_form(call, session), call.world
     scopes = frozenset(value for name, value in form.items() if name.startswith("scope-"))
-    begin = partial(flows.begin_connection, name=call.params["provider"], person=session.person, scopes=scopes)
+    begin = partial(
+        connected_accounts.begin_connection, name=call.params["provider"], person=session.person, scopes=scopes
+    )
     provider = await sessions.act_as_person(call, session, "account.begin", begin)
     attempt = ConnectAttempt(
         provider=provider.name,
@@ -131,7 +137,7 @@ async def _finish(call: Call, session: Session) -> Reply:
     3. Check the tokens; revoke them if they are not acceptable. 4. Store the refresh token.
     """
     world = call.world
-    provider = flows.find_provider(world.db.read(), call.params["provider"])
+    provider = connected_accounts.find_provider(world.db.read(), call.params["provider"])
     try:
         attempt = open_attempt(
             sessions.one_cookie(call, COOKIE),
@@ -142,7 +148,7 @@ async def _finish(call: Call, session: Session) -> Reply:
             now=world.now(),
         )
         code = check_response(_parameters(call), attempt, provider)
-        flows.check_free(world.db.read(), provider, session.person)
+        connected_accounts.check_free(world.db.read(), provider, session.person)
         answer = await redeem_code(world, provider, attempt, code)
     except AccountRefused as refusal:
         await record_refusal(
@@ -150,7 +156,7 @@ async def _finish(call: Call, session: Session) -> Reply:
         )
         raise
     connect = partial(
-        flows.connect_account,
+        connected_accounts.connect_account,
         provider=provider,
         person=session.person,
         answer=answer,
@@ -167,7 +173,7 @@ async def _finish(call: Call, session: Session) -> Reply:
 async def _end(call: Call, session: Session) -> Reply:
     """End the connection of the person at a provider."""
     sessions.read_form(call, session)
-    end = partial(flows.end_own_account, name=call.params["provider"], person=session.person)
+    end = partial(connected_accounts.end_own_account, name=call.params["provider"], person=session.person)
     await sessions.act_as_person(call, session, "account.end", end)
     return see_other(call, "/accounts")
 

@@ -22,18 +22,17 @@ from ostiary.protocol.errors import Invalid, Malformed, Refused, Unavailable
 from ostiaryd.ground.database import Tx
 from ostiaryd.ground.http.edge import Call
 from ostiaryd.ground.http.html import page_url
-from ostiaryd.ground.outbound.fetch import check_named, request
+from ostiaryd.ground.outbound.fetch import check_named, send_request
 from ostiaryd.ground.process.ids import new_id
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
 from ostiaryd.secrets import store
-from ostiaryd.secrets.flows import account_tokens, leases
-from ostiaryd.secrets.flows import connected_accounts as flows
+from ostiaryd.secrets.flows import account_tokens, connected_accounts, leases
 from ostiaryd.secrets.flows.seal import Sealed, check_open
 from ostiaryd.secrets.model.connected_account import (
     AGAIN,
     MAX_ANSWER,
-    MOUNT,
+    OAUTH_MOUNT,
     SEND_S,
     AccessToken,
     AccountProvider,
@@ -101,7 +100,7 @@ async def fetch_metadata(world: World, issuer: str) -> ServerMetadata:
     check_named(issuer, of="the issuer", private=world.config.private)
     answers = []
     for url in metadata_urls(issuer):
-        answer = await request(
+        answer = await send_request(
             "GET",
             url,
             headers={"accept": "application/json"},
@@ -161,7 +160,7 @@ async def _post(world: World, provider: AccountProvider, url: str, form: dict[st
         case "none":
             form = form | {"client_id": provider.client_id}
     try:
-        answer = await request(
+        answer = await send_request(
             "POST",
             url,
             body=urlencode(form).encode(),
@@ -176,7 +175,7 @@ async def _post(world: World, provider: AccountProvider, url: str, form: dict[st
 
 
 def _secret(world: World, provider: AccountProvider) -> str:
-    return flows.open_client_secret(world.db.read(), provider, keys=world.keys)
+    return connected_accounts.open_client_secret(world.db.read(), provider, keys=world.keys)
 
 
 def _assertion(world: World, provider: AccountProvider) -> str:
@@ -326,17 +325,19 @@ async def end_due(world: World) -> None:
 async def _end_due(world: World) -> None:
     refreshes, now = world.get_singleton(AccountRefreshes), world.now()
     try:
-        for provider in await world.db.scan(flows.list_removed):
-            if flows.may_end_removed(world.db.read(), provider):
-                await act(world, "account.remove_provider", partial(flows.end_removed, provider=provider))
+        for provider in await world.db.scan(connected_accounts.list_removed):
+            if connected_accounts.may_end_removed(world.db.read(), provider):
+                await act(world, "account.remove_provider", partial(connected_accounts.end_removed, provider=provider))
         since = refreshes.since
-        departed = await world.db.scan(lambda reader: flows.find_departed(reader, since=since))
+        departed = await world.db.scan(lambda reader: connected_accounts.find_departed(reader, since=since))
         if departed:
-            await act(world, "account.end", partial(flows.end_departed, accounts=departed))
+            await act(world, "account.end", partial(connected_accounts.end_departed, accounts=departed))
         refreshes.since = max(now - OVERLAP, 0)
-        due = await world.db.scan(lambda reader: store.leases.due(reader, MOUNT, now=now, limit=REVOKED_AT_ONCE))
+        due = await world.db.scan(lambda reader: store.leases.due(reader, OAUTH_MOUNT, now=now, limit=REVOKED_AT_ONCE))
         await _in_turns([partial(_revoke_token, world, lease) for lease in due])
-        accounts = await world.db.scan(lambda reader: flows.find_due(reader, now=now, limit=REVOKED_AT_ONCE))
+        accounts = await world.db.scan(
+            lambda reader: connected_accounts.find_due(reader, now=now, limit=REVOKED_AT_ONCE)
+        )
         await _in_turns([partial(_revoke_account, world, account) for account in accounts])
     except Sealed:
         return  # the tokens are encrypted, too: they are revoked after an unseal
@@ -367,7 +368,7 @@ async def _revoke_token(world: World, lease: Lease) -> None:
     if not claimed:
         return
     reader = world.db.read()
-    provider = flows.get_provider(reader, lease.database)
+    provider = connected_accounts.get_provider(reader, lease.database)
     text = account_tokens.open_token(reader, lease.lease_id, keys=world.keys, now=world.now())
     try:
         if provider is not None and provider.revokes_each and text is not None:
@@ -380,8 +381,8 @@ async def _revoke_token(world: World, lease: Lease) -> None:
 
 async def _revoke_account(world: World, account: ConnectedAccount) -> None:
     """Revoke the refresh token of an account that is ending, and delete the account."""
-    text = await world.writer.submit(lambda tx: flows.claim_end(tx, account))
-    provider = flows.get_provider(world.db.read(), account.provider)
+    text = await world.writer.submit(lambda tx: connected_accounts.claim_end(tx, account))
+    provider = connected_accounts.get_provider(world.db.read(), account.provider)
     if text is None or provider is None:
         return
     try:
@@ -389,12 +390,14 @@ async def _revoke_account(world: World, account: ConnectedAccount) -> None:
             await _revoke(world, provider, text, hint="refresh_token")
     except Refused as refusal:
         why = refusal.message
-        await world.writer.submit(lambda tx: flows.postpone_end(tx, account, why))
+        await world.writer.submit(lambda tx: connected_accounts.postpone_end(tx, account, why))
         if account.attempts + 1 == STUCK_ATTEMPTS:
-            await act(world, "account.stuck", partial(flows.tell_stuck, account=account, why=why))
+            await act(world, "account.stuck", partial(connected_accounts.tell_stuck, account=account, why=why))
         return
     is_revoked = bool(provider.revocation_endpoint)
-    await act(world, "account.delete", partial(flows.delete_account, account=account, is_revoked=is_revoked))
+    await act(
+        world, "account.delete", partial(connected_accounts.delete_account, account=account, is_revoked=is_revoked)
+    )
 
 
 async def revoke_unused(world: World, provider: AccountProvider, answer: TokenAnswer) -> None:

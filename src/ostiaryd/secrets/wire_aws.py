@@ -49,7 +49,7 @@ from ostiaryd.secrets.flows import access_keys, deletions, keyvalue, rotations, 
 from ostiaryd.secrets.flows.backends import find_backend
 from ostiaryd.secrets.flows.version_tokens import set_token
 from ostiaryd.secrets.model import aws
-from ostiaryd.secrets.model.backend import MOUNT as BACKENDS
+from ostiaryd.secrets.model.backend import BACKEND_MOUNT
 from ostiaryd.secrets.model.keyvalue import (
     CURRENT,
     MAX_STAGES,
@@ -293,7 +293,7 @@ async def _one(call: Call, action: _Action, secret_id: str | None, body: _Body) 
         if path.endswith("/"):
             raise Invalid("the name of a secret must not end with a slash")
         head, rest = split_path(path)
-        mount, below = (head, rest) if head == BACKENDS else (MOUNT, path)
+        mount, below = (head, rest) if head == BACKEND_MOUNT else (MOUNT, path)
         act.entry.object = f"{mount}/{below}"
         act.entry.detail = {"operation": action.operation, "api": "aws"}
         config = call.world.config
@@ -343,7 +343,7 @@ async def _rotate_now(call: Call, rotation: _RotationRequest) -> dict[str, Any]:
 
 async def _read_backend(call: Call, upstream: ReadBackend, place: _Place) -> dict[str, Any]:
     """Return the present value of a secret in a back end. Its version is a keyed hash of the value."""
-    value, name = await read_value(call, upstream), f"{BACKENDS}/{upstream.name}/{upstream.path}"
+    value, name = await read_value(call, upstream), f"{BACKEND_MOUNT}/{upstream.name}/{upstream.path}"
     return {
         "ARN": place.scope.make_arn(name),
         "Name": name,

@@ -24,7 +24,7 @@ from ostiaryd.secrets.backends.aws_accounts import AwsAccounts
 from ostiaryd.secrets.flows import aws_accounts, leases
 from ostiaryd.secrets.flows.seal import Sealed, check_open, read_status
 from ostiaryd.secrets.model.aws_account import (
-    MOUNT,
+    AWS_MOUNT,
     USERS,
     AwsCredentials,
     AwsRoot,
@@ -186,7 +186,7 @@ async def _try_new_key(world: World) -> None:
 async def revoke_due(world: World) -> None:
     """Start the deletion of the users whose leases have ended, unless a deletion is running."""
     now = world.now()
-    if due := await world.db.scan(lambda reader: store.leases.due(reader, MOUNT, now=now, limit=DUE_AT_ONCE)):
+    if due := await world.db.scan(lambda reader: store.leases.due(reader, AWS_MOUNT, now=now, limit=DUE_AT_ONCE)):
         world.get_singleton(AwsRevokers).begin("aws", partial(_revoke_all, world, due))
 
 

@@ -29,7 +29,7 @@ from ostiaryd.secrets.backends.remote import Remote
 from ostiaryd.secrets.backends.vault import VaultBackend
 from ostiaryd.secrets.flows import backends
 from ostiaryd.secrets.model.backend import (
-    MOUNT,
+    BACKEND_MOUNT,
     Backend,
     BackendConfig,
     BackendFailed,
@@ -162,7 +162,7 @@ async def read_value(call: Call, upstream: ReadBackend) -> BackendValue:
             value = await reader.ask(stored.name, lambda: backend.read(upstream.path))
             backends.check_still(world.db.read(), stored, upstream.holding, now=world.now())
         except Refused as refusal:
-            await _fail(call, f"{MOUNT}/{upstream.name}/{upstream.path}", refusal)
+            await _fail(call, f"{BACKEND_MOUNT}/{upstream.name}/{upstream.path}", refusal)
         reader.cache_value(stored, upstream.path, value)
     return value
 
@@ -178,7 +178,7 @@ async def list_names(call: Call, upstream: ListBackend) -> list[str]:
         names = await world.get_singleton(BackendReader).ask(stored.name, lambda: backend.list_names(upstream.folder))
         backends.check_still(world.db.read(), stored, upstream.holding, now=world.now())
     except Refused as refusal:
-        await _fail(call, f"{MOUNT}/{upstream.name}/{upstream.folder}", refusal)
+        await _fail(call, f"{BACKEND_MOUNT}/{upstream.name}/{upstream.folder}", refusal)
     return names
 
 
@@ -266,7 +266,7 @@ async def put_backend(call: Call) -> Reply:
     )
 
     def put(act: Act) -> StoredBackend:
-        act.entry.object = f"{MOUNT}/{body.name[:64]}"
+        act.entry.object = f"{BACKEND_MOUNT}/{body.name[:64]}"
         check_name(body.name)
         check_config(config, permitted=call.world.config.secret_backends.split())
         return backends.put_backend(act, body.name, config, check_credentials(body.kind, body.credentials))

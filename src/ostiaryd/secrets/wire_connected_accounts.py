@@ -18,8 +18,8 @@ from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import ADMIN, READ
-from ostiaryd.secrets import flows as secret_flows
-from ostiaryd.secrets.flows import connected_accounts as flows
+from ostiaryd.secrets import flows
+from ostiaryd.secrets.flows import connected_accounts
 from ostiaryd.secrets.model.connected_account import (
     PRESETS,
     AccountMethod,
@@ -122,7 +122,7 @@ async def add_provider(call: Call) -> Reply:
     If the request states an issuer, the server fetches the issuer's metadata.
     """
     new, world = call.json(NewAccountProvider), call.world
-    secret_flows.check_open(world.db.read())
+    flows.check_open(world.db.read())
     if (preset := PRESETS.get(new.preset)) is None:
         raise Invalid(
             "`preset` is unknown", hint=f"use one of {', '.join(filter(None, PRESETS))}, or leave `preset` out"
@@ -141,7 +141,7 @@ async def add_provider(call: Call) -> Reply:
     ):
         if url:
             check_named(url, of=of, private=world.config.private)
-    add = partial(flows.add_provider, provider=provider, client_secret=new.client_secret)
+    add = partial(connected_accounts.add_provider, provider=provider, client_secret=new.client_secret)
     return reply(_show_provider(world, await act_as(call, "account.add_provider", add)), status=201)
 
 
@@ -201,14 +201,16 @@ def _make_provider(
 
 async def list_providers(call: Call) -> Reply:
     """List the account providers."""
-    providers = flows.list_providers(call.world.db.read())
+    providers = connected_accounts.list_providers(call.world.db.read())
     body: AccountProvidersBody = {"providers": [_show_provider(call.world, one) for one in providers]}
     return reply(body)
 
 
 async def show_provider(call: Call) -> Reply:
     """Show an account provider."""
-    return reply(_show_provider(call.world, flows.find_provider(call.world.db.read(), call.params["name"])))
+    return reply(
+        _show_provider(call.world, connected_accounts.find_provider(call.world.db.read(), call.params["name"]))
+    )
 
 
 async def change_provider(call: Call) -> Reply:
@@ -218,7 +220,7 @@ async def change_provider(call: Call) -> Reply:
     """
     changes = call.json(AccountProviderChanges)
     change = partial(
-        flows.change_provider,
+        connected_accounts.change_provider,
         name=call.params["name"],
         client_secret=changes.client_secret,
         scopes=changes.scopes,
@@ -229,7 +231,9 @@ async def change_provider(call: Call) -> Reply:
 
 async def remove_provider(call: Call) -> Reply:
     """Remove an account provider. All its connected accounts end, and their tokens are revoked at the provider."""
-    await act_as(call, "account.remove_provider", lambda act: flows.remove_provider(act, call.params["name"]))
+    await act_as(
+        call, "account.remove_provider", lambda act: connected_accounts.remove_provider(act, call.params["name"])
+    )
     return reply({})
 
 
@@ -240,7 +244,7 @@ async def list_accounts(call: Call) -> Reply:
     return await reply_page(
         call,
         "accounts",
-        lambda reader, page: flows.page_accounts(reader, page, person=id),
+        lambda reader, page: connected_accounts.page_accounts(reader, page, person=id),
         _show_account,
         cursor=lambda account: account.account_id,
     )
@@ -249,7 +253,7 @@ async def list_accounts(call: Call) -> Reply:
 async def end_account(call: Call) -> Reply:
     """End a connected account. Its access tokens end now, and its refresh token is then revoked at the provider."""
     order = call.json(AccountEnd)
-    end = partial(flows.end_account, account_id=call.params["account"], is_forgotten=order.forget)
+    end = partial(connected_accounts.end_account, account_id=call.params["account"], is_forgotten=order.forget)
     await act_as(call, "account.end", end)
     return reply({})
 
@@ -284,11 +288,11 @@ def _show_account(reader: Reader, account: ConnectedAccount) -> ConnectedAccount
         "refreshed_at": account.refreshed_at // SECOND,
         "attempts": account.attempts,
         "error": account.error,
-        "agents": flows.list_using_agents(reader, account),
+        "agents": connected_accounts.list_using_agents(reader, account),
     }
 
 
-_SEALED = (secret_flows.Sealed("the secrets are sealed"),)
+_SEALED = (flows.Sealed("the secrets are sealed"),)
 ROUTES = (
     Route(
         "POST",

@@ -33,7 +33,7 @@ from ostiaryd.secrets.flows import databases, leases, seal
 from ostiaryd.secrets.flows.aws_accounts import put_root
 from ostiaryd.secrets.model.aws_account import check_root
 from ostiaryd.secrets.model.backend import check_address
-from ostiaryd.secrets.model.database import MOUNT, read_connection
+from ostiaryd.secrets.model.database import DATABASE_MOUNT, read_connection
 from ostiaryd.secrets.model.lease import CREATE_S, STUCK_ATTEMPTS, TAKEOVER_S, Lease
 from ostiaryd.secrets.model.request import SECOND, Answer
 from ostiaryd.secrets.model.upstream import (
@@ -241,7 +241,9 @@ async def revoke_due(world: World) -> None:
     if len(ended) < ENDED_AT_ONCE:
         revokers.since = max(now - OVERLAP, 0)
     by_database: dict[str, list[Lease]] = {}
-    for lease in await world.db.scan(lambda reader: store.leases.due(reader, MOUNT, now=now, limit=DUE_AT_ONCE)):
+    for lease in await world.db.scan(
+        lambda reader: store.leases.due(reader, DATABASE_MOUNT, now=now, limit=DUE_AT_ONCE)
+    ):
         by_database.setdefault(lease.database, []).append(lease)
     for name, due in by_database.items():
         revokers.begin(name, partial(_revoke_all, world, name, due))

@@ -22,8 +22,7 @@ from ostiary.protocol import canonical, jose
 from ostiary.protocol.decoding import convert
 from ostiary.protocol.errors import Forbidden, Invalid, Malformed, Unavailable
 from ostiaryd.ground.http.edge import Call
-from ostiaryd.ground.outbound.fetch import check_named
-from ostiaryd.ground.outbound.fetch import request as fetch
+from ostiaryd.ground.outbound.fetch import check_named, send_request
 from ostiaryd.ground.outbound.jwks import FETCH_S, FRESH, MAX_JWKS, SOON, KeySets
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
@@ -107,7 +106,7 @@ class JwtMethodKeys:
 
 async def _fetch_jwks_uri(world: World, config: JwtConfig) -> str:
     issuer, private = config.oidc_discovery_url, world.config.private
-    answer = await fetch(
+    answer = await send_request(
         "GET",
         discovery_url(issuer),
         headers={"accept": "application/json"},
@@ -247,7 +246,7 @@ async def _review(world: World, config: KubernetesConfig, unverified_jwt: str, *
     except jose.InvalidToken as refusal:
         raise flows.LoginRefused(f"error validating token: {refusal.message}") from None
     try:
-        answer = await fetch(
+        answer = await send_request(
             "POST",
             config.kubernetes_host.rstrip("/") + REVIEW_PATH,
             body=render_review(unverified_jwt, audience=audience),

@@ -18,7 +18,7 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
 from ostiaryd.ground.http.pages import Page, reply_page
 from ostiaryd.ground.http.routes import NOT_FOUND, PAGE, EmptyBody, PageBody, Route
-from ostiaryd.ground.outbound.fetch import check_named, deliver, request
+from ostiaryd.ground.outbound.fetch import check_named, deliver, send_request
 from ostiaryd.ground.process.commands import run_command
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
@@ -184,7 +184,7 @@ async def _update_registration(world: World, path: str, call: RotationCall) -> N
     """
     body, current = b"", call.current
     for method in ("GET", "PUT"):
-        answer = await request(
+        answer = await send_request(
             method,
             call.config.registration,
             body=body,

@@ -107,9 +107,8 @@ from ostiaryd.secrets.model.request import (
     split_path,
 )
 from ostiaryd.secrets.model.sealing import decode_key
-from ostiaryd.secrets.model.token import LONGEST_S, TokenOptions
-from ostiaryd.secrets.model.token import PREFIX as VAULT_TOKEN
-from ostiaryd.secrets.model.transit import BackupRefused
+from ostiaryd.secrets.model.token import LONGEST_S, TOKEN_PREFIX, TokenOptions
+from ostiaryd.secrets.model.transit_keys import BackupRefused
 from ostiaryd.secrets.wire_account_tokens import issue_token
 from ostiaryd.secrets.wire_aws_accounts import create_credentials, rotate_root
 from ostiaryd.secrets.wire_backends import forget_values
@@ -602,7 +601,7 @@ def _credentials_of(call: Call) -> flows.VaultCredentials:
         return flows.VaultCredentials(unverified_token, None, call.origin)
     request = _request_of(call)
     scheme, _, value = (request.authorization or "").partition(" ")
-    if scheme.lower() == "bearer" and value.strip().startswith(VAULT_TOKEN):
+    if scheme.lower() == "bearer" and value.strip().startswith(TOKEN_PREFIX):
         return flows.VaultCredentials(value.strip(), None, call.origin)
     return flows.VaultCredentials("", request, call.origin)
 

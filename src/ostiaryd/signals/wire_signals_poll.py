@@ -16,11 +16,11 @@ import msgspec
 
 from ostiary.protocol import canonical
 from ostiary.protocol.errors import Malformed, Refused, Unavailable
-from ostiaryd.ground.outbound.fetch import request
+from ostiaryd.ground.outbound.fetch import send_request
 from ostiaryd.ground.process.running import RunningTasks
 from ostiaryd.ground.world import World
 from ostiaryd.signals import store
-from ostiaryd.signals.flows import issuers as flows
+from ostiaryd.signals.flows import issuers
 from ostiaryd.signals.model.issuers import Issuer
 from ostiaryd.signals.model.sets import MAX_SET_BYTES, POLL, SetRefused
 from ostiaryd.signals.wire_signals import COST, IssuerBuckets, accept_token
@@ -72,7 +72,7 @@ async def poll_once(world: World, issuer: Issuer) -> bool:
     # the signals stay at the issuer until the next poll
     if not world.get_singleton(IssuerBuckets).of(issuer.issuer_id).has(AT_ONCE * COST):
         return False
-    claimed = await world.writer.submit(lambda tx: flows.begin_poll(tx, issuer))
+    claimed = await world.writer.submit(lambda tx: issuers.begin_poll(tx, issuer))
     if claimed is None:
         return False
     try:
@@ -80,9 +80,9 @@ async def poll_once(world: World, issuer: Issuer) -> bool:
         has_news = await _accept_all(world, claimed, sets)
     except Refused as refusal:
         why = refusal.message
-        await world.writer.submit(lambda tx: flows.end_poll(tx, claimed, why=why))
+        await world.writer.submit(lambda tx: issuers.end_poll(tx, claimed, why=why))
         return False
-    await world.writer.submit(lambda tx: flows.end_poll(tx, claimed))
+    await world.writer.submit(lambda tx: issuers.end_poll(tx, claimed))
     return has_news
 
 
@@ -94,14 +94,14 @@ async def _fetch(world: World, issuer: Issuer) -> dict[str, str]:
     headers = {"content-type": "application/json", "accept": "application/json", "content-language": "en"}
     if issuer.sealed is not None:
         headers["authorization"] = world.keys.root.open(
-            issuer.sealed, context=flows.encryption_context(issuer)
+            issuer.sealed, context=issuers.encryption_context(issuer)
         ).decode()
-    answer = await request(
+    answer = await send_request(
         "POST",
         issuer.endpoint,
         body=_encode(body),
         headers=headers,
-        within_s=flows.POLL_S,
+        within_s=issuers.POLL_S,
         max_bytes=MAX_ANSWER,
         private=world.config.private,
     )

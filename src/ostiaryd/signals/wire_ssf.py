@@ -24,7 +24,7 @@ from ostiaryd.ground.http.well_known import check_suffix, with_suffix
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import SSF_MANAGE, SSF_READ
 from ostiaryd.signals import store
-from ostiaryd.signals.flows import streams as flows
+from ostiaryd.signals.flows import streams
 from ostiaryd.signals.model.sets import POLL, PUSH
 from ostiaryd.signals.model.streams import (
     MIN_VERIFICATION_S,
@@ -77,9 +77,9 @@ class Configuration(msgspec.Struct, frozen=True):
     min_verification_interval: int | UnsetType = UNSET
 
     @property
-    def requested_stream(self) -> flows.RequestedStream:
+    def requested_stream(self) -> streams.RequestedStream:
         """Return the members of the body that a receiver supplies."""
-        return flows.RequestedStream(self.events_requested, self.delivery, self.description)
+        return streams.RequestedStream(self.events_requested, self.delivery, self.description)
 
 
 class StreamConfiguration(TypedDict):
@@ -109,7 +109,7 @@ async def create_stream(call: Call) -> Reply:
     requested = call.json(Configuration).requested_stream
     config = call.world.config
     made = await registry.act_as(
-        call, "stream.create", lambda act: flows.create(act, requested, by=call.caller, config=config)
+        call, "stream.create", lambda act: streams.create(act, requested, by=call.caller, config=config)
     )
     return reply(show(made, config), status=201, headers=[NO_STORE])
 
@@ -121,23 +121,23 @@ async def read_streams(call: Call) -> Reply:
         return reply(
             [show(one, config) for one in store.streams.streams_of(reader, call.caller.id)], headers=[NO_STORE]
         )
-    return reply(show(flows.find(reader, id, by=call.caller), config), headers=[NO_STORE])
+    return reply(show(streams.find(reader, id, by=call.caller), config), headers=[NO_STORE])
 
 
 async def change_stream(call: Call) -> Reply:
     """Update the members of a stream that the request contains (SSF 8.1.1.3)."""
-    return await _change(call, "stream.change", flows.change)
+    return await _change(call, "stream.change", streams.change)
 
 
 async def replace_stream(call: Call) -> Reply:
     """Replace the configuration of a stream (SSF 8.1.1.4)."""
-    return await _change(call, "stream.replace", flows.replace_configuration)
+    return await _change(call, "stream.replace", streams.replace_configuration)
 
 
 async def _change(call: Call, action: str, flow: Any) -> Reply:
     sent, config = call.json(Configuration), call.world.config
     id = _required(sent.stream_id)
-    _check_ours(show(flows.find(call.world.db.read(), id, by=call.caller), config), sent)
+    _check_ours(show(streams.find(call.world.db.read(), id, by=call.caller), config), sent)
     changed: Stream = await registry.act_as(
         call, action, lambda act: flow(act, id, sent.requested_stream, by=call.caller, config=config)
     )
@@ -154,14 +154,14 @@ def _check_ours(now: dict[str, Any], sent: Configuration) -> None:
 async def delete_stream(call: Call) -> Reply:
     """Delete a stream (SSF 8.1.1.5)."""
     id = _required(call.query_one("stream_id"))
-    await registry.act_as(call, "stream.delete", lambda act: flows.delete(act, id, by=call.caller))
+    await registry.act_as(call, "stream.delete", lambda act: streams.delete(act, id, by=call.caller))
     return _empty(204)
 
 
 async def read_status(call: Call) -> Reply:
     """Return whether a stream is enabled, paused or disabled (SSF 8.1.2.1)."""
     id = _required(call.query_one("stream_id"))
-    return _status(flows.find(call.world.db.read(), id, by=call.caller))
+    return _status(streams.find(call.world.db.read(), id, by=call.caller))
 
 
 class NewStatus(msgspec.Struct):
@@ -176,7 +176,7 @@ async def set_status(call: Call) -> Reply:
     stream = await registry.act_as(
         call,
         "stream.status",
-        lambda act: flows.set_status(act, new.stream_id, new.status, reason=new.reason, by=call.caller),
+        lambda act: streams.set_status(act, new.stream_id, new.status, reason=new.reason, by=call.caller),
     )
     return _status(stream)
 
@@ -191,7 +191,7 @@ async def add_subject(call: Call) -> Reply:
     """Send the receiver signals about a subject again (SSF 8.1.3.2)."""
     sent = call.json(Subject)
     await registry.act_as(
-        call, "stream.add_subject", lambda act: flows.add_subject(act, sent.stream_id, sent.subject, by=call.caller)
+        call, "stream.add_subject", lambda act: streams.add_subject(act, sent.stream_id, sent.subject, by=call.caller)
     )
     return _empty(200)
 
@@ -202,7 +202,7 @@ async def remove_subject(call: Call) -> Reply:
     await registry.act_as(
         call,
         "stream.remove_subject",
-        lambda act: flows.remove_subject(act, sent.stream_id, sent.subject, by=call.caller),
+        lambda act: streams.remove_subject(act, sent.stream_id, sent.subject, by=call.caller),
     )
     return _empty(204)
 
@@ -218,7 +218,7 @@ async def verify(call: Call) -> Reply:
     if sent.state is not None and len(sent.state) > 1000:
         raise Invalid("`state` has more than 1000 characters")
     await registry.act_as(
-        call, "stream.verify", lambda act: flows.send_verification(act, sent.stream_id, sent.state, by=call.caller)
+        call, "stream.verify", lambda act: streams.send_verification(act, sent.stream_id, sent.state, by=call.caller)
     )
     return _empty(204)
 
@@ -259,7 +259,7 @@ def render(refusal: Refused) -> Reply:
     requires: 400 instead of 422, and 429 for a second verification within a minute.
     """
     answer = render_admin(refusal)
-    if isinstance(refusal, flows.TooSoon):
+    if isinstance(refusal, streams.TooSoon):
         answer.status = 429
         answer.headers.append((b"retry-after", str(MIN_VERIFICATION_S).encode()))
     elif status_of(refusal) == 422:
@@ -347,7 +347,7 @@ ROUTES = (
         "/api/v1/ssf/verify",
         verify,
         SSF_MANAGE,
-        errors=(flows.TooSoon("a stream can be verified at most once in 60 seconds"),),
+        errors=(streams.TooSoon("a stream can be verified at most once in 60 seconds"),),
         body=Verification,
         protocol=SSF,
         answers={204: None},

@@ -14,7 +14,7 @@ from functools import partial
 from ostiary.protocol import canonical
 from ostiary.protocol.errors import Malformed, Refused
 from ostiaryd.ground.database import Reader
-from ostiaryd.ground.outbound.fetch import Answer, request
+from ostiaryd.ground.outbound.fetch import Answer, send_request
 from ostiaryd.ground.process.running import RunningTasks
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import act
@@ -90,7 +90,7 @@ async def _push(world: World, stream: Stream, token: str) -> tuple[str, bool]:
         if stream.sealed is not None:
             opened = world.keys.root.open(stream.sealed, context=streams.encryption_context(stream))
             headers["authorization"] = opened.decode()
-        answer = await request(
+        answer = await send_request(
             "POST",
             stream.endpoint,
             body=token.encode(),

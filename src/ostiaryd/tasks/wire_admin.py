@@ -23,7 +23,7 @@ from ostiaryd.registry.model import ADMIN, SELF
 from ostiaryd.tasks import flows, store
 from ostiaryd.tasks.flows.history import PrunedTask
 from ostiaryd.tasks.flows.show import TaskBody, TaskDetail
-from ostiaryd.tasks.model import DEFAULT_TTL_S, State, Task
+from ostiaryd.tasks.model import DEFAULT_TTL_S, Task, TaskState
 
 
 class Renewal(msgspec.Struct, forbid_unknown_fields=True):
@@ -115,7 +115,7 @@ async def renew_task(call: Call) -> Reply:
 
 async def end_task(call: Call) -> Reply:
     """End a task and revoke everything that was granted under it."""
-    outcome = State(call.json(End).outcome)
+    outcome = TaskState(call.json(End).outcome)
     task = await registry.act_as(
         call, "task.end", lambda act: flows.end(act, call.params["id"], outcome, by=call.caller)
     )

@@ -13,7 +13,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import SELF
 from ostiaryd.tasks import flows
 from ostiaryd.tasks.flows.show import TaskDetail
-from ostiaryd.tasks.model import State
+from ostiaryd.tasks.model import TaskState
 
 
 class Hold(msgspec.Struct, forbid_unknown_fields=True):
@@ -44,7 +44,9 @@ async def leave_task(call: Call) -> Reply:
     """Leave a held task. If the task has `ends_with_last`, it ends when its last holder leaves."""
     left, id = call.json(Leave), call.params["id"]
     task = await registry.act_as(
-        call, "task.leave", lambda act: flows.remove_holder(act, id, left.holder, State(left.outcome), by=call.caller)
+        call,
+        "task.leave",
+        lambda act: flows.remove_holder(act, id, left.holder, TaskState(left.outcome), by=call.caller),
     )
     return reply(flows.show(call.world.db.read(), task, now=call.world.now()))
 

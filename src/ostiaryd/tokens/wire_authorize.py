@@ -22,7 +22,7 @@ from ostiaryd.ground.http.html import HTML_BODY, HTML_FORM, PAGES, continue_page
 from ostiaryd.ground.http.routes import FORM, Content, Query, Route
 from ostiaryd.ledger.flows import Act, act, record_refusal
 from ostiaryd.registry import flows as registry
-from ostiaryd.tokens.flows import authorization as flow
+from ostiaryd.tokens.flows import authorization
 from ostiaryd.tokens.flows.authorization import REQUEST_S, Step
 from ostiaryd.tokens.flows.mint import identify
 from ostiaryd.tokens.model import InvalidRequest, read_form
@@ -95,7 +95,7 @@ async def _authorize(call: Call, parameters: Parameters) -> Reply:
     client = await _client_of(call, parameters)
     if read_one(parameters, "request_uri").startswith(REQUEST_URI):
         request_uri = read_one(parameters, "request_uri")
-        stored = flow.find_request(call.world.db.read(), request_uri, client, now=call.world.now())
+        stored = authorization.find_request(call.world.db.read(), request_uri, client, now=call.world.now())
         work = _proceed(call, client, stored.request, request_uri, stored.created_at)
         return await _answering(call, client, stored.request.return_address, work, prompt=stored.request.prompt)
     try:
@@ -162,9 +162,9 @@ async def push(call: Call) -> Reply:
         jkt = proofs.possession.jkt or request.jkt
         if request.jkt not in ("", jkt):
             raise InvalidRequest("`dpop_jkt` is not the key of the DPoP proof")
-        flow.make_offer(act.tx, request, client, now=act.now, config=config)
+        authorization.make_offer(act.tx, request, client, now=act.now, config=config)
         network = "" if client.kind is ClientKind.AGENT else call.network or "?"
-        return flow.store_request(act.tx, replace(request, jkt=jkt), network=network)
+        return authorization.store_request(act.tx, replace(request, jkt=jkt), network=network)
 
     request_uri = await act(call.world, "authorization.push", run, request=call.request_id, network=call.network)
     return reply({"request_uri": request_uri, "expires_in": REQUEST_S}, status=201, headers=[NO_STORE])
@@ -181,22 +181,26 @@ async def _proceed(
     """
     world = call.world
     session = await sessions.session_of(call)
-    if session is not None and flow.has_consented(world.db.read(), client, session):
+    if session is not None and authorization.has_consented(world.db.read(), client, session):
 
         def run(act: Act) -> str:
-            return flow.issue_code(
+            return authorization.issue_code(
                 act, request, client, session, requested_at=since, request_uri=request_uri, config=world.config
             )
 
-        with suppress(flow.PersonNeeded):
+        with suppress(authorization.PersonNeeded):
             code = await sessions.act_as_person(call, session, "authorization.grant", run)
             return _answer(call, request.return_address, {"code": code})
     now = world.now()
-    offer = flow.make_offer(world.db.read(), request, client, now=now, config=world.config)
-    step, assurance = flow.choose_step(world.db.read(), request, offer, client, session, requested_at=since, now=now)
+    offer = authorization.make_offer(world.db.read(), request, client, now=now, config=world.config)
+    step, assurance = authorization.choose_step(
+        world.db.read(), request, offer, client, session, requested_at=since, now=now
+    )
     if not request_uri:
         network = call.network
-        request_uri = await world.writer.submit(lambda tx: flow.store_request(tx, request, network=network or "?"))
+        request_uri = await world.writer.submit(
+            lambda tx: authorization.store_request(tx, request, network=network or "?")
+        )
     # the browser may have left out the cookie (`SameSite=Lax`) because another site sent this form
     if session is None and not call.is_read:
         return see_other(call, _path_of(request, request_uri))
@@ -230,7 +234,9 @@ async def decide(call: Call) -> Reply:
     assert session is not None, "a form without a session is refused"
     try:
         client = await trust.resolve_client(call.world, form.get("client_id", ""), network=call.network)
-        stored = flow.find_request(call.world.db.read(), form.get("request_uri", ""), client, now=call.world.now())
+        stored = authorization.find_request(
+            call.world.db.read(), form.get("request_uri", ""), client, now=call.world.now()
+        )
     except Refused as refusal:
         await _refuse(call, form.get("client_id", ""), refusal)
     address = stored.request.return_address
@@ -251,19 +257,24 @@ async def _decide(
     )
     if form.get("decision") != "allow":
         await sessions.act_as_person(
-            call, session, "authorization.deny", lambda act: flow.deny(act, request, session, request_uri=request_uri)
+            call,
+            session,
+            "authorization.deny",
+            lambda act: authorization.deny(act, request, session, request_uri=request_uri),
         )
         denied = Forbidden("the person denied the request", code="access_denied")
         denied.is_recorded = True  # recorded above by the act `authorization.deny`
         raise denied
-    offer = flow.make_offer(reader, request, client, now=now, config=call.world.config)
-    step, assurance = flow.choose_step(reader, request, offer, client, session, requested_at=stored.created_at, now=now)
+    offer = authorization.make_offer(reader, request, client, now=now, config=call.world.config)
+    step, assurance = authorization.choose_step(
+        reader, request, offer, client, session, requested_at=stored.created_at, now=now
+    )
     if step is Step.LOGIN or assurance is None:
         return _to_login(call, request, request_uri)
     choice = read_choice(form)
 
     def run(act: Act) -> str:
-        return flow.agree(act, request, offer, choice, client, session, assurance, request_uri=request_uri)
+        return authorization.agree(act, request, offer, choice, client, session, assurance, request_uri=request_uri)
 
     code = await sessions.act_as_person(call, session, "authorization.consent", run)
     return _answer(call, request.return_address, {"code": code}, is_form=True)
@@ -272,7 +283,7 @@ async def _decide(
 def _consent_page(
     call: Call, client: OAuthClient, request: AuthorizationRequest, offer: Offer, session: Session, request_uri: str
 ) -> Reply:
-    view = flow.view_consent(call.world.db.read(), client, request, offer, session)
+    view = authorization.view_consent(call.world.db.read(), client, request, offer, session)
     fields = {
         "form_token": sessions.form_token(call, session),
         "client_id": client.client_id,
@@ -340,7 +351,9 @@ async def _answering(
         is_site = urlsplit(address.redirect_uri).hostname not in LOOPBACK
         session = await sessions.session_of(call)
         is_silent = session is None and "none" in prompt and not client.is_unknown
-        may_follow = is_form or is_silent or not is_site or flow.may_follow(call.world.db.read(), client, session)
+        may_follow = (
+            is_form or is_silent or not is_site or authorization.may_follow(call.world.db.read(), client, session)
+        )
         if not may_follow or (refusal.code == "role_required" and "none" not in prompt):
             return _refusal_page(call, client, address, refusal, answer)
         return _answer(call, address, answer, is_form=is_form)

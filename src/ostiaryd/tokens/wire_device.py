@@ -15,7 +15,7 @@ from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import is_agent_id
 from ostiaryd.tokens import flows
-from ostiaryd.tokens.flows import authorization as flow
+from ostiaryd.tokens.flows import authorization
 from ostiaryd.tokens.flows.authorization import DEVICE, Step
 from ostiaryd.tokens.model import read_form
 from ostiaryd.tokens.model.authorization import AuthorizationRequest
@@ -145,11 +145,13 @@ async def _ask(call: Call, session: Session, device: Device) -> Reply:
         call.world.now(),
         await trust.resolve_client(call.world, device.client_id, network=call.network),
     )
-    offer = flow.make_offer(reader, device.request, client, now=now, config=call.world.config)
-    step, _ = flow.choose_step(reader, device.request, offer, client, session, requested_at=device.created_at, now=now)
+    offer = authorization.make_offer(reader, device.request, client, now=now, config=call.world.config)
+    step, _ = authorization.choose_step(
+        reader, device.request, offer, client, session, requested_at=device.created_at, now=now
+    )
     if step is Step.LOGIN:
         return _to_login(call, render_user_code(device.user_code), request=device.request)
-    view = flow.view_consent(reader, client, device.request, offer, session)
+    view = authorization.view_consent(reader, client, device.request, offer, session)
     fields = {
         "form_token": sessions.form_token(call, session),
         "client_digest": client.digest,
@@ -183,7 +185,10 @@ async def _answer(call: Call, session: Session, device: Device, form: Mapping[st
     request, reference = device.request, DEVICE + device.user_code
     if form.get("decision") != "allow":
         await sessions.act_as_person(
-            call, session, "authorization.deny", lambda act: flow.deny(act, request, session, request_uri=reference)
+            call,
+            session,
+            "authorization.deny",
+            lambda act: authorization.deny(act, request, session, request_uri=reference),
         )
         return False
     reader, now, client = (
@@ -191,8 +196,10 @@ async def _answer(call: Call, session: Session, device: Device, form: Mapping[st
         call.world.now(),
         await trust.resolve_client(call.world, device.client_id, network=call.network),
     )
-    offer = flow.make_offer(reader, request, client, now=now, config=call.world.config)
-    _, assurance = flow.choose_step(reader, request, offer, client, session, requested_at=device.created_at, now=now)
+    offer = authorization.make_offer(reader, request, client, now=now, config=call.world.config)
+    _, assurance = authorization.choose_step(
+        reader, request, offer, client, session, requested_at=device.created_at, now=now
+    )
     if assurance is None:
         raise ForgedForm(
             "the login of this session no longer satisfies the request", hint="open /device again and sign in"
@@ -200,7 +207,7 @@ async def _answer(call: Call, session: Session, device: Device, form: Mapping[st
     choice = read_choice(form)
 
     def run(act: Act) -> str:
-        return flow.agree(act, request, offer, choice, client, session, assurance, request_uri=reference)
+        return authorization.agree(act, request, offer, choice, client, session, assurance, request_uri=reference)
 
     await sessions.act_as_person(call, session, "authorization.consent", run)
     return True

@@ -20,7 +20,7 @@ from ostiaryd.ground.http.html import page_url
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
-from ostiaryd.trust.flows import providers as flows
+from ostiaryd.trust.flows import providers
 from ostiaryd.trust.flows.sessions import (
     NewSession,
     begin_session,
@@ -76,7 +76,7 @@ class Begun(NamedTuple):
 
 def find_provider_of(call: Call, protocol: str) -> Provider:
     """Return the provider in the path, if it uses `protocol` (`oidc` or `saml`). Raises NotFound."""
-    provider = flows.find_provider(call.world.db.read(), call.params["provider"])
+    provider = providers.find_provider(call.world.db.read(), call.params["provider"])
     if provider.protocol != protocol:
         raise NotFound("there is no login provider with this name and protocol", hint="start again at the login page")
     return provider
@@ -150,9 +150,9 @@ async def log_in_identity(
     at = identity.authenticated_at
 
     def run(act: Act) -> NewSession:
-        if spend is not None and not flows.spend_answer(act, spend):
+        if spend is not None and not providers.spend_answer(act, spend):
             raise ProviderRefused("the response was used before", hint="start the login again", code="replayed")
-        person = flows.admit(act, provider.provider_id, identity)
+        person = providers.admit(act, provider.provider_id, identity)
         if attempt.asked_again and (at is None or at < attempt.began_at - LEEWAY):
             raise ProviderRefused(
                 "the identity provider does not state that you authenticated again",

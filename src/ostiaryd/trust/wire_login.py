@@ -18,8 +18,8 @@ from ostiary.protocol.errors import Conflict, Invalid, Refused
 from ostiaryd.ground.http.edge import Call, Headers, Reply, status_of
 from ostiaryd.ground.http.html import HTML_BODY, HTML_FORM, PAGES, base_path, continue_page, page, redirect, see_other
 from ostiaryd.ground.http.routes import NOT_FOUND, Query, Route
+from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.flows import Act
-from ostiaryd.ledger.flows import act as run_act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Person
 from ostiaryd.trust import store
@@ -274,7 +274,7 @@ async def _set_up(call: Call, code: str, prove: Callable[[Act], Proof], *, retur
             replaces=previous,
         )
 
-    new = await run_act(call.world, "person.set_up", run, request=call.request_id, network=call.network)
+    new = await ledger.act(call.world, "person.set_up", run, request=call.request_id, network=call.network)
     headers = [*session_headers(new), *browser_headers(call, new.session.person)]
     return see_other(call, return_to, headers=headers)
 

@@ -26,11 +26,11 @@ from ostiaryd.ground.http.edge import Call, Reply
 from ostiaryd.ground.http.forms import parse_form
 from ostiaryd.ground.http.html import PAGES
 from ostiaryd.ground.http.routes import NOT_FOUND, Content, Query, Route
-from ostiaryd.ground.outbound.fetch import MAX_ANSWER, check_named, request
+from ostiaryd.ground.outbound.fetch import MAX_ANSWER, check_named, send_request
 from ostiaryd.ground.outbound.jwks import FETCH_S, FRESH, SOON, KeySets
 from ostiaryd.ground.process.ids import new_id
 from ostiaryd.ground.world import World
-from ostiaryd.trust.flows import providers as flows
+from ostiaryd.trust.flows import providers
 from ostiaryd.trust.model import ASSERTION_TYPE, SECOND
 from ostiaryd.trust.model.oidc_login import (
     Attempt,
@@ -53,7 +53,7 @@ from ostiaryd.trust.model.providers import (
     Provider,
     ProviderRefused,
     check_required,
-    read_groups,
+    read_group_claim,
     suggest_name,
 )
 from ostiaryd.trust.wire_federation import (
@@ -103,7 +103,7 @@ async def fetch_metadata(world: World, issuer: str) -> ProviderMetadata:
     """Fetch the discovery document of an issuer, check its URLs, and return it. Raises Unavailable, Invalid."""
     private = world.config.private
     headers = {"accept": "application/json"}
-    answer = await request(
+    answer = await send_request(
         "GET", discovery_url(issuer), headers=headers, within_s=FETCH_S, max_bytes=MAX_METADATA, private=private
     )
     if answer.status != 200:
@@ -127,9 +127,9 @@ async def begin_login(call: Call) -> Reply:
     """
     provider, settings = _find(call)
     world = call.world
-    providers = world.get_singleton(OpenIdProviders)
+    openid = world.get_singleton(OpenIdProviders)
     async with _asking(call, provider):
-        metadata = await providers.metadata(provider)
+        metadata = await openid.metadata(provider)
     begun = begin_attempt(call, provider)
     url = authorization_url(
         metadata,
@@ -152,12 +152,12 @@ async def finish_login(call: Call) -> Reply:
     provider, settings = _find(call)
     try:
         attempt = end_attempt(call, provider)
-        providers = call.world.get_singleton(OpenIdProviders)
+        openid = call.world.get_singleton(OpenIdProviders)
         async with _asking(call, provider):
-            metadata = await providers.metadata(provider)
+            metadata = await openid.metadata(provider)
             code = check_response(_parameters(call), attempt, metadata)
             answer = await _redeem(call.world, provider, settings, metadata, attempt, code)
-            claims = await _verify(call.world, providers, provider, settings, metadata, attempt, answer)
+            claims = await _verify(call.world, openid, provider, settings, metadata, attempt, answer)
             claims = await _with_userinfo(call.world, provider, settings, metadata, claims, answer)
         check_required(provider, claims)
         identity = _identify(provider, claims)
@@ -226,7 +226,7 @@ async def _redeem(
             form |= {"client_assertion_type": ASSERTION_TYPE, "client_assertion": _assertion(world, settings, metadata)}
         case "none":
             form["client_id"] = settings.client_id
-    answer = await request(
+    answer = await send_request(
         "POST",
         metadata.token_endpoint,
         body=urlencode(form).encode(),
@@ -249,7 +249,7 @@ async def _redeem(
 
 
 def _secret(world: World, provider: Provider) -> str:
-    return flows.open_client_secret(provider, world.keys)
+    return providers.open_client_secret(provider, world.keys)
 
 
 def _assertion(world: World, settings: OidcSettings, metadata: ProviderMetadata) -> str:
@@ -270,7 +270,7 @@ def _assertion(world: World, settings: OidcSettings, metadata: ProviderMetadata)
 
 async def _verify(
     world: World,
-    providers: OpenIdProviders,
+    openid: OpenIdProviders,
     provider: Provider,
     settings: OidcSettings,
     metadata: ProviderMetadata,
@@ -284,7 +284,7 @@ async def _verify(
     async def check(within: int) -> dict[str, Any]:
         return check_id_token(
             answer.id_token,
-            keys=await providers.keys(provider, metadata, within=within),
+            keys=await openid.keys(provider, metadata, within=within),
             issuer=provider.issuer,
             client_id=settings.client_id,
             nonce=attempt.nonce,
@@ -315,12 +315,12 @@ async def _with_userinfo(
     (Core 5.4), add the claims of userinfo, which must have the same `sub` (Core 5.3). Claims of the ID token take
     precedence. Raises ProviderRefused, Unavailable.
     """
-    has_groups = not provider.group_claim or read_groups(claims, provider.group_claim) is not None
+    has_groups = not provider.group_claim or read_group_claim(claims, provider.group_claim) is not None
     has_required = all(name in claims for name in settings.required_claims)
     has_name = _name_of(claims) != NO_NAME
     if not settings.reads_userinfo or not metadata.userinfo_endpoint or (has_groups and has_required and has_name):
         return claims
-    answered = await request(
+    answered = await send_request(
         "GET",
         metadata.userinfo_endpoint,
         headers={"authorization": f"Bearer {answer.access_token}", "accept": "application/json"},
@@ -348,7 +348,7 @@ def _identify(provider: Provider, claims: dict[str, Any]) -> Identity:
         sub=check_sub(claims),
         name=_name_of(claims),
         email=verified_email(claims),
-        groups=read_groups(claims, provider.group_claim),
+        groups=read_group_claim(claims, provider.group_claim),
         acr=acr,
         amr=amr,
         authenticated_at=authenticated_at(claims),

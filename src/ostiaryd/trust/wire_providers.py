@@ -18,7 +18,7 @@ from ostiaryd.ground.process.ids import new_id
 from ostiaryd.ground.world import World
 from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import ADMIN, READ
-from ostiaryd.trust.flows import providers as flows
+from ostiaryd.trust.flows import providers
 from ostiaryd.trust.model import SECOND
 from ostiaryd.trust.model.providers import (
     PRESETS,
@@ -125,7 +125,7 @@ async def add_provider(call: Call) -> Reply:
     new, world = call.json(NewProvider), call.world
     if new.saml_metadata:
         made = await _saml_provider(world, new)
-        made = await act_as(call, "provider.add", lambda act: flows.add_provider(act, made, client_secret=""))
+        made = await act_as(call, "provider.add", lambda act: providers.add_provider(act, made, client_secret=""))
         return reply(render_provider(made, world.config), status=201)
     check_named(new.issuer, of="the issuer", private=world.config.private)
     check_issuer(new.preset, new.issuer)
@@ -158,7 +158,7 @@ async def add_provider(call: Call) -> Reply:
     )
     await _check_reachable(world, new.issuer)
     made = await act_as(
-        call, "provider.add", lambda act: flows.add_provider(act, made, client_secret=new.client_secret)
+        call, "provider.add", lambda act: providers.add_provider(act, made, client_secret=new.client_secret)
     )
     return reply(render_provider(made, world.config), status=201)
 
@@ -190,13 +190,13 @@ async def _saml_provider(world: World, new: NewProvider) -> Provider:
 
 async def list_providers(call: Call) -> Reply:
     """List the login providers."""
-    providers = flows.list_providers(call.world.db.read())
-    return reply({"providers": [render_provider(one, call.world.config) for one in providers]})
+    every = providers.list_providers(call.world.db.read())
+    return reply({"providers": [render_provider(one, call.world.config) for one in every]})
 
 
 async def show_provider(call: Call) -> Reply:
     """Show a login provider."""
-    provider = flows.find_provider(call.world.db.read(), call.params["name"])
+    provider = providers.find_provider(call.world.db.read(), call.params["name"])
     return reply(render_provider(provider, call.world.config))
 
 
@@ -211,7 +211,7 @@ async def change_provider(call: Call) -> Reply:
     changed = await act_as(
         call,
         "provider.change",
-        lambda act: flows.change_provider(act, call.params["name"], changes, client_secret=body.client_secret),
+        lambda act: providers.change_provider(act, call.params["name"], changes, client_secret=body.client_secret),
     )
     return reply(render_provider(changed, call.world.config))
 
@@ -221,17 +221,17 @@ async def remove_provider(call: Call) -> Reply:
 
     The links of its accounts are kept, and are used again if a provider with the same issuer is added.
     """
-    await act_as(call, "provider.remove", lambda act: flows.remove_provider(act, call.params["name"]))
+    await act_as(call, "provider.remove", lambda act: providers.remove_provider(act, call.params["name"]))
     return reply({})
 
 
 async def list_accounts(call: Call) -> Reply:
     """List the accounts at a provider that are linked to persons."""
-    provider = flows.find_provider(call.world.db.read(), call.params["name"])
+    provider = providers.find_provider(call.world.db.read(), call.params["name"])
     return await reply_page(
         call,
         "accounts",
-        lambda reader, page: flows.list_accounts(reader, provider, page),
+        lambda reader, page: providers.list_accounts(reader, provider, page),
         lambda _, one: {"sub": one[0], "person": one[1]},
         cursor=lambda one: one[0],
     )
@@ -241,7 +241,7 @@ async def link_account(call: Call) -> Reply:
     """Link an account at a provider to a person."""
     body = call.json(NewLink)
     person = await act_as(
-        call, "provider.link", lambda act: flows.link_account(act, call.params["name"], body.sub, body.person)
+        call, "provider.link", lambda act: providers.link_account(act, call.params["name"], body.sub, body.person)
     )
     return reply({"sub": body.sub, "person": person.person_id})
 
@@ -252,7 +252,7 @@ async def unlink_account(call: Call) -> Reply:
     The next login by the account creates another person, or is refused, as the provider's settings state.
     """
     body = call.json(OldLink)
-    await act_as(call, "provider.unlink", lambda act: flows.unlink_account(act, call.params["name"], body.sub))
+    await act_as(call, "provider.unlink", lambda act: providers.unlink_account(act, call.params["name"], body.sub))
     return reply({})
 
 

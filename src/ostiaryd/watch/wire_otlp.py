@@ -22,7 +22,7 @@ from ostiaryd.ground.world import World
 from ostiaryd.registry.flows import act_as
 from ostiaryd.registry.model import SELF
 from ostiaryd.watch import store
-from ostiaryd.watch.flows import telemetry as flows
+from ostiaryd.watch.flows import telemetry
 from ostiaryd.watch.model.otlp import MAX_RECORDS, Encoding, Signal, answer, parse_export, status
 from ostiaryd.watch.model.telemetry import FLOOD, MAX_EVENTS, Activity, Done, count_activities
 
@@ -117,7 +117,7 @@ async def _take(call: Call, signal: Signal, encoding: Encoding) -> int:
     await act_as(
         call,
         "telemetry.take",
-        partial(flows.record_activities, caller=caller, done=done, records=sent, rejected=rejected),
+        partial(telemetry.record_activities, caller=caller, done=done, records=sent, rejected=rejected),
     )
     return rejected
 
@@ -141,7 +141,7 @@ async def _refuse(call: Call, bucket: Bucket) -> None:
     entry, which the detector `flood` reports.
     """
     if bucket.refuse():
-        await act_as(call, FLOOD, partial(flows.record_flood, refused=bucket.refused))
+        await act_as(call, FLOOD, partial(telemetry.record_flood, refused=bucket.refused))
     raise TooMuch(_TOO_MUCH, after_s=bucket.after_s(LEAST), hint=_SAMPLE)
 
 

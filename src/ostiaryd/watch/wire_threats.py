@@ -17,7 +17,7 @@ from ostiary.protocol.errors import Invalid, Refused, Unavailable
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
 from ostiaryd.ground.http.pages import page_from_memory, reply_page
 from ostiaryd.ground.http.routes import PAGE, EmptyBody, PageBody, Route
-from ostiaryd.ground.outbound.fetch import check_named, request
+from ostiaryd.ground.outbound.fetch import check_named, send_request
 from ostiaryd.ground.process.confined import Confined
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
@@ -26,7 +26,7 @@ from ostiaryd.registry.model import ADMIN, READ
 from ostiaryd.watch import store
 from ostiaryd.watch.engines import lists
 from ostiaryd.watch.engines.lists import MAX_LIST_BYTES, Listed
-from ostiaryd.watch.flows import threats as flows
+from ostiaryd.watch.flows import threats
 from ostiaryd.watch.model.threats import Form, ThreatSource
 
 FETCH_S = 30
@@ -82,15 +82,15 @@ async def add_list(call: Call) -> Reply:
     listed = None if new.url else await _parse(world, new.form, new.text.encode())
 
     def run(act: Act) -> ThreatSource:
-        made = flows.add(act, name=new.name, url=new.url, form=new.form, points=new.points)
+        made = threats.add(act, name=new.name, url=new.url, form=new.form, points=new.points)
         if listed is not None:
-            flows.accept_list(act, made, listed)
+            threats.accept_list(act, made, listed)
         return made
 
     made = await act_as(call, "threats.add", run)
     if new.url:
         await fetch(world, made)
-    return reply(_render(flows.find(world.db.read(), made.name)), status=201)
+    return reply(_render(threats.find(world.db.read(), made.name)), status=201)
 
 
 async def list_lists(call: Call) -> Reply:
@@ -106,7 +106,7 @@ async def list_lists(call: Call) -> Reply:
 
 async def remove_list(call: Call) -> Reply:
     """Remove a threat list; guards no longer check its values."""
-    await act_as(call, "threats.remove", lambda act: flows.remove(act, call.params["name"]))
+    await act_as(call, "threats.remove", lambda act: threats.remove(act, call.params["name"]))
     return reply({})
 
 
@@ -120,7 +120,7 @@ async def try_list(call: Call) -> Reply:
             listed = await _fetch_listed(world, source)
         except Refused as refusal:
             listed = refusal
-    change = await act_as(call, "threats.test", lambda act: flows.examine_list(act, name, listed))
+    change = await act_as(call, "threats.test", lambda act: threats.examine_list(act, name, listed))
     body: ThreatListTest = {"name": name, **asdict(change)}  # type: ignore[typeddict-item]
     return reply(body, headers=[NO_STORE])
 
@@ -135,22 +135,22 @@ async def fetch(world: World, source: ThreatSource) -> None:
     """Fetch a threat list, and store its content or the failure. If another process fetches the list at the moment, do
     nothing.
     """
-    if not await world.writer.submit(lambda tx: flows.claim_fetch(tx, source)):
+    if not await world.writer.submit(lambda tx: threats.claim_fetch(tx, source)):
         return
     try:
         listed = await _fetch_listed(world, source)
-        if flows.is_other(world.db.read(), source, listed):
-            await act(world, "threats.refresh", lambda act: flows.accept_list(act, source, listed))
+        if threats.is_other(world.db.read(), source, listed):
+            await act(world, "threats.refresh", lambda act: threats.accept_list(act, source, listed))
         else:
-            await world.writer.submit(lambda tx: flows.store_list(tx, source, listed))
+            await world.writer.submit(lambda tx: threats.store_list(tx, source, listed))
     except Refused as refusal:
         why = refusal.message
-        await world.writer.submit(lambda tx: flows.record_failed_fetch(tx, source, why))
+        await world.writer.submit(lambda tx: threats.record_failed_fetch(tx, source, why))
 
 
 async def _fetch_listed(world: World, source: ThreatSource) -> Listed:
     """Fetch and parse a threat list; return its content. Raises Unavailable, Invalid."""
-    answer = await request(
+    answer = await send_request(
         "GET", source.url, headers={}, within_s=FETCH_S, max_bytes=MAX_LIST_BYTES, private=_private(world)
     )
     if answer.status != 200:
@@ -162,7 +162,7 @@ async def _parse(world: World, form: Form, body: bytes) -> Listed:
     """Parse a threat list in a confined process. Raises Invalid, and Unavailable if the process exceeds its time or
     memory.
     """
-    unread = lists.Unread(form, body, world.now(), flows.own_hosts(world.config))
+    unread = lists.Unread(form, body, world.now(), threats.own_hosts(world.config))
     with closing(Confined(READER, nice=NICE)) as reader:
         return lists.parse_answer(await asyncio.to_thread(reader.ask, lists.ask(unread), within_s=PARSE_S))
 
@@ -179,7 +179,7 @@ def _render(source: ThreatSource) -> ThreatListBody:
         "points": source.points,
         "count": source.count,
         "skipped": source.skipped,
-        "refreshed_at": source.refreshed_at and source.refreshed_at // flows.SECOND,
+        "refreshed_at": source.refreshed_at and source.refreshed_at // threats.SECOND,
         "failed": source.failed,
     }
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ostiary.authorization.catalogue import Catalogue, Effect, Kind, Tool
-from ostiary.catalogue_advisor.reading import read
+from ostiary.catalogue_advisor.reading import propose_catalogue
 from ostiary.provenance.origins import Memory, add_parts, judge_origins, observe_output, remember
 from ostiary.provenance.origins.judging import judged_leaves
 from ostiary.provenance.origins.value_kinds import MAX_IDENTIFIERS, MIN_PROSE, identifiers, is_prose, kind_of
@@ -22,7 +22,7 @@ MEMORY: Memory = remember(b"k" * 32, seed("Tell Ann at ann@good.example that the
 
 
 def tools(*definitions: dict[str, Any]) -> Catalogue:
-    return read("desk", {"tools": list(definitions)}).catalogue
+    return propose_catalogue("desk", {"tools": list(definitions)}).catalogue
 
 
 def definition(name: str, *arguments: str, **more: Any) -> dict[str, Any]:

@@ -6,9 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ostiary.authorization.cedar.extensions import Decimal as CedarDecimal
-from ostiary.authorization.cedar.extensions import EvaluationError, Unreadable, Unusable
-from ostiary.authorization.cedar.extensions import decimal as parse_decimal
+from ostiary.authorization.cedar.extensions import Decimal, EvaluationError, Unreadable, Unusable, decimal
 from ostiary.authorization.cedar.values import LONG_MAX, LONG_MIN, Record, Value, make_set
 from ostiary.protocol.errors import Invalid
 
@@ -95,16 +93,16 @@ def to_long(value: int) -> int:
     raise Unrepresentable("is an integer beyond 64 bits")
 
 
-def to_decimal(value: int | float) -> CedarDecimal:
+def to_decimal(value: int | float) -> Decimal:
     """Return the Cedar decimal of a number. Raises BadArguments for NaN and infinities, Unrepresentable for a
     number that is out of range or has more than four decimal places.
     """
     if type(value) is int:
-        return CedarDecimal(to_long(value * 10_000))
+        return Decimal(to_long(value * 10_000))
     if not math.isfinite(value):
         raise BadArguments("is not a finite number")
     try:
         # `repr` returns the shortest decimal text of the float, which is the text that the caller has sent
-        return parse_decimal(repr(value))
+        return decimal(repr(value))
     except EvaluationError:
         raise Unrepresentable("is a number of more than four decimal places, or out of range") from None

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from ostiary.authorization.arguments.plain import BadArguments, Unrepresentable, plain, to_decimal, to_long, usable
-from ostiary.authorization.cedar.extensions import Decimal as CedarDecimal
-from ostiary.authorization.cedar.extensions import Unusable
+from ostiary.authorization.cedar.extensions import Decimal, Unusable
 from ostiary.authorization.cedar.values import Value
 
 Fuel: TypeAlias = list[int]
@@ -51,7 +50,7 @@ def integer(value: Any, depth: int, fuel: Fuel) -> int:
     return to_long(value)
 
 
-def number(value: Any, depth: int, fuel: Fuel) -> CedarDecimal:
+def number(value: Any, depth: int, fuel: Fuel) -> Decimal:
     """Convert a number to a Cedar decimal."""
     return to_decimal(value)
 
@@ -160,7 +159,7 @@ def merge(left: Value, right: Value) -> Value:
     """
     if type(left) is dict and type(right) is dict:
         return {name: merge(item, right[name]) for name, item in left.items()}
-    return left if type(left) is CedarDecimal or type(left) is Unusable else right
+    return left if type(left) is Decimal or type(left) is Unusable else right
 
 
 def _member_value(value: Value) -> Value:

@@ -39,8 +39,8 @@ from ostiary.provenance.history.kept import (
     created,
     is_news,
     joined,
-    pack,
-    unpack,
+    pack_history,
+    unpack_history,
 )
 
 __all__ = [
@@ -72,9 +72,9 @@ __all__ = [
     "is_created",
     "is_news",
     "joined",
-    "pack",
+    "pack_history",
     "plan_of",
     "recipients_of",
     "record_recipients",
-    "unpack",
+    "unpack_history",
 ]

@@ -77,13 +77,13 @@ def record_recipients(counterparts: Counterparts, values: Collection[bytes], *, 
     return Counterparts(tuple(sorted(kept, key=lambda one: one.value)), counterparts.seq + 1)
 
 
-def pack(counterparts: Counterparts) -> bytes:
+def pack_counterparts(counterparts: Counterparts) -> bytes:
     """Return the counterparts in their stored form (msgpack)."""
     return msgspec.msgpack.encode(counterparts)
 
 
-def unpack(body: bytes) -> Counterparts:
-    """Return the counterparts that `pack` packed. Raises Malformed."""
+def unpack_counterparts(body: bytes) -> Counterparts:
+    """Return the counterparts that `pack_counterparts` packed. Raises Malformed."""
     try:
         return msgpack_decoder(Counterparts)(body)
     except msgspec.DecodeError as error:

@@ -137,13 +137,13 @@ def is_news(history: History, done: Done) -> bool:
     )
 
 
-def pack(history: History) -> bytes:
+def pack_history(history: History) -> bytes:
     """Return the history in its stored form (msgpack)."""
     return msgspec.msgpack.encode(history)
 
 
-def unpack(body: bytes) -> History:
-    """Return the history that `pack` packed. Raises Malformed."""
+def unpack_history(body: bytes) -> History:
+    """Return the history that `pack_history` packed. Raises Malformed."""
     try:
         return msgpack_decoder(History)(body)
     except msgspec.DecodeError as error:

@@ -66,7 +66,6 @@ from ostiary.provenance.origins.slots import is_substitute, leaves_number
 from ostiary.provenance.origins.value_kinds import identifiers, is_prose, kind_of
 from ostiary.provenance.origins.words import (
     MAX_SHORT,
-    amount,
     compact,
     count_alnum,
     decimal,
@@ -74,6 +73,7 @@ from ostiary.provenance.origins.words import (
     is_alone,
     is_mail,
     is_particle,
+    read_amount,
     words,
 )
 
@@ -602,7 +602,7 @@ def judge_plan(
 def _is_over(all_leaves: Iterable[Judged], most: Decimal) -> bool:
     for _, kind, value in all_leaves:
         if kind is AMOUNT and value is not None:
-            number = amount(value) if isinstance(value, str) else decimal(next(leaves(value), ""))
+            number = read_amount(value) if isinstance(value, str) else decimal(next(leaves(value), ""))
             if number is None or Decimal(number) > most:
                 return True
     return False
@@ -803,7 +803,7 @@ def _of_leaf(memory: Memory, kind: Kind, text: str) -> Origin:
         return NOWHERE
     bit = BIT[kind]
     if kind is AMOUNT:
-        number = amount(text)
+        number = read_amount(text)
         return NOWHERE if number is None else _best(memory, (number, f"#{number}"), bit)
     if kind is TIME:
         ends = text.replace("/", " ") if "/" in text and is_interval(text.casefold()) else text

@@ -28,7 +28,7 @@ from ostiary.authorization.catalogue import Kind
 from ostiary.provenance.origins.links import spellings
 from ostiary.provenance.origins.memory import NUMBER, SLOT, Memory, Origin, Part
 from ostiary.provenance.origins.scribe import LARGEST, WIDTH, Scribe, hashed
-from ostiary.provenance.origins.words import amount, decimal, words
+from ostiary.provenance.origins.words import decimal, read_amount, words
 
 MAX_SCALARS = 4096
 """maximum number of scalars of one output that are read"""
@@ -105,7 +105,7 @@ def is_substitute(memory: Memory, kind: Kind, text: str, names: Iterable[str] = 
     if not memory.has_slots:
         return False
     if kind is Kind.AMOUNT:
-        number = amount(text)
+        number = read_amount(text)
         if number is None:
             return False
         return _is_other_amount(memory, names) or _is_rival(memory, _digest(hashed(memory.key, number)))

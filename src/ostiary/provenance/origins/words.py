@@ -237,7 +237,7 @@ _AMOUNT = re.compile(r"[+-]?(?:0|[1-9]\d*)(?:\.\d{1,2})?")
 """digits, and at most two decimal places after a dot: the only form of an amount that all tools read alike"""
 
 
-def amount(text: str) -> str | None:
+def read_amount(text: str) -> str | None:
     """Return the number of an amount that a tool receives as text; None if two tools could read different
     amounts (`1,200`, `1.200`, `0100`, `100%`, `1e2`).
     """

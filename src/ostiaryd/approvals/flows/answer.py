@@ -14,10 +14,10 @@ from ostiaryd.approvals.flows.cover import begin_covers, read_covers
 from ostiaryd.approvals.flows.responsible import check_responsible
 from ostiaryd.approvals.model import (
     Answer,
+    ApprovalState,
     Narrowing,
     Question,
     Says,
-    State,
     check_alone,
     check_may_answer,
     check_open,
@@ -29,7 +29,7 @@ from ostiaryd.approvals.model import (
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act
-from ostiaryd.policy import flows as policies
+from ostiaryd.policy import flows as policy
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Caller
 from ostiaryd.tasks import flows as tasks
@@ -109,14 +109,14 @@ def answer(
     before = [one for one in before if not registry.is_revoked_key(act.tx, one.jkt)]
     state = state_after(question, before, new_answer)
     registry.fill_entry(act, object=id, reason=text, state=state.value, digest=question.digest)
-    if state is State.OPEN:
+    if state is ApprovalState.OPEN:
         return question
     store.settle(act.tx, id, state)
-    tokens.settle_backchannel(act, id, approved=state is State.APPROVED)
-    if state is State.APPROVED:
+    tokens.settle_backchannel(act, id, approved=state is ApprovalState.APPROVED)
+    if state is ApprovalState.APPROVED:
         until = act.now + config.approval_lifetime_s * SECOND
         until = until if task.expires_at is None else min(until, task.expires_at)
-        policies.hold_approval(
+        policy.hold_approval(
             act,
             id,
             agent=question.agent,
@@ -137,9 +137,9 @@ def expire(act: Act, id: str) -> None:
     """Mark an approval request as expired. Raises NotFound, and Conflict if it has not expired."""
     question = find_question(act, id)
     _note(act, question)
-    if question.state is not State.OPEN or act.now < question.ends_at:
+    if question.state is not ApprovalState.OPEN or act.now < question.ends_at:
         raise Conflict("the approval request has not expired yet, or has ended already")
-    store.settle(act.tx, id, State.EXPIRED)
+    store.settle(act.tx, id, ApprovalState.EXPIRED)
 
 
 def cancel(act: Act, id: str) -> Question:
@@ -147,7 +147,7 @@ def cancel(act: Act, id: str) -> Question:
     question = find_question(act, id)
     _note(act, question)
     check_open(question, now=act.now)
-    store.settle(act.tx, id, State.CANCELLED)
+    store.settle(act.tx, id, ApprovalState.CANCELLED)
     return find_question(act, id)
 
 

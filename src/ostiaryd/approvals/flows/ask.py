@@ -13,8 +13,8 @@ from ostiaryd.approvals.model import (
     MAX_OPEN_OF_TASK,
     About,
     ApprovalId,
+    ApprovalState,
     Question,
-    State,
 )
 from ostiaryd.ground.config import Config
 from ostiaryd.ledger.flows import Act
@@ -38,9 +38,9 @@ def ask(act: Act, *, kind: str, task: Task, digest: str, needs: Needs, about: Ab
     if latest is not None:
         registry.fill_entry(act, object=latest.approval_id)
         check_not_again(latest, now=act.now)
-        if latest.state_at(act.now) is State.APPROVED:
+        if latest.state_at(act.now) is ApprovalState.APPROVED:
             return latest
-        if latest.state_at(act.now) is State.OPEN:
+        if latest.state_at(act.now) is ApprovalState.OPEN:
             store.note_again(act.tx, latest.approval_id)
             # another action than that of a new approval request, so that no second alert is sent
             act.entry.action = "approval.again"
@@ -54,7 +54,7 @@ def ask(act: Act, *, kind: str, task: Task, digest: str, needs: Needs, about: Ab
         task=task.task_id,
         digest=digest,
         needs=needs,
-        state=State.OPEN,
+        state=ApprovalState.OPEN,
         about=about,
         times=1,
         asked_at=act.now,
@@ -75,11 +75,11 @@ def check_not_again(question: Question, *, now: int) -> None:
     no person again.
     """
     state, id = question.state_at(now), question.approval_id
-    if state is State.DENIED and now < question.ends_at:
+    if state is ApprovalState.DENIED and now < question.ends_at:
         raise Forbidden(
             f"a person denied the approval request ({id})", hint="continue without this call", code="approval_denied"
         )
-    if state is State.SPENT and question.until is not None and now < question.until:
+    if state is ApprovalState.SPENT and question.until is not None and now < question.until:
         raise Forbidden(
             f"the approval was already used ({id})",
             hint="request a new approval: an approval covers one call",

@@ -18,11 +18,11 @@ from ostiary.provenance.extent import Extent
 from ostiaryd.approvals import store
 from ostiaryd.approvals.flows.ask import ask, check_not_again
 from ostiaryd.approvals.flows.cover import measure, use_cover
-from ostiaryd.approvals.model import About, Link, Question, State, Why, choose_stated
+from ostiaryd.approvals.model import About, ApprovalLink, ApprovalState, Question, Why, choose_stated
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
-from ostiaryd.policy import flows as policies
+from ostiaryd.policy import flows as policy
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Resource
 from ostiaryd.tasks import flows as tasks
@@ -47,8 +47,8 @@ def ask_about_call(
     entry.tool, entry.policies = f"{resource.name}/{request.tool}"[:256], list(request.policies)
     task = task_of_token(act.tx, request.token, resource, now=act.now)
     entry.agent, entry.task, entry.owner = task.agent, task.task_id, registry.find_agent(act.tx, task.agent).owner
-    ready = policies.ready_tool(act.tx, resource, request.tool)
-    ours = policies.active_policies(act.tx)
+    ready = policy.ready_tool(act.tx, resource, request.tool)
+    ours = policy.active_policies(act.tx)
     if ours.hash != request.policy:
         raise Conflict("another policy set has become active", hint="try again", code="other_policies")
     needs, reasons = asking_policies(ours, request.policies)
@@ -96,11 +96,11 @@ def ask_about_call(
         extent=extent,
     )
     question = ask(act, kind=CALL.id, task=task, digest=digest, needs=needs, about=about, config=config)
-    if question.state_at(act.now) is not State.APPROVED:
+    if question.state_at(act.now) is not ApprovalState.APPROVED:
         return question.approval_id, False
     entry.action = "approval.spend"
     registry.fill_entry(act, object=question.approval_id, digest=digest)
-    policies.spend_approval(act, question.approval_id, digest=digest, call=request.call)
+    policy.spend_approval(act, question.approval_id, digest=digest, call=request.call)
     return question.approval_id, True
 
 
@@ -123,11 +123,11 @@ def _covered(
         return None
     if latest is not None:
         check_not_again(latest, now=act.now)
-        if latest.state_at(act.now) is State.APPROVED:
+        if latest.state_at(act.now) is ApprovalState.APPROVED:
             return None
     id = use_cover(act, task, extent, policy=policy, is_mentioned=is_mentioned, config=config)
-    if id is not None and latest is not None and latest.state_at(act.now) is State.OPEN:
-        store.settle(act.tx, latest.approval_id, State.CANCELLED)
+    if id is not None and latest is not None and latest.state_at(act.now) is ApprovalState.OPEN:
+        store.settle(act.tx, latest.approval_id, ApprovalState.CANCELLED)
     return id
 
 
@@ -195,7 +195,7 @@ def describe(
         is_dangerous=is_dangerous,
         must_state=must_state,
         extent=extent,
-        chain=[Link(link.agent, link.task) for link in task.chain],
+        chain=[ApprovalLink(link.agent, link.task) for link in task.chain],
         person=task.person,
     )
 

@@ -19,11 +19,11 @@ from ostiary.protocol import canonical
 from ostiary.protocol.errors import Forbidden, Invalid
 from ostiaryd.approvals import store
 from ostiaryd.approvals.flows.ask import ask
-from ostiaryd.approvals.model import ELEVATE, About, Question, State, Why
+from ostiaryd.approvals.model import ELEVATE, About, ApprovalState, Question, Why
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
-from ostiaryd.policy import flows as policies
+from ostiaryd.policy import flows as policy
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, Caller, check_text, parse_scopes
 from ostiaryd.tasks import flows as tasks
@@ -58,7 +58,7 @@ def request(
     agent = registry.active_agent(act.tx, by.id, now=act.now)
     scopes = _check(act, requested, agent)
     standing = standing_task(agent)
-    verdict, ours = policies.judge_elevation(
+    verdict, ours = policy.judge_elevation(
         act, agent, task=standing.task_id, scopes=scopes, minutes=requested.minutes, break_glass=requested.break_glass
     )
     if verdict.allowed and not requested.break_glass:
@@ -93,7 +93,7 @@ def request(
         reasons=[Why(name, ours.reasons.get(name, ""), ours.approvers.get(name, ())) for name in sorted(asking)],
     )
     question = ask(act, kind=ELEVATE, task=standing, digest=digest, needs=needs, about=about, config=config)
-    if question.state_at(act.now) is not State.APPROVED:
+    if question.state_at(act.now) is not ApprovalState.APPROVED:
         return None, question
     return _grant(act, agent, requested, scopes, question), None
 
@@ -153,7 +153,7 @@ def _grant(
     )
     act.entry.action = "elevation.break_glass" if requested.break_glass else "elevation.grant"
     if question is not None:
-        policies.spend_approval(act, question.approval_id, digest=question.digest, call=task.task_id)
+        policy.spend_approval(act, question.approval_id, digest=question.digest, call=task.task_id)
         registry.fill_entry(act, object=task.task_id, approval=approval, people=_people(act.tx, question.approval_id))
     registry.fill_entry(act, object=task.task_id, until=task.expires_at)
     act.entry.task = task.task_id

@@ -16,9 +16,9 @@ from ostiary.protocol import canonical
 from ostiary.protocol.errors import NotFound
 from ostiary.provenance.extent import split_arguments
 from ostiaryd.approvals import store
-from ostiaryd.approvals.model import Question, State
+from ostiaryd.approvals.model import ApprovalState, Question
 from ostiaryd.ground.database import Reader
-from ostiaryd.policy import flows as policies
+from ostiaryd.policy import flows as policy
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import AgentId
 from ostiaryd.tasks.model import standing_id
@@ -61,9 +61,9 @@ def list_approved_calls(reader: Reader, agent: AgentId, *, since: int) -> list[A
         if ready is None or parts is None:
             continue
         key = canonical.digest([*place, parts.named, sorted(parts.amounts)], floats=True)
-        if question.state is State.DENIED:
+        if question.state is ApprovalState.DENIED:
             refused.add(key)
-        elif question.state is State.APPROVED:
+        elif question.state is ApprovalState.APPROVED:
             one = agreed_calls.setdefault(key, Agreed(about.resource, ready, parts.named, dict(parts.amounts)))
             one.amounts = {name: max(one.amounts[name], parts.amounts[name], key=Decimal) for name in one.amounts}
             one.policies.update(about.policies)
@@ -79,6 +79,6 @@ def _occasion(question: Question) -> tuple[str, int]:
 
 def _tool(reader: Reader, resource: str, tool: str) -> ReadyTool | None:
     try:
-        return policies.ready_tool(reader, registry.find_resource(reader, resource), tool)
+        return policy.ready_tool(reader, registry.find_resource(reader, resource), tool)
     except NotFound:  # the resource or the tool was deleted in the meantime
         return None

@@ -14,11 +14,10 @@ from ostiary.provenance.extent import Extent, extent_of, identifying
 from ostiary.provenance.origins import Memory, Origin, of_value
 from ostiaryd.approvals.flows.ask import ask
 from ostiaryd.approvals.flows.past import DAY, Agreed, list_approved_calls
-from ostiaryd.approvals.model import PLAN, About, Line, Question, Why
-from ostiaryd.approvals.model import Link as Through
+from ostiaryd.approvals.model import PLAN, About, ApprovalLink, Line, Question, Why
 from ostiaryd.ground.config import Config
 from ostiaryd.ledger.flows import Act
-from ostiaryd.policy import flows as policies
+from ostiaryd.policy import flows as policy
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Caller
 from ostiaryd.tasks import flows as tasks
@@ -44,7 +43,7 @@ def ask_plan(act: Act, task_id: str, *, by: Caller, config: Config) -> Question 
             hint="an agent can request the plan only of its own tasks",
             code="not_your_task",
         )
-    ours = policies.active_policies(act.tx)
+    ours = policy.active_policies(act.tx)
     lines = [] if task.memory is None else _lines(act, task, ours, config)
     if len(lines) < MIN_LINES:
         # another action than that of a new approval request, so that no alert is sent
@@ -56,7 +55,7 @@ def ask_plan(act: Act, task_id: str, *, by: Caller, config: Config) -> Question 
         policy=ours.hash,
         person=task.person,
         reasons=[Why(PLAN, "people approved each of these calls in earlier tasks of this agent")],
-        chain=[Through(link.agent, link.task) for link in task.chain],
+        chain=[ApprovalLink(link.agent, link.task) for link in task.chain],
     )
     digest = act.entry.digest = canonical.digest([PLAN, task.task_id, [line.extent.counterpart for line in lines]])
     return ask(act, kind=PLAN, task=task, digest=digest, needs="person", about=about, config=config)

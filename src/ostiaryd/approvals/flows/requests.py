@@ -12,9 +12,8 @@ from ostiaryd.approvals.flows.calls import asking_policies, describe
 from ostiaryd.approvals.model import Question
 from ostiaryd.ground.config import Config
 from ostiaryd.ledger.flows import Act
-from ostiaryd.policy import flows as policies
-from ostiaryd.policy.model import Question as Asked
-from ostiaryd.policy.model import Unanswerable
+from ostiaryd.policy import flows as policy
+from ostiaryd.policy.model import EvaluationRequest, Unanswerable
 from ostiaryd.registry import flows as registry
 
 
@@ -47,20 +46,22 @@ def find_submitted(act: Act, key: str, *, body: str) -> Question | None:
     return store.get_question(act.tx, id)
 
 
-def ask_about_question(act: Act, question: Asked, *, remote: RemoteAnswers | None, config: Config) -> Question:
+def ask_about_question(
+    act: Act, question: EvaluationRequest, *, remote: RemoteAnswers | None, config: Config
+) -> Question:
     """Return the approval request about a denied evaluation that lacks only an approval.
 
     Raises NotRequestable, Malformed for a request that is too long for a person to read, and as `ask` does.
     """
-    evaluator = policies.Evaluator(
-        act.tx, ours := policies.active_policies(act.tx), now=act.now, remote=remote, keys=act.tx.keys
+    evaluator = policy.Evaluator(
+        act.tx, ours := policy.active_policies(act.tx), now=act.now, remote=remote, keys=act.tx.keys
     )
     try:
         resolved = evaluator.resolve(question)
     except (Unanswerable, Forbidden, NotFound):
         raise NotRequestable("no approval would change the decision", hint="evaluate again") from None
     decision, _ = evaluator.decide(resolved)
-    if not decision.asks or decision.allowed or not isinstance(resolved, policies.ToolCall):
+    if not decision.asks or decision.allowed or not isinstance(resolved, policy.ToolCall):
         raise NotRequestable("no approval would change the decision", hint="evaluate again")
     call, task = resolved
     assert call.ready is not None

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from ostiary.protocol.errors import Forbidden
 from ostiaryd.approvals import store
-from ostiaryd.approvals.model import Question, State, Why
+from ostiaryd.approvals.model import ApprovalState, Question, Why
 from ostiaryd.ground.database import Reader
 from ostiaryd.policy import flows as policy
 from ostiaryd.registry import flows as registry
@@ -26,7 +26,7 @@ def list_answerable(
         one
         for one in questions
         if one is not None
-        and one.state_at(now) is State.OPEN
+        and one.state_at(now) is ApprovalState.OPEN
         and is_responsible(reader, one, person, everything=everything, now=now)
     ]
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from ostiary.protocol.errors import NotFound
 from ostiaryd.approvals import store
 from ostiaryd.approvals.flows.wording import describe_question, hold_back, word_line
-from ostiaryd.approvals.model import HOUR, About, Question, State, find_limits
+from ostiaryd.approvals.model import HOUR, About, ApprovalState, Question, find_limits
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.model import Entry, decode_entry
@@ -162,7 +162,11 @@ def _holding(question: Question, *, now: int) -> Callable[[Any], Any]:
     function that changes nothing.
     """
     stated = question.about.stated
-    return _whole if stated is None or question.state_at(now) is not State.OPEN else partial(hold_back, stated=stated)
+    return (
+        _whole
+        if stated is None or question.state_at(now) is not ApprovalState.OPEN
+        else partial(hold_back, stated=stated)
+    )
 
 
 def _whole(value: Any) -> Any:

@@ -43,7 +43,7 @@ from ostiaryd.certs.model.profiles import (
 from ostiaryd.ground.config import Config, read_certificate_profiles
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
-from ostiaryd.policy import flows as policies
+from ostiaryd.policy import flows as policy
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, AgentId, Holding, HoldingId, Person
 from ostiaryd.tasks import flows as tasks
@@ -181,7 +181,7 @@ def _decide(
     names = choose_names(profile, tuple(requested), holder=holder.name, trust_domain=config.trust_domain)
     lifetime_s = choose_lifetime(profile, requested_s)
     if holder.agent is not None:
-        policies.check_certificate(
+        policy.check_certificate(
             act,
             holder.agent,
             task=holder.task or "",
@@ -193,7 +193,7 @@ def _decide(
             person=holder.person,
         )
     if holder.person_record is not None:
-        policies.check_person_certificate(
+        policy.check_person_certificate(
             act.tx,
             holder.person_record,
             profile=profile.name,

@@ -29,7 +29,7 @@ from ostiaryd.ground.outbound import outbox
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.policy.flows.external_pdp import act_with_answers
-from ostiaryd.registry.flows.feed import TOPIC as FEED
+from ostiaryd.registry.flows.feed import FEED_TOPIC
 from ostiaryd.registry.model import AgentId
 from ostiaryd.tasks.model import standing_id
 
@@ -161,7 +161,7 @@ class SvidCache:
             self._beating = asyncio.get_running_loop().call_later(BEAT_S, self._beat)
 
     def _on_commit(self, topics: set[str]) -> None:
-        if self._subscriptions and (self._world.pin.is_lost or topics & {TOPIC, FEED}):
+        if self._subscriptions and (self._world.pin.is_lost or topics & {TOPIC, FEED_TOPIC}):
             with suppress(DatabaseUnavailable):
                 self._follow()
 
@@ -176,7 +176,7 @@ class SvidCache:
         is_missed = (
             head < before or self._world.pin.is_lost or bool(outbox.messages_after(reader, TOPIC, before, count=1))
         )
-        while not is_missed and (rows := outbox.messages_after(reader, FEED, before)):
+        while not is_missed and (rows := outbox.messages_after(reader, FEED_TOPIC, before)):
             before = rows[-1][0]
             for _, _, body in rows:
                 delta = _decode(body)

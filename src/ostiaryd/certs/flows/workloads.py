@@ -21,7 +21,7 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.pages import Page
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import State
+from ostiaryd.registry.model import AgentState
 
 MAX_WITHOUT_USER = 1000
 """Maximum number of workloads without a user, since each process is compared with all of them."""
@@ -38,7 +38,7 @@ def add_workload(act: Act, agent: str, selectors: Selectors, *, config: Config) 
     registry.fill_entry(act, object=holder.agent_id, owner=holder.owner, name=holder.name)
     check_selectors(selectors)
     registry.fill_entry(act, object=holder.agent_id, selectors=render_selectors(selectors))
-    if holder.state is State.DECOMMISSIONED:
+    if holder.state is AgentState.DECOMMISSIONED:
         raise Conflict("the agent is decommissioned, so it gets no workload", code="wrong_state")
     own = store.workloads.of_agent(act.tx, holder.agent_id)
     if any(one.selectors == selectors for one in own):

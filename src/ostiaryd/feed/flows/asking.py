@@ -15,7 +15,7 @@ from ostiary.protocol.errors import Conflict, Forbidden
 from ostiary.protocol.signed import digest
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
-from ostiaryd.policy import flows as policies
+from ostiaryd.policy import flows as policy
 from ostiaryd.policy.flows.external_retry import FRESH
 from ostiaryd.policy.model import Ready
 from ostiaryd.registry import flows as registry
@@ -36,7 +36,7 @@ def check_ask(reader: Reader, ask: RemotePolicyRequest, question: Question, *, r
         raise Forbidden(
             "the question is not about a present call with the token that it names", code="foreign_question"
         )
-    ready = policies.active_set(reader)
+    ready = policy.active_set(reader)
     if ready.policies.hash != ask.policy or ready.program is None:
         raise Conflict("another policy set has become active", hint="try again", code="other_policies")
     return ready

@@ -35,15 +35,15 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import State, Verb
+from ostiaryd.registry.model import AgentState, Verb
 from ostiaryd.tasks import flows as tasks
 
 log = logging.getLogger("ostiary")
 
 VERBS = {
-    State.SUSPENDED.value: Verb.SUSPEND,
-    State.QUARANTINED.value: Verb.QUARANTINE,
-    State.DECOMMISSIONED.value: Verb.DECOMMISSION,
+    AgentState.SUSPENDED.value: Verb.SUSPEND,
+    AgentState.QUARANTINED.value: Verb.QUARANTINE,
+    AgentState.DECOMMISSIONED.value: Verb.DECOMMISSION,
 }
 
 

@@ -13,7 +13,7 @@ from ostiaryd.feed.flows.profiles import learn_calls
 from ostiaryd.feed.flows.sources import ObservedSource, learn_sources
 from ostiaryd.feed.model import ReportEntries, Reporter, event_of, question_of, tell_call, tell_result, tell_undecided
 from ostiaryd.ledger.flows import Act
-from ostiaryd.policy import flows as policies
+from ostiaryd.policy import flows as policy
 from ostiaryd.registry import flows as registry
 from ostiaryd.tasks import flows as tasks
 
@@ -53,7 +53,7 @@ def take_report(act: Act, report: Report, *, resource_id: str) -> int:
             spent.update(record.spent)
             tell_call(entries, number, record, holding, owner=owned)
             if holding is not None and number in entries.calls:
-                policies.keep_facts(act, entries.calls[number], [question_of(entries, record, holding)], at=record.at)
+                policy.keep_facts(act, entries.calls[number], [question_of(entries, record, holding)], at=record.at)
                 done[holding.agent].append(event_of(entries, number, record))
                 if record.outcome == "allow":
                     sources += [

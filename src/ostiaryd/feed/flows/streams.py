@@ -27,7 +27,7 @@ from ostiaryd.ground.outbound import outbox
 from ostiaryd.ground.world import World
 from ostiaryd.policy.model import PolicyDelta
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.flows.feed import TOPIC
+from ostiaryd.registry.flows.feed import FEED_TOPIC
 from ostiaryd.registry.model import ProfileDelta, Resource, ResourceDelta, ThreatDelta, TokenDelta
 from ostiaryd.tokens.model import KeysDelta
 
@@ -171,9 +171,9 @@ class Streams:
         changes, or there are more than `MAX_MISSED`.
         """
         reader = self._world.db.read()
-        if not 0 < outbox.lowest_number(reader, TOPIC) <= after <= self.position:
+        if not 0 < outbox.lowest_number(reader, FEED_TOPIC) <= after <= self.position:
             return None
-        rows = outbox.messages_after(reader, TOPIC, after, count=MAX_MISSED + 1)
+        rows = outbox.messages_after(reader, FEED_TOPIC, after, count=MAX_MISSED + 1)
         if len(rows) > MAX_MISSED:
             return None
         meanings = self._meanings([row for row in rows if row[0] <= self.position])
@@ -182,7 +182,7 @@ class Streams:
     def _on_commit(self, topics: set[str]) -> None:
         if self._world.pin.is_lost:
             self.cut_all()
-        elif TOPIC in topics:
+        elif FEED_TOPIC in topics:
             with suppress(DatabaseUnavailable):  # the next heartbeat sends these changes
                 self.pump()
 
@@ -201,7 +201,7 @@ class Streams:
             self.cut_all()
             self.position = head
         while self.position < head:
-            rows = outbox.messages_after(reader, TOPIC, self.position)
+            rows = outbox.messages_after(reader, FEED_TOPIC, self.position)
             shared: list[Fact] = []
             private: dict[str, list[Fact]] = defaultdict(list)
             for facts, only in self._meanings(rows):

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import Protocol
 
-from ostiary.protocol.proxies import Network, is_within, origin
+from ostiary.protocol.proxies import Network, client_address, is_within
 from ostiaryd.ground.http.turns import ParsingTurns
 
 OF_ADDRESS = 256
@@ -202,7 +202,7 @@ class Connections:
     def forwarded_address(self, address: str, headers: Sequence[tuple[bytes, bytes]]) -> str:
         """Return the client address of a request that a proxy at `address` has forwarded."""
         forwarded = [value.decode("latin-1") for name, value in headers if name == _FORWARDED]
-        return origin(address, forwarded, self._proxies)
+        return client_address(address, forwarded, self._proxies)
 
     def _turn_away(self, among: _AddressConnections, newest: AnonymousConnection) -> None:
         connection = among.first_to_close(newest)

@@ -31,7 +31,7 @@ from ostiary.protocol.errors import (
     Unavailable,
 )
 from ostiary.protocol.network import network_of
-from ostiary.protocol.proxies import is_within, origin
+from ostiary.protocol.proxies import client_address, is_within
 from ostiaryd.ground.database import DamagedDatabase, storage_failure
 from ostiaryd.ground.database.writer import Busy
 from ostiaryd.ground.http.forms import parse_form
@@ -184,7 +184,7 @@ class Call(msgspec.Struct):
         if not (proxies := self.world.config.proxy_networks):
             return self.address
         forwarded = [value.decode("latin-1") for key, value in self.headers if key == b"x-forwarded-for"]
-        return origin(self.address, forwarded, proxies)
+        return client_address(self.address, forwarded, proxies)
 
     @property
     def certificate(self) -> ClientCertificate | None:

@@ -206,7 +206,7 @@ def _tls_of(roots: tuple[bytes, ...]) -> ssl.SSLContext:
     return context
 
 
-async def request(
+async def send_request(
     method: str,
     url: str,
     *,

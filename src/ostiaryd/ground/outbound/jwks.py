@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 
 from ostiary.protocol import canonical, jose
 from ostiary.protocol.errors import Malformed, Unavailable
-from ostiaryd.ground.outbound.fetch import request
+from ostiaryd.ground.outbound.fetch import send_request
 
 FETCH_S = 10
 MAX_JWKS = 256 << 10
@@ -47,7 +47,7 @@ class KeySets:
         """Return the key set at `url`, fetched at most `within` microseconds ago. Raises Invalid, Unavailable.
 
         `owner` is the id of the party, which is never reused, so that a party that is registered again does not get
-        cached keys. `ca_pem` has the meaning that it has in `fetch.request`.
+        cached keys. `ca_pem` has the meaning that it has in `fetch.send_request`.
         """
         async with self._locks.setdefault(owner, asyncio.Lock()):
             kept = self._kept.get(owner)
@@ -64,11 +64,11 @@ class KeySets:
 
 
 async def fetch_keys(url: str, *, private: Collection[str] = (), ca_pem: str = "") -> jose.JwkSet:
-    """Fetch and return the key set at `url`. `ca_pem` has the meaning that it has in `fetch.request`. Raises Invalid,
+    """Fetch and return the key set at `url`. `ca_pem` has the meaning that it has in `fetch.send_request`. Raises Invalid,
     Unavailable.
     """
     headers = {"accept": "application/jwk-set+json, application/json"}
-    answer = await request(
+    answer = await send_request(
         "GET", url, headers=headers, within_s=FETCH_S, max_bytes=MAX_JWKS, private=private, ca_pem=ca_pem
     )
     if answer.status != 200:

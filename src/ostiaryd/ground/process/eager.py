@@ -6,9 +6,9 @@ From Python 3.12 on, a task can do the same (`eager_start`). This module also wo
 from __future__ import annotations
 
 import asyncio
+import types
 from collections.abc import Coroutine, Generator
 from contextvars import copy_context
-from types import coroutine as generator_coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -39,7 +39,7 @@ async def _continue(work: Coroutine[Any, Any, T], first: list[Any]) -> T:
     return await _run_steps(work, first)
 
 
-@generator_coroutine
+@types.coroutine
 def _run_steps(work: Coroutine[Any, Any, T], first: list[Any]) -> Generator[Any, Any, T]:
     """Wait for the task, then run the rest of `work`. `first` then has the awaited future, or the exception that ended
     the first step.

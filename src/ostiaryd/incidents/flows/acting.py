@@ -15,7 +15,7 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.ledger.model import Entry
 from ostiaryd.policy.model import Proposal
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import Agent, RiskDelta, State, Verb
+from ostiaryd.registry.model import Agent, AgentState, RiskDelta, Verb
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import standing_id
 
@@ -59,8 +59,8 @@ def is_done(reader: Reader, step: Step, *, now: int) -> bool:
     higher than the new limit.
     """
     response = step.proposal.response
-    if response in STOPS or step.agent.state is not State.ACTIVE:
-        return step.agent.state is not State.ACTIVE
+    if response in STOPS or step.agent.state is not AgentState.ACTIVE:
+        return step.agent.state is not AgentState.ACTIVE
     if response == "freeze":
         return any((one.target_kind, one.value) == ("task", step.task) for one in registry.list_stops(reader))
     until = now + step.proposal.minutes * MINUTE // 2
@@ -117,7 +117,7 @@ def resume_frozen_tasks(act: Act, incident: Incident) -> None:
 def decommission(act: Act, incident: Incident) -> None:
     """Decommission the agent of the incident: end its tasks, tokens and holdings permanently."""
     agent = registry.find_agent(act.tx, incident.agent)
-    if agent.state is not State.DECOMMISSIONED:
+    if agent.state is not AgentState.DECOMMISSIONED:
         act_with_entry(
             act,
             "agent.decommission",
@@ -171,8 +171,8 @@ _DO: dict[str, tuple[Callable[[Act, Step], None], str, str]] = {
 people.
 """
 _RESTART = {
-    "quarantine": (State.QUARANTINED, Verb.RELEASE, "agent.release"),
-    "revoke": (State.SUSPENDED, Verb.RESUME, "agent.resume"),
+    "quarantine": (AgentState.QUARANTINED, Verb.RELEASE, "agent.release"),
+    "revoke": (AgentState.SUSPENDED, Verb.RESUME, "agent.resume"),
 }
 """Table of the responses that change the agent's state: the new state, the verb that undoes it, the action of the
 entry.

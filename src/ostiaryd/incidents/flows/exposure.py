@@ -13,10 +13,10 @@ from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.flows import Act
 from ostiaryd.ledger.model import decode_entry
 from ostiaryd.secrets.flows import databases, leases, operators, rotations
-from ostiaryd.secrets.model.backend import MOUNT
+from ostiaryd.secrets.model.backend import BACKEND_MOUNT
 from ostiaryd.secrets.model.lease import Lease
 
-BACKENDS = f"{MOUNT}/"
+BACKENDS = f"{BACKEND_MOUNT}/"
 """Prefix of the paths of secrets that a back end stores."""
 STATIC_ROLES = "database/static-creds/"
 """Prefix of the paths of database accounts whose password the server rotates."""

@@ -35,17 +35,16 @@ from ostiaryd.incidents.model.incidents import (
     Did,
     Incident,
     IncidentId,
+    IncidentState,
     Limits,
     Outcome,
-    State,
     most_agents,
 )
 from ostiaryd.ledger.flows import Act
-from ostiaryd.policy import flows as policies
+from ostiaryd.policy import flows as policy
 from ostiaryd.policy.model import Proposal
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import ADMIN, Agent
-from ostiaryd.registry.model import State as Agents
+from ostiaryd.registry.model import ADMIN, Agent, AgentState
 from ostiaryd.watch import flows as watch
 from ostiaryd.watch.flows.findings import MAX_CLAIMED
 from ostiaryd.watch.model import Finding
@@ -84,14 +83,14 @@ def respond(act: Act, finding: Finding, limits: Limits) -> Incident | None:
     if not finding.agent:  # the finding is about a guard, not about an agent
         return None
     agent = registry.find_agent(act.tx, finding.agent)
-    if agent.state is Agents.DECOMMISSIONED:
+    if agent.state is AgentState.DECOMMISSIONED:
         return None
     waiting = store.find_open(act.tx, agent.agent_id)
     score, proposals, failed = _propose(act.tx, agent, finding, now=act.now)
     if would := [one.response for one in proposals if one.is_watched]:
         registry.fill_entry(act, object=finding.finding_id, would=would)
     enforced = [one for one in proposals if not one.is_watched]
-    is_stopped = agent.state is Agents.QUARANTINED and waiting is None and finding.detector == DECOY
+    is_stopped = agent.state is AgentState.QUARANTINED and waiting is None and finding.detector == DECOY
     if waiting is None and not enforced and not failed and not is_stopped:
         return None
     incident = waiting or open_incident(act, agent, says=f"{finding.detector}: {finding.says}", risk=score)
@@ -104,7 +103,7 @@ def respond(act: Act, finding: Finding, limits: Limits) -> Incident | None:
         held_back = HeldBack(Outcome.LIMITED, UNBACKED)
     elif not finding.may_narrow:
         held_back = HeldBack(Outcome.INFORMED, UNBUDGETED)
-    for policy, message in failed:
+    for name, message in failed:
         did = Did(
             number=0,
             at=act.now,
@@ -112,7 +111,7 @@ def respond(act: Act, finding: Finding, limits: Limits) -> Incident | None:
             outcome=Outcome.FAILED,
             agent=agent.agent_id,
             task=None,
-            policies=(policy,),
+            policies=(name,),
             says=f"the playbook failed: {message}"[:500],
         )
         _keep(act, incident, did)
@@ -134,7 +133,7 @@ def open_incident(act: Act, agent: Agent, *, says: str, risk: int) -> Incident:
         incident_id=IncidentId(act.new_id("in")),
         agent=agent.agent_id,
         owner=agent.owner,
-        state=State.OPEN,
+        state=IncidentState.OPEN,
         opened_at=act.now,
         heard_at=act.now,
         risk=risk,
@@ -236,7 +235,7 @@ def _propose(
     of_agent = registry.get_risk(reader, agent.agent_id).points(now)
     of_task = registry.get_risk(reader, finding.task).points(now) if finding.task else 0
     score = max(of_agent, of_task)
-    playbooks = policies.active_set(reader).playbooks
+    playbooks = policy.active_set(reader).playbooks
     if playbooks.is_empty:
         return score, [], []
     recent = watch.list_findings_of_agent(reader, agent.agent_id, since=now - HOUR)
@@ -250,7 +249,7 @@ def _propose(
         "kind": agent.kind.value,
         "now": Datetime(now // 1000),
     }
-    principal = policies.entity_of_agent(agent)
+    principal = policy.entity_of_agent(agent)
     return score, *playbooks.propose(principal.uid, context, Overlay.of(playbooks.known, principal))
 
 

@@ -26,8 +26,7 @@ from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.flows import Act
 from ostiaryd.ledger.model import decode_entry
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import AgentDelta, AgentId, is_agent_id, is_resource_id
-from ostiaryd.registry.model import State as Agents
+from ostiaryd.registry.model import AgentDelta, AgentId, AgentState, is_agent_id, is_resource_id
 
 log = logging.getLogger("ostiary")
 ENTRIES, ROWS = 2000, 1000
@@ -268,7 +267,7 @@ def stop_for(act: Act, differences: list[Difference]) -> None:
         try:
             isolate(act, holder, says=f"the state differs from the ledger: {says}", source=_SOURCE)
         except NotFound:  # the agent's row was deleted: guards must no longer accept the agent
-            registry.queue_for_guards(act, AgentDelta(AgentId(holder), Agents.DECOMMISSIONED, 1))
+            registry.queue_for_guards(act, AgentDelta(AgentId(holder), AgentState.DECOMMISSIONED, 1))
     elif is_resource_id(holder) or first.kind in ("resource", "bearer_class"):
         for uri in _uris(act.tx, [holder] if holder else [one.key.partition(" ")[0] for one in differences]):
             _stop(act, "resource", uri, says=says)

@@ -36,7 +36,7 @@ MAX_NOTE = 2000
 """Maximum number of characters of a note."""
 
 
-class State(StrEnum):
+class IncidentState(StrEnum):
     OPEN = "open"
     TAKEN = "taken"
     RELEASED = "released"
@@ -54,10 +54,10 @@ class Verb(StrEnum):
 
 
 NEXT = {
-    Verb.TAKE: State.TAKEN,
-    Verb.RELEASE: State.RELEASED,
-    Verb.NARROW: State.NARROWED,
-    Verb.DECOMMISSION: State.DECOMMISSIONED,
+    Verb.TAKE: IncidentState.TAKEN,
+    Verb.RELEASE: IncidentState.RELEASED,
+    Verb.NARROW: IncidentState.NARROWED,
+    Verb.DECOMMISSION: IncidentState.DECOMMISSIONED,
 }
 LETS_GO = frozenset({Verb.RELEASE, Verb.NARROW})
 AFTER_NARROW = frozenset({Verb.RELEASE, Verb.DECOMMISSION})
@@ -118,7 +118,7 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     incident_id: IncidentId
     agent: str
     owner: str
-    state: State
+    state: IncidentState
     opened_at: int
     heard_at: int
     risk: int
@@ -138,13 +138,13 @@ def check_waits(incident: Incident, verb: Verb) -> None:
     narrowed and `verb` is release or decommission. An incident that a person has taken cannot be taken again. Raises
     Conflict.
     """
-    if incident.is_closed and not (incident.state is State.NARROWED and verb in AFTER_NARROW):
+    if incident.is_closed and not (incident.state is IncidentState.NARROWED and verb in AFTER_NARROW):
         raise Conflict(
             f"the incident is closed: {incident.state}",
             hint=f"a closed incident cannot change; see: ostiary incident show {incident.incident_id}",
             code="incident_closed",
         )
-    if verb is Verb.TAKE and incident.state is State.TAKEN:
+    if verb is Verb.TAKE and incident.state is IncidentState.TAKEN:
         hint = f"see: ostiary incident show {incident.incident_id}"
         raise Conflict("a person has taken the incident already", hint=hint, code="incident_taken")
 

@@ -11,7 +11,7 @@ from ostiary.provenance.noticing.risk import OVER_AFTER
 from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.ground.http.routes import Route
-from ostiaryd.incidents import store as incidents
+from ostiaryd.incidents import store
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import READ
@@ -46,7 +46,7 @@ async def show_activity(call: Call) -> Reply:
     def read(reader: Reader) -> ActivityBody:
         return {
             "size": ledger.get_head(reader)[0].size,
-            "waiting": incidents.count_waiting(reader),
+            "waiting": store.count_waiting(reader),
             "stops": len(registry.list_stops(reader)),
             "doubted": [_doubted(reader, subject, points, now) for subject, points in _worst(reader, now)],
         }
@@ -61,7 +61,7 @@ def _worst(reader: Reader, now: int) -> list[tuple[str, int]]:
 
 
 def _doubted(reader: Reader, id: str, points: int, now: int) -> RiskBody:
-    agent, waiting = registry.get_agent(reader, id), incidents.find_open(reader, id)
+    agent, waiting = registry.get_agent(reader, id), store.find_open(reader, id)
     return {
         "agent": id if agent is None else agent.name,
         "agent_id": id,

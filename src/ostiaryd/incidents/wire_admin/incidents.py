@@ -19,8 +19,7 @@ from ostiaryd.ground.http.pages import parse_page, reply_page
 from ostiaryd.ground.http.routes import NOT_FOUND, PAGE, PageBody, Query, Route
 from ostiaryd.ground.outbound import outbox
 from ostiaryd.incidents import store
-from ostiaryd.incidents.flows import blast, exposure, timeline
-from ostiaryd.incidents.flows import incidents as flows
+from ostiaryd.incidents.flows import blast, exposure, incidents, timeline
 from ostiaryd.incidents.model.incidents import MAX_FINDINGS, SECOND, Did, Incident, IncidentNote, Verb
 from ostiaryd.ledger.flows import Act
 from ostiaryd.policy import flows as policy
@@ -178,7 +177,7 @@ async def show_incident(call: Call) -> Reply:
     now = call.world.now()
 
     def read(reader: Reader) -> IncidentDetail:
-        incident = flows.find_incident(reader, call.params["id"])
+        incident = incidents.find_incident(reader, call.params["id"])
         findings = watch.list_findings_of_incident(reader, incident.incident_id, limit=MAX_FINDINGS)
         return {
             **_brief(reader, incident, now=now),
@@ -208,7 +207,7 @@ async def show_timeline(call: Call) -> Reply:
     before, chosen = int(page.after) if page.after else None, call.query_one("agent")
 
     def read(reader: Reader) -> TimelineBody:
-        incident = flows.find_incident(reader, call.params["id"])
+        incident = incidents.find_incident(reader, call.params["id"])
         areas = policy.list_readable_areas(reader, caller, ("audit", "findings"), now=now, acr=caller.acr or KEY)
         sight = timeline.Sight("audit" in areas, "findings" in areas, f"{call.world.config.issuer}/api/v1")
         agents = timeline.list_connected_agents(reader, incident)
@@ -237,7 +236,7 @@ async def add_note(call: Call) -> Reply:
     """Add a note to an open or closed incident."""
     new, id = call.json(NewIncidentNote), call.params["id"]
     written = await registry.act_as(
-        call, "incident.note", lambda act: flows.add_note(act, id, new.text, by=call.caller)
+        call, "incident.note", lambda act: incidents.add_note(act, id, new.text, by=call.caller)
     )
     return reply(_note(call.world.db.read(), written), status=201)
 
@@ -249,7 +248,7 @@ def make_decision_handler(verb: Verb) -> Wire:
         answer, id = call.json(IncidentAnswer), call.params["id"]
 
         def run(act: Act) -> tuple[IncidentBody, int]:
-            incident = flows.close(
+            incident = incidents.close(
                 act, id, verb, why=answer.reason, by=call.caller, hours=answer.hours, is_real=answer.is_real
             )
             return _brief(act.tx, incident, now=act.now), outbox.highest_number(act.tx)

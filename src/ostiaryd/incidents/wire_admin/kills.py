@@ -11,7 +11,7 @@ from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.ground.http.pages import page_from_memory, reply_page
 from ostiaryd.ground.http.routes import PAGE, PageBody, Route
 from ostiaryd.ground.outbound import outbox
-from ostiaryd.incidents.flows import kills as flows
+from ostiaryd.incidents.flows import kills
 from ostiaryd.incidents.model.incidents import SECOND
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
@@ -19,7 +19,7 @@ from ostiaryd.registry.model import ADMIN, READ, Stop
 
 
 class Kill(msgspec.Struct, forbid_unknown_fields=True):
-    target_kind: flows.Killed = msgspec.field(name="what")
+    target_kind: kills.Killed = msgspec.field(name="what")
     why: str
     name: str = ""
 
@@ -65,7 +65,7 @@ async def kill(call: Call) -> Reply:
     order = call.json(Kill)
 
     def run(act: Act) -> dict[str, Any]:
-        incident = flows.kill(act, order.target_kind, order.name, why=order.why, by=call.caller)
+        incident = kills.kill(act, order.target_kind, order.name, why=order.why, by=call.caller)
         lift = f"kill lift {order.target_kind} {shlex.quote(order.name) if order.name else ''}".rstrip()
         undo = f"incident release {incident.incident_id} --as PERSON.json" if incident else lift
         return {
@@ -83,7 +83,7 @@ async def let_go(call: Call) -> Reply:
     order = call.json(Kill)
 
     def run(act: Act) -> int:
-        flows.let_go(act, order.target_kind, order.name, why=order.why)
+        kills.let_go(act, order.target_kind, order.name, why=order.why)
         return outbox.highest_number(act.tx)
 
     seq = await registry.act_as(call, "kill.end", run)

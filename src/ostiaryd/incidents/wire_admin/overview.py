@@ -16,7 +16,7 @@ from ostiaryd.ground.database import Reader
 from ostiaryd.ground.http.edge import NO_STORE, Call, Reply, reply
 from ostiaryd.ground.http.pages import Page
 from ostiaryd.ground.http.routes import Route
-from ostiaryd.incidents import store as incidents
+from ostiaryd.incidents import store
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.model import decode_entry
 from ostiaryd.policy import flows as policy
@@ -151,7 +151,7 @@ async def show_overview(call: Call) -> Reply:
         if "approvals" in areas:
             body["approvals"] = approvals.count_open_questions(reader, now=now)
         if "incidents" in areas:
-            body["incidents"] = incidents.count_waiting(reader)
+            body["incidents"] = store.count_waiting(reader)
         if "findings" in areas:
             body["findings"] = watch.count_open_findings(reader, since=now - OPEN_DAYS * DAY, most=MAX_FINDINGS)
         if "kill" in areas:

@@ -36,7 +36,7 @@ MAX_TTL_S = 86_400
 SECOND = 1_000_000
 PAUSE_S = 10
 """Minimum seconds between two messages to a browser; the second message covers all requests in between."""
-TRY_S = 15
+PUSH_TRY_S = 15
 DELAYS_S = (5, 30, 60)
 """Seconds between the attempts to send a message; the last attempt follows the last delay."""
 LONGEST_DELAY_S = 3600

@@ -22,9 +22,9 @@ from ostiaryd.policy.flows.sets import active_policies
 from ostiaryd.policy.flows.watching import note_candidate
 from ostiaryd.policy.model import (
     REGISTERED,
+    EvaluationRequest,
     Facts,
     Posed,
-    Question,
     Unanswerable,
     actors_of,
     add_asked,
@@ -48,7 +48,7 @@ _encode, _encode_lines = msgspec.json.Encoder().encode, msgspec.json.Encoder().e
 
 
 def decide_one(
-    act: Act, question: Question, *, digest: str, by: Caller | None, remote: RemoteAnswers | None = None
+    act: Act, question: EvaluationRequest, *, digest: str, by: Caller | None, remote: RemoteAnswers | None = None
 ) -> Decision:
     """Decide one request, record the decision in the entry, and return it. `digest` is the digest of the request; its
     properties and its context are not recorded.
@@ -74,7 +74,7 @@ def decide_one(
 
 def decide_all(
     act: Act,
-    questions: Iterable[Question | None],
+    questions: Iterable[EvaluationRequest | None],
     *,
     semantic: Semantic,
     digest: str,
@@ -112,7 +112,7 @@ def decide_all(
     return decisions
 
 
-def _decide(act: Act, evaluator: Evaluator, question: Question) -> tuple[Decision, Posed | None]:
+def _decide(act: Act, evaluator: Evaluator, question: EvaluationRequest) -> tuple[Decision, Posed | None]:
     """Resolve, decide and settle a request; return the decision, and the question that the policies answered (None if
     they were not asked).
 
@@ -161,7 +161,7 @@ def note_asker(entry: Entry, by: Caller | None) -> None:
         entry.reporter, entry.token, entry.key = by.id, by.token, by.jkt
 
 
-def _note_registered(act: Act, question: Question) -> None:
+def _note_registered(act: Act, question: EvaluationRequest) -> None:
     """Record the agent (by its id), the resource and the tool of the request in the entry, so that searches of the
     ledger find it.
     """
@@ -199,7 +199,7 @@ def other_details(decision: Decision | Judgement) -> dict[str, Any]:
     return details
 
 
-def _line(question: Question | None, decision: Decision | None, why: _Why) -> _Line:
+def _line(question: EvaluationRequest | None, decision: Decision | None, why: _Why) -> _Line:
     """Return one decision of a batch in the form for an entry: allowed, subject, action, resource, and `why`."""
     if question is None or decision is None:
         return (False,)

@@ -50,8 +50,8 @@ from ostiaryd.policy.flows.resource_cache import prepared_resource
 from ostiaryd.policy.model import (
     NOTHING,
     REGISTERED,
+    EvaluationRequest,
     Posed,
-    Question,
     Seen,
     Thing,
     ToolSeen,
@@ -88,7 +88,7 @@ class ToolCall(NamedTuple):
 class OtherRequest(msgspec.Struct, frozen=True, gc=False):
     """A request that is not a call of a tool by a registered agent. Only the policies decide on it."""
 
-    question: Question
+    question: EvaluationRequest
     principal: _EntityWithFacts
     resource: _EntityWithFacts
     behind: tuple[Entity, ...]
@@ -132,7 +132,7 @@ class Evaluator:
         that equal decisions are made once
         """
 
-    def evaluate(self, question: Question) -> Decision:
+    def evaluate(self, question: EvaluationRequest) -> Decision:
         """Return the decision on a request. Raises nothing: a request that cannot be resolved is denied."""
         try:
             return self.decide(self.resolve(question))[0]
@@ -143,7 +143,7 @@ class Evaluator:
         """Return the denial of a request that cannot be resolved."""
         return Decision(False, False, self._policies.hash, (Reason(error.code, error.message, error.hint),))
 
-    def resolve(self, question: Question) -> Resolved:
+    def resolve(self, question: EvaluationRequest) -> Resolved:
         """Return the request with the entities that policies see, and with the registry's facts about them. Raises
         Unanswerable, Forbidden, NotFound.
         """
@@ -202,7 +202,7 @@ class Evaluator:
             tasks.add_counterparts(act.tx, call.principal.claims.owner, past.met)
         return decision
 
-    def foresee(self, question: Question) -> Foresight:
+    def foresee(self, question: EvaluationRequest) -> Foresight:
         """Return the possible verdicts on a request in which some arguments of the tool are not given.
         Raises nothing.
         """
@@ -297,7 +297,7 @@ class Evaluator:
             met = tasks.counterparts(self._reader, call.principal.claims.owner, self._keys)
         return tasks.read_history(self._reader, task, self._keys, agent=task.agent, now=self._now, met=met)
 
-    def _agent_request(self, question: Question, agent: Agent) -> OtherRequest:
+    def _agent_request(self, question: EvaluationRequest, agent: Agent) -> OtherRequest:
         named = (question.context or {}).get("task")
         resource = self._find(question.resource)
         task = self._task(agent, named if isinstance(named, str) and named.startswith("tk_") else None)
@@ -307,7 +307,7 @@ class Evaluator:
         )
         return OtherRequest(question, agent_with_facts(agent), resource, chain.behind, context)
 
-    def _tool_call(self, question: Question, agent: Agent) -> ToolCall:
+    def _tool_call(self, question: EvaluationRequest, agent: Agent) -> ToolCall:
         resource, tool = self._tool(question.resource.id)
         context = question.context or {}
         arguments = context.get("arguments", {})

@@ -42,7 +42,7 @@ from ostiaryd.policy.model.plan import Contents, Plan, plan_switch
 from ostiaryd.policy.model.playbooks import Proposal
 from ostiaryd.policy.model.questions import (
     REGISTERED,
-    Question,
+    EvaluationRequest,
     Search,
     Sought,
     Thing,
@@ -65,6 +65,7 @@ __all__ = [
     "Contents",
     "Denial",
     "Engine",
+    "EvaluationRequest",
     "ExpiredDenial",
     "Facts",
     "Loaded",
@@ -75,7 +76,6 @@ __all__ = [
     "Posed",
     "Program",
     "Proposal",
-    "Question",
     "Ready",
     "ResourceSeen",
     "Search",

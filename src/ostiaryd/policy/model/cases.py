@@ -23,7 +23,7 @@ from ostiary.provenance.history import NOTHING, history_context
 from ostiaryd.policy.model.playbooks import Playbooks, is_said
 from ostiaryd.policy.model.questions import (
     REGISTERED,
-    Question,
+    EvaluationRequest,
     Thing,
     Unanswerable,
     Verb,
@@ -70,7 +70,7 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         verb = self._verb
         times = {name: _instant(value) for name, value in self.context.items() if isinstance(value, datetime)}
         others = {name: value for name, value in self.context.items() if name not in times}
-        question = Question(self.subject, verb, self.resource, others)
+        question = EvaluationRequest(self.subject, verb, self.resource, others)
         principal, resource = _stand_in(self.subject, policies), _stand_in(self.resource, policies)
         action = Uid("Action", verb.name)
         context = context_of(question, now={**times, "now": _instant(self.now)})

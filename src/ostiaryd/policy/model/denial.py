@@ -17,7 +17,7 @@ from ostiary.protocol import canonical
 from ostiary.protocol.decoding import json_decoder
 from ostiary.protocol.errors import Invalid, Malformed
 from ostiary.protocol.jose import InvalidToken, JwkSet, PrivateKey, sign_jwt, verify_jws
-from ostiaryd.policy.model.questions import Question
+from ostiaryd.policy.model.questions import EvaluationRequest
 
 TYP = "ostiary-denial+jwt"
 LIFETIME_S = 600
@@ -54,7 +54,7 @@ class ExpiredDenial(Invalid):
 _decode = json_decoder(Denial)
 
 
-def denial(question: Question, *, id: str, issuer: str, now: int) -> Denial:
+def denial(question: EvaluationRequest, *, id: str, issuer: str, now: int) -> Denial:
     """Return the denial of a call; `now` is in microseconds. Raises Malformed for arguments without a digest."""
     ends = now // SECOND + LIFETIME_S
     return Denial(
@@ -75,7 +75,7 @@ def seal_denial(key: PrivateKey, denied: Denial) -> str:
     return sign_jwt(key, typ=TYP, claims=denied)
 
 
-def open_denial(unverified_token: str, *, keys: JwkSet, issuer: str, question: Question, now: int) -> Denial:
+def open_denial(unverified_token: str, *, keys: JwkSet, issuer: str, question: EvaluationRequest, now: int) -> Denial:
     """Verify the token of a denial of `question`; return the denial. Raises BadBinding, ExpiredDenial."""
     try:
         payload = verify_jws(unverified_token, key_for=keys.key_for, typ=(TYP,), max_bytes=MAX_TOKEN).payload
@@ -93,7 +93,7 @@ def open_denial(unverified_token: str, *, keys: JwkSet, issuer: str, question: Q
     return denied
 
 
-def binding_hash(question: Question) -> str:
+def binding_hash(question: EvaluationRequest) -> str:
     """Return base64url(SHA-256(JCS(..))) as the profile constructs it. Raises Malformed."""
     subject = msgspec.to_builtins(question.subject)
     if (properties := subject.get("properties")) is not None:

@@ -18,7 +18,7 @@ import msgspec
 from ostiary.authorization.cedar.render import render_record
 from ostiary.decision.access import Decision, Kept, ResolvedCall, arguments_to_record
 from ostiary.protocol.decoding import json_decoder
-from ostiaryd.policy.model.questions import Question
+from ostiaryd.policy.model.questions import EvaluationRequest
 
 
 class AgentSeen(msgspec.Struct, frozen=True, array_like=True, tag="agent", gc=False):
@@ -77,7 +77,7 @@ class Posed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=Fa
     `hidden`: the names of arguments whose values were not stored.
     """
 
-    question: Question | None = None
+    question: EvaluationRequest | None = None
     principal: Seen | None = None
     action: str = ""
     resource: Seen | None = None

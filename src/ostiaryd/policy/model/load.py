@@ -12,7 +12,7 @@ import itertools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.resources import files as package_files
+from importlib import resources
 from typing import get_args
 
 import cedarpy
@@ -193,7 +193,7 @@ def _permits(loaded: Loaded, action: str) -> bool:
 @functools.cache
 def starter_files() -> Loaded:
     """Return the starter set, which is active until another set is put."""
-    folder = package_files("ostiaryd.policy") / "starter"
+    folder = resources.files("ostiaryd.policy") / "starter"
     files = {file.name: file.read_text("utf-8") for file in folder.iterdir() if file.name.startswith("starter.")}
     return load(extend(files, ()))
 
@@ -203,7 +203,7 @@ def base_schema() -> str:
     """Return the text of the schema that every set extends. The text is cached, because a confined process cannot open
     files.
     """
-    return (package_files("ostiaryd.policy") / "base.cedarschema").read_text("utf-8")
+    return (resources.files("ostiaryd.policy") / "base.cedarschema").read_text("utf-8")
 
 
 def _schema(files: Mapping[str, str]) -> cedarpy.Schema:

@@ -37,7 +37,7 @@ class Verb(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     properties: dict[str, Any] | None = None
 
 
-class Question(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+class EvaluationRequest(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     subject: Thing
     action: Verb
     resource: Thing
@@ -79,10 +79,10 @@ class Search(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     resource: Thing | Sought
     context: dict[str, Any] | None = None
 
-    def question_about(self, id: str) -> Question:
+    def question_about(self, id: str) -> EvaluationRequest:
         """Return the access request for one candidate: the id of an entity, or the name of an action."""
         subject, action, resource = self.subject, self.action or Verb(id), self.resource
-        return Question(
+        return EvaluationRequest(
             subject.with_id(id) if isinstance(subject, Sought) else subject,
             action,
             resource.with_id(id) if isinstance(resource, Sought) else resource,
@@ -123,7 +123,7 @@ def entity_of(thing: Thing, stated: Mapping[Uid, Entity]) -> Entity:
     return Entity(uid, attrs, frozenset((uid,)), _NO_TAGS)
 
 
-def context_of(question: Question, *, now: Record) -> Record:
+def context_of(question: EvaluationRequest, *, now: Record) -> Record:
     """Return the context for policies: the context of the request, `action` with the properties of the action, and the
     members of `now`. The context of the request cannot set `action` or a member of `now`.
     """

@@ -20,7 +20,7 @@ from ostiary.decision.access.facts import resource_entity, secret_entity
 from ostiary.decision.access.remote_policies import RemoteVerdict
 from ostiary.protocol.errors import Refused
 from ostiaryd.policy.model.facts import AgentSeen, Posed, ResourceSeen, SecretSeen, Seen, ToolSeen
-from ostiaryd.policy.model.questions import Question, context_of, entity_of, time_context
+from ostiaryd.policy.model.questions import EvaluationRequest, context_of, entity_of, time_context
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -113,7 +113,7 @@ class Replay:
         entities = Overlay.of(self._policies.known, resource)
         return self._ask(entities, principal, Uid("Action", posed.action), resource.uid, context, read_chain(context))
 
-    def _question(self, posed: Posed, question: Question, at: int) -> Judgement:
+    def _question(self, posed: Posed, question: EvaluationRequest, at: int) -> Judgement:
         """Return the judgement on an AuthZEN request. Registered entities have their stored attributes; other entities
         have the properties that the caller stated.
         """

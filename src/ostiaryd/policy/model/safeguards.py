@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import tomllib
 from collections.abc import Collection, Mapping
-from importlib.resources import files as package_files
+from importlib import resources
 from typing import Annotated
 
 import msgspec
@@ -54,7 +54,7 @@ def roles() -> dict[str, str]:
 
 
 def _read_folder(name: str) -> dict[str, str]:
-    folder = package_files("ostiaryd.policy") / name
+    folder = resources.files("ostiaryd.policy") / name
     texts = [file for file in folder.iterdir() if file.name.endswith(POLICIES)]
     return {file.name.removesuffix(POLICIES): file.read_text("utf-8") for file in sorted(texts, key=lambda f: f.name)}
 
@@ -74,7 +74,7 @@ def safeguard_rules() -> dict[str, ir.PolicyIR]:
 @functools.cache
 def earlier_rules() -> dict[str, list[ir.PolicyIR]]:
     """Return the safeguards of earlier versions of the server by id, as IR; one id can have several versions."""
-    folder = package_files("ostiaryd.policy") / "safeguards" / "earlier"
+    folder = resources.files("ostiaryd.policy") / "safeguards" / "earlier"
     rules: dict[str, list[ir.PolicyIR]] = {}
     for file in folder.iterdir():
         for policy in lower(file.read_text("utf-8")).policies:

@@ -19,11 +19,11 @@ from ostiaryd.registry.model import (
     AgentDelta,
     AgentId,
     AgentSpec,
+    AgentState,
     Caller,
     Owner,
     PersonId,
     Root,
-    State,
     Verb,
     check_depth,
     check_name,
@@ -52,7 +52,7 @@ def create_agent(act: Act, spec: AgentSpec) -> Agent:
         risk_tier=spec.risk_tier,
         segment=check_name(spec.segment, of="segment"),
         scopes=parse_scopes(spec.scopes),
-        state=State.ACTIVE if spec.is_keyless else State.PENDING,
+        state=AgentState.ACTIVE if spec.is_keyless else AgentState.PENDING,
         epoch=0,
         created_at=act.now,
         expires_at=spec.expires_at if spec.expires_at is None else check_end(spec.expires_at, now=act.now),
@@ -104,7 +104,7 @@ def undo_stop(reader: Reader, agent: Agent) -> str:
     """Return the command with which a stopped agent can be made active again; an empty text if the agent is not
     stopped, or if no command can make it active.
     """
-    verb = {State.SUSPENDED: Verb.RESUME, State.QUARANTINED: Verb.RELEASE}.get(agent.state)
+    verb = {AgentState.SUSPENDED: Verb.RESUME, AgentState.QUARANTINED: Verb.RELEASE}.get(agent.state)
     if verb is None:
         return ""
     if incident := store.stops.find_awaited_incident(reader, agent.agent_id):
@@ -128,7 +128,7 @@ def _move(act: Act, agent: Agent, verb: Verb, *, why: str, by: Caller | None) ->
         check_text(why, of="reason", limit=500)
     state = next_state(agent.state, verb)
     ended: Counter[str] = Counter()
-    if state is State.ACTIVE:
+    if state is AgentState.ACTIVE:
         _check_fit(act, agent)
         moved = replace(agent, state=state)
     else:
@@ -223,7 +223,7 @@ def set_keyless(act: Act, agent: Agent, is_keyless: bool) -> Agent:
     """
     store.agents.set_keyless(act.tx, agent.agent_id, is_keyless)
     changed = replace(agent, is_keyless=is_keyless)
-    if changed.state is State.PENDING and is_keyless:
+    if changed.state is AgentState.PENDING and is_keyless:
         return _move(act, changed, Verb.ACTIVATE, why="first certificate", by=None)[0]
     return changed
 
@@ -245,7 +245,7 @@ def check_end(end: int, *, now: int) -> int:
 def _living(act: Act, id_or_name: str) -> Agent:
     agent = find_agent(act.tx, id_or_name)
     fill_entry(act, object=agent.agent_id, owner=agent.owner, name=agent.name)
-    if agent.state is State.DECOMMISSIONED:
+    if agent.state is AgentState.DECOMMISSIONED:
         raise Conflict(f"`{agent.name}` is decommissioned", hint="decommissioning is final", code="wrong_state")
     return agent
 

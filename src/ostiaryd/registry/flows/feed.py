@@ -7,10 +7,10 @@ import msgspec
 from ostiaryd.ground.outbound import outbox
 from ostiaryd.ledger.flows import Act
 
-TOPIC = "feed"
+FEED_TOPIC = "feed"
 _encode = msgspec.json.Encoder().encode
 
 
 def queue_for_guards(act: Act, delta: msgspec.Struct) -> None:
     """Queue a change for the feed to all guards. The feed sends the change after the commit of this act."""
-    outbox.emit(act.tx, TOPIC, _encode(delta))
+    outbox.emit(act.tx, FEED_TOPIC, _encode(delta))

@@ -14,10 +14,10 @@ from ostiaryd.registry.model import (
     APPROVE,
     READ,
     Agent,
+    AgentState,
     Owner,
     Person,
     Resource,
-    State,
     Team,
     check_not_stopped,
     is_person_id,
@@ -59,8 +59,8 @@ def active_agent(reader: Reader, id_or_name: str, *, now: int) -> Agent:
     if agent.is_active(now):
         check_not_stopped(store.stops.list_stops(reader), names_of_agent(agent))
         return agent
-    state = agent.state if agent.state is not State.ACTIVE else "expired"
-    hint = "register its first key" if agent.state is State.PENDING else "ask its owner or an administrator"
+    state = agent.state if agent.state is not AgentState.ACTIVE else "expired"
+    hint = "register its first key" if agent.state is AgentState.PENDING else "ask its owner or an administrator"
     raise Forbidden(f"the agent `{agent.name}` is {state}", hint=hint, code=f"agent_{state}")
 
 

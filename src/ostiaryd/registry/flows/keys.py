@@ -13,7 +13,7 @@ from ostiaryd.registry.flows.callers import fill_entry
 from ostiaryd.registry.flows.feed import queue_for_guards
 from ostiaryd.registry.flows.find import find_agent
 from ostiaryd.registry.flows.holdings import end_holdings
-from ostiaryd.registry.model import LONGEST_TOKEN, Agent, AgentId, AgentKey, KeyDelta, Root, State
+from ostiaryd.registry.model import LONGEST_TOKEN, Agent, AgentId, AgentKey, AgentState, KeyDelta, Root
 
 MAX_KEYS = 10
 MAX_OVERLAP_S = 30 * 86_400
@@ -29,7 +29,7 @@ def add_key(act: Act, id_or_name: str, jwk: object, *, not_after: int | None = N
     agent = find_agent(act.tx, id_or_name)
     fill_entry(act, object=agent.agent_id, owner=agent.owner)
     key = _insert(act, agent, jwk, not_after=not_after)
-    if agent.state is State.PENDING:
+    if agent.state is AgentState.PENDING:
         activate(act, agent)
     return key
 
@@ -70,7 +70,7 @@ def revoke_key(act: Act, jkt: str, *, of: AgentId | None = None, why: str = "rev
 def _insert(act: Act, agent: Agent, jwk: object, *, not_after: int | None) -> AgentKey:
     public = jose.parse_public_jwk(jwk)
     fill_entry(act, object=agent.agent_id, key=public.thumbprint)
-    if agent.state is State.DECOMMISSIONED:
+    if agent.state is AgentState.DECOMMISSIONED:
         raise Conflict(f"`{agent.name}` is decommissioned", code="wrong_state")
     if len(store.keys.list_active(act.tx, agent.agent_id, now=act.now)) >= MAX_KEYS:
         raise Conflict(f"`{agent.name}` has {MAX_KEYS} keys", hint="revoke a key first", code="too_many_keys")

@@ -29,8 +29,7 @@ from ostiaryd.registry.store.resources import (
     get_trust_domain,
     list_resources,
 )
-from ostiaryd.registry.store.restrictions import count_call as count_call
-from ostiaryd.registry.store.restrictions import list_restrictions, list_restrictions_of_agent
+from ostiaryd.registry.store.restrictions import count_call, list_restrictions, list_restrictions_of_agent
 from ostiaryd.registry.store.risks import forget_risks, get_risk, get_risks, list_riskiest_agents, list_risks, put_risk
 from ostiaryd.registry.store.roles import list_person_roles, list_roles, role_cursor
 from ostiaryd.registry.store.stops import list_stops, release_agent, require_person

@@ -45,7 +45,7 @@ class RiskTier(StrEnum):
     CRITICAL = "critical"
 
 
-class State(StrEnum):
+class AgentState(StrEnum):
     PENDING = "pending"
     ACTIVE = "active"
     SUSPENDED = "suspended"
@@ -65,18 +65,21 @@ class Verb(StrEnum):
     DECOMMISSION = "decommission"
 
 
-_NEXT: dict[Verb, dict[State, State]] = {
-    Verb.ACTIVATE: {State.PENDING: State.ACTIVE},
-    Verb.SUSPEND: {State.PENDING: State.SUSPENDED, State.ACTIVE: State.SUSPENDED},
-    Verb.RESUME: {State.SUSPENDED: State.ACTIVE},
-    Verb.QUARANTINE: {State.ACTIVE: State.QUARANTINED, State.SUSPENDED: State.QUARANTINED},
-    Verb.RELEASE: {State.QUARANTINED: State.ACTIVE},
-    Verb.REVOKE: {state: state for state in State} | {State.PENDING: State.SUSPENDED, State.ACTIVE: State.SUSPENDED},
-    Verb.DECOMMISSION: {state: State.DECOMMISSIONED for state in State if state is not State.DECOMMISSIONED},
+_NEXT: dict[Verb, dict[AgentState, AgentState]] = {
+    Verb.ACTIVATE: {AgentState.PENDING: AgentState.ACTIVE},
+    Verb.SUSPEND: {AgentState.PENDING: AgentState.SUSPENDED, AgentState.ACTIVE: AgentState.SUSPENDED},
+    Verb.RESUME: {AgentState.SUSPENDED: AgentState.ACTIVE},
+    Verb.QUARANTINE: {AgentState.ACTIVE: AgentState.QUARANTINED, AgentState.SUSPENDED: AgentState.QUARANTINED},
+    Verb.RELEASE: {AgentState.QUARANTINED: AgentState.ACTIVE},
+    Verb.REVOKE: {state: state for state in AgentState}
+    | {AgentState.PENDING: AgentState.SUSPENDED, AgentState.ACTIVE: AgentState.SUSPENDED},
+    Verb.DECOMMISSION: {
+        state: AgentState.DECOMMISSIONED for state in AgentState if state is not AgentState.DECOMMISSIONED
+    },
 }
 
 
-def next_state(state: State, verb: Verb) -> State:
+def next_state(state: AgentState, verb: Verb) -> AgentState:
     """Return the state to which the verb `verb` leads from the state `state`. Raises Conflict if the verb does not
     apply in that state.
     """
@@ -84,7 +87,7 @@ def next_state(state: State, verb: Verb) -> State:
         return _NEXT[verb][state]
     except KeyError:
         hint = f"`{verb}` is for agents that are {' or '.join(_NEXT[verb])}"
-        if state is State.DECOMMISSIONED:
+        if state is AgentState.DECOMMISSIONED:
             hint = "decommissioning is final"
         raise Conflict(f"the agent is {state}: `{verb}` is not possible", hint=hint, code="wrong_state") from None
 
@@ -131,7 +134,7 @@ class Agent:
     risk_tier: RiskTier
     segment: str
     scopes: frozenset[str]
-    state: State
+    state: AgentState
     epoch: int
     created_at: int
     expires_at: int | None
@@ -150,7 +153,7 @@ class Agent:
         """Return whether the agent may act at `now` (microseconds): its state is active, and its registration has not
         ended.
         """
-        return self.state is State.ACTIVE and (self.expires_at is None or now < self.expires_at)
+        return self.state is AgentState.ACTIVE and (self.expires_at is None or now < self.expires_at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,13 +7,13 @@ from __future__ import annotations
 import msgspec
 
 from ostiary.decision.access.restrictions import RestrictionKind
-from ostiaryd.registry.model.agent import AgentId, State
+from ostiaryd.registry.model.agent import AgentId, AgentState
 from ostiaryd.registry.model.holding import HoldingId
 
 
 class AgentDelta(msgspec.Struct, frozen=True, tag_field="kind", tag="agent"):
     agent: AgentId
-    state: State
+    state: AgentState
     epoch: int
 
 

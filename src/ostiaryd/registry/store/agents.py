@@ -9,7 +9,7 @@ from functools import lru_cache
 from ostiaryd.ground.database import Read, Reader, Row, Sql, Tx, sql
 from ostiaryd.ground.http.pages import Page
 from ostiaryd.ledger.model import USES
-from ostiaryd.registry.model import Agent, AgentId, Kind, OwnerId, PersonId, RiskTier, State
+from ostiaryd.registry.model import Agent, AgentId, AgentState, Kind, OwnerId, PersonId, RiskTier
 
 _COLUMNS = """agent_id, name, owner, deputy, purpose, kind, provider, model, risk_tier, segment, scopes, state, epoch,
     created_at, expires_at, max_depth, speaks, held_until, keyless"""
@@ -98,7 +98,7 @@ class AgentFilter:
     """Filter of a list of agents. A member that is None, or an empty `text`, does not filter."""
 
     owner: str | None = None
-    state: State | None = None
+    state: AgentState | None = None
     kind: Kind | None = None
     risk_tier: RiskTier | None = None
     segment: str | None = None
@@ -161,7 +161,7 @@ def list_agents_of_model(reader: Reader, model: str, *, limit: int) -> list[Agen
     return [_agent(row) for row in reader.all(_OF_MODEL, model=model, limit=limit)] if model else []
 
 
-def set_state(tx: Tx, id: AgentId, state: State, *, epoch: int) -> None:
+def set_state(tx: Tx, id: AgentId, state: AgentState, *, epoch: int) -> None:
     """Set the state and the epoch of an agent."""
     tx.touch("agent", id)
     tx.send(_SET_STATE, id=id, state=state.value, epoch=epoch, now=tx.now)
@@ -232,14 +232,14 @@ def list_due(reader: Reader, *, now: int, limit: int) -> list[AgentId]:
     return [row[0] for row in reader.all(_DUE, now=now, limit=limit)]
 
 
-def list_agent_exceptions(reader: Reader, *, since: int) -> list[tuple[AgentId, State, int]]:
+def list_agent_exceptions(reader: Reader, *, since: int) -> list[tuple[AgentId, AgentState, int]]:
     """Return the agents that left `active` after `since` (microseconds), with state and epoch, for a snapshot of a
     guard.
 
     If `since` is as long ago as the longest lifetime of a token, the guard needs no earlier ones: all tokens from
     before have expired, because only active agents get tokens.
     """
-    return [(id, State(state), epoch) for id, state, epoch in reader.all(_EXCEPTIONS, since=since)]
+    return [(id, AgentState(state), epoch) for id, state, epoch in reader.all(_EXCEPTIONS, since=since)]
 
 
 def _join(scopes: frozenset[str]) -> str:
@@ -281,7 +281,7 @@ def _agent(row: Row) -> Agent:
         risk_tier=RiskTier(risk_tier),
         segment=segment,
         scopes=frozenset(scopes.split()),
-        state=State(state),
+        state=AgentState(state),
         epoch=epoch,
         created_at=created_at,
         expires_at=expires_at,

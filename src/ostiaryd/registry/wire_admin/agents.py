@@ -39,10 +39,10 @@ from ostiaryd.registry.model import (
     Agent,
     AgentKey,
     AgentSpec,
+    AgentState,
     Holding,
     Kind,
     RiskTier,
-    State,
     Verb,
 )
 from ostiaryd.registry.store.agents import AgentFilter
@@ -165,7 +165,7 @@ def parse_filter(call: Call) -> AgentFilter:
         raise Invalid(f"`text` must have at most {MAX_TEXT} characters")
     return AgentFilter(
         owner=None if owner is None else flows.find_owner(call.world.db.read(), owner).id,
-        state=member_of(call, "state", State),
+        state=member_of(call, "state", AgentState),
         kind=member_of(call, "kind", Kind),
         risk_tier=member_of(call, "risk_tier", RiskTier),
         segment=call.query_one("segment"),
@@ -343,7 +343,7 @@ suspend = move(Verb.SUSPEND)
 
 AGENT_QUERY = (
     Query("owner", "Name or id of the owner of the listed agents."),
-    Query("state", "State of the listed agents.", State),
+    Query("state", "State of the listed agents.", AgentState),
     Query("kind", "Kind of the listed agents.", Kind),
     Query("risk_tier", "Risk tier of the listed agents.", RiskTier),
     Query("segment", "Segment of the listed agents."),

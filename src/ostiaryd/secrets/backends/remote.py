@@ -9,7 +9,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from ostiary.protocol.errors import Unavailable
-from ostiaryd.ground.outbound.fetch import REDIRECTS, Answer, request
+from ostiaryd.ground.outbound.fetch import REDIRECTS, Answer, send_request
 from ostiaryd.secrets.model.backend import MAX_ANSWER, BackendFailed
 
 WITHIN_S = 5.0
@@ -24,7 +24,7 @@ class Remote(NamedTuple):
     async def send(self, method: str, path: str, *, headers: Mapping[str, str], body: bytes = b"") -> Answer:
         """Send a request and return the response. Raises BackendFailed; Invalid if the path is too long."""
         try:
-            answer = await request(
+            answer = await send_request(
                 method,
                 self.address + path,
                 body=body,

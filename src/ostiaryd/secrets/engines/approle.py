@@ -21,7 +21,7 @@ from msgspec import UNSET, Struct, UnsetType
 from ostiary.protocol.decoding import json_decoder
 from ostiary.protocol.errors import Invalid
 from ostiaryd.ledger.flows import Act
-from ostiaryd.secrets.flows import login_roles as flows
+from ostiaryd.secrets.flows import login_roles
 from ostiaryd.secrets.flows.callers import CallerOperation, VaultCaller
 from ostiaryd.secrets.model.login_role import TOKEN_DEFAULTS, RoleBody, SecretId
 from ostiaryd.secrets.model.request import (
@@ -95,7 +95,7 @@ def find_operation(mount: str, rest: str, request: VaultRequest) -> CallerOperat
             return CallerOperation(SecretAction.DELETE, path, "delete", partial(_delete, mount, name))
         case VaultMethod.WRITE, True, "":
             run = partial(_put, mount, name, request.read_body(_Role))
-            return CallerOperation(SecretAction.WRITE, path, "write", run, partial(flows.has_role, mount, name))
+            return CallerOperation(SecretAction.WRITE, path, "write", run, partial(login_roles.has_role, mount, name))
         case VaultMethod.WRITE, True, "role-id":
             role_id = request.read_body(_RoleId).role_id
             return CallerOperation(SecretAction.WRITE, path, "write", partial(_put_role_id, mount, name, role_id))
@@ -126,18 +126,18 @@ ID.
 
 
 def _list(mount: str, act: Act, caller: VaultCaller) -> Answer:
-    return Answer(data={"keys": flows.list_roles(act, caller, mount)})
+    return Answer(data={"keys": login_roles.list_roles(act, caller, mount)})
 
 
 def _read(mount: str, name: str, act: Act, caller: VaultCaller) -> Answer:
-    role = flows.find_role(act, caller, mount, name)
-    shown = flows.render_settings(role, _DEFAULTS)
+    role = login_roles.find_role(act, caller, mount, name)
+    shown = login_roles.render_settings(role, _DEFAULTS)
     del shown["policies"]
     return Answer(data=shown)
 
 
 def _put(mount: str, name: str, body: _Role, act: Act, caller: VaultCaller) -> Answer:
-    flows.put_role(act, caller, mount, name, partial(_change, caller, body))
+    login_roles.put_role(act, caller, mount, name, partial(_change, caller, body))
     return Answer(status=204)
 
 
@@ -146,26 +146,26 @@ def _change(caller: VaultCaller, body: _Role, present: Mapping[str, object]) -> 
     changes = body.stated()
     if changes.get("bind_secret_id") is False:
         raise Invalid("`bind_secret_id` must be true", hint="leave out `bind_secret_id`")
-    return flows.change_settings(caller, changes, present, durations=("secret_id_ttl",))
+    return login_roles.change_settings(caller, changes, present, durations=("secret_id_ttl",))
 
 
 def _delete(mount: str, name: str, act: Act, caller: VaultCaller) -> Answer:
-    flows.delete_role(act, caller, mount, name)
+    login_roles.delete_role(act, caller, mount, name)
     return Answer(status=204)
 
 
 def _read_role_id(mount: str, name: str, act: Act, caller: VaultCaller) -> Answer:
-    return Answer(data={"role_id": flows.find_role(act, caller, mount, name).role_id})
+    return Answer(data={"role_id": login_roles.find_role(act, caller, mount, name).role_id})
 
 
 def _put_role_id(mount: str, name: str, role_id: str, act: Act, caller: VaultCaller) -> Answer:
-    flows.set_role_id(act, caller, mount, name, role_id)
+    login_roles.set_role_id(act, caller, mount, name, role_id)
     return Answer(status=204)
 
 
 def _generate(mount: str, name: str, body: _NewSecretId, act: Act, caller: VaultCaller) -> Answer:
     ttl = None if body.ttl is None else parse_duration(body.ttl, field="ttl") // SECOND
-    text, one = flows.generate_secret_id(
+    text, one = login_roles.generate_secret_id(
         act,
         caller,
         mount,
@@ -197,16 +197,16 @@ def _parse_metadata(text: str) -> dict[str, str]:
 
 
 def _list_secret_ids(mount: str, name: str, act: Act, caller: VaultCaller) -> Answer:
-    return Answer(data={"keys": flows.list_secret_ids(act, caller, mount, name)})
+    return Answer(data={"keys": login_roles.list_secret_ids(act, caller, mount, name)})
 
 
 def _use_secret_id(
     mount: str, name: str, text: str, act: Act, caller: VaultCaller, *, is_accessor: bool, is_lookup: bool
 ) -> Answer:
-    one = flows.find_secret_id(act, caller, mount, name, text, is_accessor=is_accessor)
+    one = login_roles.find_secret_id(act, caller, mount, name, text, is_accessor=is_accessor)
     if is_lookup:
         return Answer(data=_render_secret_id(one))
-    flows.destroy_secret_id(act, one)
+    login_roles.destroy_secret_id(act, one)
     return Answer(status=204)
 
 

@@ -18,12 +18,12 @@ from ostiary.protocol.errors import Invalid
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.secrets import store
-from ostiaryd.secrets.flows import aws_accounts as flows
+from ostiaryd.secrets.flows import aws_accounts
 from ostiaryd.secrets.flows.engine import Operation
 from ostiaryd.secrets.model.aws_account import (
+    AWS_MOUNT,
     LONGEST_S,
     MAX_ROLES,
-    MOUNT,
     AwsCredentialType,
     AwsRole,
     AwsRoot,
@@ -125,7 +125,7 @@ def _make_root(request: VaultRequest) -> Callable[[Act], Answer]:
 
 
 def _rotate_root(act: Act) -> Answer:
-    flows.find_root(act.tx)
+    aws_accounts.find_root(act.tx)
     return Answer(upstream=RotateAwsRoot(act.entry.token or ""))
 
 
@@ -137,7 +137,7 @@ def _make_times(request: VaultRequest) -> Callable[[Act], Answer]:
         raise Invalid(f"`lease` and `lease_max` must be 1 to {LONGEST_TTL // SECOND} seconds")
 
     def write(act: Act) -> Answer:
-        flows.put_lease_times(act, lease, longest)
+        aws_accounts.put_lease_times(act, lease, longest)
         return EMPTY
 
     return write
@@ -164,7 +164,7 @@ def _make_role(name: str, request: VaultRequest) -> Callable[[Act], Answer]:
     )
 
     def write(act: Act) -> Answer:
-        flows.put_role(act, name, role)
+        aws_accounts.put_role(act, name, role)
         return EMPTY
 
     return write
@@ -187,11 +187,11 @@ def _make_lease(name: str, request: VaultRequest, *, is_session: bool) -> Callab
     if not isinstance(arn, str):
         raise Invalid("`role_arn` must be a text")
     ttl = parse_duration(parameters["ttl"], field="ttl") if parameters.get("ttl") else None
-    return lambda act: Answer(upstream=flows.begin_lease(act, name, is_session=is_session, arn=arn, ttl=ttl))
+    return lambda act: Answer(upstream=aws_accounts.begin_lease(act, name, is_session=is_session, arn=arn, ttl=ttl))
 
 
 def _read_root(act: Act) -> Answer:
-    registry.fill_entry(act, object=f"{MOUNT}/config/root")
+    registry.fill_entry(act, object=f"{AWS_MOUNT}/config/root")
     if (stored := store.aws_accounts.root(act.tx)) is None:
         raise NothingStored("nothing is stored under this name")
     config = stored.config
@@ -206,7 +206,7 @@ def _read_root(act: Act) -> Answer:
 
 
 def _read_times(act: Act) -> Answer:
-    registry.fill_entry(act, object=f"{MOUNT}/config/lease")
+    registry.fill_entry(act, object=f"{AWS_MOUNT}/config/lease")
     if (stored := store.aws_accounts.root(act.tx)) is None:
         raise NothingStored("nothing is stored under this name")
     config = stored.config
@@ -214,7 +214,7 @@ def _read_times(act: Act) -> Answer:
 
 
 def _read_role(act: Act, name: str) -> Answer:
-    registry.fill_entry(act, object=f"{MOUNT}/roles/{name}")
+    registry.fill_entry(act, object=f"{AWS_MOUNT}/roles/{name}")
     if (role := store.aws_accounts.role(act.tx, name)) is None:
         raise NothingStored("nothing is stored under this name")
     return Answer(
@@ -233,13 +233,13 @@ def _read_role(act: Act, name: str) -> Answer:
 
 
 def _delete_role(act: Act, name: str) -> Answer:
-    registry.fill_entry(act, object=f"{MOUNT}/roles/{name}")
+    registry.fill_entry(act, object=f"{AWS_MOUNT}/roles/{name}")
     store.aws_accounts.delete_role(act.tx, name)
     return EMPTY
 
 
 def _list(act: Act) -> Answer:
-    act.entry.object = f"{MOUNT}/roles/"
+    act.entry.object = f"{AWS_MOUNT}/roles/"
     if not (names := store.aws_accounts.roles(act.tx, limit=MAX_ROLES)):
         raise NothingStored("nothing is stored")
     return Answer(data={"keys": names})

@@ -9,7 +9,7 @@ from functools import partial
 from ostiaryd.ledger.flows import Act
 from ostiaryd.secrets.flows.backends import find_backend
 from ostiaryd.secrets.flows.engine import Operation
-from ostiaryd.secrets.model.backend import MOUNT
+from ostiaryd.secrets.model.backend import BACKEND_MOUNT
 from ostiaryd.secrets.model.keyvalue import parse_number
 from ostiaryd.secrets.model.request import (
     Answer,
@@ -52,6 +52,6 @@ def _read(act: Act, *, name: str, path: str) -> Answer:
 
 
 def _list(act: Act, *, name: str, folder: str) -> Answer:
-    act.entry.object = f"{MOUNT}/{name}/{folder}"
+    act.entry.object = f"{BACKEND_MOUNT}/{name}/{folder}"
     find_backend(act.tx, name)
     return Answer(upstream=ListBackend(name, folder, act.entry.token or ""))

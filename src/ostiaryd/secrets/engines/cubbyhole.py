@@ -13,7 +13,7 @@ import msgspec
 
 from ostiary.protocol.errors import Invalid
 from ostiaryd.ledger.flows import Act
-from ostiaryd.secrets.flows import cubbyhole as flows
+from ostiaryd.secrets.flows import cubbyhole
 from ostiaryd.secrets.flows.callers import CUBBYHOLE, CallerOperation, VaultCaller
 from ostiaryd.secrets.model.request import (
     Answer,
@@ -47,22 +47,22 @@ def find_operation(request: VaultRequest) -> CallerOperation:
 
 
 def _exists(path: str, act: Act, caller: VaultCaller) -> bool:
-    return flows.has_value(act, caller, path)
+    return cubbyhole.has_value(act, caller, path)
 
 
 def _read(path: str, act: Act, caller: VaultCaller) -> Answer:
-    return Answer(data=msgspec.Raw(flows.read_value(act, caller, path)))
+    return Answer(data=msgspec.Raw(cubbyhole.read_value(act, caller, path)))
 
 
 def _write(path: str, value: dict[str, object], act: Act, caller: VaultCaller) -> Answer:
-    flows.put_value(act, caller, path, value)
+    cubbyhole.put_value(act, caller, path, value)
     return Answer(status=204)
 
 
 def _list(folder: str, act: Act, caller: VaultCaller) -> Answer:
-    return Answer(data={"keys": flows.list_names(act, caller, folder)})
+    return Answer(data={"keys": cubbyhole.list_names(act, caller, folder)})
 
 
 def _delete(path: str, act: Act, caller: VaultCaller) -> Answer:
-    flows.delete_value(act, caller, path)
+    cubbyhole.delete_value(act, caller, path)
     return Answer(status=204)

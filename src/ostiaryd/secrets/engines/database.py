@@ -20,11 +20,11 @@ from ostiary.protocol.errors import Invalid
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.secrets import store
-from ostiaryd.secrets.flows import databases as flows
+from ostiaryd.secrets.flows import databases
 from ostiaryd.secrets.flows.engine import Operation
 from ostiaryd.secrets.flows.leases import begin_lease
 from ostiaryd.secrets.model.database import (
-    MOUNT,
+    DATABASE_MOUNT,
     PLUGINS,
     SHORTEST_ROTATION_S,
     ConnectionBody,
@@ -116,7 +116,7 @@ def _make_write_role(name: str, request: VaultRequest) -> _Made:
     )
 
     def write(act: Act) -> Answer:
-        flows.put_role(act, name, role)
+        databases.put_role(act, name, role)
         return EMPTY
 
     return SecretAction.WRITE, "write", write
@@ -132,7 +132,7 @@ def _make_write_static(name: str, request: VaultRequest) -> _Made:
     )
 
     def write(act: Act) -> Answer:
-        is_new = flows.put_static_role(act, name, role)
+        is_new = databases.put_static_role(act, name, role)
         return Answer(upstream=RotateRole(name, is_new=True)) if is_new else EMPTY
 
     return SecretAction.WRITE, "write", write
@@ -164,7 +164,7 @@ def _read_config(act: Act, name: str) -> Answer:
 
 
 def _delete_config(act: Act, name: str) -> Answer:
-    flows.delete_connection(act, name)
+    databases.delete_connection(act, name)
     return EMPTY
 
 
@@ -185,7 +185,7 @@ def _read_role(act: Act, name: str) -> Answer:
 
 
 def _delete_role(act: Act, name: str) -> Answer:
-    registry.fill_entry(act, object=f"{MOUNT}/roles/{name}")
+    registry.fill_entry(act, object=f"{DATABASE_MOUNT}/roles/{name}")
     store.databases.delete_role(act.tx, name)
     return EMPTY
 
@@ -205,7 +205,7 @@ def _read_static(act: Act, name: str) -> Answer:
 
 
 def _delete_static(act: Act, name: str) -> Answer:
-    registry.fill_entry(act, object=f"{MOUNT}/static-roles/{name}")
+    registry.fill_entry(act, object=f"{DATABASE_MOUNT}/static-roles/{name}")
     store.databases.delete_static(act.tx, name)
     return EMPTY
 
@@ -215,7 +215,7 @@ def _make_creds(act: Act, name: str) -> Answer:
 
 
 def _read_static_creds(act: Act, name: str) -> Answer:
-    stored, password = flows.read_static(act, name)
+    stored, password = databases.read_static(act, name)
     return Answer(
         data={
             "last_vault_rotation": render_time(stored.rotated_at),
@@ -228,12 +228,12 @@ def _read_static_creds(act: Act, name: str) -> Answer:
 
 
 def _rotate_root(act: Act, name: str) -> Answer:
-    flows.begin_root_rotation(act, name)
+    databases.begin_root_rotation(act, name)
     return Answer(upstream=RotateRoot(name))
 
 
 def _rotate_role(act: Act, name: str) -> Answer:
-    flows.begin_rotation(act, name)
+    databases.begin_rotation(act, name)
     return Answer(upstream=RotateRole(name))
 
 
@@ -244,7 +244,7 @@ def _present(stored: T | None) -> T:
 
 
 def _list(act: Act, kind: str) -> Answer:
-    act.entry.object = f"{MOUNT}/{kind}/"
+    act.entry.object = f"{DATABASE_MOUNT}/{kind}/"
     if not (names := sorted(_LISTS[kind](act.tx, limit=MAX_LISTED))):
         raise NothingStored("nothing is stored")
     return Answer(data={"keys": names})

@@ -11,7 +11,7 @@ import msgspec
 from ostiary.protocol.errors import Invalid
 from ostiaryd.ledger.flows import Act
 from ostiaryd.secrets import store
-from ostiaryd.secrets.flows import keyvalue as flows
+from ostiaryd.secrets.flows import keyvalue
 from ostiaryd.secrets.flows.engine import Operation
 from ostiaryd.secrets.model.request import (
     Answer,
@@ -57,23 +57,23 @@ def _exists(act: Act, *, mount: str, path: str) -> bool:
 
 
 def _read(act: Act, *, mount: str, path: str) -> Answer:
-    _, _, value = flows.read_value(act, mount, path)
+    _, _, value = keyvalue.read_value(act, mount, path)
     if value is None:
         raise NothingStored("no value is stored at this path")
     return Answer(data=msgspec.Raw(value), lease_s=LEASE_S)
 
 
 def _write(act: Act, *, mount: str, path: str, value: Mapping[str, Any]) -> Answer:
-    _, version = flows.put_value(act, mount, path, value)
+    _, version = keyvalue.put_value(act, mount, path, value)
     store.keyvalue.prune(act.tx, mount, path, before=version.version)
     return Answer(status=204)
 
 
 def _delete(act: Act, *, mount: str, path: str) -> Answer:
-    flows.delete_secret(act, mount, path)
+    keyvalue.delete_secret(act, mount, path)
     return Answer(status=204)
 
 
 def _list(act: Act, *, mount: str, folder: str) -> Answer:
     act.entry.object = f"{mount}/{folder}"
-    return Answer(data={"keys": flows.list_keys(act.tx, mount, folder)})
+    return Answer(data={"keys": keyvalue.list_keys(act.tx, mount, folder)})

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from ostiary.protocol.errors import Invalid
 from ostiaryd.ledger.flows import Act
 from ostiaryd.secrets import store
-from ostiaryd.secrets.flows import keyvalue as flows
+from ostiaryd.secrets.flows import keyvalue
 from ostiaryd.secrets.flows.engine import Operation
 from ostiaryd.secrets.model.aws import keep_attributes
 from ostiaryd.secrets.model.keyvalue import (
@@ -164,7 +164,7 @@ def _exists(act: Act, *, mount: str, path: str) -> bool:
 
 
 def _read(act: Act, *, mount: str, path: str, number: int) -> Answer:
-    secret, version, value = flows.read_value(act, mount, path, number)
+    secret, version, value = keyvalue.read_value(act, mount, path, number)
     metadata = _render_version(secret, version)
     if value is None:
         return Answer(status=404, data={"data": None, "metadata": metadata})
@@ -173,7 +173,7 @@ def _read(act: Act, *, mount: str, path: str, number: int) -> Answer:
 
 def _read_subkeys(act: Act, *, mount: str, path: str, number: int, depth: int) -> Answer:
     """Return the names of the members of a value without the values, down to `depth` levels (0: all)."""
-    secret, version, value = flows.read_value(act, mount, path, number)
+    secret, version, value = keyvalue.read_value(act, mount, path, number)
     metadata = _render_version(secret, version)
     if value is None:
         return Answer(status=404, data={"subkeys": None, "metadata": metadata})
@@ -184,30 +184,30 @@ def _write(act: Act, *, mount: str, path: str, value: _Value) -> Answer:
     if value.data is None:
         raise Invalid("no data provided")
     cas = None if value.options is None else value.options.cas
-    return Answer(data=_render_version(*flows.put_value(act, mount, path, value.data, cas=cas)))
+    return Answer(data=_render_version(*keyvalue.put_value(act, mount, path, value.data, cas=cas)))
 
 
 def _patch(act: Act, *, mount: str, path: str, value: _Value) -> Answer:
-    _, _, present = flows.read_value(act, mount, path)
+    _, _, present = keyvalue.read_value(act, mount, path)
     if present is None:
         raise NothingStored("the current version is deleted")
     if value.data is None:
         raise Invalid("no data provided")
     cas = None if value.options is None else value.options.cas
     merged = merge_patch(msgspec.json.decode(present), value.data)
-    return Answer(data=_render_version(*flows.put_value(act, mount, path, merged, cas=cas)))
+    return Answer(data=_render_version(*keyvalue.put_value(act, mount, path, merged, cas=cas)))
 
 
 def _delete(act: Act, *, mount: str, path: str) -> Answer:
-    flows.delete_versions(act, mount, path)
+    keyvalue.delete_versions(act, mount, path)
     return EMPTY
 
 
 def _change(act: Act, *, kind: str, mount: str, path: str, numbers: list[int]) -> Answer:
     changes = {
-        "delete": flows.delete_versions,
-        "undelete": flows.restore_versions,
-        "destroy": flows.destroy_versions,
+        "delete": keyvalue.delete_versions,
+        "undelete": keyvalue.restore_versions,
+        "destroy": keyvalue.destroy_versions,
     }
     changes[kind](act, mount, path, numbers)
     return EMPTY
@@ -215,11 +215,11 @@ def _change(act: Act, *, kind: str, mount: str, path: str, numbers: list[int]) -
 
 def _list(act: Act, *, mount: str, folder: str) -> Answer:
     act.entry.object = f"{mount}/{folder}"
-    return Answer(data={"keys": flows.list_keys(act.tx, mount, folder)})
+    return Answer(data={"keys": keyvalue.list_keys(act.tx, mount, folder)})
 
 
 def _delete_all(act: Act, *, mount: str, path: str) -> Answer:
-    flows.delete_secret(act, mount, path)
+    keyvalue.delete_secret(act, mount, path)
     return EMPTY
 
 
@@ -269,7 +269,7 @@ def _write_metadata(act: Act, *, mount: str, path: str, body: _Metadata, is_patc
             changed = {**secret.custom, **changed}
         custom = {name: value for name, value in changed.items() if value is not None}
         secret = replace(secret, custom=check_custom(keep_attributes(custom, secret.custom)))
-    flows.set_metadata(act, mount, path, secret)
+    keyvalue.set_metadata(act, mount, path, secret)
     return EMPTY
 
 
@@ -294,7 +294,7 @@ def _write_config(act: Act, *, mount: str, body: _Metadata) -> Answer:
     if body.delete_version_after is not UNSET:
         after = parse_duration(body.delete_version_after, field="delete_version_after")
         config = replace(config, delete_after=after)
-    flows.set_config(act, mount, config)
+    keyvalue.set_config(act, mount, config)
     return EMPTY
 
 

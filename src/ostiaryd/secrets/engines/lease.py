@@ -20,16 +20,14 @@ from ostiary.protocol.errors import Invalid
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.secrets import store
-from ostiaryd.secrets.flows import account_tokens, pki, pki_issuers
-from ostiaryd.secrets.flows import leases as flows
+from ostiaryd.secrets.flows import account_tokens, leases, pki, pki_issuers
 from ostiaryd.secrets.flows.engine import Operation
-from ostiaryd.secrets.model.aws_account import MOUNT as AWS
-from ostiaryd.secrets.model.aws_account import SESSIONS
-from ostiaryd.secrets.model.connected_account import MOUNT as OAUTH
-from ostiaryd.secrets.model.database import MOUNT as DATABASE
+from ostiaryd.secrets.model.aws_account import AWS_MOUNT, SESSIONS
+from ostiaryd.secrets.model.connected_account import OAUTH_MOUNT
+from ostiaryd.secrets.model.database import DATABASE_MOUNT
 from ostiaryd.secrets.model.lease import Lease
 from ostiaryd.secrets.model.mount import prefixes
-from ostiaryd.secrets.model.pki import TYPE as PKI
+from ostiaryd.secrets.model.pki import PKI_TYPE
 from ostiaryd.secrets.model.request import (
     SECOND,
     Answer,
@@ -92,7 +90,7 @@ def find_operation(reader: Reader, request: VaultRequest) -> tuple[str, Operatio
         raise _wrong_id()
     check_path(lease_id)
     run = partial(_OWN[kind], lease_id=lease_id, body=body)
-    if mount != OAUTH:
+    if mount != OAUTH_MOUNT:
         return mount, Operation(SecretAction.READ, path, kind, run)
     find_scopes = partial(account_tokens.find_scopes_of_lease, lease_id=lease_id)
     return mount, Operation(SecretAction.TOKEN, path, kind, run, find_scopes)
@@ -117,7 +115,7 @@ class _Prefix(NamedTuple):
         return [self.role] if self.role else store.leases.roles(act.tx, self.mount, limit=MAX_LISTED)
 
 
-_MOUNTS = (DATABASE, OAUTH, AWS)
+_MOUNTS = (DATABASE_MOUNT, OAUTH_MOUNT, AWS_MOUNT)
 """The mounts whose credentials have leases."""
 
 
@@ -131,8 +129,8 @@ def _parse_prefix(prefix: str) -> _Prefix:
 
 
 def _lookup(act: Act, lease_id: str, body: _LeaseBody) -> Answer:
-    lease = flows.find_own(act, lease_id)
-    max_end = flows.find_max_end(act.tx, lease)
+    lease = leases.find_own(act, lease_id)
+    max_end = leases.find_max_end(act.tx, lease)
     return Answer(
         data={
             "expire_time": render_time(lease.expires_at),
@@ -147,12 +145,12 @@ def _lookup(act: Act, lease_id: str, body: _LeaseBody) -> Answer:
 
 def _renew(act: Act, lease_id: str, body: _LeaseBody) -> Answer:
     increment = None if body.increment in (None, "", 0) else parse_duration(body.increment, field="increment")
-    lease, expires_at = flows.plan_renewal(act, lease_id, increment)
+    lease, expires_at = leases.plan_renewal(act, lease_id, increment)
     if not _is_renewable(lease):
         raise Invalid("the lease cannot be renewed", hint="request new credentials")
-    if lease.mount == DATABASE:
+    if lease.mount == DATABASE_MOUNT:
         return Answer(upstream=ExtendAccount(lease, expires_at))
-    renewed = flows.renew_lease(act, lease, expires_at)
+    renewed = leases.renew_lease(act, lease, expires_at)
     return Answer(lease_id=lease_id, lease_s=(renewed.expires_at - act.now) // SECOND, is_renewable=True)
 
 
@@ -160,14 +158,14 @@ def _is_renewable(lease: Lease) -> bool:
     """Return whether a lease can be extended. Access tokens and AWS sessions cannot: their end is fixed at
     their issue.
     """
-    return lease.mount != OAUTH and lease.database != SESSIONS
+    return lease.mount != OAUTH_MOUNT and lease.database != SESSIONS
 
 
 def _revoke(act: Act, lease_id: str, body: _LeaseBody) -> Answer:
-    if flows.has_ended(act, lease_id):
+    if leases.has_ended(act, lease_id):
         act.entry.object = lease_id
         return Answer(status=204)
-    flows.revoke_leases(act, [flows.find_own(act, lease_id)], why="revoked by its holder")
+    leases.revoke_leases(act, [leases.find_own(act, lease_id)], why="revoked by its holder")
     return Answer(upstream=RevokeDue())
 
 
@@ -183,8 +181,8 @@ def _list(unparsed: str, act: Act) -> Answer:
     prefix = _parse_prefix(unparsed)
     act.entry.object = f"{PREFIX}{prefix.mount}/creds/{prefix.role}"
     if prefix.role:
-        leases = store.leases.of_role(act.tx, prefix.mount, prefix.role, limit=MAX_LISTED)
-        names = [lease.lease_id.rpartition("/")[2] for lease in leases]
+        role_leases = store.leases.of_role(act.tx, prefix.mount, prefix.role, limit=MAX_LISTED)
+        names = [lease.lease_id.rpartition("/")[2] for lease in role_leases]
     else:
         names = [f"{role}/" for role in prefix.roles(act)]
     if not names:
@@ -203,7 +201,7 @@ def find_mount_of(reader: Reader, lease_path: str) -> str | None:
     mounts.
     """
     mount = store.mounts.find(reader, prefixes(lease_path))
-    return mount.path if mount is not None and mount.type == PKI else None
+    return mount.path if mount is not None and mount.type == PKI_TYPE else None
 
 
 def _lookup_certificate(act: Act, lease_id: str) -> Answer:
@@ -231,8 +229,8 @@ def _revoke_certificate(act: Act, lease_id: str) -> Answer:
 
 
 def _list_certificates(prefix: str, act: Act) -> Answer:
-    leases = [one.lease or "" for one in pki.list_leases(act.tx, prefix, now=act.now)]
-    below = [one.removeprefix(f"{prefix}/").partition("/") for one in leases]
+    lease_ids = [one.lease or "" for one in pki.list_leases(act.tx, prefix, now=act.now)]
+    below = [one.removeprefix(f"{prefix}/").partition("/") for one in lease_ids]
     if not below:
         raise NothingStored("there is no lease")
     return Answer(data={"keys": list(dict.fromkeys(f"{name}{slash}" for name, slash, _ in below))})

@@ -20,7 +20,7 @@ from msgspec.structs import asdict
 
 from ostiary.protocol.errors import Invalid
 from ostiaryd.ledger.flows import Act
-from ostiaryd.secrets.flows import login_roles as flows
+from ostiaryd.secrets.flows import login_roles
 from ostiaryd.secrets.flows.callers import CallerOperation, VaultCaller
 from ostiaryd.secrets.model.login_role import RoleBody
 from ostiaryd.secrets.model.request import (
@@ -93,7 +93,7 @@ def find_operation(
             refuse_members(request.body, method.unsupported)
             changes = request.read_body(method.body).stated()
             put = partial(_put, method, mount, name, changes)
-            return CallerOperation(SecretAction.WRITE, path, "write", put, partial(flows.has_role, mount, name))
+            return CallerOperation(SecretAction.WRITE, path, "write", put, partial(login_roles.has_role, mount, name))
     raise UnsupportedOperation("unsupported operation")
 
 
@@ -105,27 +105,27 @@ def refuse_members(body: Mapping[str, Any], unsupported: Mapping[str, str]) -> N
 
 
 def _read_config(method: LoginMethod, mount: str, act: Act, caller: VaultCaller) -> Answer:
-    return Answer(data={**method.config_defaults, **flows.find_config(act, caller, mount)})
+    return Answer(data={**method.config_defaults, **login_roles.find_config(act, caller, mount)})
 
 
 def _put_config(mount: str, config: dict[str, object], act: Act, caller: VaultCaller) -> Answer:
-    flows.put_config(act, caller, mount, config)
+    login_roles.put_config(act, caller, mount, config)
     return Answer(status=204)
 
 
 def _list(mount: str, act: Act, caller: VaultCaller) -> Answer:
-    return Answer(data={"keys": flows.list_roles(act, caller, mount)})
+    return Answer(data={"keys": login_roles.list_roles(act, caller, mount)})
 
 
 def _read(method: LoginMethod, mount: str, name: str, act: Act, caller: VaultCaller) -> Answer:
-    shown = flows.render_settings(flows.find_role(act, caller, mount, name), method.role_defaults)
+    shown = login_roles.render_settings(login_roles.find_role(act, caller, mount, name), method.role_defaults)
     del shown["policies"]
     return Answer(data=shown)
 
 
 def _put(method: LoginMethod, mount: str, name: str, changes: dict[str, Any], act: Act, caller: VaultCaller) -> Answer:
-    role = flows.put_role(act, caller, mount, name, partial(_change, method, caller, changes), role_id=name)
-    flows.renew_authority(act, caller, role)
+    role = login_roles.put_role(act, caller, mount, name, partial(_change, method, caller, changes), role_id=name)
+    login_roles.renew_authority(act, caller, role)
     return Answer(status=204)
 
 
@@ -137,11 +137,13 @@ def _change(
     stated = {name: value for name, value in changes.items() if name not in without}
     for names, parse in ((method.lists, parse_texts), (method.pairs, parse_pairs)):
         stated |= {name: parse(stated[name], field=name) for name in names if name in stated}
-    settings = flows.change_settings(caller, stated, present, durations=method.leeways) | dict.fromkeys(without, -1)
+    settings = login_roles.change_settings(caller, stated, present, durations=method.leeways) | dict.fromkeys(
+        without, -1
+    )
     method.check(settings)
     return settings
 
 
 def _delete(mount: str, name: str, act: Act, caller: VaultCaller) -> Answer:
-    flows.delete_role(act, caller, mount, name)
+    login_roles.delete_role(act, caller, mount, name)
     return Answer(status=204)

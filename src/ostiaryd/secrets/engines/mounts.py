@@ -23,11 +23,11 @@ from ostiary.protocol.jose import b64u, unb64u
 from ostiaryd.ledger.flows import Act
 from ostiaryd.secrets import store
 from ostiaryd.secrets.engines.login_methods import refuse_members
-from ostiaryd.secrets.flows import mounts as flows
+from ostiaryd.secrets.flows import mounts
 from ostiaryd.secrets.flows.callers import CUBBYHOLE, VaultCaller, may_reach
 from ostiaryd.secrets.flows.engine import MOUNTS, Operation, engine_of
 from ostiaryd.secrets.flows.policies import may_reach_below
-from ostiaryd.secrets.model.backend import MOUNT as BACKENDS
+from ostiaryd.secrets.model.backend import BACKEND_MOUNT
 from ostiaryd.secrets.model.mount import AUTH, DEFAULT_TTL_S, MAX_TTL_S, Mount, parse_ttl, prefixes
 from ostiaryd.secrets.model.request import (
     Answer,
@@ -150,7 +150,7 @@ def _enable(act: Act, *, path: str, body: _NewMount) -> Answer:
         accessor=f"{'auth_' if path.startswith(AUTH) else ''}{type_[:32]}_{act.tx.random(4).hex()}",
         created_at=act.now,
     )
-    flows.enable_mount(act, mount)
+    mounts.enable_mount(act, mount)
     return Answer(status=204)
 
 
@@ -170,7 +170,7 @@ def _tune(act: Act, *, path: str, body: _Tuning) -> Answer:
         )
     if default_ttl is max_ttl is None and body.description in (None, mount.description):
         return Answer(status=204)
-    flows.tune_mount(act, path, description=body.description, default_ttl=default_ttl, max_ttl=max_ttl)
+    mounts.tune_mount(act, path, description=body.description, default_ttl=default_ttl, max_ttl=max_ttl)
     return Answer(status=204)
 
 
@@ -195,7 +195,7 @@ def _policy_path(mount: str) -> str:
 def _move(source: str, target: str, act: Act) -> Answer:
     if not source or not target:
         raise Invalid("`from` and `to` are required")
-    flows.move_mount(act, source, target)
+    mounts.move_mount(act, source, target)
     return Answer(data={"migration_id": b64u(f"{source}\n{target}".encode())})
 
 
@@ -212,7 +212,7 @@ def _show_move(act: Act, *, migration_id: str) -> Answer:
 
 
 def _disable(act: Act, *, path: str) -> Answer:
-    flows.disable_mount(act, path)
+    mounts.disable_mount(act, path)
     return Answer(status=204)
 
 
@@ -230,7 +230,7 @@ def list_reachable(act: Act, caller: VaultCaller, *, is_auth: bool) -> list[Moun
     fixed ones.
     """
     listed = list_all(act, is_auth=is_auth)
-    return [one for one in listed if flows.is_fixed(one.path) or _is_reachable(act, caller, one.path)]
+    return [one for one in listed if mounts.is_fixed(one.path) or _is_reachable(act, caller, one.path)]
 
 
 def is_hidden(act: Act, caller: VaultCaller, path: str) -> bool:
@@ -246,7 +246,7 @@ def _is_reachable(act: Act, caller: VaultCaller, path: str) -> bool:
     if path.startswith(AUTH):
         has_role = bool(store.login_roles.names(act.tx, path, caller.agent.agent_id, limit=1))
         return has_role and may_reach_below(act, caller, path)
-    mount = BACKENDS if path.startswith(f"{BACKENDS}/") else path
+    mount = BACKEND_MOUNT if path.startswith(f"{BACKEND_MOUNT}/") else path
     return may_reach(act, caller, mount) and may_reach_below(act, caller, path)
 
 
@@ -256,9 +256,9 @@ def list_all(act: Act, *, is_auth: bool) -> list[Mount]:
     """
     enabled = [one for one in store.mounts.get_all(act.tx) if one.path.startswith(AUTH) == is_auth]
     if is_auth:
-        return [_fixed_method(name) for name in (*flows.FIXED_METHODS, "token")] + enabled
-    names = [f"{BACKENDS}/{one.name}" for one in store.backends.get_all(act.tx)]
-    fixed = [fixed_mount(mount) for mount in [*(one for one in MOUNTS if one != BACKENDS), *names]]
+        return [_fixed_method(name) for name in (*mounts.FIXED_METHODS, "token")] + enabled
+    names = [f"{BACKEND_MOUNT}/{one.name}" for one in store.backends.get_all(act.tx)]
+    fixed = [fixed_mount(mount) for mount in [*(one for one in MOUNTS if one != BACKEND_MOUNT), *names]]
     return [_CUBBYHOLE, *fixed, *enabled]
 
 
@@ -281,7 +281,7 @@ def _find(act: Act, path: str) -> Mount:
     for mount in list_all(act, is_auth=path.startswith(AUTH)):
         if mount.path == path:
             return mount
-    return flows.find_mount(act.tx, path)
+    return mounts.find_mount(act.tx, path)
 
 
 def render_mount(mount: Mount) -> dict[str, object]:

@@ -15,7 +15,7 @@ from msgspec import Struct
 from ostiary.protocol.errors import Invalid
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry.model import check_name
-from ostiaryd.secrets.flows import account_tokens as flows
+from ostiaryd.secrets.flows import account_tokens
 from ostiaryd.secrets.flows.engine import Operation
 from ostiaryd.secrets.model.connected_account import check_scopes
 from ostiaryd.secrets.model.request import (
@@ -58,14 +58,14 @@ def find_operation(mount: str, request: VaultRequest) -> Operation:
             raise UnsupportedOperation("unsupported operation")
     check_scopes(scopes)
     requested = frozenset(scopes)
-    find = partial(flows.find_scopes, name=name, requested=requested)
+    find = partial(account_tokens.find_scopes, name=name, requested=requested)
     return Operation(
         SecretAction.TOKEN, f"creds/{name}", "lease", partial(_issue, name=name, requested=requested), find, requested
     )
 
 
 def _issue(act: Act, name: str, requested: frozenset[str]) -> Answer:
-    begun = flows.begin_token(act, name, requested)
-    if isinstance(begun, flows.IssueToken):
+    begun = account_tokens.begin_token(act, name, requested)
+    if isinstance(begun, account_tokens.IssueToken):
         return Answer(upstream=begun)
-    return flows.show_token(*begun, now=act.now)
+    return account_tokens.show_token(*begun, now=act.now)

@@ -37,8 +37,7 @@ from ostiaryd.certs.model.names import check_count
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.secrets import store
-from ostiaryd.secrets.flows import pki as flows
-from ostiaryd.secrets.flows import pki_issuers as issuers
+from ostiaryd.secrets.flows import pki, pki_issuers
 from ostiaryd.secrets.flows.engine import Operation
 from ostiaryd.secrets.flows.key_generation import take_key
 from ostiaryd.secrets.flows.pki_status import render_members
@@ -109,29 +108,29 @@ def _has_role(mount: str, name: str, act: Act) -> bool:
 
 def _generate_root(act: Act, *, mount: str, request: VaultRequest, kind: str) -> Answer:
     order = _read_authority(request)
-    signed = issuers.generate_root(act, mount, order, generated=request.private_key)
-    key = issuers.open_key(act.tx, signed.issuer, keys=act.tx.keys) if kind == "exported" else None
+    signed = pki_issuers.generate_root(act, mount, order, generated=request.private_key)
+    key = pki_issuers.open_key(act.tx, signed.issuer, keys=act.tx.keys) if kind == "exported" else None
     return Answer(data={**_render_signed(signed, order, key), **_render_ids(signed.issuer)})
 
 
 def _generate_intermediate(act: Act, *, mount: str, request: VaultRequest, kind: str) -> Answer:
     order = _read_authority(request)
-    issuer, csr = issuers.request_intermediate(act, mount, order, generated=request.private_key)
+    issuer, csr = pki_issuers.request_intermediate(act, mount, order, generated=request.private_key)
     pem = csr.public_bytes(Encoding.PEM).decode()
     shown = b64encode(csr.public_bytes(Encoding.DER)).decode() if order.format == "der" else pem
-    key = issuers.open_key(act.tx, issuer, keys=act.tx.keys) if kind == "exported" else None
+    key = pki_issuers.open_key(act.tx, issuer, keys=act.tx.keys) if kind == "exported" else None
     return Answer(data={"csr": shown, "key_id": issuer.issuer_id, **_render_key(key, order)})
 
 
 def _import_bundle(act: Act, *, mount: str, request: VaultRequest) -> Answer:
     order = read_members(request.body, AuthorityOrder)
-    mapping = issuers.import_bundle(act, mount, order.pem_bundle, needs_key=False)
+    mapping = pki_issuers.import_bundle(act, mount, order.pem_bundle, needs_key=False)
     return _render_imported(mapping)
 
 
 def _set_signed(act: Act, *, mount: str, request: VaultRequest) -> Answer:
     order = read_members(request.body, AuthorityOrder)
-    return _render_imported(issuers.import_bundle(act, mount, order.certificate, needs_key=True))
+    return _render_imported(pki_issuers.import_bundle(act, mount, order.certificate, needs_key=True))
 
 
 def _render_imported(mapping: dict[str, str]) -> Answer:
@@ -142,18 +141,20 @@ def _render_imported(mapping: dict[str, str]) -> Answer:
 def _sign_intermediate(act: Act, *, mount: str, request: VaultRequest, ref: str = DEFAULT_REF) -> Answer:
     order = _read_authority(request)
     csr = parse_csr(read_csr(order.csr), may_be_authority=True)
-    return Answer(data=_render_signed(flows.sign_intermediate(act, mount, order, csr, ref=ref), order, None))
+    return Answer(data=_render_signed(pki.sign_intermediate(act, mount, order, csr, ref=ref), order, None))
 
 
 def _sign_self_issued(act: Act, *, mount: str, request: VaultRequest, ref: str = DEFAULT_REF) -> Answer:
     order = read_members(request.body, AuthorityOrder)
-    return Answer(data=_render_signed(flows.sign_self_issued(act, mount, order.certificate, ref=ref), order, None))
+    return Answer(data=_render_signed(pki.sign_self_issued(act, mount, order.certificate, ref=ref), order, None))
 
 
 def _list_issuers(act: Act, *, mount: str, request: VaultRequest) -> Answer:
     if not (every := store.pki.issuers(act.tx, mount)):
         raise NothingStored("there is no issuer")
-    default = issuers.find_issuer(act.tx, mount, DEFAULT_REF).issuer_id if any(one.certificate for one in every) else ""
+    default = (
+        pki_issuers.find_issuer(act.tx, mount, DEFAULT_REF).issuer_id if any(one.certificate for one in every) else ""
+    )
     shown = {
         one.issuer_id: {
             "is_default": one.issuer_id == default,
@@ -168,7 +169,7 @@ def _list_issuers(act: Act, *, mount: str, request: VaultRequest) -> Answer:
 
 
 def _read_issuer(act: Act, *, mount: str, request: VaultRequest, ref: str) -> Answer:
-    return Answer(data=_render_issuer(act, issuers.find_issuer(act.tx, mount, ref)))
+    return Answer(data=_render_issuer(act, pki_issuers.find_issuer(act.tx, mount, ref)))
 
 
 def _update_issuer(act: Act, *, mount: str, request: VaultRequest, ref: str) -> Answer:
@@ -181,24 +182,24 @@ def _update_issuer(act: Act, *, mount: str, request: VaultRequest, ref: str) -> 
     name = body.get("issuer_name")
     if name is not None and not isinstance(name, str):
         raise Malformed("`issuer_name` must be a text")
-    return Answer(data=_render_issuer(act, issuers.rename_issuer(act, mount, ref, name)))
+    return Answer(data=_render_issuer(act, pki_issuers.rename_issuer(act, mount, ref, name)))
 
 
 def _revoke_issuer(act: Act, *, mount: str, request: VaultRequest, ref: str) -> Answer:
-    return Answer(data=_render_issuer(act, issuers.revoke_issuer(act, mount, ref)))
+    return Answer(data=_render_issuer(act, pki_issuers.revoke_issuer(act, mount, ref)))
 
 
 def _delete_issuers(act: Act, *, mount: str, request: VaultRequest, ref: str | None = None) -> Answer:
-    issuers.delete_issuers(act, mount, ref)
+    pki_issuers.delete_issuers(act, mount, ref)
     return EMPTY
 
 
 def _read_default(act: Act, *, mount: str, request: VaultRequest) -> Answer:
-    return Answer(data={"default": issuers.find_issuer(act.tx, mount, DEFAULT_REF).issuer_id})
+    return Answer(data={"default": pki_issuers.find_issuer(act.tx, mount, DEFAULT_REF).issuer_id})
 
 
 def _choose_default(act: Act, *, mount: str, request: VaultRequest) -> Answer:
-    return Answer(data={"default": issuers.choose_default(act, mount, str(request.body.get("default"))).issuer_id})
+    return Answer(data={"default": pki_issuers.choose_default(act, mount, str(request.body.get("default"))).issuer_id})
 
 
 def _render_issuer(act: Act, issuer: PkiIssuer) -> dict[str, object]:
@@ -291,7 +292,7 @@ def _write_role(act: Act, *, mount: str, request: VaultRequest, name: str) -> An
         stated = [field for field in PkiRole.__struct_fields__ if request.body.get(field) is not None]
         role = replace(_find_role(act, mount, name), **{field: getattr(role, field) for field in stated})
     role = check_role(role)
-    flows.put_role(act, mount, check_role_name(name), role)
+    pki.put_role(act, mount, check_role_name(name), role)
     return Answer(data=_render_role(role))
 
 
@@ -314,12 +315,12 @@ def _delete_role(act: Act, *, mount: str, request: VaultRequest, name: str) -> A
 
 
 def _issue(act: Act, *, mount: str, request: VaultRequest, name: str, ref: str | None = None) -> Answer:
-    role, order = flows.find_role(act, mount, name), _read_order(request)
+    role, order = pki.find_role(act, mount, name), _read_order(request)
     check_common_name(role, order.common_name)
     names = read_names(order, order.common_name)
     check_names(role, names)
     key = take_key(act, choose_key_type(role.key_type, role.key_bits), request.private_key)
-    signed = flows.sign_certificate(
+    signed = pki.sign_certificate(
         act,
         mount,
         role,
@@ -334,7 +335,7 @@ def _issue(act: Act, *, mount: str, request: VaultRequest, name: str, ref: str |
 
 
 def _sign(act: Act, *, mount: str, request: VaultRequest, name: str, ref: str | None = None) -> Answer:
-    role, order = flows.find_role(act, mount, name), _read_order(request)
+    role, order = pki.find_role(act, mount, name), _read_order(request)
     csr = parse_csr(read_csr(order.csr))
     check_key_type(role, csr.key_type)
     common_name = (read_common_name(csr.subject) if role.use_csr_common_name else "") or order.common_name
@@ -343,7 +344,7 @@ def _sign(act: Act, *, mount: str, request: VaultRequest, name: str, ref: str | 
     names = read_names(stated, common_name)
     names = check_count(tuple(dict.fromkeys((*names, *csr.names)))) if role.use_csr_sans else names
     check_names(role, names)
-    signed = flows.sign_certificate(
+    signed = pki.sign_certificate(
         act,
         mount,
         role,
@@ -364,13 +365,13 @@ def _sign_verbatim(
     and the issuer of this role apply.
     """
     order = _read_order(request)
-    role = PkiRole() if name is None else flows.find_role(act, mount, name)
+    role = PkiRole() if name is None else pki.find_role(act, mount, name)
     role = replace(role, server_flag=False, client_flag=False, code_signing_flag=False, email_protection_flag=False)
     role = replace(role, key_usage=PkiRole().key_usage, ext_key_usage=())
     usages = {one: getattr(order, one) for one in ("key_usage", "ext_key_usage") if getattr(order, one) is not None}
     role = replace(role, **usages)
     csr = parse_csr(read_csr(order.csr))
-    signed = flows.sign_certificate(
+    signed = pki.sign_certificate(
         act,
         mount,
         role,
@@ -406,7 +407,7 @@ def _check_format(order: CertificateOrder | AuthorityOrder) -> None:
 
 
 def _answer_signed(
-    act: Act, signed: issuers.SignedCertificate, order: CertificateOrder, key: PrivateKey | None
+    act: Act, signed: pki_issuers.SignedCertificate, order: CertificateOrder, key: PrivateKey | None
 ) -> Answer:
     certificate, data = signed.certificate, _render_signed(signed, order, key)
     if certificate.lease is None:
@@ -415,7 +416,7 @@ def _answer_signed(
 
 
 def _render_signed(
-    signed: issuers.SignedCertificate, order: CertificateOrder | AuthorityOrder, key: PrivateKey | None
+    signed: pki_issuers.SignedCertificate, order: CertificateOrder | AuthorityOrder, key: PrivateKey | None
 ) -> dict[str, object]:
     certificate, chain = signed.certificate, signed.chain
     shown = _render_key(key, order)
@@ -454,14 +455,14 @@ def _render_key(key: PrivateKey | None, order: CertificateOrder | AuthorityOrder
 
 
 def _list_certificates(act: Act, *, mount: str, request: VaultRequest) -> Answer:
-    if not (serials := store.pki.serials(act.tx, mount, limit=flows.MAX_LISTED)):
+    if not (serials := store.pki.serials(act.tx, mount, limit=pki.MAX_LISTED)):
         raise NothingStored("there is no certificate")
     return Answer(data={"keys": [render_serial(one) for one in serials]})
 
 
 def _read_certificate(act: Act, *, mount: str, request: VaultRequest, serial: str) -> Answer:
     if serial in ("ca", "ca_chain"):
-        chain = issuers.chain_of(act.tx, issuers.find_issuer(act.tx, mount, DEFAULT_REF))
+        chain = pki_issuers.chain_of(act.tx, pki_issuers.find_issuer(act.tx, mount, DEFAULT_REF))
         chosen = chain[:1] if serial == "ca" else chain
         return Answer(data={"certificate": "".join(map(DER_cert_to_PEM_cert, chosen)), "revocation_time": 0})
     certificate = store.pki.get(act.tx, mount, parse_serial(serial.replace("-", ":")))
@@ -485,7 +486,7 @@ def _revoke(act: Act, *, mount: str, request: VaultRequest) -> Answer:
     if isinstance(text, str):
         [certificate, *_] = load_pem_certificates(text)
         serial = serial_text(certificate.serial_number)
-    revoked = flows.revoke_certificate(act, mount, parse_serial(str(serial).replace("-", ":")))
+    revoked = pki.revoke_certificate(act, mount, parse_serial(str(serial).replace("-", ":")))
     at = revoked.revoked_at or act.now
     return Answer(
         data={"revocation_time": at // SECOND, "revocation_time_rfc3339": render_time(at), "state": "revoked"}

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from ostiary.protocol.errors import Invalid
 from ostiaryd.ledger.flows import Act
-from ostiaryd.secrets.flows import policies as flows
+from ostiaryd.secrets.flows import policies
 from ostiaryd.secrets.flows.engine import Operation
 from ostiaryd.secrets.model.request import (
     Answer,
@@ -43,7 +43,7 @@ def find_operation(request: VaultRequest) -> tuple[str, Operation]:
     if not is_old and path != "policies/acl" and not path.startswith(_PLACE):
         raise NothingStored("unsupported path", hint="only policies of the type acl are supported", code="no_route")
     name = path.removeprefix("policy" if is_old else "policies/acl").removeprefix("/")
-    name = flows.check_name(name) if name else ""
+    name = policies.check_name(name) if name else ""
     policy_path = f"{_PLACE}{name}"
     match request.method, bool(name):
         case VaultMethod.READ | VaultMethod.LIST, False:
@@ -60,22 +60,22 @@ def find_operation(request: VaultRequest) -> tuple[str, Operation]:
 
 
 def _list(act: Act) -> Answer:
-    names = flows.list_policies(act.tx)
+    names = policies.list_policies(act.tx)
     return Answer(data={"keys": names, "policies": names})
 
 
 def _read(act: Act, *, name: str, is_old: bool) -> Answer:
-    text = flows.read_policy(act.tx, name)
+    text = policies.read_policy(act.tx, name)
     return Answer(data={"name": name, "rules" if is_old else "policy": text})
 
 
 def _put(act: Act, *, name: str, text: str) -> Answer:
     if not text:
         raise Invalid("'policy' parameter not supplied or empty")
-    flows.put_policy(act, name, text)
+    policies.put_policy(act, name, text)
     return Answer(status=204)
 
 
 def _delete(act: Act, *, name: str) -> Answer:
-    flows.delete_policy(act, name)
+    policies.delete_policy(act, name)
     return Answer(status=204)

@@ -12,9 +12,9 @@ random[/SOURCE][/BYTES], hash[/ALGORITHM]                       POST; also at sy
 from __future__ import annotations
 
 import base64
-import hmac as constant_time
 from collections.abc import Callable, Mapping
 from functools import partial
+from hmac import compare_digest
 from typing import Any
 
 import msgspec
@@ -24,11 +24,9 @@ from ostiary.protocol.errors import Invalid, Malformed, Refused
 from ostiaryd.certs.model.keys import PrivateKey
 from ostiaryd.ledger.flows import Act
 from ostiaryd.secrets import store
-from ostiaryd.secrets.flows import transit as flows
-from ostiaryd.secrets.flows import transit_import as imports
+from ostiaryd.secrets.flows import transit, transit_import
 from ostiaryd.secrets.flows.engine import Operation
-from ostiaryd.secrets.model import transit as rules
-from ostiaryd.secrets.model import transit_signature as signatures
+from ostiaryd.secrets.model import transit_keys, transit_signature
 from ostiaryd.secrets.model.request import (
     SECOND,
     Answer,
@@ -43,8 +41,8 @@ from ostiaryd.secrets.model.request import (
     render_time,
     split_path,
 )
-from ostiaryd.secrets.model.transit import KeyBackup, TransitKey
 from ostiaryd.secrets.model.transit_import import parse_wrapped
+from ostiaryd.secrets.model.transit_keys import KeyBackup, TransitKey
 
 TYPE = "transit"
 DESCRIPTION = "encryption with keys that stay in the server"
@@ -169,8 +167,8 @@ def find_operation(mount: str, request: VaultRequest) -> Operation:
         use = partial(_HASHING[kind], in_path=algorithm)
     else:
         raise NothingStored("no handler for route", code="no_route")
-    name = rules.check_name(rest)
-    stored = rules.stored_name(mount, name)
+    name = transit_keys.check_name(rest)
+    stored = transit_keys.stored_name(mount, name)
     run = partial(_use, name=stored, use=use, body=request.body)
     return Operation(SecretAction.USE, name, kind, run)
 
@@ -195,11 +193,13 @@ def _check_supported(body: Mapping[str, Any]) -> None:
 
 def _find_key_operation(mount: str, rest: str, request: VaultRequest) -> Operation:
     if request.method is VaultMethod.LIST and not rest:
-        return Operation(SecretAction.LIST, "", "list", lambda act: Answer(data={"keys": flows.list_names(act, mount)}))
+        return Operation(
+            SecretAction.LIST, "", "list", lambda act: Answer(data={"keys": transit.list_names(act, mount)})
+        )
     if not rest:
         raise UnsupportedOperation("unsupported operation")
     name, change = split_path(rest)
-    stored = rules.stored_name(mount, rules.check_name(name))
+    stored = transit_keys.stored_name(mount, transit_keys.check_name(name))
     match request.method, change:
         case VaultMethod.READ, "":
             return Operation(SecretAction.READ, name, "read", partial(_read_key, name=stored))
@@ -248,22 +248,22 @@ def _find_export_operation(mount: str, kind: str, rest: str, request: VaultReque
     if kind == "export":
         use, rest = split_path(rest)
         rest, version = split_path(rest)
-        if use not in (*rules.EXPORTS, rules.PUBLIC):
-            uses = " ".join((*rules.EXPORTS, rules.PUBLIC))
+        if use not in (*transit_keys.EXPORTS, transit_keys.PUBLIC):
+            uses = " ".join((*transit_keys.EXPORTS, transit_keys.PUBLIC))
             raise Invalid(f"invalid export type: {use[:64]!a}", hint=f"use {uses}")
-    name = rules.check_name(rest)
-    stored = rules.stored_name(mount, name)
+    name = transit_keys.check_name(rest)
+    stored = transit_keys.stored_name(mount, name)
     run = partial(_export, name=stored, use=use, version=version) if use else partial(_backup, name=stored)
-    return Operation(SecretAction.READ if use == rules.PUBLIC else SecretAction.EXPORT, name, kind, run)
+    return Operation(SecretAction.READ if use == transit_keys.PUBLIC else SecretAction.EXPORT, name, kind, run)
 
 
 def _find_restore_operation(mount: str, rest: str, request: VaultRequest) -> Operation:
     body = request.read_body(_Restore)
-    backup = rules.parse_backup(body.backup, most=flows.MAX_KEY_VERSIONS) if body.backup else None
+    backup = transit_keys.parse_backup(body.backup, most=transit.MAX_KEY_VERSIONS) if body.backup else None
     if backup is None and not rest:
         raise Invalid("missing `backup`")
-    name = rules.check_name(rest or ("" if backup is None else backup.key.name))
-    run = partial(_restore, name=rules.stored_name(mount, name), backup=backup, is_forced=body.force)
+    name = transit_keys.check_name(rest or ("" if backup is None else backup.key.name))
+    run = partial(_restore, name=transit_keys.stored_name(mount, name), backup=backup, is_forced=body.force)
     deletion = ((SecretAction.DELETE, name),) if body.force else ()
     return Operation(SecretAction.WRITE, name, "restore", run, also=(*_decide_export(name, True), *deletion))
 
@@ -272,7 +272,7 @@ def _find_restore_operation(mount: str, rest: str, request: VaultRequest) -> Ope
 
 
 def _create(act: Act, *, name: str, body: _NewKey, generated: PrivateKey | None) -> Answer:
-    if body.key_size not in (0, rules.KEY_BYTES["hmac"] if body.type == "hmac" else 0):
+    if body.key_size not in (0, transit_keys.KEY_BYTES["hmac"] if body.type == "hmac" else 0):
         raise Invalid("`key_size` must be 32, for a key of the type hmac", hint="leave `key_size` out")
     period = parse_duration(body.auto_rotate_period, field="auto_rotate_period") // SECOND
     options = {
@@ -281,12 +281,12 @@ def _create(act: Act, *, name: str, body: _NewKey, generated: PrivateKey | None)
         "is_derived": body.derived,
         "is_convergent": body.convergent_encryption,
     }
-    key = flows.create_key(act, name, body.type, auto_rotate_s=period, generated=generated, **options)
+    key = transit.create_key(act, name, body.type, auto_rotate_s=period, generated=generated, **options)
     return Answer(data=_render_key(act, key))
 
 
 def _read_wrapping_key(act: Act, *, mount: str, generated: PrivateKey | None) -> Answer:
-    return Answer(data={"public_key": imports.read_wrapping_key(act, mount, generated)})
+    return Answer(data={"public_key": transit_import.read_wrapping_key(act, mount, generated)})
 
 
 def _import(act: Act, *, mount: str, name: str, body: _Import) -> Answer:
@@ -309,13 +309,13 @@ def _import(act: Act, *, mount: str, name: str, body: _Import) -> Answer:
     )
     if key.auto_rotate_s and not key.allows_rotation:
         raise Invalid("allow_rotation must be set to true if auto-rotation is enabled")
-    imports.import_key(act, mount, key, content, method)
+    transit_import.import_key(act, mount, key, content, method)
     return Answer(status=204)
 
 
 def _import_version(act: Act, *, mount: str, name: str, body: _Import) -> Answer:
     content, method = parse_wrapped(body.ciphertext, body.hash_function)
-    imports.import_version(act, mount, name, content, method)
+    transit_import.import_version(act, mount, name, content, method)
     return Answer(status=204)
 
 
@@ -326,12 +326,12 @@ def _read_key(act: Act, *, name: str) -> Answer:
 
 
 def _rotate(act: Act, *, name: str, generated: PrivateKey | None) -> Answer:
-    return Answer(data=_render_key(act, flows.rotate_key(act, name, generated)))
+    return Answer(data=_render_key(act, transit.rotate_key(act, name, generated)))
 
 
 def _configure(act: Act, *, name: str, body: _Config) -> Answer:
     period = body.auto_rotate_period
-    key = flows.configure_key(
+    key = transit.configure_key(
         act,
         name,
         min_decryption=body.min_decryption_version,
@@ -345,33 +345,33 @@ def _configure(act: Act, *, name: str, body: _Config) -> Answer:
 
 
 def _trim(act: Act, *, name: str, version: int) -> Answer:
-    return Answer(data=_render_key(act, flows.trim_key(act, name, version)))
+    return Answer(data=_render_key(act, transit.trim_key(act, name, version)))
 
 
 def _export(act: Act, *, name: str, use: str, version: str) -> Answer:
-    key, texts = flows.export_key(act, name, use, version)
+    key, texts = transit.export_key(act, name, use, version)
     shown = {str(one): text for one, text in texts.items()}
-    return Answer(data={"keys": shown, "name": rules.shown_name(name), "type": key.kind})
+    return Answer(data={"keys": shown, "name": transit_keys.shown_name(name), "type": key.kind})
 
 
 def _backup(act: Act, *, name: str) -> Answer:
-    return Answer(data={"backup": flows.backup_key(act, name)})
+    return Answer(data={"backup": transit.backup_key(act, name)})
 
 
 def _restore(act: Act, *, name: str, backup: KeyBackup | None, is_forced: bool) -> Answer:
     if backup is None:
         raise Invalid("missing `backup`")
-    flows.restore_key(act, name, backup, is_forced=is_forced)
+    transit.restore_key(act, name, backup, is_forced=is_forced)
     return Answer(status=204)
 
 
 def _delete(act: Act, *, name: str) -> Answer:
-    flows.delete_key(act, name)
+    transit.delete_key(act, name)
     return Answer(status=204)
 
 
 def _render_key(act: Act, key: TransitKey) -> dict[str, object]:
-    is_signing = key.kind in rules.SIGNING
+    is_signing = key.kind in transit_keys.SIGNING
     label = key.kind.replace("ecdsa-p", "P-")
     versions: dict[str, object] = {}
     for version, created in store.transit.versions(act.tx, key.name):
@@ -379,7 +379,7 @@ def _render_key(act: Act, key: TransitKey) -> dict[str, object]:
             continue
         versions[str(version)] = created // SECOND
         if is_signing:
-            public = rules.render_public_key(key.kind, flows.open_material(act, key, version))
+            public = transit_keys.render_public_key(key.kind, transit.open_material(act, key, version))
             versions[str(version)] = {"creation_time": render_time(created), "name": label, "public_key": public}
     derivation: dict[str, object] = {"kdf": "hkdf_sha256"} if key.is_derived else {}
     if key.is_convergent:
@@ -398,10 +398,10 @@ def _render_key(act: Act, key: TransitKey) -> dict[str, object]:
         "min_available_version": key.min_available_version,
         "min_decryption_version": key.min_decryption_version,
         "min_encryption_version": key.min_encryption_version,
-        "name": rules.shown_name(key.name),
-        "supports_decryption": key.kind in rules.ENCRYPTING,
-        "supports_derivation": key.kind in rules.AEAD,
-        "supports_encryption": key.kind in rules.ENCRYPTING,
+        "name": transit_keys.shown_name(key.name),
+        "supports_decryption": key.kind in transit_keys.ENCRYPTING,
+        "supports_derivation": key.kind in transit_keys.AEAD,
+        "supports_encryption": key.kind in transit_keys.ENCRYPTING,
         "supports_signing": is_signing,
         "type": key.kind,
     }
@@ -420,12 +420,18 @@ def _use(
     """Use a key for one item, or for each item of a batch in order. If an item of a batch fails, its result has the
     member `error`, and the status of the batch is 400.
     """
-    key = flows.find_key(act, name)
-    usable = OpenKey(key, partial(flows.open_material, act, key), act.tx.random)
+    key = transit.find_key(act, name)
+    usable = OpenKey(key, partial(transit.open_material, act, key), act.tx.random)
     batch = body.get("batch_input")
     if batch is None:
         return Answer(data=use(usable, convert_members(body, _Item)))
-    most = MAX_RSA_BATCH if key.kind in rules.RSA_BITS else MAX_CURVE_BATCH if key.kind in rules.CURVES else MAX_BATCH
+    most = (
+        MAX_RSA_BATCH
+        if key.kind in transit_keys.RSA_BITS
+        else MAX_CURVE_BATCH
+        if key.kind in transit_keys.CURVES
+        else MAX_BATCH
+    )
     if not isinstance(batch, list) or not 0 < len(batch) <= most:
         raise Invalid(f"`batch_input` must be a list of 1 to {most} items")
     if act.entry.detail is not None:
@@ -454,7 +460,7 @@ def _use_item(
 def _required(text: str | None, field: str) -> bytes:
     if text is None:
         raise Invalid(f"missing `{field}`")
-    return rules.decode_base64(text, field=field)
+    return transit_keys.decode_base64(text, field=field)
 
 
 def _encrypt(usable: OpenKey, item: _Item) -> dict[str, object]:
@@ -466,26 +472,26 @@ def _open_for(usable: OpenKey, item: _Item, version: int) -> bytes:
     key, material = usable.key, usable.open(version)
     if not (key.is_derived or item.context):
         return material
-    return rules.derive_material(key, material, rules.decode_base64(item.context, field="context"))
+    return transit_keys.derive_material(key, material, transit_keys.decode_base64(item.context, field="context"))
 
 
 def _seal(usable: OpenKey, item: _Item, plain: bytes) -> dict[str, object]:
-    version = rules.usable_version(usable.key, item.key_version)
-    bound = rules.decode_base64(item.associated_data, field="associated_data") if item.associated_data else b""
+    version = transit_keys.usable_version(usable.key, item.key_version)
+    bound = transit_keys.decode_base64(item.associated_data, field="associated_data") if item.associated_data else b""
     material = _open_for(usable, item, version)
     if usable.key.is_convergent:
-        nonce = rules.convergent_nonce(material, plain, bound)
+        nonce = transit_keys.convergent_nonce(material, plain, bound)
     else:
-        nonce = usable.random(rules.NONCE_BYTES)
-    content = rules.encrypt(usable.key.kind, material, plain, bound=bound, nonce=nonce)
-    return {"ciphertext": rules.render_text(version, content), "key_version": version}
+        nonce = usable.random(transit_keys.NONCE_BYTES)
+    content = transit_keys.encrypt(usable.key.kind, material, plain, bound=bound, nonce=nonce)
+    return {"ciphertext": transit_keys.render_text(version, content), "key_version": version}
 
 
 def _open(usable: OpenKey, item: _Item) -> bytes:
-    parsed = rules.parse_text(item.ciphertext or "", of="ciphertext")
-    rules.check_readable(usable.key, parsed.version)
-    bound = rules.decode_base64(item.associated_data, field="associated_data")
-    return rules.decrypt(usable.key.kind, _open_for(usable, item, parsed.version), parsed.content, bound=bound)
+    parsed = transit_keys.parse_text(item.ciphertext or "", of="ciphertext")
+    transit_keys.check_readable(usable.key, parsed.version)
+    bound = transit_keys.decode_base64(item.associated_data, field="associated_data")
+    return transit_keys.decrypt(usable.key.kind, _open_for(usable, item, parsed.version), parsed.content, bound=bound)
 
 
 def _decrypt(usable: OpenKey, item: _Item) -> dict[str, object]:
@@ -496,14 +502,16 @@ def _rewrap(usable: OpenKey, item: _Item) -> dict[str, object]:
     return _seal(usable, item, _open(usable, item))
 
 
-def _signature_form(item: _Item, *, in_path: str) -> signatures.SignatureForm:
+def _signature_form(item: _Item, *, in_path: str) -> transit_signature.SignatureForm:
     """Return the form of a signature that a request states. Raises Invalid."""
     if item.signature_algorithm not in ("", "pkcs1v15", "pss"):  # only used by RSA keys, as in Vault
         raise Invalid("unsupported `signature_algorithm`", hint="use pss or pkcs1v15")
     if item.marshaling_algorithm not in ("asn1", "jws"):
         raise Invalid("unsupported `marshaling_algorithm`", hint="use asn1 or jws")
     algorithm = _choose_hash(in_path, item)
-    return signatures.SignatureForm(algorithm, item.prehashed, item.signature_algorithm or "pss", str(item.salt_length))
+    return transit_signature.SignatureForm(
+        algorithm, item.prehashed, item.signature_algorithm or "pss", str(item.salt_length)
+    )
 
 
 def _choose_hash(in_path: str, item: _Item) -> str:
@@ -517,9 +525,9 @@ def _choose_hash(in_path: str, item: _Item) -> str:
 
 def _sign(usable: OpenKey, item: _Item, *, in_path: str) -> dict[str, object]:
     form, kind = _signature_form(item, in_path=in_path), usable.key.kind
-    version = rules.usable_version(usable.key, item.key_version)
-    made = signatures.sign(kind, usable.open(version), _required(item.input, "input"), form)
-    signature = signatures.render_signature(kind, version, made, is_jws=item.marshaling_algorithm == "jws")
+    version = transit_keys.usable_version(usable.key, item.key_version)
+    made = transit_signature.sign(kind, usable.open(version), _required(item.input, "input"), form)
+    signature = transit_signature.render_signature(kind, version, made, is_jws=item.marshaling_algorithm == "jws")
     return {"signature": signature, "key_version": version}
 
 
@@ -528,22 +536,22 @@ def _verify(usable: OpenKey, item: _Item, *, in_path: str) -> dict[str, object]:
         raise Invalid("exactly one of `signature` and `hmac` is required")
     data, kind = _required(item.input, "input"), usable.key.kind
     if item.hmac:
-        parsed, algorithm = rules.parse_text(item.hmac, of="hmac"), _choose_hash(in_path, item)
-        rules.check_readable(usable.key, parsed.version)
+        parsed, algorithm = transit_keys.parse_text(item.hmac, of="hmac"), _choose_hash(in_path, item)
+        transit_keys.check_readable(usable.key, parsed.version)
         material = usable.open(parsed.version)
-        expected = rules.make_hmac(material, data, algorithm=algorithm)
-        return {"valid": constant_time.compare_digest(expected, parsed.content)}
+        expected = transit_keys.make_hmac(material, data, algorithm=algorithm)
+        return {"valid": compare_digest(expected, parsed.content)}
     form = _signature_form(item, in_path=in_path)
-    parsed = signatures.parse_signature(kind, item.signature, is_jws=item.marshaling_algorithm == "jws")
-    rules.check_readable(usable.key, parsed.version)
-    return {"valid": signatures.has_signature(kind, usable.open(parsed.version), data, parsed.content, form)}
+    parsed = transit_signature.parse_signature(kind, item.signature, is_jws=item.marshaling_algorithm == "jws")
+    transit_keys.check_readable(usable.key, parsed.version)
+    return {"valid": transit_signature.has_signature(kind, usable.open(parsed.version), data, parsed.content, form)}
 
 
 def _hmac(usable: OpenKey, item: _Item, *, in_path: str) -> dict[str, object]:
-    version = rules.usable_version(usable.key, item.key_version)
+    version = transit_keys.usable_version(usable.key, item.key_version)
     data = _required(item.input, "input")
-    made = rules.make_hmac(usable.open(version), data, algorithm=_choose_hash(in_path, item))
-    return {"hmac": rules.render_text(version, made)}
+    made = transit_keys.make_hmac(usable.open(version), data, algorithm=_choose_hash(in_path, item))
+    return {"hmac": transit_keys.render_text(version, made)}
 
 
 def _make_data_key(usable: OpenKey, item: _Item, *, is_shown: bool) -> dict[str, object]:
@@ -583,8 +591,8 @@ def _make_random(act: Act, *, request: VaultRequest, parameter: str) -> Answer:
 
 def _make_hash(act: Act, *, request: VaultRequest, parameter: str) -> Answer:
     body = request.read_body(_Hash)
-    digest = hashes.Hash(rules.hash_of(parameter or body.algorithm))
-    digest.update(rules.decode_base64(body.input, field="input"))
+    digest = hashes.Hash(transit_keys.hash_of(parameter or body.algorithm))
+    digest.update(transit_keys.decode_base64(body.input, field="input"))
     return Answer(data={"sum": _render_bytes(digest.finalize(), body.format)})
 
 

@@ -31,7 +31,7 @@ from ostiaryd.secrets.model.connected_account import (
     AGAIN,
     CLAIM_S,
     FRESH_S,
-    MOUNT,
+    OAUTH_MOUNT,
     REUSE_S,
     AccessToken,
     AccountProvider,
@@ -46,7 +46,7 @@ from ostiaryd.secrets.model.connected_account import (
 from ostiaryd.secrets.model.lease import LONGEST_TTL, MAX_ERROR, Lease, LeaseState, LeaseStatements
 from ostiaryd.secrets.model.request import SECOND, Answer
 from ostiaryd.secrets.model.sealing import DataKey, Envelope, Place
-from ostiaryd.tokens import flows as consents
+from ostiaryd.tokens import flows as tokens
 
 
 class IssueToken(NamedTuple):
@@ -106,7 +106,7 @@ def begin_token(act: Act, name: str, requested: frozenset[str]) -> IssueToken | 
     provider, account, scopes = _find_permitted(act, name, requested)
     lease = add_lease(
         act,
-        MOUNT,
+        OAUTH_MOUNT,
         database=name,
         role=name,
         username=account.person,
@@ -115,7 +115,11 @@ def begin_token(act: Act, name: str, requested: frozenset[str]) -> IssueToken | 
         max_ttl=LONGEST_TTL,
     )
     registry.fill_entry(
-        act, object=f"{MOUNT}/creds/{name}", lease=lease.lease_id, account=account.account_id, scopes=sorted(scopes)
+        act,
+        object=f"{OAUTH_MOUNT}/creds/{name}",
+        lease=lease.lease_id,
+        account=account.account_id,
+        scopes=sorted(scopes),
     )
     store.connected_accounts.insert_token(act.tx, lease.lease_id, account.account_id, scopes, expires_at=lease.max_at)
     if not provider.shares_tokens or account.token_expires_at < act.now + FRESH_S * SECOND:
@@ -145,7 +149,11 @@ def use_account(act: Act, name: str, requested: frozenset[str]) -> AccessToken |
         begun = begin_token(act, name, requested)
         return begun if isinstance(begun, IssueToken) else begun[1]
     registry.fill_entry(
-        act, object=f"{MOUNT}/creds/{name}", lease=lease.lease_id, account=account.account_id, scopes=sorted(scopes)
+        act,
+        object=f"{OAUTH_MOUNT}/creds/{name}",
+        lease=lease.lease_id,
+        account=account.account_id,
+        scopes=sorted(scopes),
     )
     if provider.shares_tokens:
         return _open_shared(act.tx, account, scopes)
@@ -199,7 +207,7 @@ def _check_trusted(act: Act, person: str) -> None:
     agent = registry.find_agent(act.tx, first)
     if registry.answers_for(act.tx, person, agent):
         return
-    granted = consents.list_consents(act.tx, person)
+    granted = tokens.list_consents(act.tx, person)
     if any(one.agent == first and one.is_live(act.now) for one in granted):
         return
     raise Forbidden(
@@ -377,7 +385,7 @@ def _seal(tx: Tx, data_key: DataKey, text: str) -> Envelope:
 
 
 def _token_place(lease_id: str) -> Place:
-    return MOUNT, lease_id, 1
+    return OAUTH_MOUNT, lease_id, 1
 
 
 def open_token(reader: Reader, lease_id: str, *, keys: Keyring, now: int) -> str | None:

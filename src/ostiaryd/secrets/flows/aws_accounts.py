@@ -15,8 +15,8 @@ from ostiaryd.secrets import store
 from ostiaryd.secrets.flows.leases import add_lease
 from ostiaryd.secrets.flows.seal import open_value, seal_value
 from ostiaryd.secrets.model.aws_account import (
+    AWS_MOUNT,
     MAX_ROLES,
-    MOUNT,
     OLD_KEY_S,
     SESSIONS,
     SHORTEST_S,
@@ -34,9 +34,9 @@ from ostiaryd.secrets.model.lease import MAX_ERROR, TAKEOVER_S, LeaseStatements,
 from ostiaryd.secrets.model.request import SECOND
 from ostiaryd.secrets.model.sealing import Place
 
-_PLACE: Place = (MOUNT, "config/root", 1)
-_PENDING_PLACE: Place = (MOUNT, "config/pending", 1)
-_OBJECT = f"{MOUNT}/config/root"
+_PLACE: Place = (AWS_MOUNT, "config/root", 1)
+_PENDING_PLACE: Place = (AWS_MOUNT, "config/pending", 1)
+_OBJECT = f"{AWS_MOUNT}/config/root"
 
 
 def put_root(act: Act, config: AwsRoot, secret_key: str) -> None:
@@ -61,7 +61,7 @@ def put_root(act: Act, config: AwsRoot, secret_key: str) -> None:
 
 def put_lease_times(act: Act, lease: int, lease_max: int) -> None:
     """Store the default and the maximum lifetime, in microseconds, of leases of AWS users. Raises Invalid."""
-    registry.fill_entry(act, object=f"{MOUNT}/config/lease", lease=lease // SECOND, lease_max=lease_max // SECOND)
+    registry.fill_entry(act, object=f"{AWS_MOUNT}/config/lease", lease=lease // SECOND, lease_max=lease_max // SECOND)
     stored = find_root(act.tx)
     store.aws_accounts.put_root(act.tx, replace(stored.config, lease=lease, lease_max=lease_max), stored.secret_key)
 
@@ -187,7 +187,7 @@ def put_role(act: Act, name: str, role: AwsRole) -> None:
     """Store a role whose leases are credentials at AWS. Raises Conflict for a new role if the server has the maximum
     number of roles.
     """
-    registry.fill_entry(act, object=f"{MOUNT}/roles/{name}", type=role.credential_type.value)
+    registry.fill_entry(act, object=f"{AWS_MOUNT}/roles/{name}", type=role.credential_type.value)
     if (
         store.aws_accounts.role(act.tx, name) is None
         and len(store.aws_accounts.roles(act.tx, limit=MAX_ROLES)) >= MAX_ROLES
@@ -227,7 +227,7 @@ def begin_lease(act: Act, name: str, *, is_session: bool, arn: str, ttl: int | N
     )
     lease = add_lease(
         act,
-        MOUNT,
+        AWS_MOUNT,
         database=USERS if is_user else SESSIONS,
         role=name,
         username=username,
@@ -235,5 +235,5 @@ def begin_lease(act: Act, name: str, *, is_session: bool, arn: str, ttl: int | N
         default_ttl=default,
         max_ttl=longest if is_user else default,
     )
-    registry.fill_entry(act, object=f"{MOUNT}/creds/{name}", lease=lease.lease_id, username=username)
+    registry.fill_entry(act, object=f"{AWS_MOUNT}/creds/{name}", lease=lease.lease_id, username=username)
     return CreateCredentials(lease, role, choose_arn(role, arn))

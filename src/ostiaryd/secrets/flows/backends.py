@@ -15,7 +15,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.secrets import store
 from ostiaryd.secrets.flows.callers import TokenRefused
 from ostiaryd.secrets.flows.seal import check_open, open_value, seal_value
-from ostiaryd.secrets.model.backend import MAX_BACKENDS, MOUNT, BackendConfig, BackendFailed
+from ostiaryd.secrets.model.backend import BACKEND_MOUNT, MAX_BACKENDS, BackendConfig, BackendFailed
 from ostiaryd.secrets.model.request import NothingStored
 from ostiaryd.secrets.store.backends import StoredBackend
 
@@ -24,10 +24,12 @@ _decode_credentials = json_decoder(dict[str, str])
 
 def put_backend(act: Act, name: str, config: BackendConfig, credentials: Mapping[str, str]) -> StoredBackend:
     """Store a back end, or replace its configuration; return it. Raises Conflict, Sealed."""
-    registry.fill_entry(act, object=f"{MOUNT}/{name}", kind=config.kind.value, address=config.address)
+    registry.fill_entry(act, object=f"{BACKEND_MOUNT}/{name}", kind=config.kind.value, address=config.address)
     if store.backends.get(act.tx, name) is None and len(store.backends.get_all(act.tx)) >= MAX_BACKENDS:
         raise Conflict(f"the server has {MAX_BACKENDS} back ends, which is the limit", hint="remove one")
-    store.backends.put(act.tx, name, config, seal_value(act.tx, msgspec.json.encode(credentials), (MOUNT, name, 1)))
+    store.backends.put(
+        act.tx, name, config, seal_value(act.tx, msgspec.json.encode(credentials), (BACKEND_MOUNT, name, 1))
+    )
     stored = store.backends.get(act.tx, name)
     assert stored is not None
     return stored
@@ -35,7 +37,7 @@ def put_backend(act: Act, name: str, config: BackendConfig, credentials: Mapping
 
 def delete_backend(act: Act, name: str) -> None:
     """Delete the configuration of a back end. The secrets of the back end stay at the back end. Raises NotFound."""
-    registry.fill_entry(act, object=f"{MOUNT}/{name[:64]}")
+    registry.fill_entry(act, object=f"{BACKEND_MOUNT}/{name[:64]}")
     if not store.backends.delete(act.tx, name):
         raise NotFound("back end not found", hint="list the back ends with `ostiary secret backend list`")
 
@@ -51,7 +53,7 @@ def find_backend(reader: Reader, name: str) -> StoredBackend:
 
 def open_credentials(reader: Reader, stored: StoredBackend, *, keys: Keyring) -> dict[str, str]:
     """Return the decrypted credentials of a back end. Raises Sealed, Conflict."""
-    plain = open_value(reader, stored.credentials, (MOUNT, stored.name, 1), keys=keys)
+    plain = open_value(reader, stored.credentials, (BACKEND_MOUNT, stored.name, 1), keys=keys)
     return _decode_credentials(plain)
 
 

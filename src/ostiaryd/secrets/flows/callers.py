@@ -19,14 +19,14 @@ from ostiary.protocol.proxies import is_within_networks
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ledger.flows import Act
-from ostiaryd.policy import flows as policies
+from ostiaryd.policy import flows as policy
 from ostiaryd.policy.model import SecretSeen
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, Holding
 from ostiaryd.secrets import store
 from ostiaryd.secrets.flows.engine import Operation
 from ostiaryd.secrets.model.request import Answer, SecretAction
-from ostiaryd.secrets.model.token import PREFIX, VaultToken
+from ostiaryd.secrets.model.token import TOKEN_PREFIX, VaultToken
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import Task, standing_task
 from ostiaryd.trust import flows as trust
@@ -127,7 +127,7 @@ def authenticate(act: Act, credentials: VaultCredentials, *, config: Config) -> 
 
 
 def _authenticate_token(act: Act, unverified_token: str, *, address: str) -> VaultCaller:
-    is_token = unverified_token.startswith(PREFIX) and unverified_token.isascii()
+    is_token = unverified_token.startswith(TOKEN_PREFIX) and unverified_token.isascii()
     token = store.tokens.get(act.tx, token_digest(act.tx.keys, unverified_token)) if is_token else None
     if token is None:
         raise TokenRefused("permission denied", hint="log in again")
@@ -239,7 +239,7 @@ def authorize(
                 code="outside_task",
             )
     try:
-        policies.check_secret(
+        policy.check_secret(
             act,
             caller.agent,
             action=action,
@@ -310,7 +310,7 @@ def may_reach(act: Act, caller: VaultCaller, mount: str, path: str | None = None
     """Return whether policies may permit a caller anything at a path, or, if `path` is None, at any path of a mount.
     Restrictions and bounds are not checked.
     """
-    return policies.may_use_secrets(
+    return policy.may_use_secrets(
         act,
         caller.agent,
         actions=tuple(SecretAction),

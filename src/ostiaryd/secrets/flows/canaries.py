@@ -5,7 +5,7 @@ from __future__ import annotations
 from ostiaryd.ledger.flows import Act
 from ostiaryd.ledger.model import Entry
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import ADMIN, State, Verb
+from ostiaryd.registry.model import ADMIN, AgentState, Verb
 
 
 def quarantine_reader(act: Act) -> None:
@@ -24,7 +24,7 @@ def _quarantine(act: Act) -> None:
     assert act.entry.agent is not None  # the entry of the read names the agent
     agent = registry.find_agent(act.tx, act.entry.agent)
     is_last = ADMIN in agent.scopes and not registry.has_active_person_key(act.tx)
-    if agent.state is not State.ACTIVE or is_last:
+    if agent.state is not AgentState.ACTIVE or is_last:
         return
     more = Act(act.tx, Entry(at=act.now, action="agent.quarantine"))
     registry.set_agent_state(more, agent.agent_id, Verb.QUARANTINE, why="the agent read a canary secret")

@@ -19,7 +19,7 @@ from ostiaryd.secrets.flows.seal import check_open, open_value, seal_value
 from ostiaryd.secrets.model.connected_account import (
     MAX_PROVIDERS,
     MAX_SECRET,
-    MOUNT,
+    OAUTH_MOUNT,
     AccountProvider,
     AccountRefused,
     AccountState,
@@ -109,7 +109,7 @@ def end_removed(act: Act, provider: AccountProvider) -> None:
     for account in accounts:
         if account.state is not AccountState.ENDING:
             _end(act, account, why="the provider was removed")
-    if not accounts and not store.leases.of_role(act.tx, MOUNT, provider.name, limit=1):
+    if not accounts and not store.leases.of_role(act.tx, OAUTH_MOUNT, provider.name, limit=1):
         store.connected_accounts.delete_provider(act.tx, provider.name)
 
 
@@ -120,7 +120,7 @@ def may_end_removed(reader: Reader, provider: AccountProvider) -> bool:
     accounts = store.connected_accounts.of_provider(reader, provider.name, limit=ENDED_AT_ONCE)
     if accounts:
         return any(account.state is not AccountState.ENDING for account in accounts)
-    return not store.leases.of_role(reader, MOUNT, provider.name, limit=1)
+    return not store.leases.of_role(reader, OAUTH_MOUNT, provider.name, limit=1)
 
 
 def find_provider(reader: Reader, name: str) -> AccountProvider:
@@ -176,17 +176,17 @@ def _seal_secret(act: Act, name: str, client_secret: str) -> Envelope:
 
 
 def _secret_place(name: str) -> Place:
-    return MOUNT, f"config/{name}", 1
+    return OAUTH_MOUNT, f"config/{name}", 1
 
 
 def refresh_place(account_id: str) -> Place:
     """Return the place of an account's refresh token; the encryption of the token is bound to this place."""
-    return MOUNT, f"refresh/{account_id}", 1
+    return OAUTH_MOUNT, f"refresh/{account_id}", 1
 
 
 def shared_place(account_id: str) -> Place:
     """Return the place of an account's shared access token; the encryption of the token is bound to this place."""
-    return MOUNT, f"shared/{account_id}", 1
+    return OAUTH_MOUNT, f"shared/{account_id}", 1
 
 
 def _note_provider(act: Act, provider: AccountProvider) -> None:

@@ -13,9 +13,9 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.secrets import store
 from ostiaryd.secrets.flows.seal import open_value, seal_value
 from ostiaryd.secrets.model.database import (
+    DATABASE_MOUNT,
     MAX_DATABASES,
     MAX_ROLES,
-    MOUNT,
     DatabaseConfig,
     DynamicRole,
     StaticRole,
@@ -33,7 +33,7 @@ def put_connection(act: Act, name: str, config: DatabaseConfig, password: str) -
     """Store a connection with its password. Raises Invalid (`has_leases`) if the connection exists with another server
     and has leases, Conflict for a new connection if the server has the maximum number of connections.
     """
-    registry.fill_entry(act, object=f"{MOUNT}/config/{name}", address=config.address, database=config.database)
+    registry.fill_entry(act, object=f"{DATABASE_MOUNT}/config/{name}", address=config.address, database=config.database)
     present = store.databases.config(act.tx, name)
     if present is None and len(store.databases.configs(act.tx, limit=MAX_DATABASES)) >= MAX_DATABASES:
         raise Conflict(f"the server has {MAX_DATABASES} connections, which is the limit", hint="delete a connection")
@@ -67,7 +67,7 @@ def _receiver_of(config: DatabaseConfig) -> tuple[object, ...]:
 
 def delete_connection(act: Act, name: str) -> None:
     """Delete a connection, if it exists. Raises Invalid (`has_leases`, `has_roles`)."""
-    registry.fill_entry(act, object=f"{MOUNT}/config/{name}")
+    registry.fill_entry(act, object=f"{DATABASE_MOUNT}/config/{name}")
     if store.leases.has_any(act.tx, name):
         raise Invalid("the connection has leases", hint="revoke the leases first", code="has_leases")
     if store.databases.has_roles(act.tx, name):
@@ -109,7 +109,7 @@ def begin_root_rotation(act: Act, name: str) -> None:
     """Store the next password of a connection's user as pending. If there is a pending password, it is kept, because
     the database may have it already. Raises Invalid for an unknown connection.
     """
-    registry.fill_entry(act, object=f"{MOUNT}/config/{name}")
+    registry.fill_entry(act, object=f"{DATABASE_MOUNT}/config/{name}")
     if find_connection(act.tx, name).pending is None:
         store.databases.set_pending(act.tx, name, _seal(act, f"config/{name}", make_password(act.tx.random)))
 
@@ -135,7 +135,7 @@ def end_root_rotation(act: Act, name: str, password: str) -> None:
     """Make the pending password the password of a connection. Raises Invalid for an unknown connection; Conflict if
     `password` is not pending any more.
     """
-    registry.fill_entry(act, object=f"{MOUNT}/config/{name}")
+    registry.fill_entry(act, object=f"{DATABASE_MOUNT}/config/{name}")
     check_pending_root(act.tx, name, password, keys=act.tx.keys)
     store.databases.keep_pending(act.tx, name)
 
@@ -144,7 +144,7 @@ def put_role(act: Act, name: str, role: DynamicRole) -> None:
     """Store a role that creates an account with each lease. Raises Invalid for an unknown connection, Conflict for too
     many roles.
     """
-    registry.fill_entry(act, object=f"{MOUNT}/roles/{name}", database=role.database)
+    registry.fill_entry(act, object=f"{DATABASE_MOUNT}/roles/{name}", database=role.database)
     find_connection(act.tx, role.database)
     if store.databases.role(act.tx, name) is None and len(store.databases.roles(act.tx, limit=MAX_ROLES)) >= MAX_ROLES:
         raise Conflict(f"the server has {MAX_ROLES} roles, which is the limit", hint="delete a role")
@@ -155,7 +155,9 @@ def put_static_role(act: Act, name: str, role: StaticRole) -> bool:
     """Store a static role; return whether the role is new. For a new role, also store its first password as pending,
     for the rotation that must follow. Raises Invalid; Conflict for too many static roles.
     """
-    registry.fill_entry(act, object=f"{MOUNT}/static-roles/{name}", database=role.database, username=role.username)
+    registry.fill_entry(
+        act, object=f"{DATABASE_MOUNT}/static-roles/{name}", database=role.database, username=role.username
+    )
     stored = find_connection(act.tx, role.database)
     check_permitted(stored, name)
     check_account(role.username, stored.config.kind)
@@ -203,7 +205,7 @@ def find_static(reader: Reader, name: str) -> StoredStatic:
 
 def read_static(act: Act, name: str) -> tuple[StoredStatic, str]:
     """Return a static role and its password. Raises Invalid; NothingStored before the first rotation."""
-    registry.fill_entry(act, object=f"{MOUNT}/static-creds/{name}")
+    registry.fill_entry(act, object=f"{DATABASE_MOUNT}/static-creds/{name}")
     stored = find_static(act.tx, name)
     if stored.password is None:
         raise NothingStored("the server has not set the password of this static role yet")
@@ -214,7 +216,7 @@ def begin_rotation(act: Act, name: str) -> None:
     """Store the next password of a static role as pending. If there is a pending password, it is kept, because the
     database may have it already. Raises Invalid for an unknown role.
     """
-    registry.fill_entry(act, object=f"{MOUNT}/static-roles/{name}")
+    registry.fill_entry(act, object=f"{DATABASE_MOUNT}/static-roles/{name}")
     if find_static(act.tx, name).pending is None:
         store.databases.set_static_pending(
             act.tx, name, _seal(act, f"static-roles/{name}", make_password(act.tx.random))
@@ -239,7 +241,7 @@ def end_rotation(act: Act, name: str, password: str) -> None:
     """Make the pending password the password of a static role, and schedule the next rotation. Raises Invalid; Conflict
     if `password` is not pending any more.
     """
-    registry.fill_entry(act, object=f"{MOUNT}/static-roles/{name}")
+    registry.fill_entry(act, object=f"{DATABASE_MOUNT}/static-roles/{name}")
     check_pending_static(act.tx, name, password, keys=act.tx.keys)
     store.databases.keep_static_pending(act.tx, name, due_at=act.now + find_static(act.tx, name).role.period)
 
@@ -250,15 +252,15 @@ def fail_rotation(act: Act, name: str, why: str) -> None:
     """
     stored = find_static(act.tx, name)
     attempts = stored.attempts + 1
-    registry.fill_entry(act, object=f"{MOUNT}/static-roles/{name}", attempts=attempts, why=why[:MAX_ERROR])
+    registry.fill_entry(act, object=f"{DATABASE_MOUNT}/static-roles/{name}", attempts=attempts, why=why[:MAX_ERROR])
     store.databases.postpone_static(
         act.tx, name, due_at=next_try(attempts, now=act.now), attempts=attempts, error=why[:MAX_ERROR]
     )
 
 
 def _seal(act: Act, path: str, password: str) -> Envelope:
-    return seal_value(act.tx, password.encode(), (MOUNT, path, 1))
+    return seal_value(act.tx, password.encode(), (DATABASE_MOUNT, path, 1))
 
 
 def _open(reader: Reader, keys: Keyring, path: str, envelope: Envelope) -> str:
-    return open_value(reader, envelope, (MOUNT, path, 1), keys=keys).decode()
+    return open_value(reader, envelope, (DATABASE_MOUNT, path, 1), keys=keys).decode()

@@ -28,9 +28,8 @@ from ostiaryd.secrets.flows.account_tokens import IssueToken
 from ostiaryd.secrets.flows.backends import find_backend
 from ostiaryd.secrets.flows.callers import VaultCaller, authorize, find_live, try_scopes
 from ostiaryd.secrets.flows.seal import check_open
-from ostiaryd.secrets.model.backend import MOUNT as BACKEND_MOUNT
-from ostiaryd.secrets.model.connected_account import MOUNT as ACCOUNT_MOUNT
-from ostiaryd.secrets.model.connected_account import AccessToken, check_scopes
+from ostiaryd.secrets.model.backend import BACKEND_MOUNT
+from ostiaryd.secrets.model.connected_account import OAUTH_MOUNT, AccessToken, check_scopes
 from ostiaryd.secrets.model.request import SecretAction, check_path, split_path
 from ostiaryd.secrets.model.upstream import ReadBackend
 from ostiaryd.secrets.store.destinations import StoredDestination
@@ -149,7 +148,7 @@ def use_secret(act: Act, use: SecretUse, *, proxy: str, config: Config) -> Usabl
     check_open(act.tx)
     caller = VaultCaller(agent, task, agent.scopes & task.scopes, KEY, (), holding.id)
     mount, path = split_path(stored.secret)
-    provider = split_path(path)[1] if mount == ACCOUNT_MOUNT else ""
+    provider = split_path(path)[1] if mount == OAUTH_MOUNT else ""
     scopes, missing = frozenset[str](), None
     if provider:
         scopes, missing = try_scopes(partial(account_tokens.find_scopes, act, provider, stored.scopes), stored.scopes)
@@ -221,7 +220,7 @@ def usable_member(data: Mapping[str, object], member: str) -> UsableSecret:
 def _check_source(secret: str, member: str, scopes: tuple[str, ...]) -> None:
     """Check that the path of a secret, its member and its scopes fit together. Raises Invalid, Malformed."""
     mount, path = split_path(check_path(secret))
-    is_account = mount == ACCOUNT_MOUNT
+    is_account = mount == OAUTH_MOUNT
     match mount, split_path(path):
         case _, _ if path.endswith("/"):
             is_known = False

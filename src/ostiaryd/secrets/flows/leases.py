@@ -19,7 +19,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import AgentId, Holding, HoldingId, Root
 from ostiaryd.secrets import store
 from ostiaryd.secrets.flows.databases import check_permitted, find_connection
-from ostiaryd.secrets.model.database import MOUNT, make_account, make_password
+from ostiaryd.secrets.model.database import DATABASE_MOUNT, make_account, make_password
 from ostiaryd.secrets.model.lease import (
     KIND,
     MAX_ERROR,
@@ -31,7 +31,7 @@ from ostiaryd.secrets.model.lease import (
     next_try,
 )
 from ostiaryd.secrets.model.request import SECOND
-from ostiaryd.secrets.model.token import KIND as TOKEN_KIND
+from ostiaryd.secrets.model.token import TOKEN_KIND
 from ostiaryd.secrets.model.upstream import CreateAccount
 
 MAX_LEASES = 10_000
@@ -72,7 +72,7 @@ def begin_lease(act: Act, role_name: str) -> CreateAccount:
     assert agent is not None  # the caller was authenticated in this act
     lease = add_lease(
         act,
-        MOUNT,
+        DATABASE_MOUNT,
         database=role.database,
         role=role_name,
         username=make_account(
@@ -86,7 +86,9 @@ def begin_lease(act: Act, role_name: str) -> CreateAccount:
         default_ttl=role.default_ttl,
         max_ttl=role.max_ttl,
     )
-    registry.fill_entry(act, object=f"{MOUNT}/creds/{role_name}", lease=lease.lease_id, username=lease.username)
+    registry.fill_entry(
+        act, object=f"{DATABASE_MOUNT}/creds/{role_name}", lease=lease.lease_id, username=lease.username
+    )
     return CreateAccount(lease, make_password(act.tx.random), role.creation)
 
 
@@ -217,7 +219,7 @@ def find_max_end(reader: Reader, lease: Lease) -> int | None:
     """Return the latest end (microseconds) that a renewal can give a lease now: the present maximum lifetime of a
     database role bounds its present leases too. None if the role has been deleted.
     """
-    if lease.mount != MOUNT:
+    if lease.mount != DATABASE_MOUNT:
         return lease.max_at
     role = store.databases.role(reader, lease.role)
     return None if role is None else min(lease.max_at, lease.issued_at + role.max_ttl)

@@ -67,7 +67,7 @@ from ostiaryd.secrets.model.pki import (
     render_serial,
 )
 from ostiaryd.secrets.model.request import SECOND
-from ostiaryd.secrets.model.token import KIND as TOKEN_KIND
+from ostiaryd.secrets.model.token import TOKEN_KIND
 from ostiaryd.tasks import flows as tasks
 
 MAX_LISTED = 10_000

@@ -28,7 +28,7 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.secrets import store
 from ostiaryd.secrets.flows.pki_issuers import IssuerNotFound, chain_of, find_issuer, open_key
 from ostiaryd.secrets.flows.seal import Sealed, check_open
-from ostiaryd.secrets.model.pki import DEFAULT_REF, TYPE, PkiCertificate, PkiIssuer
+from ostiaryd.secrets.model.pki import DEFAULT_REF, PKI_TYPE, PkiCertificate, PkiIssuer
 from ostiaryd.secrets.model.request import MAX_PATH, SECOND, NothingStored
 
 CERTIFICATE, CHAIN = "application/pkix-cert", "application/pem-certificate-chain"
@@ -53,7 +53,7 @@ def find_resource(reader: Reader, path: str) -> PublicResource | None:
     if (match := _PUBLIC.fullmatch(path)) is None:
         return None
     mount = store.mounts.find(reader, [match[1]])
-    if mount is None or mount.type != TYPE:
+    if mount is None or mount.type != PKI_TYPE:
         return None
     try:
         issuer = find_issuer(reader, mount.path, match[2] or DEFAULT_REF)
@@ -98,7 +98,7 @@ def find_ocsp_mount(reader: Reader, path: str) -> tuple[str, str] | None:
     if not separator or rest[:1] not in ("", "/") or len(mount) > MAX_PATH:
         return None
     present = store.mounts.find(reader, [mount])
-    return None if present is None or present.type != TYPE else (mount, rest[1:])
+    return None if present is None or present.type != PKI_TYPE else (mount, rest[1:])
 
 
 class MountOcspResponder(OcspResponder):

@@ -17,8 +17,8 @@ from ostiary.protocol.errors import Conflict, Forbidden, Invalid, Unavailable
 from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader, Row, Tx
 from ostiaryd.ground.world import World
+from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.flows import Act
-from ostiaryd.ledger.flows import act as run_act
 from ostiaryd.registry import flows as registry
 from ostiaryd.secrets import store
 from ostiaryd.secrets.model import sealing
@@ -227,7 +227,7 @@ async def renew_envelopes(world: World) -> int:
         if damaged:
             log.error("%d stored secrets cannot be decrypted, so the wrapping keys %s are kept", damaged, retired)
         else:
-            await run_act(world, "vault.rewrap", partial(_forget_keys, retired=retired, renewed=renewed))
+            await ledger.act(world, "vault.rewrap", partial(_forget_keys, retired=retired, renewed=renewed))
     except Sealed:
         log.info("the secrets were sealed while their keys were renewed: the renewal continues after an unseal")
     return renewed

@@ -17,7 +17,7 @@ from ostiaryd.secrets import store
 from ostiaryd.secrets.flows import keyvalue
 from ostiaryd.secrets.flows.operators import KEY_VALUE_MOUNTS, ONE_VERSION
 from ostiaryd.secrets.flows.seal import check_open
-from ostiaryd.secrets.model.backend import MOUNT
+from ostiaryd.secrets.model.backend import BACKEND_MOUNT
 from ostiaryd.secrets.model.request import NothingStored, check_path, split_path
 
 MAX_SECRETS = 500
@@ -60,13 +60,13 @@ class SyncPlace(NamedTuple):
 
     def full(self, below: str = "") -> str:
         """Return the path `below` this place with its mount, as policies and entries show the path."""
-        return f"{f'{MOUNT}/' if self.is_backend else ''}{self.mount}/{self.path}{below}"
+        return f"{f'{BACKEND_MOUNT}/' if self.is_backend else ''}{self.mount}/{self.path}{below}"
 
 
 def parse_place(path: str) -> SyncPlace:
     """Return the place that a path such as `secret/app/` or `backend/NAME/app/` names. Raises Malformed, Invalid."""
     mount, rest = split_path(check_path(path))
-    if mount == MOUNT:
+    if mount == BACKEND_MOUNT:
         name, below = split_path(rest)
         return SyncPlace(name, below, True)
     if mount not in KEY_VALUE_MOUNTS:

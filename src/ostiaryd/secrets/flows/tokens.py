@@ -30,10 +30,10 @@ from ostiaryd.secrets.model.login_role import are_within
 from ostiaryd.secrets.model.request import SECOND
 from ostiaryd.secrets.model.token import (
     DEFAULT_S,
-    KIND,
     LONGEST_S,
     MAX_ABOVE,
     NO_OPTIONS,
+    TOKEN_KIND,
     TokenOptions,
     VaultToken,
     choose_end,
@@ -174,7 +174,7 @@ def issue_token(
         act,
         Holding(
             id=HoldingId(token.holding),
-            kind=KIND,
+            kind=TOKEN_KIND,
             agent=grant.agent,
             task=grant.task,
             parent=None if grant.above is None else grant.above.id,
@@ -248,7 +248,7 @@ def revoke_token(act: Act, token: VaultToken, *, keeps_children: bool = False) -
     if keeps_children:
         holding = registry.get_holding(act.tx, token.holding)
         assert holding is not None  # the token is live
-        registry.release_holdings(act, holding, KIND)
+        registry.release_holdings(act, holding, TOKEN_KIND)
         store.tokens.release(act.tx, token)
     registry.end_holdings(act, Root.HOLDING, token.holding, why="revoked by its holder")
 

@@ -16,7 +16,7 @@ from ostiaryd.secrets import store
 from ostiaryd.secrets.flows.key_generation import take_key
 from ostiaryd.secrets.flows.seal import check_open, open_value, seal_value
 from ostiaryd.secrets.model.request import SECOND, NothingStored
-from ostiaryd.secrets.model.transit import (
+from ostiaryd.secrets.model.transit_keys import (
     KINDS,
     MOUNT,
     PUBLIC,

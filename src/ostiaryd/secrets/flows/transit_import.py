@@ -10,8 +10,8 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.secrets import store
 from ostiaryd.secrets.flows import transit
-from ostiaryd.secrets.model.transit import TransitKey, object_of, render_public_key
 from ostiaryd.secrets.model.transit_import import WRAPPING_KIND, unwrap_material, wrapping_name
+from ostiaryd.secrets.model.transit_keys import TransitKey, object_of, render_public_key
 
 
 def read_wrapping_key(act: Act, mount: str, generated: PrivateKey | None) -> str:

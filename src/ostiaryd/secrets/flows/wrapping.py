@@ -19,7 +19,7 @@ from ostiaryd.secrets.flows.callers import VaultCaller, token_digest
 from ostiaryd.secrets.flows.seal import open_value, seal_value
 from ostiaryd.secrets.model.request import SECOND
 from ostiaryd.secrets.model.sealing import Place
-from ostiaryd.secrets.model.token import PREFIX, render_token
+from ostiaryd.secrets.model.token import TOKEN_PREFIX, render_token
 from ostiaryd.secrets.store.wrapping import WrappedAnswer
 
 KIND = "wrapped_answer"
@@ -136,7 +136,7 @@ def _store(act: Act, content: bytes, *, holding: Holding, path: str) -> Wrapping
 
 def _find(act: Act, unverified_token: str) -> tuple[bytes, WrappedAnswer]:
     digest = token_digest(act.tx.keys, unverified_token)
-    is_token = unverified_token.startswith(PREFIX) and unverified_token.isascii()
+    is_token = unverified_token.startswith(TOKEN_PREFIX) and unverified_token.isascii()
     wrapped = store.wrapping.get(act.tx, digest) if is_token else None
     if wrapped is None:
         raise WrappingRefused(

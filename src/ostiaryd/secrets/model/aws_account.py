@@ -17,7 +17,7 @@ from ostiaryd.secrets.model.backend import check_address
 from ostiaryd.secrets.model.lease import CREATE_S, DEFAULT_TTL, LONGEST_TTL, Lease
 from ostiaryd.secrets.model.request import SECOND
 
-MOUNT = "aws"
+AWS_MOUNT = "aws"
 USERS, SESSIONS = "aws:user", "aws:session"
 """The values of `database` in leases of AWS credentials: a user, which the server must delete, and a session, which AWS
 ends itself.

@@ -18,7 +18,7 @@ from ostiary.protocol.errors import Forbidden, Invalid, Malformed, Unavailable
 from ostiaryd.secrets.model.keyvalue import MAX_VALUE
 from ostiaryd.secrets.model.request import NothingStored, check_path
 
-MOUNT = "backend"
+BACKEND_MOUNT = "backend"
 MAX_BACKENDS = 100
 MAX_CACHE_S = 300
 MAX_ANSWER = 4 * MAX_VALUE

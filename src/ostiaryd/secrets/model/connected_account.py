@@ -26,7 +26,7 @@ from ostiary.protocol.uri import add_query
 from ostiaryd.registry.model import check_name
 from ostiaryd.secrets.model.request import SECOND
 
-MOUNT = "oauth"
+OAUTH_MOUNT = "oauth"
 MAX_PROVIDERS = 50
 MAX_SCOPES = 50
 MAX_SCOPE_TEXT = 4096

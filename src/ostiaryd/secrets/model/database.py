@@ -23,7 +23,7 @@ from ostiaryd.ground.outbound.database_driver import DatabaseKind
 from ostiaryd.secrets.model.backend import check_address
 from ostiaryd.secrets.model.request import SECOND
 
-MOUNT = "database"
+DATABASE_MOUNT = "database"
 MAX_STATEMENTS, MAX_STATEMENT = 20, 8 << 10
 MAX_CONNECTIONS = 16
 DEFAULT_CONNECTIONS = 4

@@ -20,7 +20,7 @@ from ostiaryd.certs.model.profiles import Usage
 from ostiaryd.secrets.model.request import SECOND, convert_members, is_set, matches_glob, parse_duration, parse_texts
 
 T = TypeVar("T", bound=msgspec.Struct)
-TYPE = "pki"
+PKI_TYPE = "pki"
 HOLDING = "mount_certificate"
 """Kind under which certificates of PKI mounts are stored as holdings."""
 DEFAULT_REF = "default"

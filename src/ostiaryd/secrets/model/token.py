@@ -11,9 +11,9 @@ from ostiary.protocol import jose
 from ostiary.protocol.errors import Forbidden
 from ostiaryd.secrets.model.request import SECOND
 
-KIND = "vault_token"
+TOKEN_KIND = "vault_token"
 """kind of the holdings that are Vault tokens"""
-PREFIX = "hvs."
+TOKEN_PREFIX = "hvs."
 DEFAULT_S = 3600
 MAX_BOUNDS = MAX_ABOVE = 16
 """Maximum number of tokens above a child token."""
@@ -69,7 +69,7 @@ class VaultToken(msgspec.Struct, frozen=True, kw_only=True):
 
 def render_token(random: bytes) -> str:
     """Return the text of a token from 32 random bytes."""
-    return PREFIX + jose.b64u(random)
+    return TOKEN_PREFIX + jose.b64u(random)
 
 
 def network_of_address(address: str) -> str:

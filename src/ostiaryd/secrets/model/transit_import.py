@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import load_der_private_key
 
 from ostiary.protocol.errors import Invalid
 from ostiaryd.certs.model.keys import encode_private_key
-from ostiaryd.secrets.model.transit import KEY_BYTES, KINDS, MAX_RSA_BYTES, decode_base64, is_material, rsa_key
+from ostiaryd.secrets.model.transit_keys import KEY_BYTES, KINDS, MAX_RSA_BYTES, decode_base64, is_material, rsa_key
 
 WRAPPING_KIND = "rsa-4096"
 WRAPPED_KEY_BYTES = 512

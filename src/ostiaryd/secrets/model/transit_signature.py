@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ostiary.protocol.errors import Invalid, Malformed
 from ostiary.protocol.jose import b64u, unb64u
-from ostiaryd.secrets.model.transit import (
+from ostiaryd.secrets.model.transit_keys import (
     CURVES,
     RSA_BITS,
     TEXT,

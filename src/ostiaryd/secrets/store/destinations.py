@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ostiary.protocol.destination import Destination, Place
 from ostiaryd.ground.database import Reader, Row, Tx, sql
 from ostiaryd.ground.http.pages import Page
-from ostiaryd.secrets.model.connected_account import MOUNT
+from ostiaryd.secrets.model.connected_account import OAUTH_MOUNT
 
 _COLUMNS = "name, origin, secret, member, place, field, template, is_private, created_at"
 _GET = sql(f"select {_COLUMNS} from egress_destination where name = :name", steady=True)
@@ -92,6 +92,6 @@ def _stored(row: Row) -> StoredDestination:
     destination = Destination(
         name=name, origin=origin, place=Place(place), field=field, template=template, private=bool(is_private)
     )
-    is_account = secret.startswith(f"{MOUNT}/")
+    is_account = secret.startswith(f"{OAUTH_MOUNT}/")
     scopes = frozenset(member.split() if is_account else ())
     return StoredDestination(destination, secret, "" if is_account else member, scopes, created_at)

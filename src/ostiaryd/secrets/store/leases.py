@@ -12,8 +12,8 @@ import msgspec
 from ostiary.protocol.decoding import json_decoder
 from ostiaryd.ground.database import Reader, Row, Tx, sql
 from ostiaryd.ground.http.pages import Page
-from ostiaryd.secrets.model.connected_account import MOUNT as OAUTH
-from ostiaryd.secrets.model.database import MOUNT as DATABASE
+from ostiaryd.secrets.model.connected_account import OAUTH_MOUNT
+from ostiaryd.secrets.model.database import DATABASE_MOUNT
 from ostiaryd.secrets.model.lease import STUCK_ATTEMPTS, Lease, LeaseState, LeaseStatements
 
 _COLUMNS = ", ".join(Lease.__struct_fields__)
@@ -86,7 +86,7 @@ def insert(tx: Tx, lease: Lease) -> None:
 def delete(tx: Tx, lease: Lease) -> None:
     """Delete a lease whose account is removed, or whose access token is no longer usable."""
     tx.run(_DELETE, id=lease.lease_id)
-    if lease.mount == OAUTH:
+    if lease.mount == OAUTH_MOUNT:
         tx.run(_DELETE_TOKEN, id=lease.lease_id)
 
 
@@ -181,11 +181,11 @@ def has_any(reader: Reader, database: str) -> bool:
     """Return whether a database has leases. Leases of access tokens are not counted, although a provider may have the
     same name.
     """
-    return _number(reader.one(_OF_DATABASE, name=database, pattern=f"{DATABASE}/%")) > 0
+    return _number(reader.one(_OF_DATABASE, name=database, pattern=f"{DATABASE_MOUNT}/%")) > 0
 
 
 def _stored_role(mount: str, role: str) -> str:
-    return role if mount == DATABASE else f"{mount}/{role}"
+    return role if mount == DATABASE_MOUNT else f"{mount}/{role}"
 
 
 def _number(row: Sequence[object] | None) -> int:

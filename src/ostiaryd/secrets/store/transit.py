@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ostiaryd.ground.database import Reader, Row, Tx, sql
 from ostiaryd.secrets.model.sealing import Envelope
-from ostiaryd.secrets.model.transit import TransitKey
+from ostiaryd.secrets.model.transit_keys import TransitKey
 
 _COLUMNS = """name, kind, latest_version, min_decryption_version, min_encryption_version, deletion_allowed, created_at,
     min_available_version, is_exportable, allows_backup, auto_rotate_s, rotates_at, is_derived,

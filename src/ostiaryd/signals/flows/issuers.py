@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from msgspec.structs import replace as _with
+from msgspec.structs import replace
 
 from ostiary.protocol.errors import Conflict, Invalid, NotFound
 from ostiaryd.ground.database import Reader, Tx
@@ -43,7 +43,7 @@ def trust(act: Act, issuer: Issuer, authorization: str) -> Issuer:
         raise Conflict(f"{MAX_ISSUERS} issuers are trusted, which is the limit", hint=hint, code="too_many_issuers")
     if authorization:
         root, plain = act.tx.keys.root, authorization.encode()
-        issuer = _with(issuer, sealed=root.seal(plain, context=encryption_context(issuer), random=act.tx.random))
+        issuer = replace(issuer, sealed=root.seal(plain, context=encryption_context(issuer), random=act.tx.random))
     store.issuers.insert(act.tx, issuer)
     return issuer
 
@@ -88,7 +88,7 @@ def ask_verification(act: Act, id_or_url: str, state: str) -> Issuer:
             "the issuer has no verification endpoint, or this server has no authorization for it",
             hint="distrust the issuer, and trust it again with OSTIARY_SIGNAL_AUTHORIZATION set",
         )
-    store.issuers.update(act.tx, _with(issuer, state=state))
+    store.issuers.update(act.tx, replace(issuer, state=state))
     return issuer
 
 
@@ -139,5 +139,7 @@ def end_poll(tx: Tx, claimed: Issuer, *, why: str = "") -> None:
     issuer = store.issuers.get(tx, claimed.issuer_id)
     if issuer is None or issuer.busy_until != claimed.busy_until:
         return
-    after = after_failed_poll(issuer, why=why, now=tx.now) if why else _with(issuer, attempts=0, busy_until=0, due_at=0)
-    store.issuers.update(tx, _with(after, trouble=why) if why or issuer.attempts else after)
+    after = (
+        after_failed_poll(issuer, why=why, now=tx.now) if why else replace(issuer, attempts=0, busy_until=0, due_at=0)
+    )
+    store.issuers.update(tx, replace(after, trouble=why) if why or issuer.attempts else after)

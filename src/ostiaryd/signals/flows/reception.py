@@ -15,7 +15,7 @@ from ostiaryd.incidents.flows import acting, incidents
 from ostiaryd.incidents.flows.respond import responder, would_lock_out
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import Agent, Person, Root, State, is_person_id
+from ostiaryd.registry.model import Agent, AgentState, Person, Root, is_person_id
 from ostiaryd.signals import store
 from ostiaryd.signals.model.issuers import (
     AcceptedSubjects,
@@ -160,7 +160,7 @@ def _carry_out(
     for person in people:
         tasks.cancel_for(act, person.person_id)
         registry.end_holdings(act, Root.AGENT, person.person_id, why=why)
-    active = {one.agent_id: one for one in (*owned[:MAX_AGENTS], *isolated.values()) if one.state is State.ACTIVE}
+    active = {one.agent_id: one for one in (*owned[:MAX_AGENTS], *isolated.values()) if one.state is AgentState.ACTIVE}
     registry.fill_entry(act, object=act.entry.object or "", touched=list(active)[:SHOWN])
     for agent in active.values():
         if effect is Effect.RAISE_RISK:

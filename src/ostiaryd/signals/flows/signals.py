@@ -17,8 +17,8 @@ from ostiaryd.ground.world import World
 from ostiaryd.ledger import flows as ledger
 from ostiaryd.ledger.model import decode_entry
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.flows.feed import TOPIC as FEED
-from ostiaryd.registry.model import AgentDelta, KeyDelta, RiskDelta, State, StopDelta
+from ostiaryd.registry.flows.feed import FEED_TOPIC
+from ostiaryd.registry.model import AgentDelta, AgentState, KeyDelta, RiskDelta, StopDelta
 from ostiaryd.signals import store
 from ostiaryd.signals.model.sets import Signal
 from ostiaryd.signals.model.signals import (
@@ -34,8 +34,7 @@ from ostiaryd.signals.model.signals import (
 )
 from ostiaryd.signals.model.streams import KEPT, TOPIC
 from ostiaryd.tasks import flows as tasks
-from ostiaryd.tasks.model import State as TaskState
-from ostiaryd.tasks.model import TaskDelta
+from ostiaryd.tasks.model import TaskDelta, TaskState
 
 AT_ONCE = 100
 ENTRIES = 64
@@ -63,7 +62,7 @@ def make_some_signals(tx: Tx, config: Config) -> tuple[int, int]:
     """Make signals of the next `AT_ONCE` changes in the feed; return the number of changes read and the number of
     signals made.
     """
-    deltas = outbox.messages_after(tx, FEED, store.signals.position(tx), count=AT_ONCE)
+    deltas = outbox.messages_after(tx, FEED_TOPIC, store.signals.position(tx), count=AT_ONCE)
     made = 0
     for _, at, body in deltas:
         for signal in _signals(tx, body, at, config):
@@ -145,7 +144,7 @@ def _agent(tx: Tx, delta: AgentDelta, at: int, *, issuer: str) -> list[Signal]:
     CAEP has no event for the end of a stop.
     """
     done = _act(tx, at, delta.agent)
-    if delta.epoch == 0 or (delta.state is State.ACTIVE and done.why.endswith((".resume", ".release"))):
+    if delta.epoch == 0 or (delta.state is AgentState.ACTIVE and done.why.endswith((".resume", ".release"))):
         return []
     return [agent_stopped(issuer, delta.agent, state=delta.state, at=at, txn=done.txn, why=done.why)]
 
@@ -160,7 +159,7 @@ def _task(tx: Tx, id: str, at: int, *, issuer: str) -> list[Signal]:
     if task is None or task.state is not TaskState.CANCELLED:
         return []
     doer, done = registry.get_agent(tx, task.agent), _act(tx, at, id)
-    if doer is None or doer.state is not State.ACTIVE or done.by == task.agent:
+    if doer is None or doer.state is not AgentState.ACTIVE or done.by == task.agent:
         return []
     return [task_stopped(issuer, task.agent, id, at=at, txn=done.txn, why=done.why)]
 

@@ -15,14 +15,14 @@ from ostiary.protocol.errors import Invalid, Malformed, Refused, Unavailable
 from ostiaryd.ground.http.edge import Call, Reply, reply
 from ostiaryd.ground.http.pages import page_from_memory, reply_page
 from ostiaryd.ground.http.routes import PAGE, EmptyBody, PageBody, Route
-from ostiaryd.ground.outbound.fetch import Answer, check_named, request
+from ostiaryd.ground.outbound.fetch import Answer, check_named, send_request
 from ostiaryd.ground.outbound.jwks import FETCH_S, fetch_keys
 from ostiaryd.ground.process.ids import new_id
 from ostiaryd.ground.world import World
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import ADMIN, READ
 from ostiaryd.signals import store
-from ostiaryd.signals.flows import issuers as flows
+from ostiaryd.signals.flows import issuers
 from ostiaryd.signals.model.issuers import EVENTS, Issuer, IssuerId, check_domains, discovery_url
 from ostiaryd.signals.model.sets import MAX_WORD, POLL, PUSH, SECOND
 from ostiaryd.signals.model.streams import MAX_HEADER
@@ -114,7 +114,7 @@ async def trust(call: Call) -> Reply:
         created_at=world.now(),
     )
     await fetch_keys(made.jwks_uri, private=world.config.private)
-    made = await registry.act_as(call, "issuer.trust", lambda act: flows.trust(act, made, new.authorization))
+    made = await registry.act_as(call, "issuer.trust", lambda act: issuers.trust(act, made, new.authorization))
     shown = {"endpoint_url": _endpoint(world, id), "authorization_header": secret} if new.method == "push" else {}
     return reply({**_render(made), **shown}, status=201)
 
@@ -135,7 +135,7 @@ async def distrust(call: Call) -> Reply:
 
     Agents that the issuer's signals stopped stay stopped.
     """
-    gone = await registry.act_as(call, "issuer.distrust", lambda act: flows.distrust(act, call.params["id"]))
+    gone = await registry.act_as(call, "issuer.distrust", lambda act: issuers.distrust(act, call.params["id"]))
     is_ended = False
     if gone.stream and gone.configuration_endpoint and gone.sealed is not None:
         with suppress(Refused):  # the issuer is removed already, whatever its answer is
@@ -148,7 +148,7 @@ async def verify(call: Call) -> Reply:
     """Request a verification event from the issuer (SSF 8.1.4). When the event arrives, `verified_at` changes."""
     state = call.world.random(16).hex()
     issuer = await registry.act_as(
-        call, "issuer.verify", lambda act: flows.ask_verification(act, call.params["id"], state)
+        call, "issuer.verify", lambda act: issuers.ask_verification(act, call.params["id"], state)
     )
     body = {"stream_id": issuer.stream, "state": state}
     answer = await _ask(call.world, "POST", issuer.verification_endpoint, issuer, body)
@@ -169,7 +169,7 @@ async def link(call: Call) -> Reply:
     """Link a subject of an issuer to a person."""
     body = call.json(Link)
     person = await registry.act_as(
-        call, "issuer.link", lambda act: flows.link(act, call.params["id"], body.sub, body.person)
+        call, "issuer.link", lambda act: issuers.link(act, call.params["id"], body.sub, body.person)
     )
     return reply({"sub": body.sub, "person": person})
 
@@ -177,13 +177,13 @@ async def link(call: Call) -> Reply:
 async def unlink(call: Call) -> Reply:
     """Unlink a subject of an issuer from its person."""
     body = call.json(Link)
-    await registry.act_as(call, "issuer.unlink", lambda act: flows.unlink(act, call.params["id"], body.sub))
+    await registry.act_as(call, "issuer.unlink", lambda act: issuers.unlink(act, call.params["id"], body.sub))
     return reply({})
 
 
 async def list_links(call: Call) -> Reply:
     """List the persons behind the subjects of an issuer."""
-    issuer = flows.find(call.world.db.read(), call.params["id"])
+    issuer = issuers.find(call.world.db.read(), call.params["id"])
     return await reply_page(
         call,
         "links",
@@ -195,7 +195,7 @@ async def list_links(call: Call) -> Reply:
 
 async def _metadata(world: World, issuer: str) -> dict[str, Any]:
     """Return the transmitter metadata of the issuer (SSF 7.2). Raises Unavailable, Invalid."""
-    answer = await request(
+    answer = await send_request(
         "GET",
         discovery_url(issuer),
         headers={"accept": "application/json"},
@@ -226,7 +226,7 @@ async def _make_stream(
         delivery |= {"endpoint_url": _endpoint(world, id), "authorization_header": secret}
     url = _url(world, metadata.get("configuration_endpoint"), of="`configuration_endpoint`")
     body = {"delivery": delivery, "events_requested": list(EVENTS), "description": f"Ostiary, {world.config.issuer}"}
-    answer = await request(
+    answer = await send_request(
         "POST",
         url,
         body=canonical.encode(body),
@@ -246,9 +246,9 @@ async def _make_stream(
 async def _ask(world: World, method: str, url: str, issuer: Issuer, body: Any = None) -> Answer:
     """Send a request with this server's authorization to the issuer; return the response. Raises Unavailable."""
     assert issuer.sealed is not None
-    authorization = world.keys.root.open(issuer.sealed, context=flows.encryption_context(issuer)).decode()
+    authorization = world.keys.root.open(issuer.sealed, context=issuers.encryption_context(issuer)).decode()
     sent = b"" if body is None else canonical.encode(body)
-    return await request(
+    return await send_request(
         method, url, body=sent, headers=_headers(authorization), within_s=FETCH_S, private=world.config.private
     )
 

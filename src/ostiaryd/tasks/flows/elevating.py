@@ -13,7 +13,7 @@ from ostiaryd.registry.model import Agent, check_text, parse_scopes
 from ostiaryd.tasks import store
 from ostiaryd.tasks.flows.ending import end_task
 from ostiaryd.tasks.flows.find import find_task
-from ostiaryd.tasks.model import SECOND, Elevation, State, Task, TaskId, check_size
+from ostiaryd.tasks.model import SECOND, Elevation, Task, TaskId, TaskState, check_size
 
 MAX_ELEVATIONS = 10
 
@@ -29,7 +29,7 @@ def set_eligible(act: Act, id_or_name: str, scopes: list[str]) -> tuple[Agent, f
     for id in store.elevations.live_of_agent(act.tx, agent.agent_id, now=act.now):
         task = find_task(act.tx, id)
         if task.elevated - eligible:
-            end_task(act, task, State.CANCELLED)
+            end_task(act, task, TaskState.CANCELLED)
     return agent, eligible
 
 
@@ -64,7 +64,7 @@ def elevate(
         purpose=check_text(reason, of="reason"),
         scopes=agent.scopes | scopes,
         bounds=(),
-        state=State.LIVE,
+        state=TaskState.LIVE,
         created_at=act.now,
         expires_at=min(ends),
         elevated=scopes,

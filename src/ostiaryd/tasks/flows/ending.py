@@ -14,19 +14,19 @@ from ostiaryd.registry.model import LONGEST_TOKEN, Root
 from ostiaryd.tasks import store
 from ostiaryd.tasks.flows.budgets import give_up
 from ostiaryd.tasks.flows.find import find_task
-from ostiaryd.tasks.model import State, Task, TaskDelta
+from ostiaryd.tasks.model import Task, TaskDelta, TaskState
 
 DAY = 86_400_000_000
 PRUNED_AT_ONCE = 100
 
 
-def end_task(act: Act, task: Task, state: State) -> Counter[str]:
+def end_task(act: Act, task: Task, state: TaskState) -> Counter[str]:
     """Set the state of a task and of all tasks under it, end their holdings, and return the number of ended objects by
     kind.
 
     Guards are only notified of the task itself, because every token under it contains the task.
     """
-    under = State.EXPIRED if state is State.EXPIRED else State.CANCELLED
+    under = TaskState.EXPIRED if state is TaskState.EXPIRED else TaskState.CANCELLED
     give_up(act, task)
     count, remembering = store.tasks.end(act.tx, task.task_id, state, under=under)
     if not count:
@@ -49,7 +49,7 @@ def expire(act: Act, id: str) -> Task:
     task = find_task(act.tx, id)
     registry.fill_entry(act, object=task.task_id, agent=task.agent)
     state = task.state_at(act.now)
-    if task.state is not State.LIVE or state is State.LIVE:
+    if task.state is not TaskState.LIVE or state is TaskState.LIVE:
         raise Conflict("the task has not expired, or has already ended")
     registry.fill_entry(act, object=task.task_id, outcome=state.value)
     end_task(act, task, state)

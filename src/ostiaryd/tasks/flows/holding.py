@@ -15,7 +15,7 @@ from ostiaryd.tasks import store
 from ostiaryd.tasks.flows.ending import end_task
 from ostiaryd.tasks.flows.find import find_task
 from ostiaryd.tasks.flows.tasks import live
-from ostiaryd.tasks.model import Holder, State, Task, end_state
+from ostiaryd.tasks.model import Holder, Task, TaskState, end_state
 
 MAX_HOLDERS = 100
 _HOLDER = re.compile(r"ho_[0-9a-f]{32}")
@@ -47,7 +47,7 @@ def record_heartbeat(tx: Tx, id: str, holder: str, *, by: Caller) -> None:
     store.holders.put(tx, task.task_id, holder, until=tx.now + heartbeat)
 
 
-def remove_holder(act: Act, id: str, holder: str, outcome: State, *, by: Caller) -> Task:
+def remove_holder(act: Act, id: str, holder: str, outcome: TaskState, *, by: Caller) -> Task:
     """Remove a holder from a task, and return the task. If the task has `ends_with_last`, it ends with `outcome` when
     its last holder leaves. Raises the errors of `add_holder`.
     """

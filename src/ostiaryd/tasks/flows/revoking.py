@@ -14,7 +14,7 @@ from ostiaryd.registry.model import Agent, Caller, Person, PersonId, Root, Verb
 from ostiaryd.tasks import store
 from ostiaryd.tasks.flows.ending import end_task
 from ostiaryd.tasks.flows.find import find_task
-from ostiaryd.tasks.model import State, Task, standing_id
+from ostiaryd.tasks.model import Task, TaskState, standing_id
 
 
 class RevokedKind(StrEnum):
@@ -54,7 +54,7 @@ def _task(act: Act, id: str, by: Caller | None) -> Counter[str]:
             code="standing_task",
         )
     registry.check_may(act, by, Verb.REVOKE, registry.find_agent(act.tx, task.agent))
-    return _cancel(act, [task] if task.state is State.LIVE else [])
+    return _cancel(act, [task] if task.state is TaskState.LIVE else [])
 
 
 def _token(act: Act, id: str, by: Caller | None) -> Counter[str]:
@@ -136,7 +136,7 @@ def cancel(act: Act, id: str) -> Counter[str]:
     """End a live task as cancelled, together with everything issued under it; return the number of ended objects by
     kind. Raises NotFound.
     """
-    return end_task(act, find_task(act.tx, id), State.CANCELLED)
+    return end_task(act, find_task(act.tx, id), TaskState.CANCELLED)
 
 
 def _delegated_tasks(act: Act, agent: Agent) -> list[Task]:
@@ -148,7 +148,7 @@ def _cancel(act: Act, tasks: list[Task]) -> Counter[str]:
     """End tasks and everything issued under them; return the number of ended objects by kind, including the tasks."""
     ended: Counter[str] = Counter()
     for task in {task.task_id: task for task in tasks}.values():
-        ended += end_task(act, task, State.CANCELLED)
+        ended += end_task(act, task, TaskState.CANCELLED)
     return ended
 
 

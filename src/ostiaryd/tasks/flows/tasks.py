@@ -20,10 +20,10 @@ from ostiaryd.tasks.flows.memories import begin_memory
 from ostiaryd.tasks.flows.reach import bounds_of, check_reach
 from ostiaryd.tasks.model import (
     DEFAULT_TTL_S,
-    State,
     Task,
     TaskId,
     TaskSpec,
+    TaskState,
     check_heartbeat,
     check_size,
     check_ttl,
@@ -51,7 +51,7 @@ def start(act: Act, spec: TaskSpec) -> Task:
         purpose=check_text(spec.purpose, of="purpose"),
         scopes=doer.scopes if spec.scopes is None else parse_scopes(spec.scopes),
         bounds=tuple(spec.bounds),
-        state=State.LIVE,
+        state=TaskState.LIVE,
         created_at=act.now,
         expires_at=_end_of_task(act.now + check_ttl(spec.ttl_s), doer),
         heartbeat=heartbeat,
@@ -149,7 +149,7 @@ def renew(act: Act, id: str, *, ttl_s: int = DEFAULT_TTL_S, by: Caller | None = 
     return replace(task, expires_at=until)
 
 
-def end(act: Act, id: str, outcome: State = State.DONE, *, by: Caller | None = None) -> Task:
+def end(act: Act, id: str, outcome: TaskState = TaskState.DONE, *, by: Caller | None = None) -> Task:
     """End a task, all tasks under it, and everything issued under any of them; return the task.
 
     Raises NotFound, Forbidden, Conflict.

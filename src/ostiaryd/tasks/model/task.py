@@ -78,7 +78,7 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
     """The caller that declares the task; None for the server itself."""
 
 
-class State(StrEnum):
+class TaskState(StrEnum):
     LIVE = "live"
     DONE = "done"
     FAILED = "failed"
@@ -87,13 +87,13 @@ class State(StrEnum):
     LOST = "lost"
 
 
-def end_state(state: State, outcome: State) -> State:
+def end_state(state: TaskState, outcome: TaskState) -> TaskState:
     """Return the state of a task that a caller ends with `outcome`. Raises Conflict if the task has already ended, and
     Invalid for an outcome that is not permitted.
     """
-    if outcome in (State.LIVE, State.EXPIRED, State.LOST):
+    if outcome in (TaskState.LIVE, TaskState.EXPIRED, TaskState.LOST):
         raise Invalid("the outcome of a task must be done, failed or cancelled")
-    if state is not State.LIVE:
+    if state is not TaskState.LIVE:
         raise Conflict(f"the task has already ended: {state}", code="task_ended")
     return outcome
 
@@ -109,7 +109,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     purpose: str
     scopes: frozenset[str]
     bounds: tuple[ToolDetail, ...]
-    state: State
+    state: TaskState
     created_at: int
     expires_at: int | None
     """Time at which the task ends, in microseconds; None for a standing task."""
@@ -145,16 +145,16 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
         holders.
         """
         return (
-            self.state is State.LIVE
+            self.state is TaskState.LIVE
             and (self.expires_at is None or now < self.expires_at)
             and (self.beat_until is None or now < self.beat_until)
         )
 
-    def state_at(self, now: int) -> State:
+    def state_at(self, now: int) -> TaskState:
         """Return the state at `now` (microseconds)."""
-        if self.state is not State.LIVE or self.is_live(now):
+        if self.state is not TaskState.LIVE or self.is_live(now):
             return self.state
-        return State.LOST if self.expires_at is None or now < self.expires_at else State.EXPIRED
+        return TaskState.LOST if self.expires_at is None or now < self.expires_at else TaskState.EXPIRED
 
 
 class Holder(msgspec.Struct, frozen=True):
@@ -195,7 +195,7 @@ def standing_task(agent: Agent) -> Task:
         purpose=agent.purpose,
         scopes=agent.scopes,
         bounds=(),
-        state=State.LIVE,
+        state=TaskState.LIVE,
         created_at=agent.created_at,
         expires_at=None,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ostiary.provenance.history import NOBODY, Counterparts
-from ostiary.provenance.history.counterparts import pack, unpack
+from ostiary.provenance.history.counterparts import pack_counterparts, unpack_counterparts
 from ostiaryd.ground.database import Reader, Tx, sql
 
 _GET = sql("select body from counterpart where owner = :owner")
@@ -17,7 +17,7 @@ _PUT = sql(
 def get(reader: Reader, owner: str) -> Counterparts:
     """Return the stored recipients and payees of the agents of an owner; an empty value if there are none."""
     row = reader.one(_GET, owner=owner)
-    return NOBODY if row is None else unpack(bytes(row[0]))
+    return NOBODY if row is None else unpack_counterparts(bytes(row[0]))
 
 
 def lock(tx: Tx, owner: str) -> Counterparts:
@@ -28,4 +28,4 @@ def lock(tx: Tx, owner: str) -> Counterparts:
 
 def put(tx: Tx, owner: str, counterparts: Counterparts) -> None:
     """Replace the stored recipients and payees of the agents of an owner."""
-    tx.send(_PUT, owner=owner, body=pack(counterparts))
+    tx.send(_PUT, owner=owner, body=pack_counterparts(counterparts))

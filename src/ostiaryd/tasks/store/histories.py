@@ -37,19 +37,19 @@ _NONE = HistoryRow(0, NOTHING)
 def get(reader: Reader, holder: str, day: int) -> HistoryRow:
     """Return the history of a holder (a task, or an agent on a day); an empty history if there is none."""
     row = reader.one(_GET, holder=holder, day=day)
-    return _NONE if row is None else HistoryRow(row[0], history.unpack(bytes(row[1])))
+    return _NONE if row is None else HistoryRow(row[0], history.unpack_history(bytes(row[1])))
 
 
 def lock(tx: Tx, holder: str, day: int) -> HistoryRow:
     """Return a history, locked until the end of this act."""
-    tx.send(_OPEN, holder=holder, day=day, body=history.pack(NOTHING))
+    tx.send(_OPEN, holder=holder, day=day, body=history.pack_history(NOTHING))
     tx.send(_LOCK, holder=holder, day=day)
     return get(tx, holder, day)
 
 
 def write(tx: Tx, holder: str, day: int, row: HistoryRow) -> None:
     """Insert or replace the history of a holder (a task, or an agent on a day)."""
-    tx.send(_WRITE, holder=holder, day=day, seq=row.seq, body=history.pack(row.history))
+    tx.send(_WRITE, holder=holder, day=day, seq=row.seq, body=history.pack_history(row.history))
 
 
 def drop(tx: Tx, holder: str) -> None:

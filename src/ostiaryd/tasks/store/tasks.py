@@ -9,7 +9,7 @@ from ostiary.protocol import canonical
 from ostiaryd.ground.database import Read, Reader, Row, Tx, sql
 from ostiaryd.ground.http.pages import Page
 from ostiaryd.registry.model import AgentId, PersonId
-from ostiaryd.tasks.model import State, Task, TaskId
+from ostiaryd.tasks.model import Task, TaskId, TaskState
 
 _COLUMNS = """task_id, agent, person, purpose, scopes, bounds, state, created_at, expires_at, ended_at, parent, depth,
     heartbeat, beat_until, ends_with_last, intent, memory, elevated"""
@@ -180,7 +180,7 @@ def count_under(reader: Reader, parent: TaskId, *, now: int) -> int:
     return int(row[0])
 
 
-def end(tx: Tx, id: TaskId, state: State, *, under: State) -> tuple[int, list[TaskId]]:
+def end(tx: Tx, id: TaskId, state: TaskState, *, under: TaskState) -> tuple[int, list[TaskId]]:
     """End a task with `state`, and all live tasks under it with the state `under`; return the number of ended tasks,
     and the ids of those with a separate memory.
     """
@@ -190,7 +190,7 @@ def end(tx: Tx, id: TaskId, state: State, *, under: State) -> tuple[int, list[Ta
     return len(rows), [ended for ended, memory in rows if memory == ended]
 
 
-def end_all_tasks(tx: Tx, state: State) -> int:
+def end_all_tasks(tx: Tx, state: TaskState) -> int:
     """End every live declared task; return the number of ended tasks."""
     ended = tx.all(_END_ALL, state=state.value, now=tx.now)
     for (id,) in ended:
@@ -235,7 +235,7 @@ def _task(row: Row) -> Task:
         purpose=purpose,
         scopes=frozenset(scopes.split()),
         bounds=() if bounds == "[]" else parse_details(canonical.parse(bounds)),
-        state=State(state),
+        state=TaskState(state),
         created_at=created_at,
         expires_at=expires_at,
         ended_at=ended_at,

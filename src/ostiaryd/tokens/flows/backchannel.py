@@ -20,7 +20,7 @@ from ostiaryd.ground.config import Config
 from ostiaryd.ground.database import Tx
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act
-from ostiaryd.policy import flows as policies
+from ostiaryd.policy import flows as policy
 from ostiaryd.registry import flows as registry
 from ostiaryd.tasks import flows as tasks
 from ostiaryd.tasks.model import TaskSpec
@@ -193,7 +193,7 @@ def _spend(act: Act, request: Backchannel) -> None:
     it has expired.
     """
     try:
-        policies.spend_approval(act, request.approval, digest=request.digest, call=request.request)
+        policy.spend_approval(act, request.approval, digest=request.digest, call=request.request)
     except Forbidden as error:
         kind = ExpiredToken if error.code == "approval_ended" else InvalidGrant
         raise kind(error.message) from None

@@ -10,7 +10,7 @@ from ostiary.authorization.bounds import ToolDetail, is_within
 from ostiary.protocol.errors import NotFound
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
-from ostiaryd.policy import flows as policies
+from ostiaryd.policy import flows as policy
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import AgentSpec, Root
 from ostiaryd.tasks import flows as tasks
@@ -132,7 +132,7 @@ def check_person(
     """
     resource = registry.get_resource_by_uri(reader, uri) if uri else None
     if resource is not None:
-        policies.check_consent(
+        policy.check_consent(
             reader,
             person,
             resource,

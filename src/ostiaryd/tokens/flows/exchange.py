@@ -13,16 +13,15 @@ from collections.abc import Iterable
 import msgspec
 from msgspec.structs import replace
 
-from ostiary.authorization import claims as core
 from ostiary.authorization.assurance import NO_DEMAND, StepUp, weaker
 from ostiary.authorization.bounds import ToolDetail, parse_details
-from ostiary.authorization.claims import AccessClaims, InvalidScope, Link, parse_scope, render_scope
+from ostiary.authorization.claims import AccessClaims, InvalidScope, Link, check_access, parse_scope, render_scope
 from ostiary.protocol import dpop, jose
 from ostiary.protocol.errors import Forbidden, NotFound
 from ostiary.protocol.nearest import nearest_hint
 from ostiaryd.ground.config import Config
 from ostiaryd.ledger.flows import Act
-from ostiaryd.policy import flows as policies
+from ostiaryd.policy import flows as policy
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import Agent, agent_uri
 from ostiaryd.tasks import flows as tasks
@@ -126,7 +125,7 @@ def _verify(act: Act, unverified_token: str, *, of: str, config: Config) -> Acce
     """
     try:
         claims = trust.verify_token(unverified_token, keys=act.tx.keys)
-        core.check_access(claims, issuer=config.issuer, audience=claims.aud, now=act.now)
+        check_access(claims, issuer=config.issuer, audience=claims.aud, now=act.now)
         trust.live_caller(act.tx, claims, now=act.now)
     except (AccessRefused, jose.InvalidToken) as error:
         raise InvalidRequest(f"`{of}_token`: {error.message}", hint=error.hint) from None
@@ -241,7 +240,7 @@ def _consult(
     Raises InvalidRequest if not, as for any subject token that cannot be exchanged.
     """
     try:
-        policies.check_delegation(
+        policy.check_delegation(
             act,
             giver,
             receiver,

@@ -16,7 +16,7 @@ from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import AgentId
 from ostiaryd.tasks import flows as tasks
-from ostiaryd.tasks.model import State, Task, TaskId, standing_id, standing_task
+from ostiaryd.tasks.model import Task, TaskId, TaskState, standing_id, standing_task
 from ostiaryd.tokens.flows.grants import check_task
 from ostiaryd.tokens.flows.mint import Issued, authenticate, check_demand, consult_policies, mint
 from ostiaryd.tokens.flows.target import choose_target
@@ -134,7 +134,7 @@ def _own_task(act: Act, client: Client, id: str | None) -> Task:
             purpose="",
             scopes=client.scopes,
             bounds=(),
-            state=State.LIVE,
+            state=TaskState.LIVE,
             created_at=act.now,
             expires_at=None,
         )

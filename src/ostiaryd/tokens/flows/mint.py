@@ -20,7 +20,7 @@ from ostiary.protocol.errors import Invalid
 from ostiary.protocol.jose import MAX_TOKEN_BYTES, PublicKey, sign_jwt
 from ostiaryd.ground.config import Config
 from ostiaryd.ledger.flows import Act
-from ostiaryd.policy import flows as policies
+from ostiaryd.policy import flows as policy
 from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import AgentId, Holding, HoldingId, is_person_id
 from ostiaryd.tasks import flows as tasks
@@ -284,7 +284,7 @@ def consult_policies(
                 hint="use the credential of an agent: ostiary agent create --help",
             )
         return ""
-    return policies.decide_issue(
+    return policy.decide_issue(
         act,
         client.agent,
         task=task.task_id,

@@ -13,7 +13,7 @@ from ostiary.protocol.errors import Conflict, NotFound
 from ostiaryd.ground.database import Reader
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import Agent, State, check_name, spiffe_id
+from ostiaryd.registry.model import Agent, AgentState, check_name, spiffe_id
 from ostiaryd.trust import store
 from ostiaryd.trust.model import InvalidClient
 from ostiaryd.trust.model.certificates import (
@@ -150,7 +150,7 @@ def set_certificate_client(
     """
     registered = registry.find_agent(act.tx, agent)
     registry.fill_entry(act, object=registered.agent_id, owner=registered.owner, name=registered.name)
-    if registered.state is State.DECOMMISSIONED:
+    if registered.state is AgentState.DECOMMISSIONED:
         raise Conflict(f"`{registered.name}` is decommissioned", code="wrong_state")
     if bool(certificates) == any(subject.values()):
         hint = "use --certificate FILE, or one of --subject-dn, --dns, --uri, --ip, --email"

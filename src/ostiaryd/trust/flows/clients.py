@@ -15,9 +15,9 @@ from ostiaryd.registry import flows as registry
 from ostiaryd.registry.model import (
     APPROVE,
     Agent,
+    AgentState,
     Person,
     Resource,
-    State,
     check_not_stopped,
     is_person_id,
     names_of_agent,
@@ -212,7 +212,7 @@ def check_active(act: Act, agent: Agent) -> None:
     covers it. Raises InvalidClient.
     """
     if not agent.is_active(act.now):
-        state = agent.state if agent.state is not State.ACTIVE else "expired"
+        state = agent.state if agent.state is not AgentState.ACTIVE else "expired"
         raise InvalidClient(f"the agent is {state}", hint="ask its owner or an administrator")
     _check_not_stopped(act, names_of_agent(agent))
 

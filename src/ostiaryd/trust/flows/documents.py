@@ -27,7 +27,7 @@ from ostiary.protocol.errors import Invalid, Malformed, Unavailable
 from ostiaryd.ground.config import Config
 from ostiaryd.ground.crypto.signatures import Signed
 from ostiaryd.ground.http.buckets import Buckets
-from ostiaryd.ground.outbound.fetch import check_named, request
+from ostiaryd.ground.outbound.fetch import check_named, send_request
 from ostiaryd.ground.world import World
 from ostiaryd.ledger.flows import Act, act
 from ostiaryd.registry import flows as registry
@@ -205,7 +205,7 @@ async def _fetch_document(world: World, url: str) -> tuple[ClientMetadata, int]:
     valid document, and Unavailable if a later fetch may succeed.
     """
     try:
-        answer = await request(
+        answer = await send_request(
             "GET",
             url,
             headers={"accept": "application/json"},
@@ -301,7 +301,7 @@ class ClientKeys:
 
     async def _fetch(self, url: str) -> tuple[jose.PublicKey, ...]:
         config = self._world.config
-        answer = await request(
+        answer = await send_request(
             "GET",
             url,
             headers={"accept": "application/jwk-set+json, application/json"},

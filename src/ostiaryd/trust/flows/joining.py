@@ -14,7 +14,7 @@ from ostiary.protocol.errors import Conflict, Invalid, Unauthenticated
 from ostiaryd.ground.process.ids import new_secret
 from ostiaryd.ledger.flows import Act
 from ostiaryd.registry import flows as registry
-from ostiaryd.registry.model import Agent, AgentKey, State
+from ostiaryd.registry.model import Agent, AgentKey, AgentState
 from ostiaryd.trust import store
 from ostiaryd.trust.model import AHEAD, ENROL_TYP, LONGEST_ASSERTION, SECOND
 
@@ -72,7 +72,7 @@ def enrol(act: Act, unverified_secret: str, jwk: object, *, unverified_proof: st
 
 
 def _check_pending(agent: Agent) -> None:
-    if agent.state is not State.PENDING:
+    if agent.state is not AgentState.PENDING:
         raise Conflict(
             f"the agent `{agent.name}` is {agent.state}, not pending",
             hint=f"a join token registers the first key; add another key: ostiary key add {agent.name}",

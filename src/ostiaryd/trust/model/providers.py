@@ -267,7 +267,7 @@ def read_claim(claims: Mapping[str, Any], path: str) -> Any:
     return value
 
 
-def read_groups(claims: Mapping[str, Any], path: str) -> tuple[str, ...] | None:
+def read_group_claim(claims: Mapping[str, Any], path: str) -> tuple[str, ...] | None:
     """Return the groups in a claim; None if the provider does not state them.
 
     If a person has too many groups, Entra leaves them out and states only their location (`_claim_names`): the result

@@ -25,8 +25,7 @@ from ostiary.protocol.decoding import msgpack_decoder
 from ostiary.protocol.uri import add_query
 from ostiaryd.trust.model import DIGEST_BYTES, SECOND, Spend
 from ostiaryd.trust.model.oidc_login import ATTEMPT_LIFETIME, LEEWAY, Attempt
-from ostiaryd.trust.model.providers import MAX_WORD, Identity, Provider, ProviderRefused, suggest_name
-from ostiaryd.trust.model.providers import read_groups as read_group_claim
+from ostiaryd.trust.model.providers import MAX_WORD, Identity, Provider, ProviderRefused, read_group_claim, suggest_name
 
 BEARER = "urn:oasis:names:tc:SAML:2.0:cm:bearer"
 SUCCESS = "urn:oasis:names:tc:SAML:2.0:status:Success"
