@@ -122,7 +122,7 @@ from ostiaryd.tokens import (
     wire_registration,
     wire_userinfo,
 )
-from ostiaryd.tokens import wire_clients as wire_clients_admin
+from ostiaryd.tokens import wire_clients as tokens_clients
 from ostiaryd.trust import flows as trust
 from ostiaryd.trust import (
     wire_access,
@@ -232,7 +232,7 @@ ROUTES: tuple[Route, ...] = (
     *wire_events.ROUTES,
     *wire_whatif.ROUTES,
     *tokens_admin.ROUTES,
-    *wire_clients_admin.ROUTES,
+    *tokens_clients.ROUTES,
     *wire_registration.ROUTES,
     *wire_acme.ROUTES,
     *wire_acme_keys.ROUTES,

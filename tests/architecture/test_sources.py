@@ -49,6 +49,10 @@ _SQL = re.compile(
 _MACHINE = re.compile(r"(?<![\w}])/(work|root|home)/|\b(TODO|FIXME|XXX)\b")
 
 
+ALIASES = {("numpy", "np"), ("collections.abc.Set", "AbstractSet")}
+"""Second names that the whole field uses: a module, or a member of a module, and its alias."""
+
+
 def test_only_stores_hold_sql() -> None:
     elsewhere = [
         f"{source.path}:{node.lineno}"
@@ -80,6 +84,16 @@ def test_types_are_built_by_the_one_module_that_threads_may_share() -> None:
         if _builds_types(node)
     ]
     assert not elsewhere, "use ostiary.protocol.decoding: msgspec crashes where threads first use a type at once"
+
+
+def test_an_import_keeps_the_name_of_what_it_imports() -> None:
+    renamed = [
+        f"{source.path}:{node.lineno}: {name} as {alias}"
+        for source in sources("src")
+        for node, name, alias in _aliases(source.tree)
+        if (name, alias) not in ALIASES and not _names_its_package(name, alias)
+    ]
+    assert not renamed, "give the thing a name that fits everywhere, or import its module"
 
 
 def test_nothing_suppresses_whatever_comes() -> None:
@@ -120,6 +134,22 @@ def test_every_test_claims_something_that_can_fail() -> None:
         if not any(_can_fail(node) for node in ast.walk(function))
     ]
     assert not idle
+
+
+def _aliases(tree: ast.Module) -> Iterator[tuple[ast.stmt, str, str]]:
+    """Yield each import with a second name: the statement, the full name, and the alias."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            prefix = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+            yield from ((node, prefix + name.name, name.asname) for name in node.names if name.asname)
+
+
+def _names_its_package(name: str, alias: str) -> bool:
+    """Return whether a layer of a package is imported under the name of the package, because every package has layers
+    of these names: `tasks.flows` as `tasks`, and in the list of all routes `tasks.wire_admin` as `tasks_admin`.
+    """
+    _, package, layer = [*name.split("."), "", ""][:3]
+    return (layer, alias) in {("flows", package), (layer, f"{package}_{layer.removeprefix('wire_')}")}
 
 
 def _builds_types(node: ast.AST) -> bool:

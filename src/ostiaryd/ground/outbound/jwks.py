@@ -64,8 +64,8 @@ class KeySets:
 
 
 async def fetch_keys(url: str, *, private: Collection[str] = (), ca_pem: str = "") -> jose.JwkSet:
-    """Fetch and return the key set at `url`. `ca_pem` has the meaning that it has in `fetch.send_request`. Raises Invalid,
-    Unavailable.
+    """Fetch and return the key set at `url`. `ca_pem` has the meaning that it has in `fetch.send_request`. Raises
+    Invalid, Unavailable.
     """
     headers = {"accept": "application/jwk-set+json, application/json"}
     answer = await send_request(
