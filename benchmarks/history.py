@@ -18,7 +18,7 @@ from harness.principals import make_principal
 from ostiary.authorization.catalogue import Catalogue
 from ostiary.decision.access import DecisionInputs, Facts, Policies, Principal, Protected, decide, past_of, resolve
 from ostiary.provenance import origins
-from ostiary.provenance.history import NOTHING, Before, Done, after
+from ostiary.provenance.history import NOTHING, PriorHistory, Done, after
 from ostiary.provenance.intent import Intent
 from ostiaryd.policy.model import starter_files
 from ostiaryd.policy.model.lower import lower
@@ -48,16 +48,16 @@ ARGUMENTS = {"to": "ann@example.org", "text": "The figures for March are in. See
 principal = partial(make_principal, aud=URI, exp=NOW // 1_000_000 + 60, scope="mail:read mail:write")
 
 
-def past() -> Before:
+def past() -> PriorHistory:
     history = NOTHING
     for number in range(40):
         value = number.to_bytes(8, "big")
         done = Done(f"mail/tool_{number % 20}", 2, (f"class-{number % 4}",), False, (value,))
         history = after(history, done)
-    return Before(b"k" * 32, history, history, 40, 0)
+    return PriorHistory(b"k" * 32, history, history, 40, 0)
 
 
-def measure(tool: str, who: Principal, facts: Facts, memory: origins.Memory | None, before: Before | None) -> float:
+def measure(tool: str, who: Principal, facts: Facts, memory: origins.Memory | None, before: PriorHistory | None) -> float:
     """Microseconds per decision, what is remembered of the call included."""
     ready = facts.resource.tools[tool]
     rounds = []

@@ -28,7 +28,7 @@ from ostiary.decision.access import DecisionInputs, Facts, Policies, Principal, 
 from ostiary.decision.access.decide import Decision
 from ostiary.protocol.errors import Refused
 from ostiary.provenance.extent import Extent, digest_outside, extent_of, is_mentioned, warnings_of
-from ostiary.provenance.history import NOTHING, Before, History, after, created, created_by, in_passing
+from ostiary.provenance.history import NOTHING, PriorHistory, History, after, created, created_by, in_passing
 from ostiary.provenance.intent import parse_intent
 from ostiary.provenance.origins import (
     Memory,
@@ -175,7 +175,7 @@ class InProcess:
     def _decide(self, session: Session, principal: Principal, call: Call, approved: Sequence[str]) -> Decision:
         resolved, past = resolve(principal, call.tool, call.arguments, self._facts, NOW * SECOND), None
         if resolved.reads_history and resolved.ready is not None:
-            before = Before(KEY, session.history, session.recent, 0, NOW * SECOND // budget.DAY_US)
+            before = PriorHistory(KEY, session.history, session.recent, 0, NOW * SECOND // budget.DAY_US)
             past = past_of(before, resolved.ready, call.arguments)
         memory = session.memory if principal.claims.memory else None
         return decide(resolved, DecisionInputs(memory, past, approved=approved))
@@ -192,7 +192,7 @@ class InProcess:
         for account, units in costs.items():
             session.left[account] -= units
         if self._facts.policies.reads_history:
-            done = past_of(Before(KEY, session.history, session.recent, 0, 0), ready, call.arguments).done
+            done = past_of(PriorHistory(KEY, session.history, session.recent, 0, 0), ready, call.arguments).done
             session.history, session.recent = after(session.history, done), after(session.recent, in_passing(done))
         return Verdict(True, why=why if is_effect(ready.tool) else "")
 

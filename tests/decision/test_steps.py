@@ -27,7 +27,7 @@ from ostiary.decision.access import (
     resolve,
 )
 from ostiary.guard.decision import CallDecider
-from ostiary.provenance.history import Before
+from ostiary.provenance.history import PriorHistory
 from ostiary.provenance.history import History as PastCalls
 from ostiary.provenance.intent import Intent
 from ostiary.provenance.origins import remember
@@ -71,7 +71,7 @@ def test_a_decision_by_the_memory_of_the_task_asks_for_it_and_denies_without_it(
 
 def test_a_decision_by_the_history_asks_for_it_and_denies_without_it() -> None:
     call = resolve(principal(), "read_file", {"path": "x"}, Facts(resource(), rules(PERMIT, READS_HISTORY)), NOW)
-    needs, decision = drive(decide_steps(call), Before(b"k" * 32, PastCalls(), PastCalls(), 0, 0))
+    needs, decision = drive(decide_steps(call), PriorHistory(b"k" * 32, PastCalls(), PastCalls(), 0, 0))
     assert (needs, decision.allowed) == ([History], True)
     needs, decision = drive(decide_steps(call), None)
     assert (needs, codes(decision)) == ([History], ["history_unavailable"])

@@ -13,7 +13,7 @@ from harness.registry_fixtures import create_holding, register_agent, run_act
 from ostiary.authorization.catalogue import Catalogue, Effect, Tool
 from ostiary.decision.recall import MAX_RECALL, HistoryVersion, Next, Recall, Recalled, parse_recall, render_recall
 from ostiary.protocol.errors import Refused
-from ostiary.provenance.history import MAX_CREATED, MAX_RECIPIENTS, Before, created_by, is_created
+from ostiary.provenance.history import MAX_CREATED, MAX_RECIPIENTS, PriorHistory, created_by, is_created
 from ostiaryd.ground.world import World
 from ostiaryd.ledger import store as ledger
 from ostiaryd.registry import flows as registry
@@ -51,7 +51,7 @@ async def task(world: World, bot: Agent) -> Task:
     return task
 
 
-async def tell(at: At, known: Before | None = None, tool: str = "send", **said: Any) -> tuple[Before, bool]:
+async def tell(at: At, known: PriorHistory | None = None, tool: str = "send", **said: Any) -> tuple[PriorHistory, bool]:
     past = HistoryVersion() if known is None else HistoryVersion(known.seq, known.day)
     answer = await at.ask(tool=tool, past=past, **said)
     assert answer.past is not None

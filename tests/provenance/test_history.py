@@ -14,24 +14,7 @@ from hypothesis import strategies as st
 from ostiary.authorization.catalogue import Catalogue, Effect, Tool
 from ostiary.protocol.errors import Malformed
 from ostiary.provenance import history
-from ostiary.provenance.history import (
-    EFFECTS,
-    MAX_CREATED,
-    MAX_RECIPIENTS,
-    MAX_TOOLS,
-    NOTHING,
-    Before,
-    Done,
-    History,
-    after,
-    created_by,
-    done_of,
-    history_context,
-    is_created,
-    is_news,
-    joined,
-    plan_of,
-)
+from ostiary.provenance.history import EFFECTS, MAX_CREATED, MAX_RECIPIENTS, MAX_TOOLS, NOTHING, PriorHistory, Done, History, after, created_by, done_of, history_context, is_created, is_news, joined, plan_of
 
 KEY = b"k" * 32
 READ, SEND, PAY = EFFECTS.index("read"), EFFECTS.index("send"), EFFECTS.index("pay")
@@ -284,7 +267,7 @@ def test_policies_see_what_happened_before_and_who_is_new() -> None:
         ]
     )
     made = history.created(made, created_by(KEY, "mail/create", EVENT, {}, {"id": 24}))
-    before = Before(KEY, made, after(NOTHING, Done("bank/pay", PAY)), 1, 0)
+    before = PriorHistory(KEY, made, after(NOTHING, Done("bank/pay", PAY)), 1, 0)
     seen: Any = before.context(send(to=["bob", "eve", "zoe"]), {"event_id": 24, "other": 24})
     assert seen["tools"] == {"crm/read", "mail/send"}
     assert seen["effects"] == {"read", "send"}

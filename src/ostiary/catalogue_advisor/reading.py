@@ -226,16 +226,21 @@ def output_fields(schemas: Iterable[Mapping[str, Any]]) -> frozenset[str]:
     """
     names = set[str]()
     for root in schemas:
-        todo: list[tuple[str, object, int]] = [("", root, 0)]
-        while todo and len(names) < MAX_FIELDS:
-            above, schema, depth = todo.pop()
-            for one in branches([schema], root) if depth < MAX_DEPTH * 2 else ():
-                todo += [(above, one[name], depth + 1) for name in ("items", "additionalProperties") if name in one]
-                for name, inner in properties_of(one).items():
-                    todo.append((name, inner, depth + 1))
-                    if isinstance(inner, dict) and _types(inner, root) & {"integer", "number", "string"}:
-                        names |= {_plain(name), _plain(f"{noun(_plain(above))}{name}")}
+        _add_field_names(names, root)
     return frozenset(names)
+
+
+def _add_field_names(names: set[str], root: Mapping[str, Any]) -> None:
+    """Add the names of the fields of one output schema to `names`, at most MAX_FIELDS of all schemas."""
+    todo: list[tuple[str, object, int]] = [("", root, 0)]
+    while todo and len(names) < MAX_FIELDS:
+        above, schema, depth = todo.pop()
+        for one in branches([schema], root) if depth < MAX_DEPTH * 2 else ():
+            todo += [(above, one[name], depth + 1) for name in ("items", "additionalProperties") if name in one]
+            for name, inner in properties_of(one).items():
+                todo.append((name, inner, depth + 1))
+                if isinstance(inner, dict) and _types(inner, root) & {"integer", "number", "string"}:
+                    names.update((_plain(name), _plain(f"{noun(_plain(above))}{name}")))
 
 
 def _plain(name: str) -> str:

@@ -30,8 +30,8 @@ from ostiary.provenance.history import (
     MAX_HISTORY,
     MAX_MET,
     MAX_RECIPIENTS,
-    Before,
     Met,
+    PriorHistory,
     Value,
     unpack_history,
 )
@@ -44,7 +44,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class HistoryVersion(msgspec.Struct, frozen=True, array_like=True):
-    """The version of the guard's copy of the history (see `Before`); all members are 0 if the guard has no copy.
+    """The version of the guard's copy of the history (see `PriorHistory`); all members are 0 if the guard has no copy.
     `met`: the version of its copy of the owner's counterparts; -1 if there is no copy.
     """
 
@@ -117,7 +117,7 @@ class Recalled(SignedAnswer, frozen=True, kw_only=True, omit_defaults=True, forb
 
     past: Happened | None = None
 
-    def read_history(self, base: Before | None = None) -> Before:
+    def read_history(self, base: PriorHistory | None = None) -> PriorHistory:
         """Return the present history. `base`: the guard's copy of the history at the time of the request. Raises
         Malformed.
         """
@@ -127,7 +127,7 @@ class Recalled(SignedAnswer, frozen=True, kw_only=True, omit_defaults=True, forb
         met = None if base is None else base.met
         if (counterparts := self.past.met) is not None and counterparts.body is not None:
             met = Met(counterparts.key, unpack_counterparts(counterparts.body))
-        return Before(self.key, task, recent, self.seq, self.past.day, met)
+        return PriorHistory(self.key, task, recent, self.seq, self.past.day, met)
 
     def memory(self) -> Memory | None:
         """Return the memory in the answer; None if the answer has none. Raises Malformed."""

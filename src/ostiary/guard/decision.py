@@ -32,7 +32,7 @@ from ostiary.guard.sessions import Sessions
 from ostiary.guard.sources import Sources
 from ostiary.guard.spool import Spool
 from ostiary.protocol.errors import Malformed, Unavailable
-from ostiary.provenance.history import Before
+from ostiary.provenance.history import PriorHistory
 from ostiary.provenance.noticing import Noticed
 from ostiary.provenance.origins import Memory, is_settled
 
@@ -55,9 +55,9 @@ class _Inputs:
     memory: Memory | None = None
     is_memory_fresh: bool = False
     """True if the server has sent the memory of the task."""
-    before: Before | None = None
-    is_before_current: bool = False
-    """True if the server has confirmed that no call was added to the history since the version `before`."""
+    prior: PriorHistory | None = None
+    is_prior_current: bool = False
+    """True if the server has confirmed that no call was added to the history since the version `prior`."""
     has_claimed: bool = False
     """True if the server has accepted the call as the next call of the history: then the decision is final."""
     relies_on_history: bool = True
@@ -104,11 +104,11 @@ class _Inputs:
 
     def _note_history(self, need: History | HistoryClaim, answer: Any) -> None:
         if isinstance(need, History):
-            self.before, self.is_before_current = answer, False
+            self.prior, self.is_prior_current = answer, False
         elif answer:
-            self.before, self.is_before_current, self.has_claimed = need.before, True, need.done is not None
+            self.prior, self.is_prior_current, self.has_claimed = need.prior, True, need.done is not None
         else:  # the history has changed: decide again with the new history
-            self.before, self.is_before_current, self.remote = None, False, None
+            self.prior, self.is_prior_current, self.remote = None, False, None
 
     def claim(self, decision: Decision, past: access.CallHistory, *, now: int) -> HistoryClaim | None:
         """Return the claim that the server must accept before the decision is final: that the call is the next call of
@@ -116,10 +116,10 @@ class _Inputs:
         """
         if self.has_claimed:
             return None
-        done = past.done if decision.allowed and past.before.is_news(past.done, now=now) else None
+        done = past.done if decision.allowed and past.prior.is_news(past.done, now=now) else None
         has_looked = decision.call_context is not None and access.HISTORY in decision.call_context
-        if done is not None or (has_looked and not self.is_before_current):
-            return HistoryClaim(past.before, done, past.met)
+        if done is not None or (has_looked and not self.is_prior_current):
+            return HistoryClaim(past.prior, done, past.met)
         return None
 
 
@@ -230,10 +230,10 @@ class CallDecider:
         if call.reads_history and not inputs.has_no_history:  # 9
             assert call.ready is not None
             inputs.relies_on_history = facts.policies.relies_on_history
-            before = inputs.before or memories.history_copy(principal)
-            if before is None:
+            prior = inputs.prior or memories.history_copy(principal)
+            if prior is None:
                 return History()
-            past = access.past_of(before, call.ready, call.arguments)
+            past = access.past_of(prior, call.ready, call.arguments)
         session = None if self.sessions is None else self.sessions.of(principal.claims.memory)
         approved = () if approval is None else approval.approved
         remote = inputs.remote

@@ -26,7 +26,7 @@ from ostiary.guard.drivers import Wait, Waits, run
 from ostiary.guard.server_rpc import ASK_S, ServerRpc
 from ostiary.protocol.errors import Refused, Unavailable
 from ostiary.protocol.jose import b64u
-from ostiary.provenance.history import Before, Done, created_by
+from ostiary.provenance.history import Done, PriorHistory, created_by
 from ostiary.provenance.origins import Memory, Part, add_parts, observe_output, with_marks
 
 T = TypeVar("T")
@@ -51,12 +51,12 @@ class _Copy:
 
 @dataclass(frozen=True, slots=True)
 class HistoryClaim:
-    """The claim, sent to the server, that no call was added to the history since the version `before`. With `done`, the
+    """The claim, sent to the server, that no call was added to the history since the version `prior`. With `done`, the
     server then adds this call to the history. The answer is true if the server accepts the claim; if false, the guard
     has received the newer history.
     """
 
-    before: Before
+    prior: PriorHistory
     done: Done | None = None
     """the entry of the call in the history; None: the call is not added to the history"""
     met: tuple[bytes, ...] = ()
@@ -70,7 +70,7 @@ class TaskMemories:
         self._rpc, self._random = rpc, random
         self._mutex = threading.Lock()
         self._copies: OrderedDict[str, _Copy] = OrderedDict()
-        self._histories: OrderedDict[tuple[str, str], Before] = OrderedDict()
+        self._histories: OrderedDict[tuple[str, str], PriorHistory] = OrderedDict()
 
     def of(self, principal: access.Principal) -> Memory | None:
         """Return this guard's copy of the memory of the token's task; None if there is no copy."""
@@ -94,11 +94,11 @@ class TaskMemories:
 
         run(self._wait(add))
 
-    def history_copy(self, principal: access.Principal) -> Before | None:
+    def history_copy(self, principal: access.Principal) -> PriorHistory | None:
         """Return this guard's copy of the history of the token's task and agent; None if there is no copy."""
         return self._histories.get(_key(principal))
 
-    def history(self, principal: access.Principal, tool: str) -> Waits[Before]:
+    def history(self, principal: access.Principal, tool: str) -> Waits[PriorHistory]:
         """Return the server's present history before a call of the tool `tool`. Raises Unavailable."""
         return self._wait(lambda until: self._tell(principal, tool, until)[0])
 
@@ -111,10 +111,10 @@ class TaskMemories:
         which adds them to the history. If there is no copy of the history, send nothing. Raises Unavailable.
         """
         principal, tool = watched.principal, watched.ready.tool
-        before = self.history_copy(principal)
-        if before is None:
+        prior = self.history_copy(principal)
+        if prior is None:
             return
-        if values := created_by(before.key, watched.ready.uid.id, tool, watched.arguments, output):
+        if values := created_by(prior.key, watched.ready.uid.id, tool, watched.arguments, output):
             run(self._wait(lambda until: self._tell(principal, tool.name, until, made=values)))
 
     def _wait(self, work: Callable[[int], T]) -> Waits[T]:
@@ -126,7 +126,7 @@ class TaskMemories:
             raise _unavailable(f"the server did not answer within {ASK_S:g} s") from None
 
     def _claim(self, principal: access.Principal, tool: str, claim: HistoryClaim, until: int) -> bool:
-        base, done = claim.before, claim.done
+        base, done = claim.prior, claim.done
         step = None if done is None else Next(done.recipients, done.is_more, claim.met)
         now, is_taken = self._tell(principal, tool, until, base=base, step=step)
         return is_taken if step is not None else (now.seq, now.day) == (base.seq, base.day)
@@ -137,10 +137,10 @@ class TaskMemories:
         tool: str,
         until: int,
         *,
-        base: Before | None = None,
+        base: PriorHistory | None = None,
         step: Next | None = None,
         made: tuple[bytes, ...] = (),
-    ) -> tuple[Before, bool]:
+    ) -> tuple[PriorHistory, bool]:
         """Send the server the next call (`step`) or created objects (`made`). Return the present history, and whether
         the server accepted the step. Raises Unavailable.
         """

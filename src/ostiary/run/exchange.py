@@ -174,16 +174,17 @@ class Exchange:
         that the client must not get.
         """
         for answer, call, _ in matched:
-            if call is not None and (call.ahead or call.watched):
-                call.result(ok=answer.is_ok, bytes=answer.size)
-                try:
-                    returned = answer.returned
-                except Malformed:
-                    if call.enforces:
-                        raise
-                else:
-                    for output in returned:
-                        self._gate.observe(call, output)
+            if call is None or not (call.ahead or call.watched):
+                continue
+            call.result(ok=answer.is_ok, bytes=answer.size)
+            try:
+                returned = answer.returned
+            except Malformed:
+                if call.enforces:
+                    raise
+                continue
+            for output in returned:
+                self._gate.observe(call, output)
 
     def _unread(self, line: bytes, refusal: Malformed) -> bytes:
         """Return the lines for the client in place of a line of the server that cannot be read: an error for each

@@ -136,21 +136,27 @@ def _texts(response: httpx2.Response, *, is_endless: bool = False) -> Iterator[b
     """
     kind = response.headers.get("content-type", "").partition(";")[0].strip()
     if kind == "text/event-stream":
-        data = list[bytes]()
-        for line in _lines(response):
-            if line.startswith(b"data:"):
-                data.append(line[5:].removeprefix(b" "))
-            elif not line and data:
-                text = b"\n".join(data)
-                data = []
-                if text.strip():
-                    yield text
-                    if not is_endless and (b'"result"' in text or b'"error"' in text):
-                        return
+        for text in _events(response):
+            yield text
+            if not is_endless and (b'"result"' in text or b'"error"' in text):
+                return
         return
     body = b"".join(_parts(response))
     if body.strip() and kind == "application/json":
         yield body
+
+
+def _events(response: httpx2.Response) -> Iterator[bytes]:
+    """Yield the data of each event of a stream of Server-Sent Events that has data."""
+    data = list[bytes]()
+    for line in _lines(response):
+        if line.startswith(b"data:"):
+            data.append(line[5:].removeprefix(b" "))
+        elif not line and data:
+            text = b"\n".join(data)
+            data = []
+            if text.strip():
+                yield text
 
 
 def _lines(response: httpx2.Response) -> Iterator[bytes]:

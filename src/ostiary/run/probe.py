@@ -162,7 +162,7 @@ class _Talk:
         meta = {} if self._meta is None else {"_meta": self._meta}
         self._send({"id": self._id, "method": method, "params": {**params, **meta}})
         while True:
-            message = self._line()
+            message = self._message()
             if "method" in message or message.get("id") != self._id:
                 continue  # its own requests and notifications are for its user
             result = message.get("result")
@@ -175,30 +175,33 @@ class _Talk:
         while rest:
             rest = rest[os.write(self._in, rest) :]
 
-    def _line(self) -> dict[str, Any]:
+    def _message(self) -> dict[str, Any]:
         """Return the next message; skip lines that are not JSON objects. Raises Malformed for an invalid object."""
         while True:
-            end = self._held.find(b"\n")
-            if end >= 0:
-                line = bytes(self._held[:end])
-                del self._held[: end + 1]
-                self._lines += 1
-                if self._lines > MAX_LINES:
-                    raise Invalid(f"the server sends more than {MAX_LINES} lines")
-                try:
-                    message = canonical.parse(line, max_bytes=MAX_LINE_BYTES, max_depth=2 * canonical.MAX_DEPTH)
-                except Refused:
-                    if line.lstrip().startswith(b"{"):
-                        raise
-                    continue  # a greeting on standard output, as some servers have it
-                if isinstance(message, dict):
-                    return message
-            elif len(self._held) > MAX_LINE_BYTES:
-                raise Malformed(f"the server sends a line of more than {MAX_LINE_BYTES >> 20} MiB")
-            else:
-                self._more()
+            line = self._line()
+            try:
+                message = canonical.parse(line, max_bytes=MAX_LINE_BYTES, max_depth=2 * canonical.MAX_DEPTH)
+            except Refused:
+                if line.lstrip().startswith(b"{"):
+                    raise
+                continue  # a greeting on standard output, as some servers have it
+            if isinstance(message, dict):
+                return message
 
-    def _more(self) -> None:
+    def _line(self) -> bytes:
+        """Return the next line, without its end. Raises Malformed for a line that is too long, Invalid for too many."""
+        while (end := self._held.find(b"\n")) < 0:
+            if len(self._held) > MAX_LINE_BYTES:
+                raise Malformed(f"the server sends a line of more than {MAX_LINE_BYTES >> 20} MiB")
+            self._read_more()
+        line = bytes(self._held[:end])
+        del self._held[: end + 1]
+        self._lines += 1
+        if self._lines > MAX_LINES:
+            raise Invalid(f"the server sends more than {MAX_LINES} lines")
+        return line
+
+    def _read_more(self) -> None:
         left = (self._until - ambient.tick()) / 1e6
         if left <= 0 or not select.select([self._out], [], [], left)[0]:
             raise Unavailable(

@@ -298,15 +298,13 @@ async def _past(call: Call, query: Recall, version: HistoryVersion) -> Reply:
     """Read the history of the task and agent, or add a call to the history, and return the history."""
     world, resource_id, is_taken = call.world, call.caller.id, True
     if query.next is None and not query.made:
-        before = flows.past(world.db.read(), query, resource_id=resource_id, keys=world.keys, now=world.now())
+        prior = flows.past(world.db.read(), query, resource_id=resource_id, keys=world.keys, now=world.now())
     else:
         telling = isolated(lambda tx: flows.happen(tx, query, resource_id=resource_id))
-        before, is_taken = await world.writer.submit(telling)
-    met = _counterparts(before, version=version.met)
-    happened = Happened(
-        history.pack_history(before.task), history.pack_history(before.recent), before.day, is_taken, met
-    )
-    return _signed(call, Recalled(**_to(call), seq=before.seq, key=before.key, past=happened))
+        prior, is_taken = await world.writer.submit(telling)
+    met = _counterparts(prior, version=version.met)
+    happened = Happened(history.pack_history(prior.task), history.pack_history(prior.recent), prior.day, is_taken, met)
+    return _signed(call, Recalled(**_to(call), seq=prior.seq, key=prior.key, past=happened))
 
 
 def _to(call: Call) -> dict[str, Any]:
@@ -321,18 +319,18 @@ def _signed(call: Call, answer: SignedAnswer) -> Reply:
     return Reply(200, signed, media_type="application/jwt", headers=[NO_STORE])
 
 
-def _counterparts(before: history.Before, *, version: int) -> Counterparts | None:
+def _counterparts(prior: history.PriorHistory, *, version: int) -> Counterparts | None:
     """Return the key and the packed list of the owner's counterparts. The list is None if the guard already has this
     version; the result is None if no policy reads counterparts.
     """
-    if before.met is None:
+    if prior.met is None:
         return None
     body = (
         None
-        if before.met.counterparts.seq == version
-        else history.counterparts.pack_counterparts(before.met.counterparts)
+        if prior.met.counterparts.seq == version
+        else history.counterparts.pack_counterparts(prior.met.counterparts)
     )
-    return Counterparts(before.met.key, body)
+    return Counterparts(prior.met.key, body)
 
 
 JWT = Content(media_types=("application/jwt",))

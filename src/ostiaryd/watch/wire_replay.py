@@ -65,24 +65,31 @@ def replay(file: Path, /, *, narrow_budget: int = 5, session: Annotated[Any, Par
     session.show(value, _print)
 
 
-def _entries(file: Path) -> Iterator[bytes]:
-    """Yield the entries of an exported ledger. Raises Invalid, Malformed."""
+def _entries(path: Path) -> Iterator[bytes]:
+    """Yield the entries of an exported ledger, which is a folder of ledger files or a file of lines. Raises Invalid,
+    Malformed.
+    """
     try:
-        if not file.is_dir():
-            with file.open("rb") as lines:
-                while line := lines.readline(MAX_ENTRY_BYTES + 2):
-                    if len(line) > MAX_ENTRY_BYTES + 1:
-                        raise Malformed(f"{file}: a line is longer than an entry may be")
-                    if line.strip():
-                        yield line
-            return
-        note = (file / "checkpoint").read_bytes()[: MAX_NOTE_BYTES + 1]
-        for bundle in bundles_of(parse_checkpoint(parse_note(note).text).size):
-            with (file / bundle.path).open("rb") as data:
-                yield from parse_bundle(data.read(MAX_BUNDLE), bundle.width)
+        yield from _entries_of_folder(path) if path.is_dir() else _entries_of_file(path)
     except OSError as error:
         hint = "name a folder of ledger files: ostiary audit export DIR"
-        raise Invalid(f"cannot read {file}: {error.strerror}", hint=hint, code="usage") from None
+        raise Invalid(f"cannot read {path}: {error.strerror}", hint=hint, code="usage") from None
+
+
+def _entries_of_folder(folder: Path) -> Iterator[bytes]:
+    note = (folder / "checkpoint").read_bytes()[: MAX_NOTE_BYTES + 1]
+    for bundle in bundles_of(parse_checkpoint(parse_note(note).text).size):
+        with (folder / bundle.path).open("rb") as data:
+            yield from parse_bundle(data.read(MAX_BUNDLE), bundle.width)
+
+
+def _entries_of_file(file: Path) -> Iterator[bytes]:
+    with file.open("rb") as lines:
+        while line := lines.readline(MAX_ENTRY_BYTES + 2):
+            if len(line) > MAX_ENTRY_BYTES + 1:
+                raise Malformed(f"{file}: a line is longer than an entry may be")
+            if line.strip():
+                yield line
 
 
 def _print(value: dict[str, Any]) -> None:

@@ -115,7 +115,7 @@ class TaskMemory(msgspec.Struct, frozen=True, gc=False):
 
 
 class History(msgspec.Struct, frozen=True, gc=False):
-    """The need for the history before the call. The answer is a `Before`; None if it is not available."""
+    """The need for the history before the call. The answer is a `PriorHistory`; None if it is not available."""
 
 
 class RemotePolicies(msgspec.Struct, frozen=True, gc=False):

@@ -10,25 +10,25 @@ from typing import NamedTuple
 from ostiary.authorization.cedar.values import Record, Value
 from ostiary.decision.access.facts import ReadyTool
 from ostiary.decision.access.policies import HISTORY
-from ostiary.provenance.history import Before, Done, done_of, recipients_of
+from ostiary.provenance.history import Done, PriorHistory, done_of, recipients_of
 
 
 class CallHistory(NamedTuple):
-    """The history before a call (`before`), and the call itself in the form in which a history stores it (`done`).
+    """The history before a call (`prior`), and the call itself in the form in which a history stores it (`done`).
 
     `met`: the recipients of the call, hashed with the key of the owner's counterparts; empty unless a policy reads
     counterparts.
     """
 
-    before: Before
+    prior: PriorHistory
     done: Done
     met: tuple[bytes, ...] = ()
 
 
-def past_of(before: Before, ready: ReadyTool, arguments: Mapping[str, object]) -> CallHistory:
+def past_of(prior: PriorHistory, ready: ReadyTool, arguments: Mapping[str, object]) -> CallHistory:
     """Return the history for a call of the tool `ready` with these arguments."""
-    met = () if before.met is None else recipients_of(before.met.key, ready.plan, arguments)[0]
-    return CallHistory(before, done_of(before.key, ready.plan, arguments), met)
+    met = () if prior.met is None else recipients_of(prior.met.key, ready.plan, arguments)[0]
+    return CallHistory(prior, done_of(prior.key, ready.plan, arguments), met)
 
 
 class LazyContext(dict[str, Value]):
@@ -46,8 +46,8 @@ class LazyContext(dict[str, Value]):
     def __missing__(self, name: str) -> Value:
         if name != HISTORY:
             raise KeyError(name)
-        before, done, met = self._past
-        made = self[HISTORY] = self.looked_at = before.context(done, self._arguments, met)
+        prior, done, met = self._past
+        made = self[HISTORY] = self.looked_at = prior.context(done, self._arguments, met)
         return made
 
     def __contains__(self, name: object) -> bool:
@@ -56,4 +56,4 @@ class LazyContext(dict[str, Value]):
     @property
     def is_full(self) -> bool:
         """Return whether the history is full: there were more calls than it can store."""
-        return self._past.before.is_full
+        return self._past.prior.is_full

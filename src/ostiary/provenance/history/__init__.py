@@ -13,7 +13,6 @@ memory.
 For all tasks of an owner's agents, `counterparts` stores the recipients, with first use, last use and number of uses.
 """
 
-from ostiary.provenance.history.before import Before, Met, history_context, in_passing
 from ostiary.provenance.history.calls import Plan, created_by, done_of, is_created, plan_of, recipients_of
 from ostiary.provenance.history.counterparts import (
     MAX_COUNTERPARTS,
@@ -42,6 +41,7 @@ from ostiary.provenance.history.kept import (
     pack_history,
     unpack_history,
 )
+from ostiary.provenance.history.prior import Met, PriorHistory, history_context, in_passing
 
 __all__ = [
     "EFFECTS",
@@ -55,13 +55,13 @@ __all__ = [
     "MAX_TOOL_BYTES",
     "NOBODY",
     "NOTHING",
-    "Before",
     "Counterpart",
     "Counterparts",
     "Done",
     "History",
     "Met",
     "Plan",
+    "PriorHistory",
     "Value",
     "after",
     "created",

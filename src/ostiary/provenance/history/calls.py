@@ -99,7 +99,7 @@ def created_by(key: bytes, uid: str, tool: Tool, arguments: Mapping[str, Any], o
         value: object = arguments if where == "arguments" else opened
         for name in rest.split("."):
             value = value.get(name) if isinstance(value, Mapping) else None
-        created |= {_named(key, uid, argument, leaf) for leaf in _leaves(value)}
+        created |= {_hash_name(key, uid, argument, leaf) for leaf in _leaves(value)}
     return tuple(sorted(created)[:MAX_CREATED])
 
 
@@ -127,19 +127,19 @@ def is_created(history: History, key: bytes, uid: str, arguments: Mapping[str, A
     names: set[object] = set()
     for name, value in arguments.items():
         leaves = list(_leaves(value))
-        if leaves and len(leaves) <= MAX_CREATED and all(_named(key, uid, name, leaf) in created for leaf in leaves):
+        if leaves and len(leaves) <= MAX_CREATED and all(_hash_name(key, uid, name, leaf) in created for leaf in leaves):
             names.add(name)
     return frozenset(names)
 
 
-def _named(key: bytes, uid: str, argument: str, leaf: str) -> bytes:
+def _hash_name(key: bytes, uid: str, argument: str, leaf: str) -> bytes:
     return _hashed(key, f"{uid.partition('/')[0]}\0{argument}", leaf)
 
 
 def _hashed(key: bytes, label: str, value: str) -> bytes:
-    made = _hasher(key).copy()
-    made.update(f"{label}\0{value}".encode("utf-8", "surrogatepass"))
-    return made.digest()
+    hasher = _hasher(key).copy()
+    hasher.update(f"{label}\0{value}".encode("utf-8", "surrogatepass"))
+    return hasher.digest()
 
 
 @lru_cache(maxsize=256)

@@ -56,7 +56,7 @@ def notice(profile: Profile, session: Session, event: Event) -> list[Noticed]:
         return []
     return [
         Noticed(detector=detector, points=points, says=says)
-        for detector, points, says in _rate(profile, session, event)
+        for detector, points, says in _score(profile, session, event)
         if points
     ]
 
@@ -74,7 +74,8 @@ def combine_points(points: Iterable[int]) -> int:
     return round(100 * (1 - left))
 
 
-def _rate(profile: Profile, session: Session, event: Event) -> Iterator[tuple[str, int, str]]:
+def _score(profile: Profile, session: Session, event: Event) -> Iterator[tuple[str, int, str]]:
+    """Yield the detectors that a call concerns, each with its points (possibly 0) and a description."""
     tool, effect = event.tool[:128], event.effect
     is_foreign = event.worst in FOREIGN or event.links in FOREIGN
     if "outside_task" in event.reasons:
@@ -85,7 +86,7 @@ def _rate(profile: Profile, session: Session, event: Event) -> Iterator[tuple[st
             f"tried to {effect} with {tool}, outside its task",
         )
     if is_foreign:
-        yield "origin_drift", _of_origins(profile, event), f"{tool} with {_foreign(event)}"
+        yield "origin_drift", _score_origins(profile, event), f"{tool} with {_describe_foreign(event)}"
     left = (NAMED if event.is_named else 1) * (MIXED if event.is_mixed else 1)
     points = round(left * TOGETHER[min(event.values_in_text, len(TOGETHER) - 1)])
     source = "a document that the person named" if event.is_named else f"one of {len(session.texts)} untrusted texts"
@@ -96,7 +97,7 @@ def _rate(profile: Profile, session: Session, event: Event) -> Iterator[tuple[st
         yield "flow_drift", round(MIXED * points) if event.is_mixed else points, f"{tool}: {', '.join(signs)}"
 
 
-def _of_origins(profile: Profile, event: Event) -> int:
+def _score_origins(profile: Profile, event: Event) -> int:
     habit, left = profile.habit(event.tool), 1.0
     if base := ORIGIN.get(event.worst, 0):
         base += MORE_IF_GRAVE * (event.effect in GRAVE)
@@ -107,10 +108,11 @@ def _of_origins(profile: Profile, event: Event) -> int:
 
 
 def _unusual(tasks: int, times: int) -> float:
+    """Return the fraction of the points that remains: the more of its tasks did the same, the less."""
     return 1 - HABIT * times / (tasks + FIRM)
 
 
-def _foreign(event: Event) -> str:
+def _describe_foreign(event: Event) -> str:
     """Return a description of the untrusted origins of a call, in words. The description quotes no value."""
     where = {"outside": "untrusted content", "nowhere": "no known source"}
     named = [f"values from {where[event.worst]}"] if event.worst in where else []

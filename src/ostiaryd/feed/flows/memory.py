@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from ostiary.decision.recall import Recall
 from ostiary.protocol.errors import Forbidden
-from ostiary.provenance.history import Before, Met
+from ostiary.provenance.history import Met, PriorHistory
 from ostiary.provenance.origins import LABEL_ROOM, LINK, RETIRED, SLOT, Memory, Origin, is_effect
 from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader, Tx
@@ -53,7 +53,7 @@ def add_outputs(act: Act, query: Recall, *, resource_id: str) -> Remembered:
     return remembered
 
 
-def past(reader: Reader, query: Recall, *, resource_id: str, keys: Keyring, now: int) -> Before:
+def past(reader: Reader, query: Recall, *, resource_id: str, keys: Keyring, now: int) -> PriorHistory:
     """Return the history of the token's task and agent, with the owner's counterparts if a policy reads them. Raises
     Forbidden if the token is not live or not for this resource.
     """
@@ -62,7 +62,7 @@ def past(reader: Reader, query: Recall, *, resource_id: str, keys: Keyring, now:
     return tasks.read_history(reader, _task_of(reader, holding, now=now), keys, agent=holding.agent, now=now, met=met)
 
 
-def happen(tx: Tx, query: Recall, *, resource_id: str) -> tuple[Before, bool]:
+def happen(tx: Tx, query: Recall, *, resource_id: str) -> tuple[PriorHistory, bool]:
     """Add a call that a guard is about to allow to the task's history, and the objects that an earlier call created.
     Return the history after the addition, and whether the call was added.
 
@@ -75,13 +75,13 @@ def happen(tx: Tx, query: Recall, *, resource_id: str) -> tuple[Before, bool]:
     if ready is None:
         raise Forbidden(f"the catalogue of `{resource.name}` has no tool {query.tool[:128]!a}", code="unknown_tool")
     owner = _looked_up(tx, holding)
-    before, is_taken = tasks.read_history(tx, task, tx.keys, agent=holding.agent, now=tx.now), True
+    prior, is_taken = tasks.read_history(tx, task, tx.keys, agent=holding.agent, now=tx.now), True
     if query.made:
         if not ready.tool.creates:
             raise Forbidden("the catalogue does not declare that the tool creates objects", code="creates_nothing")
         tasks.record_created(tx, task, query.made)
     if query.next is not None:
-        is_taken = query.past is not None and (query.past.seq, query.past.day) == (before.seq, before.day)
+        is_taken = query.past is not None and (query.past.seq, query.past.day) == (prior.seq, prior.day)
         if is_taken:
             done = replace(ready.plan.call, recipients=query.next.recipients, is_more=query.next.is_more)
             tasks.record_call(tx, task, done, agent=holding.agent)

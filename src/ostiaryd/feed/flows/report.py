@@ -49,18 +49,17 @@ def take_report(act: Act, report: Report, *, resource_id: str) -> int:
             continue
         holding = registry.get_holding(act.tx, record.token)
         owned = owner(holding.agent) if holding is not None else None
-        if isinstance(record, CallRecord):
-            spent.update(record.spent)
-            tell_call(entries, number, record, holding, owner=owned)
-            if holding is not None and number in entries.calls:
-                policy.keep_facts(act, entries.calls[number], [question_of(entries, record, holding)], at=record.at)
-                done[holding.agent].append(event_of(entries, number, record))
-                if record.outcome == "allow":
-                    sources += [
-                        ObservedSource(record.tool, one, holding.agent, holding.task or "") for one in record.sources
-                    ]
-        else:
+        if not isinstance(record, CallRecord):
             tell_undecided(entries, number, record, holding, owner=owned)
+            continue
+        spent.update(record.spent)
+        tell_call(entries, number, record, holding, owner=owned)
+        if holding is None or number not in entries.calls:
+            continue
+        policy.keep_facts(act, entries.calls[number], [question_of(entries, record, holding)], at=record.at)
+        done[holding.agent].append(event_of(entries, number, record))
+        if record.outcome == "allow":
+            sources += [ObservedSource(record.tool, one, holding.agent, holding.task or "") for one in record.sources]
     following = max(expected, report.first + len(report.records))
     store.save_spool(act.tx, report.spool, resource_id=resource_id, next=following)
     tasks.report_spent(act.tx, report.spool, spent, unused)

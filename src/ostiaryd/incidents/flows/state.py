@@ -9,7 +9,7 @@ never repairs a row (docs/adr/0041-state-against-the-ledger.md).
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from ostiary.protocol.checkpoint import open_checkpoint
@@ -310,17 +310,20 @@ def _agent_of(reader: Reader, name: str) -> str:
         return key.partition(" ")[0]
     if kind not in AGENT_KINDS:
         return ""
-    for stop in range(ledger.get_head(reader)[0].size, 0, -ENTRIES):
-        for body in reversed(ledger.list_entry_bodies(reader, max(0, stop - ENTRIES), min(ENTRIES, stop))):
-            if name.encode() in body:
-                entry = decode_entry(body)
-                detail = entry.detail or {}
-                candidates = (
-                    detail.get("agent"),
-                    detail.get("holder"),
-                    entry.object,
-                )  # `entry.agent` may be another agent: the caller
-                prefixes = ("ag_", "rs_") if kind == "secret" else ("ag_",)
-                if (holder := next((one for one in candidates if str(one).startswith(prefixes)), None)) is not None:
-                    return str(holder)
+    prefixes = ("ag_", "rs_") if kind == "secret" else ("ag_",)
+    for body in _newest_bodies(reader):
+        if name.encode() not in body:
+            continue
+        entry = decode_entry(body)
+        detail = entry.detail or {}
+        candidates = (detail.get("agent"), detail.get("holder"), entry.object)  # not `entry.agent`: the caller
+        for candidate in map(str, candidates):
+            if candidate.startswith(prefixes):
+                return candidate
     return ""
+
+
+def _newest_bodies(reader: Reader) -> Iterator[bytes]:
+    """Yield the bodies of all entries of the ledger, the newest first."""
+    for stop in range(ledger.get_head(reader)[0].size, 0, -ENTRIES):
+        yield from reversed(ledger.list_entry_bodies(reader, max(0, stop - ENTRIES), min(ENTRIES, stop)))

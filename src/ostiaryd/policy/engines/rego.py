@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import accumulate, takewhile
 from typing import Any
 
 import msgspec
@@ -141,20 +142,16 @@ def refused_builtins(module: dict[str, Any]) -> frozenset[str]:
 
 def _names(tree: object) -> Iterator[str]:
     """Yield each dotted name in a syntax tree, and each prefix of it."""
-    open_ = [tree]
-    while open_:
-        node = open_.pop()
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
         if isinstance(node, list):
-            open_ += node
+            waiting += node
         elif isinstance(node, dict):
-            open_ += node.values()
+            waiting += node.values()
             if node.get("type") == "ref":
-                parts: list[str] = []
-                for term in node["value"]:
-                    if term["type"] not in ("var", "string"):
-                        break
-                    parts.append(term["value"])
-                    yield ".".join(parts)
+                named = takewhile(lambda term: term["type"] in ("var", "string"), node["value"])
+                yield from accumulate((term["value"] for term in named), "{}.{}".format)
 
 
 def _answers(policies: dict[str, tuple[str, ...]]) -> str:

@@ -38,7 +38,7 @@ from ostiary.decision.access.reasons import reasons_of
 from ostiary.decision.access.restrictions import throttled
 from ostiary.protocol.errors import Forbidden, NotFound
 from ostiary.protocol.secret_forms import texts_in
-from ostiary.provenance.history import Before
+from ostiary.provenance.history import PriorHistory
 from ostiary.provenance.noticing import Risk
 from ostiary.provenance.origins import Memory
 from ostiaryd.ground.crypto.keyring import Keyring
@@ -195,9 +195,9 @@ class Evaluator:
                 tasks.spend(act, budgets, call.ready.uid.id, call.arguments, classes=call.ready.classes)
             except (Exhausted, BadAmount) as error:
                 decision = access.refuse(call.facts, error)
-        if decision.allowed and call.reads_history and (before := self._before(resolved)) is not None:
+        if decision.allowed and call.reads_history and (prior := self._prior_history(resolved)) is not None:
             assert call.ready is not None
-            past = access.past_of(before, call.ready, call.arguments)
+            past = access.past_of(prior, call.ready, call.arguments)
             tasks.record_call(act.tx, task, past.done, agent=task.agent)
             tasks.add_counterparts(act.tx, call.principal.claims.owner, past.met)
         return decision
@@ -267,7 +267,7 @@ class Evaluator:
         """Run the steps of a decision within this transaction, and return the decision. Remote policies are not asked
         here: their verdicts must be there before.
         """
-        answer: Memory | Before | None = None
+        answer: Memory | PriorHistory | None = None
         with closing(steps):
             while True:
                 try:
@@ -279,7 +279,7 @@ class Evaluator:
                     case access.TaskMemory():
                         answer = self._memory(resolved.task)
                     case access.History():
-                        answer = self._before(resolved)
+                        answer = self._prior_history(resolved)
                     case access.RemotePolicies():
                         answer = None
 
@@ -288,7 +288,7 @@ class Evaluator:
             return None
         return tasks.read_memory(self._reader, task, self._keys).memory
 
-    def _before(self, resolved: ToolCall) -> Before | None:
+    def _prior_history(self, resolved: ToolCall) -> PriorHistory | None:
         if self._keys is None:
             return None
         call, task = resolved

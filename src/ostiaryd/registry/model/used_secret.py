@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Set
 from functools import lru_cache
 from hashlib import blake2b
+from itertools import chain
 
 import msgspec
 
@@ -71,11 +72,10 @@ def _search(text: bytes, tables: Iterable[_Windows], hashes: Set[bytes], stride:
     for at in range(0, len(text) - WINDOW + 1, stride):
         if (window := _hash(text[at : at + WINDOW], key, _HASH)) not in hashes:
             continue
-        for windows in tables:
-            for place, form in windows.get(window, ()):
-                start = at - place
-                if start >= 0 and _hash(text[start : start + form.length], key, _DIGEST) == form.digest:
-                    return True
+        for place, form in chain.from_iterable(windows.get(window, ()) for windows in tables):
+            start = at - place
+            if start >= 0 and _hash(text[start : start + form.length], key, _DIGEST) == form.digest:
+                return True
     return False
 
 

@@ -11,7 +11,7 @@ import hmac
 from typing import NamedTuple
 
 from ostiary.authorization.budget import DAY_US
-from ostiary.provenance.history import Before, Done, Met, after, created, in_passing, joined
+from ostiary.provenance.history import Done, Met, PriorHistory, after, created, in_passing, joined
 from ostiaryd.ground.crypto.keyring import Keyring
 from ostiaryd.ground.database import Reader, Tx
 from ostiaryd.ground.world import World
@@ -32,7 +32,9 @@ class _Place(NamedTuple):
     day: int
 
 
-def read_history(reader: Reader, task: Task, keys: Keyring, *, agent: str, now: int, met: Met | None = None) -> Before:
+def read_history(
+    reader: Reader, task: Task, keys: Keyring, *, agent: str, now: int, met: Met | None = None
+) -> PriorHistory:
     """Return the history of the tree of a task, and of the agent that calls under the task. The task must have its
     chain.
 
@@ -42,7 +44,7 @@ def read_history(reader: Reader, task: Task, keys: Keyring, *, agent: str, now: 
     of_task, of_agent = _keys_of_histories(task, agent, now=now)
     of_tree, recent = _read(reader, of_task), _read(reader, of_agent)
     key = hmac.digest(keys.secret("nonce"), b"ostiary history\0" + of_task.holder.encode(), "sha256")
-    return Before(key, of_tree.history, recent.history, of_tree.seq + recent.seq, now // DAY_US, met)
+    return PriorHistory(key, of_tree.history, recent.history, of_tree.seq + recent.seq, now // DAY_US, met)
 
 
 def record_call(tx: Tx, task: Task, done: Done, *, agent: str) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from base64 import b64decode
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import chain
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -273,11 +274,10 @@ def read_metadata(xml: bytes) -> IdpMetadata:
 
 
 def _certificates(descriptor: etree._Element) -> Iterator[str]:
-    for key in descriptor.findall(f"{MD}KeyDescriptor"):
-        if key.get("use", "signing") == "signing":
-            for element in key.iter(f"{DS}X509Certificate"):
-                text = "".join((element.text or "").split())
-                try:
-                    yield load_certificate(b64decode(text, validate=True)).public_bytes(Encoding.PEM).decode()
-                except (ValueError, Malformed):
-                    raise Invalid("a certificate of the metadata cannot be read") from None
+    signing_keys = (key for key in descriptor.findall(f"{MD}KeyDescriptor") if key.get("use", "signing") == "signing")
+    for element in chain.from_iterable(key.iter(f"{DS}X509Certificate") for key in signing_keys):
+        text = "".join((element.text or "").split())
+        try:
+            yield load_certificate(b64decode(text, validate=True)).public_bytes(Encoding.PEM).decode()
+        except (ValueError, Malformed):
+            raise Invalid("a certificate of the metadata cannot be read") from None

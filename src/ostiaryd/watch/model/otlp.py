@@ -10,6 +10,7 @@ stored. Unknown fields are skipped too, as the specification requires.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -143,18 +144,21 @@ _logs = json_decoder(_Logs)
 
 
 def _from_json(signal: Signal, body: bytes) -> Iterator[Record]:
-    if signal == "traces":
-        for of_resource in _spans(body).resource_spans:
-            for scope in of_resource.scope_spans:
-                for span in scope.spans:
-                    is_error = span.status is not None and span.status.code == ERROR_STATUS
-                    yield _record(_int(span.end_time_unix_nano), is_error, _pairs(span.attributes))
-    else:
-        for logs in _logs(body).resource_logs:
-            for scope_logs in logs.scope_logs:
-                for log in scope_logs.log_records:
-                    is_error = log.severity_number >= ERROR_SEVERITY
-                    yield _record(_int(log.time_unix_nano), is_error, _pairs(log.attributes))
+    return _from_json_spans(body) if signal == "traces" else _from_json_logs(body)
+
+
+def _from_json_spans(body: bytes) -> Iterator[Record]:
+    scopes = (scope for resource in _spans(body).resource_spans for scope in resource.scope_spans)
+    for span in chain.from_iterable(scope.spans for scope in scopes):
+        is_error = span.status is not None and span.status.code == ERROR_STATUS
+        yield _record(_int(span.end_time_unix_nano), is_error, _pairs(span.attributes))
+
+
+def _from_json_logs(body: bytes) -> Iterator[Record]:
+    scopes = (scope for resource in _logs(body).resource_logs for scope in resource.scope_logs)
+    for log in chain.from_iterable(scope.log_records for scope in scopes):
+        is_error = log.severity_number >= ERROR_SEVERITY
+        yield _record(_int(log.time_unix_nano), is_error, _pairs(log.attributes))
 
 
 def _pairs(pairs: list[_Pair]) -> Iterator[tuple[str, object]]:

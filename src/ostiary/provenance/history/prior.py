@@ -25,7 +25,7 @@ class Met(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Before:
+class PriorHistory:
     """The history before a call: of its task, and of the recent past of its agent. `seq` and `day` identify the
     version of the history.
     """
