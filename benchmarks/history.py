@@ -18,7 +18,7 @@ from harness.principals import make_principal
 from ostiary.authorization.catalogue import Catalogue
 from ostiary.decision.access import DecisionInputs, Facts, Policies, Principal, Protected, decide, past_of, resolve
 from ostiary.provenance import origins
-from ostiary.provenance.history import NOTHING, PriorHistory, Done, after
+from ostiary.provenance.history import NOTHING, Done, PriorHistory, after
 from ostiary.provenance.intent import Intent
 from ostiaryd.policy.model import starter_files
 from ostiaryd.policy.model.lower import lower
@@ -57,7 +57,9 @@ def past() -> PriorHistory:
     return PriorHistory(b"k" * 32, history, history, 40, 0)
 
 
-def measure(tool: str, who: Principal, facts: Facts, memory: origins.Memory | None, before: PriorHistory | None) -> float:
+def measure(
+    tool: str, who: Principal, facts: Facts, memory: origins.Memory | None, before: PriorHistory | None
+) -> float:
     """Microseconds per decision, what is remembered of the call included."""
     ready = facts.resource.tools[tool]
     rounds = []

@@ -28,7 +28,7 @@ from ostiary.decision.access import DecisionInputs, Facts, Policies, Principal, 
 from ostiary.decision.access.decide import Decision
 from ostiary.protocol.errors import Refused
 from ostiary.provenance.extent import Extent, digest_outside, extent_of, is_mentioned, warnings_of
-from ostiary.provenance.history import NOTHING, PriorHistory, History, after, created, created_by, in_passing
+from ostiary.provenance.history import NOTHING, History, PriorHistory, after, created, created_by, in_passing
 from ostiary.provenance.intent import parse_intent
 from ostiary.provenance.origins import (
     Memory,

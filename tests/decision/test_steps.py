@@ -27,8 +27,8 @@ from ostiary.decision.access import (
     resolve,
 )
 from ostiary.guard.decision import CallDecider
-from ostiary.provenance.history import PriorHistory
 from ostiary.provenance.history import History as PastCalls
+from ostiary.provenance.history import PriorHistory
 from ostiary.provenance.intent import Intent
 from ostiary.provenance.origins import remember
 from tests.support.decision_fixtures import NOW, PERMIT, codes, policy, principal, resource, rules

@@ -14,7 +14,24 @@ from hypothesis import strategies as st
 from ostiary.authorization.catalogue import Catalogue, Effect, Tool
 from ostiary.protocol.errors import Malformed
 from ostiary.provenance import history
-from ostiary.provenance.history import EFFECTS, MAX_CREATED, MAX_RECIPIENTS, MAX_TOOLS, NOTHING, PriorHistory, Done, History, after, created_by, done_of, history_context, is_created, is_news, joined, plan_of
+from ostiary.provenance.history import (
+    EFFECTS,
+    MAX_CREATED,
+    MAX_RECIPIENTS,
+    MAX_TOOLS,
+    NOTHING,
+    Done,
+    History,
+    PriorHistory,
+    after,
+    created_by,
+    done_of,
+    history_context,
+    is_created,
+    is_news,
+    joined,
+    plan_of,
+)
 
 KEY = b"k" * 32
 READ, SEND, PAY = EFFECTS.index("read"), EFFECTS.index("send"), EFFECTS.index("pay")

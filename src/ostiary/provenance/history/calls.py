@@ -127,7 +127,7 @@ def is_created(history: History, key: bytes, uid: str, arguments: Mapping[str, A
     names: set[object] = set()
     for name, value in arguments.items():
         leaves = list(_leaves(value))
-        if leaves and len(leaves) <= MAX_CREATED and all(_hash_name(key, uid, name, leaf) in created for leaf in leaves):
+        if 0 < len(leaves) <= MAX_CREATED and all(_hash_name(key, uid, name, leaf) in created for leaf in leaves):
             names.add(name)
     return frozenset(names)
 
