@@ -116,21 +116,27 @@ def answer(
     if state is ApprovalState.APPROVED:
         until = act.now + config.approval_lifetime_s * SECOND
         until = until if task.expires_at is None else min(until, task.expires_at)
-        policy.hold_approval(
-            act,
-            id,
-            agent=question.agent,
-            task=question.task,
-            digest=question.digest,
-            policies=question.about.policies,
-            until=until,
-            keys=[one.jkt for one in (*before, new_answer) if one.jkt],
-        )
-        begun = begin_covers(act, question, [*before, new_answer], narrowing.strike)
-        registry.fill_entry(act, object=id, until=until, covers="task" if begun else "call")
+        _hold(act, question, [*before, new_answer], until=until, narrowing=narrowing)
     elif question.about.extent is not None:  # a denial that is newer than the approval of similar calls
         store.end_covers(act.tx, task=question.task, counterpart=question.about.extent.counterpart)
     return find_question(act, id)
+
+
+def _hold(act: Act, question: Question, answers: list[Answer], *, until: int, narrowing: Narrowing) -> None:
+    """Store the approval with its end, for one call or, as the answers say, for similar calls during the task."""
+    id = question.approval_id
+    policy.hold_approval(
+        act,
+        id,
+        agent=question.agent,
+        task=question.task,
+        digest=question.digest,
+        policies=question.about.policies,
+        until=until,
+        keys=[one.jkt for one in answers if one.jkt],
+    )
+    has_covers = begin_covers(act, question, answers, narrowing.strike)
+    registry.fill_entry(act, object=id, until=until, covers="task" if has_covers else "call")
 
 
 def expire(act: Act, id: str) -> None:

@@ -131,38 +131,50 @@ def check_client(act: Act, credentials: Credentials, *, config: Config) -> Clien
     signatures.learn(key)
     act.entry.object, act.entry.key = None, key.thumbprint
     if guard is not None:
-        act.entry.reporter = guard.resource_id
-        return Client(
-            id=guard.resource_id,
-            agent=None,
-            owner="",
-            segment=guard.segment,
-            scopes=frozenset({feed.SCOPE}),
-            epoch=0,
-            jkt=key.thumbprint,
-            ends=None,
-            assertion=assertion.spend,
-        )
+        return _guard_client(act, guard, jkt=key.thumbprint, assertion=assertion.spend)
     if person is not None:
-        act.entry.person = person.person_id
-        if not person.is_active:
-            raise InvalidClient(f"the person {person.absence}", hint="ask an administrator")
-        _check_not_stopped(act, [("owner", person.person_id)])
-        return Client(
-            id=person.person_id,
-            agent=None,
-            owner="",
-            segment="",
-            scopes=frozenset({APPROVE}),
-            epoch=0,
-            jkt=key.thumbprint,
-            ends=None,
-            assertion=assertion.spend,
-        )
+        return _person_client(act, person, jkt=key.thumbprint, assertion=assertion.spend)
     assert agent is not None  # it has a key
     act.entry.agent, act.entry.owner = agent.agent_id, agent.owner
     check_active(act, agent)
     return agent_client(agent, jkt=key.thumbprint, credential_ends=key_ends, assertion=assertion.spend)
+
+
+def _guard_client(act: Act, guard: Resource, *, jkt: str, assertion: Spend | None) -> Client:
+    """Return the client that is the guard of a resource, and note it in the act's ledger entry."""
+    act.entry.reporter = guard.resource_id
+    return Client(
+        id=guard.resource_id,
+        agent=None,
+        owner="",
+        segment=guard.segment,
+        scopes=frozenset({feed.SCOPE}),
+        epoch=0,
+        jkt=jkt,
+        ends=None,
+        assertion=assertion,
+    )
+
+
+def _person_client(act: Act, person: Person, *, jkt: str, assertion: Spend | None) -> Client:
+    """Return the client that is a person, and note it in the act's ledger entry. Raises InvalidClient for a person who
+    is not active or is stopped.
+    """
+    act.entry.person = person.person_id
+    if not person.is_active:
+        raise InvalidClient(f"the person {person.absence}", hint="ask an administrator")
+    _check_not_stopped(act, [("owner", person.person_id)])
+    return Client(
+        id=person.person_id,
+        agent=None,
+        owner="",
+        segment="",
+        scopes=frozenset({APPROVE}),
+        epoch=0,
+        jkt=jkt,
+        ends=None,
+        assertion=assertion,
+    )
 
 
 def _check_certificate(act: Act, credentials: Credentials) -> Client:
