@@ -11,7 +11,7 @@ from tests.support.sources import sources
 
 TABLES = {spec.table: set(re.findall(r"\w+", spec.columns)) for spec in GUARDED.values()}
 EXEMPT = {
-    "registry/store/holdings.py::insert_holding": "a token is named by the entry that issues it; only its end is guarded",
+    "registry/store/holdings.py::insert_holding": "the entry that issues a token names it; only its end is guarded",
     "tasks/store/pruning.py::prune": "a task that ended longer ago than ends are remembered",
     "registry/store/holdings.py::end_all_holdings": "a recovery ends what is live, and no entry names that",
     "registry/store/holdings.py::prune": "expired tokens are not compared",

@@ -1175,8 +1175,8 @@ export type GuardsBody = {
 };
 
 /**
- * The version of the guard's copy of the history (see `Before`); all members are 0 if the guard has no copy. `met`:
- * the version of its copy of the owner's counterparts; -1 if there is no copy.
+ * The version of the guard's copy of the history (see `PriorHistory`); all members are 0 if the guard has no copy.
+ * `met`: the version of its copy of the owner's counterparts; -1 if there is no copy.
  */
 export type HistoryVersion = [number, number, number];
 
