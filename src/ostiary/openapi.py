@@ -313,7 +313,10 @@ def _query(query_string: bytes, lists: Collection[str] = ()) -> dict[str, Any]:
     try:
         pairs = parse_qsl(query_string.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
     except ValueError:
-        raise Malformed(f"the query or the form is not ASCII, or has over {MAX_PARAMETERS} parameters") from None
+        raise Malformed(
+            f"the query or the form is not ASCII, or has over {MAX_PARAMETERS} parameters",
+            hint="percent-encode other characters (RFC 3986)",
+        ) from None
     parameters: dict[str, Any] = {}
     for name, value in pairs:
         if name in lists:

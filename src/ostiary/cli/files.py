@@ -36,8 +36,8 @@ def read_text(path: Path) -> str:
 
 
 def read_json(path: Path, *, hint: str = "correct the JSON in the file") -> Any:
-    """Return the JSON value in a file; a member that is repeated in an object is an error. Raises Usage, for malformed
-    JSON with `hint`.
+    """Return the JSON value in a file; a member that is repeated in an object is an error. Raises Usage if the file
+    cannot be read, or has malformed JSON; for malformed JSON without a hint of its own, with `hint`.
     """
     data = read_bytes(path)
     try:

@@ -93,7 +93,7 @@ def _value_of(secret: Secret, variable: SecretVariable) -> str:
     value = secret.data.get(member)
     if not isinstance(value, str) or "\0" in value:
         raise Usage(
-            f"{variable.path} has no member {member!r} with a text",
+            f"{variable.path} has no member {member!r} with a text that a variable can hold",
             hint=f"show the members: ostiary secret get {variable.path}",
         )
     return value

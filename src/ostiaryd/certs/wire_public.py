@@ -60,7 +60,9 @@ async def show_authority_certificate(call: Call) -> Reply:
     """Return the certificate of an authority in DER."""
     authority = find_authority(call.world.db.read(), call.params["id"])
     if not authority.certificate:
-        raise NotFound("the authority has no certificate yet")
+        raise NotFound(
+            "the authority has no certificate yet", hint="install the certificate: ostiary ca import CHAIN.pem"
+        )
     return Reply(200, authority.certificate, CERTIFICATE, [NO_STORE])
 
 

@@ -249,7 +249,7 @@ async def _answer(call: Call) -> dict[str, Any]:
         await _act(call, "vault.use", is_change=False, run=lambda act, caller: _note_random(act))
         return {"RandomPassword": aws.make_password(options, random=call.world.random)}
     if not isinstance(body, dict):
-        raise Malformed("the body is not a JSON object")
+        raise Malformed("the body is not a JSON object", hint="send the parameters of the action as a JSON object")
     if name in _UNSUPPORTED:
         body = {member: value for member, value in body.items() if member == "SecretId"}
     if unknown := set(body) - _MEMBERS.get(name, {"SecretId"}):

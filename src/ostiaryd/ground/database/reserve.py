@@ -73,7 +73,7 @@ class Reserve(Protocol):
 
     @property
     def defect(self) -> str:
-        """Return the reason for which there is no reserve; empty without one."""
+        """Return why no space is reserved although the setting asks for space; empty if there is no such problem."""
         ...
 
     def build(self) -> bool:

@@ -262,7 +262,10 @@ def _policies(name: str, text: str, schema: cedarpy.Schema) -> list[ir.PolicyIR]
 
 def _check_ids(policies: list[ir.PolicyIR], program: Program | None) -> None:
     if len(policies) > MAX_POLICIES:
-        raise Invalid(f"the set has {len(policies)} policies", hint=f"use at most {MAX_POLICIES} policies")
+        raise Invalid(
+            f"the set has {len(policies)} policies, which is over the limit of {MAX_POLICIES}",
+            hint="combine policies, or move values into entities",
+        )
     names: set[str] = set(program.watching if program else ())
     for policy in policies:
         name = policy.annotations.get("id", policy.id)

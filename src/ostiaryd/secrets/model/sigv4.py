@@ -122,7 +122,9 @@ def read_request(
         )
     digest = sha256(body).hexdigest()
     if not hmac.compare_digest(values.get("x-amz-content-sha256", digest).encode(), digest.encode()):
-        raise SignatureRefused("`x-amz-content-sha256` is not the hash of the body")
+        raise SignatureRefused(
+            "`x-amz-content-sha256` is not the hash of the body", hint="sign the body exactly as it is sent"
+        )
     scope = f"{day}/{region}/{SERVICE}/aws4_request"
     return SignedRequest(
         key_id=key_id,

@@ -269,7 +269,8 @@ def _object(answer: Answer) -> dict[str, Any]:
 
 def _audience(new: NewIssuer, stream: dict[str, Any], *, default: str) -> str:
     """Return the audience that the issuer's tokens for this server have: the requested audience if the stream has it,
-    or the only audience of the stream. Raises Invalid.
+    the only audience of the stream, or `default` if the stream has none. Raises Invalid if the stream has other
+    audiences, or several and none is requested, or for an audience of the wrong length.
     """
     has = [stream["aud"]] if isinstance(stream.get("aud"), str) else _list(stream.get("aud"))
     if new.audience and has and new.audience not in has:
