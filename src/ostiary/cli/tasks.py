@@ -228,7 +228,7 @@ def token(
 
 
 def _accepted(path: Path) -> dict[str, Any]:
-    """Return the members of a draft that the request for a task accepts. Raises Usage if the file is no draft."""
+    """Return the members of a draft that the request for a task accepts. Raises Usage if the file is not a draft."""
     draft = read_json(path)
     if not isinstance(draft, dict) or not {"intent", "bounds"} <= draft.keys():
         raise Usage(f"{path} is not a draft", hint="create a draft: ostiary task draft WORDS --agent NAME --write FILE")
@@ -236,7 +236,7 @@ def _accepted(path: Path) -> dict[str, Any]:
 
 
 def _catalogue(path: Path) -> Catalogue:
-    """Return the catalogue in a file. Raises Usage if the file cannot be read, or is no catalogue."""
+    """Return the catalogue in a file. Raises Usage if the file cannot be read, or is not a catalogue."""
     try:
         return Catalogue.parse(read_bytes(path))
     except Refused as refusal:
