@@ -154,7 +154,7 @@ class Memory:
     classes. `marks`: see `with_marks`. `plan`: the effects that the person's words suggest, by id of the tool;
     None: the task has no plan.
 
-    What follows from the parts is computed at first use.
+    Values that follow from the parts are computed at first use.
     """
 
     key: bytes
