@@ -65,6 +65,21 @@ def test_a_short_text_with_labels_is_judged_in_a_bounded_number_of_calls(labelle
     assert calls.total() <= 400
 
 
+def test_the_values_of_a_call_are_judged_once_for_all_rules() -> None:
+    facts = Facts(Protected(name="files", uri=URI, segment="default", catalogue=TOOLS), starter_files().policies)
+    agent = Principal(replace(principal().claims, memory="tk_1"))
+    begun = remember(KEY, Intent(words=WORDS, own={"account": "FR7612345678901"}))
+    read = observe_output(begun, "files/record", TOOLS.tools["record"], {"path": "x"}, OUTPUTS["prose"])
+    memory = with_marks(add_parts(begun, read))
+    calls_of = []
+    for _ in range(2):
+        with count_calls() as calls:
+            decide(resolve(agent, "pay", SAID, facts, NOW), DecisionInputs(memory))
+        calls_of.append(calls)
+    assert [calls["judged_leaves"] for calls in calls_of] == [len(SAID) + 1] * 2, "one step for each value, and the end"
+    assert calls_of[1]["Memory.labels"] == calls_of[1]["Memory.outside"] == 0, "the memory has not changed"
+
+
 def test_a_text_without_digits_close_together_is_not_searched_for_each_kind_of_number(labelled: Memory) -> None:
     facts = Facts(Protected(name="files", uri=URI, segment="default", catalogue=TOOLS), starter_files().policies)
     agent = Principal(replace(principal().claims, memory="tk_1"))
