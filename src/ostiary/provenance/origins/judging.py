@@ -218,7 +218,7 @@ class CallValues:
         self._judged: dict[int, list[Judged]] = {}
         self.leaves, self.decoded = tool.coverage.leaves(arguments), Decoded()
 
-    def judged(self, memory: Memory) -> list[Judged]:
+    def judge_leaves(self, memory: Memory) -> list[Judged]:
         """Return the leaves whose origin matters (`judged_leaves`). The caller keeps each `memory` until the end of
         the decision.
         """
@@ -356,7 +356,7 @@ class _CallLeaves:
         is_planned: bool,
     ) -> None:
         """Create the leaves of a call; the arguments are those of `judge_origins`."""
-        self.all = values.judged(memory)
+        self.all = values.judge_leaves(memory)
         self._memory, self._tool, self._arguments, self._decoded = memory, tool, arguments, values.decoded
         self._is_planned = is_planned
         # Of a confirmed change, the owner declared what names a thing. The rest is what the document changes. An
@@ -594,7 +594,7 @@ def judge_plan(
         "planned": planned is not None,
         "over_plan": planned is not None
         and planned.most != ""
-        and _is_over((values or CallValues(tool, arguments)).judged(memory), Decimal(planned.most)),
+        and _is_over((values or CallValues(tool, arguments)).judge_leaves(memory), Decimal(planned.most)),
         "read_outside": memory.has_read_outside,
     }
 

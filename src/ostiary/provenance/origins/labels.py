@@ -240,14 +240,14 @@ def _has_unsaid(memory: Memory, all_leaves: Iterable[Leaf]) -> bool:
 
 def _addressed(memory: Memory, tool: Tool, values: CallValues) -> Iterator[tuple[bytes, str]]:
     """Yield the texts of a call, each with a hash of its tool, its argument and the recipients of the call."""
-    to = "\0".join(_recipients(values.judged(memory))).casefold()
+    to = "\0".join(_recipients(values.judge_leaves(memory))).casefold()
     for path, text in _outgoing(values.leaves):
         if text.strip():
             yield hashed(memory.key, f"\0{tool.name}\0{path}\0{to}"), text
 
 
-def _recipients(judged: Iterable[Judged]) -> Iterator[str]:
-    for _, kind, value in judged:
+def _recipients(all_judged: Iterable[Judged]) -> Iterator[str]:
+    for _, kind, value in all_judged:
         if kind in TO_WHOM:
             yield from leaves(value)
 
@@ -256,13 +256,13 @@ def _is_to_person(memory: Memory, values: CallValues) -> bool:
     """Return whether each recipient of a call is a complete value of the person's own record. An undeclared
     value that names an object counts as a recipient.
     """
-    judged = values.judged(memory) if memory.own else []
-    to = list(_recipients(judged))
+    all_judged = values.judge_leaves(memory) if memory.own else []
+    to = list(_recipients(all_judged))
     if not to:
         return False
     unsaid = {leaf.path for leaf in values.leaves if leaf.rule is _UNCLAIMED}
-    unsaid -= {path for path, kind, _ in judged if kind is _TEXT}
-    to += [text for path, kind, value in judged if kind is _OBJECT and path in unsaid for text in leaves(value)]
+    unsaid -= {path for path, kind, _ in all_judged if kind is _TEXT}
+    to += [text for path, kind, value in all_judged if kind is _OBJECT and path in unsaid for text in leaves(value)]
     return all(memory.hashed(words(text, is_source=False)) in memory.own for text in to)
 
 
