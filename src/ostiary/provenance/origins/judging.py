@@ -222,9 +222,9 @@ class CallValues:
         """Return the leaves whose origin matters (`judged_leaves`). The caller keeps each `memory` until the end of
         the decision.
         """
-        if (judged := self._judged.get(id(memory))) is None:
-            judged = self._judged[id(memory)] = [*judged_leaves(memory, self._tool, self._arguments, self.leaves)]
-        return judged
+        if (leaves := self._judged.get(id(memory))) is None:
+            leaves = self._judged[id(memory)] = [*judged_leaves(memory, self._tool, self._arguments, self.leaves)]
+        return leaves
 
 
 def judge_origins(
